@@ -1,0 +1,199 @@
+"""Devices: where arrays live.  The only file that imports CuPy, and it does so lazily.
+
+A device is known by the *type* of its arrays: ``numpy.ndarray`` is the CPU, ``cupy.ndarray`` a CUDA card.  So a
+kernel needs no device argument, and NumPy and CuPy arrays are taken as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.errors import DeviceError
+
+Array = Any  # numpy.ndarray or cupy.ndarray; CuPy cannot be named in a type without being imported
+
+
+class CudaStatus(NamedTuple):
+    """What was found of CUDA on this machine."""
+
+    state: str  # "not installed" | "no driver" | "no card" | "ready"
+    detail: str  # what was found, for people
+    advice: str  # what to do about it; empty when ready
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "ready"
+
+
+_INSTALL = "install gpunet with CUDA support: pip install 'gpunet[cuda13]' (driver 580 or newer) or 'gpunet[cuda12]'"
+
+
+@functools.cache
+def cuda_status() -> CudaStatus:
+    """Whether CUDA can be used here: CuPy absent, no driver, no card, or ready.  Looked up once a process."""
+    if importlib.util.find_spec("cupy") is None:
+        return CudaStatus("not installed", "CuPy is not installed", _INSTALL)
+    try:
+        import cupy
+    except Exception as error:  # a broken CuPy raises many kinds; a CPU run must survive every one of them
+        return CudaStatus("not installed", f"CuPy is installed but does not import: {error}", _INSTALL)
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        return CudaStatus(
+            "no driver",
+            f"CuPy {cupy.__version__} is installed, but no CUDA driver answers: {error}",
+            "install NVIDIA's driver, or make it visible here (in a container: --gpus all)",
+        )
+    if count == 0:
+        return CudaStatus(
+            "no card",
+            f"CuPy {cupy.__version__} and a driver are installed, but no NVIDIA card is visible",
+            "check nvidia-smi and CUDA_VISIBLE_DEVICES",
+        )
+    return CudaStatus("ready", f"CuPy {cupy.__version__}, {count} card(s)", "")
+
+
+@functools.cache
+def cupy() -> ModuleType:
+    """CuPy itself.
+
+    Raises:
+        DeviceError: CUDA is not ready; the message says what was found and what to install.
+    """
+    status = cuda_status()
+    if not status.ready:
+        raise DeviceError(f"CUDA was asked for, but {status.detail}. To use it, {status.advice}. Or use device='cpu'.")
+    import cupy
+
+    return cupy
+
+
+class Device:
+    """A place where arrays live: ``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")`` or ``Device("auto")``.
+
+    "auto" is CUDA when it is ready and the CPU otherwise.  A plain "cuda" is card 0.
+
+    Raises:
+        DeviceError: an unknown name, or a CUDA device that is not there.
+    """
+
+    __slots__ = ("index", "type")
+
+    def __init__(self, name: str | Device = "auto") -> None:
+        if isinstance(name, Device):
+            self.type, self.index = name.type, name.index
+            return
+        kind, _, number = str(name).partition(":")
+        if kind == "auto" and not number:
+            kind = "cuda" if cuda_status().ready else "cpu"
+        valid_number = not number or number.isdecimal()
+        if kind not in ("cpu", "cuda") or not valid_number or (kind == "cpu" and number not in ("", "0")):
+            raise DeviceError(f"unknown device {str(name)!r}: expected 'cpu', 'cuda', 'cuda:N' or 'auto'")
+        if kind == "cuda":
+            count = cupy().cuda.runtime.getDeviceCount()
+            if int(number or 0) >= count:
+                raise DeviceError(f"device {str(name)!r} was asked for, but there are {count} card(s): 'cuda:0' is the first")
+        self.type: str = kind
+        self.index: int = int(number or 0)
+
+    def __repr__(self) -> str:
+        return f"device(type={self.type!r}" + (f", index={self.index})" if self.type == "cuda" else ")")
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index}" if self.type == "cuda" else self.type
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            other = Device(other)
+        return isinstance(other, Device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+
+CPU = Device("cpu")
+
+
+_process_default: Device | None = None
+
+
+def set_default_device(device: str | Device | None) -> None:
+    """New tensors are made on ``device`` from now on; ``None`` goes back to ``GPUNET_DEVICE`` or "cpu".
+
+    Like PyTorch, and unlike the command line, the library itself starts on the CPU: a script says where it runs.
+    """
+    global _process_default
+    _process_default = None if device is None else Device(device)
+
+
+def default_device() -> Device:
+    """The device that new tensors are made on: ``set_default_device``, else ``GPUNET_DEVICE``, else the CPU."""
+    if _process_default is not None:
+        return _process_default
+    name = os.environ.get("GPUNET_DEVICE")
+    return CPU if not name else Device(name)
+
+
+def of(array: Array) -> Device:
+    """The device that an array lives on."""
+    if isinstance(array, numpy.ndarray):
+        return CPU
+    return Device(f"cuda:{array.device.id}")
+
+
+def module(array: Array) -> ModuleType:
+    """The array module of an array: ``numpy`` or ``cupy``."""
+    return numpy if isinstance(array, numpy.ndarray) else cupy()
+
+
+def is_array(value: object) -> bool:
+    """Whether ``value`` is a NumPy or CuPy array."""
+    return isinstance(value, numpy.ndarray) or type(value).__module__.partition(".")[0] == "cupy"
+
+
+def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
+    """An uninitialised array on ``device``."""
+    if device.type == "cpu":
+        return numpy.empty(shape, dtype)
+    xp = cupy()
+    with xp.cuda.Device(device.index):
+        return xp.empty(shape, dtype)
+
+
+def move(array: Array, device: Device) -> Array:
+    """``array`` on ``device``: itself when it is there already, a copy otherwise."""
+    source = of(array)
+    if source == device:
+        return array
+    if device.type == "cpu":
+        return array.get()
+    xp = cupy()
+    with xp.cuda.Device(device.index):
+        return xp.asarray(array)
+
+
+def synchronize(device: str | Device | None = None) -> None:
+    """Wait until all launches on ``device`` (default: the default device) have finished.  Nothing to do on the CPU."""
+    target = default_device() if device is None else Device(device)
+    if target.type == "cuda":
+        with cupy().cuda.Device(target.index):
+            cupy().cuda.get_current_stream().synchronize()
+
+
+def stream_pointer(device: Device) -> int:
+    """Address of the stream that launches on ``device`` go to; 0 on the CPU."""
+    if device.type == "cpu":
+        return 0
+    return int(cupy().cuda.get_current_stream(device.index).ptr)
+
+
+def pointer(array: Array) -> int:
+    """Address of an array's first element."""
+    return int(array.ctypes.data if isinstance(array, numpy.ndarray) else array.data.ptr)

@@ -1,0 +1,66 @@
+"""Every exception of gpunet.  Each message names the offending value, what was expected, and the way out.
+
+All derive from :class:`GpunetError`; each also derives from the built-in exception a NumPy or PyTorch user would
+catch for the same mistake, so ``except ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+
+class GpunetError(Exception):
+    """Base class of all gpunet exceptions."""
+
+
+class ShapeError(GpunetError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DtypeError(GpunetError, TypeError):
+    """A dtype that an operation does not take."""
+
+
+class DeviceError(GpunetError, RuntimeError):
+    """A device that is not there, or tensors on different devices."""
+
+
+class GradientError(GpunetError, RuntimeError):
+    """A gradient that cannot be computed: no graph, a graph already released, a non-scalar without a gradient."""
+
+
+class InPlaceError(GradientError):
+    """Something that backward needs was changed in place."""
+
+
+class LaunchError(GpunetError, RuntimeError):
+    """A kernel launch that breaks its kernel's contract (dtype, device, contiguity, size)."""
+
+
+class CompileError(GpunetError, RuntimeError):
+    """A CUDA source that does not compile, or a compiler that is not installed."""
+
+
+class LabelError(GpunetError, IndexError):
+    """Class labels outside ``0 .. classes - 1``."""
+
+
+class ArgumentError(GpunetError, ValueError):
+    """An argument outside what a function takes."""
+
+
+class StateDictError(GpunetError, KeyError):
+    """A state_dict whose keys or shapes are not the module's."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of its argument, newlines escaped
+        return str(self.args[0]) if self.args else ""
+
+
+class CheckpointError(GpunetError, RuntimeError):
+    """A checkpoint that is missing, truncated or of another kind."""
+
+
+class DataError(GpunetError, ValueError):
+    """A data file or data set that cannot be used as it is."""
+
+
+class MissingDependencyError(GpunetError, ImportError):
+    """An optional package that the called function needs is not installed."""

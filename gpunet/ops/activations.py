@@ -1,0 +1,374 @@
+"""Activations: one table row and one struct in ``activations.cuh`` each.
+
+A row says what backward needs (``saves``: the output or the pre-activation), how the twin computes forward and
+backward, and the same function in primitives.  ``linear`` takes any of them in its epilogue by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.autograd import Scaled, Tensor, fused, get_default_dtype, method
+from gpunet.device import Array
+from gpunet.errors import ArgumentError
+from gpunet.ops.elementwise import cast, erf, exp, log1p, maximum, minimum, where
+from gpunet.ops.special import erf_into
+from gpunet.runtime.kernel import Geometry, elementwise_grid, kernel
+from gpunet.runtime.memory import empty, scratch
+
+
+class Activation(NamedTuple):
+    """A row of the table.  ``alpha`` is the one parameter that some activations have."""
+
+    struct: str  # in activations.cuh
+    saves: str  # "output" | "preactivation" | "" (nothing)
+    forward: Callable[[Array, Array, float], None]  # (y, z, alpha): y = act(z); y may be z
+    backward: Callable[[Array, Array, Array, float], None]  # (dz, dy, saved, alpha): dz = dy * act'; dz may be dy
+    composed: Callable[[Tensor, float], Tensor]
+    alpha: float = 0.0  # default
+
+
+# ---- twins: y = act(z), dz = dy * act'(z) -----------------------------------------------------------------------------
+# No temporaries: work space comes from scratch(), and y or dz serve as work space as long as they are not yet needed.
+
+
+def _relu(y, z, alpha):
+    numpy.maximum(z, 0, out=y)
+
+
+def _relu_backward(dz, dy, y, alpha):
+    numpy.multiply(dy, numpy.greater(y, 0, out=scratch(y.shape, bool)), out=dz)
+
+
+def _leaky_relu(y, z, alpha):
+    negative = scratch(z.shape, z.dtype)
+    numpy.minimum(z, 0, out=negative)
+    negative *= z.dtype.type(alpha)
+    numpy.maximum(z, 0, out=y)
+    y += negative
+
+
+def _leaky_relu_backward(dz, dy, y, alpha):
+    # y has the sign of z, since alpha is not negative
+    factor = scratch(y.shape, y.dtype)
+    numpy.greater(y, 0, out=factor, casting="unsafe")
+    factor *= y.dtype.type(1 - alpha)
+    factor += y.dtype.type(alpha)
+    numpy.multiply(dy, factor, out=dz)
+
+
+def _sigmoid(y, z, alpha):
+    # 0.5 tanh(z / 2) + 0.5 does not overflow, and NumPy's tanh is vectorised
+    numpy.multiply(z, z.dtype.type(0.5), out=y)
+    numpy.tanh(y, out=y)
+    y *= y.dtype.type(0.5)
+    y += y.dtype.type(0.5)
+
+
+def _sigmoid_backward(dz, dy, y, alpha):
+    derivative = scratch(y.shape, y.dtype)
+    numpy.subtract(1, y, out=derivative)
+    derivative *= y
+    numpy.multiply(dy, derivative, out=dz)
+
+
+def _tanh(y, z, alpha):
+    numpy.tanh(z, out=y)
+
+
+def _tanh_backward(dz, dy, y, alpha):
+    derivative = scratch(y.shape, y.dtype)
+    numpy.multiply(y, y, out=derivative)
+    numpy.subtract(1, derivative, out=derivative)
+    numpy.multiply(dy, derivative, out=dz)
+
+
+def _gelu(y, z, alpha):
+    half = scratch(z.shape, z.dtype, 2)
+    numpy.multiply(z, z.dtype.type(math.sqrt(0.5)), out=half)
+    erf_into(half, half)
+    half += z.dtype.type(1)
+    half *= z.dtype.type(0.5)
+    numpy.multiply(z, half, out=y)
+
+
+def _gelu_backward(dz, dy, z, alpha):
+    # Phi(z) + z phi(z)
+    density, distribution = scratch(z.shape, z.dtype, 2), scratch(z.shape, z.dtype, 3)
+    numpy.multiply(z, z.dtype.type(math.sqrt(0.5)), out=distribution)
+    erf_into(distribution, distribution)
+    distribution += z.dtype.type(1)
+    distribution *= z.dtype.type(0.5)
+    numpy.multiply(z, z, out=density)
+    density *= z.dtype.type(-0.5)
+    numpy.exp(density, out=density)
+    density *= z
+    density *= z.dtype.type(1 / math.sqrt(2 * math.pi))
+    distribution += density
+    numpy.multiply(dy, distribution, out=dz)
+
+
+_GELU_SCALE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+
+
+def _gelu_tanh_inner(t, z):
+    """t = tanh(sqrt(2 / pi) (z + 0.044715 z^3))."""
+    numpy.multiply(z, z, out=t)
+    t *= z.dtype.type(_GELU_SCALE * _GELU_CUBE)
+    t += z.dtype.type(_GELU_SCALE)
+    t *= z
+    numpy.tanh(t, out=t)
+
+
+def _gelu_tanh(y, z, alpha):
+    t = scratch(z.shape, z.dtype)
+    _gelu_tanh_inner(t, z)
+    t += z.dtype.type(1)
+    t *= z.dtype.type(0.5)
+    numpy.multiply(z, t, out=y)
+
+
+def _gelu_tanh_backward(dz, dy, z, alpha):
+    # 0.5 (1 + t) + 0.5 z (1 - t^2) sqrt(2 / pi) (1 + 3 * 0.044715 z^2)
+    t, slope, square = (scratch(z.shape, z.dtype, slot) for slot in range(3))
+    _gelu_tanh_inner(t, z)
+    numpy.multiply(z, z, out=slope)
+    slope *= z.dtype.type(3 * _GELU_SCALE * _GELU_CUBE)
+    slope += z.dtype.type(_GELU_SCALE)
+    slope *= z
+    numpy.multiply(t, t, out=square)
+    numpy.subtract(1, square, out=square)
+    slope *= square
+    slope += t
+    slope += z.dtype.type(1)
+    slope *= z.dtype.type(0.5)
+    numpy.multiply(dy, slope, out=dz)
+
+
+def _silu(y, z, alpha):
+    s = scratch(z.shape, z.dtype)
+    _sigmoid(s, z, alpha)
+    numpy.multiply(z, s, out=y)
+
+
+def _silu_backward(dz, dy, z, alpha):
+    # s (1 + z (1 - s))
+    s, slope = scratch(z.shape, z.dtype), scratch(z.shape, z.dtype, 1)
+    _sigmoid(s, z, alpha)
+    numpy.subtract(1, s, out=slope)
+    slope *= z
+    slope += z.dtype.type(1)
+    slope *= s
+    numpy.multiply(dy, slope, out=dz)
+
+
+def _elu(y, z, alpha):
+    negative = scratch(z.shape, z.dtype)
+    numpy.minimum(z, 0, out=negative)
+    numpy.expm1(negative, out=negative)
+    negative *= z.dtype.type(alpha)
+    numpy.maximum(z, 0, out=y)
+    y += negative
+
+
+def _elu_backward(dz, dy, y, alpha):
+    # 1 where y > 0, alpha exp(z) = y + alpha elsewhere
+    slope = scratch(y.shape, y.dtype)
+    numpy.minimum(y, 0, out=slope)
+    slope += y.dtype.type(alpha)
+    numpy.copyto(slope, 1, where=numpy.greater(y, 0, out=scratch(y.shape, bool)))
+    numpy.multiply(dy, slope, out=dz)
+
+
+def _softplus(y, z, alpha):
+    # log(1 + exp(z)) = max(z, 0) + log1p(exp(-|z|))
+    small = scratch(z.shape, z.dtype)
+    numpy.absolute(z, out=small)
+    numpy.negative(small, out=small)
+    numpy.exp(small, out=small)
+    numpy.log1p(small, out=small)
+    numpy.maximum(z, 0, out=y)
+    y += small
+
+
+def _softplus_backward(dz, dy, y, alpha):
+    # sigmoid(z) = 1 - exp(-y)
+    slope = scratch(y.shape, y.dtype)
+    numpy.negative(y, out=slope)
+    numpy.expm1(slope, out=slope)
+    numpy.negative(slope, out=slope)
+    numpy.multiply(dy, slope, out=dz)
+
+
+def _identity(y, z, alpha):
+    if y is not z:
+        numpy.copyto(y, z)
+
+
+def _identity_backward(dz, dy, saved, alpha):
+    if dz is not dy:
+        numpy.copyto(dz, dy)
+
+
+# ---- in primitives ----------------------------------------------------------------------------------------------------
+
+
+def _sigmoid_composed(z, alpha=0.0):
+    # exp of -|z| only: neither side overflows
+    small = exp(-z.abs())
+    return where(z >= 0, 1.0, small) / (1.0 + small)
+
+
+def _tanh_composed(z, alpha=0.0):
+    return 2.0 * _sigmoid_composed(2.0 * z) - 1.0
+
+
+def _gelu_tanh_composed(z, alpha):
+    return 0.5 * z * (1.0 + _tanh_composed(_GELU_SCALE * (z + _GELU_CUBE * z * z * z)))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": Activation("Identity", "", _identity, _identity_backward, lambda z, alpha: z),
+    "relu": Activation("Relu", "output", _relu, _relu_backward, lambda z, alpha: where(z > 0, z, z * 0.0)),
+    "leaky_relu": Activation(
+        "LeakyRelu", "output", _leaky_relu, _leaky_relu_backward,
+        lambda z, alpha: where(z > 0, z, alpha * z), 0.01,
+    ),
+    "sigmoid": Activation("Sigmoid", "output", _sigmoid, _sigmoid_backward, _sigmoid_composed),
+    "tanh": Activation("Tanh", "output", _tanh, _tanh_backward, _tanh_composed),
+    "gelu": Activation(
+        "Gelu", "preactivation", _gelu, _gelu_backward, lambda z, alpha: 0.5 * z * (1.0 + erf(z * math.sqrt(0.5)))
+    ),
+    "gelu_tanh": Activation("GeluTanh", "preactivation", _gelu_tanh, _gelu_tanh_backward, _gelu_tanh_composed),
+    "silu": Activation("Silu", "preactivation", _silu, _silu_backward, lambda z, alpha: z * _sigmoid_composed(z)),
+    "elu": Activation(
+        "Elu", "output", _elu, _elu_backward,
+        lambda z, alpha: where(z > 0, z, alpha * (exp(minimum(z, 0.0)) - 1.0)), 1.0,
+    ),
+    "softplus": Activation(
+        "Softplus", "output", _softplus, _softplus_backward,
+        lambda z, alpha: maximum(z, 0.0) + log1p(exp(-z.abs())),
+    ),
+}  # fmt: skip
+
+
+def find(name: str, alpha: float = 0.0) -> Activation:
+    """The row of an activation.
+
+    Raises:
+        ArgumentError: there is none of that name (the message lists them), or its output does not tell its derivative
+            because ``alpha`` is negative.
+    """
+    try:
+        row = ACTIVATIONS[name]
+    except KeyError:
+        raise ArgumentError(f"unknown activation {name!r}; expected one of {', '.join(ACTIVATIONS)}") from None
+    if alpha < 0.0:
+        raise ArgumentError(f"activation {name!r} with alpha={alpha}: fused activations take alpha >= 0")
+    return row
+
+
+# ---- launches ---------------------------------------------------------------------------------------------------------
+
+
+@kernel("activation.cu", outputs=1)
+def activation_forward(y, z, *, activation, alpha):
+    """y = act(z), elementwise."""
+    ACTIVATIONS[activation].forward(y, z, alpha)
+
+
+@kernel("activation.cu", outputs=1)
+def activation_backward(dz, dy, saved, *, activation, alpha):
+    """dz = dy * act'(z); ``saved`` is the output or the pre-activation, as the activation's row says."""
+    ACTIVATIONS[activation].backward(dz, dy, saved, alpha)
+
+
+@activation_forward.geometry
+def _(y, z, *, activation, alpha):
+    return Geometry(elementwise_grid(y.size), 256, (numpy.int64(y.size), alpha), (ACTIVATIONS[activation].struct,))
+
+
+@activation_backward.geometry
+def _(dz, dy, saved, *, activation, alpha):
+    return Geometry(elementwise_grid(dz.size), 256, (numpy.int64(dz.size), alpha), (ACTIVATIONS[activation].struct,))
+
+
+@fused(composed=lambda x, *, name, alpha: find(name).composed(x, alpha), scaled=True)
+def activation(x, *, name, alpha, need):
+    """y = act(x), elementwise, for any activation of the table."""
+    row = find(name, alpha)
+    y = empty(x.shape, x.dtype, x)
+    activation_forward(y, x, activation=name, alpha=alpha)
+    saved = y if row.saves == "output" else x
+
+    def backward(dy, scale):
+        dx = empty(dy.shape, dy.dtype, dy)
+        activation_backward(dx, dy, saved, activation=name, alpha=alpha)
+        return (dx,) if scale is None else (Scaled(dx, scale),)
+
+    return y, backward
+
+
+def _activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.dtype.kind != "f":
+        x = cast(x, dtype=get_default_dtype())
+    if alpha < 0.0:
+        return find(name).composed(x, alpha)
+    return activation(x, name=name, alpha=float(alpha))
+
+
+@method("relu")
+def relu(x: Any) -> Tensor:
+    """max(x, 0)."""
+    return _activate(x, "relu")
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+    """x where positive, negative_slope * x elsewhere."""
+    return _activate(x, "leaky_relu", negative_slope)
+
+
+@method("sigmoid")
+def sigmoid(x: Any) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return _activate(x, "sigmoid")
+
+
+@method("tanh")
+def tanh(x: Any) -> Tensor:
+    """Hyperbolic tangent."""
+    return _activate(x, "tanh")
+
+
+def gelu(x: Any, approximate: str = "none") -> Tensor:
+    """x Phi(x) (Hendrycks and Gimpel 2016); ``approximate="tanh"`` is its tanh form.
+
+    Raises:
+        ArgumentError: ``approximate`` is neither "none" nor "tanh".
+    """
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: approximate={approximate!r}; expected 'none' or 'tanh'")
+    return _activate(x, "gelu" if approximate == "none" else "gelu_tanh")
+
+
+def silu(x: Any) -> Tensor:
+    """x sigmoid(x), also called swish."""
+    return _activate(x, "silu")
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x where positive, alpha (exp(x) - 1) elsewhere."""
+    return _activate(x, "elu", alpha)
+
+
+def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
+    if beta == 1.0 and threshold >= 20.0:  # beyond 20 the two agree to float32's last bit
+        return _activate(x, "softplus")
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    return where(x * beta > threshold, x, _activate(x * beta, "softplus") / beta)

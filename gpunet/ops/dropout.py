@@ -1,0 +1,59 @@
+"""Dropout: zero a share of the elements and scale the rest, with the mask from our Philox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from gpunet.autograd import Tensor, fused
+from gpunet.errors import ArgumentError
+from gpunet.runtime.kernel import Geometry, elementwise_grid, kernel
+from gpunet.runtime.memory import empty
+from gpunet.runtime.random import default_generator, random_bernoulli
+
+
+@kernel("dropout.cu", outputs=1, types={"mask": "bool"})
+def dropout_apply(y, x, mask, *, scale):
+    """y = x * scale where mask holds, 0 elsewhere: forward and backward alike."""
+    numpy.multiply(x, mask, out=y)
+    y *= y.dtype.type(scale)
+
+
+@dropout_apply.geometry
+def _(y, x, mask, *, scale):
+    return Geometry(elementwise_grid(y.size), 256, (numpy.int64(y.size), float(scale)))
+
+
+def _masked_composed(x, mask, *, scale):
+    return x * mask * scale
+
+
+@fused(composed=_masked_composed)
+def masked_scale(x, mask, *, scale, need):
+    """x * scale where the boolean mask holds, 0 elsewhere."""
+    y = empty(x.shape, x.dtype, x)
+    dropout_apply(y, x, mask, scale=scale)
+
+    def backward(dy):
+        dx = empty(dy.shape, dy.dtype, dy)
+        dropout_apply(dx, dy, mask, scale=scale)
+        return dx, None
+
+    return y, backward
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Zero each element with probability ``p`` and scale the others by 1 / (1 - p); nothing when not training.
+
+    Raises:
+        ArgumentError: p is no probability.
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ArgumentError(f"dropout: p={p}; expected a probability from 0 to 1")
+    x = input if isinstance(input, Tensor) else Tensor(input)
+    if not training or p == 0.0:
+        return x
+    mask = empty(x.shape, numpy.bool_, x.array)
+    default_generator.fill(random_bernoulli, mask, probability=1.0 - p)
+    return masked_scale(x, Tensor(mask), scale=0.0 if p == 1.0 else 1.0 / (1.0 - p))

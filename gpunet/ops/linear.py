@@ -1,0 +1,266 @@
+"""Linear layers: x W^T + b and its activation in one launch, a chain of them in one op.
+
+For layers z_l = a_(l-1) W_l^T + b_l, a_l = act(z_l), backward runs
+
+* dZ_(l-1) = (dZ_l W_l) * act'(saved_(l-1)), the activation's derivative in the epilogue of the GEMM,
+* dW_l = scale * dZ_l^T a_(l-1) and db_l = scale * (column sums of dZ_l) in one pass over dZ_l, where ``scale`` is the
+  batch mean that the loss handed along (see ``autograd.Scaled``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+
+from gpunet.autograd import Scaled, Tensor, fused
+from gpunet.device import Array
+from gpunet.errors import ShapeError
+from gpunet.ops.activations import ACTIVATIONS, activation_backward, find
+from gpunet.ops.elementwise import cast
+from gpunet.ops.matmul import matmul
+from gpunet.runtime.kernel import Geometry, ceil_div, elementwise_grid, kernel
+from gpunet.runtime.memory import empty
+
+
+def gemm_tile(rows: int, columns: int) -> int:
+    """Edge of the output tile of a block: 128, or 64 where 128 would leave most of a card idle."""
+    return 128 if ceil_div(rows, 128) * ceil_div(columns, 128) >= 64 else 64
+
+
+def split_k(rows: int, columns: int, depth: int) -> int:
+    """In how many slices a dW product runs over the batch.  From the shape alone, so the bits never depend on the card."""
+    blocks = ceil_div(rows, 64) * ceil_div(columns, 64)
+    return max(1, min(64, ceil_div(256, blocks), depth // 256))
+
+
+@kernel("linear.cu", outputs=2, optional="z b")
+def linear_forward(y, z, x, w, b, *, activation, alpha):
+    """y = act(x w^T + b).  x (n, i), w (o, i), b (o,) -> y (n, o), and z (n, o), the pre-activation, where asked for."""
+    numpy.matmul(x, w.T, out=y)
+    if b is not None:
+        y += b
+    if z is not None:
+        numpy.copyto(z, y)
+    ACTIVATIONS[activation].forward(y, y, alpha)
+
+
+@kernel("linear.cu", outputs=1, optional="saved")
+def linear_backward_input(dx, dy, w, saved, *, activation, alpha):
+    """dx = (dy w) * act'(saved).  dy (n, o), w (o, i), saved (n, i) -> dx (n, i)."""
+    numpy.matmul(dy, w, out=dx)
+    ACTIVATIONS[activation].backward(dx, dx, saved, alpha)
+
+
+@kernel("linear.cu", outputs=2, optional="dw db scale")
+def linear_backward_weight(dw, db, dy, x, scale):
+    """dw = scale * dy^T x, db = scale * column sums of dy.  dy (n, o), x (n, i), scale (1,) -> dw (o, i), db (o,)."""
+    if dw is not None:
+        numpy.matmul(dy.T, x, out=dw)
+    if db is not None:
+        numpy.add.reduce(dy, axis=0, out=db)
+    if scale is not None:
+        for gradient in (dw, db):
+            if gradient is not None:
+                gradient *= scale
+
+
+@kernel("linear.cu", outputs=1)
+def linear_backward_weight_partial(partials, dy, x, *, slices):
+    """Slice s of the batch into partials[s] (o, i + 1): its share of dy^T x, and in the last column of dy's sums."""
+    rows = ceil_div(len(x), slices)
+    for index in range(slices):
+        part = slice(index * rows, (index + 1) * rows)
+        partials[index, :, :-1] = dy[part].T @ x[part]
+        partials[index, :, -1] = dy[part].sum(0)
+
+
+@kernel("linear.cu", outputs=2, optional="dw db scale")
+def linear_backward_weight_reduce(dw, db, partials, scale):
+    """dw, db = scale * (partials[0] + partials[1] + ...), in this order."""
+    total = partials[0].copy()
+    for part in partials[1:]:
+        total += part
+    if scale is not None:
+        total *= scale
+    if dw is not None:
+        dw[...] = total[:, :-1]
+    if db is not None:
+        db[...] = total[:, -1]
+
+
+@linear_forward.geometry
+def _(y, z, x, w, b, *, activation, alpha):
+    (n, o), i = y.shape, x.shape[1]
+    tile = gemm_tile(n, o)
+    return Geometry(
+        (ceil_div(o, tile), ceil_div(n, tile)), 256, (n, o, i, alpha), (str(tile), ACTIVATIONS[activation].struct)
+    )
+
+
+@linear_backward_input.geometry
+def _(dx, dy, w, saved, *, activation, alpha):
+    (n, i), o = dx.shape, dy.shape[1]
+    tile = gemm_tile(n, i)
+    return Geometry(
+        (ceil_div(i, tile), ceil_div(n, tile)), 256, (n, i, o, alpha), (str(tile), ACTIVATIONS[activation].struct)
+    )
+
+
+@linear_backward_weight.geometry
+def _(dw, db, dy, x, scale):
+    n, o = dy.shape
+    i = x.shape[1]
+    tile = gemm_tile(o, i)
+    return Geometry((max(1, ceil_div(i, tile)) if dw is not None else 1, ceil_div(o, tile)), 256, (o, i, n), (str(tile),))
+
+
+@linear_backward_weight_partial.geometry
+def _(partials, dy, x, *, slices):
+    n, o = dy.shape
+    i = x.shape[1]
+    return Geometry((max(1, ceil_div(i, 64)), ceil_div(o, 64), slices), 256, (o, i, n, ceil_div(n, slices)), ("64",))
+
+
+@linear_backward_weight_reduce.geometry
+def _(dw, db, partials, scale):
+    slices, o, columns = partials.shape
+    return Geometry(elementwise_grid(o * columns, per_thread=1), 256, (o, columns - 1, slices))
+
+
+def weight_gradients(dy: Array, x: Array, scale: Array | None, need_w: bool, need_b: bool) -> tuple[Any, Any]:
+    """dW and db of one layer, in one launch or, for a long batch on a card, in slices and their sum."""
+    (n, o), i = dy.shape, x.shape[1]
+    dw = empty((o, i), dy.dtype, dy) if need_w else None
+    db = empty((o,), dy.dtype, dy) if need_b else None
+    slices = 1 if type(dy) is numpy.ndarray else split_k(o, i, n)
+    if slices == 1:
+        linear_backward_weight(dw, db, dy, x, scale)
+    else:
+        partials = empty((slices, o, i + 1), dy.dtype, dy)
+        linear_backward_weight_partial(partials, dy, x, slices=slices)
+        linear_backward_weight_reduce(dw, db, partials, scale)
+    return dw, db
+
+
+def _chain_composed(x, *parameters, activations):
+    for (name, alpha), w, b in zip(activations, parameters[::2], parameters[1::2], strict=True):
+        z = matmul(x, w.T) if b is None else matmul(x, w.T) + b
+        x = find(name).composed(z, alpha)
+    return x
+
+
+@fused(composed=_chain_composed, scaled=True)
+def linear_chain(x, *parameters, activations, need):
+    """Linear layers in a row: x (n, i), parameters w1 (o1, i), b1 (o1,) or None, w2 (o2, o1), ... -> (n, o_last).
+
+    Args:
+        activations: (name, alpha) for each layer.
+    """
+    layers = list(zip(activations, parameters[::2], parameters[1::2], strict=True))
+    inputs, weights, saved = [], [], []  # of each layer, for backward
+    for (name, alpha), w, b in layers:
+        row = find(name)
+        y = empty((len(x), len(w)), x.dtype, x)
+        z = empty(y.shape, y.dtype, y) if row.saves == "preactivation" else None
+        linear_forward(y, z, x, w, b, activation=name, alpha=alpha)
+        inputs.append(x)
+        weights.append(w)
+        saved.append(y if row.saves == "output" else z)
+        x = y
+
+    def backward(dy, scale):
+        gradients: list[Any] = [None] * len(need)
+        (name, alpha), dz = activations[-1], dy
+        if name != "identity":
+            dz = empty(dy.shape, dy.dtype, dy)
+            activation_backward(dz, dy, saved[-1], activation=name, alpha=alpha)
+        first = next(index for index, needed in enumerate(need) if needed)  # nothing below it needs a gradient
+        for layer in reversed(range(len(weights))):
+            need_w, need_b = need[1 + 2 * layer], need[2 + 2 * layer]
+            if need_w or need_b:
+                gradients[1 + 2 * layer], gradients[2 + 2 * layer] = weight_gradients(
+                    dz, inputs[layer], scale, need_w, need_b
+                )
+            if first > 2 * layer:
+                break
+            name, alpha = activations[layer - 1] if layer else ("identity", 0.0)
+            dx = empty(inputs[layer].shape, dz.dtype, dz)
+            before = saved[layer - 1] if layer else None
+            linear_backward_input(dx, dz, weights[layer], before, activation=name, alpha=alpha)
+            dz = dx
+        if need[0]:
+            gradients[0] = dz if scale is None else Scaled(dz, scale)
+        return tuple(gradients)
+
+    return x, backward
+
+
+def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:
+    """Hold the operands of a linear layer to their shapes; its number of output features.
+
+    Raises:
+        ShapeError: the message names the shapes and what was expected.
+    """
+    if weight.ndim != 2:
+        raise ShapeError(f"linear: weight has shape {weight.shape}; expected (out_features, in_features)")
+    if features != weight.shape[1]:
+        raise ShapeError(
+            f"linear: the input has {features} features in its last dimension; the weight of shape {weight.shape} "
+            f"expects {weight.shape[1]}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"linear: bias has shape {bias.shape}; expected {weight.shape[:1]} for weight {weight.shape}")
+    return weight.shape[0]
+
+
+def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tensor:
+    """Apply layers of (weight, bias or None, activation name, alpha) in a row: one op, one launch a layer.
+
+    Inputs of another dtype are cast to the weights' (float64 data into a float32 model is float32).
+
+    Raises:
+        ShapeError: shapes that do not fit.
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.ndim == 0:
+        raise ShapeError("linear: the input has no dimensions; expected (..., in_features)")
+    parameters: list[Any] = []
+    activations: list[tuple[str, float]] = []
+    features = x.shape[-1]
+    for weight, bias, name, alpha in layers:
+        weight = weight if isinstance(weight, Tensor) else Tensor(weight)
+        bias = Tensor(bias) if bias is not None and not isinstance(bias, Tensor) else bias
+        features = check_linear(features, weight, bias)
+        parameters += [weight, bias]
+        activations.append((name, float(alpha)))
+    if x.dtype != parameters[0].dtype:
+        x = cast(x, dtype=parameters[0].dtype)
+    if x.ndim == 2:
+        return linear_chain(x, *parameters, activations=tuple(activations))
+    rows = math.prod(x.shape[:-1])
+    out = linear_chain(x.reshape(rows, x.shape[-1]), *parameters, activations=tuple(activations))
+    return out.reshape(*x.shape[:-1], features)
+
+
+def linear(x: Any, weight: Any, bias: Any = None, activation: str = "identity", alpha: float | None = None) -> Tensor:
+    """act(x weight^T + bias) in one launch.
+
+    Args:
+        x: (..., in_features).
+        weight: (out_features, in_features).
+        bias: (out_features,) or None.
+        activation: a name of ``ACTIVATIONS``; its epilogue costs no launch.
+        alpha: the activation's parameter (negative slope, ELU's alpha); its default when None.
+
+    Returns:
+        (..., out_features).
+
+    Raises:
+        ShapeError: shapes that do not fit; the message names them.
+        ArgumentError: an unknown activation.
+    """
+    row = find(activation, alpha or 0.0)
+    return linear_layers(x, [(weight, bias, activation, row.alpha if alpha is None else alpha)])

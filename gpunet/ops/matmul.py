@@ -1,0 +1,102 @@
+"""Matrix multiplication with broadcast batches: the primitive below every product that is not a fused layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+
+from gpunet import device
+from gpunet.autograd import Tensor, contiguous, method, primitive
+from gpunet.device import Array
+from gpunet.errors import DtypeError, ShapeError
+from gpunet.ops.elementwise import cast, fit, like, result_dtype
+from gpunet.runtime.kernel import Geometry, ceil_div, kernel
+from gpunet.runtime.memory import empty
+
+
+@kernel("matmul.cu", outputs=1, strided="a b")
+def matmul_forward(out, a, b):
+    """out[j] = a[j] b[j].  a (j, m, k), b (j, k, n), of any strides (also 0) -> out (j, m, n)."""
+    numpy.matmul(a, b, out=out)
+
+
+@matmul_forward.geometry
+def _(out, a, b):
+    j, m, n = out.shape
+    strides = [s // x.itemsize for x in (a, b) for s in x.strides]
+    grid = (ceil_div(n, 64), ceil_div(m, 64), j)
+    # which dimension of each operand neighbouring threads should walk along
+    along_k = tuple("true" if abs(x.strides[d]) <= abs(x.strides[3 - d]) else "false" for x, d in ((a, 2), (b, 1)))
+    return Geometry(grid, 256, (m, n, a.shape[2], *map(numpy.int64, strides)), along_k)
+
+
+def _batched(x: Array, batch: tuple[int, ...]) -> Array:
+    """(..., r, c) as (j, r, c) for the broadcast batch: a view where strides allow it, else a copy."""
+    matrix, count, broadcast_to = x.shape[-2:], math.prod(batch), device.module(x).broadcast_to
+    if x.size == math.prod(matrix):  # one matrix for the whole batch
+        return broadcast_to(x.reshape(matrix) if x.ndim != 2 else x, (count, *matrix))
+    return contiguous(broadcast_to(x, (*batch, *matrix))).reshape(count, *matrix) if x.ndim != 3 or count != len(x) else x
+
+
+@primitive
+def _matmul(a, b):
+    """(…, m, k) (…, k, n) -> (…, m, n)."""
+    dtype = result_dtype(a, b)
+    x, y = (v.array if v.dtype == dtype else cast(v, dtype=dtype).array for v in (a, b))
+    batch = numpy.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    out = empty((*batch, x.shape[-2], y.shape[-1]), dtype, x)
+    if out.size:
+        matmul_forward(out.reshape(-1, *out.shape[-2:]), _batched(x, batch), _batched(y, batch))
+    a_like, b_like = like(a), like(b)
+    return out, lambda g: fit(_matmul(g, b.mT), a_like), lambda g: fit(_matmul(a.mT, g), b_like)
+
+
+@method("matmul __matmul__ mm bmm")
+def matmul(a: Any, b: Any) -> Tensor:
+    """Matrix product, with NumPy's and PyTorch's rules: vectors are rows or columns, leading dimensions broadcast.
+
+    Raises:
+        ShapeError: the inner dimensions differ, or an operand has no dimensions.
+        DtypeError: an operand is not floating.
+    """
+    a, b = (v if isinstance(v, Tensor) else Tensor(v) for v in (a, b))
+    for v in (a, b):
+        if v.dtype.kind != "f":
+            raise DtypeError(f"matmul: operand of dtype {v.dtype}; expected floating tensors: convert with .float()")
+    inner = (a.shape[-1] if a.ndim else None, b.shape[-2] if b.ndim > 1 else b.shape[0] if b.ndim else None)
+    if None in inner or inner[0] != inner[1]:
+        raise ShapeError(
+            f"matmul: shapes {a.shape} and {b.shape} do not fit: the last dimension of the first ({inner[0]}) must be "
+            f"the second to last of the second ({inner[1]})"
+        )
+    try:
+        numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise ShapeError(f"matmul: batch dimensions of {a.shape} and {b.shape} cannot be broadcast together") from None
+    row, column = a.ndim == 1, b.ndim == 1
+    product = _matmul(a.reshape(1, -1) if row else a, b.reshape(-1, 1) if column else b)
+    if row and column:
+        return product.reshape(())
+    if row:
+        return product.squeeze(-2)
+    return product.squeeze(-1) if column else product
+
+
+@method("__rmatmul__")
+def _rmatmul(b: Any, a: Any) -> Tensor:
+    return matmul(a, b)
+
+
+@method("dot")
+def dot(a: Any, b: Any) -> Tensor:
+    """The product of two vectors, a scalar.
+
+    Raises:
+        ShapeError: not two vectors of one length.
+    """
+    a, b = (v if isinstance(v, Tensor) else Tensor(v) for v in (a, b))
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ShapeError(f"dot: shapes {a.shape} and {b.shape}; expected two vectors of one length")
+    return matmul(a, b)

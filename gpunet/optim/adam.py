@@ -1,0 +1,145 @@
+"""Adam and AdamW: one launch for all parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy
+
+from gpunet.device import Array
+from gpunet.errors import ArgumentError
+from gpunet.optim.optimizer import Optimizer, ParameterGroup
+from gpunet.runtime.kernel import Geometry, kernel
+from gpunet.runtime.memory import scratch, ticket
+
+_CHUNK = 32768  # elements a pass of the twin: five arrays of them stay in the L2 cache
+
+
+@kernel(
+    "optimizers.cu",
+    outputs=5,
+    lists=6,
+    types={"steps": "float64", "learning_rate": "float64", "ticket": "uint32"},
+    optional="max_exp_avg_sqs ticket",
+)
+def adam_step(
+    params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, learning_rate, ticket,
+    *, beta1, beta2, eps, weight_decay, decoupled, maximize,
+):  # fmt: skip
+    """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)."""
+    rate = float(learning_rate[0])
+    for index, step in enumerate(steps):
+        step += 1
+        t = float(step[0])
+        size, correction = rate / (1 - beta1**t), 1 / math.sqrt(1 - beta2**t)
+        flat = [a[index].reshape(-1) for a in (params, exp_avgs, exp_avg_sqs, grads)]
+        largest = None if max_exp_avg_sqs is None else max_exp_avg_sqs[index].reshape(-1)
+        for start in range(0, flat[0].size, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            p, m, v, g = (a[part] for a in flat)
+            change, update = scratch(p.shape, p.dtype, 0), scratch(p.shape, p.dtype, 1)
+            if maximize:
+                g = numpy.negative(g, out=update)
+            if weight_decay and decoupled:
+                p *= 1 - rate * weight_decay
+            elif weight_decay:
+                numpy.multiply(p, weight_decay, out=change)
+                g = numpy.add(g, change, out=update)
+            numpy.multiply(g, 1 - beta1, out=change)
+            m *= beta1
+            m += change
+            numpy.multiply(g, g, out=change)
+            change *= 1 - beta2
+            v *= beta2
+            v += change
+            if largest is not None:
+                v = numpy.maximum(largest[part], v, out=largest[part])
+            numpy.sqrt(v, out=change)
+            change *= correction
+            change += eps
+            numpy.divide(m, change, out=change)
+            change *= size
+            p -= change
+
+
+@adam_step.geometry
+def _(
+    params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, learning_rate, ticket,
+    *, beta1, beta2, eps, weight_decay, decoupled, maximize,
+):  # fmt: skip
+    flags = tuple("true" if f else "false" for f in (max_exp_avg_sqs is not None, decoupled, maximize))
+    return Geometry(0, 256, (beta1, beta2, eps, weight_decay), flags)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015); weight decay is added to the gradient, as in PyTorch.
+
+    Args:
+        params: tensors or groups.
+        lr: learning rate, >= 0.
+        betas: decay of the averages of the gradient and of its square, in [0, 1).
+        eps: added to the root, > 0 keeps it from zero.
+        weight_decay: L2 factor, >= 0.
+        amsgrad: divide by the largest average of squares so far (Reddi et al. 2018).
+        maximize: climb instead of descend.
+    """
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+                "maximize": maximize,
+            },
+        )  # fmt: skip
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        for beta in options["betas"]:
+            if not 0.0 <= beta < 1.0:
+                raise ArgumentError(f"{type(self).__name__}: betas={options['betas']}; expected numbers in [0, 1)")
+        for name in ("eps", "weight_decay"):
+            if not options[name] >= 0.0:
+                raise ArgumentError(f"{type(self).__name__}: {name}={options[name]}; expected zero or a positive number")
+
+    def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
+        names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * bool(group["amsgrad"])
+        state = [[self.buffer(p, name) for p in params] for name in names]
+        adam_step(
+            [p.array for p in params], state[0], state[1], state[2] if group["amsgrad"] else None,
+            [self.buffer(p, "step") for p in params], grads, group.learning_rate, ticket(grads[0]),
+            beta1=float(group["betas"][0]), beta2=float(group["betas"][1]), eps=float(group["eps"]),
+            weight_decay=float(group["weight_decay"]), decoupled=self.decoupled, maximize=bool(group["maximize"]),
+        )  # fmt: skip
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p *= 1 - lr * weight_decay before the step."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

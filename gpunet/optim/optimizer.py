@@ -1,0 +1,177 @@
+"""What optimisers share: parameter groups, state, and the buffers that a launch reads.
+
+A group's learning rate lives in a float64 buffer beside its parameters, and each parameter's step count in another, so
+that a recorded launch follows both.  ``group["lr"] = value`` writes the buffer at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy
+
+from gpunet import device
+from gpunet.autograd import Tensor, enable_grad
+from gpunet.device import Array
+from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.runtime.kernel import MAX_TENSORS
+
+
+class ParameterGroup(dict[str, Any]):
+    """The parameters of a group under "params" beside its options.  Setting "lr" writes the buffer the launch reads."""
+
+    learning_rate: Array
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key == "lr":
+            value = float(value)
+            if not value >= 0.0:
+                raise ArgumentError(f"learning rate {value}; expected zero or a positive number")
+            self.learning_rate[...] = value
+        super().__setitem__(key, value)
+
+    @classmethod
+    def make(cls, options: dict[str, Any]) -> ParameterGroup:
+        group = cls()
+        group.learning_rate = device.empty((1,), numpy.float64, options["params"][0].device)
+        for key, value in options.items():
+            group[key] = value
+        return group
+
+
+class Optimizer:
+    """Base class.  A subclass names its per-parameter buffers and launches its kernel in :meth:`update`.
+
+    Args:
+        params: tensors, or dicts ``{"params": tensors, "lr": ...}`` with options of their own.
+        defaults: the options of groups that do not set them.
+
+    Raises:
+        ArgumentError: no parameters, one twice, or an option out of range.
+        DtypeError: something that is not a tensor.
+    """
+
+    #: Names of the per-parameter buffers of the parameter's shape, as in PyTorch's state_dict.
+    buffers: tuple[str, ...] = ()
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        self.param_groups: list[ParameterGroup] = []
+        if isinstance(params, Tensor):
+            raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
+        groups = list(params)
+        if not groups:
+            raise ArgumentError("optimizer got no parameters; pass model.parameters() of a model that has some")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Add parameters with options of their own."""
+        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        seen = {id(p) for g in self.param_groups for p in g["params"]}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise DtypeError(f"optimizer parameter {p!r} is a {type(p).__name__}; expected a tensor")
+            if p.dtype.kind != "f" or not p.is_leaf:
+                raise DtypeError(f"optimizer parameter of shape {p.shape}: expected a floating leaf tensor")
+            if id(p) in seen:
+                raise ArgumentError(f"a parameter of shape {p.shape} is given to the optimizer twice")
+            seen.add(id(p))
+        if not params:
+            raise ArgumentError("a parameter group without parameters")
+        options = {**self.defaults, **group, "params": params}
+        self.check_options(options)
+        self.param_groups.append(ParameterGroup.make(options))
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise ArgumentError for an option out of range."""
+
+    def update(self, group: ParameterGroup, params: list[Tensor], grads: list[Array]) -> None:
+        """Launch the kernel over parameters that have a gradient: at most MAX_TENSORS, of one dtype and device."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it updates")
+
+    def buffer(self, p: Tensor, name: str) -> Array:
+        """A per-parameter buffer, made of zeros at first use; "step" counts the parameter's steps in float64."""
+        state = self.state[p]
+        if name not in state:
+            shape, dtype = ((1,), numpy.float64) if name == "step" else (p.shape, p.dtype)
+            array = device.empty(shape, dtype, p.device)
+            array.fill(0)
+            state[name] = Tensor(array)
+        return state[name].array
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient.  ``closure``, if given, computes the loss again and returns it."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            kinds: dict[tuple[Any, Any], list[Tensor]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    kinds.setdefault((p.array.dtype, p.device if p.is_cuda else None), []).append(p)
+            for params in kinds.values():
+                for start in range(0, len(params), MAX_TENSORS):
+                    some = params[start : start + MAX_TENSORS]
+                    self.update(group, some, [p.grad.array for p in some if p.grad is not None])
+                    for p in some:
+                        p._version[0] += 1
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or set them to zero in place."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none:
+                    p.grad = None
+                elif p.grad is not None:
+                    p.grad = p.grad.detach().zero_()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and options, parameters by their number, in PyTorch's shape."""
+        numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
+        return {
+            "state": {numbers[id(p)]: dict(state) for p, state in self.state.items()},
+            "param_groups": [{**g, "params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`, also one with PyTorch's tensors converted to arrays.
+
+        Raises:
+            StateDictError: groups or parameters that are not this optimizer's.
+        """
+        groups = state_dict["param_groups"]
+        if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
+            raise StateDictError(
+                f"optimizer state has groups of {[len(g['params']) for g in groups]} parameters; this optimizer has "
+                f"{[len(g['params']) for g in self.param_groups]}"
+            )
+        numbered = {i: p for g, m in zip(groups, self.param_groups) for i, p in zip(g["params"], m["params"])}
+        for mine, theirs in zip(self.param_groups, groups):
+            for key, value in theirs.items():
+                if key != "params":
+                    mine[key] = value
+        self.state.clear()
+        for number, state in state_dict["state"].items():
+            p = numbered[int(number)]
+            for name, value in state.items():
+                if value is None:
+                    continue
+                array = value.array if isinstance(value, Tensor) else numpy.asarray(value)
+                target = self.buffer(p, name)
+                if array.size != target.size:
+                    raise StateDictError(
+                        f"optimizer state {name!r} of parameter {number} has shape {array.shape}, expected {target.shape}"
+                    )
+                target[...] = device.move(array, p.device).reshape(target.shape)
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")
+        return f"{type(self).__name__}({options})"
