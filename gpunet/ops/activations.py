@@ -313,7 +313,8 @@ def activation(x, *, name, alpha, need):
     return y, backward
 
 
-def _activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
+def activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
+    """act(x) by the activation's name; integers become floats first."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.dtype.kind != "f":
         x = cast(x, dtype=get_default_dtype())
@@ -325,24 +326,24 @@ def _activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
 @method("relu")
 def relu(x: Any) -> Tensor:
     """max(x, 0)."""
-    return _activate(x, "relu")
+    return activate(x, "relu")
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """x where positive, negative_slope * x elsewhere."""
-    return _activate(x, "leaky_relu", negative_slope)
+    return activate(x, "leaky_relu", negative_slope)
 
 
 @method("sigmoid")
 def sigmoid(x: Any) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return _activate(x, "sigmoid")
+    return activate(x, "sigmoid")
 
 
 @method("tanh")
 def tanh(x: Any) -> Tensor:
     """Hyperbolic tangent."""
-    return _activate(x, "tanh")
+    return activate(x, "tanh")
 
 
 def gelu(x: Any, approximate: str = "none") -> Tensor:
@@ -353,22 +354,22 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate={approximate!r}; expected 'none' or 'tanh'")
-    return _activate(x, "gelu" if approximate == "none" else "gelu_tanh")
+    return activate(x, "gelu" if approximate == "none" else "gelu_tanh")
 
 
 def silu(x: Any) -> Tensor:
     """x sigmoid(x), also called swish."""
-    return _activate(x, "silu")
+    return activate(x, "silu")
 
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where positive, alpha (exp(x) - 1) elsewhere."""
-    return _activate(x, "elu", alpha)
+    return activate(x, "elu", alpha)
 
 
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
     if beta == 1.0 and threshold >= 20.0:  # beyond 20 the two agree to float32's last bit
-        return _activate(x, "softplus")
+        return activate(x, "softplus")
     x = x if isinstance(x, Tensor) else Tensor(x)
-    return where(x * beta > threshold, x, _activate(x * beta, "softplus") / beta)
+    return where(x * beta > threshold, x, activate(x * beta, "softplus") / beta)

@@ -1,0 +1,152 @@
+"""Activations as modules.  Behind a Linear in a Sequential they become part of its launch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpunet.autograd import Tensor
+from gpunet.errors import ArgumentError
+from gpunet.nn.module import Module
+from gpunet.ops import activations
+from gpunet.ops.reduce import log_softmax, softmax
+
+
+class ActivationModule(Module):
+    """An activation of the table ``gpunet.ops.activations.ACTIVATIONS``, by its ``name`` and ``alpha``."""
+
+    name = "identity"
+
+    def __init__(self, alpha: float = 0.0) -> None:
+        super().__init__()
+        self.alpha = float(alpha)
+
+    @property
+    def fusible(self) -> bool:
+        """Whether a Linear's launch can carry this activation: its output must tell its derivative."""
+        return self.alpha >= 0.0
+
+    def forward(self, input: Any) -> Tensor:
+        return activations.activate(input, self.name, self.alpha)
+
+
+class ReLU(ActivationModule):
+    """max(x, 0)."""
+
+    name = "relu"
+
+    def __init__(self, inplace: bool = False) -> None:  # inplace is accepted for PyTorch's sake: fusing is better
+        super().__init__()
+
+
+class LeakyReLU(ActivationModule):
+    """x where positive, negative_slope * x elsewhere."""
+
+    name = "leaky_relu"
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__(negative_slope)
+        self.negative_slope = negative_slope
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
+
+
+class Sigmoid(ActivationModule):
+    """1 / (1 + exp(-x))."""
+
+    name = "sigmoid"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Tanh(ActivationModule):
+    """Hyperbolic tangent."""
+
+    name = "tanh"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class GELU(ActivationModule):
+    """x Phi(x), exact or (``approximate="tanh"``) by its tanh form."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise ArgumentError(f"GELU: approximate={approximate!r}; expected 'none' or 'tanh'")
+        self.approximate = approximate
+        self.name = "gelu" if approximate == "none" else "gelu_tanh"
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(ActivationModule):
+    """x sigmoid(x)."""
+
+    name = "silu"
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+
+
+class ELU(ActivationModule):
+    """x where positive, alpha (exp(x) - 1) elsewhere."""
+
+    name = "elu"
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(alpha)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}"
+
+
+class Softplus(ActivationModule):
+    """log(1 + exp(beta x)) / beta.  With beta 1 it fuses into the Linear before it."""
+
+    name = "softplus"
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__()
+        self.beta, self.threshold = beta, threshold
+
+    @property
+    def fusible(self) -> bool:
+        return self.beta == 1.0 and self.threshold >= 20.0
+
+    def forward(self, input: Any) -> Tensor:
+        return activations.softplus(input, self.beta, self.threshold)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta}, threshold={self.threshold}"
+
+
+class Softmax(Module):
+    """exp(x) / sum exp(x) along ``dim``.  Losses take the logits themselves: no Softmax before CrossEntropyLoss."""
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Any) -> Tensor:
+        return softmax(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Module):
+    """log softmax along ``dim``."""
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Any) -> Tensor:
+        return log_softmax(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"

@@ -1,0 +1,110 @@
+"""Initial values, in place: uniform, normal, constant, Xavier (Glorot), He (Kaiming).  All from our Philox."""
+
+from __future__ import annotations
+
+import math
+
+from gpunet import autograd
+from gpunet.autograd import FILL, Tensor
+from gpunet.errors import ArgumentError, ShapeError
+from gpunet.runtime.random import default_generator, random_normal, random_uniform
+
+
+def _changed(tensor: Tensor) -> Tensor:
+    tensor._version[0] += 1
+    return tensor
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
+    """Uniform in [a, b)."""
+    default_generator.fill(random_uniform, tensor.array, low=float(a), high=float(b))
+    return _changed(tensor)
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Normal with a mean and a standard deviation."""
+    default_generator.fill(random_normal, tensor.array, mean=float(mean), std=float(std))
+    return _changed(tensor)
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """Every element ``val``."""
+    FILL(tensor.array, value=val)
+    return _changed(tensor)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Every element 0."""
+    return constant_(tensor, 0.0)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Every element 1."""
+    return constant_(tensor, 1.0)
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """The identity matrix."""
+    if tensor.ndim != 2:
+        raise ShapeError(f"eye_: a tensor of shape {tensor.shape}; expected 2 dimensions")
+    zeros_(tensor)
+    diagonal = range(min(tensor.shape))
+    with autograd.no_grad():
+        tensor[list(diagonal), list(diagonal)] = 1.0
+    return tensor
+
+
+def fan(tensor: Tensor) -> tuple[int, int]:
+    """(fan_in, fan_out): inputs of an output and outputs of an input, from a weight (out, in, *kernel).
+
+    Raises:
+        ShapeError: fewer than two dimensions.
+    """
+    if tensor.ndim < 2:
+        raise ShapeError(f"fan of a tensor of shape {tensor.shape}; expected (out, in, ...)")
+    field = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * field, tensor.shape[0] * field
+
+
+_GAINS = {"linear": 1.0, "identity": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "relu": math.sqrt(2.0), "selu": 0.75}
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor that keeps the variance through an activation (``param``: leaky relu's slope).
+
+    Raises:
+        ArgumentError: an unknown nonlinearity.
+    """
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2.0 / (1.0 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in _GAINS:
+        raise ArgumentError(f"nonlinearity {nonlinearity!r}; expected one of {', '.join([*_GAINS, 'leaky_relu'])}")
+    return _GAINS[nonlinearity]
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Uniform in ±gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    bound = gain * math.sqrt(6.0 / sum(fan(tensor)))
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fan(tensor))))
+
+
+def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        raise ArgumentError(f"mode {mode!r}; expected 'fan_in' or 'fan_out'")
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan(tensor)[mode == "fan_out"])
+
+
+def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Uniform in ±gain sqrt(3 / fan) (He et al. 2015); ``a`` is leaky relu's slope."""
+    bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
+    """Normal with standard deviation gain / sqrt(fan) (He et al. 2015); ``a`` is leaky relu's slope."""
+    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))

@@ -1,0 +1,325 @@
+"""Module and Parameter, in PyTorch's shape: the same names, the same state_dict keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy
+
+from gpunet import device as devices
+from gpunet.autograd import RemovableHandle, Tensor, no_grad
+from gpunet.errors import ArgumentError, DtypeError, StateDictError
+
+M = TypeVar("M", bound="Module")
+
+
+class Parameter(Tensor):
+    """A tensor that a module owns and an optimizer updates.  It requires grad unless told otherwise."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data.array if isinstance(data, Tensor) else numpy.asarray(data), requires_grad)
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+class IncompatibleKeys(NamedTuple):
+    """What :meth:`Module.load_state_dict` found out of place."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base class of layers and models.
+
+    Assign parameters, buffers (``register_buffer``) and submodules as attributes in ``__init__``, and write
+    ``forward``; call the module to run it.
+    """
+
+    training: bool
+
+    def __init__(self) -> None:
+        self.__dict__["_parameters"] = {}
+        self.__dict__["_buffers"] = {}
+        self.__dict__["_modules"] = {}
+        self.__dict__["_non_persistent"] = set()
+        self.__dict__["_forward_hooks"] = {}
+        self.__dict__["_forward_pre_hooks"] = {}
+        self.training = True
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} does not define forward()")
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        for hook in list(self._forward_pre_hooks.values()):
+            changed = hook(self, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+        result = self.forward(*args, **options)
+        for hook in list(self._forward_hooks.values()):
+            changed = hook(self, args, result)
+            result = result if changed is None else changed
+        return result
+
+    # -- attributes
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_modules" not in self.__dict__:
+            raise ArgumentError(f"{type(self).__name__}: call super().__init__() before assigning attributes")
+        tables = (self._parameters, self._buffers, self._modules)
+        if isinstance(value, Parameter):
+            target = self._parameters
+        elif isinstance(value, Module):
+            target = self._modules
+        else:
+            for table in tables:
+                if name in table:
+                    if value is not None and not (table is self._buffers and isinstance(value, Tensor)):
+                        kind = "a Parameter" if table is self._parameters else "a Module" if table is self._modules else "a Tensor"
+                        raise DtypeError(f"attribute {name!r} of {type(self).__name__}: got {type(value).__name__}, expected {kind}")
+                    table[name] = value
+                    return
+            object.__setattr__(self, name, value)
+            return
+        for table in tables:
+            table.pop(name, None)
+        self.__dict__.pop(name, None)
+        target[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        for table in ("_parameters", "_modules", "_buffers"):
+            found = self.__dict__.get(table, {})
+            if name in found:
+                return found[name]
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        for table in (self._parameters, self._modules, self._buffers):
+            if name in table:
+                del table[name]
+                return
+        object.__delattr__(self, name)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._parameters, *self._modules, *self._buffers]
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter under a name; None reserves it."""
+        if param is None:
+            self._parameters[name] = None
+        else:
+            setattr(self, name, param)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that moves and is saved with the module, but is not trained."""
+        self.__dict__.pop(name, None)
+        self._buffers[name] = tensor
+        if not persistent:
+            self._non_persistent.add(name)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Add a submodule under a name."""
+        if module is not None and not isinstance(module, Module):
+            raise DtypeError(f"submodule {name!r} is a {type(module).__name__}; expected a Module")
+        if not name or "." in name:
+            raise ArgumentError(f"submodule name {name!r}; expected a name without dots")
+        self._modules[name] = module
+
+    def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, args, output)`` after each forward; what it returns replaces the output."""
+        return RemovableHandle(self._forward_hooks, hook)
+
+    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, args)`` before each forward; what it returns replaces the arguments."""
+        return RemovableHandle(self._forward_pre_hooks, hook)
+
+    # -- walks
+    def named_modules(self, memo: set[int] | None = None, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """(name, module) of this module and all below, each module once."""
+        memo = set() if memo is None else memo
+        if id(self) in memo:
+            return
+        memo.add(id(self))
+        yield prefix, self
+        for name, module in self._modules.items():
+            if module is not None:
+                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below."""
+        return (module for _, module in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of the direct submodules."""
+        return ((name, module) for name, module in self._modules.items() if module is not None)
+
+    def children(self) -> Iterator[Module]:
+        """The direct submodules."""
+        return (module for _, module in self.named_children())
+
+    def _named(self, table: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Tensor]]:
+        seen: set[int] = set()
+        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
+            for name, tensor in getattr(module, table).items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    yield (f"{path}.{name}" if path else name), tensor
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """(name, parameter), each parameter once."""
+        return self._named("_parameters", prefix, recurse)  # type: ignore[return-value]
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """The parameters: what an optimizer takes."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """(name, buffer)."""
+        return self._named("_buffers", prefix, recurse)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """The buffers."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def get_submodule(self, target: str) -> Module:
+        """The submodule of a dotted name.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        module = self
+        for name in target.split(".") if target else []:
+            found = module._modules.get(name)
+            if found is None:
+                raise ArgumentError(f"{type(module).__name__} has no submodule {name!r} (of {target!r}); it has {list(module._modules)}")
+            module = found
+        return module
+
+    def apply(self: M, function: Callable[[Module], Any]) -> M:
+        """Call ``function`` with every module, innermost first."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    # -- modes
+    def train(self: M, mode: bool = True) -> M:
+        """Training mode: dropout drops.  ``train(False)`` is :meth:`eval`."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Evaluation mode."""
+        return self.train(False)
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Switch the gradients of all parameters on or off."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or set them to zero."""
+        for parameter in self.parameters():
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad = parameter.grad.detach().zero_()
+
+    # -- moving
+    def _convert(self: M, function: Callable[[Tensor], Tensor]) -> M:
+        with no_grad():
+            for tensor in [*self.parameters(), *self.buffers()]:
+                tensor.data = function(tensor.detach())
+                if tensor.grad is not None:
+                    tensor.grad = function(tensor.grad)
+        return self
+
+    def to(self: M, *args: Any, **options: Any) -> M:
+        """Move all parameters and buffers to a device, or floating ones to a dtype, in place."""
+        return self._convert(
+            lambda t: t.to(*args, **options) if t.is_floating_point() or not _names_dtype(args, options) else t
+        )
+
+    def cpu(self: M) -> M:
+        """Move to the CPU."""
+        return self.to("cpu")
+
+    def cuda(self: M, device: int | None = None) -> M:
+        """Move to a CUDA card."""
+        return self.to("cuda" if device is None else f"cuda:{device}")
+
+    def double(self: M) -> M:
+        """All floating parameters and buffers as float64."""
+        return self.to(dtype=numpy.dtype("float64"))
+
+    def float(self: M) -> M:
+        """All floating parameters and buffers as float32."""
+        return self.to(dtype=numpy.dtype("float32"))
+
+    # -- state
+    def state_dict(self) -> dict[str, Tensor]:
+        """Name → tensor (sharing memory) of all parameters and persistent buffers."""
+        state: dict[str, Tensor] = {}
+        for path, module in self.named_modules():
+            prefix = f"{path}." if path else ""
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    state[prefix + name] = parameter.detach()
+            for name, buffer in module._buffers.items():
+                if buffer is not None and name not in module._non_persistent:
+                    state[prefix + name] = buffer.detach()
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copy values in; nothing is changed when anything does not fit.
+
+        Args:
+            state_dict: name → tensor or array (of NumPy, CuPy, or anything with ``__array__``).
+            strict: missing and unexpected names are an error.
+
+        Raises:
+            StateDictError: names missing or unexpected (all of them are listed), or shapes that differ.
+        """
+        own = self.state_dict()
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        problems = []
+        if strict and missing:
+            problems.append(f"missing keys: {', '.join(missing)}")
+        if strict and unexpected:
+            problems.append(f"unexpected keys: {', '.join(unexpected)}")
+        values = {}
+        for name in own:
+            if name in state_dict:
+                value = state_dict[name]
+                array = value.array if isinstance(value, Tensor) else value if devices.is_array(value) else numpy.asarray(value)
+                if array.shape != own[name].shape:
+                    problems.append(f"{name} has shape {array.shape}, expected {own[name].shape}")
+                values[name] = array
+        if problems:
+            raise StateDictError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
+        with no_grad():
+            for name, array in values.items():
+                own[name].copy_(Tensor(array))
+        return IncompatibleKeys(missing, unexpected)
+
+    # -- text
+    def extra_repr(self) -> str:
+        """What stands in the parentheses of the module's line."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {module!r}".replace("\n", "\n  ") for name, module in self._modules.items()]
+        extra = self.extra_repr()
+        if not lines:
+            return f"{type(self).__name__}({extra})"
+        return f"{type(self).__name__}({extra}\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _names_dtype(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    return "dtype" in options or any(not isinstance(a, (str, devices.Device, bool)) for a in args)
