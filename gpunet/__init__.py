@@ -9,7 +9,9 @@
     w.grad                      # tensor([-24.])
 """
 
-from gpunet import nn, ops, optim
+from typing import TYPE_CHECKING
+
+from gpunet import cuda, device, nn, ops, optim
 from gpunet.autograd import (
     Tensor,
     enable_grad,
@@ -24,7 +26,6 @@ from gpunet.creation import (
     arange,
     as_tensor,
     bernoulli,
-    bool_,
     double,
     empty,
     empty_like,
@@ -50,54 +51,85 @@ from gpunet.creation import (
     zeros,
     zeros_like,
 )
-from gpunet.device import Device as device
+from gpunet.creation import (
+    bool_ as bool,
+)
+from gpunet.creation import (
+    float32 as float,
+)
+from gpunet.creation import (
+    int32 as int,
+)
 from gpunet.device import cuda_status, default_device, set_default_device, synchronize
-from gpunet.ops.activations import relu, sigmoid, tanh
-from gpunet.ops.elementwise import (
-    abs,
-    add,
+from gpunet.ops.activations import (
+    relu,
+    sigmoid,
+    tanh,
+)
+from gpunet.ops.compare import (
     allclose,
-    atan,
     ceil,
-    clamp,
-    cos,
-    cosh,
-    div,
     equal,
-    erf,
-    exp,
-    expm1,
     floor,
     isfinite,
     isinf,
     isnan,
-    log,
-    log1p,
-    log2,
-    log10,
     logical_and,
     logical_not,
     logical_or,
     logical_xor,
+    round,
+    sign,
+    trunc,
+)
+from gpunet.ops.elementwise import (
+    abs,
+    add,
+    atan,
+    clamp,
+    cos,
+    cosh,
+    div,
+    erf,
+    exp,
+    expm1,
+    log,
+    log1p,
+    log2,
+    log10,
     maximum,
     minimum,
     mul,
     neg,
     pow,
     reciprocal,
-    round,
     rsqrt,
-    sign,
     sin,
     sinh,
     sqrt,
     square,
     sub,
     tan,
-    trunc,
     where,
 )
-from gpunet.ops.matmul import dot, matmul
+from gpunet.ops.index import (
+    gather,
+    index_select,
+    masked_select,
+    tril,
+    triu,
+)
+from gpunet.ops.join import (
+    cat,
+    chunk,
+    split,
+    stack,
+    unbind,
+)
+from gpunet.ops.matmul import (
+    dot,
+    matmul,
+)
 from gpunet.ops.reduce import (
     all,
     amax,
@@ -122,24 +154,17 @@ from gpunet.ops.reduce import (
     var,
 )
 from gpunet.ops.shape import (
-    cat,
-    chunk,
     flatten,
     flip,
-    gather,
-    index_select,
-    masked_select,
     permute,
     reshape,
-    split,
     squeeze,
-    stack,
     transpose,
-    tril,
-    triu,
-    unbind,
     unsqueeze,
 )
 from gpunet.runtime.random import Generator, manual_seed
+
+if TYPE_CHECKING:
+    from gpunet.device import Device as device  # type: ignore[no-redef]  # the module is callable; type checkers see what it makes
 
 __version__ = "0.1.0"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import sys
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -85,6 +86,8 @@ class Device:
     """
 
     __slots__ = ("index", "type")
+    type: str
+    index: int
 
     def __init__(self, name: str | Device = "auto") -> None:
         if isinstance(name, Device):
@@ -100,8 +103,8 @@ class Device:
             count = cupy().cuda.runtime.getDeviceCount()
             if int(number or 0) >= count:
                 raise DeviceError(f"device {str(name)!r} was asked for, but there are {count} card(s): 'cuda:0' is the first")
-        self.type: str = kind
-        self.index: int = int(number or 0)
+        self.type = kind
+        self.index = int(number or 0)
 
     def __repr__(self) -> str:
         return f"device(type={self.type!r}" + (f", index={self.index})" if self.type == "cuda" else ")")
@@ -197,3 +200,16 @@ def stream_pointer(device: Device) -> int:
 def pointer(array: Array) -> int:
     """Address of an array's first element."""
     return int(array.ctypes.data if isinstance(array, numpy.ndarray) else array.data.ptr)
+
+
+class _DeviceModule(ModuleType):
+    """This module, callable: ``gpunet.device("cuda")`` makes a :class:`Device`, as in PyTorch."""
+
+    def __call__(self, name: str | Device = "auto") -> Device:
+        return Device(name)
+
+    def __instancecheck__(self, value: object) -> bool:
+        return isinstance(value, Device)
+
+
+sys.modules[__name__].__class__ = _DeviceModule

@@ -2,6 +2,8 @@
 
 from gpunet.ops.activations import elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
 from gpunet.ops.dropout import dropout
+from gpunet.ops.index import one_hot
+from gpunet.ops.join import pad
 from gpunet.ops.linear import linear
 from gpunet.ops.losses import (
     binary_cross_entropy_with_logits,
@@ -12,7 +14,6 @@ from gpunet.ops.losses import (
     smooth_l1_loss,
 )
 from gpunet.ops.reduce import log_softmax, softmax
-from gpunet.ops.shape import one_hot, pad
 
 __all__ = [
     "binary_cross_entropy_with_logits",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gpunet import autograd, device
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, wrap
 from gpunet.errors import ArgumentError
 from gpunet.nn import init
 from gpunet.nn.activation import ActivationModule
@@ -84,7 +84,7 @@ class Flatten(Module):
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, input: Any) -> Tensor:
-        return flatten(input if isinstance(input, Tensor) else Tensor(input), self.start_dim, self.end_dim)
+        return flatten(wrap(input), self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
@@ -120,10 +120,9 @@ class Dropout(Module):
         return f"p={self.p}"
 
 
-def _plain(module: Module, home: str) -> bool:
-    """Whether a module does just what our class does: no forward of a user's subclass, no hooks that must see it run."""
-    ours = type(module).forward.__module__ == home
-    return ours and not module._forward_hooks and not module._forward_pre_hooks
+def _ours(kind: type[Module]) -> bool:
+    """Whether a class runs our own forward: a user's subclass may do anything in its own."""
+    return kind.forward.__module__ in (Linear.__module__, ActivationModule.__module__)
 
 
 class Sequential(Module):
@@ -173,19 +172,25 @@ class Sequential(Module):
 
 
 def _linear_run(modules: list[Module], at: int) -> tuple[list[tuple[Any, Any, str, float]], int]:
-    """The linear layers, with their activations, that start at ``at``; and where they end."""
+    """The linear layers, with their activations, that start at ``at``; and where they end.
+
+    A module with hooks runs by itself: the hooks must see it.
+    """
     layers: list[tuple[Any, Any, str, float]] = []
     while at < len(modules):
         linear = modules[at]
-        if not isinstance(linear, Linear) or not _plain(linear, __name__):
+        if not isinstance(linear, Linear) or not _ours(type(linear)) or linear.has_hooks:
             break
         at += 1
         name, alpha = "identity", 0.0
-        follower = modules[at] if at < len(modules) else None
-        if isinstance(follower, ActivationModule) and _plain(follower, ActivationModule.__module__) and follower.fusible:
-            name, alpha = follower.name, follower.alpha
-            at += 1
-        layers.append((linear.weight, linear.bias, name, alpha))
+        if at < len(modules):
+            follower = modules[at]
+            if isinstance(follower, ActivationModule) and _ours(type(follower)) and not follower.has_hooks:
+                if follower.fusible:
+                    name, alpha = follower.name, follower.alpha
+                    at += 1
+        own = linear._parameters
+        layers.append((own["weight"], own["bias"], name, alpha))
     return layers, at
 
 

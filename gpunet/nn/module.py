@@ -55,6 +55,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        if not self.has_hooks:
+            return self.forward(*args, **options)
         for hook in list(self._forward_pre_hooks.values()):
             changed = hook(self, args)
             if changed is not None:
@@ -135,6 +137,11 @@ class Module:
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, args)`` before each forward; what it returns replaces the arguments."""
         return RemovableHandle(self._forward_pre_hooks, hook)
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether hooks want to see this module run."""
+        return bool(self.__dict__["_forward_hooks"] or self.__dict__["_forward_pre_hooks"])
 
     # -- walks
     def named_modules(self, memo: set[int] | None = None, prefix: str = "") -> Iterator[tuple[str, Module]]:

@@ -1,3 +1,18 @@
 """The ops: one file a family, forward and backward on one screen.  Importing this attaches the methods to Tensor."""
 
-from gpunet.ops import activations, dropout, elementwise, linear, losses, matmul, reduce, shape  # noqa: F401
+from gpunet.ops import (
+    activations,
+    broadcast,
+    compare,
+    convert,
+    dropout,
+    elementwise,
+    in_place,
+    index,
+    join,
+    linear,
+    losses,
+    matmul,
+    reduce,
+    shape,
+)

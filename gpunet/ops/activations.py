@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import Scaled, Tensor, fused, get_default_dtype, method
+from gpunet.autograd import Scaled, Tensor, fused, get_default_dtype, method, wrap
 from gpunet.device import Array
 from gpunet.errors import ArgumentError
-from gpunet.ops.elementwise import cast, erf, exp, log1p, maximum, minimum, where
+from gpunet.ops.broadcast import cast
+from gpunet.ops.elementwise import erf, exp, log1p, maximum, minimum, where
 from gpunet.ops.special import erf_into
 from gpunet.runtime.kernel import Geometry, elementwise_grid, kernel
 from gpunet.runtime.memory import empty, scratch
@@ -315,7 +316,7 @@ def activation(x, *, name, alpha, need):
 
 def activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
     """act(x) by the activation's name; integers become floats first."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = wrap(x)
     if x.dtype.kind != "f":
         x = cast(x, dtype=get_default_dtype())
     if alpha < 0.0:
@@ -371,5 +372,5 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
     if beta == 1.0 and threshold >= 20.0:  # beyond 20 the two agree to float32's last bit
         return activate(x, "softplus")
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = wrap(x)
     return where(x * beta > threshold, x, activate(x * beta, "softplus") / beta)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, fused
+from gpunet.autograd import Tensor, fused, wrap
 from gpunet.errors import ArgumentError
 from gpunet.runtime.kernel import Geometry, elementwise_grid, kernel
 from gpunet.runtime.memory import empty
@@ -51,7 +51,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """
     if not 0.0 <= p <= 1.0:
         raise ArgumentError(f"dropout: p={p}; expected a probability from 0 to 1")
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = wrap(input)
     if not training or p == 0.0:
         return x
     mask = empty(x.shape, numpy.bool_, x.array)

@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Scaled, Tensor, fused
+from gpunet.autograd import Scaled, Tensor, fused, wrap
 from gpunet.device import Array
 from gpunet.errors import ShapeError
 from gpunet.ops.activations import ACTIVATIONS, activation_backward, find
-from gpunet.ops.elementwise import cast
+from gpunet.ops.broadcast import cast
 from gpunet.ops.matmul import matmul
 from gpunet.runtime.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.runtime.memory import empty
 
 
 def gemm_tile(rows: int, columns: int) -> int:
-    """Edge of the output tile of a block: 128, or 64 where 128 would leave most of a card idle."""
-    return 128 if ceil_div(rows, 128) * ceil_div(columns, 128) >= 64 else 64
+    """Edge of the output tile of a block: 128, or 64 where 128 would leave part of a card idle."""
+    return 128 if ceil_div(rows, 128) * ceil_div(columns, 128) >= 96 else 64
 
 
 def split_k(rows: int, columns: int, depth: int) -> int:
@@ -95,18 +95,16 @@ def linear_backward_weight_reduce(dw, db, partials, scale):
 def _(y, z, x, w, b, *, activation, alpha):
     (n, o), i = y.shape, x.shape[1]
     tile = gemm_tile(n, o)
-    return Geometry(
-        (ceil_div(o, tile), ceil_div(n, tile)), 256, (n, o, i, alpha), (str(tile), ACTIVATIONS[activation].struct)
-    )
+    grid = ceil_div(n, tile) * ceil_div(o, tile)
+    return Geometry(grid, 256, (n, o, i, alpha), (str(tile), ACTIVATIONS[activation].struct))
 
 
 @linear_backward_input.geometry
 def _(dx, dy, w, saved, *, activation, alpha):
     (n, i), o = dx.shape, dy.shape[1]
     tile = gemm_tile(n, i)
-    return Geometry(
-        (ceil_div(i, tile), ceil_div(n, tile)), 256, (n, i, o, alpha), (str(tile), ACTIVATIONS[activation].struct)
-    )
+    grid = ceil_div(n, tile) * ceil_div(i, tile)
+    return Geometry(grid, 256, (n, i, o, alpha), (str(tile), ACTIVATIONS[activation].struct))
 
 
 @linear_backward_weight.geometry
@@ -114,14 +112,16 @@ def _(dw, db, dy, x, scale):
     n, o = dy.shape
     i = x.shape[1]
     tile = gemm_tile(o, i)
-    return Geometry((max(1, ceil_div(i, tile)) if dw is not None else 1, ceil_div(o, tile)), 256, (o, i, n), (str(tile),))
+    across = max(1, ceil_div(i, tile)) if dw is not None else 1  # db alone takes one column of tiles
+    return Geometry(ceil_div(o, tile) * across, 256, (o, i, n), (str(tile),))
 
 
 @linear_backward_weight_partial.geometry
 def _(partials, dy, x, *, slices):
     n, o = dy.shape
     i = x.shape[1]
-    return Geometry((max(1, ceil_div(i, 64)), ceil_div(o, 64), slices), 256, (o, i, n, ceil_div(n, slices)), ("64",))
+    grid = (ceil_div(o, 64) * max(1, ceil_div(i, 64)), slices)
+    return Geometry(grid, 256, (o, i, n, ceil_div(n, slices)), ("64",))
 
 
 @linear_backward_weight_reduce.geometry
@@ -204,44 +204,45 @@ def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:
     Raises:
         ShapeError: the message names the shapes and what was expected.
     """
-    if weight.ndim != 2:
-        raise ShapeError(f"linear: weight has shape {weight.shape}; expected (out_features, in_features)")
-    if features != weight.shape[1]:
+    shape = weight.array.shape
+    if len(shape) != 2:
+        raise ShapeError(f"linear: weight has shape {shape}; expected (out_features, in_features)")
+    if features != shape[1]:
         raise ShapeError(
-            f"linear: the input has {features} features in its last dimension; the weight of shape {weight.shape} "
-            f"expects {weight.shape[1]}"
+            f"linear: the input has {features} features in its last dimension; the weight of shape {shape} "
+            f"expects {shape[1]}"
         )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ShapeError(f"linear: bias has shape {bias.shape}; expected {weight.shape[:1]} for weight {weight.shape}")
-    return weight.shape[0]
+    if bias is not None and bias.array.shape != shape[:1]:
+        raise ShapeError(f"linear: bias has shape {bias.shape}; expected {shape[:1]} for weight {shape}")
+    return shape[0]
 
 
 def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tensor:
     """Apply layers of (weight, bias or None, activation name, alpha) in a row: one op, one launch a layer.
+
+    Weights and biases are tensors.
 
     Inputs of another dtype are cast to the weights' (float64 data into a float32 model is float32).
 
     Raises:
         ShapeError: shapes that do not fit.
     """
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = wrap(x)
     if x.ndim == 0:
         raise ShapeError("linear: the input has no dimensions; expected (..., in_features)")
     parameters: list[Any] = []
     activations: list[tuple[str, float]] = []
-    features = x.shape[-1]
+    features = x.array.shape[-1]
     for weight, bias, name, alpha in layers:
-        weight = weight if isinstance(weight, Tensor) else Tensor(weight)
-        bias = Tensor(bias) if bias is not None and not isinstance(bias, Tensor) else bias
         features = check_linear(features, weight, bias)
-        parameters += [weight, bias]
-        activations.append((name, float(alpha)))
-    if x.dtype != parameters[0].dtype:
+        parameters += (weight, bias)
+        activations.append((name, alpha))
+    if x.array.dtype != parameters[0].array.dtype:
         x = cast(x, dtype=parameters[0].dtype)
-    if x.ndim == 2:
-        return linear_chain(x, *parameters, activations=tuple(activations))
+    if x.array.ndim == 2:
+        return linear_chain(x, *parameters, activations=activations)
     rows = math.prod(x.shape[:-1])
-    out = linear_chain(x.reshape(rows, x.shape[-1]), *parameters, activations=tuple(activations))
+    out = linear_chain(x.reshape(rows, x.shape[-1]), *parameters, activations=activations)
     return out.reshape(*x.shape[:-1], features)
 
 
@@ -263,4 +264,5 @@ def linear(x: Any, weight: Any, bias: Any = None, activation: str = "identity", 
         ArgumentError: an unknown activation.
     """
     row = find(activation, alpha or 0.0)
-    return linear_layers(x, [(weight, bias, activation, row.alpha if alpha is None else alpha)])
+    bias = None if bias is None else wrap(bias)
+    return linear_layers(x, [(wrap(weight), bias, activation, row.alpha if alpha is None else float(alpha))])

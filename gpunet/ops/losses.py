@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import MULTIPLY, Scaled, Tensor, fused
+from gpunet.autograd import MULTIPLY, Scaled, Tensor, fused, wrap
 from gpunet.device import Array
 from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from gpunet.ops import reduce as reductions
-from gpunet.ops.elementwise import broadcast_to, cast, exp, log1p, maximum, where
+from gpunet.ops.broadcast import broadcast_to, cast
+from gpunet.ops.elementwise import exp, log1p, maximum, where
+from gpunet.ops.index import gather
 from gpunet.ops.reduce import log_softmax
-from gpunet.ops.shape import gather
 from gpunet.runtime.kernel import Geometry, ceil_div, kernel
 from gpunet.runtime.memory import empty, scratch, ticket
 
@@ -179,7 +180,7 @@ def regression_loss(x, y, *, loss, reduction, delta, need):
 
 def _elementwise(name: str, loss: str, x: Any, y: Any, reduction: str, delta: float = 0.0) -> Tensor:
     check_reduction(reduction)
-    x, y = (v if isinstance(v, Tensor) else Tensor(v) for v in (x, y))
+    x, y = (wrap(v) for v in (x, y))
     if x.shape != y.shape:
         raise ShapeError(
             f"{name}: input has shape {x.shape}, target {y.shape}; they must be equal (reshape one: broadcasting here "
@@ -239,7 +240,7 @@ def binary_cross_entropy_with_logits(
     if weight is None and pos_weight is None:
         return _elementwise(name, "binary_cross_entropy", input, target, reduction)
     check_reduction(reduction)
-    x, y = (v if isinstance(v, Tensor) else Tensor(v) for v in (input, target))
+    x, y = (wrap(v) for v in (input, target))
     if x.shape != y.shape:
         raise ShapeError(f"{name}: input has shape {x.shape}, target {y.shape}; they must be equal")
     # log(1 + exp(-x)) without overflow
@@ -258,7 +259,7 @@ def _log_sum_exp(each, probabilities, logits):
     numpy.exp(probabilities, out=probabilities)
     total = scratch(each.shape, each.dtype, 2)
     numpy.add.reduce(probabilities, axis=1, out=total)
-    probabilities /= total[:, None]
+    numpy.divide(probabilities, total[:, None], out=probabilities)
     numpy.log(total, out=total)
     each += total
 
@@ -289,22 +290,27 @@ def cross_entropy_labels(value, dx, factor, partials, ticket, logits, labels, *,
     """
     n, classes = logits.shape
     each = value if reduction == "none" else scratch((n,), logits.dtype, 1)
+    counted = n
     if n:
-        _check_labels(labels, classes, ignore_index)
+        in_range = numpy.maximum.reduce(labels.view(numpy.uint64)) < classes  # a negative label is a huge unsigned one
+        ignored = None
+        if not in_range or 0 <= ignore_index < classes:
+            _check_labels(labels, classes, ignore_index)
+            ignored = labels == ignore_index
+            counted -= int(numpy.count_nonzero(ignored))
+            labels = numpy.where(ignored, 0, labels)
         _log_sum_exp(each, dx, logits)
-        rows = numpy.arange(n)
-        ignored = labels == ignore_index
-        some_ignored = ignored.any()
-        target = numpy.where(ignored, 0, labels) if some_ignored else labels
-        each -= logits[rows, target]
-        dx[rows, target] -= 1
-        if some_ignored:
+        places = scratch((n,), numpy.int64, 0)
+        numpy.multiply(numpy.arange(n), classes, out=places)
+        places += labels
+        each -= logits.reshape(-1).take(places)
+        dx.reshape(-1)[places] -= 1
+        if ignored is not None:
             each[ignored] = 0
             dx[ignored] = 0
     if reduction != "none":
         numpy.add.reduce(each, axis=0, out=value.reshape(()))
     if reduction == "mean":
-        counted = n - int(numpy.count_nonzero(labels == ignore_index))
         factor[0] = 1.0 / counted if counted else numpy.nan
         value *= factor
 
@@ -418,7 +424,7 @@ def cross_entropy(
     check_reduction(reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(f"cross_entropy: label_smoothing={label_smoothing}; expected a share from 0 to 1")
-    logits, target = (v if isinstance(v, Tensor) else Tensor(v) for v in (input, target))
+    logits, target = (wrap(v) for v in (input, target))
     if logits.dtype.kind != "f":
         raise DtypeError(f"cross_entropy: logits of dtype {logits.dtype}; expected a floating tensor")
     if logits.ndim == 0:
@@ -457,7 +463,7 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
     classes = logits.shape[1]
     logs = log_softmax(logits, 1)
     if weight is not None:
-        weight = weight if isinstance(weight, Tensor) else Tensor(weight)
+        weight = wrap(weight)
         if weight.shape != (classes,):
             raise ShapeError(f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one for each class")
     if soft:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy
 
 from gpunet import device
-from gpunet.autograd import Tensor, contiguous, method, primitive
+from gpunet.autograd import Tensor, contiguous, method, primitive, wrap
 from gpunet.device import Array
 from gpunet.errors import DtypeError, ShapeError
-from gpunet.ops.elementwise import cast, fit, like, result_dtype
+from gpunet.ops.broadcast import cast, fit, like, result_dtype
 from gpunet.runtime.kernel import Geometry, ceil_div, kernel
 from gpunet.runtime.memory import empty
 
@@ -26,10 +26,11 @@ def matmul_forward(out, a, b):
 def _(out, a, b):
     j, m, n = out.shape
     strides = [s // x.itemsize for x in (a, b) for s in x.strides]
-    grid = (ceil_div(n, 64), ceil_div(m, 64), j)
+    tile = 128 if ceil_div(m, 128) * ceil_div(n, 128) * j >= 96 else 64
+    grid = (ceil_div(m, tile) * ceil_div(n, tile), min(j, 65535))
     # which dimension of each operand neighbouring threads should walk along
     along_k = tuple("true" if abs(x.strides[d]) <= abs(x.strides[3 - d]) else "false" for x, d in ((a, 2), (b, 1)))
-    return Geometry(grid, 256, (m, n, a.shape[2], *map(numpy.int64, strides)), along_k)
+    return Geometry(grid, 256, (j, m, n, a.shape[2], *map(numpy.int64, strides)), (str(tile), *along_k))
 
 
 def _batched(x: Array, batch: tuple[int, ...]) -> Array:
@@ -61,7 +62,7 @@ def matmul(a: Any, b: Any) -> Tensor:
         ShapeError: the inner dimensions differ, or an operand has no dimensions.
         DtypeError: an operand is not floating.
     """
-    a, b = (v if isinstance(v, Tensor) else Tensor(v) for v in (a, b))
+    a, b = (wrap(v) for v in (a, b))
     for v in (a, b):
         if v.dtype.kind != "f":
             raise DtypeError(f"matmul: operand of dtype {v.dtype}; expected floating tensors: convert with .float()")
@@ -96,7 +97,7 @@ def dot(a: Any, b: Any) -> Tensor:
     Raises:
         ShapeError: not two vectors of one length.
     """
-    a, b = (v if isinstance(v, Tensor) else Tensor(v) for v in (a, b))
+    a, b = (wrap(v) for v in (a, b))
     if a.ndim != 1 or a.shape != b.shape:
         raise ShapeError(f"dot: shapes {a.shape} and {b.shape}; expected two vectors of one length")
     return matmul(a, b)

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet import autograd
-from gpunet.autograd import MULTIPLY, Tensor, method, primitive
-from gpunet.errors import ArgumentError, ShapeError
-from gpunet.ops.elementwise import SUM, abs, broadcast_to, cast, equal, exp, log, sqrt, sub, where
-from gpunet.ops.shape import gather, normal_dim, reshape, squeeze, unsqueeze
-from gpunet.runtime.kernel import Shim
+from gpunet.autograd import MULTIPLY, Tensor, method, primitive, wrap
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.ops.broadcast import SUM, broadcast_to, cast
+from gpunet.ops.compare import equal
+from gpunet.ops.elementwise import abs, exp, log, sqrt, sub, where
+from gpunet.ops.index import gather
+from gpunet.ops.shape import normal_dim, reshape, squeeze, unsqueeze
+from gpunet.runtime.kernel import Shim, Ufunc
 from gpunet.runtime.memory import empty
 
 Dims = int | Sequence[int] | None
@@ -44,7 +46,7 @@ def _numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:
             options["dim"] = options.pop("axis")
         if "keepdims" in options:
             options["keepdim"] = options.pop("keepdims")
-        return function(x if isinstance(x, Tensor) else Tensor(x), *args, **options)
+        return function(wrap(x), *args, **options)
 
     return call
 
@@ -104,7 +106,7 @@ def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
         DtypeError: an integer tensor.
     """
     if x.dtype.kind != "f":
-        raise autograd.DtypeError(f"mean of a tensor of dtype {x.dtype}; convert it with .float() first")
+        raise DtypeError(f"mean of a tensor of dtype {x.dtype}; convert it with .float() first")
     return _mean(x, axes=_axes(x, dim, "mean"), keepdim=keepdim)
 
 
@@ -130,7 +132,7 @@ def std(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, un
 def _extreme(x, *, name, axes, keepdim):
     kept = _kept(x.shape, axes)
     out = empty(kept, x.dtype, x.array)
-    if x.array.size == 0:
+    if 0 in [x.shape[a] for a in axes]:
         raise ShapeError(f"{name} of a tensor of shape {x.shape}: there is no element to choose")
     _EXTREMA[name](out, x.array, axis=axes)
 
@@ -164,7 +166,7 @@ class ValuesIndices(NamedTuple):
 
 def _positions(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     axis = None if dim is None else normal_dim(dim, x.ndim, name)
-    if x.array.size == 0:
+    if (x.array.size if axis is None or not x.ndim else x.shape[axis]) == 0:
         raise ShapeError(f"{name} of a tensor of shape {x.shape}: there is no element to choose")
     out = empty(() if axis is None else _dropped(x.shape, (axis,)), numpy.dtype("int64"), x.array)
     ARG[name](out, x.array, axis=axis)
@@ -322,7 +324,7 @@ def _log_softmax(x, *, axis):
     return out, lambda g, y: g - exp(y) * _sum(g, axes=(axis,), keepdim=True)
 
 
-SUBTRACT, EXP, DIVIDE, LOG = (autograd.Ufunc(name) for name in ("subtract", "exp", "divide", "log"))
+SUBTRACT, EXP, DIVIDE, LOG = (Ufunc(name) for name in ("subtract", "exp", "divide", "log"))
 
 
 @method("softmax")

@@ -1,7 +1,7 @@
 """Optimisers: one launch for all parameters of a group."""
 
+from gpunet.optim.adam import Adam, AdamW
 from gpunet.optim.optimizer import Optimizer
 from gpunet.optim.sgd import SGD
-from gpunet.optim.adam import Adam, AdamW
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]

@@ -30,38 +30,56 @@ def adam_step(
 ):  # fmt: skip
     """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)."""
     rate = float(learning_rate[0])
-    for index, step in enumerate(steps):
+    for step in steps:
         step += 1
-        t = float(step[0])
-        size, correction = rate / (1 - beta1**t), 1 / math.sqrt(1 - beta2**t)
-        flat = [a[index].reshape(-1) for a in (params, exp_avgs, exp_avg_sqs, grads)]
-        largest = None if max_exp_avg_sqs is None else max_exp_avg_sqs[index].reshape(-1)
-        for start in range(0, flat[0].size, _CHUNK):
-            part = slice(start, start + _CHUNK)
-            p, m, v, g = (a[part] for a in flat)
-            change, update = scratch(p.shape, p.dtype, 0), scratch(p.shape, p.dtype, 1)
-            if maximize:
-                g = numpy.negative(g, out=update)
-            if weight_decay and decoupled:
-                p *= 1 - rate * weight_decay
-            elif weight_decay:
-                numpy.multiply(p, weight_decay, out=change)
-                g = numpy.add(g, change, out=update)
-            numpy.multiply(g, 1 - beta1, out=change)
-            m *= beta1
-            m += change
-            numpy.multiply(g, g, out=change)
-            change *= 1 - beta2
-            v *= beta2
-            v += change
-            if largest is not None:
-                v = numpy.maximum(largest[part], v, out=largest[part])
-            numpy.sqrt(v, out=change)
-            change *= correction
-            change += eps
-            numpy.divide(m, change, out=change)
-            change *= size
-            p -= change
+    sizes = (beta1, beta2, eps, rate, weight_decay if not decoupled else 0.0, maximize)
+    if decoupled and weight_decay:
+        for p in params:
+            p *= 1 - rate * weight_decay
+    lists = [params, exp_avgs, exp_avg_sqs, grads, max_exp_avg_sqs]
+    flat = [a and getattr(a, "flat", None) for a in (exp_avgs, exp_avg_sqs, max_exp_avg_sqs)]
+    together = flat[0] is not None and flat[0].size <= _CHUNK and len({float(step[0]) for step in steps}) == 1
+    if together:  # many small tensors: one pass over their joined state costs less than one each
+        g = numpy.concatenate([g.reshape(-1) for g in grads], out=scratch(flat[0].shape, flat[0].dtype, 2))
+        p = None
+        if sizes[4]:
+            p = numpy.concatenate([p.reshape(-1) for p in params], out=scratch(flat[0].shape, flat[0].dtype, 3))
+        change = _adam_change(p, flat[0], flat[1], g, flat[2], float(steps[0][0]), *sizes)
+        start = 0
+        for p in params:
+            p -= change[start : start + p.size].reshape(p.shape)
+            start += p.size
+        return
+    for index, step in enumerate(steps):
+        one = [None if a is None else a[index].reshape(-1) for a in lists]
+        for start in range(0, one[0].size, _CHUNK):
+            p, m, v, g, largest = (None if a is None else a[start : start + _CHUNK] for a in one)
+            p -= _adam_change(p, m, v, g, largest, float(step[0]), *sizes)
+
+
+def _adam_change(p, m, v, g, largest, t, beta1, beta2, eps, rate, weight_decay, maximize):
+    """Move the averages and return, in scratch memory, what to take off the parameters; all vectors of one length."""
+    change = scratch(m.shape, m.dtype, 0)
+    if maximize:
+        g = numpy.negative(g, out=scratch(m.shape, m.dtype, 1))
+    if weight_decay:
+        numpy.multiply(p, weight_decay, out=change)
+        g = numpy.add(g, change, out=scratch(m.shape, m.dtype, 1))
+    numpy.multiply(g, 1 - beta1, out=change)
+    m *= beta1
+    m += change
+    numpy.multiply(g, g, out=change)
+    change *= 1 - beta2
+    v *= beta2
+    v += change
+    if largest is not None:
+        v = numpy.maximum(largest, v, out=largest)
+    numpy.sqrt(v, out=change)
+    change *= 1 / math.sqrt(1 - beta2**t)
+    change += eps
+    numpy.divide(m, change, out=change)
+    change *= rate / (1 - beta1**t)
+    return change
 
 
 @adam_step.geometry
@@ -115,12 +133,13 @@ class Adam(Optimizer):
             if not options[name] >= 0.0:
                 raise ArgumentError(f"{type(self).__name__}: {name}={options[name]}; expected zero or a positive number")
 
+    def names(self, group: ParameterGroup) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq" if group["amsgrad"] else "")
+
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
-        names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * bool(group["amsgrad"])
-        state = [[self.buffer(p, name) for p in params] for name in names]
+        averages, squares, steps, largest = self.state_lists(params, self.names(group))
         adam_step(
-            [p.array for p in params], state[0], state[1], state[2] if group["amsgrad"] else None,
-            [self.buffer(p, "step") for p in params], grads, group.learning_rate, ticket(grads[0]),
+            [p.array for p in params], averages, squares, largest, steps, grads, group.learning_rate, ticket(grads[0]),
             beta1=float(group["betas"][0]), beta2=float(group["betas"][1]), eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]), decoupled=self.decoupled, maximize=bool(group["maximize"]),
         )  # fmt: skip

@@ -6,6 +6,8 @@ that a recorded launch follows both.  ``group["lr"] = value`` writes the buffer 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -41,8 +43,16 @@ class ParameterGroup(dict[str, Any]):
         return group
 
 
+class JoinedArrays(list[Any]):
+    """Arrays whose memory lies one after the other in ``flat``: a twin may walk them as one."""
+
+    def __init__(self, arrays: list[Array], flat: Array) -> None:
+        super().__init__(arrays)
+        self.flat = flat
+
+
 class Optimizer:
-    """Base class.  A subclass names its per-parameter buffers and launches its kernel in :meth:`update`.
+    """Base class.  A subclass names its per-parameter state and launches its kernel in :meth:`update`.
 
     Args:
         params: tensors, or dicts ``{"params": tensors, "lr": ...}`` with options of their own.
@@ -53,13 +63,11 @@ class Optimizer:
         DtypeError: something that is not a tensor.
     """
 
-    #: Names of the per-parameter buffers of the parameter's shape, as in PyTorch's state_dict.
-    buffers: tuple[str, ...] = ()
-
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self.param_groups: list[ParameterGroup] = []
+        self._lists: dict[Any, list[list[Array] | None]] = {}
         if isinstance(params, Tensor):
             raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
         groups = list(params)
@@ -95,15 +103,29 @@ class Optimizer:
         """Launch the kernel over parameters that have a gradient: at most MAX_TENSORS, of one dtype and device."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it updates")
 
-    def buffer(self, p: Tensor, name: str) -> Array:
-        """A per-parameter buffer, made of zeros at first use; "step" counts the parameter's steps in float64."""
-        state = self.state[p]
-        if name not in state:
-            shape, dtype = ((1,), numpy.float64) if name == "step" else (p.shape, p.dtype)
-            array = device.empty(shape, dtype, p.device)
-            array.fill(0)
-            state[name] = Tensor(array)
-        return state[name].array
+    def state_lists(self, params: list[Tensor], names: tuple[str, ...]) -> list[list[Array] | None]:
+        """For each name (None for an empty one) the state of all ``params``, made of zeros at first use.
+
+        "step" counts a parameter's steps in float64; all else has the parameter's shape and dtype.
+        """
+        key = (names, tuple(map(id, params)))
+        lists = self._lists.get(key)
+        if lists is None:
+            lists = self._lists[key] = [self._state_list(params, name) if name else None for name in names]
+        return lists
+
+    def _state_list(self, params: list[Tensor], name: str) -> list[Array]:
+        new = [p for p in params if name not in self.state[p]]
+        shapes = [(1,) if name == "step" else p.shape for p in new]
+        ends = list(itertools.accumulate(map(math.prod, shapes)))
+        if new:
+            dtype = numpy.float64 if name == "step" else new[0].dtype
+            flat = device.empty((ends[-1],), dtype, new[0].device)
+            flat.fill(0)
+            for p, shape, end in zip(new, shapes, ends):
+                self.state[p][name] = Tensor(flat[end - math.prod(shape) : end].reshape(shape))
+        arrays = [self.state[p][name].array for p in params]
+        return JoinedArrays(arrays, flat) if len(new) == len(params) else arrays
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient.  ``closure``, if given, computes the loss again and returns it."""
@@ -112,17 +134,23 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            kinds: dict[tuple[Any, Any], list[Tensor]] = {}
+            alike: list[Tensor] = []
             for p in group["params"]:
-                if p.grad is not None:
-                    kinds.setdefault((p.array.dtype, p.device if p.is_cuda else None), []).append(p)
-            for params in kinds.values():
-                for start in range(0, len(params), MAX_TENSORS):
-                    some = params[start : start + MAX_TENSORS]
-                    self.update(group, some, [p.grad.array for p in some if p.grad is not None])
-                    for p in some:
-                        p._version[0] += 1
+                if p.grad is None:
+                    continue
+                first = alike[0].array if alike else p.array
+                if len(alike) == MAX_TENSORS or p.array.dtype != first.dtype or type(p.array) is not type(first):
+                    self._launch(group, alike)
+                    alike = []
+                alike.append(p)
+            if alike:
+                self._launch(group, alike)
         return loss
+
+    def _launch(self, group: ParameterGroup, params: list[Tensor]) -> None:
+        self.update(group, params, [p.grad.array for p in params if p.grad is not None])
+        for p in params:
+            p._version[0] += 1
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or set them to zero in place."""
@@ -159,13 +187,14 @@ class Optimizer:
                 if key != "params":
                     mine[key] = value
         self.state.clear()
+        self._lists.clear()
         for number, state in state_dict["state"].items():
             p = numbered[int(number)]
             for name, value in state.items():
                 if value is None:
                     continue
                 array = value.array if isinstance(value, Tensor) else numpy.asarray(value)
-                target = self.buffer(p, name)
+                target = self._state_list([p], name)[0]
                 if array.size != target.size:
                     raise StateDictError(
                         f"optimizer state {name!r} of parameter {number} has shape {array.shape}, expected {target.shape}"

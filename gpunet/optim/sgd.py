@@ -76,8 +76,6 @@ class SGD(Optimizer):
         maximize: climb instead of descend.
     """
 
-    buffers = ("momentum_buffer",)
-
     def __init__(
         self,
         params: Iterable[Any],
@@ -108,10 +106,9 @@ class SGD(Optimizer):
             )
 
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
-        momentum = [self.buffer(p, "momentum_buffer") for p in params] if group["momentum"] else None
+        steps, momenta = self.state_lists(params, ("step", "momentum_buffer" if group["momentum"] else ""))
         sgd_step(
-            [p.array for p in params], momentum, [self.buffer(p, "step") for p in params], grads,
-            group.learning_rate, ticket(grads[0]),
+            [p.array for p in params], momenta, steps, grads, group.learning_rate, ticket(grads[0]),
             momentum=float(group["momentum"]), dampening=float(group["dampening"]),
             weight_decay=float(group["weight_decay"]), nesterov=bool(group["nesterov"]),
             maximize=bool(group["maximize"]),

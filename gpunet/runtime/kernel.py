@@ -109,8 +109,9 @@ class Kernel(Launchable):
         #: C type of each pointer: "T" or one of C_TYPES' values.
         self.c_types = [C_TYPES[types[p]] if p in types else "T" for p in self.parameters]
         self._dtypes = [numpy.dtype(types[p]) if p in types else None for p in self.parameters]
-        self._may_be_none = [p in self.optional for p in self.parameters]
-        self._strided = [p in strided.split() for p in self.parameters]
+        self._contract = [
+            (dtype, p in self.optional, p in strided.split()) for p, dtype in zip(self.parameters, self._dtypes)
+        ]
         self._geometry: Callable[..., Geometry] | None = None
         KERNELS[self.name] = self
 
@@ -123,32 +124,43 @@ class Kernel(Launchable):
         assert self._geometry is not None, f"kernel {self.name} has no geometry"
         return self._geometry(*arrays, **options)
 
+    def __call__(self, *arrays: Any, **options: Any) -> None:
+        # Launchable's, with the calls in between left out: this is the inner loop of an eager step on the CPU
+        self._check(arrays, self._contract)
+        if type(arrays[0]) is ndarray:
+            self.twin(*arrays, **options)
+        else:
+            self.launch(arrays, options)
+        recording = tape.active.tape
+        if recording is not None:
+            recording.append(self, arrays, options)
+
     def check(self, arrays: Sequence[Any]) -> None:
         """Hold the arrays to the contract.
 
         Raises:
             LaunchError: which argument, what it is and what it must be.
         """
+        self._check(arrays, self._contract)
+
+    def _check(self, arrays: Sequence[Any], contract: Sequence[tuple[Any, bool, bool]]) -> None:
         kind = type(arrays[0])
         floating = None
-        for array, expected, may_be_none, strided in zip(
-            arrays, self._dtypes, self._may_be_none, self._strided, strict=True
-        ):
+        for array, (expected, may_be_none, strided) in zip(arrays, contract, strict=True):
             if array is None:
-                if may_be_none:
-                    continue
-                self._reject(arrays)
+                if not may_be_none:
+                    self._reject(arrays)
+                continue
             if type(array) is not kind or not (strided or array.flags.c_contiguous):
                 self._reject(arrays)
-            dtype = array.dtype
             if expected is not None:
-                if dtype != expected:
+                if array.dtype is not expected and array.dtype != expected:
                     self._reject(arrays)
             elif floating is None:
-                floating = dtype
-                if dtype not in _FLOATING:
+                floating = array.dtype
+                if floating not in _FLOATING:
                     self._reject(arrays)
-            elif dtype is not floating and dtype != floating:
+            elif array.dtype is not floating and array.dtype != floating:
                 self._reject(arrays)
 
     def _reject(self, arrays: Sequence[Any]) -> None:
@@ -259,15 +271,20 @@ class ListKernel(Kernel):
             ]
         )
 
+    def __call__(self, *arrays: Any, **options: Any) -> None:
+        Launchable.__call__(self, *arrays, **options)
+
     def check(self, arrays: Sequence[Any]) -> None:
-        tensors = len(arrays[0])
-        if not 0 < tensors <= MAX_TENSORS or any(len(a) != tensors for a in arrays[: self.lists] if a is not None):
+        lists = [a for a in arrays[: self.lists] if a is not None]
+        tensors = len(lists[0])
+        if not 0 < tensors <= MAX_TENSORS or any(len(a) != tensors for a in lists):
             raise LaunchError(
-                f"launch of {self.name}: lists of {[len(a) for a in arrays[: self.lists] if a is not None]} tensors; "
-                f"expected equal lengths from 1 to {MAX_TENSORS}"
+                f"launch of {self.name}: lists of {[len(a) for a in lists]} tensors; expected equal lengths from 1 to "
+                f"{MAX_TENSORS}"
             )
-        for index in range(tensors):
-            super().check([None if a is None else a[index] for a in arrays[: self.lists]] + list(arrays[self.lists :]))
+        alone = list(arrays[self.lists :])
+        for entry in zip(*[a or [None] * tensors for a in arrays[: self.lists]]):
+            self._check([*entry, *alone], self._contract)
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         first = arrays[0][0]
@@ -299,7 +316,7 @@ class Shim(Launchable):
     Inputs may be strided, of any dtype, or Python scalars; only the destination's device is checked against theirs.
     """
 
-    def __init__(self, name: str, function: Callable[..., None]) -> None:
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         self.function = function
 

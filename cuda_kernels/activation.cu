@@ -1,0 +1,37 @@
+// Activations by themselves, elementwise over `count` elements of any shape.  Inside a linear layer the same structs
+// run in the epilogue of its GEMM (linear.cu), at no launch.
+//
+//   activation_forward    y = act(z)
+//   activation_backward   dz = dy act'(z), from the saved output or pre-activation
+//
+// Versions: 1. packs of four in a grid-stride loop (this one): bound by memory; there is no next one.
+
+#include "activations.cuh"
+#include "pack.cuh"
+
+template <class T, class Act>
+__global__ void __launch_bounds__(256) activation_forward(T* y, const T* z, long long count, double alpha) {
+  const bool whole = aligned(y) && aligned(z);
+  for_each_pack(count, [&](long long start, long long valid) {
+    Pack<T, 4> value = load_pack<4>(z + start, valid, whole);
+#pragma unroll
+    for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], T(alpha));
+    store_pack(y + start, value, valid, whole);
+  });
+}
+
+// dz may be dy.
+template <class T, class Act>
+__global__ void __launch_bounds__(256)
+    activation_backward(T* dz, const T* dy, const T* saved, long long count, double alpha) {
+  const bool whole = aligned(dz) && aligned(dy) && aligned(saved);
+  for_each_pack(count, [&](long long start, long long valid) {
+    Pack<T, 4> gradient = load_pack<4>(dy + start, valid, whole);
+    if (Act::reads_saved) {
+      const Pack<T, 4> of_forward = load_pack<4>(saved + start, valid, whole);
+#pragma unroll
+      for (int e = 0; e < 4; e++) gradient.v[e] *= Act::derivative(of_forward.v[e], T(alpha));
+    }
+    store_pack(dz + start, gradient, valid, whole);
+  });
+}

@@ -1,0 +1,104 @@
+// Activations: one struct each, the row of that name in gpunet/ops/activations.py.
+//
+//   forward(z, alpha)         act(z)
+//   derivative(saved, alpha)  act'(z), from what the row saves: the output y = act(z), or the pre-activation z
+//
+// `reads_saved` is false where the derivative is a constant: backward then does not touch `saved`, which may be null.
+
+template <class T>
+__device__ __forceinline__ T logistic(T z) {
+  return T(1) / (T(1) + exp(-z));
+}
+
+struct Identity {
+  static constexpr bool reads_saved = false;
+  template <class T>
+  static __device__ T forward(T z, T) { return z; }
+  template <class T>
+  static __device__ T derivative(T, T) { return T(1); }
+};
+
+struct Relu {
+  static constexpr bool reads_saved = true;
+  template <class T>  // fmax(z, 0) would turn NaN into 0
+  static __device__ T forward(T z, T) { return z < T(0) ? T(0) : z; }
+  template <class T>
+  static __device__ T derivative(T y, T) { return y > T(0) ? T(1) : T(0); }
+};
+
+struct LeakyRelu {
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T alpha) { return z > T(0) ? z : alpha * z; }
+  template <class T>  // y has the sign of z, since alpha is not negative
+  static __device__ T derivative(T y, T alpha) { return y > T(0) ? T(1) : alpha; }
+};
+
+struct Sigmoid {
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T) { return logistic(z); }
+  template <class T>
+  static __device__ T derivative(T y, T) { return y * (T(1) - y); }
+};
+
+struct Tanh {
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T) { return tanh(z); }
+  template <class T>
+  static __device__ T derivative(T y, T) { return T(1) - y * y; }
+};
+
+struct Gelu {  // z Phi(z), Phi the normal distribution function; saves z
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T distribution(T z) { return T(0.5) * (T(1) + erf(z * T(0.70710678118654752440))); }
+  template <class T>
+  static __device__ T forward(T z, T) { return z * distribution(z); }
+  template <class T>  // Phi(z) + z phi(z)
+  static __device__ T derivative(T z, T) {
+    return distribution(z) + z * T(0.39894228040143267794) * exp(T(-0.5) * z * z);
+  }
+};
+
+struct GeluTanh {  // z (1 + t) / 2, t = tanh(sqrt(2 / pi) (z + 0.044715 z^3)); saves z
+  static constexpr bool reads_saved = true;
+  static constexpr double SCALE = 0.79788456080286535588, CUBE = 0.044715;
+  template <class T>
+  static __device__ T inner(T z) { return tanh(z * (T(SCALE) + T(SCALE * CUBE) * z * z)); }
+  template <class T>
+  static __device__ T forward(T z, T) { return z * (T(0.5) * (T(1) + inner(z))); }
+  template <class T>
+  static __device__ T derivative(T z, T) {
+    const T t = inner(z), slope = z * (T(SCALE) + T(3 * SCALE * CUBE) * z * z);
+    return T(0.5) * (T(1) + t + slope * (T(1) - t * t));
+  }
+};
+
+struct Silu {  // z sigmoid(z); saves z
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T) { return z * logistic(z); }
+  template <class T>
+  static __device__ T derivative(T z, T) {
+    const T s = logistic(z);
+    return s * (T(1) + z * (T(1) - s));
+  }
+};
+
+struct Elu {
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T alpha) { return z > T(0) ? z : alpha * expm1(z); }
+  template <class T>  // alpha exp(z) = y + alpha
+  static __device__ T derivative(T y, T alpha) { return y > T(0) ? T(1) : y + alpha; }
+};
+
+struct Softplus {
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T) { return (z > T(0) ? z : T(0)) + log1p(exp(-fabs(z))); }
+  template <class T>  // sigmoid(z) = 1 - exp(-y)
+  static __device__ T derivative(T y, T) { return -expm1(-y); }
+};

@@ -1,0 +1,145 @@
+// Linear layers, forward and backward.  x (n, i), w (o, i), b (o,), y and dy (n, o); all contiguous.
+//
+//   linear_forward                  y = act(x w^T + b), and the pre-activation z where backward needs it
+//   linear_backward_input           dx = (dy w) act'(saved): the derivative of the layer below, in the epilogue
+//   linear_backward_weight          dw = scale dy^T x and db = scale (column sums of dy), in one pass over dy
+//   linear_backward_weight_partial  the same for one slice of the batch a grid layer, unscaled, into partials
+//   linear_backward_weight_reduce   dw, db = scale (partials[0] + partials[1] + ...)
+//
+// Tiles are numbered along blockIdx.x, row by row, so that neither extent meets a limit of the grid.
+//
+// Versions: 1. SIMT tiles of 128 or 64 (this one; gemm.cuh).  Next: the tensor-core mainloops under the same epilogues,
+// and a whole chain of narrow layers in one launch.
+
+#include "activations.cuh"
+#include "gemm.cuh"
+
+// ---- forward ---------------------------------------------------------------------------------------------------------
+
+template <class T, int TILE, class Act>
+__global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_forward(
+    T* __restrict__ y, T* __restrict__ z, const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b,
+    int n, int o, int i, double alpha) {
+  const int across = tiles(o, TILE);
+  const bool whole = o % 4 == 0 && aligned(y) && aligned(z), whole_bias = aligned(b);
+  gemm<T, TILE>(
+      Operand<T, true>(x, n, i, 1), Operand<T, true>(w, o, i, 1), blockIdx.x / across * TILE, blockIdx.x % across * TILE,
+      0, i, [&](int row, int column, Pack<T, 4>& value, int valid) {
+        const long long at = static_cast<long long>(row) * o + column;
+        if (b) {
+          const Pack<T, 4> bias = load_pack<4>(b + column, valid, whole_bias);
+#pragma unroll
+          for (int e = 0; e < 4; e++) value.v[e] += bias.v[e];
+        }
+        if (z) store_pack(z + at, value, valid, whole);
+#pragma unroll
+        for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], T(alpha));
+        store_pack(y + at, value, valid, whole);
+      });
+}
+
+// ---- backward: input -------------------------------------------------------------------------------------------------
+
+template <class T, int TILE, class Act>
+__global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_input(
+    T* __restrict__ dx, const T* __restrict__ dy, const T* __restrict__ w, const T* __restrict__ saved, int n, int i,
+    int o, double alpha) {
+  const int across = tiles(i, TILE);
+  const bool whole = i % 4 == 0 && aligned(dx) && aligned(saved);
+  gemm<T, TILE>(
+      Operand<T, true>(dy, n, o, 1), Operand<T, false>(w, i, 1, i), blockIdx.x / across * TILE,
+      blockIdx.x % across * TILE, 0, o, [&](int row, int column, Pack<T, 4>& value, int valid) {
+        const long long at = static_cast<long long>(row) * i + column;
+        if (Act::reads_saved) {
+          const Pack<T, 4> of_forward = load_pack<4>(saved + at, valid, whole);
+#pragma unroll
+          for (int e = 0; e < 4; e++) value.v[e] *= Act::derivative(of_forward.v[e], T(alpha));
+        }
+        store_pack(dx + at, value, valid, whole);
+      });
+}
+
+// ---- backward: weight and bias -----------------------------------------------------------------------------------------
+
+// Adds up the columns of dy while its tiles pass through shared memory: thread t has column t of the tile.
+template <class T, int TILE>
+struct ColumnSums {
+  T& sum;
+  bool wanted;  // in the blocks of one tile column only: the others see the same dy
+
+  template <class Shared>
+  __device__ __forceinline__ void operator()(const Shared& of_dy) {
+    if (wanted && threadIdx.x < TILE) {
+#pragma unroll
+      for (int k = 0; k < Step<T, TILE, false>::DEPTH; k++) sum += of_dy[k][threadIdx.x];
+    }
+  }
+};
+
+// The tile of dy^T x over samples `first` to `end`; `with_sum(column of dy, its sum)` where this block has the sums.
+template <class T, int TILE, class Epilogue, class WithSum>
+__device__ __forceinline__ void weight_tile(
+    const T* dy, const T* x, int o, int i, int columns, int first, int end, Epilogue epilogue, WithSum with_sum) {
+  const int across = columns ? tiles(columns, TILE) : 1;
+  const int row0 = blockIdx.x / across * TILE, tile_column = blockIdx.x % across;
+  T sum = T(0);
+  gemm<T, TILE>(
+      Operand<T, false>(dy, o, 1, o), Operand<T, false>(x, columns, 1, i), row0, tile_column * TILE, first, end,
+      epilogue, ColumnSums<T, TILE>{sum, tile_column == 0});
+  const int row = row0 + threadIdx.x;
+  if (tile_column == 0 && threadIdx.x < TILE && row < o) with_sum(row, sum);
+}
+
+template <class T, int TILE>
+__global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_weight(
+    T* __restrict__ dw, T* __restrict__ db, const T* __restrict__ dy, const T* __restrict__ x,
+    const T* __restrict__ scale, int o, int i, int n) {
+  const T factor = scale ? scale[0] : T(1);
+  const bool whole = i % 4 == 0 && aligned(dw);
+  const int columns = dw ? i : 0;  // without dw a product of no columns: only the sums remain
+  weight_tile<T, TILE>(
+      dy, x, o, i, columns, 0, n,
+      [&](int row, int column, Pack<T, 4>& value, int valid) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) value.v[e] *= factor;
+        store_pack(dw + static_cast<long long>(row) * i + column, value, valid, whole);
+      },
+      [&](int row, T sum) {
+        if (db) db[row] = sum * factor;
+      });
+}
+
+// partials (slices, o, i + 1): slice s has samples s * rows up to (s + 1) * rows, the last column the sums.
+template <class T, int TILE>
+__global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_weight_partial(
+    T* __restrict__ partials, const T* __restrict__ dy, const T* __restrict__ x, int o, int i, int n, int rows) {
+  T* part = partials + static_cast<long long>(blockIdx.y) * o * (i + 1);
+  const int first = min(static_cast<int>(blockIdx.y) * rows, n), end = min(first + rows, n);
+  const bool whole = (i + 1) % 4 == 0 && aligned(part);
+  weight_tile<T, TILE>(
+      dy, x, o, i, i, first, end,
+      [&](int row, int column, const Pack<T, 4>& value, int valid) {
+        store_pack(part + static_cast<long long>(row) * (i + 1) + column, value, valid, whole);
+      },
+      [&](int row, T sum) { part[static_cast<long long>(row) * (i + 1) + i] = sum; });
+}
+
+template <class T>
+__global__ void __launch_bounds__(256) linear_backward_weight_reduce(
+    T* __restrict__ dw, T* __restrict__ db, const T* __restrict__ partials, const T* __restrict__ scale, int o, int i,
+    int slices) {
+  const T factor = scale ? scale[0] : T(1);
+  const long long count = static_cast<long long>(o) * (i + 1), stride = static_cast<long long>(gridDim.x) * blockDim.x;
+  for (long long at = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; at < count; at += stride) {
+    T sum = partials[at];
+#pragma unroll 4
+    for (int slice = 1; slice < slices; slice++) sum += partials[slice * count + at];
+    const long long row = at / (i + 1);
+    const int column = static_cast<int>(at % (i + 1));
+    if (column < i) {
+      if (dw) dw[row * i + column] = sum * factor;
+    } else if (db) {
+      db[row] = sum * factor;
+    }
+  }
+}

@@ -1,0 +1,111 @@
+// Optimisers: one launch over all parameters.  Each block works on 2048 elements of one tensor.
+//
+//   sgd_step    g += weight_decay p;  v = momentum v + (1 - dampening) g;  p -= lr (v, or g + momentum v)
+//   adam_step   m, v: averages of g and g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)
+//
+// The learning rate and each tensor's step count are in device memory, so that a CUDA graph follows them.  All blocks
+// read the step counts first; the last block to finish adds 1 to each.
+//
+// Versions: 1. packs of four, pointers by value (this one): bound by memory.  Next: gradients scaled and clipped here.
+
+#include "pack.cuh"
+#include "reduce.cuh"
+#include "tensor_table.cuh"
+
+// body(start, valid) for each pack of four of this block's share of `count` elements.
+template <class Body>
+__device__ __forceinline__ void for_each_pack_of_block(long long first, long long count, Body body) {
+#pragma unroll
+  for (int offset = 0; offset < ELEMENTS_A_BLOCK; offset += 4 * 256) {
+    const long long start = first + offset + 4 * threadIdx.x;
+    if (start < count) body(start, count - start);
+  }
+}
+
+template <int LISTS>
+__device__ __forceinline__ void count_step(const TensorTable<LISTS>& table, int steps, unsigned int* ticket) {
+  if (last_block(ticket))
+    for (int tensor = threadIdx.x; tensor < table.tensors; tensor += blockDim.x)
+      table.template pointer<double>(steps, tensor)[0] += 1.0;
+}
+
+template <class T, bool MOMENTUM, bool NESTEROV, bool MAXIMIZE>
+__global__ void __launch_bounds__(256) sgd_step(
+    const __grid_constant__ TensorTable<4> table, const double* learning_rate, unsigned int* ticket, double momentum,
+    double dampening, double weight_decay) {
+  enum { PARAMS, MOMENTA, STEPS, GRADS };
+  const int tensor = table.tensor_of_block();
+  T* params = table.template pointer<T>(PARAMS, tensor);
+  T* momenta = table.template pointer<T>(MOMENTA, tensor);
+  const T* grads = table.template pointer<const T>(GRADS, tensor);
+  const T rate = T(learning_rate[0]);
+  const bool first_step = table.template pointer<const double>(STEPS, tensor)[0] == 0.0;
+  const bool whole = aligned(params) && aligned(momenta) && aligned(grads);
+  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_A_BLOCK;
+  for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
+    Pack<T, 4> p = load_pack<4>(params + start, valid, whole), v;
+    const Pack<T, 4> gradient = load_pack<4>(grads + start, valid, whole);
+    if (MOMENTUM) v = load_pack<4>(momenta + start, valid, whole);
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      T g = MAXIMIZE ? -gradient.v[e] : gradient.v[e];
+      g += T(weight_decay) * p.v[e];
+      if (MOMENTUM) {
+        v.v[e] = first_step ? g : T(momentum) * v.v[e] + T(1.0 - dampening) * g;
+        g = NESTEROV ? g + T(momentum) * v.v[e] : v.v[e];
+      }
+      p.v[e] -= rate * g;
+    }
+    store_pack(params + start, p, valid, whole);
+    if (MOMENTUM) store_pack(momenta + start, v, valid, whole);
+  });
+  count_step(table, STEPS, ticket);
+}
+
+template <class T, bool AMSGRAD, bool DECOUPLED, bool MAXIMIZE>
+__global__ void __launch_bounds__(256) adam_step(
+    const __grid_constant__ TensorTable<6> table, const double* learning_rate, unsigned int* ticket, double beta1,
+    double beta2, double eps, double weight_decay) {
+  enum { PARAMS, AVERAGES, SQUARES, MAX_SQUARES, STEPS, GRADS };
+  const int tensor = table.tensor_of_block();
+  T* params = table.template pointer<T>(PARAMS, tensor);
+  T* averages = table.template pointer<T>(AVERAGES, tensor);
+  T* squares = table.template pointer<T>(SQUARES, tensor);
+  T* max_squares = table.template pointer<T>(MAX_SQUARES, tensor);
+  const T* grads = table.template pointer<const T>(GRADS, tensor);
+  const double rate = learning_rate[0];
+  __shared__ double shared_size, shared_correction;
+  if (threadIdx.x == 0) {  // float64 powers are slow on most cards: once a block
+    const double step = table.template pointer<const double>(STEPS, tensor)[0] + 1.0;
+    shared_size = rate / (1.0 - pow(beta1, step));
+    shared_correction = 1.0 / sqrt(1.0 - pow(beta2, step));
+  }
+  __syncthreads();
+  const T size = T(shared_size), correction = T(shared_correction);
+  const bool whole = aligned(params) && aligned(averages) && aligned(squares) && aligned(max_squares) && aligned(grads);
+  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_A_BLOCK;
+  for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
+    Pack<T, 4> p = load_pack<4>(params + start, valid, whole), m = load_pack<4>(averages + start, valid, whole);
+    Pack<T, 4> v = load_pack<4>(squares + start, valid, whole), largest;
+    const Pack<T, 4> gradient = load_pack<4>(grads + start, valid, whole);
+    if (AMSGRAD) largest = load_pack<4>(max_squares + start, valid, whole);
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      T g = MAXIMIZE ? -gradient.v[e] : gradient.v[e];
+      if (DECOUPLED)
+        p.v[e] *= T(1.0 - rate * weight_decay);
+      else
+        g += T(weight_decay) * p.v[e];
+      m.v[e] = T(beta1) * m.v[e] + T(1.0 - beta1) * g;
+      v.v[e] = T(beta2) * v.v[e] + T(1.0 - beta2) * (g * g);
+      T square = v.v[e];
+      if (AMSGRAD) square = largest.v[e] = square <= largest.v[e] ? largest.v[e] : square;
+      p.v[e] -= size * (m.v[e] / (sqrt(square) * correction + T(eps)));
+    }
+    store_pack(params + start, p, valid, whole);
+    store_pack(averages + start, m, valid, whole);
+    store_pack(squares + start, v, valid, whole);
+    if (AMSGRAD) store_pack(max_squares + start, largest, valid, whole);
+  });
+  count_step(table, STEPS, ticket);
+}

@@ -1,0 +1,282 @@
+"""Tensor: an array, its gradient, and its place in the graph."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy
+
+from gpunet import device as devices
+from gpunet.autograd import mode
+from gpunet.device import Array, Device
+from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
+from gpunet.runtime.kernel import ndarray
+
+if TYPE_CHECKING:
+    from gpunet.autograd.graph import Node
+    from gpunet.methods import TensorMethods
+else:
+    TensorMethods = object
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Tensor(TensorMethods):
+    """An array with a gradient.
+
+    ``array`` is the NumPy or CuPy array itself, ``grad`` the gradient that ``backward`` left (a Tensor of the same
+    shape, or None).  Ops and methods are those of PyTorch; they live in ``gpunet.ops`` and are attached there.
+    """
+
+    __slots__ = ("__weakref__", "_hooks", "_index", "_node", "_requires_grad", "_version", "_view_version", "array", "grad")
+    __array_ufunc__ = None  # so that ndarray + Tensor asks Tensor
+
+    def __init__(self, array: Array, requires_grad: bool = False) -> None:
+        self.array = array
+        self.grad: Tensor | None = None
+        self._requires_grad = False
+        self._node: Node | None = None
+        self._index = 0
+        self._version = [0]  # shared by all tensors on this memory
+        self._view_version: int | None = None  # of a view in a graph: the version it was made at
+        self._hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+        if requires_grad:
+            self.requires_grad_()
+
+    # -- what it is
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> numpy.dtype[Any]:
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def device(self) -> Device:
+        return devices.of(self.array)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no op made this tensor: its gradient is kept in ``grad``."""
+        return self._node is None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        return self._node
+
+    def is_floating_point(self) -> bool:
+        return self.array.dtype.kind == "f"
+
+    # -- gradients
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for a gradient of this tensor, or no longer.
+
+        Raises:
+            DtypeError: a tensor that is not floating cannot have a gradient.
+            GradientError: switching it off on a tensor that an op made.
+        """
+        if requires_grad and self.array.dtype.kind != "f":
+            raise DtypeError(
+                f"requires_grad on a tensor of dtype {self.array.dtype}: only floating tensors have gradients; "
+                "convert it first with .float()"
+            )
+        if not requires_grad and self._node is not None:
+            raise GradientError(
+                f"requires_grad = False on the result of {self._node.op.name!r}: only leaf tensors can be switched off; "
+                "use .detach()"
+            )
+        self._requires_grad = bool(requires_grad)
+        return self
+
+    def detach(self) -> Tensor:
+        """The same memory outside the graph."""
+        result = Tensor(self.array)
+        result._version = self._version
+        return result
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory outside the graph.  Unlike PyTorch's, changes through it are seen by ``backward``'s check."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor | Array) -> None:
+        self.array = value.array if isinstance(value, Tensor) else value
+        self._version[0] += 1
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call ``hook(gradient)`` when the gradient of this tensor is complete; what it returns replaces the gradient.
+
+        Raises:
+            GradientError: this tensor requires no gradient.
+        """
+        if not self._requires_grad:
+            raise GradientError("register_hook on a tensor that does not require grad: no gradient will ever come")
+        if self._node is not None:
+            hooks = self._node.hooks.setdefault(self._index, {})
+        else:
+            if self._hooks is None:
+                self._hooks = {}
+            hooks = self._hooks
+        return RemovableHandle(hooks, hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of a tensor that an op made in ``grad``, too."""
+        if self._node is None:
+            return
+        reference = weakref.ref(self)
+
+        def keep(gradient: Tensor) -> None:
+            tensor = reference()
+            if tensor is not None:
+                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+
+        self.register_hook(keep)
+
+    # -- out of the tensor
+    def numpy(self) -> ndarray:
+        """The NumPy array itself, no copy.
+
+        Raises:
+            DeviceError: the tensor is on a card; call ``.cpu()`` first.
+            GradientError: the tensor requires grad; call ``.detach()`` first.
+        """
+        if self._requires_grad:
+            raise GradientError("numpy() on a tensor that requires grad would leave the graph; call .detach().numpy()")
+        if not isinstance(self.array, numpy.ndarray):
+            raise DeviceError(f"numpy() on a tensor on {self.device}; call .cpu().numpy()")
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> ndarray:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def item(self) -> Any:
+        """The only element, as a Python number.
+
+        Raises:
+            ShapeError: there is not exactly one element.
+        """
+        if self.array.size != 1:
+            raise ShapeError(f"item() on a tensor of shape {self.shape}: only one-element tensors convert to a number")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        return self.array.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.array.dtype.kind not in "iu":
+            raise DtypeError(f"a tensor of dtype {self.dtype} cannot be an index; only integer tensors can")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise ShapeError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        return bool(self.array.item())
+
+    def __len__(self) -> int:
+        if self.array.ndim == 0:
+            raise ShapeError("len() of a tensor without dimensions")
+        return self.array.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        body = numpy.array2string(
+            devices.move(self.array, devices.CPU), separator=", ", prefix="tensor(", precision=4, suppress_small=True
+        )
+        extra = "" if self.array.dtype in (mode.float32, numpy.int64, numpy.bool_) else f", dtype={self.dtype}"
+        extra += "" if isinstance(self.array, numpy.ndarray) else f", device='{self.device}'"
+        if self._node is not None:
+            extra += f", grad_fn=<{self._node.op.name}>"
+        elif self._requires_grad:
+            extra += ", requires_grad=True"
+        return f"tensor({body}{extra})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.array.ndim == 0 else format(repr(self), spec)
+
+    __hash__ = object.__hash__
+
+    def __reduce__(self) -> Any:
+        raise DtypeError("tensors are not pickled; save a state_dict with gpunet.save, or use .numpy()")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self._node is not None:
+            raise GradientError("only leaf tensors can be deep-copied; .detach() the tensor first")
+        result = type(self).__new__(type(self))
+        Tensor.__init__(result, self.array.copy(), self._requires_grad)
+        result.grad = None if self.grad is None else Tensor(self.grad.array.copy())
+        memo[id(self)] = result
+        return result
+
+
+class RemovableHandle:
+    """What ``register_hook`` returns: ``remove()`` takes the hook away."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self._hooks, self._number = hooks, next(self._numbers)
+        hooks[self._number] = hook
+
+    def remove(self) -> None:
+        self._hooks.pop(self._number, None)
+
+
+def method(names: str) -> Callable[[F], F]:
+    """Attach a function that is no op of its own (it is made of ops) to Tensor under these names."""
+
+    def decorate(function: F) -> F:
+        for name in names.split():
+            setattr(Tensor, name, function)
+        return function
+
+    return decorate
+
+
+def wrap(value: Any) -> Tensor:
+    """A tensor as it is; an array, a number or a list of numbers as one.
+
+    Raises:
+        DtypeError: anything else.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if devices.is_array(value):
+        return Tensor(value)
+    if isinstance(value, (bool, int, float, list, tuple, numpy.generic)):
+        array = numpy.asarray(value)
+        if array.dtype.kind in "fiub":
+            weak = array.dtype == numpy.float64 and not isinstance(value, numpy.generic)
+            return Tensor(array.astype(mode.get_default_dtype()) if weak else array)
+    raise DtypeError(f"{value!r} is a {type(value).__name__}; expected a tensor, an array or a number")

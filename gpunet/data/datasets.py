@@ -1,0 +1,201 @@
+"""Data sets by name (digits, breast-cancer, diabetes) or from a .csv or .npz file.
+
+    data = load("digits")
+    data = load("houses.csv", target="price")
+
+What a file does not say is inferred and then said, in :attr:`Dataset.notes`: which column is the target, whether it
+is classification or regression.  What cannot be used raises :class:`~gpunet.errors.DataError` with file, line, column
+and value.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from gpunet.data.table import read_csv
+from gpunet.data.targets import Targets, classes_of_arrays, infer
+from gpunet.errors import DataError, MissingDependencyError
+
+#: Names of the built-in data sets → the scikit-learn function that loads them.
+BUILT_IN = {"digits": "load_digits", "breast-cancer": "load_breast_cancer", "diabetes": "load_diabetes"}
+
+#: Names under which an .npz file may hold the features and the targets.
+FEATURE_KEYS = ("x", "X", "features", "data")
+TARGET_KEYS = ("y", "Y", "target", "targets", "label", "labels")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows of features and their targets."""
+
+    name: str
+    task: str  # "classification" | "regression"
+    features: numpy.ndarray  # (n, f) float32 or float64
+    targets: numpy.ndarray  # (n,) int64 class numbers, or float64
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()  # of classification
+    notes: tuple[str, ...] = ()  # what was inferred, for people
+    held_out: numpy.ndarray | None = None  # (n,) bool: rows that the file itself holds out
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def load(source: str | Path, target: str | int | None = None, task: str = "auto") -> Dataset:
+    """Load a data set.
+
+    Args:
+        source: one of :data:`BUILT_IN`, or the path of a .csv or .npz file.
+        target: the target's column (a name, or a number counted from 0, -1 being the last) or, in an .npz file, the
+            name of its array.  By default the last column, or the array called y, target or labels.
+        task: "classification", "regression", or "auto": decided from the target.
+
+    Raises:
+        DataError: the data cannot be used; the message names the file, line, column and value.
+        MissingDependencyError: a built-in data set without scikit-learn.
+    """
+    if task not in ("auto", "classification", "regression"):
+        raise DataError(f"task {task!r}; expected 'auto', 'classification' or 'regression'")
+    name = str(source)
+    if name in BUILT_IN:
+        if target is not None:
+            raise DataError(f"target {target!r} with the built-in data {name!r}, whose target is fixed; leave it out")
+        return _built_in(name, task)
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"no data {name!r}: expected {', '.join(BUILT_IN)} or the path of a .csv or .npz file")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; expected a .csv or .npz file")
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return _from_npz(path, target, task)
+    if suffix in (".csv", ".tsv", ".txt", ".data"):
+        return _from_csv(path, target, task)
+    raise DataError(f"{path}: files ending in {suffix or 'nothing'!r} are not read; expected .csv or .npz")
+
+
+def _built_in(name: str, task: str) -> Dataset:
+    try:
+        from sklearn import datasets as sklearn_datasets
+    except ImportError:
+        raise MissingDependencyError(
+            f"the data {name!r} comes with scikit-learn, which is not installed: pip install 'gpunet[train]'"
+        ) from None
+    bunch = getattr(sklearn_datasets, BUILT_IN[name])()
+    features = numpy.ascontiguousarray(bunch.data, numpy.float32)
+    natural = "regression" if name == "diabetes" else "classification"
+    if task not in ("auto", natural):
+        raise DataError(f"task {task!r} with the data {name!r}, which is {natural}")
+    feature_names = tuple(str(n) for n in bunch.feature_names)
+    if natural == "regression":
+        return Dataset(name, natural, features, bunch.target.astype(numpy.float64), feature_names)
+    class_names = tuple(str(n) for n in bunch.target_names)
+    return Dataset(name, natural, features, bunch.target.astype(numpy.int64), feature_names, class_names)
+
+
+def _from_csv(path: Path, target: str | int | None, task: str) -> Dataset:
+    table = read_csv(path, target)
+    targets = infer(table.targets, str(path), table.target_name, table.lines, task)
+    said = f"target: column {table.target_name!r}" + (" (the last one)" if target is None else "")
+    return _dataset(path, table.features, targets, tuple(table.feature_names), (said,))
+
+
+def _dataset(
+    path: Path,
+    features: numpy.ndarray,
+    targets: Targets,
+    feature_names: tuple[str, ...],
+    notes: tuple[str, ...],
+    held_out: numpy.ndarray | None = None,
+) -> Dataset:
+    notes = (*notes, targets.note)
+    return Dataset(path.stem, targets.task, features, targets.values, feature_names, targets.class_names, notes, held_out)
+
+
+# ---- .npz -----------------------------------------------------------------------------------------------------------
+
+
+def _from_npz(path: Path, target: str | int | None, task: str) -> Dataset:
+    arrays = _read_npz(path)
+    listed = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    lower = {name.lower(): name for name in arrays}
+    if target is None and {"x_train", "y_train", "x_test", "y_test"} <= lower.keys():
+        parts = [arrays[lower[name]] for name in ("x_train", "x_test", "y_train", "y_test")]
+        x_train, x_test = (_flat(path, array, "x_train or x_test") for array in parts[:2])
+        if x_train.shape[1] != x_test.shape[1]:
+            raise DataError(f"{path}: x_train has {x_train.shape[1]} features a row, x_test {x_test.shape[1]}; expected the same")
+        features = numpy.concatenate([x_train, x_test])
+        labels = numpy.concatenate([_one_column(path, a, "y_train or y_test") for a in parts[2:]])
+        held_out = numpy.arange(len(features)) >= len(x_train)
+        target_name, said = "y_train", "the file's own split: x_train, x_test"
+    else:
+        if isinstance(target, int):
+            raise DataError(f"{path}: target {target}; expected the name of an array, one of: {listed}")
+        target_name = _find(path, target, TARGET_KEYS, arrays, listed, "targets")
+        others = {name: array for name, array in arrays.items() if name != target_name}
+        if len(others) == 1:
+            feature_name = next(iter(others))
+        else:
+            feature_name = _find(path, None, FEATURE_KEYS, others, listed, "features")
+        features = _flat(path, arrays[feature_name], feature_name)
+        labels = _one_column(path, arrays[target_name], target_name)
+        held_out, said = None, f"features: array {feature_name!r}, target: array {target_name!r}"
+    if len(features) != len(labels):
+        raise DataError(f"{path}: {len(features)} rows of features, but {len(labels)} targets; expected as many")
+    if not len(features):
+        raise DataError(f"{path}: no rows in it")
+    bad = ~numpy.isfinite(features).all(axis=1)
+    if bad.any():
+        row = int(bad.argmax())
+        column = int((~numpy.isfinite(features[row])).argmax())
+        raise DataError(
+            f"{path}: row {row}, column {column} of the features is {features[row, column]} ({int(bad.sum())} rows hold such "
+            "values); fill them in or leave the rows out"
+        )
+    targets = classes_of_arrays(labels, str(path), target_name, task)
+    names = tuple(str(i) for i in range(features.shape[1]))
+    return _dataset(path, features, targets, names, (said,), held_out)
+
+
+def _read_npz(path: Path) -> dict[str, numpy.ndarray]:
+    try:
+        with numpy.load(path, allow_pickle=False) as file:
+            if not isinstance(file, numpy.lib.npyio.NpzFile):
+                raise DataError(f"{path} is a single array (.npy); expected an .npz file with features and targets")
+            arrays = {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise DataError(f"{path} is damaged, or no .npz file: {error}") from None
+    except ValueError as error:  # an array of Python objects, which would have to be unpickled
+        raise DataError(f"{path}: {error}. Arrays of objects are not read; save arrays of numbers or of text") from None
+    if not arrays:
+        raise DataError(f"{path} is empty: there are no arrays in it")
+    return arrays
+
+
+def _find(path: Path, wanted: str | None, keys: tuple[str, ...], arrays: dict[str, Any], listed: str, what: str) -> str:
+    found = [key for key in ((wanted,) if wanted is not None else keys) if key in arrays]
+    if not found:
+        asked = f"no array {wanted!r}" if wanted is not None else f"no array of {what}, called {' or '.join(keys)}"
+        raise DataError(f"{path}: {asked}; it holds: {listed}")
+    return str(found[0])
+
+
+def _flat(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:
+    """(n, ...) as (n, f), floating."""
+    if array.ndim < 2 or array.dtype.kind not in "fiub":
+        raise DataError(f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected numbers, (rows, features)")
+    dtype = numpy.float32 if array.dtype.itemsize <= 2 or array.dtype == numpy.float32 else numpy.float64
+    return numpy.ascontiguousarray(array.reshape(len(array), -1), dtype)
+
+
+def _one_column(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype.kind not in "fiubU":
+        raise DataError(f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected one target for each row")
+    return array

@@ -1,0 +1,95 @@
+"""Elementwise functions without a gradient: comparisons, predicates, rounding, whole-number division."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from gpunet import device
+from gpunet.autograd import Tensor, method, operands, wrap
+from gpunet.ops.broadcast import binary, ufunc, unary
+
+
+def compare(name: str, a: Any, b: Any) -> Tensor:
+    """A comparison by its NumPy name, as a boolean tensor."""
+    a, b = operands(name, [a, b])
+    return Tensor(binary(ufunc(name), a, b, numpy.dtype(bool)))
+
+
+@method("sign sgn")
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1.  Its gradient is zero everywhere, so it has no graph."""
+    return Tensor(unary(ufunc("sign"), x, x.dtype))
+
+
+def _comparison(name: str, methods: str) -> Any:
+    def function(a: Any, b: Any) -> Tensor:
+        return compare(name, a, b)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Elementwise {name.replace('_', ' ')}, a boolean tensor."
+    return method(methods)(function)
+
+
+equal = _comparison("equal", "eq __eq__")
+not_equal = _comparison("not_equal", "ne __ne__")
+greater = _comparison("greater", "gt __gt__")
+greater_equal = _comparison("greater_equal", "ge __ge__")
+less = _comparison("less", "lt __lt__")
+less_equal = _comparison("less_equal", "le __le__")
+logical_and = _comparison("logical_and", "logical_and __and__ __rand__")
+logical_or = _comparison("logical_or", "logical_or __or__ __ror__")
+logical_xor = _comparison("logical_xor", "logical_xor __xor__ __rxor__")
+
+
+def _predicate(name: str) -> Any:
+    def test(x: Any) -> Tensor:
+        return Tensor(unary(ufunc(name), wrap(x), numpy.dtype(bool)))
+
+    test.__name__ = test.__qualname__ = name
+    test.__doc__ = f"Elementwise {name}, a boolean tensor."
+    return method(name)(test)
+
+
+isnan = _predicate("isnan")
+isinf = _predicate("isinf")
+isfinite = _predicate("isfinite")
+logical_not = _predicate("logical_not")
+Tensor.__invert__ = logical_not  # type: ignore[method-assign]
+
+
+def _rounding(name: str, methods: str) -> Any:
+    def function(x: Any) -> Tensor:
+        x = wrap(x)
+        return Tensor(unary(ufunc(name), x, x.dtype))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Elementwise {name}.  Its gradient is zero almost everywhere, so it has no graph."
+    return method(methods)(function)
+
+
+floor = _rounding("floor", "floor")
+ceil = _rounding("ceil", "ceil")
+round = _rounding("rint", "round")
+trunc = _rounding("trunc", "trunc")
+
+
+def _integer_arithmetic(name: str, methods: str) -> Any:
+    def function(a: Any, b: Any) -> Tensor:
+        a, b = operands(name, [a, b])
+        return Tensor(binary(ufunc(name), a, b))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Elementwise {name}, with Python's sign; no graph."
+    return method(methods)(function)
+
+
+floor_divide = _integer_arithmetic("floor_divide", "floor_divide __floordiv__")
+remainder = _integer_arithmetic("remainder", "remainder __mod__")
+
+
+def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all elements are equal within ``atol + rtol * |b|``."""
+    a, b = (device.move(wrap(v).array, device.CPU) for v in (a, b))
+    return bool(numpy.allclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))

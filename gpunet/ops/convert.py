@@ -1,0 +1,125 @@
+"""Copies and conversions: clone, other dtypes, other devices; and questions about a tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from gpunet import device
+from gpunet.autograd import COPY, Tensor, method, primitive
+from gpunet.device import Device
+from gpunet.ops.broadcast import cast
+from gpunet.ops.shape import normal_dim
+from gpunet.runtime.memory import empty
+
+
+@primitive(methods="clone")
+def clone(x):
+    """A copy, in the graph."""
+    out = empty(x.shape, x.dtype, x.array)
+    COPY(out, x.array)
+    return out, lambda g: g
+
+
+@method("contiguous")
+def _contiguous_method(x: Tensor) -> Tensor:
+    """The tensor itself when its memory is C-contiguous, else a copy."""
+    return x if x.array.flags.c_contiguous else clone(x)
+
+
+@primitive
+def _move(x, *, target):
+    source = x.device
+    return device.move(x.array, target), lambda g: _move(g, target=source)
+
+
+@method("to")
+def to(x: Tensor, *args: Any, device: Any = None, dtype: Any = None, copy: bool = False) -> Tensor:
+    """On another device, in another dtype, or both: ``x.to("cuda")``, ``x.to(gpunet.float64)``, ``x.to(other)``.
+
+    The gradient finds its way back.  The tensor itself comes back when nothing changes.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    for arg in args:
+        if isinstance(arg, Tensor):
+            device, dtype = arg.device, arg.dtype
+        elif isinstance(arg, (Device, str)) and not _is_dtype_name(arg):
+            device = arg
+        elif isinstance(arg, bool):
+            continue  # PyTorch's non_blocking
+        else:
+            dtype = arg
+    result = x
+    if device is not None and Device(device) != x.device:
+        result = _move(result, target=Device(device))
+    if dtype is not None and numpy.dtype(dtype) != x.dtype:
+        result = cast(result, dtype=numpy.dtype(dtype))
+    return clone(x) if copy and result is x else result
+
+
+def _is_dtype_name(name: Any) -> bool:
+    if not isinstance(name, str):
+        return False
+    try:
+        numpy.dtype(name)
+    except TypeError:
+        return False
+    return True
+
+
+@method("cpu")
+def cpu(x: Tensor) -> Tensor:
+    """On the CPU."""
+    return to(x, "cpu")
+
+
+@method("cuda")
+def cuda(x: Tensor, index: int | None = None) -> Tensor:
+    """On a CUDA card."""
+    return to(x, "cuda" if index is None else f"cuda:{index}")
+
+
+def _converter(name: str, dtype: str) -> None:
+    def convert(x: Tensor) -> Tensor:
+        return to(x, dtype=numpy.dtype(dtype))
+
+    convert.__name__ = name
+    convert.__doc__ = f"As {dtype}."
+    method(name)(convert)
+
+
+for _name, _dtype in {"float": "float32", "double": "float64", "long": "int64", "int": "int32", "bool": "bool"}.items():
+    _converter(_name, _dtype)
+
+
+@method("type_as")
+def type_as(x: Tensor, other: Tensor) -> Tensor:
+    """In the dtype of ``other``."""
+    return to(x, dtype=other.dtype)
+
+
+@method("size")
+def size(x: Tensor, dim: int | None = None) -> Any:
+    """The shape, or one of its numbers."""
+    return x.shape if dim is None else x.shape[normal_dim(dim, x.ndim, "size")]
+
+
+@method("numel nelement")
+def numel(x: Tensor) -> int:
+    """The number of elements."""
+    return int(x.array.size)
+
+
+@method("dim")
+def dim(x: Tensor) -> int:
+    """The number of dimensions."""
+    return x.ndim
+
+
+@method("is_contiguous")
+def is_contiguous(x: Tensor) -> bool:
+    """Whether the memory is C-contiguous."""
+    return bool(x.array.flags.c_contiguous)

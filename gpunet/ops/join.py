@@ -1,0 +1,121 @@
+"""Joining and splitting along a dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+
+from gpunet.autograd import COPY, FILL, Tensor, method, primitive, wrap
+from gpunet.errors import ArgumentError, ShapeError
+from gpunet.ops.broadcast import cast, result_dtype
+from gpunet.ops.index import _index
+from gpunet.ops.shape import normal_dim, unsqueeze
+from gpunet.runtime.memory import empty
+
+
+@primitive
+def _cat(*tensors, dim):
+    shape = list(tensors[0].shape)
+    shape[dim] = sum(x.shape[dim] for x in tensors)
+    out = empty(tuple(shape), result_dtype(*tensors), tensors[0].array)
+    rules, start = [], 0
+    for x in tensors:
+        index = (slice(None),) * dim + (slice(start, start + x.shape[dim]),)
+        COPY(out[index], x.array)
+        rules.append(_slice_rule(index, x.dtype))
+        start += x.shape[dim]
+    return (out, *rules)
+
+
+def _slice_rule(index: tuple[slice, ...], dtype: Any) -> Any:
+    return lambda g: _index(g, index=index) if g.dtype == dtype else cast(_index(g, index=index), dtype=dtype)
+
+
+def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Tensors one after the other along ``dim``.
+
+    Raises:
+        ShapeError: other dimensions differ.
+        ArgumentError: no tensors.
+    """
+    if not tensors:
+        raise ArgumentError("cat: got no tensors; expected at least one")
+    parts = [wrap(x) for x in tensors]
+    at = normal_dim(dim, parts[0].ndim, "cat")
+    for x in parts[1:]:
+        if x.ndim != parts[0].ndim or any(
+            a != b for i, (a, b) in enumerate(zip(x.shape, parts[0].shape)) if i != at
+        ):
+            raise ShapeError(f"cat: shapes {parts[0].shape} and {x.shape} differ in a dimension other than {dim}")
+    return _cat(*parts, dim=at)
+
+
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Tensors of one shape along a new dimension.
+
+    Raises:
+        ShapeError: their shapes differ.
+    """
+    parts = [wrap(x) for x in tensors]
+    for x in parts[1:]:
+        if x.shape != parts[0].shape:
+            raise ShapeError(f"stack: shapes {parts[0].shape} and {x.shape} differ; stack needs one shape")
+    return cat([unsqueeze(x, dim) for x in parts], dim)
+
+
+@method("split")
+def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Pieces of ``split_size`` (the last may be smaller), or of the given sizes, along ``dim``: views.
+
+    Raises:
+        ShapeError: the sizes do not add up.
+    """
+    at = normal_dim(dim, x.ndim, "split")
+    total = x.shape[at]
+    if isinstance(split_size, int):
+        if split_size <= 0:
+            raise ArgumentError(f"split: split_size={split_size}; expected a positive number")
+        sizes = [min(split_size, total - start) for start in range(0, total, split_size)] or [0]
+    else:
+        sizes = list(split_size)
+        if sum(sizes) != total:
+            raise ShapeError(f"split: sizes {sizes} add up to {sum(sizes)}; dimension {dim} of {x.shape} has {total}")
+    ends = numpy.cumsum(sizes).tolist()
+    return tuple(_index(x, index=(slice(None),) * at + (slice(end - n, end),)) for n, end in zip(sizes, ends))
+
+
+@method("chunk")
+def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """``chunks`` pieces of equal size, the last smaller, along ``dim``."""
+    if chunks <= 0:
+        raise ArgumentError(f"chunk: chunks={chunks}; expected a positive number")
+    return split(x, max(1, -(-x.shape[normal_dim(dim, x.ndim, "chunk")] // chunks)), dim)
+
+
+@method("unbind")
+def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The slices along ``dim``, without that dimension."""
+    at = normal_dim(dim, x.ndim, "unbind")
+    return tuple(_index(x, index=(slice(None),) * at + (i,)) for i in range(x.shape[at]))
+
+
+def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
+    """Constant padding; ``pad`` is (left, right) of the last dimension, then of the one before, and so on.
+
+    Raises:
+        ArgumentError: another mode, or an odd number of widths.
+    """
+    if mode != "constant" or len(pad) % 2 or len(pad) > 2 * x.ndim or min(pad, default=0) < 0:
+        raise ArgumentError(f"pad: pad={tuple(pad)}, mode={mode!r}; expected pairs of widths >= 0 and mode 'constant'")
+    for number in range(len(pad) // 2):
+        dim = x.ndim - 1 - number
+        parts = [x]
+        for position, width in ((0, pad[2 * number]), (2, pad[2 * number + 1])):
+            if width:
+                edge = empty((*x.shape[:dim], width, *x.shape[dim + 1 :]), x.dtype, x.array)
+                FILL(edge, value=value)
+                parts.insert(position, Tensor(edge))
+        x = cat(parts, dim)
+    return x

@@ -1,0 +1,237 @@
+"""Checkpoints: ``gpunet.save`` and ``gpunet.load``, in the safetensors format, never pickle.
+
+    gpunet.save(model.state_dict(), "model.safetensors")
+    model.load_state_dict(gpunet.load("model.safetensors"))
+
+A plain dict of names and tensors becomes a plain safetensors file, which PyTorch, JAX and others read.  Dicts in
+dicts, lists and numbers (an optimizer's state_dict, a counter beside the model) are kept too: their shape travels as
+JSON in the file's metadata.  A file is written beside its destination and then takes its place, so that a crash while
+writing leaves the previous checkpoint as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy
+
+from gpunet import device as devices
+from gpunet.autograd import Tensor
+from gpunet.device import Device
+from gpunet.errors import ArgumentError, CheckpointError, MissingDependencyError
+
+# One metadata entry holds all of ours: safetensors writes several in an order that changes from run to run.
+_ENTRY = "gpunet"
+
+_FOREIGN = (
+    (b"PK\x03\x04", "a zip file, as torch.save and numpy.savez write them"),
+    (b"\x80", "a pickle"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy .npy file"),
+)
+
+
+def save(state: Any, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a checkpoint, atomically.
+
+    Args:
+        state: a state_dict; or dicts, lists and tuples of tensors, arrays, numbers, text and None, nested as you like.
+        path: the file; by habit it ends in .safetensors.
+        metadata: anything that JSON can hold, kept beside the tensors; see :func:`load_metadata`.
+
+    Raises:
+        ArgumentError: something in ``state`` that is neither a tensor nor plain data.
+        CheckpointError: the file cannot be written.
+        MissingDependencyError: safetensors is not installed.
+    """
+    library = safetensors()
+    tensors: dict[str, numpy.ndarray] = {}
+    described: dict[str, Any] = {}
+    if isinstance(state, Mapping) and all(isinstance(k, str) and _is_tensor(v) for k, v in state.items()):
+        tensors = {name: _array(value) for name, value in state.items()}
+    else:
+        described["structure"] = _describe(state, "", tensors)
+    if metadata:
+        described["metadata"] = dict(metadata)
+    entry = {_ENTRY: json.dumps(described, sort_keys=True)} if described else None
+    path = Path(path)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        os.close(handle)
+        library.save_file(tensors, temporary, metadata=entry)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's file is for its owner alone
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def load(path: str | os.PathLike[str], map_location: str | Device | None = None) -> Any:
+    """What :func:`save` was given, or the tensors of any safetensors file by their names.
+
+    Args:
+        path: the file.
+        map_location: the device that the tensors come to; the CPU when None.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, damaged or of another format; the message says which.
+        MissingDependencyError: safetensors is not installed.
+    """
+    target = devices.CPU if map_location is None else Device(map_location)
+    library = safetensors()
+    path = Path(path)
+    described = _described(read_header(path))
+    try:
+        arrays = library.load_file(path)
+    except Exception as error:  # of safetensors' own kinds; a dtype that NumPy lacks is a KeyError or TypeError
+        raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+    tensors = {name: Tensor(devices.move(array, target)) for name, array in arrays.items()}
+    if "structure" not in described:
+        return tensors
+    try:
+        return _rebuild(described["structure"], tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: its description does not fit its tensors ({error!r}); save it again") from None
+
+
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The ``metadata`` that :func:`save` was given; empty for files of other libraries.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, damaged or of another format.
+    """
+    found = _described(read_header(Path(path))).get("metadata", {})
+    return found if isinstance(found, dict) else {}
+
+
+def safetensors() -> ModuleType:
+    """The package's NumPy part.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise MissingDependencyError(
+            "checkpoints are safetensors files, and the package safetensors is not installed: pip install 'gpunet[train]'"
+        ) from None
+    return safetensors.numpy
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file, once the file is known to be whole.
+
+    Raises:
+        CheckpointError: what is wrong with the file, and what to do.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            size = os.fstat(file.fileno()).st_size
+            for magic, what in _FOREIGN:
+                if start.startswith(magic):
+                    raise CheckpointError(
+                        f"{path} is {what}, no safetensors file. gpunet never unpickles; in PyTorch, write the checkpoint "
+                        "again with safetensors.torch.save_file(model.state_dict(), path)"
+                    )
+            if len(start) < 8:
+                raise CheckpointError(f"{path} is {'empty' if not start else 'truncated'}: {size} bytes; train or copy it again")
+            length = int.from_bytes(start, "little")
+            text = file.read(min(length, size))
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint {path}: there is no such file") from None
+    except IsADirectoryError:
+        inside = " (did you mean model.safetensors in it?)" if (path / "model.safetensors").exists() else ""
+        raise CheckpointError(f"{path} is a folder; expected a .safetensors file{inside}") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
+    if not text.startswith(b"{"):
+        raise CheckpointError(f"{path} is no safetensors file; expected what gpunet.save or safetensors wrote")
+    if len(text) < length:
+        raise CheckpointError(f"{path} is truncated: its header alone has {length} bytes, the file {size}; copy it again")
+    try:
+        header = json.loads(text)
+        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged: its header cannot be read ({error!r}); copy it again") from None
+    if size != 8 + length + end:
+        kind = "truncated" if size < 8 + length + end else "damaged"
+        raise CheckpointError(f"{path} is {kind}: it has {size} bytes, its header speaks of {8 + length + end}; copy it again")
+    return header
+
+
+def _described(header: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found = json.loads(header["__metadata__"][_ENTRY])
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+# ---- nested state as tensors and JSON ---------------------------------------------------------------------------------
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) or devices.is_array(value)
+
+
+def _array(value: Any) -> numpy.ndarray:
+    array = devices.move(value.array if isinstance(value, Tensor) else value, devices.CPU)
+    if array.dtype.kind not in "fiub":
+        raise ArgumentError(f"save: an array of dtype {array.dtype}; expected numbers or booleans")
+    return numpy.ascontiguousarray(array).reshape(array.shape)
+
+
+def _describe(value: Any, name: str, tensors: dict[str, numpy.ndarray]) -> Any:
+    """``value`` as JSON; its tensors go to ``tensors``."""
+    if _is_tensor(value):
+        tensors[name] = _array(value)
+        return {"tensor": name}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, numpy.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, (str, int)):
+                raise ArgumentError(f"save: the key {key!r} of {name or 'the state'}; expected text or a whole number")
+        return {"dict": [[key, _describe(v, f"{name}.{key}" if name else str(key), tensors)] for key, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        parts = [_describe(v, f"{name}.{i}" if name else str(i), tensors) for i, v in enumerate(value)]
+        return {"tuple" if isinstance(value, tuple) else "list": parts}
+    raise ArgumentError(
+        f"save: {name or 'the state'} is a {type(value).__name__}; expected tensors, numbers, text, or dicts and lists of "
+        "these (of a model or an optimizer, save its state_dict())"
+    )
+
+
+def _rebuild(described: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(described, dict):
+        return described
+    [(kind, content)] = described.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _rebuild(value, tensors) for key, value in content}
+    parts = [_rebuild(part, tensors) for part in content]
+    return tuple(parts) if kind == "tuple" else parts

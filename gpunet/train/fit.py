@@ -1,0 +1,128 @@
+"""The training loop.
+
+    for epoch in fit(model, loss, optimizer, train, test, epochs=20):
+        print(epoch.number, epoch.test["accuracy"])
+
+``fit`` is a generator that trains one epoch at a time: what happens between epochs (printing, saving, stopping early,
+another learning rate) is the body of the caller's ``for``, so there are no callbacks to learn.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gpunet.autograd import Tensor, no_grad
+from gpunet.data.loader import Batches
+from gpunet.errors import ArgumentError, GpunetError
+from gpunet.nn import Module
+from gpunet.optim import Optimizer
+
+EVALUATION_ROWS = 8192  # of a batch when nothing is kept for backward
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch came to."""
+
+    number: int  # from 1
+    train: dict[str, float]  # loss and metrics, in evaluation mode, after the epoch
+    test: dict[str, float]  # the same for the held-out rows; empty without them
+    seconds: float
+
+    def as_line(self) -> dict[str, Any]:
+        """One flat dict: a line of metrics.jsonl."""
+        values = {f"train_{k}": v for k, v in self.train.items()} | {f"test_{k}": v for k, v in self.test.items()}
+        return {"epoch": self.number, **values, "seconds": round(self.seconds, 4)}
+
+
+def fit(
+    model: Module,
+    loss: Module,
+    optimizer: Optimizer,
+    train: Batches,
+    test: Batches | None = None,
+    *,
+    epochs: int,
+    on_batch: Callable[[], bool | None] | None = None,
+) -> Iterator[EpochResult]:
+    """Train ``model``, and yield what each epoch came to.
+
+    Args:
+        model: called with the first tensor of a batch.
+        loss: called with the model's output and the second tensor of a batch; its reduction must be "mean".
+        optimizer: of the model's parameters.
+        train: (inputs, targets) to learn from.
+        test: (inputs, targets) held out.
+        epochs: how often to go through ``train``.
+        on_batch: called after each step; when it returns True, training ends there.
+
+    Raises:
+        ArgumentError: epochs below 1.
+        GpunetError: the loss is no longer a finite number.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ArgumentError(f"fit: epochs={epochs!r}; expected a whole number, 1 or more")
+    for number in range(1, epochs + 1):
+        start = time.perf_counter()
+        model.train()
+        for inputs, targets in train:
+            optimizer.zero_grad()
+            loss(model(inputs), targets).backward()
+            optimizer.step()
+            if on_batch is not None and on_batch():
+                return
+        result = evaluate(model, loss, train)
+        if not math.isfinite(result["loss"]):
+            rates = ", ".join(f"{group['lr']:g}" for group in optimizer.param_groups)
+            raise GpunetError(
+                f"the training loss became {result['loss']} in epoch {number}: the network diverged. Try a learning rate "
+                f"below {rates}, and look for extreme values in the data"
+            )
+        held_out = {} if test is None else evaluate(model, loss, test)
+        yield EpochResult(number, result, held_out, time.perf_counter() - start)
+
+
+def evaluate(model: Module, loss: Module, data: Batches) -> dict[str, float]:
+    """Loss and metrics of a model on data, in evaluation mode.
+
+    Class numbers give the accuracy: the largest of several outputs, or the sign of one.  Floating targets give R², the
+    share of the targets' variance that is explained, and the mean absolute error.  A model that was training goes on in
+    training mode.
+    """
+    training = model.training
+    model.eval()
+    rows = data.rows
+    inputs, targets = data.tensors
+    total = correct = squared = absolute = 0.0
+    with no_grad():
+        for x, y in Batches(inputs, targets, batch_size=max(data.batch_size, EVALUATION_ROWS)):
+            output = model(x)
+            total += loss(output, y).item() * len(x)
+            if _counts_classes(output, y):
+                correct += _hits(output, y)
+            else:
+                error = output - y
+                squared += (error * error).sum().item()
+                absolute += error.abs().sum().item()
+        if _counts_classes(output, y):
+            measured = {"accuracy": correct / rows}
+        else:
+            spread = targets - targets.mean()
+            variance = (spread * spread).sum().item()
+            measured = {"r2": 1.0 - squared / variance if variance else math.nan, "mae": absolute / targets.array.size}
+    model.train(training)
+    return {"loss": total / rows, **measured}
+
+
+def _counts_classes(output: Tensor, targets: Tensor) -> bool:
+    """Whether targets are class numbers: integers, or 0 and 1 as booleans."""
+    return not targets.is_floating_point() or getattr(targets, "_classes", False)
+
+
+def _hits(output: Tensor, targets: Tensor) -> float:
+    found = output.argmax(1) if output.shape[-1] > 1 else (output > 0)
+    return float((found == targets).sum().item())

@@ -1,0 +1,68 @@
+"""Fixtures: the devices that the suite runs on, the oracle (PyTorch), and the same seed before every test.
+
+    pytest                        on every device that is here
+    pytest --device cpu           on one of them
+    GPUNET_REQUIRE_TORCH=1        a missing PyTorch fails the tests that need it, instead of skipping them
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import gpunet
+
+#: Ways to run a launch: the name for ``--device``, and where its arrays live.
+DEVICES = {"cpu": "cpu", "cuda": "cuda"}
+
+
+def available_devices() -> list[str]:
+    return ["cpu", "cuda"] if gpunet.cuda_status().ready else ["cpu"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=sorted(DEVICES), help="run on this device only (default: all that are here)")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--device")
+        names = available_devices() if chosen is None else [chosen]
+        metafunc.parametrize("device", names, indirect=True)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a device, which new tensors are made on meanwhile."""
+    name = request.param
+    if name not in available_devices():
+        pytest.fail(f"--device {name} was asked for: {gpunet.cuda_status().detail}")
+    gpunet.set_default_device(DEVICES[name])
+    yield DEVICES[name]
+    gpunet.set_default_device(None)
+
+
+def find_torch() -> ModuleType:
+    """PyTorch, the tests' oracle.  Where it is absent the test skips, or fails with ``GPUNET_REQUIRE_TORCH=1``."""
+    try:
+        import torch
+    except ImportError as error:
+        if os.environ.get("GPUNET_REQUIRE_TORCH") == "1":
+            pytest.fail(f"GPUNET_REQUIRE_TORCH=1, but PyTorch does not import: {error}. pip install torch==2.13.0")
+        pytest.skip("PyTorch is not installed")
+    torch.set_num_threads(1)  # the suite itself runs in parallel
+    return torch
+
+
+@pytest.fixture
+def torch() -> Any:
+    return find_torch()
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    gpunet.manual_seed(0)

@@ -1,0 +1,258 @@
+"""What holds for the whole library, whoever adds to it: samples for every op, layers, lazy imports, errors."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gpunet
+from gpunet.autograd import OPS
+from gpunet.errors import GpunetError
+from samples import ACTIVATIONS, SAMPLES
+
+PACKAGE = Path(gpunet.__file__).parent
+
+#: From the bottom up, as in design.md: a module imports from the lines before its own, and, in no circle, from its own.
+LAYERS = (
+    "errors",
+    "device",
+    "cuda",
+    "runtime.source runtime.nvrtc",
+    "runtime.tape",
+    "runtime.kernel",
+    "runtime.memory",
+    "runtime.random",
+    "runtime.lower",
+    "runtime",
+    "methods",
+    "autograd",
+    "ops",
+    "creation",
+    "nn optim",
+    "capture",
+    "data",
+    "metrics",
+    "train",
+    "diagnose",
+    "interop",
+    "distributed",
+    "",  # gpunet itself: it hands names on
+    "cli __main__",
+)
+OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "safetensors", "tqdm", "numba", "cuda")
+
+
+# ---- ops ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_op_has_a_sample(name: str) -> None:
+    assert any(s.op == name for s in SAMPLES), f"op {name!r} has no row in tests/samples.py: add one (CONTRIBUTING.md)"
+
+
+def test_every_activation_has_samples() -> None:
+    names = {name for name, _ in ACTIVATIONS}
+    assert names == set(gpunet.ops.activations.ACTIVATIONS), "tests/samples.py: ACTIVATIONS lacks a row"
+
+
+def test_samples_are_of_ops_that_exist_and_names_are_unique() -> None:
+    assert {s.op for s in SAMPLES} <= set(OPS)
+    names = [s.name for s in SAMPLES]
+    assert len(set(names)) == len(names)
+
+
+def test_every_fused_op_carries_its_composition() -> None:
+    for op in OPS.values():
+        assert op.kind in ("primitive", "fused")
+        assert (op.composed is not None) == (op.kind == "fused"), op.name
+
+
+# ---- layers ---------------------------------------------------------------------------------------------------------
+
+
+def sources() -> dict[str, str]:
+    """Name within the package ("" for the package itself) -> source, of every module."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text(encoding="utf-8")
+    return found
+
+
+def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that only a type checker sees."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from running_nodes(other)
+            continue
+        yield node
+        yield from running_nodes(node)
+
+
+def imported(module: str, source: str, package: bool) -> Iterator[str]:
+    """Absolute names of what a module imports, in functions, too: modules, or names in modules."""
+    for node in running_nodes(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                here = ["gpunet", *filter(None, module.split("."))]
+                here = here[: len(here) - node.level + package]
+                base = ".".join([*here, *filter(None, [base])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def dependencies(modules: dict[str, str]) -> dict[str, set[str]]:
+    """For each module the modules of the package that it imports."""
+    result: dict[str, set[str]] = {}
+    for module, source in modules.items():
+        is_package = any(other.startswith(f"{module}.") for other in modules) or module == ""
+        found = set()
+        for name in imported(module, source, is_package):
+            if name == "gpunet" or name.startswith("gpunet."):
+                inner = name.removeprefix("gpunet").lstrip(".")
+                found.add(inner if inner in modules else inner.rpartition(".")[0])
+        result[module] = found - {module}
+    return result
+
+
+def layer(module: str) -> int:
+    """The line of LAYERS that names a module, or its package."""
+    wanted = module if module.startswith("runtime.") else module.partition(".")[0]
+    for number, line in enumerate(LAYERS):
+        if wanted in (line.split() or [""]):
+            return number
+    raise AssertionError(f"gpunet.{module} stands in no layer: say where it belongs, in LAYERS of {__file__}")
+
+
+def upward_imports(modules: dict[str, str]) -> list[str]:
+    return [
+        f"gpunet.{module} imports gpunet.{other}, which lies above it"
+        for module, found in dependencies(modules).items()
+        for other in sorted(found)
+        if layer(other) > layer(module)
+    ]
+
+
+def circles(modules: dict[str, str]) -> list[list[str]]:
+    """Circles of imports, each once: what is left when modules that import nothing left are taken away."""
+    graph = {m: set(found) for m, found in dependencies(modules).items()}
+    while free := [m for m, found in graph.items() if not found & graph.keys()]:
+        for module in free:
+            del graph[module]
+    found = []
+    while graph:
+        path = [next(iter(graph))]
+        while (step := next(iter(sorted(graph[path[-1]] & graph.keys())), None)) is not None and step not in path:
+            path.append(step)
+        if step is not None:
+            found.append(path[path.index(step) :])
+        for module in path:
+            graph.pop(module, None)
+    return found
+
+
+def test_imports_go_down() -> None:
+    assert upward_imports(sources()) == []
+
+
+def test_imports_make_no_circle() -> None:
+    assert circles(sources()) == []
+
+
+def test_the_layer_checks_see_what_is_planted() -> None:
+    planted = {"": "", "errors": "", "device": "from gpunet.errors import DeviceError", "nn": "", "autograd": "from gpunet import device"}
+    assert upward_imports(planted) == []
+    assert len(upward_imports({**planted, "device": "import gpunet.autograd"})) == 1
+    assert len(upward_imports({**planted, "autograd": "def f():\n    from gpunet.nn import Linear"})) == 1
+    assert len(upward_imports({**planted, "autograd": "from . import nn"})) == 1
+    assert len(upward_imports({**planted, "errors": "from gpunet import __version__"})) == 1
+    type_only = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gpunet.nn import Linear"
+    assert upward_imports({**planted, "autograd": type_only}) == []
+    with pytest.raises(AssertionError, match="no layer"):
+        upward_imports({**planted, "novelty": "import gpunet.errors"})
+
+    assert circles({"ops": "", "ops.a": "from gpunet.ops.b import f", "ops.b": ""}) == []
+    assert circles({"ops": "", "ops.a": "from gpunet.ops import b", "ops.b": "def f():\n    import gpunet.ops.a"}) == [["ops.a", "ops.b"]]
+
+
+def test_only_device_imports_cupy() -> None:
+    offenders = []
+    for module, source in sources().items():
+        names = {name.partition(".")[0] for name in imported(module, source, False)}
+        if names & {"cupy", "cupyx", "cupy_backends"} and module != "device":
+            offenders.append(module)
+    assert offenders == []
+
+
+def test_the_package_itself_only_hands_names_on() -> None:
+    for node in ast.parse(sources()[""]).body:
+        plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.If))
+        hook = isinstance(node, ast.FunctionDef) and node.name in ("__getattr__", "__dir__")
+        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        assert plain or hook or text, f"gpunet/__init__.py, line {node.lineno}: {ast.unparse(node)[:60]}"
+
+
+# ---- imports --------------------------------------------------------------------------------------------------------
+
+
+def test_import_pulls_in_nothing_optional() -> None:
+    """In a process of its own, with warnings as errors: only NumPy, and nothing printed."""
+    code = f"import gpunet, sys; sys.exit(' '.join(m for m in {OPTIONAL!r} if m in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_readers_snippet_runs_with_gpunet_as_torch() -> None:
+    code = (
+        "import gpunet as torch\nw = torch.tensor([2.0], requires_grad=True)\nx = torch.tensor([3.0])\n"
+        "loss = (w*x - 10.0)**2\nloss.backward()\nprint(w.grad.item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    assert done.stdout == "-24.0\n"
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+def all_modules() -> Iterator[object]:
+    for found in pkgutil.walk_packages([str(PACKAGE)], "gpunet."):
+        if not found.name.endswith("__main__"):
+            yield importlib.import_module(found.name)
+
+
+def test_every_exception_of_ours_is_a_gpunet_error() -> None:
+    ours = {
+        value
+        for module in all_modules()
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, BaseException) and value.__module__.startswith("gpunet")
+    }
+    assert len(ours) > 5
+    assert [kind for kind in ours if not issubclass(kind, GpunetError)] == []
+    assert [kind for kind in ours if not kind.__doc__] == []
+
+
+def test_the_library_raises_only_errors_of_ours() -> None:
+    """Of the built-in exceptions only those that Python's own protocols ask for."""
+    allowed = {"AttributeError", "NotImplementedError", "StopIteration", "KeyboardInterrupt", "SystemExit"}
+    offenders = []
+    for module, source in sources().items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+                name = node.exc.func.id
+                if hasattr(builtins, name) and name not in allowed:
+                    offenders.append(f"gpunet/{module.replace('.', '/')}.py:{node.lineno} raises {name}")
+    assert offenders == []
