@@ -92,9 +92,10 @@ __device__ __forceinline__ void gemm(
     int depth_end, Epilogue epilogue, Visit visit = {}) {
   using StepOfA = Step<T, TILE, A_ALONG_DEPTH>;
   using StepOfB = Step<T, TILE, B_ALONG_DEPTH>;
-  constexpr int DEPTH = StepOfA::DEPTH, GROUPS = TILE / 64;
-  __shared__ __align__(16) T a_shared[2][DEPTH][StepOfA::LINE];
-  __shared__ __align__(16) T b_shared[2][DEPTH][StepOfB::LINE];
+  constexpr int DEPTH = StepOfA::DEPTH, LINE = StepOfA::LINE, GROUPS = TILE / 64;
+  __shared__ __align__(16) T shared[2][2][DEPTH][LINE];
+  auto& a_shared = shared[0];
+  auto& b_shared = shared[1];
   T sums[4 * GROUPS][4 * GROUPS] = {};
   StepOfA a_step;
   StepOfB b_step;
@@ -134,16 +135,27 @@ __device__ __forceinline__ void gemm(
     __syncthreads();
   }
 
+  // The sums pass through shared memory once more, BAND rows at a time: then a warp stores whole rows, and the epilogue's
+  // code is there once and not for each piece of a thread, which would take the compiler seconds.
+  constexpr int BAND = 4 * DEPTH, ACROSS = TILE / 4;
+  T(&band)[BAND][LINE] = *reinterpret_cast<T(*)[BAND][LINE]>(shared);
+#pragma unroll 1
+  for (int top = 0; top < TILE; top += BAND) {
 #pragma unroll
-  for (int i = 0; i < 4 * GROUPS; i++) {
-    const int row = row0 + first_row() + i % 4 + i / 4 * 64;
+    for (int i = 0; i < 4 * GROUPS; i++) {
+      const int row = first_row() + i % 4 + i / 4 * 64 - top;
+      if (row >= 0 && row < BAND) {
 #pragma unroll
-    for (int group = 0; group < GROUPS; group++) {
-      const int column = column0 + first_column() + 64 * group;
-      Pack<T, 4> pack;
-#pragma unroll
-      for (int e = 0; e < 4; e++) pack.v[e] = sums[i][4 * group + e];
+        for (int j = 0; j < 4 * GROUPS; j++) band[row][first_column() + j % 4 + j / 4 * 64] = sums[i][j];
+      }
+    }
+    __syncthreads();
+#pragma unroll 2
+    for (int index = threadIdx.x; index < BAND * ACROSS; index += GEMM_THREADS) {
+      const int row = row0 + top + index / ACROSS, column = column0 + index % ACROSS * 4;
+      Pack<T, 4> pack = load_pack<4>(&band[index / ACROSS][index % ACROSS * 4], 4, true);
       if (row < a.lines && column < b.lines) epilogue(row, column, pack, b.lines - column);
     }
+    __syncthreads();
   }
 }

@@ -51,7 +51,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = numpy.asarray(data)
         except ValueError as error:
             raise ShapeError(f"tensor: the nested lists have different lengths: {error}") from None
-        if source.dtype.kind == "f" and not isinstance(data, numpy.generic):
+        if dtype is None and source.dtype.kind == "f" and not isinstance(data, numpy.generic):
             source = source.astype(autograd.get_default_dtype())
         if source.size == 0 and dtype is None:
             source = source.astype(autograd.get_default_dtype())

@@ -64,5 +64,9 @@ def torch() -> Any:
 
 
 @pytest.fixture(autouse=True)
-def seed() -> None:
+def clean_slate() -> Iterator[None]:
+    """The same seed for every test; and no test leaves its switches to the next."""
     gpunet.manual_seed(0)
+    yield
+    gpunet.set_grad_enabled(True)
+    gpunet.set_default_dtype(gpunet.float32)

@@ -27,6 +27,7 @@ from gpunet.autograd.graph import (
     fused,
     operands,
     primitive,
+    quiet,
 )
 from gpunet.autograd.mode import (
     enable_grad,
@@ -59,6 +60,7 @@ __all__ = [
     "no_grad",
     "operands",
     "primitive",
+    "quiet",
     "set_default_dtype",
     "set_grad_enabled",
     "wrap",

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpunet import device as devices
 from gpunet.autograd import mode
-from gpunet.autograd.graph import ADD, COPY, OPS, Node, Scaled, Unit, contiguous, edge_to, operands, whole
+from gpunet.autograd.graph import ADD, COPY, OPS, Node, Scaled, Unit, contiguous, edge_to, operands, quiet, whole
 from gpunet.autograd.tensor import Tensor, method
 from gpunet.device import Array
 from gpunet.errors import GradientError, ShapeError
@@ -127,6 +127,7 @@ def _path(roots: list[Node], targets: set[Any]) -> set[Node]:
     return path
 
 
+@quiet
 def run(
     outputs: list[Tensor], seeds: list[Any], inputs: list[Tensor] | None, retain: bool | None, create: bool
 ) -> list[Any]:

@@ -1,7 +1,7 @@
 """The derivation behind ``gpunet explain``: forward, chain rule, mean and gradient descent of a small net, as data.
 
-Every number is worked out here with Python floats and textbook formulas only (:func:`by_hand`), and stands beside the
-engine's (:func:`by_engine`).  :func:`derive` returns sections of steps; how they look is somebody else's affair.
+:func:`derive` returns sections of steps, each with its formula, its number by hand and the engine's; how they look is
+somebody else's affair.
 """
 
 from __future__ import annotations
@@ -10,219 +10,19 @@ import math
 import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
-import gpunet
-from gpunet.ops.activations import activate, find
-from gpunet.ops.linear import linear_layers
-
-Vector = list[float]
-Matrix = list[Vector]
-
-
-# ---- activations by hand ------------------------------------------------------------------------------------------
-
-
-class Squash(NamedTuple):
-    """An activation as a textbook writes it: not the engine's formulas, so that the two can be compared."""
-
-    symbol: str
-    value: Callable[[float], float]
-    slope: Callable[[float], float]
-    slope_formula: str  # {0} is z, {1} is a
-    steepest: str  # the largest slope there is
-    meaning: str = ""  # of the symbols
-
-
-def _sigmoid(z: float) -> float:
-    return 1.0 / (1.0 + math.exp(-z)) if z >= 0.0 else math.exp(z) / (1.0 + math.exp(z))
-
-
-def _normal(z: float) -> float:
-    return 0.5 * math.erfc(-z / math.sqrt(2.0))
-
-
-def _bell(z: float) -> float:
-    return math.exp(-0.5 * min(z * z, 1400.0)) / math.sqrt(2.0 * math.pi)
-
-
-def _gelu_t(z: float) -> float:
-    return math.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z))
-
-
-def _gelu_tanh_slope(z: float) -> float:
-    t = _gelu_t(z)
-    return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * z * z)
-
-
-_SIGMOID = "σ(z) = 1/(1 + e^(−z))"
-SQUASHES: dict[str, Squash] = {
-    "identity": Squash("id", lambda z: z, lambda z: 1.0, "1", "1", "id(z) = z: no activation"),
-    "relu": Squash(
-        "relu", lambda z: max(z, 0.0), lambda z: float(z > 0.0), "(1 if {0} > 0 else 0)", "1", "relu(z) = max(z, 0)"
-    ),
-    "leaky_relu": Squash(
-        "leaky", lambda z: z if z > 0.0 else 0.01 * z, lambda z: 1.0 if z > 0.0 else 0.01,
-        "(1 if {0} > 0 else 0.01)", "1", "leaky(z) = z where z > 0, 0.01·z elsewhere",
-    ),
-    "sigmoid": Squash("σ", _sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z), "{1}·(1 − {1})", "1/4", _SIGMOID),
-    "tanh": Squash("tanh", math.tanh, lambda z: 1.0 - math.tanh(z) ** 2, "1 − {1}²", "1"),
-    "gelu": Squash(
-        "gelu", lambda z: z * _normal(z), lambda z: _normal(z) + z * _bell(z), "Φ({0}) + {0}·φ({0})", "1.13",
-        "gelu(z) = z·Φ(z), with the normal distribution Φ and its density φ",
-    ),
-    "gelu_tanh": Squash(
-        "gelu", lambda z: 0.5 * z * (1.0 + _gelu_t(z)), _gelu_tanh_slope, "(1 + t({0}))/2 + {0}·t'({0})/2", "1.13",
-        "gelu(z) = z·(1 + t(z))/2 with t(z) = tanh(√(2/π)·(z + 0.044715·z³))",
-    ),
-    "silu": Squash(
-        "silu", lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1.0 + z * _sigmoid(-z)),
-        "σ({0})·(1 + {0}·(1 − σ({0})))", "1.10", f"silu(z) = z·σ(z), {_SIGMOID}",
-    ),
-    "elu": Squash(
-        "elu", lambda z: z if z > 0.0 else math.expm1(z), lambda z: 1.0 if z > 0.0 else math.exp(z),
-        "(1 if {0} > 0 else e^{0})", "1", "elu(z) = z where z > 0, e^z − 1 elsewhere",
-    ),
-    "softplus": Squash(
-        "softplus", lambda z: max(z, 0.0) + math.log1p(math.exp(-abs(z))), _sigmoid, "σ({0})", "1",
-        f"softplus(z) = log(1 + e^z), {_SIGMOID}",
-    ),
-}  # fmt: skip
-
-
-# ---- the net, by hand and by the engine ---------------------------------------------------------------------------
-
-
-class Layer(NamedTuple):
-    """One layer: weights (out, in), biases (out), and the activation's name."""
-
-    w: Matrix
-    b: Vector
-    activation: str
-
-
-class Trace(NamedTuple):
-    """Everything that one sample makes of a net, by layers."""
-
-    a: list[Vector]  # activations; the first are the inputs
-    z: list[Vector]
-    cost: float
-    cost_by_a: list[Vector]  # ∂C/∂a of each layer's outputs
-    slope: list[Vector]  # ∂a/∂z
-    cost_by_z: list[Vector]
-    z_by_w: list[Matrix]  # ∂z_k/∂w_kj
-    z_by_a: list[Matrix]  # ∂z_k/∂a_j
-    cost_by_w: list[Matrix]
-    cost_by_b: list[Vector]
-
-
-class Batch(NamedTuple):
-    """The mean over the samples, and the net after one step of gradient descent."""
-
-    cost: float
-    cost_by_w: list[Matrix]
-    cost_by_b: list[Vector]
-    after: list[Layer]
-    cost_after: float
-
-
-def by_hand(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
-    """Forward and backward of one sample, as one would with a pencil."""
-    a, z = [x], []
-    for w, b, activation in net:
-        z.append([sum(w_kj * a_j for w_kj, a_j in zip(w_k, a[-1])) + b_k for w_k, b_k in zip(w, b)])
-        a.append([SQUASHES[activation].value(z_k) for z_k in z[-1]])
-    slope = [[SQUASHES[layer.activation].slope(z_k) for z_k in z_l] for layer, z_l in zip(net, z)]
-    cost_by_a = [[2.0 * (a_k - y_k) for a_k, y_k in zip(a[-1], y)]]
-    cost_by_z: list[Vector] = []
-    for index in reversed(range(len(net))):
-        cost_by_z.insert(0, [da * s for da, s in zip(cost_by_a[0], slope[index])])
-        if index:  # the step back: each neuron of this layer sends its share to those before it
-            w = net[index].w
-            shares = ([w_k[j] * dz for w_k, dz in zip(w, cost_by_z[0])] for j in range(len(w[0])))
-            cost_by_a.insert(0, [sum(share) for share in shares])
-    return Trace(
-        a, z, sum((a_k - y_k) * (a_k - y_k) for a_k, y_k in zip(a[-1], y)), cost_by_a, slope, cost_by_z,
-        [[list(before) for _ in layer.w] for layer, before in zip(net, a)],
-        [layer.w for layer in net],
-        [[[dz * a_j for a_j in before] for dz in dz_l] for dz_l, before in zip(cost_by_z, a)],
-        cost_by_z,  # ∂z/∂b = 1
-    )  # fmt: skip
-
-
-def batch_by_hand(net: Sequence[Layer], traces: Sequence[Trace], targets: Matrix, lr: float) -> Batch:
-    """The mean of the samples' gradients, and w − η·∂C/∂w."""
-    n = len(traces)
-    by_w = [[[sum(v) / n for v in zip(*rows)] for rows in zip(*ws)] for ws in zip(*(t.cost_by_w for t in traces))]
-    by_b = [[sum(v) / n for v in zip(*bs)] for bs in zip(*(t.cost_by_b for t in traces))]
-    after = [
-        Layer(
-            [[w - lr * g for w, g in zip(w_k, g_k)] for w_k, g_k in zip(layer.w, g_w)],
-            [b - lr * g for b, g in zip(layer.b, g_b)],
-            layer.activation,
-        )
-        for layer, g_w, g_b in zip(net, by_w, by_b)
-    ]
-    costs = [by_hand(after, trace.a[0], y).cost for trace, y in zip(traces, targets)]
-    return Batch(sum(trace.cost for trace in traces) / n, by_w, by_b, after, sum(costs) / n)
-
-
-def _tensor(values: Any, requires_grad: bool = True) -> gpunet.Tensor:
-    return gpunet.tensor(values, dtype=gpunet.float64, requires_grad=requires_grad)
-
-
-def _numbers(tensor: Any) -> Any:
-    return tensor.detach().cpu().tolist()
-
-
-def by_engine(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
-    """The same as :func:`by_hand` with Tensor.backward(): once for the whole net, and once for each link alone."""
-    weights, biases = [_tensor(layer.w) for layer in net], [_tensor(layer.b) for layer in net]
-    a, z = [_tensor(x, requires_grad=False)], []
-    for w, b, layer in zip(weights, biases, net):
-        z.append(w @ a[-1] + b)
-        a.append(activate(z[-1], layer.activation, find(layer.activation).alpha))
-        z[-1].retain_grad()
-        a[-1].retain_grad()
-    cost = ((a[-1] - _tensor(y, requires_grad=False)) ** 2).sum()
-    cost.backward()
-    slope, z_by_w, z_by_a = [], [], []
-    for layer, before, z_l in zip(net, a, z):
-        alone = _tensor(_numbers(z_l))
-        activate(alone, layer.activation, find(layer.activation).alpha).sum().backward()
-        slope.append(_numbers(alone.grad))
-        z_by_w.append([])
-        z_by_a.append([])
-        for w_k, b_k in zip(layer.w, layer.b):
-            w_alone, a_alone = _tensor(w_k), _tensor(_numbers(before))
-            ((w_alone * a_alone).sum() + b_k).backward()
-            z_by_w[-1].append(_numbers(w_alone.grad))
-            z_by_a[-1].append(_numbers(a_alone.grad))
-    gradients = ([_numbers(t.grad) for t in tensors] for tensors in (a[1:], z, weights, biases))
-    cost_by_a, cost_by_z, cost_by_w, cost_by_b = gradients
-    values = [_numbers(t) for t in a], [_numbers(t) for t in z]
-    return Trace(*values, cost.item(), cost_by_a, slope, cost_by_z, z_by_w, z_by_a, cost_by_w, cost_by_b)
-
-
-def batch_by_engine(net: Sequence[Layer], inputs: Matrix, targets: Matrix, lr: float) -> Batch:
-    """All samples at once through the fused layers (one launch each), backward, and one step of ``optim.SGD``."""
-    weights, biases = [_tensor(layer.w) for layer in net], [_tensor(layer.b) for layer in net]
-    x, y = _tensor(inputs, requires_grad=False), _tensor(targets, requires_grad=False)
-    names = [layer.activation for layer in net]
-
-    def cost() -> gpunet.Tensor:
-        layers = [(w, b, name, find(name).alpha) for w, b, name in zip(weights, biases, names)]
-        return ((linear_layers(x, layers) - y) ** 2).sum(1).mean()
-
-    before = cost()
-    before.backward()
-    by_w, by_b = [_numbers(w.grad) for w in weights], [_numbers(b.grad) for b in biases]
-    gpunet.optim.SGD([*weights, *biases], lr=lr).step()
-    after = [Layer(_numbers(w), _numbers(b), name) for w, b, name in zip(weights, biases, names)]
-    return Batch(before.item(), by_w, by_b, after, cost().item())
-
-
-# ---- the derivation -----------------------------------------------------------------------------------------------
+from gpunet.cli.by_hand import (
+    SQUASHES,
+    Batch,
+    Layer,
+    Matrix,
+    Trace,
+    Vector,
+    batch_by_engine,
+    batch_by_hand,
+    by_engine,
+    by_hand,
+)
 
 Operand = tuple[str, float]  # a quantity's name and its value
 
@@ -255,7 +55,7 @@ class Step:
 
     def numbers(self, digits: int) -> str:
         """The formula with numbers of so many significant digits; empty where it would say no more than the value."""
-        if self.template in ("{}", "1"):
+        if self.template in ("{}", "{}·1") or "{" not in self.template:
             return ""
         return self._fill(lambda operand, bare: _number(operand[1], digits, bare))
 
@@ -265,13 +65,13 @@ class Step:
             filled += literal
             if place is not None:
                 operand = self.operands[int(place) if place else position]
-                filled += write(operand, not filled or filled.endswith("("))
+                filled += write(operand, not filled or filled.endswith(("(", "if ")))
                 position += 1
         return filled
 
 
 def _number(value: float, digits: int, bare: bool = True) -> str:
-    text = f"{value:.{digits}g}"
+    text = f"{value + 0.0:.{digits}g}"  # + 0.0 takes the sign off -0.0
     return text if bare or value >= 0.0 else f"({text})"
 
 
@@ -348,62 +148,63 @@ class _Sample:
 
     def forward(self) -> list[Step]:
         steps, names, hand, engine = [], self.names, self.hand, self.engine
-        for l, layer in enumerate(self.net, 1):
+        for at, layer in enumerate(self.net, 1):
             for k, (w_k, b_k) in enumerate(zip(layer.w, layer.b)):
-                before = enumerate(zip(w_k, hand.a[l - 1]))
-                terms = [("{}·{}", [(names.w(l, k, j), w_kj), (names.a(l - 1, j), a_j)]) for j, (w_kj, a_j) in before]
-                template, operands = _sum([*terms, ("{}", [(names.b(l, k), b_k)])])
-                z, a = hand.z[l - 1][k], hand.a[l][k]
-                steps.append(Step(names.z(l, k), template, operands, z, engine.z[l - 1][k]))
+                before = enumerate(zip(w_k, hand.a[at - 1]))
+                terms = [("{}·{}", [(names.w(at, k, j), w_kj), (names.a(at - 1, j), a_j)]) for j, (w_kj, a_j) in before]
+                template, operands = _sum([*terms, ("{}", [(names.b(at, k), b_k)])])
+                z, a = hand.z[at - 1][k], hand.a[at][k]
+                steps.append(Step(names.z(at, k), template, operands, z, engine.z[at - 1][k]))
                 symbol = SQUASHES[layer.activation].symbol
-                steps.append(Step(names.a(l, k), symbol + "({})", ((names.z(l, k), z),), a, engine.a[l][k]))
+                steps.append(Step(names.a(at, k), symbol + "({})", ((names.z(at, k), z),), a, engine.a[at][k]))
         last = len(self.net)
         outputs = enumerate(zip(hand.a[-1], self.y))
         terms = [("({} − {})²", [(names.a(last, k), a_k), (names.y(k), y_k)]) for k, (a_k, y_k) in outputs]
         return [*steps, Step(self.cost, *_sum(terms), hand.cost, engine.cost)]
 
-    def layer(self, l: int) -> list[Step]:
-        """The links of the chain rule in layer ``l``, counted from 1."""
+    def layer(self, at: int) -> list[Step]:
+        """The links of the chain rule in layer ``at``, counted from 1."""
         names, hand, engine, cost = self.names, self.hand, self.engine, self.cost
-        i, steps, squash = l - 1, [], SQUASHES[self.net[l - 1].activation]
-        for k, (a_k, z_k) in enumerate(zip(hand.a[l], hand.z[i])):
-            a, z = names.a(l, k), names.z(l, k)
-            cost_by_a, slope, cost_by_z = (_by(cost, a), hand.cost_by_a[i][k]), (_by(a, z), hand.slope[i][k]), _by(cost, z)
-            if l == len(self.net):
+        i, steps, squash = at - 1, [], SQUASHES[self.net[at - 1].activation]
+        for k, (a_k, z_k) in enumerate(zip(hand.a[at], hand.z[i])):
+            a, z = names.a(at, k), names.z(at, k)
+            cost_by_a, slope = (_by(cost, a), hand.cost_by_a[i][k]), (_by(a, z), hand.slope[i][k])
+            operands: tuple[Operand, ...]
+            if at == len(self.net):
                 template, operands = "2·({} − {})", ((a, a_k), (names.y(k), self.y[k]))
             elif self.chain:
-                after = names.z(l + 1, 0)
-                link = (_by(after, a), hand.z_by_a[l][0][0])
-                weight = (names.w(l + 1, 0, 0), self.net[l].w[0][0])
-                steps.append(Step(link[0], "{}", (weight,), link[1], engine.z_by_a[l][0][0]))
-                template, operands = "{}·{}", ((_by(cost, after), hand.cost_by_z[l][0]), link)
+                after = names.z(at + 1, 0)
+                link = (_by(after, a), hand.z_by_a[at][0][0])
+                weight = (names.w(at + 1, 0, 0), self.net[at].w[0][0])
+                steps.append(Step(link[0], "{}", (weight,), link[1], engine.z_by_a[at][0][0]))
+                template, operands = "{}·{}", ((_by(cost, after), hand.cost_by_z[at][0]), link)
             else:
                 template, operands = _sum(
-                    ("{}·{}", [(names.w(l + 1, m, k), w_m[k]), (_by(cost, names.z(l + 1, m)), hand.cost_by_z[l][m])])
-                    for m, w_m in enumerate(self.net[l].w)
+                    ("{}·{}", [(names.w(at + 1, m, k), w_m[k]), (_by(cost, names.z(at + 1, m)), hand.cost_by_z[at][m])])
+                    for m, w_m in enumerate(self.net[at].w)
                 )
             steps.append(Step(cost_by_a[0], template, operands, cost_by_a[1], engine.cost_by_a[i][k]))
-            steps.append(
-                Step(slope[0], squash.slope_formula, ((z, z_k), (a, a_k)), slope[1], engine.slope[i][k], f"{squash.symbol}'({z})")
-            )
-            steps.append(Step(cost_by_z, "{}·{}", (cost_by_a, slope), hand.cost_by_z[i][k], engine.cost_by_z[i][k]))
+            known, alias = ((z, z_k), (a, a_k)), f"{squash.symbol}'({z})"
+            steps.append(Step(slope[0], squash.slope_formula, known, slope[1], engine.slope[i][k], alias))
+            product = "{}·{}", (cost_by_a, slope)
+            steps.append(Step(_by(cost, z), *product, hand.cost_by_z[i][k], engine.cost_by_z[i][k]))
         for k in range(len(hand.z[i])):
-            steps += self._parameters(l, k)
+            steps += self._parameters(at, k)
         return steps
 
-    def _parameters(self, l: int, k: int) -> list[Step]:
-        names, hand, engine, i = self.names, self.hand, self.engine, l - 1
-        z, steps = names.z(l, k), []
+    def _parameters(self, at: int, k: int) -> list[Step]:
+        names, hand, engine, i = self.names, self.hand, self.engine, at - 1
+        z, steps = names.z(at, k), []
         cost_by_z = (_by(self.cost, z), hand.cost_by_z[i][k])
         for j, a_j in enumerate(hand.a[i]):
-            w = names.w(l, k, j)
+            w = names.w(at, k, j)
             link: Operand = (names.a(i, j), a_j)
             if self.chain:
                 steps.append(Step(_by(z, w), "{}", (link,), hand.z_by_w[i][k][j], engine.z_by_w[i][k][j]))
                 link = (_by(z, w), hand.z_by_w[i][k][j])
             value = hand.cost_by_w[i][k][j]
             steps.append(Step(_by(self.cost, w), "{}·{}", (cost_by_z, link), value, engine.cost_by_w[i][k][j]))
-        name = _by(self.cost, names.b(l, k))
+        name = _by(self.cost, names.b(at, k))
         return [*steps, Step(name, "{}·1", (cost_by_z,), hand.cost_by_b[i][k], engine.cost_by_b[i][k])]
 
     def product(self) -> Step:
@@ -411,9 +212,173 @@ class _Sample:
         names, hand, last = self.names, self.hand, len(self.net)
         template = "2·({} − {})"
         operands = [(names.a(last, 0), hand.a[-1][0]), (names.y(0), self.y[0])]
-        for l in range(last, 0, -1):
+        for at in range(last, 0, -1):
             template += "·{}·{}"
-            link = (names.w(l, 0, 0), self.net[l - 1].w[0][0]) if l > 1 else (names.a(0, 0), hand.a[0][0])
-            operands += [(f"{SQUASHES[self.net[l - 1].activation].symbol}'({names.z(l, 0)})", hand.slope[l - 1][0]), link]
+            link = (names.w(at, 0, 0), self.net[at - 1].w[0][0]) if at > 1 else (names.a(0, 0), hand.a[0][0])
+            symbol = SQUASHES[self.net[at - 1].activation].symbol
+            operands += [(f"{symbol}'({names.z(at, 0)})", hand.slope[at - 1][0]), link]
         value = 2.0 * (hand.a[-1][0] - self.y[0]) * math.prod(value for _, value in operands[2:])
         return Step(_by(self.cost, names.w(1, 0, 0)), template, tuple(operands), value, self.engine.cost_by_w[0][0][0])
+
+
+# ---- what is said about it ------------------------------------------------------------------------------------------
+
+_FORWARD = (
+    "Each neuron weighs its inputs, adds its bias (that is z), and applies its activation (that is a). "
+    "The error C says in one number how wrong the answer is: the squared distance of the last a from the target y."
+)
+_BACKWARD = (
+    "How much would C change if a weight changed a little? A weight changes its z, z changes a, a changes the next z, "
+    "and so on until C. Along such a chain the derivative is the product of the derivatives of the links: "
+    "∂z/∂w = a (the activation before), ∂z/∂b = 1, ∂a/∂z = the slope of the activation, ∂z/∂a = w, ∂C/∂a = 2·(a − y). "
+    "Backpropagation starts at C and walks back, so that every link is computed once and used by all before it."
+)
+_FAN_OUT = (
+    "A neuron that feeds several neurons of the next layer changes C through each of them: their shares add up. "
+    "That sum is the only thing that a net has beyond a chain."
+)
+_MEAN = (
+    "The error of a batch is the mean of its samples' errors. The derivative of a mean is the mean of the derivatives, "
+    "so each gradient is the mean of the samples' gradients. The engine does all samples at once, in fused layers."
+)
+_DESCENT = (
+    "Backpropagation ends with the gradient: it says which way C rises, and changes nothing. Gradient descent is a step "
+    "of its own. It moves every weight and bias a little against the gradient: w ← w − η·∂C/∂w"
+)
+
+
+def derive(
+    net: Sequence[Layer], inputs: Matrix, targets: Matrix, lr: float, title: str, taught: bool = False
+) -> list[Section]:
+    """The derivation of a net for a batch of samples: one part, with a section for each stage.
+
+    Args:
+        net: the layers.
+        inputs: a row a sample, as many numbers as the first layer takes.
+        targets: a row a sample, as many numbers as the last layer gives.
+        lr: the learning rate η of the one step of gradient descent.
+        title: the heading of the part.
+        taught: an earlier part has said what is general, and has taken the step of gradient descent: leave that out.
+    """
+    hands = [by_hand(net, x, y) for x, y in zip(inputs, targets)]
+    several = len(hands) > 1
+    costs = [f"C{number}" if several else "C" for number in range(1, len(hands) + 1)]
+    samples = [
+        _Sample(net, y, hand, by_engine(net, x, y), cost)
+        for x, y, hand, cost in zip(inputs, targets, hands, costs)
+    ]  # fmt: skip
+    sections = [Section(title, 1, _given(net, inputs, targets)), *_first_sample(samples[0], several, taught)]
+    for number, sample in enumerate(samples[1:], 2):
+        steps = sample.forward() + [step for at in range(len(net), 0, -1) for step in sample.layer(at)]
+        sections.append(Section(f"Sample {number}: the same formulas, other numbers", steps=steps, brief=True))
+    hand = batch_by_hand(net, hands, targets, lr)
+    engine = batch_by_engine(net, inputs, targets, lr)
+    if several:
+        sections.append(Section("The mean over the batch", 2, [_MEAN], _mean_steps(samples, hand, engine)))
+    if not taught:
+        sections[-1].remarks += _flow(net, hands)
+        sections.append(_descent(samples[0].names, net, hand, engine, lr))
+    return sections
+
+
+def _given(net: Sequence[Layer], inputs: Matrix, targets: Matrix) -> list[str]:
+    names = _Names(net)
+    parameters = names.parameters([layer.w for layer in net], [layer.b for layer in net])
+    lines = ["Given:  " + "   ".join(f"{name} = {_number(value, 6)}" for name, value in parameters)]
+    for number, (x, y) in enumerate(zip(inputs, targets), 1):
+        values = [(names.a(0, j), value) for j, value in enumerate(x)] + [(names.y(k), v) for k, v in enumerate(y)]
+        label = f"Sample {number}:  " if len(inputs) > 1 else "Sample:  "
+        lines.append(label + "   ".join(f"{name} = {_number(value, 6)}" for name, value in values))
+    if max(names.sizes) > 1:
+        lines.append(
+            "An index counts the neurons of a layer. A weight has two: the neuron it leads to, then the one it comes from. "
+            "An index that could only be 1 is left out."
+        )
+    meanings = {SQUASHES[layer.activation].meaning: None for layer in net}
+    return [*lines, *(f"Activation:  {meaning}" for meaning in meanings if meaning)]
+
+
+def _first_sample(sample: _Sample, several: bool, taught: bool) -> list[Section]:
+    of = ", sample 1" if several else ""
+    last = len(sample.net)
+    sections = [Section(f"Forward{of}", 2, [] if taught else [_FORWARD], sample.forward())]
+    fans_out = max(sample.names.sizes[2:], default=1) > 1
+    text = ([] if taught else [_BACKWARD]) + ([_FAN_OUT] if fans_out else [])
+    sections.append(Section(f"Backward{of}: the chain rule", 2, text))
+    for at in range(last, 0, -1):
+        kind = "Neuron" if sample.chain else "Layer"
+        where = ", the last" if at == last > 1 else ""
+        sections.append(Section(f"{kind} {at}{where}", 3, steps=sample.layer(at)))
+    if sample.chain and last > 1:
+        sections.append(Section("The whole chain for the first weight, in one line", 3, steps=[sample.product()]))
+    return sections
+
+
+def _mean_steps(samples: Sequence[_Sample], hand: Batch, engine: Batch) -> list[Step]:
+    names, count = samples[0].names, len(samples)
+
+    def mean(name: str, operands: list[Operand], value: float, engine_value: float) -> Step:
+        template, shown = _sum(("{}", [operand]) for operand in operands)
+        return Step(name, f"({template})/{count}", shown, value, engine_value)
+
+    steps = [mean("C", [(s.cost, s.hand.cost) for s in samples], hand.cost, engine.cost)]
+    values = names.parameters(hand.cost_by_w, hand.cost_by_b)
+    engine_values = names.parameters(engine.cost_by_w, engine.cost_by_b)
+    each = [names.parameters(s.hand.cost_by_w, s.hand.cost_by_b) for s in samples]
+    for (name, value), (_, engine_value), parts in zip(values, engine_values, zip(*each)):
+        operands = [(_by(s.cost, name), part) for s, (_, part) in zip(samples, parts)]
+        steps.append(mean(_by("C", name), operands, value, engine_value))
+    return steps
+
+
+def _descent(names: _Names, net: Sequence[Layer], hand: Batch, engine: Batch, lr: float) -> Section:
+    before, gradient, after, engine_after = (
+        names.parameters(ws, bs)
+        for ws, bs in (
+            ([layer.w for layer in net], [layer.b for layer in net]),
+            (hand.cost_by_w, hand.cost_by_b),
+            ([layer.w for layer in hand.after], [layer.b for layer in hand.after]),
+            ([layer.w for layer in engine.after], [layer.b for layer in engine.after]),
+        )
+    )
+    rate = ("η", lr)
+    steps = [
+        Step(f"new {name}", "{} − {}·{}", ((name, old), rate, (_by("C", name), slope)), new, engine_new)
+        for (name, old), (_, slope), (_, new), (_, engine_new) in zip(before, gradient, after, engine_after)
+    ]
+    steps.append(Step("new C", "C with the new weights", (), hand.cost_after, engine.cost_after))
+    change = f"C went from {hand.cost:.6g} to {hand.cost_after:.6g}."
+    if hand.cost_after < hand.cost:
+        change += " Doing all this again and again, with many samples, is training."
+    elif hand.cost_after > hand.cost:
+        change += " It rose: the step was too long. The gradient holds close by only; try a smaller --lr."
+    else:
+        change += " The step changed nothing: the gradient is zero, or too small to matter."
+    return Section(f"Gradient descent, with η = {_number(lr, 6)}", 2, [_DESCENT], steps, [change])
+
+
+def _flow(net: Sequence[Layer], traces: Sequence[Trace]) -> list[str]:
+    """Remarks on how the gradient shrinks, grows or stops on its way back."""
+    if len(net) < 2 or not any(trace.cost for trace in traces):
+        return []
+    sizes = [math.sqrt(sum(dz * dz for t in traces for dz in t.cost_by_z[at])) for at in range(len(net))]
+    first, last = sizes[0], sizes[-1]
+    if first == 0.0:
+        remark = "Look: nothing arrives at layer 1. Somewhere on the way every slope is 0 (a relu neuron is off where "
+        return [remark + "z < 0), and what comes before it learns nothing from this."]
+    way = f"from layer {len(net)} back to layer 1, ∂C/∂z is multiplied by {first / last:.3g}"
+    if max(len(layer.w) for layer in net) == 1 and len(traces) == 1 and len(net) > 2:
+        steps = zip(reversed(net[1:]), reversed(traces[0].slope[:-1]))
+        factors = [_number(layer.w[0][0] * slope[0], 3, False) for layer, slope in steps]
+        way = f"{way} = {'·'.join(factors)} (its size), one factor w·slope for each step"
+    names = sorted({layer.activation for layer in net[:-1]})
+    steepest = ", ".join(f"that of {name} at most {SQUASHES[name].steepest}" for name in names)
+    if 0.5 <= first / last <= 2.0:
+        return [f"Look: {way}. It neither shrinks nor grows much."]
+    if first < last:
+        reason = (
+            f"The gradient shrinks: the slope is a factor of each step ({steepest}), so in a deep net the first layers"
+        )
+        return [f"Look: {way}. {reason} hardly learn (vanishing gradients)."]
+    reason = "The gradient grows: with large weights it does so at each step, and in a deep net it explodes. Smaller"
+    return [f"Look: {way}. {reason} weights or clipping the gradient help."]

@@ -1,223 +1,372 @@
 """``gpunet explain``: backpropagation with every number on the table.
 
 For a small net of given weights it prints the forward pass, the error, every link of the chain rule with its formula
-and its number, the mean over the batch, and gradient descent as a step of its own.  The numbers are worked out here
-with Python floats and formulas only (:func:`by_hand`), and each is compared with the engine's (:func:`by_engine`).
-
-The derivation is data: :func:`derive` returns sections of steps, and :func:`render` alone knows how they look.
+and its number, the mean over the batch, and gradient descent as a step of its own; each number beside the engine's.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import random
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy
 
 import gpunet
-from gpunet.ops.activations import activate, find
-from gpunet.ops.linear import linear_layers
+from gpunet.cli.by_hand import SQUASHES, Layer, Matrix, Vector
+from gpunet.cli.derivation import Section, Step, derive
+from gpunet.device import default_device
+from gpunet.errors import ArgumentError
 
-Vector = list[float]
-Matrix = list[Vector]
+LARGEST_NUMBER = 1e6  # of what is given: beyond it nobody learns anything, and cubes overflow soon
+MOST_WEIGHTS = 400  # times samples: every one of them is printed
 
-
-# ---- activations by hand ------------------------------------------------------------------------------------------
-
-
-class Squash(NamedTuple):
-    """An activation as a textbook writes it: not the engine's formulas, so that the two can be compared."""
-
-    symbol: str
-    value: Callable[[float], float]
-    slope: Callable[[float], float]
-    slope_formula: str  # {0} is z, {1} is a
-    steepest: str  # the largest slope there is
-    meaning: str = ""  # of the symbols
-
-
-def _sigmoid(z: float) -> float:
-    return 1.0 / (1.0 + math.exp(-z)) if z >= 0.0 else math.exp(z) / (1.0 + math.exp(z))
-
-
-def _normal(z: float) -> float:
-    return 0.5 * math.erfc(-z / math.sqrt(2.0))
-
-
-def _bell(z: float) -> float:
-    return math.exp(-0.5 * min(z * z, 1400.0)) / math.sqrt(2.0 * math.pi)
-
-
-def _gelu_t(z: float) -> float:
-    return math.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z))
-
-
-def _gelu_tanh_slope(z: float) -> float:
-    t = _gelu_t(z)
-    return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * z * z)
-
-
-_SIGMOID = "σ(z) = 1/(1 + e^(−z))"
-SQUASHES: dict[str, Squash] = {
-    "identity": Squash("id", lambda z: z, lambda z: 1.0, "1", "1", "id(z) = z: no activation"),
-    "relu": Squash(
-        "relu", lambda z: max(z, 0.0), lambda z: float(z > 0.0), "(1 if {0} > 0 else 0)", "1", "relu(z) = max(z, 0)"
-    ),
-    "leaky_relu": Squash(
-        "leaky", lambda z: z if z > 0.0 else 0.01 * z, lambda z: 1.0 if z > 0.0 else 0.01,
-        "(1 if {0} > 0 else 0.01)", "1", "leaky(z) = z where z > 0, 0.01·z elsewhere",
-    ),
-    "sigmoid": Squash("σ", _sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z), "{1}·(1 − {1})", "1/4", _SIGMOID),
-    "tanh": Squash("tanh", math.tanh, lambda z: 1.0 - math.tanh(z) ** 2, "1 − {1}²", "1"),
-    "gelu": Squash(
-        "gelu", lambda z: z * _normal(z), lambda z: _normal(z) + z * _bell(z), "Φ({0}) + {0}·φ({0})", "1.13",
-        "gelu(z) = z·Φ(z), with the normal distribution Φ and its density φ",
-    ),
-    "gelu_tanh": Squash(
-        "gelu", lambda z: 0.5 * z * (1.0 + _gelu_t(z)), _gelu_tanh_slope, "(1 + t({0}))/2 + {0}·t'({0})/2", "1.13",
-        "gelu(z) = z·(1 + t(z))/2 with t(z) = tanh(√(2/π)·(z + 0.044715·z³))",
-    ),
-    "silu": Squash(
-        "silu", lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1.0 + z * _sigmoid(-z)),
-        "σ({0})·(1 + {0}·(1 − σ({0})))", "1.10", f"silu(z) = z·σ(z), {_SIGMOID}",
-    ),
-    "elu": Squash(
-        "elu", lambda z: z if z > 0.0 else math.expm1(z), lambda z: 1.0 if z > 0.0 else math.exp(z),
-        "(1 if {0} > 0 else e^{0})", "1", "elu(z) = z where z > 0, e^z − 1 elsewhere",
-    ),
-    "softplus": Squash(
-        "softplus", lambda z: max(z, 0.0) + math.log1p(math.exp(-abs(z))), _sigmoid, "σ({0})", "1",
-        f"softplus(z) = log(1 + e^z), {_SIGMOID}",
-    ),
+#: Options of the two parts that are shown where none are given.
+_CHAIN = {"weights": "0.5,-1.2,0.8", "biases": "0.1,0,0.3", "input": "0.5", "target": "1"}
+_NET = {
+    "layers": "2,1,2", "weights": "0.6,-0.4,0.9,-0.7", "biases": "0.1,0,0.2", "input": "1,0.5;-0.5,1", "target": "1,0;0,1",
 }  # fmt: skip
 
-
-# ---- the net, by hand and by the engine ---------------------------------------------------------------------------
-
-
-class Layer(NamedTuple):
-    """One layer: weights (out, in), biases (out), and the activation's name."""
-
-    w: Matrix
-    b: Vector
-    activation: str
+_EPILOG = """\
+examples:
+  gpunet explain                                          a chain of neurons, then a small net and two samples
+  gpunet explain --weights 0.5,-1.2,0.8 --biases 0.1,0,0.3 --input 0.5 --target 1
+  gpunet explain --layers 2,3,1 --activation tanh --seed 7 --input "0.5,1;-1,0.2" --target "1;0"
+  gpunet explain --weights net.npz                        w1, b1, w2, b2, ... as NumPy saves them, weights (out, in)
+"""
 
 
-class Trace(NamedTuple):
-    """Everything that one sample makes of a net, by layers."""
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the subcommand ``explain``."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="show backpropagation number by number, checked against the engine",
+        description="Show what backpropagation does: forward pass, error, every link of the chain rule with its formula "
+        "and its number, the mean over the batch, and the step of gradient descent, each checked against the engine.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser._negative_number_matcher = re.compile(r"^-[\d.]")  # so that "--weights -0.5,1" is a value, not an option
+    add = parser.add_argument
+    add("--layers", metavar="N,N,...", help="sizes of the layers, inputs first: 2,3,1 (default: a chain, all 1)")
+    add("--weights", metavar="W,W,...", help="weights, neuron by neuron from the first layer on, or a .npz file")
+    add("--biases", metavar="B,B,...", help="biases, neuron by neuron (default: 0)")
+    add("--input", metavar="X,...", help="inputs of a sample; samples are separated by ';' (quote them for the shell)")
+    add("--target", metavar="Y,...", help="what the last layer should give, for each sample")
+    names = ", ".join(SQUASHES)
+    add("--activation", default="sigmoid", metavar="NAME", help=f"{names}; or one for each layer: tanh,sigmoid")
+    add("--lr", default="0.5", metavar="RATE", help="learning rate of the step of gradient descent (default: 0.5)")
+    add("--seed", type=int, default=0, help="draws the weights of --layers where --weights are not given (default: 0)")
+    add("--precision", type=int, default=6, metavar="DIGITS", help="digits after the decimal point (default: 6)")
+    add("--plain", action="store_true", help="ASCII only (by itself where the terminal has no UTF-8)")
+    return parser
 
-    a: list[Vector]  # activations; the first are the inputs
-    z: list[Vector]
-    cost: float
-    cost_by_a: list[Vector]  # ∂C/∂a of each layer's outputs
-    slope: list[Vector]  # ∂a/∂z
-    cost_by_z: list[Vector]
-    z_by_w: list[Matrix]  # ∂z_k/∂w_kj
-    z_by_a: list[Matrix]  # ∂z_k/∂a_j
-    cost_by_w: list[Matrix]
-    cost_by_b: list[Vector]
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the derivation.
+
+    Returns:
+        0 when every number agrees with the engine's, else 1.
+
+    Raises:
+        ArgumentError: an option that cannot be used; the message names it, its value and what was expected.
+    """
+    if not 1 <= arguments.precision <= 15:
+        raise ArgumentError(f"--precision {arguments.precision}: expected 1 to 15 digits")
+    (lr,) = _numbers(arguments.lr, "--lr", 1)
+    if lr <= 0.0:
+        raise ArgumentError(f"--lr {arguments.lr}: expected a positive learning rate")
+    sections: list[Section] = []
+    given = (arguments.layers, arguments.weights, arguments.biases, arguments.input, arguments.target)
+    if given == (None,) * 5 and "," not in arguments.activation:
+        first = argparse.Namespace(**{**vars(arguments), **_CHAIN})
+        net = _net(first)
+        sections += derive(net, *_samples(first, net), lr, "1. A chain of three neurons")
+        second = argparse.Namespace(**{**vars(arguments), **_NET})
+        net = _net(second)
+        title = "2. A neuron that feeds two others, and two samples"
+        sections += derive(net, *_samples(second, net), lr, title, taught=True)
+    else:
+        net = _net(arguments)
+        inputs, targets = _samples(arguments, net)
+        sections += derive(net, inputs, targets, lr, _title(net, len(inputs)))
+    plain = arguments.plain or not _speaks_unicode()
+    sys.stdout.write(render(sections, arguments.precision, plain, shutil.get_terminal_size((100, 24)).columns))
+    return 0 if all(step.agrees for section in sections for step in section.steps) else 1
 
 
-class Batch(NamedTuple):
-    """The mean over the samples, and the net after one step of gradient descent."""
-
-    cost: float
-    cost_by_w: list[Matrix]
-    cost_by_b: list[Vector]
-    after: list[Layer]
-    cost_after: float
+# ---- from options to a net ------------------------------------------------------------------------------------------
 
 
-def by_hand(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
-    """Forward and backward of one sample, as one would with a pencil."""
-    a, z = [x], []
-    for w, b, activation in net:
-        z.append([sum(w_kj * a_j for w_kj, a_j in zip(w_k, a[-1])) + b_k for w_k, b_k in zip(w, b)])
-        a.append([SQUASHES[activation].value(z_k) for z_k in z[-1]])
-    slope = [[SQUASHES[layer.activation].slope(z_k) for z_k in z_l] for layer, z_l in zip(net, z)]
-    cost_by_a = [[2.0 * (a_k - y_k) for a_k, y_k in zip(a[-1], y)]]
-    cost_by_z: list[Vector] = []
-    for index in reversed(range(len(net))):
-        cost_by_z.insert(0, [da * s for da, s in zip(cost_by_a[0], slope[index])])
-        if index:  # the step back: each neuron of this layer sends its share to those before it
-            w = net[index].w
-            shares = ([w_k[j] * dz for w_k, dz in zip(w, cost_by_z[0])] for j in range(len(w[0])))
-            cost_by_a.insert(0, [sum(share) for share in shares])
-    return Trace(
-        a, z, sum((a_k - y_k) * (a_k - y_k) for a_k, y_k in zip(a[-1], y)), cost_by_a, slope, cost_by_z,
-        [[list(before) for _ in layer.w] for layer, before in zip(net, a)],
-        [layer.w for layer in net],
-        [[[dz * a_j for a_j in before] for dz in dz_l] for dz_l, before in zip(cost_by_z, a)],
-        cost_by_z,  # ∂z/∂b = 1
+def _title(net: Sequence[Layer], samples: int) -> str:
+    sizes = [len(net[0].w[0]), *(len(layer.w) for layer in net)]
+    chain = f"A chain of {len(net)} neurons" if len(net) > 1 else "One neuron"
+    what = chain if max(sizes) == 1 else f"A net of layers {'-'.join(map(str, sizes))}"
+    return what + (f" and {samples} samples" if samples > 1 else "")
+
+
+def _numbers(text: str, option: str, count: int | None = None, what: str = "number(s)") -> Vector:
+    """Numbers separated by commas, ``count`` of them."""
+    values = []
+    for part in text.split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            raise ArgumentError(
+                f"{option} {text!r}: {part.strip()!r} is not a number; expected numbers separated by commas"
+            ) from None
+        if not abs(value) <= LARGEST_NUMBER:
+            raise ArgumentError(f"{option} {text!r}: {part.strip()} is out of range; expected -1e6 to 1e6")
+        values.append(value)
+    if count is not None and len(values) != count:
+        raise ArgumentError(f"{option} {text!r}: got {len(values)}, expected {count} {what}")
+    return values
+
+
+def _sizes(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) < 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ArgumentError(f"--layers {text!r}: expected at least two positive whole numbers, inputs first: 2,3,1")
+    return [int(part) for part in parts]
+
+
+def _net(arguments: argparse.Namespace) -> list[Layer]:
+    sizes = None if arguments.layers is None else _sizes(arguments.layers)
+    if arguments.weights is not None and arguments.weights.endswith(".npz"):
+        matrices, biases = _read(Path(arguments.weights), arguments.biases)
+        found = [len(matrices[0][0]), *map(len, matrices)]
+        if sizes not in (None, found):
+            raise ArgumentError(f"--layers {arguments.layers}: {arguments.weights} holds layers {found}")
+        return _with_activations(matrices, biases, arguments.activation)
+    given_biases = arguments.biases
+    if sizes is None:
+        if arguments.weights is None and given_biases is None:
+            given_biases = _CHAIN["biases"]
+        weights = _numbers(arguments.weights if arguments.weights is not None else _CHAIN["weights"], "--weights")
+        sizes = [1] * (len(weights) + 1)
+    shapes = list(zip(sizes[1:], sizes))
+    count, neurons = sum(out * into for out, into in shapes), sum(sizes[1:])
+    if count > MOST_WEIGHTS:
+        raise ArgumentError(f"a net of {count} weights: explain prints them all, and takes up to {MOST_WEIGHTS}")
+    draw = random.Random(arguments.seed)
+    if arguments.weights is not None:
+        weights = _numbers(arguments.weights, "--weights", count, f"weights for layers {sizes}")
+    elif arguments.layers is not None:
+        weights = [round(draw.uniform(-1.0, 1.0), 2) for _ in range(count)]
+    if given_biases is not None:
+        flat = _numbers(given_biases, "--biases", neurons, "biases, one for each neuron")
+    elif arguments.layers is not None and arguments.weights is None:
+        flat = [round(draw.uniform(-0.5, 0.5), 2) for _ in range(neurons)]
+    else:
+        flat = [0.0] * neurons
+    rest, rest_biases = iter(weights), iter(flat)
+    matrices = [[[next(rest) for _ in range(into)] for _ in range(out)] for out, into in shapes]
+    biases = [[next(rest_biases) for _ in range(out)] for out in sizes[1:]]
+    return _with_activations(matrices, biases, arguments.activation)
+
+
+def _with_activations(matrices: list[Matrix], biases: list[Vector], text: str) -> list[Layer]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in SQUASHES:
+            raise ArgumentError(f"--activation {name!r}: unknown activation; expected one of {', '.join(SQUASHES)}")
+    if len(names) not in (1, len(matrices)):
+        raise ArgumentError(
+            f"--activation {text!r}: got {len(names)}; expected one, or one for each of {len(matrices)} layers"
+        )
+    names *= len(matrices) // len(names)
+    return [Layer(*layer) for layer in zip(matrices, biases, names)]
+
+
+def _read(path: Path, given_biases: str | None) -> tuple[list[Matrix], list[Vector]]:
+    """Weights and biases of a .npz file: two-dimensional arrays in their order, each with the bias that follows it."""
+    option = f"--weights {str(path)!r}"
+    if given_biases is not None:
+        raise ArgumentError(f"--biases {given_biases!r}: {path} brings its own biases; leave the option out")
+    try:
+        with numpy.load(path, allow_pickle=False) as archive:
+            arrays = {name: numpy.asarray(archive[name]) for name in archive.files}
+    except FileNotFoundError:
+        raise ArgumentError(
+            f"{option}: there is no such file; expected numbers separated by commas, or a .npz file"
+        ) from None
+    except Exception as error:  # a damaged archive raises many kinds
+        raise ArgumentError(f"{option}: not a readable .npz file: {error}") from error
+    matrices: list[Matrix] = []
+    biases: list[Vector] = []
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or not array.size:
+            raise ArgumentError(f"{option}: {name} has shape {array.shape}, {array.dtype}; expected weights or a bias")
+        if not (numpy.abs(array) <= LARGEST_NUMBER).all():
+            raise ArgumentError(f"{option}: {name} holds numbers out of range; expected -1e6 to 1e6")
+        if array.ndim == 2:
+            if matrices and array.shape[1] != len(matrices[-1]):
+                raise ArgumentError(f"{option}: {name} has shape {array.shape}; expected (out, {len(matrices[-1])})")
+            matrices.append(array.astype(float).tolist())
+            biases.append([0.0] * len(array))
+        elif not matrices or len(array) != len(biases[-1]):
+            raise ArgumentError(f"{option}: {name} has shape {array.shape}; expected a bias right after its weights")
+        else:
+            biases[-1] = array.astype(float).tolist()
+    if not matrices:
+        raise ArgumentError(f"{option}: no weights in it; expected two-dimensional arrays (out, in)")
+    return matrices, biases
+
+
+def _samples(arguments: argparse.Namespace, net: Sequence[Layer]) -> tuple[Matrix, Matrix]:
+    """Inputs and targets, a row a sample; what is not given is made up, for as many samples as the other has."""
+    into, out = len(net[0].w[0]), len(net[-1].w)
+    inputs = targets = None
+    if arguments.input is not None:
+        rows = arguments.input.split(";")
+        inputs = [_numbers(row, "--input", into, "for each sample (samples are separated by ';')") for row in rows]
+    if arguments.target is not None:
+        rows = arguments.target.split(";")
+        targets = [_numbers(row, "--target", out, "for each sample (samples are separated by ';')") for row in rows]
+    count = len(inputs or targets or [0])
+    if inputs is None:
+        inputs = [[0.5 - 0.25 * ((i + 2 * j) % 5) for j in range(into)] for i in range(count)]
+    if targets is None:
+        targets = [[float((i + k) % 2 == 0) for k in range(out)] for i in range(count)]
+    if len(inputs) != len(targets):
+        raise ArgumentError(
+            f"--target {arguments.target!r}: {len(targets)} sample(s); expected {len(inputs)}, as in --input"
+        )
+    weights = sum(len(layer.w) * len(layer.w[0]) for layer in net)
+    if weights * count > MOST_WEIGHTS:
+        raise ArgumentError(
+            f"{weights} weights and {count} sample(s): explain prints each, and takes up to {MOST_WEIGHTS} in all"
+        )
+    return inputs, targets
+
+
+# ---- from a derivation to text ---------------------------------------------------------------------------------------
+
+_ASCII = {
+    "∂": "d", "·": "*", "−": "-", "²": "^2", "³": "^3", "σ": "sigmoid", "η": "lr", "←": "<-", "✓": "ok", "✗": "WRONG",
+    "Φ": "Phi", "φ": "phi", "√": "sqrt", "π": "pi", "…": "...", "─": "-", "═": "=", "\u00a0": " ",
+}  # fmt: skip
+_PLAIN = str.maketrans(_ASCII)
+_NICE = str.maketrans({"\u00a0": " "})
+
+
+def _speaks_unicode() -> bool:
+    try:
+        "".join(_ASCII).encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def render(sections: Iterable[Section], precision: int, plain: bool, width: int) -> str:
+    """The sections as text of at most ``width`` columns where formulas allow it, in ASCII where ``plain``."""
+    table = _PLAIN if plain else _NICE
+    lines: list[str] = []
+    steps: list[Step] = []
+    for section in sections:
+        steps += section.steps
+        lines += _heading(section.level, section.heading.translate(table), min(width, 100))
+        for text in section.text:
+            lines += _paragraph(text.translate(table), width)
+        if section.steps:
+            show = _brief if section.brief else _table
+            lines += show(section.steps, precision, width, table)
+        for text in section.remarks:
+            lines += ["", *_paragraph(text.translate(table), width)]
+    return "\n".join([*lines, "", *_verdict(steps), ""]).translate(table).lstrip("\n")
+
+
+def _heading(level: int, heading: str, width: int) -> list[str]:
+    if level == 1:
+        return ["", f"═══ {heading} ".ljust(width, "═")]
+    if level == 2:
+        return ["", f"─── {heading} ".ljust(width, "─")]
+    return [f"{heading}:"]
+
+
+def _paragraph(text: str, width: int) -> list[str]:
+    # no line break beside an operator: the spaces there are made unbreakable, and plain again at the end
+    glued = re.sub(r" ([=+−<-]|←|<-) ", "\u00a0\\1\u00a0", text)
+    label = re.match(r"[\w ]+:  ", text)
+    indent = " " * label.end() if label else ""
+    return textwrap.wrap(
+        glued, min(width, 100), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )  # fmt: skip
 
 
-def batch_by_hand(net: Sequence[Layer], traces: Sequence[Trace], targets: Matrix, lr: float) -> Batch:
-    """The mean of the samples' gradients, and w − η·∂C/∂w."""
-    n = len(traces)
-    by_w = [[[sum(v) / n for v in zip(*rows)] for rows in zip(*ws)] for ws in zip(*(t.cost_by_w for t in traces))]
-    by_b = [[sum(v) / n for v in zip(*bs)] for bs in zip(*(t.cost_by_b for t in traces))]
-    after = [
-        Layer(
-            [[w - lr * g for w, g in zip(w_k, g_k)] for w_k, g_k in zip(layer.w, g_w)],
-            [b - lr * g for b, g in zip(layer.b, g_b)],
-            layer.activation,
-        )
-        for layer, g_w, g_b in zip(net, by_w, by_b)
+def _value(value: float, precision: int) -> str:
+    value += 0.0  # takes the sign off -0.0
+    if value != 0.0 and not 10.0 ** min(2 - precision, -1) <= abs(value) < 1e6 and math.isfinite(value):
+        return f"{value:.{max(precision - 3, 1)}e}"
+    return f"{value:.{precision}f}"
+
+
+def _check(step: Step, precision: int) -> str:
+    return f"{'✓' if step.agrees else '✗'} engine {_value(step.engine, precision)}"
+
+
+def _table(steps: Sequence[Step], precision: int, width: int, table: dict[int, str]) -> list[str]:
+    """Name, formula, the formula with numbers, value and the engine's value, in columns; long ones on two lines."""
+    ends = [(_value(step.value, precision), _check(step, precision).translate(table)) for step in steps]
+    values, checks = (max(len(end[column]) for end in ends) for column in range(2))
+    for digits in (max(4, precision - 2), 3):  # rather fewer digits in the formulas than two lines for each
+        rows = [[cell.translate(table) for cell in (step.name, step.symbols, step.numbers(digits))] for step in steps]
+        names = max(len(name) for name, _, _ in rows)
+        room = width - len(f"  {'':{names}} = " + " = " + f" = {'':{values}}  {'':{checks}}")
+        short = sorted(rows, key=lambda row: len(row[1]) + len(row[2]))
+        while True:
+            formulas, numbers = (max((len(row[column]) for row in short), default=0) for column in (1, 2))
+            if formulas + numbers <= room:
+                break
+            short.pop()  # that row goes on two lines
+        if len(short) == len(rows):
+            break
+    left = max([formulas + 3 + numbers, *(len(row[2]) for row in rows if row not in short)])
+    lines = []
+    for (name, formula, with_numbers), (value, check) in zip(rows, ends):
+        equals = " = " if with_numbers else "   "
+        start = f"  {name:<{names}} = "
+        if [name, formula, with_numbers] in short:
+            start += f"{formula:<{formulas}}" + (equals + with_numbers if numbers else "")
+        else:
+            lines.append(start + formula)
+            start = f"  {'':<{names}}{equals}{with_numbers}"
+        lines.append(f"{start:<{2 + names + 3 + left}} = {value:>{values}}  {check}")
+    return lines
+
+
+def _brief(steps: Sequence[Step], precision: int, width: int, table: dict[int, str]) -> list[str]:
+    """Names and values, several on a line."""
+    names = max(len(step.name.translate(table)) for step in steps)
+    values = max(len(_value(step.value, precision)) for step in steps)
+    cells = [
+        f"{step.name.translate(table):<{names}} = {_value(step.value, precision):>{values}}  {_check(step, precision)}"
+        for step in steps
     ]
-    costs = [by_hand(after, trace.a[0], y).cost for trace, y in zip(traces, targets)]
-    return Batch(sum(trace.cost for trace in traces) / n, by_w, by_b, after, sum(costs) / n)
+    cells = [cell.translate(table) for cell in cells]
+    longest = max(map(len, cells))
+    columns = max(1, (width + 2) // (longest + 4))
+    rows = math.ceil(len(cells) / columns)  # read downwards, as the derivation goes
+    return [
+        ("  " + "    ".join(f"{cell:<{longest}}" for cell in cells[row::rows])).rstrip() for row in range(rows)
+    ]  # fmt: skip
 
 
-def _tensor(values: Any, requires_grad: bool = True) -> gpunet.Tensor:
-    return gpunet.tensor(values, dtype=gpunet.float64, requires_grad=requires_grad)
-
-
-def _numbers(tensor: Any) -> Any:
-    return tensor.detach().cpu().tolist()
-
-
-def by_engine(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
-    """The same as :func:`by_hand` with Tensor.backward(): once for the whole net, and once for each link alone."""
-    weights, biases = [_tensor(layer.w) for layer in net], [_tensor(layer.b) for layer in net]
-    a, z = [_tensor(x, requires_grad=False)], []
-    for w, b, layer in zip(weights, biases, net):
-        z.append(w @ a[-1] + b)
-        a.append(activate(z[-1], layer.activation, find(layer.activation).alpha))
-        z[-1].retain_grad()
-        a[-1].retain_grad()
-    cost = ((a[-1] - _tensor(y, requires_grad=False)) ** 2).sum()
-    cost.backward()
-    slope, z_by_w, z_by_a = [], [], []
-    for layer, before, z_l in zip(net, a, z):
-        alone = _tensor(_numbers(z_l))
-        activate(alone, layer.activation, find(layer.activation).alpha).sum().backward()
-        slope.append(_numbers(alone.grad))
-        z_by_w.append([])
-        z_by_a.append([])
-        for w_k, b_k in zip(layer.w, layer.b):
-            w_alone, a_alone = _tensor(w_k), _tensor(_numbers(before))
-            ((w_alone * a_alone).sum() + b_k).backward()
-            z_by_w[-1].append(_numbers(w_alone.grad))
-            z_by_a[-1].append(_numbers(a_alone.grad))
-    gradients = ([_numbers(t.grad) for t in tensors] for tensors in (a[1:], z, weights, biases))
-    cost_by_a, cost_by_z, cost_by_w, cost_by_b = gradients
-    values = [_numbers(t) for t in a], [_numbers(t) for t in z]
-    return Trace(*values, cost.item(), cost_by_a, slope, cost_by_z, z_by_w, z_by_a, cost_by_w, cost_by_b)
-
-
-def batch_by_engine(net: Sequence[Layer], inputs: Matrix, targets: Matrix, lr: float) -> Batch:
-    """All samples at once through the fused layers (one launch each), backward, and one step of ``optim.SGD``."""
-    weights, biases = [_tensor(layer.w) for layer in net], [_tensor(layer.b) for layer in net]
-    x, y = _tensor(inputs, requires_grad=False), _tensor(targets, requires_grad=False)
-    names = [layer.activation for layer in net]
-
-    def cost() -> gpunet.Tensor:
-        layers = [(w, b, name, find(name).alpha) for w, b, name in zip(weights, biases, names)]
-        return ((linear_layers(x, layers) - y) ** 2).sum(1).mean()
-
-    before = cost()
-    before.backward()
-    by_w, by_b = [_numbers(w.grad) for w in weights], [_numbers(b.grad) for b in biases]
-    gpunet.optim.SGD([*weights, *biases], lr=lr).step()
-    after = [Layer(_numbers(w), _numbers(b), name) for w, b, name in zip(weights, biases, names)]
-    return Batch(before.item(), by_w, by_b, after, cost().item())
+def _verdict(steps: Sequence[Step]) -> list[str]:
+    wrong = [step for step in steps if not step.agrees]
+    if not wrong:
+        where = f"gpunet {gpunet.__version__}, float64 on {default_device()}"
+        return [
+            f"✓ All {len(steps)} numbers agree with the engine ({where}).",
+            "  Inside the formulas they are rounded for reading; the values are computed in full.",
+        ]
+    lines = [
+        f"✗ {len(wrong)} of {len(steps)} numbers differ from the engine's. That is a bug in gpunet; please report it:"
+    ]
+    return [*lines, *(f"    {step.name}: by hand {step.value!r}, engine {step.engine!r}" for step in wrong[:20])]

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from gpunet.autograd import Tensor, no_grad
 from gpunet.creation import randperm
 from gpunet.errors import ArgumentError, DeviceError, ShapeError
-from gpunet.ops.shape import index_select
 from gpunet.runtime.random import Generator
 
 
@@ -61,5 +60,5 @@ class Batches:
                 if order is None:
                     batch = tuple(tensor[rows] for tensor in self.tensors)
                 else:
-                    batch = tuple(index_select(tensor, 0, order[rows]) for tensor in self.tensors)
+                    batch = tuple(tensor[order[rows]] for tensor in self.tensors)
             yield batch

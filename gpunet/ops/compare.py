@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 
 from gpunet import device
-from gpunet.autograd import Tensor, method, operands, wrap
+from gpunet.autograd import Tensor, method, operands, quiet, wrap
 from gpunet.ops.broadcast import binary, ufunc, unary
 
 
@@ -76,6 +76,7 @@ trunc = _rounding("trunc", "trunc")
 
 
 def _integer_arithmetic(name: str, methods: str) -> Any:
+    @quiet
     def function(a: Any, b: Any) -> Tensor:
         a, b = operands(name, [a, b])
         return Tensor(binary(ufunc(name), a, b))

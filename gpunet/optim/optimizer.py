@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 
 from gpunet import device
-from gpunet.autograd import Tensor, enable_grad
+from gpunet.autograd import Tensor, enable_grad, quiet
 from gpunet.device import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.runtime.kernel import MAX_TENSORS
@@ -127,6 +127,7 @@ class Optimizer:
         arrays = [self.state[p][name].array for p in params]
         return JoinedArrays(arrays, flat) if len(new) == len(params) else arrays
 
+    @quiet
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient.  ``closure``, if given, computes the loss again and returns it."""
         loss = None

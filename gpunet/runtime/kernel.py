@@ -335,7 +335,7 @@ class Shim(Launchable):
 
 
 class Ufunc(Shim):
-    """A universal function of NumPy and CuPy by its name: ``ADD(out, a, b)`` is ``numpy.add(a, b, out)``."""
+    """A universal function of NumPy and CuPy by its name: ``ADD(out, a, b)`` is ``numpy.add(a, b, out=out)``."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, self._call)
@@ -344,12 +344,12 @@ class Ufunc(Shim):
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         out, *inputs = arrays
         if type(out) is ndarray:
-            self.numpy_function(*inputs, out, **options)
+            self.numpy_function(*inputs, out=out, **options)
         else:
             self._call(device.module(out), out, *inputs, **options)
 
     def _call(self, xp: Any, out: Array, *inputs: Any, **options: Any) -> None:
-        getattr(xp, self.name)(*inputs, out, **options)
+        getattr(xp, self.name)(*inputs, out=out, **options)
 
 
 def ceil_div(a: int, b: int) -> int:

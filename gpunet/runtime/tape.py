@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy
+
 from gpunet.errors import GpunetError
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Tape:
     def append(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
         self.launches.append(Launch(kernel, arrays, options))
 
+    @numpy.errstate(all="ignore")
     def replay(self) -> None:
         """Run the recorded launches again, in order, on the same arrays."""
         for kernel, arrays, options in self.launches:

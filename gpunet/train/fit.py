@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gpunet.autograd import Tensor, no_grad
+from gpunet.autograd import no_grad
 from gpunet.data.loader import Batches
 from gpunet.errors import ArgumentError, GpunetError
 from gpunet.nn import Module
@@ -47,6 +47,7 @@ def fit(
     test: Batches | None = None,
     *,
     epochs: int,
+    task: str = "classification",
     on_batch: Callable[[], bool | None] | None = None,
 ) -> Iterator[EpochResult]:
     """Train ``model``, and yield what each epoch came to.
@@ -58,6 +59,7 @@ def fit(
         train: (inputs, targets) to learn from.
         test: (inputs, targets) held out.
         epochs: how often to go through ``train``.
+        task: "classification" or "regression": which metrics to take; see :func:`evaluate`.
         on_batch: called after each step; when it returns True, training ends there.
 
     Raises:
@@ -75,54 +77,43 @@ def fit(
             optimizer.step()
             if on_batch is not None and on_batch():
                 return
-        result = evaluate(model, loss, train)
+        result = evaluate(model, loss, train, task)
         if not math.isfinite(result["loss"]):
             rates = ", ".join(f"{group['lr']:g}" for group in optimizer.param_groups)
             raise GpunetError(
                 f"the training loss became {result['loss']} in epoch {number}: the network diverged. Try a learning rate "
                 f"below {rates}, and look for extreme values in the data"
             )
-        held_out = {} if test is None else evaluate(model, loss, test)
+        held_out = {} if test is None else evaluate(model, loss, test, task)
         yield EpochResult(number, result, held_out, time.perf_counter() - start)
 
 
-def evaluate(model: Module, loss: Module, data: Batches) -> dict[str, float]:
-    """Loss and metrics of a model on data, in evaluation mode.
+def evaluate(model: Module, loss: Module, data: Batches, task: str = "classification") -> dict[str, float]:
+    """Loss and metrics of a model on data, in evaluation mode; a model that was training goes on in training mode.
 
-    Class numbers give the accuracy: the largest of several outputs, or the sign of one.  Floating targets give R², the
-    share of the targets' variance that is explained, and the mean absolute error.  A model that was training goes on in
-    training mode.
+    Classification gives the accuracy: the largest of several outputs, or the sign of a single one, against the class.
+    Regression gives R², the share of the targets' variance that is explained, and the mean absolute error.
     """
     training = model.training
     model.eval()
-    rows = data.rows
     inputs, targets = data.tensors
     total = correct = squared = absolute = 0.0
     with no_grad():
         for x, y in Batches(inputs, targets, batch_size=max(data.batch_size, EVALUATION_ROWS)):
             output = model(x)
             total += loss(output, y).item() * len(x)
-            if _counts_classes(output, y):
-                correct += _hits(output, y)
+            if task == "classification":
+                hits = output.argmax(1) == y if output.shape[1] > 1 else (output > 0.0) == (y > 0.5)
+                correct += hits.sum().item()
             else:
                 error = output - y
                 squared += (error * error).sum().item()
                 absolute += error.abs().sum().item()
-        if _counts_classes(output, y):
-            measured = {"accuracy": correct / rows}
+        if task == "classification":
+            metrics = {"accuracy": correct / data.rows}
         else:
             spread = targets - targets.mean()
             variance = (spread * spread).sum().item()
-            measured = {"r2": 1.0 - squared / variance if variance else math.nan, "mae": absolute / targets.array.size}
+            metrics = {"r2": 1.0 - squared / variance if variance else math.nan, "mae": absolute / data.rows}
     model.train(training)
-    return {"loss": total / rows, **measured}
-
-
-def _counts_classes(output: Tensor, targets: Tensor) -> bool:
-    """Whether targets are class numbers: integers, or 0 and 1 as booleans."""
-    return not targets.is_floating_point() or getattr(targets, "_classes", False)
-
-
-def _hits(output: Tensor, targets: Tensor) -> float:
-    found = output.argmax(1) if output.shape[-1] > 1 else (output > 0)
-    return float((found == targets).sum().item())
+    return {"loss": total / data.rows, **metrics}

@@ -1,0 +1,56 @@
+"""The command ``gpunet``: finds the subcommand, and turns errors into one line and an exit code.
+
+A subcommand is a module of this package with ``add_parser(subparsers)`` and ``run(arguments) -> int``.  They import what
+is heavy when they run, so that ``gpunet --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import gpunet
+from gpunet.errors import GpunetError
+
+SUBCOMMANDS = ("train", "explain", "info")
+
+#: Exit codes: an error that the user can put right, and an interrupt, as shells count them.
+ERROR, INTERRUPTED = 2, 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="gpunet",
+        description="Train neural networks on NVIDIA GPUs through fused CUDA kernels, and on the CPU through NumPy.",
+        epilog="'gpunet train' alone trains a network on handwritten digits; 'gpunet SUBCOMMAND --help' lists options.",
+    )
+    parser.add_argument("--version", action="version", version=f"gpunet {gpunet.__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="SUBCOMMAND", required=True)
+    for name in SUBCOMMANDS:
+        module = importlib.import_module(f"gpunet.cli.{name}")
+        module.add_parser(subparsers)
+        subparsers.choices[name].set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is returned, errors are printed in one line on stderr."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except BrokenPipeError:  # the reader of a pipe went away, as head does: nothing more to say, also not at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except GpunetError as error:
+        print(f"gpunet: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return ERROR
+    except OSError as error:
+        print(f"gpunet: error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        print("gpunet: interrupted", file=sys.stderr)
+        return INTERRUPTED

@@ -1,0 +1,168 @@
+"""The folder that a training run leaves: model.safetensors, metrics.jsonl, curves.png, config.json.
+
+A run folder never overwrites another: without a name it is ``runs/<date>-<data>``, with -2, -3, ... behind it where
+that exists, and a given folder must be new or empty.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from gpunet.errors import ArgumentError, CheckpointError, MissingDependencyError
+from gpunet.nn import Sequential
+from gpunet.train import checkpoint
+from gpunet.train.fit import EpochResult
+from gpunet.train.network import multilayer_perceptron
+
+MODEL, METRICS, CURVES, CONFIG = "model.safetensors", "metrics.jsonl", "curves.png", "config.json"
+
+
+class RunFolder:
+    """A new run folder, open for the lines of its metrics: use it in a ``with`` statement.
+
+    Args:
+        out: where; ``runs/<date>-<data>`` when None.
+        data: the data's name, for that name.
+
+    Raises:
+        ArgumentError: it cannot be made or written to, or holds something already.
+    """
+
+    def __init__(self, out: str | os.PathLike[str] | None, data: str = "run") -> None:
+        self.epochs: list[EpochResult] = []
+        self.path = _new_default(data) if out is None else _given(Path(out))
+        try:
+            self._metrics = (self.path / METRICS).open("w", encoding="utf-8")
+        except OSError as error:
+            raise _not_writable(self.path, error) from None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._metrics.close()
+
+    @property
+    def model(self) -> Path:
+        """The checkpoint."""
+        return self.path / MODEL
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Keep the configuration, as readable JSON."""
+        (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def save_model(self, model: Sequential) -> None:
+        """Replace the checkpoint by the model as it is."""
+        checkpoint.save(model.state_dict(), self.model)
+
+    def add_epoch(self, epoch: EpochResult) -> None:
+        """One line of metrics, on disk at once."""
+        self.epochs.append(epoch)
+        self._metrics.write(json.dumps(epoch.as_line()) + "\n")
+        self._metrics.flush()
+
+    def draw_curves(self) -> bool:
+        """Draw loss and metric over the epochs; False without an epoch or without matplotlib."""
+        if not self.epochs:
+            return False
+        try:
+            draw_curves(self.epochs, self.path / CURVES)
+        except MissingDependencyError:
+            return False
+        return True
+
+
+def _new_default(data: str) -> Path:
+    date = datetime.date.today().isoformat()
+    for number in range(1, 10_000):
+        path = Path("runs") / (f"{date}-{data}" + (f"-{number}" if number > 1 else ""))
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError as error:
+            if not Path("runs").is_dir():
+                raise _not_writable(Path("runs"), error) from None
+            continue  # of another run, perhaps one that started this moment
+        except OSError as error:
+            raise _not_writable(path, error) from None
+        return path
+    raise ArgumentError(f"runs/ holds thousands of runs of {data} from {date}; give a folder with --out")
+
+
+def _given(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        present = sorted(entry.name for entry in path.iterdir())
+        probe = path / f".probe-{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _not_writable(path, error) from None
+    if present:
+        raise ArgumentError(
+            f"the run folder {path} is not empty (it holds {', '.join(present[:4])}{', ...' if len(present) > 4 else ''}); a "
+            "run never overwrites another: choose a new folder with --out"
+        )
+    return path
+
+
+def _not_writable(path: Path, error: OSError) -> ArgumentError:
+    return ArgumentError(
+        f"cannot write the run folder {path}: {error.strerror or error}; choose a folder that can be written with --out"
+    )
+
+
+def draw_curves(epochs: list[EpochResult], path: Path) -> None:
+    """Loss and the first metric over the epochs, training and held-out, as a PNG.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError:
+        raise MissingDependencyError(
+            "curves are drawn with matplotlib, which is not installed: pip install 'gpunet[train]'"
+        ) from None
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")  # no pyplot: no window, no state of the process
+    FigureCanvasAgg(figure)
+    numbers = [epoch.number for epoch in epochs]
+    names = list(epochs[0].train)[:2]
+    for axes, name in zip(figure.subplots(1, 2), names, strict=True):
+        for label, part in (("training", "train"), ("held-out", "test")):
+            values = [getattr(epoch, part).get(name) for epoch in epochs]
+            if None not in values:
+                axes.plot(numbers, values, label=label, marker="o" if len(epochs) == 1 else None)
+        axes.set_xlabel("epoch")
+        axes.set_title("R²" if name == "r2" else name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def load_run(path: str | os.PathLike[str], device: Any = "cpu") -> tuple[Sequential, dict[str, Any]]:
+    """The network of a run folder, in evaluation mode, and its configuration.
+
+    ``config["standardisation"]`` holds the mean and scale that the inputs had been standardised with.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    folder = Path(path)
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        description = config["network"]
+        model = multilayer_perceptron(**description, device=device)
+    except OSError as error:
+        raise CheckpointError(f"{folder} is no run folder: {CONFIG} cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged, or not of a run of gpunet train ({error!r})") from None
+    model.load_state_dict(checkpoint.load(folder / MODEL, device))
+    return model.eval(), config

@@ -1,0 +1,478 @@
+"""The CUDA sources without a card: each compiles for every architecture, and agrees with its twin's declaration."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet  # noqa: F401  fills KERNELS
+from gpunet.errors import CompileError
+from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS
+from gpunet.runtime import kernel as seam
+from gpunet.runtime import nvrtc, source
+from gpunet.runtime.kernel import C_TYPES, KERNELS, Geometry, Kernel, ListKernel
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
+
+
+@cache
+def nvrtc_is_installed() -> bool:
+    try:
+        source.nvrtc_version()
+    except CompileError:
+        return False
+    return True
+
+
+needs_nvrtc = pytest.mark.skipif(not nvrtc_is_installed(), reason="NVRTC is not installed")
+
+# ---- every specialisation: (arrays, options) for which the geometry functions choose it ---------------------------------
+
+Launch = tuple[list[Any], dict[str, Any]]
+
+
+def _array(*shape: int, dtype: Any) -> numpy.ndarray:
+    """An array of any size that takes no memory."""
+    return numpy.broadcast_to(numpy.zeros((), dtype), shape)
+
+
+def _linear_forward(t: Any) -> list[Launch]:
+    return [
+        ([_array(n, n, dtype=t)] * 4 + [_array(n, dtype=t)], {"activation": name, "alpha": row.alpha})
+        for n, (name, row) in itertools.product((64, 4096), ACTIVATIONS.items())
+    ]
+
+
+def _linear_backward_input(t: Any) -> list[Launch]:
+    return [
+        ([_array(n, n, dtype=t)] * 4, {"activation": name, "alpha": row.alpha})
+        for n, (name, row) in itertools.product((64, 4096), ACTIVATIONS.items())
+    ]
+
+
+def _linear_backward_weight(t: Any) -> list[Launch]:
+    return [
+        ([_array(n, n, dtype=t), _array(n, dtype=t)] + [_array(n, n, dtype=t)] * 2 + [_array(1, dtype=t)], {})
+        for n in (64, 4096)
+    ]
+
+
+def _linear_backward_weight_partial(t: Any) -> list[Launch]:
+    return [([_array(4, 64, 65, dtype=t), _array(512, 64, dtype=t), _array(512, 64, dtype=t)], {"slices": 4})]
+
+
+def _linear_backward_weight_reduce(t: Any) -> list[Launch]:
+    return [([_array(64, 64, dtype=t), _array(64, dtype=t), _array(4, 64, 65, dtype=t), _array(1, dtype=t)], {})]
+
+
+def _matmul_forward(t: Any) -> list[Launch]:
+    launches = []
+    for n, flip_a, flip_b in itertools.product((64, 2048), (False, True), (False, True)):
+        rows = numpy.lib.stride_tricks.as_strided(numpy.zeros(1, t), (1, n, n), (n * n * t().itemsize, n * t().itemsize, t().itemsize))
+        columns = rows.transpose(0, 2, 1)
+        launches.append(([_array(1, n, n, dtype=t), columns if flip_a else rows, columns if flip_b else rows], {}))
+    return launches
+
+
+def _activation(arrays: int) -> Callable[[Any], list[Launch]]:
+    return lambda t: [
+        ([_array(9, dtype=t)] * arrays, {"activation": name, "alpha": row.alpha}) for name, row in ACTIVATIONS.items()
+    ]
+
+
+def _loss(*inputs: Any, **options: tuple[Any, ...]) -> Callable[[Any], list[Launch]]:
+    def launches(t: Any) -> list[Launch]:
+        # two numbers of classes: a warp a row, a block a row
+        return [
+            (
+                [_array(1, dtype=t), _array(9, c, dtype=t), _array(1, dtype=t), _array(2 * MAX_BLOCKS, dtype=t)]
+                + [_array(1, dtype="uint32")]
+                + [_array(*(n if n else c for n in shape), dtype=dtype or t) for shape, dtype in inputs],
+                dict(zip(options, values)),
+            )
+            for c, values in itertools.product((10, 5000), itertools.product(*options.values()))
+        ]
+
+    return launches
+
+
+def _elementwise(*dtypes: Any, **options: Any) -> Callable[[Any], list[Launch]]:
+    return lambda t: [([_array(9, dtype=dtype or t) for dtype in dtypes], options)]
+
+
+def _sgd(t: Any) -> list[Launch]:
+    tensors, steps, one = [_array(9, dtype=t)], [_array(1, dtype="float64")], _array(1, dtype="float64")
+    return [
+        (
+            [tensors, tensors if momentum else None, steps, tensors, one, _array(1, dtype="uint32")],
+            {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": nesterov, "maximize": maximize},
+        )
+        for momentum, nesterov, maximize in itertools.product((False, True), repeat=3)
+    ]
+
+
+def _adam(t: Any) -> list[Launch]:
+    tensors, steps, one = [_array(9, dtype=t)], [_array(1, dtype="float64")], _array(1, dtype="float64")
+    return [
+        (
+            [tensors, tensors, tensors, tensors if amsgrad else None, steps, tensors, one, _array(1, dtype="uint32")],
+            {
+                "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0,
+                "decoupled": decoupled, "maximize": maximize,
+            },
+        )
+        for amsgrad, decoupled, maximize in itertools.product((False, True), repeat=3)
+    ]  # fmt: skip
+
+
+#: For each kernel the launches, in a dtype, that together choose all of its specialisations.
+LAUNCHES: dict[str, Callable[[Any], list[Launch]]] = {
+    "linear_forward": _linear_forward,
+    "linear_backward_input": _linear_backward_input,
+    "linear_backward_weight": _linear_backward_weight,
+    "linear_backward_weight_partial": _linear_backward_weight_partial,
+    "linear_backward_weight_reduce": _linear_backward_weight_reduce,
+    "matmul_forward": _matmul_forward,
+    "activation_forward": _activation(2),
+    "activation_backward": _activation(3),
+    "elementwise_loss": _loss(
+        ((9, 0), None), ((9, 0), None), loss=tuple(ELEMENTWISE_LOSSES), reduction=REDUCTIONS, delta=(1.0,)
+    ),
+    "cross_entropy_labels": _loss(((9, 0), None), ((9,), "int64"), reduction=REDUCTIONS, ignore_index=(-100,)),
+    "cross_entropy_soft": _loss(((9, 0), None), ((9, 0), None), reduction=REDUCTIONS),
+    "dropout_apply": _elementwise(None, None, "bool", scale=2.0),
+    "erf_forward": _elementwise(None, None),
+    "scatter_add": _elementwise(None, None, "int64", "int64"),
+    "random_uniform": _elementwise(None, "uint64", low=0.0, high=1.0),
+    "random_normal": _elementwise(None, "uint64", mean=0.0, std=1.0),
+    "random_integers": _elementwise("int64", "uint64", low=0, high=10),
+    "random_bernoulli": _elementwise("bool", "uint64", probability=0.5),
+    "random_advance": _elementwise("uint64", blocks=1),
+    "sgd_step": _sgd,
+    "adam_step": _adam,
+}
+
+
+def _geometries(kernel: Kernel) -> list[tuple[str, Geometry]]:
+    """(expression, geometry) of each launch of the table."""
+    found = []
+    for dtype in (numpy.float32, numpy.float64):
+        for arrays, options in LAUNCHES[kernel.name](dtype):
+            geometry = kernel.launch_geometry(arrays, options)
+            flat = [a[0] if isinstance(a, list) else a for a in arrays]
+            found.append((kernel.expression(kernel.floating(flat), geometry), geometry))
+    return found
+
+
+def test_every_kernel_has_a_row() -> None:
+    assert set(LAUNCHES) == set(KERNELS)
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_every_specialisation_compiles(name: str, architecture: str) -> None:
+    kernel = KERNELS[name]
+    expressions = sorted({expression for expression, _ in _geometries(kernel)})
+    cubin, lowered, log = source.compile_all(kernel.file, expressions, architecture)
+    assert cubin[:4] == b"\x7fELF"
+    assert len(set(lowered.values())) == len(expressions)
+    assert not log, log
+
+
+# ---- the twin and the CUDA entry declare the same ----------------------------------------------------------------------
+
+
+def _entry_parameters(kernel: Kernel) -> list[tuple[str, str]]:
+    """(type, name) of the CUDA entry's parameters; types without ``__restrict__`` and the like."""
+    text = re.sub(r"//[^\n]*", "", source.spliced(kernel.file))
+    found = re.findall(
+        r"template <class T[^;{}]*?__global__ void\s*(?:__launch_bounds__\((?:[^()]|\([^()]*\))*\))?\s*"
+        rf"{kernel.entry}\(([^{{]*?)\)\s*\{{",
+        text,
+    )
+    assert len(found) == 1, f"{kernel.file}: {len(found)} templates over T with an entry point {kernel.entry}"
+    parameters = []
+    for parameter in found[0].split(","):
+        words = re.sub(r"__restrict__|__grid_constant__", "", parameter).split()
+        kind, name = " ".join(words[:-1]), words[-1]
+        stars = name.count("*")
+        parameters.append((kind.replace(" *", "*") + "*" * stars, name.lstrip("*")))
+    return parameters
+
+
+def _c_scalar(value: Any) -> str:
+    if type(value) is int:
+        return "int"
+    if type(value) is float:
+        return "double"
+    return C_TYPES[value.dtype.name]
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_twin_and_entry_have_one_signature(name: str) -> None:
+    kernel = KERNELS[name]
+    actual = _entry_parameters(kernel)
+    pointers = list(zip(kernel.parameters, kernel.c_types))
+    expected = []
+    if isinstance(kernel, ListKernel):
+        expected = [(f"const TensorTable<{kernel.lists}>", "table")]
+        pointers = pointers[kernel.lists :]
+    written = {*kernel.parameters[: kernel.outputs], "ticket"}
+    expected += [(f"{'' if p in written else 'const '}{c_type}*", p) for p, c_type in pointers]
+    assert actual[: len(expected)] == expected
+    for _, geometry in _geometries(kernel):
+        assert [kind for kind, _ in actual[len(expected) :]] == [_c_scalar(value) for value in geometry.scalars]
+
+
+def _constant(file: str, name: str) -> int:
+    found = re.search(rf"constexpr int {name} = (\d+);", source.spliced(file))
+    assert found, f"{file} has no {name}"
+    return int(found[1])
+
+
+def test_constants_of_both_sides_are_equal() -> None:
+    assert _constant("optimizers.cu", "MAX_TENSORS") == seam.MAX_TENSORS
+    assert _constant("optimizers.cu", "ELEMENTS_A_BLOCK") == seam.ELEMENTS_A_BLOCK
+    assert _constant("losses.cu", "MAX_BLOCKS") == MAX_BLOCKS
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("name", [k.name for k in KERNELS.values() if isinstance(k, ListKernel)])
+def test_tensor_table_has_the_layout_of_its_dtype(name: str, tmp_path: Any, monkeypatch: Any) -> None:
+    kernel = KERNELS[name]
+    assert isinstance(kernel, ListKernel)
+    fields = kernel.table_dtype.fields
+    assert fields is not None
+    table = f"TensorTable<{kernel.lists}>"
+    checks = [f"static_assert(sizeof({table}) == {kernel.table_dtype.itemsize});"]
+    checks += [f"static_assert(offsetof({table}, {field}) == {entry[1]});" for field, entry in fields.items()]
+    (tmp_path / "layout.cu").write_text(
+        source.spliced("tensor_table.cuh").partition("\n")[2]
+        + "#define offsetof(type, member) __builtin_offsetof(type, member)\n"
+        + "\n".join(checks)
+        + "\ntemplate <class T> __global__ void nothing() {}\n"
+    )
+    monkeypatch.setattr(source, "kernel_directory", lambda: tmp_path)
+    source.compile("layout.cu", "nothing<float>", "sm_75")
+
+
+def test_kernel_files_are_those_of_the_kernels() -> None:
+    assert source.kernel_files() == sorted({kernel.file for kernel in KERNELS.values()})
+
+
+@pytest.mark.parametrize("path", sorted(source.kernel_directory().iterdir()), ids=lambda path: path.name)
+def test_sources_are_header_free_and_narrow(path: Any) -> None:
+    text = path.read_text()
+    assert text.startswith("// ")
+    assert not re.search(r"#\s*include\s*<", text), "NVRTC gets no include directory"
+    assert not [line for line in text.splitlines() if len(line) > 128]
+    assert not re.search(r"atomicAdd|__expf|__logf|use_fast_math", text), "results must repeat to the last bit"
+
+
+# ---- splicing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Any, monkeypatch: Any) -> Any:
+    """Sources of our own: main.cu includes a.cuh and b.cuh, both of which include c.cuh."""
+    (tmp_path / "main.cu").write_text(
+        '#include "a.cuh"\n  #  include "b.cuh"  // twice through c.cuh\n'
+        "template <class T> __global__ void entry(T* out) { out[0] = a<T>() + b<T>(); }\n"
+    )
+    (tmp_path / "a.cuh").write_text('#include "c.cuh"\ntemplate <class T> __device__ T a() { return c<T>(); }\n')
+    (tmp_path / "b.cuh").write_text('#include "c.cuh"\ntemplate <class T> __device__ T b() { return c<T>(); }\n')
+    (tmp_path / "c.cuh").write_text("template <class T> __device__ T c() { return T(1); }\n")
+    monkeypatch.setattr(source, "kernel_directory", lambda: tmp_path)
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(source, "_cache_complained", False)
+    return tmp_path
+
+
+def test_splice_takes_each_header_once(folder: Any) -> None:
+    text = source.spliced("main.cu")
+    assert "#include" not in text
+    assert [text.count(f"T {name}()") for name in "abc"] == [1, 1, 1]
+    assert text.index("T c()") < text.index("T a()") < text.index("T b()") < text.index("entry")
+
+
+def test_splice_keeps_lines(folder: Any) -> None:
+    lines, file, number = source.spliced("main.cu").splitlines(), "", 0
+    for line in lines:
+        directive = re.fullmatch(r'#line (\d+) "(.*)"', line)
+        if directive:
+            number, file = int(directive[1]), directive[2]
+            continue
+        assert (folder / file).read_text().splitlines()[number - 1] == line
+        number += 1
+
+
+def test_splice_survives_a_circle(folder: Any) -> None:
+    (folder / "c.cuh").write_text('#include "a.cuh"\ntemplate <class T> __device__ T c() { return T(1); }\n')
+    assert source.spliced("main.cu").count("T c()") == 1
+
+
+def test_missing_header_names_who_asked(folder: Any) -> None:
+    (folder / "b.cuh").write_text("\n\n" + '#include "missing.cuh"\n')
+    with pytest.raises(CompileError, match=r"b\.cuh:3 includes 'missing\.cuh'"):
+        source.spliced("main.cu")
+
+
+def test_missing_source_is_named(folder: Any) -> None:
+    with pytest.raises(CompileError, match=r"absent\.cu"):
+        source.spliced("absent.cu")
+
+
+# ---- compiling --------------------------------------------------------------------------------------------------------
+
+
+@needs_nvrtc
+def test_error_names_file_line_and_specialisation(folder: Any) -> None:
+    (folder / "b.cuh").write_text("\ntemplate <class T> __device__ T b() { return undeclared_thing; }\n")
+    with pytest.raises(CompileError) as error:
+        source.compile("main.cu", "entry<float>", "sm_80")
+    message = str(error.value)
+    assert "b.cuh(2)" in message and "undeclared_thing" in message
+    assert "main.cu" in message and "entry<float>" in message and "sm_80" in message
+
+
+@needs_nvrtc
+def test_unknown_specialisation_is_an_error() -> None:
+    with pytest.raises(CompileError, match="NoSuchActivation"):
+        source.compile("activation.cu", "activation_forward<float, NoSuchActivation>", "sm_80")
+
+
+@needs_nvrtc
+def test_denormals_are_kept() -> None:
+    assert not any("ftz" in option or "fast" in option for option in source.OPTIONS)
+
+
+def test_absent_nvrtc_says_what_to_install(monkeypatch: Any) -> None:
+    monkeypatch.setattr(nvrtc, "_candidates", lambda: iter(["/nowhere/libnvrtc.so"]))
+    nvrtc.load.cache_clear()
+    try:
+        with pytest.raises(CompileError, match=r"pip install 'gpunet\[cuda13\]'.*GPUNET_NVRTC(.|\n)*/nowhere/libnvrtc"):
+            source.nvrtc_version()
+    finally:
+        nvrtc.load.cache_clear()
+
+
+def test_the_asked_for_library_is_the_only_candidate(monkeypatch: Any) -> None:
+    monkeypatch.setenv("GPUNET_NVRTC", "/from/environment.so")
+    assert list(nvrtc._candidates()) == ["/from/environment.so"]
+    monkeypatch.setattr(nvrtc, "_chosen", "/from/call.so")
+    assert list(nvrtc._candidates()) == ["/from/call.so"]
+
+
+@needs_nvrtc
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((7, 5), "sm_75"), ((8, 6), "sm_86"), ((9, 0), "sm_90a"), ((10, 0), "sm_100a"), ((12, 0), "sm_120")],
+)
+def test_architecture_of_a_card(capability: tuple[int, int], expected: str) -> None:
+    assert source.architecture(capability) == expected
+
+
+@needs_nvrtc
+def test_architecture_of_cards_newer_or_older_than_the_compiler() -> None:
+    assert source.architecture((8, 99)).startswith("sm_8")
+    with pytest.raises(CompileError, match=r"capability 3\.5"):
+        source.architecture((3, 5))
+
+
+# ---- the cache --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compilations(folder: Any, monkeypatch: Any) -> list[str]:
+    """Expressions that were really compiled."""
+    made: list[str] = []
+
+    def compile(file: str, expression: str, architecture: str) -> tuple[bytes, str, str]:
+        made.append(expression)
+        return b"\x7fELF\n\0machine code", f"_Z5{expression}", ""
+
+    monkeypatch.setattr(source, "compile", compile)
+    monkeypatch.setattr(source, "nvrtc_version", lambda: (13, 5))
+    return made
+
+
+def _entry(expression: str = "entry<float>", architecture: str = "sm_80") -> tuple[bytes, str]:
+    return source.compiled("main.cu", expression, architecture)
+
+
+def test_cache_hit(folder: Any, compilations: list[str]) -> None:
+    first = _entry()
+    assert _entry() == first == (b"\x7fELF\n\0machine code", "_Z5entry<float>")
+    assert compilations == ["entry<float>"]
+    assert [path.suffix for path in (folder / "cache").iterdir()] == [".cubin"]  # and nothing half-written beside it
+
+
+def test_cache_key_has_everything_that_matters(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
+    _entry()
+    _entry(expression="entry<double>")
+    _entry(architecture="sm_90a")
+    monkeypatch.setattr(source, "nvrtc_version", lambda: (12, 9))
+    _entry()
+    monkeypatch.setattr(source, "OPTIONS", ("--std=c++20",))
+    _entry()
+    (folder / "c.cuh").write_text("template <class T> __device__ T c() { return T(2); }\n")
+    _entry()
+    assert len(compilations) == 6
+
+
+def test_damaged_entry_is_compiled_again(folder: Any, compilations: list[str]) -> None:
+    first = _entry()
+    (path,) = (folder / "cache").iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+    assert _entry() == first
+    assert _entry() == first
+    assert len(compilations) == 2
+
+
+def test_failed_write_leaves_nothing(folder: Any, compilations: list[str], monkeypatch: Any, caplog: Any) -> None:
+    def replace(*paths: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(source.os, "replace", replace)
+    _entry()
+    assert list((folder / "cache").iterdir()) == []
+    assert "no space left" in caplog.text
+
+
+def test_unwritable_cache_works_and_complains_once(
+    folder: Any, compilations: list[str], monkeypatch: Any, caplog: Any
+) -> None:
+    (folder / "file").write_text("a file where the folder should be")
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(folder / "file" / "cache"))
+    assert _entry() == _entry()
+    assert len(compilations) == 2
+    assert len(caplog.records) == 1 and "GPUNET_CACHE_DIR" in caplog.text
+
+
+def test_cache_directory(monkeypatch: Any, tmp_path: Any) -> None:
+    monkeypatch.delenv("GPUNET_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert source.cache_directory() == tmp_path / "gpunet"
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path / "asked"))
+    assert source.cache_directory() == tmp_path / "asked"
+    source.set_cache_directory(tmp_path / "chosen")
+    try:
+        assert source.cache_directory() == tmp_path / "chosen"
+    finally:
+        source.set_cache_directory(None)
+
+
+@needs_nvrtc
+def test_real_compilation_through_the_cache(monkeypatch: Any, tmp_path: Any) -> None:
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path))
+    cubin, name = source.compiled("special.cu", "erf_forward<float>", "sm_80")
+    assert cubin[:4] == b"\x7fELF" and name.encode() in cubin
+    assert source.compiled("special.cu", "erf_forward<float>", "sm_80") == (cubin, name)

@@ -1,0 +1,316 @@
+"""Changes in place: followed, or refused with the op's name, never a wrong gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn
+from gpunet.errors import GradientError, InPlaceError, ShapeError
+
+F = nn.functional
+
+
+def middle(*shape: int) -> tuple[gpunet.Tensor, gpunet.Tensor]:
+    """A leaf, and a result in its graph that may be changed in place."""
+    x = gpunet.rand(*shape, requires_grad=True)
+    return x, x * 1.0
+
+
+# ---- what backward needs --------------------------------------------------------------------------------------------
+
+#: The op that must be named -> a function of a (3, 3) tensor whose backward needs that tensor.
+NEED_INPUT: dict[str, Callable[[gpunet.Tensor], Any]] = {
+    "mul": lambda x: x * x,
+    "div": lambda x: 2.0 / x,
+    "pow": lambda x: x**3,
+    "abs": lambda x: x.abs(),
+    "square": lambda x: x.square(),
+    "log": lambda x: x.log(),
+    "sin": lambda x: x.sin(),
+    "erf": lambda x: x.erf(),
+    "maximum": lambda x: gpunet.maximum(x, 0.5),
+    "clamp": lambda x: x.clamp(0.2, 0.8),
+    "_matmul": lambda x: x @ x,
+    "_extreme": lambda x: x.amax(1),
+    "_prod": lambda x: x.prod(1),
+    "activation": lambda x: F.gelu(x),
+    "linear_chain": lambda x: F.linear(x, gpunet.ones(2, 3, requires_grad=True)),
+}
+#: ... whose backward needs its output.
+NEED_OUTPUT: dict[str, Callable[[gpunet.Tensor], Any]] = {
+    "exp": lambda x: x.exp(),
+    "expm1": lambda x: x.expm1(),
+    "sqrt": lambda x: x.sqrt(),
+    "reciprocal": lambda x: x.reciprocal(),
+    "tan": lambda x: x.tan(),
+    "_softmax": lambda x: x.softmax(1),
+    "_log_softmax": lambda x: x.log_softmax(1),
+    "_extreme": lambda x: x.amax(1),
+    "activation": lambda x: F.relu(x),
+    "linear_chain": lambda x: F.linear(x, gpunet.ones(2, 3), activation="tanh"),
+}
+#: Functions whose backward needs neither.
+NEED_NOTHING: dict[str, Callable[[gpunet.Tensor], Any]] = {
+    "add": lambda x: x + 1.0,
+    "sub": lambda x: 1.0 - x,
+    "mul by a number": lambda x: x * 2.0,
+    "neg": lambda x: -x,
+    "sum": lambda x: x.sum(0),
+    "mean": lambda x: x.mean(),
+    "cumsum": lambda x: x.cumsum(0),
+    "clone": lambda x: x.clone(),
+    "cat": lambda x: gpunet.cat([x, x]),
+    "where": lambda x: gpunet.where(numpy.eye(3, dtype=bool), x, 0.0),
+    "index": lambda x: x[numpy.array([0, 0, 2])],
+    "mse_loss": lambda x: F.mse_loss(x, gpunet.zeros(3, 3)),
+    "cross_entropy": lambda x: F.cross_entropy(x, gpunet.tensor([0, 1, 2])),
+}
+
+
+@pytest.mark.parametrize("name", NEED_INPUT)
+def test_change_of_a_needed_input_names_the_op(name: str, device: str) -> None:
+    _, y = middle(3, 3)
+    out = NEED_INPUT[name](y)
+    y += 1.0
+    with pytest.raises(InPlaceError, match=f"backward of '{name}' needs .* version 1, saved at 0.*clone"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize("name", NEED_OUTPUT)
+def test_change_of_a_needed_output_names_the_op(name: str, device: str) -> None:
+    _, y = middle(3, 3)
+    out = NEED_OUTPUT[name](y)
+    out.mul_(2.0)
+    with pytest.raises(InPlaceError, match=f"backward of '{name}' needs"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize("name", NEED_NOTHING)
+def test_change_of_what_is_not_needed_is_allowed(name: str, device: str) -> None:
+    """And the gradient is the one of a run without the change."""
+    gradients = []
+    for change in (False, True):
+        gpunet.manual_seed(1)
+        x, y = middle(3, 3)
+        out = NEED_NOTHING[name](y)
+        if change:
+            y += 1.0
+        out.sum().backward()
+        gradients.append(x.grad.tolist())
+    assert gradients[0] == gradients[1]
+
+
+def test_only_what_a_wanted_gradient_needs_is_guarded(device: str) -> None:
+    """The gradient of the weight needs the input; without one, the input may change."""
+    w = gpunet.ones(2, 3)
+    x, y = middle(4, 3)
+    out = F.linear(y, w)
+    y += 1.0
+    out.sum().backward()
+    assert x.grad.tolist() == [[2.0] * 3] * 4
+    a, b = middle(3)
+    out = b * gpunet.ones(3)  # the constant's gradient would need b; nobody wants it
+    b += 1.0
+    out.sum().backward()
+    assert a.grad.tolist() == [1.0] * 3
+
+
+def test_weight_changed_between_forward_and_backward(device: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    loss = model(gpunet.ones(5, 3)).sum()
+    with gpunet.no_grad():
+        model[2].weight.mul_(2.0)
+    with pytest.raises(InPlaceError, match="'linear_chain'"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_optimizer_step_between_forward_and_backward(kind: str, device: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    optimizer = getattr(gpunet.optim, kind)(model.parameters(), lr=0.1)
+    x = gpunet.ones(5, 3)
+    stale = model(x).sum()
+    model(x).sum().backward()
+    optimizer.step()
+    with pytest.raises(InPlaceError, match="'linear_chain'"):
+        stale.backward()
+
+
+def test_index_changed_between_forward_and_backward(device: str) -> None:
+    x, y = middle(3)
+    index = gpunet.tensor([0, 1])
+    picked = y[index]
+    index += 1
+    with pytest.raises(InPlaceError, match="'_index'"):
+        picked.sum().backward()
+
+
+def test_condition_changed_between_forward_and_backward(device: str) -> None:
+    x, y = middle(2)
+    condition = gpunet.tensor([True, False])
+    out = gpunet.where(condition, y, 0.0)
+    condition[1] = True
+    with pytest.raises(InPlaceError, match="'_where'"):
+        out.sum().backward()
+
+
+def test_a_change_behind_detach_or_data_is_seen(device: str) -> None:
+    for cut in (lambda t: t.detach(), lambda t: t.data):
+        x, y = middle(3)
+        out = y.exp()
+        cut(out).mul_(2.0)
+        with pytest.raises(InPlaceError, match="'exp'"):
+            out.sum().backward()
+
+
+# ---- what may be changed --------------------------------------------------------------------------------------------
+
+
+def test_a_leaf_may_not(device: str) -> None:
+    x = gpunet.ones(2, requires_grad=True)
+    for change in (lambda: x.add_(1.0), lambda: x.__setitem__(0, 5.0), lambda: x.zero_(), lambda: x.copy_(gpunet.ones(2))):
+        with pytest.raises(GradientError, match="leaf tensor that requires grad.*no_grad"):
+            change()
+    assert x.tolist() == [1.0, 1.0]
+    with gpunet.no_grad():
+        x += 1.0
+    assert x.tolist() == [2.0, 2.0] and x.is_leaf and x.requires_grad
+
+
+def test_a_view_may_not_where_a_gradient_follows(device: str) -> None:
+    x, y = middle(4)
+    with pytest.raises(InPlaceError, match="view"):
+        y[:2].mul_(2.0)
+    with pytest.raises(InPlaceError, match="view"):
+        y.reshape(2, 2).add_(1.0)
+
+
+def test_a_view_of_a_plain_tensor_may_not_take_a_gradient_in(device: str) -> None:
+    """The base would not know: its sum would lack w's share."""
+    w, base = gpunet.ones(2, requires_grad=True), gpunet.zeros(4)
+    with pytest.raises(InPlaceError, match="view"):
+        base[:2].add_(w)
+
+
+def test_plain_views_share_memory_and_versions(device: str) -> None:
+    base = gpunet.zeros(2, 2)
+    base[0] += 1.0
+    base.T[1].fill_(7.0)
+    assert base.tolist() == [[1.0, 7.0], [0.0, 7.0]]
+    x = gpunet.ones(2, requires_grad=True)
+    out = x * base[0]
+    base.zero_()
+    with pytest.raises(InPlaceError, match="'mul'"):
+        out.sum().backward()
+
+
+def test_a_view_is_out_of_date_after_its_base_was_changed(device: str) -> None:
+    x, y = middle(4)
+    view = y[:2]
+    y.mul_(3.0)
+    with pytest.raises(InPlaceError, match="'_index'.*Take the view again"):
+        view.sum()
+    y[:2].sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0, 0.0, 0.0]
+
+
+# ---- what it means --------------------------------------------------------------------------------------------------
+
+
+def test_augmented_assignment_changes_the_same_memory(device: str) -> None:
+    a = b = gpunet.tensor([1.0, 2.0])
+    a += 1
+    a *= 2
+    a -= 1.0
+    a /= 3
+    assert a is b
+    assert a.tolist() == [1.0, pytest.approx(5 / 3)]
+
+
+def test_augmented_assignment_is_in_the_graph(device: str) -> None:
+    x, y = middle(3)
+    before = y
+    y *= 3.0
+    y += x
+    y **= 2
+    assert y is before
+    y.sum().backward()
+    numpy.testing.assert_allclose(x.grad.cpu().numpy(), (2 * 16 * x.detach()).cpu().numpy(), rtol=1e-6)
+
+
+def test_in_place_keeps_dtype_and_shape(device: str) -> None:
+    x = gpunet.ones(2, dtype="float32")
+    x += gpunet.ones(2, dtype="float64")
+    assert x.dtype == "float32" and x.tolist() == [2.0, 2.0]
+    x += gpunet.ones(1)
+    assert x.tolist() == [3.0, 3.0]
+    with pytest.raises(ShapeError, match=r"\(3, 2\).*\(2,\)"):
+        x += gpunet.ones(3, 2)
+    assert x.tolist() == [3.0, 3.0]
+
+
+def test_setitem_gradient_goes_to_both_sides(device: str) -> None:
+    for index, shape in ((1, (4,)), ((slice(None), 2), (3,)), (numpy.array([0, 2]), (2, 4)), (numpy.eye(3, 4) > 0, (3,))):
+        x, y = middle(3, 4)
+        value = gpunet.rand(*shape, requires_grad=True)
+        weight = gpunet.rand(3, 4)
+        y[index] = value * 2.0
+        (y * weight).sum().backward()
+        expected = weight.cpu().numpy().copy()
+        numpy.testing.assert_allclose(value.grad.cpu().numpy(), 2 * expected[index], rtol=1e-6)
+        expected[index] = 0.0
+        numpy.testing.assert_allclose(x.grad.cpu().numpy(), expected, rtol=1e-6)
+
+
+def test_setitem_into_a_plain_tensor_makes_it_part_of_the_graph(device: str) -> None:
+    w = gpunet.ones(2, requires_grad=True)
+    canvas = gpunet.zeros(2, 2)
+    canvas[0] = w * 3.0
+    canvas[1] += w
+    (canvas * gpunet.tensor([[1.0, 10.0], [100.0, 1000.0]])).sum().backward()
+    assert w.grad.tolist() == [103.0, 1030.0]
+
+
+def test_setitem_that_does_not_fit_changes_nothing(device: str) -> None:
+    x = gpunet.zeros(2, 3)
+    with pytest.raises(ShapeError, match=r"\(2,\).*\(3,\)"):
+        x[0] = gpunet.ones(2)
+    with pytest.raises(ShapeError, match="5"):
+        x[5] = 1.0
+    assert not x.any()
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda t: t.exp_(), numpy.exp),
+        (lambda t: t.sqrt_(), numpy.sqrt),
+        (lambda t: t.neg_(), numpy.negative),
+        (lambda t: t.abs_(), numpy.abs),
+        (lambda t: t.clamp_(0.3, 0.6), lambda a: a.clip(0.3, 0.6)),
+        (lambda t: t.pow_(2), numpy.square),
+        (lambda t: t.div_(2), lambda a: a / 2),
+        (lambda t: t.sub_(2, alpha=3), lambda a: a - 6),
+        (lambda t: t.masked_fill_(numpy.array([True, False, True]), 9.0), lambda a: numpy.where([1, 0, 1], 9.0, a)),
+        (lambda t: t.fill_(4), lambda a: 0 * a + 4),
+        (lambda t: t.copy_(gpunet.tensor([1.0, 2.0, 3.0])), lambda a: numpy.array([1.0, 2.0, 3.0])),
+    ],
+)
+def test_each_change_with_and_without_a_graph(change: Any, expected: Any, device: str) -> None:
+    plain = gpunet.rand(3)
+    start = plain.cpu().numpy().copy()
+    assert change(plain) is plain
+    numpy.testing.assert_allclose(plain.cpu().numpy(), expected(start), rtol=1e-6)
+    x = gpunet.tensor(start, device=device, requires_grad=True)
+    y = x * 1.0
+    assert change(y) is y
+    numpy.testing.assert_allclose(y.detach().cpu().numpy(), expected(start), rtol=1e-6)
+    y.sum().backward()
+    # by differences of the formula, in float32's reach: steps of 1e-3 leave errors of a few 1e-4
+    slope = (expected(start + 1e-3) - expected(start - 1e-3)) / 2e-3
+    numpy.testing.assert_allclose(x.grad.cpu().numpy(), slope, atol=2e-3)
