@@ -17,6 +17,8 @@
 
 enum class Reduction { mean, sum, none };
 
+enum { MAX_BLOCKS = 1024 };  // of a launch
+
 template <class T>
 __device__ __forceinline__ T not_a_number() { return T(__int_as_float(0x7fc00000)); }
 
@@ -133,9 +135,6 @@ struct RunningSoftmax {
   }
 };
 
-// Where the counts begin in `partials`, behind the sums of at most this many blocks.
-#define COUNTS 1024
-
 // Value and factor from each thread's share of the losses and of the rows that count.
 template <class T, Reduction REDUCTION>
 __device__ __forceinline__ void finish(T* value, T* factor, T* partials, unsigned int* ticket, T loss, T counted) {
@@ -143,11 +142,11 @@ __device__ __forceinline__ void finish(T* value, T* factor, T* partials, unsigne
   counted = block_reduce<Sum>(counted);
   if (threadIdx.x == 0) {
     partials[blockIdx.x] = loss;
-    partials[COUNTS + blockIdx.x] = counted;
+    partials[MAX_BLOCKS + blockIdx.x] = counted;
   }
   if (last_block(ticket)) {
     T total = sum_of_partials(partials);
-    const T rows = sum_of_partials(partials + COUNTS);
+    const T rows = sum_of_partials(partials + MAX_BLOCKS);
     if (threadIdx.x == 0) {
       if (REDUCTION == Reduction::mean) {
         factor[0] = rows > T(0) ? T(1) / rows : not_a_number<T>();

@@ -148,7 +148,12 @@ def of(array: Array) -> Device:
     """The device that an array lives on."""
     if isinstance(array, numpy.ndarray):
         return CPU
-    return Device(f"cuda:{array.device.id}")
+    return _card(array.device.id)
+
+
+@functools.cache
+def _card(index: int) -> Device:
+    return Device(f"cuda:{index}")
 
 
 def module(array: Array) -> ModuleType:

@@ -184,6 +184,13 @@ row(
 
 # ---- indexing -------------------------------------------------------------------------------------------------------
 
+def _assigned(x: Any, value: Any, index: Any) -> Any:
+    """x with x[index] = value: of a clone, which the three libraries spell alike but for its name."""
+    y = x.clone() if hasattr(x, "clone") else x.copy()
+    y[index] = value
+    return y
+
+
 _rows, _columns = numpy.array([2, 0, 2, -1]), numpy.array([1, 1, 0, 3])
 for _name, _index in {
     "number": 1,
@@ -198,6 +205,11 @@ for _name, _index in {
     same("_index", lambda x, i=_index: x[i], normal(3, 4), name=_name)
     row("_unindex", lambda g, i=_index: OPS["_unindex"].call(g, index=i if isinstance(i, tuple) else (i,), shape=(3, 4)),
         lambda g, i=_index: _scatter(i, g), normal(*numpy.zeros((3, 4))[_index].shape), name=_name)  # fmt: skip
+same("_index", lambda x: x[2] + 2 * x[-1], normal(4), name="numbers of a vector")
+same("_index", lambda x: x[1, 2], normal(3, 4), name="one element")
+same("_with_index", lambda x, v: _assigned(x, v, (1, 2)), normal(3, 4), normal(), name="one element")
+row("_unindex", lambda g: OPS["_unindex"].call(g, index=(2,), shape=(4,)), lambda g: g * numpy.eye(4)[2], normal(), name="one element")
+row("_index", lambda x: x.unbind()[2], lambda x: x[2], normal(4), torch=SAME, name="unbind of a vector")
 row("_index", lambda x: x[::-1, ::2], lambda x: x[::-1, ::2], normal(ROWS, 3), name="step back")
 row("_index", lambda x: gpunet.cat(x.split([1, 3], 1)[::-1], 1), lambda x: x[:, [1, 2, 3, 0]], normal(ROWS, 4), name="split")
 row("_index", lambda x: x.chunk(2, 1)[1], lambda x: x[:, 2:], normal(ROWS, 4), torch=SAME, name="chunk")
@@ -230,13 +242,6 @@ def _scatter(index: Any, g: Any) -> Any:
     out = numpy.zeros((3, 4))
     numpy.add.at(out, index, g)
     return out
-
-
-def _assigned(x: Any, value: Any, index: Any) -> Any:
-    """x with x[index] = value: of a clone, which the three libraries spell alike but for its name."""
-    y = x.clone() if hasattr(x, "clone") else x.copy()
-    y[index] = value
-    return y
 
 
 for _name, _index, _shape in (

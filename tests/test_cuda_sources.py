@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -75,7 +79,8 @@ def _linear_backward_weight_reduce(t: Any) -> list[Launch]:
 def _matmul_forward(t: Any) -> list[Launch]:
     launches = []
     for n, flip_a, flip_b in itertools.product((64, 2048), (False, True), (False, True)):
-        rows = numpy.lib.stride_tricks.as_strided(numpy.zeros(1, t), (1, n, n), (n * n * t().itemsize, n * t().itemsize, t().itemsize))
+        size = numpy.dtype(t).itemsize
+        rows = numpy.lib.stride_tricks.as_strided(numpy.zeros(1, t), (1, n, n), (n * n * size, n * size, size))
         columns = rows.transpose(0, 2, 1)
         launches.append(([_array(1, n, n, dtype=t), columns if flip_a else rows, columns if flip_b else rows], {}))
     return launches
@@ -233,7 +238,7 @@ def test_twin_and_entry_have_one_signature(name: str) -> None:
 
 
 def _constant(file: str, name: str) -> int:
-    found = re.search(rf"constexpr int {name} = (\d+);", source.spliced(file))
+    found = re.search(rf"(?:constexpr int|enum {{) {name} = (\d+)", source.spliced(file))
     assert found, f"{file} has no {name}"
     return int(found[1])
 
@@ -476,3 +481,80 @@ def test_real_compilation_through_the_cache(monkeypatch: Any, tmp_path: Any) -> 
     cubin, name = source.compiled("special.cu", "erf_forward<float>", "sm_80")
     assert cubin[:4] == b"\x7fELF" and name.encode() in cubin
     assert source.compiled("special.cu", "erf_forward<float>", "sm_80") == (cubin, name)
+
+
+# ---- loading, with a stand-in for CuPy -----------------------------------------------------------------------------------
+
+
+class FakeCuda:
+    """As much of ``cupy.cuda`` as loading and launching take; it writes down what happens."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.current = 0
+        self.runtime = SimpleNamespace(getDevice=lambda: self.current)
+        self.driver = SimpleNamespace(
+            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
+            funcSetAttribute=lambda *arguments: self.events.append(("attribute", *arguments)),
+        )
+
+    def Device(self, index: int) -> Any:
+        @contextmanager
+        def on() -> Any:
+            before, self.current = self.current, index
+            yield
+            self.current = before
+
+        class Card:
+            compute_capability = "90"
+
+            def __enter__(self) -> None:
+                self.on = on()
+                self.on.__enter__()
+
+            def __exit__(self, *error: Any) -> None:
+                self.on.__exit__(None, None, None)
+
+        return Card()
+
+    def Module(self) -> Any:
+        def launch(*arguments: Any) -> None:
+            self.events.append(("launch", self.current, *arguments))
+
+        launch.ptr = 1234  # type: ignore[attr-defined]
+        return SimpleNamespace(
+            load=lambda cubin: self.events.append(("load", self.current, cubin)),
+            get_function=lambda name: self.events.append(("get", name)) or launch,
+        )
+
+
+def test_function_loads_once_and_launches_on_its_card(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
+    cuda = FakeCuda()
+    monkeypatch.setattr(source.devices, "cupy", lambda: SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(source, "architecture", lambda capability: f"sm_{capability[0]}{capability[1]}")
+    monkeypatch.setattr(source, "_functions", {})
+    card = SimpleNamespace(index=1)
+    entry = source.function("main.cu", "entry<float>", card)  # type: ignore[arg-type]
+    assert source.function("main.cu", "entry<float>", card) is entry  # type: ignore[arg-type]
+    assert cuda.events == [("load", 1, b"\x7fELF\n\0machine code"), ("get", "_Z5entry<float>")]
+    assert cuda.current == 0
+
+    del cuda.events[:]
+    entry((2, 3), (256,), ("x",), 0)
+    assert cuda.events == [("launch", 1, (2, 3), (256,), ("x",), 0)]
+
+    del cuda.events[:]
+    cuda.current = 1
+    entry((2,), (256,), (), 100_000)  # asks for the shared memory once
+    entry((2,), (256,), (), 90_000)
+    assert cuda.events == [
+        ("attribute", 1234, 8, 100_000),
+        ("launch", 1, (2,), (256,), (), 100_000),
+        ("launch", 1, (2,), (256,), (), 90_000),
+    ]
+
+
+def test_import_stays_light() -> None:
+    program = "import sys, gpunet; print({'cupy', 'gpunet.runtime.nvrtc'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

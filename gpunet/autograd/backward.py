@@ -186,7 +186,7 @@ def run(
                     f"backward a second time through {node.op.name!r}, whose graph was released by the first; pass "
                     "retain_graph=True to the first backward, or compute the output again"
                 )
-            node.check_versions()
+            node.check_versions(create and node.op.kind == "fused")
             for edge, gradient, fresh in zip(node.edges, *_differentiate(node, arrived, create)):
                 if edge is not None and gradient is not None:
                     send(edge, gradient, fresh)

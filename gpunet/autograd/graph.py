@@ -31,7 +31,7 @@ FILL = Shim("fill", lambda xp, out, *, value: out.fill(value))
 class Node:
     """One op that ran: where its gradients go, and how to compute them."""
 
-    __slots__ = ("backward", "edges", "hooks", "inputs", "op", "options", "output", "outputs", "saved", "sequence")
+    __slots__ = ("backward", "edges", "hooks", "inputs", "op", "options", "output", "outputs", "saved", "sequence", "versions")
     _sequence = itertools.count()
 
     def __init__(self, op: Op, edges: Sequence[Any], backward: Any, outputs: int) -> None:
@@ -45,6 +45,7 @@ class Node:
         self.output: Tensor | None = None  # a primitive that saves its output: that, without this node
         self.inputs: Sequence[Any] = ()  # a fused op's inputs and options, for its composed form
         self.options: dict[str, Any] = {}
+        self.versions: Sequence[int] = ()  # of the tensors among the inputs
 
     def __repr__(self) -> str:
         return f"<{self.op.name} backward>"
@@ -63,8 +64,12 @@ class Node:
         self.edges = self.saved = self.inputs = ()
         self.output = None
 
-    def check_versions(self) -> None:
-        for cell, version in self.saved:
+    def check_versions(self, composed: bool) -> None:
+        """Raise InPlaceError when something was changed that backward needs, or that the composed form starts from."""
+        saved = self.saved
+        if composed:
+            saved = [(t._version, v) for t, v in zip((t for t in self.inputs if isinstance(t, Tensor)), self.versions)]
+        for cell, version in saved:
             if cell[0] != version:
                 raise InPlaceError(
                     f"backward of {self.op.name!r} needs a tensor that was changed in place after {self.op.name!r} ran "
@@ -260,6 +265,7 @@ def fused(
             if any(need):
                 node = Node(op, edges, backward, len(outputs))
                 node.inputs, node.options = inputs, options
+                node.versions = [t._version[0] for t in inputs if isinstance(t, Tensor)]
                 saved = [id(content) for content in _closed_over(backward)]
                 node.saved = [
                     (t._version, t._version[0])

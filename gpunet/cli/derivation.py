@@ -242,8 +242,8 @@ _MEAN = (
     "so each gradient is the mean of the samples' gradients. The engine does all samples at once, in fused layers."
 )
 _DESCENT = (
-    "Backpropagation ends with the gradient: it says which way C rises, and changes nothing. Gradient descent is a step "
-    "of its own. It moves every weight and bias a little against the gradient: w ← w − η·∂C/∂w"
+    "Backpropagation ends with the gradient: it says which way C rises, and changes nothing. Gradient descent is a "
+    "step of its own. It moves every weight and bias a little against the gradient: w ← w − η·∂C/∂w"
 )
 
 
@@ -291,8 +291,8 @@ def _given(net: Sequence[Layer], inputs: Matrix, targets: Matrix) -> list[str]:
         lines.append(label + "   ".join(f"{name} = {_number(value, 6)}" for name, value in values))
     if max(names.sizes) > 1:
         lines.append(
-            "An index counts the neurons of a layer. A weight has two: the neuron it leads to, then the one it comes from. "
-            "An index that could only be 1 is left out."
+            "An index counts the neurons of a layer. A weight has two: the neuron it leads to, then the one it comes "
+            "from. An index that could only be 1 is left out."
         )
     meanings = {SQUASHES[layer.activation].meaning: None for layer in net}
     return [*lines, *(f"Activation:  {meaning}" for meaning in meanings if meaning)]
@@ -364,13 +364,15 @@ def _flow(net: Sequence[Layer], traces: Sequence[Trace]) -> list[str]:
     sizes = [math.sqrt(sum(dz * dz for t in traces for dz in t.cost_by_z[at])) for at in range(len(net))]
     first, last = sizes[0], sizes[-1]
     if first == 0.0:
-        remark = "Look: nothing arrives at layer 1. Somewhere on the way every slope is 0 (a relu neuron is off where "
-        return [remark + "z < 0), and what comes before it learns nothing from this."]
+        remark = "Look: nothing arrives at layer 1. Somewhere on the way every slope or weight is 0 (a relu neuron is "
+        return [remark + "off where z < 0), and what comes before it learns nothing from this."]
+    if not math.isfinite(first / last):
+        return ["Look: the numbers outgrow floating point."]
     way = f"from layer {len(net)} back to layer 1, ∂C/∂z is multiplied by {first / last:.3g}"
     if max(len(layer.w) for layer in net) == 1 and len(traces) == 1 and len(net) > 2:
         steps = zip(reversed(net[1:]), reversed(traces[0].slope[:-1]))
-        factors = [_number(layer.w[0][0] * slope[0], 3, False) for layer, slope in steps]
-        way = f"{way} = {'·'.join(factors)} (its size), one factor w·slope for each step"
+        factors = [_number(abs(layer.w[0][0] * slope[0]), 3) for layer, slope in steps]
+        way = f"{way} = {'·'.join(factors)} in size, one factor w·slope for each step"
     names = sorted({layer.activation for layer in net[:-1]})
     steepest = ", ".join(f"that of {name} at most {SQUASHES[name].steepest}" for name in names)
     if 0.5 <= first / last <= 2.0:

@@ -30,7 +30,8 @@ MOST_WEIGHTS = 400  # times samples: every one of them is printed
 #: Options of the two parts that are shown where none are given.
 _CHAIN = {"weights": "0.5,-1.2,0.8", "biases": "0.1,0,0.3", "input": "0.5", "target": "1"}
 _NET = {
-    "layers": "2,1,2", "weights": "0.6,-0.4,0.9,-0.7", "biases": "0.1,0,0.2", "input": "1,0.5;-0.5,1", "target": "1,0;0,1",
+    "layers": "2,1,2", "weights": "0.6,-0.4,0.9,-0.7", "biases": "0.1,0,0.2",
+    "input": "1,0.5;-0.5,1", "target": "1,0;0,1",
 }  # fmt: skip
 
 _EPILOG = """\
@@ -47,8 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "explain",
         help="show backpropagation number by number, checked against the engine",
-        description="Show what backpropagation does: forward pass, error, every link of the chain rule with its formula "
-        "and its number, the mean over the batch, and the step of gradient descent, each checked against the engine.",
+        description="Show what backpropagation does: forward pass, error, every link of the chain rule with its\n"
+        "formula and its number, the mean over the batch, and the step of gradient descent, each checked\n"
+        "against the engine.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -231,7 +233,7 @@ def _samples(arguments: argparse.Namespace, net: Sequence[Layer]) -> tuple[Matri
         targets = [_numbers(row, "--target", out, "for each sample (samples are separated by ';')") for row in rows]
     count = len(inputs or targets or [0])
     if inputs is None:
-        inputs = [[0.5 - 0.25 * ((i + 2 * j) % 5) for j in range(into)] for i in range(count)]
+        inputs = [[round(0.5 - 0.3 * ((i + 2 * j) % 5), 1) for j in range(into)] for i in range(count)]
     if targets is None:
         targets = [[float((i + k) % 2 == 0) for k in range(out)] for i in range(count)]
     if len(inputs) != len(targets):

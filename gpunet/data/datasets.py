@@ -114,7 +114,9 @@ def _dataset(
     held_out: numpy.ndarray | None = None,
 ) -> Dataset:
     notes = (*notes, targets.note)
-    return Dataset(path.stem, targets.task, features, targets.values, feature_names, targets.class_names, notes, held_out)
+    return Dataset(
+        path.stem, targets.task, features, targets.values, feature_names, targets.class_names, notes, held_out
+    )
 
 
 # ---- .npz -----------------------------------------------------------------------------------------------------------
@@ -128,7 +130,9 @@ def _from_npz(path: Path, target: str | int | None, task: str) -> Dataset:
         parts = [arrays[lower[name]] for name in ("x_train", "x_test", "y_train", "y_test")]
         x_train, x_test = (_flat(path, array, "x_train or x_test") for array in parts[:2])
         if x_train.shape[1] != x_test.shape[1]:
-            raise DataError(f"{path}: x_train has {x_train.shape[1]} features a row, x_test {x_test.shape[1]}; expected the same")
+            raise DataError(
+                f"{path}: x_train has {x_train.shape[1]} features a row, x_test {x_test.shape[1]}; expected the same"
+            )
         features = numpy.concatenate([x_train, x_test])
         labels = numpy.concatenate([_one_column(path, a, "y_train or y_test") for a in parts[2:]])
         held_out = numpy.arange(len(features)) >= len(x_train)
@@ -188,7 +192,9 @@ def _find(path: Path, wanted: str | None, keys: tuple[str, ...], arrays: dict[st
 def _flat(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:
     """(n, ...) as (n, f), floating."""
     if array.ndim < 2 or array.dtype.kind not in "fiub":
-        raise DataError(f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected numbers, (rows, features)")
+        raise DataError(
+            f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected numbers, (rows, features)"
+        )
     dtype = numpy.float32 if array.dtype.itemsize <= 2 or array.dtype == numpy.float32 else numpy.float64
     return numpy.ascontiguousarray(array.reshape(len(array), -1), dtype)
 
@@ -197,5 +203,7 @@ def _one_column(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "fiubU":
-        raise DataError(f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected one target for each row")
+        raise DataError(
+            f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected one target for each row"
+        )
     return array

@@ -36,9 +36,13 @@ class Batches:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f"Batches: batch_size={batch_size!r}; expected a whole number, 1 or more")
         if any(t.ndim == 0 for t in tensors) or len({len(t) for t in tensors}) > 1:
-            raise ShapeError(f"Batches: tensors of shapes {[t.shape for t in tensors]}; expected the same number of rows")
+            raise ShapeError(
+                f"Batches: tensors of shapes {[t.shape for t in tensors]}; expected the same number of rows"
+            )
         if len({t.device for t in tensors}) > 1:
-            raise DeviceError(f"Batches: tensors on {[str(t.device) for t in tensors]}; move them to one device with .to()")
+            raise DeviceError(
+                f"Batches: tensors on {[str(t.device) for t in tensors]}; move them to one device with .to()"
+            )
         self.tensors = tensors
         self.batch_size = batch_size
         self.shuffle = shuffle

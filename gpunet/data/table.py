@@ -114,7 +114,9 @@ def _target_column(path: Path, target: str | int | None, names: list[str]) -> in
         return len(names) - 1
     if isinstance(target, str) and target in names:
         if names.count(target) > 1:
-            raise DataError(f"{path}: {names.count(target)} columns are called {target!r}; give the target's number instead")
+            raise DataError(
+                f"{path}: {names.count(target)} columns are called {target!r}; give the target's number instead"
+            )
         return names.index(target)
     try:
         number = int(target)

@@ -28,20 +28,30 @@ def ufunc(name: str) -> Ufunc:
     return _UFUNCS[name]
 
 
+_KINDS = "buif"  # a later kind of number decides over an earlier one
+
+
 def result_dtype(*operands: Any) -> numpy.dtype[Any]:
-    """The dtype of an arithmetic result, by PyTorch's rules for tensors and Python numbers."""
-    tensors = [o.array.dtype for o in operands if isinstance(o, Tensor)]
-    numbers = [o for o in operands if not isinstance(o, Tensor)]
-    floats = [d for d in tensors if d.kind == "f"]
-    if floats:
-        return numpy.result_type(*floats)
-    if any(isinstance(n, (float, numpy.floating)) for n in numbers):
-        return get_default_dtype()
-    if not tensors:
-        return numpy.dtype("int64")
-    dtype = numpy.result_type(*tensors)
-    has_integer = any(isinstance(n, (int, numpy.integer)) and not isinstance(n, bool) for n in numbers)
-    return numpy.dtype("int64") if dtype.kind == "b" and has_integer else dtype
+    """The dtype of an arithmetic result, by PyTorch's rules.
+
+    Tensors with dimensions decide; a tensor without any, and then a Python number, only where its kind comes later:
+    a float beside integers.
+    """
+    arrays = [o.array for o in operands if isinstance(o, Tensor)]
+    numbers = [_number_dtype(o) for o in operands if not isinstance(o, Tensor)]
+    result: Any = None
+    for dtypes in ([a.dtype for a in arrays if a.ndim], [a.dtype for a in arrays if not a.ndim], numbers):
+        if dtypes:
+            found = numpy.result_type(*([d for d in dtypes if d.kind == "f"] or dtypes))
+            if result is None or _KINDS.index(found.kind) > _KINDS.index(result.kind):
+                result = found
+    return result
+
+
+def _number_dtype(number: Any) -> numpy.dtype[Any]:
+    if isinstance(number, (bool, numpy.bool_)):
+        return numpy.dtype("bool")
+    return numpy.dtype("int64") if isinstance(number, (int, numpy.integer)) else get_default_dtype()
 
 
 def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from gpunet.autograd import (
 )
 from gpunet.errors import GradientError, InPlaceError, ShapeError
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, ufunc
-from gpunet.ops.elementwise import abs, add_scaled, clamp, div, exp, masked_fill, mul, neg, pow, sqrt, sub_scaled
+from gpunet.ops.elementwise import abs, add_scaled, clamp, div, exp, masked_fill, mul, neg, pow, sqrt, sub_scaled, where
 from gpunet.runtime.kernel import Ufunc
 from gpunet.runtime.memory import empty
 
@@ -64,6 +64,21 @@ def alias_of(target: Tensor) -> Tensor:
     return old
 
 
+def _before(target: Tensor) -> Tensor:
+    """What the target was before the change, with its value in memory of its own: rules may need it."""
+    old = alias_of(target)
+    old.array, old._version = empty(target.shape, target.dtype, target.array), [0]
+    COPY(old.array, target.array)
+    return old
+
+
+def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
+    """Let ``target`` become ``source``; what it was before gets a gradient of zero."""
+    if is_grad_enabled() and target._requires_grad:
+        source = where(Tensor(device.module(target.array).ones((), bool)), source, alias_of(target))
+    return replace(target, source, name)
+
+
 def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
     name = methods.split()[0]
 
@@ -83,7 +98,7 @@ def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
                 if self._view_version is not None:
                     self._view_version = self._version[0]
                 return self
-        return replace(self, op(alias_of(self), *args, **options), name)
+        return replace(self, op(_before(self) if graph else alias_of(self), *args, **options), name)
 
     change.__name__ = name
     change.__doc__ = f"{name[:-1] if name.endswith('_') else name}, in place."
@@ -107,7 +122,7 @@ _in_place(masked_fill, "masked_fill_")
 def fill_(x: Tensor, value: Any) -> Tensor:
     """Set every element to ``value``."""
     check_in_place(x, (value,), "fill_")
-    return replace(x, broadcast_to(cast(_as_scalar(value, x), dtype=x.dtype), shape=x.shape), "fill_")
+    return _overwrite(x, broadcast_to(cast(_as_scalar(value, x), dtype=x.dtype), shape=x.shape), "fill_")
 
 
 def _as_scalar(value: Any, x: Tensor) -> Tensor:
@@ -136,4 +151,4 @@ def copy_(x: Tensor, source: Any) -> Tensor:
     if source.shape != x.shape:
         broadcast_shape("copy_", source.shape, x.shape)
         source = broadcast_to(source, shape=x.shape)
-    return replace(x, source, "copy_")
+    return _overwrite(x, source, "copy_")

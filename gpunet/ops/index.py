@@ -49,13 +49,18 @@ def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
 def _checked(x: Tensor, index: tuple[Any, ...]) -> Array:
     """x[index] with errors that name the shapes."""
     try:
-        return x.array[index]
+        return _look(x.array, index)
     except IndexError as error:
         raise ShapeError(f"index {index} does not fit a tensor of shape {x.shape}: {error}") from None
 
 
 def _is_view(index: tuple[Any, ...]) -> bool:
     return all(isinstance(i, (int, numpy.integer, slice)) or i is None or i is Ellipsis for i in index)
+
+
+def _look(array: Array, index: tuple[Any, ...]) -> Array:
+    """array[index], an array also where all dimensions are named: NumPy alone would make it a number of its own."""
+    return array[index] if not _is_view(index) or any(i is Ellipsis for i in index) else array[(*index, Ellipsis)]
 
 
 @primitive(view=True)
@@ -76,7 +81,7 @@ def _unindex(g, *, index, shape):
     out = empty(shape, g.dtype, g.array)
     FILL(out, value=0)
     if _is_view(index):
-        COPY(out[index], g.array)
+        COPY(_look(out, index), g.array)
     else:
         add_rows(out, g.array, index)
     return out, lambda h: _index(h, index=index)

@@ -273,7 +273,7 @@ def prod(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
 @primitive
 def _cumsum(x, *, axis, reverse):
     index = (slice(None),) * axis + (slice(None, None, -1),)
-    out = empty(x.shape, x.dtype if x.dtype.kind != "b" else numpy.dtype("int64"), x.array)
+    out = empty(x.shape, x.dtype if x.dtype.kind == "f" else numpy.dtype("int64"), x.array)
     CUMSUM(out[index] if reverse else out, x.array[index] if reverse else x.array, axis=axis)
     return out, lambda g: _cumsum(g, axis=axis, reverse=not reverse)
 

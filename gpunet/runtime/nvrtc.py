@@ -5,6 +5,7 @@ CuPy's own compiler is not used: it flushes float32 denormals and asks for CUDA'
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -25,7 +26,7 @@ def set_library(path: str | os.PathLike[str] | None) -> None:
     load.cache_clear()
 
 
-class CompilationFailed(Exception):
+class CompilationError(Exception):
     """The source does not compile; the argument is NVRTC's log."""
 
 
@@ -41,7 +42,7 @@ class Nvrtc:
     """A loaded NVRTC library."""
 
     def __init__(self, library: ctypes.CDLL, path: str) -> None:
-        self.path = path
+        self.path, self.version = path, (0, 0)
         self._library = library
         library.nvrtcGetErrorString.restype = ctypes.c_char_p
         major, minor = ctypes.c_int(), ctypes.c_int()
@@ -74,7 +75,7 @@ class Nvrtc:
         """Compile ``text``, called ``file`` in messages, with the specialisations that ``expressions`` name.
 
         Raises:
-            CompilationFailed: it does not compile; the log is the argument.
+            CompilationError: it does not compile; the log is the argument.
         """
         program = ctypes.c_void_p()
         self._call("CreateProgram", ctypes.byref(program), text.encode(), file.encode(), 0, None, None)
@@ -85,7 +86,7 @@ class Nvrtc:
             status = self._library.nvrtcCompileProgram(program, len(options), array)
             log = self._bytes("ProgramLog", program).rstrip(b"\0").decode(errors="replace").strip()
             if status:
-                raise CompilationFailed(log or self._library.nvrtcGetErrorString(status).decode())
+                raise CompilationError(log or self._library.nvrtcGetErrorString(status).decode())
             lowered = {}
             for expression in expressions:
                 name = ctypes.c_char_p()
@@ -102,15 +103,10 @@ def _candidates() -> Iterator[str]:
     if asked:
         yield asked
         return
-    try:
+    with contextlib.suppress(ImportError, RuntimeError, OSError):  # no pathfinder, or it found nothing
         from cuda.pathfinder import load_nvidia_dynamic_lib
-    except ImportError:
-        pass
-    else:
-        try:
-            yield str(load_nvidia_dynamic_lib("nvrtc").abs_path)
-        except Exception:  # pathfinder has several, and each means only: not found here
-            pass
+
+        yield str(load_nvidia_dynamic_lib("nvrtc").abs_path)
     folders = [Path(entry, "nvidia") for entry in sys.path if entry]
     patterns = [(folder, "*/lib/libnvrtc.so.*") for folder in folders]
     homes = [os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]

@@ -91,13 +91,9 @@ def nvrtc_version() -> tuple[int, int]:
     Raises:
         CompileError: NVRTC is not installed.
     """
-    return _nvrtc().load().version
+    from gpunet.runtime import nvrtc  # not at the top: it brings ctypes in, which a CPU run does without
 
-
-def _nvrtc() -> Any:
-    from gpunet.runtime import nvrtc  # brings ctypes in, which a CPU run does without
-
-    return nvrtc
+    return nvrtc.load().version
 
 
 def architecture(capability: tuple[int, int]) -> str:
@@ -108,8 +104,10 @@ def architecture(capability: tuple[int, int]) -> str:
     Raises:
         CompileError: the compiler knows none.
     """
+    from gpunet.runtime import nvrtc
+
     major, minor = capability
-    known = [c for c in _nvrtc().load().capabilities if c // 10 == major and c <= 10 * major + minor]
+    known = [c for c in nvrtc.load().capabilities if c // 10 == major and c <= 10 * major + minor]
     if not known:
         version = ".".join(map(str, nvrtc_version()))
         raise CompileError(
@@ -125,10 +123,11 @@ def compile_all(file: str, expressions: Sequence[str], architecture: str) -> tup
     Raises:
         CompileError: naming the source, the expressions and the architecture, with NVRTC's log.
     """
-    nvrtc = _nvrtc()
+    from gpunet.runtime import nvrtc
+
     try:
         return nvrtc.load().compile(spliced(file), file, expressions, (*OPTIONS, f"--gpu-architecture={architecture}"))
-    except nvrtc.CompilationFailed as failure:
+    except nvrtc.CompilationError as failure:
         version = ".".join(map(str, nvrtc_version()))
         raise CompileError(
             f"{file} does not compile as {', '.join(expressions)} for {architecture} (NVRTC {version}):\n{failure}"

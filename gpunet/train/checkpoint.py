@@ -149,7 +149,9 @@ def read_header(path: Path) -> dict[str, Any]:
                         "again with safetensors.torch.save_file(model.state_dict(), path)"
                     )
             if len(start) < 8:
-                raise CheckpointError(f"{path} is {'empty' if not start else 'truncated'}: {size} bytes; train or copy it again")
+                raise CheckpointError(
+                    f"{path} is {'empty' if not start else 'truncated'}: {size} bytes; train or copy it again"
+                )
             length = int.from_bytes(start, "little")
             text = file.read(min(length, size))
     except FileNotFoundError:
@@ -162,7 +164,9 @@ def read_header(path: Path) -> dict[str, Any]:
     if not text.startswith(b"{"):
         raise CheckpointError(f"{path} is no safetensors file; expected what gpunet.save or safetensors wrote")
     if len(text) < length:
-        raise CheckpointError(f"{path} is truncated: its header alone has {length} bytes, the file {size}; copy it again")
+        raise CheckpointError(
+            f"{path} is truncated: its header alone has {length} bytes, the file {size}; copy it again"
+        )
     try:
         header = json.loads(text)
         end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
@@ -170,7 +174,9 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: its header cannot be read ({error!r}); copy it again") from None
     if size != 8 + length + end:
         kind = "truncated" if size < 8 + length + end else "damaged"
-        raise CheckpointError(f"{path} is {kind}: it has {size} bytes, its header speaks of {8 + length + end}; copy it again")
+        raise CheckpointError(
+            f"{path} is {kind}: it has {size} bytes, its header speaks of {8 + length + end}; copy it again"
+        )
     return header
 
 
@@ -215,7 +221,9 @@ def _describe(value: Any, name: str, tensors: dict[str, numpy.ndarray]) -> Any:
         for key in value:
             if not isinstance(key, (str, int)):
                 raise ArgumentError(f"save: the key {key!r} of {name or 'the state'}; expected text or a whole number")
-        return {"dict": [[key, _describe(v, f"{name}.{key}" if name else str(key), tensors)] for key, v in value.items()]}
+        return {
+            "dict": [[key, _describe(v, f"{name}.{key}" if name else str(key), tensors)] for key, v in value.items()]
+        }
     if isinstance(value, (list, tuple)):
         parts = [_describe(v, f"{name}.{i}" if name else str(i), tensors) for i, v in enumerate(value)]
         return {"tuple" if isinstance(value, tuple) else "list": parts}

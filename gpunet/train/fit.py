@@ -48,6 +48,7 @@ def fit(
     *,
     epochs: int,
     task: str = "classification",
+    target_scale: float = 1.0,
     on_batch: Callable[[], bool | None] | None = None,
 ) -> Iterator[EpochResult]:
     """Train ``model``, and yield what each epoch came to.
@@ -60,6 +61,7 @@ def fit(
         test: (inputs, targets) held out.
         epochs: how often to go through ``train``.
         task: "classification" or "regression": which metrics to take; see :func:`evaluate`.
+        target_scale: what standardised targets were divided by.
         on_batch: called after each step; when it returns True, training ends there.
 
     Raises:
@@ -77,22 +79,25 @@ def fit(
             optimizer.step()
             if on_batch is not None and on_batch():
                 return
-        result = evaluate(model, loss, train, task)
+        result = evaluate(model, loss, train, task, target_scale)
         if not math.isfinite(result["loss"]):
             rates = ", ".join(f"{group['lr']:g}" for group in optimizer.param_groups)
             raise GpunetError(
                 f"the training loss became {result['loss']} in epoch {number}: the network diverged. Try a learning rate "
                 f"below {rates}, and look for extreme values in the data"
             )
-        held_out = {} if test is None else evaluate(model, loss, test, task)
+        held_out = {} if test is None else evaluate(model, loss, test, task, target_scale)
         yield EpochResult(number, result, held_out, time.perf_counter() - start)
 
 
-def evaluate(model: Module, loss: Module, data: Batches, task: str = "classification") -> dict[str, float]:
+def evaluate(
+    model: Module, loss: Module, data: Batches, task: str = "classification", target_scale: float = 1.0
+) -> dict[str, float]:
     """Loss and metrics of a model on data, in evaluation mode; a model that was training goes on in training mode.
 
     Classification gives the accuracy: the largest of several outputs, or the sign of a single one, against the class.
-    Regression gives R², the share of the targets' variance that is explained, and the mean absolute error.
+    Regression gives R², the share of the targets' variance that is explained, and the mean absolute error,
+    times ``target_scale``: in the unit that the targets had before they were standardised.
     """
     training = model.training
     model.eval()
@@ -114,6 +119,9 @@ def evaluate(model: Module, loss: Module, data: Batches, task: str = "classifica
         else:
             spread = targets - targets.mean()
             variance = (spread * spread).sum().item()
-            metrics = {"r2": 1.0 - squared / variance if variance else math.nan, "mae": absolute / data.rows}
+            metrics = {
+                "r2": 1.0 - squared / variance if variance else math.nan,
+                "mae": absolute / data.rows * target_scale,
+            }
     model.train(training)
     return {"loss": total / data.rows, **metrics}

@@ -46,8 +46,8 @@ class OptimizerChoice(NamedTuple):
 
 
 OPTIMIZERS: dict[str, OptimizerChoice] = {
-    "adam": OptimizerChoice(optim.Adam, 1e-3, {}),
-    "adamw": OptimizerChoice(optim.AdamW, 1e-3, {}),
+    "adam": OptimizerChoice(optim.Adam, 3e-3, {}),
+    "adamw": OptimizerChoice(optim.AdamW, 3e-3, {}),
     "sgd": OptimizerChoice(optim.SGD, 0.05, {"momentum": 0.9}),
 }
 

@@ -1,0 +1,194 @@
+"""Dtypes and special numbers: promotion, NaN, infinities, precision; all as PyTorch has them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn
+from gpunet.errors import DtypeError
+
+F = nn.functional
+DTYPES = ("bool", "int32", "int64", "float32", "float64")
+ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+}
+
+
+def both(torch: Any, dtype: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    return gpunet.ones(*shape, dtype=dtype), torch.ones(shape, dtype=getattr(torch, dtype))
+
+
+def name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# ---- promotion ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left, right", list(itertools.product(DTYPES, DTYPES)))
+@pytest.mark.parametrize("shapes", [((2,), (2,)), ((2,), ()), ((), (2,))], ids=["equal", "scalar right", "scalar left"])
+@pytest.mark.parametrize("op", ARITHMETIC)
+def test_tensors_promote_as_in_torch(op: str, shapes: Any, left: str, right: str, device: str, torch: Any) -> None:
+    (a, ta), (b, tb) = both(torch, left, shapes[0]), both(torch, right, shapes[1])
+    assert name(ARITHMETIC[op](a, b).dtype) == name(ARITHMETIC[op](ta, tb).dtype)
+
+
+@pytest.mark.parametrize("number", [True, 2, 2.5])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", ARITHMETIC)
+def test_numbers_promote_as_in_torch(op: str, dtype: str, number: Any, device: str, torch: Any) -> None:
+    a, t = both(torch, dtype, (2,))
+    f = ARITHMETIC[op]
+    assert name(f(a, number).dtype) == name(f(t, number).dtype)
+    assert name(f(number, a).dtype) == name(f(number, t).dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x.exp(), lambda x: x.sqrt(), lambda x: x.sum(), lambda x: x.sum(0), lambda x: x.prod(), lambda x: x.cumsum(0),
+        lambda x: x > 0, lambda x: x == x, lambda x: x.reciprocal(), lambda x: x.log1p(), lambda x: x.sigmoid(),
+        lambda x: (x + 0).argmax(), lambda x: x.amax(), lambda x: x.clone(), lambda x: x.float(), lambda x: x.long(),
+        lambda x: x.sort().indices, lambda x: x.tanh(),
+    ],
+)  # fmt: skip
+def test_functions_give_the_dtype_of_torch(f: Any, dtype: str, device: str, torch: Any) -> None:
+    a, t = both(torch, dtype, (3,))
+    assert name(f(a).dtype) == name(f(t).dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[2:])
+def test_numpy_scalars_and_arrays_mix(dtype: str, device: str) -> None:
+    x = gpunet.ones(2, dtype=dtype)
+    assert (x * numpy.float64(0.5)).dtype == ("float32" if dtype == "int64" else dtype)
+    if device == "cpu":
+        array = numpy.ones(2, dtype)
+        for mixed in (x + array, array + x, array @ x.double() if dtype == "float64" else array * x):
+            assert isinstance(mixed, gpunet.Tensor) and mixed.dtype == dtype
+
+
+def test_default_dtype(device: str) -> None:
+    assert gpunet.tensor([0.1]).dtype == gpunet.zeros(1).dtype == "float32"
+    assert gpunet.tensor([1]).dtype == "int64"
+    assert gpunet.tensor([True]).dtype == "bool"
+    assert gpunet.tensor(numpy.float64(0.1)).dtype == "float64"
+    gpunet.set_default_dtype(gpunet.float64)
+    assert (gpunet.tensor([0.1]) == 0.1).all()
+    assert nn.Linear(1, 1).weight.dtype == gpunet.randn(1).dtype == "float64"
+    assert (gpunet.tensor([1, 2]) / 2).dtype == "float64"
+    with pytest.raises(DtypeError, match="int64"):
+        gpunet.set_default_dtype(gpunet.int64)
+
+
+def test_a_number_keeps_the_precision_of_the_dtype_asked_for(device: str) -> None:
+    assert gpunet.tensor(0.1, dtype="float64").item() == 0.1
+    assert gpunet.tensor([0.1, 0.2], dtype="float64").tolist() == [0.1, 0.2]
+    assert gpunet.full((1,), 0.1, dtype="float64").item() == 0.1
+    assert gpunet.linspace(0.0, 1.0, 11, dtype="float64").tolist() == numpy.linspace(0, 1, 11).tolist()
+    assert (gpunet.ones(1, dtype="float64") * 0.1).item() == 0.1
+
+
+# ---- NaN and infinity -----------------------------------------------------------------------------------------------
+
+SPECIAL = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e30, -1e30, 1e-30, -2.0, 2.0]
+FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "relu": lambda f, x: f.relu(x),
+    "leaky_relu": lambda f, x: f.leaky_relu(x, 0.1),
+    "sigmoid": lambda f, x: x.sigmoid(),
+    "tanh": lambda f, x: x.tanh(),
+    "gelu": lambda f, x: f.gelu(x),
+    "gelu_tanh": lambda f, x: f.gelu(x, approximate="tanh"),
+    "silu": lambda f, x: f.silu(x),
+    "elu": lambda f, x: f.elu(x),
+    "softplus": lambda f, x: f.softplus(x),
+    "exp": lambda f, x: x.exp(),
+    "log": lambda f, x: x.log(),
+    "sqrt": lambda f, x: x.sqrt(),
+    "abs": lambda f, x: x.abs(),
+    "erf": lambda f, x: x.erf(),
+    "square": lambda f, x: x.square(),
+    "reciprocal": lambda f, x: x.reciprocal(),
+    "clamp": lambda f, x: x.clamp(-1.0, 1.0),
+    "pow": lambda f, x: x**3,
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_special_numbers_go_through_as_in_torch(function: str, device: str, torch: Any) -> None:
+    """Values; no warning either, which here would be an error."""
+    numbers = [x for x in SPECIAL if x != math.inf or "gelu" not in function]  # torch's gelu(inf) is NaN, ours is inf
+    mine = FUNCTIONS[function](F, gpunet.tensor(numbers))
+    theirs = FUNCTIONS[function](torch.nn.functional, torch.tensor(numbers))
+    numpy.testing.assert_allclose(mine.cpu().numpy(), theirs.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_gradients_at_special_numbers_are_nan_where_the_value_is(function: str, device: str, torch: Any) -> None:
+    """Finite arguments give torch's gradient, 0 at the kinks included; NaN never becomes a number in forward."""
+    x, t = gpunet.tensor(SPECIAL, requires_grad=True), torch.tensor(SPECIAL, requires_grad=True)
+    FUNCTIONS[function](F, x).sum().backward()
+    FUNCTIONS[function](torch.nn.functional, t).sum().backward()
+    finite = numpy.isfinite(SPECIAL)
+    mine, theirs = x.grad.cpu().numpy()[finite], t.grad.numpy()[finite]
+    numpy.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("f", [lambda x: x.max(), lambda x: x.min(), lambda x: x.sum(), lambda x: x.mean(), lambda x: x.amax(0),
+                               lambda x: x.max(0).values, lambda x: x.softmax(0), lambda x: x.logsumexp(0), lambda x: x.cumsum(0)[-1],
+                               lambda x: gpunet.maximum(x, 1.0), lambda x: gpunet.minimum(1.0, x), lambda x: x.norm()])  # fmt: skip
+def test_nan_is_never_swallowed(f: Any, device: str) -> None:
+    assert f(gpunet.tensor([1.0, math.nan, 2.0])).isnan().any()
+
+
+def test_argmax_finds_nan_as_in_torch(device: str) -> None:
+    assert gpunet.tensor([1.0, math.nan, 2.0]).argmax().item() == 1
+
+
+def test_no_gradient_leaks_from_the_side_not_taken(device: str) -> None:
+    x = gpunet.tensor([0.0, 4.0], requires_grad=True)
+    gpunet.where(x > 0, x.clamp(min=1e-9).sqrt(), 0.0).sum().backward()
+    assert x.grad.tolist() == [0.0, 0.25]
+
+
+def test_power_at_zero(device: str, torch: Any) -> None:
+    for base, exponent in ((0.0, 2.0), (0.0, 1.0), (0.0, 0.0), (-2.0, 3.0), (0.0, 0.5)):
+        grads = []
+        for library in (gpunet, torch):
+            b, e = library.tensor([base], requires_grad=True), library.tensor([exponent], requires_grad=True)
+            (b**e).sum().backward()
+            grads.append((b.grad.item(), e.grad.item()))
+        numpy.testing.assert_equal(*grads)
+
+
+def test_ties_share_as_in_torch(device: str, torch: Any) -> None:
+    for f in (lambda lib, x: x.amax(0), lambda lib, x: lib.maximum(x, x * 1.0), lambda lib, x: x.max(0).values, lambda lib, x: x.max()):
+        grads = []
+        for library in (gpunet, torch):
+            x = library.tensor([1.0, 3.0, 3.0, 2.0], requires_grad=True)
+            f(library, x).sum().backward()
+            grads.append(x.grad.tolist())
+        assert grads[0] == grads[1]
+
+
+def test_norm_of_zero_has_gradient_zero(device: str) -> None:
+    x = gpunet.zeros(3, requires_grad=True)
+    x.norm().backward()
+    assert x.grad.tolist() == [0.0] * 3
+
+
+def test_softmax_of_large_numbers(device: str) -> None:
+    x = gpunet.tensor([[1e4, 0.0, -1e4], [-math.inf, 0.0, 0.0]])
+    assert x.softmax(1).tolist() == [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]
+    assert x.log_softmax(1)[0].tolist() == [0.0, -1e4, -2e4]
+    assert gpunet.tensor([1e4, 1e4]).logsumexp(0).item() == pytest.approx(1e4 + math.log(2))
+    assert gpunet.tensor([-math.inf, -math.inf]).logsumexp(0).item() == -math.inf
