@@ -99,7 +99,8 @@ __global__ void __launch_bounds__(256) adam_step(
       m.v[e] = T(beta1) * m.v[e] + T(1.0 - beta1) * g;
       v.v[e] = T(beta2) * v.v[e] + T(1.0 - beta2) * (g * g);
       T square = v.v[e];
-      if (AMSGRAD) square = largest.v[e] = square <= largest.v[e] ? largest.v[e] : square;
+      if (AMSGRAD && !(largest.v[e] < square)) square = square != square ? square : largest.v[e];  // NaN of either stays
+      if (AMSGRAD) largest.v[e] = square;
       p.v[e] -= size * (m.v[e] / (sqrt(square) * correction + T(eps)));
     }
     store_pack(params + start, p, valid, whole);

@@ -324,8 +324,13 @@ def test_bad_files_name_what_is_wrong(tmp_path, arrays, expected):
         command("--weights", str(path))
 
 
-def test_a_damaged_file_is_named(tmp_path):
+@pytest.mark.parametrize("end", (0, 30, -30))
+def test_a_damaged_file_is_named(tmp_path, end):
     path = tmp_path / "net.npz"
-    path.write_bytes(b"PK\x03\x04 nothing of the kind")
+    numpy.savez(path, w1=[[1.0]])
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(ArgumentError, match=r"net\.npz.*not a readable"):
+        command("--weights", str(path))
+    path.write_bytes(b"\x00" * 50)
     with pytest.raises(ArgumentError, match=r"net\.npz.*not a readable"):
         command("--weights", str(path))

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor
+from gpunet.device import Array
 from gpunet.ops.reduce import Dims, ValuesIndices
 
 class TensorMethods:
@@ -61,12 +62,11 @@ def _method(name: str, function: types.FunctionType) -> str:
 
 def face() -> str:
     """The text of gpunet/methods.pyi."""
-    own = {**vars(Tensor)}
     lines = []
-    for name, value in own.items():
+    for name, value in vars(Tensor).items():
         if isinstance(value, property) and value.fget is not None and value.fget.__module__.startswith("gpunet.ops"):
             lines.append(f"    @property\n    def {name}(self) -> Tensor: ...\n")
-        elif isinstance(value, types.FunctionType) and value.__module__.startswith("gpunet.ops"):
+        elif isinstance(value, types.FunctionType) and value.__module__ != Tensor.__module__:
             lines.append(_method(name, value))
     return HEAD + "".join(lines)
 

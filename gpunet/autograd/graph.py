@@ -13,7 +13,7 @@ from gpunet import device as devices
 from gpunet.autograd import mode
 from gpunet.autograd.tensor import Tensor
 from gpunet.device import Array
-from gpunet.errors import DeviceError, InPlaceError
+from gpunet.errors import ArgumentError, DeviceError, InPlaceError
 from gpunet.runtime.kernel import Shim, Ufunc, ndarray
 from gpunet.runtime.memory import empty
 
@@ -89,7 +89,7 @@ class Op:
         self.call: Callable[..., Any] = function
         self.scaled = self.takes_unit = self.saves_output = self.view = False
         if self.name in OPS:
-            raise ValueError(f"two ops are named {self.name!r}")
+            raise ArgumentError(f"two ops are named {self.name!r}; rename one")
         OPS[self.name] = self
 
 

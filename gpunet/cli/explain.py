@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import textwrap
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -191,8 +192,11 @@ def _read(path: Path, given_biases: str | None) -> tuple[list[Matrix], list[Vect
     option = f"--weights {str(path)!r}"
     if given_biases is not None:
         raise ArgumentError(f"--biases {given_biases!r}: {path} brings its own biases; leave the option out")
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ArgumentError(f"{option}: not a readable .npz file; numpy.savez writes one")
     try:
-        with numpy.load(path, allow_pickle=False) as archive:
+        # opened here, since numpy.load leaves a file open that it cannot read
+        with path.open("rb") as file, numpy.load(file, allow_pickle=False) as archive:
             arrays = {name: numpy.asarray(archive[name]) for name in archive.files}
     except FileNotFoundError:
         raise ArgumentError(

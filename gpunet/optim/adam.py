@@ -10,7 +10,7 @@ import numpy
 
 from gpunet.device import Array
 from gpunet.errors import ArgumentError
-from gpunet.optim.optimizer import Optimizer, ParameterGroup
+from gpunet.optim.optimizer import JoinedArrays, Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
 from gpunet.runtime.memory import scratch, ticket
 
@@ -32,32 +32,38 @@ def adam_step(
     rate = float(learning_rate[0])
     for step in steps:
         step += 1
-    sizes = (beta1, beta2, eps, rate, weight_decay if not decoupled else 0.0, maximize)
     if decoupled and weight_decay:
         for p in params:
             p *= 1 - rate * weight_decay
-    lists = [params, exp_avgs, exp_avg_sqs, grads, max_exp_avg_sqs]
-    flat = [a and getattr(a, "flat", None) for a in (exp_avgs, exp_avg_sqs, max_exp_avg_sqs)]
-    together = flat[0] is not None and flat[0].size <= _CHUNK and len({float(step[0]) for step in steps}) == 1
-    if together:  # many small tensors: one pass over their joined state costs less than one each
-        g = numpy.concatenate([g.reshape(-1) for g in grads], out=scratch(flat[0].shape, flat[0].dtype, 2))
-        p = None
-        if sizes[4]:
-            p = numpy.concatenate([p.reshape(-1) for p in params], out=scratch(flat[0].shape, flat[0].dtype, 3))
-        change = _adam_change(p, flat[0], flat[1], g, flat[2], float(steps[0][0]), *sizes)
+    scalars = (beta1, beta2, eps, rate, 0.0 if decoupled else weight_decay, maximize)
+    lists = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
+    if _as_one(exp_avgs, steps):  # many small tensors: one pass over their joined state costs less than one each
+        length, dtype = exp_avgs.flat.shape, exp_avgs.flat.dtype
+        p, g = (
+            numpy.concatenate([a.reshape(-1) for a in tensors], out=scratch(length, dtype, slot))
+            for slot, tensors in ((2, params), (3, grads))
+        )
+        m, v, largest = (None if a is None else a.flat for a in lists[2:])
+        change = _adam_change(p, g, m, v, largest, float(steps[0][0]), *scalars)
         start = 0
         for p in params:
             p -= change[start : start + p.size].reshape(p.shape)
             start += p.size
         return
     for index, step in enumerate(steps):
-        one = [None if a is None else a[index].reshape(-1) for a in lists]
-        for start in range(0, one[0].size, _CHUNK):
-            p, m, v, g, largest = (None if a is None else a[start : start + _CHUNK] for a in one)
-            p -= _adam_change(p, m, v, g, largest, float(step[0]), *sizes)
+        of_tensor = [None if a is None else a[index].reshape(-1) for a in lists]
+        for start in range(0, params[index].size, _CHUNK):
+            part = [None if a is None else a[start : start + _CHUNK] for a in of_tensor]
+            part[0] -= _adam_change(*part, float(step[0]), *scalars)
 
 
-def _adam_change(p, m, v, g, largest, t, beta1, beta2, eps, rate, weight_decay, maximize):
+def _as_one(averages, steps):
+    """Whether all tensors can be updated as one vector: their state lies together, is small, and equally old."""
+    together = isinstance(averages, JoinedArrays) and averages.flat.size <= _CHUNK
+    return together and len({float(step[0]) for step in steps}) == 1
+
+
+def _adam_change(p, g, m, v, largest, t, beta1, beta2, eps, rate, weight_decay, maximize):
     """Move the averages and return, in scratch memory, what to take off the parameters; all vectors of one length."""
     change = scratch(m.shape, m.dtype, 0)
     if maximize:

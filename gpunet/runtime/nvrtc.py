@@ -53,7 +53,9 @@ class Nvrtc:
         status = getattr(self._library, f"nvrtc{function}")(*arguments)
         if status:
             what = self._library.nvrtcGetErrorString(status).decode()
-            raise CompileError(f"nvrtc{function} failed: {what} (NVRTC {self.version[0]}.{self.version[1]}, {self.path})")
+            raise CompileError(
+                f"nvrtc{function} failed: {what} (NVRTC {self.version[0]}.{self.version[1]}, {self.path})"
+            )
 
     def _bytes(self, what: str, program: ctypes.c_void_p) -> bytes:
         size = ctypes.c_size_t()

@@ -30,6 +30,8 @@ from gpunet.errors import ArgumentError, CheckpointError, MissingDependencyError
 # One metadata entry holds all of ours: safetensors writes several in an order that changes from run to run.
 _ENTRY = "gpunet"
 
+_LONGEST_HEADER = 100_000_000  # the format's own limit
+
 _FOREIGN = (
     (b"PK\x03\x04", "a zip file, as torch.save and numpy.savez write them"),
     (b"\x80", "a pickle"),
@@ -142,18 +144,12 @@ def read_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             start = file.read(8)
             size = os.fstat(file.fileno()).st_size
-            for magic, what in _FOREIGN:
-                if start.startswith(magic):
-                    raise CheckpointError(
-                        f"{path} is {what}, no safetensors file. gpunet never unpickles; in PyTorch, write the checkpoint "
-                        "again with safetensors.torch.save_file(model.state_dict(), path)"
-                    )
             if len(start) < 8:
                 raise CheckpointError(
                     f"{path} is {'empty' if not start else 'truncated'}: {size} bytes; train or copy it again"
                 )
             length = int.from_bytes(start, "little")
-            text = file.read(min(length, size))
+            text = file.read(min(length, size, _LONGEST_HEADER))
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint {path}: there is no such file") from None
     except IsADirectoryError:
@@ -161,7 +157,13 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is a folder; expected a .safetensors file{inside}") from None
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
-    if not text.startswith(b"{"):
+    if text and not text.startswith(b"{"):
+        for magic, what in _FOREIGN:
+            if start.startswith(magic):
+                raise CheckpointError(
+                    f"{path} is {what}, no safetensors file. gpunet never unpickles; in PyTorch, write the checkpoint "
+                    "again with safetensors.torch.save_file(model.state_dict(), path)"
+                )
         raise CheckpointError(f"{path} is no safetensors file; expected what gpunet.save or safetensors wrote")
     if len(text) < length:
         raise CheckpointError(
@@ -211,6 +213,8 @@ def _array(value: Any) -> numpy.ndarray:
 def _describe(value: Any, name: str, tensors: dict[str, numpy.ndarray]) -> Any:
     """``value`` as JSON; its tensors go to ``tensors``."""
     if _is_tensor(value):
+        while name in tensors:  # {"a.b": ..., "a": {"b": ...}}
+            name += "'"
         tensors[name] = _array(value)
         return {"tensor": name}
     if value is None or isinstance(value, (bool, int, float, str)):

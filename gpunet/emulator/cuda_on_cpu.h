@@ -1,0 +1,272 @@
+// What a .cu file sees when a plain C++ compiler compiles it: the CUDA language on a CPU.
+//
+// Every CUDA thread is a fiber, and blocks run one after another, so a static variable is block-shared memory.  What
+// waits (barriers, warp collectives) is a call of the runtime (runtime.h), which lets other fibers run.  In check mode
+// the compiler calls the runtime at every access to memory, too.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "intrinsics.h"
+#include "vector_types.h"
+
+#include <tuple>
+#include <utility>
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__ static const
+#define __forceinline__ inline __attribute__((always_inline))
+#define __noinline__ __attribute__((noinline))
+#define __align__(...) __attribute__((aligned(__VA_ARGS__)))
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __managed__
+// __constinit: no guard variable, and no constructors, which CUDA does not run either
+#define __shared__ static __constinit
+#define __CUDA_ARCH__ 900
+#define GPUNET_EMULATOR 1
+
+#define EMULATOR_UNCHECKED __attribute__((no_sanitize("thread", "undefined")))
+#define EMULATOR_OUTLINE EMULATOR_UNCHECKED __attribute__((noinline))
+#define EMULATOR_SITE emulator::Site site = {__builtin_FILE(), __builtin_LINE()}
+
+// ---- the runtime -----------------------------------------------------------------------------------------------------
+
+namespace emulator {
+
+struct Site {  // where in the source
+  const char* file;
+  int line;
+};
+
+struct Builtins {
+  uint3 thread_index, block_index;
+  dim3 block_size, grid_size;
+};
+
+enum class Collective : int { syncwarp, shuffle, ballot, reduce };
+enum class Vote : int { none, count, all, any };
+enum class Access : int { read, write, atomic, float_atomic };
+
+// Waits until every lane of `mask` is here; the last one calls `exchange` with the `mine` of each lane.
+using Exchange = void (*)(void** of_lane, unsigned int mask);
+void warp_collective(unsigned int mask, Collective kind, Site site, void* mine, Exchange exchange);
+int block_barrier(Site site, Vote vote, int predicate);
+void access(const volatile void* address, size_t bytes, Access kind, void* return_address);
+void begin_atomic(const volatile void* address, size_t bytes, Access kind, void* return_address);
+void fence();
+void give_way();
+[[noreturn]] void fail(const char* kind, const char* format, ...) __attribute__((format(printf, 2, 3)));
+int lane();
+unsigned int lanes_of_warp();
+void* dynamic_shared_memory();
+long long clock();
+
+}  // namespace emulator
+
+// The runtime writes them at each switch of fibers.  For one fiber they are constants, which spares the checks of check
+// mode and lets the compiler keep them in registers.
+extern "C" const emulator::Builtins emulator_builtins;
+#define threadIdx emulator_builtins.thread_index
+#define blockIdx emulator_builtins.block_index
+#define blockDim emulator_builtins.block_size
+#define gridDim emulator_builtins.grid_size
+static constexpr int warpSize = 32;
+
+// ---- barriers and fences ---------------------------------------------------------------------------------------------
+
+inline void __syncthreads(EMULATOR_SITE) { emulator::block_barrier(site, emulator::Vote::none, 0); }
+inline int __syncthreads_count(int p, EMULATOR_SITE) { return emulator::block_barrier(site, emulator::Vote::count, p); }
+inline int __syncthreads_and(int p, EMULATOR_SITE) { return emulator::block_barrier(site, emulator::Vote::all, p); }
+inline int __syncthreads_or(int p, EMULATOR_SITE) { return emulator::block_barrier(site, emulator::Vote::any, p); }
+inline void __syncwarp(unsigned int mask = 0xffffffffu, EMULATOR_SITE) {
+  emulator::warp_collective(mask, emulator::Collective::syncwarp, site, nullptr, nullptr);
+}
+inline void __threadfence() { emulator::fence(); }
+inline void __threadfence_block() { emulator::fence(); }
+inline void __threadfence_system() { emulator::fence(); }
+inline void __nanosleep(unsigned int) { emulator::give_way(); }
+inline long long clock64() { return emulator::clock(); }
+
+// ---- warp collectives ------------------------------------------------------------------------------------------------
+
+namespace emulator {
+
+template <class T>
+struct Shuffled {
+  T value, result;
+  int source;
+};
+
+template <class T>
+EMULATOR_UNCHECKED void exchange_shuffled(void** of_lane, unsigned int mask) {
+  for (int lane = 0; lane < 32; lane++) {
+    if (!(mask >> lane & 1u)) continue;
+    auto* mine = static_cast<Shuffled<T>*>(of_lane[lane]);
+    if (!(mask >> mine->source & 1u))
+      fail("divergence", "in a shuffle, lane %d reads lane %d, which is not in its mask %#x", lane, mine->source, mask);
+    mine->result = static_cast<Shuffled<T>*>(of_lane[mine->source])->value;
+  }
+}
+
+template <class T>
+EMULATOR_UNCHECKED T shuffle(unsigned int mask, T value, int source, Site site) {
+  static_assert(std::is_arithmetic_v<T>, "shuffles move numbers");
+  Shuffled<T> mine{value, value, source};
+  warp_collective(mask, Collective::shuffle, site, &mine, exchange_shuffled<T>);
+  return mine.result;
+}
+
+EMULATOR_UNCHECKED inline void exchange_ballot(void** of_lane, unsigned int mask) {
+  unsigned int votes = 0;
+  for (int lane = 0; lane < 32; lane++)
+    if (mask >> lane & 1u && *static_cast<unsigned int*>(of_lane[lane])) votes |= 1u << lane;
+  for (int lane = 0; lane < 32; lane++)
+    if (mask >> lane & 1u) *static_cast<unsigned int*>(of_lane[lane]) = votes;
+}
+
+// A source beyond the lane's own segment of `width` lanes is the lane itself.
+inline int within(int source, int width) { return (source & ~(width - 1)) == (lane() & ~(width - 1)) ? source : lane(); }
+
+}  // namespace emulator
+
+template <class T>
+inline T __shfl_sync(unsigned int mask, T value, int source, int width = 32, EMULATOR_SITE) {
+  return emulator::shuffle(mask, value, (emulator::lane() & ~(width - 1)) + (source & (width - 1)), site);
+}
+template <class T>
+inline T __shfl_up_sync(unsigned int mask, T value, unsigned int distance, int width = 32, EMULATOR_SITE) {
+  return emulator::shuffle(mask, value, emulator::within(emulator::lane() - static_cast<int>(distance), width), site);
+}
+template <class T>
+inline T __shfl_down_sync(unsigned int mask, T value, unsigned int distance, int width = 32, EMULATOR_SITE) {
+  return emulator::shuffle(mask, value, emulator::within(emulator::lane() + static_cast<int>(distance), width), site);
+}
+template <class T>  // an earlier segment may be read, a later one not
+inline T __shfl_xor_sync(unsigned int mask, T value, int bits, int width = 32, EMULATOR_SITE) {
+  const int lane = emulator::lane(), source = lane ^ bits;
+  return emulator::shuffle(mask, value, source < lane ? source : emulator::within(source, width), site);
+}
+EMULATOR_UNCHECKED inline unsigned int __ballot_sync(unsigned int mask, int predicate, EMULATOR_SITE) {
+  unsigned int votes = predicate != 0;
+  emulator::warp_collective(mask, emulator::Collective::ballot, site, &votes, emulator::exchange_ballot);
+  return votes;
+}
+inline int __any_sync(unsigned int mask, int predicate, EMULATOR_SITE) { return __ballot_sync(mask, predicate, site) != 0; }
+inline int __all_sync(unsigned int mask, int predicate, EMULATOR_SITE) {
+  return __ballot_sync(mask, predicate, site) == (mask & emulator::lanes_of_warp());
+}
+inline unsigned int __activemask() { return emulator::lanes_of_warp(); }
+
+// ---- atomics: one fiber runs at a time, so reading, changing and writing are one -----------------------------------------
+
+namespace emulator {
+template <class T, class Change>
+EMULATOR_OUTLINE T atomic(T* address, Change change) {
+  const bool order_matters = std::is_floating_point_v<T> && Change::rounds;
+  begin_atomic(address, sizeof(T), order_matters ? Access::float_atomic : Access::atomic, __builtin_return_address(0));
+  const T old = *address;
+  *address = change(old);
+  return old;
+}
+template <class T, class Function>
+struct Change : Function {
+  static constexpr bool rounds = false;
+  T operator()(T old) const { return static_cast<T>(Function::operator()(old)); }
+};
+template <class T>
+struct Add {
+  static constexpr bool rounds = true;
+  T value;
+  T operator()(T old) const { return static_cast<T>(old + value); }
+};
+template <class T, class Function>
+inline __attribute__((always_inline)) T atomically(T* address, Function function) {
+  return atomic(address, Change<T, Function>{function});
+}
+}  // namespace emulator
+
+#define EMULATOR_ATOMIC(name, expression)                                       \
+  template <class T>                                                            \
+  inline __attribute__((always_inline)) T name(T* address, std::common_type_t<T> value) { \
+    return emulator::atomically(address, [value](T old) { return expression; }); \
+  }
+EMULATOR_ATOMIC(atomicMax, old < value ? value : old)
+EMULATOR_ATOMIC(atomicMin, value < old ? value : old)
+EMULATOR_ATOMIC(atomicExch, (static_cast<void>(old), value))
+EMULATOR_ATOMIC(atomicAnd, old & value)
+EMULATOR_ATOMIC(atomicOr, old | value)
+EMULATOR_ATOMIC(atomicXor, old ^ value)
+EMULATOR_ATOMIC(atomicInc, old >= value ? T(0) : T(old + 1))
+EMULATOR_ATOMIC(atomicDec, old == T(0) || old > value ? value : T(old - 1))
+#undef EMULATOR_ATOMIC
+template <class T>
+inline __attribute__((always_inline)) T atomicAdd(T* address, std::common_type_t<T> value) {
+  return emulator::atomic(address, emulator::Add<T>{value});
+}
+template <class T>
+inline __attribute__((always_inline)) T atomicSub(T* address, std::common_type_t<T> value) {
+  return emulator::atomic(address, emulator::Add<T>{T(-value)});
+}
+template <class T>
+inline __attribute__((always_inline)) T atomicCAS(T* address, std::common_type_t<T> expected, std::common_type_t<T> value) {
+  return emulator::atomically(address, [=](T old) { return old == expected ? value : old; });
+}
+
+// ---- the entry point of a specialisation -----------------------------------------------------------------------------
+
+namespace emulator {
+
+struct Parameter {  // as parameters() of launch.py reads it
+  int bytes;
+  char kind;          // of the value or of what is pointed to: f, i, u, b, or V for anything else
+  char pointer;       // 1 for a pointer
+  char constant;      // 1 for a pointer to const
+  char element_bytes;  // of what is pointed to
+};
+
+template <class T>
+constexpr char kind_of() {
+  if (std::is_same_v<T, bool>) return 'b';
+  if (std::is_floating_point_v<T>) return 'f';
+  if (std::is_integral_v<T>) return std::is_signed_v<T> ? 'i' : 'u';
+  return 'V';
+}
+
+template <class T>
+constexpr Parameter describe() {
+  if constexpr (std::is_pointer_v<T>) {
+    using Element = std::remove_pointer_t<T>;
+    if constexpr (std::is_void_v<Element>) return {sizeof(T), 'V', 1, std::is_const_v<Element>, 1};
+    else return {sizeof(T), kind_of<std::remove_cv_t<Element>>(), 1, std::is_const_v<Element>, sizeof(Element)};
+  } else {
+    return {sizeof(T), kind_of<T>(), 0, 0, 0};
+  }
+}
+
+template <class... Arguments, size_t... INDEX>
+EMULATOR_UNCHECKED void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<INDEX...>) {
+  kernel(*static_cast<std::remove_reference_t<Arguments>*>(arguments[INDEX])...);
+}
+template <class... Arguments>
+EMULATOR_UNCHECKED void call(void (*kernel)(Arguments...), void** arguments) {
+  call(kernel, arguments, std::index_sequence_for<Arguments...>{});
+}
+template <class... Arguments>
+int describe_all(void (*)(Arguments...), Parameter* parameters) {
+  const Parameter all[] = {describe<Arguments>()..., {}};
+  if (parameters) memcpy(parameters, all, sizeof(Parameter) * sizeof...(Arguments));
+  return sizeof...(Arguments);
+}
+
+}  // namespace emulator
+
+#define EMULATOR_EXPORT(...)                                                                                              \
+  extern "C" __attribute__((visibility("default"))) EMULATOR_UNCHECKED void emulator_entry(void** arguments) {           \
+    emulator::call(&__VA_ARGS__, arguments);                                                                              \
+  }                                                                                                                       \
+  extern "C" __attribute__((visibility("default"))) EMULATOR_UNCHECKED int emulator_parameters(emulator::Parameter* all) { \
+    return emulator::describe_all(&__VA_ARGS__, all);                                                                     \
+  }

@@ -1,0 +1,214 @@
+"""Checkpoints: what goes in comes out, and what cannot be read says why."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn, optim
+from gpunet.errors import ArgumentError, CheckpointError
+from gpunet.train import load, load_metadata, save
+
+pytest.importorskip("safetensors")
+
+
+def model() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+def test_state_dict_round_trip(path: Path, device: str) -> None:
+    first, second = model(), model()
+    save(first.state_dict(), path)
+    found = load(path, device)
+    assert sorted(found) == sorted(first.state_dict())
+    second.load_state_dict(found)
+    x = gpunet.randn(5, 3)
+    assert (first(x) == second(x)).all()
+    assert str(found["0.weight"].device) == str(gpunet.device(device))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "bool"])
+def test_dtypes_and_shapes(path: Path, dtype: str) -> None:
+    state = {f"s{i}": gpunet.tensor(numpy.ones(shape, dtype)) for i, shape in enumerate([(), (0,), (0, 3), (2, 3), (1,)])}
+    state["strided"] = gpunet.tensor(numpy.arange(6).reshape(2, 3).astype(dtype)).T
+    save(state, path)
+    for name, value in load(path).items():
+        assert value.dtype == state[name].dtype
+        numpy.testing.assert_array_equal(value.numpy(), state[name].numpy())
+
+
+def test_nested_state_goes_on_as_if_nothing_had_happened(path: Path) -> None:
+    x, y = gpunet.randn(8, 3), gpunet.randn(8, 2)
+
+    def step(net: nn.Module, optimizer: optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        nn.functional.mse_loss(net(x), y).backward()
+        optimizer.step()
+
+    first = model()
+    first_optimizer = optim.AdamW(first.parameters(), lr=0.01)
+    step(first, first_optimizer)
+    state = {"model": first.state_dict(), "optimizer": first_optimizer.state_dict(), "epoch": 3, "best": None}
+    save(state, path)
+
+    second = model()
+    second_optimizer = optim.AdamW(second.parameters(), lr=0.5)
+    found = load(path)
+    second.load_state_dict(found["model"])
+    second_optimizer.load_state_dict(found["optimizer"])
+    assert found["epoch"] == 3
+    assert found["best"] is None
+    for _ in range(3):
+        step(first, first_optimizer)
+        step(second, second_optimizer)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert (a == b).all()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a": [1, 2.5, "text", None, True], "b": (1, (2, [])), 3: {"x": {}}},
+        [numpy.float32(1.5), numpy.int64(2)],
+        {"key.with.dots": [gpunet.tensor([1.0])], "key": {"with": {"dots": [gpunet.tensor([2.0])]}}},
+        7,
+        {},
+    ],
+    ids=["plain", "numpy scalars", "dots", "number", "empty"],
+)
+def test_plain_data_round_trip(path: Path, state: Any) -> None:
+    save(state, path)
+    assert repr(load(path)) == repr(state).replace("np.float32(1.5)", "1.5").replace("np.int64(2)", "2")
+
+
+def test_infinity_is_kept(path: Path) -> None:
+    save({"best": math.inf}, path)
+    assert load(path) == {"best": math.inf}
+
+
+def test_the_same_state_gives_the_same_bytes(path: Path) -> None:
+    state = model().state_dict()
+    save(state, path, metadata={"b": 1, "a": [2]})
+    first = path.read_bytes()
+    save(state, path, metadata={"a": [2], "b": 1})
+    assert path.read_bytes() == first
+    assert load_metadata(path) == {"a": [2], "b": 1}
+
+
+def test_other_libraries_read_it_and_write_it(path: Path, torch: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    ours, theirs = model(), torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    save(ours.state_dict(), path)
+    theirs.load_state_dict(load_file(path))
+    x = numpy.ones((2, 3), numpy.float32)
+    numpy.testing.assert_allclose(ours(x).detach().numpy(), theirs(torch.tensor(x)).detach().numpy(), rtol=1e-5)
+    save_file(theirs.state_dict(), path)
+    ours.load_state_dict(load(path))
+    assert load_metadata(path) == {}
+
+
+# ---- what cannot be read --------------------------------------------------------------------------------------------
+
+
+def test_missing(path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*model\.safetensors: there is no such file"):
+        load(path)
+
+
+def test_truncated_at_any_length(path: Path) -> None:
+    save(model().state_dict(), path)
+    whole = path.read_bytes()
+    for length in [*range(20), *range(20, len(whole), 7), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"model\.safetensors is (empty|truncated)"):
+            load(path)
+
+
+def test_longer_than_it_says(path: Path) -> None:
+    save(model().state_dict(), path)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04 and so on", "torch.save"),
+        (b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00}\x94.", "a pickle"),
+        (b"\x89HDF\r\n\x1a\n and so on", "HDF5"),
+        (b"this is only text", "no safetensors file"),
+        (struct.pack("<Q", 5) + b"{nope", "damaged"),
+        (struct.pack("<Q", 2) + b"[]", "no safetensors file"),
+        (struct.pack("<Q", 10) + b'{"a": 123}', "damaged"),
+        (b"short", "truncated"),
+    ],
+)
+def test_other_formats(path: Path, content: bytes, message: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder(tmp_path: Path, path: Path) -> None:
+    save(model().state_dict(), path)
+    with pytest.raises(CheckpointError, match=r"is a folder.*did you mean model\.safetensors"):
+        load(tmp_path)
+
+
+def test_a_dtype_that_numpy_lacks(path: Path, torch: Any) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.ones(2, dtype=torch.float8_e5m2)}, path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load(path)
+
+
+# ---- what cannot be written -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [model, {"a": object()}, {"a": {(1, 2): 3}}, {"a": numpy.array(["text"])}])
+def test_what_is_no_state(path: Path, state: Any) -> None:
+    with pytest.raises(ArgumentError, match="save: .*; expected"):
+        save(state, path)
+    assert not path.exists()
+
+
+def test_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
+        save({}, tmp_path / "file" / "model.safetensors")
+
+
+def test_a_failure_leaves_the_previous_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save({"a": gpunet.ones(3)}, path)
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save({"a": gpunet.zeros(3)}, path)
+    assert load(path)["a"].tolist() == [1.0, 1.0, 1.0]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_permissions_are_those_of_a_new_file(path: Path) -> None:
+    plain = path.with_name("plain")
+    plain.touch()
+    save({"a": gpunet.ones(1)}, path)
+    assert path.stat().st_mode == plain.stat().st_mode

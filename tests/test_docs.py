@@ -1,0 +1,82 @@
+"""What the documentation says is true: its Python runs, its quotations stand in the sources, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+class Block(NamedTuple):
+    """A fenced block: where it is, the words behind the fence, its text."""
+
+    where: str
+    kind: str
+    text: str
+
+
+def blocks(path: Path) -> list[Block]:
+    found = []
+    text = path.read_text(encoding="utf-8")
+    for match in re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        line = text[: match.start()].count("\n") + 1
+        found.append(Block(f"{path.relative_to(ROOT)}:{line}", match[1].strip(), match[2]))
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+QUOTED = [b for b in BLOCKS if re.match(r"(#|//) [\w/]+\.\w+\n", b.text)]
+RUNNABLE = [b for b in BLOCKS if b.kind == "python" and b not in QUOTED]
+
+
+def identity(block: Block) -> str:
+    return block.where
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(RUNNABLE) >= 4
+    assert len(QUOTED) >= 4
+
+
+@pytest.mark.parametrize("block", RUNNABLE, ids=identity)
+def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "sklearn" in block.text:
+        pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.text, block.where, "exec"), {"__name__": "__example__"})
+
+
+@pytest.mark.parametrize("block", QUOTED, ids=identity)
+def test_quotation_stands_in_the_source(block: Block) -> None:
+    first, _, quotation = block.text.partition("\n")
+    source = (ROOT / first.split()[1]).read_text(encoding="utf-8")
+    assert quotation.strip() in source, f"{block.where} quotes {first.split()[1]} as it no longer is"
+
+
+def test_the_example_of_twenty_lines_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    [example] = [b for b in RUNNABLE if "load_digits" in b.text]
+    assert len([line for line in example.text.splitlines() if line.strip()]) <= 20
+    exec(compile(example.text, example.where, "exec"), {})
+    accuracy = float(capsys.readouterr().out.split()[-1])
+    assert accuracy > 0.9
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_exist(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    paths = re.findall(r"`((?:gpunet|cuda_kernels|tests|bench|docs)/[\w./]*)`", text)
+    missing = [link for link in links if not (page.parent / link).exists()] + [p for p in paths if not (ROOT / p).exists()]
+    assert not missing
+
+
+def test_readme_has_two_commands() -> None:
+    commands = [line for b in blocks(ROOT / "README.md") if b.kind == "bash" for line in b.text.splitlines()]
+    assert sum(line.endswith("gpunet train") and "-m venv" in line for line in commands) == 1
+    assert sum("-m pytest" in line and "-m venv" in line for line in commands) == 1

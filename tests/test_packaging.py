@@ -1,0 +1,89 @@
+"""What is installed: the wheel holds the package, its CUDA sources and its types, and is small."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MOST_BYTES = 400_000
+
+pytest.importorskip("hatchling", reason="hatchling builds the wheel: pip install 'gpunet[test]'")
+
+
+def build(kind: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [built] = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+def sources(folder: str, *suffixes: str) -> set[str]:
+    return {str(p.relative_to(ROOT)) for s in suffixes for p in (ROOT / folder).rglob(f"*{s}")}
+
+
+def test_wheel_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < MOST_BYTES
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_wheel_holds_the_package_and_its_cuda_sources(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    cuda = sources("cuda_kernels", ".cu", ".cuh")
+    assert cuda
+    expected = {f"gpunet/{name}" for name in cuda} | sources("gpunet", ".py", ".pyi") | {"gpunet/py.typed"}
+    assert expected <= names
+    strange = {n for n in names if not n.startswith(("gpunet/", "gpunet-")) or "__pycache__" in n}
+    assert not strange
+
+
+def test_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
+    """Out of the wheel alone: it finds its CUDA sources, and its command runs."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = (
+        "import sys; sys.path.insert(0, '.'); import gpunet; from gpunet.runtime import source;"
+        "print(gpunet.__file__); print(source.kernel_directory()); print(len(source.kernel_files()))"
+    )
+    command = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    module, kernels, count = done.stdout.splitlines()
+    assert Path(module).resolve() == (tmp_path / "gpunet" / "__init__.py").resolve()
+    assert Path(kernels).resolve() == (tmp_path / "gpunet" / "cuda_kernels").resolve()
+    assert int(count) == len(sources("cuda_kernels", ".cu"))
+
+
+def test_sdist_can_build_and_test_itself(tmp_path: Path) -> None:
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert sources("cuda_kernels", ".cu", ".cuh") <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "tests/conftest.py", "gpunet/py.typed"} <= names
+
+
+def test_project_metadata() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    [dependency] = project["dependencies"]
+    assert dependency.startswith("numpy")
+    extras = project["optional-dependencies"]
+    requirements = [dependency, *(r for group in extras.values() for r in group)]
+    assert not [r for r in requirements if "<" in r or "==" in r.partition(";")[0]], "upper pins make conflicts"
+    for name in ("cuda12", "cuda13"):
+        assert not any("cublas" in r or "curand" in r or "[ctk]" in r for r in extras[name])
+    assert not any("torch" in r for name in ("train", "test", "bench", "dev") for r in extras[name])
+
+
+def test_no_file_is_long() -> None:
+    files = sources("gpunet", ".py") | sources("cuda_kernels", ".cu", ".cuh")
+    long = {name: n for name in files if (n := len((ROOT / name).read_text(encoding="utf-8").splitlines())) > 500}
+    assert not long
