@@ -128,7 +128,8 @@ template <class T>
 __global__ void __launch_bounds__(256)
     random_normal(T* out, const unsigned long long* state, long long count, double mean, double std) {
   draw(out, state, count, [=](uint64 word) {
-    const double p = __dmul_rn(__dadd_rn(static_cast<double>(word >> 11), 0.5), 0x1p-53);
+    // 52 bits and a half are exact, so that neither 0 nor 1 is met
+    const double p = __dmul_rn(__dadd_rn(static_cast<double>(word >> 12), 0.5), 0x1p-52);
     return T(__dadd_rn(__dmul_rn(inverse_normal(p), std), mean));
   });
 }

@@ -35,6 +35,10 @@ class LaunchError(GpunetError, RuntimeError):
     """A kernel launch that breaks its kernel's contract (dtype, device, contiguity, size)."""
 
 
+class EmulationError(GpunetError, RuntimeError):
+    """What the emulator found wrong in a running kernel: a race, an access out of bounds, a barrier not all reach."""
+
+
 class CompileError(GpunetError, RuntimeError):
     """A CUDA source that does not compile, or a compiler that is not installed."""
 

@@ -286,7 +286,6 @@ def test_grad_mode_as_decorator(device: str) -> None:
     assert countdown.__name__ == "countdown"
 
 
-@pytest.mark.xfail(strict=True, reason="set_grad_enabled has no __call__")
 def test_set_grad_enabled_as_decorator(device: str) -> None:
     off = gpunet.set_grad_enabled(False)(recorded)
     assert gpunet.is_grad_enabled()  # decorating alone switches nothing
@@ -294,7 +293,6 @@ def test_set_grad_enabled_as_decorator(device: str) -> None:
     assert recorded()
 
 
-@pytest.mark.xfail(strict=True, reason="no_grad takes no function")
 def test_no_grad_decorates_without_parentheses(device: str) -> None:
     assert not gpunet.no_grad(recorded)()
     assert recorded()

@@ -41,7 +41,9 @@ def test_state_dict_round_trip(path: Path, device: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "bool"])
 def test_dtypes_and_shapes(path: Path, dtype: str) -> None:
-    state = {f"s{i}": gpunet.tensor(numpy.ones(shape, dtype)) for i, shape in enumerate([(), (0,), (0, 3), (2, 3), (1,)])}
+    state = {
+        f"s{i}": gpunet.tensor(numpy.ones(shape, dtype)) for i, shape in enumerate([(), (0,), (0, 3), (2, 3), (1,)])
+    }
     state["strided"] = gpunet.tensor(numpy.arange(6).reshape(2, 3).astype(dtype)).T
     save(state, path)
     for name, value in load(path).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def npz(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "rows", "features", "classes"), [("digits", 1797, 64, 10), ("breast-cancer", 569, 30, 2), ("diabetes", 442, 10, 0)]
+    ("name", "rows", "features", "classes"),
+    [("digits", 1797, 64, 10), ("breast-cancer", 569, 30, 2), ("diabetes", 442, 10, 0)],
 )
 def test_built_in(name: str, rows: int, features: int, classes: int) -> None:
     pytest.importorskip("sklearn")
@@ -123,7 +125,10 @@ BAD = {
     "nan": ("a,b,y\n1,2,0\n3,nan,1\n", "line 3, column 'b': the value is missing"),
     "infinite": ("a,b,y\n1,2,0\n3,inf,1\n", "line 3, column 'b': 'inf' is not finite"),
     "missing target": ("a,b,y\n1,2,0\n3,4,\n", "line 3, target column 'y': the value is missing"),
-    "typo in the target": ("a,y\n1,2.5\n2,3.5\n3,4,\n".replace("4,\n", "4x\n"), "line 4, target column 'y': '4x' is no number"),
+    "typo in the target": (
+        "a,y\n1,2.5\n2,3.5\n3,4,\n".replace("4,\n", "4x\n"),
+        "line 4, target column 'y': '4x' is no number",
+    ),
     "ragged": ("a,b,y\n1,2,0\n3,4\n", r"line 3: 2 cells; expected 3, as in the header \(a, b, y\)"),
     "one class": ("a,b,y\n1,2,0\n3,4,0\n", "one class only, '0', in all 2 rows"),
     "one text class": ("a,b,y\n1,2,no\n3,4,no\n", "one class only, 'no'"),
@@ -194,7 +199,12 @@ def test_npz_by_name_of_the_target(npz: Any) -> None:
 
 
 def test_npz_with_its_own_split(npz: Any) -> None:
-    parts = {"x_train": numpy.ones((6, 2)), "y_train": numpy.arange(6) % 2, "x_test": numpy.zeros((2, 2)), "y_test": [0, 1]}
+    parts = {
+        "x_train": numpy.ones((6, 2)),
+        "y_train": numpy.arange(6) % 2,
+        "x_test": numpy.zeros((2, 2)),
+        "y_test": [0, 1],
+    }
     parts = split(load(npz(**parts)))
     assert parts.train.features.tolist() == [[1, 1]] * 6
     assert parts.test.features.tolist() == [[0, 0]] * 2
@@ -204,7 +214,11 @@ def test_npz_with_its_own_split(npz: Any) -> None:
     ("arrays", "target", "message"),
     [
         ({"X": numpy.ones((3, 2)), "y": [0, 1]}, None, "3 rows of features, but 2 targets"),
-        ({"a": numpy.ones((3, 2)), "b": [0, 1, 0]}, None, r"no array of targets, called y or .*it holds: a \(3, 2\), b \(3,\)"),
+        (
+            {"a": numpy.ones((3, 2)), "b": [0, 1, 0]},
+            None,
+            r"no array of targets, called y or .*it holds: a \(3, 2\), b \(3,\)",
+        ),
         ({"X": numpy.ones((3, 2)), "y": [0, 1, 0]}, "price", r"no array 'price'; it holds: X \(3, 2\), y \(3,\)"),
         ({"X": numpy.ones(3), "y": [0, 1, 0]}, None, r"array 'X' is float64 of shape \(3,\); expected numbers"),
         ({"X": numpy.ones((3, 2)), "y": numpy.ones((3, 2))}, None, r"array 'y' .* expected one target for each row"),
@@ -281,8 +295,8 @@ def test_batches_keep_rows_together_and_the_last_one(device: str) -> None:
         seen.append(targets.tolist())
     assert len(batches) == 3
     assert [len(s) for s in seen] == [4, 4, 2]
-    assert sorted(sum(seen, [])) == y.tolist()
-    assert sum(seen, []) != y.tolist()
+    assert sorted(chain(*seen)) == y.tolist()
+    assert list(chain(*seen)) != y.tolist()
     assert [t.tolist() for _, t in Batches(x, y, batch_size=4, shuffle=True, generator=Generator(5))] == seen
     assert [t.tolist() for _, t in batches] != seen  # a new order each time
 

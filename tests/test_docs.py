@@ -72,7 +72,9 @@ def test_links_and_paths_exist(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     paths = re.findall(r"`((?:gpunet|cuda_kernels|tests|bench|docs)/[\w./]*)`", text)
-    missing = [link for link in links if not (page.parent / link).exists()] + [p for p in paths if not (ROOT / p).exists()]
+    missing = [link for link in links if not (page.parent / link).exists()] + [
+        p for p in paths if not (ROOT / p).exists()
+    ]
     assert not missing
 
 

@@ -138,9 +138,9 @@ def whole(gradient: Any) -> Tensor:
 def edge_to(value: Any) -> Any:
     if not isinstance(value, Tensor) or not value._requires_grad:
         return None
-    if value._view_version is not None and value._view_version != value._version[0]:
+    if value._node is not None and value._view_version not in (None, value._version[0]):
         raise InPlaceError(
-            f"a view (result of {value._node.op.name if value._node else 'a view'!r}) is used after its base was changed "
+            f"a view (result of {value._node.op.name!r}) is used after its base was changed "
             "in place: its place in the graph is out of date. Take the view again after the change"
         )
     return (value, 0) if value._node is None else (value._node, value._index)
@@ -175,7 +175,7 @@ def _closed_over(function: Callable[..., Any]) -> list[Any]:
     found: list[Any] = []
     for cell in getattr(function, "__closure__", None) or ():
         content = cell.cell_contents
-        if type(content) is list:
+        if type(content) is list or type(content) is tuple:
             found += content
         else:
             found.append(content)
@@ -212,7 +212,7 @@ def primitive(
             owner = base.array if base.array.base is None else base.array.base
             if array is base.array or array.base is owner:
                 result._version = base._version
-                result._view_version = base._version[0] if base._requires_grad and mode.current.enabled else None
+                result._view_version = base._version[0]
         if not mode.current.enabled:
             return result
         edges = [edge_to(a) for a in inputs[: len(rules)]]

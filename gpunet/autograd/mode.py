@@ -37,55 +37,67 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class set_grad_enabled:
-    """Switch the recording of the graph on or off, for this thread: at once, and until the end of a ``with`` block."""
+    """Switch the recording of the graph on or off, for this thread: at once, and until the end of a ``with`` block.
+
+    As a decorator it switches while the function runs.
+    """
 
     def __init__(self, mode: bool) -> None:
-        self.previous = current.enabled
-        current.enabled = bool(mode)
+        self._mode = bool(mode)
+        self._previous = current.enabled
+        current.enabled = self._mode
 
     def __enter__(self) -> None:
-        pass
+        current.enabled = self._mode
 
     def __exit__(self, *exception: object) -> None:
-        current.enabled = self.previous
-
-
-class _GradMode:
-    """A context manager and decorator that sets grad mode while inside."""
-
-    value: bool
-
-    def __init__(self) -> None:
-        self._previous: list[bool] = []
-
-    def __enter__(self) -> None:
-        self._previous.append(current.enabled)
-        current.enabled = self.value
-
-    def __exit__(self, *exception: object) -> None:
-        current.enabled = self._previous.pop()
+        current.enabled = self._previous
 
     def __call__(self, function: F) -> F:
-        kind = type(self)
+        current.enabled = self._previous
+        mode = self._mode
 
         @functools.wraps(function)
         def inside(*args: Any, **kwargs: Any) -> Any:
-            with kind():
+            with set_grad_enabled(mode):
                 return function(*args, **kwargs)
 
         return inside  # type: ignore[return-value]
 
 
-class no_grad(_GradMode):
-    """Record no graph, for this thread: ``with no_grad():`` or ``@no_grad()``."""
+def no_grad(function: Any = None) -> Any:
+    """Record no graph, for this thread: ``with no_grad():``, ``@no_grad()`` or ``@no_grad``."""
+    return _GradMode(False) if function is None else _GradMode(False)(function)
 
-    value = False
+
+def enable_grad(function: Any = None) -> Any:
+    """Record the graph again inside a :func:`no_grad`."""
+    return _GradMode(True) if function is None else _GradMode(True)(function)
 
 
-class enable_grad(_GradMode):
-    """Record the graph again inside a :class:`no_grad`."""
+class _GradMode:
+    """A context manager and decorator that sets grad mode while inside; it switches nothing before."""
 
-    value = True
+    def __init__(self, value: bool) -> None:
+        self._value = value
+        self._previous: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._previous.append(current.enabled)
+        current.enabled = self._value
+
+    def __exit__(self, *exception: object) -> None:
+        current.enabled = self._previous.pop()
+
+    def __call__(self, function: F) -> F:
+        value = self._value
+
+        @functools.wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with _GradMode(value):
+                return function(*args, **kwargs)
+
+        return inside  # type: ignore[return-value]
 
 
 def is_grad_enabled() -> bool:

@@ -41,7 +41,7 @@ class Tensor(TensorMethods):
         self._node: Node | None = None
         self._index = 0
         self._version = [0]  # shared by all tensors on this memory
-        self._view_version: int | None = None  # of a view in a graph: the version it was made at
+        self._view_version: int | None = None  # of a view: the version it was made at
         self._hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
         if requires_grad:
             self.requires_grad_()

@@ -10,6 +10,7 @@ and value.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,13 +169,19 @@ def _from_npz(path: Path, target: str | int | None, task: str) -> Dataset:
 
 def _read_npz(path: Path) -> dict[str, numpy.ndarray]:
     try:
-        with numpy.load(path, allow_pickle=False) as file:
-            if not isinstance(file, numpy.lib.npyio.NpzFile):
+        with path.open("rb") as file:  # numpy.load(path) leaves a damaged file open
+            if file.read(6) == b"\x93NUMPY":
                 raise DataError(f"{path} is a single array (.npy); expected an .npz file with features and targets")
-            arrays = {name: file[name] for name in file.files}
+            if not zipfile.is_zipfile(file):
+                raise DataError(f"{path} is damaged, or no .npz file; save it again with numpy.savez")
+            file.seek(0)
+            with numpy.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise DataError(f"{path} is damaged, or no .npz file: {error}") from None
-    except ValueError as error:  # an array of Python objects, which would have to be unpickled
+        raise DataError(f"{path} is damaged: {error}; save it again with numpy.savez") from None
+    except ValueError as error:  # an array of Python objects, which would have to be unpickled; our own errors, too
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path}: {error}. Arrays of objects are not read; save arrays of numbers or of text") from None
     if not arrays:
         raise DataError(f"{path} is empty: there are no arrays in it")
@@ -196,7 +203,7 @@ def _flat(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:
             f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected numbers, (rows, features)"
         )
     dtype = numpy.float32 if array.dtype.itemsize <= 2 or array.dtype == numpy.float32 else numpy.float64
-    return numpy.ascontiguousarray(array.reshape(len(array), -1), dtype)
+    return numpy.ascontiguousarray(array.reshape(len(array), math.prod(array.shape[1:])), dtype)
 
 
 def _one_column(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:

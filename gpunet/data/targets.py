@@ -11,7 +11,7 @@ import numpy
 from gpunet.data.table import is_number
 from gpunet.errors import DataError
 
-#: Whole numbers with at most this many different values are taken for classes.
+#: Whole numbers with at most this many different values, of which some come twice, are taken for classes.
 MOST_NUMBERED_CLASSES = 20
 
 
@@ -66,7 +66,8 @@ def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str =
     if task == "classification" and not whole:
         row = int((values != numpy.floor(values)).argmax())
         raise DataError(f"{where}: row {row} is {values[row]}; expected whole numbers or text for classification")
-    if task == "classification" or (task == "auto" and whole and different <= MOST_NUMBERED_CLASSES):
+    repeated = different < len(values) and different <= MOST_NUMBERED_CLASSES
+    if task == "classification" or (task == "auto" and whole and repeated):
         return _classes(values.astype(numpy.int64), where, f"the target has {different} different whole numbers")
     if different < 2:
         raise DataError(f"{where}: every row has the value {values[0]:g}; there is nothing to learn")

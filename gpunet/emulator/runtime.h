@@ -62,6 +62,7 @@ extern int thread_count, running;  // of the block: all, and those not finished
 extern uint32_t block_number;
 
 void wait(Waits reason, Site site);  // the current fiber waits, others run
+void let_others_run();               // the current fiber goes on after all others that can
 void wake(int thread);
 void wake_all(const std::vector<int>& threads);  // in the order of the schedule
 bool on_a_stack(uintptr_t address);

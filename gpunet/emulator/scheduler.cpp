@@ -95,7 +95,8 @@ static const char* reason(const Fiber& fiber) {
   return text;
 }
 
-[[noreturn]] static void nobody_can_run() {
+// What the threads do, most telling where they do different things.
+static const char* whereabouts() {
   std::map<std::string, std::pair<int, int>> groups;  // what they do: how many, the first
   for (int thread = 0; thread < thread_count; thread++) {
     const Fiber& fiber = fibers[thread];
@@ -110,9 +111,10 @@ static const char* reason(const Fiber& fiber) {
     length += std::min(sizeof text - length - 1,
                        static_cast<size_t>(snprintf(text + length, sizeof text - length, "%s%d of %d threads (first: thread %d) %s",
                                                     length ? "; " : "", group.first, thread_count, group.second, what.c_str())));
-  groups.~map();  // fail() does not come back
-  fail("divergence", "%s", text);
+  return text;
 }
+
+[[noreturn]] static void nobody_can_run() { fail("divergence", "%s", whereabouts()); }
 
 // ---- schedules -------------------------------------------------------------------------------------------------------
 
@@ -167,16 +169,19 @@ void wait(Waits reason, Site site) {
   run(next);
 }
 
-// The current fiber can go on, but all others that can do so first.
-void give_way() {
-  if (++idle > IDLE_LIMIT)
-    fail("no progress", "a loop waits for something that no running thread does (blocks run one after another)");
+void let_others_run() {
   ready.insert(ready.begin() + first_ready, current->thread);
   if (static_cast<Schedule>(launch->schedule) == Schedule::breadth_first) {
     ready.erase(ready.begin() + first_ready);
     ready.push_back(current->thread);
   }
   run(next_ready());
+}
+
+void give_way() {
+  if (++idle > IDLE_LIMIT)
+    fail("no progress", "a loop waits for something that no running thread does (blocks run one after another)");
+  let_others_run();
 }
 
 static void fiber_entry() {

@@ -31,7 +31,7 @@ void reset_synchronisation() {
   barrier = {};
 }
 
-static bool same(Site a, Site b) { return a.line == b.line && strcmp(a.file, b.file) == 0; }
+static bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0); }
 
 // ---- warps -----------------------------------------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ int block_barrier(Site site, Vote vote, int predicate) {
     if (thread != current->thread) others.push_back(thread);
   }
   wake_all(others);
-  give_way();  // if the last to arrive always went on first, skew between threads would hide
+  let_others_run();  // if the last to arrive always went on first, skew between threads would hide
   return current->vote;
 }
 

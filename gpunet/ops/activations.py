@@ -63,11 +63,11 @@ def _leaky_relu_backward(dz, dy, y, alpha):
 
 
 def _sigmoid(y, z, alpha):
-    # 0.5 tanh(z / 2) + 0.5 does not overflow, and NumPy's tanh is vectorised
-    numpy.multiply(z, z.dtype.type(0.5), out=y)
-    numpy.tanh(y, out=y)
-    y *= y.dtype.type(0.5)
-    y += y.dtype.type(0.5)
+    # exp(-z) may overflow to infinity, of which the reciprocal is the right 0
+    numpy.negative(z, out=y)
+    numpy.exp(y, out=y)
+    y += y.dtype.type(1)
+    numpy.divide(1, y, out=y)
 
 
 def _sigmoid_backward(dz, dy, y, alpha):

@@ -28,28 +28,35 @@ POSITIONS = Shim(
 
 
 def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
-    """An index of Python numbers, slices and arrays on the tensor's device."""
+    """An index of Python numbers, slices and tensors on the tensor's device.
+
+    Tensors, not arrays, so that the rules that close over the index notice when it is changed.
+    """
     items = index if isinstance(index, tuple) else (index,)
     plain = []
     for item in items:
-        if isinstance(item, Tensor):
-            item = item.array
-        elif isinstance(item, (list, range)):
+        if isinstance(item, (list, range)):
             item = numpy.asarray(item, numpy.int64 if not len(item) else None)
-        if device.is_array(item):
+        if isinstance(item, Tensor) or device.is_array(item):
             if item.dtype.kind not in "iub":
                 raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or ...")
-            item = device.move(item, x.device)
+            item = wrap(item)
+            item = item if item.device == x.device else Tensor(device.move(item.array, x.device))
         elif isinstance(item, (float, str)):
             raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or ...")
         plain.append(item)
     return tuple(plain)
 
 
+def _arrays(index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An index as NumPy and CuPy take it."""
+    return tuple(item.array if isinstance(item, Tensor) else item for item in index)
+
+
 def _checked(x: Tensor, index: tuple[Any, ...]) -> Array:
     """x[index] with errors that name the shapes."""
     try:
-        return _look(x.array, index)
+        return _look(x.array, _arrays(index))
     except IndexError as error:
         raise ShapeError(f"index {index} does not fit a tensor of shape {x.shape}: {error}") from None
 
@@ -71,7 +78,7 @@ def _index(x, *, index):
         return _checked(x, index), lambda g: _unindex(g, index=index, shape=source)
     picked = _checked(x, index)  # looked at once for its shape, then launched, so that a tape can repeat it
     out = empty(picked.shape, x.dtype, x.array)
-    TAKE(out, x.array, index=index)
+    TAKE(out, x.array, index=_arrays(index))
     return out, lambda g: _unindex(g, index=index, shape=source)
 
 
@@ -83,7 +90,7 @@ def _unindex(g, *, index, shape):
     if _is_view(index):
         COPY(_look(out, index), g.array)
     else:
-        add_rows(out, g.array, index)
+        add_rows(out, g.array, _arrays(index))
     return out, lambda h: _index(h, index=index)
 
 
@@ -131,7 +138,7 @@ def _with_index(x, value, *, index):
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array)
     shape, dtype = (value.shape, value.dtype) if isinstance(value, Tensor) else ((), x.dtype)
-    PUT(out, value.array if isinstance(value, Tensor) else value, index=index)
+    PUT(out, value.array if isinstance(value, Tensor) else value, index=_arrays(index))
 
     def value_rule(g):
         return fit(_index(g, index=index), (shape, dtype))
@@ -164,14 +171,15 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     if x._requires_grad or (isinstance(value, Tensor) and value._requires_grad):
         replace(x, _with_index(alias_of(x), value, index=index), "x[...] = value")
     else:
-        PUT(x.array, value.array if isinstance(value, Tensor) else value, index=index)
+        PUT(x.array, value.array if isinstance(value, Tensor) else value, index=_arrays(index))
         x._version[0] += 1
 
 
-def _gather_index(shape: tuple[int, ...], dim: int, index: Array) -> tuple[Any, ...]:
-    xp = device.module(index)
-    grid = [
-        xp.arange(n).reshape((1,) * i + (n,) + (1,) * (len(shape) - i - 1)) for i, n in enumerate(index.shape)
+def _gather_index(dim: int, index: Tensor) -> tuple[Any, ...]:
+    """The index that picks along ``dim`` with ``index`` and stays in place along all other dimensions."""
+    xp = device.module(index.array)
+    grid: list[Any] = [
+        xp.arange(n).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
     ]
     grid[dim] = index
     return tuple(grid)
@@ -190,7 +198,7 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
         raise ShapeError(f"gather: index has shape {index.shape}, the tensor {x.shape}; expected as many dimensions")
     if index.dtype.kind not in "iu":
         raise DtypeError(f"gather: index of dtype {index.dtype}; expected integers")
-    return _index(x, index=_gather_index(x.shape, normal_dim(dim, x.ndim, "gather"), index.array))
+    return _index(x, index=_gather_index(normal_dim(dim, x.ndim, "gather"), index))
 
 
 @method("index_select")

@@ -221,7 +221,7 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
         return l1_loss(input, target, reduction)
     if beta < 0.0:
         raise ArgumentError(f"smooth_l1_loss: beta={beta}; expected zero or a positive number")
-    return huber_loss(input, target, reduction, beta) / beta
+    return _elementwise("smooth_l1_loss", "huber", input, target, reduction, beta) / beta
 
 
 def binary_cross_entropy_with_logits(

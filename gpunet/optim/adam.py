@@ -39,12 +39,12 @@ def adam_step(
     lists = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
     if _as_one(exp_avgs, steps):  # many small tensors: one pass over their joined state costs less than one each
         length, dtype = exp_avgs.flat.shape, exp_avgs.flat.dtype
-        p, g = (
+        all_params, all_grads = (
             numpy.concatenate([a.reshape(-1) for a in tensors], out=scratch(length, dtype, slot))
             for slot, tensors in ((2, params), (3, grads))
         )
         m, v, largest = (None if a is None else a.flat for a in lists[2:])
-        change = _adam_change(p, g, m, v, largest, float(steps[0][0]), *scalars)
+        change = _adam_change(all_params, all_grads, m, v, largest, float(steps[0][0]), *scalars)
         start = 0
         for p in params:
             p -= change[start : start + p.size].reshape(p.shape)
@@ -53,8 +53,8 @@ def adam_step(
     for index, step in enumerate(steps):
         of_tensor = [None if a is None else a[index].reshape(-1) for a in lists]
         for start in range(0, params[index].size, _CHUNK):
-            part = [None if a is None else a[start : start + _CHUNK] for a in of_tensor]
-            part[0] -= _adam_change(*part, float(step[0]), *scalars)
+            p, g, m, v, largest = (None if a is None else a[start : start + _CHUNK] for a in of_tensor)
+            p -= _adam_change(p, g, m, v, largest, float(step[0]), *scalars)
 
 
 def _as_one(averages, steps):

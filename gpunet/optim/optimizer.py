@@ -201,6 +201,8 @@ class Optimizer:
                         f"optimizer state {name!r} of parameter {number} has shape {array.shape}, expected {target.shape}"
                     )
                 target[...] = device.move(array, p.device).reshape(target.shape)
+            if state.get("momentum_buffer") is not None and "step" not in state:
+                self._state_list([p], "step")[0][...] = 1  # PyTorch's SGD counts no steps; only the first is special
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")

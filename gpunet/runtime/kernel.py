@@ -305,7 +305,9 @@ class ListKernel(Kernel):
             if tensors is not None:
                 table["pointers"][0, row, : len(tensors)] = [device.pointer(a) for a in tensors]
         table["counts"][0, : len(counts)] = counts
-        table["first_block"][0, 1 : len(counts) + 1] = numpy.cumsum([ceil_div(c, ELEMENTS_A_BLOCK) for c in counts])
+        table["first_block"][0, 1 : len(counts) + 1] = numpy.cumsum(
+            [max(1, ceil_div(c, ELEMENTS_A_BLOCK)) for c in counts]  # an empty tensor counts its steps, too
+        )
         table["tensors"] = len(counts)
         return table
 

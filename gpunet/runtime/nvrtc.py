@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gpunet.errors import CompileError
+from gpunet.errors import CompileError, GpunetError
 
 _chosen: str | None = None
 
@@ -26,7 +26,7 @@ def set_library(path: str | os.PathLike[str] | None) -> None:
     load.cache_clear()
 
 
-class CompilationError(Exception):
+class CompilationError(GpunetError):
     """The source does not compile; the argument is NVRTC's log."""
 
 

@@ -54,7 +54,8 @@ def random_normal(out, state, *, mean, std):
     words = _words(state, out.size)
     flat = out.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
-        z = inverse_normal(((words[start : start + _CHUNK] >> numpy.uint64(11)) + 0.5) * 2.0**-53)
+        # 52 bits and a half are exact in float64, so that neither 0 nor 1 is met
+        z = inverse_normal(((words[start : start + _CHUNK] >> numpy.uint64(12)) + 0.5) * 2.0**-52)
         z *= float(std)
         z += float(mean)
         flat[start : start + _CHUNK] = z

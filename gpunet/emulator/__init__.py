@@ -1,0 +1,113 @@
+"""The device "emulated": the CUDA sources themselves, compiled by g++ and run on the CPU, each CUDA thread a fiber.
+
+    gpunet.set_default_device("emulated")      # launches run the .cu files
+    with gpunet.emulator.check():              # and races, wrong bounds, missing barriers are errors with file and line
+        ...
+
+Fast mode runs the kernels as they are.  Check mode (``check()``, or ``GPUNET_EMULATOR_CHECK=1``) watches every access to
+memory: races on shared and global memory, bounds of every array, reads of shared memory that nothing was written to,
+barriers that not all threads reach, writes to inputs, and floating-point atomics, whose sums depend on the order.
+Both need g++ and nothing else; what is compiled is kept on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gpunet.emulator import compiler
+from gpunet.emulator.launch import SCHEDULES, Counts, Reached, launch, parameter_names
+from gpunet.emulator.library import Library
+from gpunet.errors import ArgumentError
+
+__all__ = ["SCHEDULES", "Counts", "Function", "Reached", "check", "prepare", "settings"]
+
+
+class Settings(NamedTuple):
+    """How launches run."""
+
+    check: bool
+    schedule: str
+    seed: int
+
+
+class _Chosen(threading.local):
+    settings: Settings | None = None
+
+
+_chosen = _Chosen()
+
+
+def settings() -> Settings:
+    """How this thread's launches run: ``check()``'s choice, else the environment's."""
+    if _chosen.settings is not None:
+        return _chosen.settings
+    return Settings(os.environ.get("GPUNET_EMULATOR_CHECK", "") not in ("", "0"), SCHEDULES[0], 0)
+
+
+@contextmanager
+def check(enabled: bool = True, *, schedule: str = SCHEDULES[0], seed: int = 0) -> Iterator[None]:
+    """Launches of this thread run in check mode meanwhile.
+
+    Args:
+        enabled: False for fast mode, where only the schedule is chosen.
+        schedule: which thread runs when several can: "depth-first", "reversed", "random" or "breadth-first".
+        seed: of the random schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise ArgumentError(f"schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}")
+    before = _chosen.settings
+    _chosen.settings = Settings(enabled, schedule, seed)
+    try:
+        yield
+    finally:
+        _chosen.settings = before
+
+
+class Function:
+    """A specialisation that can be launched; compiled at its first launch in each mode."""
+
+    def __init__(self, text: str, file: str, expression: str, cache: str | os.PathLike[str]) -> None:
+        self.text, self.file, self.expression, self.cache = text, file, expression, Path(cache)
+        self._libraries: dict[str, Library] = {}
+        self._names: list[str] = []
+        #: of the last launch
+        self.counts: Counts | None = None
+
+    def build(self, mode: str) -> Path:
+        """Compile for "fast" or "check" mode, unless that was done before."""
+        return compiler.kernel(self.text, self.file, self.expression, mode, self.cache)
+
+    def library(self, mode: str) -> Library:
+        if mode not in self._libraries:
+            self._libraries[mode] = Library(self.build(mode), self.cache)
+            self._names = parameter_names(self.text, self.expression, len(self._libraries[mode].parameters))
+        return self._libraries[mode]
+
+    def __call__(
+        self,
+        grid: int | Sequence[int],
+        block: int | Sequence[int],
+        arguments: Sequence[Any],
+        shared: int = 0,
+        reached: Sequence[Reached] = (),
+    ) -> None:
+        """Launch and wait: see :func:`gpunet.emulator.launch.launch`."""
+        chosen = settings()
+        library = self.library("check" if chosen.check else "fast")
+        self.counts = launch(
+            library, self.expression, self._names, grid, block, arguments, shared, reached, **chosen._asdict()
+        )
+
+
+def prepare(functions: Sequence[Function], mode: str = "fast", report: Callable[[Function], None] | None = None) -> None:
+    """Compile several functions at once, on all processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for function, _ in zip(functions, pool.map(lambda f: f.build(mode), functions)):
+            if report is not None:
+                report(function)

@@ -1,0 +1,245 @@
+"""A launch: arguments to pointers, arrays to regions of memory with known ends, mistakes to named errors."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+import re
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.emulator.library import Library, Parameter
+from gpunet.errors import EmulationError, LaunchError
+
+SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
+_MOST_THREADS, _MOST_SHARED = 1024, 232448  # of a block, on the cards from sm_90 on
+_MOST_BLOCKS = (2**31 - 1, 65535, 65535)
+_MOST_BLOCK_EXTENT = (1024, 1024, 64)
+_MOST_CHECKED_BLOCKS = 2**21  # threads have a name of 32 bits there
+_GAP = 1 << 20  # bytes between arrays in check mode: what runs past the end of one meets no other
+
+
+class Reached(NamedTuple):
+    """An array that a kernel reaches through a structure passed by value."""
+
+    name: str
+    array: numpy.ndarray
+    written: bool
+
+
+class _Array(ctypes.Structure):
+    """As ``emulator::Array`` in runtime.h."""
+
+    _fields_ = [
+        ("address", ctypes.c_void_p), ("bytes", ctypes.c_uint64), ("element_bytes", ctypes.c_int),
+        ("shared", ctypes.c_int), ("written", ctypes.c_int), ("name", ctypes.c_char_p),
+    ]  # fmt: skip
+
+
+class _Launch(ctypes.Structure):
+    """As ``emulator::Launch`` in runtime.h."""
+
+    _fields_ = [
+        ("entry", ctypes.c_void_p), ("arguments", ctypes.c_void_p),
+        ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
+        ("shared_bytes", ctypes.c_uint), ("seed", ctypes.c_uint),
+        ("schedule", ctypes.c_int), ("check", ctypes.c_int),
+        ("arrays", ctypes.POINTER(_Array)), ("array_count", ctypes.c_int), ("message_bytes", ctypes.c_int),
+        ("message", ctypes.c_char_p), ("library", ctypes.c_uint64),
+        ("switches", ctypes.c_uint64), ("barriers", ctypes.c_uint64), ("accesses", ctypes.c_uint64),
+    ]  # fmt: skip
+
+
+class Counts(NamedTuple):
+    """What a launch did."""
+
+    switches: int
+    barriers: int
+    accesses: int
+
+
+class _Region:
+    """Memory of one or several overlapping arrays."""
+
+    def __init__(self, name: str, array: numpy.ndarray, written: bool) -> None:
+        self.names = [name]
+        self.begin, self.end = numpy.lib.array_utils.byte_bounds(array) if array.size else (array.ctypes.data,) * 2
+        self.element_bytes = array.itemsize
+        self.written = written
+        self.moved = 0  # how far the launch's copy lies from it
+
+    def absorb(self, other: _Region) -> None:
+        self.names += [name for name in other.names if name not in self.names]
+        self.end = max(self.end, other.end)
+        self.element_bytes = math.gcd(self.element_bytes, other.element_bytes)
+        self.written |= other.written
+
+
+def _merged(regions: list[_Region]) -> list[_Region]:
+    found: list[_Region] = []
+    for region in sorted(regions, key=lambda r: r.begin):
+        if found and region.begin < found[-1].end and region.begin < region.end:
+            found[-1].absorb(region)
+        else:
+            found.append(region)
+    return found
+
+
+# ---- wrong launches ---------------------------------------------------------------------------------------------------
+
+
+def _extents(given: int | Sequence[int], what: str, most: Sequence[int]) -> tuple[int, int, int]:
+    extents = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    full = (*extents, 1, 1, 1)[:3]
+    if not 1 <= len(extents) <= 3 or any(not 1 <= n <= limit for n, limit in zip(full, most)):
+        raise LaunchError(f"{what} {given}: expected one to three extents from 1 to {tuple(most)}")
+    return full  # type: ignore[return-value]
+
+
+_NUMPY_KIND = {b"f": "f", b"i": "i", b"u": "u", b"b": "b"}
+_C_NAME = {"f4": "float", "f8": "double", "i4": "int", "i8": "long long", "u4": "unsigned int", "u8": "unsigned long long",
+           "b1": "bool", "i1": "signed char", "u1": "unsigned char", "i2": "short", "u2": "unsigned short"}  # fmt: skip
+
+
+def _check_type(parameter: Parameter, value: Any, dtype: numpy.dtype[Any], bytes: int, what: str) -> None:
+    kind = _NUMPY_KIND.get(parameter.kind)
+    if kind is not None and (dtype.kind != kind or dtype.itemsize != bytes):
+        expected = _C_NAME.get(f"{kind}{bytes}", f"{kind}{bytes}")
+        raise LaunchError(f"{what} is {dtype} where the kernel declares {expected}{'*' if parameter.pointer[0] else ''}")
+    if kind is None and not parameter.pointer[0] and dtype.itemsize != bytes:
+        raise LaunchError(f"{what} has {dtype.itemsize} bytes where the kernel's parameter has {bytes}")
+
+
+def parameter_names(text: str, expression: str, count: int) -> list[str]:
+    """Names of an entry point's parameters, as its declaration has them."""
+    entry = re.escape(expression.partition("<")[0].strip())
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
+    found = re.search(rf"__global__[^;{{}}]*?\b{entry}\s*\(([^{{}};]*)\)\s*\{{", text)
+    names = [re.findall(r"\w+", part)[-1] for part in found[1].split(",") if re.search(r"\w", part)] if found else []
+    return names if len(names) == count else [f"argument {i}" for i in range(count)]
+
+
+# ---- the launch -------------------------------------------------------------------------------------------------------
+
+_running = threading.Lock()  # the runtime has one set of fibers
+
+
+def launch(
+    library: Library,
+    expression: str,
+    names: list[str],
+    grid: int | Sequence[int],
+    block: int | Sequence[int],
+    arguments: Sequence[Any],
+    shared: int = 0,
+    reached: Sequence[Reached] = (),
+    *,
+    check: bool = False,
+    schedule: str = "depth-first",
+    seed: int = 0,
+) -> Counts:
+    """Run a kernel to its end.
+
+    Args:
+        arguments: NumPy arrays for pointers, ``None`` or a zero for null, NumPy scalars, and structured arrays of one
+            element for structures by value.
+        reached: the arrays that those structures point into.
+
+    Raises:
+        LaunchError: a launch that a card would refuse, or arguments that are not the kernel's.
+        EmulationError: what was found while it ran.
+    """
+    what = f"launch of {expression}"
+    full_grid = _extents(grid, f"{what}: grid", _MOST_BLOCKS)
+    full_block = _extents(block, f"{what}: block", _MOST_BLOCK_EXTENT)
+    if math.prod(full_block) > _MOST_THREADS:
+        raise LaunchError(f"{what}: block {block} has {math.prod(full_block)} threads; a card takes {_MOST_THREADS}")
+    if check and math.prod(full_grid) >= _MOST_CHECKED_BLOCKS:
+        raise LaunchError(f"{what}: check mode takes up to {_MOST_CHECKED_BLOCKS} blocks, got {math.prod(full_grid)}")
+    static = sum(v.bytes for v in library.variables if v.kind == "shared")
+    if shared < 0 or shared + static > _MOST_SHARED:
+        raise LaunchError(
+            f"{what}: {shared} bytes of dynamic and {static} of static shared memory; a block has {_MOST_SHARED} at most"
+        )
+    if len(arguments) != len(library.parameters):
+        raise LaunchError(f"{what}: {len(arguments)} arguments for {len(library.parameters)} parameters")
+
+    regions, values = [], []  # values: bytes of each argument, and the array that it points to
+    for name, parameter, value in zip(names, library.parameters, arguments):
+        this = f"{what}: argument {name!r}"
+        if parameter.pointer[0] and isinstance(value, numpy.ndarray):
+            _check_type(parameter, value, value.dtype, parameter.element_bytes, this)
+            regions.append(_Region(name, value, not parameter.constant[0]))
+            values.append((numpy.uint64(value.ctypes.data).tobytes(), True))
+        elif parameter.pointer[0]:
+            if value is not None and not (isinstance(value, numpy.generic) and value == 0):
+                raise LaunchError(f"{this} is {value!r}; expected an array or None")
+            values.append((bytes(8), False))
+        elif isinstance(value, numpy.generic) or (isinstance(value, numpy.ndarray) and value.size == 1 and value.dtype.names):
+            _check_type(parameter, value, value.dtype, parameter.bytes, this)
+            values.append((value.tobytes(), isinstance(value, numpy.ndarray)))
+        else:
+            raise LaunchError(f"{this} is {value!r}; expected a NumPy scalar of {parameter.bytes} bytes")
+    regions += [_Region(r.name, r.array, r.written) for r in reached]
+    regions = _merged(regions)
+    apart = _move_apart(regions) if check else None
+
+    arrays = [
+        _Array(r.begin + r.moved, r.end - r.begin, r.element_bytes, 0, r.written, "/".join(r.names).encode()) for r in regions
+    ]
+    arrays += [_Array(v.address, v.bytes, 0, v.kind == "shared", v.kind != "constant", v.name.encode()) for v in library.variables]
+    if shared:
+        arrays.append(_Array(library.runtime.emulator_dynamic_shared(), shared, 0, 1, 1, b"dynamic shared memory"))
+    storage = [_aligned(_relocated(raw, regions) if points and apart else raw) for raw, points in values]
+    pointers = (ctypes.c_void_p * max(len(storage), 1))(*(address for address, _ in storage))
+    message = ctypes.create_string_buffer(4096)
+    order = _Launch(
+        library.entry, ctypes.addressof(pointers), full_grid, full_block, shared, seed, SCHEDULES.index(schedule), check,
+        (_Array * len(arrays))(*arrays), len(arrays), len(message), ctypes.cast(message, ctypes.c_char_p), library.base,
+    )  # fmt: skip
+    with _running:
+        failed = library.runtime.emulator_launch(ctypes.byref(order))
+    if failed:
+        kind, found, where = message.value.decode().split("\n")
+        raise EmulationError(f"{expression}: {kind}: {library.explain(found)} [{where}]")
+    if apart:
+        for region in regions:
+            if region.written:
+                ctypes.memmove(region.begin, region.begin + region.moved, region.end - region.begin)
+    return Counts(order.switches, order.barriers, order.accesses)
+
+
+def _aligned(raw: bytes) -> tuple[int, Any]:
+    """Address of a copy of ``raw``, aligned for any type, and what keeps it."""
+    room = ctypes.create_string_buffer(len(raw) + 128)
+    address = -(-ctypes.addressof(room) // 128) * 128
+    ctypes.memmove(address, raw, len(raw))
+    return address, room
+
+
+def _move_apart(regions: list[_Region]) -> mmap.mmap:
+    """Copy the arrays far from each other, as aligned as they are, into memory that they keep for the launch."""
+    offsets, end = [], _GAP
+    for region in regions:
+        offsets.append(end + region.begin % 4096)
+        end += -(-(region.end - region.begin + 4096) // 4096) * 4096 + _GAP
+    memory = mmap.mmap(-1, end)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for region, offset in zip(regions, offsets):
+        region.moved = base + offset - region.begin
+        ctypes.memmove(base + offset, region.begin, region.end - region.begin)
+    return memory
+
+
+def _relocated(raw: bytes, regions: list[_Region]) -> bytes:
+    """Bytes of an argument with the pointers into regions, wherever they stand in it, moved to the regions' copies."""
+    words = numpy.frombuffer(raw, numpy.uint64, len(raw) // 8).copy()
+    moved = words.copy()
+    for region in regions:
+        inside = (words >= region.begin) & (words < max(region.end, region.begin + 1))
+        moved[inside] += numpy.uint64(region.moved % 2**64)
+    return moved.tobytes() + raw[len(moved) * 8 :]

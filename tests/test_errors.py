@@ -1,0 +1,191 @@
+"""Bad input: every message names the offending value and the way out, and nothing is lost."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn
+from gpunet.errors import (
+    ArgumentError,
+    DeviceError,
+    DtypeError,
+    GpunetError,
+    GradientError,
+    LabelError,
+    ShapeError,
+    StateDictError,
+)
+from gpunet.runtime.kernel import KERNELS, LaunchError
+from gpunet.runtime.tape import Tape, record
+
+F = nn.functional
+
+
+def x23() -> gpunet.Tensor:
+    return gpunet.ones(2, 3)
+
+
+#: What is done -> the error, the built-in error that a user may catch instead, and what the message holds.
+MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], str]] = {
+    "matmul": (lambda: x23() @ x23(), ShapeError, ValueError, r"matmul: shapes \(2, 3\) and \(2, 3\).*\(3\).*\(2\)"),
+    "matmul batches": (lambda: gpunet.ones(2, 1, 1) @ gpunet.ones(3, 1, 1), ShapeError, ValueError, r"\(2, 1, 1\).*\(3, 1, 1\)"),
+    "matmul of integers": (lambda: x23().long() @ x23().T, DtypeError, TypeError, r"int64.*\.float\(\)"),
+    "matmul of a number": (lambda: gpunet.tensor(1.0) @ x23(), ShapeError, ValueError, r"\(\) and \(2, 3\)"),
+    "add": (lambda: x23() + gpunet.ones(4), ShapeError, ValueError, r"add: shapes \(2, 3\) and \(4,\).*equal or 1"),
+    "add text": (lambda: x23() + "1", DtypeError, TypeError, r"'1' is a str.*number"),
+    "linear": (lambda: nn.Linear(4, 2)(x23()), ShapeError, ValueError, r"3 features.*\(2, 4\) expects 4"),
+    "linear bias": (lambda: F.linear(x23(), x23(), gpunet.ones(5)), ShapeError, ValueError, r"bias has shape \(5,\); expected \(2,\)"),
+    "linear weight": (lambda: F.linear(x23(), gpunet.ones(3)), ShapeError, ValueError, r"\(3,\).*\(out_features, in_features\)"),
+    "linear size": (lambda: nn.Linear(-1, 2), ArgumentError, ValueError, "in_features=-1.*0 or more"),
+    "linear fraction": (lambda: nn.Linear(2, 2.5), ArgumentError, ValueError, "out_features=2.5"),
+    "reshape": (lambda: x23().reshape(4, 2), ShapeError, ValueError, r"6 elements of shape \(2, 3\).*\(4, 2\)"),
+    "reshape -1": (lambda: x23().reshape(4, -1), ShapeError, ValueError, r"\(4, -1\)"),
+    "permute": (lambda: x23().permute(0, 0), ShapeError, ValueError, r"\(0, 0\).*2 dimensions"),
+    "expand": (lambda: x23().expand(4, 3), ShapeError, ValueError, r"\(2, 3\).*\(4, 3\).*size 1"),
+    "dimension": (lambda: x23().sum(2), ShapeError, ValueError, r"sum: dim=2.*-2 \.\. 1"),
+    "dimension twice": (lambda: x23().sum((0, -2)), ArgumentError, ValueError, "twice"),
+    "cat": (lambda: gpunet.cat([x23(), gpunet.ones(2, 4)]), ShapeError, ValueError, r"\(2, 3\) and \(2, 4\)"),
+    "cat nothing": (lambda: gpunet.cat([]), ArgumentError, ValueError, "no tensors"),
+    "stack": (lambda: gpunet.stack([x23(), gpunet.ones(3)]), ShapeError, ValueError, r"\(2, 3\) and \(3,\)"),
+    "split": (lambda: x23().split([1, 1], 1), ShapeError, ValueError, r"\[1, 1\] add up to 2.*3"),
+    "index": (lambda: x23()[5], ShapeError, ValueError, r"5.*\(2, 3\)"),
+    "indices": (lambda: x23()[0, 0, 0], ShapeError, ValueError, r"\(2, 3\)"),
+    "float index": (lambda: x23()[0.5], DtypeError, TypeError, r"0\.5.*integers"),
+    "float tensor index": (lambda: x23()[gpunet.ones(2)], DtypeError, TypeError, "float32.*integers"),
+    "gather": (lambda: x23().gather(0, gpunet.tensor([0])), ShapeError, ValueError, r"\(1,\).*\(2, 3\)"),
+    "where": (lambda: gpunet.where(x23(), 1.0, 2.0), DtypeError, TypeError, "float32.*boolean"),
+    "clamp": (lambda: x23().clamp(), ArgumentError, ValueError, "both None"),
+    "topk": (lambda: x23().topk(9, 1), ArgumentError, ValueError, "k=9.*3"),
+    "max of nothing": (lambda: gpunet.zeros(0).max(), ShapeError, ValueError, r"max.*\(0,\)"),
+    "max over nothing": (lambda: gpunet.zeros(3, 0).max(1), ShapeError, ValueError, r"\(3, 0\)"),
+    "mean of integers": (lambda: gpunet.tensor([1]).mean(), DtypeError, TypeError, r"int64.*\.float\(\)"),
+    "norm": (lambda: x23().norm(-1), ArgumentError, ValueError, "p=-1"),
+    "negative power": (lambda: gpunet.tensor([2]) ** -1, DtypeError, TypeError, r"-1.*\.float\(\)"),
+    "integer gradient": (lambda: gpunet.tensor([1], requires_grad=True), DtypeError, TypeError, r"int64.*\.float\(\)"),
+    "backward of a vector": (lambda: (nn.Parameter(x23()) * 2.0).backward(), GradientError, RuntimeError, r"\(2, 3\).*gradient="),
+    "backward of a constant": (lambda: x23().sum().backward(), GradientError, RuntimeError, "requires_grad=True"),
+    "numpy of a parameter": (lambda: nn.Parameter(x23()).numpy(), GradientError, RuntimeError, r"\.detach\(\)"),
+    "item": (lambda: x23().item(), ShapeError, ValueError, r"\(2, 3\).*one-element"),
+    "truth": (lambda: bool(x23()), ShapeError, ValueError, r"\(2, 3\).*any\(\) or \.all\(\)"),
+    "length of a number": (lambda: len(gpunet.tensor(1.0)), ShapeError, ValueError, "dimensions"),
+    "float as index": (lambda: [1, 2][gpunet.tensor(1.0)], DtypeError, TypeError, "float32.*index"),
+    "ragged": (lambda: gpunet.tensor([[1, 2], [3]]), ShapeError, ValueError, "different lengths"),
+    "text": (lambda: gpunet.tensor(["a"]), DtypeError, TypeError, "<U1.*numbers"),
+    "shape": (lambda: gpunet.zeros(2, -1), ShapeError, ValueError, r"\(2, -1\).*0 or more"),
+    "fraction of a shape": (lambda: gpunet.zeros(2.5), ShapeError, ValueError, r"2\.5.*whole"),
+    "arange": (lambda: gpunet.arange(0, 5, 0), ArgumentError, ValueError, "step=0"),
+    "activation": (lambda: F.linear(x23(), x23(), activation="relux"), ArgumentError, ValueError, "'relux'.*relu, leaky_relu, sigmoid"),
+    "gelu": (lambda: F.gelu(x23(), approximate="none!"), ArgumentError, ValueError, "'none!'.*'tanh'"),
+    "gelu module": (lambda: nn.GELU("erf"), ArgumentError, ValueError, "'erf'"),
+    "dropout": (lambda: F.dropout(x23(), 2.0), ArgumentError, ValueError, r"p=2\.0"),
+    "label": (lambda: F.cross_entropy(x23(), gpunet.tensor([0, 3])), LabelError, IndexError, r"label 3 at row 1.*0 \.\. 2"),
+    "reduction": (lambda: F.mse_loss(x23(), x23(), "avg"), ArgumentError, ValueError, "'avg'.*'mean', 'sum', 'none'"),
+    "loss shapes": (lambda: F.mse_loss(x23(), gpunet.ones(2, 1)), ShapeError, ValueError, r"\(2, 3\), target \(2, 1\)"),
+    "state_dict": (lambda: nn.Linear(1, 1).load_state_dict({"w": x23()}), StateDictError, KeyError, "missing keys: weight, bias.*unexpected keys: w"),
+    "no such module": (lambda: nn.Sequential(nn.ReLU()).get_submodule("1"), ArgumentError, ValueError, r"'1'.*\['0'\]"),
+    "learning rate": (lambda: gpunet.optim.SGD([x23()], lr=-1), ArgumentError, ValueError, r"-1\.0"),
+    "device": (lambda: gpunet.zeros(1, device="gpu"), DeviceError, RuntimeError, "'gpu'.*'cuda'"),
+    "default dtype": (lambda: gpunet.set_default_dtype("int32"), DtypeError, TypeError, "int32.*float32"),
+    "pickle": (lambda: pickle.dumps(x23()), DtypeError, TypeError, "state_dict"),
+    "iterate a number": (lambda: list(gpunet.tensor(1.0)), ShapeError, ValueError, "dimensions"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_message_names_the_value_and_the_way_out(mistake: str) -> None:
+    make, kind, builtin, message = MISTAKES[mistake]
+    with pytest.raises(kind, match=message) as caught:
+        make()
+    assert isinstance(caught.value, GpunetError) and isinstance(caught.value, builtin)
+
+
+def test_reflected_operators_name_what_they_got() -> None:
+    for f in (lambda x: "a" * x, lambda x: None + x, lambda x: x / {}, lambda x: x @ "a"):
+        with pytest.raises((DtypeError, TypeError), match="str|NoneType|dict"):
+            f(x23())
+
+
+def test_a_failed_call_loses_nothing() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    optimizer = gpunet.optim.Adam(model.parameters())
+    before = [p.tolist() for p in model.parameters()]
+    for wrong in (
+        lambda: model(gpunet.ones(2, 5)),
+        lambda: F.cross_entropy(model(x23()), gpunet.tensor([0, 9])),
+        lambda: model.load_state_dict({}),
+        lambda: optimizer.load_state_dict({"param_groups": [], "state": {}}),
+        lambda: F.mse_loss(model(x23()), gpunet.ones(3)).backward(),
+    ):
+        with pytest.raises(GpunetError):
+            wrong()
+        optimizer.step()
+    assert [p.tolist() for p in model.parameters()] == before
+    assert all(p.grad is None for p in model.parameters()) and gpunet.is_grad_enabled()
+    F.cross_entropy(model(x23()), gpunet.tensor([0, 1])).backward()
+    optimizer.step()
+    assert [p.tolist() for p in model.parameters()] != before
+
+
+def test_an_error_in_a_recording_ends_it() -> None:
+    with pytest.raises(ShapeError), record(Tape()):
+        x23() + gpunet.ones(7)
+    with record(Tape()) as tape:
+        x23() + 1.0
+    assert len(tape) == 2  # ones, add
+
+
+@pytest.mark.skipif(gpunet.cuda_status().ready, reason="there is a card")
+def test_cuda_without_a_card_says_what_was_found_and_what_to_do() -> None:
+    status = gpunet.cuda_status()
+    for ask in (
+        lambda: gpunet.zeros(1, device="cuda"),
+        lambda: x23().cuda(),
+        lambda: nn.Linear(1, 1).to("cuda:1"),
+        lambda: gpunet.set_default_device("cuda"),
+    ):
+        with pytest.raises(DeviceError) as caught:
+            ask()
+        assert status.detail in str(caught.value) and status.advice in str(caught.value) and "cpu" in str(caught.value)
+    assert gpunet.device("auto") == "cpu"
+    assert gpunet.zeros(1).device == "cpu"
+
+
+@pytest.mark.parametrize("name", ["cpu:1", "cuda:x", "cuda:-1", "", "CPU", "mps"])
+def test_unknown_devices(name: str) -> None:
+    with pytest.raises(DeviceError, match=f"{name!r}"):
+        gpunet.device(name)
+
+
+def test_environment_variable_chooses_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUNET_DEVICE", "nowhere")
+    with pytest.raises(DeviceError, match="'nowhere'"):
+        gpunet.zeros(1)
+    monkeypatch.setenv("GPUNET_DEVICE", "cpu")
+    assert gpunet.zeros(1).device == "cpu"
+
+
+# ---- the launch seam ------------------------------------------------------------------------------------------------
+
+
+def test_launches_hold_their_contract() -> None:
+    add = KERNELS["activation_forward"]
+    y, z = numpy.zeros((2, 3), "float32"), numpy.ones((2, 3), "float32")
+    options = {"activation": "relu", "alpha": 0.0}
+    add(y, z, **options)
+    for wrong, message in (
+        (z.astype("float64"), "'z' has dtype float64, expected float32"),
+        (z.T.copy().T, r"'z' of shape \(2, 3\) is not C-contiguous"),
+        (z.tolist(), "'z' is a list, expected ndarray"),
+        (None, "'z' is None"),
+    ):
+        with pytest.raises(LaunchError, match=f"activation_forward.*{message}"):
+            add(y, wrong, **options)
+    with pytest.raises(LaunchError, match="int64"):
+        add(y.astype("int64"), z.astype("int64"), **options)
+    assert (y == z).all()

@@ -1,0 +1,242 @@
+"""Losses at their edges: wrong labels, ignored rows, weights, empty batches, huge logits, shapes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn
+from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
+
+F = nn.functional
+ELEMENTWISE = ["mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy_with_logits"]
+LOGITS = numpy.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+
+
+def leaf(array: Any) -> gpunet.Tensor:
+    return gpunet.tensor(array, requires_grad=True, device=gpunet.zeros(1).device)
+
+
+def on_cards_the_loss_is_nan(device: str) -> None:
+    if device != "cpu":
+        pytest.skip("on a card a wrong label makes the loss NaN: looking would stop the stream")
+
+
+# ---- labels ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": numpy.ones(3, "float32")}, {"ignore_index": 1}])
+@pytest.mark.parametrize("label", [-1, 3, 99, -(2**40)])
+def test_label_out_of_range_names_value_row_and_classes(label: int, options: dict[str, Any], device: str) -> None:
+    on_cards_the_loss_is_nan(device)
+    x = leaf(LOGITS)
+    with pytest.raises(LabelError, match=rf"label {label} at row 2.*0 \.\. 2 for 3 classes") as caught:
+        F.cross_entropy(x, gpunet.tensor([0, 1, label, label - 1]), **options)
+    assert isinstance(caught.value, IndexError)
+    F.cross_entropy(x, gpunet.tensor([0, 1, 2, 0]), **options).backward()  # nothing was lost
+
+
+def test_ignored_rows_count_for_nothing(device: str) -> None:
+    for ignored in (-100, 1, 255):
+        labels = [0, ignored, 2, ignored]
+        x, y = leaf(LOGITS), leaf(LOGITS[[0, 2]])
+        some = F.cross_entropy(x, gpunet.tensor(labels), ignore_index=ignored)
+        all_of = F.cross_entropy(y, gpunet.tensor([0, 2]))
+        assert some.item() == pytest.approx(all_of.item(), rel=1e-6)
+        some.backward()
+        all_of.backward()
+        numpy.testing.assert_allclose(x.grad.cpu().numpy()[[0, 2]], y.grad.cpu().numpy(), rtol=1e-6)
+        assert not x.grad.cpu().numpy()[[1, 3]].any()
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}])
+def test_all_rows_ignored(options: dict[str, Any], device: str, torch: Any) -> None:
+    for reduction in ("mean", "sum", "none"):
+        mine = F.cross_entropy(gpunet.tensor(LOGITS), gpunet.tensor([-100] * 4), reduction=reduction, **options)
+        theirs = torch.nn.functional.cross_entropy(torch.tensor(LOGITS), torch.tensor([-100] * 4), reduction=reduction, **options)
+        numpy.testing.assert_array_equal(mine.cpu().numpy(), theirs.numpy())
+
+
+def test_labels_of_any_integer_dtype(device: str) -> None:
+    expected = F.cross_entropy(gpunet.tensor(LOGITS), gpunet.tensor([0, 1, 2, 0])).item()
+    for dtype in ("int8", "int16", "int32", "uint8"):
+        assert F.cross_entropy(gpunet.tensor(LOGITS), gpunet.tensor([0, 1, 2, 0], dtype=dtype)).item() == expected
+
+
+def test_labels_are_probabilities_of_one_hot(device: str) -> None:
+    labels = gpunet.tensor([0, 1, 2, 0])
+    hot = F.one_hot(labels, 3)
+    assert hot.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    a, b = leaf(LOGITS), leaf(LOGITS)
+    F.cross_entropy(a, labels).backward()
+    F.cross_entropy(b, hot.float()).backward()
+    numpy.testing.assert_allclose(a.grad.cpu().numpy(), b.grad.cpu().numpy(), rtol=1e-5, atol=1e-7)
+    with pytest.raises(LabelError, match=r"0 to 2.*0 \.\. 1"):
+        F.one_hot(labels, 2)
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e4, 1e30])
+def test_huge_logits_do_not_overflow(dtype: str, scale: float, device: str) -> None:
+    x = gpunet.tensor([[scale, 0.0, -scale], [-scale, 0.0, scale]], dtype=dtype, requires_grad=True)
+    loss = F.cross_entropy(x, gpunet.tensor([0, 0]), reduction="none")
+    assert loss.tolist() == [0.0, 2 * x.detach()[0, 0].item()]
+    loss.sum().backward()
+    assert x.grad.tolist() == [[0.0, 0.0, 0.0], [-1.0, 0.0, 1.0]]
+    assert F.cross_entropy(x.detach(), gpunet.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=dtype)).item() == 0.0
+
+
+def test_huge_logits_of_binary_cross_entropy(device: str) -> None:
+    for options in ({}, {"pos_weight": gpunet.ones(4)}, {"weight": gpunet.ones(4)}):
+        x = leaf([1e4, -1e4, 1e4, -1e4])
+        loss = F.binary_cross_entropy_with_logits(x, gpunet.tensor([1.0, 0.0, 0.0, 1.0]), reduction="none", **options)
+        assert loss.tolist() == [0.0, 0.0, 1e4, 1e4]
+        loss.sum().backward()
+        assert x.grad.tolist() == [0.0, 0.0, 1.0, -1.0]
+
+
+def test_shifted_logits_have_the_same_loss(device: str) -> None:
+    y = gpunet.tensor([0, 1, 2, 0])
+    losses = [F.cross_entropy(gpunet.tensor(LOGITS.astype("float64") + shift), y).item() for shift in (0.0, 1000.0, -1000.0)]
+    # numbers of size 1000 are known to 1e-13
+    numpy.testing.assert_allclose(losses, losses[0], rtol=1e-11)
+
+
+def test_nan_logits_give_a_nan_loss(device: str) -> None:
+    x = LOGITS.copy()
+    x[1, 1] = math.nan
+    assert F.cross_entropy(gpunet.tensor(x), gpunet.tensor([0, 1, 2, 0])).isnan()
+    assert F.cross_entropy(gpunet.tensor(x), gpunet.tensor([0, 1, 2, 0]), reduction="none").isnan().tolist() == [0, 1, 0, 0]
+    assert F.mse_loss(gpunet.tensor(x), gpunet.zeros(4, 3)).isnan()
+
+
+def test_many_classes_and_one(device: str, torch: Any) -> None:
+    for classes in (1, 2, 1500):
+        data, labels = numpy.random.default_rng(1).normal(size=(6, classes)).astype("float32"), numpy.arange(6) % classes
+        x, t = leaf(data), torch.tensor(data, requires_grad=True)
+        F.cross_entropy(x, gpunet.tensor(labels, device=x.device)).backward()
+        torch.nn.functional.cross_entropy(t, torch.tensor(labels)).backward()
+        numpy.testing.assert_allclose(x.grad.cpu().numpy(), t.grad.numpy(), rtol=1e-4, atol=1e-7)
+
+
+def test_large_batches_sum_well(device: str) -> None:
+    """Sums of a million terms keep six digits in float32: they are not added one after the other."""
+    generator = numpy.random.default_rng(2)
+    x, y = generator.random(1_000_003).astype("float32"), generator.random(1_000_003).astype("float32")
+    for name in ELEMENTWISE:
+        f = getattr(F, name)
+        single = f(gpunet.tensor(x), gpunet.tensor(y)).item()
+        assert single == pytest.approx(f(gpunet.tensor(x.astype("float64")), gpunet.tensor(y.astype("float64"))).item(), rel=2e-6)
+
+
+# ---- shapes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_losses_want_equal_shapes(name: str, device: str) -> None:
+    """(4, 1) against (4,) would broadcast to (4, 4): nearly always a mistake."""
+    for options in ({}, {"weight": gpunet.ones(4)} if "binary" in name else {}):
+        with pytest.raises(ShapeError, match=rf"{name}: input has shape \(4, 1\), target \(4,\)"):
+            getattr(F, name)(gpunet.ones(4, 1), gpunet.ones(4), **options)
+    with pytest.raises(DtypeError, match="int64"):
+        getattr(F, name)(gpunet.tensor([1]), gpunet.tensor([1]))
+
+
+@pytest.mark.parametrize(
+    "logits, target, message",
+    [
+        ((4, 3), (5,), r"\(4, 3\), target \(5,\).*labels of shape \(4,\) or probabilities of shape \(4, 3\)"),
+        ((4, 3), (4, 1), r"\(4, 1\).*\(4,\)"),
+        ((4, 3, 2), (4, 3), r"\(4, 3\).*\(4, 2\)"),
+        ((3,), (1,), r"\(1,\).*\(\)"),
+        ((), (), "without dimensions"),
+    ],
+)
+def test_cross_entropy_names_shapes(logits: Any, target: Any, message: str, device: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        F.cross_entropy(gpunet.ones(*logits), gpunet.zeros(*target).long())
+
+
+def test_cross_entropy_names_dtypes_and_arguments(device: str) -> None:
+    x, y = gpunet.tensor(LOGITS), gpunet.tensor([0, 1, 2, 0])
+    with pytest.raises(ShapeError, match=r"probabilities of shape \(4, 3\)"):
+        F.cross_entropy(x, gpunet.ones(4))
+    with pytest.raises(DtypeError, match="logits of dtype int64"):
+        F.cross_entropy(x.long(), y)
+    with pytest.raises(DtypeError, match="bool"):
+        F.cross_entropy(x, y > 0)
+    with pytest.raises(ShapeError, match=r"weight has shape \(2,\).*\(3,\)"):
+        F.cross_entropy(x, y, weight=gpunet.ones(2))
+    with pytest.raises(ArgumentError, match=r"label_smoothing=1\.5"):
+        F.cross_entropy(x, y, label_smoothing=1.5)
+    for f in (F.cross_entropy, F.mse_loss):
+        with pytest.raises(ArgumentError, match="'average'.*'mean', 'sum', 'none'"):
+            f(x, y, reduction="average")
+    with pytest.raises(ArgumentError, match="'average'"):
+        nn.CrossEntropyLoss(reduction="average")
+    with pytest.raises(ArgumentError, match=r"delta=-1"):
+        F.huber_loss(x, x, delta=-1)
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE, "cross_entropy", "cross_entropy soft"])
+def test_no_rows(name: str, device: str) -> None:
+    f = getattr(F, name.split()[0])
+    target = gpunet.zeros(0).long() if name == "cross_entropy" else gpunet.zeros(0, 3)
+    for reduction, expected in (("mean", [math.nan]), ("sum", [0.0]), ("none", [])):
+        x = gpunet.zeros(0, 3, requires_grad=True)
+        loss = f(x, target, reduction=reduction)
+        numpy.testing.assert_array_equal(loss.detach().cpu().numpy().reshape(-1), expected)
+        loss.sum().backward()
+        assert x.grad.shape == (0, 3)
+
+
+# ---- gradients that arrive ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE, "cross_entropy"])
+def test_a_scaled_loss_scales_its_gradient(name: str, device: str) -> None:
+    """The factor of the reduction travels apart: it must meet whatever else happens to the loss."""
+    target = gpunet.tensor([0, 1, 2, 0]) if name == "cross_entropy" else gpunet.rand(4, 3)
+    gradients = []
+    for use in (lambda v: v, lambda v: v * 3.0, lambda v: v + 2.0 * v, lambda v: (v, v.backward(retain_graph=True), v * 2.0)[2]):
+        x = leaf(LOGITS)
+        use(getattr(F, name)(x, target)).backward()
+        gradients.append(x.grad.cpu().numpy())
+    for three_times in gradients[1:]:
+        numpy.testing.assert_allclose(three_times, 3.0 * gradients[0], rtol=1e-6)
+
+
+def test_two_losses_on_one_output_add(device: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    x, y = gpunet.tensor(LOGITS), gpunet.tensor([0, 1, 2, 0])
+    gradients = []
+    for parts in ((True, False), (False, True), (True, True)):
+        out, total = model(x), gpunet.zeros(())
+        total = total + F.cross_entropy(out, y) if parts[0] else total
+        total = total + 0.5 * F.mse_loss(out, x, reduction="sum") if parts[1] else total
+        gradients.append([g.array for g in gpunet.grad(total, list(model.parameters()))])
+    for one, other, both in zip(*gradients):
+        numpy.testing.assert_allclose((one + other).tolist(), both.tolist(), rtol=1e-4, atol=1e-6)
+
+
+def test_loss_modules_are_their_functions(device: str) -> None:
+    x, y, labels = gpunet.tensor(LOGITS), gpunet.rand(4, 3), gpunet.tensor([0, 1, 2, 0])
+    for reduction in ("mean", "sum", "none"):
+        for module, expected in (
+            (nn.MSELoss(reduction), F.mse_loss(x, y, reduction)),
+            (nn.L1Loss(reduction), F.l1_loss(x, y, reduction)),
+            (nn.HuberLoss(reduction, 0.5), F.huber_loss(x, y, reduction, 0.5)),
+            (nn.SmoothL1Loss(reduction, 0.5), F.smooth_l1_loss(x, y, reduction, 0.5)),
+            (nn.BCEWithLogitsLoss(reduction=reduction), F.binary_cross_entropy_with_logits(x, y, reduction=reduction)),
+        ):
+            assert module(x, y).tolist() == expected.tolist()
+        weighted = nn.CrossEntropyLoss(y[0], 1, reduction, 0.1)
+        assert weighted(x, labels).tolist() == F.cross_entropy(x, labels, y[0], 1, reduction, 0.1).tolist()
+    assert list(weighted.state_dict()) == ["weight"]
