@@ -208,7 +208,7 @@ for _name, _index in {
 same("_index", lambda x: x[2] + 2 * x[-1], normal(4), name="numbers of a vector")
 same("_index", lambda x: x[1, 2], normal(3, 4), name="one element")
 same("_with_index", lambda x, v: _assigned(x, v, (1, 2)), normal(3, 4), normal(), name="one element")
-row("_unindex", lambda g: OPS["_unindex"].call(g, index=(2,), shape=(4,)), lambda g: g * numpy.eye(4)[2], normal(), name="one element")
+row("_unindex", lambda g: OPS["_unindex"].call(g, index=(2,), shape=(4,)), lambda g: g * numpy.eye(4)[2], normal(), name="one")
 row("_index", lambda x: x.unbind()[2], lambda x: x[2], normal(4), torch=SAME, name="unbind of a vector")
 row("_index", lambda x: x[::-1, ::2], lambda x: x[::-1, ::2], normal(ROWS, 3), name="step back")
 row("_index", lambda x: gpunet.cat(x.split([1, 3], 1)[::-1], 1), lambda x: x[:, [1, 2, 3, 0]], normal(ROWS, 4), name="split")
@@ -387,7 +387,8 @@ row("activation", lambda x: F.leaky_relu(x, -0.5) + F.relu(x), lambda x: numpy.w
     torch=lambda torch, x: torch.nn.functional.leaky_relu(x, -0.5) + x.relu(), name="negative slope")  # fmt: skip
 row("activation", lambda x: F.softplus(x, 2.0, 1.0), lambda x: numpy.where(2 * x > 1, x, numpy.log1p(numpy.exp(2 * x)) / 2),
     away(ROWS, 4, kinks=(0.5,)), torch=lambda torch, x: torch.nn.functional.softplus(x, 2.0, 1.0), name="softplus 2")  # fmt: skip
-row("masked_scale", lambda x, m: OPS["masked_scale"].call(x, m, scale=1.25), lambda x, m: x * m * 1.25, normal(ROWS, 4), mask(ROWS, 4))
+row("masked_scale", lambda x, m: OPS["masked_scale"].call(x, m, scale=1.25), lambda x, m: x * m * 1.25, normal(ROWS, 4),
+    mask(ROWS, 4))  # fmt: skip
 
 # ---- fused: losses --------------------------------------------------------------------------------------------------
 
@@ -420,7 +421,10 @@ row("mul", lambda x, y: F.mse_loss(x, y), lambda x, y: ((x - y) ** 2).mean(), no
     torch=lambda torch, x, y: torch.nn.functional.mse_loss(x, y), name="mse_loss with a gradient for its target")  # fmt: skip
 _weight, _pos_weight = numpy.array([0.5, 1.0, 2.0, 3.0]), numpy.array([3.0, 1.0, 0.5, 2.0])
 row(
-    "log1p", lambda x, y: F.binary_cross_entropy_with_logits(x, y, gpunet.tensor(_weight).to(x), pos_weight=gpunet.tensor(_pos_weight).to(x)),
+    "log1p",
+    lambda x, y: F.binary_cross_entropy_with_logits(
+        x, y, gpunet.tensor(_weight).to(x), pos_weight=gpunet.tensor(_pos_weight).to(x)
+    ),
     lambda x, y: -(_weight * (_pos_weight * y * numpy.log(_sigmoid(x)) + (1 - y) * numpy.log(_sigmoid(-x)))).mean(),
     away(ROWS, 4), probabilities(ROWS, 4), name="binary cross-entropy with weights",
     torch=lambda torch, x, y: torch.nn.functional.binary_cross_entropy_with_logits(
@@ -474,4 +478,6 @@ _cross_entropy_rows("soft_labels_loss", normal(ROWS, 4, 3), probabilities(ROWS, 
 _cross_entropy_rows("_log_softmax", normal(ROWS, 4), labels(4, ROWS), "smoothing", label_smoothing=0.1)
 _cross_entropy_rows("_log_softmax", normal(ROWS, 4), labels(4, ROWS, ignored=1), "weights", weight=_weight, ignore_index=1)
 _cross_entropy_rows("_log_softmax", normal(ROWS, 4), labels(4, ROWS), "weights and smoothing", weight=_weight, label_smoothing=0.2)
-_cross_entropy_rows("_log_softmax", normal(ROWS, 4), probabilities(ROWS, 4), "probabilities and weights", weight=_weight, label_smoothing=0.2)
+_cross_entropy_rows(
+    "_log_softmax", normal(ROWS, 4), probabilities(ROWS, 4), "probabilities and weights", weight=_weight, label_smoothing=0.2
+)

@@ -63,7 +63,10 @@ def test_forward_alone_and_forward_with_backward_leave_nothing(sample: Sample, d
     leaves_nothing(both)
 
 
-@pytest.mark.parametrize("name", ["mul-by itself", "exp-0", "_matmul-matrices", "activation-tanh 0.0", "linear_chain-gelu 0.0", "labels_loss-labels mean"])
+@pytest.mark.parametrize(
+    "name",
+    ["mul-by itself", "exp-0", "_matmul-matrices", "activation-tanh 0.0", "linear_chain-gelu 0.0", "labels_loss-labels mean"],
+)
 def test_second_derivatives_leave_nothing(name: str, device: str) -> None:
     sample = next(s for s in SAMPLES if s.name == name)
 
@@ -144,7 +147,9 @@ def test_backward_frees_the_graph_as_it_goes(device: str) -> None:
 
 @pytest.mark.parametrize("depth", [5_000, 50_000])
 @pytest.mark.parametrize(
-    "link", [lambda x: x + 1.0, lambda x: x * 1.0, lambda x: F.relu(x), lambda x: x.exp().log()], ids=["add", "mul", "relu", "exp log"]
+    "link",
+    [lambda x: x + 1.0, lambda x: x * 1.0, lambda x: F.relu(x), lambda x: x.exp().log()],
+    ids=["add", "mul", "relu", "exp log"],
 )
 def test_deep_chain(link: Callable[[Tensor], Tensor], depth: int, device: str) -> None:
     """Forward, backward and deletion of a chain far deeper than Python's recursion limit."""

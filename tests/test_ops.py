@@ -107,6 +107,20 @@ def test_row_runs_the_op_that_it_names(sample: Sample, device: str) -> None:
 
 
 @every_sample
+def test_each_input_may_be_the_only_one_with_a_gradient(sample: Sample, device: str) -> None:
+    """An op computes only the gradients that are asked for, and those are the same bits."""
+    arrays = sample.arrays()
+    _, together = run(sample, tensors(sample, arrays, "float64", device))
+    for position, given in enumerate(sample.inputs):
+        if given.gradient:
+            inputs = tensors(sample, arrays, "float64", device, graph=False)
+            inputs[position].requires_grad_()
+            _, alone = run(sample, inputs)
+            assert [g is not None for g in alone] == [i == position for i in range(len(alone))]
+            numpy.testing.assert_array_equal(to_numpy(alone[position]), to_numpy(together[position]))
+
+
+@every_sample
 def test_gradient_is_the_slope_of_the_formula(sample: Sample, device: str) -> None:
     """In a random direction, by central differences of the formula, which knows nothing of the library."""
     arrays = sample.arrays()

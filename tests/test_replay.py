@@ -91,7 +91,9 @@ def test_optimizers(optimizer: str, device: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "activation", [nn.ReLU(), nn.LeakyReLU(), nn.Sigmoid(), nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.ELU(), nn.Softplus()], ids=repr
+    "activation",
+    [nn.ReLU(), nn.LeakyReLU(), nn.Sigmoid(), nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.ELU(), nn.Softplus()],
+    ids=repr,
 )
 def test_activations(activation: nn.Module, device: str) -> None:
     def make() -> Training:

@@ -42,8 +42,7 @@ struct Site {  // where in the source
 };
 
 struct Builtins {
-  uint3 thread_index, block_index;
-  dim3 block_size, grid_size;
+  uint3 thread_index, block_index, block_size, grid_size;
 };
 
 enum class Collective : int { syncwarp, shuffle, ballot, reduce };
@@ -67,7 +66,7 @@ long long clock();
 }  // namespace emulator
 
 // The runtime writes them at each switch of fibers.  For one fiber they are constants, which spares the checks of check
-// mode and lets the compiler keep them in registers.
+// mode (a type with constructors, such as dim3, would not) and lets the compiler keep them in registers.
 extern "C" const emulator::Builtins emulator_builtins;
 #define threadIdx emulator_builtins.thread_index
 #define blockIdx emulator_builtins.block_index

@@ -267,8 +267,8 @@ static void run_block(unsigned int number) {
 
 static int run_launch() {
   const unsigned int *grid = launch->grid, *block = launch->block;
-  builtins.grid_size = dim3(grid[0], grid[1], grid[2]);
-  builtins.block_size = dim3(block[0], block[1], block[2]);
+  builtins.grid_size = {grid[0], grid[1], grid[2]};
+  builtins.block_size = {block[0], block[1], block[2]};
   thread_count = static_cast<int>(block[0] * block[1] * block[2]);
   random_state = launch->seed * 2654435761u + 1;
   failed = false;

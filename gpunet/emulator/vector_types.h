@@ -26,4 +26,5 @@ EMULATOR_VECTOR_TYPES(double, double, 16, 16)
 struct dim3 {
   unsigned int x, y, z;
   constexpr dim3(unsigned int x = 1, unsigned int y = 1, unsigned int z = 1) : x(x), y(y), z(z) {}
+  constexpr dim3(uint3 all) : x(all.x), y(all.y), z(all.z) {}
 };

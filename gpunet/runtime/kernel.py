@@ -91,6 +91,12 @@ class Launchable:
         return f"<{type(self).__name__} {self.name}>"
 
 
+def _first(arrays: Sequence[Any]) -> Any:
+    """The first array that is there: an optional destination may come before it."""
+    first = arrays[0]
+    return first if first is not None else next(a for a in arrays if a is not None)
+
+
 class Kernel(Launchable):
     """One launch: a CUDA entry point and its NumPy twin.  Made by :func:`kernel`."""
 
@@ -127,10 +133,7 @@ class Kernel(Launchable):
     def __call__(self, *arrays: Any, **options: Any) -> None:
         # Launchable's, with the calls in between left out: this is the inner loop of an eager step on the CPU
         self._check(arrays, self._contract)
-        if type(arrays[0]) is ndarray:
-            self.twin(*arrays, **options)
-        else:
-            self.launch(arrays, options)
+        self.launch(arrays, options)
         recording = tape.active.tape
         if recording is not None:
             recording.append(self, arrays, options)
@@ -144,7 +147,7 @@ class Kernel(Launchable):
         self._check(arrays, self._contract)
 
     def _check(self, arrays: Sequence[Any], contract: Sequence[tuple[Any, bool, bool]]) -> None:
-        kind = type(arrays[0])
+        kind = type(_first(arrays))
         floating = None
         for array, (expected, may_be_none, strided) in zip(arrays, contract, strict=True):
             if array is None:
@@ -173,10 +176,10 @@ class Kernel(Launchable):
                 if name not in self.optional:
                     raise LaunchError(f"{what} is None, expected an array")
                 continue
-            if type(array) is not type(arrays[0]):
+            if type(array) is not type(_first(arrays)):
                 raise LaunchError(
-                    f"{what} is a {type(array).__name__}, expected {type(arrays[0]).__name__} like "
-                    f"{self.parameters[0]!r}: all arrays of a launch live on one device"
+                    f"{what} is a {type(array).__name__}, the first array a {type(_first(arrays)).__name__}: all arrays "
+                    "of a launch live on one device"
                 )
             if array.dtype != (floating if expected is None else expected):
                 raise LaunchError(f"{what} has dtype {array.dtype}, expected {floating if expected is None else expected}")
@@ -184,7 +187,8 @@ class Kernel(Launchable):
                 raise LaunchError(f"{what} of shape {array.shape} is not C-contiguous; pass a contiguous copy")
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
-        if type(arrays[0]) is ndarray:
+        first = _first(arrays)
+        if type(first) is ndarray:
             self.twin(*arrays, **options)
             return
         geometry = self.launch_geometry(arrays, options)
@@ -192,7 +196,7 @@ class Kernel(Launchable):
         if 0 in grid:
             return  # nothing to compute: an empty destination
         floating = self.floating(arrays)
-        function = source.function(self.file, self.expression(floating, geometry), device.of(arrays[0]))
+        function = source.function(self.file, self.expression(floating, geometry), device.of(first))
         block = geometry.block if isinstance(geometry.block, tuple) else (geometry.block,)
         function(grid, block, self.pack(arrays, geometry), geometry.shared)
 
