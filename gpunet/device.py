@@ -1,7 +1,8 @@
 """Devices: where arrays live.  The only file that imports CuPy, and it does so lazily.
 
-A device is known by the *type* of its arrays: ``numpy.ndarray`` is the CPU, ``cupy.ndarray`` a CUDA card.  So a
-kernel needs no device argument, and NumPy and CuPy arrays are taken as they are.
+A device is known by the *type* of its arrays: ``numpy.ndarray`` is the CPU, ``cupy.ndarray`` a CUDA card, and
+:class:`EmulatedArray` the device "emulated", where launches run the CUDA sources on the CPU.  So a kernel needs no device
+argument, and NumPy and CuPy arrays are taken as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy
 
 from gpunet.errors import DeviceError
 
-Array = Any  # numpy.ndarray or cupy.ndarray; CuPy cannot be named in a type without being imported
+Array = Any  # numpy.ndarray, EmulatedArray or cupy.ndarray; CuPy cannot be named in a type without being imported
 
 
 class CudaStatus(NamedTuple):
@@ -76,10 +77,107 @@ def cupy() -> ModuleType:
     return cupy
 
 
+# ---- the device "emulated" --------------------------------------------------------------------------------------------
+
+
+class EmulatedArray(numpy.ndarray):
+    """An array of the device "emulated": NumPy's memory with CuPy's manners.
+
+    As on a card, it does not meet NumPy arrays in arithmetic or assignments, and what would be a NumPy scalar stays an
+    array without dimensions on the device.
+    """
+
+    @property
+    def base(self) -> EmulatedArray | None:  # type: ignore[override]
+        """The array whose memory this is a view of, as in CuPy: not the views in between, nor NumPy's underneath."""
+        owner, at = None, super().base
+        while isinstance(at, numpy.ndarray):
+            if isinstance(at, EmulatedArray):
+                owner = at
+            at = numpy.ndarray.base.__get__(at)  # type: ignore[attr-defined]
+        return owner
+
+    def get(self) -> numpy.ndarray:
+        """A copy as a NumPy array."""
+        return numpy.array(self.view(numpy.ndarray))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        return _on_emulated(getattr(ufunc, method), inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, inputs: Any, options: Any) -> Any:
+        return _on_emulated(function, inputs, options)
+
+    def __getitem__(self, index: Any) -> Any:
+        memory = self.view(numpy.ndarray)
+        found = memory[_memory(index, strict=False)]
+        if isinstance(found, numpy.generic):  # with an ellipsis NumPy gives a view instead
+            found = memory[(*(index if isinstance(index, tuple) else (index,)), ...)]
+        return _emulated(found)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.view(numpy.ndarray)[_memory(index, strict=False)] = _memory(value)
+
+
+def _memory(value: Any, strict: bool = True) -> Any:
+    """``value`` with NumPy arrays in place of emulated ones, also inside of tuples, lists and dictionaries."""
+    if isinstance(value, EmulatedArray):
+        return value.view(numpy.ndarray)
+    if strict and type(value) is numpy.ndarray:
+        raise DeviceError(
+            f"a NumPy array of shape {value.shape} meets one on the device 'emulated': move it there first, as for a card"
+        )
+    if type(value) in (tuple, list):
+        return type(value)([_memory(v, strict) for v in value])
+    if isinstance(value, dict):
+        return {key: _memory(v, strict) for key, v in value.items()}
+    return value
+
+
+def _emulated(result: Any) -> Any:
+    """What NumPy returned, on the device "emulated"."""
+    if isinstance(result, (numpy.ndarray, numpy.generic)):
+        return numpy.asarray(result).view(EmulatedArray)
+    if type(result) in (tuple, list):
+        return type(result)(_emulated(v) for v in result)
+    return result
+
+
+def _on_emulated(function: Any, inputs: Any, options: Any, strict: bool = True) -> Any:
+    out = options.get("out")
+    result = function(*_memory(inputs, strict), **_memory(options))
+    if out is None:
+        return _emulated(result)
+    return out[0] if isinstance(out, tuple) and len(out) == 1 else out
+
+
+class _EmulatedNumpy(ModuleType):
+    """NumPy for the device "emulated", as CuPy is for a card: its functions take and make arrays of that device."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(numpy, name)
+        if isinstance(found, type) or not callable(found):
+            return found
+        from_host = name in ("array", "asarray", "ascontiguousarray")
+
+        @functools.wraps(found)
+        def call(*inputs: Any, **options: Any) -> Any:
+            return _on_emulated(found, inputs, options, strict=not from_host)
+
+        setattr(self, name, call)
+        return call
+
+
+_emulated_numpy = _EmulatedNumpy("numpy on the device 'emulated'")
+
+
+# ---- devices ----------------------------------------------------------------------------------------------------------
+
+
 class Device:
     """A place where arrays live: ``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")`` or ``Device("auto")``.
 
-    "auto" is CUDA when it is ready and the CPU otherwise.  A plain "cuda" is card 0.
+    "auto" is CUDA when it is ready and the CPU otherwise.  A plain "cuda" is card 0.  "emulated" runs the CUDA sources
+    on the CPU, thread by thread, and can check them as it does so (see :mod:`gpunet.emulator`): for tests.
 
     Raises:
         DeviceError: an unknown name, or a CUDA device that is not there.
@@ -97,8 +195,8 @@ class Device:
         if kind == "auto" and not number:
             kind = "cuda" if cuda_status().ready else "cpu"
         valid_number = not number or number.isdecimal()
-        if kind not in ("cpu", "cuda") or not valid_number or (kind == "cpu" and number not in ("", "0")):
-            raise DeviceError(f"unknown device {str(name)!r}: expected 'cpu', 'cuda', 'cuda:N' or 'auto'")
+        if kind not in _KINDS or not valid_number or (kind != "cuda" and number not in ("", "0")):
+            raise DeviceError(f"unknown device {str(name)!r}: expected 'cpu', 'cuda', 'cuda:N', 'emulated' or 'auto'")
         if kind == "cuda":
             count = cupy().cuda.runtime.getDeviceCount()
             if int(number or 0) >= count:
@@ -121,8 +219,9 @@ class Device:
         return hash((self.type, self.index))
 
 
+_KINDS = ("cpu", "cuda", "emulated")
 CPU = Device("cpu")
-
+_EMULATED = Device("emulated")
 
 _process_default: Device | None = None
 
@@ -147,7 +246,7 @@ def default_device() -> Device:
 def of(array: Array) -> Device:
     """The device that an array lives on."""
     if isinstance(array, numpy.ndarray):
-        return CPU
+        return _EMULATED if isinstance(array, EmulatedArray) else CPU
     return _card(array.device.id)
 
 
@@ -157,7 +256,9 @@ def _card(index: int) -> Device:
 
 
 def module(array: Array) -> ModuleType:
-    """The array module of an array: ``numpy`` or ``cupy``."""
+    """The array module of an array: ``numpy``, ``cupy``, or NumPy on the device "emulated"."""
+    if isinstance(array, EmulatedArray):
+        return _emulated_numpy
     return numpy if isinstance(array, numpy.ndarray) else cupy()
 
 
@@ -170,6 +271,8 @@ def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
     """An uninitialised array on ``device``."""
     if device.type == "cpu":
         return numpy.empty(shape, dtype)
+    if device.type == "emulated":
+        return EmulatedArray(shape, dtype)
     xp = cupy()
     with xp.cuda.Device(device.index):
         return xp.empty(shape, dtype)
@@ -182,6 +285,10 @@ def move(array: Array, device: Device) -> Array:
         return array
     if device.type == "cpu":
         return array.get()
+    if source.type == "emulated" or (device.type == "emulated" and source.type == "cuda"):
+        array = array.get()
+    if device.type == "emulated":
+        return numpy.array(array).view(EmulatedArray)
     xp = cupy()
     with xp.cuda.Device(device.index):
         return xp.asarray(array)
@@ -196,8 +303,8 @@ def synchronize(device: str | Device | None = None) -> None:
 
 
 def stream_pointer(device: Device) -> int:
-    """Address of the stream that launches on ``device`` go to; 0 on the CPU."""
-    if device.type == "cpu":
+    """Address of the stream that launches on ``device`` go to; 0 where launches run at once."""
+    if device.type != "cuda":
         return 0
     return int(cupy().cuda.get_current_stream(device.index).ptr)
 

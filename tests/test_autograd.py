@@ -12,6 +12,7 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import DtypeError, GradientError, ShapeError
+from gpunet.runtime.memory import scratch
 
 
 def leaf(*data: float) -> gpunet.Tensor:
@@ -410,3 +411,14 @@ def test_training_in_threads_gives_the_bits_of_training_alone(device: str) -> No
     for thread in threads:
         thread.join()
     assert [together[n] for n in range(4)] == alone
+
+
+def test_scratch_memory_belongs_to_a_thread() -> None:
+    """Two twins at once must not work in the same place, however seldom they would meet."""
+    here, there = scratch((8,), "float32"), []
+    thread = threading.Thread(target=lambda: there.append(scratch((8,), "float32")))
+    thread.start()
+    thread.join()
+    assert not numpy.shares_memory(here, there[0])
+    assert numpy.shares_memory(here, scratch((4,), "float32"))
+    assert not numpy.shares_memory(here, scratch((8,), "float32", 1))

@@ -260,7 +260,7 @@ def test_a_pipe_that_closes_is_no_error() -> None:
         (["--dropout", "1"], "--dropout 1.0; expected a share"),
         (["--test-size", "0"], "test_size=0.0; expected a share between 0 and 1"),
         (["--seed", "18446744073709551616"], "seed 18446744073709551616: expected an integer"),
-        (["--device", "gpu"], "unknown device 'gpu': expected 'cpu', 'cuda', 'cuda:N' or 'auto'"),
+        (["--device", "gpu"], "unknown device 'gpu': expected 'cpu', 'cuda', 'cuda:N'"),
         (["--weights", "nowhere.safetensors"], "no checkpoint nowhere.safetensors: there is no such file"),
     ],
 )

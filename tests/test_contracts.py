@@ -25,6 +25,7 @@ LAYERS = (
     "errors",
     "device",
     "cuda",
+    "emulator",
     "runtime.source runtime.nvrtc",
     "runtime.tape",
     "runtime.kernel",

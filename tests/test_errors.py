@@ -87,7 +87,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], s
     "label": (lambda: F.cross_entropy(x23(), gpunet.tensor([0, 3])), LabelError, IndexError, r"label 3 at row 1.*0 \.\. 2"),
     "reduction": (lambda: F.mse_loss(x23(), x23(), "avg"), ArgumentError, ValueError, "'avg'.*'mean', 'sum', 'none'"),
     "loss shapes": (lambda: F.mse_loss(x23(), gpunet.ones(2, 1)), ShapeError, ValueError, r"\(2, 3\), target \(2, 1\)"),
-    "state_dict": (lambda: nn.Linear(1, 1).load_state_dict({"w": 1}), StateDictError, KeyError, "missing.*weight, bias.*unexpected.*w"),
+    "state_dict": (lambda: nn.Linear(1, 1).load_state_dict({"w": 1}), StateDictError, KeyError, "missing.*weight, bias.*w"),
     "no such module": (lambda: nn.Sequential(nn.ReLU()).get_submodule("1"), ArgumentError, ValueError, r"'1'.*\['0'\]"),
     "learning rate": (lambda: gpunet.optim.SGD([x23()], lr=-1), ArgumentError, ValueError, r"-1\.0"),
     "device": (lambda: gpunet.zeros(1, device="gpu"), DeviceError, RuntimeError, "'gpu'.*'cuda'"),
@@ -181,7 +181,7 @@ def test_launches_hold_their_contract() -> None:
     for wrong, message in (
         (z.astype("float64"), "'z' has dtype float64, expected float32"),
         (z.T.copy().T, r"'z' of shape \(2, 3\) is not C-contiguous"),
-        (z.tolist(), "'z' is a list, expected ndarray"),
+        (z.tolist(), "'z' is a list"),
         (None, "'z' is None"),
     ):
         with pytest.raises(LaunchError, match=f"activation_forward.*{message}"):

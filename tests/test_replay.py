@@ -203,6 +203,18 @@ def test_changes_in_place_replay(device: str) -> None:
     assert (y.cpu().numpy() == expected).all()
 
 
+def test_a_replayed_scatter_is_sorted_anew(device: str) -> None:
+    """Its kernel sums each run of equal positions: new indices need a new order."""
+    x, index = gpunet.rand(6, requires_grad=True), gpunet.tensor([0, 1, 2, 3, 4, 5])
+    with record(Tape()) as tape:
+        (x[index] * 2.0).sum().backward()
+    index.array[...] = gpunet.tensor([5, 3, 5, 0, 3, 5]).array
+    tape.replay()
+    (positions,) = [launch.arrays[2] for launch in tape.launches if launch.kernel.name == "scatter_add"]
+    assert positions.tolist() == [0, 3, 3, 5, 5, 5]
+    assert x.grad.tolist() == [2.0, 0.0, 0.0, 4.0, 0.0, 6.0]
+
+
 def test_recordings_do_not_nest_and_end_with_errors(device: str) -> None:
     with record(Tape()) as tape:
         gpunet.ones(2) + 1.0

@@ -163,7 +163,7 @@ class Tensor(TensorMethods):
         """
         if self._requires_grad:
             raise GradientError("numpy() on a tensor that requires grad would leave the graph; call .detach().numpy()")
-        if not isinstance(self.array, numpy.ndarray):
+        if devices.of(self.array) != devices.CPU:
             raise DeviceError(f"numpy() on a tensor on {self.device}; call .cpu().numpy()")
         return self.array
 
@@ -215,7 +215,7 @@ class Tensor(TensorMethods):
             devices.move(self.array, devices.CPU), separator=", ", prefix="tensor(", precision=4, suppress_small=True
         )
         extra = "" if self.array.dtype in (mode.float32, numpy.int64, numpy.bool_) else f", dtype={self.dtype}"
-        extra += "" if isinstance(self.array, numpy.ndarray) else f", device='{self.device}'"
+        extra += "" if self.device == devices.CPU else f", device='{self.device}'"
         if self._node is not None:
             extra += f", grad_fn=<{self._node.op.name}>"
         elif self._requires_grad:

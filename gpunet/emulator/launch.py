@@ -184,7 +184,7 @@ def launch(
             values.append((value.tobytes(), isinstance(value, numpy.ndarray)))
         else:
             raise LaunchError(f"{this} is {value!r}; expected a NumPy scalar of {parameter.bytes} bytes")
-    regions += [_Region(r.name, r.array, r.written) for r in reached]
+    regions += [_Region(*array) for array in reached]
     regions = _merged(regions)
     apart = _move_apart(regions) if check else None
 

@@ -299,7 +299,20 @@ class ListKernel(Kernel):
         function = source.function(self.file, self.expression(C_TYPES[first.dtype.name], geometry), device.of(first))
         table = self.table(arrays)
         arguments = (table, *super().pack(arrays[self.lists :], geometry))
-        function((int(table["first_block"][0, len(arrays[0])]),), (256,), arguments, 0)
+        grid = (int(table["first_block"][0, len(arrays[0])]),)
+        if type(first) is device.EmulatedArray:
+            function(grid, (256,), arguments, 0, self._reached(arrays))
+        else:
+            function(grid, (256,), arguments, 0)
+
+    def _reached(self, arrays: Sequence[Any]) -> list[tuple[str, Array, bool]]:
+        """Name, array, and whether it is written, of what the table points to: the emulator watches over their bounds."""
+        return [
+            (f"{name}[{number}]", array, index < self.outputs)
+            for index, (name, tensors) in enumerate(zip(self.parameters, arrays[: self.lists]))
+            if tensors is not None
+            for number, array in enumerate(tensors)
+        ]
 
     def table(self, arrays: Sequence[Any]) -> numpy.ndarray:
         """Pointers, element counts and the first block of each tensor."""

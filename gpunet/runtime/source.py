@@ -224,28 +224,35 @@ def _keep(path: Path, content: bytes) -> None:
 # ---- loading ----------------------------------------------------------------------------------------------------------
 
 #: ``function(grid, block, arguments, shared)`` launches on the current stream of the function's device.
-Function = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...], int], None]
+Function = Callable[..., None]
 
-_functions: dict[tuple[str, str, int], Function] = {}
+_functions: dict[tuple[str, str, str, int], Function] = {}
 _lock = threading.Lock()
 _STATIC_SHARED_LIMIT = 48 << 10  # bytes of shared memory that need no asking
 
 
 def function(file: str, expression: str, device: Device) -> Function:
-    """The loaded function of a specialisation on a card; compiled at the first call.
+    """The loaded function of a specialisation on a card, or on the device "emulated"; compiled at the first call.
 
     Raises:
-        CompileError: it does not compile, or NVRTC is not installed.
+        CompileError: it does not compile, or NVRTC (for "emulated" g++) is not installed.
         DeviceError: CUDA is not ready.
     """
-    key = (file, expression, device.index)
+    key = (file, expression, device.type, device.index)
     found = _functions.get(key)
     if found is None:
         with _lock:
             found = _functions.get(key)
             if found is None:
-                found = _functions[key] = _load(file, expression, device.index)
+                found = _emulated(file, expression) if device.type == "emulated" else _load(file, expression, device.index)
+                _functions[key] = found
     return found
+
+
+def _emulated(file: str, expression: str) -> Function:
+    from gpunet import emulator  # brings ctypes and subprocess in, which a CPU run does without
+
+    return emulator.Function(spliced(file), file, expression, cache_directory() / "emulator")
 
 
 def _load(file: str, expression: str, index: int) -> Function:
