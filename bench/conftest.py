@@ -9,7 +9,9 @@ from collections.abc import Callable
 import pytest
 
 
-def interleaved(contestants: dict[str, Callable[[], object]], rounds: int = 60, calls: int = 50) -> dict[str, list[float]]:
+def interleaved(
+    contestants: dict[str, Callable[[], object]], rounds: int = 60, calls: int = 50
+) -> dict[str, list[float]]:
     """Seconds a call of each contestant: in every round each runs ``calls`` times, so a drift of the machine hits all.
 
     Each turn begins with as many calls that are not timed: the threads of the contestant before may still be spinning.
@@ -49,9 +51,7 @@ def compare(benchmark, capsys):
             print("\n" + table(seconds, ours))
         for name, values in seconds.items():
             benchmark.extra_info[name] = statistics.median(values)
-            benchmark.extra_info[f"{name} / ours"] = statistics.median(
-                v / o for v, o in zip(values, seconds[ours])
-            )
+            benchmark.extra_info[f"{name} / ours"] = statistics.median(v / o for v, o in zip(values, seconds[ours]))
         benchmark.pedantic(contestants[ours], rounds=30, iterations=20)
         return seconds
 

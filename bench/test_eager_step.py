@@ -1,6 +1,6 @@
 """The eager training step of a small net: forward, loss, backward, Adam; against PyTorch's in all its forms.
 
-    pytest bench/test_eager_step.py
+pytest bench/test_eager_step.py
 """
 
 from __future__ import annotations

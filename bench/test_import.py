@@ -1,6 +1,6 @@
 """Import time beside NumPy's own, each in a fresh process.
 
-    pytest bench/test_import.py
+pytest bench/test_import.py
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ def test_import(benchmark, capsys):
     numpy_alone, with_gpunet = (statistics.median(values) * 1e3 for values in zip(*pairs))
     extra = statistics.median(ours - theirs for theirs, ours in pairs) * 1e3
     with capsys.disabled():
-        print(f"\nimport numpy {numpy_alone:.0f} ms, import gpunet {with_gpunet:.0f} ms: {extra:.0f} ms more (target 50)")
+        print(
+            f"\nimport numpy {numpy_alone:.0f} ms, import gpunet {with_gpunet:.0f} ms: {extra:.0f} ms more (target 50)"
+        )
     benchmark.extra_info["milliseconds beside numpy"] = extra
     benchmark.pedantic(seconds, args=("gpunet",), rounds=3, iterations=1)

@@ -1,15 +1,15 @@
 """gpunet trains neural networks on NVIDIA GPUs through fused CUDA kernels, and on the CPU through NumPy.
 
-    import gpunet
+import gpunet
 
-    w = gpunet.tensor([2.0], requires_grad=True)
-    x = gpunet.tensor([3.0])
-    loss = (w * x - 10.0) ** 2
-    loss.backward()
-    w.grad                      # tensor([-24.])
+w = gpunet.tensor([2.0], requires_grad=True)
+x = gpunet.tensor([3.0])
+loss = (w * x - 10.0) ** 2
+loss.backward()
+w.grad                      # tensor([-24.])
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpunet import cuda, device, nn, ops, optim
 from gpunet.autograd import (
@@ -69,15 +69,26 @@ from gpunet.ops.activations import (
 from gpunet.ops.compare import (
     allclose,
     ceil,
+    eq,
     equal,
     floor,
+    ge,
+    greater,
+    greater_equal,
+    gt,
     isfinite,
     isinf,
     isnan,
+    le,
+    less,
+    less_equal,
     logical_and,
     logical_not,
     logical_or,
     logical_xor,
+    lt,
+    ne,
+    not_equal,
     round,
     sign,
     trunc,
@@ -165,6 +176,166 @@ from gpunet.ops.shape import (
 from gpunet.runtime.random import Generator, manual_seed
 
 if TYPE_CHECKING:
-    from gpunet.device import Device as device  # type: ignore[no-redef]  # the module is callable; type checkers see what it makes
+    from gpunet.device import Device as device  # type: ignore[no-redef]  # the module is callable; this is what it makes
+    from gpunet.train.checkpoint import load, save
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Generator",
+    "Tensor",
+    "__version__",
+    "abs",
+    "add",
+    "all",
+    "allclose",
+    "amax",
+    "amin",
+    "any",
+    "arange",
+    "argmax",
+    "argmin",
+    "argsort",
+    "as_tensor",
+    "atan",
+    "bernoulli",
+    "bool",
+    "cat",
+    "ceil",
+    "chunk",
+    "clamp",
+    "cos",
+    "cosh",
+    "cuda",
+    "cuda_status",
+    "cumsum",
+    "default_device",
+    "device",
+    "div",
+    "dot",
+    "double",
+    "empty",
+    "empty_like",
+    "enable_grad",
+    "eq",
+    "equal",
+    "erf",
+    "exp",
+    "expm1",
+    "eye",
+    "flatten",
+    "flip",
+    "float",
+    "float32",
+    "float64",
+    "floor",
+    "from_numpy",
+    "full",
+    "full_like",
+    "gather",
+    "ge",
+    "get_default_dtype",
+    "grad",
+    "greater",
+    "greater_equal",
+    "gt",
+    "index_select",
+    "int",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "less",
+    "less_equal",
+    "linspace",
+    "load",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "log_softmax",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logsumexp",
+    "long",
+    "lt",
+    "manual_seed",
+    "masked_select",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
+    "nn",
+    "no_grad",
+    "norm",
+    "not_equal",
+    "ones",
+    "ones_like",
+    "ops",
+    "optim",
+    "permute",
+    "pow",
+    "prod",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "randperm",
+    "reciprocal",
+    "relu",
+    "reshape",
+    "round",
+    "rsqrt",
+    "save",
+    "set_default_device",
+    "set_default_dtype",
+    "set_grad_enabled",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
+    "softmax",
+    "sort",
+    "split",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "sub",
+    "sum",
+    "synchronize",
+    "tan",
+    "tanh",
+    "tensor",
+    "topk",
+    "transpose",
+    "tril",
+    "triu",
+    "trunc",
+    "unbind",
+    "unsqueeze",
+    "var",
+    "where",
+    "zeros",
+    "zeros_like",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("load", "save"):  # at first use: they bring the training side in
+        from gpunet.train import checkpoint
+
+        return getattr(checkpoint, name)
+    raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

@@ -96,7 +96,9 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     return result.requires_grad_() if requires_grad else result
 
 
-def full(size: Sequence[int], fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: Sequence[int], fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor filled with one value; a Python integer or boolean gives int64 or bool."""
     if dtype is None and isinstance(fill_value, (bool, int)):
         dtype = bool_ if isinstance(fill_value, bool) else int64
@@ -136,7 +138,9 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device
         raise ArgumentError("arange: step=0; expected a number other than zero")
     integers = all(isinstance(v, (int, numpy.integer)) for v in (start, end, step))
     values = numpy.arange(start, end, step)
-    return tensor(values, (int64 if integers else autograd.get_default_dtype()) if dtype is None else dtype, _place(device))
+    return tensor(
+        values, (int64 if integers else autograd.get_default_dtype()) if dtype is None else dtype, _place(device)
+    )
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = None, device: Any = None) -> Tensor:
@@ -153,14 +157,18 @@ def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None) -> 
 # ---- random -------------------------------------------------------------------------------------------------------------
 
 
-def rand(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None) -> Tensor:
+def rand(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
+) -> Tensor:
     """Uniform in [0, 1)."""
     result = _new(_shape(size), dtype, device)
     (generator or default_generator).fill(random_uniform, result.array, low=0.0, high=1.0)
     return result.requires_grad_() if requires_grad else result
 
 
-def randn(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None) -> Tensor:
+def randn(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
+) -> Tensor:
     """Standard normal."""
     result = _new(_shape(size), dtype, device)
     (generator or default_generator).fill(random_normal, result.array, mean=0.0, std=1.0)
@@ -170,7 +178,9 @@ def randn(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 rand_like, randn_like = map(_like, (rand, randn))
 
 
-def randint(low: int, high: Any = None, size: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
+def randint(
+    low: int, high: Any = None, size: Any = None, device: Any = None, generator: Generator | None = None
+) -> Tensor:
     """Whole numbers from low to high - 1, int64: ``randint(high, size)`` or ``randint(low, high, size)``.
 
     Raises:
@@ -192,7 +202,9 @@ def randperm(n: int, device: Any = None, generator: Generator | None = None) -> 
     return keys.argsort(0) if n else keys
 
 
-def bernoulli(probability: float, size: Sequence[int], device: Any = None, generator: Generator | None = None) -> Tensor:
+def bernoulli(
+    probability: float, size: Sequence[int], device: Any = None, generator: Generator | None = None
+) -> Tensor:
     """Booleans that are true with a probability."""
     if not 0.0 <= probability <= 1.0:
         raise ArgumentError(f"bernoulli: probability={probability}; expected a number from 0 to 1")

@@ -43,7 +43,9 @@ def test_wheel_holds_the_package_and_its_cuda_sources(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     cuda = sources("cuda_kernels", ".cu", ".cuh")
     assert cuda
-    expected = {f"gpunet/{name}" for name in cuda} | sources("gpunet", ".py", ".pyi") | {"gpunet/py.typed"}
+    expected = (
+        {f"gpunet/{name}" for name in cuda} | sources("gpunet", ".py", ".pyi", ".h", ".cpp") | {"gpunet/py.typed"}
+    )
     assert expected <= names
     strange = {n for n in names if not n.startswith(("gpunet/", "gpunet-")) or "__pycache__" in n}
     assert not strange

@@ -12,7 +12,6 @@ Backward.  Nodes are numbered as they are made, and an op's inputs are always ol
 youngest node first, from a heap, visits every node after all of its consumers: no recursion, no counting.
 """
 
-
 from gpunet.autograd.backward import grad
 from gpunet.autograd.graph import (
     ADD,

@@ -179,7 +179,9 @@ def run(
                 for index in range(node.outputs):
                     if (node, index) in captured and arrived[index] is not None:
                         captured[node, index] = arrived[index] = whole(arrived[index])
-                if not any(e is not None and (e in captured or (path is not None and e[0] in path)) for e in node.edges):
+                if not any(
+                    e is not None and (e in captured or (path is not None and e[0] in path)) for e in node.edges
+                ):
                     continue
             if node.backward is None:
                 raise GradientError(

@@ -31,7 +31,19 @@ FILL = Shim("fill", lambda xp, out, *, value: out.fill(value))
 class Node:
     """One op that ran: where its gradients go, and how to compute them."""
 
-    __slots__ = ("backward", "edges", "hooks", "inputs", "op", "options", "output", "outputs", "saved", "sequence", "versions")
+    __slots__ = (
+        "backward",
+        "edges",
+        "hooks",
+        "inputs",
+        "op",
+        "options",
+        "output",
+        "outputs",
+        "saved",
+        "sequence",
+        "versions",
+    )
     _sequence = itertools.count()
 
     def __init__(self, op: Op, edges: Sequence[Any], backward: Any, outputs: int) -> None:

@@ -31,7 +31,17 @@ class Tensor(TensorMethods):
     shape, or None).  Ops and methods are those of PyTorch; they live in ``gpunet.ops`` and are attached there.
     """
 
-    __slots__ = ("__weakref__", "_hooks", "_index", "_node", "_requires_grad", "_version", "_view_version", "array", "grad")
+    __slots__ = (
+        "__weakref__",
+        "_hooks",
+        "_index",
+        "_node",
+        "_requires_grad",
+        "_version",
+        "_view_version",
+        "array",
+        "grad",
+    )
     __array_ufunc__ = None  # so that ndarray + Tensor asks Tensor
 
     def __init__(self, array: Array, requires_grad: bool = False) -> None:

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 from gpunet.emulator import compiler
 from gpunet.emulator.launch import SCHEDULES, Counts, Reached, launch, parameter_names
 from gpunet.emulator.library import Library
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, CompileError
 
-__all__ = ["SCHEDULES", "Counts", "Function", "Reached", "check", "prepare", "settings"]
+__all__ = ["SCHEDULES", "Counts", "Function", "Reached", "available", "check", "prepare", "settings"]
 
 
 class Settings(NamedTuple):
@@ -103,6 +103,15 @@ class Function:
         self.counts = launch(
             library, self.expression, self._names, grid, block, arguments, shared, reached, **chosen._asdict()
         )
+
+
+def available() -> bool:
+    """Whether the compiler is here."""
+    try:
+        compiler.version()
+    except CompileError:
+        return False
+    return True
 
 
 def prepare(functions: Sequence[Function], mode: str = "fast", report: Callable[[Function], None] | None = None) -> None:

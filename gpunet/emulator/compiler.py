@@ -64,6 +64,15 @@ def _describe(executable: str) -> str:
     return f"{path} {' '.join(asked.stdout.split())}"
 
 
+def version() -> str:
+    """Path, version and machine of the compiler.
+
+    Raises:
+        CompileError: there is none; the message says what to install.
+    """
+    return _describe(_executable())
+
+
 @functools.cache
 def _machine_flags() -> tuple[str, ...]:
     """AVX2, where this machine has it."""
@@ -84,7 +93,7 @@ def switch_kind() -> str:
 def _run(command: Sequence[str], what: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise CompileError(f"{what} does not compile with {_describe(_executable())}:\n{done.stderr.strip()[:4000]}")
+        raise CompileError(f"{what} does not compile with {version()}:\n{done.stderr.strip()[:4000]}")
 
 
 # ---- the cache on disk ------------------------------------------------------------------------------------------------
@@ -96,7 +105,7 @@ def _own_sources() -> str:
 
 
 def _name(*parts: str) -> str:
-    key = "\0".join((*parts, *_COMMON, *_machine_flags(), _describe(_executable()), _own_sources()))
+    key = "\0".join((*parts, *_COMMON, *_machine_flags(), version(), _own_sources()))
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

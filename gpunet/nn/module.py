@@ -80,8 +80,16 @@ class Module:
             for table in tables:
                 if name in table:
                     if value is not None and not (table is self._buffers and isinstance(value, Tensor)):
-                        kind = "a Parameter" if table is self._parameters else "a Module" if table is self._modules else "a Tensor"
-                        raise DtypeError(f"attribute {name!r} of {type(self).__name__}: got {type(value).__name__}, expected {kind}")
+                        kind = (
+                            "a Parameter"
+                            if table is self._parameters
+                            else "a Module"
+                            if table is self._modules
+                            else "a Tensor"
+                        )
+                        raise DtypeError(
+                            f"attribute {name!r} of {type(self).__name__}: got {type(value).__name__}, expected {kind}"
+                        )
                     table[name] = value
                     return
             object.__setattr__(self, name, value)
@@ -201,7 +209,9 @@ class Module:
         for name in target.split(".") if target else []:
             found = module._modules.get(name)
             if found is None:
-                raise ArgumentError(f"{type(module).__name__} has no submodule {name!r} (of {target!r}); it has {list(module._modules)}")
+                raise ArgumentError(
+                    f"{type(module).__name__} has no submodule {name!r} (of {target!r}); it has {list(module._modules)}"
+                )
             module = found
         return module
 
@@ -304,7 +314,13 @@ class Module:
         for name in own:
             if name in state_dict:
                 value = state_dict[name]
-                array = value.array if isinstance(value, Tensor) else value if devices.is_array(value) else numpy.asarray(value)
+                array = (
+                    value.array
+                    if isinstance(value, Tensor)
+                    else value
+                    if devices.is_array(value)
+                    else numpy.asarray(value)
+                )
                 if array.shape != own[name].shape:
                     problems.append(f"{name} has shape {array.shape}, expected {own[name].shape}")
                 values[name] = array

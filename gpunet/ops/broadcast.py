@@ -71,7 +71,9 @@ def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def check_operand(name: str, value: Any) -> None:
     if not isinstance(value, (Tensor, int, float, numpy.number, numpy.bool_)):
-        raise DtypeError(f"{name}: operand {value!r} is a {type(value).__name__}; expected a tensor, an array or a number")
+        raise DtypeError(
+            f"{name}: operand {value!r} is a {type(value).__name__}; expected a tensor, an array or a number"
+        )
 
 
 def binary(launch: Launchable, a: Any, b: Any, dtype: Any = None) -> Array:

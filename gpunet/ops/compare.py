@@ -32,12 +32,12 @@ def _comparison(name: str, methods: str) -> Any:
     return method(methods)(function)
 
 
-equal = _comparison("equal", "eq __eq__")
-not_equal = _comparison("not_equal", "ne __ne__")
-greater = _comparison("greater", "gt __gt__")
-greater_equal = _comparison("greater_equal", "ge __ge__")
-less = _comparison("less", "lt __lt__")
-less_equal = _comparison("less_equal", "le __le__")
+eq = _comparison("equal", "eq __eq__")
+ne = not_equal = _comparison("not_equal", "ne not_equal __ne__")
+gt = greater = _comparison("greater", "gt greater __gt__")
+ge = greater_equal = _comparison("greater_equal", "ge greater_equal __ge__")
+lt = less = _comparison("less", "lt less __lt__")
+le = less_equal = _comparison("less_equal", "le less_equal __le__")
 logical_and = _comparison("logical_and", "logical_and __and__ __rand__")
 logical_or = _comparison("logical_or", "logical_or __or__ __ror__")
 logical_xor = _comparison("logical_xor", "logical_xor __xor__ __rxor__")
@@ -90,6 +90,14 @@ floor_divide = _integer_arithmetic("floor_divide", "floor_divide __floordiv__")
 remainder = _integer_arithmetic("remainder", "remainder __mod__")
 
 
+@method("equal")
+def equal(a: Any, b: Any) -> bool:
+    """Whether two tensors have one shape and all their elements are equal."""
+    a, b = operands("equal", [wrap(a), wrap(b)])
+    return bool(a.shape == b.shape and eq(a, b).array.all())
+
+
+@method("allclose")
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are equal within ``atol + rtol * |b|``."""
     a, b = (device.move(wrap(v).array, device.CPU) for v in (a, b))

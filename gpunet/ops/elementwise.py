@@ -13,7 +13,7 @@ import numpy
 from gpunet.autograd import ADD, MULTIPLY, Tensor, contiguous, get_default_dtype, method, primitive, wrap
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.ops.broadcast import binary, broadcast_shape, cast, fit, like, result_dtype, ufunc, unary
-from gpunet.ops.compare import compare, equal, logical_and, sign
+from gpunet.ops.compare import compare, eq, logical_and, sign
 from gpunet.ops.special import ERF
 from gpunet.runtime.kernel import Shim
 from gpunet.runtime.memory import empty
@@ -64,12 +64,12 @@ def pow(a, b):
         if not isinstance(b, Tensor):
             return fit(g * (b * a ** (b - 1)), a_like) if b != 0 else fit(g * 0.0, a_like)
         # where b is 0 the derivative is 0, also at a = 0, where b * a ** (b - 1) would be 0 * inf
-        return fit(where(equal(b, 0), 0.0, g * (b * a ** where(equal(b, 0), 1.0, b - 1))), a_like)
+        return fit(where(eq(b, 0), 0.0, g * (b * a ** where(eq(b, 0), 1.0, b - 1))), a_like)
 
     def exponent_rule(g):
         if not isinstance(a, Tensor):
             return fit(g * (a**b * (math.log(a) if a > 0 else 0.0)), b_like)
-        safe = where(equal(a, 0), 1.0, a)
+        safe = where(eq(a, 0), 1.0, a)
         return fit(g * (a**b * log(safe)), b_like)
 
     return binary(launch, a, b), base_rule, exponent_rule
@@ -217,7 +217,7 @@ def _extremum(name, a, b, greater_or_less):
 
     def share(g, first, second, target):  # a tie gives half to each, as PyTorch does
         chosen = cast(compare(greater_or_less, first, second), dtype=g.dtype)
-        return fit(g * (chosen + 0.5 * cast(equal(first, second), dtype=g.dtype)), target)
+        return fit(g * (chosen + 0.5 * cast(eq(first, second), dtype=g.dtype)), target)
 
     return binary(ufunc(name), a, b), lambda g: share(g, a, b, a_like), lambda g: share(g, b, a, b_like)
 
@@ -254,7 +254,9 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     """
     condition = wrap(condition)
     if condition.dtype != numpy.bool_:
-        raise DtypeError(f"where: condition of dtype {condition.dtype}; expected a boolean tensor, as a comparison gives")
+        raise DtypeError(
+            f"where: condition of dtype {condition.dtype}; expected a boolean tensor, as a comparison gives"
+        )
     return _where(condition, a, b)
 
 

@@ -26,7 +26,9 @@ from gpunet.runtime.memory import empty
 def replace(target: Tensor, result: Tensor, name: str) -> Tensor:
     """Let ``target`` become ``result`` in place: its memory and its place in the graph."""
     if result.shape != target.shape:
-        raise ShapeError(f"{name}: the result has shape {result.shape}, the tensor {target.shape}; in place they must agree")
+        raise ShapeError(
+            f"{name}: the result has shape {result.shape}, the tensor {target.shape}; in place they must agree"
+        )
     COPY(target.array, result.array)
     target._version[0] += 1
     if target._view_version is not None:
@@ -90,9 +92,11 @@ def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
         if launch is not None and not graph and not options and self.array.dtype.kind == "f":
             other = operands(name, args)[0] if args else None
             operand = other.array if isinstance(other, Tensor) else other
-            if not isinstance(other, Tensor) or other.shape == self.shape or broadcast_shape(
-                name, self.shape, other.shape
-            ) == self.shape:
+            if (
+                not isinstance(other, Tensor)
+                or other.shape == self.shape
+                or broadcast_shape(name, self.shape, other.shape) == self.shape
+            ):
                 launch(self.array, self.array, *(() if other is None else (operand,)))
                 self._version[0] += 1
                 if self._view_version is not None:

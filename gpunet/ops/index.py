@@ -167,7 +167,9 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         except ValueError:
             fits = False
         if not fits:
-            raise ShapeError(f"x[...] = value: value of shape {value.shape} does not fit the place of shape {picked.shape}")
+            raise ShapeError(
+                f"x[...] = value: value of shape {value.shape} does not fit the place of shape {picked.shape}"
+            )
     if x._requires_grad or (isinstance(value, Tensor) and value._requires_grad):
         replace(x, _with_index(alias_of(x), value, index=index), "x[...] = value")
     else:

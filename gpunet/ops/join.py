@@ -45,9 +45,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     parts = [wrap(x) for x in tensors]
     at = normal_dim(dim, parts[0].ndim, "cat")
     for x in parts[1:]:
-        if x.ndim != parts[0].ndim or any(
-            a != b for i, (a, b) in enumerate(zip(x.shape, parts[0].shape)) if i != at
-        ):
+        if x.ndim != parts[0].ndim or any(a != b for i, (a, b) in enumerate(zip(x.shape, parts[0].shape)) if i != at):
             raise ShapeError(f"cat: shapes {parts[0].shape} and {x.shape} differ in a dimension other than {dim}")
     return _cat(*parts, dim=at)
 

@@ -54,9 +54,12 @@ def linear_backward_input(dx, dy, w, saved, *, activation, alpha):
     ACTIVATIONS[activation].backward(dx, dx, saved, alpha)
 
 
-@kernel("linear.cu", outputs=2, optional="dw db scale")
+@kernel("linear.cu", outputs=2, optional="dw db x scale")
 def linear_backward_weight(dw, db, dy, x, scale):
-    """dw = scale * dy^T x, db = scale * column sums of dy.  dy (n, o), x (n, i), scale (1,) -> dw (o, i), db (o,)."""
+    """dw = scale * dy^T x, db = scale * column sums of dy.  dy (n, o), x (n, i), scale (1,) -> dw (o, i), db (o,).
+
+    Without dw there need be no x.
+    """
     if dw is not None:
         numpy.matmul(dy.T, x, out=dw)
     if db is not None:
@@ -110,9 +113,9 @@ def _(dx, dy, w, saved, *, activation, alpha):
 @linear_backward_weight.geometry
 def _(dw, db, dy, x, scale):
     n, o = dy.shape
-    i = x.shape[1]
+    i = 0 if dw is None else x.shape[1]
     tile = gemm_tile(o, i)
-    across = max(1, ceil_div(i, tile)) if dw is not None else 1  # db alone takes one column of tiles
+    across = max(1, ceil_div(i, tile))  # db alone takes one column of tiles
     return Geometry(ceil_div(o, tile) * across, 256, (o, i, n), (str(tile),))
 
 
@@ -130,11 +133,15 @@ def _(dw, db, partials, scale):
     return Geometry(elementwise_grid(o * columns, per_thread=1), 256, (o, columns - 1, slices))
 
 
-def weight_gradients(dy: Array, x: Array, scale: Array | None, need_w: bool, need_b: bool) -> tuple[Any, Any]:
-    """dW and db of one layer, in one launch or, for a long batch on a card, in slices and their sum."""
-    (n, o), i = dy.shape, x.shape[1]
-    dw = empty((o, i), dy.dtype, dy) if need_w else None
+def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bool) -> tuple[Any, Any]:
+    """dW (where there is an x) and db of a layer: one launch, or for a long batch on a card its slices and their sum."""
+    n, o = dy.shape
     db = empty((o,), dy.dtype, dy) if need_b else None
+    if x is None:
+        linear_backward_weight(None, db, dy, None, scale)
+        return None, db
+    i = x.shape[1]
+    dw = empty((o, i), dy.dtype, dy)
     slices = 1 if type(dy) is numpy.ndarray else split_k(o, i, n)
     if slices == 1:
         linear_backward_weight(dw, db, dy, x, scale)
@@ -160,14 +167,17 @@ def linear_chain(x, *parameters, activations, need):
         activations: (name, alpha) for each layer.
     """
     layers = list(zip(activations, parameters[::2], parameters[1::2], strict=True))
-    inputs, weights, saved = [], [], []  # of each layer, for backward
-    for (name, alpha), w, b in layers:
+    inputs: list[Any] = []  # of each layer, for backward; None where backward does without
+    weights: list[Any] = []
+    saved: list[Any] = []
+    first = need.index(True) if True in need else len(need)  # nothing before it needs a gradient
+    for layer, ((name, alpha), w, b) in enumerate(layers):
         row = find(name)
         y = empty((len(x), len(w)), x.dtype, x)
         z = empty(y.shape, y.dtype, y) if row.saves == "preactivation" else None
         linear_forward(y, z, x, w, b, activation=name, alpha=alpha)
-        inputs.append(x)
-        weights.append(w)
+        inputs.append(x if need[1 + 2 * layer] else None)
+        weights.append(w if first <= 2 * layer else None)
         saved.append(y if row.saves == "output" else z)
         x = y
 
@@ -177,17 +187,15 @@ def linear_chain(x, *parameters, activations, need):
         if name != "identity":
             dz = empty(dy.shape, dy.dtype, dy)
             activation_backward(dz, dy, saved[-1], activation=name, alpha=alpha)
-        first = next(index for index, needed in enumerate(need) if needed)  # nothing below it needs a gradient
         for layer in reversed(range(len(weights))):
             need_w, need_b = need[1 + 2 * layer], need[2 + 2 * layer]
             if need_w or need_b:
-                gradients[1 + 2 * layer], gradients[2 + 2 * layer] = weight_gradients(
-                    dz, inputs[layer], scale, need_w, need_b
-                )
+                dw, db = weight_gradients(dz, inputs[layer], scale, need_b)
+                gradients[1 + 2 * layer], gradients[2 + 2 * layer] = dw, db
             if first > 2 * layer:
                 break
             name, alpha = activations[layer - 1] if layer else ("identity", 0.0)
-            dx = empty(inputs[layer].shape, dz.dtype, dz)
+            dx = empty((len(dz), weights[layer].shape[1]), dz.dtype, dz)
             before = saved[layer - 1] if layer else None
             linear_backward_input(dx, dz, weights[layer], before, activation=name, alpha=alpha)
             dz = dx

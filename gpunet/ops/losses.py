@@ -465,7 +465,9 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
     if weight is not None:
         weight = wrap(weight)
         if weight.shape != (classes,):
-            raise ShapeError(f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one for each class")
+            raise ShapeError(
+                f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one for each class"
+            )
     if soft:
         target = target if not smoothing else target * (1.0 - smoothing) + smoothing / classes
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
@@ -474,7 +476,9 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
         _check_labels(target.array, classes, ignore_index)
     ignored = target == ignore_index
     column = where(ignored, 0, target).reshape(-1, 1)
-    factor = 1.0 if weight is None else gather(broadcast_to(weight, shape=(len(target), classes)), 1, column).reshape(-1)
+    factor = (
+        1.0 if weight is None else gather(broadcast_to(weight, shape=(len(target), classes)), 1, column).reshape(-1)
+    )
     each = -gather(logs, 1, column).reshape(-1) * factor
     if smoothing:
         uniform = -reductions.sum(logs if weight is None else logs * weight, 1) / classes

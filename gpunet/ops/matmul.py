@@ -38,7 +38,9 @@ def _batched(x: Array, batch: tuple[int, ...]) -> Array:
     matrix, count, broadcast_to = x.shape[-2:], math.prod(batch), device.module(x).broadcast_to
     if x.size == math.prod(matrix):  # one matrix for the whole batch
         return broadcast_to(x.reshape(matrix) if x.ndim != 2 else x, (count, *matrix))
-    return contiguous(broadcast_to(x, (*batch, *matrix))).reshape(count, *matrix) if x.ndim != 3 or count != len(x) else x
+    return (
+        contiguous(broadcast_to(x, (*batch, *matrix))).reshape(count, *matrix) if x.ndim != 3 or count != len(x) else x
+    )
 
 
 @primitive

@@ -12,7 +12,7 @@ import numpy
 from gpunet.autograd import MULTIPLY, Tensor, method, primitive, wrap
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.broadcast import SUM, broadcast_to, cast
-from gpunet.ops.compare import equal
+from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import abs, exp, log, sqrt, sub, where
 from gpunet.ops.index import gather
 from gpunet.ops.shape import normal_dim, reshape, squeeze, unsqueeze
@@ -137,7 +137,7 @@ def _extreme(x, *, name, axes, keepdim):
     _EXTREMA[name](out, x.array, axis=axes)
 
     def rule(g, result):  # equal extrema share the gradient
-        chosen = cast(equal(x, reshape(result, kept)), dtype=g.dtype)
+        chosen = cast(eq(x, reshape(result, kept)), dtype=g.dtype)
         return chosen * (reshape(g, kept) / sum(chosen, axes, keepdim=True))
 
     return out if keepdim else out.reshape(_dropped(x.shape, axes)), rule
@@ -254,11 +254,11 @@ def _prod(x, *, axes, keepdim):
     PRODUCT(out, x.array, axis=axes)
 
     def rule(g):  # the product of all others: of the nonzero ones where there is one zero, 0 where there are more
-        zero = equal(x, 0)
+        zero = eq(x, 0)
         zeros = sum(zero, axes, keepdim=True)
         others = _prod(where(zero, 1.0, x), axes=axes, keepdim=True)
-        nonzero_share = where(equal(zeros, 0), others, 0.0) / where(zero, 1.0, x)
-        return reshape(g, kept) * where(zero, where(equal(zeros, 1), others, 0.0), nonzero_share)
+        nonzero_share = where(eq(zeros, 0), others, 0.0) / where(zero, 1.0, x)
+        return reshape(g, kept) * where(zero, where(eq(zeros, 1), others, 0.0), nonzero_share)
 
     return out if keepdim else out.reshape(_dropped(x.shape, axes)), rule
 
@@ -358,7 +358,7 @@ def norm(x: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) ->
     if p == 1:
         return sum(abs(x), axes, keepdim)
     total = sum(x * x if p == 2 else abs(x) ** p, axes, keepdim)
-    zero = equal(total.detach(), 0)
+    zero = eq(total.detach(), 0)
     root = where(zero, 1.0, total)  # so that the slope of the root, infinite at zero, is never taken there
     return where(zero, 0.0, sqrt(root) if p == 2 else root ** (1.0 / p))
 

@@ -19,7 +19,9 @@ def normal_dim(dim: int, ndim: int, name: str) -> int:
         ShapeError: there is no such dimension.
     """
     if not -max(ndim, 1) <= dim < max(ndim, 1):
-        raise ShapeError(f"{name}: dim={dim} for a tensor of {ndim} dimensions; expected {-max(ndim, 1)} .. {max(ndim, 1) - 1}")
+        raise ShapeError(
+            f"{name}: dim={dim} for a tensor of {ndim} dimensions; expected {-max(ndim, 1)} .. {max(ndim, 1) - 1}"
+        )
     return dim + ndim if dim < 0 else dim
 
 
@@ -142,7 +144,9 @@ def expand(x: Tensor, *shape: Any) -> Tensor:
     lead = len(sizes) - x.ndim
     sizes = tuple(x.shape[i - lead] if s == -1 and i >= lead else s for i, s in enumerate(sizes))
     if lead < 0 or any(n not in (1, s) for n, s in zip(x.shape, sizes[lead:])):
-        raise ShapeError(f"expand: shape {x.shape} cannot become {_sizes(shape)}: only dimensions of size 1 are repeated")
+        raise ShapeError(
+            f"expand: shape {x.shape} cannot become {_sizes(shape)}: only dimensions of size 1 are repeated"
+        )
     return broadcast_to(x, shape=sizes)
 
 

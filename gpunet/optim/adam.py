@@ -137,7 +137,9 @@ class Adam(Optimizer):
                 raise ArgumentError(f"{type(self).__name__}: betas={options['betas']}; expected numbers in [0, 1)")
         for name in ("eps", "weight_decay"):
             if not options[name] >= 0.0:
-                raise ArgumentError(f"{type(self).__name__}: {name}={options[name]}; expected zero or a positive number")
+                raise ArgumentError(
+                    f"{type(self).__name__}: {name}={options[name]}; expected zero or a positive number"
+                )
 
     def names(self, group: ParameterGroup) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq" if group["amsgrad"] else "")

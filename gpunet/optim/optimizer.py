@@ -174,7 +174,7 @@ class Optimizer:
         """Go on from a :meth:`state_dict`, also one with PyTorch's tensors converted to arrays.
 
         Raises:
-            StateDictError: groups or parameters that are not this optimizer's.
+            StateDictError: groups or parameters that are not this optimizer's; nothing is changed then.
         """
         groups = state_dict["param_groups"]
         if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
@@ -183,26 +183,29 @@ class Optimizer:
                 f"{[len(g['params']) for g in self.param_groups]}"
             )
         numbered = {i: p for g, m in zip(groups, self.param_groups) for i, p in zip(g["params"], m["params"])}
+        loaded: dict[Tensor, dict[str, Array]] = {}
+        for number, state in state_dict["state"].items():
+            p = numbered[int(number)]
+            arrays = {k: v.array if isinstance(v, Tensor) else numpy.asarray(v) for k, v in state.items() if v is not None}
+            for name, array in arrays.items():
+                if array.size != (1 if name == "step" else p.array.size):
+                    raise StateDictError(
+                        f"optimizer state {name!r} of parameter {number} has shape {array.shape}, expected "
+                        f"{(1,) if name == 'step' else p.shape}"
+                    )
+            if "momentum_buffer" in arrays:
+                arrays.setdefault("step", numpy.ones(1))  # PyTorch's SGD counts no steps; only the first is special
+            loaded[p] = arrays
         for mine, theirs in zip(self.param_groups, groups):
             for key, value in theirs.items():
                 if key != "params":
                     mine[key] = value
         self.state.clear()
         self._lists.clear()
-        for number, state in state_dict["state"].items():
-            p = numbered[int(number)]
-            for name, value in state.items():
-                if value is None:
-                    continue
-                array = value.array if isinstance(value, Tensor) else numpy.asarray(value)
-                target = self._state_list([p], name)[0]
-                if array.size != target.size:
-                    raise StateDictError(
-                        f"optimizer state {name!r} of parameter {number} has shape {array.shape}, expected {target.shape}"
-                    )
+        for p, arrays in loaded.items():
+            for name, array in arrays.items():
+                (target,) = self._state_list([p], name)
                 target[...] = device.move(array, p.device).reshape(target.shape)
-            if state.get("momentum_buffer") is not None and "step" not in state:
-                self._state_list([p], "step")[0][...] = 1  # PyTorch's SGD counts no steps; only the first is special
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")

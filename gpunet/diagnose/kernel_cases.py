@@ -1,0 +1,373 @@
+"""Cases for every kernel: the arrays and options of launches that together choose all of its specialisations.
+
+The one table of them: the tests compile what it chooses, the emulator runs it, and ``gpunet selftest`` runs it on a
+card.  Sizes are odd and ragged, optional arrays are left out in turn, and empty ones are there where a kernel allows it.
+
+A maker has its kernel's name and yields ``(label, arrays, options)`` for one floating dtype.  Destinations are blank.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet import device, ops, optim  # noqa: F401  the latter two fill KERNELS
+from gpunet.device import Array
+from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS
+from gpunet.runtime.kernel import MAX_TENSORS, Geometry, Kernel
+
+FLOATING = ("float32", "float64")
+
+
+class View(NamedTuple):
+    """An array that a kernel takes as a view of another one: transposed, reversed, broadcast."""
+
+    base: numpy.ndarray
+    of: Callable[[Array], Array]
+
+
+class Case(NamedTuple):
+    """One launch."""
+
+    kernel: Kernel
+    label: str
+    floating: str  # dtype of T
+    arrays: list[Any]  # NumPy arrays, Views, None, or lists of arrays
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.kernel.name} {self.floating} {self.label}"
+
+    def on_cpu(self) -> list[Any]:
+        """The arrays as the twin takes them."""
+        return [a.of(a.base) if isinstance(a, View) else a for a in self.arrays]
+
+    def geometry(self) -> Geometry:
+        return self.kernel.launch_geometry(self.on_cpu(), self.options)
+
+    def expression(self, geometry: Geometry | None = None) -> str:
+        """The C++ name of the specialisation that the launch chooses."""
+        flat = [a[0] if isinstance(a, list) else a for a in self.on_cpu()]
+        return self.kernel.expression(self.kernel.floating(flat), geometry or self.geometry())
+
+
+class Purpose(NamedTuple):
+    """What the launch does with destinations that it does not simply write."""
+
+    updates: frozenset[str]  # read, then written
+    workspace: frozenset[str]  # of the card: what is left there means nothing
+
+
+_makers: dict[str, tuple[Callable[[Samples], Iterator[Any]], Purpose]] = {}
+
+
+def has_cases(kernel: Kernel) -> bool:
+    return kernel.name in _makers
+
+
+def purpose(kernel: Kernel) -> Purpose:
+    """Which arrays of a kernel are updated in place, and which are work space."""
+    return _makers[kernel.name][1]
+
+
+def cases(kernel: Kernel) -> Iterator[Case]:
+    """All cases of a kernel, the same ones every time; a kernel without ``T`` has them once, the others in each dtype."""
+    make, _ = _makers[kernel.name]
+    for floating in FLOATING if "T" in kernel.c_types else FLOATING[:1]:
+        samples = Samples(floating, zlib.crc32(f"{kernel.name} {floating}".encode()))
+        for label, arrays, options in make(samples):
+            yield Case(kernel, label, floating, arrays, options)
+
+
+def _cases(updates: str = "", workspace: str = "") -> Callable[[Callable[[Samples], Iterator[Any]]], None]:
+    def register(make: Callable[[Samples], Iterator[Any]]) -> None:
+        # the ticket is zero before and after every launch
+        _makers[make.__name__] = make, Purpose(frozenset([*updates.split(), "ticket"]), frozenset(workspace.split()))
+
+    return register
+
+
+class Samples:
+    """Draws arrays of one floating dtype."""
+
+    def __init__(self, dtype: str, seed: int) -> None:
+        self.dtype = numpy.dtype(dtype)
+        self.random = numpy.random.default_rng(seed)
+
+    def normal(self, *shape: int) -> numpy.ndarray:
+        return self.random.normal(size=shape).astype(self.dtype)
+
+    def positive(self, *shape: int) -> numpy.ndarray:
+        return self.random.uniform(0.1, 2.0, shape).astype(self.dtype)
+
+    def blank(self, *shape: int, dtype: Any = None) -> numpy.ndarray:
+        return numpy.zeros(shape, dtype or self.dtype)
+
+    def saved(self, activation: str, *shape: int) -> numpy.ndarray:
+        """What the forward pass of an activation saves."""
+        row, z = ACTIVATIONS[activation], self.normal(*shape)
+        if row.saves == "output":
+            row.forward(z, z, row.alpha)
+        return z
+
+
+# ---- products ---------------------------------------------------------------------------------------------------------
+
+#: (rows, columns, depth) of a product: odd and ragged ones, none of some, and ones that take the tile of 128.
+SIZES = ((1, 1, 1), (7, 63, 65), (65, 7, 129), (129, 300, 63), (300, 129, 1), (63, 65, 300), (0, 7, 5), (5, 7, 0))
+LARGE_SIZES = ((7, 95 * 128 + 1, 9), (129, 48 * 128 - 63, 65))
+
+_PRESENCE = tuple(itertools.product((True, False), repeat=2))
+
+
+def _products() -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """(activation, size): every activation on both tiles, and all sizes."""
+    names = itertools.cycle(ACTIVATIONS)
+    yield from zip(names, SIZES)
+    yield from itertools.product(ACTIVATIONS, ((64, 68, 36), LARGE_SIZES[0]))
+    yield from zip(names, LARGE_SIZES[1:])
+
+
+@_cases()
+def linear_forward(s: Samples) -> Iterator[Any]:
+    for (name, (n, o, i)), (with_z, with_b) in zip(_products(), itertools.cycle(_PRESENCE)):
+        z, b = s.blank(n, o) if with_z else None, s.normal(o) if with_b else None
+        label = f"{name} ({n}, {i}) -> ({n}, {o}){', z' * with_z}{', b' * with_b}"
+        options = {"activation": name, "alpha": ACTIVATIONS[name].alpha}
+        yield label, [s.blank(n, o), z, s.normal(n, i), s.normal(o, i), b], options
+
+
+@_cases()
+def linear_backward_input(s: Samples) -> Iterator[Any]:
+    for name, (n, i, o) in _products():
+        saved = s.saved(name, n, i) if name != "identity" else None
+        options = {"activation": name, "alpha": ACTIVATIONS[name].alpha}
+        yield f"{name} ({n}, {o}) -> ({n}, {i})", [s.blank(n, i), s.normal(n, o), s.normal(o, i), saved], options
+
+
+@_cases()
+def linear_backward_weight(s: Samples) -> Iterator[Any]:
+    for (o, i, n), (leave_out, scaled) in zip(
+        (*SIZES, *SIZES, *LARGE_SIZES), itertools.cycle(itertools.product(("", "dw", "db"), (True, False)))
+    ):
+        dw = s.blank(o, i) if leave_out != "dw" else None
+        db = s.blank(o) if leave_out != "db" else None
+        label = f"({n}, {o}), ({n}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
+        yield label, [dw, db, s.normal(n, o), s.normal(n, i), s.positive(1) if scaled else None], {}
+
+
+@_cases()
+def linear_backward_weight_partial(s: Samples) -> Iterator[Any]:
+    for (o, i, n), slices in zip((*SIZES, (65, 64, 300)), (1, 4, 3, 7, 2, 64, 2, 2, 8)):
+        label = f"({n}, {o}), ({n}, {i}) in {slices} slices"
+        yield label, [s.blank(slices, o, i + 1), s.normal(n, o), s.normal(n, i)], {"slices": slices}
+
+
+@_cases()
+def linear_backward_weight_reduce(s: Samples) -> Iterator[Any]:
+    choices = itertools.product(((1, 1, 1), (7, 63, 65), (65, 7, 2), (129, 300, 5)), ("", "dw", "db"), (True, False))
+    for (o, i, slices), leave_out, scaled in choices:
+        dw = s.blank(o, i) if leave_out != "dw" else None
+        db = s.blank(o) if leave_out != "db" else None
+        label = f"({slices}, {o}, {i + 1}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
+        yield label, [dw, db, s.normal(slices, o, i + 1), s.positive(1) if scaled else None], {}
+
+
+@_cases()
+def matmul_forward(s: Samples) -> Iterator[Any]:
+    def swapped(x: Array) -> Array:
+        return x.transpose(0, 2, 1)
+
+    # 96 products are enough for the tile of 128
+    sizes = [(1, *size) for size in SIZES] + [(96, 7, 9, 65), (3, 65, 129, 7)]
+    for (j, m, n, k), flip_a, flip_b in itertools.product(sizes, (False, True), (False, True)):
+        a = View(s.normal(j, k, m), swapped) if flip_a else s.normal(j, m, k)
+        b = View(s.normal(j, n, k), swapped) if flip_b else s.normal(j, k, n)
+        label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}"
+        yield label, [s.blank(j, m, n), a, b], {}
+    one_for_all = View(s.normal(1, 7, 63), lambda x: device.module(x).broadcast_to(x, (3, 7, 63)))
+    mirrored = View(s.normal(3, 63, 2 * 65), lambda x: x[:, ::-1, ::2])
+    yield "one for all, and reversed with every second column", [s.blank(3, 7, 65), one_for_all, mirrored], {}
+    rows, column = View(s.normal(129, 65), lambda x: x[None, ::3]), View(s.normal(65, 2), lambda x: x[None, :, :1])
+    yield "every third row, one column", [s.blank(1, 43, 1), rows, column], {}
+
+
+# ---- elementwise ------------------------------------------------------------------------------------------------------
+
+COUNTS = (1, 7, 63, 65, 129, 300, 0)
+
+
+@_cases()
+def activation_forward(s: Samples) -> Iterator[Any]:
+    for (name, row), count in itertools.product(ACTIVATIONS.items(), (*COUNTS, 5003)):
+        options = {"activation": name, "alpha": row.alpha}
+        yield f"{name} ({count},)", [s.blank(count), 3 * s.normal(count)], options
+    for name, row in ACTIVATIONS.items():  # zero, and far out
+        far = numpy.linspace(-100, 100, 129).astype(s.dtype)
+        yield f"{name} -100 .. 100", [s.blank(129), far], {"activation": name, "alpha": row.alpha}
+
+
+@_cases()
+def activation_backward(s: Samples) -> Iterator[Any]:
+    for (name, row), count in itertools.product(ACTIVATIONS.items(), (*COUNTS, 5003)):
+        options = {"activation": name, "alpha": row.alpha}
+        yield f"{name} ({count},)", [s.blank(count), s.normal(count), s.saved(name, count)], options
+
+
+@_cases()
+def dropout_apply(s: Samples) -> Iterator[Any]:
+    for count in (*COUNTS, 5003):
+        mask = s.random.random(count) < 0.5
+        yield f"({count},)", [s.blank(count), s.normal(count), mask], {"scale": 1.25}
+
+
+@_cases()
+def erf_forward(s: Samples) -> Iterator[Any]:
+    for count in (*COUNTS, 5003):
+        yield f"({count},)", [s.blank(count), 2 * s.normal(count)], {}
+    yield "-100 .. 100", [s.blank(129), numpy.linspace(-100, 100, 129).astype(s.dtype)], {}
+
+
+@_cases(updates="out")
+def scatter_add(s: Samples) -> Iterator[Any]:
+    for places, count in ((1, 1), (7, 300), (300, 129), (5003, 65), (1, 300), (63, 5003), (5, 0)):
+        unsorted = s.random.integers(0, places, count)
+        order = numpy.argsort(unsorted, kind="stable")
+        arrays = [s.normal(places), s.normal(count), unsorted[order].astype("int64"), order.astype("int64")]
+        yield f"{count} into {places}", arrays, {}
+
+
+# ---- losses -----------------------------------------------------------------------------------------------------------
+
+
+def _loss(s: Samples, reduction: str, dx: tuple[int, ...], samples: tuple[int, ...]) -> list[Any]:
+    """value, dx, factor, partials, ticket."""
+    reduced = reduction != "none"
+    return [
+        s.blank(1) if reduced else s.blank(*samples),
+        s.blank(*dx),
+        s.blank(1) if reduction == "mean" else None,
+        s.blank(2 * MAX_BLOCKS) if reduced else None,
+        s.blank(1, dtype="uint32") if reduced else None,
+    ]
+
+
+@_cases(workspace="partials")
+def elementwise_loss(s: Samples) -> Iterator[Any]:
+    shapes = ((1,), (7, 63), (300, 129), (0, 7))
+    for loss, reduction, shape in itertools.product(ELEMENTWISE_LOSSES, REDUCTIONS, shapes):
+        y = s.positive(*shape) / 2 if loss == "binary_cross_entropy" else s.normal(*shape)
+        options = {"loss": loss, "reduction": reduction, "delta": 0.5}
+        yield f"{loss} {reduction} {shape}", [*_loss(s, reduction, shape, shape), 2 * s.normal(*shape), y], options
+
+
+#: (rows, classes): a warp a row up to 1024 classes, a block a row beyond; more rows than blocks have warps.
+ROWS = ((1, 1), (7, 63), (65, 10), (129, 1024), (9, 1025), (3, 5003), (8300, 3), (1030, 1025), (0, 7))
+
+
+@_cases(workspace="partials")
+def cross_entropy_labels(s: Samples) -> Iterator[Any]:
+    for (rows, classes), reduction, ignore_index in itertools.product(ROWS, REDUCTIONS, (-100, 2)):
+        labels = s.random.integers(0, classes, rows)
+        if ignore_index < 0:
+            labels[1::5] = ignore_index
+        arrays = [*_loss(s, reduction, (rows, classes), (rows,)), 3 * s.normal(rows, classes), labels.astype("int64")]
+        label = f"{reduction} ({rows}, {classes}) ignoring {ignore_index}"
+        yield label, arrays, {"reduction": reduction, "ignore_index": ignore_index}
+    for reduction in REDUCTIONS:
+        arrays = [*_loss(s, reduction, (7, 65), (7,)), s.normal(7, 65), numpy.full(7, -100, "int64")]
+        yield f"{reduction} (7, 65) ignoring all", arrays, {"reduction": reduction, "ignore_index": -100}
+
+
+@_cases(workspace="partials")
+def cross_entropy_soft(s: Samples) -> Iterator[Any]:
+    for (rows, classes), reduction in itertools.product(ROWS, REDUCTIONS):
+        targets = s.positive(rows, classes) / s.dtype.type(classes)
+        arrays = [*_loss(s, reduction, (rows, classes), (rows,)), 3 * s.normal(rows, classes), targets]
+        yield f"{reduction} ({rows}, {classes})", arrays, {"reduction": reduction}
+
+
+# ---- random numbers ---------------------------------------------------------------------------------------------------
+
+#: (key, counter): the last one carries into the counter's second word.
+STATES = ((0, 0), (2**63 + 12345, 987654321), (7, 2**64 - 9))
+
+
+def _draws(dtype: Any, *options: dict[str, Any]) -> Iterator[Any]:
+    choices = itertools.product((*COUNTS, 5003), STATES, options)
+    for count, state, chosen in choices:
+        label = f"({count},) from {state}, {', '.join(f'{k} {v}' for k, v in chosen.items())}"
+        yield label, [numpy.zeros(count, dtype), numpy.array(state, "uint64")], chosen
+
+
+@_cases()
+def random_uniform(s: Samples) -> Iterator[Any]:
+    yield from _draws(s.dtype, {"low": 0.0, "high": 1.0}, {"low": -1.7, "high": 0.3})
+
+
+@_cases()
+def random_normal(s: Samples) -> Iterator[Any]:
+    yield from _draws(s.dtype, {"mean": 0.0, "std": 1.0}, {"mean": 5.1, "std": 0.3})
+
+
+@_cases()
+def random_integers(s: Samples) -> Iterator[Any]:
+    yield from _draws("int64", {"low": 0, "high": 10}, {"low": -(2**62), "high": 2**62 - 1})
+
+
+@_cases()
+def random_bernoulli(s: Samples) -> Iterator[Any]:
+    yield from _draws("bool", {"probability": 0.0}, {"probability": 0.3}, {"probability": 1.0})
+
+
+@_cases(updates="state")
+def random_advance(s: Samples) -> Iterator[Any]:
+    for state, blocks in itertools.product(STATES, (1, 300)):
+        yield f"{state} by {blocks}", [numpy.array(state, "uint64")], {"blocks": blocks}
+
+
+# ---- optimisers -------------------------------------------------------------------------------------------------------
+
+#: Sizes of the tensors of a launch.  A block works on 2048 elements; an empty tensor counts its steps, too.
+TENSORS = (((7,), (63, 65), (1,), (0,), (2049,)), tuple((1 + 7 * index,) for index in range(MAX_TENSORS)))
+
+_FLAGS = tuple(itertools.product((False, True), repeat=3))
+
+
+def _steps(count: int) -> list[numpy.ndarray]:
+    return [numpy.array([index % 3], "float64") for index in range(count)]
+
+
+def _rate_and_ticket() -> list[numpy.ndarray]:
+    return [numpy.array([0.01], "float64"), numpy.zeros(1, "uint32")]
+
+
+@_cases(updates="params momenta steps")
+def sgd_step(s: Samples) -> Iterator[Any]:
+    for shapes, (momentum, nesterov, maximize) in itertools.product(TENSORS, _FLAGS):
+        params, momenta, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
+        options = {
+            "momentum": 0.9, "dampening": 0.0 if nesterov else 0.1, "weight_decay": 0.05, "nesterov": nesterov,
+            "maximize": maximize,
+        }  # fmt: skip
+        arrays = [params, momenta if momentum else None, _steps(len(shapes)), grads, *_rate_and_ticket()]
+        yield f"{len(shapes)} tensors, momentum {momentum}, nesterov {nesterov}, maximize {maximize}", arrays, options
+
+
+@_cases(updates="params exp_avgs exp_avg_sqs max_exp_avg_sqs steps")
+def adam_step(s: Samples) -> Iterator[Any]:
+    for shapes, (amsgrad, decoupled, maximize) in itertools.product(TENSORS, _FLAGS):
+        params, averages, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
+        squares, largest = ([s.positive(*shape) for shape in shapes] for _ in range(2))
+        options = {
+            "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05, "decoupled": decoupled, "maximize": maximize,
+        }  # fmt: skip
+        arrays = [
+            params, averages, squares, largest if amsgrad else None, _steps(len(shapes)), grads, *_rate_and_ticket(),
+        ]  # fmt: skip
+        yield f"{len(shapes)} tensors, amsgrad {amsgrad}, decoupled {decoupled}, maximize {maximize}", arrays, options

@@ -1,0 +1,162 @@
+"""docs/kernels.md: what the kernels take of a card, for every architecture that we compile for.
+
+    python -m gpunet.diagnose.kernel_table            print it
+    python -m gpunet.diagnose.kernel_table --write    write it: after every change of a kernel or of NVRTC
+
+A test fails when a hot kernel spills where the page says that it does not, and when the page is out of date.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+from gpunet.diagnose import kernel_cases
+from gpunet.diagnose.usage import Usage, measure
+from gpunet.runtime import source
+from gpunet.runtime.kernel import KERNELS, Kernel
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
+
+#: Kernels whose time counts in a training step.
+HOT = ("linear_*", "matmul_*", "cross_entropy_*", "activation_*", "adam_step", "sgd_step")
+
+#: Specialisations that stand for the others; of kernels that are not named, all do.
+REPRESENTATIVES = {
+    "linear_forward": ("*, Relu>", "*, Gelu>"),
+    "linear_backward_input": ("*, Relu>", "*, Gelu>"),
+    "activation_forward": ("*, Relu>", "*, Gelu>", "*, Tanh>"),
+    "activation_backward": ("*, Relu>", "*, Gelu>", "*, Tanh>"),
+    "matmul_forward": ("*, true, false>", "*, true, true>", "*, false, false>"),  # of a product, and of its gradients
+    "elementwise_loss": ("*::mean>",),
+    "cross_entropy_labels": ("*::mean, *",),
+    "cross_entropy_soft": ("*::mean, *",),
+    "sgd_step": ("*, false, false, false>", "*, true, false, false>"),
+    "adam_step": ("*, false, false, false>", "*, false, true, false>", "*, true, false, false>"),  # Adam, AdamW, AMSGrad
+}
+
+#: Spills that are known: specialisations, architectures, and why they stay.  All others fail a test.
+KNOWN_SPILLS: tuple[tuple[str, str, str], ...] = ()
+
+Table = Mapping[tuple[str, str], Usage]  # (expression, architecture) ->
+
+
+@cache
+def representatives(kernel: Kernel) -> tuple[str, ...]:
+    """The specialisations of a kernel that the table shows."""
+    patterns = REPRESENTATIVES.get(kernel.name, ("*",))
+    all_of_them = {case.expression() for case in kernel_cases.cases(kernel)}
+    return tuple(sorted((e for e in all_of_them if any(fnmatchcase(e, p) for p in patterns)), key=_order))
+
+
+def _order(expression: str) -> list[tuple[int, int, str]]:
+    """float before double, 64 before 128, then the alphabet."""
+    words = re.findall(r"\w+", expression)
+    return [(word == "double", int(word) if word.isdecimal() else 0, word) for word in words]
+
+
+def collect(folder: Path | None = None) -> Table:
+    """Compile and measure all of the table."""
+
+    def one(job: tuple[Kernel, str]) -> list[tuple[tuple[str, str], Usage]]:
+        kernel, architecture = job
+        found = measure(kernel.file, representatives(kernel), architecture, folder)
+        return [((expression, architecture), usage) for expression, usage in found.items()]
+
+    with ThreadPoolExecutor() as pool:
+        jobs = [(kernel, architecture) for kernel in KERNELS.values() for architecture in ARCHITECTURES]
+        return dict(entry for part in pool.map(one, jobs) for entry in part)
+
+
+def is_hot(expression: str) -> bool:
+    return any(fnmatchcase(expression.partition("<")[0], pattern) for pattern in HOT)
+
+
+def why_it_spills(expression: str, architecture: str) -> str | None:
+    """The reason that a known spill has; ``None`` when it is not known."""
+    for pattern, architectures, reason in KNOWN_SPILLS:
+        if fnmatchcase(expression, pattern) and (architectures == "*" or architecture in architectures.split()):
+            return reason
+    return None
+
+
+# ---- the page ---------------------------------------------------------------------------------------------------------
+
+_TOP = """\
+# What the kernels take of a card
+
+Written by `python -m gpunet.diagnose.kernel_table --write`; a test holds it against the sources.
+
+A cell is registers of a thread / bytes of static shared memory of a block. Where registers did not suffice, the bytes that
+a thread spills to local memory follow (stores + loads, as they stand in the code: a loop repeats them). Registers are
+limited to 255 a thread and 65,536 a multiprocessor: 256 threads of 128 each fill half of it.
+
+Compiled by NVRTC {version}.
+"""
+
+
+def page_path() -> Path:
+    """docs/kernels.md of the checkout."""
+    return source.kernel_directory().parent / "docs" / "kernels.md"
+
+
+def render(table: Table, version: str) -> str:
+    """The page."""
+    lines = [_TOP.format(version=version)]
+    lines += [_line(["specialisation", *ARCHITECTURES]), _line(["---"] * (1 + len(ARCHITECTURES)))]
+    for kernel in sorted(KERNELS.values(), key=lambda k: (k.file, k.name)):
+        for expression in representatives(kernel):
+            cells = [_cell(table[expression, architecture]) for architecture in ARCHITECTURES]
+            lines.append(_line([f"`{expression}`", *cells]))
+    known = [entry for entry in KNOWN_SPILLS if any(_meets(entry, key) for key, usage in table.items() if usage.spills)]
+    if known:
+        lines += ["", "## Known spills", ""]
+        lines += [f"- `{p}` ({a if a != '*' else 'everywhere'}): {reason}" for p, a, reason in known]
+    return "\n".join(lines) + "\n"
+
+
+def _meets(entry: tuple[str, str, str], key: tuple[str, str]) -> bool:
+    pattern, architectures, _ = entry
+    return fnmatchcase(key[0], pattern) and (architectures == "*" or key[1] in architectures.split())
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(usage: Usage) -> str:
+    cell = f"{usage.registers} / {usage.shared}"
+    if usage.spills:
+        cell += f", spills {usage.spill_stores} + {usage.spill_loads}"
+    elif usage.stack:
+        cell += f", stack {usage.stack}"
+    return cell
+
+
+def parse(page: str) -> tuple[str, dict[tuple[str, str], str]]:
+    """NVRTC's version and the cells of a page by (expression, architecture)."""
+    version = re.search(r"^Compiled by NVRTC (\S+)\.$", page, re.MULTILINE)
+    cells = {}
+    for row in re.findall(r"^\| `(.*)$", page, re.MULTILINE):
+        expression, *rest = [cell.strip(" `|") for cell in row.split(" | ")]
+        cells |= {(expression, architecture): cell for architecture, cell in zip(ARCHITECTURES, rest)}
+    return version[1] if version else "", cells
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the page, or write it."""
+    page = render(collect(), ".".join(map(str, source.nvrtc_version())))
+    if "--write" in arguments:
+        page_path().write_text(page, encoding="utf-8")
+    else:
+        sys.stdout.write(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
