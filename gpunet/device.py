@@ -88,13 +88,13 @@ class EmulatedArray(numpy.ndarray):
     """
 
     @property
-    def base(self) -> EmulatedArray | None:  # type: ignore[override]
+    def base(self) -> EmulatedArray | None:
         """The array whose memory this is a view of, as in CuPy: not the views in between, nor NumPy's underneath."""
         owner, at = None, super().base
         while isinstance(at, numpy.ndarray):
             if isinstance(at, EmulatedArray):
                 owner = at
-            at = numpy.ndarray.base.__get__(at)  # type: ignore[attr-defined]
+            at = numpy.ndarray.base.__get__(at)
         return owner
 
     def get(self) -> numpy.ndarray:

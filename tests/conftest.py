@@ -17,11 +17,14 @@ import pytest
 import gpunet
 
 #: Ways to run a launch: the name for ``--device``, and where its arrays live.
-DEVICES = {"cpu": "cpu", "cuda": "cuda"}
+DEVICES = {"cpu": "cpu", "emulated": "emulated", "cuda": "cuda"}
 
 
 def available_devices() -> list[str]:
-    return ["cpu", "cuda"] if gpunet.cuda_status().ready else ["cpu"]
+    from gpunet import emulator
+
+    here = {"cpu": True, "emulated": emulator.available(), "cuda": gpunet.cuda_status().ready}
+    return [name for name in DEVICES if here[name]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +43,8 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a device, which new tensors are made on meanwhile."""
     name = request.param
     if name not in available_devices():
-        pytest.fail(f"--device {name} was asked for: {gpunet.cuda_status().detail}")
+        why = "g++ is not installed" if name == "emulated" else gpunet.cuda_status().detail
+        pytest.fail(f"--device {name} was asked for: {why}")
     gpunet.set_default_device(DEVICES[name])
     yield DEVICES[name]
     gpunet.set_default_device(None)

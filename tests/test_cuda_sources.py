@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy
 import pytest
 
-import gpunet  # noqa: F401  fills KERNELS
+from gpunet.diagnose import kernel_cases
+from gpunet.diagnose.kernel_table import ARCHITECTURES, is_hot, why_it_spills
+from gpunet.diagnose.usage import compile_and_measure
 from gpunet.errors import CompileError
-from gpunet.ops.activations import ACTIVATIONS
-from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS
+from gpunet.ops.losses import MAX_BLOCKS
 from gpunet.runtime import kernel as seam
 from gpunet.runtime import nvrtc, source
 from gpunet.runtime.kernel import C_TYPES, KERNELS, Geometry, Kernel, ListKernel
-
-ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
 
 
 @cache
@@ -37,159 +35,40 @@ def nvrtc_is_installed() -> bool:
 
 needs_nvrtc = pytest.mark.skipif(not nvrtc_is_installed(), reason="NVRTC is not installed")
 
-# ---- every specialisation: (arrays, options) for which the geometry functions choose it ---------------------------------
-
-Launch = tuple[list[Any], dict[str, Any]]
+# ---- every specialisation -----------------------------------------------------------------------------------------------
 
 
-def _array(*shape: int, dtype: Any) -> numpy.ndarray:
-    """An array of any size that takes no memory."""
-    return numpy.broadcast_to(numpy.zeros((), dtype), shape)
-
-
-def _linear_forward(t: Any) -> list[Launch]:
-    return [
-        ([_array(n, n, dtype=t)] * 4 + [_array(n, dtype=t)], {"activation": name, "alpha": row.alpha})
-        for n, (name, row) in itertools.product((64, 4096), ACTIVATIONS.items())
-    ]
-
-
-def _linear_backward_input(t: Any) -> list[Launch]:
-    return [
-        ([_array(n, n, dtype=t)] * 4, {"activation": name, "alpha": row.alpha})
-        for n, (name, row) in itertools.product((64, 4096), ACTIVATIONS.items())
-    ]
-
-
-def _linear_backward_weight(t: Any) -> list[Launch]:
-    return [
-        ([_array(n, n, dtype=t), _array(n, dtype=t)] + [_array(n, n, dtype=t)] * 2 + [_array(1, dtype=t)], {})
-        for n in (64, 4096)
-    ]
-
-
-def _linear_backward_weight_partial(t: Any) -> list[Launch]:
-    return [([_array(4, 64, 65, dtype=t), _array(512, 64, dtype=t), _array(512, 64, dtype=t)], {"slices": 4})]
-
-
-def _linear_backward_weight_reduce(t: Any) -> list[Launch]:
-    return [([_array(64, 64, dtype=t), _array(64, dtype=t), _array(4, 64, 65, dtype=t), _array(1, dtype=t)], {})]
-
-
-def _matmul_forward(t: Any) -> list[Launch]:
-    launches = []
-    for n, flip_a, flip_b in itertools.product((64, 2048), (False, True), (False, True)):
-        size = numpy.dtype(t).itemsize
-        rows = numpy.lib.stride_tricks.as_strided(numpy.zeros(1, t), (1, n, n), (n * n * size, n * size, size))
-        columns = rows.transpose(0, 2, 1)
-        launches.append(([_array(1, n, n, dtype=t), columns if flip_a else rows, columns if flip_b else rows], {}))
-    return launches
-
-
-def _activation(arrays: int) -> Callable[[Any], list[Launch]]:
-    return lambda t: [
-        ([_array(9, dtype=t)] * arrays, {"activation": name, "alpha": row.alpha}) for name, row in ACTIVATIONS.items()
-    ]
-
-
-def _loss(*inputs: Any, **options: tuple[Any, ...]) -> Callable[[Any], list[Launch]]:
-    def launches(t: Any) -> list[Launch]:
-        # two numbers of classes: a warp a row, a block a row
-        return [
-            (
-                [_array(1, dtype=t), _array(9, c, dtype=t), _array(1, dtype=t), _array(2 * MAX_BLOCKS, dtype=t)]
-                + [_array(1, dtype="uint32")]
-                + [_array(*(n if n else c for n in shape), dtype=dtype or t) for shape, dtype in inputs],
-                dict(zip(options, values)),
-            )
-            for c, values in itertools.product((10, 5000), itertools.product(*options.values()))
-        ]
-
-    return launches
-
-
-def _elementwise(*dtypes: Any, **options: Any) -> Callable[[Any], list[Launch]]:
-    return lambda t: [([_array(9, dtype=dtype or t) for dtype in dtypes], options)]
-
-
-def _sgd(t: Any) -> list[Launch]:
-    tensors, steps, one = [_array(9, dtype=t)], [_array(1, dtype="float64")], _array(1, dtype="float64")
-    return [
-        (
-            [tensors, tensors if momentum else None, steps, tensors, one, _array(1, dtype="uint32")],
-            {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": nesterov, "maximize": maximize},
-        )
-        for momentum, nesterov, maximize in itertools.product((False, True), repeat=3)
-    ]
-
-
-def _adam(t: Any) -> list[Launch]:
-    tensors, steps, one = [_array(9, dtype=t)], [_array(1, dtype="float64")], _array(1, dtype="float64")
-    return [
-        (
-            [tensors, tensors, tensors, tensors if amsgrad else None, steps, tensors, one, _array(1, dtype="uint32")],
-            {
-                "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0,
-                "decoupled": decoupled, "maximize": maximize,
-            },
-        )
-        for amsgrad, decoupled, maximize in itertools.product((False, True), repeat=3)
-    ]  # fmt: skip
-
-
-#: For each kernel the launches, in a dtype, that together choose all of its specialisations.
-LAUNCHES: dict[str, Callable[[Any], list[Launch]]] = {
-    "linear_forward": _linear_forward,
-    "linear_backward_input": _linear_backward_input,
-    "linear_backward_weight": _linear_backward_weight,
-    "linear_backward_weight_partial": _linear_backward_weight_partial,
-    "linear_backward_weight_reduce": _linear_backward_weight_reduce,
-    "matmul_forward": _matmul_forward,
-    "activation_forward": _activation(2),
-    "activation_backward": _activation(3),
-    "elementwise_loss": _loss(
-        ((9, 0), None), ((9, 0), None), loss=tuple(ELEMENTWISE_LOSSES), reduction=REDUCTIONS, delta=(1.0,)
-    ),
-    "cross_entropy_labels": _loss(((9, 0), None), ((9,), "int64"), reduction=REDUCTIONS, ignore_index=(-100,)),
-    "cross_entropy_soft": _loss(((9, 0), None), ((9, 0), None), reduction=REDUCTIONS),
-    "dropout_apply": _elementwise(None, None, "bool", scale=2.0),
-    "erf_forward": _elementwise(None, None),
-    "scatter_add": _elementwise(None, None, "int64", "int64"),
-    "random_uniform": _elementwise(None, "uint64", low=0.0, high=1.0),
-    "random_normal": _elementwise(None, "uint64", mean=0.0, std=1.0),
-    "random_integers": _elementwise("int64", "uint64", low=0, high=10),
-    "random_bernoulli": _elementwise("bool", "uint64", probability=0.5),
-    "random_advance": _elementwise("uint64", blocks=1),
-    "sgd_step": _sgd,
-    "adam_step": _adam,
-}
-
-
+@cache
 def _geometries(kernel: Kernel) -> list[tuple[str, Geometry]]:
-    """(expression, geometry) of each launch of the table."""
-    found = []
-    for dtype in (numpy.float32, numpy.float64):
-        for arrays, options in LAUNCHES[kernel.name](dtype):
-            geometry = kernel.launch_geometry(arrays, options)
-            flat = [a[0] if isinstance(a, list) else a for a in arrays]
-            found.append((kernel.expression(kernel.floating(flat), geometry), geometry))
-    return found
+    """(expression, geometry) of each case of ``gpunet.diagnose.kernel_cases``."""
+    geometries = [(case, case.geometry()) for case in kernel_cases.cases(kernel)]
+    return [(case.expression(geometry), geometry) for case, geometry in geometries]
 
 
-def test_every_kernel_has_a_row() -> None:
-    assert set(LAUNCHES) == set(KERNELS)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of pytest, also where it runs in several processes: what was compiled once is known there."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "usage"
+
+
+def test_every_kernel_has_cases() -> None:
+    """A kernel without them would be compiled by no test, nor run by the self-test."""
+    lacking = [name for name, kernel in KERNELS.items() if not kernel_cases.has_cases(kernel)]
+    assert lacking == [], f"add cases to {kernel_cases.__file__}"
 
 
 @needs_nvrtc
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", LAUNCHES)
-def test_every_specialisation_compiles(name: str, architecture: str) -> None:
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_specialisation_compiles(name: str, architecture: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     kernel = KERNELS[name]
     expressions = sorted({expression for expression, _ in _geometries(kernel)})
-    cubin, lowered, log = source.compile_all(kernel.file, expressions, architecture)
-    assert cubin[:4] == b"\x7fELF"
-    assert len(set(lowered.values())) == len(expressions)
-    assert not log, log
+    made = compile_and_measure(kernel.file, expressions, architecture, shared_folder(tmp_path_factory))
+    assert made.cubin[:4] == b"\x7fELF"
+    assert len(set(made.lowered.values())) == len(expressions)
+    assert not made.log, made.log
+    spilling = [expression for expression, usage in made.usage.items() if usage.spills and is_hot(expression)]
+    assert [e for e in spilling if why_it_spills(e, architecture) is None] == [], "see KNOWN_SPILLS in kernel_table.py"
 
 
 # ---- the twin and the CUDA entry declare the same ----------------------------------------------------------------------
@@ -221,7 +100,7 @@ def _c_scalar(value: Any) -> str:
     return C_TYPES[value.dtype.name]
 
 
-@pytest.mark.parametrize("name", LAUNCHES)
+@pytest.mark.parametrize("name", KERNELS)
 def test_twin_and_entry_have_one_signature(name: str) -> None:
     kernel = KERNELS[name]
     actual = _entry_parameters(kernel)
@@ -533,7 +412,7 @@ def test_function_loads_once_and_launches_on_its_card(folder: Any, compilations:
     monkeypatch.setattr(source.devices, "cupy", lambda: SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(source, "architecture", lambda capability: f"sm_{capability[0]}{capability[1]}")
     monkeypatch.setattr(source, "_functions", {})
-    card = SimpleNamespace(index=1)
+    card = SimpleNamespace(type="cuda", index=1)
     entry = source.function("main.cu", "entry<float>", card)  # type: ignore[arg-type]
     assert source.function("main.cu", "entry<float>", card) is entry  # type: ignore[arg-type]
     assert cuda.events == [("load", 1, b"\x7fELF\n\0machine code"), ("get", "_Z5entry<float>")]

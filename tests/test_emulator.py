@@ -96,48 +96,81 @@ PLANTED = {
     "missing barrier before reuse": (
         body("__shared__ float s[2];\nfor (int k = 0; k < 2; k++) {\n  if (threadIdx.x == 0) s[0] = in[k];\n"
              "  __syncthreads();\n  out[threadIdx.x] = s[0];\n}"),
-        r"race: thread 0 writes byte 0 of s at planted\.cu:4; thread \d+ read it at planted\.cu:6",
+        r"race: thread \d+ \w+ byte 0 of s at planted\.cu:[46]; thread \d+ \w+ it at planted\.cu:[46]",
     ),
-    "missing syncwarp": (edited(EXCHANGE, BARRIER=""), r"race: thread \d+ \w+ byte \d+ of tile at planted\.cu:[68]; thread \d+ \w+ it at"),
+    "missing syncwarp": (
+        edited(EXCHANGE, BARRIER=""),
+        r"race: thread \d+ \w+ byte \d+ of tile at planted\.cu:[68]; thread \d+ \w+ it at",
+    ),
     "barrier in a branch": (
-        edited(REVERSE, BARRIER="if (threadIdx.x < 32) __syncthreads();"),
-        r"divergence: 32 of 64 threads .* has returned; 32 .* waits at the __syncthreads of planted\.cu:5|uninitialised",
+        body("if (threadIdx.x < 32)\n  __syncthreads();\nout[threadIdx.x] = 1.0f;"),
+        r"divergence: 32 of 64 threads .* have returned; 32 .* wait at the __syncthreads of planted\.cu:3",
     ),
     "two barriers": (
         body("if (threadIdx.x < 32)\n  __syncthreads();\nelse\n  __syncthreads();"),
         r"divergence: \d+ threads are at the __syncthreads of planted\.cu:\d, but thread \d+ is at that of planted\.cu:\d",
     ),
-    "early return": (body("if (threadIdx.x >= n) return;\n__syncthreads();\nout[threadIdx.x] = 1.0f;"), r"divergence: .*planted\.cu:3"),
+    "early return": (
+        body("if (threadIdx.x >= n) return;\n__syncthreads();\nout[threadIdx.x] = 1.0f;"),
+        r"divergence: .*planted\.cu:3",
+    ),
     "shuffle in a branch": (
-        body("float x = in[threadIdx.x];\nif (threadIdx.x % 32 < 8)\n  x += __shfl_xor_sync(0xffffffffu, x, 1);\nout[threadIdx.x] = x;"),
+        body("float x = in[threadIdx.x];\nif (threadIdx.x % 32 < 8)\n  x += __shfl_xor_sync(~0u, x, 1);\nout[threadIdx.x] = x;"),
         r"divergence: .*shuffle of planted\.cu:4",
     ),
     "shuffle from outside": (
         body("out[threadIdx.x] = threadIdx.x % 32 < 16 ? __shfl_sync(0xffffu, in[threadIdx.x], 20) : 0.0f;"),
         "divergence: in a shuffle, lane 0 reads lane 20, which is not in its mask 0xffff",
     ),
-    "read past the end": (body("out[threadIdx.x] = in[threadIdx.x + 1];"), r"out of bounds: reads 4 bytes at planted\.cu:2, up to 4 bytes past the end of in"),
+    "read past the end": (
+        body("out[threadIdx.x] = in[threadIdx.x + 1];"),
+        r"out of bounds: reads 4 bytes at planted\.cu:2, up to 4 bytes past the end of in",
+    ),
     "read before the beginning": (body("out[threadIdx.x] = in[(int)threadIdx.x - 1];"), r"out of bounds: reads .* before in"),
-    "write past the end": (body("out[threadIdx.x + 60] = 1.0f;"), r"out of bounds: writes 4 bytes at planted\.cu:2, .* past the end of out"),
+    "write past the end": (
+        body("out[threadIdx.x + 60] = 1.0f;"),
+        r"out of bounds: writes 4 bytes at planted\.cu:2, .* past the end of out",
+    ),
     "shared array too small": (
-        body("__shared__ float s[63];\nfloat* p = s;\np[threadIdx.x] = 1.0f;\n__syncthreads();\nout[threadIdx.x] = p[threadIdx.x];"),
+        body("__shared__ float s[63];\nfloat* p = s + threadIdx.x;\n*p = 1.0f;\n__syncthreads();\nout[threadIdx.x] = *p;"),
         r"out of bounds: writes 4 bytes at planted\.cu:4, .*",
     ),
-    "local array too small": (body("float a[4] = {};\nout[threadIdx.x] = a[n + 2];"), r"array index: index \d+ is out of range at planted\.cu:3"),
-    "uninitialised shared memory": (
-        body("__shared__ float s[64];\nif (threadIdx.x != 9) s[threadIdx.x] = 1.0f;\n__syncthreads();\nout[threadIdx.x] = s[threadIdx.x];"),
-        r"uninitialised: thread 9 reads byte 36 of s at planted\.cu:5",
+    "local array too small": (
+        body("float a[4] = {};\nout[threadIdx.x] = a[n + 2];"),
+        r"array index: index \d+ is out of range at planted\.cu:3",
     ),
-    "write to an input": (body("const_cast<float*>(in)[threadIdx.x] = 1.0f;"), r"write to an input: writes in\[\d+\] at planted\.cu:2"),
-    "two blocks write one place": (body("out[threadIdx.x] = in[threadIdx.x];"), r"race: thread 0 writes out\[0\] at planted\.cu:2; thread 0 of block 0 wrote it"),
+    "uninitialised shared memory": (
+        body("__shared__ float s[64];\nconst int t = threadIdx.x;\nif (t != 9) s[t] = 1.0f;\n__syncthreads();\nout[t] = s[t];"),
+        r"uninitialised: thread 9 reads byte 36 of s at planted\.cu:6",
+    ),
+    "write to an input": (
+        body("const_cast<float*>(in)[threadIdx.x] = 1.0f;"),
+        r"write to an input: writes in\[\d+\] at planted\.cu:2",
+    ),
+    "two blocks write one place": (
+        body("out[threadIdx.x] = in[threadIdx.x];"),
+        r"race: thread 0 writes out\[0\] at planted\.cu:2; thread 0 of block 0 wrote it",
+    ),
     "a block reads another's": (
         body("const int i = blockIdx.x * 32 + threadIdx.x / 2;\nout[i] = out[63 - i];"),
         r"race: thread \d+ \w+ out\[\d+\] at planted\.cu:3; thread \d+",
     ),
-    "sum by atomics": (body("atomicAdd(out, in[threadIdx.x]);"), r"order of atomics: thread \d+ adds to out\[0\] at planted\.cu:2"),
-    "misaligned vector": (body("reinterpret_cast<float4*>(out + 1)[0] = make_float4(1, 2, 3, 4);"), r"misaligned: .* at planted\.cu:2"),
-    "null pointer": (body("float* nothing = n ? nullptr : out;\nnothing[threadIdx.x] = 1.0f;"), r"null pointer|out of bounds: writes .* planted\.cu:3"),
-    "integer overflow": (body("out[threadIdx.x] = n * 2000000000;"), r"overflow: of an integer multiplication at planted\.cu:2"),
+    "sum by atomics": (
+        body("atomicAdd(out, in[threadIdx.x]);"),
+        r"order of atomics: thread \d+ adds to out\[0\] at planted\.cu:2",
+    ),
+    "misaligned vector": (
+        body("reinterpret_cast<float4*>(out + 1)[0] = make_float4(1, 2, 3, 4);"),
+        r"misaligned: .* at planted\.cu:2",
+    ),
+    "null pointer": (
+        body("float* nothing = n ? nullptr : out;\nnothing[threadIdx.x] = 1.0f;"),
+        r"null pointer|out of bounds: writes .* planted\.cu:3",
+    ),
+    "integer overflow": (
+        body("out[threadIdx.x] = n * 2000000000;"),
+        r"overflow: of an integer multiplication at planted\.cu:2",
+    ),
     "loop that waits for nobody": (body("while (atomicAdd((int*)out, 0) == 0) { }"), "no progress"),
 }  # fmt: skip
 
@@ -189,12 +222,13 @@ def test_shipped_kernels_need_each_of_their_barriers() -> None:
     for number, (start, stop) in enumerate(places):
         run = function(text[:start] + text[stop:], "cross_entropy_labels<float, Reduction::mean, false>", "losses.cu")
         arguments = (floats(1), numpy.empty_like(logits), floats(1), floats(2048), numpy.zeros(1, numpy.uint32), logits, labels)
+        found = ""
         try:
             with emulator.check():
                 run((4,), (256,), (*arguments, i32(9), i32(300), numpy.int64(-100)))
         except EmulationError as error:
-            assert re.search(r"(reduce\.cuh|losses\.cu):\d+", str(error))
-        else:
+            found = str(error)
+        if not re.search(r"(reduce\.cuh|losses\.cu):\d+", found):
             missed.append(number)
     # the barrier before the ticket: only thread 0, which draws it, wrote partials
     assert missed == [2]

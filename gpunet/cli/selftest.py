@@ -18,8 +18,12 @@ def add_parser(subparsers: Any) -> None:
         description="Launch every kernel in all its specialisations on odd sizes: the results are compared with a "
         "computation in float64, and a second launch must leave the same bits. The exit code is 1 when a kernel fails.",
     )
-    parser.add_argument("--device", default="auto", help="auto (default: the card when ready), cpu, cuda, cuda:N, emulated")
-    parser.add_argument("--kernels", default="*", metavar="PATTERN", help="only those with such names: 'linear_*,adam_step'")
+    parser.add_argument(
+        "--device", default="auto", help="auto (default: the card when ready), cpu, cuda, cuda:N, emulated"
+    )
+    parser.add_argument(
+        "--kernels", default="*", metavar="PATTERN", help="only those with such names: 'linear_*,adam_step'"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -52,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     failed = [row.kernel for row in rows if not row.passed]
     if arguments.json:
         found = [
-            row._asdict() | {"error": row.error if math.isfinite(row.error) else None, "passed": row.passed} for row in rows
+            row._asdict() | {"error": row.error if math.isfinite(row.error) else None, "passed": row.passed}
+            for row in rows
         ]
         print(json.dumps({"device": str(where), "note": note, "passed": not failed, "kernels": found}, indent=2))
     else:

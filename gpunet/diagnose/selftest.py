@@ -55,12 +55,15 @@ class Row(NamedTuple):
 # ---- arrays on the device ---------------------------------------------------------------------------------------------
 
 
-def _map(function: Callable[[str, Any], Any], case: Case, arrays: Sequence[Any] | None = None) -> list[Any]:
+def _map(function: Callable[[str, Any], Any], case: Case) -> list[Any]:
     """``function(name, array)`` of all arrays, also those in lists; ``None`` stays."""
-    return [
-        [function(name, a) for a in array] if isinstance(array, list) else None if array is None else function(name, array)
-        for name, array in zip(case.kernel.parameters, case.arrays if arrays is None else arrays)
-    ]
+
+    def one(name: str, array: Any) -> Any:
+        if isinstance(array, list):
+            return [function(name, a) for a in array]
+        return None if array is None else function(name, array)
+
+    return [one(name, array) for name, array in zip(case.kernel.parameters, case.arrays)]
 
 
 def _written(kernel: Kernel) -> set[str]:
@@ -140,7 +143,7 @@ class Reference:
     def __init__(self, case: Case) -> None:
         self._case = case
         self._purpose = kernel_cases.purpose(case.kernel)
-        self.exact = dict(zip(self._names(), self._twin(case.floating, None)))
+        self._exact = self._twin(case.floating, None)
         self._results = self._twin("float64", None)
         self.scales = [self._largest(r) for r in self._results]
         for seed in range(2):
@@ -154,11 +157,6 @@ class Reference:
     def _largest(array: numpy.ndarray) -> float:
         finite = numpy.abs(array[numpy.isfinite(array)]) if array.dtype.kind == "f" else array[:0]
         return float(finite.max()) if finite.size else 0.0
-
-    def _names(self) -> list[str]:
-        names: list[str] = []
-        _map(lambda name, _: names.append(name), self._case)
-        return [f"{name}[{index}]" for index, name in enumerate(names) if self._counts(name)]
 
     def _counts(self, name: str) -> bool:
         return name in _written(self._case.kernel) - self._purpose.workspace
@@ -181,12 +179,11 @@ class Reference:
         kernel.twin(*arrays, **self._case.options)
         return results
 
-    def error(self, index: int, name: str, actual: numpy.ndarray, c_type: str) -> float:
-        """The largest error of a result, in eps; what is no floating result of T must be equal."""
+    def error(self, index: int, actual: numpy.ndarray, c_type: str) -> float:
+        """The largest error of result number ``index``, in eps; what is not of type T must be equal."""
         expected, kernel = self._results[index], self._case.kernel
         if c_type != "T" or kernel.file == "random.cu":
-            exact = list(self.exact.values())[index]
-            return 0.0 if exact.tobytes() == actual.tobytes() else float("inf")
+            return 0.0 if self._exact[index].tobytes() == actual.tobytes() else float("inf")
         same = (actual == expected) | ((actual != actual) & (expected != expected))
         if same.all():
             return 0.0
@@ -250,7 +247,9 @@ def check_kernel(kernel: Kernel, where: Device) -> Row:
 def _check_case(case: Case, where: Device) -> tuple[dict[str, float], bool, float, list[str]]:
     """Errors in eps by name, whether the bits are the same, seconds of the second launch, what was spoiled."""
     reference = Reference(case)
-    results, spoiled, taken = [], [], 0.0
+    results: list[list[tuple[str, numpy.ndarray]]] = []
+    spoiled: set[str] = set()
+    taken = 0.0
     for round in range(2):
         placed = _Placed(case, where, round)
         devices.synchronize(where)
@@ -259,13 +258,13 @@ def _check_case(case: Case, where: Device) -> tuple[dict[str, float], bool, floa
         devices.synchronize(where)
         taken = time.perf_counter() - start
         results.append(placed.read())
-        spoiled += placed.spoiled()
+        spoiled.update(placed.spoiled())
     c_types = dict(zip(case.kernel.parameters, case.kernel.c_types))
     errors: dict[str, float] = {"": 0.0}
     for index, (name, actual) in enumerate(results[0]):
-        errors[name] = max(errors.get(name, 0.0), reference.error(index, name, actual, c_types[name]))
+        errors[name] = max(errors.get(name, 0.0), reference.error(index, actual, c_types[name]))
     same = all(first.tobytes() == second.tobytes() for (_, first), (_, second) in zip(*results))
-    return errors, same, taken, sorted(set(spoiled))
+    return errors, same, taken, sorted(spoiled)
 
 
 def _compile_at_once(kernel: Kernel, cases: Sequence[Case], where: Device) -> None:

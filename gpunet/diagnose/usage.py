@@ -51,7 +51,9 @@ def compile_and_measure(
     try:
         program = nvrtc.load().compile(text, file, expressions, options)
     except nvrtc.CompilationError as failure:
-        raise CompileError(f"{file} does not compile as {', '.join(expressions)} for {architecture}:\n{failure}") from None
+        raise CompileError(
+            f"{file} does not compile as {', '.join(expressions)} for {architecture}:\n{failure}"
+        ) from None
     by_name, rest = parse_log(program.log)
     usage = {e: by_name[name] for e, name in program.lowered.items() if name in by_name}
     if len(usage) != len(expressions):

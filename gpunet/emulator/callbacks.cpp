@@ -12,7 +12,10 @@ extern "C" {
   void __tsan_write##BYTES(void* p) { emulator::access(p, BYTES, Access::write, __builtin_return_address(0)); }   \
   void __tsan_unaligned_read##BYTES(void* p) { emulator::access(p, BYTES, Access::read, __builtin_return_address(0)); }   \
   void __tsan_unaligned_write##BYTES(void* p) { emulator::access(p, BYTES, Access::write, __builtin_return_address(0)); } \
-  void __tsan_volatile_read##BYTES(void* p) { emulator::access(p, BYTES, Access::read, __builtin_return_address(0)); }    \
+  void __tsan_volatile_read##BYTES(void* p) {                                                                    \
+    emulator::poll();                                                                                            \
+    emulator::access(p, BYTES, Access::read, __builtin_return_address(0));                                       \
+  }                                                                                                              \
   void __tsan_volatile_write##BYTES(void* p) { emulator::access(p, BYTES, Access::write, __builtin_return_address(0)); }
 CALLBACKS(1)
 CALLBACKS(2)

@@ -56,7 +56,8 @@ int block_barrier(Site site, Vote vote, int predicate);
 void access(const volatile void* address, size_t bytes, Access kind, void* return_address);
 void begin_atomic(const volatile void* address, size_t bytes, Access kind, void* return_address);
 void fence();
-void give_way();
+void give_way();  // in a loop that waits
+void poll();      // perhaps in a loop that waits
 [[noreturn]] void fail(const char* kind, const char* format, ...) __attribute__((format(printf, 2, 3)));
 int lane();
 unsigned int lanes_of_warp();
@@ -162,12 +163,16 @@ inline unsigned int __activemask() { return emulator::lanes_of_warp(); }
 // ---- atomics: one fiber runs at a time, so reading, changing and writing are one -----------------------------------------
 
 namespace emulator {
+template <class T>
+EMULATOR_UNCHECKED inline bool same_bits_in_memory(const T& a, const T& b) { return memcmp(&a, &b, sizeof a) == 0; }
+
 template <class T, class Change>
 EMULATOR_OUTLINE T atomic(T* address, Change change) {
   const bool order_matters = std::is_floating_point_v<T> && Change::rounds;
   begin_atomic(address, sizeof(T), order_matters ? Access::float_atomic : Access::atomic, __builtin_return_address(0));
-  const T old = *address;
-  *address = change(old);
+  const T old = *address, changed = change(old);
+  *address = changed;
+  if (same_bits_in_memory(old, changed)) poll();
   return old;
 }
 template <class T, class Function>

@@ -97,7 +97,7 @@ def _extents(given: int | Sequence[int], what: str, most: Sequence[int]) -> tupl
     full = (*extents, 1, 1, 1)[:3]
     if not 1 <= len(extents) <= 3 or any(not 1 <= n <= limit for n, limit in zip(full, most)):
         raise LaunchError(f"{what} {given}: expected one to three extents from 1 to {tuple(most)}")
-    return full  # type: ignore[return-value]
+    return full
 
 
 _NUMPY_KIND = {b"f": "f", b"i": "i", b"u": "u", b"b": "b"}

@@ -44,6 +44,7 @@ def runtime(cache: Path) -> ctypes.CDLL:
 
 _SYMBOL = re.compile(r"^([0-9a-f]+) \S* *.{0,6} [OF] (\S+)\t([0-9a-f]+) +(?:\.hidden )?(.*)$")
 _LOCAL = re.compile(r"\)(?: const)?::(\w+)$")
+_OWN = ("export:", "cuda_on_cpu.h:", "intrinsics.h:")
 _NOT_OF_THE_SOURCE = re.compile(r"^(_|completed\.|emulator)")
 
 
@@ -75,7 +76,7 @@ class Library:
             ["addr2line", "-i", "-e", str(self.path), hex(offset - 1)], capture_output=True, text=True
         )  # fmt: skip
         lines = [os.path.basename(line.split(" ")[0]) for line in asked.stdout.splitlines()]
-        lines = [line for line in dict.fromkeys(lines) if "?" not in line and not line.startswith(("export:", "cuda_on_cpu.h:"))]
+        lines = [line for line in dict.fromkeys(lines) if "?" not in line and not line.startswith(_OWN)]
         if not lines:
             return hex(offset)
         return lines[0] + (f" (called at {', '.join(lines[1:])})" if lines[1:] else "")

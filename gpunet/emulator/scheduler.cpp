@@ -46,7 +46,7 @@ namespace emulator {
 
 constexpr size_t STACK = 64 << 10, MOST_SHARED = 232448;
 constexpr uint64_t CANARY = 0x6e6f74737461636bull;  // at the far end of each stack
-constexpr long IDLE_LIMIT = 20'000'000;             // turns of spin loops in which nobody gets anywhere
+constexpr long IDLE_LIMIT = 400'000;                // turns of waiting loops in which nobody gets anywhere
 
 Launch* launch;
 Fiber* fibers;
@@ -87,11 +87,11 @@ void fail(const char* kind, const char* format, ...) {
 }
 
 static const char* reason(const Fiber& fiber) {
-  if (fiber.waits == Waits::finished) return "has returned";
-  if (fiber.waits == Waits::block) return "waits at the __syncthreads of";
+  if (fiber.waits == Waits::finished) return "have returned";
+  if (fiber.waits == Waits::block) return "wait at the __syncthreads of";
   static const char* const names[] = {"__syncwarp", "shuffle", "vote", "reduction"};
   static char text[64];
-  snprintf(text, sizeof text, "waits at the %s of", names[static_cast<int>(fiber.collective)]);
+  snprintf(text, sizeof text, "wait at the %s of", names[static_cast<int>(fiber.collective)]);
   return text;
 }
 

@@ -24,7 +24,7 @@ struct Barrier {
 
 static std::vector<Meeting> meetings[MOST_THREADS / 32];
 static Barrier barrier;
-static int atomics_in_a_row;
+static int polls;
 
 void reset_synchronisation() {
   for (auto& of_warp : meetings) of_warp.clear();
@@ -104,15 +104,16 @@ int block_barrier(Site site, Vote vote, int predicate) {
 
 // ---- fences and atomics ----------------------------------------------------------------------------------------------
 
+// An atomic that changed nothing, a volatile read: many of them are a loop that waits for another thread.
+void poll() {
+  if (++polls % 64 == 0) give_way();
+}
+
 void fence() {
   if (launch->check) order_fence();
 }
 
 void begin_atomic(const volatile void* address, size_t bytes, Access kind, void* return_address) {
-  if (++atomics_in_a_row > 1024) {  // perhaps a loop that waits for another thread
-    atomics_in_a_row = 0;
-    give_way();
-  }
   if (!launch->check) return;
   access(address, bytes, kind, return_address);
   order_atomic(reinterpret_cast<uintptr_t>(address));
