@@ -141,8 +141,8 @@ row("_where", gpunet.where, numpy.where, mask(ROWS, 4), normal(ROWS, 4), normal(
 row("_where", gpunet.where, numpy.where, mask(ROWS, 1), normal(4), normal(ROWS, 4), torch="where", name="broadcast")
 row("_where", lambda c, x: gpunet.where(c, x, 2.0), lambda c, x: numpy.where(c, x, 2.0), mask(ROWS, 4), normal(4), name="number")
 row(
-    "_where", lambda x: x.masked_fill(_mask, -1.0), lambda x: numpy.where(_mask, -1.0, x), normal(ROWS, 4),
-    torch=lambda torch, x: x.masked_fill(torch.tensor(_mask), -1.0), name="masked_fill",
+    "_where", lambda x: x.masked_fill(gpunet.tensor(_mask, device=x.device), -1.0), lambda x: numpy.where(_mask, -1.0, x),
+    normal(ROWS, 4), torch=lambda torch, x: x.masked_fill(torch.tensor(_mask), -1.0), name="masked_fill",
 )  # fmt: skip
 row("_where", lambda x: x.tril(1), lambda x: numpy.tril(x, 1), normal(3, 4), torch=SAME, name="tril")
 row("_where", lambda x: x.triu(), numpy.triu, normal(2, 3, 4), torch="triu", name="triu")
@@ -270,7 +270,10 @@ for _op, _name in {"_sum": "sum", "_mean": "mean", "_prod": "prod"}.items():
 same("_sum", lambda x: x.sum(1), normal(ROWS, 3), name="rows")
 same("_mean", lambda x: x.mean(1), normal(ROWS, 3), name="rows")
 _zeros = numpy.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], numpy.float32)
-row("_prod", lambda x: (x * _zeros).prod(1), lambda x: (x * _zeros).prod(1), positive(3, 3), name="with zeros", second=False)
+row(
+    "_prod", lambda x: (x * gpunet.tensor(_zeros, device=x.device)).prod(1), lambda x: (x * _zeros).prod(1), positive(3, 3),
+    name="with zeros", second=False,
+)  # fmt: skip
 for _op in ("amax", "amin"):
     for _axes in (None, 0, -1, (0, 2)):
         row(

@@ -103,3 +103,34 @@ def test_arrays_keep_to_the_device() -> None:
     array[0, 1][...] = 5.0
     assert array.get()[0, 1] == 5.0 and type(array.get()) is numpy.ndarray
     assert array.base is None and array[0].base is array and xp.reshape(array, -1).base is array
+
+
+# ---- training ---------------------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_an_epoch_of_digits_follows_the_cpu() -> None:
+    """The whole Python path of the CUDA device: the losses of every step, in check mode, and the same bits without it."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    images, labels = (digits.data / 16).astype("float32"), digits.target
+
+    def losses(name: str) -> numpy.ndarray:
+        gpunet.manual_seed(0)
+        model = gpunet.nn.Sequential(
+            gpunet.nn.Linear(64, 128), gpunet.nn.ReLU(), gpunet.nn.Linear(128, 64), gpunet.nn.GELU(), gpunet.nn.Linear(64, 10)
+        ).to(name)
+        optimizer, found = gpunet.optim.Adam(model.parameters(), lr=1e-3), []
+        for start in range(0, len(images), 64):
+            x, y = (gpunet.tensor(a[start : start + 64], device=name) for a in (images, labels))
+            optimizer.zero_grad()
+            loss = gpunet.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return numpy.array(found)
+
+    expected, fast = losses("cpu"), losses("emulated")
+    with emulator.check():
+        checked = losses("emulated")
+    numpy.testing.assert_allclose(fast, expected, rtol=1e-5)
+    assert checked.tolist() == fast.tolist()

@@ -56,15 +56,15 @@ def test_ignored_rows_count_for_nothing(device: str) -> None:
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}])
 def test_all_rows_ignored(options: dict[str, Any], device: str, torch: Any) -> None:
     for reduction in ("mean", "sum", "none"):
-        mine = F.cross_entropy(gpunet.tensor(LOGITS), gpunet.tensor([-100] * 4), reduction=reduction, **options)
+        mine = F.cross_entropy(gpunet.tensor(LOGITS, device=device), gpunet.tensor([-100] * 4), reduction=reduction, **options)
         theirs = torch.nn.functional.cross_entropy(torch.tensor(LOGITS), torch.tensor([-100] * 4), reduction=reduction, **options)
         numpy.testing.assert_array_equal(mine.cpu().numpy(), theirs.numpy())
 
 
 def test_labels_of_any_integer_dtype(device: str) -> None:
-    expected = F.cross_entropy(gpunet.tensor(LOGITS), gpunet.tensor([0, 1, 2, 0])).item()
+    expected = F.cross_entropy(gpunet.tensor(LOGITS, device=device), gpunet.tensor([0, 1, 2, 0])).item()
     for dtype in ("int8", "int16", "int32", "uint8"):
-        assert F.cross_entropy(gpunet.tensor(LOGITS), gpunet.tensor([0, 1, 2, 0], dtype=dtype)).item() == expected
+        assert F.cross_entropy(gpunet.tensor(LOGITS, device=device), gpunet.tensor([0, 1, 2, 0], dtype=dtype)).item() == expected
 
 
 def test_labels_are_probabilities_of_one_hot(device: str) -> None:
@@ -104,17 +104,19 @@ def test_huge_logits_of_binary_cross_entropy(device: str) -> None:
 
 def test_shifted_logits_have_the_same_loss(device: str) -> None:
     y = gpunet.tensor([0, 1, 2, 0])
-    losses = [F.cross_entropy(gpunet.tensor(LOGITS.astype("float64") + shift), y).item() for shift in (0.0, 1000.0, -1000.0)]
+    shifted = [gpunet.tensor(LOGITS.astype("float64") + shift, device=device) for shift in (0.0, 1000.0, -1000.0)]
+    losses = [F.cross_entropy(x, y).item() for x in shifted]
     # numbers of size 1000 are known to 1e-13
     numpy.testing.assert_allclose(losses, losses[0], rtol=1e-11)
 
 
 def test_nan_logits_give_a_nan_loss(device: str) -> None:
-    x = LOGITS.copy()
-    x[1, 1] = math.nan
-    assert F.cross_entropy(gpunet.tensor(x), gpunet.tensor([0, 1, 2, 0])).isnan()
-    assert F.cross_entropy(gpunet.tensor(x), gpunet.tensor([0, 1, 2, 0]), reduction="none").isnan().tolist() == [0, 1, 0, 0]
-    assert F.mse_loss(gpunet.tensor(x), gpunet.zeros(4, 3)).isnan()
+    logits = LOGITS.copy()
+    logits[1, 1] = math.nan
+    x, labels = gpunet.tensor(logits, device=device), gpunet.tensor([0, 1, 2, 0])
+    assert F.cross_entropy(x, labels).isnan()
+    assert F.cross_entropy(x, labels, reduction="none").isnan().tolist() == [0, 1, 0, 0]
+    assert F.mse_loss(x, gpunet.zeros(4, 3)).isnan()
 
 
 def test_many_classes_and_one(device: str, torch: Any) -> None:
@@ -165,7 +167,7 @@ def test_cross_entropy_names_shapes(logits: Any, target: Any, message: str, devi
 
 
 def test_cross_entropy_names_dtypes_and_arguments(device: str) -> None:
-    x, y = gpunet.tensor(LOGITS), gpunet.tensor([0, 1, 2, 0])
+    x, y = gpunet.tensor(LOGITS, device=device), gpunet.tensor([0, 1, 2, 0])
     with pytest.raises(ShapeError, match=r"probabilities of shape \(4, 3\)"):
         F.cross_entropy(x, gpunet.ones(4))
     with pytest.raises(DtypeError, match="logits of dtype int64"):
@@ -215,7 +217,7 @@ def test_a_scaled_loss_scales_its_gradient(name: str, device: str) -> None:
 
 def test_two_losses_on_one_output_add(device: str) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
-    x, y = gpunet.tensor(LOGITS), gpunet.tensor([0, 1, 2, 0])
+    x, y = gpunet.tensor(LOGITS, device=device), gpunet.tensor([0, 1, 2, 0])
     gradients = []
     for parts in ((True, False), (False, True), (True, True)):
         out, total = model(x), gpunet.zeros(())
@@ -227,7 +229,7 @@ def test_two_losses_on_one_output_add(device: str) -> None:
 
 
 def test_loss_modules_are_their_functions(device: str) -> None:
-    x, y, labels = gpunet.tensor(LOGITS), gpunet.rand(4, 3), gpunet.tensor([0, 1, 2, 0])
+    x, y, labels = gpunet.tensor(LOGITS, device=device), gpunet.rand(4, 3), gpunet.tensor([0, 1, 2, 0])
     for reduction in ("mean", "sum", "none"):
         for module, expected in (
             (nn.MSELoss(reduction), F.mse_loss(x, y, reduction)),

@@ -92,12 +92,12 @@ def _rpow(b, a):
 
 @method("add")
 def add_scaled(a, b, *, alpha=1):
-    return add(a, b if alpha == 1 else mul(b, alpha))
+    return add(a, b if alpha == 1 else b * alpha)  # not mul(): of two numbers that would be a tensor on the CPU
 
 
 @method("sub subtract")
 def sub_scaled(a, b, *, alpha=1):
-    return sub(a, b if alpha == 1 else mul(b, alpha))
+    return sub(a, b if alpha == 1 else b * alpha)
 
 
 @primitive(methods="neg negative __neg__")
