@@ -9,6 +9,7 @@ loss.backward()
 w.grad                      # tensor([-24.])
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from gpunet import cuda, device, nn, ops, optim
@@ -334,8 +335,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load", "save"):  # at first use: they bring the training side in
+    # at first use: they bring in what `import gpunet` does without
+    if name in ("load", "save"):
         from gpunet.train import checkpoint
 
         return getattr(checkpoint, name)
+    if name in ("data", "diagnose", "emulator", "train"):
+        return importlib.import_module(f"gpunet.{name}")
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

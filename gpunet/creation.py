@@ -34,7 +34,8 @@ def _place(where: Any) -> devices.Device:
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with a copy of ``data``: numbers, nested lists, an array, a tensor.
 
-    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.
+    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.  Without ``device`` tensors
+    and CuPy arrays stay on theirs, all else goes to the default device.
 
     Raises:
         ShapeError: nested lists of different lengths.
@@ -42,8 +43,10 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     """
     if isinstance(data, Tensor):
         data = data.array
+        device = devices.of(data) if device is None else device
     if devices.is_array(data):
         source = data
+        device = devices.of(data) if device is None and type(data) is not numpy.ndarray else device
     else:
         if isinstance(data, (list, tuple)) and any(isinstance(v, Tensor) for v in data):
             data = [v.tolist() if isinstance(v, Tensor) else v for v in data]
@@ -57,8 +60,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = source.astype(autograd.get_default_dtype())
     if source.dtype.kind not in "fiub":
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
-    target = devices.of(source) if device is None and devices.is_array(data) else _place(device)
-    moved = devices.move(source, target)
+    moved = devices.move(source, _place(device))
     array = moved.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
     return Tensor(array, requires_grad)
 

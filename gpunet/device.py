@@ -1,7 +1,7 @@
 """Devices: where arrays live.  The only file that imports CuPy, and it does so lazily.
 
 A device is known by the *type* of its arrays: ``numpy.ndarray`` is the CPU, ``cupy.ndarray`` a CUDA card, and
-:class:`EmulatedArray` the device "emulated", where launches run the CUDA sources on the CPU.  So a kernel needs no device
+:class:`~gpunet.emulated.EmulatedArray` the device "emulated", where launches run the CUDA sources on the CPU.  So a kernel needs no device
 argument, and NumPy and CuPy arrays are taken as they are.
 """
 
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.emulated import EmulatedArray, emulated_numpy
 from gpunet.errors import DeviceError
 
 Array = Any  # numpy.ndarray, EmulatedArray or cupy.ndarray; CuPy cannot be named in a type without being imported
@@ -75,102 +76,6 @@ def cupy() -> ModuleType:
     import cupy
 
     return cupy
-
-
-# ---- the device "emulated" --------------------------------------------------------------------------------------------
-
-
-class EmulatedArray(numpy.ndarray):
-    """An array of the device "emulated": NumPy's memory with CuPy's manners.
-
-    As on a card, it does not meet NumPy arrays in arithmetic or assignments, and what would be a NumPy scalar stays an
-    array without dimensions on the device.
-    """
-
-    @property
-    def base(self) -> EmulatedArray | None:
-        """The array whose memory this is a view of, as in CuPy: not the views in between, nor NumPy's underneath."""
-        owner, at = None, super().base
-        while isinstance(at, numpy.ndarray):
-            if isinstance(at, EmulatedArray):
-                owner = at
-            at = numpy.ndarray.base.__get__(at)
-        return owner
-
-    def get(self) -> numpy.ndarray:
-        """A copy as a NumPy array."""
-        return numpy.array(self.view(numpy.ndarray))
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        return _on_emulated(getattr(ufunc, method), inputs, options)
-
-    def __array_function__(self, function: Any, types: Any, inputs: Any, options: Any) -> Any:
-        return _on_emulated(function, inputs, options)
-
-    def __getitem__(self, index: Any) -> Any:
-        memory = self.view(numpy.ndarray)
-        found = memory[_memory(index, strict=False)]
-        if isinstance(found, numpy.generic):  # with an ellipsis NumPy gives a view instead
-            found = memory[(*(index if isinstance(index, tuple) else (index,)), ...)]
-        return _emulated(found)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.view(numpy.ndarray)[_memory(index, strict=False)] = _memory(value)
-
-
-def _memory(value: Any, strict: bool = True) -> Any:
-    """``value`` with NumPy arrays in place of emulated ones, also inside of tuples, lists and dictionaries."""
-    if isinstance(value, EmulatedArray):
-        return value.view(numpy.ndarray)
-    if strict and type(value) is numpy.ndarray:
-        raise DeviceError(
-            f"a NumPy array of shape {value.shape} meets one on the device 'emulated': move it there first, as for a card"
-        )
-    if type(value) in (tuple, list):
-        return type(value)([_memory(v, strict) for v in value])
-    if isinstance(value, dict):
-        return {key: _memory(v, strict) for key, v in value.items()}
-    return value
-
-
-def _emulated(result: Any) -> Any:
-    """What NumPy returned, on the device "emulated"."""
-    if isinstance(result, (numpy.ndarray, numpy.generic)):
-        return numpy.asarray(result).view(EmulatedArray)
-    if type(result) in (tuple, list):
-        return type(result)(_emulated(v) for v in result)
-    return result
-
-
-def _on_emulated(function: Any, inputs: Any, options: Any, strict: bool = True) -> Any:
-    out = options.get("out")
-    result = function(*_memory(inputs, strict), **_memory(options))
-    if out is None:
-        return _emulated(result)
-    return out[0] if isinstance(out, tuple) and len(out) == 1 else out
-
-
-class _EmulatedNumpy(ModuleType):
-    """NumPy for the device "emulated", as CuPy is for a card: its functions take and make arrays of that device."""
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(numpy, name)
-        if isinstance(found, type) or not callable(found):
-            return found
-        from_host = name in ("array", "asarray", "ascontiguousarray")
-
-        @functools.wraps(found)
-        def call(*inputs: Any, **options: Any) -> Any:
-            return _on_emulated(found, inputs, options, strict=not from_host)
-
-        setattr(self, name, call)
-        return call
-
-
-_emulated_numpy = _EmulatedNumpy("numpy on the device 'emulated'")
-
-
-# ---- devices ----------------------------------------------------------------------------------------------------------
 
 
 class Device:
@@ -258,7 +163,7 @@ def _card(index: int) -> Device:
 def module(array: Array) -> ModuleType:
     """The array module of an array: ``numpy``, ``cupy``, or NumPy on the device "emulated"."""
     if isinstance(array, EmulatedArray):
-        return _emulated_numpy
+        return emulated_numpy
     return numpy if isinstance(array, numpy.ndarray) else cupy()
 
 
