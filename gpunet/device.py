@@ -1,8 +1,8 @@
 """Devices: where arrays live.  The only file that imports CuPy, and it does so lazily.
 
 A device is known by the *type* of its arrays: ``numpy.ndarray`` is the CPU, ``cupy.ndarray`` a CUDA card, and
-:class:`~gpunet.emulated.EmulatedArray` the device "emulated", where launches run the CUDA sources on the CPU.  So a kernel needs no device
-argument, and NumPy and CuPy arrays are taken as they are.
+:class:`~gpunet.emulated.EmulatedArray` the device "emulated", where launches run the CUDA sources on the CPU.  So a
+kernel needs no device argument, and NumPy and CuPy arrays are taken as they are.
 """
 
 from __future__ import annotations

@@ -5,46 +5,15 @@ from __future__ import annotations
 import pytest
 
 from gpunet.diagnose import kernel_table
-from gpunet.diagnose.kernel_table import ARCHITECTURES, KNOWN_SPILLS
-from gpunet.diagnose.usage import Usage, measure, parse_log
+from gpunet.diagnose.kernel_table import ARCHITECTURES, KNOWN_SPILLS, REWRITE, complaints
+from gpunet.diagnose.usage import Usage, compile_and_measure, parse_log
 from gpunet.errors import CompileError
 from gpunet.runtime import source
 from gpunet.runtime.kernel import KERNELS
-from test_cuda_sources import needs_nvrtc, shared_folder
+from test_cuda_sources import needs_nvrtc
 
 PAGE = kernel_table.page_path().read_text(encoding="utf-8")
 VERSION, CELLS = kernel_table.parse(PAGE)
-REWRITE = "python -m gpunet.diagnose.kernel_table --write"
-
-
-def complaints(expression: str, architecture: str, usage: Usage, cell: str, same_compiler: bool) -> list[str]:
-    """What is wrong with a specialisation whose cell on the page is ``cell``."""
-    found = []
-    what = f"{expression} for {architecture}"
-    if usage.spills and kernel_table.is_hot(expression):
-        if "spills" not in cell:
-            found.append(f"{what} spills {usage.spill_stores} + {usage.spill_loads} bytes; docs/kernels.md: {cell}")
-        if kernel_table.why_it_spills(expression, architecture) is None:
-            found.append(f"{what} spills, and KNOWN_SPILLS of gpunet/diagnose/kernel_table.py does not say why")
-    if same_compiler and cell != kernel_table.cell_of(usage):
-        found.append(f"{what}: docs/kernels.md says {cell!r}, NVRTC {kernel_table.cell_of(usage)!r}: {REWRITE}")
-    return found
-
-
-@needs_nvrtc
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", KERNELS)
-def test_page_is_right(name: str, architecture: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Registers differ from one version of NVRTC to the next; with another than the page's, only spills are held."""
-    kernel = KERNELS[name]
-    found = measure(kernel.file, kernel_table.representatives(kernel), architecture, shared_folder(tmp_path_factory))
-    same_compiler = ".".join(map(str, source.nvrtc_version())) == VERSION
-    wrong = []
-    for expression, usage in found.items():
-        wrong += complaints(expression, architecture, usage, CELLS.get((expression, architecture), ""), same_compiler)
-    assert wrong == []
-
-
 def test_page_has_all_rows_and_no_others() -> None:
     rows = {e for kernel in KERNELS.values() for e in kernel_table.representatives(kernel)}
     assert {expression for expression, _ in CELLS} == rows, REWRITE
@@ -106,25 +75,17 @@ def test_log_is_understood() -> None:
 
 @needs_nvrtc
 def test_planted_spill_and_shared_memory_are_measured(tmp_path, monkeypatch) -> None:
-    """And what is known of a source is not asked again, until the source changes."""
-    folder, sources = tmp_path / "usage", tmp_path / "sources"
-    sources.mkdir()
     text = (
         "template <class T> __global__ void __launch_bounds__(1024, 2) entry(T* out) {\n"
         "  __shared__ T shared[100];\n  T many[64];\n  for (int i = 0; i < 64; i++) many[i] = out[i * 7 + threadIdx.x];\n"
         "  shared[threadIdx.x % 100] = many[5];\n  __syncthreads();\n"
         "  for (int i = 0; i < 64; i++) out[i] = many[i] * many[63 - i] + shared[i];\n}\n"
     )
-    (sources / "main.cu").write_text(text)
-    monkeypatch.setattr(source, "kernel_directory", lambda: sources)
-    first = measure("main.cu", ["entry<float>"], "sm_80", folder)
-    assert first["entry<float>"].spills and first["entry<float>"].registers == 32
-    assert first["entry<float>"].shared == 400
-    with monkeypatch.context() as patch:
-        patch.setattr("gpunet.diagnose.usage.compile_and_measure", None)  # a call would fail
-        assert measure("main.cu", ["entry<float>"], "sm_80", folder) == first
-    (sources / "main.cu").write_text(text.replace("100", "200"))
-    assert measure("main.cu", ["entry<float>"], "sm_80", folder)["entry<float>"].shared == 800
-    (sources / "main.cu").write_text("no CUDA\n")
+    (tmp_path / "main.cu").write_text(text)
+    monkeypatch.setattr(source, "kernel_directory", lambda: tmp_path)
+    usage = compile_and_measure("main.cu", ["entry<float>"], "sm_80").usage["entry<float>"]
+    assert usage.spills
+    assert (usage.registers, usage.shared) == (32, 400)
+    (tmp_path / "main.cu").write_text("no CUDA\n")
     with pytest.raises(CompileError, match=r"main\.cu does not compile as entry<float> for sm_80"):
-        measure("main.cu", ["entry<float>"], "sm_80", folder)
+        compile_and_measure("main.cu", ["entry<float>"], "sm_80")

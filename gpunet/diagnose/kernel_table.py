@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from gpunet.diagnose import kernel_cases
-from gpunet.diagnose.usage import Usage, measure
+from gpunet.diagnose.usage import Usage, compile_and_measure
 from gpunet.runtime import source
 from gpunet.runtime.kernel import KERNELS, Kernel
 
@@ -64,15 +64,22 @@ KNOWN_SPILLS: tuple[tuple[str, str, str], ...] = (
     ),
 )  # fmt: skip
 
+REWRITE = "python -m gpunet.diagnose.kernel_table --write"
+
 Table = Mapping[tuple[str, str], Usage]  # (expression, architecture) ->
+
+
+@cache
+def specialisations(kernel: Kernel) -> tuple[str, ...]:
+    """All specialisations that a kernel's cases select.  They are compiled together, for the table and for its test."""
+    return tuple(sorted({case.expression() for case in kernel_cases.cases(kernel)}, key=_order))
 
 
 @cache
 def representatives(kernel: Kernel) -> tuple[str, ...]:
     """The specialisations of a kernel that the table shows."""
     patterns = REPRESENTATIVES.get(kernel.name, ("*",))
-    all_of_them = {case.expression() for case in kernel_cases.cases(kernel)}
-    return tuple(sorted((e for e in all_of_them if any(fnmatchcase(e, p) for p in patterns)), key=_order))
+    return tuple(e for e in specialisations(kernel) if any(fnmatchcase(e, p) for p in patterns))
 
 
 def _order(expression: str) -> list[tuple[int, int, str]]:
@@ -81,13 +88,13 @@ def _order(expression: str) -> list[tuple[int, int, str]]:
     return [(word == "double", int(word) if word.isdecimal() else 0, word) for word in words]
 
 
-def collect(folder: Path | None = None) -> Table:
+def collect() -> Table:
     """Compile and measure all of the table."""
 
     def one(job: tuple[Kernel, str]) -> list[tuple[tuple[str, str], Usage]]:
         kernel, architecture = job
-        found = measure(kernel.file, representatives(kernel), architecture, folder)
-        return [((expression, architecture), usage) for expression, usage in found.items()]
+        usage = compile_and_measure(kernel.file, specialisations(kernel), architecture).usage
+        return [((expression, architecture), usage[expression]) for expression in representatives(kernel)]
 
     with ThreadPoolExecutor() as pool:
         jobs = [(kernel, architecture) for kernel in KERNELS.values() for architecture in ARCHITECTURES]
@@ -106,6 +113,23 @@ def why_it_spills(expression: str, architecture: str) -> str | None:
 def _meets(entry: tuple[str, str, str], key: tuple[str, str]) -> bool:
     pattern, architectures, _ = entry
     return fnmatchcase(key[0], pattern) and (architectures == "*" or key[1] in architectures.split())
+
+
+def complaints(expression: str, architecture: str, usage: Usage, cell: str, same_compiler: bool) -> list[str]:
+    """What is wrong with a specialisation whose cell on the page is ``cell``: a new spill, or a page out of date.
+
+    Registers differ from one version of NVRTC to the next; with another than the page's, only spills are held.
+    """
+    found = []
+    what = f"{expression} for {architecture}"
+    if usage.spills and is_hot(expression):
+        if "spills" not in cell:
+            found.append(f"{what} spills {usage.spill_stores} + {usage.spill_loads} bytes; docs/kernels.md: {cell}")
+        if why_it_spills(expression, architecture) is None:
+            found.append(f"{what} spills, and KNOWN_SPILLS of gpunet/diagnose/kernel_table.py does not say why")
+    if same_compiler and cell != cell_of(usage):
+        found.append(f"{what}: docs/kernels.md says {cell!r}, NVRTC {cell_of(usage)!r}: {REWRITE}")
+    return found
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------------
@@ -168,7 +192,7 @@ def parse(page: str) -> tuple[str, dict[tuple[str, str], str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the page, or write it."""
-    page = render(collect(source.cache_directory() / "usage"), ".".join(map(str, source.nvrtc_version())))
+    page = render(collect(), ".".join(map(str, source.nvrtc_version())))
     if "--write" in arguments:
         page_path().write_text(page, encoding="utf-8")
     else:

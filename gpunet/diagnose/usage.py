@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from gpunet.errors import CompileError
@@ -38,18 +35,15 @@ class Measured(NamedTuple):
     log: str  # what else the compiler said
 
 
-def compile_and_measure(
-    file: str, expressions: Sequence[str], architecture: str, folder: Path | None = None
-) -> Measured:
-    """Compile specialisations together, and keep what they take in ``folder`` for :func:`measure`.
+def compile_and_measure(file: str, expressions: Sequence[str], architecture: str) -> Measured:
+    """Compile specialisations together.  What else is compiled with it can change a kernel's registers a little.
 
     Raises:
         CompileError: they do not compile, NVRTC is not installed, or its log is not understood.
     """
     options = (*source.OPTIONS, f"--gpu-architecture={architecture}", _OPTION)
-    text = source.spliced(file)
     try:
-        program = nvrtc.load().compile(text, file, expressions, options)
+        program = nvrtc.load().compile(source.spliced(file), file, expressions, options)
     except nvrtc.CompilationError as failure:
         raise CompileError(
             f"{file} does not compile as {', '.join(expressions)} for {architecture}:\n{failure}"
@@ -59,38 +53,7 @@ def compile_and_measure(
     if len(usage) != len(expressions):
         missing = ", ".join(sorted(set(expressions) - set(usage)))
         raise CompileError(f"{file}: NVRTC's log does not tell what {missing} takes for {architecture}:\n{program.log}")
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for expression, found in usage.items():
-            path = _kept(folder, text, expression, architecture)
-            beside = path.with_suffix(f".{hashlib.sha256(program.cubin).hexdigest()[:8]}.tmp")
-            beside.write_text(json.dumps(found))
-            beside.replace(path)
     return Measured(program.cubin, program.lowered, usage, rest)
-
-
-def measure(file: str, expressions: Sequence[str], architecture: str, folder: Path | None = None) -> dict[str, Usage]:
-    """What specialisations take; those that ``folder`` knows are not compiled again.
-
-    Raises:
-        CompileError: as of :func:`compile_and_measure`.
-    """
-    found = {}
-    if folder is not None:
-        text = source.spliced(file)
-        for expression in expressions:
-            path = _kept(folder, text, expression, architecture)
-            if path.exists():
-                found[expression] = Usage(*json.loads(path.read_text()))
-    missing = [e for e in expressions if e not in found]
-    if missing:
-        found |= compile_and_measure(file, missing, architecture, folder).usage
-    return {e: found[e] for e in expressions}
-
-
-def _kept(folder: Path, text: str, expression: str, architecture: str) -> Path:
-    parts = (text, expression, architecture, *source.OPTIONS, repr(source.nvrtc_version()))
-    return folder / (hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40] + ".json")
 
 
 def parse_log(log: str) -> tuple[dict[str, Usage], str]:
