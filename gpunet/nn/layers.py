@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from gpunet import autograd, device
 from gpunet.autograd import Tensor, wrap
@@ -16,6 +16,9 @@ from gpunet.nn.module import Module, Parameter
 from gpunet.ops.dropout import dropout
 from gpunet.ops.linear import linear_layers
 from gpunet.ops.shape import flatten, unflatten
+
+
+
 
 
 class Identity(Module):
@@ -127,7 +130,22 @@ def _ours(kind: type[Module]) -> bool:
     return kind.forward.__module__ in (Linear.__module__, ActivationModule.__module__)
 
 
-class Sequential(Module):
+class _Ordered(Module):
+    """Modules in order, numbered from 0."""
+
+    def append(self, module: Module) -> Self:
+        """Add a module at the end."""
+        self.add_module(str(len(self._modules)), module)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+
+class Sequential(_Ordered):
     """Modules one after the other.
 
     Linear layers in a row, each with the activation behind it, run as one op with one launch a layer, and give the
@@ -155,17 +173,6 @@ class Sequential(Module):
             else:
                 input, at = modules[at](input), at + 1
         return input
-
-    def append(self, module: Module) -> Sequential:
-        """Add a module at the end."""
-        self.add_module(str(len(self._modules)), module)
-        return self
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -196,24 +203,13 @@ def _linear_run(modules: list[Module], at: int) -> tuple[list[tuple[Any, Any, st
     return layers, at
 
 
-class ModuleList(Module):
+class ModuleList(_Ordered):
     """A list of modules whose parameters are found."""
 
     def __init__(self, modules: Any = ()) -> None:
         super().__init__()
         for module in modules:
             self.append(module)
-
-    def append(self, module: Module) -> ModuleList:
-        """Add a module at the end."""
-        self.add_module(str(len(self._modules)), module)
-        return self
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
 
     def __getitem__(self, index: Any) -> Any:
         found = list(self._modules.values())[index]
