@@ -18,9 +18,6 @@ from gpunet.ops.linear import linear_layers
 from gpunet.ops.shape import flatten, unflatten
 
 
-
-
-
 class Identity(Module):
     """The input itself."""
 
