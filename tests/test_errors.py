@@ -189,3 +189,22 @@ def test_launches_hold_their_contract() -> None:
     with pytest.raises(LaunchError, match="int64"):
         add(y.astype("int64"), z.astype("int64"), **options)
     assert (y == z).all()
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (numpy.ones((2, 3)), r"tensor 1 of 'params' is a ndarray of float64; expected a contiguous ndarray of float32"),
+        (numpy.ones((4, 6), numpy.float32)[::2, ::2], r"tensor 1 of 'params' .* that is not C-contiguous; expected"),
+    ],
+)
+def test_tensors_of_one_optimizer_launch_are_alike(second: numpy.ndarray, message: str) -> None:
+    """They travel as one table of pointers to one type."""
+    params = [numpy.ones((2, 3), numpy.float32), second]
+    options = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
+    with pytest.raises(LaunchError, match=message):
+        KERNELS["sgd_step"](
+            params, None, [numpy.zeros(1) for _ in params], [p.copy() for p in params], numpy.ones(1), None, **options
+        )
+    with pytest.raises(LaunchError, match=r"lists of \[2, 1, 2\] tensors; expected equal lengths from 1 to 48"):
+        KERNELS["sgd_step"](params, None, [numpy.zeros(1)], params, numpy.ones(1), None, **options)

@@ -38,11 +38,8 @@ def adam_step(
     scalars = (beta1, beta2, eps, rate, 0.0 if decoupled else weight_decay, maximize)
     lists = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
     if _as_one(exp_avgs, steps):  # many small tensors: one pass over their joined state costs less than one each
-        length, dtype = exp_avgs.flat.shape, exp_avgs.flat.dtype
-        all_params, all_grads = (
-            numpy.concatenate([a.reshape(-1) for a in tensors], out=scratch(length, dtype, slot))
-            for slot, tensors in ((2, params), (3, grads))
-        )
+        all_params = _joined(params, exp_avgs, 2) if scalars[4] else None
+        all_grads = _joined(grads, exp_avgs, 3)
         m, v, largest = (None if a is None else a.flat for a in lists[2:])
         change = _adam_change(all_params, all_grads, m, v, largest, float(steps[0][0]), *scalars)
         start = 0
@@ -55,6 +52,12 @@ def adam_step(
         for start in range(0, params[index].size, _CHUNK):
             p, g, m, v, largest = (None if a is None else a[start : start + _CHUNK] for a in of_tensor)
             p -= _adam_change(p, g, m, v, largest, float(step[0]), *scalars)
+
+
+def _joined(tensors, like, slot):
+    """The elements of all tensors as one vector in scratch memory."""
+    out = scratch(like.flat.shape, like.flat.dtype, slot)
+    return numpy.concatenate([a.reshape(-1) for a in tensors], out=out)
 
 
 def _as_one(averages, steps):

@@ -186,7 +186,9 @@ class Optimizer:
         loaded: dict[Tensor, dict[str, Array]] = {}
         for number, state in state_dict["state"].items():
             p = numbered[int(number)]
-            arrays = {k: v.array if isinstance(v, Tensor) else numpy.asarray(v) for k, v in state.items() if v is not None}
+            arrays = {
+                k: v.array if isinstance(v, Tensor) else numpy.asarray(v) for k, v in state.items() if v is not None
+            }
             for name, array in arrays.items():
                 if array.size != (1 if name == "step" else p.array.size):
                     raise StateDictError(

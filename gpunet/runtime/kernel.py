@@ -182,7 +182,9 @@ class Kernel(Launchable):
                     "of a launch live on one device"
                 )
             if array.dtype != (floating if expected is None else expected):
-                raise LaunchError(f"{what} has dtype {array.dtype}, expected {floating if expected is None else expected}")
+                raise LaunchError(
+                    f"{what} has dtype {array.dtype}, expected {floating if expected is None else expected}"
+                )
             if not array.flags.c_contiguous:
                 raise LaunchError(f"{what} of shape {array.shape} is not C-contiguous; pass a contiguous copy")
 
@@ -229,7 +231,13 @@ NULL = numpy.uint64(0)
 
 
 def kernel(
-    file: str, *, outputs: int, types: dict[str, str] | None = None, optional: str = "", strided: str = "", lists: int = 0
+    file: str,
+    *,
+    outputs: int,
+    types: dict[str, str] | None = None,
+    optional: str = "",
+    strided: str = "",
+    lists: int = 0,
 ) -> Callable[[Callable[..., None]], Kernel]:
     """Make a :class:`Kernel` of a NumPy twin.
 
@@ -286,9 +294,16 @@ class ListKernel(Kernel):
                 f"launch of {self.name}: lists of {[len(a) for a in lists]} tensors; expected equal lengths from 1 to "
                 f"{MAX_TENSORS}"
             )
-        alone = list(arrays[self.lists :])
-        for entry in zip(*[a or [None] * tensors for a in arrays[: self.lists]]):
-            self._check([*entry, *alone], self._contract)
+        heads = [a and a[0] for a in arrays[: self.lists]]
+        self._check([*heads, *arrays[self.lists :]], self._contract)
+        for name, head, others in zip(self.parameters, heads, arrays):
+            for index, other in enumerate(others or ()):
+                if type(other) is not type(head) or other.dtype != head.dtype or not other.flags.c_contiguous:
+                    strided = "" if other.flags.c_contiguous else " that is not C-contiguous"
+                    raise LaunchError(
+                        f"launch of {self.name}: tensor {index} of {name!r} is a {type(other).__name__} of {other.dtype}"
+                        f"{strided}; expected a contiguous {type(head).__name__} of {head.dtype} like the first"
+                    )
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         first = arrays[0][0]
