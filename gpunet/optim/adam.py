@@ -37,7 +37,7 @@ def adam_step(
             p *= 1 - rate * weight_decay
     scalars = (beta1, beta2, eps, rate, 0.0 if decoupled else weight_decay, maximize)
     lists = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-    if _as_one(exp_avgs, steps):  # many small tensors: one pass over their joined state costs less than one each
+    if _as_one(lists[2:], steps):  # many small tensors: one pass over their joined state costs less than one each
         all_params = _joined(params, exp_avgs, 2) if scalars[4] else None
         all_grads = _joined(grads, exp_avgs, 3)
         m, v, largest = (None if a is None else a.flat for a in lists[2:])
@@ -60,10 +60,10 @@ def _joined(tensors, like, slot):
     return numpy.concatenate([a.reshape(-1) for a in tensors], out=out)
 
 
-def _as_one(averages, steps):
+def _as_one(states, steps):
     """Whether all tensors can be updated as one vector: their state lies together, is small, and equally old."""
-    together = isinstance(averages, JoinedArrays) and averages.flat.size <= _CHUNK
-    return together and len({float(step[0]) for step in steps}) == 1
+    together = all(a is None or isinstance(a, JoinedArrays) for a in states)
+    return together and states[0].flat.size <= _CHUNK and len({float(step[0]) for step in steps}) == 1
 
 
 def _adam_change(p, g, m, v, largest, t, beta1, beta2, eps, rate, weight_decay, maximize):
