@@ -310,3 +310,12 @@ def test_each_change_with_and_without_a_graph(change: Any, expected: Any, device
     start = start.astype("float64")
     slope = (expected(start + 1e-5) - expected(start - 1e-5)) / 2e-5
     numpy.testing.assert_allclose(x.grad.cpu().numpy(), slope, rtol=1e-5, atol=1e-5)
+
+
+def test_a_view_that_was_set_itself_is_still_up_to_date(device: str) -> None:
+    x, y = middle(4)
+    view = y[:2]
+    with gpunet.no_grad():
+        view[0] = 5.0
+    (view * 2.0).sum().backward()
+    assert x.grad is not None

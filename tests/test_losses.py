@@ -242,3 +242,10 @@ def test_loss_modules_are_their_functions(device: str) -> None:
         weighted = nn.CrossEntropyLoss(y[0], 1, reduction, 0.1)
         assert weighted(x, labels).tolist() == F.cross_entropy(x, labels, y[0], 1, reduction, 0.1).tolist()
     assert list(weighted.state_dict()) == ["weight"]
+
+
+def test_binary_gradient_of_a_sure_negative_is_small_and_not_zero(device: str) -> None:
+    """sigmoid(-20) is 2e-9: computed as a difference of numbers near 1/2 it would vanish in float32."""
+    x = gpunet.tensor([-20.0], requires_grad=True)
+    nn.functional.binary_cross_entropy_with_logits(x, gpunet.zeros(1), reduction="sum").backward()
+    assert x.grad.item() == pytest.approx(math.exp(-20.0) / (1.0 + math.exp(-20.0)), rel=1e-5)

@@ -183,7 +183,7 @@ def operands(name: str, args: Sequence[Any]) -> Sequence[Any]:
 
 
 def _closed_over(function: Callable[..., Any]) -> list[Any]:
-    """What a function's closure holds, the contents of lists included."""
+    """What a function's closure holds, the contents of lists and tuples included."""
     found: list[Any] = []
     for cell in getattr(function, "__closure__", None) or ():
         content = cell.cell_contents

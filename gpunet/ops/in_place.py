@@ -30,12 +30,17 @@ def replace(target: Tensor, result: Tensor, name: str) -> Tensor:
             f"{name}: the result has shape {result.shape}, the tensor {target.shape}; in place they must agree"
         )
     COPY(target.array, result.array)
-    target._version[0] += 1
-    if target._view_version is not None:
-        target._view_version = target._version[0]
+    changed(target)
     if result._requires_grad:
         target._node, target._index, target._requires_grad = result._node, result._index, True
     return target
+
+
+def changed(target: Tensor) -> None:
+    """Count a change in place, so that backward notices; a view that was changed itself is still up to date."""
+    target._version[0] += 1
+    if target._view_version is not None:
+        target._view_version = target._version[0]
 
 
 def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
@@ -98,9 +103,7 @@ def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
                 or broadcast_shape(name, self.shape, other.shape) == self.shape
             ):
                 launch(self.array, self.array, *(() if other is None else (operand,)))
-                self._version[0] += 1
-                if self._view_version is not None:
-                    self._view_version = self._version[0]
+                changed(self)
                 return self
         return replace(self, op(_before(self) if graph else alias_of(self), *args, **options), name)
 

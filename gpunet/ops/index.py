@@ -8,12 +8,12 @@ from typing import Any
 import numpy
 
 from gpunet import device
-from gpunet.autograd import COPY, FILL, Tensor, contiguous, method, primitive, wrap
+from gpunet.autograd import COPY, FILL, Tensor, contiguous, is_grad_enabled, method, primitive, wrap
 from gpunet.device import Array
 from gpunet.errors import DtypeError, LabelError, ShapeError
 from gpunet.ops.broadcast import fit
 from gpunet.ops.elementwise import where
-from gpunet.ops.in_place import alias_of, check_in_place, replace
+from gpunet.ops.in_place import alias_of, changed, check_in_place, replace
 from gpunet.ops.shape import normal_dim
 from gpunet.runtime.kernel import Geometry, Shim, ceil_div, kernel
 from gpunet.runtime.memory import empty
@@ -170,11 +170,11 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             raise ShapeError(
                 f"x[...] = value: value of shape {value.shape} does not fit the place of shape {picked.shape}"
             )
-    if x._requires_grad or (isinstance(value, Tensor) and value._requires_grad):
+    if is_grad_enabled() and (x._requires_grad or (isinstance(value, Tensor) and value._requires_grad)):
         replace(x, _with_index(alias_of(x), value, index=index), "x[...] = value")
     else:
         PUT(x.array, value.array if isinstance(value, Tensor) else value, index=_arrays(index))
-        x._version[0] += 1
+        changed(x)
 
 
 def _gather_index(dim: int, index: Tensor) -> tuple[Any, ...]:

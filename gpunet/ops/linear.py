@@ -22,7 +22,7 @@ from gpunet.ops.activations import ACTIVATIONS, activation_backward, find
 from gpunet.ops.broadcast import cast
 from gpunet.ops.matmul import matmul
 from gpunet.runtime.kernel import Geometry, ceil_div, elementwise_grid, kernel
-from gpunet.runtime.memory import empty
+from gpunet.runtime.memory import empty, scratch
 
 
 def gemm_tile(rows: int, columns: int) -> int:
@@ -76,14 +76,15 @@ def linear_backward_weight_partial(partials, dy, x, *, slices):
     rows = ceil_div(len(x), slices)
     for index in range(slices):
         part = slice(index * rows, (index + 1) * rows)
-        partials[index, :, :-1] = dy[part].T @ x[part]
-        partials[index, :, -1] = dy[part].sum(0)
+        numpy.matmul(dy[part].T, x[part], out=partials[index, :, :-1])
+        numpy.add.reduce(dy[part], axis=0, out=partials[index, :, -1])
 
 
 @kernel("linear.cu", outputs=2, optional="dw db scale")
 def linear_backward_weight_reduce(dw, db, partials, scale):
     """dw, db = scale * (partials[0] + partials[1] + ...), in this order."""
-    total = partials[0].copy()
+    total = scratch(partials.shape[1:], partials.dtype)
+    numpy.copyto(total, partials[0])
     for part in partials[1:]:
         total += part
     if scale is not None:

@@ -16,6 +16,7 @@ from gpunet.autograd import MULTIPLY, Scaled, Tensor, fused, wrap
 from gpunet.device import Array
 from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from gpunet.ops import reduce as reductions
+from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.broadcast import broadcast_to, cast
 from gpunet.ops.elementwise import exp, log1p, maximum, where
 from gpunet.ops.index import gather
@@ -83,10 +84,7 @@ def _binary_cross_entropy(value, dx, x, y, delta):
     value += dx
     numpy.multiply(x, y, out=dx)
     value -= dx
-    numpy.multiply(x, x.dtype.type(0.5), out=dx)
-    numpy.tanh(dx, out=dx)
-    dx *= dx.dtype.type(0.5)
-    dx += dx.dtype.type(0.5)
+    ACTIVATIONS["sigmoid"].forward(dx, x, 0.0)
     dx -= y
 
 
@@ -155,11 +153,10 @@ def _loss_backward(dx: Array, factor: Array | None, reduction: str) -> Callable[
             out = empty(dx.shape, dx.dtype, dx)
             MULTIPLY(out, dx, dy.reshape(dy.shape + (1,) * (dx.ndim - dy.ndim)))
             return out, None
-        scale = empty((1,), dx.dtype, dx)
         if factor is None:
-            MULTIPLY(scale, dy.reshape(1), 1)
-        else:
-            MULTIPLY(scale, dy.reshape(1), factor)
+            return Scaled(dx, dy.reshape(1)), None
+        scale = empty((1,), dx.dtype, dx)
+        MULTIPLY(scale, dy.reshape(1), factor)
         return Scaled(dx, scale), None
 
     return backward

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -32,9 +33,7 @@ def scratch(shape: tuple[int, ...], dtype: Any, slot: int = 0) -> numpy.ndarray:
     A launch never allocates, so a twin that needs a temporary takes it here; the space is reused by all twins.
     """
     dtype = numpy.dtype(dtype)
-    count = 1
-    for extent in shape:
-        count *= extent
+    count = math.prod(shape)
     buffer = _scratch.buffers.get((dtype, slot))
     if buffer is None or buffer.size < count:
         buffer = _scratch.buffers[dtype, slot] = numpy.empty(max(count, 1024), dtype)
