@@ -19,6 +19,7 @@ from gpunet.runtime.random import (
     random_normal,
     random_uniform,
 )
+from gpunet.runtime.tape import active, constant, refuse
 
 float32 = numpy.dtype("float32")
 float64 = double = numpy.dtype("float64")
@@ -60,9 +61,13 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = source.astype(autograd.get_default_dtype())
     if source.dtype.kind not in "fiub":
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
+    if devices.is_array(data) and active.tape is not None:
+        refuse(
+            "tensor() of an array", "the copy would stay as it is now: make it outside the step, or pass it as an argument"
+        )
     moved = devices.move(source, _place(device))
     array = moved.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
-    return Tensor(array, requires_grad)
+    return Tensor(constant(array), requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
@@ -89,7 +94,10 @@ def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _new(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
-    return Tensor(devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, _place(device)))
+    array = devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, _place(device))
+    if active.tape is not None:
+        active.tape.allocated.append(array)
+    return Tensor(array)
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
