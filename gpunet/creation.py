@@ -9,7 +9,7 @@ import numpy
 
 from gpunet import autograd
 from gpunet import device as devices
-from gpunet.autograd import FILL, Tensor
+from gpunet.autograd import COPY, FILL, Tensor
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.runtime.random import (
     Generator,
@@ -19,7 +19,7 @@ from gpunet.runtime.random import (
     random_normal,
     random_uniform,
 )
-from gpunet.runtime.tape import active, constant, refuse
+from gpunet.runtime.tape import active, constant
 
 float32 = numpy.dtype("float32")
 float64 = double = numpy.dtype("float64")
@@ -61,11 +61,11 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = source.astype(autograd.get_default_dtype())
     if source.dtype.kind not in "fiub":
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
-    if devices.is_array(data) and active.tape is not None:
-        refuse(
-            "tensor() of an array", "the copy would stay as it is now: make it outside the step, or pass it as an argument"
-        )
     moved = devices.move(source, _place(device))
+    if devices.is_array(data) and active.tape is not None:  # a replay copies again
+        copy = _new(moved.shape, source.dtype if dtype is None else dtype, _place(device))
+        COPY(copy.array, moved)
+        return copy.requires_grad_() if requires_grad else copy
     array = moved.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
     return Tensor(constant(array), requires_grad)
 

@@ -62,8 +62,13 @@ class Recording:
                 "that the step changes in place, or change it outside"
             )
         self._relied, self._changed = tape.relied, list(tape.changed.values())
-        self._entry = [(leaf, before) for leaf, before in tape.leaves.items() if before is not ANY]
-        self._gradients = [(leaf, leaf._grad) for leaf in tape.leaves]
+        leaves = [(weakref.ref(leaf), before, leaf._grad) for leaf, before in tape.leaves.items()]
+        tape.leaves.clear()
+        gc.collect(1)
+        alive = [(leaf, before, gradient) for reference, before, gradient in leaves if (leaf := reference()) is not None]
+        del leaves  # those that the step made for itself are gone
+        self._entry = [(leaf, before) for leaf, before, _ in alive if before is not ANY]
+        self._gradients = [(leaf, gradient) for leaf, _, gradient in alive]
         kinds = {type(a) for launch in tape.launches for a in found((launch.arrays, launch.options), devices.is_array)}
         if kinds <= {numpy.ndarray}:
             self._lower(tape, outputs)
@@ -104,14 +109,16 @@ class Recording:
         own = []
         for buffer in lowering.buffers:
             key = id(buffer.array)
-            held = getrefcount(buffer.array) > 2 + (key in objects)
+            held = getrefcount(buffer.array) > 2 + (key in objects)  # held by: the buffer, getrefcount, the objects
             own.append(key in allocated and not held)
             if not (held or buffer.constant or buffer.temporary or key in allocated or key in constants or key in inputs):
                 raise CaptureError(
                     f"{origins.get(key, 'the step')} uses an array that was computed outside of launches; a replay would "
                     "see it as it is now: make it outside the step, or pass it as an argument"
                 )
-        self._outside = [share(a) for a in objects.values() if getrefcount(a) > 2 + any(a is b.array for b in lowering.buffers)]
+        # held by: the objects, this variable, getrefcount, and the buffer where it is its own owner
+        buffers = {id(b.array) for b in lowering.buffers}
+        self._outside = [share(a) for a in objects.values() if getrefcount(a) > 3 + (id(a) in buffers)]
         objects.clear()
         self._run, kept = lowering.finish(own)
         self._outputs = kept[: len(kept) - len(gradients)]
@@ -131,13 +138,17 @@ class Recording:
         for launch in tape.launches:
             ours.update(id(a) for a in found((launch.arrays, launch.options), devices.is_array))
             self._written |= {id(owner_of(a)) for a in found(launch.arrays[: launch.kernel.outputs], devices.is_array)}
+        distinct = {id(a): a for launch in tape.launches for a in found((launch.arrays, launch.options), devices.is_array)}
+        ours.update(id(a.base) for a in distinct.values())  # a view holds its base, too
         self._written_inputs = {inputs[key] for key in self._written & inputs.keys()}
         made = {id(owner_of(a)) for a in (*tape.allocated, *tape.constants)}
         objects, _ = _outside_arrays(tape, made | inputs.keys())
+        distinct.clear()
+        del tape.allocated[:], tape.constants[:]
         self._outside = []
-        for key, array in objects.items():
-            if getrefcount(array) - 3 > ours[key]:
-                shared = share(array)
+        for key in objects:
+            if getrefcount(objects[key]) - 2 > ours[key]:
+                shared = share(objects[key])
                 shared.besides += ours[key]
                 weakref.finalize(self, _release, shared, ours[key])
                 self._outside.append(shared)

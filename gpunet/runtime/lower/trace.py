@@ -52,6 +52,7 @@ class Trace:
         self.buffers: list[Buffer] = []
         self.calls: list[Call] = []
         self._numbers: dict[int, int] = {}  # buffer of an owner, by id
+        self._constants: list[ndarray] = []  # that the twin of this launch made for itself
         self._launch = 0
 
     def buffer(self, owner: ndarray, temporary: bool = False) -> int:
@@ -66,9 +67,9 @@ class Trace:
         owner = owner_of(array)
         if type(array) is TracedArray and id(owner) not in self._numbers:
             raise Untraceable  # a copy that NumPy made unseen
-        known = id(owner) in self._numbers
+        if id(owner) not in self._numbers:
+            self._constants.append(array)
         number = self.buffer(owner)
-        self.buffers[number].constant |= not known
         return View(number, address(array) - address(owner), array.shape, array.strides, array.dtype)
 
     def traced(self, array: ndarray) -> ndarray:
@@ -85,19 +86,47 @@ class Trace:
         kernel, arrays, options = launch.kernel, launch.arrays, launch.options
         start = len(self.calls)
         arguments, settings = convert((arrays, options), self.traced, ndarray)
-        _current.trace = self
+        self._constants.clear()
         try:
-            with memory.scratch_from(self.temporary):
-                self._run(kernel, arguments, settings)
+            self._run(kernel, arguments, settings)
+            if self._constants:
+                self._check_constants(launch)
         except Untraceable:
             del self.calls[start:]
             self._opaque(kernel, arrays, options)
-        finally:
-            _current.trace = None
+        for constant in self._constants:
+            self.buffers[self.buffer(owner_of(constant))].constant = True
         self._launch += 1
 
+    def _check_constants(self, launch: Launch) -> None:
+        """Make sure that what a twin made for itself does not depend on the arrays' values: make it from other values.
+
+        Raises:
+            Untraceable: it does.
+        """
+        for value in (0, 1):
+            other = Trace()
+            arrays, options = convert(
+                (launch.arrays, launch.options), lambda a: other.temporary(numpy.full(a.shape, value, a.dtype)), ndarray
+            )
+            try:
+                other._run(launch.kernel, arrays, options)
+            except (IndexError, ValueError):  # an index out of range
+                raise Untraceable from None
+            mine, theirs = ([(a.shape, a.tobytes()) for a in t._constants] for t in (self, other))
+            if mine != theirs:
+                raise Untraceable
+
+    def _run(self, kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
+        _current.trace = self
+        try:
+            with memory.scratch_from(self.temporary):
+                self._note(kernel, arguments, settings)
+        finally:
+            _current.trace = None
+
     @staticmethod
-    def _run(kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
+    def _note(kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
         if isinstance(kernel, Kernel):
             kernel.twin(*arguments, **settings)
         elif isinstance(kernel, Ufunc):
