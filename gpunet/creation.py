@@ -100,6 +100,12 @@ def _new(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
     return Tensor(array)
 
 
+def _of_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
+    """A tensor of values that follow from Python numbers alone."""
+    array = values.astype(autograd.get_default_dtype() if dtype is None else dtype, order="C")
+    return Tensor(constant(devices.move(array, _place(device))))
+
+
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor with whatever its memory held."""
     result = _new(_shape(size), dtype, device)
@@ -148,20 +154,18 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device
         raise ArgumentError("arange: step=0; expected a number other than zero")
     integers = all(isinstance(v, (int, numpy.integer)) for v in (start, end, step))
     values = numpy.arange(start, end, step)
-    return tensor(
-        values, (int64 if integers else autograd.get_default_dtype()) if dtype is None else dtype, _place(device)
-    )
+    return _of_values(values, (int64 if integers else None) if dtype is None else dtype, device)
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = None, device: Any = None) -> Tensor:
     """``steps`` numbers from start to end, both included."""
     values = numpy.linspace(start, end, steps)
-    return tensor(values, autograd.get_default_dtype() if dtype is None else dtype, _place(device))
+    return _of_values(values, dtype, device)
 
 
 def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on the diagonal, zeros elsewhere."""
-    return tensor(numpy.eye(n, m), autograd.get_default_dtype() if dtype is None else dtype, _place(device))
+    return _of_values(numpy.eye(n, m), dtype, device)
 
 
 # ---- random -------------------------------------------------------------------------------------------------------------

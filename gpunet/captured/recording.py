@@ -102,6 +102,7 @@ class Recording:
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
         objects, origins = _outside_arrays(tape, allocated | inputs.keys())
         # from here on, what nobody else holds is the step's own memory
+        values = [g.array.copy() for g in gradients]
         for gradient in gradients:
             gradient.array = None
         del outputs[:], tape.launches[:], tape.allocated[:], tape.constants[:]
@@ -122,8 +123,9 @@ class Recording:
         objects.clear()
         self._run, kept = lowering.finish(own)
         self._outputs = kept[: len(kept) - len(gradients)]
-        for gradient, array in zip(gradients, kept[len(self._outputs) :]):
+        for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
             gradient.array = array
+            array[...] = value
         self._written_inputs = {index for key, index in inputs.items() if key in lowering.written}
         self._written = lowering.written
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,17 @@ class CapturedStep:
         self.function, self.backend, self.most = function, backend, recordings
         self.name = getattr(function, "__name__", type(function).__name__)
         self.recordings: list[Recording] = []  # the latest used last
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> CapturedStep:
+        """As a method: each instance has recordings of its own."""
+        if instance is None:
+            return self
+        step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.most)
+        instance.__dict__[self.name] = step
+        return step
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         if active.tape is not None:  # part of a step that is being recorded

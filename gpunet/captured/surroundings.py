@@ -7,7 +7,7 @@ changed (a Python number in a closure, ``model.eval()``, another tensor under th
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gpunet.autograd import Tensor
@@ -29,7 +29,7 @@ class Surroundings:
     """Names that a function's code refers to, with what they stood for."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._names: list[tuple[dict[str, Any], str, Any, str]] = []  # (namespace, name, value, how it is called)
+        self._names: list[tuple[Mapping[str, Any], str, Any, str]] = []  # (namespace, name, value, how it is called)
         self._cells: list[tuple[Any, Any, str]] = []  # (closure cell, value, name)
         self._modules: dict[int, Module] = {}
         self._seen: set[int] = set()
@@ -85,12 +85,19 @@ class Surroundings:
 
     def _attributes(self, owner: Any, names: set[str], plain_only: bool, depth: int) -> None:
         space = owner.__dict__
-        for name in names & space.keys():
-            value = space[name]
+        for name in names:
+            called = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
+            value = space.get(name, _MISSING)
             if isinstance(value, _PLAIN) or not plain_only:
-                self._names.append((space, name, value, f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"))
-                if not plain_only:
-                    self._look(value, names, depth + 1)
+                self._names.append((space, name, value, called))
+            if plain_only:
+                continue
+            if value is not _MISSING:
+                self._look(value, names, depth + 1)
+            else:
+                for kind in type(owner).__mro__:
+                    if isinstance(kind.__dict__.get(name), _PLAIN):
+                        self._names.append((kind.__dict__, name, kind.__dict__.get(name, _MISSING), called))
 
     def _module_settings(self) -> list[Any]:
         """The attributes of the modules that are numbers and switches, and which parts they have."""

@@ -99,13 +99,13 @@ def record(tape: Tape) -> Iterator[Tape]:
 
 # ---- what a recording has to know -----------------------------------------------------------------------------------
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
+_NOT_THE_USERS = (str(Path(__file__).resolve().parents[1]), str(Path(numpy.__file__).resolve().parent))
 
 
 def user_line() -> str:
     """The innermost line on the stack that is not the library's: "train.py:12: loss = criterion(...)"."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
         frame = frame.f_back
     file, number = frame.f_code.co_filename, frame.f_lineno
     return f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}".rstrip(": ")

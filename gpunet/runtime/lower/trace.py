@@ -106,9 +106,11 @@ class Trace:
         """
         for value in (0, 1):
             other = Trace()
-            arrays, options = convert(
-                (launch.arrays, launch.options), lambda a: other.temporary(numpy.full(a.shape, value, a.dtype)), ndarray
-            )
+
+            def filled(array: ndarray, trace: Trace = other, value: int = value) -> ndarray:
+                return trace.temporary(numpy.full(array.shape, value, array.dtype))
+
+            arrays, options = convert((launch.arrays, launch.options), filled, ndarray)
             try:
                 other._run(launch.kernel, arrays, options)
             except (IndexError, ValueError):  # an index out of range
