@@ -663,3 +663,80 @@ def test_as_a_decorator_and_a_method(device: str) -> None:
     for _ in range(2):
         assert two.step(gpunet.ones(1)).item() == 2.0
         assert three.step(gpunet.ones(1)).item() == 3.0
+
+
+# ---- epochs and explanations -------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_has_the_bits_of_a_loop(device: str) -> None:
+    (x, y), _ = batches(2, rows=50)
+    captured, eager = Training(True), Training(False)
+    epoch = captured.run.epoch(x, y, batch_size=12)
+    assert len(epoch) == 5
+    for number in range(3):
+        gpunet.manual_seed(number)
+        mean = epoch()
+        gpunet.manual_seed(number)
+        losses = [(eager.step(x[rows], y[rows]).item(), len(rows)) for rows in gpunet.randperm(50).split(12)]
+        assert mean.item() == pytest.approx(sum(loss * n for loss, n in losses) / 50, rel=1e-12)
+    for p, q in zip(captured.model.parameters(), eager.model.parameters()):
+        assert to_numpy(p).tobytes() == to_numpy(q).tobytes()
+    assert len(captured.run.recordings) == 2  # whole batches, and the last
+
+
+def test_an_epoch_in_order_without_the_last_batch(device: str) -> None:
+    x = gpunet.arange(10).float()
+    epoch = gpunet.capture(lambda x: {"sum": x.sum(), "first": x[0]}).epoch(x, batch_size=4, shuffle=False, drop_last=True)
+    for _ in range(2):
+        means = epoch()
+        assert means["sum"].item() == (6 + 22) / 2 and means["first"].item() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ((), {"batch_size": 2}, "expected tensors"),
+        ((gpunet.ones(3), gpunet.ones(4)), {"batch_size": 2}, r"\[3, 4\] rows"),
+        ((gpunet.ones(3),), {"batch_size": 0}, "batch_size=0"),
+        ((gpunet.ones(3),), {"batch_size": 4, "drop_last": True}, "less than one batch"),
+    ],
+)
+def test_bad_epochs(data: Any, options: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        gpunet.capture(lambda *x: x).epoch(*data, **options)
+
+
+def test_explain_lists_every_launch_and_changes_nothing(device: str) -> None:
+    training = Training(True)
+    with pytest.raises(CaptureError, match="no recording yet"):
+        training.run.explain()
+    training.train(2)
+    before = [to_numpy(t).copy() for t in training.model.parameters()]
+    explanation = training.run.explain()
+    assert [(b == to_numpy(t)).all() for b, t in zip(before, training.model.parameters())] == [True] * 4
+    names = [row.launch for row in explanation.rows]
+    assert names[:3] == ["linear_forward", "linear_forward", "cross_entropy_labels"] and names[-1] == "adam_step"
+    assert all(row.bytes > 0 and row.seconds >= 0 and "test_capture.py:" in row.line for row in explanation.rows)
+    text = str(explanation)
+    assert "12×5" in text and "limits measured here" in text
+    if device == "cpu":
+        # x (12, 5) by w (8, 5): 2 * 12 * 8 * 5 in the product, then bias and tanh
+        assert explanation.rows[0].flops == 960 + 2 * 96
+
+
+def test_launches_whose_results_nobody_reads_are_dropped() -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        x.exp().sum()  # for nothing
+        return x * 2.0
+
+    captured = gpunet.capture(step)
+    captured(gpunet.ones(3))
+    assert [row.launch for row in captured.explain().rows] == ["multiply"]
+    assert captured.explain().dropped == 2
+
+
+def test_the_source_of_a_replay_can_be_read() -> None:
+    captured = gpunet.capture(lambda x: (x + 1.0).relu().sum())
+    captured(gpunet.ones(3))
+    source = captured.recordings[0].lowering.source
+    assert [line.strip().partition("(")[0] for line in source.splitlines()[2:-1]] == ["add", "maximum", "add_reduce"]
