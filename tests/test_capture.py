@@ -740,3 +740,42 @@ def test_the_source_of_a_replay_can_be_read() -> None:
     captured(gpunet.ones(3))
     source = captured.recordings[0].lowering.source
     assert [line.strip().partition("(")[0] for line in source.splitlines()[2:-1]] == ["add", "maximum", "add_reduce"]
+
+
+# ---- plans ------------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_are_written_where_the_optimizer_reads_them() -> None:
+    training = Training(True)
+    training.train(2)
+    source = training.run.recordings[0].lowering.source
+    assert "concatenate" not in source
+    # the batch mean of all gradients is one call; the other in-place products are those of Adam
+    explained = {row.launch: row.calls for row in training.run.explain().rows}
+    assert explained["linear_backward_weight"] + explained["linear_backward_input"] <= 7
+
+
+def test_long_elementwise_runs_go_through_the_cache_in_chunks() -> None:
+    def step(x: gpunet.Tensor, row: gpunet.Tensor) -> gpunet.Tensor:
+        return ((x + row) * 2.0 - 1.0).relu()
+
+    x, row = gpunet.randn(5000, 100), gpunet.randn(100)
+    captured = gpunet.capture(step)
+    captured(x, row)
+    calls = captured.recordings[0].lowering.calls
+    assert [c.function.__name__ for c in calls[:5]] == ["add", "multiply", "subtract", "maximum", "add"]
+    assert len(calls) > 8
+    assert captured(x * 3.0, row).tolist() == step(x * 3.0, row).tolist()
+
+
+def test_a_run_is_not_cut_where_rows_mix() -> None:
+    """x * 2, then added to its own transpose: row 0 of the sum needs the last row of the product."""
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        doubled = x * 2.0
+        return doubled + doubled.mT
+
+    x = gpunet.randn(700, 700)
+    captured = gpunet.capture(step)
+    captured(x)
+    assert captured(x + 1.0).tolist() == step(x + 1.0).tolist()
