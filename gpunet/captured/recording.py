@@ -134,7 +134,10 @@ class Recording:
         """Elsewhere: the launches themselves, on the memory that they were recorded on."""
         self.launches = len(tape.launches)
         self.lines = [(launch.kernel.name, launch.line) for launch in tape.launches]
-        self._run, self._outputs, self.tape, self.lowering = tape.replay, outputs, tape, None
+        self._outputs, self.tape, self.lowering = outputs, tape, None
+        cards = {d for x in tape.launches for a in found(x.arrays, devices.is_array) if (d := devices.of(a)).type == "cuda"}
+        # one card: one graph; several, and the device "emulated": the launches one by one
+        self._run = devices.graph(tape.replay, cards.pop()) if len(cards) == 1 else tape.replay
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
         ours: Counter[int] = Counter()
         self._written = set()
