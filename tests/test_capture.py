@@ -298,9 +298,10 @@ def test_numbers_that_the_code_names_are_followed(device: str) -> None:
 
     settings = Settings()
     power = 1
+    more = {"shift": 0.0, "factors": [1.0, 1.0]}
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
-        return (scale * x + settings.offset) ** power
+        return (scale * x + settings.offset) ** power * more["factors"][1] + more["shift"]
 
     global scale
     captured, x = gpunet.capture(step), gpunet.tensor([3.0])
@@ -320,6 +321,10 @@ def test_numbers_that_the_code_names_are_followed(device: str) -> None:
     power = 1
     captured(x)
     assert len(captured.recordings) == 6  # an earlier one fits again
+    more["shift"] = 0.5
+    assert captured(x).item() == 7.5
+    more["factors"][1] = 2.0
+    assert captured(x).item() == 14.5
 
 
 def test_switches_of_modules_are_followed(device: str) -> None:
@@ -520,9 +525,9 @@ def test_an_argument_that_requires_grad_is_refused(device: str) -> None:
 def test_a_tensor_that_the_user_keeps_follows_the_replays(device: str) -> None:
     kept: list[gpunet.Tensor] = []
 
-    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+    def step(x: gpunet.Tensor, keep: Callable[[gpunet.Tensor], None] = kept.append) -> gpunet.Tensor:
         hidden = x * 2.0
-        kept.append(hidden)
+        keep(hidden)
         return hidden + 1.0
 
     captured = gpunet.capture(step)
