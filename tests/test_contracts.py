@@ -23,6 +23,7 @@ PACKAGE = Path(gpunet.__file__).parent
 #: From the bottom up, as in design.md: a module imports from the lines before its own, and, in no circle, from its own.
 LAYERS = (
     "errors",
+    "signature",
     "emulated",
     "device",
     "cuda",
@@ -43,6 +44,7 @@ LAYERS = (
     "data",
     "metrics",
     "train",
+    "testing",
     "diagnose",
     "interop",
     "distributed",

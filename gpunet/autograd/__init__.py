@@ -28,6 +28,7 @@ from gpunet.autograd.graph import (
     primitive,
     quiet,
 )
+from gpunet.autograd.gradcheck import gradcheck
 from gpunet.autograd.mode import (
     enable_grad,
     get_default_dtype,
@@ -54,6 +55,7 @@ __all__ = [
     "fused",
     "get_default_dtype",
     "grad",
+    "gradcheck",
     "is_grad_enabled",
     "method",
     "no_grad",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import re
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import numpy
 
 from gpunet.emulator.library import Library, Parameter
 from gpunet.errors import EmulationError, LaunchError
+from gpunet.signature import entries
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
 _MOST_THREADS, _MOST_SHARED = 1024, 232448  # of a block, on the cards from sm_90 on
@@ -116,11 +116,9 @@ def _check_type(parameter: Parameter, value: Any, dtype: numpy.dtype[Any], bytes
 
 def parameter_names(text: str, expression: str, count: int) -> list[str]:
     """Names of an entry point's parameters, as its declaration has them."""
-    entry = re.escape(expression.partition("<")[0].strip())
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-    found = re.search(rf"__global__[^;{{}}]*?\b{entry}\s*\(([^{{}};]*)\)\s*\{{", text)
-    names = [re.findall(r"\w+", part)[-1] for part in found[1].split(",") if re.search(r"\w", part)] if found else []
-    return names if len(names) == count else [f"argument {i}" for i in range(count)]
+    entry = entries(text).get(expression.partition("<")[0].strip())
+    names = [parameter.name for parameter in entry.parameters] if entry is not None else []
+    return names if len(names) == count and all(names) else [f"argument {i}" for i in range(count)]
 
 
 # ---- the launch -------------------------------------------------------------------------------------------------------

@@ -41,14 +41,18 @@ C_TYPES = {
     "float32": "float",
     "float64": "double",
     "bool": "bool",
+    "int8": "signed char",
+    "int16": "short",
     "int32": "int",
     "int64": "long long",
+    "uint8": "unsigned char",
+    "uint16": "unsigned short",
     "uint32": "unsigned int",
     "uint64": "unsigned long long",
 }
 _FLOATING = (numpy.dtype("float32"), numpy.dtype("float64"))
 
-#: Every CUDA kernel by name, for the tests that compile and compare them all.
+#: Every CUDA kernel of ours by name, for the tests that compile and compare them all.
 KERNELS: dict[str, Kernel] = {}
 
 
@@ -101,7 +105,13 @@ class Kernel(Launchable):
     """One launch: a CUDA entry point and its NumPy twin.  Made by :func:`kernel`."""
 
     def __init__(
-        self, twin: Callable[..., None], file: str, outputs: int, types: dict[str, str], optional: str, strided: str
+        self,
+        twin: Callable[..., None],
+        file: str | source.Source,
+        outputs: int,
+        types: dict[str, str],
+        optional: str,
+        strided: str,
     ) -> None:
         parameters = inspect.signature(twin).parameters.values()
         self.twin = twin
@@ -119,7 +129,6 @@ class Kernel(Launchable):
             (dtype, p in self.optional, p in strided.split()) for p, dtype in zip(self.parameters, self._dtypes)
         ]
         self._geometry: Callable[..., Geometry] | None = None
-        KERNELS[self.name] = self
 
     def geometry(self, function: Callable[..., Geometry]) -> Callable[..., Geometry]:
         """Decorator: how the CUDA entry point is launched for given arrays and options."""
@@ -252,8 +261,11 @@ def kernel(
 
     def decorate(twin: Callable[..., None]) -> Kernel:
         if lists:
-            return ListKernel(twin, file, outputs, types or {}, lists, optional)
-        return Kernel(twin, file, outputs, types or {}, optional, strided)
+            made: Kernel = ListKernel(twin, file, outputs, types or {}, lists, optional)
+        else:
+            made = Kernel(twin, file, outputs, types or {}, optional, strided)
+        KERNELS[made.name] = made
+        return made
 
     return decorate
 
