@@ -178,6 +178,7 @@ from gpunet.runtime.random import Generator, manual_seed
 
 if TYPE_CHECKING:
     from gpunet.device import Device as device  # type: ignore[no-redef]  # the module is callable; this is what it makes
+    from gpunet.ops.custom import cuda_op
     from gpunet.train.checkpoint import load, save
 
 __version__ = "0.1.0"
@@ -208,6 +209,7 @@ __all__ = [
     "cos",
     "cosh",
     "cuda",
+    "cuda_op",
     "cuda_status",
     "cumsum",
     "default_device",
@@ -340,6 +342,10 @@ def __getattr__(name: str) -> Any:
         from gpunet.train import checkpoint
 
         return getattr(checkpoint, name)
-    if name in ("data", "diagnose", "emulator", "train"):
+    if name == "cuda_op":
+        from gpunet.ops.custom import cuda_op
+
+        return cuda_op
+    if name in ("data", "diagnose", "emulator", "testing", "train"):
         return importlib.import_module(f"gpunet.{name}")
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

@@ -91,7 +91,8 @@ def _split(code: str) -> list[str]:
 def _template(before: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the template parameters, types and values, of the function whose ``__global__`` comes next."""
     head = re.search(r"\btemplate\s*<([^;{}]*)>\s*(?:(?:static|inline)\s*)*$", before)
-    types, values = [], []
+    types: list[str] = []
+    values: list[str] = []
     for parameter in _split(head[1].rpartition("template")[2].lstrip(" <") if head else ""):
         declared = parameter.partition("=")[0].split()
         (types if declared[0] in ("class", "typename") else values).append(declared[-1])

@@ -13,6 +13,7 @@ youngest node first, from a heap, visits every node after all of its consumers: 
 """
 
 from gpunet.autograd.backward import grad
+from gpunet.autograd.gradcheck import gradcheck
 from gpunet.autograd.graph import (
     ADD,
     COPY,
@@ -28,7 +29,6 @@ from gpunet.autograd.graph import (
     primitive,
     quiet,
 )
-from gpunet.autograd.gradcheck import gradcheck
 from gpunet.autograd.mode import (
     enable_grad,
     get_default_dtype,

@@ -50,7 +50,9 @@ def gradcheck(
     generator = numpy.random.default_rng(seed)
     outputs = _floating(func(*given))
     if not any(y.requires_grad for y in outputs):
-        raise ArgumentError(f"gradcheck: none of the {len(outputs)} floating outputs depends on inputs that require grad")
+        raise ArgumentError(
+            f"gradcheck: none of the {len(outputs)} floating outputs depends on inputs that require grad"
+        )
     weights = [generator.uniform(0.5, 1.5, y.shape) * generator.choice([-1.0, 1.0], y.shape) for y in outputs]
     pairs = [(y, _like(w, y)) for y, w in zip(outputs, weights) if y.requires_grad]
     gradients = grad([y for y, _ in pairs], [given[i] for i in checked], [w for _, w in pairs], allow_unused=True)

@@ -131,7 +131,8 @@ class _Splicer:
             self.lines.append(f'#line {number + 1} "{name}"')
 
 
-def _name(file: str | Source) -> str:
+def name_of(file: str | Source) -> str:
+    """What messages call a source."""
     return file.name if isinstance(file, Source) else file
 
 
@@ -180,11 +181,11 @@ def compile_all(file: str | Source, expressions: Sequence[str], architecture: st
 
     try:
         options = (*OPTIONS, f"--gpu-architecture={architecture}")
-        return nvrtc.load().compile(spliced(file), _name(file), expressions, options)
+        return nvrtc.load().compile(spliced(file), name_of(file), expressions, options)
     except nvrtc.CompilationError as failure:
         version = ".".join(map(str, nvrtc_version()))
         raise CompileError(
-            f"{_name(file)} does not compile as {', '.join(expressions)} for {architecture} (NVRTC {version}):\n{failure}"
+            f"{name_of(file)} does not compile as {', '.join(expressions)} for {architecture} (NVRTC {version}):\n{failure}"
         ) from None
 
 
@@ -298,7 +299,9 @@ def function(file: str | Source, expression: str, device: Device) -> Function:
         with _lock:
             found = _functions.get(key)
             if found is None:
-                found = _emulated(file, expression) if device.type == "emulated" else _load(file, expression, device.index)
+                found = (
+                    _emulated(file, expression) if device.type == "emulated" else _load(file, expression, device.index)
+                )
                 _functions[key] = found
     return found
 
@@ -306,7 +309,7 @@ def function(file: str | Source, expression: str, device: Device) -> Function:
 def _emulated(file: str | Source, expression: str) -> Function:
     from gpunet import emulator  # brings ctypes and subprocess in, which a CPU run does without
 
-    return emulator.Function(spliced(file), _name(file), expression, cache_directory() / "emulator")
+    return emulator.Function(spliced(file), name_of(file), expression, cache_directory() / "emulator")
 
 
 def _load(file: str | Source, expression: str, index: int) -> Function:
