@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 1
         found += len(checked.findings)
         for finding in checked.findings:
-            print(finding, f"[{finding.schedule}]")
+            print(finding)
         verdict = f"{len(checked.findings)} found" if checked.findings else "nothing found"
         grid, block = (",".join(map(str, n if isinstance(n, tuple) else (n,))) for n in (launch.grid, launch.block))
         print(f"{launch.entry}, grid {grid}, block {block}, {len(checked.schedules)} schedules: {verdict}")

@@ -45,10 +45,10 @@ class Finding(NamedTuple):
     place: str  #: file:line
     kind: str
     message: str
-    schedule: str  #: the first that it was found under
+    schedule: str = ""  #: the first that it was found under; empty for what is so under all
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.kind}: {self.message}"
+        return f"{self.place}: {self.kind}: {self.message}" + f" [{self.schedule}]" * bool(self.schedule)
 
 
 class Output(NamedTuple):
@@ -146,7 +146,7 @@ def check(source: Source, launch: Launch, schedules: Sequence[str] = emulator.SC
         if output.unwritten and output.name not in launch.partial:
             first = _element(output.name, output.array, int(unwritten[output.name].argmax()))
             message = f"{output.unwritten} of {output.array.size} elements of {output.name}, the first {first}"
-            findings[output.name, "not written"] = Finding(place, "not written", message, next(iter(runs)))
+            findings[output.name, "not written"] = Finding(place, "not written", message)
     for name, expected in launch.expected.items():
         for schedule, written in runs.items():
             message = _difference(name, written[name], numpy.asarray(expected), launch.tolerance)

@@ -130,7 +130,11 @@ def _contents(what: str, dtype: numpy.dtype[Any], shape: tuple[int, ...], text: 
             raise ArgumentError(f"{what}: {text!r}: the first must be less than the second")
         drawn = generator.integers(low, high, shape) if integer else generator.uniform(low, high, shape)
     else:
-        drawn = numpy.full(shape, _scalar(what, dtype, text))
+        try:
+            drawn = numpy.full(shape, _scalar(what, dtype, text))
+        except ArgumentError:
+            known = "random, zeros, ones, arange, a number, A..B or FILE.npy"
+            raise ArgumentError(f"{what}: contents {text!r} of {dtype}; expected {known}") from None
     return numpy.asarray(drawn).astype(dtype)
 
 
