@@ -14,8 +14,8 @@ An argument is ``NAME=VALUE``, by the name that the kernel declares.  VALUE is
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import runpy
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -153,14 +153,13 @@ def from_file(path: str | Path) -> Iterator[Launch]:
         ArgumentError: the file cannot be run, has no such function, or makes something else.
     """
     path = Path(path)
-    spec = importlib.util.spec_from_file_location("launches_of_a_kernel", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if not path.is_file():
         raise ArgumentError(f"--launch {path}: expected a Python file with a function launches()")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        found = list(module.launches())
-        made = [launch if isinstance(launch, Launch) else Launch(**launch) for launch in found]
+        found = runpy.run_path(str(path), run_name="launches")
+        if "launches" not in found:
+            raise ArgumentError("there is no function launches()")
+        made = [launch if isinstance(launch, Launch) else Launch(**launch) for launch in found["launches"]()]
     except Exception as error:  # whatever the user's file raises
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         where = f"{path}:{lines[-1]}" if lines else str(path)
