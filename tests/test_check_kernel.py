@@ -69,7 +69,9 @@ def test_findings_are_lines_that_editors_know(capsys: pytest.CaptureFixture[str]
     code, out, _ = checked(capsys, file, *FLOAT, *arguments("y=[60]", "x=[50]", "n=60"))
     first, last = out.splitlines()
     assert code == 1
-    assert re.match(r"folder/copy\.cu:4: out of bounds: reads 4 bytes at folder/copy\.cu:4, up to 4 bytes past the end of x", first)
+    assert re.match(
+        r"folder/copy\.cu:4: out of bounds: reads 4 bytes at folder/copy\.cu:4, up to 4 bytes past the end of x", first
+    )
     assert last == f"copy<float>, grid 2, block 32, {len(emulator.SCHEDULES)} schedules: 1 found"
 
 
@@ -107,7 +109,12 @@ def test_elements_that_nobody_writes(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize("x", [numpy.arange(256, dtype=numpy.uint8), numpy.array([numpy.nan, numpy.inf, -0.0])])
 def test_no_value_is_taken_for_poison(x: numpy.ndarray) -> None:
     """Not any of a byte's values, nor the usual NaN."""
-    launch = Launch(f"copy<{'double' if x.dtype == float else 'unsigned char'}>", 1, 256, {"y": x * 0, "x": x, "n": x.size})
+    launch = Launch(
+        f"copy<{'double' if x.dtype == float else 'unsigned char'}>",
+        1,
+        256,
+        {"y": numpy.zeros_like(x), "x": x, "n": x.size},
+    )
     [output] = check(source.splice(COPY), launch).outputs
     assert output.unwritten == 0 and numpy.array_equal(output.array, x, equal_nan=x.dtype == float)
     assert ("1 NaN, 1 infinite" in str(output)) == (x.dtype == float)
@@ -128,7 +135,10 @@ WRONG = {
     "kernel": (["copy.cu", "--block", "1", "--entry", "move"], "no __global__ function 'move'; it has copy"),
     "block": (["copy.cu", "--entry", "copy<float>"], "--block is missing"),
     "missing": (["copy.cu", *FLOAT, *arguments("y=[1]")], "argument 'x' is missing: copy(T* y, const T* x, int n)"),
-    "unknown": (["copy.cu", *FLOAT, *arguments("z=[1]")], "--arg z=[1]: copy(T* y, const T* x, int n) has no parameter 'z'"),
+    "unknown": (
+        ["copy.cu", *FLOAT, *arguments("z=[1]")],
+        "--arg z=[1]: copy(T* y, const T* x, int n) has no parameter 'z'",
+    ),
     "twice": (["copy.cu", *FLOAT, *arguments("n=1", "n=2")], "--arg 'n=2': expected NAME=VALUE, and 'n' once only"),
     "no value": (["copy.cu", *FLOAT, *arguments("n")], "--arg 'n': expected NAME=VALUE"),
     "no number": (["copy.cu", *FLOAT, *arguments("n=1.5")], "--arg n=1.5: '1.5' is no int32"),
@@ -138,10 +148,19 @@ WRONG = {
     "contents": (["copy.cu", *FLOAT, *arguments("x=[5]:many")], "contents 'many' of float32; expected random, zeros"),
     "range": (["copy.cu", *FLOAT, *arguments("x=[5]:2..1")], "'2..1': the first must be less"),
     "no npy": (["copy.cu", *FLOAT, *arguments("x=absent.npy")], "absent.npy cannot be read"),
-    "other dtype": (["copy.cu", *FLOAT, *arguments("y=[5]", "x=float64[5]", "n=5")], "'x' is float64 where the kernel declares float"),
-    "too large": (["copy.cu", "--entry", "copy<float>", "--block", "2048", *arguments("y=[5]", "x=[5]", "n=5")], "block (2048,)"),
+    "other dtype": (
+        ["copy.cu", *FLOAT, *arguments("y=[5]", "x=float64[5]", "n=5")],
+        "'x' is float64 where the kernel declares float",
+    ),
+    "too large": (
+        ["copy.cu", "--entry", "copy<float>", "--block", "2048", *arguments("y=[5]", "x=[5]", "n=5")],
+        "block (2048,)",
+    ),
     "both": (["copy.cu", "--launch", "l.py", "--block", "1"], "--launch says all of a launch"),
-    "no launch file": (["copy.cu", "--launch", "l.py"], "--launch l.py: expected a Python file with a function launches()"),
+    "no launch file": (
+        ["copy.cu", "--launch", "l.py"],
+        "--launch l.py: expected a Python file with a function launches()",
+    ),
 }
 
 
@@ -153,7 +172,9 @@ def test_wrong_commands(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert err.startswith("gpunet: error: ") and message in err
 
 
-def test_without_a_compiler_it_says_what_to_install(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_it_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GPUNET_CXX", "absent-compiler")
     code, _, err = checked(capsys, "copy.cu", *FLOAT)
     assert code == 2 and "apt install g++" in err
@@ -179,7 +200,9 @@ def test_contents() -> None:
     numpy.save("saved.npy", numpy.array([1.0, 2.0], numpy.float32))
     assert x("[2,3]").shape == (2, 3) and x("[2,3]").dtype == numpy.float32 and x("[]").shape == ()
     assert x("[2]:arange", "copy<double>").dtype == numpy.float64 and x("int32[4]").dtype == numpy.int32
-    assert x("[2]:zeros").tolist() == [0, 0] and x("[2]:ones").tolist() == [1, 1] and x("[3]:arange").tolist() == [0, 1, 2]
+    assert (
+        x("[2]:zeros").tolist() == [0, 0] and x("[2]:ones").tolist() == [1, 1] and x("[3]:arange").tolist() == [0, 1, 2]
+    )
     assert x("[2]:-2.5").tolist() == [-2.5, -2.5] and x("[2]:saved.npy").tolist() == x("saved.npy").tolist() == [1, 2]
     assert set(x("[99]:-1..2", "copy<int>").tolist()) == {-1, 0, 1}
     assert -0.5 <= x("[99]:-0.5..1e-1").min() < x("[99]:-0.5..1e-1").max() < 0.1

@@ -239,10 +239,22 @@ def test_check_passes_what_is_right() -> None:
 @pytest.mark.parametrize(
     "changed, error, message",
     [
-        ({"twin": lambda x, a: a * x}, MismatchError, r"'power': output 'y': .* differ in 2 of 2 elements: at \(0,\) the kernel"),
-        ({"backward": lambda dy, x, a: dy * x * a}, MismatchError, r"gradient of input 0 is wrong in 2 of 2 .* differences give"),
+        (
+            {"twin": lambda x, a: a * x},
+            MismatchError,
+            r"'power': output 'y': .* differ in 2 of 2 elements: at \(0,\) the kernel",
+        ),
+        (
+            {"backward": lambda dy, x, a: dy * x * a},
+            MismatchError,
+            r"gradient of input 0 is wrong in 2 of 2 .* differences give",
+        ),
         ({"backward": lambda dy: None}, MismatchError, "gradient of input 0"),
-        ({"source": POWER.replace("if (i < n)", "")}, EmulationError, r"power<float>: out of bounds: reads .* power\.cu:5, .* of x"),
+        (
+            {"source": POWER.replace("if (i < n)", "")},
+            EmulationError,
+            r"power<float>: out of bounds: reads .* power\.cu:5, .* of x",
+        ),
     ],
 )
 def test_check_finds_what_is_wrong(changed: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -340,7 +352,7 @@ LAUNCHED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: power(twin=None, launch=lambda y: (1, 256))(gpunet.ones(2, device="emulated"), a=1.0), "expected a dictionary",
     ),
     "devices": (
-        lambda: split()(gpunet.ones(2, device="emulated"), gpunet.tensor([1, 2]), by=1.0), "one tensor is on emulated, another on cpu",
+        lambda: split()(gpunet.ones(2, device="emulated"), gpunet.tensor([1, 2]), by=1.0), "tensor is on emulated, another on cpu",
     ),
 }  # fmt: skip
 
