@@ -58,9 +58,7 @@ FLOAT = ["--entry", "copy<float>", "--grid", "2", "--block", "32"]
 def test_a_clean_launch(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = checked(capsys, "copy.cu", *FLOAT, *arguments("y=[60]", "x=[60]:arange", "n=60"))
     assert (code, err) == (0, "")
-    assert out == (
-        f"copy<float>, grid 2, block 32, {len(emulator.SCHEDULES)} schedules: nothing found\n  y float32[60], from 0 to 59\n"
-    )
+    assert out == "copy<float>, grid 2, block 32: nothing found\n  y float32[60], from 0 to 59\n"
 
 
 def test_findings_are_lines_that_editors_know(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +70,14 @@ def test_findings_are_lines_that_editors_know(capsys: pytest.CaptureFixture[str]
     assert re.match(
         r"folder/copy\.cu:4: out of bounds: reads 4 bytes at folder/copy\.cu:4, up to 4 bytes past the end of x", first
     )
-    assert last == f"copy<float>, grid 2, block 32, {len(emulator.SCHEDULES)} schedules: 1 found"
+    assert last == "copy<float>, grid 2, block 32: 1 found"
+
+
+def test_a_folder_stands_once_in_a_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """Some findings of the emulator have the whole name already."""
+    file = written("__global__ void local(int* y, int n) {\n  int a[4] = {};\n  y[0] = a[n];\n}\n", "my folder/k.cu")
+    code, out, _ = checked(capsys, file, "--block", "1", *arguments("y=[1]", "n=4"))
+    assert code == 1 and out.startswith("my folder/k.cu:3: array index: index 4 is out of range at my folder/k.cu:3 [")
 
 
 def test_a_finding_in_a_header_is_in_the_header(capsys: pytest.CaptureFixture[str]) -> None:

@@ -348,6 +348,8 @@ LAUNCHED: dict[str, tuple[Callable[[], Any], str]] = {
     "too large": (
         lambda: launched({"a": 1.0}, POWER.replace("long long n", "int n"), n=2**31), "'int n' is 2147483648, which is no int",
     ),
+    "a text": (lambda: launched({"a": "1.5"}), "scalar 'double a' is '1.5', which is no double"),
+    "half a block": (lambda: launched({"a": 1.0}, grid=0.5), "'grid': 0.5.*; expected a whole number"),
     "no dictionary": (
         lambda: power(twin=None, launch=lambda y: (1, 256))(gpunet.ones(2, device="emulated"), a=1.0), "expected a dictionary",
     ),

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(finding)
         verdict = f"{len(checked.findings)} found" if checked.findings else "nothing found"
         grid, block = (",".join(map(str, n if isinstance(n, tuple) else (n,))) for n in (launch.grid, launch.block))
-        print(f"{launch.entry}, grid {grid}, block {block}, {len(checked.schedules)} schedules: {verdict}")
+        print(f"{launch.entry}, grid {grid}, block {block}: {verdict}")
         for output in checked.outputs:
             print(f"  {output}")
     return 1 if found else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy
@@ -45,10 +45,10 @@ class Finding(NamedTuple):
     place: str  #: file:line
     kind: str
     message: str
-    schedule: str = ""  #: the first that it was found under; empty for what is so under all
+    way: str = ""  #: the schedule that it was found under first; empty for what is so under all
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.kind}: {self.message}" + f" [{self.schedule}]" * bool(self.schedule)
+        return f"{self.place}: {self.kind}: {self.message}" + f" [{self.way}]" * bool(self.way)
 
 
 class Output(NamedTuple):
@@ -79,8 +79,7 @@ class Checked(NamedTuple):
     """What checking a launch brought to light."""
 
     findings: list[Finding]
-    outputs: list[Output]  #: empty where no schedule ran to its end
-    schedules: tuple[str, ...]
+    outputs: list[Output]  #: empty where no run came to its end
 
 
 def find_entry(source: Source, expression: str) -> Entry:
@@ -107,11 +106,11 @@ def dtype_of(parameter: Parameter, entry: Entry, expression: str) -> numpy.dtype
     return numpy.dtype(DTYPES[named]) if named in DTYPES else None
 
 
-def check(source: Source, launch: Launch, schedules: Sequence[str] = emulator.SCHEDULES) -> Checked:
-    """Run a launch in check mode, once under each schedule.
+def check(source: Source, launch: Launch) -> Checked:
+    """Run a launch in check mode, in every way that the emulator has.
 
-    The arrays of ``launch`` stay as they are.  A schedule ends at the first thing that it finds; the same thing found
-    under several is reported once.
+    The arrays of ``launch`` stay as they are.  A run ends at the first thing that it finds; the same thing found by several
+    is reported once.
 
     Raises:
         ArgumentError: arguments that are not the kernel's.
@@ -121,38 +120,38 @@ def check(source: Source, launch: Launch, schedules: Sequence[str] = emulator.SC
     entry = find_entry(source, launch.entry)
     _check_names(launch, entry)
     run = function(source, launch.entry, Device("emulated"))
-    files = _files(source.text)
+    places = _Places(source.text)
     findings: dict[Any, Finding] = {}
-    runs: dict[str, dict[str, numpy.ndarray]] = {}  # what was written, under each schedule that came to its end
+    runs: dict[str, dict[str, numpy.ndarray]] = {}  # what was written, by each run that came to its end
     unwritten: dict[str, numpy.ndarray] = {}
-    for number, schedule in enumerate(schedules):
+    for keywords in emulator.every_way():
+        way = ", ".join(value for value in keywords.values() if isinstance(value, str))
         poison = len(runs) % 2
         arguments = {p.name: _argument(launch, p, dtype_of(p, entry, launch.entry), poison) for p in entry.parameters}
         try:
-            with emulator.check(schedule=schedule, seed=number):
+            with emulator.check(**keywords):
                 run(launch.grid, launch.block, list(arguments.values()), launch.shared)
         except EmulationError as error:
-            found = _finding(str(error).removeprefix(f"{launch.entry}: "), entry, files, schedule)
-            findings.setdefault((found.kind, frozenset(_PLACE.findall(found.message)) or found.place), found)
+            found = _finding(str(error).removeprefix(f"{launch.entry}: "), places, entry.place, way)
+            findings.setdefault((found.kind, frozenset(places.named(found.message))), found)
             continue
-        runs[schedule] = written = {p.name: arguments[p.name] for p in entry.parameters if _is_output(launch, p)}
+        runs[way] = written = {p.name: arguments[p.name] for p in entry.parameters if _is_output(launch, p)}
         for name, array in written.items():
             if name not in launch.inout:
                 left = (_bytes(array) == _poison(array.dtype, poison)).all(1)
                 unwritten[name] = unwritten.get(name, left) & left
     outputs = [_output(name, [w[name] for w in runs.values()], unwritten) for name in next(iter(runs.values()), {})]
-    place = _shown(entry.place, files)
     for output in outputs:
         if output.unwritten and output.name not in launch.partial:
             first = _element(output.name, output.array, int(unwritten[output.name].argmax()))
             message = f"{output.unwritten} of {output.array.size} elements of {output.name}, the first {first}"
-            findings[output.name, "not written"] = Finding(place, "not written", message)
+            findings[output.name, "not written"] = Finding(entry.place, "not written", message)
     for name, expected in launch.expected.items():
-        for schedule, written in runs.items():
+        for way, written in runs.items():
             message = _difference(name, written[name], numpy.asarray(expected), launch.tolerance)
             if message:
-                findings.setdefault((name, "wrong result"), Finding(place, "wrong result", message, schedule))
-    return Checked(list(findings.values()), outputs, tuple(schedules))
+                findings.setdefault((name, "wrong result"), Finding(entry.place, "wrong result", message, way))
+    return Checked(list(findings.values()), outputs)
 
 
 def _check_names(launch: Launch, entry: Entry) -> None:
@@ -223,24 +222,27 @@ def _bytes(array: numpy.ndarray) -> numpy.ndarray:
 # ---- findings ---------------------------------------------------------------------------------------------------------
 
 
-_PLACE = re.compile(r"[^\s:(]+:\d+")
+class _Places:
+    """Finds ``file:line`` in findings, which have of some files only the last part of the name, and gives it in full."""
+
+    def __init__(self, text: str) -> None:
+        names = set(re.findall(r'^#line \d+ "(.*)"$', text, re.MULTILINE))
+        self.full = {os.path.basename(name): name for name in names} | {name: name for name in names}
+        known = sorted(map(re.escape, self.full), key=len, reverse=True)
+        self.pattern = re.compile(rf"({'|'.join(known)}):(\d+)")
+
+    def shown(self, text: str) -> str:
+        return self.pattern.sub(lambda found: f"{self.full[found[1]]}:{found[2]}", text)
+
+    def named(self, text: str) -> list[str]:
+        return [found[0] for found in self.pattern.finditer(text)]
 
 
-def _files(text: str) -> dict[str, str]:
-    """The sources' names as they were given, by the last part of each, which is what the emulator's findings have."""
-    return {os.path.basename(name): name for name in re.findall(r'^#line \d+ "(.*)"$', text, re.MULTILINE)}
-
-
-def _shown(text: str, files: dict[str, str]) -> str:
-    return re.sub(r"([^\s:(/]+):(\d+)", lambda m: f"{files.get(m[1], m[1])}:{m[2]}", text)
-
-
-def _finding(text: str, entry: Entry, files: dict[str, str], schedule: str) -> Finding:
+def _finding(text: str, places: _Places, otherwise: str, way: str) -> Finding:
     """A finding of the emulator, ``kind: message [block, thread]``; its place is the first that the message names."""
     kind, _, message = text.partition(": ")
-    message = _shown(message, files)
-    place = _PLACE.search(message)
-    return Finding(place[0] if place else _shown(entry.place, files), kind, message, schedule)
+    message = places.shown(message)
+    return Finding([*places.named(message), otherwise][0], kind, message, way)
 
 
 def _element(name: str, array: numpy.ndarray, flat: int) -> str:

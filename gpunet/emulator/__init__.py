@@ -25,7 +25,7 @@ from gpunet.emulator.launch import SCHEDULES, Counts, Reached, launch, parameter
 from gpunet.emulator.library import Library
 from gpunet.errors import ArgumentError, CompileError
 
-__all__ = ["SCHEDULES", "Counts", "Function", "Reached", "available", "check", "prepare", "settings"]
+__all__ = ["SCHEDULES", "Counts", "Function", "Reached", "available", "check", "every_way", "prepare", "settings"]
 
 
 class Settings(NamedTuple):
@@ -67,6 +67,12 @@ def check(enabled: bool = True, *, schedule: str = SCHEDULES[0], seed: int = 0) 
         yield
     finally:
         _chosen.settings = before
+
+
+def every_way() -> Iterator[dict[str, Any]]:
+    """Keywords of :func:`check`, one dictionary for each way of running a launch that may find what others don't."""
+    for seed, schedule in enumerate(SCHEDULES):
+        yield {"schedule": schedule, "seed": seed}
 
 
 class Function:

@@ -144,10 +144,17 @@ class CustomKernel(Kernel):
         floating = next((a.dtype.name for a, d in zip(arrays, self._dtypes) if d is None), "float32")
         converted = tuple(self._convert(p, values[p.name], floating) for p in self.scalars)
         template = answer.get("template", ())
-        return Geometry(
-            _extents(answer["grid"]), _extents(answer["block"]), converted,
-            (template,) if isinstance(template, str) else tuple(template), int(answer.get("shared", 0)),
-        )  # fmt: skip
+        template = (template,) if isinstance(template, str) else tuple(template)
+        try:
+            grid, block = (
+                tuple(map(operator.index, n if isinstance(n, tuple) else (n,)))
+                for n in (answer["grid"], answer["block"])
+            )
+            return Geometry(grid, block, converted, template, operator.index(answer.get("shared", 0)))
+        except TypeError:
+            raise LaunchError(
+                f"{what} returned {answer!r}; expected a whole number or a tuple of them for grid and block, and bytes for shared"
+            ) from None
 
     def _convert(self, parameter: Parameter, value: Any, floating: str) -> Any:
         dtype = floating if parameter.c_type == self.type else DTYPES.get(parameter.c_type)
@@ -156,20 +163,16 @@ class CustomKernel(Kernel):
             if isinstance(value, numpy.ndarray) and value.size == 1 and value.dtype.names:
                 return value
             raise LaunchError(f"{what} is {value!r}; expected a structured NumPy array of one element")
-        try:
-            if numpy.dtype(dtype).kind == "f":
-                return numpy.dtype(dtype).type(value)
-            number = operator.index(value)
-            information = numpy.iinfo(dtype) if dtype != "bool" else None
-            if (
-                (0 if information is None else information.min)
-                <= number
-                <= (1 if information is None else information.max)
-            ):
-                return numpy.dtype(dtype).type(number)
-        except (TypeError, ValueError):
-            pass
-        raise LaunchError(f"{what} is {value!r}, which is no {parameter.c_type}")
+        c_number = numpy.dtype(dtype).type
+        if issubclass(c_number, numpy.floating):
+            fits = isinstance(value, (int, float, numpy.integer, numpy.floating))
+        elif c_number is numpy.bool_:
+            fits = isinstance(value, (bool, numpy.bool_))
+        else:
+            fits = isinstance(value, (int, numpy.integer)) and numpy.iinfo(dtype).min <= value <= numpy.iinfo(dtype).max
+        if not fits:
+            raise LaunchError(f"{what} is {value!r}, which is no {parameter.c_type}")
+        return c_number(value)
 
     def expression(self, floating: str, geometry: Geometry) -> str:
         arguments = ((floating,) if self.type else ()) + geometry.template
@@ -178,7 +181,3 @@ class CustomKernel(Kernel):
     def pack(self, arrays: Sequence[Any], geometry: Geometry) -> tuple[Any, ...]:
         scalars = iter(geometry.scalars)
         return tuple(arrays[self._places[p.name]] if p.pointer else next(scalars) for p in self.declared.parameters)
-
-
-def _extents(value: Any) -> tuple[int, ...]:
-    return tuple(map(int, value)) if isinstance(value, (tuple, list)) else (int(value),)
