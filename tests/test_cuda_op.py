@@ -91,6 +91,20 @@ def test_values_gradients_and_gradients_of_gradients(device: str, dtype: Any) ->
     assert x.grad is not None and x.grad.tolist() == first.tolist()
 
 
+def test_a_backward_in_terms_of_the_output_is_differentiable_too(device: str) -> None:
+    op = gpunet.cuda_op(
+        f"template <class T> __global__ void grow(T* y, const T* x, double rate, long long n) {{\n{INDEX}\n"
+        "if (i < n) y[i] = exp(T(rate) * x[i]); }",
+        launch=blocks,
+        twin=lambda x, **options: numpy.exp(options["rate"] * x),
+        backward=lambda **names: names["dy"] * names["y"] * names["rate"],
+    )
+    x = gpunet.zeros(2).requires_grad_()
+    (first,) = gpunet.grad([op(x, rate=3.0).sum()], [x], create_graph=True)
+    (second,) = gpunet.grad([first.sum()], [x])
+    assert first.tolist() == [3.0, 3.0] and second.tolist() == [9.0, 9.0]
+
+
 def test_several_outputs_integers_and_parameters_in_any_order(device: str) -> None:
     x = gpunet.tensor([1.5, 2.5], requires_grad=True)
     shift = gpunet.tensor([10, 20])

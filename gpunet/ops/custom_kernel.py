@@ -169,7 +169,8 @@ class CustomKernel(Kernel):
         elif c_number is numpy.bool_:
             fits = isinstance(value, (bool, numpy.bool_))
         else:
-            fits = isinstance(value, (int, numpy.integer)) and numpy.iinfo(dtype).min <= value <= numpy.iinfo(dtype).max
+            limits = numpy.iinfo(dtype)
+            fits = isinstance(value, (int, numpy.integer)) and limits.min <= int(value) <= limits.max
         if not fits:
             raise LaunchError(f"{what} is {value!r}, which is no {parameter.c_type}")
         return c_number(value)
