@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.errors import ArgumentError, LaunchError
 
 #: NumPy's name of a C type, both as :func:`entries` spells it.
 DTYPES = {
@@ -38,6 +42,43 @@ class Entry(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.parameters))})"
+
+
+def find_entry(text: str, file: str, expression: str, *, specialised: bool = True) -> Entry:
+    """The declaration of a kernel, ``"scale"``, or of a specialisation, ``"scale<float>"``.
+
+    Raises:
+        ArgumentError: the source has none of this name, or ``specialised`` is asked for and it is a template.
+    """
+    declared = entries(text)
+    entry = declared.get(expression.partition("<")[0].strip())
+    if entry is None:
+        known = ", ".join(declared) or "none"
+        raise ArgumentError(f"{file} defines no __global__ function {expression!r}; it has {known}")
+    if specialised and (entry.types or entry.values) and "<" not in expression:
+        raise ArgumentError(
+            f"{file}: {entry.name} is a template; say which specialisation, as in {entry.name + '<float>'!r}"
+        )
+    return entry
+
+
+def as_scalar(value: Any, dtype: str, what: str) -> Any:
+    """``value`` as a NumPy scalar of a dtype.
+
+    Raises:
+        LaunchError: it is no number, or an integer does not hold it.
+    """
+    c_number = numpy.dtype(dtype).type
+    if issubclass(c_number, numpy.floating):
+        fits = isinstance(value, (int, float, numpy.integer, numpy.floating))
+    elif c_number is numpy.bool_:
+        fits = isinstance(value, (bool, numpy.bool_))
+    else:
+        limits = numpy.iinfo(dtype)
+        fits = isinstance(value, (int, numpy.integer)) and limits.min <= int(value) <= limits.max
+    if not fits:
+        raise LaunchError(f"{what} is {value!r}, which is no {dtype}")
+    return c_number(value)
 
 
 _NOT_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)

@@ -86,7 +86,7 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
     "both": (lambda: RawModule("", path="x.cu"), ArgumentError, "either code= or path="),
     "no file": (lambda: RawModule(path="absent.cu"), CompileError, "absent.cu"),
     "no kernel": (lambda: module().get_function("move"), ArgumentError, "no __global__ function 'move'; it has shift, scale"),
-    "template": (lambda: module().get_function("scale"), ArgumentError, "scale is a template; say which, as in 'scale<float>'"),
+    "template": (lambda: module().get_function("scale"), ArgumentError, "scale is a template; say which .*, as in 'scale<float>'"),
     "not declared": (
         lambda: module(name_expressions=["scale<float, 1>"]).get_function("scale<float, 2>"), ArgumentError,
         r"'scale<float, 2>' is not among name_expressions=\['scale<float, 1>'\]",

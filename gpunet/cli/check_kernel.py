@@ -96,9 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _launches(arguments: argparse.Namespace, text: Any) -> list[Any]:
     from gpunet.diagnose import kernel_arguments
-    from gpunet.diagnose.check_kernel import Launch, find_entry
+    from gpunet.diagnose.check_kernel import Launch
     from gpunet.errors import ArgumentError
-    from gpunet.signature import entries
+    from gpunet.signature import entries, find_entry
 
     if arguments.launch is not None:
         if arguments.arg or arguments.block or arguments.entry:
@@ -110,7 +110,7 @@ def _launches(arguments: argparse.Namespace, text: Any) -> list[Any]:
             f"{text.name} has {', '.join(declared) or 'no __global__ function'}; say which with --entry"
         )
     expression = arguments.entry or next(iter(declared))
-    entry = find_entry(text, expression)
+    entry = find_entry(text.text, text.name, expression)
     if arguments.block is None:
         raise ArgumentError("--block is missing: the threads of a block, as --block 256")
     values, inout = kernel_arguments.parse(text, expression, arguments.arg, arguments.seed)

@@ -18,7 +18,7 @@ from gpunet import emulator
 from gpunet.device import Device
 from gpunet.errors import ArgumentError, EmulationError
 from gpunet.runtime.source import Source, function
-from gpunet.signature import DTYPES, Entry, Parameter, entries
+from gpunet.signature import DTYPES, Entry, Parameter, as_scalar, find_entry
 
 
 class Launch(NamedTuple):
@@ -82,23 +82,6 @@ class Checked(NamedTuple):
     outputs: list[Output]  #: empty where no run came to its end
 
 
-def find_entry(source: Source, expression: str) -> Entry:
-    """The declaration of an entry point.
-
-    Raises:
-        ArgumentError: the source has none of this name, or it is a template and the expression names no specialisation.
-    """
-    declared = entries(source.text)
-    entry = declared.get(expression.partition("<")[0].strip())
-    if entry is None:
-        raise ArgumentError(
-            f"{source.name} defines no __global__ function {expression!r}; it has {', '.join(declared) or 'none'}"
-        )
-    if (entry.types or entry.values) and "<" not in expression:
-        raise ArgumentError(f"{entry.name} is a template; say which specialisation, as in {entry.name + '<float>'!r}")
-    return entry
-
-
 def dtype_of(parameter: Parameter, entry: Entry, expression: str) -> numpy.dtype[Any] | None:
     """The dtype of a parameter in a specialisation; None where its type is not one of NumPy's."""
     arguments = [a.strip() for a in expression.partition("<")[2].rpartition(">")[0].split(",")]
@@ -117,7 +100,7 @@ def check(source: Source, launch: Launch) -> Checked:
         LaunchError: a launch that a card would refuse.
         CompileError: the source does not compile, or g++ is not installed.
     """
-    entry = find_entry(source, launch.entry)
+    entry = find_entry(source.text, source.name, launch.entry)
     _check_names(launch, entry)
     run = function(source, launch.entry, Device("emulated"))
     places = _Places(source.text)
@@ -190,10 +173,7 @@ def _argument(launch: Launch, parameter: Parameter, dtype: numpy.dtype[Any] | No
     value = launch.arguments[parameter.name]
     if not parameter.pointer:
         if isinstance(value, (bool, int, float)) and dtype is not None:
-            converted = dtype.type(value)
-            if converted != value and dtype.kind in "iu":
-                raise ArgumentError(f"argument {parameter.name!r} is {value!r}, which is no {parameter.c_type}")
-            return converted
+            return as_scalar(value, dtype.name, f"argument {parameter.name!r}")
         return value
     if value is None:
         return None

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy
 
-from gpunet.diagnose.check_kernel import Launch, dtype_of, find_entry
+from gpunet.diagnose.check_kernel import Launch, dtype_of
 from gpunet.errors import ArgumentError
 from gpunet.runtime.source import Source
-from gpunet.signature import Entry
+from gpunet.signature import Entry, find_entry
 
 _ARRAY = re.compile(r"(\w*)\[([\d,x ]*)\](?::(.+))?")
 _RANGE = re.compile(r"(-?[\d.e+-]+?)\.\.(-?[\d.e+-]+)")
@@ -41,7 +41,7 @@ def parse(
     Raises:
         ArgumentError: which text, and what was expected.
     """
-    entry = find_entry(source, expression)
+    entry = find_entry(source.text, source.name, expression)
     generator = numpy.random.default_rng(seed)
     arguments: dict[str, Any] = {}
     inout = []

@@ -36,7 +36,7 @@ from gpunet.ops.custom_kernel import ByName, CustomKernel
 from gpunet.runtime import source as sources
 from gpunet.runtime.kernel import C_TYPES
 from gpunet.runtime.memory import empty
-from gpunet.signature import Entry, entries
+from gpunet.signature import Entry, entries, find_entry
 
 _FLOATING = ("float32", "float64")
 
@@ -93,15 +93,12 @@ def cuda_op(
         ArgumentError: the source has no such function, or one of a kind that is not taken.
         CompileError: a file or header is not there.  The source itself is compiled at the first launch.
     """
-    found = sources.splice(
-        source, f"{name or _only(str(source), entries(source)).name}.cu" if isinstance(source, str) else ""
-    )
+    called = ""
+    if isinstance(source, str):
+        called = f"{name or _only(source, entries(source)).name}.cu"
+    found = sources.splice(source, called)
     declared = entries(found.text)
-    if name is not None and name not in declared:
-        raise ArgumentError(
-            f"cuda_op: {found.name} defines no __global__ function {name!r}; it has {', '.join(declared) or 'none'}"
-        )
-    entry = _only(found.name, declared) if name is None else declared[name]
+    entry = _only(found.name, declared) if name is None else find_entry(found.text, found.name, name, specialised=False)
     what = f"cuda_op {entry.name!r}"
     asked = {"launch": launch, "shapes": shapes, "twin": twin, "backward": backward}
     functions = {key: ByName(f, f"{key} of {what}") for key, f in asked.items() if f is not None}

@@ -12,7 +12,7 @@ import numpy
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, LaunchError, ShapeError
 from gpunet.runtime import source as sources
 from gpunet.runtime.kernel import C_TYPES, Geometry, Kernel
-from gpunet.signature import DTYPES, Entry, Parameter
+from gpunet.signature import DTYPES, Entry, Parameter, as_scalar
 
 _LAUNCH = ("grid", "block", "shared", "template")
 
@@ -163,17 +163,7 @@ class CustomKernel(Kernel):
             if isinstance(value, numpy.ndarray) and value.size == 1 and value.dtype.names:
                 return value
             raise LaunchError(f"{what} is {value!r}; expected a structured NumPy array of one element")
-        c_number = numpy.dtype(dtype).type
-        if issubclass(c_number, numpy.floating):
-            fits = isinstance(value, (int, float, numpy.integer, numpy.floating))
-        elif c_number is numpy.bool_:
-            fits = isinstance(value, (bool, numpy.bool_))
-        else:
-            limits = numpy.iinfo(dtype)
-            fits = isinstance(value, (int, numpy.integer)) and limits.min <= int(value) <= limits.max
-        if not fits:
-            raise LaunchError(f"{what} is {value!r}, which is no {parameter.c_type}")
-        return c_number(value)
+        return as_scalar(value, dtype, what)
 
     def expression(self, floating: str, geometry: Geometry) -> str:
         arguments = ((floating,) if self.type else ()) + geometry.template

@@ -13,7 +13,7 @@ from gpunet import emulator
 from gpunet.device import Device
 from gpunet.errors import ArgumentError, LaunchError
 from gpunet.runtime import source
-from gpunet.signature import DTYPES, Entry, entries
+from gpunet.signature import DTYPES, Entry, as_scalar, find_entry
 
 
 class RawModule:
@@ -52,7 +52,6 @@ class RawModule:
         self.source = source.splice(given, "raw_module.cu", options)
         self.name_expressions = name_expressions
         self.check = check
-        self._entries = entries(self.source.text)
 
     def get_function(self, name: str) -> RawFunction:
         """The kernel of a name, ``"scale"``, or of a specialisation, ``"scale<float>"``.  It is compiled at its first launch.
@@ -60,13 +59,7 @@ class RawModule:
         Raises:
             ArgumentError: the source has no such kernel, or it was not among ``name_expressions``.
         """
-        entry = self._entries.get(name.partition("<")[0].strip())
-        if entry is None:
-            raise ArgumentError(
-                f"{self.source.name} defines no __global__ function {name!r}; it has {', '.join(self._entries) or 'none'}"
-            )
-        if (entry.types or entry.values) and "<" not in name:
-            raise ArgumentError(f"{self.source.name}: {name} is a template; say which, as in {name + '<float>'!r}")
+        entry = find_entry(self.source.text, self.source.name, name)
         if (entry.types or entry.values) and self.name_expressions is not None and name not in self.name_expressions:
             raise ArgumentError(
                 f"{self.source.name}: {name!r} is not among name_expressions={list(self.name_expressions)}"
@@ -125,7 +118,5 @@ class RawFunction:
         if type(value) is int:
             if dtype is None or numpy.dtype(dtype).kind not in "iu":
                 return numpy.int64(value)
-            if not numpy.iinfo(dtype).min <= value <= numpy.iinfo(dtype).max:
-                raise LaunchError(f"launch of {self.name}: {name!r} is {value}, which is no {c_type}")
-            return numpy.dtype(dtype).type(value)
+            return as_scalar(value, dtype, f"launch of {self.name}: {name!r}")
         return value
