@@ -9,7 +9,7 @@ import numpy
 
 from gpunet.errors import ArgumentError, LaunchError
 
-#: NumPy's name of a C type, both as :func:`entries` spells it.
+#: NumPy's name of each C type that :func:`entries` finds.
 DTYPES = {
     "float": "float32", "double": "float64", "bool": "bool",
     "char": "int8", "short": "int16", "int": "int32", "long": "int64", "long long": "int64",
