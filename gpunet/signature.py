@@ -44,6 +44,11 @@ class Entry(NamedTuple):
         return f"{self.name}({', '.join(map(str, self.parameters))})"
 
 
+def bare_name(expression: str) -> str:
+    """``"scale"`` of ``"kernels::scale<float>"``."""
+    return expression.partition("<")[0].rpartition("::")[2].strip()
+
+
 def find_entry(text: str, file: str, expression: str, *, specialised: bool = True) -> Entry:
     """The declaration of a kernel, ``"scale"``, or of a specialisation, ``"scale<float>"``.
 
@@ -51,7 +56,7 @@ def find_entry(text: str, file: str, expression: str, *, specialised: bool = Tru
         ArgumentError: the source has none of this name, or ``specialised`` is asked for and it is a template.
     """
     declared = entries(text)
-    entry = declared.get(expression.partition("<")[0].strip())
+    entry = declared.get(bare_name(expression))
     if entry is None:
         known = ", ".join(declared) or "none"
         raise ArgumentError(f"{file} defines no __global__ function {expression!r}; it has {known}")

@@ -202,6 +202,8 @@ def test_another_text_is_another_kernel() -> None:
     x = gpunet.ones(2, device="emulated")
     assert power(twin=None)(x, a=1.0).tolist() == [1.0, 1.0]
     assert power(source=POWER.replace("T(a) *", "T(a) +"), twin=None)(x, a=1.0).tolist() == [2.0, 2.0]
+    there = f"namespace mine {{{POWER}}}"
+    assert power(source=there, name="mine::power", twin=None)(x, a=3.0).tolist() == [3.0, 3.0]
 
 
 def test_users_ops_stand_in_no_registry() -> None:

@@ -13,7 +13,7 @@ import numpy
 
 from gpunet.emulator.library import Library, Parameter
 from gpunet.errors import EmulationError, LaunchError
-from gpunet.signature import entries
+from gpunet.signature import bare_name, entries
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
 _MOST_THREADS, _MOST_SHARED = 1024, 232448  # of a block, on the cards from sm_90 on
@@ -116,7 +116,7 @@ def _check_type(parameter: Parameter, value: Any, dtype: numpy.dtype[Any], bytes
 
 def parameter_names(text: str, expression: str, count: int) -> list[str]:
     """Names of an entry point's parameters, as its declaration has them."""
-    entry = entries(text).get(expression.partition("<")[0].strip())
+    entry = entries(text).get(bare_name(expression))
     names = [parameter.name for parameter in entry.parameters] if entry is not None else []
     return names if len(names) == count and all(names) else [f"argument {i}" for i in range(count)]
 

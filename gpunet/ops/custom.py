@@ -36,7 +36,7 @@ from gpunet.ops.custom_kernel import ByName, CustomKernel
 from gpunet.runtime import source as sources
 from gpunet.runtime.kernel import C_TYPES
 from gpunet.runtime.memory import empty
-from gpunet.signature import Entry, entries, find_entry
+from gpunet.signature import Entry, bare_name, entries, find_entry
 
 _FLOATING = ("float32", "float64")
 
@@ -79,7 +79,7 @@ def cuda_op(
         launch: of outputs, inputs and options: a dictionary with ``grid`` and ``block`` (an int or up to three),
             the scalars that it computes by name, and at need ``shared`` (bytes of dynamic shared memory) and ``template``
             (the template arguments after ``T``, as text).  A grid of 0 launches nothing.
-        name: the ``__global__`` function; needed where there are several.
+        name: the ``__global__`` function; needed where there are several, and for one in a namespace.
         shapes: of inputs and options: the shape of the output, or a tuple with a shape for each.  Without it all outputs
             have the shape of the first input.
         twin: of inputs and options, NumPy arrays: what the kernel computes, a NumPy array, or one for each output.  It is
@@ -95,14 +95,14 @@ def cuda_op(
     """
     called = ""
     if isinstance(source, str):
-        called = f"{name or _only(source, entries(source)).name}.cu"
+        called = f"{bare_name(name) if name else _only(source, entries(source)).name}.cu"
     found = sources.splice(source, called)
     declared = entries(found.text)
     entry = _only(found.name, declared) if name is None else find_entry(found.text, found.name, name, specialised=False)
     what = f"cuda_op {entry.name!r}"
     asked = {"launch": launch, "shapes": shapes, "twin": twin, "backward": backward}
     functions = {key: ByName(f, f"{key} of {what}") for key, f in asked.items() if f is not None}
-    return CudaOp(CustomKernel(found, entry, functions), functions, zeroed.split())
+    return CudaOp(CustomKernel(found, entry, name or entry.name, functions), functions, zeroed.split())
 
 
 def _only(source: str, declared: dict[str, Entry]) -> Entry:

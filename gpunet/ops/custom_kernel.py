@@ -53,7 +53,7 @@ class ByName:
 class CustomKernel(Kernel):
     """A user's kernel: what its CUDA entry point declares, and the twin behind it.  It stands in no registry."""
 
-    def __init__(self, source: sources.Source, entry: Entry, functions: dict[str, ByName]) -> None:
+    def __init__(self, source: sources.Source, entry: Entry, called: str, functions: dict[str, ByName]) -> None:
         what = f"cuda_op {entry.name!r}"
         self.declared = entry
         self.type = entry.types[0] if entry.types else None
@@ -71,6 +71,7 @@ class CustomKernel(Kernel):
         self.taken = sorted(({p.name for p in self.scalars} | named) - {*self.out, *self.inputs})
         types = {p.name: self._dtype(p, what) for p in pointers if p.c_type != self.type}
         super().__init__(self._as_twin(), source, len(self.out), types, "", "")
+        self.entry = called
         self._places = {p: i for i, p in enumerate(self.parameters)}
 
     def _dtype(self, parameter: Parameter, what: str) -> str:
