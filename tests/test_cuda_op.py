@@ -183,6 +183,38 @@ def test_it_is_recorded_and_replayed(device: str) -> None:
     assert y.tolist() == [9.0, 9.0]
 
 
+def test_it_is_captured_whatever_its_twin_does(device: str) -> None:
+    """Here a twin that looks at values, makes arrays and goes through Python's numbers."""
+
+    def twin(x: numpy.ndarray, a: float) -> numpy.ndarray:
+        calls.append(x.size)
+        return (
+            a * x * x if x.max() < 3 else numpy.array([a * float(v) ** 2 for v in x.ravel()], x.dtype).reshape(x.shape)
+        )
+
+    calls: list[int] = []
+    op = power(twin=twin)
+
+    def losses(captured: bool) -> list[float]:
+        gpunet.manual_seed(0)
+        model = gpunet.nn.Linear(3, 2)
+        optimizer = gpunet.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x: gpunet.Tensor) -> gpunet.Tensor:
+            optimizer.zero_grad()
+            loss = op(model(x), a=0.5).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = gpunet.capture(step) if captured else step
+        return [run(gpunet.full((4, 3), size)).item() for size in (1.0, 9.0, 2.0, 0.5)]
+
+    assert losses(captured=False) == losses(captured=True)
+    if device == "cpu":
+        assert len(calls) == 8, "each of the steps calls the twin"
+
+
 def test_sources_may_be_files_and_include_our_headers_and_their_own(device: str, tmp_path: Path) -> None:
     (tmp_path / "mine.cuh").write_text("template <class T> __device__ T twice(T x) { return x + x; }\n")
     (tmp_path / "packs.cu").write_text(

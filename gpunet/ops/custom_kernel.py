@@ -53,6 +53,8 @@ class ByName:
 class CustomKernel(Kernel):
     """A user's kernel: what its CUDA entry point declares, and the twin behind it.  It stands in no registry."""
 
+    traceable = False
+
     def __init__(self, source: sources.Source, entry: Entry, called: str, functions: dict[str, ByName]) -> None:
         what = f"cuda_op {entry.name!r}"
         self.declared = entry

@@ -105,6 +105,8 @@ def _first(arrays: Sequence[Any]) -> Any:
 class Kernel(Launchable):
     """One launch: a CUDA entry point and its NumPy twin.  Made by :func:`kernel`."""
 
+    traceable = True  #: whether a replay may call what the twin calls, instead of the twin
+
     def __init__(
         self,
         twin: Callable[..., None],
