@@ -21,8 +21,8 @@ from pathlib import Path
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
-_HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h")
-_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "asynchronous.cpp", "callbacks.cpp")
+_HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h", "half.h")
+_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "asynchronous.cpp", "tensor_core.cpp", "callbacks.cpp")
 
 _COMMON = (
     "-std=c++17", "-fPIC", "-w",

@@ -3,6 +3,7 @@
 //   scheduler.cpp    fibers, schedules, blocks, the launch
 //   synchronise.cpp  barriers, warp collectives, fences, atomics: who waits for whom
 //   checker.cpp      check mode: clocks, races, bounds, uninitialised shared memory
+//   tensor_core.cpp  instructions of a warp on matrices
 //   asynchronous.cpp what an instruction starts and a later one waits for
 //   callbacks.cpp    what the compiler calls in check mode
 #pragma once
@@ -140,6 +141,7 @@ void publish(Order& order, int thread);
 void publish_engine(Order& order, int engine);
 void acquire(const Order& order, int thread);
 
+void need_shared(const void* address, const char* what, void* return_address);  // a finding if it is not shared memory
 void check_start(const Transfer& transfer);  // its accesses, as the current thread's; then nobody may touch the memory
 void check_complete(const Transfer& transfer, int agent);  // its accesses are the agent's: a thread, or MOST_THREADS + engine
 
