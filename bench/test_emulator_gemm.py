@@ -13,8 +13,8 @@ import numpy
 import pytest
 
 from gpunet import emulator
-from gpunet.device import Device
-from gpunet.ops import matmul
+from gpunet.device import Device, move
+from gpunet.ops import matmul  # noqa: F401  it fills KERNELS
 from gpunet.runtime import source
 from gpunet.runtime.kernel import KERNELS
 
@@ -32,8 +32,6 @@ def numbers() -> tuple[numpy.ndarray, numpy.ndarray]:
 
 @pytest.mark.parametrize("check", [False, True], ids=["fast", "check"])
 def test_simt(benchmark, check):
-    from gpunet.device import move
-
     a, b = (move(x[None], EMULATED) for x in numbers())
     out = move(numpy.empty((1, N, N), numpy.float32), EMULATED)
     with emulator.check(check):
