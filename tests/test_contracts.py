@@ -28,6 +28,7 @@ LAYERS = (
     "device",
     "cuda",
     "emulator",
+    "runtime.toolkit",
     "runtime.source runtime.nvrtc",
     "runtime.tape",
     "runtime.kernel",

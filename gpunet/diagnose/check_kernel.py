@@ -108,7 +108,7 @@ def check(source: Source, launch: Launch) -> Checked:
     runs: dict[str, dict[str, numpy.ndarray]] = {}  # what was written, by each run that came to its end
     unwritten: dict[str, numpy.ndarray] = {}
     for keywords in emulator.every_way():
-        way = ", ".join(value for value in keywords.values() if isinstance(value, str))
+        way = keywords["schedule"] + ", lazy completion" * (keywords["completion"] == "lazy")
         poison = len(runs) % 2
         arguments = {p.name: _argument(launch, p, dtype_of(p, entry, launch.entry), poison) for p in entry.parameters}
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from gpunet.errors import CompileError
@@ -35,7 +36,7 @@ class Measured(NamedTuple):
     log: str  # what else the compiler said
 
 
-def compile_and_measure(file: str | source.Source, expressions: Sequence[str], architecture: str) -> Measured:
+def compile_and_measure(file: str | Path | source.Source, expressions: Sequence[str], architecture: str) -> Measured:
     """Compile specialisations together.  What else is compiled with it can change a kernel's registers a little.
 
     Raises:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from gpunet import device as devices
 from gpunet.device import Device
 from gpunet.errors import CompileError
+from gpunet.runtime import toolkit
 
 _log = logging.getLogger(__name__)
 
@@ -81,10 +82,11 @@ def splice(code: str | os.PathLike[str], name: str = "source.cu", options: Seque
     return Source(name, splicer.text())
 
 
-def spliced(file: str | Source) -> str:
+def spliced(file: str | Path | Source) -> str:
     """The text of a source with its headers in place of ``#include "..."``, each header once.
 
-    ``#line`` directives keep the compiler's messages about the right file and line.
+    ``file`` is the name of one of ours, or the path of a source elsewhere: its headers are looked for beside it, then
+    among ours.  ``#line`` directives keep the compiler's messages about the right file and line.
 
     Raises:
         CompileError: the file, or a header that it includes, is not there.
@@ -92,7 +94,19 @@ def spliced(file: str | Source) -> str:
     if isinstance(file, Source):
         return file.text
     splicer = _Splicer([])
-    splicer.add_file(kernel_directory() / file, file, f"asked for {file!r}")
+    path = kernel_directory() / file if isinstance(file, str) else file
+    splicer.add_file(path, name_of(file), f"asked for {str(file)!r}")
+    return splicer.text()
+
+
+def spliced_text(text: str, file: str, folders: Sequence[Path]) -> str:
+    """The same for a source that is at hand: ``file`` is its name in messages, ``folders`` are where its headers may be.
+
+    Raises:
+        CompileError: a header that it includes is not there.
+    """
+    splicer = _Splicer(list(folders))
+    splicer.add_text(text, file)
     return splicer.text()
 
 
@@ -107,11 +121,12 @@ class _Splicer:
     def text(self) -> str:
         return "\n".join(self.lines) + "\n"
 
-    def add_file(self, path: Path, name: str, asked: str) -> None:
+    def add_file(self, path: Path, name: str, asked: str, searched: Sequence[Path] = ()) -> None:
         try:
             text = path.read_text(encoding="utf-8")
         except OSError:
-            raise CompileError(f"{asked}, but there is no such file in {path.parent}") from None
+            folders = " or ".join(map(str, searched or [path.parent]))
+            raise CompileError(f"{asked}, but there is no such file in {folders}") from None
         if path.resolve() not in self.seen:
             self.seen.add(path.resolve())
             self.add_text(text, name, path.parent)
@@ -124,16 +139,16 @@ class _Splicer:
                 self.lines.append(line)
                 continue
             own = kernel_directory()
-            searched = [*([folder] if folder else []), *self.folders, own]
+            searched = list(dict.fromkeys([*([folder] if folder else []), *self.folders, own]))
             path = next((found for found in (f / include[1] for f in searched) if found.is_file()), own / include[1])
             header = include[1] if path.parent == own else path.as_posix()
-            self.add_file(path, header, f"{name}:{number} includes {include[1]!r}")
+            self.add_file(path, header, f"{name}:{number} includes {include[1]!r}", searched)
             self.lines.append(f'#line {number + 1} "{name}"')
 
 
-def name_of(file: str | Source) -> str:
+def name_of(file: str | Path | Source) -> str:
     """What messages call a source."""
-    return file.name if isinstance(file, Source) else file
+    return file if isinstance(file, str) else file.name
 
 
 # ---- compilation ------------------------------------------------------------------------------------------------------
@@ -171,7 +186,7 @@ def architecture(capability: tuple[int, int]) -> str:
     return f"sm_{known[-1]}" + ("a" if known[-1] in (90, 100) else "")
 
 
-def compile_all(file: str | Source, expressions: Sequence[str], architecture: str) -> tuple[bytes, dict[str, str], str]:
+def compile_all(file: str | Path | Source, expressions: Sequence[str], architecture: str) -> tuple[bytes, dict[str, str], str]:
     """Compile specialisations of a source together: the machine code, the name of each in it, NVRTC's log.
 
     Raises:
@@ -179,17 +194,18 @@ def compile_all(file: str | Source, expressions: Sequence[str], architecture: st
     """
     from gpunet.runtime import nvrtc
 
+    text, name = spliced(file), name_of(file)
     try:
-        options = (*OPTIONS, f"--gpu-architecture={architecture}")
-        return nvrtc.load().compile(spliced(file), name_of(file), expressions, options)
+        options = (*OPTIONS, *toolkit.options(text, name), f"--gpu-architecture={architecture}")
+        return nvrtc.load().compile(text, name, expressions, options)
     except nvrtc.CompilationError as failure:
         version = ".".join(map(str, nvrtc_version()))
         raise CompileError(
-            f"{name_of(file)} does not compile as {', '.join(expressions)} for {architecture} (NVRTC {version}):\n{failure}"
+            f"{name} does not compile as {', '.join(expressions)} for {architecture} (NVRTC {version}):\n{failure}"
         ) from None
 
 
-def compile(file: str | Source, expression: str, architecture: str) -> tuple[bytes, str, str]:
+def compile(file: str | Path | Source, expression: str, architecture: str) -> tuple[bytes, str, str]:
     """Compile one specialisation: the machine code, its name in it, NVRTC's log.
 
     Raises:
@@ -222,7 +238,7 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path(os.path.expanduser("~"), ".cache")) / "gpunet"
 
 
-def compiled(file: str | Source, expression: str, architecture: str) -> tuple[bytes, str]:
+def compiled(file: str | Path | Source, expression: str, architecture: str) -> tuple[bytes, str]:
     """Machine code and name of a specialisation: from the disk if it is there and whole, else compiled and kept.
 
     A cache that cannot be written costs a warning, once, and the next process a compilation.
@@ -232,7 +248,8 @@ def compiled(file: str | Source, expression: str, architecture: str) -> tuple[by
     """
     import hashlib
 
-    parts = (spliced(file), expression, architecture, *OPTIONS, repr(nvrtc_version()))
+    text = spliced(file)
+    parts = (text, expression, architecture, *OPTIONS, *toolkit.options(text, name_of(file)), repr(nvrtc_version()))
     path = cache_directory() / (hashlib.sha256("\0".join(parts).encode()).hexdigest() + ".cubin")
     try:
         digest, _, content = path.read_bytes().partition(b"\n")
@@ -281,12 +298,12 @@ def _keep(path: Path, content: bytes) -> None:
 #: ``function(grid, block, arguments, shared)`` launches on the current stream of the function's device.
 Function = Callable[..., None]
 
-_functions: dict[tuple[str | Source, str, str, int], Function] = {}
+_functions: dict[tuple[str | Path | Source, str, str, int], Function] = {}
 _lock = threading.Lock()
 _STATIC_SHARED_LIMIT = 48 << 10  # bytes of shared memory that need no asking
 
 
-def function(file: str | Source, expression: str, device: Device) -> Function:
+def function(file: str | Path | Source, expression: str, device: Device) -> Function:
     """The loaded function of a specialisation on a card, or on the device "emulated"; compiled at the first call.
 
     Raises:
@@ -306,13 +323,14 @@ def function(file: str | Source, expression: str, device: Device) -> Function:
     return found
 
 
-def _emulated(file: str | Source, expression: str) -> Function:
+def _emulated(file: str | Path | Source, expression: str) -> Function:
     from gpunet import emulator  # brings ctypes and subprocess in, which a CPU run does without
 
-    return emulator.Function(spliced(file), name_of(file), expression, cache_directory() / "emulator")
+    text, name = spliced(file), name_of(file)
+    return emulator.Function(text, name, expression, cache_directory() / "emulator", toolkit.options(text, name))
 
 
-def _load(file: str | Source, expression: str, index: int) -> Function:
+def _load(file: str | Path | Source, expression: str, index: int) -> Function:
     cuda = devices.cupy().cuda
     card = cuda.Device(index)
     capability = card.compute_capability  # "90", "120"
