@@ -11,7 +11,7 @@ from gpunet.errors import ArgumentError, LaunchError
 
 #: NumPy's name of each C type that :func:`entries` finds.
 DTYPES = {
-    "float": "float32", "double": "float64", "bool": "bool",
+    "float": "float32", "double": "float64", "bool": "bool", "half": "float16", "__half": "float16",
     "char": "int8", "short": "int16", "int": "int32", "long": "int64", "long long": "int64",
     "unsigned char": "uint8", "unsigned short": "uint16", "unsigned int": "uint32", "unsigned long": "uint64",
     "unsigned long long": "uint64", "size_t": "uint64",

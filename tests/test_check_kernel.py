@@ -99,6 +99,23 @@ def test_different_schedules_find_different_things(capsys: pytest.CaptureFixture
     assert "y int32[32], from 0 to 31, not the same under every schedule" in out
 
 
+def test_copies_that_are_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    text = """#include "primitives.cuh"
+__global__ void stage(float* y, const float* x) {
+  __shared__ __align__(16) float tile[128];
+  cp_async<16>(tile + 4 * threadIdx.x, x + 4 * threadIdx.x);
+  cp_async_commit();
+  cp_async_wait<WAIT>();
+  __syncthreads();
+  for (int i = 0; i < 4; i++) y[4 * threadIdx.x + i] = tile[127 - 4 * threadIdx.x - i];
+}
+"""
+    call = ["--block", "32", *arguments("y=[128]", "x=[128]")]
+    assert checked(capsys, written(text.replace("WAIT", "0")), *call)[0] == 0
+    code, out, _ = checked(capsys, written(text.replace("WAIT", "1")), *call)
+    assert code == 1 and "kernel.cu:8: " in out
+
+
 def test_elements_that_nobody_writes(capsys: pytest.CaptureFixture[str]) -> None:
     call = ["copy.cu", *FLOAT, *arguments("y=[3,20]", "x=[60]", "n=45")]
     code, out, _ = checked(capsys, *call)
