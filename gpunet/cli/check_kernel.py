@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+_DESCRIPTION = """\
+Compile a CUDA kernel with g++, run it in check mode under every schedule, and print what is wrong as FILE:LINE: KIND: MESSAGE:
+races, accesses out of bounds, missing barriers, uninitialised shared memory, elements that are not written. No card is needed.
+"""
 _EPILOG = """\
 arguments, by the names that the kernel declares:
   --arg n=1000              a scalar
@@ -30,9 +34,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "check-kernel",
         help="run a CUDA kernel of your own without a card, and find races, wrong bounds, missing barriers",
-        description="Compile a CUDA kernel with g++, run it in check mode under every schedule, and print what is wrong as "
-        "FILE:LINE: KIND: MESSAGE: races, accesses out of bounds, missing barriers, uninitialised shared memory, elements "
-        "that are not written. No card is needed.",
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
