@@ -174,6 +174,14 @@ def runtime(cache: Path) -> Path:
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\([^()]*\)\s*)?([\w:<>, ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
 
+def cluster_dims(text: str, expression: str) -> str:
+    """What an entry point's declaration says in ``__cluster_dims__``: literals or constants of the file; "" for nothing."""
+    entry = re.escape(expression.partition("<")[0].strip())
+    found = re.search(rf"__global__(?:(?!__global__)[^;{{}}])*?\b{entry}\s*\(", text)
+    dims = re.search(r"__cluster_dims__\s*\(([^()]*)\)", found[0]) if found else None
+    return dims[1] if dims else ""
+
+
 def kernel(text: str, file: str, expression: str, mode: str, cache: Path) -> Path:
     """The library of one specialisation; beside it, with the suffix .symbols, what it has in which place.
 
@@ -185,7 +193,10 @@ def kernel(text: str, file: str, expression: str, mode: str, cache: Path) -> Pat
         # an array without extent has no storage to link to: it becomes a pointer to the launch's dynamic shared memory
         body = _DYNAMIC_SHARED.sub(r"\1* const \2 = static_cast<\1*>(emulator::dynamic_shared_memory());", text)
         source = library.with_suffix(".cpp")
-        source.write_text(f'#line 1 "{file}"\n{body}\n#line 1 "export"\nEMULATOR_EXPORT({expression})\n')
+        source.write_text(
+            f'#line 1 "{file}"\n{body}\n#line 1 "export"\nEMULATOR_EXPORT({expression})\n'
+            f"EMULATOR_CLUSTER({cluster_dims(text, expression)})\n"
+        )
         header = _headers(cache, mode) / _HEADERS[0]
         # without the default libraries: -fsanitize=thread would link the ones that the runtime's callbacks replace
         command = [*compiler_command(mode), "-include", str(header), "-shared", "-nodefaultlibs", str(source), "-lm", "-lc"]

@@ -23,12 +23,12 @@ struct Barrier {
 };
 
 static std::vector<Meeting> meetings[MOST_THREADS / 32];
-static Barrier barrier;
+static Barrier barriers[MOST_CLUSTER];  // of each block
 static int polls;
 
 void reset_synchronisation() {
   for (auto& of_warp : meetings) of_warp.clear();
-  barrier = {};
+  for (Barrier& barrier : barriers) barrier = {};
 }
 
 static bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0); }
@@ -77,26 +77,29 @@ void warp_collective(unsigned int mask, Collective kind, Site site, void* mine, 
 // ---- blocks ----------------------------------------------------------------------------------------------------------
 
 int block_barrier(Site site, Vote vote, int predicate) {
+  Barrier& barrier = barriers[current->rank];
   if (!barrier.arrived) barrier = {0, site, vote, vote == Vote::all};
   if (!same(barrier.site, site))
     fail("divergence", "%d threads are at the __syncthreads of %s:%d, but thread %d is at that of %s:%d", barrier.arrived,
-         barrier.site.file, barrier.site.line, current->thread, site.file, site.line);
+         barrier.site.file, barrier.site.line, in_block(current->thread), site.file, site.line);
   if (vote == Vote::count) barrier.result += predicate != 0;
   if (vote == Vote::all) barrier.result &= predicate != 0;
   if (vote == Vote::any) barrier.result |= predicate != 0;
-  if (++barrier.arrived < thread_count) {
+  if (++barrier.arrived < block_threads) {
     wait(Waits::block, site);
     return current->vote;
   }
   launch->barriers++;
   barrier.arrived = 0;
-  if (launch->check) order_block();
   static std::vector<int> others;
   others.clear();
-  for (int thread = 0; thread < thread_count; thread++) {
+  for (int first = block_first(current->rank), thread = first; thread < first + block_threads; thread++) {
     fibers[thread].vote = barrier.result;
-    if (thread != current->thread) others.push_back(thread);
+    others.push_back(thread);
   }
+  if (launch->check && cluster_size == 1) order_everybody();
+  if (launch->check && cluster_size > 1) order_threads(others);
+  others.erase(std::find(others.begin(), others.end(), current->thread));
   wake_all(others);
   let_others_run();  // if the last to arrive always went on first, skew between threads would hide
   return current->vote;
