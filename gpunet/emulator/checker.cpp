@@ -20,6 +20,8 @@ namespace emulator {
 
 // ---- who knows what --------------------------------------------------------------------------------------------------
 
+using Clock = uint32_t;
+
 struct Publication {  // made through the atomics on one address
   uintptr_t address;
   uint64_t acquired;  // by those who published: they pass it on
@@ -27,7 +29,6 @@ struct Publication {  // made through the atomics on one address
 };
 
 constexpr size_t MOST_PUBLICATIONS = 64;  // bits of `acquired`
-constexpr int MOST_AGENTS = 511;
 
 struct Knowledge {  // of a thread
   Clock clock;
@@ -39,22 +40,25 @@ struct Knowledge {  // of a thread
   std::vector<Clock> proxy_fences, proxied_row;  // when its proxy fences were, and what it knew at the last
 };
 
-struct Agent {
-  const char *title, *way_out;
-};
-
 static Knowledge knowledge[MOST_THREADS];
 static std::vector<Clock> known_to_all, rows;
 static std::vector<Publication> publications;
-static std::vector<Agent> agents;
-static int columns;  // of a row: threads, then room for agents
 static uint32_t barrier_count = 1;
+static Clock engine_clocks[MOST_ENGINES];
+static bool engines_work;  // or did, in this block
 
-static Clock* row(int thread) { return &rows[static_cast<size_t>(thread) * columns]; }
+// An agent is a thread or, from MOST_THREADS on, an engine: rows have a column for each.
+static int columns() { return thread_count + MOST_ENGINES; }
+static int column(int agent) { return agent < MOST_THREADS ? agent : thread_count + agent - MOST_THREADS; }
+static Clock clock_of(int agent) {
+  return agent < MOST_THREADS ? knowledge[agent].clock : engine_clocks[agent - MOST_THREADS];
+}
 
-static Clock known(int to, int of) {
+static Clock* row(int thread) { return &rows[static_cast<size_t>(thread) * columns()]; }
+
+static Clock known(int to, int of) {  // of: a column
   if (to == of) return knowledge[of].clock;
-  return knowledge[to].row_of_barrier == barrier_count ? row(to)[of] : known_to_all[of];
+  return (knowledge[to].row_of_barrier == barrier_count ? row(to) : known_to_all.data())[of];
 }
 
 static Clock* own_row(int thread) {
@@ -66,40 +70,45 @@ static Clock* own_row(int thread) {
   return row(thread);
 }
 
-static void join(Clock* into, const Clock* from, size_t count) {
-  for (size_t i = 0; i < count; i++) into[i] = std::max(into[i], from[i]);
-}
-
-static void join(std::vector<Clock>& into, const Clock* from) {
-  into.resize(columns);
-  join(into.data(), from, columns);
+static void join(Clock* into, const Clock* from) {
+  for (int i = 0; i < columns(); i++) into[i] = std::max(into[i], from[i]);
 }
 
 void order_everybody() {
   uint64_t acquired = 0;
   for (int thread = 0; thread < thread_count; thread++) {
-    known_to_all[thread] = knowledge[thread].clock++;
     acquired |= knowledge[thread].acquired;
-    if (knowledge[thread].row_of_barrier == barrier_count)
-      join(known_to_all.data() + thread_count, row(thread) + thread_count, agents.size());
+    if (engines_work && knowledge[thread].row_of_barrier == barrier_count) join(known_to_all.data(), row(thread));
   }
+  for (int thread = 0; thread < thread_count; thread++) known_to_all[thread] = knowledge[thread].clock++;
   for (int thread = 0; thread < thread_count; thread++) knowledge[thread].acquired = acquired;
   barrier_count++;
 }
 
 void order_threads(const std::vector<int>& threads) {
-  static std::vector<Clock> joined;
-  joined.assign(columns, 0);
-  uint64_t acquired = 0;
-  for (int thread : threads) {
-    join(joined, own_row(thread));
-    acquired |= knowledge[thread].acquired;
-  }
-  for (int thread : threads) {
-    std::copy(joined.begin(), joined.end(), row(thread));
-    knowledge[thread].acquired = acquired;
-    knowledge[thread].clock++;
-  }
+  static Order all;
+  std::fill(all.clocks.begin(), all.clocks.end(), 0);
+  all.acquired = 0;
+  for (int thread : threads) publish(all, thread);
+  for (int thread : threads) acquire(all, thread);
+}
+
+void publish(Order& order, int thread) {
+  order.clocks.resize(columns());
+  join(order.clocks.data(), own_row(thread));
+  order.acquired |= knowledge[thread].acquired;
+  knowledge[thread].clock++;
+}
+
+void publish_engine(Order& order, int engine) {
+  order.clocks.resize(columns());
+  order.clocks[thread_count + engine] = engine_clocks[engine]++;
+}
+
+void acquire(const Order& order, int thread) {
+  if (order.clocks.empty()) return;
+  join(own_row(thread), order.clocks.data());
+  knowledge[thread].acquired |= order.acquired;
 }
 
 // What the atomics before it have seen can be relied on; what the thread did before can be published by those after it.
@@ -110,14 +119,11 @@ void order_fence() {
     if (!(mine.seen >> i & 1u)) continue;
     mine.acquired |= uint64_t(1) << i | publications[i].acquired;
     const auto of_this_cluster = publications[i].of_cluster.find(cluster_number);
-    if (of_this_cluster != publications[i].of_cluster.end()) {
-      of_this_cluster->second.resize(columns);
-      join(own, of_this_cluster->second.data(), columns);
-    }
+    if (of_this_cluster != publications[i].of_cluster.end()) join(own, of_this_cluster->second.data());
   }
   mine.fenced = true;
   mine.fenced_acquired = mine.acquired;
-  mine.fenced_row.assign(own, own + columns);
+  mine.fenced_row.assign(own, own + columns());
   mine.clock++;
 }
 
@@ -132,95 +138,20 @@ void order_atomic(uintptr_t address) {
   mine.seen |= uint64_t(1) << i;
   if (!mine.fenced) return;
   publications[i].acquired |= mine.fenced_acquired;
-  mine.fenced_row.resize(columns);
-  join(publications[i].of_cluster[cluster_number], mine.fenced_row.data());
-}
-
-void release(Release& into) {
-  join(into.row, own_row(current->thread));
-  into.acquired |= knowledge[current->thread].acquired;
-  knowledge[current->thread].clock++;
-}
-
-void acquire(const Release& from) {
-  join(own_row(current->thread), from.row.data(), from.row.size());
-  knowledge[current->thread].acquired |= from.acquired;
-}
-
-bool is_known(int thread, Clock clock) { return clock <= known(current->thread, thread); }
-Clock clock_of(int thread) { return knowledge[thread].clock; }
-void tick() { knowledge[current->thread].clock++; }
-
-// ---- agents ----------------------------------------------------------------------------------------------------------
-
-static void make_room_for_agents() {
-  const int wider = columns + 32;
-  std::vector<Clock> old(static_cast<size_t>(thread_count) * wider);
-  old.swap(rows);
-  for (int thread = 0; thread < thread_count; thread++)
-    std::copy_n(&old[static_cast<size_t>(thread) * columns], columns, &rows[static_cast<size_t>(thread) * wider]);
-  columns = wider;
-  known_to_all.resize(columns);
-}
-
-int new_agent(const char* title, const char* way_out) {
-  if (agents.size() == MOST_AGENTS)
-    fail("too many", "the emulator watches %d mbarriers and groups of asynchronous operations of a cluster at most", MOST_AGENTS);
-  const int agent = thread_count + static_cast<int>(agents.size());
-  agents.push_back({title, way_out});
-  if (agent >= columns) make_room_for_agents();
-  return agent;
-}
-
-void agent_is_done(int agent, Clock clock, Release& into) {
-  into.row.resize(columns);
-  into.row[agent] = std::max(into.row[agent], clock);
-}
-
-void agent_is_done(int agent, Clock clock) {
-  Clock& mine = own_row(current->thread)[agent];
-  mine = std::max(mine, clock);
-}
-
-Issuers issuers(const std::vector<int>& threads) {
-  Issuers by;
-  for (int thread : threads) {
-    const Clock* own = own_row(thread);
-    auto& proxied = knowledge[thread].proxied_row;
-    proxied.resize(columns);
-    if (by.known.empty()) by = {std::vector<Clock>(own, own + columns), proxied};
-    for (int i = 0; i < columns; i++) {
-      by.known[i] = std::min(by.known[i], own[i]);
-      by.fenced[i] = std::min(by.fenced[i], proxied[i]);
-    }
-  }
-  return by;
-}
-
-// Agents see what threads wrote before a proxy fence.
-void order_proxy_fence() {
-  Knowledge& mine = knowledge[current->thread];
-  const Clock* own = own_row(current->thread);
-  mine.proxy_fences.push_back(mine.clock);
-  mine.proxied_row.assign(own, own + columns);
-  mine.clock++;
-}
-
-static bool seen_by_agents(int thread, Clock written, const Issuers& by) {
-  if (written <= by.fenced[thread]) return true;
-  const auto& fences = knowledge[thread].proxy_fences;
-  const auto after = std::lower_bound(fences.begin(), fences.end(), written);
-  return after != fences.end() && *after <= by.known[thread];
+  auto& published = publications[i].of_cluster[cluster_number];
+  published.resize(columns());
+  join(published.data(), mine.fenced_row.data());
 }
 
 // ---- the history of each piece of memory -----------------------------------------------------------------------------
 
-// Threads are named cluster << name_bits | thread + 1; 0 is nobody.  A site is an address in the kernel's library.
+// Agents are named cluster << name_bits | column + 1; 0 is nobody.  A site is an address in the kernel's library.
 struct Cell {
   uint32_t writer, reader, other_reader;
   Clock written, read, other_read;
   uint32_t write_site : 30, write_kind : 2;
-  uint32_t read_site;
+  uint32_t read_site : 30;
+  uint32_t pending : 1, source : 1;  // whether a transfer may be writing it, reading it
 };
 
 struct Region {
@@ -229,24 +160,20 @@ struct Region {
   int rank;   // of the block whose dynamic shared memory it is; -1 for other memory
   int shift;  // a cell is 1 << shift bytes: as fine as the accesses that were seen
   std::vector<Cell> cells;
-  bool foreign;  // whether other blocks or agents were in it
-};
-
-struct Actor {  // a thread, or an agent and those who sent it
-  uint32_t name;
-  Clock clock;
-  const Issuers* by;  // null for a thread
+  bool foreign;  // whether other blocks, or transfers, were in it
 };
 
 static std::vector<Region> regions;
 static Region* last_region;
 
-static int name_bits;
+static int name_bits;  // for those of one cluster: 11 for a block of 1024 threads, so that 2^21 such blocks have names
 
-static uint32_t thread_name(int thread) { return cluster_number << name_bits | static_cast<uint32_t>(thread + 1); }
+static uint32_t name_of(int agent) { return cluster_number << name_bits | static_cast<uint32_t>(column(agent) + 1); }
 static uint32_t cluster_of(uint32_t name) { return name >> name_bits; }
-static int thread_of(uint32_t name) { return static_cast<int>(name & ((1u << name_bits) - 1)) - 1; }
-static bool same_warp(uint32_t a, uint32_t b) { return cluster_of(a) == cluster_of(b) && thread_of(a) / 32 == thread_of(b) / 32; }
+static int column_of(uint32_t name) { return static_cast<int>(name & ((1u << name_bits) - 1)) - 1; }
+static bool same_warp(uint32_t a, uint32_t b) {
+  return cluster_of(a) == cluster_of(b) && column_of(a) / 32 == column_of(b) / 32;
+}
 
 static Region* find(uintptr_t address, size_t bytes) {
   if (last_region && address >= last_region->begin && address + bytes <= last_region->end) return last_region;
@@ -262,16 +189,15 @@ static void refine(Region& region) {
   region.shift--;
 }
 
-// Whether an access of `other` when its clock stood at `clock` is over for the actor.
-static bool ordered(uint32_t other, Clock clock, const Actor& actor) {
+// Whether an access of thread `other` when its clock stood at `clock` is over for the current thread.
+static bool ordered(uint32_t other, Clock clock) {
   if (!other) return true;
-  const int me = current->thread, them = thread_of(other);
-  if (cluster_of(other) == cluster_number) return clock <= (actor.by ? actor.by->known[them] : known(me, them));
+  const int me = current->thread;
+  if (cluster_of(other) == cluster_number) return clock <= known(me, column_of(other));
   for (size_t i = 0; i < publications.size(); i++) {
     if (!(knowledge[me].acquired >> i & 1u)) continue;
     const auto found = publications[i].of_cluster.find(cluster_of(other));
-    if (found == publications[i].of_cluster.end()) continue;
-    if (them < static_cast<int>(found->second.size()) && clock <= found->second[them]) return true;
+    if (found != publications[i].of_cluster.end() && clock <= found->second[column_of(other)]) return true;
   }
   return false;
 }
@@ -290,25 +216,22 @@ static const char* place(const Region& region, uintptr_t address) {
   return text;
 }
 
-static bool is_agent(uint32_t name) { return thread_of(name) >= thread_count; }
-
 static const char* who(uint32_t name) {
-  if (is_agent(name)) return cluster_of(name) == cluster_number ? agents[thread_of(name) - thread_count].title : "an agent of another cluster";
-  if (cluster_of(name) == cluster_number) return thread_title(thread_of(name));
   static char text[64];
-  const int thread = thread_of(name);
+  const int thread = column_of(name);
+  if (thread >= thread_count) return "an asynchronous copy";
+  if (cluster_of(name) == cluster_number) return thread_title(thread);
   snprintf(text, sizeof text, "thread %d of block %u", in_block(thread), block_in_grid(cluster_of(name), fibers[thread].rank));
   return text;
 }
+static const char* myself() { return thread_title(current->thread); }
 
 static const char* did(Access kind) { return kind == Access::read ? "reads" : kind == Access::write ? "writes" : "changes"; }
 
-[[noreturn]] static void race(const Region& region, uintptr_t address, Access kind, uintptr_t site, const Actor& actor,
-                              uint32_t other, bool wrote, uint32_t other_site) {
-  const bool wait = is_agent(other) && cluster_of(other) == cluster_number;
-  fail("race", "%s %s %s at @%#zx; %s %s it at @%#x, and nothing orders the two%s%s", who(actor.name), did(kind),
-       place(region, address), site, who(other), wrote ? "wrote" : "read", other_site, wait ? ": wait with " : "",
-       wait ? agents[thread_of(other) - thread_count].way_out : "");
+[[noreturn]] static void race(const Region& region, uintptr_t address, Access kind, uintptr_t site, uint32_t other, bool wrote,
+                              uint32_t other_site) {
+  fail("race", "%s %s %s at @%#zx; %s %s it at @%#x, and nothing orders the two", myself(), did(kind), place(region, address), site,
+       who(other), wrote ? "wrote" : "read", other_site);
 }
 
 [[noreturn]] static void out_of_bounds(uintptr_t address, size_t bytes, Access kind, uintptr_t site) {
@@ -326,119 +249,196 @@ static const char* did(Access kind) { return kind == Access::read ? "reads" : ki
 
 // ---- the check of an access ------------------------------------------------------------------------------------------
 
-static bool in_order(uint32_t other, Clock clock, const Actor& me) {
-  return (other == me.name && !me.by) || ordered(other, clock, me);
-}
-
-static void check_read(Cell& cell, Region& region, uintptr_t address, uintptr_t site, const Actor& me) {
-  if (!in_order(cell.writer, cell.written, me))
-    race(region, address, Access::read, site, me, cell.writer, true, cell.write_site);
-  if (me.by && cell.writer && !is_agent(cell.writer) && cluster_of(cell.writer) == cluster_number &&
-      !seen_by_agents(thread_of(cell.writer), cell.written, *me.by))
-    fail("proxy", "%s reads %s at @%#zx, which %s wrote at @%#x: agents may not see it without fence_proxy_async, called by the "
-         "writer before the two meet", who(me.name), place(region, address), site, who(cell.writer), cell.write_site);
-  if (cell.reader != me.name) {
+static void note_read(Cell& cell, uintptr_t site, int agent) {
+  const uint32_t me = name_of(agent);
+  if (cell.reader != me) {
     // a second reader is remembered, best one of another warp than the last
-    if (cell.reader && !ordered(cell.reader, cell.read, me) &&
-        (!cell.other_reader || !same_warp(cell.reader, me.name) || ordered(cell.other_reader, cell.other_read, me))) {
+    if (cell.reader && !ordered(cell.reader, cell.read) &&
+        (!cell.other_reader || !same_warp(cell.reader, me) || ordered(cell.other_reader, cell.other_read))) {
       cell.other_reader = cell.reader;
       cell.other_read = cell.read;
     }
-    cell.reader = me.name;
+    cell.reader = me;
   }
-  cell.read = me.clock;
+  cell.read = clock_of(agent);
   cell.read_site = static_cast<uint32_t>(site);
 }
 
-static void check_write(Cell& cell, Region& region, uintptr_t address, Access kind, uintptr_t site, const Actor& me) {
-  const bool atomic = kind >= Access::atomic;
-  const auto before = static_cast<Access>(cell.write_kind);
-  if (!in_order(cell.writer, cell.written, me)) {
-    if (!atomic || before < Access::atomic) race(region, address, kind, site, me, cell.writer, true, cell.write_site);
-    if (kind == Access::float_atomic || before == Access::float_atomic)
-      fail("order of atomics", "%s adds to %s at @%#zx, %s added at @%#x: floating-point sums depend on the order, "
-           "and nothing orders the two", who(me.name), place(region, address), site, who(cell.writer), cell.write_site);
-  }
-  if (!in_order(cell.reader, cell.read, me)) race(region, address, kind, site, me, cell.reader, false, cell.read_site);
-  if (!in_order(cell.other_reader, cell.other_read, me))
-    race(region, address, kind, site, me, cell.other_reader, false, cell.read_site);
-  cell.writer = me.name;
-  cell.written = me.clock;
+static void note_write(Cell& cell, Access kind, uintptr_t site, int agent) {
+  cell.writer = name_of(agent);
+  cell.written = clock_of(agent);
   cell.write_site = static_cast<uint32_t>(site);
   cell.write_kind = static_cast<uint32_t>(kind);
   cell.reader = cell.other_reader = 0;
 }
 
-// Another block's shared memory is there from the block's beginning to its end.
-static void check_life(Region& region, uintptr_t address, Access kind, uintptr_t site, const Actor& me) {
-  const int first = block_first(region.rank);
-  bool begun = false;
-  for (int thread = first; thread < first + block_threads && !begun; thread++) begun = ordered(thread_name(thread), 1, me);
-  if (running[region.rank] && begun) return;
-  fail("life of a block", "%s %s %s at @%#zx, but that block may have %s: end with barrier_cluster where others still are in its "
-       "shared memory", who(me.name), did(kind), place(region, address), site, running[region.rank] ? "not begun yet" : "returned");
+static void check_read(const Cell& cell, const Region& region, uintptr_t address, uintptr_t site, uint32_t me) {
+  if (cell.writer != me && !ordered(cell.writer, cell.written))
+    race(region, address, Access::read, site, cell.writer, true, cell.write_site);
 }
 
-static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site, const Actor& me) {
+static void check_write(const Cell& cell, const Region& region, uintptr_t address, Access kind, uintptr_t site, uint32_t me) {
+  const bool atomic = kind >= Access::atomic;
+  const auto before = static_cast<Access>(cell.write_kind);
+  if (cell.writer != me && !ordered(cell.writer, cell.written)) {
+    if (!atomic || before < Access::atomic) race(region, address, kind, site, cell.writer, true, cell.write_site);
+    if (kind == Access::float_atomic || before == Access::float_atomic)
+      fail("order of atomics", "%s adds to %s at @%#zx, %s added at @%#x: floating-point sums depend on the order, "
+           "and nothing orders the two", myself(), place(region, address), site, who(cell.writer), cell.write_site);
+  }
+  if (cell.reader != me && !ordered(cell.reader, cell.read))
+    race(region, address, kind, site, cell.reader, false, cell.read_site);
+  if (cell.other_reader != me && !ordered(cell.other_reader, cell.other_read))
+    race(region, address, kind, site, cell.other_reader, false, cell.read_site);
+}
+
+// The marks say that a transfer may be there: whether one is, the transfers themselves know.
+static void check_transfers(Cell& cell, const Region& region, uintptr_t address, Access kind, uintptr_t site) {
+  const uintptr_t begin = region.begin + (static_cast<uintptr_t>(&cell - region.cells.data()) << region.shift);
+  const size_t bytes = size_t(1) << region.shift;
+  if (const Transfer* to = transfer_at(begin, bytes, true))
+    fail("not waited for", "%s %s %s at @%#zx; the asynchronous copy to it that %s started at @%#zx is not complete: "
+         "it was not waited for", myself(), did(kind), place(region, address), site, thread_title(to->thread), to->site);
+  cell.pending = 0;
+  if (kind == Access::read) return;
+  if (const Transfer* from = transfer_at(begin, bytes, false))
+    fail("not waited for", "%s %s %s at @%#zx; the asynchronous copy from it that %s started at @%#zx is not "
+         "complete: it was not waited for", myself(), did(kind), place(region, address), site, thread_title(from->thread), from->site);
+  cell.source = 0;
+}
+
+// Another block's shared memory is there from that block's beginning to its end.
+static void check_life(Region& region, uintptr_t address, Access kind, uintptr_t site) {
+  region.foreign = true;
+  bool begun = false;
+  for (int first = block_first(region.rank), thread = first; thread < first + block_threads && !begun; thread++)
+    begun = known(current->thread, thread) > 0;
+  if (begun && running[region.rank]) return;
+  fail("life of a block", "%s %s %s at @%#zx, but that block may %s: all blocks have to meet (cluster_arrive, cluster_wait) %s "
+       "they use each other's shared memory", myself(), did(kind), place(region, address), site,
+       begun ? "have returned" : "not have begun", begun ? "after" : "before");
+}
+
+static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) {
   launch->accesses++;
   Region* region = find(address, bytes);
   if (!region) out_of_bounds(address, bytes, kind, site);
   if (kind != Access::read && !region->array->written)
     fail("write to an input", "%s %s at @%#zx, which the kernel declares const or does not list among its outputs", did(kind),
          place(*region, address), site);
-  if (region->rank >= 0 && (me.by || region->rank != current->rank)) {
-    region->foreign = true;
-    if (region->rank != current->rank) check_life(*region, address, kind, site, me);
-  }
+  if (region->rank >= 0 && region->rank != current->rank) check_life(*region, address, kind, site);
   const size_t offset = address - region->begin;
   while ((offset | bytes) & ((size_t(1) << region->shift) - 1)) refine(*region);
+  const uint32_t my_name = name_of(current->thread);
   for (size_t i = offset >> region->shift, end = (offset + bytes) >> region->shift; i < end; i++) {
     Cell& cell = region->cells[i];
     if (region->array->shared && cluster_of(cell.writer) != cluster_number) cell = {};  // a new block, a new history
     if (region->array->shared && !cell.writer && kind != Access::write)
-      fail("uninitialised", "%s %s %s at @%#zx before anything was written there", who(me.name), did(kind),
+      fail("uninitialised", "%s %s %s at @%#zx before anything was written there", myself(), did(kind),
            place(*region, address), site);
-    if (kind == Access::read)
-      check_read(cell, *region, address, site, me);
-    else
-      check_write(cell, *region, address, kind, site, me);
+    if (cell.pending || (cell.source && kind != Access::read)) check_transfers(cell, *region, address, kind, site);
+    if (kind == Access::read) {
+      check_read(cell, *region, address, site, my_name);
+      note_read(cell, site, current->thread);
+    } else {
+      check_write(cell, *region, address, kind, site, my_name);
+      note_write(cell, kind, site, current->thread);
+    }
   }
 }
 
 void access(const volatile void* pointer, size_t bytes, Access kind, void* return_address) {
   if (!current || !launch->check) return;
   const auto address = reinterpret_cast<uintptr_t>(pointer);
-  if (on_a_stack(address)) return;
-  check(address, bytes, kind, reinterpret_cast<uintptr_t>(return_address) - launch->library,
-        {thread_name(current->thread), knowledge[current->thread].clock, nullptr});
+  if (!on_a_stack(address)) check(address, bytes, kind, reinterpret_cast<uintptr_t>(return_address) - launch->library);
 }
 
-void agent_access(int agent, Clock clock, const Issuers& by, const volatile void* pointer, size_t bytes, Access kind,
-                  uintptr_t site) {
-  check(reinterpret_cast<uintptr_t>(pointer), bytes, kind, site, {thread_name(agent), clock, &by});
+// ---- transfers -------------------------------------------------------------------------------------------------------
+
+template <class Change>
+static void change_cells(const Range& range, Change change) {
+  Region* region = find(range.address, range.bytes);
+  const size_t offset = range.address - region->begin;
+  for (size_t i = offset >> region->shift, end = (offset + range.bytes) >> region->shift; i < end; i++)
+    change(region->cells[i]);
 }
 
-// A block's shared memory ends with it.
+void check_start(const Transfer& transfer) {
+  for (const Range& range : transfer.ranges) {
+    check(range.address, range.bytes, range.written ? Access::write : Access::read, transfer.site);
+    find(range.address, range.bytes)->foreign = true;
+    change_cells(range, [&](Cell& cell) { if (range.written) cell.pending = 1; else cell.source = 1; });
+  }
+}
+
+void check_complete(const Transfer& transfer, int agent) {
+  if (agent >= MOST_THREADS) engines_work = true;
+  for (const Range& range : transfer.ranges)
+    change_cells(range, [&](Cell& cell) {
+      if (!range.written) return note_read(cell, transfer.site, agent);
+      cell.pending = 0;
+      note_write(cell, Access::write, transfer.site, agent);
+    });
+}
+
+// ---- proxies ---------------------------------------------------------------------------------------------------------
+
+// Bulk copies and wgmma see what threads wrote before a proxy fence: the writer's own, before what orders the two, or one
+// of the thread that starts the transfer.
+void order_proxy_fence() {
+  Knowledge& mine = knowledge[current->thread];
+  const Clock* own = own_row(current->thread);
+  mine.proxy_fences.push_back(mine.clock);
+  mine.proxied_row.assign(own, own + columns());
+  mine.clock++;
+}
+
+static bool is_behind_a_proxy_fence(int writer, Clock written) {
+  const int me = current->thread;
+  if (!knowledge[me].proxied_row.empty() && written <= knowledge[me].proxied_row[writer]) return true;
+  const auto& fences = knowledge[writer].proxy_fences;
+  const auto next = std::lower_bound(fences.begin(), fences.end(), written);
+  return next != fences.end() && *next <= known(me, writer);
+}
+
+void check_proxy(const Transfer& transfer) {
+  for (const Range& range : transfer.ranges) {
+    if (range.written) continue;
+    const Region& region = *find(range.address, range.bytes);
+    change_cells(range, [&](const Cell& cell) {
+      const int writer = column_of(cell.writer);
+      if (!cell.writer || cluster_of(cell.writer) != cluster_number || writer >= thread_count) return;
+      if (is_behind_a_proxy_fence(writer, cell.written)) return;
+      const size_t at = static_cast<size_t>(&cell - region.cells.data()) << region.shift;
+      fail("proxy fence", "what %s starts at @%#zx reads %s, which %s wrote at @%#x: it may not be visible there without "
+           "fence_proxy_async, called by the writer before the two are ordered", myself(), transfer.site,
+           place(region, region.begin + at), who(cell.writer), cell.write_site);
+    });
+  }
+}
+
+// ---- the end of a block ----------------------------------------------------------------------------------------------
+
 void check_exit(int rank) {
-  for (Region& region : regions) {
+  for (const Region& region : regions) {
     if (region.rank != rank || !region.foreign) continue;
-    std::vector<Clock> known_to_block(columns);
-    for (int thread = block_first(rank); thread < block_first(rank) + block_threads; thread++)
-      join(known_to_block, own_row(thread));
-    const auto over = [&](uint32_t name, Clock clock) {
-      return !name || cluster_of(name) != cluster_number || clock <= known_to_block[thread_of(name)];
+    if (const Transfer* transfer = transfer_at(region.begin, region.end - region.begin, false))
+      fail("life of a block", "the block returns before the transfer that %s started at @%#zx is done with its shared memory: it "
+           "was not waited for", thread_title(transfer->thread), transfer->site);
+    std::vector<Clock> known_to_block(columns());
+    for (int first = block_first(rank), thread = first; thread < first + block_threads; thread++)
+      join(known_to_block.data(), own_row(thread));
+    const auto is_over = [&](uint32_t name, Clock clock) {
+      return !name || cluster_of(name) != cluster_number || clock <= known_to_block[column_of(name)];
     };
     for (size_t i = 0; i < region.cells.size(); i++) {
       const Cell& cell = region.cells[i];
-      const bool written = over(cell.writer, cell.written);
-      if (written && over(cell.reader, cell.read)) continue;
-      const uint32_t other = written ? cell.reader : cell.writer;
-      fail("life of a block", "block %u returns, but %s may still %s %s at @%#x: wait with %s", block_in_grid(cluster_number, rank),
-           who(other), written ? "read" : "write", place(region, region.begin + (i << region.shift)),
-           written ? cell.read_site : cell.write_site,
-           is_agent(other) ? agents[thread_of(other) - thread_count].way_out : "barrier_cluster");
+      const bool wrote = !is_over(cell.writer, cell.written);
+      if (!wrote && is_over(cell.reader, cell.read)) continue;
+      fail("life of a block", "the block returns, but nothing orders that after %s, which %s %s at @%#x",
+           who(wrote ? cell.writer : cell.reader), wrote ? "wrote" : "read", place(region, region.begin + (i << region.shift)),
+           wrote ? cell.write_site : cell.read_site);
     }
-    region.foreign = false;
   }
 }
 
@@ -456,15 +456,20 @@ void begin_checks() {
     regions.push_back({begin, begin + array.bytes, &array, rank, 3, std::vector<Cell>((array.bytes >> 3) + 1), false});
   }
   name_bits = 1;
-  while ((thread_count + MOST_AGENTS) >> name_bits) name_bits++;
-  columns = thread_count;
-  rows.resize(std::max(rows.size(), static_cast<size_t>(thread_count) * columns));
-  known_to_all.resize(columns);
+  while ((columns() + 1) >> name_bits) name_bits++;
+  rows.resize(std::max(rows.size(), static_cast<size_t>(thread_count) * columns()));
+  known_to_all.resize(columns());
 }
+
+uint32_t tick(int thread) { return knowledge[thread].clock++; }
+bool knows(int thread, int other, uint32_t clock) { return clock <= known(thread, other); }
 
 void begin_cluster_checks() {
   barrier_count++;
   std::fill(known_to_all.begin(), known_to_all.end(), 0);
+  std::fill(engine_clocks, engine_clocks + MOST_ENGINES, 1);
+  engines_work = false;
+  for (Region& region : regions) region.foreign = false;
   for (int thread = 0; thread < thread_count; thread++) {
     Knowledge& of = knowledge[thread];
     of.clock = 1;
@@ -474,7 +479,6 @@ void begin_cluster_checks() {
     of.proxy_fences.clear();
     of.proxied_row.clear();
   }
-  agents.clear();
 }
 
 void end_checks() { regions.clear(); }

@@ -22,7 +22,7 @@ from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
 _HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h")
-_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "callbacks.cpp")
+_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "asynchronous.cpp", "callbacks.cpp")
 
 _COMMON = (
     "-std=c++17", "-fPIC", "-w",

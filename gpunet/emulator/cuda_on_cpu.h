@@ -46,7 +46,7 @@ struct Builtins {
   uint3 thread_index, block_index, block_size, grid_size;
 };
 
-enum class Collective : int { syncwarp, shuffle, ballot, reduce };
+enum class Collective : int { syncwarp, shuffle, ballot, reduce, ldmatrix, stmatrix, mma };
 enum class Vote : int { none, count, all, any };
 enum class Access : int { read, write, atomic, float_atomic };
 
@@ -57,6 +57,9 @@ int block_barrier(Site site, Vote vote, int predicate);
 void access(const volatile void* address, size_t bytes, Access kind, void* return_address);
 void begin_atomic(const volatile void* address, size_t bytes, Access kind, void* return_address);
 void fence();
+void copy_async(void* to, const void* from, int bytes, int valid, void* return_address);  // the rest becomes zero
+void commit_copies();
+void wait_copies(int left);  // for all but the latest `left` committed groups
 void give_way();  // in a loop that waits
 void poll();      // perhaps in a loop that waits
 [[noreturn]] void fail(const char* kind, const char* format, ...) __attribute__((format(printf, 2, 3)));

@@ -16,6 +16,7 @@ from gpunet.emulator.library import Library, Parameter
 from gpunet.errors import EmulationError, LaunchError
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
+COMPLETIONS = ("eager", "lazy")
 _MOST_THREADS, _MOST_SHARED = 1024, 232448  # of a block, on the cards from sm_90 on
 _MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 _MOST_BLOCK_EXTENT = (1024, 1024, 64)
@@ -48,10 +49,11 @@ class _Launch(ctypes.Structure):
         ("entry", ctypes.c_void_p), ("arguments", ctypes.c_void_p),
         ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("cluster", ctypes.c_uint * 3),
         ("shared_bytes", ctypes.c_uint), ("seed", ctypes.c_uint),
-        ("schedule", ctypes.c_int), ("check", ctypes.c_int),
-        ("arrays", ctypes.POINTER(_Array)), ("array_count", ctypes.c_int), ("message_bytes", ctypes.c_int),
+        ("schedule", ctypes.c_int), ("completion", ctypes.c_int), ("check", ctypes.c_int),
+        ("array_count", ctypes.c_int), ("message_bytes", ctypes.c_int), ("arrays", ctypes.POINTER(_Array)),
         ("message", ctypes.c_char_p), ("library", ctypes.c_uint64),
         ("switches", ctypes.c_uint64), ("barriers", ctypes.c_uint64), ("accesses", ctypes.c_uint64),
+        ("transfers", ctypes.c_uint64),
     ]  # fmt: skip
 
 
@@ -61,6 +63,7 @@ class Counts(NamedTuple):
     switches: int
     barriers: int
     accesses: int
+    transfers: int  # asynchronous copies
 
 
 class _Region:
@@ -158,6 +161,7 @@ def launch(
     check: bool = False,
     schedule: str = "depth-first",
     seed: int = 0,
+    completion: str = "eager",
 ) -> Counts:
     """Run a kernel to its end.
 
@@ -217,8 +221,9 @@ def launch(
     pointers = (ctypes.c_void_p * max(len(storage), 1))(*(address for address, _ in storage))
     message = ctypes.create_string_buffer(4096)
     order = _Launch(
-        library.entry, ctypes.addressof(pointers), full_grid, full_block, library.cluster, shared, seed, SCHEDULES.index(schedule), check,
-        (_Array * len(arrays))(*arrays), len(arrays), len(message), ctypes.cast(message, ctypes.c_char_p), library.base,
+        library.entry, ctypes.addressof(pointers), full_grid, full_block, library.cluster, shared, seed, SCHEDULES.index(schedule),
+        COMPLETIONS.index(completion), check, len(arrays), len(message), (_Array * len(arrays))(*arrays),
+        ctypes.cast(message, ctypes.c_char_p), library.base,
     )  # fmt: skip
     with _running:
         failed = library.runtime.emulator_launch(ctypes.byref(order))
@@ -229,7 +234,7 @@ def launch(
         for region in regions:
             if region.written:
                 ctypes.memmove(region.begin, region.begin + region.moved, region.end - region.begin)
-    return Counts(order.switches, order.barriers, order.accesses)
+    return Counts(order.switches, order.barriers, order.accesses, order.transfers)
 
 
 def _aligned(raw: bytes) -> tuple[int, Any]:

@@ -36,7 +36,7 @@ static bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file 
 // ---- warps -----------------------------------------------------------------------------------------------------------
 
 static const char* name(Collective kind) {
-  static const char* const names[] = {"__syncwarp", "shuffle", "vote", "reduction"};
+  static const char* const names[] = {"__syncwarp", "shuffle", "vote", "reduction", "ldmatrix", "stmatrix", "mma"};
   return names[static_cast<int>(kind)];
 }
 
@@ -57,8 +57,7 @@ void warp_collective(unsigned int mask, Collective kind, Site site, void* mine, 
   meeting.arrived |= 1u << my_lane;
   meeting.of_lane[my_lane] = mine;
   if (meeting.arrived != mask) {
-    current->collective = kind;
-    wait(Waits::warp, site);
+    wait(name(kind), site);
     return;
   }
   void* of_lane[32];
@@ -86,7 +85,7 @@ int block_barrier(Site site, Vote vote, int predicate) {
   if (vote == Vote::all) barrier.result &= predicate != 0;
   if (vote == Vote::any) barrier.result |= predicate != 0;
   if (++barrier.arrived < block_threads) {
-    wait(Waits::block, site);
+    wait("__syncthreads", site);
     return current->vote;
   }
   launch->barriers++;
