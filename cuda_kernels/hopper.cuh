@@ -2,8 +2,15 @@
 // One function an instruction.  Beside primitives.cuh the only file with PTX, or with a body for the emulator.
 //
 // In the emulator each is a call that is not inlined, so that findings name the line in the kernel.
-#pragma once
+
 #include "primitives.cuh"
+
+#ifdef GPUNET_EMULATOR
+#define shared_address(pointer) emulator::shared_offset(pointer)
+#define ONLY_SITE EMULATOR_SITE
+#else
+#define ONLY_SITE
+#endif
 
 // ---- mbarriers -------------------------------------------------------------------------------------------------------
 //
@@ -13,168 +20,119 @@
 typedef unsigned long long MBarrier;  // opaque, in shared memory
 
 PRIMITIVE void mbarrier_init(MBarrier* barrier, int arrivals) {
-#ifdef GPUNET_EMULATOR
-  emulator::mbarrier_init(barrier, arrivals, EMULATOR_CALLER);
-#else
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
-#endif
+  EITHER(emulator::mbarrier_init(barrier, arrivals, CALLER),
+       asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory"));
 }
 
 // Ends a barrier's life: its memory may be used for something else.
 PRIMITIVE void mbarrier_inval(MBarrier* barrier) {
-#ifdef GPUNET_EMULATOR
-  emulator::mbarrier_inval(barrier, EMULATOR_CALLER);
-#else
-  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
-#endif
+  EITHER(emulator::mbarrier_inval(barrier, CALLER),
+       asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory"));
 }
 
 // Makes initialised barriers visible to the cluster and to asynchronous copies; a barrier of threads has to follow.
 PRIMITIVE void fence_mbarrier_init() {
-#ifdef GPUNET_EMULATOR
-  emulator::proxy_fence();
-#else
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-#endif
+  EITHER(emulator::fence_mbarrier_init(),
+       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"));
 }
 
 // One arrival, with release semantics.
 PRIMITIVE void mbarrier_arrive(MBarrier* barrier) {
-#ifdef GPUNET_EMULATOR
-  emulator::mbarrier_arrive(barrier, 1, 0, EMULATOR_CALLER);
-#else
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
-#endif
+  EITHER(emulator::mbarrier_arrive(barrier, 1, 0, CALLER),
+       asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory"));
 }
 
 // The phase expects `bytes` more to be written by asynchronous copies; then one arrival.
 PRIMITIVE void mbarrier_arrive_expect_tx(MBarrier* barrier, int bytes) {
-#ifdef GPUNET_EMULATOR
-  emulator::mbarrier_arrive(barrier, 1, bytes, EMULATOR_CALLER);
-#else
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
-#endif
+  EITHER(emulator::mbarrier_arrive(barrier, 1, bytes, CALLER),
+       asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory"));
 }
 
 // The phase expects `bytes` more; no arrival.
 PRIMITIVE void mbarrier_expect_tx(MBarrier* barrier, int bytes) {
-#ifdef GPUNET_EMULATOR
-  emulator::mbarrier_arrive(barrier, 0, bytes, EMULATOR_CALLER);
-#else
-  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
-#endif
+  EITHER(emulator::mbarrier_arrive(barrier, 0, bytes, CALLER),
+       asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory"));
 }
 
 // One arrival at the barrier that block `rank` of the cluster has at the same place in its shared memory.
 PRIMITIVE void mbarrier_arrive_remote(MBarrier* barrier, unsigned int rank) {
-#ifdef GPUNET_EMULATOR
-  emulator::mbarrier_arrive(emulator::map_shared(barrier, rank, EMULATOR_CALLER), 1, 0, EMULATOR_CALLER);
-#else
-  asm volatile(
-      "{\n.reg .b32 remote;\n"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)), "r"(rank)
-      : "memory");
-#endif
+  EITHER(emulator::mbarrier_arrive(emulator::map_shared(barrier, rank, CALLER), 1, 0, CALLER),
+       asm volatile(
+           "{\n.reg .b32 remote;\n"
+           "mapa.shared::cluster.u32 remote, %0, %1;\n"
+           "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)), "r"(rank)
+           : "memory"));
 }
 
 // Whether the phase of this parity is over; the card may let the thread sleep for a while before it answers no.
 PRIMITIVE bool mbarrier_try_wait(MBarrier* barrier, int parity) {
-#ifdef GPUNET_EMULATOR
-  return emulator::mbarrier_try_wait(barrier, parity, EMULATOR_CALLER);
-#else
-  unsigned int over;
-  asm volatile(
-      "{\n.reg .pred over;\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n"
-      "selp.u32 %0, 1, 0, over;\n}"
-      : "=r"(over) : "r"(shared_address(barrier)), "r"(parity) : "memory");
-  return over;
-#endif
+  EITHER(return emulator::mbarrier_try_wait(barrier, parity, CALLER),
+       unsigned int over;
+       asm volatile(
+           "{\n.reg .pred over;\n"
+           "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n"
+           "selp.u32 %0, 1, 0, over;\n}"
+           : "=r"(over) : "r"(shared_address(barrier)), "r"(parity) : "memory");
+       return over);
 }
 
 // Waits until the phase of this parity is over; with acquire semantics for what threads of this block released.
-PRIMITIVE void mbarrier_wait(MBarrier* barrier, int parity) {
-#ifdef GPUNET_EMULATOR
-  emulator::mbarrier_wait(barrier, parity, false, EMULATOR_CALLER);
-#else
-  asm volatile(
-      "{\n.reg .pred over;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 over, [%0], %1;\n"
-      "@!over bra again;\n}" ::"r"(shared_address(barrier)), "r"(parity)
-      : "memory");
-#endif
+PRIMITIVE void mbarrier_wait(MBarrier* barrier, int parity SITE) {
+  EITHER(emulator::mbarrier_wait(barrier, parity, false, site, CALLER),
+       asm volatile(
+           "{\n.reg .pred over;\n"
+           "again:\n"
+           "mbarrier.try_wait.parity.shared::cta.b64 over, [%0], %1;\n"
+           "@!over bra again;\n}" ::"r"(shared_address(barrier)), "r"(parity)
+           : "memory"));
 }
 
 // The same for what threads of the whole cluster released.
-PRIMITIVE void mbarrier_wait_cluster(MBarrier* barrier, int parity) {
-#ifdef GPUNET_EMULATOR
-  emulator::mbarrier_wait(barrier, parity, true, EMULATOR_CALLER);
-#else
-  asm volatile(
-      "{\n.reg .pred over;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%0], %1;\n"
-      "@!over bra again;\n}" ::"r"(shared_address(barrier)), "r"(parity)
-      : "memory");
-#endif
+PRIMITIVE void mbarrier_wait_cluster(MBarrier* barrier, int parity SITE) {
+  EITHER(emulator::mbarrier_wait(barrier, parity, true, site, CALLER),
+       asm volatile(
+           "{\n.reg .pred over;\n"
+           "again:\n"
+           "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%0], %1;\n"
+           "@!over bra again;\n}" ::"r"(shared_address(barrier)), "r"(parity)
+           : "memory"));
 }
 
 // What this thread wrote, or saw written, becomes visible to asynchronous copies and to wgmma.
 PRIMITIVE void fence_proxy_async() {
-#ifdef GPUNET_EMULATOR
-  emulator::proxy_fence();
-#else
-  asm volatile("fence.proxy.async;" ::: "memory");
-#endif
+  EITHER(emulator::proxy_fence(),
+       asm volatile("fence.proxy.async;" ::: "memory"));
 }
 
 // ---- clusters --------------------------------------------------------------------------------------------------------
 //
 // A kernel has clusters where it is declared with __cluster_dims__; without, each block is a cluster of its own.
 
-#ifdef GPUNET_EMULATOR
-#define SPECIAL_REGISTER(name, ptx) \
-  PRIMITIVE unsigned int name() { return emulator::name(); }
-#else
-#define SPECIAL_REGISTER(name, ptx)                     \
-  PRIMITIVE unsigned int name() {                       \
-    unsigned int value;                                 \
-    asm volatile("mov.u32 %0, %%" ptx ";" : "=r"(value)); \
-    return value;                                       \
-  }
-#endif
-SPECIAL_REGISTER(cluster_rank, "cluster_ctarank")  // of this block, x fastest
-SPECIAL_REGISTER(cluster_blocks, "cluster_nctarank")
-#undef SPECIAL_REGISTER
+// Of this block in its cluster, x fastest.
+PRIMITIVE unsigned int cluster_rank() {
+  EITHER(return emulator::cluster_rank(), unsigned int rank; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank)); return rank);
+}
+PRIMITIVE unsigned int cluster_blocks() {
+  EITHER(return emulator::cluster_blocks(), unsigned int count; asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(count)); return count);
+}
 
 // All threads of the cluster meet: what they did before is ordered before what they do after the wait.
-PRIMITIVE void cluster_arrive() {
-#ifdef GPUNET_EMULATOR
-  emulator::cluster_arrive(EMULATOR_CALLER);
-#else
-  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
-#endif
+PRIMITIVE void cluster_arrive(ONLY_SITE) {
+  EITHER(emulator::cluster_arrive(site),
+       asm volatile("barrier.cluster.arrive.release;" ::: "memory"));
 }
-PRIMITIVE void cluster_wait() {
-#ifdef GPUNET_EMULATOR
-  emulator::cluster_wait(EMULATOR_CALLER);
-#else
-  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-#endif
+PRIMITIVE void cluster_wait(ONLY_SITE) {
+  EITHER(emulator::cluster_wait(site),
+       asm volatile("barrier.cluster.wait.acquire;" ::: "memory"));
 }
 
 // Where block `rank` of the cluster has what is at `mine` in this block's shared memory; to be read and written as usual.
 template <class T>
 PRIMITIVE T* map_shared(T* mine, unsigned int rank) {
-#ifdef GPUNET_EMULATOR
-  return static_cast<T*>(emulator::map_shared(mine, rank, EMULATOR_CALLER));
-#else
-  T* theirs;
-  asm("mapa.u64 %0, %1, %2;" : "=l"(theirs) : "l"(mine), "r"(rank));
-  return theirs;
-#endif
+  EITHER(return static_cast<T*>(emulator::map_shared(mine, rank, CALLER)),
+       T* theirs;
+       asm("mapa.u64 %0, %1, %2;" : "=l"(theirs) : "l"(mine), "r"(rank));
+       return theirs);
 }
 
 // ---- bulk copies -----------------------------------------------------------------------------------------------------
@@ -183,51 +141,36 @@ PRIMITIVE T* map_shared(T* mine, unsigned int rank) {
 // current group.  Addresses and sizes are multiples of 16 bytes.
 
 PRIMITIVE void bulk_load(void* to, const void* from, int bytes, MBarrier* barrier) {
-#ifdef GPUNET_EMULATOR
-  emulator::bulk_load(to, from, bytes, barrier, EMULATOR_CALLER);
-#else
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
-               "l"(from), "r"(bytes), "r"(shared_address(barrier))
-               : "memory");
-#endif
+  EITHER(emulator::bulk_load(to, from, bytes, barrier, CALLER),
+       asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
+                    "l"(from), "r"(bytes), "r"(shared_address(barrier))
+                    : "memory"));
 }
 
 PRIMITIVE void bulk_store(void* to, const void* from, int bytes) {
-#ifdef GPUNET_EMULATOR
-  emulator::bulk_store(to, from, bytes, EMULATOR_CALLER);
-#else
-  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)), "r"(bytes)
-               : "memory");
-#endif
+  EITHER(emulator::bulk_store(to, from, bytes, CALLER),
+       asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)), "r"(bytes)
+                    : "memory"));
 }
 
 // Closes the group of this thread's stores since the last one.
 PRIMITIVE void bulk_commit() {
-#ifdef GPUNET_EMULATOR
-  emulator::bulk_commit();
-#else
-  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-#endif
+  EITHER(emulator::bulk_commit(),
+       asm volatile("cp.async.bulk.commit_group;" ::: "memory"));
 }
 
 // Waits until all but the latest `PENDING` of this thread's groups have written everything.
 template <int PENDING>
 PRIMITIVE void bulk_wait() {
-#ifdef GPUNET_EMULATOR
-  emulator::bulk_wait(PENDING, false);
-#else
-  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(PENDING) : "memory");
-#endif
+  EITHER(emulator::bulk_wait(PENDING, false),
+       asm volatile("cp.async.bulk.wait_group %0;" ::"n"(PENDING) : "memory"));
 }
 
 // Waits until they have read everything: shared memory may be written again.
 template <int PENDING>
 PRIMITIVE void bulk_wait_read() {
-#ifdef GPUNET_EMULATOR
-  emulator::bulk_wait(PENDING, true);
-#else
-  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
-#endif
+  EITHER(emulator::bulk_wait(PENDING, true),
+       asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory"));
 }
 
 // ---- tensor copies (TMA) ---------------------------------------------------------------------------------------------
@@ -242,11 +185,8 @@ struct __align__(64) TensorMap {  // as gpunet.runtime.tensor_map makes it; a pa
 };
 
 PRIMITIVE void prefetch_tensor_map(const TensorMap* map) {
-#ifdef GPUNET_EMULATOR
-  emulator::prefetch_tensor_map(map, EMULATOR_CALLER);
-#else
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-#endif
+  EITHER(emulator::prefetch_tensor_map(map, CALLER),
+       asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"));
 }
 
 #ifndef GPUNET_EMULATOR
@@ -265,7 +205,7 @@ PRIMITIVE void prefetch_tensor_map(const TensorMap* map) {
 template <int DIMENSIONS>
 PRIMITIVE void tensor_load(void* to, const TensorMap* map, const int (&at)[DIMENSIONS], MBarrier* barrier) {
 #ifdef GPUNET_EMULATOR
-  emulator::tensor_load(to, map, at, DIMENSIONS, barrier, 0, EMULATOR_CALLER);
+  emulator::tensor_load(to, map, at, DIMENSIONS, barrier, 0, CALLER);
 #else
 #define COPY(RANK, COORDINATES, ...)                                                                             \
   asm volatile("cp.async.bulk.tensor." RANK ".shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, " COORDINATES \
@@ -280,7 +220,7 @@ template <int DIMENSIONS>
 PRIMITIVE void tensor_load_multicast(void* to, const TensorMap* map, const int (&at)[DIMENSIONS], MBarrier* barrier,
                                      unsigned short blocks) {
 #ifdef GPUNET_EMULATOR
-  emulator::tensor_load(to, map, at, DIMENSIONS, barrier, blocks, EMULATOR_CALLER);
+  emulator::tensor_load(to, map, at, DIMENSIONS, barrier, blocks, CALLER);
 #else
 #define COPY(RANK, COORDINATES, ...)                                                                               \
   asm volatile("cp.async.bulk.tensor." RANK                                                                       \
@@ -295,7 +235,7 @@ PRIMITIVE void tensor_load_multicast(void* to, const TensorMap* map, const int (
 template <int DIMENSIONS>
 PRIMITIVE void tensor_store(const TensorMap* map, const int (&at)[DIMENSIONS], const void* from) {
 #ifdef GPUNET_EMULATOR
-  emulator::tensor_store(map, at, DIMENSIONS, from, EMULATOR_CALLER);
+  emulator::tensor_store(map, at, DIMENSIONS, from, CALLER);
 #else
 #define COPY(RANK, COORDINATES, ...)                                                                          \
   asm volatile("cp.async.bulk.tensor." RANK ".global.shared::cta.bulk_group [%0, " COORDINATES "], [%1];" ::"l"(map), \
@@ -309,39 +249,27 @@ PRIMITIVE void tensor_store(const TensorMap* map, const int (&at)[DIMENSIONS], c
 // ---- warps -----------------------------------------------------------------------------------------------------------
 
 // True in one lane of a whole warp, always the same one.
-PRIMITIVE bool elect_one() {
-#ifdef GPUNET_EMULATOR
-  return emulator::elect_one(EMULATOR_CALLER);
-#else
-  unsigned int elected;
-  asm volatile(
-      "{\n.reg .pred elected;\n"
-      "elect.sync _|elected, 0xffffffff;\n"
-      "selp.u32 %0, 1, 0, elected;\n}"
-      : "=r"(elected)::"memory");
-  return elected;
-#endif
+PRIMITIVE bool elect_one(ONLY_SITE) {
+  EITHER(return emulator::elect_one(site),
+       unsigned int elected;
+       asm volatile(
+           "{\n.reg .pred elected;\n"
+           "elect.sync _|elected, 0xffffffff;\n"
+           "selp.u32 %0, 1, 0, elected;\n}"
+           : "=r"(elected)::"memory");
+       return elected);
 }
 
 // Registers of each thread of the warpgroup from here on: more than before (waits until there are), or fewer.
-template <int REGISTERS>
-PRIMITIVE void set_more_registers() {
-  static_assert(REGISTERS % 8 == 0 && 24 <= REGISTERS && REGISTERS <= 256, "a multiple of 8 from 24 to 256");
-#ifdef GPUNET_EMULATOR
-  emulator::set_registers(REGISTERS, EMULATOR_CALLER);
-#elif !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
-#endif
-}
-template <int REGISTERS>
-PRIMITIVE void set_fewer_registers() {
-  static_assert(REGISTERS % 8 == 0 && 24 <= REGISTERS && REGISTERS <= 256, "a multiple of 8 from 24 to 256");
-#ifdef GPUNET_EMULATOR
-  emulator::set_registers(REGISTERS, EMULATOR_CALLER);
-#elif !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));
-#endif
-}
+#define SET_REGISTERS(name, instruction)                                                                         \
+  template <int REGISTERS>                                                                                       \
+  PRIMITIVE void name(ONLY_SITE) {                                                                               \
+    static_assert(REGISTERS % 8 == 0 && 24 <= REGISTERS && REGISTERS <= 256, "a multiple of 8 from 24 to 256");   \
+    EITHER(emulator::set_registers(REGISTERS, site), asm volatile(instruction ".sync.aligned.u32 %0;" ::"n"(REGISTERS))); \
+  }
+SET_REGISTERS(set_more_registers, "setmaxnreg.inc")
+SET_REGISTERS(set_fewer_registers, "setmaxnreg.dec")
+#undef SET_REGISTERS
 
 // ---- wgmma -----------------------------------------------------------------------------------------------------------
 //
@@ -369,18 +297,12 @@ __device__ __forceinline__ unsigned long long matrix_descriptor(const void* matr
 
 // Before the first wgmma, and after other instructions have written accumulators or A's registers.
 PRIMITIVE void wgmma_fence() {
-#ifdef GPUNET_EMULATOR
-  emulator::wgmma_fence(EMULATOR_CALLER);
-#else
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-#endif
+  EITHER(emulator::wgmma_fence(),
+       asm volatile("wgmma.fence.sync.aligned;" ::: "memory"));
 }
-PRIMITIVE void wgmma_commit() {
-#ifdef GPUNET_EMULATOR
-  emulator::wgmma_commit(EMULATOR_CALLER);
-#else
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-#endif
+PRIMITIVE void wgmma_commit(ONLY_SITE) {
+  EITHER(emulator::wgmma_commit(site),
+       asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"));
 }
 
 // Waits until all but the latest `PENDING` groups are done, and hands `d` over: until then its registers are the
@@ -388,7 +310,7 @@ PRIMITIVE void wgmma_commit() {
 template <int PENDING, int COUNT>
 PRIMITIVE void wgmma_wait(float (&d)[COUNT]) {
 #ifdef GPUNET_EMULATOR
-  emulator::wgmma_wait(PENDING, EMULATOR_CALLER);
+  emulator::wgmma_wait(PENDING);
 #else
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 #pragma unroll
@@ -428,11 +350,11 @@ PRIMITIVE void wgmma_wait(float (&d)[COUNT]) {
 
 // d = A B, or d += A B, by the descriptors of A and B.
 template <Format FORMAT, int N, Major MAJOR_A = Major::K, Major MAJOR_B = Major::K>
-PRIMITIVE void wgmma(float (&d)[N / 2], unsigned long long a, unsigned long long b, bool accumulate) {
+PRIMITIVE void wgmma(float (&d)[N / 2], unsigned long long a, unsigned long long b, bool accumulate SITE) {
   constexpr int A_MN = MAJOR_A == Major::MN, B_MN = MAJOR_B == Major::MN;
   static_assert(FORMAT != Format::TF32 || !(A_MN || B_MN), "TF32 operands are K-major");
 #ifdef GPUNET_EMULATOR
-  emulator::wgmma(d, N, static_cast<int>(FORMAT), nullptr, a, A_MN, b, B_MN, accumulate, EMULATOR_CALLER);
+  emulator::wgmma(d, N, static_cast<int>(FORMAT), nullptr, a, A_MN, b, B_MN, accumulate, site, CALLER);
 #else
 #define WITH(SHAPE, TYPE, COUNT, A, B, ACCUMULATE, MAJORS, ...)                                               \
   asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #ACCUMULATE ", 0;\n"                    \
@@ -453,11 +375,11 @@ PRIMITIVE void wgmma(float (&d)[N / 2], unsigned long long a, unsigned long long
 
 // The same with A in registers.
 template <Format FORMAT, int N, Major MAJOR_B = Major::K>
-PRIMITIVE void wgmma(float (&d)[N / 2], const unsigned int (&a)[4], unsigned long long b, bool accumulate) {
+PRIMITIVE void wgmma(float (&d)[N / 2], const unsigned int (&a)[4], unsigned long long b, bool accumulate SITE) {
   constexpr int B_MN = MAJOR_B == Major::MN;
   static_assert(FORMAT != Format::TF32 || !B_MN, "TF32 operands are K-major");
 #ifdef GPUNET_EMULATOR
-  emulator::wgmma(d, N, static_cast<int>(FORMAT), a, 0, false, b, B_MN, accumulate, EMULATOR_CALLER);
+  emulator::wgmma(d, N, static_cast<int>(FORMAT), a, 0, false, b, B_MN, accumulate, site, CALLER);
 #else
 #define WITH(SHAPE, TYPE, COUNT, A0, A1, A2, A3, B, ACCUMULATE, MAJOR, ...)                                   \
   asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #ACCUMULATE ", 0;\n"                    \

@@ -363,6 +363,11 @@ static void change_cells(const Range& range, Change change) {
     change(region->cells[i]);
 }
 
+void check_reads(const std::vector<Range>& ranges, void* return_address) {
+  for (const Range& range : ranges)
+    check(range.address, range.bytes, Access::read, reinterpret_cast<uintptr_t>(return_address) - launch->library);
+}
+
 void check_start(const Transfer& transfer) {
   for (const Range& range : transfer.ranges) {
     check(range.address, range.bytes, range.written ? Access::write : Access::read, transfer.site);

@@ -21,8 +21,11 @@ from pathlib import Path
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
-_HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h")
-_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "asynchronous.cpp", "callbacks.cpp")
+_HEADERS = ("cuda_on_cpu.h", "hopper.h", "intrinsics.h", "vector_types.h")
+_RUNTIME = (
+    "scheduler.cpp", "synchronise.cpp", "checker.cpp", "asynchronous.cpp", "mbarrier.cpp", "cluster.cpp", "bulk.cpp",
+    "wgmma.cpp", "callbacks.cpp",
+)  # fmt: skip
 
 _COMMON = (
     "-std=c++17", "-fPIC", "-w",

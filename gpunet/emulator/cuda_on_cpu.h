@@ -46,7 +46,7 @@ struct Builtins {
   uint3 thread_index, block_index, block_size, grid_size;
 };
 
-enum class Collective : int { syncwarp, shuffle, ballot, reduce, ldmatrix, stmatrix, mma };
+enum class Collective : int { syncwarp, shuffle, ballot, reduce, ldmatrix, stmatrix, mma, elect };
 enum class Vote : int { none, count, all, any };
 enum class Access : int { read, write, atomic, float_atomic };
 
@@ -69,6 +69,8 @@ void* dynamic_shared_memory();
 long long clock();
 
 }  // namespace emulator
+
+#include "hopper.h"
 
 // The runtime writes them at each switch of fibers.  For one fiber they are constants, which spares the checks of check
 // mode (a type with constructors, such as dim3, would not) and lets the compiler keep them in registers.

@@ -4,12 +4,14 @@
 //   synchronise.cpp  barriers, warp collectives, fences, atomics: who waits for whom
 //   checker.cpp      check mode: clocks, races, bounds, uninitialised shared memory
 //   asynchronous.cpp what an instruction starts and a later one waits for
+//   mbarrier.cpp, cluster.cpp, bulk.cpp, wgmma.cpp   what hopper.cuh has, see hopper.h
 //   callbacks.cpp    what the compiler calls in check mode
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "fiber.h"
@@ -31,6 +33,7 @@ struct Fiber {
   int rank;           // of its block in the cluster
   bool finished;
   const char* waits;  // for what; null if it can run
+  void* waits_for;    // the mbarrier, if it is one
   Site site;          // where it waits
   int vote;           // result of its last barrier
 };
@@ -134,6 +137,16 @@ const Transfer* transfer_at(uintptr_t address, size_t bytes, bool written);  // 
 void finish_transfers();                                                     // at the end of each cluster
 void reset_transfers();                                                      // before each cluster
 
+// ---- mbarrier.cpp, cluster.cpp, wgmma.cpp -----------------------------------------------------------------------------
+
+void reset_mbarriers();  // before each cluster
+void reset_cluster();
+void reset_wgmma();
+void leave_cluster();                                   // the current thread returns
+int mbarrier_engine(void* barrier, void* caller);       // whose transfers signal it
+void mbarrier_bytes_come(void* barrier, size_t bytes, uintptr_t site);
+std::string describe_mbarrier(void* barrier);           // what its phase lacks
+
 // ---- checker.cpp -----------------------------------------------------------------------------------------------------
 
 void begin_checks();  // of a launch
@@ -157,6 +170,7 @@ void acquire(const Order& order, int thread);
 uint32_t tick(int thread);                // moves the clock on; where it stood before
 bool knows(int thread, int other, uint32_t clock);
 void order_proxy_fence();                 // of the current thread
+void check_reads(const std::vector<Range>& ranges, void* return_address);  // by the current thread
 void check_proxy(const Transfer& transfer);  // that what it reads was written before a proxy fence
 void check_exit(int rank);                // of a block's last thread: nobody else may be in its shared memory any more
 

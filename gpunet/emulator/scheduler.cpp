@@ -97,7 +97,8 @@ static const char* whereabouts() {
     if (in_block(thread) >= block_threads) continue;
     std::string what = "have returned";
     if (!fiber.finished)
-      what = std::string("wait at the ") + fiber.waits + " of " + fiber.site.file + ":" + std::to_string(fiber.site.line);
+      what = std::string("wait at the ") + fiber.waits + " of " + fiber.site.file + ":" + std::to_string(fiber.site.line) +
+             (fiber.waits_for ? describe_mbarrier(fiber.waits_for) : "");
     auto& group = groups.emplace(what, std::make_pair(0, thread)).first->second;
     group.first++;
   }
@@ -193,6 +194,7 @@ static void fiber_entry() {
   current->finished = true;
   idle = 0;
   if (--running[current->rank] == 0 && launch->check) check_exit(current->rank);
+  leave_cluster();
   Fiber* next = next_ready();
   if (!next && std::all_of(running, running + cluster_size, [](int count) { return count == 0; })) {
     Fiber* last = current;
@@ -287,6 +289,9 @@ static void run_cluster(unsigned int number) {
     if (launch->arrays[i].shared) memset(launch->arrays[i].address, 0xff, launch->arrays[i].bytes);
   reset_synchronisation();
   reset_transfers();
+  reset_mbarriers();
+  reset_cluster();
+  reset_wgmma();
   if (launch->check) begin_cluster_checks();
   std::vector<int> all;
   ready.clear();
@@ -296,6 +301,7 @@ static void run_cluster(unsigned int number) {
     fiber.index = place_in(launch->block, static_cast<unsigned int>(in_block(thread)));
     fiber.thread = thread;
     fiber.rank = thread / block_slots;
+    fiber.waits_for = nullptr;
     fiber.finished = in_block(thread) >= block_threads;
     if (fiber.finished) continue;
     all.push_back(thread);

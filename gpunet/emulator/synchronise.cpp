@@ -36,7 +36,7 @@ static bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file 
 // ---- warps -----------------------------------------------------------------------------------------------------------
 
 static const char* name(Collective kind) {
-  static const char* const names[] = {"__syncwarp", "shuffle", "vote", "reduction", "ldmatrix", "stmatrix", "mma"};
+  static const char* const names[] = {"__syncwarp", "shuffle", "vote", "reduction", "ldmatrix", "stmatrix", "mma", "elect_one"};
   return names[static_cast<int>(kind)];
 }
 
