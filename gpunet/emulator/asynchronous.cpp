@@ -144,6 +144,7 @@ void copy_async(void* to, const void* from, int bytes, int valid, void* return_a
     launch->transfers++;
     return perform();
   }
+  need_shared(to, "cp.async", return_address);
   std::vector<Range> ranges{{destination, static_cast<size_t>(bytes), true}};
   if (valid) ranges.push_back({source, static_cast<size_t>(valid), false});
   join(groups_of(Kind::copy, current->thread), start(std::move(ranges), perform, return_address));

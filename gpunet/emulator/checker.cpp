@@ -353,6 +353,15 @@ void access(const volatile void* pointer, size_t bytes, Access kind, void* retur
   if (!on_a_stack(address)) check(address, bytes, kind, reinterpret_cast<uintptr_t>(return_address) - launch->library);
 }
 
+void need_shared(const void* pointer, const char* what, void* return_address) {
+  if (!launch->check) return;
+  const auto address = reinterpret_cast<uintptr_t>(pointer), site = reinterpret_cast<uintptr_t>(return_address) - launch->library;
+  if (on_a_stack(address)) fail("not shared memory", "%s at @%#zx is given the address of a local variable", what, site);
+  const Region* region = find(address, 1);
+  if (region && !region->array->shared)
+    fail("not shared memory", "%s at @%#zx is given the address of %s", what, site, place(*region, address));
+}
+
 // ---- transfers -------------------------------------------------------------------------------------------------------
 
 template <class Change>

@@ -21,10 +21,10 @@ from pathlib import Path
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
-_HEADERS = ("cuda_on_cpu.h", "hopper.h", "intrinsics.h", "vector_types.h")
+_HEADERS = ("cuda_on_cpu.h", "hopper.h", "intrinsics.h", "vector_types.h", "half.h")
 _RUNTIME = (
-    "scheduler.cpp", "synchronise.cpp", "checker.cpp", "asynchronous.cpp", "mbarrier.cpp", "cluster.cpp", "bulk.cpp",
-    "wgmma.cpp", "callbacks.cpp",
+    "scheduler.cpp", "synchronise.cpp", "checker.cpp", "asynchronous.cpp", "tensor_core.cpp", "mbarrier.cpp",
+    "cluster.cpp", "bulk.cpp", "wgmma.cpp", "callbacks.cpp",
 )  # fmt: skip
 
 _COMMON = (

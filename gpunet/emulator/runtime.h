@@ -3,6 +3,7 @@
 //   scheduler.cpp    fibers, schedules, blocks, the launch
 //   synchronise.cpp  barriers, warp collectives, fences, atomics: who waits for whom
 //   checker.cpp      check mode: clocks, races, bounds, uninitialised shared memory
+//   tensor_core.cpp  instructions of a warp on matrices
 //   asynchronous.cpp what an instruction starts and a later one waits for
 //   mbarrier.cpp, cluster.cpp, bulk.cpp, wgmma.cpp   what hopper.cuh has, see hopper.h
 //   callbacks.cpp    what the compiler calls in check mode
@@ -174,6 +175,7 @@ void check_reads(const std::vector<Range>& ranges, void* return_address);  // by
 void check_proxy(const Transfer& transfer);  // that what it reads was written before a proxy fence
 void check_exit(int rank);                // of a block's last thread: nobody else may be in its shared memory any more
 
+void need_shared(const void* address, const char* what, void* return_address);  // a finding if it is not shared memory
 void check_start(const Transfer& transfer);  // its accesses, as the current thread's; then nobody may touch the memory
 void check_complete(const Transfer& transfer, int agent);  // its accesses are the agent's: a thread, or MOST_THREADS + engine
 

@@ -1,12 +1,12 @@
 // wgmma: what the four warps of a warpgroup do together, with operands in shared memory and registers.
 
-#include "runtime.h"
-
 #include <string.h>
 
 #include <algorithm>
 #include <map>
 #include <memory>
+
+#include "runtime.h"  // last: its macros would meet those of <memory>
 
 namespace emulator {
 
@@ -20,14 +20,14 @@ struct Call {
   uint64_t values[4];  // that have to be the same in all threads
 };
 
-struct Meeting {
+struct WarpgroupMeeting {
   int arrived;
   Call call;
   float* d[GROUP];
   unsigned int a[GROUP][4];
 };
 
-static std::map<int, Meeting> meetings;  // by the warpgroup's first thread
+static std::map<int, WarpgroupMeeting> meetings;  // by the warpgroup's first thread
 
 static int first_of_group() {
   const int first = current->thread - in_block(current->thread) % GROUP;
@@ -36,7 +36,7 @@ static int first_of_group() {
 }
 
 // True in the last thread to arrive, which then lets the others go on with release().
-static bool meet(Meeting& meeting, const Call& call) {
+static bool meet(WarpgroupMeeting& meeting, const Call& call) {
   if (!meeting.arrived) meeting.call = call;
   const Call& other = meeting.call;
   if (strcmp(other.what, call.what) || other.site.line != call.site.line || strcmp(other.site.file, call.site.file))
@@ -52,7 +52,7 @@ static bool meet(Meeting& meeting, const Call& call) {
   return true;
 }
 
-static void release(Meeting& meeting) {
+static void release(WarpgroupMeeting& meeting) {
   meeting.arrived = 0;
   std::vector<int> others;
   for (int first = first_of_group(), thread = first; thread < first + GROUP; thread++)
@@ -62,7 +62,7 @@ static void release(Meeting& meeting) {
 }
 
 void set_registers(int count, Site site) {
-  Meeting& meeting = meetings[first_of_group()];
+  WarpgroupMeeting& meeting = meetings[first_of_group()];
   if (meet(meeting, {"setmaxnreg", site, {static_cast<uint64_t>(count)}})) release(meeting);
 }
 
@@ -72,8 +72,6 @@ bool elect_one(Site site) {
 }
 
 // ---- operands --------------------------------------------------------------------------------------------------------
-
-enum class Format : int { f16, bf16, tf32 };
 
 struct Operand {  // in shared memory
   uintptr_t base;   // of the block's
@@ -279,7 +277,7 @@ void wgmma(float* d, int n, int format, const unsigned int* a_registers, unsigne
   m.b = operand(b, b_mn);
   if (!a_registers) check_operand(m.a, "A", site);
   check_operand(m.b, "B", site);
-  Meeting& meeting = meetings[first];
+  WarpgroupMeeting& meeting = meetings[first];
   const int mine = current->thread - first;
   meeting.d[mine] = d;
   if (a_registers) memcpy(meeting.a[mine], a_registers, sizeof meeting.a[mine]);
@@ -307,7 +305,7 @@ void wgmma(float* d, int n, int format, const unsigned int* a_registers, unsigne
 
 void wgmma_commit(Site site) {
   const int first = first_of_group();
-  Meeting& meeting = meetings[first];
+  WarpgroupMeeting& meeting = meetings[first];
   if (!meet(meeting, {"wgmma_commit", site, {}})) return;
   commit(groups_of(Kind::matrix, first));
   release(meeting);

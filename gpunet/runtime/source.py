@@ -10,6 +10,7 @@ no include path and a changed header is a changed source.  A specialisation is n
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -50,25 +51,39 @@ def kernel_files() -> list[str]:
     return sorted(path.name for path in kernel_directory().glob("*.cu"))
 
 
-def spliced(file: str) -> str:
+def spliced(file: str | Path) -> str:
     """The text of a source with its headers in place of ``#include "..."``, each header once.
 
-    ``#line`` directives keep the compiler's messages about the right file and line.
+    ``file`` is the name of one of ours, or the path of a source elsewhere: its headers are looked for beside it, then
+    among ours.  ``#line`` directives keep the compiler's messages about the right file and line.
 
     Raises:
         CompileError: the file, or a header that it includes, is not there.
     """
-    directory = kernel_directory()
+    folders = (kernel_directory(),) if isinstance(file, str) else (file.parent, kernel_directory())
+    name = Path(file).name
+    return spliced_text(_read(name, f"asked for {name!r}", folders), name, folders)
+
+
+def spliced_text(text: str, file: str, folders: Sequence[Path]) -> str:
+    """The same for a source that is at hand: ``file`` is its name in messages, ``folders`` are where its headers may be.
+
+    Raises:
+        CompileError: a header that it includes is not there.
+    """
     lines: list[str] = []
-    _splice(directory, file, f"asked for {file!r}", {file}, lines)
+    _splice(text, file, folders, {file}, lines)
     return "\n".join(lines) + "\n"
 
 
-def _splice(directory: Path, file: str, asked: str, seen: set[str], lines: list[str]) -> None:
-    try:
-        text = (directory / file).read_text(encoding="utf-8")
-    except OSError:
-        raise CompileError(f"{asked}, but there is no such file in {directory}") from None
+def _read(file: str, asked: str, folders: Sequence[Path]) -> str:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            return (folder / file).read_text(encoding="utf-8")
+    raise CompileError(f"{asked}, but there is no such file in {' or '.join(map(str, folders))}")
+
+
+def _splice(text: str, file: str, folders: Sequence[Path], seen: set[str], lines: list[str]) -> None:
     lines.append(f'#line 1 "{file}"')
     for number, line in enumerate(text.splitlines(), 1):
         include = _INCLUDE.match(line)
@@ -78,7 +93,7 @@ def _splice(directory: Path, file: str, asked: str, seen: set[str], lines: list[
         header = include[1]
         if header not in seen:
             seen.add(header)
-            _splice(directory, header, f"{file}:{number} includes {header!r}", seen, lines)
+            _splice(_read(header, f"{file}:{number} includes {header!r}", folders), header, folders, seen, lines)
         lines.append(f'#line {number + 1} "{file}"')
 
 
@@ -117,7 +132,7 @@ def architecture(capability: tuple[int, int]) -> str:
     return f"sm_{known[-1]}" + ("a" if known[-1] in (90, 100) else "")
 
 
-def compile_all(file: str, expressions: Sequence[str], architecture: str) -> tuple[bytes, dict[str, str], str]:
+def compile_all(file: str | Path, expressions: Sequence[str], architecture: str) -> tuple[bytes, dict[str, str], str]:
     """Compile specialisations of a source together: the machine code, the name of each in it, NVRTC's log.
 
     Raises:
@@ -125,16 +140,17 @@ def compile_all(file: str, expressions: Sequence[str], architecture: str) -> tup
     """
     from gpunet.runtime import nvrtc
 
+    text, name = spliced(file), Path(file).name
     try:
-        return nvrtc.load().compile(spliced(file), file, expressions, (*OPTIONS, f"--gpu-architecture={architecture}"))
+        return nvrtc.load().compile(text, name, expressions, (*OPTIONS, f"--gpu-architecture={architecture}"))
     except nvrtc.CompilationError as failure:
         version = ".".join(map(str, nvrtc_version()))
         raise CompileError(
-            f"{file} does not compile as {', '.join(expressions)} for {architecture} (NVRTC {version}):\n{failure}"
+            f"{name} does not compile as {', '.join(expressions)} for {architecture} (NVRTC {version}):\n{failure}"
         ) from None
 
 
-def compile(file: str, expression: str, architecture: str) -> tuple[bytes, str, str]:
+def compile(file: str | Path, expression: str, architecture: str) -> tuple[bytes, str, str]:
     """Compile one specialisation: the machine code, its name in it, NVRTC's log.
 
     Raises:
@@ -167,7 +183,7 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path(os.path.expanduser("~"), ".cache")) / "gpunet"
 
 
-def compiled(file: str, expression: str, architecture: str) -> tuple[bytes, str]:
+def compiled(file: str | Path, expression: str, architecture: str) -> tuple[bytes, str]:
     """Machine code and name of a specialisation: from the disk if it is there and whole, else compiled and kept.
 
     A cache that cannot be written costs a warning, once, and the next process a compilation.
@@ -226,12 +242,12 @@ def _keep(path: Path, content: bytes) -> None:
 #: ``function(grid, block, arguments, shared)`` launches on the current stream of the function's device.
 Function = Callable[..., None]
 
-_functions: dict[tuple[str, str, str, int], Function] = {}
+_functions: dict[tuple[str | Path, str, str, int], Function] = {}
 _lock = threading.Lock()
 _STATIC_SHARED_LIMIT = 48 << 10  # bytes of shared memory that need no asking
 
 
-def function(file: str, expression: str, device: Device) -> Function:
+def function(file: str | Path, expression: str, device: Device) -> Function:
     """The loaded function of a specialisation on a card, or on the device "emulated"; compiled at the first call.
 
     Raises:
@@ -249,13 +265,13 @@ def function(file: str, expression: str, device: Device) -> Function:
     return found
 
 
-def _emulated(file: str, expression: str) -> Function:
+def _emulated(file: str | Path, expression: str) -> Function:
     from gpunet import emulator  # brings ctypes and subprocess in, which a CPU run does without
 
-    return emulator.Function(spliced(file), file, expression, cache_directory() / "emulator")
+    return emulator.Function(spliced(file), Path(file).name, expression, cache_directory() / "emulator")
 
 
-def _load(file: str, expression: str, index: int) -> Function:
+def _load(file: str | Path, expression: str, index: int) -> Function:
     cuda = devices.cupy().cuda
     card = cuda.Device(index)
     capability = card.compute_capability  # "90", "120"
