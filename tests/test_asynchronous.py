@@ -79,7 +79,7 @@ MISTAKES = {
         "missing barrier": ("    __syncthreads();\n", "", r"uninitialised: thread 0 reads byte 252 of stage at planted\.cu:14"),
         "ring too short": ("stage[next % 4]", "stage[next % 3]", rf"not waited for: .* reads .* at planted\.cu:15; {TO_IT}17"),
         "source is no longer there": ("if (next < steps)", "if (next <= steps)", r"out of bounds: reads 4 bytes at planted\.cu:17"),
-        "from shared memory": (NEXT_COPY, "cp_async<4>(out + t, stage[0])", r"not shared memory: cp\.async at planted\.cu:17 .* out"),
+        "from shared memory": (NEXT_COPY, "cp_async<4>(out + t, stage[0])", r"not shared memory: cp\.async at .*:17 .* out"),
         "to a local variable": (NEXT_COPY, "cp_async<4>(&sum, in)", r"not shared memory: cp\.async at planted\.cu:17 .* local"),
         "misaligned": (FIRST_COPY, FIRST_COPY.replace("<4>", "<8>"), r"misaligned: .* copy of 8 bytes.* at planted\.cu:9"),
     },
