@@ -305,14 +305,17 @@ PRIMITIVE void wgmma_commit(ONLY_SITE) {
        asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"));
 }
 
-// Waits until all but the latest `PENDING` groups are done, and hands `d` over: until then its registers are the
-// multiplication's.
+// Waits until all but the latest `PENDING` groups are done: what they read may be written.
+template <int PENDING>
+PRIMITIVE void wgmma_wait() {
+  EITHER(emulator::wgmma_wait(PENDING), asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"));
+}
+
+// The same, and hands `d` over: until its multiplications have been waited for in this way, its registers are theirs.
 template <int PENDING, int COUNT>
 PRIMITIVE void wgmma_wait(float (&d)[COUNT]) {
-#ifdef GPUNET_EMULATOR
-  emulator::wgmma_wait(PENDING);
-#else
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+  wgmma_wait<PENDING>();
+#ifndef GPUNET_EMULATOR
 #pragma unroll
   for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(d[i])::"memory");  // or they could be read before
 #endif

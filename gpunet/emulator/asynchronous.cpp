@@ -47,10 +47,10 @@ void join(Groups& groups, Transfer transfer) {
 
 void commit(Groups& groups) { groups.open++; }
 
-void complete(Groups& groups, uint32_t left) {
+void complete(Groups& groups, uint32_t left, int agent) {
   size_t done = 0;
   while (done < groups.pending.size() && groups.pending[done].group + left < groups.open)
-    end(groups.pending[done++], current->thread);
+    end(groups.pending[done++], agent);
   groups.pending.erase(groups.pending.begin(), groups.pending.begin() + static_cast<long>(done));
 }
 

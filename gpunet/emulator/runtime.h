@@ -130,7 +130,8 @@ Transfer start(std::vector<Range> ranges, std::function<void()> perform, void* r
 Groups& groups_of(Kind kind, int owner);
 void join(Groups& groups, Transfer transfer);
 void commit(Groups& groups);
-void complete(Groups& groups, uint32_t left);        // all but the latest `left` committed groups
+// All but the latest `left` committed groups; their accesses are then those of a thread, or of MOST_THREADS + an engine.
+void complete(Groups& groups, uint32_t left, int agent = current->thread);
 void complete_reads(Groups& groups, uint32_t left);  // what they read may change; what they write is not complete
 void fly(Transfer transfer, int engine, std::function<void()> landed);
 bool land_one();                                                             // false if none is in flight

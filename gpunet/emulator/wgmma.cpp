@@ -135,12 +135,14 @@ struct Multiplication {
 
 static std::map<float*, std::weak_ptr<Accumulators>> held;  // by the first thread's registers
 static std::map<float*, uint64_t> last_bits;                // of what a multiplication left in a thread's registers
+static std::map<int, Order> done;                           // of each warpgroup: what has been waited for
 static std::vector<char> fenced;                            // whether each thread's registers are behind a wgmma_fence
 
 void reset_wgmma() {
   meetings.clear();
   held.clear();
   last_bits.clear();
+  done.clear();
   fenced.assign(static_cast<size_t>(thread_count), false);
 }
 
@@ -311,9 +313,16 @@ void wgmma_commit(Site site) {
   release(meeting);
 }
 
+// What a multiplication read is read for all threads that have waited: an engine stands for the warpgroup.
 void wgmma_wait(int left) {
-  complete(groups_of(Kind::matrix, first_of_group()), static_cast<uint32_t>(left));
+  const int first = first_of_group(), engine = MOST_ENGINES - 1 - first / GROUP % (MOST_ENGINES / 2);
+  Groups& groups = groups_of(Kind::matrix, first);
+  const size_t before = groups.pending.size();
+  complete(groups, static_cast<uint32_t>(left), MOST_THREADS + engine);
   fenced[current->thread] = false;
+  if (!launch->check) return;
+  if (groups.pending.size() != before) publish_engine(done[first], engine);
+  acquire(done[first], current->thread);
 }
 
 }  // namespace emulator
