@@ -43,13 +43,17 @@ class Target:
     def place(self, array: numpy.ndarray) -> Any:
         return move(array, self.device)
 
-    def launch(self, expression: str, grid: int, block: int, values: Any, shared: int = 0, reached: Any = (), **how: Any) -> None:
-        function = source.function(HOPPER, expression, self.device)
+    def launch(
+        self, expression: str, grid: Any, block: int, values: Any, shared: int = 0, reached: Any = (), *, file: Path = HOPPER, **how: Any
+    ) -> None:
+        """``how``: the emulator's schedule and completion; it checks."""
+        function = source.function(file, expression, self.device)
+        grid = grid if isinstance(grid, tuple) else (grid,)
         if self.name == "cuda":
-            function((grid,) if isinstance(grid, int) else grid, (block,), values, shared)
+            function(grid, (block,), values, shared)
             return
         with emulator.check(**how):
-            function((grid,) if isinstance(grid, int) else grid, (block,), values, shared, reached)
+            function(grid, (block,), values, shared, reached)
 
 
 @pytest.fixture(params=devices())

@@ -319,6 +319,8 @@ static void check_life(Region& region, uintptr_t address, Access kind, uintptr_t
        begun ? "have returned" : "not have begun", begun ? "after" : "before");
 }
 
+// NOTED: it happens now.  What a transfer does is noted when it is complete.
+template <bool NOTED>
 static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) {
   launch->accesses++;
   Region* region = find(address, bytes);
@@ -339,10 +341,10 @@ static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) 
     if (cell.pending || (cell.source && kind != Access::read)) check_transfers(cell, *region, address, kind, site);
     if (kind == Access::read) {
       check_read(cell, *region, address, site, my_name);
-      note_read(cell, site, current->thread);
+      if (NOTED) note_read(cell, site, current->thread);
     } else {
       check_write(cell, *region, address, kind, site, my_name);
-      note_write(cell, kind, site, current->thread);
+      if (NOTED) note_write(cell, kind, site, current->thread);
     }
   }
 }
@@ -350,7 +352,7 @@ static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) 
 void access(const volatile void* pointer, size_t bytes, Access kind, void* return_address) {
   if (!current || !launch->check) return;
   const auto address = reinterpret_cast<uintptr_t>(pointer);
-  if (!on_a_stack(address)) check(address, bytes, kind, reinterpret_cast<uintptr_t>(return_address) - launch->library);
+  if (!on_a_stack(address)) check<true>(address, bytes, kind, reinterpret_cast<uintptr_t>(return_address) - launch->library);
 }
 
 void need_shared(const void* pointer, const char* what, void* return_address) {
@@ -374,12 +376,12 @@ static void change_cells(const Range& range, Change change) {
 
 void check_reads(const std::vector<Range>& ranges, void* return_address) {
   for (const Range& range : ranges)
-    check(range.address, range.bytes, Access::read, reinterpret_cast<uintptr_t>(return_address) - launch->library);
+    check<false>(range.address, range.bytes, Access::read, reinterpret_cast<uintptr_t>(return_address) - launch->library);
 }
 
 void check_start(const Transfer& transfer) {
   for (const Range& range : transfer.ranges) {
-    check(range.address, range.bytes, range.written ? Access::write : Access::read, transfer.site);
+    check<false>(range.address, range.bytes, range.written ? Access::write : Access::read, transfer.site);
     find(range.address, range.bytes)->foreign = true;
     change_cells(range, [&](Cell& cell) { if (range.written) cell.pending = 1; else cell.source = 1; });
   }
