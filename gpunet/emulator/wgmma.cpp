@@ -118,9 +118,14 @@ static float as_float(Format format, const void* at) {
 
 // ---- a multiplication ------------------------------------------------------------------------------------------------
 
-struct Accumulators {  // of a warpgroup, while a lazy multiplication has them: their registers hold no number meanwhile
+// Of a warpgroup, while lazy multiplications have them; a thread's registers hold no number until it has waited.
+struct Accumulators {
+  uint32_t n;
+  float* d[GROUP];
   std::vector<float> values;
-  int users = 0;
+  int users = 0;  // multiplications under way
+  int taken = 0;  // by how many threads that have waited
+  bool taken_by[GROUP] = {};
 };
 
 struct Multiplication {
@@ -133,7 +138,7 @@ struct Multiplication {
   std::shared_ptr<Accumulators> held;
 };
 
-static std::map<float*, std::weak_ptr<Accumulators>> held;  // by the first thread's registers
+static std::map<int, std::vector<std::shared_ptr<Accumulators>>> held;  // of each warpgroup
 static std::map<float*, uint64_t> last_bits;                // of what a multiplication left in a thread's registers
 static std::map<int, Order> done;                           // of each warpgroup: what has been waited for
 static std::vector<char> fenced;                            // whether each thread's registers are behind a wgmma_fence
@@ -200,34 +205,57 @@ static void multiply(const Multiplication& m) {
 
 // ---- accumulators that are the multiplication's until it is waited for ------------------------------------------------
 
-static void check_poison(const Multiplication& m) {
-  for (uint32_t t = 0; t < GROUP; t++)
-    for (uint32_t i = 0; i < m.n / 2; i++) {
-      uint32_t word;
-      memcpy(&word, &m.d[t][i], 4);
-      if (word != POISON) fail("registers", "accumulators were written before the wgmma that has them was waited for");
-    }
+static void check_poison(const float* d, uint32_t n) {
+  for (uint32_t i = 0; i < n / 2; i++) {
+    uint32_t word;
+    memcpy(&word, d + i, 4);
+    if (word != POISON) fail("registers", "accumulators were written before the wgmma that has them was waited for");
+  }
 }
 
-static void hold(Multiplication& m) {
-  m.held = held[m.d[0]].lock();
-  if (m.held) {
-    check_poison(m);
+static void hold(Multiplication& m, int first) {
+  auto& of_group = held[first];
+  const auto found = std::find_if(of_group.begin(), of_group.end(), [&](const auto& h) { return h->d[0] == m.d[0]; });
+  if (found != of_group.end()) {
+    m.held = *found;
+    if (!m.held->users) fail("registers", "accumulators go on to a wgmma before all threads have waited for the last one");
+    for (const float* d : m.d) check_poison(d, m.n);
   } else {
-    held[m.d[0]] = m.held = std::make_shared<Accumulators>();
-    for (float* d : m.d) m.held->values.insert(m.held->values.end(), d, d + m.n / 2);
-    for (float* d : m.d) memset(d, 0xff, m.n / 2 * sizeof(float));
+    m.held = std::make_shared<Accumulators>();
+    of_group.push_back(m.held);
+    m.held->n = m.n;
+    std::copy(m.d, m.d + GROUP, m.held->d);
+    for (float* d : m.d) {
+      m.held->values.insert(m.held->values.end(), d, d + m.n / 2);
+      memset(d, 0xff, m.n / 2 * sizeof(float));
+    }
   }
   m.held->users++;
 }
 
-static void hand_over(const Multiplication& m) {
-  if (m.held && --m.held->users) return;
-  if (m.held) check_poison(m);
-  for (uint32_t t = 0; t < GROUP; t++) {
-    if (m.held) memcpy(m.d[t], &m.held->values[t * m.n / 2], m.n / 2 * sizeof(float));
-    if (launch->check) last_bits[m.d[t]] = bits_of(m.d[t], m.n);
+static void remember_bits(float* d, uint32_t n) {
+  if (launch->check) last_bits[d] = bits_of(d, n);
+}
+
+// The current thread has waited: what is done is in its registers again.
+static void take(int first) {
+  const int mine = current->thread - first;
+  auto& of_group = held[first];
+  for (const auto& h : of_group) {
+    if (h->users || h->taken_by[mine]) continue;
+    check_poison(h->d[mine], h->n);
+    memcpy(h->d[mine], &h->values[mine * h->n / 2], h->n / 2 * sizeof(float));
+    remember_bits(h->d[mine], h->n);
+    h->taken_by[mine] = true;
+    h->taken++;
   }
+  of_group.erase(std::remove_if(of_group.begin(), of_group.end(), [](const auto& h) { return h->taken == GROUP; }), of_group.end());
+}
+
+static void perform(const Multiplication& m) {
+  multiply(m);
+  if (m.held) m.held->users--;
+  else for (float* d : m.d) remember_bits(d, m.n);
 }
 
 // ---- what a kernel calls ---------------------------------------------------------------------------------------------
@@ -298,8 +326,8 @@ void wgmma(float* d, int n, int format, const unsigned int* a_registers, unsigne
   if (!last) return;
   std::copy(meeting.d, meeting.d + GROUP, m.d);
   memcpy(m.a_registers, meeting.a, sizeof m.a_registers);
-  if (launch->completion == static_cast<int>(Completion::lazy)) hold(m);
-  Transfer transfer = start(std::move(ranges), [shared] { multiply(*shared), hand_over(*shared); }, caller);
+  if (launch->completion == static_cast<int>(Completion::lazy)) hold(m, first);
+  Transfer transfer = start(std::move(ranges), [shared] { perform(*shared); }, caller);
   if (launch->check) check_proxy(transfer);
   join(groups_of(Kind::matrix, first), std::move(transfer));
   release(meeting);
@@ -319,6 +347,7 @@ void wgmma_wait(int left) {
   Groups& groups = groups_of(Kind::matrix, first);
   const size_t before = groups.pending.size();
   complete(groups, static_cast<uint32_t>(left), MOST_THREADS + engine);
+  take(first);
   fenced[current->thread] = false;
   if (!launch->check) return;
   if (groups.pending.size() != before) publish_engine(done[first], engine);
