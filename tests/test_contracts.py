@@ -27,7 +27,7 @@ LAYERS = (
     "device",
     "cuda",
     "emulator",
-    "runtime.source runtime.nvrtc",
+    "runtime.source runtime.nvrtc runtime.tensor_map",
     "runtime.tape",
     "runtime.kernel",
     "runtime.memory",

@@ -9,10 +9,8 @@ from typing import Any
 import numpy
 import pytest
 
-from gpunet import emulator
 from gpunet.diagnose.usage import compile_and_measure
 from gpunet.emulator import COMPLETIONS, SCHEDULES
-from gpunet.runtime import source
 from gpunet.runtime.tensor_map import TensorMap
 from test_cuda_sources import needs_nvrtc
 from test_hopper import Target, target  # noqa: F401

@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 from conftest import available_devices
-from gpunet import cuda_status, emulator
+from gpunet import emulator
 from gpunet.device import Device, move
 from gpunet.emulator import COMPLETIONS, SCHEDULES
 from gpunet.runtime import source

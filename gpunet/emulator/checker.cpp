@@ -449,11 +449,11 @@ void check_exit(int rank) {
     };
     for (size_t i = 0; i < region.cells.size(); i++) {
       const Cell& cell = region.cells[i];
-      const bool wrote = !is_over(cell.writer, cell.written);
-      if (!wrote && is_over(cell.reader, cell.read)) continue;
+      const bool wrote = !is_over(cell.writer, cell.written), read = !is_over(cell.reader, cell.read);
+      if (!wrote && !read && is_over(cell.other_reader, cell.other_read)) continue;
       fail("life of a block", "the block returns, but nothing orders that after %s, which %s %s at @%#x",
-           who(wrote ? cell.writer : cell.reader), wrote ? "wrote" : "read", place(region, region.begin + (i << region.shift)),
-           wrote ? cell.write_site : cell.read_site);
+           who(wrote ? cell.writer : read ? cell.reader : cell.other_reader), wrote ? "wrote" : "read",
+           place(region, region.begin + (i << region.shift)), wrote ? cell.write_site : cell.read_site);
     }
   }
 }

@@ -102,10 +102,10 @@ class TensorMap:
 
 
 def _check(array: Array, box: tuple[int, ...], swizzle: int, bfloat16: bool) -> None:
-    if not device.is_array(array) or isinstance(array, numpy.ndarray) and type(array) is not device.EmulatedArray:
+    if not device.is_array(array) or (isinstance(array, numpy.ndarray) and type(array) is not device.EmulatedArray):
         raise DeviceError(f"a tensor map of a {type(array).__name__}: expected an array on CUDA or the device 'emulated'")
     what = f"tensor map of an array of shape {array.shape}, strides {array.strides} and dtype {array.dtype}"
-    if array.dtype.name not in _DATA_TYPES or bfloat16 and array.dtype.name != "uint16":
+    if array.dtype.name not in _DATA_TYPES or (bfloat16 and array.dtype.name != "uint16"):
         expected = "uint16 (bfloat16's bits)" if bfloat16 else ", ".join(_DATA_TYPES)
         raise DtypeError(f"{what}: expected {expected}")
     if not 1 <= array.ndim <= 5:
