@@ -27,6 +27,7 @@ LAYERS = (
     "device",
     "cuda",
     "emulator",
+    "runtime.toolkit",
     "runtime.source runtime.nvrtc runtime.tensor_map",
     "runtime.tape",
     "runtime.kernel",

@@ -79,8 +79,10 @@ def check(
 class Function:
     """A specialisation that can be launched; compiled at its first launch in each mode."""
 
-    def __init__(self, text: str, file: str, expression: str, cache: str | os.PathLike[str]) -> None:
-        self.text, self.file, self.expression, self.cache = text, file, expression, Path(cache)
+    def __init__(
+        self, text: str, file: str, expression: str, cache: str | os.PathLike[str], options: Sequence[str] = ()
+    ) -> None:
+        self.text, self.file, self.expression, self.cache, self.options = text, file, expression, Path(cache), options
         self._libraries: dict[str, Library] = {}
         self._names: list[str] = []
         #: of the last launch
@@ -88,7 +90,7 @@ class Function:
 
     def build(self, mode: str) -> Path:
         """Compile for "fast" or "check" mode, unless that was done before."""
-        return compiler.kernel(self.text, self.file, self.expression, mode, self.cache)
+        return compiler.kernel(self.text, self.file, self.expression, mode, self.cache, self.options)
 
     def library(self, mode: str) -> Library:
         if mode not in self._libraries:

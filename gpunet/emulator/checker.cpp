@@ -1,147 +1,13 @@
 // Check mode: every access to memory is held to the bounds of the launch's arrays and to the order that barriers,
 // fences and atomics make.
-//
-// Each thread of the running block has a clock, which moves on at whatever publishes its work, and knows of the clocks
-// of others: an access is ordered before another one if its clock is known to the other's thread (vector clocks).  A
-// barrier of the whole block is by far the most frequent, so what everybody knows is kept once, in `known_to_all`, and
-// a thread has a row of its own only after something else told it more.
-//
-// Blocks run one after another, but a card promises no order, so accesses of two blocks are ordered only by a fence and
-// an atomic in the first, and an atomic on the same address and a fence in the second.
 
-#include "runtime.h"
+#include "clocks.h"
 
 #include <stdio.h>
 
 #include <algorithm>
-#include <unordered_map>
 
 namespace emulator {
-
-// ---- who knows what --------------------------------------------------------------------------------------------------
-
-using Clock = uint32_t;
-
-struct Publication {  // made through the atomics on one address
-  uintptr_t address;
-  uint64_t acquired;  // by those who published: they pass it on
-  std::unordered_map<uint32_t, std::vector<Clock>> of_cluster;
-};
-
-constexpr size_t MOST_PUBLICATIONS = 64;  // bits of `acquired`
-
-struct Knowledge {  // of a thread
-  Clock clock;
-  uint32_t row_of_barrier;  // since which barrier its row is its own
-  bool fenced;
-  uint64_t seen, acquired;  // publications: by an atomic, and by a fence after it
-  uint64_t fenced_acquired;
-  std::vector<Clock> fenced_row;  // what it knew at its last fence
-  std::vector<Clock> proxy_fences, proxied_row;  // when its proxy fences were, and what it knew at the last
-};
-
-static Knowledge knowledge[MOST_THREADS];
-static std::vector<Clock> known_to_all, rows;
-static std::vector<Publication> publications;
-static uint32_t barrier_count = 1;
-static Clock engine_clocks[MOST_ENGINES];
-static bool engines_work;  // or did, in this block
-
-// An agent is a thread or, from MOST_THREADS on, an engine: rows have a column for each.
-static int columns() { return thread_count + MOST_ENGINES; }
-static int column(int agent) { return agent < MOST_THREADS ? agent : thread_count + agent - MOST_THREADS; }
-static Clock clock_of(int agent) {
-  return agent < MOST_THREADS ? knowledge[agent].clock : engine_clocks[agent - MOST_THREADS];
-}
-
-static Clock* row(int thread) { return &rows[static_cast<size_t>(thread) * columns()]; }
-
-static Clock known(int to, int of) {  // of: a column
-  if (to == of) return knowledge[of].clock;
-  return (knowledge[to].row_of_barrier == barrier_count ? row(to) : known_to_all.data())[of];
-}
-
-static Clock* own_row(int thread) {
-  if (knowledge[thread].row_of_barrier != barrier_count) {
-    std::copy(known_to_all.begin(), known_to_all.end(), row(thread));
-    knowledge[thread].row_of_barrier = barrier_count;
-  }
-  row(thread)[thread] = knowledge[thread].clock;
-  return row(thread);
-}
-
-static void join(Clock* into, const Clock* from) {
-  for (int i = 0; i < columns(); i++) into[i] = std::max(into[i], from[i]);
-}
-
-void order_everybody() {
-  uint64_t acquired = 0;
-  for (int thread = 0; thread < thread_count; thread++) {
-    acquired |= knowledge[thread].acquired;
-    if (engines_work && knowledge[thread].row_of_barrier == barrier_count) join(known_to_all.data(), row(thread));
-  }
-  for (int thread = 0; thread < thread_count; thread++) known_to_all[thread] = knowledge[thread].clock++;
-  for (int thread = 0; thread < thread_count; thread++) knowledge[thread].acquired = acquired;
-  barrier_count++;
-}
-
-void order_threads(const std::vector<int>& threads) {
-  static Order all;
-  std::fill(all.clocks.begin(), all.clocks.end(), 0);
-  all.acquired = 0;
-  for (int thread : threads) publish(all, thread);
-  for (int thread : threads) acquire(all, thread);
-}
-
-void publish(Order& order, int thread) {
-  order.clocks.resize(columns());
-  join(order.clocks.data(), own_row(thread));
-  order.acquired |= knowledge[thread].acquired;
-  knowledge[thread].clock++;
-}
-
-void publish_engine(Order& order, int engine) {
-  order.clocks.resize(columns());
-  order.clocks[thread_count + engine] = engine_clocks[engine]++;
-}
-
-void acquire(const Order& order, int thread) {
-  if (order.clocks.empty()) return;
-  join(own_row(thread), order.clocks.data());
-  knowledge[thread].acquired |= order.acquired;
-}
-
-// What the atomics before it have seen can be relied on; what the thread did before can be published by those after it.
-void order_fence() {
-  Knowledge& mine = knowledge[current->thread];
-  Clock* own = own_row(current->thread);
-  for (size_t i = 0; i < publications.size(); i++) {
-    if (!(mine.seen >> i & 1u)) continue;
-    mine.acquired |= uint64_t(1) << i | publications[i].acquired;
-    const auto of_this_cluster = publications[i].of_cluster.find(cluster_number);
-    if (of_this_cluster != publications[i].of_cluster.end()) join(own, of_this_cluster->second.data());
-  }
-  mine.fenced = true;
-  mine.fenced_acquired = mine.acquired;
-  mine.fenced_row.assign(own, own + columns());
-  mine.clock++;
-}
-
-void order_atomic(uintptr_t address) {
-  Knowledge& mine = knowledge[current->thread];
-  size_t i = 0;
-  while (i < publications.size() && publications[i].address != address) i++;
-  if (i == publications.size()) {
-    if (i == MOST_PUBLICATIONS) return;
-    publications.push_back({address, 0, {}});
-  }
-  mine.seen |= uint64_t(1) << i;
-  if (!mine.fenced) return;
-  publications[i].acquired |= mine.fenced_acquired;
-  auto& published = publications[i].of_cluster[cluster_number];
-  published.resize(columns());
-  join(published.data(), mine.fenced_row.data());
-}
 
 // ---- the history of each piece of memory -----------------------------------------------------------------------------
 
@@ -175,6 +41,10 @@ static bool same_warp(uint32_t a, uint32_t b) {
   return cluster_of(a) == cluster_of(b) && column_of(a) / 32 == column_of(b) / 32;
 }
 
+static bool same_block(uint32_t a, uint32_t b) {
+  return cluster_of(a) == cluster_of(b) && column_of(a) / block_slots == column_of(b) / block_slots;
+}
+
 static Region* find(uintptr_t address, size_t bytes) {
   if (last_region && address >= last_region->begin && address + bytes <= last_region->end) return last_region;
   for (Region& region : regions)
@@ -192,14 +62,8 @@ static void refine(Region& region) {
 // Whether an access of thread `other` when its clock stood at `clock` is over for the current thread.
 static bool ordered(uint32_t other, Clock clock) {
   if (!other) return true;
-  const int me = current->thread;
-  if (cluster_of(other) == cluster_number) return clock <= known(me, column_of(other));
-  for (size_t i = 0; i < publications.size(); i++) {
-    if (!(knowledge[me].acquired >> i & 1u)) continue;
-    const auto found = publications[i].of_cluster.find(cluster_of(other));
-    if (found != publications[i].of_cluster.end() && clock <= found->second[column_of(other)]) return true;
-  }
-  return false;
+  if (cluster_of(other) == cluster_number) return clock <= known(current->thread, column_of(other));
+  return is_published(cluster_of(other), column_of(other), clock);
 }
 
 // ---- findings --------------------------------------------------------------------------------------------------------
@@ -252,9 +116,10 @@ static const char* did(Access kind) { return kind == Access::read ? "reads" : ki
 static void note_read(Cell& cell, uintptr_t site, int agent) {
   const uint32_t me = name_of(agent);
   if (cell.reader != me) {
-    // a second reader is remembered, best one of another warp than the last
+    // a second reader is remembered, best one of another block or warp than the last
     if (cell.reader && !ordered(cell.reader, cell.read) &&
-        (!cell.other_reader || !same_warp(cell.reader, me) || ordered(cell.other_reader, cell.other_read))) {
+        (!cell.other_reader || ordered(cell.other_reader, cell.other_read) ||
+         (!same_warp(cell.reader, me) && same_block(cell.other_reader, me)))) {
       cell.other_reader = cell.reader;
       cell.other_read = cell.read;
     }
@@ -319,8 +184,8 @@ static void check_life(Region& region, uintptr_t address, Access kind, uintptr_t
        begun ? "have returned" : "not have begun", begun ? "after" : "before");
 }
 
-// NOTED: it happens now.  What a transfer does is noted when it is complete.
-template <bool NOTED>
+// READ_NOW: what a transfer reads is noted when it is complete.
+template <bool READ_NOW>
 static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) {
   launch->accesses++;
   Region* region = find(address, bytes);
@@ -341,10 +206,10 @@ static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) 
     if (cell.pending || (cell.source && kind != Access::read)) check_transfers(cell, *region, address, kind, site);
     if (kind == Access::read) {
       check_read(cell, *region, address, site, my_name);
-      if (NOTED) note_read(cell, site, current->thread);
+      if (READ_NOW) note_read(cell, site, current->thread);
     } else {
       check_write(cell, *region, address, kind, site, my_name);
-      if (NOTED) note_write(cell, kind, site, current->thread);
+      note_write(cell, kind, site, current->thread);
     }
   }
 }
@@ -388,7 +253,7 @@ void check_start(const Transfer& transfer) {
 }
 
 void check_complete(const Transfer& transfer, int agent) {
-  if (agent >= MOST_THREADS) engines_work = true;
+  if (agent >= MOST_THREADS) engine_works();
   for (const Range& range : transfer.ranges)
     change_cells(range, [&](Cell& cell) {
       if (!range.written) return note_read(cell, transfer.site, agent);
@@ -398,24 +263,6 @@ void check_complete(const Transfer& transfer, int agent) {
 }
 
 // ---- proxies ---------------------------------------------------------------------------------------------------------
-
-// Bulk copies and wgmma see what threads wrote before a proxy fence: the writer's own, before what orders the two, or one
-// of the thread that starts the transfer.
-void order_proxy_fence() {
-  Knowledge& mine = knowledge[current->thread];
-  const Clock* own = own_row(current->thread);
-  mine.proxy_fences.push_back(mine.clock);
-  mine.proxied_row.assign(own, own + columns());
-  mine.clock++;
-}
-
-static bool is_behind_a_proxy_fence(int writer, Clock written) {
-  const int me = current->thread;
-  if (!knowledge[me].proxied_row.empty() && written <= knowledge[me].proxied_row[writer]) return true;
-  const auto& fences = knowledge[writer].proxy_fences;
-  const auto next = std::lower_bound(fences.begin(), fences.end(), written);
-  return next != fences.end() && *next <= known(me, writer);
-}
 
 void check_proxy(const Transfer& transfer) {
   for (const Range& range : transfer.ranges) {
@@ -463,7 +310,7 @@ void check_exit(int rank) {
 void begin_checks() {
   regions.clear();
   last_region = nullptr;
-  publications.clear();
+  begin_clocks();
   for (int i = 0; i < launch->array_count; i++) {
     const Array& array = launch->arrays[i];
     if (!array.bytes) continue;
@@ -473,28 +320,11 @@ void begin_checks() {
   }
   name_bits = 1;
   while ((columns() + 1) >> name_bits) name_bits++;
-  rows.resize(std::max(rows.size(), static_cast<size_t>(thread_count) * columns()));
-  known_to_all.resize(columns());
 }
 
-uint32_t tick(int thread) { return knowledge[thread].clock++; }
-bool knows(int thread, int other, uint32_t clock) { return clock <= known(thread, other); }
-
 void begin_cluster_checks() {
-  barrier_count++;
-  std::fill(known_to_all.begin(), known_to_all.end(), 0);
-  std::fill(engine_clocks, engine_clocks + MOST_ENGINES, 1);
-  engines_work = false;
+  begin_cluster_clocks();
   for (Region& region : regions) region.foreign = false;
-  for (int thread = 0; thread < thread_count; thread++) {
-    Knowledge& of = knowledge[thread];
-    of.clock = 1;
-    of.row_of_barrier = 0;
-    of.fenced = false;
-    of.seen = of.acquired = of.fenced_acquired = 0;
-    of.proxy_fences.clear();
-    of.proxied_row.clear();
-  }
 }
 
 void end_checks() { regions.clear(); }

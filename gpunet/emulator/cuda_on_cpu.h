@@ -108,6 +108,10 @@ inline long long clock64() { return emulator::clock(); }
 
 namespace emulator {
 
+// Whether a type is of floating numbers; those of 16 bits are added where their headers are.
+template <class T>
+inline constexpr bool floating = std::is_floating_point_v<T>;
+
 template <class T>
 struct Shuffled {
   T value, result;
@@ -127,7 +131,7 @@ EMULATOR_UNCHECKED void exchange_shuffled(void** of_lane, unsigned int mask) {
 
 template <class T>
 EMULATOR_UNCHECKED T shuffle(unsigned int mask, T value, int source, Site site) {
-  static_assert(std::is_arithmetic_v<T>, "shuffles move numbers");
+  static_assert(std::is_arithmetic_v<T> || floating<T>, "shuffles move numbers");
   Shuffled<T> mine{value, value, source};
   warp_collective(mask, Collective::shuffle, site, &mine, exchange_shuffled<T>);
   return mine.result;
@@ -210,7 +214,7 @@ EMULATOR_UNCHECKED inline bool same_bits_in_memory(const T& a, const T& b) { ret
 
 template <class T, class Change>
 EMULATOR_OUTLINE T atomic(T* address, Change change) {
-  const bool order_matters = std::is_floating_point_v<T> && Change::rounds;
+  const bool order_matters = floating<T> && Change::rounds;
   begin_atomic(address, sizeof(T), order_matters ? Access::float_atomic : Access::atomic, __builtin_return_address(0));
   const T old = *address, changed = change(old);
   *address = changed;

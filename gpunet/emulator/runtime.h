@@ -2,7 +2,8 @@
 //
 //   scheduler.cpp    fibers, schedules, blocks, the launch
 //   synchronise.cpp  barriers, warp collectives, fences, atomics: who waits for whom
-//   checker.cpp      check mode: clocks, races, bounds, uninitialised shared memory
+//   clocks.cpp       check mode: who knows what
+//   checker.cpp      check mode: races, bounds, uninitialised shared memory
 //   tensor_core.cpp  instructions of a warp on matrices
 //   asynchronous.cpp what an instruction starts and a later one waits for
 //   mbarrier.cpp, cluster.cpp, bulk.cpp, wgmma.cpp   what hopper.cuh has, see hopper.h
@@ -72,6 +73,7 @@ extern int cluster_size;
 extern int block_threads;           // threads of one block
 extern int thread_count;            // of the cluster; where it has several blocks, each begins at a multiple of 32
 extern int running[MOST_CLUSTER];   // threads of each block that are not finished
+extern int block_slots;             // from the number of a block's first thread to the next one's
 extern uint32_t cluster_number;
 
 void wait(const char* what, Site site);  // the current fiber waits until another one wakes it

@@ -51,7 +51,7 @@ constexpr long IDLE_LIMIT = 400'000;                // turns of waiting loops in
 Launch* launch;
 Fiber* fibers;
 Fiber* current;
-int cluster_size, block_threads, thread_count;
+int cluster_size, block_threads, thread_count, block_slots;
 int running[MOST_CLUSTER];
 uint32_t cluster_number;
 
@@ -60,7 +60,6 @@ static Context main_context;
 static char* stacks;
 static int stack_count;
 static char* shared_memory;  // of the blocks of a cluster, SHARED_APART from each other
-static int block_slots;      // from the number of a block's first thread to the next one's
 static uint3 block_indices[MOST_CLUSTER];
 static std::vector<int> ready;  // from `first_ready` on
 static size_t first_ready;

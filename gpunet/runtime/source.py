@@ -22,6 +22,7 @@ from typing import Any
 from gpunet import device as devices
 from gpunet.device import Device
 from gpunet.errors import CompileError
+from gpunet.runtime import toolkit
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +143,8 @@ def compile_all(file: str | Path, expressions: Sequence[str], architecture: str)
 
     text, name = spliced(file), Path(file).name
     try:
-        return nvrtc.load().compile(text, name, expressions, (*OPTIONS, f"--gpu-architecture={architecture}"))
+        options = (*OPTIONS, *toolkit.options(text, name), f"--gpu-architecture={architecture}")
+        return nvrtc.load().compile(text, name, expressions, options)
     except nvrtc.CompilationError as failure:
         version = ".".join(map(str, nvrtc_version()))
         raise CompileError(
@@ -193,7 +195,8 @@ def compiled(file: str | Path, expression: str, architecture: str) -> tuple[byte
     """
     import hashlib
 
-    parts = (spliced(file), expression, architecture, *OPTIONS, repr(nvrtc_version()))
+    text = spliced(file)
+    parts = (text, expression, architecture, *OPTIONS, *toolkit.options(text, Path(file).name), repr(nvrtc_version()))
     path = cache_directory() / (hashlib.sha256("\0".join(parts).encode()).hexdigest() + ".cubin")
     try:
         digest, _, content = path.read_bytes().partition(b"\n")
@@ -268,7 +271,8 @@ def function(file: str | Path, expression: str, device: Device) -> Function:
 def _emulated(file: str | Path, expression: str) -> Function:
     from gpunet import emulator  # brings ctypes and subprocess in, which a CPU run does without
 
-    return emulator.Function(spliced(file), Path(file).name, expression, cache_directory() / "emulator")
+    text, name = spliced(file), Path(file).name
+    return emulator.Function(text, name, expression, cache_directory() / "emulator", toolkit.options(text, name))
 
 
 def _load(file: str | Path, expression: str, index: int) -> Function:
