@@ -12,6 +12,7 @@ import pytest
 from conftest import available_devices
 from gpunet import emulator
 from gpunet.device import Device, move
+from gpunet.diagnose.usage import compile_and_measure
 from gpunet.emulator import COMPLETIONS, SCHEDULES
 from gpunet.runtime import source
 from gpunet.runtime.tensor_map import TensorMap
@@ -44,8 +45,9 @@ class Target:
         return move(array, self.device)
 
     def launch(
-        self, expression: str, grid: Any, block: int, values: Any, shared: int = 0, reached: Any = (), *, file: Path = HOPPER, **how: Any
-    ) -> None:
+        self, expression: str, grid: Any, block: int, values: Any, shared: int = 0, reached: Any = (), *, file: Path = HOPPER,
+        **how: Any,
+    ) -> None:  # fmt: skip
         """``how``: the emulator's schedule and completion; it checks."""
         function = source.function(file, expression, self.device)
         grid = grid if isinstance(grid, tuple) else (grid,)
@@ -112,7 +114,10 @@ def laid_out(matrix: numpy.ndarray, span: int, major: str, step: int, slack: int
     if span == 16:  # one group: 8 lines of 16 bytes
         a, b = pattern * (1 + slack), pattern * (1 + slack) * chunks.shape[1]
         leading, stride = (a, b) if major == "K" else (b, a)
-        place = lambda line, c: line // 8 * b + c * a + line % 8 * 16
+
+        def place(line: int, c: int) -> int:
+            return line // 8 * b + c * a + line % 8 * 16
+
     else:
         per_row = span // 16
         rows = -(-(chunks.shape[1] + 2 * step) // per_row)
@@ -370,3 +375,74 @@ def test_hopper_compiles_where_it_exists(architecture: str) -> None:
     entries = COPIES + (WITH_90A if architecture == "sm_90a" else [])
     cubin, lowered, log = source.compile_all(HOPPER, entries, architecture)
     assert cubin[:4] == b"\x7fELF" and len(lowered) == len(entries) and not log
+
+
+# ---- all of them together -----------------------------------------------------------------------------------------------
+
+GEMM = Path(__file__).parent / "kernels" / "gemm_wgmma.cu"
+SHARED = 4 * 32768 + 8 * 8  # a ring of four stages, and their mbarriers
+
+
+def rounded(x: numpy.ndarray, form: str) -> numpy.ndarray:
+    """To bfloat16, ties to even; of TF32 what the tensor cores read of a float32."""
+    bits = x.astype(numpy.float32).view(numpy.uint32)
+    kept = bits & 0xFFFFE000 if form == "TF32" else (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return kept.astype(numpy.uint32).view(numpy.float32)
+
+
+def stored(x: numpy.ndarray, form: str) -> numpy.ndarray:
+    """A float32 array as the kernel has it in memory."""
+    return x if form == "TF32" else (rounded(x, form).view(numpy.uint32) >> 16).astype(numpy.uint16)
+
+
+def multiply(target: Any, a: numpy.ndarray, b: numpy.ndarray, form: str, cluster: int, **how: Any) -> numpy.ndarray:
+    (m, k), n = a.shape, len(b)
+    line = 128 // FORMATS[form][0]
+    arrays = [target.place(stored(a, form)), target.place(stored(b, form))]
+    # rows that begin at multiples of 16 bytes, as a tensor copy needs them
+    c = target.place(numpy.full((m, n + -n % 8), 7, arrays[0].dtype))[:, :n]
+    tiles = [
+        TensorMap(array, (rows, line), swizzle=128, bfloat16=form == "BF16")
+        for array, rows in zip((*arrays, c), (128, 128 // cluster, 64))
+    ]
+    reached = [entry for tile, name in zip(tiles, "abc") for entry in tile.reached(name, written=name == "c")]
+    grid = (-(-m // (128 * cluster)) * cluster, -(-n // 128))
+    entry = "gemm_wgmma" if cluster == 1 else "gemm_wgmma_pairs"
+    arguments = (*(tile.argument for tile in tiles), numpy.int32(k))
+    target.launch(f"{entry}<Format::{form}>", grid, 384, arguments, SHARED, reached, file=GEMM, **how)
+    result = c.get()
+    return result if form == "TF32" else (result.astype(numpy.uint32) << 16).view(numpy.float32)
+
+
+def operands(m: int, n: int, k: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+    generator = numpy.random.default_rng(k)
+    return generator.normal(size=(m, k)).astype(numpy.float32), generator.normal(size=(n, k)).astype(numpy.float32)
+
+
+@pytest.mark.parametrize("cluster", [1, 2])
+@pytest.mark.parametrize("form", ["BF16", "TF32"])
+def test_gemm_is_right_and_its_bits_do_not_depend_on_the_order(target: Target, form: str, cluster: int) -> None:
+    """A ragged rest of rows, columns and depth; six steps, so that the ring of four stages goes around."""
+    depth = 5 * 128 // FORMATS[form][0] + 8
+    a, b = operands(130, 133, depth)
+    expected = rounded(a, form).astype(numpy.float64) @ rounded(b, form).astype(numpy.float64).T
+    # a float32 sum is rounded at most `depth` times (tensor cores cut off: twice the error); bfloat16 once more in the end
+    magnitude = abs(a.astype(numpy.float64)) @ abs(b.astype(numpy.float64)).T
+    tolerance = depth * 2.0**-23 * magnitude + (2.0**-8 * abs(expected) if form == "BF16" else 0)
+    found = [
+        multiply(target, a, b, form, cluster, schedule=schedule, completion=completion)
+        for schedule, completion in itertools.product(SCHEDULES, COMPLETIONS)
+    ]
+    assert (abs(found[0] - expected) <= tolerance).all()
+    for other in found[1:]:
+        numpy.testing.assert_array_equal(other, found[0])
+
+
+@needs_nvrtc
+def test_gemm_takes_no_local_memory() -> None:
+    """Registers as the launch bounds give them, nothing spilled, and no warning that wgmma is serialized."""
+    entries = [f"{entry}<Format::{form}>" for entry in ("gemm_wgmma", "gemm_wgmma_pairs") for form in ("BF16", "TF32")]
+    made = compile_and_measure(GEMM, entries, "sm_90a")
+    assert not made.log
+    for usage in made.usage.values():
+        assert usage.registers == 168 and usage.stack == 0 and not usage.spills

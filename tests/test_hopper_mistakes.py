@@ -92,81 +92,151 @@ __global__ void __cluster_dims__(2) planted(const __grid_constant__ TensorMap x,
 }
 """
 
+UNREAD = r"(race|not waited for): thread 0 reads .* at planted\.cu:15; .* asynchronous copy .* planted\.cu:{}"
+MEET = "  cluster_arrive();\n  cluster_wait();\n"
+STORE = "  __syncthreads();\n  if (threadIdx.x == 0) {\n    tensor_store"
+AGAIN = "if (threadIdx.x == 0) mbarrier_expect_tx(full, 1024), tensor_load(tile, &x, {0, 0}, full);"
+MORE = "d[0] += 1.0f; wgmma<Format::BF16, 8>(d, operand, operand, true); wgmma_commit(); wgmma_wait<0>(d);"
+INVALID = "if (threadIdx.x == 0) mbarrier_inval(full); else mbarrier_wait(full, 0);"
+BEHIND = "__syncthreads();\n  if (threadIdx.x == 0) {\n    mbarrier_arrive"
+NUMBER, ARRIVAL = "      *map_shared(number, block) = 1.0f;\n", "      mbarrier_arrive_remote(full, block);\n"
+RESIZE = "if (t < 64) set_more_registers<232>(); else set_more_registers<240>();"
+LACKS = (
+    r"divergence: 64 of 64 threads .* wait at the mbarrier_wait of planted\.cu:14, where phase {} of the mbarrier initialised at "
+    r"planted\.cu:6 lacks {} of 1 arrivals and {} bytes"
+)
+FENCE = r"proxy fence: what thread \d+ starts at planted\.cu:{} reads byte \d+ of .*, which thread \d+ wrote at planted\.cu:{}"
+OVER = r"not waited for: thread \d+ writes .* at planted\.cu:{}; .* from it that thread \d+ started at planted\.cu:{}"
+
 #: name: (kernel, what is taken out, what is put in, the finding and its place)
 MISTAKES = {
-    "not waited for": (COPY, "  mbarrier_wait(full, 0);\n", "\n", r"(race|not waited for): .*planted\.cu:15.*planted\.cu:12|uninitialised"),
-    "too many bytes expected": (COPY, "(full, 1024)", "(full, 2048)",
-        r"divergence: .*mbarrier_wait of planted\.cu:14, where phase 0 of the mbarrier initialised at planted\.cu:6 lacks 0 of 1 "
-        r"arrivals and 1024 bytes"),
-    "too few bytes expected": (COPY, "(full, 1024)", "(full, 512)",
-        r"mbarrier: the phase of the one initialised at planted\.cu:6 gets 512 bytes more than were expected, at planted\.cu:12"),
-    "no bytes expected": (COPY, "arrive_expect_tx(full, 1024)", "arrive(full)", r"mbarrier: .*planted\.cu:1[12]|(race|uninitialised): .*planted\.cu:15"),
-    "one arrival too many": (COPY, "    mbarrier_arrive_expect_tx(full, 1024);",
-        "    mbarrier_arrive_expect_tx(full, 1024); mbarrier_arrive(full);",
-        r"mbarrier: one arrival too many at planted\.cu:11: a phase of the one initialised at planted\.cu:6 takes 1"),
-    "wrong parity": (COPY, "mbarrier_wait(full, 0)", "mbarrier_wait(full, 1)", r"(race|not waited for|uninitialised): .*planted\.cu:15|divergence: .*mbarrier_wait of planted\.cu:14, where phase 1 "),
-    "waits for the next phase": (COPY, "mbarrier_wait(full, 0);", "mbarrier_wait(full, 0); mbarrier_wait(full, 1);",
-        r"divergence: .*64 of 64 threads.*mbarrier_wait of planted\.cu:14, where phase 1 .* lacks 1 of 1 arrivals and 0 bytes"),
-    "no mbarrier": (COPY, "mbarrier_init(full, 1);", "", r"mbarrier: used at planted\.cu:1[124], but no mbarrier_init was there before"),
-    "initialised twice": (COPY, "mbarrier_init(full, 1);", "mbarrier_init(full, 1); mbarrier_init(full, 1);",
-        r"mbarrier: initialised at planted\.cu:6, and before at planted\.cu:6"),
-    "nothing orders initialisation": (COPY, "  }\n  __syncthreads();\n  if (threadIdx.x == 0) {\n    mbarrier_arrive", "  }\n  \n  if (threadIdx.x == 0) {\n    mbarrier_arrive",
-        r"race: thread \d+ changes byte 0 .* at planted\.cu:14; thread 0 wrote it at planted\.cu:6|mbarrier: .*used at planted\.cu:14"),
-    "invalidated while others wait": (COPY, "mbarrier_wait(full, 0);", "if (threadIdx.x == 0) mbarrier_inval(full); else mbarrier_wait(full, 0);",
-        r"(mbarrier|race|uninitialised): .*planted\.cu:1[45]"),
-    "misaligned tile": (COPY, "shared + 1024", "shared + 1024 + 64", r"misaligned: the tile's address .* at planted\.cu:12; .* multiple of 1024"),
-    "tile within a swizzle's pattern": (COPY, "shared + 1024", "shared + 1024 + 128", r"misaligned: .* at planted\.cu:12; .* multiple of 1024"),
-    "tile out of shared memory": (COPY, "shared + 1024", "shared + 4096", r"out of bounds: writes 1024 bytes at planted\.cu:12"),
-    "another tile over it": (COPY, "  mbarrier_wait(full, 0);\n", "  mbarrier_wait(full, 0);  if (threadIdx.x == 0) mbarrier_expect_tx(full, 1024), "
-        "tensor_load(tile, &x, {0, 0}, full);\n", r"(race|not waited for): .*planted\.cu:1[45]"),
-    "no proxy fence before a store": (COPY, "  fence_proxy_async();\n", "\n",
-        r"proxy fence: what thread 0 starts at planted\.cu:19 reads .*, which thread \d+ wrote at planted\.cu:15"),
-    "fence behind the barrier": (COPY, "  fence_proxy_async();\n  __syncthreads();", "  \n  __syncthreads(); if (threadIdx.x) fence_proxy_async();",
-        r"proxy fence: what thread 0 starts at planted\.cu:19 reads .*, which thread \d+ wrote at planted\.cu:15"),
-    "no barrier before a store": (COPY, "  __syncthreads();\n  if (threadIdx.x == 0) {\n    tensor_store", "  \n  if (threadIdx.x == 0) {\n    tensor_store",
-        r"race: thread 0 reads .* at planted\.cu:19; thread \d+ (wrote|read) it at planted\.cu:15|race: thread \d+ .* planted\.cu:15;|not waited for: .*planted\.cu:15.*planted\.cu:19"),
-    "written over while it is stored": (COPY, "    bulk_commit();\n", "    bulk_commit(); tile[0] = 0.0f;\n",
-        r"not waited for: thread 0 writes .* at planted\.cu:20; the asynchronous copy from it that thread 0 started at planted\.cu:19"),
-    "returns before it is stored": (COPY, "    bulk_wait<0>();\n", "\n",
-        r"life of a block: the block returns before the transfer that thread 0 started at planted\.cu:19 is done"),
-    "store not committed": (COPY, "    bulk_commit();\n", "\n", r"life of a block: .*planted\.cu:19"),
-    "wrong number of coordinates": (COPY, "&x, {0, 0}", "&x, {0, 0, 0}", r"tensor map: 3 coordinates at planted\.cu:12 for a tensor map of 2 dimensions"),
+    "not waited for": (COPY, "mbarrier_wait(full, 0);", "", UNREAD.format(12)),
+    "no bytes expected": (COPY, "arrive_expect_tx(full, 1024)", "arrive(full)", UNREAD.format(12)),
+    "another tile over it": (COPY, "mbarrier_wait(full, 0);", "mbarrier_wait(full, 0); " + AGAIN, UNREAD.format(14)),
+    "too many bytes expected": (COPY, "(full, 1024)", "(full, 2048)", LACKS.format(0, 0, 1024)),
+    "too few bytes expected": (
+        COPY, "(full, 1024)", "(full, 512)",
+        r"mbarrier: the phase of the one initialised at planted\.cu:6 gets 512 bytes more than were expected, at planted\.cu:12",
+    ),
+    "one arrival too many": (
+        COPY, "tx(full, 1024);", "tx(full, 1024); mbarrier_arrive(full);",
+        r"mbarrier: one arrival too many at planted\.cu:11: a phase of the one initialised at planted\.cu:6 takes 1",
+    ),
+    # where the copy has not come yet, the phase before the first is taken for it
+    "wrong parity": (COPY, "mbarrier_wait(full, 0)", "mbarrier_wait(full, 1)", LACKS.format(1, 1, 0) + "|" + UNREAD.format(12)),
+    "waits for the next phase": (
+        COPY, "mbarrier_wait(full, 0);", "mbarrier_wait(full, 0); mbarrier_wait(full, 1);", LACKS.format(1, 1, 0),
+    ),
+    "no mbarrier": (
+        COPY, "mbarrier_init(full, 1);", "", r"mbarrier: used at planted\.cu:11, but no mbarrier_init was there before",
+    ),
+    "initialised twice": (
+        COPY, "mbarrier_init(full, 1);", "mbarrier_init(full, 1); mbarrier_init(full, 1);",
+        r"mbarrier: initialised at planted\.cu:6, and before at planted\.cu:6",
+    ),
+    "nothing orders initialisation": (
+        COPY, BEHIND, BEHIND.replace("__syncthreads();", ""),
+        r"race: thread \d+ changes byte 0 .* at planted\.cu:14; thread 0 wrote it at planted\.cu:6",
+    ),
+    "invalidated while others wait": (COPY, "mbarrier_wait(full, 0);", INVALID, UNREAD.format(12)),
+    "misaligned tile": (
+        COPY, "shared + 1024", "shared + 1024 + 64", r"misaligned: the tile's address .* at planted\.cu:12; .* multiple of 1024",
+    ),
+    "tile within a swizzle's pattern": (
+        COPY, "shared + 1024", "shared + 1024 + 128", r"misaligned: .* at planted\.cu:12; expected a multiple of 1024",
+    ),
+    "tile out of shared memory": (
+        COPY, "shared + 1024", "shared + 4096", r"out of bounds: writes 1024 bytes at planted\.cu:12",
+    ),
+    "no proxy fence before a store": (COPY, "  fence_proxy_async();", "", FENCE.format(19, 15)),
+    "fence behind the barrier": (
+        COPY, "  fence_proxy_async();\n  __syncthreads();", "\n  __syncthreads(); if (threadIdx.x) fence_proxy_async();",
+        FENCE.format(19, 15),
+    ),
+    "no barrier before a store": (
+        COPY, STORE, STORE.replace("__syncthreads();", ""),
+        r"race: thread 1 writes .* at planted\.cu:15; thread 0 read it at planted\.cu:15",
+    ),
+    "written over while it is stored": (COPY, "bulk_commit();", "bulk_commit(); tile[0] = 0.0f;", OVER.format(20, 19)),
+    "returns before it is stored": (
+        COPY, "bulk_wait<0>();", "",
+        r"life of a block: the block returns before the transfer that thread 0 started at planted\.cu:19 is done",
+    ),
+    "store not committed": (
+        COPY, "bulk_commit();", "",
+        r"life of a block: the block returns before the transfer that thread 0 started at planted\.cu:19 is done",
+    ),
+    "wrong number of coordinates": (
+        COPY, "&x, {0, 0}", "&x, {0, 0, 0}", r"tensor map: 3 coordinates at planted\.cu:12 for a tensor map of 2 dimensions",
+    ),
     "write to an input": (COPY, "tensor_store(&y", "tensor_store(&x", r"write to an input: writes x\[0\] at planted\.cu:19"),
-    "no proxy fence before wgmma": (MULTIPLY, "  fence_proxy_async();\n", "\n", r"proxy fence: what thread \d+ starts at planted\.cu:11 reads"),
-    "no barrier before wgmma": (MULTIPLY, "  __syncthreads();\n  const", "  \n  const", r"(race|uninitialised): thread \d+ reads .* at planted\.cu:11"),
-    "no wgmma_fence": (MULTIPLY, "  wgmma_fence();\n", "\n", r"registers: the wgmma of planted\.cu:11 needs a wgmma_fence"),
-    "accumulators written in between": (MULTIPLY, "  wgmma_wait<0>(d);\n", "  wgmma_wait<0>(d); d[0] += 1.0f; wgmma<Format::BF16, 8>(d, operand, operand, true); "
-        "wgmma_commit(); wgmma_wait<0>(d);\n", r"registers: the wgmma of planted\.cu:14 needs a wgmma_fence"),
-    "operand written before the wait": (MULTIPLY, "  wgmma_wait<0>(d);\n", "  tile[t] = 0; wgmma_wait<0>(d);\n",
-        r"not waited for: thread \d+ writes .* at planted\.cu:14; .* from it that thread \d+ started at planted\.cu:1[12]"),
-    "wgmma not waited for": (MULTIPLY, "  wgmma_wait<0>(d);\n", "\n", r"not waited for: thread \d+ writes .* at planted\.cu:16; .*planted\.cu:1[12]"),
-    "wgmma not committed": (MULTIPLY, "  wgmma_commit();\n", "\n", r"not waited for: thread \d+ writes .* at planted\.cu:16; .*planted\.cu:1[12]"),
-    "wgmma of three warps": (MULTIPLY, "  wgmma_commit();\n", "  if (t < 96) wgmma<Format::BF16, 8>(d, operand, operand, true);\n  wgmma_commit();\n",
-        r"divergence: \d+ threads of a warpgroup are at the wgmma\w* of planted\.cu:1[34], but thread \d+ is at the wgmma\w* of planted\.cu:1[34]"),
-    "descriptors that differ": (MULTIPLY, "operand, operand, false)", "operand + t / 32, operand, false)",
-        r"divergence: thread \d+ gives the wgmma of planted\.cu:11 other operands"),
-    "operand within a pattern": (MULTIPLY, "matrix_descriptor(shared,", "matrix_descriptor(shared + 128,",
-        r"misaligned: A of the wgmma of planted\.cu:11 begins within a swizzle's pattern of 1024 bytes"),
-    "operand out of shared memory": (MULTIPLY, "16, 1024)", "16, 8192)", r"out of bounds: reads \d+ bytes at planted\.cu:11"),
-    "registers not of a whole warpgroup": (MULTIPLY, "  wgmma_fence();\n", "  wgmma_fence(); if (t < 64) set_more_registers<232>(); else set_more_registers<240>();\n",
-        r"divergence: .*planted\.cu:10"),
-    "block that may not have begun": (CLUSTER, "  cluster_arrive();\n  cluster_wait();\n  if", "  \n  \n  if",
-        r"life of a block: thread 0 of block 0 writes .* at planted\.cu:1[4567], but that block may not have begun|mbarrier: used at planted\.cu:14"),
-    "block that may have returned": (CLUSTER, "  cluster_arrive();\n  cluster_wait();\n}", "}",
-        r"life of a block: .* block 1 reads byte 512 .* at planted\.cu:21, but that block may have returned"),
-    "no fence for another block": (CLUSTER, "    fence_mbarrier_init();\n", "\n",
-        r"mbarrier: thread 0 of block 0 uses it at planted\.cu:1\d from afar; thread 0 of block \d initialises it at planted\.cu:7"),
-    "wait that acquires too little": (CLUSTER, "mbarrier_wait_cluster", "mbarrier_wait",
-        r"race: thread \d+ of block 1 reads byte 512 .* at planted\.cu:21; thread 0 of block 0 wrote it at planted\.cu:16"),
-    "number behind the arrival": (CLUSTER, "      *map_shared(number, block) = 1.0f;\n      mbarrier_arrive_remote(full, block);",
-        "      mbarrier_arrive_remote(full, block);\n      *map_shared(number, block) = 1.0f;",
-        r"(race|uninitialised): .*planted\.cu:(17|21)"),
-    "no such block": (CLUSTER, "map_shared(number, block)", "map_shared(number, block + 1)", r"cluster: block 2 asked for at planted\.cu:16; the cluster has 2"),
-    "copy to no such block": (CLUSTER, "full, 3)", "full, 7)", r"cluster: a copy to the blocks of mask 0x7 at planted\.cu:14; the cluster has 2"),
-    "waits without having arrived": (CLUSTER, "  cluster_arrive();\n  cluster_wait();\n  if", "  cluster_wait();\n  if", r"divergence: a cluster_wait at planted\.cu:11 without"),
-    "arrives twice": (CLUSTER, "  cluster_arrive();\n  cluster_wait();\n  if", "  cluster_arrive();\n  cluster_arrive();\n  if", r"divergence: a second cluster_arrive at planted\.cu:12"),
-    "one thread does not meet the cluster": (CLUSTER, "  cluster_arrive();\n  cluster_wait();\n  if", "  if (threadIdx.x != 5) cluster_arrive();\n  if (threadIdx.x != 5) cluster_wait();\n  if",
-        r"(divergence|mbarrier|race): .*planted\.cu:(1\d|20)"),
+    "no proxy fence before wgmma": (MULTIPLY, "  fence_proxy_async();", "", FENCE.format(11, 5)),
+    "no barrier before wgmma": (
+        MULTIPLY, "  __syncthreads();\n  const", "\n  const", r"(race|uninitialised): thread \d+ reads .* at planted\.cu:11",
+    ),
+    "no wgmma_fence": (
+        MULTIPLY, "wgmma_fence();", "", r"registers: the wgmma of planted\.cu:11 needs a wgmma_fence before it",
+    ),
+    "accumulators written in between": (
+        MULTIPLY, "wgmma_wait<0>(d);", "wgmma_wait<0>(d); " + MORE,
+        r"registers: the wgmma of planted\.cu:14 needs a wgmma_fence before it",
+    ),
+    "operand written before the wait": (MULTIPLY, "wgmma_wait<0>(d);", "tile[t] = 0; wgmma_wait<0>(d);", OVER.format(14, 11)),
+    "wgmma not waited for": (MULTIPLY, "wgmma_wait<0>(d);", "", OVER.format(16, 11)),
+    "wgmma not committed": (MULTIPLY, "wgmma_commit();", "", OVER.format(16, 11)),
+    "wgmma of three warps": (
+        MULTIPLY, "wgmma_commit();", "if (t < 96) wgmma<Format::BF16, 8>(d, operand, operand, true);\n  wgmma_commit();",
+        r"divergence: 96 threads of a warpgroup are at the wgmma of planted\.cu:13, but thread 96 is at the wgmma_commit of .*:14",
+    ),
+    "descriptors that differ": (
+        MULTIPLY, "operand, operand, false)", "operand + t / 32, operand, false)",
+        r"divergence: thread 32 gives the wgmma of planted\.cu:11 other operands",
+    ),
+    "operand within a pattern": (
+        MULTIPLY, "matrix_descriptor(shared,", "matrix_descriptor(shared + 128,",
+        r"misaligned: A of the wgmma of planted\.cu:11 begins within a swizzle's pattern of 1024 bytes",
+    ),
+    "operand out of shared memory": (
+        MULTIPLY, "16, 1024)", "16, 8192)", r"out of bounds: reads 32 bytes at planted\.cu:11",
+    ),
+    "registers not of a whole warpgroup": (
+        MULTIPLY, "wgmma_fence();", "wgmma_fence(); " + RESIZE, r"divergence: thread 64 gives the setmaxnreg of planted\.cu:10",
+    ),
+    "block that may not have begun": (
+        CLUSTER, MEET + "  if", "\n\n  if", r"mbarrier: used at planted\.cu:14, but no mbarrier_init was there before",
+    ),
+    "block that may have returned": (
+        CLUSTER, MEET + "}", "}", r"life of a block: .* block 1 reads byte 512 .* at planted\.cu:21, but that block may have ret",
+    ),
+    "no fence for another block": (
+        CLUSTER, "    fence_mbarrier_init();", "",
+        r"mbarrier: thread 0 of block 0 uses it at planted\.cu:14 from afar; .* initialises it at planted\.cu:7 and needs",
+    ),
+    "wait that acquires too little": (
+        CLUSTER, "mbarrier_wait_cluster", "mbarrier_wait",
+        r"race: thread \d+ of block 1 reads byte 512 .* at planted\.cu:21; thread 0 of block 0 wrote it at planted\.cu:16",
+    ),
+    "number behind the arrival": (
+        CLUSTER, NUMBER + ARRIVAL, ARRIVAL + NUMBER, r"race: .* at planted\.cu:21; thread 0 of block 0 wrote it at planted\.cu:17",
+    ),
+    "no such block": (
+        CLUSTER, "map_shared(number, block)", "map_shared(number, block + 1)",
+        r"cluster: block 2 asked for at planted\.cu:16; the cluster has 2",
+    ),
+    "copy to no such block": (
+        CLUSTER, "full, 3)", "full, 7)", r"cluster: a copy to the blocks of mask 0x7 at planted\.cu:14; the cluster has 2",
+    ),
+    "waits without having arrived": (
+        CLUSTER, MEET + "  if", "  cluster_wait();\n  if", r"divergence: a cluster_wait at planted\.cu:11 without",
+    ),
+    "arrives twice": (
+        CLUSTER, MEET + "  if", "  cluster_arrive();\n  cluster_arrive();\n  if",
+        r"divergence: a second cluster_arrive at planted\.cu:12",
+    ),
+    "one thread does not meet the cluster": (
+        CLUSTER, MEET + "  if", MEET.replace("  c", "  if (threadIdx.x != 5) c") + "  if",
+        r"race: thread 5 of block 0 changes byte 0 .* at planted\.cu:20; thread 0 of block 0 wrote it at planted\.cu:7",
+    ),
 }  # fmt: skip
 
 LAUNCHES = {COPY: (1, 64, 3072), MULTIPLY: (1, 128, 8192), CLUSTER: (2, 64, 2048)}
