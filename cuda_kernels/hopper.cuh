@@ -64,6 +64,17 @@ PRIMITIVE void mbarrier_arrive_remote(MBarrier* barrier, unsigned int rank) {
            : "memory"));
 }
 
+// The same for what asynchronous operations did that this thread waited for, and nothing else: it spares the fence of the
+// whole card's memory that what a thread itself read or wrote needs.
+PRIMITIVE void mbarrier_arrive_remote_async(MBarrier* barrier, unsigned int rank) {
+  EITHER(emulator::mbarrier_arrive_async(emulator::map_shared(barrier, rank, CALLER), CALLER),
+         asm volatile(
+             "{\n.reg .b32 remote;\n"
+             "mapa.shared::cluster.u32 remote, %0, %1;\n"
+             "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)), "r"(rank)
+             : "memory"));
+}
+
 // Whether the phase of this parity is over; the card may let the thread sleep for a while before it answers no.
 PRIMITIVE bool mbarrier_try_wait(MBarrier* barrier, int parity) {
   EITHER(return emulator::mbarrier_try_wait(barrier, parity, CALLER),
@@ -98,7 +109,11 @@ PRIMITIVE void mbarrier_wait_cluster(MBarrier* barrier, int parity SITE) {
            : "memory"));
 }
 
-// What this thread wrote, or saw written, becomes visible to asynchronous copies and to wgmma.
+// What this thread wrote, or saw written, becomes visible to asynchronous copies and to wgmma: in its block's shared memory;
+// and anywhere.
+PRIMITIVE void fence_proxy_async_shared() {
+  EITHER(emulator::proxy_fence_shared(), asm volatile("fence.proxy.async.shared::cta;" ::: "memory"));
+}
 PRIMITIVE void fence_proxy_async() {
   EITHER(emulator::proxy_fence(),
        asm volatile("fence.proxy.async;" ::: "memory"));

@@ -216,6 +216,10 @@ MISTAKES = {
         CLUSTER, "mbarrier_wait_cluster", "mbarrier_wait",
         r"race: thread \d+ of block 1 reads byte 512 .* at planted\.cu:21; thread 0 of block 0 wrote it at planted\.cu:16",
     ),
+    "arrival for asynchronous operations alone": (
+        CLUSTER, "mbarrier_arrive_remote(full", "mbarrier_arrive_remote_async(full",
+        r"race: .* reads byte 512 .* at planted\.cu:21; thread 0 of block 0 wrote it at planted\.cu:16",
+    ),
     "number behind the arrival": (
         CLUSTER, NUMBER + ARRIVAL, ARRIVAL + NUMBER, r"race: .* at planted\.cu:21; thread 0 of block 0 wrote it at planted\.cu:17",
     ),

@@ -271,7 +271,7 @@ void check_proxy(const Transfer& transfer) {
     change_cells(range, [&](const Cell& cell) {
       const int writer = column_of(cell.writer);
       if (!cell.writer || cluster_of(cell.writer) != cluster_number || writer >= thread_count) return;
-      if (is_behind_a_proxy_fence(writer, cell.written)) return;
+      if (is_behind_a_proxy_fence(writer, cell.written, !region.array->shared)) return;
       const size_t at = static_cast<size_t>(&cell - region.cells.data()) << region.shift;
       fail("proxy fence", "what %s starts at @%#zx reads %s, which %s wrote at @%#x: it may not be visible there without "
            "fence_proxy_async, called by the writer before the two are ordered", myself(), transfer.site,

@@ -48,6 +48,12 @@ void publish(Order& order, int thread) {
   knowledge[thread].clock++;
 }
 
+void publish_engines(Order& order, int thread) {
+  order.clocks.resize(columns());
+  const Clock* own = own_row(thread);
+  for (int i = thread_count; i < columns(); i++) order.clocks[i] = std::max(order.clocks[i], own[i]);
+}
+
 void publish_engine(Order& order, int engine) {
   order.clocks.resize(columns());
   order.clocks[thread_count + engine] = engine_clocks[engine]++;
@@ -109,18 +115,21 @@ bool knows(int thread, int other, uint32_t clock) { return clock <= known(thread
 
 // Bulk copies and wgmma see what threads wrote before a proxy fence: the writer's own, before what orders the two, or one
 // of the thread that starts the transfer.
-void order_proxy_fence() {
+void order_proxy_fence(bool global) {
   Knowledge& mine = knowledge[current->thread];
   const Clock* own = own_row(current->thread);
-  mine.proxy_fences.push_back(mine.clock);
-  mine.proxied_row.assign(own, own + columns());
+  for (int space = 0; space <= global; space++) {
+    mine.proxy_fences[space].push_back(mine.clock);
+    mine.proxied_row[space].assign(own, own + columns());
+  }
   mine.clock++;
 }
 
-bool is_behind_a_proxy_fence(int writer, Clock written) {
+bool is_behind_a_proxy_fence(int writer, Clock written, bool global) {
   const int me = current->thread;
-  if (!knowledge[me].proxied_row.empty() && written <= knowledge[me].proxied_row[writer]) return true;
-  const auto& fences = knowledge[writer].proxy_fences;
+  const auto& proxied = knowledge[me].proxied_row[global];
+  if (!proxied.empty() && written <= proxied[writer]) return true;
+  const auto& fences = knowledge[writer].proxy_fences[global];
   const auto next = std::lower_bound(fences.begin(), fences.end(), written);
   return next != fences.end() && *next <= known(me, writer);
 }
@@ -144,8 +153,7 @@ void begin_cluster_clocks() {
     of.row_of_barrier = 0;
     of.fenced = false;
     of.seen = of.acquired = of.fenced_acquired = 0;
-    of.proxy_fences.clear();
-    of.proxied_row.clear();
+    for (int space = 0; space < 2; space++) of.proxy_fences[space].clear(), of.proxied_row[space].clear();
   }
 }
 

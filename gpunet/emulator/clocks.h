@@ -23,7 +23,8 @@ struct Knowledge {  // of a thread
   uint64_t seen, acquired;  // publications: by an atomic, and by a fence after it
   uint64_t fenced_acquired;
   std::vector<Clock> fenced_row;  // what it knew at its last fence
-  std::vector<Clock> proxy_fences, proxied_row;  // when its proxy fences were, and what it knew at the last
+  // when its proxy fences for shared and for global memory were, and what it knew at the last
+  std::vector<Clock> proxy_fences[2], proxied_row[2];
 };
 
 extern Knowledge knowledge[MOST_THREADS];
@@ -59,7 +60,7 @@ inline void join(Clock* into, const Clock* from) {
 }
 
 bool is_published(uint32_t cluster, int column, Clock clock);
-bool is_behind_a_proxy_fence(int writer, Clock written);
+bool is_behind_a_proxy_fence(int writer, Clock written, bool global);
 void engine_works();
 void begin_clocks();          // of a launch
 void begin_cluster_clocks();

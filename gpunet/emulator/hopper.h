@@ -10,8 +10,10 @@ void mbarrier_inval(void* barrier, void* caller);
 void mbarrier_arrive(void* barrier, int arrivals, int bytes, void* caller);
 bool mbarrier_try_wait(void* barrier, int parity, void* caller);
 void mbarrier_wait(void* barrier, int parity, bool of_cluster, Site site, void* caller);
+void mbarrier_arrive_async(void* barrier, void* caller);
 void fence_mbarrier_init();
 void proxy_fence();
+void proxy_fence_shared();
 
 unsigned int cluster_rank();
 unsigned int cluster_blocks();

@@ -52,11 +52,13 @@ void fence_mbarrier_init() {
   if (launch->check) init_fences[current->thread].push_back(tick(current->thread));
 }
 
-void proxy_fence() {
+static void fence_proxies(bool global) {
   if (!launch->check) return;
-  order_proxy_fence();
+  order_proxy_fence(global);
   fence_mbarrier_init();
 }
+void proxy_fence() { fence_proxies(true); }
+void proxy_fence_shared() { fence_proxies(false); }
 
 // `afar`: from another block, or by a transfer.
 static MBarrier& used(void* barrier, bool afar, uintptr_t site) {
@@ -115,21 +117,24 @@ static void expect(MBarrier& barrier, int64_t bytes, uintptr_t site) {
          static_cast<long long>(MOST_BYTES));
 }
 
-void mbarrier_arrive(void* barrier, int arrivals, int bytes, void* caller) {
-  const bool afar = rank_of_shared(reinterpret_cast<uintptr_t>(barrier)) >= 0 &&
-                    rank_of_shared(reinterpret_cast<uintptr_t>(barrier)) != current->rank;
-  MBarrier& used_one = used(barrier, afar, at(caller));
-  expect(used_one, bytes, at(caller));
-  if (arrivals && !used_one.missing)
-    fail("mbarrier", "one arrival too many at @%#zx: a phase of the one initialised at @%#zx takes %d", at(caller), used_one.site,
-         used_one.arrivals);
-  used_one.missing -= arrivals;
+static void arrive(void* barrier, int arrivals, int bytes, bool engines_only, uintptr_t site) {
+  const int owner = rank_of_shared(reinterpret_cast<uintptr_t>(barrier));
+  const bool afar = owner >= 0 && owner != current->rank;
+  MBarrier& of = used(barrier, afar, site);
+  expect(of, bytes, site);
+  if (arrivals && !of.missing)
+    fail("mbarrier", "one arrival too many at @%#zx: a phase of the one initialised at @%#zx takes %d", site, of.site, of.arrivals);
+  of.missing -= arrivals;
   if (arrivals && launch->check) {
-    if (!afar) publish(used_one.gathered[0], current->thread);
-    publish(used_one.gathered[1], current->thread);
+    for (Order& order : of.gathered) publish_engines(order, current->thread);
+    if (!engines_only && !afar) publish(of.gathered[0], current->thread);
+    if (!engines_only) publish(of.gathered[1], current->thread);
   }
-  settle(used_one, at(caller));
+  settle(of, site);
 }
+
+void mbarrier_arrive(void* barrier, int arrivals, int bytes, void* caller) { arrive(barrier, arrivals, bytes, false, at(caller)); }
+void mbarrier_arrive_async(void* barrier, void* caller) { arrive(barrier, 1, 0, true, at(caller)); }
 
 void mbarrier_bytes_come(void* barrier, size_t bytes, uintptr_t site) {
   const auto found = barriers.find(reinterpret_cast<uintptr_t>(barrier));

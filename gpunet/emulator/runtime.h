@@ -173,7 +173,8 @@ void publish_engine(Order& order, int engine);
 void acquire(const Order& order, int thread);
 uint32_t tick(int thread);                // moves the clock on; where it stood before
 bool knows(int thread, int other, uint32_t clock);
-void order_proxy_fence();                 // of the current thread
+void publish_engines(Order& order, int thread);  // what the thread knows of them alone
+void order_proxy_fence(bool global);             // of the current thread; else for shared memory alone
 void check_reads(const std::vector<Range>& ranges, void* return_address);  // by the current thread
 void check_proxy(const Transfer& transfer);  // that what it reads was written before a proxy fence
 void check_exit(int rank);                // of a block's last thread: nobody else may be in its shared memory any more

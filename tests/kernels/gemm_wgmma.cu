@@ -49,10 +49,7 @@ __device__ __forceinline__ void produce(Shared& shared, const TensorMap* a, cons
     const int stage = step % STAGES, parity = step / STAGES % 2;
     unsigned char* tile_a = shared.stages[stage];
     unsigned char* tile_b = tile_a + OPERAND + rank * SHARE * LINE;
-    if constexpr (CLUSTER > 1)
-      mbarrier_wait_cluster(&shared.empty[stage], parity ^ 1);
-    else
-      mbarrier_wait(&shared.empty[stage], parity ^ 1);
+    mbarrier_wait(&shared.empty[stage], parity ^ 1);
     mbarrier_arrive_expect_tx(&shared.full[stage], STAGE);
     tensor_load(tile_a, a, {step * DEPTH, row}, &shared.full[stage]);
     if constexpr (CLUSTER > 1)
@@ -66,7 +63,7 @@ template <int CLUSTER>
 __device__ __forceinline__ void hand_back(Shared& shared, int stage) {
   if (threadIdx.x % 32 != 0) return;
   if constexpr (CLUSTER > 1)
-    for (unsigned int rank = 0; rank < CLUSTER; rank++) mbarrier_arrive_remote(&shared.empty[stage], rank);
+    for (unsigned int rank = 0; rank < CLUSTER; rank++) mbarrier_arrive_remote_async(&shared.empty[stage], rank);
   else
     mbarrier_arrive(&shared.empty[stage]);
 }
@@ -106,7 +103,7 @@ __device__ __forceinline__ void store(unsigned char* tile, const float (&d)[COLU
     else
       *reinterpret_cast<float2*>(to) = make_float2(d[i], d[i + 1]);
   }
-  fence_proxy_async();
+  fence_proxy_async_shared();
   bar_sync(2 + consumer, WARPGROUP);
   if (thread != 0) return;
 #pragma unroll

@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(THREADS) multiply(float* registers, const unsi
   unsigned char* shared_b = shared + (bytes_a + 1023) / 1024 * 1024;
   copy_bytes(shared, a, bytes_a);
   copy_bytes(shared_b, b, bytes_b);
-  fence_proxy_async();
+  fence_proxy_async_shared();
   __syncthreads();
   float d[N / 2];
   for (int i = 0; i < N / 2; i++) d[i] = registers[threadIdx.x * (N / 2) + i];
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(THREADS) multiply_registers(float* registers, 
                                                               int bytes_b, Layout layout_b, int accumulate) {
   extern __shared__ __align__(1024) unsigned char shared[];
   copy_bytes(shared, b, bytes_b);
-  fence_proxy_async();
+  fence_proxy_async_shared();
   __syncthreads();
   float d[N / 2];
   for (int i = 0; i < N / 2; i++) d[i] = registers[threadIdx.x * (N / 2) + i];
