@@ -310,6 +310,24 @@ def test_grid_that_clusters_do_not_fill_is_refused(monkeypatch: Any) -> None:
         run(CLUSTER, CLUSTER.replace("__cluster_dims__(2)", "__cluster_dims__(9)"))
 
 
+def test_tensor_map_that_is_no_grid_constant_is_refused() -> None:
+    with pytest.raises(LaunchError, match="parameter 'x' is a TensorMap .* declare it const __grid_constant__ TensorMap x"):
+        run(COPY, COPY.replace("const __grid_constant__ TensorMap x", "const TensorMap x"))
+
+
+@pytest.mark.parametrize("fence, clean", [("fence_proxy_async", True), ("fence_proxy_async_shared", False)])
+def test_copies_see_global_memory_behind_a_fence_for_it(fence: str, clean: bool) -> None:
+    text = COPY.replace("    tensor_load(tile, &x, {0, 0}, full);", "    bulk_load(tile, out, 1024, full);").replace(
+        "  __syncthreads();", f"  for (int i = threadIdx.x; i < 256; i += 64) out[i] = 2.0f;\n  {fence}();\n  __syncthreads();", 1
+    )
+    with emulator.check():
+        if clean:
+            assert (run(COPY, text)[0] == 4).all()
+            return
+        with pytest.raises(EmulationError, match=r"proxy fence: what thread 0 starts at planted\.cu:14 reads out\[0\], which .*cu:9"):
+            run(COPY, text)
+
+
 def test_tensor_map_of_nothing() -> None:
     text = COPY.replace("tensor_load(tile, &x", "TensorMap no = {}; tensor_load(tile, &no")
     with pytest.raises(EmulationError, match=r"tensor map: at planted\.cu:12: no TensorMap of the device 'emulated' was passed"):

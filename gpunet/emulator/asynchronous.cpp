@@ -17,7 +17,8 @@ struct Flight {
 
 static Groups groups[KINDS][MOST_THREADS];
 static std::vector<Flight> flights;
-static bool any;  // since the block began
+static bool any;    // since the cluster began
+static int owners;  // there may have been then
 
 static bool lazy() { return launch->completion == static_cast<int>(Completion::lazy); }
 
@@ -122,11 +123,12 @@ void finish_transfers() {
 }
 
 void reset_transfers() {
+  owners = std::max(owners, thread_count);
   if (!any) return;
   any = false;
   flights.clear();
-  for (auto& of_kind : groups)
-    for (Groups& of_owner : of_kind) of_owner = {};
+  for (auto& of_kind : groups) std::fill(of_kind, of_kind + owners, Groups{});
+  owners = thread_count;
 }
 
 // ---- cp.async --------------------------------------------------------------------------------------------------------

@@ -135,11 +135,22 @@ def _check_type(parameter: Parameter, value: Any, dtype: numpy.dtype[Any], bytes
 
 
 def parameter_names(text: str, expression: str, count: int) -> list[str]:
-    """Names of an entry point's parameters, as its declaration has them."""
+    """Names of an entry point's parameters, as its declaration has them.
+
+    Raises:
+        LaunchError: a tensor map that a card would copy to where its hardware does not read it.
+    """
     entry = re.escape(expression.partition("<")[0].strip())
     text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
     found = re.search(rf"__global__[^;{{}}]*?\b{entry}\s*\(([^{{}};]*)\)\s*\{{", text)
-    names = [re.findall(r"\w+", part)[-1] for part in found[1].split(",") if re.search(r"\w", part)] if found else []
+    parts = [part for part in found[1].split(",") if re.search(r"\w", part)] if found else []
+    names = [re.findall(r"\w+", part)[-1] for part in parts]
+    for name, part in zip(names, parts):
+        if re.search(r"\bTensorMap\s+\w+\s*$", part) and "__grid_constant__" not in part:
+            raise LaunchError(
+                f"{expression}: parameter {name!r} is a TensorMap that copies cannot read on a card; declare it "
+                f"const __grid_constant__ TensorMap {name}"
+            )
     return names if len(names) == count else [f"argument {i}" for i in range(count)]
 
 
