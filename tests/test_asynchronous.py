@@ -162,6 +162,24 @@ def test_source_must_stay_until_the_copy_is_complete(completion: str) -> None:
         early((1,), (64,), (out, numpy.append(data, data), steps))
 
 
+@pytest.mark.parametrize("completion", COMPLETIONS)
+@pytest.mark.parametrize(
+    "behind, finding",
+    [
+        ("if (t == 0) sum += stage[step % 4][63];", r"race: thread 0 reads byte 252 of stage .*:15; thread 63 wrote it at .*:9"),
+        ("if (t == 0) in[63] = 0.0f;", r"race: thread 0 writes in\[63\] at .*:15; thread 63 read it at .*:9"),
+    ],
+    ids=["read", "overwritten"],
+)
+def test_a_barrier_before_the_wait_orders_nothing(behind: str, finding: str, completion: str) -> None:
+    """What is copied is read, and may be overwritten, when it was waited for: a barrier before that is none."""
+    text = RING.replace("const float* in", "float* in").replace("sum += stage[step % 4][from];", behind)
+    wait, barrier = "    cp_async_wait<2>();\n", "    __syncthreads();\n"
+    late = compiled(text.replace(wait + barrier, barrier + wait))
+    with emulator.check(schedule="reversed", completion=completion), pytest.raises(EmulationError, match=finding):
+        late((1,), (64,), arguments(RING))
+
+
 @pytest.mark.parametrize("text", MISTAKES)
 def test_right_kernels_pass_and_keep_their_bits(text: str) -> None:
     function, bits = compiled(text), set()

@@ -33,7 +33,7 @@ def test_sources_without_such_headers_need_none() -> None:
 
 
 def test_missing_headers_say_what_to_install(monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr(toolkit, "_candidates", lambda: iter([tmp_path]))
+    monkeypatch.setattr(toolkit, "installed", lambda *patterns: iter([tmp_path]))
     with pytest.raises(CompileError, match=r"own\.cu includes <cuda_bf16\.h>.*pip install nvidia-cuda-runtime .*CUDA_PATH"):
         toolkit.options("int x;\n #  include <cuda_bf16.h>\n", "own.cu")
     (tmp_path / "cuda_bf16.h").write_text("")

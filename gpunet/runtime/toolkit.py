@@ -1,4 +1,4 @@
-"""CUDA's own headers, for sources that ask for its 16-bit types.  Our kernels ask for none; those of users may.
+"""CUDA's own folders, and its headers for sources that ask for its 16-bit types, as those of users may.
 
 ``#include <cuda_fp16.h>`` and ``<cuda_bf16.h>`` are found in NVIDIA's wheels (nvidia-cuda-runtime and nvidia-cuda-cccl, both
 in ``gpunet[cuda13]``), in ``CUDA_PATH``, ``CUDA_HOME`` and ``/usr/local/cuda``.
@@ -18,13 +18,12 @@ _ASKED = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<(cuda_(?:fp16|bf16)\.h)>", re.
 _NEEDED = "nv/target"  # which those headers include; in wheels for CUDA 12 it has a folder of its own
 
 
-def _candidates() -> Iterator[Path]:
-    for entry in sys.path:
-        if entry:
-            yield from sorted(Path(entry, "nvidia").glob("*/include"), reverse=True)
-    for home in (os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"):
-        if home:
-            yield Path(home, "include")
+def installed(in_wheels: str, in_homes: str) -> Iterator[Path]:
+    """What is there of CUDA, most wanted first: patterns below the folders of NVIDIA's wheels, and below CUDA's own."""
+    wheels = [Path(entry, "nvidia") for entry in sys.path if entry]
+    homes = [Path(h) for h in (os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda") if h]
+    for folder, pattern in (*((w, in_wheels) for w in wheels), *((h, in_homes) for h in homes)):
+        yield from sorted(folder.glob(pattern), reverse=True)
 
 
 def options(text: str, file: str) -> tuple[str, ...]:
@@ -40,7 +39,7 @@ def options(text: str, file: str) -> tuple[str, ...]:
         return ()
     folders = []
     for header in (asked[1], _NEEDED):
-        folder = next((folder for folder in _candidates() if (folder / header).is_file()), None)
+        folder = next((f for f in installed("*/include", "include") if (f / header).is_file()), None)
         if folder is None:
             raise CompileError(
                 f"{file} includes <{asked[1]}>, but CUDA's headers are not installed ({header} is not found): "
