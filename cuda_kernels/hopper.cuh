@@ -21,92 +21,94 @@ typedef unsigned long long MBarrier;  // opaque, in shared memory
 
 PRIMITIVE void mbarrier_init(MBarrier* barrier, int arrivals) {
   EITHER(emulator::mbarrier_init(barrier, arrivals, CALLER),
-       asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory"));
+         asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory"));
 }
 
 // Ends a barrier's life: its memory may be used for something else.
 PRIMITIVE void mbarrier_inval(MBarrier* barrier) {
   EITHER(emulator::mbarrier_inval(barrier, CALLER),
-       asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory"));
+         asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory"));
 }
 
 // Makes initialised barriers visible to the cluster and to asynchronous copies; a barrier of threads has to follow.
 PRIMITIVE void fence_mbarrier_init() {
   EITHER(emulator::fence_mbarrier_init(),
-       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"));
+         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"));
 }
 
 // One arrival, with release semantics.
 PRIMITIVE void mbarrier_arrive(MBarrier* barrier) {
   EITHER(emulator::mbarrier_arrive(barrier, 1, 0, CALLER),
-       asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory"));
+         asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory"));
 }
 
 // The phase expects `bytes` more to be written by asynchronous copies; then one arrival.
 PRIMITIVE void mbarrier_arrive_expect_tx(MBarrier* barrier, int bytes) {
   EITHER(emulator::mbarrier_arrive(barrier, 1, bytes, CALLER),
-       asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory"));
+         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+                      : "memory"));
 }
 
 // The phase expects `bytes` more; no arrival.
 PRIMITIVE void mbarrier_expect_tx(MBarrier* barrier, int bytes) {
   EITHER(emulator::mbarrier_arrive(barrier, 0, bytes, CALLER),
-       asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory"));
+         asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+                      : "memory"));
 }
 
 // One arrival at the barrier that block `rank` of the cluster has at the same place in its shared memory.
 PRIMITIVE void mbarrier_arrive_remote(MBarrier* barrier, unsigned int rank) {
   EITHER(emulator::mbarrier_arrive(emulator::map_shared(barrier, rank, CALLER), 1, 0, CALLER),
-       asm volatile(
-           "{\n.reg .b32 remote;\n"
-           "mapa.shared::cluster.u32 remote, %0, %1;\n"
-           "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)), "r"(rank)
-           : "memory"));
+         asm volatile(
+             "{\n.reg .b32 remote;\n"
+             "mapa.shared::cluster.u32 remote, %0, %1;\n"
+             "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)), "r"(rank)
+             : "memory"));
 }
 
 // The same for what asynchronous operations did that this thread waited for, and nothing else: it spares the fence of the
 // whole card's memory that what a thread itself read or wrote needs.
 PRIMITIVE void mbarrier_arrive_remote_async(MBarrier* barrier, unsigned int rank) {
   EITHER(emulator::mbarrier_arrive_async(emulator::map_shared(barrier, rank, CALLER), CALLER),
-         asm volatile(
-             "{\n.reg .b32 remote;\n"
-             "mapa.shared::cluster.u32 remote, %0, %1;\n"
-             "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)), "r"(rank)
-             : "memory"));
+           asm volatile(
+               "{\n.reg .b32 remote;\n"
+               "mapa.shared::cluster.u32 remote, %0, %1;\n"
+               "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)), "r"(rank)
+               : "memory"));
 }
 
 // Whether the phase of this parity is over; the card may let the thread sleep for a while before it answers no.
 PRIMITIVE bool mbarrier_try_wait(MBarrier* barrier, int parity) {
   EITHER(return emulator::mbarrier_try_wait(barrier, parity, CALLER),
-       unsigned int over;
-       asm volatile(
-           "{\n.reg .pred over;\n"
-           "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n"
-           "selp.u32 %0, 1, 0, over;\n}"
-           : "=r"(over) : "r"(shared_address(barrier)), "r"(parity) : "memory");
+         unsigned int over;
+         asm volatile(
+             "{\n.reg .pred over;\n"
+             "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n"
+             "selp.u32 %0, 1, 0, over;\n}"
+             : "=r"(over) : "r"(shared_address(barrier)), "r"(parity) : "memory");
        return over);
 }
 
 // Waits until the phase of this parity is over; with acquire semantics for what threads of this block released.
 PRIMITIVE void mbarrier_wait(MBarrier* barrier, int parity SITE) {
   EITHER(emulator::mbarrier_wait(barrier, parity, false, site, CALLER),
-       asm volatile(
-           "{\n.reg .pred over;\n"
-           "again:\n"
-           "mbarrier.try_wait.parity.shared::cta.b64 over, [%0], %1;\n"
-           "@!over bra again;\n}" ::"r"(shared_address(barrier)), "r"(parity)
-           : "memory"));
+         asm volatile(
+             "{\n.reg .pred over;\n"
+             "again:\n"
+             "mbarrier.try_wait.parity.shared::cta.b64 over, [%0], %1;\n"
+             "@!over bra again;\n}" ::"r"(shared_address(barrier)), "r"(parity)
+             : "memory"));
 }
 
 // The same for what threads of the whole cluster released.
 PRIMITIVE void mbarrier_wait_cluster(MBarrier* barrier, int parity SITE) {
   EITHER(emulator::mbarrier_wait(barrier, parity, true, site, CALLER),
-       asm volatile(
-           "{\n.reg .pred over;\n"
-           "again:\n"
-           "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%0], %1;\n"
-           "@!over bra again;\n}" ::"r"(shared_address(barrier)), "r"(parity)
-           : "memory"));
+         asm volatile(
+             "{\n.reg .pred over;\n"
+             "again:\n"
+             "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%0], %1;\n"
+             "@!over bra again;\n}" ::"r"(shared_address(barrier)), "r"(parity)
+             : "memory"));
 }
 
 // What this thread wrote, or saw written, becomes visible to asynchronous copies and to wgmma: in its block's shared memory;
@@ -116,7 +118,7 @@ PRIMITIVE void fence_proxy_async_shared() {
 }
 PRIMITIVE void fence_proxy_async() {
   EITHER(emulator::proxy_fence(),
-       asm volatile("fence.proxy.async;" ::: "memory"));
+         asm volatile("fence.proxy.async;" ::: "memory"));
 }
 
 // ---- clusters --------------------------------------------------------------------------------------------------------
@@ -125,28 +127,30 @@ PRIMITIVE void fence_proxy_async() {
 
 // Of this block in its cluster, x fastest.
 PRIMITIVE unsigned int cluster_rank() {
-  EITHER(return emulator::cluster_rank(), unsigned int rank; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank)); return rank);
+  EITHER(return emulator::cluster_rank(),
+         unsigned int rank; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank)); return rank);
 }
 PRIMITIVE unsigned int cluster_blocks() {
-  EITHER(return emulator::cluster_blocks(), unsigned int count; asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(count)); return count);
+  EITHER(return emulator::cluster_blocks(),
+         unsigned int count; asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(count)); return count);
 }
 
 // All threads of the cluster meet: what they did before is ordered before what they do after the wait.
 PRIMITIVE void cluster_arrive(ONLY_SITE) {
   EITHER(emulator::cluster_arrive(site),
-       asm volatile("barrier.cluster.arrive.release;" ::: "memory"));
+         asm volatile("barrier.cluster.arrive.release;" ::: "memory"));
 }
 PRIMITIVE void cluster_wait(ONLY_SITE) {
   EITHER(emulator::cluster_wait(site),
-       asm volatile("barrier.cluster.wait.acquire;" ::: "memory"));
+         asm volatile("barrier.cluster.wait.acquire;" ::: "memory"));
 }
 
 // Where block `rank` of the cluster has what is at `mine` in this block's shared memory; to be read and written as usual.
 template <class T>
 PRIMITIVE T* map_shared(T* mine, unsigned int rank) {
   EITHER(return static_cast<T*>(emulator::map_shared(mine, rank, CALLER)),
-       T* theirs;
-       asm("mapa.u64 %0, %1, %2;" : "=l"(theirs) : "l"(mine), "r"(rank));
+         T* theirs;
+         asm("mapa.u64 %0, %1, %2;" : "=l"(theirs) : "l"(mine), "r"(rank));
        return theirs);
 }
 
@@ -157,35 +161,37 @@ PRIMITIVE T* map_shared(T* mine, unsigned int rank) {
 
 PRIMITIVE void bulk_load(void* to, const void* from, int bytes, MBarrier* barrier) {
   EITHER(emulator::bulk_load(to, from, bytes, barrier, CALLER),
-       asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
-                    "l"(from), "r"(bytes), "r"(shared_address(barrier))
-                    : "memory"));
+         asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                      ::"r"(shared_address(to)),
+                      "l"(from), "r"(bytes), "r"(shared_address(barrier))
+                      : "memory"));
 }
 
 PRIMITIVE void bulk_store(void* to, const void* from, int bytes) {
   EITHER(emulator::bulk_store(to, from, bytes, CALLER),
-       asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)), "r"(bytes)
-                    : "memory"));
+         asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)),
+                      "r"(bytes)
+                      : "memory"));
 }
 
 // Closes the group of this thread's stores since the last one.
 PRIMITIVE void bulk_commit() {
   EITHER(emulator::bulk_commit(),
-       asm volatile("cp.async.bulk.commit_group;" ::: "memory"));
+         asm volatile("cp.async.bulk.commit_group;" ::: "memory"));
 }
 
 // Waits until all but the latest `PENDING` of this thread's groups have written everything.
 template <int PENDING>
 PRIMITIVE void bulk_wait() {
   EITHER(emulator::bulk_wait(PENDING, false),
-       asm volatile("cp.async.bulk.wait_group %0;" ::"n"(PENDING) : "memory"));
+         asm volatile("cp.async.bulk.wait_group %0;" ::"n"(PENDING) : "memory"));
 }
 
 // Waits until they have read everything: shared memory may be written again.
 template <int PENDING>
 PRIMITIVE void bulk_wait_read() {
   EITHER(emulator::bulk_wait(PENDING, true),
-       asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory"));
+         asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory"));
 }
 
 // ---- tensor copies (TMA) ---------------------------------------------------------------------------------------------
@@ -201,7 +207,7 @@ struct __align__(64) TensorMap {  // as gpunet.runtime.tensor_map makes it; a pa
 
 PRIMITIVE void prefetch_tensor_map(const TensorMap* map) {
   EITHER(emulator::prefetch_tensor_map(map, CALLER),
-       asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"));
+         asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"));
 }
 
 #ifndef GPUNET_EMULATOR
@@ -239,7 +245,8 @@ PRIMITIVE void tensor_load_multicast(void* to, const TensorMap* map, const int (
 #else
 #define COPY(RANK, COORDINATES, ...)                                                                               \
   asm volatile("cp.async.bulk.tensor." RANK                                                                       \
-               ".shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, " COORDINATES "], [%2], %3;" :: \
+               ".shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, " COORDINATES \
+               "], [%2], %3;" :: \
                    "r"(shared_address(to)), "l"(map), "r"(shared_address(barrier)), "h"(blocks), __VA_ARGS__ : "memory");
   EACH_DIMENSION(COPY, 4, 5, 6, 7, 8)
 #undef COPY
@@ -266,12 +273,12 @@ PRIMITIVE void tensor_store(const TensorMap* map, const int (&at)[DIMENSIONS], c
 // True in one lane of a whole warp, always the same one.
 PRIMITIVE bool elect_one(ONLY_SITE) {
   EITHER(return emulator::elect_one(site),
-       unsigned int elected;
-       asm volatile(
-           "{\n.reg .pred elected;\n"
-           "elect.sync _|elected, 0xffffffff;\n"
-           "selp.u32 %0, 1, 0, elected;\n}"
-           : "=r"(elected)::"memory");
+         unsigned int elected;
+         asm volatile(
+             "{\n.reg .pred elected;\n"
+             "elect.sync _|elected, 0xffffffff;\n"
+             "selp.u32 %0, 1, 0, elected;\n}"
+             : "=r"(elected)::"memory");
        return elected);
 }
 
@@ -307,17 +314,18 @@ enum class Major { K, MN };
 
 __device__ __forceinline__ unsigned long long matrix_descriptor(const void* matrix, Swizzle swizzle, int leading, int stride) {
   const auto field = [](unsigned int bytes) { return static_cast<unsigned long long>((bytes & 0x3ffff) >> 4); };
-  return field(shared_address(matrix)) | field(leading) << 16 | field(stride) << 32 | static_cast<unsigned long long>(swizzle) << 62;
+  const unsigned long long code = static_cast<unsigned long long>(swizzle);
+  return field(shared_address(matrix)) | field(leading) << 16 | field(stride) << 32 | code << 62;
 }
 
 // Before the first wgmma, and after other instructions have written accumulators or A's registers.
 PRIMITIVE void wgmma_fence() {
   EITHER(emulator::wgmma_fence(),
-       asm volatile("wgmma.fence.sync.aligned;" ::: "memory"));
+         asm volatile("wgmma.fence.sync.aligned;" ::: "memory"));
 }
 PRIMITIVE void wgmma_commit(ONLY_SITE) {
   EITHER(emulator::wgmma_commit(site),
-       asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"));
+         asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"));
 }
 
 // Waits until all but the latest `PENDING` groups are done: what they read may be written.

@@ -58,11 +58,12 @@ void complete(Groups& groups, uint32_t left, int agent) {
 void complete_reads(Groups& groups, uint32_t left) {
   for (Transfer& transfer : groups.pending) {
     if (transfer.group + left >= groups.open) break;
-    const auto writes = std::stable_partition(transfer.ranges.begin(), transfer.ranges.end(), [](const Range& r) { return !r.written; });
+    auto& ranges = transfer.ranges;
+    const auto writes = std::stable_partition(ranges.begin(), ranges.end(), [](const Range& r) { return !r.written; });
     Transfer reads = transfer;
-    reads.ranges.assign(transfer.ranges.begin(), writes);
+    reads.ranges.assign(ranges.begin(), writes);
     end(reads, current->thread);
-    transfer.ranges.erase(transfer.ranges.begin(), writes);
+    ranges.erase(ranges.begin(), writes);
     transfer.performed = true;
   }
 }

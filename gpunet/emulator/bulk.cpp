@@ -33,8 +33,9 @@ static void load(std::vector<Range> ranges, std::function<void()> perform, size_
 // ---- plain bytes -----------------------------------------------------------------------------------------------------
 
 static void check_alignment(const void* shared, const void* global, int bytes, void* caller) {
-  need(reinterpret_cast<uintptr_t>(shared) % 16 == 0, "the address in shared memory", reinterpret_cast<uintptr_t>(shared), 16, caller);
-  need(reinterpret_cast<uintptr_t>(global) % 16 == 0, "the address in global memory", reinterpret_cast<uintptr_t>(global), 16, caller);
+  const auto in_shared = reinterpret_cast<uintptr_t>(shared), in_global = reinterpret_cast<uintptr_t>(global);
+  need(in_shared % 16 == 0, "the address in shared memory", in_shared, 16, caller);
+  need(in_global % 16 == 0, "the address in global memory", in_global, 16, caller);
   need(bytes > 0 && bytes % 16 == 0, "the number of bytes", static_cast<uint64_t>(bytes), 16, caller);
 }
 

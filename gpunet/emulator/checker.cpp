@@ -168,7 +168,8 @@ static void check_transfers(Cell& cell, const Region& region, uintptr_t address,
   if (kind == Access::read) return;
   if (const Transfer* from = transfer_at(begin, bytes, false))
     fail("not waited for", "%s %s %s at @%#zx; the asynchronous copy from it that %s started at @%#zx is not "
-         "complete: it was not waited for", myself(), did(kind), place(region, address), site, thread_title(from->thread), from->site);
+         "complete: it was not waited for", myself(), did(kind), place(region, address), site,
+         thread_title(from->thread), from->site);
   cell.source = 0;
 }
 

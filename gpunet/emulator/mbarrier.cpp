@@ -41,7 +41,8 @@ void mbarrier_init(void* barrier, int arrivals, void* caller) {
   if (arrivals < 1 || arrivals > MOST_BYTES)
     fail("mbarrier", "%d arrivals at @%#zx; a phase takes 1 to %d", arrivals, at(caller), static_cast<int>(MOST_BYTES));
   if (barriers.count(address))
-    fail("mbarrier", "initialised at @%#zx, and before at @%#zx: mbarrier_inval ends the first one", at(caller), barriers[address].site);
+    fail("mbarrier", "initialised at @%#zx, and before at @%#zx: mbarrier_inval ends the first one", at(caller),
+         barriers[address].site);
   access(barrier, 8, Access::write, caller);
   const int engine = static_cast<int>(barriers.size()) % MOST_ENGINES;
   const uint32_t made = launch->check ? tick(current->thread) : 0;

@@ -31,7 +31,8 @@ static std::map<int, WarpgroupMeeting> meetings;  // by the warpgroup's first th
 
 static int first_of_group() {
   const int first = current->thread - in_block(current->thread) % GROUP;
-  if (in_block(first) + GROUP > block_threads) fail("divergence", "a warpgroup has four warps, and the last of this block has fewer");
+  if (in_block(first) + GROUP > block_threads)
+    fail("divergence", "a warpgroup has four warps, and the last of this block has fewer");
   return first;
 }
 
@@ -40,8 +41,8 @@ static bool meet(WarpgroupMeeting& meeting, const Call& call) {
   if (!meeting.arrived) meeting.call = call;
   const Call& other = meeting.call;
   if (strcmp(other.what, call.what) || other.site.line != call.site.line || strcmp(other.site.file, call.site.file))
-    fail("divergence", "%d threads of a warpgroup are at the %s of %s:%d, but %s is at the %s of %s:%d", meeting.arrived, other.what,
-         other.site.file, other.site.line, thread_title(current->thread), call.what, call.site.file, call.site.line);
+    fail("divergence", "%d threads of a warpgroup are at the %s of %s:%d, but %s is at the %s of %s:%d", meeting.arrived,
+         other.what, other.site.file, other.site.line, thread_title(current->thread), call.what, call.site.file, call.site.line);
   if (memcmp(other.values, call.values, sizeof call.values))
     fail("divergence", "%s gives the %s of %s:%d other operands than the first of its warpgroup did", thread_title(current->thread),
          call.what, call.site.file, call.site.line);
@@ -276,7 +277,8 @@ static void add_ranges(std::vector<Range>& ranges, const Operand& of, const Mult
 
 static void check_operand(const Operand& of, const char* name, Site site) {
   if (of.span > 16 && of.start % (8 * of.span) >= of.span)
-    fail("misaligned", "%s of the wgmma of %s:%d begins within a swizzle's pattern of %u bytes", name, site.file, site.line, 8 * of.span);
+    fail("misaligned", "%s of the wgmma of %s:%d begins within a swizzle's pattern of %u bytes", name, site.file, site.line,
+         8 * of.span);
 }
 
 void wgmma_fence() { fenced[current->thread] = true; }
@@ -288,8 +290,8 @@ static void check_fence(const float* d, uint32_t n, bool accumulate, Site site) 
   if (fenced[current->thread] || is_held) return;
   const auto last = last_bits.find(const_cast<float*>(d));
   if (last != last_bits.end() && (!accumulate || last->second == bits_of(d, n))) return;
-  fail("registers", "the wgmma of %s:%d needs a wgmma_fence before it: its accumulators were written by other instructions", site.file,
-       site.line);
+  fail("registers", "the wgmma of %s:%d needs a wgmma_fence before it: its accumulators were written by other instructions",
+       site.file, site.line);
 }
 
 void wgmma(float* d, int n, int format, const unsigned int* a_registers, unsigned long long a, bool a_mn, unsigned long long b,

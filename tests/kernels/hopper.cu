@@ -148,8 +148,10 @@ __global__ void __cluster_dims__(4) multicast(T* out, const __grid_constant__ Te
   if (threadIdx.x == 0) mbarrier_arrive_expect_tx(barrier, bytes);
   cluster_arrive();
   cluster_wait();
-  if (threadIdx.x == 0)
-    tensor_load_multicast(tiles + rank * 1024, &map, {0, 8 * static_cast<int>(rank)}, barrier, static_cast<unsigned short>(masks[rank]));
+  if (threadIdx.x == 0) {
+    const int row = 8 * static_cast<int>(rank);
+    tensor_load_multicast(tiles + rank * 1024, &map, {0, row}, barrier, static_cast<unsigned short>(masks[rank]));
+  }
   mbarrier_wait(barrier, 0);
   copy_bytes(out + rank * 4 * 1024, tiles, 4 * 1024);
   cluster_arrive();
