@@ -26,6 +26,7 @@ class Parameter(NamedTuple):
     c_type: str  # without const and pointer: "float", "unsigned int", "T"
     pointer: bool
     constant: bool  # of a pointer: what it points to is not written
+    grid_constant: bool = False  # stays where the launch has put it
 
     def __str__(self) -> str:
         return f"{'const ' * (self.pointer and self.constant)}{self.c_type}{'*' * self.pointer} {self.name}"
@@ -156,7 +157,7 @@ def _parameter(text: str) -> Parameter:
     if len(words) > 1 and words[0] == "signed":
         words.pop(0)
     c_type = " ".join(words)
-    return Parameter(name, _INTEGER.get(c_type, c_type), pointer, constant)
+    return Parameter(name, _INTEGER.get(c_type, c_type), pointer, constant, "__grid_constant__" in text)
 
 
 def _place(before: str) -> str:

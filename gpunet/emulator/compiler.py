@@ -21,9 +21,12 @@ from pathlib import Path
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
-_HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h", "half.h")
+_HEADERS = ("cuda_on_cpu.h", "hopper.h", "intrinsics.h", "vector_types.h", "half.h")
 _TOOLKIT = _HERE / "toolkit"  # in front of CUDA's own headers
-_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "asynchronous.cpp", "tensor_core.cpp", "callbacks.cpp")
+_RUNTIME = (
+    "scheduler.cpp", "synchronise.cpp", "clocks.cpp", "checker.cpp", "asynchronous.cpp", "tensor_core.cpp", "mbarrier.cpp",
+    "cluster.cpp", "bulk.cpp", "wgmma.cpp", "callbacks.cpp",
+)  # fmt: skip
 
 _COMMON = (
     "-std=c++17", "-fPIC", "-w",
@@ -102,7 +105,7 @@ def _run(command: Sequence[str], what: str) -> None:
 
 @functools.cache
 def _own_sources() -> str:
-    own = [_HERE / name for name in (*_HEADERS, "fiber.h", "runtime.h", *_RUNTIME)]
+    own = [_HERE / name for name in (*_HEADERS, "fiber.h", "runtime.h", "clocks.h", *_RUNTIME)]
     return "\0".join(path.read_text() for path in (*own, *sorted(_TOOLKIT.iterdir())))
 
 
@@ -176,6 +179,14 @@ def runtime(cache: Path) -> Path:
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\([^()]*\)\s*)?([\w:<>, ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
 
+def cluster_dims(text: str, expression: str) -> str:
+    """What an entry point's declaration says in ``__cluster_dims__``: literals or constants of the file; "" for nothing."""
+    entry = re.escape(expression.partition("<")[0].strip())
+    found = re.search(rf"__global__(?:(?!__global__)[^;{{}}])*?\b{entry}\s*\(", text)
+    dims = re.search(r"__cluster_dims__\s*\(([^()]*)\)", found[0]) if found else None
+    return dims[1] if dims else ""
+
+
 def kernel(text: str, file: str, expression: str, mode: str, cache: Path, options: Sequence[str] = ()) -> Path:
     """The library of one specialisation; beside it, with the suffix .symbols, what it has in which place.
 
@@ -189,7 +200,10 @@ def kernel(text: str, file: str, expression: str, mode: str, cache: Path, option
         # an array without extent has no storage to link to: it becomes a pointer to the launch's dynamic shared memory
         body = _DYNAMIC_SHARED.sub(r"\1* const \2 = static_cast<\1*>(emulator::dynamic_shared_memory());", text)
         source = library.with_suffix(".cpp")
-        source.write_text(f'#line 1 "{file}"\n{body}\n#line 1 "export"\nEMULATOR_EXPORT({expression})\n')
+        source.write_text(
+            f'#line 1 "{file}"\n{body}\n#line 1 "export"\nEMULATOR_EXPORT({expression})\n'
+            f"EMULATOR_CLUSTER({cluster_dims(text, expression)})\n"
+        )
         header = _headers(cache, mode) / _HEADERS[0]
         # without the default libraries: -fsanitize=thread would link the ones that the runtime's callbacks replace
         command = [*compiler_command(mode), "-include", str(header), "-shared", "-nodefaultlibs", str(source), "-lm", "-lc"]

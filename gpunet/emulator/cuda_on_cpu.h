@@ -22,6 +22,7 @@
 #define __noinline__ __attribute__((noinline))
 #define __align__(...) __attribute__((aligned(__VA_ARGS__)))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)  // compiler.py reads it
 #define __grid_constant__
 #define __managed__
 // __constinit: no guard variable, and no constructors, which CUDA does not run either
@@ -46,7 +47,7 @@ struct Builtins {
   uint3 thread_index, block_index, block_size, grid_size;
 };
 
-enum class Collective : int { syncwarp, shuffle, ballot, reduce, ldmatrix, stmatrix, mma };
+enum class Collective : int { syncwarp, shuffle, ballot, reduce, ldmatrix, stmatrix, mma, elect };
 enum class Vote : int { none, count, all, any };
 enum class Access : int { read, write, atomic, float_atomic };
 
@@ -76,6 +77,8 @@ void* dynamic_shared_memory();
 long long clock();
 
 }  // namespace emulator
+
+#include "hopper.h"
 
 // The runtime writes them at each switch of fibers.  For one fiber they are constants, which spares the checks of check
 // mode (a type with constructors, such as dim3, would not) and lets the compiler keep them in registers.
@@ -266,6 +269,10 @@ inline __attribute__((always_inline)) T atomicCAS(T* address, std::common_type_t
 
 namespace emulator {
 
+struct Extents {
+  unsigned int x = 1, y = 1, z = 1;
+};
+
 struct Parameter {  // as parameters() of launch.py reads it
   int bytes;
   char kind;          // of the value or of what is pointed to: f, i, u, b, or V for anything else
@@ -310,6 +317,8 @@ int describe_all(void (*)(Arguments...), Parameter* parameters) {
 
 }  // namespace emulator
 
+#define EMULATOR_CLUSTER(...) \
+  extern "C" __attribute__((visibility("default"))) const emulator::Extents emulator_cluster = {__VA_ARGS__};
 #define EMULATOR_EXPORT(...)                                                                                              \
   extern "C" __attribute__((visibility("default"))) EMULATOR_UNCHECKED void emulator_entry(void** arguments) {           \
     emulator::call(&__VA_ARGS__, arguments);                                                                              \

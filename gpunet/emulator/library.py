@@ -60,6 +60,7 @@ class Library:
         parameters = (Parameter * max(count, 1))()
         self._library.emulator_parameters(parameters)
         self.parameters = list(parameters)[:count]
+        self.cluster = tuple((ctypes.c_uint * 3).in_dll(self._library, "emulator_cluster"))
         symbols = path.with_suffix(".symbols").read_text().splitlines()
         found = [match.groups() for match in map(_SYMBOL.match, symbols) if match]
         self.base = self.entry - next(int(at, 16) for at, _, _, name in found if name == "emulator_entry")
