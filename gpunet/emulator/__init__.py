@@ -7,6 +7,7 @@
 Fast mode runs the kernels as they are.  Check mode (``check()``, or ``GPUNET_EMULATOR_CHECK=1``) watches every access to
 memory: races on shared and global memory, bounds of every array, reads of shared memory that nothing was written to,
 barriers that not all threads reach, writes to inputs, and floating-point atomics, whose sums depend on the order.
+``lint()`` also counts bank conflicts and sectors of global memory.
 Both need g++ and nothing else; what is compiled is kept on disk.
 """
 
@@ -23,9 +24,13 @@ from typing import Any, NamedTuple
 from gpunet.emulator import compiler
 from gpunet.emulator.launch import SCHEDULES, Counts, Reached, launch, parameter_names
 from gpunet.emulator.library import Library
+from gpunet.emulator.lint import Access, Report
 from gpunet.errors import ArgumentError, CompileError
 
-__all__ = ["SCHEDULES", "Counts", "Function", "Reached", "available", "check", "prepare", "settings"]
+__all__ = [
+    "SCHEDULES", "Access", "Counts", "Function", "Reached", "Report", "available", "check", "lint", "lint_report", "prepare",
+    "settings",
+]  # fmt: skip
 
 
 class Settings(NamedTuple):
@@ -38,6 +43,7 @@ class Settings(NamedTuple):
 
 class _Chosen(threading.local):
     settings: Settings | None = None
+    report: Report | None = None
 
 
 _chosen = _Chosen()
@@ -67,6 +73,38 @@ def check(enabled: bool = True, *, schedule: str = SCHEDULES[0], seed: int = 0) 
         yield
     finally:
         _chosen.settings = before
+
+
+@contextmanager
+def lint() -> Iterator[Report]:
+    """Launches of this thread run in check mode meanwhile, and how their accesses meet the memory of a card is counted.
+
+        with gpunet.emulator.lint() as report:
+            model(x).sum().backward()
+        print(report)
+
+    The arrays of a launch are then placed as a card's allocator would, at multiples of 256 bytes.
+    """
+    before = _chosen.report
+    _chosen.report = Report()
+    try:
+        yield _chosen.report
+    finally:
+        _chosen.report = before
+
+
+def lint_report(function: Function, grid: int | Sequence[int], block: int | Sequence[int], arguments: Sequence[Any],
+                shared: int = 0, reached: Sequence[Reached] = ()) -> list[Access]:
+    """Launch a function once and tell where a warp's accesses cost more than they need to, the worst place first.
+
+    Each has ``file``, ``line``, ``memory`` ("shared" or "global"), ``degree`` and a ``message``.
+
+    Raises:
+        LaunchError, EmulationError: as the launch itself.
+    """
+    with lint() as report:
+        function(grid, block, arguments, shared, reached)
+    return report.findings()
 
 
 class Function:
@@ -99,10 +137,14 @@ class Function:
     ) -> None:
         """Launch and wait: see :func:`gpunet.emulator.launch.launch`."""
         chosen = settings()
-        library = self.library("check" if chosen.check else "fast")
+        report = _chosen.report
+        library = self.library("check" if chosen.check or report is not None else "fast")
         self.counts = launch(
-            library, self.expression, self._names, grid, block, arguments, shared, reached, **chosen._asdict()
-        )
+            library, self.expression, self._names, grid, block, arguments, shared, reached,
+            lint=report is not None, **chosen._asdict(),
+        )  # fmt: skip
+        if report is not None:
+            report.add(library, self.expression, self.counts.tallies)
 
 
 def available() -> bool:

@@ -65,6 +65,7 @@ static void join(Clock* into, const Clock* from) {
 }
 
 void order_block() {
+  if (linting()) lint_block();
   uint64_t acquired = 0;
   for (int thread = 0; thread < thread_count; thread++) {
     known_to_all[thread] = knowledge[thread].clock++;
@@ -269,6 +270,7 @@ void access(const volatile void* pointer, size_t bytes, Access kind, void* retur
     fail("write to an input", "%s %s at @%#zx, which the kernel declares const or does not list among its outputs", did(kind),
          place(*region, address), site);
   const size_t offset = address - region->begin;
+  if (linting()) lint_access(address, bytes, kind, site, region->array->shared);
   while ((offset | bytes) & ((size_t(1) << region->shift) - 1)) refine(*region);
   const uint32_t me = thread_name(current->thread);
   for (size_t i = offset >> region->shift, end = (offset + bytes) >> region->shift; i < end; i++) {

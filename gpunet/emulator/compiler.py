@@ -22,7 +22,7 @@ from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
 _HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h")
-_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "callbacks.cpp")
+_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "lint.cpp", "callbacks.cpp")
 
 _COMMON = (
     "-std=c++17", "-fPIC", "-w",
@@ -36,7 +36,7 @@ _COMMON = (
 MODES = {
     "fast": ("-O2", "-fsanitize=alignment"),
     "check": (
-        "-O1", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0", "-ftrivial-auto-var-init=pattern",
+        "-O1", "-fno-tree-sra", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0", "-ftrivial-auto-var-init=pattern",
         "-fsanitize=alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero",
     ),
 }  # fmt: skip

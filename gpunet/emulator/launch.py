@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.emulator.library import Library, Parameter
+from gpunet.emulator.lint import Tally
 from gpunet.errors import EmulationError, LaunchError
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
@@ -60,6 +61,7 @@ class Counts(NamedTuple):
     switches: int
     barriers: int
     accesses: int
+    tallies: tuple[Tally, ...] = ()  # of the lint
 
 
 class _Region:
@@ -69,6 +71,7 @@ class _Region:
         self.names = [name]
         self.begin, self.end = numpy.lib.array_utils.byte_bounds(array) if array.size else (array.ctypes.data,) * 2
         self.element_bytes = array.itemsize
+        self.offset = self.begin - _begin_of_owner(array)
         self.written = written
         self.moved = 0  # how far the launch's copy lies from it
 
@@ -77,6 +80,13 @@ class _Region:
         self.end = max(self.end, other.end)
         self.element_bytes = math.gcd(self.element_bytes, other.element_bytes)
         self.written |= other.written
+
+
+def _begin_of_owner(array: numpy.ndarray) -> int:
+    """Where the memory begins that an array is a view of."""
+    while isinstance(owner := numpy.ndarray.base.__get__(array), numpy.ndarray):
+        array = owner
+    return numpy.lib.array_utils.byte_bounds(array)[0] if array.size else array.ctypes.data
 
 
 def _merged(regions: list[_Region]) -> list[_Region]:
@@ -141,6 +151,7 @@ def launch(
     check: bool = False,
     schedule: str = "depth-first",
     seed: int = 0,
+    lint: bool = False,
 ) -> Counts:
     """Run a kernel to its end.
 
@@ -153,6 +164,7 @@ def launch(
         LaunchError: a launch that a card would refuse, or arguments that are not the kernel's.
         EmulationError: what was found while it ran.
     """
+    check = check or lint
     what = f"launch of {expression}"
     full_grid = _extents(grid, f"{what}: grid", _MOST_BLOCKS)
     full_block = _extents(block, f"{what}: block", _MOST_BLOCK_EXTENT)
@@ -186,7 +198,7 @@ def launch(
             raise LaunchError(f"{this} is {value!r}; expected a NumPy scalar of {parameter.bytes} bytes")
     regions += [_Region(*array) for array in reached]
     regions = _merged(regions)
-    apart = _move_apart(regions) if check else None
+    apart = _move_apart(regions, as_allocated=lint) if check else None
 
     arrays = [
         _Array(r.begin + r.moved, r.end - r.begin, r.element_bytes, 0, r.written, "/".join(r.names).encode()) for r in regions
@@ -198,11 +210,12 @@ def launch(
     pointers = (ctypes.c_void_p * max(len(storage), 1))(*(address for address, _ in storage))
     message = ctypes.create_string_buffer(4096)
     order = _Launch(
-        library.entry, ctypes.addressof(pointers), full_grid, full_block, shared, seed, SCHEDULES.index(schedule), check,
+        library.entry, ctypes.addressof(pointers), full_grid, full_block, shared, seed, SCHEDULES.index(schedule), check + lint,
         (_Array * len(arrays))(*arrays), len(arrays), len(message), ctypes.cast(message, ctypes.c_char_p), library.base,
     )  # fmt: skip
     with _running:
         failed = library.runtime.emulator_launch(ctypes.byref(order))
+        tallies = Tally.of_last_launch(library.runtime) if lint and not failed else ()
     if failed:
         kind, found, where = message.value.decode().split("\n")
         raise EmulationError(f"{expression}: {kind}: {library.explain(found)} [{where}]")
@@ -210,7 +223,7 @@ def launch(
         for region in regions:
             if region.written:
                 ctypes.memmove(region.begin, region.begin + region.moved, region.end - region.begin)
-    return Counts(order.switches, order.barriers, order.accesses)
+    return Counts(order.switches, order.barriers, order.accesses, tallies)
 
 
 def _aligned(raw: bytes) -> tuple[int, Any]:
@@ -221,11 +234,13 @@ def _aligned(raw: bytes) -> tuple[int, Any]:
     return address, room
 
 
-def _move_apart(regions: list[_Region]) -> mmap.mmap:
-    """Copy the arrays far from each other, as aligned as they are, into memory that they keep for the launch."""
+def _move_apart(regions: list[_Region], as_allocated: bool) -> mmap.mmap:
+    """Copy the arrays far from each other into memory that they keep for the launch: as aligned as they are, or as in
+    memory that a card allocates, which begins at multiples of 256 bytes.
+    """
     offsets, end = [], _GAP
     for region in regions:
-        offsets.append(end + region.begin % 4096)
+        offsets.append(end + (region.offset if as_allocated else region.begin) % 4096)
         end += -(-(region.end - region.begin + 4096) // 4096) * 4096 + _GAP
     memory = mmap.mmap(-1, end)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))

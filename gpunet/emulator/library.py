@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,17 +70,24 @@ class Library:
             if section in (".bss", ".data", ".rodata") and int(size, 16) and not _NOT_OF_THE_SOURCE.match(name)
         ]
 
-    def line(self, offset: int) -> str:
-        """The source lines of an address, as addr2line knows them: the line itself, then the calls that led there."""
+    def lines(self, offsets: Sequence[int]) -> list[list[str]]:
+        """The source lines of several addresses at once: for each the line itself, then the calls that led there."""
         asked = subprocess.run(
+            ["addr2line", "-a", "-i", "-e", str(self.path)],
             # the address after a call is the next line's
-            ["addr2line", "-i", "-e", str(self.path), hex(offset - 1)], capture_output=True, text=True
+            input="\n".join(hex(offset - 1) for offset in offsets), capture_output=True, text=True,
         )  # fmt: skip
-        lines = [os.path.basename(line.split(" ")[0]) for line in asked.stdout.splitlines()]
-        lines = [line for line in dict.fromkeys(lines) if "?" not in line and not line.startswith(_OWN)]
-        if not lines:
-            return hex(offset)
-        return lines[0] + (f" (called at {', '.join(lines[1:])})" if lines[1:] else "")
+        parts = re.split(r"^0x[0-9a-f]+\n", asked.stdout, flags=re.MULTILINE)[1:]
+        found = [[os.path.basename(line.split(" ")[0]) for line in part.splitlines()] for part in parts]
+        return [
+            [line for line in dict.fromkeys(lines) if "?" not in line and not line.startswith(_OWN)] or [hex(offset)]
+            for offset, lines in zip(offsets, found)
+        ]
+
+    def line(self, offset: int) -> str:
+        """The source lines of an address in words."""
+        line, *calls = self.lines([offset])[0]
+        return line + (f" (called at {', '.join(calls)})" if calls else "")
 
     def explain(self, text: str) -> str:
         """``text`` with source lines in place of @0x12ab."""

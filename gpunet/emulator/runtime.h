@@ -3,6 +3,7 @@
 //   scheduler.cpp    fibers, schedules, blocks, the launch
 //   synchronise.cpp  barriers, warp collectives, fences, atomics: who waits for whom
 //   checker.cpp      check mode: clocks, races, bounds, uninitialised shared memory
+//   lint.cpp         check mode's count of bank conflicts and sectors, where it is asked for
 //   callbacks.cpp    what the compiler calls in check mode
 #pragma once
 #include <stddef.h>
@@ -45,7 +46,7 @@ struct Launch {  // as launch.py fills it in
   void** arguments;
   unsigned int grid[3], block[3];
   unsigned int shared_bytes, seed;
-  int schedule, check;
+  int schedule, check;  // 2: with the lint
   const Array* arrays;
   int array_count, message_bytes;
   char* message;
@@ -80,5 +81,13 @@ void order_block();                                // a barrier of all threads
 void order_threads(const std::vector<int>& threads);  // a collective that orders memory
 void order_fence();
 void order_atomic(uintptr_t address);
+
+// ---- lint.cpp --------------------------------------------------------------------------------------------------------
+
+inline bool linting() { return launch->check > 1; }
+void begin_lint();  // of a launch
+void lint_access(uintptr_t address, size_t bytes, Access kind, uintptr_t site, bool shared);
+void lint_warp(int warp);  // its lanes have met
+void lint_block();         // all of them have
 
 }  // namespace emulator

@@ -256,6 +256,7 @@ static void run_block(unsigned int number) {
   wake_all(all);
   current = nullptr;
   run(next_ready());
+  if (linting()) lint_block();
   for (int thread = 0; thread < thread_count && !failed; thread++) {
     if (canary(thread) == CANARY) continue;
     canary(thread) = CANARY;
@@ -275,6 +276,7 @@ static int run_launch() {
   idle = 0;
   make_room();
   if (launch->check) begin_checks();
+  if (linting()) begin_lint();
   const unsigned int blocks = grid[0] * grid[1] * grid[2];
   std::vector<unsigned int> order(blocks);
   for (unsigned int i = 0; i < blocks; i++) order[i] = i;

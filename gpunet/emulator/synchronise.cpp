@@ -69,6 +69,7 @@ void warp_collective(unsigned int mask, Collective kind, Site site, void* mine, 
   threads.clear();
   for (int l = 0; l < 32; l++)
     if (mask >> l & 1u) threads.push_back(warp * 32 + l);
+  if (linting() && mask == lanes_of_warp()) lint_warp(warp);
   if (launch->check && kind == Collective::syncwarp) order_threads(threads);  // shuffles and votes order no memory
   threads.erase(std::find(threads.begin(), threads.end(), current->thread));
   wake_all(threads);
