@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunet.emulator import compiler
-from gpunet.emulator.launch import SCHEDULES, Counts, Reached, launch, parameter_names
+from gpunet.emulator.launch import SCHEDULES, Counts, Reached, check_compiled, launch, parameter_names, static_shared
 from gpunet.emulator.library import Library
 from gpunet.emulator.lint import Access, Report
 from gpunet.errors import ArgumentError, CompileError
@@ -114,6 +114,7 @@ class Function:
         self.text, self.file, self.expression, self.cache = text, file, expression, Path(cache)
         self._libraries: dict[str, Library] = {}
         self._names: list[str] = []
+        self._static = 0
         #: of the last launch
         self.counts: Counts | None = None
 
@@ -123,8 +124,11 @@ class Function:
 
     def library(self, mode: str) -> Library:
         if mode not in self._libraries:
-            self._libraries[mode] = Library(self.build(mode), self.cache)
-            self._names = parameter_names(self.text, self.expression, len(self._libraries[mode].parameters))
+            library = Library(self.build(mode), self.cache)
+            check_compiled(library, self.text, self.file, self.expression)
+            self._names = parameter_names(self.text, self.expression, len(library.parameters))
+            self._static = static_shared(library, self.text, self.expression)
+            self._libraries[mode] = library
         return self._libraries[mode]
 
     def __call__(
@@ -140,7 +144,7 @@ class Function:
         report = _chosen.report
         library = self.library("check" if chosen.check or report is not None else "fast")
         self.counts = launch(
-            library, self.expression, self._names, grid, block, arguments, shared, reached,
+            library, self.expression, self._names, grid, block, arguments, shared, reached, self._static,
             lint=report is not None, **chosen._asdict(),
         )  # fmt: skip
         if report is not None:

@@ -18,11 +18,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from gpunet.emulator.declarations import entries
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
 _HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h")
 _RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "lint.cpp", "callbacks.cpp")
+_MAKERS = ("compiler.py", "declarations.py")  # what they make of a source is part of it
 
 _COMMON = (
     "-std=c++17", "-fPIC", "-w",
@@ -101,7 +103,7 @@ def _run(command: Sequence[str], what: str) -> None:
 
 @functools.cache
 def _own_sources() -> str:
-    return "\0".join((_HERE / name).read_text() for name in (*_HEADERS, "fiber.h", "runtime.h", *_RUNTIME))
+    return "\0".join((_HERE / name).read_text() for name in (*_HEADERS, "fiber.h", "runtime.h", *_RUNTIME, *_MAKERS))
 
 
 def _name(*parts: str) -> str:
@@ -174,6 +176,14 @@ def runtime(cache: Path) -> Path:
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\([^()]*\)\s*)?([\w:<>, ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
 
+def _bounded(text: str) -> str:
+    """The source with a check of its launch bounds at the head of each entry point, where they mean what they say."""
+    for entry in reversed(list(entries(text))):
+        if entry.bounds:
+            text = f"{text[: entry.body]} emulator::launch_bounds({entry.bounds}); {text[entry.body :]}"
+    return text
+
+
 def kernel(text: str, file: str, expression: str, mode: str, cache: Path) -> Path:
     """The library of one specialisation; beside it, with the suffix .symbols, what it has in which place.
 
@@ -184,16 +194,23 @@ def kernel(text: str, file: str, expression: str, mode: str, cache: Path) -> Pat
     def build(library: Path) -> None:
         # an array without extent has no storage to link to: it becomes a pointer to the launch's dynamic shared memory
         body = _DYNAMIC_SHARED.sub(r"\1* const \2 = static_cast<\1*>(emulator::dynamic_shared_memory());", text)
+        body = _bounded(body)
         source = library.with_suffix(".cpp")
         source.write_text(f'#line 1 "{file}"\n{body}\n#line 1 "export"\nEMULATOR_EXPORT({expression})\n')
         header = _headers(cache, mode) / _HEADERS[0]
         # without the default libraries: -fsanitize=thread would link the ones that the runtime's callbacks replace
         command = [*compiler_command(mode), "-include", str(header), "-shared", "-nodefaultlibs", str(source), "-lm", "-lc"]
         _run([*command, "-o", str(library)], f"{file} as {expression}")
-        symbols = subprocess.run(["objdump", "-t", "--demangle", str(library)], capture_output=True, text=True, check=True)
+        mangled, plain = (
+            subprocess.run(["objdump", "-t", *option, str(library)], capture_output=True, text=True, check=True).stdout
+            for option in ((), ("--demangle",))
+        )
+        symbols = [  # a function's own variables begin with _ZZ
+            "local " * bool(re.search(r"\s_ZZ", name)) + line for name, line in zip(mangled.splitlines(), plain.splitlines())
+        ]
         table = path.with_suffix(".symbols")
         beside = library.with_suffix(".symbols")
-        beside.write_text(symbols.stdout)
+        beside.write_text("\n".join(symbols))
         os.replace(beside, table)
 
     path = cache / f"{_name(text, file, expression, mode, *MODES[mode])}-{mode}.so"

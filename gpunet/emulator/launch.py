@@ -5,19 +5,20 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import re
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.emulator.declarations import entries, entry_of
 from gpunet.emulator.library import Library, Parameter
 from gpunet.emulator.lint import Tally
-from gpunet.errors import EmulationError, LaunchError
+from gpunet.errors import CompileError, EmulationError, LaunchError
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
 _MOST_THREADS, _MOST_SHARED = 1024, 232448  # of a block, on the cards from sm_90 on
+_MOST_STATIC_SHARED, _MOST_PARAMETERS = 49152, 32764  # bytes; more does not compile
 _MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 _MOST_BLOCK_EXTENT = (1024, 1024, 64)
 _MOST_CHECKED_BLOCKS = 2**21  # threads have a name of 32 bits there
@@ -126,11 +127,35 @@ def _check_type(parameter: Parameter, value: Any, dtype: numpy.dtype[Any], bytes
 
 def parameter_names(text: str, expression: str, count: int) -> list[str]:
     """Names of an entry point's parameters, as its declaration has them."""
-    entry = re.escape(expression.partition("<")[0].strip())
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-    found = re.search(rf"__global__[^;{{}}]*?\b{entry}\s*\(([^{{}};]*)\)\s*\{{", text)
-    names = [re.findall(r"\w+", part)[-1] for part in found[1].split(",") if re.search(r"\w", part)] if found else []
-    return names if len(names) == count else [f"argument {i}" for i in range(count)]
+    entry = entry_of(text, expression)
+    return entry.parameters if entry and len(entry.parameters) == count else [f"argument {i}" for i in range(count)]
+
+
+def static_shared(library: Library, text: str, expression: str) -> int:
+    """Bytes of the shared arrays of a specialisation, without those of the source's other entry points."""
+    name = expression.partition("<")[0].strip()
+    others = {entry.name for entry in entries(text)} - {name}
+    return sum(v.bytes for v in library.variables if v.kind == "shared" and v.function not in others)
+
+
+def check_compiled(library: Library, text: str, file: str, expression: str) -> None:
+    """Refuse what a card's assembler would.
+
+    Raises:
+        CompileError: too much static shared memory, or too many bytes of parameters.
+    """
+    static = static_shared(library, text, expression)
+    if static > _MOST_STATIC_SHARED:
+        raise CompileError(
+            f"{file} as {expression}: {static} bytes of static shared memory; a card's assembler takes "
+            f"{_MOST_STATIC_SHARED} at most. Take them as dynamic shared memory: extern __shared__, and their size at the launch"
+        )
+    parameters = sum(parameter.bytes for parameter in library.parameters)
+    if parameters > _MOST_PARAMETERS:
+        raise CompileError(
+            f"{file} as {expression}: {parameters} bytes of parameters; a card takes {_MOST_PARAMETERS} at most (4096 with "
+            "CUDA before 12.1). Pass a pointer to what is large"
+        )
 
 
 # ---- the launch -------------------------------------------------------------------------------------------------------
@@ -147,6 +172,7 @@ def launch(
     arguments: Sequence[Any],
     shared: int = 0,
     reached: Sequence[Reached] = (),
+    static: int = 0,
     *,
     check: bool = False,
     schedule: str = "depth-first",
@@ -159,6 +185,7 @@ def launch(
         arguments: NumPy arrays for pointers, ``None`` or a zero for null, NumPy scalars, and structured arrays of one
             element for structures by value.
         reached: the arrays that those structures point into.
+        static: bytes of static shared memory, which the dynamic comes on top of.
 
     Raises:
         LaunchError: a launch that a card would refuse, or arguments that are not the kernel's.
@@ -172,7 +199,6 @@ def launch(
         raise LaunchError(f"{what}: block {block} has {math.prod(full_block)} threads; a card takes {_MOST_THREADS}")
     if check and math.prod(full_grid) >= _MOST_CHECKED_BLOCKS:
         raise LaunchError(f"{what}: check mode takes up to {_MOST_CHECKED_BLOCKS} blocks, got {math.prod(full_grid)}")
-    static = sum(v.bytes for v in library.variables if v.kind == "shared")
     if shared < 0 or shared + static > _MOST_SHARED:
         raise LaunchError(
             f"{what}: {shared} bytes of dynamic and {static} of static shared memory; a block has {_MOST_SHARED} at most"
@@ -218,6 +244,8 @@ def launch(
         tallies = Tally.of_last_launch(library.runtime) if lint and not failed else ()
     if failed:
         kind, found, where = message.value.decode().split("\n")
+        if kind == "launch bounds":
+            raise LaunchError(f"{what}: {found}; launch smaller blocks, or raise the bound")
         raise EmulationError(f"{expression}: {kind}: {library.explain(found)} [{where}]")
     if apart:
         for region in regions:

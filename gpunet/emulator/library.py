@@ -33,6 +33,7 @@ class Variable(NamedTuple):
     address: int
     bytes: int
     kind: str  # "shared", "constant" or "global"
+    function: str  # that it belongs to, "" at namespace scope
 
 
 @functools.cache
@@ -43,8 +44,7 @@ def runtime(cache: Path) -> ctypes.CDLL:
     return library
 
 
-_SYMBOL = re.compile(r"^([0-9a-f]+) \S* *.{0,6} [OF] (\S+)\t([0-9a-f]+) +(?:\.hidden )?(.*)$")
-_LOCAL = re.compile(r"\)(?: const)?::(\w+)$")
+_SYMBOL = re.compile(r"^(local )?([0-9a-f]+) \S* *.{0,6} [OF] (\S+)\t([0-9a-f]+) +(?:\.hidden )?(.*)$")
 _OWN = ("export:", "cuda_on_cpu.h:", "intrinsics.h:")
 _NOT_OF_THE_SOURCE = re.compile(r"^(_|completed\.|emulator)")
 
@@ -63,10 +63,10 @@ class Library:
         self.parameters = list(parameters)[:count]
         symbols = path.with_suffix(".symbols").read_text().splitlines()
         found = [match.groups() for match in map(_SYMBOL.match, symbols) if match]
-        self.base = self.entry - next(int(at, 16) for at, _, _, name in found if name == "emulator_entry")
+        self.base = self.entry - next(int(at, 16) for _, at, _, _, name in found if name == "emulator_entry")
         self.variables = [
-            Variable(name.rpartition("::")[2], self.base + int(at, 16), int(size, 16), _kind(section, name))
-            for at, section, size, name in found
+            _variable(name, self.base + int(at, 16), int(size, 16), section, bool(local))
+            for local, at, section, size, name in found
             if section in (".bss", ".data", ".rodata") and int(size, 16) and not _NOT_OF_THE_SOURCE.match(name)
         ]
 
@@ -94,7 +94,9 @@ class Library:
         return re.sub(r"@(0x[0-9a-f]+)", lambda match: self.line(int(match[1], 16)), text)
 
 
-def _kind(section: str, name: str) -> str:
-    if section == ".rodata":
-        return "constant"
-    return "shared" if _LOCAL.search(name) else "global"
+def _variable(name: str, address: int, bytes: int, section: str, local: bool) -> Variable:
+    """A variable of the symbol table; a function's own is shared memory: "void gemm<float, 64>(int)::shared"."""
+    kind = "constant" if section == ".rodata" else "shared" if local else "global"
+    scope, _, last = name.rpartition("::")
+    words = re.findall(r"\w+", re.split(r"[<(]", scope)[0])
+    return Variable(last, address, bytes, kind, words[-1] if local and words else "")

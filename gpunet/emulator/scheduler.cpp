@@ -44,7 +44,7 @@ gpunet_emulator_switch:
 
 namespace emulator {
 
-constexpr size_t STACK = 64 << 10, MOST_SHARED = 232448;
+constexpr size_t STACK = 64 << 10, BELOW = 1 << 20, MOST_SHARED = 232448;  // below: where the first stack may overflow to
 constexpr uint64_t CANARY = 0x6e6f74737461636bull;  // at the far end of each stack
 constexpr long IDLE_LIMIT = 400'000;                // turns of waiting loops in which nobody gets anywhere
 
@@ -223,10 +223,10 @@ static uint64_t& canary(int thread) { return *reinterpret_cast<uint64_t*>(stacks
 static void make_room() {
   if (!shared_memory) shared_memory = map_memory(MOST_SHARED + 4096);
   if (thread_count <= stack_count) return;
-  if (stacks) munmap(stacks, STACK * stack_count);
+  if (stacks) munmap(stacks - BELOW, BELOW + STACK * stack_count);
   delete[] fibers;
   fibers = new Fiber[thread_count];
-  stacks = map_memory(STACK * thread_count);
+  stacks = map_memory(BELOW + STACK * thread_count) + BELOW;
   stack_count = thread_count;
   for (int thread = 0; thread < thread_count; thread++) canary(thread) = CANARY;
 }

@@ -165,6 +165,16 @@ class Kernel(Launchable):
                     self._reject(arrays)
             elif array.dtype is not floating and array.dtype != floating:
                 self._reject(arrays)
+        if kind is not ndarray and kind is not device.EmulatedArray:
+            self._check_cards(arrays)
+
+    def _check_cards(self, arrays: Sequence[Any]) -> None:
+        cards = {name: array.device.id for name, array in zip(self.parameters, arrays) if array is not None}
+        if len(set(cards.values())) > 1:
+            raise LaunchError(
+                f"launch of {self.name}: arrays on different cards ({', '.join(f'{n} on cuda:{i}' for n, i in cards.items())}); "
+                "move them to one"
+            )
 
     def _reject(self, arrays: Sequence[Any]) -> None:
         floating: Any = next((a.dtype for a, d in zip(arrays, self._dtypes) if a is not None and d is None), None)
