@@ -61,7 +61,8 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     if source.dtype.kind not in "fiub":
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
     moved = devices.move(source, _place(device))
-    array = moved.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
+    with devices.current(moved):
+        array = moved.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
     return Tensor(array, requires_grad)
 
 

@@ -7,10 +7,12 @@ kernel needs no device argument, and NumPy and CuPy arrays are taken as they are
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 import sys
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -205,6 +207,14 @@ def synchronize(device: str | Device | None = None) -> None:
     if target.type == "cuda":
         with cupy().cuda.Device(target.index):
             cupy().cuda.get_current_stream().synchronize()
+
+
+def current(array: Array) -> AbstractContextManager[Any]:
+    """Meanwhile the card of an array is CuPy's current one, as its functions want it; nothing for other arrays."""
+    return _ANYWHERE if isinstance(array, numpy.ndarray) else array.device
+
+
+_ANYWHERE = contextlib.nullcontext()
 
 
 def stream_pointer(device: Device) -> int:

@@ -31,7 +31,8 @@ class ParameterGroup(dict[str, Any]):
             value = float(value)
             if not value >= 0.0:
                 raise ArgumentError(f"learning rate {value}; expected zero or a positive number")
-            self.learning_rate[...] = value
+            with device.current(self.learning_rate):
+                self.learning_rate[...] = value
         super().__setitem__(key, value)
 
     @classmethod
@@ -41,6 +42,11 @@ class ParameterGroup(dict[str, Any]):
         for key, value in options.items():
             group[key] = value
         return group
+
+
+def _place(array: Array) -> Any:
+    """Where a launch over an array runs: the arrays of one launch agree in it."""
+    return numpy.ndarray if type(array) is numpy.ndarray else device.of(array)
 
 
 class JoinedArrays(list[Any]):
@@ -121,7 +127,8 @@ class Optimizer:
         if new:
             dtype = numpy.float64 if name == "step" else new[0].dtype
             flat = device.empty((ends[-1],), dtype, new[0].device)
-            flat.fill(0)
+            with device.current(flat):
+                flat.fill(0)
             for p, shape, end in zip(new, shapes, ends):
                 self.state[p][name] = Tensor(flat[end - math.prod(shape) : end].reshape(shape))
         arrays = [self.state[p][name].array for p in params]
@@ -140,7 +147,8 @@ class Optimizer:
                 if p.grad is None:
                     continue
                 first = alike[0].array if alike else p.array
-                if len(alike) == MAX_TENSORS or p.array.dtype != first.dtype or type(p.array) is not type(first):
+                other_dtype = p.array.dtype != first.dtype
+                if len(alike) == MAX_TENSORS or other_dtype or _place(p.array) != _place(first):
                     self._launch(group, alike)
                     alike = []
                 alike.append(p)
@@ -207,7 +215,8 @@ class Optimizer:
         for p, arrays in loaded.items():
             for name, array in arrays.items():
                 (target,) = self._state_list([p], name)
-                target[...] = device.move(array, p.device).reshape(target.shape)
+                with device.current(target):
+                    target[...] = device.move(array, p.device).reshape(target.shape)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")

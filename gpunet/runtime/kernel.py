@@ -374,8 +374,11 @@ class Shim(Launchable):
                 )
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
-        xp = numpy if type(arrays[0]) is ndarray else device.module(arrays[0])
-        self.function(xp, *arrays, **options)
+        if type(arrays[0]) is ndarray:
+            self.function(numpy, *arrays, **options)
+        else:
+            with device.current(arrays[0]):
+                self.function(device.module(arrays[0]), *arrays, **options)
 
 
 class Ufunc(Shim):
@@ -390,7 +393,8 @@ class Ufunc(Shim):
         if type(out) is ndarray:
             self.numpy_function(*inputs, out=out, **options)
         else:
-            self._call(device.module(out), out, *inputs, **options)
+            with device.current(out):
+                self._call(device.module(out), out, *inputs, **options)
 
     def _call(self, xp: Any, out: Array, *inputs: Any, **options: Any) -> None:
         getattr(xp, self.name)(*inputs, out=out, **options)
