@@ -37,14 +37,14 @@ _NUMBERS = (bool, int, float, complex, numpy.generic)
 
 #: Functions of NumPy that gpunet asks CuPy for; each of them is one of CuPy's, with these arguments.  Others are an
 #: AttributeError here, so that what gpunet begins to use is looked up.
-FUNCTIONS = frozenset(
-    "abs absolute add all amax amin any arange arctan argmax argmin argsort array asarray ascontiguousarray broadcast_to ceil clip "
-    "concatenate copyto cos cosh cumsum divide empty equal exp expm1 floor floor_divide full greater greater_equal isfinite "
+FUNCTIONS = (
+    "abs absolute add all amax amin any arange arctan argmax argmin argsort array asarray ascontiguousarray broadcast_to ceil "
+    "clip concatenate copyto cos cosh cumsum divide empty equal exp expm1 floor floor_divide full greater greater_equal isfinite "
     "isinf isnan less less_equal log log10 log1p log2 logical_and logical_not logical_or logical_xor matmul maximum minimum "
     "multiply negative not_equal ones power prod reciprocal remainder rint sign sin sinh sqrt square stack subtract sum take "
-    "tan tanh trunc unique where zeros".split()
+    "tan tanh trunc unique where zeros"
 )
-_OF_NO_KERNEL = frozenset("array asarray ascontiguousarray copyto broadcast_to".split())  # any card, or a view
+_OF_NO_KERNEL = ("array", "asarray", "ascontiguousarray", "copyto", "broadcast_to")  # any card, or a view
 
 
 class _Cards:
@@ -128,8 +128,11 @@ def _operator(name: str) -> Any:
     return lambda self, *inputs: _launched(getattr(numpy.ndarray, name), (self, *inputs), {})
 
 
-for _name in ("add sub mul truediv floordiv mod pow and or xor radd rsub rmul rtruediv rpow iadd isub imul itruediv "
-              "eq ne lt le gt ge neg invert abs matmul").split():  # fmt: skip
+_OPERATORS = (
+    "add sub mul truediv floordiv mod pow and or xor radd rsub rmul rtruediv rpow iadd isub imul itruediv eq ne lt le gt ge "
+    "neg invert abs matmul"
+)
+for _name in _OPERATORS.split():
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
 
 
@@ -294,7 +297,7 @@ class _Cupy(ModuleType):
     """The module itself: NumPy's functions, on arrays of cards."""
 
     def __getattr__(self, name: str) -> Any:
-        if name not in FUNCTIONS:
+        if name not in FUNCTIONS.split():
             raise AttributeError(f"module 'cupy' has no attribute {name!r} (of those in tests/fake_cupy.py)")
         function = getattr(numpy, name)
 

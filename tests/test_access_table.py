@@ -24,7 +24,8 @@ VERSION, CELLS = access_table.parse(kernel_table.page_path().read_text(encoding=
 def lint(code: str, block: int = 32, count: int = 4096) -> list[Access]:
     """Accesses of a kernel with ``code`` in line 3: to floats ``s`` in shared memory, and to the arrays out and in."""
     text = (
-        "__global__ void planted(float* out, const float* in) {\n__shared__ __align__(16) float s[2048]; const int t = threadIdx.x;\n"
+        "__global__ void planted(float* out, const float* in) {\n"
+        "  __shared__ __align__(16) float s[2048]; const int t = threadIdx.x;\n"
         f"{code}\n}}\n"
     )
     function = Function(text, "planted.cu", "planted", source.cache_directory() / "emulator")

@@ -264,22 +264,21 @@ def lint(case: Case) -> Found:
         case.kernel(*map(place, case.arrays), **case.options)
     accesses = report.accesses()
     shared = [a for a in accesses if a.memory == "shared"]
-    sums = {write: _sums(a for a in accesses if a.memory == "global" and a.write == write) for write in (False, True)}
-    wavefronts, ideal = _sums(shared)
+    reads, writes = ([a for a in accesses if a.memory == "global" and a.write == write] for write in (False, True))
     found = Found(
         f"{case.expression()}, {case.label}",
         max((a.degree for a in shared), default=0),
-        wavefronts / ideal - 1 if ideal else 0.0,
-        *(would_do / real if real else 1.0 for real, would_do in sums.values()),
+        1 / _efficiency(shared) - 1,
+        _efficiency(reads),
+        _efficiency(writes),
         (),
     )
     places = dict.fromkeys(_place(access) for access in report.findings(SMALL))
     return found._replace(places=tuple(places)[:3] if found.wasted() else ())
 
 
-def _sums(accesses: Any) -> tuple[int, int]:
-    chosen = list(accesses)
-    return sum(a.transactions for a in chosen), sum(a.ideal for a in chosen)
+def _efficiency(accesses: list[Access]) -> float:
+    return sum(a.ideal for a in accesses) / sum(a.transactions for a in accesses) if accesses else 1.0
 
 
 def _place(access: Access) -> str:

@@ -44,11 +44,6 @@ class ParameterGroup(dict[str, Any]):
         return group
 
 
-def _place(array: Array) -> Any:
-    """Where a launch over an array runs: the arrays of one launch agree in it."""
-    return numpy.ndarray if type(array) is numpy.ndarray else device.of(array)
-
-
 class JoinedArrays(list[Any]):
     """Arrays whose memory lies one after the other in ``flat``: a twin may walk them as one."""
 
@@ -147,8 +142,7 @@ class Optimizer:
                 if p.grad is None:
                     continue
                 first = alike[0].array if alike else p.array
-                other_dtype = p.array.dtype != first.dtype
-                if len(alike) == MAX_TENSORS or other_dtype or _place(p.array) != _place(first):
+                if len(alike) == MAX_TENSORS or p.array.dtype != first.dtype or type(p.array) is not type(first):
                     self._launch(group, alike)
                     alike = []
                 alike.append(p)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy
@@ -166,10 +166,10 @@ class Kernel(Launchable):
             elif array.dtype is not floating and array.dtype != floating:
                 self._reject(arrays)
         if kind is not ndarray and kind is not device.EmulatedArray:
-            self._check_cards(arrays)
+            self._check_cards(zip(self.parameters, arrays))
 
-    def _check_cards(self, arrays: Sequence[Any]) -> None:
-        cards = {name: array.device.id for name, array in zip(self.parameters, arrays) if array is not None}
+    def _check_cards(self, named: Iterable[tuple[str, Any]]) -> None:
+        cards = {name: array.device.id for name, array in named if array is not None}
         if len(set(cards.values())) > 1:
             raise LaunchError(
                 f"launch of {self.name}: arrays on different cards ({', '.join(f'{n} on cuda:{i}' for n, i in cards.items())}); "
@@ -314,6 +314,8 @@ class ListKernel(Kernel):
                         f"launch of {self.name}: tensor {index} of {name!r} is a {type(other).__name__} of {other.dtype}"
                         f"{strided}; expected a contiguous {type(head).__name__} of {head.dtype} like the first"
                     )
+            if head is not None and not isinstance(head, ndarray):
+                self._check_cards((f"{name}[{index}]", other) for index, other in enumerate(others))
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         first = arrays[0][0]
