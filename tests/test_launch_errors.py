@@ -224,7 +224,7 @@ def test_arrays_on_two_cards() -> None:
         flags = SimpleNamespace(c_contiguous=True)
         shape, size = (4,), 4
 
-    first, second = (Array(device=SimpleNamespace(id=index)) for index in (0, 1))
+    first, second = (Array(data=SimpleNamespace(device_id=index)) for index in (0, 1))
     with pytest.raises(LaunchError, match="arrays on different cards .dz on cuda:0, dy on cuda:0, saved on cuda:1.; move them"):
         activation_backward.check((first, first, second))
     activation_backward.check((first, first, first))

@@ -169,7 +169,7 @@ class Kernel(Launchable):
             self._check_cards(zip(self.parameters, arrays))
 
     def _check_cards(self, named: Iterable[tuple[str, Any]]) -> None:
-        cards = {name: array.device.id for name, array in named if array is not None}
+        cards = {name: array.data.device_id for name, array in named if array is not None}
         if len(set(cards.values())) > 1:
             raise LaunchError(
                 f"launch of {self.name}: arrays on different cards ({', '.join(f'{n} on cuda:{i}' for n, i in cards.items())}); "
