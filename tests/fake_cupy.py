@@ -82,7 +82,9 @@ class ndarray:
         return self._memory.tolist()
 
     def __array__(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct one explicitly.")
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct one explicitly."
+        )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         assert method == "__call__"
@@ -179,7 +181,12 @@ def _launched(function: Any, inputs: Any, options: dict[str, Any]) -> Any:
         given = given[0] if isinstance(given, tuple) and given else given
         if isinstance(given, ndarray) and given._memory is result:
             return given
-    if isinstance(result, numpy.ndarray) and inputs and isinstance(inputs[0], ndarray) and result.base is inputs[0]._memory:
+    if (
+        isinstance(result, numpy.ndarray)
+        and inputs
+        and isinstance(inputs[0], ndarray)
+        and result.base is inputs[0]._memory
+    ):
         return inputs[0]._view(result)
     return _on_card(result)
 
@@ -307,7 +314,9 @@ class _Cupy(ModuleType):
             if name in _OF_NO_KERNEL:
                 _check(options.values())
                 result = function(*_memory_of(inputs), **{key: _memory_of(value) for key, value in options.items()})
-                unchanged = isinstance(inputs[0], ndarray) and inputs[0]._memory is result and inputs[0]._card == _Cards.current
+                unchanged = (
+                    isinstance(inputs[0], ndarray) and inputs[0]._memory is result and inputs[0]._card == _Cards.current
+                )
                 return inputs[0] if unchanged else _on_card(result if result is None else numpy.array(result))
             return _launched(function, inputs, options)
 

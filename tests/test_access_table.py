@@ -99,7 +99,11 @@ def test_sectors(code: str) -> None:
 
 @needs_compiler
 def test_a_whole_float4_is_one_access() -> None:
-    found = only(lint("const float4 v = reinterpret_cast<const float4*>(in)[t];\nout[t] = v.x + v.y + v.z + v.w;"), "global", False)
+    found = only(
+        lint("const float4 v = reinterpret_cast<const float4*>(in)[t];\nout[t] = v.x + v.y + v.z + v.w;"),
+        "global",
+        False,
+    )
     assert (found.bytes, found.requests, found.transactions, found.ideal) == (16, 1, 16, 16)
 
 
@@ -171,7 +175,9 @@ def test_kernel_accesses_memory_as_documented(name: str) -> None:
 def test_page_has_all_launches_and_no_others() -> None:
     cases = [case for kernel in KERNELS.values() for case in access_table.launches(kernel)]
     assert set(CELLS) == {f"{case.expression()}, {case.label}" for case in cases}, kernel_table.REWRITE
-    shown = {expression for kernel in KERNELS.values() for expression in representatives(kernel) if "<float" in expression}
+    shown = {
+        expression for kernel in KERNELS.values() for expression in representatives(kernel) if "<float" in expression
+    }
     assert {case.expression() for case in cases} == shown
 
 

@@ -40,7 +40,9 @@ def launch(tmp_path: Any, monkeypatch: Any) -> Callable[..., None]:
     def run(name: str, text: str, grid: Any, block: Any, arguments: list[Any], shared: int = 0) -> None:
         (tmp_path / "planted.cu").write_text(text)
         where = Device(name)
-        placed = [gpunet.device.move(a, where) if type(a) is numpy.ndarray and not a.dtype.names else a for a in arguments]
+        placed = [
+            gpunet.device.move(a, where) if type(a) is numpy.ndarray and not a.dtype.names else a for a in arguments
+        ]
         function = source.function("planted.cu", "planted", where)
         with emulator.check(run.check):  # type: ignore[attr-defined]
             function(grid, block, placed, shared)
@@ -206,7 +208,10 @@ def test_arrays_that_break_the_contract(where: str) -> None:
     here = gpunet.tensor([1.0, 2.0], device=where).array
     options = {"activation": "relu", "alpha": 0.0}
     for arrays, message in (
-        ((here, numpy.ones(2, "float32")), r"'z' is a ndarray, the first array a .*: all arrays of a launch live on one device"),
+        (
+            (here, numpy.ones(2, "float32")),
+            r"'z' is a ndarray, the first array a .*: all arrays of a launch live on one device",
+        ),
         ((here, here.astype("float64")), "'z' has dtype float64, expected float32"),
         ((here, here[::-1]), r"'z' of shape \(2,\) is not C-contiguous; pass a contiguous copy"),
         ((here.astype("int32"), here), "expected float32 or float64"),
@@ -225,7 +230,9 @@ def test_arrays_on_two_cards() -> None:
         shape, size = (4,), 4
 
     first, second = (Array(data=SimpleNamespace(device_id=index)) for index in (0, 1))
-    with pytest.raises(LaunchError, match="arrays on different cards .dz on cuda:0, dy on cuda:0, saved on cuda:1.; move them"):
+    with pytest.raises(
+        LaunchError, match="arrays on different cards .dz on cuda:0, dy on cuda:0, saved on cuda:1.; move them"
+    ):
         activation_backward.check((first, first, second))
     activation_backward.check((first, first, first))
 
@@ -236,8 +243,12 @@ def test_sizes_and_lists() -> None:
         activation_forward.pack((x, x), Geometry(1, 1, (2**31,)))
     with pytest.raises(LaunchError, match=r"lists of \[1, 0, 1, 1\] tensors; expected equal lengths from 1 to 48"):
         sgd_step.check(([x], [], [numpy.zeros(1)], [x], numpy.ones(1), None))
-    with pytest.raises(LaunchError, match="tensor 1 of 'params' is a ndarray of float64; expected a contiguous ndarray of float32"):
-        sgd_step.check(([x, x.astype("float64")], None, [numpy.zeros(1)] * 2, [x, x], numpy.ones(1), numpy.zeros(1, "uint32")))
+    with pytest.raises(
+        LaunchError, match="tensor 1 of 'params' is a ndarray of float64; expected a contiguous ndarray of float32"
+    ):
+        sgd_step.check(
+            ([x, x.astype("float64")], None, [numpy.zeros(1)] * 2, [x, x], numpy.ones(1), numpy.zeros(1, "uint32"))
+        )
     assert isinstance(sgd_step, Kernel)
 
 
@@ -247,5 +258,7 @@ def test_too_large_local_arrays_are_told(launch: Any) -> None:
         'extern "C" __global__ void planted(float* out, int n) {\n  volatile float many[20000];\n'
         "  for (int i = 0; i < 16300; i++) many[i] = n;\n  out[0] = many[n];\n}"
     )
-    with pytest.raises(EmulationError, match="stack: a thread's local variables take more than the 65536 bytes of its stack"):
+    with pytest.raises(
+        EmulationError, match="stack: a thread's local variables take more than the 65536 bytes of its stack"
+    ):
         launch("emulated", text, (1,), (1,), [floats(), numpy.int32(3)])

@@ -53,7 +53,9 @@ def test_no_card_and_no_driver() -> None:
     with fake_cupy.installed(cards=0):
         assert gpunet.cuda_status().state == "no card" and "CUDA_VISIBLE_DEVICES" in gpunet.cuda_status().advice
         assert not cuda.is_available() and cuda.device_count() == 0 and Device("auto") == "cpu"
-        with pytest.raises(DeviceError, match=r"no NVIDIA card is visible\. To use it, check nvidia-smi .*Or use device='cpu'"):
+        with pytest.raises(
+            DeviceError, match=r"no NVIDIA card is visible\. To use it, check nvidia-smi .*Or use device='cpu'"
+        ):
             gpunet.ones(2, device="cuda")
     with fake_cupy.installed(failure=RuntimeError("CUDA driver version is insufficient for CUDA runtime version")):
         assert gpunet.cuda_status().state == "no driver" and "is insufficient" in gpunet.cuda_status().detail
@@ -95,7 +97,11 @@ def test_arrays_move_between_devices(cupy: ModuleType) -> None:
         assert route.device == name and route.tolist() == x.tolist() and route.is_cuda == name.startswith("cuda")
         assert device.is_array(route.array)
     one = x.cuda(1)
-    assert one.to("cuda:1") is one and gpunet.as_tensor(one.array).device == "cuda:1" and nn.Linear(1, 1).cuda(1).weight.is_cuda
+    assert (
+        one.to("cuda:1") is one
+        and gpunet.as_tensor(one.array).device == "cuda:1"
+        and nn.Linear(1, 1).cuda(1).weight.is_cuda
+    )
     with pytest.raises(DeviceError, match=r"call \.cpu\(\)\.numpy\(\)"):
         one.numpy()
     with pytest.raises(DeviceError, match="cuda:1"):
@@ -215,7 +221,9 @@ class TestLaunches:
             run((1,), (256,), (numpy.zeros(5, "float32"), x, numpy.int64(5)), 0)
         with pytest.raises(fake_cupy.CUDADriverError, match="invalid argument"):
             run((1,), (256,), (y, x, numpy.int64(5)), 300_000)
-        with pytest.raises(LaunchError, match=r"erf_forward<float>: grid \(0,\), block \(256,\); expected extents from 1"):
+        with pytest.raises(
+            LaunchError, match=r"erf_forward<float>: grid \(0,\), block \(256,\); expected extents from 1"
+        ):
             run((0,), (256,), (y, x, numpy.int64(5)), 0)
 
     def test_arrays_of_two_cards_do_not_meet_in_a_launch(self) -> None:

@@ -81,7 +81,11 @@ def linear_backward_weight(s: Samples) -> Iterator[Any]:
 @_launches
 def linear_backward_weight_partial(s: Samples) -> Iterator[Any]:
     o, i, n, slices = 64, 128, 256, 4
-    yield f"({n}, {o}), ({n}, {i}) in 4 slices", [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)], {"slices": slices}
+    yield (
+        f"({n}, {o}), ({n}, {i}) in 4 slices",
+        [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)],
+        {"slices": slices},
+    )
 
 
 @_launches
@@ -149,7 +153,11 @@ _ROWS = ((64, 1024), (8, 4096), (1024, 10))
 @_launches
 def cross_entropy_labels(s: Samples) -> Iterator[Any]:
     for rows, classes in _ROWS:
-        arrays = [*_loss(s, rows, classes), s.normal(rows, classes), s.random.integers(0, classes, rows).astype("int64")]
+        arrays = [
+            *_loss(s, rows, classes),
+            s.normal(rows, classes),
+            s.random.integers(0, classes, rows).astype("int64"),
+        ]
         yield f"({rows}, {classes})", arrays, {"reduction": "mean", "ignore_index": -100}
 
 
@@ -212,13 +220,19 @@ def adam_step(s: Samples) -> Iterator[Any]:
             "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "decoupled": decoupled, "maximize": False,
         }  # fmt: skip
         largest = _tensors(s) if amsgrad else None
-        yield "(128, 64), (128,)", [_tensors(s), _tensors(s), _tensors(s), largest, *_steps_rate_ticket(_tensors(s))], options
+        yield (
+            "(128, 64), (128,)",
+            [_tensors(s), _tensors(s), _tensors(s), largest, *_steps_rate_ticket(_tensors(s))],
+            options,
+        )
 
 
 def launches(kernel: Kernel) -> list[Case]:
     """The launches of a kernel that the table has, one or more for each float32 specialisation that stands for it."""
     samples = Samples("float32", 0)
-    cases = [Case(kernel, label, "float32", arrays, options) for label, arrays, options in _makers[kernel.name](samples)]
+    cases = [
+        Case(kernel, label, "float32", arrays, options) for label, arrays, options in _makers[kernel.name](samples)
+    ]
     return [case for case in cases if case.expression() in representatives(kernel)]
 
 

@@ -93,8 +93,14 @@ def lint() -> Iterator[Report]:
         _chosen.report = before
 
 
-def lint_report(function: Function, grid: int | Sequence[int], block: int | Sequence[int], arguments: Sequence[Any],
-                shared: int = 0, reached: Sequence[Reached] = ()) -> list[Access]:
+def lint_report(
+    function: Function,
+    grid: int | Sequence[int],
+    block: int | Sequence[int],
+    arguments: Sequence[Any],
+    shared: int = 0,
+    reached: Sequence[Reached] = (),
+) -> list[Access]:
     """Launch a function once and tell where a warp's accesses cost more than they need to, the worst place first.
 
     Each has ``file``, ``line``, ``memory`` ("shared" or "global"), ``degree`` and a ``message``.

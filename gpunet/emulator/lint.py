@@ -70,10 +70,10 @@ class Access(NamedTuple):
     def message(self) -> str:
         what = f"{'writes' if self.write else 'reads'} of {self.bytes} bytes a thread at {self.place}"
         if self.memory == "shared":
-            return (
-                f"{what}: bank conflicts of up to {self.degree} ways, {self.transactions} wavefronts where {self.ideal} would do"
-            )
-        return f"{what}: {self.transactions} sectors of global memory where {self.ideal} would do ({self.efficiency:.0%})"
+            return f"{what}: bank conflicts of up to {self.degree} ways, {self.transactions} wavefronts where {self.ideal} would do"
+        return (
+            f"{what}: {self.transactions} sectors of global memory where {self.ideal} would do ({self.efficiency:.0%})"
+        )
 
 
 class Report:
