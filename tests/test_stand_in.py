@@ -177,6 +177,19 @@ class TestTraining:
             expected = {"linear_forward", "dropout_apply", "cross_entropy_labels", "linear_backward_weight"}
             assert expected <= set(fake_cupy._Cards.launches)
 
+    def test_a_long_batch_is_summed_in_slices(self) -> None:
+        rows = numpy.random.default_rng(0).normal(size=(600, 5)).astype("float32")
+        gradients = []
+        for name in ("cuda", "cpu"):
+            gpunet.manual_seed(0)
+            layer = nn.Linear(5, 3).to(name)
+            layer(gpunet.tensor(rows, device=name)).square().mean().backward()
+            gradients.append([p.grad.cpu().numpy() for p in layer.parameters()])
+        for card, cpu in zip(*gradients):
+            numpy.testing.assert_allclose(card, cpu, rtol=1e-5, atol=1e-7)
+        names = ["linear_forward", "linear_backward_weight_partial", "linear_backward_weight_reduce"]
+        assert fake_cupy._Cards.launches == names
+
     def test_goes_on_from_a_file_and_on_another_card(self, tmp_path: Path) -> None:
         pytest.importorskip("safetensors")
         model = nn.Linear(3, 2).to("cuda")

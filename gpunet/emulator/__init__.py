@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from gpunet.emulator import compiler
 from gpunet.emulator.launch import SCHEDULES, Counts, Reached, check_compiled, launch, parameter_names, static_shared
 from gpunet.emulator.library import Library
-from gpunet.emulator.lint import Access, Report
+from gpunet.emulator.report import Access, Report
 from gpunet.errors import ArgumentError, CompileError
 
 __all__ = [

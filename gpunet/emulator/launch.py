@@ -13,7 +13,7 @@ import numpy
 
 from gpunet.emulator.declarations import entries, entry_of
 from gpunet.emulator.library import Library, Parameter
-from gpunet.emulator.lint import Tally
+from gpunet.emulator.report import Tally
 from gpunet.errors import CompileError, EmulationError, LaunchError
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")

@@ -16,7 +16,7 @@
 
 namespace emulator {
 
-struct Tally {  // of one place, as lint.py reads it
+struct Tally {  // of one place, as report.py reads it
   uint64_t site, requests, transactions, ideal;
   int shared, write, bytes, degree;  // degree: the most transactions of a request, or for shared memory of a part
 };
