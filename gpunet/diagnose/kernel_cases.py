@@ -165,7 +165,7 @@ def linear_backward_weight(s: Samples) -> Iterator[Any]:
 def linear_backward_weight_partial(s: Samples) -> Iterator[Any]:
     for (o, i, n), slices in zip((*SIZES, (65, 64, 300)), (1, 4, 3, 7, 2, 64, 2, 2, 8)):
         label = f"({n}, {o}), ({n}, {i}) in {slices} slices"
-        yield label, [s.blank(slices, o, i + 1), s.normal(n, o), s.normal(n, i)], {"slices": slices}
+        yield label, [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)], {"slices": slices}
 
 
 @_cases()
@@ -174,8 +174,8 @@ def linear_backward_weight_reduce(s: Samples) -> Iterator[Any]:
     for (o, i, slices), leave_out, scaled in choices:
         dw = s.blank(o, i) if leave_out != "dw" else None
         db = s.blank(o) if leave_out != "db" else None
-        label = f"({slices}, {o}, {i + 1}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
-        yield label, [dw, db, s.normal(slices, o, i + 1), s.positive(1) if scaled else None], {}
+        label = f"{slices} of ({o}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
+        yield label, [dw, db, s.normal(slices, o * i + o), s.positive(1) if scaled else None], {}
 
 
 @_cases()

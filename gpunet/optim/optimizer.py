@@ -33,7 +33,8 @@ class ParameterGroup(dict[str, Any]):
             value = float(value)
             if not value >= 0.0:
                 raise ArgumentError(f"learning rate {value}; expected zero or a positive number")
-            self.learning_rate[...] = value
+            with device.current(self.learning_rate):
+                self.learning_rate[...] = value
         super().__setitem__(key, value)
 
     @classmethod
@@ -123,7 +124,8 @@ class Optimizer:
         if new:
             dtype = numpy.float64 if name == "step" else new[0].dtype
             flat = device.empty((ends[-1],), dtype, new[0].device)
-            flat.fill(0)
+            with device.current(flat):
+                flat.fill(0)
             for p, shape, end in zip(new, shapes, ends):
                 self.state[p][name] = Tensor(flat[end - math.prod(shape) : end].reshape(shape))
         arrays = [self.state[p][name].array for p in params]
@@ -209,7 +211,8 @@ class Optimizer:
         for p, arrays in loaded.items():
             for name, array in arrays.items():
                 (target,) = self._state_list([p], name)
-                target[...] = device.move(array, p.device).reshape(target.shape)
+                with device.current(target):
+                    target[...] = device.move(array, p.device).reshape(target.shape)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")
