@@ -40,7 +40,7 @@ class MultiStepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def constants(self, index: int) -> list[float]:
-        factors = {int(m): self.gamma**times for m, times in self.milestones.items()}
+        factors = {int(m): self.gamma**times for m, times in Counter(self.milestones).items()}
         at_start = math.prod(factor for milestone, factor in factors.items() if milestone <= 0)
         return [self.base_lrs[index] * at_start, *(v for point in sorted(factors.items()) for v in point)]
 
