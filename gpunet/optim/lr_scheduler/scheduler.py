@@ -14,7 +14,7 @@ from gpunet.device import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.optim.lr_scheduler.kernel import schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
-from gpunet.runtime.tape import active, refuse, refuse_reading
+from gpunet.runtime.tape import refuse, refuse_reading
 
 
 class LRScheduler:
@@ -54,7 +54,6 @@ class LRScheduler:
         self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
         self._states = counters(optimizer)
         self._constants: list[tuple[list[float], Array]] = []
-        self._replaced = [0]  # how often a constants' buffer was replaced: a recorded step relies on it
         self.last_epoch = last_epoch
         self._is_initial = False
         self._initial_step()
@@ -147,8 +146,6 @@ class LRScheduler:
 
     def _launch(self, positions: Sequence[Array | None] | None = None, low: float = 0.0, high: float = math.inf) -> None:
         self._update_constants()
-        if active.tape is not None:
-            active.tape.relied.append((self._replaced, self._replaced[0]))
         for number, group in enumerate(self.optimizer.param_groups):
             position = None if positions is None else positions[number]
             constants = self._constants[number][1]
@@ -166,10 +163,9 @@ class LRScheduler:
             if known is not None and known[0] == values:
                 continue
             refuse(f"changing what a {type(self).__name__} works with", "change it outside the step")
-            if known is None or len(known[0]) != len(values):
+            if known is None or len(known[0]) != len(values):  # gpunet.capture notices that the old buffer is gone
                 buffer = device.empty((len(values),), numpy.float64, _place(group))
                 self._constants[number : number + 1] = [(values, buffer)]
-                self._replaced[0] += 1
             self._constants[number] = (values, self._constants[number][1])
             self._constants[number][1][...] = device.move(numpy.array(values), _place(group))
 
