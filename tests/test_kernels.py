@@ -47,7 +47,7 @@ def test_schedules_do_not_change_the_bits(name: str) -> None:
         for schedule in emulator.SCHEDULES:
             placed = selftest._Placed(case, EMULATED, 0)
             with emulator.check(False, schedule=schedule, seed=5):
-                case.kernel(*placed.arrays, **case.options)
+                case.launch(placed.arrays)
             bits.add(b"".join(result.tobytes() for _, result in placed.read()))
         assert len(bits) == 1, f"{case}: the bits depend on which thread runs first"
 
