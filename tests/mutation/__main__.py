@@ -71,7 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
         wrong += unexpected
         table.setdefault(mutant.file, Counter())[column] += 1
         if unexpected or not options.quiet:
-            print(f"{'! ' if unexpected else '  '}{verdict.kind:<20}{verdict.seconds:6.1f} s  {mutant.line:>4}  {mutant.name}", flush=True)
+            mark = "!" if unexpected else " "
+            print(f"{mark} {verdict.kind:<20}{verdict.seconds:6.1f} s  {mutant.line:>4}  {mutant.name}", flush=True)
             if verdict.detail:
                 print(f"{'':34}{verdict.detail.splitlines()[0]}", flush=True)
 
@@ -85,7 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
     total = sum(table.values(), Counter())
     caught = total["check mode"] + total["values"] + total["no end"]
     share = 100 * caught / max(1, caught + total["survived"])
-    print(f"\n{caught} of {caught + total['survived']} mutants caught ({share:.1f} %), {time.perf_counter() - start:.0f} s")
+    print(
+        f"\n{caught} of {caught + total['survived']} mutants caught ({share:.1f} %), {time.perf_counter() - start:.0f} s"
+    )
     return 1 if wrong else 0
 
 

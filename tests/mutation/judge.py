@@ -87,6 +87,11 @@ def _reached(file: str, expression: str) -> list[tuple[str, Declaration]]:
     return [(name, declaration) for name, declaration, _ in _declarations(file) if declaration.name in names]
 
 
+def _arrays(case: Case) -> list[Any]:
+    groups = [group if isinstance(group, list) else [group] for group in case.on_cpu()]
+    return [array for group in groups for array in group if array is not None]
+
+
 @cache
 def _cases() -> list[tuple[Case, str]]:
     """All cases and their specialisations, those first that cost least: few elements, little code, few specialisations."""
@@ -97,8 +102,7 @@ def _cases() -> list[tuple[Case, str]]:
             expression = case.expression()
             number = compiled.setdefault(expression, len(compiled))
             code = sum(declaration.end - declaration.start for _, declaration in _reached(kernel.file, expression))
-            elements = sum(a.size for group in case.on_cpu() if group is not None for a in (group if isinstance(group, list) else [group]))
-            found.append((elements + (1 + number) * code / 2, case, expression))
+            found.append((sum(a.size for a in _arrays(case)) + (1 + number) * code / 2, case, expression))
     return [(case, expression) for _, case, expression in sorted(found, key=lambda f: f[0])]
 
 
@@ -114,14 +118,15 @@ def cases_for(mutant: Mutant) -> Iterator[Case]:
     """
     seen = set()
     for case, expression in _cases():
-        if not _uses(mutant, case.kernel.file, expression):
+        file = case.kernel.file
+        if not _uses(mutant, file, expression):
             continue
+        structs = {d.name for _, d, _ in _declarations(file) if d.is_struct and not _uses(mutant, file, d.name)}
         name, *arguments = re.findall(r"[\w:]+", expression)
-        structs = {d.name for _, d, _ in _declarations(case.kernel.file) if d.is_struct}
-        chosen = [a for a in arguments if a not in structs or _uses(mutant, case.kernel.file, a)]
-        layout = [None if a is None else (numpy.shape(a), a.strides) for g in case.on_cpu() for a in (g if isinstance(g, list) else [g])]
-        key = str((name, chosen, layout, case.grid, case.twin is None, [v for v in case.options.values() if not isinstance(v, (str, float))]))
-        if mutant.file == case.kernel.file or structs.isdisjoint(arguments) or "unaligned" in case.label or key not in seen:
+        chosen = tuple(argument for argument in arguments if argument not in structs)
+        layout = tuple((a.shape, a.strides, a.ctypes.data % 16) for a in _arrays(case))
+        key = (name, chosen, layout, case.grid)
+        if mutant.file == file or len(chosen) == len(arguments) or key not in seen:
             seen.add(key)
             yield case
 
@@ -158,8 +163,8 @@ class Judge:
         return Verdict(kind, detail, time.perf_counter() - start)
 
     def _first_finding(self, mutant: Mutant) -> tuple[str, str]:
-        number = 0
-        for number, case in enumerate(cases_for(mutant), 1):
+        cases = list(cases_for(mutant))
+        for case in cases:
             signal.setitimer(signal.ITIMER_PROF, SECONDS_A_CASE)  # its signal ends the process
             try:
                 with emulator.check(), numpy.errstate(all="ignore"):
@@ -177,7 +182,7 @@ class Judge:
             ):
                 if found:
                     return kind, f"{case}: {found[0]}"
-        return "survived", f"{number} cases"
+        return "survived", f"{len(cases)} cases"
 
 
 # ---- many of them -----------------------------------------------------------------------------------------------------
@@ -214,7 +219,9 @@ class _Worker:
             return None
 
 
-def judge_all(chosen: Sequence[Mutant], processes: int, report: Callable[[Mutant, Verdict], None]) -> dict[Mutant, Verdict]:
+def judge_all(
+    chosen: Sequence[Mutant], processes: int, report: Callable[[Mutant, Verdict], None]
+) -> dict[Mutant, Verdict]:
     """The verdicts on several mutants, reported as they come.
 
     Raises:

@@ -102,7 +102,11 @@ def wait(source: Source) -> Iterator[Edit]:
     """A wait, or what it waits for, is removed; ``wait<n>`` lets one more stay on its way."""
     yield from _removed_calls(source, WAITS.pattern)
     for index in source.find("<"):
-        if WAITS.fullmatch(source.tokens[index - 1]) and source.tokens[index + 1].isdigit() and source.tokens[index + 2] == ">":
+        if (
+            WAITS.fullmatch(source.tokens[index - 1])
+            and source.tokens[index + 1].isdigit()
+            and source.tokens[index + 2] == ">"
+        ):
             more = str(int(source.tokens[index + 1]) + 1)
             yield _replaced(source, index + 1, index + 2, more, (index - 1, index + 3))
 
@@ -119,7 +123,9 @@ def atomic(source: Source) -> Iterator[Edit]:
     for index in source.find(*_PLAIN):
         end = source.partner[index + 1]
         inside = source.text[source.spans[index + 1][1] : source.spans[end][0]]
-        yield _replaced(source, index, end + 1, _PLAIN[source.tokens[index]].format(*inside.split(",")), (index, end + 1))
+        yield _replaced(
+            source, index, end + 1, _PLAIN[source.tokens[index]].format(*inside.split(",")), (index, end + 1)
+        )
 
 
 # ---- guards and predicates --------------------------------------------------------------------------------------------
@@ -157,7 +163,14 @@ def operand(source: Source) -> Iterator[Edit]:
         yield _replaced(source, index, end, "", around)
 
 
-_SHIFTED = {"<": ("<=", "+ 1 <"), "<=": ("<", "- 1 <="), ">": (">=", "- 1 >"), ">=": (">", "+ 1 >="), "==": ("!=",), "!=": ("==",)}
+_SHIFTED = {
+    "<": ("<=", "+ 1 <"),
+    "<=": ("<", "- 1 <="),
+    ">": (">=", "- 1 >"),
+    ">=": (">", "+ 1 >="),
+    "==": ("!=",),
+    "!=": ("==",),
+}
 
 
 @_operator
@@ -211,7 +224,9 @@ def loop(source: Source) -> Iterator[Edit]:
         if len(semicolons) != 2:
             continue
         header, begin, step = (index, close + 1), semicolons[0], source.tokens[semicolons[1] + 1 : close]
-        stride = next((i for i in range(semicolons[1], close) if source.tokens[i] in ("+=", "-=", "/=", "*=", "^=")), None)
+        stride = next(
+            (i for i in range(semicolons[1], close) if source.tokens[i] in ("+=", "-=", "/=", "*=", "^=")), None
+        )
         first = next((i + 1 for i in range(index, begin) if source.tokens[i] == "="), None)
         if first is not None:
             start = source.text[slice(*source.span(first, begin))]

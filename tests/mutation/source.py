@@ -67,7 +67,10 @@ class Source:
                     stop += 1
             name = self._name(head, last, is_struct)
             start, end_of_text = self.span(first, stop + 1)
-            found = Declaration(within + name, start, end_of_text, "bool" in head and "()" in head and "=" not in head, "enum" in head, "struct" in head)
+            is_function = "()" in head and "=" not in head and not is_struct
+            found = Declaration(
+                within + name, start, end_of_text, is_function and "bool" in head, "enum" in head, "struct" in head
+            )
             into.append(found)
             if into is not self.declarations:
                 self.declarations.append(found)
