@@ -7,5 +7,5 @@ mutant that nothing notices shows a case that is missing, a check that the emula
     source.py       a CUDA source as tokens, and the declarations that they belong to
     operators.py    the mutants of a source
     judge.py        the cases that a mutant can show in, and what they find
-    equivalents.py  mutants that no run can tell from the kernel, each with the reason
+    survivors.txt   mutants that are known to survive, each with the reason: most are equivalent to the kernel
 """

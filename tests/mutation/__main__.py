@@ -12,11 +12,11 @@ from fnmatch import fnmatchcase
 
 from gpunet import emulator
 
-from .equivalents import EQUIVALENT
 from .judge import Verdict, all_mutants, judge_all
 from .operators import OPERATORS, Mutant
+from .survivors import EQUIVALENT, SURVIVORS
 
-COLUMNS = ("check mode", "values", "no end", "survived", "equivalent", "no code")
+COLUMNS = ("check mode", "values", "no end", "survived", "missed", "equivalent", "no code")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -24,7 +24,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--file", help="mutants of this file only")
     parser.add_argument("--name", default="*", help="mutants whose name matches this pattern, * for anything")
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants, of every file and operator")
-    parser.add_argument("--equivalents", action="store_true", help="run also those that are listed as equivalent")
+    parser.add_argument("--survivors", action="store_true", help="run also those that survivors.txt lists")
     parser.add_argument("--list", action="store_true", help="print the names and run nothing")
     parser.add_argument("-j", "--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("-q", "--quiet", action="store_true", help="print no line for a mutant that is caught")
@@ -37,7 +37,7 @@ def _draw(mutant: Mutant) -> bytes:
 
 def sample(mutants: list[Mutant], count: int) -> list[Mutant]:
     """``count`` mutants, the same ones every time: of each file and each operator one, the others as their names' hash has it."""
-    drawn = sorted((m for m in mutants if m.name not in EQUIVALENT), key=_draw)
+    drawn = sorted((m for m in mutants if m.name not in SURVIVORS), key=_draw)
     firsts = [next(m for m in drawn if m.file == file) for file in sorted({m.file for m in drawn})]
     firsts += [next(m for m in drawn if m.operator == o) for o in OPERATORS if any(m.operator == o for m in drawn)]
     return list(dict.fromkeys([*firsts, *drawn]))[:count]
@@ -63,11 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
     table: dict[str, Counter[str]] = {}
     wrong = 0
 
+    def listed(mutant: Mutant) -> str:
+        return "equivalent" if mutant.name in EQUIVALENT else "missed"
+
     def report(mutant: Mutant, verdict: Verdict) -> None:
         nonlocal wrong
-        listed = mutant.name in EQUIVALENT
-        column = "equivalent" if listed and verdict.by == "survived" else verdict.by
-        unexpected = column == "survived" or (listed and column != "equivalent")
+        unexpected = (verdict.by == "survived") != (mutant.name in SURVIVORS)
+        column = listed(mutant) if verdict.by == "survived" and not unexpected else verdict.by
         wrong += unexpected
         table.setdefault(mutant.file, Counter())[column] += 1
         if unexpected or not options.quiet:
@@ -76,19 +78,18 @@ def main(arguments: list[str] | None = None) -> int:
             if verdict.detail:
                 print(f"{'':34}{verdict.detail.splitlines()[0]}", flush=True)
 
-    listed = [] if options.equivalents else [m for m in mutants if m.name in EQUIVALENT]
-    for mutant in listed:
-        table.setdefault(mutant.file, Counter())["equivalent"] += 1
-    judge_all([m for m in mutants if m not in listed], options.processes, report)
+    left_out = [] if options.survivors else [m for m in mutants if m.name in SURVIVORS]
+    for mutant in left_out:
+        table.setdefault(mutant.file, Counter())[listed(mutant)] += 1
+    judge_all([m for m in mutants if m not in left_out], options.processes, report)
     print(f"\n{'':<20}" + "".join(f"{column:>12}" for column in COLUMNS))
     for file, row in [*sorted(table.items()), ("all", sum(table.values(), Counter()))]:
         print(f"{file:<20}" + "".join(f"{row[column]:>12}" for column in COLUMNS))
     total = sum(table.values(), Counter())
     caught = total["check mode"] + total["values"] + total["no end"]
-    share = 100 * caught / max(1, caught + total["survived"])
-    print(
-        f"\n{caught} of {caught + total['survived']} mutants caught ({share:.1f} %), {time.perf_counter() - start:.0f} s"
-    )
+    of = caught + total["survived"] + total["missed"]
+    share = 100 * caught / max(1, of)
+    print(f"\n{caught} of {of} mutants caught ({share:.1f} %), {time.perf_counter() - start:.0f} s")
     return 1 if wrong else 0
 
 
