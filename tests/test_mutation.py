@@ -16,7 +16,7 @@ from mutation.survivors import EQUIVALENT, SURVIVORS
 needs_compiler = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
 
 #: How many mutants a run of the tests judges.
-SAMPLE = 40
+SAMPLE = 28
 
 #: operator: (code, what becomes what, one after the other)
 PLANTED = {
