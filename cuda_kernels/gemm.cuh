@@ -100,10 +100,12 @@ __device__ __forceinline__ void gemm(
   StepOfA a_step;
   StepOfB b_step;
 
-  a_step.fetch(a, row0, depth, depth_end);
-  b_step.fetch(b, column0, depth, depth_end);
-  a_step.store(a_shared[0]);
-  b_step.store(b_shared[0]);
+  if (depth < depth_end) {
+    a_step.fetch(a, row0, depth, depth_end);
+    b_step.fetch(b, column0, depth, depth_end);
+    a_step.store(a_shared[0]);
+    b_step.store(b_shared[0]);
+  }
   __syncthreads();
   for (int half = 0; depth < depth_end; half ^= 1) {
     depth += DEPTH;

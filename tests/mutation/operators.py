@@ -262,12 +262,15 @@ def initial_value(source: Source) -> Iterator[Edit]:
 
 
 def mutants(file: str, text: str) -> list[Mutant]:
-    """All mutants of a source, in the order of their places."""
+    """All mutants of a source, in the order of their places; what only a compiler evaluates (static_assert) has none."""
     source = Source(text)
+    asserted = [source.span(index, source.partner[index + 1] + 1) for index in source.find("static_assert")]
     edits = [(edit, name) for name, operator in OPERATORS.items() for edit in operator(source)]
     count: Counter[tuple[str, ...]] = Counter()
     found = []
     for edit, operator in sorted(edits, key=lambda e: (e[0].first, e[0].start, e[0].replacement)):
+        if any(start <= edit.start < end for start, end in asserted):
+            continue
         declaration = source.declaration(edit.start)
         before = text[edit.first : edit.last]
         after = text[edit.first : edit.start] + edit.replacement + text[edit.end : edit.last]
