@@ -8,10 +8,11 @@
 //   cp_async*                 global to shared memory, sm_80+
 //   ldmatrix*                 sm_75+      stmatrix*   sm_90+
 //   mma_*                     f16 with depth 8 sm_75+, all others sm_80+
-//   bar_*, redux_*            sm_75+, sm_80+
+//   bar_*                     sm_75+      redux_*     sm_80+
 //   griddepcontrol_*          sm_90+, nothing before
-//   conversions               rounded to nearest, ties to even; to tf32 ties away from zero
+//   conversions               rounded to nearest, ties to even; to tf32 (sm_80+) ties away from zero
 
+// EITHER(what the emulator compiles, what a card's compiler does)
 #ifdef GPUNET_EMULATOR
 // Not inlined, so that its return address is the kernel's line.
 #define PRIMITIVE static EMULATOR_OUTLINE
