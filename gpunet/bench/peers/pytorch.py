@@ -1,0 +1,117 @@
+"""PyTorch: eager, compiled, and on a card as one CUDA graph."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from gpunet.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runner
+
+
+def make(case: Case, kind: str, variant: str, device: str) -> Runner:
+    """Variants "eager", "foreach" and "fused" (the optimizer's), "compile" (the whole step in one graph), "graph"."""
+    import torch
+
+    model = _model(torch, case).to(device)
+    loss_of = torch.nn.MSELoss() if case.regression else torch.nn.CrossEntropyLoss()
+    optimizer = _optimizer(torch, kind, variant, model)
+    parameters = list(model.parameters())
+
+    def forward(x: Any, y: Any) -> Any:
+        with torch.inference_mode():
+            return loss_of(model(x), y)
+
+    def backward(x: Any, y: Any) -> Any:
+        if optimizer is None:
+            model.zero_grad(set_to_none=True)
+        else:
+            optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(model(x), y)
+        loss.backward()
+        return loss.detach()
+
+    def step(x: Any, y: Any) -> Any:
+        loss = backward(x, y)
+        optimizer.step()
+        return loss
+
+    def in_one_graph(x: Any, y: Any) -> Any:
+        loss = loss_of(model(x), y)
+        for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
+            p.grad = gradient
+        if optimizer is not None:
+            optimizer.step()
+        return loss.detach()
+
+    batches = [(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in case.batches()]
+    function = {"forward": forward, "backward": backward}.get(kind, step)
+    if variant == "compile":
+        whole = forward if kind == "forward" else in_one_graph
+        function = torch.compile(whole, mode="reduce-overhead" if device.startswith("cuda") else "default")
+    elif variant == "graph":
+        function = _cuda_graph(torch, function, batches[0], model, optimizer)
+
+    def read(loss: Any) -> float:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return float(loss.item())
+
+    notes = f"{torch.get_num_threads()} threads, float32_matmul_precision {torch.get_float32_matmul_precision()}"
+    return Runner(function, batches, read, notes)
+
+
+def _model(torch: Any, case: Case) -> Any:
+    layers: list[Any] = []
+    for (inputs, outputs), values in zip(itertools.pairwise(case.sizes), case.layers(), strict=True):
+        linear = torch.nn.Linear(inputs, outputs)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(values.weight))
+            linear.bias.copy_(torch.from_numpy(values.bias))
+        layers += [linear, torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def _optimizer(torch: Any, kind: str, variant: str, model: Any) -> Any:
+    if kind not in LEARNING_RATES:
+        return None
+    options: dict[str, Any] = {"foreach": True} if variant in ("foreach", "compile") else {"fused": True}
+    if kind == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=LEARNING_RATES[kind], **options)
+    if variant == "graph":
+        options["capturable"] = True
+    return torch.optim.Adam(model.parameters(), lr=LEARNING_RATES[kind], betas=BETAS, eps=EPSILON, **options)
+
+
+def _cuda_graph(torch: Any, function: Callable[[Any, Any], Any], batch: Any, model: Any, optimizer: Any) -> Any:
+    """The step recorded once; a call copies its inputs into the recorded buffers and replays.
+
+    Steps that warm up, on a stream of their own as PyTorch asks, are undone: model and optimizer start where all do.
+    """
+    x, y = (tensor.clone() for tensor in batch)
+    first = [p.detach().clone() for p in model.parameters()]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function(x, y)
+    torch.cuda.current_stream().wait_stream(stream)
+    model.zero_grad(set_to_none=True)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = function(x, y)
+    with torch.no_grad():
+        for p, value in zip(model.parameters(), first):
+            p.copy_(value)
+        for state in optimizer.state.values() if optimizer is not None else ():
+            for value in state.values():
+                if torch.is_tensor(value):
+                    value.zero_()
+
+    def replay(new_x: Any, new_y: Any) -> Any:
+        x.copy_(new_x)
+        y.copy_(new_y)
+        graph.replay()
+        return loss
+
+    return replay
