@@ -75,12 +75,13 @@ def cuda_seconds(function: Callable[[], object], repeats: int = 20, rounds: int 
     """Seconds of one call on the current stream, by events around ``repeats`` of them; the shortest of some rounds."""
     cuda = devices.cupy().cuda
     function()
+    stream = cuda.get_current_stream()
     start, end, found = cuda.Event(), cuda.Event(), []
     for _ in range(rounds):
-        start.record()
+        start.record(stream)
         for _ in range(repeats):
             function()
-        end.record()
+        end.record(stream)
         end.synchronize()
         found.append(cuda.get_elapsed_time(start, end) / 1e3 / repeats)
     return float(min(found))

@@ -158,7 +158,7 @@ def _reduced(s: Samples, shape: tuple[int, int]) -> list[Any]:
 @_row
 def elementwise_loss(s: Samples, n: int) -> Iterator[Any]:
     arrays = [*_reduced(s, (n, n)), s.normal(n, n), s.normal(n, n)]
-    yield f"mse mean ({n}, {n})", arrays, {"loss": "mse_loss", "reduction": "mean", "delta": 0.5}, 0.0
+    yield f"squared mean ({n}, {n})", arrays, {"loss": "squared", "reduction": "mean", "delta": 0.5}, 0.0
 
 
 @_row

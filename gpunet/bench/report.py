@@ -121,7 +121,7 @@ def _why(case: Case, name: str, by_kind: dict[str, dict[str, Entry]], floors: di
         counts = launches(case, "backward") - launches(case, "forward"), launches(case, "forward")
         return (
             f": products are {100 * busy:.0f} % of its time at most, so calls decide: {counts[0]} launches back to {counts[1]} "
-            "forth, and the graph that is recorded and walked"
+            f"forth{', and the graph that is recorded and walked' * (name == OURS)}"
         )
     return ": the products of dW, dX and forward differ in shape, and run at different rates"
 

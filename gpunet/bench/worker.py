@@ -25,8 +25,8 @@ from gpunet.errors import GpunetError
 #: Steps whose losses are compared.
 COMPARED_STEPS = 6
 
-#: By which the number of threads is set, all at once: OpenMP's, those of two BLAS, tinygrad's.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM_CPU_THREADS")
+#: By which the number of threads is set, all at once: OpenMP's, those of two BLAS, tinygrad's, XLA's.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM_CPU_THREADS", "NPROC")
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START = (
@@ -128,8 +128,6 @@ class Worker:
         environment = dict(os.environ)
         if threads is not None:
             environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-            if threads == 1:
-                environment["XLA_FLAGS"] = environment.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-W", "ignore", "-c", _START, str(_ROOT), module, device],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,

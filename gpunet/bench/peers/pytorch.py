@@ -38,17 +38,19 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
 
     def in_one_graph(x: Any, y: Any) -> Any:
         loss = loss_of(model(x), y)
-        for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
+        gradients = torch.autograd.grad(loss, parameters)
+        if optimizer is None:
+            return loss.detach(), gradients
+        for p, gradient in zip(parameters, gradients):
             p.grad = gradient
-        if optimizer is not None:
-            optimizer.step()
-        return loss.detach()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)  # no result of this call is alive when the next one begins
+        return loss.detach(), ()
 
     batches = [(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in case.batches()]
     function = {"forward": forward, "backward": backward}.get(kind, step)
     if variant == "compile":
-        whole = forward if kind == "forward" else in_one_graph
-        function = torch.compile(whole, mode="reduce-overhead" if device.startswith("cuda") else "default")
+        function = _compiled(torch, forward if kind == "forward" else in_one_graph, device)
     elif variant == "graph":
         function = _cuda_graph(torch, function, batches[0], model, optimizer)
 
@@ -59,6 +61,20 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
 
     notes = f"{torch.get_num_threads()} threads, float32_matmul_precision {torch.get_float32_matmul_precision()}"
     return Runner(function, batches, read, notes)
+
+
+def _compiled(torch: Any, function: Any, device: str) -> Any:
+    if not device.startswith("cuda"):
+        whole = torch.compile(function)
+        return whole if function.__name__ == "forward" else lambda x, y: whole(x, y)[0]
+    whole = torch.compile(function, mode="reduce-overhead")  # CUDA graphs beneath
+
+    def step(x: Any, y: Any) -> Any:
+        torch.compiler.cudagraph_mark_step_begin()
+        result = whole(x, y)
+        return result if function.__name__ == "forward" else result[0]
+
+    return step
 
 
 def _model(torch: Any, case: Case) -> Any:
@@ -78,8 +94,8 @@ def _optimizer(torch: Any, kind: str, variant: str, model: Any) -> Any:
     options: dict[str, Any] = {"foreach": True} if variant in ("foreach", "compile") else {"fused": True}
     if kind == "sgd":
         return torch.optim.SGD(model.parameters(), lr=LEARNING_RATES[kind], **options)
-    if variant == "graph":
-        options["capturable"] = True
+    if variant == "graph" or (variant == "compile" and next(model.parameters()).is_cuda):
+        options["capturable"] = True  # its count of steps lies on the card
     return torch.optim.Adam(model.parameters(), lr=LEARNING_RATES[kind], betas=BETAS, eps=EPSILON, **options)
 
 
