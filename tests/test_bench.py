@@ -149,7 +149,12 @@ def test_selection_names_what_is_there() -> None:
 
 def test_a_worker_says_what_went_wrong() -> None:
     with Worker("by_hand", "cpu") as worker:
-        request = {"number": 0, "case": {"name": "x", "sizes": [3, 2], "batch": 2}, "kind": "nothing", "variant": "flat"}
+        request = {
+            "number": 0,
+            "case": {"name": "x", "sizes": [3, 2], "batch": 2},
+            "kind": "nothing",
+            "variant": "flat",
+        }
         with pytest.raises(WorkerError, match="AttributeError.*nothing"):
             worker.ask("build", 60.0, **request)
         assert worker.ask("build", 60.0, **(request | {"kind": "sgd"}))["losses"]  # it goes on
