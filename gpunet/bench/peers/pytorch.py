@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from gpunet.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runner
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
-    """Variants "eager", "foreach" and "fused" (the optimizer's), "compile" (the whole step in one graph), "graph"."""
+    """Variants "eager", "foreach" and "fused" (the optimizer's), "compile", "graph"."""
     import torch
 
     model = _model(torch, case).to(device)
@@ -37,21 +36,14 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
         optimizer.step()
         return loss
 
-    def in_one_graph(x: Any, y: Any) -> Any:
+    def gradients(x: Any, y: Any) -> Any:
         loss = loss_of(model(x), y)
-        gradients = torch.autograd.grad(loss, parameters)
-        if optimizer is None:
-            return loss.detach(), gradients
-        for p, gradient in zip(parameters, gradients):
-            p.grad = gradient
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)  # no result of this call is alive when the next one begins
-        return loss.detach(), ()
+        return loss.detach(), torch.autograd.grad(loss, parameters)
 
     batches = [(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in case.batches()]
     function = {"forward": forward, "backward": backward}.get(kind, step)
     if variant == "compile":
-        function = _compiled(torch, forward if kind == "forward" else in_one_graph, device)
+        function = _compiled(torch, case, forward if kind == "forward" else gradients, parameters, optimizer)
     elif variant == "graph":
         function = _cuda_graph(torch, function, batches[0], model, optimizer)
 
@@ -64,19 +56,37 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
     return Runner(function, batches, read, notes)
 
 
-def _compiled(torch: Any, function: Any, device: str) -> Any:
-    """Compiled as a whole or not at all; on a card with CUDA graphs beneath."""
-    # PyTorch keeps what it compiled on the code object, and gives up after 8 times: a code object for each contestant
-    code = function.__code__.replace()
-    own = types.FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
-    on_card = device.startswith("cuda")
-    whole = torch.compile(own, fullgraph=True, mode="reduce-overhead" if on_card else "default")
+_compiled_case: Case | None = None
+
+
+def _compiled(torch: Any, case: Case, function: Any, parameters: list[Any], optimizer: Any) -> Any:
+    """Loss and gradients as one graph, the update as another, as PyTorch's tutorial does; CUDA graphs beneath on a card.
+
+    ``optimizer.step`` breaks a graph by its own wish, so the two cannot be one.
+    """
+    global _compiled_case
+    if case != _compiled_case:
+        torch._dynamo.reset()  # it gives up after compiling the same code 8 times, other cases' counted
+        _compiled_case = case
+    config, on_card = torch._dynamo.config, parameters[0].is_cuda
+    if hasattr(config, "trace_autograd_ops"):
+        config.trace_autograd_ops = True
+    mode = "reduce-overhead" if on_card else "default"
+    compiled = torch.compile(function, mode=mode)
+    update = None if optimizer is None else torch.compile(optimizer.step, mode=mode)
 
     def step(x: Any, y: Any) -> Any:
         if on_card:
             torch.compiler.cudagraph_mark_step_begin()
-        result = whole(x, y)
-        return result[0] if isinstance(result, tuple) else result
+        result = compiled(x, y)
+        if not isinstance(result, tuple):
+            return result
+        loss, gradients = result
+        if update is not None:
+            for p, gradient in zip(parameters, gradients):
+                p.grad = gradient
+            update()
+        return loss
 
     return step
 
