@@ -177,6 +177,7 @@ from gpunet.ops.shape import (
 from gpunet.runtime.random import Generator, manual_seed
 
 if TYPE_CHECKING:
+    from gpunet.captured import capture
     from gpunet.device import Device as device  # type: ignore[no-redef]  # the module is callable; this is what it makes
     from gpunet.train.checkpoint import load, save
 
@@ -201,6 +202,7 @@ __all__ = [
     "atan",
     "bernoulli",
     "bool",
+    "capture",
     "cat",
     "ceil",
     "chunk",
@@ -340,6 +342,10 @@ def __getattr__(name: str) -> Any:
         from gpunet.train import checkpoint
 
         return getattr(checkpoint, name)
+    if name == "capture":
+        from gpunet.captured import capture
+
+        return capture
     if name in ("data", "diagnose", "emulator", "train"):
         return importlib.import_module(f"gpunet.{name}")
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

@@ -31,6 +31,10 @@ class InPlaceError(GradientError):
     """Something that backward needs was changed in place."""
 
 
+class CaptureError(GpunetError, RuntimeError):
+    """A step that cannot be recorded, or whose recording no longer fits; the message names the user's line."""
+
+
 class LaunchError(GpunetError, RuntimeError):
     """A kernel launch that breaks its kernel's contract (dtype, device, contiguity, size)."""
 

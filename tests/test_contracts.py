@@ -39,7 +39,7 @@ LAYERS = (
     "ops",
     "creation",
     "nn optim",
-    "capture",
+    "captured",
     "data",
     "metrics",
     "train",
@@ -131,7 +131,7 @@ def dependencies(modules: dict[str, str]) -> dict[str, set[str]]:
 
 def layer(module: str) -> int:
     """The line of LAYERS that names a module, or its package."""
-    wanted = module if module.startswith("runtime.") else module.partition(".")[0]
+    wanted = ".".join(module.split(".")[: 2 if module.startswith("runtime.") else 1])
     for number, line in enumerate(LAYERS):
         if wanted in (line.split() or [""]):
             return number

@@ -36,7 +36,7 @@ from gpunet.autograd.mode import (
     set_default_dtype,
     set_grad_enabled,
 )
-from gpunet.autograd.tensor import RemovableHandle, Tensor, method, wrap
+from gpunet.autograd.tensor import RemovableHandle, Tensor, changed, method, wrap
 
 __all__ = [
     "ADD",
@@ -49,6 +49,7 @@ __all__ = [
     "RemovableHandle",
     "Scaled",
     "Tensor",
+    "changed",
     "contiguous",
     "enable_grad",
     "fused",

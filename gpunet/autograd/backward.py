@@ -10,10 +10,11 @@ from typing import Any
 from gpunet import device as devices
 from gpunet.autograd import mode
 from gpunet.autograd.graph import ADD, COPY, OPS, Node, Scaled, Unit, contiguous, edge_to, operands, quiet, whole
-from gpunet.autograd.tensor import Tensor, method
+from gpunet.autograd.tensor import Tensor, changed, method
 from gpunet.device import Array
 from gpunet.errors import GradientError, ShapeError
 from gpunet.runtime.memory import empty
+from gpunet.runtime.tape import active
 
 _accumulation = threading.Lock()
 
@@ -260,15 +261,18 @@ def _differentiate_composed(node: Node, arrived: list[Any]) -> tuple[list[Any], 
 def _accumulate(leaf: Tensor, gradient: Tensor, fresh: bool, create: bool) -> None:
     """Add to a leaf's ``grad``; the first gradient becomes it, copied unless its memory is nobody else's."""
     with _accumulation:
-        if leaf.grad is not None:
+        before = leaf._grad
+        if active.tape is not None:
+            active.tape.leaves.setdefault(leaf, before)
+        if before is not None:
             if create:
-                leaf.grad = leaf.grad + gradient
+                leaf._grad = before + gradient
             else:
-                ADD(leaf.grad.array, leaf.grad.array, gradient.array)
-                leaf.grad._version[0] += 1
+                ADD(before.array, before.array, gradient.array)
+                changed(before)
         elif create or (fresh and gradient.array.flags.c_contiguous):
-            leaf.grad = gradient
+            leaf._grad = gradient
         else:
             copy = empty(gradient.shape, gradient.dtype, gradient.array)
             COPY(copy, gradient.array)
-            leaf.grad = Tensor(copy)
+            leaf._grad = Tensor(copy)

@@ -14,6 +14,7 @@ from gpunet.autograd import mode
 from gpunet.device import Array, Device
 from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
 from gpunet.runtime.kernel import ndarray
+from gpunet.runtime.tape import ANY, active, constant, refuse_reading
 
 if TYPE_CHECKING:
     from gpunet.autograd.graph import Node
@@ -33,6 +34,7 @@ class Tensor(TensorMethods):
 
     __slots__ = (
         "__weakref__",
+        "_grad",
         "_hooks",
         "_index",
         "_node",
@@ -40,13 +42,12 @@ class Tensor(TensorMethods):
         "_version",
         "_view_version",
         "array",
-        "grad",
     )
     __array_ufunc__ = None  # so that ndarray + Tensor asks Tensor
 
     def __init__(self, array: Array, requires_grad: bool = False) -> None:
         self.array = array
-        self.grad: Tensor | None = None
+        self._grad: Tensor | None = None
         self._requires_grad = False
         self._node: Node | None = None
         self._index = 0
@@ -91,6 +92,17 @@ class Tensor(TensorMethods):
 
     # -- gradients
     @property
+    def grad(self) -> Tensor | None:
+        """The gradient that ``backward`` left, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        self._grad = value
+        if active.tape is not None:
+            active.tape.leaves.setdefault(self, ANY)
+
+    @property
     def requires_grad(self) -> bool:
         return self._requires_grad
 
@@ -132,7 +144,7 @@ class Tensor(TensorMethods):
     @data.setter
     def data(self, value: Tensor | Array) -> None:
         self.array = value.array if isinstance(value, Tensor) else value
-        self._version[0] += 1
+        changed(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call ``hook(gradient)`` when the gradient of this tensor is complete; what it returns replaces the gradient.
@@ -171,6 +183,7 @@ class Tensor(TensorMethods):
             DeviceError: the tensor is on a card; call ``.cpu()`` first.
             GradientError: the tensor requires grad; call ``.detach()`` first.
         """
+        refuse_reading("numpy()")
         if self._requires_grad:
             raise GradientError("numpy() on a tensor that requires grad would leave the graph; call .detach().numpy()")
         if devices.of(self.array) != devices.CPU:
@@ -191,9 +204,11 @@ class Tensor(TensorMethods):
         """
         if self.array.size != 1:
             raise ShapeError(f"item() on a tensor of shape {self.shape}: only one-element tensors convert to a number")
+        refuse_reading("item()")
         return self.array.item()
 
     def tolist(self) -> Any:
+        refuse_reading("tolist()")
         return self.array.tolist()
 
     def __float__(self) -> float:
@@ -210,6 +225,7 @@ class Tensor(TensorMethods):
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise ShapeError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        refuse_reading("the truth of a tensor (if, while, and, or)")
         return bool(self.array.item())
 
     def __len__(self) -> int:
@@ -221,6 +237,7 @@ class Tensor(TensorMethods):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
+        refuse_reading("printing a tensor")
         body = numpy.array2string(
             devices.move(self.array, devices.CPU), separator=", ", prefix="tensor(", precision=4, suppress_small=True
         )
@@ -248,6 +265,16 @@ class Tensor(TensorMethods):
         result.grad = None if self.grad is None else Tensor(self.grad.array.copy())
         memo[id(self)] = result
         return result
+
+
+def changed(tensor: Tensor) -> None:
+    """Count a change in place, so that backward notices; a view that was changed itself is still up to date."""
+    version = tensor._version
+    version[0] += 1
+    if tensor._view_version is not None:
+        tensor._view_version = version[0]
+    if active.tape is not None:
+        active.tape.changed[id(version)] = version
 
 
 class RemovableHandle:
@@ -288,5 +315,5 @@ def wrap(value: Any) -> Tensor:
         array = numpy.asarray(value)
         if array.dtype.kind in "fiub":
             weak = array.dtype == numpy.float64 and not isinstance(value, numpy.generic)
-            return Tensor(array.astype(mode.get_default_dtype()) if weak else array)
+            return Tensor(constant(array.astype(mode.get_default_dtype()) if weak else array))
     raise DtypeError(f"{value!r} is a {type(value).__name__}; expected a tensor, an array or a number")

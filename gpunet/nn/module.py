@@ -13,6 +13,9 @@ from gpunet.errors import ArgumentError, DtypeError, StateDictError
 
 M = TypeVar("M", bound="Module")
 
+#: Counts the attributes that were set on any module: recorded steps look again at theirs when it has moved.
+settings_changed = [0]
+
 
 class Parameter(Tensor):
     """A tensor that a module owns and an optimizer updates.  It requires grad unless told otherwise."""
@@ -90,10 +93,13 @@ class Module:
                         raise DtypeError(
                             f"attribute {name!r} of {type(self).__name__}: got {type(value).__name__}, expected {kind}"
                         )
+                    settings_changed[0] += 1
                     table[name] = value
                     return
+            settings_changed[0] += 1
             object.__setattr__(self, name, value)
             return
+        settings_changed[0] += 1
         for table in tables:
             table.pop(name, None)
         self.__dict__.pop(name, None)

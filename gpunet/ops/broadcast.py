@@ -16,6 +16,7 @@ from gpunet.device import Array
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.runtime.kernel import Launchable, Shim, Ufunc
 from gpunet.runtime.memory import empty
+from gpunet.runtime.tape import constant
 
 SUM = Shim("sum", lambda xp, out, x, *, axis, keepdims: xp.sum(x, axis=axis, keepdims=keepdims, out=out))
 _UFUNCS: dict[str, Ufunc] = {}
@@ -81,7 +82,7 @@ def binary(launch: Launchable, a: Any, b: Any, dtype: Any = None) -> Array:
     if not isinstance(a, Tensor):
         check_operand(launch.name, a)
         if not isinstance(b, Tensor):
-            b = Tensor(numpy.asarray(b, result_dtype(b)))
+            b = Tensor(constant(numpy.asarray(b, result_dtype(b))))
         x, y, shape, like = a, b.array, b.array.shape, b.array
         dtype = dtype or (like.dtype if like.dtype.kind == "f" else result_dtype(a, b))
     elif not isinstance(b, Tensor):

@@ -11,6 +11,7 @@ from gpunet.autograd import (
     FILL,
     MULTIPLY,
     Tensor,
+    changed,
     is_grad_enabled,
     method,
     operands,
@@ -21,6 +22,7 @@ from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, ufunc
 from gpunet.ops.elementwise import abs, add_scaled, clamp, div, exp, masked_fill, mul, neg, pow, sqrt, sub_scaled, where
 from gpunet.runtime.kernel import Ufunc
 from gpunet.runtime.memory import empty
+from gpunet.runtime.tape import constant
 
 
 def replace(target: Tensor, result: Tensor, name: str) -> Tensor:
@@ -34,13 +36,6 @@ def replace(target: Tensor, result: Tensor, name: str) -> Tensor:
     if result._requires_grad:
         target._node, target._index, target._requires_grad = result._node, result._index, True
     return target
-
-
-def changed(target: Tensor) -> None:
-    """Count a change in place, so that backward notices; a view that was changed itself is still up to date."""
-    target._version[0] += 1
-    if target._view_version is not None:
-        target._view_version = target._version[0]
 
 
 def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
@@ -82,7 +77,7 @@ def _before(target: Tensor) -> Tensor:
 def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
     """Let ``target`` become ``source``; what it was before gets a gradient of zero."""
     if is_grad_enabled() and target._requires_grad:
-        source = where(Tensor(device.module(target.array).ones((), bool)), source, alias_of(target))
+        source = where(Tensor(constant(device.module(target.array).ones((), bool))), source, alias_of(target))
     return replace(target, source, name)
 
 

@@ -8,15 +8,16 @@ from typing import Any
 import numpy
 
 from gpunet import device
-from gpunet.autograd import COPY, FILL, Tensor, contiguous, is_grad_enabled, method, primitive, wrap
+from gpunet.autograd import COPY, FILL, Tensor, changed, contiguous, is_grad_enabled, method, primitive, wrap
 from gpunet.device import Array
 from gpunet.errors import DtypeError, LabelError, ShapeError
 from gpunet.ops.broadcast import fit
 from gpunet.ops.elementwise import where
-from gpunet.ops.in_place import alias_of, changed, check_in_place, replace
+from gpunet.ops.in_place import alias_of, check_in_place, replace
 from gpunet.ops.shape import normal_dim
 from gpunet.runtime.kernel import Geometry, Shim, ceil_div, kernel
 from gpunet.runtime.memory import empty
+from gpunet.runtime.tape import active, constant, refuse, refuse_reading
 
 TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]))
 PUT = Shim("put", lambda xp, out, value, *, index: out.__setitem__(index, value))
@@ -40,6 +41,8 @@ def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
         if isinstance(item, Tensor) or device.is_array(item):
             if item.dtype.kind not in "iub":
                 raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or ...")
+            if item.dtype.kind == "b" and active.tape is not None:
+                refuse("indexing with booleans, whose result has as many elements as are true,", "use where() or a product")
             item = wrap(item)
             item = item if item.device == x.device else Tensor(device.move(item.array, x.device))
         elif isinstance(item, (float, str)):
@@ -219,7 +222,7 @@ def masked_select(x: Tensor, mask: Any) -> Tensor:
 def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
     xp = device.module(x.array)
     rows, columns = xp.arange(x.shape[-2])[:, None], xp.arange(x.shape[-1])[None, :]
-    keep = columns <= rows + diagonal if lower else columns >= rows + diagonal
+    keep = constant(columns <= rows + diagonal if lower else columns >= rows + diagonal)
     return where(Tensor(xp.broadcast_to(keep, x.shape)), x, 0.0 if x.is_floating_point() else 0)
 
 
@@ -241,6 +244,7 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
     Raises:
         LabelError: a label outside 0 .. num_classes - 1.
     """
+    refuse_reading("one_hot()")
     array = labels.array if isinstance(labels, Tensor) else labels
     highest = int(array.max()) if array.size else -1
     classes = highest + 1 if num_classes == -1 else num_classes

@@ -39,7 +39,7 @@ def split_k(rows: int, columns: int, depth: int) -> int:
 @kernel("linear.cu", outputs=2, optional="z b")
 def linear_forward(y, z, x, w, b, *, activation, alpha):
     """y = act(x w^T + b).  x (n, i), w (o, i), b (o,) -> y (n, o), and z (n, o), the pre-activation, where asked for."""
-    numpy.matmul(x, w.T, out=y)
+    numpy.dot(x, w.T, out=y)
     if b is not None:
         y += b
     if z is not None:
@@ -50,7 +50,7 @@ def linear_forward(y, z, x, w, b, *, activation, alpha):
 @kernel("linear.cu", outputs=1, optional="saved")
 def linear_backward_input(dx, dy, w, saved, *, activation, alpha):
     """dx = (dy w) * act'(saved).  dy (n, o), w (o, i), saved (n, i) -> dx (n, i)."""
-    numpy.matmul(dy, w, out=dx)
+    numpy.dot(dy, w, out=dx)
     ACTIVATIONS[activation].backward(dx, dx, saved, alpha)
 
 
@@ -61,7 +61,7 @@ def linear_backward_weight(dw, db, dy, x, scale):
     Without dw there need be no x.
     """
     if dw is not None:
-        numpy.matmul(dy.T, x, out=dw)
+        numpy.dot(dy.T, x, out=dw)
     if db is not None:
         numpy.add.reduce(dy, axis=0, out=db)
     if scale is not None:

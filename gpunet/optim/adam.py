@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy
 
 from gpunet.device import Array
 from gpunet.errors import ArgumentError
-from gpunet.optim.optimizer import JoinedArrays, Optimizer, ParameterGroup
+from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
-from gpunet.runtime.memory import scratch, ticket
+from gpunet.runtime.memory import JoinedArrays, as_scalar, scratch, ticket
 
 _CHUNK = 32768  # elements a pass of the twin: five arrays of them stay in the L2 cache
 
@@ -29,29 +28,35 @@ def adam_step(
     *, beta1, beta2, eps, weight_decay, decoupled, maximize,
 ):  # fmt: skip
     """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)."""
-    rate = float(learning_rate[0])
-    for step in steps:
+    dtype, rate = params[0].dtype, learning_rate.reshape(())
+    together = isinstance(steps, JoinedArrays) and steps.flat is not None
+    for step in [steps.flat] if together else steps:
         step += 1
     if decoupled and weight_decay:
+        factor = scratch((), numpy.float64, 4)
+        numpy.multiply(rate, -weight_decay, out=factor)
+        factor += 1
+        factor = as_scalar(factor, dtype, 4)
         for p in params:
-            p *= 1 - rate * weight_decay
-    scalars = (beta1, beta2, eps, rate, 0.0 if decoupled else weight_decay, maximize)
+            p *= factor
+    scalars = (beta1, beta2, eps, 0.0 if decoupled else weight_decay, maximize)
     lists = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-    if _as_one(lists[2:], steps):  # many small tensors: one pass over their joined state costs less than one each
-        all_params = _joined(params, exp_avgs, 2) if scalars[4] else None
+    if together and exp_avgs.flat.size <= _CHUNK:  # many small tensors: one pass over their joined state
+        all_params = _joined(params, exp_avgs, 2) if scalars[3] else None
         all_grads = _joined(grads, exp_avgs, 3)
         m, v, largest = (None if a is None else a.flat for a in lists[2:])
-        change = _adam_change(all_params, all_grads, m, v, largest, float(steps[0][0]), *scalars)
+        change = _adam_change(all_params, all_grads, m, v, largest, _corrections(steps[0], rate, beta1, beta2, dtype), *scalars)
         start = 0
         for p in params:
             p -= change[start : start + p.size].reshape(p.shape)
             start += p.size
         return
     for index, step in enumerate(steps):
+        corrections = _corrections(step, rate, beta1, beta2, dtype)
         of_tensor = [None if a is None else a[index].reshape(-1) for a in lists]
         for start in range(0, params[index].size, _CHUNK):
             p, g, m, v, largest = (None if a is None else a[start : start + _CHUNK] for a in of_tensor)
-            p -= _adam_change(p, g, m, v, largest, float(step[0]), *scalars)
+            p -= _adam_change(p, g, m, v, largest, corrections, *scalars)
 
 
 def _joined(tensors, like, slot):
@@ -60,13 +65,18 @@ def _joined(tensors, like, slot):
     return numpy.concatenate([a.reshape(-1) for a in tensors], out=out)
 
 
-def _as_one(states, steps):
-    """Whether all tensors can be updated as one vector: their state lies together, is small, and equally old."""
-    together = all(a is None or isinstance(a, JoinedArrays) for a in states)
-    return together and states[0].flat.size <= _CHUNK and len({float(step[0]) for step in steps}) == 1
+def _corrections(t, rate, beta1, beta2, dtype):
+    """(lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t)) as an array of two: no Python number, so that a replay follows t."""
+    both = scratch((2,), numpy.float64, 5)
+    numpy.power(numpy.array((beta1, beta2)), t, out=both)
+    numpy.subtract(1, both, out=both)
+    numpy.sqrt(both[1:], out=both[1:])
+    numpy.reciprocal(both, out=both)
+    numpy.multiply(both[:1], rate, out=both[:1])
+    return as_scalar(both, dtype, 5)
 
 
-def _adam_change(p, g, m, v, largest, t, beta1, beta2, eps, rate, weight_decay, maximize):
+def _adam_change(p, g, m, v, largest, corrections, beta1, beta2, eps, weight_decay, maximize):
     """Move the averages and return, in scratch memory, what to take off the parameters; all vectors of one length."""
     change = scratch(m.shape, m.dtype, 0)
     if maximize:
@@ -84,10 +94,10 @@ def _adam_change(p, g, m, v, largest, t, beta1, beta2, eps, rate, weight_decay, 
     if largest is not None:
         v = numpy.maximum(largest, v, out=largest)
     numpy.sqrt(v, out=change)
-    change *= 1 / math.sqrt(1 - beta2**t)
+    change *= corrections[1:]
     change += eps
     numpy.divide(m, change, out=change)
-    change *= rate / (1 - beta1**t)
+    change *= corrections[:1]
     return change
 
 

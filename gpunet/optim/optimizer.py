@@ -15,10 +15,12 @@ from typing import Any
 import numpy
 
 from gpunet import device
-from gpunet.autograd import Tensor, enable_grad, quiet
+from gpunet.autograd import Tensor, changed, enable_grad, quiet
 from gpunet.device import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.runtime.kernel import MAX_TENSORS
+from gpunet.runtime.memory import JoinedArrays
+from gpunet.runtime.tape import active
 
 
 class ParameterGroup(dict[str, Any]):
@@ -43,14 +45,6 @@ class ParameterGroup(dict[str, Any]):
         return group
 
 
-class JoinedArrays(list[Any]):
-    """Arrays whose memory lies one after the other in ``flat``: a twin may walk them as one."""
-
-    def __init__(self, arrays: list[Array], flat: Array) -> None:
-        super().__init__(arrays)
-        self.flat = flat
-
-
 class Optimizer:
     """Base class.  A subclass names its per-parameter state and launches its kernel in :meth:`update`.
 
@@ -68,6 +62,7 @@ class Optimizer:
         self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self.param_groups: list[ParameterGroup] = []
         self._lists: dict[Any, list[list[Array] | None]] = {}
+        self.regrouped = [0]  # how often the parameters were grouped anew: a recorded step relies on it
         if isinstance(params, Tensor):
             raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
         groups = list(params)
@@ -111,7 +106,14 @@ class Optimizer:
         key = (names, tuple(map(id, params)))
         lists = self._lists.get(key)
         if lists is None:
+            if any(self.state[p] for p in params):  # other parameters together than before: their steps may differ now
+                for joined in itertools.chain.from_iterable(self._lists.values()):
+                    if isinstance(joined, JoinedArrays):
+                        joined.flat = None
+                self.regrouped[0] += 1
             lists = self._lists[key] = [self._state_list(params, name) if name else None for name in names]
+        if active.tape is not None:
+            active.tape.relied.append((self.regrouped, self.regrouped[0]))
         return lists
 
     def _state_list(self, params: list[Tensor], name: str) -> list[Array]:
@@ -137,7 +139,7 @@ class Optimizer:
         for group in self.param_groups:
             alike: list[Tensor] = []
             for p in group["params"]:
-                if p.grad is None:
+                if p._grad is None:
                     continue
                 first = alike[0].array if alike else p.array
                 if len(alike) == MAX_TENSORS or p.array.dtype != first.dtype or type(p.array) is not type(first):
@@ -149,9 +151,9 @@ class Optimizer:
         return loss
 
     def _launch(self, group: ParameterGroup, params: list[Tensor]) -> None:
-        self.update(group, params, [p.grad.array for p in params if p.grad is not None])
+        self.update(group, params, [p._grad.array for p in params if p._grad is not None])
         for p in params:
-            p._version[0] += 1
+            changed(p)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or set them to zero in place."""

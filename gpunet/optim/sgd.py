@@ -11,7 +11,7 @@ from gpunet.device import Array
 from gpunet.errors import ArgumentError
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
-from gpunet.runtime.memory import scratch, ticket
+from gpunet.runtime.memory import JoinedArrays, as_scalar, scratch, ticket
 
 
 @kernel(
@@ -25,36 +25,44 @@ def sgd_step(
     params, momenta, steps, grads, learning_rate, ticket, *, momentum, dampening, weight_decay, nesterov, maximize
 ):
     """g += weight_decay p;  v = momentum v + (1 - dampening) g, v = g at the first step;  p -= lr (g + momentum v | v)."""
-    rate = float(learning_rate[0])
+    dtype = params[0].dtype
+    rate = as_scalar(learning_rate.reshape(()), dtype, 2)
     for index, (p, g, step) in enumerate(zip(params, grads, steps)):
-        update, change = scratch(p.shape, p.dtype, 0), scratch(p.shape, p.dtype, 1)
+        update, change = scratch(p.shape, dtype, 0), scratch(p.shape, dtype, 1)
         if maximize:
             numpy.negative(g, out=update)
             g = update
         if weight_decay:
-            numpy.multiply(p, p.dtype.type(weight_decay), out=change)
+            numpy.multiply(p, weight_decay, out=change)
             numpy.add(g, change, out=update)
             g = update
         if momenta is not None:
             v = momenta[index]
-            if step[0] == 0:
-                v[...] = g
+            v *= _later(step, 0.0, momentum, dtype, 3)
+            if dampening:
+                numpy.multiply(g, _later(step, 1.0, 1.0 - dampening, dtype, 4), out=change)
+                v += change
             else:
-                v *= p.dtype.type(momentum)
-                if dampening:
-                    numpy.multiply(g, p.dtype.type(1 - dampening), out=change)
-                    v += change
-                else:
-                    v += g
+                v += g
             if nesterov:
-                numpy.multiply(v, p.dtype.type(momentum), out=change)
+                numpy.multiply(v, momentum, out=change)
                 numpy.add(g, change, out=update)
                 g = update
             else:
                 g = v
-        numpy.multiply(g, p.dtype.type(rate), out=change)
+        numpy.multiply(g, rate, out=change)
         p -= change
+    for step in [steps.flat] if isinstance(steps, JoinedArrays) and steps.flat is not None else steps:
         step += 1
+
+
+def _later(step, first, later, dtype, slot):
+    """``first`` at the first step and ``later`` from then on: not as a Python number, so that a replay follows the step."""
+    value = scratch((), numpy.float64, slot)
+    numpy.minimum(step.reshape(()), 1, out=value)
+    value *= later - first
+    value += first
+    return as_scalar(value, dtype, slot)
 
 
 @sgd_step.geometry

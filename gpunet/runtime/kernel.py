@@ -71,6 +71,7 @@ class Launchable:
     """What a tape records: something called with arrays, destinations first, and options."""
 
     name: str
+    outputs = 1  # how many of the arrays are destinations
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
         """Check the arrays, launch, and record the launch when a tape is recording."""

@@ -11,17 +11,23 @@ its arrays alive.
 
 from __future__ import annotations
 
+import linecache
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 
-from gpunet.errors import GpunetError
+from gpunet.errors import CaptureError, GpunetError
 
 if TYPE_CHECKING:
     from gpunet.runtime.kernel import Launchable
+
+
+ANY = object()
 
 
 class Launch(NamedTuple):
@@ -30,21 +36,37 @@ class Launch(NamedTuple):
     kernel: Launchable
     arrays: tuple[Any, ...]
     options: dict[str, Any]
+    line: str = ""  # of the user's program, where a strict tape recorded it
 
 
 class Tape:
-    """A list of launches that can be replayed."""
+    """A list of launches that can be replayed.
 
-    def __init__(self) -> None:
+    A strict tape is one that is replayed without the Python around it: what Python would have to do again is refused
+    while recording, and what happened outside launches is noted here.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
         self.launches: list[Launch] = []
+        self.strict = strict
+        #: arrays made uninitialised, as destinations
+        self.allocated: list[Any] = []
+        #: arrays made of Python numbers
+        self.constants: list[Any] = []
+        #: counters that a replay relies on, with their values
+        self.relied: list[tuple[list[int], int]] = []
+        #: version counters of the tensors that were changed in place, by id
+        self.changed: dict[int, list[int]] = {}
+        #: leaves whose ``grad`` was set: what it was before, or ANY where that does not matter
+        self.leaves: dict[Any, Any] = {}
 
     def append(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
-        self.launches.append(Launch(kernel, arrays, options))
+        self.launches.append(Launch(kernel, arrays, options, user_line() if self.strict else ""))
 
     @numpy.errstate(all="ignore")
     def replay(self) -> None:
         """Run the recorded launches again, in order, on the same arrays."""
-        for kernel, arrays, options in self.launches:
+        for kernel, arrays, options, _ in self.launches:
             kernel.launch(arrays, options)
 
     def __len__(self) -> int:
@@ -73,3 +95,44 @@ def record(tape: Tape) -> Iterator[Tape]:
         yield tape
     finally:
         active.tape = None
+
+
+# ---- what a recording has to know -----------------------------------------------------------------------------------
+
+_NOT_THE_USERS = (str(Path(__file__).resolve().parents[1]), str(Path(numpy.__file__).resolve().parent))
+
+
+def user_line() -> str:
+    """The innermost line on the stack that is not the library's: "train.py:12: loss = criterion(...)"."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        frame = frame.f_back
+    file, number = frame.f_code.co_filename, frame.f_lineno
+    return f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}".rstrip(": ")
+
+
+def refuse(what: str, way_out: str) -> None:
+    """Raise while a strict tape records.
+
+    Raises:
+        CaptureError: names ``what``, the user's line, and the way out.
+    """
+    if active.tape is not None and active.tape.strict:
+        raise CaptureError(f"{what} cannot be recorded ({user_line()}): {way_out}")
+
+
+def refuse_reading(what: str) -> None:
+    """Refuse that a value is read back: a replay runs no Python that could see it.
+
+    Raises:
+        CaptureError: a strict tape is recording.
+    """
+    if active.tape is not None:
+        refuse(f"{what}, which reads a tensor's value,", "return the tensor from the step and read it there")
+
+
+def constant(array: Any) -> Any:
+    """An array made of Python numbers: the same at each replay."""
+    if active.tape is not None:
+        active.tape.constants.append(array)
+    return array

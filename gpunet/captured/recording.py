@@ -1,0 +1,257 @@
+"""One recording: the step, run once on buffers of its own, and what a replay of it does."""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from sys import getrefcount
+from typing import Any
+
+import numpy
+
+from gpunet import device as devices
+from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled
+from gpunet.captured.surroundings import Surroundings, tensors
+from gpunet.errors import CaptureError
+from gpunet.runtime.lower import Lowering, Shared, share
+from gpunet.runtime.lower.program import convert, found
+from gpunet.runtime.lower.trace import owner_of
+from gpunet.runtime.tape import ANY, Tape, record
+
+Array = Any
+
+
+class _Output:
+    """Stands for a tensor in what the step returned."""
+
+
+_OUTPUT = _Output()
+
+
+class Recording:
+    """A step as it ran for arguments of certain shapes.
+
+    Making it runs the step once: a step like any other, whose results are in ``first``.
+
+    Raises:
+        CaptureError: the step cannot be recorded; the message names the op and the user's line.
+    """
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], key: Any) -> None:
+        self.key = key
+        #: the arguments' types, shapes and dtypes, where they are nothing but tensors in a row
+        self._plain = [(t.array.shape, t.array.dtype, type(t.array)) for t in args if isinstance(t, Tensor)]
+        self._plain_only = not options and len(self._plain) == len(args)
+        self.modes = is_grad_enabled(), get_default_dtype()
+        self.surroundings = Surroundings(function)
+        self.launches = 0
+        self._alone = threading.Lock()
+        given = [t.array for t in tensors((args, options))]
+        _check_arguments(args, options)
+        self.inputs = [a.copy() for a in given]
+        tape = Tape(strict=True)
+        outputs = self._record(function, tape, args, options)
+        changed = self.surroundings.change()
+        if changed:
+            raise CaptureError(
+                f"the step changes {changed!r}, which its code also reads: a replay runs no Python. Keep it in a tensor "
+                "that the step changes in place, or change it outside"
+            )
+        self._relied, self._changed = tape.relied, list(tape.changed.values())
+        leaves = [(weakref.ref(leaf), before, leaf._grad) for leaf, before in tape.leaves.items()]
+        tape.leaves.clear()
+        gc.collect(1)
+        alive = [(leaf, before, gradient) for reference, before, gradient in leaves if (leaf := reference()) is not None]
+        del leaves  # those that the step made for itself are gone
+        self._entry = [(leaf, before) for leaf, before, _ in alive if before is not ANY]
+        self._gradients = [(leaf, gradient) for leaf, _, gradient in alive]
+        kinds = {type(a) for launch in tape.launches for a in found((launch.arrays, launch.options), devices.is_array)}
+        if kinds <= {numpy.ndarray}:
+            self._lower(tape, outputs)
+        else:
+            self._keep(tape, outputs)
+        self._check_aliases(given)
+        for index, array in enumerate(given):
+            if index in self._written_inputs:
+                array[...] = self.inputs[index]
+
+    def _record(self, function: Any, tape: Tape, args: Any, options: Any) -> list[Array]:
+        """Run the step; the arrays of what it returned."""
+        buffers = iter(self.inputs)
+        inputs, settings = convert((args, options), lambda t: Tensor(next(buffers)), Tensor)
+        with record(tape):
+            result = function(*inputs, **settings)
+        # what this first run returned gets memory of its own, since the buffers belong to the replays
+        self.first = convert(result, lambda t: Tensor(t.array.copy()), Tensor)
+        self._structure = convert(result, lambda t: _OUTPUT, Tensor)
+        return [t.array for t in tensors(result)]
+
+    # -- lowerings
+    def _lower(self, tape: Tape, outputs: list[Array]) -> None:
+        """On the CPU: one flat function on planned memory."""
+        self.launches = len(tape.launches)
+        self.lines = [(launch.kernel.name, launch.line) for launch in tape.launches]
+        allocated = {id(owner_of(a)) for a in tape.allocated}
+        constants = {id(owner_of(a)) for a in tape.constants}
+        gradients = [g for _, g in self._gradients if g is not None and id(owner_of(g.array)) in allocated]
+        lowering = self.lowering = Lowering(tape.launches, [*outputs, *(g.array for g in gradients)])
+        inputs = {id(a): index for index, a in enumerate(self.inputs)}
+        objects, origins = _outside_arrays(tape, allocated | inputs.keys())
+        # from here on, what nobody else holds is the step's own memory
+        values = [g.array.copy() for g in gradients]
+        for gradient in gradients:
+            gradient.array = None
+        del outputs[:], tape.launches[:], tape.allocated[:], tape.constants[:]
+        gc.collect(1)
+        own = []
+        for buffer in lowering.buffers:
+            key = id(buffer.array)
+            held = getrefcount(buffer.array) > 2 + (key in objects)  # held by: the buffer, getrefcount, the objects
+            own.append(key in allocated and not held)
+            if not (held or buffer.constant or buffer.temporary or key in allocated or key in constants or key in inputs):
+                raise CaptureError(
+                    f"{origins.get(key, 'the step')} uses an array that was computed outside of launches; a replay would "
+                    "see it as it is now: make it outside the step, or pass it as an argument"
+                )
+        # held by: the objects, this variable, getrefcount, and the buffer where it is its own owner
+        buffers = {id(b.array) for b in lowering.buffers}
+        self._outside = [share(a) for a in objects.values() if getrefcount(a) > 3 + (id(a) in buffers)]
+        objects.clear()
+        self._run, kept = lowering.finish(own)
+        self._outputs = kept[: len(kept) - len(gradients)]
+        for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
+            gradient.array = array
+            array[...] = value
+        self._written_inputs = {index for key, index in inputs.items() if key in lowering.written}
+        self._written = lowering.written
+
+    def _keep(self, tape: Tape, outputs: list[Array]) -> None:
+        """Elsewhere: the launches themselves, on the memory that they were recorded on."""
+        self.launches = len(tape.launches)
+        self.lines = [(launch.kernel.name, launch.line) for launch in tape.launches]
+        self._run, self._outputs = tape.replay, outputs
+        inputs = {id(a): index for index, a in enumerate(self.inputs)}
+        ours: Counter[int] = Counter()
+        self._written = set()
+        for launch in tape.launches:
+            ours.update(id(a) for a in found((launch.arrays, launch.options), devices.is_array))
+            self._written |= {id(owner_of(a)) for a in found(launch.arrays[: launch.kernel.outputs], devices.is_array)}
+        distinct = {id(a): a for launch in tape.launches for a in found((launch.arrays, launch.options), devices.is_array)}
+        ours.update(id(a.base) for a in distinct.values())  # a view holds its base, too
+        self._written_inputs = {inputs[key] for key in self._written & inputs.keys()}
+        made = {id(owner_of(a)) for a in (*tape.allocated, *tape.constants)}
+        objects, _ = _outside_arrays(tape, made | inputs.keys())
+        distinct.clear()
+        del tape.allocated[:], tape.constants[:]
+        self._outside = []
+        for key in objects:
+            if getrefcount(objects[key]) - 2 > ours[key]:
+                shared = share(objects[key])
+                shared.besides += ours[key]
+                weakref.finalize(self, _release, shared, ours[key])
+                self._outside.append(shared)
+
+    # -- arguments
+    def _check_aliases(self, given: list[Array]) -> None:
+        """Refuse arguments that share memory, where one of them is changed: the copies would not.
+
+        Raises:
+            CaptureError: which of them.
+        """
+        owners = [id(owner_of(a)) for a in given]
+        changed = {owners[i] for i in self._written_inputs}
+        for index, owner in enumerate(owners):
+            if owner in self._written or (owner in changed and owners.count(owner) > 1):
+                raise CaptureError(
+                    f"argument {index} of shape {given[index].shape} shares memory with what the step changes in place; "
+                    "its copy would not follow. Pass a .clone(), or let the step find the tensor outside"
+                )
+
+    # -- replays
+    def takes(self, args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+        """Whether the arguments are tensors in a row like the recorded ones; a slower look decides about others."""
+        if options or not self._plain_only or len(args) != len(self._plain):
+            return False
+        for tensor, (shape, dtype, kind) in zip(args, self._plain):
+            if not isinstance(tensor, Tensor):
+                return False
+            array = tensor.array
+            if array.shape != shape or array.dtype != dtype or type(array) is not kind:
+                return False
+        return True
+
+    def mismatch(self) -> str:
+        """Why this recording no longer fits; nothing when it does."""
+        if self.modes != (is_grad_enabled(), get_default_dtype()):
+            return "grad mode or the default dtype"
+        for leaf, before in self._entry:
+            if leaf._grad is not before:
+                return f"the gradient of a tensor of shape {leaf.shape}"
+        for counter, value in self._relied:
+            if counter[0] != value:
+                return "the parameters that an optimizer steps together"
+        for shared in self._outside:
+            if shared.references() < 1:
+                return f"a tensor of shape {shared.array.shape} that the step found outside"
+        return self.surroundings.change()
+
+    def replay(self, given: list[Array]) -> Any:
+        """The step again, on new arguments; returns what the step returned, in memory of its own."""
+        with self._alone:
+            if self._written:
+                self._check_aliases(given)
+            for buffer, array in zip(self.inputs, given):
+                buffer[...] = array
+            self._context.run(self._run)
+            for version in self._changed:
+                version[0] += 1
+            for leaf, gradient in self._gradients:
+                leaf._grad = gradient
+            for index in self._written_inputs:
+                given[index][...] = self.inputs[index]
+            if self._structure is _OUTPUT:
+                return Tensor(self._outputs[0].copy())
+            outputs = iter(self._outputs)
+            return convert(self._structure, lambda _: Tensor(next(outputs).copy()), _Output)
+
+    _context = contextvars.copy_context()
+
+
+Recording._context.run(lambda: numpy.seterr(all="ignore"))
+
+
+def _outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[int, str]]:
+    """The arrays that launches name and that don't lie in memory of the step's own, and where each memory is used first.
+
+    Args:
+        own: ids of the owners of the step's own memory.
+    """
+    objects: dict[int, Array] = {}
+    origins: dict[int, str] = {}
+    for launch in tape.launches:
+        for array in found((launch.arrays, launch.options), devices.is_array):
+            owner = id(owner_of(array))
+            origins.setdefault(owner, f"{launch.kernel.name} ({launch.line})")
+            if owner not in own:
+                objects[id(array)] = array
+    return objects, origins
+
+
+def _release(shared: Shared, references: int) -> None:
+    shared.besides -= references
+
+
+def _check_arguments(args: Any, options: Any) -> None:
+    for tensor in tensors((args, options)):
+        if tensor.requires_grad:
+            raise CaptureError(
+                f"an argument of shape {tensor.shape} requires grad: arguments are copied, so no gradient would reach it. "
+                "Let the step find it outside, as it finds its parameters, or pass .detach()"
+            )
+
+
+__all__ = ["Recording", "Shared"]

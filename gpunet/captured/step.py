@@ -1,0 +1,101 @@
+"""gpunet.capture: a step recorded once and replayed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from gpunet.autograd import Tensor
+from gpunet.captured.recording import Recording
+from gpunet.captured.surroundings import tensors
+from gpunet.errors import ArgumentError, CaptureError
+from gpunet.runtime.lower.program import convert
+from gpunet.runtime.tape import active
+
+_log = logging.getLogger(__name__)
+BACKENDS = ("auto", "numpy", "numba")
+
+
+class CapturedStep:
+    """A function that is recorded at its first call and replayed from then on; made by :func:`capture`."""
+
+    def __init__(self, function: Callable[..., Any], backend: str, recordings: int) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self.backend, self.most = function, backend, recordings
+        self.name = getattr(function, "__name__", type(function).__name__)
+        self.recordings: list[Recording] = []  # the latest used last
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> CapturedStep:
+        """As a method: each instance has recordings of its own."""
+        if instance is None:
+            return self
+        step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.most)
+        instance.__dict__[self.name] = step
+        return step
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        if active.tape is not None:  # part of a step that is being recorded
+            return self.function(*args, **options)
+        latest = self.recordings[-1] if self.recordings else None
+        if latest is not None and latest.takes(args, options) and not latest.mismatch():  # nearly always
+            return latest.replay([t.array for t in args])
+        args, options = _with_tensors(args, options)
+        given = [t.array for t in tensors((args, options))]
+        key = _key((args, options))
+        reason = ""
+        for position in range(len(self.recordings) - 1, -1, -1):
+            recording = self.recordings[position]
+            if recording.key != key:
+                continue
+            reason = recording.mismatch()
+            if not reason:
+                if position != len(self.recordings) - 1:
+                    self.recordings.append(self.recordings.pop(position))
+                return recording.replay(given)
+        return self._record(args, options, key, reason)
+
+    def _record(self, args: Any, options: Any, key: Any, reason: str) -> Any:
+        if self.recordings:
+            _log.info("%s is recorded again: %s", self.name, reason or "other arguments")
+        if len(self.recordings) >= self.most:
+            raise CaptureError(
+                f"{self.name} was recorded {self.most} times already, and again something differs: "
+                f"{reason or 'the arguments'}. Pass what changes as a tensor, pad arguments to few shapes, or allow more "
+                "with capture(recordings=...)"
+            )
+        recording = Recording(self.function, args, options, key)
+        self.recordings.append(recording)
+        first, recording.first = recording.first, None
+        return first
+
+
+def capture(function: Callable[..., Any] | None = None, *, backend: str = "auto", recordings: int = 16) -> Any:
+    if function is None:
+        return functools.partial(capture, backend=backend, recordings=recordings)
+    if backend not in BACKENDS:
+        raise ArgumentError(f"capture: backend={backend!r}; expected one of {', '.join(map(repr, BACKENDS))}")
+    if not callable(function):
+        raise ArgumentError(f"capture: got {function!r}; expected a function")
+    return CapturedStep(function, backend, recordings)
+
+
+def _with_tensors(args: Any, options: Any) -> Any:
+    return convert((args, options), Tensor, numpy.ndarray)
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return (value.array.shape, value.array.dtype, type(value.array))
+    if isinstance(value, (list, tuple)):
+        return (type(value), *map(_key, value))
+    if isinstance(value, dict):
+        return tuple((k, _key(v)) for k, v in value.items())
+    return value

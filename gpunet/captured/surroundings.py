@@ -1,0 +1,165 @@
+"""What a recorded function depends on besides its arguments: numbers and objects that its code names.
+
+A recording holds for the surroundings it was made in.  Before each replay they are compared, and when one of them has
+changed (a Python number in a closure, ``model.eval()``, another tensor under the same name) the step is recorded anew.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from gpunet.autograd import Tensor
+from gpunet.nn.module import Module, settings_changed
+from gpunet.optim import Optimizer
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_DEPTH = 4  # of functions that call functions, and of objects in objects
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and isinstance(a, _PLAIN) and a == b)
+
+
+_MISSING = object()
+
+
+class Surroundings:
+    """Names that a function's code refers to, with what they stood for."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._names: list[tuple[Mapping[str, Any], str, Any, str]] = []  # (namespace, name, value, how it is called)
+        self._cells: list[tuple[Any, Any, str]] = []  # (closure cell, value, name)
+        self._modules: dict[int, Module] = {}
+        self._seen: set[int] = set()
+        self._function(function, 0)
+        self._settings = self._module_settings()
+        self._changes = settings_changed[0]
+
+    # -- what there is
+    def _function(self, function: Any, depth: int) -> None:
+        if isinstance(function, types.MethodType):
+            self._look(function.__self__, _all_names(function.__func__.__code__), depth)
+            function = function.__func__
+        if isinstance(function, Module):
+            self._look(function, set(), depth)
+            function = type(function).forward
+        code = getattr(function, "__code__", None)
+        if code is None or id(function) in self._seen or _is_library(function):
+            return
+        self._seen.add(id(function))
+        names = _all_names(code)
+        for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not yet bound
+                continue
+            self._cells.append((cell, value, name))
+            self._look(value, names, depth)
+        for name in names & function.__globals__.keys():
+            value = function.__globals__[name]
+            self._names.append((function.__globals__, name, value, name))
+            self._look(value, names, depth)
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._look(value, names, depth)
+
+    def _look(self, value: Any, names: set[str], depth: int) -> None:
+        """Take up what belongs to a value that the code names."""
+        if depth >= _DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer, type)):
+            return
+        if isinstance(value, Module):
+            self._modules.update((id(m), m) for m in value.modules())
+            for module in value.modules():
+                self._function(type(module).forward, depth + 1)
+        elif isinstance(value, (types.FunctionType, types.MethodType)):
+            self._function(value, depth + 1)
+        elif isinstance(value, (list, tuple)) and len(value) <= 64:
+            for item in value:
+                self._look(item, names, depth + 1)
+        elif isinstance(value, types.ModuleType):
+            self._attributes(value, names, plain_only=True, depth=depth)
+        elif hasattr(value, "__dict__") and not _is_library(type(value)) and id(value) not in self._seen:
+            self._seen.add(id(value))
+            self._attributes(value, names, plain_only=False, depth=depth)
+
+    def _attributes(self, owner: Any, names: set[str], plain_only: bool, depth: int) -> None:
+        space = owner.__dict__
+        for name in names:
+            called = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
+            value = space.get(name, _MISSING)
+            if isinstance(value, _PLAIN) or not plain_only:
+                self._names.append((space, name, value, called))
+            if plain_only:
+                continue
+            if value is not _MISSING:
+                self._look(value, names, depth + 1)
+            else:
+                for kind in type(owner).__mro__:
+                    if isinstance(kind.__dict__.get(name), _PLAIN):
+                        self._names.append((kind.__dict__, name, kind.__dict__.get(name, _MISSING), called))
+
+    def _module_settings(self) -> list[Any]:
+        """The attributes of the modules that are numbers and switches, and which parts they have."""
+        return [
+            (
+                {k: v for k, v in m.__dict__.items() if isinstance(v, _PLAIN)},
+                [*m._modules.values()], [*m._parameters.values()], [*m._buffers.values()],
+            )
+            for m in self._modules.values()
+        ]  # fmt: skip
+
+    # -- whether it is still so
+    def change(self) -> str:
+        """What is no longer as it was: the name, or nothing."""
+        for space, name, value, called in self._names:
+            now = space.get(name, _MISSING)
+            if now is not value and not _same(now, value):
+                return called
+        for cell, value, name in self._cells:
+            now = cell.cell_contents
+            if now is not value and not _same(now, value):
+                return name
+        if settings_changed[0] != self._changes:
+            for module, before, now in zip(self._modules.values(), self._settings, self._module_settings()):
+                if not _same_settings(before, now):
+                    return f"an attribute of {type(module).__name__}"
+            self._changes = settings_changed[0]
+        return ""
+
+
+def _same_settings(before: Any, now: Any) -> bool:
+    plain, *parts = before
+    plain_now, *parts_now = now
+    return (
+        plain.keys() == plain_now.keys()
+        and all(_same(v, plain_now[k]) for k, v in plain.items())
+        and all(len(a) == len(b) and all(x is y for x, y in zip(a, b)) for a, b in zip(parts, parts_now))
+    )
+
+
+def _all_names(code: types.CodeType) -> set[str]:
+    """The globals and attributes that code names, the functions inside it included."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _all_names(constant)
+    return names
+
+
+def _is_library(thing: Any) -> bool:
+    """Whether it is gpunet's, NumPy's or Python's own: its inner numbers are its own business."""
+    top = (getattr(thing, "__module__", None) or "").partition(".")[0]
+    return top in ("gpunet", "numpy", "builtins", "functools", "itertools", "math", "random", "threading", "logging")
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in a structure of lists, tuples and dicts, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors(item)

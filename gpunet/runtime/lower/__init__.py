@@ -1,0 +1,104 @@
+"""What a recorded step on the CPU is lowered to: one flat function on planned memory.
+
+    trace    launches to calls: the NumPy twins, run on arrays that write down what is done to them
+    plan     dead calls dropped, temporaries placed in one arena
+    flat     the calls as one Python function
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from sys import getrefcount
+from typing import Any
+
+import numpy
+
+from gpunet.runtime.lower import flat, plan
+from gpunet.runtime.lower.program import Call, View
+from gpunet.runtime.lower.trace import address, trace
+from gpunet.runtime.tape import Launch
+
+
+class Shared:
+    """The one reference that all recordings together hold to an array of the world outside."""
+
+    __slots__ = ("__weakref__", "array", "besides")
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.besides = 0  # references of ours other than this one
+
+    def references(self) -> int:
+        """How many hold the array that are not recordings."""
+        return getrefcount(self.array) - 2 - self.besides
+
+
+_shared: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
+
+
+def share(array: Any) -> Shared:
+    known = _shared.get(id(array))
+    if known is None:
+        known = _shared[id(array)] = Shared(array)
+    return known
+
+
+class _At:
+    """A view of shared memory, as NumPy's array interface describes it: keeps the memory without a reference to its array."""
+
+    def __init__(self, keeper: Any, start: int, view: View) -> None:
+        self.keeper = keeper
+        self.__array_interface__ = {
+            "data": (start + view.offset, False),
+            "shape": view.shape,
+            "strides": view.strides,
+            "typestr": view.dtype.str,
+            "version": 3,
+        }
+
+
+class Lowering:
+    """Launches on NumPy arrays, in two steps: what they do, and then, when it is known what others hold, how.
+
+    Args:
+        kept: arrays of the step's own memory that are read after it.
+    """
+
+    def __init__(self, launches: Sequence[Launch], kept: Sequence[numpy.ndarray]) -> None:
+        traced = trace(launches)
+        self._kept = [traced.view(a) for a in kept]
+        self.buffers, self._calls = traced.buffers, traced.calls
+        self.calls: list[Call] = []
+        self.source = ""
+        self.arena_bytes = 0
+
+    def finish(self, own: Sequence[bool]) -> tuple[Callable[[], None], list[numpy.ndarray]]:
+        """Plan and bind.
+
+        Args:
+            own: for each buffer whether the step alone holds it.
+
+        Returns:
+            The function of a replay, and the kept arrays where they are now.
+        """
+        for buffer, alone in zip(self.buffers, own):
+            buffer.temporary = buffer.temporary or alone
+        self.calls, views, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept)
+        arena = plan.memory(self.arena_bytes)
+        keepers: dict[int, tuple[Any, int]] = {-1: (arena, address(arena))}
+        for number, buffer in enumerate(self.buffers):
+            if buffer.temporary:
+                buffer.array = None
+            elif buffer.array is not None:
+                keepers[number] = (share(buffer.array), address(buffer.array))
+        self.written = {id(self.buffers[v.buffer].array) for c in self.calls for v in c.writes if v.buffer >= 0}
+
+        def array(view: View) -> numpy.ndarray:
+            return numpy.asarray(_At(*keepers[view.buffer], view))
+
+        run, self.source = flat.function(self.calls, array)
+        kept = [array(v) for v in views]
+        for buffer in self.buffers:
+            buffer.array = None
+        return run, kept

@@ -1,0 +1,101 @@
+"""The NumPy lowering: a program as one Python function, a call a line, on arrays bound beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from gpunet.runtime.lower.program import Call, View, convert
+
+_NO_POSITIONAL_OUT = (numpy.maximum, numpy.minimum)  # NumPy warns there
+
+
+class Bound:
+    """Names of a function's constants: arrays, functions and options."""
+
+    def __init__(self, array: Callable[[View], numpy.ndarray]) -> None:
+        self._array = array
+        self.values: dict[str, Any] = {}
+        self._names: dict[Any, str] = {}
+        self._kept: list[Any] = []
+
+    def name(self, kind: str, key: Any, value: Any) -> str:
+        if key not in self._names:
+            self._names[key] = name = f"{kind}{sum(n.startswith(kind) for n in self.values)}"
+            self.values[name] = value
+        return self._names[key]
+
+    def array(self, view: View) -> str:
+        return self.name("a", view, self._array(view))
+
+    def argument(self, value: Any, dtype: Any = None) -> str:
+        """Source of an argument."""
+        if isinstance(value, View):
+            return self.array(value)
+        if value is None or isinstance(value, bool):
+            return repr(value)
+        if isinstance(value, (int, float, numpy.generic)):
+            if dtype is not None:  # a scalar that is an array already spares NumPy its conversion
+                scalar = numpy.asarray(value, dtype)
+                return self.name("s", (dtype, scalar.tobytes()), scalar)
+            if isinstance(value, int) or (type(value) is float and value - value == 0):
+                return repr(value)
+            return self.name("s", ("number", type(value), repr(value)), value)
+        if isinstance(value, str):
+            return repr(value)
+        self._kept.append(value)  # its id must stay its own
+        return self.name("c", ("object", id(value)), convert(value, self._array))
+
+    def function(self, function: Callable[..., Any]) -> str:
+        known = getattr(function, "__name__", "function")
+        if isinstance(getattr(function, "__self__", None), numpy.ufunc):  # add.reduce
+            known = f"{function.__self__.__name__}_{known}"  # type: ignore[attr-defined]
+        name = known if known.isidentifier() else "function"
+        while name in self.values and self.values[name] is not function:
+            if self.values[name] == function:
+                return name
+            name += "_"
+        self.values[name] = function
+        return name
+
+
+def scalar_dtype(call: Call) -> Any:
+    """The dtype in which NumPy takes Python numbers of an elementwise call: that of its arrays, where they agree."""
+    dtypes = {v.dtype for v in call.reads}
+    if call.kind not in ("elementwise", "copy") or len(dtypes) != 1:
+        return None
+    (dtype,) = dtypes
+    return dtype if dtype.kind == "f" else None
+
+
+def line(call: Call, bound: Bound) -> str:
+    """The source of a call."""
+    name = bound.function(call.function)
+    dtype = scalar_dtype(call) if isinstance(call.function, numpy.ufunc) else None
+    arguments = [bound.argument(a, dtype) for a in call.arguments]
+    options = {k: v for k, v in call.options.items() if v is not None or k != "out"}
+    if call.kind == "reduce" and set(options) <= {"axis", "out", "keepdims"}:
+        arguments += [bound.argument(options.pop("axis", 0)), "None", bound.argument(options.pop("out"))]
+        if options.pop("keepdims", False):
+            arguments.append("True")
+    elif call.kind in ("elementwise", "product") and "out" in options and call.function not in _NO_POSITIONAL_OUT:
+        arguments.append(bound.argument(options.pop("out")))
+    arguments += [f"{k}={bound.argument(v)}" for k, v in options.items()]
+    return f"{name}({', '.join(arguments)})"
+
+
+def function(calls: list[Call], array: Callable[[View], numpy.ndarray]) -> tuple[Callable[[], None], str]:
+    """The function that makes all calls, and its source.
+
+    Args:
+        array: the array of a view.
+    """
+    bound = Bound(array)
+    lines = [line(call, bound) for call in calls]
+    body = "".join(f"        {text}\n" for text in lines or ["pass"])
+    source = f"def bind({', '.join(bound.values)}):\n    def replay():\n{body}    return replay\n"
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "<recorded step>", "exec"), namespace)
+    return namespace["bind"](**bound.values), source

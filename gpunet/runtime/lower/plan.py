@@ -1,0 +1,196 @@
+"""The plan of a program: calls that nobody needs dropped, and its temporaries placed in one arena.
+
+A temporary lives from the call that writes it first to the last call that touches it; temporaries whose lives don't meet
+share memory.  What the step hands out (its results, the gradients that it leaves) lives to the end.
+"""
+
+from __future__ import annotations
+
+import numpy
+
+from gpunet.runtime.lower.program import Buffer, Call, View
+
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+def planned(buffers: list[Buffer], calls: list[Call], kept: list[View]) -> tuple[list[Call], list[View], int]:
+    """Drop, join and place.
+
+    Args:
+        kept: views of temporaries that are read after the program.
+
+    Returns:
+        The calls and ``kept`` with each temporary at its place in buffer -1, the arena, and the arena's bytes.
+    """
+    calls = _needed(buffers, calls, {v.buffer for v in kept})
+    homes = _Homes(buffers, {v.buffer for v in kept})
+    _join_concatenations(calls, homes)
+    calls = [c for c in calls if not (_is_concatenation(c) and homes.joined(c))]
+    _compute_in_place(calls, homes)
+    offsets, size = _placed(calls, homes)
+
+    def place(view: View) -> View:
+        if not buffers[view.buffer].temporary:
+            return view
+        home, offset = homes.find(view.buffer)
+        return view._replace(buffer=-1, offset=offsets[home] + offset + view.offset)
+
+    return [c.replaced(place) for c in calls], [place(v) for v in kept], size
+
+
+def _whole(view: View, buffers: list[Buffer]) -> bool:
+    return view.contiguous and view.nbytes == buffers[view.buffer].nbytes
+
+
+def _needed(buffers: list[Buffer], calls: list[Call], kept: set[int]) -> list[Call]:
+    """The calls whose results are read later, or outlive the program."""
+    needed = kept | {number for number, b in enumerate(buffers) if not b.temporary}
+    result = []
+    for call in reversed(calls):
+        if not any(v.buffer in needed for v in call.writes):
+            continue
+        for view in call.writes:
+            if not call.partial and buffers[view.buffer].temporary and _whole(view, buffers):
+                needed.discard(view.buffer)
+        needed.update(v.buffer for v in call.reads)
+        result.append(call)
+    return result[::-1]
+
+
+class _Homes:
+    """In which buffer, and where in it, a temporary lives that was joined to another one."""
+
+    def __init__(self, buffers: list[Buffer], kept: set[int]) -> None:
+        self.buffers, self.kept = buffers, kept
+        self._of: dict[int, tuple[int, int]] = {}
+
+    def find(self, number: int) -> tuple[int, int]:
+        offset = 0
+        while number in self._of:
+            number, more = self._of[number]
+            offset += more
+        return number, offset
+
+    def join(self, number: int, home: int, offset: int) -> None:
+        self._of[number] = (home, offset)
+        if number in self.kept:
+            self.kept.add(home)
+
+    def joined(self, call: Call) -> bool:
+        """Whether the parts of a concatenation lie in its result already."""
+        home = self.find(call.writes[0].buffer)[0]
+        return all(v.buffer in self._of and self.find(v.buffer)[0] == home for v in call.reads)
+
+
+def _is_concatenation(call: Call) -> bool:
+    return call.function is numpy.concatenate
+
+
+def _join_concatenations(calls: list[Call], homes: _Homes) -> None:
+    """Let the parts of a concatenated vector be written where they will be needed, so that nothing is copied."""
+    buffers = homes.buffers
+    first: dict[int, int] = {}
+    last_write: dict[int, int] = {}
+    for number, call in enumerate(calls):
+        for view in (*call.reads, *call.writes):
+            first.setdefault(view.buffer, number)
+        for view in call.writes:
+            last_write[view.buffer] = number
+    for number, call in enumerate(calls):
+        if not _is_concatenation(call):
+            continue
+        (out,) = call.writes
+        parts = call.reads
+        if not (buffers[out.buffer].temporary and _whole(out, buffers) and first[out.buffer] == number):
+            continue
+        if last_write[out.buffer] != number or len({v.buffer for v in parts}) != len(parts):
+            continue
+        if any(
+            not buffers[v.buffer].temporary
+            or not _whole(v, buffers)
+            or last_write.get(v.buffer, number) >= number
+            or homes.find(v.buffer) != (v.buffer, 0)
+            or v.dtype != out.dtype
+            for v in parts
+        ):
+            continue
+        offset = 0
+        for view in parts:
+            homes.join(view.buffer, out.buffer, offset)
+            offset += view.nbytes
+
+
+def _compute_in_place(calls: list[Call], homes: _Homes) -> None:
+    """Let an elementwise call write over an operand that nobody reads later."""
+    buffers = homes.buffers
+    first, last = _lives(calls, homes)
+    for number, call in enumerate(calls):
+        if call.kind not in ("elementwise", "copy") or call.partial:
+            continue
+        (out,) = call.writes
+        home, offset = homes.find(out.buffer)
+        if not buffers[out.buffer].temporary or offset or home != out.buffer or first[home] != number or not _whole(out, buffers):
+            continue
+        for view in call.reads:
+            operand, offset = homes.find(view.buffer)
+            if (
+                buffers[operand].temporary
+                and operand not in homes.kept
+                and not offset
+                and operand == view.buffer
+                and last[operand] == number
+                and operand != home
+                and (view.shape, view.strides, view.dtype.itemsize) == (out.shape, out.strides, out.dtype.itemsize)
+                and _whole(view, buffers)
+                and all(v == view for v in call.reads if homes.find(v.buffer)[0] == operand)
+            ):
+                homes.join(home, operand, 0)
+                last[operand] = last[home]
+                break
+
+
+def _lives(calls: list[Call], homes: _Homes) -> tuple[dict[int, int], dict[int, int]]:
+    """The first and the last call that touches each home."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for number, call in enumerate(calls):
+        for view in (*call.reads, *call.writes):
+            home = homes.find(view.buffer)[0]
+            first.setdefault(home, number)
+            last[home] = number
+    for kept in homes.kept:
+        last[homes.find(kept)[0]] = len(calls)
+    return first, last
+
+
+def _placed(calls: list[Call], homes: _Homes) -> tuple[dict[int, int], int]:
+    """An offset for each home: the largest first, each at the lowest place free during its life."""
+    first, last = _lives(calls, homes)
+    offsets: dict[int, int] = {}
+    taken: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset
+    size = 0
+    temporaries = [h for h in first if homes.buffers[h].temporary]
+    for home in sorted(temporaries, key=lambda h: (-homes.buffers[h].nbytes, first[h])):
+        bytes = max(homes.buffers[home].nbytes, 1)
+        offset = 0
+        for start, end, begins, ends in taken:
+            if ends < first[home] or begins > last[home]:
+                continue
+            if offset + bytes <= start:
+                break
+            offset = max(offset, -(-end // _ALIGNMENT) * _ALIGNMENT)
+        offsets[home] = offset
+        size = max(size, offset + bytes)
+        taken.append((offset, offset + bytes, first[home], last[home]))
+        taken.sort()
+    return offsets, size
+
+
+def memory(size: int) -> numpy.ndarray:
+    """An aligned arena of bytes."""
+    room = numpy.empty(size + _ALIGNMENT, numpy.uint8)
+    start = -int(room.__array_interface__["data"][0]) % _ALIGNMENT
+    return room[start : start + size]
+
+
+__all__ = ["memory", "planned"]
