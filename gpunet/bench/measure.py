@@ -148,7 +148,7 @@ class Bench:
         try:
             answer = self._worker(entry.peer).ask("build", self.settings.timeout, **request)
         except WorkerError as error:
-            entry.status = "unavailable" if "no gpunet.capture" in str(error) else "failed"
+            entry.status = "unavailable" if error.missing else "failed"
             entry.detail = str(error)
             self._restart_if_dead(entry.peer)
             return

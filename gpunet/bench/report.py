@@ -13,7 +13,7 @@ from gpunet.bench.cases import Case
 from gpunet.bench.measure import Entry, Measurement
 
 TITLES = {"forward": "forward", "backward": "forward + backward", "sgd": "step, SGD", "adam": "step, Adam"}
-OURS = "gpunet eager"
+OURS, CAPTURED, BY_HAND = "gpunet eager", "gpunet captured", "NumPy by hand"
 
 
 def launches(case: Case, kind: str) -> int:
@@ -109,6 +109,17 @@ def textbook(case: Case, measurements: list[Measurement], floors: dict[str, floa
             + "".join(f", {s}" for s in steps)
             + _why(case, name, by_kind, floors)
         )
+
+
+def against_by_hand(measurements: list[Measurement]) -> Iterator[str]:
+    """How fast a captured step is beside the hand-written one: 1 is as fast, above is faster."""
+    shares = []
+    for m in measurements:
+        found = m.best()
+        if {BY_HAND, CAPTURED} <= found.keys():
+            shares.append(f"{TITLES[m.kind]} {found[BY_HAND].ratio(found[CAPTURED]):.2f}")
+    if shares:
+        yield f"  speed of {CAPTURED} beside {BY_HAND}: {', '.join(shares)}"
 
 
 def _why(case: Case, name: str, by_kind: dict[str, dict[str, Entry]], floors: dict[str, float]) -> str:

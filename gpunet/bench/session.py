@@ -124,7 +124,10 @@ def _cases(bench: Bench, choice: Choice, head: dict[str, Any], folder: Path, say
             of_kind = {kind: floors[case.name, kind] for kind in choice.kinds if found}
             tell("")
             for line in itertools.chain(
-                report.case_block(case, of_case, of_kind), report.textbook(case, of_case, of_kind), _rates(found)
+                report.case_block(case, of_case, of_kind),
+                report.against_by_hand(of_case),
+                report.textbook(case, of_case, of_kind),
+                _rates(found),
             ):
                 tell(line)
             # after each case, so that an interrupted run leaves what it has

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunet.bench.cases import Case, Runner
-from gpunet.errors import GpunetError
+from gpunet.errors import GpunetError, MissingDependencyError
 
 #: Steps whose losses are compared.
 COMPARED_STEPS = 6
@@ -37,6 +37,8 @@ _START = (
 
 class WorkerError(GpunetError, RuntimeError):
     """A peer's process that answers with an error, not in time, or no more."""
+
+    missing = False  # the error was that something is not installed
 
 
 # ---- in the process ---------------------------------------------------------------------------------------------------
@@ -112,6 +114,7 @@ def main() -> None:
         except Exception as error:  # of a peer, of any kind: the parent reports it
             text = " ".join(str(error).split())
             answer = {"error": text if isinstance(error, GpunetError) else f"{type(error).__name__}: {text}"[:500]}
+            answer["missing"] = isinstance(error, MissingDependencyError)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
@@ -172,7 +175,9 @@ class Worker:
             raise WorkerError(f"the process of {self.name} has ended{self._last_words()}") from None
         answer: dict[str, Any] = json.loads(self._line(do, timeout))
         if "error" in answer:
-            raise WorkerError(answer["error"])
+            failure = WorkerError(answer["error"])
+            failure.missing = answer["missing"]
+            raise failure
         return answer
 
     def _line(self, do: str, timeout: float) -> bytes:

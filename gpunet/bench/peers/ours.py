@@ -1,7 +1,8 @@
-"""gpunet itself: eager, and captured where this version can capture."""
+"""gpunet itself: eager, and captured."""
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from typing import Any
 
@@ -33,18 +34,12 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
         return loss
 
     function = {"forward": forward, "backward": backward}.get(kind, step)
+    if variant == "numba" and importlib.util.find_spec("numba") is None:
+        raise MissingDependencyError("numba is not installed: pip install numba")
     if variant != "eager":
-        function = _captured(function, variant)
+        function = gpunet.capture(function, backend=variant)
     batches = [(gpunet.tensor(x, device=device), gpunet.tensor(y, device=device)) for x, y in case.batches()]
     return Runner(function, batches, lambda loss: float(loss.item()))
-
-
-def _captured(function: Any, backend: str) -> Any:
-    """The one place that knows how a step is captured."""
-    capture = getattr(gpunet, "capture", None)
-    if capture is None:
-        raise MissingDependencyError("this version of gpunet has no gpunet.capture")
-    return capture(function, backend=backend)
 
 
 def _model(case: Case, device: str) -> Any:
