@@ -20,6 +20,7 @@ from gpunet.bench.worker import COMPARED_STEPS, Worker, WorkerError
 
 #: Largest relative difference of losses that passes: float32's rounding over a few steps stays far below.
 AGREEMENT = 1e-3
+_LEAST_ROUNDS = 5
 #: With this peer's first variant, eager, all are compared.
 REFERENCE = "gpunet"
 
@@ -32,6 +33,7 @@ class Settings:
 
     rounds: int = 15
     turn: float = 0.02  # seconds of a turn, at least
+    budget: float = 4.0  # seconds of a contestant's turns, after which it has no more, but has had 5 rounds
     device: str = "cpu"
     timeout: float = 300.0  # seconds for building a contestant, compilation and all, or for a turn
     threads: int | None = None  # of everybody; None leaves each peer its default
@@ -167,13 +169,17 @@ class Bench:
         for round in range(self.settings.rounds):
             start = round % max(1, len(numbers))
             for number in numbers[start:] + numbers[:start]:
-                self._turn(number, entries[number])
+                entry = entries[number]
+                if round < _LEAST_ROUNDS or sum(entry.seconds) * entry.steps < self.settings.budget:
+                    self._turn(number, entry)
 
     def _calibrate(self, number: int, entry: Entry) -> int:
         """Steps of a turn; 0 when the contestant fails.  The shorter of two tries counts: a hiccup only lengthens."""
         steps = 1
         while True:
-            tries = [self._ask_time(number, entry, steps, min(steps, 3)) for _ in range(2)]
+            tries = [self._ask_time(number, entry, steps, min(steps - 1, 3))]
+            if tries[0] is not None and tries[0] < 10 * self.settings.turn:
+                tries.append(self._ask_time(number, entry, steps, 0))
             if None in tries:
                 return 0
             seconds = min(t for t in tries if t is not None)
