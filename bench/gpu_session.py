@@ -227,7 +227,7 @@ def steps(dry: bool) -> Iterator[Row]:
                 measurements = bench.measure(case, kinds)
                 floors: dict[str, float] = {}
                 try:
-                    found = meter.ask("ceilings", footprint=case.bytes(kinds[-1]))
+                    found = meter.ask("ceilings", footprint=case.bytes(kinds[-1]), clock="wall")
                     floors = {k: floor(case.flop(k), case.bytes(k), report.launches(case, k), found) for k in kinds}
                 except WorkerError as error:
                     found = {"error": str(error)}

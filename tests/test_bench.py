@@ -180,7 +180,8 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> s
 def test_a_run_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(measuring, "import_seconds", lambda package: 0.1)
     monkeypatch.setattr("gpunet.bench.session.import_seconds", lambda package: 0.1)
-    options = ["--cases", "tiny", "--peers", "numpy", "--rounds", "3", "--threads", "1", "--out", str(tmp_path / "run")]
+    options = ["--cases", "tiny", "--peers", "numpy", "--rounds", "3", "--threads", "1", "--clock", "processor"]
+    options += ["--out", str(tmp_path / "run")]
     out = run(*options, capsys=capsys)
     assert "tiny: 8-32-32-1, batch 32" in out
     assert "gpunet eager" in out
@@ -196,7 +197,8 @@ def test_a_run_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
         timed = [e for e in measurement["entries"] if e["status"] == "ok"]
         assert {"gpunet eager", "NumPy by hand"} <= {e["name"] for e in timed}
         for entry in timed:
-            assert len(entry["seconds"]) == 3
+            assert len(entry["wall"]) == 3
+            assert entry["seconds"] == entry["processor"]
             assert entry["median"] > 0
             assert len(entry["losses"]) == COMPARED_STEPS
     assert (tmp_path / "run" / "bench.md").read_text().count("|") > 6
@@ -228,6 +230,8 @@ def test_the_line_is_found() -> None:
         ("--kinds", "backwards", "is none of forward, backward"),
         ("--rounds", "0", "expected 1 or more"),
         ("--device", "gpu", "unknown device 'gpu'"),
+        ("--clock", "sun", "is none of wall, processor"),
+        ("--clock", "processor", "use it with --threads 1"),
     ],
 )
 def test_bad_options_are_named(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

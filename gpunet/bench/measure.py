@@ -24,6 +24,8 @@ _LEAST_ROUNDS = 5
 #: With this peer's first variant, eager, all are compared.
 REFERENCE = "gpunet"
 
+CLOCKS = ("wall", "processor")
+
 Say = Callable[[str], None]
 
 
@@ -36,6 +38,7 @@ class Settings:
     budget: float = 4.0  # seconds of a contestant's turns, after which it has no more, but has had 5 rounds
     device: str = "cpu"
     timeout: float = 300.0  # seconds for building a contestant, compilation and all, or for a turn
+    clock: str = "wall"  # or "processor": seconds of all threads together, which others on the machine do not lengthen
     threads: int | None = None  # of everybody; None leaves each peer its default
 
 
@@ -51,7 +54,9 @@ class Entry:
     first_step: float = 0.0  # seconds, building and compiling included
     losses: list[float | None] = field(default_factory=list)
     steps: int = 0  # a turn
-    seconds: list[float] = field(default_factory=list)  # of a step, by round
+    seconds: list[float] = field(default_factory=list)  # of a step, by round, by the chosen clock
+    wall: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     notes: str = ""
     threads: list[str] = field(default_factory=list)
 
@@ -170,19 +175,21 @@ class Bench:
             start = round % max(1, len(numbers))
             for number in numbers[start:] + numbers[:start]:
                 entry = entries[number]
-                if round < _LEAST_ROUNDS or sum(entry.seconds) * entry.steps < self.settings.budget:
+                if round < _LEAST_ROUNDS or sum(entry.wall) * entry.steps < self.settings.budget:
                     self._turn(number, entry)
 
     def _calibrate(self, number: int, entry: Entry) -> int:
         """Steps of a turn; 0 when the contestant fails.  The shorter of two tries counts: a hiccup only lengthens."""
         steps = 1
         while True:
-            tries = [self._ask_time(number, entry, steps, min(steps - 1, 3))]
-            if tries[0] is not None and tries[0] < 10 * self.settings.turn:
-                tries.append(self._ask_time(number, entry, steps, 0))
-            if None in tries:
-                return 0
-            seconds = min(t for t in tries if t is not None)
+            seconds = 0.0
+            for _ in range(2):
+                answer = self._ask_time(number, entry, steps, min(steps - 1, 3))
+                if answer is None:
+                    return 0
+                seconds = min(seconds or answer["wall"], answer["wall"])
+                if seconds > 10 * self.settings.turn:
+                    break
             if seconds >= self.settings.turn:
                 return steps
             steps = max(steps + 1, min(10 * steps, int(1.2 * steps * self.settings.turn / max(seconds, 1e-9))))
@@ -191,11 +198,13 @@ class Bench:
         if entry.status != "ok":
             return
         # the first steps find cold caches: those of a turn's tenth are not timed
-        seconds = self._ask_time(number, entry, entry.steps, entry.steps // 10 + (entry.steps > 1))
-        if seconds is not None:
-            entry.seconds.append(seconds / entry.steps)
+        answer = self._ask_time(number, entry, entry.steps, entry.steps // 10 + (entry.steps > 1))
+        if answer is not None:
+            entry.wall.append(answer["wall"] / entry.steps)
+            entry.processor.append(answer["processor"] / entry.steps)
+            entry.seconds.append(answer[self.settings.clock] / entry.steps)
 
-    def _ask_time(self, number: int, entry: Entry, steps: int, untimed: int) -> float | None:
+    def _ask_time(self, number: int, entry: Entry, steps: int, untimed: int) -> dict[str, Any] | None:
         request = {"number": number, "steps": steps, "untimed": untimed}
         try:
             answer = self._worker(entry.peer).ask("time", self.settings.timeout, **request)
@@ -206,7 +215,7 @@ class Bench:
         if answer["loss"] is None:
             entry.status, entry.detail, entry.seconds = "failed", "its loss is no longer a finite number", []
             return None
-        return float(answer["seconds"])
+        return answer
 
 
 def _compare(entry: Entry, reference: Entry) -> None:

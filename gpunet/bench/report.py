@@ -212,5 +212,7 @@ def machine_line(header: dict[str, Any]) -> str:
     parts.append(", ".join(f"{name} {versions[name]}" for name in shown if versions.get(name)))
     threads = header["settings"]["threads"]
     parts.append("default threads" if threads is None else f"{threads} thread{'s' * (threads > 1)}")
+    if header["settings"]["clock"] == "processor":
+        parts.append("processor time")
     parts.append(f"commit {header['commit'][:10]}" if header["commit"] else f"gpunet {header['gpunet']}")
     return "; ".join(parts)

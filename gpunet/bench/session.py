@@ -65,6 +65,7 @@ def header(settings: Settings, peers: list[str]) -> dict[str, Any]:
             "rounds": settings.rounds,
             "turn_seconds": settings.turn,
             "threads": settings.threads,
+            "clock": settings.clock,
         },
         "peers": {
             name: {"import_seconds": import_seconds(PEERS[name].package), "install": PEERS[name].install}
@@ -110,7 +111,7 @@ def _cases(bench: Bench, choice: Choice, head: dict[str, Any], folder: Path, say
     with Worker("ours", bench.settings.device, bench.settings.threads) as meter:
         for case in choice.cases:
             try:
-                found = meter.ask("ceilings", footprint=case.bytes(choice.kinds[-1]))
+                found = meter.ask("ceilings", footprint=case.bytes(choice.kinds[-1]), clock=bench.settings.clock)
             except WorkerError as error:
                 found = {}
                 tell(f"\nno roofline: {error}")

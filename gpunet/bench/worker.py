@@ -66,24 +66,28 @@ class _Session:
         return {"first_step": first, "losses": finite, "notes": runner.notes, "threads": _threads()}
 
     def time(self, number: int, steps: int, untimed: int) -> dict[str, Any]:
-        """Seconds of some steps, the loss read once behind the last."""
+        """Seconds of some steps by both clocks, the loss read once behind the last."""
         runner, batches = self.runners[number]
         step = runner.step
         if untimed:
             for _ in range(untimed):
                 handle = step(*next(batches))
             runner.read(handle)
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         for _ in range(steps):
             handle = step(*next(batches))
         loss = runner.read(handle)
-        return {"seconds": time.perf_counter() - start, "loss": loss if math.isfinite(loss) else None}
+        return {
+            "wall": time.perf_counter() - start,
+            "processor": time.process_time() - processor,
+            "loss": loss if math.isfinite(loss) else None,
+        }
 
-    def ceilings(self, footprint: float) -> dict[str, Any]:
+    def ceilings(self, footprint: float, clock: str) -> dict[str, Any]:
         """What the device can do, with this process's BLAS and threads."""
         from gpunet.bench import ceilings
 
-        return ceilings.measure(self.device, footprint)
+        return ceilings.measure(self.device, footprint, clock)
 
     def drop(self, number: int) -> dict[str, Any]:
         """Forget a contestant."""

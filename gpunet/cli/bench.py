@@ -27,6 +27,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--threads", type=int, default=argparse.SUPPRESS, help="of every contestant (default: each its own default)"
     )
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        help="wall, or processor: the time of all threads together, for a machine that others use, too; with --threads 1",
+    )
     parser.add_argument("--scaling", action="store_true", help="instead of the cases: over batch and depth")
     parser.add_argument(
         "--out", default=argparse.SUPPRESS, help="folder, new or empty, for the files (default: runs/<date>-bench)"
@@ -44,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gpunet.bench import session
     from gpunet.bench.cases import CASES, KINDS, select
     from gpunet.bench.contestants import PEERS
-    from gpunet.bench.measure import Settings
+    from gpunet.bench.measure import CLOCKS, Settings
     from gpunet.device import Device
 
     chosen = session.Choice(
@@ -56,7 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
     for name, value in (("rounds", arguments.rounds), ("threads", threads)):
         if value is not None and value < 1:
             raise ArgumentError(f"--{name} {value}; expected 1 or more")
-    settings = Settings(rounds=arguments.rounds, device=str(Device(arguments.device)), threads=threads)
+    if arguments.clock not in CLOCKS:
+        raise ArgumentError(f"--clock {arguments.clock!r} is none of {', '.join(CLOCKS)}")
+    device = str(Device(arguments.device))
+    if arguments.clock == "processor" and (threads != 1 or device != "cpu"):
+        raise ArgumentError(
+            "--clock processor counts what all threads do, waiting in loops included: use it with --threads 1"
+        )
+    settings = Settings(rounds=arguments.rounds, device=device, threads=threads, clock=arguments.clock)
     if arguments.list:
         print("\n".join(session.listing(settings.device)))
         return 0
