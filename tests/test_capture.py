@@ -178,6 +178,30 @@ class Accumulation(Training):
             self.optimizer.zero_grad()
 
 
+class ZeroInPlace(Training):
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        self.optimizer.zero_grad(set_to_none=False)
+        loss = F.cross_entropy(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+class Hooks(Training):
+    """A hook that scales the gradient of a hidden layer, and one on a parameter."""
+
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        self.optimizer.zero_grad()
+        hidden = self.model[0](x).tanh()
+        hidden.register_hook(lambda g: g * 0.5)
+        handle = self.model[2].weight.register_hook(lambda g: g.clamp(-0.01, 0.01))
+        loss = F.cross_entropy(self.model[2](hidden), y)
+        loss.backward()
+        handle.remove()
+        self.optimizer.step()
+        return loss
+
+
 class GradientsByHand(Training):
     def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
         for p in self.model.parameters():
@@ -219,6 +243,8 @@ TRAININGS = {
     "clipping": Clipping,
     "two backwards": TwoBackwards,
     "accumulation": Accumulation,
+    "zero in place": ZeroInPlace,
+    "hooks": Hooks,
     "by hand": GradientsByHand,
     "penalty": Penalty,
 }
@@ -229,7 +255,8 @@ def test_hundreds_of_steps_have_the_bits_of_eager(name: str, device: str) -> Non
     steps = STEPS if device == "cpu" else 40
     captured = TRAININGS[name](True)
     assert captured.train(steps) == TRAININGS[name](False).train(steps)
-    assert len(captured.run.recordings) == (2 if name == "accumulation" else 1)
+    # gradients that are there at the second step make it another one where it starts from them
+    assert len(captured.run.recordings) == (2 if name in ("accumulation", "zero in place") else 1)
 
 
 def test_gradients_are_left_as_eager_leaves_them(device: str) -> None:
@@ -271,9 +298,10 @@ def test_numbers_that_the_code_names_are_followed(device: str) -> None:
 
     settings = Settings()
     power = 1
+    more = {"shift": 0.0, "factors": [1.0, 1.0]}
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
-        return (scale * x + settings.offset) ** power
+        return (scale * x + settings.offset) ** power * more["factors"][1] + more["shift"]
 
     global scale
     captured, x = gpunet.capture(step), gpunet.tensor([3.0])
@@ -293,6 +321,10 @@ def test_numbers_that_the_code_names_are_followed(device: str) -> None:
     power = 1
     captured(x)
     assert len(captured.recordings) == 6  # an earlier one fits again
+    more["shift"] = 0.5
+    assert captured(x).item() == 7.5
+    more["factors"][1] = 2.0
+    assert captured(x).item() == 14.5
 
 
 def test_switches_of_modules_are_followed(device: str) -> None:
@@ -493,9 +525,9 @@ def test_an_argument_that_requires_grad_is_refused(device: str) -> None:
 def test_a_tensor_that_the_user_keeps_follows_the_replays(device: str) -> None:
     kept: list[gpunet.Tensor] = []
 
-    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+    def step(x: gpunet.Tensor, keep: Callable[[gpunet.Tensor], None] = kept.append) -> gpunet.Tensor:
         hidden = x * 2.0
-        kept.append(hidden)
+        keep(hidden)
         return hidden + 1.0
 
     captured = gpunet.capture(step)
@@ -663,3 +695,119 @@ def test_as_a_decorator_and_a_method(device: str) -> None:
     for _ in range(2):
         assert two.step(gpunet.ones(1)).item() == 2.0
         assert three.step(gpunet.ones(1)).item() == 3.0
+
+
+# ---- epochs and explanations -------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_has_the_bits_of_a_loop(device: str) -> None:
+    (x, y), _ = batches(2, rows=50)
+    captured, eager = Training(True), Training(False)
+    epoch = captured.run.epoch(x, y, batch_size=12)
+    assert len(epoch) == 5
+    for number in range(3):
+        gpunet.manual_seed(number)
+        mean = epoch()
+        gpunet.manual_seed(number)
+        losses = [(eager.step(x[rows], y[rows]).item(), len(rows)) for rows in gpunet.randperm(50).split(12)]
+        assert mean.item() == pytest.approx(sum(loss * n for loss, n in losses) / 50, rel=1e-12)
+    for p, q in zip(captured.model.parameters(), eager.model.parameters()):
+        assert to_numpy(p).tobytes() == to_numpy(q).tobytes()
+    assert len(captured.run.recordings) == 2  # whole batches, and the last
+
+
+def test_an_epoch_in_order_without_the_last_batch(device: str) -> None:
+    x = gpunet.arange(10).float()
+    epoch = gpunet.capture(lambda x: {"sum": x.sum(), "first": x[0]}).epoch(x, batch_size=4, shuffle=False, drop_last=True)
+    for _ in range(2):
+        means = epoch()
+        assert means["sum"].item() == (6 + 22) / 2 and means["first"].item() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ((), {"batch_size": 2}, "expected tensors"),
+        ((gpunet.ones(3), gpunet.ones(4)), {"batch_size": 2}, r"\[3, 4\] rows"),
+        ((gpunet.ones(3),), {"batch_size": 0}, "batch_size=0"),
+        ((gpunet.ones(3),), {"batch_size": 4, "drop_last": True}, "less than one batch"),
+    ],
+)
+def test_bad_epochs(data: Any, options: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        gpunet.capture(lambda *x: x).epoch(*data, **options)
+
+
+def test_explain_lists_every_launch_and_changes_nothing(device: str) -> None:
+    training = Training(True)
+    with pytest.raises(CaptureError, match="no recording yet"):
+        training.run.explain()
+    training.train(2)
+    before = [to_numpy(t).copy() for t in training.model.parameters()]
+    explanation = training.run.explain()
+    assert [(b == to_numpy(t)).all() for b, t in zip(before, training.model.parameters())] == [True] * 4
+    names = [row.launch for row in explanation.rows]
+    assert names[:3] == ["linear_forward", "linear_forward", "cross_entropy_labels"] and names[-1] == "adam_step"
+    assert all(row.bytes > 0 and row.seconds >= 0 and "test_capture.py:" in row.line for row in explanation.rows)
+    text = str(explanation)
+    assert "12×5" in text and "limits measured here" in text
+    if device == "cpu":
+        # x (12, 5) by w (8, 5): 2 * 12 * 8 * 5 in the product, then bias and tanh
+        assert explanation.rows[0].flops == 960 + 2 * 96
+
+
+def test_launches_whose_results_nobody_reads_are_dropped() -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        x.exp().sum()  # for nothing
+        return x * 2.0
+
+    captured = gpunet.capture(step)
+    captured(gpunet.ones(3))
+    assert [row.launch for row in captured.explain().rows] == ["multiply"]
+    assert captured.explain().dropped == 2
+
+
+def test_the_source_of_a_replay_can_be_read() -> None:
+    captured = gpunet.capture(lambda x: (x + 1.0).relu().sum())
+    captured(gpunet.ones(3))
+    source = captured.recordings[0].lowering.source
+    assert [line.strip().partition("(")[0] for line in source.splitlines()[2:-1]] == ["add", "maximum", "add_reduce"]
+
+
+# ---- plans ------------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_are_written_where_the_optimizer_reads_them() -> None:
+    training = Training(True)
+    training.train(2)
+    source = training.run.recordings[0].lowering.source
+    assert "concatenate" not in source
+    # the batch mean of all gradients is one call; the other in-place products are those of Adam
+    explained = {row.launch: row.calls for row in training.run.explain().rows}
+    assert explained["linear_backward_weight"] + explained["linear_backward_input"] <= 7
+
+
+def test_long_elementwise_runs_go_through_the_cache_in_chunks() -> None:
+    def step(x: gpunet.Tensor, row: gpunet.Tensor) -> gpunet.Tensor:
+        return ((x + row) * 2.0 - 1.0).relu()
+
+    x, row = gpunet.randn(5000, 100), gpunet.randn(100)
+    captured = gpunet.capture(step)
+    captured(x, row)
+    calls = captured.recordings[0].lowering.calls
+    assert [c.function.__name__ for c in calls[:5]] == ["add", "multiply", "subtract", "maximum", "add"]
+    assert len(calls) > 8
+    assert captured(x * 3.0, row).tolist() == step(x * 3.0, row).tolist()
+
+
+def test_a_run_is_not_cut_where_rows_mix() -> None:
+    """x * 2, then added to its own transpose: row 0 of the sum needs the last row of the product."""
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        doubled = x * 2.0
+        return doubled + doubled.mT
+
+    x = gpunet.randn(700, 700)
+    captured = gpunet.capture(step)
+    captured(x)
+    assert captured(x + 1.0).tolist() == step(x + 1.0).tolist()

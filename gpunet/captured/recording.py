@@ -7,7 +7,7 @@ import gc
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy
 
 from gpunet import device as devices
 from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled
+from gpunet.captured.explanation import Explanation, explain_calls, explain_launches
 from gpunet.captured.surroundings import Surroundings, tensors
 from gpunet.errors import CaptureError
 from gpunet.runtime.lower import Lowering, Shared, share
@@ -75,9 +76,8 @@ class Recording:
         else:
             self._keep(tape, outputs)
         self._check_aliases(given)
-        for index, array in enumerate(given):
-            if index in self._written_inputs:
-                array[...] = self.inputs[index]
+        for index in self._written_inputs:
+            given[index][...] = self.inputs[index]
 
     def _record(self, function: Any, tape: Tape, args: Any, options: Any) -> list[Array]:
         """Run the step; the arrays of what it returned."""
@@ -98,6 +98,7 @@ class Recording:
         allocated = {id(owner_of(a)) for a in tape.allocated}
         constants = {id(owner_of(a)) for a in tape.constants}
         gradients = [g for _, g in self._gradients if g is not None and id(owner_of(g.array)) in allocated]
+        self.lowering: Lowering | None
         lowering = self.lowering = Lowering(tape.launches, [*outputs, *(g.array for g in gradients)])
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
         objects, origins = _outside_arrays(tape, allocated | inputs.keys())
@@ -133,7 +134,10 @@ class Recording:
         """Elsewhere: the launches themselves, on the memory that they were recorded on."""
         self.launches = len(tape.launches)
         self.lines = [(launch.kernel.name, launch.line) for launch in tape.launches]
-        self._run, self._outputs = tape.replay, outputs
+        self._outputs, self.tape, self.lowering = outputs, tape, None
+        cards = {d for x in tape.launches for a in found(x.arrays, devices.is_array) if (d := devices.of(a)).type == "cuda"}
+        # one card: one graph; several, and the device "emulated": the launches one by one
+        self._run = devices.graph(tape.replay, cards.pop()) if len(cards) == 1 else tape.replay
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
         ours: Counter[int] = Counter()
         self._written = set()
@@ -172,15 +176,20 @@ class Recording:
                 )
 
     # -- replays
-    def takes(self, args: tuple[Any, ...], options: dict[str, Any]) -> bool:
-        """Whether the arguments are tensors in a row like the recorded ones; a slower look decides about others."""
+    def takes(self, args: Sequence[Any], options: dict[str, Any], rows: int | None = None) -> bool:
+        """Whether the arguments are tensors in a row like the recorded ones; a slower look decides about others.
+
+        Args:
+            rows: where given, so many rows of each argument.
+        """
         if options or not self._plain_only or len(args) != len(self._plain):
             return False
         for tensor, (shape, dtype, kind) in zip(args, self._plain):
             if not isinstance(tensor, Tensor):
                 return False
             array = tensor.array
-            if array.shape != shape or array.dtype != dtype or type(array) is not kind:
+            given = array.shape if rows is None else (rows, *array.shape[1:])
+            if given != shape or array.dtype != dtype or type(array) is not kind:
                 return False
         return True
 
@@ -199,24 +208,38 @@ class Recording:
                 return f"a tensor of shape {shared.array.shape} that the step found outside"
         return self.surroundings.change()
 
-    def replay(self, given: list[Array]) -> Any:
-        """The step again, on new arguments; returns what the step returned, in memory of its own."""
+    def replay(self, given: list[Array], rows: Any = None) -> Any:
+        """The step again, on new arguments; returns what the step returned, in memory of its own.
+
+        Args:
+            rows: where given, the arguments are these rows of ``given``.
+        """
         with self._alone:
             if self._written:
                 self._check_aliases(given)
             for buffer, array in zip(self.inputs, given):
-                buffer[...] = array
+                if rows is None:
+                    buffer[...] = array
+                else:
+                    gather(buffer, array, rows)
             self._context.run(self._run)
             for version in self._changed:
                 version[0] += 1
             for leaf, gradient in self._gradients:
                 leaf._grad = gradient
             for index in self._written_inputs:
-                given[index][...] = self.inputs[index]
+                given[index][... if rows is None else rows] = self.inputs[index]
             if self._structure is _OUTPUT:
                 return Tensor(self._outputs[0].copy())
             outputs = iter(self._outputs)
             return convert(self._structure, lambda _: Tensor(next(outputs).copy()), _Output)
+
+    def explain(self) -> Explanation:
+        """Time what a replay does; its tensors are as before afterwards."""
+        with self._alone:
+            if self.lowering is not None:
+                return self._context.run(explain_calls, self.lowering, self.lines)
+            return explain_launches(self.tape, self.lines)
 
     _context = contextvars.copy_context()
 
@@ -243,6 +266,14 @@ def _outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[i
 
 def _release(shared: Shared, references: int) -> None:
     shared.besides -= references
+
+
+def gather(buffer: Array, source: Array, rows: Any) -> None:
+    """buffer = source[rows], without a copy in between on the CPU."""
+    if type(buffer) is numpy.ndarray and type(rows) is numpy.ndarray:
+        numpy.take(source, rows, axis=0, out=buffer, mode="clip")  # "raise" would copy; the rows are a permutation's
+    else:
+        buffer[...] = source[rows]
 
 
 def _check_arguments(args: Any, options: Any) -> None:

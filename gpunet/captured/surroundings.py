@@ -15,6 +15,7 @@ from gpunet.nn.module import Module, settings_changed
 from gpunet.optim import Optimizer
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_ITEMS = 64  # of lists and dicts that are looked into
 _DEPTH = 4  # of functions that call functions, and of objects in objects
 
 
@@ -31,6 +32,7 @@ class Surroundings:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._names: list[tuple[Mapping[str, Any], str, Any, str]] = []  # (namespace, name, value, how it is called)
         self._cells: list[tuple[Any, Any, str]] = []  # (closure cell, value, name)
+        self._lists: list[tuple[list[Any], tuple[Any, ...]]] = []
         self._modules: dict[int, Module] = {}
         self._seen: set[int] = set()
         self._function(function, 0)
@@ -74,8 +76,15 @@ class Surroundings:
                 self._function(type(module).forward, depth + 1)
         elif isinstance(value, (types.FunctionType, types.MethodType)):
             self._function(value, depth + 1)
-        elif isinstance(value, (list, tuple)) and len(value) <= 64:
+        elif isinstance(value, (list, tuple)) and len(value) <= _ITEMS:
+            if isinstance(value, list):
+                self._lists.append((value, tuple(value)))
             for item in value:
+                self._look(item, names, depth + 1)
+        elif isinstance(value, dict) and len(value) <= _ITEMS and id(value) not in self._seen:
+            self._seen.add(id(value))
+            for key, item in value.items():
+                self._names.append((value, key, item, f"[{key!r}]"))
                 self._look(item, names, depth + 1)
         elif isinstance(value, types.ModuleType):
             self._attributes(value, names, plain_only=True, depth=depth)
@@ -120,6 +129,9 @@ class Surroundings:
             now = cell.cell_contents
             if now is not value and not _same(now, value):
                 return name
+        for items, before_them in self._lists:
+            if len(items) != len(before_them) or not all(map(_same, items, before_them)):
+                return "a list"
         if settings_changed[0] != self._changes:
             for module, before, now in zip(self._modules.values(), self._settings, self._module_settings()):
                 if not _same_settings(before, now):

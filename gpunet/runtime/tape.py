@@ -11,6 +11,7 @@ its arrays alive.
 
 from __future__ import annotations
 
+import copy
 import linecache
 import sys
 import threading
@@ -61,6 +62,8 @@ class Tape:
         self.leaves: dict[Any, Any] = {}
 
     def append(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
+        # lists of arrays are copied: their owner may change them later
+        arrays = tuple(copy.copy(a) if isinstance(a, list) else a for a in arrays)
         self.launches.append(Launch(kernel, arrays, options, user_line() if self.strict else ""))
 
     @numpy.errstate(all="ignore")

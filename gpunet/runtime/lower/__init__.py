@@ -98,7 +98,16 @@ class Lowering:
             return numpy.asarray(_At(*keepers[view.buffer], view))
 
         run, self.source = flat.function(self.calls, array)
+        self._array = array
         kept = [array(v) for v in views]
         for buffer in self.buffers:
             buffer.array = None
         return run, kept
+
+    def separately(self) -> list[Callable[[], None]]:
+        """The calls one by one: what is timed."""
+        return [flat.function([call], self._array)[0] for call in self.calls]
+
+    def changed(self) -> list[numpy.ndarray]:
+        """The arrays outside the arena that the calls write."""
+        return [self._array(v) for v in dict.fromkeys(v for c in self.calls for v in c.writes if v.buffer >= 0)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy
 
+from gpunet.runtime.lower import merge
 from gpunet.runtime.lower.program import Buffer, Call, View
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -35,7 +36,8 @@ def planned(buffers: list[Buffer], calls: list[Call], kept: list[View]) -> tuple
         home, offset = homes.find(view.buffer)
         return view._replace(buffer=-1, offset=offsets[home] + offset + view.offset)
 
-    return [c.replaced(place) for c in calls], [place(v) for v in kept], size
+    placed = merge.in_chunks(merge.join_neighbours([c.replaced(place) for c in calls]))
+    return placed, [place(v) for v in kept], size
 
 
 def _whole(view: View, buffers: list[Buffer]) -> bool:

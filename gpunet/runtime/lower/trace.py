@@ -217,6 +217,10 @@ def _noting() -> Trace:
 
 
 _VIEWS = ("reshape", "swapaxes", "transpose", "view", "squeeze", "diagonal")
+#: What NumPy's functions of an array and an axis call in the end.
+_REDUCTIONS: dict[Any, numpy.ufunc] = {
+    numpy.sum: numpy.add, numpy.prod: numpy.multiply, numpy.amax: numpy.maximum, numpy.amin: numpy.minimum
+}  # fmt: skip
 _HARMLESS = (numpy.shape, numpy.ndim, numpy.size, numpy.result_type)
 
 
@@ -257,6 +261,12 @@ class TracedArray(ndarray):
             return None
         if function in _HARMLESS:
             return function(*_plain(arguments), **_plain(options))
+        if function in _REDUCTIONS and options.get("out") is not None:
+            reduced = {"axis": options.get("axis", None if len(arguments) < 2 else arguments[1])}
+            keepdims = options.get("keepdims", False)
+            out = options["out"]
+            trace.noted("reduce", _REDUCTIONS[function].reduce, arguments[:1], {**reduced, "keepdims": keepdims}, out)
+            return out
         if options.get("out") is not None:
             out = options["out"]
             kind = "product" if function in (numpy.dot,) else "opaque"
