@@ -153,15 +153,18 @@ class Worker:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
+        """End the process: by the end of its input, so that it can end what it started itself, else by force."""
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
                 try:
                     stream.close()
                 except BrokenPipeError:
                     pass
+        try:
+            self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def ask(self, do: str, timeout: float = 300.0, **request: Any) -> dict[str, Any]:
         """One request, one answer.
