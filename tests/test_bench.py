@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ SMALL = (Case("classes", (7, 9, 5), 6), Case("regression", (5, 8, 8, 1), 4))
 QUICK = Settings(rounds=2, turn=1e-4, timeout=60.0)
 
 
-def losses(make: Any, case: Case, kind: str, variant: str, device: str = "cpu") -> list[float]:
+def first_losses(make: Any, case: Case, kind: str, variant: str, device: str = "cpu") -> list[float]:
     runner = make(case, kind, variant, device)
     return [runner.read(runner.step(*batch)) for batch in runner.batches[:COMPARED_STEPS]]
 
@@ -39,8 +40,8 @@ def losses(make: Any, case: Case, kind: str, variant: str, device: str = "cpu") 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_by_hand_computes_what_gpunet_computes(case: Case, kind: str) -> None:
-    reference = losses(ours.make, case, kind, "eager")
-    assert losses(by_hand.make, case, kind, "flat") == pytest.approx(reference, rel=1e-5)
+    reference = first_losses(ours.make, case, kind, "eager")
+    assert first_losses(by_hand.make, case, kind, "flat") == pytest.approx(reference, rel=1e-5)
     assert len(set(reference)) == COMPARED_STEPS  # another batch each step
 
 
@@ -52,8 +53,8 @@ def test_peers_compute_what_gpunet_computes(peer: str, package: str, case: Case,
     make = importlib.import_module(f"gpunet.bench.peers.{PEERS[peer].module}").make
     variants = [v for v in PEERS[peer].variants if kind in v.kinds and "cpu" in v.devices and v.key != "compile"]
     for variant in variants:
-        found = losses(make, case, kind, variant.key)
-        assert found == pytest.approx(losses(ours.make, case, kind, "eager"), rel=1e-4), variant.key
+        found = first_losses(make, case, kind, variant.key)
+        assert found == pytest.approx(first_losses(ours.make, case, kind, "eager"), rel=1e-4), variant.key
 
 
 def test_gradients_by_hand_are_gpunets() -> None:
@@ -73,9 +74,9 @@ def test_gradients_by_hand_are_gpunets() -> None:
 def test_the_comparison_sees_a_wrong_update(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rate that is a tenth too high lies beyond AGREEMENT, for every named case that is quick."""
     for name in ("tiny", "digits", "tabular"):
-        right = losses(by_hand.make, CASES[name], kind, "flat")
+        right = first_losses(by_hand.make, CASES[name], kind, "flat")
         monkeypatch.setitem(LEARNING_RATES, kind, 1.1 * LEARNING_RATES[kind])
-        wrong = losses(by_hand.make, CASES[name], kind, "flat")
+        wrong = first_losses(by_hand.make, CASES[name], kind, "flat")
         monkeypatch.undo()
         assert max(abs(a / b - 1) for a, b in zip(wrong, right)) > AGREEMENT
 
@@ -97,6 +98,43 @@ def test_who_disagrees_is_reported_and_not_timed(monkeypatch: pytest.MonkeyPatch
     assert "at step 4" in entry.detail
     assert "NumPy by hand" not in found.best()
     assert any("disagrees" in line for line in report.case_block(SMALL[0], [found], {}))
+
+
+@pytest.mark.parametrize("kind", ["forward", "backward", "sgd"])
+def test_a_cuda_graph_starts_where_all_do(kind: str, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's recorded step on stand-ins for its streams and graphs, which "replay" by running the step."""
+    from gpunet.bench.peers import pytorch
+
+    class Stream:
+        def wait_stream(self, other: Any) -> None: ...
+
+    class Graph:
+        def replay(self) -> None:
+            losses.append(function[0](*buffers[0]))
+
+    def capture(torch: Any, step: Any, batch: Any, model: Any, optimizer: Any) -> Any:
+        def watched(x: Any, y: Any) -> Any:
+            buffers[:] = [(x, y)]
+            return step(x, y)
+
+        function[:] = [watched]
+        return real(torch, watched, batch, model, optimizer)
+
+    losses: list[Any] = []
+    buffers: list[Any] = []
+    function: list[Any] = []
+    real = pytorch._cuda_graph
+    monkeypatch.setattr(pytorch, "_cuda_graph", capture)
+    for name, value in {
+        "Stream": Stream, "current_stream": Stream, "CUDAGraph": Graph, "stream": nullcontext, "graph": nullcontext,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    case = SMALL[0]
+    runner = pytorch.make(case, kind, "graph", "cpu")
+    for batch in runner.batches[:COMPARED_STEPS]:
+        runner.step(*batch)
+    expected = first_losses(ours.make, case, kind, "eager")
+    assert [float(loss) for loss in losses] == pytest.approx(expected, rel=1e-4)
 
 
 # ---- cases ------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,10 @@ class Peer(NamedTuple):
     def installed(self) -> bool:
         return importlib.util.find_spec(self.package) is not None
 
+    def on(self, device: str) -> list[Variant]:
+        """The variants that run on a device ("cuda:1" is a "cuda")."""
+        return [variant for variant in self.variants if device.partition(":")[0] in variant.devices]
+
 
 _EVERYWHERE = ("cpu", "cuda", "emulated")
 _STEPS = ("sgd", "adam")

@@ -125,8 +125,8 @@ class Bench:
 
     def _variants(self, kind: str) -> Iterator[tuple[str, Variant]]:
         for peer in self.peers:
-            for variant in PEERS[peer].variants:
-                if kind in variant.kinds and self.settings.device.partition(":")[0] in variant.devices:
+            for variant in PEERS[peer].on(self.settings.device):
+                if kind in variant.kinds:
                     yield peer, variant
 
     def measure(self, case: Case, kinds: Sequence[str], say: Say = lambda line: None) -> list[Measurement]:

@@ -41,8 +41,7 @@ def listing(device: str) -> Iterator[str]:
     yield f"kinds\n  {', '.join(KINDS)}"
     yield "peers"
     for name, peer in PEERS.items():
-        kind = device.partition(":")[0]
-        variants = ", ".join(dict.fromkeys(v.name for v in peer.variants if kind in v.devices)) or f"not on {kind}"
+        variants = ", ".join(dict.fromkeys(v.name for v in peer.on(device))) or f"not on {device}"
         yield f"  {name:10} {variants}" if peer.installed else f"  {name:10} is not installed: {peer.install}"
 
 
@@ -82,13 +81,14 @@ def run(
     Raises:
         ArgumentError: the folder cannot be used.
     """
-    present = [name for name in choice.peers if PEERS[name].installed]
+    taking_part = [name for name in choice.peers if PEERS[name].on(settings.device)]
+    present = [name for name in taking_part if PEERS[name].installed]
     folder = new_folder(out, "bench")
     say("imports")
     head = header(settings, present)
     show(report.machine_line(head))
     show("seconds to import: " + ", ".join(f"{n} {p['import_seconds'] or 0:.2f}" for n, p in head["peers"].items()))
-    for name in choice.peers:
+    for name in taking_part:
         if name not in present:
             show(f"{name} is not installed: {PEERS[name].install}")
     with Bench(present, settings) as bench:
