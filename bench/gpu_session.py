@@ -215,19 +215,19 @@ def steps(dry: bool) -> Iterator[Row]:
     from gpunet.bench.ceilings import floor
     from gpunet.bench.contestants import PEERS
     from gpunet.bench.measure import Bench, Settings
-    from gpunet.bench.worker import Worker, WorkerError
+    from gpunet.bench.worker import WorkerError
 
     settings = Settings(rounds=2, turn=1e-3, device="cpu") if dry else Settings(rounds=9, device="cuda:0", timeout=60.0)
     peers = ["gpunet", "numpy"] if dry else [p for p in ("gpunet", "torch", "jax") if PEERS[p].installed]
     names = ("tiny",) if dry else ("digits", "mnist", "mnist-large-batch", "wide", "tiny", "tabular", "deep")
     yield "header", session.header(settings, [] if dry else peers), ""
-    with Bench(peers, settings) as bench, Worker("ours", settings.device) as meter:
+    with Bench(peers, settings) as bench:
         for kinds in (["adam"],) if dry else (["adam"], ["forward", "backward", "sgd"]):
             for case in (CASES[name] for name in names):
                 measurements = bench.measure(case, kinds)
                 floors: dict[str, float] = {}
                 try:
-                    found = meter.ask("ceilings", footprint=case.bytes(kinds[-1]), clock="wall")
+                    found = bench.ceilings(case.bytes(kinds[-1]))
                     floors = {k: floor(case.flop(k), case.bytes(k), report.launches(case, k), found) for k in kinds}
                 except WorkerError as error:
                     found = {"error": str(error)}

@@ -1,7 +1,8 @@
 """What the machine can do, measured in the same run as the contestants.
 
-On the CPU: the rate of a large matrix product, and of a copy as large as what a step touches, so that caches count.  On a
-card also what a node of a CUDA graph and a launch cost, and products in TF32 and bfloat16.
+On the CPU: the rate of a large matrix product, the best of what NumPy, PyTorch and JAX reach where they take part, and of a
+copy as large as what a step touches, so that caches count.  On a card also what a node of a CUDA graph and a launch cost,
+and products in TF32 and bfloat16.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def measure(device: str, footprint: float, clock: str = "wall", size: int | None
     """
     where = Device(device)
     if where.type != "cuda":
-        return {"gemm": _cpu_gemm(size or _GEMM["cpu"], clock), "bandwidth": _cpu_bandwidth(footprint, clock)}
+        return {"gemm": cpu_gemm("numpy", clock, size), "bandwidth": _cpu_bandwidth(footprint, clock)}
     return {"gemm": gemm_rate("float32", size), "bandwidth": cuda_bandwidth(footprint), **graph_latency()}
 
 
@@ -58,10 +59,26 @@ def floor(flop: float, moved: float, launches: int, ceilings: dict[str, float]) 
 # ---- CPU --------------------------------------------------------------------------------------------------------------
 
 
-def _cpu_gemm(size: int, clock: str) -> float:
+def cpu_gemm(through: str, clock: str = "wall", size: int | None = None) -> float:
+    """Operations a second of a product through "numpy", "torch" or "jax": each has a BLAS of its own."""
+    size = size or _GEMM["cpu"]
     a, b = numpy.random.default_rng(0).standard_normal((2, size, size), numpy.float32)
-    out = numpy.empty_like(a)
-    return 2.0 * size**3 / best_seconds(lambda: numpy.matmul(a, b, out=out), clock)
+    product: Callable[[], object]
+    if through == "torch":
+        import torch
+
+        x, y = torch.from_numpy(a), torch.from_numpy(b)
+        z = torch.empty_like(x)
+        product = lambda: torch.mm(x, y, out=z)  # noqa: E731
+    elif through == "jax":
+        import jax
+
+        function, u, v = jax.jit(lambda u, v: u @ v), jax.numpy.asarray(a), jax.numpy.asarray(b)
+        product = lambda: function(u, v).block_until_ready()  # noqa: E731
+    else:
+        out = numpy.empty_like(a)
+        product = lambda: numpy.matmul(a, b, out=out)  # noqa: E731
+    return 2.0 * size**3 / best_seconds(product, clock)
 
 
 def _cpu_bandwidth(footprint: float, clock: str) -> float:

@@ -110,18 +110,37 @@ class Bench:
         self.settings = settings
         self.peers = sorted(peers, key=lambda peer: peer != REFERENCE)  # the reference first
         self._workers: dict[str, Worker] = {}
+        self._meter: Worker | None = None  # a process that has only gpunet in it, for the ceilings
 
     def __enter__(self) -> Bench:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for worker in self._workers.values():
-            worker.stop()
+        for worker in (*self._workers.values(), self._meter):
+            if worker is not None:
+                worker.stop()
 
     def _worker(self, peer: str) -> Worker:
         if peer not in self._workers:
             self._workers[peer] = Worker(PEERS[peer].module, self.settings.device, self.settings.threads)
         return self._workers[peer]
+
+    def ceilings(self, footprint: float) -> dict[str, float]:
+        """What the device can do; on the CPU with the best product of the peers that have a BLAS of their own.
+
+        Raises:
+            WorkerError: it cannot be measured here.
+        """
+        clock = self.settings.clock
+        if self._meter is None:
+            self._meter = Worker(PEERS[REFERENCE].module, self.settings.device, self.settings.threads)
+        found = self._meter.ask("ceilings", footprint=footprint, clock=clock)
+        if not self.settings.device.startswith("cuda"):
+            for peer in {"torch", "jax"} & set(self.peers):
+                with contextlib.suppress(WorkerError):
+                    rate = self._worker(peer).ask("gemm", through=peer, clock=clock)["rate"]
+                    found["gemm"] = max(found["gemm"], rate)
+        return found
 
     def _variants(self, kind: str) -> Iterator[tuple[str, Variant]]:
         for peer in self.peers:

@@ -15,7 +15,7 @@ from gpunet.bench.cases import CASES, KINDS, Case
 from gpunet.bench.ceilings import floor
 from gpunet.bench.contestants import PEERS
 from gpunet.bench.measure import Bench, Measurement, Say, Settings, import_seconds
-from gpunet.bench.worker import THREAD_VARIABLES, Worker, WorkerError
+from gpunet.bench.worker import THREAD_VARIABLES, WorkerError
 from gpunet.diagnose import machine
 from gpunet.errors import MissingDependencyError
 from gpunet.train.run_folder import new_folder
@@ -108,33 +108,32 @@ def _cases(bench: Bench, choice: Choice, head: dict[str, Any], folder: Path, say
         text.append(line)
         show(line)
 
-    with Worker("ours", bench.settings.device, bench.settings.threads) as meter:
-        for case in choice.cases:
-            try:
-                found = meter.ask("ceilings", footprint=case.bytes(choice.kinds[-1]), clock=bench.settings.clock)
-            except WorkerError as error:
-                found = {}
-                tell(f"\nno roofline: {error}")
-            ceilings[case.name] = found
-            of_case = bench.measure(case, choice.kinds, say)
-            for kind in choice.kinds:
-                if found:
-                    work = case.flop(kind), case.bytes(kind), report.launches(case, kind)
-                    floors[case.name, kind] = floor(*work, found)
-            measurements += of_case
-            of_kind = {kind: floors[case.name, kind] for kind in choice.kinds if found}
-            tell("")
-            for line in itertools.chain(
-                report.case_block(case, of_case, of_kind),
-                report.against_by_hand(of_case),
-                report.textbook(case, of_case, of_kind),
-                _rates(found),
-            ):
-                tell(line)
-            # after each case, so that an interrupted run leaves what it has
-            report.write(folder / "bench.json", report.as_json(report.document(head, measurements, ceilings)))
-            report.write(folder / "bench.txt", "\n".join(text) + "\n")
-            report.write(folder / "bench.md", report.markdown(head, measurements))
+    for case in choice.cases:
+        try:
+            found = bench.ceilings(case.bytes(choice.kinds[-1]))
+        except WorkerError as error:
+            found = {}
+            tell(f"\nno roofline: {error}")
+        ceilings[case.name] = found
+        of_case = bench.measure(case, choice.kinds, say)
+        for kind in choice.kinds:
+            if found:
+                work = case.flop(kind), case.bytes(kind), report.launches(case, kind)
+                floors[case.name, kind] = floor(*work, found)
+        measurements += of_case
+        of_kind = {kind: floors[case.name, kind] for kind in choice.kinds if found}
+        tell("")
+        for line in itertools.chain(
+            report.case_block(case, of_case, of_kind),
+            report.against_by_hand(of_case),
+            report.textbook(case, of_case, of_kind),
+            _rates(found),
+        ):
+            tell(line)
+        # after each case, so that an interrupted run leaves what it has
+        report.write(folder / "bench.json", report.as_json(report.document(head, measurements, ceilings)))
+        report.write(folder / "bench.txt", "\n".join(text) + "\n")
+        report.write(folder / "bench.md", report.markdown(head, measurements))
     _draw(lambda: picture.draw(folder / "bench.png", head, measurements, floors), show)
     return measurements
 

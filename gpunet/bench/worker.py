@@ -89,6 +89,12 @@ class _Session:
 
         return ceilings.measure(self.device, footprint, clock)
 
+    def gemm(self, through: str, clock: str) -> dict[str, Any]:
+        """The rate of a large product through the peer's own BLAS."""
+        from gpunet.bench import ceilings
+
+        return {"rate": ceilings.cpu_gemm(through, clock)}
+
     def drop(self, number: int) -> dict[str, Any]:
         """Forget a contestant."""
         self.runners.pop(number, None)
