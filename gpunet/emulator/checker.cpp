@@ -43,12 +43,21 @@ static Knowledge knowledge[MOST_THREADS];
 static std::vector<Clock> known_to_all, rows;
 static std::vector<Publication> publications;
 static uint32_t barrier_count = 1;
+static Clock engine_clocks[MOST_ENGINES];
+static bool engines_work;  // or did, in this block
 
-static Clock* row(int thread) { return &rows[static_cast<size_t>(thread) * thread_count]; }
+// An agent is a thread or, from MOST_THREADS on, an engine: rows have a column for each.
+static int columns() { return thread_count + MOST_ENGINES; }
+static int column(int agent) { return agent < MOST_THREADS ? agent : thread_count + agent - MOST_THREADS; }
+static Clock clock_of(int agent) {
+  return agent < MOST_THREADS ? knowledge[agent].clock : engine_clocks[agent - MOST_THREADS];
+}
+
+static Clock* row(int thread) { return &rows[static_cast<size_t>(thread) * columns()]; }
 
 static Clock known(int to, int of) {
   if (to == of) return knowledge[of].clock;
-  return knowledge[to].row_of_barrier == barrier_count ? row(to)[of] : known_to_all[of];
+  return (knowledge[to].row_of_barrier == barrier_count ? row(to) : known_to_all.data())[column(of)];
 }
 
 static Clock* own_row(int thread) {
@@ -61,32 +70,44 @@ static Clock* own_row(int thread) {
 }
 
 static void join(Clock* into, const Clock* from) {
-  for (int thread = 0; thread < thread_count; thread++) into[thread] = std::max(into[thread], from[thread]);
+  for (int i = 0; i < columns(); i++) into[i] = std::max(into[i], from[i]);
 }
 
 void order_block() {
   uint64_t acquired = 0;
   for (int thread = 0; thread < thread_count; thread++) {
-    known_to_all[thread] = knowledge[thread].clock++;
     acquired |= knowledge[thread].acquired;
+    if (engines_work && knowledge[thread].row_of_barrier == barrier_count) join(known_to_all.data(), row(thread));
   }
+  for (int thread = 0; thread < thread_count; thread++) known_to_all[thread] = knowledge[thread].clock++;
   for (int thread = 0; thread < thread_count; thread++) knowledge[thread].acquired = acquired;
   barrier_count++;
 }
 
 void order_threads(const std::vector<int>& threads) {
-  static std::vector<Clock> joined;
-  joined.assign(thread_count, 0);
-  uint64_t acquired = 0;
-  for (int thread : threads) {
-    join(joined.data(), own_row(thread));
-    acquired |= knowledge[thread].acquired;
-  }
-  for (int thread : threads) {
-    std::copy(joined.begin(), joined.end(), row(thread));
-    knowledge[thread].acquired = acquired;
-    knowledge[thread].clock++;
-  }
+  static Order all;
+  std::fill(all.clocks.begin(), all.clocks.end(), 0);
+  all.acquired = 0;
+  for (int thread : threads) publish(all, thread);
+  for (int thread : threads) acquire(all, thread);
+}
+
+void publish(Order& order, int thread) {
+  order.clocks.resize(columns());
+  join(order.clocks.data(), own_row(thread));
+  order.acquired |= knowledge[thread].acquired;
+  knowledge[thread].clock++;
+}
+
+void publish_engine(Order& order, int engine) {
+  order.clocks.resize(columns());
+  order.clocks[thread_count + engine] = engine_clocks[engine]++;
+}
+
+void acquire(const Order& order, int thread) {
+  if (order.clocks.empty()) return;
+  join(own_row(thread), order.clocks.data());
+  knowledge[thread].acquired |= order.acquired;
 }
 
 // What the atomics before it have seen can be relied on; what the thread did before can be published by those after it.
@@ -101,7 +122,7 @@ void order_fence() {
   }
   mine.fenced = true;
   mine.fenced_acquired = mine.acquired;
-  mine.fenced_row.assign(own, own + thread_count);
+  mine.fenced_row.assign(own, own + columns());
   mine.clock++;
 }
 
@@ -117,18 +138,19 @@ void order_atomic(uintptr_t address) {
   if (!mine.fenced) return;
   publications[i].acquired |= mine.fenced_acquired;
   auto& published = publications[i].of_block[block_number];
-  published.resize(thread_count);
+  published.resize(columns());
   join(published.data(), mine.fenced_row.data());
 }
 
 // ---- the history of each piece of memory -----------------------------------------------------------------------------
 
-// Threads are named block << 11 | thread + 1; 0 is nobody.  A site is an address in the kernel's library.
+// Agents are named block << 11 | agent + 1; 0 is nobody.  A site is an address in the kernel's library.
 struct Cell {
   uint32_t writer, reader, other_reader;
   Clock written, read, other_read;
   uint32_t write_site : 30, write_kind : 2;
-  uint32_t read_site;
+  uint32_t read_site : 30;
+  uint32_t pending : 1, source : 1;  // whether a transfer may be writing it, reading it
 };
 
 struct Region {
@@ -143,10 +165,10 @@ constexpr uint32_t MOST_BLOCKS = 1u << 21;
 static std::vector<Region> regions;
 static Region* last_region;
 
-static uint32_t thread_name(int thread) { return block_number << 11 | static_cast<uint32_t>(thread + 1); }
+static uint32_t name_of(int agent) { return block_number << 11 | static_cast<uint32_t>(agent + 1); }
 static uint32_t block_of(uint32_t name) { return name >> 11; }
-static int thread_of(uint32_t name) { return static_cast<int>(name & 2047) - 1; }
-static bool same_warp(uint32_t a, uint32_t b) { return block_of(a) == block_of(b) && thread_of(a) / 32 == thread_of(b) / 32; }
+static int agent_of(uint32_t name) { return static_cast<int>(name & 2047) - 1; }
+static bool same_warp(uint32_t a, uint32_t b) { return block_of(a) == block_of(b) && agent_of(a) / 32 == agent_of(b) / 32; }
 
 static Region* find(uintptr_t address, size_t bytes) {
   if (last_region && address >= last_region->begin && address + bytes <= last_region->end) return last_region;
@@ -166,11 +188,11 @@ static void refine(Region& region) {
 static bool ordered(uint32_t other, Clock clock) {
   if (!other) return true;
   const int me = current->thread;
-  if (block_of(other) == block_number) return clock <= known(me, thread_of(other));
+  if (block_of(other) == block_number) return clock <= known(me, agent_of(other));
   for (size_t i = 0; i < publications.size(); i++) {
     if (!(knowledge[me].acquired >> i & 1u)) continue;
     const auto found = publications[i].of_block.find(block_of(other));
-    if (found != publications[i].of_block.end() && clock <= found->second[thread_of(other)]) return true;
+    if (found != publications[i].of_block.end() && clock <= found->second[column(agent_of(other))]) return true;
   }
   return false;
 }
@@ -191,10 +213,9 @@ static const char* place(const Region& region, uintptr_t address) {
 
 static const char* who(uint32_t name) {
   static char text[64];
-  if (block_of(name) == block_number)
-    snprintf(text, sizeof text, "thread %d", thread_of(name));
-  else
-    snprintf(text, sizeof text, "thread %d of block %u", thread_of(name), block_of(name));
+  const int length = agent_of(name) < MOST_THREADS ? snprintf(text, sizeof text, "thread %d", agent_of(name))
+                                                   : snprintf(text, sizeof text, "an asynchronous copy");
+  if (block_of(name) != block_number) snprintf(text + length, sizeof text - length, " of block %u", block_of(name));
   return text;
 }
 
@@ -221,9 +242,8 @@ static const char* did(Access kind) { return kind == Access::read ? "reads" : ki
 
 // ---- the check of an access ------------------------------------------------------------------------------------------
 
-static void check_read(Cell& cell, Region& region, uintptr_t address, uintptr_t site, uint32_t me) {
-  if (cell.writer != me && !ordered(cell.writer, cell.written))
-    race(region, address, Access::read, site, cell.writer, true, cell.write_site);
+static void note_read(Cell& cell, uintptr_t site, int agent) {
+  const uint32_t me = name_of(agent);
   if (cell.reader != me) {
     // a second reader is remembered, best one of another warp than the last
     if (cell.reader && !ordered(cell.reader, cell.read) &&
@@ -233,11 +253,24 @@ static void check_read(Cell& cell, Region& region, uintptr_t address, uintptr_t 
     }
     cell.reader = me;
   }
-  cell.read = knowledge[current->thread].clock;
+  cell.read = clock_of(agent);
   cell.read_site = static_cast<uint32_t>(site);
 }
 
-static void check_write(Cell& cell, Region& region, uintptr_t address, Access kind, uintptr_t site, uint32_t me) {
+static void note_write(Cell& cell, Access kind, uintptr_t site, int agent) {
+  cell.writer = name_of(agent);
+  cell.written = clock_of(agent);
+  cell.write_site = static_cast<uint32_t>(site);
+  cell.write_kind = static_cast<uint32_t>(kind);
+  cell.reader = cell.other_reader = 0;
+}
+
+static void check_read(const Cell& cell, const Region& region, uintptr_t address, uintptr_t site, uint32_t me) {
+  if (cell.writer != me && !ordered(cell.writer, cell.written))
+    race(region, address, Access::read, site, cell.writer, true, cell.write_site);
+}
+
+static void check_write(const Cell& cell, const Region& region, uintptr_t address, Access kind, uintptr_t site, uint32_t me) {
   const bool atomic = kind >= Access::atomic;
   const auto before = static_cast<Access>(cell.write_kind);
   if (cell.writer != me && !ordered(cell.writer, cell.written)) {
@@ -250,19 +283,25 @@ static void check_write(Cell& cell, Region& region, uintptr_t address, Access ki
     race(region, address, kind, site, cell.reader, false, cell.read_site);
   if (cell.other_reader != me && !ordered(cell.other_reader, cell.other_read))
     race(region, address, kind, site, cell.other_reader, false, cell.read_site);
-  cell.writer = me;
-  cell.written = knowledge[current->thread].clock;
-  cell.write_site = static_cast<uint32_t>(site);
-  cell.write_kind = static_cast<uint32_t>(kind);
-  cell.reader = cell.other_reader = 0;
 }
 
-void access(const volatile void* pointer, size_t bytes, Access kind, void* return_address) {
-  if (!current || !launch->check) return;
-  const auto address = reinterpret_cast<uintptr_t>(pointer);
-  if (on_a_stack(address)) return;
+// The marks say that a transfer may be there: whether one is, the transfers themselves know.
+static void check_transfers(Cell& cell, const Region& region, uintptr_t address, Access kind, uintptr_t site) {
+  const uintptr_t begin = region.begin + (static_cast<uintptr_t>(&cell - region.cells.data()) << region.shift);
+  const size_t bytes = size_t(1) << region.shift;
+  if (const Transfer* to = transfer_at(begin, bytes, true))
+    fail("not waited for", "thread %d %s %s at @%#zx; the asynchronous copy to it that thread %d started at @%#zx is not complete: "
+         "it was not waited for", current->thread, did(kind), place(region, address), site, to->thread, to->site);
+  cell.pending = 0;
+  if (kind == Access::read) return;
+  if (const Transfer* from = transfer_at(begin, bytes, false))
+    fail("not waited for", "thread %d %s %s at @%#zx; the asynchronous copy from it that thread %d started at @%#zx is not "
+         "complete: it was not waited for", current->thread, did(kind), place(region, address), site, from->thread, from->site);
+  cell.source = 0;
+}
+
+static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) {
   launch->accesses++;
-  const uintptr_t site = reinterpret_cast<uintptr_t>(return_address) - launch->library;
   Region* region = find(address, bytes);
   if (!region) out_of_bounds(address, bytes, kind, site);
   if (kind != Access::read && !region->array->written)
@@ -270,18 +309,64 @@ void access(const volatile void* pointer, size_t bytes, Access kind, void* retur
          place(*region, address), site);
   const size_t offset = address - region->begin;
   while ((offset | bytes) & ((size_t(1) << region->shift) - 1)) refine(*region);
-  const uint32_t me = thread_name(current->thread);
+  const uint32_t me = name_of(current->thread);
   for (size_t i = offset >> region->shift, end = (offset + bytes) >> region->shift; i < end; i++) {
     Cell& cell = region->cells[i];
     if (region->array->shared && block_of(cell.writer) != block_number) cell = {};  // a new block, a new history
     if (region->array->shared && !cell.writer && kind != Access::write)
       fail("uninitialised", "thread %d %s %s at @%#zx before anything was written there", current->thread, did(kind),
            place(*region, address), site);
-    if (kind == Access::read)
+    if (cell.pending || (cell.source && kind != Access::read)) check_transfers(cell, *region, address, kind, site);
+    if (kind == Access::read) {
       check_read(cell, *region, address, site, me);
-    else
+      note_read(cell, site, current->thread);
+    } else {
       check_write(cell, *region, address, kind, site, me);
+      note_write(cell, kind, site, current->thread);
+    }
   }
+}
+
+void access(const volatile void* pointer, size_t bytes, Access kind, void* return_address) {
+  if (!current || !launch->check) return;
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  if (!on_a_stack(address)) check(address, bytes, kind, reinterpret_cast<uintptr_t>(return_address) - launch->library);
+}
+
+void need_shared(const void* pointer, const char* what, void* return_address) {
+  if (!launch->check) return;
+  const auto address = reinterpret_cast<uintptr_t>(pointer), site = reinterpret_cast<uintptr_t>(return_address) - launch->library;
+  if (on_a_stack(address)) fail("not shared memory", "%s at @%#zx is given the address of a local variable", what, site);
+  const Region* region = find(address, 1);
+  if (region && !region->array->shared)
+    fail("not shared memory", "%s at @%#zx is given the address of %s", what, site, place(*region, address));
+}
+
+// ---- transfers -------------------------------------------------------------------------------------------------------
+
+template <class Change>
+static void change_cells(const Range& range, Change change) {
+  Region* region = find(range.address, range.bytes);
+  const size_t offset = range.address - region->begin;
+  for (size_t i = offset >> region->shift, end = (offset + range.bytes) >> region->shift; i < end; i++)
+    change(region->cells[i]);
+}
+
+void check_start(const Transfer& transfer) {
+  for (const Range& range : transfer.ranges) {
+    check(range.address, range.bytes, range.written ? Access::write : Access::read, transfer.site);
+    change_cells(range, [&](Cell& cell) { if (range.written) cell.pending = 1; else cell.source = 1; });
+  }
+}
+
+void check_complete(const Transfer& transfer, int agent) {
+  if (agent >= MOST_THREADS) engines_work = true;
+  for (const Range& range : transfer.ranges)
+    change_cells(range, [&](Cell& cell) {
+      if (!range.written) return note_read(cell, transfer.site, agent);
+      cell.pending = 0;
+      note_write(cell, Access::write, transfer.site, agent);
+    });
 }
 
 // ---- a launch and its blocks -----------------------------------------------------------------------------------------
@@ -296,13 +381,15 @@ void begin_checks() {
     const auto begin = reinterpret_cast<uintptr_t>(array.address);
     regions.push_back({begin, begin + array.bytes, &array, 3, std::vector<Cell>((array.bytes >> 3) + 1)});
   }
-  rows.resize(std::max(rows.size(), static_cast<size_t>(thread_count) * thread_count));
-  known_to_all.resize(thread_count);
+  rows.resize(std::max(rows.size(), static_cast<size_t>(thread_count) * columns()));
+  known_to_all.resize(columns());
 }
 
 void begin_block_checks() {
   barrier_count++;
   std::fill(known_to_all.begin(), known_to_all.end(), 0);
+  std::fill(engine_clocks, engine_clocks + MOST_ENGINES, 1);
+  engines_work = false;
   for (int thread = 0; thread < thread_count; thread++) {
     Knowledge& of = knowledge[thread];
     of.clock = 1;

@@ -21,8 +21,9 @@ from pathlib import Path
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
-_HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h")
-_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "callbacks.cpp")
+_HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h", "half.h")
+_TOOLKIT = _HERE / "toolkit"  # in front of CUDA's own headers
+_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "asynchronous.cpp", "tensor_core.cpp", "callbacks.cpp")
 
 _COMMON = (
     "-std=c++17", "-fPIC", "-w",
@@ -101,7 +102,8 @@ def _run(command: Sequence[str], what: str) -> None:
 
 @functools.cache
 def _own_sources() -> str:
-    return "\0".join((_HERE / name).read_text() for name in (*_HEADERS, "fiber.h", "runtime.h", *_RUNTIME))
+    own = [_HERE / name for name in (*_HEADERS, "fiber.h", "runtime.h", *_RUNTIME)]
+    return "\0".join(path.read_text() for path in (*own, *sorted(_TOOLKIT.iterdir())))
 
 
 def _name(*parts: str) -> str:
@@ -174,8 +176,10 @@ def runtime(cache: Path) -> Path:
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\([^()]*\)\s*)?([\w:<>, ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
 
-def kernel(text: str, file: str, expression: str, mode: str, cache: Path) -> Path:
+def kernel(text: str, file: str, expression: str, mode: str, cache: Path, options: Sequence[str] = ()) -> Path:
     """The library of one specialisation; beside it, with the suffix .symbols, what it has in which place.
+
+    ``options`` say where CUDA's headers are, if the source asks for any.
 
     Raises:
         CompileError: it does not compile, with the compiler's message; or there is no g++.
@@ -189,12 +193,13 @@ def kernel(text: str, file: str, expression: str, mode: str, cache: Path) -> Pat
         header = _headers(cache, mode) / _HEADERS[0]
         # without the default libraries: -fsanitize=thread would link the ones that the runtime's callbacks replace
         command = [*compiler_command(mode), "-include", str(header), "-shared", "-nodefaultlibs", str(source), "-lm", "-lc"]
-        _run([*command, "-o", str(library)], f"{file} as {expression}")
+        toolkit = (f"-I{_TOOLKIT}", *options) if options else ()
+        _run([*command, *toolkit, "-o", str(library)], f"{file} as {expression}")
         symbols = subprocess.run(["objdump", "-t", "--demangle", str(library)], capture_output=True, text=True, check=True)
         table = path.with_suffix(".symbols")
         beside = library.with_suffix(".symbols")
         beside.write_text(symbols.stdout)
         os.replace(beside, table)
 
-    path = cache / f"{_name(text, file, expression, mode, *MODES[mode])}-{mode}.so"
+    path = cache / f"{_name(text, file, expression, mode, *MODES[mode], *options)}-{mode}.so"
     return _built(path, build)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import re
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,8 +13,10 @@ import numpy
 
 from gpunet.emulator.library import Library, Parameter
 from gpunet.errors import EmulationError, LaunchError
+from gpunet.signature import bare_name, entries
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
+COMPLETIONS = ("eager", "lazy")
 _MOST_THREADS, _MOST_SHARED = 1024, 232448  # of a block, on the cards from sm_90 on
 _MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 _MOST_BLOCK_EXTENT = (1024, 1024, 64)
@@ -47,10 +48,11 @@ class _Launch(ctypes.Structure):
         ("entry", ctypes.c_void_p), ("arguments", ctypes.c_void_p),
         ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
         ("shared_bytes", ctypes.c_uint), ("seed", ctypes.c_uint),
-        ("schedule", ctypes.c_int), ("check", ctypes.c_int),
-        ("arrays", ctypes.POINTER(_Array)), ("array_count", ctypes.c_int), ("message_bytes", ctypes.c_int),
+        ("schedule", ctypes.c_int), ("completion", ctypes.c_int), ("check", ctypes.c_int),
+        ("array_count", ctypes.c_int), ("message_bytes", ctypes.c_int), ("arrays", ctypes.POINTER(_Array)),
         ("message", ctypes.c_char_p), ("library", ctypes.c_uint64),
         ("switches", ctypes.c_uint64), ("barriers", ctypes.c_uint64), ("accesses", ctypes.c_uint64),
+        ("transfers", ctypes.c_uint64),
     ]  # fmt: skip
 
 
@@ -60,6 +62,7 @@ class Counts(NamedTuple):
     switches: int
     barriers: int
     accesses: int
+    transfers: int  # asynchronous copies
 
 
 class _Region:
@@ -116,11 +119,9 @@ def _check_type(parameter: Parameter, value: Any, dtype: numpy.dtype[Any], bytes
 
 def parameter_names(text: str, expression: str, count: int) -> list[str]:
     """Names of an entry point's parameters, as its declaration has them."""
-    entry = re.escape(expression.partition("<")[0].strip())
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-    found = re.search(rf"__global__[^;{{}}]*?\b{entry}\s*\(([^{{}};]*)\)\s*\{{", text)
-    names = [re.findall(r"\w+", part)[-1] for part in found[1].split(",") if re.search(r"\w", part)] if found else []
-    return names if len(names) == count else [f"argument {i}" for i in range(count)]
+    entry = entries(text).get(bare_name(expression))
+    names = [parameter.name for parameter in entry.parameters] if entry is not None else []
+    return names if len(names) == count and all(names) else [f"argument {i}" for i in range(count)]
 
 
 # ---- the launch -------------------------------------------------------------------------------------------------------
@@ -141,6 +142,7 @@ def launch(
     check: bool = False,
     schedule: str = "depth-first",
     seed: int = 0,
+    completion: str = "eager",
 ) -> Counts:
     """Run a kernel to its end.
 
@@ -198,8 +200,9 @@ def launch(
     pointers = (ctypes.c_void_p * max(len(storage), 1))(*(address for address, _ in storage))
     message = ctypes.create_string_buffer(4096)
     order = _Launch(
-        library.entry, ctypes.addressof(pointers), full_grid, full_block, shared, seed, SCHEDULES.index(schedule), check,
-        (_Array * len(arrays))(*arrays), len(arrays), len(message), ctypes.cast(message, ctypes.c_char_p), library.base,
+        library.entry, ctypes.addressof(pointers), full_grid, full_block, shared, seed, SCHEDULES.index(schedule),
+        COMPLETIONS.index(completion), check, len(arrays), len(message), (_Array * len(arrays))(*arrays),
+        ctypes.cast(message, ctypes.c_char_p), library.base,
     )  # fmt: skip
     with _running:
         failed = library.runtime.emulator_launch(ctypes.byref(order))
@@ -210,7 +213,7 @@ def launch(
         for region in regions:
             if region.written:
                 ctypes.memmove(region.begin, region.begin + region.moved, region.end - region.begin)
-    return Counts(order.switches, order.barriers, order.accesses)
+    return Counts(order.switches, order.barriers, order.accesses, order.transfers)
 
 
 def _aligned(raw: bytes) -> tuple[int, Any]:

@@ -44,7 +44,7 @@ def runtime(cache: Path) -> ctypes.CDLL:
 
 _SYMBOL = re.compile(r"^([0-9a-f]+) \S* *.{0,6} [OF] (\S+)\t([0-9a-f]+) +(?:\.hidden )?(.*)$")
 _LOCAL = re.compile(r"\)(?: const)?::(\w+)$")
-_OWN = ("export:", "cuda_on_cpu.h:", "intrinsics.h:")
+_OWN = ("export:", "cuda_on_cpu.h:", "intrinsics.h:", "half.h:", "cuda_fp16.", "cuda_bf16.")
 _NOT_OF_THE_SOURCE = re.compile(r"^(_|completed\.|emulator)")
 
 

@@ -86,22 +86,14 @@ void fail(const char* kind, const char* format, ...) {
   abort();
 }
 
-static const char* reason(const Fiber& fiber) {
-  if (fiber.waits == Waits::finished) return "have returned";
-  if (fiber.waits == Waits::block) return "wait at the __syncthreads of";
-  static const char* const names[] = {"__syncwarp", "shuffle", "vote", "reduction"};
-  static char text[64];
-  snprintf(text, sizeof text, "wait at the %s of", names[static_cast<int>(fiber.collective)]);
-  return text;
-}
-
 // What the threads do, most telling where they do different things.
 static const char* whereabouts() {
   std::map<std::string, std::pair<int, int>> groups;  // what they do: how many, the first
   for (int thread = 0; thread < thread_count; thread++) {
     const Fiber& fiber = fibers[thread];
-    std::string what = reason(fiber);
-    if (fiber.waits != Waits::finished) what += std::string(" ") + fiber.site.file + ":" + std::to_string(fiber.site.line);
+    std::string what = "have returned";
+    if (!fiber.finished)
+      what = std::string("wait at the ") + fiber.waits + " of " + fiber.site.file + ":" + std::to_string(fiber.site.line);
     auto& group = groups.emplace(what, std::make_pair(0, thread)).first->second;
     group.first++;
   }
@@ -118,7 +110,7 @@ static const char* whereabouts() {
 
 // ---- schedules -------------------------------------------------------------------------------------------------------
 
-static uint32_t random_number() { return (random_state = random_state * 1664525u + 1013904223u) >> 8; }
+uint32_t random_number() { return (random_state = random_state * 1664525u + 1013904223u) >> 8; }
 
 static Fiber* next_ready() {
   const size_t count = ready.size() - first_ready;
@@ -137,8 +129,15 @@ static Fiber* next_ready() {
   return &fibers[thread];
 }
 
+static Fiber* next_or_fail() {
+  Fiber* next = next_ready();
+  while (!next && land_one()) next = next_ready();
+  if (!next) nobody_can_run();
+  return next;
+}
+
 void wake(int thread) {
-  fibers[thread].waits = Waits::no;
+  fibers[thread].waits = nullptr;
   ready.push_back(thread);
 }
 
@@ -160,13 +159,11 @@ static void run(Fiber* next) {
   switch_context(from ? from->context : main_context, next->context);
 }
 
-void wait(Waits reason, Site site) {
-  current->waits = reason;
+void wait(const char* what, Site site) {
+  current->waits = what;
   current->site = site;
   idle = 0;
-  Fiber* next = next_ready();
-  if (!next) nobody_can_run();
-  run(next);
+  run(next_or_fail());
 }
 
 void let_others_run() {
@@ -179,23 +176,22 @@ void let_others_run() {
 }
 
 void give_way() {
-  if (++idle > IDLE_LIMIT)
+  if (++idle % (4L * thread_count) == 0 && land_one()) idle = 0;
+  if (idle > IDLE_LIMIT)
     fail("no progress", "a loop waits for something that no running thread does (blocks run one after another)");
   let_others_run();
 }
 
 static void fiber_entry() {
   launch->entry(launch->arguments);
-  current->waits = Waits::finished;
+  current->finished = true;
   idle = 0;
   if (--running == 0) {
     Fiber* last = current;
     current = nullptr;
     switch_context(last->context, main_context);
   }
-  Fiber* next = next_ready();
-  if (!next) nobody_can_run();
-  run(next);
+  run(next_or_fail());
   abort();  // a finished fiber never runs again
 }
 
@@ -240,6 +236,7 @@ static void run_block(unsigned int number) {
   for (int i = 0; i < launch->array_count; i++)
     if (launch->arrays[i].shared) memset(launch->arrays[i].address, 0xff, launch->arrays[i].bytes);
   reset_synchronisation();
+  reset_transfers();
   if (launch->check) begin_block_checks();
   std::vector<int> all(thread_count);
   ready.clear();
@@ -250,12 +247,14 @@ static void run_block(unsigned int number) {
     Fiber& fiber = fibers[thread];
     fiber.index = {t % block[0], t / block[0] % block[1], t / block[0] / block[1]};
     fiber.thread = all[thread] = thread;
+    fiber.finished = false;
     const size_t stagger = thread % 16 * 320 + 64;  // stacks a power of two apart would share a cache set
     prepare(fiber.context, stacks + STACK * thread, STACK - stagger, fiber_entry);
   }
   wake_all(all);
   current = nullptr;
   run(next_ready());
+  if (!failed) finish_transfers();
   for (int thread = 0; thread < thread_count && !failed; thread++) {
     if (canary(thread) == CANARY) continue;
     canary(thread) = CANARY;
@@ -291,7 +290,7 @@ static int run_launch() {
 extern "C" __attribute__((visibility("default"))) int emulator_launch(emulator::Launch* launch) {
   emulator::launch = launch;
   launch->message[0] = 0;
-  launch->switches = launch->barriers = launch->accesses = 0;
+  launch->switches = launch->barriers = launch->accesses = launch->transfers = 0;
   return emulator::run_launch();
 }
 

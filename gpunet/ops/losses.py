@@ -7,6 +7,7 @@ gradient to where the batch is reduced anyway (see ``autograd.Scaled``).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -262,15 +263,10 @@ def _log_sum_exp(each, probabilities, logits):
     each += total
 
 
-_numbers = numpy.arange(1024)
-
-
+@functools.lru_cache(maxsize=8)
 def _counting(n: int) -> numpy.ndarray:
     """0 .. n - 1."""
-    global _numbers
-    if n > len(_numbers):
-        _numbers = numpy.arange(max(n, 2 * len(_numbers)))
-    return _numbers[:n]
+    return numpy.arange(n)
 
 
 def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> None:

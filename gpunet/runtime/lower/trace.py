@@ -2,7 +2,7 @@
 
 A twin is a few calls of NumPy.  Run on a :class:`TracedArray`, each call is noted with its views and not carried out, so
 a recorded step becomes one flat list of calls, and Python's share of a replay is one call a call.  A twin that looks at
-values (labels, random words) cannot be noted; it is called as a whole.
+values (labels, random words) cannot be noted; it is called as a whole, and so is a user's, which may do anything.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Trace:
 
     @staticmethod
     def _note(kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
-        if isinstance(kernel, Kernel):
+        if isinstance(kernel, Kernel) and kernel.traceable:
             kernel.twin(*arguments, **settings)
         elif isinstance(kernel, Ufunc):
             kernel.numpy_function(*arguments[1:], out=arguments[0], **settings)
