@@ -138,6 +138,24 @@ def test_a_cuda_graph_starts_where_all_do(kind: str, torch: Any, monkeypatch: py
     assert [float(loss) for loss in losses] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_contestant_that_brings_its_process_down_takes_no_other_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Worker.ask
+
+    def ask(self: Worker, do: str, timeout: float = 60.0, **request: Any) -> dict[str, Any]:
+        if do == "build" and request["variant"] == "numpy":
+            self._process.kill()
+            self._process.wait()
+        return real(self, do, timeout, **request)
+
+    monkeypatch.setattr(Worker, "ask", ask)
+    with Bench(["gpunet"], QUICK) as bench:
+        [found] = bench.measure(SMALL[0], ["sgd"])
+    status = {entry.variant: entry.status for entry in found.entries}
+    assert status["numpy"] == "failed"
+    assert status["eager"] == "ok"
+    assert len(found.best()["gpunet eager"].seconds) == QUICK.rounds
+
+
 # ---- cases ------------------------------------------------------------------------------------------------------------
 
 

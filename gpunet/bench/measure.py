@@ -110,6 +110,7 @@ class Bench:
         self.settings = settings
         self.peers = sorted(peers, key=lambda peer: peer != REFERENCE)  # the reference first
         self._workers: dict[str, Worker] = {}
+        self._built: dict[int, tuple[Worker, dict[str, Any]]] = {}  # by number: where, and with what request
         self._meter: Worker | None = None  # a process that has only gpunet in it, for the ceilings
 
     def __enter__(self) -> Bench:
@@ -172,7 +173,9 @@ class Bench:
     def _build(self, number: int, entry: Entry, case: Case, kind: str) -> None:
         request = {"number": number, "case": asdict(case), "kind": kind, "variant": entry.variant}
         try:
-            answer = self._worker(entry.peer).ask("build", self.settings.timeout, **request)
+            worker = self._worker(entry.peer)
+            self._built[number] = worker, request
+            answer = worker.ask("build", self.settings.timeout, **request)
         except WorkerError as error:
             entry.status = "unavailable" if error.missing else "failed"
             entry.detail = str(error)
@@ -224,9 +227,13 @@ class Bench:
             entry.seconds.append(answer[self.settings.clock] / entry.steps)
 
     def _ask_time(self, number: int, entry: Entry, steps: int, untimed: int) -> dict[str, Any] | None:
-        request = {"number": number, "steps": steps, "untimed": untimed}
+        worker, build = self._built[number]
         try:
-            answer = self._worker(entry.peer).ask("time", self.settings.timeout, **request)
+            if worker is not self._worker(entry.peer):  # another contestant brought its process down
+                worker = self._worker(entry.peer)
+                worker.ask("build", self.settings.timeout, **build)
+                self._built[number] = worker, build
+            answer = worker.ask("time", self.settings.timeout, number=number, steps=steps, untimed=untimed)
         except WorkerError as error:
             entry.status, entry.detail, entry.seconds = "failed", str(error), []
             self._restart_if_dead(entry.peer)

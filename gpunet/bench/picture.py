@@ -12,6 +12,7 @@ from gpunet.bench.report import TITLES, machine_line, microseconds, preferred
 from gpunet.errors import MissingDependencyError
 
 _OURS, _THEIRS, _LINE = "#2a7f3f", "#9aa5b1", "#c0392b"
+_CYCLE = ("#1f77b4", "#ff7f0e", "#7f7f7f", "#9467bd", "#8c564b", "#17becf")  # no green: that is ours
 
 
 def _new_figure(width: float, height: float) -> Any:
@@ -84,6 +85,7 @@ def draw_scaling(
     """
     figure = _new_figure(5.5 * len(series), 4.2)
     for axes, (what, contestants) in zip(figure.subplots(1, len(series), squeeze=False)[0], series.items()):
+        axes.set_prop_cycle(color=_CYCLE)
         for name, points in contestants.items():
             sizes, seconds, fitted = zip(*points)
             colour = _OURS if name == "gpunet eager" else None
