@@ -23,7 +23,7 @@ from gpunet.train.run_folder import new_folder
 _DISTRIBUTIONS = (
     "numpy", "torch", "jax", "jaxlib", "tinygrad", "thinc", "scikit-learn", "numba", "cupy-cuda12x", "cupy-cuda13x",
 )  # fmt: skip
-_VARIABLES = (*THREAD_VARIABLES, "XLA_FLAGS", "GPUNET_DEVICE", "CC", "DEV", "CUDA_VISIBLE_DEVICES")
+_VARIABLES = (*THREAD_VARIABLES, "OPENBLAS_CORETYPE", "XLA_FLAGS", "GPUNET_DEVICE", "CC", "DEV", "CUDA_VISIBLE_DEVICES")
 
 
 class Choice(NamedTuple):
