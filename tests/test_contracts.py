@@ -29,7 +29,7 @@ LAYERS = (
     "cuda",
     "emulator",
     "runtime.toolkit",
-    "runtime.source runtime.nvrtc",
+    "runtime.source runtime.nvrtc runtime.tensor_map",
     "runtime.tape",
     "runtime.kernel",
     "runtime.memory",

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace emulator {
@@ -16,21 +17,22 @@ struct Flight {
 
 static Groups groups[KINDS][MOST_THREADS];
 static std::vector<Flight> flights;
-static bool any;  // since the block began
+static bool any;    // since the cluster began
+static int owners;  // there may have been then
 
 static bool lazy() { return launch->completion == static_cast<int>(Completion::lazy); }
 
 Transfer start(std::vector<Range> ranges, std::function<void()> perform, void* return_address) {
   launch->transfers++;
   Transfer transfer{std::move(ranges), std::move(perform), current->thread,
-                    reinterpret_cast<uintptr_t>(return_address) - launch->library, 0};
+                    reinterpret_cast<uintptr_t>(return_address) - launch->library, 0, false};
   if (launch->check) check_start(transfer);
   if (!lazy()) transfer.perform();
   return transfer;
 }
 
 static void end(const Transfer& transfer, int agent) {
-  if (lazy()) transfer.perform();
+  if (lazy() && !transfer.performed) transfer.perform();
   if (launch->check) check_complete(transfer, agent);
 }
 
@@ -46,11 +48,24 @@ void join(Groups& groups, Transfer transfer) {
 
 void commit(Groups& groups) { groups.open++; }
 
-void complete(Groups& groups, uint32_t left) {
+void complete(Groups& groups, uint32_t left, int agent) {
   size_t done = 0;
   while (done < groups.pending.size() && groups.pending[done].group + left < groups.open)
-    end(groups.pending[done++], current->thread);
+    end(groups.pending[done++], agent);
   groups.pending.erase(groups.pending.begin(), groups.pending.begin() + static_cast<long>(done));
+}
+
+void complete_reads(Groups& groups, uint32_t left) {
+  for (Transfer& transfer : groups.pending) {
+    if (transfer.group + left >= groups.open) break;
+    auto& ranges = transfer.ranges;
+    const auto writes = std::stable_partition(ranges.begin(), ranges.end(), [](const Range& r) { return !r.written; });
+    Transfer reads = transfer;
+    reads.ranges.assign(ranges.begin(), writes);
+    end(reads, current->thread);
+    ranges.erase(ranges.begin(), writes);
+    transfer.performed = true;
+  }
 }
 
 // ---- by an engine ----------------------------------------------------------------------------------------------------
@@ -103,16 +118,18 @@ void finish_transfers() {
   for (auto& of_kind : groups)
     for (int owner = 0; owner < thread_count; owner++)
       if (lazy())
-        for (const Transfer& transfer : of_kind[owner].pending) transfer.perform();
+        for (const Transfer& transfer : of_kind[owner].pending)
+          if (!transfer.performed) transfer.perform();
   for (const Flight& flight : flights) flight.transfer.perform();
 }
 
 void reset_transfers() {
+  owners = std::max(owners, thread_count);
   if (!any) return;
   any = false;
   flights.clear();
-  for (auto& of_kind : groups)
-    for (Groups& of_owner : of_kind) of_owner = {};
+  for (auto& of_kind : groups) std::fill(of_kind, of_kind + owners, Groups{});
+  owners = thread_count;
 }
 
 // ---- cp.async --------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@
 #define __noinline__ __attribute__((noinline))
 #define __align__(...) __attribute__((aligned(__VA_ARGS__)))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)  // compiler.py reads it
 #define __grid_constant__
 #define __managed__
 // __constinit: no guard variable, and no constructors, which CUDA does not run either
@@ -46,7 +47,7 @@ struct Builtins {
   uint3 thread_index, block_index, block_size, grid_size;
 };
 
-enum class Collective : int { syncwarp, shuffle, ballot, reduce, ldmatrix, stmatrix, mma };
+enum class Collective : int { syncwarp, shuffle, ballot, reduce, ldmatrix, stmatrix, mma, elect };
 enum class Vote : int { none, count, all, any };
 enum class Access : int { read, write, atomic, float_atomic };
 
@@ -77,6 +78,8 @@ long long clock();
 
 }  // namespace emulator
 
+#include "hopper.h"
+
 // The runtime writes them at each switch of fibers.  For one fiber they are constants, which spares the checks of check
 // mode (a type with constructors, such as dim3, would not) and lets the compiler keep them in registers.
 extern "C" const emulator::Builtins emulator_builtins;
@@ -85,6 +88,16 @@ extern "C" const emulator::Builtins emulator_builtins;
 #define blockDim emulator_builtins.block_size
 #define gridDim emulator_builtins.grid_size
 static constexpr int warpSize = 32;
+
+namespace emulator {
+// At the head of an entry point with __launch_bounds__: a card has no registers for more threads than they say.
+template <class... Others>
+EMULATOR_UNCHECKED inline __attribute__((always_inline)) void launch_bounds(unsigned int most_threads, Others...) {
+  const unsigned int threads = blockDim.x * blockDim.y * blockDim.z;
+  if (threads > most_threads)
+    fail("launch bounds", "a block of %u threads, where the kernel declares __launch_bounds__(%u)", threads, most_threads);
+}
+}  // namespace emulator
 
 // ---- barriers and fences ---------------------------------------------------------------------------------------------
 
@@ -266,6 +279,10 @@ inline __attribute__((always_inline)) T atomicCAS(T* address, std::common_type_t
 
 namespace emulator {
 
+struct Extents {
+  unsigned int x = 1, y = 1, z = 1;
+};
+
 struct Parameter {  // as parameters() of launch.py reads it
   int bytes;
   char kind;          // of the value or of what is pointed to: f, i, u, b, or V for anything else
@@ -310,6 +327,8 @@ int describe_all(void (*)(Arguments...), Parameter* parameters) {
 
 }  // namespace emulator
 
+#define EMULATOR_CLUSTER(...) \
+  extern "C" __attribute__((visibility("default"))) const emulator::Extents emulator_cluster = {__VA_ARGS__};
 #define EMULATOR_EXPORT(...)                                                                                              \
   extern "C" __attribute__((visibility("default"))) EMULATOR_UNCHECKED void emulator_entry(void** arguments) {           \
     emulator::call(&__VA_ARGS__, arguments);                                                                              \
