@@ -106,14 +106,14 @@ def linear_backward_weight(s: Samples, n: int) -> Iterator[Any]:
 @_row
 def linear_backward_weight_partial(s: Samples, n: int) -> Iterator[Any]:
     rows, small = 8 * n, max(1, n // 4)
-    arrays = [s.blank(8, small, small + 1), s.normal(rows, small), s.normal(rows, small)]
+    arrays = [s.blank(8, small * (small + 1)), s.normal(rows, small), s.normal(rows, small)]
     yield f"({rows}, {small}) in 8 slices", arrays, {"slices": 8}, 2.0 * rows * small**2
 
 
 @_row
 def linear_backward_weight_reduce(s: Samples, n: int) -> Iterator[Any]:
-    arrays = [s.blank(n, n), s.blank(n), s.normal(8, n, n + 1), s.positive(1)]
-    yield f"(8, {n}, {n + 1})", arrays, {}, 0.0
+    arrays = [s.blank(n, n), s.blank(n), s.normal(8, n * (n + 1)), s.positive(1)]
+    yield f"8 of ({n}, {n})", arrays, {}, 0.0
 
 
 @_row
