@@ -50,6 +50,7 @@ LAYERS = (
     "interop",
     "distributed",
     "",  # gpunet itself: it hands names on
+    "bench",
     "cli __main__",
 )
 OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "safetensors", "tqdm", "numba", "cuda")
