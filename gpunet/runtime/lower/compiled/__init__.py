@@ -68,7 +68,7 @@ def function(
 
     names["check"] = check
     replay = "".join(f"        {text}\n" for text in body or ["pass"])
-    source = f"def bind({', '.join(names)}):\n    def replay():\n{replay}    return replay\n"
+    source = f"def bind({', '.join(names)}):\n    def replay():\n{replay}    replay.memory = memory\n    return replay\n"
     namespace: dict[str, Any] = {}
     exec(compile(source, "<recorded step>", "exec"), namespace)
     return namespace["bind"](**names), text + "\n\n" + source
