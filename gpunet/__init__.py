@@ -179,6 +179,7 @@ from gpunet.runtime.random import Generator, manual_seed
 if TYPE_CHECKING:
     from gpunet.captured import capture
     from gpunet.device import Device as device  # type: ignore[no-redef]  # the module is callable; this is what it makes
+    from gpunet.ops.custom import cuda_op
     from gpunet.train.checkpoint import load, save
 
 __version__ = "0.1.0"
@@ -210,6 +211,7 @@ __all__ = [
     "cos",
     "cosh",
     "cuda",
+    "cuda_op",
     "cuda_status",
     "cumsum",
     "default_device",
@@ -346,6 +348,10 @@ def __getattr__(name: str) -> Any:
         from gpunet.captured import capture
 
         return capture
-    if name in ("data", "diagnose", "emulator", "train"):
+    if name == "cuda_op":
+        from gpunet.ops.custom import cuda_op
+
+        return cuda_op
+    if name in ("data", "diagnose", "emulator", "testing", "train"):
         return importlib.import_module(f"gpunet.{name}")
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

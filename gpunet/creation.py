@@ -9,7 +9,7 @@ import numpy
 
 from gpunet import autograd
 from gpunet import device as devices
-from gpunet.autograd import FILL, Tensor
+from gpunet.autograd import COPY, FILL, Tensor
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.runtime.random import (
     Generator,
@@ -19,7 +19,7 @@ from gpunet.runtime.random import (
     random_normal,
     random_uniform,
 )
-from gpunet.runtime.tape import active, constant, refuse
+from gpunet.runtime.tape import active, constant
 
 float32 = numpy.dtype("float32")
 float64 = double = numpy.dtype("float64")
@@ -61,11 +61,11 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = source.astype(autograd.get_default_dtype())
     if source.dtype.kind not in "fiub":
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
-    if devices.is_array(data) and active.tape is not None:
-        refuse(
-            "tensor() of an array", "the copy would stay as it is now: make it outside the step, or pass it as an argument"
-        )
     moved = devices.move(source, _place(device))
+    if devices.is_array(data) and active.tape is not None:  # a replay copies again
+        copy = _new(moved.shape, source.dtype if dtype is None else dtype, _place(device))
+        COPY(copy.array, moved)
+        return copy.requires_grad_() if requires_grad else copy
     array = moved.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
     return Tensor(constant(array), requires_grad)
 
@@ -98,6 +98,12 @@ def _new(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
     if active.tape is not None:
         active.tape.allocated.append(array)
     return Tensor(array)
+
+
+def _of_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
+    """A tensor of values that follow from Python numbers alone."""
+    array = values.astype(autograd.get_default_dtype() if dtype is None else dtype, order="C")
+    return Tensor(constant(devices.move(array, _place(device))))
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -148,20 +154,18 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device
         raise ArgumentError("arange: step=0; expected a number other than zero")
     integers = all(isinstance(v, (int, numpy.integer)) for v in (start, end, step))
     values = numpy.arange(start, end, step)
-    return tensor(
-        values, (int64 if integers else autograd.get_default_dtype()) if dtype is None else dtype, _place(device)
-    )
+    return _of_values(values, (int64 if integers else None) if dtype is None else dtype, device)
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = None, device: Any = None) -> Tensor:
     """``steps`` numbers from start to end, both included."""
     values = numpy.linspace(start, end, steps)
-    return tensor(values, autograd.get_default_dtype() if dtype is None else dtype, _place(device))
+    return _of_values(values, dtype, device)
 
 
 def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on the diagonal, zeros elsewhere."""
-    return tensor(numpy.eye(n, m), autograd.get_default_dtype() if dtype is None else dtype, _place(device))
+    return _of_values(numpy.eye(n, m), dtype, device)
 
 
 # ---- random -------------------------------------------------------------------------------------------------------------

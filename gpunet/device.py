@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -205,6 +206,30 @@ def synchronize(device: str | Device | None = None) -> None:
     if target.type == "cuda":
         with cupy().cuda.Device(target.index):
             cupy().cuda.get_current_stream().synchronize()
+
+
+def graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
+    """What ``run`` launches on a card, as one CUDA graph: the result launches it on the current stream.
+
+    ``run`` is called once and computes nothing.  It must not wait for the card, nor copy between card and host.
+    """
+    xp = cupy()
+    # Work space that CuPy's own functions take while recording is part of the graph for good: nobody else may get it.
+    pool = xp.cuda.MemoryPool()
+    with xp.cuda.Device(device.index):
+        stream = xp.cuda.Stream(non_blocking=True)
+        with xp.cuda.using_allocator(pool.malloc), stream:
+            stream.begin_capture()
+            try:
+                run()
+            finally:
+                recorded = stream.end_capture()
+
+    def launch(pool: Any = pool) -> None:
+        with xp.cuda.Device(device.index):
+            recorded.launch()
+
+    return launch
 
 
 def stream_pointer(device: Device) -> int:

@@ -47,6 +47,10 @@ class CompileError(GpunetError, RuntimeError):
     """A CUDA source that does not compile, or a compiler that is not installed."""
 
 
+class MismatchError(GpunetError, AssertionError):
+    """Two computations of the same thing that differ: a kernel and its twin, a gradient and its finite differences."""
+
+
 class LabelError(GpunetError, IndexError):
     """Class labels outside ``0 .. classes - 1``."""
 

@@ -23,11 +23,13 @@ PACKAGE = Path(gpunet.__file__).parent
 #: From the bottom up, as in design.md: a module imports from the lines before its own, and, in no circle, from its own.
 LAYERS = (
     "errors",
+    "signature",
     "emulated",
     "device",
     "cuda",
     "emulator",
-    "runtime.source runtime.nvrtc",
+    "runtime.toolkit",
+    "runtime.source runtime.nvrtc runtime.tensor_map",
     "runtime.tape",
     "runtime.kernel",
     "runtime.memory",
@@ -43,6 +45,7 @@ LAYERS = (
     "data",
     "metrics",
     "train",
+    "testing",
     "diagnose",
     "interop",
     "distributed",

@@ -160,6 +160,13 @@ def test_sources_are_header_free_and_narrow(path: Any) -> None:
     assert not re.search(r"atomicAdd|__expf|__logf|use_fast_math", text), "results must repeat to the last bit"
 
 
+def test_only_the_primitives_have_two_bodies() -> None:
+    """Inline PTX, and what depends on whether there is a card, stand in two files."""
+    special = re.compile(r"\basm\b|#\s*(if|ifdef|ifndef|elif)\b.*(EMULATOR|__CUDA_ARCH__)")
+    found = {path.name for path in source.kernel_directory().iterdir() if special.search(path.read_text())}
+    assert found == {"hopper.cuh", "primitives.cuh"}
+
+
 # ---- splicing ---------------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +207,18 @@ def test_splice_keeps_lines(folder: Any) -> None:
 def test_splice_survives_a_circle(folder: Any) -> None:
     (folder / "c.cuh").write_text('#include "a.cuh"\ntemplate <class T> __device__ T c() { return T(1); }\n')
     assert source.spliced("main.cu").count("T c()") == 1
+
+
+def test_source_elsewhere_finds_headers_beside_it_then_ours(folder: Any) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.cuh").write_text("template <class T> __device__ T b() { return T(3); }\n")
+    (elsewhere / "own.cu").write_text('#include "a.cuh"\n#include "b.cuh"\n')
+    text = source.spliced(elsewhere / "own.cu")
+    assert text.startswith('#line 1 "own.cu"\n') and "T c()" in text and "T(3)" in text
+    (elsewhere / "own.cu").write_text('#include "absent.cuh"\n')
+    with pytest.raises(CompileError, match=r"own\.cu:1 includes 'absent\.cuh', .* in .*elsewhere or "):
+        source.spliced(elsewhere / "own.cu")
 
 
 def test_missing_header_names_who_asked(folder: Any) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from gpunet import emulator
+from gpunet.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +35,7 @@ def blocks(path: Path) -> list[Block]:
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 QUOTED = [b for b in BLOCKS if re.match(r"(#|//) [\w/]+\.\w+\n", b.text)]
+CONSOLE = [b for b in BLOCKS if b.kind == "console"]
 RUNNABLE = [b for b in BLOCKS if b.kind == "python" and b not in QUOTED]
 
 
@@ -49,6 +54,26 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
     exec(compile(block.text, block.where, "exec"), {"__name__": "__example__"})
+
+
+@pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
+@pytest.mark.parametrize("block", CONSOLE, ids=identity)
+def test_console_shows_what_the_commands_print(
+    block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``$ cd FOLDER`` from the repository's root, ``$ gpunet ...`` and ``$ echo $?``, with what they print."""
+    code = None
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.replace("\\\n", "").partition("\n")
+        words = shlex.split(command)
+        if words[0] == "cd":
+            monkeypatch.chdir(ROOT / words[1])
+        elif words[0] == "echo":
+            assert shown == f"{code}\n"
+        else:
+            assert words[0] == "gpunet"
+            code = main(words[1:])
+            assert capsys.readouterr().out == shown
 
 
 @pytest.mark.parametrize("block", QUOTED, ids=identity)

@@ -349,8 +349,10 @@ def test_misaligned_vector_is_an_error_in_fast_mode() -> None:
         function(PLANTED["misaligned vector"][0])((1,), (1,), (floats(64), floats(64), i32(0)))
 
 
-def test_unknown_schedule() -> None:
+def test_unknown_schedule_and_completion() -> None:
     with pytest.raises(ArgumentError, match="breadth-first"), emulator.check(schedule="sideways"):
+        pass
+    with pytest.raises(ArgumentError, match="eager, lazy"), emulator.check(completion="never"):
         pass
 
 
@@ -358,8 +360,8 @@ def test_check_mode_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not emulator.settings().check
     monkeypatch.setenv("GPUNET_EMULATOR_CHECK", "1")
     assert emulator.settings().check
-    with emulator.check(False, schedule="random", seed=4):
-        assert emulator.settings() == (False, "random", 4)
+    with emulator.check(False, schedule="random", seed=4, completion="lazy"):
+        assert emulator.settings() == (False, "random", 4, "lazy")
 
 
 # ---- compiling --------------------------------------------------------------------------------------------------------

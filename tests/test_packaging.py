@@ -46,9 +46,10 @@ def test_wheel_holds_the_package_and_its_cuda_sources(wheel: Path) -> None:
     expected = (
         {f"gpunet/{name}" for name in cuda} | sources("gpunet", ".py", ".pyi", ".h", ".cpp") | {"gpunet/py.typed"}
     )
+    expected -= {"gpunet/testing/plugin/pytest_gpunet.py"}  # which is installed beside the package
     assert expected <= names
     strange = {n for n in names if not n.startswith(("gpunet/", "gpunet-")) or "__pycache__" in n}
-    assert not strange
+    assert strange == {"pytest_gpunet.py"}
 
 
 def test_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ youngest node first, from a heap, visits every node after all of its consumers: 
 """
 
 from gpunet.autograd.backward import grad
+from gpunet.autograd.gradcheck import gradcheck
 from gpunet.autograd.graph import (
     ADD,
     COPY,
@@ -55,6 +56,7 @@ __all__ = [
     "fused",
     "get_default_dtype",
     "grad",
+    "gradcheck",
     "is_grad_enabled",
     "method",
     "no_grad",

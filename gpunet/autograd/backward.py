@@ -226,6 +226,9 @@ def _differentiate(node: Node, arrived: list[Any], create: bool) -> tuple[list[A
         gradients = [None if rule is None else rule(*args) for rule in node.backward]
         fresh = [g is not None and g is not incoming and g.array.base is None for g in gradients]
         return gradients, fresh
+    if op.kind == "custom":
+        gradients = node.backward(node, [None if g is None else whole(g) for g in arrived])
+        return gradients, [False] * len(gradients)
     if create:
         return _differentiate_composed(node, [None if g is None else whole(g) for g in arrived])
     if op.scaled:

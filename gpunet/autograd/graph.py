@@ -91,21 +91,18 @@ class Node:
 
 
 class Op:
-    """An entry of the registry: what tests and tools know of an op."""
+    """What the engine, tests and tools know of an op."""
 
     def __init__(self, function: Callable[..., Any], *, kind: str, composed: Callable[..., Any] | None = None) -> None:
         self.name = function.__name__
         self.function = function
-        self.kind = kind  # "primitive" | "fused"
+        self.kind = kind  # "primitive" | "fused" | "custom": a user's (ops/custom.py), in no registry
         self.composed = composed
         self.call: Callable[..., Any] = function
         self.scaled = self.takes_unit = self.saves_output = self.view = False
-        if self.name in OPS:
-            raise ArgumentError(f"two ops are named {self.name!r}; rename one")
-        OPS[self.name] = self
 
 
-#: Every differentiable op by name.
+#: Every differentiable op of ours by name.
 OPS: dict[str, Op] = {}
 
 
@@ -294,6 +291,9 @@ def fused(
 
 
 def _publish(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., Any]:
+    if op.name in OPS:
+        raise ArgumentError(f"two ops are named {op.name!r}; rename one")
+    OPS[op.name] = op
     op.call = call
     call.op = op  # type: ignore[attr-defined]
     for name in methods.split():

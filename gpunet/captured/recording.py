@@ -7,7 +7,7 @@ import gc
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy
 
 from gpunet import device as devices
 from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled
+from gpunet.captured.explanation import Explanation, explain_calls, explain_launches
 from gpunet.captured.surroundings import Surroundings, tensors
 from gpunet.errors import CaptureError
 from gpunet.runtime.lower import Lowering, Shared, share
@@ -64,17 +65,21 @@ class Recording:
                 "that the step changes in place, or change it outside"
             )
         self._relied, self._changed = tape.relied, list(tape.changed.values())
-        self._entry = [(leaf, before) for leaf, before in tape.leaves.items() if before is not ANY]
-        self._gradients = [(leaf, leaf._grad) for leaf in tape.leaves]
+        leaves = [(weakref.ref(leaf), before, leaf._grad) for leaf, before in tape.leaves.items()]
+        tape.leaves.clear()
+        gc.collect(1)
+        alive = [(leaf, before, gradient) for reference, before, gradient in leaves if (leaf := reference()) is not None]
+        del leaves  # those that the step made for itself are gone
+        self._entry = [(leaf, before) for leaf, before, _ in alive if before is not ANY]
+        self._gradients = [(leaf, gradient) for leaf, _, gradient in alive]
         kinds = {type(a) for launch in tape.launches for a in found((launch.arrays, launch.options), devices.is_array)}
         if kinds <= {numpy.ndarray}:
             self._lower(tape, outputs)
         else:
             self._keep(tape, outputs)
         self._check_aliases(given)
-        for index, array in enumerate(given):
-            if index in self._written_inputs:
-                array[...] = self.inputs[index]
+        for index in self._written_inputs:
+            given[index][...] = self.inputs[index]
 
     def _record(self, function: Any, tape: Tape, args: Any, options: Any) -> list[Array]:
         """Run the step; the arrays of what it returned."""
@@ -95,10 +100,12 @@ class Recording:
         allocated = {id(owner_of(a)) for a in tape.allocated}
         constants = {id(owner_of(a)) for a in tape.constants}
         gradients = [g for _, g in self._gradients if g is not None and id(owner_of(g.array)) in allocated]
+        self.lowering: Lowering | None
         lowering = self.lowering = Lowering(tape.launches, [*outputs, *(g.array for g in gradients)])
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
         objects, origins = _outside_arrays(tape, allocated | inputs.keys())
         # from here on, what nobody else holds is the step's own memory
+        values = [g.array.copy() for g in gradients]
         for gradient in gradients:
             gradient.array = None
         del outputs[:], tape.launches[:], tape.allocated[:], tape.constants[:]
@@ -106,19 +113,22 @@ class Recording:
         own = []
         for buffer in lowering.buffers:
             key = id(buffer.array)
-            held = getrefcount(buffer.array) > 2 + (key in objects)
+            held = getrefcount(buffer.array) > 2 + (key in objects)  # held by: the buffer, getrefcount, the objects
             own.append(key in allocated and not held)
             if not (held or buffer.constant or buffer.temporary or key in allocated or key in constants or key in inputs):
                 raise CaptureError(
                     f"{origins.get(key, 'the step')} uses an array that was computed outside of launches; a replay would "
                     "see it as it is now: make it outside the step, or pass it as an argument"
                 )
-        self._outside = [share(a) for a in objects.values() if getrefcount(a) > 2 + any(a is b.array for b in lowering.buffers)]
+        # held by: the objects, this variable, getrefcount, and the buffer where it is its own owner
+        buffers = {id(b.array) for b in lowering.buffers}
+        self._outside = [share(a) for a in objects.values() if getrefcount(a) > 3 + (id(a) in buffers)]
         objects.clear()
         self._run, kept = lowering.finish(own, self.backend)
         self._outputs = kept[: len(kept) - len(gradients)]
-        for gradient, array in zip(gradients, kept[len(self._outputs) :]):
+        for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
             gradient.array = array
+            array[...] = value
         self._written_inputs = {index for key, index in inputs.items() if key in lowering.written}
         self._written = lowering.written
 
@@ -126,20 +136,27 @@ class Recording:
         """Elsewhere: the launches themselves, on the memory that they were recorded on."""
         self.launches = len(tape.launches)
         self.lines = [(launch.kernel.name, launch.line) for launch in tape.launches]
-        self._run, self._outputs = tape.replay, outputs
+        self._outputs, self.tape, self.lowering = outputs, tape, None
+        cards = {d for x in tape.launches for a in found(x.arrays, devices.is_array) if (d := devices.of(a)).type == "cuda"}
+        # one card: one graph; several, and the device "emulated": the launches one by one
+        self._run = devices.graph(tape.replay, cards.pop()) if len(cards) == 1 else tape.replay
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
         ours: Counter[int] = Counter()
         self._written = set()
         for launch in tape.launches:
             ours.update(id(a) for a in found((launch.arrays, launch.options), devices.is_array))
             self._written |= {id(owner_of(a)) for a in found(launch.arrays[: launch.kernel.outputs], devices.is_array)}
+        distinct = {id(a): a for launch in tape.launches for a in found((launch.arrays, launch.options), devices.is_array)}
+        ours.update(id(a.base) for a in distinct.values())  # a view holds its base, too
         self._written_inputs = {inputs[key] for key in self._written & inputs.keys()}
         made = {id(owner_of(a)) for a in (*tape.allocated, *tape.constants)}
         objects, _ = _outside_arrays(tape, made | inputs.keys())
+        distinct.clear()
+        del tape.allocated[:], tape.constants[:]
         self._outside = []
-        for key, array in objects.items():
-            if getrefcount(array) - 3 > ours[key]:
-                shared = share(array)
+        for key in objects:
+            if getrefcount(objects[key]) - 2 > ours[key]:
+                shared = share(objects[key])
                 shared.besides += ours[key]
                 weakref.finalize(self, _release, shared, ours[key])
                 self._outside.append(shared)
@@ -161,15 +178,20 @@ class Recording:
                 )
 
     # -- replays
-    def takes(self, args: tuple[Any, ...], options: dict[str, Any]) -> bool:
-        """Whether the arguments are tensors in a row like the recorded ones; a slower look decides about others."""
+    def takes(self, args: Sequence[Any], options: dict[str, Any], rows: int | None = None) -> bool:
+        """Whether the arguments are tensors in a row like the recorded ones; a slower look decides about others.
+
+        Args:
+            rows: where given, so many rows of each argument.
+        """
         if options or not self._plain_only or len(args) != len(self._plain):
             return False
         for tensor, (shape, dtype, kind) in zip(args, self._plain):
             if not isinstance(tensor, Tensor):
                 return False
             array = tensor.array
-            if array.shape != shape or array.dtype != dtype or type(array) is not kind:
+            given = array.shape if rows is None else (rows, *array.shape[1:])
+            if given != shape or array.dtype != dtype or type(array) is not kind:
                 return False
         return True
 
@@ -188,24 +210,38 @@ class Recording:
                 return f"a tensor of shape {shared.array.shape} that the step found outside"
         return self.surroundings.change()
 
-    def replay(self, given: list[Array]) -> Any:
-        """The step again, on new arguments; returns what the step returned, in memory of its own."""
+    def replay(self, given: list[Array], rows: Any = None) -> Any:
+        """The step again, on new arguments; returns what the step returned, in memory of its own.
+
+        Args:
+            rows: where given, the arguments are these rows of ``given``.
+        """
         with self._alone:
             if self._written:
                 self._check_aliases(given)
             for buffer, array in zip(self.inputs, given):
-                buffer[...] = array
+                if rows is None:
+                    buffer[...] = array
+                else:
+                    gather(buffer, array, rows)
             self._context.run(self._run)
             for version in self._changed:
                 version[0] += 1
             for leaf, gradient in self._gradients:
                 leaf._grad = gradient
             for index in self._written_inputs:
-                given[index][...] = self.inputs[index]
+                given[index][... if rows is None else rows] = self.inputs[index]
             if self._structure is _OUTPUT:
                 return Tensor(self._outputs[0].copy())
             outputs = iter(self._outputs)
             return convert(self._structure, lambda _: Tensor(next(outputs).copy()), _Output)
+
+    def explain(self) -> Explanation:
+        """Time what a replay does; its tensors are as before afterwards."""
+        with self._alone:
+            if self.lowering is not None:
+                return self._context.run(explain_calls, self.lowering, self.lines)
+            return explain_launches(self.tape, self.lines)
 
     _context = contextvars.copy_context()
 
@@ -232,6 +268,14 @@ def _outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[i
 
 def _release(shared: Shared, references: int) -> None:
     shared.besides -= references
+
+
+def gather(buffer: Array, source: Array, rows: Any) -> None:
+    """buffer = source[rows], without a copy in between on the CPU."""
+    if type(buffer) is numpy.ndarray and type(rows) is numpy.ndarray:
+        numpy.take(source, rows, axis=0, out=buffer, mode="clip")  # "raise" would copy; the rows are a permutation's
+    else:
+        buffer[...] = source[rows]
 
 
 def _check_arguments(args: Any, options: Any) -> None:

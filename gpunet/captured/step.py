@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
 
 from gpunet.autograd import Tensor
+from gpunet.captured.epoch import CapturedEpoch
+from gpunet.captured.explanation import Explanation
 from gpunet.captured.recording import Recording
 from gpunet.captured.surroundings import tensors
 from gpunet.errors import ArgumentError, CaptureError
 from gpunet.runtime.lower.compiled import module as compiled
 from gpunet.runtime.lower.program import convert
+from gpunet.runtime.random import Generator
 from gpunet.runtime.tape import active
 
 _log = logging.getLogger(__name__)
@@ -29,6 +33,17 @@ class CapturedStep:
         self.function, self.backend, self.most = function, backend, recordings
         self.name = getattr(function, "__name__", type(function).__name__)
         self.recordings: list[Recording] = []  # the latest used last
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> CapturedStep:
+        """As a method: each instance has recordings of its own."""
+        if instance is None:
+            return self
+        step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.most)
+        instance.__dict__[self.name] = step
+        return step
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         if active.tape is not None:  # part of a step that is being recorded
@@ -50,6 +65,46 @@ class CapturedStep:
                     self.recordings.append(self.recordings.pop(position))
                 return recording.replay(given)
         return self._record(args, options, key, reason)
+
+    def epoch(
+        self, *data: Tensor, batch_size: int, shuffle: bool = True, drop_last: bool = False,
+        generator: Generator | None = None,
+    ) -> CapturedEpoch:  # fmt: skip
+        """A pass over data that is already where the step runs, as one call: ``step.epoch(x, y, batch_size=64)()``.
+
+        Each batch is gathered straight into the step's buffers.  The order is that of ``randperm``, so the bits are
+        those of a loop over ``randperm(n).split(batch_size)``.
+
+        Args:
+            data: the step's arguments, a row a sample.
+            batch_size: rows of a batch; the last one may be smaller, and is recorded apart.
+            shuffle: in a new order at each pass.
+            drop_last: leave out the last batch if it is smaller.
+            generator: of the order; the default one when None.
+
+        Returns:
+            A function without arguments; it returns what the step returns, averaged over the samples.
+        """
+        return CapturedEpoch(self, data, batch_size, shuffle, drop_last, generator)
+
+    def fitting(self, args: Sequence[Any], rows: int) -> Recording | None:
+        """The recording for so many rows of the arguments that can be replayed now."""
+        for recording in reversed(self.recordings):
+            if recording.takes(args, {}, rows) and not recording.mismatch():
+                return recording
+        return None
+
+    def explain(self) -> Explanation:
+        """The launches of the recording that was used last, timed: shapes, bytes, FLOPs, and the share of the machine's limits.
+
+        Prints as a table.  The step's tensors are as before afterwards.
+
+        Raises:
+            CaptureError: nothing was recorded yet.
+        """
+        if not self.recordings:
+            raise CaptureError(f"{self.name} has no recording yet: call it first")
+        return self.recordings[-1].explain()
 
     def _record(self, args: Any, options: Any, key: Any, reason: str) -> Any:
         if self.recordings:

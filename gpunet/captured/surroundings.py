@@ -7,7 +7,7 @@ changed (a Python number in a closure, ``model.eval()``, another tensor under th
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gpunet.autograd import Tensor
@@ -15,6 +15,7 @@ from gpunet.nn.module import Module, settings_changed
 from gpunet.optim import Optimizer
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_ITEMS = 64  # of lists and dicts that are looked into
 _DEPTH = 4  # of functions that call functions, and of objects in objects
 
 
@@ -29,8 +30,9 @@ class Surroundings:
     """Names that a function's code refers to, with what they stood for."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._names: list[tuple[dict[str, Any], str, Any, str]] = []  # (namespace, name, value, how it is called)
+        self._names: list[tuple[Mapping[str, Any], str, Any, str]] = []  # (namespace, name, value, how it is called)
         self._cells: list[tuple[Any, Any, str]] = []  # (closure cell, value, name)
+        self._lists: list[tuple[list[Any], tuple[Any, ...]]] = []
         self._modules: dict[int, Module] = {}
         self._seen: set[int] = set()
         self._function(function, 0)
@@ -74,8 +76,15 @@ class Surroundings:
                 self._function(type(module).forward, depth + 1)
         elif isinstance(value, (types.FunctionType, types.MethodType)):
             self._function(value, depth + 1)
-        elif isinstance(value, (list, tuple)) and len(value) <= 64:
+        elif isinstance(value, (list, tuple)) and len(value) <= _ITEMS:
+            if isinstance(value, list):
+                self._lists.append((value, tuple(value)))
             for item in value:
+                self._look(item, names, depth + 1)
+        elif isinstance(value, dict) and len(value) <= _ITEMS and id(value) not in self._seen:
+            self._seen.add(id(value))
+            for key, item in value.items():
+                self._names.append((value, key, item, f"[{key!r}]"))
                 self._look(item, names, depth + 1)
         elif isinstance(value, types.ModuleType):
             self._attributes(value, names, plain_only=True, depth=depth)
@@ -85,12 +94,19 @@ class Surroundings:
 
     def _attributes(self, owner: Any, names: set[str], plain_only: bool, depth: int) -> None:
         space = owner.__dict__
-        for name in names & space.keys():
-            value = space[name]
+        for name in names:
+            called = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
+            value = space.get(name, _MISSING)
             if isinstance(value, _PLAIN) or not plain_only:
-                self._names.append((space, name, value, f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"))
-                if not plain_only:
-                    self._look(value, names, depth + 1)
+                self._names.append((space, name, value, called))
+            if plain_only:
+                continue
+            if value is not _MISSING:
+                self._look(value, names, depth + 1)
+            else:
+                for kind in type(owner).__mro__:
+                    if isinstance(kind.__dict__.get(name), _PLAIN):
+                        self._names.append((kind.__dict__, name, kind.__dict__.get(name, _MISSING), called))
 
     def _module_settings(self) -> list[Any]:
         """The attributes of the modules that are numbers and switches, and which parts they have."""
@@ -113,6 +129,9 @@ class Surroundings:
             now = cell.cell_contents
             if now is not value and not _same(now, value):
                 return name
+        for items, before_them in self._lists:
+            if len(items) != len(before_them) or not all(map(_same, items, before_them)):
+                return "a list"
         if settings_changed[0] != self._changes:
             for module, before, now in zip(self._modules.values(), self._settings, self._module_settings()):
                 if not _same_settings(before, now):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import gpunet
 from gpunet.errors import GpunetError
 
-SUBCOMMANDS = ("train", "explain", "info", "selftest")
+SUBCOMMANDS = ("train", "explain", "info", "selftest", "check-kernel")
 
 #: Exit codes: an error that the user can put right, and an interrupt, as shells count them.
 ERROR, INTERRUPTED = 2, 130
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gpunet {gpunet.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="SUBCOMMAND", required=True)
     for name in SUBCOMMANDS:
-        module = importlib.import_module(f"gpunet.cli.{name}")
+        module = importlib.import_module(f"gpunet.cli.{name.replace('-', '_')}")
         module.add_parser(subparsers)
         subparsers.choices[name].set_defaults(run=module.run)
     return parser

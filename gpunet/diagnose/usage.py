@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from gpunet.errors import CompileError
@@ -35,7 +36,7 @@ class Measured(NamedTuple):
     log: str  # what else the compiler said
 
 
-def compile_and_measure(file: str, expressions: Sequence[str], architecture: str) -> Measured:
+def compile_and_measure(file: str | Path | source.Source, expressions: Sequence[str], architecture: str) -> Measured:
     """Compile specialisations together.  What else is compiled with it can change a kernel's registers a little.
 
     Raises:
@@ -43,10 +44,10 @@ def compile_and_measure(file: str, expressions: Sequence[str], architecture: str
     """
     options = (*source.OPTIONS, f"--gpu-architecture={architecture}", _OPTION)
     try:
-        program = nvrtc.load().compile(source.spliced(file), file, expressions, options)
+        program = nvrtc.load().compile(source.spliced(file), source.name_of(file), expressions, options)
     except nvrtc.CompilationError as failure:
         raise CompileError(
-            f"{file} does not compile as {', '.join(expressions)} for {architecture}:\n{failure}"
+            f"{source.name_of(file)} does not compile as {', '.join(expressions)} for {architecture}:\n{failure}"
         ) from None
     by_name, rest = parse_log(program.log)
     usage = {e: by_name[name] for e, name in program.lowered.items() if name in by_name}

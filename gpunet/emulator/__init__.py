@@ -6,7 +6,8 @@
 
 Fast mode runs the kernels as they are.  Check mode (``check()``, or ``GPUNET_EMULATOR_CHECK=1``) watches every access to
 memory: races on shared and global memory, bounds of every array, reads of shared memory that nothing was written to,
-barriers that not all threads reach, writes to inputs, and floating-point atomics, whose sums depend on the order.
+barriers that not all threads reach, asynchronous copies that were not waited for, writes to inputs, and floating-point
+atomics, whose sums depend on the order.
 Both need g++ and nothing else; what is compiled is kept on disk.
 """
 
@@ -21,11 +22,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunet.emulator import compiler
-from gpunet.emulator.launch import SCHEDULES, Counts, Reached, launch, parameter_names
+from gpunet.emulator.launch import COMPLETIONS, SCHEDULES, Counts, Reached, launch, parameter_names
 from gpunet.emulator.library import Library
 from gpunet.errors import ArgumentError, CompileError
 
-__all__ = ["SCHEDULES", "Counts", "Function", "Reached", "available", "check", "prepare", "settings"]
+__all__ = [
+    "COMPLETIONS",
+    "SCHEDULES",
+    "Counts",
+    "Function",
+    "Reached",
+    "available",
+    "check",
+    "every_way",
+    "prepare",
+    "settings",
+]
 
 
 class Settings(NamedTuple):
@@ -34,6 +46,7 @@ class Settings(NamedTuple):
     check: bool
     schedule: str
     seed: int
+    completion: str = "eager"
 
 
 class _Chosen(threading.local):
@@ -51,29 +64,43 @@ def settings() -> Settings:
 
 
 @contextmanager
-def check(enabled: bool = True, *, schedule: str = SCHEDULES[0], seed: int = 0) -> Iterator[None]:
+def check(
+    enabled: bool = True, *, schedule: str = SCHEDULES[0], seed: int = 0, completion: str = COMPLETIONS[0]
+) -> Iterator[None]:
     """Launches of this thread run in check mode meanwhile.
 
     Args:
         enabled: False for fast mode, where only the schedule is chosen.
         schedule: which thread runs when several can: "depth-first", "reversed", "random" or "breadth-first".
         seed: of the random schedule.
+        completion: when an asynchronous copy moves its data: "eager", at once, or "lazy", when it is waited for.
     """
     if schedule not in SCHEDULES:
         raise ArgumentError(f"schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}")
+    if completion not in COMPLETIONS:
+        raise ArgumentError(f"completion {completion!r}: expected one of {', '.join(COMPLETIONS)}")
     before = _chosen.settings
-    _chosen.settings = Settings(enabled, schedule, seed)
+    _chosen.settings = Settings(enabled, schedule, seed, completion)
     try:
         yield
     finally:
         _chosen.settings = before
 
 
+def every_way() -> Iterator[dict[str, Any]]:
+    """Keywords of :func:`check`, one dictionary for each way of running a launch that may find what others don't."""
+    for completion in COMPLETIONS:
+        for seed, schedule in enumerate(SCHEDULES):
+            yield {"schedule": schedule, "seed": seed, "completion": completion}
+
+
 class Function:
     """A specialisation that can be launched; compiled at its first launch in each mode."""
 
-    def __init__(self, text: str, file: str, expression: str, cache: str | os.PathLike[str]) -> None:
-        self.text, self.file, self.expression, self.cache = text, file, expression, Path(cache)
+    def __init__(
+        self, text: str, file: str, expression: str, cache: str | os.PathLike[str], options: Sequence[str] = ()
+    ) -> None:
+        self.text, self.file, self.expression, self.cache, self.options = text, file, expression, Path(cache), options
         self._libraries: dict[str, Library] = {}
         self._names: list[str] = []
         #: of the last launch
@@ -81,7 +108,7 @@ class Function:
 
     def build(self, mode: str) -> Path:
         """Compile for "fast" or "check" mode, unless that was done before."""
-        return compiler.kernel(self.text, self.file, self.expression, mode, self.cache)
+        return compiler.kernel(self.text, self.file, self.expression, mode, self.cache, self.options)
 
     def library(self, mode: str) -> Library:
         if mode not in self._libraries:

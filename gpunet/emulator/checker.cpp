@@ -1,152 +1,49 @@
 // Check mode: every access to memory is held to the bounds of the launch's arrays and to the order that barriers,
 // fences and atomics make.
-//
-// Each thread of the running block has a clock, which moves on at whatever publishes its work, and knows of the clocks
-// of others: an access is ordered before another one if its clock is known to the other's thread (vector clocks).  A
-// barrier of the whole block is by far the most frequent, so what everybody knows is kept once, in `known_to_all`, and
-// a thread has a row of its own only after something else told it more.
-//
-// Blocks run one after another, but a card promises no order, so accesses of two blocks are ordered only by a fence and
-// an atomic in the first, and an atomic on the same address and a fence in the second.
 
-#include "runtime.h"
+#include "clocks.h"
 
 #include <stdio.h>
 
 #include <algorithm>
-#include <unordered_map>
 
 namespace emulator {
 
-// ---- who knows what --------------------------------------------------------------------------------------------------
-
-using Clock = uint32_t;
-
-struct Publication {  // made through the atomics on one address
-  uintptr_t address;
-  uint64_t acquired;  // by those who published: they pass it on
-  std::unordered_map<uint32_t, std::vector<Clock>> of_block;
-};
-
-constexpr size_t MOST_PUBLICATIONS = 64;  // bits of `acquired`
-
-struct Knowledge {  // of a thread
-  Clock clock;
-  uint32_t row_of_barrier;  // since which barrier its row is its own
-  bool fenced;
-  uint64_t seen, acquired;  // publications: by an atomic, and by a fence after it
-  uint64_t fenced_acquired;
-  std::vector<Clock> fenced_row;  // what it knew at its last fence
-};
-
-static Knowledge knowledge[MOST_THREADS];
-static std::vector<Clock> known_to_all, rows;
-static std::vector<Publication> publications;
-static uint32_t barrier_count = 1;
-
-static Clock* row(int thread) { return &rows[static_cast<size_t>(thread) * thread_count]; }
-
-static Clock known(int to, int of) {
-  if (to == of) return knowledge[of].clock;
-  return knowledge[to].row_of_barrier == barrier_count ? row(to)[of] : known_to_all[of];
-}
-
-static Clock* own_row(int thread) {
-  if (knowledge[thread].row_of_barrier != barrier_count) {
-    std::copy(known_to_all.begin(), known_to_all.end(), row(thread));
-    knowledge[thread].row_of_barrier = barrier_count;
-  }
-  row(thread)[thread] = knowledge[thread].clock;
-  return row(thread);
-}
-
-static void join(Clock* into, const Clock* from) {
-  for (int thread = 0; thread < thread_count; thread++) into[thread] = std::max(into[thread], from[thread]);
-}
-
-void order_block() {
-  uint64_t acquired = 0;
-  for (int thread = 0; thread < thread_count; thread++) {
-    known_to_all[thread] = knowledge[thread].clock++;
-    acquired |= knowledge[thread].acquired;
-  }
-  for (int thread = 0; thread < thread_count; thread++) knowledge[thread].acquired = acquired;
-  barrier_count++;
-}
-
-void order_threads(const std::vector<int>& threads) {
-  static std::vector<Clock> joined;
-  joined.assign(thread_count, 0);
-  uint64_t acquired = 0;
-  for (int thread : threads) {
-    join(joined.data(), own_row(thread));
-    acquired |= knowledge[thread].acquired;
-  }
-  for (int thread : threads) {
-    std::copy(joined.begin(), joined.end(), row(thread));
-    knowledge[thread].acquired = acquired;
-    knowledge[thread].clock++;
-  }
-}
-
-// What the atomics before it have seen can be relied on; what the thread did before can be published by those after it.
-void order_fence() {
-  Knowledge& mine = knowledge[current->thread];
-  Clock* own = own_row(current->thread);
-  for (size_t i = 0; i < publications.size(); i++) {
-    if (!(mine.seen >> i & 1u)) continue;
-    mine.acquired |= uint64_t(1) << i | publications[i].acquired;
-    const auto of_this_block = publications[i].of_block.find(block_number);
-    if (of_this_block != publications[i].of_block.end()) join(own, of_this_block->second.data());
-  }
-  mine.fenced = true;
-  mine.fenced_acquired = mine.acquired;
-  mine.fenced_row.assign(own, own + thread_count);
-  mine.clock++;
-}
-
-void order_atomic(uintptr_t address) {
-  Knowledge& mine = knowledge[current->thread];
-  size_t i = 0;
-  while (i < publications.size() && publications[i].address != address) i++;
-  if (i == publications.size()) {
-    if (i == MOST_PUBLICATIONS) return;
-    publications.push_back({address, 0, {}});
-  }
-  mine.seen |= uint64_t(1) << i;
-  if (!mine.fenced) return;
-  publications[i].acquired |= mine.fenced_acquired;
-  auto& published = publications[i].of_block[block_number];
-  published.resize(thread_count);
-  join(published.data(), mine.fenced_row.data());
-}
-
 // ---- the history of each piece of memory -----------------------------------------------------------------------------
 
-// Threads are named block << 11 | thread + 1; 0 is nobody.  A site is an address in the kernel's library.
+// Agents are named cluster << name_bits | column + 1; 0 is nobody.  A site is an address in the kernel's library.
 struct Cell {
   uint32_t writer, reader, other_reader;
   Clock written, read, other_read;
   uint32_t write_site : 30, write_kind : 2;
-  uint32_t read_site;
+  uint32_t read_site : 30;
+  uint32_t pending : 1, source : 1;  // whether a transfer may be writing it, reading it
 };
 
 struct Region {
   uintptr_t begin, end;
   const Array* array;
+  int rank;   // of the block whose dynamic shared memory it is; -1 for other memory
   int shift;  // a cell is 1 << shift bytes: as fine as the accesses that were seen
   std::vector<Cell> cells;
+  bool foreign;  // whether other blocks, or transfers, were in it
 };
-
-constexpr uint32_t MOST_BLOCKS = 1u << 21;
 
 static std::vector<Region> regions;
 static Region* last_region;
 
-static uint32_t thread_name(int thread) { return block_number << 11 | static_cast<uint32_t>(thread + 1); }
-static uint32_t block_of(uint32_t name) { return name >> 11; }
-static int thread_of(uint32_t name) { return static_cast<int>(name & 2047) - 1; }
-static bool same_warp(uint32_t a, uint32_t b) { return block_of(a) == block_of(b) && thread_of(a) / 32 == thread_of(b) / 32; }
+static int name_bits;  // for those of one cluster: 11 for a block of 1024 threads, so that 2^21 such blocks have names
+
+static uint32_t name_of(int agent) { return cluster_number << name_bits | static_cast<uint32_t>(column(agent) + 1); }
+static uint32_t cluster_of(uint32_t name) { return name >> name_bits; }
+static int column_of(uint32_t name) { return static_cast<int>(name & ((1u << name_bits) - 1)) - 1; }
+static bool same_warp(uint32_t a, uint32_t b) {
+  return cluster_of(a) == cluster_of(b) && column_of(a) / 32 == column_of(b) / 32;
+}
+
+static bool same_block(uint32_t a, uint32_t b) {
+  return cluster_of(a) == cluster_of(b) && column_of(a) / block_slots == column_of(b) / block_slots;
+}
 
 static Region* find(uintptr_t address, size_t bytes) {
   if (last_region && address >= last_region->begin && address + bytes <= last_region->end) return last_region;
@@ -165,14 +62,8 @@ static void refine(Region& region) {
 // Whether an access of thread `other` when its clock stood at `clock` is over for the current thread.
 static bool ordered(uint32_t other, Clock clock) {
   if (!other) return true;
-  const int me = current->thread;
-  if (block_of(other) == block_number) return clock <= known(me, thread_of(other));
-  for (size_t i = 0; i < publications.size(); i++) {
-    if (!(knowledge[me].acquired >> i & 1u)) continue;
-    const auto found = publications[i].of_block.find(block_of(other));
-    if (found != publications[i].of_block.end() && clock <= found->second[thread_of(other)]) return true;
-  }
-  return false;
+  if (cluster_of(other) == cluster_number) return clock <= known(current->thread, column_of(other));
+  return is_published(cluster_of(other), column_of(other), clock);
 }
 
 // ---- findings --------------------------------------------------------------------------------------------------------
@@ -191,19 +82,20 @@ static const char* place(const Region& region, uintptr_t address) {
 
 static const char* who(uint32_t name) {
   static char text[64];
-  if (block_of(name) == block_number)
-    snprintf(text, sizeof text, "thread %d", thread_of(name));
-  else
-    snprintf(text, sizeof text, "thread %d of block %u", thread_of(name), block_of(name));
+  const int thread = column_of(name);
+  if (thread >= thread_count) return "an asynchronous copy";
+  if (cluster_of(name) == cluster_number) return thread_title(thread);
+  snprintf(text, sizeof text, "thread %d of block %u", in_block(thread), block_in_grid(cluster_of(name), fibers[thread].rank));
   return text;
 }
+static const char* myself() { return thread_title(current->thread); }
 
 static const char* did(Access kind) { return kind == Access::read ? "reads" : kind == Access::write ? "writes" : "changes"; }
 
 [[noreturn]] static void race(const Region& region, uintptr_t address, Access kind, uintptr_t site, uint32_t other, bool wrote,
                               uint32_t other_site) {
-  fail("race", "thread %d %s %s at @%#zx; %s %s it at @%#x, and nothing orders the two", current->thread, did(kind),
-       place(region, address), site, who(other), wrote ? "wrote" : "read", other_site);
+  fail("race", "%s %s %s at @%#zx; %s %s it at @%#x, and nothing orders the two", myself(), did(kind), place(region, address), site,
+       who(other), wrote ? "wrote" : "read", other_site);
 }
 
 [[noreturn]] static void out_of_bounds(uintptr_t address, size_t bytes, Access kind, uintptr_t site) {
@@ -221,66 +113,196 @@ static const char* did(Access kind) { return kind == Access::read ? "reads" : ki
 
 // ---- the check of an access ------------------------------------------------------------------------------------------
 
-static void check_read(Cell& cell, Region& region, uintptr_t address, uintptr_t site, uint32_t me) {
-  if (cell.writer != me && !ordered(cell.writer, cell.written))
-    race(region, address, Access::read, site, cell.writer, true, cell.write_site);
+static void note_read(Cell& cell, uintptr_t site, int agent) {
+  const uint32_t me = name_of(agent);
   if (cell.reader != me) {
-    // a second reader is remembered, best one of another warp than the last
+    // a second reader is remembered, best one of another block or warp than the last
     if (cell.reader && !ordered(cell.reader, cell.read) &&
-        (!cell.other_reader || !same_warp(cell.reader, me) || ordered(cell.other_reader, cell.other_read))) {
+        (!cell.other_reader || ordered(cell.other_reader, cell.other_read) ||
+         (!same_warp(cell.reader, me) && same_block(cell.other_reader, me)))) {
       cell.other_reader = cell.reader;
       cell.other_read = cell.read;
     }
     cell.reader = me;
   }
-  cell.read = knowledge[current->thread].clock;
+  cell.read = clock_of(agent);
   cell.read_site = static_cast<uint32_t>(site);
 }
 
-static void check_write(Cell& cell, Region& region, uintptr_t address, Access kind, uintptr_t site, uint32_t me) {
-  const bool atomic = kind >= Access::atomic;
-  const auto before = static_cast<Access>(cell.write_kind);
-  if (cell.writer != me && !ordered(cell.writer, cell.written)) {
-    if (!atomic || before < Access::atomic) race(region, address, kind, site, cell.writer, true, cell.write_site);
-    if (kind == Access::float_atomic || before == Access::float_atomic)
-      fail("order of atomics", "thread %d adds to %s at @%#zx, %s added at @%#x: floating-point sums depend on the order, "
-           "and nothing orders the two", current->thread, place(region, address), site, who(cell.writer), cell.write_site);
-  }
-  if (cell.reader != me && !ordered(cell.reader, cell.read))
-    race(region, address, kind, site, cell.reader, false, cell.read_site);
-  if (cell.other_reader != me && !ordered(cell.other_reader, cell.other_read))
-    race(region, address, kind, site, cell.other_reader, false, cell.read_site);
-  cell.writer = me;
-  cell.written = knowledge[current->thread].clock;
+static void note_write(Cell& cell, Access kind, uintptr_t site, int agent) {
+  cell.writer = name_of(agent);
+  cell.written = clock_of(agent);
   cell.write_site = static_cast<uint32_t>(site);
   cell.write_kind = static_cast<uint32_t>(kind);
   cell.reader = cell.other_reader = 0;
 }
 
-void access(const volatile void* pointer, size_t bytes, Access kind, void* return_address) {
-  if (!current || !launch->check) return;
-  const auto address = reinterpret_cast<uintptr_t>(pointer);
-  if (on_a_stack(address)) return;
+static void check_read(const Cell& cell, const Region& region, uintptr_t address, uintptr_t site, uint32_t me) {
+  if (cell.writer != me && !ordered(cell.writer, cell.written))
+    race(region, address, Access::read, site, cell.writer, true, cell.write_site);
+}
+
+static void check_write(const Cell& cell, const Region& region, uintptr_t address, Access kind, uintptr_t site, uint32_t me) {
+  const bool atomic = kind >= Access::atomic;
+  const auto before = static_cast<Access>(cell.write_kind);
+  if (cell.writer != me && !ordered(cell.writer, cell.written)) {
+    if (!atomic || before < Access::atomic) race(region, address, kind, site, cell.writer, true, cell.write_site);
+    if (kind == Access::float_atomic || before == Access::float_atomic)
+      fail("order of atomics", "%s adds to %s at @%#zx, %s added at @%#x: floating-point sums depend on the order, "
+           "and nothing orders the two", myself(), place(region, address), site, who(cell.writer), cell.write_site);
+  }
+  if (cell.reader != me && !ordered(cell.reader, cell.read))
+    race(region, address, kind, site, cell.reader, false, cell.read_site);
+  if (cell.other_reader != me && !ordered(cell.other_reader, cell.other_read))
+    race(region, address, kind, site, cell.other_reader, false, cell.read_site);
+}
+
+// The marks say that a transfer may be there: whether one is, the transfers themselves know.
+static void check_transfers(Cell& cell, const Region& region, uintptr_t address, Access kind, uintptr_t site) {
+  const uintptr_t begin = region.begin + (static_cast<uintptr_t>(&cell - region.cells.data()) << region.shift);
+  const size_t bytes = size_t(1) << region.shift;
+  if (const Transfer* to = transfer_at(begin, bytes, true))
+    fail("not waited for", "%s %s %s at @%#zx; the asynchronous copy to it that %s started at @%#zx is not complete: "
+         "it was not waited for", myself(), did(kind), place(region, address), site, thread_title(to->thread), to->site);
+  cell.pending = 0;
+  if (kind == Access::read) return;
+  if (const Transfer* from = transfer_at(begin, bytes, false))
+    fail("not waited for", "%s %s %s at @%#zx; the asynchronous copy from it that %s started at @%#zx is not "
+         "complete: it was not waited for", myself(), did(kind), place(region, address), site,
+         thread_title(from->thread), from->site);
+  cell.source = 0;
+}
+
+// Another block's shared memory is there from that block's beginning to its end.
+static void check_life(Region& region, uintptr_t address, Access kind, uintptr_t site) {
+  region.foreign = true;
+  bool begun = false;
+  for (int first = block_first(region.rank), thread = first; thread < first + block_threads && !begun; thread++)
+    begun = known(current->thread, thread) > 0;
+  if (begun && running[region.rank]) return;
+  fail("life of a block", "%s %s %s at @%#zx, but that block may %s: all blocks have to meet (cluster_arrive, cluster_wait) %s "
+       "they use each other's shared memory", myself(), did(kind), place(region, address), site,
+       begun ? "have returned" : "not have begun", begun ? "after" : "before");
+}
+
+// READ_NOW: what a transfer reads is noted when it is complete.
+template <bool READ_NOW>
+static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) {
   launch->accesses++;
-  const uintptr_t site = reinterpret_cast<uintptr_t>(return_address) - launch->library;
   Region* region = find(address, bytes);
   if (!region) out_of_bounds(address, bytes, kind, site);
   if (kind != Access::read && !region->array->written)
     fail("write to an input", "%s %s at @%#zx, which the kernel declares const or does not list among its outputs", did(kind),
          place(*region, address), site);
+  if (region->rank >= 0 && region->rank != current->rank) check_life(*region, address, kind, site);
   const size_t offset = address - region->begin;
   while ((offset | bytes) & ((size_t(1) << region->shift) - 1)) refine(*region);
-  const uint32_t me = thread_name(current->thread);
+  const uint32_t my_name = name_of(current->thread);
   for (size_t i = offset >> region->shift, end = (offset + bytes) >> region->shift; i < end; i++) {
     Cell& cell = region->cells[i];
-    if (region->array->shared && block_of(cell.writer) != block_number) cell = {};  // a new block, a new history
+    if (region->array->shared && cluster_of(cell.writer) != cluster_number) cell = {};  // a new block, a new history
     if (region->array->shared && !cell.writer && kind != Access::write)
-      fail("uninitialised", "thread %d %s %s at @%#zx before anything was written there", current->thread, did(kind),
+      fail("uninitialised", "%s %s %s at @%#zx before anything was written there", myself(), did(kind),
            place(*region, address), site);
-    if (kind == Access::read)
-      check_read(cell, *region, address, site, me);
-    else
-      check_write(cell, *region, address, kind, site, me);
+    if (cell.pending || (cell.source && kind != Access::read)) check_transfers(cell, *region, address, kind, site);
+    if (kind == Access::read) {
+      check_read(cell, *region, address, site, my_name);
+      if (READ_NOW) note_read(cell, site, current->thread);
+    } else {
+      check_write(cell, *region, address, kind, site, my_name);
+      note_write(cell, kind, site, current->thread);
+    }
+  }
+}
+
+void access(const volatile void* pointer, size_t bytes, Access kind, void* return_address) {
+  if (!current || !launch->check) return;
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  if (!on_a_stack(address)) check<true>(address, bytes, kind, reinterpret_cast<uintptr_t>(return_address) - launch->library);
+}
+
+void need_shared(const void* pointer, const char* what, void* return_address) {
+  if (!launch->check) return;
+  const auto address = reinterpret_cast<uintptr_t>(pointer), site = reinterpret_cast<uintptr_t>(return_address) - launch->library;
+  if (on_a_stack(address)) fail("not shared memory", "%s at @%#zx is given the address of a local variable", what, site);
+  const Region* region = find(address, 1);
+  if (region && !region->array->shared)
+    fail("not shared memory", "%s at @%#zx is given the address of %s", what, site, place(*region, address));
+}
+
+// ---- transfers -------------------------------------------------------------------------------------------------------
+
+template <class Change>
+static void change_cells(const Range& range, Change change) {
+  Region* region = find(range.address, range.bytes);
+  const size_t offset = range.address - region->begin;
+  for (size_t i = offset >> region->shift, end = (offset + range.bytes) >> region->shift; i < end; i++)
+    change(region->cells[i]);
+}
+
+void check_reads(const std::vector<Range>& ranges, void* return_address) {
+  for (const Range& range : ranges)
+    check<false>(range.address, range.bytes, Access::read, reinterpret_cast<uintptr_t>(return_address) - launch->library);
+}
+
+void check_start(const Transfer& transfer) {
+  for (const Range& range : transfer.ranges) {
+    check<false>(range.address, range.bytes, range.written ? Access::write : Access::read, transfer.site);
+    find(range.address, range.bytes)->foreign = true;
+    change_cells(range, [&](Cell& cell) { if (range.written) cell.pending = 1; else cell.source = 1; });
+  }
+}
+
+void check_complete(const Transfer& transfer, int agent) {
+  if (agent >= MOST_THREADS) engine_works();
+  for (const Range& range : transfer.ranges)
+    change_cells(range, [&](Cell& cell) {
+      if (!range.written) return note_read(cell, transfer.site, agent);
+      cell.pending = 0;
+      note_write(cell, Access::write, transfer.site, agent);
+    });
+}
+
+// ---- proxies ---------------------------------------------------------------------------------------------------------
+
+void check_proxy(const Transfer& transfer) {
+  for (const Range& range : transfer.ranges) {
+    if (range.written) continue;
+    const Region& region = *find(range.address, range.bytes);
+    change_cells(range, [&](const Cell& cell) {
+      const int writer = column_of(cell.writer);
+      if (!cell.writer || cluster_of(cell.writer) != cluster_number || writer >= thread_count) return;
+      if (is_behind_a_proxy_fence(writer, cell.written, !region.array->shared)) return;
+      const size_t at = static_cast<size_t>(&cell - region.cells.data()) << region.shift;
+      fail("proxy fence", "what %s starts at @%#zx reads %s, which %s wrote at @%#x: it may not be visible there without "
+           "fence_proxy_async, called by the writer before the two are ordered", myself(), transfer.site,
+           place(region, region.begin + at), who(cell.writer), cell.write_site);
+    });
+  }
+}
+
+// ---- the end of a block ----------------------------------------------------------------------------------------------
+
+void check_exit(int rank) {
+  for (const Region& region : regions) {
+    if (region.rank != rank || !region.foreign) continue;
+    if (const Transfer* transfer = transfer_at(region.begin, region.end - region.begin, false))
+      fail("life of a block", "the block returns before the transfer that %s started at @%#zx is done with its shared memory: it "
+           "was not waited for", thread_title(transfer->thread), transfer->site);
+    std::vector<Clock> known_to_block(columns());
+    for (int first = block_first(rank), thread = first; thread < first + block_threads; thread++)
+      join(known_to_block.data(), own_row(thread));
+    const auto is_over = [&](uint32_t name, Clock clock) {
+      return !name || cluster_of(name) != cluster_number || clock <= known_to_block[column_of(name)];
+    };
+    for (size_t i = 0; i < region.cells.size(); i++) {
+      const Cell& cell = region.cells[i];
+      const bool wrote = !is_over(cell.writer, cell.written), read = !is_over(cell.reader, cell.read);
+      if (!wrote && !read && is_over(cell.other_reader, cell.other_read)) continue;
+      fail("life of a block", "the block returns, but nothing orders that after %s, which %s %s at @%#x",
+           who(wrote ? cell.writer : read ? cell.reader : cell.other_reader), wrote ? "wrote" : "read",
+           place(region, region.begin + (i << region.shift)), wrote ? cell.write_site : cell.read_site);
+    }
   }
 }
 
@@ -289,27 +311,21 @@ void access(const volatile void* pointer, size_t bytes, Access kind, void* retur
 void begin_checks() {
   regions.clear();
   last_region = nullptr;
-  publications.clear();
+  begin_clocks();
   for (int i = 0; i < launch->array_count; i++) {
     const Array& array = launch->arrays[i];
     if (!array.bytes) continue;
     const auto begin = reinterpret_cast<uintptr_t>(array.address);
-    regions.push_back({begin, begin + array.bytes, &array, 3, std::vector<Cell>((array.bytes >> 3) + 1)});
+    const int rank = array.shared ? rank_of_shared(begin) : -1;
+    regions.push_back({begin, begin + array.bytes, &array, rank, 3, std::vector<Cell>((array.bytes >> 3) + 1), false});
   }
-  rows.resize(std::max(rows.size(), static_cast<size_t>(thread_count) * thread_count));
-  known_to_all.resize(thread_count);
+  name_bits = 1;
+  while ((columns() + 1) >> name_bits) name_bits++;
 }
 
-void begin_block_checks() {
-  barrier_count++;
-  std::fill(known_to_all.begin(), known_to_all.end(), 0);
-  for (int thread = 0; thread < thread_count; thread++) {
-    Knowledge& of = knowledge[thread];
-    of.clock = 1;
-    of.row_of_barrier = 0;
-    of.fenced = false;
-    of.seen = of.acquired = of.fenced_acquired = 0;
-  }
+void begin_cluster_checks() {
+  begin_cluster_clocks();
+  for (Region& region : regions) region.foreign = false;
 }
 
 void end_checks() { regions.clear(); }

@@ -21,8 +21,12 @@ from pathlib import Path
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
-_HEADERS = ("cuda_on_cpu.h", "intrinsics.h", "vector_types.h")
-_RUNTIME = ("scheduler.cpp", "synchronise.cpp", "checker.cpp", "callbacks.cpp")
+_HEADERS = ("cuda_on_cpu.h", "hopper.h", "intrinsics.h", "vector_types.h", "half.h")
+_TOOLKIT = _HERE / "toolkit"  # in front of CUDA's own headers
+_RUNTIME = (
+    "scheduler.cpp", "synchronise.cpp", "clocks.cpp", "checker.cpp", "asynchronous.cpp", "tensor_core.cpp", "mbarrier.cpp",
+    "cluster.cpp", "bulk.cpp", "wgmma.cpp", "callbacks.cpp",
+)  # fmt: skip
 
 _COMMON = (
     "-std=c++17", "-fPIC", "-w",
@@ -101,7 +105,8 @@ def _run(command: Sequence[str], what: str) -> None:
 
 @functools.cache
 def _own_sources() -> str:
-    return "\0".join((_HERE / name).read_text() for name in (*_HEADERS, "fiber.h", "runtime.h", *_RUNTIME))
+    own = [_HERE / name for name in (*_HEADERS, "fiber.h", "runtime.h", "clocks.h", *_RUNTIME)]
+    return "\0".join(path.read_text() for path in (*own, *sorted(_TOOLKIT.iterdir())))
 
 
 def _name(*parts: str) -> str:
@@ -174,8 +179,18 @@ def runtime(cache: Path) -> Path:
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\([^()]*\)\s*)?([\w:<>, ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
 
-def kernel(text: str, file: str, expression: str, mode: str, cache: Path) -> Path:
+def cluster_dims(text: str, expression: str) -> str:
+    """What an entry point's declaration says in ``__cluster_dims__``: literals or constants of the file; "" for nothing."""
+    entry = re.escape(expression.partition("<")[0].strip())
+    found = re.search(rf"__global__(?:(?!__global__)[^;{{}}])*?\b{entry}\s*\(", text)
+    dims = re.search(r"__cluster_dims__\s*\(([^()]*)\)", found[0]) if found else None
+    return dims[1] if dims else ""
+
+
+def kernel(text: str, file: str, expression: str, mode: str, cache: Path, options: Sequence[str] = ()) -> Path:
     """The library of one specialisation; beside it, with the suffix .symbols, what it has in which place.
+
+    ``options`` say where CUDA's headers are, if the source asks for any.
 
     Raises:
         CompileError: it does not compile, with the compiler's message; or there is no g++.
@@ -185,16 +200,20 @@ def kernel(text: str, file: str, expression: str, mode: str, cache: Path) -> Pat
         # an array without extent has no storage to link to: it becomes a pointer to the launch's dynamic shared memory
         body = _DYNAMIC_SHARED.sub(r"\1* const \2 = static_cast<\1*>(emulator::dynamic_shared_memory());", text)
         source = library.with_suffix(".cpp")
-        source.write_text(f'#line 1 "{file}"\n{body}\n#line 1 "export"\nEMULATOR_EXPORT({expression})\n')
+        source.write_text(
+            f'#line 1 "{file}"\n{body}\n#line 1 "export"\nEMULATOR_EXPORT({expression})\n'
+            f"EMULATOR_CLUSTER({cluster_dims(text, expression)})\n"
+        )
         header = _headers(cache, mode) / _HEADERS[0]
         # without the default libraries: -fsanitize=thread would link the ones that the runtime's callbacks replace
         command = [*compiler_command(mode), "-include", str(header), "-shared", "-nodefaultlibs", str(source), "-lm", "-lc"]
-        _run([*command, "-o", str(library)], f"{file} as {expression}")
+        toolkit = (f"-I{_TOOLKIT}", *options) if options else ()
+        _run([*command, *toolkit, "-o", str(library)], f"{file} as {expression}")
         symbols = subprocess.run(["objdump", "-t", "--demangle", str(library)], capture_output=True, text=True, check=True)
         table = path.with_suffix(".symbols")
         beside = library.with_suffix(".symbols")
         beside.write_text(symbols.stdout)
         os.replace(beside, table)
 
-    path = cache / f"{_name(text, file, expression, mode, *MODES[mode])}-{mode}.so"
+    path = cache / f"{_name(text, file, expression, mode, *MODES[mode], *options)}-{mode}.so"
     return _built(path, build)

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "half.h"
 #include "intrinsics.h"
 #include "vector_types.h"
 
@@ -21,6 +22,7 @@
 #define __noinline__ __attribute__((noinline))
 #define __align__(...) __attribute__((aligned(__VA_ARGS__)))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)  // compiler.py reads it
 #define __grid_constant__
 #define __managed__
 // __constinit: no guard variable, and no constructors, which CUDA does not run either
@@ -45,7 +47,7 @@ struct Builtins {
   uint3 thread_index, block_index, block_size, grid_size;
 };
 
-enum class Collective : int { syncwarp, shuffle, ballot, reduce };
+enum class Collective : int { syncwarp, shuffle, ballot, reduce, ldmatrix, stmatrix, mma, elect };
 enum class Vote : int { none, count, all, any };
 enum class Access : int { read, write, atomic, float_atomic };
 
@@ -56,6 +58,16 @@ int block_barrier(Site site, Vote vote, int predicate);
 void access(const volatile void* address, size_t bytes, Access kind, void* return_address);
 void begin_atomic(const volatile void* address, size_t bytes, Access kind, void* return_address);
 void fence();
+void copy_async(void* to, const void* from, int bytes, int valid, void* return_address);  // the rest becomes zero
+void commit_copies();
+void wait_copies(int left);  // for all but the latest `left` committed groups
+void named_barrier(int number, int count, bool waits, Site site);
+void load_matrices(unsigned int* registers, int count, bool transposed, const void* row, Site site, void* return_address);
+void store_matrices(void* row, const unsigned int* registers, int count, bool transposed, Site site, void* return_address);
+enum class Format : int { f16, bf16, tf32 };
+void multiply(Format format, int depth, float* d, const unsigned int* a, const unsigned int* b, Site site);
+void multiply(Format format, int depth, unsigned int* d, const unsigned int* a, const unsigned int* b, Site site);  // f16 sums
+void multiply(double* d, double a, double b, Site site);
 void give_way();  // in a loop that waits
 void poll();      // perhaps in a loop that waits
 [[noreturn]] void fail(const char* kind, const char* format, ...) __attribute__((format(printf, 2, 3)));
@@ -65,6 +77,8 @@ void* dynamic_shared_memory();
 long long clock();
 
 }  // namespace emulator
+
+#include "hopper.h"
 
 // The runtime writes them at each switch of fibers.  For one fiber they are constants, which spares the checks of check
 // mode (a type with constructors, such as dim3, would not) and lets the compiler keep them in registers.
@@ -94,6 +108,10 @@ inline long long clock64() { return emulator::clock(); }
 
 namespace emulator {
 
+// Whether a type is of floating numbers; those of 16 bits are added where their headers are.
+template <class T>
+inline constexpr bool floating = std::is_floating_point_v<T>;
+
 template <class T>
 struct Shuffled {
   T value, result;
@@ -113,7 +131,7 @@ EMULATOR_UNCHECKED void exchange_shuffled(void** of_lane, unsigned int mask) {
 
 template <class T>
 EMULATOR_UNCHECKED T shuffle(unsigned int mask, T value, int source, Site site) {
-  static_assert(std::is_arithmetic_v<T>, "shuffles move numbers");
+  static_assert(std::is_arithmetic_v<T> || floating<T>, "shuffles move numbers");
   Shuffled<T> mine{value, value, source};
   warp_collective(mask, Collective::shuffle, site, &mine, exchange_shuffled<T>);
   return mine.result;
@@ -125,6 +143,34 @@ EMULATOR_UNCHECKED inline void exchange_ballot(void** of_lane, unsigned int mask
     if (mask >> lane & 1u && *static_cast<unsigned int*>(of_lane[lane])) votes |= 1u << lane;
   for (int lane = 0; lane < 32; lane++)
     if (mask >> lane & 1u) *static_cast<unsigned int*>(of_lane[lane]) = votes;
+}
+
+template <class T>
+struct Reduced {
+  using Combine = T (*)(T, T);
+  T value;
+  Combine combine;
+};
+
+template <class T>
+EMULATOR_UNCHECKED void exchange_reduced(void** of_lane, unsigned int mask) {
+  bool any = false;
+  T result{};
+  for (int lane = 0; lane < 32; lane++) {
+    if (!(mask >> lane & 1u)) continue;
+    const auto* its = static_cast<Reduced<T>*>(of_lane[lane]);
+    result = any ? its->combine(result, its->value) : its->value;
+    any = true;
+  }
+  for (int lane = 0; lane < 32; lane++)
+    if (mask >> lane & 1u) static_cast<Reduced<T>*>(of_lane[lane])->value = result;
+}
+
+template <class T>
+EMULATOR_UNCHECKED T reduce(unsigned int mask, T value, typename Reduced<T>::Combine combine, Site site) {
+  Reduced<T> mine{value, combine};
+  warp_collective(mask, Collective::reduce, site, &mine, exchange_reduced<T>);
+  return mine.value;
 }
 
 // A source beyond the lane's own segment of `width` lanes is the lane itself.
@@ -168,7 +214,7 @@ EMULATOR_UNCHECKED inline bool same_bits_in_memory(const T& a, const T& b) { ret
 
 template <class T, class Change>
 EMULATOR_OUTLINE T atomic(T* address, Change change) {
-  const bool order_matters = std::is_floating_point_v<T> && Change::rounds;
+  const bool order_matters = floating<T> && Change::rounds;
   begin_atomic(address, sizeof(T), order_matters ? Access::float_atomic : Access::atomic, __builtin_return_address(0));
   const T old = *address, changed = change(old);
   *address = changed;
@@ -223,6 +269,10 @@ inline __attribute__((always_inline)) T atomicCAS(T* address, std::common_type_t
 
 namespace emulator {
 
+struct Extents {
+  unsigned int x = 1, y = 1, z = 1;
+};
+
 struct Parameter {  // as parameters() of launch.py reads it
   int bytes;
   char kind;          // of the value or of what is pointed to: f, i, u, b, or V for anything else
@@ -267,6 +317,8 @@ int describe_all(void (*)(Arguments...), Parameter* parameters) {
 
 }  // namespace emulator
 
+#define EMULATOR_CLUSTER(...) \
+  extern "C" __attribute__((visibility("default"))) const emulator::Extents emulator_cluster = {__VA_ARGS__};
 #define EMULATOR_EXPORT(...)                                                                                              \
   extern "C" __attribute__((visibility("default"))) EMULATOR_UNCHECKED void emulator_entry(void** arguments) {           \
     emulator::call(&__VA_ARGS__, arguments);                                                                              \

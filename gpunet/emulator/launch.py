@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import re
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,11 +13,14 @@ import numpy
 
 from gpunet.emulator.library import Library, Parameter
 from gpunet.errors import EmulationError, LaunchError
+from gpunet.signature import bare_name, entries
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
+COMPLETIONS = ("eager", "lazy")
 _MOST_THREADS, _MOST_SHARED = 1024, 232448  # of a block, on the cards from sm_90 on
 _MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 _MOST_BLOCK_EXTENT = (1024, 1024, 64)
+_MOST_CLUSTER = 8  # blocks, where a kernel does not ask for more than every card has
 _MOST_CHECKED_BLOCKS = 2**21  # threads have a name of 32 bits there
 _GAP = 1 << 20  # bytes between arrays in check mode: what runs past the end of one meets no other
 
@@ -45,12 +47,13 @@ class _Launch(ctypes.Structure):
 
     _fields_ = [
         ("entry", ctypes.c_void_p), ("arguments", ctypes.c_void_p),
-        ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
+        ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("cluster", ctypes.c_uint * 3),
         ("shared_bytes", ctypes.c_uint), ("seed", ctypes.c_uint),
-        ("schedule", ctypes.c_int), ("check", ctypes.c_int),
-        ("arrays", ctypes.POINTER(_Array)), ("array_count", ctypes.c_int), ("message_bytes", ctypes.c_int),
+        ("schedule", ctypes.c_int), ("completion", ctypes.c_int), ("check", ctypes.c_int),
+        ("array_count", ctypes.c_int), ("message_bytes", ctypes.c_int), ("arrays", ctypes.POINTER(_Array)),
         ("message", ctypes.c_char_p), ("library", ctypes.c_uint64),
         ("switches", ctypes.c_uint64), ("barriers", ctypes.c_uint64), ("accesses", ctypes.c_uint64),
+        ("transfers", ctypes.c_uint64),
     ]  # fmt: skip
 
 
@@ -60,6 +63,7 @@ class Counts(NamedTuple):
     switches: int
     barriers: int
     accesses: int
+    transfers: int  # asynchronous copies
 
 
 class _Region:
@@ -100,6 +104,22 @@ def _extents(given: int | Sequence[int], what: str, most: Sequence[int]) -> tupl
     return full
 
 
+def _cluster(library: Library, grid: Sequence[int], what: str) -> int:
+    """Blocks of a cluster."""
+    size = math.prod(library.cluster)
+    if not 1 <= size <= _MOST_CLUSTER:
+        raise LaunchError(f"{what}: __cluster_dims__{library.cluster} makes {size} blocks; a cluster has 1 to {_MOST_CLUSTER}")
+    if any(n % c for n, c in zip(grid, library.cluster)):
+        raise LaunchError(f"{what}: grid {tuple(grid)} is not a multiple of its __cluster_dims__{library.cluster}")
+    static = [v.name for v in library.variables if v.kind == "shared"]
+    if size > 1 and static:
+        raise LaunchError(
+            f"{what}: the emulator gives each block of a cluster its own dynamic shared memory only; "
+            f"put the static __shared__ {', '.join(static)} there, too"
+        )
+    return size
+
+
 _NUMPY_KIND = {b"f": "f", b"i": "i", b"u": "u", b"b": "b"}
 _C_NAME = {"f4": "float", "f8": "double", "i4": "int", "i8": "long long", "u4": "unsigned int", "u8": "unsigned long long",
            "b1": "bool", "i1": "signed char", "u1": "unsigned char", "i2": "short", "u2": "unsigned short"}  # fmt: skip
@@ -115,12 +135,21 @@ def _check_type(parameter: Parameter, value: Any, dtype: numpy.dtype[Any], bytes
 
 
 def parameter_names(text: str, expression: str, count: int) -> list[str]:
-    """Names of an entry point's parameters, as its declaration has them."""
-    entry = re.escape(expression.partition("<")[0].strip())
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-    found = re.search(rf"__global__[^;{{}}]*?\b{entry}\s*\(([^{{}};]*)\)\s*\{{", text)
-    names = [re.findall(r"\w+", part)[-1] for part in found[1].split(",") if re.search(r"\w", part)] if found else []
-    return names if len(names) == count else [f"argument {i}" for i in range(count)]
+    """Names of an entry point's parameters, as its declaration has them.
+
+    Raises:
+        LaunchError: a tensor map that a card would copy to where its hardware does not read it.
+    """
+    entry = entries(text).get(bare_name(expression))
+    parameters = entry.parameters if entry is not None else ()
+    for parameter in parameters:
+        if parameter.c_type == "TensorMap" and not parameter.pointer and not parameter.grid_constant:
+            raise LaunchError(
+                f"{expression}: parameter {parameter.name!r} is a TensorMap that copies cannot read on a card; declare it "
+                f"const __grid_constant__ TensorMap {parameter.name}"
+            )
+    names = [parameter.name for parameter in parameters]
+    return names if len(names) == count and all(names) else [f"argument {i}" for i in range(count)]
 
 
 # ---- the launch -------------------------------------------------------------------------------------------------------
@@ -141,6 +170,7 @@ def launch(
     check: bool = False,
     schedule: str = "depth-first",
     seed: int = 0,
+    completion: str = "eager",
 ) -> Counts:
     """Run a kernel to its end.
 
@@ -160,6 +190,7 @@ def launch(
         raise LaunchError(f"{what}: block {block} has {math.prod(full_block)} threads; a card takes {_MOST_THREADS}")
     if check and math.prod(full_grid) >= _MOST_CHECKED_BLOCKS:
         raise LaunchError(f"{what}: check mode takes up to {_MOST_CHECKED_BLOCKS} blocks, got {math.prod(full_grid)}")
+    cluster = _cluster(library, full_grid, what)
     static = sum(v.bytes for v in library.variables if v.kind == "shared")
     if shared < 0 or shared + static > _MOST_SHARED:
         raise LaunchError(
@@ -192,14 +223,16 @@ def launch(
         _Array(r.begin + r.moved, r.end - r.begin, r.element_bytes, 0, r.written, "/".join(r.names).encode()) for r in regions
     ]
     arrays += [_Array(v.address, v.bytes, 0, v.kind == "shared", v.kind != "constant", v.name.encode()) for v in library.variables]
-    if shared:
-        arrays.append(_Array(library.runtime.emulator_dynamic_shared(), shared, 0, 1, 1, b"dynamic shared memory"))
+    for rank in range(cluster if shared else 0):
+        name = "dynamic shared memory" + (f" of the cluster's block {rank}" if cluster > 1 else "")
+        arrays.append(_Array(library.runtime.emulator_dynamic_shared(rank), shared, 0, 1, 1, name.encode()))
     storage = [_aligned(_relocated(raw, regions) if points and apart else raw) for raw, points in values]
     pointers = (ctypes.c_void_p * max(len(storage), 1))(*(address for address, _ in storage))
     message = ctypes.create_string_buffer(4096)
     order = _Launch(
-        library.entry, ctypes.addressof(pointers), full_grid, full_block, shared, seed, SCHEDULES.index(schedule), check,
-        (_Array * len(arrays))(*arrays), len(arrays), len(message), ctypes.cast(message, ctypes.c_char_p), library.base,
+        library.entry, ctypes.addressof(pointers), full_grid, full_block, library.cluster, shared, seed, SCHEDULES.index(schedule),
+        COMPLETIONS.index(completion), check, len(arrays), len(message), (_Array * len(arrays))(*arrays),
+        ctypes.cast(message, ctypes.c_char_p), library.base,
     )  # fmt: skip
     with _running:
         failed = library.runtime.emulator_launch(ctypes.byref(order))
@@ -210,7 +243,7 @@ def launch(
         for region in regions:
             if region.written:
                 ctypes.memmove(region.begin, region.begin + region.moved, region.end - region.begin)
-    return Counts(order.switches, order.barriers, order.accesses)
+    return Counts(order.switches, order.barriers, order.accesses, order.transfers)
 
 
 def _aligned(raw: bytes) -> tuple[int, Any]:

@@ -44,7 +44,7 @@ def runtime(cache: Path) -> ctypes.CDLL:
 
 _SYMBOL = re.compile(r"^([0-9a-f]+) \S* *.{0,6} [OF] (\S+)\t([0-9a-f]+) +(?:\.hidden )?(.*)$")
 _LOCAL = re.compile(r"\)(?: const)?::(\w+)$")
-_OWN = ("export:", "cuda_on_cpu.h:", "intrinsics.h:")
+_OWN = ("export:", "cuda_on_cpu.h:", "intrinsics.h:", "half.h:", "cuda_fp16.", "cuda_bf16.")
 _NOT_OF_THE_SOURCE = re.compile(r"^(_|completed\.|emulator)")
 
 
@@ -60,6 +60,7 @@ class Library:
         parameters = (Parameter * max(count, 1))()
         self._library.emulator_parameters(parameters)
         self.parameters = list(parameters)[:count]
+        self.cluster = tuple((ctypes.c_uint * 3).in_dll(self._library, "emulator_cluster"))
         symbols = path.with_suffix(".symbols").read_text().splitlines()
         found = [match.groups() for match in map(_SYMBOL.match, symbols) if match]
         self.base = self.entry - next(int(at, 16) for at, _, _, name in found if name == "emulator_entry")

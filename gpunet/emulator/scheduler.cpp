@@ -44,21 +44,23 @@ gpunet_emulator_switch:
 
 namespace emulator {
 
-constexpr size_t STACK = 64 << 10, MOST_SHARED = 232448;
+constexpr size_t STACK = 64 << 10;
 constexpr uint64_t CANARY = 0x6e6f74737461636bull;  // at the far end of each stack
 constexpr long IDLE_LIMIT = 400'000;                // turns of waiting loops in which nobody gets anywhere
 
 Launch* launch;
 Fiber* fibers;
 Fiber* current;
-int thread_count, running;
-uint32_t block_number;
+int cluster_size, block_threads, thread_count, block_slots;
+int running[MOST_CLUSTER];
+uint32_t cluster_number;
 
 static Builtins& builtins = *reinterpret_cast<Builtins*>(emulator_builtins_storage);
 static Context main_context;
 static char* stacks;
 static int stack_count;
-static char* shared_memory;
+static char* shared_memory;  // of the blocks of a cluster, SHARED_APART from each other
+static uint3 block_indices[MOST_CLUSTER];
 static std::vector<int> ready;  // from `first_ready` on
 static size_t first_ready;
 static uint32_t random_state;
@@ -86,22 +88,16 @@ void fail(const char* kind, const char* format, ...) {
   abort();
 }
 
-static const char* reason(const Fiber& fiber) {
-  if (fiber.waits == Waits::finished) return "have returned";
-  if (fiber.waits == Waits::block) return "wait at the __syncthreads of";
-  static const char* const names[] = {"__syncwarp", "shuffle", "vote", "reduction"};
-  static char text[64];
-  snprintf(text, sizeof text, "wait at the %s of", names[static_cast<int>(fiber.collective)]);
-  return text;
-}
-
 // What the threads do, most telling where they do different things.
 static const char* whereabouts() {
   std::map<std::string, std::pair<int, int>> groups;  // what they do: how many, the first
   for (int thread = 0; thread < thread_count; thread++) {
     const Fiber& fiber = fibers[thread];
-    std::string what = reason(fiber);
-    if (fiber.waits != Waits::finished) what += std::string(" ") + fiber.site.file + ":" + std::to_string(fiber.site.line);
+    if (in_block(thread) >= block_threads) continue;
+    std::string what = "have returned";
+    if (!fiber.finished)
+      what = std::string("wait at the ") + fiber.waits + " of " + fiber.site.file + ":" + std::to_string(fiber.site.line) +
+             (fiber.waits_for ? describe_mbarrier(fiber.waits_for) : "");
     auto& group = groups.emplace(what, std::make_pair(0, thread)).first->second;
     group.first++;
   }
@@ -109,8 +105,9 @@ static const char* whereabouts() {
   size_t length = 0;
   for (const auto& [what, group] : groups)
     length += std::min(sizeof text - length - 1,
-                       static_cast<size_t>(snprintf(text + length, sizeof text - length, "%s%d of %d threads (first: thread %d) %s",
-                                                    length ? "; " : "", group.first, thread_count, group.second, what.c_str())));
+                       static_cast<size_t>(snprintf(text + length, sizeof text - length, "%s%d of %d threads (first: %s) %s",
+                                                    length ? "; " : "", group.first, block_threads * cluster_size,
+                                                    thread_title(group.second), what.c_str())));
   return text;
 }
 
@@ -118,7 +115,7 @@ static const char* whereabouts() {
 
 // ---- schedules -------------------------------------------------------------------------------------------------------
 
-static uint32_t random_number() { return (random_state = random_state * 1664525u + 1013904223u) >> 8; }
+uint32_t random_number() { return (random_state = random_state * 1664525u + 1013904223u) >> 8; }
 
 static Fiber* next_ready() {
   const size_t count = ready.size() - first_ready;
@@ -137,8 +134,15 @@ static Fiber* next_ready() {
   return &fibers[thread];
 }
 
+static Fiber* next_or_fail() {
+  Fiber* next = next_ready();
+  while (!next && land_one()) next = next_ready();
+  if (!next) nobody_can_run();
+  return next;
+}
+
 void wake(int thread) {
-  fibers[thread].waits = Waits::no;
+  fibers[thread].waits = nullptr;
   ready.push_back(thread);
 }
 
@@ -156,17 +160,16 @@ static void run(Fiber* next) {
   if (next == from) return;
   current = next;
   builtins.thread_index = next->index;
+  builtins.block_index = block_indices[next->rank];
   launch->switches++;
   switch_context(from ? from->context : main_context, next->context);
 }
 
-void wait(Waits reason, Site site) {
-  current->waits = reason;
+void wait(const char* what, Site site) {
+  current->waits = what;
   current->site = site;
   idle = 0;
-  Fiber* next = next_ready();
-  if (!next) nobody_can_run();
-  run(next);
+  run(next_or_fail());
 }
 
 void let_others_run() {
@@ -179,23 +182,25 @@ void let_others_run() {
 }
 
 void give_way() {
-  if (++idle > IDLE_LIMIT)
+  if (++idle % (4L * thread_count) == 0 && land_one()) idle = 0;
+  if (idle > IDLE_LIMIT)
     fail("no progress", "a loop waits for something that no running thread does (blocks run one after another)");
   let_others_run();
 }
 
 static void fiber_entry() {
   launch->entry(launch->arguments);
-  current->waits = Waits::finished;
+  current->finished = true;
   idle = 0;
-  if (--running == 0) {
+  if (--running[current->rank] == 0 && launch->check) check_exit(current->rank);
+  leave_cluster();
+  Fiber* next = next_ready();
+  if (!next && std::all_of(running, running + cluster_size, [](int count) { return count == 0; })) {
     Fiber* last = current;
     current = nullptr;
     switch_context(last->context, main_context);
   }
-  Fiber* next = next_ready();
-  if (!next) nobody_can_run();
-  run(next);
+  run(next ? next : next_or_fail());
   abort();  // a finished fiber never runs again
 }
 
@@ -203,10 +208,10 @@ static void fiber_entry() {
 
 int lane() { return current->thread & 31; }
 unsigned int lanes_of_warp() {
-  const int left = thread_count - (current->thread & ~31);
+  const int left = block_threads - (in_block(current->thread) & ~31);
   return left >= 32 ? 0xffffffffu : (1u << left) - 1;
 }
-void* dynamic_shared_memory() { return shared_memory; }
+void* dynamic_shared_memory() { return shared_memory_of(current->rank); }
 long long clock() { return static_cast<long long>(launch->switches); }
 bool on_a_stack(uintptr_t address) { return address - reinterpret_cast<uintptr_t>(stacks) < STACK * stack_count; }
 
@@ -218,10 +223,34 @@ static char* map_memory(size_t bytes) {
   return static_cast<char*>(memory);
 }
 
+char* shared_memory_of(int rank) {
+  if (!shared_memory) shared_memory = map_memory(SHARED_APART * MOST_CLUSTER);
+  return shared_memory + SHARED_APART * static_cast<size_t>(rank);
+}
+
+int rank_of_shared(uintptr_t address) {
+  const size_t offset = address - reinterpret_cast<uintptr_t>(shared_memory_of(0));
+  return offset < SHARED_APART * static_cast<size_t>(cluster_size) ? static_cast<int>(offset / SHARED_APART) : -1;
+}
+
+int block_first(int rank) { return rank * block_slots; }
+int in_block(int thread) { return thread % block_slots; }
+
+const char* thread_title(int thread) {
+  static char texts[4][48];
+  static int turn;
+  char* text = texts[turn++ % 4];
+  if (cluster_size == 1)
+    snprintf(text, sizeof texts[0], "thread %d", thread);
+  else
+    snprintf(text, sizeof texts[0], "thread %d of block %u", in_block(thread), block_in_grid(cluster_number, thread / block_slots));
+  return text;
+}
+
 static uint64_t& canary(int thread) { return *reinterpret_cast<uint64_t*>(stacks + STACK * thread); }
 
 static void make_room() {
-  if (!shared_memory) shared_memory = map_memory(MOST_SHARED + 4096);
+  shared_memory_of(0);
   if (thread_count <= stack_count) return;
   if (stacks) munmap(stacks, STACK * stack_count);
   delete[] fibers;
@@ -231,31 +260,57 @@ static void make_room() {
   for (int thread = 0; thread < thread_count; thread++) canary(thread) = CANARY;
 }
 
-static void run_block(unsigned int number) {
-  const unsigned int *grid = launch->grid, *block = launch->block;
-  block_number = number;
-  builtins.block_index = {number % grid[0], number / grid[0] % grid[1], number / grid[0] / grid[1]};
-  // not-a-number in every floating format
-  memset(shared_memory, 0xff, launch->shared_bytes);
+static uint3 place_in(const unsigned int* extents, unsigned int number) {
+  return {number % extents[0], number / extents[0] % extents[1], number / extents[0] / extents[1]};
+}
+
+static uint3 block_index(unsigned int cluster, int rank) {
+  const unsigned int *grid = launch->grid, *size = launch->cluster;
+  const unsigned int clusters[3] = {grid[0] / size[0], grid[1] / size[1], grid[2] / size[2]};
+  const uint3 first = place_in(clusters, cluster), within = place_in(size, static_cast<unsigned int>(rank));
+  return {first.x * size[0] + within.x, first.y * size[1] + within.y, first.z * size[2] + within.z};
+}
+
+uint32_t block_in_grid(uint32_t cluster, int rank) {
+  const uint3 at = block_index(cluster, rank);
+  return at.x + launch->grid[0] * (at.y + launch->grid[1] * at.z);
+}
+
+static void run_cluster(unsigned int number) {
+  cluster_number = number;
+  for (int rank = 0; rank < cluster_size; rank++) {
+    block_indices[rank] = block_index(number, rank);
+    running[rank] = block_threads;
+    // not-a-number in every floating format
+    memset(shared_memory_of(rank), 0xff, launch->shared_bytes);
+  }
   for (int i = 0; i < launch->array_count; i++)
     if (launch->arrays[i].shared) memset(launch->arrays[i].address, 0xff, launch->arrays[i].bytes);
   reset_synchronisation();
-  if (launch->check) begin_block_checks();
-  std::vector<int> all(thread_count);
+  reset_transfers();
+  reset_mbarriers();
+  reset_cluster();
+  reset_wgmma();
+  if (launch->check) begin_cluster_checks();
+  std::vector<int> all;
   ready.clear();
   first_ready = 0;
-  running = thread_count;
   for (int thread = 0; thread < thread_count; thread++) {
-    const unsigned int t = static_cast<unsigned int>(thread);
     Fiber& fiber = fibers[thread];
-    fiber.index = {t % block[0], t / block[0] % block[1], t / block[0] / block[1]};
-    fiber.thread = all[thread] = thread;
+    fiber.index = place_in(launch->block, static_cast<unsigned int>(in_block(thread)));
+    fiber.thread = thread;
+    fiber.rank = thread / block_slots;
+    fiber.waits_for = nullptr;
+    fiber.finished = in_block(thread) >= block_threads;
+    if (fiber.finished) continue;
+    all.push_back(thread);
     const size_t stagger = thread % 16 * 320 + 64;  // stacks a power of two apart would share a cache set
     prepare(fiber.context, stacks + STACK * thread, STACK - stagger, fiber_entry);
   }
   wake_all(all);
   current = nullptr;
   run(next_ready());
+  if (!failed) finish_transfers();
   for (int thread = 0; thread < thread_count && !failed; thread++) {
     if (canary(thread) == CANARY) continue;
     canary(thread) = CANARY;
@@ -266,22 +321,25 @@ static void run_block(unsigned int number) {
 }
 
 static int run_launch() {
-  const unsigned int *grid = launch->grid, *block = launch->block;
+  const unsigned int *grid = launch->grid, *block = launch->block, *cluster = launch->cluster;
   builtins.grid_size = {grid[0], grid[1], grid[2]};
   builtins.block_size = {block[0], block[1], block[2]};
-  thread_count = static_cast<int>(block[0] * block[1] * block[2]);
+  block_threads = static_cast<int>(block[0] * block[1] * block[2]);
+  cluster_size = static_cast<int>(cluster[0] * cluster[1] * cluster[2]);
+  block_slots = cluster_size == 1 ? block_threads : (block_threads + 31) / 32 * 32;
+  thread_count = block_slots * cluster_size;
   random_state = launch->seed * 2654435761u + 1;
   failed = false;
   idle = 0;
   make_room();
   if (launch->check) begin_checks();
-  const unsigned int blocks = grid[0] * grid[1] * grid[2];
-  std::vector<unsigned int> order(blocks);
-  for (unsigned int i = 0; i < blocks; i++) order[i] = i;
+  const unsigned int clusters = grid[0] * grid[1] * grid[2] / static_cast<unsigned int>(cluster_size);
+  std::vector<unsigned int> order(clusters);
+  for (unsigned int i = 0; i < clusters; i++) order[i] = i;
   if (static_cast<Schedule>(launch->schedule) == Schedule::reversed) std::reverse(order.begin(), order.end());
   if (static_cast<Schedule>(launch->schedule) == Schedule::random)
-    for (unsigned int i = blocks; i-- > 1;) std::swap(order[i], order[random_number() % (i + 1)]);
-  for (unsigned int i = 0; i < blocks && !failed; i++) run_block(order[i]);
+    for (unsigned int i = clusters; i-- > 1;) std::swap(order[i], order[random_number() % (i + 1)]);
+  for (unsigned int i = 0; i < clusters && !failed; i++) run_cluster(order[i]);
   if (launch->check) end_checks();
   return failed;
 }
@@ -291,11 +349,10 @@ static int run_launch() {
 extern "C" __attribute__((visibility("default"))) int emulator_launch(emulator::Launch* launch) {
   emulator::launch = launch;
   launch->message[0] = 0;
-  launch->switches = launch->barriers = launch->accesses = 0;
+  launch->switches = launch->barriers = launch->accesses = launch->transfers = 0;
   return emulator::run_launch();
 }
 
-extern "C" __attribute__((visibility("default"))) void* emulator_dynamic_shared() {
-  if (!emulator::shared_memory) emulator::shared_memory = emulator::map_memory(emulator::MOST_SHARED + 4096);
-  return emulator::shared_memory;
+extern "C" __attribute__((visibility("default"))) void* emulator_dynamic_shared(int rank) {
+  return emulator::shared_memory_of(rank);
 }

@@ -7,6 +7,7 @@ gradient to where the batch is reduced anyway (see ``autograd.Scaled``).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from gpunet.ops import reduce as reductions
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.broadcast import broadcast_to, cast
+from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import exp, log1p, maximum, where
 from gpunet.ops.index import gather
 from gpunet.ops.reduce import log_softmax
@@ -261,6 +263,12 @@ def _log_sum_exp(each, probabilities, logits):
     each += total
 
 
+@functools.lru_cache(maxsize=8)
+def _counting(n: int) -> numpy.ndarray:
+    """0 .. n - 1."""
+    return numpy.arange(n)
+
+
 def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> None:
     bad = (labels < 0) | (labels >= classes)
     if bad.any():
@@ -297,11 +305,13 @@ def cross_entropy_labels(value, dx, factor, partials, ticket, logits, labels, *,
             counted -= int(numpy.count_nonzero(ignored))
             labels = numpy.where(ignored, 0, labels)
         _log_sum_exp(each, dx, logits)
-        places = scratch((n,), numpy.int64, 0)
-        numpy.multiply(numpy.arange(n), classes, out=places)
+        places, picked, flat = scratch((n,), numpy.int64, 0), scratch((n,), logits.dtype, 2), dx.reshape(-1)
+        numpy.multiply(_counting(n), classes, out=places)
         places += labels
-        each -= logits.reshape(-1).take(places)
-        dx.reshape(-1)[places] -= 1
+        each -= numpy.take(logits.reshape(-1), places, out=picked, mode="clip")
+        numpy.take(flat, places, out=picked, mode="clip")
+        picked -= 1
+        flat[places] = picked
         if ignored is not None:
             each[ignored] = 0
             dx[ignored] = 0
@@ -359,7 +369,7 @@ def _(value, dx, factor, partials, ticket, logits, targets, *, reduction):
 
 
 def _labels_composed(logits, labels, *, reduction, ignore_index):
-    ignored = Tensor(labels.array == ignore_index)
+    ignored = eq(labels, ignore_index)
     safe = where(ignored, 0, labels)
     each = -gather(log_softmax(logits, 1), 1, safe.reshape(-1, 1)).reshape(-1)
     each = where(ignored, 0.0, each)

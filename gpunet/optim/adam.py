@@ -9,11 +9,10 @@ import numpy
 
 from gpunet.device import Array
 from gpunet.errors import ArgumentError
+from gpunet.optim.joined import CHUNK, joined, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
 from gpunet.runtime.memory import JoinedArrays, as_scalar, scratch, ticket
-
-_CHUNK = 32768  # elements a pass of the twin: five arrays of them stay in the L2 cache
 
 
 @kernel(
@@ -41,28 +40,19 @@ def adam_step(
             p *= factor
     scalars = (beta1, beta2, eps, 0.0 if decoupled else weight_decay, maximize)
     lists = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-    if together and exp_avgs.flat.size <= _CHUNK:  # many small tensors: one pass over their joined state
-        all_params = _joined(params, exp_avgs, 2) if scalars[3] else None
-        all_grads = _joined(grads, exp_avgs, 3)
+    if together and exp_avgs.flat.size <= CHUNK:  # many small tensors: one pass over their joined state
+        all_params = joined(params, 2) if scalars[3] else None
+        all_grads = joined(grads, 3)
         m, v, largest = (None if a is None else a.flat for a in lists[2:])
         change = _adam_change(all_params, all_grads, m, v, largest, _corrections(steps[0], rate, beta1, beta2, dtype), *scalars)
-        start = 0
-        for p in params:
-            p -= change[start : start + p.size].reshape(p.shape)
-            start += p.size
+        subtract_parts(params, change)
         return
     for index, step in enumerate(steps):
         corrections = _corrections(step, rate, beta1, beta2, dtype)
         of_tensor = [None if a is None else a[index].reshape(-1) for a in lists]
-        for start in range(0, params[index].size, _CHUNK):
-            p, g, m, v, largest = (None if a is None else a[start : start + _CHUNK] for a in of_tensor)
+        for start in range(0, params[index].size, CHUNK):
+            p, g, m, v, largest = (None if a is None else a[start : start + CHUNK] for a in of_tensor)
             p -= _adam_change(p, g, m, v, largest, corrections, *scalars)
-
-
-def _joined(tensors, like, slot):
-    """The elements of all tensors as one vector in scratch memory."""
-    out = scratch(like.flat.shape, like.flat.dtype, slot)
-    return numpy.concatenate([a.reshape(-1) for a in tensors], out=out)
 
 
 def _corrections(t, rate, beta1, beta2, dtype):

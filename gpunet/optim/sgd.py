@@ -9,6 +9,7 @@ import numpy
 
 from gpunet.device import Array
 from gpunet.errors import ArgumentError
+from gpunet.optim.joined import CHUNK, joined, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
 from gpunet.runtime.memory import JoinedArrays, as_scalar, scratch, ticket
@@ -27,6 +28,10 @@ def sgd_step(
     """g += weight_decay p;  v = momentum v + (1 - dampening) g, v = g at the first step;  p -= lr (g + momentum v | v)."""
     dtype = params[0].dtype
     rate = as_scalar(learning_rate.reshape(()), dtype, 2)
+    if momenta is None and not (weight_decay or maximize) and len(params) > 1 and sum(p.size for p in params) <= CHUNK:
+        gradients = joined(grads, 0)  # many small tensors: one pass over their joined gradients
+        subtract_parts(params, numpy.multiply(gradients, rate, out=scratch(gradients.shape, dtype, 1)))
+        params = ()
     for index, (p, g, step) in enumerate(zip(params, grads, steps)):
         update, change = scratch(p.shape, dtype, 0), scratch(p.shape, dtype, 1)
         if maximize:

@@ -41,14 +41,18 @@ C_TYPES = {
     "float32": "float",
     "float64": "double",
     "bool": "bool",
+    "int8": "signed char",
+    "int16": "short",
     "int32": "int",
     "int64": "long long",
+    "uint8": "unsigned char",
+    "uint16": "unsigned short",
     "uint32": "unsigned int",
     "uint64": "unsigned long long",
 }
 _FLOATING = (numpy.dtype("float32"), numpy.dtype("float64"))
 
-#: Every CUDA kernel by name, for the tests that compile and compare them all.
+#: Every CUDA kernel of ours by name, for the tests that compile and compare them all.
 KERNELS: dict[str, Kernel] = {}
 
 
@@ -101,8 +105,16 @@ def _first(arrays: Sequence[Any]) -> Any:
 class Kernel(Launchable):
     """One launch: a CUDA entry point and its NumPy twin.  Made by :func:`kernel`."""
 
+    traceable = True  #: whether a replay may call what the twin calls, instead of the twin
+
     def __init__(
-        self, twin: Callable[..., None], file: str, outputs: int, types: dict[str, str], optional: str, strided: str
+        self,
+        twin: Callable[..., None],
+        file: str | source.Source,
+        outputs: int,
+        types: dict[str, str],
+        optional: str,
+        strided: str,
     ) -> None:
         parameters = inspect.signature(twin).parameters.values()
         self.twin = twin
@@ -120,7 +132,6 @@ class Kernel(Launchable):
             (dtype, p in self.optional, p in strided.split()) for p, dtype in zip(self.parameters, self._dtypes)
         ]
         self._geometry: Callable[..., Geometry] | None = None
-        KERNELS[self.name] = self
 
     def geometry(self, function: Callable[..., Geometry]) -> Callable[..., Geometry]:
         """Decorator: how the CUDA entry point is launched for given arrays and options."""
@@ -253,8 +264,11 @@ def kernel(
 
     def decorate(twin: Callable[..., None]) -> Kernel:
         if lists:
-            return ListKernel(twin, file, outputs, types or {}, lists, optional)
-        return Kernel(twin, file, outputs, types or {}, optional, strided)
+            made: Kernel = ListKernel(twin, file, outputs, types or {}, lists, optional)
+        else:
+            made = Kernel(twin, file, outputs, types or {}, optional, strided)
+        KERNELS[made.name] = made
+        return made
 
     return decorate
 

@@ -9,12 +9,11 @@ import contextlib
 import ctypes
 import functools
 import os
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from gpunet.errors import CompileError, GpunetError
+from gpunet.runtime import toolkit
 
 _chosen: str | None = None
 
@@ -109,12 +108,7 @@ def _candidates() -> Iterator[str]:
         from cuda.pathfinder import load_nvidia_dynamic_lib
 
         yield str(load_nvidia_dynamic_lib("nvrtc").abs_path)
-    folders = [Path(entry, "nvidia") for entry in sys.path if entry]
-    patterns = [(folder, "*/lib/libnvrtc.so.*") for folder in folders]
-    homes = [os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
-    patterns += [(Path(home), "lib64/libnvrtc.so.*") for home in homes if home]
-    for folder, pattern in patterns:
-        yield from map(str, sorted(folder.glob(pattern), reverse=True))
+    yield from map(str, toolkit.installed("*/lib/libnvrtc.so.*", "lib64/libnvrtc.so.*"))
     yield from ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
 
 

@@ -16,11 +16,12 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpunet import device as devices
 from gpunet.device import Device
 from gpunet.errors import CompileError
+from gpunet.runtime import toolkit
 
 _log = logging.getLogger(__name__)
 
@@ -50,36 +51,104 @@ def kernel_files() -> list[str]:
     return sorted(path.name for path in kernel_directory().glob("*.cu"))
 
 
-def spliced(file: str) -> str:
-    """The text of a source with its headers in place of ``#include "..."``, each header once.
+class Source(NamedTuple):
+    """A CUDA source that is no file of ``cuda_kernels/``: its name in messages, and its text with the headers in it."""
 
-    ``#line`` directives keep the compiler's messages about the right file and line.
+    name: str
+    text: str
+
+
+def splice(code: str | os.PathLike[str], name: str = "source.cu", options: Sequence[str] = ()) -> Source:
+    """A CUDA source from anywhere, given as text or as the path of a file.
+
+    ``#include "..."`` finds headers beside the file that includes them, in the folders of ``options``, and in
+    ``cuda_kernels/``; ``#include <...>`` is left to the compiler.
+
+    Args:
+        name: what messages call a text; a file has its path.
+        options: ``-Ifolder`` and ``-Dname=value``, as compilers take them.  Others are ignored.
 
     Raises:
         CompileError: the file, or a header that it includes, is not there.
     """
-    directory = kernel_directory()
-    lines: list[str] = []
-    _splice(directory, file, f"asked for {file!r}", {file}, lines)
-    return "\n".join(lines) + "\n"
+    found = [(option[:2], option[2:]) for option in options]
+    splicer = _Splicer([Path(value) for flag, value in found if flag == "-I"])
+    splicer.lines += [f"#define {' '.join((*value.split('=', 1), '1')[:2])}" for flag, value in found if flag == "-D"]
+    if isinstance(code, str):
+        splicer.add_text(code, name)
+    else:
+        name = Path(code).as_posix()
+        splicer.add_file(Path(code), name, f"asked for {name!r}")
+    return Source(name, splicer.text())
 
 
-def _splice(directory: Path, file: str, asked: str, seen: set[str], lines: list[str]) -> None:
-    try:
-        text = (directory / file).read_text(encoding="utf-8")
-    except OSError:
-        raise CompileError(f"{asked}, but there is no such file in {directory}") from None
-    lines.append(f'#line 1 "{file}"')
-    for number, line in enumerate(text.splitlines(), 1):
-        include = _INCLUDE.match(line)
-        if include is None:
-            lines.append(line)
-            continue
-        header = include[1]
-        if header not in seen:
-            seen.add(header)
-            _splice(directory, header, f"{file}:{number} includes {header!r}", seen, lines)
-        lines.append(f'#line {number + 1} "{file}"')
+def spliced(file: str | Path | Source) -> str:
+    """The text of a source with its headers in place of ``#include "..."``, each header once.
+
+    ``file`` is the name of one of ours, or the path of a source elsewhere: its headers are looked for beside it, then
+    among ours.  ``#line`` directives keep the compiler's messages about the right file and line.
+
+    Raises:
+        CompileError: the file, or a header that it includes, is not there.
+    """
+    if isinstance(file, Source):
+        return file.text
+    splicer = _Splicer([])
+    path = kernel_directory() / file if isinstance(file, str) else file
+    splicer.add_file(path, name_of(file), f"asked for {str(file)!r}")
+    return splicer.text()
+
+
+def spliced_text(text: str, file: str, folders: Sequence[Path]) -> str:
+    """The same for a source that is at hand: ``file`` is its name in messages, ``folders`` are where its headers may be.
+
+    Raises:
+        CompileError: a header that it includes is not there.
+    """
+    splicer = _Splicer(list(folders))
+    splicer.add_text(text, file)
+    return splicer.text()
+
+
+class _Splicer:
+    """The lines of a source so far, and the files that are in them."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self.folders = folders
+        self.lines: list[str] = []
+        self.seen: set[Path] = set()
+
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+    def add_file(self, path: Path, name: str, asked: str, searched: Sequence[Path] = ()) -> None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError:
+            folders = " or ".join(map(str, searched or [path.parent]))
+            raise CompileError(f"{asked}, but there is no such file in {folders}") from None
+        if path.resolve() not in self.seen:
+            self.seen.add(path.resolve())
+            self.add_text(text, name, path.parent)
+
+    def add_text(self, text: str, name: str, folder: Path | None = None) -> None:
+        self.lines.append(f'#line 1 "{name}"')
+        for number, line in enumerate(text.splitlines(), 1):
+            include = _INCLUDE.match(line)
+            if include is None:
+                self.lines.append(line)
+                continue
+            own = kernel_directory()
+            searched = list(dict.fromkeys([*([folder] if folder else []), *self.folders, own]))
+            path = next((found for found in (f / include[1] for f in searched) if found.is_file()), own / include[1])
+            header = include[1] if path.parent == own else path.as_posix()
+            self.add_file(path, header, f"{name}:{number} includes {include[1]!r}", searched)
+            self.lines.append(f'#line {number + 1} "{name}"')
+
+
+def name_of(file: str | Path | Source) -> str:
+    """What messages call a source."""
+    return file if isinstance(file, str) else file.name
 
 
 # ---- compilation ------------------------------------------------------------------------------------------------------
@@ -117,7 +186,7 @@ def architecture(capability: tuple[int, int]) -> str:
     return f"sm_{known[-1]}" + ("a" if known[-1] in (90, 100) else "")
 
 
-def compile_all(file: str, expressions: Sequence[str], architecture: str) -> tuple[bytes, dict[str, str], str]:
+def compile_all(file: str | Path | Source, expressions: Sequence[str], architecture: str) -> tuple[bytes, dict[str, str], str]:
     """Compile specialisations of a source together: the machine code, the name of each in it, NVRTC's log.
 
     Raises:
@@ -125,16 +194,18 @@ def compile_all(file: str, expressions: Sequence[str], architecture: str) -> tup
     """
     from gpunet.runtime import nvrtc
 
+    text, name = spliced(file), name_of(file)
     try:
-        return nvrtc.load().compile(spliced(file), file, expressions, (*OPTIONS, f"--gpu-architecture={architecture}"))
+        options = (*OPTIONS, *toolkit.options(text, name), f"--gpu-architecture={architecture}")
+        return nvrtc.load().compile(text, name, expressions, options)
     except nvrtc.CompilationError as failure:
         version = ".".join(map(str, nvrtc_version()))
         raise CompileError(
-            f"{file} does not compile as {', '.join(expressions)} for {architecture} (NVRTC {version}):\n{failure}"
+            f"{name} does not compile as {', '.join(expressions)} for {architecture} (NVRTC {version}):\n{failure}"
         ) from None
 
 
-def compile(file: str, expression: str, architecture: str) -> tuple[bytes, str, str]:
+def compile(file: str | Path | Source, expression: str, architecture: str) -> tuple[bytes, str, str]:
     """Compile one specialisation: the machine code, its name in it, NVRTC's log.
 
     Raises:
@@ -167,7 +238,7 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path(os.path.expanduser("~"), ".cache")) / "gpunet"
 
 
-def compiled(file: str, expression: str, architecture: str) -> tuple[bytes, str]:
+def compiled(file: str | Path | Source, expression: str, architecture: str) -> tuple[bytes, str]:
     """Machine code and name of a specialisation: from the disk if it is there and whole, else compiled and kept.
 
     A cache that cannot be written costs a warning, once, and the next process a compilation.
@@ -177,7 +248,8 @@ def compiled(file: str, expression: str, architecture: str) -> tuple[bytes, str]
     """
     import hashlib
 
-    parts = (spliced(file), expression, architecture, *OPTIONS, repr(nvrtc_version()))
+    text = spliced(file)
+    parts = (text, expression, architecture, *OPTIONS, *toolkit.options(text, name_of(file)), repr(nvrtc_version()))
     path = cache_directory() / (hashlib.sha256("\0".join(parts).encode()).hexdigest() + ".cubin")
     try:
         digest, _, content = path.read_bytes().partition(b"\n")
@@ -226,12 +298,12 @@ def _keep(path: Path, content: bytes) -> None:
 #: ``function(grid, block, arguments, shared)`` launches on the current stream of the function's device.
 Function = Callable[..., None]
 
-_functions: dict[tuple[str, str, str, int], Function] = {}
+_functions: dict[tuple[str | Path | Source, str, str, int], Function] = {}
 _lock = threading.Lock()
 _STATIC_SHARED_LIMIT = 48 << 10  # bytes of shared memory that need no asking
 
 
-def function(file: str, expression: str, device: Device) -> Function:
+def function(file: str | Path | Source, expression: str, device: Device) -> Function:
     """The loaded function of a specialisation on a card, or on the device "emulated"; compiled at the first call.
 
     Raises:
@@ -244,18 +316,21 @@ def function(file: str, expression: str, device: Device) -> Function:
         with _lock:
             found = _functions.get(key)
             if found is None:
-                found = _emulated(file, expression) if device.type == "emulated" else _load(file, expression, device.index)
+                found = (
+                    _emulated(file, expression) if device.type == "emulated" else _load(file, expression, device.index)
+                )
                 _functions[key] = found
     return found
 
 
-def _emulated(file: str, expression: str) -> Function:
+def _emulated(file: str | Path | Source, expression: str) -> Function:
     from gpunet import emulator  # brings ctypes and subprocess in, which a CPU run does without
 
-    return emulator.Function(spliced(file), file, expression, cache_directory() / "emulator")
+    text, name = spliced(file), name_of(file)
+    return emulator.Function(text, name, expression, cache_directory() / "emulator", toolkit.options(text, name))
 
 
-def _load(file: str, expression: str, index: int) -> Function:
+def _load(file: str | Path | Source, expression: str, index: int) -> Function:
     cuda = devices.cupy().cuda
     card = cuda.Device(index)
     capability = card.compute_capability  # "90", "120"

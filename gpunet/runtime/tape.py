@@ -11,6 +11,7 @@ its arrays alive.
 
 from __future__ import annotations
 
+import copy
 import linecache
 import sys
 import threading
@@ -61,6 +62,8 @@ class Tape:
         self.leaves: dict[Any, Any] = {}
 
     def append(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
+        # lists of arrays are copied: their owner may change them later
+        arrays = tuple(copy.copy(a) if isinstance(a, list) else a for a in arrays)
         self.launches.append(Launch(kernel, arrays, options, user_line() if self.strict else ""))
 
     @numpy.errstate(all="ignore")
@@ -99,13 +102,13 @@ def record(tape: Tape) -> Iterator[Tape]:
 
 # ---- what a recording has to know -----------------------------------------------------------------------------------
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
+_NOT_THE_USERS = (str(Path(__file__).resolve().parents[1]), str(Path(numpy.__file__).resolve().parent))
 
 
 def user_line() -> str:
     """The innermost line on the stack that is not the library's: "train.py:12: loss = criterion(...)"."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
         frame = frame.f_back
     file, number = frame.f_code.co_filename, frame.f_lineno
     return f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}".rstrip(": ")

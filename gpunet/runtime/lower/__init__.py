@@ -86,9 +86,11 @@ class Lowering:
         """
         for buffer, alone in zip(self.buffers, own):
             buffer.temporary = buffer.temporary or alone
-        group = self._units if backend == "numba" else None
-        units, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept, group)
-        self.calls = [c.replaced(place) for u in units for c in (u.calls if group else [u])]
+        self.calls, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept)
+        units: Sequence[compiled.Unit] = ()
+        numpy_bytes = self.arena_bytes
+        if backend == "numba":
+            units, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept, self._units)
         arena = plan.memory(self.arena_bytes)
         keepers: dict[int, tuple[Any, int]] = {-1: (arena, address(arena))}
         for number, buffer in enumerate(self.buffers):
@@ -101,10 +103,11 @@ class Lowering:
         def array(view: View) -> numpy.ndarray:
             return numpy.asarray(_At(*keepers[view.buffer], view))
 
-        if group is None:
-            run, self.source = flat.function(self.calls, array)
-        else:
+        if backend == "numba":
             run, self.source = compiled.function(units, array, keepers, place)
+        else:
+            run, self.source = flat.function(self.calls, array)
+        self._keepers, self._numpy_bytes = keepers, numpy_bytes
         kept = [array(place(v)) for v in self._kept]
         for buffer in self.buffers:
             buffer.array = None
@@ -114,3 +117,14 @@ class Lowering:
         units = compiled.fused(calls)
         compiled.without_dead_stores(units, [b.temporary for b in self.buffers], kept)
         return units
+
+    def separately(self) -> list[Callable[[], None]]:
+        """The calls of NumPy one by one, on memory of their own: what is timed."""
+        arena = plan.memory(self._numpy_bytes)
+        keepers = {**self._keepers, -1: (arena, address(arena))}
+        return [flat.function([call], lambda v: numpy.asarray(_At(*keepers[v.buffer], v)))[0] for call in self.calls]
+
+    def changed(self) -> list[numpy.ndarray]:
+        """The arrays outside the arena that the calls write."""
+        written = dict.fromkeys(v for c in self.calls for v in c.writes if v.buffer >= 0)
+        return [numpy.asarray(_At(*self._keepers[v.buffer], v)) for v in written]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.runtime.lower import merge
 from gpunet.runtime.lower.program import Buffer, Call, View
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -30,8 +31,8 @@ def planned(
             their own.  Its second argument are the buffers that are kept.
 
     Returns:
-        The calls, or units; the function that gives a view of a temporary its place in buffer -1, the arena; and the
-        arena's bytes.
+        The calls, each temporary at its place in buffer -1, the arena; or the units, as they were made; the function that
+        gives a view its place; and the arena's bytes.
     """
     calls = _needed(buffers, calls, {v.buffer for v in kept})
     homes = _Homes(buffers, {v.buffer for v in kept})
@@ -55,6 +56,8 @@ def planned(
         home, offset = homes.find(view.buffer)
         return view._replace(buffer=-1, offset=offsets.get(home, 0) + offset + view.offset)
 
+    if group is None:
+        units = merge.in_chunks(merge.join_neighbours([c.replaced(place) for c in calls]))
     return units, place, size
 
 

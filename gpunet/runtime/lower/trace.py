@@ -2,7 +2,7 @@
 
 A twin is a few calls of NumPy.  Run on a :class:`TracedArray`, each call is noted with its views and not carried out, so
 a recorded step becomes one flat list of calls, and Python's share of a replay is one call a call.  A twin that looks at
-values (labels, random words) cannot be noted; it is called as a whole.
+values (labels, random words) cannot be noted; it is called as a whole, and so is a user's, which may do anything.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Trace:
         self.buffers: list[Buffer] = []
         self.calls: list[Call] = []
         self._numbers: dict[int, int] = {}  # buffer of an owner, by id
+        self._constants: list[ndarray] = []  # that the twin of this launch made for itself
         self._launch = 0
 
     def buffer(self, owner: ndarray, temporary: bool = False) -> int:
@@ -66,9 +67,9 @@ class Trace:
         owner = owner_of(array)
         if type(array) is TracedArray and id(owner) not in self._numbers:
             raise Untraceable  # a copy that NumPy made unseen
-        known = id(owner) in self._numbers
+        if id(owner) not in self._numbers:
+            self._constants.append(array)
         number = self.buffer(owner)
-        self.buffers[number].constant |= not known
         return View(number, address(array) - address(owner), array.shape, array.strides, array.dtype)
 
     def traced(self, array: ndarray) -> ndarray:
@@ -85,20 +86,50 @@ class Trace:
         kernel, arrays, options = launch.kernel, launch.arrays, launch.options
         start = len(self.calls)
         arguments, settings = convert((arrays, options), self.traced, ndarray)
-        _current.trace = self
+        self._constants.clear()
         try:
-            with memory.scratch_from(self.temporary):
-                self._run(kernel, arguments, settings)
+            self._run(kernel, arguments, settings)
+            if self._constants:
+                self._check_constants(launch)
         except Untraceable:
             del self.calls[start:]
             self._opaque(kernel, arrays, options)
-        finally:
-            _current.trace = None
+        for constant in self._constants:
+            self.buffers[self.buffer(owner_of(constant))].constant = True
         self._launch += 1
 
+    def _check_constants(self, launch: Launch) -> None:
+        """Make sure that what a twin made for itself does not depend on the arrays' values: make it from other values.
+
+        Raises:
+            Untraceable: it does.
+        """
+        for value in (0, 1):
+            other = Trace()
+
+            def filled(array: ndarray, trace: Trace = other, value: int = value) -> ndarray:
+                return trace.temporary(numpy.full(array.shape, value, array.dtype))
+
+            arrays, options = convert((launch.arrays, launch.options), filled, ndarray)
+            try:
+                other._run(launch.kernel, arrays, options)
+            except (IndexError, ValueError):  # an index out of range
+                raise Untraceable from None
+            mine, theirs = ([(a.shape, a.tobytes()) for a in t._constants] for t in (self, other))
+            if mine != theirs:
+                raise Untraceable
+
+    def _run(self, kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
+        _current.trace = self
+        try:
+            with memory.scratch_from(self.temporary):
+                self._note(kernel, arguments, settings)
+        finally:
+            _current.trace = None
+
     @staticmethod
-    def _run(kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
-        if isinstance(kernel, Kernel):
+    def _note(kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
+        if isinstance(kernel, Kernel) and kernel.traceable:
             kernel.twin(*arguments, **settings)
         elif isinstance(kernel, Ufunc):
             kernel.numpy_function(*arguments[1:], out=arguments[0], **settings)
@@ -186,6 +217,10 @@ def _noting() -> Trace:
 
 
 _VIEWS = ("reshape", "swapaxes", "transpose", "view", "squeeze", "diagonal")
+#: What NumPy's functions of an array and an axis call in the end.
+_REDUCTIONS: dict[Any, numpy.ufunc] = {
+    numpy.sum: numpy.add, numpy.prod: numpy.multiply, numpy.amax: numpy.maximum, numpy.amin: numpy.minimum
+}  # fmt: skip
 _HARMLESS = (numpy.shape, numpy.ndim, numpy.size, numpy.result_type)
 
 
@@ -226,6 +261,12 @@ class TracedArray(ndarray):
             return None
         if function in _HARMLESS:
             return function(*_plain(arguments), **_plain(options))
+        if function in _REDUCTIONS and options.get("out") is not None:
+            reduced = {"axis": options.get("axis", None if len(arguments) < 2 else arguments[1])}
+            keepdims = options.get("keepdims", False)
+            out = options["out"]
+            trace.noted("reduce", _REDUCTIONS[function].reduce, arguments[:1], {**reduced, "keepdims": keepdims}, out)
+            return out
         if options.get("out") is not None:
             out = options["out"]
             kind = "product" if function in (numpy.dot,) else "opaque"

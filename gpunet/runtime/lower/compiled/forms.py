@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.runtime.lower.compiled.expressions import NAMES
-from gpunet.runtime.lower.compiled.nests import Unit, nest_of, overlap
+from gpunet.runtime.lower.compiled.nests import Unit, nest_of
+from gpunet.runtime.lower.merge import overlap
 from gpunet.runtime.lower.program import Call, View
 
 _REDUCTIONS = ("none", "sum", "mean")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gpunet.runtime.lower.compiled.forms import units_of
-from gpunet.runtime.lower.compiled.nests import Nest, Unit, overlap
+from gpunet.runtime.lower.compiled.nests import Nest, Unit
+from gpunet.runtime.lower.merge import overlap
 from gpunet.runtime.lower.program import Call, View
 
 

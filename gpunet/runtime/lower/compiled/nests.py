@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.runtime.lower.compiled.expressions import NAMES, converted, loop_dtypes, number, template
+from gpunet.runtime.lower.merge import overlap
 from gpunet.runtime.lower.program import Call, View
 
 _MOST_OPERANDS = 30  # access.SCOPES, and two to spare
@@ -36,24 +37,6 @@ class Statement(NamedTuple):
     dtypes: tuple[numpy.dtype[Any], ...]  # what sources are converted to
     reduce: str = ""  # "", "add", "maximum" or "minimum"
     axes: tuple[bool, ...] = ()  # which are reduced
-
-
-def interval(view: View) -> tuple[int, int]:
-    """The bytes within its buffer from the first to the last that a view touches."""
-    low = high = view.offset
-    for extent, stride in zip(view.shape, view.strides):
-        if stride < 0:
-            low += (extent - 1) * stride
-        else:
-            high += (extent - 1) * stride
-    return low, high + view.dtype.itemsize
-
-
-def overlap(a: View, b: View) -> bool:
-    if a.buffer != b.buffer:
-        return False
-    (low, high), (other_low, other_high) = interval(a), interval(b)
-    return low < other_high and other_low < high
 
 
 class Unit:

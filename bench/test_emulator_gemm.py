@@ -1,0 +1,53 @@
+"""The emulator's speed: a product of 256 x 256 matrices, by the shipped float32 GEMM and by one on tensor cores.
+
+pytest bench/test_emulator_gemm.py
+
+Targets: SIMT below 20 ms in fast and 300 ms in check mode, tensor cores below 100 and 200.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import pytest
+
+from gpunet import emulator
+from gpunet.device import Device, move
+from gpunet.ops import matmul  # noqa: F401  it fills KERNELS
+from gpunet.runtime import source
+from gpunet.runtime.kernel import KERNELS
+
+N = 256
+EMULATED = Device("emulated")
+ON_TENSOR_CORES = Path(__file__).parents[1] / "tests" / "kernels" / "gemm_mma.cu"
+
+pytestmark = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
+
+
+def numbers() -> tuple[numpy.ndarray, numpy.ndarray]:
+    random = numpy.random.default_rng(0)
+    return random.normal(size=(N, N)).astype(numpy.float32), random.normal(size=(N, N)).astype(numpy.float32)
+
+
+@pytest.mark.parametrize("check", [False, True], ids=["fast", "check"])
+def test_simt(benchmark, check):
+    a, b = (move(x[None], EMULATED) for x in numbers())
+    out = move(numpy.empty((1, N, N), numpy.float32), EMULATED)
+    with emulator.check(check):
+        benchmark(KERNELS["matmul_forward"], out, a, b)
+    numpy.testing.assert_allclose(out.get()[0], numbers()[0] @ numbers()[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("check", [False, True], ids=["fast", "check"])
+@pytest.mark.parametrize("kind", ["Bf16", "Tf32"])
+def test_tensor_cores(benchmark, kind, check):
+    a, b = numbers()
+    if kind == "Bf16":
+        a, b = ((x.view(numpy.uint32) >> 16).astype(numpy.uint16) for x in (a, b))
+    c = numpy.empty((N, N), numpy.float32)
+    gemm = source.function(ON_TENSOR_CORES, f"gemm_mma<{kind}, 16>", EMULATED)
+    with emulator.check(check, completion="lazy"):
+        benchmark(gemm, (2, 2), (256,), (c, a, b, *(numpy.int32(N) for _ in range(5))))
+    a, b = numbers()
+    numpy.testing.assert_allclose(c, a @ b.T, rtol=0, atol=0.5)

@@ -1,0 +1,160 @@
+// Who knows what: vector clocks.
+
+#include "clocks.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+namespace emulator {
+
+struct Publication {  // made through the atomics on one address
+  uintptr_t address;
+  uint64_t acquired;  // by those who published: they pass it on
+  std::unordered_map<uint32_t, std::vector<Clock>> of_cluster;
+};
+
+constexpr size_t MOST_PUBLICATIONS = 64;  // bits of `acquired`
+
+Knowledge knowledge[MOST_THREADS];
+std::vector<Clock> known_to_all, rows;
+static std::vector<Publication> publications;
+uint32_t barrier_count = 1;
+Clock engine_clocks[MOST_ENGINES];
+static bool engines_work;  // or did, in this block
+
+void order_everybody() {
+  uint64_t acquired = 0;
+  for (int thread = 0; thread < thread_count; thread++) {
+    acquired |= knowledge[thread].acquired;
+    if (engines_work && knowledge[thread].row_of_barrier == barrier_count) join(known_to_all.data(), row(thread));
+  }
+  for (int thread = 0; thread < thread_count; thread++) known_to_all[thread] = knowledge[thread].clock++;
+  for (int thread = 0; thread < thread_count; thread++) knowledge[thread].acquired = acquired;
+  barrier_count++;
+}
+
+void order_threads(const std::vector<int>& threads) {
+  static Order all;
+  std::fill(all.clocks.begin(), all.clocks.end(), 0);
+  all.acquired = 0;
+  for (int thread : threads) publish(all, thread);
+  for (int thread : threads) acquire(all, thread);
+}
+
+void publish(Order& order, int thread) {
+  order.clocks.resize(columns());
+  join(order.clocks.data(), own_row(thread));
+  order.acquired |= knowledge[thread].acquired;
+  knowledge[thread].clock++;
+}
+
+void publish_engines(Order& order, int thread) {
+  order.clocks.resize(columns());
+  const Clock* own = own_row(thread);
+  for (int i = thread_count; i < columns(); i++) order.clocks[i] = std::max(order.clocks[i], own[i]);
+}
+
+void publish_engine(Order& order, int engine) {
+  order.clocks.resize(columns());
+  order.clocks[thread_count + engine] = engine_clocks[engine]++;
+}
+
+void acquire(const Order& order, int thread) {
+  if (order.clocks.empty()) return;
+  join(own_row(thread), order.clocks.data());
+  knowledge[thread].acquired |= order.acquired;
+}
+
+// What the atomics before it have seen can be relied on; what the thread did before can be published by those after it.
+void order_fence() {
+  Knowledge& mine = knowledge[current->thread];
+  Clock* own = own_row(current->thread);
+  for (size_t i = 0; i < publications.size(); i++) {
+    if (!(mine.seen >> i & 1u)) continue;
+    mine.acquired |= uint64_t(1) << i | publications[i].acquired;
+    const auto of_this_cluster = publications[i].of_cluster.find(cluster_number);
+    if (of_this_cluster != publications[i].of_cluster.end()) join(own, of_this_cluster->second.data());
+  }
+  mine.fenced = true;
+  mine.fenced_acquired = mine.acquired;
+  mine.fenced_row.assign(own, own + columns());
+  mine.clock++;
+}
+
+void order_atomic(uintptr_t address) {
+  Knowledge& mine = knowledge[current->thread];
+  size_t i = 0;
+  while (i < publications.size() && publications[i].address != address) i++;
+  if (i == publications.size()) {
+    if (i == MOST_PUBLICATIONS) return;
+    publications.push_back({address, 0, {}});
+  }
+  mine.seen |= uint64_t(1) << i;
+  if (!mine.fenced) return;
+  publications[i].acquired |= mine.fenced_acquired;
+  auto& published = publications[i].of_cluster[cluster_number];
+  published.resize(columns());
+  join(published.data(), mine.fenced_row.data());
+}
+
+// Whether what an agent of another cluster did, up to `clock`, was published to the current thread.
+bool is_published(uint32_t cluster, int column, Clock clock) {
+  for (size_t i = 0; i < publications.size(); i++) {
+    if (!(knowledge[current->thread].acquired >> i & 1u)) continue;
+    const auto found = publications[i].of_cluster.find(cluster);
+    if (found != publications[i].of_cluster.end() && clock <= found->second[column]) return true;
+  }
+  return false;
+}
+
+void engine_works() { engines_work = true; }
+uint32_t tick(int thread) { return knowledge[thread].clock++; }
+bool knows(int thread, int other, uint32_t clock) { return clock <= known(thread, other); }
+
+// ---- proxies ---------------------------------------------------------------------------------------------------------
+
+// Bulk copies and wgmma see what threads wrote before a proxy fence: the writer's own, before what orders the two, or one
+// of the thread that starts the transfer.
+void order_proxy_fence(bool global) {
+  Knowledge& mine = knowledge[current->thread];
+  const Clock* own = own_row(current->thread);
+  for (int space = 0; space <= global; space++) {
+    mine.proxy_fences[space].push_back(mine.clock);
+    mine.proxied_row[space].assign(own, own + columns());
+  }
+  mine.clock++;
+}
+
+bool is_behind_a_proxy_fence(int writer, Clock written, bool global) {
+  const int me = current->thread;
+  const auto& proxied = knowledge[me].proxied_row[global];
+  if (!proxied.empty() && written <= proxied[writer]) return true;
+  const auto& fences = knowledge[writer].proxy_fences[global];
+  const auto next = std::lower_bound(fences.begin(), fences.end(), written);
+  return next != fences.end() && *next <= known(me, writer);
+}
+
+// ---- a launch and its clusters ---------------------------------------------------------------------------------------
+
+void begin_clocks() {
+  publications.clear();
+  rows.resize(std::max(rows.size(), static_cast<size_t>(thread_count) * columns()));
+  known_to_all.resize(columns());
+}
+
+void begin_cluster_clocks() {
+  barrier_count++;
+  std::fill(known_to_all.begin(), known_to_all.end(), 0);
+  std::fill(engine_clocks, engine_clocks + MOST_ENGINES, 1);
+  engines_work = false;
+  for (int thread = 0; thread < thread_count; thread++) {
+    Knowledge& of = knowledge[thread];
+    of.clock = 1;
+    of.row_of_barrier = 0;
+    of.fenced = false;
+    of.seen = of.acquired = of.fenced_acquired = 0;
+    for (int space = 0; space < 2; space++) of.proxy_fences[space].clear(), of.proxied_row[space].clear();
+  }
+}
+
+}  // namespace emulator

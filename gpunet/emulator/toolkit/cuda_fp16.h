@@ -1,0 +1,7 @@
+// The toolkit's cuda_fp16.h, as it is for a host, and what it has for a card only.
+#pragma once
+#include "toolkit.h"
+#include_next <cuda_fp16.h>
+EMULATOR_HALF(__half, __half2, __half2float, __float2half, __double2half, __halves2half2, __low2half, __high2half)
+EMULATOR_HALF_TO_INTEGERS(__half, __half2, __half2float)
+#pragma pop_macro("__CUDA_ARCH__")

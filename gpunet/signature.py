@@ -1,0 +1,169 @@
+"""What a CUDA source declares: its entry points, their template parameters and their parameters, read from the text."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.errors import ArgumentError, LaunchError
+
+#: NumPy's name of each C type that :func:`entries` finds.
+DTYPES = {
+    "float": "float32", "double": "float64", "bool": "bool", "half": "float16", "__half": "float16",
+    "char": "int8", "short": "int16", "int": "int32", "long": "int64", "long long": "int64",
+    "unsigned char": "uint8", "unsigned short": "uint16", "unsigned int": "uint32", "unsigned long": "uint64",
+    "unsigned long long": "uint64", "size_t": "uint64",
+    **{f"{kind}{bits}_t": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+
+
+class Parameter(NamedTuple):
+    """A parameter of an entry point."""
+
+    name: str
+    c_type: str  # without const and pointer: "float", "unsigned int", "T"
+    pointer: bool
+    constant: bool  # of a pointer: what it points to is not written
+    grid_constant: bool = False  # stays where the launch has put it
+
+    def __str__(self) -> str:
+        return f"{'const ' * (self.pointer and self.constant)}{self.c_type}{'*' * self.pointer} {self.name}"
+
+
+class Entry(NamedTuple):
+    """A ``__global__`` function."""
+
+    name: str
+    place: str  # file:line of its declaration, by the text's #line directives
+    types: tuple[str, ...]  # template parameters that are types, in order
+    values: tuple[str, ...]  # the other template parameters
+    parameters: tuple[Parameter, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(str, self.parameters))})"
+
+
+def bare_name(expression: str) -> str:
+    """``"scale"`` of ``"kernels::scale<float>"``."""
+    return expression.partition("<")[0].rpartition("::")[2].strip()
+
+
+def find_entry(text: str, file: str, expression: str, *, specialised: bool = True) -> Entry:
+    """The declaration of a kernel, ``"scale"``, or of a specialisation, ``"scale<float>"``.
+
+    Raises:
+        ArgumentError: the source has none of this name, or ``specialised`` is asked for and it is a template.
+    """
+    declared = entries(text)
+    entry = declared.get(bare_name(expression))
+    if entry is None:
+        known = ", ".join(declared) or "none"
+        raise ArgumentError(f"{file} defines no __global__ function {expression!r}; it has {known}")
+    if specialised and (entry.types or entry.values) and "<" not in expression:
+        raise ArgumentError(
+            f"{file}: {entry.name} is a template; say which specialisation, as in {entry.name + '<float>'!r}"
+        )
+    return entry
+
+
+def as_scalar(value: Any, dtype: str, what: str) -> Any:
+    """``value`` as a NumPy scalar of a dtype.
+
+    Raises:
+        LaunchError: it is no number, or an integer does not hold it.
+    """
+    c_number = numpy.dtype(dtype).type
+    if issubclass(c_number, numpy.floating):
+        fits = isinstance(value, (int, float, numpy.integer, numpy.floating))
+    elif c_number is numpy.bool_:
+        fits = isinstance(value, (bool, numpy.bool_))
+    else:
+        limits = numpy.iinfo(dtype)
+        fits = isinstance(value, (int, numpy.integer)) and limits.min <= int(value) <= limits.max
+    if not fits:
+        raise LaunchError(f"{what} is {value!r}, which is no {dtype}")
+    return c_number(value)
+
+
+_NOT_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+_LINE = re.compile(r'\s*#\s*line\s+(\d+)\s+"([^"]*)"')
+_NAME = re.compile(r"(\w+)\s*\(")
+_QUALIFIERS = re.compile(r"\b(__restrict__|__restrict|__grid_constant__|const|volatile|struct|typename|register)\b")
+_INTEGER = {"unsigned": "unsigned int", "signed": "int"}
+
+
+def entries(text: str) -> dict[str, Entry]:
+    """The ``__global__`` functions that a source defines, by name."""
+    code = _NOT_CODE.sub(lambda m: "\n" * m[0].count("\n") if m[0][0] == "/" else m[0], text)
+    found = {}
+    for start in (match.start() for match in re.finditer(r"\b__global__\b", code)):
+        at = start
+        while (named := _NAME.search(code, at)) is not None:
+            end = _closing(code, named.end() - 1)
+            if not named[1].startswith("__"):  # not __launch_bounds__(...)
+                break
+            at = end
+        if named is None or not re.match(r"\s*\{", code[end:]):
+            continue  # a declaration, or no function
+        types, values = _template(code[:start])
+        parameters = tuple(map(_parameter, _split(code[named.end() : end - 1])))
+        found[named[1]] = Entry(named[1], _place(code[: named.start(1)]), types, values, parameters)
+    return found
+
+
+def _closing(code: str, at: int) -> int:
+    """The place behind the bracket that closes the one at ``at``."""
+    depth = 0
+    for place in range(at, len(code)):
+        depth += {"(": 1, ")": -1}.get(code[place], 0)
+        if depth == 0:
+            return place + 1
+    return len(code)
+
+
+def _split(code: str) -> list[str]:
+    """The parts between commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for character in code:
+        depth += (character in "(<[{") - (character in ")>]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _template(before: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the template parameters, types and values, of the function whose ``__global__`` comes next."""
+    head = re.search(r"\btemplate\s*<([^;{}]*)>\s*(?:(?:static|inline)\s*)*$", before)
+    types: list[str] = []
+    values: list[str] = []
+    for parameter in _split(head[1].rpartition("template")[2].lstrip(" <") if head else ""):
+        declared = parameter.partition("=")[0].split()
+        (types if declared[0] in ("class", "typename") else values).append(declared[-1])
+    return tuple(types), tuple(values)
+
+
+def _parameter(text: str) -> Parameter:
+    text = text.partition("=")[0]
+    pointer = "*" in text or text.rstrip().endswith("]")
+    constant = re.search(r"\bconst\b", text.partition("*")[0]) is not None
+    words = _QUALIFIERS.sub(" ", text.replace("*", " ").partition("[")[0]).split()
+    name = words.pop() if len(words) > 1 else ""
+    if len(words) > 1 and words[-1] == "int" and words[-2] in ("long", "short"):
+        words.pop()
+    if len(words) > 1 and words[0] == "signed":
+        words.pop(0)
+    c_type = " ".join(words)
+    return Parameter(name, _INTEGER.get(c_type, c_type), pointer, constant, "__grid_constant__" in text)
+
+
+def _place(before: str) -> str:
+    file, number = "source", 1
+    for line in before.split("\n")[:-1]:
+        directive = _LINE.match(line)
+        number = int(directive[1]) if directive else number + 1
+        file = directive[2] if directive else file
+    return f"{file}:{number}"

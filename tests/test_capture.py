@@ -1,0 +1,813 @@
+"""Captured steps: the same bits as eager whatever the step does, and a refusal or a new recording where it could not be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn
+from gpunet.errors import ArgumentError, CaptureError, LabelError
+from samples import SAMPLES, Sample
+from test_ops import cotangent, tensors, to_numpy
+
+F = nn.functional
+
+
+# ---- every op ---------------------------------------------------------------------------------------------------------
+
+
+def differentiate(sample: Sample, g: gpunet.Tensor, *inputs: gpunet.Tensor) -> list[gpunet.Tensor]:
+    """Forward and backward of a sample, as a step: its output and gradients."""
+    leaves = [x.detach().requires_grad_() if given.gradient else x for x, given in zip(inputs, sample.inputs)]
+    out = sample.call(*leaves)
+    out.backward(g)
+    return [out, *(x.grad for x in leaves if x.grad is not None)]
+
+
+def is_refused(sample: Sample) -> bool:
+    """Whether the shape of a result depends on values."""
+    return "mask" in sample.name and sample.op in ("_index", "_with_index")
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_every_op_replays_to_the_bits_of_eager(sample: Sample, device: str) -> None:
+    def step(*args: gpunet.Tensor) -> list[gpunet.Tensor]:
+        return differentiate(sample, *args)
+
+    captured = gpunet.capture(step)
+    out = sample.call(*tensors(sample, sample.arrays(), "float32", device, graph=False))
+    g = gpunet.tensor(cotangent(out.shape), dtype=out.dtype, device=device)
+    for seed in range(3):
+        gpunet.manual_seed(seed)
+        given = tensors(sample, sample.arrays(seed), "float32", device, graph=False)
+        expected = step(g, *given)
+        gpunet.manual_seed(seed)
+        if is_refused(sample):
+            with pytest.raises(CaptureError, match="booleans"):
+                captured(g, *given)
+            return
+        found = captured(g, *given)
+        assert [to_numpy(a).tobytes() for a in found] == [to_numpy(b).tobytes() for b in expected]
+    assert len(captured.recordings) == 1
+
+
+# ---- training -----------------------------------------------------------------------------------------------------------
+
+STEPS = 200
+
+
+class BatchNorm(nn.Module):
+    """Normalisation by the batch, written in primitives: its running statistics change in place at each step."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(gpunet.ones(features))
+        self.register_buffer("mean", gpunet.zeros(features))
+        self.register_buffer("variance", gpunet.ones(features))
+
+    def forward(self, x: gpunet.Tensor) -> gpunet.Tensor:
+        mean, variance = x.mean(0), x.var(0)
+        with gpunet.no_grad():
+            self.mean.mul_(0.9).add_(mean.detach() * 0.1)
+            self.variance.mul_(0.9).add_(variance.detach() * 0.1)
+        return (x - mean) / (variance + 1e-5).sqrt() * self.weight
+
+
+def batches(count: int, rows: int = 12) -> list[tuple[gpunet.Tensor, gpunet.Tensor]]:
+    generator = numpy.random.default_rng(3)
+    return [
+        (
+            gpunet.tensor(generator.normal(size=(rows, 5)).astype("float32")),
+            gpunet.tensor(generator.integers(0, 3, rows)),
+        )
+        for _ in range(count)
+    ]
+
+
+class Training:
+    """A model, an optimizer, and a step on a batch."""
+
+    middle: tuple[Callable[[], nn.Module], ...] = (nn.Tanh,)
+
+    def __init__(self, capture: bool, **options: Any) -> None:
+        gpunet.manual_seed(5)
+        self.model = nn.Sequential(nn.Linear(5, 8), *(make() for make in self.middle), nn.Linear(8, 3))
+        self.optimizer = self.make_optimizer([*self.model.parameters()], **options)
+        self.run = gpunet.capture(self.step) if capture else self.step
+
+    def make_optimizer(self, parameters: list[gpunet.Tensor], **options: Any) -> gpunet.optim.Optimizer:
+        return gpunet.optim.Adam(parameters, lr=0.01)
+
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def before(self, number: int) -> None:
+        """What happens between the steps."""
+
+    def train(self, steps: int = STEPS) -> list[bytes]:
+        """The bits of every loss, and of the weights, buffers and gradients at the end."""
+        result = []
+        for number, (x, y) in enumerate(batches(steps)):
+            self.before(number)
+            result.append(to_numpy(self.run(x, y)).tobytes())
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return result + [to_numpy(t).tobytes() for t in [*tensors, *gradients]]
+
+
+def make_optimizer_of(kind: Any, **options: Any) -> Any:
+    return type(kind.__name__, (Training,), {"make_optimizer": lambda self, p: kind(p, **options)})
+
+
+class Dropout(Training):
+    middle = (nn.ReLU, lambda: nn.Dropout(0.4))
+
+
+class Statistics(Training):
+    middle = (nn.ReLU, lambda: BatchNorm(8))
+
+
+class Schedule(Training):
+    def before(self, number: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.05 / (1 + number // 7)
+
+
+class Clipping(Training):
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.model(x), y)
+        loss.backward()
+        with gpunet.no_grad():
+            norm = sum((p.grad.square().sum() for p in self.model.parameters()), gpunet.zeros(())).sqrt()
+            for p in self.model.parameters():
+                p.grad.mul_((0.1 / (norm + 1e-6)).clamp(max=1.0))
+        self.optimizer.step()
+        return loss
+
+
+class TwoBackwards(Training):
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        self.optimizer.zero_grad()
+        for part in (slice(0, 6), slice(6, None)):
+            loss = F.cross_entropy(self.model(x[part]), y[part])
+            loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+class Accumulation(Training):
+    """Only the gradients are captured; three batches make a step of the optimizer, which runs outside."""
+
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        loss = F.cross_entropy(self.model(x), y)
+        loss.backward()
+        return loss
+
+    def before(self, number: int) -> None:
+        if number % 3 == 0 and number:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+
+class ZeroInPlace(Training):
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        self.optimizer.zero_grad(set_to_none=False)
+        loss = F.cross_entropy(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+class Hooks(Training):
+    """A hook that scales the gradient of a hidden layer, and one on a parameter."""
+
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        self.optimizer.zero_grad()
+        hidden = self.model[0](x).tanh()
+        hidden.register_hook(lambda g: g * 0.5)
+        handle = self.model[2].weight.register_hook(lambda g: g.clamp(-0.01, 0.01))
+        loss = F.cross_entropy(self.model[2](hidden), y)
+        loss.backward()
+        handle.remove()
+        self.optimizer.step()
+        return loss
+
+
+class GradientsByHand(Training):
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        for p in self.model.parameters():
+            p.grad = None
+        loss = F.cross_entropy(self.model(x), y)
+        loss.backward()
+        with gpunet.no_grad():
+            for p in self.model.parameters():
+                p -= 0.1 * p.grad
+        return loss
+
+
+class Penalty(Training):
+    """A penalty on the slope: the gradient of a gradient."""
+
+    middle = (nn.GELU,)
+
+    def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        self.optimizer.zero_grad()
+        x = x.detach().requires_grad_()
+        loss = F.cross_entropy(self.model(x), y)
+        (slope,) = gpunet.grad(loss, x, create_graph=True)
+        total = loss + slope.square().sum()
+        total.backward()
+        self.optimizer.step()
+        return total
+
+
+TRAININGS = {
+    "sgd": make_optimizer_of(gpunet.optim.SGD, lr=0.1),
+    "momentum": make_optimizer_of(gpunet.optim.SGD, lr=0.05, momentum=0.9, dampening=0.1, weight_decay=1e-3),
+    "nesterov": make_optimizer_of(gpunet.optim.SGD, lr=0.05, momentum=0.9, nesterov=True),
+    "adam": make_optimizer_of(gpunet.optim.Adam, lr=0.01, weight_decay=1e-3),
+    "amsgrad": make_optimizer_of(gpunet.optim.Adam, lr=0.01, amsgrad=True, maximize=True),
+    "adamw": make_optimizer_of(gpunet.optim.AdamW, lr=0.01),
+    "dropout": Dropout,
+    "running statistics": Statistics,
+    "schedule": Schedule,
+    "clipping": Clipping,
+    "two backwards": TwoBackwards,
+    "accumulation": Accumulation,
+    "zero in place": ZeroInPlace,
+    "hooks": Hooks,
+    "by hand": GradientsByHand,
+    "penalty": Penalty,
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_hundreds_of_steps_have_the_bits_of_eager(name: str, device: str) -> None:
+    steps = STEPS if device == "cpu" else 40
+    captured = TRAININGS[name](True)
+    assert captured.train(steps) == TRAININGS[name](False).train(steps)
+    # gradients that are there at the second step make it another one where it starts from them
+    assert len(captured.run.recordings) == (2 if name in ("accumulation", "zero in place") else 1)
+
+
+def test_gradients_are_left_as_eager_leaves_them(device: str) -> None:
+    captured, eager = Training(True), Training(False)
+    for x, y in batches(3):
+        captured.run(x, y), eager.run(x, y)
+        for p, q in zip(captured.model.parameters(), eager.model.parameters()):
+            assert to_numpy(p.grad).tobytes() == to_numpy(q.grad).tobytes()
+
+
+def test_a_recorded_step_takes_no_more_memory_than_eager() -> None:
+    import tracemalloc
+
+    captured, eager = Training(True), Training(False)
+    (x, y), _ = batches(2, rows=20_000)
+    for training in (captured, eager):
+        training.run(x, y)
+    tracemalloc.start()
+    training.run(x, y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
+    captured.run(x, y)
+    after, peak_of_replay = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert captured.run.recordings[0].lowering.arena_bytes <= peak
+    # NumPy's iterators have buffers of 8192 elements an operand; one array of a layer has 640 kB
+    assert peak_of_replay - before < 200_000
+
+
+# ---- when a recording no longer fits ------------------------------------------------------------------------------------
+
+scale = 2.0
+
+
+def test_numbers_that_the_code_names_are_followed(device: str) -> None:
+    class Settings:
+        offset = 1.0
+
+    settings = Settings()
+    power = 1
+    more = {"shift": 0.0, "factors": [1.0, 1.0]}
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        return (scale * x + settings.offset) ** power * more["factors"][1] + more["shift"]
+
+    global scale
+    captured, x = gpunet.capture(step), gpunet.tensor([3.0])
+    assert captured(x).item() == 7.0
+    scale = 3.0
+    assert captured(x).item() == 10.0
+    settings.offset = 2.0
+    assert captured(x).item() == 11.0
+    power = 2
+    assert captured(x).item() == 121.0
+    power, settings.offset, scale = 1, 1.0, 2.0
+    assert captured(x).item() == 7.0
+    assert len(captured.recordings) == 5  # offset is an attribute of its own since
+    power = 2
+    captured(x)
+    assert len(captured.recordings) == 6
+    power = 1
+    captured(x)
+    assert len(captured.recordings) == 6  # an earlier one fits again
+    more["shift"] = 0.5
+    assert captured(x).item() == 7.5
+    more["factors"][1] = 2.0
+    assert captured(x).item() == 14.5
+
+
+def test_switches_of_modules_are_followed(device: str) -> None:
+    dropout = nn.Dropout(0.5)
+    captured, x = gpunet.capture(lambda x: dropout(x)), gpunet.ones(200)
+    assert 0 < to_numpy(captured(x)).mean() != 1.0
+    dropout.eval()
+    assert (to_numpy(captured(x)) == 1.0).all()
+    dropout.train()
+    dropout.p = 1.0
+    assert (to_numpy(captured(x)) == 0.0).all()
+
+
+def test_a_tensor_in_the_place_of_another_is_followed(device: str) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    offset = gpunet.zeros(1)
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        return model(x) + offset
+
+    captured, x = gpunet.capture(step), gpunet.ones(1, 2)
+    captured(x)
+    for change in range(4):
+        if change == 0:
+            model.weight.data = gpunet.ones(1, 2)
+        elif change == 1:
+            model.weight = nn.Parameter(gpunet.full((1, 2), 5.0))
+        elif change == 2:
+            offset = gpunet.ones(1)
+        else:
+            model.load_state_dict({"weight": gpunet.full((1, 2), 7.0)})
+        assert captured(x).item() == step(x).item()
+
+
+def test_changes_in_place_outside_are_seen(device: str) -> None:
+    w = gpunet.ones(3)
+    captured = gpunet.capture(lambda x: x * w)
+    captured(gpunet.ones(3))
+    w.mul_(4.0)
+    assert captured(gpunet.ones(3)).tolist() == [4.0, 4.0, 4.0]
+    assert len(captured.recordings) == 1
+
+
+def test_gradients_start_from_what_is_there(device: str) -> None:
+    w = gpunet.ones(2, requires_grad=True)
+
+    def step(x: gpunet.Tensor) -> None:
+        (x * w).sum().backward()
+
+    captured, x = gpunet.capture(step), gpunet.tensor([1.0, 2.0])
+    for expected in ([1.0, 2.0], [2.0, 4.0], [3.0, 6.0]):
+        captured(x)
+        assert w.grad.tolist() == expected
+    w.grad = None
+    captured(x)
+    assert w.grad.tolist() == [1.0, 2.0]
+    w.grad = gpunet.tensor([10.0, 10.0])
+    captured(x)
+    assert w.grad.tolist() == [11.0, 12.0]
+
+
+def test_grad_mode_is_part_of_what_was_recorded(device: str) -> None:
+    w = gpunet.ones(2, requires_grad=True)
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        y = (x * w).sum()
+        if gpunet.is_grad_enabled():
+            y.backward()
+        return y
+
+    captured, x = gpunet.capture(step), gpunet.ones(2)
+    captured(x)
+    w.grad = None
+    with gpunet.no_grad():
+        captured(x)
+    assert w.grad is None
+    captured(x)
+    assert w.grad.tolist() == [1.0, 1.0]
+
+
+def test_other_parameters_in_a_step_are_noticed_by_adam(device: str) -> None:
+    """Adam walks parameters that always stepped together as one; when one stepped alone, a recording is stale."""
+
+    def make() -> tuple[Any, Any, Any]:
+        a, b = (gpunet.full((3,), v, requires_grad=True) for v in (1.0, 2.0))
+        optimizer = gpunet.optim.Adam([a, b], lr=0.1)
+
+        def step(x: gpunet.Tensor) -> None:
+            optimizer.zero_grad()
+            (a * b * x).sum().backward()
+            optimizer.step()
+
+        def alone() -> None:
+            optimizer.zero_grad()
+            a.square().sum().backward()
+            optimizer.step()
+
+        return step, alone, (a, b)
+
+    results = []
+    for wrap in (gpunet.capture, lambda step: step):
+        step, alone, weights = make()
+        step = wrap(step)
+        for number in range(12):
+            step(gpunet.full((3,), number + 1.0))
+            if number == 5:
+                alone()
+        results.append([to_numpy(w).tobytes() for w in weights])
+    assert results[0] == results[1]
+
+
+def test_loading_an_optimizer_state_is_noticed(device: str) -> None:
+    captured, eager = Training(True), Training(False)
+    for training in (captured, eager):
+        training.train(4)
+        state = training.optimizer.state_dict()
+        state = {**state, "state": {k: {n: t.clone() for n, t in v.items()} for k, v in state["state"].items()}}
+        training.train(3)
+        training.optimizer.load_state_dict(state)
+    assert captured.train(5) == eager.train(5)
+
+
+def test_too_many_recordings_are_an_error(device: str) -> None:
+    captured = gpunet.capture(lambda x: x + 1.0, recordings=3)
+    for rows in range(1, 4):
+        captured(gpunet.ones(rows))
+    with pytest.raises(CaptureError, match="recorded 3 times already"):
+        captured(gpunet.ones(9))
+
+
+# ---- arguments and results -----------------------------------------------------------------------------------------------
+
+
+def test_results_are_not_overwritten_by_the_next_replay(device: str) -> None:
+    captured = gpunet.capture(lambda x: (x * 2.0, {"sum": x.sum(), "name": "x"}))
+    results = [captured(gpunet.full((3,), float(i))) for i in range(4)]
+    assert [doubled.tolist() for doubled, _ in results] == [[2.0 * i] * 3 for i in range(4)]
+    assert [more["sum"].item() for _, more in results] == [3.0 * i for i in range(4)]
+    assert results[0][1]["name"] == "x"
+
+
+def test_arguments_may_be_arrays_numbers_and_structures(device: str) -> None:
+    def step(batch: dict[str, Any], factor: float, *, flip: bool = False) -> Any:
+        x = batch["x"][0] * factor
+        return -x if flip else x
+
+    captured = gpunet.capture(step)
+    x = gpunet.ones(2)
+    assert captured({"x": [x]}, 2.0).tolist() == [2.0, 2.0]
+    assert captured({"x": [x * 3.0]}, 2.0).tolist() == [6.0, 6.0]
+    assert captured({"x": [x]}, 3.0, flip=True).tolist() == [-3.0, -3.0]
+    assert len(captured.recordings) == 2
+    if device == "cpu":
+        assert captured({"x": [numpy.ones(2, "float32")]}, 2.0).tolist() == [2.0, 2.0]
+
+
+def test_an_argument_changed_in_place_is_changed(device: str) -> None:
+    def step(x: gpunet.Tensor) -> None:
+        x += 1.0
+
+    captured = gpunet.capture(step)
+    for _ in range(3):
+        x = gpunet.zeros(2)
+        captured(x)
+        assert x.tolist() == [1.0, 1.0]
+        captured(x)
+        assert x.tolist() == [2.0, 2.0]
+
+
+def test_arguments_that_share_memory_with_what_changes_are_refused(device: str) -> None:
+    def both(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        x += 1.0
+        return x + y
+
+    memory = gpunet.zeros(4)
+    captured = gpunet.capture(both)
+    assert captured(memory[:2], gpunet.zeros(2)).tolist() == [1.0, 1.0]
+    with pytest.raises(CaptureError, match="shares memory"):
+        captured(memory[:2], memory[1:3])
+
+    state = gpunet.zeros(2)
+
+    def follow(x: gpunet.Tensor) -> gpunet.Tensor:
+        state.add_(1.0)
+        return x * 1.0
+
+    with pytest.raises(CaptureError, match="shares memory"):
+        gpunet.capture(follow)(state)
+    # without a change in place, sharing is harmless
+    assert gpunet.capture(lambda x, y: x + y)(state, state).tolist() == [2.0, 2.0]
+
+
+def test_an_argument_that_requires_grad_is_refused(device: str) -> None:
+    with pytest.raises(CaptureError, match="requires grad"):
+        gpunet.capture(lambda x: x * 2.0)(gpunet.ones(2, requires_grad=True))
+
+
+def test_a_tensor_that_the_user_keeps_follows_the_replays(device: str) -> None:
+    kept: list[gpunet.Tensor] = []
+
+    def step(x: gpunet.Tensor, keep: Callable[[gpunet.Tensor], None] = kept.append) -> gpunet.Tensor:
+        hidden = x * 2.0
+        keep(hidden)
+        return hidden + 1.0
+
+    captured = gpunet.capture(step)
+    for i in range(3):
+        captured(gpunet.full((2,), float(i)))
+        assert kept[0].tolist() == [2.0 * i] * 2
+    assert len(kept) == 1  # Python runs once only
+
+
+def test_bad_arguments_of_capture(device: str) -> None:
+    with pytest.raises(ArgumentError, match="'fast'"):
+        gpunet.capture(lambda: None, backend="fast")
+    with pytest.raises(ArgumentError, match="expected a function"):
+        gpunet.capture(3)
+
+
+# ---- what cannot be recorded -----------------------------------------------------------------------------------------
+
+count = 0
+
+
+def look(how: Callable[[gpunet.Tensor], Any]) -> Callable[[gpunet.Tensor], gpunet.Tensor]:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        how(x * 1.0)
+        return x
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        (lambda x: x.sum().item(), "item"),
+        (lambda x: float(x.sum()), "item"),
+        (lambda x: f"{x.sum():.3f}", "item"),
+        (lambda x: x.tolist(), "tolist"),
+        (lambda x: x.numpy(), "numpy"),
+        (lambda x: numpy.asarray(x), "numpy"),
+        (lambda x: str(x), "printing"),
+        (lambda x: 1 if x.sum() > 0 else 2, "truth"),
+        (lambda x: x[x > 0.5], "booleans"),
+        (lambda x: gpunet.nn.functional.one_hot(x.long()), "one_hot"),
+    ],
+)
+def test_reading_a_value_back_is_refused_with_the_line(how: Any, named: str, device: str) -> None:
+    captured = gpunet.capture(look(how))
+    with pytest.raises(CaptureError, match=rf"{named}.*test_capture\.py:\d+") as caught:
+        captured(gpunet.ones(3))
+    assert "lambda x" in str(caught.value)  # the user's line itself
+    assert not captured.recordings
+    assert gpunet.ones(1).item() == 1.0  # nothing is recording any more
+
+
+def test_a_counter_that_the_step_moves_is_refused(device: str) -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        global count
+        count += 1
+        return x / count
+
+    with pytest.raises(CaptureError, match="changes 'count'"):
+        gpunet.capture(step)(gpunet.ones(1))
+
+
+def test_arrays_computed_beside_the_launches_are_refused() -> None:
+    generator = numpy.random.default_rng(0)
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        noise = gpunet.from_numpy(generator.normal(size=3).astype("float32"))
+        return x + noise
+
+    with pytest.raises(CaptureError, match=r"computed outside of launches.*make it outside the step"):
+        gpunet.capture(step)(gpunet.ones(3))
+
+
+def test_constants_and_outside_arrays_are_recorded() -> None:
+    weights = numpy.array([1.0, 2.0, 3.0], "float32")
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        return x * gpunet.tensor([1.0, 1.0, 2.0]) + gpunet.tensor(weights) + gpunet.arange(3) + gpunet.zeros(3)
+
+    captured, x = gpunet.capture(step), gpunet.ones(3)
+    assert captured(x).tolist() == [2.0, 4.0, 7.0]
+    weights *= 10.0
+    assert captured(x).tolist() == [11.0, 22.0, 34.0]
+
+
+def test_a_label_out_of_range_raises_at_a_replay_too() -> None:
+    captured = gpunet.capture(F.cross_entropy)
+    x = gpunet.zeros(2, 3)
+    captured(x, gpunet.tensor([0, 1]))
+    with pytest.raises(LabelError, match="label 7"):
+        captured(x, gpunet.tensor([0, 7]))
+    assert captured(x, gpunet.tensor([0, 2])).item() == pytest.approx(numpy.log(3))
+
+
+# ---- several steps ----------------------------------------------------------------------------------------------------
+
+
+def test_a_captured_step_inside_another_is_part_of_it(device: str) -> None:
+    inner = gpunet.capture(lambda x: x * 3.0)
+    outer = gpunet.capture(lambda x: inner(x) + 1.0)
+    for i in range(3):
+        assert outer(gpunet.full((1,), float(i))).item() == 3.0 * i + 1.0
+    assert not inner.recordings
+
+
+def test_two_captures_may_share_parameters(device: str) -> None:
+    results = []
+    for wrap in (gpunet.capture, lambda step: step):
+        training = Training(False)
+        train, evaluate = wrap(training.step), wrap(lambda x, model=training.model: model(x).softmax(1))
+        for x, y in batches(20):
+            train(x, y)
+            results.append(to_numpy(evaluate(x)).tobytes())
+    assert results[:20] == results[20:]
+
+
+def test_threads_take_turns() -> None:
+    import threading
+
+    captured = gpunet.capture(lambda x: ((x * 2.0).exp().log() + 1.0).sum())
+    captured(gpunet.ones(500))
+    wrong = []
+
+    def work(number: int) -> None:
+        x = gpunet.full((500,), number / 10.0)
+        wrong.extend(1 for _ in range(200) if abs(captured(x).item() - 500 * (number / 5.0 + 1.0)) > 0.1)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_an_error_in_the_step_leaves_no_recording(device: str) -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        raise ZeroDivisionError
+
+    captured = gpunet.capture(step)
+    with pytest.raises(ZeroDivisionError):
+        captured(gpunet.ones(1))
+    assert not captured.recordings
+
+
+def test_as_a_decorator_and_a_method(device: str) -> None:
+    @gpunet.capture(recordings=2)
+    def double(x: gpunet.Tensor) -> gpunet.Tensor:
+        """Twice x."""
+        return x * 2.0
+
+    assert double(gpunet.ones(1)).item() == 2.0
+    assert (double.__name__, double.__doc__) == ("double", "Twice x.")
+
+    class Trainer:
+        def __init__(self, factor: float) -> None:
+            self.factor = factor
+
+        @gpunet.capture
+        def step(self, x: gpunet.Tensor) -> gpunet.Tensor:
+            return x * self.factor
+
+    two, three = Trainer(2.0), Trainer(3.0)
+    for _ in range(2):
+        assert two.step(gpunet.ones(1)).item() == 2.0
+        assert three.step(gpunet.ones(1)).item() == 3.0
+
+
+# ---- epochs and explanations -------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_has_the_bits_of_a_loop(device: str) -> None:
+    (x, y), _ = batches(2, rows=50)
+    captured, eager = Training(True), Training(False)
+    epoch = captured.run.epoch(x, y, batch_size=12)
+    assert len(epoch) == 5
+    for number in range(3):
+        gpunet.manual_seed(number)
+        mean = epoch()
+        gpunet.manual_seed(number)
+        losses = [(eager.step(x[rows], y[rows]).item(), len(rows)) for rows in gpunet.randperm(50).split(12)]
+        assert mean.item() == pytest.approx(sum(loss * n for loss, n in losses) / 50, rel=1e-12)
+    for p, q in zip(captured.model.parameters(), eager.model.parameters()):
+        assert to_numpy(p).tobytes() == to_numpy(q).tobytes()
+    assert len(captured.run.recordings) == 2  # whole batches, and the last
+
+
+def test_an_epoch_in_order_without_the_last_batch(device: str) -> None:
+    x = gpunet.arange(10).float()
+    epoch = gpunet.capture(lambda x: {"sum": x.sum(), "first": x[0]}).epoch(x, batch_size=4, shuffle=False, drop_last=True)
+    for _ in range(2):
+        means = epoch()
+        assert means["sum"].item() == (6 + 22) / 2 and means["first"].item() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ((), {"batch_size": 2}, "expected tensors"),
+        ((gpunet.ones(3), gpunet.ones(4)), {"batch_size": 2}, r"\[3, 4\] rows"),
+        ((gpunet.ones(3),), {"batch_size": 0}, "batch_size=0"),
+        ((gpunet.ones(3),), {"batch_size": 4, "drop_last": True}, "less than one batch"),
+    ],
+)
+def test_bad_epochs(data: Any, options: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        gpunet.capture(lambda *x: x).epoch(*data, **options)
+
+
+def test_explain_lists_every_launch_and_changes_nothing(device: str) -> None:
+    training = Training(True)
+    with pytest.raises(CaptureError, match="no recording yet"):
+        training.run.explain()
+    training.train(2)
+    before = [to_numpy(t).copy() for t in training.model.parameters()]
+    explanation = training.run.explain()
+    assert [(b == to_numpy(t)).all() for b, t in zip(before, training.model.parameters())] == [True] * 4
+    names = [row.launch for row in explanation.rows]
+    assert names[:3] == ["linear_forward", "linear_forward", "cross_entropy_labels"] and names[-1] == "adam_step"
+    assert all(row.bytes > 0 and row.seconds >= 0 and "test_capture.py:" in row.line for row in explanation.rows)
+    text = str(explanation)
+    assert "12×5" in text and "limits measured here" in text
+    if device == "cpu":
+        # x (12, 5) by w (8, 5): 2 * 12 * 8 * 5 in the product, then bias and tanh
+        assert explanation.rows[0].flops == 960 + 2 * 96
+
+
+def test_launches_whose_results_nobody_reads_are_dropped() -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        x.exp().sum()  # for nothing
+        return x * 2.0
+
+    captured = gpunet.capture(step)
+    captured(gpunet.ones(3))
+    assert [row.launch for row in captured.explain().rows] == ["multiply"]
+    assert captured.explain().dropped == 2
+
+
+def test_the_source_of_a_replay_can_be_read() -> None:
+    captured = gpunet.capture(lambda x: (x + 1.0).relu().sum())
+    captured(gpunet.ones(3))
+    source = captured.recordings[0].lowering.source
+    assert [line.strip().partition("(")[0] for line in source.splitlines()[2:-1]] == ["add", "maximum", "add_reduce"]
+
+
+# ---- plans ------------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_are_written_where_the_optimizer_reads_them() -> None:
+    training = Training(True)
+    training.train(2)
+    source = training.run.recordings[0].lowering.source
+    assert "concatenate" not in source
+    # the batch mean of all gradients is one call; the other in-place products are those of Adam
+    explained = {row.launch: row.calls for row in training.run.explain().rows}
+    assert explained["linear_backward_weight"] + explained["linear_backward_input"] <= 7
+
+
+def test_long_elementwise_runs_go_through_the_cache_in_chunks() -> None:
+    def step(x: gpunet.Tensor, row: gpunet.Tensor) -> gpunet.Tensor:
+        return ((x + row) * 2.0 - 1.0).relu()
+
+    x, row = gpunet.randn(5000, 100), gpunet.randn(100)
+    captured = gpunet.capture(step)
+    captured(x, row)
+    calls = captured.recordings[0].lowering.calls
+    assert [c.function.__name__ for c in calls[:5]] == ["add", "multiply", "subtract", "maximum", "add"]
+    assert len(calls) > 8
+    assert captured(x * 3.0, row).tolist() == step(x * 3.0, row).tolist()
+
+
+def test_a_run_is_not_cut_where_rows_mix() -> None:
+    """x * 2, then added to its own transpose: row 0 of the sum needs the last row of the product."""
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        doubled = x * 2.0
+        return doubled + doubled.mT
+
+    x = gpunet.randn(700, 700)
+    captured = gpunet.capture(step)
+    captured(x)
+    assert captured(x + 1.0).tolist() == step(x + 1.0).tolist()
