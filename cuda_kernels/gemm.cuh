@@ -38,10 +38,15 @@ struct Operand {
 template <class T, int TILE, bool ALONG_DEPTH>
 struct Step {
   static constexpr int DEPTH = 64 / sizeof(T);
-  static constexpr int LINE = TILE + VECTOR<T>;  // padded: scattered stores meet fewer bank conflicts
   static constexpr int PACKS = TILE * DEPTH / (GEMM_THREADS * VECTOR<T>);  // a thread
   static constexpr int ACROSS = (ALONG_DEPTH ? DEPTH : TILE) / VECTOR<T>;  // packs in the walking direction
   static constexpr int ROWS = GEMM_THREADS / ACROSS;  // of packs that the block moves at once
+
+  // The column in shared memory of a line.  Who stores along the depth finds the lines of different packs of depth turned
+  // against each other, so that a warp meets all banks.  Four neighbouring lines stay neighbours, and 64 apart 64 apart.
+  static __device__ __forceinline__ int column(int depth, int line) {
+    return ALONG_DEPTH ? line ^ depth / VECTOR<T> % 4 * (32 / static_cast<int>(sizeof(T))) : line;
+  }
 
   Pack<T, VECTOR<T>> packs[PACKS];
 
@@ -58,14 +63,14 @@ struct Step {
     }
   }
 
-  __device__ __forceinline__ void store(T (&shared)[DEPTH][LINE]) const {
+  __device__ __forceinline__ void store(T (&shared)[DEPTH][TILE]) const {
     const int walk = threadIdx.x % ACROSS * VECTOR<T>;
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
       const int jump = threadIdx.x / ACROSS + p * ROWS;
       if (ALONG_DEPTH) {
 #pragma unroll
-        for (int e = 0; e < VECTOR<T>; e++) shared[walk + e][jump] = packs[p].v[e];
+        for (int e = 0; e < VECTOR<T>; e++) shared[walk + e][column(walk + e, jump)] = packs[p].v[e];
       } else {
         store_pack(&shared[jump][walk], packs[p], VECTOR<T>, true);
       }
@@ -92,8 +97,8 @@ __device__ __forceinline__ void gemm(
     int depth_end, Epilogue epilogue, Visit visit = {}) {
   using StepOfA = Step<T, TILE, A_ALONG_DEPTH>;
   using StepOfB = Step<T, TILE, B_ALONG_DEPTH>;
-  constexpr int DEPTH = StepOfA::DEPTH, LINE = StepOfA::LINE, GROUPS = TILE / 64;
-  __shared__ __align__(16) T shared[2][2][DEPTH][LINE];
+  constexpr int DEPTH = StepOfA::DEPTH, GROUPS = TILE / 64;
+  __shared__ __align__(16) T shared[2][2][DEPTH][TILE];
   auto& a_shared = shared[0];
   auto& b_shared = shared[1];
   T sums[4 * GROUPS][4 * GROUPS] = {};
@@ -119,8 +124,8 @@ __device__ __forceinline__ void gemm(
       Pack<T, 4> of_a[GROUPS], of_b[GROUPS];
 #pragma unroll
       for (int group = 0; group < GROUPS; group++) {
-        of_a[group] = load_pack<4>(&a_shared[half][k][first_row() + 64 * group], 4, true);
-        of_b[group] = load_pack<4>(&b_shared[half][k][first_column() + 64 * group], 4, true);
+        of_a[group] = load_pack<4>(&a_shared[half][k][StepOfA::column(k, first_row()) + 64 * group], 4, true);
+        of_b[group] = load_pack<4>(&b_shared[half][k][StepOfB::column(k, first_column()) + 64 * group], 4, true);
       }
 #pragma unroll
       for (int i = 0; i < 4 * GROUPS; i++)
@@ -138,7 +143,7 @@ __device__ __forceinline__ void gemm(
   // The sums pass through shared memory once more, BAND rows at a time: then a warp stores whole rows, and the epilogue's
   // code is there once and not for each piece of a thread, which would take the compiler seconds.
   constexpr int BAND = 4 * DEPTH, ACROSS = TILE / 4;
-  T(&band)[BAND][LINE] = *reinterpret_cast<T(*)[BAND][LINE]>(shared);
+  T(&band)[BAND][TILE] = *reinterpret_cast<T(*)[BAND][TILE]>(shared);
 #pragma unroll 1
   for (int top = 0; top < TILE; top += BAND) {
 #pragma unroll
@@ -146,7 +151,12 @@ __device__ __forceinline__ void gemm(
       const int row = first_row() + i % 4 + i / 4 * 64 - top;
       if (row >= 0 && row < BAND) {
 #pragma unroll
-        for (int j = 0; j < 4 * GROUPS; j++) band[row][first_column() + j % 4 + j / 4 * 64] = sums[i][j];
+        for (int group = 0; group < GROUPS; group++) {
+          Pack<T, 4> pack;
+#pragma unroll
+          for (int e = 0; e < 4; e++) pack.v[e] = sums[i][4 * group + e];
+          store_pack(&band[row][first_column() + 64 * group], pack, 4, true);
+        }
       }
     }
     __syncthreads();

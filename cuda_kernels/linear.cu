@@ -109,37 +109,35 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_bac
       });
 }
 
-// partials (slices, o, i + 1): slice s has samples s * rows up to (s + 1) * rows, the last column the sums.
+// partials (slices, o i + o): slice s has samples s * rows up to (s + 1) * rows: dy^T x, then the sums.
 template <class T, int TILE>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_weight_partial(
     T* __restrict__ partials, const T* __restrict__ dy, const T* __restrict__ x, int o, int i, int n, int rows) {
   T* part = partials + static_cast<long long>(blockIdx.y) * o * (i + 1);
   const int first = min(static_cast<int>(blockIdx.y) * rows, n), end = min(first + rows, n);
-  const bool whole = (i + 1) % 4 == 0 && aligned(part);
+  const bool whole = i % 4 == 0 && aligned(part);
   weight_tile<T, TILE>(
       dy, x, o, i, i, first, end,
       [&](int row, int column, const Pack<T, 4>& value, int valid) {
-        store_pack(part + static_cast<long long>(row) * (i + 1) + column, value, valid, whole);
+        store_pack(part + static_cast<long long>(row) * i + column, value, valid, whole);
       },
-      [&](int row, T sum) { part[static_cast<long long>(row) * (i + 1) + i] = sum; });
+      [&](int row, T sum) { part[static_cast<long long>(o) * i + row] = sum; });
 }
 
 template <class T>
 __global__ void __launch_bounds__(256) linear_backward_weight_reduce(
-    T* __restrict__ dw, T* __restrict__ db, const T* __restrict__ partials, const T* __restrict__ scale, int o, int i,
-    int slices) {
+    T* __restrict__ dw, T* __restrict__ db, const T* __restrict__ partials, const T* __restrict__ scale,
+    long long products, long long count, int slices) {
   const T factor = scale ? scale[0] : T(1);
-  const long long count = static_cast<long long>(o) * (i + 1), stride = static_cast<long long>(gridDim.x) * blockDim.x;
+  const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
   for (long long at = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; at < count; at += stride) {
     T sum = partials[at];
 #pragma unroll 4
     for (int slice = 1; slice < slices; slice++) sum += partials[slice * count + at];
-    const long long row = at / (i + 1);
-    const int column = static_cast<int>(at % (i + 1));
-    if (column < i) {
-      if (dw) dw[row * i + column] = sum * factor;
+    if (at < products) {
+      if (dw) dw[at] = sum * factor;
     } else if (db) {
-      db[row] = sum * factor;
+      db[at - products] = sum * factor;
     }
   }
 }

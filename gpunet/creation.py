@@ -66,7 +66,8 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         copy = _new(moved.shape, source.dtype if dtype is None else dtype, _place(device))
         COPY(copy.array, moved)
         return copy.requires_grad_() if requires_grad else copy
-    array = moved.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
+    with devices.current(moved):
+        array = moved.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
     return Tensor(constant(array), requires_grad)
 
 

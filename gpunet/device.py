@@ -7,11 +7,13 @@ kernel needs no device argument, and NumPy and CuPy arrays are taken as they are
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -230,6 +232,14 @@ def graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
             recorded.launch()
 
     return launch
+
+
+def current(array: Array) -> AbstractContextManager[Any]:
+    """Meanwhile the card of an array is CuPy's current one, as its functions want it; nothing for other arrays."""
+    return _ANYWHERE if isinstance(array, numpy.ndarray) else array.device
+
+
+_ANYWHERE = contextlib.nullcontext()
 
 
 def stream_pointer(device: Device) -> int:

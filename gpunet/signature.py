@@ -40,6 +40,8 @@ class Entry(NamedTuple):
     types: tuple[str, ...]  # template parameters that are types, in order
     values: tuple[str, ...]  # the other template parameters
     parameters: tuple[Parameter, ...]
+    attributes: dict[str, str]  # what stands in __launch_bounds__(...), __cluster_dims__(...) and others like these
+    body: int  # where in the text its body begins, behind the brace
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.parameters))})"
@@ -90,26 +92,31 @@ def as_scalar(value: Any, dtype: str, what: str) -> Any:
 _NOT_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 _LINE = re.compile(r'\s*#\s*line\s+(\d+)\s+"([^"]*)"')
 _NAME = re.compile(r"(\w+)\s*\(")
+_ATTRIBUTE = re.compile(r"\b(__\w+__)\s*\(([^()]*)\)")
 _QUALIFIERS = re.compile(r"\b(__restrict__|__restrict|__grid_constant__|const|volatile|struct|typename|register)\b")
 _INTEGER = {"unsigned": "unsigned int", "signed": "int"}
 
 
 def entries(text: str) -> dict[str, Entry]:
     """The ``__global__`` functions that a source defines, by name."""
-    code = _NOT_CODE.sub(lambda m: "\n" * m[0].count("\n") if m[0][0] == "/" else m[0], text)
+    code = _NOT_CODE.sub(lambda m: re.sub(r"[^\n]", " ", m[0]) if m[0][0] == "/" else m[0], text)
     found = {}
     for start in (match.start() for match in re.finditer(r"\b__global__\b", code)):
         at = start
+        attributes = dict(_ATTRIBUTE.findall(code[max(code.rfind(c, 0, start) for c in ";{}") + 1 : start]))
         while (named := _NAME.search(code, at)) is not None:
             end = _closing(code, named.end() - 1)
             if not named[1].startswith("__"):  # not __launch_bounds__(...)
                 break
+            attributes[named[1]] = " ".join(code[named.end() : end - 1].split())
             at = end
-        if named is None or not re.match(r"\s*\{", code[end:]):
+        brace = re.compile(r"\s*\{").match(code, end) if named is not None else None
+        if named is None or brace is None:
             continue  # a declaration, or no function
         types, values = _template(code[:start])
         parameters = tuple(map(_parameter, _split(code[named.end() : end - 1])))
-        found[named[1]] = Entry(named[1], _place(code[: named.start(1)]), types, values, parameters)
+        place = _place(code[: named.start(1)])
+        found[named[1]] = Entry(named[1], place, types, values, parameters, attributes, brace.end())
     return found
 
 
@@ -151,7 +158,7 @@ def _parameter(text: str) -> Parameter:
     pointer = "*" in text or text.rstrip().endswith("]")
     constant = re.search(r"\bconst\b", text.partition("*")[0]) is not None
     words = _QUALIFIERS.sub(" ", text.replace("*", " ").partition("[")[0]).split()
-    name = words.pop() if len(words) > 1 else ""
+    name = words.pop().strip("(&)") if len(words) > 1 else ""
     if len(words) > 1 and words[-1] == "int" and words[-2] in ("long", "short"):
         words.pop()
     if len(words) > 1 and words[0] == "signed":

@@ -2,6 +2,7 @@
 
     pytest                        on every device that is here
     pytest --device cpu           on one of them
+    pytest --device stand-in      on "cuda" without a card: a stand-in for CuPy, launches run by the emulator
     GPUNET_REQUIRE_TORCH=1        a missing PyTorch fails the tests that need it, instead of skipping them
 """
 
@@ -14,17 +15,18 @@ from typing import Any
 
 import pytest
 
+import fake_cupy
 import gpunet
 
 #: Ways to run a launch: the name for ``--device``, and where its arrays live.
-DEVICES = {"cpu": "cpu", "emulated": "emulated", "cuda": "cuda"}
+DEVICES = {"cpu": "cpu", "emulated": "emulated", "cuda": "cuda", "stand-in": "cuda"}
 
 
 def available_devices() -> list[str]:
     from gpunet import emulator
 
     here = {"cpu": True, "emulated": emulator.available(), "cuda": gpunet.cuda_status().ready}
-    return [name for name in DEVICES if here[name]]
+    return [name for name in here if here[name]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +44,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a device, which new tensors are made on meanwhile."""
     name = request.param
+    if name == "stand-in":
+        with fake_cupy.installed():
+            gpunet.set_default_device("cuda")
+            yield "cuda"
+            gpunet.set_default_device(None)
+        return
     if name not in available_devices():
         why = "g++ is not installed" if name == "emulated" else gpunet.cuda_status().detail
         pytest.fail(f"--device {name} was asked for: {why}")

@@ -141,6 +141,21 @@ def test_every_optimizer_learns(optimizer: str) -> None:
     assert train("--optimizer", optimizer, "--epochs", 2, "--weight-decay", 0.001, "--schedule", "constant") == 0
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "step", "constant"])
+def test_every_schedule_learns(schedule: str) -> None:
+    assert train("--schedule", schedule, "--epochs", 3, "--clip", 1.0, "--out", "run") == 0
+    last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
+    assert last["test_accuracy"] > 0.8
+
+
+def test_clipping_is_part_of_the_step() -> None:
+    """With a norm of next to nothing, hardly anything is learnt by plain descent."""
+    for clip, learns in ((1e-9, False), (1e9, True)):
+        assert train("--optimizer", "sgd", "--clip", clip, "--epochs", 2, "--out", f"run{clip}") == 0
+        last = json.loads(Path(f"run{clip}/metrics.jsonl").read_text().splitlines()[-1])
+        assert (last["test_accuracy"] > 0.5) == learns
+
+
 def test_a_csv_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f"{i % 7},{'yes' if i % 7 > 3 else 'no'},{i % 5}" for i in range(200)]
     Path("mine.csv").write_text("\n".join(["size,big,noise", *rows]))
@@ -242,7 +257,8 @@ def test_a_pipe_that_closes_is_no_error() -> None:
         (["--activation", "rulu"], "unknown activation 'rulu'; expected one of relu, leaky_relu, sigmoid"),
         (["--loss", "mea"], "unknown loss 'mea'; expected one of cross_entropy, bce, mse, mae, huber"),
         (["--optimizer", "adm"], "unknown optimizer 'adm'; expected one of adam, adamw, sgd"),
-        (["--schedule", "linear"], "unknown schedule 'linear'; expected one of cosine, constant"),
+        (["--schedule", "linear"], "unknown schedule 'linear'; expected one of cosine, onecycle, step, constant"),
+        (["--clip", "0"], "--clip 0.0; expected a positive number"),
         (
             ["--loss", "mse"],
             "the loss 'mse' does not fit classification into 10 classes; expected one of cross_entropy",

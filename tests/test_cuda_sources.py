@@ -273,6 +273,33 @@ def test_the_asked_for_library_is_the_only_candidate(monkeypatch: Any) -> None:
     assert list(nvrtc._candidates()) == ["/from/call.so"]
 
 
+def test_where_the_library_is_looked_for(monkeypatch: Any, tmp_path: Any) -> None:
+    """Without NVIDIA's own finder: in its wheels, in CUDA's folders, and by the system's loader."""
+    for place in ("site/nvidia/cu13/lib", "cuda/lib64"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "libnvrtc.so.13").touch()
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    monkeypatch.delenv("GPUNET_NVRTC", raising=False)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site")])
+    found = list(nvrtc._candidates())
+    assert found[:2] == [str(tmp_path / "site/nvidia/cu13/lib/libnvrtc.so.13"), str(tmp_path / "cuda/lib64/libnvrtc.so.13")]
+    assert found[-3:] == ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"]
+
+
+@needs_nvrtc
+def test_library_by_its_path_and_what_it_refuses() -> None:
+    path = nvrtc.load().path
+    nvrtc.set_library(path)
+    try:
+        assert nvrtc.load().path == path
+        with pytest.raises(CompileError, match=r"nvrtcGetNumSupportedArchs failed: NVRTC_ERROR_INVALID_INPUT \(NVRTC \d+\.\d+, "):
+            nvrtc.load()._call("GetNumSupportedArchs", None)
+    finally:
+        nvrtc.set_library(None)
+
+
 @needs_nvrtc
 @pytest.mark.parametrize(
     ("capability", "expected"),

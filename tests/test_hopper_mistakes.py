@@ -324,7 +324,8 @@ def test_copies_see_global_memory_behind_a_fence_for_it(fence: str, clean: bool)
         if clean:
             assert (run(COPY, text)[0] == 4).all()
             return
-        with pytest.raises(EmulationError, match=r"proxy fence: what thread 0 starts at planted\.cu:14 reads out\[0\], which .*cu:9"):
+        found = r"proxy fence: what thread 0 starts at planted\.cu:14 reads out\[0\], which .*cu:9"
+        with pytest.raises(EmulationError, match=found):
             run(COPY, text)
 
 

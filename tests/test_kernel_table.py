@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from gpunet.diagnose import kernel_table
+from gpunet.diagnose import access_table, kernel_table
 from gpunet.diagnose.kernel_table import ARCHITECTURES, KNOWN_SPILLS, REWRITE, complaints
 from gpunet.diagnose.usage import Usage, compile_and_measure, parse_log
 from gpunet.errors import CompileError
 from gpunet.runtime import source
 from gpunet.runtime.kernel import KERNELS
+from test_access_table import needs_compiler
 from test_cuda_sources import needs_nvrtc
 
 PAGE = kernel_table.page_path().read_text(encoding="utf-8")
@@ -33,7 +36,7 @@ def test_page_states_the_known_spills() -> None:
     for (expression, architecture), cell in CELLS.items():
         if "spills" in cell:
             assert kernel_table.why_it_spills(expression, architecture), f"{expression} {architecture}: {cell}"
-    stated = [line for line in PAGE.splitlines() if line.startswith("- `")]
+    stated = [line for line in PAGE.partition(access_table.TITLE)[0].splitlines() if line.startswith("- `")]
     reasons = [reason for *_, reason in KNOWN_SPILLS]
     assert stated and all(any(line.endswith(reason) for reason in reasons) for line in stated)
 
@@ -49,6 +52,24 @@ def test_new_spill_of_a_hot_kernel_is_told() -> None:
     assert (
         complaints("linear_forward<float, 128, Relu>", "sm_80", Usage(126, 33792, 0, 0, 0), "126 / 33792", True) == []
     )
+
+
+@needs_nvrtc
+@needs_compiler
+def test_page_is_written_and_printed(tmp_path: Any, monkeypatch: Any, capsys: Any) -> None:
+    """Of one kernel, for one architecture."""
+    for module in (kernel_table, access_table):
+        monkeypatch.setattr(module, "KERNELS", {"erf_forward": KERNELS["erf_forward"]})
+    monkeypatch.setattr(kernel_table, "ARCHITECTURES", ("sm_90a",))
+    monkeypatch.setattr(kernel_table, "page_path", lambda: tmp_path / "kernels.md")
+    assert kernel_table.main(["--write"]) == kernel_table.main([]) == 0
+    page = (tmp_path / "kernels.md").read_text(encoding="utf-8")
+    assert page == capsys.readouterr().out
+    _, cells = kernel_table.parse(page)
+    assert set(cells) == {("erf_forward<float>", "sm_90a"), ("erf_forward<double>", "sm_90a")}
+    _, launches = access_table.parse(page)
+    assert launches == {"erf_forward<float>, (8192,)": ["-", "100%", "100%", ""]}
+    assert ("## Known spills" in page) == ("spills" in cells["erf_forward<double>", "sm_90a"])
 
 
 # ---- NVRTC's log ------------------------------------------------------------------------------------------------------

@@ -261,8 +261,9 @@ class Tensor(TensorMethods):
         if self._node is not None:
             raise GradientError("only leaf tensors can be deep-copied; .detach() the tensor first")
         result = type(self).__new__(type(self))
-        Tensor.__init__(result, self.array.copy(), self._requires_grad)
-        result.grad = None if self.grad is None else Tensor(self.grad.array.copy())
+        with devices.current(self.array):
+            Tensor.__init__(result, self.array.copy(), self._requires_grad)
+            result.grad = None if self.grad is None else Tensor(self.grad.array.copy())
         memo[id(self)] = result
         return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -187,8 +188,12 @@ def _cache() -> dict[str, Any]:
         folder = Path(source.cache_directory())
     except (GpunetError, AttributeError) as error:
         return {"folder": None, "found": str(error)}
-    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-    return {"folder": str(folder), "files": len(files), "size": _size(sum(path.stat().st_size for path in files))}
+    sizes = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # another process may be at work there
+            if path.is_file():
+                sizes.append(path.stat().st_size)
+    return {"folder": str(folder), "files": len(sizes), "size": _size(sum(sizes))}
 
 
 def _optional() -> dict[str, Any]:

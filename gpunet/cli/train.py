@@ -67,7 +67,13 @@ def add_parser(subparsers: Any) -> None:
         "--lr", type=float, default=argparse.SUPPRESS, help="learning rate (default: 0.003, for sgd 0.05)"
     )
     training.add_argument(
-        "--schedule", default="cosine", help="learning rate over the epochs: cosine (down to 0) or constant"
+        "--schedule",
+        default="cosine",
+        help="learning rate: cosine (down to 0), step (a tenth after each third of the epochs), onecycle (up and down, "
+        "batch by batch), constant",
+    )
+    training.add_argument(
+        "--clip", type=float, default=argparse.SUPPRESS, help="scale larger gradients down to this norm (default: don't)"
     )
     training.add_argument("--weight-decay", type=float, default=argparse.SUPPRESS, help="(default: 0, for adamw 0.01)")
     training.add_argument("--batch-size", type=int, default=32, help="rows of a step")
@@ -99,6 +105,7 @@ class Setup:
     optimizer: str
     learning_rate: float
     weight_decay: float | None
+    schedule: str
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -107,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gpunet.data import Batches
     from gpunet.device import Device
     from gpunet.runtime.random import Generator
-    from gpunet.train import LOSSES, RunFolder, fit, multilayer_perceptron
+    from gpunet.train import LOSSES, SCHEDULES, RunFolder, fit, multilayer_perceptron
 
     device = Device(arguments.device)
     setup = prepare(arguments)
@@ -121,6 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
     order = _stream(Generator, arguments.seed, "order")
     train = Batches(*parts[0], batch_size=arguments.batch_size, shuffle=True, generator=order)
     test = Batches(*parts[1], batch_size=arguments.batch_size)
+    schedule_choice = SCHEDULES[setup.schedule]
+    schedule = schedule_choice.make(optimizer, arguments.epochs, len(train))
     with RunFolder(getattr(arguments, "out", None), setup.dataset.name) as folder:
         folder.write_config(_config(arguments, setup, device))
         _introduce(setup, model, device, folder)
@@ -132,10 +141,15 @@ def run(arguments: argparse.Namespace) -> int:
 
             def on_batch() -> bool:
                 bar.advance()
+                if schedule_choice.after == "batch":
+                    schedule.step()
                 return stop.is_set()
 
             start = time.perf_counter()
-            measured: Any = {"task": setup.dataset.task, "target_scale": setup.standardisation.target_scale}
+            measured: Any = {
+                "task": setup.dataset.task, "target_scale": setup.standardisation.target_scale,
+                "clip": getattr(arguments, "clip", None),
+            }  # fmt: skip
             for epoch in fit(
                 model, loss, optimizer, train, test, epochs=arguments.epochs, on_batch=on_batch, **measured
             ):
@@ -144,9 +158,8 @@ def run(arguments: argparse.Namespace) -> int:
                 folder.save_model(model)
                 if stop.is_set():
                     break
-                if arguments.schedule == "cosine":
-                    share = 0.5 * (1.0 + math.cos(math.pi * epoch.number / arguments.epochs))
-                    optimizer.param_groups[0]["lr"] = setup.learning_rate * share
+                if schedule_choice.after == "epoch":
+                    schedule.step()
             seconds = time.perf_counter() - start
         interrupted = stop.is_set() and len(folder.epochs) < arguments.epochs
         if interrupted:
@@ -168,13 +181,13 @@ def prepare(arguments: argparse.Namespace) -> Setup:
     from gpunet import data
     from gpunet.runtime.random import Generator
     from gpunet.train.checkpoint import read_header, safetensors
-    from gpunet.train.network import ACTIVATIONS, LOSSES, OPTIMIZERS, choose, choose_loss
+    from gpunet.train.network import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULES, choose, choose_loss
 
     safetensors()  # without it nothing could be kept: better said before training than after
     hidden = _sizes(arguments.hidden)
     activation = choose("activation", arguments.activation, ACTIVATIONS)
     optimizer = choose("optimizer", arguments.optimizer, OPTIMIZERS)
-    choose("schedule", arguments.schedule, ("cosine", "constant"))
+    schedule = choose("schedule", arguments.schedule, SCHEDULES)
     choose("task", arguments.task, ("auto", "classification", "regression"))
     if "loss" in arguments:
         choose("loss", arguments.loss, LOSSES)
@@ -188,6 +201,8 @@ def prepare(arguments: argparse.Namespace) -> Setup:
     learning_rate = getattr(arguments, "lr", OPTIMIZERS[optimizer].learning_rate)
     if not (learning_rate > 0.0 and math.isfinite(learning_rate)):
         raise ArgumentError(f"--lr {learning_rate}; expected a positive number")
+    if not getattr(arguments, "clip", 1.0) > 0.0:
+        raise ArgumentError(f"--clip {arguments.clip}; expected a positive number")
     weight_decay = getattr(arguments, "weight_decay", None)
     if weight_decay is not None and not 0.0 <= weight_decay < math.inf:
         raise ArgumentError(f"--weight-decay {weight_decay}; expected zero or a positive number")
@@ -200,7 +215,8 @@ def prepare(arguments: argparse.Namespace) -> Setup:
         "inputs": dataset.features.shape[1], "hidden": hidden, "outputs": outputs,
         "activation": activation, "dropout": arguments.dropout,
     }  # fmt: skip
-    return Setup(dataset, split, data.standardise(split.train), network, loss, optimizer, learning_rate, weight_decay)
+    standardisation = data.standardise(split.train)
+    return Setup(dataset, split, standardisation, network, loss, optimizer, learning_rate, weight_decay, schedule)
 
 
 def _sizes(text: str) -> list[int]:

@@ -17,9 +17,11 @@ import numpy
 
 from gpunet import device, ops, optim  # noqa: F401  the latter two fill KERNELS
 from gpunet.device import Array
+from gpunet.ops import clip  # noqa: F401  so does this
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS
-from gpunet.runtime.kernel import MAX_TENSORS, Geometry, Kernel
+from gpunet.optim.lr_scheduler.kernel import KINDS
+from gpunet.runtime.kernel import ELEMENTS_A_BLOCK, MAX_TENSORS, Geometry, Kernel, ceil_div
 
 FLOATING = ("float32", "float64")
 
@@ -165,7 +167,7 @@ def linear_backward_weight(s: Samples) -> Iterator[Any]:
 def linear_backward_weight_partial(s: Samples) -> Iterator[Any]:
     for (o, i, n), slices in zip((*SIZES, (65, 64, 300)), (1, 4, 3, 7, 2, 64, 2, 2, 8)):
         label = f"({n}, {o}), ({n}, {i}) in {slices} slices"
-        yield label, [s.blank(slices, o, i + 1), s.normal(n, o), s.normal(n, i)], {"slices": slices}
+        yield label, [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)], {"slices": slices}
 
 
 @_cases()
@@ -174,8 +176,8 @@ def linear_backward_weight_reduce(s: Samples) -> Iterator[Any]:
     for (o, i, slices), leave_out, scaled in choices:
         dw = s.blank(o, i) if leave_out != "dw" else None
         db = s.blank(o) if leave_out != "db" else None
-        label = f"({slices}, {o}, {i + 1}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
-        yield label, [dw, db, s.normal(slices, o, i + 1), s.positive(1) if scaled else None], {}
+        label = f"{slices} of ({o}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
+        yield label, [dw, db, s.normal(slices, o * i + o), s.positive(1) if scaled else None], {}
 
 
 @_cases()
@@ -372,3 +374,57 @@ def adam_step(s: Samples) -> Iterator[Any]:
             params, averages, squares, largest if amsgrad else None, _steps(len(shapes)), grads, *_rate_and_ticket(),
         ]  # fmt: skip
         yield f"{len(shapes)} tensors, amsgrad {amsgrad}, decoupled {decoupled}, maximize {maximize}", arrays, options
+
+
+# ---- gradients and learning rates -------------------------------------------------------------------------------------
+
+
+@_cases(updates="grads norm", workspace="partials")
+def gradient_norm(s: Samples) -> Iterator[Any]:
+    ends = ((True, True), (True, False), (False, False), (False, True))
+    for shapes, order, (first, last) in itertools.product(TENSORS, (1.0, 2.0, 3.5, numpy.inf), ends):
+        blocks = sum(max(1, ceil_div(int(numpy.prod(shape)), ELEMENTS_A_BLOCK)) for shape in shapes)
+        arrays = [[s.normal(*shape) for shape in shapes], s.positive(1), s.blank(blocks), s.blank(1, dtype="uint32")]
+        label = f"{len(shapes)} tensors, order {order}, first {first}, last {last}"
+        yield label, arrays, {"order": order, "first": first, "last": last}
+
+
+@_cases(updates="grads")
+def clip_by_norm(s: Samples) -> Iterator[Any]:
+    for shapes, max_norm in itertools.product(TENSORS, (0.0, 0.05, 5.0)):
+        arrays = [[s.normal(*shape) for shape in shapes], s.positive(1)]
+        yield f"{len(shapes)} tensors to {max_norm}", arrays, {"max_norm": max_norm}
+
+
+@_cases(updates="grads")
+def clip_by_value(s: Samples) -> Iterator[Any]:
+    for shapes, limit in itertools.product(TENSORS, (0.0, 0.5)):
+        yield f"{len(shapes)} tensors to {limit}", [[s.normal(*shape) for shape in shapes]], {"limit": limit}
+
+
+#: Constants of each kind of schedule, see gpunet.optim.lr_scheduler.kernel, and steps around which something happens.
+_SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
+    "step": (((0.3, 5, 0.5),), (-1, 0, 3, 4, 5)),
+    "points": (((0.3,), (0.3, 0, 0.5, 4, 2.0, 9, 0.1)), (-1, 0, 3, 8)),
+    "exponential": (((0.3, 0.9),), (-1, 7)),
+    "linear": (((0.03, 0.1, 1.0, 6),), (-1, 0, 4, 5, 6)),
+    "polynomial": (((0.3, 6, 2.5),), (-1, 0, 4, 5, 6)),
+    "cosine": (((0.3, 6, 0.01),), (-1, 0, 5, 7, 19)),
+    "warm_restarts": (((0.3, 2, 0.01),), (0, 4, 5)),
+    "cyclic": (((0.1, 0.4, 10, 0.3, 0.99, 0.5),), (-1, 2, 3, 9, 10, 27)),
+    "one_cycle": (
+        ((1, 0, 0.01, 2.9, 0.3, 12, 0.001), (0, 0, 0.01, 2.9, 0.3, 4.8, 0.01, 12, 0.001)),
+        (-1, 1, 2, 4, 11, 12, 20),
+    ),
+}
+
+
+@_cases(updates="rate state")
+def schedule_step(s: Samples) -> Iterator[Any]:
+    for kind in KINDS:
+        constants, steps = _SCHEDULES[kind]
+        for values, step, position in itertools.product(constants, steps, (None, 3.0, 4.0, 7.0)):
+            state = [step, step % 6, 6] if kind == "warm_restarts" else [step]
+            at = None if position is None else numpy.array([position])
+            arrays = [numpy.array([0.2], s.dtype), numpy.array(state, "float64"), numpy.array(values, "float64"), at]
+            yield f"{kind} {values} from {step} at {position}", arrays, {"kind": kind, "low": 4.0, "high": 7.0}

@@ -1,4 +1,4 @@
-"""docs/kernels.md: what the kernels take of a card, for every architecture that we compile for.
+"""docs/kernels.md: what the kernels take of a card, for every architecture that we compile for, and how they access memory.
 
     python -m gpunet.diagnose.kernel_table            print it
     python -m gpunet.diagnose.kernel_table --write    write it: after every change of a kernel or of NVRTC
@@ -13,50 +13,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 
-from gpunet.diagnose import kernel_cases
+from gpunet.diagnose import access_table
+from gpunet.diagnose.representatives import is_hot, representatives, specialisations
 from gpunet.diagnose.usage import Usage, compile_and_measure
 from gpunet.runtime import source
 from gpunet.runtime.kernel import KERNELS, Kernel
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
 
-#: Kernels whose time counts in a training step.
-HOT = ("linear_*", "matmul_*", "cross_entropy_*", "activation_*", "adam_step", "sgd_step")
-
-#: Specialisations that stand for the others; of kernels that are not named, all do.
-REPRESENTATIVES = {
-    "linear_forward": ("*, Relu>", "*, Gelu>"),
-    "linear_backward_input": ("*, Relu>", "*, Gelu>"),
-    "activation_forward": ("*, Relu>", "*, Gelu>", "*, Tanh>"),
-    "activation_backward": ("*, Relu>", "*, Gelu>", "*, Tanh>"),
-    "matmul_forward": ("*, true, false>", "*, true, true>", "*, false, false>"),  # of a product, and of its gradients
-    "elementwise_loss": ("*::mean>",),
-    "cross_entropy_labels": ("*::mean, *",),
-    "cross_entropy_soft": ("*::mean, *",),
-    "sgd_step": ("*, false, false, false>", "*, true, false, false>"),
-    # Adam, AdamW, AMSGrad
-    "adam_step": ("*, false, false, false>", "*, false, true, false>", "*, true, false, false>"),
-}
-
 #: Spills that are known: specialisations, architectures, and why they stay.  All others fail a test.
 KNOWN_SPILLS: tuple[tuple[str, str, str], ...] = (
     (
-        "matmul_forward<float, 128, *", "sm_75 sm_80 sm_90a",
+        "matmul_forward<float, 128, *", "*",
         "two blocks on a multiprocessor leave 128 registers; sums and steps take 96, operands of any 64-bit strides more "
         "than the rest. One block would spill nothing and hide no barrier",
     ),
-    (
-        "linear_backward_input<float, 128, *", "sm_100a sm_120",
-        "up to 32 bytes at the same limit of 128 registers; other architectures, and linear_forward, get by",
-    ),
-    (
-        "linear_backward_weight_reduce<float>", "sm_100a",
-        "4 bytes, at the 32 registers that the assembler chose for full occupancy",
-    ),
-    ("cross_entropy_labels<float, *", "sm_100a", "4 bytes, likewise"),
+    ("cross_entropy_labels<float, *", "sm_100a", "4 bytes, at the registers that the assembler chose for full occupancy"),
     (
         "*<double*", "*",
         "float64 is for checking: its exp, erf, pow and division are calls, around which registers are saved, and its "
@@ -67,25 +41,6 @@ KNOWN_SPILLS: tuple[tuple[str, str, str], ...] = (
 REWRITE = "python -m gpunet.diagnose.kernel_table --write"
 
 Table = Mapping[tuple[str, str], Usage]  # (expression, architecture) ->
-
-
-@cache
-def specialisations(kernel: Kernel) -> tuple[str, ...]:
-    """All specialisations that a kernel's cases select.  They are compiled together, for the table and for its test."""
-    return tuple(sorted({case.expression() for case in kernel_cases.cases(kernel)}, key=_order))
-
-
-@cache
-def representatives(kernel: Kernel) -> tuple[str, ...]:
-    """The specialisations of a kernel that the table shows."""
-    patterns = REPRESENTATIVES.get(kernel.name, ("*",))
-    return tuple(e for e in specialisations(kernel) if any(fnmatchcase(e, p) for p in patterns))
-
-
-def _order(expression: str) -> list[tuple[int, int, str]]:
-    """float before double, 64 before 128, then the alphabet."""
-    words = re.findall(r"\w+", expression)
-    return [(word == "double", int(word) if word.isdecimal() else 0, word) for word in words]
 
 
 def collect() -> Table:
@@ -99,10 +54,6 @@ def collect() -> Table:
     with ThreadPoolExecutor() as pool:
         jobs = [(kernel, architecture) for kernel in KERNELS.values() for architecture in ARCHITECTURES]
         return dict(entry for part in pool.map(one, jobs) for entry in part)
-
-
-def is_hot(expression: str) -> bool:
-    return any(fnmatchcase(expression.partition("<")[0], pattern) for pattern in HOT)
 
 
 def why_it_spills(expression: str, architecture: str) -> str | None:
@@ -153,7 +104,7 @@ def page_path() -> Path:
 
 
 def render(table: Table, version: str) -> str:
-    """The page."""
+    """The page up to the table of accesses."""
     lines = [_TOP.format(version=version)]
     lines += [_line(["specialisation", *ARCHITECTURES]), _line(["---"] * (1 + len(ARCHITECTURES)))]
     for kernel in sorted(KERNELS.values(), key=lambda k: (k.file, k.name)):
@@ -181,10 +132,10 @@ def cell_of(usage: Usage) -> str:
 
 
 def parse(page: str) -> tuple[str, dict[tuple[str, str], str]]:
-    """NVRTC's version and the cells of a page by (expression, architecture)."""
+    """NVRTC's version and the cells of the first table by (expression, architecture)."""
     version = re.search(r"^Compiled by NVRTC (\S+)\.$", page, re.MULTILINE)
     cells: dict[tuple[str, str], str] = {}
-    for row in re.findall(r"^\| `(.*)$", page, re.MULTILINE):
+    for row in re.findall(r"^\| `(.*)$", page.partition(access_table.TITLE)[0], re.MULTILINE):
         expression, *rest = [cell.strip(" `|") for cell in row.split(" | ")]
         cells |= {(expression, architecture): cell for architecture, cell in zip(ARCHITECTURES, rest)}
     return version[1] if version else "", cells
@@ -192,7 +143,7 @@ def parse(page: str) -> tuple[str, dict[tuple[str, str], str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the page, or write it."""
-    page = render(collect(), ".".join(map(str, source.nvrtc_version())))
+    page = render(collect(), ".".join(map(str, source.nvrtc_version()))) + access_table.render()
     if "--write" in arguments:
         page_path().write_text(page, encoding="utf-8")
     else:

@@ -7,7 +7,7 @@
 Fast mode runs the kernels as they are.  Check mode (``check()``, or ``GPUNET_EMULATOR_CHECK=1``) watches every access to
 memory: races on shared and global memory, bounds of every array, reads of shared memory that nothing was written to,
 barriers that not all threads reach, asynchronous copies that were not waited for, writes to inputs, and floating-point
-atomics, whose sums depend on the order.
+atomics, whose sums depend on the order.  ``lint()`` also counts bank conflicts and sectors of global memory.
 Both need g++ and nothing else; what is compiled is kept on disk.
 """
 
@@ -22,22 +22,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunet.emulator import compiler
-from gpunet.emulator.launch import COMPLETIONS, SCHEDULES, Counts, Reached, launch, parameter_names
+from gpunet.emulator.launch import (
+    COMPLETIONS,
+    SCHEDULES,
+    Counts,
+    Reached,
+    check_compiled,
+    launch,
+    parameter_names,
+    static_shared,
+)
 from gpunet.emulator.library import Library
+from gpunet.emulator.report import Access, Report
 from gpunet.errors import ArgumentError, CompileError
 
 __all__ = [
-    "COMPLETIONS",
-    "SCHEDULES",
-    "Counts",
-    "Function",
-    "Reached",
-    "available",
-    "check",
-    "every_way",
-    "prepare",
-    "settings",
-]
+    "COMPLETIONS", "SCHEDULES", "Access", "Counts", "Function", "Reached", "Report", "available", "check", "every_way",
+    "lint", "lint_report", "prepare", "settings",
+]  # fmt: skip
 
 
 class Settings(NamedTuple):
@@ -51,6 +53,7 @@ class Settings(NamedTuple):
 
 class _Chosen(threading.local):
     settings: Settings | None = None
+    report: Report | None = None
 
 
 _chosen = _Chosen()
@@ -94,6 +97,44 @@ def every_way() -> Iterator[dict[str, Any]]:
             yield {"schedule": schedule, "seed": seed, "completion": completion}
 
 
+@contextmanager
+def lint() -> Iterator[Report]:
+    """Launches of this thread run in check mode meanwhile, and how their accesses meet the memory of a card is counted.
+
+        with gpunet.emulator.lint() as report:
+            model(x).sum().backward()
+        print(report)
+
+    The arrays of a launch are then placed as a card's allocator would, at multiples of 256 bytes.
+    """
+    before = _chosen.report
+    _chosen.report = Report()
+    try:
+        yield _chosen.report
+    finally:
+        _chosen.report = before
+
+
+def lint_report(
+    function: Function,
+    grid: int | Sequence[int],
+    block: int | Sequence[int],
+    arguments: Sequence[Any],
+    shared: int = 0,
+    reached: Sequence[Reached] = (),
+) -> list[Access]:
+    """Launch a function once and tell where a warp's accesses cost more than they need to, the worst place first.
+
+    Each has ``file``, ``line``, ``memory`` ("shared" or "global"), ``degree`` and a ``message``.
+
+    Raises:
+        LaunchError, EmulationError: as the launch itself.
+    """
+    with lint() as report:
+        function(grid, block, arguments, shared, reached)
+    return report.findings()
+
+
 class Function:
     """A specialisation that can be launched; compiled at its first launch in each mode."""
 
@@ -103,6 +144,7 @@ class Function:
         self.text, self.file, self.expression, self.cache, self.options = text, file, expression, Path(cache), options
         self._libraries: dict[str, Library] = {}
         self._names: list[str] = []
+        self._static = 0
         #: of the last launch
         self.counts: Counts | None = None
 
@@ -112,8 +154,11 @@ class Function:
 
     def library(self, mode: str) -> Library:
         if mode not in self._libraries:
-            self._libraries[mode] = Library(self.build(mode), self.cache)
-            self._names = parameter_names(self.text, self.expression, len(self._libraries[mode].parameters))
+            library = Library(self.build(mode), self.cache)
+            check_compiled(library, self.text, self.file, self.expression)
+            self._names = parameter_names(self.text, self.expression, len(library.parameters))
+            self._static = static_shared(library, self.text, self.expression)
+            self._libraries[mode] = library
         return self._libraries[mode]
 
     def __call__(
@@ -126,10 +171,14 @@ class Function:
     ) -> None:
         """Launch and wait: see :func:`gpunet.emulator.launch.launch`."""
         chosen = settings()
-        library = self.library("check" if chosen.check else "fast")
+        report = _chosen.report
+        library = self.library("check" if chosen.check or report is not None else "fast")
         self.counts = launch(
-            library, self.expression, self._names, grid, block, arguments, shared, reached, **chosen._asdict()
-        )
+            library, self.expression, self._names, grid, block, arguments, shared, reached, self._static,
+            lint=report is not None, **chosen._asdict(),
+        )  # fmt: skip
+        if report is not None:
+            report.add(library, self.expression, self.counts.tallies)
 
 
 def available() -> bool:

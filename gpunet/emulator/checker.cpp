@@ -196,6 +196,7 @@ static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) 
          place(*region, address), site);
   if (region->rank >= 0 && region->rank != current->rank) check_life(*region, address, kind, site);
   const size_t offset = address - region->begin;
+  if (READ_NOW && linting()) lint_access(address, bytes, kind, site, region->array->shared);
   while ((offset | bytes) & ((size_t(1) << region->shift) - 1)) refine(*region);
   const uint32_t my_name = name_of(current->thread);
   for (size_t i = offset >> region->shift, end = (offset + bytes) >> region->shift; i < end; i++) {

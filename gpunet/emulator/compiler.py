@@ -18,15 +18,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from gpunet import signature
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
 _HEADERS = ("cuda_on_cpu.h", "hopper.h", "intrinsics.h", "vector_types.h", "half.h")
 _TOOLKIT = _HERE / "toolkit"  # in front of CUDA's own headers
 _RUNTIME = (
-    "scheduler.cpp", "synchronise.cpp", "clocks.cpp", "checker.cpp", "asynchronous.cpp", "tensor_core.cpp", "mbarrier.cpp",
-    "cluster.cpp", "bulk.cpp", "wgmma.cpp", "callbacks.cpp",
+    "scheduler.cpp", "synchronise.cpp", "clocks.cpp", "checker.cpp", "lint.cpp", "asynchronous.cpp", "tensor_core.cpp",
+    "mbarrier.cpp", "cluster.cpp", "bulk.cpp", "wgmma.cpp", "callbacks.cpp",
 )  # fmt: skip
+_MAKERS = (Path(__file__), Path(signature.__file__))  # what they make of a source is part of it
 
 _COMMON = (
     "-std=c++17", "-fPIC", "-w",
@@ -40,7 +42,7 @@ _COMMON = (
 MODES = {
     "fast": ("-O2", "-fsanitize=alignment"),
     "check": (
-        "-O1", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0", "-ftrivial-auto-var-init=pattern",
+        "-O1", "-fno-tree-sra", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0", "-ftrivial-auto-var-init=pattern",
         "-fsanitize=alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero",
     ),
 }  # fmt: skip
@@ -106,7 +108,7 @@ def _run(command: Sequence[str], what: str) -> None:
 @functools.cache
 def _own_sources() -> str:
     own = [_HERE / name for name in (*_HEADERS, "fiber.h", "runtime.h", "clocks.h", *_RUNTIME)]
-    return "\0".join(path.read_text() for path in (*own, *sorted(_TOOLKIT.iterdir())))
+    return "\0".join(path.read_text() for path in (*own, *sorted(_TOOLKIT.iterdir()), *_MAKERS))
 
 
 def _name(*parts: str) -> str:
@@ -179,12 +181,19 @@ def runtime(cache: Path) -> Path:
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\([^()]*\)\s*)?([\w:<>, ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
 
-def cluster_dims(text: str, expression: str) -> str:
-    """What an entry point's declaration says in ``__cluster_dims__``: literals or constants of the file; "" for nothing."""
-    entry = re.escape(expression.partition("<")[0].strip())
-    found = re.search(rf"__global__(?:(?!__global__)[^;{{}}])*?\b{entry}\s*\(", text)
-    dims = re.search(r"__cluster_dims__\s*\(([^()]*)\)", found[0]) if found else None
-    return dims[1] if dims else ""
+def _attribute(text: str, expression: str, name: str) -> str:
+    """What an entry point's declaration says in an attribute such as ``__cluster_dims__``; "" for nothing."""
+    entry = signature.entries(text).get(signature.bare_name(expression))
+    return entry.attributes.get(name, "") if entry is not None else ""
+
+
+def _bounded(text: str) -> str:
+    """The source with a check of its launch bounds at the head of each entry point, where they mean what they say."""
+    for entry in sorted(signature.entries(text).values(), key=lambda e: e.body, reverse=True):
+        bounds = entry.attributes.get("__launch_bounds__")
+        if bounds:
+            text = f"{text[: entry.body]} emulator::launch_bounds({bounds}); {text[entry.body :]}"
+    return text
 
 
 def kernel(text: str, file: str, expression: str, mode: str, cache: Path, options: Sequence[str] = ()) -> Path:
@@ -199,20 +208,28 @@ def kernel(text: str, file: str, expression: str, mode: str, cache: Path, option
     def build(library: Path) -> None:
         # an array without extent has no storage to link to: it becomes a pointer to the launch's dynamic shared memory
         body = _DYNAMIC_SHARED.sub(r"\1* const \2 = static_cast<\1*>(emulator::dynamic_shared_memory());", text)
+        body = _bounded(body)
         source = library.with_suffix(".cpp")
+        cluster = _attribute(text, expression, "__cluster_dims__")
         source.write_text(
             f'#line 1 "{file}"\n{body}\n#line 1 "export"\nEMULATOR_EXPORT({expression})\n'
-            f"EMULATOR_CLUSTER({cluster_dims(text, expression)})\n"
+            f"EMULATOR_CLUSTER({cluster})\n"
         )
         header = _headers(cache, mode) / _HEADERS[0]
         # without the default libraries: -fsanitize=thread would link the ones that the runtime's callbacks replace
         command = [*compiler_command(mode), "-include", str(header), "-shared", "-nodefaultlibs", str(source), "-lm", "-lc"]
         toolkit = (f"-I{_TOOLKIT}", *options) if options else ()
         _run([*command, *toolkit, "-o", str(library)], f"{file} as {expression}")
-        symbols = subprocess.run(["objdump", "-t", "--demangle", str(library)], capture_output=True, text=True, check=True)
+        mangled, plain = (
+            subprocess.run(["objdump", "-t", *option, str(library)], capture_output=True, text=True, check=True).stdout
+            for option in ((), ("--demangle",))
+        )
+        symbols = [  # a function's own variables begin with _ZZ
+            "local " * bool(re.search(r"\s_ZZ", name)) + line for name, line in zip(mangled.splitlines(), plain.splitlines())
+        ]
         table = path.with_suffix(".symbols")
         beside = library.with_suffix(".symbols")
-        beside.write_text(symbols.stdout)
+        beside.write_text("\n".join(symbols))
         os.replace(beside, table)
 
     path = cache / f"{_name(text, file, expression, mode, *MODES[mode], *options)}-{mode}.so"

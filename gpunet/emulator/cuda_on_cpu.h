@@ -89,6 +89,16 @@ extern "C" const emulator::Builtins emulator_builtins;
 #define gridDim emulator_builtins.grid_size
 static constexpr int warpSize = 32;
 
+namespace emulator {
+// At the head of an entry point with __launch_bounds__: a card has no registers for more threads than they say.
+template <class... Others>
+EMULATOR_UNCHECKED inline __attribute__((always_inline)) void launch_bounds(unsigned int most_threads, Others...) {
+  const unsigned int threads = blockDim.x * blockDim.y * blockDim.z;
+  if (threads > most_threads)
+    fail("launch bounds", "a block of %u threads, where the kernel declares __launch_bounds__(%u)", threads, most_threads);
+}
+}  // namespace emulator
+
 // ---- barriers and fences ---------------------------------------------------------------------------------------------
 
 inline void __syncthreads(EMULATOR_SITE) { emulator::block_barrier(site, emulator::Vote::none, 0); }

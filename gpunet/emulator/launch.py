@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.emulator.library import Library, Parameter
-from gpunet.errors import EmulationError, LaunchError
+from gpunet.emulator.report import Tally
+from gpunet.errors import CompileError, EmulationError, LaunchError
 from gpunet.signature import bare_name, entries
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
 COMPLETIONS = ("eager", "lazy")
 _MOST_THREADS, _MOST_SHARED = 1024, 232448  # of a block, on the cards from sm_90 on
+_MOST_STATIC_SHARED, _MOST_PARAMETERS = 49152, 32764  # bytes; more does not compile
 _MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 _MOST_BLOCK_EXTENT = (1024, 1024, 64)
 _MOST_CLUSTER = 8  # blocks, where a kernel does not ask for more than every card has
@@ -63,7 +65,8 @@ class Counts(NamedTuple):
     switches: int
     barriers: int
     accesses: int
-    transfers: int  # asynchronous copies
+    transfers: int = 0  # asynchronous copies
+    tallies: tuple[Tally, ...] = ()  # of the lint
 
 
 class _Region:
@@ -73,6 +76,7 @@ class _Region:
         self.names = [name]
         self.begin, self.end = numpy.lib.array_utils.byte_bounds(array) if array.size else (array.ctypes.data,) * 2
         self.element_bytes = array.itemsize
+        self.offset = self.begin - _begin_of_owner(array)
         self.written = written
         self.moved = 0  # how far the launch's copy lies from it
 
@@ -81,6 +85,13 @@ class _Region:
         self.end = max(self.end, other.end)
         self.element_bytes = math.gcd(self.element_bytes, other.element_bytes)
         self.written |= other.written
+
+
+def _begin_of_owner(array: numpy.ndarray) -> int:
+    """Where the memory begins that an array is a view of."""
+    while isinstance(owner := numpy.ndarray.base.__get__(array), numpy.ndarray):
+        array = owner
+    return numpy.lib.array_utils.byte_bounds(array)[0] if array.size else array.ctypes.data
 
 
 def _merged(regions: list[_Region]) -> list[_Region]:
@@ -152,6 +163,32 @@ def parameter_names(text: str, expression: str, count: int) -> list[str]:
     return names if len(names) == count and all(names) else [f"argument {i}" for i in range(count)]
 
 
+def static_shared(library: Library, text: str, expression: str) -> int:
+    """Bytes of the shared arrays of a specialisation, without those of the source's other entry points."""
+    others = entries(text).keys() - {bare_name(expression)}
+    return sum(v.bytes for v in library.variables if v.kind == "shared" and v.function not in others)
+
+
+def check_compiled(library: Library, text: str, file: str, expression: str) -> None:
+    """Refuse what a card's assembler would.
+
+    Raises:
+        CompileError: too much static shared memory, or too many bytes of parameters.
+    """
+    static = static_shared(library, text, expression)
+    if static > _MOST_STATIC_SHARED:
+        raise CompileError(
+            f"{file} as {expression}: {static} bytes of static shared memory; a card's assembler takes "
+            f"{_MOST_STATIC_SHARED} at most. Take them as dynamic shared memory: extern __shared__, and their size at the launch"
+        )
+    parameters = sum(parameter.bytes for parameter in library.parameters)
+    if parameters > _MOST_PARAMETERS:
+        raise CompileError(
+            f"{file} as {expression}: {parameters} bytes of parameters; a card takes {_MOST_PARAMETERS} at most (4096 with "
+            "CUDA before 12.1). Pass a pointer to what is large"
+        )
+
+
 # ---- the launch -------------------------------------------------------------------------------------------------------
 
 _running = threading.Lock()  # the runtime has one set of fibers
@@ -166,11 +203,13 @@ def launch(
     arguments: Sequence[Any],
     shared: int = 0,
     reached: Sequence[Reached] = (),
+    static: int = 0,
     *,
     check: bool = False,
     schedule: str = "depth-first",
     seed: int = 0,
     completion: str = "eager",
+    lint: bool = False,
 ) -> Counts:
     """Run a kernel to its end.
 
@@ -178,11 +217,13 @@ def launch(
         arguments: NumPy arrays for pointers, ``None`` or a zero for null, NumPy scalars, and structured arrays of one
             element for structures by value.
         reached: the arrays that those structures point into.
+        static: bytes of static shared memory, which the dynamic comes on top of.
 
     Raises:
         LaunchError: a launch that a card would refuse, or arguments that are not the kernel's.
         EmulationError: what was found while it ran.
     """
+    check = check or lint
     what = f"launch of {expression}"
     full_grid = _extents(grid, f"{what}: grid", _MOST_BLOCKS)
     full_block = _extents(block, f"{what}: block", _MOST_BLOCK_EXTENT)
@@ -191,7 +232,6 @@ def launch(
     if check and math.prod(full_grid) >= _MOST_CHECKED_BLOCKS:
         raise LaunchError(f"{what}: check mode takes up to {_MOST_CHECKED_BLOCKS} blocks, got {math.prod(full_grid)}")
     cluster = _cluster(library, full_grid, what)
-    static = sum(v.bytes for v in library.variables if v.kind == "shared")
     if shared < 0 or shared + static > _MOST_SHARED:
         raise LaunchError(
             f"{what}: {shared} bytes of dynamic and {static} of static shared memory; a block has {_MOST_SHARED} at most"
@@ -217,7 +257,7 @@ def launch(
             raise LaunchError(f"{this} is {value!r}; expected a NumPy scalar of {parameter.bytes} bytes")
     regions += [_Region(*array) for array in reached]
     regions = _merged(regions)
-    apart = _move_apart(regions) if check else None
+    apart = _move_apart(regions, as_allocated=lint) if check else None
 
     arrays = [
         _Array(r.begin + r.moved, r.end - r.begin, r.element_bytes, 0, r.written, "/".join(r.names).encode()) for r in regions
@@ -231,19 +271,22 @@ def launch(
     message = ctypes.create_string_buffer(4096)
     order = _Launch(
         library.entry, ctypes.addressof(pointers), full_grid, full_block, library.cluster, shared, seed, SCHEDULES.index(schedule),
-        COMPLETIONS.index(completion), check, len(arrays), len(message), (_Array * len(arrays))(*arrays),
+        COMPLETIONS.index(completion), check + lint, len(arrays), len(message), (_Array * len(arrays))(*arrays),
         ctypes.cast(message, ctypes.c_char_p), library.base,
     )  # fmt: skip
     with _running:
         failed = library.runtime.emulator_launch(ctypes.byref(order))
+        tallies = Tally.of_last_launch(library.runtime) if lint and not failed else ()
     if failed:
         kind, found, where = message.value.decode().split("\n")
+        if kind == "launch bounds":
+            raise LaunchError(f"{what}: {found}; launch smaller blocks, or raise the bound")
         raise EmulationError(f"{expression}: {kind}: {library.explain(found)} [{where}]")
     if apart:
         for region in regions:
             if region.written:
                 ctypes.memmove(region.begin, region.begin + region.moved, region.end - region.begin)
-    return Counts(order.switches, order.barriers, order.accesses, order.transfers)
+    return Counts(order.switches, order.barriers, order.accesses, order.transfers, tallies)
 
 
 def _aligned(raw: bytes) -> tuple[int, Any]:
@@ -254,11 +297,13 @@ def _aligned(raw: bytes) -> tuple[int, Any]:
     return address, room
 
 
-def _move_apart(regions: list[_Region]) -> mmap.mmap:
-    """Copy the arrays far from each other, as aligned as they are, into memory that they keep for the launch."""
+def _move_apart(regions: list[_Region], as_allocated: bool) -> mmap.mmap:
+    """Copy the arrays far from each other into memory that they keep for the launch: as aligned as they are, or as in
+    memory that a card allocates, which begins at multiples of 256 bytes.
+    """
     offsets, end = [], _GAP
     for region in regions:
-        offsets.append(end + region.begin % 4096)
+        offsets.append(end + (region.offset if as_allocated else region.begin) % 4096)
         end += -(-(region.end - region.begin + 4096) // 4096) * 4096 + _GAP
     memory = mmap.mmap(-1, end)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))

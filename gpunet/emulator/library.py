@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class Variable(NamedTuple):
     address: int
     bytes: int
     kind: str  # "shared", "constant" or "global"
+    function: str  # that it belongs to, "" at namespace scope
 
 
 @functools.cache
@@ -42,8 +44,7 @@ def runtime(cache: Path) -> ctypes.CDLL:
     return library
 
 
-_SYMBOL = re.compile(r"^([0-9a-f]+) \S* *.{0,6} [OF] (\S+)\t([0-9a-f]+) +(?:\.hidden )?(.*)$")
-_LOCAL = re.compile(r"\)(?: const)?::(\w+)$")
+_SYMBOL = re.compile(r"^(local )?([0-9a-f]+) \S* *.{0,6} [OF] (\S+)\t([0-9a-f]+) +(?:\.hidden )?(.*)$")
 _OWN = ("export:", "cuda_on_cpu.h:", "intrinsics.h:", "half.h:", "cuda_fp16.", "cuda_bf16.")
 _NOT_OF_THE_SOURCE = re.compile(r"^(_|completed\.|emulator)")
 
@@ -63,31 +64,40 @@ class Library:
         self.cluster = tuple((ctypes.c_uint * 3).in_dll(self._library, "emulator_cluster"))
         symbols = path.with_suffix(".symbols").read_text().splitlines()
         found = [match.groups() for match in map(_SYMBOL.match, symbols) if match]
-        self.base = self.entry - next(int(at, 16) for at, _, _, name in found if name == "emulator_entry")
+        self.base = self.entry - next(int(at, 16) for _, at, _, _, name in found if name == "emulator_entry")
         self.variables = [
-            Variable(name.rpartition("::")[2], self.base + int(at, 16), int(size, 16), _kind(section, name))
-            for at, section, size, name in found
+            _variable(name, self.base + int(at, 16), int(size, 16), section, bool(local))
+            for local, at, section, size, name in found
             if section in (".bss", ".data", ".rodata") and int(size, 16) and not _NOT_OF_THE_SOURCE.match(name)
         ]
 
-    def line(self, offset: int) -> str:
-        """The source lines of an address, as addr2line knows them: the line itself, then the calls that led there."""
+    def lines(self, offsets: Sequence[int]) -> list[list[str]]:
+        """The source lines of several addresses at once: for each the line itself, then the calls that led there."""
         asked = subprocess.run(
+            ["addr2line", "-a", "-i", "-e", str(self.path)],
             # the address after a call is the next line's
-            ["addr2line", "-i", "-e", str(self.path), hex(offset - 1)], capture_output=True, text=True
+            input="\n".join(hex(offset - 1) for offset in offsets), capture_output=True, text=True,
         )  # fmt: skip
-        lines = [os.path.basename(line.split(" ")[0]) for line in asked.stdout.splitlines()]
-        lines = [line for line in dict.fromkeys(lines) if "?" not in line and not line.startswith(_OWN)]
-        if not lines:
-            return hex(offset)
-        return lines[0] + (f" (called at {', '.join(lines[1:])})" if lines[1:] else "")
+        parts = re.split(r"^0x[0-9a-f]+\n", asked.stdout, flags=re.MULTILINE)[1:]
+        found = [[os.path.basename(line.split(" ")[0]) for line in part.splitlines()] for part in parts]
+        return [
+            [line for line in dict.fromkeys(lines) if "?" not in line and not line.startswith(_OWN)] or [hex(offset)]
+            for offset, lines in zip(offsets, found)
+        ]
+
+    def line(self, offset: int) -> str:
+        """The source lines of an address in words."""
+        line, *calls = self.lines([offset])[0]
+        return line + (f" (called at {', '.join(calls)})" if calls else "")
 
     def explain(self, text: str) -> str:
         """``text`` with source lines in place of @0x12ab."""
         return re.sub(r"@(0x[0-9a-f]+)", lambda match: self.line(int(match[1], 16)), text)
 
 
-def _kind(section: str, name: str) -> str:
-    if section == ".rodata":
-        return "constant"
-    return "shared" if _LOCAL.search(name) else "global"
+def _variable(name: str, address: int, bytes: int, section: str, local: bool) -> Variable:
+    """A variable of the symbol table; a function's own is shared memory: "void gemm<float, 64>(int)::shared"."""
+    kind = "constant" if section == ".rodata" else "shared" if local else "global"
+    scope, _, last = name.rpartition("::")
+    words = re.findall(r"\w+", re.split(r"[<(]", scope)[0])
+    return Variable(last, address, bytes, kind, words[-1] if local and words else "")

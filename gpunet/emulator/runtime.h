@@ -4,6 +4,7 @@
 //   synchronise.cpp  barriers, warp collectives, fences, atomics: who waits for whom
 //   clocks.cpp       check mode: who knows what
 //   checker.cpp      check mode: races, bounds, uninitialised shared memory
+//   lint.cpp         check mode's count of bank conflicts and sectors, where it is asked for
 //   tensor_core.cpp  instructions of a warp on matrices
 //   asynchronous.cpp what an instruction starts and a later one waits for
 //   mbarrier.cpp, cluster.cpp, bulk.cpp, wgmma.cpp   what hopper.cuh has, see hopper.h
@@ -54,7 +55,7 @@ struct Launch {  // as launch.py fills it in
   void** arguments;
   unsigned int grid[3], block[3], cluster[3];
   unsigned int shared_bytes, seed;
-  int schedule, completion, check;
+  int schedule, completion, check;  // check 2: with the lint
   int array_count, message_bytes;
   const Array* arrays;
   char* message;
@@ -182,5 +183,12 @@ void check_exit(int rank);                // of a block's last thread: nobody el
 void need_shared(const void* address, const char* what, void* return_address);  // a finding if it is not shared memory
 void check_start(const Transfer& transfer);  // its accesses, as the current thread's; then nobody may touch the memory
 void check_complete(const Transfer& transfer, int agent);  // its accesses are the agent's: a thread, or MOST_THREADS + engine
+// ---- lint.cpp --------------------------------------------------------------------------------------------------------
+
+inline bool linting() { return launch->check > 1; }
+void begin_lint();  // of a launch
+void lint_access(uintptr_t address, size_t bytes, Access kind, uintptr_t site, bool shared);
+void lint_warp(int warp);  // its lanes have met
+void lint_block();         // all of them have
 
 }  // namespace emulator

@@ -44,7 +44,7 @@ gpunet_emulator_switch:
 
 namespace emulator {
 
-constexpr size_t STACK = 64 << 10;
+constexpr size_t STACK = 64 << 10, BELOW = 1 << 20;  // below: where the first stack may overflow to
 constexpr uint64_t CANARY = 0x6e6f74737461636bull;  // at the far end of each stack
 constexpr long IDLE_LIMIT = 400'000;                // turns of waiting loops in which nobody gets anywhere
 
@@ -252,10 +252,10 @@ static uint64_t& canary(int thread) { return *reinterpret_cast<uint64_t*>(stacks
 static void make_room() {
   shared_memory_of(0);
   if (thread_count <= stack_count) return;
-  if (stacks) munmap(stacks, STACK * stack_count);
+  if (stacks) munmap(stacks - BELOW, BELOW + STACK * stack_count);
   delete[] fibers;
   fibers = new Fiber[thread_count];
-  stacks = map_memory(STACK * thread_count);
+  stacks = map_memory(BELOW + STACK * thread_count) + BELOW;
   stack_count = thread_count;
   for (int thread = 0; thread < thread_count; thread++) canary(thread) = CANARY;
 }
@@ -311,6 +311,7 @@ static void run_cluster(unsigned int number) {
   current = nullptr;
   run(next_ready());
   if (!failed) finish_transfers();
+  if (linting()) lint_block();
   for (int thread = 0; thread < thread_count && !failed; thread++) {
     if (canary(thread) == CANARY) continue;
     canary(thread) = CANARY;
@@ -333,6 +334,7 @@ static int run_launch() {
   idle = 0;
   make_room();
   if (launch->check) begin_checks();
+  if (linting()) begin_lint();
   const unsigned int clusters = grid[0] * grid[1] * grid[2] / static_cast<unsigned int>(cluster_size);
   std::vector<unsigned int> order(clusters);
   for (unsigned int i = 0; i < clusters; i++) order[i] = i;

@@ -83,6 +83,7 @@ void warp_collective(unsigned int mask, Collective kind, Site site, void* mine, 
   threads.clear();
   for (int l = 0; l < 32; l++)
     if (mask >> l & 1u) threads.push_back(warp * 32 + l);
+  if (linting() && mask == lanes_of_warp()) lint_warp(warp);
   if (launch->check && kind == Collective::syncwarp) order_threads(threads);  // shuffles and votes order no memory
   threads.erase(std::find(threads.begin(), threads.end(), current->thread));
   wake_all(threads);
@@ -121,6 +122,7 @@ int block_barrier(Site site, Vote vote, int predicate) {
     fibers[thread].vote = barrier.result;
     others.push_back(thread);
   }
+  if (linting()) lint_block();
   if (launch->check && cluster_size == 1) order_everybody();
   if (launch->check && cluster_size > 1) order_threads(others);
   others.erase(std::find(others.begin(), others.end(), current->thread));

@@ -1,5 +1,8 @@
 """Modules, losses and initial values."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from gpunet.nn import functional, init
 from gpunet.nn.activation import (
     ELU,
@@ -16,6 +19,9 @@ from gpunet.nn.activation import (
 from gpunet.nn.layers import Dropout, Flatten, Identity, Linear, ModuleList, Sequential, Unflatten
 from gpunet.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, SmoothL1Loss
 from gpunet.nn.module import Module, Parameter
+
+if TYPE_CHECKING:
+    from gpunet.nn import utils
 
 __all__ = [
     "ELU",
@@ -45,4 +51,11 @@ __all__ = [
     "Unflatten",
     "functional",
     "init",
+    "utils",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "utils":
+        return importlib.import_module("gpunet.nn.utils")
+    raise AttributeError(f"module 'gpunet.nn' has no attribute {name!r}")

@@ -77,7 +77,9 @@ def _before(target: Tensor) -> Tensor:
 def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
     """Let ``target`` become ``source``; what it was before gets a gradient of zero."""
     if is_grad_enabled() and target._requires_grad:
-        source = where(Tensor(constant(device.module(target.array).ones((), bool))), source, alias_of(target))
+        with device.current(target.array):
+            always = Tensor(constant(device.module(target.array).ones((), bool)))
+        source = where(always, source, alias_of(target))
     return replace(target, source, name)
 
 

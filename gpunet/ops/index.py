@@ -246,9 +246,9 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
     """
     refuse_reading("one_hot()")
     array = labels.array if isinstance(labels, Tensor) else labels
-    highest = int(array.max()) if array.size else -1
-    classes = highest + 1 if num_classes == -1 else num_classes
-    if array.size and (highest >= classes or int(array.min()) < 0):
-        raise LabelError(f"one_hot: labels from {int(array.min())} to {highest}; expected 0 .. {classes - 1}")
-    xp = device.module(array)
-    return Tensor((array[..., None] == xp.arange(classes)).astype(numpy.int64))
+    with device.current(array):
+        highest = int(array.max()) if array.size else -1
+        classes = highest + 1 if num_classes == -1 else num_classes
+        if array.size and (highest >= classes or int(array.min()) < 0):
+            raise LabelError(f"one_hot: labels from {int(array.min())} to {highest}; expected 0 .. {classes - 1}")
+        return Tensor((array[..., None] == device.module(array).arange(classes)).astype(numpy.int64))

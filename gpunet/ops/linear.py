@@ -72,12 +72,12 @@ def linear_backward_weight(dw, db, dy, x, scale):
 
 @kernel("linear.cu", outputs=1)
 def linear_backward_weight_partial(partials, dy, x, *, slices):
-    """Slice s of the batch into partials[s] (o, i + 1): its share of dy^T x, and in the last column of dy's sums."""
-    rows = ceil_div(len(x), slices)
+    """Slice s of the batch into partials[s] (o i + o): its share of dy^T x, then of dy's sums."""
+    rows, (o, i) = ceil_div(len(x), slices), (dy.shape[1], x.shape[1])
     for index in range(slices):
         part = slice(index * rows, (index + 1) * rows)
-        numpy.matmul(dy[part].T, x[part], out=partials[index, :, :-1])
-        numpy.add.reduce(dy[part], axis=0, out=partials[index, :, -1])
+        numpy.matmul(dy[part].T, x[part], out=partials[index, : o * i].reshape(o, i))
+        numpy.add.reduce(dy[part], axis=0, out=partials[index, o * i :])
 
 
 @kernel("linear.cu", outputs=2, optional="dw db scale")
@@ -90,9 +90,9 @@ def linear_backward_weight_reduce(dw, db, partials, scale):
     if scale is not None:
         total *= scale
     if dw is not None:
-        dw[...] = total[:, :-1]
+        dw.reshape(-1)[...] = total[: dw.size]
     if db is not None:
-        db[...] = total[:, -1]
+        db[...] = total[total.size - db.size :]
 
 
 @linear_forward.geometry
@@ -130,8 +130,10 @@ def _(partials, dy, x, *, slices):
 
 @linear_backward_weight_reduce.geometry
 def _(dw, db, partials, scale):
-    slices, o, columns = partials.shape
-    return Geometry(elementwise_grid(o * columns, per_thread=1), 256, (o, columns - 1, slices))
+    slices, count = partials.shape
+    products = count - db.size if dw is None else dw.size
+    scalars = (numpy.int64(products), numpy.int64(count), slices)
+    return Geometry(elementwise_grid(count, per_thread=1), 256, scalars)
 
 
 def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bool) -> tuple[Any, Any]:
@@ -147,7 +149,7 @@ def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bo
     if slices == 1:
         linear_backward_weight(dw, db, dy, x, scale)
     else:
-        partials = empty((slices, o, i + 1), dy.dtype, dy)
+        partials = empty((slices, o * i + o), dy.dtype, dy)
         linear_backward_weight_partial(partials, dy, x, slices=slices)
         linear_backward_weight_reduce(dw, db, partials, scale)
     return dw, db

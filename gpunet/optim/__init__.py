@@ -1,7 +1,19 @@
-"""Optimisers: one launch for all parameters of a group."""
+"""Optimisers: one launch for all parameters of a group; schedules of their learning rates."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from gpunet.optim.adam import Adam, AdamW
 from gpunet.optim.optimizer import Optimizer
 from gpunet.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+if TYPE_CHECKING:
+    from gpunet.optim import lr_scheduler
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "lr_scheduler":
+        return importlib.import_module("gpunet.optim.lr_scheduler")
+    raise AttributeError(f"module 'gpunet.optim' has no attribute {name!r}")

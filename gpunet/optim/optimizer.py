@@ -20,11 +20,15 @@ from gpunet.device import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.runtime.kernel import MAX_TENSORS
 from gpunet.runtime.memory import JoinedArrays
-from gpunet.runtime.tape import active
+from gpunet.runtime.tape import active, refuse, refuse_reading
 
 
 class ParameterGroup(dict[str, Any]):
-    """The parameters of a group under "params" beside its options.  Setting "lr" writes the buffer the launch reads."""
+    """The parameters of a group under "params" beside its options.
+
+    "lr" is in the buffer that the launch reads, where a schedule moves it: setting writes the buffer, and reading reads
+    it, which waits for a card.
+    """
 
     learning_rate: Array
 
@@ -33,8 +37,28 @@ class ParameterGroup(dict[str, Any]):
             value = float(value)
             if not value >= 0.0:
                 raise ArgumentError(f"learning rate {value}; expected zero or a positive number")
-            self.learning_rate[...] = value
+            refuse('setting group["lr"]', "set it outside the step, or step a schedule of gpunet.optim.lr_scheduler")
+            with device.current(self.learning_rate):
+                self.learning_rate[...] = value
         super().__setitem__(key, value)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._rate() if key == "lr" else super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._rate() if key == "lr" else super().get(key, default)
+
+    def items(self) -> Any:
+        super().__setitem__("lr", self._rate())
+        return super().items()
+
+    def values(self) -> Any:
+        self.items()
+        return super().values()
+
+    def _rate(self) -> float:
+        refuse_reading('group["lr"]')
+        return float(self.learning_rate.item())
 
     @classmethod
     def make(cls, options: dict[str, Any]) -> ParameterGroup:
@@ -123,7 +147,8 @@ class Optimizer:
         if new:
             dtype = numpy.float64 if name == "step" else new[0].dtype
             flat = device.empty((ends[-1],), dtype, new[0].device)
-            flat.fill(0)
+            with device.current(flat):
+                flat.fill(0)
             for p, shape, end in zip(new, shapes, ends):
                 self.state[p][name] = Tensor(flat[end - math.prod(shape) : end].reshape(shape))
         arrays = [self.state[p][name].array for p in params]
@@ -169,7 +194,7 @@ class Optimizer:
         numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
         return {
             "state": {numbers[id(p)]: dict(state) for p, state in self.state.items()},
-            "param_groups": [{**g, "params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups],
+            "param_groups": [{**dict(g.items()), "params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -209,7 +234,8 @@ class Optimizer:
         for p, arrays in loaded.items():
             for name, array in arrays.items():
                 (target,) = self._state_list([p], name)
-                target[...] = device.move(array, p.device).reshape(target.shape)
+                with device.current(target):
+                    target[...] = device.move(array, p.device).reshape(target.shape)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")

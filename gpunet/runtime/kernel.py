@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy
@@ -177,6 +177,16 @@ class Kernel(Launchable):
                     self._reject(arrays)
             elif array.dtype is not floating and array.dtype != floating:
                 self._reject(arrays)
+        if kind is not ndarray and kind is not device.EmulatedArray:
+            self._check_cards(zip(self.parameters, arrays))
+
+    def _check_cards(self, named: Iterable[tuple[str, Any]]) -> None:
+        cards = {name: array.data.device_id for name, array in named if array is not None}
+        if len(set(cards.values())) > 1:
+            raise LaunchError(
+                f"launch of {self.name}: arrays on different cards ({', '.join(f'{n} on cuda:{i}' for n, i in cards.items())}); "
+                "move them to one"
+            )
 
     def _reject(self, arrays: Sequence[Any]) -> None:
         floating: Any = next((a.dtype for a, d in zip(arrays, self._dtypes) if a is not None and d is None), None)
@@ -319,6 +329,8 @@ class ListKernel(Kernel):
                         f"launch of {self.name}: tensor {index} of {name!r} is a {type(other).__name__} of {other.dtype}"
                         f"{strided}; expected a contiguous {type(head).__name__} of {head.dtype} like the first"
                     )
+            if head is not None and not isinstance(head, ndarray):
+                self._check_cards((f"{name}[{index}]", other) for index, other in enumerate(others))
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         first = arrays[0][0]
@@ -379,8 +391,11 @@ class Shim(Launchable):
                 )
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
-        xp = numpy if type(arrays[0]) is ndarray else device.module(arrays[0])
-        self.function(xp, *arrays, **options)
+        if type(arrays[0]) is ndarray:
+            self.function(numpy, *arrays, **options)
+        else:
+            with device.current(arrays[0]):
+                self.function(device.module(arrays[0]), *arrays, **options)
 
 
 class Ufunc(Shim):
@@ -395,7 +410,8 @@ class Ufunc(Shim):
         if type(out) is ndarray:
             self.numpy_function(*inputs, out=out, **options)
         else:
-            self._call(device.module(out), out, *inputs, **options)
+            with device.current(out):
+                self._call(device.module(out), out, *inputs, **options)
 
     def _call(self, xp: Any, out: Array, *inputs: Any, **options: Any) -> None:
         getattr(xp, self.name)(*inputs, out=out, **options)

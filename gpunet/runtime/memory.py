@@ -87,6 +87,7 @@ def ticket(like: Array) -> Array | None:
     key = (str(where), device.stream_pointer(where))
     if key not in _tickets:
         counter = device.empty((1,), numpy.uint32, where)
-        counter.fill(0)
+        with device.current(counter):
+            counter.fill(0)
         _tickets[key] = counter
     return _tickets[key]

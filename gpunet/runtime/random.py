@@ -200,7 +200,9 @@ class Generator:
         if where not in self._states:
             self._states[where] = device.move(value, where)
         else:
-            self._states[where][...] = device.move(value, where)
+            state = self._states[where]
+            with device.current(state):
+                state[...] = device.move(value, where)
 
     def fill(self, draw: Any, out: Array, **options: Any) -> None:
         """Launch one of the ``random_*`` kernels into ``out`` and move the stream on."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from gpunet import device as devices
 from gpunet.device import Device
-from gpunet.errors import CompileError
+from gpunet.errors import CompileError, LaunchError
 from gpunet.runtime import toolkit
 
 _log = logging.getLogger(__name__)
@@ -348,6 +348,8 @@ def _load(file: str | Path | Source, expression: str, index: int) -> Function:
             with card:
                 launch(grid, block, arguments, shared)
             return
+        if 0 in grid or 0 in block:  # CuPy would launch one block of one thread instead
+            raise LaunchError(f"launch of {expression}: grid {grid}, block {block}; expected extents from 1 on")
         if shared > most_shared:
             cuda.driver.funcSetAttribute(
                 loaded.ptr, cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared

@@ -2,13 +2,14 @@
 
 from gpunet.train.checkpoint import load, load_metadata, save
 from gpunet.train.fit import EpochResult, evaluate, fit
-from gpunet.train.network import ACTIVATIONS, LOSSES, OPTIMIZERS, multilayer_perceptron
+from gpunet.train.network import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULES, multilayer_perceptron
 from gpunet.train.run_folder import RunFolder, load_run
 
 __all__ = [
     "ACTIVATIONS",
     "LOSSES",
     "OPTIMIZERS",
+    "SCHEDULES",
     "EpochResult",
     "RunFolder",
     "evaluate",

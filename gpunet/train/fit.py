@@ -19,6 +19,7 @@ from gpunet.autograd import no_grad
 from gpunet.data.loader import Batches
 from gpunet.errors import ArgumentError, GpunetError
 from gpunet.nn import Module
+from gpunet.nn.utils import clip_grad_norm_
 from gpunet.optim import Optimizer
 
 EVALUATION_ROWS = 8192  # of a batch when nothing is kept for backward
@@ -49,6 +50,7 @@ def fit(
     epochs: int,
     task: str = "classification",
     target_scale: float = 1.0,
+    clip: float | None = None,
     on_batch: Callable[[], bool | None] | None = None,
 ) -> Iterator[EpochResult]:
     """Train ``model``, and yield what each epoch came to.
@@ -62,7 +64,8 @@ def fit(
         epochs: how often to go through ``train``.
         task: "classification" or "regression": which metrics to take; see :func:`evaluate`.
         target_scale: what standardised targets were divided by.
-        on_batch: called after each step; when it returns True, training ends there.
+        clip: scale gradients whose norm is above it down to it, before each step.
+        on_batch: called after each step, for a schedule of the learning rate, say; when it returns True, training ends there.
 
     Raises:
         ArgumentError: epochs below 1.
@@ -76,6 +79,8 @@ def fit(
         for inputs, targets in train:
             optimizer.zero_grad()
             loss(model(inputs), targets).backward()
+            if clip is not None:
+                clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
             if on_batch is not None and on_batch():
                 return

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from gpunet import nn, optim
 from gpunet.errors import ArgumentError
+from gpunet.optim import lr_scheduler
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -49,6 +50,26 @@ OPTIMIZERS: dict[str, OptimizerChoice] = {
     "adam": OptimizerChoice(optim.Adam, 3e-3, {}),
     "adamw": OptimizerChoice(optim.AdamW, 3e-3, {}),
     "sgd": OptimizerChoice(optim.SGD, 0.05, {"momentum": 0.9}),
+}
+
+
+class ScheduleChoice(NamedTuple):
+    """A schedule of the learning rate, made of (optimizer, epochs, batches of an epoch), and after what it steps."""
+
+    make: Callable[[optim.Optimizer, int, int], lr_scheduler.LRScheduler]
+    after: str  # "epoch" | "batch"
+
+
+SCHEDULES: dict[str, ScheduleChoice] = {
+    "cosine": ScheduleChoice(lambda o, epochs, _: lr_scheduler.CosineAnnealingLR(o, epochs), "epoch"),
+    "onecycle": ScheduleChoice(
+        lambda o, epochs, batches: lr_scheduler.OneCycleLR(
+            o, [group["lr"] for group in o.param_groups], epochs * batches, cycle_momentum=False
+        ),
+        "batch",
+    ),
+    "step": ScheduleChoice(lambda o, epochs, _: lr_scheduler.StepLR(o, -(-epochs // 3)), "epoch"),
+    "constant": ScheduleChoice(lambda o, *_: lr_scheduler.ConstantLR(o, 1.0), "epoch"),
 }
 
 

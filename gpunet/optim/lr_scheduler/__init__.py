@@ -1,0 +1,46 @@
+"""Learning-rate schedules with PyTorch's names, signatures and numbers.
+
+    schedule = gpunet.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps, cycle_momentum=False)
+    for inputs, targets in batches:
+        ...
+        optimizer.step()
+        schedule.step()
+
+Where a schedule is a formula of the step, its step is a launch on buffers, so it may be a part of a recorded step and its
+replays move the rate.  ``group["lr"]``, ``get_last_lr()`` and ``last_epoch`` read the buffers.
+"""
+
+from gpunet.optim.lr_scheduler.combined import ChainedScheduler, SequentialLR
+from gpunet.optim.lr_scheduler.formulas import (
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    StepLR,
+)
+from gpunet.optim.lr_scheduler.python import LambdaLR, MultiplicativeLR, ReduceLROnPlateau
+from gpunet.optim.lr_scheduler.scheduler import LRScheduler
+
+__all__ = [
+    "ChainedScheduler",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "MultiplicativeLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+]

@@ -1,0 +1,57 @@
+"""Prints how much of the CUDA path's Python the tests run on a machine without a card, file by file.
+
+    python tests/coverage_of_cuda_path.py            # exit code 1 below 95 % in all, or with a failed test
+
+The CUDA path is everything that runs when a tensor is on a card, and what tells of it: devices, launches, compiling, the
+emulator, the self-test, and the ops' and optimizers' files, whose geometries, forward and backward are for every device.
+Coverage is measured in this process; lines that only a subprocess runs count as not run.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import coverage
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+LIMIT = 95.0  # % of lines
+
+FILES = (
+    "cuda.py", "device.py", "emulated.py", "runtime/*.py", "emulator/*.py", "diagnose/*.py", "ops/*.py", "optim/*.py",
+)  # fmt: skip
+
+#: The tests of the path; of those that repeat the same lines for every kernel and architecture, few.
+PATH = (
+    "test_access_table.py", "test_cuda_sources.py", "test_emulator.py", "test_errors.py", "test_kernel_table.py",
+    "test_kernels.py", "test_launch_errors.py", "test_memory.py", "test_random.py", "test_selftest.py", "test_stand_in.py",
+    "-k", "not (compiles_as_documented and not erf_forward) and not in_check_mode and not schedules_do_not",
+)  # fmt: skip
+#: The tests of ops and optimizers, on the CPU and on "cuda" with the stand-in for CuPy.
+OPS = (
+    "test_inplace.py", "test_losses.py", "test_ops.py", "test_optim.py", "test_special.py",
+    "-k", "not test_ops or (forward_is_the_formula and not float64) or slope_of_the_formula or no_row_and_one_row",
+)  # fmt: skip
+RUNS = (PATH, (*OPS, "--device", "stand-in"), (*OPS, "--device", "cpu"))
+
+
+def main() -> int:
+    package = TESTS.parent / "gpunet"
+    measured = coverage.Coverage(data_file=None, include=[str(package / pattern) for pattern in FILES])
+    measured.start()
+    sys.path.insert(0, str(TESTS.parent))
+    options = ["-q", "-p", "no:cacheprovider", "--no-header", f"--rootdir={TESTS.parent}"]
+    codes = [pytest.main([*options, *_paths(run)]) for run in RUNS]
+    measured.stop()
+    total = measured.report(show_missing=True, skip_empty=True, precision=1, file=sys.stdout)
+    print(f"{total:.1f} % of the CUDA path's lines are run without a card; at least {LIMIT:g} % are asked for")
+    return int(any(codes) or total < LIMIT)
+
+
+def _paths(run: tuple[str, ...]) -> list[str]:
+    return [str(TESTS / word) if word.endswith(".py") else word for word in run]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
