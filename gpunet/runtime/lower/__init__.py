@@ -86,7 +86,8 @@ class Lowering:
         """
         for buffer, alone in zip(self.buffers, own):
             buffer.temporary = buffer.temporary or alone
-        self.calls, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept)
+        calls, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept)
+        self.calls = list(calls)
         units: Sequence[compiled.Unit] = ()
         numpy_bytes = self.arena_bytes
         if backend == "numba":

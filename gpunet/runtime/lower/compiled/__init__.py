@@ -12,7 +12,7 @@ Calls that have no form are made by NumPy, between two compiled parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -26,7 +26,7 @@ from gpunet.runtime.lower.program import View
 
 
 def function(
-    units: list[Unit], array: Callable[[View], numpy.ndarray], keepers: dict[int, tuple[Any, int]], place: Callable[[Any], Any]
+    units: Sequence[Unit], array: Callable[[View], numpy.ndarray], keepers: dict[int, tuple[Any, int]], place: Callable[[Any], Any]
 ) -> tuple[Callable[[], None], str]:
     """The function that does all units, and its source.
 

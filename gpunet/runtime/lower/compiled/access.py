@@ -29,7 +29,7 @@ def _tag(builder: Any, access: Any, scope: int) -> None:
 
 
 @intrinsic
-def apart(context):  # type: ignore[no-untyped-def]
+def apart(context):
     """Keep the calling function from being inlined: scopes only hold within it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -40,7 +40,7 @@ def apart(context):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def pointer(context, address, dtype):  # type: ignore[no-untyped-def]
+def pointer(context, address, dtype):
     """The address of elements of ``dtype`` as a pointer; booleans are bytes."""
     kind = types.CPointer(types.uint8 if dtype.dtype == types.boolean else dtype.dtype)
 
@@ -51,7 +51,7 @@ def pointer(context, address, dtype):  # type: ignore[no-untyped-def]
 
 
 @intrinsic(prefer_literal=True)
-def load(context, address, index, scope):  # type: ignore[no-untyped-def]
+def load(context, address, index, scope):
     """The element at ``index``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -63,7 +63,7 @@ def load(context, address, index, scope):  # type: ignore[no-untyped-def]
 
 
 @intrinsic(prefer_literal=True)
-def store(context, address, index, value, scope):  # type: ignore[no-untyped-def]
+def store(context, address, index, value, scope):
     """Write the element at ``index``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -74,11 +74,21 @@ def store(context, address, index, value, scope):  # type: ignore[no-untyped-def
     return types.void(address, types.int64, address.dtype, scope), generate
 
 
+@intrinsic
+def element(context, address, value):
+    """A number as one of those at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.cast(builder, arguments[1], value, address.dtype)
+
+    return address.dtype(address, value), generate
+
+
 # ---- arithmetic that plain Python has no word for -------------------------------------------------------------------
 
 
 @intrinsic
-def choose(context, condition, yes, no):  # type: ignore[no-untyped-def]
+def choose(context, condition, yes, no):
     """``yes`` where the condition holds, else ``no``, without a branch; both of one type."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -89,7 +99,7 @@ def choose(context, condition, yes, no):  # type: ignore[no-untyped-def]
 
 def _extreme(relation: str) -> Any:
     @intrinsic
-    def extreme(context, a, b):  # type: ignore[no-untyped-def]
+    def extreme(context, a, b):
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             a, b = arguments
             first = builder.or_(builder.fcmp_ordered(relation, a, b), builder.fcmp_unordered("uno", a, a))
@@ -105,7 +115,7 @@ maximum, minimum = _extreme(">="), _extreme("<=")
 
 
 @intrinsic
-def accumulate(context, total, value):  # type: ignore[no-untyped-def]
+def accumulate(context, total, value):
     """total + value, where the compiler may choose the order of a whole sum: once and for all runs."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -116,7 +126,7 @@ def accumulate(context, total, value):  # type: ignore[no-untyped-def]
 
 def _nan_aware(name: str) -> Any:
     @intrinsic
-    def extreme(context, total, value):  # type: ignore[no-untyped-def]
+    def extreme(context, total, value):
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             kind = context.get_value_type(total)
             name_of_kind = f"llvm.{name}.f{total.bitwidth}"
@@ -133,7 +143,7 @@ largest, smallest = _nan_aware("maximum"), _nan_aware("minimum")
 
 
 @intrinsic
-def call(context, address, *arguments):  # type: ignore[no-untyped-def]
+def call(context, address, *arguments):
     """Call a function of integers and float64 by its address; it returns an integer."""
     kinds = types.StarArgTuple(arguments[0].types) if isinstance(arguments[0], types.BaseTuple) else types.StarArgTuple(arguments)
 
@@ -146,7 +156,7 @@ def call(context, address, *arguments):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def float_bits(context, value):  # type: ignore[no-untyped-def]
+def float_bits(context, value):
     """The bits of a floating number as a signed integer of its width, and of such an integer as a number."""
     kinds = {types.float32: types.int32, types.float64: types.int64, types.int32: types.float32, types.int64: types.float64}
     kind = kinds[value]
@@ -158,7 +168,7 @@ def float_bits(context, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def high_product(context, a, b):  # type: ignore[no-untyped-def]
+def high_product(context, a, b):
     """The upper 64 bits of a product of two uint64."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -207,14 +217,14 @@ def _loop_name(builder: Any) -> Any:
 
 
 @intrinsic
-def lanes(context, address):  # type: ignore[no-untyped-def]
+def lanes(context, address):
     """How many elements a vector register holds."""
     count = VECTOR_BYTES // (address.dtype.bitwidth // 8)
     return types.int64(address), lambda context, builder, signature, arguments: ir.IntType(64)(count)
 
 
 @intrinsic
-def moved(context, address, offset):  # type: ignore[no-untyped-def]
+def moved(context, address, offset):
     """A pointer ``offset`` elements on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -224,7 +234,7 @@ def moved(context, address, offset):  # type: ignore[no-untyped-def]
 
 
 @intrinsic(prefer_literal=True)
-def stripe(context, out, a, b, rows, depth, out_row, a_row, a_depth, b_depth, vectors, share):  # type: ignore[no-untyped-def]
+def stripe(context, out, a, b, rows, depth, out_row, a_row, a_depth, b_depth, vectors, share):
     """``vectors`` vectors of neighbouring columns of out = a b, in tiles that stay in registers while the depth is summed.
 
     A vector is the ``share``-th part of a register.  Columns of ``out`` and ``b`` lie next to each other; the other

@@ -87,7 +87,7 @@ def _products(call: Call) -> list[Unit] | None:
     dtype = out.dtype
     if dtype not in _FLOATING or not all(isinstance(v, View) and v.dtype == dtype and v.size for v in (a, b, out)):
         return None
-    if overlap(out, a) or overlap(out, b) or not 1 <= len(a.shape) or not 1 <= len(b.shape):
+    if overlap(out, a) or overlap(out, b) or not a.shape or not b.shape:
         return None
     if call.function is numpy.dot and max(len(a.shape), len(b.shape)) > 2:
         return None

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from numba import float32, float64, int32, int64, njit
+from numba.extending import overload
 
 from gpunet.runtime.lower.compiled.access import choose, float_bits, maximum, minimum
 
@@ -126,3 +127,23 @@ _f4 = _functions(float32, int32, 23, 127, 15, 7, 5)
 _f8 = _functions(float64, int64, 52, 1023, 32, 13, 10)
 exp_f4, expm1_f4, tanh_f4, log_f4, log1p_f4 = _f4.values()
 exp_f8, expm1_f8, tanh_f8, log_f8, log1p_f8 = _f8.values()
+
+
+def exp(x):
+    """For either type, in functions that are compiled for both."""
+    return math.exp(x)
+
+
+def log(x):
+    """For either type, in functions that are compiled for both."""
+    return math.log(x)
+
+
+@overload(exp)
+def _exp(x):
+    return (lambda x: exp_f4(x)) if x == float32 else (lambda x: exp_f8(x))
+
+
+@overload(log)
+def _log(x):
+    return (lambda x: log_f4(x)) if x == float32 else (lambda x: log_f8(x))

@@ -1,8 +1,8 @@
 """Functions that compiled steps call by address: matrix products, and loop forms of twins that are no loop nest.
 
-Each is compiled once for all steps, for a floating type, and kept by Numba on disk.  Arguments are addresses and sizes; what comes
-back is 0, or 1 where the input is wrong: then the twin is called, which says what.  Imported by compiled steps only:
-Numba is optional.
+Each is compiled once for all steps, for a floating type, and kept by Numba on disk.  Arguments are addresses and sizes;
+what comes back is 0, or 1 where the input is wrong: then the twin is called, which says what.  Imported by compiled steps
+only: Numba is optional.
 """
 
 from __future__ import annotations
@@ -14,19 +14,31 @@ from typing import Any
 
 from numba import boolean, cfunc, float32, float64, int64, njit, uint8, uint64
 
-from gpunet.runtime.lower.compiled import functions
-from gpunet.runtime.lower.compiled.access import accumulate, high_product, lanes, largest, load, moved, pointer, store, stripe
+from gpunet.runtime.lower.compiled.access import (
+    accumulate,
+    element,
+    high_product,
+    lanes,
+    largest,
+    load,
+    moved,
+    pointer,
+    store,
+    stripe,
+)  # fmt: skip
+from gpunet.runtime.lower.compiled.functions import exp, log
 
+#: Functions in the closure of a function that is kept on disk would make it another one in each process: these are global.
 _OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 # ---- matrix products ------------------------------------------------------------------------------------------------
 
 
-def _product(T: Any) -> Any:
+def _product(number: Any) -> Any:
     def product(out, a, b, m, n, k, out_row, a_row, a_depth, b_depth):
         """out (m, n) = a (m, k) b (k, n), where columns of out and of b lie next to each other."""
-        out, a, b = pointer(out, T), pointer(a, T), pointer(b, T)
+        out, a, b = pointer(out, number), pointer(a, number), pointer(b, number)
         width = lanes(out)
         column = 0
         while n - column >= 2 * width:
@@ -54,25 +66,25 @@ def _product(T: Any) -> Any:
     return product
 
 
-def _dots(T: Any) -> Any:
+def _dots(number: Any) -> Any:
     def dots(out, a, b, m, n, k, out_row, a_row, b_column):
-        """out (m, n) = a (m, k) b (k, n), where the elements that are multiplied lie next to each other: for few rows or columns."""
-        out, a, b = pointer(out, T), pointer(a, T), pointer(b, T)
+        """The same where the elements that are multiplied lie next to each other: for few rows or columns."""
+        out, a, b = pointer(out, number), pointer(a, number), pointer(b, number)
         for i in range(m):
             for j in range(n):
-                total = T(0)
-                for l in range(k):
-                    total = accumulate(total, load(a, i * a_row + l, 1) * load(b, j * b_column + l, 2))
+                total = number(0)
+                for d in range(k):
+                    total = accumulate(total, load(a, i * a_row + d, 1) * load(b, j * b_column + d, 2))
                 store(out, i * out_row + j, total, 0)
         return 0
 
     return dots
 
 
-def _transpose(T: Any) -> Any:
+def _transpose(number: Any) -> Any:
     def transpose(out, a, rows, columns, a_row):
         """out (columns, rows), contiguous, = a (rows, columns) transposed, block by block."""
-        out, a = pointer(out, T), pointer(a, T)
+        out, a = pointer(out, number), pointer(a, number)
         for start in range(0, rows, 16):
             for first in range(0, columns, 16):
                 for j in range(first, min(first + 16, columns)):
@@ -86,59 +98,48 @@ def _transpose(T: Any) -> Any:
 # ---- softmax cross-entropy ------------------------------------------------------------------------------------------
 
 
-def _softmax(T: Any) -> Any:
-    exp = functions.exp_f4 if T is float32 else functions.exp_f8
-    log = functions.log_f4 if T is float32 else functions.log_f8
+@njit(**_OPTIONS)
+def softmax(probabilities, logs, logits, n, c):
+    """Of each row, and log sum exp."""
+    for i in range(n):
+        top = load(logits, i * c, 2)
+        for j in range(1, c):
+            top = largest(top, load(logits, i * c + j, 2))
+        for j in range(c):
+            store(probabilities, i * c + j, load(logits, i * c + j, 2) - top, 0)
+        store(logs, i, top, 1)
+    for i in range(n * c):
+        store(probabilities, i, exp(load(probabilities, i, 0)), 0)
+    for i in range(n):
+        total = load(probabilities, i * c, 0)
+        for j in range(1, c):
+            total = accumulate(total, load(probabilities, i * c + j, 0))
+        for j in range(c):
+            store(probabilities, i * c + j, load(probabilities, i * c + j, 0) / total, 0)
+        store(logs, i, load(logs, i, 1) + log(total), 1)
 
-    @njit(**_OPTIONS)
-    def softmax(probabilities, logs, logits, n, c):
-        """Of each row, and log sum exp."""
+
+@njit(**_OPTIONS)
+def reduced(value, factor, each, n, reduction, counted):
+    """value = each loss (reduction 0), their sum (1), or their mean over those that count (2)."""
+    if reduction == 0:
         for i in range(n):
-            top = T(-math.inf)
-            for j in range(c):
-                top = largest(top, load(logits, i * c + j, 2))
-            for j in range(c):
-                store(probabilities, i * c + j, load(logits, i * c + j, 2) - top, 0)
-            store(logs, i, top, 1)
-        for i in range(n * c):
-            store(probabilities, i, exp(load(probabilities, i, 0)), 0)
-        for i in range(n):
-            total = T(0)
-            for j in range(c):
-                total = accumulate(total, load(probabilities, i * c + j, 0))
-            for j in range(c):
-                store(probabilities, i * c + j, load(probabilities, i * c + j, 0) / total, 0)
-            store(logs, i, load(logs, i, 1) + log(total), 1)
-
-    return softmax
+            store(value, i, load(each, i, 1), 0)
+        return
+    total = float64(0)
+    for i in range(n):
+        total = accumulate(total, float64(load(each, i, 1)))
+    if reduction == 2:
+        share = element(value, 1.0 / counted if counted else math.nan)
+        store(factor, 0, share, 2)
+        store(value, 0, element(value, total) * share, 0)
+    else:
+        store(value, 0, element(value, total), 0)
 
 
-def _reduced(T: Any) -> Any:
-    @njit(**_OPTIONS)
-    def reduced(value, factor, each, n, reduction, counted):
-        """value = each loss (reduction 0), their sum (1), or their mean over those that count (2)."""
-        if reduction == 0:
-            for i in range(n):
-                store(value, i, load(each, i, 1), 0)
-            return
-        total = float64(0)
-        for i in range(n):
-            total = accumulate(total, float64(load(each, i, 1)))
-        if reduction == 2:
-            share = T(1.0 / counted) if counted else T(math.nan)
-            store(factor, 0, share, 2)
-            store(value, 0, T(total) * share, 0)
-        else:
-            store(value, 0, T(total), 0)
-
-    return reduced
-
-
-def _cross_entropy_labels(T: Any) -> Any:
-    softmax, reduced = _softmax(T), _reduced(T)
-
+def _cross_entropy_labels(number: Any) -> Any:
     def cross_entropy_labels(value, dx, factor, logits, labels, work, n, c, reduction, ignore):
-        dx, logits, labels, each = pointer(dx, T), pointer(logits, T), pointer(labels, int64), pointer(work, T)
+        dx, logits, labels, each = pointer(dx, number), pointer(logits, number), pointer(labels, int64), pointer(work, number)
         counted = 0
         for i in range(n):
             label = load(labels, i, 3)
@@ -150,26 +151,24 @@ def _cross_entropy_labels(T: Any) -> Any:
         for i in range(n):
             label = load(labels, i, 3)
             if label == ignore:
-                store(each, i, T(0), 1)
+                store(each, i, number(0), 1)
                 for j in range(c):
-                    store(dx, i * c + j, T(0), 0)
+                    store(dx, i * c + j, number(0), 0)
             else:
                 store(each, i, load(each, i, 1) - load(logits, i * c + label, 2), 1)
-                store(dx, i * c + label, load(dx, i * c + label, 0) - T(1), 0)
-        reduced(pointer(value, T), pointer(factor, T), each, n, reduction, counted)
+                store(dx, i * c + label, load(dx, i * c + label, 0) - number(1), 0)
+        reduced(pointer(value, number), pointer(factor, number), each, n, reduction, counted)
         return 0
 
     return cross_entropy_labels
 
 
-def _cross_entropy_soft(T: Any) -> Any:
-    softmax, reduced = _softmax(T), _reduced(T)
-
+def _cross_entropy_soft(number: Any) -> Any:
     def cross_entropy_soft(value, dx, factor, logits, targets, work, n, c, reduction):
-        dx, logits, targets, each = pointer(dx, T), pointer(logits, T), pointer(targets, T), pointer(work, T)
+        dx, logits, targets, each = pointer(dx, number), pointer(logits, number), pointer(targets, number), pointer(work, number)
         softmax(dx, each, logits, n, c)
         for i in range(n):
-            mass = product = T(0)
+            mass = product = number(0)
             for j in range(c):
                 target = load(targets, i * c + j, 3)
                 mass = accumulate(mass, target)
@@ -177,7 +176,7 @@ def _cross_entropy_soft(T: Any) -> Any:
             for j in range(c):
                 store(dx, i * c + j, load(dx, i * c + j, 0) * mass - load(targets, i * c + j, 3), 0)
             store(each, i, load(each, i, 1) * mass - product, 1)
-        reduced(pointer(value, T), pointer(factor, T), each, n, reduction, n)
+        reduced(pointer(value, number), pointer(factor, number), each, n, reduction, n)
         return 0
 
     return cross_entropy_soft
@@ -205,25 +204,25 @@ def philox(key, counter, block):
     return a, b, c, d
 
 
-def _random_uniform(T: Any) -> Any:
-    shift, unit = (uint64(40), 2.0**-24) if T is float32 else (uint64(11), 2.0**-53)
+def _random_uniform(number: Any) -> Any:
+    shift, unit = (uint64(40), 2.0**-24) if number is float32 else (uint64(11), 2.0**-53)
 
     def random_uniform(out, state, count, low, high):
-        out, state = pointer(out, T), pointer(state, uint64)
+        out, state = pointer(out, number), pointer(state, uint64)
         key, counter = load(state, 0, 1), load(state, 1, 1)
         plain = low == 0.0 and high == 1.0
         for block in range((count + 3) // 4):
             words = philox(key, counter, block)
             for j in range(4):
                 if 4 * block + j < count:
-                    value = T(float64(words[j] >> shift) * unit)
-                    store(out, 4 * block + j, value if plain else value * T(high - low) + T(low), 0)
+                    value = number(float64(words[j] >> shift) * unit)
+                    store(out, 4 * block + j, value if plain else value * number(high - low) + number(low), 0)
         return 0
 
     return random_uniform
 
 
-def _random_integers(T: Any) -> Any:
+def _random_integers(number: Any) -> Any:
     def random_integers(out, state, count, low, high):
         out, state = pointer(out, int64), pointer(state, uint64)
         key, counter = load(state, 0, 1), load(state, 1, 1)
@@ -237,7 +236,7 @@ def _random_integers(T: Any) -> Any:
     return random_integers
 
 
-def _random_bernoulli(T: Any) -> Any:
+def _random_bernoulli(number: Any) -> Any:
     def random_bernoulli(mask, state, count, threshold):
         mask, state = pointer(mask, boolean), pointer(state, uint64)
         key, counter = load(state, 0, 1), load(state, 1, 1)
@@ -251,7 +250,7 @@ def _random_bernoulli(T: Any) -> Any:
     return random_bernoulli
 
 
-def _random_advance(T: Any) -> Any:
+def _random_advance(number: Any) -> Any:
     def random_advance(state, blocks):
         state = pointer(state, uint64)
         store(state, 1, uint64(load(state, 1, 0) + uint64(blocks)), 0)
@@ -263,10 +262,10 @@ def _random_advance(T: Any) -> Any:
 # ---- indices --------------------------------------------------------------------------------------------------------
 
 
-def _take_rows(T: Any) -> Any:
+def _take_rows(number: Any) -> Any:
     def take_rows(out, x, index, count, rows, columns):
         """out (count, columns) = x (rows, columns)[index]."""
-        out, x, index = pointer(out, T), pointer(x, T), pointer(index, int64)
+        out, x, index = pointer(out, number), pointer(x, number), pointer(index, int64)
         for i in range(count):
             row = load(index, i, 2)
             if row < -rows or row >= rows:

@@ -18,10 +18,29 @@ from numba import uint32 as u4
 from numba import uint64 as u8
 
 from gpunet.runtime.lower.compiled.access import (
-    accumulate, apart, call, choose, largest, load, maximum, minimum, pointer, smallest, store,
+    accumulate,
+    apart,
+    call,
+    choose,
+    largest,
+    load,
+    maximum,
+    minimum,
+    pointer,
+    smallest,
+    store,
 )  # fmt: skip
 from gpunet.runtime.lower.compiled.functions import (
-    exp_f4, exp_f8, expm1_f4, expm1_f8, log1p_f4, log1p_f8, log_f4, log_f8, tanh_f4, tanh_f8,
+    exp_f4,
+    exp_f8,
+    expm1_f4,
+    expm1_f8,
+    log1p_f4,
+    log1p_f8,
+    log_f4,
+    log_f8,
+    tanh_f4,
+    tanh_f8,
 )  # fmt: skip
 
 #: A loop nest, called by parts of the step.

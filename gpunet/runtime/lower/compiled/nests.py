@@ -75,8 +75,8 @@ class Nest(Unit):
             for place, view in mine.items():
                 if any(place != p and overlap(view, v) for p, v in theirs.items()):
                     return False
-        for mine, theirs in ((self, other), (other, self)):
-            if any(overlap(r, v) for r in mine._reduced for v in (*theirs._read.values(), *theirs._written.values())):
+        for a, b in ((self, other), (other, self)):
+            if any(overlap(r, v) for r in a._reduced for v in (*b._read.values(), *b._written.values())):
                 return False
         if any(overlap(a, b) for a in self._reduced for b in other._reduced):
             return False
