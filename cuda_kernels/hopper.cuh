@@ -211,7 +211,7 @@ PRIMITIVE void prefetch_tensor_map(const TensorMap* map) {
 }
 
 #ifndef GPUNET_EMULATOR
-// Calls COPY(dimensions, coordinates in the assembler's text from the operand %FIRST on, and as operands).
+// COPY(dimensions, the coordinates in the assembler's text, the coordinates as its operands D0, D1 ...)
 #define EACH_DIMENSION(COPY, D0, D1, D2, D3, D4)                                                                       \
   if constexpr (DIMENSIONS == 1) COPY("1d", "{%" #D0 "}", "r"(at[0]))                                                   \
   if constexpr (DIMENSIONS == 2) COPY("2d", "{%" #D0 ", %" #D1 "}", "r"(at[0]), "r"(at[1]))                             \

@@ -79,26 +79,26 @@ struct ColumnSums {
 // The tile of dy^T x over samples `first` to `end`; `with_sum(column of dy, its sum)` where this block has the sums.
 template <class T, int TILE, class Epilogue, class WithSum>
 __device__ __forceinline__ void weight_tile(
-    const T* dy, const T* x, int o, int i, int columns, int first, int end, Epilogue epilogue, WithSum with_sum) {
-  const int across = columns ? tiles(columns, TILE) : 1;
+    const T* dy, const T* x, int o, int i, int first, int end, Epilogue epilogue, WithSum with_sum) {
+  const int across = i ? tiles(i, TILE) : 1;
   const int row0 = blockIdx.x / across * TILE, tile_column = blockIdx.x % across;
   T sum = T(0);
   gemm<T, TILE>(
-      Operand<T, false>(dy, o, 1, o), Operand<T, false>(x, columns, 1, i), row0, tile_column * TILE, first, end,
+      Operand<T, false>(dy, o, 1, o), Operand<T, false>(x, i, 1, i), row0, tile_column * TILE, first, end,
       epilogue, ColumnSums<T, TILE>{sum, tile_column == 0});
   const int row = row0 + threadIdx.x;
   if (tile_column == 0 && threadIdx.x < TILE && row < o) with_sum(row, sum);
 }
 
+// Without dw, i is 0: a product of no columns, of which only the sums remain.
 template <class T, int TILE>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_weight(
     T* __restrict__ dw, T* __restrict__ db, const T* __restrict__ dy, const T* __restrict__ x,
     const T* __restrict__ scale, int o, int i, int n) {
   const T factor = scale ? scale[0] : T(1);
   const bool whole = i % 4 == 0 && aligned(dw);
-  const int columns = dw ? i : 0;  // without dw a product of no columns: only the sums remain
   weight_tile<T, TILE>(
-      dy, x, o, i, columns, 0, n,
+      dy, x, o, i, 0, n,
       [&](int row, int column, Pack<T, 4>& value, int valid) {
 #pragma unroll
         for (int e = 0; e < 4; e++) value.v[e] *= factor;
@@ -114,10 +114,10 @@ template <class T, int TILE>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_weight_partial(
     T* __restrict__ partials, const T* __restrict__ dy, const T* __restrict__ x, int o, int i, int n, int rows) {
   T* part = partials + static_cast<long long>(blockIdx.y) * o * (i + 1);
-  const int first = min(static_cast<int>(blockIdx.y) * rows, n), end = min(first + rows, n);
+  const int first = static_cast<int>(blockIdx.y) * rows, end = min(first + rows, n);
   const bool whole = i % 4 == 0 && aligned(part);
   weight_tile<T, TILE>(
-      dy, x, o, i, i, first, end,
+      dy, x, o, i, first, end,
       [&](int row, int column, const Pack<T, 4>& value, int valid) {
         store_pack(part + static_cast<long long>(row) * i + column, value, valid, whole);
       },

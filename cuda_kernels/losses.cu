@@ -63,7 +63,7 @@ template <class T, class Loss, Reduction REDUCTION>
 __global__ void __launch_bounds__(256) elementwise_loss(
     T* value, T* dx, T* factor, T* partials, unsigned int* ticket, const T* x, const T* y, long long count,
     double delta) {
-  const bool whole = aligned(dx) && aligned(x) && aligned(y) && (REDUCTION != Reduction::none || aligned(value));
+  const bool whole = aligned(dx) && aligned(x) && aligned(y) && aligned(value);
   T sum = T(0);
   for_each_pack(count, [&](long long start, long long valid) {
     const Pack<T, 4> of_x = load_pack<4>(x + start, valid, whole), of_y = load_pack<4>(y + start, valid, whole);

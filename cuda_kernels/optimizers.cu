@@ -24,9 +24,8 @@ __device__ __forceinline__ void for_each_pack_of_block(long long first, long lon
 
 template <int LISTS>
 __device__ __forceinline__ void count_step(const TensorTable<LISTS>& table, int steps, unsigned int* ticket) {
-  if (last_block(ticket))
-    for (int tensor = threadIdx.x; tensor < table.tensors; tensor += blockDim.x)
-      table.template pointer<double>(steps, tensor)[0] += 1.0;
+  static_assert(MAX_TENSORS <= 256, "a thread for each tensor");
+  if (last_block(ticket) && threadIdx.x < table.tensors) table.template pointer<double>(steps, threadIdx.x)[0] += 1.0;
 }
 
 template <class T, bool MOMENTUM, bool NESTEROV, bool MAXIMIZE>
@@ -99,8 +98,10 @@ __global__ void __launch_bounds__(256) adam_step(
       m.v[e] = T(beta1) * m.v[e] + T(1.0 - beta1) * g;
       v.v[e] = T(beta2) * v.v[e] + T(1.0 - beta2) * (g * g);
       T square = v.v[e];
-      if (AMSGRAD && !(largest.v[e] < square)) square = square != square ? square : largest.v[e];  // NaN of either stays
-      if (AMSGRAD) largest.v[e] = square;
+      if (AMSGRAD) {
+        if (!(largest.v[e] < square)) square = square != square ? square : largest.v[e];  // NaN of either stays
+        largest.v[e] = square;
+      }
       p.v[e] -= size * (m.v[e] / (sqrt(square) * correction + T(eps)));
     }
     store_pack(params + start, p, valid, whole);

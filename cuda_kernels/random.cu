@@ -122,7 +122,8 @@ __global__ void __launch_bounds__(256)
   draw(mask, state, count, [=](uint64 word) { return (word >> 40) < threshold; });
 }
 
+// One thread.
 template <class T>
 __global__ void random_advance(unsigned long long* state, unsigned long long blocks) {
-  if (blockIdx.x == 0 && threadIdx.x == 0) state[1] += blocks;
+  state[1] += blocks;
 }

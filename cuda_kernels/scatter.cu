@@ -9,12 +9,11 @@ template <class T>
 __global__ void __launch_bounds__(256) scatter_add(
     T* __restrict__ out, const T* __restrict__ values, const long long* __restrict__ positions,
     const long long* __restrict__ order, long long count) {
-  const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
-  for (long long j = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; j < count; j += stride) {
-    const long long position = positions[j];
-    if (j > 0 && positions[j - 1] == position) continue;
-    T sum = out[position];
-    for (long long term = j; term < count && positions[term] == position; term++) sum += values[order[term]];
-    out[position] = sum;
-  }
+  const long long j = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
+  if (j >= count) return;
+  const long long position = positions[j];
+  if (j > 0 && positions[j - 1] == position) return;
+  T sum = out[position];
+  for (long long term = j; term < count && positions[term] == position; term++) sum += values[order[term]];
+  out[position] = sum;
 }

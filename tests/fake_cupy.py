@@ -14,7 +14,9 @@ from CuPy's source (14; ``cupy/cuda/function.pyx``, ``_core/core.pyx``, ``_core/
   current ("Array device must be same as the current device", as without peer access); copying and views do not;
 * an array does not become a NumPy array by itself (TypeError: "Implicit conversion ..."), and results that NumPy makes
   scalars are arrays without dimensions;
-* ``base`` is the array that owns the memory.
+* ``base`` is the array that owns the memory;
+* while a stream is captured, nothing runs: kernels and copies on cards become nodes of the graph; a copy to the host and a
+  wait are errors (cudaErrorStreamCaptureUnsupported), and so is capturing the default stream.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import contextlib
 import importlib.machinery
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -53,6 +55,7 @@ class _Cards:
     count = 0
     current = 0
     launches: list[str]
+    nodes: list[Callable[[], Any]] | None = None  # of the graph that is being captured
 
 
 class ndarray:
@@ -73,12 +76,15 @@ class ndarray:
         return SimpleNamespace(ptr=self._memory.ctypes.data, device_id=self._card)
 
     def get(self) -> numpy.ndarray:
+        _not_while_capturing()
         return self._memory.copy(order="A")
 
     def item(self) -> Any:
+        _not_while_capturing()
         return self._memory.item()
 
     def tolist(self) -> Any:
+        _not_while_capturing()
         return self._memory.tolist()
 
     def __array__(self, *_: Any, **__: Any) -> Any:
@@ -106,7 +112,7 @@ class ndarray:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         _check([self, value])
-        self._memory[_memory_of(index)] = _memory_of(value)
+        _run(lambda: self._memory.__setitem__(_memory_of(index), _memory_of(value)))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -174,8 +180,37 @@ def _on_card(result: Any) -> Any:
     return result
 
 
+def _not_while_capturing() -> None:
+    if _Cards.nodes is not None:
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
+
+
+def _run(node: Callable[[], Any]) -> None:
+    """Run something now, or make it a node of the graph that is being captured."""
+    if _Cards.nodes is None:
+        node()
+    else:
+        _Cards.nodes.append(node)
+
+
+def _captured(function: Any, inputs: Any, options: dict[str, Any]) -> Any:
+    def node() -> Any:
+        return function(*_memory_of(inputs), **{name: _memory_of(value) for name, value in options.items()})
+
+    assert _Cards.nodes is not None
+    in_place = function is numpy.ndarray.fill or getattr(function, "__name__", "").startswith("__i")
+    if in_place or options.get("out") is not None:
+        _Cards.nodes.append(node)
+        return inputs[0] if in_place else options["out"]
+    result = _on_card(node())  # for its shape
+    _Cards.nodes.append(lambda: numpy.copyto(result._memory, node()))
+    return result
+
+
 def _launched(function: Any, inputs: Any, options: dict[str, Any]) -> Any:
     _check([*inputs, *options.values()])
+    if _Cards.nodes is not None:
+        return _captured(function, inputs, options)
     result = function(*_memory_of(inputs), **{name: _memory_of(value) for name, value in options.items()})
     for given in (options.get("out"), *inputs[:1]):  # what was computed in place is the same array afterwards
         given = given[0] if isinstance(given, tuple) and given else given
@@ -209,13 +244,48 @@ class Device:
 
 
 class Stream:
-    """The default stream: all launches here are over when they return."""
+    """All launches here are over when they return."""
 
-    ptr = 0
     synchronized = 0
+    _current: Stream
+
+    def __init__(self, *, non_blocking: bool = False, default: bool = False) -> None:
+        self.ptr = 0 if default else id(self)
 
     def synchronize(self) -> None:
+        _not_while_capturing()
         Stream.synchronized += 1
+
+    def __enter__(self) -> Stream:
+        self._before, Stream._current = Stream._current, self
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        Stream._current = self._before
+
+    def begin_capture(self) -> None:
+        if not self.ptr:
+            raise RuntimeError("cannot capture the default stream")
+        _Cards.nodes = []
+
+    def end_capture(self) -> Graph:
+        nodes, _Cards.nodes = _Cards.nodes, None
+        assert nodes is not None
+        return Graph(nodes)
+
+
+Stream._current = Stream(default=True)
+
+
+class Graph:
+    """What a stream was given while it was captured."""
+
+    def __init__(self, nodes: list[Callable[[], Any]]) -> None:
+        self.nodes = nodes
+
+    def launch(self, stream: Stream | None = None) -> None:
+        for node in self.nodes:
+            node()
 
 
 class CUDADriverError(RuntimeError):
@@ -258,8 +328,11 @@ class Function:
         if shared_mem > self._most_shared or self._card != _Cards.current:
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         arguments = [self._argument(a) for a in args]
+        _run(lambda: self._launch(tuple(max(1, n) for n in grid), tuple(max(1, n) for n in block), arguments, shared_mem))
+
+    def _launch(self, *launch: Any) -> None:
         _Cards.launches.append(self._entry)
-        self._emulated(tuple(max(1, n) for n in grid), tuple(max(1, n) for n in block), arguments, shared_mem)
+        self._emulated(*launch)
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, ndarray):
@@ -286,7 +359,8 @@ def _cuda(count: Any) -> ModuleType:
     properties = {"name": b"NVIDIA Stand-in", "major": 9, "minor": 0, "totalGlobalMem": 141 * 10**9}
     contents = {
         "Device": Device, "Stream": Stream, "Module": Module, "Function": Function,
-        "get_current_stream": lambda device_id=-1: Stream(),
+        "get_current_stream": lambda device_id=-1: Stream._current,
+        "MemoryPool": lambda: SimpleNamespace(malloc=None), "using_allocator": lambda malloc: contextlib.nullcontext(),
         "runtime": SimpleNamespace(
             getDeviceCount=count, getDevice=lambda: _Cards.current, getDeviceProperties=lambda index: dict(properties),
             driverGetVersion=lambda: 13000,
@@ -311,6 +385,9 @@ class _Cupy(ModuleType):
         def call(*inputs: Any, **options: Any) -> Any:
             if name == "broadcast_to":
                 return inputs[0]._view(function(_memory_of(inputs[0]), *inputs[1:]))
+            if name == "copyto" and _Cards.nodes is not None:
+                memories = _memory_of(inputs), {key: _memory_of(value) for key, value in options.items()}
+                return _Cards.nodes.append(lambda: numpy.copyto(*memories[0], **memories[1]))
             if name in _OF_NO_KERNEL:
                 _check(options.values())
                 result = function(*_memory_of(inputs), **{key: _memory_of(value) for key, value in options.items()})

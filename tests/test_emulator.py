@@ -139,6 +139,16 @@ PLANTED = {
         body("float a[4] = {};\nout[threadIdx.x] = a[n + 2];"),
         r"array index: index \d+ is out of range at planted\.cu:3",
     ),
+    "member of a structure too small": (
+        body("struct Four { float v[4]; } four = {};\nfloat* last = out;\nfor (int k = 0; k <= n - 46; k++) {\n"
+             "  Four& it = four;\n  it.v[k] = 1.0f;\n}\n*last = four.v[3];"),
+        r"array index: index 4 is out of range at planted\.cu:6",
+    ),
+    "past a variable of one thread": (
+        body("struct Four { float v[4]; } four[2] = {};\nFour* end = four + 2;\n*end = four[0];\n"
+             "out[threadIdx.x] = four[1].v[n - 50];"),
+        r"out of bounds: of a variable of one thread at planted\.cu:4",
+    ),
     "uninitialised shared memory": (
         body("__shared__ float s[64];\nconst int t = threadIdx.x;\nif (t != 9) s[t] = 1.0f;\n__syncthreads();\nout[t] = s[t];"),
         r"uninitialised: thread 9 reads byte 36 of s at planted\.cu:6",

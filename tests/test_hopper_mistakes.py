@@ -295,6 +295,16 @@ def test_accumulators_are_no_numbers_before_the_wait() -> None:
         run(MULTIPLY, text)
 
 
+@pytest.mark.parametrize("completion", COMPLETIONS)
+def test_barriers_and_tiles_may_be_static_without_a_cluster(completion: str) -> None:
+    text = re.sub(r"  extern(.|\n)*?reinterpret_cast<float\*>.*?;\n", "  __shared__ MBarrier full[1];\n"
+                  "  __shared__ __align__(1024) float tile[256];\n\n", COPY)  # fmt: skip
+    with emulator.check(completion=completion):
+        assert "extern" not in text and (run(COPY, text)[0] == 6).all()
+        with pytest.raises(EmulationError, match=r"(race|not waited for): .* byte 0 of tile at planted\.cu:15; .*cu:12"):
+            run(COPY, text.replace("mbarrier_wait(full, 0);", ""))
+
+
 def test_static_shared_memory_in_a_cluster_is_refused() -> None:
     text = CLUSTER.replace("  MBarrier* full", "  __shared__ float extra[64];\n  extra[threadIdx.x] = 1.0f;\n"
                            "  __syncthreads();\n  out[threadIdx.x] = extra[63 - threadIdx.x];\n  MBarrier* full")

@@ -51,7 +51,7 @@ def test_schedules_do_not_change_the_bits(name: str) -> None:
             for schedule in emulator.SCHEDULES:
                 placed = selftest._Placed(case, EMULATED, 0)
                 with emulator.check(False, schedule=schedule, completion=completion, seed=5):
-                    kernel(*placed.arrays, **case.options)
+                    case.launch(placed.arrays)
                 bits.add(b"".join(result.tobytes() for _, result in placed.read()))
             counts = source.function(kernel.file, case.expression(), EMULATED).counts
             if counts is None or not counts.transfers:

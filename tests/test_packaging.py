@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_BYTES = 400_000
+MOST_BYTES = 500_000  # sources alone: a binary or a data set that slips in is seen
 
 pytest.importorskip("hatchling", reason="hatchling builds the wheel: pip install 'gpunet[test]'")
 

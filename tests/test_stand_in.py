@@ -37,6 +37,39 @@ def cupy() -> Iterator[ModuleType]:
         yield module
 
 
+# ---- recorded steps -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("marks", [pytest.param(None, marks=needs_compilers)])
+def test_a_captured_step_is_one_graph(cupy: ModuleType, marks: None) -> None:
+    def train(captured: bool) -> list[bytes]:
+        gpunet.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3)).to("cuda")
+        optimizer = gpunet.optim.Adam(model.parameters(), lr=0.01)
+
+        def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = gpunet.capture(step) if captured else step
+        generator = numpy.random.default_rng(0)
+        losses = []
+        for number in range(6):
+            x = gpunet.tensor(generator.normal(size=(5, 4)).astype("float32"), device="cuda")
+            y = gpunet.tensor(generator.integers(0, 3, 5), device="cuda")
+            if number == 3:
+                optimizer.param_groups[0]["lr"] = 0.1
+            losses.append(run(x, y).item())
+        if captured:
+            assert len(run.recordings) == 1
+        return [numpy.float32(v).tobytes() for v in losses] + [p.cpu().detach().numpy().tobytes() for p in model.parameters()]
+
+    assert train(True) == train(False)
+
+
 # ---- what is found ------------------------------------------------------------------------------------------------------
 
 

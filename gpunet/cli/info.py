@@ -7,12 +7,12 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import re
 from pathlib import Path
 from typing import Any
 
+from gpunet.diagnose import machine
 from gpunet.errors import GpunetError
 
 #: Optional packages: module → (distribution, what it is for, how to get it).
@@ -64,8 +64,8 @@ def collect() -> dict[str, Any]:
     """Everything that was found, as plain data."""
     return {
         "versions": _versions(),
-        "cpu": _cpu(),
-        "blas": _blas(),
+        "cpu": machine.cpu(),
+        "blas": machine.blas(),
         "cuda": _cuda(),
         "nvrtc": _nvrtc(),
         "kernel cache": _cache(),
@@ -91,41 +91,6 @@ def _versions() -> dict[str, Any]:
         "numpy": numpy.__version__,
         "system": platform.platform(),
     }
-
-
-def _cpu() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass  # not Linux
-    affinity = getattr(os, "sched_getaffinity", None)
-    usable = len(affinity(0)) if affinity is not None else os.cpu_count()
-    return {"model": model, "cores": os.cpu_count(), "usable cores": usable}
-
-
-def _blas() -> dict[str, Any]:
-    import numpy
-
-    try:
-        built = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        found: dict[str, Any] = {"library": f"{built.get('name', 'not known')} {built.get('version', '')}".strip()}
-    except (KeyError, TypeError):
-        found = {"library": None}
-    try:
-        import threadpoolctl
-    except ImportError:
-        return found
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool.get("user_api") == "blas"]
-    found["loaded"] = [
-        {k: pool.get(k) for k in ("internal_api", "version", "architecture", "threading_layer")}
-        | {"threads": pool.get("num_threads")}
-        for pool in pools
-    ]
-    return found
 
 
 def _cuda() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import gpunet
 from gpunet.errors import GpunetError
 
-SUBCOMMANDS = ("train", "explain", "info", "selftest", "check-kernel")
+SUBCOMMANDS = ("train", "bench", "explain", "info", "selftest", "check-kernel")
 
 #: Exit codes: an error that the user can put right, and an interrupt, as shells count them.
 ERROR, INTERRUPTED = 2, 130

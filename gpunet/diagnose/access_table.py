@@ -15,7 +15,7 @@ import numpy
 
 from gpunet import emulator
 from gpunet.device import Array, Device, move
-from gpunet.diagnose.kernel_cases import Case, Samples, View
+from gpunet.diagnose.case import Case, Samples, View
 from gpunet.diagnose.representatives import is_hot, representatives
 from gpunet.emulator import Access
 from gpunet.ops.activations import ACTIVATIONS

@@ -1,127 +1,59 @@
 """Cases for every kernel: the arrays and options of launches that together choose all of its specialisations.
 
 The one table of them: the tests compile what it chooses, the emulator runs it, and ``gpunet selftest`` runs it on a
-card.  Sizes are odd and ragged, optional arrays are left out in turn, and empty ones are there where a kernel allows it.
+card.  Sizes are odd and ragged, optional arrays are left out in turn, empty ones are there where a kernel allows it, each
+array lies off alignment once, and grids that go round more than once do so.  ``python -m tests.mutation`` says what no
+case would notice.
 
-A maker has its kernel's name and yields ``(label, arrays, options)`` for one floating dtype.  Destinations are blank.
+A maker has its kernel's name and yields ``(label, arrays, options)`` for one floating dtype, then what differs from most
+launches: grid and twin.  Destinations are blank.
 """
 
 from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy
 
 from gpunet import device, ops, optim  # noqa: F401  the latter two fill KERNELS
 from gpunet.device import Array
+from gpunet.diagnose.case import MAKERS, Case, Purpose, Samples, View, maker, unaligned
 from gpunet.ops import clip  # noqa: F401  so does this
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS
 from gpunet.optim.lr_scheduler.kernel import KINDS
-from gpunet.runtime.kernel import ELEMENTS_A_BLOCK, MAX_TENSORS, Geometry, Kernel, ceil_div
+from gpunet.runtime.kernel import ELEMENTS_A_BLOCK, KERNELS, MAX_TENSORS, Kernel, ceil_div
 
 FLOATING = ("float32", "float64")
 
 
-class View(NamedTuple):
-    """An array that a kernel takes as a view of another one: transposed, reversed, broadcast."""
-
-    base: numpy.ndarray
-    of: Callable[[Array], Array]
-
-
-class Case(NamedTuple):
-    """One launch."""
-
-    kernel: Kernel
-    label: str
-    floating: str  # dtype of T
-    arrays: list[Any]  # NumPy arrays, Views, None, or lists of arrays
-    options: dict[str, Any]
-
-    def __str__(self) -> str:
-        return f"{self.kernel.name} {self.floating} {self.label}"
-
-    def on_cpu(self) -> list[Any]:
-        """The arrays as the twin takes them."""
-        return [a.of(a.base) if isinstance(a, View) else a for a in self.arrays]
-
-    def geometry(self) -> Geometry:
-        return self.kernel.launch_geometry(self.on_cpu(), self.options)
-
-    def expression(self, geometry: Geometry | None = None) -> str:
-        """The C++ name of the specialisation that the launch chooses."""
-        flat = [a[0] if isinstance(a, list) else a for a in self.on_cpu()]
-        return self.kernel.expression(self.kernel.floating(flat), geometry or self.geometry())
-
-
-class Purpose(NamedTuple):
-    """What the launch does with destinations that it does not simply write."""
-
-    updates: frozenset[str]  # read, then written
-    workspace: frozenset[str]  # of the card: what is left there means nothing
-
-
-_makers: dict[str, tuple[Callable[[Samples], Iterator[Any]], Purpose]] = {}
-
-
 def has_cases(kernel: Kernel) -> bool:
-    return kernel.name in _makers
+    return kernel.name in MAKERS
 
 
 def purpose(kernel: Kernel) -> Purpose:
     """Which arrays of a kernel are updated in place, and which are work space."""
-    return _makers[kernel.name][1]
+    return MAKERS[kernel.name][1]
 
 
 def cases(kernel: Kernel) -> Iterator[Case]:
     """All cases of a kernel, the same ones every time; a kernel without ``T`` has them once, the others in each dtype."""
-    make, _ = _makers[kernel.name]
+    make, _ = MAKERS[kernel.name]
     for floating in FLOATING if "T" in kernel.c_types else FLOATING[:1]:
         samples = Samples(floating, zlib.crc32(f"{kernel.name} {floating}".encode()))
-        for label, arrays, options in make(samples):
-            yield Case(kernel, label, floating, arrays, options)
-
-
-def _cases(updates: str = "", workspace: str = "") -> Callable[[Callable[[Samples], Iterator[Any]]], None]:
-    def register(make: Callable[[Samples], Iterator[Any]]) -> None:
-        # the ticket is zero before and after every launch
-        _makers[make.__name__] = make, Purpose(frozenset([*updates.split(), "ticket"]), frozenset(workspace.split()))
-
-    return register
-
-
-class Samples:
-    """Draws arrays of one floating dtype."""
-
-    def __init__(self, dtype: str, seed: int) -> None:
-        self.dtype = numpy.dtype(dtype)
-        self.random = numpy.random.default_rng(seed)
-
-    def normal(self, *shape: int) -> numpy.ndarray:
-        return self.random.normal(size=shape).astype(self.dtype)
-
-    def positive(self, *shape: int) -> numpy.ndarray:
-        return self.random.uniform(0.1, 2.0, shape).astype(self.dtype)
-
-    def blank(self, *shape: int, dtype: Any = None) -> numpy.ndarray:
-        return numpy.zeros(shape, dtype or self.dtype)
-
-    def saved(self, activation: str, *shape: int) -> numpy.ndarray:
-        """What the forward pass of an activation saves."""
-        row, z = ACTIVATIONS[activation], self.normal(*shape)
-        if row.saves == "output":
-            row.forward(z, z, row.alpha)
-        return z
+        for label, arrays, options, *more in make(samples):
+            yield Case(kernel, label, floating, arrays, options, *more)
 
 
 # ---- products ---------------------------------------------------------------------------------------------------------
 
 #: (rows, columns, depth) of a product: odd and ragged ones, none of some, and ones that take the tile of 128.
 SIZES = ((1, 1, 1), (7, 63, 65), (65, 7, 129), (129, 300, 63), (300, 129, 1), (63, 65, 300), (0, 7, 5), (5, 7, 0))
+#: One whose rows are whole packs of four.
+WHOLE_SIZE = (4, 8, 36)
 LARGE_SIZES = ((7, 95 * 128 + 1, 9), (129, 48 * 128 - 63, 65))
 
 _PRESENCE = tuple(itertools.product((True, False), repeat=2))
@@ -129,30 +61,35 @@ _PRESENCE = tuple(itertools.product((True, False), repeat=2))
 
 def _products() -> Iterator[tuple[str, tuple[int, int, int]]]:
     """(activation, size): every activation on both tiles, and all sizes."""
-    names = itertools.cycle(ACTIVATIONS)
-    yield from zip(names, SIZES)
-    yield from itertools.product(ACTIVATIONS, ((64, 68, 36), LARGE_SIZES[0]))
-    yield from zip(names, LARGE_SIZES[1:])
+    yield from zip(itertools.cycle(("tanh", "identity")), SIZES)
+    yield from itertools.product(ACTIVATIONS, ((64, 68, 32), LARGE_SIZES[0]))
+    yield "identity", LARGE_SIZES[1]
 
 
-@_cases()
+@maker()
 def linear_forward(s: Samples) -> Iterator[Any]:
     for (name, (n, o, i)), (with_z, with_b) in zip(_products(), itertools.cycle(_PRESENCE)):
         z, b = s.blank(n, o) if with_z else None, s.normal(o) if with_b else None
         label = f"{name} ({n}, {i}) -> ({n}, {o}){', z' * with_z}{', b' * with_b}"
         options = {"activation": name, "alpha": ACTIVATIONS[name].alpha}
         yield label, [s.blank(n, o), z, s.normal(n, i), s.normal(o, i), b], options
+    n, o, i = WHOLE_SIZE
+    arrays = [s.blank(n, o), s.blank(n, o), s.normal(n, i), s.normal(o, i), s.normal(o)]
+    yield from unaligned(f"({n}, {i}) -> ({n}, {o})", arrays, {"activation": "identity", "alpha": 0.0})
 
 
-@_cases()
+@maker()
 def linear_backward_input(s: Samples) -> Iterator[Any]:
     for name, (n, i, o) in _products():
         saved = s.saved(name, n, i) if name != "identity" else None
         options = {"activation": name, "alpha": ACTIVATIONS[name].alpha}
         yield f"{name} ({n}, {o}) -> ({n}, {i})", [s.blank(n, i), s.normal(n, o), s.normal(o, i), saved], options
+    n, i, o = WHOLE_SIZE
+    arrays = [s.blank(n, i), s.normal(n, o), s.normal(o, i), s.saved("tanh", n, i)]
+    yield from unaligned(f"({n}, {o}) -> ({n}, {i})", arrays, {"activation": "tanh", "alpha": 0.0})
 
 
-@_cases()
+@maker()
 def linear_backward_weight(s: Samples) -> Iterator[Any]:
     for (o, i, n), (leave_out, scaled) in zip(
         (*SIZES, *SIZES, *LARGE_SIZES), itertools.cycle(itertools.product(("", "dw", "db"), (True, False)))
@@ -161,16 +98,21 @@ def linear_backward_weight(s: Samples) -> Iterator[Any]:
         db = s.blank(o) if leave_out != "db" else None
         label = f"({n}, {o}), ({n}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
         yield label, [dw, db, s.normal(n, o), s.normal(n, i), s.positive(1) if scaled else None], {}
+    o, i, n = WHOLE_SIZE
+    arrays = [s.blank(o, i), s.blank(o), s.normal(n, o), s.normal(n, i), s.positive(1)]
+    yield from unaligned(f"({n}, {o}), ({n}, {i})", arrays, {})
 
 
-@_cases()
+@maker()
 def linear_backward_weight_partial(s: Samples) -> Iterator[Any]:
     for (o, i, n), slices in zip((*SIZES, (65, 64, 300)), (1, 4, 3, 7, 2, 64, 2, 2, 8)):
         label = f"({n}, {o}), ({n}, {i}) in {slices} slices"
         yield label, [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)], {"slices": slices}
+    arrays = [s.blank(2, 8 * 4 + 8), s.normal(5, 8), s.normal(5, 4)]
+    yield from unaligned("(5, 8), (5, 4) in 2 slices", arrays, {"slices": 2}, 0)
 
 
-@_cases()
+@maker()
 def linear_backward_weight_reduce(s: Samples) -> Iterator[Any]:
     choices = itertools.product(((1, 1, 1), (7, 63, 65), (65, 7, 2), (129, 300, 5)), ("", "dw", "db"), (True, False))
     for (o, i, slices), leave_out, scaled in choices:
@@ -178,15 +120,16 @@ def linear_backward_weight_reduce(s: Samples) -> Iterator[Any]:
         db = s.blank(o) if leave_out != "db" else None
         label = f"{slices} of ({o}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
         yield label, [dw, db, s.normal(slices, o * i + o), s.positive(1) if scaled else None], {}
+    yield "2 of (63, 65) by 3 blocks", [s.blank(63, 65), s.blank(63), s.normal(2, 63 * 66), None], {}, 3
 
 
-@_cases()
+@maker()
 def matmul_forward(s: Samples) -> Iterator[Any]:
     def swapped(x: Array) -> Array:
         return x.transpose(0, 2, 1)
 
     # 96 products are enough for the tile of 128
-    sizes = [(1, *size) for size in SIZES] + [(96, 7, 9, 65), (3, 65, 129, 7)]
+    sizes = [(1, *size) for size in SIZES] + [(96, 7, 9, 33), (3, 65, 129, 7)]
     for (j, m, n, k), flip_a, flip_b in itertools.product(sizes, (False, True), (False, True)):
         a = View(s.normal(j, k, m), swapped) if flip_a else s.normal(j, m, k)
         b = View(s.normal(j, n, k), swapped) if flip_b else s.normal(j, k, n)
@@ -197,6 +140,10 @@ def matmul_forward(s: Samples) -> Iterator[Any]:
     yield "one for all, and reversed with every second column", [s.blank(3, 7, 65), one_for_all, mirrored], {}
     rows, column = View(s.normal(129, 65), lambda x: x[None, ::3]), View(s.normal(65, 2), lambda x: x[None, :, :1])
     yield "every third row, one column", [s.blank(1, 43, 1), rows, column], {}
+    arrays = [s.blank(5, 7, 65), s.normal(5, 7, 9), s.normal(5, 9, 65)]
+    yield "(5, 7, 9), (5, 9, 65), two at once", arrays, {}, (2, 2)
+    m, n, k = WHOLE_SIZE
+    yield from unaligned(f"(1, {m}, {k}), (1, {k}, {n})", [s.blank(1, m, n), s.normal(1, m, k), s.normal(1, k, n)], {})
 
 
 # ---- elementwise ------------------------------------------------------------------------------------------------------
@@ -204,7 +151,7 @@ def matmul_forward(s: Samples) -> Iterator[Any]:
 COUNTS = (1, 7, 63, 65, 129, 300, 0)
 
 
-@_cases()
+@maker()
 def activation_forward(s: Samples) -> Iterator[Any]:
     for (name, row), count in itertools.product(ACTIVATIONS.items(), (*COUNTS, 5003)):
         z = 3 * s.normal(count)
@@ -213,30 +160,42 @@ def activation_forward(s: Samples) -> Iterator[Any]:
     for name, row in ACTIVATIONS.items():  # zero, and far out
         far = numpy.linspace(-100, 100, 129).astype(s.dtype)
         yield f"{name} -100 .. 100", [s.blank(129), far], {"activation": name, "alpha": row.alpha}
+    for name in ("leaky_relu", "elu"):
+        yield f"{name} (300,), alpha 0.3", [s.blank(300), s.normal(300)], {"activation": name, "alpha": 0.3}
+    arrays, options = [s.blank(5003), s.normal(5003)], {"activation": "relu", "alpha": 0.0}
+    yield "relu (5003,) by 2 blocks", arrays, options, 2
+    yield from unaligned("relu (5003,)", arrays, options)
 
 
-@_cases()
+@maker()
 def activation_backward(s: Samples) -> Iterator[Any]:
     for (name, row), count in itertools.product(ACTIVATIONS.items(), (*COUNTS, 5003)):
         options = {"activation": name, "alpha": row.alpha}
         yield f"{name} ({count},)", [s.blank(count), s.normal(count), s.saved(name, count)], options
+    for name in ("leaky_relu", "elu"):
+        arrays = [s.blank(300), s.normal(300), s.saved(name, 300, alpha=0.3)]
+        yield f"{name} (300,), alpha 0.3", arrays, {"activation": name, "alpha": 0.3}
+    arrays = [s.blank(300), s.normal(300), s.saved("relu", 300)]
+    yield from unaligned("relu (300,)", arrays, {"activation": "relu", "alpha": 0.0})
 
 
-@_cases()
+@maker()
 def dropout_apply(s: Samples) -> Iterator[Any]:
     for count in (*COUNTS, 5003):
         mask = s.random.random(count) < 0.5
         yield f"({count},)", [s.blank(count), s.normal(count), mask], {"scale": 1.25}
+    yield from unaligned("(300,)", [s.blank(300), s.normal(300), s.random.random(300) < 0.5], {"scale": 1.25})
 
 
-@_cases()
+@maker()
 def erf_forward(s: Samples) -> Iterator[Any]:
     for count in (*COUNTS, 5003):
         yield f"({count},)", [s.blank(count), 2 * s.normal(count)], {}
     yield "-100 .. 100", [s.blank(129), numpy.linspace(-100, 100, 129).astype(s.dtype)], {}
+    yield from unaligned("(300,)", [s.blank(300), s.normal(300)], {})
 
 
-@_cases(updates="out")
+@maker(updates="out")
 def scatter_add(s: Samples) -> Iterator[Any]:
     for places, count in ((1, 1), (7, 300), (300, 129), (5003, 65), (1, 300), (63, 5003), (5, 0)):
         unsorted = s.random.integers(0, places, count)
@@ -260,45 +219,83 @@ def _loss(s: Samples, reduction: str, dx: tuple[int, ...], samples: tuple[int, .
     ]
 
 
-@_cases(workspace="partials")
+@maker(workspace="partials")
 def elementwise_loss(s: Samples) -> Iterator[Any]:
     shapes = ((1,), (7, 63), (300, 129), (0, 7))
     for loss, reduction, shape in itertools.product(ELEMENTWISE_LOSSES, REDUCTIONS, shapes):
-        y = s.positive(*shape) / 2 if loss == "binary_cross_entropy" else s.normal(*shape)
+        x, y = 2 * s.normal(*shape), s.normal(*shape)
+        y.reshape(-1)[1:2] = x.reshape(-1)[1:2]
+        if loss == "binary_cross_entropy":
+            y = s.positive(*shape) / 2
         options = {"loss": loss, "reduction": reduction, "delta": 0.5}
-        yield f"{loss} {reduction} {shape}", [*_loss(s, reduction, shape, shape), 2 * s.normal(*shape), y], options
+        yield f"{loss} {reduction} {shape}", [*_loss(s, reduction, shape, shape), x, y], options
+    options = {"loss": "squared", "reduction": "mean", "delta": 0.0}
+    arrays = [*_loss(s, "mean", (5003,), (5003,)), s.normal(5003), s.normal(5003)]
+    yield "squared mean (5003,) by 2 blocks", arrays, options, 2
+    arrays = [*_loss(s, "none", (300,), (300,)), s.normal(300), s.normal(300)]
+    yield from unaligned("squared none (300,)", arrays, {**options, "reduction": "none"})
 
 
-#: (rows, classes): a warp a row up to 1024 classes, a block a row beyond; more rows than blocks have warps.
-ROWS = ((1, 1), (7, 63), (65, 10), (129, 1024), (9, 1025), (3, 5003), (8300, 3), (1030, 1025), (0, 7))
+#: (rows, classes, grid): a warp a row up to 1024 classes, a block a row beyond; more rows than blocks have warps.
+ROWS = (
+    (1, 1, None), (7, 63, None), (65, 10, None), (129, 1024, None), (9, 1025, None), (3, 5003, None), (8300, 3, None),
+    (9, 1025, 4), (0, 7, None),
+)  # fmt: skip
 
 
-@_cases(workspace="partials")
+def _far(s: Samples, rows: int, classes: int) -> numpy.ndarray:
+    """Logits whose exponentials overflow, both ways; some of them masked, a row all masked, one infinite, one NaN."""
+    logits = s.random.permuted(numpy.linspace(-1000, 1000, rows * classes)).reshape(rows, classes).astype(s.dtype)
+    logits[0, 3::2] = logits[1] = -numpy.inf
+    logits[2, 5], logits[3, 7] = numpy.inf, numpy.nan
+    return logits
+
+
+def _labels_out_of_range(value, dx, factor, partials, ticket, logits, labels, **options) -> None:
+    """The CPU refuses them; a card, which cannot, makes their rows NaN."""
+    wrong = (labels != options["ignore_index"]) & ((labels < 0) | (labels >= logits.shape[1]))
+    twin = KERNELS["cross_entropy_labels"].twin
+    twin(value, dx, factor, partials, ticket, logits, numpy.where(wrong, 0, labels), **options)
+    dx[wrong] = numpy.nan
+    value[wrong if options["reduction"] == "none" else ...] = numpy.nan
+
+
+@maker(workspace="partials")
 def cross_entropy_labels(s: Samples) -> Iterator[Any]:
-    for (rows, classes), reduction, ignore_index in itertools.product(ROWS, REDUCTIONS, (-100, 2)):
+    for (rows, classes, grid), reduction, ignore_index in itertools.product(ROWS, REDUCTIONS, (-100, 2)):
         labels = s.random.integers(0, classes, rows)
         if ignore_index < 0:
             labels[1::5] = ignore_index
         arrays = [*_loss(s, reduction, (rows, classes), (rows,)), 3 * s.normal(rows, classes), labels.astype("int64")]
-        label = f"{reduction} ({rows}, {classes}) ignoring {ignore_index}"
-        yield label, arrays, {"reduction": reduction, "ignore_index": ignore_index}
+        label = f"{reduction} ({rows}, {classes}){f' by {grid} blocks' * bool(grid)} ignoring {ignore_index}"
+        yield label, arrays, {"reduction": reduction, "ignore_index": ignore_index}, grid
     for reduction in REDUCTIONS:
         arrays = [*_loss(s, reduction, (7, 65), (7,)), s.normal(7, 65), numpy.full(7, -100, "int64")]
         yield f"{reduction} (7, 65) ignoring all", arrays, {"reduction": reduction, "ignore_index": -100}
+        for classes in (65, 1025):
+            arrays = [*_loss(s, reduction, (7, classes), (7,)), _far(s, 7, classes), s.random.integers(0, 3, 7)]
+            yield f"{reduction} (7, {classes}) far apart", arrays, {"reduction": reduction, "ignore_index": -100}
+        arrays = [*_loss(s, reduction, (7, 10), (7,)), s.normal(7, 10), numpy.array([0, 9, 10, 11, -1, -100, 3])]
+        options = {"reduction": reduction, "ignore_index": -100}
+        yield f"{reduction} (7, 10) out of range", arrays, options, None, _labels_out_of_range
 
 
-@_cases(workspace="partials")
+@maker(workspace="partials")
 def cross_entropy_soft(s: Samples) -> Iterator[Any]:
-    for (rows, classes), reduction in itertools.product(ROWS, REDUCTIONS):
+    for (rows, classes, grid), reduction in itertools.product(ROWS, REDUCTIONS):
         targets = s.positive(rows, classes) / s.dtype.type(classes)
         arrays = [*_loss(s, reduction, (rows, classes), (rows,)), 3 * s.normal(rows, classes), targets]
-        yield f"{reduction} ({rows}, {classes})", arrays, {"reduction": reduction}
+        yield f"{reduction} ({rows}, {classes}){f' by {grid} blocks' * bool(grid)}", arrays, {"reduction": reduction}, grid
+    for reduction, classes in itertools.product(REDUCTIONS, (65, 1025)):
+        targets = s.positive(7, classes) / s.dtype.type(classes)
+        arrays = [*_loss(s, reduction, (7, classes), (7,)), _far(s, 7, classes), targets]
+        yield f"{reduction} (7, {classes}) far apart", arrays, {"reduction": reduction}
 
 
 # ---- random numbers ---------------------------------------------------------------------------------------------------
 
-#: (key, counter): the last one carries into the counter's second word.
-STATES = ((0, 0), (2**63 + 12345, 987654321), (7, 2**64 - 9))
+#: (key, counter): the last two carry into the counter's second word, in the ninth block and in the first.
+STATES = ((0, 0), (2**63 + 12345, 987654321), (7, 2**64 - 9), (7, 2**64 - 1))
 
 
 def _draws(dtype: Any, *options: dict[str, Any]) -> Iterator[Any]:
@@ -306,29 +303,34 @@ def _draws(dtype: Any, *options: dict[str, Any]) -> Iterator[Any]:
     for count, state, chosen in choices:
         label = f"({count},) from {state}, {', '.join(f'{k} {v}' for k, v in chosen.items())}"
         yield label, [numpy.zeros(count, dtype), numpy.array(state, "uint64")], chosen
+    yield from unaligned("(300,)", [numpy.zeros(300, dtype), numpy.array(STATES[0], "uint64")], options[0], 0)
 
 
-@_cases()
+@maker()
 def random_uniform(s: Samples) -> Iterator[Any]:
     yield from _draws(s.dtype, {"low": 0.0, "high": 1.0}, {"low": -1.7, "high": 0.3})
 
 
-@_cases()
+@maker()
 def random_normal(s: Samples) -> Iterator[Any]:
     yield from _draws(s.dtype, {"mean": 0.0, "std": 1.0}, {"mean": 5.1, "std": 0.3})
 
 
-@_cases()
+@maker()
 def random_integers(s: Samples) -> Iterator[Any]:
     yield from _draws("int64", {"low": 0, "high": 10}, {"low": -(2**62), "high": 2**62 - 1})
 
 
-@_cases()
+@maker()
 def random_bernoulli(s: Samples) -> Iterator[Any]:
     yield from _draws("bool", {"probability": 0.0}, {"probability": 0.3}, {"probability": 1.0})
+    first = int(numpy.random.Philox(key=0, counter=0).random_raw(1)[0] >> 40)
+    for threshold in (first, first + 1):  # just not, and just so
+        options = {"probability": threshold / 2**24}
+        yield f"(7,) with a threshold of {threshold}", [numpy.zeros(7, "bool"), numpy.zeros(2, "uint64")], options
 
 
-@_cases(updates="state")
+@maker(updates="state")
 def random_advance(s: Samples) -> Iterator[Any]:
     for state, blocks in itertools.product(STATES, (1, 300)):
         yield f"{state} by {blocks}", [numpy.array(state, "uint64")], {"blocks": blocks}
@@ -350,7 +352,7 @@ def _rate_and_ticket() -> list[numpy.ndarray]:
     return [numpy.array([0.01], "float64"), numpy.zeros(1, "uint32")]
 
 
-@_cases(updates="params momenta steps")
+@maker(updates="params momenta steps")
 def sgd_step(s: Samples) -> Iterator[Any]:
     for shapes, (momentum, nesterov, maximize) in itertools.product(TENSORS, _FLAGS):
         params, momenta, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
@@ -359,10 +361,13 @@ def sgd_step(s: Samples) -> Iterator[Any]:
             "maximize": maximize,
         }  # fmt: skip
         arrays = [params, momenta if momentum else None, _steps(len(shapes)), grads, *_rate_and_ticket()]
-        yield f"{len(shapes)} tensors, momentum {momentum}, nesterov {nesterov}, maximize {maximize}", arrays, options
+        label = f"{len(shapes)} tensors, momentum {momentum}, nesterov {nesterov}, maximize {maximize}"
+        yield label, arrays, options
+        if momentum and nesterov and maximize and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, options, 0, 1, 3)
 
 
-@_cases(updates="params exp_avgs exp_avg_sqs max_exp_avg_sqs steps")
+@maker(updates="params exp_avgs exp_avg_sqs max_exp_avg_sqs steps")
 def adam_step(s: Samples) -> Iterator[Any]:
     for shapes, (amsgrad, decoupled, maximize) in itertools.product(TENSORS, _FLAGS):
         params, averages, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
@@ -370,16 +375,20 @@ def adam_step(s: Samples) -> Iterator[Any]:
         options = {
             "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05, "decoupled": decoupled, "maximize": maximize,
         }  # fmt: skip
+        grads[1].reshape(-1)[:1] = largest[1].reshape(-1)[1:2] = numpy.nan  # both must last
         arrays = [
             params, averages, squares, largest if amsgrad else None, _steps(len(shapes)), grads, *_rate_and_ticket(),
         ]  # fmt: skip
-        yield f"{len(shapes)} tensors, amsgrad {amsgrad}, decoupled {decoupled}, maximize {maximize}", arrays, options
+        label = f"{len(shapes)} tensors, amsgrad {amsgrad}, decoupled {decoupled}, maximize {maximize}"
+        yield label, arrays, options
+        if amsgrad and decoupled and maximize and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, options, 0, 1, 2, 3, 5)
 
 
 # ---- gradients and learning rates -------------------------------------------------------------------------------------
 
 
-@_cases(updates="grads norm", workspace="partials")
+@maker(updates="grads norm", workspace="partials")
 def gradient_norm(s: Samples) -> Iterator[Any]:
     ends = ((True, True), (True, False), (False, False), (False, True))
     for shapes, order, (first, last) in itertools.product(TENSORS, (1.0, 2.0, 3.5, numpy.inf), ends):
@@ -389,14 +398,14 @@ def gradient_norm(s: Samples) -> Iterator[Any]:
         yield label, arrays, {"order": order, "first": first, "last": last}
 
 
-@_cases(updates="grads")
+@maker(updates="grads")
 def clip_by_norm(s: Samples) -> Iterator[Any]:
     for shapes, max_norm in itertools.product(TENSORS, (0.0, 0.05, 5.0)):
         arrays = [[s.normal(*shape) for shape in shapes], s.positive(1)]
         yield f"{len(shapes)} tensors to {max_norm}", arrays, {"max_norm": max_norm}
 
 
-@_cases(updates="grads")
+@maker(updates="grads")
 def clip_by_value(s: Samples) -> Iterator[Any]:
     for shapes, limit in itertools.product(TENSORS, (0.0, 0.5)):
         yield f"{len(shapes)} tensors to {limit}", [[s.normal(*shape) for shape in shapes]], {"limit": limit}
@@ -419,7 +428,7 @@ _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
 }
 
 
-@_cases(updates="rate state")
+@maker(updates="rate state")
 def schedule_step(s: Samples) -> Iterator[Any]:
     for kind in KINDS:
         constants, steps = _SCHEDULES[kind]

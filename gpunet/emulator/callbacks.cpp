@@ -39,7 +39,15 @@ struct SourcePlace {
 void __ubsan_handle_out_of_bounds(SourcePlace* at, size_t index) {
   emulator::fail("array index", "index %zd is out of range at %s:%u", static_cast<ssize_t>(index), at->file, at->line);
 }
-void __ubsan_handle_type_mismatch_v1(SourcePlace* at, uintptr_t address) {
+struct Mismatch {
+  SourcePlace place;
+  const void* type;
+  unsigned char log_of_alignment, access;
+};
+void __ubsan_handle_type_mismatch_v1(Mismatch* found, uintptr_t address) {
+  const SourcePlace* at = &found->place;
+  if (address && address % (uintptr_t(1) << found->log_of_alignment) == 0)
+    emulator::fail("out of bounds", "of a variable of one thread at %s:%u", at->file, at->line);
   if (address)
     emulator::fail("misaligned", "a vector access needs a more aligned address than %#zx at %s:%u", address, at->file, at->line);
   emulator::fail("null pointer", "access through a null pointer at %s:%u", at->file, at->line);

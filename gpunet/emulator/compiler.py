@@ -43,7 +43,7 @@ MODES = {
     "fast": ("-O2", "-fsanitize=alignment"),
     "check": (
         "-O1", "-fno-tree-sra", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0", "-ftrivial-auto-var-init=pattern",
-        "-fsanitize=alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero",
+        "-fsanitize=alignment,bounds-strict,object-size,shift,signed-integer-overflow,integer-divide-by-zero",
     ),
 }  # fmt: skip
 

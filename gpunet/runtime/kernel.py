@@ -215,12 +215,15 @@ class Kernel(Launchable):
         if type(first) is ndarray:
             self.twin(*arrays, **options)
             return
-        geometry = self.launch_geometry(arrays, options)
+        self.launch_as(self.launch_geometry(arrays, options), arrays)
+
+    def launch_as(self, geometry: Geometry, arrays: Sequence[Any]) -> None:
+        """Launch the CUDA entry point with this geometry."""
         grid = geometry.grid if isinstance(geometry.grid, tuple) else (geometry.grid,)
         if 0 in grid:
             return  # nothing to compute: an empty destination
         floating = self.floating(arrays)
-        function = source.function(self.file, self.expression(floating, geometry), device.of(first))
+        function = source.function(self.file, self.expression(floating, geometry), device.of(_first(arrays)))
         block = geometry.block if isinstance(geometry.block, tuple) else (geometry.block,)
         function(grid, block, self.pack(arrays, geometry), geometry.shared)
 

@@ -35,7 +35,7 @@ class RunFolder:
 
     def __init__(self, out: str | os.PathLike[str] | None, data: str = "run") -> None:
         self.epochs: list[EpochResult] = []
-        self.path = _new_default(data) if out is None else _given(Path(out))
+        self.path = new_folder(out, data)
         try:
             self._metrics = (self.path / METRICS).open("w", encoding="utf-8")
         except OSError as error:
@@ -75,6 +75,15 @@ class RunFolder:
         except MissingDependencyError:
             return False
         return True
+
+
+def new_folder(out: str | os.PathLike[str] | None, data: str) -> Path:
+    """Make the folder of a run: ``runs/<date>-<data>`` when ``out`` is None, else ``out``, which must be new or empty.
+
+    Raises:
+        ArgumentError: it cannot be made or written to, or holds something already.
+    """
+    return _new_default(data) if out is None else _given(Path(out))
 
 
 def _new_default(data: str) -> Path:

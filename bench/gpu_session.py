@@ -1,0 +1,438 @@
+"""Everything a machine with a card can prove, in one command of at most eight minutes, from the source tree.
+
+    python3 bench/gpu_session.py                     all phases, the most important first
+    python3 bench/gpu_session.py --phase steps       one of them, or several between commas
+    python3 bench/gpu_session.py --dry               every phase's code on the CPU, with tiny sizes
+
+It needs Python, CuPy, NumPy and pytest; PyTorch, JAX and compute-sanitizer where they are.  Each phase is a process with a
+time limit of its own; what it found is on disk row by row, so a phase that dies or is ended keeps what it had.  Results go
+to bench/results/<date>-<card>.json and .txt, to be committed; --out names another folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # the source tree, installed or not
+
+TOTAL_SECONDS = 480.0
+
+#: What a phase yields: a key, what was found (a later one replaces it), and the line that people read, or "".
+Row = tuple[str, Any, str]
+
+
+# ---- (a) the test suite -----------------------------------------------------------------------------------------------
+
+#: pytest with CuPy and PyTorch imported before warnings become errors: theirs are not ours.
+PYTEST = """
+import sys
+for name in ("cupy", "torch"):
+    try:
+        __import__(name)
+    except ImportError:
+        pass
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+_OUTCOME = re.compile(r"(tests/\S+\.py::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
+
+
+def suite(dry: bool) -> Iterator[Row]:
+    """All tests that take a device, with --device cuda, in as many processes as there is room for: xdist may be absent."""
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    files = [f for f in files if re.search(r"def test_\w+\([^)]*\bdevice\b", f.read_text(encoding="utf-8"), re.DOTALL)]
+    device = "cpu" if dry else "cuda"
+    shards = [[ROOT / "tests" / "test_nn.py"]] if dry else _shards(files, min(6, max(1, (os.cpu_count() or 2) // 2)))
+    lines: queue.Queue[str | None] = queue.Queue()
+    processes = []
+    for shard in shards:
+        command = [sys.executable, "-W", "ignore", "-c", PYTEST, "-v", "--tb=short", "-p", "no:cacheprovider"]
+        command += ["--device", device, *(["-k", "linear"] if dry else []), *(str(f.relative_to(ROOT)) for f in shard)]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        threading.Thread(target=_forward, args=(process, lines), daemon=True).start()
+        processes.append(process)
+    counts: dict[str, int] = {}
+    running = len(processes)
+    while running:
+        line = lines.get()
+        if line is None:
+            running -= 1
+            continue
+        print(line, end="")
+        if match := _OUTCOME.match(line):
+            counts[match[2].lower()] = counts.get(match[2].lower(), 0) + 1
+            if match[2] in ("FAILED", "ERROR"):
+                yield match[1], match[2].lower(), f"{match[2]} {match[1]}"
+            if sum(counts.values()) % 20 == 0:
+                yield "counts", dict(counts), ""
+    codes = [process.wait() for process in processes]
+    summary = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) or "no tests ran"
+    yield "counts", dict(counts), ""
+    yield "exit codes", codes, f"--device {device}: {summary}"
+
+
+def _shards(files: list[Path], count: int) -> list[list[Path]]:
+    """Files in so many parts, the large ones first, each to the part that has least."""
+    parts: list[list[Path]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for file in sorted(files, key=lambda f: -f.stat().st_size):
+        least = sizes.index(min(sizes))
+        parts[least].append(file)
+        sizes[least] += file.stat().st_size
+    return [part for part in parts if part]
+
+
+def _forward(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line)
+    lines.put(None)
+
+
+# ---- (b) every kernel -------------------------------------------------------------------------------------------------
+
+
+def kernels(dry: bool) -> Iterator[Row]:
+    """gpunet selftest: every kernel and dtype on poisoned outputs and odd sizes, against float64, twice for the bits."""
+    from gpunet.device import Device
+    from gpunet.diagnose import selftest
+
+    where = Device(_dry_device() if dry else "cuda")
+    yield "header", str(where), selftest.HEADER
+    for kernel in selftest.chosen("random_advance,random_bernoulli" if dry else "*"):
+        row = selftest.check_kernel(kernel, where)
+        found = row._asdict() | {"passed": row.passed, "error": row.error if row.error < float("inf") else None}
+        yield kernel.name, found, selftest.describe(row)
+
+
+def _dry_device() -> str:
+    from gpunet import emulator
+
+    return "emulated" if emulator.available() else "cpu"
+
+
+# ---- (c) ceilings -----------------------------------------------------------------------------------------------------
+
+
+def ceilings(dry: bool) -> Iterator[Row]:
+    """What the card can do: copies of three sizes, products in three precisions, a node of a graph, a launch."""
+    from gpunet.bench import ceilings as measured
+
+    if dry:
+        found = measured.measure("cpu", 1e5, size=64)
+        yield "cpu", found, f"CPU: {found['gemm'] / 1e9:.1f} GFLOP/s, {found['bandwidth'] / 1e9:.1f} GB/s"
+        return
+    for footprint in (1e6, 3e7, 2e9):
+        rate = measured.cuda_bandwidth(footprint)
+        yield f"copy {footprint:.0e}", rate, f"copy, {footprint / 1e6:,.0f} MB read and written: {rate / 1e9:,.0f} GB/s"
+    for name, seconds in measured.graph_latency().items():
+        what = {"node": "an empty node in a graph", "launch": "a launch, on the host"}[name]
+        yield name, seconds, f"{what}: {1e6 * seconds:.2f} µs"
+    for precision in ("float32", "tf32", "bfloat16"):
+        for size in (512, 1024, 4096, 8192):
+            try:
+                rate = measured.gemm_rate(precision, size)
+            except Exception as error:
+                yield f"{precision} {size}", None, f"product in {precision}: {error}"
+                break
+            yield f"{precision} {size}", rate, f"product in {precision}, {size}³: {rate / 1e12:,.1f} TFLOP/s"
+
+
+# ---- (d) kernels beside cuBLAS and PyTorch ----------------------------------------------------------------------------
+
+
+def compare(dry: bool) -> Iterator[Row]:
+    """Every kernel at sizes worth measuring, beside what PyTorch (its products are cuBLAS's) takes for the same."""
+    from gpunet import device as devices
+    from gpunet.bench import ceilings as measured
+    from gpunet.bench import equivalents
+    from gpunet.bench import kernels as table
+
+    where = devices.Device(_dry_device() if dry else "cuda")
+    products = ("linear_forward", "linear_backward_input", "linear_backward_weight", "matmul_forward")
+    timed: Callable[[Callable[[], object]], float] = measured.best_seconds if dry else measured.cuda_seconds
+    yield "header", None, f"{'kernel':34}{'launch':38}{'µs':>10}{'':>16}{'torch µs':>10}{'torch/ours':>11}"
+    for width in (16,) if dry else (4096, 1024, 512):
+        for name in table.KERNELS:
+            if (width < 4096 and not dry and name not in products) or (
+                dry and name not in ("erf_forward", "random_uniform")
+            ):
+                continue
+            try:
+                (launch,) = table.launches(where, width, lambda other, name=name: other == name)
+                ours = timed(launch)
+                host = [_on_host(array) for array in launch.arrays]
+                theirs = equivalents.find(name, host, launch.options, "cpu" if dry else "cuda")
+                other = timed(theirs) if theirs is not None else None
+            except Exception as error:
+                yield f"{name} {width}", {"error": repr(error)}, f"{name:34}{type(error).__name__}: {error}"
+                continue
+            rate = (
+                f"{launch.flop / ours / 1e12:.2f} TFLOP/s" if launch.flop else f"{launch.bytes / ours / 1e9:,.0f} GB/s"
+            )
+            found = {"label": launch.label, "seconds": ours, "torch": other, "flop": launch.flop, "bytes": launch.bytes}
+            beside = f"{1e6 * other:>10.1f}{other / ours:>11.2f}" if other else f"{'–':>10}"
+            yield f"{name} {width}", found, f"{name:34}{launch.label[:36]:38}{1e6 * ours:>10.1f}{rate:>16}{beside}"
+
+
+def _on_host(array: Any) -> Any:
+    from gpunet import device as devices
+
+    if isinstance(array, list):
+        return [_on_host(a) for a in array]
+    if array is None:
+        return None
+    import numpy
+
+    return numpy.asarray(devices.move(array, devices.CPU))
+
+
+# ---- (e) training steps -----------------------------------------------------------------------------------------------
+
+
+def steps(dry: bool) -> Iterator[Row]:
+    """gpunet bench on the card: eager and captured steps beside PyTorch eager, compiled and in a graph, and JAX."""
+    from gpunet.bench import report, session
+    from gpunet.bench.cases import CASES
+    from gpunet.bench.ceilings import floor
+    from gpunet.bench.contestants import PEERS
+    from gpunet.bench.measure import Bench, Settings
+    from gpunet.bench.worker import WorkerError
+
+    settings = Settings(rounds=2, turn=1e-3, device="cpu") if dry else Settings(rounds=9, device="cuda:0", timeout=60.0)
+    peers = ["gpunet", "numpy"] if dry else [p for p in ("gpunet", "torch", "jax") if PEERS[p].installed]
+    names = ("tiny",) if dry else ("digits", "mnist", "mnist-large-batch", "wide", "tiny", "tabular", "deep")
+    yield "header", session.header(settings, [] if dry else peers), ""
+    with Bench(peers, settings) as bench:
+        for kinds in (["adam"],) if dry else (["adam"], ["forward", "backward", "sgd"]):
+            for case in (CASES[name] for name in names):
+                measurements = bench.measure(case, kinds)
+                floors: dict[str, float] = {}
+                try:
+                    found = bench.ceilings(case.bytes(kinds[-1]))
+                    floors = {k: floor(case.flop(k), case.bytes(k), report.launches(case, k), found) for k in kinds}
+                except WorkerError as error:
+                    found = {"error": str(error)}
+                data = report.document({}, measurements, {case.name: found})["measurements"]
+                lines = [*report.case_block(case, measurements, floors), *report.textbook(case, measurements, floors)]
+                yield f"{case.name} {'+'.join(kinds)}", data, "\n".join([*lines, ""])
+
+
+# ---- (f) compute-sanitizer --------------------------------------------------------------------------------------------
+
+
+def sanitizer(dry: bool) -> Iterator[Row]:
+    """memcheck and racecheck over a few training steps; dry: the emulator's checks over the same."""
+    script = [sys.executable, str(Path(__file__).resolve()), "--small-run", _dry_device() if dry else "cuda"]
+    if dry:
+        done = subprocess.run(
+            script, capture_output=True, text=True, check=False, env={**os.environ, "GPUNET_EMULATOR_CHECK": "1"}
+        )
+        yield "emulator", done.returncode, f"emulator's checks: code {done.returncode} {done.stderr[-300:]}".rstrip()
+        return
+    tool = shutil.which("compute-sanitizer") or next(
+        (str(p) for p in sorted(Path("/usr/local").glob("cuda*/bin/compute-sanitizer"))), None
+    )
+    if tool is None:
+        yield "missing", None, "compute-sanitizer is not installed: it comes with the CUDA toolkit"
+        return
+    for kind in ("memcheck", "racecheck"):
+        command = [tool, "--tool", kind, "--error-exitcode", "9", "--target-processes", "all", *script]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+        output = done.stdout + done.stderr
+        summary = [line for line in output.splitlines() if "SUMMARY" in line] or output.strip().splitlines()[-1:]
+        found = {"code": done.returncode, "output": output[-4000:]}
+        yield kind, found, f"{kind}: code {done.returncode}; {' '.join(summary)}"
+
+
+def small_run(device: str) -> None:
+    """Three steps of a small net with everything that trains: what compute-sanitizer watches."""
+    import gpunet
+    from gpunet import nn
+
+    if device == "cuda":  # every array its own allocation, so that a step beyond its end is seen
+        gpunet.device.cupy().cuda.set_allocator(None)
+    gpunet.manual_seed(0)
+    gpunet.set_default_device(device)
+    model = nn.Sequential(nn.Linear(13, 33), nn.GELU(), nn.Dropout(0.5), nn.Linear(33, 7))
+    optimizer = gpunet.optim.Adam(model.parameters(), lr=1e-2)
+    x, y = gpunet.randn(67, 13), gpunet.randint(0, 7, (67,))
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+    gpunet.synchronize()
+    print(f"loss {loss.item():.4f}")
+
+
+# ---- the session ------------------------------------------------------------------------------------------------------
+
+
+class Phase(NamedTuple):
+    run: Callable[[bool], Iterator[Row]]
+    seconds: float  # at most
+
+
+PHASES = {
+    "suite": Phase(suite, 140.0),
+    "kernels": Phase(kernels, 80.0),
+    "ceilings": Phase(ceilings, 30.0),
+    "compare": Phase(compare, 50.0),
+    "steps": Phase(steps, 130.0),
+    "sanitizer": Phase(sanitizer, 50.0),
+}
+
+
+def save(path: Path, found: Any) -> None:
+    """Write beside and rename."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(found if isinstance(found, str) else json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def run_phase(name: str, dry: bool, path: Path) -> int:
+    """In the phase's process: every row to disk as it comes."""
+    found: dict[str, Any] = {"rows": {}, "lines": [], "complete": False}
+    for key, value, line in PHASES[name].run(dry):
+        found["rows"][key] = value
+        if line:
+            found["lines"].append(line)
+            print(line, flush=True)
+        save(path, found)
+    found["complete"] = True
+    save(path, found)
+    return 0
+
+
+def watch_phase(name: str, dry: bool, seconds: float, folder: Path) -> dict[str, Any]:
+    """In the session: run a phase's process, end it and all it started at its limit, and read what it left."""
+    path, log = folder / f"{name}.json", folder / f"{name}.log"
+    command = [sys.executable, "-u", str(Path(__file__).resolve()), "--inner", name, str(path)] + ["--dry"] * dry
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    start, timed_out = time.monotonic(), False
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment, start_new_session=True
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)  # also what a phase that ended left behind
+            except ProcessLookupError:
+                pass
+            process.wait()
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = {"rows": {}, "lines": [], "complete": False}
+    found |= {"seconds": time.monotonic() - start, "code": process.returncode, "timed_out": timed_out}
+    if not found["complete"]:
+        found["output"] = log.read_text(encoding="utf-8", errors="replace")[-4000:]
+    return found
+
+
+def session(names: list[str], dry: bool, out: Path | None) -> int:
+    """Run phases, print and keep what they found; 0 when every one came to its end."""
+    import gpunet
+    from gpunet.diagnose import machine
+
+    status = gpunet.cuda_status()
+    if not status.ready and not dry:
+        print(f"no card to measure on: {status.detail}. {status.advice}. (--dry tries every phase's code without one)")
+        return 0
+    end = time.monotonic() + TOTAL_SECONDS
+    card = None if dry else machine.card()
+    head = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": machine.commit(),
+        "gpunet": gpunet.__version__,
+        "card": card,
+        "cpu": machine.cpu(),
+        "python": sys.version.split()[0],
+        "versions": machine.versions(("numpy", "torch", "jax", "pytest", "cupy-cuda13x", "cupy-cuda12x", "cupy")),
+        "dry": dry,
+    }
+    label = re.sub(r"[^a-z0-9]+", "-", (card["name"] if card else "dry").lower()).strip("-")
+    results = out or (Path(tempfile.mkdtemp(prefix="gpu-session-")) if dry else ROOT / "bench" / "results")
+    results.mkdir(parents=True, exist_ok=True)
+    stem = results / f"{head['date'].replace(':', '')[:15]}-{label}"
+    text = [
+        f"gpunet {head['gpunet']}, commit {head['commit']}, {head['date']}",
+        json.dumps(head["card"] or head["cpu"]),
+    ]
+    text.append(", ".join(f"{n} {v}" for n, v in head["versions"].items() if v))
+    print("\n".join(text), flush=True)
+    phases: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as work:
+        for name in names:
+            seconds = min(PHASES[name].seconds, end - time.monotonic())
+            if seconds < 1.0:
+                phases[name] = {"rows": {}, "lines": [], "complete": False, "skipped": "the session's time was over"}
+            else:
+                phases[name] = watch_phase(name, dry, seconds, Path(work))
+            text += describe(name, phases[name])
+            print("\n".join(describe(name, phases[name])), flush=True)
+            save(stem.with_suffix(".json"), {**head, "phases": phases})
+            save(stem.with_suffix(".txt"), "\n".join(text) + "\n")
+    print(f"\nresults: {stem.with_suffix('.json')} and .txt beside it")
+    return 0 if all(phase["complete"] for phase in phases.values()) else 1
+
+
+def describe(name: str, found: dict[str, Any]) -> list[str]:
+    """A phase's lines under its title."""
+    state = "complete" if found["complete"] else found.get("skipped") or "NOT COMPLETE"
+    if found.get("timed_out"):
+        state += ", ended at its limit"
+    lines = [
+        "",
+        f"== {name}: {PHASES[name].run.__doc__}",
+        f"== {state}, {found.get('seconds', 0.0):.0f} s",
+        *found["lines"],
+    ]
+    return lines + ([found["output"]] if "output" in found else [])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--phase", default=",".join(PHASES), help="of " + ", ".join(PHASES))
+    parser.add_argument("--dry", action="store_true", help="tiny sizes on the CPU: does the code run?")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: bench/results; dry: a temporary one)")
+    parser.add_argument("--inner", nargs=2, metavar=("PHASE", "FILE"), help=argparse.SUPPRESS)
+    parser.add_argument("--small-run", metavar="DEVICE", help=argparse.SUPPRESS)
+    parsed = parser.parse_args(arguments)
+    if parsed.small_run:
+        small_run(parsed.small_run)
+        return 0
+    if parsed.inner:
+        return run_phase(parsed.inner[0], parsed.dry, Path(parsed.inner[1]))
+    names = [name.strip() for name in parsed.phase.split(",")]
+    if unknown := [name for name in names if name not in PHASES]:
+        parser.error(f"--phase {', '.join(unknown)}; expected some of {', '.join(PHASES)}")
+    return session(names, parsed.dry, parsed.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

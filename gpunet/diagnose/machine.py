@@ -1,0 +1,96 @@
+"""The machine that figures are from: CPU, BLAS, card, versions, commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def cpu() -> dict[str, Any]:
+    """Model and cores."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass  # not Linux
+    affinity = getattr(os, "sched_getaffinity", None)
+    usable = len(affinity(0)) if affinity is not None else os.cpu_count()
+    return {"model": model, "cores": os.cpu_count(), "usable cores": usable}
+
+
+def blas() -> dict[str, Any]:
+    """The BLAS that NumPy was built with, and the ones loaded, with their threads where threadpoolctl tells."""
+    import numpy
+
+    try:
+        built = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        found: dict[str, Any] = {"library": f"{built.get('name', 'not known')} {built.get('version', '')}".strip()}
+    except (KeyError, TypeError):
+        found = {"library": None}
+    try:
+        import threadpoolctl
+    except ImportError:
+        return found
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool.get("user_api") == "blas"]
+    found["loaded"] = [
+        {k: pool.get(k) for k in ("internal_api", "version", "architecture", "threading_layer")}
+        | {"threads": pool.get("num_threads")}
+        for pool in pools
+    ]
+    return found
+
+
+def versions(distributions: Iterable[str]) -> dict[str, str | None]:
+    """Versions of installed distributions, None for the others."""
+    found: dict[str, str | None] = {}
+    for name in distributions:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package is in, with "+changes" where files differ from it."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip() + "+changes" * bool(changes.stdout.strip())
+
+
+def card() -> dict[str, Any] | None:
+    """The first card, its driver's CUDA and CuPy's version; None where CUDA is not ready."""
+    from gpunet.device import cuda_status, cupy
+
+    if not cuda_status().ready:
+        return None
+    runtime = cupy().cuda.runtime
+    properties = runtime.getDeviceProperties(0)
+    name = properties["name"]
+    return {
+        "name": name.decode() if isinstance(name, bytes) else str(name),
+        "compute capability": f"{properties['major']}.{properties['minor']}",
+        "memory": int(properties["totalGlobalMem"]),
+        "driver CUDA": int(runtime.driverGetVersion()),
+        "cupy": cupy().__version__,
+    }

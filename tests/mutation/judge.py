@@ -1,0 +1,264 @@
+"""What the kernels' cases find of a mutant: the emulator's check mode, and the comparison with the twin in float64."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet import emulator
+from gpunet.device import Device
+from gpunet.diagnose import kernel_cases, selftest
+from gpunet.diagnose.case import Case
+from gpunet.emulator import compiler
+from gpunet.errors import CompileError, EmulationError, GpunetError
+from gpunet.runtime import source
+from gpunet.runtime.kernel import KERNELS
+
+from .operators import Mutant, mutants
+from .source import Declaration, Source
+
+EMULATED = Device("emulated")
+#: Processor time of a case, its two launches and its reference; the slowest one of the kernels takes a fifth of it.
+SECONDS_A_CASE = 10.0
+
+
+class Verdict(NamedTuple):
+    """What became of a mutant."""
+
+    kind: str  # a finding of check mode; "values", "bits" or "memory"; "no end", "signal"; "no code"; "survived"
+    detail: str = ""
+    seconds: float = 0.0
+
+    @property
+    def by(self) -> str:
+        """The column of the table that it counts in."""
+        others = {"values": "values", "bits": "values", "memory": "values", "no end": "no end", "signal": "no end"}
+        return self.kind if self.kind in ("survived", "no code") else others.get(self.kind, "check mode")
+
+
+# ---- mutants, and the cases that they can show in ---------------------------------------------------------------------
+
+
+def files() -> list[str]:
+    """The sources of the kernels and all headers that they include."""
+    included = (re.findall(r'^#line 1 "([^"]+)"', source.spliced(file), re.MULTILINE) for file in source.kernel_files())
+    return sorted({name for names in included for name in names})
+
+
+@cache
+def text(file: str) -> str:
+    return (source.kernel_directory() / file).read_text(encoding="utf-8")
+
+
+def all_mutants() -> list[Mutant]:
+    return [mutant for file in files() for mutant in mutants(file, text(file))]
+
+
+@cache
+def _declarations(file: str) -> list[tuple[str, Declaration, set[str]]]:
+    """Of a source and of all that it includes: file, declaration, and the identifiers in it."""
+    found = []
+    for name in re.findall(r'^#line 1 "([^"]+)"', source.spliced(file), re.MULTILINE):
+        parsed = Source(text(name))
+        found += [(name, declaration, parsed.identifiers(declaration)) for declaration in parsed.top]
+    return found
+
+
+@cache
+def _reached(file: str, expression: str) -> list[tuple[str, Declaration]]:
+    """What a specialisation may use: the declarations that it names, those that they name, and so on."""
+    names, before = set(re.findall(r"\w+", expression)), 0
+    while len(names) > before:
+        before = len(names)
+        for _, declaration, identifiers in _declarations(file):
+            if names & {declaration.name, *(identifiers if declaration.is_enum else ())}:
+                names |= identifiers
+    return [(name, declaration) for name, declaration, _ in _declarations(file) if declaration.name in names]
+
+
+def _arrays(case: Case) -> list[Any]:
+    groups = [group if isinstance(group, list) else [group] for group in case.on_cpu()]
+    return [array for group in groups for array in group if array is not None]
+
+
+@cache
+def _cases() -> list[tuple[Case, str]]:
+    """All cases and their specialisations, those first that cost least: few elements, little code, few specialisations."""
+    found: list[tuple[float, Case, str]] = []
+    for kernel in KERNELS.values():
+        compiled: dict[str, int] = {}
+        for case in kernel_cases.cases(kernel):
+            expression = case.expression()
+            number = compiled.setdefault(expression, len(compiled))
+            code = sum(declaration.end - declaration.start for _, declaration in _reached(kernel.file, expression))
+            found.append((sum(a.size for a in _arrays(case)) + (1 + number) * code / 2, case, expression))
+    return [(case, expression) for _, case, expression in sorted(found, key=lambda f: f[0])]
+
+
+def _uses(mutant: Mutant, file: str, expression: str) -> bool:
+    reached = _reached(file, expression)
+    return any(name == mutant.file and d.start <= mutant.edit.start < d.end for name, d in reached)
+
+
+def cases_for(mutant: Mutant) -> Iterator[Case]:
+    """The cases whose specialisation uses what the mutant changes.
+
+    Of cases that differ only in an activation or a loss, of which a header knows nothing, one.
+    """
+    seen = set()
+    for case, expression in _cases():
+        file = case.kernel.file
+        if not _uses(mutant, file, expression):
+            continue
+        structs = {d.name for _, d, _ in _declarations(file) if d.is_struct and not _uses(mutant, file, d.name)}
+        name, *arguments = re.findall(r"[\w:]+", expression)
+        chosen = tuple(argument for argument in arguments if argument not in structs)
+        layout = tuple((a.shape, a.strides, a.ctypes.data % 16) for a in _arrays(case))
+        key = (name, chosen, layout, case.grid)
+        if mutant.file == file or len(chosen) == len(arguments) or key not in seen:
+            seen.add(key)
+            yield case
+
+
+# ---- one mutant -------------------------------------------------------------------------------------------------------
+
+
+class Judge:
+    """Runs mutants in this process, from a copy of the kernels' folder and with a cache of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        shared = source.cache_directory() / "emulator"
+        self._sources, self._cache = folder / "cuda_kernels", folder / "emulator"
+        shutil.copytree(source.kernel_directory(), self._sources)
+        self._cache.mkdir()
+        for made in (compiler._headers(shared, "check"), compiler.runtime(shared)):
+            (self._cache / made.name).symlink_to(made)
+        self._kept = set(self._cache.iterdir())
+        source.set_cache_directory(folder)
+        source.kernel_directory = lambda: self._sources
+
+    def verdict(self, mutant: Mutant) -> Verdict:
+        """The first finding of the cases, or that there is none."""
+        start, place = time.perf_counter(), self._sources / mutant.file
+        place.write_text(mutant.apply(text(mutant.file)), encoding="utf-8")
+        source._functions.clear()
+        try:
+            kind, detail = self._first_finding(mutant)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            place.write_text(text(mutant.file), encoding="utf-8")
+            for path in set(self._cache.iterdir()) - self._kept:
+                path.unlink()
+        return Verdict(kind, detail, time.perf_counter() - start)
+
+    def _first_finding(self, mutant: Mutant) -> tuple[str, str]:
+        cases = list(cases_for(mutant))
+        for case in cases:
+            signal.setitimer(signal.ITIMER_PROF, SECONDS_A_CASE)  # its signal ends the process
+            try:
+                with emulator.check(), numpy.errstate(all="ignore"):
+                    errors, same, _, spoiled = selftest._check_case(case, EMULATED)
+            except CompileError as error:
+                return "no code", str(error)
+            except EmulationError as error:
+                return str(error).split(": ")[1], str(error)
+            except GpunetError as error:
+                return "launch", str(error)
+            for kind, found in (
+                ("memory", spoiled),
+                ("values", [f"{name} is wrong by {e:.3g} eps" for name, e in errors.items() if e > selftest.LIMIT]),
+                ("bits", [] if same else ["a second launch leaves other bits"]),
+            ):
+                if found:
+                    return kind, f"{case}: {found[0]}"
+        return "survived", f"{len(cases)} cases"
+
+
+# ---- many of them -----------------------------------------------------------------------------------------------------
+
+
+def _work(connection: Connection, folder: str) -> None:
+    judge = Judge(Path(folder))
+    while True:
+        connection.send(judge.verdict(connection.recv()))
+
+
+class _Worker:
+    """A process that judges; a mutant may end it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process: Any = context.Process(target=_work, args=(theirs, str(folder)), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.mutant: Mutant | None = None
+
+    def give(self, mutant: Mutant) -> None:
+        self.mutant = mutant
+        self.connection.send(mutant)
+
+    def take(self) -> Verdict | None:
+        """What it found; None if it came to its end meanwhile."""
+        try:
+            return self.connection.recv()
+        except EOFError:
+            self.process.join()
+            return None
+
+
+def judge_all(
+    chosen: Sequence[Mutant], processes: int, report: Callable[[Mutant, Verdict], None]
+) -> dict[Mutant, Verdict]:
+    """The verdicts on several mutants, reported as they come.
+
+    Raises:
+        RuntimeError: a worker ends by itself and not by its mutant.
+    """
+    verdicts: dict[Mutant, Verdict] = {}
+    waiting = list(reversed(chosen))
+    with tempfile.TemporaryDirectory(prefix="gpunet-mutation-") as folder:
+        started = 0
+        working: dict[Any, _Worker] = {}
+        try:
+            while waiting or working:
+                while waiting and len(working) < processes:
+                    worker = _Worker(Path(folder) / str(started))
+                    started += 1
+                    working[worker.connection] = worker
+                    worker.give(waiting.pop())
+                for connection in wait(list(working)):
+                    worker = working[connection]
+                    mutant, verdict = worker.mutant, worker.take()
+                    assert mutant is not None
+                    if verdict is None:
+                        code = worker.process.exitcode
+                        if code >= 0:
+                            raise RuntimeError(f"the worker of {mutant.name} ended with code {code}")
+                        ended = code == -signal.SIGPROF
+                        verdict = Verdict("no end" if ended else "signal", "" if ended else signal.Signals(-code).name)
+                        del working[connection]
+                    elif waiting:
+                        worker.give(waiting.pop())
+                    else:
+                        del working[connection]
+                        worker.process.terminate()
+                    verdicts[mutant] = verdict
+                    report(mutant, verdict)
+        finally:
+            for worker in working.values():
+                worker.process.terminate()
+                worker.process.join()
+    return verdicts

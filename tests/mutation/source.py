@@ -1,0 +1,147 @@
+"""A CUDA source as tokens with their brackets matched, cut into the declarations that a mutant is named by.
+
+This is a reader of our own style (clang-format's, blanks around binary operators, none inside template brackets), not of
+C++.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_BLANKED = re.compile(r"//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*", re.DOTALL | re.MULTILINE)
+_TOKEN = re.compile(
+    r"[A-Za-z_]\w*|\.?\d[\w.]*(?:(?<=[eE])[+-]\d+\w*)?|\"[^\"]*\"|<<=|>>=|->|::|\+\+|--|&&|\|\||[-+*/%&|^<>=!]=|<<|>>|\S"
+)
+_OPEN, _CLOSE = "([{", ")]}"
+ASSIGNMENTS = frozenset(["=", "+=", "-=", "*=", "/=", "%=", "^=", "|=", "&=", "<<=", ">>="])
+#: What ends the operand of an operator that binds tighter than a comma, an assignment and a question mark.
+STOPS = ASSIGNMENTS | {",", ";", "?", ":", "return", "else"}
+
+
+class Declaration(NamedTuple):
+    """Something declared outside of all functions, or in a struct: [start, end) of the text."""
+
+    name: str
+    start: int
+    end: int
+    returns_bool: bool
+    is_enum: bool
+    is_struct: bool
+
+
+class Source:
+    """The tokens of a text; comments and preprocessor lines are none."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        code = _BLANKED.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
+        self.spans = [found.span() for found in _TOKEN.finditer(code)]
+        self.tokens = [code[start:end] for start, end in self.spans]
+        self.partner: dict[int, int] = {}
+        opened: list[int] = []
+        for index, token in enumerate(self.tokens):
+            if token in _OPEN:
+                opened.append(index)
+            elif token in _CLOSE:
+                self.partner[index], self.partner[opened[-1]] = opened[-1], index
+                opened.pop()
+        #: of the outermost kind, and those in structs, innermost last
+        self.top: list[Declaration] = []
+        self.declarations: list[Declaration] = []
+        self._declare(0, len(self.tokens), "", self.top)
+
+    def _declare(self, first: int, end: int, within: str, into: list[Declaration]) -> None:
+        while first < end:
+            last = first
+            while last < end and self.tokens[last] not in ("{", ";"):
+                last = self.partner[last] + 1 if self.tokens[last] in "([" else last + 1
+            if last >= end:
+                return
+            head = self._outside_brackets(first, last)
+            is_struct = "struct" in head or "enum" in head
+            stop = self.partner[last] if self.tokens[last] == "{" else last
+            if is_struct or "=" in head:
+                while self.tokens[stop] != ";":
+                    stop += 1
+            name = self._name(head, last, is_struct)
+            start, end_of_text = self.span(first, stop + 1)
+            is_function = "()" in head and "=" not in head and not is_struct
+            found = Declaration(
+                within + name, start, end_of_text, is_function and "bool" in head, "enum" in head, "struct" in head
+            )
+            into.append(found)
+            if into is not self.declarations:
+                self.declarations.append(found)
+            if is_struct and self.tokens[last] == "{" and "enum" not in head:
+                self._declare(last + 1, self.partner[last], f"{name}::", self.declarations)
+            first = stop + 1
+
+    def _outside_brackets(self, first: int, last: int) -> list[str]:
+        """Tokens of a declaration's head: "()" in place of what stands in brackets, template parameters left out."""
+        head: list[str] = []
+        at = first
+        while at < last:
+            if self.tokens[at] == "template":
+                at, depth = at + 2, 1
+                while depth:
+                    depth += {"<": 1, ">": -1}.get(self.tokens[at], 0)
+                    at += 1
+            elif self.tokens[at] in _OPEN:
+                head.append("()")
+                at = self.partner[at] + 1
+            else:
+                head.append(self.tokens[at])
+                at += 1
+        return head
+
+    def _name(self, head: list[str], last: int, is_struct: bool) -> str:
+        if is_struct:
+            return head[-1] if head[-1] not in ("enum", "struct") else self.tokens[last + 1]
+        if "operator" in head:
+            return "operator()"
+        text = re.sub(r"__\w+__ \(\) ", "", " ".join(head)) + " "
+        pattern = r"(\w+) (?:< \w+ > )?(?:\(\) )*=" if "=" in head else r"(\w+) \(\)|(\w+) $"
+        found = re.search(pattern, text)
+        return found[found.lastindex or 0] if found else text.strip()
+
+    # ---- places ----------------------------------------------------------------------------------------------------------
+
+    def declaration(self, position: int) -> Declaration | None:
+        """The innermost declaration at a place of the text."""
+        around = [d for d in self.declarations if d.start <= position < d.end]
+        return min(around, key=lambda d: d.end - d.start, default=None)
+
+    def identifiers(self, declaration: Declaration) -> set[str]:
+        inside = (i for i, (start, _) in enumerate(self.spans) if declaration.start <= start < declaration.end)
+        return {self.tokens[i] for i in inside if self.tokens[i][0].isalpha() or self.tokens[i][0] == "_"}
+
+    def find(self, *wanted: str) -> Iterator[int]:
+        return (index for index, token in enumerate(self.tokens) if token in wanted)
+
+    def left(self, index: int, stops: frozenset[str] | set[str]) -> int:
+        """Number of the first token of what stands left of a token, up to one of ``stops`` or an open bracket."""
+        at = index
+        while at > 0 and self.tokens[at - 1] not in stops and self.tokens[at - 1] not in _OPEN:
+            previous = self.tokens[at - 1]
+            if previous == "}":
+                break
+            at = self.partner[at - 1] if previous in _CLOSE else at - 1
+        return at
+
+    def right(self, index: int, stops: frozenset[str] | set[str]) -> int:
+        """Number of the token behind what stands right of a token."""
+        at = index + 1
+        while at < len(self.tokens) and self.tokens[at] not in stops and self.tokens[at] not in _CLOSE:
+            at = self.partner[at] + 1 if self.tokens[at] in _OPEN else at + 1
+        return at
+
+    def span(self, first: int, end: int) -> tuple[int, int]:
+        """Place in the text of tokens ``first`` to ``end``, the last one left out."""
+        return self.spans[first][0], self.spans[end - 1][1]
+
+    def spaced(self, index: int) -> bool:
+        """Whether a token has blanks on both sides, as a comparison has and a template bracket has not."""
+        start, end = self.spans[index]
+        return self.text[start - 1].isspace() and self.text[end].isspace()

@@ -1,0 +1,225 @@
+"""bench/gpu_session.py without a card: every phase's code runs, is ended at its limit, and leaves what it found."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import device as devices
+from gpunet.bench import ceilings
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "bench" / "gpu_session.py"
+
+
+def load() -> Any:
+    specification = importlib.util.spec_from_file_location("gpu_session", SCRIPT)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+session = load()
+
+
+def found_in(folder: Path) -> dict[str, Any]:
+    [path] = folder.glob("*.json")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    assert path.with_suffix(".txt").read_text(encoding="utf-8")
+    return found
+
+
+@pytest.mark.parametrize("name", session.PHASES)
+def test_phase_runs_dry(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = session.main(["--dry", "--phase", name, "--out", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert code == 0, out
+    phase = found_in(tmp_path)["phases"][name]
+    assert phase["complete"]
+    assert phase["lines"]
+    failed = [key for key, row in phase["rows"].items() if isinstance(row, dict) and row.get("error")]
+    if name == "kernels":
+        failed = [key for key, row in phase["rows"].items() if isinstance(row, dict) and not row["passed"]]
+    assert not failed, out
+    if name == "suite":
+        assert phase["rows"]["counts"].get("passed", 0) > 1
+        assert phase["rows"]["exit codes"] == [0]
+    if name == "sanitizer":
+        assert phase["rows"]["emulator"] == 0
+
+
+def test_limits_fit_into_eight_minutes() -> None:
+    assert sum(phase.seconds for phase in session.PHASES.values()) <= session.TOTAL_SECONDS == 480.0
+
+
+def test_without_a_card_it_says_so(tmp_path: Path) -> None:
+    if gpunet.cuda_status().ready:
+        pytest.skip("there is a card")
+    command = [sys.executable, str(SCRIPT), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "no card to measure on" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_phase_that_hangs_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a copy of the script whose phase starts a process of its own, yields, and then hangs."""
+    script = tmp_path / "session.py"
+    hanging = (
+        "def ceilings(dry):\n"
+        '    """Hangs."""\n'
+        "    child = subprocess.Popen(['sleep', '60'])\n"
+        "    yield 'child', child.pid, 'first row'\n"
+        "    time.sleep(60)\n\n\n"
+    )
+    text = SCRIPT.read_text(encoding="utf-8").replace("class Phase(NamedTuple)", hanging + "class Phase(NamedTuple)")
+    script.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(session, "__file__", str(script))
+    monkeypatch.setattr(session, "ROOT", ROOT)
+    start = time.monotonic()
+    found = session.watch_phase("ceilings", True, 4.0, tmp_path)
+    assert time.monotonic() - start < 30
+    assert found["timed_out"]
+    assert not found["complete"]
+    assert found["lines"] == ["first row"]
+    state = Path(f"/proc/{found['rows']['child']}/stat")  # ended; nobody may have collected it yet
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_a_phase_that_raises_leaves_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "session.py"
+    text = SCRIPT.read_text(encoding="utf-8").replace(
+        "    if dry:\n        found = measured", "    1 / 0\n    if dry:\n        found = measured"
+    )
+    broken.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(session, "__file__", str(broken))
+    found = session.watch_phase("ceilings", True, 30.0, tmp_path)
+    assert not found["complete"]
+    assert "ZeroDivisionError" in "\n".join(session.describe("ceilings", found))
+
+
+def test_an_unknown_phase_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        session.main(["--phase", "stepz"])
+    assert "stepz; expected some of suite, kernels" in capsys.readouterr().err
+
+
+def test_shards_hold_every_file_once() -> None:
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    parts = session._shards(files, 5)
+    assert sorted(file for part in parts for file in part) == files
+
+
+# ---- the code for a card, on a stand-in for CuPy ----------------------------------------------------------------------
+
+
+class Event:
+    """As cupy.cuda.Event: recorded on a stream, waited for."""
+
+    def record(self, stream: Any = None) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        assert self.at
+
+
+class Graph:
+    """As cupy.cuda.Graph."""
+
+    def __init__(self) -> None:
+        self.launches = 0
+
+    def upload(self, stream: Any = None) -> None:
+        assert stream is not None
+
+    def launch(self, stream: Any = None) -> None:
+        self.launches += 1
+
+
+class Stream:
+    """As cupy.cuda.Stream, with what is launched while it captures."""
+
+    ptr = 1
+    capturing: list[Any] | None = None
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        assert non_blocking, "capture needs a stream of its own"
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def synchronize(self) -> None:
+        assert Stream.capturing is None, "no synchronising while capturing"
+
+    def begin_capture(self, mode: Any = None) -> None:
+        Stream.capturing = []
+
+    def end_capture(self) -> Graph:
+        assert len(Stream.capturing or ()) == ceilings._LAUNCHES
+        Stream.capturing = None
+        return Graph()
+
+
+class Module:
+    """As cupy.cuda.Module."""
+
+    def load(self, cubin: bytes) -> None:
+        assert cubin[:4] == b"\x7fELF"
+
+    def get_function(self, name: str) -> Any:
+        assert "nothing" in name
+
+        def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared: int = 0) -> None:
+            if Stream.capturing is not None:
+                Stream.capturing.append(grid)
+
+        return launch
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Any:
+    cuda = SimpleNamespace(
+        Device=lambda index=0: SimpleNamespace(compute_capability="90"),
+        Event=Event,
+        Module=Module,
+        Stream=Stream,
+        get_current_stream=lambda: SimpleNamespace(ptr=0),
+        get_elapsed_time=lambda start, end: 1e3 * (end.at - start.at),
+    )
+    names = ("asarray", "empty_like", "copyto", "matmul")
+    stand_in = SimpleNamespace(cuda=cuda, **{name: getattr(numpy, name) for name in names})
+    monkeypatch.setattr(devices, "cupy", lambda: stand_in)
+    return stand_in
+
+
+def test_bandwidth_and_products_on_a_card(card: Any) -> None:
+    assert ceilings.cuda_bandwidth(1e5) > 0
+    assert ceilings.gemm_rate("float32", 64) > 0
+    with pytest.raises(gpunet.errors.DeviceError, match="no cuBLAS for products in bfloat16"):
+        ceilings.gemm_rate("bfloat16", 64)
+
+
+def test_latency_on_a_card(card: Any) -> None:
+    from gpunet.errors import CompileError
+    from gpunet.runtime import source
+
+    try:
+        source.nvrtc_version()
+    except CompileError:
+        pytest.skip("NVRTC is not installed")
+    found = ceilings.graph_latency()
+    assert set(found) == {"node", "launch"}
+    assert all(seconds > 0 for seconds in found.values())
