@@ -76,6 +76,14 @@ def torch() -> Any:
 
 
 @pytest.fixture(autouse=True)
+def no_numba_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the suite records is lowered to NumPy, with the bits of eager, where it does not ask for Numba by name."""
+    from gpunet.runtime.lower.compiled import module
+
+    monkeypatch.setattr(module, "available", lambda: False)
+
+
+@pytest.fixture(autouse=True)
 def clean_slate() -> Iterator[None]:
     """The same seed for every test; and no test leaves its switches to the next."""
     gpunet.manual_seed(0)

@@ -238,7 +238,10 @@ def test_the_readers_snippet_runs_with_gpunet_as_torch() -> None:
 def all_modules() -> Iterator[object]:
     for found in pkgutil.walk_packages([str(PACKAGE)], "gpunet."):
         if not found.name.endswith("__main__"):
-            yield importlib.import_module(found.name)
+            try:
+                yield importlib.import_module(found.name)
+            except ModuleNotFoundError as error:  # the inside of compiled steps
+                assert error.name in ("numba", "llvmlite") and found.name.startswith("gpunet.runtime.lower.compiled."), found.name
 
 
 def test_every_exception_of_ours_is_a_gpunet_error() -> None:

@@ -42,8 +42,10 @@ class Recording:
         CaptureError: the step cannot be recorded; the message names the op and the user's line.
     """
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], key: Any) -> None:
-        self.key = key
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], key: Any, backend: str = "numpy"
+    ) -> None:
+        self.key, self.backend = key, backend
         #: the arguments' types, shapes and dtypes, where they are nothing but tensors in a row
         self._plain = [(t.array.shape, t.array.dtype, type(t.array)) for t in args if isinstance(t, Tensor)]
         self._plain_only = not options and len(self._plain) == len(args)
@@ -122,7 +124,7 @@ class Recording:
         buffers = {id(b.array) for b in lowering.buffers}
         self._outside = [share(a) for a in objects.values() if getrefcount(a) > 3 + (id(a) in buffers)]
         objects.clear()
-        self._run, kept = lowering.finish(own)
+        self._run, kept = lowering.finish(own, self.backend)
         self._outputs = kept[: len(kept) - len(gradients)]
         for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
             gradient.array = array

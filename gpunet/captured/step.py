@@ -16,6 +16,7 @@ from gpunet.captured.explanation import Explanation
 from gpunet.captured.recording import Recording
 from gpunet.captured.surroundings import tensors
 from gpunet.errors import ArgumentError, CaptureError
+from gpunet.runtime.lower.compiled import module as compiled
 from gpunet.runtime.lower.program import convert
 from gpunet.runtime.random import Generator
 from gpunet.runtime.tape import active
@@ -114,7 +115,7 @@ class CapturedStep:
                 f"{reason or 'the arguments'}. Pass what changes as a tensor, pad arguments to few shapes, or allow more "
                 "with capture(recordings=...)"
             )
-        recording = Recording(self.function, args, options, key)
+        recording = Recording(self.function, args, options, key, self.backend)
         self.recordings.append(recording)
         first, recording.first = recording.first, None
         return first
@@ -127,6 +128,10 @@ def capture(function: Callable[..., Any] | None = None, *, backend: str = "auto"
         raise ArgumentError(f"capture: backend={backend!r}; expected one of {', '.join(map(repr, BACKENDS))}")
     if not callable(function):
         raise ArgumentError(f"capture: got {function!r}; expected a function")
+    if backend == "numba":
+        compiled.require()
+    elif backend == "auto":
+        backend = "numba" if compiled.available() else "numpy"
     return CapturedStep(function, backend, recordings)
 
 

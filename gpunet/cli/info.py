@@ -22,6 +22,7 @@ OPTIONAL = {
     "tqdm": ("tqdm", "progress bars", "gpunet[train]"),
     "safetensors": ("safetensors", "checkpoints", "gpunet[train]"),
     "threadpoolctl": ("threadpoolctl", "one BLAS thread for small networks", "gpunet[train]"),
+    "numba": ("numba", "recorded steps as compiled loops", "gpunet[jit]"),
     "torch": ("torch", "the tests' oracle", "gpunet[torch]"),
 }
 

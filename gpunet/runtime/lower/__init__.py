@@ -1,8 +1,9 @@
 """What a recorded step on the CPU is lowered to: one flat function on planned memory.
 
-    trace    launches to calls: the NumPy twins, run on arrays that write down what is done to them
-    plan     dead calls dropped, temporaries placed in one arena
-    flat     the calls as one Python function
+    trace     launches to calls: the NumPy twins, run on arrays that write down what is done to them
+    plan      dead calls dropped, temporaries placed in one arena
+    flat      the calls as one Python function
+    compiled  the calls as loops, compiled by Numba
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.runtime.lower import flat, plan
+from gpunet.runtime.lower import compiled, flat, plan
 from gpunet.runtime.lower.program import Call, View
 from gpunet.runtime.lower.trace import address, trace
 from gpunet.runtime.tape import Launch
@@ -73,18 +74,24 @@ class Lowering:
         self.source = ""
         self.arena_bytes = 0
 
-    def finish(self, own: Sequence[bool]) -> tuple[Callable[[], None], list[numpy.ndarray]]:
+    def finish(self, own: Sequence[bool], backend: str = "numpy") -> tuple[Callable[[], None], list[numpy.ndarray]]:
         """Plan and bind.
 
         Args:
             own: for each buffer whether the step alone holds it.
+            backend: "numpy", or "numba": compiled.
 
         Returns:
             The function of a replay, and the kept arrays where they are now.
         """
         for buffer, alone in zip(self.buffers, own):
             buffer.temporary = buffer.temporary or alone
-        self.calls, views, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept)
+        calls, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept)
+        self.calls = list(calls)
+        units: Sequence[compiled.Unit] = ()
+        numpy_bytes = self.arena_bytes
+        if backend == "numba":
+            units, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept, self._units)
         arena = plan.memory(self.arena_bytes)
         keepers: dict[int, tuple[Any, int]] = {-1: (arena, address(arena))}
         for number, buffer in enumerate(self.buffers):
@@ -97,17 +104,28 @@ class Lowering:
         def array(view: View) -> numpy.ndarray:
             return numpy.asarray(_At(*keepers[view.buffer], view))
 
-        run, self.source = flat.function(self.calls, array)
-        self._array = array
-        kept = [array(v) for v in views]
+        if backend == "numba":
+            run, self.source = compiled.function(units, array, keepers, place)
+        else:
+            run, self.source = flat.function(self.calls, array)
+        self._keepers, self._numpy_bytes = keepers, numpy_bytes
+        kept = [array(place(v)) for v in self._kept]
         for buffer in self.buffers:
             buffer.array = None
         return run, kept
 
+    def _units(self, calls: list[Call], kept: set[int]) -> list[compiled.Unit]:
+        units = compiled.fused(calls)
+        compiled.without_dead_stores(units, [b.temporary for b in self.buffers], kept)
+        return units
+
     def separately(self) -> list[Callable[[], None]]:
-        """The calls one by one: what is timed."""
-        return [flat.function([call], self._array)[0] for call in self.calls]
+        """The calls of NumPy one by one, on memory of their own: what is timed."""
+        arena = plan.memory(self._numpy_bytes)
+        keepers = {**self._keepers, -1: (arena, address(arena))}
+        return [flat.function([call], lambda v: numpy.asarray(_At(*keepers[v.buffer], v)))[0] for call in self.calls]
 
     def changed(self) -> list[numpy.ndarray]:
         """The arrays outside the arena that the calls write."""
-        return [self._array(v) for v in dict.fromkeys(v for c in self.calls for v in c.writes if v.buffer >= 0)]
+        written = dict.fromkeys(v for c in self.calls for v in c.writes if v.buffer >= 0)
+        return [numpy.asarray(_At(*self._keepers[v.buffer], v)) for v in written]

@@ -6,6 +6,9 @@ share memory.  What the step hands out (its results, the gradients that it leave
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy
 
 from gpunet.runtime.lower import merge
@@ -14,30 +17,48 @@ from gpunet.runtime.lower.program import Buffer, Call, View
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
-def planned(buffers: list[Buffer], calls: list[Call], kept: list[View]) -> tuple[list[Call], list[View], int]:
+def planned(
+    buffers: list[Buffer],
+    calls: list[Call],
+    kept: list[View],
+    group: Callable[[list[Call], set[int]], Sequence[Any]] | None = None,
+) -> tuple[Sequence[Any], Callable[[Any], Any], int]:
     """Drop, join and place.
 
     Args:
         kept: views of temporaries that are read after the program.
+        group: makes units of the calls: things that have ``reads`` and ``writes``, too, but hold some temporaries of
+            their own.  Its second argument are the buffers that are kept.
 
     Returns:
-        The calls and ``kept`` with each temporary at its place in buffer -1, the arena, and the arena's bytes.
+        The calls, each temporary at its place in buffer -1, the arena; or the units, as they were made; the function that
+        gives a view its place; and the arena's bytes.
     """
     calls = _needed(buffers, calls, {v.buffer for v in kept})
     homes = _Homes(buffers, {v.buffer for v in kept})
     _join_concatenations(calls, homes)
     calls = [c for c in calls if not (_is_concatenation(c) and homes.joined(c))]
-    _compute_in_place(calls, homes)
-    offsets, size = _placed(calls, homes)
 
-    def place(view: View) -> View:
+    def at_home(view: View) -> View:
+        home, offset = homes.find(view.buffer)
+        return view._replace(buffer=home, offset=offset + view.offset)
+
+    units: Sequence[Any] = calls
+    if group is None:
+        _compute_in_place(calls, homes)
+    else:
+        units = group([c.replaced(at_home) for c in calls], homes.kept)
+    offsets, size = _placed(units, homes)
+
+    def place(view: Any) -> Any:
         if not buffers[view.buffer].temporary:
             return view
         home, offset = homes.find(view.buffer)
-        return view._replace(buffer=-1, offset=offsets[home] + offset + view.offset)
+        return view._replace(buffer=-1, offset=offsets.get(home, 0) + offset + view.offset)
 
-    placed = merge.in_chunks(merge.join_neighbours([c.replaced(place) for c in calls]))
-    return placed, [place(v) for v in kept], size
+    if group is None:
+        units = merge.in_chunks(merge.join_neighbours([c.replaced(place) for c in calls]))
+    return units, place, size
 
 
 def _whole(view: View, buffers: list[Buffer]) -> bool:
@@ -151,7 +172,7 @@ def _compute_in_place(calls: list[Call], homes: _Homes) -> None:
                 break
 
 
-def _lives(calls: list[Call], homes: _Homes) -> tuple[dict[int, int], dict[int, int]]:
+def _lives(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], dict[int, int]]:
     """The first and the last call that touches each home."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -165,7 +186,7 @@ def _lives(calls: list[Call], homes: _Homes) -> tuple[dict[int, int], dict[int, 
     return first, last
 
 
-def _placed(calls: list[Call], homes: _Homes) -> tuple[dict[int, int], int]:
+def _placed(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], int]:
     """An offset for each home: the largest first, each at the lowest place free during its life."""
     first, last = _lives(calls, homes)
     offsets: dict[int, int] = {}

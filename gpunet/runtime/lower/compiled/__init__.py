@@ -1,0 +1,90 @@
+"""The compiled lowering: a program as loops, in functions that Numba compiles (``pip install 'gpunet[jit]'``).
+
+    expressions   NumPy's universal functions as source
+    nests         loop nests of elementwise calls and reductions, joined into one pass where they can be
+    forms         other calls: products, losses, random numbers, by functions in ``loops``
+    fuse          from calls to such units
+    module        the source of a step, and the module that is made of it
+    access, functions, loops, names     what that source is made of; they import Numba, and only it imports them
+
+Calls that have no form are made by NumPy, between two compiled parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy
+
+from gpunet.runtime.lower.compiled import module
+from gpunet.runtime.lower.compiled.forms import Form, Opaque
+from gpunet.runtime.lower.compiled.fuse import fused, without_dead_stores
+from gpunet.runtime.lower.compiled.nests import Unit
+from gpunet.runtime.lower.flat import Bound, line
+from gpunet.runtime.lower.program import View
+
+
+def function(
+    units: Sequence[Unit], array: Callable[[View], numpy.ndarray], keepers: dict[int, tuple[Any, int]], place: Callable[[Any], Any]
+) -> tuple[Callable[[], None], str]:
+    """The function that does all units, and its source.
+
+    Args:
+        array: the array of a view.
+        keepers: what keeps the memory of a buffer, and its address.
+        place: a view, or a nest's operand, where it lies now.
+    """
+    writer = module.Writer(place)
+    bound = Bound(array)
+    checks: list[Callable[[], None]] = []
+    body: list[str] = []
+    parts = 0
+    for unit in units:
+        if isinstance(unit, Opaque):
+            writer.end()
+            body.append(line(unit.calls[0].replaced(place), bound))
+            continue
+        if not writer.open:
+            body.append(f"if part{parts}(table):\n            check(part{parts}(table))")
+            parts += 1
+        failure = 0
+        if isinstance(unit, Form) and unit.checks:
+            checks.append(_twin(unit, array, place))
+            failure = len(checks)
+        writer.unit(unit, failure)
+    writer.end()
+    text = writer.text()
+    work = numpy.empty(max(writer.work, 1) + 64, numpy.uint8)
+    table = numpy.array(writer.table(keepers, work.ctypes.data), numpy.int64)
+    memory = (table, work, [keepers[buffer][0] for buffer in writer.buffers])
+    names = {**bound.values, "table": table.ctypes.data, "memory": memory}
+    if parts:
+        made = module.load(text)
+        names |= {f"part{number}": getattr(made, f"part{number}") for number in range(parts)}
+
+    def check(failure: int) -> None:
+        checks[failure - 1]()
+
+    names["check"] = check
+    replay = "".join(f"        {text}\n" for text in body or ["pass"])
+    source = f"def bind({', '.join(names)}):\n    def replay():\n{replay}    replay.memory = memory\n    return replay\n"
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "<recorded step>", "exec"), namespace)
+    return namespace["bind"](**names), text + "\n\n" + source
+
+
+def _twin(unit: Form, array: Callable[[View], numpy.ndarray], place: Callable[[Any], Any]) -> Callable[[], None]:
+    """Calls what a form stands for: it says what is wrong with its input."""
+    bound = Bound(array)
+    text = line(unit.calls[0].replaced(place), bound)
+    namespace: dict[str, Any] = dict(bound.values)
+    code = compile(text, "<recorded step>", "eval")
+
+    def call() -> None:
+        eval(code, namespace)
+
+    return call
+
+
+__all__ = ["Unit", "function", "fused", "without_dead_stores"]

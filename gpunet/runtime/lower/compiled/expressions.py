@@ -1,0 +1,89 @@
+"""NumPy's universal functions as source: what a compiled loop does with one element."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+
+#: Dtypes that loops know, by the name that source calls them.
+NAMES = {
+    numpy.dtype(kind): name
+    for kind, name in (
+        ("float32", "f4"), ("float64", "f8"), ("bool", "b1"), ("int8", "i1"), ("int16", "i2"), ("int32", "i4"), ("int64", "i8"),
+        ("uint8", "u1"), ("uint16", "u2"), ("uint32", "u4"), ("uint64", "u8"),
+    )
+}  # fmt: skip
+
+_ANY = {
+    "add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "negative": "-{0}", "positive": "{0}",
+    "square": "{0} * {0}", "absolute": "abs({0})", "fabs": "abs({0})", "conjugate": "{0}",
+    "equal": "{0} == {1}", "not_equal": "{0} != {1}", "less": "{0} < {1}", "less_equal": "{0} <= {1}",
+    "greater": "{0} > {1}", "greater_equal": "{0} >= {1}",
+    "logical_and": "({0} != 0) & ({1} != 0)", "logical_or": "({0} != 0) | ({1} != 0)", "logical_not": "{0} == 0",
+    "logical_xor": "({0} != 0) != ({1} != 0)",
+}  # fmt: skip
+_INTEGER = {
+    "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_xor": "{0} ^ {1}", "invert": "~{0}",
+    "maximum": "choose({0} >= {1}, {0}, {1})", "minimum": "choose({0} <= {1}, {0}, {1})",
+    "sign": "{T}({0} > 0) - {T}({0} < 0)",
+}  # fmt: skip
+_BOOLEAN = {
+    "add": "{0} | {1}", "multiply": "{0} & {1}", "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "invert": "not {0}",
+    "bitwise_xor": "{0} != {1}", "maximum": "{0} | {1}", "minimum": "{0} & {1}", "absolute": "{0}",
+    "equal": "{0} == {1}", "not_equal": "{0} != {1}",
+    "logical_and": "{0} & {1}", "logical_or": "{0} | {1}", "logical_xor": "{0} != {1}", "logical_not": "not {0}",
+}  # fmt: skip
+_FLOATING = {
+    "divide": "{0} / {1}", "reciprocal": "{T}(1) / {0}", "sqrt": "math.sqrt({0})", "power": "{0} ** {1}",
+    "maximum": "maximum({0}, {1})", "minimum": "minimum({0}, {1})",
+    "fmax": "choose({1} != {1}, {0}, choose({0} >= {1}, {0}, {1}))",
+    "fmin": "choose({1} != {1}, {0}, choose({0} <= {1}, {0}, {1}))",
+    "sign": "choose({0} == {0}, {T}({0} > {T}(0)) - {T}({0} < {T}(0)), {0})",
+    "exp": "exp_{T}({0})", "expm1": "expm1_{T}({0})", "log": "log_{T}({0})", "log1p": "log1p_{T}({0})", "tanh": "tanh_{T}({0})",
+    "log2": "math.log2({0})", "log10": "math.log10({0})", "sin": "math.sin({0})", "cos": "math.cos({0})", "tan": "math.tan({0})",
+    "arcsin": "math.asin({0})", "arccos": "math.acos({0})", "arctan": "math.atan({0})", "sinh": "math.sinh({0})",
+    "cosh": "math.cosh({0})", "arcsinh": "math.asinh({0})", "arccosh": "math.acosh({0})", "arctanh": "math.atanh({0})",
+    "arctan2": "math.atan2({0}, {1})", "hypot": "math.hypot({0}, {1})",
+    "isnan": "{0} != {0}", "isfinite": "abs({0}) < {T}(math.inf)", "isinf": "abs({0}) == {T}(math.inf)",
+}  # fmt: skip
+
+
+def template(name: str, dtype: numpy.dtype[Any]) -> str | None:
+    """The source of a universal function on elements of ``dtype``, or None where there is none."""
+    if dtype.kind == "b":
+        return _BOOLEAN.get(name)
+    own = _FLOATING if dtype.kind == "f" else _INTEGER
+    return own.get(name, _ANY.get(name))
+
+
+def loop_dtypes(ufunc: numpy.ufunc, inputs: list[Any], signature: Any = None) -> list[numpy.dtype[Any]] | None:
+    """The dtypes in which NumPy computes: of each operand, and of the result; None where NumPy or a loop has none.
+
+    Args:
+        inputs: dtypes, and ``int`` or ``float`` for numbers of Python.
+    """
+    try:
+        found = ufunc.resolve_dtypes((*inputs, None), **({} if signature is None else {"signature": signature}))
+    except (TypeError, ValueError):
+        return None
+    return list(found) if all(d in NAMES for d in found) else None
+
+
+def number(value: Any, dtype: numpy.dtype[Any]) -> str:
+    """A number of ``dtype`` as source."""
+    if dtype.kind == "b":
+        return repr(bool(value))
+    if dtype.kind != "f":
+        return f"{NAMES[dtype]}({int(value)})"
+    value = float(dtype.type(value))
+    text = repr(value) if math.isfinite(value) else "math.nan" if value != value else f"{'-' * (value < 0)}math.inf"
+    return f"{NAMES[dtype]}({text})"
+
+
+def converted(text: str, source: numpy.dtype[Any], target: numpy.dtype[Any]) -> str:
+    """An expression in another dtype, as C converts it."""
+    if source == target:
+        return text
+    return f"({text} != 0)" if target.kind == "b" else f"{NAMES[target]}({text})"

@@ -1,0 +1,49 @@
+"""The names that the source of a compiled step uses.  Imported by compiled steps only: Numba is optional."""
+
+from __future__ import annotations
+
+import math
+
+from numba import boolean as b1
+from numba import float32 as f4
+from numba import float64 as f8
+from numba import int8 as i1
+from numba import int16 as i2
+from numba import int32 as i4
+from numba import int64 as i8
+from numba import njit
+from numba import uint8 as u1
+from numba import uint16 as u2
+from numba import uint32 as u4
+from numba import uint64 as u8
+
+from gpunet.runtime.lower.compiled.access import (
+    accumulate,
+    apart,
+    call,
+    choose,
+    largest,
+    load,
+    maximum,
+    minimum,
+    pointer,
+    smallest,
+    store,
+)  # fmt: skip
+from gpunet.runtime.lower.compiled.functions import (
+    exp_f4,
+    exp_f8,
+    expm1_f4,
+    expm1_f8,
+    log1p_f4,
+    log1p_f8,
+    log_f4,
+    log_f8,
+    tanh_f4,
+    tanh_f8,
+)  # fmt: skip
+
+#: A loop nest, called by parts of the step.
+nest = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+#: A part of the step, called with the address of its table of addresses; compiled at once, or loaded from Numba's cache.
+part = njit("int64(int64)", error_model="numpy", no_cfunc_wrapper=True, cache=True)
