@@ -39,23 +39,24 @@ def adam_step(
         for p in params:
             p *= factor
     scalars = (beta1, beta2, eps, 0.0 if decoupled else weight_decay, maximize)
-    lists = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
+    lists: Any = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
     if together and exp_avgs.flat.size <= MOST_JOINED:  # small tensors: one pass over their joined state
-        flat = [joined(params, 2) if scalars[3] else None, joined(grads, 3), *(None if a is None else a.flat for a in lists[2:])]
         change, corrections = scratch(exp_avgs.flat.shape, dtype, 0), _corrections(steps[0], rate, beta1, beta2, dtype)
+        of_all: list[Any] = [change, joined(params, 2) if scalars[3] else None, joined(grads, 3)]
+        of_all += [None if a is None else a.flat for a in lists[2:]]
         for start in range(0, change.size, CHUNK):
-            piece = slice(start, start + CHUNK)
-            _adam_change(change[piece], *(None if a is None else a[piece] for a in flat), corrections, *scalars)
+            piece: Any = [None if a is None else a[start : start + CHUNK] for a in of_all]
+            _adam_change(*piece, corrections, *scalars)
         subtract_parts(params, change)
         return
     for index, step in enumerate(steps):
         corrections = _corrections(step, rate, beta1, beta2, dtype)
         of_tensor = [None if a is None else a[index].reshape(-1) for a in lists]
         for start in range(0, params[index].size, CHUNK):
-            p, *others = (None if a is None else a[start : start + CHUNK] for a in of_tensor)
-            change = scratch(p.shape, dtype, 0)
-            _adam_change(change, p, *others, corrections, *scalars)
-            p -= change
+            piece = [None if a is None else a[start : start + CHUNK] for a in of_tensor]
+            change = scratch(piece[0].shape, dtype, 0)
+            _adam_change(change, *piece, corrections, *scalars)
+            piece[0] -= change
 
 
 def _corrections(t, rate, beta1, beta2, dtype):
