@@ -38,7 +38,7 @@ def adam_step(
         factor = as_scalar(factor, dtype, 4)
         for p in params:
             p *= factor
-    scalars = (beta1, beta2, eps, 0.0 if decoupled else weight_decay, maximize)
+    scalars: Any = (beta1, beta2, eps, 0.0 if decoupled else weight_decay, maximize)
     lists: Any = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
     if together and exp_avgs.flat.size <= MOST_JOINED:  # small tensors: one pass over their joined state
         change, corrections = scratch(exp_avgs.flat.shape, dtype, 0), _corrections(steps[0], rate, beta1, beta2, dtype)
