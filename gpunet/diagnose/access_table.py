@@ -227,6 +227,29 @@ def adam_step(s: Samples) -> Iterator[Any]:
         )
 
 
+@_launches
+def gradient_norm(s: Samples) -> Iterator[Any]:
+    for order in (1.0, 2.0, 3.5, numpy.inf):
+        arrays = [_tensors(s), s.blank(1), s.blank(5), s.blank(1, dtype="uint32")]
+        yield "(128, 64), (128,)", arrays, {"order": order, "first": True, "last": True}
+
+
+@_launches
+def clip_by_norm(s: Samples) -> Iterator[Any]:
+    yield "(128, 64), (128,)", [_tensors(s), s.positive(1)], {"max_norm": 0.01}
+
+
+@_launches
+def clip_by_value(s: Samples) -> Iterator[Any]:
+    yield "(128, 64), (128,)", [_tensors(s)], {"limit": 0.5}
+
+
+@_launches
+def schedule_step(s: Samples) -> Iterator[Any]:
+    arrays = [s.positive(1), numpy.array([3.0]), numpy.array([0.3, 5.0, 0.5]), None]
+    yield "(1,)", arrays, {"kind": "step", "low": 0.0, "high": 0.0}
+
+
 def launches(kernel: Kernel) -> list[Case]:
     """The launches of a kernel that the table has, one or more for each float32 specialisation that stands for it."""
     samples = Samples("float32", 0)
