@@ -122,6 +122,32 @@ class CapturedStep:
 
 
 def capture(function: Callable[..., Any] | None = None, *, backend: str = "auto", recordings: int = 16) -> Any:
+    """Record a step at its first call and replay it from then on; as a decorator or as a call.
+
+        @gpunet.capture
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+    The first call is a true step.  A replay runs no Python of the step: see ``docs/capture.md`` for what makes it record
+    anew.  Arguments are copied in and results copied out.
+
+    Args:
+        function: any function of tensors (also in lists and dicts), arrays, numbers and strings.
+        backend: of steps on the CPU: "numpy", with the bits of the step itself; "numba", one compiled function, which
+            agrees to rounding and repeats its own bits; "auto", the latter where Numba is installed.
+        recordings: most recordings for arguments of different shapes, dtypes or numbers.
+
+    Returns:
+        A :class:`CapturedStep`, called as the function is; without ``function`` a decorator.
+
+    Raises:
+        ArgumentError: an unknown backend, or no function.
+        MissingDependencyError: "numba" was asked for and is not installed.
+    """
     if function is None:
         return functools.partial(capture, backend=backend, recordings=recordings)
     if backend not in BACKENDS:
