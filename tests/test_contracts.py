@@ -241,7 +241,8 @@ def all_modules() -> Iterator[object]:
             try:
                 yield importlib.import_module(found.name)
             except ModuleNotFoundError as error:  # the inside of compiled steps
-                assert error.name in ("numba", "llvmlite") and found.name.startswith("gpunet.runtime.lower.compiled."), found.name
+                assert error.name in ("numba", "llvmlite"), found.name
+                assert found.name.startswith("gpunet.runtime.lower.compiled."), found.name
 
 
 def test_every_exception_of_ours_is_a_gpunet_error() -> None:
