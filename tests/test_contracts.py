@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import importlib.util
 import pkgutil
 import subprocess
 import sys
@@ -235,14 +236,14 @@ def test_the_readers_snippet_runs_with_gpunet_as_torch() -> None:
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 
+_NEEDS_NUMBA = (".access", ".functions", ".loops", ".names")
+
+
 def all_modules() -> Iterator[object]:
     for found in pkgutil.walk_packages([str(PACKAGE)], "gpunet."):
-        if not found.name.endswith("__main__"):
-            try:
-                yield importlib.import_module(found.name)
-            except ModuleNotFoundError as error:  # the inside of compiled steps
-                assert error.name in ("numba", "llvmlite"), found.name
-                assert found.name.startswith("gpunet.runtime.lower.compiled."), found.name
+        needs_numba = found.name.startswith("gpunet.runtime.lower.compiled.") and found.name.endswith(_NEEDS_NUMBA)
+        if not found.name.endswith("__main__") and (not needs_numba or importlib.util.find_spec("numba") is not None):
+            yield importlib.import_module(found.name)
 
 
 def test_every_exception_of_ours_is_a_gpunet_error() -> None:
