@@ -9,7 +9,7 @@ import numpy
 
 from gpunet.device import Array
 from gpunet.errors import ArgumentError
-from gpunet.optim.joined import CHUNK, joined, subtract_parts
+from gpunet.optim.joined import CHUNK, MOST_JOINED, joined, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
 from gpunet.runtime.memory import JoinedArrays, as_scalar, scratch, ticket
@@ -38,21 +38,25 @@ def adam_step(
         factor = as_scalar(factor, dtype, 4)
         for p in params:
             p *= factor
-    scalars = (beta1, beta2, eps, 0.0 if decoupled else weight_decay, maximize)
-    lists = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-    if together and exp_avgs.flat.size <= CHUNK:  # many small tensors: one pass over their joined state
-        all_params = joined(params, 2) if scalars[3] else None
-        all_grads = joined(grads, 3)
-        m, v, largest = (None if a is None else a.flat for a in lists[2:])
-        change = _adam_change(all_params, all_grads, m, v, largest, _corrections(steps[0], rate, beta1, beta2, dtype), *scalars)
+    scalars: Any = (beta1, beta2, eps, 0.0 if decoupled else weight_decay, maximize)
+    lists: Any = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
+    if together and exp_avgs.flat.size <= MOST_JOINED:  # small tensors: one pass over their joined state
+        change, corrections = scratch(exp_avgs.flat.shape, dtype, 0), _corrections(steps[0], rate, beta1, beta2, dtype)
+        of_all: list[Any] = [change, joined(params, 2) if scalars[3] else None, joined(grads, 3)]
+        of_all += [None if a is None else a.flat for a in lists[2:]]
+        for start in range(0, change.size, CHUNK):
+            piece: Any = [None if a is None else a[start : start + CHUNK] for a in of_all]
+            _adam_change(*piece, corrections, *scalars)
         subtract_parts(params, change)
         return
     for index, step in enumerate(steps):
         corrections = _corrections(step, rate, beta1, beta2, dtype)
         of_tensor = [None if a is None else a[index].reshape(-1) for a in lists]
         for start in range(0, params[index].size, CHUNK):
-            p, g, m, v, largest = (None if a is None else a[start : start + CHUNK] for a in of_tensor)
-            p -= _adam_change(p, g, m, v, largest, corrections, *scalars)
+            piece = [None if a is None else a[start : start + CHUNK] for a in of_tensor]
+            change = scratch(piece[0].shape, dtype, 0)
+            _adam_change(change, *piece, corrections, *scalars)
+            piece[0] -= change
 
 
 def _corrections(t, rate, beta1, beta2, dtype):
@@ -66,9 +70,8 @@ def _corrections(t, rate, beta1, beta2, dtype):
     return as_scalar(both, dtype, 5)
 
 
-def _adam_change(p, g, m, v, largest, corrections, beta1, beta2, eps, weight_decay, maximize):
-    """Move the averages and return, in scratch memory, what to take off the parameters; all vectors of one length."""
-    change = scratch(m.shape, m.dtype, 0)
+def _adam_change(change, p, g, m, v, largest, corrections, beta1, beta2, eps, weight_decay, maximize):
+    """Move the averages; change is what to take off the parameters.  All are vectors of one length."""
     if maximize:
         g = numpy.negative(g, out=scratch(m.shape, m.dtype, 1))
     if weight_decay:
@@ -88,7 +91,6 @@ def _adam_change(p, g, m, v, largest, corrections, beta1, beta2, eps, weight_dec
     change += eps
     numpy.divide(m, change, out=change)
     change *= corrections[:1]
-    return change
 
 
 @adam_step.geometry

@@ -10,6 +10,8 @@ from gpunet.runtime.memory import scratch
 
 #: Elements of a pass: the five arrays of an Adam step stay in the L2 cache.
 CHUNK = 32768
+#: Elements of all tensors together that are worth being joined: copying the gradients costs less than a pass a tensor.
+MOST_JOINED = 8 * CHUNK
 
 
 def joined(tensors: Sequence[numpy.ndarray], slot: int) -> numpy.ndarray:

@@ -9,7 +9,7 @@ import numpy
 
 from gpunet.device import Array
 from gpunet.errors import ArgumentError
-from gpunet.optim.joined import CHUNK, joined, subtract_parts
+from gpunet.optim.joined import MOST_JOINED, joined, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
 from gpunet.runtime.memory import JoinedArrays, as_scalar, scratch, ticket
@@ -28,7 +28,7 @@ def sgd_step(
     """g += weight_decay p;  v = momentum v + (1 - dampening) g, v = g at the first step;  p -= lr (g + momentum v | v)."""
     dtype = params[0].dtype
     rate = as_scalar(learning_rate.reshape(()), dtype, 2)
-    if momenta is None and not (weight_decay or maximize) and len(params) > 1 and sum(p.size for p in params) <= CHUNK:
+    if momenta is None and not (weight_decay or maximize) and len(params) > 1 and sum(p.size for p in params) <= MOST_JOINED:
         gradients = joined(grads, 0)  # many small tensors: one pass over their joined gradients
         subtract_parts(params, numpy.multiply(gradients, rate, out=scratch(gradients.shape, dtype, 1)))
         params = ()

@@ -90,8 +90,8 @@ def _rows(call: Call) -> int:
     if call.kind not in ("elementwise", "copy") or call.partial:
         return 0
     (out,) = call.writes
-    if len(out.shape) == 0 or out.shape[0] < 2 or not out.contiguous:
-        return 0
+    if len(out.shape) == 0 or out.shape[0] < 2 or not out.contiguous or out.nbytes <= _CACHE // 2:
+        return 0  # small enough as it is
     for view in call.reads:
         same = view.shape == out.shape and view.contiguous
         row = len(view.shape) < len(out.shape) or (len(view.shape) == len(out.shape) and view.shape[0] == 1)
