@@ -46,7 +46,7 @@ def adam_step(
         of_all += [None if a is None else a.flat for a in lists[2:]]
         for start in range(0, change.size, CHUNK):
             piece: Any = [None if a is None else a[start : start + CHUNK] for a in of_all]
-            _adam_change(*piece, corrections, *scalars)
+            _adam_change(piece, corrections, *scalars)
         subtract_parts(params, change)
         return
     for index, step in enumerate(steps):
@@ -55,7 +55,7 @@ def adam_step(
         for start in range(0, params[index].size, CHUNK):
             piece = [None if a is None else a[start : start + CHUNK] for a in of_tensor]
             change = scratch(piece[0].shape, dtype, 0)
-            _adam_change(change, *piece, corrections, *scalars)
+            _adam_change([change, *piece], corrections, *scalars)
             piece[0] -= change
 
 
@@ -70,8 +70,9 @@ def _corrections(t, rate, beta1, beta2, dtype):
     return as_scalar(both, dtype, 5)
 
 
-def _adam_change(change, p, g, m, v, largest, corrections, beta1, beta2, eps, weight_decay, maximize):
+def _adam_change(arrays, corrections, beta1, beta2, eps, weight_decay, maximize):
     """Move the averages; change is what to take off the parameters.  All are vectors of one length."""
+    change, p, g, m, v, largest = arrays
     if maximize:
         g = numpy.negative(g, out=scratch(m.shape, m.dtype, 1))
     if weight_decay:
