@@ -153,7 +153,7 @@ from gpunet.runtime.lower.compiled import loops
 print(hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest())
 step = next(m for n, m in sys.modules.items() if n.startswith("gpunet_step_"))
 print(sum(step.part0.stats.cache_hits.values()), sum(step.part0.stats.cache_misses.values()))
-used = ("product", "transpose", "cross_entropy_labels", "random_bernoulli", "random_advance")
+used = ("product", "transpose", "cross_entropy_labels", "random_bernoulli")
 print(all(loops.compiled(name, "float32").cache_hits for name in used))
 """
 
@@ -237,11 +237,15 @@ def test_random_numbers_have_the_bits_of_eager(dtype: str) -> None:
         ]  # fmt: skip
 
     step()  # recorded
-    for seed in (3, 2**63):
+    for seed, counter in ((3, 0), (2**63, 17), (5, 2**64 - 12)):  # the last one runs over into the counter's second word
         gpunet.manual_seed(seed)
+        state = default_generator.state(gpunet.device("cpu"))
+        state[1] = counter
         found = [t.numpy().tobytes() for t in step()]
-        gpunet.manual_seed(seed)
+        after = state.copy()
+        state[1] = counter
         assert found == [t.numpy().tobytes() for t in step.function()]
+        assert (state == after).all()
 
 
 def test_special_numbers() -> None:

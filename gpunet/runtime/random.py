@@ -79,7 +79,7 @@ def random_bernoulli(mask, state, *, probability):
 @kernel("random.cu", outputs=1, types={"state": "uint64"})
 def random_advance(state, *, blocks):
     """Move the counter past ``blocks`` blocks of four words."""
-    state[1] += numpy.uint64(blocks)
+    state[1:] += numpy.uint64(blocks)  # as an array: a number of NumPy would warn where it runs over
 
 
 @random_uniform.geometry

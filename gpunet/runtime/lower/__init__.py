@@ -70,7 +70,7 @@ class Lowering:
         traced = trace(launches)
         self._kept = [traced.view(a) for a in kept]
         self.buffers, self._calls = traced.buffers, traced.calls
-        self.calls: list[Call] = []
+        self._planned: list[Call] = []
         self.source = ""
         self.arena_bytes = 0
 
@@ -86,12 +86,12 @@ class Lowering:
         """
         for buffer, alone in zip(self.buffers, own):
             buffer.temporary = buffer.temporary or alone
-        calls, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept)
-        self.calls = list(calls)
-        units: Sequence[compiled.Unit] = ()
-        numpy_bytes = self.arena_bytes
+        units: Sequence[Any]
         if backend == "numba":
             units, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept, self._units)
+        else:
+            units, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept)
+            self._planned, self._numpy_bytes = list(units), self.arena_bytes
         arena = plan.memory(self.arena_bytes)
         keepers: dict[int, tuple[Any, int]] = {-1: (arena, address(arena))}
         for number, buffer in enumerate(self.buffers):
@@ -99,7 +99,7 @@ class Lowering:
                 buffer.array = None
             elif buffer.array is not None:
                 keepers[number] = (share(buffer.array), address(buffer.array))
-        self.written = {id(self.buffers[v.buffer].array) for c in self.calls for v in c.writes if v.buffer >= 0}
+        self.written = {id(self.buffers[v.buffer].array) for u in units for v in u.writes if not self._temporary(v)}
 
         def array(view: View) -> numpy.ndarray:
             return numpy.asarray(_At(*keepers[view.buffer], view))
@@ -107,8 +107,8 @@ class Lowering:
         if backend == "numba":
             run, self.source = compiled.function(units, array, keepers, place)
         else:
-            run, self.source = flat.function(self.calls, array)
-        self._keepers, self._numpy_bytes = keepers, numpy_bytes
+            run, self.source = flat.function(self._planned, array)
+        self._keepers = keepers
         kept = [array(place(v)) for v in self._kept]
         for buffer in self.buffers:
             buffer.array = None
@@ -119,11 +119,23 @@ class Lowering:
         compiled.without_dead_stores(units, [b.temporary for b in self.buffers], kept)
         return units
 
+    def _temporary(self, view: View) -> bool:
+        return view.buffer < 0 or self.buffers[view.buffer].temporary
+
+    @property
+    def calls(self) -> list[Call]:
+        """The step as calls of NumPy; a compiled one, too, is explained by them."""
+        if not self._planned:
+            units, _, self._numpy_bytes = plan.planned(self.buffers, self._calls, self._kept)
+            self._planned = list(units)
+        return self._planned
+
     def separately(self) -> list[Callable[[], None]]:
         """The calls of NumPy one by one, on memory of their own: what is timed."""
+        calls = self.calls
         arena = plan.memory(self._numpy_bytes)
         keepers = {**self._keepers, -1: (arena, address(arena))}
-        return [flat.function([call], lambda v: numpy.asarray(_At(*keepers[v.buffer], v)))[0] for call in self.calls]
+        return [flat.function([call], lambda v: numpy.asarray(_At(*keepers[v.buffer], v)))[0] for call in calls]
 
     def changed(self) -> list[numpy.ndarray]:
         """The arrays outside the arena that the calls write."""

@@ -242,11 +242,6 @@ def _random(function: str, *names: str) -> Callable[[Call], list[Unit] | None]:
     return form
 
 
-def _random_advance(call: Call) -> list[Unit] | None:
-    (state,) = call.arguments
-    return [Form(call, [Library("random_advance", _FLOATING[0], (state, call.options["blocks"]))])]
-
-
 def _take_items(call: Call) -> list[Unit] | None:
     """``out[...] = x[index]`` for one integer array that picks along the first dimension."""
     if len(call.arguments) != 3 or call.options:
@@ -278,7 +273,6 @@ FORMS: dict[Any, Callable[[Call], list[Unit] | None]] = {
     "random_uniform": _random("random_uniform", "low", "high"),
     "random_integers": _random("random_integers", "low", "high"),
     "random_bernoulli": _random("random_bernoulli", "probability"),
-    "random_advance": _random_advance,
 }
 
 

@@ -250,15 +250,6 @@ def _random_bernoulli(number: Any) -> Any:
     return random_bernoulli
 
 
-def _random_advance(number: Any) -> Any:
-    def random_advance(state, blocks):
-        state = pointer(state, uint64)
-        store(state, 1, uint64(load(state, 1, 0) + uint64(blocks)), 0)
-        return 0
-
-    return random_advance
-
-
 # ---- indices --------------------------------------------------------------------------------------------------------
 
 
@@ -290,7 +281,6 @@ FUNCTIONS: dict[str, tuple[Callable[[Any], Any], int, int]] = {
     "random_uniform": (_random_uniform, 3, 2),
     "random_integers": (_random_integers, 5, 0),
     "random_bernoulli": (_random_bernoulli, 4, 0),
-    "random_advance": (_random_advance, 2, 0),
     "take_rows": (_take_rows, 6, 0),
 }
 
