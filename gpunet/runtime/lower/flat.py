@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -19,11 +20,13 @@ class Bound:
         self._array = array
         self.values: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
+        self._counts: Counter[str] = Counter()
         self._kept: list[Any] = []
 
     def name(self, kind: str, key: Any, value: Any) -> str:
         if key not in self._names:
-            self._names[key] = name = f"{kind}{sum(n.startswith(kind) for n in self.values)}"
+            self._names[key] = name = f"{kind}{self._counts[kind]}"
+            self._counts[kind] += 1
             self.values[name] = value
         return self._names[key]
 

@@ -43,29 +43,26 @@ def _scaling(call: Call) -> tuple[View, View] | None:
 
 def join_neighbours(calls: list[Call]) -> list[Call]:
     """Let ``a *= s; b *= s`` of arrays that lie side by side be one call, at the place of the later one."""
-    result = list(calls)
-    changed = True
-    while changed:
-        changed = False
-        for position, call in enumerate(result):
-            mine = _scaling(call)
-            if mine is None:
-                continue
-            x, s = mine
-            for later in range(position + 1, len(result)):
-                theirs = _scaling(result[later])
-                if theirs is not None and theirs[1] == s and _adjacent(x, theirs[0]):
-                    result[later] = _scaled_together(result[later], x, theirs[0], s)
-                    del result[position]
-                    changed = True
+    result: list[Call | None] = []
+    movable: dict[int, tuple[View, View]] = {}  # place of a scaling that nothing behind it depends on: (x, s)
+    for call in calls:
+        mine = _scaling(call)
+        joined = True
+        while mine is not None and joined:  # what was joined may touch the next one
+            joined = False
+            for place, (x, s) in movable.items():
+                if s == mine[1] and _adjacent(x, mine[0]):
+                    call = _scaled_together(call, x, mine[0], s)
+                    mine, joined, result[place] = (call.writes[0], s), True, None
+                    del movable[place]
                     break
-                if any(overlap(v, x) for v in (*result[later].reads, *result[later].writes)):
-                    break
-                if any(overlap(v, s) for v in result[later].writes):
-                    break
-            if changed:
-                break
-    return result
+        for place, (x, s) in [*movable.items()]:
+            if any(overlap(v, x) for v in (*call.reads, *call.writes)) or any(overlap(v, s) for v in call.writes):
+                del movable[place]
+        if mine is not None:
+            movable[len(result)] = mine
+        result.append(call)
+    return [call for call in result if call is not None]
 
 
 def _adjacent(a: View, b: View) -> bool:
