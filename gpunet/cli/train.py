@@ -148,7 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
             start = time.perf_counter()
             measured: Any = {
                 "task": setup.dataset.task, "target_scale": setup.standardisation.target_scale,
-                "clip": getattr(arguments, "clip", None),
+                "clip": getattr(arguments, "clip", None), "capture": True,
             }  # fmt: skip
             for epoch in fit(
                 model, loss, optimizer, train, test, epochs=arguments.epochs, on_batch=on_batch, **measured

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gpunet.autograd import no_grad
+from gpunet import captured
+from gpunet.autograd import Tensor, no_grad
 from gpunet.data.loader import Batches
 from gpunet.errors import ArgumentError, GpunetError
 from gpunet.nn import Module
@@ -51,6 +52,7 @@ def fit(
     task: str = "classification",
     target_scale: float = 1.0,
     clip: float | None = None,
+    capture: bool = False,
     on_batch: Callable[[], bool | None] | None = None,
 ) -> Iterator[EpochResult]:
     """Train ``model``, and yield what each epoch came to.
@@ -65,23 +67,30 @@ def fit(
         task: "classification" or "regression": which metrics to take; see :func:`evaluate`.
         target_scale: what standardised targets were divided by.
         clip: scale gradients whose norm is above it down to it, before each step.
+        capture: record the step once and replay it (see ``gpunet.capture``): the same bits, in less time.
         on_batch: called after each step, for a schedule of the learning rate, say; when it returns True, training ends there.
 
     Raises:
         ArgumentError: epochs below 1.
+        CaptureError: with ``capture``, a model or loss that cannot be recorded.
         GpunetError: the loss is no longer a finite number.
     """
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ArgumentError(f"fit: epochs={epochs!r}; expected a whole number, 1 or more")
+
+    def step(inputs: Tensor, targets: Tensor) -> None:
+        optimizer.zero_grad()
+        loss(model(inputs), targets).backward()
+        if clip is not None:
+            clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+    run = captured.capture(step, backend="numpy") if capture else step
     for number in range(1, epochs + 1):
         start = time.perf_counter()
         model.train()
         for inputs, targets in train:
-            optimizer.zero_grad()
-            loss(model(inputs), targets).backward()
-            if clip is not None:
-                clip_grad_norm_(model.parameters(), clip)
-            optimizer.step()
+            run(inputs, targets)
             if on_batch is not None and on_batch():
                 return
         result = evaluate(model, loss, train, task, target_scale)
