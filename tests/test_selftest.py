@@ -12,6 +12,7 @@ import pytest
 from gpunet import device as devices
 from gpunet.cli.main import main
 from gpunet.diagnose import kernel_cases, selftest
+from gpunet.diagnose.case import MAKERS
 from gpunet.errors import ArgumentError, LaunchError
 from gpunet.runtime.kernel import KERNELS, Kernel
 
@@ -136,7 +137,7 @@ def test_missing_device_and_kernel(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_kernel_without_cases_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(kernel_cases._makers, "erf_forward")
+    monkeypatch.delitem(MAKERS, "erf_forward")
     with pytest.raises(ArgumentError, match=r"erf_forward has no cases.*kernel_cases\.py"):
         selftest.check_kernel(KERNELS["erf_forward"], devices.CPU)
 
@@ -148,7 +149,10 @@ def test_units_of_error_are_sensible(name: str) -> None:
         for case in kernel_cases.cases(KERNELS[name]):
             reference = selftest.Reference(case)
             for scale, result in zip(reference.scales, reference._results):
-                assert scale <= 64 * max(reference._largest(result), 1.0), str(case)
+                # the derivative of |x - y| jumps where they are equal, and exp of logits that are hundreds apart has as
+                # many times the error of its argument
+                bound = 2**20 if "absolute" in case.label else 1024 if "far apart" in case.label else 64
+                assert scale <= bound * max(reference._largest(result), 1.0), str(case)
 
 
 def test_cases_are_the_same_every_time() -> None:

@@ -47,7 +47,8 @@ struct Mismatch {
 void __ubsan_handle_type_mismatch_v1(Mismatch* found, uintptr_t address) {
   const SourcePlace* at = &found->place;
   if (address && address % (uintptr_t(1) << found->log_of_alignment) == 0)
-    emulator::fail("out of bounds", "of a variable of one thread at %s:%u", at->file, at->line);
+    emulator::fail("out of bounds", "of a %s at %s:%u", emulator::on_a_stack(address) ? "variable of one thread" : "shared array",
+                   at->file, at->line);
   if (address)
     emulator::fail("misaligned", "a vector access needs a more aligned address than %#zx at %s:%u", address, at->file, at->line);
   emulator::fail("null pointer", "access through a null pointer at %s:%u", at->file, at->line);
