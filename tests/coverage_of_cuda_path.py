@@ -24,8 +24,9 @@ FILES = (
 
 #: The tests of the path; of those that repeat the same lines for every kernel and architecture, few.
 PATH = (
-    "test_access_table.py", "test_cuda_sources.py", "test_emulator.py", "test_errors.py", "test_kernel_table.py",
-    "test_kernels.py", "test_launch_errors.py", "test_memory.py", "test_random.py", "test_selftest.py", "test_stand_in.py",
+    "test_access_table.py", "test_check_kernel.py", "test_cuda_op.py", "test_cuda_sources.py", "test_emulator.py",
+    "test_errors.py", "test_kernel_table.py", "test_kernels.py", "test_launch_errors.py", "test_memory.py", "test_random.py",
+    "test_selftest.py", "test_stand_in.py", "test_tensor_map.py", "test_toolkit_headers.py",
     "-k", "not (compiles_as_documented and not erf_forward) and not in_check_mode and not schedules_do_not",
 )  # fmt: skip
 #: The tests of ops and optimizers, on the CPU and on "cuda" with the stand-in for CuPy.
