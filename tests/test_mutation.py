@@ -70,6 +70,11 @@ def test_operator(operator: str) -> None:
     assert sorted(m.apply(whole) for m in found) == sorted(before + code.replace(*e, 1) + after for e in expected)
 
 
+def test_a_struct_has_its_own_name_and_not_its_base_s() -> None:
+    code = "struct Largest : Sum {\n  static bool combine(int a, int b) { return a > b; }\n};\n"
+    assert {m.declaration for m in mutants("planted.cu", code)} == {"Largest::combine"}
+
+
 def test_every_operator_finds_something() -> None:
     """But for waits: no kernel copies asynchronously yet."""
     assert {m.operator for m in all_mutants()} == set(OPERATORS) - {"wait"}

@@ -388,37 +388,67 @@ def adam_step(s: Samples) -> Iterator[Any]:
 # ---- gradients and learning rates -------------------------------------------------------------------------------------
 
 
+def _norm(s: Samples, grads: list[numpy.ndarray]) -> list[Any]:
+    """Arrays of gradient_norm."""
+    blocks = sum(max(1, ceil_div(g.size, ELEMENTS_A_BLOCK)) for g in grads)
+    return [grads, s.positive(1), s.blank(blocks), s.blank(1, dtype="uint32")]
+
+
+def _odd(s: Samples, *values: float) -> list[numpy.ndarray]:
+    """Two gradients; these values begin the first."""
+    grads = [s.normal(300), s.normal(7)]
+    grads[0][: len(values)] = values
+    return grads
+
+
 @maker(updates="grads norm", workspace="partials")
 def gradient_norm(s: Samples) -> Iterator[Any]:
     ends = ((True, True), (True, False), (False, False), (False, True))
-    for shapes, order, (first, last) in itertools.product(TENSORS, (1.0, 2.0, 3.5, numpy.inf), ends):
-        blocks = sum(max(1, ceil_div(int(numpy.prod(shape)), ELEMENTS_A_BLOCK)) for shape in shapes)
-        arrays = [[s.normal(*shape) for shape in shapes], s.positive(1), s.blank(blocks), s.blank(1, dtype="uint32")]
-        label = f"{len(shapes)} tensors, order {order}, first {first}, last {last}"
-        yield label, arrays, {"order": order, "first": first, "last": last}
+    orders = (1.0, 2.0, 3.5, numpy.inf)
+    for shapes, order, (first, last) in itertools.product(TENSORS, orders, ends):
+        label, options = f"{len(shapes)} tensors, order {order}", {"order": order, "first": first, "last": last}
+        arrays = _norm(s, [s.normal(*shape) for shape in shapes])
+        yield f"{label}, first {first}, last {last}", arrays, options
+        if first and last and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, options, 0)
+    for order, value in itertools.product(orders, (numpy.nan, numpy.inf)):
+        arrays, options = _norm(s, _odd(s, value)), {"order": order, "first": True, "last": True}
+        yield f"{value} among them, order {order}", arrays, options
+    many = s.blank(256 * ELEMENTS_A_BLOCK + 1)  # more blocks than a block, which adds up their partials, has threads
+    many[-1] = 1
+    yield "257 blocks", _norm(s, [many]), {"order": 2.0, "first": True, "last": True}
 
 
 @maker(updates="grads")
 def clip_by_norm(s: Samples) -> Iterator[Any]:
     for shapes, max_norm in itertools.product(TENSORS, (0.0, 0.05, 5.0)):
+        label, options = f"{len(shapes)} tensors to {max_norm}", {"max_norm": max_norm}
         arrays = [[s.normal(*shape) for shape in shapes], s.positive(1)]
-        yield f"{len(shapes)} tensors to {max_norm}", arrays, {"max_norm": max_norm}
+        yield label, arrays, options
+        if max_norm == 0.05 and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, options, 0)
+    for norm in (0.0, 5.0, numpy.inf, numpy.nan):
+        yield f"of norm {norm} to 5.0", [_odd(s), numpy.array([norm], s.dtype)], {"max_norm": 5.0}
 
 
 @maker(updates="grads")
 def clip_by_value(s: Samples) -> Iterator[Any]:
     for shapes, limit in itertools.product(TENSORS, (0.0, 0.5)):
-        yield f"{len(shapes)} tensors to {limit}", [[s.normal(*shape) for shape in shapes]], {"limit": limit}
+        label, arrays = f"{len(shapes)} tensors to {limit}", [[s.normal(*shape) for shape in shapes]]
+        yield label, arrays, {"limit": limit}
+        if limit and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, {"limit": limit})
+    yield "at the limit, and not finite", [_odd(s, 0.5, -0.5, numpy.nan, numpy.inf, -numpy.inf)], {"limit": 0.5}
 
 
 #: Constants of each kind of schedule, see gpunet.optim.lr_scheduler.kernel, and steps around which something happens.
 _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
-    "step": (((0.3, 5, 0.5),), (-1, 0, 3, 4, 5)),
+    "step": (((0.3, 5, 0.5), (0.3, 1, 0.5)), (-1, 0, 3, 4, 5)),
     "points": (((0.3,), (0.3, 0, 0.5, 4, 2.0, 9, 0.1)), (-1, 0, 3, 8)),
     "exponential": (((0.3, 0.9),), (-1, 7)),
     "linear": (((0.03, 0.1, 1.0, 6),), (-1, 0, 4, 5, 6)),
     "polynomial": (((0.3, 6, 2.5),), (-1, 0, 4, 5, 6)),
-    "cosine": (((0.3, 6, 0.01),), (-1, 0, 5, 7, 19)),
+    "cosine": (((0.3, 6, 0.01),), (-1, 0, 5, 6, 7, 18)),
     "warm_restarts": (((0.3, 2, 0.01),), (0, 4, 5)),
     "cyclic": (((0.1, 0.4, 10, 0.3, 0.99, 0.5),), (-1, 2, 3, 9, 10, 27)),
     "one_cycle": (
@@ -432,7 +462,7 @@ _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
 def schedule_step(s: Samples) -> Iterator[Any]:
     for kind in KINDS:
         constants, steps = _SCHEDULES[kind]
-        for values, step, position in itertools.product(constants, steps, (None, 3.0, 4.0, 7.0)):
+        for values, step, position in itertools.product(constants, steps, (None, 3.0, 4.0, 6.0, 7.0)):
             state = [step, step % 6, 6] if kind == "warm_restarts" else [step]
             at = None if position is None else numpy.array([position])
             arrays = [numpy.array([0.2], s.dtype), numpy.array(state, "float64"), numpy.array(values, "float64"), at]

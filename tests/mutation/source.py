@@ -98,6 +98,7 @@ class Source:
 
     def _name(self, head: list[str], last: int, is_struct: bool) -> str:
         if is_struct:
+            head = head[: head.index(":")] if ":" in head else head  # bases stand behind it
             return head[-1] if head[-1] not in ("enum", "struct") else self.tokens[last + 1]
         if "operator" in head:
             return "operator()"
