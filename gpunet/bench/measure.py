@@ -10,6 +10,7 @@ import contextlib
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,6 +22,9 @@ from gpunet.bench.worker import COMPARED_STEPS, Worker, WorkerError
 #: Largest relative difference of losses that passes: float32's rounding over a few steps stays far below.
 AGREEMENT = 1e-3
 _LEAST_ROUNDS = 5
+#: Seconds between the turns of two processes.  The threads of a BLAS spin on after their last work (OpenBLAS's for 2^26
+#: cycles, 26 ms at 2.6 GHz), and would take a core from whoever comes next.
+SETTLE = 0.05
 #: With this peer's first variant, eager, all are compared.
 REFERENCE = "gpunet"
 
@@ -111,6 +115,7 @@ class Bench:
         self.peers = sorted(peers, key=lambda peer: peer != REFERENCE)  # the reference first
         self._workers: dict[str, Worker] = {}
         self._built: dict[int, tuple[Worker, dict[str, Any]]] = {}  # by number: where, and with what request
+        self._latest: str | None = None  # whose turn it was
         self._meter: Worker | None = None  # a process that has only gpunet in it, for the ceilings
 
     def __enter__(self) -> Bench:
@@ -233,6 +238,9 @@ class Bench:
                 worker = self._worker(entry.peer)
                 worker.ask("build", self.settings.timeout, **build)
                 self._built[number] = worker, build
+            if self._latest not in (None, entry.peer):
+                time.sleep(SETTLE)
+            self._latest = entry.peer
             answer = worker.ask("time", self.settings.timeout, number=number, steps=steps, untimed=untimed)
         except WorkerError as error:
             entry.status, entry.detail, entry.seconds = "failed", str(error), []
