@@ -22,9 +22,9 @@ from gpunet.bench.worker import COMPARED_STEPS, Worker, WorkerError
 #: Largest relative difference of losses that passes: float32's rounding over a few steps stays far below.
 AGREEMENT = 1e-3
 _LEAST_ROUNDS = 5
-#: Seconds between the turns of two processes.  The threads of a BLAS spin on after their last work (OpenBLAS's for 2^26
-#: cycles, 26 ms at 2.6 GHz), and would take a core from whoever comes next.
-SETTLE = 0.05
+#: Seconds between the turns of two processes.  The threads of a BLAS spin on after their last work, OpenBLAS's for 2^26 or 2^28
+#: cycles (103 ms at 2.6 GHz), and would take a core from whoever comes next.
+SETTLE = 0.15
 #: With this peer's first variant, eager, all are compared.
 REFERENCE = "gpunet"
 
