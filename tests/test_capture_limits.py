@@ -1,0 +1,427 @@
+"""When a captured step is recorded anew, what it makes of arguments and results, and what it refuses to record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn
+from gpunet.errors import ArgumentError, CaptureError, LabelError
+from test_capture import Training, batches
+from test_ops import to_numpy
+
+F = nn.functional
+
+
+# ---- when a recording no longer fits ------------------------------------------------------------------------------------
+
+scale = 2.0
+
+
+def test_numbers_that_the_code_names_are_followed(device: str) -> None:
+    class Settings:
+        offset = 1.0
+
+    settings = Settings()
+    power = 1
+    more = {"shift": 0.0, "factors": [1.0, 1.0]}
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        return (scale * x + settings.offset) ** power * more["factors"][1] + more["shift"]
+
+    global scale
+    captured, x = gpunet.capture(step), gpunet.tensor([3.0])
+    assert captured(x).item() == 7.0
+    scale = 3.0
+    assert captured(x).item() == 10.0
+    settings.offset = 2.0
+    assert captured(x).item() == 11.0
+    power = 2
+    assert captured(x).item() == 121.0
+    power, settings.offset, scale = 1, 1.0, 2.0
+    assert captured(x).item() == 7.0
+    assert len(captured.recordings) == 5  # offset is an attribute of its own since
+    power = 2
+    captured(x)
+    assert len(captured.recordings) == 6
+    power = 1
+    captured(x)
+    assert len(captured.recordings) == 6  # an earlier one fits again
+    more["shift"] = 0.5
+    assert captured(x).item() == 7.5
+    more["factors"][1] = 2.0
+    assert captured(x).item() == 14.5
+
+
+def test_switches_of_modules_are_followed(device: str) -> None:
+    dropout = nn.Dropout(0.5)
+    captured, x = gpunet.capture(lambda x: dropout(x)), gpunet.ones(200)
+    assert 0 < to_numpy(captured(x)).mean() != 1.0
+    dropout.eval()
+    assert (to_numpy(captured(x)) == 1.0).all()
+    dropout.train()
+    dropout.p = 1.0
+    assert (to_numpy(captured(x)) == 0.0).all()
+
+
+def test_a_tensor_in_the_place_of_another_is_followed(device: str) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    offset = gpunet.zeros(1)
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        return model(x) + offset
+
+    captured, x = gpunet.capture(step), gpunet.ones(1, 2)
+    captured(x)
+    for change in range(4):
+        if change == 0:
+            model.weight.data = gpunet.ones(1, 2)
+        elif change == 1:
+            model.weight = nn.Parameter(gpunet.full((1, 2), 5.0))
+        elif change == 2:
+            offset = gpunet.ones(1)
+        else:
+            model.load_state_dict({"weight": gpunet.full((1, 2), 7.0)})
+        assert captured(x).item() == step(x).item()
+
+
+def test_changes_in_place_outside_are_seen(device: str) -> None:
+    w = gpunet.ones(3)
+    captured = gpunet.capture(lambda x: x * w)
+    captured(gpunet.ones(3))
+    w.mul_(4.0)
+    assert captured(gpunet.ones(3)).tolist() == [4.0, 4.0, 4.0]
+    assert len(captured.recordings) == 1
+
+
+def test_gradients_start_from_what_is_there(device: str) -> None:
+    w = gpunet.ones(2, requires_grad=True)
+
+    def step(x: gpunet.Tensor) -> None:
+        (x * w).sum().backward()
+
+    captured, x = gpunet.capture(step), gpunet.tensor([1.0, 2.0])
+    for expected in ([1.0, 2.0], [2.0, 4.0], [3.0, 6.0]):
+        captured(x)
+        assert w.grad.tolist() == expected
+    w.grad = None
+    captured(x)
+    assert w.grad.tolist() == [1.0, 2.0]
+    w.grad = gpunet.tensor([10.0, 10.0])
+    captured(x)
+    assert w.grad.tolist() == [11.0, 12.0]
+
+
+def test_grad_mode_is_part_of_what_was_recorded(device: str) -> None:
+    w = gpunet.ones(2, requires_grad=True)
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        y = (x * w).sum()
+        if gpunet.is_grad_enabled():
+            y.backward()
+        return y
+
+    captured, x = gpunet.capture(step), gpunet.ones(2)
+    captured(x)
+    w.grad = None
+    with gpunet.no_grad():
+        captured(x)
+    assert w.grad is None
+    captured(x)
+    assert w.grad.tolist() == [1.0, 1.0]
+
+
+def test_other_parameters_in_a_step_are_noticed_by_adam(device: str) -> None:
+    """Adam walks parameters that always stepped together as one; when one stepped alone, a recording is stale."""
+
+    def make() -> tuple[Any, Any, Any]:
+        a, b = (gpunet.full((3,), v, requires_grad=True) for v in (1.0, 2.0))
+        optimizer = gpunet.optim.Adam([a, b], lr=0.1)
+
+        def step(x: gpunet.Tensor) -> None:
+            optimizer.zero_grad()
+            (a * b * x).sum().backward()
+            optimizer.step()
+
+        def alone() -> None:
+            optimizer.zero_grad()
+            a.square().sum().backward()
+            optimizer.step()
+
+        return step, alone, (a, b)
+
+    results = []
+    for wrap in (gpunet.capture, lambda step: step):
+        step, alone, weights = make()
+        step = wrap(step)
+        for number in range(12):
+            step(gpunet.full((3,), number + 1.0))
+            if number == 5:
+                alone()
+        results.append([to_numpy(w).tobytes() for w in weights])
+    assert results[0] == results[1]
+
+
+def test_loading_an_optimizer_state_is_noticed(device: str) -> None:
+    captured, eager = Training(True), Training(False)
+    for training in (captured, eager):
+        training.train(4)
+        state = training.optimizer.state_dict()
+        state = {**state, "state": {k: {n: t.clone() for n, t in v.items()} for k, v in state["state"].items()}}
+        training.train(3)
+        training.optimizer.load_state_dict(state)
+    assert captured.train(5) == eager.train(5)
+
+
+def test_too_many_recordings_are_an_error(device: str) -> None:
+    captured = gpunet.capture(lambda x: x + 1.0, recordings=3)
+    for rows in range(1, 4):
+        captured(gpunet.ones(rows))
+    with pytest.raises(CaptureError, match="recorded 3 times already"):
+        captured(gpunet.ones(9))
+
+
+# ---- arguments and results -----------------------------------------------------------------------------------------------
+
+
+def test_results_are_not_overwritten_by_the_next_replay(device: str) -> None:
+    captured = gpunet.capture(lambda x: (x * 2.0, {"sum": x.sum(), "name": "x"}))
+    results = [captured(gpunet.full((3,), float(i))) for i in range(4)]
+    assert [doubled.tolist() for doubled, _ in results] == [[2.0 * i] * 3 for i in range(4)]
+    assert [more["sum"].item() for _, more in results] == [3.0 * i for i in range(4)]
+    assert results[0][1]["name"] == "x"
+
+
+def test_arguments_may_be_arrays_numbers_and_structures(device: str) -> None:
+    def step(batch: dict[str, Any], factor: float, *, flip: bool = False) -> Any:
+        x = batch["x"][0] * factor
+        return -x if flip else x
+
+    captured = gpunet.capture(step)
+    x = gpunet.ones(2)
+    assert captured({"x": [x]}, 2.0).tolist() == [2.0, 2.0]
+    assert captured({"x": [x * 3.0]}, 2.0).tolist() == [6.0, 6.0]
+    assert captured({"x": [x]}, 3.0, flip=True).tolist() == [-3.0, -3.0]
+    assert len(captured.recordings) == 2
+    if device == "cpu":
+        assert captured({"x": [numpy.ones(2, "float32")]}, 2.0).tolist() == [2.0, 2.0]
+
+
+def test_an_argument_changed_in_place_is_changed(device: str) -> None:
+    def step(x: gpunet.Tensor) -> None:
+        x += 1.0
+
+    captured = gpunet.capture(step)
+    for _ in range(3):
+        x = gpunet.zeros(2)
+        captured(x)
+        assert x.tolist() == [1.0, 1.0]
+        captured(x)
+        assert x.tolist() == [2.0, 2.0]
+
+
+def test_arguments_that_share_memory_with_what_changes_are_refused(device: str) -> None:
+    def both(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        x += 1.0
+        return x + y
+
+    memory = gpunet.zeros(4)
+    captured = gpunet.capture(both)
+    assert captured(memory[:2], gpunet.zeros(2)).tolist() == [1.0, 1.0]
+    with pytest.raises(CaptureError, match="shares memory"):
+        captured(memory[:2], memory[1:3])
+
+    state = gpunet.zeros(2)
+
+    def follow(x: gpunet.Tensor) -> gpunet.Tensor:
+        state.add_(1.0)
+        return x * 1.0
+
+    with pytest.raises(CaptureError, match="shares memory"):
+        gpunet.capture(follow)(state)
+    # without a change in place, sharing is harmless
+    assert gpunet.capture(lambda x, y: x + y)(state, state).tolist() == [2.0, 2.0]
+
+
+def test_an_argument_that_requires_grad_is_refused(device: str) -> None:
+    with pytest.raises(CaptureError, match="requires grad"):
+        gpunet.capture(lambda x: x * 2.0)(gpunet.ones(2, requires_grad=True))
+
+
+def test_a_tensor_that_the_user_keeps_follows_the_replays(device: str) -> None:
+    kept: list[gpunet.Tensor] = []
+
+    def step(x: gpunet.Tensor, keep: Callable[[gpunet.Tensor], None] = kept.append) -> gpunet.Tensor:
+        hidden = x * 2.0
+        keep(hidden)
+        return hidden + 1.0
+
+    captured = gpunet.capture(step)
+    for i in range(3):
+        captured(gpunet.full((2,), float(i)))
+        assert kept[0].tolist() == [2.0 * i] * 2
+    assert len(kept) == 1  # Python runs once only
+
+
+def test_bad_arguments_of_capture(device: str) -> None:
+    with pytest.raises(ArgumentError, match="'fast'"):
+        gpunet.capture(lambda: None, backend="fast")
+    with pytest.raises(ArgumentError, match="expected a function"):
+        gpunet.capture(3)
+
+
+# ---- what cannot be recorded -----------------------------------------------------------------------------------------
+
+count = 0
+
+
+def look(how: Callable[[gpunet.Tensor], Any]) -> Callable[[gpunet.Tensor], gpunet.Tensor]:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        how(x * 1.0)
+        return x
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        (lambda x: x.sum().item(), "item"),
+        (lambda x: float(x.sum()), "item"),
+        (lambda x: f"{x.sum():.3f}", "item"),
+        (lambda x: x.tolist(), "tolist"),
+        (lambda x: x.numpy(), "numpy"),
+        (lambda x: numpy.asarray(x), "numpy"),
+        (lambda x: str(x), "printing"),
+        (lambda x: 1 if x.sum() > 0 else 2, "truth"),
+        (lambda x: x[x > 0.5], "booleans"),
+        (lambda x: gpunet.nn.functional.one_hot(x.long()), "one_hot"),
+    ],
+)
+def test_reading_a_value_back_is_refused_with_the_line(how: Any, named: str, device: str) -> None:
+    captured = gpunet.capture(look(how))
+    with pytest.raises(CaptureError, match=rf"{named}.*test_capture_limits\.py:\d+") as caught:
+        captured(gpunet.ones(3))
+    assert "lambda x" in str(caught.value)  # the user's line itself
+    assert not captured.recordings
+    assert gpunet.ones(1).item() == 1.0  # nothing is recording any more
+
+
+def test_a_counter_that_the_step_moves_is_refused(device: str) -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        global count
+        count += 1
+        return x / count
+
+    with pytest.raises(CaptureError, match="changes 'count'"):
+        gpunet.capture(step)(gpunet.ones(1))
+
+
+def test_arrays_computed_beside_the_launches_are_refused() -> None:
+    generator = numpy.random.default_rng(0)
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        noise = gpunet.from_numpy(generator.normal(size=3).astype("float32"))
+        return x + noise
+
+    with pytest.raises(CaptureError, match=r"computed outside of launches.*make it outside the step"):
+        gpunet.capture(step)(gpunet.ones(3))
+
+
+def test_constants_and_outside_arrays_are_recorded() -> None:
+    weights = numpy.array([1.0, 2.0, 3.0], "float32")
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        return x * gpunet.tensor([1.0, 1.0, 2.0]) + gpunet.tensor(weights) + gpunet.arange(3) + gpunet.zeros(3)
+
+    captured, x = gpunet.capture(step), gpunet.ones(3)
+    assert captured(x).tolist() == [2.0, 4.0, 7.0]
+    weights *= 10.0
+    assert captured(x).tolist() == [11.0, 22.0, 34.0]
+
+
+def test_a_label_out_of_range_raises_at_a_replay_too() -> None:
+    captured = gpunet.capture(F.cross_entropy)
+    x = gpunet.zeros(2, 3)
+    captured(x, gpunet.tensor([0, 1]))
+    with pytest.raises(LabelError, match="label 7"):
+        captured(x, gpunet.tensor([0, 7]))
+    assert captured(x, gpunet.tensor([0, 2])).item() == pytest.approx(numpy.log(3))
+
+
+# ---- several steps ----------------------------------------------------------------------------------------------------
+
+
+def test_a_captured_step_inside_another_is_part_of_it(device: str) -> None:
+    inner = gpunet.capture(lambda x: x * 3.0)
+    outer = gpunet.capture(lambda x: inner(x) + 1.0)
+    for i in range(3):
+        assert outer(gpunet.full((1,), float(i))).item() == 3.0 * i + 1.0
+    assert not inner.recordings
+
+
+def test_two_captures_may_share_parameters(device: str) -> None:
+    results = []
+    for wrap in (gpunet.capture, lambda step: step):
+        training = Training(False)
+        train, evaluate = wrap(training.step), wrap(lambda x, model=training.model: model(x).softmax(1))
+        for x, y in batches(20):
+            train(x, y)
+            results.append(to_numpy(evaluate(x)).tobytes())
+    assert results[:20] == results[20:]
+
+
+def test_threads_take_turns() -> None:
+    import threading
+
+    captured = gpunet.capture(lambda x: ((x * 2.0).exp().log() + 1.0).sum())
+    captured(gpunet.ones(500))
+    wrong = []
+
+    def work(number: int) -> None:
+        x = gpunet.full((500,), number / 10.0)
+        wrong.extend(1 for _ in range(200) if abs(captured(x).item() - 500 * (number / 5.0 + 1.0)) > 0.1)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_an_error_in_the_step_leaves_no_recording(device: str) -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        raise ZeroDivisionError
+
+    captured = gpunet.capture(step)
+    with pytest.raises(ZeroDivisionError):
+        captured(gpunet.ones(1))
+    assert not captured.recordings
+
+
+def test_as_a_decorator_and_a_method(device: str) -> None:
+    @gpunet.capture(recordings=2)
+    def double(x: gpunet.Tensor) -> gpunet.Tensor:
+        """Twice x."""
+        return x * 2.0
+
+    assert double(gpunet.ones(1)).item() == 2.0
+    assert (double.__name__, double.__doc__) == ("double", "Twice x.")
+
+    class Trainer:
+        def __init__(self, factor: float) -> None:
+            self.factor = factor
+
+        @gpunet.capture
+        def step(self, x: gpunet.Tensor) -> gpunet.Tensor:
+            return x * self.factor
+
+    two, three = Trainer(2.0), Trainer(3.0)
+    for _ in range(2):
+        assert two.step(gpunet.ones(1)).item() == 2.0
+        assert three.step(gpunet.ones(1)).item() == 3.0
