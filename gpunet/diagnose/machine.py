@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from gpunet.runtime import threads
+
 
 def cpu() -> dict[str, Any]:
-    """Model and cores."""
+    """Model, cores, and how many threads captured steps use."""
     model = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -21,13 +23,12 @@ def cpu() -> dict[str, Any]:
                 break
     except OSError:
         pass  # not Linux
-    affinity = getattr(os, "sched_getaffinity", None)
-    usable = len(affinity(0)) if affinity is not None else os.cpu_count()
-    return {"model": model, "cores": os.cpu_count(), "usable cores": usable}
+    cores = {"cores": os.cpu_count(), "usable cores": threads.available_cores()}
+    return {"model": model, **cores, "step threads": threads.get_num_threads()}
 
 
 def blas() -> dict[str, Any]:
-    """The BLAS that NumPy was built with, and the ones loaded, with their threads where threadpoolctl tells."""
+    """The BLAS that NumPy was built with, what multiplies large matrices, and the pools loaded, where threadpoolctl tells."""
     import numpy
 
     try:
@@ -35,6 +36,7 @@ def blas() -> dict[str, Any]:
         found: dict[str, Any] = {"library": f"{built.get('name', 'not known')} {built.get('version', '')}".strip()}
     except (KeyError, TypeError):
         found = {"library": None}
+    found["large products"] = _large_products()
     try:
         import threadpoolctl
     except ImportError:
@@ -46,11 +48,31 @@ def blas() -> dict[str, Any]:
         for pool in pools
     ]
     if any(pool.get("architecture") in ("Haswell", "Zen") for pool in pools) and _has_avx512():
-        found["advice"] = (
-            "OpenBLAS runs its kernels for AVX2 although this CPU has AVX-512: with OPENBLAS_CORETYPE=SKYLAKEX in the "
-            "environment large products may take half the time (measure: the last bits change, too)"
+        asked = os.environ.get("OPENBLAS_CORETYPE")
+        found["advice"] = "OpenBLAS runs its kernels for AVX2 although this CPU has AVX-512: " + (
+            f"OPENBLAS_CORETYPE={asked} in the environment says so; without it large products may take half the time"
+            if asked
+            else "with OPENBLAS_CORETYPE=SKYLAKEX in the environment large products may take half the time"
         )
     return found
+
+
+def _large_products() -> str:
+    """The library that the products of large matrices go to, and why."""
+    from gpunet.errors import GpunetError
+    from gpunet.runtime.blas import chosen
+    from gpunet.runtime.blas.choice import relative
+
+    try:
+        choice = chosen()
+    except GpunetError as error:
+        return str(error)
+    if (os.environ.get("GPUNET_BLAS") or "auto") != "auto":
+        return f"{choice.name}, as GPUNET_BLAS says"
+    if not choice.seconds:
+        return f"{choice.name}; with 'gpunet[onednn]' or 'gpunet[mkl]' installed, what is fastest here is measured and taken"
+    times = ", ".join(f"{name} {relative(choice.seconds, name):.2f}" for name in choice.seconds)
+    return f"{choice.name}: measured times over NumPy's: {times}"
 
 
 def _has_avx512() -> bool:
