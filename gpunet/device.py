@@ -224,8 +224,11 @@ def graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
             stream.begin_capture()
             try:
                 run()
-            finally:
-                recorded = stream.end_capture()
+            except BaseException:
+                with contextlib.suppress(Exception):  # of a capture that what went wrong has ended
+                    stream.end_capture()
+                raise
+            recorded = stream.end_capture()
 
     def launch(pool: Any = pool) -> None:
         with xp.cuda.Device(device.index):
@@ -252,6 +255,13 @@ def stream_pointer(device: Device) -> int:
 def pointer(array: Array) -> int:
     """Address of an array's first element."""
     return int(array.ctypes.data if isinstance(array, numpy.ndarray) else array.data.ptr)
+
+
+def on_memory_of(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
+    """An array of a card on the memory of another one, without a reference to that one; offset and strides in bytes."""
+    xp, memory = cupy(), owner.data.mem
+    pointer = xp.cuda.MemoryPointer(memory, owner.data.ptr - memory.ptr + offset)
+    return xp.ndarray(shape, dtype, pointer, strides)
 
 
 class _DeviceModule(ModuleType):

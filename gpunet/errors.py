@@ -35,6 +35,10 @@ class CaptureError(GpunetError, RuntimeError):
     """A step that cannot be recorded, or whose recording no longer fits; the message names the user's line."""
 
 
+class SplitWarning(GpunetError, UserWarning):
+    """A captured step runs in parts, with its Python between them; the message names the user's line and the way out."""
+
+
 class LaunchError(GpunetError, RuntimeError):
     """A kernel launch that breaks its kernel's contract (dtype, device, contiguity, size)."""
 

@@ -16,12 +16,13 @@ from CuPy's source (14; ``cupy/cuda/function.pyx``, ``_core/core.pyx``, ``_core/
   scalars are arrays without dimensions;
 * ``base`` is the array that owns the memory;
 * while a stream is captured, nothing runs: kernels and copies on cards become nodes of the graph; a copy to the host and a
-  wait are errors (cudaErrorStreamCaptureUnsupported), and so is capturing the default stream.
+  wait are errors (cudaErrorStreamCaptureUnsupported) that spoil the capture, and so is capturing the default stream.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.machinery
 import subprocess
 import sys
@@ -56,6 +57,26 @@ class _Cards:
     current = 0
     launches: list[str]
     nodes: list[Callable[[], Any]] | None = None  # of the graph that is being captured
+    spoiled = False  # the capture, by what may not happen meanwhile
+
+
+class Memory:
+    """A piece of a card's memory, which arrays keep without keeping one another."""
+
+    def __init__(self, array: numpy.ndarray, card: int) -> None:
+        while isinstance(array.base, numpy.ndarray):
+            array = array.base
+        self._array, self.ptr, self.card = array, numpy.lib.array_utils.byte_bounds(array)[0], card
+
+    @property
+    def room(self) -> Any:
+        """All of it, as a buffer that does not keep it."""
+        return (ctypes.c_char * self._array.nbytes).from_address(self.ptr)
+
+
+class MemoryPointer:
+    def __init__(self, mem: Memory, offset: int) -> None:
+        self.mem, self.ptr, self.device_id = mem, mem.ptr + offset, mem.card
 
 
 class ndarray:
@@ -64,8 +85,20 @@ class ndarray:
     __module__ = "cupy"
     __array_priority__ = 100.0
 
-    def __init__(self, memory: numpy.ndarray, card: int, base: ndarray | None = None) -> None:
-        self._memory, self._card, self.base = memory, card, base
+    _memory: numpy.ndarray
+    _card: int
+    base: ndarray | None
+    _kept: Memory
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, memptr: MemoryPointer, strides: tuple[int, ...] | None = None) -> None:
+        self._memory = numpy.ndarray(shape, dtype, memptr.mem.room, memptr.ptr - memptr.mem.ptr, strides)
+        self._card, self.base, self._kept = memptr.mem.card, None, memptr.mem
+
+    @staticmethod
+    def of(memory: numpy.ndarray, card: int, base: ndarray | None = None) -> ndarray:
+        made = ndarray.__new__(ndarray)
+        made._memory, made._card, made.base = memory, card, base
+        return made
 
     @property
     def device(self) -> Any:
@@ -73,7 +106,8 @@ class ndarray:
 
     @property
     def data(self) -> Any:
-        return SimpleNamespace(ptr=self._memory.ctypes.data, device_id=self._card)
+        mem = Memory(self._memory, self._card)
+        return MemoryPointer(mem, self._memory.ctypes.data - mem.ptr)
 
     def get(self) -> numpy.ndarray:
         _not_while_capturing()
@@ -98,7 +132,7 @@ class ndarray:
 
     def _view(self, memory: Any) -> ndarray:
         owner = self if self.base is None else self.base
-        return ndarray(memory, self._card, owner if numpy.may_share_memory(memory, self._memory) else None)
+        return ndarray.of(memory, self._card, owner if numpy.may_share_memory(memory, self._memory) else None)
 
     @property
     def T(self) -> ndarray:
@@ -174,7 +208,7 @@ def _check(values: Any) -> None:
 
 def _on_card(result: Any) -> Any:
     if isinstance(result, (numpy.ndarray, numpy.generic)):
-        return ndarray(numpy.asarray(result), _Cards.current)
+        return ndarray.of(numpy.asarray(result), _Cards.current)
     if type(result) in (tuple, list):
         return type(result)(map(_on_card, result))
     return result
@@ -182,6 +216,7 @@ def _on_card(result: Any) -> Any:
 
 def _not_while_capturing() -> None:
     if _Cards.nodes is not None:
+        _Cards.spoiled = True
         raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
 
 
@@ -266,11 +301,13 @@ class Stream:
     def begin_capture(self) -> None:
         if not self.ptr:
             raise RuntimeError("cannot capture the default stream")
-        _Cards.nodes = []
+        _Cards.nodes, _Cards.spoiled = [], False
 
     def end_capture(self) -> Graph:
         nodes, _Cards.nodes = _Cards.nodes, None
         assert nodes is not None
+        if _Cards.spoiled:
+            raise RuntimeError("cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture")
         return Graph(nodes)
 
 
@@ -358,7 +395,7 @@ def _cuda(count: Any) -> ModuleType:
     cuda = ModuleType("cupy.cuda")
     properties = {"name": b"NVIDIA Stand-in", "major": 9, "minor": 0, "totalGlobalMem": 141 * 10**9}
     contents = {
-        "Device": Device, "Stream": Stream, "Module": Module, "Function": Function,
+        "Device": Device, "MemoryPointer": MemoryPointer, "Stream": Stream, "Module": Module, "Function": Function,
         "get_current_stream": lambda device_id=-1: Stream._current,
         "MemoryPool": lambda: SimpleNamespace(malloc=None), "using_allocator": lambda malloc: contextlib.nullcontext(),
         "runtime": SimpleNamespace(

@@ -194,6 +194,31 @@ def test_a_step_is_one_compiled_part() -> None:
     assert "maximum(" in source.partition("def bind")[0]
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_each_gradient_goes_to_its_parameter_in_one_pass(optimizer: str) -> None:
+    """The optimizer walks small tensors as one vector; a compiled step walks each once, from its scaling to the parameter."""
+    gpunet.manual_seed(0)
+    model = nn.Sequential(nn.Linear(30, 17), nn.ReLU(), nn.Linear(17, 5))
+    update = getattr(gpunet.optim, optimizer)(model.parameters(), lr=0.1)
+
+    @capture(backend="numba")
+    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        update.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        update.step()
+        return loss
+
+    for _ in range(2):
+        step(gpunet.ones(8, 30), gpunet.zeros(8).long())
+    source = lowering(step).source
+    for parameter in (p for p in model.parameters() if p.ndim == 2):
+        loops = [text for text in source.split("@nest") if f"range({parameter.numel()}):" in text]
+        assert len(loops) == 1, f"{parameter.shape}: {len(loops)} nests"
+        assert " - " in loops[0]
+    assert f"range({sum(p.numel() for p in model.parameters())}):" not in source
+
+
 def test_calls_without_a_loop_form_are_made_between_parts() -> None:
     @capture(backend="numba")
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
@@ -253,11 +278,16 @@ def test_special_numbers() -> None:
 
     @capture(backend="numba")
     def step(x: gpunet.Tensor) -> list[gpunet.Tensor]:
-        return [x.exp(), x.log(), x.log1p(), x.expm1(), x.tanh(), x.sqrt(), 1.0 / x, x.sign(), F.relu(x), x.amax(), x * 0.0 + x]
+        return [
+            x.exp(), x.log(), x.log1p(), x.expm1(), x.tanh(), x.sqrt(), 1.0 / x, x.sign(), F.relu(x), x.amax(), x * 0.0 + x,
+            x.erf(), x**0.5, gpunet.minimum(x, 0.0), gpunet.maximum(0.0, x),
+        ]  # fmt: skip
 
     step(gpunet.ones(12))
     for found, expected in zip(step(gpunet.tensor(values)), step.function(gpunet.tensor(values)), strict=True):
         numpy.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=5e-7, atol=1e-44)
+        zero = expected.numpy() == 0
+        assert (numpy.signbit(found.numpy()) == numpy.signbit(expected.numpy()))[zero].all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -32,6 +32,29 @@ def test_cases_choose_every_specialisation(name: str) -> None:
     assert {expression for expression, _ in _geometries(kernel)} <= found
 
 
+@every_kernel
+def test_contract_at_a_glance(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy arrays that keep the contract reach the twin unchecked; one that does not is named by the check."""
+    kernel, launched = KERNELS[name], []
+    case = list(kernel_cases.cases(kernel))[-1]
+    arrays = case.on_cpu()
+    monkeypatch.setattr(kernel, "twin", lambda *arrays, **options: launched.append(arrays))
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel, "check", lambda arrays: pytest.fail("checked, and not at a glance"))
+        kernel(*arrays, **case.options)
+    assert len(launched) == 1
+    for place, array in enumerate(arrays):
+        many = isinstance(array, list)
+        good = array[-1] if many else array
+        if good is None:
+            continue
+        for wrong in (good.astype("complex64"), numpy.stack([good, good], -1)[..., 0]):
+            if wrong.dtype == "complex64" or (good.size > 1 and not kernel._contract[place][2]):
+                with pytest.raises(LaunchError, match=kernel.name):
+                    kernel(*arrays[:place], [*array[:-1], wrong] if many else wrong, *arrays[place + 1 :], **case.options)
+    assert len(launched) == 1
+
+
 @needs_compiler
 @every_kernel
 def test_source_does_what_the_twin_does_in_check_mode(name: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import GpunetError
+from gpunet.runtime.kernel import Ufunc
+from gpunet.runtime.lower import Lowering
 from gpunet.runtime.random import default_generator
 from gpunet.runtime.tape import Tape, record
 
@@ -226,3 +228,16 @@ def test_recordings_do_not_nest_and_end_with_errors(device: str) -> None:
     recorded = len(tape)
     gpunet.ones(2) + 1.0
     assert len(tape) == recorded
+
+
+def test_a_scalar_of_another_dtype_keeps_it_in_a_lowered_step() -> None:
+    """NumPy computes float32 times a float64 of its own in float64: other bits than in float32."""
+    x, out = numpy.random.default_rng(0).random(1000, numpy.float32), numpy.empty(1000, numpy.float32)
+    tape = Tape()
+    with record(tape):
+        Ufunc("multiply")(out, x, numpy.float64(0.1))
+    expected = out.copy()
+    out[...] = 0
+    run, _ = Lowering(tape.launches, [out]).finish([False, False])
+    run()
+    assert out.tobytes() == expected.tobytes()

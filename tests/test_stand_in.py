@@ -40,11 +40,11 @@ def cupy() -> Iterator[ModuleType]:
 # ---- recorded steps -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("marks", [pytest.param(None, marks=needs_compilers)])
-def test_a_captured_step_is_one_graph(cupy: ModuleType, marks: None) -> None:
+@pytest.mark.parametrize("card", [pytest.param(name, marks=needs_compilers) for name in ("cuda:0", "cuda:1")])
+def test_a_captured_step_is_one_graph(cupy: ModuleType, card: str) -> None:
     def train(captured: bool) -> list[bytes]:
         gpunet.manual_seed(0)
-        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3)).to("cuda")
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3)).to(card)
         optimizer = gpunet.optim.Adam(model.parameters(), lr=0.01)
 
         def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
@@ -58,8 +58,8 @@ def test_a_captured_step_is_one_graph(cupy: ModuleType, marks: None) -> None:
         generator = numpy.random.default_rng(0)
         losses = []
         for number in range(6):
-            x = gpunet.tensor(generator.normal(size=(5, 4)).astype("float32"), device="cuda")
-            y = gpunet.tensor(generator.integers(0, 3, 5), device="cuda")
+            x = gpunet.tensor(generator.normal(size=(5, 4)).astype("float32"), device=card)
+            y = gpunet.tensor(generator.integers(0, 3, 5), device=card)
             if number == 3:
                 optimizer.param_groups[0]["lr"] = 0.1
             losses.append(run(x, y).item())
@@ -71,6 +71,21 @@ def test_a_captured_step_is_one_graph(cupy: ModuleType, marks: None) -> None:
 
 
 # ---- what is found ------------------------------------------------------------------------------------------------------
+
+
+def test_arrays_of_cupy_are_arguments_of_captured_steps(cupy: ModuleType) -> None:
+    captured = gpunet.capture(lambda x: x.reshape(-1))
+    for values in ([[1.0, 2.0]], [[3.0, 4.0]]):
+        assert captured(cupy.asarray(numpy.array(values, numpy.float32))).tolist() == values[0]
+    assert len(captured.recordings) == 1
+
+
+def test_what_spoils_a_graph_is_told_not_that_it_is_spoilt(cupy: ModuleType) -> None:
+    array = cupy.asarray(numpy.ones(3))
+    with pytest.raises(RuntimeError, match="StreamCaptureUnsupported"):
+        device.graph(array.get, Device("cuda"))
+    device.graph(lambda: array.fill(2.0), Device("cuda"))()
+    assert array.tolist() == [2.0, 2.0, 2.0]
 
 
 def test_ready(cupy: ModuleType) -> None:

@@ -31,8 +31,10 @@ import numpy
 
 from gpunet import device
 from gpunet.device import Array
-from gpunet.errors import LaunchError
-from gpunet.runtime import source, tape
+from gpunet.errors import DtypeError, LaunchError
+from gpunet.runtime import source
+from gpunet.runtime.memory import JoinedArrays
+from gpunet.runtime.tape import active
 
 ndarray = numpy.ndarray
 
@@ -76,14 +78,16 @@ class Launchable:
 
     name: str
     outputs = 1  # how many of the arrays are destinations
+    lists = 0  # how many of the leading arguments are lists of arrays
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
         """Check the arrays, launch, and record the launch when a tape is recording."""
-        self.check(arrays)
-        self.launch(arrays, options)
-        recording = tape.active.tape
-        if recording is not None:
-            recording.append(self, arrays, options)
+        recording = active.tape
+        if recording is None:
+            self.check(arrays)
+            self.launch(arrays, options)
+        else:
+            recording.launch(self, arrays, options)
 
     def check(self, arrays: Sequence[Any]) -> None:
         raise NotImplementedError
@@ -100,6 +104,31 @@ def _first(arrays: Sequence[Any]) -> Any:
     """The first array that is there: an optional destination may come before it."""
     first = arrays[0]
     return first if first is not None else next(a for a in arrays if a is not None)
+
+
+def _contract_of_numpy_arrays(contract: Sequence[tuple[Any, bool, bool]]) -> Callable[..., bool]:
+    """A function of the arrays: True for NumPy's that keep the contract; of all others :meth:`Kernel.check` decides.
+
+    It is one expression, compiled once for each kernel: a loop over the arguments takes three times as long, and this is
+    the inner loop of an eager step on the CPU.
+    """
+    names = [f"a{index}" for index in range(len(contract))]
+    space: dict[str, Any] = {"ndarray": ndarray, "FLOATING": _FLOATING}
+    terms: list[str] = []
+    knows_t = False
+    for name, (expected, may_be_none, strided) in sorted(zip(names, contract), key=lambda item: item[1][1]):
+        term = f"type({name}) is ndarray" + ("" if strided else f" and {name}.flags.c_contiguous")
+        if expected is not None:
+            space[expected.name] = expected
+            term += f" and {name}.dtype is {expected.name}"
+        elif knows_t:
+            term += f" and {name}.dtype is T"
+        elif may_be_none:  # nothing that is always there tells T
+            return lambda *arrays: False
+        else:
+            term, knows_t = f"{term} and (T := {name}.dtype) in FLOATING", True
+        terms.append(f"({name} is None or {term})" if may_be_none else term)
+    return eval(f"lambda {', '.join(names)}: {' and '.join(terms)}", space)
 
 
 class Kernel(Launchable):
@@ -131,6 +160,7 @@ class Kernel(Launchable):
         self._contract = [
             (dtype, p in self.optional, p in strided.split()) for p, dtype in zip(self.parameters, self._dtypes)
         ]
+        self._keeps_contract = _contract_of_numpy_arrays(self._contract)
         self._geometry: Callable[..., Geometry] | None = None
 
     def geometry(self, function: Callable[..., Geometry]) -> Callable[..., Geometry]:
@@ -143,12 +173,14 @@ class Kernel(Launchable):
         return self._geometry(*arrays, **options)
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
-        # Launchable's, with the calls in between left out: this is the inner loop of an eager step on the CPU
-        self._check(arrays, self._contract)
-        self.launch(arrays, options)
-        recording = tape.active.tape
+        recording = active.tape
         if recording is not None:
-            recording.append(self, arrays, options)
+            recording.launch(self, arrays, options)
+        elif self._keeps_contract(*arrays):
+            self.twin(*arrays, **options)
+        else:
+            self.check(arrays)
+            self.launch(arrays, options)
 
     def check(self, arrays: Sequence[Any]) -> None:
         """Hold the arrays to the contract.
@@ -312,7 +344,32 @@ class ListKernel(Kernel):
         )
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
-        Launchable.__call__(self, *arrays, **options)
+        recording = active.tape
+        if recording is not None:
+            recording.launch(self, arrays, options)
+        elif self._lists_keep_contract(arrays):
+            self.twin(*arrays, **options)
+        else:
+            self.check(arrays)
+            self.launch(arrays, options)
+
+    def _lists_keep_contract(self, arrays: Sequence[Any]) -> bool:
+        """True for lists of NumPy arrays that keep the contract; of all others :meth:`check` decides."""
+        lists = arrays[: self.lists]
+        if not self._keeps_contract(*[a and a[0] for a in lists], *arrays[self.lists :]):
+            return False
+        count = len(lists[0])
+        for tensors in lists:
+            if tensors is not None:
+                if len(tensors) != count or count > MAX_TENSORS:
+                    return False
+                if type(tensors) is JoinedArrays and tensors.flat is not None:
+                    continue  # parts of one vector are all as the first one is
+                dtype = tensors[0].dtype
+                for array in tensors:
+                    if type(array) is not ndarray or array.dtype is not dtype or not array.flags.c_contiguous:
+                        return False
+        return True
 
     def check(self, arrays: Sequence[Any]) -> None:
         lists = [a for a in arrays[: self.lists] if a is not None]
@@ -411,13 +468,23 @@ class Ufunc(Shim):
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         out, *inputs = arrays
         if type(out) is ndarray:
-            self.numpy_function(*inputs, out=out, **options)
+            try:
+                self.numpy_function(*inputs, out=out, **options)
+            except (TypeError, OverflowError) as error:
+                raise self._refused(inputs, error) from None
         else:
             with device.current(out):
                 self._call(device.module(out), out, *inputs, **options)
 
     def _call(self, xp: Any, out: Array, *inputs: Any, **options: Any) -> None:
-        getattr(xp, self.name)(*inputs, out=out, **options)
+        try:
+            getattr(xp, self.name)(*inputs, out=out, **options)
+        except (TypeError, OverflowError) as error:
+            raise self._refused(inputs, error) from None
+
+    def _refused(self, inputs: Sequence[Any], error: Exception) -> DtypeError:
+        taken = " and ".join(f"a tensor of {x.dtype}" if device.is_array(x) else repr(x) for x in inputs)
+        return DtypeError(f"{self.name} of {taken}: {error}; convert with .to(dtype) first")
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -21,7 +21,9 @@ import numpy
 from gpunet import device
 from gpunet.device import Array, Device
 from gpunet.errors import ArgumentError
+from gpunet.runtime import tape
 from gpunet.runtime.kernel import Geometry, ceil_div, elementwise_grid, kernel
+from gpunet.runtime.tape import refuse
 
 _CHUNK = 16384  # words a pass: the temporaries of the inverse normal stay in the cache
 
@@ -178,6 +180,7 @@ class Generator:
         """Start the streams of all devices again from ``seed``, 0 .. 2**64 - 1 (negative seeds count from 2**64)."""
         if isinstance(seed, bool) or not isinstance(seed, (int, numpy.integer)) or not -(2**63) <= seed < 2**64:
             raise ArgumentError(f"seed {seed!r}: expected an integer from -2**63 to 2**64 - 1")
+        refuse("seeding random numbers", "seed them before the step: its replays go on in the stream")
         self.initial_seed = int(seed) % 2**64
         for where in self._states:
             self.set_state(self.initial_seed, 0, where)
@@ -191,15 +194,18 @@ class Generator:
 
     def get_state(self, where: Device = device.CPU) -> tuple[int, int]:
         """(key, counter) of the stream on a device: what a checkpoint keeps."""
+        tape.settle("a generator's state")
         key, counter = device.move(self.state(where), device.CPU)
         return int(key), int(counter)
 
     def set_state(self, key: int, counter: int, where: Device = device.CPU) -> None:
         """Go on from (key, counter).  The buffer stays where it is, so recorded steps follow."""
+        tape.settle("a generator's state")
         value = numpy.array([key, counter], numpy.uint64)
         if where not in self._states:
             self._states[where] = device.move(value, where)
         else:
+            refuse("setting the state of random numbers", "set it before the step: its replays go on in the stream")
             state = self._states[where]
             with device.current(state):
                 state[...] = device.move(value, where)

@@ -12,16 +12,21 @@ its arrays alive.
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 import linecache
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 
+from gpunet import device
+from gpunet.device import Array
 from gpunet.errors import CaptureError, GpunetError
 
 if TYPE_CHECKING:
@@ -40,26 +45,68 @@ class Launch(NamedTuple):
     line: str = ""  # of the user's program, where a strict tape recorded it
 
 
+class Split(NamedTuple):
+    """Why a step cannot be one recording, and where: the user's line."""
+
+    what: str
+    line: str
+    way_out: str
+    position: int = 0  # how many launches come before it
+
+    def __str__(self) -> str:
+        return f"{self.what.rstrip(',')} ({self.line})" if self.line else self.what
+
+
 class Tape:
     """A list of launches that can be replayed.
 
     A strict tape is one that is replayed without the Python around it: what Python would have to do again is refused
-    while recording, and what happened outside launches is noted here.
+    while recording, and what happened outside launches is noted here.  (A tape that runs launches later than it notes
+    them is in ``captured/deferred.py``.)
+
+    Args:
+        splits: what would be refused is added here instead, and the step runs on.
     """
 
-    def __init__(self, *, strict: bool = False) -> None:
+    def __init__(self, *, strict: bool = False, splits: list[Split] | None = None) -> None:
         self.launches: list[Launch] = []
-        self.strict = strict
+        self.strict, self.splits = strict, splits
+        self.runs_at_once = True
         #: arrays made uninitialised, as destinations
         self.allocated: list[Any] = []
         #: arrays made of Python numbers
         self.constants: list[Any] = []
         #: counters that a replay relies on, with their values
         self.relied: list[tuple[list[int], int]] = []
+        #: parameter groups of optimizers that stepped, how often their options had been set, and the options
+        self.options: list[list[Any]] = []
         #: version counters of the tensors that were changed in place, by id
         self.changed: dict[int, list[int]] = {}
         #: leaves whose ``grad`` was set: what it was before, or ANY where that does not matter
         self.leaves: dict[Any, Any] = {}
+
+    def launch(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Check, launch, and record it."""
+        kernel.check(arrays)
+        kernel.launch(arrays, options)
+        self.append(kernel, arrays, options)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, where: device.Device) -> Array:
+        """An uninitialised array for a launch to write."""
+        array = device.empty(shape, dtype, where)
+        self.allocated.append(array)
+        return array
+
+    def refuse(self, what: str, way_out: str, arrays: tuple[Array, ...]) -> None:
+        """What a replay could not repeat is about to happen, to these arrays or to any."""
+        if not self.strict:
+            return
+        if self.splits is None:
+            raise CaptureError(f"{what} cannot be recorded ({user_line()}): {way_out}")
+        self.splits.append(Split(what, user_line(), way_out, len(self.launches)))
+
+    def settle(self, what: str, arrays: tuple[Array, ...]) -> None:
+        """``what`` is about to touch memory of these arrays, or of any, beside launches: let none be outstanding."""
 
     def append(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
         # lists of arrays are copied: their owner may change them later
@@ -100,6 +147,16 @@ def record(tape: Tape) -> Iterator[Tape]:
         active.tape = None
 
 
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Record nothing of this thread meanwhile."""
+    tape, active.tape = active.tape, None
+    try:
+        yield
+    finally:
+        active.tape = tape
+
+
 # ---- what a recording has to know -----------------------------------------------------------------------------------
 
 _NOT_THE_USERS = (str(Path(__file__).resolve().parents[1]), str(Path(numpy.__file__).resolve().parent))
@@ -108,30 +165,50 @@ _NOT_THE_USERS = (str(Path(__file__).resolve().parents[1]), str(Path(numpy.__fil
 def user_line() -> str:
     """The innermost line on the stack that is not the library's: "train.py:12: loss = criterion(...)"."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+    while frame.f_back is not None and is_library(frame.f_code.co_filename):
         frame = frame.f_back
-    file, number = frame.f_code.co_filename, frame.f_lineno
+    return line_at(frame.f_code, frame.f_lasti)
+
+
+@functools.cache
+def is_library(file: str) -> bool:
+    """Whether a file of code is gpunet's or NumPy's."""
+    return file.startswith(_NOT_THE_USERS)
+
+
+def line_at(code: CodeType, instruction: int) -> str:
+    """The line of an instruction of code, as :func:`user_line` gives it."""
+    file, number = code.co_filename, next(itertools.islice(code.co_positions(), instruction // 2, None))[0] or 0
     return f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}".rstrip(": ")
 
 
-def refuse(what: str, way_out: str) -> None:
+def refuse(what: str, way_out: str, *arrays: Array) -> None:
     """Raise while a strict tape records.
+
+    Args:
+        arrays: what is read or written; without them it may be any.
 
     Raises:
         CaptureError: names ``what``, the user's line, and the way out.
     """
-    if active.tape is not None and active.tape.strict:
-        raise CaptureError(f"{what} cannot be recorded ({user_line()}): {way_out}")
+    if active.tape is not None:
+        active.tape.refuse(what, way_out, arrays)
 
 
-def refuse_reading(what: str) -> None:
+def refuse_reading(what: str, *arrays: Array) -> None:
     """Refuse that a value is read back: a replay runs no Python that could see it.
 
     Raises:
         CaptureError: a strict tape is recording.
     """
     if active.tape is not None:
-        refuse(f"{what}, which reads a tensor's value,", "return the tensor from the step and read it there")
+        refuse(f"{what}, which reads a tensor's value,", "return the tensor from the step and read it there", *arrays)
+
+
+def settle(what: str, *arrays: Array) -> None:
+    """Let no launch on these arrays, or none at all, be outstanding: ``what`` is about to touch their memory directly."""
+    if active.tape is not None:
+        active.tape.settle(what, arrays)
 
 
 def constant(array: Any) -> Any:

@@ -1,9 +1,10 @@
-"""What a recorded step on the CPU is lowered to: one flat function on planned memory.
+"""What a recorded step is lowered to: one function on planned memory.
 
     trace     launches to calls: the NumPy twins, run on arrays that write down what is done to them
     plan      dead calls dropped, temporaries placed in one arena
     flat      the calls as one Python function
     compiled  the calls as loops, compiled by Numba
+    launches  on other devices: the launches as they are; on a card one CUDA graph
 """
 
 from __future__ import annotations
@@ -15,24 +16,26 @@ from typing import Any
 
 import numpy
 
-from gpunet.runtime.lower import compiled, flat, plan
-from gpunet.runtime.lower.program import Call, View
+from gpunet import device as devices
+from gpunet.device import Array
+from gpunet.runtime.lower import compiled, flat, launches, plan
+from gpunet.runtime.lower.program import Call, View, found
 from gpunet.runtime.lower.trace import address, trace
-from gpunet.runtime.tape import Launch
+from gpunet.runtime.tape import Launch, Tape
 
 
 class Shared:
     """The one reference that all recordings together hold to an array of the world outside."""
 
-    __slots__ = ("__weakref__", "array", "besides")
+    __slots__ = ("__weakref__", "array", "of_recording")
 
     def __init__(self, array: Any) -> None:
         self.array = array
-        self.besides = 0  # references of ours other than this one
+        self.of_recording = False  # whether a recording goes by whether somebody else still holds it
 
     def references(self) -> int:
         """How many hold the array that are not recordings."""
-        return getrefcount(self.array) - 2 - self.besides
+        return getrefcount(self.array) - 2
 
 
 _shared: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
@@ -60,51 +63,70 @@ class _At:
 
 
 class Lowering:
-    """Launches on NumPy arrays, in two steps: what they do, and then, when it is known what others hold, how.
+    """Launches, in two steps: what they do, and then, when it is known what others hold, how.
 
     Args:
         kept: arrays of the step's own memory that are read after it.
+        backend: "numpy", or "numba": compiled.
     """
 
-    def __init__(self, launches: Sequence[Launch], kept: Sequence[numpy.ndarray]) -> None:
-        traced = trace(launches)
+    def __init__(self, recorded: Sequence[Launch], kept: Sequence[Array], backend: str = "numpy") -> None:
+        arrays = found([kept, *((x.arrays, x.options) for x in recorded)], devices.is_array)
+        on_cpu = all(type(a) is numpy.ndarray for a in arrays)
+        self.backend = backend if on_cpu else "launches"
+        traced = trace(recorded, whole=backend == "numba") if on_cpu else launches.Launches(recorded)
+        self._devices = {devices.of(b.array) for b in traced.buffers} or {devices.CPU}
+        self._lines = [launch.line for launch in recorded]
         self._kept = [traced.view(a) for a in kept]
         self.buffers, self._calls = traced.buffers, traced.calls
         self._planned: list[Call] = []
+        #: on other devices than the CPU, the launches
+        self.tape: Tape | None = None
         self.source = ""
         self.arena_bytes = 0
 
-    def finish(self, own: Sequence[bool], backend: str = "numpy") -> tuple[Callable[[], None], list[numpy.ndarray]]:
+    def finish(self, own: Sequence[bool]) -> tuple[Callable[[], None], list[numpy.ndarray]]:
         """Plan and bind.
 
         Args:
             own: for each buffer whether the step alone holds it.
-            backend: "numpy", or "numba": compiled.
 
         Returns:
             The function of a replay, and the kept arrays where they are now.
         """
+        one_arena = len(self._devices) == 1
         for buffer, alone in zip(self.buffers, own):
-            buffer.temporary = buffer.temporary or alone
+            buffer.temporary = buffer.temporary or (alone and one_arena)
         units: Sequence[Any]
-        if backend == "numba":
+        if self.backend == "launches":
+            units, place, self.arena_bytes = plan.planned(
+                self.buffers, self._calls, self._kept, lambda calls, kept: calls, plan.ALIGNMENT_ELSEWHERE
+            )
+        elif self.backend == "numba":
             units, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept, self._units)
         else:
             units, place, self.arena_bytes = plan.planned(self.buffers, self._calls, self._kept)
             self._planned, self._numpy_bytes = list(units), self.arena_bytes
-        arena = plan.memory(self.arena_bytes)
-        keepers: dict[int, tuple[Any, int]] = {-1: (arena, address(arena))}
+        arena = plan.memory(self.arena_bytes, next(iter(self._devices)))
+        keepers: dict[int, tuple[Any, int]] = {-1: (arena, devices.pointer(arena))}
         for number, buffer in enumerate(self.buffers):
             if buffer.temporary:
                 buffer.array = None
             elif buffer.array is not None:
-                keepers[number] = (share(buffer.array), address(buffer.array))
+                keepers[number] = (share(buffer.array), devices.pointer(buffer.array))
         self.written = {id(self.buffers[v.buffer].array) for u in units for v in u.writes if not self._temporary(v)}
 
-        def array(view: View) -> numpy.ndarray:
-            return numpy.asarray(_At(*keepers[view.buffer], view))
+        def array(view: View) -> Array:
+            keeper, start = keepers[view.buffer]
+            owner = keeper.array if isinstance(keeper, Shared) else keeper
+            if not isinstance(owner, numpy.ndarray):
+                return devices.on_memory_of(owner, view.offset, view.shape, view.strides, view.dtype)
+            found = numpy.asarray(_At(keeper, start, view))
+            return found.view(type(owner))
 
-        if backend == "numba":
+        if self.backend == "launches":
+            run, self.tape = launches.function([u.replaced(place) for u in units], array, self._devices, self._lines)
+        elif self.backend == "numba":
             run, self.source = compiled.function(units, array, keepers, place)
         else:
             run, self.source = flat.function(self._planned, array)
@@ -133,7 +155,7 @@ class Lowering:
     def separately(self) -> list[Callable[[], None]]:
         """The calls of NumPy one by one, on memory of their own: what is timed."""
         calls = self.calls
-        arena = plan.memory(self._numpy_bytes)
+        arena = plan.memory(self._numpy_bytes, devices.CPU)
         keepers = {**self._keepers, -1: (arena, address(arena))}
         return [flat.function([call], lambda v: numpy.asarray(_At(*keepers[v.buffer], v)))[0] for call in calls]
 

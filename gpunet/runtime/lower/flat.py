@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy
 
+from gpunet.runtime import blas
 from gpunet.runtime.lower.program import Call, View, convert
+from gpunet.runtime.memory import MOST_ZEROS
 
-_NO_POSITIONAL_OUT = (numpy.maximum, numpy.minimum)  # NumPy warns there
+_EXTREMES = (numpy.maximum, numpy.minimum)  # NumPy warns of their destination where it is no keyword
 
 
 class Bound:
@@ -33,16 +35,17 @@ class Bound:
     def array(self, view: View) -> str:
         return self.name("a", view, self._array(view))
 
-    def argument(self, value: Any, dtype: Any = None) -> str:
-        """Source of an argument."""
+    def argument(self, value: Any, dtype: Any = None, shape: tuple[int, ...] = ()) -> str:
+        """Source of an argument; of a number as an array of this dtype and shape, where a dtype is given."""
         if isinstance(value, View):
             return self.array(value)
         if value is None or isinstance(value, bool):
             return repr(value)
         if isinstance(value, (int, float, numpy.generic)):
-            if dtype is not None:  # a scalar that is an array already spares NumPy its conversion
+            if dtype is not None and getattr(value, "dtype", dtype) == dtype:
+                # a scalar that is an array already spares NumPy its conversion
                 scalar = numpy.asarray(value, dtype)
-                return self.name("s", (dtype, scalar.tobytes()), scalar)
+                return self.name("s", (dtype, scalar.tobytes(), shape), numpy.full(shape, scalar))
             if isinstance(value, int) or (type(value) is float and value - value == 0):
                 return repr(value)
             return self.name("s", ("number", type(value), repr(value)), value)
@@ -75,18 +78,35 @@ def scalar_dtype(call: Call) -> Any:
 
 def line(call: Call, bound: Bound) -> str:
     """The source of a call."""
+    if (ready := _prepared(call, bound)) is not None:
+        return ready
     name = bound.function(call.function)
     dtype = scalar_dtype(call) if isinstance(call.function, numpy.ufunc) else None
-    arguments = [bound.argument(a, dtype) for a in call.arguments]
+    shape: tuple[int, ...] = ()
+    if call.function in _EXTREMES and call.writes[0].size <= MOST_ZEROS:
+        shape = call.writes[0].shape  # with one number NumPy takes three to six times as long
+    arguments = [bound.argument(a, dtype, shape) for a in call.arguments]
     options = {k: v for k, v in call.options.items() if v is not None or k != "out"}
     if call.kind == "reduce" and set(options) <= {"axis", "out", "keepdims"}:
         arguments += [bound.argument(options.pop("axis", 0)), "None", bound.argument(options.pop("out"))]
         if options.pop("keepdims", False):
             arguments.append("True")
-    elif call.kind in ("elementwise", "product") and "out" in options and call.function not in _NO_POSITIONAL_OUT:
+    elif call.kind in ("elementwise", "product") and "out" in options and call.function not in _EXTREMES:
         arguments.append(bound.argument(options.pop("out")))
     arguments += [f"{k}={bound.argument(v)}" for k, v in options.items()]
     return f"{name}({', '.join(arguments)})"
+
+
+def _prepared(call: Call, bound: Bound) -> str | None:
+    """The source of a large product that another library than NumPy's makes."""
+    if call.function is not numpy.dot:
+        return None
+    views = (*call.arguments[:2], call.options.get("out", call.arguments[-1]))
+    if any(len(v.shape) != 2 for v in views) or views[0].size * views[1].shape[1] < blas.LEAST:
+        return None
+    names = [bound.array(v) for v in views]
+    ready = blas.prepared(*(bound.values[name] for name in names))
+    return None if ready is None else f"{bound.name('product', views, ready)}()  # dot({', '.join(names)})"
 
 
 def function(calls: list[Call], array: Callable[[View], numpy.ndarray]) -> tuple[Callable[[], None], str]:

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy
 
+from gpunet import device as devices
+from gpunet.device import Array, Device
 from gpunet.runtime.lower import merge
 from gpunet.runtime.lower.program import Buffer, Call, View
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+ALIGNMENT_ELSEWHERE = 256  #: as CUDA aligns memory at least
 
 
 def planned(
@@ -22,6 +25,7 @@ def planned(
     calls: list[Call],
     kept: list[View],
     group: Callable[[list[Call], set[int]], Sequence[Any]] | None = None,
+    alignment: int = _ALIGNMENT,
 ) -> tuple[Sequence[Any], Callable[[Any], Any], int]:
     """Drop, join and place.
 
@@ -29,6 +33,7 @@ def planned(
         kept: views of temporaries that are read after the program.
         group: makes units of the calls: things that have ``reads`` and ``writes``, too, but hold some temporaries of
             their own.  Its second argument are the buffers that are kept.
+        alignment: of each temporary, in bytes.
 
     Returns:
         The calls, each temporary at its place in buffer -1, the arena; or the units, as they were made; the function that
@@ -48,7 +53,7 @@ def planned(
         _compute_in_place(calls, homes)
     else:
         units = group([c.replaced(at_home) for c in calls], homes.kept)
-    offsets, size = _placed(units, homes)
+    offsets, size = _placed(units, homes, alignment)
 
     def place(view: Any) -> Any:
         if not buffers[view.buffer].temporary:
@@ -186,7 +191,7 @@ def _lives(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], dict[in
     return first, last
 
 
-def _placed(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], int]:
+def _placed(calls: Sequence[Any], homes: _Homes, alignment: int) -> tuple[dict[int, int], int]:
     """An offset for each home: the largest first, each at the lowest place free during its life."""
     first, last = _lives(calls, homes)
     offsets: dict[int, int] = {}
@@ -201,7 +206,7 @@ def _placed(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], int]:
                 continue
             if offset + bytes <= start:
                 break
-            offset = max(offset, -(-end // _ALIGNMENT) * _ALIGNMENT)
+            offset = max(offset, -(-end // alignment) * alignment)
         offsets[home] = offset
         size = max(size, offset + bytes)
         taken.append((offset, offset + bytes, first[home], last[home]))
@@ -209,10 +214,12 @@ def _placed(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], int]:
     return offsets, size
 
 
-def memory(size: int) -> numpy.ndarray:
+def memory(size: int, device: Device) -> Array:
     """An aligned arena of bytes."""
-    room = numpy.empty(size + _ALIGNMENT, numpy.uint8)
-    start = -int(room.__array_interface__["data"][0]) % _ALIGNMENT
+    if device.type == "cuda":
+        return devices.empty((size,), numpy.uint8, device)
+    room = devices.empty((size + _ALIGNMENT,), numpy.uint8, device)
+    start = -devices.pointer(room) % _ALIGNMENT
     return room[start : start + size]
 
 

@@ -47,9 +47,9 @@ class Buffer:
     __slots__ = ("array", "constant", "nbytes", "temporary")
 
     def __init__(self, array: numpy.ndarray, temporary: bool = False) -> None:
-        self.array: numpy.ndarray | None = array
-        low, high = numpy.lib.array_utils.byte_bounds(array)
-        self.nbytes = high - low if array.size else 0
+        self.array: Any = array
+        spans = (abs(stride) * (extent - 1) for extent, stride in zip(array.shape, array.strides))
+        self.nbytes = sum(spans) + array.itemsize if array.size else 0
         self.temporary = temporary
         self.constant = False  # made by a twin for itself: the same at each replay
 
@@ -89,16 +89,9 @@ class Call:
         )  # fmt: skip
 
 
-class Program:
-    """Calls in order, on buffers."""
-
-    def __init__(self, buffers: list[Buffer], calls: list[Call]) -> None:
-        self.buffers, self.calls = buffers, calls
-
-
-def convert(value: Any, change: Callable[[Any], Any], kind: type = View) -> Any:
-    """``value`` with every instance of ``kind`` in it, also within lists, tuples and dicts, replaced."""
-    if isinstance(value, kind):
+def convert(value: Any, change: Callable[[Any], Any], kind: type | Callable[[Any], bool] = View) -> Any:
+    """``value`` with what is of ``kind``, or what ``kind`` says yes to, also within lists, tuples and dicts, replaced."""
+    if isinstance(value, kind) if isinstance(kind, type) else kind(value):
         return change(value)
     if isinstance(value, JoinedArrays):
         return JoinedArrays([convert(v, change, kind) for v in value], convert(value.flat, change, kind))

@@ -17,7 +17,7 @@ from gpunet.device import Array
 from gpunet.errors import GpunetError
 from gpunet.runtime import memory
 from gpunet.runtime.kernel import Kernel, Launchable, Shim, Ufunc
-from gpunet.runtime.lower.program import Buffer, Call, Program, View, convert, found
+from gpunet.runtime.lower.program import Buffer, Call, View, convert, found
 from gpunet.runtime.tape import Launch
 
 ndarray = numpy.ndarray
@@ -46,9 +46,10 @@ def address(array: ndarray) -> int:
 
 
 class Trace:
-    """Makes the program of a list of launches."""
+    """Makes calls of launches, and the buffers that they are on."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool = False) -> None:
+        self.whole = whole  # twins don't walk in chunks
         self.buffers: list[Buffer] = []
         self.calls: list[Call] = []
         self._numbers: dict[int, int] = {}  # buffer of an owner, by id
@@ -105,7 +106,7 @@ class Trace:
             Untraceable: it does.
         """
         for value in (0, 1):
-            other = Trace()
+            other = Trace(self.whole)
 
             def filled(array: ndarray, trace: Trace = other, value: int = value) -> ndarray:
                 return trace.temporary(numpy.full(array.shape, value, array.dtype))
@@ -122,7 +123,7 @@ class Trace:
     def _run(self, kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
         _current.trace = self
         try:
-            with memory.scratch_from(self.temporary):
+            with memory.scratch_from(self.temporary, self.whole):
                 self._note(kernel, arguments, settings)
         finally:
             _current.trace = None
@@ -144,17 +145,11 @@ class Trace:
         everything, written = list(found((arguments, settings))), list(found(arguments[: kernel.outputs]))
         self.note("opaque", function, arguments, settings, everything, written, True)
 
-    def note(
-        self,
-        kind: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
-        reads: list[View],
-        writes: list[View],
-        partial: bool = False,
-    ) -> None:
-        self.calls.append(Call(kind, function, arguments, options, reads, writes, partial, self._launch))
+    def note(self, *call: Any) -> None:
+        """Note a :class:`Call` by what it is made of, up to ``partial``."""
+        noted = Call(*call)
+        noted.launch = self._launch
+        self.calls.append(noted)
 
     # -- what a traced array reports
     def noted(self, kind: str, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], out: Any) -> None:
@@ -343,12 +338,9 @@ for _name in dir(ndarray):
         setattr(TracedArray, _name, _looks(_name))
 
 
-def trace(launches: Sequence[Launch]) -> Trace:
-    """The calls that a recorded step consists of."""
-    result = Trace()
+def trace(launches: Sequence[Launch], whole: bool = False) -> Trace:
+    """The calls that a recorded step consists of; ``whole``: on whole arrays, where a twin would walk them in chunks."""
+    result = Trace(whole)
     for launch in launches:
         result.launch(launch)
     return result
-
-
-__all__ = ["Program", "Trace", "trace"]

@@ -4,14 +4,17 @@
     nests         loop nests of elementwise calls and reductions, joined into one pass where they can be
     forms         other calls: products, losses, random numbers, by functions in ``loops``
     fuse          from calls to such units
+    seams         calls on a vector of parts cut where these begin
+    regions       large loops cut into chunks that several threads take
     module        the source of a step, and the module that is made of it
-    access, functions, loops, names     what that source is made of; they import Numba, and only it imports them
+    access, atomics, functions, loops, names     what that source is made of; they import Numba, and only it imports them
 
 Calls that have no form are made by NumPy, between two compiled parts.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +24,7 @@ from gpunet.runtime.lower.compiled import module
 from gpunet.runtime.lower.compiled.forms import Form, Opaque
 from gpunet.runtime.lower.compiled.fuse import fused, without_dead_stores
 from gpunet.runtime.lower.compiled.nests import Unit
+from gpunet.runtime.lower.compiled.regions import LEAST_PART, Team, part_work
 from gpunet.runtime.lower.flat import Bound, line
 from gpunet.runtime.lower.program import View
 
@@ -40,12 +44,18 @@ def function(
     checks: list[Callable[[], None]] = []
     body: list[str] = []
     parts = 0
-    for unit in units:
+    team = Team()
+    for number, unit in enumerate(units):
         if isinstance(unit, Opaque):
             writer.end()
             body.append(line(unit.calls[0].replaced(place), bound))
             continue
         if not writer.open:
+            part = list(itertools.takewhile(lambda u: not isinstance(u, Opaque), units[number:]))
+            threaded = part_work(part) >= LEAST_PART
+            writer.begin(threaded)
+            if threaded:
+                body.append("step_team.summon()")
             body.append(f"if part{parts}(table):\n            check(part{parts}(table))")
             parts += 1
         failure = 0
@@ -56,12 +66,16 @@ def function(
     writer.end()
     text = writer.text()
     work = numpy.empty(max(writer.work, 1) + 64, numpy.uint8)
-    table = numpy.array(writer.table(keepers, work.ctypes.data), numpy.int64)
+    table = numpy.array(writer.table(keepers, work.ctypes.data, team.address), numpy.int64)
     memory = (table, work, [keepers[buffer][0] for buffer in writer.buffers])
     names = {**bound.values, "table": table.ctypes.data, "memory": memory}
     if parts:
         made = module.load(text)
         names |= {f"part{number}": getattr(made, f"part{number}") for number in range(parts)}
+        if writer.threaded:
+            team.bind(made.assist, table.ctypes.data, memory)
+            names["step_team"] = team
+            body = ["step_team.begin()", *body, "step_team.end()"]
 
     def check(failure: int) -> None:
         checks[failure - 1]()

@@ -110,8 +110,8 @@ def _extreme(relation: str) -> Any:
     return extreme
 
 
-#: The larger or smaller of two floating numbers; NaN if one is.
-maximum, minimum = _extreme(">="), _extreme("<=")
+#: The larger or smaller of two floating numbers, the second of equal ones (0 and -0) as in NumPy; NaN if one is.
+maximum, minimum = _extreme(">"), _extreme("<")
 
 
 @intrinsic
@@ -233,26 +233,67 @@ def moved(context, address, offset):
     return address(address, types.int64), generate
 
 
-@intrinsic(prefer_literal=True)
-def stripe(context, out, a, b, rows, depth, out_row, a_row, a_depth, b_depth, vectors, share):
-    """``vectors`` vectors of neighbouring columns of out = a b, in tiles that stay in registers while the depth is summed.
+def _broadcast(builder: Any, value: Any, kind: Any) -> Any:
+    """A vector that holds a number everywhere."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    lane = ir.IntType(32)
+    first = builder.insert_element(undefined, value, lane(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(lane, kind.count), [0] * kind.count))
 
-    A vector is the ``share``-th part of a register.  Columns of ``out`` and ``b`` lie next to each other; the other
-    strides are in elements.
+
+def _first(builder: Any, count: Any, width: int) -> Any:
+    """A mask of the first ``count`` lanes."""
+    kind = ir.VectorType(ir.IntType(64), width)
+    return builder.icmp_signed("<", ir.Constant(kind, list(range(width))), _broadcast(builder, count, kind))
+
+
+def load_vector(builder: Any, address: Any, kind: Any, count: Any = None) -> Any:
+    """Neighbouring elements; with ``count`` only so many, and zeros behind them."""
+    size = 8 if kind.element == ir.DoubleType() else 4
+    where = builder.bitcast(address, kind.as_pointer())
+    if count is None:
+        return builder.load(where, align=size)
+    mask = _first(builder, count, kind.count)
+    signature = ir.FunctionType(kind, [where.type, ir.IntType(32), mask.type, kind])
+    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.masked.load.v{kind.count}f{8 * size}.p0")
+    return builder.call(function, [where, ir.IntType(32)(size), mask, ir.Constant(kind, [0.0] * kind.count)])
+
+
+def store_vector(builder: Any, value: Any, address: Any, count: Any = None) -> None:
+    """Write neighbouring elements; with ``count`` only so many."""
+    kind = value.type
+    size = 8 if kind.element == ir.DoubleType() else 4
+    where = builder.bitcast(address, kind.as_pointer())
+    if count is None:
+        builder.store(value, where, align=size)
+        return
+    mask = _first(builder, count, kind.count)
+    signature = ir.FunctionType(ir.VoidType(), [kind, where.type, ir.IntType(32), mask.type])
+    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.masked.store.v{kind.count}f{8 * size}.p0")
+    builder.call(function, [value, where, ir.IntType(32)(size), mask])
+
+
+@intrinsic(prefer_literal=True)
+def stripe(context, out, a, b, rows, depth, out_row, a_row, a_depth, b_depth, columns, vectors):
+    """Some neighbouring columns of out = a b, in tiles that stay in registers while the depth is summed.
+
+    These are as many columns as fill ``vectors`` registers; where that is 0, the ``columns`` that don't fill one.
+    Columns of ``out`` and ``b`` lie next to each other; the other strides are in elements.
     """
     size = out.dtype.bitwidth // 8
-    count, width = vectors.literal_value, max(1, VECTOR_BYTES // size // share.literal_value)
+    count, width = max(1, vectors.literal_value), VECTOR_BYTES // size
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        out, a, b, rows, depth, out_row, a_row, a_depth, b_depth = arguments[:9]
-        index, lane = ir.IntType(64), ir.IntType(32)
+        out, a, b, rows, depth, out_row, a_row, a_depth, b_depth, columns = arguments[:10]
+        index = ir.IntType(64)
         kind = ir.VectorType(context.get_value_type(signature.args[0].dtype), width)
-        zero, everywhere = ir.Constant(kind, [0.0] * width), ir.Constant(ir.VectorType(lane, width), [0] * width)
+        zero = ir.Constant(kind, [0.0] * width)
         name = f"llvm.fmuladd.v{width}f{8 * size}"
         multiply_add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+        part = columns if vectors.literal_value == 0 else None
 
         def vector(address: Any, column: int) -> Any:
-            return builder.bitcast(builder.gep(address, [index(column * width)]), kind.as_pointer())
+            return builder.gep(address, [index(column * width)])
 
         def tile(first: Any, height: int) -> None:
             of_a = [builder.gep(a, [builder.mul(builder.add(first, index(i)), a_row)]) for i in range(height)]
@@ -261,19 +302,16 @@ def stripe(context, out, a, b, rows, depth, out_row, a_row, a_depth, b_depth, ve
                 builder.store(zero, total)
             with _counted(builder, depth) as step:
                 row_of_b = builder.gep(b, [builder.mul(step, b_depth)])
-                of_b = [builder.load(vector(row_of_b, j), align=size) for j in range(count)]
+                of_b = [load_vector(builder, vector(row_of_b, j), kind, part) for j in range(count)]
                 along = builder.mul(step, a_depth)
                 for i in range(height):
-                    value = builder.insert_element(
-                        ir.Constant(kind, ir.Undefined), builder.load(builder.gep(of_a[i], [along])), lane(0)
-                    )
-                    spread = builder.shuffle_vector(value, ir.Constant(kind, ir.Undefined), everywhere)
+                    spread = _broadcast(builder, builder.load(builder.gep(of_a[i], [along])), kind)
                     for j in range(count):
                         builder.store(builder.call(multiply_add, [spread, of_b[j], builder.load(sums[i][j])]), sums[i][j])
             for i in range(height):
                 row = builder.gep(out, [builder.mul(builder.add(first, index(i)), out_row)])
                 for j in range(count):
-                    builder.store(builder.load(sums[i][j]), vector(row, j), align=size)
+                    store_vector(builder, builder.load(sums[i][j]), vector(row, j), part)
 
         done = index(0)
         for height in HEIGHTS:
@@ -283,5 +321,57 @@ def stripe(context, out, a, b, rows, depth, out_row, a_row, a_depth, b_depth, ve
             done = builder.add(done, builder.mul(blocks, index(height)))
         return context.get_dummy_value()
 
-    integers = [types.int64] * 6
-    return types.void(out, a, b, *integers, vectors, share), generate
+    integers = [types.int64] * 7
+    return types.void(out, a, b, *integers, vectors), generate
+
+
+@intrinsic
+def transposed(context, out, a, out_row, a_row, rows, columns):
+    """out = a transposed, for at most so many rows and columns of ``a`` as a register has lanes; all others in registers.
+
+    Columns of both lie next to each other.  Stage s of the network exchanges the off-diagonal quarters of squares of 2s.
+    """
+    size = a.dtype.bitwidth // 8
+    width = VECTOR_BYTES // size
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out, a, out_row, a_row, rows, columns = arguments
+        index, lane = ir.IntType(64), ir.IntType(32)
+        kind = ir.VectorType(context.get_value_type(signature.args[0].dtype), width)
+
+        def block(rows: Any, columns: Any) -> None:
+            vectors = []
+            for i in range(width):
+                row = index(i)
+                if rows is not None:  # a row that is not there: the last one in its stead, and nobody stores it
+                    row = builder.select(builder.icmp_signed("<", row, rows), row, builder.sub(rows, index(1)))
+                vectors.append(load_vector(builder, builder.gep(a, [builder.mul(row, a_row)]), kind, columns))
+            step = 1
+            while step < width:
+                for i in (i for i in range(width) if not i & step):
+                    low = [j if not j & step else width + j - step for j in range(width)]
+                    high = [j + step if not j & step else width + j for j in range(width)]
+                    pair = vectors[i], vectors[i + step]
+                    for k, lanes in ((i, low), (i + step, high)):
+                        mask = ir.Constant(ir.VectorType(lane, width), lanes)
+                        vectors[k] = builder.shuffle_vector(*pair, mask)
+                step *= 2
+            for j, vector in enumerate(vectors):
+                where = builder.gep(out, [builder.mul(index(j), out_row)])
+                if columns is None:
+                    store_vector(builder, vector, where, rows)
+                else:
+                    with builder.if_then(builder.icmp_signed("<", index(j), columns)):
+                        store_vector(builder, vector, where, rows)
+
+        whole = builder.and_(
+            builder.icmp_signed(">=", rows, index(width)), builder.icmp_signed(">=", columns, index(width))
+        )
+        with builder.if_else(whole) as (yes, no):
+            with yes:
+                block(None, None)
+            with no:
+                block(rows, columns)
+        return context.get_dummy_value()
+
+    return types.void(out, a, *[types.int64] * 4), generate

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -52,13 +51,9 @@ class Opaque(Unit):
         super().__init__([call], call.reads, call.writes)
 
 
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
-#: Multiplications in a product from which on NumPy's BLAS, which may use all cores, is called instead.
-LARGEST_PRODUCT = (1 << 26) // _cores()
+#: Multiplications in a product from which on NumPy's BLAS is called instead, which moves blocks of the operands together;
+#: and from which on it is where rows of the second operand lie so that they meet in the cache.
+LARGEST_PRODUCT, LARGEST_STRIDED = 1 << 27, 1 << 26
 
 
 def _steps(view: View) -> tuple[int, ...] | None:
@@ -131,9 +126,15 @@ def _product(out: View, a: View, b: View) -> tuple[list[Library], int] | None:
     if n != 1 and out_column != 1:
         return None
     dtype = out.dtype
+    row_bytes = (b_depth if b_column == 1 else n) * dtype.itemsize
+    if m * n * k > LARGEST_STRIDED and (row_bytes % 4096 == 0 or row_bytes > 8192):
+        return None
     if n == 1 or b_column == 1:
         if n == 1 and k >= 32 and a_depth == 1 and b_depth == 1:
             return [Library("dots", dtype, (out, a, b, m, n, k, out_row, a_row, 0))], 0
+        if a_row == 1 and a_depth != 1 and k >= 512 and n >= 256:  # else each tile reads its columns from far away
+            turn = Library("transpose", dtype, (WORK, a, k, m, a_depth))
+            return [turn, Library("product", dtype, (out, WORK, b, m, n, k, out_row, k, 1, b_depth))], m * k * dtype.itemsize
         return [Library("product", dtype, (out, a, b, m, n, k, out_row, a_row, a_depth, b_depth))], 0
     if b_depth != 1 and k != 1:
         return None

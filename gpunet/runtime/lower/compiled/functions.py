@@ -82,14 +82,15 @@ def _functions(number: Any, integer: Any, mantissa: int, bias: int, split: int, 
         first = integer(k >> integer(1))
         large = (one + q) * power_of_two(first) * power_of_two(integer(k - first)) - one
         factor = power_of_two(k)
-        return choose(k > integer(30), large, q * factor + (factor - one))
+        value = choose(k > integer(30), large, q * factor + (factor - one))
+        return choose(x == zero, x, value)  # -0 stays -0
 
     @njit(**_OPTIONS)
     def tanh(x):
         k, q = parts(two * minimum(maximum(x, -flat), flat))
         factor = power_of_two(k)
         e = q * factor + (factor - one)
-        return e / (e + two)
+        return choose(x == zero, x, e / (e + two))
 
     @njit(**_OPTIONS)
     def log(x):

@@ -25,6 +25,7 @@ from gpunet.runtime.lower.compiled.access import (
     pointer,
     store,
     stripe,
+    transposed,
 )  # fmt: skip
 from gpunet.runtime.lower.compiled.functions import exp, log
 
@@ -42,25 +43,16 @@ def _product(number: Any) -> Any:
         width = lanes(out)
         column = 0
         while n - column >= 2 * width:
-            stripe(moved(out, column), a, moved(b, column), m, k, out_row, a_row, a_depth, b_depth, 2, 1)
+            stripe(moved(out, column), a, moved(b, column), m, k, out_row, a_row, a_depth, b_depth, 0, 2)
             column += 2 * width
-        # the rest, in vectors that fit; the last one covers some columns again, to the same values, where they don't add up
+        # the rest: the last vector covers some columns again, to the same values, or is not full
         while column < n:
             if n >= width:
                 column = min(column, n - width)
-                stripe(moved(out, column), a, moved(b, column), m, k, out_row, a_row, a_depth, b_depth, 1, 1)
-                column += width
-            elif 2 * n >= width:
-                column = min(column, n - width // 2)
-                stripe(moved(out, column), a, moved(b, column), m, k, out_row, a_row, a_depth, b_depth, 1, 2)
-                column += width // 2
-            elif 4 * n >= width:
-                column = min(column, n - width // 4)
-                stripe(moved(out, column), a, moved(b, column), m, k, out_row, a_row, a_depth, b_depth, 1, 4)
-                column += width // 4
+                stripe(moved(out, column), a, moved(b, column), m, k, out_row, a_row, a_depth, b_depth, 0, 1)
             else:
-                stripe(moved(out, column), a, moved(b, column), m, k, out_row, a_row, a_depth, b_depth, 1, 16)
-                column += 1
+                stripe(out, a, b, m, k, out_row, a_row, a_depth, b_depth, n, 0)
+            column += width
         return 0
 
     return product
@@ -85,11 +77,11 @@ def _transpose(number: Any) -> Any:
     def transpose(out, a, rows, columns, a_row):
         """out (columns, rows), contiguous, = a (rows, columns) transposed, block by block."""
         out, a = pointer(out, number), pointer(a, number)
-        for start in range(0, rows, 16):
-            for first in range(0, columns, 16):
-                for j in range(first, min(first + 16, columns)):
-                    for i in range(start, min(start + 16, rows)):
-                        store(out, j * rows + i, load(a, i * a_row + j, 1), 0)
+        width = lanes(out)
+        for first in range(0, columns, width):
+            for start in range(0, rows, width):
+                block = moved(a, start * a_row + first)
+                transposed(moved(out, first * rows + start), block, rows, a_row, rows - start, columns - first)
         return 0
 
     return transpose

@@ -16,11 +16,13 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 from types import ModuleType
 from typing import Any
 
 from gpunet.errors import MissingDependencyError
-from gpunet.runtime.lower.compiled.forms import WORK, Form
+from gpunet.runtime.lower.compiled import regions
+from gpunet.runtime.lower.compiled.forms import WORK, Form, Library
 from gpunet.runtime.lower.compiled.nests import Nest, Unit
 from gpunet.runtime.lower.program import View
 from gpunet.runtime.source import cache_directory
@@ -36,28 +38,70 @@ class Writer:
     def __init__(self, place: Callable[[Any], Any]) -> None:
         self._place = place
         self._nests: dict[str, str] = {}  # body -> name: equal nests are one function
-        self._table: dict[Any, int] = {}  # buffer, WORK or library function -> its number in the table of addresses
+        self._table: dict[Any, int] = {}  # buffer, WORK, library function or other name -> its number in the table of addresses
         self._parts: list[list[str]] = []
+        self._threaded: set[int] = set()  # parts with regions
+        self._regions: list[str] = []
         self.open = False
         self.work = 0  # bytes
 
+    def begin(self, threaded: bool = False) -> None:
+        """A part; with threads its large loops are regions."""
+        if threaded:
+            self._threaded.add(len(self._parts))
+        self._parts.append([])
+        self.open = True
+
     def unit(self, unit: Unit, failure: int = 0) -> None:
         """Add a unit; the part returns ``failure`` where the unit's input is wrong."""
-        if not self.open:
-            self._parts.append([])
-            self.open = True
         lines = self._parts[-1]
+        threaded = len(self._parts) - 1 in self._threaded
         if isinstance(unit, Nest):
-            text, operands = unit.source("nest")
+            division = regions.of_nest(unit) if threaded else None
+            text, operands = unit.source("nest", division and division.along)
             name = self._nests.setdefault(text, f"nest{len(self._nests)}")
-            lines.append(f"{name}({', '.join(map(self._address, operands))})")
+            arguments = [*map(self._address, operands)]
+            if division is not None:
+                stop = f"min({division.extent}, chunk * {division.step} + {division.step})"
+                arguments += [f"chunk * {division.step}", stop]
+            self._add(lines, f"{name}({', '.join(arguments)})", division)
             return
         assert isinstance(unit, Form)
         self.work = max(self.work, unit.work)
         for library in unit.lines:
+            division = regions.of_library(library) if threaded else None
             arguments = [self._argument(a) for a in library.arguments]
+            if division is not None:
+                self._chunk(library, division, arguments)
             called = f"call({', '.join((self._name((library.function, library.dtype.name)), *arguments))})"
-            lines += [f"if {called}:", f"    return {failure}"] if failure else [called]
+            if failure:
+                lines += [f"if {called}:", f"    return {failure}"]
+            else:
+                self._add(lines, called, division)
+
+    def _add(self, lines: list[str], text: str, division: regions.Division | None) -> None:
+        """A line of a part, or a region of it."""
+        if division is not None:
+            state, yielded = self._name(regions.STATE), self._name(regions.YIELD)
+            number = len(self._regions)
+            self._regions.append(text)
+            text = f"run(table, {state}, {yielded}, {number}, {division.chunks})"
+        lines.append(text)
+
+    @staticmethod
+    def _chunk(library: Library, division: regions.Division, arguments: list[str]) -> None:
+        """Let arguments of a library function be those of a chunk."""
+        steps: Any = library.arguments
+        size = library.dtype.itemsize
+        if library.function == "transpose":
+            moves, count = {0: steps[2] * size, 1: size}, 3
+        elif division.along == "columns":
+            moves, count = {0: size, 2: size}, 4
+        else:
+            moves, count = {0: steps[6] * size, 1: steps[7] * size}, 3
+        for position, bytes in moves.items():
+            arguments[position] += f" + chunk * {division.step * bytes}"
+        arguments[count] = f"min({division.step}, {division.extent} - chunk * {division.step})"
 
     def end(self) -> None:
         """The next unit begins a new part."""
@@ -77,30 +121,48 @@ class Writer:
 
     def text(self) -> str:
         """The source of the module."""
-        nests = [f"@nest\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
-        parts = []
+        texts = [f"@nest\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
+        if self._regions:
+            cases = [f"    if region == {n}:\n{indent(self._body([line]), '    ')}" for n, line in enumerate(self._regions)]
+            texts.append(f"@threaded\ndef do(table, region, chunk):\n{''.join(cases)}")
+            texts.append(regions.SOURCE.strip() + "\n")
+        several = len(self._parts) > 1
         for number, lines in enumerate(self._parts):
-            used = {word for line in lines for word in line.replace("(", " ").replace(",", " ").replace(")", " ").split()}
-            loads = [f"b{n} = load(pointer(table, i8), {n}, 0)" for n in self._table.values() if f"b{n}" in used]
-            body = "".join(f"    {line}\n" for line in (*loads, *lines, "return 0"))
-            parts.append(f"@part\ndef part{number}(table):\n{body}")
-        return "\n\n".join((_HEADER, *nests, *parts))
+            threaded = number in self._threaded
+            dismissed = [f"write({self._name(regions.STATE)}, -(1 << 62))"] if threaded and several else []
+            body = self._body([*lines, *dismissed, "return 0"])
+            texts.append(f"@{'threaded_' if threaded else ''}part\ndef part{number}(table):\n{body}")
+        return "\n\n".join((_HEADER, *texts))
+
+    def _body(self, lines: list[str]) -> str:
+        """Lines of a function, behind what loads the addresses that they use."""
+        used = {word for line in lines for word in line.replace("(", " ").replace(",", " ").replace(")", " ").split()}
+        loads = [f"b{n} = load(pointer(table, i8), {n}, 0)" for n in self._table.values() if f"b{n}" in used]
+        return "".join(f"    {line}\n" for line in (*loads, *lines))
 
     @property
     def buffers(self) -> list[int]:
         """Those whose addresses are in the table."""
         return [key for key in self._table if isinstance(key, int)]
 
-    def table(self, keepers: dict[int, tuple[Any, int]], work: int) -> list[int]:
+    @property
+    def threaded(self) -> bool:
+        """Whether there are regions."""
+        return bool(self._regions)
+
+    def table(self, keepers: dict[int, tuple[Any, int]], work: int, state: int) -> list[int]:
         """The addresses that the step is called with."""
         from gpunet.runtime.lower.compiled import loops
 
+        known = {WORK: work + -work % 64, regions.STATE: state}
         result = []
         for key in self._table:
             if isinstance(key, tuple):
                 result.append(loops.compiled(*key).address)
+            elif key == regions.YIELD:
+                result.append(regions.yield_address())
             else:
-                result.append(work + -work % 64 if key == WORK else keepers[key][1])
+                result.append(known[key] if isinstance(key, str) else keepers[key][1])
         return result
 
 

@@ -30,6 +30,7 @@ from gpunet.runtime.lower.compiled.access import (
     smallest,
     store,
 )  # fmt: skip
+from gpunet.runtime.lower.compiled.atomics import fetch_add, pause, read, write
 from gpunet.runtime.lower.compiled.functions import (
     exp_f4,
     exp_f8,
@@ -47,3 +48,8 @@ from gpunet.runtime.lower.compiled.functions import (
 nest = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 #: A part of the step, called with the address of its table of addresses; compiled at once, or loaded from Numba's cache.
 part = njit("int64(int64)", error_model="numpy", no_cfunc_wrapper=True, cache=True)
+#: The same for a step with regions: other threads run meanwhile.
+threaded_part = njit("int64(int64)", error_model="numpy", no_cfunc_wrapper=True, cache=True, nogil=True)
+#: What such parts call, and what helpers do.
+threaded = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+helping = njit("int64(int64, int64, int64, int64)", error_model="numpy", no_cfunc_wrapper=True, cache=True, nogil=True)

@@ -6,6 +6,7 @@ the next one reads stays in a register, and is stored only where something outsi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -88,6 +89,10 @@ class Nest(Unit):
         self._views()
         return True
 
+    def shares(self, other: Nest) -> bool:
+        """Whether both walk one operand in the same way, other than a single element."""
+        return any(any(p.strides) for p in {*self._places()} & {*other._places()})
+
     def _places(self) -> list[Place]:
         return [*self._read, *self._written, *(s.target for s in self.statements if s.reduce)]
 
@@ -115,10 +120,30 @@ class Nest(Unit):
         self._views()
 
     # -- to source
-    def source(self, name: str) -> tuple[str, list[Place]]:
-        """The nest as a function of addresses, and the places that they are of."""
-        operands = list(dict.fromkeys(p for p in self._places() if p in self._read or p in self._written or self._is_total(p)))
+    def _operands(self) -> list[Place]:
+        return list(dict.fromkeys(p for p in self._places() if p in self._read or p in self._written or self._is_total(p)))
+
+    @property
+    def size(self) -> int:
+        """How many elements it walks."""
+        return math.prod(self.shape)
+
+    def divisible(self) -> tuple[int | None, int, int]:
+        """The first loop over which nothing is summed, or None, its length, and the bytes that the nest moves."""
+        operands = self._operands()
         shape, strides = _collapsed(self.shape, [p.strides for p in operands])
+        moved = sum(p.dtype.itemsize for p, s in zip(operands, strides) if any(s)) + 2 * len(self.statements)
+        totals = [s for p, s in zip(operands, strides) if self._is_total(p)]
+        for d, extent in enumerate(shape):
+            if all(total[d] for total in totals):
+                return d, extent, self.size * moved
+        return None, 1, 0
+
+    def source(self, name: str, along: int | None = None) -> tuple[str, list[Place]]:
+        """The nest as a function of addresses, and the places that they are of; loop ``along`` is from ``low`` to ``high``."""
+        operands = self._operands()
+        shape, strides = _collapsed(self.shape, [p.strides for p in operands])
+        bounds = ["low, high" if d == along else str(extent) for d, extent in enumerate(shape)]
         steps = {p: tuple(s // p.dtype.itemsize for s in of) for p, of in zip(operands, strides)}
         slot = {p: n for n, p in enumerate(operands)}
         depth = len(shape)
@@ -158,16 +183,16 @@ class Nest(Unit):
                 body.append(f"t{count} = {converted(text, statement.dtype, target.dtype)}")
                 values[target] = f"t{count}"
                 continue
-            self._reduction(statement, f"r{count}", text, steps[target], shape, access, store, before, after, body, inits)
+            self._reduction(statement, f"r{count}", text, steps[target], bounds, access, store, before, after, body, inits)
         body += [store(p, values[p]) for p in self._written]
         lines = [*prologue, *inits]
         for level in range(depth):
             lines += ["    " * level + line for line in before[level]]
-            lines.append("    " * level + f"for i{level} in range({shape[level]}):")
+            lines.append("    " * level + f"for i{level} in range({bounds[level]}):")
         lines += ["    " * depth + line for line in (*before[depth], *body)]
         for level in range(depth, -1, -1):
             lines += ["    " * level + line for line in after[level]]
-        names = ", ".join(f"a{n}" for n in range(len(operands)))
+        names = ", ".join([*(f"a{n}" for n in range(len(operands))), *(("low", "high") if along is not None else ())])
         return f"def {name}({names}):\n    apart()\n" + "".join(f"    {line}\n" for line in lines), operands
 
     def _is_total(self, place: Place) -> bool:
@@ -175,11 +200,11 @@ class Nest(Unit):
 
     @staticmethod
     def _reduction(
-        statement: Statement, name: str, text: str, steps: tuple[int, ...], shape: tuple[int, ...],
+        statement: Statement, name: str, text: str, steps: tuple[int, ...], bounds: list[str],
         access: Any, store: Any, before: list[list[str]], after: list[list[str]], body: list[str], inits: list[str],
     ) -> None:  # fmt: skip
         """A total in a register over the inner loops that it runs along, and in memory over the outer ones."""
-        depth, dtype, target = len(shape), statement.dtype, statement.target
+        depth, dtype, target = len(bounds), statement.dtype, statement.target
         start = {"add": "0", "maximum": "-math.inf", "minimum": "math.inf"}[statement.reduce]
         own = NAMES[dtype]
         inner = depth
@@ -198,7 +223,7 @@ class Nest(Unit):
         if 0 in steps[:inner]:
             loops = [d for d in range(inner) if steps[d]]
             for level, d in enumerate(loops):
-                inits.append("    " * level + f"for i{d} in range({shape[d]}):")
+                inits.append("    " * level + f"for i{d} in range({bounds[d]}):")
             inits.append("    " * len(loops) + store(target, f"{own}({start})"))
             old = f"load({access(target)}, {access(target).partition(',')[0][1:]})"
             plain = {"add": "{} + {}"}.get(statement.reduce, step)
@@ -258,7 +283,9 @@ def _elementwise(call: Call, ufunc: Any, arguments: list[Any]) -> Nest | None:
         return None
     signature = None if dtype is None else (*(None for _ in arguments), numpy.dtype(dtype))
     dtypes = loop_dtypes(ufunc, [numpy.dtype(bool) if k is bool else k for k in kinds], signature)
-    expression = dtypes and template(ufunc.__name__, dtypes[0])
+    # the root, as in NumPy: a power of -inf or -0 differs
+    name = "sqrt" if ufunc is numpy.power and not isinstance(arguments[1], View) and arguments[1] == 0.5 else ufunc.__name__
+    expression = dtypes and template(name, dtypes[0])
     if not dtypes or not expression:
         return None
     return _statement(call, out, arguments, dtypes[:-1], dtypes[-1], expression, where)
