@@ -180,6 +180,7 @@ if TYPE_CHECKING:
     from gpunet.captured import capture
     from gpunet.device import Device as device  # type: ignore[no-redef]  # the module is callable; this is what it makes
     from gpunet.ops.custom import cuda_op
+    from gpunet.runtime.threads import get_num_threads, set_num_threads
     from gpunet.train.checkpoint import load, save
 
 __version__ = "0.1.0"
@@ -240,6 +241,7 @@ __all__ = [
     "gather",
     "ge",
     "get_default_dtype",
+    "get_num_threads",
     "grad",
     "greater",
     "greater_equal",
@@ -306,6 +308,7 @@ __all__ = [
     "set_default_device",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_num_threads",
     "sigmoid",
     "sign",
     "sin",
@@ -352,6 +355,10 @@ def __getattr__(name: str) -> Any:
         from gpunet.ops.custom import cuda_op
 
         return cuda_op
+    if name in ("get_num_threads", "set_num_threads"):
+        from gpunet.runtime import threads
+
+        return getattr(threads, name)
     if name in ("data", "diagnose", "emulator", "testing", "train"):
         return importlib.import_module(f"gpunet.{name}")
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

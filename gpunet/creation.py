@@ -11,6 +11,7 @@ from gpunet import autograd
 from gpunet import device as devices
 from gpunet.autograd import COPY, FILL, Tensor
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.runtime.memory import moved
 from gpunet.runtime.random import (
     Generator,
     default_generator,
@@ -19,7 +20,7 @@ from gpunet.runtime.random import (
     random_normal,
     random_uniform,
 )
-from gpunet.runtime.tape import active, constant
+from gpunet.runtime.tape import active, constant, settle
 
 float32 = numpy.dtype("float32")
 float64 = double = numpy.dtype("float64")
@@ -42,6 +43,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         ShapeError: nested lists of different lengths.
         DtypeError: something that is not numeric, or requires_grad on integers.
     """
+    from_tensor = isinstance(data, Tensor)
     if isinstance(data, Tensor):
         data = data.array
         device = devices.of(data) if device is None else device
@@ -61,13 +63,17 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = source.astype(autograd.get_default_dtype())
     if source.dtype.kind not in "fiub":
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
-    moved = devices.move(source, _place(device))
-    if devices.is_array(data) and active.tape is not None:  # a replay copies again
-        copy = _new(moved.shape, source.dtype if dtype is None else dtype, _place(device))
-        COPY(copy.array, moved)
+    # a replay copies again; a NumPy array may change before a launch that comes later
+    launched = devices.is_array(data) and active.tape is not None and (from_tensor or active.tape.runs_at_once)
+    if not launched:
+        settle("tensor()", source)
+    placed = (moved if devices.is_array(data) else devices.move)(source, _place(device))
+    if launched:
+        copy = _new(placed.shape, source.dtype if dtype is None else dtype, _place(device))
+        COPY(copy.array, placed)
         return copy.requires_grad_() if requires_grad else copy
-    with devices.current(moved):
-        array = moved.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
+    with devices.current(placed):
+        array = placed.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
     return Tensor(constant(array), requires_grad)
 
 
@@ -95,10 +101,9 @@ def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _new(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
-    array = devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, _place(device))
-    if active.tape is not None:
-        active.tape.allocated.append(array)
-    return Tensor(array)
+    dtype = autograd.get_default_dtype() if dtype is None else numpy.dtype(dtype)
+    make = devices.empty if active.tape is None else active.tape.empty
+    return Tensor(make(shape, dtype, _place(device)))
 
 
 def _of_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:

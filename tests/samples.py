@@ -141,7 +141,7 @@ row("_where", gpunet.where, numpy.where, mask(ROWS, 4), normal(ROWS, 4), normal(
 row("_where", gpunet.where, numpy.where, mask(ROWS, 1), normal(4), normal(ROWS, 4), torch="where", name="broadcast")
 row("_where", lambda c, x: gpunet.where(c, x, 2.0), lambda c, x: numpy.where(c, x, 2.0), mask(ROWS, 4), normal(4), name="number")
 row(
-    "_where", lambda x: x.masked_fill(gpunet.tensor(_mask, device=x.device), -1.0), lambda x: numpy.where(_mask, -1.0, x),
+    "_where", lambda x: x.masked_fill(gpunet.tensor(_mask.tolist(), device=x.device), -1.0), lambda x: numpy.where(_mask, -1.0, x),
     normal(ROWS, 4), torch=lambda torch, x: x.masked_fill(torch.tensor(_mask), -1.0), name="masked_fill",
 )  # fmt: skip
 row("_where", lambda x: x.tril(1), lambda x: numpy.tril(x, 1), normal(3, 4), torch=SAME, name="tril")
@@ -196,9 +196,9 @@ for _name, _index in {
     "number": 1,
     "slices": (slice(1, None), slice(None, None, 2)),
     "ellipsis and new axis": (Ellipsis, None, 1),
-    "integers": _rows,
-    "integers in both": (_rows, _columns),
-    "integers behind a slice": (slice(0, 2), _columns),
+    "integers": _rows.tolist(),
+    "integers in both": (_rows.tolist(), _columns.tolist()),
+    "integers behind a slice": (slice(0, 2), _columns.tolist()),
     "mask": numpy.arange(12).reshape(3, 4) % 3 == 0,
     "mask of rows": numpy.array([True, False, True]),
 }.items():
@@ -248,7 +248,7 @@ for _name, _index, _shape in (
     ("number", 1, (4,)),
     ("broadcast", slice(0, 2), (4,)),
     ("columns", (slice(None), slice(1, 3)), (3, 2)),
-    ("integers", numpy.array([2, 0]), (2, 4)),
+    ("integers", [2, 0], (2, 4)),
     ("mask", numpy.array([True, False, True]), (1, 4)),
 ):
     same("_with_index", lambda x, v, i=_index: _assigned(x, v, i), normal(3, 4), normal(*_shape), name=_name)
@@ -271,8 +271,8 @@ same("_sum", lambda x: x.sum(1), normal(ROWS, 3), name="rows")
 same("_mean", lambda x: x.mean(1), normal(ROWS, 3), name="rows")
 _zeros = numpy.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], numpy.float32)
 row(
-    "_prod", lambda x: (x * gpunet.tensor(_zeros, device=x.device)).prod(1), lambda x: (x * _zeros).prod(1), positive(3, 3),
-    name="with zeros", second=False,
+    "_prod", lambda x: (x * gpunet.tensor(_zeros.tolist(), device=x.device)).prod(1), lambda x: (x * _zeros).prod(1),
+    positive(3, 3), name="with zeros", second=False,
 )  # fmt: skip
 for _op in ("amax", "amin"):
     for _axes in (None, 0, -1, (0, 2)):
@@ -426,7 +426,7 @@ _weight, _pos_weight = numpy.array([0.5, 1.0, 2.0, 3.0]), numpy.array([3.0, 1.0,
 row(
     "log1p",
     lambda x, y: F.binary_cross_entropy_with_logits(
-        x, y, gpunet.tensor(_weight).to(x), pos_weight=gpunet.tensor(_pos_weight).to(x)
+        x, y, gpunet.tensor(_weight.tolist()).to(x), pos_weight=gpunet.tensor(_pos_weight.tolist()).to(x)
     ),
     lambda x, y: -(_weight * (_pos_weight * y * numpy.log(_sigmoid(x)) + (1 - y) * numpy.log(_sigmoid(-x)))).mean(),
     away(ROWS, 4), probabilities(ROWS, 4), name="binary cross-entropy with weights",
@@ -460,7 +460,7 @@ def _cross_entropy_rows(op: str, logits: Input, target: Input, name: str, weight
         row(
             op,
             lambda x, y, r=reduction: F.cross_entropy(
-                x, y, None if weight is None else gpunet.tensor(weight).to(x), reduction=r, **options
+                x, y, None if weight is None else gpunet.tensor(weight.tolist()).to(x), reduction=r, **options
             ),
             lambda x, y, r=reduction: formula(x, y, r), logits, target, name=f"{name} {reduction}",
             torch=lambda torch, x, y, r=reduction: torch.nn.functional.cross_entropy(

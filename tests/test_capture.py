@@ -287,6 +287,21 @@ def test_a_recorded_step_takes_no_more_memory_than_eager() -> None:
     assert peak_of_replay - before < 200_000
 
 
+def test_temporaries_share_memory_and_dead_launches_go(device: str) -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        with gpunet.no_grad():
+            for factor in range(1, 9):
+                x.exp()
+                x = (x * factor).tanh()
+            return x
+
+    captured, x = gpunet.capture(step), gpunet.rand(100, 100, device=device)
+    for _ in range(3):
+        assert to_numpy(captured(x)).tobytes() == to_numpy(step(x)).tobytes()
+    assert captured.recordings[0].lowering.arena_bytes <= 2 * 40_192  # rounded up to an alignment
+    assert captured.explain().dropped == 8
+
+
 # ---- epochs and explanations -------------------------------------------------------------------------------------------
 
 

@@ -57,6 +57,19 @@ def test_numbers_that_the_code_names_are_followed(device: str) -> None:
     assert captured(x).item() == 14.5
 
 
+@pytest.mark.parametrize("of_argument", [True, False], ids=["argument", "closure"])
+def test_numbers_that_are_equal_but_not_the_same_are_told_apart(of_argument: bool, device: str) -> None:
+    """1 from True and 1.0, which give other dtypes, and 0.0 from -0.0; but NaN from NaN it is not."""
+    number: Any = None
+    captured = gpunet.capture((lambda x, n: (x * n, x / n)) if of_argument else lambda x: (x * number, x / number))
+    for x in (gpunet.tensor([2]), gpunet.tensor([2.0])):
+        for number in (1, True, 1.0, 0.0, -0.0, float("nan"), numpy.float64("nan"), -float("nan")):
+            for found, expected in zip(captured(x, number) if of_argument else captured(x), (x * number, x / number)):
+                assert found.dtype == expected.dtype
+                numpy.testing.assert_array_equal(to_numpy(found), to_numpy(expected))
+    assert len(captured.recordings) == 14
+
+
 def test_switches_of_modules_are_followed(device: str) -> None:
     dropout = nn.Dropout(0.5)
     captured, x = gpunet.capture(lambda x: dropout(x)), gpunet.ones(200)
@@ -394,6 +407,27 @@ def test_threads_take_turns() -> None:
     assert not wrong
 
 
+def test_two_steps_run_in_two_threads() -> None:
+    import threading
+
+    x, failed = gpunet.rand(20_000), []
+    steps = [gpunet.capture(lambda x, n=n: (x * n).exp().sum()) for n in (2.0, 3.0)]
+    expected = [step(x).item() for step in steps]
+
+    def work(number: int) -> None:
+        try:
+            assert {steps[number](x).item() for _ in range(200)} == {expected[number]}
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
 def test_an_error_in_the_step_leaves_no_recording(device: str) -> None:
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         raise ZeroDivisionError
@@ -425,3 +459,45 @@ def test_as_a_decorator_and_a_method(device: str) -> None:
     for _ in range(2):
         assert two.step(gpunet.ones(1)).item() == 2.0
         assert three.step(gpunet.ones(1)).item() == 3.0
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda x, weights: x * gpunet.tensor(weights, device=x.device),
+        lambda x, weights: x * gpunet.from_numpy(weights).to(x.device),
+        lambda x, weights: x[weights],
+        lambda x, weights: x.copy_(gpunet.from_numpy(weights)),
+    ],
+)
+def test_arrays_of_the_host_do_not_move_in_a_replay(device: str, move: Any) -> None:
+    """On the CPU they are read again; on a card a replay would see them as they were."""
+    weights = numpy.array([1, 0, 1])
+    captured = gpunet.capture(lambda x: move(x.clone(), weights))
+    x = gpunet.tensor([1.0, 2.0, 3.0], device=device)
+    if device != "cpu":
+        with pytest.raises(CaptureError, match=r"moving an array from cpu to .* cannot be recorded \(test_capture_limits.py:"):
+            captured(x)
+        return
+    for value in (1, 0):
+        weights[1] = value
+        assert captured(x).tolist() == move(x.clone(), weights).tolist()
+
+
+def test_numbers_move_once(device: str) -> None:
+    captured = gpunet.capture(lambda x: x[[2, 0]] * gpunet.tensor([2.0, 3.0]).to(x.device))
+    x = gpunet.tensor([1.0, 2.0, 3.0], device=device)
+    for _ in range(3):
+        assert captured(x).tolist() == [6.0, 3.0]
+    assert len(captured.recordings) == 1
+
+
+def test_numbers_that_are_used_through_a_view_are_recorded_once(device: str) -> None:
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        weights = gpunet.tensor([1.0, 2.0], device=x.device)
+        return x * weights + weights.expand(3, 2)
+
+    captured, x = gpunet.capture(step), gpunet.ones(3, 2, device=device)
+    for _ in range(3):
+        assert captured(x).tolist() == [[2.0, 4.0]] * 3
+    assert len(captured.recordings) == 1

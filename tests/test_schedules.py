@@ -32,6 +32,7 @@ FORMULAS: dict[str, Make] = {
     "multi step from 0": lambda m, o: m.MultiStepLR(o, [0, 30], 0.5),
     "constant": lambda m, o: m.ConstantLR(o, 0.25, 9),
     "constant of none": lambda m, o: m.ConstantLR(o, 0.25, 0),
+    "then a constant of none": lambda m, o: m.SequentialLR(o, [m.LinearLR(o, 0.5), m.ConstantLR(o, 0.25, 0)], [3]),
     "linear": lambda m, o: m.LinearLR(o, 0.1, 0.8, 50),
     "linear down": lambda m, o: m.LinearLR(o, 1.0, 0.0, 60),
     "exponential": lambda m, o: m.ExponentialLR(o, 0.97),

@@ -13,6 +13,7 @@ from gpunet.device import Array
 from gpunet.errors import ArgumentError
 from gpunet.runtime.lower.program import convert
 from gpunet.runtime.random import Generator
+from gpunet.runtime.tape import refuse, unrecorded
 
 if TYPE_CHECKING:
     from gpunet.captured.step import CapturedStep
@@ -48,6 +49,11 @@ class CapturedEpoch:
         Returns:
             What the step returns, each floating tensor in it the mean over the batches, weighted by their rows, float64.
         """
+        refuse("a pass over the data", "call it outside the step")
+        with unrecorded():
+            return self._pass()
+
+    def _pass(self) -> Any:
         count = len(self._data[0])
         order: Array = None
         if self.shuffle:

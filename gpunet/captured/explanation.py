@@ -11,9 +11,10 @@ import numpy
 
 from gpunet import device as devices
 from gpunet.device import Array
+from gpunet.runtime import blas
 from gpunet.runtime.lower import Lowering
 from gpunet.runtime.lower.program import Call, found
-from gpunet.runtime.tape import Launch, Tape
+from gpunet.runtime.tape import Launch, Split
 
 _ROUNDS = 15
 
@@ -38,10 +39,10 @@ def _best(run: Callable[[], object], rounds: int = 7) -> float:
 def ceilings() -> Ceilings:
     """Measured once a process, in about a quarter of a second."""
     a, b, c = (numpy.ones((768, 768), numpy.float32) for _ in range(3))
-    numpy.dot(a, b, c)
+    blas.dot(a, b, c)
     source, target = numpy.ones(1 << 23, numpy.float32), numpy.ones(1 << 23, numpy.float32)
     return Ceilings(
-        2 * 768**3 / _best(lambda: numpy.dot(a, b, c)),
+        2 * 768**3 / _best(lambda: blas.dot(a, b, c)),
         2 * source.nbytes / _best(lambda: numpy.copyto(target, source)),
     )
 
@@ -88,6 +89,10 @@ class Explanation:
         return sum(row.seconds for row in self.rows)
 
     def __str__(self) -> str:
+        return f"{self.table()}\n{_limits(self.limits)}"
+
+    def table(self) -> str:
+        """The rows and their sum."""
         total = self.seconds or 1.0
         lines = [f"{'launch':30} {'shapes':34} {'calls':>5} {'bytes':>9} {'FLOP':>9} {'µs':>8} {'time':>5} {'of limit':>8}  line"]
         for row in self.rows:
@@ -97,11 +102,46 @@ class Explanation:
             )
         lines.append(
             f"{len(self.rows)} launches, {sum(r.calls for r in self.rows)} calls, {self.dropped} launches dropped, "
-            f"{_short(self.arena_bytes)}B of memory of its own, {total * 1e6:.1f} µs"
+            f"{_short(self.arena_bytes)}B of memory of its own, {self.seconds * 1e6:.1f} µs"
         )
-        product, copy = _short(self.limits.flops), _short(self.limits.bytes)
-        lines.append(f"limits measured here: {product}FLOP/s in a product, {copy}B/s in a copy")
         return "\n".join(lines)
+
+
+#: What a part of a split step does, whether it is one function, and where it was split behind it, if it was.
+Part = tuple[Explanation, bool, Split | None]
+
+
+class SplitExplanation:
+    """The parts of a split step; prints as tables, and where it was split between them.
+
+    Args:
+        why: the first reason to split.
+        parts: in order.
+    """
+
+    def __init__(self, why: Split, parts: Sequence[Part]) -> None:
+        self.why = why
+        self.parts = [part for part, _, _ in parts]
+        self.splits = [split for _, _, split in parts if split is not None]
+        self._text = [] if why.line else [f"no recording: {why}"]
+        for number, (part, lowered, split) in enumerate(parts, 1):
+            how = "one function" if lowered else "launch by launch, not timed"
+            self._text.append(f"part {number} of {len(parts)}, {how}\n{part.table()}")
+            if split is not None:
+                self._text.append(f"split by {split}")
+        self._text += [_limits(parts[0][0].limits)] if parts else []
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for part in self.parts for row in part.rows]
+
+    def __str__(self) -> str:
+        return "\n".join(self._text)
+
+
+def _limits(limits: Ceilings) -> str:
+    product, copy = _short(limits.flops), _short(limits.bytes)
+    return f"limits measured here: {product}FLOP/s in a product, {copy}B/s in a copy"
 
 
 def _short(count: float) -> str:
@@ -147,7 +187,7 @@ def explain_calls(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Expla
     return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
 
 
-def explain_launches(tape: Tape, lines: Sequence[tuple[str, str]]) -> Explanation:
+def explain_launches(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation:
     """Of a step elsewhere: the launches themselves, each waited for.  Their FLOPs are not counted."""
 
     def prepared(launch: Launch) -> Callable[[], None]:
@@ -159,13 +199,18 @@ def explain_launches(tape: Tape, lines: Sequence[tuple[str, str]]) -> Explanatio
 
         return run
 
-    written = {id(a): a for x in tape.launches for a in found(x.arrays[: x.kernel.outputs], devices.is_array)}
-    seconds = _timed([prepared(launch) for launch in tape.launches], list(written.values()))
-    rows = []
-    for launch, (name, line), took in zip(tape.launches, lines, seconds):
-        arrays = [*found((launch.arrays, launch.options), devices.is_array)]
-        rows.append(Row(name, line, _shapes(a.shape for a in arrays), 1, sum(a.nbytes for a in arrays), 0, took))
-    return Explanation(rows, ceilings(), 0, 0)
+    assert lowering.tape is not None
+    launches = lowering.tape.launches
+    written = {id(a): a for x in launches for a in found(x.arrays[: x.kernel.outputs], devices.is_array)}
+    seconds = _timed([prepared(launch) for launch in launches], list(written.values()))
+    rows = [untimed(launch)._replace(seconds=took) for launch, took in zip(launches, seconds)]
+    return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
+
+
+def untimed(launch: Launch) -> Row:
+    """A launch as it was recorded."""
+    arrays = [*found((launch.arrays, launch.options), devices.is_array)]
+    return Row(launch.kernel.name, launch.line, _shapes(a.shape for a in arrays), 1, sum(a.nbytes for a in arrays), 0, 0.0)
 
 
 def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:

@@ -6,7 +6,6 @@ import contextvars
 import gc
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import Any
@@ -15,15 +14,14 @@ import numpy
 
 from gpunet import device as devices
 from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled
-from gpunet.captured.explanation import Explanation, explain_calls, explain_launches
+from gpunet.captured.explanation import Explanation, explain_calls, explain_launches, untimed
 from gpunet.captured.surroundings import Surroundings, tensors
+from gpunet.device import Array
 from gpunet.errors import CaptureError
-from gpunet.runtime.lower import Lowering, Shared, share
+from gpunet.runtime.lower import Lowering, share
 from gpunet.runtime.lower.program import convert, found
 from gpunet.runtime.lower.trace import owner_of
-from gpunet.runtime.tape import ANY, Tape, record
-
-Array = Any
+from gpunet.runtime.tape import ANY, Split, Tape, record
 
 
 class _Output:
@@ -43,28 +41,43 @@ class Recording:
     """
 
     def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], key: Any, backend: str = "numpy"
-    ) -> None:
-        self.key, self.backend = key, backend
+        self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], key: Any, backend: str = "numpy",
+        fullgraph: bool = True,
+    ) -> None:  # fmt: skip
+        self.key, self.backend, self.fullgraph = key, backend, fullgraph
         #: the arguments' types, shapes and dtypes, where they are nothing but tensors in a row
         self._plain = [(t.array.shape, t.array.dtype, type(t.array)) for t in args if isinstance(t, Tensor)]
         self._plain_only = not options and len(self._plain) == len(args)
         self.modes = is_grad_enabled(), get_default_dtype()
         self.surroundings = Surroundings(function)
-        self.launches = 0
+        # of its own: a context cannot be entered twice, and another step may run in another thread
+        self._context = contextvars.copy_context()
+        self._context.run(numpy.seterr, all="ignore")
         self._alone = threading.Lock()
         given = [t.array for t in tensors((args, options))]
-        _check_arguments(args, options)
-        self.inputs = [a.copy() for a in given]
-        tape = Tape(strict=True)
-        outputs = self._record(function, tape, args, options)
+        check_arguments(args, options)
+        self.inputs = [_copied(a) for a in given]
+        #: without ``fullgraph`` what cannot be recorded, and where: then this is no recording, but the step ran
+        self.splits: list[Split] = []
+        tape = Tape(strict=True, splits=None if fullgraph else self.splits)
+        try:
+            outputs = self._record(function, tape, args, options)
+        except BaseException:
+            if not fullgraph:  # the step ran so far, on copies of its arguments
+                self._note_written(tape)
+                self._hand_back(given)
+            raise
         changed = self.surroundings.change()
-        if changed:
-            raise CaptureError(
-                f"the step changes {changed!r}, which its code also reads: a replay runs no Python. Keep it in a tensor "
-                "that the step changes in place, or change it outside"
-            )
-        self._relied, self._changed = tape.relied, list(tape.changed.values())
+        if changed and not self.splits:
+            way_out = "keep it in a tensor that the step changes in place, or change it outside"
+            self._refuse(f"the step changes {changed!r}, which its code also reads, and a replay runs no Python", way_out)
+        self._note_written(tape)
+        if not fullgraph:
+            self.rows = [untimed(launch) for launch in tape.launches]
+        if self.splits:
+            self._hand_back(given)
+            return
+        self._relied, self._options, self._changed = tape.relied, tape.options, list(tape.changed.values())
         leaves = [(weakref.ref(leaf), before, leaf._grad) for leaf, before in tape.leaves.items()]
         tape.leaves.clear()
         gc.collect(1)
@@ -72,14 +85,30 @@ class Recording:
         del leaves  # those that the step made for itself are gone
         self._entry = [(leaf, before) for leaf, before, _ in alive if before is not ANY]
         self._gradients = [(leaf, gradient) for leaf, _, gradient in alive]
-        kinds = {type(a) for launch in tape.launches for a in found((launch.arrays, launch.options), devices.is_array)}
-        if kinds <= {numpy.ndarray}:
-            self._lower(tape, outputs)
-        else:
-            self._keep(tape, outputs)
+        self._lower(tape, outputs)
+        if self.splits:
+            self._hand_back(given)
+            return
+        self._on_card = next((a for a in (*self.inputs, *self._outputs) if devices.of(a).type == "cuda"), None)
+        self._hand_back(given)
+
+    def _note_written(self, tape: Tape) -> None:
+        self._written = {
+            id(owner_of(a)) for x in tape.launches for a in found(x.arrays[: x.kernel.outputs], devices.is_array)
+        }
+        self._written_inputs = {index for index, a in enumerate(self.inputs) if id(a) in self._written}
+
+    def _hand_back(self, given: list[Array]) -> None:
+        """Change the arguments as the first run changed the copies of them."""
         self._check_aliases(given)
         for index in self._written_inputs:
-            given[index][...] = self.inputs[index]
+            with devices.current(given[index]):
+                given[index][...] = self.inputs[index]
+
+    def _refuse(self, what: str, way_out: str) -> None:
+        if self.fullgraph:
+            raise CaptureError(f"{what}: {way_out}")
+        self.splits.append(Split(what, "", way_out))
 
     def _record(self, function: Any, tape: Tape, args: Any, options: Any) -> list[Array]:
         """Run the step; the arrays of what it returned."""
@@ -87,25 +116,26 @@ class Recording:
         inputs, settings = convert((args, options), lambda t: Tensor(next(buffers)), Tensor)
         with record(tape):
             result = function(*inputs, **settings)
-        # what this first run returned gets memory of its own, since the buffers belong to the replays
-        self.first = convert(result, lambda t: Tensor(t.array.copy()), Tensor)
+        if self.splits:
+            own = {id(copy): t for copy, t in zip(tensors((inputs, settings)), tensors((args, options)))}
+            self.first = convert(result, lambda t: own.get(id(t), t), Tensor)
+        else:  # what this first run returned gets memory of its own, since the buffers belong to the replays
+            self.first = convert(result, lambda t: Tensor(_copied(t.array)), Tensor)
         self._structure = convert(result, lambda t: _OUTPUT, Tensor)
         return [t.array for t in tensors(result)]
 
     # -- lowerings
     def _lower(self, tape: Tape, outputs: list[Array]) -> None:
-        """On the CPU: one flat function on planned memory."""
-        self.launches = len(tape.launches)
+        """Make the function of a replay, on planned memory."""
         self.lines = [(launch.kernel.name, launch.line) for launch in tape.launches]
         allocated = {id(owner_of(a)) for a in tape.allocated}
         constants = {id(owner_of(a)) for a in tape.constants}
         gradients = [g for _, g in self._gradients if g is not None and id(owner_of(g.array)) in allocated]
-        self.lowering: Lowering | None
-        lowering = self.lowering = Lowering(tape.launches, [*outputs, *(g.array for g in gradients)])
+        lowering = self.lowering = Lowering(tape.launches, [*outputs, *(g.array for g in gradients)], self.backend)
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
         objects, origins = _outside_arrays(tape, allocated | inputs.keys())
         # from here on, what nobody else holds is the step's own memory
-        values = [g.array.copy() for g in gradients]
+        values = [_copied(g.array) for g in gradients]
         for gradient in gradients:
             gradient.array = None
         del outputs[:], tape.launches[:], tape.allocated[:], tape.constants[:]
@@ -116,50 +146,28 @@ class Recording:
             held = getrefcount(buffer.array) > 2 + (key in objects)  # held by: the buffer, getrefcount, the objects
             own.append(key in allocated and not held)
             if not (held or buffer.constant or buffer.temporary or key in allocated or key in constants or key in inputs):
-                raise CaptureError(
-                    f"{origins.get(key, 'the step')} uses an array that was computed outside of launches; a replay would "
-                    "see it as it is now: make it outside the step, or pass it as an argument"
-                )
+                for gradient, value in zip(gradients, values):
+                    gradient.array = value
+                what = f"{origins.get(key, 'the step')} uses an array that was computed outside of launches; a replay would "
+                self._refuse(f"{what}see it as it is now", "make it outside the step, or pass it as an argument")
+                return
         # held by: the objects, this variable, getrefcount, and the buffer where it is its own owner
         buffers = {id(b.array) for b in lowering.buffers}
-        self._outside = [share(a) for a in objects.values() if getrefcount(a) > 3 + (id(a) in buffers)]
+        self._outside = [
+            share(a) for a in objects.values()
+            if getrefcount(a) > 3 + (id(a) in buffers) and id(owner_of(a)) not in constants
+        ]  # fmt: skip
+        for shared in self._outside:
+            shared.of_recording = True
         objects.clear()
-        self._run, kept = lowering.finish(own, self.backend)
+        self._run, kept = lowering.finish(own)
         self._outputs = kept[: len(kept) - len(gradients)]
         for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
             gradient.array = array
-            array[...] = value
+            with devices.current(array):
+                array[...] = value
         self._written_inputs = {index for key, index in inputs.items() if key in lowering.written}
         self._written = lowering.written
-
-    def _keep(self, tape: Tape, outputs: list[Array]) -> None:
-        """Elsewhere: the launches themselves, on the memory that they were recorded on."""
-        self.launches = len(tape.launches)
-        self.lines = [(launch.kernel.name, launch.line) for launch in tape.launches]
-        self._outputs, self.tape, self.lowering = outputs, tape, None
-        cards = {d for x in tape.launches for a in found(x.arrays, devices.is_array) if (d := devices.of(a)).type == "cuda"}
-        # one card: one graph; several, and the device "emulated": the launches one by one
-        self._run = devices.graph(tape.replay, cards.pop()) if len(cards) == 1 else tape.replay
-        inputs = {id(a): index for index, a in enumerate(self.inputs)}
-        ours: Counter[int] = Counter()
-        self._written = set()
-        for launch in tape.launches:
-            ours.update(id(a) for a in found((launch.arrays, launch.options), devices.is_array))
-            self._written |= {id(owner_of(a)) for a in found(launch.arrays[: launch.kernel.outputs], devices.is_array)}
-        distinct = {id(a): a for launch in tape.launches for a in found((launch.arrays, launch.options), devices.is_array)}
-        ours.update(id(a.base) for a in distinct.values())  # a view holds its base, too
-        self._written_inputs = {inputs[key] for key in self._written & inputs.keys()}
-        made = {id(owner_of(a)) for a in (*tape.allocated, *tape.constants)}
-        objects, _ = _outside_arrays(tape, made | inputs.keys())
-        distinct.clear()
-        del tape.allocated[:], tape.constants[:]
-        self._outside = []
-        for key in objects:
-            if getrefcount(objects[key]) - 2 > ours[key]:
-                shared = share(objects[key])
-                shared.besides += ours[key]
-                weakref.finalize(self, _release, shared, ours[key])
-                self._outside.append(shared)
 
     # -- arguments
     def _check_aliases(self, given: list[Array]) -> None:
@@ -205,6 +213,12 @@ class Recording:
         for counter, value in self._relied:
             if counter[0] != value:
                 return "the parameters that an optimizer steps together"
+        for entry in self._options:
+            group, changes, settings = entry
+            if group.changes != changes:
+                if group.settings() != settings:
+                    return "an option of an optimizer"
+                entry[1] = group.changes
         for shared in self._outside:
             if shared.references() < 1:
                 return f"a tensor of shape {shared.array.shape} that the step found outside"
@@ -216,6 +230,12 @@ class Recording:
         Args:
             rows: where given, the arguments are these rows of ``given``.
         """
+        if self._on_card is not None:
+            with devices.current(self._on_card):
+                return self._replay(given, rows)
+        return self._replay(given, rows)
+
+    def _replay(self, given: list[Array], rows: Any) -> Any:
         with self._alone:
             if self._written:
                 self._check_aliases(given)
@@ -239,14 +259,8 @@ class Recording:
     def explain(self) -> Explanation:
         """Time what a replay does; its tensors are as before afterwards."""
         with self._alone:
-            if self.lowering is not None:
-                return self._context.run(explain_calls, self.lowering, self.lines)
-            return explain_launches(self.tape, self.lines)
-
-    _context = contextvars.copy_context()
-
-
-Recording._context.run(lambda: numpy.seterr(all="ignore"))
+            explain = explain_calls if self.lowering.tape is None else explain_launches
+            return self._context.run(explain, self.lowering, self.lines)
 
 
 def _outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[int, str]]:
@@ -266,8 +280,9 @@ def _outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[i
     return objects, origins
 
 
-def _release(shared: Shared, references: int) -> None:
-    shared.besides -= references
+def _copied(array: Array) -> Array:
+    with devices.current(array):
+        return array.copy()
 
 
 def gather(buffer: Array, source: Array, rows: Any) -> None:
@@ -278,13 +293,15 @@ def gather(buffer: Array, source: Array, rows: Any) -> None:
         buffer[...] = source[rows]
 
 
-def _check_arguments(args: Any, options: Any) -> None:
+def check_arguments(args: Any, options: Any) -> None:
+    """Refuse arguments that require grad.
+
+    Raises:
+        CaptureError: one of them does.
+    """
     for tensor in tensors((args, options)):
         if tensor.requires_grad:
             raise CaptureError(
                 f"an argument of shape {tensor.shape} requires grad: arguments are copied, so no gradient would reach it. "
                 "Let the step find it outside, as it finds its parameters, or pass .detach()"
             )
-
-
-__all__ = ["Recording", "Shared"]

@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy
 
+from gpunet import device as devices
 from gpunet.autograd import Tensor
 from gpunet.captured.epoch import CapturedEpoch
-from gpunet.captured.explanation import Explanation
-from gpunet.captured.recording import Recording
+from gpunet.captured.explanation import Explanation, Row, SplitExplanation
+from gpunet.captured.recording import Recording, check_arguments
+from gpunet.captured.split import SplitStep
 from gpunet.captured.surroundings import tensors
 from gpunet.errors import ArgumentError, CaptureError
 from gpunet.runtime.lower.compiled import module as compiled
 from gpunet.runtime.lower.program import convert
 from gpunet.runtime.random import Generator
-from gpunet.runtime.tape import active
+from gpunet.runtime.tape import Split, active
 
 _log = logging.getLogger(__name__)
 BACKENDS = ("auto", "numpy", "numba")
@@ -28,11 +30,13 @@ BACKENDS = ("auto", "numpy", "numba")
 class CapturedStep:
     """A function that is recorded at its first call and replayed from then on; made by :func:`capture`."""
 
-    def __init__(self, function: Callable[..., Any], backend: str, recordings: int) -> None:
+    def __init__(self, function: Callable[..., Any], backend: str, recordings: int, fullgraph: bool = True) -> None:
         functools.update_wrapper(self, function)
-        self.function, self.backend, self.most = function, backend, recordings
+        self.function, self.backend, self.most, self.fullgraph = function, backend, recordings, fullgraph
         self.name = getattr(function, "__name__", type(function).__name__)
         self.recordings: list[Recording] = []  # the latest used last
+        self._split: SplitStep | None = None
+        self._split_keys: list[Any] = []  # of arguments for which there is no recording
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -41,7 +45,7 @@ class CapturedStep:
         """As a method: each instance has recordings of its own."""
         if instance is None:
             return self
-        step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.most)
+        step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.most, self.fullgraph)
         instance.__dict__[self.name] = step
         return step
 
@@ -64,6 +68,9 @@ class CapturedStep:
                 if position != len(self.recordings) - 1:
                     self.recordings.append(self.recordings.pop(position))
                 return recording.replay(given)
+        if self._split is not None and (key in self._split_keys or len(self._split_keys) >= self.most):
+            check_arguments(args, options)
+            return self._split(args, options)
         return self._record(args, options, key, reason)
 
     def epoch(
@@ -94,14 +101,17 @@ class CapturedStep:
                 return recording
         return None
 
-    def explain(self) -> Explanation:
+    def explain(self) -> Explanation | SplitExplanation:
         """The launches of the recording that was used last, timed: shapes, bytes, FLOPs, and the share of the machine's limits.
 
-        Prints as a table.  The step's tensors are as before afterwards.
+        Prints as a table; of a split step the parts of its last call, and where it was split.  The step's tensors are as
+        before afterwards.
 
         Raises:
             CaptureError: nothing was recorded yet.
         """
+        if self._split is not None:
+            return self._split.explain()
         if not self.recordings:
             raise CaptureError(f"{self.name} has no recording yet: call it first")
         return self.recordings[-1].explain()
@@ -110,18 +120,31 @@ class CapturedStep:
         if self.recordings:
             _log.info("%s is recorded again: %s", self.name, reason or "other arguments")
         if len(self.recordings) >= self.most:
-            raise CaptureError(
-                f"{self.name} was recorded {self.most} times already, and again something differs: "
-                f"{reason or 'the arguments'}. Pass what changes as a tensor, pad arguments to few shapes, or allow more "
-                "with capture(recordings=...)"
-            )
-        recording = Recording(self.function, args, options, key, self.backend)
-        self.recordings.append(recording)
+            what = f"{self.name} was recorded {self.most} times already, and again something differs: {reason or 'the arguments'}"
+            way_out = "pass what changes as a tensor, pad arguments to few shapes, or allow more with capture(recordings=...)"
+            if self.fullgraph:
+                raise CaptureError(f"{what}; {way_out}")
+            self._divide(key, [], [Split(what, "", way_out)])
+            return self(*args, **options)
+        recording = Recording(self.function, args, options, key, self.backend, self.fullgraph)
         first, recording.first = recording.first, None
+        if recording.splits:
+            self._divide(key, recording.rows, recording.splits)
+        else:
+            self.recordings.append(recording)
         return first
 
+    def _divide(self, key: Any, rows: list[Row], splits: list[Split]) -> None:
+        """From now on run in parts for arguments of this key."""
+        self._split_keys.append(key)
+        if self._split is None:
+            self._split = SplitStep(self.function, self.name, self.backend, rows, splits)
+            self._split.warn()
 
-def capture(function: Callable[..., Any] | None = None, *, backend: str = "auto", recordings: int = 16) -> Any:
+
+def capture(
+    function: Callable[..., Any] | None = None, *, backend: str = "auto", recordings: int = 16, fullgraph: bool = True
+) -> Any:
     """Record a step at its first call and replay it from then on; as a decorator or as a call.
 
         @gpunet.capture
@@ -140,6 +163,8 @@ def capture(function: Callable[..., Any] | None = None, *, backend: str = "auto"
         backend: of steps on the CPU: "numpy", with the bits of the step itself; "numba", one compiled function, which
             agrees to rounding and repeats its own bits; "auto", the latter where Numba is installed.
         recordings: most recordings for arguments of different shapes, dtypes or numbers.
+        fullgraph: refuse what a replay could not repeat, such as a value that is read back; if False, split there: the
+            step's Python runs at every call then, and its launches in parts, with the bits and results of the function.
 
     Returns:
         A :class:`CapturedStep`, called as the function is; without ``function`` a decorator.
@@ -149,7 +174,7 @@ def capture(function: Callable[..., Any] | None = None, *, backend: str = "auto"
         MissingDependencyError: "numba" was asked for and is not installed.
     """
     if function is None:
-        return functools.partial(capture, backend=backend, recordings=recordings)
+        return functools.partial(capture, backend=backend, recordings=recordings, fullgraph=fullgraph)
     if backend not in BACKENDS:
         raise ArgumentError(f"capture: backend={backend!r}; expected one of {', '.join(map(repr, BACKENDS))}")
     if not callable(function):
@@ -158,11 +183,11 @@ def capture(function: Callable[..., Any] | None = None, *, backend: str = "auto"
         compiled.require()
     elif backend == "auto":
         backend = "numba" if compiled.available() else "numpy"
-    return CapturedStep(function, backend, recordings)
+    return CapturedStep(function, backend, recordings, fullgraph)
 
 
 def _with_tensors(args: Any, options: Any) -> Any:
-    return convert((args, options), Tensor, numpy.ndarray)
+    return convert((args, options), Tensor, devices.is_array)
 
 
 def _key(value: Any) -> Any:
@@ -172,4 +197,6 @@ def _key(value: Any) -> Any:
         return (type(value), *map(_key, value))
     if isinstance(value, dict):
         return tuple((k, _key(v)) for k, v in value.items())
+    if isinstance(value, (int, float, complex, numpy.generic)):  # 1 is not True nor 1.0, 0.0 is not -0.0, and NaN is NaN
+        return type(value), repr(value)
     return value

@@ -6,6 +6,7 @@ changed (a Python number in a closure, ``model.eval()``, another tensor under th
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,7 +21,9 @@ _DEPTH = 4  # of functions that call functions, and of objects in objects
 
 
 def _same(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and isinstance(a, _PLAIN) and a == b)
+    if a is b or type(a) is not type(b) or not isinstance(a, _PLAIN):
+        return a is b
+    return repr(a) == repr(b) if isinstance(a, (float, complex)) else a == b  # 0.0 is not -0.0, and NaN is NaN
 
 
 _MISSING = object()
@@ -34,19 +37,32 @@ class Surroundings:
         self._cells: list[tuple[Any, Any, str]] = []  # (closure cell, value, name)
         self._lists: list[tuple[list[Any], tuple[Any, ...]]] = []
         self._modules: dict[int, Module] = {}
+        self._tensors: dict[int, tuple[Tensor, bool]] = {}  # with whether they require grad
         self._seen: set[int] = set()
+        self._looked: dict[int, set[str]] = {}  # names of an object's attributes that were looked up
         self._function(function, 0)
+        for module in self._modules.values():
+            self._tensors.update((id(p), (p, p.requires_grad)) for p in module._parameters.values() if p is not None)
         self._settings = self._module_settings()
         self._changes = settings_changed[0]
 
     # -- what there is
     def _function(self, function: Any, depth: int) -> None:
-        if isinstance(function, types.MethodType):
+        if isinstance(function, functools.partial):
+            for value in (*function.args, *function.keywords.values()):
+                self._look(value, set(), depth)
+            function = function.func
+        if isinstance(function, types.MethodType) and isinstance(function.__func__, types.FunctionType):
             self._look(function.__self__, _all_names(function.__func__.__code__), depth)
             function = function.__func__
         if isinstance(function, Module):
             self._look(function, set(), depth)
             function = type(function).forward
+        elif not hasattr(function, "__code__"):  # an object that can be called
+            called = type(function).__call__
+            if isinstance(called, types.FunctionType):
+                self._look(function, _all_names(called.__code__), depth)
+                function = called
         code = getattr(function, "__code__", None)
         if code is None or id(function) in self._seen or _is_library(function):
             return
@@ -68,13 +84,15 @@ class Surroundings:
 
     def _look(self, value: Any, names: set[str], depth: int) -> None:
         """Take up what belongs to a value that the code names."""
+        if isinstance(value, Tensor):
+            self._tensors[id(value)] = value, value.requires_grad
         if depth >= _DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer, type)):
             return
         if isinstance(value, Module):
             self._modules.update((id(m), m) for m in value.modules())
             for module in value.modules():
                 self._function(type(module).forward, depth + 1)
-        elif isinstance(value, (types.FunctionType, types.MethodType)):
+        elif isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
             self._function(value, depth + 1)
         elif isinstance(value, (list, tuple)) and len(value) <= _ITEMS:
             if isinstance(value, list):
@@ -88,8 +106,10 @@ class Surroundings:
                 self._look(item, names, depth + 1)
         elif isinstance(value, types.ModuleType):
             self._attributes(value, names, plain_only=True, depth=depth)
-        elif hasattr(value, "__dict__") and not _is_library(type(value)) and id(value) not in self._seen:
-            self._seen.add(id(value))
+        elif hasattr(value, "__dict__") and not _is_library(type(value)):
+            known = self._looked.setdefault(id(value), set())
+            names = names - known
+            known |= names
             self._attributes(value, names, plain_only=False, depth=depth)
 
     def _attributes(self, owner: Any, names: set[str], plain_only: bool, depth: int) -> None:
@@ -105,8 +125,11 @@ class Surroundings:
                 self._look(value, names, depth + 1)
             else:
                 for kind in type(owner).__mro__:
-                    if isinstance(kind.__dict__.get(name), _PLAIN):
-                        self._names.append((kind.__dict__, name, kind.__dict__.get(name, _MISSING), called))
+                    found = kind.__dict__.get(name, _MISSING)
+                    if isinstance(found, _PLAIN):
+                        self._names.append((kind.__dict__, name, found, called))
+                    elif isinstance(found, types.FunctionType):
+                        self._function(types.MethodType(found, owner), depth + 1)
 
     def _module_settings(self) -> list[Any]:
         """The attributes of the modules that are numbers and switches, and which parts they have."""
@@ -129,6 +152,9 @@ class Surroundings:
             now = cell.cell_contents
             if now is not value and not _same(now, value):
                 return name
+        for tensor, required in self._tensors.values():
+            if tensor._requires_grad is not required:
+                return f"requires_grad of a tensor of shape {tensor.shape}"
         for items, before_them in self._lists:
             if len(items) != len(before_them) or not all(map(_same, items, before_them)):
                 return "a list"

@@ -26,6 +26,7 @@ from gpunet import device as devices
 from gpunet.autograd import Tensor
 from gpunet.device import Device
 from gpunet.errors import ArgumentError, CheckpointError, MissingDependencyError
+from gpunet.runtime.tape import settle
 
 # One metadata entry holds all of ours: safetensors writes several in an order that changes from run to run.
 _ENTRY = "gpunet"
@@ -204,7 +205,9 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _array(value: Any) -> numpy.ndarray:
-    array = devices.move(value.array if isinstance(value, Tensor) else value, devices.CPU)
+    array = value.array if isinstance(value, Tensor) else value
+    settle("saving", array)
+    array = devices.move(array, devices.CPU)
     if array.dtype.kind not in "fiub":
         raise ArgumentError(f"save: an array of dtype {array.dtype}; expected numbers or booleans")
     return numpy.ascontiguousarray(array).reshape(array.shape)

@@ -1,0 +1,237 @@
+"""The tape of a split step: launches on the CPU are noted as the step's Python makes them, and run a segment at a time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from sys import getrefcount
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy
+
+from gpunet import device as devices
+from gpunet.captured.segment import FREE, Segment, blamed, described, flatten
+from gpunet.device import Array
+from gpunet.runtime.kernel import Launchable
+from gpunet.runtime.lower import Shared, share
+from gpunet.runtime.lower.trace import owner_of
+from gpunet.runtime.memory import JoinedArrays
+from gpunet.runtime.tape import Launch, Split, Tape, is_library, line_at, unrecorded, user_line
+
+ndarray = numpy.ndarray
+#: Kernel, arrays and options of a launch, and code and instruction of the user's program that it is from.
+Noted = tuple[Launchable, tuple[Any, ...], dict[str, Any], CodeType, int]
+
+
+class Point:
+    """A place between segments: the start of the step, or the end of a segment.
+
+    What is allocated behind it gets the same memory in every run, as long as nobody else holds it: ``pool`` has that by
+    number, and for each number by shape and dtype, of which it keeps a few.
+    """
+
+    most = 4
+
+    def __init__(self) -> None:
+        self.next: list[Segment] = []  # the latest first
+        self.pool: list[dict[Any, Shared]] = []
+
+    def allocate(self, number: int, shape: tuple[int, ...], dtype: Any, spare: list[Shared]) -> ndarray:
+        """An array that is held by its :class:`Shared` alone: the pool's, or if that is in use one put into ``spare``."""
+        if number == len(self.pool):
+            self.pool.append({})
+        shelf, kind = self.pool[number], (shape, dtype)
+        shared = shelf.get(kind)
+        if shared is None or shared.of_recording:
+            if len(shelf) >= self.most:
+                del shelf[next(iter(shelf))]
+            shared = shelf[kind] = share(numpy.empty(shape, dtype))
+        elif getrefcount(shared.array) != FREE:
+            shared = share(numpy.empty(shape, dtype))
+            spare.append(shared)
+        return shared.array
+
+
+class Segments:
+    """The segments that a step consists of, at most so many: the least recently used goes."""
+
+    def __init__(self, backend: str, most: int = 32) -> None:
+        self.backend, self.most = backend, most
+        self.start = Point()
+        self._points: dict[Segment, Point] = {}  # the latest last
+        self.depths: dict[Launchable, int] = {}  # of the user's frame above the launch of a kernel
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def find_user(self, kernel: Launchable) -> FrameType:
+        """The innermost frame that is not the library's, seen from :meth:`Deferred.launch`, whose caller it is called by."""
+        depth = 1
+        while is_library(sys._getframe(depth + 1).f_code.co_filename):
+            depth += 1
+        self.depths[kernel] = depth
+        return sys._getframe(depth + 1)
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self._points)
+
+    def run(
+        self, point: Point, noted: list[Noted], atoms: list[Any], allocated: list[ndarray], given: set[int]
+    ) -> tuple[Segment, Point]:
+        """Run launches, as a segment that is known where there is one; where it was, and the place behind it.
+
+        Args:
+            atoms: what was noted, flat: see :func:`flatten`.
+            allocated: the arrays made for them, each held by a :class:`Shared`.
+            given: ids of arrays that are others in every run.
+        """
+        ids, fresh = [*map(id, atoms)], [*map(id, allocated)]
+        for place, segment in enumerate(point.next):
+            if segment in self._points and segment.fits(ids, fresh, atoms, allocated):
+                if place:
+                    point.next.insert(0, point.next.pop(place))
+                behind = self._points[segment] = self._points.pop(segment)
+                try:
+                    segment.replay(atoms, allocated)
+                except Exception as error:
+                    blamed(error, _launches(noted))
+                    raise
+                return segment, behind
+        launches = _launches(noted)
+        segment = self._met(point, launches, atoms, allocated, given)
+        behind = self._points[segment]
+        _run(launches)
+        if segment.meetings > 1:
+            segment.lower(launches, atoms, allocated, self.backend, point.pool)
+        return segment, behind
+
+    def _met(
+        self, point: Point, launches: list[Launch], atoms: list[Any], allocated: list[ndarray], given: set[int]
+    ) -> Segment:
+        """The segment of these launches, if they were met before on other arrays; else a new one."""
+        kinds = described(launches, atoms, allocated)
+        for segment in (*point.next, *reversed(self._points)):
+            if segment.met_again(kinds, atoms, allocated, given):
+                break
+        else:
+            segment = Segment(launches, kinds, atoms, allocated, given)
+            while len(self._points) >= self.most:
+                oldest = next(iter(self._points))
+                del self._points[oldest]
+                for other in (self.start, *self._points.values()):
+                    if oldest in other.next:
+                        other.next.remove(oldest)
+        self._points[segment] = self._points.pop(segment) if segment in self._points else Point()
+        if segment in point.next:
+            point.next.remove(segment)
+        point.next.insert(0, segment)
+        return segment
+
+
+def _launches(noted: list[Noted]) -> list[Launch]:
+    return [Launch(kernel, arrays, options, line_at(code, at)) for kernel, arrays, options, code, at in noted]
+
+
+@numpy.errstate(all="ignore")
+def _run(launches: Sequence[Launch]) -> None:
+    for launch in launches:
+        try:
+            launch.kernel.check(launch.arrays)
+            launch.kernel.launch(launch.arrays, launch.options)
+        except Exception as error:
+            blamed(error, [launch])
+            raise
+
+
+def _copied(value: Any) -> Any:
+    """A list that its owner may change later."""
+    if isinstance(value, JoinedArrays):
+        return JoinedArrays(value, value.flat)
+    return value[:] if isinstance(value, list) else value
+
+
+class Deferred(Tape):
+    """Notes launches on NumPy arrays, and runs what was noted where a value is needed: there the step splits.
+
+    Launches on other arrays run at once: a card works on them meanwhile, in order, by itself.
+    """
+
+    def __init__(self, segments: Segments, given: Sequence[Array]) -> None:
+        super().__init__()
+        self.runs_at_once = False
+        self._segments, self._point = segments, segments.start
+        self._atoms: list[Any] = []
+        self._noted: list[Noted] = []
+        self._spare: list[Shared] = []  # of arrays allocated while the pool's own was in use
+        self._given = {id(a) for array in given for a in (array, owner_of(array))}
+        #: what ran so far: segments, and where they ended
+        self.ran: list[tuple[Segment, Split | None]] = []
+
+    def launch(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
+        first = arrays[0]
+        if kernel.lists:
+            first = first[0]
+            arrays = tuple(map(_copied, arrays))
+        elif first is None:
+            first = next(a for a in arrays if a is not None)
+        if type(first) is not ndarray:
+            kernel.check(arrays)
+            kernel.launch(arrays, options)
+            return
+        flatten(kernel, arrays, options, self._atoms)
+        # walking up the stack to the user's line costs as much as all the rest: try where it was the last time
+        depth = self._segments.depths.get(kernel, 1)
+        try:
+            frame = sys._getframe(depth)
+            found = is_library(sys._getframe(depth - 1).f_code.co_filename) and not is_library(frame.f_code.co_filename)
+        except ValueError:
+            found = False
+        if not found:
+            frame = self._segments.find_user(kernel)
+        self._noted.append((kernel, arrays, options, frame.f_code, frame.f_lasti))
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, where: devices.Device) -> Array:
+        if where.type != "cpu":
+            return devices.empty(shape, dtype, where)
+        array = self._point.allocate(len(self.allocated), shape, dtype, self._spare)
+        self.allocated.append(array)
+        return array
+
+    # -- where it splits
+    def refuse(self, what: str, way_out: str, arrays: tuple[Array, ...]) -> None:
+        if self._outstanding(arrays):
+            self._flush(what, way_out)
+
+    def settle(self, what: str, arrays: tuple[Array, ...]) -> None:
+        self.refuse(what, "do it before the step, or behind it", arrays)
+
+    def end(self) -> None:
+        """Run what is still to run."""
+        self._flush("", "")
+
+    def _outstanding(self, arrays: tuple[Array, ...]) -> bool:
+        """Whether a launch that is noted touches one of these arrays, or any; or whether one was made for a launch."""
+        if not arrays:
+            return True
+        owners = {id(owner_of(a)) for a in arrays}
+        if any(id(a) in owners for a in reversed(self.allocated)):
+            return True
+        return any(id(owner_of(a)) in owners for a in self._atoms if isinstance(a, ndarray))
+
+    def _flush(self, what: str, way_out: str) -> None:
+        noted, atoms, allocated, spare = self._noted, self._atoms, self.allocated, self._spare
+        self._noted, self._atoms, self.allocated, self._spare = [], [], [], []
+        self.leaves.clear()
+        self.constants.clear()
+        try:
+            if not noted:
+                return
+            with unrecorded():
+                segment, self._point = self._segments.run(self._point, noted, atoms, allocated, self._given)
+        finally:
+            self._given.update(map(id, allocated))
+            spare.clear()
+        if segment.split is None and what:
+            segment.split = Split(what, user_line(), way_out)
+        self.ran.append((segment, segment.split if what else None))
