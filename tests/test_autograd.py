@@ -12,7 +12,7 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import DtypeError, GradientError, ShapeError
-from gpunet.runtime.memory import scratch
+from gpunet.runtime.memory import MOST_ZEROS, numbers, scratch, scratch_joined, zeros_like
 
 
 def leaf(*data: float) -> gpunet.Tensor:
@@ -422,3 +422,45 @@ def test_scratch_memory_belongs_to_a_thread() -> None:
     assert not numpy.shares_memory(here, there[0])
     assert numpy.shares_memory(here, scratch((4,), "float32"))
     assert not numpy.shares_memory(here, scratch((8,), "float32", 1))
+
+
+def test_scratch_memory_that_grew_is_one() -> None:
+    """Views that are kept must not be of the buffer before."""
+    small = scratch((16,), "float32", 5)
+    large = scratch((1 << 15,), "float32", 5)
+    assert numpy.shares_memory(large, scratch((16,), "float32", 5)) and not numpy.shares_memory(large, small)
+    assert scratch((16,), "float32", 5) is scratch((16,), "float32", 5)
+    parts = scratch_joined(((2, 3), (), (4,)), "float32", 5)
+    assert [p.shape for p in parts] == [(2, 3), (), (4,)] and parts.flat.size == 11
+    parts.flat[...] = numpy.arange(11)
+    assert [p.reshape(-1).tolist() for p in parts] == [[0, 1, 2, 3, 4, 5], [6], [7, 8, 9, 10]]
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (7, 5), (3, MOST_ZEROS), (MOST_ZEROS + 1,), (2, MOST_ZEROS + 1)])
+def test_constants_of_twins(shape: tuple[int, ...]) -> None:
+    for dtype in map(numpy.dtype, ("float32", "float64")):
+        zeros = zeros_like(numpy.ones(shape, dtype))
+        assert (zeros.shape, zeros.dtype, zeros.any(), zeros.flags.writeable) == (shape, dtype, False, False)
+        one, tenth = numbers(dtype, 1, 0.1)
+        assert (tenth.dtype, tenth.shape, tenth, tenth.flags.writeable) == (dtype, (), dtype.type(0.1), False) and one == 1
+
+
+def test_gradients_of_one_memory_stay_apart(device: str) -> None:
+    """A gradient that two leaves get, or that the caller has, is copied for each."""
+    a, b = gpunet.ones(3, requires_grad=True), gpunet.ones(3, requires_grad=True)
+    seed = gpunet.ones(3)
+    (a + b).backward(seed)
+    for gradient in (a.grad, b.grad):
+        gradient.mul_(2.0)
+    assert (a.grad.tolist(), b.grad.tolist(), seed.tolist()) == ([2.0] * 3, [2.0] * 3, [1.0] * 3)
+
+
+def test_a_sum_of_losses_twice_over_its_graph(device: str) -> None:
+    """What a loss saved is given to a leaf as a copy: the second backward needs it."""
+    x = gpunet.tensor([1.0, 2.0, 4.0], requires_grad=True)
+    loss = nn.functional.mse_loss(x, gpunet.zeros(3), reduction="sum")
+    loss.backward(retain_graph=True)
+    x.grad.mul_(10.0)
+    x.grad = None
+    loss.backward()
+    assert x.grad.tolist() == [2.0, 4.0, 8.0]

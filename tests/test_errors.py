@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 import gpunet
-from gpunet import nn
+from gpunet import emulator, nn
 from gpunet.errors import (
     ArgumentError,
     DeviceError,
@@ -60,6 +60,15 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], s
     "float tensor index": (lambda: x23()[gpunet.ones(2)], DtypeError, TypeError, "float32.*integers"),
     "gather": (lambda: x23().gather(0, gpunet.tensor([0])), ShapeError, ValueError, r"\(1,\).*\(2, 3\)"),
     "where": (lambda: gpunet.where(x23(), 1.0, 2.0), DtypeError, TypeError, "float32.*boolean"),
+    "cat numbers": (lambda: gpunet.cat([gpunet.tensor(1.0)] * 2), ShapeError, ValueError, r"no dimensions.*stack"),
+    "unbind a number": (lambda: gpunet.tensor(1.0).unbind(), ShapeError, ValueError, "no dimensions"),
+    "tril": (lambda: gpunet.ones(3).tril(), ShapeError, ValueError, r"\(3,\).*matrix"),
+    "dimension of text": (lambda: x23().mean("x"), DtypeError, TypeError, "mean: dim='x' is a str.*whole number"),
+    "copy_": (lambda: x23().copy_(gpunet.ones(4, 2, 3)), ShapeError, ValueError, r"copy_.*\(4, 2, 3\).*\(2, 3\)"),
+    "fill_": (lambda: x23().fill_(gpunet.ones(4)), ShapeError, ValueError, r"fill_.*\(4,\).*\(2, 3\)"),
+    "minus of booleans": (lambda: -(x23() > 0), DtypeError, TypeError, r"negative of a tensor of bool.*\.to\(dtype\)"),
+    "out of an integer": (lambda: x23().to("uint8") + 256, DtypeError, TypeError, r"add of a tensor of uint8 and 256"),
+    "softmax of integers": (lambda: x23().long().softmax(0), DtypeError, TypeError, r"softmax.*int64.*\.float\(\)"),
     "clamp": (lambda: x23().clamp(), ArgumentError, ValueError, "both None"),
     "topk": (lambda: x23().topk(9, 1), ArgumentError, ValueError, "k=9.*3"),
     "max of nothing": (lambda: gpunet.zeros(0).max(), ShapeError, ValueError, r"max.*\(0,\)"),
@@ -85,9 +94,15 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], s
     "gelu module": (lambda: nn.GELU("erf"), ArgumentError, ValueError, "'erf'"),
     "dropout": (lambda: F.dropout(x23(), 2.0), ArgumentError, ValueError, r"p=2\.0"),
     "label": (lambda: F.cross_entropy(x23(), gpunet.tensor([0, 3])), LabelError, IndexError, r"label 3 at row 1.*0 \.\. 2"),
+    "no classes": (lambda: F.cross_entropy(gpunet.ones(3, 0), gpunet.ones(3, 0)), ShapeError, ValueError, r"\(3, 0\).*classes"),
     "reduction": (lambda: F.mse_loss(x23(), x23(), "avg"), ArgumentError, ValueError, "'avg'.*'mean', 'sum', 'none'"),
     "loss shapes": (lambda: F.mse_loss(x23(), gpunet.ones(2, 1)), ShapeError, ValueError, r"\(2, 3\), target \(2, 1\)"),
     "state_dict": (lambda: nn.Linear(1, 1).load_state_dict({"w": 1}), StateDictError, KeyError, "missing.*weight, bias.*w"),
+    "path as state_dict": (lambda: nn.Linear(1, 1).load_state_dict("m.st"), DtypeError, TypeError, r"'m\.st', a str.*load\(path\)"),
+    "gradient": (lambda: setattr(nn.Parameter(x23()), "grad", x23().T), GradientError, RuntimeError, r"\(2, 3\).*\(3, 2\).*same"),
+    "array as gradient": (lambda: setattr(nn.Parameter(x23()), "grad", 1.0), GradientError, RuntimeError, "1.0.*tensor.*None"),
+    "optimizer of a model": (lambda: gpunet.optim.SGD(nn.Linear(1, 1)), DtypeError, TypeError, r"Linear.*parameters\(\)"),  # type: ignore[arg-type]
+    "no learning rate": (lambda: gpunet.optim.SGD([x23()], lr=None), DtypeError, TypeError, "None is a NoneType.*number"),  # type: ignore[arg-type]
     "no such module": (lambda: nn.Sequential(nn.ReLU()).get_submodule("1"), ArgumentError, ValueError, r"'1'.*\['0'\]"),
     "learning rate": (lambda: gpunet.optim.SGD([x23()], lr=-1), ArgumentError, ValueError, r"-1\.0"),
     "device": (lambda: gpunet.zeros(1, device="gpu"), DeviceError, RuntimeError, "'gpu'.*'cuda'"),
@@ -160,6 +175,21 @@ def test_cuda_without_a_card_says_what_was_found_and_what_to_do() -> None:
 def test_unknown_devices(name: str) -> None:
     with pytest.raises(DeviceError, match=f"{name!r}"):
         gpunet.device(name)
+
+
+@pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
+@pytest.mark.parametrize("stepped", [True, False])
+def test_a_model_moved_after_its_optimizer_was_made_is_named(stepped: bool) -> None:
+    model = nn.Linear(2, 2)
+    optimizer = gpunet.optim.Adam(model.parameters())
+    if stepped:
+        model(x23()[:, :2]).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.to("emulated")
+    model(x23()[:, :2].to("emulated")).sum().backward()
+    with pytest.raises(DeviceError, match=r"Adam.*\(2, 2\) is on emulated.*for parameters on cpu.*after model.to\('emulated'\)"):
+        optimizer.step()
 
 
 def test_environment_variable_chooses_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

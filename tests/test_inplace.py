@@ -319,3 +319,18 @@ def test_a_view_that_was_set_itself_is_still_up_to_date(device: str) -> None:
         view[0] = 5.0
     (view * 2.0).sum().backward()
     assert x.grad is not None
+
+
+def test_what_is_copied_without_a_graph_brings_none_along() -> None:
+    """A target network: the copy of a parameter is no parameter, and a parameter that is copied into stays a leaf."""
+    source, target = gpunet.ones(3, requires_grad=True), gpunet.zeros(3)
+    parameter = gpunet.zeros(3, requires_grad=True)
+    with gpunet.no_grad():
+        target.copy_(source)
+        with gpunet.enable_grad():
+            result = source * 2.0
+        parameter.copy_(result)
+    assert target.tolist() == [1.0, 1.0, 1.0] and not target.requires_grad
+    assert parameter.tolist() == [2.0, 2.0, 2.0] and parameter.is_leaf and parameter.requires_grad
+    (parameter * 3.0).sum().backward()
+    assert source.grad is None and parameter.grad is not None

@@ -280,3 +280,39 @@ def test_no_row_and_one_row(sample: Sample, rows: int, device: str) -> None:
             assert gradient is not None and gradient.shape == array.shape
             if rows == 0 and out.array.size == 0:
                 assert not to_numpy(gradient).any()  # nothing was computed from it
+
+
+# ---- what no sample has -----------------------------------------------------------------------------------------------
+
+
+def test_a_tensor_without_dimensions_is_one_of_one_element(device: str) -> None:
+    x = gpunet.tensor(2.0, requires_grad=True)
+    found = [x.cumsum(0), x.softmax(-1), x.log_softmax(0), x.sort().values, x.topk(1).values, x.argsort(descending=True)]
+    assert [t.shape for t in found] == [()] * len(found)
+    assert [t.item() for t in found] == [2.0, 1.0, 0.0, 2.0, 2.0, 0]
+    found[0].backward()
+    assert x.grad is not None and x.grad.item() == 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "uint8", "bool"])
+def test_descending_is_stable_for_every_dtype(dtype: str, device: str, torch: Any) -> None:
+    """Also where -x would not turn the order round: 0 of unsigned numbers, the least integer, NaN."""
+    values = numpy.array([[0, 3, 1, 3, 0, 1], [1, 0, 0, 2, 2, 1]]).astype(dtype)
+    if dtype == "float32":
+        values[0, 2] = numpy.nan
+    if dtype == "int64":
+        values[0, 2] = numpy.iinfo("int64").min
+    for dim in (0, 1):
+        found = gpunet.tensor(values).sort(dim, descending=True)
+        expected = torch.tensor(values).sort(dim=dim, descending=True, stable=True)
+        assert to_numpy(found.indices).tolist() == expected.indices.tolist()
+        numpy.testing.assert_array_equal(to_numpy(found.values), expected.values.numpy())
+
+
+def test_a_number_of_numpy_is_a_plain_number(device: str) -> None:
+    """It is no array of its own dtype: NumPy would compute in float64 and round afterwards."""
+    x = gpunet.rand(1000)
+    for number in (numpy.float64(0.1), numpy.float32(0.1), numpy.int64(3)):
+        for op in (lambda a, b: a + b, lambda a, b: b - a, lambda a, b: a * b, lambda a, b: a.clone().mul_(b)):
+            found, expected = op(x, number), op(x, number.item())
+            assert to_numpy(found).tobytes() == to_numpy(expected).tobytes()

@@ -294,3 +294,24 @@ def test_empty_parameters_are_no_trouble(device: str) -> None:
         for number in itertools.repeat(0, 2):
             step(optimizer, params, number)
     assert (params[1] < 1.0).all()
+
+
+@pytest.mark.parametrize("name, options", VARIANTS)
+def test_walks_of_small_and_large_tensors_have_the_same_bits(name: str, options: dict[str, Any]) -> None:
+    """Joined, tensor by tensor, in chunks, and replayed: however the elements are walked."""
+    random = numpy.random.default_rng(1)
+    values, gradients = (random.normal(size=300_007).astype("float32") for _ in range(2))
+    ends = {"one": [300_007], "few": [200_000, 290_001, 300_007], "joined": [100_000, 100_001, 133_007]}
+    found = {}
+    for walk, cuts in ends.items():
+        for captured in (False, True):
+            pieces = [slice(a, b) for a, b in itertools.pairwise([0, *cuts])]
+            params = parameters([values[piece] for piece in pieces], "cpu")
+            optimizer = getattr(gpunet.optim, name)(params, **options)
+            for p, piece in zip(params, pieces, strict=True):
+                p.grad = gpunet.tensor(gradients[piece])
+            update = gpunet.capture(optimizer.step, backend="numpy") if captured else optimizer.step
+            for _ in range(3):
+                update()
+            found[walk, captured] = numpy.concatenate(arrays(params)).tobytes()[: 4 * 133_007]
+    assert len(set(found.values())) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gpunet import device as devices
@@ -13,6 +13,7 @@ from gpunet.autograd.graph import ADD, COPY, OPS, Node, Scaled, Unit, contiguous
 from gpunet.autograd.tensor import Tensor, changed, method
 from gpunet.device import Array
 from gpunet.errors import GradientError, ShapeError
+from gpunet.runtime.kernel import ndarray
 from gpunet.runtime.memory import empty
 from gpunet.runtime.tape import active
 
@@ -44,9 +45,8 @@ def backward(
     if inputs is not None:
         wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     found = run([self], [gradient], wanted, retain_graph, create_graph)
-    for leaf, total in zip(wanted or (), found):
-        if total is not None:
-            _accumulate(leaf, total, False, create_graph)
+    if wanted is not None:
+        _accumulate([(leaf, total) for leaf, total in zip(wanted, found) if total is not None], create_graph)
 
 
 def grad(
@@ -136,7 +136,7 @@ def run(
     retain = create if retain is None else retain
     heap: list[tuple[int, Node]] = []
     slots: dict[Node, list[Any]] = {}
-    leaves: dict[Tensor, tuple[Any, bool]] = {}  # leaf -> (gradient, whether nobody else holds its memory)
+    leaves: dict[Tensor, Any] = {}
     captured: dict[Any, Any] = {}
     path: set[Node] | None = None
     if inputs is not None:
@@ -147,8 +147,8 @@ def run(
         path = _path([t._node for t in outputs if t._node is not None], set(captured))
         path.update(e[0] for e in captured if type(e[0]) is Node)
 
-    def send(edge: Any, gradient: Any, fresh: bool) -> None:
-        target = edge[0]
+    def send(edge: Any, gradient: Any) -> None:
+        target, index = edge
         if type(target) is Node:
             if path is not None and target not in path:
                 return
@@ -156,17 +156,19 @@ def run(
             if waiting is None:
                 slots[target] = waiting = [None] * target.outputs
                 heapq.heappush(heap, (-target.sequence, target))
-            here = waiting[edge[1]]
-            waiting[edge[1]] = gradient if here is None else whole(here) + whole(gradient)
+            waiting[index] = gradient if waiting[index] is None else total(waiting[index], gradient)
         elif path is None or edge in captured:
-            if target in leaves:
-                gradient, fresh = whole(leaves[target][0]) + whole(gradient), True
-            leaves[target] = (gradient, fresh)
+            here = leaves.get(target)
+            leaves[target] = gradient if here is None else total(here, gradient)
 
-    with mode.set_grad_enabled(create):
+    def total(gradient: Any, other: Any) -> Any:
+        both = whole(gradient) + whole(other)
+        return both if create else both.array
+
+    before, mode.current.enabled = mode.current.enabled, create
+    try:
         for output, seed in zip(outputs, seeds, strict=True):
-            gradient = _seed(output, seed)
-            send(edge_to(output), gradient, isinstance(gradient, Unit))
+            send(edge_to(output), _seed(output, seed))
         while heap:
             node = heapq.heappop(heap)[1]
             arrived = slots.pop(node)
@@ -190,31 +192,29 @@ def run(
                     "retain_graph=True to the first backward, or compute the output again"
                 )
             node.check_versions(create and node.op.kind == "fused")
-            for edge, gradient, fresh in zip(node.edges, *_differentiate(node, arrived, create)):
+            for edge, gradient in zip(node.edges, _differentiate(node, arrived, create)):
                 if edge is not None and gradient is not None:
-                    send(edge, gradient, fresh)
+                    send(edge, gradient)
             if not retain:
                 node.release()
-        for leaf, (gradient, fresh) in leaves.items():
+        for leaf, gradient in leaves.items():
             if leaf._hooks:
-                gradient, fresh = whole(gradient), False
+                gradient = whole(gradient)
                 for hook in list(leaf._hooks.values()):
                     replaced = hook(gradient)
                     gradient = gradient if replaced is None else replaced
-            if inputs is None:
-                _accumulate(leaf, whole(gradient), fresh or _is_lazy(gradient), create)
-            else:
-                captured[leaf, 0] = whole(gradient)
-    return [] if inputs is None else [captured[edge_to(t)] for t in inputs]
+                leaves[leaf] = gradient
+        if inputs is None:
+            _accumulate(leaves.items(), create)
+            return []
+        captured.update(((leaf, 0), whole(gradient)) for leaf, gradient in leaves.items())
+    finally:
+        mode.current.enabled = before
+    return [captured[edge_to(t)] for t in inputs]
 
 
-def _is_lazy(gradient: Any) -> bool:
-    """Whether applying it makes new memory."""
-    return isinstance(gradient, Unit) or (isinstance(gradient, Scaled) and gradient.scale is not None)
-
-
-def _differentiate(node: Node, arrived: list[Any], create: bool) -> tuple[list[Any], list[bool]]:
-    """The gradients of a node's inputs, and which of them are memory of their own."""
+def _differentiate(node: Node, arrived: list[Any], create: bool) -> Sequence[Any]:
+    """The gradients of a node's inputs."""
     op = node.op
     if op.kind == "primitive":
         incoming = whole(arrived[0])
@@ -224,28 +224,24 @@ def _differentiate(node: Node, arrived: list[Any], create: bool) -> tuple[list[A
             out._version, out._node, out._requires_grad = node.output._version, node, True
             args = (incoming, out)
         gradients = [None if rule is None else rule(*args) for rule in node.backward]
-        fresh = [g is not None and g is not incoming and g.array.base is None for g in gradients]
-        return gradients, fresh
+        if create:
+            return gradients
+        return [g if g is None or g is incoming or g.array.base is not None else g.array for g in gradients]
     if op.kind == "custom":
-        gradients = node.backward(node, [None if g is None else whole(g) for g in arrived])
-        return gradients, [False] * len(gradients)
+        return node.backward(node, [None if g is None else whole(g) for g in arrived])
     if create:
         return _differentiate_composed(node, [None if g is None else whole(g) for g in arrived])
     if op.scaled:
         gradient = arrived[0]
         if isinstance(gradient, Scaled):
-            results = node.backward(gradient.array, gradient.scale)
-        else:
-            results = node.backward(contiguous(whole(gradient).array), None)
-    elif op.takes_unit and isinstance(arrived[0], Unit):
-        results = node.backward(None)
-    else:
-        results = node.backward(*[None if g is None else contiguous(whole(g).array) for g in arrived])
-    gradients = [r if r is None or isinstance(r, Scaled) else Tensor(r) for r in results]
-    return gradients, [not isinstance(g, Scaled) for g in gradients]
+            return node.backward(gradient.array, gradient.scale)
+        return node.backward(contiguous(whole(gradient).array), None)
+    if op.takes_unit and isinstance(arrived[0], Unit):
+        return node.backward(None)
+    return node.backward(*[None if g is None else contiguous(whole(g).array) for g in arrived])
 
 
-def _differentiate_composed(node: Node, arrived: list[Any]) -> tuple[list[Any], list[bool]]:
+def _differentiate_composed(node: Node, arrived: list[Any]) -> list[Any]:
     """A fused node's gradients with a graph of their own: through its composition in primitives."""
     assert node.op.composed is not None
     copies = []
@@ -258,24 +254,30 @@ def _differentiate_composed(node: Node, arrived: list[Any]) -> tuple[list[Any], 
     pairs = [(o, g) for o, g in zip(outputs, arrived) if g is not None and o._requires_grad]
     wanted = [c for c, edge in zip(copies, node.edges) if edge is not None]
     found = iter(run([o for o, _ in pairs], [g for _, g in pairs], wanted, True, True))
-    return [None if edge is None else next(found) for edge in node.edges], [False] * len(node.edges)
+    return [None if edge is None else next(found) for edge in node.edges]
 
 
-def _accumulate(leaf: Tensor, gradient: Tensor, fresh: bool, create: bool) -> None:
-    """Add to a leaf's ``grad``; the first gradient becomes it, copied unless its memory is nobody else's."""
+def _accumulate(gradients: Iterable[tuple[Tensor, Any]], create: bool) -> None:
+    """Add to each leaf's ``grad``; a first gradient becomes it, copied where its memory is somebody else's, too."""
     with _accumulation:
-        before = leaf._grad
-        if active.tape is not None:
-            active.tape.leaves.setdefault(leaf, before)
-        if before is not None:
-            if create:
-                leaf._grad = before + gradient
+        for leaf, gradient in gradients:
+            before = leaf._grad
+            if active.tape is not None:
+                active.tape.leaves.setdefault(leaf, before)
+            if before is None and type(gradient) is ndarray and gradient.flags.c_contiguous:
+                leaf._grad = Tensor(gradient)  # what a fused op returned: nearly always
+                continue
+            shared = isinstance(gradient, Tensor) or (isinstance(gradient, Scaled) and gradient.scale is None)
+            gradient = whole(gradient)
+            if before is not None:
+                if create:
+                    leaf._grad = before + gradient
+                else:
+                    ADD(before.array, before.array, gradient.array)
+                    changed(before)
+            elif create or (gradient.array.flags.c_contiguous and not shared):
+                leaf._grad = gradient
             else:
-                ADD(before.array, before.array, gradient.array)
-                changed(before)
-        elif create or (fresh and gradient.array.flags.c_contiguous):
-            leaf._grad = gradient
-        else:
-            copy = empty(gradient.shape, gradient.dtype, gradient.array)
-            COPY(copy, gradient.array)
-            leaf._grad = Tensor(copy)
+                copy = empty(gradient.shape, gradient.dtype, gradient.array)
+                COPY(copy, gradient.array)
+                leaf._grad = Tensor(copy)

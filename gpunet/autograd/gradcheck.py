@@ -12,6 +12,7 @@ from gpunet.autograd.backward import grad
 from gpunet.autograd.mode import no_grad
 from gpunet.autograd.tensor import Tensor
 from gpunet.errors import ArgumentError, MismatchError
+from gpunet.runtime.tape import settle
 
 #: By bits of the dtype: step of the differences, absolute and relative tolerance.
 _DEFAULTS = {64: (1e-6, 1e-5, 1e-3), 32: (1e-2, 1e-2, 1e-2)}
@@ -94,6 +95,7 @@ def _floating(result: Any) -> list[Tensor]:
 
 
 def _host(x: Tensor) -> numpy.ndarray:
+    settle("gradcheck()", x.array)
     return numpy.array(devices.move(x.array, devices.CPU), numpy.float64)
 
 

@@ -42,7 +42,6 @@ class Node:
         "outputs",
         "saved",
         "sequence",
-        "versions",
     )
     _sequence = itertools.count()
 
@@ -53,11 +52,11 @@ class Node:
         self.outputs = outputs
         self.sequence = next(Node._sequence)
         self.hooks: dict[int, dict[int, Any]] = {}
-        self.saved: Sequence[tuple[list[int], int]] = ()  # (version cell, version) of what backward needs
+        #: of what backward may need: version cell, version, and the array's id, or None where it is needed for sure
+        self.saved: Sequence[tuple[list[int], int, int | None]] = ()
         self.output: Tensor | None = None  # a primitive that saves its output: that, without this node
         self.inputs: Sequence[Any] = ()  # a fused op's inputs and options, for its composed form
         self.options: dict[str, Any] = {}
-        self.versions: Sequence[int] = ()  # of the tensors among the inputs
 
     def __repr__(self) -> str:
         return f"<{self.op.name} backward>"
@@ -78,11 +77,11 @@ class Node:
 
     def check_versions(self, composed: bool) -> None:
         """Raise InPlaceError when something was changed that backward needs, or that the composed form starts from."""
-        saved = self.saved
-        if composed:
-            saved = [(t._version, v) for t, v in zip((t for t in self.inputs if isinstance(t, Tensor)), self.versions)]
-        for cell, version in saved:
+        for cell, version, array in self.saved[: -self.outputs] if composed else self.saved:
             if cell[0] != version:
+                # What backward holds lives since forward, so an id of then is still that of the same array.
+                if not composed and array is not None and array not in map(id, _closed_over(self.backward)):
+                    continue
                 raise InPlaceError(
                     f"backward of {self.op.name!r} needs a tensor that was changed in place after {self.op.name!r} ran "
                     f"(it is at version {cell[0]}, saved at {version}). Change a .clone() of it, or use the op that "
@@ -141,7 +140,10 @@ class Unit:
 
 
 def whole(gradient: Any) -> Tensor:
-    return gradient if isinstance(gradient, Tensor) else gradient.apply()
+    """A gradient on its way as a tensor: it may be one, a Scaled, a Unit, or an array, whose memory is nobody else's."""
+    if isinstance(gradient, Tensor):
+        return gradient
+    return gradient.apply() if isinstance(gradient, (Scaled, Unit)) else Tensor(gradient)
 
 
 def edge_to(value: Any) -> Any:
@@ -165,6 +167,9 @@ def operands(name: str, args: Sequence[Any]) -> Sequence[Any]:
     for position, value in enumerate(args):
         if not isinstance(value, Tensor):
             if value is None or not devices.is_array(value):
+                if isinstance(value, numpy.generic):  # a plain number, that NumPy does not compute in its dtype
+                    args = [*args]
+                    args[position] = value.item()
                 continue
             args = [*args]
             args[position] = value = Tensor(value)
@@ -229,11 +234,12 @@ def primitive(
             return result
         rules = [rule if edge else None for rule, edge in zip(rules, edges)]
         node = Node(op, edges, rules, 1)
-        node.saved = [(c._version, c._version[0]) for r in rules if r for c in _closed_over(r) if isinstance(c, Tensor)]
+        held = [c for r in rules if r for c in _closed_over(r) if isinstance(c, Tensor)]
         if output:
             node.output = Tensor(array)
             node.output._version = result._version
-            node.saved.append((result._version, result._version[0]))
+            held.append(result)
+        node.saved = [(tensor._version, tensor._version[0], None) for tensor in held]
         result._node = node
         result._requires_grad = True
         return result
@@ -266,22 +272,28 @@ def fused(
         @quiet
         def call(*args: Any, **options: Any) -> Any:
             inputs = operands(op.name, args)
-            edges = [edge_to(a) for a in inputs] if mode.current.enabled else [None] * len(inputs)
+            recording = mode.current.enabled
+            arrays: list[Any] = []
+            edges: list[Any] = []
+            saved: list[Any] = []
+            for value in inputs:
+                edge = None
+                if isinstance(value, Tensor):
+                    array = value.array
+                    saved.append((value._version, value._version[0], id(array)))
+                    if recording and value._requires_grad:
+                        edge = (value, 0) if value._node is None else edge_to(value)
+                    value = array if array.flags.c_contiguous else contiguous(array)
+                arrays.append(value)
+                edges.append(edge)
             need = [edge is not None for edge in edges]
-            arrays = [contiguous(a.array) if isinstance(a, Tensor) else a for a in inputs]
             result, backward = function(*arrays, need=need, **options)
             outputs = [Tensor(a) for a in (result if isinstance(result, tuple) else (result,))]
-            if any(need):
+            if True in need:
                 node = Node(op, edges, backward, len(outputs))
-                node.inputs, node.options = inputs, options
-                node.versions = [t._version[0] for t in inputs if isinstance(t, Tensor)]
-                saved = [id(content) for content in _closed_over(backward)]
-                node.saved = [
-                    (t._version, t._version[0])
-                    for t in (*inputs, *outputs)
-                    if isinstance(t, Tensor) and id(t.array) in saved
-                ]
+                node.inputs, node.options, node.saved = inputs, options, saved
                 for index, tensor in enumerate(outputs):
+                    saved.append((tensor._version, tensor._version[0], id(tensor.array)))
                     tensor._node, tensor._index, tensor._requires_grad = node, index, True
             return tuple(outputs) if isinstance(result, tuple) else outputs[0]
 

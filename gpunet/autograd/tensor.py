@@ -14,7 +14,7 @@ from gpunet.autograd import mode
 from gpunet.device import Array, Device
 from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
 from gpunet.runtime.kernel import ndarray
-from gpunet.runtime.tape import ANY, active, constant, refuse_reading
+from gpunet.runtime.tape import ANY, active, constant, refuse_reading, settle
 
 if TYPE_CHECKING:
     from gpunet.autograd.graph import Node
@@ -93,14 +93,29 @@ class Tensor(TensorMethods):
     # -- gradients
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that ``backward`` left, or None."""
+        """The gradient that ``backward`` left, or None.
+
+        Raises:
+            GradientError: when set to what is no tensor of the same shape, dtype and device.
+        """
         return self._grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
+        if value is not None and not self._like(value):
+            raise GradientError(
+                f"grad of a tensor of shape {self.shape}, {self.dtype} on {self.device}: got "
+                + (f"one of shape {value.shape}, {value.dtype} on {value.device}" if isinstance(value, Tensor) else repr(value))
+                + "; expected a tensor of the same shape, dtype and device, or None"
+            )
         self._grad = value
         if active.tape is not None:
             active.tape.leaves.setdefault(self, ANY)
+
+    def _like(self, other: Any) -> bool:
+        return (
+            isinstance(other, Tensor) and other.shape == self.shape and other.dtype == self.dtype and other.device == self.device
+        )
 
     @property
     def requires_grad(self) -> bool:
@@ -183,7 +198,7 @@ class Tensor(TensorMethods):
             DeviceError: the tensor is on a card; call ``.cpu()`` first.
             GradientError: the tensor requires grad; call ``.detach()`` first.
         """
-        refuse_reading("numpy()")
+        refuse_reading("numpy()", self.array)
         if self._requires_grad:
             raise GradientError("numpy() on a tensor that requires grad would leave the graph; call .detach().numpy()")
         if devices.of(self.array) != devices.CPU:
@@ -204,11 +219,11 @@ class Tensor(TensorMethods):
         """
         if self.array.size != 1:
             raise ShapeError(f"item() on a tensor of shape {self.shape}: only one-element tensors convert to a number")
-        refuse_reading("item()")
+        refuse_reading("item()", self.array)
         return self.array.item()
 
     def tolist(self) -> Any:
-        refuse_reading("tolist()")
+        refuse_reading("tolist()", self.array)
         return self.array.tolist()
 
     def __float__(self) -> float:
@@ -225,7 +240,7 @@ class Tensor(TensorMethods):
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise ShapeError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
-        refuse_reading("the truth of a tensor (if, while, and, or)")
+        refuse_reading("the truth of a tensor (if, while, and, or)", self.array)
         return bool(self.array.item())
 
     def __len__(self) -> int:
@@ -237,7 +252,7 @@ class Tensor(TensorMethods):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        refuse_reading("printing a tensor")
+        refuse_reading("printing a tensor", self.array)
         body = numpy.array2string(
             devices.move(self.array, devices.CPU), separator=", ", prefix="tensor(", precision=4, suppress_small=True
         )
@@ -261,6 +276,7 @@ class Tensor(TensorMethods):
         if self._node is not None:
             raise GradientError("only leaf tensors can be deep-copied; .detach() the tensor first")
         result = type(self).__new__(type(self))
+        settle("copy.deepcopy()", self.array)
         with devices.current(self.array):
             Tensor.__init__(result, self.array.copy(), self._requires_grad)
             result.grad = None if self.grad is None else Tensor(self.grad.array.copy())

@@ -22,8 +22,8 @@ from gpunet.bench.worker import COMPARED_STEPS, Worker, WorkerError
 #: Largest relative difference of losses that passes: float32's rounding over a few steps stays far below.
 AGREEMENT = 1e-3
 _LEAST_ROUNDS = 5
-#: Seconds between the turns of two processes.  The threads of a BLAS spin on after their last work, OpenBLAS's for 2^26 or 2^28
-#: cycles (103 ms at 2.6 GHz), and would take a core from whoever comes next.
+#: Seconds between the turns of two contestants.  The threads of OpenBLAS spin on after their last work and would take a core from
+#: whoever comes next: with 0.05 here, and 2 cores, times came out up to twice as long; with 0.15 they agree with those alone.
 SETTLE = 0.15
 #: With this peer's first variant, eager, all are compared.
 REFERENCE = "gpunet"
@@ -38,12 +38,13 @@ class Settings:
     """How to measure."""
 
     rounds: int = 15
-    turn: float = 0.02  # seconds of a turn, at least
+    turn: float = 0.05  # seconds of a turn, at least
     budget: float = 4.0  # seconds of a contestant's turns, after which it has no more, but has had 5 rounds
     device: str = "cpu"
     timeout: float = 300.0  # seconds for building a contestant, compilation and all, or for a turn
     clock: str = "wall"  # or "processor": seconds of all threads together, which others on the machine do not lengthen
     threads: int | None = None  # of everybody; None leaves each peer its default
+    without: tuple[str, ...] = ()  # variants, by their key, that are left out
 
 
 @dataclass
@@ -115,7 +116,7 @@ class Bench:
         self.peers = sorted(peers, key=lambda peer: peer != REFERENCE)  # the reference first
         self._workers: dict[str, Worker] = {}
         self._built: dict[int, tuple[Worker, dict[str, Any]]] = {}  # by number: where, and with what request
-        self._latest: str | None = None  # whose turn it was
+        self._latest: int | None = None  # whose turn it was
         self._meter: Worker | None = None  # a process that has only gpunet in it, for the ceilings
 
     def __enter__(self) -> Bench:
@@ -151,7 +152,7 @@ class Bench:
     def _variants(self, kind: str) -> Iterator[tuple[str, Variant]]:
         for peer in self.peers:
             for variant in PEERS[peer].on(self.settings.device):
-                if kind in variant.kinds:
+                if kind in variant.kinds and variant.key not in self.settings.without:
                     yield peer, variant
 
     def measure(self, case: Case, kinds: Sequence[str], say: Say = lambda line: None) -> list[Measurement]:
@@ -238,9 +239,9 @@ class Bench:
                 worker = self._worker(entry.peer)
                 worker.ask("build", self.settings.timeout, **build)
                 self._built[number] = worker, build
-            if self._latest not in (None, entry.peer):
+            if self._latest not in (None, number) and not self.settings.device.startswith("cuda"):
                 time.sleep(SETTLE)
-            self._latest = entry.peer
+            self._latest = number
             answer = worker.ask("time", self.settings.timeout, number=number, steps=steps, untimed=untimed)
         except WorkerError as error:
             entry.status, entry.detail, entry.seconds = "failed", str(error), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -122,9 +123,23 @@ class Dropout(Module):
         return f"p={self.p}"
 
 
-def _ours(kind: type[Module]) -> bool:
-    """Whether a class runs our own forward: a user's subclass may do anything in its own."""
-    return kind.forward.__module__ in (Linear.__module__, ActivationModule.__module__)
+@functools.lru_cache
+def _role_of(kind: Any, forward: Any) -> str:
+    """What a class of modules with this forward is to a linear run: "linear", "activation", or nothing.
+
+    A user's subclass may do anything in a forward of its own.
+    """
+    if forward.__module__ in (Linear.__module__, ActivationModule.__module__):
+        for role, base in (("linear", Linear), ("activation", ActivationModule)):
+            if issubclass(kind, base):
+                return role
+    return ""
+
+
+def _role(module: Any) -> str:
+    """What a module is to a linear run; nothing with hooks, which must see it run by itself."""
+    kind: Any = type(module)
+    return "" if module._forward_hooks or module._forward_pre_hooks else _role_of(kind, kind.forward)
 
 
 class _Ordered(Module):
@@ -178,24 +193,17 @@ class Sequential(_Ordered):
 
 
 def _linear_run(modules: list[Module], at: int) -> tuple[list[tuple[Any, Any, str, float]], int]:
-    """The linear layers, with their activations, that start at ``at``; and where they end.
-
-    A module with hooks runs by itself: the hooks must see it.
-    """
+    """The linear layers, with their activations, that start at ``at``; and where they end."""
     layers: list[tuple[Any, Any, str, float]] = []
-    while at < len(modules):
-        linear = modules[at]
-        if not isinstance(linear, Linear) or not _ours(type(linear)) or linear.has_hooks:
-            break
-        at += 1
+    while at < len(modules) and _role(modules[at]) == "linear":
+        own = modules[at]._parameters
         name, alpha = "identity", 0.0
-        if at < len(modules):
-            follower = modules[at]
-            if isinstance(follower, ActivationModule) and _ours(type(follower)) and not follower.has_hooks:
-                if follower.fusible:
-                    name, alpha = follower.name, follower.alpha
-                    at += 1
-        own = linear._parameters
+        at += 1
+        if at < len(modules) and _role(modules[at]) == "activation":
+            follower: Any = modules[at]
+            if follower.fusible:
+                name, alpha = follower.name, follower.alpha
+                at += 1
         layers.append((own["weight"], own["bias"], name, alpha))
     return layers, at
 

@@ -58,7 +58,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        if not self.has_hooks:
+        if not (self._forward_hooks or self._forward_pre_hooks):
             return self.forward(*args, **options)
         for hook in list(self._forward_pre_hooks.values()):
             changed = hook(self, args)
@@ -151,11 +151,6 @@ class Module:
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, args)`` before each forward; what it returns replaces the arguments."""
         return RemovableHandle(self._forward_pre_hooks, hook)
-
-    @property
-    def has_hooks(self) -> bool:
-        """Whether hooks want to see this module run."""
-        return bool(self.__dict__["_forward_hooks"] or self.__dict__["_forward_pre_hooks"])
 
     # -- walks
     def named_modules(self, memo: set[int] | None = None, prefix: str = "") -> Iterator[tuple[str, Module]]:
@@ -307,7 +302,13 @@ class Module:
 
         Raises:
             StateDictError: names missing or unexpected (all of them are listed), or shapes that differ.
+            DtypeError: no dict.
         """
+        if not isinstance(state_dict, Mapping):
+            raise DtypeError(
+                f"load_state_dict got {state_dict!r}, a {type(state_dict).__name__}; expected a dict of tensors, such as "
+                "gpunet.load(path) returns"
+            )
         own = self.state_dict()
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]

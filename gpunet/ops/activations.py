@@ -19,7 +19,7 @@ from gpunet.ops.broadcast import cast
 from gpunet.ops.elementwise import erf, exp, log1p, maximum, minimum, where
 from gpunet.ops.special import erf_into
 from gpunet.runtime.kernel import Geometry, elementwise_grid, kernel
-from gpunet.runtime.memory import empty, scratch
+from gpunet.runtime.memory import empty, numbers, scratch, zeros_like
 
 
 class Activation(NamedTuple):
@@ -38,18 +38,18 @@ class Activation(NamedTuple):
 
 
 def _relu(y, z, alpha):
-    numpy.maximum(z, 0, out=y)
+    numpy.maximum(z, zeros_like(z), out=y)
 
 
 def _relu_backward(dz, dy, y, alpha):
-    numpy.multiply(dy, numpy.greater(y, 0, out=scratch(y.shape, bool)), out=dz)
+    numpy.multiply(dy, numpy.greater(y, numbers(y.dtype, 0)[0], out=scratch(y.shape, bool)), out=dz)
 
 
 def _leaky_relu(y, z, alpha):
     negative = scratch(z.shape, z.dtype)
-    numpy.minimum(z, 0, out=negative)
+    numpy.minimum(z, zeros_like(z), out=negative)
     negative *= z.dtype.type(alpha)
-    numpy.maximum(z, 0, out=y)
+    numpy.maximum(z, zeros_like(z), out=y)
     y += negative
 
 
@@ -169,10 +169,10 @@ def _silu_backward(dz, dy, z, alpha):
 
 def _elu(y, z, alpha):
     negative = scratch(z.shape, z.dtype)
-    numpy.minimum(z, 0, out=negative)
+    numpy.minimum(z, zeros_like(z), out=negative)
     numpy.expm1(negative, out=negative)
     negative *= z.dtype.type(alpha)
-    numpy.maximum(z, 0, out=y)
+    numpy.maximum(z, zeros_like(z), out=y)
     y += negative
 
 
@@ -192,7 +192,7 @@ def _softplus(y, z, alpha):
     numpy.negative(small, out=small)
     numpy.exp(small, out=small)
     numpy.log1p(small, out=small)
-    numpy.maximum(z, 0, out=y)
+    numpy.maximum(z, zeros_like(z), out=y)
     y += small
 
 

@@ -9,6 +9,7 @@ import numpy
 from gpunet import device
 from gpunet.autograd import Tensor, method, operands, quiet, wrap
 from gpunet.ops.broadcast import binary, ufunc, unary
+from gpunet.runtime.tape import refuse_reading
 
 
 def compare(name: str, a: Any, b: Any) -> Tensor:
@@ -94,11 +95,17 @@ remainder = _integer_arithmetic("remainder", "remainder __mod__")
 def equal(a: Any, b: Any) -> bool:
     """Whether two tensors have one shape and all their elements are equal."""
     a, b = operands("equal", [wrap(a), wrap(b)])
-    return bool(a.shape == b.shape and eq(a, b).array.all())
+    if a.shape != b.shape:
+        return False
+    same = eq(a, b).array
+    refuse_reading("equal()", same)
+    return bool(same.all())
 
 
 @method("allclose")
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are equal within ``atol + rtol * |b|``."""
-    a, b = (device.move(wrap(v).array, device.CPU) for v in (a, b))
+    a, b = wrap(a).array, wrap(b).array
+    refuse_reading("allclose()", a, b)
+    a, b = device.move(a, device.CPU), device.move(b, device.CPU)
     return bool(numpy.allclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))

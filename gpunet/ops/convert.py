@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy
 
-from gpunet import device
 from gpunet.autograd import COPY, Tensor, method, primitive
 from gpunet.device import Device
 from gpunet.ops.broadcast import cast
 from gpunet.ops.shape import normal_dim
-from gpunet.runtime.memory import empty
+from gpunet.runtime.memory import empty, moved
 
 
 @primitive(methods="clone")
@@ -31,7 +30,7 @@ def _contiguous_method(x: Tensor) -> Tensor:
 @primitive
 def _move(x, *, target):
     source = x.device
-    return device.move(x.array, target), lambda g: _move(g, target=source)
+    return moved(x.array, target), lambda g: _move(g, target=source)
 
 
 @method("to")

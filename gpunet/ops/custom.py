@@ -289,7 +289,7 @@ class CudaOp:
 
         node = Node(self._op, edges, backward, len(results))
         saved = [*inputs.values(), *(y for name, y in zip(out, results) if name in wanted)]
-        node.saved = [(tensor._version, tensor._version[0]) for tensor in saved]
+        node.saved = [(tensor._version, tensor._version[0], None) for tensor in saved]
         for index, tensor in enumerate(results):
             _attach(tensor, node, index)
 

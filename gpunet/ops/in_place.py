@@ -21,7 +21,7 @@ from gpunet.errors import GradientError, InPlaceError, ShapeError
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, ufunc
 from gpunet.ops.elementwise import abs, add_scaled, clamp, div, exp, masked_fill, mul, neg, pow, sqrt, sub_scaled, where
 from gpunet.runtime.kernel import Ufunc
-from gpunet.runtime.memory import empty
+from gpunet.runtime.memory import empty, moved
 from gpunet.runtime.tape import constant
 
 
@@ -33,7 +33,7 @@ def replace(target: Tensor, result: Tensor, name: str) -> Tensor:
         )
     COPY(target.array, result.array)
     changed(target)
-    if result._requires_grad:
+    if result._requires_grad and is_grad_enabled():  # the result may be a source that was copied, with a graph of its own
         target._node, target._index, target._requires_grad = result._node, result._index, True
     return target
 
@@ -126,7 +126,13 @@ _in_place(masked_fill, "masked_fill_")
 def fill_(x: Tensor, value: Any) -> Tensor:
     """Set every element to ``value``."""
     check_in_place(x, (value,), "fill_")
-    return _overwrite(x, broadcast_to(cast(_as_scalar(value, x), dtype=x.dtype), shape=x.shape), "fill_")
+    return _overwrite(x, _spread(cast(_as_scalar(value, x), dtype=x.dtype), x, "fill_"), "fill_")
+
+
+def _spread(source: Tensor, x: Tensor, name: str) -> Tensor:
+    if broadcast_shape(name, source.shape, x.shape) != x.shape:
+        raise ShapeError(f"{name}: a source of shape {source.shape} does not fit into the tensor's {x.shape}; take a part of it")
+    return broadcast_to(source, shape=x.shape)
 
 
 def _as_scalar(value: Any, x: Tensor) -> Tensor:
@@ -149,10 +155,9 @@ def copy_(x: Tensor, source: Any) -> Tensor:
     source = wrap(source)
     check_in_place(x, (source,), "copy_")
     if source.device != x.device:
-        source = Tensor(device.move(source.array, x.device))
+        source = Tensor(moved(source.array, x.device))
     if source.dtype != x.dtype:
         source = cast(source, dtype=x.dtype)
     if source.shape != x.shape:
-        broadcast_shape("copy_", source.shape, x.shape)
-        source = broadcast_to(source, shape=x.shape)
+        source = _spread(source, x, "copy_")
     return _overwrite(x, source, "copy_")

@@ -16,8 +16,8 @@ from gpunet.ops.elementwise import where
 from gpunet.ops.in_place import alias_of, check_in_place, replace
 from gpunet.ops.shape import normal_dim
 from gpunet.runtime.kernel import Geometry, Shim, ceil_div, kernel
-from gpunet.runtime.memory import empty
-from gpunet.runtime.tape import active, constant, refuse, refuse_reading
+from gpunet.runtime.memory import empty, moved
+from gpunet.runtime.tape import active, constant, refuse, refuse_reading, settle
 
 TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]))
 PUT = Shim("put", lambda xp, out, value, *, index: out.__setitem__(index, value))
@@ -37,14 +37,15 @@ def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
     plain = []
     for item in items:
         if isinstance(item, (list, range)):
-            item = numpy.asarray(item, numpy.int64 if not len(item) else None)
+            item = constant(numpy.asarray(item, numpy.int64 if not len(item) else None))
         if isinstance(item, Tensor) or device.is_array(item):
             if item.dtype.kind not in "iub":
                 raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or ...")
             if item.dtype.kind == "b" and active.tape is not None:
-                refuse("indexing with booleans, whose result has as many elements as are true,", "use where() or a product")
+                what = "indexing with booleans, whose result has as many elements as are true,"
+                refuse(what, "use where() or a product", item.array if isinstance(item, Tensor) else item)
             item = wrap(item)
-            item = item if item.device == x.device else Tensor(device.move(item.array, x.device))
+            item = item if item.device == x.device else Tensor(moved(item.array, x.device))
         elif isinstance(item, (float, str)):
             raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or ...")
         plain.append(item)
@@ -58,6 +59,9 @@ def _arrays(index: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _checked(x: Tensor, index: tuple[Any, ...]) -> Array:
     """x[index] with errors that name the shapes."""
+    for item in index:
+        if isinstance(item, Tensor):
+            settle("an index that the step computes, whose range is checked,", item.array)
     try:
         return _look(x.array, _arrays(index))
     except IndexError as error:
@@ -163,7 +167,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     if device.is_array(value):
         value = Tensor(value)
     if isinstance(value, (list, tuple)):
-        value = Tensor(device.move(numpy.asarray(value, x.dtype), x.device))
+        value = Tensor(constant(device.move(numpy.asarray(value, x.dtype), x.device)))
     if isinstance(value, Tensor):
         try:
             fits = numpy.broadcast_shapes(value.shape, picked.shape) == picked.shape
@@ -220,10 +224,12 @@ def masked_select(x: Tensor, mask: Any) -> Tensor:
 
 
 def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
+    if x.ndim < 2:
+        raise ShapeError(f"{'tril' if lower else 'triu'} of a tensor of shape {x.shape}; expected a matrix, or a stack of them")
     xp = device.module(x.array)
     rows, columns = xp.arange(x.shape[-2])[:, None], xp.arange(x.shape[-1])[None, :]
-    keep = constant(columns <= rows + diagonal if lower else columns >= rows + diagonal)
-    return where(Tensor(xp.broadcast_to(keep, x.shape)), x, 0.0 if x.is_floating_point() else 0)
+    keep = columns <= rows + diagonal if lower else columns >= rows + diagonal
+    return where(Tensor(constant(xp.broadcast_to(keep, x.shape))), x, 0.0 if x.is_floating_point() else 0)
 
 
 @method("tril")
@@ -244,8 +250,8 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
     Raises:
         LabelError: a label outside 0 .. num_classes - 1.
     """
-    refuse_reading("one_hot()")
     array = labels.array if isinstance(labels, Tensor) else labels
+    refuse_reading("one_hot()", array)
     with device.current(array):
         highest = int(array.max()) if array.size else -1
         classes = highest + 1 if num_classes == -1 else num_classes

@@ -11,7 +11,7 @@ from gpunet.autograd import COPY, FILL, Tensor, method, primitive, wrap
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.ops.broadcast import cast, result_dtype
 from gpunet.ops.index import _index
-from gpunet.ops.shape import normal_dim, unsqueeze
+from gpunet.ops.shape import sliced_dim, unsqueeze
 from gpunet.runtime.memory import empty
 
 
@@ -43,7 +43,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     if not tensors:
         raise ArgumentError("cat: got no tensors; expected at least one")
     parts = [wrap(x) for x in tensors]
-    at = normal_dim(dim, parts[0].ndim, "cat")
+    at = sliced_dim(dim, parts[0], "cat")
     for x in parts[1:]:
         if x.ndim != parts[0].ndim or any(a != b for i, (a, b) in enumerate(zip(x.shape, parts[0].shape)) if i != at):
             raise ShapeError(f"cat: shapes {parts[0].shape} and {x.shape} differ in a dimension other than {dim}")
@@ -70,7 +70,7 @@ def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Ten
     Raises:
         ShapeError: the sizes do not add up.
     """
-    at = normal_dim(dim, x.ndim, "split")
+    at = sliced_dim(dim, x, "split")
     total = x.shape[at]
     if isinstance(split_size, int):
         if split_size <= 0:
@@ -89,13 +89,13 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """``chunks`` pieces of equal size, the last smaller, along ``dim``."""
     if chunks <= 0:
         raise ArgumentError(f"chunk: chunks={chunks}; expected a positive number")
-    return split(x, max(1, -(-x.shape[normal_dim(dim, x.ndim, "chunk")] // chunks)), dim)
+    return split(x, max(1, -(-x.shape[sliced_dim(dim, x, "chunk")] // chunks)), dim)
 
 
 @method("unbind")
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along ``dim``, without that dimension."""
-    at = normal_dim(dim, x.ndim, "unbind")
+    at = sliced_dim(dim, x, "unbind")
     return tuple(_index(x, index=(slice(None),) * at + (i,)) for i in range(x.shape[at]))
 
 

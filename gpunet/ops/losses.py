@@ -24,7 +24,7 @@ from gpunet.ops.elementwise import exp, log1p, maximum, where
 from gpunet.ops.index import gather
 from gpunet.ops.reduce import log_softmax
 from gpunet.runtime.kernel import Geometry, ceil_div, kernel
-from gpunet.runtime.memory import empty, scratch, ticket
+from gpunet.runtime.memory import empty, numbers, scratch, ticket, zeros_like
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -56,7 +56,7 @@ class ElementwiseLoss(NamedTuple):
 def _squared(value, dx, x, y, delta):
     numpy.subtract(x, y, out=dx)
     numpy.multiply(dx, dx, out=value)
-    dx *= dx.dtype.type(2)
+    dx *= numbers(dx.dtype, 2)[0]
 
 
 def _absolute(value, dx, x, y, delta):
@@ -82,7 +82,7 @@ def _binary_cross_entropy(value, dx, x, y, delta):
     numpy.negative(small, out=small)
     numpy.exp(small, out=small)
     numpy.log1p(small, out=value)
-    numpy.maximum(x, 0, out=dx)
+    numpy.maximum(x, zeros_like(x), out=dx)
     value += dx
     numpy.multiply(x, y, out=dx)
     value -= dx
@@ -104,6 +104,16 @@ ELEMENTWISE_LOSSES = {
 }
 
 
+def _reduce(value, factor, each, count, reduction):
+    """value = sum of the losses, for "mean" times factor = 1 / count; for "none" they are in it already."""
+    if reduction != "none":
+        total = value.reshape(())  # without dimensions: NumPy multiplies it in half the time
+        numpy.add.reduce(each, axis=None, out=total)
+        if reduction == "mean":
+            factor[0] = 1.0 / count if count else numpy.nan
+            total *= factor.reshape(())
+
+
 @kernel("losses.cu", outputs=5, types={"ticket": "uint32"}, optional="factor partials ticket")
 def elementwise_loss(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
     """value = reduction of loss(x, y); dx = d loss / d x of each element; factor (1,) = 1/count for "mean".
@@ -113,11 +123,7 @@ def elementwise_loss(value, dx, factor, partials, ticket, x, y, *, loss, reducti
     """
     each = value if reduction == "none" else scratch(x.shape, x.dtype, 0)
     ELEMENTWISE_LOSSES[loss].twin(each, dx, x, y, delta)
-    if reduction != "none":
-        numpy.add.reduce(each, axis=None, out=value.reshape(()))
-    if reduction == "mean":
-        factor[0] = 1.0 / x.size if x.size else numpy.nan
-        value *= factor
+    _reduce(value, factor, each, x.size, reduction)
 
 
 @elementwise_loss.geometry
@@ -179,15 +185,16 @@ def regression_loss(x, y, *, loss, reduction, delta, need):
 
 def _elementwise(name: str, loss: str, x: Any, y: Any, reduction: str, delta: float = 0.0) -> Tensor:
     check_reduction(reduction)
-    x, y = (wrap(v) for v in (x, y))
-    if x.shape != y.shape:
+    x, y = wrap(x), wrap(y)
+    dtype = x.array.dtype
+    if x.array.shape != y.array.shape:
         raise ShapeError(
             f"{name}: input has shape {x.shape}, target {y.shape}; they must be equal (reshape one: broadcasting here "
             "is nearly always a mistake)"
         )
-    if x.dtype.kind != "f":
-        raise DtypeError(f"{name}: input of dtype {x.dtype}; expected a floating tensor")
-    y = y if y.dtype == x.dtype else cast(y, dtype=x.dtype)
+    if dtype.kind != "f":
+        raise DtypeError(f"{name}: input of dtype {dtype}; expected a floating tensor")
+    y = y if y.array.dtype == dtype else cast(y, dtype=dtype)
     if y.requires_grad:
         return _elementwise_composed(x, y, loss=loss, reduction=reduction, delta=delta)
     return regression_loss(x, y, loss=loss, reduction=reduction, delta=float(delta))
@@ -253,7 +260,12 @@ def binary_cross_entropy_with_logits(
 
 def _log_sum_exp(each, probabilities, logits):
     """each = log sum exp of every row; probabilities = softmax."""
-    numpy.maximum.reduce(logits, axis=1, out=each)
+    if logits.shape[1] <= 64 and type(logits) is numpy.ndarray:  # NumPy reduces short rows faster as columns
+        columns = scratch(logits.shape[::-1], logits.dtype, 2)
+        numpy.copyto(columns, logits.T)
+        numpy.maximum.reduce(columns, axis=0, out=each)
+    else:
+        numpy.maximum.reduce(logits, axis=1, out=each)
     numpy.subtract(logits, each[:, None], out=probabilities)
     numpy.exp(probabilities, out=probabilities)
     total = scratch(each.shape, each.dtype, 2)
@@ -264,9 +276,9 @@ def _log_sum_exp(each, probabilities, logits):
 
 
 @functools.lru_cache(maxsize=8)
-def _counting(n: int) -> numpy.ndarray:
-    """0 .. n - 1."""
-    return numpy.arange(n)
+def _row_starts(rows: int, columns: int) -> numpy.ndarray:
+    """Where each row of a matrix starts in its elements: 0, columns, 2 columns, ..."""
+    return numpy.arange(0, rows * columns, columns)
 
 
 def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> None:
@@ -306,20 +318,15 @@ def cross_entropy_labels(value, dx, factor, partials, ticket, logits, labels, *,
             labels = numpy.where(ignored, 0, labels)
         _log_sum_exp(each, dx, logits)
         places, picked, flat = scratch((n,), numpy.int64, 0), scratch((n,), logits.dtype, 2), dx.reshape(-1)
-        numpy.multiply(_counting(n), classes, out=places)
-        places += labels
-        each -= numpy.take(logits.reshape(-1), places, out=picked, mode="clip")
-        numpy.take(flat, places, out=picked, mode="clip")
-        picked -= 1
+        numpy.add(_row_starts(n, classes), labels, out=places)
+        each -= logits.reshape(-1).take(places, out=picked, mode="clip")
+        flat.take(places, out=picked, mode="clip")
+        picked -= numbers(picked.dtype, 1)[0]
         flat[places] = picked
         if ignored is not None:
             each[ignored] = 0
             dx[ignored] = 0
-    if reduction != "none":
-        numpy.add.reduce(each, axis=0, out=value.reshape(()))
-    if reduction == "mean":
-        factor[0] = 1.0 / counted if counted else numpy.nan
-        value *= factor
+    _reduce(value, factor, each, counted, reduction)
 
 
 @kernel("losses.cu", outputs=5, types={"ticket": "uint32"}, optional="factor partials ticket")
@@ -341,11 +348,7 @@ def cross_entropy_soft(value, dx, factor, partials, ticket, logits, targets, *, 
         each -= dot
         dx *= mass[:, None]
         dx -= targets
-    if reduction != "none":
-        numpy.add.reduce(each, axis=0, out=value.reshape(()))
-    if reduction == "mean":
-        factor[0] = 1.0 / n if n else numpy.nan
-        value *= factor
+    _reduce(value, factor, each, n, reduction)
 
 
 def _cross_entropy_geometry(logits: Array, reduction: str, *scalars: Any) -> Geometry:
@@ -431,30 +434,30 @@ def cross_entropy(
     check_reduction(reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(f"cross_entropy: label_smoothing={label_smoothing}; expected a share from 0 to 1")
-    logits, target = (wrap(v) for v in (input, target))
-    if logits.dtype.kind != "f":
-        raise DtypeError(f"cross_entropy: logits of dtype {logits.dtype}; expected a floating tensor")
-    if logits.ndim == 0:
-        raise ShapeError("cross_entropy: logits without dimensions; expected (n, classes)")
-    soft = target.dtype.kind == "f"
-    class_axis = 1 if logits.ndim > 1 else 0
-    rows_shape = logits.shape[:class_axis] + logits.shape[class_axis + 1 :]
-    if target.shape != (logits.shape if soft else rows_shape):
+    logits, target = wrap(input), wrap(target)
+    shape, dtype, target_dtype = logits.array.shape, logits.array.dtype, target.array.dtype
+    if dtype.kind != "f":
+        raise DtypeError(f"cross_entropy: logits of dtype {dtype}; expected a floating tensor")
+    if not shape or not shape[1 if len(shape) > 1 else 0]:
+        raise ShapeError(f"cross_entropy: logits of shape {shape} have no classes; expected (n, classes)")
+    soft = target_dtype.kind == "f"
+    rows_shape = shape[:1] + shape[2:] if len(shape) > 1 else ()
+    if target.array.shape != (shape if soft else rows_shape):
         raise ShapeError(
-            f"cross_entropy: logits have shape {logits.shape}, target {target.shape} of dtype {target.dtype}; expected "
-            f"integer labels of shape {rows_shape} or probabilities of shape {logits.shape}"
+            f"cross_entropy: logits have shape {shape}, target {target.shape} of dtype {target_dtype}; expected "
+            f"integer labels of shape {rows_shape} or probabilities of shape {shape}"
         )
-    if not soft and target.dtype.kind not in "iu":
-        raise DtypeError(f"cross_entropy: target of dtype {target.dtype}; expected integer labels or probabilities")
-    if logits.ndim > 2:
-        order = (0, *range(2, logits.ndim), 1)
-        logits = logits.permute(*order).reshape(-1, logits.shape[1])
+    if not soft and target_dtype.kind not in "iu":
+        raise DtypeError(f"cross_entropy: target of dtype {target_dtype}; expected integer labels or probabilities")
+    if len(shape) > 2:
+        order = (0, *range(2, len(shape)), 1)
+        logits = logits.permute(*order).reshape(-1, shape[1])
         target = target.permute(*order).reshape(-1, target.shape[1]) if soft else target.reshape(-1)
-    elif logits.ndim == 1:
+    elif len(shape) == 1:
         logits, target = logits.reshape(1, -1), target.reshape((1, -1) if soft else 1)
     if soft:
-        target = target if target.dtype == logits.dtype else cast(target, dtype=logits.dtype)
-    elif target.dtype != numpy.int64:
+        target = target if target_dtype == dtype else cast(target, dtype=dtype)
+    elif target_dtype != numpy.int64:
         target = cast(target, dtype=numpy.dtype("int64"))
     if weight is not None or label_smoothing or (soft and target.requires_grad):
         loss = _weighted(logits, target, weight, ignore_index, reduction, label_smoothing, soft)

@@ -12,6 +12,7 @@ from gpunet.autograd import Tensor, contiguous, method, primitive, wrap
 from gpunet.device import Array
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.ops.broadcast import cast, fit, like, result_dtype
+from gpunet.runtime import blas
 from gpunet.runtime.kernel import Geometry, ceil_div, kernel
 from gpunet.runtime.memory import empty
 
@@ -19,7 +20,11 @@ from gpunet.runtime.memory import empty
 @kernel("matmul.cu", outputs=1, strided="a b")
 def matmul_forward(out, a, b):
     """out[j] = a[j] b[j].  a (j, m, k), b (j, k, n), of any strides (also 0) -> out (j, m, n)."""
-    numpy.matmul(a, b, out=out)
+    if out[0].size * a.shape[2] < blas.LEAST:
+        numpy.matmul(a, b, out=out)
+        return
+    for left, right, product in zip(a, b, out):
+        blas.dot(left, right, out=product)
 
 
 @matmul_forward.geometry

@@ -51,12 +51,31 @@ def _numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _of_dimensions(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a tensor without dimensions be one of one element."""
+
+    @functools.wraps(function)
+    def call(x: Tensor, *args: Any, **options: Any) -> Any:
+        if x.ndim:
+            return function(x, *args, **options)
+        result = function(unsqueeze(x, 0), *args, **options)
+        return squeeze(result, 0) if isinstance(result, Tensor) else ValuesIndices(*(squeeze(t, 0) for t in result))
+
+    return call
+
+
+def _floating(x: Tensor, name: str) -> Tensor:
+    if x.dtype.kind != "f":
+        raise DtypeError(f"{name} of a tensor of dtype {x.dtype}; convert it with .float() first")
+    return x
+
+
 def _axes(x: Tensor, dim: Dims, name: str) -> tuple[int, ...]:
     """The dimensions to reduce, from the front; all for None."""
     if dim is None:
         return tuple(range(x.ndim))
-    dims = (dim,) if isinstance(dim, (int, numpy.integer)) else tuple(dim)
-    axes = tuple(normal_dim(int(d), x.ndim, name) for d in dims)
+    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+    axes = tuple(normal_dim(d, x.ndim, name) for d in dims)
     if len(set(axes)) != len(axes):
         raise ArgumentError(f"{name}: dim={dim} names a dimension twice")
     return axes if x.ndim else ()
@@ -105,9 +124,7 @@ def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     Raises:
         DtypeError: an integer tensor.
     """
-    if x.dtype.kind != "f":
-        raise DtypeError(f"mean of a tensor of dtype {x.dtype}; convert it with .float() first")
-    return _mean(x, axes=_axes(x, dim, "mean"), keepdim=keepdim)
+    return _mean(_floating(x, "mean"), axes=_axes(x, dim, "mean"), keepdim=keepdim)
 
 
 @method("var")
@@ -216,16 +233,23 @@ def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 @method("argsort")
 @_numpy_names
+@_of_dimensions
 def argsort(x: Any, dim: int = -1, descending: bool = False) -> Tensor:
-    """The indices that sort along ``dim``, stably."""
+    """The indices that sort along ``dim``, stably; NaN counts as the largest."""
     axis = normal_dim(dim, x.ndim, "argsort")
     out = empty(x.shape, numpy.dtype("int64"), x.array)
-    ARG["argsort"](out, (-x if descending else x).array, axis=axis if x.ndim else None)
-    return Tensor(out)
+    if not descending:
+        ARG["argsort"](out, x.array, axis=axis)
+        return Tensor(out)
+    # from behind, and counted from there: -x would not do, for there are NaN, unsigned numbers and booleans
+    backwards = (slice(None),) * axis + (slice(None, None, -1),)
+    ARG["argsort"](out, x.array[backwards], axis=axis)
+    return (x.shape[axis] - 1) - Tensor(out[backwards])
 
 
 @method("sort")
 @_numpy_names
+@_of_dimensions
 def sort(x: Any, dim: int = -1, descending: bool = False) -> ValuesIndices:
     """(values, indices) sorted along ``dim``, stably."""
     indices = argsort(x, dim, descending)
@@ -234,6 +258,7 @@ def sort(x: Any, dim: int = -1, descending: bool = False) -> ValuesIndices:
 
 @method("topk")
 @_numpy_names
+@_of_dimensions
 def topk(x: Any, k: int, dim: int = -1, largest: bool = True) -> ValuesIndices:
     """The k largest (or smallest) along ``dim``, best first.
 
@@ -280,6 +305,7 @@ def _cumsum(x, *, axis, reverse):
 
 @method("cumsum")
 @_numpy_names
+@_of_dimensions
 def cumsum(x: Any, dim: int) -> Tensor:
     """Running sums along ``dim``."""
     return _cumsum(x, axis=normal_dim(dim, x.ndim, "cumsum"), reverse=False)
@@ -329,16 +355,26 @@ SUBTRACT, EXP, DIVIDE, LOG = (Ufunc(name) for name in ("subtract", "exp", "divid
 
 @method("softmax")
 @_numpy_names
+@_of_dimensions
 def softmax(x: Any, dim: int) -> Tensor:
-    """exp(x) / sum exp(x) along ``dim``."""
-    return _softmax(x, axis=normal_dim(dim, x.ndim, "softmax"))
+    """exp(x) / sum exp(x) along ``dim``.
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return _softmax(_floating(x, "softmax"), axis=normal_dim(dim, x.ndim, "softmax"))
 
 
 @method("log_softmax")
 @_numpy_names
+@_of_dimensions
 def log_softmax(x: Any, dim: int) -> Tensor:
-    """log of :func:`softmax`, without its underflow."""
-    return _log_softmax(x, axis=normal_dim(dim, x.ndim, "log_softmax"))
+    """log of :func:`softmax`, without its underflow.
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return _log_softmax(_floating(x, "log_softmax"), axis=normal_dim(dim, x.ndim, "log_softmax"))
 
 
 @method("norm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy
 
 from gpunet.device import Array
 from gpunet.errors import ArgumentError
-from gpunet.optim.joined import CHUNK, MOST_JOINED, joined, subtract_parts
+from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
-from gpunet.runtime.memory import JoinedArrays, as_scalar, scratch, ticket
+from gpunet.runtime.memory import as_scalar, numbers, pieces, scratch, scratch_joined, ticket
 
 
 @kernel(
@@ -28,9 +29,9 @@ def adam_step(
 ):  # fmt: skip
     """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)."""
     dtype, rate = params[0].dtype, learning_rate.reshape(())
-    together = isinstance(steps, JoinedArrays) and steps.flat is not None
+    together = stepped_together(steps)
     for step in [steps.flat] if together else steps:
-        step += 1
+        step += numbers(step.dtype, 1)[0]
     if decoupled and weight_decay:
         factor = scratch((), numpy.float64, 4)
         numpy.multiply(rate, -weight_decay, out=factor)
@@ -41,33 +42,39 @@ def adam_step(
     scalars: Any = (beta1, beta2, eps, 0.0 if decoupled else weight_decay, maximize)
     lists: Any = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
     if together and exp_avgs.flat.size <= MOST_JOINED:  # small tensors: one pass over their joined state
-        change, corrections = scratch(exp_avgs.flat.shape, dtype, 0), _corrections(steps[0], rate, beta1, beta2, dtype)
-        of_all: list[Any] = [change, joined(params, 2) if scalars[3] else None, joined(grads, 3)]
+        corrections = _corrections(steps[0], rate, beta1, beta2, dtype)
+        gradients = joined(grads, 3)
+        change = scratch_joined(tuple([p.shape for p in params]), dtype, 0)
+        of_all: list[Any] = [change.flat, joined(params, 2).flat if scalars[3] else None, gradients.flat]
         of_all += [None if a is None else a.flat for a in lists[2:]]
-        for start in range(0, change.size, CHUNK):
-            piece: Any = [None if a is None else a[start : start + CHUNK] for a in of_all]
+        for piece in pieces(of_all):
             _adam_change(piece, corrections, *scalars)
         subtract_parts(params, change)
         return
     for index, step in enumerate(steps):
         corrections = _corrections(step, rate, beta1, beta2, dtype)
-        of_tensor = [None if a is None else a[index].reshape(-1) for a in lists]
-        for start in range(0, params[index].size, CHUNK):
-            piece = [None if a is None else a[start : start + CHUNK] for a in of_tensor]
-            change = scratch(piece[0].shape, dtype, 0)
-            _adam_change([change, *piece], corrections, *scalars)
-            piece[0] -= change
+        for piece in pieces([None if a is None else a[index].reshape(-1) for a in lists]):
+            update = scratch(piece[0].shape, dtype, 0)
+            _adam_change([update, *piece], corrections, *scalars)
+            piece[0] -= update
+
+
+@functools.lru_cache
+def _betas(beta1, beta2):
+    return numpy.array((beta1, beta2))
 
 
 def _corrections(t, rate, beta1, beta2, dtype):
-    """(lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t)) as an array of two: no Python number, so that a replay follows t."""
-    both = scratch((2,), numpy.float64, 5)
-    numpy.power(numpy.array((beta1, beta2)), t, out=both)
-    numpy.subtract(1, both, out=both)
-    numpy.sqrt(both[1:], out=both[1:])
-    numpy.reciprocal(both, out=both)
-    numpy.multiply(both[:1], rate, out=both[:1])
-    return as_scalar(both, dtype, 5)
+    """lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) as arrays: no Python numbers, so that a replay follows t."""
+    both: Any = scratch_joined(((), ()), numpy.float64, 5)
+    numpy.power(_betas(beta1, beta2), t, out=both.flat)
+    numpy.subtract(numbers(both.flat.dtype, 1)[0], both.flat, out=both.flat)
+    numpy.sqrt(both[1], out=both[1])
+    numpy.reciprocal(both.flat, out=both.flat)
+    numpy.multiply(both[0], rate, out=both[0])
+    result: Any = scratch_joined(((), ()), dtype, 6)
+    numpy.copyto(result.flat, both.flat, casting="same_kind")
+    return result
 
 
 def _adam_change(arrays, corrections, beta1, beta2, eps, weight_decay, maximize):
@@ -78,20 +85,21 @@ def _adam_change(arrays, corrections, beta1, beta2, eps, weight_decay, maximize)
     if weight_decay:
         numpy.multiply(p, weight_decay, out=change)
         g = numpy.add(g, change, out=scratch(m.shape, m.dtype, 1))
-    numpy.multiply(g, 1 - beta1, out=change)
+    beta1, rest1, beta2, rest2, eps = numbers(m.dtype, beta1, 1 - beta1, beta2, 1 - beta2, eps)
+    numpy.multiply(g, rest1, out=change)
     m *= beta1
     m += change
     numpy.multiply(g, g, out=change)
-    change *= 1 - beta2
+    change *= rest2
     v *= beta2
     v += change
     if largest is not None:
         v = numpy.maximum(largest, v, out=largest)
     numpy.sqrt(v, out=change)
-    change *= corrections[1:]
+    change *= corrections[1]
     change += eps
     numpy.divide(m, change, out=change)
-    change *= corrections[:1]
+    change *= corrections[0]
 
 
 @adam_step.geometry

@@ -6,23 +6,29 @@ from collections.abc import Sequence
 
 import numpy
 
-from gpunet.runtime.memory import scratch
+from gpunet.runtime.memory import CHUNK, JoinedArrays, scratch_joined
 
-#: Elements of a pass: the five arrays of an Adam step stay in the L2 cache.
-CHUNK = 32768
 #: Elements of all tensors together that are worth being joined: copying the gradients costs less than a pass a tensor.
 MOST_JOINED = 8 * CHUNK
 
 
-def joined(tensors: Sequence[numpy.ndarray], slot: int) -> numpy.ndarray:
-    """The elements of all tensors as one vector in scratch memory."""
-    out = scratch((sum(t.size for t in tensors),), tensors[0].dtype, slot)
-    return numpy.concatenate([t.reshape(-1) for t in tensors], out=out)
+def joined(tensors: Sequence[numpy.ndarray], slot: int) -> JoinedArrays:
+    """The elements of all tensors one after the other in scratch memory."""
+    work = scratch_joined(tuple([t.shape for t in tensors]), tensors[0].dtype, slot)
+    if type(work.flat) is numpy.ndarray:  # half the time of a concatenation, which is one call of a recorded step
+        for part, tensor in zip(work, tensors):
+            part[...] = tensor
+    else:
+        numpy.concatenate([t.reshape(-1) for t in tensors], out=work.flat)
+    return work
 
 
-def subtract_parts(tensors: Sequence[numpy.ndarray], change: numpy.ndarray) -> None:
-    """Take each tensor's part of a joined vector off it."""
-    start = 0
-    for tensor in tensors:
-        tensor -= change[start : start + tensor.size].reshape(tensor.shape)
-        start += tensor.size
+def stepped_together(steps: Sequence[numpy.ndarray]) -> bool:
+    """Whether the state of all tensors lies side by side, and they have taken equally many steps."""
+    return isinstance(steps, JoinedArrays) and steps.flat is not None
+
+
+def subtract_parts(tensors: Sequence[numpy.ndarray], change: JoinedArrays) -> None:
+    """Take each tensor's part of joined ones off it."""
+    for tensor, part in zip(tensors, change):
+        tensor -= part

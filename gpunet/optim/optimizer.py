@@ -17,7 +17,7 @@ import numpy
 from gpunet import device
 from gpunet.autograd import Tensor, changed, enable_grad, quiet
 from gpunet.device import Array
-from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, StateDictError
 from gpunet.runtime.kernel import MAX_TENSORS
 from gpunet.runtime.memory import JoinedArrays
 from gpunet.runtime.tape import active, refuse, refuse_reading
@@ -31,19 +31,34 @@ class ParameterGroup(dict[str, Any]):
     """
 
     learning_rate: Array
+    changes = 0  # how often an option other than "lr" was set
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "lr":
-            value = float(value)
+            try:
+                rate = float(value)
+            except (TypeError, ValueError):
+                raise DtypeError(f"learning rate {value!r} is a {type(value).__name__}; expected a number") from None
+            value = rate
             if not value >= 0.0:
                 raise ArgumentError(f"learning rate {value}; expected zero or a positive number")
             refuse('setting group["lr"]', "set it outside the step, or step a schedule of gpunet.optim.lr_scheduler")
             with device.current(self.learning_rate):
                 self.learning_rate[...] = value
+        else:
+            self.changes += 1
         super().__setitem__(key, value)
 
+    def update(self, *options: Any, **more: Any) -> None:
+        for key, value in dict(*options, **more).items():
+            self[key] = value
+
+    def settings(self) -> dict[str, Any]:
+        """The options that launches are made with: a recorded step holds for them."""
+        return {key: value for key, value in super().items() if key not in ("lr", "params")}
+
     def __getitem__(self, key: str) -> Any:
-        return self._rate() if key == "lr" else super().__getitem__(key)
+        return self._rate() if key == "lr" else dict.__getitem__(self, key)
 
     def get(self, key: str, default: Any = None) -> Any:
         return self._rate() if key == "lr" else super().get(key, default)
@@ -57,7 +72,7 @@ class ParameterGroup(dict[str, Any]):
         return super().values()
 
     def _rate(self) -> float:
-        refuse_reading('group["lr"]')
+        refuse_reading('group["lr"]', self.learning_rate)
         return float(self.learning_rate.item())
 
     @classmethod
@@ -89,6 +104,8 @@ class Optimizer:
         self.regrouped = [0]  # how often the parameters were grouped anew: a recorded step relies on it
         if isinstance(params, Tensor):
             raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
+        if not isinstance(params, Iterable):
+            raise DtypeError(f"params is a {type(params).__name__}; pass a list of tensors, such as model.parameters()")
         groups = list(params)
         if not groups:
             raise ArgumentError("optimizer got no parameters; pass model.parameters() of a model that has some")
@@ -166,16 +183,25 @@ class Optimizer:
             for p in group["params"]:
                 if p._grad is None:
                     continue
-                first = alike[0].array if alike else p.array
-                if len(alike) == MAX_TENSORS or p.array.dtype != first.dtype or type(p.array) is not type(first):
+                array = p.array
+                if not alike:
+                    first = array
+                elif len(alike) == MAX_TENSORS or array.dtype != first.dtype or type(array) is not type(first):
                     self._launch(group, alike)
-                    alike = []
+                    alike, first = [], array
                 alike.append(p)
             if alike:
                 self._launch(group, alike)
         return loss
 
     def _launch(self, group: ParameterGroup, params: list[Tensor]) -> None:
+        if type(group.learning_rate) is not type(params[0].array):
+            raise DeviceError(
+                f"{type(self).__name__}: a parameter of shape {params[0].shape} is on {params[0].device}, but the optimizer was "
+                f"made for parameters on {device.of(group.learning_rate)}; make it after model.to({str(params[0].device)!r})"
+            )
+        if active.tape is not None:
+            active.tape.options.append([group, group.changes, group.settings()])
         self.update(group, params, [p._grad.array for p in params if p._grad is not None])
         for p in params:
             changed(p)

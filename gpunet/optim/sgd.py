@@ -9,10 +9,10 @@ import numpy
 
 from gpunet.device import Array
 from gpunet.errors import ArgumentError
-from gpunet.optim.joined import MOST_JOINED, joined, subtract_parts
+from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
-from gpunet.runtime.memory import JoinedArrays, as_scalar, scratch, ticket
+from gpunet.runtime.memory import as_scalar, numbers, pieces, scratch, scratch_joined, ticket
 
 
 @kernel(
@@ -26,39 +26,54 @@ def sgd_step(
     params, momenta, steps, grads, learning_rate, ticket, *, momentum, dampening, weight_decay, nesterov, maximize
 ):
     """g += weight_decay p;  v = momentum v + (1 - dampening) g, v = g at the first step;  p -= lr (g + momentum v | v)."""
-    dtype = params[0].dtype
+    dtype, together = params[0].dtype, stepped_together(steps)
     rate = as_scalar(learning_rate.reshape(()), dtype, 2)
-    if momenta is None and not (weight_decay or maximize) and len(params) > 1 and sum(p.size for p in params) <= MOST_JOINED:
-        gradients = joined(grads, 0)  # many small tensors: one pass over their joined gradients
-        subtract_parts(params, numpy.multiply(gradients, rate, out=scratch(gradients.shape, dtype, 1)))
+    scalars: Any = (rate, momentum, weight_decay, nesterov, maximize)
+    lists: Any = (params, grads, momenta)
+    if len(params) > 1 and sum([p.size for p in params]) <= MOST_JOINED and (momenta is None or together):
+        change = scratch_joined(tuple([p.shape for p in params]), dtype, 1)  # small tensors: one pass over them joined
+        of_all: list[Any] = [change.flat, joined(params, 5).flat if weight_decay else None, joined(grads, 6).flat]
+        of_all.append(None if momenta is None else momenta.flat)
+        shares = _shares(steps[0], momenta, momentum, dampening, dtype)
+        for piece in pieces(of_all):
+            _sgd_change(piece, shares, *scalars)
+        subtract_parts(params, change)
         params = ()
-    for index, (p, g, step) in enumerate(zip(params, grads, steps)):
-        update, change = scratch(p.shape, dtype, 0), scratch(p.shape, dtype, 1)
-        if maximize:
-            numpy.negative(g, out=update)
-            g = update
-        if weight_decay:
-            numpy.multiply(p, weight_decay, out=change)
-            numpy.add(g, change, out=update)
-            g = update
-        if momenta is not None:
-            v = momenta[index]
-            v *= _later(step, 0.0, momentum, dtype, 3)
-            if dampening:
-                numpy.multiply(g, _later(step, 1.0, 1.0 - dampening, dtype, 4), out=change)
-                v += change
-            else:
-                v += g
-            if nesterov:
-                numpy.multiply(v, momentum, out=change)
-                numpy.add(g, change, out=update)
-                g = update
-            else:
-                g = v
-        numpy.multiply(g, rate, out=change)
-        p -= change
-    for step in [steps.flat] if isinstance(steps, JoinedArrays) and steps.flat is not None else steps:
-        step += 1
+    for index, step in enumerate(steps[: len(params)]):
+        shares = _shares(step, momenta, momentum, dampening, dtype)
+        for piece in pieces([None if a is None else a[index].reshape(-1) for a in lists]):
+            update = scratch(piece[0].shape, dtype, 1)
+            _sgd_change([update, *piece], shares, *scalars)
+            piece[0] -= update
+    for step in [steps.flat] if together else steps:
+        step += numbers(step.dtype, 1)[0]
+
+
+def _shares(step, momenta, momentum, dampening, dtype):
+    """What momentum keeps of the last update, and takes of the gradient: nothing and all of it at the first step."""
+    if momenta is None:
+        return None, None
+    return _later(step, 0.0, momentum, dtype, 3), _later(step, 1.0, 1.0 - dampening, dtype, 4) if dampening else None
+
+
+def _sgd_change(arrays, shares, rate, momentum, weight_decay, nesterov, maximize):
+    """Move the momentum; change is what to take off the parameters.  All are vectors of one length."""
+    change, p, g, v = arrays
+    kept, taken = shares
+    if maximize:
+        g = numpy.negative(g, out=scratch(g.shape, g.dtype, 0))
+    if weight_decay:
+        numpy.multiply(p, weight_decay, out=change)
+        g = numpy.add(g, change, out=scratch(g.shape, g.dtype, 0))
+    if v is not None:
+        v *= kept
+        v += g if taken is None else numpy.multiply(g, taken, out=change)
+        if nesterov:
+            numpy.multiply(v, momentum, out=change)
+            g = numpy.add(g, change, out=change)
+        else:
+            g = v
+    numpy.multiply(g, rate, out=change)
 
 
 def _later(step, first, later, dtype, slot):

@@ -13,7 +13,7 @@ from gpunet.errors import ArgumentError
 from gpunet.optim.lr_scheduler.kernel import schedule_at
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, counters, for_each_group
 from gpunet.optim.optimizer import Optimizer
-from gpunet.runtime.tape import refuse
+from gpunet.runtime.tape import refuse, refuse_reading
 
 
 class StepLR(LRScheduler):
@@ -59,7 +59,8 @@ class ConstantLR(LRScheduler):
 
     def constants(self, index: int) -> list[float]:
         points = {self.total_iters: 1.0 / self.factor, 0: self.factor}
-        return [self.base_lrs[index] * self.factor, *(v for point in points.items() for v in point)]
+        at_start = self.factor if self.total_iters > 0 else 1.0
+        return [self.base_lrs[index] * at_start, *(v for point in points.items() for v in point)]
 
 
 class LinearLR(LRScheduler):
@@ -146,6 +147,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     @property
     def T_cur(self) -> float:
         """Steps since the last restart."""
+        refuse_reading("T_cur", self._states[0])
         return self._states[0][1].item()
 
     @T_cur.setter
@@ -155,6 +157,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     @property
     def T_i(self) -> float:
         """Steps from the last restart to the next."""
+        refuse_reading("T_i", self._states[0])
         return self._states[0][2].item()
 
     @T_i.setter

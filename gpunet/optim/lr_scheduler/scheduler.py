@@ -72,7 +72,7 @@ class LRScheduler:
     @property
     def last_epoch(self) -> int:
         """Steps so far, read from the device."""
-        refuse_reading("last_epoch")
+        refuse_reading("last_epoch", self._states[0])
         return int(self._states[0][0].item())
 
     @last_epoch.setter
