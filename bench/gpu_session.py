@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the source tree, installed or not
 
 TOTAL_SECONDS = 480.0
+RESTART = 75  # exit status of a process that the card no longer answers: a new one goes on
 
 #: What a phase yields: a key, what was found (a later one replaces it), and the line that people read, or "".
 Row = tuple[str, Any, str]
@@ -39,88 +40,113 @@ Row = tuple[str, Any, str]
 
 # ---- (a) the test suite -----------------------------------------------------------------------------------------------
 
-#: pytest with CuPy and PyTorch imported before warnings become errors: theirs are not ours.
-PYTEST = """
-import sys
-for name in ("cupy", "torch"):
-    try:
-        __import__(name)
-    except ImportError:
-        pass
-import pytest
-sys.exit(pytest.main(sys.argv[1:]))
-"""
-_OUTCOME = re.compile(r"(tests/\S+\.py::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
+SHARD = Path(__file__).resolve().with_name("shard.py")
+#: Warnings are errors, but for those that CuPy and PyTorch have of each other.
+_WARNINGS = "filterwarnings=error\nignore::Warning:cupy.*\nignore::Warning:torch.*"
 
 
-def suite(dry: bool) -> Iterator[Row]:
-    """All tests that take a device, with --device cuda, in as many processes as there is room for: xdist may be absent."""
+def suite(dry: bool, done: set[str]) -> Iterator[Row]:
+    """All tests that take a device, with --device cuda, in as many processes as there is room for."""
     files = sorted((ROOT / "tests").glob("test_*.py"))
     files = [f for f in files if re.search(r"def test_\w+\([^)]*\bdevice\b", f.read_text(encoding="utf-8"), re.DOTALL)]
-    device = "cpu" if dry else "cuda"
-    shards = [[ROOT / "tests" / "test_nn.py"]] if dry else _shards(files, min(6, max(1, (os.cpu_count() or 2) // 2)))
-    lines: queue.Queue[str | None] = queue.Queue()
-    processes = []
-    for shard in shards:
-        command = [sys.executable, "-W", "ignore", "-c", PYTEST, "-v", "--tb=short", "-p", "no:cacheprovider"]
-        command += ["--device", device, *(["-k", "linear"] if dry else []), *(str(f.relative_to(ROOT)) for f in shard)]
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
-        threading.Thread(target=_forward, args=(process, lines), daemon=True).start()
-        processes.append(process)
+    device, count = "cuda", min(12, max(1, (os.cpu_count() or 2) - 2))
+    options = ["-q", "--tb=short", "-p", "no:cacheprovider", "-o", _WARNINGS]
+    if dry:
+        device, count, files, options = "cpu", 2, [ROOT / "tests" / "test_nn.py"], [*options, "-k", "linear"]
+    arguments = [*options, "--device", device, *(str(f.relative_to(ROOT)) for f in files)]
+    told: queue.Queue[Any] = queue.Queue()
+    for number in range(count):
+        threading.Thread(target=_part, args=(number, count, arguments, told), daemon=True).start()
     counts: dict[str, int] = {}
-    running = len(processes)
-    while running:
-        line = lines.get()
-        if line is None:
-            running -= 1
+    codes: list[int] = []
+    while len(codes) < count:
+        found = told.get()
+        if isinstance(found, int):
+            codes.append(found)
             continue
-        print(line, end="")
-        if match := _OUTCOME.match(line):
-            counts[match[2].lower()] = counts.get(match[2].lower(), 0) + 1
-            if match[2] in ("FAILED", "ERROR"):
-                yield match[1], match[2].lower(), f"{match[2]} {match[1]}"
-            if sum(counts.values()) % 20 == 0:
-                yield "counts", dict(counts), ""
-    codes = [process.wait() for process in processes]
+        outcome = found["outcome"]
+        counts[outcome] = counts.get(outcome, 0) + 1
+        if outcome in ("failed", "error"):
+            last = (found["why"].strip().splitlines() or [""])[-1]
+            yield found["test"], {"outcome": outcome, "why": found["why"]}, f"{outcome.upper()} {found['test']}: {last[:200]}"
+        if sum(counts.values()) % 50 == 0:
+            yield "counts", dict(counts), ""
     summary = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) or "no tests ran"
     yield "counts", dict(counts), ""
-    yield "exit codes", codes, f"--device {device}: {summary}"
+    yield "exit codes", sorted(codes), f"--device {device}: {summary}"
+    if not set(codes) <= {0, 1, 5}:  # all passed, some failed, none in a shard
+        raise RuntimeError(f"pytest ended with {codes}")
 
 
-def _shards(files: list[Path], count: int) -> list[list[Path]]:
-    """Files in so many parts, the large ones first, each to the part that has least."""
-    parts: list[list[Path]] = [[] for _ in range(count)]
-    sizes = [0] * count
-    for file in sorted(files, key=lambda f: -f.stat().st_size):
-        least = sizes.index(min(sizes))
-        parts[least].append(file)
-        sizes[least] += file.stat().st_size
-    return [part for part in parts if part]
-
-
-def _forward(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.put(line)
-    lines.put(None)
+def _part(number: int, count: int, arguments: list[str], told: queue.Queue[Any]) -> None:
+    """A shard of the tests, in a new process wherever one brought its own down; its exit status comes last."""
+    done = 0
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    while True:
+        command = [sys.executable, "-W", "ignore", str(SHARD), str(number), str(count), str(done), *arguments]
+        running = None
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace", env=environment
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                found = json.loads(line)
+                running = found["test"] if found["outcome"] is None else None
+                if running is None:
+                    done += 1
+                    told.put(found)
+            code = process.wait()
+        if running is not None:
+            done += 1
+            told.put({"test": running, "outcome": "error", "why": f"its process ended with code {code}"})
+        elif code != RESTART:
+            told.put(code)
+            return
 
 
 # ---- (b) every kernel -------------------------------------------------------------------------------------------------
 
 
-def kernels(dry: bool) -> Iterator[Row]:
+def kernels(dry: bool, done: set[str]) -> Iterator[Row]:
     """gpunet selftest: every kernel and dtype on poisoned outputs and odd sizes, against float64, twice for the bits."""
     from gpunet.device import Device
     from gpunet.diagnose import selftest
 
     where = Device(_dry_device() if dry else "cuda")
-    yield "header", str(where), selftest.HEADER
+    if not done:
+        yield "header", str(where), selftest.HEADER
     for kernel in selftest.chosen("random_advance,random_bernoulli" if dry else "*"):
-        row = selftest.check_kernel(kernel, where)
+        if kernel.name in done:
+            continue
+        try:
+            row = selftest.check_kernel(kernel, where)
+        except Exception as error:  # of the driver
+            yield kernel.name, {"passed": False, "error": repr(error)}, f"{kernel.name:<32}{type(error).__name__}: {error}"
+            _restart_if_dead()
+            continue
         found = row._asdict() | {"passed": row.passed, "error": row.error if row.error < float("inf") else None}
         yield kernel.name, found, selftest.describe(row)
+
+
+def card_answers() -> bool:
+    """Whether calls of CUDA still work in this process; True where none was made.
+
+    An access out of bounds makes every later call of its process fail.
+    """
+    cupy = sys.modules.get("cupy")
+    if cupy is None:
+        return True
+    try:
+        cupy.cuda.runtime.deviceSynchronize()
+    except Exception:  # a dead context says so in many ways
+        return False
+    return True
+
+
+def _restart_if_dead() -> None:
+    """Go on in a new process where the card no longer answers this one."""
+    if not card_answers():
+        raise SystemExit(RESTART)
 
 
 def _dry_device() -> str:
@@ -132,7 +158,7 @@ def _dry_device() -> str:
 # ---- (c) ceilings -----------------------------------------------------------------------------------------------------
 
 
-def ceilings(dry: bool) -> Iterator[Row]:
+def ceilings(dry: bool, done: set[str]) -> Iterator[Row]:
     """What the card can do: copies of three sizes, products in three precisions, a node of a graph, a launch."""
     from gpunet.bench import ceilings as measured
 
@@ -159,7 +185,7 @@ def ceilings(dry: bool) -> Iterator[Row]:
 # ---- (d) kernels beside cuBLAS and PyTorch ----------------------------------------------------------------------------
 
 
-def compare(dry: bool) -> Iterator[Row]:
+def compare(dry: bool, done: set[str]) -> Iterator[Row]:
     """Every kernel at sizes worth measuring, beside what PyTorch (its products are cuBLAS's) takes for the same."""
     from gpunet import device as devices
     from gpunet.bench import ceilings as measured
@@ -169,12 +195,15 @@ def compare(dry: bool) -> Iterator[Row]:
     where = devices.Device(_dry_device() if dry else "cuda")
     products = ("linear_forward", "linear_backward_input", "linear_backward_weight", "matmul_forward")
     timed: Callable[[Callable[[], object]], float] = measured.best_seconds if dry else measured.cuda_seconds
-    yield "header", None, f"{'kernel':34}{'launch':38}{'µs':>10}{'':>16}{'torch µs':>10}{'torch/ours':>11}"
+    if not done:
+        yield "header", None, f"{'kernel':34}{'launch':38}{'µs':>10}{'':>16}{'torch µs':>10}{'torch/ours':>11}"
     for width in (16,) if dry else (4096, 1024, 512):
         for name in table.KERNELS:
             if (width < 4096 and not dry and name not in products) or (
                 dry and name not in ("erf_forward", "random_uniform")
             ):
+                continue
+            if f"{name} {width}" in done:
                 continue
             try:
                 (launch,) = table.launches(where, width, lambda other, name=name: other == name)
@@ -184,6 +213,7 @@ def compare(dry: bool) -> Iterator[Row]:
                 other = timed(theirs) if theirs is not None else None
             except Exception as error:
                 yield f"{name} {width}", {"error": repr(error)}, f"{name:34}{type(error).__name__}: {error}"
+                _restart_if_dead()
                 continue
             rate = (
                 f"{launch.flop / ours / 1e12:.2f} TFLOP/s" if launch.flop else f"{launch.bytes / ours / 1e9:,.0f} GB/s"
@@ -208,7 +238,7 @@ def _on_host(array: Any) -> Any:
 # ---- (e) training steps -----------------------------------------------------------------------------------------------
 
 
-def steps(dry: bool) -> Iterator[Row]:
+def steps(dry: bool, done: set[str]) -> Iterator[Row]:
     """gpunet bench on the card: eager and captured steps beside PyTorch eager, compiled and in a graph, and JAX."""
     from gpunet.bench import report, session
     from gpunet.bench.cases import CASES
@@ -220,10 +250,12 @@ def steps(dry: bool) -> Iterator[Row]:
     settings = Settings(rounds=2, turn=1e-3, device="cpu") if dry else Settings(rounds=9, device="cuda:0", timeout=60.0)
     peers = ["gpunet", "numpy"] if dry else [p for p in ("gpunet", "torch", "jax") if PEERS[p].installed]
     names = ("tiny",) if dry else ("digits", "mnist", "mnist-large-batch", "wide", "tiny", "tabular", "deep")
-    yield "header", session.header(settings, [] if dry else peers), ""
+    # torch.compile takes longer to compile than all else together: it comes behind, beside the others once more
+    plans = [(["adam"], names, ("compile",)), (["adam"], names[:4], ()), (["forward", "backward", "sgd"], names, ("compile",))]
+    yield "header", session.header(settings, []), ""  # without the peers' imports, three times each
     with Bench(peers, settings) as bench:
-        for kinds in (["adam"],) if dry else (["adam"], ["forward", "backward", "sgd"]):
-            for case in (CASES[name] for name in names):
+        for kinds, chosen, settings.without in plans[:1] if dry else plans:
+            for case in (CASES[name] for name in chosen):
                 measurements = bench.measure(case, kinds)
                 floors: dict[str, float] = {}
                 try:
@@ -233,13 +265,14 @@ def steps(dry: bool) -> Iterator[Row]:
                     found = {"error": str(error)}
                 data = report.document({}, measurements, {case.name: found})["measurements"]
                 lines = [*report.case_block(case, measurements, floors), *report.textbook(case, measurements, floors)]
-                yield f"{case.name} {'+'.join(kinds)}", data, "\n".join([*lines, ""])
+                key = f"{case.name} {'+'.join(kinds)}" + " compiled, too" * (not settings.without)
+                yield key, data, "\n".join([*lines, ""])
 
 
 # ---- (f) compute-sanitizer --------------------------------------------------------------------------------------------
 
 
-def sanitizer(dry: bool) -> Iterator[Row]:
+def sanitizer(dry: bool, done: set[str]) -> Iterator[Row]:
     """memcheck and racecheck over a few training steps; dry: the emulator's checks over the same."""
     script = [sys.executable, str(Path(__file__).resolve()), "--small-run", _dry_device() if dry else "cuda"]
     if dry:
@@ -248,9 +281,10 @@ def sanitizer(dry: bool) -> Iterator[Row]:
         )
         yield "emulator", done.returncode, f"emulator's checks: code {done.returncode} {done.stderr[-300:]}".rstrip()
         return
-    tool = shutil.which("compute-sanitizer") or next(
-        (str(p) for p in sorted(Path("/usr/local").glob("cuda*/bin/compute-sanitizer"))), None
-    )
+    homes = [Path(os.environ[name]) for name in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(name)]
+    homes += sorted(Path("/usr/local").glob("cuda*"))
+    tools = [p for home in homes for p in home.glob("*/compute-sanitizer") if p.is_file()]
+    tool = shutil.which("compute-sanitizer") or next(map(str, tools), None)
     if tool is None:
         yield "missing", None, "compute-sanitizer is not installed: it comes with the CUDA toolkit"
         return
@@ -288,7 +322,7 @@ def small_run(device: str) -> None:
 
 
 class Phase(NamedTuple):
-    run: Callable[[bool], Iterator[Row]]
+    run: Callable[[bool, set[str]], Iterator[Row]]  # dry, and the keys that an earlier process of the phase yielded
     seconds: float  # at most
 
 
@@ -310,9 +344,11 @@ def save(path: Path, found: Any) -> None:
 
 
 def run_phase(name: str, dry: bool, path: Path) -> int:
-    """In the phase's process: every row to disk as it comes."""
+    """In the phase's process: every row to disk as it comes, behind those of an earlier process."""
     found: dict[str, Any] = {"rows": {}, "lines": [], "complete": False}
-    for key, value, line in PHASES[name].run(dry):
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+    for key, value, line in PHASES[name].run(dry, set(found["rows"])):
         found["rows"][key] = value
         if line:
             found["lines"].append(line)
@@ -328,26 +364,27 @@ def watch_phase(name: str, dry: bool, seconds: float, folder: Path) -> dict[str,
     path, log = folder / f"{name}.json", folder / f"{name}.log"
     command = [sys.executable, "-u", str(Path(__file__).resolve()), "--inner", name, str(path)] + ["--dry"] * dry
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    start, timed_out = time.monotonic(), False
+    start, timed_out, code = time.monotonic(), False, RESTART
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment, start_new_session=True
-        )
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-        finally:
+        while code == RESTART and not timed_out:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment, start_new_session=True
+            )
             try:
-                os.killpg(process.pid, signal.SIGKILL)  # also what a phase that ended left behind
-            except ProcessLookupError:
-                pass
-            process.wait()
+                process.wait(max(0.0, start + seconds - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                timed_out = True
+            finally:
+                try:
+                    os.killpg(process.pid, signal.SIGKILL)  # also what a phase that ended left behind
+                except ProcessLookupError:
+                    pass
+                code = process.wait()
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         found = {"rows": {}, "lines": [], "complete": False}
-    found |= {"seconds": time.monotonic() - start, "code": process.returncode, "timed_out": timed_out}
+    found |= {"seconds": time.monotonic() - start, "code": code, "timed_out": timed_out}
     if not found["complete"]:
         found["output"] = log.read_text(encoding="utf-8", errors="replace")[-4000:]
     return found
@@ -385,7 +422,7 @@ def session(names: list[str], dry: bool, out: Path | None) -> int:
     text.append(", ".join(f"{n} {v}" for n, v in head["versions"].items() if v))
     print("\n".join(text), flush=True)
     phases: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory(prefix=f"{stem.name}-", dir=results) as work:  # there, also when the session is ended
         for name in names:
             seconds = min(PHASES[name].seconds, end - time.monotonic())
             if seconds < 1.0:

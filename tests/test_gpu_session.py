@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import queue
 import subprocess
 import sys
 import time
@@ -54,7 +56,7 @@ def test_phase_runs_dry(name: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert not failed, out
     if name == "suite":
         assert phase["rows"]["counts"].get("passed", 0) > 1
-        assert phase["rows"]["exit codes"] == [0]
+        assert set(phase["rows"]["exit codes"]) <= {0, 5}  # a shard may have no tests
     if name == "sanitizer":
         assert phase["rows"]["emulator"] == 0
 
@@ -77,7 +79,7 @@ def test_a_phase_that_hangs_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypa
     """By a copy of the script whose phase starts a process of its own, yields, and then hangs."""
     script = tmp_path / "session.py"
     hanging = (
-        "def ceilings(dry):\n"
+        "def ceilings(dry, done):\n"
         '    """Hangs."""\n'
         "    child = subprocess.Popen(['sleep', '60'])\n"
         "    yield 'child', child.pid, 'first row'\n"
@@ -94,7 +96,11 @@ def test_a_phase_that_hangs_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypa
     assert not found["complete"]
     assert found["lines"] == ["first row"]
     state = Path(f"/proc/{found['rows']['child']}/stat")  # ended; nobody may have collected it yet
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    for _ in range(100):  # a busy machine takes its time to end it
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.1)
+    raise AssertionError(state.read_text())
 
 
 def test_a_phase_that_raises_leaves_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +121,63 @@ def test_an_unknown_phase_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "stepz; expected some of suite, kernels" in capsys.readouterr().err
 
 
-def test_shards_hold_every_file_once() -> None:
-    files = sorted((ROOT / "tests").glob("test_*.py"))
-    parts = session._shards(files, 5)
-    assert sorted(file for part in parts for file in part) == files
+TESTS = """
+import os, pytest
+@pytest.mark.parametrize("number", range(50))
+def test_some(number, tmp_path_factory):
+    if number == 10:
+        assert number == 11, "ten"
+    if number == 30:
+        os.abort()
+    if number == 33:
+        pytest.skip()
+    if number == 41:  # as where the card no longer answers
+        import sys, types
+        runtime = types.SimpleNamespace(deviceSynchronize=lambda: 1 / 0)
+        sys.modules["cupy"] = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
+        assert False
+"""
+
+
+def test_shards_tell_of_every_test_once_whatever_happens_to_their_process(tmp_path: Path) -> None:
+    tests = tmp_path / "test_some.py"
+    tests.write_text(TESTS, encoding="utf-8")
+    outcomes: dict[str, str] = {}
+    why: dict[str, str] = {}
+    for number in range(2):
+        told: queue.Queue[Any] = queue.Queue()
+        session._part(number, 2, ["-q", "-p", "no:cacheprovider", "-c", os.devnull, str(tests)], told)
+        *found, code = told.queue
+        assert code in (0, 1)
+        for each in found:
+            assert each["test"] not in outcomes
+            outcomes[each["test"]], why[each["test"].rpartition("[")[2]] = each["outcome"], each["why"]
+    assert len(outcomes) == 50
+    of = {name.rpartition("[")[2]: outcome for name, outcome in outcomes.items() if outcome != "passed"}
+    assert of == {"10]": "failed", "30]": "error", "33]": "skipped", "41]": "failed"}
+    assert "AssertionError: ten" in why["10]"]
+    assert "its process ended with code -6" in why["30]"]
+    assert "no longer answers" in why["41]"]
+
+
+def test_a_phase_whose_card_is_dead_goes_on_in_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "session.py"
+    dying = (
+        "def ceilings(dry, done):\n"
+        '    """Dies."""\n'
+        "    for key in ('a', 'b', 'c'):\n"
+        "        if key not in done:\n"
+        "            yield key, os.getpid(), key\n"
+        "            if key == 'b':\n"
+        "                raise SystemExit(RESTART)\n\n\n"
+    )
+    text = SCRIPT.read_text(encoding="utf-8").replace("class Phase(NamedTuple)", dying + "class Phase(NamedTuple)")
+    script.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(session, "__file__", str(script))
+    found = session.watch_phase("ceilings", True, 30.0, tmp_path)
+    assert found["complete"]
+    assert found["lines"] == ["a", "b", "c"]
+    assert found["rows"]["a"] == found["rows"]["b"] != found["rows"]["c"]
 
 
 # ---- the code for a card, on a stand-in for CuPy ----------------------------------------------------------------------
