@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy
 
-from gpunet.runtime.memory import CHUNK, JoinedArrays, scratch_joined
+from gpunet.runtime.memory import JoinedArrays, scratch_joined
 
 #: Elements of all tensors together that are worth being joined: copying the gradients costs less than a pass a tensor.
-MOST_JOINED = 8 * CHUNK
+MOST_JOINED = 1 << 18
 
 
 def joined(tensors: Sequence[numpy.ndarray], slot: int) -> JoinedArrays:

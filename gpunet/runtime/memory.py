@@ -74,16 +74,18 @@ def scratch_from(temporary: Callable[[numpy.ndarray], numpy.ndarray], whole: boo
         _scratch.temporary, _scratch.whole = None, False
 
 
-#: Elements of a chunk: the five arrays of an Adam step stay in the L2 cache.
-CHUNK = 32768
+#: Bytes of a chunk of one vector.  The five of an Adam step are 1.3 MB, about an L2 cache; where they are a little more, the
+#: half as many calls still outweigh it: 8 % less time than with half of it, 20 % less than with a quarter, beside 1 MB of L2.
+#: Twice as much saves 2 % more there, and would cost where what lies behind the L2 cache is slower.
+CHUNK_BYTES = 1 << 18
 
 
 def pieces(vectors: list[Any]) -> list[list[Any]]:
     """Vectors of one length (or None) in pieces: a twin takes each through several calls, so it stays in the cache between them."""
-    length = vectors[0].size
-    if length <= CHUNK or _scratch.whole:
+    length, chunk = vectors[0].size, CHUNK_BYTES // vectors[0].itemsize
+    if length <= chunk or _scratch.whole:
         return [vectors]
-    return [[None if a is None else a[start : start + CHUNK] for a in vectors] for start in range(0, length, CHUNK)]
+    return [[None if a is None else a[start : start + chunk] for a in vectors] for start in range(0, length, chunk)]
 
 
 def scratch(shape: tuple[int, ...], dtype: Any, slot: int = 0) -> numpy.ndarray:
