@@ -219,6 +219,25 @@ def test_each_gradient_goes_to_its_parameter_in_one_pass(optimizer: str) -> None
     assert f"range({sum(p.numel() for p in model.parameters())}):" not in source
 
 
+def test_what_comes_before_a_wrong_label_is_done_once() -> None:
+    found = []
+    for captured in (False, True):
+        gpunet.manual_seed(0)
+        calls = gpunet.zeros(1)
+
+        def step(x: gpunet.Tensor, y: gpunet.Tensor, calls: gpunet.Tensor = calls) -> gpunet.Tensor:
+            calls.add_(1.0)
+            return F.cross_entropy(F.dropout(x, 0.5), y)
+
+        run = capture(step, backend="numba") if captured else step
+        for label in (0, 1, 2):
+            run(gpunet.ones(1, 3), gpunet.tensor([label]))
+        with pytest.raises(LabelError, match="label 3"):
+            run(gpunet.ones(1, 3), gpunet.tensor([3]))
+        found.append((calls.item(), default_generator.get_state()))
+    assert found[0] == found[1]
+
+
 def test_calls_without_a_loop_form_are_made_between_parts() -> None:
     @capture(backend="numba")
     def step(x: gpunet.Tensor) -> gpunet.Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -18,7 +19,7 @@ from gpunet import nn
 from gpunet.captured import CapturedStep, capture
 from gpunet.errors import ArgumentError
 from gpunet.runtime import threads
-from gpunet.runtime.lower.compiled import module
+from gpunet.runtime.lower.compiled import module, regions
 
 F = nn.functional
 compiled = pytest.mark.skipif(not module.available(), reason="Numba is not installed")
@@ -120,19 +121,22 @@ def team_of(step: CapturedStep) -> Any:
 
 
 @compiled
-def test_helpers_take_chunks() -> None:
-    gpunet.set_num_threads(3)
+def test_helpers_take_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not go to sleep, and is never sent away, gets some sooner or later, on a single core, too."""
+    monkeypatch.setattr(regions, "SPINS", 1 << 62)
+    monkeypatch.setattr(regions, "_GAIN", math.inf)
+    gpunet.set_num_threads(2)
     step, data, _ = large_step()
     step(*data)
     team = team_of(step)
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        for _ in range(20):
-            step(*data)
-        if team.helped:  # known when one goes to sleep
-            return
-        time.sleep(0.01)
-    raise AssertionError("in a minute, no helper came in time")
+    taken = 0
+    for _ in range(10_000):
+        step(*data)
+        taken = int(team.state[8])  # in the last region
+        if taken:
+            break
+    team.state[24] = 1  # go
+    assert taken, "in ten thousand steps, the helper got no chunk"
 
 
 @compiled
@@ -172,10 +176,10 @@ def test_two_steps_in_two_threads() -> None:
 _building = threading.Lock()  # the generator of first weights is shared
 
 
-def trained_alone(seed: int) -> list[float]:
+def trained_alone(seed: int, steps: int = 30) -> list[float]:
     with _building:
         step, data, _ = large_step(seed=seed)
-    return [step(*data).item() for _ in range(30)]
+    return [step(*data).item() for _ in range(steps)]
 
 
 @compiled
@@ -183,7 +187,8 @@ def trained_alone(seed: int) -> list[float]:
 def test_after_a_fork_and_at_the_end_of_the_process() -> None:
     """In a process of its own: forked while helpers wait; parent and child end of themselves."""
     code = (
-        "import os, sys, test_threads as t, gpunet, warnings; warnings.simplefilter('ignore')\n"
+        "import math, os, test_threads as t, gpunet, warnings; warnings.simplefilter('ignore')\n"
+        "t.regions._GAIN = math.inf  # whatever the clock says, they are asked in every other turn\n"
         "gpunet.set_num_threads(3); step, data, _ = t.large_step()\n"
         "for _ in range(20): step(*data)\n"
         "child = os.fork()\n"
@@ -236,11 +241,25 @@ def test_helpers_outlive_work_that_fails(caplog: pytest.LogCaptureFixture) -> No
     helpers.stop()
 
 
-def test_the_clock_decides_whether_threads_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpunet.runtime.lower.compiled import regions
+@compiled
+def test_where_no_thread_can_be_started_the_step_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a container limits them, or at the end of the process."""
 
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_helpers", threads._Helpers())
+    gpunet.set_num_threads(3)
+    step, data, _ = large_step()
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    expected = trained_alone(0, 3)
+    assert [step(*data).item() for _ in range(3)] == expected
+    assert not threads._helpers._threads
+
+
+def test_the_clock_decides_whether_threads_help(monkeypatch: pytest.MonkeyPatch) -> None:
     now, team = 0.0, regions.Team()
-    monkeypatch.setattr(regions.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(regions, "time", SimpleNamespace(perf_counter=lambda: now))
 
     def steps(count: int, with_helpers: float, alone: float = 1e-4) -> list[bool]:
         """Whether helpers were asked in each of so many steps, which take so many seconds."""
