@@ -52,15 +52,16 @@ def operands(dtype: str = "float32") -> tuple[numpy.ndarray, numpy.ndarray]:
 def test_right_and_the_same_bits_wherever_they_lie(library: str, dtype: str, a_transposed: bool, b_transposed: bool) -> None:
     a, b = operands(dtype)
     exact = a.astype("float64") @ b.astype("float64")
-    bits = set()
-    for start, gap in ((0, 0), (1, 0), (3, 5), (16, 16)):
-        x, y = placed(a, a_transposed, start, gap), placed(b, b_transposed, start, gap)
-        out = placed(numpy.full((M, N), numpy.nan, dtype), False, start)
-        for _ in range(2):
-            blas.dot(x, y, out)
-            bits.add(out.tobytes())
-    numpy.testing.assert_allclose(out, exact, rtol=0, atol=K * numpy.finfo(dtype).eps * 4)
-    assert len(bits) == 1
+    for gap in (0, 5, 16):  # a library may take another way for other distances
+        bits = set()
+        for start in (0, 1, 3, 16):
+            x, y = placed(a, a_transposed, start, gap), placed(b, b_transposed, start, gap)
+            out = placed(numpy.full((M, N), numpy.nan, dtype), False, start)
+            for _ in range(2):
+                blas.dot(x, y, out)
+                bits.add(out.tobytes())
+        numpy.testing.assert_allclose(out, exact, rtol=0, atol=K * numpy.finfo(dtype).eps * 4)
+        assert len(bits) == 1
 
 
 def test_a_large_product_goes_to_the_library_and_a_small_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,17 +197,21 @@ def test_other_settings_are_measured_anew(asked: Any, monkeypatch: pytest.Monkey
 
 
 def test_a_library_that_crashes_is_left_out(asked: Any, caplog: pytest.LogCaptureFixture) -> None:
-    asked(numpy=1.0, mkl=subprocess.CalledProcessError(-11, "measure", stderr="a trace"), onednn=0.5)
+    measured = asked(numpy=1.0, mkl=subprocess.CalledProcessError(-11, "measure", stderr="a trace"), onednn=0.5)
     chosen = choice.choose()
     assert chosen.name == "onednn"
     assert set(chosen.seconds) == {"numpy", "onednn"}
     assert "products by mkl could not be measured" in caplog.text
     assert "a trace" in caplog.text
+    assert measured == ["numpy", "mkl", "onednn", "numpy", "onednn"]  # once is enough to know
 
 
 def test_nothing_can_be_measured(asked: Any) -> None:
+    """That is not kept: the next process tries again."""
     asked(numpy=OSError("no processes here"), onednn=0.5)
     assert choice.choose() == ("numpy", {}, {})
+    asked(numpy=1.0, onednn=0.5)
+    assert choice.choose().name == "onednn"
 
 
 def test_what_was_kept_is_broken(asked: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
