@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,20 +32,25 @@ def _number_of_threads() -> Iterator[None]:
     threads._helpers.count = before
 
 
+def training_step(model: Callable[[gpunet.Tensor], gpunet.Tensor], optimizer: gpunet.optim.Optimizer) -> CapturedStep:
+    """A compiled step of training by cross-entropy."""
+
+    @capture(backend="numba")
+    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step  # type: ignore[no-any-return]
+
+
 def large_step(optimizer: str = "SGD", seed: int = 0) -> tuple[CapturedStep, list[Any], list[gpunet.Tensor]]:
     """A step with products, elementwise loops and column sums that are large enough for several threads."""
     gpunet.manual_seed(seed)
     model = nn.Sequential(nn.Linear(150, 500), nn.Tanh(), nn.Linear(500, 7))
-    update = getattr(gpunet.optim, optimizer)(model.parameters(), lr=0.05)
-
-    @capture(backend="numba")
-    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
-        update.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        update.step()
-        return loss
-
+    step = training_step(model, getattr(gpunet.optim, optimizer)(model.parameters(), lr=0.05))
     generator = numpy.random.default_rng(seed)
     x = gpunet.tensor(generator.normal(size=(250, 150)).astype("float32"))
     y = gpunet.tensor(generator.integers(0, 7, 250))
