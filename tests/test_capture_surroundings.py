@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -315,3 +318,50 @@ def test_seeding_in_a_step_is_refused(seed: Any) -> None:
 
     with pytest.raises(CaptureError, match="seeding random numbers cannot be recorded.*before the step"):
         gpunet.capture(step)()
+
+
+def test_names_that_come_and_go_are_followed(device: str) -> None:
+    x = gpunet.tensor(X, device=device)
+    sizes: collections.defaultdict[str, float] = collections.defaultdict(lambda: 10.0, scale=2.0)
+    here: dict[str, Any] = {"sizes": sizes, "scale": 3.0}
+    exec("def step(x):\n    return x * sizes['scale'] * (scale if 'scale' in globals() else 1.0)", here)
+    step = gpunet.capture(here["step"])
+    expected = [6.0, 6.0, 3.0 * 4.0, 1.0 * 4.0, 1.0 * 10.0]
+
+    def change(number: int) -> None:
+        if number == 2:
+            sizes["scale"] = 4.0
+        elif number == 3:
+            del here["scale"]
+        elif number == 4:
+            del sizes["scale"]
+
+    for number, factor in enumerate(expected):
+        change(number)
+        assert (to_numpy(step(x)) == to_numpy(x * factor)).all(), number
+        if number == 1:
+            assert len(step.recordings) == 1
+
+
+def test_a_step_is_gone_with_its_last_reference(device: str) -> None:
+    """A card's memory must not wait for the garbage collector."""
+    model = nn.Linear(2, 3).to(device)
+    optimizer = sgd(model.parameters())
+    x = gpunet.tensor(X, device=device)
+
+    @gpunet.capture
+    def step(x: gpunet.Tensor) -> tuple[gpunet.Tensor, ...]:
+        optimizer.zero_grad()
+        y = model(x)
+        y.sum().backward()
+        optimizer.step()
+        return x, y
+
+    step(x), step(x)
+    recording = weakref.ref(step.recordings[0])
+    gc.disable()
+    try:
+        del step
+        assert recording() is None
+    finally:
+        gc.enable()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -118,11 +119,25 @@ def test_products_and_sums_cut_along_rows_and_columns(dtype: str) -> None:
     assert regions.count("nest") >= 2
 
 
-def team_of(step: CapturedStep) -> Any:
-    """Behind the function of a replay."""
+def bound_in(step: CapturedStep) -> dict[str, Any]:
+    """What the function of a replay is bound to."""
     replay: Any = step.recordings[0]._run
-    cells = dict(zip(replay.__code__.co_freevars, (cell.cell_contents for cell in replay.__closure__)))
-    return cells["step_team"]
+    return dict(zip(replay.__code__.co_freevars, (cell.cell_contents for cell in replay.__closure__)))
+
+
+def team_of(step: CapturedStep) -> Any:
+    return bound_in(step)["step_team"]
+
+
+@compiled
+def test_what_regions_share_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path))  # nothing is compiled yet
+    step, data, _ = large_step()
+    x, y = data
+    step(x[:240], y[:240])
+    made = sys.modules[bound_in(step)["part0"].__module__]
+    assert len(made.run.signatures) == 1
+    assert len(made.do.signatures) == 1
 
 
 @compiled

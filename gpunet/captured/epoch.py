@@ -82,7 +82,7 @@ class CapturedEpoch:
         recording = self._step.fitting(self._data, len(rows) if not isinstance(rows, slice) else rows.stop - rows.start)
         if recording is None:
             return self._step(*(Tensor(t.array[rows]) for t in self._data))
-        return recording.replay([t.array for t in self._data], rows)
+        return recording.replay_rows([t.array for t in self._data], rows)
 
 
 def _weighted(array: Array, weight: int) -> Array:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
 
 import numpy
 
 from gpunet import device as devices
-from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled
+from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, mode
 from gpunet.captured.explanation import Explanation, explain_calls, explain_launches, untimed
 from gpunet.captured.surroundings import Surroundings, tensors
 from gpunet.device import Array
@@ -22,6 +23,7 @@ from gpunet.runtime.lower import Lowering, share
 from gpunet.runtime.lower.program import convert, found
 from gpunet.runtime.lower.trace import owner_of
 from gpunet.runtime.tape import ANY, Split, Tape, record
+from gpunet.runtime.written import written
 
 
 class _Output:
@@ -45,11 +47,12 @@ class Recording:
         fullgraph: bool = True,
     ) -> None:  # fmt: skip
         self.key, self.backend, self.fullgraph = key, backend, fullgraph
-        #: the arguments' types, shapes and dtypes, where they are nothing but tensors in a row
-        self._plain = [(t.array.shape, t.array.dtype, type(t.array)) for t in args if isinstance(t, Tensor)]
-        self._plain_only = not options and len(self._plain) == len(args)
-        self.modes = is_grad_enabled(), get_default_dtype()
-        self.surroundings = Surroundings(function)
+        #: arrays of arguments that are tensors in a row like the recorded ones, None for others: a slower look decides;
+        #: ``takes_rows`` takes tensors of which so many rows are like the recorded ones
+        self.takes, self.takes_rows = _like(args, options), _like(args, options, "(rows, *{}.shape[1:])", ", rows")
+        modes = is_grad_enabled(), get_default_dtype()
+        #: what must be so for a replay
+        self.conditions = Surroundings(function).conditions
         # of its own: a context cannot be entered twice, and another step may run in another thread
         self._context = contextvars.copy_context()
         self._context.run(numpy.seterr, all="ignore")
@@ -67,7 +70,7 @@ class Recording:
                 self._note_written(tape)
                 self._hand_back(given)
             raise
-        changed = self.surroundings.change()
+        changed = self.conditions.broken()
         if changed and not self.splits:
             way_out = "keep it in a tensor that the step changes in place, or change it outside"
             self._refuse(f"the step changes {changed!r}, which its code also reads, and a replay runs no Python", way_out)
@@ -77,19 +80,19 @@ class Recording:
         if self.splits:
             self._hand_back(given)
             return
-        self._relied, self._options, self._changed = tape.relied, tape.options, list(tape.changed.values())
         leaves = [(weakref.ref(leaf), before, leaf._grad) for leaf, before in tape.leaves.items()]
         tape.leaves.clear()
         gc.collect(1)
         alive = [(leaf, before, gradient) for reference, before, gradient in leaves if (leaf := reference()) is not None]
         del leaves  # those that the step made for itself are gone
-        self._entry = [(leaf, before) for leaf, before, _ in alive if before is not ANY]
         self._gradients = [(leaf, gradient) for leaf, _, gradient in alive]
         self._lower(tape, outputs)
         if self.splits:
             self._hand_back(given)
             return
-        self._on_card = next((a for a in (*self.inputs, *self._outputs) if devices.of(a).type == "cuda"), None)
+        self._add_conditions(tape, modes, [(leaf, before) for leaf, before, _ in alive if before is not ANY])
+        changed_versions = list(tape.changed.values())
+        self.replay, self.replay_rows = self._replays(changed_versions, False), self._replays(changed_versions, True)
         self._hand_back(given)
 
     def _note_written(self, tape: Tape) -> None:
@@ -100,7 +103,7 @@ class Recording:
 
     def _hand_back(self, given: list[Array]) -> None:
         """Change the arguments as the first run changed the copies of them."""
-        self._check_aliases(given)
+        _check_aliases(given, self._written, self._written_inputs)
         for index in self._written_inputs:
             with devices.current(given[index]):
                 given[index][...] = self.inputs[index]
@@ -169,98 +172,131 @@ class Recording:
         self._written_inputs = {index for key, index in inputs.items() if key in lowering.written}
         self._written = lowering.written
 
-    # -- arguments
-    def _check_aliases(self, given: list[Array]) -> None:
-        """Refuse arguments that share memory, where one of them is changed: the copies would not.
-
-        Raises:
-            CaptureError: which of them.
-        """
-        owners = [id(owner_of(a)) for a in given]
-        changed = {owners[i] for i in self._written_inputs}
-        for index, owner in enumerate(owners):
-            if owner in self._written or (owner in changed and owners.count(owner) > 1):
-                raise CaptureError(
-                    f"argument {index} of shape {given[index].shape} shares memory with what the step changes in place; "
-                    "its copy would not follow. Pass a .clone(), or let the step find the tensor outside"
-                )
-
     # -- replays
-    def takes(self, args: Sequence[Any], options: dict[str, Any], rows: int | None = None) -> bool:
-        """Whether the arguments are tensors in a row like the recorded ones; a slower look decides about others.
+    def _add_conditions(self, tape: Tape, modes: tuple[bool, Any], entry: list[tuple[Tensor, Any]]) -> None:
+        """Under which the launches are what the step would do.
 
         Args:
-            rows: where given, so many rows of each argument.
+            entry: leaves whose gradient the step found, and what it was.
         """
-        if options or not self._plain_only or len(args) != len(self._plain):
-            return False
-        for tensor, (shape, dtype, kind) in zip(args, self._plain):
-            if not isinstance(tensor, Tensor):
-                return False
-            array = tensor.array
-            given = array.shape if rows is None else (rows, *array.shape[1:])
-            if given != shape or array.dtype != dtype or type(array) is not kind:
-                return False
-        return True
-
-    def mismatch(self) -> str:
-        """Why this recording no longer fits; nothing when it does."""
-        if self.modes != (is_grad_enabled(), get_default_dtype()):
-            return "grad mode or the default dtype"
-        for leaf, before in self._entry:
-            if leaf._grad is not before:
-                return f"the gradient of a tensor of shape {leaf.shape}"
-        for counter, value in self._relied:
-            if counter[0] != value:
-                return "the parameters that an optimizer steps together"
-        for entry in self._options:
-            group, changes, settings = entry
-            if group.changes != changes:
-                if group.settings() != settings:
-                    return "an option of an optimizer"
-                entry[1] = group.changes
+        add = self.conditions.add
+        add("({}.enabled, {}()) == {}", (mode.current, get_default_dtype, modes), "grad mode or the default dtype")
+        for leaf, before in entry:
+            add("{}._grad is {}", (leaf, before), f"the gradient of a tensor of shape {leaf.shape}")
+        for counter, value in tape.relied:
+            add("{}[0] == {}", (counter, value), "the parameters that an optimizer steps together")
+        for options in tape.options:
+            values = options[0], options, functools.partial(_options_hold, options)
+            add("({}.changes == {}[1] or {}())", values, "an option of an optimizer")
         for shared in self._outside:
-            if shared.references() < 1:
-                return f"a tensor of shape {shared.array.shape} that the step found outside"
-        return self.surroundings.change()
+            # held by: the recordings' one reference, the call's stack
+            reason = f"a tensor of shape {shared.array.shape} that the step found outside"
+            add("{}({}.array) > 2", (getrefcount, shared), reason)
 
-    def replay(self, given: list[Array], rows: Any = None) -> Any:
-        """The step again, on new arguments; returns what the step returned, in memory of its own.
+    def _replays(self, changed: list[list[int]], rows: bool) -> Callable[..., Any]:
+        """The step again, on the arrays of new arguments; returns what the step returned, in memory of its own.
 
         Args:
-            rows: where given, the arguments are these rows of ``given``.
+            changed: versions of tensors that the step changes.
+            rows: whether the arguments are rows of what is given.
         """
-        if self._on_card is not None:
-            with devices.current(self._on_card):
-                return self._replay(given, rows)
-        return self._replay(given, rows)
+        names: dict[str, Any] = {
+            "Tensor": Tensor, "gather": gather, "alone": self._alone, "run": self._run, "in_context": self._context.run,
+            "check": _check_aliases, "written": self._written, "changed": self._written_inputs, "current": devices.current,
+        }  # fmt: skip
+        lines: list[str] = []
 
-    def _replay(self, given: list[Array], rows: Any) -> Any:
-        with self._alone:
-            if self._written:
-                self._check_aliases(given)
-            for buffer, array in zip(self.inputs, given):
-                if rows is None:
-                    buffer[...] = array
-                else:
-                    gather(buffer, array, rows)
-            self._context.run(self._run)
-            for version in self._changed:
-                version[0] += 1
-            for leaf, gradient in self._gradients:
-                leaf._grad = gradient
-            for index in self._written_inputs:
-                given[index][... if rows is None else rows] = self.inputs[index]
-            if self._structure is _OUTPUT:
-                return Tensor(self._outputs[0].copy())
-            outputs = iter(self._outputs)
-            return convert(self._structure, lambda _: Tensor(next(outputs).copy()), _Output)
+        def name(kind: str, number: int, value: Any) -> str:
+            names[f"{kind}{number}"] = value
+            return f"{kind}{number}"
+
+        given = [f"given{index}" for index in range(len(self.inputs))]
+        if given:
+            lines.append(f"{', '.join(given)}, = given")
+        if self._written_inputs:
+            lines.append("check(given, written, changed)")
+        elif self._written and given:
+            shares = " or ".join(f"{a}.base is not None or id({a}) in written" for a in given)
+            lines += [f"if {shares}:", "    check(given, written, changed)"]
+        for number, (array, buffer) in enumerate(zip(given, self.inputs)):
+            buffer_name = name("buffer", number, buffer)
+            lines.append(f"gather({buffer_name}, {array}, rows)" if rows else f"{buffer_name}[...] = {array}")
+        lines.append("in_context(run)")
+        lines += [f"{name('version', n, version)}[0] += 1" for n, version in enumerate(changed)]
+        for number, (leaf, gradient) in enumerate(self._gradients):
+            lines.append(f"{name('leaf', number, leaf)}._grad = {name('gradient', number, gradient)}")
+        lines += [f"given{n}[{'rows' if rows else '...'}] = buffer{n}" for n in sorted(self._written_inputs)]
+        if self._structure is _OUTPUT:
+            names["output"] = self._outputs[0]
+            lines.append("return Tensor(output.copy())")
+        else:
+            names |= {"result": _result, "structure": self._structure, "outputs": self._outputs}
+            lines.append("return result(structure, outputs)")
+        lines = ["with alone:", *(f"    {line}" for line in lines)]
+        if (on_card := next((a for a in (*self.inputs, *self._outputs) if devices.of(a).type == "cuda"), None)) is not None:
+            names["on_card"] = on_card
+            lines = ["with current(on_card):", *(f"    {line}" for line in lines)]
+        return written("given, rows" if rows else "given", lines, names)[0]
 
     def explain(self) -> Explanation:
         """Time what a replay does; its tensors are as before afterwards."""
         with self._alone:
             explain = explain_calls if self.lowering.tape is None else explain_launches
             return self._context.run(explain, self.lowering, self.lines)
+
+
+def _like(args: tuple[Any, ...], options: dict[str, Any], shape: str = "{}.shape", parameters: str = "") -> Callable[..., Any]:
+    """A function of arguments: their arrays, if they are nothing but tensors in a row like these, else None.
+
+    Args:
+        shape: what an array's shape is compared with, as source.
+    """
+    if options or not all(isinstance(t, Tensor) for t in args):
+        return lambda *_: None
+    names: dict[str, Any] = {"Tensor": Tensor}
+    terms = [f"not options and len(args) == {len(args)}"]
+    arrays = [f"a{index}" for index in range(len(args))]
+    for index, (name, tensor) in enumerate(zip(arrays, args)):
+        names |= {f"shape{index}": tensor.array.shape, f"dtype{index}": tensor.array.dtype, f"kind{index}": type(tensor.array)}
+        terms.append(f"isinstance(t := args[{index}], Tensor) and type({name} := t.array) is kind{index}")
+        terms.append(f"{shape.format(name)} == shape{index} and {name}.dtype == dtype{index}")
+    return written(f"args, options{parameters}", [f"return [{', '.join(arrays)}] if {' and '.join(terms)} else None"], names)[0]
+
+
+def _check_aliases(given: list[Array], written: set[int], changed: set[int]) -> None:
+    """Refuse arguments that share memory, where one of them is changed: the copies would not.
+
+    Args:
+        written: ids of the arrays outside that the step changes.
+        changed: numbers of the arguments that it changes.
+
+    Raises:
+        CaptureError: which of them.
+    """
+    owners = [id(owner_of(a)) for a in given]
+    changed_owners = {owners[i] for i in changed}
+    for index, owner in enumerate(owners):
+        if owner in written or (owner in changed_owners and owners.count(owner) > 1):
+            raise CaptureError(
+                f"argument {index} of shape {given[index].shape} shares memory with what the step changes in place; "
+                "its copy would not follow. Pass a .clone(), or let the step find the tensor outside"
+            )
+
+
+def _result(structure: Any, outputs: list[Array]) -> Any:
+    """What the step returned, in memory of its own."""
+    values = iter(outputs)
+    return convert(structure, lambda _: Tensor(next(values).copy()), _Output)
+
+
+def _options_hold(entry: list[Any]) -> bool:
+    """Whether a group of an optimizer has the options it had, though some were set."""
+    group, _, settings = entry
+    changes = group.changes
+    if group.settings() != settings:
+        return False
+    entry[1] = changes
+    return True
 
 
 def _outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[int, str]]:

@@ -53,21 +53,22 @@ class CapturedStep:
         if active.tape is not None:  # part of a step that is being recorded
             return self.function(*args, **options)
         latest = self.recordings[-1] if self.recordings else None
-        if latest is not None and latest.takes(args, options) and not latest.mismatch():  # nearly always
-            return latest.replay([t.array for t in args])
+        if latest is not None and (given := latest.takes(args, options)) is not None and latest.conditions.hold():
+            return latest.replay(given)  # nearly always
         args, options = _with_tensors(args, options)
         given = [t.array for t in tensors((args, options))]
         key = _key((args, options))
-        reason = ""
+        broken: Recording | None = None
         for position in range(len(self.recordings) - 1, -1, -1):
             recording = self.recordings[position]
             if recording.key != key:
                 continue
-            reason = recording.mismatch()
-            if not reason:
+            if recording.conditions.hold():
                 if position != len(self.recordings) - 1:
                     self.recordings.append(self.recordings.pop(position))
                 return recording.replay(given)
+            broken = broken or recording
+        reason = broken.conditions.broken() if broken is not None else ""
         if self._split is not None and (key in self._split_keys or len(self._split_keys) >= self.most):
             check_arguments(args, options)
             return self._split(args, options)
@@ -97,7 +98,7 @@ class CapturedStep:
     def fitting(self, args: Sequence[Any], rows: int) -> Recording | None:
         """The recording for so many rows of the arguments that can be replayed now."""
         for recording in reversed(self.recordings):
-            if recording.takes(args, {}, rows) and not recording.mismatch():
+            if recording.takes_rows(args, {}, rows) is not None and recording.conditions.hold():
                 return recording
         return None
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_
 from typing import Any
 
 from gpunet.autograd import Tensor
+from gpunet.captured.conditions import Conditions
 from gpunet.nn.module import Module, settings_changed
 from gpunet.optim import Optimizer
 
@@ -30,21 +32,46 @@ _MISSING = object()
 
 
 class Surroundings:
-    """Names that a function's code refers to, with what they stood for."""
+    """Names that a function's code refers to, with what they stood for.
+
+    ``conditions`` says that they still do.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._names: list[tuple[Mapping[str, Any], str, Any, str]] = []  # (namespace, name, value, how it is called)
-        self._cells: list[tuple[Any, Any, str]] = []  # (closure cell, value, name)
-        self._lists: list[tuple[list[Any], tuple[Any, ...]]] = []
+        self.conditions = Conditions()
         self._modules: dict[int, Module] = {}
-        self._tensors: dict[int, tuple[Tensor, bool]] = {}  # with whether they require grad
         self._seen: set[int] = set()
         self._looked: dict[int, set[str]] = {}  # names of an object's attributes that were looked up
         self._function(function, 0)
         for module in self._modules.values():
-            self._tensors.update((id(p), (p, p.requires_grad)) for p in module._parameters.values() if p is not None)
-        self._settings = self._module_settings()
-        self._changes = settings_changed[0]
+            for parameter in module._parameters.values():
+                if parameter is not None:
+                    self._tensor(parameter)
+        settings = _Settings([*self._modules.values()])
+        self.conditions.add("({}[0] == {}[0] or {}())", (settings_changed, settings.changes, settings.hold), settings.changed)
+
+    # -- conditions
+    def _item(self, space: Mapping[str, Any], key: Any, value: Any, called: str) -> None:
+        kind = type(space)
+        if value is _MISSING:
+            self.conditions.add("{} not in {}", (key, space), called)
+        elif kind is not dict and kind is not types.MappingProxyType:  # it may make up items
+            self.conditions.add("{}({}.get({}, {}), {})", (_same, space, key, _MISSING, value), called)
+        elif isinstance(value, _PLAIN):
+            self.conditions.add("({1}[{2}] is {3} or {0}({1}[{2}], {3}))", (_same, space, key, value), called)
+        else:
+            self.conditions.add("{}[{}] is {}", (space, key, value), called)
+
+    def _cell(self, cell: Any, value: Any, name: str) -> None:
+        self.conditions.add("({1}.cell_contents is {2} or {0}({1}.cell_contents, {2}))", (_same, cell, value), name)
+
+    def _list(self, items: list[Any]) -> None:
+        expression = "len({2}) == len({3}) and (all(map({0}, {2}, {3})) or all(map({1}, {2}, {3})))"
+        self.conditions.add(expression, (is_, _same, items, tuple(items)), "a list")
+
+    def _tensor(self, tensor: Tensor) -> None:
+        reason = f"requires_grad of a tensor of shape {tensor.shape}"
+        self.conditions.add("{}._requires_grad is {}", (tensor, tensor.requires_grad), reason)
 
     # -- what there is
     def _function(self, function: Any, depth: int) -> None:
@@ -73,11 +100,11 @@ class Surroundings:
                 value = cell.cell_contents
             except ValueError:  # not yet bound
                 continue
-            self._cells.append((cell, value, name))
+            self._cell(cell, value, name)
             self._look(value, names, depth)
         for name in names & function.__globals__.keys():
             value = function.__globals__[name]
-            self._names.append((function.__globals__, name, value, name))
+            self._item(function.__globals__, name, value, name)
             self._look(value, names, depth)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._look(value, names, depth)
@@ -85,7 +112,7 @@ class Surroundings:
     def _look(self, value: Any, names: set[str], depth: int) -> None:
         """Take up what belongs to a value that the code names."""
         if isinstance(value, Tensor):
-            self._tensors[id(value)] = value, value.requires_grad
+            self._tensor(value)
         if depth >= _DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer, type)):
             return
         if isinstance(value, Module):
@@ -96,13 +123,13 @@ class Surroundings:
             self._function(value, depth + 1)
         elif isinstance(value, (list, tuple)) and len(value) <= _ITEMS:
             if isinstance(value, list):
-                self._lists.append((value, tuple(value)))
+                self._list(value)
             for item in value:
                 self._look(item, names, depth + 1)
         elif isinstance(value, dict) and len(value) <= _ITEMS and id(value) not in self._seen:
             self._seen.add(id(value))
             for key, item in value.items():
-                self._names.append((value, key, item, f"[{key!r}]"))
+                self._item(value, key, item, f"[{key!r}]")
                 self._look(item, names, depth + 1)
         elif isinstance(value, types.ModuleType):
             self._attributes(value, names, plain_only=True, depth=depth)
@@ -118,7 +145,7 @@ class Surroundings:
             called = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
             value = space.get(name, _MISSING)
             if isinstance(value, _PLAIN) or not plain_only:
-                self._names.append((space, name, value, called))
+                self._item(space, name, value, called)
             if plain_only:
                 continue
             if value is not _MISSING:
@@ -127,43 +154,38 @@ class Surroundings:
                 for kind in type(owner).__mro__:
                     found = kind.__dict__.get(name, _MISSING)
                     if isinstance(found, _PLAIN):
-                        self._names.append((kind.__dict__, name, found, called))
+                        self._item(kind.__dict__, name, found, called)
                     elif isinstance(found, types.FunctionType):
                         self._function(types.MethodType(found, owner), depth + 1)
 
-    def _module_settings(self) -> list[Any]:
-        """The attributes of the modules that are numbers and switches, and which parts they have."""
-        return [
-            (
-                {k: v for k, v in m.__dict__.items() if isinstance(v, _PLAIN)},
-                [*m._modules.values()], [*m._parameters.values()], [*m._buffers.values()],
-            )
-            for m in self._modules.values()
-        ]  # fmt: skip
 
-    # -- whether it is still so
-    def change(self) -> str:
-        """What is no longer as it was: the name, or nothing."""
-        for space, name, value, called in self._names:
-            now = space.get(name, _MISSING)
-            if now is not value and not _same(now, value):
-                return called
-        for cell, value, name in self._cells:
-            now = cell.cell_contents
-            if now is not value and not _same(now, value):
-                return name
-        for tensor, required in self._tensors.values():
-            if tensor._requires_grad is not required:
-                return f"requires_grad of a tensor of shape {tensor.shape}"
-        for items, before_them in self._lists:
-            if len(items) != len(before_them) or not all(map(_same, items, before_them)):
-                return "a list"
-        if settings_changed[0] != self._changes:
-            for module, before, now in zip(self._modules.values(), self._settings, self._module_settings()):
-                if not _same_settings(before, now):
-                    return f"an attribute of {type(module).__name__}"
-            self._changes = settings_changed[0]
+class _Settings:
+    """The attributes of modules that are numbers and switches, and which parts the modules have."""
+
+    def __init__(self, modules: list[Module]) -> None:
+        self._modules = modules
+        self._before = [*map(_settings_of, modules)]
+        self.changes = [settings_changed[0]]  # how often one was set, of any module, when they were compared last
+
+    def changed(self) -> str:
+        """Where one is not what it was, or nothing."""
+        for module, before in zip(self._modules, self._before):
+            if not _same_settings(before, _settings_of(module)):
+                return f"an attribute of {type(module).__name__}"
         return ""
+
+    def hold(self) -> bool:
+        """Whether all are what they were, though some were set."""
+        changes = settings_changed[0]
+        if self.changed():
+            return False
+        self.changes[0] = changes
+        return True
+
+
+def _settings_of(module: Module) -> tuple[Any, ...]:
+    plain = {k: v for k, v in module.__dict__.items() if isinstance(v, _PLAIN)}
+    return plain, [*module._modules.values()], [*module._parameters.values()], [*module._buffers.values()]
 
 
 def _same_settings(before: Any, now: Any) -> bool:

@@ -11,6 +11,7 @@ import numpy
 from gpunet.runtime import blas
 from gpunet.runtime.lower.program import Call, View, convert
 from gpunet.runtime.memory import MOST_ZEROS
+from gpunet.runtime.written import written
 
 _EXTREMES = (numpy.maximum, numpy.minimum)  # NumPy warns of their destination where it is no keyword
 
@@ -117,8 +118,4 @@ def function(calls: list[Call], array: Callable[[View], numpy.ndarray]) -> tuple
     """
     bound = Bound(array)
     lines = [line(call, bound) for call in calls]
-    body = "".join(f"        {text}\n" for text in lines or ["pass"])
-    source = f"def bind({', '.join(bound.values)}):\n    def replay():\n{body}    return replay\n"
-    namespace: dict[str, Any] = {}
-    exec(compile(source, "<recorded step>", "exec"), namespace)
-    return namespace["bind"](**bound.values), source
+    return written("", lines, bound.values)

@@ -27,6 +27,7 @@ from gpunet.runtime.lower.compiled.nests import Unit
 from gpunet.runtime.lower.compiled.regions import LEAST_PART, Team, part_work
 from gpunet.runtime.lower.flat import Bound, line
 from gpunet.runtime.lower.program import View
+from gpunet.runtime.written import written
 
 
 def function(
@@ -68,7 +69,7 @@ def function(
     work = numpy.empty(max(writer.work, 1) + 64, numpy.uint8)
     table = numpy.array(writer.table(keepers, work.ctypes.data, team.address), numpy.int64)
     memory = (table, work, [keepers[buffer][0] for buffer in writer.buffers])
-    names = {**bound.values, "table": table.ctypes.data, "memory": memory}
+    names = {**bound.values, "table": table.ctypes.data}
     if parts:
         made = module.load(text)
         names |= {f"part{number}": getattr(made, f"part{number}") for number in range(parts)}
@@ -81,11 +82,9 @@ def function(
         checks[failure - 1]()
 
     names["check"] = check
-    replay = "".join(f"        {text}\n" for text in body or ["pass"])
-    source = f"def bind({', '.join(names)}):\n    def replay():\n{replay}    replay.memory = memory\n    return replay\n"
-    namespace: dict[str, Any] = {}
-    exec(compile(source, "<recorded step>", "exec"), namespace)
-    return namespace["bind"](**names), text + "\n\n" + source
+    replay, source = written("", body, names)
+    replay.memory = memory  # type: ignore[attr-defined]
+    return replay, text + "\n\n" + source
 
 
 def _twin(unit: Form, array: Callable[[View], numpy.ndarray], place: Callable[[Any], Any]) -> Callable[[], None]:

@@ -84,7 +84,7 @@ class Writer:
             state, yielded = self._name(regions.STATE), self._name(regions.YIELD)
             number = len(self._regions)
             self._regions.append(text)
-            text = f"run(table, {state}, {yielded}, {number}, {division.chunks})"
+            text = f"run(table, {state}, {yielded}, i8({number}), i8({division.chunks}))"  # as literals each would be compiled
         lines.append(text)
 
     @staticmethod
@@ -123,7 +123,7 @@ class Writer:
         texts = [f"@nest\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
         if self._regions:
             cases = [f"    if region == {n}:\n{indent(self._body([line]), '    ')}" for n, line in enumerate(self._regions)]
-            texts.append(f"@threaded\ndef do(table, region, chunk):\n{''.join(cases)}")
+            texts.append(f"@threaded\ndef do(table, region, chunk):\n    apart()\n{''.join(cases)}")
             texts.append(regions.SOURCE.strip() + "\n")
         several = len(self._parts) > 1
         for number, lines in enumerate(self._parts):

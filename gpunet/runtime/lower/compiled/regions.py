@@ -110,6 +110,7 @@ SOURCE = '''
 @threaded
 def run(table, state, yielded, region, chunks):
     """All chunks of a region, together with whoever helps."""
+    apart()
     write(state + 64, 0)
     write(state, region << 40 | chunks << 20)
     mine = 0
