@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,6 +159,21 @@ def test_helpers_take_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
             break
     team.state[24] = 1  # go
     assert taken, "in ten thousand steps, the helper got no chunk"
+
+
+@compiled
+def test_a_step_that_is_dropped_gives_its_memory_back_at_once() -> None:
+    gpunet.set_num_threads(1)
+    step, data, _ = large_step()
+    step(*data)
+    team = weakref.ref(team_of(step))
+    gc.collect()
+    gc.disable()
+    try:
+        del step
+        assert team() is None
+    finally:
+        gc.enable()
 
 
 @compiled

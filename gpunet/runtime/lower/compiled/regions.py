@@ -182,10 +182,10 @@ class Team:
 
     def bind(self, assist: Callable[[int, int, int, int], int], table: int, memory: Any) -> None:
         """Let helpers call the step's ``assist``; ``memory`` is what it works on."""
-        yielded = yield_address()
+        state, yielded = self.address, yield_address()  # not self, which would be a cycle that keeps the memory
 
         def call(memory: Any = memory) -> int:
-            return assist(table, self.address, yielded, SPINS)
+            return assist(table, state, yielded, SPINS)
 
         self._assist = call
 
