@@ -298,7 +298,7 @@ def test_the_clock_decides_whether_threads_help(monkeypatch: pytest.MonkeyPatch)
     now, team = 0.0, regions.Team()
     monkeypatch.setattr(regions, "time", SimpleNamespace(perf_counter=lambda: now))
 
-    def steps(count: int, with_helpers: float, alone: float = 1e-4) -> list[bool]:
+    def steps(count: int, with_helpers: float, alone: float = 0.6e-4) -> list[bool]:
         """Whether helpers were asked in each of so many steps, which take so many seconds."""
         nonlocal now
         asked = []
@@ -309,9 +309,24 @@ def test_the_clock_decides_whether_threads_help(monkeypatch: pytest.MonkeyPatch)
             team.end()
         return asked
 
-    trial = ([True] * 6 + [False] * 6) * 3
-    assert steps(36 + 721, 0.5e-4) == trial + [True] * 721
-    assert steps(36, 0.99e-4) == trial, "they are tried again, and gain too little now"
-    assert steps(73, 0.5e-4) == [False] * 73
-    assert steps(36 + 721, 0.5e-4) == trial + [True] * 721, "soon they are tried again"
+    trial = ([True] * 64 + [False] * 64) * 3
+    assert steps(384 + 7681, 0.3e-4) == trial + [True] * 7681
+    assert steps(384, 0.59e-4) == trial, "they are tried again, and gain too little now"
+    assert steps(769, 0.3e-4) == [False] * 769
+    assert steps(384 + 7681, 0.3e-4) == trial + [True] * 7681, "soon they are tried again"
     assert steps(6 + 121, 0.01, 0.02) == [True, False] * 3 + [True] * 121, "long steps take fewer to judge"
+
+
+def test_steps_that_wait_for_a_helper_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpunet.runtime.lower.compiled import regions
+
+    now, team, count = 0.0, regions.Team(), 0
+    monkeypatch.setattr(regions.time, "perf_counter", lambda: now)
+    for _ in range(384):
+        team.begin()
+        count += not team._gone[0]
+        helped = 3e-3 if count % 50 == 0 else 0.3e-4  # mostly twice as fast, and at times its core is taken
+        now += 0.6e-4 if team._gone[0] else helped
+        team.end()
+    team.begin()
+    assert team._gone[0]
