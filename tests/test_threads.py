@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 import subprocess
 import sys
@@ -146,7 +145,7 @@ def test_what_regions_share_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tm
 def test_helpers_take_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that does not go to sleep, and is never sent away, gets some sooner or later, on a single core, too."""
     monkeypatch.setattr(regions, "SPINS", 1 << 62)
-    monkeypatch.setattr(regions, "_GAIN", math.inf)
+    monkeypatch.setattr(regions.Team, "_next_turn", lambda team: None)
     gpunet.set_num_threads(2)
     step, data, _ = large_step()
     step(*data)
@@ -224,8 +223,8 @@ def trained_alone(seed: int, steps: int = 30) -> list[float]:
 def test_after_a_fork_and_at_the_end_of_the_process() -> None:
     """In a process of its own: forked while helpers wait; parent and child end of themselves."""
     code = (
-        "import math, os, test_threads as t, gpunet, warnings; warnings.simplefilter('ignore')\n"
-        "t.regions._GAIN = math.inf  # whatever the clock says, they are asked in every other turn\n"
+        "import os, test_threads as t, gpunet, warnings; warnings.simplefilter('ignore')\n"
+        "t.regions.Team._next_turn = lambda team: None  # whatever the clock says, helpers are asked\n"
         "gpunet.set_num_threads(3); step, data, _ = t.large_step()\n"
         "for _ in range(20): step(*data)\n"
         "child = os.fork()\n"
@@ -318,10 +317,8 @@ def test_the_clock_decides_whether_threads_help(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_steps_that_wait_for_a_helper_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpunet.runtime.lower.compiled import regions
-
     now, team, count = 0.0, regions.Team(), 0
-    monkeypatch.setattr(regions.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(regions, "time", SimpleNamespace(perf_counter=lambda: now))
     for _ in range(384):
         team.begin()
         count += not team._gone[0]
