@@ -63,15 +63,17 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = source.astype(autograd.get_default_dtype())
     if source.dtype.kind not in "fiub":
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
-    # a replay copies again; a NumPy array may change before a launch that comes later
-    launched = devices.is_array(data) and active.tape is not None and (from_tensor or active.tape.runs_at_once)
-    if not launched:
-        settle("tensor()", source)
-    placed = (moved if devices.is_array(data) else devices.move)(source, _place(device))
-    if launched:
-        copy = _new(placed.shape, source.dtype if dtype is None else dtype, _place(device))
+    tape, where = active.tape, _place(device)
+    if devices.is_array(data) and tape is not None:  # a replay copies again
+        if type(data) is numpy.ndarray and not (from_tensor or tape.runs_at_once):
+            # it may change before a launch that comes later
+            settle("tensor()", source)
+            source = source.copy()
+        placed = moved(source, where)
+        copy = _new(placed.shape, source.dtype if dtype is None else dtype, where)
         COPY(copy.array, placed)
         return copy.requires_grad_() if requires_grad else copy
+    placed = devices.move(source, where)
     with devices.current(placed):
         array = placed.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
     return Tensor(constant(array), requires_grad)

@@ -167,6 +167,7 @@ row("_permute", lambda x: x.permute(2, 0, 1), lambda x: x.transpose(2, 0, 1), no
 row("_permute", lambda x: x.transpose(-1, 0), lambda x: x.swapaxes(-1, 0), normal(ROWS, 3, 4), torch=SAME, name="transpose")
 same("_permute", lambda x: x.T, normal(ROWS, 3), name="T")
 row("flip", lambda x: x.flip(0, -1), lambda x: x[::-1, ::-1], normal(ROWS, 3), torch=SAME)
+row("flip", lambda x: x.flip(0), lambda x: x, normal(), torch=SAME, name="a number")
 for _dim in (0, 1, -1):
     row(
         "_cat", lambda *x, d=_dim: gpunet.cat(x, d), lambda *x, d=_dim: numpy.concatenate(x, d), normal(2, 3), normal(2, 3),

@@ -13,7 +13,7 @@ import pytest
 
 import gpunet
 from gpunet import device as devices
-from gpunet.bench import ceilings, equivalents, kernels, report, scaling
+from gpunet.bench import ceilings, equivalents, kernels, report, scaling, session
 from gpunet.bench import measure as measuring
 from gpunet.bench.cases import CASES, KINDS, LEARNING_RATES, Case, select
 from gpunet.bench.contestants import PEERS
@@ -268,10 +268,29 @@ def test_scaling_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[
     monkeypatch.setattr("gpunet.bench.session.import_seconds", lambda package: 0.1)
     monkeypatch.setattr(scaling, "BATCHES", (4, 8))
     monkeypatch.setattr(scaling, "DEPTHS", (1, 2))
-    options = ["--scaling", "--peers", "numpy", "--rounds", "2", "--out", str(tmp_path / "run")]
+    options = ["--scaling", "--peers", "numpy", "--kinds", "forward,sgd", "--rounds", "2", "--out", str(tmp_path / "run")]
     assert "layers of 64" in run(*options, capsys=capsys)
     found = json.loads((tmp_path / "run" / "scaling.json").read_text())
-    assert [n for n, _, _ in found["series"]["batch, 64-128-10"]["gpunet eager"]] == [4, 8]
+    grown = ("batch, 64-128-10", "layers of 64, batch 128")
+    assert list(found["series"]) == [f"{what}: {title}" for what in grown for title in ("forward", "step, SGD")]
+    assert [n for n, _, _ in found["series"]["batch, 64-128-10: step, SGD"]["gpunet eager"]] == [4, 8]
+    assert {m["kind"] for m in found["measurements"]} == {"forward", "sgd"}
+
+
+@pytest.mark.parametrize("options, kinds, rounds", [([], KINDS, 15), (["--scaling"], ("adam",), 5)])
+def test_what_is_measured_by_default(options: list[str], kinds: Any, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(session, "run", lambda *given, **more: asked.append(given) or 0)
+    assert main(["bench", *options]) == 0
+    (choice, settings, _) = asked[0]
+    assert (tuple(choice.kinds), settings.rounds) == (tuple(kinds), rounds)
+
+
+def test_networks_are_not_compiled_by_torch_for_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    settings = Settings(without=session._scaling_without(Settings(), ["gpunet", "torch"], told.append))
+    assert told == ["torch compile is left out: it would compile each of the networks anew"]
+    assert "compile" not in [variant.key for _, variant in Bench(["torch"], settings)._variants("adam")]
 
 
 def test_the_line_is_found() -> None:

@@ -305,9 +305,9 @@ def test_temporaries_share_memory_and_dead_launches_go(device: str) -> None:
 # ---- epochs and explanations -------------------------------------------------------------------------------------------
 
 
-def test_an_epoch_has_the_bits_of_a_loop(device: str) -> None:
+def hold_epoch_to_loop(captured: Training, eager: Training) -> None:
+    """Passes of the captured step have the bits of loops over the batches, eager."""
     (x, y), _ = batches(2, rows=50)
-    captured, eager = Training(True), Training(False)
     epoch = captured.run.epoch(x, y, batch_size=12)
     assert len(epoch) == 5
     for number in range(3):
@@ -318,6 +318,11 @@ def test_an_epoch_has_the_bits_of_a_loop(device: str) -> None:
         assert mean.item() == pytest.approx(sum(loss * n for loss, n in losses) / 50, rel=1e-12)
     for p, q in zip(captured.model.parameters(), eager.model.parameters()):
         assert to_numpy(p).tobytes() == to_numpy(q).tobytes()
+
+
+def test_an_epoch_has_the_bits_of_a_loop(device: str) -> None:
+    captured = Training(True)
+    hold_epoch_to_loop(captured, Training(False))
     assert len(captured.run.recordings) == 2  # whole batches, and the last
 
 

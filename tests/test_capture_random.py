@@ -1,11 +1,11 @@
-"""Captured steps of random programs: expressions of views, broadcasting, reductions, joins and changes in place, with
+"""Captured and split steps of random programs: expressions of views, broadcasting, reductions, joins and changes in place, with
 gradients, against eager on fresh values each call, special numbers among them.  The seeds are fixed, so a failure repeats.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy
@@ -108,10 +108,13 @@ class Program:
     def parameters(self) -> Tensors:
         return [gpunet.tensor(value, requires_grad=True) for value in self.first]
 
-    def run(self, arguments: Tensors, parameters: Tensors) -> Tensors:
+    def run(self, arguments: Tensors, parameters: Tensors, looks: Collection[int] = ()) -> Tensors:
+        """``looks``: numbers of operations whose result is read."""
         values = [*arguments, *parameters]
-        for operation in self.operations:
+        for number, operation in enumerate(self.operations):
             values.append(operation(values))
+            if number in looks:
+                values[-1].sum().item()
         losses = [v.sum() for v in values[5:] if v.requires_grad]
         if losses:
             losses[0].backward(retain_graph=True)
@@ -138,6 +141,37 @@ def test_random_programs_replay_to_the_bits_of_eager(seed: int) -> None:
             expected = program.run(arguments, here)
         assert bits(captured(*arguments)) == bits(expected)
         assert bits([p.grad for p in there]) == bits([p.grad for p in here])
+
+
+@pytest.mark.filterwarnings("ignore::gpunet.errors.SplitWarning")
+@pytest.mark.parametrize("seed", range(2030, 2060))
+def test_random_programs_split_to_the_bits_of_eager(seed: int) -> None:
+    """Results are read in up to three places, parameters change in place, and arguments come again or are one another."""
+    program, draw, values = Program(seed), random.Random(seed), numpy.random.default_rng(seed)
+    looks = draw.sample(range(len(program.operations)), min(len(program.operations), draw.randrange(1, 4)))
+    given = [program.arguments(values, False) for _ in range(3)]
+    found: list[Any] = []
+
+    def step(parameters: Tensors, *arguments: gpunet.Tensor) -> Tensors:
+        results = program.run(list(arguments), parameters, looks)
+        with gpunet.no_grad():
+            for p in parameters:
+                p.mul_(0.875)
+        return results
+
+    here, there = program.parameters(), program.parameters()
+    captured = gpunet.capture(lambda *arguments: step(there, *arguments), fullgraph=False, backend="numpy")
+    for _ in range(8):
+        arguments = [*draw.choice(given)] if draw.random() < 0.6 else program.arguments(values, False)
+        if draw.random() < 0.3 and program.inputs[0] == program.inputs[1]:
+            arguments[0] = arguments[1]
+        with numpy.errstate(all="ignore"):
+            expected = bits(step(here, *arguments))
+        found.append((captured(*arguments), expected))
+        for mine, theirs in ((there, here), ([p.grad for p in there], [p.grad for p in here])):
+            assert bits(mine) == bits(theirs)
+    for results, expected in found:  # also of earlier calls
+        assert bits(results) == expected
 
 
 @pytest.mark.skipif(not NUMBA, reason="Numba is not installed")

@@ -18,7 +18,7 @@ from gpunet.errors import CaptureError, LabelError, LaunchError, SplitWarning
 from gpunet.runtime.kernel import KERNELS
 from gpunet.runtime.lower import share
 from gpunet.runtime.random import default_generator
-from test_capture import Training, batches
+from test_capture import Training, hold_epoch_to_loop
 from test_capture_split import Reading, split, splits_silently
 from test_ops import to_numpy
 
@@ -422,17 +422,7 @@ def test_grad_modes_within_a_split_step(device: str) -> None:
 
 
 def test_an_epoch_of_a_split_step(device: str) -> None:
-    (x, y), _ = batches(2, rows=50)
-    captured, eager = Reading(True), Training(False)
-    epoch = captured.run.epoch(x, y, batch_size=12)
-    for number in range(3):
-        gpunet.manual_seed(number)
-        mean = epoch()
-        gpunet.manual_seed(number)
-        losses = [(eager.step(x[rows], y[rows]).item(), len(rows)) for rows in gpunet.randperm(50).split(12)]
-        assert mean.item() == pytest.approx(sum(loss * n for loss, n in losses) / 50, rel=1e-12)
-    for p, q in zip(captured.model.parameters(), eager.model.parameters()):
-        assert to_numpy(p).tobytes() == to_numpy(q).tobytes()
+    hold_epoch_to_loop(Reading(True), Training(False))
 
 
 def test_a_pass_and_an_explanation_inside_a_split_step(device: str) -> None:

@@ -1,4 +1,4 @@
-"""What a captured step depends on beyond its arguments: options of optimizers, frozen parameters, helpers of its own."""
+"""When a captured step is recorded anew: what it depends on beyond its arguments, and what it does when that changes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 
 import gpunet
 from gpunet import nn
 from gpunet.errors import CaptureError
+from test_capture import Training
 from test_ops import to_numpy
 
 X = [[1.0, -2.0], [0.5, 3.0]]
 
 
-class Training:
+class OneBatch:
     """Two layers, trained on one batch."""
 
     def __init__(self, make: Callable[..., gpunet.optim.Optimizer], captured: bool) -> None:
@@ -36,8 +38,8 @@ class Training:
         return loss
 
 
-def set_option(name: str, value: Any, by_update: bool = False) -> Callable[[Training], None]:
-    def change(training: Training) -> None:
+def set_option(name: str, value: Any, by_update: bool = False) -> Callable[[OneBatch], None]:
+    def change(training: OneBatch) -> None:
         group = training.optimizer.param_groups[0]
         if by_update:
             group.update({name: value})
@@ -70,7 +72,7 @@ def adam(parameters: Any) -> gpunet.optim.Optimizer:
 def test_what_changes_between_steps_is_followed(make: Any, change: Any, recordings: int, device: str) -> None:
     results = []
     for captured in (False, True):
-        training = Training(make, captured)
+        training = OneBatch(make, captured)
         losses = [training.run(gpunet.tensor(X)) for _ in range(2)]
         change(training)
         losses += [training.run(gpunet.tensor(X)) for _ in range(3)]
@@ -80,7 +82,7 @@ def test_what_changes_between_steps_is_followed(make: Any, change: Any, recordin
 
 
 def test_a_parameter_that_thaws_is_followed(device: str) -> None:
-    training = Training(adam, True)
+    training = OneBatch(adam, True)
     weight = training.model[0].weight
     weight.requires_grad_(False)
     before = weight.tolist()
@@ -89,6 +91,187 @@ def test_a_parameter_that_thaws_is_followed(device: str) -> None:
     weight.requires_grad_()
     training.run(gpunet.tensor(X))
     assert weight.tolist() != before
+
+
+# ---- when a recording no longer fits ------------------------------------------------------------------------------------
+
+scale = 2.0
+
+
+def test_numbers_that_the_code_names_are_followed(device: str) -> None:
+    class Settings:
+        offset = 1.0
+
+    settings = Settings()
+    power = 1
+    more = {"shift": 0.0, "factors": [1.0, 1.0]}
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        return (scale * x + settings.offset) ** power * more["factors"][1] + more["shift"]
+
+    global scale
+    captured, x = gpunet.capture(step), gpunet.tensor([3.0])
+    assert captured(x).item() == 7.0
+    scale = 3.0
+    assert captured(x).item() == 10.0
+    settings.offset = 2.0
+    assert captured(x).item() == 11.0
+    power = 2
+    assert captured(x).item() == 121.0
+    power, settings.offset, scale = 1, 1.0, 2.0
+    assert captured(x).item() == 7.0
+    assert len(captured.recordings) == 5  # offset is an attribute of its own since
+    power = 2
+    captured(x)
+    assert len(captured.recordings) == 6
+    power = 1
+    captured(x)
+    assert len(captured.recordings) == 6  # an earlier one fits again
+    more["shift"] = 0.5
+    assert captured(x).item() == 7.5
+    more["factors"][1] = 2.0
+    assert captured(x).item() == 14.5
+
+
+@pytest.mark.parametrize("of_argument", [True, False], ids=["argument", "closure"])
+def test_numbers_that_are_equal_but_not_the_same_are_told_apart(of_argument: bool, device: str) -> None:
+    """1 from True and 1.0, which give other dtypes, and 0.0 from -0.0; but NaN from NaN it is not."""
+    number: Any = None
+    captured = gpunet.capture((lambda x, n: (x * n, x / n)) if of_argument else lambda x: (x * number, x / number))
+    for x in (gpunet.tensor([2]), gpunet.tensor([2.0])):
+        for number in (1, True, 1.0, 0.0, -0.0, float("nan"), numpy.float64("nan"), -float("nan")):
+            for found, expected in zip(captured(x, number) if of_argument else captured(x), (x * number, x / number)):
+                assert found.dtype == expected.dtype
+                numpy.testing.assert_array_equal(to_numpy(found), to_numpy(expected))
+    assert len(captured.recordings) == 14
+
+
+def test_switches_of_modules_are_followed(device: str) -> None:
+    dropout = nn.Dropout(0.5)
+    captured, x = gpunet.capture(lambda x: dropout(x)), gpunet.ones(200)
+    assert 0 < to_numpy(captured(x)).mean() != 1.0
+    dropout.eval()
+    assert (to_numpy(captured(x)) == 1.0).all()
+    dropout.train()
+    dropout.p = 1.0
+    assert (to_numpy(captured(x)) == 0.0).all()
+
+
+def test_a_tensor_in_the_place_of_another_is_followed(device: str) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    offset = gpunet.zeros(1)
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        return model(x) + offset
+
+    captured, x = gpunet.capture(step), gpunet.ones(1, 2)
+    captured(x)
+    for change in range(4):
+        if change == 0:
+            model.weight.data = gpunet.ones(1, 2)
+        elif change == 1:
+            model.weight = nn.Parameter(gpunet.full((1, 2), 5.0))
+        elif change == 2:
+            offset = gpunet.ones(1)
+        else:
+            model.load_state_dict({"weight": gpunet.full((1, 2), 7.0)})
+        assert captured(x).item() == step(x).item()
+
+
+def test_changes_in_place_outside_are_seen(device: str) -> None:
+    w = gpunet.ones(3)
+    captured = gpunet.capture(lambda x: x * w)
+    captured(gpunet.ones(3))
+    w.mul_(4.0)
+    assert captured(gpunet.ones(3)).tolist() == [4.0, 4.0, 4.0]
+    assert len(captured.recordings) == 1
+
+
+def test_gradients_start_from_what_is_there(device: str) -> None:
+    w = gpunet.ones(2, requires_grad=True)
+
+    def step(x: gpunet.Tensor) -> None:
+        (x * w).sum().backward()
+
+    captured, x = gpunet.capture(step), gpunet.tensor([1.0, 2.0])
+    for expected in ([1.0, 2.0], [2.0, 4.0], [3.0, 6.0]):
+        captured(x)
+        assert w.grad.tolist() == expected
+    w.grad = None
+    captured(x)
+    assert w.grad.tolist() == [1.0, 2.0]
+    w.grad = gpunet.tensor([10.0, 10.0])
+    captured(x)
+    assert w.grad.tolist() == [11.0, 12.0]
+
+
+def test_grad_mode_is_part_of_what_was_recorded(device: str) -> None:
+    w = gpunet.ones(2, requires_grad=True)
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        y = (x * w).sum()
+        if gpunet.is_grad_enabled():
+            y.backward()
+        return y
+
+    captured, x = gpunet.capture(step), gpunet.ones(2)
+    captured(x)
+    w.grad = None
+    with gpunet.no_grad():
+        captured(x)
+    assert w.grad is None
+    captured(x)
+    assert w.grad.tolist() == [1.0, 1.0]
+
+
+def test_other_parameters_in_a_step_are_noticed_by_adam(device: str) -> None:
+    """Adam walks parameters that always stepped together as one; when one stepped alone, a recording is stale."""
+
+    def make() -> tuple[Any, Any, Any]:
+        a, b = (gpunet.full((3,), v, requires_grad=True) for v in (1.0, 2.0))
+        optimizer = gpunet.optim.Adam([a, b], lr=0.1)
+
+        def step(x: gpunet.Tensor) -> None:
+            optimizer.zero_grad()
+            (a * b * x).sum().backward()
+            optimizer.step()
+
+        def alone() -> None:
+            optimizer.zero_grad()
+            a.square().sum().backward()
+            optimizer.step()
+
+        return step, alone, (a, b)
+
+    results = []
+    for wrap in (gpunet.capture, lambda step: step):
+        step, alone, weights = make()
+        step = wrap(step)
+        for number in range(12):
+            step(gpunet.full((3,), number + 1.0))
+            if number == 5:
+                alone()
+        results.append([to_numpy(w).tobytes() for w in weights])
+    assert results[0] == results[1]
+
+
+def test_loading_an_optimizer_state_is_noticed(device: str) -> None:
+    captured, eager = Training(True), Training(False)
+    for training in (captured, eager):
+        training.train(4)
+        state = training.optimizer.state_dict()
+        state = {**state, "state": {k: {n: t.clone() for n, t in v.items()} for k, v in state["state"].items()}}
+        training.train(3)
+        training.optimizer.load_state_dict(state)
+    assert captured.train(5) == eager.train(5)
+
+
+def test_too_many_recordings_are_an_error(device: str) -> None:
+    captured = gpunet.capture(lambda x: x + 1.0, recordings=3)
+    for rows in range(1, 4):
+        captured(gpunet.ones(rows))
+    with pytest.raises(CaptureError, match="recorded 3 times already"):
+        captured(gpunet.ones(9))
 
 
 # ---- where numbers may be -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from gpunet.errors import LabelError, MissingDependencyError
 from gpunet.runtime.lower.compiled import module
 from gpunet.runtime.random import default_generator
 from samples import SAMPLES, Sample
+from test_threads import training_step
 
 if not module.available():
     if os.environ.get("GPUNET_REQUIRE_NUMBA") == "1":
@@ -199,16 +200,7 @@ def test_each_gradient_goes_to_its_parameter_in_one_pass(optimizer: str) -> None
     """The optimizer walks small tensors as one vector; a compiled step walks each once, from its scaling to the parameter."""
     gpunet.manual_seed(0)
     model = nn.Sequential(nn.Linear(30, 17), nn.ReLU(), nn.Linear(17, 5))
-    update = getattr(gpunet.optim, optimizer)(model.parameters(), lr=0.1)
-
-    @capture(backend="numba")
-    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
-        update.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        update.step()
-        return loss
-
+    step = training_step(model, getattr(gpunet.optim, optimizer)(model.parameters(), lr=0.1))
     for _ in range(2):
         step(gpunet.ones(8, 30), gpunet.zeros(8).long())
     source = lowering(step).source
@@ -217,6 +209,25 @@ def test_each_gradient_goes_to_its_parameter_in_one_pass(optimizer: str) -> None
         assert len(loops) == 1, f"{parameter.shape}: {len(loops)} nests"
         assert " - " in loops[0]
     assert f"range({sum(p.numel() for p in model.parameters())}):" not in source
+
+
+def test_what_comes_before_a_wrong_label_is_done_once() -> None:
+    found = []
+    for captured in (False, True):
+        gpunet.manual_seed(0)
+        calls = gpunet.zeros(1)
+
+        def step(x: gpunet.Tensor, y: gpunet.Tensor, calls: gpunet.Tensor = calls) -> gpunet.Tensor:
+            calls.add_(1.0)
+            return F.cross_entropy(F.dropout(x, 0.5), y)
+
+        run = capture(step, backend="numba") if captured else step
+        for label in (0, 1, 2):
+            run(gpunet.ones(1, 3), gpunet.tensor([label]))
+        with pytest.raises(LabelError, match="label 3"):
+            run(gpunet.ones(1, 3), gpunet.tensor([3]))
+        found.append((calls.item(), default_generator.get_state()))
+    assert found[0] == found[1]
 
 
 def test_calls_without_a_loop_form_are_made_between_parts() -> None:
@@ -233,16 +244,7 @@ def test_calls_without_a_loop_form_are_made_between_parts() -> None:
 
 def test_a_label_out_of_range_is_named_and_nothing_is_updated() -> None:
     weight = gpunet.tensor(numpy.ones((3, 4), "float32"), requires_grad=True)
-    optimizer = gpunet.optim.SGD([weight], lr=0.1)
-
-    @capture(backend="numba")
-    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(x, weight), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = training_step(lambda x: F.linear(x, weight), gpunet.optim.SGD([weight], lr=0.1))
     x, y = gpunet.ones(5, 4), gpunet.tensor(numpy.array([0, 1, 2, 1, 0]))
     step(x, y)
     before = weight.detach().numpy().copy()

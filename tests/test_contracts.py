@@ -34,7 +34,7 @@ LAYERS = (
     "runtime.tape",
     "runtime.memory",
     "runtime.kernel",
-    "runtime.random runtime.threads",
+    "runtime.random runtime.threads runtime.written",
     "runtime.lower",
     "runtime",
     "methods",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -19,7 +21,7 @@ from gpunet import nn
 from gpunet.captured import CapturedStep, capture
 from gpunet.errors import ArgumentError
 from gpunet.runtime import threads
-from gpunet.runtime.lower.compiled import module
+from gpunet.runtime.lower.compiled import module, regions
 
 F = nn.functional
 compiled = pytest.mark.skipif(not module.available(), reason="Numba is not installed")
@@ -32,20 +34,25 @@ def _number_of_threads() -> Iterator[None]:
     threads._helpers.count = before
 
 
+def training_step(model: Callable[[gpunet.Tensor], gpunet.Tensor], optimizer: gpunet.optim.Optimizer) -> CapturedStep:
+    """A compiled step of training by cross-entropy."""
+
+    @capture(backend="numba")
+    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step  # type: ignore[no-any-return]
+
+
 def large_step(optimizer: str = "SGD", seed: int = 0) -> tuple[CapturedStep, list[Any], list[gpunet.Tensor]]:
     """A step with products, elementwise loops and column sums that are large enough for several threads."""
     gpunet.manual_seed(seed)
     model = nn.Sequential(nn.Linear(150, 500), nn.Tanh(), nn.Linear(500, 7))
-    update = getattr(gpunet.optim, optimizer)(model.parameters(), lr=0.05)
-
-    @capture(backend="numba")
-    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
-        update.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        update.step()
-        return loss
-
+    step = training_step(model, getattr(gpunet.optim, optimizer)(model.parameters(), lr=0.05))
     generator = numpy.random.default_rng(seed)
     x = gpunet.tensor(generator.normal(size=(250, 150)).astype("float32"))
     y = gpunet.tensor(generator.integers(0, 7, 250))
@@ -135,19 +142,37 @@ def test_what_regions_share_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @compiled
-def test_helpers_take_chunks() -> None:
-    gpunet.set_num_threads(3)
+def test_helpers_take_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not go to sleep, and is never sent away, gets some sooner or later, on a single core, too."""
+    monkeypatch.setattr(regions, "SPINS", 1 << 62)
+    monkeypatch.setattr(regions.Team, "_next_turn", lambda team: None)
+    gpunet.set_num_threads(2)
     step, data, _ = large_step()
     step(*data)
     team = team_of(step)
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        for _ in range(20):
-            step(*data)
-        if team.helped:  # known when one goes to sleep
-            return
-        time.sleep(0.01)
-    raise AssertionError("in a minute, no helper came in time")
+    taken = 0
+    for _ in range(10_000):
+        step(*data)
+        taken = int(team.state[8])  # in the last region
+        if taken:
+            break
+    team.state[24] = 1  # go
+    assert taken, "in ten thousand steps, the helper got no chunk"
+
+
+@compiled
+def test_a_step_that_is_dropped_gives_its_memory_back_at_once() -> None:
+    gpunet.set_num_threads(1)
+    step, data, _ = large_step()
+    step(*data)
+    team = weakref.ref(team_of(step))
+    gc.collect()
+    gc.disable()
+    try:
+        del step
+        assert team() is None
+    finally:
+        gc.enable()
 
 
 @compiled
@@ -187,10 +212,10 @@ def test_two_steps_in_two_threads() -> None:
 _building = threading.Lock()  # the generator of first weights is shared
 
 
-def trained_alone(seed: int) -> list[float]:
+def trained_alone(seed: int, steps: int = 30) -> list[float]:
     with _building:
         step, data, _ = large_step(seed=seed)
-    return [step(*data).item() for _ in range(30)]
+    return [step(*data).item() for _ in range(steps)]
 
 
 @compiled
@@ -198,7 +223,8 @@ def trained_alone(seed: int) -> list[float]:
 def test_after_a_fork_and_at_the_end_of_the_process() -> None:
     """In a process of its own: forked while helpers wait; parent and child end of themselves."""
     code = (
-        "import os, sys, test_threads as t, gpunet, warnings; warnings.simplefilter('ignore')\n"
+        "import os, test_threads as t, gpunet, warnings; warnings.simplefilter('ignore')\n"
+        "t.regions.Team._next_turn = lambda team: None  # whatever the clock says, helpers are asked\n"
         "gpunet.set_num_threads(3); step, data, _ = t.large_step()\n"
         "for _ in range(20): step(*data)\n"
         "child = os.fork()\n"
@@ -251,13 +277,27 @@ def test_helpers_outlive_work_that_fails(caplog: pytest.LogCaptureFixture) -> No
     helpers.stop()
 
 
+@compiled
+def test_where_no_thread_can_be_started_the_step_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a container limits them, or at the end of the process."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_helpers", threads._Helpers())
+    gpunet.set_num_threads(3)
+    step, data, _ = large_step()
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    expected = trained_alone(0, 3)
+    assert [step(*data).item() for _ in range(3)] == expected
+    assert not threads._helpers._threads
+
+
 def test_the_clock_decides_whether_threads_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpunet.runtime.lower.compiled import regions
-
     now, team = 0.0, regions.Team()
-    monkeypatch.setattr(regions.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(regions, "time", SimpleNamespace(perf_counter=lambda: now))
 
-    def steps(count: int, with_helpers: float, alone: float = 1e-4) -> list[bool]:
+    def steps(count: int, with_helpers: float, alone: float = 0.6e-4) -> list[bool]:
         """Whether helpers were asked in each of so many steps, which take so many seconds."""
         nonlocal now
         asked = []
@@ -268,9 +308,22 @@ def test_the_clock_decides_whether_threads_help(monkeypatch: pytest.MonkeyPatch)
             team.end()
         return asked
 
-    trial = ([True] * 6 + [False] * 6) * 3
-    assert steps(36 + 721, 0.5e-4) == trial + [True] * 721
-    assert steps(36, 0.99e-4) == trial, "they are tried again, and gain too little now"
-    assert steps(73, 0.5e-4) == [False] * 73
-    assert steps(36 + 721, 0.5e-4) == trial + [True] * 721, "soon they are tried again"
+    trial = ([True] * 64 + [False] * 64) * 3
+    assert steps(384 + 7681, 0.3e-4) == trial + [True] * 7681
+    assert steps(384, 0.59e-4) == trial, "they are tried again, and gain too little now"
+    assert steps(769, 0.3e-4) == [False] * 769
+    assert steps(384 + 7681, 0.3e-4) == trial + [True] * 7681, "soon they are tried again"
     assert steps(6 + 121, 0.01, 0.02) == [True, False] * 3 + [True] * 121, "long steps take fewer to judge"
+
+
+def test_steps_that_wait_for_a_helper_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, team, count = 0.0, regions.Team(), 0
+    monkeypatch.setattr(regions, "time", SimpleNamespace(perf_counter=lambda: now))
+    for _ in range(384):
+        team.begin()
+        count += not team._gone[0]
+        helped = 3e-3 if count % 50 == 0 else 0.3e-4  # mostly twice as fast, and at times its core is taken
+        now += 0.6e-4 if team._gone[0] else helped
+        team.end()
+    team.begin()
+    assert team._gone[0]

@@ -78,7 +78,7 @@ def draw_scaling(
     """Time over batch and over depth, both axes logarithmic.
 
     Args:
-        series: what is scaled -> contestant -> (size, seconds, seconds of the fitted line).
+        series: what grows, and what was timed -> contestant -> (size, seconds, seconds of the fitted line).
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -94,7 +94,7 @@ def draw_scaling(
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel(what)
-        axes.set_ylabel("µs a step, Adam; lines: a + b · n")
+        axes.set_ylabel("µs; lines: a + b · n")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.suptitle(machine_line(header), fontsize=8)

@@ -8,10 +8,13 @@ import numpy
 
 from gpunet.bench.cases import Case
 from gpunet.bench.measure import Measurement
+from gpunet.bench.report import TITLES
 
 #: More than two decades of each.
-BATCHES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
+BATCHES = (16, 64, 256, 1024, 4096)
+DEPTHS = (1, 4, 16, 64, 128)
+#: Variants, by their key, that take no part: each of so many networks would be compiled for some ten seconds and more.
+WITHOUT = ("compile",)
 
 Points = list[tuple[int, float, float]]
 
@@ -32,9 +35,10 @@ def fit(sizes: list[int], seconds: list[float]) -> tuple[float, float]:
 
 
 def series(measured: list[tuple[str, int, Measurement]]) -> dict[str, dict[str, Points]]:
-    """What grows -> contestant -> (size, seconds, seconds of the fitted line)."""
+    """What grows, and what was timed -> contestant -> (size, seconds, seconds of the fitted line)."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for what, size, measurement in measured:
+    for growing, size, measurement in measured:
+        what = f"{growing}: {TITLES[measurement.kind]}"
         for name, entry in measurement.best().items():
             found.setdefault(what, {}).setdefault(name, []).append((size, entry.median))
     fitted: dict[str, dict[str, Points]] = {}

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +92,8 @@ def run(
     for name in taking_part:
         if name not in present:
             show(f"{name} is not installed: {PEERS[name].install}")
+    if scaling:
+        settings = replace(settings, without=(*settings.without, *_scaling_without(settings, present, show)))
     with Bench(present, settings) as bench:
         measure = _scaling if scaling else _cases
         measurements = measure(bench, choice, head, folder, say, show)
@@ -147,10 +150,16 @@ def _rates(ceilings: dict[str, float]) -> Iterator[str]:
         )
 
 
+def _scaling_without(settings: Settings, peers: list[str], show: Say) -> tuple[str, ...]:
+    for variant in (v for peer in peers for v in PEERS[peer].on(settings.device) if v.key in scaling.WITHOUT):
+        show(f"{variant.name} is left out: it would compile each of the networks anew")
+    return scaling.WITHOUT
+
+
 def _scaling(
     bench: Bench, choice: Choice, head: dict[str, Any], folder: Path, say: Say, show: Say
 ) -> list[Measurement]:
-    measured = [(what, size, bench.measure(case, ["adam"], say)[0]) for what, size, case in scaling.cases()]
+    measured = [(what, size, m) for what, size, case in scaling.cases() for m in bench.measure(case, choice.kinds, say)]
     found = scaling.series(measured)
     for line in scaling.lines(found):
         show(line)

@@ -21,9 +21,14 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--cases", default="*", metavar="NAMES", help="such as digits,mnist*; --list shows them")
     parser.add_argument("--peers", default="*", metavar="NAMES", help="such as torch,jax; gpunet always takes part")
-    parser.add_argument("--kinds", default="*", metavar="NAMES", help="of forward, backward, sgd, adam")
+    parser.add_argument(
+        "--kinds", default=argparse.SUPPRESS, metavar="NAMES",
+        help="of forward, backward, sgd, adam (default: all; with --scaling adam)",
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N, auto (CUDA where it is ready)")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each contestant")
+    parser.add_argument(
+        "--rounds", type=int, default=argparse.SUPPRESS, help="turns of each contestant (default: 15; with --scaling 5)"
+    )
     parser.add_argument(
         "--threads", type=int, default=argparse.SUPPRESS, help="of every contestant (default: each its own default)"
     )
@@ -54,11 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     chosen = session.Choice(
         [CASES[name] for name in select("cases", arguments.cases, CASES)],
-        select("kinds", arguments.kinds, KINDS),
+        select("kinds", getattr(arguments, "kinds", "adam" if arguments.scaling else "*"), KINDS),
         [p for p in PEERS if p in ("gpunet", *select("peers", arguments.peers, PEERS))],
     )
-    threads = getattr(arguments, "threads", None)
-    for name, value in (("rounds", arguments.rounds), ("threads", threads)):
+    threads, rounds = getattr(arguments, "threads", None), getattr(arguments, "rounds", 5 if arguments.scaling else 15)
+    for name, value in (("rounds", rounds), ("threads", threads)):
         if value is not None and value < 1:
             raise ArgumentError(f"--{name} {value}; expected 1 or more")
     if arguments.clock not in CLOCKS:
@@ -68,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ArgumentError(
             "--clock processor counts what all threads do, waiting in loops included: use it with --threads 1"
         )
-    settings = Settings(rounds=arguments.rounds, device=device, threads=threads, clock=arguments.clock)
+    settings = Settings(rounds=rounds, device=device, threads=threads, clock=arguments.clock)
     if arguments.list:
         print("\n".join(session.listing(settings.device)))
         return 0

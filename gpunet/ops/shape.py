@@ -190,9 +190,9 @@ def unsqueeze(x: Tensor, dim: int) -> Tensor:
 @primitive
 def flip(x, *, dims):
     """The order along ``dims`` reversed."""
-    index = tuple(slice(None, None, -1) if i in dims else slice(None) for i in range(x.ndim))
+    index = (..., *(slice(None, None, -1) if i in dims else slice(None) for i in range(x.ndim)))
     out = empty(x.shape, x.dtype, x.array)
-    COPY(out, x.array[index])
+    COPY(out, x.array[index])  # with "...", since [()] of a number without dimensions is its value, and no array
     return out, lambda g: flip(g, dims=dims)
 
 

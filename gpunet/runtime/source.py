@@ -268,21 +268,31 @@ def compiled(file: str | Path | Source, expression: str, architecture: str) -> t
     return cubin, lowered
 
 
-def _keep(path: Path, content: bytes) -> None:
-    """Write a file that other processes see whole or not at all."""
+def write_whole(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """Write a file that other processes see whole or not at all, and the folders that it lies in.
+
+    Raises:
+        FileExistsError: not ``replace``, and it is there.
+        OSError: it cannot be written; nothing is left of it.
+    """
     import tempfile
 
-    global _cache_complained
-    beside = None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=path.stem[:16], suffix=".tmp", dir=path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=path.stem[:16], suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.replace(beside, path)
+        (os.replace if replace else os.link)(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache, if it can be written."""
+    global _cache_complained
+    try:
+        write_whole(path, content)
     except OSError as error:
-        if beside is not None and os.path.exists(beside):
-            os.unlink(beside)
         if not _cache_complained:
             _cache_complained = True
             _log.warning(

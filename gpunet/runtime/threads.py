@@ -50,14 +50,21 @@ class _Helpers:
     def offer(self, work: Callable[[], None], times: int) -> None:
         if len(self._threads) < times:
             with self._making:
-                while len(self._threads) < times:
-                    thread = threading.Thread(
-                        target=_serve, args=(self._work,), name=f"gpunet helper {len(self._threads) + 1}", daemon=True
-                    )
-                    thread.start()
-                    self._threads.append(thread)
-        for _ in range(times):
+                self._make(times)
+        for _ in range(min(times, len(self._threads))):
             self._work.put(work)
+
+    def _make(self, count: int) -> None:
+        """Let there be so many threads, or as many as the system allows."""
+        while len(self._threads) < count:
+            name = f"gpunet helper {len(self._threads) + 1}"
+            thread = threading.Thread(target=_serve, args=(self._work,), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more of them, or none at the end of the process
+                _log.info("%s cannot be started: %s", name, error)
+                return
+            self._threads.append(thread)
 
     def stop(self) -> None:
         """Let all threads end, and wait for them: none shall run when the interpreter is taken down."""

@@ -10,7 +10,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import numpy
 
 from gpunet.errors import ArgumentError, MissingDependencyError
 from gpunet.runtime.blas import libraries
-from gpunet.runtime.source import cache_directory
+from gpunet.runtime.source import cache_directory, write_whole
 
 _log = logging.getLogger(__name__)
 #: Another library is taken where it needs less than this share of NumPy's time.
@@ -99,17 +98,13 @@ def _kept(found: list[libraries.Library]) -> dict[str, list[float]]:
         with contextlib.suppress(OSError):
             path.unlink()
     seconds = _measured([_NUMPY, *(library.name for library in found)])
+    if not seconds:  # the next process may have more luck
+        return {}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(seconds, file)
         try:
-            os.link(beside, path)  # fails where another process was faster: all processes shall choose alike
-        except FileExistsError:
+            write_whole(path, json.dumps(seconds).encode(), replace=False)
+        except FileExistsError:  # another process was faster: all shall choose alike
             seconds = dict(json.loads(path.read_text(encoding="utf-8")))
-        finally:
-            os.unlink(beside)
     except (OSError, ValueError) as error:
         _log.warning("the choice of a BLAS cannot be kept in %s (%s): another process may choose otherwise", path.parent, error)
     return seconds
@@ -131,17 +126,19 @@ def _measured(names: list[str]) -> dict[str, list[float]]:
     """The fastest times of each library over several processes, in turn."""
     _log.info("measuring which BLAS multiplies fastest here: %s", ", ".join(names))
     seconds: dict[str, list[float]] = {}
+    left_out: set[str] = set()
     for name in names * _ROUNDS:
+        if name in left_out:
+            continue
         try:
             times = _ask(name)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             detail = (getattr(error, "stderr", "") or "").strip()[-500:]
             _log.warning("products by %s could not be measured, so it is left out: %s %s", name, error, detail)
-            seconds[name] = [math.inf]
+            left_out.add(name)
         else:
             seconds[name] = [min(pair) for pair in zip(times, seconds.get(name, times))]
-    seconds = {name: times for name, times in seconds.items() if math.inf not in times}
-    return seconds if _NUMPY in seconds else {}
+    return {} if _NUMPY in left_out else {name: times for name, times in seconds.items() if name not in left_out}
 
 
 def _ask(name: str) -> list[float]:

@@ -57,7 +57,7 @@ def function(
             writer.begin(threaded)
             if threaded:
                 body.append("step_team.summon()")
-            body.append(f"if part{parts}(table):\n            check(part{parts}(table))")
+            body.append(f"if failure := part{parts}(table):\n            check(failure)")
             parts += 1
         failure = 0
         if isinstance(unit, Form) and unit.checks:

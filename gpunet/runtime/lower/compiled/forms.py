@@ -213,7 +213,7 @@ def _cross_entropy_labels(call: Call) -> list[Unit] | None:
     reduction = _REDUCTIONS.index(options["reduction"])
     arrays = (value, dx, value if factor is None else factor, logits, labels, WORK)
     arguments = (*arrays, *logits.shape, reduction, options["ignore_index"])
-    work = logits.shape[0] * logits.dtype.itemsize
+    work = 2 * logits.shape[0] * logits.dtype.itemsize
     return [Form(call, [Library("cross_entropy_labels", logits.dtype, arguments)], work, checks=True)]
 
 
@@ -223,7 +223,7 @@ def _cross_entropy_soft(call: Call) -> list[Unit] | None:
         return None
     reduction = _REDUCTIONS.index(call.options["reduction"])
     arrays = (value, dx, value if factor is None else factor, logits, targets, WORK)
-    work = logits.shape[0] * logits.dtype.itemsize
+    work = 2 * logits.shape[0] * logits.dtype.itemsize
     return [Form(call, [Library("cross_entropy_soft", logits.dtype, (*arrays, *logits.shape, reduction))], work)]
 
 

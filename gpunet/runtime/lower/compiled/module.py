@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import os
 import sys
 import tempfile
 import threading
@@ -25,7 +24,7 @@ from gpunet.runtime.lower.compiled import regions
 from gpunet.runtime.lower.compiled.forms import WORK, Form, Library
 from gpunet.runtime.lower.compiled.nests import Nest, Unit
 from gpunet.runtime.lower.program import View
-from gpunet.runtime.source import cache_directory
+from gpunet.runtime.source import cache_directory, write_whole
 
 _log = logging.getLogger(__name__)
 _HEADER = '"""A recorded training step."""\n\nfrom gpunet.runtime.lower.compiled.names import *\n'
@@ -218,9 +217,5 @@ def load(text: str) -> ModuleType:
 def _written(path: Path, text: str) -> Path:
     """A file of this text; one that is there stays as it is, since Numba's cache looks at its age."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(beside, path)
+        write_whole(path, text.encode())
     return path

@@ -39,7 +39,8 @@ _MOST_CHUNKS = 64
 SPINS = 2000
 
 #: Steps are timed in turns with and without helpers: so many turns, each of so many steps, or fewer if they take so many seconds.
-_TURNS, _TURN, _TURN_SECONDS = 6, 6, 0.005
+#: What counts is a turn's whole time: now and again a helper loses its core amid a chunk, and the step waits for it.
+_TURNS, _TURN, _TURN_SECONDS = 6, 64, 0.005
 #: Then none is for so many times as many; for fewer where helpers were of no use, since what kept the cores busy may be over soon.
 _HOLD = 20
 _GAIN = 0.97  # of the time without helpers is what they have to stay below
@@ -177,15 +178,16 @@ class Team:
         self._assist: Callable[[], int] = int
         self.helped = 0  # chunks that helpers have done
         self._turn, self._left, self._hold, self._patience = -1, 0, 0, 1
-        self._times: tuple[list[float], list[float]] = ([], [])  # of steps with helpers, and without
-        self._step = self._turn_began = 0.0
+        self._turns: tuple[list[float], list[float]] = ([], [])  # seconds a step in turns with helpers, and without
+        self._step = self._turn_began = self._seconds = 0.0
+        self._steps = self._trial = 0  # of this turn, and of all turns
 
     def bind(self, assist: Callable[[int, int, int, int], int], table: int, memory: Any) -> None:
         """Let helpers call the step's ``assist``; ``memory`` is what it works on."""
-        yielded = yield_address()
+        state, yielded = self.address, yield_address()  # not self, which would be a cycle that keeps the memory
 
         def call(memory: Any = memory) -> int:
-            return assist(table, self.address, yielded, SPINS)
+            return assist(table, state, yielded, SPINS)
 
         self._assist = call
 
@@ -203,20 +205,24 @@ class Team:
         """It has ended."""
         if self._left:
             now = time.perf_counter()
-            self._times[self._turn % 2].append(now - self._step)
+            self._seconds += now - self._step
+            self._steps += 1
             self._left = self._left - 1 if now - self._turn_began < _TURN_SECONDS else 0
+            if self._left == 0:
+                self._turns[self._turn % 2].append(self._seconds / self._steps)
+                self._trial += self._steps
 
     def _next_turn(self) -> None:
         self._turn += 1
         if self._turn == _TURNS:
-            helped, alone = (sorted(times)[len(times) // 2] for times in self._times)
+            helped, alone = (sorted(seconds)[len(seconds) // 2] for seconds in self._turns)
             self._gone[0] = useless = helped > _GAIN * alone
             self._patience = min(2 * self._patience, _HOLD) if useless else 1
-            self._hold = sum(map(len, self._times)) * (self._patience if useless else _HOLD)
-            self._turn, self._times = -1, ([], [])
+            self._hold = self._trial * (self._patience if useless else _HOLD)
+            self._turn, self._trial, self._turns = -1, 0, ([], [])
             return
         self._gone[0] = self._turn % 2
-        self._left, self._turn_began = _TURN, time.perf_counter()
+        self._left, self._turn_began, self._seconds, self._steps = _TURN, time.perf_counter(), 0.0, 0
 
     def summon(self) -> None:
         """Call helpers, as many as may work and are not here yet."""
