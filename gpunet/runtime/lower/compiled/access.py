@@ -75,6 +75,18 @@ def store(context, address, index, value, scope):
 
 
 @intrinsic
+def hidden(context, number):
+    """A number that the compiler does not know: a short loop of known length it would unroll whole, and then not vectorise."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = ir.IntType(64)
+        value = context.cast(builder, arguments[0], number, types.int64)
+        return builder.asm(ir.FunctionType(word, [word]), "", "=r,0", [value], False)
+
+    return types.int64(number), generate
+
+
+@intrinsic
 def element(context, address, value):
     """A number as one of those at an address."""
 

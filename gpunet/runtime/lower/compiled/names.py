@@ -22,6 +22,7 @@ from gpunet.runtime.lower.compiled.access import (
     apart,
     call,
     choose,
+    hidden,
     largest,
     load,
     maximum,

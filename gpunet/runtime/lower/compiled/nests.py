@@ -17,6 +17,7 @@ from gpunet.runtime.lower.merge import overlap
 from gpunet.runtime.lower.program import Call, View
 
 _MOST_OPERANDS = 30  # access.SCOPES, and two to spare
+_SHORT = range(8, 64)  # lengths of inner loops that the compiler unrolls whole where it knows them
 
 
 class Place(NamedTuple):
@@ -144,6 +145,8 @@ class Nest(Unit):
         operands = self._operands()
         shape, strides = _collapsed(self.shape, [p.strides for p in operands])
         bounds = ["low, high" if d == along else str(extent) for d, extent in enumerate(shape)]
+        if len(shape) > 1 and shape[-1] in _SHORT and along != len(shape) - 1 and not self._reduced:
+            bounds[-1] = f"hidden({shape[-1]})"
         steps = {p: tuple(s // p.dtype.itemsize for s in of) for p, of in zip(operands, strides)}
         slot = {p: n for n, p in enumerate(operands)}
         depth = len(shape)
