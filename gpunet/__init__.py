@@ -61,7 +61,8 @@ from gpunet.creation import (
 from gpunet.creation import (
     int32 as int,
 )
-from gpunet.device import cuda_status, default_device, set_default_device, synchronize
+from gpunet.cuda import synchronize
+from gpunet.device import cuda_status, default_device, set_default_device
 from gpunet.ops.activations import (
     relu,
     sigmoid,

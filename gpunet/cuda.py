@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet.device import Device, cuda_status, cupy, synchronize
+from gpunet import device as devices
+from gpunet.device import Device, cuda_status, cupy
+from gpunet.runtime.tape import settle
 
 __all__ = ["device_count", "get_device_capability", "get_device_name", "is_available", "synchronize"]
+
+
+def synchronize(device: str | Device | None = None) -> None:
+    """Wait until all launches on ``device`` (default: the default device) have finished.  Nothing to do on the CPU."""
+    settle("synchronize()")  # what a split step has not launched yet
+    devices.synchronize(device)
 
 
 def is_available() -> bool:

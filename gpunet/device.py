@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import math
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.emulated import EmulatedArray, emulated_numpy
-from gpunet.errors import DeviceError
+from gpunet.errors import CaptureError, DeviceError
 
 Array = Any  # numpy.ndarray, EmulatedArray or cupy.ndarray; CuPy cannot be named in a type without being imported
 
@@ -186,6 +188,19 @@ def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
         return xp.empty(shape, dtype)
 
 
+def untouched(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
+    """An array that takes room only once it is touched, where the device can do that: a card by managed memory."""
+    if device.type != "cuda":
+        return empty(shape, dtype, device)  # the system gives pages out as they are touched
+    xp = cupy()
+    with xp.cuda.Device(device.index):
+        try:
+            memory = xp.cuda.malloc_managed(max(1, math.prod(shape)) * numpy.dtype(dtype).itemsize)
+        except xp.cuda.runtime.CUDARuntimeError:  # a card, or a share of one, without managed memory
+            return xp.empty(shape, dtype)
+        return xp.ndarray(shape, dtype, memory)
+
+
 def move(array: Array, device: Device) -> Array:
     """``array`` on ``device``: itself when it is there already, a copy otherwise."""
     source = of(array)
@@ -214,6 +229,9 @@ def graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
     """What ``run`` launches on a card, as one CUDA graph: the result launches it on the current stream.
 
     ``run`` is called once and computes nothing.  It must not wait for the card, nor copy between card and host.
+
+    Raises:
+        CaptureError: it does, or CuPy refuses to record what it does; the message has CuPy's reason.
     """
     xp = cupy()
     # Work space that CuPy's own functions take while recording is part of the graph for good: nobody else may get it.
@@ -224,11 +242,13 @@ def graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
             stream.begin_capture()
             try:
                 run()
-            except BaseException:
+                recorded = stream.end_capture()
+            except BaseException as error:
                 with contextlib.suppress(Exception):  # of a capture that what went wrong has ended
                     stream.end_capture()
+                if isinstance(error, Exception):
+                    raise CaptureError(f"a CUDA graph cannot be made of these launches: {error}") from error
                 raise
-            recorded = stream.end_capture()
 
     def launch(pool: Any = pool) -> None:
         with xp.cuda.Device(device.index):
@@ -252,9 +272,57 @@ def stream_pointer(device: Device) -> int:
     return int(cupy().cuda.get_current_stream(device.index).ptr)
 
 
+class Place(NamedTuple):
+    """Where launches go: a device, and of a card the stream."""
+
+    device: Device
+    stream: int  # its address
+    thread: int  # where that stands for another stream in each thread, which one; else 0
+
+
+def place(device: Device) -> Place:
+    """Where launches on ``device`` go at present."""
+    stream = stream_pointer(device)
+    return Place(device, stream, threading.get_ident() if stream == _PER_THREAD else 0)
+
+
+_PER_THREAD = 2  # cudaStreamPerThread
+
+
+def stream(device: Device) -> Any:
+    """The stream that launches on a card go to, which keeps its address valid; None on other devices."""
+    return cupy().cuda.get_current_stream(device.index) if device.type == "cuda" else None
+
+
+@contextlib.contextmanager
+def launching(device: Device, stream: Any) -> Iterator[None]:
+    """Meanwhile a card is the current one and launches go to ``stream``; what is current otherwise goes on behind them."""
+    if device.type != "cuda":
+        yield
+        return
+    xp = cupy()
+    with xp.cuda.Device(device.index):
+        here = xp.cuda.get_current_stream()
+        if here.ptr == stream.ptr:
+            yield
+            return
+        with stream:
+            try:
+                yield
+            finally:
+                here.wait_event(stream.record())
+
+
 def pointer(array: Array) -> int:
     """Address of an array's first element."""
     return int(array.ctypes.data if isinstance(array, numpy.ndarray) else array.data.ptr)
+
+
+def part(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
+    """An array on the memory of another one; offset and strides in bytes."""
+    if isinstance(owner, numpy.ndarray):
+        return numpy.ndarray(shape, dtype, owner, offset, strides).view(type(owner))
+    return on_memory_of(owner, offset, shape, strides, dtype)
 
 
 def on_memory_of(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:

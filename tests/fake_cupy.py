@@ -15,8 +15,11 @@ from CuPy's source (14; ``cupy/cuda/function.pyx``, ``_core/core.pyx``, ``_core/
 * an array does not become a NumPy array by itself (TypeError: "Implicit conversion ..."), and results that NumPy makes
   scalars are arrays without dimensions;
 * ``base`` is the array that owns the memory;
+* filling with -0.0 fills with 0.0;
 * while a stream is captured, nothing runs: kernels and copies on cards become nodes of the graph; a copy to the host and a
-  wait are errors (cudaErrorStreamCaptureUnsupported) that spoil the capture, and so is capturing the default stream.
+  wait are errors (cudaErrorStreamCaptureUnsupported) that spoil the capture, and so is capturing the default stream;
+* ``installed(asynchronous=True)``: kernels, graphs, and functions with a destination, run when the host waits for their
+  stream, or a stream does that waits for an event behind them; not before.  A read waits for the current stream, no other.
 """
 
 from __future__ import annotations
@@ -26,12 +29,14 @@ import ctypes
 import importlib.machinery
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy
 
+from fake_streams import Cards as _Cards
+from fake_streams import Stream, not_while_capturing, run, wait
 from gpunet import device as devices
 from gpunet.runtime import memory, random, source
 from gpunet.runtime.kernel import KERNELS
@@ -48,16 +53,6 @@ FUNCTIONS = (
     "tan tanh trunc unique where zeros"
 )
 _OF_NO_KERNEL = ("array", "asarray", "ascontiguousarray", "copyto", "broadcast_to")  # any card, or a view
-
-
-class _Cards:
-    """The machine: how many cards, and which is current."""
-
-    count = 0
-    current = 0
-    launches: list[str]
-    nodes: list[Callable[[], Any]] | None = None  # of the graph that is being captured
-    spoiled = False  # the capture, by what may not happen meanwhile
 
 
 class Memory:
@@ -110,15 +105,15 @@ class ndarray:
         return MemoryPointer(mem, self._memory.ctypes.data - mem.ptr)
 
     def get(self) -> numpy.ndarray:
-        _not_while_capturing()
+        wait()
         return self._memory.copy(order="A")
 
     def item(self) -> Any:
-        _not_while_capturing()
+        wait()
         return self._memory.item()
 
     def tolist(self) -> Any:
-        _not_while_capturing()
+        wait()
         return self._memory.tolist()
 
     def __array__(self, *_: Any, **__: Any) -> Any:
@@ -139,14 +134,36 @@ class ndarray:
         return self._view(self._memory.T)
 
     def __getitem__(self, index: Any) -> ndarray:
+        if [*_indices(index)]:
+            if _Cards.nodes is not None:
+                return self._picked(index)
+            Stream._current.run()
         found = self._memory[_memory_of(index)]
         if isinstance(found, numpy.generic):
             found = self._memory[(*(_memory_of(index) if isinstance(index, tuple) else (_memory_of(index),)), ...)]
         return self._view(found)
 
+    def _picked(self, index: Any) -> ndarray:
+        """The node that picks elements by arrays; CuPy waits for the number of those that a mask picks."""
+        for array in _indices(index):
+            if array.dtype == bool or isinstance(array, numpy.ndarray):
+                not_while_capturing()
+        items = index if isinstance(index, tuple) else (index,)
+        zeros = tuple(numpy.zeros(i.shape, int) if isinstance(i, ndarray) else i for i in items)
+        result = _on_card(numpy.empty(self._memory[zeros].shape, self.dtype))  # C-contiguous, as NumPy's need not be
+        run(lambda: numpy.copyto(result._memory, self._memory[_memory_of(items)]))
+        return result
+
     def __setitem__(self, index: Any, value: Any) -> None:
         _check([self, value])
-        _run(lambda: self._memory.__setitem__(_memory_of(index), _memory_of(value)))
+        for array in _indices(index):
+            if array.dtype == bool:
+                not_while_capturing()
+        value = _filling(value)
+        run(lambda: self._memory.__setitem__(_memory_of(index), _memory_of(value)))
+
+    def fill(self, value: Any) -> None:
+        _launched(numpy.ndarray.fill, (self, _filling(value)), {})
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -160,10 +177,10 @@ class ndarray:
 
     __hash__ = None  # type: ignore[assignment]
     __len__ = lambda self: len(self._memory)  # noqa: E731
-    __bool__ = lambda self: bool(self._memory)  # noqa: E731
-    __int__ = lambda self: int(self._memory)  # noqa: E731
-    __float__ = lambda self: float(self._memory)  # noqa: E731
-    __index__ = lambda self: self._memory.__index__()  # noqa: E731
+    __bool__ = lambda self: bool(self.item())  # noqa: E731
+    __int__ = lambda self: int(self.item())  # noqa: E731
+    __float__ = lambda self: float(self.item())  # noqa: E731
+    __index__ = lambda self: self.item().__index__()  # noqa: E731
 
 
 def _operator(name: str) -> Any:
@@ -194,6 +211,14 @@ def _arrays(values: Any) -> Iterator[Any]:
             yield from _arrays(value)
 
 
+def _filling(value: Any) -> Any:
+    return abs(value) if isinstance(value, (float, numpy.floating)) and value == 0 else value
+
+
+def _indices(index: Any) -> Iterator[Any]:
+    return _arrays(index if isinstance(index, tuple) else (index,))
+
+
 def _check(values: Any) -> None:
     """What every kernel of CuPy checks of its arrays."""
     for array in _arrays(values):
@@ -214,38 +239,23 @@ def _on_card(result: Any) -> Any:
     return result
 
 
-def _not_while_capturing() -> None:
-    if _Cards.nodes is not None:
-        _Cards.spoiled = True
-        raise RuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
-
-
-def _run(node: Callable[[], Any]) -> None:
-    """Run something now, or make it a node of the graph that is being captured."""
-    if _Cards.nodes is None:
-        node()
-    else:
-        _Cards.nodes.append(node)
-
-
-def _captured(function: Any, inputs: Any, options: dict[str, Any]) -> Any:
-    def node() -> Any:
-        return function(*_memory_of(inputs), **{name: _memory_of(value) for name, value in options.items()})
-
-    assert _Cards.nodes is not None
-    in_place = function is numpy.ndarray.fill or getattr(function, "__name__", "").startswith("__i")
-    if in_place or options.get("out") is not None:
-        _Cards.nodes.append(node)
-        return inputs[0] if in_place else options["out"]
-    result = _on_card(node())  # for its shape
-    _Cards.nodes.append(lambda: numpy.copyto(result._memory, node()))
-    return result
-
-
 def _launched(function: Any, inputs: Any, options: dict[str, Any]) -> Any:
     _check([*inputs, *options.values()])
+    memories = _memory_of(inputs), {name: _memory_of(value) for name, value in options.items()}
+
+    def node() -> Any:
+        return function(*memories[0], **memories[1])
+
+    in_place = function is numpy.ndarray.fill or getattr(function, "__name__", "").startswith("__i")
+    if in_place or options.get("out") is not None:
+        run(node)
+        return inputs[0] if in_place else options["out"]
     if _Cards.nodes is not None:
-        return _captured(function, inputs, options)
+        captured = _on_card(node())  # for its shape
+        run(lambda: numpy.copyto(captured._memory, node()))
+        return captured
+    Stream._current.run()
+    _Cards.enqueued += 1
     result = function(*_memory_of(inputs), **{name: _memory_of(value) for name, value in options.items()})
     for given in (options.get("out"), *inputs[:1]):  # what was computed in place is the same array afterwards
         given = given[0] if isinstance(given, tuple) and given else given
@@ -278,55 +288,12 @@ class Device:
         _Cards.current = self._before
 
 
-class Stream:
-    """All launches here are over when they return."""
-
-    synchronized = 0
-    _current: Stream
-
-    def __init__(self, *, non_blocking: bool = False, default: bool = False) -> None:
-        self.ptr = 0 if default else id(self)
-
-    def synchronize(self) -> None:
-        _not_while_capturing()
-        Stream.synchronized += 1
-
-    def __enter__(self) -> Stream:
-        self._before, Stream._current = Stream._current, self
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        Stream._current = self._before
-
-    def begin_capture(self) -> None:
-        if not self.ptr:
-            raise RuntimeError("cannot capture the default stream")
-        _Cards.nodes, _Cards.spoiled = [], False
-
-    def end_capture(self) -> Graph:
-        nodes, _Cards.nodes = _Cards.nodes, None
-        assert nodes is not None
-        if _Cards.spoiled:
-            raise RuntimeError("cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture")
-        return Graph(nodes)
-
-
-Stream._current = Stream(default=True)
-
-
-class Graph:
-    """What a stream was given while it was captured."""
-
-    def __init__(self, nodes: list[Callable[[], Any]]) -> None:
-        self.nodes = nodes
-
-    def launch(self, stream: Stream | None = None) -> None:
-        for node in self.nodes:
-            node()
-
-
 class CUDADriverError(RuntimeError):
     """The driver refuses."""
+
+
+class CUDARuntimeError(RuntimeError):
+    """The runtime refuses."""
 
 
 class Module:
@@ -365,7 +332,7 @@ class Function:
         if shared_mem > self._most_shared or self._card != _Cards.current:
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         arguments = [self._argument(a) for a in args]
-        _run(lambda: self._launch(tuple(max(1, n) for n in grid), tuple(max(1, n) for n in block), arguments, shared_mem))
+        run(lambda: self._launch(tuple(max(1, n) for n in grid), tuple(max(1, n) for n in block), arguments, shared_mem))
 
     def _launch(self, *launch: Any) -> None:
         _Cards.launches.append(self._entry)
@@ -391,16 +358,21 @@ def _set_attribute(pointer: int, attribute: int, value: int) -> None:
     Function._all[pointer - 1]._most_shared = value
 
 
+def _malloc_managed(size: int) -> MemoryPointer:
+    return MemoryPointer(Memory(numpy.empty(size, numpy.uint8), _Cards.current), 0)
+
+
 def _cuda(count: Any) -> ModuleType:
     cuda = ModuleType("cupy.cuda")
     properties = {"name": b"NVIDIA Stand-in", "major": 9, "minor": 0, "totalGlobalMem": 141 * 10**9}
     contents = {
-        "Device": Device, "MemoryPointer": MemoryPointer, "Stream": Stream, "Module": Module, "Function": Function,
+        "Device": Device, "MemoryPointer": MemoryPointer, "malloc_managed": _malloc_managed, "Stream": Stream, "Module": Module,
+        "Function": Function,
         "get_current_stream": lambda device_id=-1: Stream._current,
         "MemoryPool": lambda: SimpleNamespace(malloc=None), "using_allocator": lambda malloc: contextlib.nullcontext(),
         "runtime": SimpleNamespace(
             getDeviceCount=count, getDevice=lambda: _Cards.current, getDeviceProperties=lambda index: dict(properties),
-            driverGetVersion=lambda: 13000,
+            driverGetVersion=lambda: 13000, CUDARuntimeError=CUDARuntimeError,
         ),
         "driver": SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8, funcSetAttribute=_set_attribute),
     }  # fmt: skip
@@ -422,10 +394,12 @@ class _Cupy(ModuleType):
         def call(*inputs: Any, **options: Any) -> Any:
             if name == "broadcast_to":
                 return inputs[0]._view(function(_memory_of(inputs[0]), *inputs[1:]))
-            if name == "copyto" and _Cards.nodes is not None:
+            if name == "copyto":
                 memories = _memory_of(inputs), {key: _memory_of(value) for key, value in options.items()}
-                return _Cards.nodes.append(lambda: numpy.copyto(*memories[0], **memories[1]))
+                return run(lambda: numpy.copyto(*memories[0], **memories[1]))
             if name in _OF_NO_KERNEL:
+                if isinstance(inputs[0], ndarray):
+                    Stream._current.run()
                 _check(options.values())
                 result = function(*_memory_of(inputs), **{key: _memory_of(value) for key, value in options.items()})
                 unchanged = (
@@ -449,8 +423,12 @@ def _forget() -> None:
 
 
 @contextlib.contextmanager
-def installed(cards: int = 1, failure: Exception | None = None) -> Iterator[ModuleType]:
-    """``import cupy`` finds the stand-in meanwhile, on a machine of so many cards, or whose driver raises ``failure``."""
+def installed(cards: int = 1, failure: Exception | None = None, asynchronous: bool = False) -> Iterator[ModuleType]:
+    """``import cupy`` finds the stand-in meanwhile, on a machine of so many cards, or whose driver raises ``failure``.
+
+    Args:
+        asynchronous: nothing that has a destination runs before it is waited for.
+    """
 
     def count() -> int:
         if failure is not None:
@@ -462,6 +440,7 @@ def installed(cards: int = 1, failure: Exception | None = None) -> Iterator[Modu
     cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     before = {name: sys.modules.get(name) for name in ("cupy", "cupy.cuda")}
     _Cards.count, _Cards.current, _Cards.launches, Function._all = cards, 0, [], []
+    _Cards.asynchronous, Stream._current = asynchronous, Stream(default=True)
     _forget()
     sys.modules |= {"cupy": cupy, "cupy.cuda": cupy.cuda}
     try:

@@ -262,22 +262,26 @@ def _accumulate(gradients: Iterable[tuple[Tensor, Any]], create: bool) -> None:
     with _accumulation:
         for leaf, gradient in gradients:
             before = leaf._grad
-            if active.tape is not None:
-                active.tape.leaves.setdefault(leaf, before)
             if before is None and type(gradient) is ndarray and gradient.flags.c_contiguous:
                 leaf._grad = Tensor(gradient)  # what a fused op returned: nearly always
-                continue
-            shared = isinstance(gradient, Tensor) or (isinstance(gradient, Scaled) and gradient.scale is None)
-            gradient = whole(gradient)
-            if before is not None:
-                if create:
-                    leaf._grad = before + gradient
-                else:
-                    ADD(before.array, before.array, gradient.array)
-                    changed(before)
-            elif create or (gradient.array.flags.c_contiguous and not shared):
-                leaf._grad = gradient
             else:
-                copy = empty(gradient.shape, gradient.dtype, gradient.array)
-                COPY(copy, gradient.array)
-                leaf._grad = Tensor(copy)
+                leaf._grad = _sum(before, gradient, create)
+            if active.tape is not None:
+                active.tape.sets_gradient(leaf, before)
+
+
+def _sum(before: Tensor | None, gradient: Any, create: bool) -> Tensor:
+    """What a leaf's ``grad`` is after ``before``, which is added to in place where no graph of it is wanted."""
+    shared = isinstance(gradient, Tensor) or (isinstance(gradient, Scaled) and gradient.scale is None)
+    gradient = whole(gradient)
+    if before is not None:
+        if create:
+            return before + gradient
+        ADD(before.array, before.array, gradient.array)
+        changed(before)
+        return before
+    if create or (gradient.array.flags.c_contiguous and not shared):
+        return gradient
+    copy = empty(gradient.shape, gradient.dtype, gradient.array)
+    COPY(copy, gradient.array)
+    return Tensor(copy)

@@ -110,7 +110,7 @@ class Tensor(TensorMethods):
             )
         self._grad = value
         if active.tape is not None:
-            active.tape.leaves.setdefault(self, ANY)
+            active.tape.sets_gradient(self, ANY)
 
     def _like(self, other: Any) -> bool:
         return (

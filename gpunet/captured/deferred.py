@@ -1,7 +1,8 @@
-"""The tape of a split step: launches on the CPU are noted as the step's Python makes them, and run a segment at a time."""
+"""The tape of a split step: launches are noted as the step's Python makes them, and run a segment at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from sys import getrefcount
@@ -12,12 +13,13 @@ import numpy
 
 from gpunet import device as devices
 from gpunet.captured.segment import FREE, Segment, blamed, described, flatten
-from gpunet.device import Array
+from gpunet.device import Array, Place
 from gpunet.runtime.kernel import Launchable
 from gpunet.runtime.lower import Shared, share
+from gpunet.runtime.lower.program import found
 from gpunet.runtime.lower.trace import owner_of
 from gpunet.runtime.memory import JoinedArrays
-from gpunet.runtime.tape import Launch, Split, Tape, is_library, line_at, unrecorded, user_line
+from gpunet.runtime.tape import ANY, Launch, Split, Tape, is_library, line_at, unrecorded, user_line
 
 ndarray = numpy.ndarray
 #: Kernel, arrays and options of a launch, and code and instruction of the user's program that it is from.
@@ -28,7 +30,7 @@ class Point:
     """A place between segments: the start of the step, or the end of a segment.
 
     What is allocated behind it gets the same memory in every run, as long as nobody else holds it: ``pool`` has that by
-    number, and for each number by shape and dtype, of which it keeps a few.
+    number, and for each number by shape, dtype and place, of which it keeps a few.
     """
 
     most = 4
@@ -37,20 +39,24 @@ class Point:
         self.next: list[Segment] = []  # the latest first
         self.pool: list[dict[Any, Shared]] = []
 
-    def allocate(self, number: int, shape: tuple[int, ...], dtype: Any, spare: list[Shared]) -> ndarray:
+    def allocate(self, number: int, shape: tuple[int, ...], dtype: Any, place: Place | None, spare: list[Shared]) -> Array:
         """An array that is held by its :class:`Shared` alone: the pool's, or if that is in use one put into ``spare``."""
         if number == len(self.pool):
             self.pool.append({})
-        shelf, kind = self.pool[number], (shape, dtype)
+        shelf, kind = self.pool[number], (shape, dtype, place)
         shared = shelf.get(kind)
         if shared is None or shared.of_recording:
             if len(shelf) >= self.most:
                 del shelf[next(iter(shelf))]
-            shared = shelf[kind] = share(numpy.empty(shape, dtype))
+            shared = shelf[kind] = share(_empty(shape, dtype, place))
         elif getrefcount(shared.array) != FREE:
-            shared = share(numpy.empty(shape, dtype))
+            shared = share(_empty(shape, dtype, place))
             spare.append(shared)
         return shared.array
+
+
+def _empty(shape: tuple[int, ...], dtype: Any, place: Place | None) -> Array:
+    return numpy.empty(shape, dtype) if place is None else devices.empty(shape, dtype, place.device)
 
 
 class Segments:
@@ -60,6 +66,8 @@ class Segments:
         self.backend, self.most = backend, most
         self.start = Point()
         self._points: dict[Segment, Point] = {}  # the latest last
+        #: of the launches that ran last: how many came before the one that raised, as far as that is known
+        self.reached = 0
         self.depths: dict[Launchable, int] = {}  # of the user's frame above the launch of a kernel
 
     def __len__(self) -> int:
@@ -77,7 +85,7 @@ class Segments:
         return iter(self._points)
 
     def run(
-        self, point: Point, noted: list[Noted], atoms: list[Any], allocated: list[ndarray], given: set[int]
+        self, point: Point, noted: list[Noted], atoms: list[Any], allocated: list[Array], given: set[int], place: Place | None
     ) -> tuple[Segment, Point]:
         """Run launches, as a segment that is known where there is one; where it was, and the place behind it.
 
@@ -85,37 +93,53 @@ class Segments:
             atoms: what was noted, flat: see :func:`flatten`.
             allocated: the arrays made for them, each held by a :class:`Shared`.
             given: ids of arrays that are others in every run.
+            place: where they go; None for the CPU.
         """
         ids, fresh = [*map(id, atoms)], [*map(id, allocated)]
-        for place, segment in enumerate(point.next):
-            if segment in self._points and segment.fits(ids, fresh, atoms, allocated):
-                if place:
-                    point.next.insert(0, point.next.pop(place))
+        self.reached = 0
+        for number, segment in enumerate(point.next):
+            if segment in self._points and segment.place == place and segment.fits(ids, fresh, atoms, allocated):
+                if number:
+                    point.next.insert(0, point.next.pop(number))
                 behind = self._points[segment] = self._points.pop(segment)
                 try:
                     segment.replay(atoms, allocated)
                 except Exception as error:
-                    blamed(error, _launches(noted))
+                    launches = _launches(noted)
+                    known = segment.launch_of(error)
+                    blamed(error, launches if known is None else launches[known : known + 1])
+                    self.reached = known or 0
                     raise
                 return segment, behind
         launches = _launches(noted)
-        segment = self._met(point, launches, atoms, allocated, given)
+        segment = self._met(point, launches, atoms, allocated, given, place)
         behind = self._points[segment]
-        _run(launches)
+        self._run(launches)
         if segment.meetings > 1:
             segment.lower(launches, atoms, allocated, self.backend, point.pool)
         return segment, behind
 
+    @numpy.errstate(all="ignore")
+    def _run(self, launches: Sequence[Launch]) -> None:
+        for self.reached, launch in enumerate(launches):
+            try:
+                launch.kernel.check(launch.arrays)
+                launch.kernel.launch(launch.arrays, launch.options)
+            except Exception as error:
+                blamed(error, [launch])
+                raise
+        self.reached = len(launches)
+
     def _met(
-        self, point: Point, launches: list[Launch], atoms: list[Any], allocated: list[ndarray], given: set[int]
+        self, point: Point, launches: list[Launch], atoms: list[Any], allocated: list[Array], given: set[int], place: Place | None
     ) -> Segment:
         """The segment of these launches, if they were met before on other arrays; else a new one."""
         kinds = described(launches, atoms, allocated)
         for segment in (*point.next, *reversed(self._points)):
-            if segment.met_again(kinds, atoms, allocated, given):
+            if segment.place == place and segment.met_again(kinds, atoms, allocated, given):
                 break
         else:
-            segment = Segment(launches, kinds, atoms, allocated, given)
+            segment = Segment(launches, kinds, atoms, allocated, given, place)
             while len(self._points) >= self.most:
                 oldest = next(iter(self._points))
                 del self._points[oldest]
@@ -133,15 +157,29 @@ def _launches(noted: list[Noted]) -> list[Launch]:
     return [Launch(kernel, arrays, options, line_at(code, at)) for kernel, arrays, options, code, at in noted]
 
 
-@numpy.errstate(all="ignore")
-def _run(launches: Sequence[Launch]) -> None:
-    for launch in launches:
-        try:
-            launch.kernel.check(launch.arrays)
-            launch.kernel.launch(launch.arrays, launch.options)
-        except Exception as error:
-            blamed(error, [launch])
-            raise
+def _forget(noted: list[Noted], reached: int, allocated: list[Array], gradients: list[tuple[Any, int, Any]]) -> None:
+    """Take back what the step's Python did on the strength of launches that did not run: let nobody read their results.
+
+    The gradients of leaves are what they were then; one that was dropped or replaced since (``zero_grad``) stays gone.
+    What else was to be written for the first time, and somebody may hold, is NaN, or 0.
+
+    Args:
+        reached: how many launches ran.
+    """
+    for leaf, position, before in reversed(gradients):
+        if position > reached:
+            leaf._grad = None if before is ANY else before
+    written = [
+        {id(owner_of(a)) for kernel, arrays, *_ in part for a in found(arrays[: kernel.outputs], devices.is_array)}
+        for part in (noted[:reached], noted[reached:])
+    ]
+    for array in allocated:
+        if id(array) in written[1] - written[0]:
+            with devices.current(array):
+                array.fill(numpy.nan if array.dtype.kind == "f" else 0)
+
+
+_NOWHERE = contextlib.nullcontext()
 
 
 def _copied(value: Any) -> Any:
@@ -152,9 +190,9 @@ def _copied(value: Any) -> Any:
 
 
 class Deferred(Tape):
-    """Notes launches on NumPy arrays, and runs what was noted where a value is needed: there the step splits.
+    """Notes launches, and runs what was noted where a value is needed: there the step splits.
 
-    Launches on other arrays run at once: a card works on them meanwhile, in order, by itself.
+    It splits, too, before a launch that goes elsewhere, so that a segment is on one device and one stream of it.
     """
 
     def __init__(self, segments: Segments, given: Sequence[Array]) -> None:
@@ -163,8 +201,12 @@ class Deferred(Tape):
         self._segments, self._point = segments, segments.start
         self._atoms: list[Any] = []
         self._noted: list[Noted] = []
+        self._place: Place | None = None  # where they go; None for the CPU
+        self._stream: Any = None
         self._spare: list[Shared] = []  # of arrays allocated while the pool's own was in use
         self._given = {id(a) for array in given for a in (array, owner_of(array))}
+        #: leaves whose ``grad`` was set, how many launches were noted by then, and what it was before, or ANY
+        self._gradients: list[tuple[Any, int, Any]] = []
         #: what ran so far: segments, and where they ended
         self.ran: list[tuple[Segment, Split | None]] = []
 
@@ -176,9 +218,9 @@ class Deferred(Tape):
         elif first is None:
             first = next(a for a in arrays if a is not None)
         if type(first) is not ndarray:
-            kernel.check(arrays)
-            kernel.launch(arrays, options)
-            return
+            self._go(devices.of(first))
+        elif self._place is not None:
+            self._go(devices.CPU)
         flatten(kernel, arrays, options, self._atoms)
         # walking up the stack to the user's line costs as much as all the rest: try where it was the last time
         depth = self._segments.depths.get(kernel, 1)
@@ -192,11 +234,21 @@ class Deferred(Tape):
         self._noted.append((kernel, arrays, options, frame.f_code, frame.f_lasti))
 
     def empty(self, shape: tuple[int, ...], dtype: Any, where: devices.Device) -> Array:
-        if where.type != "cpu":
-            return devices.empty(shape, dtype, where)
-        array = self._point.allocate(len(self.allocated), shape, dtype, self._spare)
+        if where is not devices.CPU or self._place is not None:
+            self._go(where)
+        array = self._point.allocate(len(self.allocated), shape, dtype, self._place, self._spare)
         self.allocated.append(array)
         return array
+
+    def _go(self, where: devices.Device) -> None:
+        """Note from here on what goes to the present stream of a device."""
+        place = None if where.type == "cpu" else devices.place(where)
+        if place != self._place:
+            self._flush(f"launches on {where} behind launches elsewhere", "keep the step on one device and one stream")
+            self._place, self._stream = place, devices.stream(where)
+
+    def sets_gradient(self, leaf: Any, before: Any) -> None:
+        self._gradients.append((leaf, len(self._noted), before))
 
     # -- where it splits
     def refuse(self, what: str, way_out: str, arrays: tuple[Array, ...]) -> None:
@@ -217,18 +269,22 @@ class Deferred(Tape):
         owners = {id(owner_of(a)) for a in arrays}
         if any(id(a) in owners for a in reversed(self.allocated)):
             return True
-        return any(id(owner_of(a)) in owners for a in self._atoms if isinstance(a, ndarray))
+        kinds = {type(a) for a in arrays}
+        return any(id(owner_of(a)) in owners for a in self._atoms if type(a) in kinds)
 
     def _flush(self, what: str, way_out: str) -> None:
         noted, atoms, allocated, spare = self._noted, self._atoms, self.allocated, self._spare
+        gradients, self._gradients = self._gradients, []
         self._noted, self._atoms, self.allocated, self._spare = [], [], [], []
-        self.leaves.clear()
         self.constants.clear()
         try:
             if not noted:
                 return
-            with unrecorded():
-                segment, self._point = self._segments.run(self._point, noted, atoms, allocated, self._given)
+            with unrecorded(), _NOWHERE if self._place is None else devices.launching(self._place.device, self._stream):
+                segment, self._point = self._segments.run(self._point, noted, atoms, allocated, self._given, self._place)
+        except BaseException:
+            _forget(noted, self._segments.reached, allocated, gradients)
+            raise
         finally:
             self._given.update(map(id, allocated))
             spare.clear()

@@ -107,8 +107,8 @@ class Explanation:
         return "\n".join(lines)
 
 
-#: What a part of a split step does, whether it is one function, and where it was split behind it, if it was.
-Part = tuple[Explanation, bool, Split | None]
+#: What a part of a split step does, how it runs, and where it was split behind it, if it was.
+Part = tuple[Explanation, str, Split | None]
 
 
 class SplitExplanation:
@@ -124,8 +124,7 @@ class SplitExplanation:
         self.parts = [part for part, _, _ in parts]
         self.splits = [split for _, _, split in parts if split is not None]
         self._text = [] if why.line else [f"no recording: {why}"]
-        for number, (part, lowered, split) in enumerate(parts, 1):
-            how = "one function" if lowered else "launch by launch, not timed"
+        for number, (part, how, split) in enumerate(parts, 1):
             self._text.append(f"part {number} of {len(parts)}, {how}\n{part.table()}")
             if split is not None:
                 self._text.append(f"split by {split}")

@@ -9,6 +9,8 @@ dtype, and shares memory with others as the one before did.
 from __future__ import annotations
 
 import contextvars
+import logging
+import math
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,14 +20,18 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet import device as devices
 from gpunet.captured.explanation import untimed
+from gpunet.device import Array, EmulatedArray, Place
+from gpunet.errors import CaptureError
 from gpunet.runtime.kernel import Kernel, Launchable, Shim, Ufunc
 from gpunet.runtime.lower import Lowering, Shared, share
 from gpunet.runtime.lower.program import convert, found
-from gpunet.runtime.lower.trace import address, owner_of
+from gpunet.runtime.lower.trace import owner_of
 from gpunet.runtime.tape import Launch, Split
 
-ndarray = numpy.ndarray
+_log = logging.getLogger(__name__)
+is_array, address = devices.is_array, devices.pointer
 #: References of an object that one list holds, as counted by map(); and of an array that only its :class:`Shared` holds.
 _IN_A_LIST = next(map(getrefcount, [object()]))
 _probe = Shared(object())
@@ -77,7 +83,7 @@ def _follows_numbers(launch: Launch) -> bool:
     """Whether a Python number among the inputs may be another one: it is as good as an array of one element."""
     if not isinstance(launch.kernel, Ufunc):
         return False
-    dtypes = {a.dtype for a in launch.arrays if isinstance(a, ndarray)}
+    dtypes = {a.dtype for a in launch.arrays if is_array(a)}
     return len(dtypes) == 1 and dtypes.pop().kind == "f"
 
 
@@ -87,17 +93,20 @@ class Memory(NamedTuple):
     first: int  # position where the same array comes first
     fresh: int  # number of the array, allocated for the segment, that it is or is a view of; -1 for others
     offset: int  # in that
+    kind: type
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: numpy.dtype[Any]
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a Python number that float64 holds exactly."""
-    return type(value) is float or (type(value) is int and abs(value) <= 2**53)
+    """Whether a value is a Python number that an array can be filled with; CuPy makes 0.0 of -0.0."""
+    if type(value) is float:
+        return value != 0 or math.copysign(1, value) > 0
+    return type(value) is int and abs(value) <= 2**53  # which float64 holds exactly
 
 
-def described(launches: Sequence[Launch], atoms: Sequence[Any], allocated: Sequence[ndarray]) -> list[Any]:
+def described(launches: Sequence[Launch], atoms: Sequence[Any], allocated: Sequence[Array]) -> list[Any]:
     """What has to be equal for two lists of atoms to be one segment: a :class:`Memory` of each array, other things exactly."""
     fresh = {id(a): number for number, a in enumerate(allocated)}
     numbers: set[int] = set()
@@ -107,12 +116,12 @@ def described(launches: Sequence[Launch], atoms: Sequence[Any], allocated: Seque
     first: dict[int, int] = {}
     result: list[Any] = []
     for position, atom in enumerate(atoms):
-        if isinstance(atom, ndarray):
+        if is_array(atom):
             owner = owner_of(atom)
             number = fresh.get(id(owner), -1)
             offset = address(atom) - address(owner) if number >= 0 else 0
             before = first.setdefault(id(atom), position)
-            result.append(Memory(before, number, offset, atom.shape, atom.strides, atom.dtype))
+            result.append(Memory(before, number, offset, type(atom), atom.shape, atom.strides, atom.dtype))
         else:
             result.append(_NUMBER if position in numbers else _exactly(atom))
     return result
@@ -147,32 +156,36 @@ class Segment:
     Args:
         kinds: see :func:`described`.
         given: ids of arrays that are others in every run: arguments, and what was allocated in the run.
+        place: where they go; None for the CPU.
     """
 
     def __init__(
-        self, launches: Sequence[Launch], kinds: list[Any], atoms: Sequence[Any], allocated: Sequence[ndarray], given: set[int]
-    ) -> None:
+        self, launches: Sequence[Launch], kinds: list[Any], atoms: Sequence[Any], allocated: Sequence[Array], given: set[int],
+        place: Place | None,
+    ) -> None:  # fmt: skip
+        self.place, self._where = place, devices.CPU if place is None else place.device
         self.rows = [untimed(launch) for launch in launches]
         self.split: Split | None = None  # where it ended
         self.meetings = 1
         self.lowering: Lowering | None = None
-        self._kept = [a for a in atoms if not isinstance(a, ndarray)]  # kinds know them by their addresses
+        self.refused = ""  # why it is no CUDA graph, where that was tried
+        self._kept = [a for a in atoms if not is_array(a)]  # kinds know them by their addresses
         self._kinds, self._shapes = kinds, [(a.shape, a.dtype) for a in allocated]
         self._values = {p: _exactly(atoms[p]) for p, kind in enumerate(kinds) if kind is _NUMBER}
         self._varying: set[int] = set()  # positions of atoms that are not the same object in each run
         self._numbers: set[int] = set()  # those of them that are numbers of other values
         self._moved: set[int] = set()  # numbers of fresh arrays that were elsewhere once
         self._elsewhere: set[int] = set()  # and more than once
-        self._seen: set[int] = set()  # and of those that somebody held behind the segment
+        self._seen: set[int] = set()  # and of those that somebody held behind the segment, or wrote beside launches
         self._views: dict[int, Any] = {}
         self._hold(atoms, allocated, given)
 
     # -- meetings
-    def _hold(self, atoms: Sequence[Any], allocated: Sequence[ndarray], given: set[int]) -> None:
+    def _hold(self, atoms: Sequence[Any], allocated: Sequence[Array], given: set[int]) -> None:
         """Keep what stands for itself by its address; but no view of memory that is handed out again."""
         self._ids, self._fresh = [*map(id, atoms)], [*map(id, allocated)]
         #: views that may be the same objects in each run; held weakly, since whoever counts the owner's references counts them
-        self._lasting: dict[int, tuple[weakref.ref[ndarray], int]] = {}
+        self._lasting: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._lost: list[Any] = []
         first = self.meetings == 1  # before it is lowered, only what is found outside needs to be told from others
         self._held: dict[int, Any] = {
@@ -199,7 +212,7 @@ class Segment:
     def _views_among(self, atoms: Sequence[Any]) -> list[int]:
         return [p for p in self._varying if isinstance(k := self._kinds[p], Memory) and k.fresh < 0 and atoms[p].base is not None]
 
-    def met_again(self, kinds: list[Any], atoms: Sequence[Any], allocated: Sequence[ndarray], given: set[int]) -> bool:
+    def met_again(self, kinds: list[Any], atoms: Sequence[Any], allocated: Sequence[Array], given: set[int]) -> bool:
         """Whether these are the same launches, if perhaps on other memory; if so, this meeting counts."""
         if kinds != self._kinds or [(a.shape, a.dtype) for a in allocated] != self._shapes:
             return False
@@ -231,15 +244,18 @@ class Segment:
 
     # -- lowering
     def lower(
-        self, launches: Sequence[Launch], atoms: Sequence[Any], allocated: Sequence[ndarray], backend: str,
+        self, launches: Sequence[Launch], atoms: Sequence[Any], allocated: Sequence[Array], backend: str,
         pool: list[dict[Any, Shared]],
     ) -> None:  # fmt: skip
-        """Lower launches that ran on these atoms just now.
+        """Lower launches that ran on these atoms just now; where no CUDA graph can be made of them, that is logged.
 
         Args:
             pool: where the allocated arrays are from; those that nobody reads get memory that was never touched.
         """
         self.lowering = None
+        if self.refused:
+            return
+        self._seen |= _filled(launches, allocated)
         dead, dead_views = _unheld(launches, atoms, allocated, self._seen)
         self._seen |= {number for number in range(len(allocated)) if number not in dead}
         moved = self._stand_ins(launches, atoms, allocated, dead)
@@ -247,7 +263,12 @@ class Segment:
             return
         lowering = Lowering(moved, [], backend)
         unseen = {id(allocated[number]) for number in dead}
-        run, _ = lowering.finish([id(b.array) in unseen for b in lowering.buffers])
+        try:
+            run, _ = lowering.finish([id(b.array) in unseen for b in lowering.buffers])
+        except CaptureError as error:
+            self.refused = str(error)
+            _log.warning("a part of a split step runs launch by launch: %s", error)
+            return
         self.context = contextvars.copy_context()  # of its own, like a recording's
         self.context.run(numpy.seterr, all="ignore")
         self._run, self.lowering = run, lowering
@@ -260,7 +281,7 @@ class Segment:
 
     def _renewed(self, number: int, before: Shared) -> Shared:
         """Memory that was never touched in the place of a fresh array that nobody reads."""
-        shared = share(numpy.empty(before.array.shape, before.array.dtype))
+        shared = share(devices.untouched(before.array.shape, before.array.dtype, self._where))
         old, new = id(before.array), id(shared.array)
         del self._held[old]
         self._held[new], self._fresh[number] = shared, new
@@ -268,18 +289,18 @@ class Segment:
         return shared
 
     def _stand_ins(
-        self, launches: Sequence[Launch], atoms: Sequence[Any], allocated: Sequence[ndarray], dead: dict[int, int]
+        self, launches: Sequence[Launch], atoms: Sequence[Any], allocated: Sequence[Array], dead: dict[int, int]
     ) -> list[Launch] | None:
         """The launches, on memory of the segment's own for what is elsewhere in each run; None where that cannot be."""
         written = {
-            id(owner_of(a)) for launch in launches for a in found(launch.arrays[: launch.kernel.outputs], ndarray)
+            id(owner_of(a)) for launch in launches for a in found(launch.arrays[: launch.kernel.outputs], is_array)
         }
-        distinct = {id(a): a for a in atoms if isinstance(a, ndarray)}
+        distinct = {id(a): a for a in atoms if is_array(a)}
         sharing = Counter(id(owner_of(a)) for a in distinct.values())
-        standing: dict[int, ndarray] = {}
-        self._inputs: list[tuple[int, ndarray]] = []  # copied before: position, memory
-        self._outputs: list[tuple[int, ndarray]] = []  # copied behind: number of the fresh array, memory
-        self._changed: list[tuple[int, ndarray]] = []  # copied back: position, memory
+        standing: dict[int, Array] = {}
+        self._inputs: list[tuple[int, Array]] = []  # copied before: position, memory
+        self._outputs: list[tuple[int, Array]] = []  # copied behind: number of the fresh array, memory
+        self._changed: list[tuple[int, Array]] = []  # copied back: position, memory
         for number in self._elsewhere - dead.keys():
             standing[id(allocated[number])] = memory = allocated[number].copy()
             self._outputs.append((number, memory))
@@ -291,7 +312,7 @@ class Segment:
             owner = owner_of(array)
             if kind.fresh >= 0:
                 if array is not owner and id(owner) in standing:
-                    standing[id(array)] = ndarray(kind.shape, kind.dtype, standing[id(owner)], kind.offset, kind.strides)
+                    standing[id(array)] = devices.part(standing[id(owner)], kind.offset, *kind[4:])
             elif self._views.get(position) is None:
                 if id(owner) in written and (array is not owner or sharing[id(owner)] > 1):
                     return None
@@ -302,28 +323,26 @@ class Segment:
                 self._inputs.append((position, copied))
                 if id(owner) in written:
                     self._changed.append((position, copied))
-        numbers = {position: numpy.array(atoms[position]) for position in self._numbers}
         loose = {position for position, _ in self._inputs}
         fixed = [p for p, k in enumerate(self._kinds) if isinstance(k, Memory) and k.fresh < 0 and k.first not in loose]
         outside = {id(owner_of(atoms[p])) for p in fixed}
         #: owners of memory that what is copied must not be part of: it would not follow what is written there
         self._apart = (outside & written) | {f for number, f in enumerate(self._fresh) if number not in self._elsewhere}
         self._outside = outside
-        return self._moved_launches(launches, standing, numbers)
+        return self._moved_launches(launches, atoms, standing)
 
     def _moved_launches(
-        self, launches: Sequence[Launch], standing: dict[int, ndarray], numbers: dict[int, ndarray]
+        self, launches: Sequence[Launch], atoms: Sequence[Any], standing: dict[int, Array]
     ) -> list[Launch]:
         result = []
         for (kernel, arrays, options, line), position in zip(launches, starts(launches)):
-            arrays, options = convert((arrays, options), lambda a: standing.get(id(a), a), ndarray)
+            arrays, options = convert((arrays, options), lambda a: standing.get(id(a), a), is_array)
             places = range(position + 1, position + 1 + len(arrays))
-            if not kernel.lists and not numbers.keys().isdisjoint(places):
-                dtype = arrays[0].dtype
-                for place in numbers.keys() & set(places):
-                    numbers[place] = numbers[place].astype(dtype)
-                    self._inputs.append((place, numbers[place]))
-                arrays = tuple(numbers.get(place, a) for place, a in zip(places, arrays))
+            numbers = {
+                p: devices.move(numpy.array(atoms[p], arrays[0].dtype), self._where) for p in self._numbers.intersection(places)
+            }
+            self._inputs += numbers.items()
+            arrays = tuple(numbers.get(p, a) for p, a in zip(places, arrays))
             result.append(Launch(kernel, arrays, options, line))
         return result
 
@@ -339,7 +358,7 @@ class Segment:
         loose = {position for position, _ in self._inputs}
         self._checks: list[tuple[int, Any, Any]] = [(p, self._kinds[p], p in loose) for p in sorted(self._varying)]
 
-    def fits(self, ids: list[int], fresh: list[int], atoms: list[Any], allocated: list[ndarray]) -> bool:
+    def fits(self, ids: list[int], fresh: list[int], atoms: list[Any], allocated: list[Array]) -> bool:
         """Whether :meth:`replay` does what these launches do."""
         return (
             self.lowering is not None
@@ -353,7 +372,7 @@ class Segment:
             and (not self._dead_views or _references(atoms, self._dead_views) == [*self._dead_views.values()])
         )
 
-    def _matches(self, atoms: list[Any], allocated: list[ndarray]) -> bool:
+    def _matches(self, atoms: list[Any], allocated: list[Array]) -> bool:
         for number in self._elsewhere:
             array = allocated[number]
             if (array.shape, array.dtype) != self._shapes[number]:
@@ -372,7 +391,8 @@ class Segment:
                 if atom is not atoms[kind.first]:
                     return False
                 continue
-            if type(atom) is not ndarray or (atom.shape, atom.strides, atom.dtype) != kind[3:]:
+            kind_of_atom: Any = type(atom)
+            if kind_of_atom is not kind.kind or (atom.shape, atom.strides, atom.dtype) != kind[4:]:
                 return False
             owner = owner_of(atom)
             if kind.fresh >= 0:
@@ -391,18 +411,36 @@ class Segment:
                 return False
         return True
 
-    def replay(self, atoms: list[Any], allocated: list[ndarray]) -> None:
+    def replay(self, atoms: list[Any], allocated: list[Array]) -> None:
         for position, memory in self._inputs:
             memory[...] = atoms[position]
-        self.context.run(self._run)
-        for number, memory in self._outputs:
-            allocated[number][...] = memory
-        for position, memory in self._changed:
-            atoms[position][...] = memory
+        try:
+            self.context.run(self._run)
+        finally:  # of a run that raises, too, for what came before
+            for number, memory in self._outputs:
+                allocated[number][...] = memory
+            for position, memory in self._changed:
+                atoms[position][...] = memory
+
+    def launch_of(self, error: BaseException) -> int | None:
+        """The number of the launch that raised in a replay, where that is known."""
+        return None if self.lowering is None else self.lowering.launch_of(error)
+
+
+def _filled(launches: Sequence[Launch], allocated: Sequence[Array]) -> set[int]:
+    """Numbers of the fresh arrays that a launch reads before one writes them: somebody else did."""
+    numbers = {id(a): number for number, a in enumerate(allocated)}
+    result: set[int] = set()
+    for launch in launches:
+        outputs, inputs = launch.arrays[: launch.kernel.outputs], launch.arrays[launch.kernel.outputs :]
+        result.update(numbers[id(o)] for a in found((inputs, launch.options), is_array) if id(o := owner_of(a)) in numbers)
+        for array in found(outputs, is_array):
+            numbers.pop(id(owner_of(array)), None)
+    return result
 
 
 def _unheld(
-    launches: Sequence[Launch], atoms: Sequence[Any], allocated: Sequence[ndarray], but: set[int]
+    launches: Sequence[Launch], atoms: Sequence[Any], allocated: Sequence[Array], but: set[int]
 ) -> tuple[dict[int, int], dict[int, int]]:
     """Numbers of the fresh arrays that nobody holds but these lists, and positions of views of them, with their references.
 
@@ -415,7 +453,7 @@ def _unheld(
         named.update(map(id, launch.options.values()))
     views: dict[int, dict[int, int]] = {}  # of each owner: id and position
     for position, atom in enumerate(atoms):
-        if isinstance(atom, ndarray) and atom.base is not None:
+        if is_array(atom) and atom.base is not None:
             views.setdefault(id(atom.base), {}).setdefault(id(atom), position)
     dead: dict[int, int] = {}
     dead_views: dict[int, int] = {}
@@ -425,7 +463,7 @@ def _unheld(
         mine = views.get(owner, {})
         expected = {p: _IN_A_LIST + named[view] for view, p in mine.items()}
         # held by the list, its Shared, the launches and their atoms, and its views
-        if number in but:
+        if number in but or (mine and type(allocated[number]) is EmulatedArray):  # whose views are not held to hold it once
             continue
         if references == _IN_A_LIST + 1 + named[owner] + len(mine) and _references(atoms, expected) == [*expected.values()]:
             dead[number] = references
@@ -437,14 +475,15 @@ def _references(atoms: Sequence[Any], positions: Iterable[int]) -> list[int]:
     return [*map(getrefcount, [atoms[position] for position in positions])]
 
 
-def _alike(array: ndarray) -> ndarray | None:
+def _alike(array: Array) -> Array | None:
     """A copy with the same strides, since NumPy's order of summation follows from them; None where it is mostly gaps."""
     if array.flags.c_contiguous:
         return array.copy()
-    low, high = numpy.lib.array_utils.byte_bounds(array)
-    if high - low > _MOST_GAPS * array.nbytes:
+    spans = [stride * (extent - 1) for extent, stride in zip(array.shape, array.strides)]
+    size = sum(map(abs, spans)) + array.itemsize
+    if size > _MOST_GAPS * array.nbytes:
         return None
-    memory = numpy.empty(high - low, numpy.uint8)
-    result = ndarray(array.shape, array.dtype, memory, address(array) - low, array.strides)
+    memory = devices.empty((size,), numpy.uint8, devices.of(array))
+    result = devices.part(memory, -sum(span for span in spans if span < 0), array.shape, array.strides, array.dtype)
     result[...] = array
     return result

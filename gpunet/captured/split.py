@@ -8,12 +8,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from gpunet.captured import explanation
 from gpunet.captured.deferred import Deferred, Segments
-from gpunet.captured.explanation import Explanation, Part, Row, SplitExplanation, ceilings, explain_calls
+from gpunet.captured.explanation import Explanation, Part, Row, SplitExplanation, ceilings
 from gpunet.captured.segment import Segment
 from gpunet.captured.surroundings import tensors
 from gpunet.errors import CaptureError, SplitWarning
 from gpunet.runtime.tape import Split, record
+
+LAUNCHES = "launch by launch, not timed"
 
 
 class SplitStep:
@@ -59,7 +62,7 @@ class SplitStep:
             self._alone.release()
 
     def explain(self) -> SplitExplanation:
-        """The parts of the last call, those that are one function timed; elsewhere than on the CPU, of the first.
+        """The parts of the last call, those that are lowered timed; before there was one, of the call that was to be recorded.
 
         Raises:
             CaptureError: the step is running.
@@ -76,11 +79,16 @@ class SplitStep:
         splits = [split for split in self._splits if split.line]
         places = [0, *(split.position for split in splits), len(self._first)]
         parts = [Explanation(self._first[start:end], ceilings(), 0, 0) for start, end in itertools.pairwise(places)]
-        return [(part, False, split) for part, split in zip(parts, [*splits, None]) if part.rows or split]
+        return [(part, LAUNCHES, split) for part, split in zip(parts, [*splits, None]) if part.rows or split]
 
 
 def _explained(segment: Segment, split: Split | None) -> Part:
     if segment.lowering is None:
-        return Explanation(segment.rows, ceilings(), 0, 0), False, split
+        how = LAUNCHES + (f" ({segment.refused})" if segment.refused else "")
+        return Explanation(segment.rows, ceilings(), 0, 0), how, split
     lines = [(row.launch, row.line) for row in segment.rows]
-    return segment.context.run(explain_calls, segment.lowering, lines), True, split
+    if segment.lowering.tape is None:
+        return segment.context.run(explanation.explain_calls, segment.lowering, lines), "one function", split
+    on_card = segment.place is not None and segment.place.device.type == "cuda"
+    how = "one CUDA graph" if on_card else "launch by launch, on planned memory"
+    return segment.context.run(explanation.explain_launches, segment.lowering, lines), how, split

@@ -25,6 +25,7 @@ from gpunet.ops.index import gather
 from gpunet.ops.reduce import log_softmax
 from gpunet.runtime.kernel import Geometry, ceil_div, kernel
 from gpunet.runtime.memory import empty, numbers, scratch, ticket, zeros_like
+from gpunet.runtime.tape import settle
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -475,14 +476,13 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
     if weight is not None:
         weight = wrap(weight)
         if weight.shape != (classes,):
-            raise ShapeError(
-                f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one for each class"
-            )
+            raise ShapeError(f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one for each class")
     if soft:
         target = target if not smoothing else target * (1.0 - smoothing) + smoothing / classes
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
         return _reduce_composed(each, reduction)
     if type(target.array) is numpy.ndarray:  # on a card the labels are not looked at: that would wait for it
+        settle("labels, whose range is checked,", target.array)
         _check_labels(target.array, classes, ignore_index)
     ignored = target == ignore_index
     column = where(ignored, 0, target).reshape(-1, 1)

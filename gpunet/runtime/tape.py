@@ -108,6 +108,10 @@ class Tape:
     def settle(self, what: str, arrays: tuple[Array, ...]) -> None:
         """``what`` is about to touch memory of these arrays, or of any, beside launches: let none be outstanding."""
 
+    def sets_gradient(self, leaf: Any, before: Any) -> None:
+        """The ``grad`` of a leaf was set; before it was ``before``, or ANY."""
+        self.leaves.setdefault(leaf, before)
+
     def append(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
         # lists of arrays are copied: their owner may change them later
         arrays = tuple(copy.copy(a) if isinstance(a, list) else a for a in arrays)

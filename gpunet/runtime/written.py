@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+#: In the source of a function, of the first of its lines.
+FIRST_LINE = 3
+
 
 def written(parameters: str, lines: Sequence[str], names: Mapping[str, Any]) -> tuple[Callable[..., Any], str]:
     """A function of these lines, in which the names stand for their values, and its source."""

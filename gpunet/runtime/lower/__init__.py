@@ -22,6 +22,7 @@ from gpunet.runtime.lower import compiled, flat, launches, plan
 from gpunet.runtime.lower.program import Call, View, found
 from gpunet.runtime.lower.trace import address, trace
 from gpunet.runtime.tape import Launch, Tape
+from gpunet.runtime.written import FIRST_LINE
 
 
 class Shared:
@@ -130,6 +131,7 @@ class Lowering:
             run, self.source = compiled.function(units, array, keepers, place)
         else:
             run, self.source = flat.function(self._planned, array)
+        self._code = getattr(run, "__code__", None)
         self._keepers = keepers
         kept = [array(place(v)) for v in self._kept]
         for buffer in self.buffers:
@@ -151,6 +153,15 @@ class Lowering:
             units, _, self._numpy_bytes = plan.planned(self.buffers, self._calls, self._kept)
             self._planned = list(units)
         return self._planned
+
+    def launch_of(self, error: BaseException) -> int | None:
+        """The number of the launch whose call raised in a replay, where there is a line a call."""
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code is self._code and self.backend == "numpy":
+                return self._planned[trace.tb_lineno - FIRST_LINE].launch
+            trace = trace.tb_next
+        return None
 
     def separately(self) -> list[Callable[[], None]]:
         """The calls of NumPy one by one, on memory of their own: what is timed."""

@@ -46,6 +46,8 @@ def join_neighbours(calls: list[Call]) -> list[Call]:
     result: list[Call | None] = []
     movable: dict[int, tuple[View, View]] = {}  # place of a scaling that nothing behind it depends on: (x, s)
     for call in calls:
+        if call.kind == "opaque":
+            movable.clear()  # it may raise, and what comes before it has run then
         mine = _scaling(call)
         joined = True
         while mine is not None and joined:  # what was joined may touch the next one
