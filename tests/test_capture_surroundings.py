@@ -38,11 +38,13 @@ class OneBatch:
         return loss
 
 
-def set_option(name: str, value: Any, by_update: bool = False) -> Callable[[OneBatch], None]:
+def set_option(name: str, value: Any, how: str = "item") -> Callable[[OneBatch], None]:
     def change(training: OneBatch) -> None:
         group = training.optimizer.param_groups[0]
-        if by_update:
+        if how == "update":
             group.update({name: value})
+        elif how == "|=":
+            group |= {name: value}
         else:
             group[name] = value
 
@@ -63,8 +65,10 @@ def adam(parameters: Any) -> gpunet.optim.Optimizer:
         (sgd, set_option("momentum", 0.1), 2),
         (sgd, set_option("momentum", 0.9), 1),  # as it was
         (adam, set_option("weight_decay", 0.5), 2),
-        (adam, set_option("betas", (0.5, 0.5), by_update=True), 2),
-        (adam, set_option("lr", 0.01, by_update=True), 1),
+        (adam, set_option("betas", (0.5, 0.5), how="update"), 2),
+        (adam, set_option("lr", 0.01, how="update"), 1),
+        (adam, set_option("lr", 0.01, how="|="), 1),
+        (sgd, set_option("momentum", 0.1, how="|="), 2),
         (adam, lambda training: training.model[0].weight.requires_grad_(False), 2),
         (adam, lambda training: training.model[2].requires_grad_(False), 2),
     ],

@@ -19,7 +19,7 @@ from gpunet.captured.explanation import Explanation, explain_calls, explain_laun
 from gpunet.captured.surroundings import Surroundings, tensors
 from gpunet.device import Array
 from gpunet.errors import CaptureError
-from gpunet.runtime.lower import Lowering, share
+from gpunet.runtime.lower import IN_A_LIST, Lowering, share
 from gpunet.runtime.lower.program import convert, found
 from gpunet.runtime.lower.trace import owner_of
 from gpunet.runtime.tape import ANY, Split, Tape, record
@@ -154,11 +154,12 @@ class Recording:
                 what = f"{origins.get(key, 'the step')} uses an array that was computed outside of launches; a replay would "
                 self._refuse(f"{what}see it as it is now", "make it outside the step, or pass it as an argument")
                 return
-        # held by: the objects, this variable, getrefcount, and the buffer where it is its own owner
+        # held by: the objects, and the buffer where it is its own owner
         buffers = {id(b.array) for b in lowering.buffers}
+        counts = dict(zip(objects, map(getrefcount, objects.values())))
         self._outside = [
-            share(a) for a in objects.values()
-            if getrefcount(a) > 3 + (id(a) in buffers) and id(owner_of(a)) not in constants
+            share(a) for key, a in objects.items()
+            if counts[key] > IN_A_LIST + (key in buffers) and id(owner_of(a)) not in constants
         ]  # fmt: skip
         for shared in self._outside:
             shared.of_recording = True

@@ -25,15 +25,14 @@ from gpunet.captured.explanation import untimed
 from gpunet.device import Array, EmulatedArray, Place
 from gpunet.errors import CaptureError
 from gpunet.runtime.kernel import Kernel, Launchable, Shim, Ufunc
-from gpunet.runtime.lower import Lowering, Shared, share
+from gpunet.runtime.lower import IN_A_LIST, Lowering, Shared, share
 from gpunet.runtime.lower.program import convert, found
 from gpunet.runtime.lower.trace import owner_of
 from gpunet.runtime.tape import Launch, Split
 
 _log = logging.getLogger(__name__)
 is_array, address = devices.is_array, devices.pointer
-#: References of an object that one list holds, as counted by map(); and of an array that only its :class:`Shared` holds.
-_IN_A_LIST = next(map(getrefcount, [object()]))
+#: References of an array that only its :class:`Shared` holds.
 _probe = Shared(object())
 FREE = getrefcount(_probe.array)
 _PLAIN = (bool, int, float, complex, str, bytes, slice, type(None), numpy.generic, numpy.dtype)
@@ -461,11 +460,11 @@ def _unheld(
     for number, references in enumerate(map(getrefcount, allocated)):
         owner = id(allocated[number])
         mine = views.get(owner, {})
-        expected = {p: _IN_A_LIST + named[view] for view, p in mine.items()}
+        expected = {p: IN_A_LIST + named[view] for view, p in mine.items()}
         # held by the list, its Shared, the launches and their atoms, and its views
         if number in but or (mine and type(allocated[number]) is EmulatedArray):  # whose views are not held to hold it once
             continue
-        if references == _IN_A_LIST + 1 + named[owner] + len(mine) and _references(atoms, expected) == [*expected.values()]:
+        if references == IN_A_LIST + 1 + named[owner] + len(mine) and _references(atoms, expected) == [*expected.values()]:
             dead[number] = references
             dead_views |= expected
     return dead, dead_views

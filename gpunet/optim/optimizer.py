@@ -53,6 +53,10 @@ class ParameterGroup(dict[str, Any]):
         for key, value in dict(*options, **more).items():
             self[key] = value
 
+    def __ior__(self, options: Any) -> ParameterGroup:  # type: ignore[misc,override]
+        self.update(options)
+        return self
+
     def settings(self) -> dict[str, Any]:
         """The options that launches are made with: a recorded step holds for them."""
         return {key: value for key, value in super().items() if key not in ("lr", "params")}

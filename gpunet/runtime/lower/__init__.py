@@ -24,6 +24,9 @@ from gpunet.runtime.lower.trace import address, trace
 from gpunet.runtime.tape import Launch, Tape
 from gpunet.runtime.written import FIRST_LINE
 
+#: References of an object that one list or dict holds, as counted by map().
+IN_A_LIST = next(map(getrefcount, [object()]))
+
 
 class Shared:
     """The one reference that all recordings together hold to an array of the world outside."""
