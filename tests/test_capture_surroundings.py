@@ -85,6 +85,25 @@ def test_what_changes_between_steps_is_followed(make: Any, change: Any, recordin
     assert len(training.run.recordings) == recordings  # type: ignore[attr-defined]
 
 
+def test_a_schedule_outside_that_moves_the_momentum_is_named(device: str) -> None:
+    """Momentum is a number of the launch: with a new one in every step, recordings run out."""
+    weight = gpunet.ones(2, device=device, requires_grad=True)
+    optimizer = sgd([weight])
+    schedule = gpunet.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=50)
+
+    @gpunet.capture(recordings=3)
+    def step() -> None:
+        optimizer.zero_grad()
+        weight.sum().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+        schedule.step()
+    with pytest.raises(CaptureError, match=r"recorded 3 times .*an option of an optimizer \(momentum was 0\.\d+ and is 0"):
+        step()
+
+
 def test_a_parameter_that_thaws_is_followed(device: str) -> None:
     training = OneBatch(adam, True)
     weight = training.model[0].weight

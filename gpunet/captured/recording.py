@@ -194,7 +194,7 @@ class Recording:
             add("{}[0] == {}", (counter, value), "the parameters that an optimizer steps together")
         for options in tape.options:
             values = options[0], options, functools.partial(_options_hold, options)
-            add("({}.changes == {}[1] or {}())", values, "an option of an optimizer")
+            add("({}.changes == {}[1] or {}())", values, functools.partial(_changed_options, options))
         for shared in self._outside:
             # held by: the recordings' one reference, the call's stack
             reason = f"a tensor of shape {shared.array.shape} that the step found outside"
@@ -304,6 +304,14 @@ def _options_hold(entry: list[Any]) -> bool:
         return False
     entry[1] = changes
     return True
+
+
+def _changed_options(entry: list[Any]) -> str:
+    """Which options are others now, and what they were."""
+    group, _, before = entry
+    now = group.settings()
+    changed = [name for name in now | before if before.get(name) != now.get(name)]
+    return f"an option of an optimizer ({', '.join(f'{n} was {before.get(n)} and is {now.get(n)}' for n in changed)})"
 
 
 def _outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[int, str]]:
