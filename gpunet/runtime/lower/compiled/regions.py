@@ -32,7 +32,7 @@ from gpunet.runtime.lower.compiled.nests import Nest, Unit
 #: Work, in bytes moved in the cache or multiplications of a product; both take about 8 to 18 us for 2^20.
 CHUNK = 1 << 18  # of a chunk, at least
 LEAST_REGION = 1 << 19
-LEAST_PART = 3 << 23  # of all regions between two calls of NumPy: less is not worth waking somebody
+LEAST_PART = 1 << 23  # of all regions between two calls of NumPy: less is not worth waking somebody
 _MOST_CHUNKS = 32
 
 #: Pauses of a helper until it goes to sleep: some 50 us.
