@@ -292,6 +292,27 @@ def test_special_numbers() -> None:
         assert (numpy.signbit(found.numpy()) == numpy.signbit(expected.numpy()))[zero].all()
 
 
+@pytest.mark.parametrize("classes", [3, 10, 40])
+def test_rows_of_cross_entropy_that_are_not_finite(classes: int) -> None:
+    """Each stays its own: NaN at the start, amid and at the end, infinities, and very large logits."""
+    logits = numpy.random.default_rng(0).normal(size=(8, classes)).astype("float32")
+    logits[1, 0] = logits[2, classes // 2] = logits[3, -1] = numpy.nan
+    logits[4, 1], logits[5, :], logits[6, 2] = numpy.inf, -numpy.inf, -numpy.inf
+    logits[7] *= 1e4
+
+    @capture(backend="numba")
+    def step(x: gpunet.Tensor, labels: gpunet.Tensor) -> tuple[gpunet.Tensor, ...]:
+        x = x.detach().requires_grad_()
+        each = F.cross_entropy(x, labels, reduction="none")
+        each.sum().backward()
+        return each.detach(), x.grad
+
+    arguments = [gpunet.tensor(logits), gpunet.tensor(numpy.arange(8) % classes)]
+    step(*arguments)
+    for found, expected in zip(step(*arguments), step.function(*arguments), strict=True):
+        numpy.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=2e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_products_of_every_shape_and_order(dtype: str) -> None:
     """Whole tiles, rests of rows and columns, single rows and columns, operands that lie transposed."""

@@ -80,9 +80,16 @@ def test_without_a_card_it_says_so(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def use_phase(source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let phases run from a copy of the script in which the last definition of a phase is this one."""
+    script = folder / "session.py"
+    text = SCRIPT.read_text(encoding="utf-8").replace("class Phase(NamedTuple)", source + "class Phase(NamedTuple)")
+    script.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(session, "__file__", str(script))
+
+
 def test_a_phase_that_hangs_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a copy of the script whose phase starts a process of its own, yields, and then hangs."""
-    script = tmp_path / "session.py"
     hanging = (
         "def ceilings(dry, done):\n"
         '    """Hangs."""\n'
@@ -90,9 +97,7 @@ def test_a_phase_that_hangs_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypa
         "    yield 'child', child.pid, 'first row'\n"
         "    time.sleep(600)\n\n\n"
     )
-    text = SCRIPT.read_text(encoding="utf-8").replace("class Phase(NamedTuple)", hanging + "class Phase(NamedTuple)")
-    script.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(session, "__file__", str(script))
+    use_phase(hanging, tmp_path, monkeypatch)
     monkeypatch.setattr(session, "ROOT", ROOT)
 
     class Impatient(subprocess.Popen):  # type: ignore[type-arg]
@@ -176,7 +181,6 @@ def test_shards_tell_of_every_test_once_whatever_happens_to_their_process(tmp_pa
 
 
 def test_a_phase_whose_card_is_dead_goes_on_in_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "session.py"
     dying = (
         "def ceilings(dry, done):\n"
         '    """Dies."""\n'
@@ -186,9 +190,7 @@ def test_a_phase_whose_card_is_dead_goes_on_in_a_new_process(tmp_path: Path, mon
         "            if key == 'b':\n"
         "                raise SystemExit(RESTART)\n\n\n"
     )
-    text = SCRIPT.read_text(encoding="utf-8").replace("class Phase(NamedTuple)", dying + "class Phase(NamedTuple)")
-    script.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(session, "__file__", str(script))
+    use_phase(dying, tmp_path, monkeypatch)
     found = session.watch_phase("ceilings", True, 600.0, tmp_path)
     assert found["complete"]
     assert found["lines"] == ["a", "b", "c"]

@@ -91,8 +91,9 @@ class Recording:
             self._hand_back(given)
             return
         self._add_conditions(tape, modes, [(leaf, before) for leaf, before, _ in alive if before is not ANY])
-        changed_versions = list(tape.changed.values())
-        self.replay, self.replay_rows = self._replays(changed_versions, False), self._replays(changed_versions, True)
+        self._changed = list(tape.changed.values())
+        #: the step again, on the arrays of new arguments; returns what the step returned, in memory of its own
+        self.replay = self._replays(rows=False)
         self._hand_back(given)
 
     def _note_written(self, tape: Tape) -> None:
@@ -200,13 +201,12 @@ class Recording:
             reason = f"a tensor of shape {shared.array.shape} that the step found outside"
             add("{}({}.array) > 2", (getrefcount, shared), reason)
 
-    def _replays(self, changed: list[list[int]], rows: bool) -> Callable[..., Any]:
-        """The step again, on the arrays of new arguments; returns what the step returned, in memory of its own.
+    @functools.cached_property
+    def replay_rows(self) -> Callable[..., Any]:
+        """``replay`` where the arguments are rows of what is given: the second argument says which."""
+        return self._replays(rows=True)
 
-        Args:
-            changed: versions of tensors that the step changes.
-            rows: whether the arguments are rows of what is given.
-        """
+    def _replays(self, rows: bool) -> Callable[..., Any]:
         names: dict[str, Any] = {
             "Tensor": Tensor, "gather": gather, "alone": self._alone, "run": self._run, "in_context": self._context.run,
             "check": _check_aliases, "written": self._written, "changed": self._written_inputs, "current": devices.current,
@@ -229,7 +229,7 @@ class Recording:
             buffer_name = name("buffer", number, buffer)
             lines.append(f"gather({buffer_name}, {array}, rows)" if rows else f"{buffer_name}[...] = {array}")
         lines.append("in_context(run)")
-        lines += [f"{name('version', n, version)}[0] += 1" for n, version in enumerate(changed)]
+        lines += [f"{name('version', n, version)}[0] += 1" for n, version in enumerate(self._changed)]
         for number, (leaf, gradient) in enumerate(self._gradients):
             lines.append(f"{name('leaf', number, leaf)}._grad = {name('gradient', number, gradient)}")
         lines += [f"given{n}[{'rows' if rows else '...'}] = buffer{n}" for n in sorted(self._written_inputs)]
