@@ -3,7 +3,7 @@
 //   sgd_step    g += weight_decay p;  v = momentum v + (1 - dampening) g;  p -= lr (v, or g + momentum v)
 //   adam_step   m, v: averages of g and g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)
 //
-// The learning rate and each tensor's step count are in device memory, so that a CUDA graph follows them.  All blocks
+// The hyperparameters and each tensor's step count are in device memory, so that a CUDA graph follows them.  All blocks
 // read the step counts first; the last block to finish adds 1 to each.
 //
 // Versions: 1. packs of four, pointers by value (this one): bound by memory.  Next: gradients scaled and clipped here.
@@ -30,14 +30,14 @@ __device__ __forceinline__ void count_step(const TensorTable<LISTS>& table, int 
 
 template <class T, bool MOMENTUM, bool NESTEROV, bool MAXIMIZE>
 __global__ void __launch_bounds__(256) sgd_step(
-    const __grid_constant__ TensorTable<4> table, const double* learning_rate, unsigned int* ticket, double momentum,
-    double dampening, double weight_decay) {
+    const __grid_constant__ TensorTable<4> table, const double* hyperparameters, unsigned int* ticket) {
   enum { PARAMS, MOMENTA, STEPS, GRADS };
   const int tensor = table.tensor_of_block();
   T* params = table.template pointer<T>(PARAMS, tensor);
   T* momenta = table.template pointer<T>(MOMENTA, tensor);
   const T* grads = table.template pointer<const T>(GRADS, tensor);
-  const T rate = T(learning_rate[0]);
+  const T rate = T(hyperparameters[0]), momentum = T(hyperparameters[1]), share = T(1.0 - hyperparameters[2]);
+  const T weight_decay = T(hyperparameters[3]);
   const bool first_step = table.template pointer<const double>(STEPS, tensor)[0] == 0.0;
   const bool whole = aligned(params) && aligned(momenta) && aligned(grads);
   const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_A_BLOCK;
@@ -48,10 +48,10 @@ __global__ void __launch_bounds__(256) sgd_step(
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       T g = MAXIMIZE ? -gradient.v[e] : gradient.v[e];
-      g += T(weight_decay) * p.v[e];
+      g += weight_decay * p.v[e];
       if (MOMENTUM) {
-        v.v[e] = first_step ? g : T(momentum) * v.v[e] + T(1.0 - dampening) * g;
-        g = NESTEROV ? g + T(momentum) * v.v[e] : v.v[e];
+        v.v[e] = first_step ? g : momentum * v.v[e] + share * g;
+        g = NESTEROV ? g + momentum * v.v[e] : v.v[e];
       }
       p.v[e] -= rate * g;
     }
@@ -63,8 +63,7 @@ __global__ void __launch_bounds__(256) sgd_step(
 
 template <class T, bool AMSGRAD, bool DECOUPLED, bool MAXIMIZE>
 __global__ void __launch_bounds__(256) adam_step(
-    const __grid_constant__ TensorTable<6> table, const double* learning_rate, unsigned int* ticket, double beta1,
-    double beta2, double eps, double weight_decay) {
+    const __grid_constant__ TensorTable<6> table, const double* hyperparameters, unsigned int* ticket) {
   enum { PARAMS, AVERAGES, SQUARES, MAX_SQUARES, STEPS, GRADS };
   const int tensor = table.tensor_of_block();
   T* params = table.template pointer<T>(PARAMS, tensor);
@@ -72,7 +71,8 @@ __global__ void __launch_bounds__(256) adam_step(
   T* squares = table.template pointer<T>(SQUARES, tensor);
   T* max_squares = table.template pointer<T>(MAX_SQUARES, tensor);
   const T* grads = table.template pointer<const T>(GRADS, tensor);
-  const double rate = learning_rate[0];
+  const double rate = hyperparameters[0], beta1 = hyperparameters[1], beta2 = hyperparameters[2];
+  const double eps = hyperparameters[3], weight_decay = hyperparameters[4];
   __shared__ double shared_size, shared_correction;
   if (threadIdx.x == 0) {  // float64 powers are slow on most cards: once a block
     const double step = table.template pointer<const double>(STEPS, tensor)[0] + 1.0;

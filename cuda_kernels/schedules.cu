@@ -1,6 +1,6 @@
-// Learning-rate schedules: one launch moves a parameter group's learning rate by one step.
+// Learning-rate schedules: one launch moves a parameter group's learning rate, and perhaps its momentum, by one step.
 //
-// The step count and the rate are in device memory, so that a recorded step follows them.  Formulas are those of the NumPy
+// The step count, the rate and the momentum are in device memory, so that a recorded step follows them.  Formulas are those of the NumPy
 // twin in gpunet/optim/lr_scheduler/kernel.py, which says what the constants of each kind are.  Behind a `position`, the
 // step count of a sequence of schedules, a schedule moves only while low <= position < high, and starts anew at low.
 //
@@ -56,8 +56,8 @@ __device__ __forceinline__ double scheduled(
 
 template <class T>
 __global__ void schedule_step(
-    T* rate, double* state, const double* constants, const double* position, int kind, int size, double low,
-    double high) {
+    T* rate, T* momentum, double* state, const double* constants, const double* position, int kind, int size,
+    double low, double high) {
   if (position && !(position[0] >= low && position[0] < high)) return;
   const bool restart = position && position[0] == low;
   const double t = restart ? 0.0 : state[0] + 1.0;
@@ -70,4 +70,5 @@ __global__ void schedule_step(
     }
   }
   rate[0] = scheduled(double(rate[0]), t, restart, state, constants, kind, size);
+  if (momentum) momentum[0] = scheduled(double(momentum[0]), t, restart, state, constants + size, kind, size);
 }

@@ -62,13 +62,16 @@ def adam(parameters: Any) -> gpunet.optim.Optimizer:
 @pytest.mark.parametrize(
     "make, change, recordings",
     [
-        (sgd, set_option("momentum", 0.1), 2),
-        (sgd, set_option("momentum", 0.9), 1),  # as it was
+        (sgd, set_option("momentum", 0.1), 1),
+        (sgd, set_option("momentum", 0.0), 2),  # launches without momentum
+        (sgd, set_option("nesterov", True), 2),
+        (sgd, set_option("nesterov", False), 1),  # as it was
         (adam, set_option("weight_decay", 0.5), 2),
-        (adam, set_option("betas", (0.5, 0.5), how="update"), 2),
+        (adam, set_option("betas", (0.5, 0.5), how="update"), 1),
+        (adam, set_option("eps", 0.1), 1),
         (adam, set_option("lr", 0.01, how="update"), 1),
         (adam, set_option("lr", 0.01, how="|="), 1),
-        (sgd, set_option("momentum", 0.1, how="|="), 2),
+        (sgd, set_option("nesterov", True, how="|="), 2),
         (adam, lambda training: training.model[0].weight.requires_grad_(False), 2),
         (adam, lambda training: training.model[2].requires_grad_(False), 2),
     ],
@@ -85,11 +88,25 @@ def test_what_changes_between_steps_is_followed(make: Any, change: Any, recordin
     assert len(training.run.recordings) == recordings  # type: ignore[attr-defined]
 
 
-def test_a_schedule_outside_that_moves_the_momentum_is_named(device: str) -> None:
-    """Momentum is a number of the launch: with a new one in every step, recordings run out."""
+def test_hyperparameters_that_move_outside_are_followed(device: str) -> None:
+    """They are in the buffer that the launches read."""
+    results = []
+    for captured in (False, True):
+        training = OneBatch(sgd, captured)
+        (group,) = training.optimizer.param_groups
+        schedule = gpunet.optim.lr_scheduler.OneCycleLR(training.optimizer, max_lr=0.1, total_steps=50)
+        for number in range(20):
+            group["weight_decay"] = 0.01 * (number + 1)
+            training.run(gpunet.tensor(X))
+            schedule.step()
+        results.append([to_numpy(p).tobytes() for p in training.model.parameters()])
+    assert results[0] == results[1]
+    assert len(training.run.recordings) == 1  # type: ignore[attr-defined]
+
+
+def test_an_option_that_is_another_in_each_step_is_named(device: str) -> None:
     weight = gpunet.ones(2, device=device, requires_grad=True)
     optimizer = sgd([weight])
-    schedule = gpunet.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=50)
 
     @gpunet.capture(recordings=3)
     def step() -> None:
@@ -97,10 +114,11 @@ def test_a_schedule_outside_that_moves_the_momentum_is_named(device: str) -> Non
         weight.sum().backward()
         optimizer.step()
 
-    for _ in range(3):
+    for number in range(3):
+        optimizer.param_groups[0]["epoch"] = number
         step()
-        schedule.step()
-    with pytest.raises(CaptureError, match=r"recorded 3 times .*an option of an optimizer \(momentum was 0\.\d+ and is 0"):
+    optimizer.param_groups[0]["epoch"] = 3
+    with pytest.raises(CaptureError, match=r"recorded 3 times .*an option of an optimizer \(epoch was 2 and is 3"):
         step()
 
 

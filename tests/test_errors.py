@@ -231,7 +231,7 @@ def test_launches_hold_their_contract() -> None:
 def test_tensors_of_one_optimizer_launch_are_alike(second: numpy.ndarray, message: str) -> None:
     """They travel as one table of pointers to one type."""
     params = [numpy.ones((2, 3), numpy.float32), second]
-    options = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
+    options = {"dampened": False, "decays": False, "nesterov": False, "maximize": False}
     with pytest.raises(LaunchError, match=message):
         KERNELS["sgd_step"](
             params, None, [numpy.zeros(1) for _ in params], [p.copy() for p in params], numpy.ones(1), None, **options

@@ -68,26 +68,31 @@ FORMULAS: dict[str, Make] = {
     "sequence in a chain": lambda m, o: m.ChainedScheduler(
         [m.SequentialLR(o, [m.LinearLR(o, 0.2), m.StepLR(o, 9)], [6]), m.ExponentialLR(o, 0.99)]
     ),
+    "cyclic with momentum": lambda m, o: m.CyclicLR(o, 0.01, 0.2, 9),
+    "cyclic exp with momentum": lambda m, o: m.CyclicLR(
+        o, 0.01, 0.2, 8, 5, mode="exp_range", gamma=0.99, base_momentum=[0.5, 0.0], max_momentum=[0.8, 0.9]
+    ),
+    "one cycle with momentum": lambda m, o: m.OneCycleLR(o, 0.3, STEPS),
+    "one cycle of three with momentum": lambda m, o: m.OneCycleLR(o, 0.3, STEPS, three_phase=True),
+    "sequence with momentum": lambda m, o: m.SequentialLR(
+        o, [m.ExponentialLR(o, 0.9), m.OneCycleLR(o, 0.3, 90)], [30]
+    ),
 }  # fmt: skip
 #: ... and those that are Python.
 PYTHON: dict[str, Make] = {
     "lambda": lambda m, o: m.LambdaLR(o, half_after_three),
     "lambdas": lambda m, o: m.LambdaLR(o, [half_after_three, lambda step: 0.9**step]),
     "multiplicative": lambda m, o: m.MultiplicativeLR(o, half_after_three),
-    "cyclic with momentum": lambda m, o: m.CyclicLR(o, 0.01, 0.2, 9),
     "cyclic with a function": lambda m, o: m.CyclicLR(
         o, 0.01, 0.2, 9, scale_fn=lambda x: 0.99**x, scale_mode="iterations"
     ),
-    "one cycle with momentum": lambda m, o: m.OneCycleLR(o, 0.3, STEPS),
-    "one cycle of three with momentum": lambda m, o: m.OneCycleLR(o, 0.3, STEPS, three_phase=True),
+    "cyclic with momentum and a function": lambda m, o: m.CyclicLR(o, 0.01, 0.2, 9, scale_fn=lambda cycle: 0.9**cycle),
     "sequence with a function": lambda m, o: m.SequentialLR(
         o, [m.LambdaLR(o, half_after_three), m.CosineAnnealingLR(o, 50), m.LambdaLR(o, half_after_three)], [10, 60]
     ),
-    "sequence with momentum": lambda m, o: m.SequentialLR(
-        o, [m.ExponentialLR(o, 0.9), m.OneCycleLR(o, 0.3, 90)], [30]
-    ),
 }  # fmt: skip
 ALL = FORMULAS | PYTHON
+WITH_MOMENTUM = [name for name in ALL if "momentum" in name]
 
 
 def make_optimizer(kind: str = "SGD") -> gpunet.optim.Optimizer:
@@ -115,7 +120,7 @@ def momenta(optimizer: Any) -> list[Any]:
 # ---- PyTorch's rates ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, kind", [*((n, "SGD") for n in ALL), *((n, "Adam") for n in PYTHON if "momentum" in n)])
+@pytest.mark.parametrize("name, kind", [*((n, "SGD") for n in ALL), *((n, "Adam") for n in WITH_MOMENTUM)])
 def test_rates_are_those_of_torch(name: str, kind: str, device: str, torch: Any) -> None:
     one, other = make_optimizer(kind), theirs(torch, kind)
     mine, reference = ALL[name](lr_scheduler, one), ALL[name](torch.optim.lr_scheduler, other)
@@ -248,12 +253,13 @@ def test_settings_that_change_are_followed(device: str) -> None:
 # ---- recorded steps -------------------------------------------------------------------------------------------------
 
 
-def training(name: str) -> tuple[Any, nn.Module, Any, Callable[[], Any]]:
+def training(name: str, kind: str = "SGD") -> tuple[Any, nn.Module, Any, Callable[[], Any]]:
     """A schedule, a model, its optimizer, and a step with clipping and the schedule in it."""
     gpunet.manual_seed(1)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
     parts = [{"params": [*model[0].parameters()]}, {"params": [*model[2].parameters()], "lr": 0.05}]
-    optimizer = gpunet.optim.SGD(parts, lr=0.2, momentum=0.9)
+    options = {"momentum": 0.9} if kind == "SGD" else {}
+    optimizer = getattr(gpunet.optim, kind)(parts, lr=0.2, **options)
     schedule = ALL[name](lr_scheduler, optimizer)
     x, y = gpunet.rand(8, 3), gpunet.rand(8, 1)
 
@@ -277,12 +283,14 @@ def bits(model: nn.Module) -> list[bytes]:
 LONG = ("multi step", "one cycle", "sequence", "chain")
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_a_recorded_step_follows_its_schedule(name: str, device: str) -> None:
+@pytest.mark.parametrize(
+    "name, kind", [*((n, "SGD") for n in FORMULAS), *((n, "AdamW") for n in FORMULAS if n in WITH_MOMENTUM)]
+)
+def test_a_recorded_step_follows_its_schedule(name: str, kind: str, device: str) -> None:
     steps = 200 if device == "cpu" or name in LONG else 20
     steps = min(steps, STEPS) if "one cycle" in name else steps  # beyond, it raises where it is not recorded
-    schedule, model, optimizer, step = training(name)
-    replayed, other, other_optimizer, other_step = training(name)
+    schedule, model, optimizer, step = training(name, kind)
+    replayed, other, other_optimizer, other_step = training(name, kind)
     tape, captured = Tape(), gpunet.capture(other_step)
     for number in range(steps):
         loss, norm = step()
@@ -295,7 +303,7 @@ def test_a_recorded_step_follows_its_schedule(name: str, device: str) -> None:
             with record(tape):
                 other_step()
         if number % 9 == 0 or number == steps - 1:
-            assert rates(other_optimizer) == rates(optimizer)
+            assert rates(other_optimizer) == rates(optimizer) and momenta(other_optimizer) == momenta(optimizer)
             assert (replayed.last_epoch, replayed.get_last_lr()) == (number + 1, rates(optimizer))
             assert bits(other) == bits(model)
     if device == "cpu":
@@ -328,8 +336,6 @@ def test_python_is_refused_while_recording() -> None:
             act()
 
     for name in PYTHON:
-        if name == "sequence with momentum":
-            continue
         schedule = PYTHON[name](lr_scheduler, make_optimizer())
         match = "outside"
         refuses(schedule.step, match)
@@ -339,6 +345,7 @@ def test_python_is_refused_while_recording() -> None:
     refuses(lambda: plateau.step(gpunet.ones(1)), "reads a metric")
     refuses(lambda: warm.step(1.5), "counts on the device")
     refuses(lambda: optimizer.param_groups[0]["lr"], "reads a tensor's value")
+    refuses(lambda: optimizer.param_groups[0]["momentum"], "reads a tensor's value")
     refuses(lambda: optimizer.param_groups[0].update(optimizer.param_groups[0].items()), "reads a tensor's value")
     refuses(lambda: optimizer.param_groups[0].__setitem__("lr", 0.1), "set it outside the step")
     refuses(lambda: warm.last_epoch, "last_epoch")
@@ -370,6 +377,7 @@ def test_errors() -> None:
         (ArgumentError, "T_mult=1.5", lambda: S.CosineAnnealingWarmRestarts(optimizer, 3, 1.5)),
         (ArgumentError, "mode='up'", lambda: S.CyclicLR(optimizer, 0.1, 0.2, mode="up")),
         (ArgumentError, "how many steps", lambda: S.OneCycleLR(optimizer, 0.1)),
+        (ArgumentError, r"max_momentum=0\b", lambda: S.OneCycleLR(optimizer, 0.1, 10, max_momentum=0)),
         (ArgumentError, "without a step", lambda: S.OneCycleLR(optimizer, 0.1, 10, pct_start=0.1)),
         (ArgumentError, "3 values for 2", lambda: S.OneCycleLR(optimizer, [0.1, 0.2, 0.3], 10)),
         (ArgumentError, "1 functions for 2", lambda: S.LambdaLR(optimizer, [half_after_three])),

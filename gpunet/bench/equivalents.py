@@ -140,7 +140,7 @@ def random_bernoulli(torch: Any, t: list[Any], options: dict[str, Any]) -> Calla
 
 @_equivalent
 def sgd_step(torch: Any, t: list[Any], options: dict[str, Any]) -> Callable[[], object]:
-    return _optimizer(torch, t[0], t[3], torch.optim.SGD, lr=1e-3, momentum=options["momentum"])
+    return _optimizer(torch, t[0], t[3], torch.optim.SGD, lr=1e-3, momentum=0.9)
 
 
 @_equivalent

@@ -202,24 +202,24 @@ def _tensors(n: int) -> tuple[tuple[int, ...], ...]:
     return ((n, n), (n,), (n, n), (n,))
 
 
-def _rate_and_ticket() -> list[numpy.ndarray]:
-    return [numpy.array([1e-3], "float64"), numpy.zeros(1, "uint32")]
+def _hyperparameters_and_ticket(*values: float) -> list[numpy.ndarray]:
+    return [numpy.array(values, "float64"), numpy.zeros(1, "uint32")]
 
 
 @_row
 def sgd_step(s: Samples, n: int) -> Iterator[Any]:
     params, momenta, grads = ([s.normal(*shape) for shape in _tensors(n)] for _ in range(3))
     steps = [numpy.ones(1) for _ in params]
-    options = {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
-    yield f"4 tensors, {2 * n * (n + 1)}", [params, momenta, steps, grads, *_rate_and_ticket()], options, 0.0
+    options = {"dampened": False, "decays": False, "nesterov": False, "maximize": False}
+    arrays = [params, momenta, steps, grads, *_hyperparameters_and_ticket(1e-3, 0.9, 0.0, 0.0)]
+    yield f"4 tensors, {2 * n * (n + 1)}", arrays, options, 0.0
 
 
 @_row
 def adam_step(s: Samples, n: int) -> Iterator[Any]:
     params, averages, grads = ([s.normal(*shape) for shape in _tensors(n)] for _ in range(3))
     squares, steps = [s.positive(*shape) for shape in _tensors(n)], [numpy.ones(1) for _ in params]
-    options = {
-        "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "decoupled": False, "maximize": False,
-    }  # fmt: skip
-    arrays = [params, averages, squares, None, steps, grads, *_rate_and_ticket()]
+    options = {"decays": False, "decoupled": False, "maximize": False}
+    numbers = _hyperparameters_and_ticket(1e-3, 0.9, 0.999, 1e-8, 0.0)
+    arrays = [params, averages, squares, None, steps, grads, *numbers]
     yield f"4 tensors, {2 * n * (n + 1)}", arrays, options, 0.0

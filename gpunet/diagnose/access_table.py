@@ -201,30 +201,27 @@ def _tensors(s: Samples) -> list[numpy.ndarray]:
     return [s.positive(128, 64), s.positive(128)]
 
 
-def _steps_rate_ticket(grads: list[numpy.ndarray]) -> list[Any]:
-    return [[numpy.zeros(1) for _ in grads], grads, numpy.array([0.01]), numpy.zeros(1, "uint32")]
+def _others(grads: list[numpy.ndarray], *hyperparameters: float) -> list[Any]:
+    """Steps, gradients, hyperparameters and ticket of an optimizer's launch."""
+    return [[numpy.zeros(1) for _ in grads], grads, numpy.array(hyperparameters), numpy.zeros(1, "uint32")]
 
 
 @_launches
 def sgd_step(s: Samples) -> Iterator[Any]:
     for momentum in (0.0, 0.9):
-        options = {"momentum": momentum, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
-        arrays = [_tensors(s), _tensors(s) if momentum else None, *_steps_rate_ticket(_tensors(s))]
+        options = {"dampened": False, "decays": False, "nesterov": False, "maximize": False}
+        momenta = _tensors(s) if momentum else None
+        arrays = [_tensors(s), momenta, *_others(_tensors(s), 0.01, momentum, 0.0, 0.0)]
         yield "(128, 64), (128,)", arrays, options
 
 
 @_launches
 def adam_step(s: Samples) -> Iterator[Any]:
     for amsgrad, decoupled in ((False, False), (False, True), (True, False)):
-        options = {
-            "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "decoupled": decoupled, "maximize": False,
-        }  # fmt: skip
+        options = {"decays": False, "decoupled": decoupled, "maximize": False}
         largest = _tensors(s) if amsgrad else None
-        yield (
-            "(128, 64), (128,)",
-            [_tensors(s), _tensors(s), _tensors(s), largest, *_steps_rate_ticket(_tensors(s))],
-            options,
-        )
+        others = _others(_tensors(s), 0.01, 0.9, 0.999, 1e-8, 0.0)
+        yield "(128, 64), (128,)", [_tensors(s), _tensors(s), _tensors(s), largest, *others], options
 
 
 @_launches
@@ -246,7 +243,7 @@ def clip_by_value(s: Samples) -> Iterator[Any]:
 
 @_launches
 def schedule_step(s: Samples) -> Iterator[Any]:
-    arrays = [s.positive(1), numpy.array([3.0]), numpy.array([0.3, 5.0, 0.5]), None]
+    arrays = [s.positive(1), None, numpy.array([3.0]), numpy.array([0.3, 5.0, 0.5]), None]
     yield "(1,)", arrays, {"kind": "step", "low": 0.0, "high": 0.0}
 
 

@@ -352,19 +352,22 @@ def _steps(count: int) -> list[numpy.ndarray]:
     return [numpy.array([index % 3], "float64") for index in range(count)]
 
 
-def _rate_and_ticket() -> list[numpy.ndarray]:
-    return [numpy.array([0.01], "float64"), numpy.zeros(1, "uint32")]
+def _hyperparameters(*values: float) -> numpy.ndarray:
+    return numpy.array(values, "float64")
+
+
+def _ticket() -> numpy.ndarray:
+    return numpy.zeros(1, "uint32")
 
 
 @maker(updates="params momenta steps")
 def sgd_step(s: Samples) -> Iterator[Any]:
     for shapes, (momentum, nesterov, maximize) in itertools.product(TENSORS, _FLAGS):
         params, momenta, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
-        options = {
-            "momentum": 0.9, "dampening": 0.0 if nesterov else 0.1, "weight_decay": 0.05, "nesterov": nesterov,
-            "maximize": maximize,
-        }  # fmt: skip
-        arrays = [params, momenta if momentum else None, _steps(len(shapes)), grads, *_rate_and_ticket()]
+        dampening = 0.0 if nesterov else 0.1
+        numbers = _hyperparameters(0.01, 0.9, dampening, 0.05)
+        options = {"dampened": dampening > 0.0, "decays": True, "nesterov": nesterov, "maximize": maximize}
+        arrays = [params, momenta if momentum else None, _steps(len(shapes)), grads, numbers, _ticket()]
         label = f"{len(shapes)} tensors, momentum {momentum}, nesterov {nesterov}, maximize {maximize}"
         yield label, arrays, options
         if momentum and nesterov and maximize and shapes is TENSORS[0]:
@@ -376,13 +379,11 @@ def adam_step(s: Samples) -> Iterator[Any]:
     for shapes, (amsgrad, decoupled, maximize) in itertools.product(TENSORS, _FLAGS):
         params, averages, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
         squares, largest = ([s.positive(*shape) for shape in shapes] for _ in range(2))
-        options = {
-            "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05, "decoupled": decoupled, "maximize": maximize,
-        }  # fmt: skip
+        numbers = _hyperparameters(0.01, 0.9, 0.999, 1e-8, 0.05)
+        options = {"decays": True, "decoupled": decoupled, "maximize": maximize}
         grads[1].reshape(-1)[:1] = largest[1].reshape(-1)[1:2] = numpy.nan  # both must last
-        arrays = [
-            params, averages, squares, largest if amsgrad else None, _steps(len(shapes)), grads, *_rate_and_ticket(),
-        ]  # fmt: skip
+        most = largest if amsgrad else None
+        arrays = [params, averages, squares, most, _steps(len(shapes)), grads, numbers, _ticket()]
         label = f"{len(shapes)} tensors, amsgrad {amsgrad}, decoupled {decoupled}, maximize {maximize}"
         yield label, arrays, options
         if amsgrad and decoupled and maximize and shapes is TENSORS[0]:
@@ -462,12 +463,17 @@ _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
 }
 
 
-@maker(updates="rate state")
+@maker(updates="rate momentum state")
 def schedule_step(s: Samples) -> Iterator[Any]:
     for kind in KINDS:
         constants, steps = _SCHEDULES[kind]
         for values, step, position in itertools.product(constants, steps, (None, 3.0, 4.0, 6.0, 7.0)):
-            state = [step, step % 6, 6] if kind == "warm_restarts" else [step]
+            state = numpy.array([step, step % 6, 6] if kind == "warm_restarts" else [step], "float64")
             at = None if position is None else numpy.array([position])
-            arrays = [numpy.array([0.2], s.dtype), numpy.array(state, "float64"), numpy.array(values, "float64"), at]
-            yield f"{kind} {values} from {step} at {position}", arrays, {"kind": kind, "low": 4.0, "high": 7.0}
+            options = {"kind": kind, "low": 4.0, "high": 7.0}
+            label, rate = f"{kind} {values} from {step} at {position}", numpy.array([0.2], s.dtype)
+            yield label, [rate, None, state, numpy.array(values, "float64"), at], options
+            if kind in ("exponential", "cyclic", "one_cycle"):  # the momentum's constants are behind the rate's
+                both = numpy.array([*values, *(0.5 * value + 0.25 for value in values)], "float64")
+                momentum = numpy.array([0.9], s.dtype)
+                yield f"{label}, momentum", [rate.copy(), momentum, state.copy(), both, at], options

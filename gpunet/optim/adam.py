@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,72 +19,76 @@ from gpunet.runtime.memory import as_scalar, numbers, pieces, scratch, scratch_j
     "optimizers.cu",
     outputs=5,
     lists=6,
-    types={"steps": "float64", "learning_rate": "float64", "ticket": "uint32"},
+    types={"steps": "float64", "hyperparameters": "float64", "ticket": "uint32"},
     optional="max_exp_avg_sqs ticket",
 )
 def adam_step(
-    params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, learning_rate, ticket,
-    *, beta1, beta2, eps, weight_decay, decoupled, maximize,
-):  # fmt: skip
-    """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)."""
-    dtype, rate = params[0].dtype, learning_rate.reshape(())
+    params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, ticket, *, decays, decoupled, maximize
+):
+    """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps).
+
+    The hyperparameters are lr, b1, b2, eps and weight_decay; ``decays`` says that the last is not zero.
+    """
+    dtype = params[0].dtype
     together = stepped_together(steps)
     for step in [steps.flat] if together else steps:
         step += numbers(step.dtype, 1)[0]
-    if decoupled and weight_decay:
+    if decoupled and decays:
         factor = scratch((), numpy.float64, 4)
-        numpy.multiply(rate, -weight_decay, out=factor)
-        factor += 1
+        numpy.multiply(hyperparameters[:1].reshape(()), hyperparameters[4:].reshape(()), out=factor)
+        numpy.subtract(numbers(factor.dtype, 1)[0], factor, out=factor)
         factor = as_scalar(factor, dtype, 4)
         for p in params:
             p *= factor
-    scalars: Any = (beta1, beta2, eps, 0.0 if decoupled else weight_decay, maximize)
+    flags: Any = (decays and not decoupled, maximize)
     lists: Any = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
     if together and exp_avgs.flat.size <= MOST_JOINED:  # small tensors: one pass over their joined state
-        corrections = _corrections(steps[0], rate, beta1, beta2, dtype)
+        scalars = _scalars(steps[0], hyperparameters, dtype)
         gradients = joined(grads, 3)
         change = scratch_joined(tuple([p.shape for p in params]), dtype, 0)
-        of_all: list[Any] = [change.flat, joined(params, 2).flat if scalars[3] else None, gradients.flat]
+        of_all: list[Any] = [change.flat, joined(params, 2).flat if flags[0] else None, gradients.flat]
         of_all += [None if a is None else a.flat for a in lists[2:]]
         for piece in pieces(of_all):
-            _adam_change(piece, corrections, *scalars)
+            _adam_change(piece, scalars, *flags)
         subtract_parts(params, change)
         return
     for index, step in enumerate(steps):
-        corrections = _corrections(step, rate, beta1, beta2, dtype)
+        scalars = _scalars(step, hyperparameters, dtype)
         for piece in pieces([None if a is None else a[index].reshape(-1) for a in lists]):
             update = scratch(piece[0].shape, dtype, 0)
-            _adam_change([update, *piece], corrections, *scalars)
+            _adam_change([update, *piece], scalars, *flags)
             piece[0] -= update
 
 
-@functools.lru_cache
-def _betas(beta1, beta2):
-    return numpy.array((beta1, beta2))
+def _scalars(t, hyperparameters, dtype):
+    """lr / (1 - b1^t), 1 / sqrt(1 - b2^t), 1 - b1, 1 - b2 and the hyperparameters, computed in float64.
 
-
-def _corrections(t, rate, beta1, beta2, dtype):
-    """lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) as arrays: no Python numbers, so that a replay follows t."""
-    both: Any = scratch_joined(((), ()), numpy.float64, 5)
-    numpy.power(_betas(beta1, beta2), t, out=both.flat)
-    numpy.subtract(numbers(both.flat.dtype, 1)[0], both.flat, out=both.flat)
-    numpy.sqrt(both[1], out=both[1])
-    numpy.reciprocal(both.flat, out=both.flat)
-    numpy.multiply(both[0], rate, out=both[0])
-    result: Any = scratch_joined(((), ()), dtype, 6)
-    numpy.copyto(result.flat, both.flat, casting="same_kind")
+    They are arrays, not Python numbers, so that a replay follows t and the hyperparameters.
+    """
+    work: Any = scratch_joined(((), (), (2,), (), (2,), (), ()), numpy.float64, 5)
+    size, correction, rests, rate, betas, *_ = work
+    both, one = work.flat[:2], numbers(rests.dtype, 1)[0]
+    numpy.copyto(work.flat[4:], hyperparameters)
+    numpy.subtract(one, betas, out=rests)
+    numpy.power(betas, t, out=both)
+    numpy.subtract(one, both, out=both)
+    numpy.sqrt(correction, out=correction)
+    numpy.reciprocal(both, out=both)
+    numpy.multiply(size, rate, out=size)
+    result: Any = scratch_joined(((),) * 9, dtype, 6)
+    numpy.copyto(result.flat, work.flat, casting="same_kind")
     return result
 
 
-def _adam_change(arrays, corrections, beta1, beta2, eps, weight_decay, maximize):
+def _adam_change(arrays, scalars, decays, maximize):
     """Move the averages; change is what to take off the parameters.  All are vectors of one length."""
     change, p, g, m, v, largest = arrays
+    size, correction, rest1, rest2, _, beta1, beta2, eps, weight_decay = scalars
     if maximize:
         g = numpy.negative(g, out=scratch(m.shape, m.dtype, 1))
-    if weight_decay:
+    if decays:
         numpy.multiply(p, weight_decay, out=change)
         g = numpy.add(g, change, out=scratch(m.shape, m.dtype, 1))
-    beta1, rest1, beta2, rest2, eps = numbers(m.dtype, beta1, 1 - beta1, beta2, 1 - beta2, eps)
     numpy.multiply(g, rest1, out=change)
     m *= beta1
     m += change
@@ -96,19 +99,16 @@ def _adam_change(arrays, corrections, beta1, beta2, eps, weight_decay, maximize)
     if largest is not None:
         v = numpy.maximum(largest, v, out=largest)
     numpy.sqrt(v, out=change)
-    change *= corrections[1]
+    change *= correction
     change += eps
     numpy.divide(m, change, out=change)
-    change *= corrections[0]
+    change *= size
 
 
 @adam_step.geometry
-def _(
-    params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, learning_rate, ticket,
-    *, beta1, beta2, eps, weight_decay, decoupled, maximize,
-):  # fmt: skip
+def _(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, ticket, *, decays, decoupled, maximize):
     flags = tuple("true" if f else "false" for f in (max_exp_avg_sqs is not None, decoupled, maximize))
-    return Geometry(0, 256, (beta1, beta2, eps, weight_decay), flags)
+    return Geometry(0, 256, (), flags)
 
 
 class Adam(Optimizer):
@@ -124,6 +124,7 @@ class Adam(Optimizer):
         maximize: climb instead of descend.
     """
 
+    hyperparameters = ("lr", "betas", "eps", "weight_decay")
     decoupled = False
 
     def __init__(
@@ -156,14 +157,13 @@ class Adam(Optimizer):
                 )
 
     def names(self, group: ParameterGroup) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq" if group["amsgrad"] else "")
+        return ("exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq" if group.set_to("amsgrad") else "")
 
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
         averages, squares, steps, largest = self.state_lists(params, self.names(group))
         adam_step(
-            [p.array for p in params], averages, squares, largest, steps, grads, group.learning_rate, ticket(grads[0]),
-            beta1=float(group["betas"][0]), beta2=float(group["betas"][1]), eps=float(group["eps"]),
-            weight_decay=float(group["weight_decay"]), decoupled=self.decoupled, maximize=bool(group["maximize"]),
+            [p.array for p in params], averages, squares, largest, steps, grads, group.hyperparameters, ticket(grads[0]),
+            decays=bool(group.set_to("weight_decay")), decoupled=self.decoupled, maximize=bool(group.set_to("maximize")),
         )  # fmt: skip
 
 

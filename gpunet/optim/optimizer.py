@@ -1,7 +1,7 @@
 """What optimisers share: parameter groups, state, and the buffers that a launch reads.
 
-A group's learning rate lives in a float64 buffer beside its parameters, and each parameter's step count in another, so
-that a recorded launch follows both.  ``group["lr"] = value`` writes the buffer at once.
+A group's hyperparameters (learning rate, momentum, ...) live in a float64 buffer beside its parameters, and each
+parameter's step count in another, so that a recorded launch follows them.  ``group["lr"] = value`` writes the buffer at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy
@@ -22,30 +23,64 @@ from gpunet.runtime.kernel import MAX_TENSORS
 from gpunet.runtime.memory import JoinedArrays
 from gpunet.runtime.tape import active, refuse, refuse_reading
 
+#: In which numbers an option must be; others are zero or positive.
+_RANGES = {"betas": (0.0, 1.0), "dampening": (-math.inf, math.inf)}
+
 
 class ParameterGroup(dict[str, Any]):
     """The parameters of a group under "params" beside its options.
 
-    "lr" is in the buffer that the launch reads, where a schedule moves it: setting writes the buffer, and reading reads
-    it, which waits for a card.
+    Options that are numbers are in the buffer that the launches read, where schedules move them: setting one writes the
+    buffer, and reading one reads it, which waits for a card.
     """
 
-    learning_rate: Array
-    changes = 0  # how often an option other than "lr" was set
+    hyperparameters: Array  # float64
+    places: Mapping[str, slice] = MappingProxyType({})  # of the options in it
+    changes = 0  # how often an option was set to what other launches are made with
+
+    @classmethod
+    def make(cls, options: dict[str, Any], names: tuple[str, ...]) -> ParameterGroup:
+        """A group with these options; those called ``names`` are in the buffer, in this order."""
+        group, places, count = cls(), {}, 0
+        for name in names:
+            size = len(options[name]) if isinstance(options.get(name), (tuple, list)) else 1
+            places[name] = slice(count, count := count + size)
+        group.places = places
+        group.hyperparameters = device.empty((count,), numpy.float64, options["params"][0].device)
+        for key, value in options.items():
+            group[key] = value
+        return group
+
+    @property
+    def learning_rate(self) -> Array:
+        """Where the launches read it."""
+        return self.hyperparameters[:1]
+
+    @property
+    def momentum(self) -> Array | None:
+        """Where the launches read the momentum or, of Adam, beta1."""
+        place = self.places.get("momentum", self.places.get("betas"))
+        return None if place is None else self.hyperparameters[place][:1]
+
+    def set_to(self, key: str) -> Any:
+        """An option as it was set last from Python, without a look at the buffer."""
+        return dict.get(self, key)
+
+    def settings(self) -> dict[str, Any]:
+        """What launches are made with: a recorded step holds for it.  Of what is in the buffer, whether it is zero."""
+        fixed = {key: value for key, value in super().items() if key != "params" and key not in self.places}
+        return fixed | {key: "not zero" if self.set_to(key) else "zero" for key in self.places if key != "lr"}
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key == "lr":
-            try:
-                rate = float(value)
-            except (TypeError, ValueError):
-                raise DtypeError(f"learning rate {value!r} is a {type(value).__name__}; expected a number") from None
-            value = rate
-            if not value >= 0.0:
-                raise ArgumentError(f"learning rate {value}; expected zero or a positive number")
-            refuse('setting group["lr"]', "set it outside the step, or step a schedule of gpunet.optim.lr_scheduler")
-            with device.current(self.learning_rate):
-                self.learning_rate[...] = value
-        else:
+        place = self.places.get(key)
+        if place is not None:
+            numbers = _numbers(key, value, place.stop - place.start)
+            value = numbers[0] if len(numbers) == 1 else tuple(numbers)
+            refuse(f'setting group["{key}"]', "set it outside the step, or step a schedule of gpunet.optim.lr_scheduler")
+            with device.current(self.hyperparameters):
+                for index, number in enumerate(numbers, place.start):
+                    self.hyperparameters[index] = number
+        if place is None or (key != "lr" and bool(value) != bool(self.set_to(key))):
             self.changes += 1
         super().__setitem__(key, value)
 
@@ -57,39 +92,53 @@ class ParameterGroup(dict[str, Any]):
         self.update(options)
         return self
 
-    def settings(self) -> dict[str, Any]:
-        """The options that launches are made with: a recorded step holds for them."""
-        return {key: value for key, value in super().items() if key not in ("lr", "params")}
-
     def __getitem__(self, key: str) -> Any:
-        return self._rate() if key == "lr" else dict.__getitem__(self, key)
+        return self._read(key)[key] if key in self.places else super().__getitem__(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self._rate() if key == "lr" else super().get(key, default)
+        return self._read(key)[key] if key in self.places else super().get(key, default)
 
     def items(self) -> Any:
-        super().__setitem__("lr", self._rate())
-        return super().items()
+        return {**self, **self._read("lr")}.items()
 
     def values(self) -> Any:
-        self.items()
-        return super().values()
+        return dict(self.items()).values()
 
-    def _rate(self) -> float:
-        refuse_reading('group["lr"]', self.learning_rate)
-        return float(self.learning_rate.item())
+    def _read(self, key: str) -> dict[str, Any]:
+        refuse_reading(f'group["{key}"]', self.hyperparameters)
+        numbers = self.hyperparameters.tolist()
+        return {k: tuple(numbers[p]) if p.stop - p.start > 1 else numbers[p.start] for k, p in self.places.items()}
 
-    @classmethod
-    def make(cls, options: dict[str, Any]) -> ParameterGroup:
-        group = cls()
-        group.learning_rate = device.empty((1,), numpy.float64, options["params"][0].device)
-        for key, value in options.items():
-            group[key] = value
-        return group
+
+def _numbers(key: str, value: Any, count: int) -> list[float]:
+    """The numbers of an option that lives in a buffer.
+
+    Raises:
+        ArgumentError: out of range.
+        DtypeError: no number, or not as many as there are.
+    """
+    try:
+        numbers = [float(v) for v in (value if isinstance(value, (tuple, list)) else [value])]
+    except (TypeError, ValueError):
+        raise DtypeError(f"{_title(key)} {value!r} is a {type(value).__name__}; expected a number") from None
+    if len(numbers) != count:
+        raise DtypeError(f"{_title(key)} {value!r}; expected {'a number' if count == 1 else f'{count} numbers'}")
+    least, limit = _RANGES.get(key, (0.0, math.inf))
+    if not all(least <= number and (number < limit or limit == math.inf) for number in numbers):
+        expected = "zero or a positive number" if limit == math.inf else f"numbers in [{least:g}, {limit:g})"
+        raise ArgumentError(f"{_title(key)} {numbers[0] if count == 1 else tuple(numbers)}; expected {expected}")
+    return numbers
+
+
+def _title(key: str) -> str:
+    return "learning rate" if key == "lr" else key
 
 
 class Optimizer:
     """Base class.  A subclass names its per-parameter state and launches its kernel in :meth:`update`.
+
+    ``hyperparameters`` names the options that are numbers, in the order in which the kernel finds them in the buffer
+    ``group.hyperparameters``: they may change between replays of a recorded step.  All others are numbers of the launch.
 
     Args:
         params: tensors, or dicts ``{"params": tensors, "lr": ...}`` with options of their own.
@@ -99,6 +148,8 @@ class Optimizer:
         ArgumentError: no parameters, one twice, or an option out of range.
         DtypeError: something that is not a tensor.
     """
+
+    hyperparameters: tuple[str, ...] = ("lr",)
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -134,7 +185,7 @@ class Optimizer:
             raise ArgumentError("a parameter group without parameters")
         options = {**self.defaults, **group, "params": params}
         self.check_options(options)
-        self.param_groups.append(ParameterGroup.make(options))
+        self.param_groups.append(ParameterGroup.make(options, self.hyperparameters))
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ArgumentError for an option out of range."""
@@ -199,10 +250,10 @@ class Optimizer:
         return loss
 
     def _launch(self, group: ParameterGroup, params: list[Tensor]) -> None:
-        if type(group.learning_rate) is not type(params[0].array):
+        if type(group.hyperparameters) is not type(params[0].array):
             raise DeviceError(
                 f"{type(self).__name__}: a parameter of shape {params[0].shape} is on {params[0].device}, but the optimizer was "
-                f"made for parameters on {device.of(group.learning_rate)}; make it after model.to({str(params[0].device)!r})"
+                f"made for parameters on {device.of(group.hyperparameters)}; make it after model.to({str(params[0].device)!r})"
             )
         if active.tape is not None:
             active.tape.options.append([group, group.changes, group.settings()])

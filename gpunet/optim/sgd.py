@@ -19,53 +19,69 @@ from gpunet.runtime.memory import as_scalar, numbers, pieces, scratch, scratch_j
     "optimizers.cu",
     outputs=3,
     lists=4,
-    types={"steps": "float64", "learning_rate": "float64", "ticket": "uint32"},
+    types={"steps": "float64", "hyperparameters": "float64", "ticket": "uint32"},
     optional="momenta ticket",
 )
-def sgd_step(
-    params, momenta, steps, grads, learning_rate, ticket, *, momentum, dampening, weight_decay, nesterov, maximize
-):
-    """g += weight_decay p;  v = momentum v + (1 - dampening) g, v = g at the first step;  p -= lr (g + momentum v | v)."""
+def sgd_step(params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
+    """g += weight_decay p;  v = momentum v + (1 - dampening) g, v = g at the first step;  p -= lr (g + momentum v | v).
+
+    The hyperparameters are lr, momentum, dampening and weight_decay; ``dampened`` and ``decays`` say that the last two
+    are not zero.
+    """
     dtype, together = params[0].dtype, stepped_together(steps)
-    rate = as_scalar(learning_rate.reshape(()), dtype, 2)
-    scalars: Any = (rate, momentum, weight_decay, nesterov, maximize)
+    scalars: Any = scratch_joined(((),) * 4, dtype, 2)
+    numpy.copyto(scalars.flat, hyperparameters, casting="same_kind")
+    flags: Any = (decays, nesterov, maximize)
+    dampening = hyperparameters[2:3].reshape(()) if dampened else None
     lists: Any = (params, grads, momenta)
     if len(params) > 1 and sum([p.size for p in params]) <= MOST_JOINED and (momenta is None or together):
         change = scratch_joined(tuple([p.shape for p in params]), dtype, 1)  # small tensors: one pass over them joined
-        of_all: list[Any] = [change.flat, joined(params, 5).flat if weight_decay else None, joined(grads, 6).flat]
+        of_all: list[Any] = [change.flat, joined(params, 5).flat if decays else None, joined(grads, 6).flat]
         of_all.append(None if momenta is None else momenta.flat)
-        shares = _shares(steps[0], momenta, momentum, dampening, dtype)
+        shares = None if momenta is None else _shares(steps[0], scalars[1], dampening)
         for piece in pieces(of_all):
-            _sgd_change(piece, shares, *scalars)
+            _sgd_change(piece, shares, scalars, *flags)
         subtract_parts(params, change)
         params = ()
     for index, step in enumerate(steps[: len(params)]):
-        shares = _shares(step, momenta, momentum, dampening, dtype)
+        shares = None if momenta is None else _shares(step, scalars[1], dampening)
         for piece in pieces([None if a is None else a[index].reshape(-1) for a in lists]):
             update = scratch(piece[0].shape, dtype, 1)
-            _sgd_change([update, *piece], shares, *scalars)
+            _sgd_change([update, *piece], shares, scalars, *flags)
             piece[0] -= update
     for step in [steps.flat] if together else steps:
         step += numbers(step.dtype, 1)[0]
 
 
-def _shares(step, momenta, momentum, dampening, dtype):
-    """What momentum keeps of the last update, and takes of the gradient: nothing and all of it at the first step."""
-    if momenta is None:
-        return None, None
-    return _later(step, 0.0, momentum, dtype, 3), _later(step, 1.0, 1.0 - dampening, dtype, 4) if dampening else None
+def _shares(step, momentum, dampening):
+    """What momentum keeps of the last update, and takes of the gradient: nothing and all of it at the first step.
+
+    These are no Python numbers, so that a replay follows the step.
+    """
+    step, one = step.reshape(()), numbers(step.dtype, 1)[0]
+    kept = scratch((), momentum.dtype, 3)
+    numpy.minimum(step, one, out=kept)
+    kept *= momentum
+    if dampening is None:
+        return kept, None
+    taken = scratch((), numpy.float64, 4)
+    numpy.minimum(step, one, out=taken)
+    taken *= dampening
+    numpy.subtract(one, taken, out=taken)
+    return kept, as_scalar(taken, momentum.dtype, 4)
 
 
-def _sgd_change(arrays, shares, rate, momentum, weight_decay, nesterov, maximize):
+def _sgd_change(arrays, shares, scalars, decays, nesterov, maximize):
     """Move the momentum; change is what to take off the parameters.  All are vectors of one length."""
     change, p, g, v = arrays
-    kept, taken = shares
+    rate, momentum, _, weight_decay = scalars
     if maximize:
         g = numpy.negative(g, out=scratch(g.shape, g.dtype, 0))
-    if weight_decay:
+    if decays:
         numpy.multiply(p, weight_decay, out=change)
         g = numpy.add(g, change, out=scratch(g.shape, g.dtype, 0))
     if v is not None:
+        kept, taken = shares
         v *= kept
         v += g if taken is None else numpy.multiply(g, taken, out=change)
         if nesterov:
@@ -76,19 +92,10 @@ def _sgd_change(arrays, shares, rate, momentum, weight_decay, nesterov, maximize
     numpy.multiply(g, rate, out=change)
 
 
-def _later(step, first, later, dtype, slot):
-    """``first`` at the first step and ``later`` from then on: not as a Python number, so that a replay follows the step."""
-    value = scratch((), numpy.float64, slot)
-    numpy.minimum(step.reshape(()), 1, out=value)
-    value *= later - first
-    value += first
-    return as_scalar(value, dtype, slot)
-
-
 @sgd_step.geometry
-def _(params, momenta, steps, grads, learning_rate, ticket, *, momentum, dampening, weight_decay, nesterov, maximize):
+def _(params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
     flags = tuple("true" if f else "false" for f in (momenta is not None, nesterov, maximize))
-    return Geometry(0, 256, (momentum, dampening, weight_decay), flags)
+    return Geometry(0, 256, (), flags)
 
 
 class SGD(Optimizer):
@@ -103,6 +110,8 @@ class SGD(Optimizer):
         nesterov: look ahead along the momentum; needs momentum > 0 and dampening 0.
         maximize: climb instead of descend.
     """
+
+    hyperparameters = ("lr", "momentum", "dampening", "weight_decay")
 
     def __init__(
         self,
@@ -134,10 +143,10 @@ class SGD(Optimizer):
             )
 
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
-        steps, momenta = self.state_lists(params, ("step", "momentum_buffer" if group["momentum"] else ""))
+        set_to = group.set_to
+        steps, momenta = self.state_lists(params, ("step", "momentum_buffer" if set_to("momentum") else ""))
         sgd_step(
-            [p.array for p in params], momenta, steps, grads, group.learning_rate, ticket(grads[0]),
-            momentum=float(group["momentum"]), dampening=float(group["dampening"]),
-            weight_decay=float(group["weight_decay"]), nesterov=bool(group["nesterov"]),
-            maximize=bool(group["maximize"]),
+            [p.array for p in params], momenta, steps, grads, group.hyperparameters, ticket(grads[0]),
+            dampened=bool(set_to("dampening")), decays=bool(set_to("weight_decay")), nesterov=bool(set_to("nesterov")),
+            maximize=bool(set_to("maximize")),
         )  # fmt: skip

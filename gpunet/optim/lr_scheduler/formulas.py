@@ -198,48 +198,27 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
 
 class _WithMomentum(LRScheduler):
-    """A schedule that may move the momentum (of Adam: beta1) against the rate.  That is an option of the optimizer's
-    launch, so it is set by Python, which reads the step count for it.
-    """
-
-    def momentum_constants(self, index: int) -> list[float]:
-        """Those of the momentum's schedule."""
-        raise NotImplementedError
+    """A schedule that may move the momentum (of Adam: beta1) against the rate."""
 
     def _cycle(self, base: Any, most: Any, last_epoch: int) -> None:
         """Take up the momenta's range, and set the groups to the upper end."""
         if not self.cycle_momentum:
             return
         optimizer, name = self.optimizer, type(self).__name__
-        if not optimizer.defaults.keys() & {"momentum", "betas"}:
+        if optimizer.param_groups[0].momentum is None:
             raise ArgumentError(f"{name}: {type(optimizer).__name__} has no momentum; pass cycle_momentum=False")
         self.base_momentums = for_each_group("base_momentum", optimizer, base)
         self.max_momentums = for_each_group("max_momentum", optimizer, most)
+        check(min(self.max_momentums) > 0.0, f"{name}: max_momentum={most}; expected positive numbers")
         if last_epoch == -1:
-            for index, momentum in enumerate(self.max_momentums):
-                self._set_momentum(index, momentum)
+            self._set_momenta(self.max_momentums)
 
-    def _set_momentum(self, index: int, momentum: float) -> None:
-        group = self.optimizer.param_groups[index]
-        if "betas" in group:
-            group["betas"] = (momentum, *group["betas"][1:])
-        else:
-            group["momentum"] = momentum
-
-    def _after_step(self) -> None:
-        if self.cycle_momentum:
-            step = self.last_epoch
-            for index in range(len(self.optimizer.param_groups)):
-                self._set_momentum(index, self.momentum_at(index, step))
-
-    def momentum_at(self, index: int, step: int) -> float:
-        return schedule_at(self.kind, step, self.momentum_constants(index))
-
-    def _refuse(self) -> None:
-        if self.cycle_momentum:
-            refuse(f"{type(self).__name__} with cycle_momentum=True", "pass cycle_momentum=False, or step it outside")
-        if not self.kind:
-            super()._refuse()
+    def _set_momenta(self, momenta: Iterable[float]) -> None:
+        for group, momentum in zip(self.optimizer.param_groups, momenta, strict=True):
+            if "betas" in group:
+                group["betas"] = (momentum, *group.set_to("betas")[1:])
+            else:
+                group["momentum"] = momentum
 
 
 class CyclicLR(_WithMomentum):
@@ -252,8 +231,7 @@ class CyclicLR(_WithMomentum):
         scale_fn: a factor of the height instead, a function of the cycle (from 1) or of the step; it is Python, and not
             recorded.
         scale_mode: what scale_fn is a function of, "cycle" or "iterations".
-        cycle_momentum: move the momentum, or beta1, from ``max_momentum`` down to ``base_momentum`` and up.  Only outside
-            of recorded steps; on a card it waits for the step count.
+        cycle_momentum: move the momentum, or beta1, from ``max_momentum`` down to ``base_momentum`` and up.
     """
 
     def __init__(
@@ -304,10 +282,11 @@ class CyclicLR(_WithMomentum):
         step = self.last_epoch
         return [self._scaled(step, base, most) for base, most in zip(self.base_lrs, self.max_lrs)]
 
-    def momentum_at(self, index: int, step: int) -> float:
-        if self.kind:
-            return super().momentum_at(index, step)
-        return self._scaled(step, self.max_momentums[index], self.base_momentums[index])
+    def _set(self, step: int) -> None:
+        super()._set(step)
+        if self.cycle_momentum:
+            ranges = zip(self.max_momentums, self.base_momentums, strict=True)
+            self._set_momenta(self._scaled(step, most, least) for most, least in ranges)
 
 
 class OneCycleLR(_WithMomentum):
@@ -318,8 +297,7 @@ class OneCycleLR(_WithMomentum):
         total_steps: of the whole training; or ``epochs`` times ``steps_per_epoch``.
         pct_start: share of the steps that goes up.
         anneal_strategy: "cos" or "linear".
-        cycle_momentum: move the momentum, or beta1, from ``max_momentum`` down to ``base_momentum`` and up.  Only outside
-            of recorded steps, so pass False there; on a card it waits for the step count.
+        cycle_momentum: move the momentum, or beta1, from ``max_momentum`` down to ``base_momentum`` and up.
         three_phase: up, down just as fast, and then on down to the end.
 
     Raises:

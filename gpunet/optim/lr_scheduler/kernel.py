@@ -88,13 +88,13 @@ KINDS: dict[str, Callable[..., numpy.ndarray]] = {
 
 @kernel(
     "schedules.cu",
-    outputs=2,
+    outputs=3,
     types=dict.fromkeys(("state", "constants", "position"), "float64"),
-    optional="position",
+    optional="momentum position",
 )
-def schedule_step(rate, state, constants, position, *, kind, low, high):
+def schedule_step(rate, momentum, state, constants, position, *, kind, low, high):
     """state[0] += 1; rate = what the schedule says there.  With a position only while low <= position < high, and
-    at position == low state[0] = 0 and the schedule starts anew.
+    at position == low state[0] = 0 and the schedule starts anew.  A momentum moves likewise, by as many constants more.
     """
     t = state[:1] + 1.0
     after = state[1:]
@@ -109,25 +109,32 @@ def schedule_step(rate, state, constants, position, *, kind, low, high):
         moves, restart = (position >= low) & (position < high), position == low
         t = numpy.where(restart, 0.0, t)
         after = numpy.where(moves & ~restart, after, state[1:])
-    values = [constants[i : i + 1] for i in range(constants.size)]
-    new = KINDS[kind](rate, t, numpy.concatenate([t, after]), *values)
+    now = numpy.concatenate([t, after])
+    moved = [rate] if momentum is None else [rate, momentum]
+    count = constants.size // len(moved)
+    for index, number in enumerate(moved):
+        values = [constants[i : i + 1] for i in range(index * count, (index + 1) * count)]
+        new = KINDS[kind](number, t, now, *values)
+        if position is not None:
+            if kind not in ("warm_restarts", "cyclic", "one_cycle"):
+                new = numpy.where(restart, values[0], new)
+            new = numpy.where(moves, new, number)
+        number[...] = new
     if position is not None:
-        if kind not in ("warm_restarts", "cyclic", "one_cycle"):
-            new = numpy.where(restart, values[0], new)
-        t, new = numpy.where(moves, t, state[:1]), numpy.where(moves, new, rate)
-    rate[...] = new
+        t = numpy.where(moves, t, state[:1])
     state[:1] = t
     if kind == "warm_restarts":
         state[1:] = after
 
 
 @schedule_step.geometry
-def _(rate, state, constants, position, *, kind, low, high):
-    return Geometry(1, 1, ([*KINDS].index(kind), constants.size, float(low), float(high)))
+def _(rate, momentum, state, constants, position, *, kind, low, high):
+    count = constants.size // (1 if momentum is None else 2)
+    return Geometry(1, 1, ([*KINDS].index(kind), count, float(low), float(high)))
 
 
 def schedule_at(kind: str, t: int, constants: list[float]) -> float:
     """What a schedule that does not look at the rate before says at step t, in Python."""
     rate = numpy.zeros(1)
-    schedule_step.twin(rate, numpy.array([t - 1.0]), numpy.array(constants), None, kind=kind, low=0.0, high=math.inf)
+    schedule_step.twin(rate, None, numpy.array([t - 1.0]), numpy.array(constants), None, kind=kind, low=0.0, high=math.inf)
     return float(rate[0])

@@ -36,7 +36,7 @@ class LRScheduler:
     kind = ""
     #: Whether the first step, made by the constructor, leaves the rate as it is.
     rests_at_first = False
-    #: Whether momentum follows, an option of the optimizer's launch, which Python sets.
+    #: Whether the momentum (of Adam: beta1) moves, too.
     cycle_momentum = False
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
@@ -67,6 +67,10 @@ class LRScheduler:
     def constants(self, index: int) -> list[float]:
         """What the launch reads beside the step count, for group ``index``; see kernel.py."""
         raise NotImplementedError(f"{type(self).__name__} has no constants")
+
+    def momentum_constants(self, index: int) -> list[float]:
+        """As many for the momentum of group ``index``, where it moves."""
+        raise NotImplementedError(f"{type(self).__name__} has no constants for the momentum")
 
     # -- the step count
     @property
@@ -102,7 +106,6 @@ class LRScheduler:
             self._launch()
         else:
             self._set(self.last_epoch + 1)
-        self._after_step()
 
     def _initial_step(self) -> None:
         self._is_initial = True
@@ -119,13 +122,10 @@ class LRScheduler:
         self._refuse()
         if self.kind:
             self._launch(positions, low, high)
-            if not self.cycle_momentum:
-                return
+            return
         position = float(positions[0].item())
         if low <= position < high:
-            if not self.kind:
-                self._set(0 if position == low else self.last_epoch + 1)
-            self._after_step()
+            self._set(0 if position == low else self.last_epoch + 1)
 
     def undo(self) -> None:
         """Take the constructor's step back, as far as the count is concerned; the rates are set anew by the caller."""
@@ -141,24 +141,21 @@ class LRScheduler:
         if not self.kind:
             refuse(f"{type(self).__name__}.step(), which is Python,", "call it outside the step, after it")
 
-    def _after_step(self) -> None:
-        """What a schedule does beside the rates."""
-
     def _launch(self, positions: Sequence[Array | None] | None = None, low: float = 0.0, high: float = math.inf) -> None:
         self._update_constants()
         for number, group in enumerate(self.optimizer.param_groups):
             position = None if positions is None else positions[number]
-            constants = self._constants[number][1]
-            schedule_step(
-                group.learning_rate, self._states[number], constants, position, kind=self.kind, low=low, high=high
-            )
+            momentum = group.momentum if self.cycle_momentum else None
+            state, constants = self._states[number], self._constants[number][1]
+            schedule_step(group.learning_rate, momentum, state, constants, position, kind=self.kind, low=low, high=high)
 
     def _update_constants(self) -> None:
         """Bring the buffers that launches read up to date with this object's attributes."""
         if not self.kind:
             return
         for number, group in enumerate(self.optimizer.param_groups):
-            values = [float(v) for v in self.constants(number)]
+            momentum = self.momentum_constants(number) if self.cycle_momentum else ()
+            values = [float(v) for v in (*self.constants(number), *momentum)]
             known = self._constants[number] if number < len(self._constants) else None
             if known is not None and known[0] == values:
                 continue
@@ -210,7 +207,7 @@ def _check_optimizer(optimizer: Any) -> None:
 
 
 def _place(group: ParameterGroup) -> Any:
-    return device.of(group.learning_rate)
+    return device.of(group.hyperparameters)
 
 
 def counters(optimizer: Optimizer, count: int = 1) -> list[Array]:
