@@ -1,8 +1,9 @@
 // Learning-rate schedules: one launch moves a parameter group's learning rate, and perhaps its momentum, by one step.
 //
-// The step count, the rate and the momentum are in device memory, so that a recorded step follows them.  Formulas are those of the NumPy
-// twin in gpunet/optim/lr_scheduler/kernel.py, which says what the constants of each kind are.  Behind a `position`, the
-// step count of a sequence of schedules, a schedule moves only while low <= position < high, and starts anew at low.
+// The step count, the rate and the momentum are in device memory, so that a recorded step follows them.  Formulas are
+// those of the NumPy twin in gpunet/optim/lr_scheduler/kernel.py, which says what the constants of each kind are.  Behind a
+// `position`, the step count of a sequence of schedules, a schedule moves only while low <= position < high, and starts
+// anew at low.
 //
 // Versions: 1. one thread (this one): a dozen float64 operations.
 

@@ -138,7 +138,7 @@ class Optimizer:
     """Base class.  A subclass names its per-parameter state and launches its kernel in :meth:`update`.
 
     ``hyperparameters`` names the options that are numbers, in the order in which the kernel finds them in the buffer
-    ``group.hyperparameters``: they may change between replays of a recorded step.  All others are numbers of the launch.
+    ``group.hyperparameters``: they may change between replays of a recorded step, which is recorded anew when another changes.
 
     Args:
         params: tensors, or dicts ``{"params": tensors, "lr": ...}`` with options of their own.

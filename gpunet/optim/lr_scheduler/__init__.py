@@ -1,13 +1,13 @@
 """Learning-rate schedules with PyTorch's names, signatures and numbers.
 
-    schedule = gpunet.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps, cycle_momentum=False)
+    schedule = gpunet.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
     for inputs, targets in batches:
         ...
         optimizer.step()
         schedule.step()
 
 Where a schedule is a formula of the step, its step is a launch on buffers, so it may be a part of a recorded step and its
-replays move the rate.  ``group["lr"]``, ``get_last_lr()`` and ``last_epoch`` read the buffers.
+replays move the rate and the momentum.  ``group["lr"]``, ``get_last_lr()`` and ``last_epoch`` read the buffers.
 """
 
 from gpunet.optim.lr_scheduler.combined import ChainedScheduler, SequentialLR
