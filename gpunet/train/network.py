@@ -63,9 +63,7 @@ class ScheduleChoice(NamedTuple):
 SCHEDULES: dict[str, ScheduleChoice] = {
     "cosine": ScheduleChoice(lambda o, epochs, _: lr_scheduler.CosineAnnealingLR(o, epochs), "epoch"),
     "onecycle": ScheduleChoice(
-        lambda o, epochs, batches: lr_scheduler.OneCycleLR(
-            o, [group["lr"] for group in o.param_groups], epochs * batches, cycle_momentum=False
-        ),
+        lambda o, epochs, batches: lr_scheduler.OneCycleLR(o, [group["lr"] for group in o.param_groups], epochs * batches),
         "batch",
     ),
     "step": ScheduleChoice(lambda o, epochs, _: lr_scheduler.StepLR(o, -(-epochs // 3)), "epoch"),
