@@ -36,7 +36,7 @@ def _scaling(call: Call) -> tuple[View, View] | None:
         return None
     x, s = call.reads
     (out,) = call.writes
-    if x != out or s.size != 1 or not x.contiguous or x.dtype != s.dtype or overlap(x, s):
+    if x != out or s.size != 1 or len(s.shape) > 1 or not x.contiguous or x.dtype != s.dtype or overlap(x, s):
         return None
     return x, s
 

@@ -92,7 +92,7 @@ class Trace:
             self._run(kernel, arguments, settings)
             if self._constants:
                 self._check_constants(launch)
-        except Untraceable:
+        except (Untraceable, IndexError):  # an index that the step has changed since may be out of range
             del self.calls[start:]
             self._opaque(kernel, arrays, options)
         for constant in self._constants:
@@ -141,7 +141,7 @@ class Trace:
 
     def _opaque(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
         arguments, settings = convert((arrays, options), self.view, ndarray)
-        function: Callable[..., Any] = kernel.twin if isinstance(kernel, Kernel) else _Function(kernel)
+        function: Callable[..., Any] = kernel.twin if isinstance(kernel, Kernel) and kernel.traceable else _Function(kernel)
         everything, written = list(found((arguments, settings))), list(found(arguments[: kernel.outputs]))
         self.note("opaque", function, arguments, settings, everything, written, True)
 
@@ -176,7 +176,7 @@ class _Function:
 
     def __init__(self, kernel: Launchable) -> None:
         self.kernel = kernel
-        self.__name__ = kernel.name
+        self.__name__ = f"launch_{kernel.name}"  # no name of ours: it may be an op of a user
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
         self.kernel.launch(arrays, options)

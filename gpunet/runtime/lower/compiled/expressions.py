@@ -71,12 +71,13 @@ def loop_dtypes(ufunc: numpy.ufunc, inputs: list[Any], signature: Any = None) ->
     return list(found) if all(d in NAMES for d in found) else None
 
 
-def number(value: Any, dtype: numpy.dtype[Any]) -> str:
-    """A number of ``dtype`` as source."""
+def number(value: Any, dtype: numpy.dtype[Any]) -> str | None:
+    """A number of ``dtype`` as source; None for one out of range, which NumPy compares by rules of its own."""
     if dtype.kind == "b":
         return repr(bool(value))
     if dtype.kind != "f":
-        return f"{NAMES[dtype]}({int(value)})"
+        limits = numpy.iinfo(dtype)
+        return f"{NAMES[dtype]}({int(value)})" if limits.min <= int(value) <= limits.max else None
     value = float(dtype.type(value))
     text = repr(value) if math.isfinite(value) else "math.nan" if value != value else f"{'-' * (value < 0)}math.inf"
     return f"{NAMES[dtype]}({text})"
@@ -86,4 +87,8 @@ def converted(text: str, source: numpy.dtype[Any], target: numpy.dtype[Any]) -> 
     """An expression in another dtype, as C converts it."""
     if source == target:
         return text
-    return f"({text} != 0)" if target.kind == "b" else f"{NAMES[target]}({text})"
+    if target.kind == "b":
+        return f"({text} != 0)"
+    if source.kind == "f" and (target.itemsize < 4 or target == numpy.uint32):  # C leaves -1.0 as an unsigned number open
+        text = f"i{4 if target.itemsize < 4 else 8}({text})"
+    return f"{NAMES[target]}({text})"

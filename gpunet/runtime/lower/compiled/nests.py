@@ -321,8 +321,10 @@ def _statement(call: Call, out: View, arguments: list[Any], dtypes: Any, dtype: 
                 return None
             sources.append(place)
             views.append(argument)
+        elif (text := number(argument, needed)) is not None:
+            sources.append(text)
         else:
-            sources.append(number(argument, needed))
+            return None
     dtypes = list(dtypes)
     if where is not True:
         mask = _placed(where, out.shape, kept) if isinstance(where, View) else None

@@ -59,7 +59,7 @@ def _cuttable(call: Call) -> bool:
     (out,) = call.writes
     if len(out.shape) != 1 or out.size < _SHORTEST or not out.contiguous:
         return False
-    return all(v.size == 1 or (v.shape == out.shape and v.contiguous) for v in call.reads)
+    return all((v.size == 1 or (v.shape == out.shape and v.contiguous)) and (v == out or not overlap(v, out)) for v in call.reads)
 
 
 def _groups(calls: list[Call]) -> dict[View, list[View]]:
