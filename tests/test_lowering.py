@@ -21,7 +21,11 @@ Step = Callable[..., list[gpunet.Tensor]]
 
 def agrees(backend: str, step: Step, *state: Any, calls: int = 3) -> None:
     """Hold replays of ``step(*state)``, which changes its state in place, to eager ones, to the bit."""
-    here, there = ([gpunet.tensor(numpy.array(a)) for a in state] for _ in range(2))
+    compare(backend, step, lambda: [gpunet.tensor(a) for a in state], calls)
+
+
+def compare(backend: str, step: Step, made: Callable[[], list[gpunet.Tensor]], calls: int = 3) -> None:
+    here, there = made(), made()
     captured = gpunet.capture(lambda: step(*there), backend=backend)
     for _ in range(calls):
         with gpunet.no_grad():
@@ -110,3 +114,17 @@ def test_an_op_may_have_any_name(backend: str) -> None:
         numpy.arange(4.0),
         calls=2,
     )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_that_several_arrays_own(backend: str) -> None:
+    """As two arrays have it that another library hands over: nothing but their addresses says that they overlap."""
+
+    def shared() -> list[gpunet.Tensor]:
+        memory = bytearray(numpy.arange(24.0).tobytes())
+        return [gpunet.from_numpy(numpy.frombuffer(memory, count=8, offset=8 * first)) for first in (0, 12, 6)]
+
+    def step(a: gpunet.Tensor, b: gpunet.Tensor, bridge: gpunet.Tensor) -> list[gpunet.Tensor]:
+        return [a.mul_(1.5), b.add_(3), bridge.sub_(a), a.add_(1), b * bridge]
+
+    compare(backend, step, shared)

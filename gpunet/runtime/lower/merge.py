@@ -13,7 +13,7 @@ from gpunet.runtime.lower.program import Call, View
 _CACHE = 512 << 10
 
 
-def _range(view: View) -> tuple[int, int, int]:
+def span(view: View) -> tuple[int, int, int]:
     """Buffer, and the bytes from which to which a view lies in it."""
     low = high = view.offset
     for extent, stride in zip(view.shape, view.strides):
@@ -23,7 +23,7 @@ def _range(view: View) -> tuple[int, int, int]:
 
 def overlap(a: View, b: View) -> bool:
     """Whether two views may share memory."""
-    (buffer, low, high), (other, other_low, other_high) = _range(a), _range(b)
+    (buffer, low, high), (other, other_low, other_high) = span(a), span(b)
     return buffer == other and low < other_high and other_low < high and a.size > 0 and b.size > 0
 
 

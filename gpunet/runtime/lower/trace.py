@@ -17,6 +17,7 @@ from gpunet.device import Array
 from gpunet.errors import GpunetError
 from gpunet.runtime import memory
 from gpunet.runtime.kernel import Kernel, Launchable, Shim, Ufunc
+from gpunet.runtime.lower.merge import span
 from gpunet.runtime.lower.program import Buffer, Call, View, convert, found
 from gpunet.runtime.tape import Launch
 
@@ -48,8 +49,9 @@ def address(array: ndarray) -> int:
 class Trace:
     """Makes calls of launches, and the buffers that they are on."""
 
-    def __init__(self, whole: bool = False) -> None:
+    def __init__(self, whole: bool = False, homes: dict[int, ndarray] | None = None) -> None:
         self.whole = whole  # twins don't walk in chunks
+        self._homes = homes or {}
         self.buffers: list[Buffer] = []
         self.calls: list[Call] = []
         self._numbers: dict[int, int] = {}  # buffer of an owner, by id
@@ -57,11 +59,14 @@ class Trace:
         self._launch = 0
 
     def buffer(self, owner: ndarray, temporary: bool = False) -> int:
-        number = self._numbers.get(id(owner))
-        if number is None:
-            number = self._numbers[id(owner)] = len(self.buffers)
-            self.buffers.append(Buffer(owner, temporary))
-        return number
+        if id(owner) not in self._numbers:
+            home = self._homes.get(id(owner), owner)
+            if home is owner:
+                self._numbers[id(owner)] = len(self.buffers)
+                self.buffers.append(Buffer(owner, temporary))
+            else:
+                self._numbers[id(owner)] = self.buffer(home)
+        return self._numbers[id(owner)]
 
     def view(self, array: ndarray) -> View:
         """Where an array lies."""
@@ -71,7 +76,7 @@ class Trace:
         if id(owner) not in self._numbers:
             self._constants.append(array)
         number = self.buffer(owner)
-        return View(number, address(array) - address(owner), array.shape, array.strides, array.dtype)
+        return View(number, address(array) - address(self.buffers[number].array), array.shape, array.strides, array.dtype)
 
     def traced(self, array: ndarray) -> ndarray:
         self.buffer(owner_of(array))
@@ -338,9 +343,24 @@ for _name in dir(ndarray):
         setattr(TracedArray, _name, _looks(_name))
 
 
+def _homes(launches: Sequence[Launch]) -> dict[int, ndarray]:
+    """For each owner, by id, the one whose memory comes first among those that overlap: several own what libraries share."""
+    arrays = found([(x.arrays, x.options) for x in launches], ndarray)
+    owners = {id(a): a for a in map(owner_of, arrays) if a.size}
+    spans = sorted((*span(View(0, address(a), a.shape, a.strides, a.dtype))[1:], key) for key, a in owners.items())
+    homes: dict[int, ndarray] = {}
+    end = 0
+    for low, high, key in spans:
+        if low >= end:
+            home = owners[key]
+        homes[key] = home
+        end = max(end, high)
+    return homes
+
+
 def trace(launches: Sequence[Launch], whole: bool = False) -> Trace:
     """The calls that a recorded step consists of; ``whole``: on whole arrays, where a twin would walk them in chunks."""
-    result = Trace(whole)
+    result = Trace(whole, _homes(launches))
     for launch in launches:
         result.launch(launch)
     return result
