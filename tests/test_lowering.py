@@ -117,6 +117,14 @@ def test_an_op_may_have_any_name(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_returned_has_memory_though_nobody_writes_it(backend: str) -> None:
+    captured = gpunet.capture(lambda x: (x + 1, gpunet.empty(40, 30)), backend=backend)
+    captured(gpunet.ones(3))
+    assert captured.recordings[0].lowering.arena_bytes >= 40 * 30 * 4
+    assert captured(gpunet.ones(3))[1].shape == (40, 30)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_memory_that_several_arrays_own(backend: str) -> None:
     """As two arrays have it that another library hands over: nothing but their addresses says that they overlap."""
 

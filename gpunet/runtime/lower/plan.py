@@ -186,8 +186,9 @@ def _lives(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], dict[in
             home = homes.find(view.buffer)[0]
             first.setdefault(home, number)
             last[home] = number
-    for kept in homes.kept:
-        last[homes.find(kept)[0]] = len(calls)
+    for home, _ in map(homes.find, homes.kept):
+        first.setdefault(home, len(calls))  # nobody may have written it: gpunet.empty()
+        last[home] = len(calls)
     return first, last
 
 
