@@ -421,3 +421,15 @@ def test_a_run_is_not_cut_where_rows_mix() -> None:
     captured = gpunet.capture(step)
     captured(x)
     assert captured(x + 1.0).tolist() == step(x + 1.0).tolist()
+
+
+def test_a_run_is_not_cut_where_a_result_is_added_to_each_row() -> None:
+    """It has as many rows as what it is added to, but each of these needs all of it."""
+
+    def step(x: gpunet.Tensor, row: gpunet.Tensor) -> gpunet.Tensor:
+        return x + row * 2.0
+
+    captured = gpunet.capture(step, backend="numpy")
+    for _ in range(2):
+        x, row = gpunet.randn(2, 2, 70000), gpunet.randn(2, 70000)
+        assert (captured(x, row).numpy() == step(x, row).numpy()).all()
