@@ -34,6 +34,7 @@ class Launches:
         offset = devices.pointer(array) - devices.pointer(owner)
         return View(self._numbers[id(owner)], offset, array.shape, array.strides, array.dtype)
 
+
 def function(
     calls: Sequence[Call], array: Callable[[View], Array], where: set[Device], lines: Sequence[str]
 ) -> tuple[Callable[[], None], Tape]:

@@ -49,7 +49,7 @@ def function(
     for number, unit in enumerate(units):
         if isinstance(unit, Opaque):
             writer.end()
-            body.append(line(unit.calls[0].replaced(place), bound))
+            body.append(line(unit.call.replaced(place), bound))
             continue
         if not writer.open:
             part = list(itertools.takewhile(lambda u: not isinstance(u, Opaque), units[number:]))
@@ -90,7 +90,7 @@ def function(
 def _twin(unit: Form, array: Callable[[View], numpy.ndarray], place: Callable[[Any], Any]) -> Callable[[], None]:
     """Calls what a form stands for: it says what is wrong with its input."""
     bound = Bound(array)
-    text = line(unit.calls[0].replaced(place), bound)
+    text = line(unit.call.replaced(place), bound)
     namespace: dict[str, Any] = dict(bound.values)
     code = compile(text, "<recorded step>", "eval")
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.runtime.lower.compiled.expressions import NAMES
 from gpunet.runtime.lower.compiled.nests import Unit, nest_of
 from gpunet.runtime.lower.merge import overlap
 from gpunet.runtime.lower.program import Call, View
@@ -37,7 +36,8 @@ class Form(Unit):
     """Calls of library functions; those that check their input return the number of what is wrong."""
 
     def __init__(self, call: Call, lines: list[Library], work: int = 0, checks: bool = False) -> None:
-        super().__init__([call], call.reads, call.writes)
+        super().__init__(call.reads, call.writes)
+        self.call = call
         self.lines, self.work = lines, work  # bytes
         self.barrier = self.checks = checks
 
@@ -48,7 +48,8 @@ class Opaque(Unit):
     barrier = True
 
     def __init__(self, call: Call) -> None:
-        super().__init__([call], call.reads, call.writes)
+        super().__init__(call.reads, call.writes)
+        self.call = call
 
 
 #: Multiplications in a product from which on NumPy's BLAS is called instead, which moves blocks of the operands together;
@@ -293,4 +294,4 @@ def units_of(call: Call) -> list[Unit]:
     return [Opaque(call)] if units is None else units
 
 
-__all__ = ["FORMS", "NAMES", "WORK", "Form", "Library", "Opaque", "units_of"]
+__all__ = ["FORMS", "WORK", "Form", "Library", "Opaque", "units_of"]

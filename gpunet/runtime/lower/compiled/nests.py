@@ -38,7 +38,6 @@ class Statement(NamedTuple):
     dtype: numpy.dtype[Any]  # of the expression
     dtypes: tuple[numpy.dtype[Any], ...]  # what sources are converted to
     reduce: str = ""  # "", "add", "maximum" or "minimum"
-    axes: tuple[bool, ...] = ()  # which are reduced
 
 
 class Unit:
@@ -46,13 +45,12 @@ class Unit:
 
     Attributes:
         barrier: nothing may move across it.
-        calls: what it does, as calls of NumPy.
     """
 
     barrier = False
 
-    def __init__(self, calls: list[Call], reads: list[View], writes: list[View]) -> None:
-        self.calls, self.reads, self.writes = calls, reads, writes
+    def __init__(self, reads: list[View], writes: list[View]) -> None:
+        self.reads, self.writes = reads, writes
 
     def stored(self, needed: Callable[[View], bool]) -> None:
         """Forget the results that nobody outside needs."""
@@ -62,7 +60,7 @@ class Nest(Unit):
     """One nest of loops over ``shape``, in which no dimension is 1."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__([], [], [])
+        super().__init__([], [])
         self.shape = shape
         self.statements: list[Statement] = []
         self._read: dict[Place, View] = {}
@@ -86,7 +84,6 @@ class Nest(Unit):
         self._written |= other._written
         self._reduced += other._reduced
         self.statements += other.statements
-        self.calls += other.calls
         self._views()
         return True
 
@@ -106,10 +103,8 @@ class Nest(Unit):
         self._views()
 
     # -- from calls
-    def add(self, call: Call, statement: Statement, sources: list[View]) -> None:
-        self.calls.append(call)
+    def add(self, statement: Statement, sources: list[View], target: View) -> None:
         self.statements.append(statement)
-        (target,) = call.writes
         for place, view in zip((s for s in statement.sources if isinstance(s, Place)), sources, strict=True):
             self._read.setdefault(place, view)
         if "{old}" in statement.expression:
@@ -291,7 +286,7 @@ def _elementwise(call: Call, ufunc: Any, arguments: list[Any]) -> Nest | None:
     expression = dtypes and template(name, dtypes[0])
     if not dtypes or not expression:
         return None
-    return _statement(call, out, arguments, dtypes[:-1], dtypes[-1], expression, where)
+    return _statement(out, arguments, dtypes[:-1], dtypes[-1], expression, where)
 
 
 def _copy(call: Call) -> Nest | None:
@@ -304,10 +299,10 @@ def _copy(call: Call) -> Nest | None:
     dtype = value.dtype if isinstance(value, View) else out.dtype
     if dtype not in NAMES:
         return None
-    return _statement(call, out, [value], [dtype], dtype, "{0}", where)
+    return _statement(out, [value], [dtype], dtype, "{0}", where)
 
 
-def _statement(call: Call, out: View, arguments: list[Any], dtypes: Any, dtype: Any, expression: str, where: Any) -> Nest | None:
+def _statement(out: View, arguments: list[Any], dtypes: Any, dtype: Any, expression: str, where: Any) -> Nest | None:
     kept = [d for d, extent in enumerate(out.shape) if extent != 1]
     target = _placed(out, out.shape, kept)
     if target is None:
@@ -337,7 +332,7 @@ def _statement(call: Call, out: View, arguments: list[Any], dtypes: Any, dtype: 
         dtypes.append(mask.dtype)
         dtype = out.dtype
     nest = Nest(tuple(out.shape[d] for d in kept))
-    nest.add(call, Statement(target, tuple(sources), expression, dtype, tuple(dtypes)), views)
+    nest.add(Statement(target, tuple(sources), expression, dtype, tuple(dtypes)), views, out)
     return nest
 
 
@@ -369,6 +364,5 @@ def _reduce(call: Call) -> Nest | None:
         return None
     target = Place(out.buffer, out.offset, tuple(full[d] for d in kept), out.dtype)
     nest = Nest(tuple(view.shape[d] for d in kept))
-    reduced = tuple(d in axes for d in kept)
-    nest.add(call, Statement(target, (source,), "{0}", out.dtype, (out.dtype,), name, reduced), [view])
+    nest.add(Statement(target, (source,), "{0}", out.dtype, (out.dtype,), name), [view], out)
     return nest
