@@ -41,8 +41,7 @@ def planned(
     """
     calls = _needed(buffers, calls, {v.buffer for v in kept})
     homes = _Homes(buffers, {v.buffer for v in kept})
-    _join_concatenations(calls, homes)
-    calls = [c for c in calls if not (_is_concatenation(c) and homes.joined(c))]
+    calls = _without_concatenations(calls, homes)
 
     def at_home(view: View) -> View:
         home, offset = homes.find(view.buffer)
@@ -104,19 +103,10 @@ class _Homes:
         if number in self.kept:
             self.kept.add(home)
 
-    def joined(self, call: Call) -> bool:
-        """Whether the parts of a concatenation lie in its result already."""
-        home = self.find(call.writes[0].buffer)[0]
-        return all(v.buffer in self._of and self.find(v.buffer)[0] == home for v in call.reads)
 
-
-def _is_concatenation(call: Call) -> bool:
-    return call.function is numpy.concatenate
-
-
-def _join_concatenations(calls: list[Call], homes: _Homes) -> None:
+def _without_concatenations(calls: list[Call], homes: _Homes) -> list[Call]:
     """Let the parts of a concatenated vector be written where they will be needed, so that nothing is copied."""
-    buffers = homes.buffers
+    buffers, result = homes.buffers, []
     first: dict[int, int] = {}
     last_write: dict[int, int] = {}
     for number, call in enumerate(calls):
@@ -124,28 +114,30 @@ def _join_concatenations(calls: list[Call], homes: _Homes) -> None:
             first.setdefault(view.buffer, number)
         for view in call.writes:
             last_write[view.buffer] = number
-    for number, call in enumerate(calls):
-        if not _is_concatenation(call):
-            continue
-        (out,) = call.writes
-        parts = call.reads
-        if not (buffers[out.buffer].temporary and _whole(out, buffers) and first[out.buffer] == number):
-            continue
-        if last_write[out.buffer] != number or len({v.buffer for v in parts}) != len(parts):
-            continue
-        if any(
-            not buffers[v.buffer].temporary
-            or not _whole(v, buffers)
-            or last_write.get(v.buffer, number) >= number
-            or homes.find(v.buffer) != (v.buffer, 0)
-            or v.dtype != out.dtype
+
+    def joinable(number: int, out: View, parts: list[View]) -> bool:
+        if not (buffers[out.buffer].temporary and _whole(out, buffers) and len(out.shape) == 1):
+            return False
+        if first[out.buffer] != number or last_write[out.buffer] != number or len({v.buffer for v in parts}) != len(parts):
+            return False
+        return all(
+            buffers[v.buffer].temporary
+            and _whole(v, buffers)
+            and last_write.get(v.buffer, number) < number
+            and homes.find(v.buffer) == (v.buffer, 0)
+            and v.dtype == out.dtype
             for v in parts
-        ):
+        )
+
+    for number, call in enumerate(calls):
+        if call.function is not numpy.concatenate or not joinable(number, call.writes[0], call.reads):
+            result.append(call)
             continue
         offset = 0
-        for view in parts:
-            homes.join(view.buffer, out.buffer, offset)
+        for view in call.reads:
+            homes.join(view.buffer, call.writes[0].buffer, offset)
             offset += view.nbytes
+    return result
 
 
 def _compute_in_place(calls: list[Call], homes: _Homes) -> None:
