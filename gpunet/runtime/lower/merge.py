@@ -76,9 +76,7 @@ def _adjacent(a: View, b: View) -> bool:
 def _scaled_together(call: Call, a: View, b: View, s: View) -> Call:
     size = a.size + b.size
     both = View(a.buffer, min(a.offset, b.offset), (size,), (a.dtype.itemsize,), a.dtype)
-    return Call(
-        call.kind, call.function, (both, s), {"out": both}, [both, s], [both], launch=max(call.launch, 0)
-    )
+    return Call(call.kind, call.function, (both, s), {"out": both}, [both, s], [both], launch=call.launch)
 
 
 # ---- chunks -----------------------------------------------------------------------------------------------------------

@@ -169,17 +169,6 @@ def _concatenate(call: Call) -> list[Unit] | None:
     return units
 
 
-def _as(kind: str, function: Any, **options: Any) -> Callable[[Call], list[Unit] | None]:
-    """A call that is another one under another name."""
-
-    def form(call: Call) -> list[Unit] | None:
-        settings = {**call.options, **options}
-        unit = nest_of(Call(kind, function, call.arguments, settings, call.reads, call.writes, call.partial, call.launch))
-        return None if unit is None else [unit]
-
-    return form
-
-
 def _assigned(call: Call) -> list[Unit] | None:
     """``out[...] = a.astype(...)`` and ``out[...] = a.copy()``."""
     out, source = call.arguments[:2]
@@ -264,9 +253,6 @@ FORMS: dict[Any, Callable[[Call], list[Unit] | None]] = {
     numpy.matmul: _products,
     numpy.concatenate: _concatenate,
     numpy.clip: _clip,
-    numpy.amax: _as("reduce", numpy.maximum.reduce),
-    numpy.amin: _as("reduce", numpy.minimum.reduce),
-    numpy.sum: _as("reduce", numpy.add.reduce),
     "astype": _assigned,
     "copy": _assigned,
     "take_items": _take_items,

@@ -276,7 +276,7 @@ def _elementwise(call: Call, ufunc: Any, arguments: list[Any]) -> Nest | None:
     dtype = options.pop("dtype", None)
     if options or not isinstance(out, View) or 0 in out.shape:
         return None
-    kinds = [a.dtype if isinstance(a, (View, numpy.generic, numpy.ndarray)) else type(a) for a in arguments]
+    kinds = [a.dtype if isinstance(a, (View, numpy.generic)) else type(a) for a in arguments]
     if not all(isinstance(k, numpy.dtype) or k in (bool, int, float) for k in kinds):
         return None
     signature = None if dtype is None else (*(None for _ in arguments), numpy.dtype(dtype))
