@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -320,3 +321,24 @@ def test_numbers_that_are_used_through_a_view_are_recorded_once(device: str) -> 
     for _ in range(3):
         assert captured(x).tolist() == [[2.0, 4.0]] * 3
     assert len(captured.recordings) == 1
+
+
+def test_another_thread_may_come_between_the_choice_of_a_recording_and_its_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = gpunet.capture(lambda x: x * 2.0)
+    arguments = [gpunet.ones(n) for n in (1, 2, 3)]
+    for x in arguments:
+        captured(x)
+    chosen = captured.recordings[0]
+    hold = chosen.conditions.hold
+
+    def interrupted() -> bool:
+        monkeypatch.undo()
+        other = threading.Thread(target=captured, args=(arguments[0],))
+        other.start()
+        other.join()
+        return hold()
+
+    monkeypatch.setattr(chosen.conditions, "hold", interrupted)
+    captured(arguments[0])
+    assert captured.recordings[-1] is chosen
+    assert len(captured.recordings) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from gpunet.runtime.tape import Split, active
 
 _log = logging.getLogger(__name__)
 BACKENDS = ("auto", "numpy", "numba")
+_ordering = threading.Lock()
 
 
 class CapturedStep:
@@ -59,13 +61,12 @@ class CapturedStep:
         given = [t.array for t in tensors((args, options))]
         key = _key((args, options))
         broken: Recording | None = None
-        for position in range(len(self.recordings) - 1, -1, -1):
-            recording = self.recordings[position]
+        for recording in reversed(self.recordings):
             if recording.key != key:
                 continue
             if recording.conditions.hold():
-                if position != len(self.recordings) - 1:
-                    self.recordings.append(self.recordings.pop(position))
+                if recording is not self.recordings[-1]:
+                    self._put_last(recording)
                 return recording.replay(given)
             broken = broken or recording
         reason = broken.conditions.broken() if broken is not None else ""
@@ -117,6 +118,11 @@ class CapturedStep:
             raise CaptureError(f"{self.name} has no recording yet: call it first")
         return self.recordings[-1].explain()
 
+    def _put_last(self, recording: Recording) -> None:
+        """In a new list: another thread may be walking through this one."""
+        with _ordering:
+            self.recordings = [*(r for r in self.recordings if r is not recording), recording]
+
     def _record(self, args: Any, options: Any, key: Any, reason: str) -> Any:
         if self.recordings:
             _log.info("%s is recorded again: %s", self.name, reason or "other arguments")
@@ -132,7 +138,7 @@ class CapturedStep:
         if recording.splits:
             self._divide(key, recording.rows, recording.splits)
         else:
-            self.recordings.append(recording)
+            self._put_last(recording)
         return first
 
     def _divide(self, key: Any, rows: list[Row], splits: list[Split]) -> None:
