@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,16 @@ def test_conversions_that_wrap_around(backend: str) -> None:
 
     values = numpy.random.default_rng(0).normal(size=300) * 200
     agrees(backend, step, values, values.astype("float32"), values.astype("int64"), calls=2)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_no_number_becomes_an_integer_all_the_same(backend: str) -> None:
+    def step(x: gpunet.Tensor) -> list[gpunet.Tensor]:
+        kinds = ("int8", "int32", "int64") if platform.machine() == "x86_64" else ()  # elsewhere NumPy makes others of it
+        values = [x * numpy.nan, (x + 1) * numpy.inf]
+        return [x[values[0].long().clamp(-1, 0)].isnan(), *(v.to(numpy.dtype(kind)) for v in values for kind in kinds)]
+
+    agrees(backend, step, numpy.arange(4.0))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

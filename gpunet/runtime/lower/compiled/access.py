@@ -109,6 +109,21 @@ def choose(context, condition, yes, no):
     return yes(types.boolean, yes, yes), generate
 
 
+@intrinsic
+def whole(context, value, kind):
+    """A floating number as a signed integer, the least one where it does not fit: to LLVM that would be any value, or none."""
+    integer = kind.dtype
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, number = ir.IntType(integer.bitwidth), arguments[0]
+        limit = 2.0 ** (integer.bitwidth - 1)
+        above = builder.fcmp_ordered(">=", number, number.type(-limit))
+        fits = builder.and_(above, builder.fcmp_ordered("<", number, number.type(limit)))
+        return builder.select(fits, builder.fptosi(number, word), word(-(2 ** (integer.bitwidth - 1))))
+
+    return integer(value, kind), generate
+
+
 def _extreme(relation: str) -> Any:
     @intrinsic
     def extreme(context, a, b):

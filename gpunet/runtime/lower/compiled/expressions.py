@@ -89,6 +89,6 @@ def converted(text: str, source: numpy.dtype[Any], target: numpy.dtype[Any]) -> 
         return text
     if target.kind == "b":
         return f"({text} != 0)"
-    if source.kind == "f" and (target.itemsize < 4 or target == numpy.uint32):  # C leaves -1.0 as an unsigned number open
-        text = f"i{4 if target.itemsize < 4 else 8}({text})"
+    if source.kind == "f" and target.kind in "iu" and target != numpy.uint64:  # C leaves open what -1.0 is without a sign
+        text = f"whole({text}, {'i8' if target.itemsize == 8 or target == numpy.uint32 else 'i4'})"
     return f"{NAMES[target]}({text})"

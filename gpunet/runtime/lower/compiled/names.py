@@ -30,6 +30,7 @@ from gpunet.runtime.lower.compiled.access import (
     pointer,
     smallest,
     store,
+    whole,
 )  # fmt: skip
 from gpunet.runtime.lower.compiled.atomics import fetch_add, pause, read, write
 from gpunet.runtime.lower.compiled.functions import (
