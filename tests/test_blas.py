@@ -17,6 +17,7 @@ from gpunet import emulator, nn
 from gpunet.errors import ArgumentError, MissingDependencyError
 from gpunet.runtime import blas
 from gpunet.runtime.blas import choice, libraries
+from gpunet.runtime.lower.compiled import forms, module
 
 INSTALLED = [library.name for library in libraries.installed()]
 M, N, K = 150, 120, 128  # just enough multiplications, and no multiple of a vector
@@ -164,6 +165,21 @@ def test_batches_of_large_matrices(library: str) -> None:
     a, b = (numpy.stack([x, -2 * x]) for x in operands())
     product = gpunet.tensor(a) @ gpunet.tensor(b)
     numpy.testing.assert_allclose(product.numpy(), numpy.matmul(a.astype("float64"), b), atol=1e-3)
+
+
+@pytest.mark.skipif(not module.available(), reason="Numba is not installed")
+def test_a_compiled_step_multiplies_its_arguments_where_they_lie(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "LARGEST_PRODUCT", 0)
+    weight = gpunet.tensor(operands()[1].T.copy())
+    step = gpunet.capture(lambda x: nn.functional.linear(x, weight), backend="numba")
+    generator = numpy.random.default_rng(0)
+    for _ in range(3):
+        x = generator.normal(size=(M, K)).astype("float32")
+        expected = numpy.empty((M, N), "float32")
+        blas.dot(x, weight.numpy().T, expected)
+        assert step(gpunet.from_numpy(x)).numpy().tobytes() == expected.tobytes()
+    assert "dot(given0, " in step.recordings[0].lowering.source
+    assert (step.recordings[0].inputs[0] != x).any()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

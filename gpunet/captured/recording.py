@@ -60,6 +60,7 @@ class Recording:
         given = [t.array for t in tensors((args, options))]
         check_arguments(args, options)
         self.inputs = [_copied(a) for a in given]
+        self._strided = {index for index, a in enumerate(given) if not a.flags.c_contiguous}  # as they will be again, mostly
         #: without ``fullgraph`` what cannot be recorded, and where: then this is no recording, but the step ran
         self.splits: list[Split] = []
         tape = Tape(strict=True, splits=None if fullgraph else self.splits)
@@ -145,10 +146,15 @@ class Recording:
         del outputs[:], tape.launches[:], tape.allocated[:], tape.constants[:]
         gc.collect(1)
         own = []
-        for buffer in lowering.buffers:
+        arguments: dict[int, bool] = {}  # by number of the buffer, and whether somebody else holds it
+        numbers: dict[int, int] = {}  # of the arguments
+        for number, buffer in enumerate(lowering.buffers):
             key = id(buffer.array)
-            held = getrefcount(buffer.array) > 2 + (key in objects)  # held by: the buffer, getrefcount, the objects
+            # held by: the buffer, getrefcount, the objects or the inputs
+            held = getrefcount(buffer.array) > 2 + (key in objects or key in inputs)
             own.append(key in allocated and not held)
+            if key in inputs and inputs[key] not in self._strided:
+                arguments[number], numbers[number] = held, inputs[key]
             if not (held or buffer.constant or buffer.temporary or key in allocated or key in constants or key in inputs):
                 for gradient, value in zip(gradients, values):
                     gradient.array = value
@@ -166,12 +172,13 @@ class Recording:
             shared.of_recording = True
         objects.clear()
         try:
-            self._run, kept = lowering.finish(own)
+            self._run, kept = lowering.finish(own, arguments)
         except CaptureError as error:  # of a card
             for gradient, value in zip(gradients, values):
                 gradient.array = value
             self._refuse(str(error), "look at such values outside the step")
             return
+        self._taken = [numbers[number] for number in lowering.taken]  # arguments that the function takes itself
         self._outputs = kept[: len(kept) - len(gradients)]
         for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
             gradient.array = array
@@ -227,8 +234,12 @@ class Recording:
             lines += [f"if {shares}:", "    check(given, written, changed)"]
         for number, (array, buffer) in enumerate(zip(given, self.inputs)):
             buffer_name = name("buffer", number, buffer)
-            lines.append(f"gather({buffer_name}, {array}, rows)" if rows else f"{buffer_name}[...] = {array}")
-        lines.append("in_context(run)")
+            if rows:
+                lines.append(f"gather({buffer_name}, {array}, rows)")
+            elif number not in self._taken:
+                lines.append(f"{buffer_name}[...] = {array}")
+        taken = [f"{'buffer' if rows else 'given'}{number}" for number in self._taken]
+        lines.append(f"in_context({', '.join(('run', *taken))})")
         lines += [f"{name('version', n, version)}[0] += 1" for n, version in enumerate(self._changed)]
         for number, (leaf, gradient) in enumerate(self._gradients):
             lines.append(f"{name('leaf', number, leaf)}._grad = {name('gradient', number, gradient)}")

@@ -163,7 +163,7 @@ def capture(
             return loss
 
     The first call is a true step.  A replay runs no Python of the step: see ``docs/capture.md`` for what makes it record
-    anew.  Arguments are copied in and results copied out.
+    anew.  Results are copied out, and arguments in, but for those that a compiled step only reads.
 
     Args:
         function: any function of tensors (also in lists and dicts), arrays, numbers and strings.

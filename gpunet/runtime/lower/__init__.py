@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from sys import getrefcount
 from typing import Any
 
@@ -87,16 +87,21 @@ class Lowering:
         #: on other devices than the CPU, the launches
         self.tape: Tape | None = None
         self.source = ""
+        #: of which inputs a replay takes the arrays itself
+        self.taken: list[int] = []
         self.arena_bytes = 0
 
-    def finish(self, own: Sequence[bool]) -> tuple[Callable[[], None], list[numpy.ndarray]]:
+    def finish(
+        self, own: Sequence[bool], inputs: Mapping[int, bool] | None = None
+    ) -> tuple[Callable[..., None], list[numpy.ndarray]]:
         """Plan and bind.
 
         Args:
             own: for each buffer whether the step alone holds it.
+            inputs: buffers that are filled before each run, by their numbers, and whether others see their memory.
 
         Returns:
-            The function of a replay, and the kept arrays where they are now.
+            The function of a replay, which is called with an array for each of ``taken``, and the kept arrays where they are now.
         """
         one_arena = len(self._devices) == 1
         for buffer, alone in zip(self.buffers, own):
@@ -131,7 +136,10 @@ class Lowering:
         if self.backend == "launches":
             run, self.tape = launches.function([u.replaced(place) for u in units], array, self._devices, self._lines)
         elif self.backend == "numba":
-            run, self.source = compiled.function(units, array, keepers, place)
+            whole = {n: (self._whole(n), seen) for n, seen in (inputs or {}).items()}
+            given = compiled.taken(units, whole, self._kept, keepers)
+            self.taken = [g.whole.buffer for g in given]
+            run, self.source = compiled.function(units, array, keepers, place, given)
         else:
             run, self.source = flat.function(self._planned, array)
         self._code = getattr(run, "__code__", None)
@@ -145,6 +153,10 @@ class Lowering:
         units = compiled.fused(calls)
         compiled.without_dead_stores(units, [b.temporary for b in self.buffers], kept)
         return units
+
+    def _whole(self, number: int) -> View:
+        array = self.buffers[number].array
+        return View(number, 0, array.shape, array.strides, array.dtype)
 
     def _temporary(self, view: View) -> bool:
         return view.buffer < 0 or self.buffers[view.buffer].temporary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy
@@ -17,10 +17,14 @@ _EXTREMES = (numpy.maximum, numpy.minimum)  # NumPy warns of their destination w
 
 
 class Bound:
-    """Names of a function's constants: arrays, functions and options."""
+    """Names of a function's constants: arrays, functions and options.
 
-    def __init__(self, array: Callable[[View], numpy.ndarray]) -> None:
-        self._array = array
+    Args:
+        given: buffers for which the function is called with arrays, as a name and the whole view.
+    """
+
+    def __init__(self, array: Callable[[View], numpy.ndarray], given: Mapping[int, tuple[str, View]] | None = None) -> None:
+        self._array, self.given = array, given or {}
         self.values: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
         self._counts: Counter[str] = Counter()
@@ -34,6 +38,9 @@ class Bound:
         return self._names[key]
 
     def array(self, view: View) -> str:
+        if view.buffer in self.given:
+            name, whole = self.given[view.buffer]
+            return name if view.shape == whole.shape else f"{name}.reshape({view.shape})"
         return self.name("a", view, self._array(view))
 
     def argument(self, value: Any, dtype: Any = None, shape: tuple[int, ...] = ()) -> str:
@@ -106,6 +113,8 @@ def _prepared(call: Call, bound: Bound) -> str | None:
     if any(len(v.shape) != 2 for v in views) or views[0].size * views[1].shape[1] < blas.LEAST:
         return None
     names = [bound.array(v) for v in views]
+    if any(v.buffer in bound.given for v in views):
+        return f"{bound.function(blas.dot)}({', '.join(names)})"
     ready = blas.prepared(*(bound.values[name] for name in names))
     return None if ready is None else f"{bound.name('product', views, ready)}()  # dot({', '.join(names)})"
 

@@ -37,6 +37,11 @@ class View(NamedTuple):
             expected *= extent
         return True
 
+    def is_all_of(self, whole: View) -> bool:
+        """Whether it is the same as a contiguous view, perhaps in another shape."""
+        mine, theirs = ((v.buffer, v.offset, v.size, v.dtype) for v in (self, whole))
+        return self.contiguous and mine == theirs
+
 
 class Buffer:
     """One piece of memory.

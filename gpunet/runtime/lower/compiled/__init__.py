@@ -4,6 +4,7 @@
     nests         loop nests of elementwise calls and reductions, joined into one pass where they can be
     forms         other calls: products, losses, random numbers, by functions in ``loops``
     fuse          from calls to such units
+    given         arrays that the step is called with: read where they lie, or copied
     seams         calls on a vector of parts cut where these begin
     regions       large loops cut into chunks that several threads take
     module        the source of a step, and the module that is made of it
@@ -21,31 +22,53 @@ from typing import Any
 import numpy
 
 from gpunet.runtime.lower.compiled import module
-from gpunet.runtime.lower.compiled.forms import Form, Opaque
+from gpunet.runtime.lower.compiled.forms import WORK, Form, Opaque
 from gpunet.runtime.lower.compiled.fuse import fused, without_dead_stores
+from gpunet.runtime.lower.compiled.given import WRITTEN, Given, copier, taken, written_spans
 from gpunet.runtime.lower.compiled.nests import Unit
-from gpunet.runtime.lower.compiled.regions import LEAST_PART, Team, part_work
+from gpunet.runtime.lower.compiled.regions import LEAST_PART, STATE, Team, part_work
 from gpunet.runtime.lower.flat import Bound, line
 from gpunet.runtime.lower.program import View
 from gpunet.runtime.written import written
 
 
 def function(
-    units: Sequence[Unit], array: Callable[[View], numpy.ndarray], keepers: dict[int, tuple[Any, int]], place: Callable[[Any], Any]
-) -> tuple[Callable[[], None], str]:
+    units: Sequence[Unit], array: Callable[[View], numpy.ndarray], keepers: dict[int, tuple[Any, int]],
+    place: Callable[[Any], Any], given: Sequence[Given],
+) -> tuple[Callable[..., None], str]:  # fmt: skip
     """The function that does all units, and its source.
 
     Args:
         array: the array of a view.
         keepers: what keeps the memory of a buffer, and its address.
         place: a view, or a nest's operand, where it lies now.
+        given: what the function takes arrays for.
     """
-    writer = module.Writer(place)
-    bound = Bound(array)
+    writer = module.Writer(place, given)
+    arrays = [f"given{number}" for number in range(len(given))]
+    bound = Bound(array, {g.whole.buffer: (name, g.whole) for g, name in zip(given, arrays) if g.alignment})
     checks: list[Callable[[], None]] = []
     body: list[str] = []
-    parts = 0
     team = Team()
+    parts = 0
+
+    def begin(threaded: bool) -> None:
+        nonlocal parts
+        writer.begin(threaded)
+        if threaded:
+            body.append("step_team.summon()")
+        taken = [] if parts else arrays
+        called = f"part{parts}({', '.join(('table', *(f'id({name})' for name in taken)))})"
+        body.append(f"failure = {called}")
+        if taken:
+            names = f"{', '.join(taken)},"
+            body.extend(["if failure < 0:", f"    {names} = copied(-failure, ({names}))", f"    failure = {called}"])
+        body.extend(["if failure:", "    check(failure)"])
+        parts += 1
+
+    if given and isinstance(units[0], Opaque):  # a part that only takes the arrays
+        begin(threaded=False)
+        writer.end()
     for number, unit in enumerate(units):
         if isinstance(unit, Opaque):
             writer.end()
@@ -53,12 +76,7 @@ def function(
             continue
         if not writer.open:
             part = list(itertools.takewhile(lambda u: not isinstance(u, Opaque), units[number:]))
-            threaded = part_work(part) >= LEAST_PART
-            writer.begin(threaded)
-            if threaded:
-                body.append("step_team.summon()")
-            body.append(f"if failure := part{parts}(table):\n            check(failure)")
-            parts += 1
+            begin(part_work(part) >= LEAST_PART)
         failure = 0
         if isinstance(unit, Form) and unit.checks:
             checks.append(_twin(unit, array, place))
@@ -67,9 +85,11 @@ def function(
     writer.end()
     text = writer.text()
     work = numpy.empty(max(writer.work, 1) + 64, numpy.uint8)
-    table = numpy.array(writer.table(keepers, work.ctypes.data, team.address), numpy.int64)
-    memory = (table, work, [keepers[buffer][0] for buffer in writer.buffers])
-    names = {**bound.values, "table": table.ctypes.data}
+    spans = numpy.array(written_spans(units, place, keepers), numpy.int64)
+    known = {WORK: work.ctypes.data + -work.ctypes.data % 64, STATE: team.address, WRITTEN: spans.ctypes.data}
+    table = numpy.array(writer.table(keepers, known), numpy.int64)
+    memory = (table, work, spans, [keepers[buffer][0] for buffer in writer.buffers])
+    names = {**bound.values, "table": table.ctypes.data, "copied": copier([array(g.whole) for g in given])}
     if parts:
         made = module.load(text)
         names |= {f"part{number}": getattr(made, f"part{number}") for number in range(parts)}
@@ -82,7 +102,7 @@ def function(
         checks[failure - 1]()
 
     names["check"] = check
-    replay, source = written("", body, names)
+    replay, source = written(", ".join(arrays), body, names)
     replay.memory = memory  # type: ignore[attr-defined]
     return replay, text + "\n\n" + source
 
@@ -100,4 +120,4 @@ def _twin(unit: Form, array: Callable[[View], numpy.ndarray], place: Callable[[A
     return call
 
 
-__all__ = ["Unit", "function", "fused", "without_dead_stores"]
+__all__ = ["Unit", "function", "fused", "taken", "without_dead_stores"]

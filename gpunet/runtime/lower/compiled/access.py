@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import types
+from numba import int32, int64, njit, types, uint8
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from gpunet.runtime.lower.compiled.given import ALIGNED, CONTIGUOUS, DATA, FLAGS
 
 SCOPES = 32  # operands of a nest
 
@@ -94,6 +96,43 @@ def element(context, address, value):
         return context.cast(builder, arguments[1], value, address.dtype)
 
     return address.dtype(address, value), generate
+
+
+# ---- arrays ---------------------------------------------------------------------------------------------------------
+
+_OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+@njit(**_OPTIONS)
+def lend(table, slot, array, size, alignment, written):
+    """Put the address of an array's elements, so many bytes, into the table; 1 where they cannot be read there.
+
+    Args:
+        array: the address of the array object.
+        written: that of :func:`given.written_spans`.
+    """
+    start, flags = load(pointer(array + DATA, int64), 0, 0), load(pointer(array + FLAGS, int32), 0, 0)
+    if not (flags & CONTIGUOUS and flags & ALIGNED) or start & alignment - 1:
+        return 1
+    spans = pointer(written, int64)
+    for number in range(1, 1 + 2 * load(spans, 0, 0), 2):
+        if load(spans, number, 0) < start + size and start < load(spans, number + 1, 0):
+            return 1
+    store(pointer(table, int64), slot, start, 0)
+    return 0
+
+
+@njit(**_OPTIONS)
+def copy(table, slot, array, size):
+    """Copy an array's elements, so many bytes, to the address in the table; 1 where they don't lie one after the other."""
+    apart()
+    if not load(pointer(array + FLAGS, int32), 0, 0) & CONTIGUOUS:
+        return 1
+    target, source = load(pointer(table, int64), slot, 0), load(pointer(array + DATA, int64), 0, 0)
+    if target != source:
+        for byte in range(size):
+            store(pointer(target, uint8), byte, load(pointer(source, uint8), byte, 1), 2)
+    return 0
 
 
 # ---- arithmetic that plain Python has no word for -------------------------------------------------------------------

@@ -13,7 +13,7 @@ import logging
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import indent
 from types import ModuleType
@@ -22,6 +22,7 @@ from typing import Any
 from gpunet.errors import MissingDependencyError
 from gpunet.runtime.lower.compiled import regions
 from gpunet.runtime.lower.compiled.forms import WORK, Form, Library
+from gpunet.runtime.lower.compiled.given import WRITTEN, Given
 from gpunet.runtime.lower.compiled.nests import Nest, Unit
 from gpunet.runtime.lower.program import View
 from gpunet.runtime.source import cache_directory, write_whole
@@ -34,8 +35,8 @@ _loading = threading.Lock()
 class Writer:
     """Writes units down, part by part: a part is what is compiled between two calls of NumPy."""
 
-    def __init__(self, place: Callable[[Any], Any]) -> None:
-        self._place = place
+    def __init__(self, place: Callable[[Any], Any], given: Sequence[Given]) -> None:
+        self._place, self._given = place, given
         self._nests: dict[str, str] = {}  # body -> name: equal nests are one function
         self._table: dict[Any, int] = {}  # buffer, WORK, library function or other name -> its number in the table of addresses
         self._parts: list[list[str]] = []
@@ -130,8 +131,20 @@ class Writer:
             threaded = number in self._threaded
             dismissed = [f"write({self._name(regions.STATE)}, -(1 << 62))"] if threaded and several else []
             body = self._body([*lines, *dismissed, "return 0"])
-            texts.append(f"@{'threaded_' if threaded else ''}part\ndef part{number}(table):\n{body}")
+            given = [] if number else [f"given{n}" for n in range(len(self._given))]
+            head = f"@{'threaded_' if threaded else ''}part({1 + len(given)})\ndef part{number}({', '.join(('table', *given))}):\n"
+            texts.append(head + (self._body(self._taking(given)) if given else "") + body)
         return "\n\n".join((_HEADER, *texts))
+
+    def _taking(self, names: list[str]) -> list[str]:
+        """Lines that take arrays; the part returns a negative number, whose bits say which of them it cannot take."""
+        lines = ["refused = 0"]
+        for number, (name, (whole, alignment)) in enumerate(zip(names, self._given)):
+            slot = int(self._name(whole.buffer)[1:])
+            options = f", i8({alignment}), {self._name(WRITTEN)}" if alignment else ""
+            taken = f"{'lend' if alignment else 'copy'}(table, i8({slot}), {name}, i8({whole.nbytes}){options})"
+            lines.append(f"refused |= {taken} << {number}")
+        return [*lines, "if refused:", "    return -refused"]
 
     def _body(self, lines: list[str]) -> str:
         """Lines of a function, behind what loads the addresses that they use."""
@@ -149,11 +162,10 @@ class Writer:
         """Whether there are regions."""
         return bool(self._regions)
 
-    def table(self, keepers: dict[int, tuple[Any, int]], work: int, state: int) -> list[int]:
-        """The addresses that the step is called with."""
+    def table(self, keepers: dict[int, tuple[Any, int]], known: dict[str, int]) -> list[int]:
+        """The addresses that the step is called with; ``known`` are those of what has a name."""
         from gpunet.runtime.lower.compiled import loops
 
-        known = {WORK: work + -work % 64, regions.STATE: state}
         result = []
         for key in self._table:
             if isinstance(key, tuple):

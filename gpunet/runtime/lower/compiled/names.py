@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from numba import boolean as b1
@@ -22,8 +23,10 @@ from gpunet.runtime.lower.compiled.access import (
     apart,
     call,
     choose,
+    copy,
     hidden,
     largest,
+    lend,
     load,
     maximum,
     minimum,
@@ -48,10 +51,19 @@ from gpunet.runtime.lower.compiled.functions import (
 
 #: A loop nest, called by parts of the step.
 nest = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-#: A part of the step, called with the address of its table of addresses; compiled at once, or loaded from Numba's cache.
-part = njit("int64(int64)", error_model="numpy", no_cfunc_wrapper=True, cache=True)
+
+
+def part(arguments, **options):
+    """A part of the step, called with the address of its table of addresses, and the first one with those of arrays.
+
+    It is compiled at once, or loaded from Numba's cache.
+    """
+    signature = f"int64({', '.join(['int64'] * arguments)})"
+    return njit(signature, error_model="numpy", no_cfunc_wrapper=True, cache=True, **options)
+
+
 #: The same for a step with regions: other threads run meanwhile.
-threaded_part = njit("int64(int64)", error_model="numpy", no_cfunc_wrapper=True, cache=True, nogil=True)
+threaded_part = functools.partial(part, nogil=True)
 #: What such parts call, and what helpers do.
 threaded = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 helping = njit("int64(int64, int64, int64, int64)", error_model="numpy", no_cfunc_wrapper=True, cache=True, nogil=True)
