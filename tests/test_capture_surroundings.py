@@ -51,6 +51,11 @@ def set_option(name: str, value: Any, how: str = "item") -> Callable[[OneBatch],
     return change
 
 
+def regroup(training: OneBatch) -> None:
+    parameter = training.optimizer.param_groups[0]["params"].pop()
+    training.optimizer.add_param_group({"params": parameter, "lr": 0.5})
+
+
 def sgd(parameters: Any) -> gpunet.optim.Optimizer:
     return gpunet.optim.SGD(parameters, lr=0.1, momentum=0.9)
 
@@ -74,6 +79,13 @@ def adam(parameters: Any) -> gpunet.optim.Optimizer:
         (sgd, set_option("nesterov", True, how="|="), 2),
         (adam, lambda training: training.model[0].weight.requires_grad_(False), 2),
         (adam, lambda training: training.model[2].requires_grad_(False), 2),
+        (sgd, lambda training: training.optimizer.state.clear(), 2),
+        (adam, lambda training: setattr(training.optimizer, "state", collections.defaultdict(dict)), 2),
+        (sgd, lambda training: training.optimizer.param_groups[0]["params"].pop(), 2),
+        (adam, lambda training: training.optimizer.param_groups[0].update(params=[training.model[0].weight]), 2),
+        (adam, lambda training: training.optimizer.param_groups.clear(), 2),
+        (sgd, lambda training: setattr(training.optimizer, "param_groups", []), 2),
+        (sgd, regroup, 3),  # the state that was joined is parted while the step is recorded, so once more
     ],
 )
 def test_what_changes_between_steps_is_followed(make: Any, change: Any, recordings: int, device: str) -> None:

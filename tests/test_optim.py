@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import copy
 import itertools
 from typing import Any
 
@@ -157,6 +159,35 @@ def test_learning_rate_lives_in_a_buffer_that_a_tape_follows(kind: Any, device: 
     assert p.tolist() == moved and optimizer.param_groups[0]["lr"] == 0.0
 
 
+def test_a_group_is_a_dict_of_its_options_as_they_are_now(device: str) -> None:
+    optimizer = SGD(parameters(start("float32"), device), lr=0.5, momentum=0.9)
+    (group,) = optimizer.param_groups
+    gpunet.optim.lr_scheduler.ExponentialLR(optimizer, 0.5).step()
+    for options in (dict(group), {**group}, dict(group.items()), group | {}, group.copy(), copy.copy(group), copy.deepcopy(group)):
+        assert options["lr"] == 0.25 and options["initial_lr"] == 0.5
+        options["lr"] = 3.0
+    assert group["lr"] == group.get("lr") == group.setdefault("lr", 1.0) == 0.25
+    assert "'lr': 0.25" in repr(group) and 0.25 in group.values() and [*group] == [*group.keys()]
+    assert group.pop("initial_lr") == 0.5 and group.pop("initial_lr", None) is None
+    assert group.setdefault("initial_lr", 2.0) == group["initial_lr"] == 2.0
+    for remove in (lambda: group.pop("momentum"), lambda: group.__delitem__("lr")):
+        with pytest.raises(ArgumentError, match="cannot be removed"):
+            remove()
+    assert group["momentum"] == 0.9
+
+
+def test_options_lie_in_the_buffer_as_they_are_named(device: str) -> None:
+    class Own(SGD):
+        hyperparameters = ("momentum", "lr")
+
+    optimizer = Own(parameters(start("float32"), device), lr=0.5, momentum=0.9)
+    gpunet.optim.lr_scheduler.ExponentialLR(optimizer, 0.5).step()
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]) == (0.25, 0.9)
+    Own.hyperparameters = ("lr", "momentun")
+    with pytest.raises(ArgumentError, match="'momentun'.*no option"):
+        Own(optimizer.param_groups[0]["params"])
+
+
 def test_learning_rate_out_of_range_changes_nothing(device: str) -> None:
     optimizer = SGD(parameters(start("float32"), device), lr=0.5)
     with pytest.raises(ArgumentError, match=r"learning rate -1\.0"):
@@ -202,6 +233,34 @@ def test_state_dict_of_torch_is_taken(kind: str, options: dict[str, Any], device
     assert_close(mine, theirs, "float64")
 
 
+@pytest.mark.parametrize("reset", ["clear", "new", "one", "replaced"])
+@pytest.mark.parametrize("kind, options", VARIANTS[2:], ids=lambda v: str(v))
+def test_state_that_is_taken_out_or_replaced_is_gone(
+    kind: str, options: dict[str, Any], reset: str, device: str, torch: Any
+) -> None:
+    def change(optimizer: Any, params: Any) -> None:
+        if reset == "clear":
+            optimizer.state.clear()
+        elif reset == "new":
+            optimizer.state = collections.defaultdict(dict)
+        elif reset == "one":
+            del optimizer.state[params[1]]
+        else:
+            name = "momentum_buffer" if kind == "SGD" else "exp_avg"
+            optimizer.state[params[1]][name] = optimizer.state[params[1]][name] * 2.0
+
+    mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
+    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    for number in range(8):
+        if number == 4:
+            change(one, mine)
+            change(other, theirs)
+        step(one, mine, number)
+        step(other, theirs, number)
+    assert_close(mine, theirs, "float64")
+    assert [*one.state_dict()["state"]]
+
+
 def test_state_dict_has_the_names_of_torch(device: str, torch: Any) -> None:
     for kind, options in VARIANTS:
         mine, theirs = parameters(start("float32"), device), [torch.tensor(a, requires_grad=True) for a in start("float32")]
@@ -222,6 +281,21 @@ def test_state_of_another_optimizer_is_refused(device: str) -> None:
         Adam(params).load_state_dict(few.state_dict())
     with pytest.raises(StateDictError, match="exp_avg.*shape"):
         Adam(params[2:]).load_state_dict(few.state_dict())
+    with pytest.raises(StateDictError, match="no 'momentum'"):
+        SGD(params[:2]).load_state_dict(few.state_dict())
+    with pytest.raises(StateDictError, match="state_dict"):
+        few.load_state_dict({})
+    with pytest.raises(StateDictError, match="parameter 7"):
+        few.load_state_dict({**few.state_dict(), "state": {7: {}}})
+
+
+def test_options_of_a_state_that_are_out_of_range_change_nothing(device: str) -> None:
+    optimizer = Adam(parameters(start("float32"), device), lr=0.5)
+    state = optimizer.state_dict()
+    state["param_groups"][0].update(lr=0.1, eps=-1.0)
+    with pytest.raises(ArgumentError, match=r"eps -1\.0"):
+        optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["lr"] == 0.5
 
 
 # ---- the rest -------------------------------------------------------------------------------------------------------
@@ -269,6 +343,11 @@ def test_zero_grad(device: str) -> None:
         (lambda p: Adam(p, betas=(1.0, 0.9)), r"\(1\.0, 0\.9\).*\[0, 1\)"),
         (lambda p: AdamW(p, eps=-1e-8), "AdamW: eps=-1e-08"),
         (lambda p: Adam(p, weight_decay=float("nan")), "weight_decay=nan"),
+        (lambda p: Adam(p, betas=(0.9, 0.99, 0.999)), r"betas=\(0\.9, 0\.99, 0\.999\).*two numbers"),
+        (lambda p: Adam(p, betas=0.9), r"betas=0\.9.*two numbers"),
+        (lambda p: Adam(p, lr=[0.1, 0.2]), r"\[0\.1, 0\.2\].*a number"),
+        (lambda p: SGD([{"lr": 0.1}]), "params.*tensors"),
+        (lambda p: SGD([{"params": p[0]}, p[1]]), "params.*tensors"),
     ],
 )
 def test_bad_arguments_are_named(make: Any, message: str, device: str) -> None:

@@ -330,6 +330,30 @@ def test_a_recorded_step_follows_what_is_set_outside() -> None:
     assert len(captured.recordings) == 2  # the milestones are more than the recorded launch reads
 
 
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("exponential", lambda schedule: setattr(schedule, "gamma", 0.5)),
+        ("cyclic", lambda schedule: setattr(schedule, "max_lrs", [0.5, 0.6])),
+        ("cyclic", lambda schedule: schedule.base_lrs.__setitem__(0, 0.1)),
+        ("one cycle with momentum", lambda schedule: schedule.max_momentums.__setitem__(1, 0.5)),
+        ("one cycle", lambda schedule: schedule.optimizer.param_groups[0].update(max_lr=0.5)),
+    ],
+)
+def test_a_recorded_step_follows_the_settings_of_its_schedule(name: str, change: Callable[[Any], None]) -> None:
+    schedule, model, optimizer, step = training(name)
+    replayed, other, other_optimizer, other_step = training(name)
+    captured = gpunet.capture(other_step)
+    for number in range(9):
+        if number == 4:
+            change(schedule)
+            change(replayed)
+        step()
+        captured()
+        assert rates(optimizer) == rates(other_optimizer) and momenta(optimizer) == momenta(other_optimizer)
+    assert bits(model) == bits(other)
+
+
 def test_python_is_refused_while_recording() -> None:
     def refuses(act: Callable[[], Any], match: str) -> None:
         with pytest.raises(CaptureError, match=match), record(Tape(strict=True)):

@@ -198,8 +198,8 @@ class Recording:
         add("({}.enabled, {}()) == {}", (mode.current, get_default_dtype, modes), "grad mode or the default dtype")
         for leaf, before in entry:
             add("{}._grad is {}", (leaf, before), f"the gradient of a tensor of shape {leaf.shape}")
-        for counter, value in tape.relied:
-            add("{}[0] == {}", (counter, value), "the parameters that an optimizer steps together")
+        for condition in tape.relied:
+            add(*condition)
         for options in tape.options:
             values = options[0], options, functools.partial(_options_hold, options)
             add("({}.changes == {}[1] or {}())", values, functools.partial(_changed_options, options))

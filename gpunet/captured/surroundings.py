@@ -16,6 +16,7 @@ from gpunet.autograd import Tensor
 from gpunet.captured.conditions import Conditions
 from gpunet.nn.module import Module, settings_changed
 from gpunet.optim import Optimizer
+from gpunet.optim.lr_scheduler import LRScheduler
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _ITEMS = 64  # of lists and dicts that are looked into
@@ -113,6 +114,8 @@ class Surroundings:
         """Take up what belongs to a value that the code names."""
         if isinstance(value, Tensor):
             self._tensor(value)
+        if isinstance(value, LRScheduler):
+            value.update_constants()  # what was set outside of the step, which a step that is recorded may not do
         if depth >= _DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer, type)):
             return
         if isinstance(value, Module):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.device import Array
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, DtypeError
 from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.kernel import Geometry, kernel
@@ -147,9 +147,12 @@ class Adam(Optimizer):
         )  # fmt: skip
 
     def check_options(self, options: dict[str, Any]) -> None:
-        for beta in options["betas"]:
+        betas = options["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise DtypeError(f"{type(self).__name__}: betas={betas!r}; expected a tuple of two numbers")
+        for beta in betas:
             if not 0.0 <= beta < 1.0:
-                raise ArgumentError(f"{type(self).__name__}: betas={options['betas']}; expected numbers in [0, 1)")
+                raise ArgumentError(f"{type(self).__name__}: betas={betas}; expected numbers in [0, 1)")
         for name in ("eps", "weight_decay"):
             if not options[name] >= 0.0:
                 raise ArgumentError(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import is_
 from types import MappingProxyType
 from typing import Any
 
@@ -43,7 +44,9 @@ class ParameterGroup(dict[str, Any]):
         """A group with these options; those called ``names`` are in the buffer, in this order."""
         group, places, count = cls(), {}, 0
         for name in names:
-            size = len(options[name]) if isinstance(options.get(name), (tuple, list)) else 1
+            if name not in options:
+                raise ArgumentError(f"{name!r} is named in hyperparameters, but is no option; add it to the defaults")
+            size = len(options[name]) if isinstance(options[name], (tuple, list)) and name != "lr" else 1
             places[name] = slice(count, count := count + size)
         group.places = places
         group.hyperparameters = device.empty((count,), numpy.float64, options["params"][0].device)
@@ -54,7 +57,7 @@ class ParameterGroup(dict[str, Any]):
     @property
     def learning_rate(self) -> Array:
         """Where the launches read it."""
-        return self.hyperparameters[:1]
+        return self.hyperparameters[self.places["lr"]]
 
     @property
     def momentum(self) -> Array | None:
@@ -71,6 +74,11 @@ class ParameterGroup(dict[str, Any]):
         fixed = {key: value for key, value in super().items() if key != "params" and key not in self.places}
         return fixed | {key: "not zero" if self.set_to(key) else "zero" for key in self.places if key != "lr"}
 
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raise what setting these options would raise, and set none."""
+        for key, place in self.places.items():
+            _numbers(key, options[key], place.stop - place.start)
+
     def __setitem__(self, key: str, value: Any) -> None:
         place = self.places.get(key)
         if place is not None:
@@ -84,6 +92,23 @@ class ParameterGroup(dict[str, Any]):
             self.changes += 1
         super().__setitem__(key, value)
 
+    def __delitem__(self, key: str) -> None:
+        if key in self.places:
+            raise ArgumentError(f'group["{key}"] cannot be removed, since launches read it; set it to another number')
+        self.changes += 1
+        super().__delitem__(key)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        value = super().pop(key, *default) if key not in self else self[key]
+        if key in self:
+            del self[key]
+        return value
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
     def update(self, *options: Any, **more: Any) -> None:
         for key, value in dict(*options, **more).items():
             self[key] = value
@@ -93,19 +118,31 @@ class ParameterGroup(dict[str, Any]):
         return self
 
     def __getitem__(self, key: str) -> Any:
-        return self._read(key)[key] if key in self.places else super().__getitem__(key)
+        return self._read(f'group["{key}"]')[key] if key in self.places else super().__getitem__(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self._read(key)[key] if key in self.places else super().get(key, default)
+        return self[key] if key in self.places else super().get(key, default)
+
+    def __iter__(self) -> Iterator[str]:  # of its own, so that dict(group) and {**group} ask for each item, too
+        return super().__iter__()
 
     def items(self) -> Any:
-        return {**self, **self._read("lr")}.items()
+        return self.copy().items()
 
     def values(self) -> Any:
-        return dict(self.items()).values()
+        return self.copy().values()
 
-    def _read(self, key: str) -> dict[str, Any]:
-        refuse_reading(f'group["{key}"]', self.hyperparameters)
+    def copy(self) -> dict[str, Any]:
+        """A dict of the options as they are now."""
+        return dict(super().items()) | (self._read("options of an optimizer") if self.places else {})
+
+    __copy__ = copy
+
+    def __repr__(self) -> str:
+        return repr(self.copy())
+
+    def _read(self, what: str) -> dict[str, Any]:
+        refuse_reading(what, self.hyperparameters)
         numbers = self.hyperparameters.tolist()
         return {k: tuple(numbers[p]) if p.stop - p.start > 1 else numbers[p.start] for k, p in self.places.items()}
 
@@ -155,7 +192,8 @@ class Optimizer:
         self.defaults = defaults
         self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self.param_groups: list[ParameterGroup] = []
-        self._lists: dict[Any, list[list[Array] | None]] = {}
+        #: of parameters that step together, the state as it was found in ``state``, and its arrays
+        self._lists: dict[Any, tuple[list[Tensor], list[list[Array] | None]]] = {}
         self.regrouped = [0]  # how often the parameters were grouped anew: a recorded step relies on it
         if isinstance(params, Tensor):
             raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
@@ -171,6 +209,8 @@ class Optimizer:
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add parameters with options of their own."""
+        if not isinstance(group, dict) or "params" not in group:
+            raise DtypeError(f'parameter group {group!r}; expected a dict {{"params": tensors, "lr": ...}}, as all groups')
         params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         seen = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
@@ -200,16 +240,21 @@ class Optimizer:
         "step" counts a parameter's steps in float64; all else has the parameter's shape and dtype.
         """
         key = (names, tuple(map(id, params)))
-        lists = self._lists.get(key)
-        if lists is None:
-            if any(self.state[p] for p in params):  # other parameters together than before: their steps may differ now
-                for joined in itertools.chain.from_iterable(self._lists.values()):
+        states = [self.state[p] for p in params]
+        found, lists = self._lists.get(key, ([], []))
+        now = [state.get(name) for name in names if name for state in states]
+        if len(found) != len(now) or not all(map(is_, found, now)):
+            if lists or any(states):  # other parameters together than before: their steps may differ now; or other state
+                for joined in itertools.chain.from_iterable(lists for _, lists in self._lists.values()):
                     if isinstance(joined, JoinedArrays):
                         joined.flat = None
                 self.regrouped[0] += 1
-            lists = self._lists[key] = [self._state_list(params, name) if name else None for name in names]
+            lists = [self._state_list(params, name) if name else None for name in names]
+            self._lists[key] = [state[name] for name in names if name for state in states], lists
         if active.tape is not None:
-            active.tape.relied.append((self.regrouped, self.regrouped[0]))
+            expression = "{0}[0] == {1} and len({2}.state) >= {3}"
+            values = self.regrouped, self.regrouped[0], self, len(self.state)
+            active.tape.relied.append((expression, values, "the state of an optimizer, or which parameters step together"))
         return lists
 
     def _state_list(self, params: list[Tensor], name: str) -> list[Array]:
@@ -233,6 +278,8 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        if active.tape is not None:
+            self._rely_on_parameters(active.tape)
         for group in self.param_groups:
             alike: list[Tensor] = []
             for p in group["params"]:
@@ -248,6 +295,15 @@ class Optimizer:
             if alike:
                 self._launch(group, alike)
         return loss
+
+    def _rely_on_parameters(self, tape: Any) -> None:
+        """A replay holds for the groups and parameters that there are."""
+        owners: list[tuple[str, Any, list[Any]]] = [("{0}.param_groups", self, self.param_groups)]
+        owners += [("{1}({0}, 'params')", group, group["params"]) for group in self.param_groups]
+        for items_of, owner, items in owners:
+            expression = items_of + " is {2} and len({2}) == {3} and all(map({4}, {2}, {5}))"
+            values = owner, dict.get, items, len(items), is_, tuple(items)
+            tape.relied.append((expression, values, "the parameters of an optimizer"))
 
     def _launch(self, group: ParameterGroup, params: list[Tensor]) -> None:
         if type(group.hyperparameters) is not type(params[0].array):
@@ -275,25 +331,34 @@ class Optimizer:
         numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
         return {
             "state": {numbers[id(p)]: dict(state) for p, state in self.state.items()},
-            "param_groups": [{**dict(g.items()), "params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups],
+            "param_groups": [{**g, "params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict`, also one with PyTorch's tensors converted to arrays.
 
         Raises:
-            StateDictError: groups or parameters that are not this optimizer's; nothing is changed then.
+            StateDictError: groups, options or parameters that are not this optimizer's; nothing is changed then.
+            ArgumentError, DtypeError: an option out of range, or no number; nothing is changed then.
         """
+        if not {"state", "param_groups"} <= state_dict.keys():
+            raise StateDictError(f"a dict of {[*state_dict]}; expected what the state_dict() of an optimizer returned")
         groups = state_dict["param_groups"]
         if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
             raise StateDictError(
                 f"optimizer state has groups of {[len(g['params']) for g in groups]} parameters; this optimizer has "
                 f"{[len(g['params']) for g in self.param_groups]}"
             )
+        for mine, theirs in zip(self.param_groups, groups):
+            if missing := [key for key in mine.places if key not in theirs]:
+                raise StateDictError(f"this is no state of {type(self).__name__}: its groups have no {missing[0]!r}")
+            mine.check(theirs)
         numbered = {i: p for g, m in zip(groups, self.param_groups) for i, p in zip(g["params"], m["params"])}
         loaded: dict[Tensor, dict[str, Array]] = {}
         for number, state in state_dict["state"].items():
-            p = numbered[int(number)]
+            p = numbered.get(int(number))
+            if p is None:
+                raise StateDictError(f"optimizer state of parameter {number}, which is in none of its groups")
             arrays = {
                 k: v.array if isinstance(v, Tensor) else numpy.asarray(v) for k, v in state.items() if v is not None
             }

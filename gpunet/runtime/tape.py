@@ -76,8 +76,8 @@ class Tape:
         self.allocated: list[Any] = []
         #: arrays made of Python numbers
         self.constants: list[Any] = []
-        #: counters that a replay relies on, with their values
-        self.relied: list[tuple[list[int], int]] = []
+        #: conditions that a replay relies on: an expression, the values at its "{}", and what it is about
+        self.relied: list[tuple[str, tuple[Any, ...], str]] = []
         #: parameter groups of optimizers that stepped, how often their options had been set, and the options
         self.options: list[list[Any]] = []
         #: version counters of the tensors that were changed in place, by id

@@ -258,7 +258,6 @@ class CyclicLR(_WithMomentum):
         self._cycle(base_momentum, max_momentum, last_epoch)
         super().__init__(optimizer, last_epoch)
         self.base_lrs = base_lrs
-        self._update_constants()
 
     def constants(self, index: int) -> list[float]:
         return self._constants_of(self.base_lrs[index], self.max_lrs[index])

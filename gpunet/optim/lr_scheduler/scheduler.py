@@ -14,7 +14,7 @@ from gpunet.device import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.optim.lr_scheduler.kernel import schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
-from gpunet.runtime.tape import refuse, refuse_reading
+from gpunet.runtime.tape import active, refuse, refuse_reading
 
 
 class LRScheduler:
@@ -57,7 +57,7 @@ class LRScheduler:
         self.last_epoch = last_epoch
         self._is_initial = False
         self._initial_step()
-        self._update_constants()
+        self.update_constants()
 
     # -- for subclasses
     def get_lr(self) -> list[float]:
@@ -71,6 +71,11 @@ class LRScheduler:
     def momentum_constants(self, index: int) -> list[float]:
         """As many for the momentum of group ``index``, where it moves."""
         raise NotImplementedError(f"{type(self).__name__} has no constants for the momentum")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if self.__dict__.get("_constants") and name in self.__dict__ and name[0] != "_":
+            self.update_constants()  # at once, for recorded steps
 
     # -- the step count
     @property
@@ -142,14 +147,19 @@ class LRScheduler:
             refuse(f"{type(self).__name__}.step(), which is Python,", "call it outside the step, after it")
 
     def _launch(self, positions: Sequence[Array | None] | None = None, low: float = 0.0, high: float = math.inf) -> None:
-        self._update_constants()
+        self.update_constants()
+        if active.tape is not None:
+            for name, items in vars(self).items():
+                if name[0] != "_" and isinstance(items, (list, dict)):  # which may be changed in place
+                    reason = f"{name} of a {type(self).__name__}"
+                    active.tape.relied.append(("{} == {}", (items, items.copy()), reason))
         for number, group in enumerate(self.optimizer.param_groups):
             position = None if positions is None else positions[number]
             momentum = group.momentum if self.cycle_momentum else None
             state, constants = self._states[number], self._constants[number][1]
             schedule_step(group.learning_rate, momentum, state, constants, position, kind=self.kind, low=low, high=high)
 
-    def _update_constants(self) -> None:
+    def update_constants(self) -> None:
         """Bring the buffers that launches read up to date with this object's attributes."""
         if not self.kind:
             return
@@ -195,7 +205,6 @@ class LRScheduler:
         for key, value in state_dict.items():
             if not key.startswith("_"):
                 setattr(self, key, value)
-        self._update_constants()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(last_epoch={self.last_epoch}, lr={self.get_last_lr()})"
