@@ -261,6 +261,30 @@ def test_state_that_is_taken_out_or_replaced_is_gone(
     assert [*one.state_dict()["state"]]
 
 
+def test_the_first_step_with_momentum_is_that_of_torch(device: str, torch: Any) -> None:
+    mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
+    one, other = SGD(mine, lr=0.1, dampening=0.5), torch.optim.SGD(theirs, lr=0.1, dampening=0.5)
+    for number in range(9):
+        for optimizer in (one, other):
+            optimizer.param_groups[0]["momentum"] = 0.9 * (number in (3, 4, 7, 8))
+        step(one, mine, number)
+        step(other, theirs, number)
+    assert_close(mine, theirs, "float64")
+
+
+@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), Adam])
+def test_state_of_another_dtype_is_named(make: Any, device: str) -> None:
+    model = gpunet.nn.Linear(3, 2).to(device)
+    params = [*model.parameters()]
+    optimizer = make(params)
+    step(optimizer, params, 0)
+    model.to(gpunet.float64)
+    with pytest.raises(DtypeError, match=r"is float32.* is float64 now.*load_state_dict"):
+        step(optimizer, params, 1)
+    optimizer.load_state_dict(optimizer.state_dict())
+    step(optimizer, params, 1)
+
+
 def test_state_dict_has_the_names_of_torch(device: str, torch: Any) -> None:
     for kind, options in VARIANTS:
         mine, theirs = parameters(start("float32"), device), [torch.tensor(a, requires_grad=True) for a in start("float32")]

@@ -354,6 +354,52 @@ def test_a_recorded_step_follows_the_settings_of_its_schedule(name: str, change:
     assert bits(model) == bits(other)
 
 
+@pytest.mark.parametrize("wrap", [gpunet.capture, lambda step: step])
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_momentum_that_is_zero_for_a_step_moves_on(wrap: Any, by_hand: bool, torch: Any) -> None:
+    """Set by hand, or at the lower end of its range, where a checkpoint is loaded: as PyTorch's."""
+    results = []
+    for library, schedules in ((gpunet, lr_scheduler), (torch, torch.optim.lr_scheduler)):
+        weight = library.ones(3, dtype=library.float64, requires_grad=True)
+        optimizer = library.optim.SGD([weight], lr=0.1, momentum=0.9)
+        schedule = schedules.CyclicLR(optimizer, 0.01, 0.1, 4, base_momentum=0.8 if by_hand else 0.0)
+
+        def step(optimizer: Any = optimizer, schedule: Any = schedule, weight: Any = weight) -> None:
+            optimizer.zero_grad()
+            (weight**2).sum().backward()
+            optimizer.step()
+            schedule.step()
+
+        step = wrap(step) if library is gpunet else step
+        for number in range(12):
+            if number == 4 and by_hand:
+                optimizer.param_groups[0]["momentum"] = 0.0
+            elif number == 4:
+                for one in (schedule, optimizer):
+                    one.load_state_dict(one.state_dict())
+            step()
+        results.append(weight.tolist())
+    numpy.testing.assert_allclose(*results, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["cyclic with momentum", "one cycle with momentum", "plateau"])
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_the_state_of_a_schedule_of_torch_is_taken(name: str, kind: str, torch: Any) -> None:
+    def make(schedules: Any, optimizer: Any) -> Any:
+        return schedules.ReduceLROnPlateau(optimizer, patience=1) if name == "plateau" else ALL[name](schedules, optimizer)
+
+    one, other = make_optimizer(kind), theirs(torch, kind)
+    mine, reference = make(lr_scheduler, one), make(torch.optim.lr_scheduler, other)
+    for number in range(12):
+        if number == 6:
+            one.load_state_dict(other.state_dict())
+            mine.load_state_dict(reference.state_dict())
+        for schedule in (mine, reference) if number > 5 else (reference,):
+            schedule.step(*([1.0] if name == "plateau" else []))
+    numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE)
+    numpy.testing.assert_allclose(momenta(one), momenta(other), **CLOSE)
+
+
 def test_python_is_refused_while_recording() -> None:
     def refuses(act: Callable[[], Any], match: str) -> None:
         with pytest.raises(CaptureError, match=match), record(Tape(strict=True)):
@@ -414,6 +460,7 @@ def test_errors() -> None:
         (ArgumentError, "no 'initial_lr'", lambda: S.StepLR(make_optimizer(), 3, last_epoch=5)),
         (StateDictError, "'gamma'", lambda: S.CosineAnnealingLR(optimizer, 3).load_state_dict({"gamma": 1, "last_epoch": 3})),
         (StateDictError, "'last_epoch'", lambda: S.StepLR(optimizer, 3).load_state_dict({"gamma": 1})),
+        (StateDictError, "for 3 param", lambda: S.StepLR(optimizer, 3).load_state_dict({"base_lrs": [1] * 3, "last_epoch": 3})),
         (StateDictError, "of 0 schedulers", lambda: S.ChainedScheduler([S.StepLR(optimizer, 3)]).load_state_dict({})),
     ]  # fmt: skip
     for error, match, act in wrong:

@@ -69,6 +69,12 @@ class ParameterGroup(dict[str, Any]):
         """An option as it was set last from Python, without a look at the buffer."""
         return dict.get(self, key)
 
+    def move_momentum(self) -> None:
+        """Launch with momentum from now on, though it is zero now: a schedule moves it."""
+        if "momentum" in self.places and not self.set_to("momentum"):
+            self.changes += 1
+            super().__setitem__("momentum", True)
+
     def settings(self) -> dict[str, Any]:
         """What launches are made with: a recorded step holds for it.  Of what is in the buffer, whether it is zero."""
         fixed = {key: value for key, value in super().items() if key != "params" and key not in self.places}
@@ -251,6 +257,12 @@ class Optimizer:
                 self.regrouped[0] += 1
             lists = [self._state_list(params, name) if name else None for name in names]
             self._lists[key] = [state[name] for name in names if name for state in states], lists
+        for name, arrays in zip(names, lists):
+            if arrays and name != "step" and arrays[0].dtype != params[0].array.dtype:
+                raise DtypeError(
+                    f"{type(self).__name__}: {name} of a parameter of shape {params[0].shape} is {arrays[0].dtype}, but it is "
+                    f"{params[0].array.dtype} now; bring the state along: optimizer.load_state_dict(optimizer.state_dict())"
+                )
         if active.tape is not None:
             expression = "{0}[0] == {1} and len({2}.state) >= {3}"
             values = self.regrouped, self.regrouped[0], self, len(self.state)

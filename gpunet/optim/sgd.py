@@ -144,6 +144,10 @@ class SGD(Optimizer):
 
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
         set_to = group.set_to
+        if set_to("momentum"):
+            for state in map(self.state.__getitem__, params):
+                if "momentum_buffer" not in state:
+                    state.pop("step", None)  # those without momentum don't count: the first with it is special
         steps, momenta = self.state_lists(params, ("step", "momentum_buffer" if set_to("momentum") else ""))
         sgd_step(
             [p.array for p in params], momenta, steps, grads, group.hyperparameters, ticket(grads[0]),

@@ -16,6 +16,9 @@ from gpunet.optim.lr_scheduler.kernel import schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.runtime.tape import active, refuse, refuse_reading
 
+#: In states of PyTorch's schedules; here they follow from the others.
+_OF_TORCH = ("use_beta1", "default_min_lr", "mode_worse")
+
 
 class LRScheduler:
     """Sets the learning rates of an optimizer's groups, one ``step()`` after the other.
@@ -156,6 +159,8 @@ class LRScheduler:
         for number, group in enumerate(self.optimizer.param_groups):
             position = None if positions is None else positions[number]
             momentum = group.momentum if self.cycle_momentum else None
+            if self.cycle_momentum:
+                group.move_momentum()
             state, constants = self._states[number], self._constants[number][1]
             schedule_step(group.learning_rate, momentum, state, constants, position, kind=self.kind, low=low, high=high)
 
@@ -196,15 +201,21 @@ class LRScheduler:
         Raises:
             StateDictError: of another scheduler; nothing is changed then.
         """
-        unknown = [k for k in state_dict if not k.startswith("_") and not hasattr(self, k)]
-        if unknown or "last_epoch" not in state_dict:
+        settings = {k: v for k, v in state_dict.items() if k[0] != "_" and k not in _OF_TORCH}
+        unknown = [k for k in settings if not hasattr(self, k)]
+        if unknown or "last_epoch" not in settings:
             raise StateDictError(
                 f"this is no state of a {type(self).__name__}: "
                 + (f"{unknown[0]!r} is none of its settings" if unknown else "there is no 'last_epoch'")
             )
-        for key, value in state_dict.items():
-            if not key.startswith("_"):
-                setattr(self, key, value)
+        groups = len(settings.get("base_lrs", self.base_lrs))
+        if groups != len(self.base_lrs):
+            raise StateDictError(f"state for {groups} parameter groups; this {type(self).__name__} has {len(self.base_lrs)}")
+        for key, value in settings.items():
+            setattr(self, key, value)
+        if self.kind and self.cycle_momentum:
+            for group in self.optimizer.param_groups:
+                group.move_momentum()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(last_epoch={self.last_epoch}, lr={self.get_last_lr()})"
