@@ -355,6 +355,58 @@ def test_methods_that_the_step_calls_are_looked_into(make: Any) -> None:
     assert step(gpunet.ones(1)).item() == 3.0
 
 
+class Slots:
+    __slots__ = ("factor",)
+
+
+class Computed:
+    factor_of = 2.0
+
+    @property
+    def factor(self) -> float:
+        return self.factor_of
+
+
+@pytest.mark.parametrize("kind, name", [(Slots, "factor"), (Computed, "factor_of")])
+def test_slots_and_properties_are_looked_into(kind: Any, name: str) -> None:
+    settings = kind()
+    setattr(settings, name, 2.0)
+    step = gpunet.capture(lambda x: x * settings.factor)
+    assert step(gpunet.ones(1)).item() == 2.0
+    setattr(settings, name, 3.0)
+    assert step(gpunet.ones(1)).item() == 3.0
+    setattr(settings, name, 2.0)
+    assert step(gpunet.ones(1)).item() == 2.0 and len(step.recordings) == 2
+
+
+FACTORS = [0.5]
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda model: model[0].register_forward_hook(lambda module, inputs, output: output * FACTORS[0]),
+        lambda model: model[1].register_forward_pre_hook(lambda module, inputs: (inputs[0] * FACTORS[0],)),
+        lambda model: model[2].weight.register_hook(lambda gradient: gradient * FACTORS[0]),
+    ],
+)
+def test_hooks_are_followed(hook: Any, device: str) -> None:
+    """Hooks that come and go between steps, and the numbers in them."""
+    results = []
+    for captured in (False, True):
+        training = OneBatch(sgd, captured)
+        for number in range(8):
+            if number == 2:
+                handle = hook(training.model)
+            if number == 6:
+                handle.remove()
+            FACTORS[0] = 0.25 if number == 4 else 0.5
+            training.run(gpunet.tensor(X))
+        results.append([to_numpy(p).tobytes() for p in training.model.parameters()])
+    assert results[0] == results[1]
+    assert len(training.run.recordings) == 3  # type: ignore[attr-defined]
+
+
 def test_what_a_partial_binds_is_looked_into() -> None:
     factors = [2.0]
     step = gpunet.capture(functools.partial(lambda f, x: x * f[0], factors))

@@ -315,6 +315,7 @@ def test_gradcheck() -> None:
     w = gpunet.randn(2, 3, dtype=gpunet.float64)
     assert gradcheck(lambda x, w: (x.exp() * w, x.sum(0)), [x, w])
     assert gradcheck(lambda x: x.sin(), x.detach().float().requires_grad_())
+    assert gradcheck(lambda x: x.square().sum(), x)
     assert not gradcheck(lambda x: x.detach() * x, x, raise_exception=False)
     with pytest.raises(MismatchError, match=r"input 0 is wrong in 6 of 6 elements: at \(\d, \d\) it is .*, finite"):
         gradcheck(lambda x: x.detach() * x, [x])

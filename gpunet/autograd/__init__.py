@@ -37,7 +37,7 @@ from gpunet.autograd.mode import (
     set_default_dtype,
     set_grad_enabled,
 )
-from gpunet.autograd.tensor import RemovableHandle, Tensor, changed, method, wrap
+from gpunet.autograd.tensor import RemovableHandle, Tensor, changed, method, settings_changed, wrap
 
 __all__ = [
     "ADD",
@@ -65,5 +65,6 @@ __all__ = [
     "quiet",
     "set_default_dtype",
     "set_grad_enabled",
+    "settings_changed",
     "wrap",
 ]

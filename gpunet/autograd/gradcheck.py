@@ -100,4 +100,4 @@ def _host(x: Tensor) -> numpy.ndarray:
 
 
 def _like(values: numpy.ndarray, x: Tensor) -> Tensor:
-    return Tensor(devices.move(values.astype(x.dtype), x.device))
+    return Tensor(devices.move(numpy.asarray(values, x.dtype), x.device))

@@ -294,6 +294,10 @@ def changed(tensor: Tensor) -> None:
         active.tape.changed[id(version)] = version
 
 
+#: How often a hook was set, or an attribute of a module: recorded steps look again at theirs when it has moved.
+settings_changed = [0]
+
+
 class RemovableHandle:
     """What ``register_hook`` returns: ``remove()`` takes the hook away."""
 
@@ -302,9 +306,11 @@ class RemovableHandle:
     def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
         self._hooks, self._number = hooks, next(self._numbers)
         hooks[self._number] = hook
+        settings_changed[0] += 1
 
     def remove(self) -> None:
         self._hooks.pop(self._number, None)
+        settings_changed[0] += 1
 
 
 def method(names: str) -> Callable[[F], F]:

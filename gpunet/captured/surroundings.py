@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import is_
 from typing import Any
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, settings_changed
 from gpunet.captured.conditions import Conditions
-from gpunet.nn.module import Module, settings_changed
+from gpunet.nn.module import Module
 from gpunet.optim import Optimizer
 from gpunet.optim.lr_scheduler import LRScheduler
 
@@ -41,6 +41,7 @@ class Surroundings:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.conditions = Conditions()
         self._modules: dict[int, Module] = {}
+        self._tensors: dict[int, Tensor] = {}
         self._seen: set[int] = set()
         self._looked: dict[int, set[str]] = {}  # names of an object's attributes that were looked up
         self._function(function, 0)
@@ -48,7 +49,10 @@ class Surroundings:
             for parameter in module._parameters.values():
                 if parameter is not None:
                     self._tensor(parameter)
-        settings = _Settings([*self._modules.values()])
+        for module in [*self._modules.values()]:
+            for hook in _hooks_of(module):
+                self._function(hook, 0)
+        settings = _Settings([*self._modules.values()], [*self._tensors.values()])
         self.conditions.add("({}[0] == {}[0] or {}())", (settings_changed, settings.changes, settings.hold), settings.changed)
 
     # -- conditions
@@ -73,6 +77,9 @@ class Surroundings:
     def _tensor(self, tensor: Tensor) -> None:
         reason = f"requires_grad of a tensor of shape {tensor.shape}"
         self.conditions.add("{}._requires_grad is {}", (tensor, tensor.requires_grad), reason)
+        self._tensors[id(tensor)] = tensor
+        for hook in _hooks_of(tensor):
+            self._function(hook, 0)
 
     # -- what there is
     def _function(self, function: Any, depth: int) -> None:
@@ -136,14 +143,14 @@ class Surroundings:
                 self._look(item, names, depth + 1)
         elif isinstance(value, types.ModuleType):
             self._attributes(value, names, plain_only=True, depth=depth)
-        elif hasattr(value, "__dict__") and not _is_library(type(value)):
+        elif (hasattr(value, "__dict__") or hasattr(value, "__slots__")) and not _is_library(type(value)):
             known = self._looked.setdefault(id(value), set())
             names = names - known
             known |= names
             self._attributes(value, names, plain_only=False, depth=depth)
 
     def _attributes(self, owner: Any, names: set[str], plain_only: bool, depth: int) -> None:
-        space = owner.__dict__
+        space = getattr(owner, "__dict__", {})
         for name in names:
             called = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
             value = space.get(name, _MISSING)
@@ -160,14 +167,22 @@ class Surroundings:
                         self._item(kind.__dict__, name, found, called)
                     elif isinstance(found, types.FunctionType):
                         self._function(types.MethodType(found, owner), depth + 1)
+                    elif isinstance(found, property) and found.fget is not None:
+                        self._function(types.MethodType(found.fget, owner), depth + 1)
+                    elif isinstance(found, types.MemberDescriptorType):  # of __slots__
+                        value = getattr(owner, name, _MISSING)
+                        values = _same, getattr, owner, name, _MISSING, value
+                        self.conditions.add("{}({}({}, {}, {}), {})", values, called)
+                        self._look(value, names, depth + 1)
 
 
 class _Settings:
-    """The attributes of modules that are numbers and switches, and which parts the modules have."""
+    """The attributes of modules that are numbers and switches, which parts and hooks the modules have, and hooks of tensors."""
 
-    def __init__(self, modules: list[Module]) -> None:
-        self._modules = modules
+    def __init__(self, modules: list[Module], tensors: list[Tensor]) -> None:
+        self._modules, self._tensors = modules, tensors
         self._before = [*map(_settings_of, modules)]
+        self._hooks = [*map(_hooks_of, tensors)]
         self.changes = [settings_changed[0]]  # how often one was set, of any module, when they were compared last
 
     def changed(self) -> str:
@@ -175,6 +190,9 @@ class _Settings:
         for module, before in zip(self._modules, self._before):
             if not _same_settings(before, _settings_of(module)):
                 return f"an attribute of {type(module).__name__}"
+        for tensor, hooks in zip(self._tensors, self._hooks):
+            if hooks != _hooks_of(tensor):
+                return f"a hook of a tensor of shape {tensor.shape}"
         return ""
 
     def hold(self) -> bool:
@@ -188,7 +206,14 @@ class _Settings:
 
 def _settings_of(module: Module) -> tuple[Any, ...]:
     plain = {k: v for k, v in module.__dict__.items() if isinstance(v, _PLAIN)}
-    return plain, [*module._modules.values()], [*module._parameters.values()], [*module._buffers.values()]
+    parts = [*module._modules.values()], [*module._parameters.values()], [*module._buffers.values()]
+    return plain, *parts, _hooks_of(module)
+
+
+def _hooks_of(thing: Module | Tensor) -> list[Any]:
+    if isinstance(thing, Tensor):
+        return [*(thing._hooks or {}).values()]
+    return [*thing._forward_pre_hooks.values(), *thing._forward_hooks.values()]
 
 
 def _same_settings(before: Any, now: Any) -> bool:

@@ -8,13 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy
 
 from gpunet import device as devices
-from gpunet.autograd import RemovableHandle, Tensor, no_grad
+from gpunet.autograd import RemovableHandle, Tensor, no_grad, settings_changed
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 
 M = TypeVar("M", bound="Module")
-
-#: Counts the attributes that were set on any module: recorded steps look again at theirs when it has moved.
-settings_changed = [0]
 
 
 class Parameter(Tensor):
