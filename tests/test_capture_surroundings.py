@@ -210,6 +210,34 @@ def test_switches_of_modules_are_followed(device: str) -> None:
     assert (to_numpy(captured(x)) == 0.0).all()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.append(SIGMOID),
+        lambda net: net.extend([SIGMOID]),
+        lambda net: net.add_module("last", SIGMOID),
+        lambda net: net.__setitem__(-1, SIGMOID),
+        lambda net: net[0].__delattr__("bias") or net[0].register_parameter("bias", None),
+        lambda net: net[0].register_parameter("bias", None),
+        lambda net: net[2].register_buffer("slope", gpunet.full((1,), 3.0)),
+    ],
+)
+def test_parts_of_modules_that_come_and_go_are_followed(change: Any, device: str) -> None:
+    class Sloped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("slope", gpunet.full((1,), 2.0))
+
+        def forward(self, x: gpunet.Tensor) -> gpunet.Tensor:
+            return x * self.slope
+
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), Sloped())
+    captured, x = gpunet.capture(lambda x: net(x)), gpunet.tensor(X)
+    before = captured(x).tolist()
+    change(net)
+    assert captured(x).tolist() == captured(x).tolist() == net(x).tolist() != before
+
+
 def test_a_tensor_in_the_place_of_another_is_followed(device: str) -> None:
     model = nn.Linear(2, 1, bias=False)
     offset = gpunet.zeros(1)
@@ -379,7 +407,7 @@ def test_slots_and_properties_are_looked_into(kind: Any, name: str) -> None:
     assert step(gpunet.ones(1)).item() == 2.0 and len(step.recordings) == 2
 
 
-FACTORS = [0.5]
+FACTORS, SIGMOID = [0.5], nn.Sigmoid()
 
 
 @pytest.mark.parametrize(

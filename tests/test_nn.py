@@ -313,7 +313,8 @@ def test_sequential_as_a_list(device: str) -> None:
     net = network(nn, ACTIVATIONS["relu"])
     assert len(net) == 5 and isinstance(net[1], nn.ReLU) and net[-1] is list(net)[4]
     assert list(net[2:].state_dict()) == ["2.weight", "4.weight", "4.bias"]
-    net.append(nn.Tanh())
+    net.append(nn.Sigmoid())
+    net[-1] = nn.Tanh()
     assert len(net) == 6
     with pytest.raises(ArgumentError, match="entry 1 is a str"):
         nn.Sequential(nn.ReLU(), "relu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from gpunet import autograd, device
@@ -150,6 +150,15 @@ class _Ordered(Module):
         self.add_module(str(len(self._modules)), module)
         return self
 
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Add modules at the end."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        self.add_module(list(self._modules)[index], module)
+
     def __len__(self) -> int:
         return len(self._modules)
 
@@ -213,8 +222,7 @@ class ModuleList(_Ordered):
 
     def __init__(self, modules: Any = ()) -> None:
         super().__init__()
-        for module in modules:
-            self.append(module)
+        self.extend(modules)
 
     def __getitem__(self, index: Any) -> Any:
         found = list(self._modules.values())[index]

@@ -110,6 +110,7 @@ class Module:
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
+        settings_changed[0] += 1
         for table in (self._parameters, self._modules, self._buffers):
             if name in table:
                 del table[name]
@@ -122,12 +123,14 @@ class Module:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter under a name; None reserves it."""
         if param is None:
+            settings_changed[0] += 1
             self._parameters[name] = None
         else:
             setattr(self, name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that moves and is saved with the module, but is not trained."""
+        settings_changed[0] += 1
         self.__dict__.pop(name, None)
         self._buffers[name] = tensor
         if not persistent:
@@ -139,6 +142,7 @@ class Module:
             raise DtypeError(f"submodule {name!r} is a {type(module).__name__}; expected a Module")
         if not name or "." in name:
             raise ArgumentError(f"submodule name {name!r}; expected a name without dots")
+        settings_changed[0] += 1
         self._modules[name] = module
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
