@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +21,68 @@ F = nn.functional
 
 
 # ---- arguments and results -----------------------------------------------------------------------------------------------
+
+
+class Weighted:
+    """A loss that can be called, with a number of its own."""
+
+    weight = 1.0
+
+    def __call__(self, x: gpunet.Tensor) -> gpunet.Tensor:
+        return x.square().sum() * self.weight
+
+
+@pytest.mark.parametrize("bound", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model, loss: model.eval(),
+        lambda model, loss: model[0].weight.requires_grad_(False),
+        lambda model, loss: model.append(nn.Tanh()),
+        lambda model, loss: setattr(loss, "weight", 0.1),
+    ],
+)
+def test_objects_are_looked_into(change: Any, bound: bool, device: str) -> None:
+    """Models, optimizers and others, as arguments and as what the step finds outside."""
+    results = []
+    for wrap in (gpunet.capture, lambda step: step):
+        gpunet.manual_seed(1)
+        model, loss = nn.Sequential(nn.Linear(2, 9), nn.Dropout(0.5)), Weighted()
+        optimizer = gpunet.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(model: Any, optimizer: Any, parts: Any, x: gpunet.Tensor) -> gpunet.Tensor:
+            optimizer.zero_grad()
+            result = parts["loss"](model(x))
+            result.backward()
+            optimizer.step()
+            return result
+
+        arguments = model, optimizer, {"loss": loss}
+        call = wrap(lambda x: step(*arguments, x)) if bound else functools.partial(wrap(step), *arguments)  # noqa: B023
+        losses = [call(gpunet.ones(3, 2)) for _ in range(2)]
+        change(model, loss)
+        losses += [call(gpunet.ones(3, 2)) for _ in range(3)]
+        results.append([to_numpy(t.detach()).tobytes() for t in (*losses, *model.parameters())])
+    assert results[0] == results[1]
+
+
+def test_a_copy_has_recordings_of_its_own(device: str) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(gpunet.ones(1))
+
+        @gpunet.capture
+        def step(self, x: gpunet.Tensor) -> gpunet.Tensor:
+            return x * self.factor
+
+    one, x = Scaled(), gpunet.ones(1)
+    one.step(x)
+    other = copy.deepcopy(one)
+    with gpunet.no_grad():
+        other.factor.fill_(3.0)
+    assert [m.step(x).item() for m in (one, other, one, other)] == [1.0, 3.0, 1.0, 3.0]
+    assert len(one.step.recordings) == len(other.step.recordings) == 1
 
 
 def test_results_are_not_overwritten_by_the_next_replay(device: str) -> None:

@@ -52,7 +52,7 @@ class Recording:
         self.takes, self.takes_rows = _like(args, options), _like(args, options, "(rows, *{}.shape[1:])", ", rows")
         modes = is_grad_enabled(), get_default_dtype()
         #: what must be so for a replay
-        self.conditions = Surroundings(function).conditions
+        self.conditions = Surroundings(function, (args, options)).conditions
         # of its own: a context cannot be entered twice, and another step may run in another thread
         self._context = contextvars.copy_context()
         self._context.run(numpy.seterr, all="ignore")

@@ -40,6 +40,9 @@ class CapturedStep:
         self._split: SplitStep | None = None
         self._split_keys: list[Any] = []  # of arguments for which there is no recording
 
+    def __reduce__(self) -> Any:  # a copy has recordings of its own
+        return CapturedStep, (self.function, self.backend, self.most, self.fullgraph)
+
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import is_
 from typing import Any
 
@@ -33,18 +33,18 @@ _MISSING = object()
 
 
 class Surroundings:
-    """Names that a function's code refers to, with what they stood for.
+    """Names that a function's code refers to, with what they stood for, and its arguments that are objects.
 
     ``conditions`` says that they still do.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], arguments: Any = ()) -> None:
         self.conditions = Conditions()
         self._modules: dict[int, Module] = {}
         self._tensors: dict[int, Tensor] = {}
         self._seen: set[int] = set()
         self._looked: dict[int, set[str]] = {}  # names of an object's attributes that were looked up
-        self._function(function, 0)
+        self._function(function, 0, _objects(arguments))
         for module in self._modules.values():
             for parameter in module._parameters.values():
                 if parameter is not None:
@@ -82,7 +82,7 @@ class Surroundings:
             self._function(hook, 0)
 
     # -- what there is
-    def _function(self, function: Any, depth: int) -> None:
+    def _function(self, function: Any, depth: int, arguments: Iterable[Any] = ()) -> None:
         if isinstance(function, functools.partial):
             for value in (*function.args, *function.keywords.values()):
                 self._look(value, set(), depth)
@@ -114,7 +114,7 @@ class Surroundings:
             value = function.__globals__[name]
             self._item(function.__globals__, name, value, name)
             self._look(value, names, depth)
-        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *arguments):
             self._look(value, names, depth)
 
     def _look(self, value: Any, names: set[str], depth: int) -> None:
@@ -148,6 +148,8 @@ class Surroundings:
             names = names - known
             known |= names
             self._attributes(value, names, plain_only=False, depth=depth)
+            if isinstance(getattr(type(value), "__call__", None), types.FunctionType):  # noqa: B004
+                self._function(value, depth + 1)
 
     def _attributes(self, owner: Any, names: set[str], plain_only: bool, depth: int) -> None:
         space = getattr(owner, "__dict__", {})
@@ -251,3 +253,12 @@ def tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from tensors(item)
+
+
+def _objects(value: Any) -> Iterator[Any]:
+    """What is neither a tensor nor plain in a structure of lists, tuples and dicts."""
+    if isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _objects(item)
+    elif not isinstance(value, (*_PLAIN, Tensor)):
+        yield value
