@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +65,55 @@ def test_objects_are_looked_into(change: Any, bound: bool, device: str) -> None:
         losses += [call(gpunet.ones(3, 2)) for _ in range(3)]
         results.append([to_numpy(t.detach()).tobytes() for t in (*losses, *model.parameters())])
     assert results[0] == results[1]
+
+
+class Settings:
+    factor = 1.0
+
+
+class Told(nn.Module):
+    """Has numbers in a dict and in its class, which its forward and another method read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = {"factor": 1.0}
+
+    @staticmethod
+    def of_class(x: gpunet.Tensor) -> gpunet.Tensor:
+        return x * Settings.factor
+
+    def helped(self, x: gpunet.Tensor) -> gpunet.Tensor:
+        return self.of_class(x * self.settings["factor"] * sum(self.settings.values()))
+
+    def forward(self, x: gpunet.Tensor) -> gpunet.Tensor:
+        return self.helped(x)
+
+
+@pytest.mark.parametrize("method", ["forward", "helped"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told, other: told.settings.update(factor=2.0),
+        lambda told, other: told.settings.update(more=2.0),
+        lambda told, other: setattr(Settings, "factor", 2.0),
+        lambda told, other: setattr(other, "factor", 2.0),
+        lambda told, other: setattr(other.Settings, "factor", 2.0),
+    ],
+)
+def test_classes_modules_and_dicts_are_looked_into(
+    method: str, change: Any, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = types.ModuleType("other")
+    exec("factor = 1.0\nclass Settings:\n    factor = 1.0\ndef f(x):\n    return x * factor * Settings.factor", other.__dict__)
+    monkeypatch.setattr(Settings, "factor", 1.0)
+    told = Told()
+    steps = {"forward": lambda x: other.f(told(x)), "helped": lambda x: other.f(told.helped(x))}
+    captured, x = gpunet.capture(steps[method]), gpunet.ones(2)
+    assert captured(x).tolist() == [1.0] * 2
+    change(told, other)
+    assert captured(x).tolist() == other.f(told(x)).tolist() != [1.0] * 2
+    captured(x)
+    assert len(captured.recordings) == 2
 
 
 def test_a_copy_has_recordings_of_its_own(device: str) -> None:

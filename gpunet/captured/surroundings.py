@@ -123,12 +123,19 @@ class Surroundings:
             self._tensor(value)
         if isinstance(value, LRScheduler):
             value.update_constants()  # what was set outside of the step, which a step that is recorded may not do
-        if depth >= _DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer, type)):
+        if depth >= _DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer)):
             return
-        if isinstance(value, Module):
+        if isinstance(value, type):
+            if not _is_library(value):
+                self._of_class(value, value, names, depth)
+        elif isinstance(value, Module):
             self._modules.update((id(m), m) for m in value.modules())
             for module in value.modules():
-                self._function(type(module).forward, depth + 1)
+                forward = type(module).forward
+                self._function(forward, depth + 1)
+                if not _is_library(type(module)):
+                    named = _all_names(forward.__code__) if hasattr(forward, "__code__") else set()
+                    self._attributes_once(module, named | (names if module is value else set()), depth)
         elif isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
             self._function(value, depth + 1)
         elif isinstance(value, (list, tuple)) and len(value) <= _ITEMS:
@@ -138,44 +145,60 @@ class Surroundings:
                 self._look(item, names, depth + 1)
         elif isinstance(value, dict) and len(value) <= _ITEMS and id(value) not in self._seen:
             self._seen.add(id(value))
+            if type(value) is dict:  # others may make up items
+                self.conditions.add("len({}) == {}", (value, len(value)), "a dict")
             for key, item in value.items():
                 self._item(value, key, item, f"[{key!r}]")
                 self._look(item, names, depth + 1)
         elif isinstance(value, types.ModuleType):
             self._attributes(value, names, plain_only=True, depth=depth)
         elif (hasattr(value, "__dict__") or hasattr(value, "__slots__")) and not _is_library(type(value)):
-            known = self._looked.setdefault(id(value), set())
-            names = names - known
-            known |= names
-            self._attributes(value, names, plain_only=False, depth=depth)
+            self._attributes_once(value, names, depth)
             if isinstance(getattr(type(value), "__call__", None), types.FunctionType):  # noqa: B004
                 self._function(value, depth + 1)
+
+    def _attributes_once(self, owner: Any, names: set[str], depth: int) -> None:
+        known = self._looked.setdefault(id(owner), set())
+        names = names - known
+        known |= names
+        self._attributes(owner, names, plain_only=False, depth=depth)
 
     def _attributes(self, owner: Any, names: set[str], plain_only: bool, depth: int) -> None:
         space = getattr(owner, "__dict__", {})
         for name in names:
             called = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
             value = space.get(name, _MISSING)
-            if isinstance(value, _PLAIN) or not plain_only:
-                self._item(space, name, value, called)
+            plain = isinstance(value, _PLAIN)
+            if plain if plain_only else not isinstance(owner, Module) or not (plain or value is _MISSING):
+                self._item(space, name, value, called)  # plain ones of modules are among the settings
             if plain_only:
+                if isinstance(value, (types.FunctionType, type)):
+                    self._look(value, names, depth + 1)
                 continue
             if value is not _MISSING:
                 self._look(value, names, depth + 1)
             else:
-                for kind in type(owner).__mro__:
-                    found = kind.__dict__.get(name, _MISSING)
-                    if isinstance(found, _PLAIN):
-                        self._item(kind.__dict__, name, found, called)
-                    elif isinstance(found, types.FunctionType):
-                        self._function(types.MethodType(found, owner), depth + 1)
-                    elif isinstance(found, property) and found.fget is not None:
-                        self._function(types.MethodType(found.fget, owner), depth + 1)
-                    elif isinstance(found, types.MemberDescriptorType):  # of __slots__
-                        value = getattr(owner, name, _MISSING)
-                        values = _same, getattr, owner, name, _MISSING, value
-                        self.conditions.add("{}({}({}, {}, {}), {})", values, called)
-                        self._look(value, names, depth + 1)
+                self._of_class(owner, type(owner), {name}, depth)
+
+    def _of_class(self, owner: Any, kind: type, names: set[str], depth: int) -> None:
+        """What an object, or a class itself, has by its class."""
+        for name in names:
+            called = f"{kind.__name__}.{name}"
+            for base in kind.__mro__:
+                found = base.__dict__.get(name, _MISSING)
+                if isinstance(found, (staticmethod, classmethod)):
+                    found = found.__func__
+                if isinstance(found, _PLAIN):
+                    self._item(base.__dict__, name, found, called)
+                elif isinstance(found, types.FunctionType):
+                    self._function(types.MethodType(found, owner), depth + 1)
+                elif isinstance(found, property) and found.fget is not None:
+                    self._function(types.MethodType(found.fget, owner), depth + 1)
+                elif isinstance(found, types.MemberDescriptorType):  # of __slots__
+                    value = getattr(owner, name, _MISSING)
+                    values = _same, getattr, owner, name, _MISSING, value
+                    self.conditions.add("{}({}({}, {}, {}), {})", values, called)
+                    self._look(value, names, depth + 1)
 
 
 class _Settings:
