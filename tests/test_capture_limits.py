@@ -67,6 +67,18 @@ def test_objects_are_looked_into(change: Any, bound: bool, device: str) -> None:
     assert results[0] == results[1]
 
 
+def test_a_cache_may_be_filled_while_the_step_is_recorded(device: str) -> None:
+    cache: dict[int, gpunet.Tensor] = {}
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        if 3 not in cache:
+            cache[3] = gpunet.arange(3, device=x.device).float()
+        return x * cache[3]
+
+    captured = gpunet.capture(step)
+    assert [captured(gpunet.ones(3)).tolist() for _ in range(3)] == [[0.0, 1.0, 2.0]] * 3
+
+
 class Settings:
     factor = 1.0
 

@@ -146,7 +146,9 @@ class Surroundings:
         elif isinstance(value, dict) and len(value) <= _ITEMS and id(value) not in self._seen:
             self._seen.add(id(value))
             if type(value) is dict:  # others may make up items
-                self.conditions.add("len({}) == {}", (value, len(value)), "a dict")
+                length: list[int] = []  # found when first asked, after the step ran: a cache may fill in its first run
+                expression = "(len({0}) == {1}[0] if {1} else not {1}.append(len({0})))"
+                self.conditions.add(expression, (value, length), "a dict")
             for key, item in value.items():
                 self._item(value, key, item, f"[{key!r}]")
                 self._look(item, names, depth + 1)
