@@ -323,6 +323,25 @@ def test_a_captured_step_inside_another_is_part_of_it(device: str) -> None:
     assert not inner.recordings
 
 
+def test_a_parameter_in_the_place_of_an_equal_one_is_noticed() -> None:
+    one, other = (gpunet.zeros(1, requires_grad=True) for _ in range(2))
+    optimizer = gpunet.optim.SGD([one], lr=1.0)
+
+    @gpunet.capture
+    def step() -> None:
+        for parameter in (one, other):
+            parameter.grad = None
+            parameter.sum().backward()
+        optimizer.step()
+
+    step()
+    step()
+    gpunet.no_grad()(one.zero_)()
+    optimizer.param_groups[0]["params"][0] = other
+    step()
+    assert (one.item(), other.item()) == (0.0, -1.0)
+
+
 def test_two_captures_may_share_parameters(device: str) -> None:
     results = []
     for wrap in (gpunet.capture, lambda step: step):

@@ -261,6 +261,21 @@ def test_state_that_is_taken_out_or_replaced_is_gone(
     assert [*one.state_dict()["state"]]
 
 
+@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: gpunet.optim.Adam(p)], ids=["sgd", "adam"])
+def test_state_that_is_replaced_by_equal_numbers_counts_on(make: Any, device: str) -> None:
+    """It is another tensor all the same."""
+    (parameter,) = parameters([numpy.ones(1)], device)
+    optimizer = make([parameter])
+    for number in range(4):
+        parameter.grad = gpunet.ones(1, dtype=gpunet.float64, device=device)
+        if number == 2:
+            mine = {name: tensor.clone() for name, tensor in optimizer.state[parameter].items()}
+            optimizer.state[parameter].update(mine)
+        optimizer.step()
+    assert mine["step"].item() == 4.0
+    assert all(optimizer.state_dict()["state"][0][name] is tensor for name, tensor in mine.items())
+
+
 def test_the_first_step_with_momentum_is_that_of_torch(device: str, torch: Any) -> None:
     mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
     one, other = SGD(mine, lr=0.1, dampening=0.5), torch.optim.SGD(theirs, lr=0.1, dampening=0.5)

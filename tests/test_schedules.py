@@ -447,7 +447,7 @@ def test_errors() -> None:
         (ArgumentError, "T_mult=1.5", lambda: S.CosineAnnealingWarmRestarts(optimizer, 3, 1.5)),
         (ArgumentError, "mode='up'", lambda: S.CyclicLR(optimizer, 0.1, 0.2, mode="up")),
         (ArgumentError, "how many steps", lambda: S.OneCycleLR(optimizer, 0.1)),
-        (ArgumentError, r"max_momentum=0\b", lambda: S.OneCycleLR(optimizer, 0.1, 10, max_momentum=0)),
+        (ArgumentError, "momentum -0.5; expected zero or a", lambda: S.OneCycleLR(optimizer, 0.1, 10, max_momentum=-0.5)),
         (ArgumentError, "without a step", lambda: S.OneCycleLR(optimizer, 0.1, 10, pct_start=0.1)),
         (ArgumentError, "3 values for 2", lambda: S.OneCycleLR(optimizer, [0.1, 0.2, 0.3], 10)),
         (ArgumentError, "1 functions for 2", lambda: S.LambdaLR(optimizer, [half_after_three])),

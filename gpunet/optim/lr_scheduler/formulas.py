@@ -209,7 +209,6 @@ class _WithMomentum(LRScheduler):
             raise ArgumentError(f"{name}: {type(optimizer).__name__} has no momentum; pass cycle_momentum=False")
         self.base_momentums = for_each_group("base_momentum", optimizer, base)
         self.max_momentums = for_each_group("max_momentum", optimizer, most)
-        check(min(self.max_momentums) > 0.0, f"{name}: max_momentum={most}; expected positive numbers")
         if last_epoch == -1:
             self._set_momenta(self.max_momentums)
 
