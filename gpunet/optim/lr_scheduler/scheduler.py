@@ -158,9 +158,10 @@ class LRScheduler:
                     active.tape.relied.append(("{} == {}", (items, items.copy()), reason))
         for number, group in enumerate(self.optimizer.param_groups):
             position = None if positions is None else positions[number]
-            momentum = group.momentum if self.cycle_momentum else None
+            momentum = None
             if self.cycle_momentum:
                 group.move_momentum()
+                momentum = group.momentum
             state, constants = self._states[number], self._constants[number][1]
             schedule_step(group.learning_rate, momentum, state, constants, position, kind=self.kind, low=low, high=high)
 

@@ -100,10 +100,11 @@ def element(context, address, value):
 
 # ---- arrays ---------------------------------------------------------------------------------------------------------
 
-_OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+#: Decorator of what only compiled functions call.
+inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-@njit(**_OPTIONS)
+@inner
 def lend(table, slot, array, size, alignment, written):
     """Put the address of an array's elements, so many bytes, into the table; 1 where they cannot be read there.
 
@@ -122,7 +123,7 @@ def lend(table, slot, array, size, alignment, written):
     return 0
 
 
-@njit(**_OPTIONS)
+@inner
 def copy(table, slot, array, size):
     """Copy an array's elements, so many bytes, to the address in the table; 1 where they don't lie one after the other."""
     apart()

@@ -12,13 +12,12 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from numba import float32, float64, int32, int64, njit
+from numba import float32, float64, int32, int64
 from numba.extending import overload
 
-from gpunet.runtime.lower.compiled.access import choose, float_bits, maximum, minimum
+from gpunet.runtime.lower.compiled.access import choose, float_bits, inner, maximum, minimum
 
 _LOG_2 = Fraction("0.6931471805599453094172321214581765680755001343602552")
-_OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def _split(bits: int) -> tuple[float, float]:
@@ -53,7 +52,7 @@ def _functions(number: Any, integer: Any, mantissa: int, bias: int, split: int, 
     certain = number(-20 if mantissa == 23 else -40)  # below, exp(x) - 1 is -1
     flat = number(10 if mantissa == 23 else 20)  # above, tanh is 1
 
-    @njit(**_OPTIONS)
+    @inner
     def parts(x):
         """(k, q) for x within the range of exp."""
         shifted = x * per_log_2 + shift
@@ -66,17 +65,17 @@ def _functions(number: Any, integer: Any, mantissa: int, bias: int, split: int, 
         p = c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * p))))
         return integer(float_bits(shifted) - integer(shift_bits)), r + r * r * p
 
-    @njit(**_OPTIONS)
+    @inner
     def power_of_two(k):
         return float_bits(integer(integer(k + integer(bias)) << integer(mantissa)))
 
-    @njit(**_OPTIONS)
+    @inner
     def exp(x):
         k, q = parts(minimum(maximum(x, lowest), highest))
         first = integer(k >> integer(1))  # in two steps: 2^k alone may be too large or too small
         return (one + q) * power_of_two(first) * power_of_two(integer(k - first))
 
-    @njit(**_OPTIONS)
+    @inner
     def expm1(x):
         k, q = parts(minimum(maximum(x, certain), highest))
         first = integer(k >> integer(1))
@@ -85,14 +84,14 @@ def _functions(number: Any, integer: Any, mantissa: int, bias: int, split: int, 
         value = choose(k > integer(30), large, q * factor + (factor - one))
         return choose(x == zero, x, value)  # -0 stays -0
 
-    @njit(**_OPTIONS)
+    @inner
     def tanh(x):
         k, q = parts(two * minimum(maximum(x, -flat), flat))
         factor = power_of_two(k)
         e = q * factor + (factor - one)
         return choose(x == zero, x, e / (e + two))
 
-    @njit(**_OPTIONS)
+    @inner
     def log(x):
         denormal = x < smallest
         bits = float_bits(choose(denormal, x * scale, x))
@@ -112,7 +111,7 @@ def _functions(number: Any, integer: Any, mantissa: int, bias: int, split: int, 
         value = choose(x == infinity, infinity, value)
         return choose(x > zero, value, choose(x == zero, -infinity, nothing))
 
-    @njit(**_OPTIONS)
+    @inner
     def log1p(x):
         # log(u) x / (u - 1) with u = 1 + x rounded: what rounding takes from u, it takes from u - 1, too
         u = one + x

@@ -12,13 +12,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from numba import boolean, cfunc, float32, float64, int64, njit, uint8, uint64
+from numba import boolean, cfunc, float32, float64, int64, uint8, uint64
 
 from gpunet.runtime.lower.compiled.access import (
     accumulate,
     choose,
     element,
     high_product,
+    inner,
     lanes,
     largest,
     load,
@@ -29,10 +30,6 @@ from gpunet.runtime.lower.compiled.access import (
     transposed,
 )  # fmt: skip
 from gpunet.runtime.lower.compiled.functions import exp, log
-
-#: Functions in the closure of a function that is kept on disk would make it another one in each process: these are global.
-_OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
 
 # ---- matrix products ------------------------------------------------------------------------------------------------
 
@@ -89,9 +86,10 @@ def _transpose(number: Any) -> Any:
 
 
 # ---- softmax cross-entropy ------------------------------------------------------------------------------------------
+# Functions in the closure of one that is kept on disk would make it another one in each process: these are global.
 
 
-@njit(**_OPTIONS)
+@inner
 def row_maximum(x, first, c):
     """Of c elements; in a short row perhaps without its NaN, for which it takes a third of the time."""
     top = load(x, first, 2)
@@ -105,7 +103,7 @@ def row_maximum(x, first, c):
     return top
 
 
-@njit(**_OPTIONS)
+@inner
 def softmax(probabilities, logs, logits, n, c):
     """Of each row, and log sum exp in the first n of 2 n numbers.  A NaN makes its whole row NaN by way of the row's sum."""
     totals = moved(logs, n)
@@ -128,7 +126,7 @@ def softmax(probabilities, logs, logits, n, c):
         store(logs, i, load(logs, i, 1) + log(load(totals, i, 4)), 1)
 
 
-@njit(**_OPTIONS)
+@inner
 def reduced(value, factor, each, n, reduction, counted):
     """value = each loss (reduction 0), their sum (1), or their mean over those that count (2)."""
     if reduction == 0:
@@ -197,7 +195,7 @@ _MULTIPLIER_0, _MULTIPLIER_1 = uint64(0xD2E7470EE14C6C93), uint64(0xCA5A82639512
 _WEYL_0, _WEYL_1 = uint64(0x9E3779B97F4A7C15), uint64(0xBB67AE8584CAA73B)
 
 
-@njit(**_OPTIONS)
+@inner
 def philox(key, counter, block):
     """Four words: block number ``block``, from 0, after a counter."""
     a = uint64(uint64(counter + uint64(1)) + uint64(block))

@@ -25,6 +25,7 @@ from gpunet.runtime.lower.compiled.access import (
     choose,
     copy,
     hidden,
+    inner,
     largest,
     lend,
     load,
@@ -50,7 +51,7 @@ from gpunet.runtime.lower.compiled.functions import (
 )  # fmt: skip
 
 #: A loop nest, called by parts of the step.
-nest = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+nest = inner
 
 
 def part(arguments, **options):
@@ -65,5 +66,5 @@ def part(arguments, **options):
 #: The same for a step with regions: other threads run meanwhile.
 threaded_part = functools.partial(part, nogil=True)
 #: What such parts call, and what helpers do.
-threaded = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+threaded = inner
 helping = njit("int64(int64, int64, int64, int64)", error_model="numpy", no_cfunc_wrapper=True, cache=True, nogil=True)
