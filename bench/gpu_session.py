@@ -47,12 +47,12 @@ _WARNINGS = "filterwarnings=error\nignore::Warning:cupy.*\nignore::Warning:torch
 
 def suite(dry: bool, done: set[str]) -> Iterator[Row]:
     """All tests that take a device, with --device cuda, in as many processes as there is room for."""
-    files = sorted((ROOT / "tests").glob("test_*.py"))
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [f for f in files if re.search(r"def test_\w+\([^)]*\bdevice\b", f.read_text(encoding="utf-8"), re.DOTALL)]
     device, count = "cuda", min(12, max(1, (os.cpu_count() or 2) - 2))
     options = ["-q", "--tb=short", "-p", "no:cacheprovider", "-o", _WARNINGS]
     if dry:
-        device, count, files, options = "cpu", 2, [ROOT / "tests" / "test_nn.py"], [*options, "-k", "linear"]
+        device, count, files, options = "cpu", 2, [ROOT / "tests" / "nn" / "test_nn.py"], [*options, "-k", "linear"]
     arguments = [*options, "--device", device, *(str(f.relative_to(ROOT)) for f in files)]
     told: queue.Queue[Any] = queue.Queue()
     for number in range(count):
@@ -109,8 +109,8 @@ def _part(number: int, count: int, arguments: list[str], told: queue.Queue[Any])
 
 def kernels(dry: bool, done: set[str]) -> Iterator[Row]:
     """gpunet selftest: every kernel and dtype on poisoned outputs and odd sizes, against float64, twice for the bits."""
-    from gpunet.device import Device
-    from gpunet.diagnose import selftest
+    from gpunet.backend.devices import Device
+    from gpunet.tools import selftest
 
     where = Device(_dry_device() if dry else "cuda")
     if not done:
@@ -160,7 +160,7 @@ def _dry_device() -> str:
 
 def ceilings(dry: bool, done: set[str]) -> Iterator[Row]:
     """What the card can do: copies of three sizes, products in three precisions, a node of a graph, a launch."""
-    from gpunet.bench import ceilings as measured
+    from gpunet.tools.bench import ceilings as measured
 
     if dry:
         found = measured.measure("cpu", 1e5, size=64)
@@ -187,10 +187,10 @@ def ceilings(dry: bool, done: set[str]) -> Iterator[Row]:
 
 def compare(dry: bool, done: set[str]) -> Iterator[Row]:
     """Every kernel at sizes worth measuring, beside what PyTorch (its products are cuBLAS's) takes for the same."""
-    from gpunet import device as devices
-    from gpunet.bench import ceilings as measured
-    from gpunet.bench import equivalents
-    from gpunet.bench import kernels as table
+    from gpunet.backend import devices
+    from gpunet.tools.bench import ceilings as measured
+    from gpunet.tools.bench import equivalents
+    from gpunet.tools.bench import kernels as table
 
     where = devices.Device(_dry_device() if dry else "cuda")
     products = ("linear_forward", "linear_backward_input", "linear_backward_weight", "matmul_forward")
@@ -224,7 +224,7 @@ def compare(dry: bool, done: set[str]) -> Iterator[Row]:
 
 
 def _on_host(array: Any) -> Any:
-    from gpunet import device as devices
+    from gpunet.backend import devices
 
     if isinstance(array, list):
         return [_on_host(a) for a in array]
@@ -240,12 +240,12 @@ def _on_host(array: Any) -> Any:
 
 def steps(dry: bool, done: set[str]) -> Iterator[Row]:
     """gpunet bench on the card: eager and captured steps beside PyTorch eager, compiled and in a graph, and JAX."""
-    from gpunet.bench import report, session
-    from gpunet.bench.cases import CASES
-    from gpunet.bench.ceilings import floor
-    from gpunet.bench.contestants import PEERS
-    from gpunet.bench.measure import Bench, Settings
-    from gpunet.bench.worker import WorkerError
+    from gpunet.tools.bench import report, session
+    from gpunet.tools.bench.cases import CASES
+    from gpunet.tools.bench.ceilings import floor
+    from gpunet.tools.bench.contestants import PEERS
+    from gpunet.tools.bench.measure import Bench, Settings
+    from gpunet.tools.bench.worker import WorkerError
 
     settings = Settings(rounds=2, turn=1e-3, device="cpu") if dry else Settings(rounds=9, device="cuda:0", timeout=60.0)
     peers = ["gpunet", "numpy"] if dry else [p for p in ("gpunet", "torch", "jax") if PEERS[p].installed]
@@ -303,7 +303,7 @@ def small_run(device: str) -> None:
     from gpunet import nn
 
     if device == "cuda":  # every array its own allocation, so that a step beyond its end is seen
-        gpunet.device.cupy().cuda.set_allocator(None)
+        gpunet.backend.devices.cupy().cuda.set_allocator(None)
     gpunet.manual_seed(0)
     gpunet.set_default_device(device)
     model = nn.Sequential(nn.Linear(13, 33), nn.GELU(), nn.Dropout(0.5), nn.Linear(33, 7))
@@ -393,7 +393,7 @@ def watch_phase(name: str, dry: bool, seconds: float, folder: Path) -> dict[str,
 def session(names: list[str], dry: bool, out: Path | None) -> int:
     """Run phases, print and keep what they found; 0 when every one came to its end."""
     import gpunet
-    from gpunet.diagnose import machine
+    from gpunet.tools import machine
 
     status = gpunet.cuda_status()
     if not status.ready and not dry:

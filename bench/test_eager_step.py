@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from gpunet.bench import report
-from gpunet.bench.cases import CASES
-from gpunet.bench.measure import Bench, Settings
-from gpunet.bench.peers import ours
+from gpunet.tools.bench import report
+from gpunet.tools.bench.cases import CASES
+from gpunet.tools.bench.measure import Bench, Settings
+from gpunet.tools.bench.peers import ours
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])

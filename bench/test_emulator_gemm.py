@@ -13,14 +13,14 @@ import numpy
 import pytest
 
 from gpunet import emulator
-from gpunet.device import Device, move
+from gpunet.backend import compiler
+from gpunet.backend.devices import Device, move
+from gpunet.launch.kernel import KERNELS
 from gpunet.ops import matmul  # noqa: F401  it fills KERNELS
-from gpunet.runtime import source
-from gpunet.runtime.kernel import KERNELS
 
 N = 256
 EMULATED = Device("emulated")
-ON_TENSOR_CORES = Path(__file__).parents[1] / "tests" / "kernels" / "gemm_mma.cu"
+ON_TENSOR_CORES = Path(__file__).parents[1] / "tests" / "emulator" / "kernels" / "gemm_mma.cu"
 
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
 
@@ -46,7 +46,7 @@ def test_tensor_cores(benchmark, kind, check):
     if kind == "Bf16":
         a, b = ((x.view(numpy.uint32) >> 16).astype(numpy.uint16) for x in (a, b))
     c = numpy.empty((N, N), numpy.float32)
-    gemm = source.function(ON_TENSOR_CORES, f"gemm_mma<{kind}, 16>", EMULATED)
+    gemm = compiler.function(ON_TENSOR_CORES, f"gemm_mma<{kind}, 16>", EMULATED)
     with emulator.check(check, completion="lazy"):
         benchmark(gemm, (2, 2), (256,), (c, a, b, *(numpy.int32(N) for _ in range(5))))
     a, b = numbers()

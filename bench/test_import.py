@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 
-from gpunet.bench.measure import import_seconds
+from gpunet.tools.bench.measure import import_seconds
 
 
 def test_import(benchmark, capsys):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from gpunet import device as devices
-from gpunet.bench import kernels
-from gpunet.device import Device
-from gpunet.runtime.kernel import KERNELS
+from gpunet.backend import devices
+from gpunet.backend.devices import Device
+from gpunet.launch.kernel import KERNELS
+from gpunet.tools.bench import kernels
 
 _WIDTH = {"cpu": 512, "cuda": 4096, "emulated": 32}
 

@@ -201,7 +201,7 @@ PRIMITIVE void bulk_wait_read() {
 // 4-6, 4-5 and 4 of an address by an exclusive or with its bits 7-9, 7-8 and 7.  Coordinates are of the box's first
 // element, innermost first; what lies outside of the tensor is read as 0 and not written.
 
-struct __align__(64) TensorMap {  // as gpunet.runtime.tensor_map makes it; a parameter: const __grid_constant__ TensorMap
+struct __align__(64) TensorMap {  // as gpunet.backend.tensor_map makes it; a parameter: const __grid_constant__ TensorMap
   unsigned long long opaque[16];
 };
 

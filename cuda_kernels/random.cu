@@ -8,7 +8,7 @@
 //   random_bernoulli   mask = u < probability
 //   random_advance     counter += blocks
 //
-// The bits equal those of the NumPy twins in gpunet/runtime/random.py, normal numbers included: hence the __dadd_rn and
+// The bits equal those of the NumPy twins in gpunet/launch/random.py, normal numbers included: hence the __dadd_rn and
 // __dmul_rn, which the compiler may not fuse, in the twins' order.
 //
 // Versions: 1. a block of four words a thread (this one).

@@ -1,4 +1,4 @@
-// The tensors of a launch over many, by value: as gpunet.runtime.kernel.ListKernel packs them.
+// The tensors of a launch over many, by value: as gpunet.launch.kernel.ListKernel packs them.
 
 constexpr int MAX_TENSORS = 48;
 constexpr int ELEMENTS_A_BLOCK = 2048;

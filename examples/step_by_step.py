@@ -6,7 +6,7 @@ Then the same step as a tape of launches, replayed on new data: what capture bui
 """
 
 import gpunet
-from gpunet.runtime.tape import Tape, record
+from gpunet.launch.tape import Tape, record
 
 
 def main() -> float:

@@ -12,7 +12,7 @@ w.grad                      # tensor([-24.])
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet import cuda, device, nn, ops, optim
+from gpunet import cuda, nn, ops, optim
 from gpunet.autograd import (
     Tensor,
     enable_grad,
@@ -23,46 +23,10 @@ from gpunet.autograd import (
     set_default_dtype,
     set_grad_enabled,
 )
-from gpunet.creation import (
-    arange,
-    as_tensor,
-    bernoulli,
-    double,
-    empty,
-    empty_like,
-    eye,
-    float32,
-    float64,
-    from_numpy,
-    full,
-    full_like,
-    int32,
-    int64,
-    linspace,
-    long,
-    ones,
-    ones_like,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
-    tensor,
-    zeros,
-    zeros_like,
-)
-from gpunet.creation import (
-    bool_ as bool,
-)
-from gpunet.creation import (
-    float32 as float,
-)
-from gpunet.creation import (
-    int32 as int,
-)
+from gpunet.backend.devices import Device as device
+from gpunet.backend.devices import cuda_status, default_device, set_default_device
 from gpunet.cuda import synchronize
-from gpunet.device import cuda_status, default_device, set_default_device
+from gpunet.launch.random import Generator, manual_seed
 from gpunet.ops.activations import (
     relu,
     sigmoid,
@@ -95,6 +59,38 @@ from gpunet.ops.compare import (
     sign,
     trunc,
 )
+from gpunet.ops.creation import (
+    arange,
+    as_tensor,
+    bernoulli,
+    double,
+    empty,
+    empty_like,
+    eye,
+    float32,
+    float64,
+    from_numpy,
+    full,
+    full_like,
+    int32,
+    int64,
+    linspace,
+    long,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from gpunet.ops.creation import bool_ as bool
+from gpunet.ops.creation import float32 as float
+from gpunet.ops.creation import int32 as int
 from gpunet.ops.elementwise import (
     abs,
     add,
@@ -175,13 +171,11 @@ from gpunet.ops.shape import (
     transpose,
     unsqueeze,
 )
-from gpunet.runtime.random import Generator, manual_seed
 
 if TYPE_CHECKING:
+    from gpunet.backend.threads import get_num_threads, set_num_threads
     from gpunet.captured import capture
-    from gpunet.device import Device as device  # type: ignore[no-redef]  # the module is callable; this is what it makes
     from gpunet.ops.custom import cuda_op
-    from gpunet.runtime.threads import get_num_threads, set_num_threads
     from gpunet.train.checkpoint import load, save
 
 __version__ = "0.1.0"
@@ -357,9 +351,9 @@ def __getattr__(name: str) -> Any:
 
         return cuda_op
     if name in ("get_num_threads", "set_num_threads"):
-        from gpunet.runtime import threads
+        from gpunet.backend import threads
 
         return getattr(threads, name)
-    if name in ("data", "diagnose", "emulator", "testing", "train"):
+    if name in ("data", "emulator", "testing", "tools", "train"):
         return importlib.import_module(f"gpunet.{name}")
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

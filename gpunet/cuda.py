@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet import device as devices
-from gpunet.device import Device, cuda_status, cupy
-from gpunet.runtime.tape import settle
+from gpunet.backend import devices
+from gpunet.backend.devices import Device, cuda_status, cupy
+from gpunet.launch.tape import settle
 
 __all__ = ["device_count", "get_device_capability", "get_device_name", "is_available", "synchronize"]
 

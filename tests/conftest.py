@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-import fake_cupy
 import gpunet
+from tests import fake_cupy
 
 # products are NumPy's where a test does not say otherwise: nothing is measured, and the bits don't depend on what is installed
 os.environ["GPUNET_BLAS"] = "numpy"
@@ -81,7 +81,7 @@ def torch() -> Any:
 @pytest.fixture(autouse=True)
 def no_numba_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the suite records is lowered to NumPy, with the bits of eager, where it does not ask for Numba by name."""
-    from gpunet.runtime.lower.compiled import module
+    from gpunet.captured.compiled import module
 
     monkeypatch.setattr(module, "available", lambda: False)
 

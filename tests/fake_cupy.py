@@ -35,11 +35,11 @@ from typing import Any
 
 import numpy
 
-from fake_streams import Cards as _Cards
-from fake_streams import Stream, not_while_capturing, run, wait
-from gpunet import device as devices
-from gpunet.runtime import memory, random, source
-from gpunet.runtime.kernel import KERNELS
+from gpunet.backend import compiler, devices
+from gpunet.launch import memory, random
+from gpunet.launch.kernel import KERNELS
+from tests.fake_streams import Cards as _Cards
+from tests.fake_streams import Stream, not_while_capturing, run, wait
 
 _NUMBERS = (bool, int, float, complex, numpy.generic)
 
@@ -322,7 +322,7 @@ class Function:
                 expression = expression[:at]
                 break
         kernel = KERNELS[expression.partition("<")[0]]
-        self._emulated = source._emulated(kernel.file, expression)
+        self._emulated = compiler._emulated(kernel.file, expression)
         self._entry, self._card, self._most_shared = kernel.name, _Cards.current, 48 << 10
         self.ptr = len(Function._all) + 1
         Function._all.append(self)
@@ -415,7 +415,7 @@ def _forget() -> None:
     """Nothing that was found, loaded or placed on a card outlives it."""
     for cached in (devices.cuda_status, devices.cupy, devices._card):
         cached.cache_clear()
-    source._functions.clear()
+    compiler._functions.clear()
     memory._tickets.clear()
     states = random.default_generator._states
     for where in [where for where in states if where.type == "cuda"]:

@@ -16,42 +16,26 @@ import pytest
 import gpunet
 from gpunet.autograd import OPS
 from gpunet.errors import GpunetError
-from samples import ACTIVATIONS, SAMPLES
+from tests.samples import ACTIVATIONS, SAMPLES
 
 PACKAGE = Path(gpunet.__file__).parent
 
 #: From the bottom up, as in design.md: a module imports from the lines before its own, and, in no circle, from its own.
 LAYERS = (
     "errors",
-    "signature",
-    "emulated",
-    "device",
+    "backend",
     "emulator",
-    "runtime.toolkit",
-    "runtime.source runtime.nvrtc runtime.tensor_map",
-    "runtime.blas",
-    "runtime.tape",
-    "cuda",
-    "runtime.memory",
-    "runtime.kernel",
-    "runtime.random runtime.threads runtime.written",
-    "runtime.lower",
-    "runtime",
-    "methods",
+    "testing",
+    "launch",
     "autograd",
     "ops",
-    "creation",
     "nn optim",
     "captured",
     "data",
-    "metrics",
     "train",
-    "testing",
-    "diagnose",
-    "interop",
-    "distributed",
-    "",  # gpunet itself: it hands names on
-    "bench",
+    "cuda",  # a face, as the package itself: it hands names on
+    "",
+    "tools",
     "cli __main__",
 )
 OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "safetensors", "tqdm", "numba", "cuda")
@@ -135,7 +119,7 @@ def dependencies(modules: dict[str, str]) -> dict[str, set[str]]:
 
 def layer(module: str) -> int:
     """The line of LAYERS that names a module, or its package."""
-    wanted = ".".join(module.split(".")[: 2 if module.startswith("runtime.") else 1])
+    wanted = ".".join(module.split(".")[:1])
     for number, line in enumerate(LAYERS):
         if wanted in (line.split() or [""]):
             return number
@@ -178,10 +162,10 @@ def test_imports_make_no_circle() -> None:
 
 
 def test_the_layer_checks_see_what_is_planted() -> None:
-    planted = {"": "", "errors": "", "nn": ""}
-    planted |= {"device": "from gpunet.errors import DeviceError", "autograd": "from gpunet import device"}
+    planted = {"": "", "errors": "", "nn": "", "backend": ""}
+    planted |= {"backend.devices": "from gpunet.errors import DeviceError", "autograd": "from gpunet.backend import devices"}
     assert upward_imports(planted) == []
-    assert len(upward_imports({**planted, "device": "import gpunet.autograd"})) == 1
+    assert len(upward_imports({**planted, "backend.devices": "import gpunet.autograd"})) == 1
     assert len(upward_imports({**planted, "autograd": "def f():\n    from gpunet.nn import Linear"})) == 1
     assert len(upward_imports({**planted, "autograd": "from . import nn"})) == 1
     assert len(upward_imports({**planted, "errors": "from gpunet import __version__"})) == 1
@@ -199,7 +183,7 @@ def test_only_device_imports_cupy() -> None:
     offenders = []
     for module, source in sources().items():
         names = {name.partition(".")[0] for name in imported(module, source, False)}
-        if names & {"cupy", "cupyx", "cupy_backends"} and module != "device":
+        if names & {"cupy", "cupyx", "cupy_backends"} and module != "backend.devices":
             offenders.append(module)
     assert offenders == []
 
@@ -242,7 +226,7 @@ def all_modules() -> Iterator[object]:
             try:
                 yield importlib.import_module(found.name)
             except ModuleNotFoundError as error:  # the inside of compiled steps
-                inside = found.name.startswith("gpunet.runtime.lower.compiled.")
+                inside = found.name.startswith("gpunet.captured.compiled.")
                 if not inside or error.name not in ("numba", "llvmlite"):
                     raise
 

@@ -21,8 +21,8 @@ from gpunet.errors import (
     ShapeError,
     StateDictError,
 )
-from gpunet.runtime.kernel import KERNELS, LaunchError
-from gpunet.runtime.tape import Tape, record
+from gpunet.launch.kernel import KERNELS, LaunchError
+from gpunet.launch.tape import Tape, record
 
 F = nn.functional
 

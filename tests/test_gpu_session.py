@@ -18,8 +18,8 @@ import numpy
 import pytest
 
 import gpunet
-from gpunet import device as devices
-from gpunet.bench import ceilings
+from gpunet.backend import devices
+from gpunet.tools.bench import ceilings
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "bench" / "gpu_session.py"
@@ -289,11 +289,11 @@ def test_bandwidth_and_products_on_a_card(card: Any) -> None:
 
 
 def test_latency_on_a_card(card: Any) -> None:
+    from gpunet.backend import compiler
     from gpunet.errors import CompileError
-    from gpunet.runtime import source
 
     try:
-        source.nvrtc_version()
+        compiler.nvrtc_version()
     except CompileError:
         pytest.skip("NVRTC is not installed")
     found = ceilings.graph_latency()

@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 
 from gpunet import emulator
-from mutation import __main__ as command
-from mutation.judge import all_mutants, cases_for, files, text
-from mutation.operators import OPERATORS, mutants
-from mutation.survivors import EQUIVALENT, SURVIVORS
+from tests.mutation import __main__ as command
+from tests.mutation.judge import all_mutants, cases_for, files, text
+from tests.mutation.operators import OPERATORS, mutants
+from tests.mutation.survivors import EQUIVALENT, SURVIVORS
 
 needs_compiler = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
 
@@ -91,7 +91,7 @@ def test_names_are_unique_and_lines_stay_in_place() -> None:
 
 def test_every_mutant_has_cases() -> None:
     lonely = [m.name for m in all_mutants() if next(cases_for(m), None) is None]
-    assert lonely == [], "no case of gpunet/diagnose/kernel_cases.py uses what these change"
+    assert lonely == [], "no case of gpunet/tools/kernel_cases.py uses what these change"
 
 
 def test_survivors_still_exist() -> None:

@@ -1,4 +1,4 @@
-"""Writes gpunet/methods.pyi, what type checkers and editors see of Tensor's methods.
+"""Writes gpunet/autograd/methods.pyi, what type checkers and editors see of Tensor's methods.
 
     python tests/typing_face.py            # prints the file; tests/test_methods.py holds it to the library
 """
@@ -61,7 +61,7 @@ def _method(name: str, function: types.FunctionType) -> str:
 
 
 def face() -> str:
-    """The text of gpunet/methods.pyi."""
+    """The text of gpunet/autograd/methods.pyi."""
     lines = []
     for name, value in vars(Tensor).items():
         if isinstance(value, property) and value.fget is not None and value.fget.__module__.startswith("gpunet.ops"):

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy
 
-from gpunet import device as devices
 from gpunet.autograd.backward import grad
 from gpunet.autograd.mode import no_grad
 from gpunet.autograd.tensor import Tensor
+from gpunet.backend import devices
 from gpunet.errors import ArgumentError, MismatchError
-from gpunet.runtime.tape import settle
+from gpunet.launch.tape import settle
 
 #: By bits of the dtype: step of the differences, absolute and relative tolerance.
 _DEFAULTS = {64: (1e-6, 1e-5, 1e-3), 32: (1e-2, 1e-2, 1e-2)}

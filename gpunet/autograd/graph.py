@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import numpy
 
-from gpunet import device as devices
 from gpunet.autograd import mode
 from gpunet.autograd.tensor import Tensor
-from gpunet.device import Array
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, InPlaceError
-from gpunet.runtime.kernel import Shim, Ufunc, ndarray
-from gpunet.runtime.memory import empty
+from gpunet.launch.kernel import Shim, Ufunc, ndarray
+from gpunet.launch.memory import empty
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy
 
-from gpunet import device as devices
 from gpunet.autograd import mode
-from gpunet.device import Array, Device
+from gpunet.backend import devices
+from gpunet.backend.devices import Array, Device
 from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
-from gpunet.runtime.kernel import ndarray
-from gpunet.runtime.tape import ANY, active, constant, refuse_reading, settle
+from gpunet.launch.kernel import ndarray
+from gpunet.launch.tape import ANY, active, constant, refuse_reading, settle
 
 if TYPE_CHECKING:
     from gpunet.autograd.graph import Node
-    from gpunet.methods import TensorMethods
+    from gpunet.autograd.methods import TensorMethods
 else:
     TensorMethods = object
 

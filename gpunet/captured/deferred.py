@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy
 
-from gpunet import device as devices
+from gpunet.backend import devices
+from gpunet.backend.devices import Array, Place
+from gpunet.captured.ir import found
+from gpunet.captured.lowering import Shared, share
 from gpunet.captured.segment import FREE, Segment, blamed, described, flatten
-from gpunet.device import Array, Place
-from gpunet.runtime.kernel import Launchable
-from gpunet.runtime.lower import Shared, share
-from gpunet.runtime.lower.program import found
-from gpunet.runtime.lower.trace import owner_of
-from gpunet.runtime.memory import JoinedArrays
-from gpunet.runtime.tape import ANY, Launch, Split, Tape, is_library, line_at, unrecorded, user_line
+from gpunet.captured.trace import owner_of
+from gpunet.launch.kernel import Launchable
+from gpunet.launch.memory import JoinedArrays
+from gpunet.launch.tape import ANY, Launch, Split, Tape, is_library, line_at, unrecorded, user_line
 
 ndarray = numpy.ndarray
 #: Kernel, arrays and options of a launch, and code and instruction of the user's program that it is from.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from gpunet.autograd import Tensor
-from gpunet.captured.surroundings import tensors
-from gpunet.creation import randperm
-from gpunet.device import Array
+from gpunet.backend.devices import Array
+from gpunet.captured.guards import tensors
+from gpunet.captured.ir import convert
 from gpunet.errors import ArgumentError
-from gpunet.runtime.lower.program import convert
-from gpunet.runtime.random import Generator
-from gpunet.runtime.tape import refuse, unrecorded
+from gpunet.launch.random import Generator
+from gpunet.launch.tape import refuse, unrecorded
+from gpunet.ops.creation import randperm
 
 if TYPE_CHECKING:
     from gpunet.captured.step import CapturedStep

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy
 
-from gpunet import device as devices
 from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, mode
-from gpunet.captured.explanation import Explanation, explain_calls, explain_launches, untimed
-from gpunet.captured.surroundings import Surroundings, tensors
-from gpunet.device import Array
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
+from gpunet.captured.explain import Explanation, explain_calls, explain_launches, untimed
+from gpunet.captured.generated import written
+from gpunet.captured.guards import Surroundings, tensors
+from gpunet.captured.ir import convert, found
+from gpunet.captured.lowering import IN_A_LIST, Lowering, share
+from gpunet.captured.trace import owner_of
 from gpunet.errors import CaptureError
-from gpunet.runtime.lower import IN_A_LIST, Lowering, share
-from gpunet.runtime.lower.program import convert, found
-from gpunet.runtime.lower.trace import owner_of
-from gpunet.runtime.tape import ANY, Split, Tape, record
-from gpunet.runtime.written import written
+from gpunet.launch.tape import ANY, Split, Tape, record
 
 
 class _Output:

@@ -20,15 +20,15 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet import device as devices
-from gpunet.captured.explanation import untimed
-from gpunet.device import Array, EmulatedArray, Place
+from gpunet.backend import devices
+from gpunet.backend.devices import Array, EmulatedArray, Place
+from gpunet.captured.explain import untimed
+from gpunet.captured.ir import convert, found
+from gpunet.captured.lowering import IN_A_LIST, Lowering, Shared, share
+from gpunet.captured.trace import owner_of
 from gpunet.errors import CaptureError
-from gpunet.runtime.kernel import Kernel, Launchable, Shim, Ufunc
-from gpunet.runtime.lower import IN_A_LIST, Lowering, Shared, share
-from gpunet.runtime.lower.program import convert, found
-from gpunet.runtime.lower.trace import owner_of
-from gpunet.runtime.tape import Launch, Split
+from gpunet.launch.kernel import Kernel, Launchable, Shim, Ufunc
+from gpunet.launch.tape import Launch, Split
 
 _log = logging.getLogger(__name__)
 is_array, address = devices.is_array, devices.pointer

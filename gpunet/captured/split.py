@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from gpunet.captured import explanation
+from gpunet.captured import explain
 from gpunet.captured.deferred import Deferred, Segments
-from gpunet.captured.explanation import Explanation, Part, Row, SplitExplanation, ceilings
+from gpunet.captured.explain import Explanation, Part, Row, SplitExplanation, ceilings
+from gpunet.captured.guards import tensors
 from gpunet.captured.segment import Segment
-from gpunet.captured.surroundings import tensors
 from gpunet.errors import CaptureError, SplitWarning
-from gpunet.runtime.tape import Split, record
+from gpunet.launch.tape import Split, record
 
 LAUNCHES = "launch by launch, not timed"
 
@@ -88,7 +88,7 @@ def _explained(segment: Segment, split: Split | None) -> Part:
         return Explanation(segment.rows, ceilings(), 0, 0), how, split
     lines = [(row.launch, row.line) for row in segment.rows]
     if segment.lowering.tape is None:
-        return segment.context.run(explanation.explain_calls, segment.lowering, lines), "one function", split
+        return segment.context.run(explain.explain_calls, segment.lowering, lines), "one function", split
     on_card = segment.place is not None and segment.place.device.type == "cuda"
     how = "one CUDA graph" if on_card else "launch by launch, on planned memory"
-    return segment.context.run(explanation.explain_launches, segment.lowering, lines), how, split
+    return segment.context.run(explain.explain_launches, segment.lowering, lines), how, split

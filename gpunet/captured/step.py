@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy
 
-from gpunet import device as devices
 from gpunet.autograd import Tensor
+from gpunet.backend import devices
+from gpunet.captured.compiled import module as compiled
 from gpunet.captured.epoch import CapturedEpoch
-from gpunet.captured.explanation import Explanation, Row, SplitExplanation
+from gpunet.captured.explain import Explanation, Row, SplitExplanation
+from gpunet.captured.guards import tensors
+from gpunet.captured.ir import convert
 from gpunet.captured.recording import Recording, check_arguments
 from gpunet.captured.split import SplitStep
-from gpunet.captured.surroundings import tensors
 from gpunet.errors import ArgumentError, CaptureError
-from gpunet.runtime.lower.compiled import module as compiled
-from gpunet.runtime.lower.program import convert
-from gpunet.runtime.random import Generator
-from gpunet.runtime.tape import Split, active
+from gpunet.launch.random import Generator
+from gpunet.launch.tape import Split, active
 
 _log = logging.getLogger(__name__)
 BACKENDS = ("auto", "numpy", "numba")

@@ -51,11 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
         ArgumentError: a case, peer or kind that is not there, or a number out of range.
         DeviceError: the device is not there.
     """
-    from gpunet.bench import session
-    from gpunet.bench.cases import CASES, KINDS, select
-    from gpunet.bench.contestants import PEERS
-    from gpunet.bench.measure import CLOCKS, Settings
-    from gpunet.device import Device
+    from gpunet.backend.devices import Device
+    from gpunet.tools.bench import session
+    from gpunet.tools.bench.cases import CASES, KINDS, select
+    from gpunet.tools.bench.contestants import PEERS
+    from gpunet.tools.bench.measure import CLOCKS, Settings
 
     chosen = session.Choice(
         [CASES[name] for name in select("cases", arguments.cases, CASES)],

@@ -70,13 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
         ArgumentError: the command is wrong.
         CompileError: g++ is not installed.
     """
-    from gpunet.diagnose.check_kernel import check
+    from gpunet.backend import cuda_sources
     from gpunet.emulator import compiler
     from gpunet.errors import CompileError
-    from gpunet.runtime import source
+    from gpunet.tools.check_kernel import check
 
     compiler.version()  # the error of a missing compiler is not a finding
-    text = source.splice(arguments.file, options=[f"-I{f}" for f in arguments.I] + [f"-D{d}" for d in arguments.D])
+    text = cuda_sources.splice(arguments.file, options=[f"-I{f}" for f in arguments.I] + [f"-D{d}" for d in arguments.D])
     launches = _launches(arguments, text)
     found = 0
     for launch in launches:
@@ -97,10 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _launches(arguments: argparse.Namespace, text: Any) -> list[Any]:
-    from gpunet.diagnose import kernel_arguments
-    from gpunet.diagnose.check_kernel import Launch
+    from gpunet.backend.signature import entries, find_entry
     from gpunet.errors import ArgumentError
-    from gpunet.signature import entries, find_entry
+    from gpunet.tools import kernel_arguments
+    from gpunet.tools.check_kernel import Launch
 
     if arguments.launch is not None:
         if arguments.arg or arguments.block or arguments.entry:

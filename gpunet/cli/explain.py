@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy
 
 import gpunet
-from gpunet.cli.by_hand import SQUASHES, Layer, Matrix, Vector
-from gpunet.cli.derivation import Section, Step, derive
-from gpunet.device import default_device
+from gpunet.backend.devices import default_device
 from gpunet.errors import ArgumentError
+from gpunet.tools.by_hand import SQUASHES, Layer, Matrix, Vector
+from gpunet.tools.derivation import Section, Step, derive
 
 LARGEST_NUMBER = 1e6  # of what is given: beyond it nobody learns anything, and cubes overflow soon
 MOST_WEIGHTS = 400  # times samples: every one of them is printed

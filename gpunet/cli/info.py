@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gpunet.diagnose import machine
 from gpunet.errors import GpunetError
+from gpunet.tools import machine
 
 #: Optional packages: module → (distribution, what it is for, how to get it).
 OPTIONAL = {
@@ -94,7 +94,7 @@ def _versions() -> dict[str, Any]:
 
 
 def _cuda() -> dict[str, Any]:
-    from gpunet.device import cuda_status, cupy
+    from gpunet.backend.devices import cuda_status, cupy
 
     status = cuda_status()
     found: dict[str, Any] = {"state": status.state, "found": status.detail}
@@ -129,10 +129,10 @@ def _driver() -> str:
 
 def _nvrtc() -> dict[str, Any]:
     """The run-time compiler, which needs no card."""
-    from gpunet.runtime import source
+    from gpunet.backend import compiler
 
     try:
-        version = ".".join(map(str, source.nvrtc_version()))
+        version = ".".join(map(str, compiler.nvrtc_version()))
     except (GpunetError, AttributeError) as error:
         return {"state": "not found", "found": str(error), "advice": "pip install 'gpunet[cuda13]' or 'gpunet[cuda12]'"}
     return {"state": "ready", "version": version, "library": _nvrtc_library()}
@@ -148,10 +148,10 @@ def _nvrtc_library() -> str | None:
 
 
 def _cache() -> dict[str, Any]:
-    from gpunet.runtime import source
+    from gpunet.backend import disk_cache
 
     try:
-        folder = Path(source.cache_directory())
+        folder = Path(disk_cache.cache_directory())
     except (GpunetError, AttributeError) as error:
         return {"folder": None, "found": str(error)}
     sizes = []

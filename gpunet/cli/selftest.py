@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-from gpunet.device import Device, cuda_status, cupy
+from gpunet.backend.devices import Device, cuda_status, cupy
 
 
 def add_parser(subparsers: Any) -> None:
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         DeviceError: the device is not there.
         ArgumentError: no kernel matches the pattern.
     """
-    from gpunet.diagnose import selftest
+    from gpunet.tools import selftest
 
     where = Device(arguments.device)
     kernels = selftest.chosen(arguments.kernels)

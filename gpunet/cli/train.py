@@ -111,9 +111,9 @@ class Setup:
 def run(arguments: argparse.Namespace) -> int:
     """Train as the arguments say; the exit code."""
     import gpunet
+    from gpunet.backend.devices import Device
     from gpunet.data import Batches
-    from gpunet.device import Device
-    from gpunet.runtime.random import Generator
+    from gpunet.launch.random import Generator
     from gpunet.train import LOSSES, SCHEDULES, RunFolder, fit, multilayer_perceptron
 
     device = Device(arguments.device)
@@ -179,7 +179,7 @@ def prepare(arguments: argparse.Namespace) -> Setup:
         DataError: data that cannot be used.
     """
     from gpunet import data
-    from gpunet.runtime.random import Generator
+    from gpunet.launch.random import Generator
     from gpunet.train.checkpoint import read_header, safetensors
     from gpunet.train.network import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULES, choose, choose_loss
 

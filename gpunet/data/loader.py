@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gpunet.autograd import Tensor, no_grad
-from gpunet.creation import randperm
 from gpunet.errors import ArgumentError, DeviceError, ShapeError
-from gpunet.runtime.random import Generator
+from gpunet.launch.random import Generator
+from gpunet.ops.creation import randperm
 
 
 class Batches:

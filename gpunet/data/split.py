@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy
 
-from gpunet.creation import randperm
 from gpunet.data.datasets import Dataset
 from gpunet.errors import ArgumentError, DataError
-from gpunet.runtime.random import Generator
+from gpunet.launch.random import Generator
+from gpunet.ops.creation import randperm
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ void bulk_wait(int left, bool reads_only) {
 constexpr int MOST_DIMENSIONS = 5;
 constexpr uint64_t MAGIC = 0x70614d726f736e65ull;
 
-struct TensorMap {  // as gpunet/runtime/tensor_map.py writes it
+struct TensorMap {  // as gpunet/backend/tensor_map.py writes it
   uint64_t magic, address;
   uint64_t sizes[MOST_DIMENSIONS], strides[MOST_DIMENSIONS];  // elements; bytes.  Innermost first
   uint32_t element_bytes, dimensions, swizzle;                // of 0, 32, 64 or 128 bytes

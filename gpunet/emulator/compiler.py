@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from gpunet import signature
+from gpunet.backend import signature
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent

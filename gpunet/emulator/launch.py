@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.signature import bare_name, entries
 from gpunet.emulator.library import Library, Parameter
 from gpunet.emulator.report import Tally
 from gpunet.errors import CompileError, EmulationError, LaunchError
-from gpunet.signature import bare_name, entries
 
 SCHEDULES = ("depth-first", "reversed", "random", "breadth-first")
 COMPLETIONS = ("eager", "lazy")

@@ -7,7 +7,7 @@ import math
 from gpunet import autograd
 from gpunet.autograd import FILL, Tensor
 from gpunet.errors import ArgumentError, ShapeError
-from gpunet.runtime.random import default_generator, random_normal, random_uniform
+from gpunet.launch.random import default_generator, random_normal, random_uniform
 
 
 def _changed(tensor: Tensor) -> Tensor:

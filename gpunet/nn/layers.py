@@ -8,8 +8,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from gpunet import autograd, device
+from gpunet import autograd
 from gpunet.autograd import Tensor, wrap
+from gpunet.backend import devices
 from gpunet.errors import ArgumentError
 from gpunet.nn import init
 from gpunet.nn.activation import ActivationModule
@@ -75,8 +76,8 @@ class Linear(Module):
 
 
 def _empty(shape: tuple[int, ...], where: Any, dtype: Any) -> Tensor:
-    target = device.default_device() if where is None else device.Device(where)
-    return Tensor(device.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, target))
+    target = devices.default_device() if where is None else devices.Device(where)
+    return Tensor(devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, target))
 
 
 class Flatten(Module):

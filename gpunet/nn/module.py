@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
-from gpunet import device as devices
 from gpunet.autograd import RemovableHandle, Tensor, no_grad, settings_changed
+from gpunet.backend import devices
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 
 M = TypeVar("M", bound="Module")

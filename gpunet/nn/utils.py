@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator
 import numpy
 
 from gpunet.autograd import Tensor, changed, quiet
-from gpunet.device import Array
+from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError
+from gpunet.launch.kernel import ELEMENTS_A_BLOCK, MAX_TENSORS, ceil_div
+from gpunet.launch.memory import empty, ticket
+from gpunet.launch.tape import refuse_reading
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
-from gpunet.runtime.kernel import ELEMENTS_A_BLOCK, MAX_TENSORS, ceil_div
-from gpunet.runtime.memory import empty, ticket
-from gpunet.runtime.tape import refuse_reading
 
 Tensors = Tensor | Iterable[Tensor]
 

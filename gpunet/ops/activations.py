@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.autograd import Scaled, Tensor, fused, get_default_dtype, method, wrap
-from gpunet.device import Array
+from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError
+from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
+from gpunet.launch.memory import empty, numbers, scratch, zeros_like
 from gpunet.ops.broadcast import cast
 from gpunet.ops.elementwise import erf, exp, log1p, maximum, minimum, where
 from gpunet.ops.special import erf_into
-from gpunet.runtime.kernel import Geometry, elementwise_grid, kernel
-from gpunet.runtime.memory import empty, numbers, scratch, zeros_like
 
 
 class Activation(NamedTuple):

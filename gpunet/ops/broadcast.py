@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy
 
-from gpunet import device
 from gpunet.autograd import COPY, Tensor, get_default_dtype, primitive
-from gpunet.device import Array
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, ShapeError
-from gpunet.runtime.kernel import Launchable, Shim, Ufunc
-from gpunet.runtime.memory import empty
-from gpunet.runtime.tape import constant
+from gpunet.launch.kernel import Launchable, Shim, Ufunc
+from gpunet.launch.memory import empty
+from gpunet.launch.tape import constant
 
 SUM = Shim("sum", lambda xp, out, x, *, axis, keepdims: xp.sum(x, axis=axis, keepdims=keepdims, out=out))
 _UFUNCS: dict[str, Ufunc] = {}
@@ -134,7 +134,7 @@ def sum_to(x, *, shape):
 def broadcast_to(x, *, shape):
     """Repeat without copying: a view with strides of zero."""
     source = x.shape
-    xp = device.module(x.array)
+    xp = devices.module(x.array)
     return xp.broadcast_to(x.array, shape), lambda g: sum_to(g, shape=source)
 
 

@@ -6,8 +6,8 @@ import math
 
 import numpy
 
-from gpunet.runtime.kernel import Geometry, kernel
-from gpunet.runtime.memory import scratch
+from gpunet.launch.kernel import Geometry, kernel
+from gpunet.launch.memory import scratch
 
 _CHUNK = 32768  # elements a pass of the twin: they stay in the L2 cache
 

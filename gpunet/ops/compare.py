@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy
 
-from gpunet import device
 from gpunet.autograd import Tensor, method, operands, quiet, wrap
+from gpunet.backend import devices
+from gpunet.launch.tape import refuse_reading
 from gpunet.ops.broadcast import binary, ufunc, unary
-from gpunet.runtime.tape import refuse_reading
 
 
 def compare(name: str, a: Any, b: Any) -> Tensor:
@@ -107,5 +107,5 @@ def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: 
     """Whether all elements are equal within ``atol + rtol * |b|``."""
     a, b = wrap(a).array, wrap(b).array
     refuse_reading("allclose()", a, b)
-    a, b = device.move(a, device.CPU), device.move(b, device.CPU)
+    a, b = devices.move(a, devices.CPU), devices.move(b, devices.CPU)
     return bool(numpy.allclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))

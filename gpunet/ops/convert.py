@@ -7,10 +7,10 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import COPY, Tensor, method, primitive
-from gpunet.device import Device
+from gpunet.backend.devices import Device
+from gpunet.launch.memory import empty, moved
 from gpunet.ops.broadcast import cast
 from gpunet.ops.shape import normal_dim
-from gpunet.runtime.memory import empty, moved
 
 
 @primitive(methods="clone")

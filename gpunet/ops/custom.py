@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy
 
-from gpunet import device as devices
 from gpunet.autograd import (
     FILL,
     Node,
@@ -30,13 +29,14 @@ from gpunet.autograd import (
     quiet,
 )
 from gpunet.autograd.graph import edge_to
-from gpunet.device import Array
+from gpunet.backend import cuda_sources as sources
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
+from gpunet.backend.signature import Entry, bare_name, entries, find_entry
 from gpunet.errors import ArgumentError, DtypeError, GradientError, MismatchError, ShapeError
+from gpunet.launch.kernel import C_TYPES
+from gpunet.launch.memory import empty
 from gpunet.ops.custom_kernel import ByName, CustomKernel
-from gpunet.runtime import source as sources
-from gpunet.runtime.kernel import C_TYPES
-from gpunet.runtime.memory import empty
-from gpunet.signature import Entry, bare_name, entries, find_entry
 
 _FLOATING = ("float32", "float64")
 

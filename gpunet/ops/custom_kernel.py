@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend import compiler as sources
+from gpunet.backend.signature import DTYPES, Entry, Parameter, as_scalar
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, LaunchError, ShapeError
-from gpunet.runtime import source as sources
-from gpunet.runtime.kernel import C_TYPES, Geometry, Kernel
-from gpunet.signature import DTYPES, Entry, Parameter, as_scalar
+from gpunet.launch.kernel import C_TYPES, Geometry, Kernel
 
 _LAUNCH = ("grid", "block", "shared", "template")
 

@@ -8,9 +8,9 @@ import numpy
 
 from gpunet.autograd import Tensor, fused, wrap
 from gpunet.errors import ArgumentError
-from gpunet.runtime.kernel import Geometry, elementwise_grid, kernel
-from gpunet.runtime.memory import empty
-from gpunet.runtime.random import default_generator, random_bernoulli
+from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
+from gpunet.launch.memory import empty
+from gpunet.launch.random import default_generator, random_bernoulli
 
 
 @kernel("dropout.cu", outputs=1, types={"mask": "bool"})

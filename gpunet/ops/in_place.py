@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet import device
 from gpunet.autograd import (
     ADD,
     COPY,
@@ -17,12 +16,13 @@ from gpunet.autograd import (
     operands,
     wrap,
 )
+from gpunet.backend import devices
 from gpunet.errors import GradientError, InPlaceError, ShapeError
+from gpunet.launch.kernel import Ufunc
+from gpunet.launch.memory import empty, moved
+from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, ufunc
 from gpunet.ops.elementwise import abs, add_scaled, clamp, div, exp, masked_fill, mul, neg, pow, sqrt, sub_scaled, where
-from gpunet.runtime.kernel import Ufunc
-from gpunet.runtime.memory import empty, moved
-from gpunet.runtime.tape import constant
 
 
 def replace(target: Tensor, result: Tensor, name: str) -> Tensor:
@@ -77,8 +77,8 @@ def _before(target: Tensor) -> Tensor:
 def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
     """Let ``target`` become ``source``; what it was before gets a gradient of zero."""
     if is_grad_enabled() and target._requires_grad:
-        with device.current(target.array):
-            always = Tensor(constant(device.module(target.array).ones((), bool)))
+        with devices.current(target.array):
+            always = Tensor(constant(devices.module(target.array).ones((), bool)))
         source = where(always, source, alias_of(target))
     return replace(target, source, name)
 

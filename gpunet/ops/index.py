@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy
 
-from gpunet import device
 from gpunet.autograd import COPY, FILL, Tensor, changed, contiguous, is_grad_enabled, method, primitive, wrap
-from gpunet.device import Array
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, LabelError, ShapeError
+from gpunet.launch.kernel import Geometry, Shim, ceil_div, kernel
+from gpunet.launch.memory import empty, moved
+from gpunet.launch.tape import active, constant, refuse, refuse_reading, settle
 from gpunet.ops.broadcast import fit
 from gpunet.ops.elementwise import where
 from gpunet.ops.in_place import alias_of, check_in_place, replace
 from gpunet.ops.shape import normal_dim
-from gpunet.runtime.kernel import Geometry, Shim, ceil_div, kernel
-from gpunet.runtime.memory import empty, moved
-from gpunet.runtime.tape import active, constant, refuse, refuse_reading, settle
 
 TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]))
 PUT = Shim("put", lambda xp, out, value, *, index: out.__setitem__(index, value))
@@ -38,7 +38,7 @@ def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
     for item in items:
         if isinstance(item, (list, range)):
             item = constant(numpy.asarray(item, numpy.int64 if not len(item) else None))
-        if isinstance(item, Tensor) or device.is_array(item):
+        if isinstance(item, Tensor) or devices.is_array(item):
             if item.dtype.kind not in "iub":
                 raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or ...")
             if item.dtype.kind == "b" and active.tape is not None:
@@ -164,10 +164,10 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     index = _plain_index(index, x)
     check_in_place(x, (value,), "x[...] = value")
     picked = _checked(x, index)
-    if device.is_array(value):
+    if devices.is_array(value):
         value = Tensor(value)
     if isinstance(value, (list, tuple)):
-        value = Tensor(constant(device.move(numpy.asarray(value, x.dtype), x.device)))
+        value = Tensor(constant(devices.move(numpy.asarray(value, x.dtype), x.device)))
     if isinstance(value, Tensor):
         try:
             fits = numpy.broadcast_shapes(value.shape, picked.shape) == picked.shape
@@ -186,7 +186,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
 
 def _gather_index(dim: int, index: Tensor) -> tuple[Any, ...]:
     """The index that picks along ``dim`` with ``index`` and stays in place along all other dimensions."""
-    xp = device.module(index.array)
+    xp = devices.module(index.array)
     grid: list[Any] = [
         xp.arange(n).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
     ]
@@ -226,7 +226,7 @@ def masked_select(x: Tensor, mask: Any) -> Tensor:
 def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
     if x.ndim < 2:
         raise ShapeError(f"{'tril' if lower else 'triu'} of a tensor of shape {x.shape}; expected a matrix, or a stack of them")
-    xp = device.module(x.array)
+    xp = devices.module(x.array)
     rows, columns = xp.arange(x.shape[-2])[:, None], xp.arange(x.shape[-1])[None, :]
     keep = columns <= rows + diagonal if lower else columns >= rows + diagonal
     return where(Tensor(constant(xp.broadcast_to(keep, x.shape))), x, 0.0 if x.is_floating_point() else 0)
@@ -252,9 +252,9 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
     """
     array = labels.array if isinstance(labels, Tensor) else labels
     refuse_reading("one_hot()", array)
-    with device.current(array):
+    with devices.current(array):
         highest = int(array.max()) if array.size else -1
         classes = highest + 1 if num_classes == -1 else num_classes
         if array.size and (highest >= classes or int(array.min()) < 0):
             raise LabelError(f"one_hot: labels from {int(array.min())} to {highest}; expected 0 .. {classes - 1}")
-        return Tensor((array[..., None] == device.module(array).arange(classes)).astype(numpy.int64))
+        return Tensor((array[..., None] == devices.module(array).arange(classes)).astype(numpy.int64))

@@ -9,10 +9,10 @@ import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, method, primitive, wrap
 from gpunet.errors import ArgumentError, ShapeError
+from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import cast, result_dtype
 from gpunet.ops.index import _index
 from gpunet.ops.shape import sliced_dim, unsqueeze
-from gpunet.runtime.memory import empty
 
 
 @primitive

@@ -16,14 +16,14 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Scaled, Tensor, fused, wrap
-from gpunet.device import Array
+from gpunet.backend import blas
+from gpunet.backend.devices import Array
 from gpunet.errors import ShapeError
+from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
+from gpunet.launch.memory import empty, scratch
 from gpunet.ops.activations import ACTIVATIONS, activation_backward, find
 from gpunet.ops.broadcast import cast
 from gpunet.ops.matmul import matmul
-from gpunet.runtime import blas
-from gpunet.runtime.kernel import Geometry, ceil_div, elementwise_grid, kernel
-from gpunet.runtime.memory import empty, scratch
 
 
 def gemm_tile(rows: int, columns: int) -> int:

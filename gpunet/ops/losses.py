@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.autograd import MULTIPLY, Scaled, Tensor, fused, wrap
-from gpunet.device import Array
+from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
+from gpunet.launch.kernel import Geometry, ceil_div, kernel
+from gpunet.launch.memory import empty, numbers, scratch, ticket, zeros_like
+from gpunet.launch.tape import settle
 from gpunet.ops import reduce as reductions
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.broadcast import broadcast_to, cast
@@ -23,9 +26,6 @@ from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import exp, log1p, maximum, where
 from gpunet.ops.index import gather
 from gpunet.ops.reduce import log_softmax
-from gpunet.runtime.kernel import Geometry, ceil_div, kernel
-from gpunet.runtime.memory import empty, numbers, scratch, ticket, zeros_like
-from gpunet.runtime.tape import settle
 
 REDUCTIONS = ("mean", "sum", "none")
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy
 
-from gpunet import device
 from gpunet.autograd import Tensor, contiguous, method, primitive, wrap
-from gpunet.device import Array
+from gpunet.backend import blas, devices
+from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, ShapeError
+from gpunet.launch.kernel import Geometry, ceil_div, kernel
+from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import cast, fit, like, result_dtype
-from gpunet.runtime import blas
-from gpunet.runtime.kernel import Geometry, ceil_div, kernel
-from gpunet.runtime.memory import empty
 
 
 @kernel("matmul.cu", outputs=1, strided="a b")
@@ -40,7 +39,7 @@ def _(out, a, b):
 
 def _batched(x: Array, batch: tuple[int, ...]) -> Array:
     """(..., r, c) as (j, r, c) for the broadcast batch: a view where strides allow it, else a copy."""
-    matrix, count, broadcast_to = x.shape[-2:], math.prod(batch), device.module(x).broadcast_to
+    matrix, count, broadcast_to = x.shape[-2:], math.prod(batch), devices.module(x).broadcast_to
     if x.size == math.prod(matrix):  # one matrix for the whole batch
         return broadcast_to(x.reshape(matrix) if x.ndim != 2 else x, (count, *matrix))
     return (

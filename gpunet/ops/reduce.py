@@ -11,13 +11,13 @@ import numpy
 
 from gpunet.autograd import MULTIPLY, Tensor, method, primitive, wrap
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.kernel import Shim, Ufunc
+from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import SUM, broadcast_to, cast
 from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import abs, exp, log, sqrt, sub, where
 from gpunet.ops.index import gather
 from gpunet.ops.shape import normal_dim, reshape, squeeze, unsqueeze
-from gpunet.runtime.kernel import Shim, Ufunc
-from gpunet.runtime.memory import empty
 
 Dims = int | Sequence[int] | None
 _EXTREMA = {

@@ -10,8 +10,8 @@ import numpy
 
 from gpunet.autograd import COPY, Tensor, contiguous, method, primitive
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import broadcast_to
-from gpunet.runtime.memory import empty
 
 
 def normal_dim(dim: int, ndim: int, name: str) -> int:

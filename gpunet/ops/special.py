@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy
 
-from gpunet.device import Array
-from gpunet.runtime.kernel import Geometry, elementwise_grid, kernel
-from gpunet.runtime.memory import scratch
+from gpunet.backend.devices import Array
+from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
+from gpunet.launch.memory import scratch
 
 _CHUNK_BYTES = 1 << 17  # of x: the four arrays of a chunk stay in a core's second-level cache
 _SLOT = 8  # scratch slots from here on; callers use those below

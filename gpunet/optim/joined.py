@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy
 
-from gpunet.runtime.memory import JoinedArrays, scratch_joined
+from gpunet.launch.memory import JoinedArrays, scratch_joined
 
 #: Elements of all tensors together that are worth being joined: copying the gradients costs less than a pass a tensor.
 MOST_JOINED = 1 << 18

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy
 
-from gpunet import device
 from gpunet.autograd import Tensor, changed, enable_grad, quiet
-from gpunet.device import Array
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, StateDictError
-from gpunet.runtime.kernel import MAX_TENSORS
-from gpunet.runtime.memory import JoinedArrays
-from gpunet.runtime.tape import active, refuse, refuse_reading
+from gpunet.launch.kernel import MAX_TENSORS
+from gpunet.launch.memory import JoinedArrays
+from gpunet.launch.tape import active, refuse, refuse_reading
 
 #: In which numbers an option must be; others are zero or positive.
 _RANGES = {"betas": (0.0, 1.0), "dampening": (-math.inf, math.inf)}
@@ -49,7 +49,7 @@ class ParameterGroup(dict[str, Any]):
             size = len(options[name]) if isinstance(options[name], (tuple, list)) and name != "lr" else 1
             places[name] = slice(count, count := count + size)
         group.places = places
-        group.hyperparameters = device.empty((count,), numpy.float64, options["params"][0].device)
+        group.hyperparameters = devices.empty((count,), numpy.float64, options["params"][0].device)
         for key, value in options.items():
             group[key] = value
         return group
@@ -91,7 +91,7 @@ class ParameterGroup(dict[str, Any]):
             numbers = _numbers(key, value, place.stop - place.start)
             value = numbers[0] if len(numbers) == 1 else tuple(numbers)
             refuse(f'setting group["{key}"]', "set it outside the step, or step a schedule of gpunet.optim.lr_scheduler")
-            with device.current(self.hyperparameters):
+            with devices.current(self.hyperparameters):
                 for index, number in enumerate(numbers, place.start):
                     self.hyperparameters[index] = number
         if place is None or (key != "lr" and bool(value) != bool(self.set_to(key))):
@@ -274,8 +274,8 @@ class Optimizer:
         ends = list(itertools.accumulate(map(math.prod, shapes)))
         if new:
             dtype = numpy.float64 if name == "step" else new[0].dtype
-            flat = device.empty((ends[-1],), dtype, new[0].device)
-            with device.current(flat):
+            flat = devices.empty((ends[-1],), dtype, new[0].device)
+            with devices.current(flat):
                 flat.fill(0)
             for p, shape, end in zip(new, shapes, ends):
                 self.state[p][name] = Tensor(flat[end - math.prod(shape) : end].reshape(shape))
@@ -320,7 +320,7 @@ class Optimizer:
         if type(group.hyperparameters) is not type(params[0].array):
             raise DeviceError(
                 f"{type(self).__name__}: a parameter of shape {params[0].shape} is on {params[0].device}, but the optimizer was "
-                f"made for parameters on {device.of(group.hyperparameters)}; make it after model.to({str(params[0].device)!r})"
+                f"made for parameters on {devices.of(group.hyperparameters)}; make it after model.to({str(params[0].device)!r})"
             )
         if active.tape is not None:
             active.tape.options.append([group, group.changes, group.settings()])
@@ -391,8 +391,8 @@ class Optimizer:
         for p, arrays in loaded.items():
             for name, array in arrays.items():
                 (target,) = self._state_list([p], name)
-                with device.current(target):
-                    target[...] = device.move(array, p.device).reshape(target.shape)
+                with devices.current(target):
+                    target[...] = devices.move(array, p.device).reshape(target.shape)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")

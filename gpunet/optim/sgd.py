@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy
 
-from gpunet.device import Array
+from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError
+from gpunet.launch.kernel import Geometry, kernel
+from gpunet.launch.memory import as_scalar, numbers, pieces, scratch, scratch_joined, ticket
 from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
-from gpunet.runtime.kernel import Geometry, kernel
-from gpunet.runtime.memory import as_scalar, numbers, pieces, scratch, scratch_joined, ticket
 
 
 @kernel(

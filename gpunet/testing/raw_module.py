@@ -10,10 +10,10 @@ from typing import Any
 import numpy
 
 from gpunet import emulator
-from gpunet.device import Device
+from gpunet.backend import compiler, cuda_sources
+from gpunet.backend.devices import Device
+from gpunet.backend.signature import DTYPES, Entry, as_scalar, find_entry
 from gpunet.errors import ArgumentError, LaunchError
-from gpunet.runtime import source
-from gpunet.signature import DTYPES, Entry, as_scalar, find_entry
 
 
 class RawModule:
@@ -49,7 +49,7 @@ class RawModule:
         if (code is None) == (path is None):
             raise ArgumentError("RawModule: pass either code= or path=")
         given: str | Path = code if code is not None else Path(path or "")
-        self.source = source.splice(given, "raw_module.cu", options)
+        self.source = cuda_sources.splice(given, "raw_module.cu", options)
         self.name_expressions = name_expressions
         self.check = check
 
@@ -70,9 +70,9 @@ class RawModule:
 class RawFunction:
     """A kernel of a :class:`RawModule`."""
 
-    def __init__(self, text: source.Source, entry: Entry, expression: str, check: bool) -> None:
+    def __init__(self, text: cuda_sources.Source, entry: Entry, expression: str, check: bool) -> None:
         self.entry, self.name, self.check = entry, expression, check
-        self._function = source.function(text, expression, Device("emulated"))
+        self._function = compiler.function(text, expression, Device("emulated"))
 
     def __repr__(self) -> str:
         return f"<RawFunction {self.name} of {self.entry}>"

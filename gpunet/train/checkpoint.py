@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy
 
-from gpunet import device as devices
 from gpunet.autograd import Tensor
-from gpunet.device import Device
+from gpunet.backend import devices
+from gpunet.backend.devices import Device
 from gpunet.errors import ArgumentError, CheckpointError, MissingDependencyError
-from gpunet.runtime.tape import settle
+from gpunet.launch.tape import settle
 
 # One metadata entry holds all of ours: safetensors writes several in an order that changes from run to run.
 _ENTRY = "gpunet"

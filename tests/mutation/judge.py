@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet import emulator
-from gpunet.device import Device
-from gpunet.diagnose import kernel_cases, selftest
-from gpunet.diagnose.case import Case
+from gpunet.backend import compiler as cuda_compiler
+from gpunet.backend import cuda_sources, disk_cache
+from gpunet.backend.devices import Device
 from gpunet.emulator import compiler
 from gpunet.errors import CompileError, EmulationError, GpunetError
-from gpunet.runtime import source
-from gpunet.runtime.kernel import KERNELS
+from gpunet.launch.kernel import KERNELS
+from gpunet.tools import kernel_cases, selftest
+from gpunet.tools.case import Case
 
 from .operators import Mutant, mutants
 from .source import Declaration, Source
@@ -52,13 +53,13 @@ class Verdict(NamedTuple):
 
 def files() -> list[str]:
     """The sources of the kernels and all headers that they include."""
-    included = (re.findall(r'^#line 1 "([^"]+)"', source.spliced(file), re.MULTILINE) for file in source.kernel_files())
+    included = (re.findall(r'^#line 1 "([^"]+)"', cuda_sources.spliced(file), re.MULTILINE) for file in cuda_sources.kernel_files())
     return sorted({name for names in included for name in names})
 
 
 @cache
 def text(file: str) -> str:
-    return (source.kernel_directory() / file).read_text(encoding="utf-8")
+    return (cuda_sources.kernel_directory() / file).read_text(encoding="utf-8")
 
 
 def all_mutants() -> list[Mutant]:
@@ -69,7 +70,7 @@ def all_mutants() -> list[Mutant]:
 def _declarations(file: str) -> list[tuple[str, Declaration, set[str]]]:
     """Of a source and of all that it includes: file, declaration, and the identifiers in it."""
     found = []
-    for name in re.findall(r'^#line 1 "([^"]+)"', source.spliced(file), re.MULTILINE):
+    for name in re.findall(r'^#line 1 "([^"]+)"', cuda_sources.spliced(file), re.MULTILINE):
         parsed = Source(text(name))
         found += [(name, declaration, parsed.identifiers(declaration)) for declaration in parsed.top]
     return found
@@ -138,21 +139,21 @@ class Judge:
     """Runs mutants in this process, from a copy of the kernels' folder and with a cache of its own."""
 
     def __init__(self, folder: Path) -> None:
-        shared = source.cache_directory() / "emulator"
+        shared = disk_cache.cache_directory() / "emulator"
         self._sources, self._cache = folder / "cuda_kernels", folder / "emulator"
-        shutil.copytree(source.kernel_directory(), self._sources)
+        shutil.copytree(cuda_sources.kernel_directory(), self._sources)
         self._cache.mkdir()
         for made in (compiler._headers(shared, "check"), compiler.runtime(shared)):
             (self._cache / made.name).symlink_to(made)
         self._kept = set(self._cache.iterdir())
-        source.set_cache_directory(folder)
-        source.kernel_directory = lambda: self._sources
+        disk_cache.set_cache_directory(folder)
+        cuda_sources.kernel_directory = lambda: self._sources
 
     def verdict(self, mutant: Mutant) -> Verdict:
         """The first finding of the cases, or that there is none."""
         start, place = time.perf_counter(), self._sources / mutant.file
         place.write_text(mutant.apply(text(mutant.file)), encoding="utf-8")
-        source._functions.clear()
+        cuda_compiler._functions.clear()
         try:
             kind, detail = self._first_finding(mutant)
         finally:

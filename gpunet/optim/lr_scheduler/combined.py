@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import quiet
-from gpunet.device import Array
+from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.launch.kernel import Ufunc
+from gpunet.launch.tape import refuse
 from gpunet.optim.lr_scheduler.python import ReduceLROnPlateau
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, counters
 from gpunet.optim.optimizer import Optimizer
-from gpunet.runtime.kernel import Ufunc
-from gpunet.runtime.tape import refuse
 
 _ADD = Ufunc("add")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from gpunet.autograd import quiet
 from gpunet.errors import ArgumentError
+from gpunet.launch.tape import refuse, refuse_reading
 from gpunet.optim.lr_scheduler.kernel import schedule_at
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, counters, for_each_group
 from gpunet.optim.optimizer import Optimizer
-from gpunet.runtime.tape import refuse, refuse_reading
 
 
 class StepLR(LRScheduler):

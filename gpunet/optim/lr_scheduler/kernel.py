@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy
 
-from gpunet.runtime.kernel import Geometry, kernel
+from gpunet.launch.kernel import Geometry, kernel
 
 # Each takes the rate, the step t, the state and the constants, all arrays of one element, and returns the new rate.  There
 # are no Python numbers in them, so that a replay follows t.  Except for WARM_RESTARTS and what comes behind it, the first

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from gpunet.errors import ArgumentError
+from gpunet.launch.tape import refuse
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, for_each_group, functions_for_each_group
 from gpunet.optim.optimizer import Optimizer
-from gpunet.runtime.tape import refuse
 
 
 class LambdaLR(LRScheduler):

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy
 
-from gpunet import device
 from gpunet.autograd import quiet
-from gpunet.device import Array
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.launch.tape import active, refuse, refuse_reading
 from gpunet.optim.lr_scheduler.kernel import schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
-from gpunet.runtime.tape import active, refuse, refuse_reading
 
 #: In states of PyTorch's schedules; here they follow from the others.
 _OF_TORCH = ("use_beta1", "default_min_lr", "mode_worse")
@@ -177,10 +177,10 @@ class LRScheduler:
                 continue
             refuse(f"changing what a {type(self).__name__} works with", "change it outside the step")
             if known is None or len(known[0]) != len(values):  # gpunet.capture notices that the old buffer is gone
-                buffer = device.empty((len(values),), numpy.float64, _place(group))
+                buffer = devices.empty((len(values),), numpy.float64, _place(group))
                 self._constants[number : number + 1] = [(values, buffer)]
             self._constants[number] = (values, self._constants[number][1])
-            self._constants[number][1][...] = device.move(numpy.array(values), _place(group))
+            self._constants[number][1][...] = devices.move(numpy.array(values), _place(group))
 
     def _check_groups(self) -> None:
         if len(self.optimizer.param_groups) != len(self._states):
@@ -228,12 +228,12 @@ def _check_optimizer(optimizer: Any) -> None:
 
 
 def _place(group: ParameterGroup) -> Any:
-    return device.of(group.hyperparameters)
+    return devices.of(group.hyperparameters)
 
 
 def counters(optimizer: Optimizer, count: int = 1) -> list[Array]:
     """A float64 buffer of zeros beside each group's learning rate."""
-    return [device.move(numpy.zeros(count), _place(group)) for group in optimizer.param_groups]
+    return [devices.move(numpy.zeros(count), _place(group)) for group in optimizer.param_groups]
 
 
 def for_each_group(what: str, optimizer: Optimizer, value: Any) -> list[float]:

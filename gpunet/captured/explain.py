@@ -1,0 +1,215 @@
+"""What a recorded step does, launch by launch: shapes, bytes, FLOPs, measured times, and how near the machine's limits."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy
+
+from gpunet.backend import blas, devices
+from gpunet.backend.devices import Array
+from gpunet.captured.ir import Call, found
+from gpunet.captured.lowering import Lowering
+from gpunet.launch.tape import Launch, Split
+
+_ROUNDS = 15
+
+
+class Ceilings(NamedTuple):
+    """What this machine reaches: FLOPs a second in a large product of float32 matrices, bytes a second in a copy."""
+
+    flops: float
+    bytes: float
+
+
+def _best(run: Callable[[], object], rounds: int = 7) -> float:
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+@functools.cache
+def ceilings() -> Ceilings:
+    """Measured once a process, in about a quarter of a second."""
+    a, b, c = (numpy.ones((768, 768), numpy.float32) for _ in range(3))
+    blas.dot(a, b, c)
+    source, target = numpy.ones(1 << 23, numpy.float32), numpy.ones(1 << 23, numpy.float32)
+    return Ceilings(
+        2 * 768**3 / _best(lambda: blas.dot(a, b, c)),
+        2 * source.nbytes / _best(lambda: numpy.copyto(target, source)),
+    )
+
+
+def flops(call: Call) -> int:
+    """Additions, multiplications and functions of a call; 0 where it is not known."""
+    if call.kind == "product":
+        a, b = call.reads[:2]
+        return 2 * call.writes[0].size * a.shape[-1]
+    if call.kind == "elementwise":
+        return call.writes[0].size
+    return call.reads[0].size if call.kind == "reduce" else 0
+
+
+def traffic(call: Call) -> int:
+    """Bytes that a call reads and writes, each array once."""
+    return sum(v.nbytes for v in {*call.reads, *call.writes})
+
+
+class Row(NamedTuple):
+    """A launch of the recorded step."""
+
+    launch: str
+    line: str
+    shapes: str
+    calls: int
+    bytes: int
+    flops: int
+    seconds: float
+
+    def share(self, limits: Ceilings) -> float:
+        """Of the time that the nearer one of the two ceilings would take."""
+        return max(self.flops / limits.flops, self.bytes / limits.bytes) / self.seconds if self.seconds else 0.0
+
+
+class Explanation:
+    """The rows of a step; prints as a table."""
+
+    def __init__(self, rows: Sequence[Row], limits: Ceilings, arena_bytes: int, dropped: int) -> None:
+        self.rows, self.limits, self.arena_bytes, self.dropped = list(rows), limits, arena_bytes, dropped
+
+    @property
+    def seconds(self) -> float:
+        return sum(row.seconds for row in self.rows)
+
+    def __str__(self) -> str:
+        return f"{self.table()}\n{_limits(self.limits)}"
+
+    def table(self) -> str:
+        """The rows and their sum."""
+        total = self.seconds or 1.0
+        lines = [f"{'launch':30} {'shapes':34} {'calls':>5} {'bytes':>9} {'FLOP':>9} {'µs':>8} {'time':>5} {'of limit':>8}  line"]
+        for row in self.rows:
+            lines.append(
+                f"{row.launch[:30]:30} {row.shapes[:34]:34} {row.calls:5} {_short(row.bytes):>9} {_short(row.flops):>9} "
+                f"{row.seconds * 1e6:8.1f} {row.seconds / total:5.0%} {row.share(self.limits):8.0%}  {row.line[:60]}"
+            )
+        lines.append(
+            f"{len(self.rows)} launches, {sum(r.calls for r in self.rows)} calls, {self.dropped} launches dropped, "
+            f"{_short(self.arena_bytes)}B of memory of its own, {self.seconds * 1e6:.1f} µs"
+        )
+        return "\n".join(lines)
+
+
+#: What a part of a split step does, how it runs, and where it was split behind it, if it was.
+Part = tuple[Explanation, str, Split | None]
+
+
+class SplitExplanation:
+    """The parts of a split step; prints as tables, and where it was split between them.
+
+    Args:
+        why: the first reason to split.
+        parts: in order.
+    """
+
+    def __init__(self, why: Split, parts: Sequence[Part]) -> None:
+        self.why = why
+        self.parts = [part for part, _, _ in parts]
+        self.splits = [split for _, _, split in parts if split is not None]
+        self._text = [] if why.line else [f"no recording: {why}"]
+        for number, (part, how, split) in enumerate(parts, 1):
+            self._text.append(f"part {number} of {len(parts)}, {how}\n{part.table()}")
+            if split is not None:
+                self._text.append(f"split by {split}")
+        self._text += [_limits(parts[0][0].limits)] if parts else []
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for part in self.parts for row in part.rows]
+
+    def __str__(self) -> str:
+        return "\n".join(self._text)
+
+
+def _limits(limits: Ceilings) -> str:
+    product, copy = _short(limits.flops), _short(limits.bytes)
+    return f"limits measured here: {product}FLOP/s in a product, {copy}B/s in a copy"
+
+
+def _short(count: float) -> str:
+    for unit in ("", "k", "M", "G", "T"):
+        if count < 1000 or unit == "T":
+            return f"{count:.0f}{unit}" if unit == "" else f"{count:.3g} {unit}"
+        count /= 1000
+    return ""
+
+
+def _timed(calls: Sequence[Callable[[], None]], changed: Sequence[Array]) -> list[float]:
+    """Seconds of each call, the median of several runs through all of them; what they change is put back."""
+    before = [a.copy() for a in changed]
+    seconds = numpy.empty((_ROUNDS, len(calls)))
+    clock = time.perf_counter
+    try:
+        for of_round in seconds:
+            for index, call in enumerate(calls):
+                start = clock()
+                call()
+                of_round[index] = clock() - start
+    finally:
+        for array, value in zip(changed, before):
+            array[...] = value
+    nothing = numpy.median([_best(lambda: None, 1) for _ in range(100)])
+    return list(numpy.maximum(numpy.median(seconds, axis=0) - nothing, 0.0))
+
+
+def explain_calls(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation:
+    """Of a step on the CPU: the calls that each launch became.
+
+    Args:
+        lines: kernel and line of the user's program of each recorded launch.
+    """
+    seconds = _timed(lowering.separately(), lowering.changed())
+    rows = []
+    for number, (name, line) in enumerate(lines):
+        calls = [c for c in lowering.calls if c.launch == number]
+        if calls:
+            shapes = _shapes(v.shape for c in calls for v in (*c.writes, *c.reads))
+            took = sum(s for c, s in zip(lowering.calls, seconds) if c.launch == number)
+            rows.append(Row(name, line, shapes, len(calls), sum(map(traffic, calls)), sum(map(flops, calls)), took))
+    return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
+
+
+def explain_launches(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation:
+    """Of a step elsewhere: the launches themselves, each waited for.  Their FLOPs are not counted."""
+
+    def prepared(launch: Launch) -> Callable[[], None]:
+        where = devices.of(next(found((launch.arrays, launch.options), devices.is_array)))
+
+        def run() -> None:
+            launch.kernel.launch(launch.arrays, launch.options)
+            devices.synchronize(where)
+
+        return run
+
+    assert lowering.tape is not None
+    launches = lowering.tape.launches
+    written = {id(a): a for x in launches for a in found(x.arrays[: x.kernel.outputs], devices.is_array)}
+    seconds = _timed([prepared(launch) for launch in launches], list(written.values()))
+    rows = [untimed(launch)._replace(seconds=took) for launch, took in zip(launches, seconds)]
+    return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
+
+
+def untimed(launch: Launch) -> Row:
+    """A launch as it was recorded."""
+    arrays = [*found((launch.arrays, launch.options), devices.is_array)]
+    return Row(launch.kernel.name, launch.line, _shapes(a.shape for a in arrays), 1, sum(a.nbytes for a in arrays), 0, 0.0)
+
+
+def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
+    return " ".join(dict.fromkeys("×".join(map(str, shape)) or "1" for shape in shapes))

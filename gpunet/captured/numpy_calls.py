@@ -1,0 +1,130 @@
+"""The NumPy lowering: a program as one Python function, a call a line, on arrays bound beforehand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy
+
+from gpunet.backend import blas
+from gpunet.captured.generated import written
+from gpunet.captured.ir import Call, View, convert
+from gpunet.launch.memory import MOST_ZEROS
+
+_EXTREMES = (numpy.maximum, numpy.minimum)  # NumPy warns of their destination where it is no keyword
+
+
+class Bound:
+    """Names of a function's constants: arrays, functions and options.
+
+    Args:
+        given: buffers for which the function is called with arrays, as a name and the whole view.
+    """
+
+    def __init__(self, array: Callable[[View], numpy.ndarray], given: Mapping[int, tuple[str, View]] | None = None) -> None:
+        self._array, self.given = array, given or {}
+        self.values: dict[str, Any] = {}
+        self._names: dict[Any, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._kept: list[Any] = []
+
+    def name(self, kind: str, key: Any, value: Any) -> str:
+        if key not in self._names:
+            self._names[key] = name = f"{kind}{self._counts[kind]}"
+            self._counts[kind] += 1
+            self.values[name] = value
+        return self._names[key]
+
+    def array(self, view: View) -> str:
+        if view.buffer in self.given:
+            name, whole = self.given[view.buffer]
+            return name if view.shape == whole.shape else f"{name}.reshape({view.shape})"
+        return self.name("a", view, self._array(view))
+
+    def argument(self, value: Any, dtype: Any = None, shape: tuple[int, ...] = ()) -> str:
+        """Source of an argument; of a number as an array of this dtype and shape, where a dtype is given."""
+        if isinstance(value, View):
+            return self.array(value)
+        if value is None or isinstance(value, bool):
+            return repr(value)
+        if isinstance(value, (int, float, numpy.generic)):
+            if dtype is not None and getattr(value, "dtype", dtype) == dtype:
+                # a scalar that is an array already spares NumPy its conversion
+                scalar = numpy.asarray(value, dtype)
+                return self.name("s", (dtype, scalar.tobytes(), shape), numpy.full(shape, scalar))
+            if isinstance(value, int) or (type(value) is float and value - value == 0):
+                return repr(value)
+            return self.name("s", ("number", type(value), repr(value)), value)
+        if isinstance(value, str):
+            return repr(value)
+        self._kept.append(value)  # its id must stay its own
+        return self.name("c", ("object", id(value)), convert(value, self._array))
+
+    def function(self, function: Callable[..., Any]) -> str:
+        known = getattr(function, "__name__", "function")
+        if isinstance(getattr(function, "__self__", None), numpy.ufunc):  # add.reduce
+            known = f"{function.__self__.__name__}_{known}"  # type: ignore[attr-defined]
+        name = known if known.isidentifier() else "function"
+        while name in self.values and self.values[name] is not function:
+            if self.values[name] == function:
+                return name
+            name += "_"
+        self.values[name] = function
+        return name
+
+
+def scalar_dtype(call: Call) -> Any:
+    """The dtype in which NumPy takes Python numbers of an elementwise call: that of its arrays, where they agree."""
+    dtypes = {v.dtype for v in call.reads}
+    if call.kind not in ("elementwise", "copy") or len(dtypes) != 1:
+        return None
+    (dtype,) = dtypes
+    return dtype if dtype.kind == "f" else None
+
+
+def line(call: Call, bound: Bound) -> str:
+    """The source of a call."""
+    if (ready := _prepared(call, bound)) is not None:
+        return ready
+    name = bound.function(call.function)
+    dtype = scalar_dtype(call) if isinstance(call.function, numpy.ufunc) else None
+    shape: tuple[int, ...] = ()
+    if call.function in _EXTREMES and call.writes[0].size <= MOST_ZEROS:
+        shape = call.writes[0].shape  # with one number NumPy takes three to six times as long
+    arguments = [bound.argument(a, dtype, shape) for a in call.arguments]
+    options = {k: v for k, v in call.options.items() if v is not None or k != "out"}
+    if call.kind == "reduce" and set(options) <= {"axis", "out", "keepdims"}:
+        arguments += [bound.argument(options.pop("axis", 0)), "None", bound.argument(options.pop("out"))]
+        if options.pop("keepdims", False):
+            arguments.append("True")
+    elif call.kind in ("elementwise", "product") and "out" in options and call.function not in _EXTREMES:
+        arguments.append(bound.argument(options.pop("out")))
+    arguments += [f"{k}={bound.argument(v)}" for k, v in options.items()]
+    return f"{name}({', '.join(arguments)})"
+
+
+def _prepared(call: Call, bound: Bound) -> str | None:
+    """The source of a large product that another library than NumPy's makes."""
+    if call.function is not numpy.dot:
+        return None
+    views = (*call.arguments[:2], call.options.get("out", call.arguments[-1]))
+    if any(len(v.shape) != 2 for v in views) or views[0].size * views[1].shape[1] < blas.LEAST:
+        return None
+    names = [bound.array(v) for v in views]
+    if any(v.buffer in bound.given for v in views):
+        return f"{bound.function(blas.dot)}({', '.join(names)})"
+    ready = blas.prepared(*(bound.values[name] for name in names))
+    return None if ready is None else f"{bound.name('product', views, ready)}()  # dot({', '.join(names)})"
+
+
+def function(calls: list[Call], array: Callable[[View], numpy.ndarray]) -> tuple[Callable[[], None], str]:
+    """The function that makes all calls, and its source.
+
+    Args:
+        array: the array of a view.
+    """
+    bound = Bound(array)
+    lines = [line(call, bound) for call in calls]
+    return written("", lines, bound.values)

@@ -1,0 +1,225 @@
+"""Random numbers: Philox4x64-10, counter-based, the same bits on CPU and GPU.
+
+The generator's state is a buffer of two uint64 on its device, ``(key, counter)``, so that a recorded step draws new
+numbers at each replay.  Draw number ``j`` of a launch is word ``j % 4`` of block ``counter + 1 + j // 4``; the launch
+is followed by one that moves the counter past the blocks used.  On the CPU the words come from NumPy's own C Philox.
+
+Everything made of the words uses only operations that IEEE 754 rounds exactly (+ - * / sqrt), in the same order here
+and in ``random.cu``, without fused multiply-adds: that is what makes normal numbers equal to the last bit, too.
+
+Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+
+from gpunet.backend import devices
+from gpunet.backend.devices import Array, Device
+from gpunet.errors import ArgumentError
+from gpunet.launch import tape
+from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
+from gpunet.launch.tape import refuse
+
+_CHUNK = 16384  # words a pass: the temporaries of the inverse normal stay in the cache
+
+
+def _words(state: numpy.ndarray, count: int) -> numpy.ndarray:
+    """The first ``count`` uint64 after ``state``."""
+    key, counter = int(state[0]), int(state[1])
+    return numpy.random.Philox(key=key, counter=counter).random_raw(count)
+
+
+def _draw_geometry(out: Array, state: Array, *scalars: float | numpy.generic) -> Geometry:
+    return Geometry(elementwise_grid(ceil_div(out.size, 4)), 256, (numpy.int64(out.size), *scalars))
+
+
+@kernel("random.cu", outputs=1, types={"state": "uint64"})
+def random_uniform(out, state, *, low, high):
+    """out = low + (high - low) * u, u in [0, 1) of the word's top 24 (float32) or 53 (float64) bits."""
+    words = _words(state, out.size)
+    bits = 24 if out.dtype == numpy.float32 else 53
+    flat = out.reshape(-1)
+    numpy.multiply(words >> numpy.uint64(64 - bits), out.dtype.type(2.0**-bits), out=flat, casting="unsafe")
+    if (low, high) != (0.0, 1.0):
+        flat *= out.dtype.type(high - low)
+        flat += out.dtype.type(low)
+
+
+@kernel("random.cu", outputs=1, types={"state": "uint64"})
+def random_normal(out, state, *, mean, std):
+    """out = mean + std * z, z standard normal: the inverse distribution function of one word each, in float64."""
+    words = _words(state, out.size)
+    flat = out.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        # 52 bits and a half are exact in float64, so that neither 0 nor 1 is met
+        z = inverse_normal(((words[start : start + _CHUNK] >> numpy.uint64(12)) + 0.5) * 2.0**-52)
+        z *= float(std)
+        z += float(mean)
+        flat[start : start + _CHUNK] = z
+
+
+@kernel("random.cu", outputs=1, types={"out": "int64", "state": "uint64"})
+def random_integers(out, state, *, low, high):
+    """out = low + word % (high - low).  The bias of the remainder is below (high - low) / 2**64."""
+    words = _words(state, out.size)
+    out.reshape(-1)[:] = (words % numpy.uint64(high - low)).astype(numpy.int64) + low
+
+
+@kernel("random.cu", outputs=1, types={"mask": "bool", "state": "uint64"})
+def random_bernoulli(mask, state, *, probability):
+    """mask = u < probability, u in [0, 1) of the word's top 24 bits."""
+    words = _words(state, mask.size)
+    threshold = numpy.uint64(round(probability * 2**24))
+    numpy.less(words >> numpy.uint64(40), threshold, out=mask.reshape(-1))
+
+
+@kernel("random.cu", outputs=1, types={"state": "uint64"})
+def random_advance(state, *, blocks):
+    """Move the counter past ``blocks`` blocks of four words."""
+    state[1:] += numpy.uint64(blocks)  # as an array: a number of NumPy would warn where it runs over
+
+
+@random_uniform.geometry
+def _(out, state, *, low, high):
+    return _draw_geometry(out, state, float(low), float(high))
+
+
+@random_normal.geometry
+def _(out, state, *, mean, std):
+    return _draw_geometry(out, state, float(mean), float(std))
+
+
+@random_integers.geometry
+def _(out, state, *, low, high):
+    return _draw_geometry(out, state, numpy.int64(low), numpy.int64(high))
+
+
+@random_bernoulli.geometry
+def _(mask, state, *, probability):
+    return _draw_geometry(mask, state, float(probability))
+
+
+@random_advance.geometry
+def _(state, *, blocks):
+    return Geometry(1, 1, (numpy.uint64(blocks),))
+
+
+# The inverse of the standard normal distribution function: Wichura, algorithm AS 241 (PPND16), Applied Statistics 37
+# (1988).  Numerator and denominator coefficients, lowest power first, of the three ranges.
+_CENTRAL = (
+    (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
+     4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
+    (1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
+     2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3),
+)  # fmt: skip
+_MIDDLE = (
+    (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
+     1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4),
+    (1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
+     1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
+)  # fmt: skip
+_TAIL = (
+    (6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0, 2.96560571828504891230e-1,
+     2.65321895265761230930e-2, 1.24266094738807843860e-3, 2.71155556874348757815e-5, 2.01033439929228813265e-7),
+    (1.0, 5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2,
+     7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7, 2.04426310338993978564e-15),
+)  # fmt: skip
+
+
+def _horner(coefficients: Sequence[float], x: numpy.ndarray) -> numpy.ndarray:
+    value = numpy.full_like(x, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        value *= x
+        value += coefficient
+    return value
+
+
+def _log(x: numpy.ndarray) -> numpy.ndarray:
+    """Natural logarithm from exactly rounded operations: log(m 2^e) = e log 2 + 2 artanh((m - 1) / (m + 1))."""
+    mantissa, exponent = numpy.frexp(x)  # mantissa in [1/2, 1)
+    low = mantissa < 0.70710678118654752
+    mantissa = numpy.where(low, mantissa * 2.0, mantissa)
+    exponent = (exponent - low).astype(numpy.float64)
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    series = _horner([1.0 / (2 * k + 1) for k in range(11)], s * s)
+    return exponent * 0.69314718055994531 + 2.0 * s * series
+
+
+def inverse_normal(p: numpy.ndarray) -> numpy.ndarray:
+    """z with P(Z <= z) = p, for p in (0, 1), float64; relative accuracy about 1e-15."""
+    q = p - 0.5
+    r = 0.180625 - q * q
+    z = q * (_horner(_CENTRAL[0], r) / _horner(_CENTRAL[1], r))
+    outer = numpy.flatnonzero(numpy.abs(q) > 0.425)
+    if outer.size:
+        q_outer, p_outer = q[outer], p[outer]
+        r = numpy.sqrt(-_log(numpy.where(q_outer < 0.0, p_outer, 1.0 - p_outer)))
+        middle, tail = r - 1.6, r - 5.0
+        magnitude = numpy.where(
+            r <= 5.0,
+            _horner(_MIDDLE[0], middle) / _horner(_MIDDLE[1], middle),
+            _horner(_TAIL[0], tail) / _horner(_TAIL[1], tail),
+        )
+        z[outer] = numpy.where(q_outer < 0.0, -magnitude, magnitude)
+    return z
+
+
+class Generator:
+    """A stream of random numbers on each device, from one seed.  ``Generator(7)`` repeats its bits, always."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._states: dict[Device, Array] = {}
+        self.manual_seed(secrets.randbits(63) if seed is None else seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start the streams of all devices again from ``seed``, 0 .. 2**64 - 1 (negative seeds count from 2**64)."""
+        if isinstance(seed, bool) or not isinstance(seed, (int, numpy.integer)) or not -(2**63) <= seed < 2**64:
+            raise ArgumentError(f"seed {seed!r}: expected an integer from -2**63 to 2**64 - 1")
+        refuse("seeding random numbers", "seed them before the step: its replays go on in the stream")
+        self.initial_seed = int(seed) % 2**64
+        for where in self._states:
+            self.set_state(self.initial_seed, 0, where)
+        return self
+
+    def state(self, where: Device) -> Array:
+        """The state buffer (key, counter) on a device."""
+        if where not in self._states:
+            self.set_state(self.initial_seed, 0, where)
+        return self._states[where]
+
+    def get_state(self, where: Device = devices.CPU) -> tuple[int, int]:
+        """(key, counter) of the stream on a device: what a checkpoint keeps."""
+        tape.settle("a generator's state")
+        key, counter = devices.move(self.state(where), devices.CPU)
+        return int(key), int(counter)
+
+    def set_state(self, key: int, counter: int, where: Device = devices.CPU) -> None:
+        """Go on from (key, counter).  The buffer stays where it is, so recorded steps follow."""
+        tape.settle("a generator's state")
+        value = numpy.array([key, counter], numpy.uint64)
+        if where not in self._states:
+            self._states[where] = devices.move(value, where)
+        else:
+            refuse("setting the state of random numbers", "set it before the step: its replays go on in the stream")
+            state = self._states[where]
+            with devices.current(state):
+                state[...] = devices.move(value, where)
+
+    def fill(self, draw: Any, out: Array, **options: Any) -> None:
+        """Launch one of the ``random_*`` kernels into ``out`` and move the stream on."""
+        state = self.state(devices.of(out))
+        draw(out, state, **options)
+        random_advance(state, blocks=ceil_div(out.size, 4))
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the random numbers of all devices; the same seed gives the same bits, on CPU and GPU alike."""
+    return default_generator.manual_seed(seed)

@@ -1,0 +1,235 @@
+"""Making tensors: from data, filled, in ranges, random; and the dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+
+from gpunet import autograd
+from gpunet.autograd import COPY, FILL, Tensor
+from gpunet.backend import devices
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.memory import moved
+from gpunet.launch.random import (
+    Generator,
+    default_generator,
+    random_bernoulli,
+    random_integers,
+    random_normal,
+    random_uniform,
+)
+from gpunet.launch.tape import active, constant, settle
+
+float32 = numpy.dtype("float32")
+float64 = double = numpy.dtype("float64")
+int32 = numpy.dtype("int32")
+int64 = long = numpy.dtype("int64")
+bool_ = numpy.dtype("bool")
+
+
+def _place(where: Any) -> devices.Device:
+    return devices.default_device() if where is None else devices.Device(where)
+
+
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor with a copy of ``data``: numbers, nested lists, an array, a tensor.
+
+    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.  Without ``device`` tensors
+    and CuPy arrays stay on theirs, all else goes to the default device.
+
+    Raises:
+        ShapeError: nested lists of different lengths.
+        DtypeError: something that is not numeric, or requires_grad on integers.
+    """
+    from_tensor = isinstance(data, Tensor)
+    if isinstance(data, Tensor):
+        data = data.array
+        device = devices.of(data) if device is None else device
+    if devices.is_array(data):
+        source = data
+        device = devices.of(data) if device is None and type(data) is not numpy.ndarray else device
+    else:
+        if isinstance(data, (list, tuple)) and any(isinstance(v, Tensor) for v in data):
+            data = [v.tolist() if isinstance(v, Tensor) else v for v in data]
+        try:
+            source = numpy.asarray(data)
+        except ValueError as error:
+            raise ShapeError(f"tensor: the nested lists have different lengths: {error}") from None
+        if dtype is None and source.dtype.kind == "f" and not isinstance(data, numpy.generic):
+            source = source.astype(autograd.get_default_dtype())
+        if source.size == 0 and dtype is None:
+            source = source.astype(autograd.get_default_dtype())
+    if source.dtype.kind not in "fiub":
+        raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
+    tape, where = active.tape, _place(device)
+    if devices.is_array(data) and tape is not None:  # a replay copies again
+        if type(data) is numpy.ndarray and not (from_tensor or tape.runs_at_once):
+            # it may change before a launch that comes later
+            settle("tensor()", source)
+            source = source.copy()
+        placed = moved(source, where)
+        copy = _new(placed.shape, source.dtype if dtype is None else dtype, where)
+        COPY(copy.array, placed)
+        return copy.requires_grad_() if requires_grad else copy
+    placed = devices.move(source, where)
+    with devices.current(placed):
+        array = placed.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
+    return Tensor(constant(array), requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor on the memory of ``data`` where that is possible, else a copy."""
+    if isinstance(data, Tensor) or devices.is_array(data):
+        result = data if isinstance(data, Tensor) else Tensor(data)
+        return result.to(device=device, dtype=dtype)
+    return tensor(data, dtype, device)
+
+
+def from_numpy(array: numpy.ndarray) -> Tensor:
+    """A tensor on the memory of a NumPy array."""
+    if not isinstance(array, numpy.ndarray):
+        raise DtypeError(f"from_numpy: got a {type(array).__name__}; expected a numpy.ndarray")
+    return Tensor(array)
+
+
+def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    if any(isinstance(n, float) or n < 0 for n in sizes):
+        raise ShapeError(f"shape {sizes}; expected whole numbers, 0 or more")
+    return tuple(int(n) for n in sizes)
+
+
+def _new(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
+    dtype = autograd.get_default_dtype() if dtype is None else numpy.dtype(dtype)
+    make = devices.empty if active.tape is None else active.tape.empty
+    return Tensor(make(shape, dtype, _place(device)))
+
+
+def _of_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
+    """A tensor of values that follow from Python numbers alone."""
+    array = values.astype(autograd.get_default_dtype() if dtype is None else dtype, order="C")
+    return Tensor(constant(devices.move(array, _place(device))))
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor with whatever its memory held."""
+    result = _new(_shape(size), dtype, device)
+    return result.requires_grad_() if requires_grad else result
+
+
+def full(
+    size: Sequence[int], fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor filled with one value; a Python integer or boolean gives int64 or bool."""
+    if dtype is None and isinstance(fill_value, (bool, int)):
+        dtype = bool_ if isinstance(fill_value, bool) else int64
+    result = _new(_shape(tuple(size)), dtype, device)
+    FILL(result.array, value=fill_value)
+    return result.requires_grad_() if requires_grad else result
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros."""
+    return full(_shape(size), 0.0, dtype, device, requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of ones."""
+    return full(_shape(size), 1.0, dtype, device, requires_grad)
+
+
+def _like(make: Any) -> Any:
+    def like(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        options = {"dtype": input.dtype if dtype is None else dtype, "requires_grad": requires_grad}
+        return make(input.shape, *args, device=input.device if device is None else device, **options)
+
+    like.__name__ = like.__qualname__ = f"{make.__name__}_like"
+    like.__doc__ = f"``{make.__name__}`` of the shape, dtype and device of another tensor."
+    return like
+
+
+empty_like, zeros_like, ones_like, full_like = map(_like, (empty, zeros, ones, full))
+
+
+def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = None) -> Tensor:
+    """start, start + step, ... before end; integers give int64."""
+    if end is None:
+        start, end = 0, start
+    if step == 0:
+        raise ArgumentError("arange: step=0; expected a number other than zero")
+    integers = all(isinstance(v, (int, numpy.integer)) for v in (start, end, step))
+    values = numpy.arange(start, end, step)
+    return _of_values(values, (int64 if integers else None) if dtype is None else dtype, device)
+
+
+def linspace(start: float, end: float, steps: int, dtype: Any = None, device: Any = None) -> Tensor:
+    """``steps`` numbers from start to end, both included."""
+    values = numpy.linspace(start, end, steps)
+    return _of_values(values, dtype, device)
+
+
+def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones on the diagonal, zeros elsewhere."""
+    return _of_values(numpy.eye(n, m), dtype, device)
+
+
+# ---- random -------------------------------------------------------------------------------------------------------------
+
+
+def rand(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
+) -> Tensor:
+    """Uniform in [0, 1)."""
+    result = _new(_shape(size), dtype, device)
+    (generator or default_generator).fill(random_uniform, result.array, low=0.0, high=1.0)
+    return result.requires_grad_() if requires_grad else result
+
+
+def randn(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
+) -> Tensor:
+    """Standard normal."""
+    result = _new(_shape(size), dtype, device)
+    (generator or default_generator).fill(random_normal, result.array, mean=0.0, std=1.0)
+    return result.requires_grad_() if requires_grad else result
+
+
+rand_like, randn_like = map(_like, (rand, randn))
+
+
+def randint(
+    low: int, high: Any = None, size: Any = None, device: Any = None, generator: Generator | None = None
+) -> Tensor:
+    """Whole numbers from low to high - 1, int64: ``randint(high, size)`` or ``randint(low, high, size)``.
+
+    Raises:
+        ArgumentError: the range is empty.
+    """
+    if size is None:
+        low, high, size = 0, low, high
+    if not low < high:
+        raise ArgumentError(f"randint: low={low}, high={high}; expected low < high")
+    result = _new(_shape(tuple(size)), int64, device)
+    (generator or default_generator).fill(random_integers, result.array, low=int(low), high=int(high))
+    return result
+
+
+def randperm(n: int, device: Any = None, generator: Generator | None = None) -> Tensor:
+    """0 .. n - 1 in random order, int64: the order that sorts n random words."""
+    keys = _new((n,), int64, device)
+    (generator or default_generator).fill(random_integers, keys.array, low=0, high=2**62)
+    return keys.argsort(0) if n else keys
+
+
+def bernoulli(
+    probability: float, size: Sequence[int], device: Any = None, generator: Generator | None = None
+) -> Tensor:
+    """Booleans that are true with a probability."""
+    if not 0.0 <= probability <= 1.0:
+        raise ArgumentError(f"bernoulli: probability={probability}; expected a number from 0 to 1")
+    result = _new(tuple(size), bool_, device)
+    (generator or default_generator).fill(random_bernoulli, result.array, probability=float(probability))
+    return result

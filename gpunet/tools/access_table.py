@@ -1,0 +1,400 @@
+"""How the kernels access memory: the second table of docs/kernels.md, counted by the emulator's lint.
+
+Every kernel is launched on whole tiles and rows, in float32, in the specialisations that stand for it.  A test fails when
+a hot kernel wastes what the page does not say, or for no reason that is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet import emulator
+from gpunet.backend.devices import Array, Device, move
+from gpunet.emulator import Access
+from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS
+from gpunet.tools.case import Case, Samples, View
+from gpunet.tools.representatives import is_hot, representatives
+
+#: What is known to be wasted: specialisations, where ("banks", "reads" or "writes"), and why it stays.
+KNOWN_WASTE: tuple[tuple[str, str, str], ...] = (
+    ("scatter_add*", "reads writes", "places are scattered by what the indices say; one thread adds all of a place"),
+    (
+        "random_integers*", "writes",
+        "a thread's four int64 are two instructions of 16 bytes, each of half a sector; the L2 cache puts them together",
+    ),
+)  # fmt: skip
+
+#: Waste below this share of what would do is not told.
+SMALL = 0.02
+
+
+# ---- launches ---------------------------------------------------------------------------------------------------------
+
+_COUNT = 8192
+_TILES = ((128, 128, 64), (128, 96 * 128, 32))  # of 64 and of 128: rows, columns, depth
+
+_makers: dict[str, Callable[[Samples], Iterator[Any]]] = {}
+
+
+def _launches(make: Callable[[Samples], Iterator[Any]]) -> Callable[[Samples], Iterator[Any]]:
+    _makers[make.__name__] = make
+    return make
+
+
+def _shown(kernel: Kernel) -> list[str]:
+    """The activations of a kernel's representatives."""
+    structs = {row.struct: name for name, row in ACTIVATIONS.items()}
+    words = {word for expression in representatives(kernel) for word in re.findall(r"\w+", expression)}
+    return [name for struct, name in structs.items() if struct in words]
+
+
+@_launches
+def linear_forward(s: Samples) -> Iterator[Any]:
+    for name in _shown(KERNELS["linear_forward"]):
+        for n, o, i in _TILES:
+            z = s.blank(n, o) if ACTIVATIONS[name].saves == "preactivation" else None
+            options = {"activation": name, "alpha": 0.0}
+            yield f"({n}, {i}) -> ({n}, {o})", [s.blank(n, o), z, s.normal(n, i), s.normal(o, i), s.normal(o)], options
+
+
+@_launches
+def linear_backward_input(s: Samples) -> Iterator[Any]:
+    for name in _shown(KERNELS["linear_backward_input"]):
+        for n, i, o in _TILES:
+            arrays = [s.blank(n, i), s.normal(n, o), s.normal(o, i), s.saved(name, n, i)]
+            yield f"({n}, {o}) -> ({n}, {i})", arrays, {"activation": name, "alpha": 0.0}
+
+
+@_launches
+def linear_backward_weight(s: Samples) -> Iterator[Any]:
+    for o, i, n in _TILES:
+        yield f"({n}, {o}), ({n}, {i})", [s.blank(o, i), s.blank(o), s.normal(n, o), s.normal(n, i), s.positive(1)], {}
+
+
+@_launches
+def linear_backward_weight_partial(s: Samples) -> Iterator[Any]:
+    o, i, n, slices = 64, 128, 256, 4
+    yield (
+        f"({n}, {o}), ({n}, {i}) in 4 slices",
+        [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)],
+        {"slices": slices},
+    )
+
+
+@_launches
+def linear_backward_weight_reduce(s: Samples) -> Iterator[Any]:
+    o, i, slices = 64, 128, 4
+    yield f"{slices} of ({o}, {i})", [s.blank(o, i), s.blank(o), s.normal(slices, o * i + o), s.positive(1)], {}
+
+
+@_launches
+def matmul_forward(s: Samples) -> Iterator[Any]:
+    def swapped(x: Array) -> Array:
+        return x.transpose(0, 2, 1)
+
+    for j, m, n, k in ((1, 128, 128, 64), (96, 128, 128, 32)):
+        a, b = s.normal(j, m, k), s.normal(j, k, n)
+        transposed_a, transposed_b = View(s.normal(j, k, m), swapped), View(s.normal(j, n, k), swapped)
+        for left, right, label in ((a, b, "a b"), (a, transposed_b, "a b^T"), (transposed_a, b, "a^T b")):
+            yield f"{label}, ({j}, {m}, {k}), ({j}, {k}, {n})", [s.blank(j, m, n), left, right], {}
+
+
+@_launches
+def activation_forward(s: Samples) -> Iterator[Any]:
+    for name in _shown(KERNELS["activation_forward"]):
+        yield f"({_COUNT},)", [s.blank(_COUNT), s.normal(_COUNT)], {"activation": name, "alpha": 0.0}
+
+
+@_launches
+def activation_backward(s: Samples) -> Iterator[Any]:
+    for name in _shown(KERNELS["activation_backward"]):
+        arrays = [s.blank(_COUNT), s.normal(_COUNT), s.saved(name, _COUNT)]
+        yield f"({_COUNT},)", arrays, {"activation": name, "alpha": 0.0}
+
+
+@_launches
+def dropout_apply(s: Samples) -> Iterator[Any]:
+    yield f"({_COUNT},)", [s.blank(_COUNT), s.normal(_COUNT), s.random.random(_COUNT) < 0.5], {"scale": 2.0}
+
+
+@_launches
+def erf_forward(s: Samples) -> Iterator[Any]:
+    yield f"({_COUNT},)", [s.blank(_COUNT), s.normal(_COUNT)], {}
+
+
+@_launches
+def scatter_add(s: Samples) -> Iterator[Any]:
+    unsorted = s.random.integers(0, 1024, 4096)
+    order = numpy.argsort(unsorted, kind="stable")
+    yield "4096 into 1024", [s.normal(1024), s.normal(4096), unsorted[order].astype("int64"), order.astype("int64")], {}
+
+
+def _loss(s: Samples, *dx: int) -> list[Any]:
+    return [s.blank(1), s.blank(*dx), s.blank(1), s.blank(2 * MAX_BLOCKS), s.blank(1, dtype="uint32")]
+
+
+@_launches
+def elementwise_loss(s: Samples) -> Iterator[Any]:
+    for loss in ELEMENTWISE_LOSSES:
+        arrays = [*_loss(s, _COUNT), s.normal(_COUNT), s.positive(_COUNT) / 2]
+        yield f"({_COUNT},)", arrays, {"loss": loss, "reduction": "mean", "delta": 0.5}
+
+
+_ROWS = ((64, 1024), (8, 4096), (1024, 10))
+
+
+@_launches
+def cross_entropy_labels(s: Samples) -> Iterator[Any]:
+    for rows, classes in _ROWS:
+        arrays = [
+            *_loss(s, rows, classes),
+            s.normal(rows, classes),
+            s.random.integers(0, classes, rows).astype("int64"),
+        ]
+        yield f"({rows}, {classes})", arrays, {"reduction": "mean", "ignore_index": -100}
+
+
+@_launches
+def cross_entropy_soft(s: Samples) -> Iterator[Any]:
+    for rows, classes in _ROWS:
+        arrays = [*_loss(s, rows, classes), s.normal(rows, classes), s.positive(rows, classes)]
+        yield f"({rows}, {classes})", arrays, {"reduction": "mean"}
+
+
+def _state() -> numpy.ndarray:
+    return numpy.array([1, 2], "uint64")
+
+
+@_launches
+def random_uniform(s: Samples) -> Iterator[Any]:
+    yield f"({_COUNT},)", [s.blank(_COUNT), _state()], {"low": 0.0, "high": 1.0}
+
+
+@_launches
+def random_normal(s: Samples) -> Iterator[Any]:
+    yield f"({_COUNT},)", [s.blank(_COUNT), _state()], {"mean": 0.0, "std": 1.0}
+
+
+@_launches
+def random_integers(s: Samples) -> Iterator[Any]:
+    yield f"({_COUNT},)", [s.blank(_COUNT, dtype="int64"), _state()], {"low": 0, "high": 10}
+
+
+@_launches
+def random_bernoulli(s: Samples) -> Iterator[Any]:
+    yield f"({_COUNT},)", [s.blank(_COUNT, dtype="bool"), _state()], {"probability": 0.5}
+
+
+@_launches
+def random_advance(s: Samples) -> Iterator[Any]:
+    yield "1 block", [_state()], {"blocks": 1}
+
+
+def _tensors(s: Samples) -> list[numpy.ndarray]:
+    return [s.positive(128, 64), s.positive(128)]
+
+
+def _others(grads: list[numpy.ndarray], *hyperparameters: float) -> list[Any]:
+    """Steps, gradients, hyperparameters and ticket of an optimizer's launch."""
+    return [[numpy.zeros(1) for _ in grads], grads, numpy.array(hyperparameters), numpy.zeros(1, "uint32")]
+
+
+@_launches
+def sgd_step(s: Samples) -> Iterator[Any]:
+    for momentum in (0.0, 0.9):
+        options = {"dampened": False, "decays": False, "nesterov": False, "maximize": False}
+        momenta = _tensors(s) if momentum else None
+        arrays = [_tensors(s), momenta, *_others(_tensors(s), 0.01, momentum, 0.0, 0.0)]
+        yield "(128, 64), (128,)", arrays, options
+
+
+@_launches
+def adam_step(s: Samples) -> Iterator[Any]:
+    for amsgrad, decoupled in ((False, False), (False, True), (True, False)):
+        options = {"decays": False, "decoupled": decoupled, "maximize": False}
+        largest = _tensors(s) if amsgrad else None
+        others = _others(_tensors(s), 0.01, 0.9, 0.999, 1e-8, 0.0)
+        yield "(128, 64), (128,)", [_tensors(s), _tensors(s), _tensors(s), largest, *others], options
+
+
+@_launches
+def gradient_norm(s: Samples) -> Iterator[Any]:
+    for order in (1.0, 2.0, 3.5, numpy.inf):
+        arrays = [_tensors(s), s.blank(1), s.blank(5), s.blank(1, dtype="uint32")]
+        yield "(128, 64), (128,)", arrays, {"order": order, "first": True, "last": True}
+
+
+@_launches
+def clip_by_norm(s: Samples) -> Iterator[Any]:
+    yield "(128, 64), (128,)", [_tensors(s), s.positive(1)], {"max_norm": 0.01}
+
+
+@_launches
+def clip_by_value(s: Samples) -> Iterator[Any]:
+    yield "(128, 64), (128,)", [_tensors(s)], {"limit": 0.5}
+
+
+@_launches
+def schedule_step(s: Samples) -> Iterator[Any]:
+    arrays = [s.positive(1), None, numpy.array([3.0]), numpy.array([0.3, 5.0, 0.5]), None]
+    yield "(1,)", arrays, {"kind": "step", "low": 0.0, "high": 0.0}
+
+
+def launches(kernel: Kernel) -> list[Case]:
+    """The launches of a kernel that the table has, one or more for each float32 specialisation that stands for it."""
+    samples = Samples("float32", 0)
+    cases = [
+        Case(kernel, label, "float32", arrays, options) for label, arrays, options in _makers[kernel.name](samples)
+    ]
+    return [case for case in cases if case.expression() in representatives(kernel)]
+
+
+# ---- what is found ----------------------------------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """What the lint counted in one launch."""
+
+    launch: str  # "linear_forward<float, 64, Relu>, (128, 64) -> (128, 128)"
+    degree: int  # the most ways of a bank conflict; 0 where no shared memory is used
+    banks: float  # wavefronts in excess of those that would do
+    reads: float  # efficiency of global memory: ideal by real sectors; 1 where there are none
+    writes: float
+    places: tuple[str, ...]  # "file:line", where the waste is
+
+    def cells(self) -> list[str]:
+        banks = "-" if not self.degree else "none" if self.degree == 1 else f"{self.degree} ways, +{self.banks:.0%}"
+        return [banks, f"{self.reads:.0%}", f"{self.writes:.0%}", ", ".join(self.places)]
+
+    def wasted(self) -> list[str]:
+        """What is: "banks", "reads", "writes"."""
+        amounts = {"banks": self.banks, "reads": 1 / self.reads - 1, "writes": 1 / self.writes - 1}
+        return [name for name, amount in amounts.items() if amount > SMALL]
+
+
+def lint(case: Case) -> Found:
+    """Launch a case on the device "emulated" and count.
+
+    Raises:
+        CompileError: there is no g++.
+    """
+    where = Device("emulated")
+
+    def place(array: Any) -> Any:
+        if isinstance(array, list):
+            return [place(a) for a in array]
+        if isinstance(array, View):
+            return array.of(move(array.base, where))
+        return None if array is None else move(array, where)
+
+    with emulator.lint() as report:
+        case.kernel(*map(place, case.arrays), **case.options)
+    accesses = report.accesses()
+    shared = [a for a in accesses if a.memory == "shared"]
+    reads, writes = ([a for a in accesses if a.memory == "global" and a.write == write] for write in (False, True))
+    found = Found(
+        f"{case.expression()}, {case.label}",
+        max((a.degree for a in shared), default=0),
+        1 / _efficiency(shared) - 1,
+        _efficiency(reads),
+        _efficiency(writes),
+        (),
+    )
+    places = dict.fromkeys(_place(access) for access in report.findings(SMALL))
+    return found._replace(places=tuple(places)[:3] if found.wasted() else ())
+
+
+def _efficiency(accesses: list[Access]) -> float:
+    return sum(a.ideal for a in accesses) / sum(a.transactions for a in accesses) if accesses else 1.0
+
+
+def _place(access: Access) -> str:
+    """The line that a reader wants: of the caller, where a pack is loaded or stored."""
+    frames = [f"{access.file}:{access.line}", *access.calls]
+    return next((frame for frame in frames if not frame.startswith("pack.cuh")), frames[0])
+
+
+def why_it_wastes(launch: str, what: str) -> str | None:
+    """The reason that is known for a waste; ``None`` when it is not known."""
+    return next((reason for p, where, reason in KNOWN_WASTE if what in where.split() and fnmatchcase(launch, p)), None)
+
+
+def complaints(found: Found, cells: list[str], same_compiler: bool) -> list[str]:
+    """What is wrong with a launch whose cells on the page are ``cells``: new waste, or a page out of date."""
+    wrong = []
+    if is_hot(found.launch):
+        wrong += [
+            f"{found.launch} wastes {what} at {', '.join(found.places)}, and KNOWN_WASTE of "
+            "gpunet/tools/access_table.py does not say why"
+            for what in found.wasted()
+            if why_it_wastes(found.launch, what) is None
+        ]
+        if cells:
+            wrong += [
+                f"{found.launch}: {what} were {before}, and are {now}"
+                for what, before, now in zip(("bank conflicts", "reads", "writes"), cells, found.cells())
+                if _worse(before, now)
+            ]
+    if same_compiler and cells != found.cells():
+        wrong.append(f"{found.launch}: docs/kernels.md says {cells}, the lint {found.cells()}")
+    return wrong
+
+
+def _worse(before: str, now: str) -> bool:
+    def amount(cell: str) -> float:
+        numbers = re.findall(r"\d+(?=%)", cell)
+        return 0.0 if not numbers else float(numbers[0]) if "ways" in cell else 100.0 - float(numbers[0])
+
+    return amount(now) > amount(before) + 100 * SMALL
+
+
+# ---- the page ---------------------------------------------------------------------------------------------------------
+
+TITLE = "## How they access memory"
+_TOP = """
+{title}
+
+A warp's accesses, counted by the emulator (`gpunet.emulator.lint()`) on whole tiles and rows in float32. Bank conflicts:
+the most ways, and the wavefronts of shared memory beyond those that would do. Reads and writes of global memory: the
+sectors of 32 bytes that the data would fill, as a share of those that are moved; caches are left out. The lines are
+those of what is wasted.
+
+Compiled by g++ {version}.
+"""
+_COLUMNS = ("launch", "bank conflicts", "reads", "writes", "where")
+
+
+def compiler() -> str:
+    """Version of g++."""
+    return emulator.compiler.version().split()[1]
+
+
+def render() -> str:
+    """The second part of docs/kernels.md."""
+    kernels = sorted(KERNELS.values(), key=lambda k: (k.file, k.name))
+    found = [lint(case) for kernel in kernels for case in launches(kernel)]
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS), *((f"`{f.launch}`", *f.cells()) for f in found)]
+    known = [
+        f"- `{pattern}` ({what}): {reason}"
+        for pattern, what, reason in KNOWN_WASTE
+        if any(fnmatchcase(f.launch, pattern) and set(what.split()) & set(f.wasted()) for f in found)
+    ]
+    lines = [_TOP.format(title=TITLE, version=compiler()), *(f"| {' | '.join(row)} |" for row in rows)]
+    if known:
+        lines += ["", "### Known waste", "", *known]
+    return "\n".join(lines) + "\n"
+
+
+def parse(page: str) -> tuple[str, dict[str, list[str]]]:
+    """g++'s version and the cells of a page by launch."""
+    part = page.partition(TITLE)[2]
+    version = re.search(r"^Compiled by g\+\+ (\S+)\.$", part, re.MULTILINE)
+    rows = [[cell.strip(" `") for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| `.*$", part, re.MULTILINE)]
+    return version[1] if version else "", {launch: cells for launch, *cells in rows}

@@ -1,0 +1,77 @@
+"""Who takes part: for each peer its package, how to get it, and its variants."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import NamedTuple
+
+from gpunet.tools.bench.cases import KINDS
+
+
+class Variant(NamedTuple):
+    """One way of using a peer; several with one name are alternatives, of which the table shows the fastest."""
+
+    name: str  # in tables
+    key: str  # what the peer's module knows it by
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    kinds: tuple[str, ...] = KINDS
+
+
+class Peer(NamedTuple):
+    """A package that trains networks."""
+
+    module: str  # in gpunet.tools.bench.peers
+    package: str  # to import
+    install: str
+    variants: tuple[Variant, ...]
+
+    @property
+    def installed(self) -> bool:
+        return importlib.util.find_spec(self.package) is not None
+
+    def on(self, device: str) -> list[Variant]:
+        """The variants that run on a device ("cuda:1" is a "cuda")."""
+        return [variant for variant in self.variants if device.partition(":")[0] in variant.devices]
+
+
+_EVERYWHERE = ("cpu", "cuda", "emulated")
+_STEPS = ("sgd", "adam")
+_NO_STEPS = ("forward", "backward")
+
+PEERS = {
+    "gpunet": Peer(
+        "ours",
+        "gpunet",
+        "",
+        (
+            Variant("gpunet eager", "eager", _EVERYWHERE),
+            Variant("gpunet captured", "numpy", ("cpu",)),
+            Variant("gpunet captured, numba", "numba", ("cpu",)),
+            Variant("gpunet captured", "auto", ("cuda", "emulated")),
+        ),
+    ),
+    "numpy": Peer("by_hand", "numpy", "", (Variant("NumPy by hand", "flat", ("cpu",)),)),
+    "torch": Peer(
+        "pytorch",
+        "torch",
+        "pip install torch",
+        (
+            Variant("torch eager", "eager", kinds=_NO_STEPS),
+            Variant("torch eager", "foreach", kinds=_STEPS),
+            Variant("torch eager", "fused", kinds=_STEPS),
+            Variant("torch compile", "compile"),
+            Variant("torch CUDA graph", "graph", ("cuda",)),
+        ),
+    ),
+    "jax": Peer(
+        "jax_jit", "jax", "pip install jax; with a card: pip install 'jax[cuda13]'", (Variant("JAX jit", "jit"),)
+    ),
+    "tinygrad": Peer("tiny", "tinygrad", "pip install tinygrad; it compiles with clang", (Variant("tinygrad", "jit"),)),
+    "thinc": Peer("thinc_model", "thinc", "pip install thinc", (Variant("Thinc", "model", ("cpu",)),)),
+    "sklearn": Peer(
+        "scikit_learn",
+        "sklearn",
+        "pip install scikit-learn",
+        (Variant("scikit-learn", "partial_fit", ("cpu",), _STEPS),),
+    ),
+}

@@ -1,0 +1,147 @@
+"""PyTorch: eager, compiled, and on a card as one CUDA graph."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runner
+
+
+def make(case: Case, kind: str, variant: str, device: str) -> Runner:
+    """Variants "eager", "foreach" and "fused" (the optimizer's), "compile", "graph"."""
+    import torch
+
+    model = _model(torch, case).to(device)
+    loss_of = torch.nn.MSELoss() if case.regression else torch.nn.CrossEntropyLoss()
+    optimizer = _optimizer(torch, kind, variant, model)
+    parameters = list(model.parameters())
+
+    def forward(x: Any, y: Any) -> Any:
+        with torch.inference_mode():
+            return loss_of(model(x), y)
+
+    def backward(x: Any, y: Any) -> Any:
+        if optimizer is None:
+            model.zero_grad(set_to_none=True)
+        else:
+            optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(model(x), y)
+        loss.backward()
+        return loss.detach()
+
+    def step(x: Any, y: Any) -> Any:
+        loss = backward(x, y)
+        optimizer.step()
+        return loss
+
+    def gradients(x: Any, y: Any) -> Any:
+        loss = loss_of(model(x), y)
+        return loss.detach(), torch.autograd.grad(loss, parameters)
+
+    batches = [(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in case.batches()]
+    function = {"forward": forward, "backward": backward}.get(kind, step)
+    if variant == "compile":
+        function = _compiled(torch, case, forward if kind == "forward" else gradients, parameters, optimizer)
+    elif variant == "graph":
+        function = _cuda_graph(torch, function, batches[0], model, optimizer)
+
+    def read(loss: Any) -> float:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return float(loss.item())
+
+    notes = f"{torch.get_num_threads()} threads, float32_matmul_precision {torch.get_float32_matmul_precision()}"
+    return Runner(function, batches, read, notes)
+
+
+_compiled_case: Case | None = None
+
+
+def _compiled(torch: Any, case: Case, function: Any, parameters: list[Any], optimizer: Any) -> Any:
+    """Loss and gradients as one graph, the update as another, as PyTorch's tutorial does; CUDA graphs beneath on a card.
+
+    ``optimizer.step`` breaks a graph by its own wish, so the two cannot be one.
+    """
+    global _compiled_case
+    if case != _compiled_case:
+        torch._dynamo.reset()  # it gives up after compiling the same code 8 times, other cases' counted
+        _compiled_case = case
+    config, on_card = torch._dynamo.config, parameters[0].is_cuda
+    if hasattr(config, "trace_autograd_ops"):
+        config.trace_autograd_ops = True
+    mode = "reduce-overhead" if on_card else "default"
+    compiled = torch.compile(function, mode=mode)
+    update = None if optimizer is None else torch.compile(optimizer.step, mode=mode)
+
+    def step(x: Any, y: Any) -> Any:
+        if on_card:
+            torch.compiler.cudagraph_mark_step_begin()
+        result = compiled(x, y)
+        if not isinstance(result, tuple):
+            return result
+        loss, gradients = result
+        if update is not None:
+            for p, gradient in zip(parameters, gradients):
+                p.grad = gradient
+            update()
+        return loss
+
+    return step
+
+
+def _model(torch: Any, case: Case) -> Any:
+    layers: list[Any] = []
+    for (inputs, outputs), values in zip(itertools.pairwise(case.sizes), case.layers(), strict=True):
+        linear = torch.nn.Linear(inputs, outputs)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(values.weight))
+            linear.bias.copy_(torch.from_numpy(values.bias))
+        layers += [linear, torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def _optimizer(torch: Any, kind: str, variant: str, model: Any) -> Any:
+    if kind not in LEARNING_RATES:
+        return None
+    options: dict[str, Any] = {"foreach": True} if variant in ("foreach", "compile") else {"fused": True}
+    if kind == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=LEARNING_RATES[kind], **options)
+    if variant == "graph" or (variant == "compile" and next(model.parameters()).is_cuda):
+        options["capturable"] = True  # its count of steps lies on the card
+    return torch.optim.Adam(model.parameters(), lr=LEARNING_RATES[kind], betas=BETAS, eps=EPSILON, **options)
+
+
+def _cuda_graph(torch: Any, function: Callable[[Any, Any], Any], batch: Any, model: Any, optimizer: Any) -> Any:
+    """The step recorded once; a call copies its inputs into the recorded buffers and replays.
+
+    Steps that warm up, on a stream of their own as PyTorch asks, are undone: model and optimizer start where all do.
+    """
+    x, y = (tensor.clone() for tensor in batch)
+    first = [p.detach().clone() for p in model.parameters()]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function(x, y)
+    torch.cuda.current_stream().wait_stream(stream)
+    model.zero_grad(set_to_none=True)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = function(x, y)
+    with torch.no_grad():
+        for p, value in zip(model.parameters(), first):
+            p.copy_(value)
+        for state in optimizer.state.values() if optimizer is not None else ():
+            for value in state.values():
+                if torch.is_tensor(value):
+                    value.zero_()
+
+    def replay(new_x: Any, new_y: Any) -> Any:
+        x.copy_(new_x)
+        y.copy_(new_y)
+        graph.replay()
+        return loss
+
+    return replay

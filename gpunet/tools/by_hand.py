@@ -1,0 +1,227 @@
+"""A small net worked out twice: by hand, with Python floats and textbook formulas only, and by the engine.
+
+``gpunet explain`` shows the one beside the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.autograd import Tensor
+from gpunet.backend.devices import default_device
+from gpunet.ops.activations import activate, find
+from gpunet.ops.creation import tensor
+from gpunet.ops.linear import linear_layers
+from gpunet.optim import SGD
+
+Vector = list[float]
+Matrix = list[Vector]
+
+
+# ---- activations by hand ------------------------------------------------------------------------------------------
+
+
+class Squash(NamedTuple):
+    """An activation as a textbook writes it: not the engine's formulas, so that the two can be compared."""
+
+    symbol: str
+    value: Callable[[float], float]
+    slope: Callable[[float], float]
+    slope_formula: str  # {0} is z, {1} is a
+    steepest: str  # the largest slope there is
+    meaning: str = ""  # of the symbols
+
+
+def _sigmoid(z: float) -> float:
+    return 1.0 / (1.0 + math.exp(-z)) if z >= 0.0 else math.exp(z) / (1.0 + math.exp(z))
+
+
+def _normal(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2.0))
+
+
+def _bell(z: float) -> float:
+    return math.exp(-0.5 * min(z * z, 1400.0)) / math.sqrt(2.0 * math.pi)
+
+
+def _gelu_t(z: float) -> float:
+    return math.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z))
+
+
+def _gelu_tanh_slope(z: float) -> float:
+    t = _gelu_t(z)
+    return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * z * z)
+
+
+_SIGMOID = "σ(z) = 1/(1 + e^(−z))"
+SQUASHES: dict[str, Squash] = {
+    "identity": Squash("id", lambda z: z, lambda z: 1.0, "1", "1", "id(z) = z: no activation"),
+    "relu": Squash(
+        "relu", lambda z: max(z, 0.0), lambda z: float(z > 0.0), "(1 if {0} > 0 else 0)", "1", "relu(z) = max(z, 0)"
+    ),
+    "leaky_relu": Squash(
+        "leaky", lambda z: z if z > 0.0 else 0.01 * z, lambda z: 1.0 if z > 0.0 else 0.01,
+        "(1 if {0} > 0 else 0.01)", "1", "leaky(z) = z where z > 0, 0.01·z elsewhere",
+    ),
+    "sigmoid": Squash("σ", _sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z), "{1}·(1 − {1})", "1/4", _SIGMOID),
+    "tanh": Squash("tanh", math.tanh, lambda z: 1.0 - math.tanh(z) ** 2, "1 − {1}²", "1"),
+    "gelu": Squash(
+        "gelu", lambda z: z * _normal(z), lambda z: _normal(z) + z * _bell(z), "Φ({0}) + {0}·φ({0})", "1.13",
+        "gelu(z) = z·Φ(z), with the normal distribution Φ and its density φ",
+    ),
+    "gelu_tanh": Squash(
+        "gelu", lambda z: 0.5 * z * (1.0 + _gelu_t(z)), _gelu_tanh_slope, "(1 + t({0}))/2 + {0}·t'({0})/2", "1.13",
+        "gelu(z) = z·(1 + t(z))/2 with t(z) = tanh(√(2/π)·(z + 0.044715·z³))",
+    ),
+    "silu": Squash(
+        "silu", lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1.0 + z * _sigmoid(-z)),
+        "σ({0})·(1 + {0}·(1 − σ({0})))", "1.10", f"silu(z) = z·σ(z), {_SIGMOID}",
+    ),
+    "elu": Squash(
+        "elu", lambda z: z if z > 0.0 else math.expm1(z), lambda z: 1.0 if z > 0.0 else math.exp(z),
+        "(1 if {0} > 0 else e^{0})", "1", "elu(z) = z where z > 0, e^z − 1 elsewhere",
+    ),
+    "softplus": Squash(
+        "softplus", lambda z: max(z, 0.0) + math.log1p(math.exp(-abs(z))), _sigmoid, "σ({0})", "1",
+        f"softplus(z) = log(1 + e^z), {_SIGMOID}",
+    ),
+}  # fmt: skip
+
+
+# ---- the net, by hand and by the engine ---------------------------------------------------------------------------
+
+
+class Layer(NamedTuple):
+    """One layer: weights (out, in), biases (out), and the activation's name."""
+
+    w: Matrix
+    b: Vector
+    activation: str
+
+
+class Trace(NamedTuple):
+    """Everything that one sample makes of a net, by layers."""
+
+    a: list[Vector]  # activations; the first are the inputs
+    z: list[Vector]
+    cost: float
+    cost_by_a: list[Vector]  # ∂C/∂a of each layer's outputs
+    slope: list[Vector]  # ∂a/∂z
+    cost_by_z: list[Vector]
+    z_by_w: list[Matrix]  # ∂z_k/∂w_kj
+    z_by_a: list[Matrix]  # ∂z_k/∂a_j
+    cost_by_w: list[Matrix]
+    cost_by_b: list[Vector]
+
+
+class Batch(NamedTuple):
+    """The mean over the samples, and the net after one step of gradient descent."""
+
+    cost: float
+    cost_by_w: list[Matrix]
+    cost_by_b: list[Vector]
+    after: list[Layer]
+    cost_after: float
+
+
+def by_hand(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
+    """Forward and backward of one sample, as one would with a pencil."""
+    a, z = [x], []
+    for w, b, activation in net:
+        z.append([sum(w_kj * a_j for w_kj, a_j in zip(w_k, a[-1])) + b_k for w_k, b_k in zip(w, b)])
+        a.append([SQUASHES[activation].value(z_k) for z_k in z[-1]])
+    slope = [[SQUASHES[layer.activation].slope(z_k) for z_k in z_l] for layer, z_l in zip(net, z)]
+    cost_by_a = [[2.0 * (a_k - y_k) for a_k, y_k in zip(a[-1], y)]]
+    cost_by_z: list[Vector] = []
+    for index in reversed(range(len(net))):
+        cost_by_z.insert(0, [da * s for da, s in zip(cost_by_a[0], slope[index])])
+        if index:  # the step back: each neuron of this layer sends its share to those before it
+            w = net[index].w
+            shares = ([w_k[j] * dz for w_k, dz in zip(w, cost_by_z[0])] for j in range(len(w[0])))
+            cost_by_a.insert(0, [sum(share) for share in shares])
+    return Trace(
+        a, z, sum((a_k - y_k) * (a_k - y_k) for a_k, y_k in zip(a[-1], y)), cost_by_a, slope, cost_by_z,
+        [[list(before) for _ in layer.w] for layer, before in zip(net, a)],
+        [layer.w for layer in net],
+        [[[dz * a_j for a_j in before] for dz in dz_l] for dz_l, before in zip(cost_by_z, a)],
+        cost_by_z,  # ∂z/∂b = 1
+    )  # fmt: skip
+
+
+def batch_by_hand(net: Sequence[Layer], traces: Sequence[Trace], targets: Matrix, lr: float) -> Batch:
+    """The mean of the samples' gradients, and w − η·∂C/∂w."""
+    n = len(traces)
+    by_w = [[[sum(v) / n for v in zip(*rows)] for rows in zip(*ws)] for ws in zip(*(t.cost_by_w for t in traces))]
+    by_b = [[sum(v) / n for v in zip(*bs)] for bs in zip(*(t.cost_by_b for t in traces))]
+    after = [
+        Layer(
+            [[w - lr * g for w, g in zip(w_k, g_k)] for w_k, g_k in zip(layer.w, g_w)],
+            [b - lr * g for b, g in zip(layer.b, g_b)],
+            layer.activation,
+        )
+        for layer, g_w, g_b in zip(net, by_w, by_b)
+    ]
+    costs = [by_hand(after, trace.a[0], y).cost for trace, y in zip(traces, targets)]
+    return Batch(sum(trace.cost for trace in traces) / n, by_w, by_b, after, sum(costs) / n)
+
+
+def _tensor(values: Any, requires_grad: bool = True) -> Tensor:
+    array = numpy.array(values, dtype=numpy.float64)
+    return tensor(array, device=default_device(), requires_grad=requires_grad)
+
+
+def _numbers(values: Any) -> Any:
+    return values.detach().cpu().tolist()
+
+
+def by_engine(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
+    """The same as :func:`by_hand` with Tensor.backward(): once for the whole net, and once for each link alone."""
+    weights, biases = [_tensor(layer.w) for layer in net], [_tensor(layer.b) for layer in net]
+    a, z = [_tensor(x, requires_grad=False)], []
+    for w, b, layer in zip(weights, biases, net):
+        z.append(w @ a[-1] + b)
+        a.append(activate(z[-1], layer.activation, find(layer.activation).alpha))
+        z[-1].retain_grad()
+        a[-1].retain_grad()
+    cost = ((a[-1] - _tensor(y, requires_grad=False)) ** 2).sum()
+    cost.backward()
+    slope: list[Vector] = []
+    z_by_w: list[Matrix] = []
+    z_by_a: list[Matrix] = []
+    for layer, before, z_l in zip(net, a, z):
+        alone = _tensor(_numbers(z_l))
+        activate(alone, layer.activation, find(layer.activation).alpha).sum().backward()
+        slope.append(_numbers(alone.grad))
+        z_by_w.append([])
+        z_by_a.append([])
+        for w_k, b_k in zip(layer.w, layer.b):
+            w_alone, a_alone = _tensor(w_k), _tensor(_numbers(before))
+            ((w_alone * a_alone).sum() + b_k).backward()
+            z_by_w[-1].append(_numbers(w_alone.grad))
+            z_by_a[-1].append(_numbers(a_alone.grad))
+    gradients = ([_numbers(t.grad) for t in tensors] for tensors in (a[1:], z, weights, biases))
+    cost_by_a, cost_by_z, cost_by_w, cost_by_b = gradients
+    values = [_numbers(t) for t in a], [_numbers(t) for t in z]
+    return Trace(*values, cost.item(), cost_by_a, slope, cost_by_z, z_by_w, z_by_a, cost_by_w, cost_by_b)
+
+
+def batch_by_engine(net: Sequence[Layer], inputs: Matrix, targets: Matrix, lr: float) -> Batch:
+    """All samples at once through the fused layers (one launch each), backward, and one step of ``optim.SGD``."""
+    weights, biases = [_tensor(layer.w) for layer in net], [_tensor(layer.b) for layer in net]
+    x, y = _tensor(inputs, requires_grad=False), _tensor(targets, requires_grad=False)
+    names = [layer.activation for layer in net]
+
+    def cost() -> Tensor:
+        layers = [(w, b, name, find(name).alpha) for w, b, name in zip(weights, biases, names)]
+        return ((linear_layers(x, layers) - y) ** 2).sum(1).mean()
+
+    before = cost()
+    before.backward()
+    by_w, by_b = [_numbers(w.grad) for w in weights], [_numbers(b.grad) for b in biases]
+    SGD([*weights, *biases], lr=lr).step()
+    after = [Layer(_numbers(w), _numbers(b), name) for w, b, name in zip(weights, biases, names)]
+    return Batch(before.item(), by_w, by_b, after, cost().item())

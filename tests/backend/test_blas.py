@@ -1,0 +1,346 @@
+"""Products of large matrices: every library gives the right bits, always the same, and the choice between them is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import emulator, nn
+from gpunet.backend import blas
+from gpunet.backend.blas import choice, libraries
+from gpunet.captured.compiled import forms, module
+from gpunet.errors import ArgumentError, MissingDependencyError
+
+INSTALLED = [library.name for library in libraries.installed()]
+M, N, K = 150, 120, 128  # just enough multiplications, and no multiple of a vector
+assert M * N * K > blas.LEAST > (M - 20) * N * K
+
+
+#: The functions of MKL that are called, with their types and meaning; the whole has gigabytes.
+MKL = """
+constexpr int auto_branch = 12, strict = 0x10000, row_major = 101, plain = 111, transposed = 112;
+static int branch;
+extern "C" int MKL_CBWR_Get_Auto_Branch() { return auto_branch; }
+extern "C" int MKL_CBWR_Set(int value) { return branch = value, 0; }
+
+template <class T> void multiply(int order, int of_a, int of_b, int m, int n, int k,
+                                 T alpha, const T* a, int lda, const T* b, int ldb, T beta, T* c, int ldc) {
+  if (branch != (auto_branch | strict) || order != row_major || (of_a != plain && of_a != transposed) ||
+      (of_b != plain && of_b != transposed) || lda < (of_a == plain ? k : m) || ldb < (of_b == plain ? n : k) || ldc < n)
+    return;
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      T sum = 0;
+      for (long l = 0; l < k; l++)
+        sum += a[of_a == plain ? i * lda + l : l * lda + i] * b[of_b == plain ? l * ldb + j : j * ldb + l];
+      c[i * ldc + j] = alpha * sum + (beta == 0 ? 0 : beta * c[i * ldc + j]);
+    }
+}
+extern "C" void cblas_sgemm(int order, int of_a, int of_b, int m, int n, int k, float alpha, const float* a, int lda,
+                            const float* b, int ldb, float beta, float* c, int ldc) {
+  multiply(order, of_a, of_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+extern "C" void cblas_dgemm(int order, int of_a, int of_b, int m, int n, int k, double alpha, const double* a, int lda,
+                            const double* b, int ldb, double beta, double* c, int ldc) {
+  multiply(order, of_a, of_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def stand_in_for_mkl(tmp_path_factory: pytest.TempPathFactory) -> libraries.Library:
+    if not emulator.available():
+        pytest.skip("g++ is not installed")
+    path = tmp_path_factory.mktemp("mkl") / "libmkl_rt.so.2"
+    source = path.with_name("mkl.cpp")
+    source.write_text(MKL, encoding="utf-8")
+    subprocess.run(["g++", "-O2", "-shared", "-fPIC", "-o", str(path), str(source)], check=True)
+    return libraries.Library("mkl", "a stand-in", path, libraries._load_mkl)
+
+
+@pytest.fixture(params=["numpy", *INSTALLED, "stand-in"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each library that is installed (the test extra brings oneDNN), and one with the face of MKL."""
+    name: str = request.param
+    if name == "stand-in":
+        name, found = "mkl", request.getfixturevalue("stand_in_for_mkl")
+        monkeypatch.setattr(libraries, "installed", lambda: [found])
+    monkeypatch.setattr(blas, "_chosen", choice.load(name))
+    return name
+
+
+def placed(values: numpy.ndarray, transposed: bool, start: int = 0, gap: int = 0) -> numpy.ndarray:
+    """A matrix at some distance from its memory's start, its rows (or columns) apart from each other."""
+    rows, columns = values.shape[::-1] if transposed else values.shape
+    memory = numpy.full(start + rows * (columns + gap), numpy.nan, values.dtype)
+    matrix = memory[start:].reshape(rows, columns + gap)[:, :columns]
+    matrix = matrix.T if transposed else matrix
+    matrix[...] = values
+    return matrix
+
+
+def operands(dtype: str = "float32") -> tuple[numpy.ndarray, numpy.ndarray]:
+    generator = numpy.random.default_rng(0)
+    return generator.standard_normal((M, K)).astype(dtype), generator.standard_normal((K, N)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("a_transposed", [False, True])
+@pytest.mark.parametrize("b_transposed", [False, True])
+def test_right_and_the_same_bits_wherever_they_lie(library: str, dtype: str, a_transposed: bool, b_transposed: bool) -> None:
+    a, b = operands(dtype)
+    exact = a.astype("float64") @ b.astype("float64")
+    for gap in (0, 5, 16):  # a library may take another way for other distances
+        bits = set()
+        for start in (0, 1, 3, 16):
+            x, y = placed(a, a_transposed, start, gap), placed(b, b_transposed, start, gap)
+            out = placed(numpy.full((M, N), numpy.nan, dtype), False, start)
+            for _ in range(2):
+                blas.dot(x, y, out)
+                bits.add(out.tobytes())
+        numpy.testing.assert_allclose(out, exact, rtol=0, atol=K * numpy.finfo(dtype).eps * 4)
+        assert len(bits) == 1
+
+
+def test_a_large_product_goes_to_the_library_and_a_small_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+
+    class Functions(dict):  # type: ignore[type-arg]
+        def get(self, dtype: Any, default: Any = None) -> Any:
+            called.append(dtype)
+            return None
+
+    monkeypatch.setattr(blas, "_chosen", choice.Choice("spy", Functions(), {}))
+    a, b = operands()
+    out = numpy.empty((M, N), numpy.float32)
+    blas.dot(a[:100], b, out[:100])
+    assert not called
+    blas.dot(a, b, out)
+    assert called == [numpy.dtype("float32")]
+    numpy.testing.assert_array_equal(out, numpy.dot(a, b))
+
+
+def test_what_no_library_takes_is_numpys(library: str) -> None:
+    a, b = operands()
+    wide = numpy.repeat(numpy.repeat(a, 2, 0), 2, 1)[::2, ::2]  # neither rows nor columns are contiguous
+    out = numpy.empty((M, N), numpy.float32)
+    assert blas.prepared(wide, b, out) is None
+    blas.dot(wide, b, out)
+    numpy.testing.assert_array_equal(out, numpy.dot(wide, b))
+
+
+def test_training_is_the_same_bits_eager_and_captured(library: str) -> None:
+    def train(captured: bool) -> list[bytes]:
+        gpunet.manual_seed(0)
+        model = nn.Sequential(nn.Linear(96, 160), nn.ReLU(), nn.Linear(160, 160), nn.Tanh(), nn.Linear(160, 1))
+        optimizer = gpunet.optim.Adam(model.parameters())
+
+        def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = gpunet.capture(step) if captured else step
+        for _ in range(4):
+            run(gpunet.randn(160, 96), gpunet.randn(160, 1))
+        if captured:
+            source = run.recordings[0].lowering.source  # type: ignore[attr-defined]
+            assert source.count("()  # dot(") == (0 if library == "numpy" else 5)
+        return [p.detach().numpy().tobytes() for p in model.parameters()]
+
+    assert train(True) == train(False)
+
+
+def test_batches_of_large_matrices(library: str) -> None:
+    a, b = (numpy.stack([x, -2 * x]) for x in operands())
+    product = gpunet.tensor(a) @ gpunet.tensor(b)
+    numpy.testing.assert_allclose(product.numpy(), numpy.matmul(a.astype("float64"), b), atol=1e-3)
+
+
+@pytest.mark.skipif(not module.available(), reason="Numba is not installed")
+def test_a_compiled_step_multiplies_its_arguments_where_they_lie(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "LARGEST_PRODUCT", 0)
+    weight = gpunet.tensor(operands()[1].T.copy())
+    step = gpunet.capture(lambda x: nn.functional.linear(x, weight), backend="numba")
+    generator = numpy.random.default_rng(0)
+    for _ in range(3):
+        x = generator.normal(size=(M, K)).astype("float32")
+        expected = numpy.empty((M, N), "float32")
+        blas.dot(x, weight.numpy().T, expected)
+        assert step(gpunet.from_numpy(x)).numpy().tobytes() == expected.tobytes()
+    assert "dot(given0, " in step.recordings[0].lowering.source
+    assert (step.recordings[0].inputs[0] != x).any()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("library", ["numpy", *INSTALLED], indirect=True)
+def test_products_in_a_forked_process(library: str) -> None:
+    """GNU OpenMP's threads are not there after a fork: a child that waits for them hangs."""
+    code = f"""
+import os, numpy
+from gpunet.runtime import blas
+a, out = numpy.ones(({M}, {M}), numpy.float32), numpy.empty(({M}, {M}), numpy.float32)
+blas.dot(a, a, out)
+assert blas.chosen().name == "{library}"
+child = os.fork()
+if child == 0:
+    out[...] = 0
+    blas.dot(a, a, out)
+    os._exit(0 if (out == {M}).all() else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    environment = {**os.environ, "GPUNET_BLAS": library}
+    subprocess.run([os.sys.executable, "-c", code], env=environment, check=True, timeout=120)  # type: ignore[attr-defined]
+
+
+# ---- the choice ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[str]]:
+    """Pretend that libraries are installed, and how long their products take; what is measured is listed."""
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("GPUNET_BLAS", "auto")
+
+    def pretend(**seconds: float | Exception) -> list[str]:
+        measured: list[str] = []
+
+        def ask(name: str) -> list[float]:
+            measured.append(name)
+            value = seconds[name]
+            if isinstance(value, Exception):
+                raise value
+            return [value, 2 * value]
+
+        def functions(path: Path) -> dict[Any, Any]:
+            return {"from": path.name}
+
+        names = [name for name in seconds if name != "numpy"]
+        found = [libraries.Library(name, f"{name} 1.0", tmp_path / name, functions) for name in names]
+        monkeypatch.setattr(libraries, "installed", lambda: found)
+        monkeypatch.setattr(choice, "_ask", ask)
+        return measured
+
+    return pretend
+
+
+def test_the_fastest_is_taken_and_kept(asked: Any) -> None:
+    measured = asked(numpy=1.0, mkl=0.8, onednn=0.6)
+    chosen = choice.choose()
+    assert (chosen.name, chosen.functions) == ("onednn", {"from": "onednn"})
+    assert chosen.seconds == {"numpy": [1.0, 2.0], "mkl": [0.8, 1.6], "onednn": [0.6, 1.2]}
+    assert measured == ["numpy", "mkl", "onednn"] * 2
+    assert choice.choose()[::2] == chosen[::2]
+    assert len(measured) == 6
+
+
+def test_numpy_stays_where_little_is_gained(asked: Any) -> None:
+    asked(numpy=1.0, onednn=0.95)
+    assert choice.choose().name == "numpy"
+    assert not choice.choose().functions
+
+
+def test_other_settings_are_measured_anew(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = asked(numpy=1.0, mkl=0.5)
+    choice.choose()
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    choice.choose()
+    assert len(measured) == 8
+
+
+def test_a_library_that_crashes_is_left_out(asked: Any, caplog: pytest.LogCaptureFixture) -> None:
+    measured = asked(numpy=1.0, mkl=subprocess.CalledProcessError(-11, "measure", stderr="a trace"), onednn=0.5)
+    chosen = choice.choose()
+    assert chosen.name == "onednn"
+    assert set(chosen.seconds) == {"numpy", "onednn"}
+    assert "products by mkl could not be measured" in caplog.text
+    assert "a trace" in caplog.text
+    assert measured == ["numpy", "mkl", "onednn", "numpy", "onednn"]  # once is enough to know
+
+
+def test_nothing_can_be_measured(asked: Any) -> None:
+    """That is not kept: the next process tries again."""
+    asked(numpy=OSError("no processes here"), onednn=0.5)
+    assert choice.choose() == ("numpy", {}, {})
+    asked(numpy=1.0, onednn=0.5)
+    assert choice.choose().name == "onednn"
+
+
+def test_what_was_kept_is_broken(asked: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    measured = asked(numpy=1.0, onednn=0.5)
+    choice.choose()
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_text("{")
+    assert choice.choose().name == "onednn"
+    assert "measuring anew" in caplog.text
+    assert len(measured) == 8
+    assert json.loads(kept.read_text())["onednn"] == [0.5, 1.0]
+
+
+def test_two_processes_choose_alike(asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one was done while this one measured: its figures count."""
+    asked(numpy=1.0, onednn=0.5)
+    slow = choice._measured
+
+    def measured(names: list[str]) -> dict[str, list[float]]:
+        result = slow(names)
+        path = tmp_path / "cache" / f"blas-{choice._machine(libraries.installed())}.json"
+        path.parent.mkdir()
+        path.write_text('{"numpy": [1.0, 1.0], "onednn": [0.99, 0.99]}')
+        return result
+
+    monkeypatch.setattr(choice, "_measured", measured)
+    assert choice.choose().name == "numpy"
+
+
+def test_a_cache_that_cannot_be_written(asked: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked(numpy=1.0, onednn=0.5)
+    (tmp_path / "cache").write_text("a file, no folder")
+    assert choice.choose().name == "onednn"
+    assert "cannot be kept" in caplog.text
+
+
+def test_names_that_are_none(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked(numpy=1.0)
+    monkeypatch.setenv("GPUNET_BLAS", "atlas")
+    with pytest.raises(ArgumentError, match=r"GPUNET_BLAS='atlas'; expected one of auto, numpy, mkl, onednn"):
+        choice.choose()
+    monkeypatch.setenv("GPUNET_BLAS", "mkl")
+    with pytest.raises(MissingDependencyError, match=r"'mkl', which is not installed here: pip install 'gpunet\[mkl\]'"):
+        choice.choose()
+
+
+def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "libdnnl.so"
+    broken.write_bytes(b"no library")
+    monkeypatch.setattr(libraries, "installed", lambda: [libraries.Library("onednn", "1", broken, libraries._load_onednn)])
+    with pytest.raises(MissingDependencyError, match=r"libdnnl.so does not load .*GPUNET_BLAS=numpy"):
+        choice.load("onednn")
+
+
+def test_a_measurement() -> None:
+    assert all(0 < seconds < 10 for seconds in choice._ask("numpy"))
+
+
+def test_info_tells_which_and_why(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpunet.tools import machine
+
+    monkeypatch.setattr(blas, "_chosen", None)
+    asked(numpy=1.0, onednn=0.5)
+    assert machine.blas()["large products"] == "onednn: measured times over NumPy's: numpy 1.00, onednn 0.50"
+    monkeypatch.setattr(blas, "_chosen", None)
+    asked(numpy=1.0)
+    assert machine.blas()["large products"].startswith("numpy; with 'gpunet[onednn]'")
+    monkeypatch.setattr(blas, "_chosen", None)
+    monkeypatch.setenv("GPUNET_BLAS", "numpy")
+    assert machine.blas()["large products"] == "numpy, as GPUNET_BLAS says"

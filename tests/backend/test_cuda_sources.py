@@ -1,0 +1,484 @@
+"""The CUDA sources without a card: each compiles for every architecture, and agrees with its twin's declaration."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gpunet.backend import compiler, cuda_sources, disk_cache, nvrtc
+from gpunet.errors import CompileError
+from gpunet.launch import kernel as seam
+from gpunet.launch.kernel import C_TYPES, KERNELS, Geometry, Kernel, ListKernel
+from gpunet.ops.losses import MAX_BLOCKS
+from gpunet.tools import kernel_cases, kernel_table
+from gpunet.tools.kernel_table import ARCHITECTURES, is_hot, why_it_spills
+from gpunet.tools.usage import compile_and_measure
+
+
+@cache
+def nvrtc_is_installed() -> bool:
+    try:
+        compiler.nvrtc_version()
+    except CompileError:
+        return False
+    return True
+
+
+needs_nvrtc = pytest.mark.skipif(not nvrtc_is_installed(), reason="NVRTC is not installed")
+
+# ---- every specialisation -----------------------------------------------------------------------------------------------
+
+
+@cache
+def _geometries(kernel: Kernel) -> list[tuple[str, Geometry]]:
+    """(expression, geometry) of each case of ``gpunet.tools.kernel_cases``."""
+    geometries = [(case, case.geometry()) for case in kernel_cases.cases(kernel)]
+    return [(case.expression(geometry), geometry) for case, geometry in geometries]
+
+
+def test_every_kernel_has_cases() -> None:
+    """A kernel without them would be compiled by no test, nor run by the self-test."""
+    lacking = [name for name, kernel in KERNELS.items() if not kernel_cases.has_cases(kernel)]
+    assert lacking == [], f"add cases to {kernel_cases.__file__}"
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_specialisation_compiles_as_documented(name: str, architecture: str) -> None:
+    """And takes what docs/kernels.md says: no hot kernel spills that is not known to."""
+    kernel = KERNELS[name]
+    expressions = kernel_table.specialisations(kernel)
+    made = compile_and_measure(kernel.file, expressions, architecture)
+    assert made.cubin[:4] == b"\x7fELF"
+    assert len(set(made.lowered.values())) == len(expressions)
+    assert not made.log, made.log
+    spilling = [expression for expression, usage in made.usage.items() if usage.spills and is_hot(expression)]
+    assert [e for e in spilling if why_it_spills(e, architecture) is None] == [], "see KNOWN_SPILLS in kernel_table.py"
+    version, cells = kernel_table.parse(kernel_table.page_path().read_text(encoding="utf-8"))
+    same_compiler = ".".join(map(str, compiler.nvrtc_version())) == version
+    wrong = []
+    for e in kernel_table.representatives(kernel):
+        wrong += kernel_table.complaints(e, architecture, made.usage[e], cells.get((e, architecture), ""), same_compiler)
+    assert wrong == []
+
+
+# ---- the twin and the CUDA entry declare the same ----------------------------------------------------------------------
+
+
+def _entry_parameters(kernel: Kernel) -> list[tuple[str, str]]:
+    """(type, name) of the CUDA entry's parameters; types without ``__restrict__`` and the like."""
+    text = re.sub(r"//[^\n]*", "", cuda_sources.spliced(kernel.file))
+    found = re.findall(
+        r"template <class T[^;{}]*?__global__ void\s*(?:__launch_bounds__\((?:[^()]|\([^()]*\))*\))?\s*"
+        rf"{kernel.entry}\(([^{{]*?)\)\s*\{{",
+        text,
+    )
+    assert len(found) == 1, f"{kernel.file}: {len(found)} templates over T with an entry point {kernel.entry}"
+    parameters = []
+    for parameter in found[0].split(","):
+        words = re.sub(r"__restrict__|__grid_constant__", "", parameter).split()
+        kind, name = " ".join(words[:-1]), words[-1]
+        stars = name.count("*")
+        parameters.append((kind.replace(" *", "*") + "*" * stars, name.lstrip("*")))
+    return parameters
+
+
+def _c_scalar(value: Any) -> str:
+    if type(value) is int:
+        return "int"
+    if type(value) is float:
+        return "double"
+    return C_TYPES[value.dtype.name]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_twin_and_entry_have_one_signature(name: str) -> None:
+    kernel = KERNELS[name]
+    actual = _entry_parameters(kernel)
+    pointers = list(zip(kernel.parameters, kernel.c_types))
+    expected = []
+    if isinstance(kernel, ListKernel):
+        expected = [(f"const TensorTable<{kernel.lists}>", "table")]
+        pointers = pointers[kernel.lists :]
+    written = {*kernel.parameters[: kernel.outputs], "ticket"}
+    expected += [(f"{'' if p in written else 'const '}{c_type}*", p) for p, c_type in pointers]
+    assert actual[: len(expected)] == expected
+    for _, geometry in _geometries(kernel):
+        assert [kind for kind, _ in actual[len(expected) :]] == [_c_scalar(value) for value in geometry.scalars]
+
+
+def _constant(file: str, name: str) -> int:
+    found = re.search(rf"(?:constexpr int|enum {{) {name} = (\d+)", cuda_sources.spliced(file))
+    assert found, f"{file} has no {name}"
+    return int(found[1])
+
+
+def test_constants_of_both_sides_are_equal() -> None:
+    assert _constant("optimizers.cu", "MAX_TENSORS") == seam.MAX_TENSORS
+    assert _constant("optimizers.cu", "ELEMENTS_A_BLOCK") == seam.ELEMENTS_A_BLOCK
+    assert _constant("losses.cu", "MAX_BLOCKS") == MAX_BLOCKS
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("name", [k.name for k in KERNELS.values() if isinstance(k, ListKernel)])
+def test_tensor_table_has_the_layout_of_its_dtype(name: str, tmp_path: Any, monkeypatch: Any) -> None:
+    kernel = KERNELS[name]
+    assert isinstance(kernel, ListKernel)
+    fields = kernel.table_dtype.fields
+    assert fields is not None
+    table = f"TensorTable<{kernel.lists}>"
+    checks = [f"static_assert(sizeof({table}) == {kernel.table_dtype.itemsize});"]
+    checks += [f"static_assert(offsetof({table}, {field}) == {entry[1]});" for field, entry in fields.items()]
+    (tmp_path / "layout.cu").write_text(
+        cuda_sources.spliced("tensor_table.cuh").partition("\n")[2]
+        + "#define offsetof(type, member) __builtin_offsetof(type, member)\n"
+        + "\n".join(checks)
+        + "\ntemplate <class T> __global__ void nothing() {}\n"
+    )
+    monkeypatch.setattr(cuda_sources, "kernel_directory", lambda: tmp_path)
+    compiler.compile("layout.cu", "nothing<float>", "sm_75")
+
+
+def test_kernel_files_are_those_of_the_kernels() -> None:
+    assert cuda_sources.kernel_files() == sorted({kernel.file for kernel in KERNELS.values()})
+
+
+@pytest.mark.parametrize("path", sorted(cuda_sources.kernel_directory().iterdir()), ids=lambda path: path.name)
+def test_sources_are_header_free_and_narrow(path: Any) -> None:
+    text = path.read_text()
+    assert text.startswith("// ")
+    assert not re.search(r"#\s*include\s*<", text), "NVRTC gets no include directory"
+    assert not [line for line in text.splitlines() if len(line) > 128]
+    assert not re.search(r"atomicAdd|__expf|__logf|use_fast_math", text), "results must repeat to the last bit"
+
+
+def test_only_the_primitives_have_two_bodies() -> None:
+    """Inline PTX, and what depends on whether there is a card, stand in two files."""
+    special = re.compile(r"\basm\b|#\s*(if|ifdef|ifndef|elif)\b.*(EMULATOR|__CUDA_ARCH__)")
+    found = {path.name for path in cuda_sources.kernel_directory().iterdir() if special.search(path.read_text())}
+    assert found == {"hopper.cuh", "primitives.cuh"}
+
+
+# ---- splicing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Any, monkeypatch: Any) -> Any:
+    """Sources of our own: main.cu includes a.cuh and b.cuh, both of which include c.cuh."""
+    (tmp_path / "main.cu").write_text(
+        '#include "a.cuh"\n  #  include "b.cuh"  // twice through c.cuh\n'
+        "template <class T> __global__ void entry(T* out) { out[0] = a<T>() + b<T>(); }\n"
+    )
+    (tmp_path / "a.cuh").write_text('#include "c.cuh"\ntemplate <class T> __device__ T a() { return c<T>(); }\n')
+    (tmp_path / "b.cuh").write_text('#include "c.cuh"\ntemplate <class T> __device__ T b() { return c<T>(); }\n')
+    (tmp_path / "c.cuh").write_text("template <class T> __device__ T c() { return T(1); }\n")
+    monkeypatch.setattr(cuda_sources, "kernel_directory", lambda: tmp_path)
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(disk_cache, "_cache_complained", False)
+    return tmp_path
+
+
+def test_splice_takes_each_header_once(folder: Any) -> None:
+    text = cuda_sources.spliced("main.cu")
+    assert "#include" not in text
+    assert [text.count(f"T {name}()") for name in "abc"] == [1, 1, 1]
+    assert text.index("T c()") < text.index("T a()") < text.index("T b()") < text.index("entry")
+
+
+def test_splice_keeps_lines(folder: Any) -> None:
+    lines, file, number = cuda_sources.spliced("main.cu").splitlines(), "", 0
+    for line in lines:
+        directive = re.fullmatch(r'#line (\d+) "(.*)"', line)
+        if directive:
+            number, file = int(directive[1]), directive[2]
+            continue
+        assert (folder / file).read_text().splitlines()[number - 1] == line
+        number += 1
+
+
+def test_splice_survives_a_circle(folder: Any) -> None:
+    (folder / "c.cuh").write_text('#include "a.cuh"\ntemplate <class T> __device__ T c() { return T(1); }\n')
+    assert cuda_sources.spliced("main.cu").count("T c()") == 1
+
+
+def test_source_elsewhere_finds_headers_beside_it_then_ours(folder: Any) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.cuh").write_text("template <class T> __device__ T b() { return T(3); }\n")
+    (elsewhere / "own.cu").write_text('#include "a.cuh"\n#include "b.cuh"\n')
+    text = cuda_sources.spliced(elsewhere / "own.cu")
+    assert text.startswith('#line 1 "own.cu"\n') and "T c()" in text and "T(3)" in text
+    (elsewhere / "own.cu").write_text('#include "absent.cuh"\n')
+    with pytest.raises(CompileError, match=r"own\.cu:1 includes 'absent\.cuh', .* in .*elsewhere or "):
+        cuda_sources.spliced(elsewhere / "own.cu")
+
+
+def test_missing_header_names_who_asked(folder: Any) -> None:
+    (folder / "b.cuh").write_text("\n\n" + '#include "missing.cuh"\n')
+    with pytest.raises(CompileError, match=r"b\.cuh:3 includes 'missing\.cuh'"):
+        cuda_sources.spliced("main.cu")
+
+
+def test_missing_source_is_named(folder: Any) -> None:
+    with pytest.raises(CompileError, match=r"absent\.cu"):
+        cuda_sources.spliced("absent.cu")
+
+
+# ---- compiling --------------------------------------------------------------------------------------------------------
+
+
+@needs_nvrtc
+def test_error_names_file_line_and_specialisation(folder: Any) -> None:
+    (folder / "b.cuh").write_text("\ntemplate <class T> __device__ T b() { return undeclared_thing; }\n")
+    with pytest.raises(CompileError) as error:
+        compiler.compile("main.cu", "entry<float>", "sm_80")
+    message = str(error.value)
+    assert "b.cuh(2)" in message and "undeclared_thing" in message
+    assert "main.cu" in message and "entry<float>" in message and "sm_80" in message
+
+
+@needs_nvrtc
+def test_unknown_specialisation_is_an_error() -> None:
+    with pytest.raises(CompileError, match="NoSuchActivation"):
+        compiler.compile("activation.cu", "activation_forward<float, NoSuchActivation>", "sm_80")
+
+
+@needs_nvrtc
+def test_denormals_are_kept() -> None:
+    assert not any("ftz" in option or "fast" in option for option in compiler.OPTIONS)
+
+
+def test_absent_nvrtc_says_what_to_install(monkeypatch: Any) -> None:
+    monkeypatch.setattr(nvrtc, "_candidates", lambda: iter(["/nowhere/libnvrtc.so"]))
+    nvrtc.load.cache_clear()
+    try:
+        with pytest.raises(CompileError, match=r"pip install 'gpunet\[cuda13\]'.*GPUNET_NVRTC(.|\n)*/nowhere/libnvrtc"):
+            compiler.nvrtc_version()
+    finally:
+        nvrtc.load.cache_clear()
+
+
+def test_the_asked_for_library_is_the_only_candidate(monkeypatch: Any) -> None:
+    monkeypatch.setenv("GPUNET_NVRTC", "/from/environment.so")
+    assert list(nvrtc._candidates()) == ["/from/environment.so"]
+    monkeypatch.setattr(nvrtc, "_chosen", "/from/call.so")
+    assert list(nvrtc._candidates()) == ["/from/call.so"]
+
+
+def test_where_the_library_is_looked_for(monkeypatch: Any, tmp_path: Any) -> None:
+    """Without NVIDIA's own finder: in its wheels, in CUDA's folders, and by the system's loader."""
+    for place in ("site/nvidia/cu13/lib", "cuda/lib64"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "libnvrtc.so.13").touch()
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    monkeypatch.delenv("GPUNET_NVRTC", raising=False)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site")])
+    found = list(nvrtc._candidates())
+    assert found[:2] == [str(tmp_path / "site/nvidia/cu13/lib/libnvrtc.so.13"), str(tmp_path / "cuda/lib64/libnvrtc.so.13")]
+    assert found[-3:] == ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"]
+
+
+@needs_nvrtc
+def test_library_by_its_path_and_what_it_refuses() -> None:
+    path = nvrtc.load().path
+    nvrtc.set_library(path)
+    try:
+        assert nvrtc.load().path == path
+        with pytest.raises(CompileError, match=r"nvrtcGetNumSupportedArchs failed: NVRTC_ERROR_INVALID_INPUT \(NVRTC \d+\.\d+, "):
+            nvrtc.load()._call("GetNumSupportedArchs", None)
+    finally:
+        nvrtc.set_library(None)
+
+
+@needs_nvrtc
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((7, 5), "sm_75"), ((8, 6), "sm_86"), ((9, 0), "sm_90a"), ((10, 0), "sm_100a"), ((12, 0), "sm_120")],
+)
+def test_architecture_of_a_card(capability: tuple[int, int], expected: str) -> None:
+    assert compiler.architecture(capability) == expected
+
+
+@needs_nvrtc
+def test_architecture_of_cards_newer_or_older_than_the_compiler() -> None:
+    assert compiler.architecture((8, 99)).startswith("sm_8")
+    with pytest.raises(CompileError, match=r"capability 3\.5"):
+        compiler.architecture((3, 5))
+
+
+# ---- the cache --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compilations(folder: Any, monkeypatch: Any) -> list[str]:
+    """Expressions that were really compiled."""
+    made: list[str] = []
+
+    def compile(file: str, expression: str, architecture: str) -> tuple[bytes, str, str]:
+        made.append(expression)
+        return b"\x7fELF\n\0machine code", f"_Z5{expression}", ""
+
+    monkeypatch.setattr(compiler, "compile", compile)
+    monkeypatch.setattr(compiler, "nvrtc_version", lambda: (13, 5))
+    return made
+
+
+def _entry(expression: str = "entry<float>", architecture: str = "sm_80") -> tuple[bytes, str]:
+    return compiler.compiled("main.cu", expression, architecture)
+
+
+def test_cache_hit(folder: Any, compilations: list[str]) -> None:
+    first = _entry()
+    assert _entry() == first == (b"\x7fELF\n\0machine code", "_Z5entry<float>")
+    assert compilations == ["entry<float>"]
+    assert [path.suffix for path in (folder / "cache").iterdir()] == [".cubin"]  # and nothing half-written beside it
+
+
+def test_cache_key_has_everything_that_matters(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
+    _entry()
+    _entry(expression="entry<double>")
+    _entry(architecture="sm_90a")
+    monkeypatch.setattr(compiler, "nvrtc_version", lambda: (12, 9))
+    _entry()
+    monkeypatch.setattr(compiler, "OPTIONS", ("--std=c++20",))
+    _entry()
+    (folder / "c.cuh").write_text("template <class T> __device__ T c() { return T(2); }\n")
+    _entry()
+    assert len(compilations) == 6
+
+
+def test_damaged_entry_is_compiled_again(folder: Any, compilations: list[str]) -> None:
+    first = _entry()
+    (path,) = (folder / "cache").iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+    assert _entry() == first
+    assert _entry() == first
+    assert len(compilations) == 2
+
+
+def test_failed_write_leaves_nothing(folder: Any, compilations: list[str], monkeypatch: Any, caplog: Any) -> None:
+    def replace(*paths: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(compiler.os, "replace", replace)
+    _entry()
+    assert list((folder / "cache").iterdir()) == []
+    assert "no space left" in caplog.text
+
+
+def test_unwritable_cache_works_and_complains_once(
+    folder: Any, compilations: list[str], monkeypatch: Any, caplog: Any
+) -> None:
+    (folder / "file").write_text("a file where the folder should be")
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(folder / "file" / "cache"))
+    assert _entry() == _entry()
+    assert len(compilations) == 2
+    assert len(caplog.records) == 1 and "GPUNET_CACHE_DIR" in caplog.text
+
+
+def test_cache_directory(monkeypatch: Any, tmp_path: Any) -> None:
+    monkeypatch.delenv("GPUNET_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert disk_cache.cache_directory() == tmp_path / "gpunet"
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path / "asked"))
+    assert disk_cache.cache_directory() == tmp_path / "asked"
+    disk_cache.set_cache_directory(tmp_path / "chosen")
+    try:
+        assert disk_cache.cache_directory() == tmp_path / "chosen"
+    finally:
+        disk_cache.set_cache_directory(None)
+
+
+@needs_nvrtc
+def test_real_compilation_through_the_cache(monkeypatch: Any, tmp_path: Any) -> None:
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path))
+    cubin, name = compiler.compiled("special.cu", "erf_forward<float>", "sm_80")
+    assert cubin[:4] == b"\x7fELF" and name.encode() in cubin
+    assert compiler.compiled("special.cu", "erf_forward<float>", "sm_80") == (cubin, name)
+
+
+# ---- loading, with a stand-in for CuPy -----------------------------------------------------------------------------------
+
+
+class FakeCuda:
+    """As much of ``cupy.cuda`` as loading and launching take; it writes down what happens."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.current = 0
+        self.runtime = SimpleNamespace(getDevice=lambda: self.current)
+        self.driver = SimpleNamespace(
+            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
+            funcSetAttribute=lambda *arguments: self.events.append(("attribute", *arguments)),
+        )
+
+    def Device(self, index: int) -> Any:
+        @contextmanager
+        def on() -> Any:
+            before, self.current = self.current, index
+            yield
+            self.current = before
+
+        class Card:
+            compute_capability = "90"
+
+            def __enter__(self) -> None:
+                self.on = on()
+                self.on.__enter__()
+
+            def __exit__(self, *error: Any) -> None:
+                self.on.__exit__(None, None, None)
+
+        return Card()
+
+    def Module(self) -> Any:
+        def launch(*arguments: Any) -> None:
+            self.events.append(("launch", self.current, *arguments))
+
+        launch.ptr = 1234  # type: ignore[attr-defined]
+        return SimpleNamespace(
+            load=lambda cubin: self.events.append(("load", self.current, cubin)),
+            get_function=lambda name: self.events.append(("get", name)) or launch,
+        )
+
+
+def test_function_loads_once_and_launches_on_its_card(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
+    cuda = FakeCuda()
+    monkeypatch.setattr(compiler.devices, "cupy", lambda: SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(compiler, "architecture", lambda capability: f"sm_{capability[0]}{capability[1]}")
+    monkeypatch.setattr(compiler, "_functions", {})
+    card = SimpleNamespace(type="cuda", index=1)
+    entry = compiler.function("main.cu", "entry<float>", card)  # type: ignore[arg-type]
+    assert compiler.function("main.cu", "entry<float>", card) is entry  # type: ignore[arg-type]
+    assert cuda.events == [("load", 1, b"\x7fELF\n\0machine code"), ("get", "_Z5entry<float>")]
+    assert cuda.current == 0
+
+    del cuda.events[:]
+    entry((2, 3), (256,), ("x",), 0)
+    assert cuda.events == [("launch", 1, (2, 3), (256,), ("x",), 0)]
+
+    del cuda.events[:]
+    cuda.current = 1
+    entry((2,), (256,), (), 100_000)  # asks for the shared memory once
+    entry((2,), (256,), (), 90_000)
+    assert cuda.events == [
+        ("attribute", 1234, 8, 100_000),
+        ("launch", 1, (2,), (256,), (), 100_000),
+        ("launch", 1, (2,), (256,), (), 90_000),
+    ]
+
+
+def test_import_stays_light() -> None:
+    program = "import sys, gpunet; print({'cupy', 'gpunet.backend.nvrtc'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

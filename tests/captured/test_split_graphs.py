@@ -1,0 +1,321 @@
+"""Split steps on a card, by a stand-in for CuPy whose streams run late: a graph a segment, in the order of the streams."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import emulator, nn
+from gpunet.backend import devices
+from gpunet.backend.devices import Device
+from gpunet.captured.split import SplitStep
+from gpunet.errors import CaptureError, LaunchError
+from gpunet.launch.kernel import KERNELS, Shim
+from gpunet.launch.tape import Split
+from tests import fake_cupy
+from tests.backend.test_cuda_sources import needs_nvrtc
+from tests.captured.test_capture_split import VARIANTS, Masked, Reading, split, splits_silently
+from tests.fake_streams import Cards, Graph, Stream
+
+F = nn.functional
+__all__ = ["splits_silently"]
+pytestmark = [pytest.mark.skipif(not emulator.available(), reason="g++ is not installed"), needs_nvrtc]
+
+
+@pytest.fixture
+def cupy() -> Iterator[ModuleType]:
+    """Two cards, on which nothing runs before it is waited for."""
+    with fake_cupy.installed(cards=2, asynchronous=True) as module:
+        gpunet.set_default_device("cuda")
+        yield module
+        gpunet.set_default_device(None)
+
+
+def settled(captured: Any, *arguments: Any) -> Any:
+    """A split step that has met its segments so often that they are graphs."""
+    for _ in range(6):
+        captured(*arguments)
+    assert all(segment.lowering is not None for segment in captured._split.segments)
+    return captured
+
+
+def at_once(step: Any) -> SplitStep:
+    """A split step of what could be recorded whole."""
+    return SplitStep(step, "step", "numpy", [], [Split("a test", "", "")])
+
+
+# ---- graphs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_the_bits_of_eager(kind: type[Reading]) -> None:
+    with fake_cupy.installed():
+        gpunet.set_default_device("cuda")
+        expected = kind(False).train(10)
+    with fake_cupy.installed(asynchronous=True):
+        captured = kind(True)
+        assert captured.train(10) == expected
+        assert any(s.lowering is not None for s in captured.run._split.segments)
+    gpunet.set_default_device(None)
+
+
+def test_a_segment_is_one_graph_and_the_host_waits_for_what_is_read_alone(cupy: ModuleType) -> None:
+    training = Reading(False)
+    captured = split(training.step)
+    batches = [(gpunet.rand(12, 5), gpunet.tensor(numpy.arange(12) % 3)) for _ in range(6)]
+    for x, y in batches:
+        captured(x, y)
+    graphs, enqueued, waits, seen = Graph.launched, Cards.enqueued, Cards.waits, len(training.seen)
+    for x, y in batches:
+        captured(x, y)
+    assert Graph.launched - graphs == 2 * 6  # in front of item(), and behind it
+    assert Cards.enqueued - enqueued == 2 * 6 + 3 * 6  # and the copies of x, twice, and y
+    assert Cards.waits - waits == len(training.seen) - seen == 6
+    assert str(captured.explain()).count("one CUDA graph") == 2
+
+
+def test_memory_is_planned_and_what_nobody_sees_is_not_touched(cupy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    managed: list[int] = []
+    malloc = cupy.cuda.malloc_managed
+    monkeypatch.setattr(cupy.cuda, "malloc_managed", lambda size: managed.append(size) or malloc(size))
+    kept: list[gpunet.Tensor] = []
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        y = x
+        for _ in range(10):
+            y = y * 1.5
+        y.sum().item()
+        return y
+
+    captured, x = split(step), gpunet.ones(1000)
+    for _ in range(6):
+        kept[:] = [captured(x)]
+    (segment,) = captured._split.segments
+    assert managed and set(managed) == {4000}
+    assert 4000 <= segment.lowering.arena_bytes < 3 * 4096  # not ten times that
+    assert kept[0].tolist() == [numpy.float32(1.5**10)] * 1000
+    kept.clear()
+
+    monkeypatch.setattr(cupy.cuda, "malloc_managed", lambda size: (_ for _ in ()).throw(cupy.cuda.runtime.CUDARuntimeError))
+    assert devices.untouched((3,), "float32", Device("cuda")).shape == (3,)  # where there is no managed memory
+
+
+def test_memory_of_a_graph_outlives_what_the_step_found(cupy: ModuleType) -> None:
+    world = {"w": gpunet.rand(50, 50)}
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        hidden = x @ world["w"]
+        hidden.sum().item()
+        return (hidden * 2.0).tanh()
+
+    captured, x = split(step), gpunet.rand(3, 50)
+    settled(captured, x)
+    for number in range(4):
+        world["w"] = gpunet.rand(50, 50) * (number + 1.0)
+        gc.collect()
+        scribbled = [gpunet.full((50, 50), float("nan")) for _ in range(4)]
+        expected = step(x).tolist()
+        assert captured(x).tolist() == captured(x).tolist() == expected
+        del scribbled
+
+
+def test_another_shape_is_another_segment_and_another_number_is_not(cupy: ModuleType) -> None:
+    number = 0.0
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        y = x * 2.0
+        float(y.sum())
+        return y + number
+
+    captured = split(step)
+    for number in (1.0, 2.5, -3.0, 7.0, 0.0, -0.0, 2.5, -0.0, -0.0, 0.0):  # noqa: B007
+        for rows in (1, 2):
+            x = -gpunet.zeros(rows)  # to which zeros of both signs can be added
+            assert numpy.array(captured(x).tolist()).tobytes() == numpy.array(step(x).tolist()).tobytes()
+    assert len(captured._split.segments) == 2 * 3  # one more for -0.0, which CuPy cannot fill an array with
+
+
+def test_what_cannot_be_a_graph_runs_launch_by_launch_and_says_why(cupy: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    training = Masked(False)
+    captured = split(training.step)
+    x, y = gpunet.rand(12, 5), gpunet.tensor(numpy.arange(12) % 3)
+    with caplog.at_level(logging.WARNING, "gpunet"):
+        for _ in range(8):
+            captured(x, y)
+    reason = "a CUDA graph cannot be made of these launches: cudaErrorStreamCaptureUnsupported"
+    assert len(caplog.records) == len({s for s in captured._split.segments if s.refused}) == 2  # once each
+    for record in caplog.records:
+        assert record.getMessage().startswith(f"a part of a split step runs launch by launch: {reason}")
+    text = str(captured.explain())
+    assert f"launch by launch, not timed ({reason}" in text and "one CUDA graph" in text
+
+
+def test_a_whole_step_that_cannot_be_a_graph_says_so_or_is_split(cupy: ModuleType) -> None:
+    def look(xp: Any, out: Any, x: Any) -> None:
+        x.get()
+        xp.copyto(out, x)
+
+    looking, w = Shim("look", look), gpunet.ones(2, requires_grad=True)
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        w.grad = None
+        y = gpunet.empty(2)
+        looking(y.array, x.array)
+        (w * y).sum().backward()
+        return y * 2.0
+
+    with pytest.raises(CaptureError, match="made of these launches: cudaErrorStreamCaptureUnsupported"):
+        gpunet.capture(step)(gpunet.ones(2))
+    assert w.grad.tolist() == [1.0, 1.0]
+    captured = split(step)
+    for number in range(5):
+        assert captured(gpunet.full((2,), float(number))).tolist() == [2.0 * number] * 2
+        assert w.grad.tolist() == [float(number)] * 2
+    assert "no recording: a CUDA graph cannot be made" in str(captured.explain())
+
+
+# ---- errors --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_at_a_split_names_the_launch_and_spoils_nothing(cupy: ModuleType) -> None:
+    wrong, state = False, gpunet.zeros(3)
+
+    def step(x: gpunet.Tensor) -> float:
+        state.add_(1.0)
+        y = gpunet.empty(3, 2)
+        KERNELS["activation_forward"](y.array, x.T.array if wrong else x.array, activation="relu", alpha=0.0)  # here
+        state.mul_(2.0)
+        return y.sum().item()
+
+    captured, x = settled(split(step), gpunet.ones(3, 2)), gpunet.ones(3, 2)
+    state.zero_()
+    wrong = True
+    with pytest.raises(LaunchError, match="is not C-contiguous") as caught:
+        captured(x)
+    assert caught.value.__notes__[0].startswith("activation_forward, launched at test_split_graphs.py:")
+    assert "# here" in caught.value.__notes__[0] and state.tolist() == [1.0] * 3
+    wrong = False
+    assert captured(x) == 6.0 and state.tolist() == [4.0] * 3
+
+
+# ---- streams and threads -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_read_raw_was_launched_before_the_split_ended(cupy: ModuleType) -> None:
+    seen = []
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        y = x * 2.0
+        gpunet.cuda.synchronize()
+        seen.append(y.array._memory.tolist())  # what lies in memory, without a wait
+        return y + 1.0
+
+    captured = at_once(step)
+    for number in range(6):
+        captured((gpunet.full((2,), float(number)),), {})
+    assert seen == [[2.0 * number] * 2 for number in range(6)]
+
+
+def test_streams_within_a_step_follow_one_another(cupy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    side, used, launch = Stream(non_blocking=True), [], Graph.launch
+    monkeypatch.setattr(Graph, "launch", lambda graph: used.append(Stream._current is side) or launch(graph))
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        y = x * 2.0
+        float(y.sum())
+        z = y.exp()
+        side.wait_event(Stream._current.record())
+        with side:
+            z = z + y
+            w = z * 3.0
+        Stream._current.wait_event(side.record())
+        return (w - z).tanh() + w
+
+    captured = split(step)
+    for number in range(8):
+        y = numpy.full(3, 0.1 * number, "float32") * numpy.float32(2)
+        z = numpy.exp(y) + y
+        w = z * numpy.float32(3)
+        assert captured(gpunet.full((3,), 0.1 * number)).tolist() == (numpy.tanh(w - z) + w).tolist()
+    assert used[-4:] == [False, False, True, False]
+    assert [s.what for s in captured.explain().splits][1:] == ["launches on cuda:0 behind launches elsewhere"] * 2
+
+
+def test_each_stream_has_memory_of_its_own(cupy: ModuleType) -> None:
+    """A call on another stream must not write what launches of the one before have yet to read."""
+
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        x.mul_(1.5)
+        gpunet.cuda.synchronize(Device("cuda:1"))  # a split that waits for nothing here
+        y = (x * 2.0).exp()
+        gpunet.cuda.synchronize(Device("cuda:1"))
+        return (y + 1.0).log() * 2.0
+
+    run, streams = at_once(step), [Stream(non_blocking=True) for _ in range(2)]
+    for _ in range(6):
+        given = [gpunet.full((3,), 0.1 * number) for number in range(2)]
+        expected = [step(x.clone()).tolist() for x in given]
+        results = []
+        for stream, x in zip(streams, given):
+            with stream:
+                results.append(run((x,), {}))
+        for stream, result, values in reversed([*zip(streams, results, expected)]):
+            with stream:
+                assert result.tolist() == values
+        del results, result
+    assert sum(s.lowering is not None for s in run.segments) == 6
+
+
+def test_a_place_is_a_stream_and_where_each_thread_has_one_a_thread(cupy: ModuleType) -> None:
+    where, places = Device("cuda"), []
+
+    class PerThread(Stream):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ptr = 2
+
+    def look() -> None:
+        places.append(devices.place(where))
+
+    for stream in (Stream(), PerThread()):
+        with stream:
+            look()
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+    assert places[0] == places[1] and len(set(places)) == 3
+    assert devices.place(Device("cpu")) == (Device("cpu"), 0, 0)
+
+
+def test_two_cards_in_one_step(cupy: ModuleType) -> None:
+    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> float:
+        a, b = x * 2.0, y * 3.0
+        a, b = a + 1.0, b + 1.0
+        return a.sum().item() + b.sum().item()
+
+    captured = split(step)
+    for number in range(6):
+        x = gpunet.full((2,), float(number))
+        assert captured(x, x.to("cuda:1")) == 10.0 * number + 4.0
+    assert {s.place.device.index for s in captured._split.segments} == {0, 1}
+    assert all(s.lowering is not None for s in captured._split.segments)
+
+
+def test_a_card_and_the_host_in_one_step(cupy: ModuleType) -> None:
+    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
+        here = y * 2.0
+        there = x * float(here.sum())
+        return there + (here + 1.0).to("cuda")
+
+    captured = split(step)
+    for number in range(6):
+        x = gpunet.full((2,), float(number), device="cpu")
+        assert captured(x.to("cuda"), x).tolist() == [4.0 * number**2 + 2.0 * number + 1.0] * 2

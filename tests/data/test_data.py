@@ -1,0 +1,314 @@
+"""Data: what is read, inferred, held out and standardised; and what is refused, with file, line, column and value."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet.data import Batches, load, split, standardise
+from gpunet.errors import ArgumentError, DataError, ShapeError
+from gpunet.launch.random import Generator
+
+GOOD = "age,height,kind\n1,2.5,cat\n2,3.5,dog\n3,4.5,cat\n4,5.5,dog\n"
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Any:
+    def write(text: str, name: str = "animals.csv") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Any:
+    def write(**arrays: Any) -> Path:
+        path = tmp_path / "data.npz"
+        numpy.savez(path, **arrays)
+        return path
+
+    return write
+
+
+# ---- built-in -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "features", "classes"),
+    [("digits", 1797, 64, 10), ("breast-cancer", 569, 30, 2), ("diabetes", 442, 10, 0)],
+)
+def test_built_in(name: str, rows: int, features: int, classes: int) -> None:
+    pytest.importorskip("sklearn")
+    data = load(name)
+    assert data.features.shape == (rows, features)
+    assert len(data.class_names) == classes
+    assert data.task == ("classification" if classes else "regression")
+    assert len(data.feature_names) == features
+
+
+def test_built_in_has_its_own_target() -> None:
+    with pytest.raises(DataError, match="target 'age' with the built-in data 'digits'"):
+        load("digits", "age")
+
+
+def test_unknown_name_lists_the_known() -> None:
+    with pytest.raises(DataError, match="no data 'digit': expected digits, breast-cancer, diabetes or the path"):
+        load("digit")
+
+
+# ---- CSV ------------------------------------------------------------------------------------------------------------
+
+
+def test_text_targets_keep_their_names(csv: Any) -> None:
+    data = load(csv(GOOD))
+    assert data.task == "classification"
+    assert data.class_names == ("cat", "dog")
+    assert data.targets.tolist() == [0, 1, 0, 1]
+    assert data.feature_names == ("age", "height")
+    assert data.features.tolist() == [[1, 2.5], [2, 3.5], [3, 4.5], [4, 5.5]]
+    assert "the last one" in data.notes[0]
+    assert data.notes[1] == "classification into 2 classes: the target is text"
+
+
+@pytest.mark.parametrize("target", ["height", 1, "1", -2, "-2"])
+def test_target_by_name_or_number(csv: Any, target: Any) -> None:
+    data = load(csv("age,height,weight\n1,2.5,3\n2,3.5,4\n"), target)
+    assert data.feature_names == ("age", "weight")
+    assert data.targets.tolist() == [2.5, 3.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("1;2;a\n3;4;b\n5;6;a\n", ("0", "1")),  # no header, semicolons
+        ("x\ty\tz\n1\t2\ta\n3\t4\tb\n5\t6\ta\n", ("x", "y")),
+        ('\ufeffx,"y, in m",z\r\n1,2,a\r\n\r\n3, 4 ,b\r\n5,6,a\r\n', ("x", "y, in m")),  # as Excel writes it
+    ],
+    ids=["no header", "tabs", "byte order mark"],
+)
+def test_dialects(csv: Any, text: str, names: tuple[str, ...]) -> None:
+    data = load(csv(text))
+    assert data.feature_names == names
+    assert data.features.tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert data.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "expected"),
+    [
+        ([0, 1, 0, 1], "auto", "classification"),
+        ([3, 5, 3, 5], "auto", "classification"),
+        ([0.5, 1.5, 2.0, 3.0], "auto", "regression"),
+        (range(25), "auto", "regression"),  # too many whole numbers to be classes
+        ([0, 1, 0, 1], "regression", "regression"),
+        ([*range(25), *range(25)], "classification", "classification"),
+    ],
+)
+def test_task_is_inferred_and_said(csv: Any, values: Any, task: str, expected: str) -> None:
+    data = load(csv("x,y\n" + "".join(f"{i},{v}\n" for i, v in enumerate(values))), task=task)
+    assert data.task == expected
+    assert data.notes[-1].startswith(expected)
+    assert (data.targets.dtype == numpy.int64) == (expected == "classification")
+
+
+BAD = {
+    "text": ("a,b,y\n1,2,0\n3,high,1\n5,6,1\n", r"line 3, column 'b': 'high' is no number \(1 of 3 rows"),
+    "missing": ("a,b,y\n1,2,0\n3,,1\n,6,1\n", r"line 3, column 'b': the value is missing \(''; 2 in the file\)"),
+    "not available": ("a,b,y\n1,NA,0\n3,4,1\n", r"line 2, column 'b': the value is missing \('NA'; 1 in the file\)"),
+    "nan": ("a,b,y\n1,2,0\n3,nan,1\n", "line 3, column 'b': the value is missing"),
+    "infinite": ("a,b,y\n1,2,0\n3,inf,1\n", "line 3, column 'b': 'inf' is not finite"),
+    "missing target": ("a,b,y\n1,2,0\n3,4,\n", "line 3, target column 'y': the value is missing"),
+    "typo in the target": (
+        "a,y\n1,2.5\n2,3.5\n3,4,\n".replace("4,\n", "4x\n"),
+        "line 4, target column 'y': '4x' is no number",
+    ),
+    "ragged": ("a,b,y\n1,2,0\n3,4\n", r"line 3: 2 cells; expected 3, as in the header \(a, b, y\)"),
+    "one class": ("a,b,y\n1,2,0\n3,4,0\n", "one class only, '0', in all 2 rows"),
+    "one text class": ("a,b,y\n1,2,no\n3,4,no\n", "one class only, 'no'"),
+    "identifiers": ("a,y\n1,x1\n2,x2\n3,x3\n", "look like names or identifiers"),
+    "empty": ("", "is empty; expected a header"),
+    "blank": ("\n \n", "is empty; expected a header"),
+    "header only": ("a,b,y\n", "a header .a, b, y. and no rows below it"),
+    "one column": ("y\n1\n2\n", "one column, 'y'; expected features beside the target"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
+def test_what_a_csv_must_not_hold(csv: Any, text: str, message: str) -> None:
+    path = csv(text)
+    with pytest.raises(DataError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_lines_are_those_of_the_file(csv: Any) -> None:
+    with pytest.raises(DataError, match="line 6, column 'a': 'x'"):
+        load(csv('a,y\n\n1,"two\nlines"\n\nx,b\n'))
+
+
+@pytest.mark.parametrize("target", ["weight", "7", "-4"])
+def test_unknown_target_lists_the_columns(csv: Any, target: str) -> None:
+    with pytest.raises(DataError, match="no column .*age, height, kind"):
+        load(csv(GOOD), target)
+
+
+def test_twice_the_same_name(csv: Any) -> None:
+    path = csv("a,a,b\n1,2,3\n2,3,5\n")
+    with pytest.raises(DataError, match="2 columns are called 'a'"):
+        load(path, "a")
+    assert load(path, "b").feature_names == ("a", "a")
+
+
+def test_constant_regression_target(csv: Any) -> None:
+    with pytest.raises(DataError, match=r"every row has the value 2\.5"):
+        load(csv("a,y\n1,2.5\n2,2.5\n"))
+
+
+def test_not_a_data_file(csv: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"files ending in '\.xlsx' are not read"):
+        load(csv("", "table.xlsx"))
+    with pytest.raises(DataError, match="is a folder"):
+        load(tmp_path)
+    path = tmp_path / "latin.csv"
+    path.write_bytes("größe,y\n1,a\n2,b\n".encode("latin-1"))
+    with pytest.raises(DataError, match="is not text in UTF-8"):
+        load(path)
+
+
+# ---- .npz -----------------------------------------------------------------------------------------------------------
+
+
+def test_npz(npz: Any) -> None:
+    data = load(npz(X=numpy.ones((4, 2, 3), numpy.uint8), y=numpy.array(["b", "a", "b", "a"])))
+    assert data.features.shape == (4, 6)
+    assert data.features.dtype == numpy.float32
+    assert data.class_names == ("a", "b")
+    assert data.notes[0] == "features: array 'X', target: array 'y'"
+
+
+def test_npz_by_name_of_the_target(npz: Any) -> None:
+    data = load(npz(inputs=numpy.ones((4, 2)), price=numpy.arange(4)[:, None] + 0.5), "price")
+    assert data.targets.tolist() == [0.5, 1.5, 2.5, 3.5]
+
+
+def test_npz_with_its_own_split(npz: Any) -> None:
+    parts = {
+        "x_train": numpy.ones((6, 2)),
+        "y_train": numpy.arange(6) % 2,
+        "x_test": numpy.zeros((2, 2)),
+        "y_test": [0, 1],
+    }
+    parts = split(load(npz(**parts)))
+    assert parts.train.features.tolist() == [[1, 1]] * 6
+    assert parts.test.features.tolist() == [[0, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "target", "message"),
+    [
+        ({"X": numpy.ones((3, 2)), "y": [0, 1]}, None, "3 rows of features, but 2 targets"),
+        (
+            {"a": numpy.ones((3, 2)), "b": [0, 1, 0]},
+            None,
+            r"no array of targets, called y or .*it holds: a \(3, 2\), b \(3,\)",
+        ),
+        ({"X": numpy.ones((3, 2)), "y": [0, 1, 0]}, "price", r"no array 'price'; it holds: X \(3, 2\), y \(3,\)"),
+        ({"X": numpy.ones(3), "y": [0, 1, 0]}, None, r"array 'X' is float64 of shape \(3,\); expected numbers"),
+        ({"X": numpy.ones((3, 2)), "y": numpy.ones((3, 2))}, None, r"array 'y' .* expected one target for each row"),
+        ({"X": [[1.0, 2], [numpy.nan, 3]], "y": [0, 1]}, None, "row 1, column 0 of the features is nan"),
+        ({"X": numpy.ones((3, 2)), "y": [0.5, numpy.nan, 1]}, None, "row 1 is nan"),
+        ({"X": numpy.ones((0, 2)), "y": []}, None, "no rows"),
+        ({"X": numpy.ones((3, 2)), "y": numpy.array([{}, 1, 2], object)}, None, "Arrays of objects are not read"),
+    ],
+)
+def test_what_an_npz_must_not_hold(npz: Any, arrays: Any, target: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(npz(**arrays), target)
+
+
+def test_damaged_npz(npz: Any) -> None:
+    path = npz(X=numpy.ones((30, 2)), y=numpy.arange(30))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"data\.npz is damaged"):
+        load(path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"data\.npz is damaged"):
+        load(path)
+
+
+# ---- split and standardisation --------------------------------------------------------------------------------------
+
+
+def test_split_is_stratified_whole_and_repeatable() -> None:
+    pytest.importorskip("sklearn")
+    data = load("breast-cancer")
+    first, second, other = (split(data, 0.25, Generator(seed)) for seed in (3, 3, 4))
+    numpy.testing.assert_array_equal(first.test.features, second.test.features)
+    assert not numpy.array_equal(first.test.features, other.test.features)
+    assert len(first.train) + len(first.test) == len(data)
+    both = numpy.concatenate([first.train.features, first.test.features])
+    numpy.testing.assert_array_equal(numpy.sort(both, axis=0), numpy.sort(data.features, axis=0))
+    for number in (0, 1):
+        members = (data.targets == number).sum()
+        assert abs((first.test.targets == number).sum() - 0.25 * members) <= 0.5
+
+
+def test_split_of_few_rows(csv: Any) -> None:
+    parts = split(load(csv("a,y\n1,u\n2,u\n3,v\n")), 0.1)
+    assert parts.test.targets.tolist() == [0]  # one of the two; a class of one row stays with what is learnt
+    assert len(parts.train) == 2
+    with pytest.raises(ArgumentError, match=r"test_size=1\.5"):
+        split(load(csv(GOOD)), 1.5)
+
+
+def test_standardisation_knows_the_training_rows_only(csv: Any) -> None:
+    parts = split(load(csv("a,c,y\n" + "".join(f"{i * i},7,{i / 2}\n" for i in range(20)))), 0.25)
+    fitted = standardise(parts.train)
+    train = fitted.features(parts.train.features)
+    numpy.testing.assert_allclose(train[:, 0].mean(), 0, atol=1e-6)
+    numpy.testing.assert_allclose(train[:, 0].std(), 1, rtol=1e-6)
+    assert (train[:, 1] == 0).all()  # a constant column
+    assert train.dtype == numpy.float32
+    numpy.testing.assert_allclose(fitted.targets(parts.train.targets).mean(), 0, atol=1e-6)
+    expected = (parts.test.features[:, 0] - parts.train.features[:, 0].mean()) / parts.train.features[:, 0].std()
+    numpy.testing.assert_allclose(fitted.features(parts.test.features)[:, 0], expected, rtol=1e-5)
+
+
+# ---- batches --------------------------------------------------------------------------------------------------------
+
+
+def test_batches_keep_rows_together_and_the_last_one(device: str) -> None:
+    x = gpunet.arange(10).reshape(10, 1)
+    y = gpunet.arange(10) * 2
+    batches = Batches(x, y, batch_size=4, shuffle=True, generator=Generator(5))
+    seen = []
+    for inputs, targets in batches:
+        assert inputs.device == x.device
+        assert (inputs.reshape(-1) * 2 == targets).all()
+        seen.append(targets.tolist())
+    assert len(batches) == 3
+    assert [len(s) for s in seen] == [4, 4, 2]
+    assert sorted(chain(*seen)) == y.tolist()
+    assert list(chain(*seen)) != y.tolist()
+    assert [t.tolist() for _, t in Batches(x, y, batch_size=4, shuffle=True, generator=Generator(5))] == seen
+    assert [t.tolist() for _, t in batches] != seen  # a new order each time
+
+
+def test_batches_in_order(device: str) -> None:
+    assert [b.tolist() for (b,) in Batches(gpunet.arange(5), batch_size=2)] == [[0, 1], [2, 3], [4]]
+    assert list(Batches(gpunet.zeros(0, 3), batch_size=2, shuffle=True)) == []
+
+
+def test_batches_refuse() -> None:
+    with pytest.raises(ShapeError, match=r"shapes \[\(3,\), \(4,\)\]"):
+        Batches(gpunet.zeros(3), gpunet.zeros(4), batch_size=2)
+    for size in (0, 2.5, True):
+        with pytest.raises(ArgumentError, match="batch_size="):
+            Batches(gpunet.zeros(3), batch_size=size)  # type: ignore[arg-type]

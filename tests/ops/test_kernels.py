@@ -1,0 +1,166 @@
+"""Every kernel's CUDA source, run on the device "emulated": all cases of ``gpunet.tools.kernel_cases``.
+
+In check mode each launch is held to its NumPy twin, and watched for races, bounds, uninitialised shared memory, divergent
+barriers and writes to inputs; in fast mode it runs under every schedule, and the bits must not depend on which thread or
+block runs first.
+"""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import emulator
+from gpunet.backend import compiler
+from gpunet.backend.devices import Device, EmulatedArray
+from gpunet.errors import DeviceError, LaunchError
+from gpunet.launch.kernel import KERNELS
+from gpunet.ops.activations import activation_backward
+from gpunet.tools import kernel_cases, selftest
+from tests.backend.test_cuda_sources import _geometries
+
+needs_compiler = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
+every_kernel = pytest.mark.parametrize("name", list(KERNELS))
+EMULATED = Device("emulated")
+
+
+@every_kernel
+def test_cases_choose_every_specialisation(name: str) -> None:
+    kernel = KERNELS[name]
+    found = {case.expression() for case in kernel_cases.cases(kernel)}
+    assert {expression for expression, _ in _geometries(kernel)} <= found
+
+
+@every_kernel
+def test_contract_at_a_glance(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy arrays that keep the contract reach the twin unchecked; one that does not is named by the check."""
+    kernel, launched = KERNELS[name], []
+    case = list(kernel_cases.cases(kernel))[-1]
+    arrays = case.on_cpu()
+    monkeypatch.setattr(kernel, "twin", lambda *arrays, **options: launched.append(arrays))
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel, "check", lambda arrays: pytest.fail("checked, and not at a glance"))
+        kernel(*arrays, **case.options)
+    assert len(launched) == 1
+    for place, array in enumerate(arrays):
+        many = isinstance(array, list)
+        good = array[-1] if many else array
+        if good is None:
+            continue
+        for wrong in (good.astype("complex64"), numpy.stack([good, good], -1)[..., 0]):
+            if wrong.dtype == "complex64" or (good.size > 1 and not kernel._contract[place][2]):
+                with pytest.raises(LaunchError, match=kernel.name):
+                    kernel(*arrays[:place], [*array[:-1], wrong] if many else wrong, *arrays[place + 1 :], **case.options)
+    assert len(launched) == 1
+
+
+@needs_compiler
+@every_kernel
+def test_source_does_what_the_twin_does_in_check_mode(name: str) -> None:
+    with emulator.check():
+        row = selftest.check_kernel(KERNELS[name], EMULATED)
+    assert row.passed, selftest.describe(row)
+
+
+@needs_compiler
+@every_kernel
+def test_schedules_do_not_change_the_bits(name: str) -> None:
+    """Nor, where there are asynchronous copies, when these complete."""
+    kernel = KERNELS[name]
+    for case in kernel_cases.cases(kernel):
+        bits = set()
+        for completion in emulator.COMPLETIONS:
+            for schedule in emulator.SCHEDULES:
+                placed = selftest._Placed(case, EMULATED, 0)
+                with emulator.check(False, schedule=schedule, completion=completion, seed=5):
+                    case.launch(placed.arrays)
+                bits.add(b"".join(result.tobytes() for _, result in placed.read()))
+            counts = compiler.function(kernel.file, case.expression(), EMULATED).counts
+            if counts is None or not counts.transfers:
+                break
+        assert len(bits) == 1, f"{case}: the bits depend on which thread runs first"
+
+
+@needs_compiler
+def test_gradient_in_place_of_the_one_that_arrived() -> None:
+    dy, saved = numpy.linspace(-1, 1, 1030), numpy.linspace(0, 1, 1030)
+    array, of_forward = (gpunet.backend.devices.move(a, EMULATED) for a in (dy, saved))
+    with emulator.check():
+        activation_backward(array, array, of_forward, activation="sigmoid", alpha=0.0)
+    numpy.testing.assert_allclose(array.get(), dy * saved * (1 - saved), rtol=1e-15, atol=1e-15)
+
+
+# ---- the device -------------------------------------------------------------------------------------------------------
+
+
+def test_device_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUNET_DEVICE", "emulated")
+    x = gpunet.tensor([1.0, 2.0])
+    assert x.device == EMULATED == "emulated" and type(x.array) is EmulatedArray and not x.is_cuda
+    assert x.cpu().device == "cpu" and x.cpu().to("emulated").device == EMULATED
+    assert "device='emulated'" in repr(x) and "device" not in repr(x.cpu())
+    with pytest.raises(DeviceError, match="'emulated:1'"):
+        Device("emulated:1")
+
+
+def test_its_tensors_do_not_meet_others() -> None:
+    here, there = gpunet.tensor([1.0, 2.0], device="emulated"), gpunet.tensor([1.0, 2.0])
+    with pytest.raises(DeviceError, match=r"\.cpu\(\)"):
+        here.numpy()
+    with pytest.raises(DeviceError, match="emulated"):
+        here + there
+    for mix in (
+        lambda: here.array + there.array,
+        lambda: numpy.add(there.array, 1.0, out=here.array) + there.array,
+        lambda: numpy.concatenate([here.array, there.array]),
+        lambda: here.array.__setitem__(0, there.array[:1]),
+    ):
+        with pytest.raises(DeviceError, match="move it there first"):
+            mix()
+    with pytest.raises(LaunchError, match="ndarray"):
+        activation_backward(here.array, there.array, here.array, activation="relu", alpha=0.0)
+
+
+def test_arrays_keep_to_the_device() -> None:
+    array = gpunet.ones(2, 3, device="emulated").array
+    xp = gpunet.backend.devices.module(array)
+    for result in (
+        array.sum(), array[0, 1], array[None, 0], array.T, array > 0, xp.argmax(array), xp.arange(3), xp.asarray(numpy.ones(2)),
+        numpy.where(array > 0, array, 0), xp.unique(array, return_counts=True)[1], array.reshape(-1).base,
+    ):  # fmt: skip
+        assert type(result) is EmulatedArray
+    array[0, 1][...] = 5.0
+    assert array.get()[0, 1] == 5.0 and type(array.get()) is numpy.ndarray
+    assert array.base is None and array[0].base is array and xp.reshape(array, -1).base is array
+
+
+# ---- training ---------------------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_an_epoch_of_digits_follows_the_cpu() -> None:
+    """The whole Python path of the CUDA device: the losses of every step, in check mode, and the same bits without it."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    images, labels = (digits.data / 16).astype("float32"), digits.target
+
+    def losses(name: str) -> numpy.ndarray:
+        gpunet.manual_seed(0)
+        model = gpunet.nn.Sequential(
+            gpunet.nn.Linear(64, 128), gpunet.nn.ReLU(), gpunet.nn.Linear(128, 64), gpunet.nn.GELU(), gpunet.nn.Linear(64, 10)
+        ).to(name)
+        optimizer, found = gpunet.optim.Adam(model.parameters(), lr=1e-3), []
+        for start in range(0, len(images), 64):
+            x, y = (gpunet.tensor(a[start : start + 64], device=name) for a in (images, labels))
+            optimizer.zero_grad()
+            loss = gpunet.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return numpy.array(found)
+
+    expected, fast = losses("cpu"), losses("emulated")
+    with emulator.check():
+        checked = losses("emulated")
+    numpy.testing.assert_allclose(fast, expected, rtol=1e-5)
+    assert checked.tolist() == fast.tolist()

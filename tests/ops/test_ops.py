@@ -1,0 +1,318 @@
+"""What every op must do, for every row of the table in ``samples.py``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet.autograd import OPS, Node, Tensor
+from gpunet.launch.tape import Tape, record
+from tests.samples import SAMPLES, Sample
+
+every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+every_sample_with_rows = pytest.mark.parametrize("sample", [s for s in SAMPLES if s.has_rows], ids=lambda sample: sample.name)
+every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+#: float32 has eps 1.2e-7; samples sum at most some dozen terms of size about 1, each of a few roundings.  float64
+#: formulas and the library's twins round differently, a few hundred eps of 2.2e-16 at most.
+TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 5e-6}, "float64": {"rtol": 1e-12, "atol": 1e-12}}
+#: A central difference with step h = 1e-5 errs by h² f''' / 6, about 1e-10, and by rounding, eps / h, about 1e-11;
+#: higher derivatives of the samples reach some hundreds.
+STEP = 1e-5
+DIFFERENCE = {"rtol": 1e-6, "atol": 1e-7}
+
+
+# ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def tensors(sample: Sample, arrays: list[numpy.ndarray], dtype: str, device: str, graph: bool = True) -> list[Tensor]:
+    """The arrays as tensors, floating ones in ``dtype``, leaves that require grad where the sample says so."""
+    return [
+        gpunet.tensor(
+            array, dtype=dtype if array.dtype.kind == "f" else None, device=device, requires_grad=graph and given.gradient
+        )
+        for array, given in zip(arrays, sample.inputs)
+    ]
+
+
+def to_numpy(tensor: Tensor) -> numpy.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def formula(sample: Sample, arrays: list[numpy.ndarray]) -> numpy.ndarray:
+    with numpy.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # means of no rows
+        return numpy.asarray(sample.formula(*arrays), numpy.float64)
+
+
+def cotangent(shape: tuple[int, ...]) -> numpy.ndarray:
+    """The gradient that arrives at an output: random, exact in float32."""
+    return numpy.random.default_rng(7).normal(size=shape).astype(numpy.float32).astype(numpy.float64)
+
+
+def directions(sample: Sample, arrays: list[numpy.ndarray]) -> list[numpy.ndarray]:
+    generator = numpy.random.default_rng(11)
+    return [generator.normal(size=a.shape) if given.gradient else 0 * a for a, given in zip(arrays, sample.inputs)]
+
+
+def run(sample: Sample, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+    """Forward, and backward with the usual cotangent: (output, gradients of the inputs)."""
+    out = sample.call(*inputs)
+    out.backward(gpunet.tensor(cotangent(out.shape), dtype=out.dtype, device=out.device))
+    return out, [x.grad for x in inputs]
+
+
+def bits(*results: Any) -> list[bytes]:
+    return [b"" if r is None else to_numpy(r).tobytes() for r in results]
+
+
+def nodes(out: Tensor) -> list[Node]:
+    found: list[Node] = []
+    stack: list[Any] = [out.grad_fn]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Node) and node not in found:
+            found.append(node)
+            stack += [edge[0] for edge in node.next_functions]
+    return found
+
+
+def slope(function: Callable[[float], float]) -> float:
+    return (function(STEP) - function(-STEP)) / (2 * STEP)
+
+
+# ---- values and gradients -------------------------------------------------------------------------------------------
+
+
+@every_dtype
+@every_sample
+def test_forward_is_the_formula(sample: Sample, dtype: str, device: str) -> None:
+    arrays = sample.arrays()
+    out = sample.call(*tensors(sample, arrays, dtype, device))
+    expected = formula(sample, arrays)
+    assert out.shape == expected.shape
+    assert out.dtype == dtype or sample.op == "cast"
+    numpy.testing.assert_allclose(to_numpy(out), expected, **TOLERANCE[dtype])
+
+
+@every_sample
+def test_row_runs_the_op_that_it_names(sample: Sample, device: str) -> None:
+    out = sample.call(*tensors(sample, sample.arrays(), "float64", device))
+    assert sample.op in [node.name for node in nodes(out)]
+
+
+@every_sample
+def test_each_input_may_be_the_only_one_with_a_gradient(sample: Sample, device: str) -> None:
+    """An op computes only the gradients that are asked for, and those are the same bits."""
+    arrays = sample.arrays()
+    _, together = run(sample, tensors(sample, arrays, "float64", device))
+    for position, given in enumerate(sample.inputs):
+        if given.gradient:
+            inputs = tensors(sample, arrays, "float64", device, graph=False)
+            inputs[position].requires_grad_()
+            _, alone = run(sample, inputs)
+            assert [g is not None for g in alone] == [i == position for i in range(len(alone))]
+            numpy.testing.assert_array_equal(to_numpy(alone[position]), to_numpy(together[position]))
+
+
+@every_sample
+def test_gradient_is_the_slope_of_the_formula(sample: Sample, device: str) -> None:
+    """In a random direction, by central differences of the formula, which knows nothing of the library."""
+    arrays = sample.arrays()
+    out, gradients = run(sample, tensors(sample, arrays, "float64", device))
+    along, weight = directions(sample, arrays), cotangent(out.shape)
+
+    def moved(t: float) -> float:
+        return float((formula(sample, [a + t * d if d.any() else a for a, d in zip(arrays, along)]) * weight).sum())
+
+    found = sum(float((to_numpy(g) * d).sum()) for g, d in zip(gradients, along) if g is not None)
+    assert all((g is not None) == given.gradient for g, given in zip(gradients, sample.inputs))
+    numpy.testing.assert_allclose(found, slope(moved), **DIFFERENCE)
+
+
+@every_sample
+def test_float32_gradient_is_the_float64_gradient(sample: Sample, device: str) -> None:
+    arrays = sample.arrays()
+    single, double = (run(sample, tensors(sample, arrays, dtype, device))[1] for dtype in ("float32", "float64"))
+    for a, b, array in zip(single, double, arrays):
+        if a is not None and b is not None:
+            assert (a.shape, a.dtype) == (array.shape, "float32")
+            assert (b.shape, b.dtype) == (array.shape, "float64")
+            numpy.testing.assert_allclose(to_numpy(a), to_numpy(b), **TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if s.second], ids=lambda sample: sample.name)
+def test_second_derivative_is_the_slope_of_the_first(sample: Sample, device: str) -> None:
+    """Through create_graph, by the inputs and by the gradient that arrives."""
+    arrays = sample.arrays()
+    weight = cotangent(sample.call(*tensors(sample, arrays, "float64", device, graph=False)).shape)
+    weight_along = numpy.random.default_rng(12).normal(size=weight.shape)
+    along = directions(sample, arrays)
+    outer = [numpy.random.default_rng(13).normal(size=a.shape) for a in arrays]
+
+    def first(inputs: list[Tensor], arriving: Tensor, create_graph: bool) -> Tensor:
+        """The first gradients times ``outer``, summed."""
+        wanted = [x for x in inputs if x.requires_grad]
+        gradients = gpunet.grad(sample.call(*inputs), wanted, arriving, create_graph=create_graph)
+        factors = [gpunet.tensor(o, device=device) for o, x in zip(outer, inputs) if x.requires_grad]
+        return gpunet.stack([(g * o).sum() for g, o in zip(gradients, factors)]).sum()
+
+    def moved(t: float) -> float:
+        inputs = tensors(sample, [a + t * d if d.any() else a for a, d in zip(arrays, along)], "float64", device)
+        return first(inputs, gpunet.tensor(weight + t * weight_along, device=device), False).item()
+
+    inputs = tensors(sample, arrays, "float64", device)
+    arriving = gpunet.tensor(weight, device=device, requires_grad=True)
+    total = first(inputs, arriving, True)
+    wanted = [*inputs, arriving]
+    chosen = [x for x in wanted if x.requires_grad]
+    second = gpunet.grad(total, chosen, allow_unused=True) if total.requires_grad else [None] * len(chosen)
+    by_direction = zip(second, [d for d, x in zip([*along, weight_along], wanted) if x.requires_grad])
+    found = sum(float((to_numpy(g) * d).sum()) for g, d in by_direction if g is not None)
+    numpy.testing.assert_allclose(found, slope(moved), **DIFFERENCE)
+
+
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if OPS[s.op].kind == "fused"], ids=lambda sample: sample.name)
+def test_fused_is_its_composition(sample: Sample, device: str) -> None:
+    """The values and gradients of the hand-written launches are those of the primitives that define the op."""
+    inputs = tensors(sample, sample.arrays(), "float64", device)
+    node = next(n for n in nodes(sample.call(*inputs)) if n.name == sample.op)
+    wanted = [x for x in node.inputs if isinstance(x, Tensor) and x.requires_grad]
+    outputs = [OPS[sample.op].call(*node.inputs, **node.options), OPS[sample.op].composed(*node.inputs, **node.options)]
+    weight = gpunet.tensor(cotangent(outputs[0].shape), device=device)
+    fused, composed = ([to_numpy(g) for g in gpunet.grad(out, wanted, weight, retain_graph=True)] for out in outputs)
+    for a, b in zip([to_numpy(outputs[0]), *fused], [to_numpy(outputs[1]), *composed]):
+        numpy.testing.assert_allclose(a, b, **TOLERANCE["float64"])
+
+
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if s.torch], ids=lambda sample: sample.name)
+def test_values_and_gradients_are_those_of_torch(sample: Sample, device: str, torch: Any) -> None:
+    arrays = sample.arrays()
+    out, gradients = run(sample, tensors(sample, arrays, "float32", device))
+    theirs = [
+        torch.tensor(a, dtype=torch.float32 if a.dtype.kind == "f" else None, requires_grad=given.gradient)
+        for a, given in zip(arrays, sample.inputs)
+    ]
+    expected = sample.torch(torch, *theirs)
+    expected.backward(torch.tensor(cotangent(expected.shape), dtype=torch.float32))
+    assert out.shape == tuple(expected.shape)
+    numpy.testing.assert_allclose(to_numpy(out), expected.detach().numpy(), **TOLERANCE["float32"])
+    for mine, x in zip(gradients, theirs):
+        if mine is not None:
+            numpy.testing.assert_allclose(to_numpy(mine), x.grad.numpy(), **TOLERANCE["float32"])
+
+
+# ---- runs of the same thing -----------------------------------------------------------------------------------------
+
+
+@every_dtype
+@every_sample
+def test_replay_is_eager(sample: Sample, dtype: str, device: str) -> None:
+    """A recorded forward and backward, on new data in the same buffers, gives the bits of an eager run on that data."""
+    inputs = tensors(sample, sample.arrays(seed=1), dtype, device)
+    with record(Tape()) as tape:
+        out, gradients = run(sample, inputs)
+    new = tensors(sample, sample.arrays(seed=2), dtype, device)
+    for x, y in zip(inputs, new):
+        x.array[...] = y.array
+    tape.replay()
+    assert bits(out, *gradients) == bits(*(lambda o, g: (o, *g))(*run(sample, new)))
+
+
+@every_sample
+def test_two_runs_give_the_same_bits_and_leave_the_inputs_alone(sample: Sample, device: str) -> None:
+    arrays = sample.arrays()
+    first, second = tensors(sample, arrays, "float32", device), tensors(sample, arrays, "float32", device)
+    before = bits(*first)
+    out, gradients = run(sample, first)
+    assert bits(*first) == before
+    assert all(x._version == [0] for x in first)
+    again, gradients_again = run(sample, second)
+    assert bits(out, *gradients) == bits(again, *gradients_again)
+
+
+def reversed_axes(array: numpy.ndarray) -> numpy.ndarray:
+    return array.T.copy().T
+
+
+def sliced(array: numpy.ndarray) -> numpy.ndarray:
+    """Every second element of a larger array, beginning at its second."""
+    wide = numpy.repeat(array, 2, axis=-1) if array.ndim else array
+    return wide[..., 1::2] if array.ndim else array
+
+
+def flipped(array: numpy.ndarray) -> numpy.ndarray:
+    """Strides below zero."""
+    return array[::-1].copy()[::-1] if array.ndim else array
+
+
+@pytest.mark.parametrize("layout", [reversed_axes, sliced, flipped])
+@every_sample
+def test_strided_inputs_give_what_contiguous_ones_give(sample: Sample, layout: Any, device: str) -> None:
+    arrays = sample.arrays()
+    contiguous = tensors(sample, arrays, "float64", device)
+    strided = [Tensor(layout(x.array), requires_grad=x.requires_grad) for x in contiguous]
+    assert all((x.array == y.array).all() for x, y in zip(contiguous, strided))
+    out, gradients = run(sample, contiguous)
+    strided_out, strided_gradients = run(sample, strided)
+    for a, b in zip([out, *gradients], [strided_out, *strided_gradients]):
+        if a is not None and b is not None:
+            # NumPy sums and vectorises in another order along other strides
+            numpy.testing.assert_allclose(to_numpy(a), to_numpy(b), **TOLERANCE["float64"])
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+@every_sample_with_rows
+def test_no_row_and_one_row(sample: Sample, rows: int, device: str) -> None:
+    arrays = sample.arrays(rows=rows)
+    with numpy.errstate(invalid="ignore"):  # the mean of nothing is 0 / 0
+        out, gradients = run(sample, tensors(sample, arrays, "float64", device))
+    expected = formula(sample, arrays)
+    assert out.shape == expected.shape
+    numpy.testing.assert_allclose(to_numpy(out), expected, **TOLERANCE["float64"])
+    for gradient, array, given in zip(gradients, arrays, sample.inputs):
+        if given.gradient:
+            assert gradient is not None and gradient.shape == array.shape
+            if rows == 0 and out.array.size == 0:
+                assert not to_numpy(gradient).any()  # nothing was computed from it
+
+
+# ---- what no sample has -----------------------------------------------------------------------------------------------
+
+
+def test_a_tensor_without_dimensions_is_one_of_one_element(device: str) -> None:
+    x = gpunet.tensor(2.0, requires_grad=True)
+    found = [x.cumsum(0), x.softmax(-1), x.log_softmax(0), x.sort().values, x.topk(1).values, x.argsort(descending=True)]
+    assert [t.shape for t in found] == [()] * len(found)
+    assert [t.item() for t in found] == [2.0, 1.0, 0.0, 2.0, 2.0, 0]
+    found[0].backward()
+    assert x.grad is not None and x.grad.item() == 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "uint8", "bool"])
+def test_descending_is_stable_for_every_dtype(dtype: str, device: str, torch: Any) -> None:
+    """Also where -x would not turn the order round: 0 of unsigned numbers, the least integer, NaN."""
+    values = numpy.array([[0, 3, 1, 3, 0, 1], [1, 0, 0, 2, 2, 1]]).astype(dtype)
+    if dtype == "float32":
+        values[0, 2] = numpy.nan
+    if dtype == "int64":
+        values[0, 2] = numpy.iinfo("int64").min
+    for dim in (0, 1):
+        found = gpunet.tensor(values).sort(dim, descending=True)
+        expected = torch.tensor(values).sort(dim=dim, descending=True, stable=True)
+        assert to_numpy(found.indices).tolist() == expected.indices.tolist()
+        numpy.testing.assert_array_equal(to_numpy(found.values), expected.values.numpy())
+
+
+def test_a_number_of_numpy_is_a_plain_number(device: str) -> None:
+    """It is no array of its own dtype: NumPy would compute in float64 and round afterwards."""
+    x = gpunet.rand(1000)
+    for number in (numpy.float64(0.1), numpy.float32(0.1), numpy.int64(3)):
+        for op in (lambda a, b: a + b, lambda a, b: b - a, lambda a, b: a * b, lambda a, b: a.clone().mul_(b)):
+            found, expected = op(x, number), op(x, number.item())
+            assert to_numpy(found).tobytes() == to_numpy(expected).tobytes()

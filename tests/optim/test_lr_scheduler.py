@@ -1,0 +1,499 @@
+"""Learning-rate schedules: PyTorch's rates step for step, states, and steps that are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn
+from gpunet.errors import ArgumentError, CaptureError, DtypeError, StateDictError
+from gpunet.launch.tape import Tape, record
+from gpunet.optim import lr_scheduler
+
+STEPS = 120
+#: float64 rates; PyTorch computes some of them in another order.
+CLOSE = {"rtol": 1e-12, "atol": 1e-15}
+
+
+def half_after_three(step: int) -> float:
+    return 1.0 if step < 3 else 0.5 + 0.5 / step
+
+
+Make = Callable[[Any, Any], Any]
+#: (module, optimizer) -> schedule, for those that are formulas ...
+FORMULAS: dict[str, Make] = {
+    "step": lambda m, o: m.StepLR(o, 7, 0.7),
+    "step each": lambda m, o: m.StepLR(o, 1),
+    "multi step": lambda m, o: m.MultiStepLR(o, [3, 30, 30, 77], 0.5),
+    "multi step from 0": lambda m, o: m.MultiStepLR(o, [0, 30], 0.5),
+    "constant": lambda m, o: m.ConstantLR(o, 0.25, 9),
+    "constant of none": lambda m, o: m.ConstantLR(o, 0.25, 0),
+    "then a constant of none": lambda m, o: m.SequentialLR(o, [m.LinearLR(o, 0.5), m.ConstantLR(o, 0.25, 0)], [3]),
+    "linear": lambda m, o: m.LinearLR(o, 0.1, 0.8, 50),
+    "linear down": lambda m, o: m.LinearLR(o, 1.0, 0.0, 60),
+    "exponential": lambda m, o: m.ExponentialLR(o, 0.97),
+    "polynomial": lambda m, o: m.PolynomialLR(o, 100, 2.5),
+    "polynomial that ends": lambda m, o: m.PolynomialLR(o, 5),
+    "cosine": lambda m, o: m.CosineAnnealingLR(o, STEPS),
+    "cosine that rises again": lambda m, o: m.CosineAnnealingLR(o, 20, 1e-3),
+    "warm restarts": lambda m, o: m.CosineAnnealingWarmRestarts(o, 10),
+    "warm restarts that grow": lambda m, o: m.CosineAnnealingWarmRestarts(o, 3, 2, 1e-4),
+    "cyclic": lambda m, o: m.CyclicLR(o, 0.01, 0.2, 11, 6, cycle_momentum=False),
+    "cyclic 2": lambda m, o: m.CyclicLR(o, [0.01, 0.02], [0.2, 0.3], 8, mode="triangular2", cycle_momentum=False),
+    "cyclic exp": lambda m, o: m.CyclicLR(o, 0.01, 0.2, 8, mode="exp_range", gamma=0.99, cycle_momentum=False),
+    "one cycle": lambda m, o: m.OneCycleLR(o, 0.3, STEPS, cycle_momentum=False),
+    "one cycle linear": lambda m, o: m.OneCycleLR(
+        o, [0.3, 0.1], epochs=13, steps_per_epoch=10, anneal_strategy="linear", cycle_momentum=False
+    ),
+    "one cycle of three": lambda m, o: m.OneCycleLR(o, 0.3, STEPS, pct_start=0.2, three_phase=True, cycle_momentum=False),
+    "sequence": lambda m, o: m.SequentialLR(
+        o, [m.LinearLR(o, 0.1, total_iters=8), m.CosineAnnealingLR(o, 50), m.StepLR(o, 4), m.ConstantLR(o, 0.5, 3)], [8, 60, 90]
+    ),
+    "sequence of absolute ones": lambda m, o: m.SequentialLR(
+        o, [m.ExponentialLR(o, 0.9), m.CosineAnnealingWarmRestarts(o, 7, 2), m.PolynomialLR(o, 20)], [30, 70]
+    ),
+    "sequence that skips": lambda m, o: m.SequentialLR(
+        o, [m.ExponentialLR(o, 0.9), m.StepLR(o, 2), m.MultiStepLR(o, [0, 9], 0.5)], [30, 30]
+    ),
+    "chain": lambda m, o: m.ChainedScheduler(
+        [m.ConstantLR(o, 0.1, 5), m.ExponentialLR(o, 0.95), m.CosineAnnealingLR(o, 40, 1e-3)]
+    ),
+    "chain in a sequence": lambda m, o: m.SequentialLR(
+        o, [m.ChainedScheduler([m.ConstantLR(o, 0.5, 5), m.StepLR(o, 6)]), m.ExponentialLR(o, 0.9)], [20]
+    ),
+    "sequence in a chain": lambda m, o: m.ChainedScheduler(
+        [m.SequentialLR(o, [m.LinearLR(o, 0.2), m.StepLR(o, 9)], [6]), m.ExponentialLR(o, 0.99)]
+    ),
+    "cyclic with momentum": lambda m, o: m.CyclicLR(o, 0.01, 0.2, 9),
+    "cyclic exp with momentum": lambda m, o: m.CyclicLR(
+        o, 0.01, 0.2, 8, 5, mode="exp_range", gamma=0.99, base_momentum=[0.5, 0.0], max_momentum=[0.8, 0.9]
+    ),
+    "one cycle with momentum": lambda m, o: m.OneCycleLR(o, 0.3, STEPS),
+    "one cycle of three with momentum": lambda m, o: m.OneCycleLR(o, 0.3, STEPS, three_phase=True),
+    "sequence with momentum": lambda m, o: m.SequentialLR(
+        o, [m.ExponentialLR(o, 0.9), m.OneCycleLR(o, 0.3, 90)], [30]
+    ),
+}  # fmt: skip
+#: ... and those that are Python.
+PYTHON: dict[str, Make] = {
+    "lambda": lambda m, o: m.LambdaLR(o, half_after_three),
+    "lambdas": lambda m, o: m.LambdaLR(o, [half_after_three, lambda step: 0.9**step]),
+    "multiplicative": lambda m, o: m.MultiplicativeLR(o, half_after_three),
+    "cyclic with a function": lambda m, o: m.CyclicLR(
+        o, 0.01, 0.2, 9, scale_fn=lambda x: 0.99**x, scale_mode="iterations"
+    ),
+    "cyclic with momentum and a function": lambda m, o: m.CyclicLR(o, 0.01, 0.2, 9, scale_fn=lambda cycle: 0.9**cycle),
+    "sequence with a function": lambda m, o: m.SequentialLR(
+        o, [m.LambdaLR(o, half_after_three), m.CosineAnnealingLR(o, 50), m.LambdaLR(o, half_after_three)], [10, 60]
+    ),
+}  # fmt: skip
+ALL = FORMULAS | PYTHON
+WITH_MOMENTUM = [name for name in ALL if "momentum" in name]
+
+
+def make_optimizer(kind: str = "SGD") -> gpunet.optim.Optimizer:
+    groups = [{"params": [gpunet.zeros(2, requires_grad=True)]}, {"params": [gpunet.zeros(3, requires_grad=True)], "lr": 0.05}]
+    options = {"momentum": 0.9} if kind == "SGD" else {}
+    return getattr(gpunet.optim, kind)(groups, lr=0.2, **options)
+
+
+def theirs(torch: Any, kind: str = "SGD") -> Any:
+    groups = [{"params": [torch.zeros(2, requires_grad=True)]}, {"params": [torch.zeros(3, requires_grad=True)], "lr": 0.05}]
+    options = {"momentum": 0.9} if kind == "SGD" else {}
+    optimizer = getattr(torch.optim, kind)(groups, lr=0.2, **options)
+    optimizer._opt_called = True  # PyTorch warns of schedules that step before their optimizer
+    return optimizer
+
+
+def rates(optimizer: Any) -> list[float]:
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+def momenta(optimizer: Any) -> list[Any]:
+    return [group.get("betas", (group.get("momentum"),))[0] for group in optimizer.param_groups]
+
+
+# ---- PyTorch's rates ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, kind", [*((n, "SGD") for n in ALL), *((n, "Adam") for n in WITH_MOMENTUM)])
+def test_rates_are_those_of_torch(name: str, kind: str, device: str, torch: Any) -> None:
+    one, other = make_optimizer(kind), theirs(torch, kind)
+    mine, reference = ALL[name](lr_scheduler, one), ALL[name](torch.optim.lr_scheduler, other)
+    for step in range(STEPS):
+        numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE, err_msg=f"step {step}")
+        numpy.testing.assert_allclose(momenta(one), momenta(other), rtol=1e-12)
+        assert mine.get_last_lr() == rates(one)
+        if not isinstance(mine, lr_scheduler.ChainedScheduler):  # PyTorch's does not count
+            assert mine.last_epoch == reference.last_epoch
+        mine.step()
+        reference.step()
+    assert len({tuple(rates(one)), *[(g["initial_lr"],) for g in one.param_groups]}) > 1
+
+
+@pytest.mark.parametrize("mode, threshold_mode", [("min", "rel"), ("min", "abs"), ("max", "rel"), ("max", "abs")])
+def test_plateaus_are_those_of_torch(mode: str, threshold_mode: str, device: str, torch: Any) -> None:
+    generator = numpy.random.default_rng(2)
+    one, other = make_optimizer(), theirs(torch)
+    options = {"factor": 0.5, "patience": 2, "threshold": 0.01, "cooldown": 1, "min_lr": [0.01, 0.001], "eps": 1e-4}
+    mine, reference = (
+        m.ReduceLROnPlateau(o, mode, threshold_mode=threshold_mode, **options)
+        for m, o in ((lr_scheduler, one), (torch.optim.lr_scheduler, other))
+    )
+    for step in range(STEPS):
+        metric = float(numpy.exp(-step / 30) + 0.1 * generator.random())
+        mine.step(gpunet.tensor(metric, dtype=gpunet.float64))
+        reference.step(metric)
+        numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE)
+        assert (mine.best, mine.num_bad_epochs) == (reference.best, reference.num_bad_epochs)
+    again = lr_scheduler.ReduceLROnPlateau(make_optimizer(), mode)
+    again.load_state_dict(mine.state_dict())
+    assert again.state_dict() | {"_last_lr": 0} == mine.state_dict() | {"_last_lr": 0}
+
+
+def test_warm_restarts_go_to_an_epoch(device: str, torch: Any) -> None:
+    """Also to one between two steps."""
+    for growth in (1, 2):
+        one, other = make_optimizer(), theirs(torch)
+        mine, reference = (
+            m.CosineAnnealingWarmRestarts(o, 4, growth) for m, o in ((lr_scheduler, one), (torch.optim.lr_scheduler, other))
+        )
+        for epoch in (0.5, 3.75, 4, 11.25, 12, 13.5, 100, 2.0, None, None, None):
+            mine.step(epoch)
+            reference.step(epoch)
+            numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE)
+            assert (mine.last_epoch, mine.T_cur, mine.T_i) == (reference.last_epoch, reference.T_cur, reference.T_i)
+
+
+def test_a_rate_set_by_hand_is_kept(device: str, torch: Any) -> None:
+    one, other = make_optimizer(), theirs(torch)
+    for module, optimizer in ((lr_scheduler, one), (torch.optim.lr_scheduler, other)):
+        schedule = module.ExponentialLR(optimizer, 0.9)
+        schedule.step()
+        optimizer.param_groups[0]["lr"] = 7.0
+        schedule.step()
+    numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE)
+
+
+def test_a_schedule_of_your_own(device: str) -> None:
+    class Halves(lr_scheduler.LRScheduler):
+        def get_lr(self) -> list[float]:
+            return [base / 2**self.last_epoch for base in self.base_lrs]
+
+    optimizer = make_optimizer()
+    schedule = Halves(optimizer)
+    for _ in range(3):
+        schedule.step()
+    assert rates(optimizer) == [0.025, 0.00625]
+    assert schedule.state_dict()["last_epoch"] == 3
+
+
+# ---- states ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_states_go_on(name: str, tmp_path: Any) -> None:
+    """Through a checkpoint, into a scheduler that was made anew."""
+    one, other = make_optimizer(), make_optimizer()
+    mine = ALL[name](lr_scheduler, one)
+    for _ in range(33):
+        mine.step()
+    gpunet.save({"optimizer": one.state_dict(), "schedule": mine.state_dict()}, tmp_path / "state.safetensors")
+    again = ALL[name](lr_scheduler, other)
+    kept = gpunet.load(tmp_path / "state.safetensors")
+    other.load_state_dict(kept["optimizer"])
+    again.load_state_dict(kept["schedule"])
+    for _ in range(50):
+        assert (rates(one), momenta(one), mine.last_epoch) == (rates(other), momenta(other), again.last_epoch)
+        mine.step()
+        again.step()
+
+
+#: (module, optimizer, last_epoch) -> schedule
+FROM_A_STEP: dict[str, Callable[[Any, Any, int], Any]] = {
+    "step": lambda m, o, e: m.StepLR(o, 7, 0.7, e),
+    "multi step": lambda m, o, e: m.MultiStepLR(o, [9, 30], 0.5, e),
+    "constant": lambda m, o, e: m.ConstantLR(o, 0.5, 40, e),
+    "linear": lambda m, o, e: m.LinearLR(o, 0.1, 0.8, 50, e),
+    "exponential": lambda m, o, e: m.ExponentialLR(o, 0.97, e),
+    "polynomial": lambda m, o, e: m.PolynomialLR(o, 99, 1.5, e),
+    "cosine": lambda m, o, e: m.CosineAnnealingLR(o, 40, 0.0, e),
+    "warm restarts": lambda m, o, e: m.CosineAnnealingWarmRestarts(o, 40, 1, 0.0, e),
+    "cyclic": lambda m, o, e: m.CyclicLR(o, 0.01, 0.2, 9, cycle_momentum=False, last_epoch=e),
+    "lambda": lambda m, o, e: m.LambdaLR(o, half_after_three, e),
+    "multiplicative": lambda m, o, e: m.MultiplicativeLR(o, half_after_three, e),
+}
+
+
+@pytest.mark.parametrize("name", FROM_A_STEP)
+def test_last_epoch_goes_on_as_in_torch(name: str, torch: Any) -> None:
+    one, other = make_optimizer(), theirs(torch)
+    for module, optimizer in ((lr_scheduler, one), (torch.optim.lr_scheduler, other)):
+        for group in optimizer.param_groups:
+            group["initial_lr"] = 0.3
+        schedule = FROM_A_STEP[name](module, optimizer, 27)
+        for _ in range(30):
+            schedule.step()
+    numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE)
+
+
+def test_settings_that_change_are_followed(device: str) -> None:
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.ExponentialLR(optimizer, 0.5)
+    schedule.step()
+    schedule.gamma = 0.1
+    schedule.step()
+    numpy.testing.assert_allclose(rates(optimizer), [0.01, 0.0025])
+
+
+# ---- recorded steps -------------------------------------------------------------------------------------------------
+
+
+def training(name: str, kind: str = "SGD") -> tuple[Any, nn.Module, Any, Callable[[], Any]]:
+    """A schedule, a model, its optimizer, and a step with clipping and the schedule in it."""
+    gpunet.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    parts = [{"params": [*model[0].parameters()]}, {"params": [*model[2].parameters()], "lr": 0.05}]
+    options = {"momentum": 0.9} if kind == "SGD" else {}
+    optimizer = getattr(gpunet.optim, kind)(parts, lr=0.2, **options)
+    schedule = ALL[name](lr_scheduler, optimizer)
+    x, y = gpunet.rand(8, 3), gpunet.rand(8, 1)
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        optimizer.step()
+        schedule.step()
+        return loss, norm
+
+    return schedule, model, optimizer, step
+
+
+def bits(model: nn.Module) -> list[bytes]:
+    return [p.detach().cpu().numpy().tobytes() for p in model.parameters()]
+
+
+#: Those that the device "emulated", which is slow, replays just as long.
+LONG = ("multi step", "one cycle", "sequence", "chain")
+
+
+@pytest.mark.parametrize(
+    "name, kind", [*((n, "SGD") for n in FORMULAS), *((n, "AdamW") for n in FORMULAS if n in WITH_MOMENTUM)]
+)
+def test_a_recorded_step_follows_its_schedule(name: str, kind: str, device: str) -> None:
+    steps = 200 if device == "cpu" or name in LONG else 20
+    steps = min(steps, STEPS) if "one cycle" in name else steps  # beyond, it raises where it is not recorded
+    schedule, model, optimizer, step = training(name, kind)
+    replayed, other, other_optimizer, other_step = training(name, kind)
+    tape, captured = Tape(), gpunet.capture(other_step)
+    for number in range(steps):
+        loss, norm = step()
+        if device == "cpu":
+            results = captured()
+            assert [r.item() for r in results] == [loss.item(), norm.item()]
+        elif number:
+            tape.replay()
+        else:
+            with record(tape):
+                other_step()
+        if number % 9 == 0 or number == steps - 1:
+            assert rates(other_optimizer) == rates(optimizer) and momenta(other_optimizer) == momenta(optimizer)
+            assert (replayed.last_epoch, replayed.get_last_lr()) == (number + 1, rates(optimizer))
+            assert bits(other) == bits(model)
+    if device == "cpu":
+        assert len(captured.recordings) == 1
+
+
+def test_a_recorded_step_follows_what_is_set_outside() -> None:
+    schedule, model, optimizer, step = training("multi step")
+    replayed, other, other_optimizer, other_step = training("multi step")
+    captured = gpunet.capture(other_step)
+    for number in range(60):
+        for one, group_owner in ((schedule, optimizer), (replayed, other_optimizer)):
+            if number == 10:
+                group_owner.param_groups[0]["lr"] = 0.01
+            if number == 20:
+                one.gamma = 0.25
+                one.load_state_dict(one.state_dict())  # takes up what was changed
+            if number == 40:
+                one.load_state_dict({**one.state_dict(), "milestones": [5, 7, 50, 60], "last_epoch": 4})
+        step()
+        captured()
+        assert rates(optimizer) == rates(other_optimizer)
+    assert bits(model) == bits(other)
+    assert len(captured.recordings) == 2  # the milestones are more than the recorded launch reads
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("exponential", lambda schedule: setattr(schedule, "gamma", 0.5)),
+        ("cyclic", lambda schedule: setattr(schedule, "max_lrs", [0.5, 0.6])),
+        ("cyclic", lambda schedule: schedule.base_lrs.__setitem__(0, 0.1)),
+        ("one cycle with momentum", lambda schedule: schedule.max_momentums.__setitem__(1, 0.5)),
+        ("one cycle", lambda schedule: schedule.optimizer.param_groups[0].update(max_lr=0.5)),
+    ],
+)
+def test_a_recorded_step_follows_the_settings_of_its_schedule(name: str, change: Callable[[Any], None]) -> None:
+    schedule, model, optimizer, step = training(name)
+    replayed, other, other_optimizer, other_step = training(name)
+    captured = gpunet.capture(other_step)
+    for number in range(9):
+        if number == 4:
+            change(schedule)
+            change(replayed)
+        step()
+        captured()
+        assert rates(optimizer) == rates(other_optimizer) and momenta(optimizer) == momenta(other_optimizer)
+    assert bits(model) == bits(other)
+
+
+@pytest.mark.parametrize("wrap", [gpunet.capture, lambda step: step])
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_momentum_that_is_zero_for_a_step_moves_on(wrap: Any, by_hand: bool, torch: Any) -> None:
+    """Set by hand, or at the lower end of its range, where a checkpoint is loaded: as PyTorch's."""
+    results = []
+    for library, schedules in ((gpunet, lr_scheduler), (torch, torch.optim.lr_scheduler)):
+        weight = library.ones(3, dtype=library.float64, requires_grad=True)
+        optimizer = library.optim.SGD([weight], lr=0.1, momentum=0.9)
+        schedule = schedules.CyclicLR(optimizer, 0.01, 0.1, 4, base_momentum=0.8 if by_hand else 0.0)
+
+        def step(optimizer: Any = optimizer, schedule: Any = schedule, weight: Any = weight) -> None:
+            optimizer.zero_grad()
+            (weight**2).sum().backward()
+            optimizer.step()
+            schedule.step()
+
+        step = wrap(step) if library is gpunet else step
+        for number in range(12):
+            if number == 4 and by_hand:
+                optimizer.param_groups[0]["momentum"] = 0.0
+            elif number == 4:
+                for one in (schedule, optimizer):
+                    one.load_state_dict(one.state_dict())
+            step()
+        results.append(weight.tolist())
+    numpy.testing.assert_allclose(*results, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["cyclic with momentum", "one cycle with momentum", "plateau"])
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_the_state_of_a_schedule_of_torch_is_taken(name: str, kind: str, torch: Any) -> None:
+    def make(schedules: Any, optimizer: Any) -> Any:
+        return schedules.ReduceLROnPlateau(optimizer, patience=1) if name == "plateau" else ALL[name](schedules, optimizer)
+
+    one, other = make_optimizer(kind), theirs(torch, kind)
+    mine, reference = make(lr_scheduler, one), make(torch.optim.lr_scheduler, other)
+    for number in range(12):
+        if number == 6:
+            one.load_state_dict(other.state_dict())
+            mine.load_state_dict(reference.state_dict())
+        for schedule in (mine, reference) if number > 5 else (reference,):
+            schedule.step(*([1.0] if name == "plateau" else []))
+    numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE)
+    numpy.testing.assert_allclose(momenta(one), momenta(other), **CLOSE)
+
+
+def test_python_is_refused_while_recording() -> None:
+    def refuses(act: Callable[[], Any], match: str) -> None:
+        with pytest.raises(CaptureError, match=match), record(Tape(strict=True)):
+            act()
+
+    for name in PYTHON:
+        schedule = PYTHON[name](lr_scheduler, make_optimizer())
+        match = "outside"
+        refuses(schedule.step, match)
+    optimizer = make_optimizer()
+    refuses(lambda: lr_scheduler.ReduceLROnPlateau(optimizer), "before the step is recorded")
+    plateau, warm = lr_scheduler.ReduceLROnPlateau(optimizer), lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 3)
+    refuses(lambda: plateau.step(gpunet.ones(1)), "reads a metric")
+    refuses(lambda: warm.step(1.5), "counts on the device")
+    refuses(lambda: optimizer.param_groups[0]["lr"], "reads a tensor's value")
+    refuses(lambda: optimizer.param_groups[0]["momentum"], "reads a tensor's value")
+    refuses(lambda: optimizer.param_groups[0].update(optimizer.param_groups[0].items()), "reads a tensor's value")
+    refuses(lambda: optimizer.param_groups[0].__setitem__("lr", 0.1), "set it outside the step")
+    refuses(lambda: warm.last_epoch, "last_epoch")
+
+
+def test_a_captured_lambda_names_the_way_out() -> None:
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.LambdaLR(optimizer, half_after_three)
+
+    @gpunet.capture
+    def step() -> None:
+        schedule.step()
+
+    with pytest.raises(CaptureError, match=r"LambdaLR\.step\(\), which is Python.*call it outside the step"):
+        step()
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_errors() -> None:
+    optimizer = make_optimizer()
+    S = lr_scheduler
+    wrong: list[tuple[type[Exception], str, Callable[[], Any]]] = [
+        (DtypeError, "expected an optimizer", lambda: S.StepLR("SGD", 3)),
+        (ArgumentError, "step_size=0", lambda: S.StepLR(optimizer, 0)),
+        (ArgumentError, "factor=0.0", lambda: S.ConstantLR(optimizer, 0.0)),
+        (ArgumentError, "start_factor=2.0", lambda: S.LinearLR(optimizer, 2.0)),
+        (ArgumentError, "T_mult=1.5", lambda: S.CosineAnnealingWarmRestarts(optimizer, 3, 1.5)),
+        (ArgumentError, "mode='up'", lambda: S.CyclicLR(optimizer, 0.1, 0.2, mode="up")),
+        (ArgumentError, "how many steps", lambda: S.OneCycleLR(optimizer, 0.1)),
+        (ArgumentError, "momentum -0.5; expected zero or a", lambda: S.OneCycleLR(optimizer, 0.1, 10, max_momentum=-0.5)),
+        (ArgumentError, "without a step", lambda: S.OneCycleLR(optimizer, 0.1, 10, pct_start=0.1)),
+        (ArgumentError, "3 values for 2", lambda: S.OneCycleLR(optimizer, [0.1, 0.2, 0.3], 10)),
+        (ArgumentError, "1 functions for 2", lambda: S.LambdaLR(optimizer, [half_after_three])),
+        (DtypeError, "3 is a int", lambda: S.LambdaLR(optimizer, 3)),
+        (ArgumentError, "at least one", lambda: S.ChainedScheduler([])),
+        (ArgumentError, "another optimizer", lambda: S.SequentialLR(optimizer, [S.StepLR(make_optimizer(), 3)], [])),
+        (ArgumentError, "ascending order", lambda: S.SequentialLR(optimizer, [S.StepLR(optimizer, 3)], [4])),
+        (ArgumentError, "needs a metric", lambda: S.ChainedScheduler([S.ReduceLROnPlateau(optimizer)])),
+        (ArgumentError, "without a metric", lambda: S.ReduceLROnPlateau(optimizer).step()),
+        (ArgumentError, "no 'initial_lr'", lambda: S.StepLR(make_optimizer(), 3, last_epoch=5)),
+        (StateDictError, "'gamma'", lambda: S.CosineAnnealingLR(optimizer, 3).load_state_dict({"gamma": 1, "last_epoch": 3})),
+        (StateDictError, "'last_epoch'", lambda: S.StepLR(optimizer, 3).load_state_dict({"gamma": 1})),
+        (StateDictError, "for 3 param", lambda: S.StepLR(optimizer, 3).load_state_dict({"base_lrs": [1] * 3, "last_epoch": 3})),
+        (StateDictError, "of 0 schedulers", lambda: S.ChainedScheduler([S.StepLR(optimizer, 3)]).load_state_dict({})),
+    ]  # fmt: skip
+    for error, match, act in wrong:
+        with pytest.raises(error, match=match):
+            act()
+
+
+def test_one_cycle_ends_and_sequences_do_not_nest() -> None:
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.OneCycleLR(optimizer, 0.1, 10, cycle_momentum=False)
+    for _ in range(10):
+        schedule.step()
+    with pytest.raises(ArgumentError, match="step 11 of a schedule of 10"):
+        schedule.step()
+    nested = lr_scheduler.SequentialLR(optimizer, [lr_scheduler.StepLR(optimizer, 2)], [])
+    with pytest.raises(ArgumentError, match="cannot begin anew"):
+        lr_scheduler.SequentialLR(optimizer, [nested], [])
+
+
+def test_groups_added_later_are_named() -> None:
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.StepLR(optimizer, 3)
+    optimizer.add_param_group({"params": gpunet.zeros(1, requires_grad=True)})
+    with pytest.raises(ArgumentError, match="made for 2 parameter groups"):
+        schedule.step()
+
+
+def test_momentum_needs_an_optimizer_that_has_one() -> None:
+    class Plain(gpunet.optim.Optimizer):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, {"lr": 0.1})
+
+    optimizer = Plain([gpunet.zeros(1, requires_grad=True)])
+    for make in (lambda: lr_scheduler.OneCycleLR(optimizer, 0.1, 10), lambda: lr_scheduler.CyclicLR(optimizer, 0.1, 0.2)):
+        with pytest.raises(ArgumentError, match="Plain has no momentum; pass cycle_momentum=False"):
+            make()

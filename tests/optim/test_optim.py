@@ -1,0 +1,435 @@
+"""Optimisers: PyTorch's numbers over many steps, groups, state, learning rates in buffers."""
+
+from __future__ import annotations
+
+import collections
+import copy
+import itertools
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.launch.kernel import MAX_TENSORS
+from gpunet.launch.tape import Tape, record
+from gpunet.optim import SGD, Adam, AdamW
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "weight_decay": 0.1, "maximize": True}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    ("SGD", {"lr": 0.01, "momentum": 0.5, "maximize": True}),
+    ("Adam", {"lr": 0.05}),
+    ("Adam", {"lr": 0.05, "weight_decay": 0.1, "betas": (0.8, 0.9), "eps": 1e-3}),
+    ("Adam", {"lr": 0.05, "amsgrad": True, "weight_decay": 0.1}),
+    ("Adam", {"lr": 0.05, "maximize": True}),
+    ("AdamW", {"lr": 0.05}),
+    ("AdamW", {"lr": 0.05, "weight_decay": 0.5, "amsgrad": True}),
+    ("AdamW", {"lr": 0.05, "maximize": True, "betas": (0.5, 0.6)}),
+]
+SHAPES = [(4, 3), (3,), (2, 1, 2), ()]
+#: 50 steps of some roundings each; a step moves a weight of size 1 by about 0.05.
+TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 2e-6}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
+
+
+def start(dtype: str) -> list[numpy.ndarray]:
+    generator = numpy.random.default_rng(0)
+    return [generator.normal(size=s).astype(dtype) for s in SHAPES]
+
+
+def parameters(arrays: list[numpy.ndarray], device: str) -> list[gpunet.Tensor]:
+    return [gpunet.tensor(a, device=device, requires_grad=True) for a in arrays]
+
+
+def step(optimizer: Any, params: Any, number: int) -> None:
+    """One step on a loss whose gradients differ from step to step."""
+    optimizer.zero_grad()
+    loss = sum(((p - number * 0.1) ** 2 * (i + 1)).sum() for i, p in enumerate(params))
+    loss.backward()
+    optimizer.step()
+
+
+def arrays(params: Any) -> list[numpy.ndarray]:
+    return [p.detach().cpu().numpy() for p in params]
+
+
+def assert_close(mine: Any, theirs: Any, dtype: str) -> None:
+    for a, b in zip(arrays(mine), arrays(theirs), strict=True):
+        numpy.testing.assert_allclose(a, b, **TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind, options", VARIANTS, ids=lambda v: str(v))
+def test_fifty_steps_are_those_of_torch(kind: str, options: dict[str, Any], dtype: str, device: str, torch: Any) -> None:
+    mine = parameters(start(dtype), device)
+    theirs = [torch.tensor(a, requires_grad=True) for a in start(dtype)]
+    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    for number in range(50):
+        step(one, mine, number)
+        step(other, theirs, number)
+    assert_close(mine, theirs, dtype)
+
+
+def test_groups_have_options_of_their_own(device: str, torch: Any) -> None:
+    mine = parameters(start("float64"), device)
+    theirs = [torch.tensor(a, requires_grad=True) for a in start("float64")]
+    pair = []
+    for module, params in ((gpunet.optim, mine), (torch.optim, theirs)):
+        optimizer = module.AdamW([{"params": params[:2], "lr": 0.1}, {"params": params[2:3], "weight_decay": 0.0}], lr=0.01)
+        optimizer.add_param_group({"params": params[3], "betas": (0.5, 0.5)})
+        pair.append(optimizer)
+    for number in range(20):
+        step(pair[0], mine, number)
+        step(pair[1], theirs, number)
+    assert_close(mine, theirs, "float64")
+    assert [g["lr"] for g in pair[0].param_groups] == [0.1, 0.01, 0.01]
+
+
+@pytest.mark.parametrize("kind, options", VARIANTS[2:9:2], ids=lambda v: str(v))
+def test_parameters_without_a_gradient_are_left_alone(kind: str, options: dict[str, Any], device: str, torch: Any) -> None:
+    """Also when it comes and goes: each parameter counts its own steps."""
+    mine = parameters(start("float64"), device)
+    theirs = [torch.tensor(a, requires_grad=True) for a in start("float64")]
+    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    for number in range(12):
+        for optimizer, params in ((one, mine), (other, theirs)):
+            optimizer.zero_grad()
+            for index, p in enumerate(params):
+                if number % (index + 1) == 0:
+                    ((p - number) ** 2).sum().backward()
+            optimizer.step()
+    assert_close(mine, theirs, "float64")
+
+
+def test_more_tensors_than_a_launch_takes_and_mixed_dtypes(device: str, torch: Any) -> None:
+    generator = numpy.random.default_rng(1)
+    data = [generator.normal(size=2).astype("float32" if i % 3 else "float64") for i in range(2 * MAX_TENSORS + 5)]
+    mine, theirs = parameters(data, device), [torch.tensor(a, requires_grad=True) for a in data]
+    for module, params in ((gpunet.optim, mine), (torch.optim, theirs)):
+        optimizer = module.Adam(params, lr=0.1)
+        for number in range(3):
+            step(optimizer, params, number)
+    assert_close(mine, theirs, "float32")
+
+
+def test_large_parameters_walk_in_pieces(device: str, torch: Any) -> None:
+    data = numpy.random.default_rng(1).normal(size=100_003)
+    (mine,), theirs = parameters([data], device), torch.tensor(data, requires_grad=True)
+    for module, p in ((gpunet.optim, mine), (torch.optim, theirs)):
+        optimizer = module.AdamW([p], lr=0.1, amsgrad=True)
+        for number in range(3):
+            step(optimizer, [p], number)
+    assert_close([mine], [theirs], "float64")
+
+
+def test_state_may_not_bleed_between_optimizers_or_parameters(device: str) -> None:
+    """Parameters next to each other in memory, updated alone or together: the same bits."""
+    together, alone = parameters(start("float32"), device), parameters(start("float32"), device)
+    for params, optimizers in ((together, [Adam(together)]), (alone, [Adam([p]) for p in alone])):
+        for number in range(5):
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            for p in params:
+                ((p - number) ** 2).sum().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+    assert [a.tobytes() for a in arrays(together)] == [a.tobytes() for a in arrays(alone)]
+
+
+# ---- learning rate --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_learning_rate_lives_in_a_buffer_that_a_tape_follows(kind: Any, device: str) -> None:
+    (p,) = parameters([numpy.ones(3, "float32")], device)
+    optimizer = kind([p], lr=0.0, weight_decay=0.0)
+    with record(Tape()) as tape:
+        step(optimizer, [p], 0)
+    assert p.tolist() == [1.0] * 3
+    optimizer.param_groups[0]["lr"] = 0.25
+    tape.replay()
+    assert p.tolist() != [1.0] * 3
+    moved = p.tolist()
+    optimizer.param_groups[0]["lr"] = 0
+    tape.replay()
+    assert p.tolist() == moved and optimizer.param_groups[0]["lr"] == 0.0
+
+
+def test_a_group_is_a_dict_of_its_options_as_they_are_now(device: str) -> None:
+    optimizer = SGD(parameters(start("float32"), device), lr=0.5, momentum=0.9)
+    (group,) = optimizer.param_groups
+    gpunet.optim.lr_scheduler.ExponentialLR(optimizer, 0.5).step()
+    for options in (dict(group), {**group}, dict(group.items()), group | {}, group.copy(), copy.copy(group), copy.deepcopy(group)):
+        assert options["lr"] == 0.25 and options["initial_lr"] == 0.5
+        options["lr"] = 3.0
+    assert group["lr"] == group.get("lr") == group.setdefault("lr", 1.0) == 0.25
+    assert "'lr': 0.25" in repr(group) and 0.25 in group.values() and [*group] == [*group.keys()]
+    assert group.pop("initial_lr") == 0.5 and group.pop("initial_lr", None) is None
+    assert group.setdefault("initial_lr", 2.0) == group["initial_lr"] == 2.0
+    for remove in (lambda: group.pop("momentum"), lambda: group.__delitem__("lr")):
+        with pytest.raises(ArgumentError, match="cannot be removed"):
+            remove()
+    assert group["momentum"] == 0.9
+
+
+def test_options_lie_in_the_buffer_as_they_are_named(device: str) -> None:
+    class Own(SGD):
+        hyperparameters = ("momentum", "lr")
+
+    optimizer = Own(parameters(start("float32"), device), lr=0.5, momentum=0.9)
+    gpunet.optim.lr_scheduler.ExponentialLR(optimizer, 0.5).step()
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]) == (0.25, 0.9)
+    Own.hyperparameters = ("lr", "momentun")
+    with pytest.raises(ArgumentError, match="'momentun'.*no option"):
+        Own(optimizer.param_groups[0]["params"])
+
+
+def test_learning_rate_out_of_range_changes_nothing(device: str) -> None:
+    optimizer = SGD(parameters(start("float32"), device), lr=0.5)
+    with pytest.raises(ArgumentError, match=r"learning rate -1\.0"):
+        optimizer.param_groups[0]["lr"] = -1.0
+    with pytest.raises(ArgumentError, match="nan"):
+        optimizer.param_groups[0]["lr"] = float("nan")
+    assert optimizer.param_groups[0]["lr"] == 0.5 and optimizer.param_groups[0].learning_rate.item() == 0.5
+
+
+# ---- state ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind, options", VARIANTS, ids=lambda v: str(v))
+def test_state_dict_goes_on_where_it_was(kind: str, options: dict[str, Any], device: str) -> None:
+    """Ten steps and ten more in a new optimizer: the bits of twenty."""
+    make = getattr(gpunet.optim, kind)
+    straight, broken = parameters(start("float32"), device), parameters(start("float32"), device)
+    first, second = make(straight, **options), make(broken, **options)
+    for number in range(20):
+        if number == 10:
+            state = second.state_dict()
+            broken = parameters(arrays(broken), device)
+            second = make(broken, lr=9.0)
+            second.load_state_dict(state)
+        step(first, straight, number)
+        step(second, broken, number)
+    assert [a.tobytes() for a in arrays(straight)] == [a.tobytes() for a in arrays(broken)]
+
+
+@pytest.mark.parametrize("kind, options", VARIANTS[2:], ids=lambda v: str(v))
+def test_state_dict_of_torch_is_taken(kind: str, options: dict[str, Any], device: str, torch: Any) -> None:
+    theirs = [torch.tensor(a, requires_grad=True) for a in start("float64")]
+    other = getattr(torch.optim, kind)(theirs, **options)
+    for number in range(10):
+        step(other, theirs, number)
+    mine = parameters(arrays(theirs), device)
+    one = getattr(gpunet.optim, kind)(mine, lr=9.0)
+    one.load_state_dict(other.state_dict())
+    assert one.param_groups[0]["lr"] == options["lr"]
+    for number in range(10, 20):
+        step(one, mine, number)
+        step(other, theirs, number)
+    assert_close(mine, theirs, "float64")
+
+
+@pytest.mark.parametrize("reset", ["clear", "new", "one", "replaced"])
+@pytest.mark.parametrize("kind, options", VARIANTS[2:], ids=lambda v: str(v))
+def test_state_that_is_taken_out_or_replaced_is_gone(
+    kind: str, options: dict[str, Any], reset: str, device: str, torch: Any
+) -> None:
+    def change(optimizer: Any, params: Any) -> None:
+        if reset == "clear":
+            optimizer.state.clear()
+        elif reset == "new":
+            optimizer.state = collections.defaultdict(dict)
+        elif reset == "one":
+            del optimizer.state[params[1]]
+        else:
+            name = "momentum_buffer" if kind == "SGD" else "exp_avg"
+            optimizer.state[params[1]][name] = optimizer.state[params[1]][name] * 2.0
+
+    mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
+    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    for number in range(8):
+        if number == 4:
+            change(one, mine)
+            change(other, theirs)
+        step(one, mine, number)
+        step(other, theirs, number)
+    assert_close(mine, theirs, "float64")
+    assert [*one.state_dict()["state"]]
+
+
+@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: gpunet.optim.Adam(p)], ids=["sgd", "adam"])
+def test_state_that_is_replaced_by_equal_numbers_counts_on(make: Any, device: str) -> None:
+    """It is another tensor all the same."""
+    (parameter,) = parameters([numpy.ones(1)], device)
+    optimizer = make([parameter])
+    for number in range(4):
+        parameter.grad = gpunet.ones(1, dtype=gpunet.float64, device=device)
+        if number == 2:
+            mine = {name: tensor.clone() for name, tensor in optimizer.state[parameter].items()}
+            optimizer.state[parameter].update(mine)
+        optimizer.step()
+    assert mine["step"].item() == 4.0
+    assert all(optimizer.state_dict()["state"][0][name] is tensor for name, tensor in mine.items())
+
+
+def test_the_first_step_with_momentum_is_that_of_torch(device: str, torch: Any) -> None:
+    mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
+    one, other = SGD(mine, lr=0.1, dampening=0.5), torch.optim.SGD(theirs, lr=0.1, dampening=0.5)
+    for number in range(9):
+        for optimizer in (one, other):
+            optimizer.param_groups[0]["momentum"] = 0.9 * (number in (3, 4, 7, 8))
+        step(one, mine, number)
+        step(other, theirs, number)
+    assert_close(mine, theirs, "float64")
+
+
+@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), Adam])
+def test_state_of_another_dtype_is_named(make: Any, device: str) -> None:
+    model = gpunet.nn.Linear(3, 2).to(device)
+    params = [*model.parameters()]
+    optimizer = make(params)
+    step(optimizer, params, 0)
+    model.to(gpunet.float64)
+    with pytest.raises(DtypeError, match=r"is float32.* is float64 now.*load_state_dict"):
+        step(optimizer, params, 1)
+    optimizer.load_state_dict(optimizer.state_dict())
+    step(optimizer, params, 1)
+
+
+def test_state_dict_has_the_names_of_torch(device: str, torch: Any) -> None:
+    for kind, options in VARIANTS:
+        mine, theirs = parameters(start("float32"), device), [torch.tensor(a, requires_grad=True) for a in start("float32")]
+        one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+        step(one, mine, 1)
+        step(other, theirs, 1)
+        for number, state in other.state_dict()["state"].items():
+            wanted = {name for name, value in state.items() if value is not None}
+            assert wanted <= set(one.state_dict()["state"][number])
+        assert one.state_dict()["param_groups"][0]["params"] == [0, 1, 2, 3]
+
+
+def test_state_of_another_optimizer_is_refused(device: str) -> None:
+    params = parameters(start("float32"), device)
+    few = Adam(params[:2])
+    step(few, params[:2], 0)
+    with pytest.raises(StateDictError, match=r"\[2\].*\[4\]"):
+        Adam(params).load_state_dict(few.state_dict())
+    with pytest.raises(StateDictError, match="exp_avg.*shape"):
+        Adam(params[2:]).load_state_dict(few.state_dict())
+    with pytest.raises(StateDictError, match="no 'momentum'"):
+        SGD(params[:2]).load_state_dict(few.state_dict())
+    with pytest.raises(StateDictError, match="state_dict"):
+        few.load_state_dict({})
+    with pytest.raises(StateDictError, match="parameter 7"):
+        few.load_state_dict({**few.state_dict(), "state": {7: {}}})
+
+
+def test_options_of_a_state_that_are_out_of_range_change_nothing(device: str) -> None:
+    optimizer = Adam(parameters(start("float32"), device), lr=0.5)
+    state = optimizer.state_dict()
+    state["param_groups"][0].update(lr=0.1, eps=-1.0)
+    with pytest.raises(ArgumentError, match=r"eps -1\.0"):
+        optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+# ---- the rest -------------------------------------------------------------------------------------------------------
+
+
+def test_closure_computes_the_loss_again(device: str) -> None:
+    (p,) = parameters([numpy.ones(1, "float32")], device)
+    optimizer, calls = SGD([p], lr=0.1), []
+
+    def closure() -> gpunet.Tensor:
+        optimizer.zero_grad()
+        loss = (p * 2.0).sum()
+        loss.backward()
+        calls.append(1)
+        return loss
+
+    with gpunet.no_grad():
+        assert optimizer.step(closure).item() == 2.0
+    assert len(calls) == 1 and p.item() == pytest.approx(0.8)
+
+
+def test_zero_grad(device: str) -> None:
+    params = parameters(start("float32"), device)
+    optimizer = SGD(params)
+    sum(p.sum() for p in params).backward()
+    optimizer.zero_grad(set_to_none=False)
+    assert all(p.grad is not None and not p.grad.any() for p in params)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in params)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda p: SGD([]), "no parameters"),
+        (lambda p: SGD(p[0]), "single tensor.*list"),
+        (lambda p: SGD([p[0], p[0]]), "twice"),
+        (lambda p: SGD([{"params": [p[0]]}, {"params": [p[0]]}]), "twice"),
+        (lambda p: SGD(["w"]), "'w' is a str"),
+        (lambda p: SGD([p[0] * 2.0]), "leaf"),
+        (lambda p: SGD([gpunet.tensor([1])]), "floating"),
+        (lambda p: SGD(p, lr=-0.1), r"-0\.1"),
+        (lambda p: SGD(p, momentum=-1), "momentum=-1"),
+        (lambda p: SGD(p, nesterov=True), "nesterov=True.*momentum > 0"),
+        (lambda p: Adam(p, betas=(1.0, 0.9)), r"\(1\.0, 0\.9\).*\[0, 1\)"),
+        (lambda p: AdamW(p, eps=-1e-8), "AdamW: eps=-1e-08"),
+        (lambda p: Adam(p, weight_decay=float("nan")), "weight_decay=nan"),
+        (lambda p: Adam(p, betas=(0.9, 0.99, 0.999)), r"betas=\(0\.9, 0\.99, 0\.999\).*two numbers"),
+        (lambda p: Adam(p, betas=0.9), r"betas=0\.9.*two numbers"),
+        (lambda p: Adam(p, lr=[0.1, 0.2]), r"\[0\.1, 0\.2\].*a number"),
+        (lambda p: SGD([{"lr": 0.1}]), "params.*tensors"),
+        (lambda p: SGD([{"params": p[0]}, p[1]]), "params.*tensors"),
+    ],
+)
+def test_bad_arguments_are_named(make: Any, message: str, device: str) -> None:
+    with pytest.raises((ArgumentError, DtypeError), match=message):
+        make(parameters(start("float32"), device))
+
+
+def test_a_launch_for_all_parameters(device: str) -> None:
+    """One launch a step, whatever the number of parameters (up to MAX_TENSORS)."""
+    for make in (SGD, Adam, AdamW):
+        params = parameters(start("float32"), device)
+        optimizer = make(params)
+        sum(p.sum() for p in params).backward()
+        with record(Tape()) as tape:
+            optimizer.step()
+        assert [launch.kernel.name for launch in tape.launches] == ["sgd_step" if make is SGD else "adam_step"]
+
+
+def test_empty_parameters_are_no_trouble(device: str) -> None:
+    params = parameters([numpy.zeros((0, 3), "float32"), numpy.ones(2, "float32")], device)
+    for make in (SGD, Adam):
+        optimizer = make(params, lr=0.1)
+        for number in itertools.repeat(0, 2):
+            step(optimizer, params, number)
+    assert (params[1] < 1.0).all()
+
+
+@pytest.mark.parametrize("name, options", VARIANTS)
+def test_walks_of_small_and_large_tensors_have_the_same_bits(name: str, options: dict[str, Any]) -> None:
+    """Joined, tensor by tensor, in chunks, and replayed: however the elements are walked."""
+    random = numpy.random.default_rng(1)
+    values, gradients = (random.normal(size=300_007).astype("float32") for _ in range(2))
+    ends = {"one": [300_007], "few": [200_000, 290_001, 300_007], "joined": [100_000, 100_001, 133_007]}
+    found = {}
+    for walk, cuts in ends.items():
+        for captured in (False, True):
+            pieces = [slice(a, b) for a, b in itertools.pairwise([0, *cuts])]
+            params = parameters([values[piece] for piece in pieces], "cpu")
+            optimizer = getattr(gpunet.optim, name)(params, **options)
+            for p, piece in zip(params, pieces, strict=True):
+                p.grad = gpunet.tensor(gradients[piece])
+            update = gpunet.capture(optimizer.step, backend="numpy") if captured else optimizer.step
+            for _ in range(3):
+                update()
+            found[walk, captured] = numpy.concatenate(arrays(params)).tobytes()[: 4 * 133_007]
+    assert len(set(found.values())) == 1
