@@ -6,8 +6,8 @@
 //
 // Versions: 1. packs of four in a grid-stride loop (this one): bound by memory; there is no next one.
 
-#include "activations.cuh"
-#include "pack.cuh"
+#include "common/activations.cuh"
+#include "common/pack.cuh"
 
 template <class T, class Act>
 __global__ void __launch_bounds__(256) activation_forward(T* y, const T* z, long long count, double alpha) {

@@ -7,9 +7,9 @@
 // NaN stays NaN, as in NumPy.  More tensors than a launch takes are several launches: the first starts the sum, the last
 // takes the root.  Versions: 1. packs of four (this one): bound by memory.
 
-#include "pack.cuh"
-#include "reduce.cuh"
-#include "tensor_table.cuh"
+#include "common/pack.cuh"
+#include "common/reduce.cuh"
+#include "common/tensor_table.cuh"
 
 // ---- what is summed of an element, and what the norm is of the sum ---------------------------------------------------
 

@@ -4,7 +4,7 @@
 //
 // Versions: 1. packs of four in a grid-stride loop (this one).  Next: draw the mask in the same launch.
 
-#include "pack.cuh"
+#include "common/pack.cuh"
 
 template <class T>
 __global__ void __launch_bounds__(256) dropout_apply(T* y, const T* x, const bool* mask, long long count, double scale) {

@@ -11,8 +11,8 @@
 // Versions: 1. SIMT tiles of 128 or 64 (this one; gemm.cuh).  Next: the tensor-core mainloops under the same epilogues,
 // and a whole chain of narrow layers in one launch.
 
-#include "activations.cuh"
-#include "gemm.cuh"
+#include "common/activations.cuh"
+#include "gemm/simt.cuh"
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 

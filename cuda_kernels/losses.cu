@@ -11,9 +11,9 @@
 // Versions: 1. a warp a row up to 1024 classes, a block a row beyond; the row is read once for its maximum and sum
 // together and once for the gradient (this one).  Next: rows kept in registers.
 
-#include "activations.cuh"
-#include "pack.cuh"
-#include "reduce.cuh"
+#include "common/activations.cuh"
+#include "common/pack.cuh"
+#include "common/reduce.cuh"
 
 enum class Reduction { mean, sum, none };
 

@@ -5,7 +5,7 @@
 //
 // Versions: 1. SIMT tiles, guarded loads (this one; gemm.cuh).  Next: split the depth of products with few tiles.
 
-#include "gemm.cuh"
+#include "gemm/simt.cuh"
 
 template <class T, int TILE, bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) matmul_forward(

@@ -8,9 +8,9 @@
 //
 // Versions: 1. packs of four, pointers by value (this one): bound by memory.  Next: gradients scaled and clipped here.
 
-#include "pack.cuh"
-#include "reduce.cuh"
-#include "tensor_table.cuh"
+#include "common/pack.cuh"
+#include "common/reduce.cuh"
+#include "common/tensor_table.cuh"
 
 // body(start, valid) for each pack of four of this block's share of `count` elements.
 template <class Body>

@@ -13,7 +13,7 @@
 //
 // Versions: 1. a block of four words a thread (this one).
 
-#include "philox.cuh"
+#include "common/philox.cuh"
 
 // out[j] = number(word j) for all of `count`.
 template <class Out, class Number>

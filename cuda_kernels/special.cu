@@ -4,7 +4,7 @@
 //
 // Versions: 1. packs of four in a grid-stride loop (this one): bound by memory; there is no next one.
 
-#include "pack.cuh"
+#include "common/pack.cuh"
 
 template <class T>
 __global__ void __launch_bounds__(256) erf_forward(T* y, const T* x, long long count) {

@@ -123,9 +123,10 @@ class _Splicer:
                 self.lines.append(line)
                 continue
             own = kernel_directory()
-            searched = list(dict.fromkeys([*([folder] if folder else []), *self.folders, own]))
+            ours = (own, own / "common", own / "gemm")
+            searched = list(dict.fromkeys([*([folder] if folder else []), *self.folders, *ours]))
             path = next((found for found in (f / include[1] for f in searched) if found.is_file()), own / include[1])
-            header = include[1] if path.parent == own else path.as_posix()
+            header = (path.relative_to(own) if path.is_relative_to(own) else path).as_posix()
             self.add_file(path, header, f"{name}:{number} includes {include[1]!r}", searched)
             self.lines.append(f'#line {number + 1} "{name}"')
 

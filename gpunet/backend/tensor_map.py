@@ -3,7 +3,7 @@
     tiles = TensorMap(x, box=(64, 64), swizzle=128)      # boxes of 64 x 64 of a matrix in C order
     function(grid, block, (tiles.argument, ...), shared, tiles.reached("x", written=False))
 
-In the kernel it is a ``const __grid_constant__ TensorMap`` (cuda_kernels/hopper.cuh), and coordinates are innermost
+In the kernel it is a ``const __grid_constant__ TensorMap`` (cuda_kernels/common/hopper.cuh), and coordinates are innermost
 first: those of box ``x[i : i + 64, j : j + 64]`` are ``{j, i}``.  On a card the driver encodes the 128 bytes; on the device
 "emulated" they are a description of our own.
 """

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,7 +139,7 @@ def test_tensor_table_has_the_layout_of_its_dtype(name: str, tmp_path: Any, monk
     checks = [f"static_assert(sizeof({table}) == {kernel.table_dtype.itemsize});"]
     checks += [f"static_assert(offsetof({table}, {field}) == {entry[1]});" for field, entry in fields.items()]
     (tmp_path / "layout.cu").write_text(
-        cuda_sources.spliced("tensor_table.cuh").partition("\n")[2]
+        cuda_sources.spliced("common/tensor_table.cuh").partition("\n")[2]
         + "#define offsetof(type, member) __builtin_offsetof(type, member)\n"
         + "\n".join(checks)
         + "\ntemplate <class T> __global__ void nothing() {}\n"
@@ -151,7 +152,11 @@ def test_kernel_files_are_those_of_the_kernels() -> None:
     assert cuda_sources.kernel_files() == sorted({kernel.file for kernel in KERNELS.values()})
 
 
-@pytest.mark.parametrize("path", sorted(cuda_sources.kernel_directory().iterdir()), ids=lambda path: path.name)
+def cuda_files() -> list[Path]:
+    return sorted(path for path in cuda_sources.kernel_directory().rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("path", cuda_files(), ids=lambda path: path.name)
 def test_sources_are_header_free_and_narrow(path: Any) -> None:
     text = path.read_text()
     assert text.startswith("// ")
@@ -163,7 +168,7 @@ def test_sources_are_header_free_and_narrow(path: Any) -> None:
 def test_only_the_primitives_have_two_bodies() -> None:
     """Inline PTX, and what depends on whether there is a card, stand in two files."""
     special = re.compile(r"\basm\b|#\s*(if|ifdef|ifndef|elif)\b.*(EMULATOR|__CUDA_ARCH__)")
-    found = {path.name for path in cuda_sources.kernel_directory().iterdir() if special.search(path.read_text())}
+    found = {path.name for path in cuda_files() if special.search(path.read_text())}
     assert found == {"hopper.cuh", "primitives.cuh"}
 
 
@@ -370,7 +375,7 @@ def test_failed_write_leaves_nothing(folder: Any, compilations: list[str], monke
     def replace(*paths: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(compiler.os, "replace", replace)
+    monkeypatch.setattr(disk_cache.os, "replace", replace)
     _entry()
     assert list((folder / "cache").iterdir()) == []
     assert "no space left" in caplog.text

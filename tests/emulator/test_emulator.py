@@ -224,7 +224,7 @@ def test_last_block_needs_both_fences(missing: str) -> None:
 def test_shipped_kernels_need_each_of_their_barriers() -> None:
     """Without any one barrier or fence the block's reduction and the loss around it are caught."""
     text = cuda_sources.spliced("losses.cu")
-    begin, end = text.index('#line 1 "reduce.cuh"'), text.index("sum_of_partials")
+    begin, end = text.index('#line 1 "common/reduce.cuh"'), text.index("sum_of_partials")
     places = [m.span() for m in re.finditer(r"__syncthreads\(\);|__threadfence\(\);", text) if begin < m.start() < end]
     assert len(places) == 6
     logits, labels = numpy.random.default_rng(0).normal(size=(9, 300)).astype(numpy.float32), numpy.arange(9)

@@ -252,7 +252,7 @@ def run(kernel: str, text: str) -> tuple[numpy.ndarray, numpy.ndarray]:
     x, y = (numpy.full((8, 32), value, numpy.float32).view(EmulatedArray) for value in (3, 0))
     out = numpy.zeros(512, numpy.float32)
     tiles = [TensorMap(array, (8, 32), swizzle=128) for array in (x, y)]
-    spliced = cuda_sources.spliced("hopper.cuh") + '#line 1 "planted.cu"\n' + text
+    spliced = cuda_sources.spliced("common/hopper.cuh") + '#line 1 "planted.cu"\n' + text
     function = Function(spliced, "planted.cu", "planted", disk_cache.cache_directory() / "emulator")
     reached = tiles[0].reached("x", written=False) + tiles[1].reached("y", written=True)
     function((grid,), (block,), (tiles[0].argument, tiles[1].argument, out), shared, reached)

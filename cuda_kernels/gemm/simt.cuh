@@ -11,7 +11,7 @@
 //
 // Versions: 1. this one.  Next: mma.sync for tf32, bf16 and f16 (sm_80+), wgmma with TMA (sm_90a).
 
-#include "pack.cuh"
+#include "common/pack.cuh"
 
 constexpr int GEMM_THREADS = 256;
 
