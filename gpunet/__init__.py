@@ -12,348 +12,62 @@ w.grad                      # tensor([-24.])
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet import cuda, nn, ops, optim
-from gpunet.autograd import (
-    Tensor,
-    enable_grad,
-    get_default_dtype,
-    grad,
-    is_grad_enabled,
-    no_grad,
-    set_default_dtype,
-    set_grad_enabled,
-)
-from gpunet.backend.devices import Device as device
-from gpunet.backend.devices import cuda_status, default_device, set_default_device
-from gpunet.cuda import synchronize
-from gpunet.launch.random import Generator, manual_seed
-from gpunet.ops.activations import (
-    relu,
-    sigmoid,
-    tanh,
-)
-from gpunet.ops.compare import (
-    allclose,
-    ceil,
-    eq,
-    equal,
-    floor,
-    ge,
-    greater,
-    greater_equal,
-    gt,
-    isfinite,
-    isinf,
-    isnan,
-    le,
-    less,
-    less_equal,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    lt,
-    ne,
-    not_equal,
-    round,
-    sign,
-    trunc,
-)
-from gpunet.ops.creation import (
-    arange,
-    as_tensor,
-    bernoulli,
-    double,
-    empty,
-    empty_like,
-    eye,
-    float32,
-    float64,
-    from_numpy,
-    full,
-    full_like,
-    int32,
-    int64,
-    linspace,
-    long,
-    ones,
-    ones_like,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
-    tensor,
-    zeros,
-    zeros_like,
-)
-from gpunet.ops.creation import bool_ as bool
-from gpunet.ops.creation import float32 as float
-from gpunet.ops.creation import int32 as int
-from gpunet.ops.elementwise import (
-    abs,
-    add,
-    atan,
-    clamp,
-    cos,
-    cosh,
-    div,
-    erf,
-    exp,
-    expm1,
-    log,
-    log1p,
-    log2,
-    log10,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    pow,
-    reciprocal,
-    rsqrt,
-    sin,
-    sinh,
-    sqrt,
-    square,
-    sub,
-    tan,
-    where,
-)
-from gpunet.ops.index import (
-    gather,
-    index_select,
-    masked_select,
-    tril,
-    triu,
-)
-from gpunet.ops.join import (
-    cat,
-    chunk,
-    split,
-    stack,
-    unbind,
-)
-from gpunet.ops.matmul import (
-    dot,
-    matmul,
-)
-from gpunet.ops.reduce import (
-    all,
-    amax,
-    amin,
-    any,
-    argmax,
-    argmin,
-    argsort,
-    cumsum,
-    log_softmax,
-    logsumexp,
-    max,
-    mean,
-    min,
-    norm,
-    prod,
-    softmax,
-    sort,
-    std,
-    sum,
-    topk,
-    var,
-)
-from gpunet.ops.shape import (
-    flatten,
-    flip,
-    permute,
-    reshape,
-    squeeze,
-    transpose,
-    unsqueeze,
-)
-
 if TYPE_CHECKING:
-    from gpunet.backend.threads import get_num_threads, set_num_threads
-    from gpunet.captured import capture
-    from gpunet.ops.custom import cuda_op
-    from gpunet.train.checkpoint import load, save
+    from gpunet import autograd, cuda, data, emulator, nn, ops, optim, testing, tools, train
+    from gpunet.autograd.backward import *
+    from gpunet.autograd.mode import *
+    from gpunet.autograd.tensor import *
+    from gpunet.backend.devices import *
+    from gpunet.backend.dtypes import *
+    from gpunet.backend.threads import *
+    from gpunet.captured.step import *
+    from gpunet.launch.random import *
+    from gpunet.launch.synchronize import *
+    from gpunet.ops.activations import relu, sigmoid, tanh
+    from gpunet.ops.compare import *
+    from gpunet.ops.creation import *
+    from gpunet.ops.custom import *
+    from gpunet.ops.elementwise import *
+    from gpunet.ops.index import *
+    from gpunet.ops.join import *
+    from gpunet.ops.matmul import *
+    from gpunet.ops.reduce import *
+    from gpunet.ops.shape import *
+    from gpunet.ops.softmax import *
+    from gpunet.train.checkpoint import *
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Generator",
-    "Tensor",
-    "__version__",
-    "abs",
-    "add",
-    "all",
-    "allclose",
-    "amax",
-    "amin",
-    "any",
-    "arange",
-    "argmax",
-    "argmin",
-    "argsort",
-    "as_tensor",
-    "atan",
-    "bernoulli",
-    "bool",
-    "capture",
-    "cat",
-    "ceil",
-    "chunk",
-    "clamp",
-    "cos",
-    "cosh",
-    "cuda",
-    "cuda_op",
-    "cuda_status",
-    "cumsum",
-    "default_device",
-    "device",
-    "div",
-    "dot",
-    "double",
-    "empty",
-    "empty_like",
-    "enable_grad",
-    "eq",
-    "equal",
-    "erf",
-    "exp",
-    "expm1",
-    "eye",
-    "flatten",
-    "flip",
-    "float",
-    "float32",
-    "float64",
-    "floor",
-    "from_numpy",
-    "full",
-    "full_like",
-    "gather",
-    "ge",
-    "get_default_dtype",
-    "get_num_threads",
-    "grad",
-    "greater",
-    "greater_equal",
-    "gt",
-    "index_select",
-    "int",
-    "int32",
-    "int64",
-    "is_grad_enabled",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "le",
-    "less",
-    "less_equal",
-    "linspace",
-    "load",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "logsumexp",
-    "long",
-    "lt",
-    "manual_seed",
-    "masked_select",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "mul",
-    "ne",
-    "neg",
-    "nn",
-    "no_grad",
-    "norm",
-    "not_equal",
-    "ones",
-    "ones_like",
-    "ops",
-    "optim",
-    "permute",
-    "pow",
-    "prod",
-    "rand",
-    "rand_like",
-    "randint",
-    "randn",
-    "randn_like",
-    "randperm",
-    "reciprocal",
-    "relu",
-    "reshape",
-    "round",
-    "rsqrt",
-    "save",
-    "set_default_device",
-    "set_default_dtype",
-    "set_grad_enabled",
-    "set_num_threads",
-    "sigmoid",
-    "sign",
-    "sin",
-    "sinh",
-    "softmax",
-    "sort",
-    "split",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "std",
-    "sub",
-    "sum",
-    "synchronize",
-    "tan",
-    "tanh",
-    "tensor",
-    "topk",
-    "transpose",
-    "tril",
-    "triu",
-    "trunc",
-    "unbind",
-    "unsqueeze",
-    "var",
-    "where",
-    "zeros",
-    "zeros_like",
-]
+#: Modules whose ``__all__`` is handed on, in the order in which a name is looked for: what is light comes first.
+_MODULES = (
+    "backend.dtypes", "backend.devices", "backend.threads", "autograd.tensor", "autograd.mode", "autograd.backward",
+    "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.compare",
+    "ops.index", "ops.join", "ops.matmul", "ops.reduce", "ops.shape", "ops.softmax", "ops.custom", "captured.step",
+    "train.checkpoint",
+)  # fmt: skip
+#: Of these modules only the names that PyTorch has at its root: the others are in nn.functional.
+_ONLY = {"ops.activations": ("relu", "sigmoid", "tanh")}
+#: Rooms, and faces under PyTorch's names of modules.
+_ROOMS = ("autograd", "backend", "captured", "cuda", "data", "emulator", "nn", "ops", "optim", "testing", "tools", "train")
 
 
 def __getattr__(name: str) -> Any:
-    # at first use: they bring in what `import gpunet` does without
-    if name in ("load", "save"):
-        from gpunet.train import checkpoint
-
-        return getattr(checkpoint, name)
-    if name == "capture":
-        from gpunet.captured import capture
-
-        return capture
-    if name == "cuda_op":
-        from gpunet.ops.custom import cuda_op
-
-        return cuda_op
-    if name in ("get_num_threads", "set_num_threads"):
-        from gpunet.backend import threads
-
-        return getattr(threads, name)
-    if name in ("data", "emulator", "testing", "tools", "train"):
+    if name in _ROOMS:
         return importlib.import_module(f"gpunet.{name}")
+    if name == "__all__":
+        return __dir__()
+    if not name.startswith("_"):
+        importlib.import_module("gpunet.ops")  # attaches the methods of Tensor
+        for path in _MODULES:
+            module = importlib.import_module(f"gpunet.{path}")
+            if name in _ONLY.get(path, module.__all__):
+                globals()[name] = found = getattr(module, name)
+                return found
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    names = {"__version__", *_ROOMS}
+    for path in _MODULES:
+        names.update(_ONLY.get(path, importlib.import_module(f"gpunet.{path}").__all__))
+    return sorted(names)

@@ -38,33 +38,3 @@ from gpunet.autograd.mode import (
     set_grad_enabled,
 )
 from gpunet.autograd.tensor import RemovableHandle, Tensor, changed, method, settings_changed, wrap
-
-__all__ = [
-    "ADD",
-    "COPY",
-    "FILL",
-    "MULTIPLY",
-    "OPS",
-    "Node",
-    "Op",
-    "RemovableHandle",
-    "Scaled",
-    "Tensor",
-    "changed",
-    "contiguous",
-    "enable_grad",
-    "fused",
-    "get_default_dtype",
-    "grad",
-    "gradcheck",
-    "is_grad_enabled",
-    "method",
-    "no_grad",
-    "operands",
-    "primitive",
-    "quiet",
-    "set_default_dtype",
-    "set_grad_enabled",
-    "settings_changed",
-    "wrap",
-]

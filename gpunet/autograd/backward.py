@@ -17,6 +17,8 @@ from gpunet.launch.kernel import ndarray
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import active
 
+__all__ = ["grad"]
+
 _accumulation = threading.Lock()
 
 

@@ -11,6 +11,8 @@ import numpy
 
 from gpunet.errors import DtypeError
 
+__all__ = ["enable_grad", "get_default_dtype", "is_grad_enabled", "no_grad", "set_default_dtype", "set_grad_enabled"]
+
 float32 = numpy.dtype("float32")
 _default_dtype = float32
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 else:
     TensorMethods = object
 
+__all__ = ["Tensor"]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -23,6 +23,8 @@ import numpy
 from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
 from gpunet.errors import CaptureError, DeviceError
 
+__all__ = ["cuda_status", "default_device", "device", "set_default_device"]
+
 Array = Any  # numpy.ndarray, EmulatedArray or cupy.ndarray; CuPy cannot be named in a type without being imported
 
 
@@ -127,6 +129,8 @@ class Device:
     def __hash__(self) -> int:
         return hash((self.type, self.index))
 
+
+device = Device  #: PyTorch's name
 
 _KINDS = ("cpu", "cuda", "emulated")
 CPU = Device("cpu")

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 from gpunet.errors import ArgumentError
 
+__all__ = ["get_num_threads", "set_num_threads"]
+
 _log = logging.getLogger(__name__)
 
 

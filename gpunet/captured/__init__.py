@@ -12,5 +12,3 @@
 """
 
 from gpunet.captured.step import CapturedStep, capture
-
-__all__ = ["CapturedStep", "capture"]

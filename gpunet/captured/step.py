@@ -24,6 +24,8 @@ from gpunet.errors import ArgumentError, CaptureError
 from gpunet.launch.random import Generator
 from gpunet.launch.tape import Split, active
 
+__all__ = ["capture"]
+
 _log = logging.getLogger(__name__)
 BACKENDS = ("auto", "numpy", "numba")
 _ordering = threading.Lock()

@@ -22,6 +22,8 @@ from gpunet.data.table import read_csv
 from gpunet.data.targets import Targets, classes_of_arrays, infer
 from gpunet.errors import DataError, MissingDependencyError
 
+__all__ = ["BUILT_IN", "Dataset", "load"]
+
 #: Names of the built-in data sets → the scikit-learn function that loads them.
 BUILT_IN = {"digits": "load_digits", "breast-cancer": "load_breast_cancer", "diabetes": "load_diabetes"}
 

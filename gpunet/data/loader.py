@@ -9,6 +9,8 @@ from gpunet.errors import ArgumentError, DeviceError, ShapeError
 from gpunet.launch.random import Generator
 from gpunet.ops.creation import randperm
 
+__all__ = ["Batches"]
+
 
 class Batches:
     """Iterate over the rows of tensors, batch by batch; the last batch may be smaller.

@@ -15,6 +15,8 @@ from gpunet.errors import ArgumentError, DataError
 from gpunet.launch.random import Generator
 from gpunet.ops.creation import randperm
 
+__all__ = ["Split", "Standardisation", "split", "standardise"]
+
 
 @dataclass(frozen=True)
 class Split:

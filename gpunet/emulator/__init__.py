@@ -27,7 +27,7 @@ from gpunet.backend.devices import Device
 from gpunet.backend.disk_cache import cache_directory
 
 if TYPE_CHECKING:
-    from gpunet.emulator.function import *  # noqa: F403
+    from gpunet.emulator.function import *
 
 
 def _load(file: str | Path | Source, expression: str, device: Device) -> cuda_compiler.Function:

@@ -32,27 +32,12 @@ import numpy
 import gpunet.emulator  # noqa: F401  it registers itself as a loader of functions
 from gpunet.backend import compiler, cuda_sources, devices
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import C_TYPES, FLOATING
 from gpunet.errors import DtypeError, LaunchError
 from gpunet.launch.memory import JoinedArrays
 from gpunet.launch.tape import active
 
 ndarray = numpy.ndarray
-
-#: C names of the dtypes that kernels take.
-C_TYPES = {
-    "float32": "float",
-    "float64": "double",
-    "bool": "bool",
-    "int8": "signed char",
-    "int16": "short",
-    "int32": "int",
-    "int64": "long long",
-    "uint8": "unsigned char",
-    "uint16": "unsigned short",
-    "uint32": "unsigned int",
-    "uint64": "unsigned long long",
-}
-_FLOATING = (numpy.dtype("float32"), numpy.dtype("float64"))
 
 #: Every CUDA kernel of ours by name, for the tests that compile and compare them all.
 KERNELS: dict[str, Kernel] = {}
@@ -113,7 +98,7 @@ def _contract_of_numpy_arrays(contract: Sequence[tuple[Any, bool, bool]]) -> Cal
     the inner loop of an eager step on the CPU.
     """
     names = [f"a{index}" for index in range(len(contract))]
-    space: dict[str, Any] = {"ndarray": ndarray, "FLOATING": _FLOATING}
+    space: dict[str, Any] = {"ndarray": ndarray, "FLOATING": FLOATING}
     terms: list[str] = []
     knows_t = False
     for name, (expected, may_be_none, strided) in sorted(zip(names, contract), key=lambda item: item[1][1]):
@@ -205,7 +190,7 @@ class Kernel(Launchable):
                     self._reject(arrays)
             elif floating is None:
                 floating = array.dtype
-                if floating not in _FLOATING:
+                if floating not in FLOATING:
                     self._reject(arrays)
             elif array.dtype is not floating and array.dtype != floating:
                 self._reject(arrays)
@@ -222,7 +207,7 @@ class Kernel(Launchable):
 
     def _reject(self, arrays: Sequence[Any]) -> None:
         floating: Any = next((a.dtype for a, d in zip(arrays, self._dtypes) if a is not None and d is None), None)
-        if floating not in _FLOATING:
+        if floating not in FLOATING:
             floating = "float32 or float64"
         for name, array, expected in zip(self.parameters, arrays, self._dtypes):
             what = f"launch of {self.name}: argument {name!r}"

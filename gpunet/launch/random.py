@@ -25,6 +25,8 @@ from gpunet.launch import tape
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.tape import refuse
 
+__all__ = ["Generator", "manual_seed"]
+
 _CHUNK = 16384  # words a pass: the temporaries of the inverse normal stay in the cache
 
 

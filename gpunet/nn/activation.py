@@ -8,7 +8,9 @@ from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
 from gpunet.nn.module import Module
 from gpunet.ops import activations
-from gpunet.ops.reduce import log_softmax, softmax
+from gpunet.ops.softmax import log_softmax, softmax
+
+__all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh"]
 
 
 class ActivationModule(Module):

@@ -19,6 +19,8 @@ from gpunet.ops.dropout import dropout
 from gpunet.ops.linear import linear_layers
 from gpunet.ops.shape import flatten, unflatten
 
+__all__ = ["Dropout", "Flatten", "Identity", "Linear", "ModuleList", "Sequential", "Unflatten"]
+
 
 class Identity(Module):
     """The input itself."""

@@ -8,6 +8,8 @@ from gpunet.autograd import Tensor
 from gpunet.nn.module import Module
 from gpunet.ops import losses
 
+__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "SmoothL1Loss"]
+
 
 class _Loss(Module):
     def __init__(self, reduction: str = "mean") -> None:

@@ -11,6 +11,8 @@ from gpunet.autograd import RemovableHandle, Tensor, no_grad, settings_changed
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 
+__all__ = ["Module", "Parameter"]
+
 M = TypeVar("M", bound="Module")
 
 

@@ -21,6 +21,8 @@ from gpunet.ops.broadcast import cast
 from gpunet.ops.elementwise import erf, exp, log1p, maximum, minimum, where
 from gpunet.ops.special import erf_into
 
+__all__ = ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh"]
+
 
 class Activation(NamedTuple):
     """A row of the table.  ``alpha`` is the one parameter that some activations have."""

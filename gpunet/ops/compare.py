@@ -11,6 +11,12 @@ from gpunet.backend import devices
 from gpunet.launch.tape import refuse_reading
 from gpunet.ops.broadcast import binary, ufunc, unary
 
+__all__ = [
+    "allclose", "ceil", "eq", "equal", "floor", "ge", "greater", "greater_equal", "gt", "isfinite", "isinf", "isnan",
+    "le", "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne", "not_equal",
+    "round", "sign", "trunc",
+]  # fmt: skip
+
 
 def compare(name: str, a: Any, b: Any) -> Tensor:
     """A comparison by its NumPy name, as a boolean tensor."""

@@ -10,7 +10,7 @@ from gpunet.autograd import COPY, Tensor, method, primitive
 from gpunet.backend.devices import Device
 from gpunet.launch.memory import empty, moved
 from gpunet.ops.broadcast import cast
-from gpunet.ops.shape import normal_dim
+from gpunet.ops.dims import normal_dim
 
 
 @primitive(methods="clone")

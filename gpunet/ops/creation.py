@@ -1,4 +1,4 @@
-"""Making tensors: from data, filled, in ranges, random; and the dtypes."""
+"""Making tensors: from data, filled, in ranges, random."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy
 
 from gpunet import autograd
 from gpunet.autograd import COPY, FILL, Tensor
-from gpunet.backend import devices
+from gpunet.backend import devices, dtypes
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import moved
 from gpunet.launch.random import (
@@ -22,11 +22,11 @@ from gpunet.launch.random import (
 )
 from gpunet.launch.tape import active, constant, settle
 
-float32 = numpy.dtype("float32")
-float64 = double = numpy.dtype("float64")
-int32 = numpy.dtype("int32")
-int64 = long = numpy.dtype("int64")
-bool_ = numpy.dtype("bool")
+__all__ = [
+    "arange", "as_tensor", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
+    "ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "tensor", "zeros",
+    "zeros_like",
+]  # fmt: skip
 
 
 def _place(where: Any) -> devices.Device:
@@ -36,7 +36,7 @@ def _place(where: Any) -> devices.Device:
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with a copy of ``data``: numbers, nested lists, an array, a tensor.
 
-    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.  Without ``device`` tensors
+    Python floats become the default dtype (float32), integers dtypes.int64; arrays keep their dtype.  Without ``device`` tensors
     and CuPy arrays stay on theirs, all else goes to the default device.
 
     Raises:
@@ -123,9 +123,9 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 def full(
     size: Sequence[int], fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """A tensor filled with one value; a Python integer or boolean gives int64 or bool."""
+    """A tensor filled with one value; a Python integer or boolean gives dtypes.int64 or bool."""
     if dtype is None and isinstance(fill_value, (bool, int)):
-        dtype = bool_ if isinstance(fill_value, bool) else int64
+        dtype = dtypes.bool if isinstance(fill_value, bool) else dtypes.int64
     result = _new(_shape(tuple(size)), dtype, device)
     FILL(result.array, value=fill_value)
     return result.requires_grad_() if requires_grad else result
@@ -155,14 +155,14 @@ empty_like, zeros_like, ones_like, full_like = map(_like, (empty, zeros, ones, f
 
 
 def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = None) -> Tensor:
-    """start, start + step, ... before end; integers give int64."""
+    """start, start + step, ... before end; integers give dtypes.int64."""
     if end is None:
         start, end = 0, start
     if step == 0:
         raise ArgumentError("arange: step=0; expected a number other than zero")
     integers = all(isinstance(v, (int, numpy.integer)) for v in (start, end, step))
     values = numpy.arange(start, end, step)
-    return _of_values(values, (int64 if integers else None) if dtype is None else dtype, device)
+    return _of_values(values, (dtypes.int64 if integers else None) if dtype is None else dtype, device)
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = None, device: Any = None) -> Tensor:
@@ -203,7 +203,7 @@ rand_like, randn_like = map(_like, (rand, randn))
 def randint(
     low: int, high: Any = None, size: Any = None, device: Any = None, generator: Generator | None = None
 ) -> Tensor:
-    """Whole numbers from low to high - 1, int64: ``randint(high, size)`` or ``randint(low, high, size)``.
+    """Whole numbers from low to high - 1, dtypes.int64: ``randint(high, size)`` or ``randint(low, high, size)``.
 
     Raises:
         ArgumentError: the range is empty.
@@ -212,14 +212,14 @@ def randint(
         low, high, size = 0, low, high
     if not low < high:
         raise ArgumentError(f"randint: low={low}, high={high}; expected low < high")
-    result = _new(_shape(tuple(size)), int64, device)
+    result = _new(_shape(tuple(size)), dtypes.int64, device)
     (generator or default_generator).fill(random_integers, result.array, low=int(low), high=int(high))
     return result
 
 
 def randperm(n: int, device: Any = None, generator: Generator | None = None) -> Tensor:
-    """0 .. n - 1 in random order, int64: the order that sorts n random words."""
-    keys = _new((n,), int64, device)
+    """0 .. n - 1 in random order, dtypes.int64: the order that sorts n random words."""
+    keys = _new((n,), dtypes.int64, device)
     (generator or default_generator).fill(random_integers, keys.array, low=0, high=2**62)
     return keys.argsort(0) if n else keys
 
@@ -230,6 +230,6 @@ def bernoulli(
     """Booleans that are true with a probability."""
     if not 0.0 <= probability <= 1.0:
         raise ArgumentError(f"bernoulli: probability={probability}; expected a number from 0 to 1")
-    result = _new(tuple(size), bool_, device)
+    result = _new(tuple(size), dtypes.bool, device)
     (generator or default_generator).fill(random_bernoulli, result.array, probability=float(probability))
     return result

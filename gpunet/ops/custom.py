@@ -32,11 +32,13 @@ from gpunet.autograd.graph import edge_to
 from gpunet.backend import cuda_sources as sources
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import C_TYPES
 from gpunet.backend.signature import Entry, bare_name, entries, find_entry
 from gpunet.errors import ArgumentError, DtypeError, GradientError, MismatchError, ShapeError
-from gpunet.launch.kernel import C_TYPES
 from gpunet.launch.memory import empty
 from gpunet.ops.custom_kernel import ByName, CustomKernel
+
+__all__ = ["cuda_op"]
 
 _FLOATING = ("float32", "float64")
 

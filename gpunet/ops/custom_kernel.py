@@ -10,9 +10,10 @@ from typing import Any
 import numpy
 
 from gpunet.backend import compiler as sources
+from gpunet.backend.dtypes import C_TYPES
 from gpunet.backend.signature import DTYPES, Entry, Parameter, as_scalar
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, LaunchError, ShapeError
-from gpunet.launch.kernel import C_TYPES, Geometry, Kernel
+from gpunet.launch.kernel import Geometry, Kernel
 
 _LAUNCH = ("grid", "block", "shared", "template")
 

@@ -12,6 +12,8 @@ from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import empty
 from gpunet.launch.random import default_generator, random_bernoulli
 
+__all__ = ["dropout"]
+
 
 @kernel("dropout.cu", outputs=1, types={"mask": "bool"})
 def dropout_apply(y, x, mask, *, scale):

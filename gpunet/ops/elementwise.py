@@ -18,6 +18,37 @@ from gpunet.ops.broadcast import binary, broadcast_shape, cast, fit, like, resul
 from gpunet.ops.compare import compare, eq, logical_and, sign
 from gpunet.ops.special import ERF
 
+__all__ = [
+    "abs",
+    "add",
+    "atan",
+    "clamp",
+    "cos",
+    "cosh",
+    "div",
+    "erf",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "maximum",
+    "minimum",
+    "mul",
+    "neg",
+    "pow",
+    "reciprocal",
+    "rsqrt",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "sub",
+    "tan",
+    "where",
+]  # fmt: skip
+
 WHERE = Shim("where", lambda xp, out, condition, a, b: (xp.copyto(out, b), xp.copyto(out, a, where=condition)))
 
 

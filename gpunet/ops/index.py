@@ -10,14 +10,16 @@ import numpy
 from gpunet.autograd import COPY, FILL, Tensor, changed, contiguous, is_grad_enabled, method, primitive, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.errors import DtypeError, LabelError, ShapeError
+from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, Shim, ceil_div, kernel
 from gpunet.launch.memory import empty, moved
-from gpunet.launch.tape import active, constant, refuse, refuse_reading, settle
+from gpunet.launch.tape import active, constant, refuse, settle
 from gpunet.ops.broadcast import fit
+from gpunet.ops.dims import normal_dim
 from gpunet.ops.elementwise import where
 from gpunet.ops.in_place import alias_of, check_in_place, replace
-from gpunet.ops.shape import normal_dim
+
+__all__ = ["gather", "index_select", "masked_select", "tril", "triu"]
 
 TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]))
 PUT = Shim("put", lambda xp, out, value, *, index: out.__setitem__(index, value))
@@ -242,19 +244,3 @@ def tril(x: Tensor, diagonal: int = 0) -> Tensor:
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two dimensions, zero below."""
     return _triangle(x, diagonal, False)
-
-
-def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
-    """A 1 in the column that each label names, int64, of shape (*labels.shape, num_classes).
-
-    Raises:
-        LabelError: a label outside 0 .. num_classes - 1.
-    """
-    array = labels.array if isinstance(labels, Tensor) else labels
-    refuse_reading("one_hot()", array)
-    with devices.current(array):
-        highest = int(array.max()) if array.size else -1
-        classes = highest + 1 if num_classes == -1 else num_classes
-        if array.size and (highest >= classes or int(array.min()) < 0):
-            raise LabelError(f"one_hot: labels from {int(array.min())} to {highest}; expected 0 .. {classes - 1}")
-        return Tensor((array[..., None] == devices.module(array).arange(classes)).astype(numpy.int64))

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, FILL, Tensor, method, primitive, wrap
+from gpunet.autograd import COPY, Tensor, method, primitive, wrap
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import cast, result_dtype
+from gpunet.ops.dims import sliced_dim
 from gpunet.ops.index import _index
-from gpunet.ops.shape import sliced_dim, unsqueeze
+from gpunet.ops.shape import unsqueeze
+
+__all__ = ["cat", "chunk", "split", "stack", "unbind"]
 
 
 @primitive
@@ -97,23 +100,3 @@ def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along ``dim``, without that dimension."""
     at = sliced_dim(dim, x, "unbind")
     return tuple(_index(x, index=(slice(None),) * at + (i,)) for i in range(x.shape[at]))
-
-
-def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Constant padding; ``pad`` is (left, right) of the last dimension, then of the one before, and so on.
-
-    Raises:
-        ArgumentError: another mode, or an odd number of widths.
-    """
-    if mode != "constant" or len(pad) % 2 or len(pad) > 2 * x.ndim or min(pad, default=0) < 0:
-        raise ArgumentError(f"pad: pad={tuple(pad)}, mode={mode!r}; expected pairs of widths >= 0 and mode 'constant'")
-    for number in range(len(pad) // 2):
-        dim = x.ndim - 1 - number
-        parts = [x]
-        for position, width in ((0, pad[2 * number]), (2, pad[2 * number + 1])):
-            if width:
-                edge = empty((*x.shape[:dim], width, *x.shape[dim + 1 :]), x.dtype, x.array)
-                FILL(edge, value=value)
-                parts.insert(position, Tensor(edge))
-        x = cat(parts, dim)
-    return x

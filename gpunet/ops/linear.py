@@ -25,6 +25,8 @@ from gpunet.ops.activations import ACTIVATIONS, activation_backward, find
 from gpunet.ops.broadcast import cast
 from gpunet.ops.matmul import matmul
 
+__all__ = ["linear"]
+
 
 def gemm_tile(rows: int, columns: int) -> int:
     """Edge of the output tile of a block: 128, or 64 where 128 would leave part of a card idle."""

@@ -25,7 +25,9 @@ from gpunet.ops.broadcast import broadcast_to, cast
 from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import exp, log1p, maximum, where
 from gpunet.ops.index import gather
-from gpunet.ops.reduce import log_softmax
+from gpunet.ops.softmax import log_softmax
+
+__all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
 

@@ -15,6 +15,8 @@ from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import cast, fit, like, result_dtype
 
+__all__ = ["dot", "matmul"]
+
 
 @kernel("matmul.cu", outputs=1, strided="a b")
 def matmul_forward(out, a, b):

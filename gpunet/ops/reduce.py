@@ -1,26 +1,31 @@
-"""Reductions: sums, means, extrema, norms, softmax.  ``axis`` and ``keepdims`` are accepted beside dim and keepdim."""
+"""Reductions: sums, means, extrema, sorting, norms.  ``axis`` and ``keepdims`` are accepted beside dim and keepdim."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import MULTIPLY, Tensor, method, primitive, wrap
+from gpunet.autograd import MULTIPLY, Tensor, method, primitive
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.launch.kernel import Shim, Ufunc
+from gpunet.launch.kernel import Shim
 from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import SUM, broadcast_to, cast
 from gpunet.ops.compare import eq
+from gpunet.ops.dims import Dims, dropped_shape, kept_shape, normal_dim, numpy_names, reduced_dims
 from gpunet.ops.elementwise import abs, exp, log, sqrt, sub, where
 from gpunet.ops.index import gather
-from gpunet.ops.shape import normal_dim, reshape, squeeze, unsqueeze
+from gpunet.ops.shape import reshape, squeeze, unsqueeze
 
-Dims = int | Sequence[int] | None
-_EXTREMA = {
+__all__ = [
+    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "cumsum", "logsumexp", "max", "mean", "min", "norm", "prod",
+    "sort", "std", "sum", "topk", "var",
+]  # fmt: skip
+
+EXTREMA = {
     "max": Shim("max", lambda xp, out, x, *, axis: xp.amax(x, axis=axis, keepdims=True, out=out)),
     "min": Shim("min", lambda xp, out, x, *, axis: xp.amin(x, axis=axis, keepdims=True, out=out)),
 }
@@ -37,21 +42,7 @@ ANY_ALL = {
 }
 
 
-def _numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Accept ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, and an array for the tensor."""
-
-    @functools.wraps(function)
-    def call(x: Any, *args: Any, **options: Any) -> Any:
-        if "axis" in options:
-            options["dim"] = options.pop("axis")
-        if "keepdims" in options:
-            options["keepdim"] = options.pop("keepdims")
-        return function(wrap(x), *args, **options)
-
-    return call
-
-
-def _of_dimensions(function: Callable[..., Any]) -> Callable[..., Any]:
+def of_dimensions(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a tensor without dimensions be one of one element."""
 
     @functools.wraps(function)
@@ -64,82 +55,63 @@ def _of_dimensions(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _floating(x: Tensor, name: str) -> Tensor:
+def floating(x: Tensor, name: str) -> Tensor:
     if x.dtype.kind != "f":
         raise DtypeError(f"{name} of a tensor of dtype {x.dtype}; convert it with .float() first")
     return x
 
 
-def _axes(x: Tensor, dim: Dims, name: str) -> tuple[int, ...]:
-    """The dimensions to reduce, from the front; all for None."""
-    if dim is None:
-        return tuple(range(x.ndim))
-    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-    axes = tuple(normal_dim(d, x.ndim, name) for d in dims)
-    if len(set(axes)) != len(axes):
-        raise ArgumentError(f"{name}: dim={dim} names a dimension twice")
-    return axes if x.ndim else ()
-
-
-def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(1 if i in axes else n for i, n in enumerate(shape))
-
-
-def _dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(n for i, n in enumerate(shape) if i not in axes)
-
-
 @primitive
 def _sum(x, *, axes, keepdim):
-    source, kept = x.shape, _kept(x.shape, axes)
+    source, kept = x.shape, kept_shape(x.shape, axes)
     dtype = x.dtype if x.dtype.kind == "f" else numpy.dtype("int64")
-    out = empty(kept if keepdim else _dropped(x.shape, axes), dtype, x.array)
+    out = empty(kept if keepdim else dropped_shape(x.shape, axes), dtype, x.array)
     SUM(out, x.array, axis=axes, keepdims=keepdim)
     return out, lambda g: broadcast_to(reshape(g, kept), shape=source)
 
 
 @method("sum")
-@_numpy_names
+@numpy_names
 def sum(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The sum over ``dim`` (all dimensions for None); integers and booleans give int64."""
-    return _sum(x, axes=_axes(x, dim, "sum"), keepdim=keepdim)
+    return _sum(x, axes=reduced_dims(x, dim, "sum"), keepdim=keepdim)
 
 
 @primitive
 def _mean(x, *, axes, keepdim):
-    source, kept = x.shape, _kept(x.shape, axes)
+    source, kept = x.shape, kept_shape(x.shape, axes)
     count = math.prod(source[a] for a in axes)
     factor = 1.0 / count if count else math.nan
-    out = empty(kept if keepdim else _dropped(x.shape, axes), x.dtype, x.array)
+    out = empty(kept if keepdim else dropped_shape(x.shape, axes), x.dtype, x.array)
     SUM(out, x.array, axis=axes, keepdims=keepdim)
     MULTIPLY(out, out, factor)
     return out, lambda g: broadcast_to(reshape(g * factor, kept), shape=source)
 
 
 @method("mean")
-@_numpy_names
+@numpy_names
 def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The mean over ``dim``; NaN of nothing.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    return _mean(_floating(x, "mean"), axes=_axes(x, dim, "mean"), keepdim=keepdim)
+    return _mean(floating(x, "mean"), axes=reduced_dims(x, dim, "mean"), keepdim=keepdim)
 
 
 @method("var")
-@_numpy_names
+@numpy_names
 def var(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
     """The variance: squared deviations over n - correction (1: unbiased)."""
     correction = correction if unbiased is None else int(unbiased)
-    axes = _axes(x, dim, "var")
+    axes = reduced_dims(x, dim, "var")
     count = math.prod(x.shape[a] for a in axes) - correction
     centred = sub(x, mean(x, axes, keepdim=True))
     return sum(centred * centred, axes, keepdim=keepdim) * (1.0 / count if count > 0 else math.nan)
 
 
 @method("std")
-@_numpy_names
+@numpy_names
 def std(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
     """The standard deviation, the root of :func:`var`."""
     return sqrt(var(x, dim, keepdim, correction, unbiased))
@@ -147,31 +119,31 @@ def std(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, un
 
 @primitive(output=True)
 def _extreme(x, *, name, axes, keepdim):
-    kept = _kept(x.shape, axes)
+    kept = kept_shape(x.shape, axes)
     out = empty(kept, x.dtype, x.array)
     if 0 in [x.shape[a] for a in axes]:
         raise ShapeError(f"{name} of a tensor of shape {x.shape}: there is no element to choose")
-    _EXTREMA[name](out, x.array, axis=axes)
+    EXTREMA[name](out, x.array, axis=axes)
 
     def rule(g, result):  # equal extrema share the gradient
         chosen = cast(eq(x, reshape(result, kept)), dtype=g.dtype)
         return chosen * (reshape(g, kept) / sum(chosen, axes, keepdim=True))
 
-    return out if keepdim else out.reshape(_dropped(x.shape, axes)), rule
+    return out if keepdim else out.reshape(dropped_shape(x.shape, axes)), rule
 
 
 @method("amax")
-@_numpy_names
+@numpy_names
 def amax(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The largest element over ``dim``; equal ones share the gradient."""
-    return _extreme(x, name="max", axes=_axes(x, dim, "amax"), keepdim=keepdim)
+    return _extreme(x, name="max", axes=reduced_dims(x, dim, "amax"), keepdim=keepdim)
 
 
 @method("amin")
-@_numpy_names
+@numpy_names
 def amin(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The smallest element over ``dim``; equal ones share the gradient."""
-    return _extreme(x, name="min", axes=_axes(x, dim, "amin"), keepdim=keepdim)
+    return _extreme(x, name="min", axes=reduced_dims(x, dim, "amin"), keepdim=keepdim)
 
 
 class ValuesIndices(NamedTuple):
@@ -185,21 +157,21 @@ def _positions(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     axis = None if dim is None else normal_dim(dim, x.ndim, name)
     if (x.array.size if axis is None or not x.ndim else x.shape[axis]) == 0:
         raise ShapeError(f"{name} of a tensor of shape {x.shape}: there is no element to choose")
-    out = empty(() if axis is None else _dropped(x.shape, (axis,)), numpy.dtype("int64"), x.array)
+    out = empty(() if axis is None else dropped_shape(x.shape, (axis,)), numpy.dtype("int64"), x.array)
     ARG[name](out, x.array, axis=axis)
     result = Tensor(out)
     return unsqueeze(result, axis) if keepdim and axis is not None else result
 
 
 @method("argmax")
-@_numpy_names
+@numpy_names
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the (first) largest element, int64."""
     return _positions("argmax", x, dim, keepdim)
 
 
 @method("argmin")
-@_numpy_names
+@numpy_names
 def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the (first) smallest element, int64."""
     return _positions("argmin", x, dim, keepdim)
@@ -214,7 +186,7 @@ def _choose(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Any:
 
 
 @method("max")
-@_numpy_names
+@numpy_names
 def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The largest element; with ``dim`` (values, indices) along it; with a tensor the larger of each pair."""
     if isinstance(dim, Tensor):
@@ -223,7 +195,7 @@ def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 @method("min")
-@_numpy_names
+@numpy_names
 def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """The smallest element; with ``dim`` (values, indices) along it; with a tensor the smaller of each pair."""
     if isinstance(dim, Tensor):
@@ -232,8 +204,8 @@ def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 @method("argsort")
-@_numpy_names
-@_of_dimensions
+@numpy_names
+@of_dimensions
 def argsort(x: Any, dim: int = -1, descending: bool = False) -> Tensor:
     """The indices that sort along ``dim``, stably; NaN counts as the largest."""
     axis = normal_dim(dim, x.ndim, "argsort")
@@ -248,8 +220,8 @@ def argsort(x: Any, dim: int = -1, descending: bool = False) -> Tensor:
 
 
 @method("sort")
-@_numpy_names
-@_of_dimensions
+@numpy_names
+@of_dimensions
 def sort(x: Any, dim: int = -1, descending: bool = False) -> ValuesIndices:
     """(values, indices) sorted along ``dim``, stably."""
     indices = argsort(x, dim, descending)
@@ -257,8 +229,8 @@ def sort(x: Any, dim: int = -1, descending: bool = False) -> ValuesIndices:
 
 
 @method("topk")
-@_numpy_names
-@_of_dimensions
+@numpy_names
+@of_dimensions
 def topk(x: Any, k: int, dim: int = -1, largest: bool = True) -> ValuesIndices:
     """The k largest (or smallest) along ``dim``, best first.
 
@@ -274,7 +246,7 @@ def topk(x: Any, k: int, dim: int = -1, largest: bool = True) -> ValuesIndices:
 
 @primitive
 def _prod(x, *, axes, keepdim):
-    kept = _kept(x.shape, axes)
+    kept = kept_shape(x.shape, axes)
     out = empty(kept, x.dtype if x.dtype.kind == "f" else numpy.dtype("int64"), x.array)
     PRODUCT(out, x.array, axis=axes)
 
@@ -285,14 +257,14 @@ def _prod(x, *, axes, keepdim):
         nonzero_share = where(eq(zeros, 0), others, 0.0) / where(zero, 1.0, x)
         return reshape(g, kept) * where(zero, where(eq(zeros, 1), others, 0.0), nonzero_share)
 
-    return out if keepdim else out.reshape(_dropped(x.shape, axes)), rule
+    return out if keepdim else out.reshape(dropped_shape(x.shape, axes)), rule
 
 
 @method("prod")
-@_numpy_names
+@numpy_names
 def prod(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The product over ``dim``.  Its gradient is right with zeros, too; its second derivative where there are none."""
-    return _prod(x, axes=_axes(x, dim, "prod"), keepdim=keepdim)
+    return _prod(x, axes=reduced_dims(x, dim, "prod"), keepdim=keepdim)
 
 
 @primitive
@@ -304,81 +276,26 @@ def _cumsum(x, *, axis, reverse):
 
 
 @method("cumsum")
-@_numpy_names
-@_of_dimensions
+@numpy_names
+@of_dimensions
 def cumsum(x: Any, dim: int) -> Tensor:
     """Running sums along ``dim``."""
     return _cumsum(x, axis=normal_dim(dim, x.ndim, "cumsum"), reverse=False)
 
 
 @method("logsumexp")
-@_numpy_names
+@numpy_names
 def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> Tensor:
     """log of the sum of exp, without overflow."""
-    axes = _axes(x, dim, "logsumexp")
+    axes = reduced_dims(x, dim, "logsumexp")
     largest = amax(x.detach(), axes, keepdim=True)
     largest = where(largest.isfinite(), largest, 0.0)
     total = log(sum(exp(x - largest), axes, keepdim=True)) + largest
-    return total if keepdim else reshape(total, _dropped(x.shape, axes))
-
-
-@primitive(output=True)
-def _softmax(x, *, axis):
-    shifted = x.array
-    largest = empty(_kept(x.shape, (axis,)), x.dtype, x.array)
-    out, total = empty(x.shape, x.dtype, x.array), empty(largest.shape, x.dtype, x.array)
-    if x.array.size:
-        _EXTREMA["max"](largest, shifted, axis=(axis,))
-        SUBTRACT(out, shifted, largest)
-        EXP(out, out)
-        SUM(total, out, axis=(axis,), keepdims=True)
-        DIVIDE(out, out, total)
-    return out, lambda g, y: y * (g - _sum(g * y, axes=(axis,), keepdim=True))
-
-
-@primitive(output=True)
-def _log_softmax(x, *, axis):
-    largest = empty(_kept(x.shape, (axis,)), x.dtype, x.array)
-    out, work = empty(x.shape, x.dtype, x.array), empty(x.shape, x.dtype, x.array)
-    if x.array.size:
-        _EXTREMA["max"](largest, x.array, axis=(axis,))
-        SUBTRACT(out, x.array, largest)
-        EXP(work, out)
-        SUM(largest, work, axis=(axis,), keepdims=True)
-        LOG(largest, largest)
-        SUBTRACT(out, out, largest)
-    return out, lambda g, y: g - exp(y) * _sum(g, axes=(axis,), keepdim=True)
-
-
-SUBTRACT, EXP, DIVIDE, LOG = (Ufunc(name) for name in ("subtract", "exp", "divide", "log"))
-
-
-@method("softmax")
-@_numpy_names
-@_of_dimensions
-def softmax(x: Any, dim: int) -> Tensor:
-    """exp(x) / sum exp(x) along ``dim``.
-
-    Raises:
-        DtypeError: an integer tensor.
-    """
-    return _softmax(_floating(x, "softmax"), axis=normal_dim(dim, x.ndim, "softmax"))
-
-
-@method("log_softmax")
-@_numpy_names
-@_of_dimensions
-def log_softmax(x: Any, dim: int) -> Tensor:
-    """log of :func:`softmax`, without its underflow.
-
-    Raises:
-        DtypeError: an integer tensor.
-    """
-    return _log_softmax(_floating(x, "log_softmax"), axis=normal_dim(dim, x.ndim, "log_softmax"))
+    return total if keepdim else reshape(total, dropped_shape(x.shape, axes))
 
 
 @method("norm")
-@_numpy_names
+@numpy_names
 def norm(x: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The p-norm over ``dim``; "fro" is 2; math.inf the largest magnitude.  The gradient at zero is zero.
 
@@ -388,7 +305,7 @@ def norm(x: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) ->
     p = 2 if p == "fro" else p
     if isinstance(p, str) or not p > 0:
         raise ArgumentError(f"norm: p={p!r}; expected a positive number or 'fro'")
-    axes = _axes(x, dim, "norm")
+    axes = reduced_dims(x, dim, "norm")
     if p == math.inf:
         return amax(abs(x), axes, keepdim)
     if p == 1:
@@ -401,14 +318,14 @@ def norm(x: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) ->
 
 def _any_all(name: str) -> Any:
     def reduce(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        axes = _axes(x, dim, name)
-        out = empty(_kept(x.shape, axes), numpy.dtype(bool), x.array)
+        axes = reduced_dims(x, dim, name)
+        out = empty(kept_shape(x.shape, axes), numpy.dtype(bool), x.array)
         ANY_ALL[name](out, x.array, axis=axes)
-        return Tensor(out if keepdim else out.reshape(_dropped(x.shape, axes)))
+        return Tensor(out if keepdim else out.reshape(dropped_shape(x.shape, axes)))
 
     reduce.__name__ = reduce.__qualname__ = name
     reduce.__doc__ = f"Whether {name} of the elements over ``dim`` are true or nonzero."
-    return method(name)(_numpy_names(reduce))
+    return method(name)(numpy_names(reduce))
 
 
 any = _any_all("any")

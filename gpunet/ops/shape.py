@@ -6,39 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy
-
 from gpunet.autograd import COPY, Tensor, contiguous, method, primitive
-from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import broadcast_to
+from gpunet.ops.dims import normal_dim
 
-
-def normal_dim(dim: int, ndim: int, name: str) -> int:
-    """A dimension counted from the front.
-
-    Raises:
-        ShapeError: there is no such dimension.
-        DtypeError: not a whole number.
-    """
-    if not isinstance(dim, (int, numpy.integer)):
-        raise DtypeError(f"{name}: dim={dim!r} is a {type(dim).__name__}; expected a whole number")
-    if not -max(ndim, 1) <= dim < max(ndim, 1):
-        raise ShapeError(
-            f"{name}: dim={dim} for a tensor of {ndim} dimensions; expected {-max(ndim, 1)} .. {max(ndim, 1) - 1}"
-        )
-    return dim + ndim if dim < 0 else dim
-
-
-def sliced_dim(dim: int, x: Tensor, name: str) -> int:
-    """:func:`normal_dim` of an op on slices, which a tensor without dimensions has none of.
-
-    Raises:
-        ShapeError: there is no such dimension.
-    """
-    if not x.ndim:
-        raise ShapeError(f"{name}: the tensor has no dimensions; expected one at least: x.unsqueeze(0), or stack()")
-    return normal_dim(dim, x.ndim, name)
+__all__ = ["flatten", "flip", "permute", "reshape", "squeeze", "transpose", "unsqueeze"]
 
 
 def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:

@@ -3,14 +3,12 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.optim.adam import Adam, AdamW
-from gpunet.optim.optimizer import Optimizer
-from gpunet.optim.sgd import SGD
+from gpunet.optim.adam import *
+from gpunet.optim.optimizer import *
+from gpunet.optim.sgd import *
 
 if TYPE_CHECKING:
     from gpunet.optim import lr_scheduler
-
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,8 @@ from gpunet.launch.kernel import MAX_TENSORS
 from gpunet.launch.memory import JoinedArrays
 from gpunet.launch.tape import active, refuse, refuse_reading
 
+__all__ = ["Optimizer"]
+
 #: In which numbers an option must be; others are zero or positive.
 _RANGES = {"betas": (0.0, 1.0), "dampening": (-math.inf, math.inf)}
 

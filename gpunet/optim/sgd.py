@@ -14,6 +14,8 @@ from gpunet.launch.memory import as_scalar, numbers, pieces, scratch, scratch_jo
 from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
+__all__ = ["SGD"]
+
 
 @kernel(
     "optimizers.cu",

@@ -28,6 +28,8 @@ from gpunet.backend.devices import Device
 from gpunet.errors import ArgumentError, CheckpointError, MissingDependencyError
 from gpunet.launch.tape import settle
 
+__all__ = ["load", "save"]
+
 # One metadata entry holds all of ours: safetensors writes several in an order that changes from run to run.
 _ENTRY = "gpunet"
 

@@ -23,6 +23,8 @@ from gpunet.nn import Module
 from gpunet.nn.utils import clip_grad_norm_
 from gpunet.optim import Optimizer
 
+__all__ = ["EpochResult", "evaluate", "fit"]
+
 EVALUATION_ROWS = 8192  # of a batch when nothing is kept for backward
 
 

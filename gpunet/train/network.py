@@ -9,6 +9,8 @@ from gpunet import nn, optim
 from gpunet.errors import ArgumentError
 from gpunet.optim import lr_scheduler
 
+__all__ = ["ACTIVATIONS", "LOSSES", "OPTIMIZERS", "SCHEDULES", "multilayer_perceptron"]
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,

@@ -19,6 +19,8 @@ from gpunet.train import checkpoint
 from gpunet.train.fit import EpochResult
 from gpunet.train.network import multilayer_perceptron
 
+__all__ = ["RunFolder", "load_run"]
+
 MODEL, METRICS, CURVES, CONFIG = "model.safetensors", "metrics.jsonl", "curves.png", "config.json"
 
 

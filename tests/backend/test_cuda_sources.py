@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from gpunet.backend import compiler, cuda_sources, disk_cache, nvrtc
+from gpunet.backend.dtypes import C_TYPES
 from gpunet.errors import CompileError
 from gpunet.launch import kernel as seam
-from gpunet.launch.kernel import C_TYPES, KERNELS, Geometry, Kernel, ListKernel
+from gpunet.launch.kernel import KERNELS, Geometry, Kernel, ListKernel
 from gpunet.ops.losses import MAX_BLOCKS
 from gpunet.tools import kernel_cases, kernel_table
 from gpunet.tools.kernel_table import ARCHITECTURES, is_hot, why_it_spills

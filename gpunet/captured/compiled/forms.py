@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.dtypes import FLOATING
 from gpunet.captured.compiled.nests import Unit, nest_of
 from gpunet.captured.ir import Call, View
 from gpunet.captured.merge import overlap
 
 _REDUCTIONS = ("none", "sum", "mean")
-_FLOATING = (numpy.dtype("float32"), numpy.dtype("float64"))
 
 
 class Library(NamedTuple):
@@ -81,7 +81,7 @@ def _products(call: Call) -> list[Unit] | None:
         return None
     a, b = call.arguments[:2]
     dtype = out.dtype
-    if dtype not in _FLOATING or not all(isinstance(v, View) and v.dtype == dtype and v.size for v in (a, b, out)):
+    if dtype not in FLOATING or not all(isinstance(v, View) and v.dtype == dtype and v.size for v in (a, b, out)):
         return None
     if overlap(out, a) or overlap(out, b) or not a.shape or not b.shape:
         return None
@@ -198,7 +198,7 @@ def _contiguous(*views: Any) -> bool:
 def _cross_entropy_labels(call: Call) -> list[Unit] | None:
     value, dx, factor, _, _, logits, labels = call.arguments
     options = call.options
-    if logits.dtype not in _FLOATING or not _contiguous(value, dx, factor, logits, labels) or 0 in logits.shape:
+    if logits.dtype not in FLOATING or not _contiguous(value, dx, factor, logits, labels) or 0 in logits.shape:
         return None
     reduction = _REDUCTIONS.index(options["reduction"])
     arrays = (value, dx, value if factor is None else factor, logits, labels, WORK)
@@ -209,7 +209,7 @@ def _cross_entropy_labels(call: Call) -> list[Unit] | None:
 
 def _cross_entropy_soft(call: Call) -> list[Unit] | None:
     value, dx, factor, _, _, logits, targets = call.arguments
-    if logits.dtype not in _FLOATING or not _contiguous(value, dx, factor, logits, targets) or 0 in logits.shape:
+    if logits.dtype not in FLOATING or not _contiguous(value, dx, factor, logits, targets) or 0 in logits.shape:
         return None
     reduction = _REDUCTIONS.index(call.options["reduction"])
     arrays = (value, dx, value if factor is None else factor, logits, targets, WORK)
@@ -224,7 +224,7 @@ def _random(function: str, *names: str) -> Callable[[Call], list[Unit] | None]:
         out, state = call.arguments
         if not _contiguous(out, state):
             return None
-        dtype = out.dtype if out.dtype in _FLOATING else _FLOATING[0]
+        dtype = out.dtype if out.dtype in FLOATING else FLOATING[0]
         options = [call.options[n] for n in names]
         if function == "random_bernoulli":
             options = [round(options[0] * 2**24)]
@@ -239,7 +239,7 @@ def _take_items(call: Call) -> list[Unit] | None:
         return None
     out, x, index = call.arguments
     index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
-    if not isinstance(index, View) or index.dtype != numpy.int64 or x.dtype not in _FLOATING or not x.shape:
+    if not isinstance(index, View) or index.dtype != numpy.int64 or x.dtype not in FLOATING or not x.shape:
         return None
     if not _contiguous(out, x, index) or out.dtype != x.dtype or 0 in (*out.shape, *x.shape) or overlap(out, x):
         return None

@@ -10,37 +10,7 @@ Where a schedule is a formula of the step, its step is a launch on buffers, so i
 replays move the rate and the momentum.  ``group["lr"]``, ``get_last_lr()`` and ``last_epoch`` read the buffers.
 """
 
-from gpunet.optim.lr_scheduler.combined import ChainedScheduler, SequentialLR
-from gpunet.optim.lr_scheduler.formulas import (
-    ConstantLR,
-    CosineAnnealingLR,
-    CosineAnnealingWarmRestarts,
-    CyclicLR,
-    ExponentialLR,
-    LinearLR,
-    MultiStepLR,
-    OneCycleLR,
-    PolynomialLR,
-    StepLR,
-)
-from gpunet.optim.lr_scheduler.python import LambdaLR, MultiplicativeLR, ReduceLROnPlateau
-from gpunet.optim.lr_scheduler.scheduler import LRScheduler
-
-__all__ = [
-    "ChainedScheduler",
-    "ConstantLR",
-    "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts",
-    "CyclicLR",
-    "ExponentialLR",
-    "LRScheduler",
-    "LambdaLR",
-    "LinearLR",
-    "MultiStepLR",
-    "MultiplicativeLR",
-    "OneCycleLR",
-    "PolynomialLR",
-    "ReduceLROnPlateau",
-    "SequentialLR",
-    "StepLR",
-]
+from gpunet.optim.lr_scheduler.combined import *
+from gpunet.optim.lr_scheduler.formulas import *
+from gpunet.optim.lr_scheduler.python import *
+from gpunet.optim.lr_scheduler.scheduler import *

@@ -17,6 +17,8 @@ from gpunet.optim.lr_scheduler.python import ReduceLROnPlateau
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, counters
 from gpunet.optim.optimizer import Optimizer
 
+__all__ = ["ChainedScheduler", "SequentialLR"]
+
 _ADD = Ufunc("add")
 
 

@@ -15,6 +15,11 @@ from gpunet.optim.lr_scheduler.kernel import schedule_at
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, counters, for_each_group
 from gpunet.optim.optimizer import Optimizer
 
+__all__ = [
+    "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR", "LinearLR",
+    "MultiStepLR", "OneCycleLR", "PolynomialLR", "StepLR",
+]  # fmt: skip
+
 
 class StepLR(LRScheduler):
     """Every ``step_size`` steps the rate times ``gamma``."""

@@ -10,6 +10,8 @@ from gpunet.launch.tape import refuse
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, for_each_group, functions_for_each_group
 from gpunet.optim.optimizer import Optimizer
 
+__all__ = ["LambdaLR", "MultiplicativeLR", "ReduceLROnPlateau"]
+
 
 class LambdaLR(LRScheduler):
     """The first rate times ``lr_lambda(step)``: one function, or a list of one for each group."""

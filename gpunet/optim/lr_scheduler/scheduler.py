@@ -16,6 +16,8 @@ from gpunet.launch.tape import active, refuse, refuse_reading
 from gpunet.optim.lr_scheduler.kernel import schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
+__all__ = ["LRScheduler"]
+
 #: In states of PyTorch's schedules; here they follow from the others.
 _OF_TORCH = ("use_beta1", "default_min_lr", "mode_worse")
 

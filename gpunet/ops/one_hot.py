@@ -1,0 +1,30 @@
+"""Labels as rows of zeros and a one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from gpunet.autograd import Tensor
+from gpunet.backend import devices
+from gpunet.errors import LabelError
+from gpunet.launch.tape import refuse_reading
+
+__all__ = ["one_hot"]
+
+
+def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
+    """A 1 in the column that each label names, int64, of shape (*labels.shape, num_classes).
+
+    Raises:
+        LabelError: a label outside 0 .. num_classes - 1.
+    """
+    array = labels.array if isinstance(labels, Tensor) else labels
+    refuse_reading("one_hot()", array)
+    with devices.current(array):
+        highest = int(array.max()) if array.size else -1
+        classes = highest + 1 if num_classes == -1 else num_classes
+        if array.size and (highest >= classes or int(array.min()) < 0):
+            raise LabelError(f"one_hot: labels from {int(array.min())} to {highest}; expected 0 .. {classes - 1}")
+        return Tensor((array[..., None] == devices.module(array).arange(classes)).astype(numpy.int64))

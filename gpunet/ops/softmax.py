@@ -1,0 +1,69 @@
+"""The softmax family, without overflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpunet.autograd import Tensor, method, primitive
+from gpunet.launch.kernel import Ufunc
+from gpunet.launch.memory import empty
+from gpunet.ops.broadcast import SUM
+from gpunet.ops.dims import kept_shape, normal_dim, numpy_names
+from gpunet.ops.elementwise import exp
+from gpunet.ops.reduce import EXTREMA, _sum, floating, of_dimensions
+
+__all__ = ["log_softmax", "softmax"]
+
+SUBTRACT, EXP, DIVIDE, LOG = (Ufunc(name) for name in ("subtract", "exp", "divide", "log"))
+
+
+@primitive(output=True)
+def _softmax(x, *, axis):
+    shifted = x.array
+    largest = empty(kept_shape(x.shape, (axis,)), x.dtype, x.array)
+    out, total = empty(x.shape, x.dtype, x.array), empty(largest.shape, x.dtype, x.array)
+    if x.array.size:
+        EXTREMA["max"](largest, shifted, axis=(axis,))
+        SUBTRACT(out, shifted, largest)
+        EXP(out, out)
+        SUM(total, out, axis=(axis,), keepdims=True)
+        DIVIDE(out, out, total)
+    return out, lambda g, y: y * (g - _sum(g * y, axes=(axis,), keepdim=True))
+
+
+@primitive(output=True)
+def _log_softmax(x, *, axis):
+    largest = empty(kept_shape(x.shape, (axis,)), x.dtype, x.array)
+    out, work = empty(x.shape, x.dtype, x.array), empty(x.shape, x.dtype, x.array)
+    if x.array.size:
+        EXTREMA["max"](largest, x.array, axis=(axis,))
+        SUBTRACT(out, x.array, largest)
+        EXP(work, out)
+        SUM(largest, work, axis=(axis,), keepdims=True)
+        LOG(largest, largest)
+        SUBTRACT(out, out, largest)
+    return out, lambda g, y: g - exp(y) * _sum(g, axes=(axis,), keepdim=True)
+
+
+@method("softmax")
+@numpy_names
+@of_dimensions
+def softmax(x: Any, dim: int) -> Tensor:
+    """exp(x) / sum exp(x) along ``dim``.
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return _softmax(floating(x, "softmax"), axis=normal_dim(dim, x.ndim, "softmax"))
+
+
+@method("log_softmax")
+@numpy_names
+@of_dimensions
+def log_softmax(x: Any, dim: int) -> Tensor:
+    """log of :func:`softmax`, without its underflow.
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return _log_softmax(floating(x, "log_softmax"), axis=normal_dim(dim, x.ndim, "log_softmax"))
