@@ -1,28 +1,14 @@
-// Losses: value, gradient and the factor of the reduction in one launch.
+// Elementwise losses: value, gradient and the factor of the reduction in one launch.
 //
 //   elementwise_loss       value = reduction of loss(x, y), dx = d loss / d x; x, y, dx of one shape, `count` elements
-//   cross_entropy_labels   logits (rows, classes), labels (rows,): log sum exp(row) - row[label], dx = softmax - onehot
-//   cross_entropy_soft     targets (rows, classes): -sum target log softmax, dx = softmax sum(target) - target
 //
-// value is one number for Reduction mean and sum, one a sample for none; factor is 1 / (samples that count), for mean.
-// dx is of each sample, not yet times the factor.  Each block leaves its sum in partials[block] (and the samples it
-// counted in partials[1024 + block]); the last block adds them up in a fixed order and sets the ticket back.
-//
-// Versions: 1. a warp a row up to 1024 classes, a block a row beyond; the row is read once for its maximum and sum
-// together and once for the gradient (this one).  Next: rows kept in registers.
+// value is one number for Reduction mean and sum, one an element for none; factor is 1 / count, for mean.
+// dx is of each element, not yet times the factor.
 
 #include "common/activations.cuh"
+#include "common/loss.cuh"
 #include "common/pack.cuh"
 #include "common/reduce.cuh"
-
-enum class Reduction { mean, sum, none };
-
-enum { MAX_BLOCKS = 1024 };  // of a launch
-
-template <class T>
-__device__ __forceinline__ T not_a_number() { return T(__int_as_float(0x7fc00000)); }
-
-// ---- elementwise losses ----------------------------------------------------------------------------------------------
 
 struct SquaredError {
   template <class T>
@@ -90,133 +76,4 @@ __global__ void __launch_bounds__(256) elementwise_loss(
       value[0] = total;
     }
   }
-}
-
-// ---- softmax cross-entropy -------------------------------------------------------------------------------------------
-
-template <class T>
-constexpr T LOWEST = T(-3.402823466e38f);
-template <>
-constexpr double LOWEST<double> = -1.7976931348623157e308;
-
-// The threads that share a row: a warp or a block.
-template <bool WARP_A_ROW>
-struct RowGroup {
-  static __device__ int size() { return WARP_A_ROW ? 32 : blockDim.x; }
-  static __device__ int member() { return threadIdx.x % size(); }
-  static __device__ int first_row() { return blockIdx.x * (blockDim.x / size()) + threadIdx.x / size(); }
-  static __device__ int rows_at_once() { return gridDim.x * (blockDim.x / size()); }
-  template <class Operation, class T>
-  static __device__ T reduce(T value) {
-    return WARP_A_ROW ? warp_reduce<Operation>(value) : block_reduce<Operation>(value);
-  }
-};
-
-// The greatest value seen and the sum of exp(value - greatest), in one pass.  Starts at the lowest finite number, not at
-// -infinity: masked logits of -infinity then add nothing, where infinity - infinity would be NaN.
-template <class T>
-struct RunningSoftmax {
-  T greatest = LOWEST<T>, sum = T(0);
-
-  __device__ __forceinline__ void add(T x) {
-    if (x > greatest) {
-      sum = sum * exp(greatest - x) + (T(1) + (x - x));  // x - x: a logit of +infinity makes the row NaN
-      greatest = x;
-    } else {
-      sum += exp(x - greatest);
-    }
-  }
-
-  template <class Group>
-  __device__ __forceinline__ void share() {
-    const T mine = greatest;
-    greatest = Group::template reduce<Maximum>(mine);
-    sum = Group::template reduce<Sum>(sum * exp(mine - greatest));
-  }
-};
-
-// Value and factor from each thread's share of the losses and of the rows that count.
-template <class T, Reduction REDUCTION>
-__device__ __forceinline__ void finish(T* value, T* factor, T* partials, unsigned int* ticket, T loss, T counted) {
-  loss = block_reduce<Sum>(loss);
-  counted = block_reduce<Sum>(counted);
-  if (threadIdx.x == 0) {
-    partials[blockIdx.x] = loss;
-    partials[MAX_BLOCKS + blockIdx.x] = counted;
-  }
-  if (last_block(ticket)) {
-    T total = sum_of_partials(partials);
-    const T rows = sum_of_partials(partials + MAX_BLOCKS);
-    if (threadIdx.x == 0) {
-      if (REDUCTION == Reduction::mean) {
-        factor[0] = rows > T(0) ? T(1) / rows : not_a_number<T>();
-        total *= factor[0];
-      }
-      value[0] = total;
-    }
-  }
-}
-
-template <class T, Reduction REDUCTION, bool WARP_A_ROW>
-__global__ void __launch_bounds__(256) cross_entropy_labels(
-    T* value, T* dx, T* factor, T* partials, unsigned int* ticket, const T* logits, const long long* labels, int rows,
-    int classes, long long ignore_index) {
-  using Group = RowGroup<WARP_A_ROW>;
-  T loss = T(0), counted = T(0);
-  for (long long row = Group::first_row(); row < rows; row += Group::rows_at_once()) {
-    const T* from = logits + row * classes;
-    T* to = dx + row * classes;
-    const long long label = labels[row];
-    const bool counts = label != ignore_index, in_range = label >= 0 && label < classes;
-    T of_row = counts ? not_a_number<T>() : T(0);
-    if (counts && in_range) {
-      RunningSoftmax<T> softmax;
-      for (int c = Group::member(); c < classes; c += Group::size()) softmax.add(from[c]);
-      softmax.template share<Group>();
-      const T share = T(1) / softmax.sum;
-      for (int c = Group::member(); c < classes; c += Group::size())
-        to[c] = exp(from[c] - softmax.greatest) * share - (c == label ? T(1) : T(0));
-      of_row = log(softmax.sum) + (softmax.greatest - from[label]);
-    } else {
-      for (int c = Group::member(); c < classes; c += Group::size()) to[c] = of_row;  // NaN for a label out of range
-    }
-    if (Group::member() == 0) {
-      if (REDUCTION == Reduction::none) value[row] = of_row;
-      loss += of_row;
-      counted += counts ? T(1) : T(0);
-    }
-  }
-  if (REDUCTION != Reduction::none) finish<T, REDUCTION>(value, factor, partials, ticket, loss, counted);
-}
-
-template <class T, Reduction REDUCTION, bool WARP_A_ROW>
-__global__ void __launch_bounds__(256) cross_entropy_soft(
-    T* value, T* dx, T* factor, T* partials, unsigned int* ticket, const T* logits, const T* targets, int rows,
-    int classes) {
-  using Group = RowGroup<WARP_A_ROW>;
-  T loss = T(0), counted = T(0);
-  for (long long row = Group::first_row(); row < rows; row += Group::rows_at_once()) {
-    const T *from = logits + row * classes, *target = targets + row * classes;
-    T* to = dx + row * classes;
-    RunningSoftmax<T> softmax;
-    T mass = T(0), product = T(0);
-    for (int c = Group::member(); c < classes; c += Group::size()) {
-      softmax.add(from[c]);
-      mass += target[c];
-      product += target[c] * from[c];
-    }
-    softmax.template share<Group>();
-    mass = Group::template reduce<Sum>(mass);
-    product = Group::template reduce<Sum>(product);
-    const T share = mass / softmax.sum;
-    for (int c = Group::member(); c < classes; c += Group::size())
-      to[c] = exp(from[c] - softmax.greatest) * share - target[c];
-    if (Group::member() == 0) {
-      const T of_row = (softmax.greatest + log(softmax.sum)) * mass - product;
-      if (REDUCTION == Reduction::none) value[row] = of_row;
-      loss += of_row;
-      counted += T(1);
-    }
-  }
-  if (REDUCTION != Reduction::none) finish<T, REDUCTION>(value, factor, partials, ticket, loss, counted);
 }

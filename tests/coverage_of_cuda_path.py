@@ -1,6 +1,6 @@
 """Prints how much of the CUDA path's Python the tests run on a machine without a card, file by file.
 
-    python tests/coverage_of_cuda_path.py            # exit code 1 below 95 % in all, or with a failed test
+    python -m tests.coverage_of_cuda_path            # exit code 1 below 95 % in all, or with a failed test
 
 The CUDA path is everything that runs when a tensor is on a card, and what tells of it: devices, launches, compiling, the
 emulator, the self-test, and the ops' and optimizers' files, whose geometries, forward and backward are for every device.
@@ -19,19 +19,20 @@ TESTS = Path(__file__).resolve().parent
 LIMIT = 95.0  # % of lines
 
 FILES = (
-    "cuda.py", "device.py", "emulated.py", "runtime/*.py", "emulator/*.py", "diagnose/*.py", "ops/*.py", "optim/*.py",
+    "cuda.py", "backend/*.py", "launch/*.py", "emulator/*.py", "tools/*.py", "ops/*.py", "optim/*.py",
 )  # fmt: skip
 
 #: The tests of the path; of those that repeat the same lines for every kernel and architecture, few.
 PATH = (
-    "test_access_table.py", "test_check_kernel.py", "test_cuda_op.py", "test_cuda_sources.py", "test_emulator.py",
-    "test_errors.py", "test_kernel_table.py", "test_kernels.py", "test_launch_errors.py", "test_memory.py", "test_random.py",
-    "test_selftest.py", "test_stand_in.py", "test_tensor_map.py", "test_toolkit_headers.py",
+    "tools/test_access_table.py", "cli/test_check_kernel.py", "ops/test_custom.py", "backend/test_cuda_sources.py",
+    "emulator/test_emulator.py", "test_errors.py", "tools/test_kernel_table.py", "ops/test_kernels.py",
+    "launch/test_launch_errors.py", "autograd/test_memory.py", "launch/test_random.py", "tools/test_selftest.py",
+    "backend/test_stand_in.py", "backend/test_tensor_map.py", "backend/test_toolkit.py",
     "-k", "not (compiles_as_documented and not erf_forward) and not in_check_mode and not schedules_do_not",
 )  # fmt: skip
 #: The tests of ops and optimizers, on the CPU and on "cuda" with the stand-in for CuPy.
 OPS = (
-    "test_inplace.py", "test_losses.py", "test_ops.py", "test_optim.py", "test_special.py",
+    "ops/test_in_place.py", "ops/test_losses.py", "ops/test_ops.py", "optim/test_optim.py", "ops/test_special.py",
     "-k", "not test_ops or (forward_is_the_formula and not float64) or slope_of_the_formula or no_row_and_one_row",
 )  # fmt: skip
 RUNS = (PATH, (*OPS, "--device", "stand-in"), (*OPS, "--device", "cpu"))

@@ -322,7 +322,7 @@ class Function:
                 expression = expression[:at]
                 break
         kernel = KERNELS[expression.partition("<")[0]]
-        self._emulated = compiler._emulated(kernel.file, expression)
+        self._emulated = compiler._loaders["emulated"](kernel.file, expression, devices.Device("emulated"))
         self._entry, self._card, self._most_shared = kernel.name, _Cards.current, 48 << 10
         self.ptr = len(Function._all) + 1
         Function._all.append(self)

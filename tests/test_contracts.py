@@ -46,12 +46,12 @@ OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "safeten
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_op_has_a_sample(name: str) -> None:
-    assert any(s.op == name for s in SAMPLES), f"op {name!r} has no row in tests/samples.py: add one (CONTRIBUTING.md)"
+    assert any(s.op == name for s in SAMPLES), f"op {name!r} has no row in tests/samples/: add one (CONTRIBUTING.md)"
 
 
 def test_every_activation_has_samples() -> None:
     names = {name for name, _ in ACTIVATIONS}
-    assert names == set(gpunet.ops.activations.ACTIVATIONS), "tests/samples.py: ACTIVATIONS lacks a row"
+    assert names == set(gpunet.ops.activations.ACTIVATIONS), "tests/samples/activations.py: ACTIVATIONS lacks a row"
 
 
 def test_samples_are_of_ops_that_exist_and_names_are_unique() -> None:

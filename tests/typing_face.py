@@ -1,6 +1,6 @@
 """Writes gpunet/autograd/methods.pyi, what type checkers and editors see of Tensor's methods.
 
-    python tests/typing_face.py            # prints the file; tests/test_methods.py holds it to the library
+    python -m tests.typing_face            # prints the file; tests/autograd/test_methods.py holds it to the library
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor
-from gpunet.device import Array
-from gpunet.ops.reduce import Dims, ValuesIndices
+from gpunet.backend.devices import Array
+from gpunet.ops.dims import Dims
+from gpunet.ops.reduce import ValuesIndices
 
 class TensorMethods:
 '''
@@ -63,7 +64,7 @@ def _method(name: str, function: types.FunctionType) -> str:
 def face() -> str:
     """The text of gpunet/autograd/methods.pyi."""
     lines = []
-    for name, value in vars(Tensor).items():
+    for name, value in sorted(vars(Tensor).items()):
         if isinstance(value, property) and value.fget is not None and value.fget.__module__.startswith("gpunet.ops"):
             lines.append(f"    @property\n    def {name}(self) -> Tensor: ...\n")
         elif isinstance(value, types.FunctionType) and value.__module__ != Tensor.__module__:
@@ -72,5 +73,5 @@ def face() -> str:
 
 
 if __name__ == "__main__":
-    assert gpunet.Tensor is Tensor
+    assert gpunet.Tensor is Tensor  # which attached the methods
     print(face(), end="")

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from numpy import ndarray
+
 from gpunet.autograd import mode
 from gpunet.autograd.graph import ADD, COPY, OPS, Node, Scaled, Unit, contiguous, edge_to, operands, quiet, whole
 from gpunet.autograd.tensor import Tensor, changed, method
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import GradientError, ShapeError
-from gpunet.launch.kernel import ndarray
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import active
 

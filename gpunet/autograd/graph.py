@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy
+from numpy import ndarray
 
 from gpunet.autograd import mode
 from gpunet.autograd.tensor import Tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, InPlaceError
-from gpunet.launch.kernel import Shim, Ufunc, ndarray
 from gpunet.launch.memory import empty
+from gpunet.launch.shims import Shim, Ufunc
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy
+from numpy import ndarray
 
 from gpunet.autograd import mode
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
-from gpunet.launch.kernel import ndarray
 from gpunet.launch.tape import ANY, active, constant, refuse_reading, settle
 
 if TYPE_CHECKING:

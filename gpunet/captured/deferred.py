@@ -17,7 +17,7 @@ from gpunet.captured.ir import found
 from gpunet.captured.lowering import Shared, share
 from gpunet.captured.segment import FREE, Segment, blamed, described, flatten
 from gpunet.captured.trace import owner_of
-from gpunet.launch.kernel import Launchable
+from gpunet.launch.launchable import Launchable
 from gpunet.launch.memory import JoinedArrays
 from gpunet.launch.tape import ANY, Launch, Split, Tape, is_library, line_at, unrecorded, user_line
 

@@ -27,7 +27,9 @@ from gpunet.captured.ir import convert, found
 from gpunet.captured.lowering import IN_A_LIST, Lowering, Shared, share
 from gpunet.captured.trace import owner_of
 from gpunet.errors import CaptureError
-from gpunet.launch.kernel import Kernel, Launchable, Shim, Ufunc
+from gpunet.launch.kernel import Kernel
+from gpunet.launch.launchable import Launchable
+from gpunet.launch.shims import Shim, Ufunc
 from gpunet.launch.tape import Launch, Split
 
 _log = logging.getLogger(__name__)

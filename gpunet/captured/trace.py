@@ -18,7 +18,9 @@ from gpunet.captured.ir import Buffer, Call, View, convert, found
 from gpunet.captured.merge import span
 from gpunet.errors import GpunetError
 from gpunet.launch import memory
-from gpunet.launch.kernel import Kernel, Launchable, Shim, Ufunc
+from gpunet.launch.kernel import Kernel
+from gpunet.launch.launchable import Launchable
+from gpunet.launch.shims import Shim, Ufunc
 from gpunet.launch.tape import Launch
 
 ndarray = numpy.ndarray

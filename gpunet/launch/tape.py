@@ -30,7 +30,7 @@ from gpunet.backend.devices import Array
 from gpunet.errors import CaptureError, GpunetError
 
 if TYPE_CHECKING:
-    from gpunet.launch.kernel import Launchable
+    from gpunet.launch.launchable import Launchable
 
 
 ANY = object()

@@ -1,6 +1,7 @@
 """Functions of the layers, under PyTorch's names."""
 
 from gpunet.ops.activations import *
+from gpunet.ops.cross_entropy import *
 from gpunet.ops.dropout import *
 from gpunet.ops.linear import *
 from gpunet.ops.losses import *

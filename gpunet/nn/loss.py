@@ -7,6 +7,7 @@ from typing import Any
 from gpunet.autograd import Tensor
 from gpunet.nn.module import Module
 from gpunet.ops import losses
+from gpunet.ops.cross_entropy import cross_entropy
 
 __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "SmoothL1Loss"]
 
@@ -84,4 +85,4 @@ class CrossEntropyLoss(_Loss):
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        return losses.cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
+        return cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)

@@ -19,7 +19,8 @@ import numpy
 from gpunet.autograd import Tensor, changed, quiet
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError
-from gpunet.launch.kernel import ELEMENTS_A_BLOCK, MAX_TENSORS, ceil_div
+from gpunet.launch.kernel import ceil_div
+from gpunet.launch.list_kernel import ELEMENTS_A_BLOCK, MAX_TENSORS
 from gpunet.launch.memory import empty, ticket
 from gpunet.launch.tape import refuse_reading
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm

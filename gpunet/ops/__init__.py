@@ -5,6 +5,7 @@ from gpunet.ops import (
     broadcast,
     compare,
     convert,
+    cross_entropy,
     dropout,
     elementwise,
     in_place,

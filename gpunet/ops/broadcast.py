@@ -14,8 +14,9 @@ from gpunet.autograd import COPY, Tensor, get_default_dtype, primitive
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, ShapeError
-from gpunet.launch.kernel import Launchable, Shim, Ufunc
+from gpunet.launch.launchable import Launchable
 from gpunet.launch.memory import empty
+from gpunet.launch.shims import Shim, Ufunc
 from gpunet.launch.tape import constant
 
 SUM = Shim("sum", lambda xp, out, x, *, axis, keepdims: xp.sum(x, axis=axis, keepdims=keepdims, out=out))

@@ -6,14 +6,15 @@ import math
 
 import numpy
 
-from gpunet.launch.kernel import Geometry, kernel
+from gpunet.launch.kernel import Geometry
+from gpunet.launch.list_kernel import list_kernel
 from gpunet.launch.memory import scratch
 
 _CHUNK = 32768  # elements a pass of the twin: they stay in the L2 cache
 
 
 # ``grads`` is only read, and stands among the destinations because the lists of a launch come first.
-@kernel("clip.cu", outputs=3, lists=1, types={"ticket": "uint32"}, optional="partials ticket")
+@list_kernel("clip.cu", outputs=3, lists=1, types={"ticket": "uint32"}, optional="partials ticket")
 def gradient_norm(grads, norm, partials, ticket, *, order, first, last):
     """norm = (sum |g|^order)^(1/order) over all elements of all tensors; for order inf the largest |g|."""
     combine = numpy.maximum if order == math.inf else numpy.add
@@ -44,7 +45,7 @@ def _(grads, norm, partials, ticket, *, order, first, last):
     return Geometry(0, 256, (float(order), int(first), int(last)), (kind,))
 
 
-@kernel("clip.cu", outputs=1, lists=1)
+@list_kernel("clip.cu", outputs=1, lists=1)
 def clip_by_norm(grads, norm, *, max_norm):
     """g *= min(1, max_norm / (norm + 1e-6))."""
     factor = scratch((), norm.dtype, 0)
@@ -60,7 +61,7 @@ def _(grads, norm, *, max_norm):
     return Geometry(0, 256, (float(max_norm),))
 
 
-@kernel("clip.cu", outputs=1, lists=1)
+@list_kernel("clip.cu", outputs=1, lists=1)
 def clip_by_value(grads, *, limit):
     """g = min(max(g, -limit), limit)."""
     for g in grads:

@@ -208,7 +208,7 @@ class CudaOp:
     def _destinations(self, arrays: Sequence[Array], options: dict[str, Any]) -> list[tuple[tuple[int, ...], Any]]:
         """Shape and dtype of each output."""
         kernel = self.kernel
-        dtypes = dict(zip(kernel.parameters, kernel._dtypes))
+        dtypes = dict(zip(kernel.parameters, kernel.contract.dtypes))
         floating = next((a.dtype for a, n in zip(arrays, kernel.inputs) if dtypes[n] is None), get_default_dtype())
         shapes: Any = [arrays[0].shape] * kernel.outputs
         if self._shapes is not None:

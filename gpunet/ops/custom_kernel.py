@@ -145,7 +145,7 @@ class CustomKernel(Kernel):
             raise LaunchError(
                 f"{what}: nobody gives the scalar {name!r} of {self.declared}: pass {name}=, or let launch return it"
             )
-        floating = next((a.dtype.name for a, d in zip(arrays, self._dtypes) if d is None), "float32")
+        floating = next((a.dtype.name for a, d in zip(arrays, self.contract.dtypes) if d is None), "float32")
         converted = tuple(self._convert(p, values[p.name], floating) for p in self.scalars)
         template = answer.get("template", ())
         template = (template,) if isinstance(template, str) else tuple(template)

@@ -12,8 +12,8 @@ import numpy
 
 from gpunet.autograd import ADD, MULTIPLY, Tensor, contiguous, get_default_dtype, method, primitive, wrap
 from gpunet.errors import ArgumentError, DtypeError
-from gpunet.launch.kernel import Shim
 from gpunet.launch.memory import empty
+from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import binary, broadcast_shape, cast, fit, like, result_dtype, ufunc, unary
 from gpunet.ops.compare import compare, eq, logical_and, sign
 from gpunet.ops.special import ERF

@@ -18,8 +18,8 @@ from gpunet.autograd import (
 )
 from gpunet.backend import devices
 from gpunet.errors import GradientError, InPlaceError, ShapeError
-from gpunet.launch.kernel import Ufunc
 from gpunet.launch.memory import empty, moved
+from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, ufunc
 from gpunet.ops.elementwise import abs, add_scaled, clamp, div, exp, masked_fill, mul, neg, pow, sqrt, sub_scaled, where

@@ -11,8 +11,9 @@ from gpunet.autograd import COPY, FILL, Tensor, changed, contiguous, is_grad_ena
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, ShapeError
-from gpunet.launch.kernel import Geometry, Shim, ceil_div, kernel
+from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty, moved
+from gpunet.launch.shims import Shim
 from gpunet.launch.tape import active, constant, refuse, settle
 from gpunet.ops.broadcast import fit
 from gpunet.ops.dims import normal_dim

@@ -7,7 +7,6 @@ gradient to where the batch is reduced anyway (see ``autograd.Scaled``).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,19 +14,15 @@ import numpy
 
 from gpunet.autograd import MULTIPLY, Scaled, Tensor, fused, wrap
 from gpunet.backend.devices import Array
-from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty, numbers, scratch, ticket, zeros_like
-from gpunet.launch.tape import settle
 from gpunet.ops import reduce as reductions
 from gpunet.ops.activations import ACTIVATIONS
-from gpunet.ops.broadcast import broadcast_to, cast
-from gpunet.ops.compare import eq
-from gpunet.ops.elementwise import exp, log1p, maximum, where
-from gpunet.ops.index import gather
-from gpunet.ops.softmax import log_softmax
+from gpunet.ops.broadcast import cast
+from gpunet.ops.elementwise import exp, log1p, maximum
 
-__all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
+__all__ = ["binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -107,7 +102,7 @@ ELEMENTWISE_LOSSES = {
 }
 
 
-def _reduce(value, factor, each, count, reduction):
+def reduce_losses(value, factor, each, count, reduction):
     """value = sum of the losses, for "mean" times factor = 1 / count; for "none" they are in it already."""
     if reduction != "none":
         total = value.reshape(())  # without dimensions: NumPy multiplies it in half the time
@@ -126,7 +121,7 @@ def elementwise_loss(value, dx, factor, partials, ticket, x, y, *, loss, reducti
     """
     each = value if reduction == "none" else scratch(x.shape, x.dtype, 0)
     ELEMENTWISE_LOSSES[loss].twin(each, dx, x, y, delta)
-    _reduce(value, factor, each, x.size, reduction)
+    reduce_losses(value, factor, each, x.size, reduction)
 
 
 @elementwise_loss.geometry
@@ -137,13 +132,13 @@ def _(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
     )  # fmt: skip
 
 
-def _reduce_composed(each: Tensor, reduction: str) -> Tensor:
+def reduce_composed(each: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return each
     return reductions.mean(each) if reduction == "mean" else reductions.sum(each)
 
 
-def _loss_memory(x: Array, reduction: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
+def loss_memory(x: Array, reduction: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """value, factor, partials (a sum and a count for each block), ticket."""
     on_card = type(x) is not numpy.ndarray and reduction != "none"
     return (
@@ -154,7 +149,7 @@ def _loss_memory(x: Array, reduction: str, shape: tuple[int, ...]) -> tuple[Any,
     )
 
 
-def _loss_backward(dx: Array, factor: Array | None, reduction: str) -> Callable[..., Any]:
+def loss_backward(dx: Array, factor: Array | None, reduction: str) -> Callable[..., Any]:
     """Backward of a loss whose launch wrote ``dx`` and ``factor``."""
 
     def backward(dy):
@@ -174,16 +169,16 @@ def _loss_backward(dx: Array, factor: Array | None, reduction: str) -> Callable[
 
 
 def _elementwise_composed(x, y, *, loss, reduction, delta):
-    return _reduce_composed(ELEMENTWISE_LOSSES[loss].composed(x, y, delta), reduction)
+    return reduce_composed(ELEMENTWISE_LOSSES[loss].composed(x, y, delta), reduction)
 
 
 @fused(composed=_elementwise_composed, takes_unit=True)
 def regression_loss(x, y, *, loss, reduction, delta, need):
     """The reduced loss of x against y, of one shape; y has no gradient here."""
     dx = empty(x.shape, x.dtype, x)
-    value, factor, partials, counter = _loss_memory(x, reduction, x.shape)
+    value, factor, partials, counter = loss_memory(x, reduction, x.shape)
     elementwise_loss(value, dx, factor, partials, counter, x, y, loss=loss, reduction=reduction, delta=delta)
-    return value if reduction == "none" else value.reshape(()), _loss_backward(dx, factor, reduction)
+    return value if reduction == "none" else value.reshape(()), loss_backward(dx, factor, reduction)
 
 
 def _elementwise(name: str, loss: str, x: Any, y: Any, reduction: str, delta: float = 0.0) -> Tensor:
@@ -255,248 +250,4 @@ def binary_cross_entropy_with_logits(
     # log(1 + exp(-x)) without overflow
     soft = maximum(-x, 0.0) + log1p(exp(-x.abs()))
     each = (1.0 - y) * x + (1.0 + (pos_weight - 1.0) * y if pos_weight is not None else 1.0) * soft
-    return _reduce_composed(each if weight is None else each * weight, reduction)
-
-
-# ---- softmax cross-entropy ----------------------------------------------------------------------------------------------
-
-
-def _log_sum_exp(each, probabilities, logits):
-    """each = log sum exp of every row; probabilities = softmax."""
-    if logits.shape[1] <= 64 and type(logits) is numpy.ndarray:  # NumPy reduces short rows faster as columns
-        columns = scratch(logits.shape[::-1], logits.dtype, 2)
-        numpy.copyto(columns, logits.T)
-        numpy.maximum.reduce(columns, axis=0, out=each)
-    else:
-        numpy.maximum.reduce(logits, axis=1, out=each)
-    numpy.subtract(logits, each[:, None], out=probabilities)
-    numpy.exp(probabilities, out=probabilities)
-    total = scratch(each.shape, each.dtype, 2)
-    numpy.add.reduce(probabilities, axis=1, out=total)
-    numpy.divide(probabilities, total[:, None], out=probabilities)
-    numpy.log(total, out=total)
-    each += total
-
-
-@functools.lru_cache(maxsize=8)
-def _row_starts(rows: int, columns: int) -> numpy.ndarray:
-    """Where each row of a matrix starts in its elements: 0, columns, 2 columns, ..."""
-    return numpy.arange(0, rows * columns, columns)
-
-
-def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> None:
-    bad = (labels < 0) | (labels >= classes)
-    if bad.any():
-        bad &= labels != ignore_index
-        if bad.any():
-            row = int(bad.argmax())
-            raise LabelError(
-                f"cross_entropy: label {int(labels[row])} at row {row}; expected 0 .. {classes - 1} for {classes} classes"
-                + (f" (or ignore_index {ignore_index})" if ignore_index else "")
-            )
-
-
-@kernel(
-    "losses.cu",
-    outputs=5,
-    types={"ticket": "uint32", "labels": "int64"},
-    optional="factor partials ticket",
-)
-def cross_entropy_labels(value, dx, factor, partials, ticket, logits, labels, *, reduction, ignore_index):
-    """value = reduction of log sum exp(row) - row[label]; dx = softmax - onehot; factor (1,) = 1 / rows that count.
-
-    logits (n, c), labels (n,) -> value (1,) or (n,) for "none", dx (n, c).  A row whose label is ``ignore_index`` has
-    loss and gradient 0 and does not count.  A label out of range raises on the CPU; on a card it makes the loss NaN.
-    """
-    n, classes = logits.shape
-    each = value if reduction == "none" else scratch((n,), logits.dtype, 1)
-    counted = n
-    if n:
-        in_range = numpy.maximum.reduce(labels.view(numpy.uint64)) < classes  # a negative label is a huge unsigned one
-        ignored = None
-        if not in_range or 0 <= ignore_index < classes:
-            _check_labels(labels, classes, ignore_index)
-            ignored = labels == ignore_index
-            counted -= int(numpy.count_nonzero(ignored))
-            labels = numpy.where(ignored, 0, labels)
-        _log_sum_exp(each, dx, logits)
-        places, picked, flat = scratch((n,), numpy.int64, 0), scratch((n,), logits.dtype, 2), dx.reshape(-1)
-        numpy.add(_row_starts(n, classes), labels, out=places)
-        each -= logits.reshape(-1).take(places, out=picked, mode="clip")
-        flat.take(places, out=picked, mode="clip")
-        picked -= numbers(picked.dtype, 1)[0]
-        flat[places] = picked
-        if ignored is not None:
-            each[ignored] = 0
-            dx[ignored] = 0
-    _reduce(value, factor, each, counted, reduction)
-
-
-@kernel("losses.cu", outputs=5, types={"ticket": "uint32"}, optional="factor partials ticket")
-def cross_entropy_soft(value, dx, factor, partials, ticket, logits, targets, *, reduction):
-    """value = reduction of -sum_c target_c log softmax_c; dx = softmax * sum(target) - target; factor (1,) = 1/n.
-
-    logits, targets (n, c) -> value (1,) or (n,) for "none", dx (n, c).
-    """
-    n = len(logits)
-    each = value if reduction == "none" else scratch((n,), logits.dtype, 1)
-    if n:
-        mass, product = scratch((n,), logits.dtype, 3), scratch(logits.shape, logits.dtype, 4)
-        _log_sum_exp(each, dx, logits)
-        numpy.add.reduce(targets, axis=1, out=mass)
-        each *= mass
-        numpy.multiply(targets, logits, out=product)
-        dot = scratch((n,), logits.dtype, 2)
-        numpy.add.reduce(product, axis=1, out=dot)
-        each -= dot
-        dx *= mass[:, None]
-        dx -= targets
-    _reduce(value, factor, each, n, reduction)
-
-
-def _cross_entropy_geometry(logits: Array, reduction: str, *scalars: Any) -> Geometry:
-    # one warp a row up to 1024 classes, one block a row beyond
-    rows, classes = logits.shape
-    warp_a_row = classes <= 1024
-    blocks = max(1, min(MAX_BLOCKS, ceil_div(rows, 8) if warp_a_row else rows))
-    return Geometry(
-        blocks, 256, (rows, classes, *scalars), (f"Reduction::{reduction}", "true" if warp_a_row else "false")
-    )
-
-
-@cross_entropy_labels.geometry
-def _(value, dx, factor, partials, ticket, logits, labels, *, reduction, ignore_index):
-    return _cross_entropy_geometry(logits, reduction, numpy.int64(ignore_index))
-
-
-@cross_entropy_soft.geometry
-def _(value, dx, factor, partials, ticket, logits, targets, *, reduction):
-    return _cross_entropy_geometry(logits, reduction)
-
-
-def _labels_composed(logits, labels, *, reduction, ignore_index):
-    ignored = eq(labels, ignore_index)
-    safe = where(ignored, 0, labels)
-    each = -gather(log_softmax(logits, 1), 1, safe.reshape(-1, 1)).reshape(-1)
-    each = where(ignored, 0.0, each)
-    if reduction == "mean":
-        return reductions.sum(each) / reductions.sum(cast(~ignored, dtype=logits.dtype))
-    return _reduce_composed(each, reduction)
-
-
-@fused(composed=_labels_composed, takes_unit=True)
-def labels_loss(logits, labels, *, reduction, ignore_index, need):
-    """Softmax cross-entropy of logits (n, c) against integer labels (n,)."""
-    n = len(logits)
-    dx = empty(logits.shape, logits.dtype, logits)
-    value, factor, partials, counter = _loss_memory(logits, reduction, (n,))
-    cross_entropy_labels(
-        value, dx, factor, partials, counter, logits, labels, reduction=reduction, ignore_index=ignore_index
-    )
-    return value if reduction == "none" else value.reshape(()), _loss_backward(dx, factor, reduction)
-
-
-def _soft_composed(logits, targets, *, reduction):
-    each = -reductions.sum(targets * log_softmax(logits, 1), 1)
-    return _reduce_composed(each, reduction)
-
-
-@fused(composed=_soft_composed, takes_unit=True)
-def soft_labels_loss(logits, targets, *, reduction, need):
-    """Softmax cross-entropy of logits (n, c) against probabilities (n, c) that have no gradient here."""
-    n = len(logits)
-    dx = empty(logits.shape, logits.dtype, logits)
-    value, factor, partials, counter = _loss_memory(logits, reduction, (n,))
-    cross_entropy_soft(value, dx, factor, partials, counter, logits, targets, reduction=reduction)
-    return value if reduction == "none" else value.reshape(()), _loss_backward(dx, factor, reduction)
-
-
-def cross_entropy(
-    input: Any,
-    target: Any,
-    weight: Any = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Softmax cross-entropy of logits against class labels or class probabilities, from the logits, in one launch.
-
-    Args:
-        input: logits (n, c), (c,) or (n, c, d1, ...).
-        target: integer labels (n,), (), (n, d1, ...), or probabilities of the shape of ``input``.
-        weight: (c,) factor of each class; "mean" then divides by the sum of the factors used.
-        ignore_index: rows with this label do not count (integer labels only).
-        reduction: "mean" over the rows that count, "sum" or "none".
-        label_smoothing: mix the target with the uniform distribution by this share, in [0, 1].
-
-    Raises:
-        ShapeError: shapes that do not fit.
-        LabelError: a label outside 0 .. c - 1; on a card, where looking would stop the stream, the loss is NaN.
-        DtypeError: logits that are not floating.
-    """
-    check_reduction(reduction)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(f"cross_entropy: label_smoothing={label_smoothing}; expected a share from 0 to 1")
-    logits, target = wrap(input), wrap(target)
-    shape, dtype, target_dtype = logits.array.shape, logits.array.dtype, target.array.dtype
-    if dtype.kind != "f":
-        raise DtypeError(f"cross_entropy: logits of dtype {dtype}; expected a floating tensor")
-    if not shape or not shape[1 if len(shape) > 1 else 0]:
-        raise ShapeError(f"cross_entropy: logits of shape {shape} have no classes; expected (n, classes)")
-    soft = target_dtype.kind == "f"
-    rows_shape = shape[:1] + shape[2:] if len(shape) > 1 else ()
-    if target.array.shape != (shape if soft else rows_shape):
-        raise ShapeError(
-            f"cross_entropy: logits have shape {shape}, target {target.shape} of dtype {target_dtype}; expected "
-            f"integer labels of shape {rows_shape} or probabilities of shape {shape}"
-        )
-    if not soft and target_dtype.kind not in "iu":
-        raise DtypeError(f"cross_entropy: target of dtype {target_dtype}; expected integer labels or probabilities")
-    if len(shape) > 2:
-        order = (0, *range(2, len(shape)), 1)
-        logits = logits.permute(*order).reshape(-1, shape[1])
-        target = target.permute(*order).reshape(-1, target.shape[1]) if soft else target.reshape(-1)
-    elif len(shape) == 1:
-        logits, target = logits.reshape(1, -1), target.reshape((1, -1) if soft else 1)
-    if soft:
-        target = target if target_dtype == dtype else cast(target, dtype=dtype)
-    elif target_dtype != numpy.int64:
-        target = cast(target, dtype=numpy.dtype("int64"))
-    if weight is not None or label_smoothing or (soft and target.requires_grad):
-        loss = _weighted(logits, target, weight, ignore_index, reduction, label_smoothing, soft)
-    elif soft:
-        loss = soft_labels_loss(logits, target, reduction=reduction)
-    else:
-        loss = labels_loss(logits, target, reduction=reduction, ignore_index=int(ignore_index))
-    return loss.reshape(rows_shape) if reduction == "none" else loss
-
-
-def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
-    """The rarer forms (class weights, label smoothing, differentiable targets), in primitives."""
-    classes = logits.shape[1]
-    logs = log_softmax(logits, 1)
-    if weight is not None:
-        weight = wrap(weight)
-        if weight.shape != (classes,):
-            raise ShapeError(f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one for each class")
-    if soft:
-        target = target if not smoothing else target * (1.0 - smoothing) + smoothing / classes
-        each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
-        return _reduce_composed(each, reduction)
-    if type(target.array) is numpy.ndarray:  # on a card the labels are not looked at: that would wait for it
-        settle("labels, whose range is checked,", target.array)
-        _check_labels(target.array, classes, ignore_index)
-    ignored = target == ignore_index
-    column = where(ignored, 0, target).reshape(-1, 1)
-    factor = (
-        1.0 if weight is None else gather(broadcast_to(weight, shape=(len(target), classes)), 1, column).reshape(-1)
-    )
-    each = -gather(logs, 1, column).reshape(-1) * factor
-    if smoothing:
-        uniform = -reductions.sum(logs if weight is None else logs * weight, 1) / classes
-        each = each * (1.0 - smoothing) + uniform * smoothing
-    each = where(ignored, 0.0, each)
-    if reduction != "mean":
-        return _reduce_composed(each, reduction)
-    counted = cast(~ignored, dtype=logits.dtype)
-    return reductions.sum(each) / reductions.sum(counted * factor)
+    return reduce_composed(each if weight is None else each * weight, reduction)

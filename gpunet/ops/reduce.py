@@ -11,8 +11,8 @@ import numpy
 
 from gpunet.autograd import MULTIPLY, Tensor, method, primitive
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.launch.kernel import Shim
 from gpunet.launch.memory import empty
+from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import SUM, broadcast_to, cast
 from gpunet.ops.compare import eq
 from gpunet.ops.dims import Dims, dropped_shape, kept_shape, normal_dim, numpy_names, reduced_dims

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpunet.autograd import Tensor, method, primitive
-from gpunet.launch.kernel import Ufunc
 from gpunet.launch.memory import empty
+from gpunet.launch.shims import Ufunc
 from gpunet.ops.broadcast import SUM
 from gpunet.ops.dims import kept_shape, normal_dim, numpy_names
 from gpunet.ops.elementwise import exp

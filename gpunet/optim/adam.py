@@ -9,7 +9,8 @@ import numpy
 
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError
-from gpunet.launch.kernel import Geometry, kernel
+from gpunet.launch.kernel import Geometry
+from gpunet.launch.list_kernel import list_kernel
 from gpunet.launch.memory import as_scalar, numbers, pieces, scratch, scratch_joined, ticket
 from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
@@ -17,7 +18,7 @@ from gpunet.optim.optimizer import Optimizer, ParameterGroup
 __all__ = ["Adam", "AdamW"]
 
 
-@kernel(
+@list_kernel(
     "optimizers.cu",
     outputs=5,
     lists=6,

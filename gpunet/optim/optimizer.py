@@ -20,7 +20,7 @@ from gpunet.autograd import Tensor, changed, enable_grad, quiet
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, StateDictError
-from gpunet.launch.kernel import MAX_TENSORS
+from gpunet.launch.list_kernel import MAX_TENSORS
 from gpunet.launch.memory import JoinedArrays
 from gpunet.launch.tape import active, refuse, refuse_reading
 

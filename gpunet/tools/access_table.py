@@ -18,8 +18,8 @@ from gpunet.backend.devices import Array, Device, move
 from gpunet.emulator import Access
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.cases.case import Case, Samples, View
 from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS
-from gpunet.tools.case import Case, Samples, View
 from gpunet.tools.representatives import is_hot, representatives
 
 #: What is known to be wasted: specialisations, where ("banks", "reads" or "writes"), and why it stays.

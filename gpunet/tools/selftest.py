@@ -25,8 +25,8 @@ from gpunet.backend import compiler, devices
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import ArgumentError, DeviceError, GpunetError
 from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.ops.cases.case import Case, View
 from gpunet.tools import kernel_cases
-from gpunet.tools.case import Case, View
 
 #: Largest error that passes, in eps of T; see ``Reference`` for what it is measured against.
 LIMIT = 16.0

@@ -188,7 +188,7 @@ def test_products_in_a_forked_process(library: str) -> None:
     """GNU OpenMP's threads are not there after a fork: a child that waits for them hangs."""
     code = f"""
 import os, numpy
-from gpunet.runtime import blas
+from gpunet.backend import blas
 a, out = numpy.ones(({M}, {M}), numpy.float32), numpy.empty(({M}, {M}), numpy.float32)
 blas.dot(a, a, out)
 assert blas.chosen().name == "{library}"

@@ -16,8 +16,9 @@ import pytest
 from gpunet.backend import compiler, cuda_sources, disk_cache, nvrtc
 from gpunet.backend.dtypes import C_TYPES
 from gpunet.errors import CompileError
-from gpunet.launch import kernel as seam
-from gpunet.launch.kernel import KERNELS, Geometry, Kernel, ListKernel
+from gpunet.launch import list_kernel
+from gpunet.launch.kernel import KERNELS, Geometry, Kernel
+from gpunet.launch.list_kernel import ListKernel
 from gpunet.ops.losses import MAX_BLOCKS
 from gpunet.tools import kernel_cases, kernel_table
 from gpunet.tools.kernel_table import ARCHITECTURES, is_hot, why_it_spills
@@ -124,9 +125,9 @@ def _constant(file: str, name: str) -> int:
 
 
 def test_constants_of_both_sides_are_equal() -> None:
-    assert _constant("optimizers.cu", "MAX_TENSORS") == seam.MAX_TENSORS
-    assert _constant("optimizers.cu", "ELEMENTS_A_BLOCK") == seam.ELEMENTS_A_BLOCK
-    assert _constant("losses.cu", "MAX_BLOCKS") == MAX_BLOCKS
+    assert _constant("optimizers.cu", "MAX_TENSORS") == list_kernel.MAX_TENSORS
+    assert _constant("optimizers.cu", "ELEMENTS_A_BLOCK") == list_kernel.ELEMENTS_A_BLOCK
+    assert _constant("common/loss.cuh", "MAX_BLOCKS") == MAX_BLOCKS
 
 
 @needs_nvrtc

@@ -12,8 +12,8 @@ import gpunet
 from gpunet import nn
 from gpunet.captured.lowering import Lowering
 from gpunet.errors import GpunetError
-from gpunet.launch.kernel import Ufunc
 from gpunet.launch.random import default_generator
+from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import Tape, record
 
 F = nn.functional

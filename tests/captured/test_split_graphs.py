@@ -18,7 +18,8 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.captured.split import SplitStep
 from gpunet.errors import CaptureError, LaunchError
-from gpunet.launch.kernel import KERNELS, Shim
+from gpunet.launch.kernel import KERNELS
+from gpunet.launch.shims import Shim
 from gpunet.launch.tape import Split
 from tests import fake_cupy
 from tests.backend.test_cuda_sources import needs_nvrtc

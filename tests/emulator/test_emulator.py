@@ -223,14 +223,14 @@ def test_last_block_needs_both_fences(missing: str) -> None:
 
 def test_shipped_kernels_need_each_of_their_barriers() -> None:
     """Without any one barrier or fence the block's reduction and the loss around it are caught."""
-    text = cuda_sources.spliced("losses.cu")
+    text = cuda_sources.spliced("cross_entropy.cu")
     begin, end = text.index('#line 1 "common/reduce.cuh"'), text.index("sum_of_partials")
     places = [m.span() for m in re.finditer(r"__syncthreads\(\);|__threadfence\(\);", text) if begin < m.start() < end]
     assert len(places) == 6
     logits, labels = numpy.random.default_rng(0).normal(size=(9, 300)).astype(numpy.float32), numpy.arange(9)
     missed = []
     for number, (start, stop) in enumerate(places):
-        run = function(text[:start] + text[stop:], "cross_entropy_labels<float, Reduction::mean, false>", "losses.cu")
+        run = function(text[:start] + text[stop:], "cross_entropy_labels<float, Reduction::mean, false>", "cross_entropy.cu")
         arguments = (floats(1), numpy.empty_like(logits), floats(1), floats(2048), numpy.zeros(1, numpy.uint32), logits, labels)
         found = ""
         try:

@@ -23,8 +23,8 @@ from gpunet.backend.devices import Device
 from gpunet.emulator import compiler
 from gpunet.errors import CompileError, EmulationError, GpunetError
 from gpunet.launch.kernel import KERNELS
+from gpunet.ops.cases.case import Case
 from gpunet.tools import kernel_cases, selftest
-from gpunet.tools.case import Case
 
 from .operators import Mutant, mutants
 from .source import Declaration, Source

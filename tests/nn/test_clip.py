@@ -11,7 +11,7 @@ import pytest
 
 import gpunet
 from gpunet.errors import ArgumentError, CaptureError, DeviceError, DtypeError, GradientError, InPlaceError
-from gpunet.launch.kernel import MAX_TENSORS
+from gpunet.launch.list_kernel import MAX_TENSORS
 from gpunet.launch.tape import Tape, record
 from gpunet.nn import utils
 

@@ -12,7 +12,7 @@ import pytest
 
 import gpunet
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
-from gpunet.launch.kernel import MAX_TENSORS
+from gpunet.launch.list_kernel import MAX_TENSORS
 from gpunet.launch.tape import Tape, record
 from gpunet.optim import SGD, Adam, AdamW
 

@@ -22,7 +22,9 @@ class Input(NamedTuple):
     has_rows: bool = False
 
 
-def values(draw: Callable[[numpy.random.Generator, tuple[int, ...]], Any], shape: tuple[int, ...], **options: Any) -> Input:
+def values(
+    draw: Callable[[numpy.random.Generator, tuple[int, ...]], Any], shape: tuple[int, ...], **options: Any
+) -> Input:
     def make(generator: numpy.random.Generator, rows: int) -> numpy.ndarray:
         array = numpy.asarray(draw(generator, tuple(rows if n == ROWS else n for n in shape)))
         return array.astype(numpy.float32).astype(numpy.float64) if array.dtype.kind == "f" else array

@@ -13,8 +13,8 @@ from gpunet.backend import devices
 from gpunet.cli.main import main
 from gpunet.errors import ArgumentError, LaunchError
 from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.ops.cases.case import MAKERS
 from gpunet.tools import kernel_cases, selftest
-from gpunet.tools.case import MAKERS
 
 
 @pytest.fixture

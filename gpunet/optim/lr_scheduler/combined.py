@@ -11,7 +11,7 @@ from typing import Any
 from gpunet.autograd import quiet
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
-from gpunet.launch.kernel import Ufunc
+from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import refuse
 from gpunet.optim.lr_scheduler.python import ReduceLROnPlateau
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, counters

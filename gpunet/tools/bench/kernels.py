@@ -13,9 +13,9 @@ import numpy
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.ops.cases.case import Samples, View
 from gpunet.ops.losses import MAX_BLOCKS
 from gpunet.tools import kernel_cases
-from gpunet.tools.kernel_cases import Samples, View
 
 
 class Launch(NamedTuple):

@@ -1,4 +1,4 @@
-// What tests/test_hopper.py runs: each instruction of hopper.cuh, with its operands as bytes that the test has laid out.
+// What tests/emulator/test_hopper.py runs: each instruction of hopper.cuh, with its operands as bytes that the test has laid out.
 
 #include "hopper.cuh"
 

@@ -1,4 +1,4 @@
-"""What a case of a kernel is, and what draws its arrays; the cases themselves are in ``kernel_cases.py``."""
+"""What a case of a kernel is, what draws its arrays, and the shapes that families share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy
 
 from gpunet.backend.devices import Array
 from gpunet.launch.kernel import Geometry, Kernel
+from gpunet.launch.list_kernel import MAX_TENSORS
 from gpunet.ops.activations import ACTIVATIONS
 
 
@@ -126,3 +127,18 @@ def unaligned(label: str, arrays: list[Any], options: dict[str, Any], *which: in
         if array is not None:
             moved = [shifted(a) for a in array] if isinstance(array, list) else shifted(array)
             yield f"{label}, array {index} unaligned", [*arrays[:index], moved, *arrays[index + 1 :]], options
+
+
+# ---- shapes ----------------------------------------------------------------------------------------------------------
+
+#: (rows, columns, depth) of a product: odd and ragged ones, none of some, and ones that take the tile of 128.
+SIZES = ((1, 1, 1), (7, 63, 65), (65, 7, 129), (129, 300, 63), (300, 129, 1), (63, 65, 300), (0, 7, 5), (5, 7, 0))
+#: One whose rows are whole packs of four.
+WHOLE_SIZE = (4, 8, 36)
+LARGE_SIZES = ((7, 95 * 128 + 1, 9), (129, 48 * 128 - 63, 65))
+
+#: Elements of an elementwise launch.
+COUNTS = (1, 7, 63, 65, 129, 300, 0)
+
+#: Sizes of the tensors of a launch.  A block works on 2048 elements; an empty tensor counts its steps, too.
+TENSORS = (((7,), (63, 65), (1,), (0,), (2049,)), tuple((1 + 7 * index,) for index in range(MAX_TENSORS)))

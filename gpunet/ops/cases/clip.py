@@ -1,0 +1,66 @@
+"""Cases of the norm of gradients, and of clipping."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+
+from gpunet.launch.kernel import ceil_div
+from gpunet.launch.list_kernel import ELEMENTS_A_BLOCK
+from gpunet.ops.cases.case import TENSORS, Samples, maker, unaligned
+
+
+def _norm(s: Samples, grads: list[numpy.ndarray]) -> list[Any]:
+    """Arrays of gradient_norm."""
+    blocks = sum(max(1, ceil_div(g.size, ELEMENTS_A_BLOCK)) for g in grads)
+    return [grads, s.positive(1), s.blank(blocks), s.blank(1, dtype="uint32")]
+
+
+def _odd(s: Samples, *values: float) -> list[numpy.ndarray]:
+    """Two gradients; these values begin the first."""
+    grads = [s.normal(300), s.normal(7)]
+    grads[0][: len(values)] = values
+    return grads
+
+
+@maker(updates="grads norm", workspace="partials")
+def gradient_norm(s: Samples) -> Iterator[Any]:
+    ends = ((True, True), (True, False), (False, False), (False, True))
+    orders = (1.0, 2.0, 3.5, numpy.inf)
+    for shapes, order, (first, last) in itertools.product(TENSORS, orders, ends):
+        label, options = f"{len(shapes)} tensors, order {order}", {"order": order, "first": first, "last": last}
+        arrays = _norm(s, [s.normal(*shape) for shape in shapes])
+        yield f"{label}, first {first}, last {last}", arrays, options
+        if first and last and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, options, 0)
+    for order, value in itertools.product(orders, (numpy.nan, numpy.inf)):
+        arrays, options = _norm(s, _odd(s, value)), {"order": order, "first": True, "last": True}
+        yield f"{value} among them, order {order}", arrays, options
+    many = s.blank(256 * ELEMENTS_A_BLOCK + 1)  # more blocks than a block, which adds up their partials, has threads
+    many[-1] = 1
+    yield "257 blocks", _norm(s, [many]), {"order": 2.0, "first": True, "last": True}
+
+
+@maker(updates="grads")
+def clip_by_norm(s: Samples) -> Iterator[Any]:
+    for shapes, max_norm in itertools.product(TENSORS, (0.0, 0.05, 5.0)):
+        label, options = f"{len(shapes)} tensors to {max_norm}", {"max_norm": max_norm}
+        arrays = [[s.normal(*shape) for shape in shapes], s.positive(1)]
+        yield label, arrays, options
+        if max_norm == 0.05 and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, options, 0)
+    for norm in (0.0, 5.0, numpy.inf, numpy.nan):
+        yield f"of norm {norm} to 5.0", [_odd(s), numpy.array([norm], s.dtype)], {"max_norm": 5.0}
+
+
+@maker(updates="grads")
+def clip_by_value(s: Samples) -> Iterator[Any]:
+    for shapes, limit in itertools.product(TENSORS, (0.0, 0.5)):
+        label, arrays = f"{len(shapes)} tensors to {limit}", [[s.normal(*shape) for shape in shapes]]
+        yield label, arrays, {"limit": limit}
+        if limit and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, {"limit": limit})
+    yield "at the limit, and not finite", [_odd(s, 0.5, -0.5, numpy.nan, numpy.inf, -numpy.inf)], {"limit": 0.5}

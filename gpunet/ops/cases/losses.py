@@ -1,0 +1,43 @@
+"""Cases of the elementwise losses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from gpunet.ops.cases.case import Samples, maker, unaligned
+from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS
+
+
+def loss_arrays(s: Samples, reduction: str, dx: tuple[int, ...], samples: tuple[int, ...]) -> list[Any]:
+    """value, dx, factor, partials, ticket."""
+    reduced = reduction != "none"
+    return [
+        s.blank(1) if reduced else s.blank(*samples),
+        s.blank(*dx),
+        s.blank(1) if reduction == "mean" else None,
+        s.blank(2 * MAX_BLOCKS) if reduced else None,
+        s.blank(1, dtype="uint32") if reduced else None,
+    ]
+
+
+@maker(workspace="partials")
+def elementwise_loss(s: Samples) -> Iterator[Any]:
+    shapes = ((1,), (7, 63), (300, 129), (0, 7))
+    for loss, reduction, shape in itertools.product(ELEMENTWISE_LOSSES, REDUCTIONS, shapes):
+        x, y = 2 * s.normal(*shape), s.normal(*shape)
+        if loss != "absolute":  # whose derivative jumps there: the error of all of its elements would be told by that one
+            y.reshape(-1)[1:2] = x.reshape(-1)[1:2]
+        if loss == "binary_cross_entropy":
+            y = s.positive(*shape) / 2
+        options = {"loss": loss, "reduction": reduction, "delta": 0.5}
+        yield f"{loss} {reduction} {shape}", [*loss_arrays(s, reduction, shape, shape), x, y], options
+    for reduction in REDUCTIONS:
+        ties, options = s.normal(3), {"loss": "absolute", "reduction": reduction, "delta": 0.5}
+        yield f"absolute {reduction} ties", [*loss_arrays(s, reduction, (3,), (3,)), ties, ties.copy()], options
+    options = {"loss": "squared", "reduction": "mean", "delta": 0.0}
+    arrays = [*loss_arrays(s, "mean", (5003,), (5003,)), s.normal(5003), s.normal(5003)]
+    yield "squared mean (5003,) by 2 blocks", arrays, options, 2
+    arrays = [*loss_arrays(s, "none", (300,), (300,)), s.normal(300), s.normal(300)]
+    yield from unaligned("squared none (300,)", arrays, {**options, "reduction": "none"})

@@ -1,0 +1,34 @@
+"""Cases of the matrix product."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
+from gpunet.ops.cases.case import SIZES, WHOLE_SIZE, Samples, View, maker, unaligned
+
+
+@maker()
+def matmul_forward(s: Samples) -> Iterator[Any]:
+    def swapped(x: Array) -> Array:
+        return x.transpose(0, 2, 1)
+
+    # 96 products are enough for the tile of 128
+    sizes = [(1, *size) for size in SIZES] + [(96, 7, 9, 33), (3, 65, 129, 7)]
+    for (j, m, n, k), flip_a, flip_b in itertools.product(sizes, (False, True), (False, True)):
+        a = View(s.normal(j, k, m), swapped) if flip_a else s.normal(j, m, k)
+        b = View(s.normal(j, n, k), swapped) if flip_b else s.normal(j, k, n)
+        label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}"
+        yield label, [s.blank(j, m, n), a, b], {}
+    one_for_all = View(s.normal(1, 7, 63), lambda x: devices.module(x).broadcast_to(x, (3, 7, 63)))
+    mirrored = View(s.normal(3, 63, 2 * 65), lambda x: x[:, ::-1, ::2])
+    yield "one for all, and reversed with every second column", [s.blank(3, 7, 65), one_for_all, mirrored], {}
+    rows, column = View(s.normal(129, 65), lambda x: x[None, ::3]), View(s.normal(65, 2), lambda x: x[None, :, :1])
+    yield "every third row, one column", [s.blank(1, 43, 1), rows, column], {}
+    arrays = [s.blank(5, 7, 65), s.normal(5, 7, 9), s.normal(5, 9, 65)]
+    yield "(5, 7, 9), (5, 9, 65), two at once", arrays, {}, (2, 2)
+    m, n, k = WHOLE_SIZE
+    yield from unaligned(f"(1, {m}, {k}), (1, {k}, {n})", [s.blank(1, m, n), s.normal(1, m, k), s.normal(1, k, n)], {})

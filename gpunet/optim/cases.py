@@ -1,0 +1,89 @@
+"""Cases of the optimizers' and the schedules' kernels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+
+from gpunet.ops.cases.case import TENSORS, Samples, maker, unaligned
+from gpunet.optim.lr_scheduler.kernel import KINDS
+
+_FLAGS = tuple(itertools.product((False, True), repeat=3))
+
+
+def _steps(count: int) -> list[numpy.ndarray]:
+    return [numpy.array([index % 3], "float64") for index in range(count)]
+
+
+def _hyperparameters(*values: float) -> numpy.ndarray:
+    return numpy.array(values, "float64")
+
+
+def _ticket() -> numpy.ndarray:
+    return numpy.zeros(1, "uint32")
+
+
+@maker(updates="params momenta steps")
+def sgd_step(s: Samples) -> Iterator[Any]:
+    for shapes, (momentum, nesterov, maximize) in itertools.product(TENSORS, _FLAGS):
+        params, momenta, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
+        dampening = 0.0 if nesterov else 0.1
+        numbers = _hyperparameters(0.01, 0.9, dampening, 0.05)
+        options = {"dampened": dampening > 0.0, "decays": True, "nesterov": nesterov, "maximize": maximize}
+        arrays = [params, momenta if momentum else None, _steps(len(shapes)), grads, numbers, _ticket()]
+        label = f"{len(shapes)} tensors, momentum {momentum}, nesterov {nesterov}, maximize {maximize}"
+        yield label, arrays, options
+        if momentum and nesterov and maximize and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, options, 0, 1, 3)
+
+
+@maker(updates="params exp_avgs exp_avg_sqs max_exp_avg_sqs steps")
+def adam_step(s: Samples) -> Iterator[Any]:
+    for shapes, (amsgrad, decoupled, maximize) in itertools.product(TENSORS, _FLAGS):
+        params, averages, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
+        squares, largest = ([s.positive(*shape) for shape in shapes] for _ in range(2))
+        numbers = _hyperparameters(0.01, 0.9, 0.999, 1e-8, 0.05)
+        options = {"decays": True, "decoupled": decoupled, "maximize": maximize}
+        grads[1].reshape(-1)[:1] = largest[1].reshape(-1)[1:2] = numpy.nan  # both must last
+        most = largest if amsgrad else None
+        arrays = [params, averages, squares, most, _steps(len(shapes)), grads, numbers, _ticket()]
+        label = f"{len(shapes)} tensors, amsgrad {amsgrad}, decoupled {decoupled}, maximize {maximize}"
+        yield label, arrays, options
+        if amsgrad and decoupled and maximize and shapes is TENSORS[0]:
+            yield from unaligned(label, arrays, options, 0, 1, 2, 3, 5)
+
+
+#: Constants of each kind of schedule, see gpunet.optim.lr_scheduler.kernel, and steps around which something happens.
+_SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
+    "step": (((0.3, 5, 0.5), (0.3, 1, 0.5)), (-1, 0, 3, 4, 5)),
+    "points": (((0.3,), (0.3, 0, 0.5, 4, 2.0, 9, 0.1)), (-1, 0, 3, 8)),
+    "exponential": (((0.3, 0.9),), (-1, 7)),
+    "linear": (((0.03, 0.1, 1.0, 6),), (-1, 0, 4, 5, 6)),
+    "polynomial": (((0.3, 6, 2.5),), (-1, 0, 4, 5, 6)),
+    "cosine": (((0.3, 6, 0.01),), (-1, 0, 5, 6, 7, 18)),
+    "warm_restarts": (((0.3, 2, 0.01),), (0, 4, 5)),
+    "cyclic": (((0.1, 0.4, 10, 0.3, 0.99, 0.5),), (-1, 2, 3, 9, 10, 27)),
+    "one_cycle": (
+        ((1, 0, 0.01, 2.9, 0.3, 12, 0.001), (0, 0, 0.01, 2.9, 0.3, 4.8, 0.01, 12, 0.001)),
+        (-1, 1, 2, 4, 11, 12, 20),
+    ),
+}
+
+
+@maker(updates="rate momentum state")
+def schedule_step(s: Samples) -> Iterator[Any]:
+    for kind in KINDS:
+        constants, steps = _SCHEDULES[kind]
+        for values, step, position in itertools.product(constants, steps, (None, 3.0, 4.0, 6.0, 7.0)):
+            state = numpy.array([step, step % 6, 6] if kind == "warm_restarts" else [step], "float64")
+            at = None if position is None else numpy.array([position])
+            options = {"kind": kind, "low": 4.0, "high": 7.0}
+            label, rate = f"{kind} {values} from {step} at {position}", numpy.array([0.2], s.dtype)
+            yield label, [rate, None, state, numpy.array(values, "float64"), at], options
+            if kind in ("exponential", "cyclic", "one_cycle"):  # the momentum's constants are behind the rate's
+                both = numpy.array([*values, *(0.5 * value + 0.25 for value in values)], "float64")
+                momentum = numpy.array([0.9], s.dtype)
+                yield f"{label}, momentum", [rate.copy(), momentum, state.copy(), both, at], options

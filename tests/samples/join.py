@@ -1,0 +1,29 @@
+"""Samples of joining and padding."""
+
+from __future__ import annotations
+
+import numpy
+
+import gpunet
+from tests.samples.inputs import (
+    ROWS,
+    normal,
+)
+from tests.samples.row import row
+
+F = gpunet.nn.functional
+
+for _dim in (0, 1, -1):
+    row(
+        "_cat", lambda *x, d=_dim: gpunet.cat(x, d), lambda *x, d=_dim: numpy.concatenate(x, d), normal(2, 3), normal(2, 3),
+        normal(2, 3), torch=lambda torch, *x, d=_dim: torch.cat(x, d), name=f"cat {_dim}",
+    )  # fmt: skip
+    row(
+        "_cat", lambda *x, d=_dim: gpunet.stack(x, d), lambda *x, d=_dim: numpy.stack(x, d), normal(2, 3), normal(2, 3),
+        torch=lambda torch, *x, d=_dim: torch.stack(x, d), name=f"stack {_dim}",
+    )  # fmt: skip
+row("_cat", lambda a, b: gpunet.cat([a, b]), lambda a, b: numpy.concatenate([a, b]), normal(ROWS, 3), normal(2, 3), name="rows")
+row(
+    "_cat", lambda x: F.pad(x, (1, 2, 0, 1), value=3.0), lambda x: numpy.pad(x, ((0, 1), (1, 2)), constant_values=3.0),
+    normal(ROWS, 3), torch=lambda torch, x: torch.nn.functional.pad(x, (1, 2, 0, 1), value=3.0), name="pad",
+)  # fmt: skip

@@ -1,0 +1,54 @@
+"""A row of the table of samples."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy
+
+from tests.samples.inputs import Input
+
+SAME = "same"
+
+
+class Sample(NamedTuple):
+    """A row.  ``second``: whether its second derivative is right, too."""
+
+    op: str
+    name: str
+    call: Callable[..., Any]
+    formula: Callable[..., Any]
+    inputs: tuple[Input, ...]
+    torch: Callable[..., Any] | None
+    second: bool
+
+    def arrays(self, seed: int = 0, rows: int = 5) -> list[numpy.ndarray]:
+        generator = numpy.random.default_rng([seed, zlib.crc32(self.name.encode())])
+        return [given.make(generator, rows) for given in self.inputs]
+
+    @property
+    def has_rows(self) -> bool:
+        return any(given.has_rows for given in self.inputs)
+
+
+SAMPLES: list[Sample] = []
+
+
+def row(
+    op: str, call: Any, formula: Any, *inputs: Input, torch: Any = None, name: str = "", second: bool = True
+) -> None:
+    """Add a row; ``name`` tells the rows of one op apart."""
+    oracle = torch
+    if torch == SAME:
+        oracle = lambda module, *tensors: call(*tensors)  # noqa: E731
+    elif isinstance(torch, str):
+        oracle = lambda module, *tensors: getattr(module, torch)(*tensors)  # noqa: E731
+    number = sum(sample.op == op for sample in SAMPLES)
+    SAMPLES.append(Sample(op, f"{op}-{name or number}", call, formula, inputs, oracle, second))
+
+
+def same(op: str, call: Any, *inputs: Input, name: str = "", second: bool = True) -> None:
+    """A row whose expression runs on all three."""
+    row(op, call, call, *inputs, torch=SAME, name=name, second=second)

@@ -1,0 +1,27 @@
+"""Samples of shapes."""
+
+from __future__ import annotations
+
+import numpy
+
+from gpunet.autograd import OPS
+from tests.samples.inputs import (
+    ROWS,
+    normal,
+)
+from tests.samples.row import SAME, row, same
+
+row("alias", OPS["alias"].call, lambda x: x, normal(ROWS, 3))
+row("clone", lambda x: x.clone(), lambda x: x, normal(ROWS, 3), torch="clone")
+row("_move", lambda x: OPS["_move"].call(x, target=x.device), lambda x: x, normal(ROWS, 3))
+same("_reshape", lambda x: x.reshape(3, -1), normal(2, 3, 4), name="reshape")
+same("_reshape", lambda x: x.T.reshape(2, 6), normal(3, 4), name="of a transpose")
+row("_reshape", lambda x: x.flatten(1), lambda x: x.reshape(len(x), 6), normal(ROWS, 2, 3), torch=SAME, name="flatten")
+row("_reshape", lambda x: x.unsqueeze(1), lambda x: x[:, None], normal(ROWS, 3), torch=SAME, name="unsqueeze")
+row("_reshape", lambda x: x.squeeze(1), lambda x: x[:, 0], normal(ROWS, 1, 3), torch=SAME, name="squeeze")
+row("_reshape", lambda x: x.repeat(2, 3), lambda x: numpy.tile(x, (2, 3)), normal(ROWS, 3), torch=SAME, name="repeat")
+row("_permute", lambda x: x.permute(2, 0, 1), lambda x: x.transpose(2, 0, 1), normal(ROWS, 3, 4), torch=SAME, name="permute")
+row("_permute", lambda x: x.transpose(-1, 0), lambda x: x.swapaxes(-1, 0), normal(ROWS, 3, 4), torch=SAME, name="transpose")
+same("_permute", lambda x: x.T, normal(ROWS, 3), name="T")
+row("flip", lambda x: x.flip(0, -1), lambda x: x[::-1, ::-1], normal(ROWS, 3), torch=SAME)
+row("flip", lambda x: x.flip(0), lambda x: x, normal(), torch=SAME, name="a number")
