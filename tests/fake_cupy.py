@@ -413,7 +413,7 @@ class _Cupy(ModuleType):
 
 def _forget() -> None:
     """Nothing that was found, loaded or placed on a card outlives it."""
-    for cached in (devices.cuda_status, devices.cupy, devices._card):
+    for cached in (devices.cuda_status, devices.cupy, devices._gpu):
         cached.cache_clear()
     compiler._functions.clear()
     memory._tickets.clear()

@@ -25,9 +25,9 @@ from gpunet.autograd.graph import (
     Scaled,
     contiguous,
     fused,
+    ignore_fp_errors,
     operands,
     primitive,
-    quiet,
 )
 from gpunet.autograd.mode import (
     enable_grad,
@@ -37,4 +37,4 @@ from gpunet.autograd.mode import (
     set_default_dtype,
     set_grad_enabled,
 )
-from gpunet.autograd.tensor import RemovableHandle, Tensor, changed, method, settings_changed, wrap
+from gpunet.autograd.tensor import RemovableHandle, Tensor, bump_version, method, settings_changed, wrap

@@ -10,8 +10,20 @@ from typing import Any
 from numpy import ndarray
 
 from gpunet.autograd import mode
-from gpunet.autograd.graph import ADD, COPY, OPS, Node, Scaled, Unit, contiguous, edge_to, operands, quiet, whole
-from gpunet.autograd.tensor import Tensor, changed, method
+from gpunet.autograd.graph import (
+    ADD,
+    COPY,
+    OPS,
+    Node,
+    Scaled,
+    Unit,
+    contiguous,
+    edge_to,
+    ignore_fp_errors,
+    materialize,
+    operands,
+)
+from gpunet.autograd.tensor import Tensor, bump_version, method
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import GradientError, ShapeError
@@ -131,7 +143,7 @@ def _path(roots: list[Node], targets: set[Any]) -> set[Node]:
     return path
 
 
-@quiet
+@ignore_fp_errors
 def run(
     outputs: list[Tensor], seeds: list[Any], inputs: list[Tensor] | None, retain: bool | None, create: bool
 ) -> list[Any]:
@@ -165,7 +177,7 @@ def run(
             leaves[target] = gradient if here is None else total(here, gradient)
 
     def total(gradient: Any, other: Any) -> Any:
-        both = whole(gradient) + whole(other)
+        both = materialize(gradient) + materialize(other)
         return both if create else both.array
 
     before, mode.current.enabled = mode.current.enabled, create
@@ -178,13 +190,13 @@ def run(
             for index, hooks in node.hooks.items():
                 for hook in list(hooks.values()):
                     if arrived[index] is not None:
-                        arrived[index] = whole(arrived[index])
+                        arrived[index] = materialize(arrived[index])
                         replaced = hook(arrived[index])
                         arrived[index] = arrived[index] if replaced is None else replaced
             if captured:
                 for index in range(node.outputs):
                     if (node, index) in captured and arrived[index] is not None:
-                        captured[node, index] = arrived[index] = whole(arrived[index])
+                        captured[node, index] = arrived[index] = materialize(arrived[index])
                 if not any(
                     e is not None and (e in captured or (path is not None and e[0] in path)) for e in node.edges
                 ):
@@ -202,7 +214,7 @@ def run(
                 node.release()
         for leaf, gradient in leaves.items():
             if leaf._hooks:
-                gradient = whole(gradient)
+                gradient = materialize(gradient)
                 for hook in list(leaf._hooks.values()):
                     replaced = hook(gradient)
                     gradient = gradient if replaced is None else replaced
@@ -210,7 +222,7 @@ def run(
         if inputs is None:
             _accumulate(leaves.items(), create)
             return []
-        captured.update(((leaf, 0), whole(gradient)) for leaf, gradient in leaves.items())
+        captured.update(((leaf, 0), materialize(gradient)) for leaf, gradient in leaves.items())
     finally:
         mode.current.enabled = before
     return [captured[edge_to(t)] for t in inputs]
@@ -220,7 +232,7 @@ def _differentiate(node: Node, arrived: list[Any], create: bool) -> Sequence[Any
     """The gradients of a node's inputs."""
     op = node.op
     if op.kind == "primitive":
-        incoming = whole(arrived[0])
+        incoming = materialize(arrived[0])
         args: tuple[Tensor, ...] = (incoming,)
         if node.output is not None:
             out = Tensor(node.output.array)
@@ -231,17 +243,17 @@ def _differentiate(node: Node, arrived: list[Any], create: bool) -> Sequence[Any
             return gradients
         return [g if g is None or g is incoming or g.array.base is not None else g.array for g in gradients]
     if op.kind == "custom":
-        return node.backward(node, [None if g is None else whole(g) for g in arrived])
+        return node.backward(node, [None if g is None else materialize(g) for g in arrived])
     if create:
-        return _differentiate_composed(node, [None if g is None else whole(g) for g in arrived])
+        return _differentiate_composed(node, [None if g is None else materialize(g) for g in arrived])
     if op.scaled:
         gradient = arrived[0]
         if isinstance(gradient, Scaled):
             return node.backward(gradient.array, gradient.scale)
-        return node.backward(contiguous(whole(gradient).array), None)
+        return node.backward(contiguous(materialize(gradient).array), None)
     if op.takes_unit and isinstance(arrived[0], Unit):
         return node.backward(None)
-    return node.backward(*[None if g is None else contiguous(whole(g).array) for g in arrived])
+    return node.backward(*[None if g is None else contiguous(materialize(g).array) for g in arrived])
 
 
 def _differentiate_composed(node: Node, arrived: list[Any]) -> list[Any]:
@@ -276,12 +288,12 @@ def _accumulate(gradients: Iterable[tuple[Tensor, Any]], create: bool) -> None:
 def _sum(before: Tensor | None, gradient: Any, create: bool) -> Tensor:
     """What a leaf's ``grad`` is after ``before``, which is added to in place where no graph of it is wanted."""
     shared = isinstance(gradient, Tensor) or (isinstance(gradient, Scaled) and gradient.scale is None)
-    gradient = whole(gradient)
+    gradient = materialize(gradient)
     if before is not None:
         if create:
             return before + gradient
         ADD(before.array, before.array, gradient.array)
-        changed(before)
+        bump_version(before)
         return before
     if create or (gradient.array.flags.c_contiguous and not shared):
         return gradient

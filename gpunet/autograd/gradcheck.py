@@ -12,7 +12,7 @@ from gpunet.autograd.mode import no_grad
 from gpunet.autograd.tensor import Tensor
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, MismatchError
-from gpunet.launch.tape import settle
+from gpunet.launch.tape import flush_pending
 
 #: By bits of the dtype: step of the differences, absolute and relative tolerance.
 _DEFAULTS = {64: (1e-6, 1e-5, 1e-3), 32: (1e-2, 1e-2, 1e-2)}
@@ -95,7 +95,7 @@ def _floating(result: Any) -> list[Tensor]:
 
 
 def _host(x: Tensor) -> numpy.ndarray:
-    settle("gradcheck()", x.array)
+    flush_pending("gradcheck()", x.array)
     return numpy.array(devices.move(x.array, devices.CPU), numpy.float64)
 
 

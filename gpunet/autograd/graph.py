@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 ADD = Ufunc("add")
 MULTIPLY = Ufunc("multiply")
 #: Decorator: 1 / 0 is inf and 0 / 0 NaN without a warning, on the CPU as on a card.
-quiet: Callable[[F], F] = numpy.errstate(all="ignore")
+ignore_fp_errors: Callable[[F], F] = numpy.errstate(all="ignore")
 
 COPY = Shim("copy", lambda xp, out, x: xp.copyto(out, x, casting="unsafe"))
 FILL = Shim("fill", lambda xp, out, *, value: out.fill(value))
@@ -140,7 +140,7 @@ class Unit:
         return Tensor(out)
 
 
-def whole(gradient: Any) -> Tensor:
+def materialize(gradient: Any) -> Tensor:
     """A gradient on its way as a tensor: it may be one, a Scaled, a Unit, or an array, whose memory is nobody else's."""
     if isinstance(gradient, Tensor):
         return gradient
@@ -217,7 +217,7 @@ def primitive(
     body = function
 
     @functools.wraps(function)
-    @quiet
+    @ignore_fp_errors
     def call(*args: Any, **options: Any) -> Tensor:
         inputs = operands(op.name, args)
         array, *rules = body(*inputs, **options)
@@ -270,7 +270,7 @@ def fused(
         op.scaled, op.takes_unit = scaled, takes_unit
 
         @functools.wraps(function)
-        @quiet
+        @ignore_fp_errors
         def call(*args: Any, **options: Any) -> Any:
             inputs = operands(op.name, args)
             recording = mode.current.enabled

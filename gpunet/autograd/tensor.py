@@ -14,7 +14,7 @@ from gpunet.autograd import mode
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
-from gpunet.launch.tape import ANY, active, constant, refuse_reading, settle
+from gpunet.launch.tape import ANY, active, constant, flush_pending, graph_break_on_read
 
 if TYPE_CHECKING:
     from gpunet.autograd.graph import Node
@@ -161,7 +161,7 @@ class Tensor(TensorMethods):
     @data.setter
     def data(self, value: Tensor | Array) -> None:
         self.array = value.array if isinstance(value, Tensor) else value
-        changed(self)
+        bump_version(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call ``hook(gradient)`` when the gradient of this tensor is complete; what it returns replaces the gradient.
@@ -200,7 +200,7 @@ class Tensor(TensorMethods):
             DeviceError: the tensor is on a card; call ``.cpu()`` first.
             GradientError: the tensor requires grad; call ``.detach()`` first.
         """
-        refuse_reading("numpy()", self.array)
+        graph_break_on_read("numpy()", self.array)
         if self._requires_grad:
             raise GradientError("numpy() on a tensor that requires grad would leave the graph; call .detach().numpy()")
         if devices.of(self.array) != devices.CPU:
@@ -221,11 +221,11 @@ class Tensor(TensorMethods):
         """
         if self.array.size != 1:
             raise ShapeError(f"item() on a tensor of shape {self.shape}: only one-element tensors convert to a number")
-        refuse_reading("item()", self.array)
+        graph_break_on_read("item()", self.array)
         return self.array.item()
 
     def tolist(self) -> Any:
-        refuse_reading("tolist()", self.array)
+        graph_break_on_read("tolist()", self.array)
         return self.array.tolist()
 
     def __float__(self) -> float:
@@ -242,7 +242,7 @@ class Tensor(TensorMethods):
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise ShapeError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
-        refuse_reading("the truth of a tensor (if, while, and, or)", self.array)
+        graph_break_on_read("the truth of a tensor (if, while, and, or)", self.array)
         return bool(self.array.item())
 
     def __len__(self) -> int:
@@ -254,7 +254,7 @@ class Tensor(TensorMethods):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        refuse_reading("printing a tensor", self.array)
+        graph_break_on_read("printing a tensor", self.array)
         body = numpy.array2string(
             devices.move(self.array, devices.CPU), separator=", ", prefix="tensor(", precision=4, suppress_small=True
         )
@@ -278,15 +278,15 @@ class Tensor(TensorMethods):
         if self._node is not None:
             raise GradientError("only leaf tensors can be deep-copied; .detach() the tensor first")
         result = type(self).__new__(type(self))
-        settle("copy.deepcopy()", self.array)
-        with devices.current(self.array):
+        flush_pending("copy.deepcopy()", self.array)
+        with devices.on_device_of(self.array):
             Tensor.__init__(result, self.array.copy(), self._requires_grad)
             result.grad = None if self.grad is None else Tensor(self.grad.array.copy())
         memo[id(self)] = result
         return result
 
 
-def changed(tensor: Tensor) -> None:
+def bump_version(tensor: Tensor) -> None:
     """Count a change in place, so that backward notices; a view that was changed itself is still up to date."""
     version = tensor._version
     version[0] += 1

@@ -160,11 +160,11 @@ def of(array: Array) -> Device:
     """The device that an array lives on."""
     if isinstance(array, numpy.ndarray):
         return _EMULATED if isinstance(array, EmulatedArray) else CPU
-    return _card(array.device.id)
+    return _gpu(array.device.id)
 
 
 @functools.cache
-def _card(index: int) -> Device:
+def _gpu(index: int) -> Device:
     return Device(f"cuda:{index}")
 
 
@@ -191,7 +191,7 @@ def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
         return xp.empty(shape, dtype)
 
 
-def untouched(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
+def empty_on_first_touch(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
     """An array that takes room only once it is touched, where the device can do that: a card by managed memory."""
     if device.type != "cuda":
         return empty(shape, dtype, device)  # the system gives pages out as they are touched
@@ -228,7 +228,7 @@ def synchronize(device: str | Device | None = None) -> None:
             cupy().cuda.get_current_stream().synchronize()
 
 
-def graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
+def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
     """What ``run`` launches on a card, as one CUDA graph: the result launches it on the current stream.
 
     ``run`` is called once and computes nothing.  It must not wait for the card, nor copy between card and host.
@@ -260,7 +260,7 @@ def graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
     return launch
 
 
-def current(array: Array) -> AbstractContextManager[Any]:
+def on_device_of(array: Array) -> AbstractContextManager[Any]:
     """Meanwhile the card of an array is CuPy's current one, as its functions want it; nothing for other arrays."""
     return _ANYWHERE if isinstance(array, numpy.ndarray) else array.device
 
@@ -275,7 +275,7 @@ def stream_pointer(device: Device) -> int:
     return int(cupy().cuda.get_current_stream(device.index).ptr)
 
 
-class Place(NamedTuple):
+class LaunchTarget(NamedTuple):
     """Where launches go: a device, and of a card the stream."""
 
     device: Device
@@ -283,10 +283,10 @@ class Place(NamedTuple):
     thread: int  # where that stands for another stream in each thread, which one; else 0
 
 
-def place(device: Device) -> Place:
+def launch_target(device: Device) -> LaunchTarget:
     """Where launches on ``device`` go at present."""
     stream = stream_pointer(device)
-    return Place(device, stream, threading.get_ident() if stream == _PER_THREAD else 0)
+    return LaunchTarget(device, stream, threading.get_ident() if stream == _PER_THREAD else 0)
 
 
 _PER_THREAD = 2  # cudaStreamPerThread
@@ -298,7 +298,7 @@ def stream(device: Device) -> Any:
 
 
 @contextlib.contextmanager
-def launching(device: Device, stream: Any) -> Iterator[None]:
+def stream_guard(device: Device, stream: Any) -> Iterator[None]:
     """Meanwhile a card is the current one and launches go to ``stream``; what is current otherwise goes on behind them."""
     if device.type != "cuda":
         yield
@@ -321,14 +321,14 @@ def pointer(array: Array) -> int:
     return int(array.ctypes.data if isinstance(array, numpy.ndarray) else array.data.ptr)
 
 
-def part(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
+def strided_view(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
     """An array on the memory of another one; offset and strides in bytes."""
     if isinstance(owner, numpy.ndarray):
         return numpy.ndarray(shape, dtype, owner, offset, strides).view(type(owner))
-    return on_memory_of(owner, offset, shape, strides, dtype)
+    return gpu_view_without_owner(owner, offset, shape, strides, dtype)
 
 
-def on_memory_of(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
+def gpu_view_without_owner(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
     """An array of a card on the memory of another one, without a reference to that one; offset and strides in bytes."""
     xp, memory = cupy(), owner.data.mem
     pointer = xp.cuda.MemoryPointer(memory, owner.data.ptr - memory.ptr + offset)

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
-from gpunet.captured.ir import Buffer, Call, View, convert, found
+from gpunet.captured.ir import Buffer, Call, View, tree_leaves, tree_map
 from gpunet.captured.trace import owner_of
 from gpunet.launch.tape import Launch, Tape
 
@@ -20,9 +20,9 @@ class Launches:
         self._numbers: dict[int, int] = {}  # buffer of an owner, by id
         self.calls = []
         for number, launch in enumerate(launches):
-            arrays, options = convert((launch.arrays, launch.options), self.view, devices.is_array)
-            written = list(found(arrays[: launch.kernel.outputs]))
-            everything = list(found((arrays, options)))
+            arrays, options = tree_map((launch.arrays, launch.options), self.view, devices.is_array)
+            written = list(tree_leaves(arrays[: launch.kernel.outputs]))
+            everything = list(tree_leaves((arrays, options)))
             self.calls.append(Call("opaque", launch.kernel, arrays, options, everything, written, True, number))
 
     def view(self, array: Array) -> View:
@@ -55,8 +55,8 @@ def function(
 
     for call in calls:
         kernel: Any = call.function
-        arrays, options = convert((call.arguments, call.options), at)
+        arrays, options = tree_map((call.arguments, call.options), at)
         tape.launches.append(Launch(kernel, arrays, options, lines[call.launch]))
     if len(where) == 1 and (card := next(iter(where))).type == "cuda":
-        return devices.graph(tape.replay, card), tape
+        return devices.record_cuda_graph(tape.replay, card), tape
     return tape.replay, tape

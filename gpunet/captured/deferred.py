@@ -12,8 +12,8 @@ from typing import Any
 import numpy
 
 from gpunet.backend import devices
-from gpunet.backend.devices import Array, Place
-from gpunet.captured.ir import found
+from gpunet.backend.devices import Array, LaunchTarget
+from gpunet.captured.ir import tree_leaves
 from gpunet.captured.lowering import Shared, share
 from gpunet.captured.segment import FREE, Segment, blamed, described, flatten
 from gpunet.captured.trace import owner_of
@@ -33,20 +33,20 @@ class Point:
     number, and for each number by shape, dtype and place, of which it keeps a few.
     """
 
-    most = 4
+    max_arrays = 4
 
     def __init__(self) -> None:
         self.next: list[Segment] = []  # the latest first
         self.pool: list[dict[Any, Shared]] = []
 
-    def allocate(self, number: int, shape: tuple[int, ...], dtype: Any, place: Place | None, spare: list[Shared]) -> Array:
+    def allocate(self, number: int, shape: tuple[int, ...], dtype: Any, place: LaunchTarget | None, spare: list[Shared]) -> Array:
         """An array that is held by its :class:`Shared` alone: the pool's, or if that is in use one put into ``spare``."""
         if number == len(self.pool):
             self.pool.append({})
         shelf, kind = self.pool[number], (shape, dtype, place)
         shared = shelf.get(kind)
         if shared is None or shared.of_recording:
-            if len(shelf) >= self.most:
+            if len(shelf) >= self.max_arrays:
                 del shelf[next(iter(shelf))]
             shared = shelf[kind] = share(_empty(shape, dtype, place))
         elif getrefcount(shared.array) != FREE:
@@ -55,15 +55,15 @@ class Point:
         return shared.array
 
 
-def _empty(shape: tuple[int, ...], dtype: Any, place: Place | None) -> Array:
+def _empty(shape: tuple[int, ...], dtype: Any, place: LaunchTarget | None) -> Array:
     return numpy.empty(shape, dtype) if place is None else devices.empty(shape, dtype, place.device)
 
 
 class Segments:
     """The segments that a step consists of, at most so many: the least recently used goes."""
 
-    def __init__(self, backend: str, most: int = 32) -> None:
-        self.backend, self.most = backend, most
+    def __init__(self, backend: str, max_recordings: int = 32) -> None:
+        self.backend, self.max_recordings = backend, max_recordings
         self.start = Point()
         self._points: dict[Segment, Point] = {}  # the latest last
         #: of the launches that ran last: how many came before the one that raised, as far as that is known
@@ -85,7 +85,8 @@ class Segments:
         return iter(self._points)
 
     def run(
-        self, point: Point, noted: list[Noted], atoms: list[Any], allocated: list[Array], given: set[int], place: Place | None
+        self, point: Point, noted: list[Noted], atoms: list[Any], allocated: list[Array], given: set[int],
+        place: LaunchTarget | None,
     ) -> tuple[Segment, Point]:
         """Run launches, as a segment that is known where there is one; where it was, and the place behind it.
 
@@ -131,7 +132,8 @@ class Segments:
         self.reached = len(launches)
 
     def _met(
-        self, point: Point, launches: list[Launch], atoms: list[Any], allocated: list[Array], given: set[int], place: Place | None
+        self, point: Point, launches: list[Launch], atoms: list[Any], allocated: list[Array], given: set[int],
+        place: LaunchTarget | None,
     ) -> Segment:
         """The segment of these launches, if they were met before on other arrays; else a new one."""
         kinds = described(launches, atoms, allocated)
@@ -140,7 +142,7 @@ class Segments:
                 break
         else:
             segment = Segment(launches, kinds, atoms, allocated, given, place)
-            while len(self._points) >= self.most:
+            while len(self._points) >= self.max_recordings:
                 oldest = next(iter(self._points))
                 del self._points[oldest]
                 for other in (self.start, *self._points.values()):
@@ -170,12 +172,12 @@ def _forget(noted: list[Noted], reached: int, allocated: list[Array], gradients:
         if position > reached:
             leaf._grad = None if before is ANY else before
     written = [
-        {id(owner_of(a)) for kernel, arrays, *_ in part for a in found(arrays[: kernel.outputs], devices.is_array)}
+        {id(owner_of(a)) for kernel, arrays, *_ in part for a in tree_leaves(arrays[: kernel.outputs], devices.is_array)}
         for part in (noted[:reached], noted[reached:])
     ]
     for array in allocated:
         if id(array) in written[1] - written[0]:
-            with devices.current(array):
+            with devices.on_device_of(array):
                 array.fill(numpy.nan if array.dtype.kind == "f" else 0)
 
 
@@ -201,7 +203,7 @@ class Deferred(Tape):
         self._segments, self._point = segments, segments.start
         self._atoms: list[Any] = []
         self._noted: list[Noted] = []
-        self._place: Place | None = None  # where they go; None for the CPU
+        self._place: LaunchTarget | None = None  # where they go; None for the CPU
         self._stream: Any = None
         self._spare: list[Shared] = []  # of arrays allocated while the pool's own was in use
         self._given = {id(a) for array in given for a in (array, owner_of(array))}
@@ -242,7 +244,7 @@ class Deferred(Tape):
 
     def _go(self, where: devices.Device) -> None:
         """Note from here on what goes to the present stream of a device."""
-        place = None if where.type == "cpu" else devices.place(where)
+        place = None if where.type == "cpu" else devices.launch_target(where)
         if place != self._place:
             self._flush(f"launches on {where} behind launches elsewhere", "keep the step on one device and one stream")
             self._place, self._stream = place, devices.stream(where)
@@ -251,12 +253,12 @@ class Deferred(Tape):
         self._gradients.append((leaf, len(self._noted), before))
 
     # -- where it splits
-    def refuse(self, what: str, way_out: str, arrays: tuple[Array, ...]) -> None:
+    def graph_break(self, what: str, way_out: str, arrays: tuple[Array, ...]) -> None:
         if self._outstanding(arrays):
             self._flush(what, way_out)
 
-    def settle(self, what: str, arrays: tuple[Array, ...]) -> None:
-        self.refuse(what, "do it before the step, or behind it", arrays)
+    def flush_pending(self, what: str, arrays: tuple[Array, ...]) -> None:
+        self.graph_break(what, "do it before the step, or behind it", arrays)
 
     def end(self) -> None:
         """Run what is still to run."""
@@ -280,7 +282,7 @@ class Deferred(Tape):
         try:
             if not noted:
                 return
-            with unrecorded(), _NOWHERE if self._place is None else devices.launching(self._place.device, self._stream):
+            with unrecorded(), _NOWHERE if self._place is None else devices.stream_guard(self._place.device, self._stream):
                 segment, self._point = self._segments.run(self._point, noted, atoms, allocated, self._given, self._place)
         except BaseException:
             _forget(noted, self._segments.reached, allocated, gradients)

@@ -9,10 +9,10 @@ import numpy
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import Array
 from gpunet.captured.guards import tensors
-from gpunet.captured.ir import convert
+from gpunet.captured.ir import tree_map
 from gpunet.errors import ArgumentError
 from gpunet.launch.random import Generator
-from gpunet.launch.tape import refuse, unrecorded
+from gpunet.launch.tape import graph_break, unrecorded
 from gpunet.ops.creation import randperm
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class CapturedEpoch:
         Returns:
             What the step returns, each floating tensor in it the mean over the batches, weighted by their rows, float64.
         """
-        refuse("a pass over the data", "call it outside the step")
+        graph_break("a pass over the data", "call it outside the step")
         with unrecorded():
             return self._pass()
 
@@ -76,7 +76,7 @@ class CapturedEpoch:
         for total in totals:
             total /= seen
         means = iter(totals)
-        return convert(structure, lambda t: Tensor(next(means)), Tensor)
+        return tree_map(structure, lambda t: Tensor(next(means)), Tensor)
 
     def _batch(self, rows: Any) -> Any:
         recording = self._step.fitting(self._data, len(rows) if not isinstance(rows, slice) else rows.stop - rows.start)

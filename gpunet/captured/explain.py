@@ -11,7 +11,7 @@ import numpy
 
 from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array
-from gpunet.captured.ir import Call, found
+from gpunet.captured.ir import Call, tree_leaves
 from gpunet.captured.lowering import Lowering
 from gpunet.launch.tape import Launch, Split
 
@@ -189,7 +189,7 @@ def explain_launches(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Ex
     """Of a step elsewhere: the launches themselves, each waited for.  Their FLOPs are not counted."""
 
     def prepared(launch: Launch) -> Callable[[], None]:
-        where = devices.of(next(found((launch.arrays, launch.options), devices.is_array)))
+        where = devices.of(next(tree_leaves((launch.arrays, launch.options), devices.is_array)))
 
         def run() -> None:
             launch.kernel.launch(launch.arrays, launch.options)
@@ -199,7 +199,7 @@ def explain_launches(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Ex
 
     assert lowering.tape is not None
     launches = lowering.tape.launches
-    written = {id(a): a for x in launches for a in found(x.arrays[: x.kernel.outputs], devices.is_array)}
+    written = {id(a): a for x in launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array)}
     seconds = _timed([prepared(launch) for launch in launches], list(written.values()))
     rows = [untimed(launch)._replace(seconds=took) for launch, took in zip(launches, seconds)]
     return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
@@ -207,7 +207,7 @@ def explain_launches(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Ex
 
 def untimed(launch: Launch) -> Row:
     """A launch as it was recorded."""
-    arrays = [*found((launch.arrays, launch.options), devices.is_array)]
+    arrays = [*tree_leaves((launch.arrays, launch.options), devices.is_array)]
     return Row(launch.kernel.name, launch.line, _shapes(a.shape for a in arrays), 1, sum(a.nbytes for a in arrays), 0, 0.0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 FIRST_LINE = 3
 
 
-def written(parameters: str, lines: Sequence[str], names: Mapping[str, Any]) -> tuple[Callable[..., Any], str]:
+def compile_source(parameters: str, lines: Sequence[str], names: Mapping[str, Any]) -> tuple[Callable[..., Any], str]:
     """A function of these lines, in which the names stand for their values, and its source."""
     body = "".join(f"        {line}\n" for line in lines or ["pass"])
     source = f"def bind({', '.join(names)}):\n    def replay({parameters}):\n{body}    return replay\n"

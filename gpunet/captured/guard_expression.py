@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpunet.captured.generated import written
+from gpunet.captured.generated import compile_source
 
 Reason = str | Callable[[], str]
 
 
-class Conditions:
+class Guards:
     """Conditions, each with what is said when it no longer holds.
 
     They are compared before each replay, and mostly hold: so they are written down as one expression.
@@ -53,4 +53,4 @@ class Conditions:
 
     def _together(self, expressions: list[str]) -> Callable[[], bool]:
         lines = ["try:", f"    return {' and '.join(expressions) or True}", "except (KeyError, ValueError):", "    return False"]
-        return written("", lines, self._names)[0]  # a name that is gone, and a closure's cell that is empty
+        return compile_source("", lines, self._names)[0]  # a name that is gone, and a closure's cell that is empty

@@ -13,7 +13,7 @@ from operator import is_
 from typing import Any
 
 from gpunet.autograd import Tensor, settings_changed
-from gpunet.captured.guard_expression import Conditions
+from gpunet.captured.guard_expression import Guards
 from gpunet.nn.module import Module
 from gpunet.optim import Optimizer
 from gpunet.optim.lr_scheduler import LRScheduler
@@ -39,7 +39,7 @@ class Surroundings:
     """
 
     def __init__(self, function: Callable[..., Any], arguments: Any = ()) -> None:
-        self.conditions = Conditions()
+        self.conditions = Guards()
         self._modules: dict[int, Module] = {}
         self._tensors: dict[int, Tensor] = {}
         self._seen: set[int] = set()

@@ -89,35 +89,35 @@ class Call:
     def replaced(self, change: Callable[[View], Any]) -> Call:
         """The same call with other views."""
         return Call(
-            self.kind, self.function, convert(self.arguments, change), convert(self.options, change),
+            self.kind, self.function, tree_map(self.arguments, change), tree_map(self.options, change),
             [change(v) for v in self.reads], [change(v) for v in self.writes], self.partial, self.launch,
         )  # fmt: skip
 
 
-def convert(value: Any, change: Callable[[Any], Any], kind: type | Callable[[Any], bool] = View) -> Any:
+def tree_map(value: Any, change: Callable[[Any], Any], kind: type | Callable[[Any], bool] = View) -> Any:
     """``value`` with what is of ``kind``, or what ``kind`` says yes to, also within lists, tuples and dicts, replaced."""
     if isinstance(value, kind) if isinstance(kind, type) else kind(value):
         return change(value)
     if isinstance(value, JoinedArrays):
-        return JoinedArrays([convert(v, change, kind) for v in value], convert(value.flat, change, kind))
+        return JoinedArrays([tree_map(v, change, kind) for v in value], tree_map(value.flat, change, kind))
     if isinstance(value, (list, tuple)):
         if hasattr(value, "_fields"):
-            return type(value)(*(convert(v, change, kind) for v in value))
-        return type(value)(convert(v, change, kind) for v in value)
+            return type(value)(*(tree_map(v, change, kind) for v in value))
+        return type(value)(tree_map(v, change, kind) for v in value)
     if isinstance(value, dict):
-        return {k: convert(v, change, kind) for k, v in value.items()}
+        return {k: tree_map(v, change, kind) for k, v in value.items()}
     if isinstance(value, slice):
-        return slice(*(convert(v, change, kind) for v in (value.start, value.stop, value.step)))
+        return slice(*(tree_map(v, change, kind) for v in (value.start, value.stop, value.step)))
     return value
 
 
-def found(value: Any, kind: type | Callable[[Any], bool] = View) -> Iterator[Any]:
+def tree_leaves(value: Any, kind: type | Callable[[Any], bool] = View) -> Iterator[Any]:
     """Every instance of ``kind``, or what ``kind`` says yes to, in a structure of lists, tuples and dicts."""
     if isinstance(value, kind) if isinstance(kind, type) else kind(value):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from found(item, kind)
+            yield from tree_leaves(item, kind)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from found(item, kind)
+            yield from tree_leaves(item, kind)

@@ -20,12 +20,12 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
 from gpunet.captured.generated import FIRST_LINE
-from gpunet.captured.ir import Call, View, found
+from gpunet.captured.ir import Call, View, tree_leaves
 from gpunet.captured.trace import address, trace
 from gpunet.launch.tape import Launch, Tape
 
 #: References of an object that one list or dict holds, as counted by map().
-IN_A_LIST = next(map(getrefcount, [object()]))
+REFS_OF_LIST_ITEM = next(map(getrefcount, [object()]))
 
 
 class Shared:
@@ -75,7 +75,7 @@ class Lowering:
     """
 
     def __init__(self, recorded: Sequence[Launch], kept: Sequence[Array], backend: str = "numpy") -> None:
-        arrays = found([kept, *((x.arrays, x.options) for x in recorded)], devices.is_array)
+        arrays = tree_leaves([kept, *((x.arrays, x.options) for x in recorded)], devices.is_array)
         on_cpu = all(type(a) is numpy.ndarray for a in arrays)
         self.backend = backend if on_cpu else "launches"
         traced = trace(recorded, whole=backend == "numba") if on_cpu else cuda_graph.Launches(recorded)
@@ -129,7 +129,7 @@ class Lowering:
             keeper, start = keepers[view.buffer]
             owner = keeper.array if isinstance(keeper, Shared) else keeper
             if not isinstance(owner, numpy.ndarray):
-                return devices.on_memory_of(owner, view.offset, view.shape, view.strides, view.dtype)
+                return devices.gpu_view_without_owner(owner, view.offset, view.shape, view.strides, view.dtype)
             found = numpy.asarray(_At(keeper, start, view))
             return found.view(type(owner))
 

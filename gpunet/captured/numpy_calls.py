@@ -9,8 +9,8 @@ from typing import Any
 import numpy
 
 from gpunet.backend import blas
-from gpunet.captured.generated import written
-from gpunet.captured.ir import Call, View, convert
+from gpunet.captured.generated import compile_source
+from gpunet.captured.ir import Call, View, tree_map
 from gpunet.launch.memory import MOST_ZEROS
 
 _EXTREMES = (numpy.maximum, numpy.minimum)  # NumPy warns of their destination where it is no keyword
@@ -60,7 +60,7 @@ class Bound:
         if isinstance(value, str):
             return repr(value)
         self._kept.append(value)  # its id must stay its own
-        return self.name("c", ("object", id(value)), convert(value, self._array))
+        return self.name("c", ("object", id(value)), tree_map(value, self._array))
 
     def function(self, function: Callable[..., Any]) -> str:
         known = getattr(function, "__name__", "function")
@@ -127,4 +127,4 @@ def function(calls: list[Call], array: Callable[[View], numpy.ndarray]) -> tuple
     """
     bound = Bound(array)
     lines = [line(call, bound) for call in calls]
-    return written("", lines, bound.values)
+    return compile_source("", lines, bound.values)

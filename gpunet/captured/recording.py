@@ -17,10 +17,10 @@ from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, mode
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured.explain import Explanation, explain_calls, explain_launches, untimed
-from gpunet.captured.generated import written
+from gpunet.captured.generated import compile_source
 from gpunet.captured.guards import Surroundings, tensors
-from gpunet.captured.ir import convert, found
-from gpunet.captured.lowering import IN_A_LIST, Lowering, share
+from gpunet.captured.ir import tree_leaves, tree_map
+from gpunet.captured.lowering import REFS_OF_LIST_ITEM, Lowering, share
 from gpunet.captured.trace import owner_of
 from gpunet.errors import CaptureError
 from gpunet.launch.tape import ANY, Split, Tape, record
@@ -99,7 +99,7 @@ class Recording:
 
     def _note_written(self, tape: Tape) -> None:
         self._written = {
-            id(owner_of(a)) for x in tape.launches for a in found(x.arrays[: x.kernel.outputs], devices.is_array)
+            id(owner_of(a)) for x in tape.launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array)
         }
         self._written_inputs = {index for index, a in enumerate(self.inputs) if id(a) in self._written}
 
@@ -107,7 +107,7 @@ class Recording:
         """Change the arguments as the first run changed the copies of them."""
         _check_aliases(given, self._written, self._written_inputs)
         for index in self._written_inputs:
-            with devices.current(given[index]):
+            with devices.on_device_of(given[index]):
                 given[index][...] = self.inputs[index]
 
     def _refuse(self, what: str, way_out: str) -> None:
@@ -118,15 +118,15 @@ class Recording:
     def _record(self, function: Any, tape: Tape, args: Any, options: Any) -> list[Array]:
         """Run the step; the arrays of what it returned."""
         buffers = iter(self.inputs)
-        inputs, settings = convert((args, options), lambda t: Tensor(next(buffers)), Tensor)
+        inputs, settings = tree_map((args, options), lambda t: Tensor(next(buffers)), Tensor)
         with record(tape):
             result = function(*inputs, **settings)
         if self.splits:
             own = {id(copy): t for copy, t in zip(tensors((inputs, settings)), tensors((args, options)))}
-            self.first = convert(result, lambda t: own.get(id(t), t), Tensor)
+            self.first = tree_map(result, lambda t: own.get(id(t), t), Tensor)
         else:  # what this first run returned gets memory of its own, since the buffers belong to the replays
-            self.first = convert(result, lambda t: Tensor(_copied(t.array)), Tensor)
-        self._structure = convert(result, lambda t: _OUTPUT, Tensor)
+            self.first = tree_map(result, lambda t: Tensor(_copied(t.array)), Tensor)
+        self._structure = tree_map(result, lambda t: _OUTPUT, Tensor)
         return [t.array for t in tensors(result)]
 
     # -- lowerings
@@ -166,7 +166,7 @@ class Recording:
         counts = dict(zip(objects, map(getrefcount, objects.values())))
         self._outside = [
             share(a) for key, a in objects.items()
-            if counts[key] > IN_A_LIST + (key in buffers) and id(owner_of(a)) not in constants
+            if counts[key] > REFS_OF_LIST_ITEM + (key in buffers) and id(owner_of(a)) not in constants
         ]  # fmt: skip
         for shared in self._outside:
             shared.of_recording = True
@@ -182,7 +182,7 @@ class Recording:
         self._outputs = kept[: len(kept) - len(gradients)]
         for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
             gradient.array = array
-            with devices.current(array):
+            with devices.on_device_of(array):
                 array[...] = value
         self._written_inputs = {index for key, index in inputs.items() if key in lowering.written}
         self._written = lowering.written
@@ -216,7 +216,7 @@ class Recording:
     def _replays(self, rows: bool) -> Callable[..., Any]:
         names: dict[str, Any] = {
             "Tensor": Tensor, "gather": gather, "alone": self._alone, "run": self._run, "in_context": self._context.run,
-            "check": _check_aliases, "written": self._written, "changed": self._written_inputs, "current": devices.current,
+            "check": _check_aliases, "written": self._written, "changed": self._written_inputs, "current": devices.on_device_of,
         }  # fmt: skip
         lines: list[str] = []
 
@@ -254,7 +254,7 @@ class Recording:
         if (on_card := next((a for a in (*self.inputs, *self._outputs) if devices.of(a).type == "cuda"), None)) is not None:
             names["on_card"] = on_card
             lines = ["with current(on_card):", *(f"    {line}" for line in lines)]
-        return written("given, rows" if rows else "given", lines, names)[0]
+        return compile_source("given, rows" if rows else "given", lines, names)[0]
 
     def explain(self) -> Explanation:
         """Time what a replay does; its tensors are as before afterwards."""
@@ -278,7 +278,8 @@ def _like(args: tuple[Any, ...], options: dict[str, Any], shape: str = "{}.shape
         names |= {f"shape{index}": tensor.array.shape, f"dtype{index}": tensor.array.dtype, f"kind{index}": type(tensor.array)}
         terms.append(f"isinstance(t := args[{index}], Tensor) and type({name} := t.array) is kind{index}")
         terms.append(f"{shape.format(name)} == shape{index} and {name}.dtype == dtype{index}")
-    return written(f"args, options{parameters}", [f"return [{', '.join(arrays)}] if {' and '.join(terms)} else None"], names)[0]
+    line = f"return [{', '.join(arrays)}] if {' and '.join(terms)} else None"
+    return compile_source(f"args, options{parameters}", [line], names)[0]
 
 
 def _check_aliases(given: list[Array], written: set[int], changed: set[int]) -> None:
@@ -304,7 +305,7 @@ def _check_aliases(given: list[Array], written: set[int], changed: set[int]) -> 
 def _result(structure: Any, outputs: list[Array]) -> Any:
     """What the step returned, in memory of its own."""
     values = iter(outputs)
-    return convert(structure, lambda _: Tensor(next(values).copy()), _Output)
+    return tree_map(structure, lambda _: Tensor(next(values).copy()), _Output)
 
 
 def _options_hold(entry: list[Any]) -> bool:
@@ -334,7 +335,7 @@ def _outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[i
     objects: dict[int, Array] = {}
     origins: dict[int, str] = {}
     for launch in tape.launches:
-        for array in found((launch.arrays, launch.options), devices.is_array):
+        for array in tree_leaves((launch.arrays, launch.options), devices.is_array):
             owner = id(owner_of(array))
             origins.setdefault(owner, f"{launch.kernel.name} ({launch.line})")
             if owner not in own:
@@ -343,7 +344,7 @@ def _outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[i
 
 
 def _copied(array: Array) -> Array:
-    with devices.current(array):
+    with devices.on_device_of(array):
         return array.copy()
 
 

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.backend import devices
-from gpunet.backend.devices import Array, EmulatedArray, Place
+from gpunet.backend.devices import Array, EmulatedArray, LaunchTarget
 from gpunet.captured.explain import untimed
-from gpunet.captured.ir import convert, found
-from gpunet.captured.lowering import IN_A_LIST, Lowering, Shared, share
+from gpunet.captured.ir import tree_leaves, tree_map
+from gpunet.captured.lowering import REFS_OF_LIST_ITEM, Lowering, Shared, share
 from gpunet.captured.trace import owner_of
 from gpunet.errors import CaptureError
 from gpunet.launch.kernel import Kernel
@@ -162,7 +162,7 @@ class Segment:
 
     def __init__(
         self, launches: Sequence[Launch], kinds: list[Any], atoms: Sequence[Any], allocated: Sequence[Array], given: set[int],
-        place: Place | None,
+        place: LaunchTarget | None,
     ) -> None:  # fmt: skip
         self.place, self._where = place, devices.CPU if place is None else place.device
         self.rows = [untimed(launch) for launch in launches]
@@ -282,7 +282,7 @@ class Segment:
 
     def _renewed(self, number: int, before: Shared) -> Shared:
         """Memory that was never touched in the place of a fresh array that nobody reads."""
-        shared = share(devices.untouched(before.array.shape, before.array.dtype, self._where))
+        shared = share(devices.empty_on_first_touch(before.array.shape, before.array.dtype, self._where))
         old, new = id(before.array), id(shared.array)
         del self._held[old]
         self._held[new], self._fresh[number] = shared, new
@@ -294,7 +294,7 @@ class Segment:
     ) -> list[Launch] | None:
         """The launches, on memory of the segment's own for what is elsewhere in each run; None where that cannot be."""
         written = {
-            id(owner_of(a)) for launch in launches for a in found(launch.arrays[: launch.kernel.outputs], is_array)
+            id(owner_of(a)) for launch in launches for a in tree_leaves(launch.arrays[: launch.kernel.outputs], is_array)
         }
         distinct = {id(a): a for a in atoms if is_array(a)}
         sharing = Counter(id(owner_of(a)) for a in distinct.values())
@@ -313,7 +313,7 @@ class Segment:
             owner = owner_of(array)
             if kind.fresh >= 0:
                 if array is not owner and id(owner) in standing:
-                    standing[id(array)] = devices.part(standing[id(owner)], kind.offset, *kind[4:])
+                    standing[id(array)] = devices.strided_view(standing[id(owner)], kind.offset, *kind[4:])
             elif self._views.get(position) is None:
                 if id(owner) in written and (array is not owner or sharing[id(owner)] > 1):
                     return None
@@ -337,7 +337,7 @@ class Segment:
     ) -> list[Launch]:
         result = []
         for (kernel, arrays, options, line), position in zip(launches, starts(launches)):
-            arrays, options = convert((arrays, options), lambda a: standing.get(id(a), a), is_array)
+            arrays, options = tree_map((arrays, options), lambda a: standing.get(id(a), a), is_array)
             places = range(position + 1, position + 1 + len(arrays))
             numbers = {
                 p: devices.move(numpy.array(atoms[p], arrays[0].dtype), self._where) for p in self._numbers.intersection(places)
@@ -434,8 +434,8 @@ def _filled(launches: Sequence[Launch], allocated: Sequence[Array]) -> set[int]:
     result: set[int] = set()
     for launch in launches:
         outputs, inputs = launch.arrays[: launch.kernel.outputs], launch.arrays[launch.kernel.outputs :]
-        result.update(numbers[id(o)] for a in found((inputs, launch.options), is_array) if id(o := owner_of(a)) in numbers)
-        for array in found(outputs, is_array):
+        result.update(numbers[id(o)] for a in tree_leaves((inputs, launch.options), is_array) if id(o := owner_of(a)) in numbers)
+        for array in tree_leaves(outputs, is_array):
             numbers.pop(id(owner_of(array)), None)
     return result
 
@@ -462,11 +462,11 @@ def _unheld(
     for number, references in enumerate(map(getrefcount, allocated)):
         owner = id(allocated[number])
         mine = views.get(owner, {})
-        expected = {p: IN_A_LIST + named[view] for view, p in mine.items()}
+        expected = {p: REFS_OF_LIST_ITEM + named[view] for view, p in mine.items()}
         # held by the list, its Shared, the launches and their atoms, and its views
         if number in but or (mine and type(allocated[number]) is EmulatedArray):  # whose views are not held to hold it once
             continue
-        if references == IN_A_LIST + 1 + named[owner] + len(mine) and _references(atoms, expected) == [*expected.values()]:
+        if references == REFS_OF_LIST_ITEM + 1 + named[owner] + len(mine) and _references(atoms, expected) == [*expected.values()]:
             dead[number] = references
             dead_views |= expected
     return dead, dead_views
@@ -485,6 +485,6 @@ def _alike(array: Array) -> Array | None:
     if size > _MOST_GAPS * array.nbytes:
         return None
     memory = devices.empty((size,), numpy.uint8, devices.of(array))
-    result = devices.part(memory, -sum(span for span in spans if span < 0), array.shape, array.strides, array.dtype)
+    result = devices.strided_view(memory, -sum(span for span in spans if span < 0), array.shape, array.strides, array.dtype)
     result[...] = array
     return result

@@ -17,7 +17,7 @@ from gpunet.captured.compiled import module as compiled
 from gpunet.captured.epoch import CapturedEpoch
 from gpunet.captured.explain import Explanation, Row, SplitExplanation
 from gpunet.captured.guards import tensors
-from gpunet.captured.ir import convert
+from gpunet.captured.ir import tree_map
 from gpunet.captured.recording import Recording, check_arguments
 from gpunet.captured.split import SplitStep
 from gpunet.errors import ArgumentError, CaptureError
@@ -36,14 +36,14 @@ class CapturedStep:
 
     def __init__(self, function: Callable[..., Any], backend: str, recordings: int, fullgraph: bool = True) -> None:
         functools.update_wrapper(self, function)
-        self.function, self.backend, self.most, self.fullgraph = function, backend, recordings, fullgraph
+        self.function, self.backend, self.max_recordings, self.fullgraph = function, backend, recordings, fullgraph
         self.name = getattr(function, "__name__", type(function).__name__)
         self.recordings: list[Recording] = []  # the latest used last
         self._split: SplitStep | None = None
         self._split_keys: list[Any] = []  # of arguments for which there is no recording
 
     def __reduce__(self) -> Any:  # a copy has recordings of its own
-        return CapturedStep, (self.function, self.backend, self.most, self.fullgraph)
+        return CapturedStep, (self.function, self.backend, self.max_recordings, self.fullgraph)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class CapturedStep:
         """As a method: each instance has recordings of its own."""
         if instance is None:
             return self
-        step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.most, self.fullgraph)
+        step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.max_recordings, self.fullgraph)
         instance.__dict__[self.name] = step
         return step
 
@@ -75,7 +75,7 @@ class CapturedStep:
                 return recording.replay(given)
             broken = broken or recording
         reason = broken.conditions.broken() if broken is not None else ""
-        if self._split is not None and (key in self._split_keys or len(self._split_keys) >= self.most):
+        if self._split is not None and (key in self._split_keys or len(self._split_keys) >= self.max_recordings):
             check_arguments(args, options)
             return self._split(args, options)
         return self._record(args, options, key, reason)
@@ -131,8 +131,9 @@ class CapturedStep:
     def _record(self, args: Any, options: Any, key: Any, reason: str) -> Any:
         if self.recordings:
             _log.info("%s is recorded again: %s", self.name, reason or "other arguments")
-        if len(self.recordings) >= self.most:
-            what = f"{self.name} was recorded {self.most} times already, and again something differs: {reason or 'the arguments'}"
+        if len(self.recordings) >= self.max_recordings:
+            differs = reason or "the arguments"
+            what = f"{self.name} was recorded {self.max_recordings} times already, and again something differs: {differs}"
             way_out = "pass what changes as a tensor, pad arguments to few shapes, or allow more with capture(recordings=...)"
             if self.fullgraph:
                 raise CaptureError(f"{what}; {way_out}")
@@ -199,7 +200,7 @@ def capture(
 
 
 def _with_tensors(args: Any, options: Any) -> Any:
-    return convert((args, options), Tensor, devices.is_array)
+    return tree_map((args, options), Tensor, devices.is_array)
 
 
 def _key(value: Any) -> Any:

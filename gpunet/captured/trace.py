@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 
 from gpunet.backend.devices import Array
-from gpunet.captured.ir import Buffer, Call, View, convert, found
+from gpunet.captured.ir import Buffer, Call, View, tree_leaves, tree_map
 from gpunet.captured.merge import span
 from gpunet.errors import GpunetError
 from gpunet.launch import memory
@@ -93,7 +93,7 @@ class Trace:
     def launch(self, launch: Launch) -> None:
         kernel, arrays, options = launch.kernel, launch.arrays, launch.options
         start = len(self.calls)
-        arguments, settings = convert((arrays, options), self.traced, ndarray)
+        arguments, settings = tree_map((arrays, options), self.traced, ndarray)
         self._constants.clear()
         try:
             self._run(kernel, arguments, settings)
@@ -118,7 +118,7 @@ class Trace:
             def filled(array: ndarray, trace: Trace = other, value: int = value) -> ndarray:
                 return trace.temporary(numpy.full(array.shape, value, array.dtype))
 
-            arrays, options = convert((launch.arrays, launch.options), filled, ndarray)
+            arrays, options = tree_map((launch.arrays, launch.options), filled, ndarray)
             try:
                 other._run(launch.kernel, arrays, options)
             except (IndexError, ValueError):  # an index out of range
@@ -130,7 +130,7 @@ class Trace:
     def _run(self, kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
         _current.trace = self
         try:
-            with memory.scratch_from(self.temporary, self.whole):
+            with memory.scratch_allocator(self.temporary, self.whole):
                 self._note(kernel, arguments, settings)
         finally:
             _current.trace = None
@@ -147,9 +147,9 @@ class Trace:
             raise Untraceable
 
     def _opaque(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
-        arguments, settings = convert((arrays, options), self.view, ndarray)
+        arguments, settings = tree_map((arrays, options), self.view, ndarray)
         function: Callable[..., Any] = kernel.twin if isinstance(kernel, Kernel) and kernel.traceable else _Function(kernel)
-        everything, written = list(found((arguments, settings))), list(found(arguments[: kernel.outputs]))
+        everything, written = list(tree_leaves((arguments, settings))), list(tree_leaves(arguments[: kernel.outputs]))
         self.note("opaque", function, arguments, settings, everything, written, True)
 
     def note(self, *call: Any) -> None:
@@ -161,20 +161,20 @@ class Trace:
     # -- what a traced array reports
     def noted(self, kind: str, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], out: Any) -> None:
         """Note a call whose result goes to ``out``, which is the argument of that name in ``options``."""
-        inputs = convert(tuple(arguments), self.view, ndarray)
-        settings = convert(options, self.view, ndarray)
+        inputs = tree_map(tuple(arguments), self.view, ndarray)
+        settings = tree_map(options, self.view, ndarray)
         target = self.view(out)
         partial = options.get("where", True) is not True
-        reads = [*found(inputs), *found({k: v for k, v in settings.items() if k != "out"})]
+        reads = [*tree_leaves(inputs), *tree_leaves({k: v for k, v in settings.items() if k != "out"})]
         self.note(kind, function, inputs, {**settings, "out": target}, reads, [target], partial)
 
     def assign(self, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], result: ndarray) -> Any:
         """Note a call that makes a new array: at a replay it is copied to where the first one is."""
         out = self.temporary(result)
-        inputs, settings = convert((tuple(arguments), options), self.view, ndarray)
+        inputs, settings = tree_map((tuple(arguments), options), self.view, ndarray)
         target = self.view(out)
         call = _Assign(function)
-        self.note("opaque", call, (target, *inputs), settings, list(found((inputs, settings))), [target])
+        self.note("opaque", call, (target, *inputs), settings, list(tree_leaves((inputs, settings))), [target])
         return out
 
 
@@ -209,7 +209,7 @@ def put_items(array: ndarray, index: Any, value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    return convert(value, lambda a: a.view(ndarray), TracedArray)
+    return tree_map(value, lambda a: a.view(ndarray), TracedArray)
 
 
 def _noting() -> Trace:
@@ -255,10 +255,10 @@ class TracedArray(ndarray):
         trace = _noting()
         if function is numpy.copyto:
             out, source = arguments
-            inputs, target = convert(source, trace.view, ndarray), trace.view(out)
-            settings = convert(options, trace.view, ndarray)
+            inputs, target = tree_map(source, trace.view, ndarray), trace.view(out)
+            settings = tree_map(options, trace.view, ndarray)
             partial = options.get("where", True) is not True
-            reads = [*found((inputs,)), *found(settings)]
+            reads = [*tree_leaves((inputs,)), *tree_leaves(settings)]
             trace.note("copy", numpy.copyto, (target, inputs), settings, reads, [target], partial)
             return None
         if function in _HARMLESS:
@@ -299,8 +299,8 @@ class TracedArray(ndarray):
         items = index if isinstance(index, tuple) else (index,)
         if any(isinstance(i, (ndarray, list)) for i in items):
             trace = _noting()
-            target, at, new = convert((self, index, value), trace.view, ndarray)
-            trace.note("opaque", put_items, (target, at, new), {}, [target, *found((at, new))], [target], True)
+            target, at, new = tree_map((self, index, value), trace.view, ndarray)
+            trace.note("opaque", put_items, (target, at, new), {}, [target, *tree_leaves((at, new))], [target], True)
             return
         out = super().__getitem__(index)
         if not isinstance(out, ndarray):  # one element
@@ -347,7 +347,7 @@ for _name in dir(ndarray):
 
 def _homes(launches: Sequence[Launch]) -> dict[int, ndarray]:
     """For each owner, by id, the one whose memory comes first among those that overlap: several own what libraries share."""
-    arrays = found([(x.arrays, x.options) for x in launches], ndarray)
+    arrays = tree_leaves([(x.arrays, x.options) for x in launches], ndarray)
     owners = {id(a): a for a in map(owner_of, arrays) if a.size}
     spans = sorted((*span(View(0, address(a), a.shape, a.strides, a.dtype))[1:], key) for key, a in owners.items())
     homes: dict[int, ndarray] = {}

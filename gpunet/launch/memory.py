@@ -14,7 +14,7 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.launch.tape import active, constant, refuse
+from gpunet.launch.tape import active, constant, graph_break
 
 ndarray, _numpy_empty = numpy.ndarray, numpy.empty
 
@@ -26,7 +26,7 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     return _numpy_empty(shape, dtype) if type(like) is ndarray else devices.empty(shape, dtype, devices.of(like))
 
 
-def moved(array: Array, where: devices.Device) -> Array:
+def move_to_device(array: Array, where: devices.Device) -> Array:
     """``array`` on a device: itself where it is there already, else a copy.
 
     Raises:
@@ -37,7 +37,7 @@ def moved(array: Array, where: devices.Device) -> Array:
     if active.tape is not None:
         if any(array is number for number in active.tape.constants):
             return constant(devices.move(array, where))
-        refuse(f"moving an array from {devices.of(array)} to {where}", "move it outside the step, or pass it to it", array)
+        graph_break(f"moving an array from {devices.of(array)} to {where}", "move it outside the step, or pass it to it", array)
     return devices.move(array, where)
 
 
@@ -65,7 +65,7 @@ MOST_ZEROS = 1 << 16  # elements of a constant vector
 
 
 @contextmanager
-def scratch_from(temporary: Callable[[numpy.ndarray], numpy.ndarray], whole: bool = False) -> Iterator[None]:
+def scratch_allocator(temporary: Callable[[numpy.ndarray], numpy.ndarray], whole: bool = False) -> Iterator[None]:
     """Let ``temporary(new array)`` give this thread its scratch meanwhile; ``whole``: nothing is walked in chunks."""
     _scratch.temporary, _scratch.whole = temporary, whole
     try:
@@ -80,7 +80,7 @@ def scratch_from(temporary: Callable[[numpy.ndarray], numpy.ndarray], whole: boo
 CHUNK_BYTES = 1 << 18
 
 
-def pieces(vectors: list[Any]) -> list[list[Any]]:
+def chunks(vectors: list[Any]) -> list[list[Any]]:
     """Vectors of one length (or None) in pieces: a twin takes each through several calls, so it stays in the cache between them."""
     length, chunk = vectors[0].size, CHUNK_BYTES // vectors[0].itemsize
     if length <= chunk or _scratch.whole:
@@ -129,7 +129,7 @@ def _as_arrays(dtype: Any, values: tuple[float, ...]) -> tuple[numpy.ndarray, ..
     return arrays
 
 
-def numbers(dtype: Any, *values: float) -> Any:
+def as_0d_arrays(dtype: Any, *values: float) -> Any:
     """Python numbers as NumPy's functions take them soonest: arrays without dimensions spare them the conversion.
 
     A twin that is traced gets the numbers themselves.
@@ -160,7 +160,7 @@ def zeros_like(array: numpy.ndarray) -> Any:
     return _zeros_of(array.shape, array.dtype) if _scratch.temporary is None else 0
 
 
-def as_scalar(value: numpy.ndarray, dtype: Any, slot: int) -> numpy.ndarray:
+def cast_scalar(value: numpy.ndarray, dtype: Any, slot: int) -> numpy.ndarray:
     """A float64 of a buffer in the dtype of what it scales, in scratch memory: NumPy would compute in float64 otherwise."""
     result = scratch(value.shape, dtype, slot)
     numpy.copyto(result, value, casting="same_kind")
@@ -181,7 +181,7 @@ def ticket(like: Array) -> Array | None:
     key = (str(where), devices.stream_pointer(where))
     if key not in _tickets:
         counter = devices.empty((1,), numpy.uint32, where)
-        with devices.current(counter):
+        with devices.on_device_of(counter):
             counter.fill(0)
         _tickets[key] = counter
     return _tickets[key]

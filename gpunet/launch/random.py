@@ -23,7 +23,7 @@ from gpunet.backend.devices import Array, Device
 from gpunet.errors import ArgumentError
 from gpunet.launch import tape
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
-from gpunet.launch.tape import refuse
+from gpunet.launch.tape import graph_break
 
 __all__ = ["Generator", "manual_seed"]
 
@@ -182,7 +182,7 @@ class Generator:
         """Start the streams of all devices again from ``seed``, 0 .. 2**64 - 1 (negative seeds count from 2**64)."""
         if isinstance(seed, bool) or not isinstance(seed, (int, numpy.integer)) or not -(2**63) <= seed < 2**64:
             raise ArgumentError(f"seed {seed!r}: expected an integer from -2**63 to 2**64 - 1")
-        refuse("seeding random numbers", "seed them before the step: its replays go on in the stream")
+        graph_break("seeding random numbers", "seed them before the step: its replays go on in the stream")
         self.initial_seed = int(seed) % 2**64
         for where in self._states:
             self.set_state(self.initial_seed, 0, where)
@@ -196,20 +196,20 @@ class Generator:
 
     def get_state(self, where: Device = devices.CPU) -> tuple[int, int]:
         """(key, counter) of the stream on a device: what a checkpoint keeps."""
-        tape.settle("a generator's state")
+        tape.flush_pending("a generator's state")
         key, counter = devices.move(self.state(where), devices.CPU)
         return int(key), int(counter)
 
     def set_state(self, key: int, counter: int, where: Device = devices.CPU) -> None:
         """Go on from (key, counter).  The buffer stays where it is, so recorded steps follow."""
-        tape.settle("a generator's state")
+        tape.flush_pending("a generator's state")
         value = numpy.array([key, counter], numpy.uint64)
         if where not in self._states:
             self._states[where] = devices.move(value, where)
         else:
-            refuse("setting the state of random numbers", "set it before the step: its replays go on in the stream")
+            graph_break("setting the state of random numbers", "set it before the step: its replays go on in the stream")
             state = self._states[where]
-            with devices.current(state):
+            with devices.on_device_of(state):
                 state[...] = devices.move(value, where)
 
     def fill(self, draw: Any, out: Array, **options: Any) -> None:

@@ -37,7 +37,7 @@ class Shim(Launchable):
         if type(arrays[0]) is ndarray:
             self.function(numpy, *arrays, **options)
         else:
-            with devices.current(arrays[0]):
+            with devices.on_device_of(arrays[0]):
                 self.function(devices.module(arrays[0]), *arrays, **options)
 
 
@@ -56,7 +56,7 @@ class Ufunc(Shim):
             except (TypeError, OverflowError) as error:
                 raise self._refused(inputs, error) from None
         else:
-            with devices.current(out):
+            with devices.on_device_of(out):
                 self._call(devices.module(out), out, *inputs, **options)
 
     def _call(self, xp: Any, out: Array, *inputs: Any, **options: Any) -> None:

@@ -97,7 +97,7 @@ class Tape:
         self.allocated.append(array)
         return array
 
-    def refuse(self, what: str, way_out: str, arrays: tuple[Array, ...]) -> None:
+    def graph_break(self, what: str, way_out: str, arrays: tuple[Array, ...]) -> None:
         """What a replay could not repeat is about to happen, to these arrays or to any."""
         if not self.strict:
             return
@@ -105,7 +105,7 @@ class Tape:
             raise CaptureError(f"{what} cannot be recorded ({user_line()}): {way_out}")
         self.splits.append(Split(what, user_line(), way_out, len(self.launches)))
 
-    def settle(self, what: str, arrays: tuple[Array, ...]) -> None:
+    def flush_pending(self, what: str, arrays: tuple[Array, ...]) -> None:
         """``what`` is about to touch memory of these arrays, or of any, beside launches: let none be outstanding."""
 
     def sets_gradient(self, leaf: Any, before: Any) -> None:
@@ -186,7 +186,7 @@ def line_at(code: CodeType, instruction: int) -> str:
     return f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}".rstrip(": ")
 
 
-def refuse(what: str, way_out: str, *arrays: Array) -> None:
+def graph_break(what: str, way_out: str, *arrays: Array) -> None:
     """Raise while a strict tape records.
 
     Args:
@@ -196,23 +196,23 @@ def refuse(what: str, way_out: str, *arrays: Array) -> None:
         CaptureError: names ``what``, the user's line, and the way out.
     """
     if active.tape is not None:
-        active.tape.refuse(what, way_out, arrays)
+        active.tape.graph_break(what, way_out, arrays)
 
 
-def refuse_reading(what: str, *arrays: Array) -> None:
+def graph_break_on_read(what: str, *arrays: Array) -> None:
     """Refuse that a value is read back: a replay runs no Python that could see it.
 
     Raises:
         CaptureError: a strict tape is recording.
     """
     if active.tape is not None:
-        refuse(f"{what}, which reads a tensor's value,", "return the tensor from the step and read it there", *arrays)
+        graph_break(f"{what}, which reads a tensor's value,", "return the tensor from the step and read it there", *arrays)
 
 
-def settle(what: str, *arrays: Array) -> None:
+def flush_pending(what: str, *arrays: Array) -> None:
     """Let no launch on these arrays, or none at all, be outstanding: ``what`` is about to touch their memory directly."""
     if active.tape is not None:
-        active.tape.settle(what, arrays)
+        active.tape.flush_pending(what, arrays)
 
 
 def constant(array: Any) -> Any:

@@ -16,19 +16,19 @@ from collections.abc import Iterable, Iterator
 
 import numpy
 
-from gpunet.autograd import Tensor, changed, quiet
+from gpunet.autograd import Tensor, bump_version, ignore_fp_errors
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError
 from gpunet.launch.kernel import ceil_div
 from gpunet.launch.list_kernel import ELEMENTS_A_BLOCK, MAX_TENSORS
 from gpunet.launch.memory import empty, ticket
-from gpunet.launch.tape import refuse_reading
+from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
 
 Tensors = Tensor | Iterable[Tensor]
 
 
-@quiet
+@ignore_fp_errors
 def clip_grad_norm_(
     parameters: Tensors,
     max_norm: float,
@@ -60,7 +60,7 @@ def clip_grad_norm_(
     return norm
 
 
-@quiet
+@ignore_fp_errors
 def get_total_norm(
     tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Tensor:
@@ -85,7 +85,7 @@ def get_total_norm(
         )
     result = Tensor(norm.reshape(()))
     if error_if_nonfinite:
-        refuse_reading("error_if_nonfinite=True")
+        graph_break_on_read("error_if_nonfinite=True")
         if not math.isfinite(result.item()):
             raise GradientError(
                 f"the norm of order {order:g} of the gradients is {result.item()}: there is nothing to scale them to. Look for "
@@ -94,7 +94,7 @@ def get_total_norm(
     return result
 
 
-@quiet
+@ignore_fp_errors
 def clip_grads_with_norm_(
     parameters: Tensors, max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
@@ -104,7 +104,7 @@ def clip_grads_with_norm_(
     _scale(_gradients(parameters), max_norm, total_norm)
 
 
-@quiet
+@ignore_fp_errors
 def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | None = None) -> None:
     """Move each element of all gradients to the nearest in [-clip_value, clip_value], in place; NaN stays NaN.
 
@@ -118,7 +118,7 @@ def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | Non
         for arrays in _launches(list(alike)):
             clip_by_value(arrays, limit=float(clip_value))
     for g in grads:
-        changed(g)
+        bump_version(g)
 
 
 def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
@@ -129,7 +129,7 @@ def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
     for arrays in _launches(grads):
         clip_by_norm(arrays, norm.array.reshape(1), max_norm=float(max_norm))
     for g in grads:
-        changed(g)
+        bump_version(g)
 
 
 def _gradients(parameters: Tensors) -> list[Tensor]:

@@ -16,7 +16,7 @@ from gpunet.autograd import Scaled, Tensor, fused, get_default_dtype, method, wr
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
-from gpunet.launch.memory import empty, numbers, scratch, zeros_like
+from gpunet.launch.memory import as_0d_arrays, empty, scratch, zeros_like
 from gpunet.ops.broadcast import cast
 from gpunet.ops.elementwise import erf, exp, log1p, maximum, minimum, where
 from gpunet.ops.special import erf_into
@@ -44,7 +44,7 @@ def _relu(y, z, alpha):
 
 
 def _relu_backward(dz, dy, y, alpha):
-    numpy.multiply(dy, numpy.greater(y, numbers(y.dtype, 0)[0], out=scratch(y.shape, bool)), out=dz)
+    numpy.multiply(dy, numpy.greater(y, as_0d_arrays(y.dtype, 0)[0], out=scratch(y.shape, bool)), out=dz)
 
 
 def _leaky_relu(y, z, alpha):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, method, operands, quiet, wrap
+from gpunet.autograd import Tensor, ignore_fp_errors, method, operands, wrap
 from gpunet.backend import devices
-from gpunet.launch.tape import refuse_reading
+from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.broadcast import binary, ufunc, unary
 
 __all__ = [
@@ -83,7 +83,7 @@ trunc = _rounding("trunc", "trunc")
 
 
 def _integer_arithmetic(name: str, methods: str) -> Any:
-    @quiet
+    @ignore_fp_errors
     def function(a: Any, b: Any) -> Tensor:
         a, b = operands(name, [a, b])
         return Tensor(binary(ufunc(name), a, b))
@@ -104,7 +104,7 @@ def equal(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     same = eq(a, b).array
-    refuse_reading("equal()", same)
+    graph_break_on_read("equal()", same)
     return bool(same.all())
 
 
@@ -112,6 +112,6 @@ def equal(a: Any, b: Any) -> bool:
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are equal within ``atol + rtol * |b|``."""
     a, b = wrap(a).array, wrap(b).array
-    refuse_reading("allclose()", a, b)
+    graph_break_on_read("allclose()", a, b)
     a, b = devices.move(a, devices.CPU), devices.move(b, devices.CPU)
     return bool(numpy.allclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))

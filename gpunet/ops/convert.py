@@ -8,7 +8,7 @@ import numpy
 
 from gpunet.autograd import COPY, Tensor, method, primitive
 from gpunet.backend.devices import Device
-from gpunet.launch.memory import empty, moved
+from gpunet.launch.memory import empty, move_to_device
 from gpunet.ops.broadcast import cast
 from gpunet.ops.dims import normal_dim
 
@@ -30,7 +30,7 @@ def _contiguous_method(x: Tensor) -> Tensor:
 @primitive
 def _move(x, *, target):
     source = x.device
-    return moved(x.array, target), lambda g: _move(g, target=source)
+    return move_to_device(x.array, target), lambda g: _move(g, target=source)
 
 
 @method("to")

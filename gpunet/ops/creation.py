@@ -11,7 +11,7 @@ from gpunet import autograd
 from gpunet.autograd import COPY, FILL, Tensor
 from gpunet.backend import devices, dtypes
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.launch.memory import moved
+from gpunet.launch.memory import move_to_device
 from gpunet.launch.random import (
     Generator,
     default_generator,
@@ -20,7 +20,7 @@ from gpunet.launch.random import (
     random_normal,
     random_uniform,
 )
-from gpunet.launch.tape import active, constant, settle
+from gpunet.launch.tape import active, constant, flush_pending
 
 __all__ = [
     "arange", "as_tensor", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
@@ -67,14 +67,14 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     if devices.is_array(data) and tape is not None:  # a replay copies again
         if type(data) is numpy.ndarray and not (from_tensor or tape.runs_at_once):
             # it may change before a launch that comes later
-            settle("tensor()", source)
+            flush_pending("tensor()", source)
             source = source.copy()
-        placed = moved(source, where)
+        placed = move_to_device(source, where)
         copy = _new(placed.shape, source.dtype if dtype is None else dtype, where)
         COPY(copy.array, placed)
         return copy.requires_grad_() if requires_grad else copy
     placed = devices.move(source, where)
-    with devices.current(placed):
+    with devices.on_device_of(placed):
         array = placed.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
     return Tensor(constant(array), requires_grad)
 

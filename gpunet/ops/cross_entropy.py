@@ -11,8 +11,8 @@ from gpunet.autograd import Tensor, fused, wrap
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
-from gpunet.launch.memory import empty, numbers, scratch
-from gpunet.launch.tape import settle
+from gpunet.launch.memory import as_0d_arrays, empty, scratch
+from gpunet.launch.tape import flush_pending
 from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import broadcast_to, cast
 from gpunet.ops.compare import eq
@@ -87,7 +87,7 @@ def cross_entropy_labels(value, dx, factor, partials, ticket, logits, labels, *,
         numpy.add(_row_starts(n, classes), labels, out=places)
         each -= logits.reshape(-1).take(places, out=picked, mode="clip")
         flat.take(places, out=picked, mode="clip")
-        picked -= numbers(picked.dtype, 1)[0]
+        picked -= as_0d_arrays(picked.dtype, 1)[0]
         flat[places] = picked
         if ignored is not None:
             each[ignored] = 0
@@ -247,7 +247,7 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
         return reduce_composed(each, reduction)
     if type(target.array) is numpy.ndarray:  # on a card the labels are not looked at: that would wait for it
-        settle("labels, whose range is checked,", target.array)
+        flush_pending("labels, whose range is checked,", target.array)
         _check_labels(target.array, classes, ignore_index)
     ignored = target == ignore_index
     column = where(ignored, 0, target).reshape(-1, 1)

@@ -23,10 +23,10 @@ from gpunet.autograd import (
     contiguous,
     get_default_dtype,
     gradcheck,
+    ignore_fp_errors,
     is_grad_enabled,
     no_grad,
     operands,
-    quiet,
 )
 from gpunet.autograd.graph import edge_to
 from gpunet.backend import cuda_sources as sources
@@ -152,7 +152,7 @@ class CudaOp:
     def __repr__(self) -> str:
         return f"<cuda_op {self.kernel.declared}>"
 
-    @quiet
+    @ignore_fp_errors
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Run the op.
 

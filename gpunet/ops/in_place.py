@@ -10,7 +10,7 @@ from gpunet.autograd import (
     FILL,
     MULTIPLY,
     Tensor,
-    changed,
+    bump_version,
     is_grad_enabled,
     method,
     operands,
@@ -18,7 +18,7 @@ from gpunet.autograd import (
 )
 from gpunet.backend import devices
 from gpunet.errors import GradientError, InPlaceError, ShapeError
-from gpunet.launch.memory import empty, moved
+from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, ufunc
@@ -32,7 +32,7 @@ def replace(target: Tensor, result: Tensor, name: str) -> Tensor:
             f"{name}: the result has shape {result.shape}, the tensor {target.shape}; in place they must agree"
         )
     COPY(target.array, result.array)
-    changed(target)
+    bump_version(target)
     if result._requires_grad and is_grad_enabled():  # the result may be a source that was copied, with a graph of its own
         target._node, target._index, target._requires_grad = result._node, result._index, True
     return target
@@ -77,7 +77,7 @@ def _before(target: Tensor) -> Tensor:
 def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
     """Let ``target`` become ``source``; what it was before gets a gradient of zero."""
     if is_grad_enabled() and target._requires_grad:
-        with devices.current(target.array):
+        with devices.on_device_of(target.array):
             always = Tensor(constant(devices.module(target.array).ones((), bool)))
         source = where(always, source, alias_of(target))
     return replace(target, source, name)
@@ -100,7 +100,7 @@ def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
                 or broadcast_shape(name, self.shape, other.shape) == self.shape
             ):
                 launch(self.array, self.array, *(() if other is None else (operand,)))
-                changed(self)
+                bump_version(self)
                 return self
         return replace(self, op(_before(self) if graph else alias_of(self), *args, **options), name)
 
@@ -155,7 +155,7 @@ def copy_(x: Tensor, source: Any) -> Tensor:
     source = wrap(source)
     check_in_place(x, (source,), "copy_")
     if source.device != x.device:
-        source = Tensor(moved(source.array, x.device))
+        source = Tensor(move_to_device(source.array, x.device))
     if source.dtype != x.dtype:
         source = cast(source, dtype=x.dtype)
     if source.shape != x.shape:

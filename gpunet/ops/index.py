@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, FILL, Tensor, changed, contiguous, is_grad_enabled, method, primitive, wrap
+from gpunet.autograd import COPY, FILL, Tensor, bump_version, contiguous, is_grad_enabled, method, primitive, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
-from gpunet.launch.memory import empty, moved
+from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.shims import Shim
-from gpunet.launch.tape import active, constant, refuse, settle
+from gpunet.launch.tape import active, constant, flush_pending, graph_break
 from gpunet.ops.broadcast import fit
 from gpunet.ops.dims import normal_dim
 from gpunet.ops.elementwise import where
@@ -46,9 +46,9 @@ def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
                 raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or ...")
             if item.dtype.kind == "b" and active.tape is not None:
                 what = "indexing with booleans, whose result has as many elements as are true,"
-                refuse(what, "use where() or a product", item.array if isinstance(item, Tensor) else item)
+                graph_break(what, "use where() or a product", item.array if isinstance(item, Tensor) else item)
             item = wrap(item)
-            item = item if item.device == x.device else Tensor(moved(item.array, x.device))
+            item = item if item.device == x.device else Tensor(move_to_device(item.array, x.device))
         elif isinstance(item, (float, str)):
             raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or ...")
         plain.append(item)
@@ -64,7 +64,7 @@ def _checked(x: Tensor, index: tuple[Any, ...]) -> Array:
     """x[index] with errors that name the shapes."""
     for item in index:
         if isinstance(item, Tensor):
-            settle("an index that the step computes, whose range is checked,", item.array)
+            flush_pending("an index that the step computes, whose range is checked,", item.array)
     try:
         return _look(x.array, _arrays(index))
     except IndexError as error:
@@ -184,7 +184,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         replace(x, _with_index(alias_of(x), value, index=index), "x[...] = value")
     else:
         PUT(x.array, value.array if isinstance(value, Tensor) else value, index=_arrays(index))
-        changed(x)
+        bump_version(x)
 
 
 def _gather_index(dim: int, index: Tensor) -> tuple[Any, ...]:

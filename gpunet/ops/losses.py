@@ -16,7 +16,7 @@ from gpunet.autograd import MULTIPLY, Scaled, Tensor, fused, wrap
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
-from gpunet.launch.memory import empty, numbers, scratch, ticket, zeros_like
+from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket, zeros_like
 from gpunet.ops import reduce as reductions
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.broadcast import cast
@@ -54,7 +54,7 @@ class ElementwiseLoss(NamedTuple):
 def _squared(value, dx, x, y, delta):
     numpy.subtract(x, y, out=dx)
     numpy.multiply(dx, dx, out=value)
-    dx *= numbers(dx.dtype, 2)[0]
+    dx *= as_0d_arrays(dx.dtype, 2)[0]
 
 
 def _absolute(value, dx, x, y, delta):

@@ -9,7 +9,7 @@ import numpy
 from gpunet.autograd import Tensor
 from gpunet.backend import devices
 from gpunet.errors import LabelError
-from gpunet.launch.tape import refuse_reading
+from gpunet.launch.tape import graph_break_on_read
 
 __all__ = ["one_hot"]
 
@@ -21,8 +21,8 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
         LabelError: a label outside 0 .. num_classes - 1.
     """
     array = labels.array if isinstance(labels, Tensor) else labels
-    refuse_reading("one_hot()", array)
-    with devices.current(array):
+    graph_break_on_read("one_hot()", array)
+    with devices.on_device_of(array):
         highest = int(array.max()) if array.size else -1
         classes = highest + 1 if num_classes == -1 else num_classes
         if array.size and (highest >= classes or int(array.min()) < 0):

@@ -11,7 +11,7 @@ from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry
 from gpunet.launch.list_kernel import list_kernel
-from gpunet.launch.memory import as_scalar, numbers, pieces, scratch, scratch_joined, ticket
+from gpunet.launch.memory import as_0d_arrays, cast_scalar, chunks, scratch, scratch_joined, ticket
 from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
@@ -35,12 +35,12 @@ def adam_step(
     dtype = params[0].dtype
     together = stepped_together(steps)
     for step in [steps.flat] if together else steps:
-        step += numbers(step.dtype, 1)[0]
+        step += as_0d_arrays(step.dtype, 1)[0]
     if decoupled and decays:
         factor = scratch((), numpy.float64, 4)
         numpy.multiply(hyperparameters[:1].reshape(()), hyperparameters[4:].reshape(()), out=factor)
-        numpy.subtract(numbers(factor.dtype, 1)[0], factor, out=factor)
-        factor = as_scalar(factor, dtype, 4)
+        numpy.subtract(as_0d_arrays(factor.dtype, 1)[0], factor, out=factor)
+        factor = cast_scalar(factor, dtype, 4)
         for p in params:
             p *= factor
     flags: Any = (decays and not decoupled, maximize)
@@ -51,13 +51,13 @@ def adam_step(
         change = scratch_joined(tuple([p.shape for p in params]), dtype, 0)
         of_all: list[Any] = [change.flat, joined(params, 2).flat if flags[0] else None, gradients.flat]
         of_all += [None if a is None else a.flat for a in lists[2:]]
-        for piece in pieces(of_all):
+        for piece in chunks(of_all):
             _adam_change(piece, scalars, *flags)
         subtract_parts(params, change)
         return
     for index, step in enumerate(steps):
         scalars = _scalars(step, hyperparameters, dtype)
-        for piece in pieces([None if a is None else a[index].reshape(-1) for a in lists]):
+        for piece in chunks([None if a is None else a[index].reshape(-1) for a in lists]):
             update = scratch(piece[0].shape, dtype, 0)
             _adam_change([update, *piece], scalars, *flags)
             piece[0] -= update
@@ -70,7 +70,7 @@ def _scalars(t, hyperparameters, dtype):
     """
     work: Any = scratch_joined(((), (), (2,), (), (2,), (), ()), numpy.float64, 5)
     size, correction, rests, rate, betas, *_ = work
-    both, one = work.flat[:2], numbers(rests.dtype, 1)[0]
+    both, one = work.flat[:2], as_0d_arrays(rests.dtype, 1)[0]
     numpy.copyto(work.flat[4:], hyperparameters)
     numpy.subtract(one, betas, out=rests)
     numpy.power(betas, t, out=both)

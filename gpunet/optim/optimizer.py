@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, changed, enable_grad, quiet
+from gpunet.autograd import Tensor, bump_version, enable_grad, ignore_fp_errors
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, StateDictError
 from gpunet.launch.list_kernel import MAX_TENSORS
 from gpunet.launch.memory import JoinedArrays
-from gpunet.launch.tape import active, refuse, refuse_reading
+from gpunet.launch.tape import active, graph_break, graph_break_on_read
 
 __all__ = ["Optimizer"]
 
@@ -92,8 +92,8 @@ class ParameterGroup(dict[str, Any]):
         if place is not None:
             numbers = _numbers(key, value, place.stop - place.start)
             value = numbers[0] if len(numbers) == 1 else tuple(numbers)
-            refuse(f'setting group["{key}"]', "set it outside the step, or step a schedule of gpunet.optim.lr_scheduler")
-            with devices.current(self.hyperparameters):
+            graph_break(f'setting group["{key}"]', "set it outside the step, or step a schedule of gpunet.optim.lr_scheduler")
+            with devices.on_device_of(self.hyperparameters):
                 for index, number in enumerate(numbers, place.start):
                     self.hyperparameters[index] = number
         if place is None or (key != "lr" and bool(value) != bool(self.set_to(key))):
@@ -150,7 +150,7 @@ class ParameterGroup(dict[str, Any]):
         return repr(self.copy())
 
     def _read(self, what: str) -> dict[str, Any]:
-        refuse_reading(what, self.hyperparameters)
+        graph_break_on_read(what, self.hyperparameters)
         numbers = self.hyperparameters.tolist()
         return {k: tuple(numbers[p]) if p.stop - p.start > 1 else numbers[p.start] for k, p in self.places.items()}
 
@@ -277,14 +277,14 @@ class Optimizer:
         if new:
             dtype = numpy.float64 if name == "step" else new[0].dtype
             flat = devices.empty((ends[-1],), dtype, new[0].device)
-            with devices.current(flat):
+            with devices.on_device_of(flat):
                 flat.fill(0)
             for p, shape, end in zip(new, shapes, ends):
                 self.state[p][name] = Tensor(flat[end - math.prod(shape) : end].reshape(shape))
         arrays = [self.state[p][name].array for p in params]
         return JoinedArrays(arrays, flat) if len(new) == len(params) else arrays
 
-    @quiet
+    @ignore_fp_errors
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient.  ``closure``, if given, computes the loss again and returns it."""
         loss = None
@@ -328,7 +328,7 @@ class Optimizer:
             active.tape.options.append([group, group.changes, group.settings()])
         self.update(group, params, [p._grad.array for p in params if p._grad is not None])
         for p in params:
-            changed(p)
+            bump_version(p)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or set them to zero in place."""
@@ -393,7 +393,7 @@ class Optimizer:
         for p, arrays in loaded.items():
             for name, array in arrays.items():
                 (target,) = self._state_list([p], name)
-                with devices.current(target):
+                with devices.on_device_of(target):
                     target[...] = devices.move(array, p.device).reshape(target.shape)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import Geometry
 from gpunet.launch.list_kernel import list_kernel
-from gpunet.launch.memory import as_scalar, numbers, pieces, scratch, scratch_joined, ticket
+from gpunet.launch.memory import as_0d_arrays, cast_scalar, chunks, scratch, scratch_joined, ticket
 from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
@@ -42,18 +42,18 @@ def sgd_step(params, momenta, steps, grads, hyperparameters, ticket, *, dampened
         of_all: list[Any] = [change.flat, joined(params, 5).flat if decays else None, joined(grads, 6).flat]
         of_all.append(None if momenta is None else momenta.flat)
         shares = None if momenta is None else _shares(steps[0], scalars[1], dampening)
-        for piece in pieces(of_all):
+        for piece in chunks(of_all):
             _sgd_change(piece, shares, scalars, *flags)
         subtract_parts(params, change)
         params = ()
     for index, step in enumerate(steps[: len(params)]):
         shares = None if momenta is None else _shares(step, scalars[1], dampening)
-        for piece in pieces([None if a is None else a[index].reshape(-1) for a in lists]):
+        for piece in chunks([None if a is None else a[index].reshape(-1) for a in lists]):
             update = scratch(piece[0].shape, dtype, 1)
             _sgd_change([update, *piece], shares, scalars, *flags)
             piece[0] -= update
     for step in [steps.flat] if together else steps:
-        step += numbers(step.dtype, 1)[0]
+        step += as_0d_arrays(step.dtype, 1)[0]
 
 
 def _shares(step, momentum, dampening):
@@ -61,7 +61,7 @@ def _shares(step, momentum, dampening):
 
     These are no Python numbers, so that a replay follows the step.
     """
-    step, one = step.reshape(()), numbers(step.dtype, 1)[0]
+    step, one = step.reshape(()), as_0d_arrays(step.dtype, 1)[0]
     kept = scratch((), momentum.dtype, 3)
     numpy.minimum(step, one, out=kept)
     kept *= momentum
@@ -71,7 +71,7 @@ def _shares(step, momentum, dampening):
     numpy.minimum(step, one, out=taken)
     taken *= dampening
     numpy.subtract(one, taken, out=taken)
-    return kept, as_scalar(taken, momentum.dtype, 4)
+    return kept, cast_scalar(taken, momentum.dtype, 4)
 
 
 def _sgd_change(arrays, shares, scalars, decays, nesterov, maximize):

@@ -318,7 +318,7 @@ def _efficiency(accesses: list[Access]) -> float:
 def _place(access: Access) -> str:
     """The line that a reader wants: of the caller, where a pack is loaded or stored."""
     frames = [f"{access.file}:{access.line}", *access.calls]
-    return next((frame for frame in frames if not frame.startswith("common/pack.cuh")), frames[0])
+    return next((frame for frame in frames if not frame.startswith("pack.cuh")), frames[0])
 
 
 def why_it_wastes(launch: str, what: str) -> str | None:

@@ -26,7 +26,7 @@ from gpunet.autograd import Tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.errors import ArgumentError, CheckpointError, MissingDependencyError
-from gpunet.launch.tape import settle
+from gpunet.launch.tape import flush_pending
 
 __all__ = ["load", "save"]
 
@@ -208,7 +208,7 @@ def _is_tensor(value: Any) -> bool:
 
 def _array(value: Any) -> numpy.ndarray:
     array = value.array if isinstance(value, Tensor) else value
-    settle("saving", array)
+    flush_pending("saving", array)
     array = devices.move(array, devices.CPU)
     if array.dtype.kind not in "fiub":
         raise ArgumentError(f"save: an array of dtype {array.dtype}; expected numbers or booleans")

@@ -12,7 +12,7 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import DtypeError, GradientError, ShapeError
-from gpunet.launch.memory import MOST_ZEROS, numbers, scratch, scratch_joined, zeros_like
+from gpunet.launch.memory import MOST_ZEROS, as_0d_arrays, scratch, scratch_joined, zeros_like
 
 
 def leaf(*data: float) -> gpunet.Tensor:
@@ -441,7 +441,7 @@ def test_constants_of_twins(shape: tuple[int, ...]) -> None:
     for dtype in map(numpy.dtype, ("float32", "float64")):
         zeros = zeros_like(numpy.ones(shape, dtype))
         assert (zeros.shape, zeros.dtype, zeros.any(), zeros.flags.writeable) == (shape, dtype, False, False)
-        one, tenth = numbers(dtype, 1, 0.1)
+        one, tenth = as_0d_arrays(dtype, 1, 0.1)
         assert (tenth.dtype, tenth.shape, tenth, tenth.flags.writeable) == (dtype, (), dtype.type(0.1), False) and one == 1
 
 

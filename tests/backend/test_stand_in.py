@@ -84,8 +84,8 @@ def test_arrays_of_cupy_are_arguments_of_captured_steps(cupy: ModuleType) -> Non
 def test_what_spoils_a_graph_is_told_not_that_it_is_spoilt(cupy: ModuleType) -> None:
     array = cupy.asarray(numpy.ones(3))
     with pytest.raises(RuntimeError, match="StreamCaptureUnsupported"):
-        devices.graph(array.get, Device("cuda"))
-    devices.graph(lambda: array.fill(2.0), Device("cuda"))()
+        devices.record_cuda_graph(array.get, Device("cuda"))
+    devices.record_cuda_graph(lambda: array.fill(2.0), Device("cuda"))()
     assert array.tolist() == [2.0, 2.0, 2.0]
 
 

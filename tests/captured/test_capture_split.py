@@ -421,4 +421,4 @@ def test_the_segments_are_bounded(device: str) -> None:
         x = gpunet.ones(90)
         x[rows:] = -1.0
         assert captured(x).tolist() == [2.0] * rows
-    assert len(captured._split.segments) == captured._split.segments.most == 32
+    assert len(captured._split.segments) == captured._split.segments.max_recordings == 32

@@ -106,7 +106,7 @@ def test_memory_is_planned_and_what_nobody_sees_is_not_touched(cupy: ModuleType,
     kept.clear()
 
     monkeypatch.setattr(cupy.cuda, "malloc_managed", lambda size: (_ for _ in ()).throw(cupy.cuda.runtime.CUDARuntimeError))
-    assert devices.untouched((3,), "float32", Device("cuda")).shape == (3,)  # where there is no managed memory
+    assert devices.empty_on_first_touch((3,), "float32", Device("cuda")).shape == (3,)  # where there is no managed memory
 
 
 def test_memory_of_a_graph_outlives_what_the_step_found(cupy: ModuleType) -> None:
@@ -284,7 +284,7 @@ def test_a_place_is_a_stream_and_where_each_thread_has_one_a_thread(cupy: Module
             self.ptr = 2
 
     def look() -> None:
-        places.append(devices.place(where))
+        places.append(devices.launch_target(where))
 
     for stream in (Stream(), PerThread()):
         with stream:
@@ -293,7 +293,7 @@ def test_a_place_is_a_stream_and_where_each_thread_has_one_a_thread(cupy: Module
             thread.start()
             thread.join()
     assert places[0] == places[1] and len(set(places)) == 3
-    assert devices.place(Device("cpu")) == (Device("cpu"), 0, 0)
+    assert devices.launch_target(Device("cpu")) == (Device("cpu"), 0, 0)
 
 
 def test_two_cards_in_one_step(cupy: ModuleType) -> None:

@@ -192,9 +192,9 @@ def test_known_waste_is_on_the_page_and_nothing_else_is() -> None:
 
 def test_new_waste_of_a_hot_kernel_is_told() -> None:
     clean = ["none", "100%", "100%", ""]
-    found = Found("matmul_forward<float, 64, true, true>, a b", 2, 0.5, 1.0, 0.5, ("gemm/simt.cuh:73",))
+    found = Found("matmul_forward<float, 64, true, true>, a b", 2, 0.5, 1.0, 0.5, ("simt.cuh:73",))
     banks, writes, more, fewer, stale = complaints(found, clean, True)
-    assert "wastes banks at gemm/simt.cuh:73, and KNOWN_WASTE" in banks and "wastes writes" in writes
+    assert "wastes banks at simt.cuh:73, and KNOWN_WASTE" in banks and "wastes writes" in writes
     assert "bank conflicts were none, and are 2 ways, +50%" in more and "writes were 100%, and are 50%" in fewer
     assert "docs/kernels.md says" in stale
     assert len(complaints(found, found.cells(), True)) == 2

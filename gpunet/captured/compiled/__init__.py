@@ -27,7 +27,7 @@ from gpunet.captured.compiled.fuse import fused, without_dead_stores
 from gpunet.captured.compiled.given import WRITTEN, Given, copier, taken, written_spans
 from gpunet.captured.compiled.nests import Unit
 from gpunet.captured.compiled.regions import LEAST_PART, STATE, Team, part_work
-from gpunet.captured.generated import written
+from gpunet.captured.generated import compile_source
 from gpunet.captured.ir import View
 from gpunet.captured.numpy_calls import Bound, line
 
@@ -102,7 +102,7 @@ def function(
         checks[failure - 1]()
 
     names["check"] = check
-    replay, source = written(", ".join(arrays), body, names)
+    replay, source = compile_source(", ".join(arrays), body, names)
     replay.memory = memory  # type: ignore[attr-defined]
     return replay, text + "\n\n" + source
 

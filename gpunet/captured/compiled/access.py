@@ -101,10 +101,10 @@ def element(context, address, value):
 # ---- arrays ---------------------------------------------------------------------------------------------------------
 
 #: Decorator of what only compiled functions call.
-inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+jit_helper = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-@inner
+@jit_helper
 def lend(table, slot, array, size, alignment, written):
     """Put the address of an array's elements, so many bytes, into the table; 1 where they cannot be read there.
 
@@ -123,7 +123,7 @@ def lend(table, slot, array, size, alignment, written):
     return 0
 
 
-@inner
+@jit_helper
 def copy(table, slot, array, size):
     """Copy an array's elements, so many bytes, to the address in the table; 1 where they don't lie one after the other."""
     apart()

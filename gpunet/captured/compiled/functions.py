@@ -15,7 +15,7 @@ from typing import Any
 from numba import float32, float64, int32, int64
 from numba.extending import overload
 
-from gpunet.captured.compiled.access import choose, float_bits, inner, maximum, minimum
+from gpunet.captured.compiled.access import choose, float_bits, jit_helper, maximum, minimum
 
 _LOG_2 = Fraction("0.6931471805599453094172321214581765680755001343602552")
 
@@ -52,7 +52,7 @@ def _functions(number: Any, integer: Any, mantissa: int, bias: int, split: int, 
     certain = number(-20 if mantissa == 23 else -40)  # below, exp(x) - 1 is -1
     flat = number(10 if mantissa == 23 else 20)  # above, tanh is 1
 
-    @inner
+    @jit_helper
     def parts(x):
         """(k, q) for x within the range of exp."""
         shifted = x * per_log_2 + shift
@@ -65,17 +65,17 @@ def _functions(number: Any, integer: Any, mantissa: int, bias: int, split: int, 
         p = c2 + r * (c3 + r * (c4 + r * (c5 + r * (c6 + r * p))))
         return integer(float_bits(shifted) - integer(shift_bits)), r + r * r * p
 
-    @inner
+    @jit_helper
     def power_of_two(k):
         return float_bits(integer(integer(k + integer(bias)) << integer(mantissa)))
 
-    @inner
+    @jit_helper
     def exp(x):
         k, q = parts(minimum(maximum(x, lowest), highest))
         first = integer(k >> integer(1))  # in two steps: 2^k alone may be too large or too small
         return (one + q) * power_of_two(first) * power_of_two(integer(k - first))
 
-    @inner
+    @jit_helper
     def expm1(x):
         k, q = parts(minimum(maximum(x, certain), highest))
         first = integer(k >> integer(1))
@@ -84,14 +84,14 @@ def _functions(number: Any, integer: Any, mantissa: int, bias: int, split: int, 
         value = choose(k > integer(30), large, q * factor + (factor - one))
         return choose(x == zero, x, value)  # -0 stays -0
 
-    @inner
+    @jit_helper
     def tanh(x):
         k, q = parts(two * minimum(maximum(x, -flat), flat))
         factor = power_of_two(k)
         e = q * factor + (factor - one)
         return choose(x == zero, x, e / (e + two))
 
-    @inner
+    @jit_helper
     def log(x):
         denormal = x < smallest
         bits = float_bits(choose(denormal, x * scale, x))
@@ -111,7 +111,7 @@ def _functions(number: Any, integer: Any, mantissa: int, bias: int, split: int, 
         value = choose(x == infinity, infinity, value)
         return choose(x > zero, value, choose(x == zero, -infinity, nothing))
 
-    @inner
+    @jit_helper
     def log1p(x):
         # log(u) x / (u - 1) with u = 1 + x rounded: what rounding takes from u, it takes from u - 1, too
         u = one + x

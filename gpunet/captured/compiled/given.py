@@ -18,7 +18,7 @@ import numpy
 
 from gpunet.captured.compiled.forms import Form, Opaque
 from gpunet.captured.compiled.nests import Unit
-from gpunet.captured.ir import Call, View, found
+from gpunet.captured.ir import Call, View, tree_leaves
 from gpunet.captured.merge import span
 
 #: Where an array's address and its flags are in the array object, in bytes: NumPy's binary interface, as extension modules
@@ -70,7 +70,7 @@ def taken(
 
 def _only_as(whole: View, call: Call) -> bool:
     """Whether a call takes nothing of a buffer but the whole of it, as an argument."""
-    views = [v for v in found((call.arguments, call.options)) if v.buffer == whole.buffer]
+    views = [v for v in tree_leaves((call.arguments, call.options)) if v.buffer == whole.buffer]
     arguments = (*call.arguments, *call.options.values())
     return len(views) == sum(isinstance(a, View) and a.is_all_of(whole) for a in arguments)
 

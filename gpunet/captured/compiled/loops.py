@@ -19,7 +19,7 @@ from gpunet.captured.compiled.access import (
     choose,
     element,
     high_product,
-    inner,
+    jit_helper,
     lanes,
     largest,
     load,
@@ -89,7 +89,7 @@ def _transpose(number: Any) -> Any:
 # Functions in the closure of one that is kept on disk would make it another one in each process: these are global.
 
 
-@inner
+@jit_helper
 def row_maximum(x, first, c):
     """Of c elements; in a short row perhaps without its NaN, for which it takes a third of the time."""
     top = load(x, first, 2)
@@ -103,7 +103,7 @@ def row_maximum(x, first, c):
     return top
 
 
-@inner
+@jit_helper
 def softmax(probabilities, logs, logits, n, c):
     """Of each row, and log sum exp in the first n of 2 n numbers.  A NaN makes its whole row NaN by way of the row's sum."""
     totals = moved(logs, n)
@@ -126,7 +126,7 @@ def softmax(probabilities, logs, logits, n, c):
         store(logs, i, load(logs, i, 1) + log(load(totals, i, 4)), 1)
 
 
-@inner
+@jit_helper
 def reduced(value, factor, each, n, reduction, counted):
     """value = each loss (reduction 0), their sum (1), or their mean over those that count (2)."""
     if reduction == 0:
@@ -195,7 +195,7 @@ _MULTIPLIER_0, _MULTIPLIER_1 = uint64(0xD2E7470EE14C6C93), uint64(0xCA5A82639512
 _WEYL_0, _WEYL_1 = uint64(0x9E3779B97F4A7C15), uint64(0xBB67AE8584CAA73B)
 
 
-@inner
+@jit_helper
 def philox(key, counter, block):
     """Four words: block number ``block``, from 0, after a counter."""
     a = uint64(uint64(counter + uint64(1)) + uint64(block))

@@ -25,7 +25,7 @@ from gpunet.captured.compiled.access import (
     choose,
     copy,
     hidden,
-    inner,
+    jit_helper,
     largest,
     lend,
     load,
@@ -51,7 +51,7 @@ from gpunet.captured.compiled.functions import (
 )  # fmt: skip
 
 #: A loop nest, called by parts of the step.
-nest = inner
+nest = jit_helper
 
 
 def part(arguments, **options):
@@ -66,5 +66,5 @@ def part(arguments, **options):
 #: The same for a step with regions: other threads run meanwhile.
 threaded_part = functools.partial(part, nogil=True)
 #: What such parts call, and what helpers do.
-threaded = inner
+threaded = jit_helper
 helping = njit("int64(int64, int64, int64, int64)", error_model="numpy", no_cfunc_wrapper=True, cache=True, nogil=True)

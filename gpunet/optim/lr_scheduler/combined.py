@@ -8,11 +8,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from gpunet.autograd import quiet
+from gpunet.autograd import ignore_fp_errors
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.launch.shims import Ufunc
-from gpunet.launch.tape import refuse
+from gpunet.launch.tape import graph_break
 from gpunet.optim.lr_scheduler.python import ReduceLROnPlateau
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, counters
 from gpunet.optim.optimizer import Optimizer
@@ -27,7 +27,7 @@ class _Combined(LRScheduler):
 
     def _take(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None) -> None:
         name = type(self).__name__
-        refuse(f"making a {name}", "make it before the step is recorded")
+        graph_break(f"making a {name}", "make it before the step is recorded")
         self._schedulers = list(schedulers)
         if not self._schedulers:
             raise ArgumentError(f"{name} got no schedulers; pass a list of at least one")
@@ -97,7 +97,7 @@ class SequentialLR(_Combined):
             scheduler.undo()
         self._schedulers[bisect_right(self._milestones, 0)]._initial_step()
 
-    @quiet
+    @ignore_fp_errors
     def step(self) -> None:
         """The next rates, of the schedule whose turn it is."""
         self._check_groups()

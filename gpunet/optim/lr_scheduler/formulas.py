@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gpunet.autograd import quiet
+from gpunet.autograd import ignore_fp_errors
 from gpunet.errors import ArgumentError
-from gpunet.launch.tape import refuse, refuse_reading
+from gpunet.launch.tape import graph_break, graph_break_on_read
 from gpunet.optim.lr_scheduler.kernel import schedule_at
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, counters, for_each_group
 from gpunet.optim.optimizer import Optimizer
@@ -152,7 +152,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     @property
     def T_cur(self) -> float:
         """Steps since the last restart."""
-        refuse_reading("T_cur", self._states[0])
+        graph_break_on_read("T_cur", self._states[0])
         return self._states[0][1].item()
 
     @T_cur.setter
@@ -162,7 +162,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     @property
     def T_i(self) -> float:
         """Steps from the last restart to the next."""
-        refuse_reading("T_i", self._states[0])
+        graph_break_on_read("T_i", self._states[0])
         return self._states[0][2].item()
 
     @T_i.setter
@@ -175,7 +175,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.last_epoch, self.T_cur, self.T_i = first, first, self.T_0
         self.step(0 if first < 0 else None)
 
-    @quiet
+    @ignore_fp_errors
     def step(self, epoch: float | None = None) -> None:
         """The next rates, or those at ``epoch``, which may lie between two steps: ``step(epoch + batch / batches)``.
 
@@ -185,7 +185,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         if epoch is None:
             super().step()
             return
-        refuse("CosineAnnealingWarmRestarts.step(epoch)", "call step() without a number: it counts on the device")
+        graph_break("CosineAnnealingWarmRestarts.step(epoch)", "call step() without a number: it counts on the device")
         check(epoch >= 0, f"CosineAnnealingWarmRestarts.step({epoch}); expected zero or a positive number")
         start, period = 0.0, self.T_0
         while epoch >= start + period:

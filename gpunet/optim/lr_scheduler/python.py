@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from gpunet.errors import ArgumentError
-from gpunet.launch.tape import refuse
+from gpunet.launch.tape import graph_break
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, for_each_group, functions_for_each_group
 from gpunet.optim.optimizer import Optimizer
 
@@ -84,7 +84,7 @@ class ReduceLROnPlateau(LRScheduler):
             ArgumentError: no metric.
             CaptureError: in a step that is recorded.
         """
-        refuse("ReduceLROnPlateau.step(), which reads a metric,", "call it outside the step, after it")
+        graph_break("ReduceLROnPlateau.step(), which reads a metric,", "call it outside the step, after it")
         if metrics is None:
             raise ArgumentError("ReduceLROnPlateau.step() without a metric; pass step(validation_loss)")
         self._check_groups()

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import quiet
+from gpunet.autograd import ignore_fp_errors
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
-from gpunet.launch.tape import active, refuse, refuse_reading
+from gpunet.launch.tape import active, graph_break, graph_break_on_read
 from gpunet.optim.lr_scheduler.kernel import schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
@@ -46,7 +46,7 @@ class LRScheduler:
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         _check_optimizer(optimizer)
-        refuse(f"making a {type(self).__name__}", "make it before the step is recorded")
+        graph_break(f"making a {type(self).__name__}", "make it before the step is recorded")
         self.optimizer = optimizer
         for number, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
@@ -86,7 +86,7 @@ class LRScheduler:
     @property
     def last_epoch(self) -> int:
         """Steps so far, read from the device."""
-        refuse_reading("last_epoch", self._states[0])
+        graph_break_on_read("last_epoch", self._states[0])
         return int(self._states[0][0].item())
 
     @last_epoch.setter
@@ -94,7 +94,7 @@ class LRScheduler:
         self._write(value, slice(0, 1))
 
     def _write(self, value: float, place: slice) -> None:
-        refuse(f"setting a {type(self).__name__}'s counters", "set them outside the step")
+        graph_break(f"setting a {type(self).__name__}'s counters", "set them outside the step")
         for state in self._states:
             state[place] = float(value)
 
@@ -103,7 +103,7 @@ class LRScheduler:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     # -- steps
-    @quiet
+    @ignore_fp_errors
     def step(self) -> None:
         """The next rates; called after ``optimizer.step()``, also inside of a recorded step, where it is launches.
 
@@ -125,7 +125,7 @@ class LRScheduler:
             self.step()
         self._is_initial = False
 
-    @quiet
+    @ignore_fp_errors
     def step_within(self, positions: list[Array], low: float, high: float) -> None:
         """As a part of a sequence that has counted to ``positions`` (the same number for each group)."""
         self._check_groups()
@@ -149,7 +149,7 @@ class LRScheduler:
     def _refuse(self) -> None:
         """Refuse to be recorded, where that is not possible."""
         if not self.kind:
-            refuse(f"{type(self).__name__}.step(), which is Python,", "call it outside the step, after it")
+            graph_break(f"{type(self).__name__}.step(), which is Python,", "call it outside the step, after it")
 
     def _launch(self, positions: Sequence[Array | None] | None = None, low: float = 0.0, high: float = math.inf) -> None:
         self.update_constants()
@@ -177,7 +177,7 @@ class LRScheduler:
             known = self._constants[number] if number < len(self._constants) else None
             if known is not None and known[0] == values:
                 continue
-            refuse(f"changing what a {type(self).__name__} works with", "change it outside the step")
+            graph_break(f"changing what a {type(self).__name__} works with", "change it outside the step")
             if known is None or len(known[0]) != len(values):  # gpunet.capture notices that the old buffer is gone
                 buffer = devices.empty((len(values),), numpy.float64, _place(group))
                 self._constants[number : number + 1] = [(values, buffer)]
