@@ -18,10 +18,11 @@ from gpunet.errors import (
     GpunetError,
     GradientError,
     LabelError,
+    LaunchError,
     ShapeError,
     StateDictError,
 )
-from gpunet.launch.kernel import KERNELS, LaunchError
+from gpunet.launch.kernel import KERNELS
 from gpunet.launch.tape import Tape, record
 
 F = nn.functional

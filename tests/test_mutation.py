@@ -101,6 +101,7 @@ def test_survivors_still_exist() -> None:
     assert len(SURVIVORS) - len(EQUIVALENT) < (len(names) - len(EQUIVALENT)) / 50, "less than 98 % are caught"
 
 
+@pytest.mark.exhaustive
 @needs_compiler
 def test_sample_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--sample", str(SAMPLE), "-q"]) == 0, capsys.readouterr().out

@@ -195,6 +195,7 @@ def test_random_programs_split_to_the_bits_of_eager(seed: int) -> None:
         assert bits(results) == expected
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not NUMBA, reason="Numba is not installed")
 def test_random_programs_compile_to_the_values_of_eager() -> None:
     """In float64, where rounding that an ill-conditioned program amplifies still leaves some digits; one step for many."""

@@ -49,17 +49,36 @@ def test_contract_at_a_glance(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
         if good is None:
             continue
         for wrong in (good.astype("complex64"), numpy.stack([good, good], -1)[..., 0]):
-            if wrong.dtype == "complex64" or (good.size > 1 and not kernel._contract[place][2]):
+            if wrong.dtype == "complex64" or (good.size > 1 and not kernel.contract.strided[place]):
                 with pytest.raises(LaunchError, match=kernel.name):
                     kernel(*arrays[:place], [*array[:-1], wrong] if many else wrong, *arrays[place + 1 :], **case.options)
     assert len(launched) == 1
 
 
+#: Kernels whose cases take more than five seconds in check mode.
+_SLOW = (
+    "linear_forward", "linear_backward_input", "linear_backward_weight", "matmul_forward", "cross_entropy_labels",
+    "cross_entropy_soft", "adam_step",
+)  # fmt: skip
+
+
 @needs_compiler
-@every_kernel
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive) if name in _SLOW else name for name in KERNELS]
+)
 def test_source_does_what_the_twin_does_in_check_mode(name: str) -> None:
     with emulator.check():
         row = selftest.check_kernel(KERNELS[name], EMULATED)
+    assert row.passed, selftest.describe(row)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", _SLOW)
+def test_one_case_of_a_slow_kernel_in_check_mode(name: str) -> None:
+    cases = [case for case in kernel_cases.cases(KERNELS[name]) if case.floating == "float32" and case.twin is None]
+    cases.sort(key=lambda case: sum(a.size for a in case.on_cpu() if isinstance(a, numpy.ndarray)))
+    with emulator.check():
+        row = selftest.check_kernel(KERNELS[name], EMULATED, [cases[len(cases) // 3]])
     assert row.passed, selftest.describe(row)
 
 
