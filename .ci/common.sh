@@ -1,4 +1,4 @@
-# What .ci/run and .ci/all share.  Sourced from the repository's root.
+# Steps that .ci/run and .ci/all share.  Source it from the repository's root.
 
 python=.venv/bin/python
 export GPUNET_REQUIRE_TORCH=1 GPUNET_REQUIRE_NUMBA=1
@@ -7,12 +7,12 @@ step() { printf '\n== %s\n' "$*"; }
 
 environment() {
   step "environment"
-  command -v g++ >/dev/null || { echo "g++ is needed: without it the CUDA sources would not be run, and their tests skip"; exit 1; }
+  command -v g++ >/dev/null || { echo "install g++: without it the tests that run the CUDA sources skip"; exit 1; }
   rm -rf .venv
   python3 -m venv .venv
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  $python -m pip install -q 'torch==2.13.0' # a plain torch pulls gigabytes of CUDA
+  $python -m pip install -q 'torch==2.13.0' # an unpinned torch pulls gigabytes of CUDA
   $python -m pip install -q -e '.[lint]'
 }
 
@@ -22,7 +22,7 @@ quick_tier() {
   command=$(grep -m 1 -- '-m pytest' README.md)
   echo "$command"
   bash -euo pipefail -c "$command"
-  # their absence would have made tests skip
+  # fail if one of these is missing: the tests that need it would only skip
   $python -c 'from gpunet.backend import compiler; print("NVRTC", compiler.nvrtc_version())'
   $python -c 'from gpunet.backend import toolkit; print(*toolkit.options("#include <cuda_fp16.h>", "CUDA headers"))'
   $python -c 'from gpunet.backend.blas import choice; print("products by", choice.load("onednn").name)'
