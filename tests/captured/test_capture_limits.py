@@ -287,7 +287,7 @@ def test_arrays_computed_beside_the_launches_are_refused() -> None:
         noise = gpunet.from_numpy(generator.normal(size=3).astype("float32"))
         return x + noise
 
-    with pytest.raises(CaptureError, match=r"computed outside of launches.*make it outside the step"):
+    with pytest.raises(CaptureError, match=r"computed by NumPy or CuPy inside the step.*make it outside the step"):
         gpunet.capture(step)(gpunet.ones(3))
 
 
@@ -474,7 +474,7 @@ def test_another_thread_may_come_between_the_choice_of_a_recording_and_its_repla
     for x in arguments:
         captured(x)
     chosen = captured.recordings[0]
-    hold = chosen.conditions.hold
+    hold = chosen.guards.hold
 
     def interrupted() -> bool:
         monkeypatch.undo()
@@ -483,7 +483,7 @@ def test_another_thread_may_come_between_the_choice_of_a_recording_and_its_repla
         other.join()
         return hold()
 
-    monkeypatch.setattr(chosen.conditions, "hold", interrupted)
+    monkeypatch.setattr(chosen.guards, "hold", interrupted)
     captured(arguments[0])
     assert captured.recordings[-1] is chosen
     assert len(captured.recordings) == 3

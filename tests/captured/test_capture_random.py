@@ -33,7 +33,7 @@ OUT_OF_RANGE = (-1, 256, 2**40, -(2**70))
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for holder, name, value in (
-        (merge, "_CACHE", 256), (memory, "CHUNK_BYTES", 128), (seams, "_SHORTEST", 4), (regions, "CHUNK", 1 << 8),
+        (merge, "_CACHE_BYTES", 256), (memory, "CHUNK_BYTES", 128), (seams, "_SHORTEST", 4), (regions, "CHUNK", 1 << 8),
         (regions, "LEAST_REGION", 1 << 9), (regions, "LEAST_PART", 1 << 9), (compiled, "LEAST_PART", 1 << 9),
     ):  # fmt: skip
         monkeypatch.setattr(holder, name, value)

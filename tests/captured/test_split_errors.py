@@ -11,7 +11,7 @@ import gpunet
 from gpunet import nn
 from gpunet.captured.compiled import module
 from gpunet.captured.ir import Call, View
-from gpunet.captured.merge import join_neighbours
+from gpunet.captured.merge import merge_adjacent_scalings
 from gpunet.errors import LabelError, LaunchError
 from gpunet.launch.kernel import KERNELS
 from tests.captured.test_capture_split import split, splits_silently
@@ -187,5 +187,5 @@ def test_what_is_in_front_of_a_call_that_may_raise_stays_there() -> None:
     a, b, scale = View(0, 0, (4,), (4,), dtype), View(0, 16, (4,), (4,), dtype), View(1, 0, (1,), (4,), dtype)
     first, second = (Call("elementwise", numpy.multiply, (v, scale), {"out": v}, [v, scale], [v]) for v in (a, b))
     twin = Call("opaque", print, (scale,), {}, [scale], [], True)
-    assert len(join_neighbours([first, second])) == 1
-    assert join_neighbours([first, twin, second]) == [first, twin, second]
+    assert len(merge_adjacent_scalings([first, second])) == 1
+    assert merge_adjacent_scalings([first, twin, second]) == [first, twin, second]

@@ -247,7 +247,7 @@ def test_streams_within_a_step_follow_one_another(cupy: ModuleType, monkeypatch:
         w = z * numpy.float32(3)
         assert captured(gpunet.full((3,), 0.1 * number)).tolist() == (numpy.tanh(w - z) + w).tolist()
     assert used[-4:] == [False, False, True, False]
-    assert [s.what for s in captured.explain().splits][1:] == ["launches on cuda:0 behind launches elsewhere"] * 2
+    assert [s.what for s in captured.explain().splits][1:] == ["launches on cuda:0 after launches on another device or stream"] * 2
 
 
 def test_each_stream_has_memory_of_its_own(cupy: ModuleType) -> None:
