@@ -136,6 +136,7 @@ class Lowering:
             units, place, self.arena_bytes = plan.make_plan(self.buffers, self._calls, self._kept)
             self._planned, self._numpy_bytes = list(units), self.arena_bytes
         arena = plan.allocate_arena(self.arena_bytes, next(iter(self._devices)))
+        # buffer -> object that keeps its memory alive, and its address
         keepers: dict[int, tuple[Any, int]] = {-1: (arena, devices.pointer(arena))}
         for number, buffer in enumerate(self.buffers):
             if buffer.temporary:
@@ -190,11 +191,11 @@ class Lowering:
 
     def launch_of(self, error: BaseException) -> int | None:
         """Return the index of the launch that raised in a replay; None unless each call has a line of its own."""
-        trace = error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code is self._code and self.backend == "numpy":
-                return self._planned[trace.tb_lineno - FIRST_LINE].launch
-            trace = trace.tb_next
+        traceback = error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code is self._code and self.backend == "numpy":
+                return self._planned[traceback.tb_lineno - FIRST_LINE].launch
+            traceback = traceback.tb_next
         return None
 
     def separate_calls(self) -> list[Callable[[], None]]:

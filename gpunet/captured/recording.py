@@ -122,7 +122,7 @@ class Recording:
                 given[index][...] = self.inputs[index]
 
     def _graph_break(self, what: str, way_out: str) -> None:
-        """Raise CaptureError, or without ``fullgraph`` note a split."""
+        """Raise CaptureError, or without ``fullgraph`` add the graph break to ``splits``."""
         if self.fullgraph:
             raise CaptureError(f"{what}: {way_out}")
         self.splits.append(Split(what, "", way_out))
@@ -171,7 +171,7 @@ class Recording:
                 for gradient, value in zip(gradients, values):
                     gradient.array = value
                 what = f"{first_uses.get(key, 'the step')} reads an array computed by NumPy or CuPy inside the step"
-                way_out = "make it outside the step, or pass it as an argument"
+                way_out = "create it outside the step, or pass it as an argument"
                 self._graph_break(f"{what}; a replay would not compute it again", way_out)
                 return
         # references: that of ``outside``, and the buffer's if the array is an owner

@@ -197,7 +197,7 @@ class _LaunchCall:
 
     def __init__(self, kernel: Launchable) -> None:
         self.kernel = kernel
-        self.__name__ = f"launch_{kernel.name}"  # prefixed: a user's kernel may have the name of a NumPy function
+        self.__name__ = f"launch_{kernel.name}"  # prefixed: a user's kernel may have a name that compiled/forms.py looks up
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
         self.kernel.launch(arrays, options)
