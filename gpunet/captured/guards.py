@@ -44,7 +44,7 @@ class Guards:
         Args:
             expression: source of a condition, with "{}" in place of values.
             values: the values for these places.
-            reason: names what has changed when the guard fails; or a function that finds it out then.
+            reason: description of the guarded value; or a function that returns it when the guard fails.
         """
         self._reasons.setdefault(expression.format(*map(self._name, values)), reason)
         self._compiled = None
@@ -95,7 +95,7 @@ def _is_same(a: Any, b: Any) -> bool:
 
 
 class _Collector:
-    """Walks what a function's code names, and adds guards for it."""
+    """Walks the values that a function's code names, and adds guards for them."""
 
     def __init__(self, function: Callable[..., Any], arguments: Any) -> None:
         self.guards = Guards()
@@ -358,7 +358,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _objects(value: Any) -> Iterator[Any]:
-    """Yield what is neither a tensor nor a plain value in a structure of lists, tuples and dicts."""
+    """Yield the values in a structure of lists, tuples and dicts that are neither tensors nor plain."""
     if isinstance(value, (list, tuple, dict)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _objects(item)

@@ -75,7 +75,7 @@ class Call:
     """One call on arrays: ``function(*arguments, **options)``, with a :class:`View` in place of each array.
 
     Args:
-        kind: what is known of the function:
+        kind: class of the function:
             "elementwise": a ufunc that broadcasts its arguments to ``options["out"]``;
             "reduce": ``ufunc.reduce`` of one argument over ``axis`` into ``options["out"]``;
             "product": a matrix product, ``matmul`` or ``dot``, into ``options["out"]``;

@@ -36,7 +36,7 @@ _OUTPUT = _Output()
 class Recording:
     """A step as it ran for arguments of certain shapes and dtypes.
 
-    The constructor runs the step once, with all its effects; ``first`` holds what it returned.
+    The constructor runs the step once, with all its effects; ``first`` holds the result.
 
     Args:
         function: the step.

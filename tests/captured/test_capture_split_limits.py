@@ -103,7 +103,7 @@ def test_numbers_that_the_step_moves_and_too_many_recordings_split(device: str) 
 def test_explain_shows_the_parts_and_the_splits(device: str) -> None:
     training = Reading(True)
     training.train(1)
-    assert "part 1 of 2" in str(training.run.explain())  # what the first call saw
+    assert "part 1 of 2" in str(training.run.explain())  # from the first call
     training.train(4)
     weights = [to_numpy(p).tobytes() for p in training.model.parameters()]
     explanation = training.run.explain()

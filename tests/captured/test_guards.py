@@ -306,7 +306,7 @@ def test_grad_mode_is_guarded(device: str) -> None:
 
 
 def test_adam_steps_of_other_parameters_are_guarded(device: str) -> None:
-    """Adam updates parameters that always step together as one vector; after one has stepped alone, recordings are stale."""
+    """Adam updates parameters that always step together as one vector; a recording is stale once one has stepped alone."""
 
     def make() -> tuple[Any, Any, Any]:
         a, b = (gpunet.full((3,), v, requires_grad=True) for v in (1.0, 2.0))

@@ -172,10 +172,10 @@ def test_gradients_that_were_never_computed_are_discarded(calls: int, fresh: boo
         assert len(captured.kept) == 1 and numpy.isnan(captured.kept.pop().tolist()).all()
         assert captured.last.grad is None
         found, expected = captured.state(), eager.state()
-        assert found[-1] is None  # the step replaced it behind the launch: what was there before is gone
+        assert found[-1] is None  # the step replaced it after the failing launch, so the old gradient is gone
         if backend == "numpy" or calls == 1:
             assert found[:-1] == expected[:-1]
-        else:  # which launch raised is not known, and what does not depend on it may have run: gradients are as before all
+        else:  # it is not known which launch raised: gradients are those from before the segment
             assert fresh == (found[4:6] == [None] * 2) and all(g is None or numpy.isfinite(g).all() for g in found[4:])
     for _ in range(3):
         if fresh or backend == "numpy":

@@ -77,7 +77,7 @@ def test_a_segment_is_one_graph_and_only_reads_synchronize(cupy: ModuleType) -> 
     graphs, enqueued, waits, seen = Graph.launched, Cards.enqueued, Cards.waits, len(training.seen)
     for x, y in batches:
         captured(x, y)
-    assert Graph.launched - graphs == 2 * 6  # in front of item(), and behind it
+    assert Graph.launched - graphs == 2 * 6  # before and after item()
     assert Cards.enqueued - enqueued == 2 * 6 + 3 * 6  # and the copies of x, twice, and y
     assert Cards.waits - waits == len(training.seen) - seen == 6
     assert str(captured.explain()).count("one CUDA graph") == 2
@@ -216,7 +216,7 @@ def test_launches_are_enqueued_before_a_split_returns(cupy: ModuleType) -> None:
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         y = x * 2.0
         gpunet.cuda.synchronize()
-        seen.append(y.array._memory.tolist())  # what lies in memory, without a wait
+        seen.append(y.array._memory.tolist())  # memory as it is, without synchronising
         return y + 1.0
 
     captured = at_once(step)
@@ -251,7 +251,7 @@ def test_streams_within_a_step_follow_one_another(cupy: ModuleType, monkeypatch:
 
 
 def test_each_stream_has_memory_of_its_own(cupy: ModuleType) -> None:
-    """A call on another stream must not write what launches of the one before have yet to read."""
+    """A call on another stream must not overwrite memory that earlier launches have yet to read."""
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         x.mul_(1.5)
