@@ -109,7 +109,7 @@ def test_labels_that_the_step_computes_are_there_when_they_are_checked() -> None
     captured, x = split(step), gpunet.rand(4, 3) - 0.5
     for _ in range(4):
         assert captured(x, 2).item() == step(x, 2).item()
-    assert "split by labels, whose range is checked" in str(captured.explain())
+    assert "split by checking the range of the labels" in str(captured.explain())
     for _ in range(2):
         with pytest.raises(LabelError, match="label 3"):
             captured(gpunet.ones(4, 3), 3)
