@@ -1,4 +1,4 @@
-"""The quick tier of the ops' tests: a primitive calls NumPy on "emulated" as on "cpu", so one row of each is enough there."""
+"""Restrict the quick tier: on "emulated", test one sample per primitive, since it calls NumPy there as on "cpu"."""
 
 from __future__ import annotations
 
