@@ -53,12 +53,12 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
         return
     if target._requires_grad and target._node is None:
         raise GradientError(
-            f"{name} on a leaf tensor that requires grad; call it under no_grad(), or use the op that returns a new tensor"
+            f"{name} on a leaf tensor that requires grad; call it under no_grad(), or use the out-of-place op"
         )
     needs_grad = target._requires_grad or any(isinstance(o, Tensor) and o._requires_grad for o in others)
     if needs_grad and target._view_version is not None:
         raise InPlaceError(
-            f"{name} on a view, and a gradient is required; assign to its base (base[index] = ...), or change a .clone()"
+            f"{name} on a view, and a gradient is required; assign to the base (base[index] = ...), or to a .clone()"
         )
 
 

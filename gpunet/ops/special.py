@@ -1,8 +1,8 @@
 """Special functions that NumPy lacks.
 
-The twin of ``erf`` computes ``erf(x) = tanh(x + x P(x²) / Q(x²))``.  NumPy's ``tanh`` is vectorised, and its saturation
-damps the error of the rational function where |x| is large, so few coefficients suffice, and one formula serves every x
-without branches.  The result is odd and within [-1, 1] by construction.
+The twin computes ``erf(x) = tanh(x + x P(x²) / Q(x²))``.  NumPy's ``tanh`` is vectorised, and its saturation damps the
+error of the rational function where |x| is large, so few coefficients suffice, and one formula serves every x without
+branches.  The result is odd and within [-1, 1] by construction.
 
 The coefficients are our own.  ``1 + P / Q`` approximates ``atanh(erf(x)) / x`` on [0, 6] for float64 and on [0, 4.5]
 for float32; beyond that interval erf rounds to 1, and x is clamped.  They were fitted with mpmath at 100 digits by
