@@ -15,7 +15,7 @@ from .source import STOPS, Source
 
 #: Names of calls that wait for asynchronous copies or barriers, or that signal them.
 WAITS = re.compile(r"\w*(?:wait|arrive|commit|expect)\w*")
-#: What ends an operand of && and of ||: also an operator that binds less tightly.
+#: Tokens that end an operand of && and of ||, among them the operators that bind less tightly.
 _OF_AND = STOPS | {"||", "&&"}
 _OF_OR = STOPS | {"||"}
 _LOGIC = frozenset(["&&", "||"])
