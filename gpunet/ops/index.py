@@ -73,7 +73,11 @@ def _getitem_checked(x: Tensor, index: tuple[Any, ...]) -> Array:
 
 
 def _is_view(index: tuple[Any, ...]) -> bool:
-    return all(isinstance(i, (int, numpy.integer, slice)) or i is None or i is Ellipsis for i in index)
+    # True and False are ints, but x[True] is a copy
+    return all(
+        (isinstance(i, (int, numpy.integer, slice)) and i is not True and i is not False) or i is None or i is Ellipsis
+        for i in index
+    )
 
 
 def _getitem_array(array: Array, index: tuple[Any, ...]) -> Array:
@@ -87,7 +91,7 @@ def _index(x, *, index):
     source = x.shape
     if _is_view(index):
         return _getitem_checked(x, index), lambda g: _unindex(g, index=index, shape=source)
-    picked = _getitem_checked(x, index)  # only for its shape; the launch below is what a tape can replay
+    picked = _getitem_checked(x, index)  # only for its shape; a tape replays the launch below
     out = empty(picked.shape, x.dtype, x.array)
     TAKE(out, x.array, index=_index_arrays(index))
     return out, lambda g: _unindex(g, index=index, shape=source)

@@ -294,6 +294,17 @@ def test_0d_tensor_is_treated_as_shape_1(device: str) -> None:
     assert x.grad is not None and x.grad.item() == 1.0
 
 
+@pytest.mark.parametrize("index", [True, (True, 0), (1, True)])
+def test_index_true_is_differentiable(index: Any, device: str) -> None:
+    """NumPy copies for x[True], although True is an int."""
+    x = gpunet.rand(2, 3, requires_grad=True)
+    weight = gpunet.rand(*x[index].shape)
+    (x[index] * weight).sum().backward()
+    expected = numpy.zeros((2, 3), numpy.float32)
+    expected[index] = to_numpy(weight)
+    assert x.grad is not None and to_numpy(x.grad).tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int64", "uint8", "bool"])
 def test_descending_is_stable_for_every_dtype(dtype: str, device: str, torch: Any) -> None:
     """Includes values for which sorting -x would be wrong: unsigned 0, the smallest integer, NaN."""
