@@ -85,8 +85,8 @@ def scratch_allocator(temporary: Callable[[numpy.ndarray], numpy.ndarray], whole
 
 
 #: Bytes of a chunk of one vector.  The five chunks of an Adam step take 1.3 MB, about the size of an L2 cache.  With
-#: 1 MB of L2, the step takes 8 % less time than with half this size and 19 % less than with a quarter, because larger chunks
-#: need fewer NumPy calls.  Twice the size saves 2 % more (6 % for SGD), but may be slower with a slow L3 or DRAM.
+#: 1 MB of L2, the step takes 8 % less time than with half this size and 19 % less than with a quarter, because larger
+#: chunks need fewer NumPy calls.  Twice the size saves 2 % more (6 % for SGD) but may be slower with a slow L3 or DRAM.
 CHUNK_BYTES = 1 << 18
 
 
