@@ -257,7 +257,7 @@ def _differentiate(node: Node, upstream: list[Any], create: bool) -> Sequence[An
         gradients = [None if rule is None else rule(*args) for rule in node.backward]
         if create:
             return gradients
-        # Return a plain array if nobody else has its memory: _accumulate() stores arrays without a copy.
+        # Return a plain array if nothing else shares its memory, so that _accumulate() stores it without a copy.
         return [g if g is None or g is gradient or g.array.base is not None else g.array for g in gradients]
     if op.kind == "custom":
         return node.backward(node, [None if g is None else materialize(g) for g in upstream])
@@ -292,7 +292,7 @@ def _differentiate_composed(node: Node, upstream: list[Any]) -> list[Any]:
 def _accumulate(gradients: Iterable[tuple[Tensor, Any]], create: bool) -> None:
     """Add the gradients to the ``grad`` of their leaves.
 
-    A plain array is a gradient whose memory belongs to nobody else; as a first gradient it is stored without a copy.
+    A plain array is a gradient that shares its memory with nothing else; a first gradient is stored without a copy.
     """
     with _accumulation:
         for leaf, gradient in gradients:

@@ -159,7 +159,7 @@ def materialize(gradient: Any) -> Tensor:
     """Apply the pending scale; return a Tensor.
 
     Args:
-        gradient: a Tensor, a :class:`Scaled`, a :class:`Unit`, or an array whose memory belongs to nobody else.
+        gradient: a Tensor, a :class:`Scaled`, a :class:`Unit`, or an array that shares its memory with nothing else.
     """
     if isinstance(gradient, Tensor):
         return gradient

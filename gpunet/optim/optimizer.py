@@ -299,7 +299,7 @@ class Optimizer:
         return lists
 
     def _state_list(self, params: list[Tensor], name: str) -> list[Array]:
-        """Return one kind of state of all ``params``, creating what is missing; joined if all of it is new."""
+        """Return the state ``name`` of all ``params``; create missing state as zeros, joined if all of it is missing."""
         new = [p for p in params if name not in self.state[p]]
         shapes = [(1,) if name == "step" else p.shape for p in new]
         ends = list(itertools.accumulate(map(math.prod, shapes)))

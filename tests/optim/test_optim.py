@@ -67,10 +67,10 @@ def assert_close(mine: Any, theirs: Any, dtype: str) -> None:
 def test_fifty_steps_match_torch(kind: str, options: dict[str, Any], dtype: str, device: str, torch: Any) -> None:
     mine = parameters(start(dtype), device)
     theirs = [torch.tensor(a, requires_grad=True) for a in start(dtype)]
-    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    ours, reference = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
     for number in range(50):
-        step(one, mine, number)
-        step(other, theirs, number)
+        step(ours, mine, number)
+        step(reference, theirs, number)
     assert_close(mine, theirs, dtype)
 
 
@@ -94,9 +94,9 @@ def test_parameters_without_a_gradient_are_not_updated(kind: str, options: dict[
     """Each parameter has its own step count, also if it has a gradient in some steps only."""
     mine = parameters(start("float64"), device)
     theirs = [torch.tensor(a, requires_grad=True) for a in start("float64")]
-    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    ours, reference = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
     for number in range(12):
-        for optimizer, params in ((one, mine), (other, theirs)):
+        for optimizer, params in ((ours, mine), (reference, theirs)):
             optimizer.zero_grad()
             for index, p in enumerate(params):
                 if number % (index + 1) == 0:
@@ -220,16 +220,16 @@ def test_state_dict_continues_in_a_new_optimizer(kind: str, options: dict[str, A
 @pytest.mark.parametrize("kind, options", VARIANTS[2:], ids=lambda v: str(v))
 def test_state_dict_of_torch_is_accepted(kind: str, options: dict[str, Any], device: str, torch: Any) -> None:
     theirs = [torch.tensor(a, requires_grad=True) for a in start("float64")]
-    other = getattr(torch.optim, kind)(theirs, **options)
+    reference = getattr(torch.optim, kind)(theirs, **options)
     for number in range(10):
-        step(other, theirs, number)
+        step(reference, theirs, number)
     mine = parameters(arrays(theirs), device)
-    one = getattr(gpunet.optim, kind)(mine, lr=9.0)
-    one.load_state_dict(other.state_dict())
-    assert one.param_groups[0]["lr"] == options["lr"]
+    ours = getattr(gpunet.optim, kind)(mine, lr=9.0)
+    ours.load_state_dict(reference.state_dict())
+    assert ours.param_groups[0]["lr"] == options["lr"]
     for number in range(10, 20):
-        step(one, mine, number)
-        step(other, theirs, number)
+        step(ours, mine, number)
+        step(reference, theirs, number)
     assert_close(mine, theirs, "float64")
 
 
@@ -250,15 +250,15 @@ def test_state_that_is_removed_or_replaced_takes_effect(
             optimizer.state[params[1]][name] = optimizer.state[params[1]][name] * 2.0
 
     mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
-    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    ours, reference = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
     for number in range(8):
         if number == 4:
-            change(one, mine)
-            change(other, theirs)
-        step(one, mine, number)
-        step(other, theirs, number)
+            change(ours, mine)
+            change(reference, theirs)
+        step(ours, mine, number)
+        step(reference, theirs, number)
     assert_close(mine, theirs, "float64")
-    assert [*one.state_dict()["state"]]
+    assert [*ours.state_dict()["state"]]
 
 
 @pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: gpunet.optim.Adam(p)], ids=["sgd", "adam"])
@@ -278,12 +278,12 @@ def test_state_replaced_by_equal_tensors_is_updated(make: Any, device: str) -> N
 
 def test_the_first_step_with_momentum_matches_torch(device: str, torch: Any) -> None:
     mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
-    one, other = SGD(mine, lr=0.1, dampening=0.5), torch.optim.SGD(theirs, lr=0.1, dampening=0.5)
+    ours, reference = SGD(mine, lr=0.1, dampening=0.5), torch.optim.SGD(theirs, lr=0.1, dampening=0.5)
     for number in range(9):
-        for optimizer in (one, other):
+        for optimizer in (ours, reference):
             optimizer.param_groups[0]["momentum"] = 0.9 * (number in (3, 4, 7, 8))
-        step(one, mine, number)
-        step(other, theirs, number)
+        step(ours, mine, number)
+        step(reference, theirs, number)
     assert_close(mine, theirs, "float64")
 
 
@@ -303,13 +303,13 @@ def test_state_of_another_dtype_raises(make: Any, device: str) -> None:
 def test_state_dict_has_the_keys_of_torch(device: str, torch: Any) -> None:
     for kind, options in VARIANTS:
         mine, theirs = parameters(start("float32"), device), [torch.tensor(a, requires_grad=True) for a in start("float32")]
-        one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
-        step(one, mine, 1)
-        step(other, theirs, 1)
-        for number, state in other.state_dict()["state"].items():
+        ours, reference = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+        step(ours, mine, 1)
+        step(reference, theirs, 1)
+        for number, state in reference.state_dict()["state"].items():
             wanted = {name for name, value in state.items() if value is not None}
-            assert wanted <= set(one.state_dict()["state"][number])
-        assert one.state_dict()["param_groups"][0]["params"] == [0, 1, 2, 3]
+            assert wanted <= set(ours.state_dict()["state"][number])
+        assert ours.state_dict()["param_groups"][0]["params"] == [0, 1, 2, 3]
 
 
 def test_state_dict_of_another_optimizer_raises(device: str) -> None:

@@ -368,7 +368,7 @@ class OneCycleLR(_WithMomentum):
         super().__init__(optimizer, last_epoch)
 
     def _phase_ends(self) -> list[float]:
-        """Return the first step, and the last step of each phase."""
+        """Return 0 and the last step of each phase."""
         rise = self.pct_start * self.total_steps
         return [0.0, rise - 1.0, *([2.0 * rise - 2.0] if self.three_phase else []), self.total_steps - 1.0]
 
