@@ -426,11 +426,12 @@ def test_scratch_memory_is_thread_local() -> None:
 
 def test_scratch_views_follow_a_buffer_that_grew() -> None:
     """Cached views of a buffer must not outlive its replacement."""
-    small = scratch((16,), "float32", 5)
-    large = scratch((1 << 15,), "float32", 5)
-    assert numpy.shares_memory(large, scratch((16,), "float32", 5)) and not numpy.shares_memory(large, small)
-    assert scratch((16,), "float32", 5) is scratch((16,), "float32", 5)
-    parts = scratch_joined(((2, 3), (), (4,)), "float32", 5)
+    slot = 99  # not used by any twin, so that its buffer is new
+    small = scratch((16,), "float32", slot)
+    large = scratch((1 << 15,), "float32", slot)
+    assert numpy.shares_memory(large, scratch((16,), "float32", slot)) and not numpy.shares_memory(large, small)
+    assert scratch((16,), "float32", slot) is scratch((16,), "float32", slot)
+    parts = scratch_joined(((2, 3), (), (4,)), "float32", slot)
     assert [p.shape for p in parts] == [(2, 3), (), (4,)] and parts.flat.size == 11
     parts.flat[...] = numpy.arange(11)
     assert [p.reshape(-1).tolist() for p in parts] == [[0, 1, 2, 3, 4, 5], [6], [7, 8, 9, 10]]
