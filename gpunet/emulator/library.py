@@ -56,15 +56,15 @@ class Library:
         self.path = path
         self.runtime = runtime(cache)
         self._library = ctypes.CDLL(str(path))
-        self.entry = ctypes.cast(self._library.emulator_entry, ctypes.c_void_p).value or 0
-        count = self._library.emulator_parameters(None)
+        self.entry = ctypes.cast(self._library.emulator_entry_0, ctypes.c_void_p).value or 0
+        count = self._library.emulator_parameters_0(None)
         parameters = (Parameter * max(count, 1))()
-        self._library.emulator_parameters(parameters)
+        self._library.emulator_parameters_0(parameters)
         self.parameters = list(parameters)[:count]
-        self.cluster = tuple((ctypes.c_uint * 3).in_dll(self._library, "emulator_cluster"))
+        self.cluster = tuple((ctypes.c_uint * 3).in_dll(self._library, "emulator_cluster_0"))
         symbols = path.with_suffix(".symbols").read_text().splitlines()
         found = [match.groups() for match in map(_SYMBOL.match, symbols) if match]
-        self.base = self.entry - next(int(at, 16) for _, at, _, _, name in found if name == "emulator_entry")
+        self.base = self.entry - next(int(at, 16) for _, at, _, _, name in found if name == "emulator_entry_0")
         self.variables = [
             _variable(name, self.base + int(at, 16), int(size, 16), section, bool(local))
             for local, at, section, size, name in found
