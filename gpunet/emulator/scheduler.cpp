@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <map>
+#include <mutex>
 #include <string>
 
 // Mutable here, constant for the kernels.
@@ -193,6 +194,7 @@ static void fiber_entry() {
   current->finished = true;
   idle = 0;
   if (--running[current->rank] == 0 && launch->check) check_exit(current->rank);
+  leave_block(current->rank);
   leave_cluster();
   Fiber* next = next_ready();
   if (!next && std::all_of(running, running + cluster_size, [](int count) { return count == 0; })) {
@@ -349,6 +351,8 @@ static int run_launch() {
 }  // namespace emulator
 
 extern "C" __attribute__((visibility("default"))) int emulator_launch(emulator::Launch* launch) {
+  static std::mutex running;  // the runtime has one set of fibers
+  const std::lock_guard<std::mutex> lock(running);
   emulator::launch = launch;
   launch->message[0] = 0;
   launch->switches = launch->barriers = launch->accesses = launch->transfers = 0;
