@@ -362,3 +362,8 @@ extern "C" __attribute__((visibility("default"))) int emulator_launch(emulator::
 extern "C" __attribute__((visibility("default"))) void* emulator_dynamic_shared(int rank) {
   return emulator::shared_memory_of(rank);
 }
+
+// Called in a signal handler on the stack of the running thread: `site` is where the code was.  Does not return.
+extern "C" __attribute__((visibility("default"))) void emulator_fault(const char* kind, uint64_t site, const char* what) {
+  emulator::fail(kind, "%s, at @%#zx", what, static_cast<size_t>(site - emulator::launch->library));
+}
