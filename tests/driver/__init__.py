@@ -9,8 +9,9 @@ or from the shell, for any program:
     python -m tests.driver script.py
     python -m tests.driver --lazy --devices 2 -m pytest --device cuda tests/test_ops.py
 
-CuPy is what pip installs, but for three modules that hold machine code and NVIDIA's runtime: ``cupy_backends.cuda.api.runtime``
-is built from CuPy's source with our runtime (native/runtime), ``cupy.cuda.thrust`` is ours (thrust.py), and CUB is off.
+CuPy is what pip installs, but for modules that hold machine code and NVIDIA's runtime: ``cupy_backends.cuda.api.runtime`` is
+built from CuPy's source with our runtime (native/runtime), ``cupy.cuda.thrust`` and ``cupy.cuda.jitify`` are ours (thrust.py,
+jitify.py), and CUB is off.
 """
 
 from __future__ import annotations
@@ -93,8 +94,11 @@ def install(lazy: bool = False, devices: int = 1, peers: bool = False, check: bo
 
     folder = build.build()
     os.environ["CUPY_ACCELERATORS"] = ""  # CUB and cuTENSOR are machine code
-    os.environ.setdefault("CUPY_CACHE_DIR", str(emulator_adapter.cache_directory() / "driver-cupy"))
-    libcuda, libnvrtc = (ctypes.CDLL(str(folder / name)) for name in ("libcuda.so.1", "libnvrtc.so.13"))
+    os.environ["CUPY_CACHE_DIR"] = str(emulator_adapter.separate_cache() / "cupy")
+    os.environ["NVCC"] = f"{sys.executable} {_HERE / 'nvcc.py'}"
+    # CuPy looks for a loaded library of the name before it looks for files.
+    names = ("libcuda.so.1", "libnvrtc.so.13", "libcublas.so.13", "libcurand.so.10")
+    libcuda, libnvrtc, *others = (ctypes.CDLL(str(folder / name)) for name in names)
     real_nvrtc = build.cuda_wheels() / "lib" / "libnvrtc.so.13"
     libnvrtc.standin_load_nvrtc.restype = ctypes.c_bool
     if not libnvrtc.standin_load_nvrtc(str(real_nvrtc).encode()):
@@ -105,7 +109,7 @@ def install(lazy: bool = False, devices: int = 1, peers: bool = False, check: bo
     libcuda.standin_configure(ctypes.byref(_Settings(devices, peers, lazy, check, _MEMORY)))
     libcuda.standin_set_emulator(ctypes.byref(emulator.functions))
     _Installed.libcuda, _Installed.options = libcuda, wanted
-    _Installed.kept += [libnvrtc, emulator]
+    _Installed.kept += [libnvrtc, *others, emulator]
     sys.meta_path.insert(0, _Finder(folder))
     if check:
         import cupy
@@ -139,6 +143,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._places = {
             "cupy_backends.cuda.api.runtime": folder / f"runtime{sysconfig.get_config_var('EXT_SUFFIX')}",
             "cupy.cuda.thrust": _HERE / "thrust.py",
+            "cupy.cuda.jitify": _HERE / "jitify.py",
         }
 
     def find_spec(

@@ -101,7 +101,11 @@ def _key() -> str:
 
 def folder() -> Path:
     """Where the build of these sources lies, or will lie."""
-    return emulator_adapter.cache_directory() / f"driver-{_key()}"
+    return _cache() / f"build-{_key()}"
+
+
+def _cache() -> Path:
+    return emulator_adapter.user_cache() / "driver"
 
 
 def build() -> Path:
@@ -127,7 +131,7 @@ def build() -> Path:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """One process at a time."""
-    with open(path.with_suffix(".lock"), "w") as file:
+    with open(f"{path}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -144,6 +148,8 @@ def _build_into(out: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [
             pool.submit(_build_library, out / "libnvrtc.so.13", "nvrtc", include),
+            pool.submit(_build_library, out / "libcublas.so.13", "cublas", include, out / "libcuda.so.1"),
+            pool.submit(_build_library, out / "libcurand.so.10", "curand", include, out / "libcuda.so.1"),
             pool.submit(_build_runtime_module, out, include),
         ]
         for job in jobs:
@@ -155,7 +161,7 @@ def _build_library(path: Path, sources: str, *options: object) -> None:
     script = _NATIVE / sources / "exports.map"
     versions = [f"-Wl,--version-script={script}"] if script.exists() else []
     files = sorted((_NATIVE / sources).glob("*.cpp"))
-    _run(*_COMPILER, "-Wall", "-Wextra", *options, "-shared", *files, *versions, f"-Wl,-soname,{path.name}", "-ldl", "-o", path)
+    _run(*_COMPILER, "-Wall", "-Wextra", "-shared", *files, *options, *versions, f"-Wl,-soname,{path.name}", "-ldl", "-o", path)
 
 
 # ---- CuPy's runtime module --------------------------------------------------------------------------------------------
@@ -169,7 +175,7 @@ def cupy_source() -> Path:
     Raises:
         BuildError: pip does not find it.
     """
-    target = emulator_adapter.cache_directory() / f"cupy-{CUPY_VERSION}-source"
+    target = _cache() / f"cupy-{CUPY_VERSION}-source"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

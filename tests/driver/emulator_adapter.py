@@ -23,7 +23,23 @@ from gpunet.emulator.launch import _Array, _Launch
 from gpunet.emulator.library import Parameter, SymbolTable, runtime
 from gpunet.runtime.source import cache_directory
 
-__all__ = ["Emulator", "cache_directory"]
+__all__ = ["Emulator", "separate_cache", "user_cache"]
+_SEPARATE = "with-driver"
+
+
+def user_cache() -> Path:
+    """gpunet's folder in the user's cache."""
+    folder = cache_directory()
+    return folder.parent if folder.name == _SEPARATE else folder
+
+
+def separate_cache() -> Path:
+    """Let this process, and those that it starts, keep compiled kernels apart from those of other runs: gpunet's cubins have
+    no record where NVIDIA's NVRTC compiled them alone.
+    """
+    folder = user_cache() / _SEPARATE
+    os.environ["GPUNET_CACHE_DIR"] = str(folder)
+    return folder
 
 
 # ---- structures of native/driver/emulator_interface.h -------------------------------------------------------------------
@@ -137,7 +153,7 @@ def _cuda_headers() -> Path:
     locations = spec.submodule_search_locations if spec is not None else None
     include = next(Path(place, "cu13", "include") for place in locations or () if Path(place, "cu13", "include").exists())
     key = hashlib.sha256("\0".join([str(include), *_HOST_HEADERS, *_EMPTY_HEADERS]).encode()).hexdigest()[:16]
-    folder = cache_directory() / f"driver-headers-{key}"
+    folder = user_cache() / "driver" / f"headers-{key}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -166,7 +182,7 @@ def _gcc_options(record: Record) -> tuple[str, ...]:
 def _written(headers: dict[str, str]) -> Path:
     """A folder with headers that were given to NVRTC as texts."""
     key = hashlib.sha256(repr(sorted(headers.items())).encode()).hexdigest()[:16]
-    folder = cache_directory() / "driver-headers" / key
+    folder = user_cache() / "driver" / "given-headers" / key
     for name, text in headers.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,8 +197,7 @@ def _written(headers: dict[str, str]) -> Path:
 class _Module:
     """A module compiled for the emulator, loaded, with the structure that the driver reads."""
 
-    def __init__(self, record: Record, kernels: list[str], variables: list[str], mode: str) -> None:
-        cache = cache_directory() / "emulator"
+    def __init__(self, record: Record, kernels: list[str], variables: list[str], mode: str, cache: Path) -> None:
         self.kept: list[Any] = []
         expressions = [record.lowered.get(name) or _demangled(name) for name in kernels]
         variables = [name for name in variables if _is_variable_of(name, record.source)]
@@ -199,7 +214,6 @@ class _Module:
 
     def _loaded(self, path: Path, has_variables: bool) -> ctypes.CDLL:
         """Each module has variables of its own, so one with variables is loaded from a copy of its file."""
-        runtime(path.parent)
         if not has_variables:
             return ctypes.CDLL(str(path))
         with tempfile.TemporaryDirectory() as folder:
@@ -233,10 +247,11 @@ class Emulator:
 
     def __init__(self, check: bool) -> None:
         self.mode = "check" if check else "fast"
+        self.cache = separate_cache() / "emulator"  # as of the device "emulated": a process has one runtime of the emulator
         self._modules: list[Any] = []
         self._tables: dict[int, Any] = {}
         self._text = ctypes.create_string_buffer(b"")
-        library = runtime(cache_directory() / "emulator")
+        library = runtime(self.cache)
         address = {name: ctypes.cast(getattr(library, f"emulator_{name}"), ctypes.c_void_p) for name in ("launch", "dynamic_shared", "fault")}
         self.functions = _EmulatorFunctions(
             address["launch"], address["dynamic_shared"], address["fault"], _COMPILE(self._compile), _EXPLAIN(self._explain)
@@ -245,7 +260,8 @@ class Emulator:
 
     def _compile(self, record: int, size: int, kernels: bytes, variables: bytes) -> int:
         try:
-            made = _Module(Record.parse(ctypes.string_at(record, size)), kernels.decode().split(), variables.decode().split(), self.mode)
+            parsed = Record.parse(ctypes.string_at(record, size))
+            made = _Module(parsed, kernels.decode().split(), variables.decode().split(), self.mode, self.cache)
             self._tables[made.table.base] = made.table
             code = made.code
         except Exception as error:  # told by the driver, in the message of the call that needs the module
