@@ -111,10 +111,20 @@ def install(lazy: bool = False, devices: int = 1, peers: bool = False, check: bo
     _Installed.libcuda, _Installed.options = libcuda, wanted
     _Installed.kept += [libnvrtc, *others, emulator]
     sys.meta_path.insert(0, _Finder(folder))
+    _let_children_inherit(wanted)
     if check:
         import cupy
 
         cupy.cuda.set_allocator(None)
+
+
+def _let_children_inherit(options: Options) -> None:
+    """Python processes that this one starts install the stand-in when they import CuPy, by inherit/sitecustomize.py."""
+    os.environ["GPUNET_DRIVER_OPTIONS"] = ",".join(str(int(value)) for value in options)
+    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    inherit = str(_HERE / "inherit")
+    if inherit not in folders:
+        os.environ["PYTHONPATH"] = os.pathsep.join([inherit, str(_HERE.parents[1]), *filter(None, folders)])
 
 
 def installed() -> Options | None:

@@ -14,14 +14,12 @@ from pathlib import Path
 from tests.driver import build
 
 
-def _check(library: ctypes.CDLL, program: ctypes.c_void_p, status: int) -> None:
-    if not status:
-        return
+def _log(library: ctypes.CDLL, program: ctypes.c_void_p) -> str:
     size = ctypes.c_size_t()
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(max(size.value, 1))
     library.nvrtcGetProgramLog(program, log)
-    sys.exit(log.value.decode() or f"NVRTC error {status}")
+    return log.value.decode()
 
 
 def compile_to(path: Path, kind: str, source: Path, options: list[str]) -> None:
@@ -33,12 +31,15 @@ def compile_to(path: Path, kind: str, source: Path, options: list[str]) -> None:
     program = ctypes.c_void_p()
     library.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), str(source).encode(), 0, None, None)
     array = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-    _check(library, program, library.nvrtcCompileProgram(program, len(options), array))
+    status = library.nvrtcCompileProgram(program, len(options), array)
+    print(_log(library, program), file=sys.stderr)
+    if status:
+        sys.exit(1)
     name = "CUBIN" if kind == "cubin" else "PTX"
     size = ctypes.c_size_t()
-    _check(library, program, getattr(library, f"nvrtcGet{name}Size")(program, ctypes.byref(size)))
+    getattr(library, f"nvrtcGet{name}Size")(program, ctypes.byref(size))
     image = ctypes.create_string_buffer(size.value)
-    _check(library, program, getattr(library, f"nvrtcGet{name}")(program, image))
+    getattr(library, f"nvrtcGet{name}")(program, image)
     path.write_bytes(image.raw)
 
 
@@ -51,8 +52,8 @@ def main(arguments: list[str]) -> None:
         if argument == "--version":
             print("gpunet's stand-in for nvcc\nCuda compilation tools, release 13.0, V13.0.0")
             return
-        if argument in ("--cubin", "--ptx"):
-            kind = argument[2:]
+        if argument.lstrip("-") in ("cubin", "ptx"):
+            kind = argument.lstrip("-")
         elif argument == "-o":
             output = Path(next(given))
         elif match := re.match(r"-gencode=arch=compute_(\d+)", argument):

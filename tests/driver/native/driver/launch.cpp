@@ -201,6 +201,13 @@ CUresult launch(CUfunction function, const Geometry& geometry, CUstream handle, 
   return enqueue(handle, {CU_GRAPH_NODE_TYPE_KERNEL, "kernel " + function->name,
                           [f = *function, geometry, parameters = Parameters(*function->code, given)] { return execute(f, geometry, parameters); }});
 }
+
+int resident_blocks(const CUfunc_st& f, int threads, size_t shared) {  // of a multiprocessor
+  const int by_threads = 2048 / ((threads + 31) / 32 * 32);
+  const int by_registers = f.info.registers ? 65536 / ((f.info.registers + 7) / 8 * 8 * ((threads + 31) / 32 * 32)) : 32;
+  const int by_shared = static_cast<int>(233472 / (shared + static_cast<size_t>(f.info.static_shared) + 1024));
+  return std::min({by_threads, by_registers, by_shared, 32});
+}
 }  // namespace
 }  // namespace driver
 
@@ -216,11 +223,17 @@ API cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction function, void** parame
   const Geometry geometry = {{c->gridDimX, c->gridDimY, c->gridDimZ}, {c->blockDimX, c->blockDimY, c->blockDimZ}, c->sharedMemBytes};
   return launch(function, geometry, c->hStream, parameters, extra);
 }
-API cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned, unsigned, unsigned, unsigned,
-                              CUstream, void**) {
+// Blocks still run one after another: a kernel whose blocks wait for each other ends with "no progress".
+API cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                              unsigned block_z, unsigned shared, CUstream stream, void** parameters) {
   BEGIN_CALL;
-  return fail(CUDA_ERROR_NOT_SUPPORTED, "%s with grid (%u, %u, %u): blocks run one after another in the emulator and cannot wait for each other",
-              function ? function->name.c_str() : "null", grid_x, grid_y, grid_z);
+  if (!function) return fail(CUDA_ERROR_INVALID_HANDLE, "the function is null");
+  const uint64_t blocks = uint64_t{grid_x} * grid_y * grid_z, threads = uint64_t{block_x} * block_y * block_z;
+  const uint64_t most = threads && threads <= 1024 ? 132u * static_cast<unsigned>(resident_blocks(*function, static_cast<int>(threads), shared)) : 0;
+  if (threads && threads <= 1024 && blocks > most)
+    return fail(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "%s: %zu blocks, and %zu fit the device", function->name.c_str(), static_cast<size_t>(blocks),
+                static_cast<size_t>(most));
+  return launch(function, {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared}, stream, parameters, nullptr);
 }
 
 // ---- functions -----------------------------------------------------------------------------------------------------------
@@ -259,15 +272,6 @@ API cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int 
     default: return fail(CUDA_ERROR_INVALID_VALUE, "attribute %d cannot be set", attribute);
   }
 }
-
-namespace {
-int resident_blocks(const CUfunc_st& f, int threads, size_t shared) {
-  const int by_threads = 2048 / ((threads + 31) / 32 * 32);
-  const int by_registers = f.info.registers ? 65536 / ((f.info.registers + 7) / 8 * 8 * ((threads + 31) / 32 * 32)) : 32;
-  const int by_shared = static_cast<int>(233472 / (shared + static_cast<size_t>(f.info.static_shared) + 1024));
-  return std::min({by_threads, by_registers, by_shared, 32});
-}
-}  // namespace
 
 API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function, int threads, size_t shared) {
   BEGIN_CALL;
