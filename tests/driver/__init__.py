@@ -97,7 +97,7 @@ def install(lazy: bool = False, devices: int = 1, peers: bool = False, check: bo
     os.environ["CUPY_CACHE_DIR"] = str(emulator_adapter.separate_cache() / "cupy")
     os.environ["NVCC"] = f"{sys.executable} {_HERE / 'nvcc.py'}"
     # CuPy looks for a loaded library of the name before it looks for files.
-    names = ("libcuda.so.1", "libnvrtc.so.13", "libcublas.so.13", "libcurand.so.10")
+    names = ("libcuda.so.1", "libnvrtc.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10")
     libcuda, libnvrtc, *others = (ctypes.CDLL(str(folder / name)) for name in names)
     real_nvrtc = build.cuda_wheels() / "lib" / "libnvrtc.so.13"
     libnvrtc.standin_load_nvrtc.restype = ctypes.c_bool

@@ -149,6 +149,7 @@ def _build_into(out: Path) -> None:
         jobs = [
             pool.submit(_build_library, out / "libnvrtc.so.13", "nvrtc", include),
             pool.submit(_build_library, out / "libcublas.so.13", "cublas", include, out / "libcuda.so.1"),
+            pool.submit(_build_library, out / "libcublasLt.so.13", "cublasLt"),
             pool.submit(_build_library, out / "libcurand.so.10", "curand", include, out / "libcuda.so.1"),
             pool.submit(_build_runtime_module, out, include),
         ]

@@ -51,13 +51,21 @@ CUresult add_node(CUstream stream, Work work) {
   return CUDA_SUCCESS;
 }
 
-CUresult check_legacy(CUstream stream) {
-  if (!is_legacy(stream)) return CUDA_SUCCESS;
+namespace {
+// The capture of a blocking stream, which work on the legacy stream would wait for; null if there is none.
+Capture* capture_that_legacy_waits_for(CUstream stream) {
+  if (!is_legacy(stream)) return nullptr;
   for (Capture* capture : captures)
     for (CUstream other : capture->streams)
-      if (other->context == stream->context && !(other->flags & CU_STREAM_NON_BLOCKING))
-        return invalidate(capture, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "the default stream waits for a blocking stream that is being captured");
-  return CUDA_SUCCESS;
+      if (other->context == stream->context && !(other->flags & CU_STREAM_NON_BLOCKING)) return capture;
+  return nullptr;
+}
+constexpr char kLegacyWaits[] = "the default stream waits for a blocking stream that is being captured";
+}  // namespace
+
+CUresult check_legacy(CUstream stream) {
+  Capture* capture = capture_that_legacy_waits_for(stream);
+  return capture ? invalidate(capture, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "%s", kLegacyWaits) : CUDA_SUCCESS;
 }
 
 CUresult check_unsafe_call() {
@@ -129,7 +137,7 @@ API cuStreamEndCapture(CUstream handle, CUgraph* graph) {
   const Lock lock(state_lock);
   Capture* capture = stream->capture;
   if (!capture) return fail(CUDA_ERROR_ILLEGAL_STATE, "the stream is not being captured");
-  if (capture->origin != stream) return fail(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "the capture began in another stream");
+  if (capture->origin != stream) return invalidate(capture, CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "the capture began in another stream");
   if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && capture->thread != std::this_thread::get_id())
     return fail(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "the capture began in another thread");
   const bool joined = is_joined(*capture);
@@ -145,7 +153,7 @@ API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
   const CUstream stream = resolve(handle);
   if (!stream) return invalid_stream(handle);
   const Lock lock(state_lock);
-  if (const CUresult refused = check_legacy(stream)) return refused;
+  if (capture_that_legacy_waits_for(stream)) return fail(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "%s", kLegacyWaits);
   *status = !stream->capture                  ? CU_STREAM_CAPTURE_STATUS_NONE
             : stream->capture->invalid.empty() ? CU_STREAM_CAPTURE_STATUS_ACTIVE
                                                : CU_STREAM_CAPTURE_STATUS_INVALIDATED;

@@ -169,6 +169,7 @@ struct Allocation {
   int device;
   uint64_t id;
   std::string name;  // of a module's variable
+  CUmemoryPool pool;  // of stream-ordered memory, else null
 };
 
 const Allocation* find_allocation(uintptr_t address);
@@ -178,7 +179,7 @@ bool is_host_memory(uintptr_t address);  // memory that CUDA does not know
 // Whether kernels of a context may access an allocation.
 bool is_accessible(const Allocation& allocation, CUcontext context);
 CUresult check_range(const char* role, uintptr_t address, size_t bytes);
-CUresult allocate(uintptr_t* address, size_t bytes, Kind kind);
+CUresult allocate(uintptr_t* address, size_t bytes, Kind kind, CUmemoryPool pool = nullptr);
 CUresult release(uintptr_t address);
 void add_variable(uintptr_t address, size_t bytes, int device, const std::string& name);
 void remove_variable(uintptr_t address);

@@ -102,14 +102,15 @@ API cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) {
   *type = node->work.type;
   return CUDA_SUCCESS;
 }
-API cuGraphDebugDotPrint(CUgraph graph, const char* path, unsigned) {
+API cuGraphDebugDotPrint(CUgraph graph, const char* path, unsigned flags) {
   BEGIN_CALL;
   if (const CUresult status = check_graph(graph, "graph")) return status;
   FILE* file = fopen(path, "w");
   if (!file) return fail(CUDA_ERROR_OPERATING_SYSTEM, "%s cannot be written", path);
   fputs("digraph dot {\nsubgraph cluster_1 {\nlabel=\"graph_1\" graph[style=\"dashed\"];\n", file);
   for (size_t i = 0; i < graph->nodes.size(); i++)
-    fprintf(file, "\"graph_1_node_%zu\"[label=\"%s: %s\"];\n", i, title(graph->nodes[i]->work.type), graph->nodes[i]->work.name.c_str());
+    fprintf(file, "\"graph_1_node_%zu\"[label=\"%s: %s%s\"];\n", i, title(graph->nodes[i]->work.type), graph->nodes[i]->work.name.c_str(),
+            flags & CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE ? (", after " + std::to_string(graph->nodes[i]->dependencies.size())).c_str() : "");
   for (size_t i = 0; i < graph->nodes.size(); i++)
     for (size_t j = 0; j < i; j++) {
       const auto& before = graph->nodes[i]->dependencies;

@@ -11,6 +11,13 @@
 
 #include "driver.h"
 
+struct CUmemPoolHandle_st {  // of stream-ordered memory
+  int device;
+  uint64_t release_threshold = 0;
+  size_t used = 0, reserved = 0;  // bytes: of its allocations, and that it has of the device
+  bool destroyed = false;
+};
+
 namespace driver {
 namespace {
 
@@ -19,7 +26,18 @@ constexpr size_t kMostPoisoned = 64 << 20;  // larger allocations begin as zeros
 
 std::map<uintptr_t, Allocation> allocations;                  // by begin
 std::map<uintptr_t, std::pair<size_t, std::string>> freed;  // bytes, and what it was
-size_t used_bytes[kMaxDevices];
+size_t used_bytes[kMaxDevices];  // of each device, what pools reserve included
+constexpr size_t kPoolUnit = 32 << 20;  // a pool reserves multiples of it
+
+// Lets a pool reserve as much as its allocations need, at least `least` bytes; false if the device has not that much.
+bool reserve(CUmemoryPool pool, size_t least) {
+  const size_t wanted = (std::max(pool->used, least) + kPoolUnit - 1) / kPoolUnit * kPoolUnit;
+  const size_t others = used_bytes[pool->device] - pool->reserved;
+  if (others + wanted > settings.memory_bytes) return false;
+  used_bytes[pool->device] = others + wanted;
+  pool->reserved = wanted;
+  return true;
+}
 
 class Range {  // of addresses
  public:
@@ -121,19 +139,20 @@ CUresult check_range(const char* role, uintptr_t address, size_t bytes) {
               static_cast<size_t>(address - found->begin), title(*found).c_str());
 }
 
-CUresult allocate(uintptr_t* address, size_t bytes, Kind kind) {
+CUresult allocate(uintptr_t* address, size_t bytes, Kind kind, CUmemoryPool pool) {
   if (const CUresult status = need_context()) return status;
   if (!bytes) return fail(CUDA_ERROR_INVALID_VALUE, "0 bytes");
   const Lock lock(state_lock);
-  const int device = current_context()->device;
-  const size_t left = settings.memory_bytes - used_bytes[device];
-  if (kind == Kind::device && bytes > left)
+  const int device = pool ? pool->device : current_context()->device;
+  const size_t left = settings.memory_bytes - used_bytes[device] + (pool ? pool->reserved - pool->used : 0);
+  if (kind == Kind::device && (bytes > left || (pool && pool->used + bytes > pool->reserved && !reserve(pool, pool->used + bytes))))
     return fail(CUDA_ERROR_OUT_OF_MEMORY, "%zu bytes, and device %d has %zu left", bytes, device, left);
   const uintptr_t begin = bytes < kRange ? range_of(kind, device).take(bytes) : 0;
   if (!begin) return fail(CUDA_ERROR_OUT_OF_MEMORY, "%zu bytes, which the host does not give", bytes);
   poison(reinterpret_cast<void*>(begin), bytes);
-  allocations[begin] = {begin, bytes, kind, device, next_id(), ""};
-  if (kind == Kind::device) used_bytes[device] += bytes;
+  allocations[begin] = {begin, bytes, kind, device, next_id(), "", pool};
+  if (pool) pool->used += bytes;
+  else if (kind == Kind::device) used_bytes[device] += bytes;
   *address = begin;
   return CUDA_SUCCESS;
 }
@@ -145,7 +164,8 @@ CUresult release(uintptr_t address) {
   if (found == allocations.end() || found->second.kind >= Kind::registered)
     return fail(CUDA_ERROR_INVALID_VALUE, "%#zx is %s; expected the begin of an allocation", address, describe_address(address).c_str());
   const Allocation& allocation = found->second;
-  if (allocation.kind == Kind::device) used_bytes[allocation.device] -= allocation.bytes;
+  if (allocation.pool) allocation.pool->used -= allocation.bytes;
+  else if (allocation.kind == Kind::device) used_bytes[allocation.device] -= allocation.bytes;
   const uintptr_t first_page = address / kPage * kPage, end = address + (allocation.bytes + kAlignment - 1) / kAlignment * kAlignment;
   madvise(reinterpret_cast<void*>(first_page), end - first_page, MADV_DONTNEED);
   mprotect(reinterpret_cast<void*>(first_page), end - first_page, PROT_NONE);
@@ -156,7 +176,7 @@ CUresult release(uintptr_t address) {
 
 void add_variable(uintptr_t address, size_t bytes, int device, const std::string& name) {
   const Lock lock(state_lock);
-  allocations[address] = {address, bytes, Kind::variable, device, next_id(), name};
+  allocations[address] = {address, bytes, Kind::variable, device, next_id(), name, nullptr};
 }
 void remove_variable(uintptr_t address) {
   const Lock lock(state_lock);
@@ -232,7 +252,7 @@ API cuMemHostRegister(void* address, size_t bytes, unsigned) {
   auto after = allocations.lower_bound(begin);
   if (find_allocation(begin) || (after != allocations.end() && after->first < begin + bytes))
     return fail(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, "%zu bytes at %p", bytes, address);
-  allocations[begin] = {begin, bytes, Kind::registered, current_context()->device, next_id(), ""};
+  allocations[begin] = {begin, bytes, Kind::registered, current_context()->device, next_id(), "", nullptr};
   return CUDA_SUCCESS;
 }
 API cuMemHostUnregister(void* address) {
@@ -249,13 +269,29 @@ API cuMemHostGetDevicePointer(CUdeviceptr* device, void* host, unsigned) {
   *device = reinterpret_cast<CUdeviceptr>(host);
   return check_range("host pointer", *device, 1);
 }
-API cuMemPrefetchAsync(CUdeviceptr address, size_t bytes, CUmemLocation, unsigned, CUstream) {
-  BEGIN_CALL;
-  return check_range("range", address, bytes);
+namespace driver {
+namespace {
+CUresult check_managed(CUdeviceptr address, size_t bytes, CUmemLocation location) {
+  if (const CUresult status = check_range("range", address, bytes)) return status;
+  const Lock lock(state_lock);
+  if (find_allocation(address)->kind != Kind::managed)
+    return fail(CUDA_ERROR_INVALID_VALUE, "%s: expected managed memory", title(*find_allocation(address)).c_str());
+  if (location.type == CU_MEM_LOCATION_TYPE_DEVICE && (location.id < 0 || location.id >= settings.devices))
+    return fail(CUDA_ERROR_INVALID_DEVICE, "device %d of %d", location.id, settings.devices);
+  return CUDA_SUCCESS;
 }
-API cuMemAdvise(CUdeviceptr address, size_t bytes, CUmem_advise, CUmemLocation) {
+}  // namespace
+}  // namespace driver
+
+API cuMemPrefetchAsync(CUdeviceptr address, size_t bytes, CUmemLocation location, unsigned, CUstream) {
   BEGIN_CALL;
-  return check_range("range", address, bytes);
+  return check_managed(address, bytes, location);
+}
+API cuMemAdvise(CUdeviceptr address, size_t bytes, CUmem_advise advice, CUmemLocation location) {
+  BEGIN_CALL;
+  if (advice < CU_MEM_ADVISE_SET_READ_MOSTLY || advice > CU_MEM_ADVISE_UNSET_ACCESSED_BY)
+    return fail(CUDA_ERROR_INVALID_VALUE, "there is no advice %d", advice);
+  return check_managed(address, bytes, location);
 }
 
 // ---- pointers ----------------------------------------------------------------------------------------------------------
@@ -291,12 +327,6 @@ API cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr
 }
 
 // ---- pools of stream-ordered memory ------------------------------------------------------------------------------------
-
-struct CUmemPoolHandle_st {
-  int device;
-  uint64_t release_threshold = 0, highest_used = 0;
-  bool destroyed = false;
-};
 
 namespace driver {
 namespace {
@@ -349,9 +379,12 @@ API cuMemPoolDestroy(CUmemoryPool pool) {
   if (current_pool(pool->device) == pool) current_pool(pool->device) = &default_pools[pool->device];
   return CUDA_SUCCESS;
 }
-API cuMemPoolTrimTo(CUmemoryPool pool, size_t) {
+API cuMemPoolTrimTo(CUmemoryPool pool, size_t least) {
   BEGIN_CALL;
-  return check_pool(pool);
+  if (const CUresult status = check_pool(pool)) return status;
+  const Lock lock(state_lock);
+  reserve(pool, std::min(least, pool->reserved));
+  return CUDA_SUCCESS;
 }
 API cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void* value) {
   BEGIN_CALL;
@@ -367,26 +400,37 @@ API cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES: *static_cast<int*>(value) = 1; break;
     case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: *static_cast<cuuint64_t*>(value) = pool->release_threshold; break;
-    default: *static_cast<cuuint64_t*>(value) = used_bytes[pool->device];
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH: *static_cast<cuuint64_t*>(value) = pool->reserved; break;
+    default: *static_cast<cuuint64_t*>(value) = pool->used;
   }
   return CUDA_SUCCESS;
 }
+namespace driver {
+namespace {
 // Memory of a captured graph keeps its address as long as the process runs: a launch of the graph gives it back as new.
-API cuMemAllocAsync(CUdeviceptr* address, size_t bytes, CUstream handle) {
-  BEGIN_CALL;
+CUresult allocate_on_stream(CUdeviceptr* address, size_t bytes, CUmemoryPool pool, CUstream handle) {
   const CUstream stream = resolve(handle);
   if (!stream) return fail(CUDA_ERROR_INVALID_HANDLE, "%p is no stream", static_cast<void*>(handle));
-  if (const CUresult status = allocate(reinterpret_cast<uintptr_t*>(address), bytes, Kind::device)) return status;
+  if (const CUresult status = allocate(reinterpret_cast<uintptr_t*>(address), bytes, Kind::device, pool ? pool : current_pool(stream->context->device)))
+    return status;
   if (!stream->capture) return CUDA_SUCCESS;
   return enqueue(handle, {CU_GRAPH_NODE_TYPE_MEM_ALLOC, "cuMemAllocAsync", [begin = *address, bytes] {
     poison(reinterpret_cast<void*>(begin), bytes);
     return CUDA_SUCCESS;
   }});
 }
+}  // namespace
+}  // namespace driver
+
+API cuMemAllocAsync(CUdeviceptr* address, size_t bytes, CUstream stream) {
+  BEGIN_CALL;
+  return allocate_on_stream(address, bytes, nullptr, stream);
+}
 API cuMemAllocFromPoolAsync(CUdeviceptr* address, size_t bytes, CUmemoryPool pool, CUstream stream) {
   BEGIN_CALL;
   if (const CUresult status = check_pool(pool)) return status;
-  return cuMemAllocAsync(address, bytes, stream);
+  return allocate_on_stream(address, bytes, pool, stream);
 }
 API cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
   BEGIN_CALL;
