@@ -190,7 +190,8 @@ API cuCtxDisablePeerAccess(CUcontext peer) {
 // ---- contexts ----------------------------------------------------------------------------------------------------------
 
 API cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
-  BEGIN_CALL;
+  const Call call(__func__);  // also from a device that is unusable
+  if (!is_initialised()) return fail(CUDA_ERROR_NOT_INITIALIZED, "cuInit was not called");
   if (const CUresult status = check_device(device)) return status;
   *context = primary_context(device);
   (*context)->retained++;

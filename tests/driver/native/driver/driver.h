@@ -79,6 +79,8 @@ struct Work {
   std::function<CUresult()> run;
 };
 
+// Runs a function; an invalid access in it, of which `name` is the subject, becomes CUDA_ERROR_ILLEGAL_ADDRESS.
+CUresult guarded(const char* name, const std::function<CUresult()>& run);  // faults.cpp
 // Runs work of a context.  An invalid access or an error makes the context unusable, as CUDA's sticky errors do.
 CUresult run_work(CUcontext context, const Work& work);  // faults.cpp
 extern thread_local bool kernel_is_running;                  // on this thread, in the emulator

@@ -47,28 +47,28 @@ class FaultHandler {
   struct sigaction before_[std::size(kSignals)];
 };
 
-CUresult run_guarded(const Work& work) {
-  if (return_point) return work.run();  // work that another work waits for
-  sigjmp_buf point;
-  const FaultHandler handler;
-  if (sigsetjmp(point, 1)) {
-    return_point = nullptr;
-    return fail(CUDA_ERROR_ILLEGAL_ADDRESS, "%s %s", work.name.c_str(), fault_text);
-  }
-  return_point = &point;
-  const CUresult status = work.run();
-  return_point = nullptr;
-  return status;
-}
-
 bool leaves_context_usable(CUresult status) {
   return status == CUDA_SUCCESS || status == CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES || status == CUDA_ERROR_INVALID_VALUE;
 }
 }  // namespace
 
+CUresult guarded(const char* name, const std::function<CUresult()>& run) {
+  if (return_point) return run();  // inside of other guarded work
+  sigjmp_buf point;
+  const FaultHandler handler;
+  if (sigsetjmp(point, 1)) {
+    return_point = nullptr;
+    return fail(CUDA_ERROR_ILLEGAL_ADDRESS, "%s %s", name, fault_text);
+  }
+  return_point = &point;
+  const CUresult status = run();
+  return_point = nullptr;
+  return status;
+}
+
 CUresult run_work(CUcontext context, const Work& work) {
   if (context->fault) return context->fault;
-  const CUresult status = run_guarded(work);
+  const CUresult status = guarded(work.name.c_str(), work.run);
   if (leaves_context_usable(status)) return status;
   context->fault = status;
   context->fault_message = last_message();

@@ -48,7 +48,7 @@ CUresult check_geometry(const CUfunc_st& f, const Geometry& g) {
 // A launch takes its parameters by value when it is enqueued.
 class Parameters {
  public:
-  Parameters(const KernelCode& code, void** given) {
+  explicit Parameters(const KernelCode& code) : code_(&code) {
     size_t bytes = 0;
     for (int i = 0; i < code.parameter_count; i++) {
       offsets_.push_back(bytes);
@@ -57,7 +57,17 @@ class Parameters {
     bytes_ = bytes;
     room_.reset(static_cast<char*>(aligned_alloc(kParameterAlignment, bytes + kParameterAlignment)), free);
     memset(room_.get(), 0, bytes);
-    for (int i = 0; i < code.parameter_count; i++) memcpy(room_.get() + offsets_[i], given[i], static_cast<size_t>(code.parameters[i].bytes));
+  }
+  // CUDA knows neither how many parameters are given nor how large they are: it reads as many bytes as the kernel declares.
+  CUresult take(const std::string& kernel, void** given) {
+    return guarded((kernel + ": the launch").c_str(), [&]() -> CUresult {
+      for (int i = 0; i < code_->parameter_count; i++) {
+        if (!given || !given[i])
+          return fail(CUDA_ERROR_INVALID_VALUE, "%s: parameter %d of %d is missing", kernel.c_str(), i, code_->parameter_count);
+        memcpy(room_.get() + offsets_[i], given[i], static_cast<size_t>(code_->parameters[i].bytes));
+      }
+      return CUDA_SUCCESS;
+    });
   }
   std::vector<void*> pointers() const {
     std::vector<void*> all;
@@ -69,6 +79,7 @@ class Parameters {
   size_t bytes() const { return bytes_; }
 
  private:
+  const KernelCode* code_;
   std::shared_ptr<char> room_;
   std::vector<size_t> offsets_;
   size_t bytes_ = 0;
@@ -196,10 +207,10 @@ CUresult launch(CUfunction function, const Geometry& geometry, CUstream handle, 
                 function->module->context->device, stream->context->device);
   if (const CUresult status = check_geometry(*function, geometry)) return status;
   if (extra) return fail(CUDA_ERROR_NOT_SUPPORTED, "%s: parameters by CU_LAUNCH_PARAM_BUFFER_POINTER", name);
-  for (int i = 0; i < function->code->parameter_count; i++)
-    if (!given || !given[i]) return fail(CUDA_ERROR_INVALID_VALUE, "%s: parameter %d of %d is missing", name, i, function->code->parameter_count);
+  Parameters parameters(*function->code);
+  if (const CUresult status = parameters.take(function->name, given)) return status;
   return enqueue(handle, {CU_GRAPH_NODE_TYPE_KERNEL, "kernel " + function->name,
-                          [f = *function, geometry, parameters = Parameters(*function->code, given)] { return execute(f, geometry, parameters); }});
+                          [f = *function, geometry, parameters] { return execute(f, geometry, parameters); }});
 }
 
 int resident_blocks(const CUfunc_st& f, int threads, size_t shared) {  // of a multiprocessor
