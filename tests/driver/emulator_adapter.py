@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from gpunet.emulator import compiler
 from gpunet.emulator.launch import _Array, _Launch
 from gpunet.emulator.library import Parameter, SymbolTable, runtime
-from gpunet.runtime.source import cache_directory
+from gpunet.backend.disk_cache import cache_directory
 
 __all__ = ["Emulator", "separate_cache", "user_cache"]
 _SEPARATE = "with-driver"
