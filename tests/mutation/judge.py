@@ -179,7 +179,7 @@ class Judge:
             for kind, found in (
                 ("memory", spoiled),
                 ("values", [f"{name} is wrong by {e:.3g} eps" for name, e in errors.items() if e > selftest.LIMIT]),
-                ("bits", [] if same else ["a second launch leaves other bits"]),
+                ("bits", [] if same else ["a second launch produces different bits"]),
             ):
                 if found:
                     return kind, f"{case}: {found[0]}"

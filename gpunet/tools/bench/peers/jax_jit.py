@@ -1,4 +1,4 @@
-"""JAX: the whole step one jitted function that gives its buffers away."""
+"""JAX: the whole step as one jitted function with donated buffers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runne
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
-    """Parameters and optimizer state are donated, so that the update is in place; the precision is float32's own."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # others are on the card, too
+    """A step that updates the donated parameters and optimizer state in place, in float32 without TF32."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # other peers use the same GPU
     import jax
     import jax.numpy as jnp
 
-    jax.config.update("jax_default_matmul_precision", "highest")  # float32, not TF32, as everybody here
+    jax.config.update("jax_default_matmul_precision", "highest")  # float32 without TF32, as all contestants
     platform = "gpu" if device.startswith("cuda") else "cpu"
     try:
         where = jax.devices(platform)[0]
