@@ -24,7 +24,8 @@ FILES = (
 
 #: The tests of the path; of those that repeat the same lines for every kernel and architecture, few.
 PATH = (
-    "tools/test_access_table.py", "cli/test_check_kernel.py", "ops/test_custom.py", "backend/test_cuda_sources.py",
+    "tools/test_access_table.py", "tools/test_check_kernel.py", "tools/test_kernel_launches.py", "backend/test_signature.py",
+    "ops/test_custom.py", "backend/test_cuda_sources.py",
     "emulator/test_emulator.py", "test_errors.py", "tools/test_kernel_table.py", "ops/test_kernels.py",
     "launch/test_launch_errors.py", "autograd/test_memory.py", "launch/test_random.py", "tools/test_selftest.py",
     "backend/test_stand_in.py", "backend/test_tensor_map.py", "backend/test_toolkit.py",
