@@ -1,4 +1,4 @@
-"""Every kernel once, at a size worth measuring.
+"""One launch of every kernel, large enough to time.
 
 pytest bench/test_kernels.py --device cuda
 """
@@ -27,7 +27,7 @@ def test_kernel(name, benchmark, request):
     run()
     benchmark.extra_info.update(label=launch.label, device=str(where), flop=launch.flop, bytes=launch.bytes)
     benchmark.pedantic(run, rounds=20, iterations=1, warmup_rounds=3)
-    seconds = benchmark.stats.stats.min if benchmark.stats else None  # none under --benchmark-disable
+    seconds = benchmark.stats.stats.min if benchmark.stats else None  # None with --benchmark-disable
     if seconds:
         rate = launch.flop / seconds / 1e9 if launch.flop else launch.bytes / seconds / 1e9
         benchmark.extra_info["GFLOP/s" if launch.flop else "GB/s"] = round(rate, 1)
