@@ -197,15 +197,15 @@ class Reference:
 
 
 def chosen(pattern: str = "*") -> list[Kernel]:
-    """Kernels whose names match a pattern, or one of several patterns separated by commas.
+    """Kernels whose names match a pattern, or one of several patterns separated by commas, in alphabetical order.
 
     Raises:
         ArgumentError: no name matches; the message lists the names.
     """
     patterns = [p.strip() for p in pattern.split(",")]
-    found = [kernel for name, kernel in KERNELS.items() if any(fnmatchcase(name, p) for p in patterns)]
+    found = [KERNELS[name] for name in sorted(KERNELS) if any(fnmatchcase(name, p) for p in patterns)]
     if not found:
-        raise ArgumentError(f"no kernel matches {pattern!r}; expected one of {', '.join(KERNELS)}")
+        raise ArgumentError(f"no kernel matches {pattern!r}; expected one of {', '.join(sorted(KERNELS))}")
     return found
 
 
