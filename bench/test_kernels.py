@@ -17,15 +17,15 @@ _WIDTH = {"cpu": 512, "cuda": 4096, "emulated": 32}
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernel(name, benchmark, request):
-    where = Device(request.config.getoption("--device"))
-    (launch,) = kernels.launches(where, _WIDTH[where.type], lambda other: other == name)
+    device = Device(request.config.getoption("--device"))
+    (launch,) = kernels.launches(device, _WIDTH[device.type], lambda other: other == name)
 
     def run():
         launch()
-        devices.synchronize(where)
+        devices.synchronize(device)
 
     run()
-    benchmark.extra_info.update(label=launch.label, device=str(where), flop=launch.flop, bytes=launch.bytes)
+    benchmark.extra_info.update(label=launch.label, device=str(device), flop=launch.flop, bytes=launch.bytes)
     benchmark.pedantic(run, rounds=20, iterations=1, warmup_rounds=3)
     seconds = benchmark.stats.stats.min if benchmark.stats else None  # None with --benchmark-disable
     if seconds:

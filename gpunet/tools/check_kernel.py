@@ -79,7 +79,7 @@ def check_file(options: Options) -> int:
         ArgumentError: an invalid option.
         CompileError: g++ is not installed.
     """
-    compiler.version()  # raises if there is no compiler; CompileError below means an error in the source
+    compiler.version()  # raises if g++ is missing, so that a CompileError below is an error in the source
     flags = [f"-I{folder}" for folder in options.include_folders] + [f"-D{macro}" for macro in options.macros]
     source = cuda_sources.splice(options.file, options=flags)
     found = 0

@@ -307,8 +307,8 @@ def _first_sample(sample: _Sample, several: bool, is_continued: bool) -> list[Se
     sections.append(Section(f"Backward{of}: the chain rule", 2, text))
     for at in range(last, 0, -1):
         kind = "Neuron" if sample.is_chain else "Layer"
-        where = ", the last" if at == last > 1 else ""
-        sections.append(Section(f"{kind} {at}{where}", 3, steps=sample.layer(at)))
+        suffix = ", the last" if at == last > 1 else ""
+        sections.append(Section(f"{kind} {at}{suffix}", 3, steps=sample.layer(at)))
     if sample.is_chain and last > 1:
         sections.append(Section("The whole chain for the first weight, in one line", 3, steps=[sample.product()]))
     return sections

@@ -46,8 +46,7 @@ def measure(device: str, footprint: float, clock: str = "wall", size: int | None
     Returns:
         "gemm" in FLOP/s and "bandwidth" in bytes/s; on a GPU also "node" and "launch" in seconds.
     """
-    where = Device(device)
-    if where.type != "cuda":
+    if Device(device).type != "cuda":
         return {"gemm": cpu_gemm("gpunet", clock, size), "bandwidth": _cpu_bandwidth(footprint, clock)}
     return {**_gpu_constants(size), "bandwidth": cuda_bandwidth(footprint)}
 

@@ -41,11 +41,11 @@ def _row(make: Callable[[Samples, int], Iterator[Any]]) -> Callable[[Samples, in
     return make
 
 
-def launches(where: Device, width: int = 512, pattern: Callable[[str], bool] = lambda name: True) -> Iterator[Launch]:
+def launches(device: Device, width: int = 512, pattern: Callable[[str], bool] = lambda name: True) -> Iterator[Launch]:
     """One float32 launch of each kernel.
 
     Args:
-        where: the device of the arrays.
+        device: the device of the arrays.
         width: number of rows and columns of matrices; vectors have width² elements.
         pattern: selects kernels by name.
     """
@@ -60,16 +60,16 @@ def launches(where: Device, width: int = 512, pattern: Callable[[str], bool] = l
                 (c for c in kernel_cases.cases(kernel) if c.floating == "float32"), key=lambda c: _bytes(c.arrays)
             )
             label, arrays, options, flop = case.label, case.arrays, case.options, 0.0
-        placed = [_place(array, where) for array in arrays]
+        placed = [_place(array, device) for array in arrays]
         yield Launch(kernel, label, placed, options, flop, _bytes(arrays))
 
 
-def _place(array: Any, where: Device) -> Any:
+def _place(array: Any, device: Device) -> Any:
     if isinstance(array, list):
-        return [_place(a, where) for a in array]
+        return [_place(a, device) for a in array]
     if isinstance(array, View):
-        return array.of(devices.move(array.base, where))
-    return None if array is None else devices.move(array, where)
+        return array.of(devices.move(array.base, device))
+    return None if array is None else devices.move(array, device)
 
 
 def _bytes(arrays: list[Any]) -> float:

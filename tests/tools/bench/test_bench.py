@@ -346,11 +346,11 @@ def test_floor_is_the_largest_of_its_parts() -> None:
 
 
 def test_every_kernel_has_a_launch_to_time() -> None:
-    where = devices.Device("cpu")
-    for launch in kernels.launches(where, width=16):
+    device = devices.Device("cpu")
+    for launch in kernels.launches(device, width=16):
         launch()
         assert launch.bytes > 0
-    assert {launch.kernel.name for launch in kernels.launches(where, width=16)} == {
+    assert {launch.kernel.name for launch in kernels.launches(device, width=16)} == {
         name for name, kernel in KERNELS.items() if kernel_cases.has_cases(kernel)
     }
 

@@ -18,7 +18,7 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
     jax.config.update("jax_default_matmul_precision", "highest")  # float32 without TF32, as all contestants
     platform = "gpu" if device.startswith("cuda") else "cpu"
     try:
-        where = jax.devices(platform)[0]
+        target = jax.devices(platform)[0]
     except RuntimeError as error:
         raise DeviceError(f"JAX finds no {platform}: {error}") from None
 
@@ -49,8 +49,8 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
 
     parameters = [(jnp.asarray(layer.weight), jnp.asarray(layer.bias)) for layer in case.layers()]
     zeros = [jax.tree.map(jnp.zeros_like, parameters) if kind == "adam" else () for _ in range(2)]
-    state = jax.device_put((parameters, *zeros, jnp.float32(0)), where)
-    batches = [tuple(jax.device_put(a, where) for a in batch) for batch in case.batches()]
+    state = jax.device_put((parameters, *zeros, jnp.float32(0)), target)
+    batches = [tuple(jax.device_put(a, target) for a in batch) for batch in case.batches()]
     result: Any = None
 
     if kind in LEARNING_RATES:
