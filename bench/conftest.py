@@ -1,4 +1,4 @@
-"""``pytest bench``: one micro-benchmark a kernel, the eager step, the import.  Whole steps beside peers: ``gpunet bench``."""
+"""``pytest bench`` times each kernel, the eager step and the import; ``gpunet bench`` times whole steps beside peers."""
 
 from __future__ import annotations
 

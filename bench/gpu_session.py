@@ -1,12 +1,12 @@
-"""Everything a machine with a card can prove, in one command of at most eight minutes, from the source tree.
+"""Run all checks and benchmarks that need a GPU, from the source tree, in at most eight minutes.
 
     python3 bench/gpu_session.py                     all phases, the most important first
-    python3 bench/gpu_session.py --phase steps       one of them, or several between commas
-    python3 bench/gpu_session.py --dry               every phase's code on the CPU, with tiny sizes
+    python3 bench/gpu_session.py --phase steps       one phase, or several separated by commas
+    python3 bench/gpu_session.py --dry               the code of every phase on the CPU, with tiny sizes
 
-It needs Python, CuPy, NumPy and pytest; PyTorch, JAX and compute-sanitizer where they are.  Each phase is a process with a
-time limit of its own; what it found is on disk row by row, so a phase that dies or is ended keeps what it had.  Results go
-to bench/results/<date>-<card>.json and .txt, to be committed; --out names another folder.
+It needs Python, CuPy, NumPy and pytest, and uses PyTorch, JAX and compute-sanitizer if they are installed. Each phase is a
+process with a time limit. It writes its results to disk row by row, so that a phase that crashes or is killed keeps them.
+The results are bench/results/<date>-<gpu>.json and .txt, which should be committed; --out selects another folder.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the source tree, installed or not
 
 TOTAL_SECONDS = 480.0
-RESTART = 75  # exit status of a process that the card no longer answers: a new one goes on
+RESTART = 75  # exit status of a process in which CUDA no longer works; a new process continues
 
-#: What a phase yields: a key, what was found (a later one replaces it), and the line that people read, or "".
+#: What a phase yields: key, value (a later row with the same key replaces it), and a line of text, or "".
 Row = tuple[str, Any, str]
 
 
 # ---- (a) the test suite -----------------------------------------------------------------------------------------------
 
 SHARD = Path(__file__).resolve().with_name("shard.py")
-#: Warnings are errors, but for those that CuPy and PyTorch have of each other.
+#: Warnings are errors, except those that CuPy and PyTorch raise about each other.
 _WARNINGS = "filterwarnings=error\nignore::Warning:cupy.*\nignore::Warning:torch.*"
 
 
 def suite(dry: bool, done: set[str]) -> Iterator[Row]:
-    """All tests that take a device, with --device cuda, in as many processes as there is room for."""
+    """All tests with a ``device`` fixture, with --device cuda, in several processes."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [f for f in files if re.search(r"def test_\w+\([^)]*\bdevice\b", f.read_text(encoding="utf-8"), re.DOTALL)]
     device, count = "cuda", min(12, max(1, (os.cpu_count() or 2) - 2))
@@ -54,13 +54,13 @@ def suite(dry: bool, done: set[str]) -> Iterator[Row]:
     if dry:
         device, count, files, options = "cpu", 2, [ROOT / "tests" / "nn" / "test_nn.py"], [*options, "-k", "linear"]
     arguments = [*options, "--device", device, *(str(f.relative_to(ROOT)) for f in files)]
-    told: queue.Queue[Any] = queue.Queue()
+    reports: queue.Queue[Any] = queue.Queue()
     for number in range(count):
-        threading.Thread(target=_part, args=(number, count, arguments, told), daemon=True).start()
+        threading.Thread(target=_run_shard, args=(number, count, arguments, reports), daemon=True).start()
     counts: dict[str, int] = {}
     codes: list[int] = []
     while len(codes) < count:
-        found = told.get()
+        found = reports.get()
         if isinstance(found, int):
             codes.append(found)
             continue
@@ -74,12 +74,12 @@ def suite(dry: bool, done: set[str]) -> Iterator[Row]:
     summary = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items())) or "no tests ran"
     yield "counts", dict(counts), ""
     yield "exit codes", sorted(codes), f"--device {device}: {summary}"
-    if not set(codes) <= {0, 1, 5}:  # all passed, some failed, none in a shard
+    if not set(codes) <= {0, 1, 5}:  # all passed, some failed, no tests in a shard
         raise RuntimeError(f"pytest ended with {codes}")
 
 
-def _part(number: int, count: int, arguments: list[str], told: queue.Queue[Any]) -> None:
-    """A shard of the tests, in a new process wherever one brought its own down; its exit status comes last."""
+def _run_shard(number: int, count: int, arguments: list[str], reports: queue.Queue[Any]) -> None:
+    """Run a shard of the tests, in a new process after each crash. Puts a dict per test, then the exit status."""
     done = 0
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     while True:
@@ -94,13 +94,13 @@ def _part(number: int, count: int, arguments: list[str], told: queue.Queue[Any])
                 running = found["test"] if found["outcome"] is None else None
                 if running is None:
                     done += 1
-                    told.put(found)
+                    reports.put(found)
             code = process.wait()
         if running is not None:
             done += 1
-            told.put({"test": running, "outcome": "error", "why": f"its process ended with code {code}"})
+            reports.put({"test": running, "outcome": "error", "why": f"the process ended with code {code}"})
         elif code != RESTART:
-            told.put(code)
+            reports.put(code)
             return
 
 
@@ -108,44 +108,44 @@ def _part(number: int, count: int, arguments: list[str], told: queue.Queue[Any])
 
 
 def kernels(dry: bool, done: set[str]) -> Iterator[Row]:
-    """gpunet selftest: every kernel and dtype on poisoned outputs and odd sizes, against float64, twice for the bits."""
+    """gpunet selftest: every kernel on odd sizes with poisoned outputs, compared with float64 and between two launches."""
     from gpunet.backend.devices import Device
     from gpunet.tools import selftest
 
-    where = Device(_dry_device() if dry else "cuda")
+    device = Device(_dry_device() if dry else "cuda")
     if not done:
-        yield "header", str(where), selftest.HEADER
+        yield "header", str(device), selftest.HEADER
     for kernel in selftest.chosen("random_advance,random_bernoulli" if dry else "*"):
         if kernel.name in done:
             continue
         try:
-            row = selftest.check_kernel(kernel, where)
-        except Exception as error:  # of the driver
+            row = selftest.check_kernel(kernel, device)
+        except Exception as error:  # the driver raises several types
             yield kernel.name, {"passed": False, "error": repr(error)}, f"{kernel.name:<32}{type(error).__name__}: {error}"
-            _restart_if_dead()
+            _restart_if_cuda_failed()
             continue
         found = row._asdict() | {"passed": row.passed, "error": row.error if row.error < float("inf") else None}
         yield kernel.name, found, selftest.describe(row)
 
 
-def card_answers() -> bool:
-    """Whether calls of CUDA still work in this process; True where none was made.
+def cuda_works() -> bool:
+    """Whether CUDA still works in this process; True if it was not used.
 
-    An access out of bounds makes every later call of its process fail.
+    After an access out of bounds every later CUDA call in the process fails.
     """
     cupy = sys.modules.get("cupy")
     if cupy is None:
         return True
     try:
         cupy.cuda.runtime.deviceSynchronize()
-    except Exception:  # a dead context says so in many ways
+    except Exception:  # a corrupted context raises many types
         return False
     return True
 
 
-def _restart_if_dead() -> None:
-    """Go on in a new process where the card no longer answers this one."""
-    if not card_answers():
+def _restart_if_cuda_failed() -> None:
+    """Exit, so that a new process continues, if CUDA no longer works in this one."""
+    if not cuda_works():
         raise SystemExit(RESTART)
 
 
@@ -159,7 +159,7 @@ def _dry_device() -> str:
 
 
 def ceilings(dry: bool, done: set[str]) -> Iterator[Row]:
-    """What the card can do: copies of three sizes, products in three precisions, a node of a graph, a launch."""
+    """Limits of the GPU: copies of three sizes, matrix products in three precisions, latencies of graph node and launch."""
     from gpunet.tools.bench import ceilings as measured
 
     if dry:
@@ -170,29 +170,29 @@ def ceilings(dry: bool, done: set[str]) -> Iterator[Row]:
         rate = measured.cuda_bandwidth(footprint)
         yield f"copy {footprint:.0e}", rate, f"copy, {footprint / 1e6:,.0f} MB read and written: {rate / 1e9:,.0f} GB/s"
     for name, seconds in measured.graph_latency().items():
-        what = {"node": "an empty node in a graph", "launch": "a launch, on the host"}[name]
-        yield name, seconds, f"{what}: {1e6 * seconds:.2f} µs"
+        label = {"node": "empty graph node", "launch": "launch, host time"}[name]
+        yield name, seconds, f"{label}: {1e6 * seconds:.2f} µs"
     for precision in ("float32", "tf32", "bfloat16"):
         for size in (512, 1024, 4096, 8192):
             try:
                 rate = measured.gemm_rate(precision, size)
             except Exception as error:
-                yield f"{precision} {size}", None, f"product in {precision}: {error}"
+                yield f"{precision} {size}", None, f"{precision} matrix product: {error}"
                 break
-            yield f"{precision} {size}", rate, f"product in {precision}, {size}³: {rate / 1e12:,.1f} TFLOP/s"
+            yield f"{precision} {size}", rate, f"{precision} matrix product, {size}³: {rate / 1e12:,.1f} TFLOP/s"
 
 
 # ---- (d) kernels beside cuBLAS and PyTorch ----------------------------------------------------------------------------
 
 
 def compare(dry: bool, done: set[str]) -> Iterator[Row]:
-    """Every kernel at sizes worth measuring, beside what PyTorch (its products are cuBLAS's) takes for the same."""
+    """Every kernel, beside its equivalent in PyTorch (matrix products by cuBLAS)."""
     from gpunet.backend import devices
     from gpunet.tools.bench import ceilings as measured
     from gpunet.tools.bench import equivalents
     from gpunet.tools.bench import kernels as table
 
-    where = devices.Device(_dry_device() if dry else "cuda")
+    device = devices.Device(_dry_device() if dry else "cuda")
     products = ("linear_forward", "linear_backward_input", "linear_backward_weight", "matmul_forward")
     timed: Callable[[Callable[[], object]], float] = measured.best_seconds if dry else measured.cuda_seconds
     if not done:
@@ -206,14 +206,14 @@ def compare(dry: bool, done: set[str]) -> Iterator[Row]:
             if f"{name} {width}" in done:
                 continue
             try:
-                (launch,) = table.launches(where, width, lambda other, name=name: other == name)
+                (launch,) = table.launches(device, width, lambda other, name=name: other == name)
                 ours = timed(launch)
                 host = [_on_host(array) for array in launch.arrays]
                 theirs = equivalents.find(name, host, launch.options, "cpu" if dry else "cuda")
                 other = timed(theirs) if theirs is not None else None
             except Exception as error:
                 yield f"{name} {width}", {"error": repr(error)}, f"{name:34}{type(error).__name__}: {error}"
-                _restart_if_dead()
+                _restart_if_cuda_failed()
                 continue
             rate = (
                 f"{launch.flop / ours / 1e12:.2f} TFLOP/s" if launch.flop else f"{launch.bytes / ours / 1e9:,.0f} GB/s"
@@ -239,7 +239,7 @@ def _on_host(array: Any) -> Any:
 
 
 def steps(dry: bool, done: set[str]) -> Iterator[Row]:
-    """gpunet bench on the card: eager and captured steps beside PyTorch eager, compiled and in a graph, and JAX."""
+    """gpunet bench on the GPU: eager and captured steps beside PyTorch (eager, compiled, CUDA graph) and JAX."""
     from gpunet.tools.bench import report, session
     from gpunet.tools.bench.cases import CASES
     from gpunet.tools.bench.ceilings import floor
@@ -250,9 +250,9 @@ def steps(dry: bool, done: set[str]) -> Iterator[Row]:
     settings = Settings(rounds=2, turn=1e-3, device="cpu") if dry else Settings(rounds=9, device="cuda:0", timeout=60.0)
     peers = ["gpunet", "numpy"] if dry else [p for p in ("gpunet", "torch", "jax") if PEERS[p].installed]
     names = ("tiny",) if dry else ("digits", "mnist", "mnist-large-batch", "wide", "tiny", "tabular", "deep")
-    # torch.compile takes longer to compile than all else together: it comes behind, beside the others once more
+    # torch.compile takes longer than everything else, so it runs last, in a second comparison with the others
     plans = [(["adam"], names, ("compile",)), (["adam"], names[:4], ()), (["forward", "backward", "sgd"], names, ("compile",))]
-    yield "header", session.header(settings, []), ""  # without the peers' imports, three times each
+    yield "header", session.header(settings, []), ""  # no import times: each would take three processes
     with Bench(peers, settings) as bench:
         for kinds, chosen, settings.without in plans[:1] if dry else plans:
             for case in (CASES[name] for name in chosen):
@@ -265,7 +265,7 @@ def steps(dry: bool, done: set[str]) -> Iterator[Row]:
                     found = {"error": str(error)}
                 data = report.document({}, measurements, {case.name: found})["measurements"]
                 lines = [*report.case_block(case, measurements, floors), *report.textbook(case, measurements, floors)]
-                key = f"{case.name} {'+'.join(kinds)}" + " compiled, too" * (not settings.without)
+                key = f"{case.name} {'+'.join(kinds)}" + " with torch.compile" * (not settings.without)
                 yield key, data, "\n".join([*lines, ""])
 
 
@@ -273,20 +273,20 @@ def steps(dry: bool, done: set[str]) -> Iterator[Row]:
 
 
 def sanitizer(dry: bool, done: set[str]) -> Iterator[Row]:
-    """memcheck and racecheck over a few training steps; dry: the emulator's checks over the same."""
+    """compute-sanitizer's memcheck and racecheck of a few training steps; dry: the emulator's checks."""
     script = [sys.executable, str(Path(__file__).resolve()), "--small-run", _dry_device() if dry else "cuda"]
     if dry:
         done = subprocess.run(
             script, capture_output=True, text=True, check=False, env={**os.environ, "GPUNET_EMULATOR_CHECK": "1"}
         )
-        yield "emulator", done.returncode, f"emulator's checks: code {done.returncode} {done.stderr[-300:]}".rstrip()
+        yield "emulator", done.returncode, f"checks of the emulator: code {done.returncode} {done.stderr[-300:]}".rstrip()
         return
     homes = [Path(os.environ[name]) for name in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(name)]
     homes += sorted(Path("/usr/local").glob("cuda*"))
     tools = [p for home in homes for p in home.glob("*/compute-sanitizer") if p.is_file()]
     tool = shutil.which("compute-sanitizer") or next(map(str, tools), None)
     if tool is None:
-        yield "missing", None, "compute-sanitizer is not installed: it comes with the CUDA toolkit"
+        yield "missing", None, "compute-sanitizer is not installed; it is part of the CUDA toolkit"
         return
     for kind in ("memcheck", "racecheck"):
         command = [tool, "--tool", kind, "--error-exitcode", "9", "--target-processes", "all", *script]
@@ -298,11 +298,11 @@ def sanitizer(dry: bool, done: set[str]) -> Iterator[Row]:
 
 
 def small_run(device: str) -> None:
-    """Three steps of a small net with everything that trains: what compute-sanitizer watches."""
+    """Three training steps of a small network with dropout, cross-entropy and Adam, for compute-sanitizer."""
     import gpunet
     from gpunet import nn
 
-    if device == "cuda":  # every array its own allocation, so that a step beyond its end is seen
+    if device == "cuda":  # without a pool, each array is a separate allocation, so accesses beyond its end are detected
         gpunet.backend.devices.cupy().cuda.set_allocator(None)
     gpunet.manual_seed(0)
     gpunet.set_default_device(device)
@@ -322,8 +322,8 @@ def small_run(device: str) -> None:
 
 
 class Phase(NamedTuple):
-    run: Callable[[bool, set[str]], Iterator[Row]]  # dry, and the keys that an earlier process of the phase yielded
-    seconds: float  # at most
+    run: Callable[[bool, set[str]], Iterator[Row]]  # arguments: dry; keys that an earlier process of the phase yielded
+    seconds: float  # time limit
 
 
 PHASES = {
@@ -337,14 +337,14 @@ PHASES = {
 
 
 def save(path: Path, found: Any) -> None:
-    """Write beside and rename."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(found if isinstance(found, str) else json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    """Write a file atomically."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(found if isinstance(found, str) else json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def run_phase(name: str, dry: bool, path: Path) -> int:
-    """In the phase's process: every row to disk as it comes, behind those of an earlier process."""
+    """Run a phase in this process, and save every row at once, after the rows of an earlier process."""
     found: dict[str, Any] = {"rows": {}, "lines": [], "complete": False}
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -360,7 +360,7 @@ def run_phase(name: str, dry: bool, path: Path) -> int:
 
 
 def watch_phase(name: str, dry: bool, seconds: float, folder: Path) -> dict[str, Any]:
-    """In the session: run a phase's process, end it and all it started at its limit, and read what it left."""
+    """Run a phase in a new process group, kill the group at the time limit, and return the saved results."""
     path, log = folder / f"{name}.json", folder / f"{name}.log"
     command = [sys.executable, "-u", str(Path(__file__).resolve()), "--inner", name, str(path)] + ["--dry"] * dry
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
@@ -376,7 +376,7 @@ def watch_phase(name: str, dry: bool, seconds: float, folder: Path) -> dict[str,
                 timed_out = True
             finally:
                 try:
-                    os.killpg(process.pid, signal.SIGKILL)  # also what a phase that ended left behind
+                    os.killpg(process.pid, signal.SIGKILL)  # also kills processes that the phase left running
                 except ProcessLookupError:
                     pass
                 code = process.wait()
@@ -391,57 +391,57 @@ def watch_phase(name: str, dry: bool, seconds: float, folder: Path) -> dict[str,
 
 
 def session(names: list[str], dry: bool, out: Path | None) -> int:
-    """Run phases, print and keep what they found; 0 when every one came to its end."""
+    """Run phases, print and save their results; returns 0 if all are complete, else 1."""
     import gpunet
-    from gpunet.tools import machine
+    from gpunet.tools import info
 
     status = gpunet.cuda_status()
     if not status.ready and not dry:
-        print(f"no card to measure on: {status.detail}. {status.advice}. (--dry tries every phase's code without one)")
+        print(f"CUDA is not ready: {status.detail}. {status.advice}. (--dry runs the code of every phase on the CPU)")
         return 0
     end = time.monotonic() + TOTAL_SECONDS
-    card = None if dry else machine.card()
+    gpu = None if dry else info.gpu()
     head = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
+        "commit": info.commit(),
         "gpunet": gpunet.__version__,
-        "card": card,
-        "cpu": machine.cpu(),
+        "gpu": gpu,
+        "cpu": info.cpu(),
         "python": sys.version.split()[0],
-        "versions": machine.versions(("numpy", "torch", "jax", "pytest", "cupy-cuda13x", "cupy-cuda12x", "cupy")),
+        "versions": info.versions(("numpy", "torch", "jax", "pytest", "cupy-cuda13x", "cupy-cuda12x", "cupy")),
         "dry": dry,
     }
-    label = re.sub(r"[^a-z0-9]+", "-", (card["name"] if card else "dry").lower()).strip("-")
+    label = re.sub(r"[^a-z0-9]+", "-", (gpu["name"] if gpu else "dry").lower()).strip("-")
     results = out or (Path(tempfile.mkdtemp(prefix="gpu-session-")) if dry else ROOT / "bench" / "results")
     results.mkdir(parents=True, exist_ok=True)
     stem = results / f"{head['date'].replace(':', '')[:15]}-{label}"
     text = [
         f"gpunet {head['gpunet']}, commit {head['commit']}, {head['date']}",
-        json.dumps(head["card"] or head["cpu"]),
+        json.dumps(head["gpu"] or head["cpu"]),
     ]
     text.append(", ".join(f"{n} {v}" for n, v in head["versions"].items() if v))
     print("\n".join(text), flush=True)
     phases: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix=f"{stem.name}-", dir=results) as work:  # there, also when the session is ended
+    with tempfile.TemporaryDirectory(prefix=f"{stem.name}-", dir=results) as work:  # kept if the session is killed
         for name in names:
             seconds = min(PHASES[name].seconds, end - time.monotonic())
             if seconds < 1.0:
-                phases[name] = {"rows": {}, "lines": [], "complete": False, "skipped": "the session's time was over"}
+                phases[name] = {"rows": {}, "lines": [], "complete": False, "skipped": "no time left"}
             else:
                 phases[name] = watch_phase(name, dry, seconds, Path(work))
             text += describe(name, phases[name])
             print("\n".join(describe(name, phases[name])), flush=True)
             save(stem.with_suffix(".json"), {**head, "phases": phases})
             save(stem.with_suffix(".txt"), "\n".join(text) + "\n")
-    print(f"\nresults: {stem.with_suffix('.json')} and .txt beside it")
+    print(f"\nresults: {stem.with_suffix('.json')} and .txt")
     return 0 if all(phase["complete"] for phase in phases.values()) else 1
 
 
 def describe(name: str, found: dict[str, Any]) -> list[str]:
-    """A phase's lines under its title."""
+    """The lines of a phase below its title."""
     state = "complete" if found["complete"] else found.get("skipped") or "NOT COMPLETE"
     if found.get("timed_out"):
-        state += ", ended at its limit"
+        state += ", killed at the time limit"
     lines = [
         "",
         f"== {name}: {PHASES[name].run.__doc__}",
@@ -452,11 +452,11 @@ def describe(name: str, found: dict[str, Any]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--phase", default=",".join(PHASES), help="of " + ", ".join(PHASES))
-    parser.add_argument("--dry", action="store_true", help="tiny sizes on the CPU: does the code run?")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: bench/results; dry: a temporary one)")
+    parser.add_argument("--phase", default=",".join(PHASES), help="some of " + ", ".join(PHASES))
+    parser.add_argument("--dry", action="store_true", help="run the code of every phase on the CPU, with tiny sizes")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: bench/results; with --dry a temporary folder)")
     parser.add_argument("--inner", nargs=2, metavar=("PHASE", "FILE"), help=argparse.SUPPRESS)
     parser.add_argument("--small-run", metavar="DEVICE", help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)

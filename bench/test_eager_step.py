@@ -1,4 +1,4 @@
-"""The eager training step of small nets, forward, loss, backward and update, beside one written by hand in NumPy.
+"""The eager training step of small networks (forward, loss, backward, update), beside one written by hand in NumPy.
 
 pytest bench/test_eager_step.py -s
 """

@@ -1,4 +1,4 @@
-"""Import time beside NumPy's own, each in fresh processes.
+"""The import time of gpunet compared with NumPy's, in new processes.
 
 pytest bench/test_import.py
 """
@@ -16,7 +16,7 @@ def test_import(benchmark, capsys):
     extra = statistics.median(ours - theirs for theirs, ours in pairs) * 1e3
     with capsys.disabled():
         print(
-            f"\nimport numpy {numpy_alone:.0f} ms, import gpunet {with_gpunet:.0f} ms: {extra:.0f} ms more (target 50)"
+            f"\nimport numpy {numpy_alone:.0f} ms, import gpunet {with_gpunet:.0f} ms: {extra:.0f} ms more (target: 50)"
         )
     benchmark.extra_info["milliseconds beside numpy"] = extra
     benchmark.pedantic(import_seconds, args=("gpunet", 1), rounds=3, iterations=1)

@@ -1,9 +1,9 @@
-"""A net that solves a differential equation: second derivatives, and gradients of them.
+"""Solve a differential equation with a neural network: second derivatives, and gradients of them.
 
     python examples/differential_equation.py
 
-u'' = -u with u(0) = 0 and u'(0) = 1 has the solution sin(t).  The loss asks the net u(t) to satisfy the equation at random
-points, so it contains u'', and its gradient differentiates a third time: ``grad(..., create_graph=True)``.
+The solution of u'' = -u with u(0) = 0 and u'(0) = 1 is sin(t). The loss is the squared residual u'' + u at random points,
+so its gradient needs third derivatives: ``grad(..., create_graph=True)`` makes them possible.
 """
 
 import math
@@ -17,7 +17,7 @@ def main(steps: int = 1500) -> float:
     net = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
 
     def solution(t: gpunet.Tensor) -> gpunet.Tensor:
-        return t + t * t * net(t)  # meets u(0) = 0 and u'(0) = 1 whatever the net says
+        return t + t * t * net(t)  # satisfies u(0) = 0 and u'(0) = 1 for any net
 
     optimizer = gpunet.optim.Adam(net.parameters(), lr=3e-3)
     for step in range(1, steps + 1):
@@ -35,7 +35,7 @@ def main(steps: int = 1500) -> float:
     with gpunet.no_grad():
         t = gpunet.linspace(0.0, math.pi, 101).reshape(-1, 1)
         error = (solution(t) - t.sin()).abs().max().item()
-    print(f"largest distance from sin(t) on [0, pi]: {error:.1e}")
+    print(f"largest error against sin(t) on [0, pi]: {error:.1e}")
     return error
 
 

@@ -1,9 +1,9 @@
-"""Vanishing gradients, seen: how large the gradient of each layer is, by activation and by initial values.
+"""Vanishing gradients: the size of the gradient in each layer, by activation and initialisation.
 
     python examples/vanishing_gradients.py
 
-Backward multiplies by w * act'(z) at every layer.  With the sigmoid act' is at most 1/4, so the product shrinks layer by
-layer; relu's slope of 1 and He's initial values (variance 2 / fan_in) keep its size.
+Backward multiplies the gradient by w * act'(z) in every layer. The slope of the sigmoid is at most 1/4, so the gradient
+shrinks from layer to layer. ReLU, with slope 1, and He initialisation (variance 2 / fan_in) keep its size.
 """
 
 import gpunet
@@ -13,7 +13,7 @@ DEPTH, WIDTH, BATCH = 12, 64, 256
 
 
 def gradient_norms(activation: type[nn.Module], initialise) -> list[float]:
-    """The norm of dC/dW of each layer, first to last, of a net that is about to learn its first step."""
+    """The norm of dC/dW in each layer, from first to last, before the first training step."""
     gpunet.manual_seed(0)
     layers: list[nn.Module] = []
     for _ in range(DEPTH):

@@ -1,4 +1,4 @@
-"""``python -m gpunet`` is the command ``gpunet``."""
+"""Entry point of ``python -m gpunet``, the same as the command ``gpunet``."""
 
 import sys
 

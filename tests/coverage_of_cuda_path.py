@@ -24,8 +24,9 @@ FILES = (
 
 #: The tests of this code; of tests that run the same lines for every kernel and architecture, only some.
 PATH = (
-    "tools/test_access_table.py", "cli/test_check_kernel.py", "ops/test_custom.py", "backend/test_cuda_sources.py",
-    "emulator/test_emulator.py", "test_errors.py", "tools/test_kernel_table.py", "ops/test_kernels.py",
+    "tools/test_access_table.py", "tools/test_check_kernel.py", "tools/test_kernel_launches.py", "backend/test_signature.py",
+    "ops/test_custom.py", "backend/test_cuda_sources.py",
+    "emulator/test_emulator.py", "emulator/test_lint.py", "test_errors.py", "tools/test_kernel_table.py", "ops/test_kernels.py",
     "launch/test_launch_errors.py", "autograd/test_memory.py", "launch/test_random.py", "tools/test_selftest.py",
     "backend/test_stand_in.py", "backend/test_tensor_map.py", "backend/test_toolkit.py",
     "-k", "not (compiles_as_documented and not erf_forward) and not in_check_mode and not schedules_do_not",

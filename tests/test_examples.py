@@ -36,7 +36,7 @@ def test_vanishing_gradients() -> None:
 
 def test_differential_equation(capsys: pytest.CaptureFixture[str]) -> None:
     assert example("differential_equation").main(steps=300) < 0.1
-    assert "largest distance" in capsys.readouterr().out
+    assert "largest error" in capsys.readouterr().out
 
 
 def test_step_by_step(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""bench/gpu_session.py without a GPU: every phase runs dry, is ended at its time limit, and keeps its results."""
+"""bench/gpu_session.py without a GPU: every phase runs, is killed at its time limit, and keeps its results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 def test_phase_runs_dry(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(session.PHASES, name, session.PHASES[name]._replace(seconds=600.0))  # the machine may be busy
+    monkeypatch.setitem(session.PHASES, name, session.PHASES[name]._replace(seconds=600.0))  # enough for a busy machine
     monkeypatch.setattr(session, "TOTAL_SECONDS", 600.0)
     code = session.main(["--dry", "--phase", name, "--out", str(tmp_path)])
     out = capsys.readouterr().out
@@ -70,26 +70,26 @@ def test_time_limits_add_up_to_at_most_eight_minutes() -> None:
     assert sum(phase.seconds for phase in session.PHASES.values()) <= session.TOTAL_SECONDS == 480.0
 
 
-def test_without_a_gpu_it_exits_with_a_message(tmp_path: Path) -> None:
+def test_without_a_gpu_it_reports_that_cuda_is_not_ready(tmp_path: Path) -> None:
     if gpunet.cuda_status().ready:
-        pytest.skip("a GPU is available")
+        pytest.skip("CUDA is ready")
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0
-    assert "no card to measure on" in done.stdout
+    assert "CUDA is not ready" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
 def use_phase(source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run phases from a copy of the script in which ``source`` redefines a phase."""
+    """Run phases from a copy of the script in which ``source`` overrides the definition of a phase."""
     script = folder / "session.py"
     text = SCRIPT.read_text(encoding="utf-8").replace("class Phase(NamedTuple)", source + "class Phase(NamedTuple)")
     script.write_text(text, encoding="utf-8")
     monkeypatch.setattr(session, "__file__", str(script))
 
 
-def test_hanging_phase_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The phase starts a child process, yields a row, and hangs."""
+def test_hanging_phase_is_killed_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The phase starts a child process, yields, and then hangs."""
     hanging = (
         "def ceilings(dry, done):\n"
         '    """Hangs."""\n'
@@ -101,7 +101,7 @@ def test_hanging_phase_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(session, "ROOT", ROOT)
 
     class Impatient(subprocess.Popen):  # type: ignore[type-arg]
-        """Times out as soon as a row has been written."""
+        """Times out as soon as a row has been saved."""
 
         def wait(self, timeout: float | None = None) -> int:
             while timeout is not None and self.poll() is None:
@@ -119,11 +119,11 @@ def test_hanging_phase_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypatch: 
         child = os.pidfd_open(result["rows"]["child"])
     except ProcessLookupError:
         return  # it has ended and was reaped
-    assert select.select([child], [], [], 60.0)[0]  # ready when it has ended
+    assert select.select([child], [], [], 60.0)[0]  # becomes readable when the child has ended
     os.close(child)
 
 
-def test_phase_that_raises_keeps_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_phase_keeps_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "session.py"
     text = SCRIPT.read_text(encoding="utf-8").replace(
         "    if dry:\n        found = measured", "    1 / 0\n    if dry:\n        found = measured"
@@ -135,7 +135,7 @@ def test_phase_that_raises_keeps_its_output(tmp_path: Path, monkeypatch: pytest.
     assert "ZeroDivisionError" in "\n".join(session.describe("ceilings", result))
 
 
-def test_unknown_phase_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_phase(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         session.main(["--phase", "stepz"])
     assert "stepz; expected some of suite, kernels" in capsys.readouterr().err
@@ -151,7 +151,7 @@ def test_some(number, tmp_path_factory):
         os.abort()
     if number == 33:
         pytest.skip()
-    if number == 41:  # as if the GPU no longer answered
+    if number == 41:  # as if CUDA no longer worked
         import sys, types
         runtime = types.SimpleNamespace(deviceSynchronize=lambda: 1 / 0)
         sys.modules["cupy"] = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
@@ -159,15 +159,15 @@ def test_some(number, tmp_path_factory):
 """
 
 
-def test_shards_report_every_test_once_even_if_their_process_dies(tmp_path: Path) -> None:
+def test_shards_report_every_test_once_despite_crashes(tmp_path: Path) -> None:
     tests = tmp_path / "test_some.py"
     tests.write_text(TESTS, encoding="utf-8")
     outcomes: dict[str, str] = {}
     why: dict[str, str] = {}
     for number in range(2):
-        told: queue.Queue[Any] = queue.Queue()
-        session._part(number, 2, ["-q", "-p", "no:cacheprovider", "-c", os.devnull, str(tests)], told)
-        *found, code = told.queue
+        reports: queue.Queue[Any] = queue.Queue()
+        session._run_shard(number, 2, ["-q", "-p", "no:cacheprovider", "-c", os.devnull, str(tests)], reports)
+        *found, code = reports.queue
         assert code in (0, 1)
         for each in found:
             assert each["test"] not in outcomes
@@ -176,11 +176,11 @@ def test_shards_report_every_test_once_even_if_their_process_dies(tmp_path: Path
     of = {name.rpartition("[")[2]: outcome for name, outcome in outcomes.items() if outcome != "passed"}
     assert of == {"10]": "failed", "30]": "error", "33]": "skipped", "41]": "failed"}
     assert "AssertionError: ten" in why["10]"]
-    assert "its process ended with code -6" in why["30]"]
-    assert "no longer answers" in why["41]"]
+    assert "the process ended with code -6" in why["30]"]
+    assert "no longer works" in why["41]"]
 
 
-def test_phase_restarts_in_a_new_process_after_the_gpu_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phase_continues_in_a_new_process_after_a_cuda_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dying = (
         "def ceilings(dry, done):\n"
         '    """Dies."""\n'
@@ -197,11 +197,11 @@ def test_phase_restarts_in_a_new_process_after_the_gpu_died(tmp_path: Path, monk
     assert result["rows"]["a"] == result["rows"]["b"] != result["rows"]["c"]
 
 
-# ---- the code for a GPU, on a stand-in for CuPy -----------------------------------------------------------------------
+# ---- the code for a GPU, with a stand-in for CuPy ----------------------------------------------------------------------
 
 
 class Event:
-    """Stands in for cupy.cuda.Event."""
+    """Like cupy.cuda.Event."""
 
     def record(self, stream: Any = None) -> None:
         self.at = time.perf_counter()
@@ -211,7 +211,7 @@ class Event:
 
 
 class Graph:
-    """Stands in for cupy.cuda.Graph."""
+    """Like cupy.cuda.Graph."""
 
     def __init__(self) -> None:
         self.launches = 0
@@ -224,7 +224,7 @@ class Graph:
 
 
 class Stream:
-    """Stands in for cupy.cuda.Stream; ``capturing`` lists the launches during a capture."""
+    """Like cupy.cuda.Stream; records the launches during capture."""
 
     ptr = 1
     capturing: list[Any] | None = None
@@ -238,7 +238,7 @@ class Stream:
     def __exit__(self, *exception: object) -> None: ...
 
     def synchronize(self) -> None:
-        assert Stream.capturing is None, "synchronising is an error during capture"
+        assert Stream.capturing is None, "no synchronisation during capture"
 
     def begin_capture(self, mode: Any = None) -> None:
         Stream.capturing = []
@@ -250,13 +250,13 @@ class Stream:
 
 
 class Module:
-    """Stands in for cupy.cuda.Module."""
+    """Like cupy.cuda.Module."""
 
     def load(self, cubin: bytes) -> None:
         assert cubin[:4] == b"\x7fELF"
 
     def get_function(self, name: str) -> Any:
-        assert "nothing" in name
+        assert "empty" in name
 
         def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared: int = 0) -> None:
             if Stream.capturing is not None:
@@ -266,7 +266,7 @@ class Module:
 
 
 @pytest.fixture
-def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> Any:
     cuda = SimpleNamespace(
         Device=lambda index=0: SimpleNamespace(compute_capability="90"),
         Event=Event,
@@ -281,14 +281,14 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     return stand_in
 
 
-def test_bandwidth_and_products_on_a_gpu(fake_gpu: Any) -> None:
+def test_bandwidth_and_gemm_rate_of_a_gpu(fake_cupy: Any) -> None:
     assert ceilings.cuda_bandwidth(1e5) > 0
     assert ceilings.gemm_rate("float32", 64) > 0
-    with pytest.raises(gpunet.errors.DeviceError, match="no cuBLAS for products in bfloat16"):
+    with pytest.raises(gpunet.errors.DeviceError, match="no cuBLAS for bfloat16 products"):
         ceilings.gemm_rate("bfloat16", 64)
 
 
-def test_latency_on_a_gpu(fake_gpu: Any) -> None:
+def test_latency_of_a_gpu(fake_cupy: Any) -> None:
     from gpunet.backend import compiler
     from gpunet.errors import CompileError
 

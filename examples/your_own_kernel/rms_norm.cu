@@ -1,4 +1,4 @@
-// y = x r along rows, with r = 1 / sqrt(mean(x x) + eps).  A block of 128 threads works on a row.
+// y = x r in each row, with r = 1 / sqrt(mean(x x) + eps).  One block of 128 threads per row.
 template <class T>
 __global__ void rms_norm(T* y, T* r, const T* x, int columns, double eps) {
   __shared__ T partial[128];

@@ -1,4 +1,4 @@
-"""RMS normalisation as an op of one's own: the CUDA kernel, its NumPy twin, its backward."""
+"""RMS normalisation as a custom op: the CUDA kernel, its NumPy twin, and its backward."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import gpunet
 
 
 def backward(dy, dr, y, r):
-    """With g the gradient of y: r (g - y mean(g y)), and what comes through r."""
+    """dx = r (dy - y mean(dy y)) - dr r² y / columns, the sum of the gradients through y and through r."""
     r = r.unsqueeze(1)
     return r * (dy - y * (dy * y).mean(1, keepdim=True)) - dr.unsqueeze(1) * r * r * y / y.shape[1]
 

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).with_name("rms_norm.cu")
 
 
 def test_op():
-    rms_norm.check(gpunet.randn(3, 200), eps=1e-6)  # kernel and twin; backward and finite differences
+    rms_norm.check(gpunet.randn(3, 200), eps=1e-6)  # compares kernel and twin, and backward with finite differences
 
 
 def test_kernel_by_itself(emulated_module):

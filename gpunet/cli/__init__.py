@@ -1,1 +1,1 @@
-"""The command line: ``gpunet train | info | explain``."""
+"""The command line: option parsing only. One module per subcommand; ``gpunet.tools`` does the work."""

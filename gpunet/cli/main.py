@@ -1,7 +1,7 @@
-"""The command ``gpunet``: finds the subcommand, and turns errors into one line and an exit code.
+"""The command ``gpunet``: parses options, runs the subcommand, and turns errors into one line and an exit code.
 
-A subcommand is a module of this package with ``add_parser(subparsers)`` and ``run(arguments) -> int``.  They import what
-is heavy when they run, so that ``gpunet --help`` is quick.
+A subcommand is a module of this package with ``add_parser(subparsers)`` and ``run(arguments) -> int``. ``run`` imports the
+tool it needs, so that ``gpunet --help`` is fast.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from gpunet.errors import GpunetError
 
 SUBCOMMANDS = ("train", "bench", "explain", "info", "selftest", "check-kernel")
 
-#: Exit codes: an error that the user can put right, and an interrupt, as shells count them.
+#: Exit codes for an error that the user can correct, and for Ctrl-C (as in shells).
 ERROR, INTERRUPTED = 2, 130
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with all subcommands."""
+    """Build the parser with all subcommands."""
     parser = argparse.ArgumentParser(
         prog="gpunet",
-        description="Train neural networks on NVIDIA GPUs through fused CUDA kernels, and on the CPU through NumPy.",
-        epilog="'gpunet train' alone trains a network on handwritten digits; 'gpunet SUBCOMMAND --help' lists options.",
+        description="Train neural networks on NVIDIA GPUs with fused CUDA kernels, and on the CPU with NumPy.",
+        epilog="'gpunet train' without options trains a network on handwritten digits; 'gpunet SUBCOMMAND --help' lists "
+        "the options.",
     )
     parser.add_argument("--version", action="version", version=f"gpunet {gpunet.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="SUBCOMMAND", required=True)
@@ -38,11 +39,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is returned, errors are printed in one line on stderr."""
+    """Run the command line and return the exit code. Errors are printed to stderr as one line."""
     parsed = build_parser().parse_args(arguments)
     try:
         return int(parsed.run(parsed))
-    except BrokenPipeError:  # the reader of a pipe went away, as head does: nothing more to say, also not at exit
+    except BrokenPipeError:  # the reader of the pipe has ended, such as head; devnull avoids a second error at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except GpunetError as error:

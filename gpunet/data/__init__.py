@@ -1,4 +1,4 @@
-"""Data: small data sets, CSV and NumPy files, held-out splits, and batches that stay on their device."""
+"""Data: built-in data sets, CSV and NumPy files, held-out splits, standardisation, and batches on the device."""
 
 from gpunet.data.datasets import *
 from gpunet.data.loader import *

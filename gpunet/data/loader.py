@@ -1,4 +1,4 @@
-"""Batches of tensors that stay where they are: nothing is copied between host and card while training."""
+"""Batches of tensors on their device, without copies between host and GPU during training."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Batches:
             ...
 
     Args:
-        tensors: tensors of the same number of rows, on one device.
-        batch_size: rows of a batch, 1 or more.
-        shuffle: a new order each time, drawn on the tensors' device.
-        generator: where the order comes from; the default generator when None.
+        tensors: tensors with the same number of rows, on one device.
+        batch_size: rows per batch, 1 or more.
+        shuffle: iterate in a new random order each time; the order is drawn on the device of the tensors.
+        generator: the generator of the order; the default generator if None.
 
     Raises:
         ArgumentError: no tensors, or a batch size below 1.
-        ShapeError: different numbers of rows.
-        DeviceError: tensors on different devices.
+        ShapeError: the tensors have different numbers of rows.
+        DeviceError: the tensors are on different devices.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Batches:
         if not tensors:
             raise ArgumentError("Batches: no tensors; expected at least one")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ArgumentError(f"Batches: batch_size={batch_size!r}; expected a whole number, 1 or more")
+            raise ArgumentError(f"Batches: batch_size={batch_size!r}; expected an integer of 1 or more")
         if any(t.ndim == 0 for t in tensors) or len({len(t) for t in tensors}) > 1:
             raise ShapeError(
                 f"Batches: tensors of shapes {[t.shape for t in tensors]}; expected the same number of rows"
@@ -52,7 +52,7 @@ class Batches:
 
     @property
     def rows(self) -> int:
-        """Rows of all batches together."""
+        """Number of rows of all batches together."""
         return len(self.tensors[0])
 
     def __len__(self) -> int:

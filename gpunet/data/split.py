@@ -1,7 +1,7 @@
 """Held-out splits and standardisation.
 
-The split draws from our Philox, so a seed gives the same rows everywhere.  Mean and scale come from the training part
-alone: what is held out has no say in anything.
+The split uses gpunet's Philox generator, so a seed selects the same rows on every machine. Mean and scale are computed from
+the training rows only, so that no information leaks from the held-out rows.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ __all__ = ["Split", "Standardisation", "split", "standardise"]
 
 @dataclass(frozen=True)
 class Split:
-    """A data set in two parts."""
+    """A data set split into training and held-out rows."""
 
     train: Dataset
     test: Dataset
 
 
 def split(dataset: Dataset, test_size: float = 0.2, generator: Generator | None = None) -> Split:
-    """Hold a share of the rows out; of each class the same share.
+    """Hold out a random fraction of the rows, stratified by class.
 
-    A file that brings its own held-out rows keeps them.
+    A data set with its own held-out rows keeps them.
 
     Args:
-        dataset: what to split.
-        test_size: share that is held out, between 0 and 1.
-        generator: where the random order comes from; the default generator when None.
+        dataset: the data set to split.
+        test_size: fraction to hold out, between 0 and 1.
+        generator: the generator of the random order; the default generator if None.
 
     Raises:
-        ArgumentError: test_size is no share.
-        DataError: too few rows to hold any out.
+        ArgumentError: test_size is out of range.
+        DataError: the data set has too few rows.
     """
     if not 0.0 < test_size < 1.0:
-        raise ArgumentError(f"test_size={test_size}; expected a share between 0 and 1, such as 0.2")
+        raise ArgumentError(f"test_size={test_size}; expected a fraction between 0 and 1, such as 0.2")
     if dataset.held_out is not None:
         held_out = dataset.held_out
     else:
         order = randperm(len(dataset), device="cpu", generator=generator).numpy()
         held_out = numpy.zeros(len(dataset), bool)
         if dataset.task == "classification":
-            for number in range(len(dataset.class_names)):
-                members = order[dataset.targets[order] == number]
-                held_out[members[: _share(len(members), test_size)]] = True
+            for index in range(len(dataset.class_names)):
+                members = order[dataset.targets[order] == index]
+                held_out[members[: _num_held_out(len(members), test_size)]] = True
         else:
-            held_out[order[: _share(len(order), test_size)]] = True
+            held_out[order[: _num_held_out(len(order), test_size)]] = True
     if not held_out.any() or held_out.all():
         raise DataError(
-            f"{dataset.name}: {len(dataset)} rows are too few to hold {test_size:.0%} out; expected at least two rows of a class"
+            f"{dataset.name}: {len(dataset)} rows are too few to hold {test_size:.0%} out; expected a class with at least two rows"
         )
     return Split(_rows(dataset, ~held_out), _rows(dataset, held_out))
 
 
-def _share(count: int, share: float) -> int:
-    """How many of ``count`` rows to hold out: at least one and not all, where there are two."""
-    return max(min(1, count - 1), min(count - 1, int(count * share + 0.5)))
+def _num_held_out(count: int, test_size: float) -> int:
+    """How many of ``count`` rows to hold out: at least one and at most all but one, and none of a single row."""
+    return max(min(1, count - 1), min(count - 1, int(count * test_size + 0.5)))
 
 
 def _rows(dataset: Dataset, which: numpy.ndarray) -> Dataset:
@@ -71,7 +71,7 @@ def _rows(dataset: Dataset, which: numpy.ndarray) -> Dataset:
 
 @dataclass(frozen=True)
 class Standardisation:
-    """x → (x - mean) / scale, for features and, in regression, targets."""
+    """The map x -> (x - mean) / scale of the features and, for regression, of the targets."""
 
     mean: numpy.ndarray  # (f,)
     scale: numpy.ndarray  # (f,)
@@ -79,22 +79,22 @@ class Standardisation:
     target_scale: float = 1.0
 
     def features(self, features: numpy.ndarray) -> numpy.ndarray:
-        """Standardised features, float32 and C-contiguous."""
+        """Standardise features; returns a C-contiguous float32 array."""
         dtype = features.dtype if features.dtype.kind == "f" else numpy.dtype("float64")
         shifted = (features - self.mean.astype(dtype)) / self.scale.astype(dtype)
         return numpy.ascontiguousarray(shifted, numpy.float32)
 
     def targets(self, targets: numpy.ndarray) -> numpy.ndarray:
-        """Standardised targets, float32; class numbers stay."""
+        """Standardise targets; returns float32. Class indices are returned unchanged."""
         if targets.dtype.kind != "f":
             return targets
         return ((targets - self.target_mean) / self.target_scale).astype(numpy.float32)
 
 
 def standardise(train: Dataset) -> Standardisation:
-    """Mean and scale of a training part.  A constant column has scale 1: it becomes 0.
+    """Compute mean and standard deviation of the training rows.
 
-    The scale is the standard deviation.
+    A constant column gets scale 1 instead of 0, and becomes 0.
     """
     mean = train.features.mean(axis=0, dtype=numpy.float64)
     scale = train.features.std(axis=0, dtype=numpy.float64)

@@ -1,1 +1,1 @@
-"""Looking into gpunet itself: whether its kernels compute what they should here, and what they take of a card."""
+"""Tools on top of the library: kernel checks, resource usage, benchmarks, and what the command line runs."""

@@ -1,7 +1,7 @@
-"""How the kernels access memory: the second table of docs/kernels.md, counted by the emulator's lint.
+"""Memory access of the kernels: the second part of docs/kernels.md, counted by the emulator's lint.
 
-Every kernel is launched on whole tiles and rows, in float32, in the specialisations that stand for it.  A test fails when
-a hot kernel wastes what the page does not say, or for no reason that is known.
+Every kernel is launched in float32 on whole tiles and rows, in the specialisations that the page shows. A test fails if a
+hot kernel has bank conflicts or uncoalesced accesses that are not on the page or have no known reason.
 """
 
 from __future__ import annotations
@@ -22,34 +22,35 @@ from gpunet.ops.cases.case import Case, Samples, View
 from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS
 from gpunet.tools.representatives import is_hot, representatives
 
-#: What is known to be wasted: specialisations, where ("banks", "reads" or "writes"), and why it stays.
+#: Accepted waste: pattern of specialisations, kinds ("banks", "reads" or "writes"), reason.
 KNOWN_WASTE: tuple[tuple[str, str, str], ...] = (
-    ("scatter_add*", "reads writes", "places are scattered by what the indices say; one thread adds all of a place"),
+    ("scatter_add*", "reads writes", "the indices scatter the destinations; one thread adds all terms of a destination"),
     (
         "random_integers*", "writes",
-        "a thread's four int64 are two instructions of 16 bytes, each of half a sector; the L2 cache puts them together",
+        "the four int64 of a thread take two 16-byte stores of half a sector each, which the L2 cache merges",
     ),
 )  # fmt: skip
 
-#: Waste below this share of what would do is not told.
+#: Waste up to this fraction of the ideal number of transactions is ignored.
 SMALL = 0.02
 
 
 # ---- launches ---------------------------------------------------------------------------------------------------------
 
 _COUNT = 8192
-_TILES = ((128, 128, 64), (128, 96 * 128, 32))  # of 64 and of 128: rows, columns, depth
+_TILES = ((128, 128, 64), (128, 96 * 128, 32))  # (rows, columns, depth) that select tiles of 64 and of 128
 
 _makers: dict[str, Callable[[Samples], Iterator[Any]]] = {}
 
 
 def _launches(make: Callable[[Samples], Iterator[Any]]) -> Callable[[Samples], Iterator[Any]]:
+    """Register a function that yields (label, arrays, options) of launches of the kernel of its name."""
     _makers[make.__name__] = make
     return make
 
 
-def _shown(kernel: Kernel) -> list[str]:
-    """The activations of a kernel's representatives."""
+def _activations(kernel: Kernel) -> list[str]:
+    """Names of the activations in the representatives of a kernel."""
     structs = {row.struct: name for name, row in ACTIVATIONS.items()}
     words = {word for expression in representatives(kernel) for word in re.findall(r"\w+", expression)}
     return [name for struct, name in structs.items() if struct in words]
@@ -57,7 +58,7 @@ def _shown(kernel: Kernel) -> list[str]:
 
 @_launches
 def linear_forward(s: Samples) -> Iterator[Any]:
-    for name in _shown(KERNELS["linear_forward"]):
+    for name in _activations(KERNELS["linear_forward"]):
         for n, o, i in _TILES:
             z = s.blank(n, o) if ACTIVATIONS[name].saves == "preactivation" else None
             options = {"activation": name, "alpha": 0.0}
@@ -66,7 +67,7 @@ def linear_forward(s: Samples) -> Iterator[Any]:
 
 @_launches
 def linear_backward_input(s: Samples) -> Iterator[Any]:
-    for name in _shown(KERNELS["linear_backward_input"]):
+    for name in _activations(KERNELS["linear_backward_input"]):
         for n, i, o in _TILES:
             arrays = [s.blank(n, i), s.normal(n, o), s.normal(o, i), s.saved(name, n, i)]
             yield f"({n}, {o}) -> ({n}, {i})", arrays, {"activation": name, "alpha": 0.0}
@@ -108,13 +109,13 @@ def matmul_forward(s: Samples) -> Iterator[Any]:
 
 @_launches
 def activation_forward(s: Samples) -> Iterator[Any]:
-    for name in _shown(KERNELS["activation_forward"]):
+    for name in _activations(KERNELS["activation_forward"]):
         yield f"({_COUNT},)", [s.blank(_COUNT), s.normal(_COUNT)], {"activation": name, "alpha": 0.0}
 
 
 @_launches
 def activation_backward(s: Samples) -> Iterator[Any]:
-    for name in _shown(KERNELS["activation_backward"]):
+    for name in _activations(KERNELS["activation_backward"]):
         arrays = [s.blank(_COUNT), s.normal(_COUNT), s.saved(name, _COUNT)]
         yield f"({_COUNT},)", arrays, {"activation": name, "alpha": 0.0}
 
@@ -136,14 +137,15 @@ def scatter_add(s: Samples) -> Iterator[Any]:
     yield "4096 into 1024", [s.normal(1024), s.normal(4096), unsorted[order].astype("int64"), order.astype("int64")], {}
 
 
-def _loss(s: Samples, *dx: int) -> list[Any]:
+def _loss_destinations(s: Samples, *dx: int) -> list[Any]:
+    """value, dx, factor, partials, ticket."""
     return [s.blank(1), s.blank(*dx), s.blank(1), s.blank(2 * MAX_BLOCKS), s.blank(1, dtype="uint32")]
 
 
 @_launches
 def elementwise_loss(s: Samples) -> Iterator[Any]:
     for loss in ELEMENTWISE_LOSSES:
-        arrays = [*_loss(s, _COUNT), s.normal(_COUNT), s.positive(_COUNT) / 2]
+        arrays = [*_loss_destinations(s, _COUNT), s.normal(_COUNT), s.positive(_COUNT) / 2]
         yield f"({_COUNT},)", arrays, {"loss": loss, "reduction": "mean", "delta": 0.5}
 
 
@@ -154,7 +156,7 @@ _ROWS = ((64, 1024), (8, 4096), (1024, 10))
 def cross_entropy_labels(s: Samples) -> Iterator[Any]:
     for rows, classes in _ROWS:
         arrays = [
-            *_loss(s, rows, classes),
+            *_loss_destinations(s, rows, classes),
             s.normal(rows, classes),
             s.random.integers(0, classes, rows).astype("int64"),
         ]
@@ -164,7 +166,7 @@ def cross_entropy_labels(s: Samples) -> Iterator[Any]:
 @_launches
 def cross_entropy_soft(s: Samples) -> Iterator[Any]:
     for rows, classes in _ROWS:
-        arrays = [*_loss(s, rows, classes), s.normal(rows, classes), s.positive(rows, classes)]
+        arrays = [*_loss_destinations(s, rows, classes), s.normal(rows, classes), s.positive(rows, classes)]
         yield f"({rows}, {classes})", arrays, {"reduction": "mean"}
 
 
@@ -201,8 +203,8 @@ def _tensors(s: Samples) -> list[numpy.ndarray]:
     return [s.positive(128, 64), s.positive(128)]
 
 
-def _others(grads: list[numpy.ndarray], *hyperparameters: float) -> list[Any]:
-    """Steps, gradients, hyperparameters and ticket of an optimizer's launch."""
+def _steps_to_ticket(grads: list[numpy.ndarray], *hyperparameters: float) -> list[Any]:
+    """The last arguments of an optimizer's launch: steps, gradients, hyperparameters, ticket."""
     return [[numpy.zeros(1) for _ in grads], grads, numpy.array(hyperparameters), numpy.zeros(1, "uint32")]
 
 
@@ -211,7 +213,7 @@ def sgd_step(s: Samples) -> Iterator[Any]:
     for momentum in (0.0, 0.9):
         options = {"dampened": False, "decays": False, "nesterov": False, "maximize": False}
         momenta = _tensors(s) if momentum else None
-        arrays = [_tensors(s), momenta, *_others(_tensors(s), 0.01, momentum, 0.0, 0.0)]
+        arrays = [_tensors(s), momenta, *_steps_to_ticket(_tensors(s), 0.01, momentum, 0.0, 0.0)]
         yield "(128, 64), (128,)", arrays, options
 
 
@@ -220,8 +222,8 @@ def adam_step(s: Samples) -> Iterator[Any]:
     for amsgrad, decoupled in ((False, False), (False, True), (True, False)):
         options = {"decays": False, "decoupled": decoupled, "maximize": False}
         largest = _tensors(s) if amsgrad else None
-        others = _others(_tensors(s), 0.01, 0.9, 0.999, 1e-8, 0.0)
-        yield "(128, 64), (128,)", [_tensors(s), _tensors(s), _tensors(s), largest, *others], options
+        last = _steps_to_ticket(_tensors(s), 0.01, 0.9, 0.999, 1e-8, 0.0)
+        yield "(128, 64), (128,)", [_tensors(s), _tensors(s), _tensors(s), largest, *last], options
 
 
 @_launches
@@ -248,7 +250,7 @@ def schedule_step(s: Samples) -> Iterator[Any]:
 
 
 def launches(kernel: Kernel) -> list[Case]:
-    """The launches of a kernel that the table has, one or more for each float32 specialisation that stands for it."""
+    """The launches of a kernel in the table, at least one per float32 representative."""
     samples = Samples("float32", 0)
     cases = [
         Case(kernel, label, "float32", arrays, options) for label, arrays, options in _makers[kernel.name](samples)
@@ -256,43 +258,44 @@ def launches(kernel: Kernel) -> list[Case]:
     return [case for case in cases if case.expression() in representatives(kernel)]
 
 
-# ---- what is found ----------------------------------------------------------------------------------------------------
+# ---- counting ---------------------------------------------------------------------------------------------------------
 
 
 class Found(NamedTuple):
-    """What the lint counted in one launch."""
+    """The counts of one launch."""
 
     launch: str  # "linear_forward<float, 64, Relu>, (128, 64) -> (128, 128)"
-    degree: int  # the most ways of a bank conflict; 0 where no shared memory is used
-    banks: float  # wavefronts in excess of those that would do
-    reads: float  # efficiency of global memory: ideal by real sectors; 1 where there are none
-    writes: float
-    places: tuple[str, ...]  # "file:line", where the waste is
+    degree: int  # ways of the worst bank conflict; 0 without shared memory
+    banks: float  # wavefronts of shared memory above the ideal number, as a fraction of it
+    reads: float  # efficiency of global reads: ideal / moved sectors; 1 without reads
+    writes: float  # efficiency of global writes
+    places: tuple[str, ...]  # "file:line" of the waste
 
     def cells(self) -> list[str]:
+        """The cells of the table: bank conflicts, reads, writes, lines."""
         banks = "-" if not self.degree else "none" if self.degree == 1 else f"{self.degree} ways, +{self.banks:.0%}"
         return [banks, f"{self.reads:.0%}", f"{self.writes:.0%}", ", ".join(self.places)]
 
     def wasted(self) -> list[str]:
-        """What is: "banks", "reads", "writes"."""
+        """The kinds of waste above :data:`SMALL`: "banks", "reads", "writes"."""
         amounts = {"banks": self.banks, "reads": 1 / self.reads - 1, "writes": 1 / self.writes - 1}
         return [name for name, amount in amounts.items() if amount > SMALL]
 
 
 def lint(case: Case) -> Found:
-    """Launch a case on the device "emulated" and count.
+    """Launch a case on the device "emulated" and count its accesses.
 
     Raises:
-        CompileError: there is no g++.
+        CompileError: g++ is not installed.
     """
-    where = Device("emulated")
+    device = Device("emulated")
 
     def place(array: Any) -> Any:
         if isinstance(array, list):
             return [place(a) for a in array]
         if isinstance(array, View):
-            return array.of(move(array.base, where))
-        return None if array is None else move(array, where)
+            return array.of(move(array.base, device))
+        return None if array is None else move(array, device)
 
     with emulator.lint() as report:
         case.kernel(*map(place, case.arrays), **case.options)
@@ -316,59 +319,65 @@ def _efficiency(accesses: list[Access]) -> float:
 
 
 def _place(access: Access) -> str:
-    """The line that a reader wants: of the caller, where a pack is loaded or stored."""
+    """The line to show: that of the caller for accesses in pack.cuh."""
     frames = [f"{access.file}:{access.line}", *access.calls]
     return next((frame for frame in frames if not frame.startswith("pack.cuh")), frames[0])
 
 
-def why_it_wastes(launch: str, what: str) -> str | None:
-    """The reason that is known for a waste; ``None`` when it is not known."""
-    return next((reason for p, where, reason in KNOWN_WASTE if what in where.split() and fnmatchcase(launch, p)), None)
+def why_it_wastes(launch: str, kind: str) -> str | None:
+    """The reason of an accepted waste, or None."""
+    return next((reason for p, kinds, reason in KNOWN_WASTE if kind in kinds.split() and fnmatchcase(launch, p)), None)
 
 
 def complaints(found: Found, cells: list[str], same_compiler: bool) -> list[str]:
-    """What is wrong with a launch whose cells on the page are ``cells``: new waste, or a page out of date."""
+    """Problems of a launch: waste of a hot kernel without a reason or above that on the page, or outdated cells.
+
+    Args:
+        found: the counts of the launch.
+        cells: its cells on the page; empty if the page has no such row.
+        same_compiler: whether the page is from this version of g++; otherwise only hot kernels are checked.
+    """
     wrong = []
     if is_hot(found.launch):
         wrong += [
-            f"{found.launch} wastes {what} at {', '.join(found.places)}, and KNOWN_WASTE of "
-            "gpunet/tools/access_table.py does not say why"
-            for what in found.wasted()
-            if why_it_wastes(found.launch, what) is None
+            f"{found.launch} wastes {kind} at {', '.join(found.places)}, and KNOWN_WASTE of "
+            "gpunet/tools/access_table.py has no reason for it"
+            for kind in found.wasted()
+            if why_it_wastes(found.launch, kind) is None
         ]
         if cells:
             wrong += [
-                f"{found.launch}: {what} were {before}, and are {now}"
-                for what, before, now in zip(("bank conflicts", "reads", "writes"), cells, found.cells())
-                if _worse(before, now)
+                f"{found.launch}: {column} were {before}, and are {now}"
+                for column, before, now in zip(("bank conflicts", "reads", "writes"), cells, found.cells())
+                if _is_worse(before, now)
             ]
     if same_compiler and cells != found.cells():
-        wrong.append(f"{found.launch}: docs/kernels.md says {cells}, the lint {found.cells()}")
+        wrong.append(f"{found.launch}: docs/kernels.md has {cells}, but the lint counts {found.cells()}")
     return wrong
 
 
-def _worse(before: str, now: str) -> bool:
-    def amount(cell: str) -> float:
+def _is_worse(before: str, now: str) -> bool:
+    def waste(cell: str) -> float:  # in percent
         numbers = re.findall(r"\d+(?=%)", cell)
         return 0.0 if not numbers else float(numbers[0]) if "ways" in cell else 100.0 - float(numbers[0])
 
-    return amount(now) > amount(before) + 100 * SMALL
+    return waste(now) > waste(before) + 100 * SMALL
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------------
 
-TITLE = "## How they access memory"
+TITLE = "## Memory access"
 _TOP = """
 {title}
 
-A warp's accesses, counted by the emulator (`gpunet.emulator.lint()`) on whole tiles and rows in float32. Bank conflicts:
-the most ways, and the wavefronts of shared memory beyond those that would do. Reads and writes of global memory: the
-sectors of 32 bytes that the data would fill, as a share of those that are moved; caches are left out. The lines are
-those of what is wasted.
+Accesses per warp, counted by the emulator (`gpunet.emulator.lint()`) in float32 on whole tiles and rows. Bank conflicts: the
+ways of the worst conflict, and the wavefronts of shared memory above the ideal number. Reads and writes of global memory: the
+32-byte sectors that the data fill, in percent of the sectors that are moved, without caches. The last column has the lines
+of inefficient accesses.
 
 Compiled by g++ {version}.
 """
-_COLUMNS = ("launch", "bank conflicts", "reads", "writes", "where")
+_COLUMNS = ("launch", "bank conflicts", "reads", "writes", "lines")
 
 
 def compiler() -> str:
@@ -377,14 +386,14 @@ def compiler() -> str:
 
 
 def render() -> str:
-    """The second part of docs/kernels.md."""
+    """The second part of the page: memory access and known waste."""
     kernels = sorted(KERNELS.values(), key=lambda k: (k.file, k.name))
     found = [lint(case) for kernel in kernels for case in launches(kernel)]
     rows = [_COLUMNS, ("---",) * len(_COLUMNS), *((f"`{f.launch}`", *f.cells()) for f in found)]
     known = [
-        f"- `{pattern}` ({what}): {reason}"
-        for pattern, what, reason in KNOWN_WASTE
-        if any(fnmatchcase(f.launch, pattern) and set(what.split()) & set(f.wasted()) for f in found)
+        f"- `{pattern}` ({kinds}): {reason}"
+        for pattern, kinds, reason in KNOWN_WASTE
+        if any(fnmatchcase(f.launch, pattern) and set(kinds.split()) & set(f.wasted()) for f in found)
     ]
     lines = [_TOP.format(title=TITLE, version=compiler()), *(f"| {' | '.join(row)} |" for row in rows)]
     if known:
@@ -393,7 +402,7 @@ def render() -> str:
 
 
 def parse(page: str) -> tuple[str, dict[str, list[str]]]:
-    """g++'s version and the cells of a page by launch."""
+    """Parse the second part of the page: the version of g++, and cells by launch."""
     part = page.partition(TITLE)[2]
     version = re.search(r"^Compiled by g\+\+ (\S+)\.$", part, re.MULTILINE)
     rows = [[cell.strip(" `") for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| `.*$", part, re.MULTILINE)]

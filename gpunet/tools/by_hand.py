@@ -1,7 +1,4 @@
-"""A small net worked out twice: by hand, with Python floats and textbook formulas only, and by the engine.
-
-``gpunet explain`` shows the one beside the other.
-"""
+"""A small net computed twice for ``gpunet explain``: by hand, in Python floats with textbook formulas, and by the engine."""
 
 from __future__ import annotations
 
@@ -25,26 +22,26 @@ Matrix = list[Vector]
 # ---- activations by hand ------------------------------------------------------------------------------------------
 
 
-class Squash(NamedTuple):
-    """An activation as a textbook writes it: not the engine's formulas, so that the two can be compared."""
+class TextbookActivation(NamedTuple):
+    """An activation by its textbook formula, independent of the engine's."""
 
     symbol: str
     value: Callable[[float], float]
     slope: Callable[[float], float]
     slope_formula: str  # {0} is z, {1} is a
-    steepest: str  # the largest slope there is
-    meaning: str = ""  # of the symbols
+    max_slope: str  # largest slope
+    meaning: str = ""  # explains the symbols
 
 
 def _sigmoid(z: float) -> float:
     return 1.0 / (1.0 + math.exp(-z)) if z >= 0.0 else math.exp(z) / (1.0 + math.exp(z))
 
 
-def _normal(z: float) -> float:
+def _normal_cdf(z: float) -> float:
     return 0.5 * math.erfc(-z / math.sqrt(2.0))
 
 
-def _bell(z: float) -> float:
+def _normal_density(z: float) -> float:
     return math.exp(-0.5 * min(z * z, 1400.0)) / math.sqrt(2.0 * math.pi)
 
 
@@ -58,34 +55,34 @@ def _gelu_tanh_slope(z: float) -> float:
 
 
 _SIGMOID = "σ(z) = 1/(1 + e^(−z))"
-SQUASHES: dict[str, Squash] = {
-    "identity": Squash("id", lambda z: z, lambda z: 1.0, "1", "1", "id(z) = z: no activation"),
-    "relu": Squash(
+TEXTBOOK_ACTIVATIONS: dict[str, TextbookActivation] = {
+    "identity": TextbookActivation("id", lambda z: z, lambda z: 1.0, "1", "1", "id(z) = z: no activation"),
+    "relu": TextbookActivation(
         "relu", lambda z: max(z, 0.0), lambda z: float(z > 0.0), "(1 if {0} > 0 else 0)", "1", "relu(z) = max(z, 0)"
     ),
-    "leaky_relu": Squash(
+    "leaky_relu": TextbookActivation(
         "leaky", lambda z: z if z > 0.0 else 0.01 * z, lambda z: 1.0 if z > 0.0 else 0.01,
         "(1 if {0} > 0 else 0.01)", "1", "leaky(z) = z where z > 0, 0.01·z elsewhere",
     ),
-    "sigmoid": Squash("σ", _sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z), "{1}·(1 − {1})", "1/4", _SIGMOID),
-    "tanh": Squash("tanh", math.tanh, lambda z: 1.0 - math.tanh(z) ** 2, "1 − {1}²", "1"),
-    "gelu": Squash(
-        "gelu", lambda z: z * _normal(z), lambda z: _normal(z) + z * _bell(z), "Φ({0}) + {0}·φ({0})", "1.13",
+    "sigmoid": TextbookActivation("σ", _sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z), "{1}·(1 − {1})", "1/4", _SIGMOID),
+    "tanh": TextbookActivation("tanh", math.tanh, lambda z: 1.0 - math.tanh(z) ** 2, "1 − {1}²", "1"),
+    "gelu": TextbookActivation(
+        "gelu", lambda z: z * _normal_cdf(z), lambda z: _normal_cdf(z) + z * _normal_density(z), "Φ({0}) + {0}·φ({0})", "1.13",
         "gelu(z) = z·Φ(z), with the normal distribution Φ and its density φ",
     ),
-    "gelu_tanh": Squash(
+    "gelu_tanh": TextbookActivation(
         "gelu", lambda z: 0.5 * z * (1.0 + _gelu_t(z)), _gelu_tanh_slope, "(1 + t({0}))/2 + {0}·t'({0})/2", "1.13",
         "gelu(z) = z·(1 + t(z))/2 with t(z) = tanh(√(2/π)·(z + 0.044715·z³))",
     ),
-    "silu": Squash(
+    "silu": TextbookActivation(
         "silu", lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1.0 + z * _sigmoid(-z)),
         "σ({0})·(1 + {0}·(1 − σ({0})))", "1.10", f"silu(z) = z·σ(z), {_SIGMOID}",
     ),
-    "elu": Squash(
+    "elu": TextbookActivation(
         "elu", lambda z: z if z > 0.0 else math.expm1(z), lambda z: 1.0 if z > 0.0 else math.exp(z),
         "(1 if {0} > 0 else e^{0})", "1", "elu(z) = z where z > 0, e^z − 1 elsewhere",
     ),
-    "softplus": Squash(
+    "softplus": TextbookActivation(
         "softplus", lambda z: max(z, 0.0) + math.log1p(math.exp(-abs(z))), _sigmoid, "σ({0})", "1",
         f"softplus(z) = log(1 + e^z), {_SIGMOID}",
     ),
@@ -104,9 +101,9 @@ class Layer(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Everything that one sample makes of a net, by layers."""
+    """All values and derivatives of one sample, by layer."""
 
-    a: list[Vector]  # activations; the first are the inputs
+    a: list[Vector]  # activations; a[0] are the inputs
     z: list[Vector]
     cost: float
     cost_by_a: list[Vector]  # ∂C/∂a of each layer's outputs
@@ -119,7 +116,7 @@ class Trace(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The mean over the samples, and the net after one step of gradient descent."""
+    """Means over the samples, and the net after one step of gradient descent."""
 
     cost: float
     cost_by_w: list[Matrix]
@@ -129,17 +126,17 @@ class Batch(NamedTuple):
 
 
 def by_hand(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
-    """Forward and backward of one sample, as one would with a pencil."""
+    """Forward and backward of one sample by the chain rule."""
     a, z = [x], []
     for w, b, activation in net:
         z.append([sum(w_kj * a_j for w_kj, a_j in zip(w_k, a[-1])) + b_k for w_k, b_k in zip(w, b)])
-        a.append([SQUASHES[activation].value(z_k) for z_k in z[-1]])
-    slope = [[SQUASHES[layer.activation].slope(z_k) for z_k in z_l] for layer, z_l in zip(net, z)]
+        a.append([TEXTBOOK_ACTIVATIONS[activation].value(z_k) for z_k in z[-1]])
+    slope = [[TEXTBOOK_ACTIVATIONS[layer.activation].slope(z_k) for z_k in z_l] for layer, z_l in zip(net, z)]
     cost_by_a = [[2.0 * (a_k - y_k) for a_k, y_k in zip(a[-1], y)]]
     cost_by_z: list[Vector] = []
     for index in reversed(range(len(net))):
         cost_by_z.insert(0, [da * s for da, s in zip(cost_by_a[0], slope[index])])
-        if index:  # the step back: each neuron of this layer sends its share to those before it
+        if index:  # the previous layer: each of its neurons gets the sum of its shares in this layer's neurons
             w = net[index].w
             shares = ([w_k[j] * dz for w_k, dz in zip(w, cost_by_z[0])] for j in range(len(w[0])))
             cost_by_a.insert(0, [sum(share) for share in shares])
@@ -153,7 +150,7 @@ def by_hand(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
 
 
 def batch_by_hand(net: Sequence[Layer], traces: Sequence[Trace], targets: Matrix, lr: float) -> Batch:
-    """The mean of the samples' gradients, and w − η·∂C/∂w."""
+    """The mean of the gradients of the samples, and the step w − η·∂C/∂w."""
     n = len(traces)
     by_w = [[[sum(v) / n for v in zip(*rows)] for rows in zip(*ws)] for ws in zip(*(t.cost_by_w for t in traces))]
     by_b = [[sum(v) / n for v in zip(*bs)] for bs in zip(*(t.cost_by_b for t in traces))]
@@ -179,7 +176,7 @@ def _numbers(values: Any) -> Any:
 
 
 def by_engine(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
-    """The same as :func:`by_hand` with Tensor.backward(): once for the whole net, and once for each link alone."""
+    """The values of :func:`by_hand` from Tensor.backward(), called for the whole net and for each link of the chain rule."""
     weights, biases = [_tensor(layer.w) for layer in net], [_tensor(layer.b) for layer in net]
     a, z = [_tensor(x, requires_grad=False)], []
     for w, b, layer in zip(weights, biases, net):
@@ -193,16 +190,16 @@ def by_engine(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
     z_by_w: list[Matrix] = []
     z_by_a: list[Matrix] = []
     for layer, before, z_l in zip(net, a, z):
-        alone = _tensor(_numbers(z_l))
-        activate(alone, layer.activation, find(layer.activation).alpha).sum().backward()
-        slope.append(_numbers(alone.grad))
+        leaf = _tensor(_numbers(z_l))
+        activate(leaf, layer.activation, find(layer.activation).alpha).sum().backward()
+        slope.append(_numbers(leaf.grad))
         z_by_w.append([])
         z_by_a.append([])
         for w_k, b_k in zip(layer.w, layer.b):
-            w_alone, a_alone = _tensor(w_k), _tensor(_numbers(before))
-            ((w_alone * a_alone).sum() + b_k).backward()
-            z_by_w[-1].append(_numbers(w_alone.grad))
-            z_by_a[-1].append(_numbers(a_alone.grad))
+            w_leaf, a_leaf = _tensor(w_k), _tensor(_numbers(before))
+            ((w_leaf * a_leaf).sum() + b_k).backward()
+            z_by_w[-1].append(_numbers(w_leaf.grad))
+            z_by_a[-1].append(_numbers(a_leaf.grad))
     gradients = ([_numbers(t.grad) for t in tensors] for tensors in (a[1:], z, weights, biases))
     cost_by_a, cost_by_z, cost_by_w, cost_by_b = gradients
     values = [_numbers(t) for t in a], [_numbers(t) for t in z]
@@ -210,7 +207,7 @@ def by_engine(net: Sequence[Layer], x: Vector, y: Vector) -> Trace:
 
 
 def batch_by_engine(net: Sequence[Layer], inputs: Matrix, targets: Matrix, lr: float) -> Batch:
-    """All samples at once through the fused layers (one launch each), backward, and one step of ``optim.SGD``."""
+    """The values of :func:`batch_by_hand` from fused layers (one launch each) on the whole batch, backward, and ``optim.SGD``."""
     weights, biases = [_tensor(layer.w) for layer in net], [_tensor(layer.b) for layer in net]
     x, y = _tensor(inputs, requires_grad=False), _tensor(targets, requires_grad=False)
     names = [layer.activation for layer in net]

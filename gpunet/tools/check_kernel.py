@@ -1,104 +1,114 @@
-"""Check launches of any CUDA kernel on the emulator: under every schedule, what was found, what was written.
+"""``gpunet check-kernel``: check launches of any CUDA kernel on the emulator, under every schedule.
 
 source = gpunet.backend.cuda_sources.splice(Path("scale.cu"))
-checked = check(source, Launch("scale<float>", grid=4, block=256, arguments={"y": y, "x": x, "n": 1000}))
-checked.findings
+result = check(source, Launch("scale<float>", grid=4, block=256, arguments={"y": y, "x": x, "n": 1000}))
+result.findings
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import sys
 from typing import Any, NamedTuple
 
 import numpy
 
 from gpunet import emulator
+from gpunet.backend import cuda_sources
 from gpunet.backend.compiler import function
 from gpunet.backend.cuda_sources import Source
 from gpunet.backend.devices import Device
-from gpunet.backend.signature import DTYPES, Entry, Parameter, as_scalar, find_entry
-from gpunet.errors import ArgumentError, EmulationError
-
-
-class Launch(NamedTuple):
-    """A launch to check.
-
-    Arrays that the kernel may write (its pointers that are not to ``const``) are outputs, filled with poison before the
-    launch, unless ``inout`` names them.
-    """
-
-    entry: str  #: "scale", or a specialisation, "scale<float>"
-    grid: int | tuple[int, ...]
-    block: int | tuple[int, ...]
-    arguments: Mapping[str, Any]  #: by the names that the kernel declares: arrays, numbers, None for null
-    shared: int = 0  #: bytes of dynamic shared memory
-    inout: tuple[str, ...] = ()  #: outputs whose contents before the launch matter
-    partial: tuple[str, ...] = ()  #: outputs that need not be written whole
-    expected: Mapping[str, Any] = {}  #: outputs by name, as they should be
-    tolerance: float = 1e-5  #: of ``expected``, relative to the largest element
+from gpunet.backend.signature import Entry, Parameter, as_scalar, find_entry
+from gpunet.emulator import compiler
+from gpunet.errors import ArgumentError, CompileError, EmulationError
+from gpunet.tools import kernel_launches
+from gpunet.tools.kernel_launches import Launch, Options, dtype_of
 
 
 class Finding(NamedTuple):
-    """Something that is wrong."""
+    """An error in a kernel."""
 
     place: str  #: file:line
     kind: str
     message: str
-    way: str = ""  #: the schedule that it was found under first; empty for what is so under all
+    schedule: str = ""  #: the first schedule that shows the error; empty for unwritten elements
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.kind}: {self.message}" + f" [{self.way}]" * bool(self.way)
+        return f"{self.place}: {self.kind}: {self.message}" + f" [{self.schedule}]" * bool(self.schedule)
 
 
 class Output(NamedTuple):
-    """What a kernel left in an array."""
+    """An output of a kernel after the launch."""
 
     name: str
     array: numpy.ndarray
-    unwritten: int  #: elements that still hold the poison
-    differs: bool  #: whether the others depend on the schedule
+    unwritten: int  #: number of elements that still hold the poison
+    differs: bool  #: whether written elements depend on the schedule
 
     def __str__(self) -> str:
-        left = (_bytes(self.array) == _poison(self.array.dtype, 0)).all(1) if self.unwritten else False
-        written = self.array.reshape(-1)[~numpy.broadcast_to(left, self.array.size)]
+        is_poison = (_bytes(self.array) == _poison(self.array.dtype, 0)).all(1) if self.unwritten else False
+        written = self.array.reshape(-1)[~numpy.broadcast_to(is_poison, self.array.size)]
         finite = written[numpy.isfinite(written)]
         nans = int(numpy.isnan(written).sum())
-        said = [
+        details = [
             f"from {finite.min():.6g} to {finite.max():.6g}" if finite.size else "",
             f"{nans} NaN" if nans else "",
             f"{written.size - finite.size - nans} infinite" if finite.size + nans < written.size else "",
             f"{self.unwritten} not written" if self.unwritten else "",
-            "not the same under every schedule" if self.differs else "",
+            "different under different schedules" if self.differs else "",
         ]
         shape = ",".join(map(str, self.array.shape))
-        return ", ".join(filter(None, [f"{self.name} {self.array.dtype}[{shape}]", *said]))
+        return ", ".join(filter(None, [f"{self.name} {self.array.dtype}[{shape}]", *details]))
 
 
 class Checked(NamedTuple):
-    """What checking a launch brought to light."""
+    """The result of checking a launch."""
 
     findings: list[Finding]
-    outputs: list[Output]  #: empty where no run came to its end
+    outputs: list[Output]  #: empty if every run ended with an error
 
 
-def dtype_of(parameter: Parameter, entry: Entry, expression: str) -> numpy.dtype[Any] | None:
-    """The dtype of a parameter in a specialisation; None where its type is not one of NumPy's."""
-    arguments = [a.strip() for a in expression.partition("<")[2].rpartition(">")[0].split(",")]
-    named = dict(zip(entry.types, arguments)).get(parameter.c_type, parameter.c_type)
-    return numpy.dtype(DTYPES[named]) if named in DTYPES else None
+def check_file(options: Options) -> int:
+    """Check the launches that the options describe, and print errors and outputs.
+
+    Returns:
+        The exit code: 0 if no errors were found, 1 if there are errors or the source does not compile.
+
+    Raises:
+        ArgumentError: an invalid option.
+        CompileError: g++ is not installed.
+    """
+    compiler.version()  # raises if g++ is missing, so that a CompileError below is an error in the source
+    flags = [f"-I{folder}" for folder in options.include_folders] + [f"-D{macro}" for macro in options.macros]
+    source = cuda_sources.splice(options.file, options=flags)
+    found = 0
+    for launch in kernel_launches.from_options(source, options):
+        try:
+            checked = check(source, launch)
+        except CompileError as error:
+            print(error, file=sys.stderr)
+            return 1
+        found += len(checked.findings)
+        for finding in checked.findings:
+            print(finding)
+        verdict = f"{len(checked.findings)} error(s) found" if checked.findings else "no errors found"
+        grid, block = (",".join(map(str, n if isinstance(n, tuple) else (n,))) for n in (launch.grid, launch.block))
+        print(f"{launch.entry}, grid {grid}, block {block}: {verdict}")
+        for output in checked.outputs:
+            print(f"  {output}")
+    return 1 if found else 0
 
 
 def check(source: Source, launch: Launch) -> Checked:
-    """Run a launch in check mode, in every way that the emulator has.
+    """Run a launch in check mode, under every schedule of the emulator and with eager and lazy asynchronous copies.
 
-    The arrays of ``launch`` stay as they are.  A run ends at the first thing that it finds; the same thing found by several
-    is reported once.
+    The arrays of ``launch`` are not modified. A run ends at its first error; the same error in several runs is reported
+    once.
 
     Raises:
-        ArgumentError: arguments that are not the kernel's.
-        LaunchError: a launch that a card would refuse.
+        ArgumentError: the arguments do not match the parameters of the kernel.
+        LaunchError: a GPU would reject the launch.
         CompileError: the source does not compile, or g++ is not installed.
     """
     entry = find_entry(source.text, source.name, launch.entry)
@@ -106,24 +116,24 @@ def check(source: Source, launch: Launch) -> Checked:
     run = function(source, launch.entry, Device("emulated"))
     places = _Places(source.text)
     findings: dict[Any, Finding] = {}
-    runs: dict[str, dict[str, numpy.ndarray]] = {}  # what was written, by each run that came to its end
+    runs: dict[str, dict[str, numpy.ndarray]] = {}  # schedule -> outputs, of the runs without an error
     unwritten: dict[str, numpy.ndarray] = {}
     for keywords in emulator.every_way():
-        way = keywords["schedule"] + ", lazy completion" * (keywords["completion"] == "lazy")
+        schedule = keywords["schedule"] + ", lazy completion" * (keywords["completion"] == "lazy")
         poison = len(runs) % 2
         arguments = {p.name: _argument(launch, p, dtype_of(p, entry, launch.entry), poison) for p in entry.parameters}
         try:
             with emulator.check(**keywords):
                 run(launch.grid, launch.block, list(arguments.values()), launch.shared)
         except EmulationError as error:
-            found = _finding(str(error).removeprefix(f"{launch.entry}: "), places, entry.place, way)
-            findings.setdefault((found.kind, frozenset(places.named(found.message))), found)
+            found = _finding(str(error).removeprefix(f"{launch.entry}: "), places, entry.place, schedule)
+            findings.setdefault((found.kind, frozenset(places.find(found.message))), found)
             continue
-        runs[way] = written = {p.name: arguments[p.name] for p in entry.parameters if _is_output(launch, p)}
+        runs[schedule] = written = {p.name: arguments[p.name] for p in entry.parameters if _is_output(launch, p)}
         for name, array in written.items():
             if name not in launch.inout:
-                left = (_bytes(array) == _poison(array.dtype, poison)).all(1)
-                unwritten[name] = unwritten.get(name, left) & left
+                is_poison = (_bytes(array) == _poison(array.dtype, poison)).all(1)
+                unwritten[name] = unwritten.get(name, is_poison) & is_poison
     outputs = [_output(name, [w[name] for w in runs.values()], unwritten) for name in next(iter(runs.values()), {})]
     for output in outputs:
         if output.unwritten and output.name not in launch.partial:
@@ -131,17 +141,17 @@ def check(source: Source, launch: Launch) -> Checked:
             message = f"{output.unwritten} of {output.array.size} elements of {output.name}, the first {first}"
             findings[output.name, "not written"] = Finding(entry.place, "not written", message)
     for name, expected in launch.expected.items():
-        for way, written in runs.items():
+        for schedule, written in runs.items():
             message = _difference(name, written[name], numpy.asarray(expected), launch.tolerance)
             if message:
-                findings.setdefault((name, "wrong result"), Finding(entry.place, "wrong result", message, way))
+                findings.setdefault((name, "wrong result"), Finding(entry.place, "wrong result", message, schedule))
     return Checked(list(findings.values()), outputs)
 
 
 def _check_names(launch: Launch, entry: Entry) -> None:
     names = [p.name for p in entry.parameters]
     outputs = [p.name for p in entry.parameters if p.pointer and not p.constant]
-    for what, given, known in (
+    for field, given, known in (
         ("argument", launch.arguments, names),
         ("inout", launch.inout, outputs),
         ("partial", launch.partial, outputs),
@@ -149,7 +159,7 @@ def _check_names(launch: Launch, entry: Entry) -> None:
     ):
         for name in given:
             if name not in known:
-                raise ArgumentError(f"{what} {name!r}: expected one of {', '.join(known)}, by {entry}")
+                raise ArgumentError(f"{field} {name!r}: expected one of {', '.join(known)}, as in {entry}")
     for name in names:
         if name not in launch.arguments:
             raise ArgumentError(f"argument {name!r} is missing: {entry}")
@@ -157,9 +167,9 @@ def _check_names(launch: Launch, entry: Entry) -> None:
 
 def _output(name: str, found: list[numpy.ndarray], unwritten: dict[str, numpy.ndarray]) -> Output:
     first = found[0]
-    left = unwritten.get(name, numpy.zeros(first.size, bool))
-    other = [(_bytes(first) != _bytes(array)).any(1) & ~left for array in found[1:]]
-    return Output(name, first, int(left.sum()), any(o.any() for o in other))
+    is_poison = unwritten.get(name, numpy.zeros(first.size, bool))
+    differing = [(_bytes(first) != _bytes(array)).any(1) & ~is_poison for array in found[1:]]
+    return Output(name, first, int(is_poison.sum()), any(d.any() for d in differing))
 
 
 # ---- arguments --------------------------------------------------------------------------------------------------------
@@ -170,7 +180,7 @@ def _is_output(launch: Launch, parameter: Parameter) -> bool:
 
 
 def _argument(launch: Launch, parameter: Parameter, dtype: numpy.dtype[Any] | None, poison: int) -> Any:
-    """An argument of one run: outputs poisoned, other arrays copied."""
+    """An argument of one run: a copy of the array, poisoned if it is an output."""
     value = launch.arguments[parameter.name]
     if not parameter.pointer:
         if isinstance(value, (bool, int, float)) and dtype is not None:
@@ -185,9 +195,9 @@ def _argument(launch: Launch, parameter: Parameter, dtype: numpy.dtype[Any] | No
 
 
 def _poison(dtype: numpy.dtype[Any], which: int) -> numpy.ndarray:
-    """Bytes of an element that nobody writes by chance: for floats a NaN of a strange payload.
+    """Bytes of an element that kernels do not write: for floats a NaN with an unusual payload.
 
-    There are two, so that an element that holds one of them by chance does not hold the other as well.
+    Runs alternate between two patterns, so that a kernel that writes one of them is not taken for one that writes nothing.
     """
     poison = numpy.full(dtype.itemsize, (0xA5, 0x5B)[which], numpy.uint8)
     if dtype.itemsize > 1:
@@ -196,7 +206,7 @@ def _poison(dtype: numpy.dtype[Any], which: int) -> numpy.ndarray:
 
 
 def _bytes(array: numpy.ndarray) -> numpy.ndarray:
-    """The bytes of each element, one element a row."""
+    """The bytes of an array, one row per element."""
     return array.reshape(-1).view(numpy.uint8).reshape(array.size, array.itemsize)
 
 
@@ -204,7 +214,7 @@ def _bytes(array: numpy.ndarray) -> numpy.ndarray:
 
 
 class _Places:
-    """Finds ``file:line`` in findings, which have of some files only the last part of the name, and gives it in full."""
+    """Finds ``file:line`` in messages of the emulator, and expands base names of files to the paths that were given."""
 
     def __init__(self, text: str) -> None:
         names = set(re.findall(r'^#line \d+ "(.*)"$', text, re.MULTILINE))
@@ -212,18 +222,18 @@ class _Places:
         known = sorted(map(re.escape, self.full), key=len, reverse=True)
         self.pattern = re.compile(rf"({'|'.join(known)}):(\d+)")
 
-    def shown(self, text: str) -> str:
+    def expand(self, text: str) -> str:
         return self.pattern.sub(lambda found: f"{self.full[found[1]]}:{found[2]}", text)
 
-    def named(self, text: str) -> list[str]:
+    def find(self, text: str) -> list[str]:
         return [found[0] for found in self.pattern.finditer(text)]
 
 
-def _finding(text: str, places: _Places, otherwise: str, way: str) -> Finding:
-    """A finding of the emulator, ``kind: message [block, thread]``; its place is the first that the message names."""
+def _finding(text: str, places: _Places, default_place: str, schedule: str) -> Finding:
+    """Parse a message of the emulator, ``kind: message [block, thread]``. The place is the first one in the message."""
     kind, _, message = text.partition(": ")
-    message = places.shown(message)
-    return Finding([*places.named(message), otherwise][0], kind, message, way)
+    message = places.expand(message)
+    return Finding([*places.find(message), default_place][0], kind, message, schedule)
 
 
 def _element(name: str, array: numpy.ndarray, flat: int) -> str:
@@ -232,7 +242,7 @@ def _element(name: str, array: numpy.ndarray, flat: int) -> str:
 
 def _difference(name: str, found: numpy.ndarray, expected: numpy.ndarray, tolerance: float) -> str:
     if found.shape != expected.shape:
-        raise ArgumentError(f"expected {name!r} has shape {expected.shape}, the array {found.shape}")
+        raise ArgumentError(f"expected[{name!r}] has shape {expected.shape}, but the array has shape {found.shape}")
     finite = numpy.abs(expected[numpy.isfinite(expected)].astype(numpy.float64))
     allowed = tolerance * finite.max(initial=0.0) if found.dtype.kind == "f" else 0.0
     wrong = ~numpy.isclose(found, expected, rtol=0.0, atol=allowed, equal_nan=found.dtype.kind == "f").reshape(-1)

@@ -1,13 +1,13 @@
-"""The cases of every kernel, see ``gpunet.ops.cases``, by kernel."""
+"""The cases of every kernel, collected from ``gpunet.ops.cases`` and ``gpunet.optim.cases``."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
 
-from gpunet import ops  # noqa: F401  it fills KERNELS
+from gpunet import ops  # noqa: F401  fills KERNELS
 from gpunet.launch.kernel import Kernel
-from gpunet.ops.cases import (  # noqa: F401  they fill MAKERS
+from gpunet.ops.cases import (  # noqa: F401  fill MAKERS
     activations,
     clip,
     cross_entropy,
@@ -20,22 +20,23 @@ from gpunet.ops.cases import (  # noqa: F401  they fill MAKERS
     special,
 )
 from gpunet.ops.cases.case import MAKERS, Case, Purpose, Samples
-from gpunet.optim import cases as _optim  # noqa: F401  so does this
+from gpunet.optim import cases as _optim  # noqa: F401  fills MAKERS
 
 FLOATING = ("float32", "float64")
 
 
 def has_cases(kernel: Kernel) -> bool:
+    """Whether a kernel has cases; kernels of users have none."""
     return kernel.name in MAKERS
 
 
 def purpose(kernel: Kernel) -> Purpose:
-    """Which arrays of a kernel are updated in place, and which are work space."""
+    """Which arrays of a kernel are updated in place, and which are workspaces."""
     return MAKERS[kernel.name][1]
 
 
 def cases(kernel: Kernel) -> Iterator[Case]:
-    """All cases of a kernel, the same ones every time; a kernel without ``T`` has them once, the others in each dtype."""
+    """All cases of a kernel, deterministically: for each floating dtype, or once if the kernel does not depend on ``T``."""
     make, _ = MAKERS[kernel.name]
     for floating in FLOATING if "T" in kernel.c_types else FLOATING[:1]:
         samples = Samples(floating, zlib.crc32(f"{kernel.name} {floating}".encode()))

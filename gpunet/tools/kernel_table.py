@@ -1,9 +1,9 @@
-"""docs/kernels.md: what the kernels take of a card, for every architecture that we compile for, and how they access memory.
+"""Generator of docs/kernels.md: resource usage of the kernels for every supported architecture, and memory access.
 
-    python -m gpunet.tools.kernel_table            print it
-    python -m gpunet.tools.kernel_table --write    write it: after every change of a kernel or of NVRTC
+    python -m gpunet.tools.kernel_table            print the page
+    python -m gpunet.tools.kernel_table --write    write the page, after a change of a kernel or of NVRTC
 
-A test fails when a hot kernel spills where the page says that it does not, and when the page is out of date.
+A test fails if a hot kernel has a spill that is not on the page, or if the page is out of date.
 """
 
 from __future__ import annotations
@@ -23,98 +23,104 @@ from gpunet.tools.usage import Usage, compile_and_measure
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
 
-#: Spills that are known: specialisations, architectures, and why they stay.  All others fail a test.
+#: Accepted spills: pattern of specialisations, architectures, reason. A test fails for all others.
 KNOWN_SPILLS: tuple[tuple[str, str, str], ...] = (
     (
         "matmul_forward<float, 128, *", "*",
-        "two blocks on a multiprocessor leave 128 registers; sums and steps take 96, operands of any 64-bit strides more "
-        "than the rest. One block would spill nothing and hide no barrier",
+        "two blocks per multiprocessor leave 128 registers per thread; accumulators, fragments and the prefetched step "
+        "take 96, and the addresses of operands with arbitrary 64-bit strides more than the remaining 32. One block per "
+        "multiprocessor would not spill, but could not hide the latency of barriers",
     ),
-    ("cross_entropy_labels<float, *", "sm_100a", "4 bytes, at the registers that the assembler chose for full occupancy"),
+    ("cross_entropy_labels<float, *", "sm_100a", "4 bytes; ptxas limits the registers to reach full occupancy"),
     (
         "*<double*", "*",
-        "float64 is for checking: its exp, erf, pow and division are calls, around which registers are saved, and its "
-        "products need twice the registers",
+        "float64 is meant for checking: its exp, erf, pow and division are function calls, which save registers, and its "
+        "matrix products need twice the registers",
     ),
 )  # fmt: skip
 
+#: The command that updates the page.
 REWRITE = "python -m gpunet.tools.kernel_table --write"
 
-Table = Mapping[tuple[str, str], Usage]  # (expression, architecture) ->
+Table = Mapping[tuple[str, str], Usage]  # by (expression, architecture)
 
 
 def collect() -> Table:
-    """Compile and measure all of the table."""
+    """Compile all kernels for all architectures and measure their usage."""
 
-    def one(job: tuple[Kernel, str]) -> list[tuple[tuple[str, str], Usage]]:
+    def measure(job: tuple[Kernel, str]) -> list[tuple[tuple[str, str], Usage]]:
         kernel, architecture = job
         usage = compile_and_measure(kernel.file, specialisations(kernel), architecture).usage
         return [((expression, architecture), usage[expression]) for expression in representatives(kernel)]
 
     with ThreadPoolExecutor() as pool:
         jobs = [(kernel, architecture) for kernel in KERNELS.values() for architecture in ARCHITECTURES]
-        return dict(entry for part in pool.map(one, jobs) for entry in part)
+        return dict(entry for part in pool.map(measure, jobs) for entry in part)
 
 
 def why_it_spills(expression: str, architecture: str) -> str | None:
-    """The reason that a known spill has; ``None`` when it is not known."""
-    return next((entry[2] for entry in KNOWN_SPILLS if _meets(entry, (expression, architecture))), None)
+    """The reason of an accepted spill, or None."""
+    return next((entry[2] for entry in KNOWN_SPILLS if _matches(entry, (expression, architecture))), None)
 
 
-def _meets(entry: tuple[str, str, str], key: tuple[str, str]) -> bool:
+def _matches(entry: tuple[str, str, str], key: tuple[str, str]) -> bool:
     pattern, architectures, _ = entry
     return fnmatchcase(key[0], pattern) and (architectures == "*" or key[1] in architectures.split())
 
 
 def complaints(expression: str, architecture: str, usage: Usage, cell: str, same_compiler: bool) -> list[str]:
-    """What is wrong with a specialisation whose cell on the page is ``cell``: a new spill, or a page out of date.
+    """Problems of a specialisation: a spill of a hot kernel that is not on the page or has no reason, or an outdated cell.
 
-    Registers differ from one version of NVRTC to the next; with another than the page's, only spills are held.
+    Args:
+        expression, architecture: the specialisation.
+        usage: the measured usage.
+        cell: the cell on the page.
+        same_compiler: whether the page is from this version of NVRTC; otherwise registers may differ and only spills count.
     """
     found = []
-    what = f"{expression} for {architecture}"
+    name = f"{expression} for {architecture}"
     if usage.spills and is_hot(expression):
         if "spills" not in cell:
-            found.append(f"{what} spills {usage.spill_stores} + {usage.spill_loads} bytes; docs/kernels.md: {cell}")
+            found.append(f"{name} spills {usage.spill_stores} + {usage.spill_loads} bytes; docs/kernels.md: {cell}")
         if why_it_spills(expression, architecture) is None:
-            found.append(f"{what} spills, and KNOWN_SPILLS of gpunet/tools/kernel_table.py does not say why")
+            found.append(f"{name} spills, and KNOWN_SPILLS of gpunet/tools/kernel_table.py has no reason for it")
     if same_compiler and cell != cell_of(usage):
-        found.append(f"{what}: docs/kernels.md says {cell!r}, NVRTC {cell_of(usage)!r}: {REWRITE}")
+        found.append(f"{name}: docs/kernels.md has {cell!r}, but NVRTC reports {cell_of(usage)!r}; run {REWRITE}")
     return found
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------------
 
 _TOP = """\
-# What the kernels take of a card
+# Kernel resource usage
 
-Written by `python -m gpunet.tools.kernel_table --write`; a test holds it against the sources.
+Generated by `python -m gpunet.tools.kernel_table --write`; a test compares it with the sources.
 
-A cell is registers of a thread / bytes of static shared memory of a block. Where registers did not suffice, the bytes that
-a thread spills to local memory follow (stores + loads, as they stand in the code: a loop repeats them). Registers are
-limited to 255 a thread and 65,536 a multiprocessor: 256 threads of 128 each fill half of it.
+A cell shows registers per thread / bytes of static shared memory per block. If the registers do not suffice, the bytes that
+a thread spills to local memory follow (stores + loads, counted once per instruction in the code, not per execution in a
+loop). The limits are 255 registers per thread and 65,536 per multiprocessor: 256 threads with 128 registers use half of them.
 
 Compiled by NVRTC {version}.
 """
 
 
 def page_path() -> Path:
-    """docs/kernels.md of the checkout."""
+    """The path of docs/kernels.md in the checkout."""
     return cuda_sources.kernel_directory().parent / "docs" / "kernels.md"
 
 
 def render(table: Table, version: str) -> str:
-    """The page up to the table of accesses."""
+    """The first part of the page: resource usage and known spills."""
     lines = [_TOP.format(version=version)]
     lines += [_line(["specialisation", *ARCHITECTURES]), _line(["---"] * (1 + len(ARCHITECTURES)))]
     for kernel in sorted(KERNELS.values(), key=lambda k: (k.file, k.name)):
         for expression in representatives(kernel):
             cells = [cell_of(table[expression, architecture]) for architecture in ARCHITECTURES]
             lines.append(_line([f"`{expression}`", *cells]))
-    known = [entry for entry in KNOWN_SPILLS if any(_meets(entry, key) for key, usage in table.items() if usage.spills)]
+    known = [entry for entry in KNOWN_SPILLS if any(_matches(entry, key) for key, usage in table.items() if usage.spills)]
     if known:
         lines += ["", "## Known spills", ""]
-        lines += [f"- `{p}` ({a if a != '*' else 'everywhere'}): {reason}" for p, a, reason in known]
+        lines += [f"- `{p}` ({a if a != '*' else 'all architectures'}): {reason}" for p, a, reason in known]
     return "\n".join(lines) + "\n"
 
 
@@ -123,6 +129,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def cell_of(usage: Usage) -> str:
+    """The cell of the table for a usage."""
     cell = f"{usage.registers} / {usage.shared}"
     if usage.spills:
         cell += f", spills {usage.spill_stores} + {usage.spill_loads}"
@@ -132,7 +139,7 @@ def cell_of(usage: Usage) -> str:
 
 
 def parse(page: str) -> tuple[str, dict[tuple[str, str], str]]:
-    """NVRTC's version and the cells of the first table by (expression, architecture)."""
+    """Parse the first part of the page: NVRTC's version, and cells by (expression, architecture)."""
     version = re.search(r"^Compiled by NVRTC (\S+)\.$", page, re.MULTILINE)
     cells: dict[tuple[str, str], str] = {}
     for row in re.findall(r"^\| `(.*)$", page.partition(access_table.TITLE)[0], re.MULTILINE):
@@ -142,7 +149,7 @@ def parse(page: str) -> tuple[str, dict[tuple[str, str], str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the page, or write it."""
+    """Print the page, or write it with ``--write``."""
     page = render(collect(), ".".join(map(str, compiler.nvrtc_version()))) + access_table.render()
     if "--write" in arguments:
         page_path().write_text(page, encoding="utf-8")

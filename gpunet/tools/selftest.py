@@ -1,18 +1,20 @@
-"""The kernel checks behind ``gpunet selftest``: does every kernel compute on this device what it should?
+"""``gpunet selftest``: check every kernel on a device.
 
-Each case of ``kernel_cases`` is launched twice.  Every array lies between guards; destinations hold NaN before the first
-launch and other rubbish before the second.  Then
+Each case of ``kernel_cases`` is launched twice. Every array is allocated between two guard regions. Destinations are
+filled with NaN before the first launch and with another pattern before the second. A kernel passes if
 
-* the results lie within some eps of an independent computation, the NumPy twin in float64 on the same data; random
-  numbers are equal to the twin's to the last bit;
-* both launches left the same bits, so nothing depends on what memory held, nor on which thread came first;
-* inputs and guards are as they were.
+* its results are within a few eps of the NumPy twin computed in float64 on the same data; random numbers must equal
+  the twin's bit for bit;
+* both launches produce the same bits, so the result depends neither on uninitialised memory nor on thread order;
+* inputs and guard regions are unchanged.
 
-On the CPU a launch *is* the twin, so the first check is then about float32's rounding alone.
+On the CPU a launch runs the twin itself, so the first check only measures float32 rounding there.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,22 +30,22 @@ from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.cases.case import Case, View
 from gpunet.tools import kernel_cases
 
-#: Largest error that passes, in eps of T; see ``Reference`` for what it is measured against.
+#: Largest error that passes, in eps of T relative to ``Reference.scales``.
 LIMIT = 16.0
-#: Elements on both sides of an array that a launch must leave alone; as many as keep 16 bytes' alignment.
+#: Guard elements on each side of an array; a multiple of 16 bytes for every dtype, so that arrays stay aligned.
 _GUARD = 64
 _GUARD_BYTE = 0x5A
 
 
 class Row(NamedTuple):
-    """What was found of one kernel."""
+    """The result of one kernel: a row of the table."""
 
     kernel: str
     specialisations: int
     launches: int
-    error: float  # the largest, in eps; infinite where something is no number, or should be equal and is not
+    error: float  # largest error in eps; infinite for a wrong NaN or infinity, or a difference where none is allowed
     same_bits: bool
-    seconds: float  # of the second launches
+    seconds: float  # total time of the second launches
     problems: list[str]
 
     @property
@@ -54,23 +56,24 @@ class Row(NamedTuple):
 # ---- arrays on the device ---------------------------------------------------------------------------------------------
 
 
-def _map(function: Callable[[str, Any], Any], case: Case) -> list[Any]:
-    """``function(name, array)`` of all arrays, also those in lists; ``None`` stays."""
+def _map_arrays(function: Callable[[str, Any], Any], case: Case) -> list[Any]:
+    """Apply ``function(name, array)`` to all arrays of a case, including those in lists; keep ``None``."""
 
-    def one(name: str, array: Any) -> Any:
+    def apply(name: str, array: Any) -> Any:
         if isinstance(array, list):
             return [function(name, a) for a in array]
         return None if array is None else function(name, array)
 
-    return [one(name, array) for name, array in zip(case.kernel.parameters, case.arrays)]
+    return [apply(name, array) for name, array in zip(case.kernel.parameters, case.arrays)]
 
 
 def _written(kernel: Kernel) -> set[str]:
+    """Names of the arrays that a launch may write."""
     return {*kernel.parameters[: kernel.outputs], "ticket"}
 
 
 def _poison(array: numpy.ndarray, round: int) -> None:
-    """Fill a destination with what no kernel would write; every element differs between the two rounds."""
+    """Fill a destination with values that no kernel writes; every element differs between the two rounds."""
     if array.dtype.kind == "b":
         array.fill(round == 1)
     elif array.dtype.kind == "f" and round == 0:
@@ -80,14 +83,14 @@ def _poison(array: numpy.ndarray, round: int) -> None:
 
 
 class _Placed:
-    """The arrays of a case on a device, each between two guards."""
+    """The arrays of a case on a device, each between two guard regions."""
 
-    def __init__(self, case: Case, where: Device, round: int) -> None:
+    def __init__(self, case: Case, device: Device, round: int) -> None:
         self.case = case
         self._purpose = kernel_cases.purpose(case.kernel)
-        self._round, self._where = round, where
-        self._buffers: list[tuple[str, numpy.ndarray, Array, Array]] = []  # name, bytes before, buffer, array in it
-        self.arrays = _map(self._place, case)
+        self._round, self._device = round, device
+        self._buffers: list[tuple[str, numpy.ndarray, Array, Array]] = []  # name, bytes before the launch, buffer, array in it
+        self.arrays = _map_arrays(self._place, case)
 
     def _place(self, name: str, array: Any) -> Array:
         base = array.base if isinstance(array, View) else array
@@ -99,7 +102,7 @@ class _Placed:
         else:
             inside[...] = base.reshape(-1)
         before = host.view(numpy.uint8).copy()
-        buffer = devices.move(host, self._where)
+        buffer = devices.move(host, self._device)
         placed = buffer[_GUARD : _GUARD + base.size].reshape(base.shape)
         if isinstance(array, View):
             placed = array.of(placed)
@@ -107,35 +110,34 @@ class _Placed:
         return placed
 
     def read(self) -> list[tuple[str, numpy.ndarray]]:
-        """(name, copy) of all that the launch may write, work space left out."""
-        left_out = self._purpose.workspace
-        written = _written(self.case.kernel) - left_out
+        """(name, copy on the host) of every array that the launch may write, except workspaces."""
+        written = _written(self.case.kernel) - self._purpose.workspace
         return [(name, devices.move(a, devices.CPU).copy()) for name, _, _, a in self._buffers if name in written]
 
     def spoiled(self) -> Iterator[str]:
-        """What the launch changed and should not have."""
+        """Changes that the launch must not make: to guard regions and to inputs."""
         written = _written(self.case.kernel)
         for name, before, buffer, _ in self._buffers:
             host = devices.move(buffer, devices.CPU)
             after, guard = host.view(numpy.uint8), _GUARD * host.itemsize
             if (after[:guard] != _GUARD_BYTE).any() or (after[len(after) - guard :] != _GUARD_BYTE).any():
-                yield f"writes beside {name!r}"
+                yield f"writes out of bounds of {name!r}"
             elif name not in written and (after != before).any():
                 yield f"changes its input {name!r}"
 
 
-# ---- what is right ----------------------------------------------------------------------------------------------------
+# ---- the reference ----------------------------------------------------------------------------------------------------
 
 
 class Reference:
-    """The twin's results in float64, and how large an error of one eps is.
+    """The results of the twin in float64, and the scale of one eps of error for each of them.
 
-    The unit is eps times the largest of an array's values, or, where that is more, times what the largest relative
-    change of the inputs by eps would do to it: a sum of a hundred terms that happens to be nearly zero is not exact to
-    its own last bit in any order.
+    The scale of a result is its largest absolute value, or its sensitivity if that is larger: the change of the result
+    divided by the relative change of the inputs that caused it. Otherwise a sum of a hundred terms that happens to be
+    nearly zero would fail, although no order of summation computes it to its own last bit.
     """
 
-    _CHANGE = 2.0**-20  # of inputs, in the float64 computation that finds their influence
+    _CHANGE = 2.0**-20  # relative change of the inputs, in float64, from which the sensitivity is estimated
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -147,19 +149,19 @@ class Reference:
             changed = self._twin("float64", numpy.random.default_rng(seed))
             for index, (result, other) in enumerate(zip(self._results, changed)):
                 if result.dtype.kind == "f":
-                    influence = self._largest(other - result) / self._CHANGE
-                    self.scales[index] = max(self.scales[index], influence)
+                    sensitivity = self._largest(other - result) / self._CHANGE
+                    self.scales[index] = max(self.scales[index], sensitivity)
 
     @staticmethod
     def _largest(array: numpy.ndarray) -> float:
         finite = numpy.abs(array[numpy.isfinite(array)]) if array.dtype.kind == "f" else array[:0]
         return float(finite.max()) if finite.size else 0.0
 
-    def _counts(self, name: str) -> bool:
+    def _is_result(self, name: str) -> bool:
         return name in _written(self._case.kernel) - self._purpose.workspace
 
     def _twin(self, floating: str, change: numpy.random.Generator | None) -> list[numpy.ndarray]:
-        """Results of the twin, with T float64 or as it is, on the inputs or on slightly different ones."""
+        """Results of the twin with T = ``floating``; the inputs are perturbed at random if ``change`` is given."""
         kernel, results = self._case.kernel, []
         is_t = dict(zip(kernel.parameters, (c_type == "T" for c_type in kernel.c_types)))
 
@@ -168,17 +170,17 @@ class Reference:
             base = base.astype(floating if is_t[name] else base.dtype)
             if change is not None and is_t[name]:
                 base *= 1 + self._CHANGE * change.choice((-1.0, 1.0), base.shape)
-            seen = array.of(base) if isinstance(array, View) else base
-            if self._counts(name):
-                results.append(seen)
-            return seen
+            passed = array.of(base) if isinstance(array, View) else base
+            if self._is_result(name):
+                results.append(passed)
+            return passed
 
-        arrays = _map(prepare, self._case)
+        arrays = _map_arrays(prepare, self._case)
         (self._case.twin or kernel.twin)(*arrays, **self._case.options)
         return results
 
     def error(self, index: int, actual: numpy.ndarray, c_type: str) -> float:
-        """The largest error of result number ``index``, in eps; what is not of type T must be equal."""
+        """The largest error of result number ``index``, in eps; results of other types than T must be equal."""
         expected, kernel = self._results[index], self._case.kernel
         if c_type != "T" or kernel.file == "random.cu":
             return 0.0 if self._exact[index].tobytes() == actual.tobytes() else float("inf")
@@ -195,66 +197,66 @@ class Reference:
 
 
 def chosen(pattern: str = "*") -> list[Kernel]:
-    """The kernels whose names match a pattern, or several between commas.
+    """Kernels whose names match a pattern, or one of several patterns separated by commas, in alphabetical order.
 
     Raises:
-        ArgumentError: none does; the message lists the names.
+        ArgumentError: no name matches; the message lists the names.
     """
     patterns = [p.strip() for p in pattern.split(",")]
-    found = [kernel for name, kernel in KERNELS.items() if any(fnmatchcase(name, p) for p in patterns)]
+    found = [KERNELS[name] for name in sorted(KERNELS) if any(fnmatchcase(name, p) for p in patterns)]
     if not found:
-        raise ArgumentError(f"no kernel matches {pattern!r}; there are {', '.join(KERNELS)}")
+        raise ArgumentError(f"no kernel matches {pattern!r}; expected one of {', '.join(sorted(KERNELS))}")
     return found
 
 
-def check_kernel(kernel: Kernel, where: Device, cases: Sequence[Case] | None = None) -> Row:
-    """Launch cases of a kernel, by default all of them, on a device.
+def check_kernel(kernel: Kernel, device: Device, cases: Sequence[Case] | None = None) -> Row:
+    """Launch cases of a kernel, by default all of them, on a device and check the results.
 
     Raises:
         ArgumentError: the kernel has no cases.
     """
     if not kernel_cases.has_cases(kernel):
-        raise ArgumentError(f"kernel {kernel.name} has no cases: add them to {kernel_cases.__file__}")
+        raise ArgumentError(f"kernel {kernel.name} has no cases: add them to gpunet/ops/cases/")
     problems: list[str] = []
     expressions, launches, error, same_bits, seconds = set(), 0, 0.0, True, 0.0
     with numpy.errstate(all="ignore"):
         if cases is None:
-            cases = [c for c in kernel_cases.cases(kernel) if c.twin is None or where.type != "cpu"]
-        _compile_at_once(kernel, cases, where)
+            cases = [c for c in kernel_cases.cases(kernel) if c.twin is None or device.type != "cpu"]
+        _compile_in_parallel(kernel, cases, device)
         for case in cases:
             expression = case.expression()
-            what = f"{expression}, {case.label}"
+            launch = f"{expression}, {case.label}"
             expressions.add(expression)
             launches += 2
             try:
-                errors, same, taken, spoiled = _check_case(case, where)
+                errors, same, taken, spoiled = _check_case(case, device)
             except DeviceError:
                 raise
             except GpunetError as failure:
-                problems.append(f"{what}: {failure}")
+                problems.append(f"{launch}: {failure}")
                 continue
             seconds += taken
             same_bits &= same
             error = max(error, *errors.values())
-            problems += [f"{what}: {name} is wrong by {e:.3g} eps" for name, e in errors.items() if e > LIMIT]
-            problems += [f"{what}: {finding}" for finding in spoiled]
+            problems += [f"{launch}: {name} is wrong by {e:.3g} eps" for name, e in errors.items() if e > LIMIT]
+            problems += [f"{launch}: {finding}" for finding in spoiled]
             if not same:
-                problems.append(f"{what}: a second launch leaves other bits")
+                problems.append(f"{launch}: a second launch produces different bits")
     return Row(kernel.name, len(expressions), launches, error, same_bits, seconds, problems)
 
 
-def _check_case(case: Case, where: Device) -> tuple[dict[str, float], bool, float, list[str]]:
-    """Errors in eps by name, whether the bits are the same, seconds of the second launch, what was spoiled."""
+def _check_case(case: Case, device: Device) -> tuple[dict[str, float], bool, float, list[str]]:
+    """Errors in eps by name, whether both launches gave the same bits, seconds of the second, forbidden changes."""
     reference = Reference(case)
     results: list[list[tuple[str, numpy.ndarray]]] = []
     spoiled: set[str] = set()
     taken = 0.0
     for round in range(2):
-        placed = _Placed(case, where, round)
-        devices.synchronize(where)
+        placed = _Placed(case, device, round)
+        devices.synchronize(device)
         start = time.perf_counter()
         case.launch(placed.arrays)
-        devices.synchronize(where)
+        devices.synchronize(device)
         taken = time.perf_counter() - start
         results.append(placed.read())
         spoiled.update(placed.spoiled())
@@ -266,16 +268,16 @@ def _check_case(case: Case, where: Device) -> tuple[dict[str, float], bool, floa
     return errors, same, taken, sorted(spoiled)
 
 
-def _compile_at_once(kernel: Kernel, cases: Sequence[Case], where: Device) -> None:
-    """Compile all specialisations side by side, so that the launches find them; what fails, fails again there."""
-    if where.type == "cpu":
+def _compile_in_parallel(kernel: Kernel, cases: Sequence[Case], device: Device) -> None:
+    """Compile all specialisations in parallel before the launches. The launch reports a compile error again."""
+    if device.type == "cpu":
         return
     expressions = sorted({case.expression() for case in cases})
     with ThreadPoolExecutor() as pool:
-        if where.type == "emulated":
-            tasks = [pool.submit(compiler.function(kernel.file, e, where).build, "fast") for e in expressions]  # type: ignore[attr-defined]
+        if device.type == "emulated":
+            tasks = [pool.submit(compiler.function(kernel.file, e, device).build, "fast") for e in expressions]  # type: ignore[attr-defined]
         else:
-            capability = devices.cupy().cuda.Device(where.index).compute_capability
+            capability = devices.cupy().cuda.Device(device.index).compute_capability
             architecture = compiler.architecture((int(capability[:-1]), int(capability[-1])))
             tasks = [pool.submit(compiler.compiled, kernel.file, e, architecture) for e in expressions]
         for task in tasks:
@@ -288,7 +290,7 @@ HEADER = f"{'kernel':<32}{'special.':>9}{'launches':>10}{'error':>12}  {'same bi
 
 
 def describe(row: Row) -> str:
-    """One line of the table, and below it what was found wrong, the first of it at least."""
+    """A line of the table, and below it up to three problems."""
     error = f"{row.error:.2f} eps" if row.error < 1e4 else f"{row.error:.1e} eps"
     line = (
         f"{row.kernel:<32}{row.specialisations:>9}{row.launches:>10}{error:>12}  {'yes' if row.same_bits else 'NO':<10}"
@@ -298,3 +300,53 @@ def describe(row: Row) -> str:
     if len(row.problems) > len(shown):
         shown.append(f"    and {len(row.problems) - len(shown)} more")
     return "\n".join([line, *shown])
+
+
+def run(device_name: str = "auto", pattern: str = "*", *, as_json: bool = False) -> int:
+    """Check kernels and print a row for each, or JSON at the end.
+
+    Args:
+        device_name: as ``gpunet.device`` takes it; "auto" is the first GPU, or the CPU if CUDA is not ready.
+        pattern: see :func:`chosen`.
+        as_json: print one JSON document instead of the table.
+
+    Returns:
+        The exit code: 0 if all kernels pass, else 1.
+
+    Raises:
+        DeviceError: the device is not available.
+        ArgumentError: no kernel matches the pattern.
+    """
+    device = Device(device_name)
+    kernels = chosen(pattern)
+    note = ""
+    if device_name == "auto" and device.type == "cpu":
+        note = f"CUDA is not ready ({devices.cuda_status().detail}), so the NumPy twins are checked"
+    if not as_json:
+        print(f"device {device}{_gpu_name(device)}" + f"; {note}" * bool(note))
+        print("error: the largest error against float64, in eps", end="\n\n")
+        print(HEADER, flush=True)
+    rows = []
+    for kernel in kernels:
+        rows.append(check_kernel(kernel, device))
+        if not as_json:
+            print(describe(rows[-1]), flush=True)
+    failed = [row.kernel for row in rows if not row.passed]
+    if as_json:
+        found = [
+            row._asdict() | {"error": row.error if math.isfinite(row.error) else None, "passed": row.passed}
+            for row in rows
+        ]
+        print(json.dumps({"device": str(device), "note": note, "passed": not failed, "kernels": found}, indent=2))
+    else:
+        launches = sum(row.launches for row in rows)
+        verdict = f"{len(failed)} FAILED: {', '.join(failed)}" if failed else "all ok"
+        print(f"\n{len(rows)} kernels, {launches} launches: {verdict}")
+    return 1 if failed else 0
+
+
+def _gpu_name(device: Device) -> str:
+    if device.type != "cuda":
+        return ""
+    name = devices.cupy().cuda.runtime.getDeviceProperties(device.index)["name"]
+    return f" ({name.decode() if isinstance(name, bytes) else name})"

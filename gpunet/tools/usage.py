@@ -1,4 +1,4 @@
-"""What kernels take of a card: registers, shared memory, and spills, as NVRTC's assembler tells.  No card is needed."""
+"""Registers, shared memory and spills of kernels, as reported by ptxas through NVRTC. No GPU is needed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _OPTION = "--ptxas-options=-v"
 
 
 class Usage(NamedTuple):
-    """What one thread, or for ``shared`` one block, of a specialisation takes."""
+    """Resource usage of a specialisation."""
 
-    registers: int
-    shared: int  # bytes, static
-    stack: int  # bytes of local memory, what is spilled among them
-    spill_stores: int  # bytes
-    spill_loads: int
+    registers: int  # per thread
+    shared: int  # static shared memory per block, in bytes
+    stack: int  # local memory per thread, including spills, in bytes
+    spill_stores: int  # bytes per thread
+    spill_loads: int  # bytes per thread
 
     @property
     def spills(self) -> bool:
@@ -28,19 +28,26 @@ class Usage(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Specialisations compiled together."""
+    """Specialisations that were compiled together."""
 
     cubin: bytes
-    lowered: dict[str, str]  # the name of each in the machine code
-    usage: dict[str, Usage]
-    log: str  # what else the compiler said
+    lowered: dict[str, str]  # expression -> mangled name
+    usage: dict[str, Usage]  # by expression
+    log: str  # other messages of the compiler
 
 
 def compile_and_measure(file: str | Path | cuda_sources.Source, expressions: Sequence[str], architecture: str) -> Measured:
-    """Compile specialisations together.  What else is compiled with it can change a kernel's registers a little.
+    """Compile specialisations together and measure their resource usage.
+
+    The register count of a kernel can depend slightly on the other specialisations in the same compilation.
+
+    Args:
+        file: a file in cuda_kernels/, or a source.
+        expressions: the specialisations, such as "scale<float>".
+        architecture: such as "sm_80".
 
     Raises:
-        CompileError: they do not compile, NVRTC is not installed, or its log is not understood.
+        CompileError: the source does not compile, NVRTC is not installed, or its log cannot be parsed.
     """
     options = (*compiler.OPTIONS, f"--gpu-architecture={architecture}", _OPTION)
     try:
@@ -53,12 +60,12 @@ def compile_and_measure(file: str | Path | cuda_sources.Source, expressions: Seq
     usage = {e: by_name[name] for e, name in program.lowered.items() if name in by_name}
     if len(usage) != len(expressions):
         missing = ", ".join(sorted(set(expressions) - set(usage)))
-        raise CompileError(f"{file}: NVRTC's log does not tell what {missing} takes for {architecture}:\n{program.log}")
+        raise CompileError(f"{file}: NVRTC's log has no resource usage of {missing} for {architecture}:\n{program.log}")
     return Measured(program.cubin, program.lowered, usage, rest)
 
 
 def parse_log(log: str) -> tuple[dict[str, Usage], str]:
-    """What the assembler says of each entry, by its mangled name, and all lines that are not the assembler's."""
+    """The usage of each kernel by its mangled name, and the lines of the log that are not from ptxas."""
     found: dict[str, Usage] = {}
     rest, name, local = [], "", (0, 0, 0)
     for line in log.splitlines():

@@ -1,4 +1,4 @@
-"""Training: the loop, checkpoints, run folders, and the network that the command line builds."""
+"""Training: the loop, checkpoints, run folders, and networks built by name."""
 
 from gpunet.train.checkpoint import *
 from gpunet.train.checkpoint import load_metadata

@@ -3,10 +3,9 @@
     gpunet.save(model.state_dict(), "model.safetensors")
     model.load_state_dict(gpunet.load("model.safetensors"))
 
-A plain dict of names and tensors becomes a plain safetensors file, which PyTorch, JAX and others read.  Dicts in
-dicts, lists and numbers (an optimizer's state_dict, a counter beside the model) are kept too: their shape travels as
-JSON in the file's metadata.  A file is written beside its destination and then takes its place, so that a crash while
-writing leaves the previous checkpoint as it was.
+A dict of names and tensors becomes a plain safetensors file, which PyTorch, JAX and other libraries can read. Nested
+dicts, lists and numbers (the state_dict of an optimizer, a step counter) are supported too: their structure is stored as
+JSON in the metadata of the file. Files are written atomically, so a crash while writing keeps the previous checkpoint.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from gpunet.launch.tape import flush_pending
 
 __all__ = ["load", "save"]
 
-# One metadata entry holds all of ours: safetensors writes several in an order that changes from run to run.
+# All of our metadata is in one entry, since safetensors writes several entries in an order that differs between runs.
 _ENTRY = "gpunet"
 
-_LONGEST_HEADER = 100_000_000  # the format's own limit
+_MAX_HEADER_BYTES = 100_000_000  # the limit of the format
 
-_FOREIGN = (
-    (b"PK\x03\x04", "a zip file, as torch.save and numpy.savez write them"),
+_OTHER_FORMATS = (
+    (b"PK\x03\x04", "a zip file, as written by torch.save and numpy.savez"),
     (b"\x80", "a pickle"),
     (b"\x89HDF", "an HDF5 file"),
     (b"\x93NUMPY", "a NumPy .npy file"),
@@ -47,25 +46,25 @@ def save(state: Any, path: str | os.PathLike[str], metadata: Mapping[str, Any] |
     """Write a checkpoint, atomically.
 
     Args:
-        state: a state_dict; or dicts, lists and tuples of tensors, arrays, numbers, text and None, nested as you like.
-        path: the file; by habit it ends in .safetensors.
-        metadata: anything that JSON can hold, kept beside the tensors; see :func:`load_metadata`.
+        state: a state_dict; or nested dicts, lists and tuples of tensors, arrays, numbers, strings and None.
+        path: the file, usually with the extension .safetensors.
+        metadata: JSON-serialisable data to store with the tensors; see :func:`load_metadata`.
 
     Raises:
-        ArgumentError: something in ``state`` that is neither a tensor nor plain data.
+        ArgumentError: ``state`` contains an object that is neither a tensor nor plain data.
         CheckpointError: the file cannot be written.
         MissingDependencyError: safetensors is not installed.
     """
     library = safetensors()
     tensors: dict[str, numpy.ndarray] = {}
-    described: dict[str, Any] = {}
+    description: dict[str, Any] = {}
     if isinstance(state, Mapping) and all(isinstance(k, str) and _is_tensor(v) for k, v in state.items()):
         tensors = {name: _array(value) for name, value in state.items()}
     else:
-        described["structure"] = _describe(state, "", tensors)
+        description["structure"] = _describe(state, "", tensors)
     if metadata:
-        described["metadata"] = dict(metadata)
-    entry = {_ENTRY: json.dumps(described, sort_keys=True)} if described else None
+        description["metadata"] = dict(metadata)
+    entry = {_ENTRY: json.dumps(description, sort_keys=True)} if description else None
     path = Path(path)
     temporary = None
     try:
@@ -74,7 +73,7 @@ def save(state: Any, path: str | os.PathLike[str], metadata: Mapping[str, Any] |
         library.save_file(tensors, temporary, metadata=entry)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's file is for its owner alone
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp restricts access to the owner
         os.replace(temporary, path)
     except OSError as error:
         raise CheckpointError(f"cannot write the checkpoint {path}: {error.strerror or error}") from None
@@ -85,63 +84,63 @@ def save(state: Any, path: str | os.PathLike[str], metadata: Mapping[str, Any] |
 
 
 def load(path: str | os.PathLike[str], map_location: str | Device | None = None) -> Any:
-    """What :func:`save` was given, or the tensors of any safetensors file by their names.
+    """Load the state that :func:`save` wrote, or the tensors of any safetensors file by name.
 
     Args:
         path: the file.
-        map_location: the device that the tensors come to; the CPU when None.
+        map_location: the device of the tensors; the CPU if None.
 
     Raises:
-        CheckpointError: the file is missing, truncated, damaged or of another format; the message says which.
+        CheckpointError: the file is missing, truncated, damaged or of another format.
         MissingDependencyError: safetensors is not installed.
     """
     target = devices.CPU if map_location is None else Device(map_location)
     library = safetensors()
     path = Path(path)
-    described = _described(read_header(path))
+    description = _description(read_header(path))
     try:
         arrays = library.load_file(path)
-    except Exception as error:  # of safetensors' own kinds; a dtype that NumPy lacks is a KeyError or TypeError
-        raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+    except Exception as error:  # SafetensorError; or KeyError, TypeError for a dtype that NumPy lacks
+        raise CheckpointError(f"cannot read {path}: {type(error).__name__}: {error}") from None
     tensors = {name: Tensor(devices.move(array, target)) for name, array in arrays.items()}
-    if "structure" not in described:
+    if "structure" not in description:
         return tensors
     try:
-        return _rebuild(described["structure"], tensors)
+        return _rebuild(description["structure"], tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: its description does not fit its tensors ({error!r}); save it again") from None
+        raise CheckpointError(f"{path} is damaged: its metadata does not match its tensors ({error!r}); save it again") from None
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The ``metadata`` that :func:`save` was given; empty for files of other libraries.
+    """Load the ``metadata`` that :func:`save` wrote; empty for files of other libraries.
 
     Raises:
         CheckpointError: the file is missing, truncated, damaged or of another format.
     """
-    found = _described(read_header(Path(path))).get("metadata", {})
+    found = _description(read_header(Path(path))).get("metadata", {})
     return found if isinstance(found, dict) else {}
 
 
 def safetensors() -> ModuleType:
-    """The package's NumPy part.
+    """Import ``safetensors.numpy``.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: safetensors is not installed.
     """
     try:
         import safetensors.numpy
     except ImportError:
         raise MissingDependencyError(
-            "checkpoints are safetensors files, and the package safetensors is not installed: pip install 'gpunet[train]'"
+            "checkpoints need the package safetensors, which is not installed: pip install 'gpunet[train]'"
         ) from None
     return safetensors.numpy
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file, once the file is known to be whole.
+    """Read the header of a safetensors file, and check that the file is complete.
 
     Raises:
-        CheckpointError: what is wrong with the file, and what to do.
+        CheckpointError: the file is missing, truncated, damaged or of another format.
     """
     try:
         with path.open("rb") as file:
@@ -152,40 +151,41 @@ def read_header(path: Path) -> dict[str, Any]:
                     f"{path} is {'empty' if not start else 'truncated'}: {size} bytes; train or copy it again"
                 )
             length = int.from_bytes(start, "little")
-            text = file.read(min(length, size, _LONGEST_HEADER))
+            text = file.read(min(length, size, _MAX_HEADER_BYTES))
     except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint {path}: there is no such file") from None
+        raise CheckpointError(f"no checkpoint {path}: the file does not exist") from None
     except IsADirectoryError:
         inside = " (did you mean model.safetensors in it?)" if (path / "model.safetensors").exists() else ""
         raise CheckpointError(f"{path} is a folder; expected a .safetensors file{inside}") from None
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
     if text and not text.startswith(b"{"):
-        for magic, what in _FOREIGN:
+        for magic, format_name in _OTHER_FORMATS:
             if start.startswith(magic):
                 raise CheckpointError(
-                    f"{path} is {what}, no safetensors file. gpunet never unpickles; in PyTorch, write the checkpoint "
-                    "again with safetensors.torch.save_file(model.state_dict(), path)"
+                    f"{path} is {format_name}, not a safetensors file. gpunet never unpickles; in PyTorch, write the "
+                    "checkpoint again with safetensors.torch.save_file(model.state_dict(), path)"
                 )
-        raise CheckpointError(f"{path} is no safetensors file; expected what gpunet.save or safetensors wrote")
+        raise CheckpointError(f"{path} is not a safetensors file; expected a file written by gpunet.save or safetensors")
     if len(text) < length:
         raise CheckpointError(
-            f"{path} is truncated: its header alone has {length} bytes, the file {size}; copy it again"
+            f"{path} is truncated: its header has {length} bytes, but the file {size}; copy it again"
         )
     try:
         header = json.loads(text)
         end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged: its header cannot be read ({error!r}); copy it again") from None
+        raise CheckpointError(f"{path} is damaged: its header is not valid ({error!r}); copy it again") from None
     if size != 8 + length + end:
         kind = "truncated" if size < 8 + length + end else "damaged"
         raise CheckpointError(
-            f"{path} is {kind}: it has {size} bytes, its header speaks of {8 + length + end}; copy it again"
+            f"{path} is {kind}: it has {size} bytes, but {8 + length + end} according to its header; copy it again"
         )
     return header
 
 
-def _described(header: dict[str, Any]) -> dict[str, Any]:
+def _description(header: dict[str, Any]) -> dict[str, Any]:
+    """Our entry in the metadata: "structure" and "metadata" as written by :func:`save`."""
     try:
         found = json.loads(header["__metadata__"][_ENTRY])
     except (KeyError, TypeError, ValueError):
@@ -216,7 +216,7 @@ def _array(value: Any) -> numpy.ndarray:
 
 
 def _describe(value: Any, name: str, tensors: dict[str, numpy.ndarray]) -> Any:
-    """``value`` as JSON; its tensors go to ``tensors``."""
+    """Describe ``value`` as JSON, and move its tensors to ``tensors``; ``name`` is its path in the state."""
     if _is_tensor(value):
         while name in tensors:  # {"a.b": ..., "a": {"b": ...}}
             name += "'"
@@ -229,7 +229,7 @@ def _describe(value: Any, name: str, tensors: dict[str, numpy.ndarray]) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, (str, int)):
-                raise ArgumentError(f"save: the key {key!r} of {name or 'the state'}; expected text or a whole number")
+                raise ArgumentError(f"save: the key {key!r} of {name or 'the state'}; expected a string or an integer")
         return {
             "dict": [[key, _describe(v, f"{name}.{key}" if name else str(key), tensors)] for key, v in value.items()]
         }
@@ -237,15 +237,16 @@ def _describe(value: Any, name: str, tensors: dict[str, numpy.ndarray]) -> Any:
         parts = [_describe(v, f"{name}.{i}" if name else str(i), tensors) for i, v in enumerate(value)]
         return {"tuple" if isinstance(value, tuple) else "list": parts}
     raise ArgumentError(
-        f"save: {name or 'the state'} is a {type(value).__name__}; expected tensors, numbers, text, or dicts and lists of "
-        "these (of a model or an optimizer, save its state_dict())"
+        f"save: {name or 'the state'} is a {type(value).__name__}; expected tensors, numbers, strings, or dicts and "
+        "lists of these (for a model or an optimizer, save its state_dict())"
     )
 
 
-def _rebuild(described: Any, tensors: dict[str, Tensor]) -> Any:
-    if not isinstance(described, dict):
-        return described
-    [(kind, content)] = described.items()
+def _rebuild(description: Any, tensors: dict[str, Tensor]) -> Any:
+    """The inverse of :func:`_describe`."""
+    if not isinstance(description, dict):
+        return description
+    [(kind, content)] = description.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "dict":

@@ -3,8 +3,8 @@
     for epoch in fit(model, loss, optimizer, train, test, epochs=20):
         print(epoch.number, epoch.test["accuracy"])
 
-``fit`` is a generator that trains one epoch at a time: what happens between epochs (printing, saving, stopping early,
-another learning rate) is the body of the caller's ``for``, so there are no callbacks to learn.
+``fit`` is a generator that trains one epoch per iteration. The body of the ``for`` loop replaces callbacks: it can print,
+save, change the learning rate, or stop.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from gpunet.optim import Optimizer
 
 __all__ = ["EpochResult", "evaluate", "fit"]
 
-EVALUATION_ROWS = 8192  # of a batch when nothing is kept for backward
+EVALUATION_ROWS = 8192  # minimal batch size in evaluation, where no residuals are kept for backward
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch came to."""
+    """The result of one epoch."""
 
     number: int  # from 1
     train: dict[str, float]  # loss and metrics, in evaluation mode, after the epoch
-    test: dict[str, float]  # the same for the held-out rows; empty without them
+    test: dict[str, float]  # the same for the held-out rows; empty if there are none
     seconds: float
 
     def as_line(self) -> dict[str, Any]:
-        """One flat dict: a line of metrics.jsonl."""
+        """A flat dict, as written to a line of metrics.jsonl."""
         values = {f"train_{k}": v for k, v in self.train.items()} | {f"test_{k}": v for k, v in self.test.items()}
         return {"epoch": self.number, **values, "seconds": round(self.seconds, 4)}
 
@@ -57,28 +57,28 @@ def fit(
     capture: bool = False,
     on_batch: Callable[[], bool | None] | None = None,
 ) -> Iterator[EpochResult]:
-    """Train ``model``, and yield what each epoch came to.
+    """Train ``model`` and yield the result of each epoch.
 
     Args:
         model: called with the first tensor of a batch.
-        loss: called with the model's output and the second tensor of a batch; its reduction must be "mean".
-        optimizer: of the model's parameters.
-        train: (inputs, targets) to learn from.
-        test: (inputs, targets) held out.
-        epochs: how often to go through ``train``.
-        task: "classification" or "regression": which metrics to take; see :func:`evaluate`.
-        target_scale: what standardised targets were divided by.
-        clip: scale gradients whose norm is above it down to it, before each step.
-        capture: record the step once and replay it (see ``gpunet.capture``): the same bits, in less time.
-        on_batch: called after each step, for a schedule of the learning rate, say; when it returns True, training ends there.
+        loss: called with the output of the model and the second tensor of a batch; its reduction must be "mean".
+        optimizer: the optimizer of the parameters of the model.
+        train: batches of (inputs, targets) for training.
+        test: batches of (inputs, targets) held out for evaluation.
+        epochs: number of passes over ``train``.
+        task: "classification" or "regression", which selects the metrics; see :func:`evaluate`.
+        target_scale: the divisor of standardised targets.
+        clip: clip the gradient norm to this value before each step.
+        capture: capture the step (see ``gpunet.capture``); faster, with the same bits.
+        on_batch: called after each step, for example for a learning-rate schedule; training stops when it returns True.
 
     Raises:
         ArgumentError: epochs below 1.
-        CaptureError: with ``capture``, a model or loss that cannot be recorded.
-        GpunetError: the loss is no longer a finite number.
+        CaptureError: with ``capture``, the model or loss cannot be recorded.
+        GpunetError: the training loss is no longer finite.
     """
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ArgumentError(f"fit: epochs={epochs!r}; expected a whole number, 1 or more")
+        raise ArgumentError(f"fit: epochs={epochs!r}; expected an integer of 1 or more")
 
     def step(inputs: Tensor, targets: Tensor) -> None:
         optimizer.zero_grad()
@@ -87,12 +87,12 @@ def fit(
             clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
 
-    run = captured.capture(step, backend="numpy") if capture else step
+    run_step = captured.capture(step, backend="numpy") if capture else step
     for number in range(1, epochs + 1):
         start = time.perf_counter()
         model.train()
         for inputs, targets in train:
-            run(inputs, targets)
+            run_step(inputs, targets)
             if on_batch is not None and on_batch():
                 return
         result = evaluate(model, loss, train, task, target_scale)
@@ -100,7 +100,7 @@ def fit(
             rates = ", ".join(f"{group['lr']:g}" for group in optimizer.param_groups)
             raise GpunetError(
                 f"the training loss became {result['loss']} in epoch {number}: the network diverged. Try a learning rate "
-                f"below {rates}, and look for extreme values in the data"
+                f"below {rates}, and check the data for extreme values"
             )
         held_out = {} if test is None else evaluate(model, loss, test, task, target_scale)
         yield EpochResult(number, result, held_out, time.perf_counter() - start)
@@ -109,13 +109,21 @@ def fit(
 def evaluate(
     model: Module, loss: Module, data: Batches, task: str = "classification", target_scale: float = 1.0
 ) -> dict[str, float]:
-    """Loss and metrics of a model on data, in evaluation mode; a model that was training goes on in training mode.
+    """Compute loss and metrics of a model in evaluation mode. The mode of the model is restored afterwards.
 
-    Classification gives the accuracy: the largest of several outputs, or the sign of a single one, against the class.
-    Regression gives R², the share of the targets' variance that is explained, and the mean absolute error,
-    times ``target_scale``: in the unit that the targets had before they were standardised.
+    Args:
+        model: called with the inputs (n, ...).
+        loss: called with output and targets; its reduction must be "mean".
+        data: batches of (inputs, targets).
+        task: "classification" or "regression".
+        target_scale: the divisor of standardised targets.
+
+    Returns:
+        "loss"; for classification "accuracy" (the prediction is the argmax of several outputs, or the sign of a single
+        output); for regression "r2" (the fraction of explained variance, NaN if the targets are constant) and "mae" (mean
+        absolute error times ``target_scale``, in the unit of the original targets).
     """
-    training = model.training
+    was_training = model.training
     model.eval()
     inputs, targets = data.tensors
     total = correct = squared = absolute = 0.0
@@ -139,5 +147,5 @@ def evaluate(
                 "r2": 1.0 - squared / variance if variance else math.nan,
                 "mae": absolute / data.rows * target_scale,
             }
-    model.train(training)
+    model.train(was_training)
     return {"loss": total / data.rows, **metrics}

@@ -1,4 +1,4 @@
-"""What the command line offers by name: activations, losses, optimizers; and the network made of them."""
+"""Activations, losses, optimizers and schedules by name, and multilayer perceptrons: the choices of ``gpunet train``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Loss(NamedTuple):
-    """A loss and the task that it is for."""
+    """A loss and its task."""
 
     make: Callable[[], nn.Module]
     task: str  # "classification" | "binary" (two classes, one output) | "regression"
@@ -41,7 +41,7 @@ LOSSES: dict[str, Loss] = {
 
 
 class OptimizerChoice(NamedTuple):
-    """An optimizer, the learning rate that it starts with, and its other options."""
+    """An optimizer with its default learning rate and other options."""
 
     make: Callable[..., optim.Optimizer]
     learning_rate: float
@@ -56,7 +56,7 @@ OPTIMIZERS: dict[str, OptimizerChoice] = {
 
 
 class ScheduleChoice(NamedTuple):
-    """A schedule of the learning rate, made of (optimizer, epochs, batches of an epoch), and after what it steps."""
+    """A learning-rate schedule, built from (optimizer, epochs, batches per epoch), and when it steps."""
 
     make: Callable[[optim.Optimizer, int, int], lr_scheduler.LRScheduler]
     after: str  # "epoch" | "batch"
@@ -73,39 +73,48 @@ SCHEDULES: dict[str, ScheduleChoice] = {
 }
 
 
-def choose(what: str, name: str, choices: Iterable[str]) -> str:
-    """``name`` as it stands among the choices; "leaky-relu" finds "leaky_relu".
+def choose(kind: str, name: str, choices: Iterable[str]) -> str:
+    """Find ``name`` among the choices; "Leaky-ReLU" matches "leaky_relu".
 
     Raises:
-        ArgumentError: it is none of them; the message lists them.
+        ArgumentError: no choice matches; the message has ``kind`` and lists the choices.
     """
     found = name.lower().replace("-", "_")
     choices = list(choices)
     if found not in choices:
-        raise ArgumentError(f"unknown {what} {name!r}; expected one of {', '.join(choices)}")
+        raise ArgumentError(f"unknown {kind} {name!r}; expected one of {', '.join(choices)}")
     return found
 
 
 def choose_loss(name: str | None, task: str, classes: int) -> str:
-    """The loss of that name, or the usual one of the task when None.
+    """The name of the loss, checked against the task; the default loss of the task if None.
 
     Raises:
-        ArgumentError: unknown, or made for another task; the message lists those that fit.
+        ArgumentError: the loss is unknown, or does not fit the task; the message lists the choices.
     """
     if name is None:
         return "cross_entropy" if task == "classification" else "mse"
     found = choose("loss", name, LOSSES)
     fitting = [n for n, loss in LOSSES.items() if loss.task == task or (loss.task == "binary" and classes == 2)]
     if found not in fitting:
-        of = f" into {classes} classes" if task == "classification" else ""
-        raise ArgumentError(f"the loss {name!r} does not fit {task}{of}; expected one of {', '.join(fitting)}")
+        detail = f" into {classes} classes" if task == "classification" else ""
+        raise ArgumentError(f"the loss {name!r} does not fit {task}{detail}; expected one of {', '.join(fitting)}")
     return found
 
 
 def multilayer_perceptron(
     inputs: int, hidden: Sequence[int], outputs: int, activation: str = "relu", dropout: float = 0.0, device: Any = None
 ) -> nn.Sequential:
-    """Linear layers with an activation, and dropout if asked for, behind each but the last."""
+    """Linear layers, each but the last followed by an activation and optional dropout.
+
+    Args:
+        inputs: number of input features.
+        hidden: sizes of the hidden layers.
+        outputs: number of outputs.
+        activation: a key of ``ACTIVATIONS``.
+        dropout: probability of dropping a hidden output; 0 adds no dropout layers.
+        device: device of the parameters.
+    """
     modules: list[nn.Module] = []
     width = inputs
     for size in hidden:

@@ -1,7 +1,7 @@
-"""The folder that a training run leaves: model.safetensors, metrics.jsonl, curves.png, config.json.
+"""The folder of a training run: model.safetensors, metrics.jsonl, curves.png, config.json.
 
-A run folder never overwrites another: without a name it is ``runs/<date>-<data>``, with -2, -3, ... behind it where
-that exists, and a given folder must be new or empty.
+A run never overwrites another. The default folder is ``runs/<date>-<data>``, followed by -2, -3, ... if it exists. A folder
+that the user gives must be new or empty.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MODEL, METRICS, CURVES, CONFIG = "model.safetensors", "metrics.jsonl", "curves.p
 
 
 class RunFolder:
-    """A new run folder, open for the lines of its metrics: use it in a ``with`` statement.
+    """A new run folder, as a context manager that keeps the metrics file open.
 
     Args:
-        out: where; ``runs/<date>-<data>`` when None.
-        data: the data's name, for that name.
+        out: path of the folder; ``runs/<date>-<data>`` if None.
+        data: name of the data, for the default path.
 
     Raises:
-        ArgumentError: it cannot be made or written to, or holds something already.
+        ArgumentError: the folder cannot be created or written to, or is not empty.
     """
 
     def __init__(self, out: str | os.PathLike[str] | None, data: str = "run") -> None:
@@ -51,25 +51,25 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The checkpoint."""
+        """Path of the checkpoint."""
         return self.path / MODEL
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Keep the configuration, as readable JSON."""
+        """Write the configuration as indented JSON."""
         (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     def save_model(self, model: Sequential) -> None:
-        """Replace the checkpoint by the model as it is."""
+        """Write the checkpoint, replacing an earlier one."""
         checkpoint.save(model.state_dict(), self.model)
 
     def add_epoch(self, epoch: EpochResult) -> None:
-        """One line of metrics, on disk at once."""
+        """Append a line of metrics and flush it to disk."""
         self.epochs.append(epoch)
         self._metrics.write(json.dumps(epoch.as_line()) + "\n")
         self._metrics.flush()
 
     def draw_curves(self) -> bool:
-        """Draw loss and metric over the epochs; False without an epoch or without matplotlib."""
+        """Draw loss and metric over the epochs; return False if there is no epoch or no matplotlib."""
         if not self.epochs:
             return False
         try:
@@ -80,15 +80,15 @@ class RunFolder:
 
 
 def new_folder(out: str | os.PathLike[str] | None, data: str) -> Path:
-    """Make the folder of a run: ``runs/<date>-<data>`` when ``out`` is None, else ``out``, which must be new or empty.
+    """Create the folder of a run: ``out``, which must be new or empty, or ``runs/<date>-<data>`` if it is None.
 
     Raises:
-        ArgumentError: it cannot be made or written to, or holds something already.
+        ArgumentError: the folder cannot be created or written to, or is not empty.
     """
-    return _new_default(data) if out is None else _given(Path(out))
+    return _create_default(data) if out is None else _create(Path(out))
 
 
-def _new_default(data: str) -> Path:
+def _create_default(data: str) -> Path:
     date = datetime.date.today().isoformat()
     for number in range(1, 10_000):
         path = Path("runs") / (f"{date}-{data}" + (f"-{number}" if number > 1 else ""))
@@ -97,14 +97,14 @@ def _new_default(data: str) -> Path:
         except FileExistsError as error:
             if not Path("runs").is_dir():
                 raise _not_writable(Path("runs"), error) from None
-            continue  # of another run, perhaps one that started this moment
+            continue  # another run has it, possibly one that has just started
         except OSError as error:
             raise _not_writable(path, error) from None
         return path
-    raise ArgumentError(f"runs/ holds thousands of runs of {data} from {date}; give a folder with --out")
+    raise ArgumentError(f"runs/ already has 9999 runs of {data} from {date}; choose a folder with --out")
 
 
-def _given(path: Path) -> Path:
+def _create(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         present = sorted(entry.name for entry in path.iterdir())
@@ -115,7 +115,7 @@ def _given(path: Path) -> Path:
         raise _not_writable(path, error) from None
     if present:
         raise ArgumentError(
-            f"the run folder {path} is not empty (it holds {', '.join(present[:4])}{', ...' if len(present) > 4 else ''}); a "
+            f"the run folder {path} is not empty (it contains {', '.join(present[:4])}{', ...' if len(present) > 4 else ''}); a "
             "run never overwrites another: choose a new folder with --out"
         )
     return path
@@ -123,12 +123,12 @@ def _given(path: Path) -> Path:
 
 def _not_writable(path: Path, error: OSError) -> ArgumentError:
     return ArgumentError(
-        f"cannot write the run folder {path}: {error.strerror or error}; choose a folder that can be written with --out"
+        f"cannot write the run folder {path}: {error.strerror or error}; choose a writable folder with --out"
     )
 
 
 def draw_curves(epochs: list[EpochResult], path: Path) -> None:
-    """Loss and the first metric over the epochs, training and held-out, as a PNG.
+    """Plot loss and the first metric over the epochs, training and held-out, as a PNG.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -139,9 +139,9 @@ def draw_curves(epochs: list[EpochResult], path: Path) -> None:
         from matplotlib.ticker import MaxNLocator
     except ImportError:
         raise MissingDependencyError(
-            "curves are drawn with matplotlib, which is not installed: pip install 'gpunet[train]'"
+            "drawing curves needs matplotlib, which is not installed: pip install 'gpunet[train]'"
         ) from None
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")  # no pyplot: no window, no state of the process
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")  # without pyplot: no window, no global state
     FigureCanvasAgg(figure)
     numbers = [epoch.number for epoch in epochs]
     names = list(epochs[0].train)[:2]
@@ -159,9 +159,9 @@ def draw_curves(epochs: list[EpochResult], path: Path) -> None:
 
 
 def load_run(path: str | os.PathLike[str], device: Any = "cpu") -> tuple[Sequential, dict[str, Any]]:
-    """The network of a run folder, in evaluation mode, and its configuration.
+    """Load the network of a run folder, in evaluation mode, and its configuration.
 
-    ``config["standardisation"]`` holds the mean and scale that the inputs had been standardised with.
+    New inputs must be standardised with the mean and scale in ``config["standardisation"]``.
 
     Raises:
         CheckpointError: a file is missing or damaged.
@@ -172,8 +172,8 @@ def load_run(path: str | os.PathLike[str], device: Any = "cpu") -> tuple[Sequent
         description = config["network"]
         model = multilayer_perceptron(**description, device=device)
     except OSError as error:
-        raise CheckpointError(f"{folder} is no run folder: {CONFIG} cannot be read ({error.strerror})") from None
+        raise CheckpointError(f"{folder} is not a run folder: cannot read {CONFIG} ({error.strerror})") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is damaged, or not of a run of gpunet train ({error!r})") from None
+        raise CheckpointError(f"{folder / CONFIG} is damaged, or was not written by gpunet train ({error!r})") from None
     model.load_state_dict(checkpoint.load(folder / MODEL, device))
     return model.eval(), config

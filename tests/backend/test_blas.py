@@ -333,14 +333,14 @@ def test_a_measurement() -> None:
 
 
 def test_info_tells_which_and_why(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpunet.tools import machine
+    from gpunet.tools import info
 
     monkeypatch.setattr(blas, "_chosen", None)
     asked(numpy=1.0, onednn=0.5)
-    assert machine.blas()["large products"] == "onednn: measured times over NumPy's: numpy 1.00, onednn 0.50"
+    assert info.blas()["large products"] == "onednn; measured times relative to NumPy: numpy 1.00, onednn 0.50"
     monkeypatch.setattr(blas, "_chosen", None)
     asked(numpy=1.0)
-    assert machine.blas()["large products"].startswith("numpy; with 'gpunet[onednn]'")
+    assert info.blas()["large products"].startswith("numpy; install 'gpunet[onednn]'")
     monkeypatch.setattr(blas, "_chosen", None)
     monkeypatch.setenv("GPUNET_BLAS", "numpy")
-    assert machine.blas()["large products"] == "numpy, as GPUNET_BLAS says"
+    assert info.blas()["large products"] == "numpy, set by GPUNET_BLAS"

@@ -19,12 +19,11 @@ import gpunet
 from gpunet import cuda, emulator, nn
 from gpunet.backend import compiler, devices
 from gpunet.backend.devices import Device
-from gpunet.cli import info
 from gpunet.cli.main import main
 from gpunet.errors import DeviceError, LaunchError
 from gpunet.launch import memory
 from gpunet.launch.kernel import KERNELS
-from gpunet.tools import selftest
+from gpunet.tools import info, selftest
 from tests import fake_cupy
 from tests.backend.test_cuda_sources import needs_nvrtc
 
@@ -127,7 +126,7 @@ def test_cupy_that_does_not_import(tmp_path: Path) -> None:
 def test_command_line(cupy: ModuleType, capsys: Any) -> None:
     found = info.collect()["cuda"]
     assert found["state"] == "ready" and found["driver"].endswith("for CUDA up to 13.0")
-    assert found["cards"][1] == {
+    assert found["gpus"][1] == {
         "device": "cuda:1", "name": "NVIDIA Stand-in", "memory": "141 GB", "compute capability": "9.0"
     }  # fmt: skip
     if emulator.available():

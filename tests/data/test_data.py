@@ -1,4 +1,4 @@
-"""Data: what is read, inferred, held out and standardised; and what is refused, with file, line, column and value."""
+"""Data: reading, inference, held-out splits, standardisation, batches, and error messages with file, line and column."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_built_in(name: str, rows: int, features: int, classes: int) -> None:
     assert len(data.feature_names) == features
 
 
-def test_built_in_has_its_own_target() -> None:
-    with pytest.raises(DataError, match="target 'age' with the built-in data 'digits'"):
+def test_built_in_data_have_a_fixed_target() -> None:
+    with pytest.raises(DataError, match="target 'age': the built-in data 'digits' have a fixed target"):
         load("digits", "age")
 
 
-def test_unknown_name_lists_the_known() -> None:
+def test_unknown_name_lists_the_built_in_data() -> None:
     with pytest.raises(DataError, match="no data 'digit': expected digits, breast-cancer, diabetes or the path"):
         load("digit")
 
@@ -66,7 +66,7 @@ def test_unknown_name_lists_the_known() -> None:
 # ---- CSV ------------------------------------------------------------------------------------------------------------
 
 
-def test_text_targets_keep_their_names(csv: Any) -> None:
+def test_text_targets_become_class_names(csv: Any) -> None:
     data = load(csv(GOOD))
     assert data.task == "classification"
     assert data.class_names == ("cat", "dog")
@@ -89,7 +89,7 @@ def test_target_by_name_or_number(csv: Any, target: Any) -> None:
     [
         ("1;2;a\n3;4;b\n5;6;a\n", ("0", "1")),  # no header, semicolons
         ("x\ty\tz\n1\t2\ta\n3\t4\tb\n5\t6\ta\n", ("x", "y")),
-        ('\ufeffx,"y, in m",z\r\n1,2,a\r\n\r\n3, 4 ,b\r\n5,6,a\r\n', ("x", "y, in m")),  # as Excel writes it
+        ('\ufeffx,"y, in m",z\r\n1,2,a\r\n\r\n3, 4 ,b\r\n5,6,a\r\n', ("x", "y, in m")),  # as written by Excel
     ],
     ids=["no header", "tabs", "byte order mark"],
 )
@@ -106,12 +106,12 @@ def test_dialects(csv: Any, text: str, names: tuple[str, ...]) -> None:
         ([0, 1, 0, 1], "auto", "classification"),
         ([3, 5, 3, 5], "auto", "classification"),
         ([0.5, 1.5, 2.0, 3.0], "auto", "regression"),
-        (range(25), "auto", "regression"),  # too many whole numbers to be classes
+        (range(25), "auto", "regression"),  # too many integers to be classes
         ([0, 1, 0, 1], "regression", "regression"),
         ([*range(25), *range(25)], "classification", "classification"),
     ],
 )
-def test_task_is_inferred_and_said(csv: Any, values: Any, task: str, expected: str) -> None:
+def test_task_is_inferred_and_noted(csv: Any, values: Any, task: str, expected: str) -> None:
     data = load(csv("x,y\n" + "".join(f"{i},{v}\n" for i, v in enumerate(values))), task=task)
     assert data.task == expected
     assert data.notes[-1].startswith(expected)
@@ -119,7 +119,7 @@ def test_task_is_inferred_and_said(csv: Any, values: Any, task: str, expected: s
 
 
 BAD = {
-    "text": ("a,b,y\n1,2,0\n3,high,1\n5,6,1\n", r"line 3, column 'b': 'high' is no number \(1 of 3 rows"),
+    "text": ("a,b,y\n1,2,0\n3,high,1\n5,6,1\n", r"line 3, column 'b': 'high' is not a number \(1 of 3 rows"),
     "missing": ("a,b,y\n1,2,0\n3,,1\n,6,1\n", r"line 3, column 'b': the value is missing \(''; 2 in the file\)"),
     "not available": ("a,b,y\n1,NA,0\n3,4,1\n", r"line 2, column 'b': the value is missing \('NA'; 1 in the file\)"),
     "nan": ("a,b,y\n1,2,0\n3,nan,1\n", "line 3, column 'b': the value is missing"),
@@ -127,28 +127,28 @@ BAD = {
     "missing target": ("a,b,y\n1,2,0\n3,4,\n", "line 3, target column 'y': the value is missing"),
     "typo in the target": (
         "a,y\n1,2.5\n2,3.5\n3,4,\n".replace("4,\n", "4x\n"),
-        "line 4, target column 'y': '4x' is no number",
+        "line 4, target column 'y': '4x' is not a number",
     ),
     "ragged": ("a,b,y\n1,2,0\n3,4\n", r"line 3: 2 cells; expected 3, as in the header \(a, b, y\)"),
-    "one class": ("a,b,y\n1,2,0\n3,4,0\n", "one class only, '0', in all 2 rows"),
-    "one text class": ("a,b,y\n1,2,no\n3,4,no\n", "one class only, 'no'"),
-    "identifiers": ("a,y\n1,x1\n2,x2\n3,x3\n", "look like names or identifiers"),
+    "one class": ("a,b,y\n1,2,0\n3,4,0\n", "only one class, '0', in all 2 rows"),
+    "one text class": ("a,b,y\n1,2,no\n3,4,no\n", "only one class, 'no'"),
+    "identifiers": ("a,y\n1,x1\n2,x2\n3,x3\n", "seems to contain identifiers"),
     "empty": ("", "is empty; expected a header"),
     "blank": ("\n \n", "is empty; expected a header"),
-    "header only": ("a,b,y\n", "a header .a, b, y. and no rows below it"),
-    "one column": ("y\n1\n2\n", "one column, 'y'; expected features beside the target"),
+    "header only": ("a,b,y\n", r"no rows below the header \(a, b, y\)"),
+    "one column": ("y\n1\n2\n", "only one column, 'y'; expected feature columns"),
 }
 
 
 @pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
-def test_what_a_csv_must_not_hold(csv: Any, text: str, message: str) -> None:
+def test_invalid_csv(csv: Any, text: str, message: str) -> None:
     path = csv(text)
     with pytest.raises(DataError, match=message) as caught:
         load(path)
     assert str(path) in str(caught.value)
 
 
-def test_lines_are_those_of_the_file(csv: Any) -> None:
+def test_errors_have_the_line_of_the_file(csv: Any) -> None:
     with pytest.raises(DataError, match="line 6, column 'a': 'x'"):
         load(csv('a,y\n\n1,"two\nlines"\n\nx,b\n'))
 
@@ -159,9 +159,9 @@ def test_unknown_target_lists_the_columns(csv: Any, target: str) -> None:
         load(csv(GOOD), target)
 
 
-def test_twice_the_same_name(csv: Any) -> None:
+def test_duplicate_column_names(csv: Any) -> None:
     path = csv("a,a,b\n1,2,3\n2,3,5\n")
-    with pytest.raises(DataError, match="2 columns are called 'a'"):
+    with pytest.raises(DataError, match="2 columns are named 'a'"):
         load(path, "a")
     assert load(path, "b").feature_names == ("a", "a")
 
@@ -172,13 +172,13 @@ def test_constant_regression_target(csv: Any) -> None:
 
 
 def test_not_a_data_file(csv: Any, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"files ending in '\.xlsx' are not read"):
+    with pytest.raises(DataError, match=r"unsupported file extension '\.xlsx'"):
         load(csv("", "table.xlsx"))
     with pytest.raises(DataError, match="is a folder"):
         load(tmp_path)
     path = tmp_path / "latin.csv"
     path.write_bytes("größe,y\n1,a\n2,b\n".encode("latin-1"))
-    with pytest.raises(DataError, match="is not text in UTF-8"):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
         load(path)
 
 
@@ -193,7 +193,7 @@ def test_npz(npz: Any) -> None:
     assert data.notes[0] == "features: array 'X', target: array 'y'"
 
 
-def test_npz_by_name_of_the_target(npz: Any) -> None:
+def test_npz_target_by_name(npz: Any) -> None:
     data = load(npz(inputs=numpy.ones((4, 2)), price=numpy.arange(4)[:, None] + 0.5), "price")
     assert data.targets.tolist() == [0.5, 1.5, 2.5, 3.5]
 
@@ -217,18 +217,18 @@ def test_npz_with_its_own_split(npz: Any) -> None:
         (
             {"a": numpy.ones((3, 2)), "b": [0, 1, 0]},
             None,
-            r"no array of targets, called y or .*it holds: a \(3, 2\), b \(3,\)",
+            r"no array of targets, named y or .*the file contains a \(3, 2\), b \(3,\)",
         ),
-        ({"X": numpy.ones((3, 2)), "y": [0, 1, 0]}, "price", r"no array 'price'; it holds: X \(3, 2\), y \(3,\)"),
+        ({"X": numpy.ones((3, 2)), "y": [0, 1, 0]}, "price", r"no array 'price'; the file contains X \(3, 2\), y \(3,\)"),
         ({"X": numpy.ones(3), "y": [0, 1, 0]}, None, r"array 'X' is float64 of shape \(3,\); expected numbers"),
-        ({"X": numpy.ones((3, 2)), "y": numpy.ones((3, 2))}, None, r"array 'y' .* expected one target for each row"),
+        ({"X": numpy.ones((3, 2)), "y": numpy.ones((3, 2))}, None, r"array 'y' .* expected one target per row"),
         ({"X": [[1.0, 2], [numpy.nan, 3]], "y": [0, 1]}, None, "row 1, column 0 of the features is nan"),
         ({"X": numpy.ones((3, 2)), "y": [0.5, numpy.nan, 1]}, None, "row 1 is nan"),
         ({"X": numpy.ones((0, 2)), "y": []}, None, "no rows"),
-        ({"X": numpy.ones((3, 2)), "y": numpy.array([{}, 1, 2], object)}, None, "Arrays of objects are not read"),
+        ({"X": numpy.ones((3, 2)), "y": numpy.array([{}, 1, 2], object)}, None, "Object arrays are not supported"),
     ],
 )
-def test_what_an_npz_must_not_hold(npz: Any, arrays: Any, target: Any, message: str) -> None:
+def test_invalid_npz(npz: Any, arrays: Any, target: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(npz(**arrays), target)
 
@@ -246,7 +246,7 @@ def test_damaged_npz(npz: Any) -> None:
 # ---- split and standardisation --------------------------------------------------------------------------------------
 
 
-def test_split_is_stratified_whole_and_repeatable() -> None:
+def test_split_is_stratified_complete_and_deterministic() -> None:
     pytest.importorskip("sklearn")
     data = load("breast-cancer")
     first, second, other = (split(data, 0.25, Generator(seed)) for seed in (3, 3, 4))
@@ -262,13 +262,13 @@ def test_split_is_stratified_whole_and_repeatable() -> None:
 
 def test_split_of_few_rows(csv: Any) -> None:
     parts = split(load(csv("a,y\n1,u\n2,u\n3,v\n")), 0.1)
-    assert parts.test.targets.tolist() == [0]  # one of the two; a class of one row stays with what is learnt
+    assert parts.test.targets.tolist() == [0]  # one of the two rows; a class with one row is not held out
     assert len(parts.train) == 2
     with pytest.raises(ArgumentError, match=r"test_size=1\.5"):
         split(load(csv(GOOD)), 1.5)
 
 
-def test_standardisation_knows_the_training_rows_only(csv: Any) -> None:
+def test_standardisation_uses_training_rows_only(csv: Any) -> None:
     parts = split(load(csv("a,c,y\n" + "".join(f"{i * i},7,{i / 2}\n" for i in range(20)))), 0.25)
     fitted = standardise(parts.train)
     train = fitted.features(parts.train.features)
@@ -284,7 +284,7 @@ def test_standardisation_knows_the_training_rows_only(csv: Any) -> None:
 # ---- batches --------------------------------------------------------------------------------------------------------
 
 
-def test_batches_keep_rows_together_and_the_last_one(device: str) -> None:
+def test_batches_contain_every_row_once(device: str) -> None:
     x = gpunet.arange(10).reshape(10, 1)
     y = gpunet.arange(10) * 2
     batches = Batches(x, y, batch_size=4, shuffle=True, generator=Generator(5))
@@ -298,7 +298,7 @@ def test_batches_keep_rows_together_and_the_last_one(device: str) -> None:
     assert sorted(chain(*seen)) == y.tolist()
     assert list(chain(*seen)) != y.tolist()
     assert [t.tolist() for _, t in Batches(x, y, batch_size=4, shuffle=True, generator=Generator(5))] == seen
-    assert [t.tolist() for _, t in batches] != seen  # a new order each time
+    assert [t.tolist() for _, t in batches] != seen  # another order in each iteration
 
 
 def test_batches_in_order(device: str) -> None:
@@ -306,7 +306,7 @@ def test_batches_in_order(device: str) -> None:
     assert list(Batches(gpunet.zeros(0, 3), batch_size=2, shuffle=True)) == []
 
 
-def test_batches_refuse() -> None:
+def test_batches_check_arguments() -> None:
     with pytest.raises(ShapeError, match=r"shapes \[\(3,\), \(4,\)\]"):
         Batches(gpunet.zeros(3), gpunet.zeros(4), batch_size=2)
     for size in (0, 2.5, True):

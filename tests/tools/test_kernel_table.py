@@ -1,4 +1,4 @@
-"""docs/kernels.md is what NVRTC says of the kernels as they are, and what is hot does not spill unless that is known."""
+"""docs/kernels.md agrees with NVRTC, and hot kernels have no spills except the accepted ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from tests.tools.test_access_table import needs_compiler
 
 PAGE = kernel_table.page_path().read_text(encoding="utf-8")
 VERSION, CELLS = kernel_table.parse(PAGE)
-def test_page_has_all_rows_and_no_others() -> None:
+
+
+def test_page_has_exactly_the_representatives() -> None:
     rows = {e for kernel in KERNELS.values() for e in kernel_table.representatives(kernel)}
     assert {expression for expression, _ in CELLS} == rows, REWRITE
     assert len(CELLS) == len(rows) * len(ARCHITECTURES)
 
 
-def test_every_kernel_is_represented() -> None:
+def test_every_kernel_has_a_representative() -> None:
     for kernel in KERNELS.values():
         shown = kernel_table.representatives(kernel)
         for t in ("float", "double") if "T" in kernel.c_types else ("float",):
@@ -31,17 +33,17 @@ def test_every_kernel_is_represented() -> None:
 
 
 @needs_nvrtc
-def test_page_states_the_known_spills() -> None:
-    """Every reason on the page is one of KNOWN_SPILLS, and every spill on the page, hot or not, has a reason."""
+def test_page_lists_the_known_spills() -> None:
+    """Every reason on the page is in KNOWN_SPILLS, and every spill on the page, hot or not, has a reason."""
     for (expression, architecture), cell in CELLS.items():
         if "spills" in cell:
             assert kernel_table.why_it_spills(expression, architecture), f"{expression} {architecture}: {cell}"
-    stated = [line for line in PAGE.partition(access_table.TITLE)[0].splitlines() if line.startswith("- `")]
+    listed = [line for line in PAGE.partition(access_table.TITLE)[0].splitlines() if line.startswith("- `")]
     reasons = [reason for *_, reason in KNOWN_SPILLS]
-    assert stated and all(any(line.endswith(reason) for reason in reasons) for line in stated)
+    assert listed and all(any(line.endswith(reason) for reason in reasons) for line in listed)
 
 
-def test_new_spill_of_a_hot_kernel_is_told() -> None:
+def test_new_spill_of_a_hot_kernel_is_reported() -> None:
     spill = Usage(128, 33792, 8, 8, 12)
     (new, unknown, stale) = complaints("linear_forward<float, 128, Relu>", "sm_80", spill, "126 / 33792", True)
     assert "spills 8 + 12 bytes; docs/kernels.md: 126 / 33792" in new
@@ -57,7 +59,7 @@ def test_new_spill_of_a_hot_kernel_is_told() -> None:
 @needs_nvrtc
 @needs_compiler
 def test_page_is_written_and_printed(tmp_path: Any, monkeypatch: Any, capsys: Any) -> None:
-    """Of one kernel, for one architecture."""
+    """With one kernel and one architecture."""
     for module in (kernel_table, access_table):
         monkeypatch.setattr(module, "KERNELS", {"erf_forward": KERNELS["erf_forward"]})
     monkeypatch.setattr(kernel_table, "ARCHITECTURES", ("sm_90a",))
@@ -88,7 +90,7 @@ ptxas info    : Used 8 registers
 """
 
 
-def test_log_is_understood() -> None:
+def test_log_is_parsed() -> None:
     usage, rest = parse_log(LOG)
     assert usage == {"_Z5entryIfEvPT_": Usage(126, 33792, 16, 12, 20), "_Z5entryIdEvPT_": Usage(8, 0, 0, 0, 0)}
     assert rest == 'main.cu(3): warning #177-D: variable "unused" was declared but never referenced'

@@ -1,4 +1,4 @@
-"""``gpunet selftest``: what it prints, and that it finds what is planted."""
+"""``gpunet selftest``: its output, and the errors that it must find in planted wrong kernels."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from gpunet.tools import kernel_cases, selftest
 def replace(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[..., None]], Kernel]:
     """``replace(name, wrong)``: launches of a kernel call ``wrong(twin, *arrays, **options)`` instead of the twin."""
 
-    def put(name: str, wrong: Callable[..., None]) -> Kernel:
+    def replace_launch(name: str, wrong: Callable[..., None]) -> Kernel:
         kernel = KERNELS[name]
         monkeypatch.setattr(
             kernel, "launch", lambda arrays, options: wrong(kernel.twin, *arrays, **options), raising=False
         )
         return kernel
 
-    return put
+    return replace_launch
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,13 +43,12 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1].startswith(f"{len(KERNELS)} kernels, ") and lines[-1].endswith("all ok")
 
 
-def test_auto_says_what_it_took(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_cuda_reports_the_cpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     status = devices.CudaStatus("not installed", "CuPy is not installed", "install it")
     monkeypatch.setattr(devices, "cuda_status", lambda: status)
-    monkeypatch.setattr("gpunet.cli.selftest.cuda_status", lambda: status)
     assert main(["selftest", "--kernels", "erf_*"]) == 0
     assert capsys.readouterr().out.startswith(
-        "device cpu; no card is ready (CuPy is not installed), so the NumPy twins"
+        "device cpu; CUDA is not ready (CuPy is not installed), so the NumPy twins"
     )
 
 
@@ -77,13 +76,13 @@ def test_wrong_kernel_fails(replace: Any, capsys: pytest.CaptureFixture[str]) ->
     assert row["passed"] is False and len(row["problems"]) == 7
 
 
-def _leaves_out(twin: Any, y: Any, *arrays: Any, **options: Any) -> None:
+def _skips_last_element(twin: Any, y: Any, *arrays: Any, **options: Any) -> None:
     before = y[-1:].copy()
     twin(y, *arrays, **options)
     y[-1:] = before
 
 
-def _adds_to(twin: Any, y: Any, *arrays: Any, **options: Any) -> None:
+def _depends_on_old_contents(twin: Any, y: Any, *arrays: Any, **options: Any) -> None:
     before = y.copy()
     twin(y, *arrays, **options)
     y += numpy.where(before == before, before, 0) * 1e-9
@@ -94,16 +93,16 @@ def _changes_input(twin: Any, y: Any, x: Any) -> None:
     x *= 2
 
 
-def _writes_beside(twin: Any, y: Any, x: Any) -> None:
+def _writes_out_of_bounds(twin: Any, y: Any, x: Any) -> None:
     twin(y, x)
     numpy.lib.stride_tricks.as_strided(y, (y.size + 1,))[-1] = 0
 
 
-def _refuses(twin: Any, *arrays: Any) -> None:
+def _raises(twin: Any, *arrays: Any) -> None:
     raise LaunchError("block of 2000 threads")
 
 
-def _other_bit(twin: Any, out: Any, *arrays: Any, **options: Any) -> None:
+def _flips_a_bit(twin: Any, out: Any, *arrays: Any, **options: Any) -> None:
     twin(out, *arrays, **options)
     out.view(numpy.uint8)[:1] ^= 1
 
@@ -111,16 +110,16 @@ def _other_bit(twin: Any, out: Any, *arrays: Any, **options: Any) -> None:
 @pytest.mark.parametrize(
     "name, wrong, finding",
     [
-        ("erf_forward", _leaves_out, "y is wrong by inf eps"),
-        ("random_integers", _leaves_out, "a second launch leaves other bits"),
-        ("erf_forward", _adds_to, "a second launch leaves other bits"),
+        ("erf_forward", _skips_last_element, "y is wrong by inf eps"),
+        ("random_integers", _skips_last_element, "a second launch produces different bits"),
+        ("erf_forward", _depends_on_old_contents, "a second launch produces different bits"),
         ("erf_forward", _changes_input, "changes its input 'x'"),
-        ("erf_forward", _writes_beside, "writes beside 'y'"),
-        ("erf_forward", _refuses, "block of 2000 threads"),
-        ("random_normal", _other_bit, "out is wrong by inf eps"),
+        ("erf_forward", _writes_out_of_bounds, "writes out of bounds of 'y'"),
+        ("erf_forward", _raises, "block of 2000 threads"),
+        ("random_normal", _flips_a_bit, "out is wrong by inf eps"),
     ],
 )
-def test_what_is_planted_is_found(name: str, wrong: Any, finding: str, replace: Any) -> None:
+def test_planted_errors_are_found(name: str, wrong: Any, finding: str, replace: Any) -> None:
     row = selftest.check_kernel(replace(name, wrong), devices.CPU)
     assert not row.passed
     assert any(finding in problem for problem in row.problems), row.problems[:3]
@@ -133,29 +132,29 @@ def test_missing_device_and_kernel(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["selftest", "--device", "cuda"]) == 2
         assert "CUDA was asked for" in capsys.readouterr().err
     assert main(["selftest", "--device", "cpu", "--kernels", "conv*"]) == 2
-    assert "no kernel matches 'conv*'; there are erf_forward" in capsys.readouterr().err
+    assert "no kernel matches 'conv*'; expected one of activation_backward" in capsys.readouterr().err
 
 
 def test_kernel_without_cases_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(MAKERS, "erf_forward")
-    with pytest.raises(ArgumentError, match=r"erf_forward has no cases.*kernel_cases\.py"):
+    with pytest.raises(ArgumentError, match=r"erf_forward has no cases.*gpunet/ops/cases"):
         selftest.check_kernel(KERNELS["erf_forward"], devices.CPU)
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_units_of_error_are_sensible(name: str) -> None:
-    """The influence of inputs makes the unit larger than eps of the largest value, but not without bound."""
+def test_error_scales_are_bounded(name: str) -> None:
+    """The sensitivity to the inputs may raise the scale above the largest value, but only by a bounded factor."""
     with numpy.errstate(all="ignore"):
         for case in kernel_cases.cases(KERNELS[name]):
             reference = selftest.Reference(case)
             for scale, result in zip(reference.scales, reference._results):
-                # the derivative of |x - y| jumps where they are equal, and exp of logits that are hundreds apart has as
-                # many times the error of its argument
+                # the derivative of |x - y| jumps at x = y; exp of logits that are hundreds apart multiplies the relative
+                # error of its argument by hundreds
                 bound = 2**20 if "absolute" in case.label and "ties" in case.label else 1024 if "far apart" in case.label else 64
                 assert scale <= bound * max(reference._largest(result), 1.0), str(case)
 
 
-def test_cases_are_the_same_every_time() -> None:
+def test_cases_are_deterministic() -> None:
     for first, second in zip(kernel_cases.cases(KERNELS["adam_step"]), kernel_cases.cases(KERNELS["adam_step"])):
         assert str(first) == str(second)
         assert all(

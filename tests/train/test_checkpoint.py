@@ -1,4 +1,4 @@
-"""Checkpoints: what goes in comes out, and what cannot be read says why."""
+"""Checkpoints: round trips, and error messages for files that cannot be read or written."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_dtypes_and_shapes(path: Path, dtype: str) -> None:
         numpy.testing.assert_array_equal(value.numpy(), state[name].numpy())
 
 
-def test_nested_state_goes_on_as_if_nothing_had_happened(path: Path) -> None:
+def test_training_continues_from_a_nested_state(path: Path) -> None:
     x, y = gpunet.randn(8, 3), gpunet.randn(8, 2)
 
     def step(net: nn.Module, optimizer: optim.Optimizer) -> None:
@@ -100,7 +100,7 @@ def test_infinity_is_kept(path: Path) -> None:
     assert load(path) == {"best": math.inf}
 
 
-def test_the_same_state_gives_the_same_bytes(path: Path) -> None:
+def test_same_state_gives_same_bytes(path: Path) -> None:
     state = model().state_dict()
     save(state, path, metadata={"b": 1, "a": [2]})
     first = path.read_bytes()
@@ -109,7 +109,7 @@ def test_the_same_state_gives_the_same_bytes(path: Path) -> None:
     assert load_metadata(path) == {"a": [2], "b": 1}
 
 
-def test_other_libraries_read_it_and_write_it(path: Path, torch: Any) -> None:
+def test_pytorch_reads_and_writes_the_files(path: Path, torch: Any) -> None:
     from safetensors.torch import load_file, save_file
 
     ours, theirs = model(), torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
@@ -122,11 +122,11 @@ def test_other_libraries_read_it_and_write_it(path: Path, torch: Any) -> None:
     assert load_metadata(path) == {}
 
 
-# ---- what cannot be read --------------------------------------------------------------------------------------------
+# ---- files that cannot be read --------------------------------------------------------------------------------------
 
 
 def test_missing(path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no checkpoint .*model\.safetensors: there is no such file"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*model\.safetensors: the file does not exist"):
         load(path)
 
 
@@ -139,7 +139,7 @@ def test_truncated_at_any_length(path: Path) -> None:
             load(path)
 
 
-def test_longer_than_it_says(path: Path) -> None:
+def test_file_longer_than_its_header_says(path: Path) -> None:
     save(model().state_dict(), path)
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(CheckpointError, match="damaged"):
@@ -152,9 +152,9 @@ def test_longer_than_it_says(path: Path) -> None:
         (b"PK\x03\x04 and so on", "torch.save"),
         (b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00}\x94.", "a pickle"),
         (b"\x89HDF\r\n\x1a\n and so on", "HDF5"),
-        (b"this is only text", "no safetensors file"),
+        (b"this is only text", "not a safetensors file"),
         (struct.pack("<Q", 5) + b"{nope", "damaged"),
-        (struct.pack("<Q", 2) + b"[]", "no safetensors file"),
+        (struct.pack("<Q", 2) + b"[]", "not a safetensors file"),
         (struct.pack("<Q", 10) + b'{"a": 123}', "damaged"),
         (b"short", "truncated"),
     ],
@@ -166,37 +166,37 @@ def test_other_formats(path: Path, content: bytes, message: str) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_a_folder(tmp_path: Path, path: Path) -> None:
+def test_folder(tmp_path: Path, path: Path) -> None:
     save(model().state_dict(), path)
     with pytest.raises(CheckpointError, match=r"is a folder.*did you mean model\.safetensors"):
         load(tmp_path)
 
 
-def test_a_dtype_that_numpy_lacks(path: Path, torch: Any) -> None:
+def test_dtype_that_numpy_lacks(path: Path, torch: Any) -> None:
     from safetensors.torch import save_file
 
     save_file({"w": torch.ones(2, dtype=torch.float8_e5m2)}, path)
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="cannot read"):
         load(path)
 
 
-# ---- what cannot be written -----------------------------------------------------------------------------------------
+# ---- files that cannot be written -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", [model, {"a": object()}, {"a": {(1, 2): 3}}, {"a": numpy.array(["text"])}])
-def test_what_is_no_state(path: Path, state: Any) -> None:
+def test_invalid_states(path: Path, state: Any) -> None:
     with pytest.raises(ArgumentError, match="save: .*; expected"):
         save(state, path)
     assert not path.exists()
 
 
-def test_below_a_file(tmp_path: Path) -> None:
+def test_path_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
         save({}, tmp_path / "file" / "model.safetensors")
 
 
-def test_a_failure_leaves_the_previous_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_keeps_the_previous_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save({"a": gpunet.ones(3)}, path)
 
     def fail(*arguments: Any) -> None:
@@ -209,7 +209,7 @@ def test_a_failure_leaves_the_previous_checkpoint(path: Path, monkeypatch: pytes
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_permissions_are_those_of_a_new_file(path: Path) -> None:
+def test_permissions_equal_those_of_a_new_file(path: Path) -> None:
     plain = path.with_name("plain")
     plain.touch()
     save({"a": gpunet.ones(1)}, path)

@@ -1,12 +1,14 @@
 """The benchmark kit behind ``gpunet bench``, ``pytest bench`` and ``bench/gpu_session.py``.
 
-| file | what is in it |
+| file | content |
 |---|---|
-| ``cases`` | the named networks, their data, first weights, operations and bytes |
-| ``contestants``, ``peers/`` | who runs, and how each does one step |
-| ``worker`` | the process of one peer; it builds contestants and times steps when asked |
-| ``measure`` | rounds in which every contestant has its turn, the check of their losses, what is made of the seconds |
-| ``ceilings`` | what the machine can do: GEMM rate, memory bandwidth, latencies of a card |
-| ``kernels`` | one launch of every kernel at a size worth measuring |
+| ``cases`` | the named networks, their data, initial weights, FLOPs and bytes |
+| ``contestants``, ``peers/`` | the libraries and their variants, and how each runs one step |
+| ``worker`` | the process of one peer: builds contestants and times steps on request |
+| ``measure`` | the check of the losses, and the rounds in which the contestants take turns |
+| ``ceilings`` | limits of the machine: GEMM rate, memory bandwidth, launch latencies of a GPU |
+| ``kernels`` | one launch of every kernel, large enough to time |
 | ``report``, ``picture`` | tables, JSON, PNG |
+| ``scaling`` | step time over batch size and depth |
+| ``session`` | one run of ``gpunet bench`` |
 """

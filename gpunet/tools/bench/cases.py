@@ -1,6 +1,6 @@
-"""The named cases: networks with ReLU between their linear layers, their data, and what a step costs at least.
+"""The named networks (linear layers with ReLU between them), their data, and the FLOPs and bytes of a step.
 
-Data and first weights come from the case's name, so that every process draws the same ones.
+Data and initial weights are drawn from a seed that depends on the case, so that every process draws the same ones.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy
 
 from gpunet.errors import ArgumentError
 
-#: What is timed: the loss of a batch, the loss and all gradients, and the whole step with each optimizer.
+#: The timed functions: the loss of a batch; the loss and all gradients; the whole step with SGD or Adam.
 KINDS = ("forward", "backward", "sgd", "adam")
-#: Of "sgd" (plain) and "adam", the same for everybody.
+#: Settings of plain SGD and of Adam, the same for all contestants.
 LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3}
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
-#: Bytes of batches that stay resident, to rotate over.
+#: Bytes of the batches that a contestant keeps in memory and cycles through.
 _RESIDENT = 32 << 20
-_NOISE = 0.2  # share of the targets that has nothing to do with the inputs, so that no loss goes to zero
+_NOISE = 0.2  # fraction of random targets, so that no loss converges to zero
 
 
 class Batch(NamedTuple):
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """First values: weight (out, in) and bias (out,), float32."""
+    """Initial values: weight (out, in) and bias (out,), float32."""
 
     weight: numpy.ndarray
     bias: numpy.ndarray
@@ -43,7 +43,7 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """A multilayer perceptron and its batch size.  One output is regression (mean squared error), more are classes."""
+    """A multilayer perceptron and its batch size: regression (mean squared error) with one output, else classification."""
 
     name: str
     sizes: tuple[int, ...]
@@ -61,7 +61,7 @@ class Case:
         return numpy.random.default_rng(zlib.crc32(f"{purpose} {self.sizes} {self.batch}".encode()))
 
     def layers(self) -> list[Layer]:
-        """First weights, He's uniform ones (2015); biases in ± 1/√inputs."""
+        """Initial weights: uniform with variance 2 / fan_in (He et al. 2015), biases uniform in ± 1/√fan_in."""
         random, found = self._random("weights"), []
         for i, o in itertools.pairwise(self.sizes):
             weight = random.uniform(-1, 1, (o, i)) * numpy.sqrt(6 / i)
@@ -69,7 +69,7 @@ class Case:
         return found
 
     def batches(self) -> list[Batch]:
-        """8 to 64 different batches: normal inputs, targets from a random linear teacher with noise."""
+        """8 to 64 different batches: normal inputs, targets of a random linear model with noise."""
         count = min(64, max(8, _RESIDENT // (4 * self.batch * self.sizes[0])))
         random = self._random("data")
         x = random.standard_normal((count, self.batch, self.sizes[0]), numpy.float32)
@@ -83,23 +83,23 @@ class Case:
         return [Batch(*pair) for pair in zip(x, y)]
 
     def flop(self, kind: str) -> float:
-        """Operations of the matrix products, two a multiply-add.
+        """FLOPs of the matrix products; a multiply-add counts as two.
 
-        Forward is a product a layer.  Backward is two more, for the weights' gradient and for the inputs', but the
-        first layer's inputs need none.
+        Forward has one product per layer. Backward adds two, for the gradients of the weights and of the inputs, except
+        that the inputs of the first layer need no gradient.
         """
         products = [2.0 * self.batch * i * o for i, o in itertools.pairwise(self.sizes)]
         return sum(products) if kind == "forward" else 3.0 * sum(products) - products[0]
 
     def bytes(self, kind: str) -> float:
-        """Bytes that have to move when every launch reads its operands and writes its results once, in float32."""
+        """Bytes moved if every launch reads its float32 operands once and writes its results once."""
         weights, values = float(self.parameters), [float(self.batch * size) for size in self.sizes]
         forward = weights + sum(a + b for a, b in itertools.pairwise(values))
         if kind == "forward":
             return 4 * forward
         to_weights = weights + sum(a + b for a, b in itertools.pairwise(values))
-        to_inputs = weights + sum(2 * a + b for a, b in itertools.pairwise(values[1:]))  # the ReLU's mask beside it
-        optimizer = {"sgd": 3, "adam": 7}.get(kind, 0) * weights  # p, g; m and v beside them: read and written
+        to_inputs = weights + sum(2 * a + b for a, b in itertools.pairwise(values[1:]))  # includes the mask of ReLU
+        optimizer = {"sgd": 3, "adam": 7}.get(kind, 0) * weights  # reads p, g (m, v) and writes p (m, v)
         return 4 * (forward + to_weights + to_inputs + optimizer)
 
     def __str__(self) -> str:
@@ -122,23 +122,23 @@ CASES = {
 }
 
 
-def select(what: str, patterns: str, names: Iterable[str]) -> list[str]:
-    """The names that match one of several patterns between commas, in their own order.
+def select(option: str, patterns: str, names: Iterable[str]) -> list[str]:
+    """Names that match one of several patterns separated by commas, in the order of ``names``.
 
     Raises:
-        ArgumentError: a pattern that matches none; the message lists the names.
+        ArgumentError: a pattern matches no name; the message has the option and lists the names.
     """
     wanted, names = [p.strip() for p in patterns.split(",") if p.strip()], list(names)
     for pattern in wanted or [""]:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ArgumentError(f"--{what} {pattern!r} is none of {', '.join(names)}")
+            raise ArgumentError(f"unknown --{option} {pattern!r}; expected some of {', '.join(names)}")
     return [name for name in names if any(fnmatchcase(name, p) for p in wanted)]
 
 
 class Runner(NamedTuple):
     """One step of one contestant, ready to run."""
 
-    step: Callable[[Any, Any], Any]  # (x, y) of a batch -> a handle of its loss
-    batches: list[tuple[Any, Any]]  # in the contestant's own form, where it computes
-    read: Callable[[Any], float]  # the loss behind a handle, once all that was begun is done
+    step: Callable[[Any, Any], Any]  # (x, y) of a batch -> a handle of its loss; may return before the step has ended
+    batches: list[tuple[Any, Any]]  # the contestant's own arrays, on its device
+    read: Callable[[Any], float]  # waits until all work is done, and returns the loss of a handle
     notes: str = ""

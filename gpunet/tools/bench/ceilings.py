@@ -1,8 +1,8 @@
-"""What the machine can do, measured in the same run as the contestants.
+"""The limits of the machine, measured in the same run as the contestants.
 
-On the CPU: the rate of a large matrix product, the best of what NumPy, PyTorch and JAX reach where they take part, and of a
-copy as large as what a step touches, so that caches count.  On a card also what a node of a CUDA graph and a launch cost,
-and products in TF32 and bfloat16.
+* GEMM rate: a large matrix product; on the CPU the best of gpunet, PyTorch and JAX, if they take part.
+* Bandwidth: a copy as large as the memory that a step touches, so that it includes the effect of the caches.
+* GPU only: the latency of a CUDA graph node and of a kernel launch, and the GEMM rates in TF32 and bfloat16.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LAUNCHES = 200
 
 
 def best_seconds(function: Callable[[], object], clock: str = "wall") -> float:
-    """The shortest of the calls that fit into 50 ms, and of five at least, after one that is not counted."""
+    """Shortest time of one call, over 50 ms of calls and at least five, after one warm-up call."""
     now = time.process_time if clock == "processor" else time.perf_counter
     function()
     found: list[float] = []
@@ -35,31 +35,30 @@ def best_seconds(function: Callable[[], object], clock: str = "wall") -> float:
 
 
 def measure(device: str, footprint: float, clock: str = "wall", size: int | None = None) -> dict[str, float]:
-    """Ceilings of a device.
+    """Measure the limits of a device.
 
     Args:
-        device: "cpu", "cuda" or "emulated", whose ceilings are the CPU's.
-        footprint: bytes that a step touches: the bandwidth is that of a copy of half of it, read and written.
+        device: "cpu", "cuda", or "emulated" (its limits are those of the CPU).
+        footprint: bytes that a step touches. Bandwidth is measured on a copy of half of it, which reads and writes it all.
         clock: "wall", or on the CPU "processor".
-        size: edge of the matrices of the product.
+        size: number of rows and columns of the matrices in the product.
 
     Returns:
-        "gemm" in operations a second, "bandwidth" in bytes a second; on a card also "node" and "launch" in seconds.
+        "gemm" in FLOP/s and "bandwidth" in bytes/s; on a GPU also "node" and "launch" in seconds.
     """
-    where = Device(device)
-    if where.type != "cuda":
+    if Device(device).type != "cuda":
         return {"gemm": cpu_gemm("gpunet", clock, size), "bandwidth": _cpu_bandwidth(footprint, clock)}
-    return {**_of_the_card(size), "bandwidth": cuda_bandwidth(footprint)}
+    return {**_gpu_constants(size), "bandwidth": cuda_bandwidth(footprint)}
 
 
 @functools.cache
-def _of_the_card(size: int | None) -> dict[str, float]:
-    """What does not depend on a step, measured once a process."""
+def _gpu_constants(size: int | None) -> dict[str, float]:
+    """Limits that do not depend on the step, measured once per process."""
     return {"gemm": gemm_rate("float32", size), **graph_latency()}
 
 
 def floor(flop: float, moved: float, launches: int, ceilings: dict[str, float]) -> float:
-    """Seconds that a step takes at least: the largest of its products, its bytes, and its launches one after another."""
+    """Lower bound of the seconds of a step: the largest of the times for its FLOPs, its bytes, and its launches in sequence."""
     return max(flop / ceilings["gemm"], moved / ceilings["bandwidth"], launches * ceilings.get("node", 0.0))
 
 
@@ -67,7 +66,7 @@ def floor(flop: float, moved: float, launches: int, ceilings: dict[str, float]) 
 
 
 def cpu_gemm(through: str, clock: str = "wall", size: int | None = None) -> float:
-    """Operations a second of a product through "gpunet", "numpy", "torch" or "jax": each calls a BLAS of its own."""
+    """FLOP/s of a float32 matrix product through "gpunet", "numpy", "torch" or "jax", each with its own BLAS."""
     size = size or _GEMM["cpu"]
     a, b = numpy.random.default_rng(0).standard_normal((2, size, size), numpy.float32)
     product: Callable[[], object]
@@ -95,11 +94,11 @@ def _cpu_bandwidth(footprint: float, clock: str) -> float:
     return 2.0 * source.nbytes / best_seconds(lambda: numpy.copyto(target, source), clock)
 
 
-# ---- a card -----------------------------------------------------------------------------------------------------------
+# ---- GPU --------------------------------------------------------------------------------------------------------------
 
 
 def cuda_seconds(function: Callable[[], object], repeats: int = 20, rounds: int = 5) -> float:
-    """Seconds of one call on the current stream, by events around ``repeats`` of them; the shortest of some rounds."""
+    """Seconds of one call on the current stream: the shortest of ``rounds``, by events around ``repeats`` calls."""
     cuda = devices.cupy().cuda
     function()
     stream = cuda.get_current_stream()
@@ -115,7 +114,7 @@ def cuda_seconds(function: Callable[[], object], repeats: int = 20, rounds: int 
 
 
 def cuda_bandwidth(footprint: float) -> float:
-    """Bytes a second, read and written, of a copy on the card."""
+    """Bytes/s, read and written, of a copy on the GPU."""
     xp = devices.cupy()
     source = xp.asarray(numpy.random.default_rng(0).standard_normal(max(1024, int(footprint) // 8), numpy.float32))
     target = xp.empty_like(source)
@@ -123,17 +122,19 @@ def cuda_bandwidth(footprint: float) -> float:
 
 
 def gemm_rate(precision: str, size: int | None = None) -> float:
-    """Operations a second of cuBLAS: "float32" strictly, "tf32" or "bfloat16"; through PyTorch, float32 also through CuPy.
+    """FLOP/s of cuBLAS in "float32" (without TF32), "tf32" or "bfloat16".
+
+    PyTorch calls cuBLAS; without PyTorch, CuPy does so for float32.
 
     Raises:
-        DeviceError: neither of them has cuBLAS here.
+        DeviceError: cuBLAS is not installed.
     """
     size = size or _GEMM["cuda"]
     values = numpy.random.default_rng(0).standard_normal((2, size, size), numpy.float32)
     function = _torch_product(values, precision) or (_cupy_product(values) if precision == "float32" else None)
     if function is None:
         raise DeviceError(
-            f"no cuBLAS for products in {precision}: install PyTorch for CUDA, or CuPy's cuBLAS for float32"
+            f"no cuBLAS for {precision} products: install PyTorch for CUDA or, for float32, the cuBLAS that CuPy loads"
         )
     return 2.0 * size**3 / cuda_seconds(function, repeats=5)
 
@@ -149,7 +150,7 @@ def _torch_product(values: numpy.ndarray, precision: str) -> Callable[[], object
     a, b = (torch.from_numpy(v).to("cuda", dtype) for v in values)
     out = torch.empty_like(a)
 
-    def product() -> None:  # on the default stream, like CuPy's events
+    def product() -> None:  # runs on the default stream, where CuPy records its events
         before = torch.backends.cuda.matmul.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.matmul(a, b, out=out)
@@ -164,38 +165,38 @@ def _cupy_product(values: numpy.ndarray) -> Callable[[], object] | None:
     out = xp.empty_like(a)
     try:
         xp.matmul(a, b, out=out)
-    except Exception:  # cuBLAS is not installed: CuPy says so in several ways
+    except Exception:  # CuPy raises several types if cuBLAS is not installed
         return None
     return lambda: xp.matmul(a, b, out=out)
 
 
 def graph_latency() -> dict[str, float]:
-    """Seconds of an empty node in a chain of a CUDA graph ("node"), and of the host for a plain launch ("launch")."""
+    """Seconds per empty kernel: as a node in a chain of a CUDA graph ("node"), and of the host per launch ("launch")."""
     from gpunet.backend import compiler, nvrtc
 
     cuda = devices.cupy().cuda
     capability = cuda.Device().compute_capability
     architecture = compiler.architecture((int(capability[:-1]), int(capability[-1])))
     options = (*compiler.OPTIONS, f"--gpu-architecture={architecture}")
-    text = "template <class T> __global__ void nothing() {}"
-    program = nvrtc.load().compile(text, "nothing.cu", ("nothing<float>",), options)
+    text = "template <class T> __global__ void empty() {}"
+    program = nvrtc.load().compile(text, "empty.cu", ("empty<float>",), options)
     module = cuda.Module()
     module.load(program.cubin)
-    nothing = module.get_function(program.lowered["nothing<float>"])
+    empty = module.get_function(program.lowered["empty<float>"])
     stream = cuda.Stream(non_blocking=True)
     with stream:
-        nothing((1,), (32,), ())
+        empty((1,), (32,), ())
         stream.synchronize()
         stream.begin_capture()
         for _ in range(_LAUNCHES):
-            nothing((1,), (32,), ())
+            empty((1,), (32,), ())
         graph = stream.end_capture()
         graph.upload(stream)
         node = cuda_seconds(lambda: graph.launch(stream), repeats=10) / _LAUNCHES
 
         def launch() -> None:
             for _ in range(_LAUNCHES):
-                nothing((1,), (32,), ())
+                empty((1,), (32,), ())
 
         launched = best_seconds(launch) / _LAUNCHES
         stream.synchronize()

@@ -1,4 +1,4 @@
-"""Who takes part: for each peer its package, how to get it, and its variants."""
+"""The contestants: for each peer its package, the command that installs it, and its variants."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from gpunet.tools.bench.cases import KINDS
 
 
 class Variant(NamedTuple):
-    """One way of using a peer; several with one name are alternatives, of which the table shows the fastest."""
+    """One way of using a peer. The table shows the fastest of the variants with the same name."""
 
     name: str  # in tables
-    key: str  # what the peer's module knows it by
+    key: str  # ``variant`` of the peer's ``make``
     devices: tuple[str, ...] = ("cpu", "cuda")
     kinds: tuple[str, ...] = KINDS
 
 
 class Peer(NamedTuple):
-    """A package that trains networks."""
+    """A library that trains networks."""
 
     module: str  # in gpunet.tools.bench.peers
-    package: str  # to import
-    install: str
+    package: str  # the import name
+    install: str  # the command that installs it
     variants: tuple[Variant, ...]
 
     @property
@@ -30,7 +30,7 @@ class Peer(NamedTuple):
         return importlib.util.find_spec(self.package) is not None
 
     def on(self, device: str) -> list[Variant]:
-        """The variants that run on a device ("cuda:1" is a "cuda")."""
+        """The variants that run on a device; "cuda:1" counts as "cuda"."""
         return [variant for variant in self.variants if device.partition(":")[0] in variant.devices]
 
 
@@ -64,9 +64,9 @@ PEERS = {
         ),
     ),
     "jax": Peer(
-        "jax_jit", "jax", "pip install jax; with a card: pip install 'jax[cuda13]'", (Variant("JAX jit", "jit"),)
+        "jax_jit", "jax", "pip install jax; for a GPU: pip install 'jax[cuda13]'", (Variant("JAX jit", "jit"),)
     ),
-    "tinygrad": Peer("tiny", "tinygrad", "pip install tinygrad; it compiles with clang", (Variant("tinygrad", "jit"),)),
+    "tinygrad": Peer("tiny", "tinygrad", "pip install tinygrad; it needs clang", (Variant("tinygrad", "jit"),)),
     "thinc": Peer("thinc_model", "thinc", "pip install thinc", (Variant("Thinc", "model", ("cpu",)),)),
     "sklearn": Peer(
         "scikit_learn",

@@ -1,7 +1,7 @@
-"""What each kernel does, in PyTorch: the fastest that a user would write, for the comparison on a card.
+"""PyTorch equivalents of the kernels, written as a user would write them for speed, for the comparison on a GPU.
 
-A function of (torch, tensors, options) -> callable; the tensors are those of a ``kernels.Launch``, on PyTorch's device.
-Kernels without a counterpart (parts of a split product, the counter of random numbers) are not here.
+Each is a function (torch, tensors, options) -> callable. The tensors are those of a ``kernels.Launch``, on PyTorch's device.
+Kernels without an equivalent (the parts of a split-K product, the random counter) have no row.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def _equivalent(make: Make) -> Make:
 
 
 def find(name: str, arrays: list[Any], options: dict[str, Any], device: str) -> Callable[[], object] | None:
-    """The counterpart of a launch, ready to call; None where there is none, or no PyTorch.
+    """The PyTorch equivalent of a launch, ready to call; None if there is none or PyTorch is not installed.
 
     Args:
-        name: of the kernel.
-        arrays: its NumPy arrays, None, or lists of arrays.
-        options: the launch's.
-        device: PyTorch's, "cuda" or "cpu".
+        name: name of the kernel.
+        arrays: the arguments of the launch: NumPy arrays, None, or lists of arrays.
+        options: the options of the launch.
+        device: device of PyTorch, "cuda" or "cpu".
     """
     make = _equivalents.get(name)
     if make is None:

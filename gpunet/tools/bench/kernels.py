@@ -1,6 +1,6 @@
-"""One launch of every kernel at a size worth measuring: for ``pytest bench``, and on a card beside cuBLAS and PyTorch.
+"""One launch of every kernel, large enough to time: for ``pytest bench``, and on a GPU beside cuBLAS and PyTorch.
 
-A kernel without a row here takes the largest of its ``kernel_cases``.
+A kernel without a row here uses the largest of its ``kernel_cases``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from gpunet.tools import kernel_cases
 
 
 class Launch(NamedTuple):
-    """A launch with its arrays where it runs."""
+    """A launch with its arrays on the device."""
 
     kernel: Kernel
     label: str
     arrays: list[Any]
     options: dict[str, Any]
-    flop: float  # of a matrix product, else 0
-    bytes: float  # of all arrays, each once
+    flop: float  # FLOPs of a matrix product, else 0
+    bytes: float  # total size of all arrays
 
     def __call__(self) -> None:
         self.kernel(*self.arrays, **self.options)
@@ -36,22 +36,22 @@ _rows: dict[str, Callable[[Samples, int], Iterator[Any]]] = {}
 
 
 def _row(make: Callable[[Samples, int], Iterator[Any]]) -> Callable[[Samples, int], Iterator[Any]]:
-    """Register (label, arrays, options, flop) of the kernel of this name, for a width that everything scales with."""
+    """Register a function that yields (label, arrays, options, flop) for the kernel of its name and a width."""
     _rows[make.__name__] = make
     return make
 
 
-def launches(where: Device, width: int = 512, pattern: Callable[[str], bool] = lambda name: True) -> Iterator[Launch]:
-    """Every kernel once, in float32.
+def launches(device: Device, width: int = 512, pattern: Callable[[str], bool] = lambda name: True) -> Iterator[Launch]:
+    """One float32 launch of each kernel.
 
     Args:
-        where: the device of the arrays.
-        width: edge of the matrices; vectors have its square.
-        pattern: which names.
+        device: the device of the arrays.
+        width: number of rows and columns of matrices; vectors have width² elements.
+        pattern: selects kernels by name.
     """
     for name, kernel in KERNELS.items():
         if not pattern(name) or not (name in _rows or kernel_cases.has_cases(kernel)):
-            continue  # the latter: a user's kernel
+            continue  # a user's kernel has no cases
         samples = Samples("float32", 0)
         if name in _rows:
             ((label, arrays, options, flop),) = _rows[name](samples, width)
@@ -60,16 +60,16 @@ def launches(where: Device, width: int = 512, pattern: Callable[[str], bool] = l
                 (c for c in kernel_cases.cases(kernel) if c.floating == "float32"), key=lambda c: _bytes(c.arrays)
             )
             label, arrays, options, flop = case.label, case.arrays, case.options, 0.0
-        placed = [_place(array, where) for array in arrays]
+        placed = [_place(array, device) for array in arrays]
         yield Launch(kernel, label, placed, options, flop, _bytes(arrays))
 
 
-def _place(array: Any, where: Device) -> Any:
+def _place(array: Any, device: Device) -> Any:
     if isinstance(array, list):
-        return [_place(a, where) for a in array]
+        return [_place(a, device) for a in array]
     if isinstance(array, View):
-        return array.of(devices.move(array.base, where))
-    return None if array is None else devices.move(array, where)
+        return array.of(devices.move(array.base, device))
+    return None if array is None else devices.move(array, device)
 
 
 def _bytes(arrays: list[Any]) -> float:
@@ -150,55 +150,55 @@ def scatter_add(s: Samples, n: int) -> Iterator[Any]:
     yield f"{n * n // 4} into {n}", arrays, {}, 0.0
 
 
-def _reduced(s: Samples, shape: tuple[int, int]) -> list[Any]:
-    """value, dx, factor, partials, ticket."""
+def _loss_destinations(s: Samples, shape: tuple[int, int]) -> list[Any]:
+    """The destinations of a loss launch: value, dx, factor, partials, ticket."""
     return [s.blank(1), s.blank(*shape), s.blank(1), s.blank(2 * MAX_BLOCKS), s.blank(1, dtype="uint32")]
 
 
 @_row
 def elementwise_loss(s: Samples, n: int) -> Iterator[Any]:
-    arrays = [*_reduced(s, (n, n)), s.normal(n, n), s.normal(n, n)]
+    arrays = [*_loss_destinations(s, (n, n)), s.normal(n, n), s.normal(n, n)]
     yield f"squared mean ({n}, {n})", arrays, {"loss": "squared", "reduction": "mean", "delta": 0.5}, 0.0
 
 
 @_row
 def cross_entropy_labels(s: Samples, n: int) -> Iterator[Any]:
-    arrays = [*_reduced(s, (n, n)), s.normal(n, n), s.random.integers(0, n, n).astype("int64")]
+    arrays = [*_loss_destinations(s, (n, n)), s.normal(n, n), s.random.integers(0, n, n).astype("int64")]
     yield f"mean ({n}, {n})", arrays, {"reduction": "mean", "ignore_index": -100}, 0.0
 
 
 @_row
 def cross_entropy_soft(s: Samples, n: int) -> Iterator[Any]:
-    arrays = [*_reduced(s, (n, n)), s.normal(n, n), s.positive(n, n) / s.dtype.type(n)]
+    arrays = [*_loss_destinations(s, (n, n)), s.normal(n, n), s.positive(n, n) / s.dtype.type(n)]
     yield f"mean ({n}, {n})", arrays, {"reduction": "mean"}, 0.0
 
 
-def _drawn(s: Samples, n: int, dtype: str, options: dict[str, Any]) -> Iterator[Any]:
+def _random(s: Samples, n: int, dtype: str, options: dict[str, Any]) -> Iterator[Any]:
     yield f"({n * n},)", [s.blank(n * n, dtype=dtype), numpy.array((7, 1), "uint64")], options, 0.0
 
 
 @_row
 def random_uniform(s: Samples, n: int) -> Iterator[Any]:
-    yield from _drawn(s, n, "float32", {"low": 0.0, "high": 1.0})
+    yield from _random(s, n, "float32", {"low": 0.0, "high": 1.0})
 
 
 @_row
 def random_normal(s: Samples, n: int) -> Iterator[Any]:
-    yield from _drawn(s, n, "float32", {"mean": 0.0, "std": 1.0})
+    yield from _random(s, n, "float32", {"mean": 0.0, "std": 1.0})
 
 
 @_row
 def random_integers(s: Samples, n: int) -> Iterator[Any]:
-    yield from _drawn(s, n, "int64", {"low": 0, "high": 10})
+    yield from _random(s, n, "int64", {"low": 0, "high": 10})
 
 
 @_row
 def random_bernoulli(s: Samples, n: int) -> Iterator[Any]:
-    yield from _drawn(s, n, "bool", {"probability": 0.3})
+    yield from _random(s, n, "bool", {"probability": 0.3})
 
 
 def _tensors(n: int) -> tuple[tuple[int, ...], ...]:
-    """Two layers' weights and biases."""
+    """Shapes of the weights and biases of two layers."""
     return ((n, n), (n,), (n, n), (n,))
 
 

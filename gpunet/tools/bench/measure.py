@@ -1,7 +1,7 @@
-"""Rounds: every contestant has its turn in each, so that a drift of the machine hits all alike.
+"""Timing in rounds: every contestant has one turn per round, so that a drift of the machine affects all of them.
 
-Before a contestant is timed its losses over the first steps must be those of gpunet; one whose losses are not is
-reported, and not timed.
+Before timing, the losses of a contestant's first steps are compared with gpunet's. Contestants whose losses differ are
+reported and excluded.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from gpunet.tools.bench.cases import Case
 from gpunet.tools.bench.contestants import PEERS, Variant
 from gpunet.tools.bench.worker import COMPARED_STEPS, Worker, WorkerError
 
-#: Largest relative difference of losses that passes: float32's rounding over a few steps stays far below.
+#: Largest relative difference of losses that passes; float32 rounding over a few steps stays far below.
 AGREEMENT = 1e-3
-_LEAST_ROUNDS = 5
-#: Seconds between the turns of two contestants.  The threads of OpenBLAS spin on after their last work and would take a core from
-#: whoever comes next: with 0.05 here, and 2 cores, times came out up to twice as long; with 0.15 they agree with those alone.
+_MIN_ROUNDS = 5
+#: Seconds between the turns of two contestants. OpenBLAS threads keep spinning after their last task and would take a core
+#: from the next contestant: on 2 cores, times doubled with 0.05 s, and match those measured alone with 0.15 s.
 SETTLE = 0.15
-#: With this peer's first variant, eager, all are compared.
+#: The losses of all contestants are compared with this peer's first variant, eager.
 REFERENCE = "gpunet"
 
 CLOCKS = ("wall", "processor")
 
-Say = Callable[[str], None]
+Write = Callable[[str], None]
 
 
 @dataclass
@@ -38,28 +38,28 @@ class Settings:
     """How to measure."""
 
     rounds: int = 15
-    turn: float = 0.05  # seconds of a turn, at least
-    budget: float = 4.0  # seconds of a contestant's turns, after which it has no more, but has had 5 rounds
+    turn: float = 0.05  # minimal seconds of a turn
+    budget: float = 4.0  # seconds of all turns of a contestant; when used up it stops, but not before 5 rounds
     device: str = "cpu"
-    timeout: float = 300.0  # seconds for building a contestant, compilation and all, or for a turn
-    clock: str = "wall"  # or "processor": seconds of all threads together, which others on the machine do not lengthen
-    threads: int | None = None  # of everybody; None leaves each peer its default
-    without: tuple[str, ...] = ()  # variants, by their key, that are left out
+    timeout: float = 300.0  # seconds to build a contestant, including compilation, or for a turn
+    clock: str = "wall"  # or "processor": CPU time of all threads, which is independent of other load on the machine
+    threads: int | None = None  # threads of each contestant; None leaves each its default
+    without: tuple[str, ...] = ()  # keys of the variants to exclude
 
 
 @dataclass
 class Entry:
-    """What was found of one contestant in one case."""
+    """The result of one contestant in one case."""
 
     peer: str
     name: str
     variant: str
     status: str = "ok"  # or "unavailable", "disagrees", "failed"
     detail: str = ""
-    first_step: float = 0.0  # seconds, building and compiling included
+    first_step: float = 0.0  # seconds, including building and compiling
     losses: list[float | None] = field(default_factory=list)
-    steps: int = 0  # a turn
-    seconds: list[float] = field(default_factory=list)  # of a step, by round, by the chosen clock
+    steps: int = 0  # steps per turn
+    seconds: list[float] = field(default_factory=list)  # seconds per step in each round, by the chosen clock
     wall: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
     notes: str = ""
@@ -77,7 +77,7 @@ class Entry:
         return low, high
 
     def ratio(self, other: Entry) -> float:
-        """How many times as long as ``other``: the median over rounds of the ratio within a round."""
+        """Time relative to ``other``: the median over rounds of the ratio within a round."""
         return statistics.median(a / b for a, b in zip(self.seconds, other.seconds))
 
     def as_json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Entry:
 
 @dataclass
 class Measurement:
-    """One case and kind: all contestants."""
+    """The results of all contestants in one case and kind."""
 
     case: Case
     kind: str
@@ -100,7 +100,7 @@ class Measurement:
         return [entry for entry in self.entries if entry.seconds]
 
     def best(self) -> dict[str, Entry]:
-        """By name, the fastest of its alternatives."""
+        """For each name the fastest of its variants."""
         found: dict[str, Entry] = {}
         for entry in self.timed:
             if entry.name not in found or entry.median < found[entry.name].median:
@@ -109,15 +109,15 @@ class Measurement:
 
 
 class Bench:
-    """The peers' processes; start it with ``with``, then measure case by case."""
+    """The processes of the peers, as a context manager. :meth:`measure` measures one case."""
 
     def __init__(self, peers: list[str], settings: Settings) -> None:
         self.settings = settings
         self.peers = sorted(peers, key=lambda peer: peer != REFERENCE)  # the reference first
         self._workers: dict[str, Worker] = {}
-        self._built: dict[int, tuple[Worker, dict[str, Any]]] = {}  # by number: where, and with what request
-        self._latest: int | None = None  # whose turn it was
-        self._meter: Worker | None = None  # a process that has only gpunet in it, for the ceilings
+        self._built: dict[int, tuple[Worker, dict[str, Any]]] = {}  # by contestant number: its process, the build request
+        self._latest: int | None = None  # number of the contestant that had the last turn
+        self._meter: Worker | None = None  # a process for the ceilings; it imports gpunet only
 
     def __enter__(self) -> Bench:
         return self
@@ -133,10 +133,10 @@ class Bench:
         return self._workers[peer]
 
     def ceilings(self, footprint: float) -> dict[str, float]:
-        """What the device can do; on the CPU with the best product of the peers that have a BLAS of their own.
+        """Limits of the device; on the CPU the GEMM rate is the best of the peers that bring their own BLAS.
 
         Raises:
-            WorkerError: it cannot be measured here.
+            WorkerError: the limits cannot be measured on this machine.
         """
         clock = self.settings.clock
         if self._meter is None:
@@ -155,21 +155,21 @@ class Bench:
                 if kind in variant.kinds and variant.key not in self.settings.without:
                     yield peer, variant
 
-    def measure(self, case: Case, kinds: Sequence[str], say: Say = lambda line: None) -> list[Measurement]:
-        """Build the contestants one after the other, compare their losses, then time them all, of every kind, in rounds."""
+    def measure(self, case: Case, kinds: Sequence[str], progress: Write = lambda line: None) -> list[Measurement]:
+        """Build the contestants of all kinds in sequence, compare their losses, then time them all in rounds."""
         found = [Measurement(case, kind, []) for kind in kinds]
         numbered: dict[int, Entry] = {}
         for measurement in found:
             for peer, variant in self._variants(measurement.kind):
                 entry = Entry(peer, variant.name, variant.key)
                 measurement.entries.append(entry)
-                say(f"{case.name}, {measurement.kind}: {entry.name}")
+                progress(f"{case.name}, {measurement.kind}: {entry.name}")
                 self._build(len(numbered), entry, case, measurement.kind)
                 numbered[len(numbered)] = entry
                 reference = measurement.entries[0]
                 if entry is not reference and entry.status == "ok":
                     _compare(entry, reference)
-        say(f"{case.name}: {self.settings.rounds} rounds")
+        progress(f"{case.name}: {self.settings.rounds} rounds")
         self._time({number: entry for number, entry in numbered.items() if entry.status == "ok"})
         for number, entry in numbered.items():
             with contextlib.suppress(WorkerError):
@@ -195,7 +195,7 @@ class Bench:
             self._workers.pop(peer).stop()
 
     def _time(self, entries: dict[int, Entry]) -> None:
-        """Turns of at least ``turn`` seconds, each contestant first in some round."""
+        """Run the rounds, with turns of at least ``settings.turn`` seconds and a rotating first contestant."""
         for number, entry in entries.items():
             entry.steps = self._calibrate(number, entry)
         numbers = [number for number, entry in entries.items() if entry.steps]
@@ -203,11 +203,11 @@ class Bench:
             start = round % max(1, len(numbers))
             for number in numbers[start:] + numbers[:start]:
                 entry = entries[number]
-                if round < _LEAST_ROUNDS or sum(entry.wall) * entry.steps < self.settings.budget:
+                if round < _MIN_ROUNDS or sum(entry.wall) * entry.steps < self.settings.budget:
                     self._turn(number, entry)
 
     def _calibrate(self, number: int, entry: Entry) -> int:
-        """Steps of a turn; 0 when the contestant fails.  The shorter of two tries counts: a hiccup only lengthens."""
+        """Steps per turn; 0 if the contestant fails. Uses the shorter of two tries, since other load only adds time."""
         steps = 1
         while True:
             seconds = 0.0
@@ -225,7 +225,7 @@ class Bench:
     def _turn(self, number: int, entry: Entry) -> None:
         if entry.status != "ok":
             return
-        # the first steps find cold caches: those of a turn's tenth are not timed
+        # the caches are cold at first: a tenth of the steps runs untimed before the turn
         answer = self._ask_time(number, entry, entry.steps, entry.steps // 10 + (entry.steps > 1))
         if answer is not None:
             entry.wall.append(answer["wall"] / entry.steps)
@@ -235,7 +235,7 @@ class Bench:
     def _ask_time(self, number: int, entry: Entry, steps: int, untimed: int) -> dict[str, Any] | None:
         worker, build = self._built[number]
         try:
-            if worker is not self._worker(entry.peer):  # another contestant brought its process down
+            if worker is not self._worker(entry.peer):  # its process was restarted after a crash of another variant
                 worker = self._worker(entry.peer)
                 worker.ask("build", self.settings.timeout, **build)
                 self._built[number] = worker, build
@@ -248,25 +248,25 @@ class Bench:
             self._restart_if_dead(entry.peer)
             return None
         if answer["loss"] is None:
-            entry.status, entry.detail, entry.seconds = "failed", "its loss is no longer a finite number", []
+            entry.status, entry.detail, entry.seconds = "failed", "its loss is not finite", []
             return None
         return answer
 
 
 def _compare(entry: Entry, reference: Entry) -> None:
-    """Hold a contestant's first losses to the reference's."""
+    """Set the status of ``entry`` to "disagrees" if its first losses differ from those of the reference."""
     if reference.status != "ok":
-        entry.status, entry.detail = "failed", f"there is nothing to compare with: gpunet eager {reference.detail}"
+        entry.status, entry.detail = "failed", f"no reference losses: gpunet eager failed: {reference.detail}"
         return
     for step, (a, b) in enumerate(zip(entry.losses, reference.losses, strict=True)):
         if a is None or b is None or not abs(a - b) <= AGREEMENT * abs(b):
             entry.status = "disagrees"
-            entry.detail = f"loss {a} at step {step + 1} of {COMPARED_STEPS}, gpunet's {b}: not the same computation"
+            entry.detail = f"loss {a} at step {step + 1} of {COMPARED_STEPS}, expected {b} as in gpunet"
             return
 
 
 def import_seconds(package: str, repeats: int = 3) -> float | None:
-    """Median seconds of an import in a fresh process; None when it fails."""
+    """Median seconds of an import in a new process; None if it fails."""
     code = f"import time; start = time.perf_counter(); import {package}; print(time.perf_counter() - start)"
     found = []
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""The picture of a run: a panel a case, a bar a contestant, the roofline a line."""
+"""Plots of a run: one panel per case, one bar per contestant, the roofline as a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpunet.tools.bench.measure import Measurement
 from gpunet.tools.bench.report import TITLES, machine_line, microseconds, preferred
 
 _OURS, _THEIRS, _LINE = "#2a7f3f", "#9aa5b1", "#c0392b"
-_CYCLE = ("#1f77b4", "#ff7f0e", "#7f7f7f", "#9467bd", "#8c564b", "#17becf")  # no green: that is ours
+_CYCLE = ("#1f77b4", "#ff7f0e", "#7f7f7f", "#9467bd", "#8c564b", "#17becf")  # green is reserved for gpunet
 
 
 def _new_figure(width: float, height: float) -> Any:
@@ -20,22 +20,22 @@ def _new_figure(width: float, height: float) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingDependencyError("pictures need matplotlib: pip install 'gpunet[bench]'") from None
-    figure = Figure(figsize=(width, height), layout="constrained")  # no pyplot: no window, no state of the process
+        raise MissingDependencyError("plots need matplotlib: pip install 'gpunet[bench]'") from None
+    figure = Figure(figsize=(width, height), layout="constrained")  # without pyplot: no window, no global state
     FigureCanvasAgg(figure)
     return figure
 
 
 def _save(figure: Any, path: Path) -> None:
-    beside = path.with_name(path.name + ".tmp")
-    figure.savefig(beside, dpi=120, format="png")
-    os.replace(beside, path)
+    temporary = path.with_name(path.name + ".tmp")
+    figure.savefig(temporary, dpi=120, format="png")
+    os.replace(temporary, path)
 
 
 def draw(
     path: Path, header: dict[str, Any], measurements: list[Measurement], floors: dict[tuple[str, str], float]
 ) -> None:
-    """A panel a case of the preferred kind: who takes how long, fastest first, quartiles, and what the machine allows.
+    """Plot the step times of the preferred kind: one panel per case, with quartiles and the roofline.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -75,16 +75,16 @@ def draw(
 def draw_scaling(
     path: Path, header: dict[str, Any], series: dict[str, dict[str, list[tuple[int, float, float]]]]
 ) -> None:
-    """Time over batch and over depth, both axes logarithmic.
+    """Plot step time over batch size and over depth, on logarithmic axes.
 
     Args:
-        series: what grows, and what was timed -> contestant -> (size, seconds, seconds of the fitted line).
+        series: axis and kind -> contestant -> (size, seconds, seconds of the fitted line).
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
     figure = _new_figure(5.5 * len(series), 4.2)
-    for axes, (what, contestants) in zip(figure.subplots(1, len(series), squeeze=False)[0], series.items()):
+    for axes, (label, contestants) in zip(figure.subplots(1, len(series), squeeze=False)[0], series.items()):
         axes.set_prop_cycle(color=_CYCLE)
         for name, points in contestants.items():
             sizes, seconds, fitted = zip(*points)
@@ -93,7 +93,7 @@ def draw_scaling(
             axes.plot(sizes, [1e6 * s for s in fitted], "-", linewidth=1, color=line.get_color(), alpha=0.6)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlabel(what)
+        axes.set_xlabel(label)
         axes.set_ylabel("µs; lines: a + b · n")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

@@ -1,4 +1,4 @@
-"""What was measured, for people: tables for the terminal and in Markdown, and JSON."""
+"""The results as tables for the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OURS, CAPTURED, BY_HAND = "gpunet eager", "gpunet captured", "NumPy by hand"
 
 
 def launches(case: Case, kind: str) -> int:
-    """Kernels that gpunet launches: one a layer and one for the loss; back, two a layer but one for the first; one update."""
+    """Number of gpunet's launches: 1 per layer, 1 for the loss, 2 per layer in backward (1 for the first), 1 optimizer step."""
     layers = len(case.sizes) - 1
     forward = layers + 1
     return {"forward": forward, "backward": forward + 2 * layers - 1}.get(kind, forward + 2 * layers)
@@ -27,21 +27,21 @@ def launches(case: Case, kind: str) -> int:
 
 
 def microseconds(seconds: float) -> str:
-    """Three digits, whatever the size."""
+    """A time in microseconds with at least three significant digits."""
     value = seconds * 1e6
     return f"{value:,.1f}" if value < 99.95 else f"{value:,.0f}"
 
 
 def spread(entry: Entry) -> str:
-    """Half of the quartiles' distance, as a share of the median."""
+    """Half the interquartile range in percent of the median."""
     low, high = entry.quartiles
     return f"±{50 * (high - low) / entry.median:.0f}%"
 
 
 def case_block(case: Case, measurements: list[Measurement], floors: dict[str, float]) -> Iterator[str]:
-    """The lines of one case: a row a contestant, a column a kind.
+    """The lines of one case: one row per contestant, one column per kind.
 
-    "x" is how many times as long as gpunet eager, the median of the ratios within each round.
+    Column "x" is the time relative to gpunet eager: the median over rounds of the ratio within a round.
     """
     yield f"{case}, {case.parameters:,} parameters, {'mean squared error' if case.regression else 'cross-entropy'}"
     yield f"{'':24}" + "".join(f"{TITLES[m.kind]:>27}" for m in measurements) + f"{'first step':>12}"
@@ -71,32 +71,32 @@ def case_block(case: Case, measurements: list[Measurement], floors: dict[str, fl
             f"{'–':>12}{'':15}" if e is None else f"{100 * floors[m.kind] / e.median:>11.0f}%{'':15}"
             for m, e in zip(measurements, shares)
         )
-        yield f"{'  share, ' + OURS:24}" + "".join(cells)
+        yield f"{'  achieved, ' + OURS:24}" + "".join(cells)
     yield from problems(measurements)
 
 
 def problems(measurements: list[Measurement]) -> Iterator[str]:
-    """Who did not take part, and why; the same reason once."""
-    told: set[tuple[str, str]] = set()
+    """Contestants without times and the reason, each reason once."""
+    reported: set[tuple[str, str]] = set()
     for measurement in measurements:
         for entry in measurement.entries:
-            if entry.status != "ok" and (entry.name, entry.detail) not in told:
-                told.add((entry.name, entry.detail))
+            if entry.status != "ok" and (entry.name, entry.detail) not in reported:
+                reported.add((entry.name, entry.detail))
                 yield f"  {entry.name} ({entry.variant}), {TITLES[measurement.kind]}, {entry.status}: {entry.detail}"
 
 
 def textbook(case: Case, measurements: list[Measurement], floors: dict[str, float]) -> Iterator[str]:
-    """Backward costs about two forwards and a step three: what was measured, and why it differs.
+    """Compare measured backward / forward ratios with the expected one from the FLOPs of the matrix products.
 
-    Counting products alone, backward is two a layer and forward one, but the first layer's inputs need no gradient.
+    Forward has one product per layer and backward two, except that the inputs of the first layer need no gradient.
     """
     by_kind = {m.kind: m.best() for m in measurements}
     if not {"forward", "backward"} <= by_kind.keys():
         return
     forward, both = case.flop("forward"), case.flop("backward")
     yield (
-        f"  backward / forward, by products {(both - forward) / forward:.2f} (two a layer to one, the first layer's inputs "
-        f"need none); step / forward {both / forward:.2f}"
+        f"  backward / forward by FLOPs of the matrix products: {(both - forward) / forward:.2f} (two products per layer "
+        f"instead of one, except in the first layer); step / forward {both / forward:.2f}"
     )
     for name in by_kind["forward"]:
         if not all(name in found for found in by_kind.values()) or not name.startswith(("gpunet", "NumPy")):
@@ -107,54 +107,54 @@ def textbook(case: Case, measurements: list[Measurement], floors: dict[str, floa
         yield (
             f"  {name}: backward / forward {back:.2f}"
             + "".join(f", {s}" for s in steps)
-            + _why(case, name, by_kind, floors)
+            + _explanation(case, name, by_kind, floors)
         )
         if "adam" in by_kind:
             update = by_kind["adam"][name].ratio(first) - 1 - back
             if update > 0.25 * both / forward:
-                yield f"    Adam itself takes {update:.2f} forwards: it moves 28 bytes a parameter and multiplies no matrices"
+                yield f"    Adam takes {update:.2f} times the time of forward: it moves 28 bytes per parameter"
 
 
 def against_by_hand(measurements: list[Measurement]) -> Iterator[str]:
-    """How fast a captured step is beside the hand-written one: 1 is as fast, above is faster."""
-    shares = []
+    """Speed of the captured step relative to the hand-written one; above 1, the captured step is faster."""
+    speeds = []
     for m in measurements:
         found = m.best()
         if {BY_HAND, CAPTURED} <= found.keys():
-            shares.append(f"{TITLES[m.kind]} {found[BY_HAND].ratio(found[CAPTURED]):.2f}")
-    if shares:
-        yield f"  speed of {CAPTURED} beside {BY_HAND}: {', '.join(shares)}"
+            speeds.append(f"{TITLES[m.kind]} {found[BY_HAND].ratio(found[CAPTURED]):.2f}")
+    if speeds:
+        yield f"  speed of {CAPTURED} relative to {BY_HAND}: {', '.join(speeds)}"
 
 
-def _why(case: Case, name: str, by_kind: dict[str, dict[str, Entry]], floors: dict[str, float]) -> str:
+def _explanation(case: Case, name: str, by_kind: dict[str, dict[str, Entry]], floors: dict[str, float]) -> str:
     first, both = by_kind["forward"][name], by_kind["backward"][name]
     back, expected = both.ratio(first) - 1, (case.flop("backward") - case.flop("forward")) / case.flop("forward")
     busy = floors["backward"] / both.median if floors else 1.0
     if abs(back - expected) <= 0.25 * expected:
-        return ": as the products say"
+        return ": as expected from the FLOPs"
     if busy < 0.4:
         counts = launches(case, "backward") - launches(case, "forward"), launches(case, "forward")
         return (
-            f": products are {100 * busy:.0f} % of its time at most, so calls decide: {counts[0]} launches back to {counts[1]} "
-            f"forth{', and the graph that is recorded and walked' * (name == OURS)}"
+            f": matrix products take at most {100 * busy:.0f} % of the time, the rest is overhead per launch: {counts[0]} "
+            f"launches in backward, {counts[1]} in forward{', and the autograd graph' * (name == OURS)}"
         )
-    return ": the products of dW, dX and forward differ in shape, and run at different rates"
+    return ": the products of forward, dX and dW have different shapes and FLOP/s"
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------
 
 
 def write(path: Path, text: str) -> None:
-    """Write beside and rename."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    """Write a file atomically: write a temporary file beside it, then rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def document(
     header: dict[str, Any], measurements: list[Measurement], ceilings: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """All that was found, as plain data."""
+    """Conditions and results as plain data that JSON can hold."""
     found = []
     for m in measurements:
         case = {
@@ -182,7 +182,7 @@ def as_json(found: dict[str, Any]) -> str:
 
 
 def markdown(header: dict[str, Any], measurements: list[Measurement]) -> str:
-    """A table for a README: the whole step of each case in µs, one column a contestant, and the machine."""
+    """A Markdown table of step times in µs, one row per case and one column per contestant, and the machine."""
     kind = preferred(measurements)
     chosen = [m for m in measurements if m.kind == kind]
     names: dict[str, None] = {}
@@ -201,22 +201,22 @@ def markdown(header: dict[str, Any], measurements: list[Measurement]) -> str:
 
 
 def preferred(measurements: list[Measurement]) -> str:
-    """The kind that a single table or picture shows: the whole step, with Adam if it was measured."""
+    """The kind that a single table or plot shows: the first measured one of adam, sgd, backward, forward."""
     kinds = {m.kind for m in measurements}
     return next(k for k in ("adam", "sgd", "backward", "forward") if k in kinds)
 
 
 def machine_line(header: dict[str, Any]) -> str:
-    """The machine in one line."""
+    """Machine, versions, threads and commit in one line."""
     machine, versions = header["machine"], header["versions"]
     parts = [f"{machine['cpu']['model']}, {machine['cpu']['usable cores']} cores"]
-    if machine.get("card") and header["settings"]["device"] != "cpu":
-        parts.insert(0, machine["card"]["name"])
+    if machine.get("gpu") and header["settings"]["device"] != "cpu":
+        parts.insert(0, machine["gpu"]["name"])
     shown = ("numpy", "torch", "jax")
     parts.append(", ".join(f"{name} {versions[name]}" for name in shown if versions.get(name)))
     threads = header["settings"]["threads"]
     parts.append("default threads" if threads is None else f"{threads} thread{'s' * (threads > 1)}")
     if header["settings"]["clock"] == "processor":
-        parts.append("processor time")
+        parts.append("CPU time")
     parts.append(f"commit {header['commit'][:10]}" if header["commit"] else f"gpunet {header['gpunet']}")
     return "; ".join(parts)

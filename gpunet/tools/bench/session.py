@@ -1,23 +1,25 @@
-"""One run of ``gpunet bench``: the header, case after case, the files."""
+"""``gpunet bench``: check the options, measure case after case, write the files."""
 
 from __future__ import annotations
 
 import datetime
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gpunet
-from gpunet.errors import MissingDependencyError
-from gpunet.tools import machine
+from gpunet.backend.devices import Device
+from gpunet.errors import ArgumentError, MissingDependencyError
+from gpunet.tools import info
 from gpunet.tools.bench import picture, report, scaling
-from gpunet.tools.bench.cases import CASES, KINDS, Case
+from gpunet.tools.bench.cases import CASES, KINDS, Case, select
 from gpunet.tools.bench.ceilings import floor
 from gpunet.tools.bench.contestants import PEERS
-from gpunet.tools.bench.measure import Bench, Measurement, Say, Settings, import_seconds
+from gpunet.tools.bench.measure import CLOCKS, Bench, Measurement, Settings, Write, import_seconds
 from gpunet.tools.bench.worker import THREAD_VARIABLES, WorkerError
 from gpunet.train.run_folder import new_folder
 
@@ -27,16 +29,97 @@ _DISTRIBUTIONS = (
 _VARIABLES = (*THREAD_VARIABLES, "OPENBLAS_CORETYPE", "XLA_FLAGS", "GPUNET_DEVICE", "CC", "DEV", "CUDA_VISIBLE_DEVICES")
 
 
+# ---- options ----------------------------------------------------------------------------------------------------------
+
+
+class Options(NamedTuple):
+    """The options of the command line; None selects the default."""
+
+    cases: str = "*"
+    peers: str = "*"
+    kinds: str | None = None
+    device: str = "cpu"
+    rounds: int | None = None
+    threads: int | None = None
+    clock: str = "wall"
+    scaling: bool = False
+    out: str | None = None
+    list: bool = False
+
+
 class Choice(NamedTuple):
-    """What to measure."""
+    """The cases, kinds and peers to measure."""
 
     cases: list[Case]
     kinds: list[str]
     peers: list[str]
 
 
+def check_options(options: Options) -> tuple[Choice, Settings]:
+    """The choice and the settings that the options describe.
+
+    Raises:
+        ArgumentError: an unknown case, peer, kind or clock, or a number out of range.
+        DeviceError: the device is not available.
+    """
+    kinds = options.kinds if options.kinds is not None else "adam" if options.scaling else "*"
+    choice = Choice(
+        [CASES[name] for name in select("cases", options.cases, CASES)],
+        select("kinds", kinds, KINDS),
+        [p for p in PEERS if p in ("gpunet", *select("peers", options.peers, PEERS))],
+    )
+    rounds = options.rounds if options.rounds is not None else 5 if options.scaling else 15
+    for name, value in (("rounds", rounds), ("threads", options.threads)):
+        if value is not None and value < 1:
+            raise ArgumentError(f"--{name} {value}; expected 1 or more")
+    if options.clock not in CLOCKS:
+        raise ArgumentError(f"unknown --clock {options.clock!r}; expected one of {', '.join(CLOCKS)}")
+    device = str(Device(options.device))
+    if options.clock == "processor" and (options.threads != 1 or device != "cpu"):
+        raise ArgumentError(
+            "--clock processor sums the CPU time of all threads, including busy waiting: use it with --threads 1, on the CPU"
+        )
+    return choice, Settings(rounds=rounds, device=device, threads=options.threads, clock=options.clock)
+
+
+def run_command(options: Options) -> int:
+    """Measure, or list with ``options.list``, and return the exit code; see :func:`run`.
+
+    Raises:
+        ArgumentError, DeviceError: see :func:`check_options`.
+    """
+    choice, settings = check_options(options)
+    if options.list:
+        print("\n".join(listing(settings.device)))
+        return 0
+    terminal = _Terminal()
+    return run(
+        choice,
+        settings,
+        options.out,
+        scaling=options.scaling,
+        progress=terminal.progress,
+        write=terminal.write,
+    )
+
+
+class _Terminal:
+    """Writes the report to stdout, and the current activity to the last line of a terminal."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+
+    def progress(self, line: str) -> None:
+        if self._is_terminal:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    def write(self, line: str) -> None:
+        self.progress("")
+        print(line, flush=True)
+
+
 def listing(device: str) -> Iterator[str]:
-    """Cases, kinds and peers, and what to install."""
+    """Lines that list the cases, the kinds, and the peers with the commands that install them."""
     yield "cases"
     yield from (f"  {case}, {case.parameters:,} parameters" for case in CASES.values())
     yield f"kinds\n  {', '.join(KINDS)}"
@@ -46,19 +129,22 @@ def listing(device: str) -> Iterator[str]:
         yield f"  {name:10} {variants}" if peer.installed else f"  {name:10} is not installed: {peer.install}"
 
 
+# ---- a run ------------------------------------------------------------------------------------------------------------
+
+
 def header(settings: Settings, peers: list[str]) -> dict[str, Any]:
-    """Everything about the run but its figures: machine, versions, commit, settings, imports."""
+    """The conditions of a run: machine, versions, commit, settings, import times."""
     return {
         "gpunet": gpunet.__version__,
-        "commit": machine.commit(),
+        "commit": info.commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {
-            "cpu": machine.cpu(),
-            "blas": machine.blas(),
-            "card": machine.card() if settings.device.startswith("cuda") else None,
+            "cpu": info.cpu(),
+            "blas": info.blas(),
+            "gpu": info.gpu() if settings.device.startswith("cuda") else None,
             "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         },
-        "versions": machine.versions(_DISTRIBUTIONS),
+        "versions": info.versions(_DISTRIBUTIONS),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "settings": {
             "device": settings.device,
@@ -75,104 +161,125 @@ def header(settings: Settings, peers: list[str]) -> dict[str, Any]:
 
 
 def run(
-    choice: Choice, settings: Settings, out: str | os.PathLike[str] | None, *, scaling: bool, say: Say, show: Say
+    choice: Choice,
+    settings: Settings,
+    out: str | os.PathLike[str] | None,
+    *,
+    scaling: bool,
+    progress: Write,
+    write: Write,
 ) -> int:
-    """Measure, show, and write the files into ``out``.  Returns 1 where a contestant failed or disagreed, else 0.
+    """Measure the choice and write the files.
+
+    Args:
+        choice: the cases, kinds and peers.
+        settings: how to measure.
+        out: the folder of the files, new or empty; ``runs/<date>-bench`` if None.
+        scaling: measure over batch size and depth, instead of the cases.
+        progress: called with a line about the current activity.
+        write: called with each line of the report.
+
+    Returns:
+        The exit code: 1 if a contestant failed or disagreed, else 0.
 
     Raises:
         ArgumentError: the folder cannot be used.
     """
-    taking_part = [name for name in choice.peers if PEERS[name].on(settings.device)]
-    present = [name for name in taking_part if PEERS[name].installed]
+    on_device = [name for name in choice.peers if PEERS[name].on(settings.device)]
+    installed = [name for name in on_device if PEERS[name].installed]
     folder = new_folder(out, "bench")
-    say("imports")
-    head = header(settings, present)
-    show(report.machine_line(head))
-    show("seconds to import: " + ", ".join(f"{n} {p['import_seconds'] or 0:.2f}" for n, p in head["peers"].items()))
-    for name in taking_part:
-        if name not in present:
-            show(f"{name} is not installed: {PEERS[name].install}")
+    progress("imports")
+    head = header(settings, installed)
+    write(report.machine_line(head))
+    write("seconds to import: " + ", ".join(f"{n} {p['import_seconds'] or 0:.2f}" for n, p in head["peers"].items()))
+    for name in on_device:
+        if name not in installed:
+            write(f"{name} is not installed: {PEERS[name].install}")
     if scaling:
-        settings = replace(settings, without=(*settings.without, *_scaling_without(settings, present, show)))
-    with Bench(present, settings) as bench:
-        measure = _scaling if scaling else _cases
-        measurements = measure(bench, choice, head, folder, say, show)
-    show(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+        settings = replace(settings, without=(*settings.without, *_excluded_from_scaling(settings, installed, write)))
+    with Bench(installed, settings) as bench:
+        measure = _measure_scaling if scaling else _measure_cases
+        measurements = measure(bench, choice, head, folder, progress, write)
+    write(f"\nwritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return int(any(e.status in ("failed", "disagrees") for m in measurements for e in m.entries))
 
 
-def _cases(bench: Bench, choice: Choice, head: dict[str, Any], folder: Path, say: Say, show: Say) -> list[Measurement]:
+def _measure_cases(
+    bench: Bench, choice: Choice, head: dict[str, Any], folder: Path, progress: Write, write: Write
+) -> list[Measurement]:
     measurements: list[Measurement] = []
     ceilings: dict[str, dict[str, float]] = {}
     floors: dict[tuple[str, str], float] = {}
     text: list[str] = [report.machine_line(head)]
 
-    def tell(line: str) -> None:
+    def write_and_keep(line: str) -> None:
         text.append(line)
-        show(line)
+        write(line)
 
     for case in choice.cases:
         try:
             found = bench.ceilings(case.bytes(choice.kinds[-1]))
         except WorkerError as error:
             found = {}
-            tell(f"\nno roofline: {error}")
+            write_and_keep(f"\nno roofline: {error}")
         ceilings[case.name] = found
-        of_case = bench.measure(case, choice.kinds, say)
+        of_case = bench.measure(case, choice.kinds, progress)
         for kind in choice.kinds:
             if found:
                 work = case.flop(kind), case.bytes(kind), report.launches(case, kind)
                 floors[case.name, kind] = floor(*work, found)
         measurements += of_case
         of_kind = {kind: floors[case.name, kind] for kind in choice.kinds if found}
-        tell("")
+        write_and_keep("")
         for line in itertools.chain(
             report.case_block(case, of_case, of_kind),
             report.against_by_hand(of_case),
             report.textbook(case, of_case, of_kind),
-            _rates(found),
+            _ceiling_lines(found),
         ):
-            tell(line)
-        # after each case, so that an interrupted run leaves what it has
+            write_and_keep(line)
+        # written after each case, so that an interrupted run keeps its results
         report.write(folder / "bench.json", report.as_json(report.document(head, measurements, ceilings)))
         report.write(folder / "bench.txt", "\n".join(text) + "\n")
         report.write(folder / "bench.md", report.markdown(head, measurements))
-    _draw(lambda: picture.draw(folder / "bench.png", head, measurements, floors), show)
+    _draw(lambda: picture.draw(folder / "bench.png", head, measurements, floors), write)
     return measurements
 
 
-def _rates(ceilings: dict[str, float]) -> Iterator[str]:
+def _ceiling_lines(ceilings: dict[str, float]) -> Iterator[str]:
     if ceilings:
-        latency = f", {1e6 * ceilings['node']:.2f} µs a graph node" if "node" in ceilings else ""
+        latency = f", {1e6 * ceilings['node']:.2f} µs per graph node" if "node" in ceilings else ""
         yield (
-            f"  ceilings: products {ceilings['gemm'] / 1e9:,.0f} GFLOP/s, memory at this size "
+            f"  ceilings: matrix products {ceilings['gemm'] / 1e9:,.0f} GFLOP/s, memory at this size "
             f"{ceilings['bandwidth'] / 1e9:,.0f} GB/s{latency}"
         )
 
 
-def _scaling_without(settings: Settings, peers: list[str], show: Say) -> tuple[str, ...]:
+def _excluded_from_scaling(settings: Settings, peers: list[str], write: Write) -> tuple[str, ...]:
     for variant in (v for peer in peers for v in PEERS[peer].on(settings.device) if v.key in scaling.WITHOUT):
-        show(f"{variant.name} is left out: it would compile each of the networks anew")
+        write(f"{variant.name} is excluded: it would recompile for every network")
     return scaling.WITHOUT
 
 
-def _scaling(
-    bench: Bench, choice: Choice, head: dict[str, Any], folder: Path, say: Say, show: Say
+def _measure_scaling(
+    bench: Bench, choice: Choice, head: dict[str, Any], folder: Path, progress: Write, write: Write
 ) -> list[Measurement]:
-    measured = [(what, size, m) for what, size, case in scaling.cases() for m in bench.measure(case, choice.kinds, say)]
+    measured = [
+        (axis, size, m) for axis, size, case in scaling.cases() for m in bench.measure(case, choice.kinds, progress)
+    ]
     found = scaling.series(measured)
     for line in scaling.lines(found):
-        show(line)
+        write(line)
     measurements = [m for _, _, m in measured]
     for line in report.problems(measurements):
-        show(line)
+        write(line)
     report.write(folder / "scaling.json", report.as_json({**report.document(head, measurements, {}), "series": found}))
-    _draw(lambda: picture.draw_scaling(folder / "scaling.png", head, found), show)
+    _draw(lambda: picture.draw_scaling(folder / "scaling.png", head, found), write)
     return measurements
 
 
-def _draw(draw: Any, show: Say) -> None:
+def _draw(draw: Any, write: Write) -> None:
     try:
         draw()
     except MissingDependencyError as error:
-        show(f"no picture: {error}")
+        write(f"no plot: {error}")

@@ -1,7 +1,7 @@
-"""The process of one peer: it builds contestants and times their steps, as its parent asks.
+"""The process of one peer: it builds contestants and times their steps on request.
 
-A process each, so that nobody's threads spin into another's turn, and nobody's crash is another's.  Requests and answers
-are lines of JSON over stdin and a copy of stdout; whatever a peer prints goes to stderr.
+Each peer has its own process, so that its threads and crashes do not affect the others. Requests and answers are lines of
+JSON over stdin and a duplicate of stdout; output that a peer prints to stdout is redirected to stderr.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any
 from gpunet.errors import GpunetError, MissingDependencyError
 from gpunet.tools.bench.cases import Case, Runner
 
-#: Steps whose losses are compared.
+#: Number of first steps whose losses are compared.
 COMPARED_STEPS = 6
 
-#: By which the number of threads is set, all at once: OpenMP's, those of two BLAS, tinygrad's, XLA's.
+#: Variables that set the number of threads: of OpenMP, OpenBLAS, MKL, tinygrad and XLA.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM_CPU_THREADS", "NPROC")
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -36,16 +36,16 @@ _START = (
 
 
 class WorkerError(GpunetError, RuntimeError):
-    """A peer's process that answers with an error, not in time, or no more."""
+    """The process of a peer reported an error, did not answer in time, or has ended."""
 
-    missing = False  # the error was that something is not installed
+    missing = False  # whether the cause is a package that is not installed
 
 
 # ---- in the process ---------------------------------------------------------------------------------------------------
 
 
 class _Session:
-    """What a worker holds."""
+    """The contestants of a worker, and its requests as methods."""
 
     def __init__(self, module: str, device: str) -> None:
         self.make = importlib.import_module(f"gpunet.tools.bench.peers.{module}").make
@@ -53,7 +53,7 @@ class _Session:
         self.runners: dict[int, tuple[Runner, Any]] = {}
 
     def build(self, number: int, case: dict[str, Any], kind: str, variant: str) -> dict[str, Any]:
-        """Make a contestant and take its first steps."""
+        """Build a contestant and run its first steps."""
         start = time.perf_counter()
         runner = self.make(Case(**case | {"sizes": tuple(case["sizes"])}), kind, variant, self.device)
         batches = itertools.cycle(runner.batches)
@@ -66,7 +66,7 @@ class _Session:
         return {"first_step": first, "losses": finite, "notes": runner.notes, "threads": _threads()}
 
     def time(self, number: int, steps: int, untimed: int) -> dict[str, Any]:
-        """Seconds of some steps by both clocks, the loss read once behind the last."""
+        """Seconds of ``steps`` steps by both clocks; the loss is read once after the last."""
         runner, batches = self.runners[number]
         step = runner.step
         if untimed:
@@ -84,25 +84,25 @@ class _Session:
         }
 
     def ceilings(self, footprint: float, clock: str) -> dict[str, Any]:
-        """What the device can do, with this process's BLAS and threads."""
+        """Limits of the device, with the BLAS and the threads of this process."""
         from gpunet.tools.bench import ceilings
 
         return ceilings.measure(self.device, footprint, clock)
 
     def gemm(self, through: str, clock: str) -> dict[str, Any]:
-        """The rate of a large product through the peer's own BLAS."""
+        """FLOP/s of a large matrix product through the peer's own BLAS."""
         from gpunet.tools.bench import ceilings
 
         return {"rate": ceilings.cpu_gemm(through, clock)}
 
     def drop(self, number: int) -> dict[str, Any]:
-        """Forget a contestant."""
+        """Delete a contestant."""
         self.runners.pop(number, None)
         return {}
 
 
 def _threads() -> list[str]:
-    """Thread pools of this process, as far as threadpoolctl tells."""
+    """Thread pools of this process that threadpoolctl finds."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
@@ -111,7 +111,7 @@ def _threads() -> list[str]:
 
 
 def main() -> None:
-    """Serve until stdin ends.  Arguments: the package's root, the peer's module, the device."""
+    """Answer requests until stdin ends. Arguments: folder of the package, module of the peer, device."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     session: Any = None
@@ -121,7 +121,7 @@ def main() -> None:
             if session is None:
                 session = _Session(*sys.argv[2:])
             answer = getattr(session, request.pop("do"))(**request)
-        except Exception as error:  # of a peer, of any kind: the parent reports it
+        except Exception as error:  # a peer may raise any exception; the parent reports it
             text = " ".join(str(error).split())
             answer = {"error": text if isinstance(error, GpunetError) else f"{type(error).__name__}: {text}"[:500]}
             answer["missing"] = isinstance(error, MissingDependencyError)
@@ -133,11 +133,11 @@ def main() -> None:
 
 
 class Worker:
-    """A peer's process, seen from the parent.  Use it in a ``with`` statement."""
+    """The process of a peer, as a context manager in the parent."""
 
     def __init__(self, module: str, device: str, threads: int | None = None) -> None:
         self.name = module
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the process
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process runs
         environment = dict(os.environ)
         if threads is not None:
             environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
@@ -159,7 +159,7 @@ class Worker:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End the process: by the end of its input, so that it can end what it started itself, else by force."""
+        """End the process: close its stdin so that it can shut down its own children; kill it after 5 s."""
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
                 try:
@@ -173,10 +173,10 @@ class Worker:
             self._process.wait()
 
     def ask(self, do: str, timeout: float = 300.0, **request: Any) -> dict[str, Any]:
-        """One request, one answer.
+        """Send one request and return the answer.
 
         Raises:
-            WorkerError: the peer raised, was not done in ``timeout`` seconds (and is then ended), or has died.
+            WorkerError: the peer raised, took longer than ``timeout`` seconds (and was killed), or has ended.
         """
         if not self.alive:
             raise WorkerError(f"the process of {self.name} has ended{self._last_words()}")

@@ -1,4 +1,4 @@
-"""The benchmark kit: contestants compute the same, who does not is not timed, and a run leaves its files."""
+"""The benchmark kit: contestants compute the same losses, others are excluded, and a run writes its files."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def first_losses(make: Any, case: Case, kind: str, variant: str, device: str = "
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
-def test_by_hand_computes_what_gpunet_computes(case: Case, kind: str) -> None:
+def test_losses_by_hand_equal_gpunets(case: Case, kind: str) -> None:
     reference = first_losses(ours.make, case, kind, "eager")
     assert first_losses(by_hand.make, case, kind, "flat") == pytest.approx(reference, rel=1e-5)
-    assert len(set(reference)) == COMPARED_STEPS  # another batch each step
+    assert len(set(reference)) == COMPARED_STEPS  # each step has another batch
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 @pytest.mark.parametrize("peer, package", [("torch", "torch"), ("sklearn", "sklearn")])
-def test_peers_compute_what_gpunet_computes(peer: str, package: str, case: Case, kind: str) -> None:
+def test_losses_of_peers_equal_gpunets(peer: str, package: str, case: Case, kind: str) -> None:
     pytest.importorskip(package)
     make = importlib.import_module(f"gpunet.tools.bench.peers.{PEERS[peer].module}").make
     variants = [v for v in PEERS[peer].variants if kind in v.kinds and "cpu" in v.devices and v.key != "compile"]
@@ -58,8 +58,8 @@ def test_peers_compute_what_gpunet_computes(peer: str, package: str, case: Case,
         assert found == pytest.approx(first_losses(ours.make, case, kind, "eager"), rel=1e-4), variant.key
 
 
-def test_gradients_by_hand_are_gpunets() -> None:
-    """``backward`` leaves no trace in the losses, so its gradients are compared themselves."""
+def test_gradients_by_hand_equal_gpunets() -> None:
+    """The losses do not depend on the gradients of ``backward``, so the gradients are compared directly."""
     for case in SMALL:
         network = by_hand.Network(case)
         model = ours._model(case, "cpu")
@@ -72,8 +72,8 @@ def test_gradients_by_hand_are_gpunets() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
-def test_the_comparison_sees_a_wrong_update(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rate that is a tenth too high lies beyond AGREEMENT, for every named case that is quick."""
+def test_comparison_detects_a_wrong_update(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learning rate 10 % too high exceeds AGREEMENT, in every fast case."""
     for name in ("tiny", "digits", "tabular"):
         right = first_losses(by_hand.make, CASES[name], kind, "flat")
         monkeypatch.setitem(LEARNING_RATES, kind, 1.1 * LEARNING_RATES[kind])
@@ -82,7 +82,7 @@ def test_the_comparison_sees_a_wrong_update(kind: str, monkeypatch: pytest.Monke
         assert max(abs(a / b - 1) for a, b in zip(wrong, right)) > AGREEMENT
 
 
-def test_who_disagrees_is_reported_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_with_different_losses_are_reported_and_excluded(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Worker.ask
 
     def ask(self: Worker, do: str, timeout: float = 60.0, **request: Any) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def test_who_disagrees_is_reported_and_not_timed(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("kind", ["forward", "backward", "sgd"])
-def test_a_cuda_graph_starts_where_all_do(kind: str, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch's recorded step on stand-ins for its streams and graphs, which "replay" by running the step."""
+def test_cuda_graph_starts_from_the_initial_state(kind: str, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CUDA graph step on stand-ins for PyTorch's streams and graphs; replay runs the step."""
     from gpunet.tools.bench.peers import pytorch
 
     class Stream:
@@ -138,7 +138,7 @@ def test_a_cuda_graph_starts_where_all_do(kind: str, torch: Any, monkeypatch: py
     assert [float(loss) for loss in losses] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_contestant_that_brings_its_process_down_takes_no_other_along(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_of_a_contestant_does_not_affect_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Worker.ask
 
     def ask(self: Worker, do: str, timeout: float = 60.0, **request: Any) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def test_a_contestant_that_brings_its_process_down_takes_no_other_along(monkeypa
 # ---- cases ------------------------------------------------------------------------------------------------------------
 
 
-def test_cases_are_drawn_alike_and_differ_by_batch() -> None:
+def test_cases_are_deterministic_and_batches_differ() -> None:
     case = CASES["digits"]
     first, again = case.batches(), Case("another name", case.sizes, case.batch).batches()
     assert all((a.x == b.x).all() and (a.y == b.y).all() for a, b in zip(first, again))
@@ -167,8 +167,8 @@ def test_cases_are_drawn_alike_and_differ_by_batch() -> None:
     assert all(batch.x.std() > 0.9 and len(set(batch.y.tolist())) > 5 for batch in first)
 
 
-def test_operations_are_those_of_the_launches() -> None:
-    """flop() against the shapes of the products that a step really runs; launches() against their number."""
+def test_flops_and_launches_match_a_recorded_step() -> None:
+    """Compare flop() and launches() with the recorded launches of a step."""
     for case in SMALL:
         for kind in ("forward", "sgd"):
             runner = ours.make(case, kind, "eager", "cpu")
@@ -190,21 +190,21 @@ def test_operations_are_those_of_the_launches() -> None:
             assert len(tape) == report.launches(case, kind)
 
 
-def test_parameters_are_the_models() -> None:
+def test_parameter_counts_match_the_layers() -> None:
     for case in CASES.values():
         assert case.parameters == sum(a.size for layer in case.layers() for a in layer)
 
 
-def test_selection_names_what_is_there() -> None:
+def test_selection_lists_the_names_in_its_error() -> None:
     assert select("cases", "mnist*,tiny", CASES) == ["tiny", "mnist", "mnist-large-batch"]
-    with pytest.raises(ArgumentError, match="--cases 'nist' is none of tiny, digits"):
+    with pytest.raises(ArgumentError, match="unknown --cases 'nist'; expected some of tiny, digits"):
         select("cases", "tiny,nist", CASES)
 
 
 # ---- processes --------------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_says_what_went_wrong() -> None:
+def test_worker_reports_errors() -> None:
     with Worker("by_hand", "cpu") as worker:
         request = {
             "number": 0,
@@ -214,14 +214,14 @@ def test_a_worker_says_what_went_wrong() -> None:
         }
         with pytest.raises(WorkerError, match="AttributeError.*nothing"):
             worker.ask("build", 60.0, **request)
-        assert worker.ask("build", 60.0, **(request | {"kind": "sgd"}))["losses"]  # it goes on
+        assert worker.ask("build", 60.0, **(request | {"kind": "sgd"}))["losses"]  # the worker is still usable
         with pytest.raises(WorkerError, match="did not time within 1 s"):
             worker.ask("time", 1.0, number=0, steps=10**9, untimed=0)
         with pytest.raises(WorkerError, match="has ended"):
             worker.ask("drop", number=0)
 
 
-def test_a_worker_that_dies_leaves_its_last_words() -> None:
+def test_worker_that_ends_reports_the_last_line_of_stderr() -> None:
     with Worker("no_such_peer", "cpu") as worker, pytest.raises(WorkerError, match="No module named"):
         worker.ask("drop", 60.0, number=0)
 
@@ -235,7 +235,7 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> s
 
 
 @pytest.mark.exhaustive
-def test_a_run_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_run_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(measuring, "import_seconds", lambda package: 0.1)
     monkeypatch.setattr("gpunet.tools.bench.session.import_seconds", lambda package: 0.1)
     options = ["--cases", "tiny", "--peers", "numpy", "--rounds", "3", "--threads", "1", "--clock", "processor"]
@@ -244,7 +244,7 @@ def test_a_run_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "tiny: 8-32-32-1, batch 32" in out
     assert "gpunet eager" in out
     assert "NumPy by hand" in out
-    assert "backward / forward, by products 1.80" in out
+    assert "backward / forward by FLOPs of the matrix products: 1.80" in out
     found = json.loads((tmp_path / "run" / "bench.json").read_text())
     assert set(found) == {
         "gpunet", "commit", "date", "machine", "versions", "environment", "settings", "peers", "measurements",
@@ -266,21 +266,21 @@ def test_a_run_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.exhaustive
-def test_scaling_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_scaling_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr("gpunet.tools.bench.session.import_seconds", lambda package: 0.1)
     monkeypatch.setattr(scaling, "BATCHES", (4, 8))
     monkeypatch.setattr(scaling, "DEPTHS", (1, 2))
     options = ["--scaling", "--peers", "numpy", "--kinds", "forward,sgd", "--rounds", "2", "--out", str(tmp_path / "run")]
     assert "layers of 64" in run(*options, capsys=capsys)
     found = json.loads((tmp_path / "run" / "scaling.json").read_text())
-    grown = ("batch, 64-128-10", "layers of 64, batch 128")
-    assert list(found["series"]) == [f"{what}: {title}" for what in grown for title in ("forward", "step, SGD")]
+    axes = ("batch, 64-128-10", "layers of 64, batch 128")
+    assert list(found["series"]) == [f"{axis}: {title}" for axis in axes for title in ("forward", "step, SGD")]
     assert [n for n, _, _ in found["series"]["batch, 64-128-10: step, SGD"]["gpunet eager"]] == [4, 8]
     assert {m["kind"] for m in found["measurements"]} == {"forward", "sgd"}
 
 
 @pytest.mark.parametrize("options, kinds, rounds", [([], KINDS, 15), (["--scaling"], ("adam",), 5)])
-def test_what_is_measured_by_default(options: list[str], kinds: Any, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_of_kinds_and_rounds(options: list[str], kinds: Any, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(session, "run", lambda *given, **more: asked.append(given) or 0)
     assert main(["bench", *options]) == 0
@@ -288,14 +288,14 @@ def test_what_is_measured_by_default(options: list[str], kinds: Any, rounds: int
     assert (tuple(choice.kinds), settings.rounds) == (tuple(kinds), rounds)
 
 
-def test_networks_are_not_compiled_by_torch_for_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    settings = Settings(without=session._scaling_without(Settings(), ["gpunet", "torch"], told.append))
-    assert told == ["torch compile is left out: it would compile each of the networks anew"]
+def test_scaling_excludes_torch_compile() -> None:
+    written: list[str] = []
+    settings = Settings(without=session._excluded_from_scaling(Settings(), ["gpunet", "torch"], written.append))
+    assert written == ["torch compile is excluded: it would recompile for every network"]
     assert "compile" not in [variant.key for _, variant in Bench(["torch"], settings)._variants("adam")]
 
 
-def test_the_line_is_found() -> None:
+def test_scaling_fit() -> None:
     a, b = scaling.fit([1, 10, 100], [7e-6 + 3e-6 * n for n in (1, 10, 100)])
     assert (a, b) == (pytest.approx(7e-6), pytest.approx(3e-6))
 
@@ -303,21 +303,21 @@ def test_the_line_is_found() -> None:
 @pytest.mark.parametrize(
     "option, value, message",
     [
-        ("--cases", "nothing", "is none of tiny, digits"),
-        ("--peers", "pytorch", "is none of gpunet, numpy, torch"),
-        ("--kinds", "backwards", "is none of forward, backward"),
+        ("--cases", "nothing", "expected some of tiny, digits"),
+        ("--peers", "pytorch", "expected some of gpunet, numpy, torch"),
+        ("--kinds", "backwards", "expected some of forward, backward"),
         ("--rounds", "0", "expected 1 or more"),
         ("--device", "gpu", "unknown device 'gpu'"),
-        ("--clock", "sun", "is none of wall, processor"),
+        ("--clock", "sun", "expected one of wall, processor"),
         ("--clock", "processor", "use it with --threads 1"),
     ],
 )
-def test_bad_options_are_named(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", option, value]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_list_says_what_to_install(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_shows_how_to_install_peers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PEERS, "jax", PEERS["jax"]._replace(package="no_such_package"))
     out = run("--list", capsys=capsys)
     assert "mnist: 784-512-512-10, batch 64" in out
@@ -327,7 +327,7 @@ def test_list_says_what_to_install(capsys: pytest.CaptureFixture[str], monkeypat
 # ---- figures ----------------------------------------------------------------------------------------------------------
 
 
-def test_ratios_are_within_rounds_and_the_fastest_alternative_counts() -> None:
+def test_ratios_are_within_rounds_and_the_fastest_variant_counts() -> None:
     entries = [
         Entry("gpunet", "gpunet eager", "eager", seconds=[1.0, 10.0, 1.0]),
         Entry("torch", "torch eager", "foreach", seconds=[3.0, 20.0, 2.0]),
@@ -338,7 +338,7 @@ def test_ratios_are_within_rounds_and_the_fastest_alternative_counts() -> None:
     assert best["torch eager"].ratio(best["gpunet eager"]) == 2.0
 
 
-def test_the_floor_is_the_largest_of_its_parts() -> None:
+def test_floor_is_the_largest_of_its_parts() -> None:
     assert ceilings.floor(100.0, 10.0, 5, {"gemm": 10.0, "bandwidth": 10.0}) == 10.0
     assert ceilings.floor(1.0, 10.0, 5, {"gemm": 10.0, "bandwidth": 10.0}) == 1.0
     assert ceilings.floor(1.0, 1.0, 5, {"gemm": 10.0, "bandwidth": 10.0, "node": 2.0}) == 10.0
@@ -347,18 +347,18 @@ def test_the_floor_is_the_largest_of_its_parts() -> None:
 # ---- kernels ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_kernel_has_a_launch_worth_measuring() -> None:
-    where = devices.Device("cpu")
-    for launch in kernels.launches(where, width=16):
+def test_every_kernel_has_a_launch_to_time() -> None:
+    device = devices.Device("cpu")
+    for launch in kernels.launches(device, width=16):
         launch()
         assert launch.bytes > 0
-    assert {launch.kernel.name for launch in kernels.launches(where, width=16)} == {
+    assert {launch.kernel.name for launch in kernels.launches(device, width=16)} == {
         name for name, kernel in KERNELS.items() if kernel_cases.has_cases(kernel)
     }
 
 
-def test_equivalents_compute_the_same(torch: Any) -> None:
-    """Those whose result is the launch's first destination, or is returned."""
+def test_equivalents_compute_the_same_results(torch: Any) -> None:
+    """For the equivalents that return the first destination of the launch, or gradients."""
     for launch in kernels.launches(devices.Device("cpu"), width=16):
         run_theirs = equivalents.find(launch.kernel.name, launch.arrays, launch.options, "cpu")
         if run_theirs is None or launch.kernel.file in ("random.cu", "optimizers.cu"):
@@ -367,7 +367,7 @@ def test_equivalents_compute_the_same(torch: Any) -> None:
         if theirs is None:
             continue
         launch()
-        if isinstance(theirs, tuple):  # (gradient,) of a mean; the launch's is not divided yet
+        if isinstance(theirs, tuple):  # the gradient of a mean; the launch writes gradient and factor separately
             value, dx, factor = launch.arrays[:3]
             numpy.testing.assert_allclose(theirs[0].numpy(), dx * factor, rtol=1e-4, atol=1e-7)
         else:

@@ -1,1 +1,1 @@
-"""One module a peer, each with ``make(case, kind, variant, device) -> Runner``.  They import their peer when they run."""
+"""One module per peer, each with ``make(case, kind, variant, device) -> Runner``, which imports the peer."""

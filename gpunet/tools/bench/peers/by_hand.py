@@ -1,7 +1,7 @@
-"""The same network written by hand in NumPy for one case: the floor that a library on NumPy can come near to.
+"""The network of a case written by hand in NumPy: a lower bound for the time of a library on NumPy.
 
-All parameters lie in one vector, all gradients in another, every result has its memory beforehand (``out=``), and the
-optimizer walks the vectors in pieces that stay in the cache.
+All parameters are views of one vector and all gradients of another. Every result has preallocated memory (``out=``). The
+optimizer updates the vectors in pieces that fit in the cache.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Network:
             start += o * i + o
 
     def forward(self, x: numpy.ndarray, y: numpy.ndarray) -> float:
-        """The loss; leaves the values of all layers, and in the last delta the gradient by the output."""
+        """The loss. Stores the values of all layers, and in the last delta out - y or the softmax."""
         self.values[0] = x
         last = len(self.weights) - 1
         for index, (w, b) in enumerate(zip(self.weights, self.biases)):
@@ -71,7 +71,7 @@ class Network:
         return (float(per_row.sum()) - float(chosen.sum())) / self.batch
 
     def backward(self, x: numpy.ndarray, y: numpy.ndarray) -> float:
-        """The loss; leaves all gradients."""
+        """The loss. Stores all gradients."""
         loss = self.forward(x, y)
         delta = self.deltas[-1]
         if self.regression:
@@ -89,7 +89,7 @@ class Network:
         return loss
 
     def sgd(self, x: numpy.ndarray, y: numpy.ndarray) -> float:
-        """A step of plain gradient descent."""
+        """A step of SGD; returns the loss."""
         loss, rate = self.backward(x, y), LEARNING_RATES["sgd"]
         for p, g, _, _, change in self.pieces:
             numpy.multiply(g, rate, out=change)
@@ -97,7 +97,7 @@ class Network:
         return loss
 
     def adam(self, x: numpy.ndarray, y: numpy.ndarray) -> float:
-        """A step of Adam."""
+        """A step of Adam; returns the loss."""
         loss, (beta1, beta2) = self.backward(x, y), BETAS
         self.steps += 1
         root, rate = 1 / math.sqrt(1 - beta2**self.steps), LEARNING_RATES["adam"] / (1 - beta1**self.steps)

@@ -1,4 +1,4 @@
-"""JAX: the whole step one jitted function that gives its buffers away."""
+"""JAX: the whole step as one jitted function with donated buffers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runne
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
-    """Parameters and optimizer state are donated, so that the update is in place; the precision is float32's own."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # others are on the card, too
+    """A step that updates the donated parameters and optimizer state in place, in float32 without TF32."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # other peers use the same GPU
     import jax
     import jax.numpy as jnp
 
-    jax.config.update("jax_default_matmul_precision", "highest")  # float32, not TF32, as everybody here
+    jax.config.update("jax_default_matmul_precision", "highest")  # float32 without TF32, as all contestants
     platform = "gpu" if device.startswith("cuda") else "cpu"
     try:
-        where = jax.devices(platform)[0]
+        target = jax.devices(platform)[0]
     except RuntimeError as error:
         raise DeviceError(f"JAX finds no {platform}: {error}") from None
 
@@ -49,8 +49,8 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
 
     parameters = [(jnp.asarray(layer.weight), jnp.asarray(layer.bias)) for layer in case.layers()]
     zeros = [jax.tree.map(jnp.zeros_like, parameters) if kind == "adam" else () for _ in range(2)]
-    state = jax.device_put((parameters, *zeros, jnp.float32(0)), where)
-    batches = [tuple(jax.device_put(a, where) for a in batch) for batch in case.batches()]
+    state = jax.device_put((parameters, *zeros, jnp.float32(0)), target)
+    batches = [tuple(jax.device_put(a, target) for a in batch) for batch in case.batches()]
     result: Any = None
 
     if kind in LEARNING_RATES:

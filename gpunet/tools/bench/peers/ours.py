@@ -1,4 +1,4 @@
-"""gpunet itself: eager, and captured."""
+"""gpunet, eager and captured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runne
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
-    """Eager as a user writes it; captured through ``gpunet.capture(step, backend=variant)``."""
+    """An eager step, or ``gpunet.capture(step, backend=variant)``."""
     model = _model(case, device)
     loss_of = gpunet.nn.MSELoss() if case.regression else gpunet.nn.CrossEntropyLoss()
     optimizer = _optimizer(kind, model)

@@ -1,4 +1,4 @@
-"""PyTorch: eager, compiled, and on a card as one CUDA graph."""
+"""PyTorch: eager, compiled, and on a GPU as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runne
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
-    """Variants "eager", "foreach" and "fused" (the optimizer's), "compile", "graph"."""
+    """Variants: "eager"; "foreach" and "fused", which name the optimizer's implementation; "compile"; "graph"."""
     import torch
 
     model = _model(torch, case).to(device)
@@ -60,23 +60,23 @@ _compiled_case: Case | None = None
 
 
 def _compiled(torch: Any, case: Case, function: Any, parameters: list[Any], optimizer: Any) -> Any:
-    """Loss and gradients as one graph, the update as another, as PyTorch's tutorial does; CUDA graphs beneath on a card.
+    """Compile loss and gradients as one graph and the update as another, as PyTorch's tutorial does.
 
-    ``optimizer.step`` breaks a graph by its own wish, so the two cannot be one.
+    They cannot be one graph, because ``optimizer.step`` forces a graph break. On a GPU both use CUDA graphs.
     """
     global _compiled_case
     if case != _compiled_case:
-        torch._dynamo.reset()  # it gives up after compiling the same code 8 times, other cases' counted
+        torch._dynamo.reset()  # Dynamo recompiles the same code at most 8 times, over all cases
         _compiled_case = case
-    config, on_card = torch._dynamo.config, parameters[0].is_cuda
+    config, on_gpu = torch._dynamo.config, parameters[0].is_cuda
     if hasattr(config, "trace_autograd_ops"):
         config.trace_autograd_ops = True
-    mode = "reduce-overhead" if on_card else "default"
+    mode = "reduce-overhead" if on_gpu else "default"
     compiled = torch.compile(function, mode=mode)
     update = None if optimizer is None else torch.compile(optimizer.step, mode=mode)
 
     def step(x: Any, y: Any) -> Any:
-        if on_card:
+        if on_gpu:
             torch.compiler.cudagraph_mark_step_begin()
         result = compiled(x, y)
         if not isinstance(result, tuple):
@@ -109,14 +109,14 @@ def _optimizer(torch: Any, kind: str, variant: str, model: Any) -> Any:
     if kind == "sgd":
         return torch.optim.SGD(model.parameters(), lr=LEARNING_RATES[kind], **options)
     if variant == "graph" or (variant == "compile" and next(model.parameters()).is_cuda):
-        options["capturable"] = True  # its count of steps lies on the card
+        options["capturable"] = True  # keeps the step count on the GPU
     return torch.optim.Adam(model.parameters(), lr=LEARNING_RATES[kind], betas=BETAS, eps=EPSILON, **options)
 
 
 def _cuda_graph(torch: Any, function: Callable[[Any, Any], Any], batch: Any, model: Any, optimizer: Any) -> Any:
-    """The step recorded once; a call copies its inputs into the recorded buffers and replays.
+    """Record the step as a CUDA graph; a call copies its inputs into the recorded buffers and replays.
 
-    Steps that warm up, on a stream of their own as PyTorch asks, are undone: model and optimizer start where all do.
+    PyTorch requires warm-up steps on a side stream. Model and optimizer state are reset after them.
     """
     x, y = (tensor.clone() for tensor in batch)
     first = [p.detach().clone() for p in model.parameters()]

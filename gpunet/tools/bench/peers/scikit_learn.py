@@ -1,4 +1,4 @@
-"""scikit-learn: ``partial_fit`` of one batch is one step, with all that it checks on the way."""
+"""scikit-learn: one step is ``partial_fit`` of one batch, including its input validation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runne
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
-    """MLPClassifier or MLPRegressor without L2.  Its squared error is half of the others': reported twice, rate doubled."""
+    """A step of MLPClassifier or MLPRegressor without L2.
+
+    Its squared error is half the mean squared error, so the loss is doubled, and for SGD the learning rate too.
+    """
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    warnings.filterwarnings("ignore", module="sklearn")  # of a last batch that fits exactly, and the like
+    warnings.filterwarnings("ignore", module="sklearn")  # they do not concern a single step
     factor = 2.0 if case.regression else 1.0
     rate = LEARNING_RATES[kind] * (factor if kind == "sgd" else 1.0)
     kind_of = MLPRegressor if case.regression else MLPClassifier
@@ -24,10 +27,10 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
     )  # fmt: skip
     batches = [(x, y.ravel()) for x, y in case.batches()]
     classes: dict[str, Any] = {} if case.regression else {"classes": numpy.arange(case.sizes[-1])}
-    network.partial_fit(*batches[0], **classes)  # makes its weights and optimizer; both go back to the common start
+    network.partial_fit(*batches[0], **classes)  # creates weights and optimizer; both are reset below
     for layer, weight, bias in zip(case.layers(), network.coefs_, network.intercepts_, strict=True):
         weight[...], bias[...] = layer.weight.T, layer.bias
-    del network._optimizer  # the next partial_fit makes a new one
+    del network._optimizer  # the next partial_fit creates a new one
 
     def step(x: Any, y: Any) -> Any:
         network.partial_fit(x, y)

@@ -1,4 +1,4 @@
-"""Thinc: a chain of its layers, its optimizer."""
+"""Thinc: a chain of its layers with its optimizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runne
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
-    """``begin_update``, the gradient of the loss in NumPy as Thinc's users write it, ``finish_update``."""
+    """A step of ``begin_update``, the gradient of the loss in NumPy (as is usual with Thinc) and ``finish_update``."""
     from thinc.api import SGD, Adam, Linear, Relu, Softmax, chain
 
     last = Linear if case.regression else Softmax

@@ -1,4 +1,4 @@
-"""tinygrad: the whole step under TinyJit, on its CPU or CUDA backend."""
+"""tinygrad: the whole step under TinyJit, on the CPU or CUDA backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runne
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
-    """As tinygrad's own examples train: loss and all that the optimizer changes are realised together."""
+    """A step as in tinygrad's examples: the loss and the updated parameters are realised together."""
     os.environ.setdefault("DEV", "CUDA" if device.startswith("cuda") else "CPU")
     from tinygrad import Context, Tensor, TinyJit, nn
 
