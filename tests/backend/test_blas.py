@@ -16,7 +16,7 @@ import gpunet
 from gpunet import emulator, nn
 from gpunet.backend import blas
 from gpunet.backend.blas import choice, libraries
-from gpunet.captured.compiled import forms, module
+from gpunet.captured.compiled import library_calls, module
 from gpunet.errors import ArgumentError, MissingDependencyError
 
 INSTALLED = [library.name for library in libraries.installed()]
@@ -169,7 +169,7 @@ def test_batches_of_large_matrices(library: str) -> None:
 
 @pytest.mark.skipif(not module.available(), reason="Numba is not installed")
 def test_a_compiled_step_multiplies_its_arguments_where_they_lie(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms, "LARGEST_PRODUCT", 0)
+    monkeypatch.setattr(library_calls, "LARGEST_PRODUCT", 0)
     weight = gpunet.tensor(operands()[1].T.copy())
     step = gpunet.capture(lambda x: nn.functional.linear(x, weight), backend="numba")
     generator = numpy.random.default_rng(0)

@@ -149,12 +149,12 @@ _IN_A_PROCESS = """
 import hashlib, os, sys
 from tests.captured.test_compiled import training
 losses, weights = training("adam", "numba")
-from gpunet.captured.compiled import loops
+from gpunet.captured.compiled.jit import library
 print(hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest())
 step = next(m for n, m in sys.modules.items() if n.startswith("gpunet_step_"))
 print(sum(step.part0.stats.cache_hits.values()), sum(step.part0.stats.cache_misses.values()))
 used = ("product", "transpose", "cross_entropy_labels", "random_bernoulli")
-print(all(loops.compiled(name, "float32").cache_hits for name in used))
+print(all(library.compiled(name, "float32").cache_hits for name in used))
 """
 
 

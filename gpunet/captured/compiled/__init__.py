@@ -22,9 +22,9 @@ from typing import Any
 import numpy
 
 from gpunet.captured.compiled import module
-from gpunet.captured.compiled.forms import WORK, Form, Opaque
+from gpunet.captured.compiled.arguments import WRITTEN, Given, copier, taken, written_spans
 from gpunet.captured.compiled.fuse import fused, without_dead_stores
-from gpunet.captured.compiled.given import WRITTEN, Given, copier, taken, written_spans
+from gpunet.captured.compiled.library_calls import WORK, Form, Opaque
 from gpunet.captured.compiled.nests import Unit
 from gpunet.captured.compiled.regions import LEAST_PART, STATE, Team, part_work
 from gpunet.captured.generated import compile_source

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gpunet.captured.compiled.forms import units_of
+from gpunet.captured.compiled.fusion import cut_at_seams
+from gpunet.captured.compiled.library_calls import units_of
 from gpunet.captured.compiled.nests import Nest, Unit
-from gpunet.captured.compiled.seams import cut_at_seams
 from gpunet.captured.ir import Call, View
 from gpunet.captured.merge import overlap
 

@@ -21,14 +21,14 @@ from typing import Any
 
 from gpunet.backend.disk_cache import cache_directory, write_whole
 from gpunet.captured.compiled import regions
-from gpunet.captured.compiled.forms import WORK, Form, Library
-from gpunet.captured.compiled.given import WRITTEN, Given
+from gpunet.captured.compiled.arguments import WRITTEN, Given
+from gpunet.captured.compiled.library_calls import WORK, Form, Library
 from gpunet.captured.compiled.nests import Nest, Unit
 from gpunet.captured.ir import View
 from gpunet.errors import MissingDependencyError
 
 _log = logging.getLogger(__name__)
-_HEADER = '"""A recorded training step."""\n\nfrom gpunet.captured.compiled.names import *\n'
+_HEADER = '"""A recorded training step."""\n\nfrom gpunet.captured.compiled.jit import *\n'
 _loading = threading.Lock()
 
 
@@ -164,12 +164,12 @@ class Writer:
 
     def table(self, keepers: dict[int, tuple[Any, int]], known: dict[str, int]) -> list[int]:
         """The addresses that the step is called with; ``known`` are those of what has a name."""
-        from gpunet.captured.compiled import loops
+        from gpunet.captured.compiled.jit import library
 
         result = []
         for key in self._table:
             if isinstance(key, tuple):
-                result.append(loops.compiled(*key).address)
+                result.append(library.compiled(*key).address)
             elif key == regions.YIELD:
                 result.append(regions.yield_address())
             else:
@@ -203,7 +203,7 @@ def load(text: str) -> ModuleType:
 
     digest = hashlib.sha256(text.encode())
     digest.update(f"{numba.__version__} {sys.version_info}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):  # what the text stands for
+    for path in sorted(Path(__file__).parent.rglob("*.py")):  # what the text stands for
         digest.update(path.read_bytes())
     name = f"gpunet_step_{digest.hexdigest()[:32]}"
     with _loading:

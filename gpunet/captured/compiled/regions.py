@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.backend import threads
-from gpunet.captured.compiled.forms import Form, Library
+from gpunet.captured.compiled.library_calls import Form, Library
 from gpunet.captured.compiled.nests import Nest, Unit
 
 #: Work, in bytes moved in the cache or multiplications of a product; both take about 8 to 18 us for 2^20.

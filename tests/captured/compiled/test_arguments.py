@@ -13,7 +13,7 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.captured import CapturedStep, capture, compiled
-from gpunet.captured.compiled import forms, given, module
+from gpunet.captured.compiled import arguments, library_calls, module
 from gpunet.errors import LabelError
 from tests.backend.test_threads import large_step, training_step
 
@@ -88,7 +88,7 @@ def test_products_of_numpy_read_what_lies_like_the_recorded_one(
     make: Make, in_place: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What NumPy's BLAS does may depend on where its operands start, so 4 bytes behind a vector is too far."""
-    monkeypatch.setattr(forms, "LARGEST_PRODUCT", 0)
+    monkeypatch.setattr(library_calls, "LARGEST_PRODUCT", 0)
     weight = gpunet.tensor(numbers(6, 5, 7))
     step = capture(lambda x: (x @ weight + 1.0, x * 2.0), backend="numba")
     first = numbers(4, 6)
@@ -333,15 +333,15 @@ def test_recordings_of_other_shapes_and_explain_in_turn() -> None:
 def test_empty_arguments_and_many_of_them() -> None:
     step = capture(lambda *many: [m * 2.0 for m in many], backend="numba")
     for seed in range(3):
-        arrays = [numbers(number % 5, 3, seed + number) for number in range(given._MOST + 8)]
+        arrays = [numbers(number % 5, 3, seed + number) for number in range(arguments._MOST + 8)]
         found = step(*map(gpunet.from_numpy, arrays))
         assert all((f.numpy() == a * 2).all() for f, a in zip(found, arrays, strict=True))
 
 
 def test_arrays_of_another_layout_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     """As another NumPy or Python might have it."""
-    assert given._layout_is_known()
-    monkeypatch.setattr(given, "_layout_is_known", lambda: False)
+    assert arguments._layout_is_known()
+    monkeypatch.setattr(arguments, "_layout_is_known", lambda: False)
     step = capture(lambda x: x * 2.0, backend="numba")
     for seed in range(3):
         x = numbers(2, 3, seed)

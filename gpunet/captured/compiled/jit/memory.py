@@ -16,7 +16,7 @@ from numba import int32, int64, njit, types, uint8
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gpunet.captured.compiled.given import ALIGNED, CONTIGUOUS, DATA, FLAGS
+from gpunet.captured.compiled.arguments import ALIGNED, CONTIGUOUS, DATA, FLAGS
 
 SCOPES = 32  # operands of a nest
 

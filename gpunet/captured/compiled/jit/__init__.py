@@ -18,7 +18,20 @@ from numba import uint16 as u2
 from numba import uint32 as u4
 from numba import uint64 as u8
 
-from gpunet.captured.compiled.access import (
+from gpunet.captured.compiled.jit.atomics import fetch_add, pause, read, write
+from gpunet.captured.compiled.jit.elementary import (
+    exp_f4,
+    exp_f8,
+    expm1_f4,
+    expm1_f8,
+    log1p_f4,
+    log1p_f8,
+    log_f4,
+    log_f8,
+    tanh_f4,
+    tanh_f8,
+)  # fmt: skip
+from gpunet.captured.compiled.jit.memory import (
     accumulate,
     apart,
     call,
@@ -35,19 +48,6 @@ from gpunet.captured.compiled.access import (
     smallest,
     store,
     whole,
-)  # fmt: skip
-from gpunet.captured.compiled.atomics import fetch_add, pause, read, write
-from gpunet.captured.compiled.functions import (
-    exp_f4,
-    exp_f8,
-    expm1_f4,
-    expm1_f8,
-    log1p_f4,
-    log1p_f8,
-    log_f4,
-    log_f8,
-    tanh_f4,
-    tanh_f8,
 )  # fmt: skip
 
 #: A loop nest, called by parts of the step.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.captured.compiled.forms import Form, Opaque
+from gpunet.captured.compiled.library_calls import Form, Opaque
 from gpunet.captured.compiled.nests import Unit
 from gpunet.captured.ir import Call, View, tree_leaves
 from gpunet.captured.merge import span

@@ -14,7 +14,8 @@ from typing import Any
 
 from numba import boolean, cfunc, float32, float64, int64, uint8, uint64
 
-from gpunet.captured.compiled.access import (
+from gpunet.captured.compiled.jit.elementary import exp, log
+from gpunet.captured.compiled.jit.memory import (
     accumulate,
     choose,
     element,
@@ -29,7 +30,6 @@ from gpunet.captured.compiled.access import (
     stripe,
     transposed,
 )  # fmt: skip
-from gpunet.captured.compiled.functions import exp, log
 
 # ---- matrix products ------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 from numba import float32, float64, int32, int64
 from numba.extending import overload
 
-from gpunet.captured.compiled.access import choose, float_bits, jit_helper, maximum, minimum
+from gpunet.captured.compiled.jit.memory import choose, float_bits, jit_helper, maximum, minimum
 
 _LOG_2 = Fraction("0.6931471805599453094172321214581765680755001343602552")
 
