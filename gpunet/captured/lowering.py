@@ -137,7 +137,7 @@ class Lowering:
             run, self.tape = cuda_graph.function([u.replaced(place) for u in units], array, self._devices, self._lines)
         elif self.backend == "numba":
             whole = {n: (self._whole(n), seen) for n, seen in (inputs or {}).items()}
-            given = compiled.taken(units, whole, self._kept, keepers)
+            given = compiled.select_arguments(units, whole, self._kept, keepers)
             self.taken = [g.whole.buffer for g in given]
             run, self.source = compiled.function(units, array, keepers, place, given)
         else:
@@ -150,8 +150,8 @@ class Lowering:
         return run, kept
 
     def _units(self, calls: list[Call], kept: set[int]) -> list[compiled.Unit]:
-        units = compiled.fused(calls)
-        compiled.without_dead_stores(units, [b.temporary for b in self.buffers], kept)
+        units = compiled.fuse(calls)
+        compiled.remove_dead_stores(units, [b.temporary for b in self.buffers], kept)
         return units
 
     def _whole(self, number: int) -> View:

@@ -169,7 +169,7 @@ def test_batches_of_large_matrices(library: str) -> None:
 
 @pytest.mark.skipif(not module.available(), reason="Numba is not installed")
 def test_a_compiled_step_multiplies_its_arguments_where_they_lie(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library_calls, "LARGEST_PRODUCT", 0)
+    monkeypatch.setattr(library_calls, "MAX_PRODUCT", 0)
     weight = gpunet.tensor(operands()[1].T.copy())
     step = gpunet.capture(lambda x: nn.functional.linear(x, weight), backend="numba")
     generator = numpy.random.default_rng(0)
@@ -178,7 +178,7 @@ def test_a_compiled_step_multiplies_its_arguments_where_they_lie(library: str, m
         expected = numpy.empty((M, N), "float32")
         blas.dot(x, weight.numpy().T, expected)
         assert step(gpunet.from_numpy(x)).numpy().tobytes() == expected.tobytes()
-    assert "dot(given0, " in step.recordings[0].lowering.source
+    assert "dot(argument0, " in step.recordings[0].lowering.source
     assert (step.recordings[0].inputs[0] != x).any()
 
 

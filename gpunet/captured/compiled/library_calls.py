@@ -1,7 +1,7 @@
-"""Loop forms of calls that are no loop nest: what NumPy function or kernel it is -> the function in ``loops`` and its arguments.
+"""Calls that are not loop nests: matrix products, losses, random numbers and indexing by functions of ``jit.library``.
 
-A row takes a call and returns the units that do it, or None where its arrays are not such as the loop takes; then NumPy,
-or the twin, is called between two compiled parts.
+The table at the end maps a NumPy function or a kernel to a rule.  A rule takes a call and returns the units that
+replace it, or None if it does not support the call; then the step calls NumPy or the twin between two compiled parts.
 """
 
 from __future__ import annotations
@@ -21,29 +21,36 @@ from gpunet.captured.merge import overlap
 _REDUCTIONS = ("none", "sum", "mean")
 
 
-class Library(NamedTuple):
-    """A call of a function in ``loops``, for one floating type.  A view among the arguments stands for its address."""
+class LibraryCall(NamedTuple):
+    """A call of a function of ``jit.library`` for one float type.  A view among the arguments means its address."""
 
     function: str
     dtype: numpy.dtype[Any]
     arguments: tuple[View | int | float | str, ...]
 
 
-WORK = "work"  # as an argument: the address of the step's work space
+SCRATCH = "scratch"  # as an argument: the address of the step's scratch memory
 
 
-class Form(Unit):
-    """Calls of library functions; those that check their input return the number of what is wrong."""
+class LibraryUnit(Unit):
+    """Library calls that replace a call.
 
-    def __init__(self, call: Call, lines: list[Library], work: int = 0, checks: bool = False) -> None:
+    Attributes:
+        scratch_bytes: scratch memory that they use.
+        checks_input: the library function returns 1 for invalid input; then ``call`` raises the error.
+    """
+
+    def __init__(
+        self, call: Call, library_calls: list[LibraryCall], scratch_bytes: int = 0, checks_input: bool = False
+    ) -> None:
         super().__init__(call.reads, call.writes)
         self.call = call
-        self.lines, self.work = lines, work  # bytes
-        self.barrier = self.checks = checks
+        self.library_calls, self.scratch_bytes = library_calls, scratch_bytes
+        self.barrier = self.checks_input = checks_input
 
 
-class Opaque(Unit):
-    """A call of NumPy or of a twin."""
+class NumpyUnit(Unit):
+    """A call that stays a call of NumPy or of a twin, made from Python."""
 
     barrier = True
 
@@ -52,29 +59,29 @@ class Opaque(Unit):
         self.call = call
 
 
-#: Multiplications in a product from which on NumPy's BLAS is called instead, which moves blocks of the operands together;
-#: and from which on it is where rows of the second operand lie so that they meet in the cache.
-LARGEST_PRODUCT, LARGEST_STRIDED = 1 << 27, 1 << 26
+#: Multiplications up to which our loops compute a product; NumPy's BLAS packs its operands and is faster above.  The
+#: second limit holds if the rows of the second operand compete for the same cache sets.
+MAX_PRODUCT, MAX_STRIDED_PRODUCT = 1 << 27, 1 << 26
 
 
-def _steps(view: View) -> tuple[int, ...] | None:
-    """Strides in elements; those of single elements are 0."""
+def _element_strides(view: View) -> tuple[int, ...] | None:
+    """Strides in elements, 0 for dimensions of length 1; None if a stride is not a whole number of elements."""
     if any(s % view.dtype.itemsize for s in view.strides):
         return None
     return tuple(s // view.dtype.itemsize if n != 1 else 0 for n, s in zip(view.shape, view.strides))
 
 
-def _matrix(view: View, vector: tuple[int, ...]) -> View:
-    """A vector as a matrix of one row or column."""
+def _as_matrix(view: View, shape: tuple[int, ...]) -> View:
+    """A vector as a matrix of ``shape``, (1, -1) or (-1, 1); a matrix as it is."""
     if len(view.shape) != 1:
         return view
     strides = [0, 0]
-    strides[vector.index(-1)] = view.strides[0]
-    return view._replace(shape=tuple(view.shape[0] if n == -1 else 1 for n in vector), strides=tuple(strides))
+    strides[shape.index(-1)] = view.strides[0]
+    return view._replace(shape=tuple(view.shape[0] if n == -1 else 1 for n in shape), strides=tuple(strides))
 
 
 def _products(call: Call) -> list[Unit] | None:
-    """numpy.dot and numpy.matmul of matrices, and matmul of stacks of them."""
+    """numpy.dot and numpy.matmul of vectors and matrices, and matmul of stacks of matrices."""
     options = dict(call.options)
     out = options.pop("out", call.arguments[2] if len(call.arguments) > 2 else None)
     if options or out is None or len(call.arguments) < 2:
@@ -90,63 +97,66 @@ def _products(call: Call) -> list[Unit] | None:
     if (len(a.shape) == 1 or len(b.shape) == 1) and max(len(a.shape), len(b.shape)) > 2:
         return None
     if len(a.shape) == 1 or len(b.shape) == 1:
-        row, column = len(a.shape) == 1, len(b.shape) == 1
-        a, b = _matrix(a, (1, -1)), _matrix(b, (-1, 1))
+        is_row, is_column = len(a.shape) == 1, len(b.shape) == 1
+        a, b = _as_matrix(a, (1, -1)), _as_matrix(b, (-1, 1))
         shape = (a.shape[0], b.shape[1])
-        out = out._replace(shape=shape, strides=(0 if row else out.strides[0], 0 if column else out.strides[-1]))
+        out = out._replace(shape=shape, strides=(0 if is_row else out.strides[0], 0 if is_column else out.strides[-1]))
     batch = out.shape[:-2]
-    lines: list[Library] = []
-    work = 0
+    library_calls: list[LibraryCall] = []
+    scratch_bytes = 0
     if math.prod(batch) > 64:
         return None
     for position in itertools.product(*map(range, batch)):
-        found = _product(*(_part(v, position) for v in (out, a, b)))
-        if found is None:
+        product = _product(*(_stack_item(v, position) for v in (out, a, b)))
+        if product is None:
             return None
-        lines += found[0]
-        work = max(work, found[1])
-    return [Form(call, lines, work)]
+        library_calls += product[0]
+        scratch_bytes = max(scratch_bytes, product[1])
+    return [LibraryUnit(call, library_calls, scratch_bytes)]
 
 
-def _part(view: View, position: tuple[int, ...]) -> View:
-    """A matrix of a stack, which is repeated along dimensions of one."""
+def _stack_item(view: View, position: tuple[int, ...]) -> View:
+    """The matrix at ``position`` of the broadcast stack."""
     own = position[len(position) - (len(view.shape) - 2) :] if len(view.shape) > 2 else ()
     offset = sum(p * s for p, s, n in zip(own, view.strides, view.shape) if n != 1)
     return view._replace(offset=view.offset + offset, shape=view.shape[-2:], strides=view.strides[-2:])
 
 
-def _product(out: View, a: View, b: View) -> tuple[list[Library], int] | None:
+def _product(out: View, a: View, b: View) -> tuple[list[LibraryCall], int] | None:
+    """The library calls of one matrix product and the scratch bytes that they use; None if they do not support it."""
     (m, k), n = a.shape, b.shape[1]
-    steps = [_steps(v) for v in (out, a, b)]
-    if m * n * k > LARGEST_PRODUCT or any(s is None for s in steps):
+    strides = [_element_strides(v) for v in (out, a, b)]
+    if m * n * k > MAX_PRODUCT or any(s is None for s in strides):
         return None
-    (out_row, out_column), (a_row, a_depth), (b_depth, b_column) = steps  # type: ignore[misc]
-    if n != 1 and out_column != 1:  # its transpose, then
+    (out_row, out_column), (a_row, a_depth), (b_depth, b_column) = strides  # type: ignore[misc]
+    if n != 1 and out_column != 1:  # compute out^T = b^T a^T
         out, a, b, m, n = out, b, a, n, m
         out_row, out_column, a_row, a_depth, b_depth, b_column = out_column, out_row, b_column, b_depth, a_depth, a_row
     if n != 1 and out_column != 1:
         return None
     dtype = out.dtype
     row_bytes = (b_depth if b_column == 1 else n) * dtype.itemsize
-    if m * n * k > LARGEST_STRIDED and (row_bytes % 4096 == 0 or row_bytes > 8192):
+    if m * n * k > MAX_STRIDED_PRODUCT and (row_bytes % 4096 == 0 or row_bytes > 8192):
         return None
     if n == 1 or b_column == 1:
         if n == 1 and k >= 32 and a_depth == 1 and b_depth == 1:
-            return [Library("dots", dtype, (out, a, b, m, n, k, out_row, a_row, 0))], 0
-        if a_row == 1 and a_depth != 1 and k >= 512 and n >= 256:  # else each tile reads its columns from far away
-            turn = Library("transpose", dtype, (WORK, a, k, m, a_depth))
-            return [turn, Library("product", dtype, (out, WORK, b, m, n, k, out_row, k, 1, b_depth))], m * k * dtype.itemsize
-        return [Library("product", dtype, (out, a, b, m, n, k, out_row, a_row, a_depth, b_depth))], 0
+            return [LibraryCall("dots", dtype, (out, a, b, m, n, k, out_row, a_row, 0))], 0
+        if a_row == 1 and a_depth != 1 and k >= 512 and n >= 256:  # a tile would read a with a large stride
+            transpose = LibraryCall("transpose", dtype, (SCRATCH, a, k, m, a_depth))
+            product = LibraryCall("product", dtype, (out, SCRATCH, b, m, n, k, out_row, k, 1, b_depth))
+            return [transpose, product], m * k * dtype.itemsize
+        return [LibraryCall("product", dtype, (out, a, b, m, n, k, out_row, a_row, a_depth, b_depth))], 0
     if b_depth != 1 and k != 1:
         return None
     if min(m, n) <= 4 and k >= 32 and a_depth == 1:
-        return [Library("dots", dtype, (out, a, b, m, n, k, out_row, a_row, b_column))], 0
-    turn = Library("transpose", dtype, (WORK, b, n, k, b_column))
-    return [turn, Library("product", dtype, (out, a, WORK, m, n, k, out_row, a_row, a_depth, n))], n * k * dtype.itemsize
+        return [LibraryCall("dots", dtype, (out, a, b, m, n, k, out_row, a_row, b_column))], 0
+    transpose = LibraryCall("transpose", dtype, (SCRATCH, b, n, k, b_column))
+    product = LibraryCall("product", dtype, (out, a, SCRATCH, m, n, k, out_row, a_row, a_depth, n))
+    return [transpose, product], n * k * dtype.itemsize
 
 
 def _concatenate(call: Call) -> list[Unit] | None:
-    """A copy for each part."""
+    """numpy.concatenate as one copy per part."""
     out, axis = call.options.get("out"), call.options.get("axis", 0)
     parts = call.arguments[0]
     if out is None or set(call.options) - {"out", "axis"} or not isinstance(axis, int) or len(call.arguments) != 1:
@@ -155,9 +165,7 @@ def _concatenate(call: Call) -> list[Unit] | None:
     axis %= len(out.shape)
     start = 0
     for part in parts:
-        target = out._replace(
-            offset=out.offset + start * out.strides[axis], shape=part.shape
-        )
+        target = out._replace(offset=out.offset + start * out.strides[axis], shape=part.shape)
         start += part.shape[axis]
         if 0 in part.shape:
             continue
@@ -169,7 +177,7 @@ def _concatenate(call: Call) -> list[Unit] | None:
     return units
 
 
-def _assigned(call: Call) -> list[Unit] | None:
+def _assign(call: Call) -> list[Unit] | None:
     """``out[...] = a.astype(...)`` and ``out[...] = a.copy()``."""
     out, source = call.arguments[:2]
     copy = Call("copy", numpy.copyto, (out, source), {}, [source], [out], False, call.launch)
@@ -178,83 +186,86 @@ def _assigned(call: Call) -> list[Unit] | None:
 
 
 def _clip(call: Call) -> list[Unit] | None:
-    """The larger of x and the lower bound, then the smaller of that and the upper one."""
+    """numpy.clip as maximum(x, low), then minimum with high."""
     x, low, high = call.arguments
     out = call.options["out"]
     if set(call.options) != {"out"} or low is None or high is None:
         return None
-    first = Call("elementwise", numpy.maximum, (x, low), {"out": out}, [v for v in (x, low) if isinstance(v, View)], [out])
-    second = Call("elementwise", numpy.minimum, (out, high), {"out": out}, [out], [out])
+    lower = Call("elementwise", numpy.maximum, (x, low), {"out": out}, [v for v in (x, low) if isinstance(v, View)], [out])
+    upper = Call("elementwise", numpy.minimum, (out, high), {"out": out}, [out], [out])
     if isinstance(high, View):
         return None
-    units = [nest_of(first), nest_of(second)]
+    units = [nest_of(lower), nest_of(upper)]
     return None if None in units else units  # type: ignore[return-value]
 
 
-def _contiguous(*views: Any) -> bool:
+def _all_contiguous(*views: Any) -> bool:
     return all(isinstance(v, View) and v.contiguous for v in views if v is not None)
 
 
 def _cross_entropy_labels(call: Call) -> list[Unit] | None:
     value, dx, factor, _, _, logits, labels = call.arguments
     options = call.options
-    if logits.dtype not in FLOATING or not _contiguous(value, dx, factor, logits, labels) or 0 in logits.shape:
+    if logits.dtype not in FLOATING or not _all_contiguous(value, dx, factor, logits, labels) or 0 in logits.shape:
         return None
     reduction = _REDUCTIONS.index(options["reduction"])
-    arrays = (value, dx, value if factor is None else factor, logits, labels, WORK)
+    arrays = (value, dx, value if factor is None else factor, logits, labels, SCRATCH)
     arguments = (*arrays, *logits.shape, reduction, options["ignore_index"])
-    work = 2 * logits.shape[0] * logits.dtype.itemsize
-    return [Form(call, [Library("cross_entropy_labels", logits.dtype, arguments)], work, checks=True)]
+    scratch_bytes = 2 * logits.shape[0] * logits.dtype.itemsize
+    library_call = LibraryCall("cross_entropy_labels", logits.dtype, arguments)
+    return [LibraryUnit(call, [library_call], scratch_bytes, checks_input=True)]
 
 
 def _cross_entropy_soft(call: Call) -> list[Unit] | None:
     value, dx, factor, _, _, logits, targets = call.arguments
-    if logits.dtype not in FLOATING or not _contiguous(value, dx, factor, logits, targets) or 0 in logits.shape:
+    if logits.dtype not in FLOATING or not _all_contiguous(value, dx, factor, logits, targets) or 0 in logits.shape:
         return None
     reduction = _REDUCTIONS.index(call.options["reduction"])
-    arrays = (value, dx, value if factor is None else factor, logits, targets, WORK)
-    work = 2 * logits.shape[0] * logits.dtype.itemsize
-    return [Form(call, [Library("cross_entropy_soft", logits.dtype, (*arrays, *logits.shape, reduction))], work)]
+    arrays = (value, dx, value if factor is None else factor, logits, targets, SCRATCH)
+    scratch_bytes = 2 * logits.shape[0] * logits.dtype.itemsize
+    library_call = LibraryCall("cross_entropy_soft", logits.dtype, (*arrays, *logits.shape, reduction))
+    return [LibraryUnit(call, [library_call], scratch_bytes)]
 
 
 def _random(function: str, *names: str) -> Callable[[Call], list[Unit] | None]:
-    """A draw into a contiguous array; ``names`` are its options."""
+    """The rule of a random kernel that fills a contiguous array; ``names`` are its options."""
 
-    def form(call: Call) -> list[Unit] | None:
+    def rule(call: Call) -> list[Unit] | None:
         out, state = call.arguments
-        if not _contiguous(out, state):
+        if not _all_contiguous(out, state):
             return None
         dtype = out.dtype if out.dtype in FLOATING else FLOATING[0]
         options = [call.options[n] for n in names]
         if function == "random_bernoulli":
             options = [round(options[0] * 2**24)]
-        return [Form(call, [Library(function, dtype, (out, state, out.size, *options))])]
+        return [LibraryUnit(call, [LibraryCall(function, dtype, (out, state, out.size, *options))])]
 
-    return form
+    return rule
 
 
 def _take_items(call: Call) -> list[Unit] | None:
-    """``out[...] = x[index]`` for one integer array that picks along the first dimension."""
+    """``out[...] = x[index]`` with one int64 array that indexes the first dimension."""
     if len(call.arguments) != 3 or call.options:
         return None
     out, x, index = call.arguments
     index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
     if not isinstance(index, View) or index.dtype != numpy.int64 or x.dtype not in FLOATING or not x.shape:
         return None
-    if not _contiguous(out, x, index) or out.dtype != x.dtype or 0 in (*out.shape, *x.shape) or overlap(out, x):
+    if not _all_contiguous(out, x, index) or out.dtype != x.dtype or 0 in (*out.shape, *x.shape) or overlap(out, x):
         return None
     row = math.prod(x.shape[1:])
-    return [Form(call, [Library("take_rows", x.dtype, (out, x, index, index.size, x.shape[0], row))], checks=True)]
+    library_call = LibraryCall("take_rows", x.dtype, (out, x, index, index.size, x.shape[0], row))
+    return [LibraryUnit(call, [library_call], checks_input=True)]
 
 
-#: By the function of the call, or by the name of the kernel whose twin it is.
-FORMS: dict[Any, Callable[[Call], list[Unit] | None]] = {
+#: The function of the call, or the name of the kernel whose twin it is -> its rule.
+_RULES: dict[Any, Callable[[Call], list[Unit] | None]] = {
     numpy.dot: _products,
     numpy.matmul: _products,
     numpy.concatenate: _concatenate,
     numpy.clip: _clip,
-    "astype": _assigned,
-    "copy": _assigned,
+    "astype": _assign,
+    "copy": _assign,
     "take_items": _take_items,
     "cross_entropy_labels": _cross_entropy_labels,
     "cross_entropy_soft": _cross_entropy_soft,
@@ -265,19 +276,19 @@ FORMS: dict[Any, Callable[[Call], list[Unit] | None]] = {
 
 
 def units_of(call: Call) -> list[Unit]:
-    """What does a call in a compiled step."""
+    """The units that replace a call in a compiled step."""
     nest = nest_of(call)
     if nest is not None:
         return [nest]
     if call.writes and all(0 in v.shape for v in call.writes) and call.kind in ("elementwise", "copy"):
         return []
     try:
-        form = FORMS.get(call.function)
-    except TypeError:  # not hashable
-        form = None
-    form = form or FORMS.get(getattr(call.function, "__name__", ""))
-    units = form(call) if form is not None else None
-    return [Opaque(call)] if units is None else units
+        rule = _RULES.get(call.function)
+    except TypeError:  # the function is not hashable
+        rule = None
+    rule = rule or _RULES.get(getattr(call.function, "__name__", ""))
+    units = rule(call) if rule is not None else None
+    return [NumpyUnit(call)] if units is None else units
 
 
-__all__ = ["FORMS", "WORK", "Form", "Library", "Opaque", "units_of"]
+__all__ = ["SCRATCH", "LibraryCall", "LibraryUnit", "NumpyUnit", "units_of"]
