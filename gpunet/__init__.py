@@ -1,4 +1,4 @@
-"""gpunet trains neural networks on NVIDIA GPUs through fused CUDA kernels, and on the CPU through NumPy.
+"""gpunet trains neural networks on NVIDIA GPUs with fused CUDA kernels, and on the CPU with NumPy.
 
 import gpunet
 
@@ -38,36 +38,38 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-#: Modules whose ``__all__`` is handed on, in the order in which a name is looked for: what is light comes first.
-_MODULES = (
+#: Modules whose ``__all__`` is re-exported, in search order: modules that import quickly come first.
+_REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.threads", "autograd.tensor", "autograd.mode", "autograd.backward",
     "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.compare",
     "ops.index", "ops.join", "ops.matmul", "ops.reduce", "ops.shape", "ops.softmax", "ops.custom", "captured.step",
     "train.checkpoint",
 )  # fmt: skip
-#: Of these modules only the names that PyTorch has at its root: the others are in nn.functional.
-_ONLY = {"ops.activations": ("relu", "sigmoid", "tanh")}
-#: Rooms, and faces under PyTorch's names of modules.
-_ROOMS = ("autograd", "backend", "captured", "cuda", "data", "emulator", "nn", "ops", "optim", "testing", "tools", "train")
+#: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
+_SELECTED_NAMES = {"ops.activations": ("relu", "sigmoid", "tanh")}
+#: Submodules that are imported on first access.
+_SUBMODULES = (
+    "autograd", "backend", "captured", "cuda", "data", "emulator", "nn", "ops", "optim", "testing", "tools", "train",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _SUBMODULES:
         return importlib.import_module(f"gpunet.{name}")
     if name == "__all__":
         return __dir__()
     if not name.startswith("_"):
         importlib.import_module("gpunet.ops")  # attaches the methods of Tensor
-        for path in _MODULES:
+        for path in _REEXPORTED:
             module = importlib.import_module(f"gpunet.{path}")
-            if name in _ONLY.get(path, module.__all__):
-                globals()[name] = found = getattr(module, name)
-                return found
+            if name in _SELECTED_NAMES.get(path, module.__all__):
+                globals()[name] = value = getattr(module, name)
+                return value
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    names = {"__version__", *_ROOMS}
-    for path in _MODULES:
-        names.update(_ONLY.get(path, importlib.import_module(f"gpunet.{path}").__all__))
+    names = {"__version__", *_SUBMODULES}
+    for path in _REEXPORTED:
+        names.update(_SELECTED_NAMES.get(path, importlib.import_module(f"gpunet.{path}").__all__))
     return sorted(names)

@@ -1,4 +1,4 @@
-"""``gpunet.cuda``: the GPUs of this machine, under the names of ``torch.cuda``."""
+"""Functions of ``torch.cuda``: query, select and synchronize the GPUs of this machine."""
 
 from gpunet.backend.gpus import *
 from gpunet.launch.synchronize import *

@@ -1,7 +1,10 @@
 """Fixtures: the devices that the suite runs on, the oracle (PyTorch), and the same seed before every test.
 
-    pytest                        on every device that is here
-    pytest --device cpu           on one of them
+    pytest                        the quick tier, on every device that is here
+    pytest --tier all             everything
+    pytest --tier rest            what the quick tier leaves out
+    pytest --tier rest --part 2/8 an eighth of that
+    pytest --device cpu           on one device
     pytest --device stand-in      on "cuda" without a card: a stand-in for CuPy, launches run by the emulator
     GPUNET_REQUIRE_TORCH=1        a missing PyTorch fails the tests that need it, instead of skipping them
 """
@@ -9,6 +12,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -34,6 +38,11 @@ def available_devices() -> list[str]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", choices=sorted(DEVICES), help="run on this device only (default: all that are here)")
+    parser.addoption(
+        "--tier", choices=["quick", "rest", "all"], default="quick",
+        help="quick leaves out the tests marked exhaustive (default), rest runs those alone; a test named by its id always runs",
+    )  # fmt: skip
+    parser.addoption("--part", metavar="I/N", help="of the tests marked exhaustive only part I of N, counted from 0")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -41,6 +50,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = metafunc.config.getoption("--device")
         names = available_devices() if chosen is None else [chosen]
         metafunc.parametrize("device", names, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what belongs to another tier or part."""
+    tier, part = config.getoption("--tier"), config.getoption("--part")
+    if tier == "quick" and any("::" in argument for argument in config.args):
+        tier = "all"
+    index, count = map(int, part.split("/")) if part else (0, 1)
+
+    def is_chosen(item: pytest.Item) -> bool:
+        if item.get_closest_marker("exhaustive") is None:
+            return tier != "rest"
+        return tier != "quick" and zlib.crc32(item.nodeid.encode()) % count == index
+
+    left_out = [item for item in items if not is_chosen(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if is_chosen(item)]
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""Prints how much of the CUDA path's Python the tests run on a machine without a card, file by file.
+"""Print the test coverage, per file, of the Python code behind CUDA tensors, measured without a GPU.
 
-    python -m tests.coverage_of_cuda_path            # exit code 1 below 95 % in all, or with a failed test
+    python -m tests.coverage_of_cuda_path            # exit code 1 if the total is below 95 %, or if a test fails
 
-The CUDA path is everything that runs when a tensor is on a card, and what tells of it: devices, launches, compiling, the
-emulator, the self-test, and the ops' and optimizers' files, whose geometries, forward and backward are for every device.
-Coverage is measured in this process; lines that only a subprocess runs count as not run.
+The measured files are those that run when a tensor is on a GPU (devices, launches, compiler, ops and optimizers with
+their geometries) and those that check or report it (emulator, self-test, tools).  Coverage is measured in this
+process; lines that only a subprocess runs do not count.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILES = (
     "cuda.py", "backend/*.py", "launch/*.py", "emulator/*.py", "tools/*.py", "ops/*.py", "optim/*.py",
 )  # fmt: skip
 
-#: The tests of the path; of those that repeat the same lines for every kernel and architecture, few.
+#: The tests of this code; of tests that run the same lines for every kernel and architecture, only some.
 PATH = (
     "tools/test_access_table.py", "cli/test_check_kernel.py", "ops/test_custom.py", "backend/test_cuda_sources.py",
     "emulator/test_emulator.py", "test_errors.py", "tools/test_kernel_table.py", "ops/test_kernels.py",
@@ -47,7 +47,7 @@ def main() -> int:
     codes = [pytest.main([*options, *_paths(run)]) for run in RUNS]
     measured.stop()
     total = measured.report(show_missing=True, skip_empty=True, precision=1, file=sys.stdout)
-    print(f"{total:.1f} % of the CUDA path's lines are run without a card; at least {LIMIT:g} % are asked for")
+    print(f"{total:.1f} % of the lines of the CUDA path are covered without a GPU; required: {LIMIT:g} %")
     return int(any(codes) or total < LIMIT)
 
 

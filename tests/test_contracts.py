@@ -1,4 +1,4 @@
-"""What holds for the whole library, whoever adds to it: samples for every op, layers, lazy imports, errors."""
+"""Rules for the whole library: samples for every op, layering of imports, lazy imports, error types."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.samples import ACTIVATIONS, SAMPLES
 
 PACKAGE = Path(gpunet.__file__).parent
 
-#: From the bottom up, as in design.md: a module imports from the lines before its own, and, in no circle, from its own.
+#: From the bottom up: a module imports only from earlier lines and, without cycles, from its own line.
 LAYERS = (
     "errors",
     "backend",
@@ -33,7 +33,7 @@ LAYERS = (
     "captured",
     "data",
     "train",
-    "cuda",  # a face, as the package itself: it hands names on
+    "cuda",  # re-exports names, like the package itself ("")
     "",
     "tools",
     "cli __main__",
@@ -54,13 +54,13 @@ def test_every_activation_has_samples() -> None:
     assert names == set(gpunet.ops.activations.ACTIVATIONS), "tests/samples/activations.py: ACTIVATIONS lacks a row"
 
 
-def test_samples_are_of_ops_that_exist_and_names_are_unique() -> None:
+def test_samples_have_existing_ops_and_unique_names() -> None:
     assert {s.op for s in SAMPLES} <= set(OPS)
     names = [s.name for s in SAMPLES]
     assert len(set(names)) == len(names)
 
 
-def test_every_fused_op_carries_its_composition() -> None:
+def test_every_fused_op_has_a_composition() -> None:
     for op in OPS.values():
         assert op.kind in ("primitive", "fused")
         assert (op.composed is not None) == (op.kind == "fused"), op.name
@@ -70,7 +70,7 @@ def test_every_fused_op_carries_its_composition() -> None:
 
 
 def sources() -> dict[str, str]:
-    """Name within the package ("" for the package itself) -> source, of every module."""
+    """Module name without "gpunet." ("" for the package itself) -> source, for every module."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -78,20 +78,20 @@ def sources() -> dict[str, str]:
     return found
 
 
-def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that only a type checker sees."""
+def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes outside ``if TYPE_CHECKING:``."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
-                yield from running_nodes(other)
+                yield from runtime_nodes(other)
             continue
         yield node
-        yield from running_nodes(node)
+        yield from runtime_nodes(node)
 
 
 def imported(module: str, source: str, package: bool) -> Iterator[str]:
-    """Absolute names of what a module imports, in functions, too: modules, or names in modules."""
-    for node in running_nodes(ast.parse(source)):
+    """Absolute names of the modules and of the names in modules that a module imports, also inside functions."""
+    for node in runtime_nodes(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -104,7 +104,7 @@ def imported(module: str, source: str, package: bool) -> Iterator[str]:
 
 
 def dependencies(modules: dict[str, str]) -> dict[str, set[str]]:
-    """For each module the modules of the package that it imports."""
+    """module -> the modules of the package that it imports."""
     result: dict[str, set[str]] = {}
     for module, source in modules.items():
         is_package = any(other.startswith(f"{module}.") for other in modules) or module == ""
@@ -118,25 +118,25 @@ def dependencies(modules: dict[str, str]) -> dict[str, set[str]]:
 
 
 def layer(module: str) -> int:
-    """The line of LAYERS that names a module, or its package."""
+    """The index in LAYERS of a module's top-level package."""
     wanted = ".".join(module.split(".")[:1])
     for number, line in enumerate(LAYERS):
         if wanted in (line.split() or [""]):
             return number
-    raise AssertionError(f"gpunet.{module} stands in no layer: say where it belongs, in LAYERS of {__file__}")
+    raise AssertionError(f"gpunet.{module} is in no layer: add its package to LAYERS in {__file__}")
 
 
 def upward_imports(modules: dict[str, str]) -> list[str]:
     return [
-        f"gpunet.{module} imports gpunet.{other}, which lies above it"
+        f"gpunet.{module} imports gpunet.{other}, which is in a higher layer"
         for module, found in dependencies(modules).items()
         for other in sorted(found)
         if layer(other) > layer(module)
     ]
 
 
-def circles(modules: dict[str, str]) -> list[list[str]]:
-    """Circles of imports, each once: what is left when modules that import nothing left are taken away."""
+def import_cycles(modules: dict[str, str]) -> list[list[str]]:
+    """Cycles of imports, each once: repeatedly remove modules without imports, then follow the remaining imports."""
     graph = {m: set(found) for m, found in dependencies(modules).items()}
     while free := [m for m, found in graph.items() if not found & graph.keys()]:
         for module in free:
@@ -157,11 +157,11 @@ def test_imports_go_down() -> None:
     assert upward_imports(sources()) == []
 
 
-def test_imports_make_no_circle() -> None:
-    assert circles(sources()) == []
+def test_imports_have_no_cycle() -> None:
+    assert import_cycles(sources()) == []
 
 
-def test_the_layer_checks_see_what_is_planted() -> None:
+def test_layer_checks_detect_planted_violations() -> None:
     planted = {"": "", "errors": "", "nn": "", "backend": ""}
     planted |= {"backend.devices": "from gpunet.errors import DeviceError", "autograd": "from gpunet.backend import devices"}
     assert upward_imports(planted) == []
@@ -171,15 +171,15 @@ def test_the_layer_checks_see_what_is_planted() -> None:
     assert len(upward_imports({**planted, "errors": "from gpunet import __version__"})) == 1
     type_only = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from gpunet.nn import Linear"
     assert upward_imports({**planted, "autograd": type_only}) == []
-    with pytest.raises(AssertionError, match="no layer"):
+    with pytest.raises(AssertionError, match="is in no layer"):
         upward_imports({**planted, "novelty": "import gpunet.errors"})
 
     one_way = {"ops": "", "ops.a": "from gpunet.ops.b import f", "ops.b": ""}
-    assert circles(one_way) == []
-    assert circles({**one_way, "ops.b": "def f():\n    import gpunet.ops.a"}) == [["ops.a", "ops.b"]]
+    assert import_cycles(one_way) == []
+    assert import_cycles({**one_way, "ops.b": "def f():\n    import gpunet.ops.a"}) == [["ops.a", "ops.b"]]
 
 
-def test_only_device_imports_cupy() -> None:
+def test_only_backend_devices_imports_cupy() -> None:
     offenders = []
     for module, source in sources().items():
         names = {name.partition(".")[0] for name in imported(module, source, False)}
@@ -188,7 +188,7 @@ def test_only_device_imports_cupy() -> None:
     assert offenders == []
 
 
-def test_the_package_itself_only_hands_names_on() -> None:
+def test_package_root_only_re_exports_names() -> None:
     for node in ast.parse(sources()[""]).body:
         plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.If))
         hook = isinstance(node, ast.FunctionDef) and node.name in ("__getattr__", "__dir__")
@@ -199,8 +199,8 @@ def test_the_package_itself_only_hands_names_on() -> None:
 # ---- imports --------------------------------------------------------------------------------------------------------
 
 
-def test_import_pulls_in_nothing_optional() -> None:
-    """In a process of its own, with warnings as errors: only NumPy, and nothing printed."""
+def test_import_gpunet_imports_no_optional_package() -> None:
+    """In a new process with warnings as errors; nothing is printed."""
     code = f"import gpunet, sys; print([m for m in {OPTIONAL!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=False
@@ -208,7 +208,7 @@ def test_import_pulls_in_nothing_optional() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
-def test_the_readers_snippet_runs_with_gpunet_as_torch() -> None:
+def test_snippet_runs_with_gpunet_imported_as_torch() -> None:
     code = (
         "import gpunet as torch\nw = torch.tensor([2.0], requires_grad=True)\nx = torch.tensor([3.0])\n"
         "loss = (w*x - 10.0)**2\nloss.backward()\nprint(w.grad.item())"
@@ -225,13 +225,13 @@ def all_modules() -> Iterator[object]:
         if not found.name.endswith("__main__"):
             try:
                 yield importlib.import_module(found.name)
-            except ModuleNotFoundError as error:  # the inside of compiled steps
-                inside = found.name.startswith("gpunet.captured.compiled.")
-                if not inside or error.name not in ("numba", "llvmlite"):
+            except ModuleNotFoundError as error:  # compiled steps need Numba
+                is_compiled = found.name.startswith("gpunet.captured.compiled.")
+                if not is_compiled or error.name not in ("numba", "llvmlite"):
                     raise
 
 
-def test_every_exception_of_ours_is_a_gpunet_error() -> None:
+def test_every_exception_class_is_a_gpunet_error() -> None:
     ours = {
         value
         for module in all_modules()
@@ -243,8 +243,8 @@ def test_every_exception_of_ours_is_a_gpunet_error() -> None:
     assert [kind for kind in ours if not kind.__doc__] == []
 
 
-def test_the_library_raises_only_errors_of_ours() -> None:
-    """Of the built-in exceptions only those of Python's own protocols, and AssertionError for what cannot be."""
+def test_library_raises_only_gpunet_errors() -> None:
+    """Allowed built-in exceptions: those of Python's protocols, and AssertionError for impossible states."""
     allowed = {"AttributeError", "NotImplementedError", "StopIteration", "KeyboardInterrupt", "SystemExit", "AssertionError"}
     offenders = []
     for module, source in sources().items():

@@ -1,4 +1,4 @@
-"""What the documentation says is true: its Python runs, its quotations stand in the sources, its links lead somewhere."""
+"""Check the documentation: its Python code runs, its quotations match the sources, its links and paths exist."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 class Block(NamedTuple):
-    """A fenced block: where it is, the words behind the fence, its text."""
+    """A fenced code block."""
 
-    where: str
-    kind: str
+    where: str  # "file:line"
+    kind: str  # the info string of the fence
     text: str
 
 
@@ -43,13 +43,13 @@ def identity(block: Block) -> str:
     return block.where
 
 
-def test_there_is_something_to_check() -> None:
+def test_pages_have_blocks_to_check() -> None:
     assert len(RUNNABLE) >= 4
     assert len(QUOTED) >= 4
 
 
 @pytest.mark.parametrize("block", RUNNABLE, ids=identity)
-def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "sklearn" in block.text:
         pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
@@ -58,10 +58,10 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
 @pytest.mark.parametrize("block", CONSOLE, ids=identity)
-def test_console_shows_what_the_commands_print(
+def test_console_block_shows_the_output_of_its_commands(
     block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``$ cd FOLDER`` from the repository's root, ``$ gpunet ...`` and ``$ echo $?``, with what they print."""
+    """Supported commands: ``cd FOLDER`` (relative to the repository's root), ``gpunet ...`` and ``echo $?``."""
     code = None
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         command, _, shown = part.replace("\\\n", "").partition("\n")
@@ -77,13 +77,13 @@ def test_console_shows_what_the_commands_print(
 
 
 @pytest.mark.parametrize("block", QUOTED, ids=identity)
-def test_quotation_stands_in_the_source(block: Block) -> None:
+def test_quoted_block_matches_the_source(block: Block) -> None:
     first, _, quotation = block.text.partition("\n")
     source = (ROOT / first.split()[1]).read_text(encoding="utf-8")
-    assert quotation.strip() in source, f"{block.where} quotes {first.split()[1]} as it no longer is"
+    assert quotation.strip() in source, f"{block.where}: the quotation differs from {first.split()[1]}"
 
 
-def test_the_example_of_twenty_lines_learns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_twenty_line_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
     [example] = [b for b in RUNNABLE if "load_digits" in b.text]
     assert len([line for line in example.text.splitlines() if line.strip()]) <= 20

@@ -1,4 +1,4 @@
-"""bench/gpu_session.py without a card: every phase's code runs, is ended at its limit, and leaves what it found."""
+"""bench/gpu_session.py without a GPU: every phase runs dry, is ended at its time limit, and keeps its results."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def load() -> Any:
 session = load()
 
 
-def found_in(folder: Path) -> dict[str, Any]:
+def read_results(folder: Path) -> dict[str, Any]:
     [path] = folder.glob("*.json")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     assert path.with_suffix(".txt").read_text(encoding="utf-8")
-    return found
+    return results
 
 
 @pytest.mark.parametrize("name", session.PHASES)
 def test_phase_runs_dry(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(session.PHASES, name, session.PHASES[name]._replace(seconds=600.0))  # a busy machine takes its time
+    monkeypatch.setitem(session.PHASES, name, session.PHASES[name]._replace(seconds=600.0))  # the machine may be busy
     monkeypatch.setattr(session, "TOTAL_SECONDS", 600.0)
     code = session.main(["--dry", "--phase", name, "--out", str(tmp_path)])
     out = capsys.readouterr().out
     assert code == 0, out
-    phase = found_in(tmp_path)["phases"][name]
+    phase = read_results(tmp_path)["phases"][name]
     assert phase["complete"]
     assert phase["lines"]
     failed = [key for key, row in phase["rows"].items() if isinstance(row, dict) and row.get("error")]
@@ -66,13 +66,13 @@ def test_phase_runs_dry(
         assert phase["rows"]["emulator"] == 0
 
 
-def test_limits_fit_into_eight_minutes() -> None:
+def test_time_limits_add_up_to_at_most_eight_minutes() -> None:
     assert sum(phase.seconds for phase in session.PHASES.values()) <= session.TOTAL_SECONDS == 480.0
 
 
-def test_without_a_card_it_says_so(tmp_path: Path) -> None:
+def test_without_a_gpu_it_exits_with_a_message(tmp_path: Path) -> None:
     if gpunet.cuda_status().ready:
-        pytest.skip("there is a card")
+        pytest.skip("a GPU is available")
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0
@@ -81,15 +81,15 @@ def test_without_a_card_it_says_so(tmp_path: Path) -> None:
 
 
 def use_phase(source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let phases run from a copy of the script in which the last definition of a phase is this one."""
+    """Run phases from a copy of the script in which ``source`` redefines a phase."""
     script = folder / "session.py"
     text = SCRIPT.read_text(encoding="utf-8").replace("class Phase(NamedTuple)", source + "class Phase(NamedTuple)")
     script.write_text(text, encoding="utf-8")
     monkeypatch.setattr(session, "__file__", str(script))
 
 
-def test_a_phase_that_hangs_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a copy of the script whose phase starts a process of its own, yields, and then hangs."""
+def test_hanging_phase_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The phase starts a child process, yields a row, and hangs."""
     hanging = (
         "def ceilings(dry, done):\n"
         '    """Hangs."""\n'
@@ -101,7 +101,7 @@ def test_a_phase_that_hangs_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypa
     monkeypatch.setattr(session, "ROOT", ROOT)
 
     class Impatient(subprocess.Popen):  # type: ignore[type-arg]
-        """Its time is over as soon as a row is there."""
+        """Times out as soon as a row has been written."""
 
         def wait(self, timeout: float | None = None) -> int:
             while timeout is not None and self.poll() is None:
@@ -111,31 +111,31 @@ def test_a_phase_that_hangs_is_ended_and_keeps_its_rows(tmp_path: Path, monkeypa
             return super().wait()
 
     monkeypatch.setattr(session, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": Impatient}))
-    found = session.watch_phase("ceilings", True, 600.0, tmp_path)
-    assert found["timed_out"]
-    assert not found["complete"]
-    assert found["lines"] == ["first row"]
+    result = session.watch_phase("ceilings", True, 600.0, tmp_path)
+    assert result["timed_out"]
+    assert not result["complete"]
+    assert result["lines"] == ["first row"]
     try:
-        child = os.pidfd_open(found["rows"]["child"])
+        child = os.pidfd_open(result["rows"]["child"])
     except ProcessLookupError:
-        return  # it has ended, and somebody collected it
+        return  # it has ended and was reaped
     assert select.select([child], [], [], 60.0)[0]  # ready when it has ended
     os.close(child)
 
 
-def test_a_phase_that_raises_leaves_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phase_that_raises_keeps_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "session.py"
     text = SCRIPT.read_text(encoding="utf-8").replace(
         "    if dry:\n        found = measured", "    1 / 0\n    if dry:\n        found = measured"
     )
     broken.write_text(text, encoding="utf-8")
     monkeypatch.setattr(session, "__file__", str(broken))
-    found = session.watch_phase("ceilings", True, 600.0, tmp_path)
-    assert not found["complete"]
-    assert "ZeroDivisionError" in "\n".join(session.describe("ceilings", found))
+    result = session.watch_phase("ceilings", True, 600.0, tmp_path)
+    assert not result["complete"]
+    assert "ZeroDivisionError" in "\n".join(session.describe("ceilings", result))
 
 
-def test_an_unknown_phase_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_phase_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         session.main(["--phase", "stepz"])
     assert "stepz; expected some of suite, kernels" in capsys.readouterr().err
@@ -151,7 +151,7 @@ def test_some(number, tmp_path_factory):
         os.abort()
     if number == 33:
         pytest.skip()
-    if number == 41:  # as where the card no longer answers
+    if number == 41:  # as if the GPU no longer answered
         import sys, types
         runtime = types.SimpleNamespace(deviceSynchronize=lambda: 1 / 0)
         sys.modules["cupy"] = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
@@ -159,7 +159,7 @@ def test_some(number, tmp_path_factory):
 """
 
 
-def test_shards_tell_of_every_test_once_whatever_happens_to_their_process(tmp_path: Path) -> None:
+def test_shards_report_every_test_once_even_if_their_process_dies(tmp_path: Path) -> None:
     tests = tmp_path / "test_some.py"
     tests.write_text(TESTS, encoding="utf-8")
     outcomes: dict[str, str] = {}
@@ -180,7 +180,7 @@ def test_shards_tell_of_every_test_once_whatever_happens_to_their_process(tmp_pa
     assert "no longer answers" in why["41]"]
 
 
-def test_a_phase_whose_card_is_dead_goes_on_in_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phase_restarts_in_a_new_process_after_the_gpu_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dying = (
         "def ceilings(dry, done):\n"
         '    """Dies."""\n'
@@ -191,17 +191,17 @@ def test_a_phase_whose_card_is_dead_goes_on_in_a_new_process(tmp_path: Path, mon
         "                raise SystemExit(RESTART)\n\n\n"
     )
     use_phase(dying, tmp_path, monkeypatch)
-    found = session.watch_phase("ceilings", True, 600.0, tmp_path)
-    assert found["complete"]
-    assert found["lines"] == ["a", "b", "c"]
-    assert found["rows"]["a"] == found["rows"]["b"] != found["rows"]["c"]
+    result = session.watch_phase("ceilings", True, 600.0, tmp_path)
+    assert result["complete"]
+    assert result["lines"] == ["a", "b", "c"]
+    assert result["rows"]["a"] == result["rows"]["b"] != result["rows"]["c"]
 
 
-# ---- the code for a card, on a stand-in for CuPy ----------------------------------------------------------------------
+# ---- the code for a GPU, on a stand-in for CuPy -----------------------------------------------------------------------
 
 
 class Event:
-    """As cupy.cuda.Event: recorded on a stream, waited for."""
+    """Stands in for cupy.cuda.Event."""
 
     def record(self, stream: Any = None) -> None:
         self.at = time.perf_counter()
@@ -211,7 +211,7 @@ class Event:
 
 
 class Graph:
-    """As cupy.cuda.Graph."""
+    """Stands in for cupy.cuda.Graph."""
 
     def __init__(self) -> None:
         self.launches = 0
@@ -224,13 +224,13 @@ class Graph:
 
 
 class Stream:
-    """As cupy.cuda.Stream, with what is launched while it captures."""
+    """Stands in for cupy.cuda.Stream; ``capturing`` lists the launches during a capture."""
 
     ptr = 1
     capturing: list[Any] | None = None
 
     def __init__(self, non_blocking: bool = False) -> None:
-        assert non_blocking, "capture needs a stream of its own"
+        assert non_blocking, "capture needs a non-blocking stream"
 
     def __enter__(self) -> Stream:
         return self
@@ -238,7 +238,7 @@ class Stream:
     def __exit__(self, *exception: object) -> None: ...
 
     def synchronize(self) -> None:
-        assert Stream.capturing is None, "no synchronising while capturing"
+        assert Stream.capturing is None, "synchronising is an error during capture"
 
     def begin_capture(self, mode: Any = None) -> None:
         Stream.capturing = []
@@ -250,7 +250,7 @@ class Stream:
 
 
 class Module:
-    """As cupy.cuda.Module."""
+    """Stands in for cupy.cuda.Module."""
 
     def load(self, cubin: bytes) -> None:
         assert cubin[:4] == b"\x7fELF"
@@ -266,7 +266,7 @@ class Module:
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> Any:
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     cuda = SimpleNamespace(
         Device=lambda index=0: SimpleNamespace(compute_capability="90"),
         Event=Event,
@@ -281,14 +281,14 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Any:
     return stand_in
 
 
-def test_bandwidth_and_products_on_a_card(card: Any) -> None:
+def test_bandwidth_and_products_on_a_gpu(fake_gpu: Any) -> None:
     assert ceilings.cuda_bandwidth(1e5) > 0
     assert ceilings.gemm_rate("float32", 64) > 0
     with pytest.raises(gpunet.errors.DeviceError, match="no cuBLAS for products in bfloat16"):
         ceilings.gemm_rate("bfloat16", 64)
 
 
-def test_latency_on_a_card(card: Any) -> None:
+def test_latency_on_a_gpu(fake_gpu: Any) -> None:
     from gpunet.backend import compiler
     from gpunet.errors import CompileError
 

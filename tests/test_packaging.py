@@ -1,4 +1,4 @@
-"""What is installed: the wheel holds the package, its CUDA sources and its types, and is small."""
+"""The wheel and the sdist: their files, their size, and the project's metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_BYTES = 2_000_000  # sources alone: a binary or a data set that slips in is seen
+MAX_BYTES = 2_000_000  # enough for sources; an accidental binary or data set exceeds it
 
 pytest.importorskip("hatchling", reason="hatchling builds the wheel: pip install 'gpunet[test]'")
 
@@ -35,25 +35,25 @@ def sources(folder: str, *suffixes: str) -> set[str]:
 
 
 def test_wheel_is_small(wheel: Path) -> None:
-    assert wheel.stat().st_size < MOST_BYTES
+    assert wheel.stat().st_size < MAX_BYTES
     assert wheel.name.endswith("-py3-none-any.whl")
 
 
-def test_wheel_holds_the_package_and_its_cuda_sources(wheel: Path) -> None:
+def test_wheel_contains_the_package_and_its_cuda_sources(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     cuda = sources("cuda_kernels", ".cu", ".cuh")
     assert cuda
     expected = (
         {f"gpunet/{name}" for name in cuda} | sources("gpunet", ".py", ".pyi", ".h", ".cpp") | {"gpunet/py.typed"}
     )
-    expected -= {"gpunet/testing/plugin/pytest_gpunet.py"}  # which is installed beside the package
+    expected -= {"gpunet/testing/plugin/pytest_gpunet.py"}  # installed at the top level
     assert expected <= names
-    strange = {n for n in names if not n.startswith(("gpunet/", "gpunet-")) or "__pycache__" in n}
-    assert strange == {"pytest_gpunet.py"}
+    unexpected = {n for n in names if not n.startswith(("gpunet/", "gpunet-")) or "__pycache__" in n}
+    assert unexpected == {"pytest_gpunet.py"}
 
 
 def test_wheel_works_by_itself(wheel: Path, tmp_path: Path) -> None:
-    """Out of the wheel alone: it finds its CUDA sources, and its command runs."""
+    """From the extracted wheel alone, the package imports and finds its CUDA sources."""
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (
         "import sys; sys.path.insert(0, '.'); import gpunet; from gpunet.backend import cuda_sources;"
@@ -80,7 +80,7 @@ def test_project_metadata() -> None:
     assert dependency.startswith("numpy")
     extras = project["optional-dependencies"]
     requirements = [dependency, *(r for group in extras.values() for r in group)]
-    assert not [r for r in requirements if "<" in r or "==" in r.partition(";")[0]], "upper pins make conflicts"
+    assert not [r for r in requirements if "<" in r or "==" in r.partition(";")[0]], "upper bounds cause conflicts"
     for name in ("cuda12", "cuda13"):
         assert not any("cublas" in r or "curand" in r or "[ctk]" in r for r in extras[name])
     assert not any("torch" in r for name in ("train", "test", "bench", "dev") for r in extras[name])

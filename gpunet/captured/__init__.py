@@ -1,14 +1,15 @@
-"""Recorded steps: ``gpunet.capture``.
+"""Captured steps: ``gpunet.capture`` records a training step once and replays its launches.
 
-    step           the public face: which recording fits a call, and when to record anew
-    recording      one recording: run once, lowered, replayed
-    conditions     what must still be so for a replay, as one expression
-    surroundings   what the step's Python depends on: numbers and objects that it names
-    split          a step that cannot be one recording: its Python runs at every call
-    deferred       the tape of such a step: launches noted now, and run where a value is needed
-    segment        launches between two such places, lowered to one function
-    explanation    what a step does, launch by launch, for people
-    epoch          a pass over data, the step replayed on each batch
+    step            the public face: choose the recording for a call, or record again
+    recording       one recording: run once, lowered, replayed
+    guards          values outside the step, compared before each replay
+    ir              the recorded step as data: buffers, views, calls
+    trace           launches to NumPy calls
+    plan, merge     memory planning; fewer and smaller passes over memory
+    lowering        plan, then one of three ways to run: numpy_calls, compiled, cuda_graph
+    explain         launches with their shapes, bytes, FLOPs and times
+    epoch           one pass over the data, the step replayed on each batch
+    split, deferred, segment     steps with graph breaks: their Python runs at each call, launches in segments between
 """
 
 from gpunet.captured.step import CapturedStep, capture

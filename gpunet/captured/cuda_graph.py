@@ -1,4 +1,4 @@
-"""The lowering of other devices than the CPU: the launches themselves, on planned memory."""
+"""The lowering for devices other than the CPU: the launches on planned memory, on a GPU as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from gpunet.launch.tape import Launch, Tape
 
 
 class Launches:
-    """Each launch as one call, and the buffers that they are on: what a trace is on the CPU."""
+    """Launches as opaque calls, and the buffers that they use: the counterpart of :class:`~gpunet.captured.trace.Trace`."""
 
     def __init__(self, launches: Sequence[Launch]) -> None:
         self.buffers: list[Buffer] = []
-        self._numbers: dict[int, int] = {}  # buffer of an owner, by id
+        self._numbers: dict[int, int] = {}  # id of an owner -> index of its buffer
         self.calls = []
         for number, launch in enumerate(launches):
-            arrays, options = tree_map((launch.arrays, launch.options), self.view, devices.is_array)
+            arrays, options = tree_map((launch.arrays, launch.options), self.view_of, devices.is_array)
             written = list(tree_leaves(arrays[: launch.kernel.outputs]))
-            everything = list(tree_leaves((arrays, options)))
-            self.calls.append(Call("opaque", launch.kernel, arrays, options, everything, written, True, number))
+            views = list(tree_leaves((arrays, options)))
+            self.calls.append(Call("opaque", launch.kernel, arrays, options, views, written, True, number))
 
-    def view(self, array: Array) -> View:
-        """Where an array lies."""
+    def view_of(self, array: Array) -> View:
+        """Return the view that stands for an array."""
         owner = owner_of(array)
         if id(owner) not in self._numbers:
             self._numbers[id(owner)] = len(self.buffers)
@@ -36,27 +36,33 @@ class Launches:
 
 
 def function(
-    calls: Sequence[Call], array: Callable[[View], Array], where: set[Device], lines: Sequence[str]
+    calls: Sequence[Call], array: Callable[[View], Array], used_devices: set[Device], lines: Sequence[str]
 ) -> tuple[Callable[[], None], Tape]:
-    """The function that makes all launches, and the launches: on one card a CUDA graph, elsewhere one by one.
+    """Return a function that runs all launches, and the tape of them.
+
+    On a single GPU the function launches one CUDA graph; otherwise it launches the kernels one by one.
 
     Args:
-        array: the array of a view.
-        where: the devices that they are on.
-        lines: of the user's program, by the number of the recorded launch.
+        calls: the launches, as calls on planned memory.
+        array: returns the array of a view.
+        used_devices: devices of the arrays.
+        lines: the user's source line of each recorded launch.
+
+    Raises:
+        CaptureError: a launch cannot be part of a CUDA graph.
     """
     tape = Tape()
-    known: dict[View, Array] = {}
+    arrays_of: dict[View, Array] = {}
 
-    def at(view: View) -> Array:
-        if view not in known:
-            known[view] = array(view)
-        return known[view]
+    def array_of(view: View) -> Array:
+        if view not in arrays_of:
+            arrays_of[view] = array(view)
+        return arrays_of[view]
 
     for call in calls:
         kernel: Any = call.function
-        arrays, options = tree_map((call.arguments, call.options), at)
+        arrays, options = tree_map((call.arguments, call.options), array_of)
         tape.launches.append(Launch(kernel, arrays, options, lines[call.launch]))
-    if len(where) == 1 and (card := next(iter(where))).type == "cuda":
-        return devices.record_cuda_graph(tape.replay, card), tape
+    if len(used_devices) == 1 and (device := next(iter(used_devices))).type == "cuda":
+        return devices.record_cuda_graph(tape.replay, device), tape
     return tape.replay, tape

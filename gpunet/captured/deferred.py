@@ -246,7 +246,8 @@ class Deferred(Tape):
         """Note from here on what goes to the present stream of a device."""
         place = None if where.type == "cpu" else devices.launch_target(where)
         if place != self._place:
-            self._flush(f"launches on {where} behind launches elsewhere", "keep the step on one device and one stream")
+            what = f"launches on {where} after launches on another device or stream"
+            self._flush(what, "keep the step on one device and one stream")
             self._place, self._stream = place, devices.stream(where)
 
     def sets_gradient(self, leaf: Any, before: Any) -> None:
@@ -258,7 +259,7 @@ class Deferred(Tape):
             self._flush(what, way_out)
 
     def flush_pending(self, what: str, arrays: tuple[Array, ...]) -> None:
-        self.graph_break(what, "do it before the step, or behind it", arrays)
+        self.graph_break(what, "do it before or after the step", arrays)
 
     def end(self) -> None:
         """Run what is still to run."""

@@ -1,4 +1,4 @@
-"""A pass over resident data: gather a batch by its rows, replay the step, add up what it returned."""
+"""A pass over data on the device: gather each batch into the step's buffers, replay the step, average its results."""
 
 from __future__ import annotations
 
@@ -20,50 +20,54 @@ if TYPE_CHECKING:
 
 
 class CapturedEpoch:
-    """Made by :meth:`CapturedStep.epoch`; call it for one pass over the data."""
+    """One pass over the data for each call; created by :meth:`CapturedStep.epoch`, which documents the arguments."""
 
     def __init__(
         self, step: CapturedStep, data: tuple[Tensor, ...], batch_size: int, shuffle: bool, drop_last: bool,
         generator: Generator | None,
     ) -> None:  # fmt: skip
         if not data or not all(isinstance(t, Tensor) and t.ndim for t in data):
-            raise ArgumentError(f"epoch: data of {[type(t).__name__ for t in data]}; expected tensors with a row a sample")
+            types = [type(t).__name__ for t in data]
+            raise ArgumentError(f"epoch: got data of types {types}; expected tensors with one row per sample")
         counts = [len(t) for t in data]
         if len(set(counts)) > 1 or not counts[0]:
-            raise ArgumentError(f"epoch: data of {counts} rows; expected the same number, at least one")
+            raise ArgumentError(f"epoch: data have {counts} rows; expected the same number in each tensor, at least one")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ArgumentError(f"epoch: batch_size={batch_size!r}; expected a whole number from 1")
+            raise ArgumentError(f"epoch: batch_size={batch_size!r}; expected an integer, at least 1")
         if drop_last and counts[0] < batch_size:
-            raise ArgumentError(f"epoch: {counts[0]} rows are less than one batch of {batch_size}, and drop_last drops them")
+            raise ArgumentError(
+                f"epoch: the data have {counts[0]} rows, less than one batch, and drop_last=True would drop them; "
+                f"batch_size={batch_size} has to be at most {counts[0]}, or drop_last=False"
+            )
         self._step, self._data, self.batch_size = step, data, batch_size
         self.shuffle, self.drop_last, self.generator = shuffle, drop_last, generator
 
     def __len__(self) -> int:
-        """Batches of a pass."""
-        whole, rest = divmod(len(self._data[0]), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        """Return the number of batches in a pass."""
+        num_full, rest = divmod(len(self._data[0]), self.batch_size)
+        return num_full + (rest > 0 and not self.drop_last)
 
     def __call__(self) -> Any:
         """Run the step on every batch.
 
         Returns:
-            What the step returns, each floating tensor in it the mean over the batches, weighted by their rows, float64.
+            The structure that the step returns, with the mean over all rows in place of each tensor, in float64.
         """
         graph_break("a pass over the data", "call it outside the step")
         with unrecorded():
-            return self._pass()
+            return self._run()
 
-    def _pass(self) -> Any:
-        count = len(self._data[0])
+    def _run(self) -> Any:
+        num_rows = len(self._data[0])
         order: Array = None
         if self.shuffle:
-            order = randperm(count, device=self._data[0].device, generator=self.generator).array
+            order = randperm(num_rows, device=self._data[0].device, generator=self.generator).array
         totals: list[Any] = []
         structure: Any = None
         seen = 0
         for number in range(len(self)):
-            rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, count))
-            result = self._batch(rows if order is None else order[rows])
+            rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, num_rows))
+            result = self._run_batch(rows if order is None else order[rows])
             weight = rows.stop - rows.start
             seen += weight
             values = [t.array for t in tensors(result)]
@@ -78,14 +82,16 @@ class CapturedEpoch:
         means = iter(totals)
         return tree_map(structure, lambda t: Tensor(next(means)), Tensor)
 
-    def _batch(self, rows: Any) -> Any:
-        recording = self._step.fitting(self._data, len(rows) if not isinstance(rows, slice) else rows.stop - rows.start)
+    def _run_batch(self, rows: Any) -> Any:
+        num_rows = len(rows) if not isinstance(rows, slice) else rows.stop - rows.start
+        recording = self._step.find_recording(self._data, num_rows)
         if recording is None:
             return self._step(*(Tensor(t.array[rows]) for t in self._data))
         return recording.replay_rows([t.array for t in self._data], rows)
 
 
 def _weighted(array: Array, weight: int) -> Array:
+    """Return ``weight * array`` in float64."""
     result = array.astype(numpy.float64)
     result *= weight
     return result

@@ -1,4 +1,4 @@
-"""What a recorded step does, launch by launch: shapes, bytes, FLOPs, measured times, and how near the machine's limits."""
+"""``CapturedStep.explain()``: each launch with its shapes, bytes, FLOPs, time, and fraction of the machine's limits."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _ROUNDS = 15
 
 
 class Ceilings(NamedTuple):
-    """What this machine reaches: FLOPs a second in a large product of float32 matrices, bytes a second in a copy."""
+    """Measured limits of this machine, its roofline."""
 
-    flops: float
-    bytes: float
+    flops: float  # FLOP/s of a large float32 matrix product
+    bytes: float  # bytes/s of a large copy
 
 
-def _best(run: Callable[[], object], rounds: int = 7) -> float:
+def _best_time(run: Callable[[], object], rounds: int = 7) -> float:
+    """Return the least time of a call over several rounds, in seconds."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -36,18 +37,18 @@ def _best(run: Callable[[], object], rounds: int = 7) -> float:
 
 @functools.cache
 def ceilings() -> Ceilings:
-    """Measured once a process, in about a quarter of a second."""
+    """Measure the limits, once per process; takes about 0.25 s."""
     a, b, c = (numpy.ones((768, 768), numpy.float32) for _ in range(3))
     blas.dot(a, b, c)
     source, target = numpy.ones(1 << 23, numpy.float32), numpy.ones(1 << 23, numpy.float32)
     return Ceilings(
-        2 * 768**3 / _best(lambda: blas.dot(a, b, c)),
-        2 * source.nbytes / _best(lambda: numpy.copyto(target, source)),
+        2 * 768**3 / _best_time(lambda: blas.dot(a, b, c)),
+        2 * source.nbytes / _best_time(lambda: numpy.copyto(target, source)),
     )
 
 
 def flops(call: Call) -> int:
-    """Additions, multiplications and functions of a call; 0 where it is not known."""
+    """Return the number of floating-point operations in a call, one for each elementwise function; 0 if unknown."""
     if call.kind == "product":
         a, b = call.reads[:2]
         return 2 * call.writes[0].size * a.shape[-1]
@@ -57,41 +58,49 @@ def flops(call: Call) -> int:
 
 
 def traffic(call: Call) -> int:
-    """Bytes that a call reads and writes, each array once."""
+    """Return the bytes that a call reads and writes, counting each array once."""
     return sum(v.nbytes for v in {*call.reads, *call.writes})
 
 
 class Row(NamedTuple):
     """A launch of the recorded step."""
 
-    launch: str
-    line: str
+    launch: str  # name of the kernel
+    line: str  # the user's source line
     shapes: str
-    calls: int
+    calls: int  # NumPy calls that it became
     bytes: int
     flops: int
     seconds: float
 
     def share(self, limits: Ceilings) -> float:
-        """Of the time that the nearer one of the two ceilings would take."""
+        """Return the fraction of the roofline reached: the least time that the limits allow, over the measured time."""
         return max(self.flops / limits.flops, self.bytes / limits.bytes) / self.seconds if self.seconds else 0.0
 
 
 class Explanation:
-    """The rows of a step; prints as a table."""
+    """The launches of a step; prints as a table.
+
+    Args:
+        rows: launches that run.
+        limits: of this machine.
+        arena_bytes: planned memory of the step.
+        dropped: number of recorded launches that were dropped because nothing reads their results.
+    """
 
     def __init__(self, rows: Sequence[Row], limits: Ceilings, arena_bytes: int, dropped: int) -> None:
         self.rows, self.limits, self.arena_bytes, self.dropped = list(rows), limits, arena_bytes, dropped
 
     @property
     def seconds(self) -> float:
+        """Sum of the launches' times."""
         return sum(row.seconds for row in self.rows)
 
     def __str__(self) -> str:
         return f"{self.table()}\n{_limits(self.limits)}"
 
     def table(self) -> str:
-        """The rows and their sum."""
+        """Return the table: a line for each launch, then totals."""
         total = self.seconds or 1.0
         lines = [f"{'launch':30} {'shapes':34} {'calls':>5} {'bytes':>9} {'FLOP':>9} {'µs':>8} {'time':>5} {'of limit':>8}  line"]
         for row in self.rows:
@@ -101,20 +110,20 @@ class Explanation:
             )
         lines.append(
             f"{len(self.rows)} launches, {sum(r.calls for r in self.rows)} calls, {self.dropped} launches dropped, "
-            f"{_short(self.arena_bytes)}B of memory of its own, {self.seconds * 1e6:.1f} µs"
+            f"{_short(self.arena_bytes)}B of planned memory, {self.seconds * 1e6:.1f} µs"
         )
         return "\n".join(lines)
 
 
-#: What a part of a split step does, how it runs, and where it was split behind it, if it was.
+#: A part of a split step: its launches, how it runs, and the graph break at its end, if any.
 Part = tuple[Explanation, str, Split | None]
 
 
 class SplitExplanation:
-    """The parts of a split step; prints as tables, and where it was split between them.
+    """The parts of a split step; prints as tables with the graph breaks between them.
 
     Args:
-        why: the first reason to split.
+        why: the first graph break.
         parts: in order.
     """
 
@@ -143,6 +152,7 @@ def _limits(limits: Ceilings) -> str:
 
 
 def _short(count: float) -> str:
+    """Format a count with three digits and a unit: 12.3 k."""
     for unit in ("", "k", "M", "G", "T"):
         if count < 1000 or unit == "T":
             return f"{count:.0f}{unit}" if unit == "" else f"{count:.3g} {unit}"
@@ -151,30 +161,34 @@ def _short(count: float) -> str:
 
 
 def _timed(calls: Sequence[Callable[[], None]], changed: Sequence[Array]) -> list[float]:
-    """Seconds of each call, the median of several runs through all of them; what they change is put back."""
+    """Return the time of each call in seconds, and restore the arrays that the calls change.
+
+    The calls run in order, several rounds of all of them; the result is the median, less the cost of an empty call.
+    """
     before = [a.copy() for a in changed]
     seconds = numpy.empty((_ROUNDS, len(calls)))
     clock = time.perf_counter
     try:
-        for of_round in seconds:
+        for round in seconds:
             for index, call in enumerate(calls):
                 start = clock()
                 call()
-                of_round[index] = clock() - start
+                round[index] = clock() - start
     finally:
         for array, value in zip(changed, before):
             array[...] = value
-    nothing = numpy.median([_best(lambda: None, 1) for _ in range(100)])
-    return list(numpy.maximum(numpy.median(seconds, axis=0) - nothing, 0.0))
+    overhead = numpy.median([_best_time(lambda: None, 1) for _ in range(100)])
+    return list(numpy.maximum(numpy.median(seconds, axis=0) - overhead, 0.0))
 
 
 def explain_calls(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation:
-    """Of a step on the CPU: the calls that each launch became.
+    """Explain a step on the CPU: each launch by the NumPy calls that it became.
 
     Args:
-        lines: kernel and line of the user's program of each recorded launch.
+        lowering: of the step.
+        lines: kernel and user's source line of each recorded launch.
     """
-    seconds = _timed(lowering.separately(), lowering.changed())
+    seconds = _timed(lowering.separate_calls(), lowering.written_arrays())
     rows = []
     for number, (name, line) in enumerate(lines):
         calls = [c for c in lowering.calls if c.launch == number]
@@ -186,27 +200,32 @@ def explain_calls(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Expla
 
 
 def explain_launches(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation:
-    """Of a step elsewhere: the launches themselves, each waited for.  Their FLOPs are not counted."""
+    """Explain a step on another device: time the launches, each with a synchronisation.  Their FLOPs are not counted.
 
-    def prepared(launch: Launch) -> Callable[[], None]:
-        where = devices.of(next(tree_leaves((launch.arrays, launch.options), devices.is_array)))
+    Args:
+        lowering: of the step.
+        lines: kernel and user's source line of each recorded launch.
+    """
+
+    def synchronous(launch: Launch) -> Callable[[], None]:
+        device = devices.of(next(tree_leaves((launch.arrays, launch.options), devices.is_array)))
 
         def run() -> None:
             launch.kernel.launch(launch.arrays, launch.options)
-            devices.synchronize(where)
+            devices.synchronize(device)
 
         return run
 
     assert lowering.tape is not None
     launches = lowering.tape.launches
     written = {id(a): a for x in launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array)}
-    seconds = _timed([prepared(launch) for launch in launches], list(written.values()))
+    seconds = _timed([synchronous(launch) for launch in launches], list(written.values()))
     rows = [untimed(launch)._replace(seconds=took) for launch, took in zip(launches, seconds)]
     return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
 
 
 def untimed(launch: Launch) -> Row:
-    """A launch as it was recorded."""
+    """Return the row of a launch without a time."""
     arrays = [*tree_leaves((launch.arrays, launch.options), devices.is_array)]
     return Row(launch.kernel.name, launch.line, _shapes(a.shape for a in arrays), 1, sum(a.nbytes for a in arrays), 0, 0.0)
 

@@ -1,16 +1,25 @@
-"""Functions written at run time: what is known beforehand is bound, and no loop is left over it."""
+"""Compile generated Python source: straight-line code with every constant bound."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-#: In the source of a function, of the first of its lines.
+#: Line number, in the source that :func:`compile_source` returns, of the first line of the body.
 FIRST_LINE = 3
 
 
 def compile_source(parameters: str, lines: Sequence[str], names: Mapping[str, Any]) -> tuple[Callable[..., Any], str]:
-    """A function of these lines, in which the names stand for their values, and its source."""
+    """Compile a function.
+
+    Args:
+        parameters: source of its parameter list.
+        lines: source of its body.
+        names: values of the free names in the body; they become closure variables.
+
+    Returns:
+        The function and its source.
+    """
     body = "".join(f"        {line}\n" for line in lines or ["pass"])
     source = f"def bind({', '.join(names)}):\n    def replay({parameters}):\n{body}    return replay\n"
     namespace: dict[str, Any] = {}

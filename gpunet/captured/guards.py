@@ -1,7 +1,7 @@
-"""What a recorded function depends on besides its arguments: numbers and objects that its code names.
+"""Guards of a recording: the values outside a step on which its Python depends, compared before each replay.
 
-A recording holds for the surroundings it was made in.  Before each replay they are compared, and when one of them has
-changed (a Python number in a closure, ``model.eval()``, another tensor under the same name) the step is recorded anew.
+A step's code names numbers and objects besides its arguments.  If one of them changes (a Python number in a closure,
+``model.eval()``, another tensor under the same name), the recording no longer fits and the step is recorded again.
 """
 
 from __future__ import annotations
@@ -13,91 +13,151 @@ from operator import is_
 from typing import Any
 
 from gpunet.autograd import Tensor, settings_changed
-from gpunet.captured.guard_expression import Guards
+from gpunet.captured.generated import compile_source
 from gpunet.nn.module import Module
 from gpunet.optim import Optimizer
 from gpunet.optim.lr_scheduler import LRScheduler
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_ITEMS = 64  # of lists and dicts that are looked into
-_DEPTH = 4  # of functions that call functions, and of objects in objects
+Reason = str | Callable[[], str]
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))  # types compared by value
+_MAX_ITEMS = 64  # longer lists and dicts are not searched
+_MAX_DEPTH = 4  # of functions that call functions, and of objects in objects
+_MISSING = object()
 
 
-def _same(a: Any, b: Any) -> bool:
+class Guards:
+    """Guards checked before each replay, each with a description of the value that it guards.
+
+    They nearly always hold, so all are compiled into one expression.
+    """
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, Reason] = {}
+        self._values: dict[str, Any] = {}
+        self._names: dict[int, str] = {}  # by id of the value
+        self._compiled: Callable[[], bool] | None = None
+
+    def add(self, expression: str, values: tuple[Any, ...], reason: Reason) -> None:
+        """Add a guard.
+
+        Args:
+            expression: source of a condition, with "{}" in place of values.
+            values: the values for these places.
+            reason: description of the guarded value; or a function that returns it when the guard fails.
+        """
+        self._reasons.setdefault(expression.format(*map(self._name, values)), reason)
+        self._compiled = None
+
+    def _name(self, value: Any) -> str:
+        name = self._names.setdefault(id(value), f"v{len(self._names)}")
+        self._values[name] = value  # keeps the value alive, so that its id is not reused
+        return name
+
+    def hold(self) -> bool:
+        """Whether all guards hold."""
+        if self._compiled is None:
+            self._compiled = self._compile([*self._reasons])
+        return self._compiled()
+
+    def find_change(self) -> str:
+        """Return the reason of the first guard that fails, or "" if all hold."""
+        if self.hold():
+            return ""
+        for expression, reason in self._reasons.items():
+            if not self._compile([expression])():
+                return reason if isinstance(reason, str) else reason()
+        return ""
+
+    def _compile(self, expressions: list[str]) -> Callable[[], bool]:
+        # KeyError: a name was deleted; ValueError: a closure's cell is empty
+        lines = ["try:", f"    return {' and '.join(expressions) or True}", "except (KeyError, ValueError):", "    return False"]
+        return compile_source("", lines, self._values)[0]
+
+
+def collect_guards(function: Callable[..., Any], arguments: Any = ()) -> Guards:
+    """Return guards for the values on which ``function`` depends.
+
+    These are reachable from the names in its code and from those of its arguments that are objects.
+
+    Args:
+        function: a function, method, ``functools.partial``, module, or other object that can be called.
+        arguments: a structure of lists, tuples and dicts.
+    """
+    return _Collector(function, arguments).guards
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Whether two values are interchangeable for a recording: equal if plain, else identical."""
     if a is b or type(a) is not type(b) or not isinstance(a, _PLAIN):
         return a is b
     return repr(a) == repr(b) if isinstance(a, (float, complex)) else a == b  # 0.0 is not -0.0, and NaN is NaN
 
 
-_MISSING = object()
+class _Collector:
+    """Walks the values that a function's code names, and adds guards for them."""
 
-
-class Surroundings:
-    """Names that a function's code refers to, with what they stood for, and its arguments that are objects.
-
-    ``conditions`` says that they still do.
-    """
-
-    def __init__(self, function: Callable[..., Any], arguments: Any = ()) -> None:
-        self.conditions = Guards()
+    def __init__(self, function: Callable[..., Any], arguments: Any) -> None:
+        self.guards = Guards()
         self._modules: dict[int, Module] = {}
         self._tensors: dict[int, Tensor] = {}
-        self._seen: set[int] = set()
-        self._looked: dict[int, set[str]] = {}  # names of an object's attributes that were looked up
-        self._function(function, 0, _objects(arguments))
+        self._seen: set[int] = set()  # ids of functions and dicts
+        self._guarded_names: dict[int, set[str]] = {}  # id of an object -> its attributes that are guarded
+        self._guard_function(function, 0, _objects(arguments))
         for module in self._modules.values():
             for parameter in module._parameters.values():
                 if parameter is not None:
-                    self._tensor(parameter)
+                    self._guard_tensor(parameter)
         for module in [*self._modules.values()]:
             for hook in _hooks_of(module):
-                self._function(hook, 0)
-        settings = _Settings([*self._modules.values()], [*self._tensors.values()])
-        self.conditions.add("({}[0] == {}[0] or {}())", (settings_changed, settings.changes, settings.hold), settings.changed)
+                self._guard_function(hook, 0)
+        state = _ModuleState([*self._modules.values()], [*self._tensors.values()])
+        self.guards.add("({}[0] == {}[0] or {}())", (settings_changed, state.changes, state.is_unchanged), state.find_change)
 
-    # -- conditions
-    def _item(self, space: Mapping[str, Any], key: Any, value: Any, called: str) -> None:
-        kind = type(space)
+    # -- single guards
+    def _guard_item(self, namespace: Mapping[str, Any], key: Any, value: Any, reason: str) -> None:
+        kind = type(namespace)
         if value is _MISSING:
-            self.conditions.add("{} not in {}", (key, space), called)
-        elif kind is not dict and kind is not types.MappingProxyType:  # it may make up items
-            self.conditions.add("{}({}.get({}, {}), {})", (_same, space, key, _MISSING, value), called)
+            self.guards.add("{} not in {}", (key, namespace), reason)
+        elif kind is not dict and kind is not types.MappingProxyType:  # a defaultdict creates items on access
+            self.guards.add("{}({}.get({}, {}), {})", (_is_same, namespace, key, _MISSING, value), reason)
         elif isinstance(value, _PLAIN):
-            self.conditions.add("({1}[{2}] is {3} or {0}({1}[{2}], {3}))", (_same, space, key, value), called)
+            self.guards.add("({1}[{2}] is {3} or {0}({1}[{2}], {3}))", (_is_same, namespace, key, value), reason)
         else:
-            self.conditions.add("{}[{}] is {}", (space, key, value), called)
+            self.guards.add("{}[{}] is {}", (namespace, key, value), reason)
 
-    def _cell(self, cell: Any, value: Any, name: str) -> None:
-        self.conditions.add("({1}.cell_contents is {2} or {0}({1}.cell_contents, {2}))", (_same, cell, value), name)
+    def _guard_cell(self, cell: Any, value: Any, name: str) -> None:
+        self.guards.add("({1}.cell_contents is {2} or {0}({1}.cell_contents, {2}))", (_is_same, cell, value), name)
 
-    def _list(self, items: list[Any]) -> None:
+    def _guard_list(self, items: list[Any]) -> None:
         expression = "len({2}) == len({3}) and (all(map({0}, {2}, {3})) or all(map({1}, {2}, {3})))"
-        self.conditions.add(expression, (is_, _same, items, tuple(items)), "a list")
+        self.guards.add(expression, (is_, _is_same, items, tuple(items)), "a list")
 
-    def _tensor(self, tensor: Tensor) -> None:
+    def _guard_tensor(self, tensor: Tensor) -> None:
         reason = f"requires_grad of a tensor of shape {tensor.shape}"
-        self.conditions.add("{}._requires_grad is {}", (tensor, tensor.requires_grad), reason)
+        self.guards.add("{}._requires_grad is {}", (tensor, tensor.requires_grad), reason)
         self._tensors[id(tensor)] = tensor
         for hook in _hooks_of(tensor):
-            self._function(hook, 0)
+            self._guard_function(hook, 0)
 
-    # -- what there is
-    def _function(self, function: Any, depth: int, arguments: Iterable[Any] = ()) -> None:
+    # -- the walk
+    def _guard_function(self, function: Any, depth: int, arguments: Iterable[Any] = ()) -> None:
+        """Add guards for the names in a function's code, for its defaults, and for arguments that it is called with."""
         if isinstance(function, functools.partial):
             for value in (*function.args, *function.keywords.values()):
-                self._look(value, set(), depth)
+                self._guard(value, set(), depth)
             function = function.func
         if isinstance(function, types.MethodType) and isinstance(function.__func__, types.FunctionType):
-            self._look(function.__self__, _all_names(function.__func__.__code__), depth)
+            self._guard(function.__self__, _all_names(function.__func__.__code__), depth)
             function = function.__func__
         if isinstance(function, Module):
-            self._look(function, set(), depth)
+            self._guard(function, set(), depth)
             function = type(function).forward
-        elif not hasattr(function, "__code__"):  # an object that can be called
-            called = type(function).__call__
-            if isinstance(called, types.FunctionType):
-                self._look(function, _all_names(called.__code__), depth)
-                function = called
+        elif not hasattr(function, "__code__"):  # an object with __call__
+            call = type(function).__call__
+            if isinstance(call, types.FunctionType):
+                self._guard(function, _all_names(call.__code__), depth)
+                function = call
         code = getattr(function, "__code__", None)
         if code is None or id(function) in self._seen or _is_library(function):
             return
@@ -108,153 +168,170 @@ class Surroundings:
                 value = cell.cell_contents
             except ValueError:  # not yet bound
                 continue
-            self._cell(cell, value, name)
-            self._look(value, names, depth)
+            self._guard_cell(cell, value, name)
+            self._guard(value, names, depth)
         for name in names & function.__globals__.keys():
             value = function.__globals__[name]
-            self._item(function.__globals__, name, value, name)
-            self._look(value, names, depth)
+            self._guard_item(function.__globals__, name, value, name)
+            self._guard(value, names, depth)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *arguments):
-            self._look(value, names, depth)
+            self._guard(value, names, depth)
 
-    def _look(self, value: Any, names: set[str], depth: int) -> None:
-        """Take up what belongs to a value that the code names."""
+    def _guard(self, value: Any, names: set[str], depth: int) -> None:
+        """Add guards for what is reachable from ``value``.
+
+        Args:
+            value: named in the code of a function.
+            names: all names in that code: attributes with other names are not read.
+            depth: how many functions and objects lie between the step and ``value``.
+        """
         if isinstance(value, Tensor):
-            self._tensor(value)
+            self._guard_tensor(value)
         if isinstance(value, LRScheduler):
-            value.update_constants()  # what was set outside of the step, which a step that is recorded may not do
-        if depth >= _DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer)):
+            value.update_constants()  # an update inside the step would be a graph break
+        if depth >= _MAX_DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer)):
             return
         if isinstance(value, type):
             if not _is_library(value):
-                self._of_class(value, value, names, depth)
+                self._guard_class_attributes(value, value, names, depth)
         elif isinstance(value, Module):
             self._modules.update((id(m), m) for m in value.modules())
             for module in value.modules():
                 forward = type(module).forward
-                self._function(forward, depth + 1)
+                self._guard_function(forward, depth + 1)
                 if not _is_library(type(module)):
-                    named = _all_names(forward.__code__) if hasattr(forward, "__code__") else set()
-                    self._attributes_once(module, named | (names if module is value else set()), depth)
+                    read = _all_names(forward.__code__) if hasattr(forward, "__code__") else set()
+                    self._guard_attributes_once(module, read | (names if module is value else set()), depth)
         elif isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
-            self._function(value, depth + 1)
-        elif isinstance(value, (list, tuple)) and len(value) <= _ITEMS:
+            self._guard_function(value, depth + 1)
+        elif isinstance(value, (list, tuple)) and len(value) <= _MAX_ITEMS:
             if isinstance(value, list):
-                self._list(value)
+                self._guard_list(value)
             for item in value:
-                self._look(item, names, depth + 1)
-        elif isinstance(value, dict) and len(value) <= _ITEMS and id(value) not in self._seen:
+                self._guard(item, names, depth + 1)
+        elif isinstance(value, dict) and len(value) <= _MAX_ITEMS and id(value) not in self._seen:
             self._seen.add(id(value))
-            if type(value) is dict:  # others may make up items
-                length: list[int] = []  # found when first asked, after the step ran: a cache may fill in its first run
+            if type(value) is dict:  # a subclass may create items when they are read
+                length: list[int] = []  # set at the first check, after the step ran: its first run may fill a cache
                 expression = "(len({0}) == {1}[0] if {1} else not {1}.append(len({0})))"
-                self.conditions.add(expression, (value, length), "a dict")
+                self.guards.add(expression, (value, length), "a dict")
             for key, item in value.items():
-                self._item(value, key, item, f"[{key!r}]")
-                self._look(item, names, depth + 1)
+                self._guard_item(value, key, item, f"[{key!r}]")
+                self._guard(item, names, depth + 1)
         elif isinstance(value, types.ModuleType):
-            self._attributes(value, names, plain_only=True, depth=depth)
+            self._guard_attributes(value, names, plain_only=True, depth=depth)
         elif (hasattr(value, "__dict__") or hasattr(value, "__slots__")) and not _is_library(type(value)):
-            self._attributes_once(value, names, depth)
+            self._guard_attributes_once(value, names, depth)
             if isinstance(getattr(type(value), "__call__", None), types.FunctionType):  # noqa: B004
-                self._function(value, depth + 1)
+                self._guard_function(value, depth + 1)
 
-    def _attributes_once(self, owner: Any, names: set[str], depth: int) -> None:
-        known = self._looked.setdefault(id(owner), set())
-        names = names - known
-        known |= names
-        self._attributes(owner, names, plain_only=False, depth=depth)
+    def _guard_attributes_once(self, owner: Any, names: set[str], depth: int) -> None:
+        guarded = self._guarded_names.setdefault(id(owner), set())
+        names = names - guarded
+        guarded |= names
+        self._guard_attributes(owner, names, plain_only=False, depth=depth)
 
-    def _attributes(self, owner: Any, names: set[str], plain_only: bool, depth: int) -> None:
-        space = getattr(owner, "__dict__", {})
+    def _guard_attributes(self, owner: Any, names: set[str], plain_only: bool, depth: int) -> None:
+        """Add guards for attributes of an object.
+
+        Args:
+            owner: the object.
+            names: of the attributes.
+            plain_only: guard plain values, and follow functions and classes, but no other objects.
+            depth: of the object.
+        """
+        namespace = getattr(owner, "__dict__", {})
         for name in names:
-            called = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
-            value = space.get(name, _MISSING)
-            plain = isinstance(value, _PLAIN)
-            if plain if plain_only else not isinstance(owner, Module) or not (plain or value is _MISSING):
-                self._item(space, name, value, called)  # plain ones of modules are among the settings
+            reason = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
+            value = namespace.get(name, _MISSING)
+            is_plain = isinstance(value, _PLAIN)
+            if is_plain if plain_only else not isinstance(owner, Module) or not (is_plain or value is _MISSING):
+                self._guard_item(namespace, name, value, reason)  # _ModuleState guards the plain attributes of modules
             if plain_only:
                 if isinstance(value, (types.FunctionType, type)):
-                    self._look(value, names, depth + 1)
+                    self._guard(value, names, depth + 1)
                 continue
             if value is not _MISSING:
-                self._look(value, names, depth + 1)
+                self._guard(value, names, depth + 1)
             else:
-                self._of_class(owner, type(owner), {name}, depth)
+                self._guard_class_attributes(owner, type(owner), {name}, depth)
 
-    def _of_class(self, owner: Any, kind: type, names: set[str], depth: int) -> None:
-        """What an object, or a class itself, has by its class."""
+    def _guard_class_attributes(self, owner: Any, kind: type, names: set[str], depth: int) -> None:
+        """Add guards for attributes that ``owner``, an object or ``kind`` itself, has from the class ``kind``."""
         for name in names:
-            called = f"{kind.__name__}.{name}"
+            reason = f"{kind.__name__}.{name}"
             for base in kind.__mro__:
                 found = base.__dict__.get(name, _MISSING)
                 if isinstance(found, (staticmethod, classmethod)):
                     found = found.__func__
                 if isinstance(found, _PLAIN):
-                    self._item(base.__dict__, name, found, called)
+                    self._guard_item(base.__dict__, name, found, reason)
                 elif isinstance(found, types.FunctionType):
-                    self._function(types.MethodType(found, owner), depth + 1)
+                    self._guard_function(types.MethodType(found, owner), depth + 1)
                 elif isinstance(found, property) and found.fget is not None:
-                    self._function(types.MethodType(found.fget, owner), depth + 1)
+                    self._guard_function(types.MethodType(found.fget, owner), depth + 1)
                 elif isinstance(found, types.MemberDescriptorType):  # of __slots__
                     value = getattr(owner, name, _MISSING)
-                    values = _same, getattr, owner, name, _MISSING, value
-                    self.conditions.add("{}({}({}, {}, {}), {})", values, called)
-                    self._look(value, names, depth + 1)
+                    values = _is_same, getattr, owner, name, _MISSING, value
+                    self.guards.add("{}({}({}, {}, {}), {})", values, reason)
+                    self._guard(value, names, depth + 1)
 
 
-class _Settings:
-    """The attributes of modules that are numbers and switches, which parts and hooks the modules have, and hooks of tensors."""
+class _ModuleState:
+    """Guarded state of modules and tensors: plain attributes, submodules, parameters, buffers and hooks.
+
+    Setting an attribute of any module increments ``settings_changed[0]``; only then is everything compared again.
+    """
 
     def __init__(self, modules: list[Module], tensors: list[Tensor]) -> None:
         self._modules, self._tensors = modules, tensors
-        self._before = [*map(_settings_of, modules)]
+        self._before = [*map(_state_of, modules)]
         self._hooks = [*map(_hooks_of, tensors)]
-        self.changes = [settings_changed[0]]  # how often one was set, of any module, when they were compared last
+        self.changes = [settings_changed[0]]  # value of the counter when the state was last compared
 
-    def changed(self) -> str:
-        """Where one is not what it was, or nothing."""
+    def find_change(self) -> str:
+        """Return a description of the first difference, or ""."""
         for module, before in zip(self._modules, self._before):
-            if not _same_settings(before, _settings_of(module)):
+            if not _is_same_state(before, _state_of(module)):
                 return f"an attribute of {type(module).__name__}"
         for tensor, hooks in zip(self._tensors, self._hooks):
             if hooks != _hooks_of(tensor):
                 return f"a hook of a tensor of shape {tensor.shape}"
         return ""
 
-    def hold(self) -> bool:
-        """Whether all are what they were, though some were set."""
+    def is_unchanged(self) -> bool:
+        """Compare everything; if nothing differs, remember the counter."""
         changes = settings_changed[0]
-        if self.changed():
+        if self.find_change():
             return False
         self.changes[0] = changes
         return True
 
 
-def _settings_of(module: Module) -> tuple[Any, ...]:
+def _state_of(module: Module) -> tuple[Any, ...]:
     plain = {k: v for k, v in module.__dict__.items() if isinstance(v, _PLAIN)}
     parts = [*module._modules.values()], [*module._parameters.values()], [*module._buffers.values()]
     return plain, *parts, _hooks_of(module)
 
 
-def _hooks_of(thing: Module | Tensor) -> list[Any]:
-    if isinstance(thing, Tensor):
-        return [*(thing._hooks or {}).values()]
-    return [*thing._forward_pre_hooks.values(), *thing._forward_hooks.values()]
+def _hooks_of(owner: Module | Tensor) -> list[Any]:
+    if isinstance(owner, Tensor):
+        return [*(owner._hooks or {}).values()]
+    return [*owner._forward_pre_hooks.values(), *owner._forward_hooks.values()]
 
 
-def _same_settings(before: Any, now: Any) -> bool:
+def _is_same_state(before: Any, now: Any) -> bool:
     plain, *parts = before
     plain_now, *parts_now = now
     return (
         plain.keys() == plain_now.keys()
-        and all(_same(v, plain_now[k]) for k, v in plain.items())
+        and all(_is_same(v, plain_now[k]) for k, v in plain.items())
         and all(len(a) == len(b) and all(x is y for x, y in zip(a, b)) for a, b in zip(parts, parts_now))
     )
 
 
 def _all_names(code: types.CodeType) -> set[str]:
-    """The globals and attributes that code names, the functions inside it included."""
+    """Return the globals and attributes that code names, including the functions inside it."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -262,14 +339,14 @@ def _all_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def _is_library(thing: Any) -> bool:
-    """Whether it is gpunet's, NumPy's or Python's own: its inner numbers are its own business."""
-    top = (getattr(thing, "__module__", None) or "").partition(".")[0]
+def _is_library(function: Any) -> bool:
+    """Whether a function or class belongs to gpunet, NumPy or the standard library, whose internals need no guards."""
+    top = (getattr(function, "__module__", None) or "").partition(".")[0]
     return top in ("gpunet", "numpy", "builtins", "functools", "itertools", "math", "random", "threading", "logging")
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in a structure of lists, tuples and dicts, in order."""
+    """Yield the tensors in a structure of lists, tuples and dicts, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
@@ -281,7 +358,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _objects(value: Any) -> Iterator[Any]:
-    """What is neither a tensor nor plain in a structure of lists, tuples and dicts."""
+    """Yield the values in a structure of lists, tuples and dicts that are neither tensors nor plain."""
     if isinstance(value, (list, tuple, dict)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _objects(item)

@@ -1,4 +1,9 @@
-"""The flat form of a recorded step on the CPU: buffers, and calls of NumPy functions on views of them."""
+"""The recorded step as data: a list of buffers, and a list of calls on views of them.
+
+``trace`` makes it of the recorded launches; planning and the three lowerings (``numpy_calls``, ``cuda_graph``,
+``compiled``) read nothing else.  The calls run in order.  A :class:`View` names its buffer by the index in the list of
+buffers; index -1 is the arena, in which ``plan`` places the temporaries.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +17,27 @@ from gpunet.launch.memory import JoinedArrays
 
 
 class View(NamedTuple):
-    """A part of a buffer, as an array: offset and strides in bytes."""
+    """A strided view of a buffer: stands for an array argument of a call."""
 
-    buffer: int
-    offset: int
+    buffer: int  # index of the buffer; -1 for the arena
+    offset: int  # bytes from the start of the buffer to element (0, 0, ...)
     shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    strides: tuple[int, ...]  # in bytes, as NumPy's: 0 where broadcast, negative where reversed
     dtype: numpy.dtype[Any]
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the elements, without gaps between them."""
         return self.size * self.dtype.itemsize
 
     @property
     def contiguous(self) -> bool:
+        """Whether it is C-contiguous."""
         expected = self.dtype.itemsize
         for extent, stride in zip(reversed(self.shape), reversed(self.strides)):
             if extent != 1 and stride != expected:
@@ -38,15 +46,19 @@ class View(NamedTuple):
         return True
 
     def is_all_of(self, whole: View) -> bool:
-        """Whether it is the same as a contiguous view, perhaps in another shape."""
+        """Whether it has the elements of the contiguous view ``whole``, in the same order, perhaps in another shape."""
         mine, theirs = ((v.buffer, v.offset, v.size, v.dtype) for v in (self, whole))
         return self.contiguous and mine == theirs
 
 
 class Buffer:
-    """One piece of memory.
+    """A block of memory that views refer to.
 
-    ``array`` is that of the recording; a temporary, which nobody outside sees, gives it up for a place in the arena.
+    Attributes:
+        array: owner of the memory while the step was recorded; None once the step is lowered.
+        nbytes: its extent in bytes, gaps between its elements included.
+        temporary: used by this step only, so it gets a place in the arena, and calls that write it may be dropped.
+        constant: created by a twin, with the same values at each replay.
     """
 
     __slots__ = ("array", "constant", "nbytes", "temporary")
@@ -56,18 +68,26 @@ class Buffer:
         spans = (abs(stride) * (extent - 1) for extent, stride in zip(array.shape, array.strides))
         self.nbytes = sum(spans) + array.itemsize if array.size else 0
         self.temporary = temporary
-        self.constant = False  # made by a twin for itself: the same at each replay
+        self.constant = False
 
 
 class Call:
-    """One call of a NumPy function, or of a twin that is called as a whole.
+    """One call on arrays: ``function(*arguments, **options)``, with a :class:`View` in place of each array.
 
     Args:
-        kind: "elementwise", "reduce", "product", "copy", or "opaque": anything else.
-        function: called with ``arguments`` and ``options``, in which a :class:`View` stands for an array.
-        reads, writes: the views among them.
-        partial: what is written keeps some of its old elements, or may.
-        launch: number of the recorded launch that it belongs to.
+        kind: class of the function:
+            "elementwise": a ufunc that broadcasts its arguments to ``options["out"]``;
+            "reduce": ``ufunc.reduce`` of one argument over ``axis`` into ``options["out"]``;
+            "product": a matrix product, ``matmul`` or ``dot``, into ``options["out"]``;
+            "copy": ``numpy.copyto(destination, source)``;
+            "opaque": any other function, or a whole launch, destinations first; it may raise.
+        function: the NumPy function or twin.
+        arguments: positional arguments; views may also stand in lists, tuples, dicts and slices.
+        options: keyword arguments, likewise.
+        reads: views that it reads.
+        writes: views that it writes.
+        partial: elements of ``writes`` may keep their old values, as with ``where=`` or an indexed assignment.
+        launch: index of the recorded launch that it came from.
     """
 
     __slots__ = ("arguments", "function", "kind", "launch", "options", "partial", "reads", "writes")
@@ -87,7 +107,7 @@ class Call:
         self.reads, self.writes, self.partial, self.launch = reads, writes, partial, launch
 
     def replaced(self, change: Callable[[View], Any]) -> Call:
-        """The same call with other views."""
+        """Return the same call with ``change(view)`` in place of each view."""
         return Call(
             self.kind, self.function, tree_map(self.arguments, change), tree_map(self.options, change),
             [change(v) for v in self.reads], [change(v) for v in self.writes], self.partial, self.launch,
@@ -95,7 +115,16 @@ class Call:
 
 
 def tree_map(value: Any, change: Callable[[Any], Any], kind: type | Callable[[Any], bool] = View) -> Any:
-    """``value`` with what is of ``kind``, or what ``kind`` says yes to, also within lists, tuples and dicts, replaced."""
+    """Return ``value`` with ``change(leaf)`` in place of each leaf.
+
+    Descends into lists, tuples, named tuples, dict values, slices and :class:`JoinedArrays`, ``flat`` included.  Anything
+    else is returned as it is.
+
+    Args:
+        value: a nested structure.
+        change: called with each leaf.
+        kind: type of the leaves, or a predicate that tells them.
+    """
     if isinstance(value, kind) if isinstance(kind, type) else kind(value):
         return change(value)
     if isinstance(value, JoinedArrays):
@@ -112,7 +141,14 @@ def tree_map(value: Any, change: Callable[[Any], Any], kind: type | Callable[[An
 
 
 def tree_leaves(value: Any, kind: type | Callable[[Any], bool] = View) -> Iterator[Any]:
-    """Every instance of ``kind``, or what ``kind`` says yes to, in a structure of lists, tuples and dicts."""
+    """Yield each leaf of ``value``, in order.
+
+    Descends into lists, tuples and dict values, but not into slices and ``JoinedArrays.flat`` as :func:`tree_map` does.
+
+    Args:
+        value: a nested structure.
+        kind: type of the leaves, or a predicate that tells them.
+    """
     if isinstance(value, kind) if isinstance(kind, type) else kind(value):
         yield value
     elif isinstance(value, (list, tuple)):

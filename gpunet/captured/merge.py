@@ -1,6 +1,6 @@
-"""Fewer and shorter passes over memory: calls on neighbouring memory made one, long elementwise runs cut into chunks.
+"""Reduce the memory traffic of NumPy calls: merge calls on adjacent memory, run elementwise calls in cache-sized chunks.
 
-Both leave every element's computation as it is, and so its bits.
+Neither changes how an element is computed, so results keep their bits.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import numpy
 
 from gpunet.captured.ir import Call, View
 
-#: Bytes of all arrays of a run that stay in the cache between its calls.
-_CACHE = 512 << 10
+#: Bytes of the arrays of a run that stay in the cache between its calls.
+_CACHE_BYTES = 512 << 10
 
 
 def span(view: View) -> tuple[int, int, int]:
-    """Buffer, and the bytes from which to which a view lies in it."""
+    """Return the buffer of a view and the range of bytes, from low to below high, that it covers there."""
     low = high = view.offset
     for extent, stride in zip(view.shape, view.strides):
         low, high = low + min(0, (extent - 1) * stride), high + max(0, (extent - 1) * stride)
@@ -27,11 +27,11 @@ def overlap(a: View, b: View) -> bool:
     return buffer == other and low < other_high and other_low < high and a.size > 0 and b.size > 0
 
 
-# ---- neighbours -------------------------------------------------------------------------------------------------------
+# ---- adjacent scalings ------------------------------------------------------------------------------------------------
 
 
 def _scaling(call: Call) -> tuple[View, View] | None:
-    """(x, s) of a call ``x *= s`` with a scalar of one element."""
+    """Return (x, s) of a call ``x *= s`` with s of one element, else None."""
     if call.function is not numpy.multiply or call.partial or len(call.reads) != 2 or set(call.options) != {"out"}:
         return None
     x, s = call.reads
@@ -41,39 +41,39 @@ def _scaling(call: Call) -> tuple[View, View] | None:
     return x, s
 
 
-def join_neighbours(calls: list[Call]) -> list[Call]:
-    """Let ``a *= s; b *= s`` of arrays that lie side by side be one call, at the place of the later one."""
+def merge_adjacent_scalings(calls: list[Call]) -> list[Call]:
+    """Merge ``a *= s; b *= s`` into one call, in place of the later one, where a and b are adjacent in memory."""
     result: list[Call | None] = []
-    movable: dict[int, tuple[View, View]] = {}  # place of a scaling that nothing behind it depends on: (x, s)
+    movable: dict[int, tuple[View, View]] = {}  # index in result -> (x, s) of a scaling that no later call depends on
     for call in calls:
         if call.kind == "opaque":
-            movable.clear()  # it may raise, and what comes before it has run then
-        mine = _scaling(call)
-        joined = True
-        while mine is not None and joined:  # what was joined may touch the next one
-            joined = False
-            for place, (x, s) in movable.items():
-                if s == mine[1] and _adjacent(x, mine[0]):
-                    call = _scaled_together(call, x, mine[0], s)
-                    mine, joined, result[place] = (call.writes[0], s), True, None
-                    del movable[place]
+            movable.clear()  # the call may raise, and then the calls before it must have run
+        scaling = _scaling(call)
+        merged = True
+        while scaling is not None and merged:  # the merged one may be adjacent to another one
+            merged = False
+            for index, (x, s) in movable.items():
+                if s == scaling[1] and _are_adjacent(x, scaling[0]):
+                    call = _merged_scaling(call, x, scaling[0], s)
+                    scaling, merged, result[index] = (call.writes[0], s), True, None
+                    del movable[index]
                     break
-        for place, (x, s) in [*movable.items()]:
+        for index, (x, s) in [*movable.items()]:
             if any(overlap(v, x) for v in (*call.reads, *call.writes)) or any(overlap(v, s) for v in call.writes):
-                del movable[place]
-        if mine is not None:
-            movable[len(result)] = mine
+                del movable[index]
+        if scaling is not None:
+            movable[len(result)] = scaling
         result.append(call)
     return [call for call in result if call is not None]
 
 
-def _adjacent(a: View, b: View) -> bool:
+def _are_adjacent(a: View, b: View) -> bool:
     if a.buffer != b.buffer or a.dtype != b.dtype:
         return False
     return a.offset + a.nbytes == b.offset or b.offset + b.nbytes == a.offset
 
 
-def _scaled_together(call: Call, a: View, b: View, s: View) -> Call:
+def _merged_scaling(call: Call, a: View, b: View, s: View) -> Call:
     size = a.size + b.size
     both = View(a.buffer, min(a.offset, b.offset), (size,), (a.dtype.itemsize,), a.dtype)
     return Call(call.kind, call.function, (both, s), {"out": both}, [both, s], [both], launch=call.launch)
@@ -82,68 +82,68 @@ def _scaled_together(call: Call, a: View, b: View, s: View) -> Call:
 # ---- chunks -----------------------------------------------------------------------------------------------------------
 
 
-def _rows(call: Call) -> int:
-    """Rows that a call can be cut along; 0 where it cannot be."""
+def _num_rows(call: Call) -> int:
+    """Return the number of rows (length of axis 0) that a call can be split along, or 0 if it cannot or need not be."""
     if call.kind not in ("elementwise", "copy") or call.partial:
         return 0
     (out,) = call.writes
-    if len(out.shape) == 0 or out.shape[0] < 2 or not out.contiguous or out.nbytes <= _CACHE // 2:
-        return 0  # small enough as it is
+    if len(out.shape) == 0 or out.shape[0] < 2 or not out.contiguous or out.nbytes <= _CACHE_BYTES // 2:
+        return 0
     for view in call.reads:
-        same = view.shape == out.shape and view.contiguous
-        row = len(view.shape) < len(out.shape) or (len(view.shape) == len(out.shape) and view.shape[0] == 1)
-        if not (same or row or view.size == 1) or (overlap(view, out) and not (same and view.offset == out.offset)):
+        is_same = view.shape == out.shape and view.contiguous
+        is_row = len(view.shape) < len(out.shape) or (len(view.shape) == len(out.shape) and view.shape[0] == 1)
+        if not (is_same or is_row or view.size == 1) or (overlap(view, out) and not (is_same and view.offset == out.offset)):
             return 0
     return out.shape[0]
 
 
-def _fits(call: Call, run: list[Call]) -> bool:
-    """Whether cutting a call together with those before it computes the same: what they share, they share row by row."""
+def _can_join_run(call: Call, run: list[Call]) -> bool:
+    """Whether a call depends on those of a run row by row only, so that all can process one chunk of rows at a time."""
     shape = call.writes[0].shape
     for before in run:
-        for mine, theirs in (
+        for view, earlier in (
             *((a, b) for a in call.writes for b in (*before.reads, *before.writes)),
             *((a, b) for a in call.reads for b in before.writes),
         ):
-            by_row = mine.shape == shape and theirs.shape == before.writes[0].shape  # else it is whole for each row
-            if overlap(mine, theirs) and not (by_row and mine[1:4] == theirs[1:4]):
+            by_row = view.shape == shape and earlier.shape == before.writes[0].shape  # else each chunk uses all of it
+            if overlap(view, earlier) and not (by_row and view[1:4] == earlier[1:4]):
                 return False
     return True
 
 
-def _row_bytes(run: list[Call]) -> int:
+def _bytes_per_row(run: list[Call]) -> int:
     views = {v for call in run for v in (*call.reads, *call.writes) if v.shape == call.writes[0].shape}
     return sum(v.nbytes // v.shape[0] for v in views)
 
 
-def in_chunks(calls: list[Call]) -> list[Call]:
-    """Cut runs of elementwise calls that are larger than the cache into chunks of rows, each taken through the whole run."""
+def split_into_chunks(calls: list[Call]) -> list[Call]:
+    """Split runs of elementwise calls on arrays larger than the cache: each chunk of rows goes through the whole run."""
     result: list[Call] = []
     run: list[Call] = []
 
-    def end() -> None:
-        if len(run) > 1 and _row_bytes(run) * _rows(run[0]) > 2 * _CACHE:
-            count = _rows(run[0])
-            step = max(1, _CACHE // max(1, _row_bytes(run)))
-            for start in range(0, count, step):
-                result.extend(_cut(call, start, min(start + step, count)) for call in run)
+    def end_run() -> None:
+        if len(run) > 1 and _bytes_per_row(run) * _num_rows(run[0]) > 2 * _CACHE_BYTES:
+            num_rows = _num_rows(run[0])
+            step = max(1, _CACHE_BYTES // max(1, _bytes_per_row(run)))
+            for start in range(0, num_rows, step):
+                result.extend(_slice_rows(call, start, min(start + step, num_rows)) for call in run)
         else:
             result.extend(run)
         run.clear()
 
     for call in calls:
-        rows = _rows(call)
-        if run and not (rows and rows == _rows(run[0]) and _fits(call, run)):
-            end()
+        rows = _num_rows(call)
+        if run and not (rows and rows == _num_rows(run[0]) and _can_join_run(call, run)):
+            end_run()
         if rows:
             run.append(call)
         else:
             result.append(call)
-    end()
+    end_run()
     return result
 
 
-def _cut(call: Call, start: int, stop: int) -> Call:
+def _slice_rows(call: Call, start: int, stop: int) -> Call:
     shape = call.writes[0].shape
 
     def rows(view: View) -> View:

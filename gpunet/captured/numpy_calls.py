@@ -1,4 +1,4 @@
-"""The NumPy lowering: a program as one Python function, a call a line, on arrays bound beforehand."""
+"""The NumPy lowering: one Python function with one NumPy call a line, on arrays bound beforehand."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from gpunet.captured.generated import compile_source
 from gpunet.captured.ir import Call, View, tree_map
 from gpunet.launch.memory import MOST_ZEROS
 
-_EXTREMES = (numpy.maximum, numpy.minimum)  # NumPy warns of their destination where it is no keyword
+_EXTREMES = (numpy.maximum, numpy.minimum)  # NumPy deprecates their positional ``out``
 
 
 class Bound:
-    """Names of a function's constants: arrays, functions and options.
+    """Gives names to the constants of a generated function: arrays, functions and options.
 
     Args:
-        given: buffers for which the function is called with arrays, as a name and the whole view.
+        array: returns the array of a view.
+        given: buffers that the function gets as parameters -> name of the parameter, and the view of the whole buffer.
+
+    Attributes:
+        values: the constants by name.
     """
 
     def __init__(self, array: Callable[[View], numpy.ndarray], given: Mapping[int, tuple[str, View]] | None = None) -> None:
@@ -31,6 +35,7 @@ class Bound:
         self._kept: list[Any] = []
 
     def name(self, kind: str, key: Any, value: Any) -> str:
+        """Return the name of the constant with this key; if it is new, name it ``kind`` and a number."""
         if key not in self._names:
             self._names[key] = name = f"{kind}{self._counts[kind]}"
             self._counts[kind] += 1
@@ -38,20 +43,21 @@ class Bound:
         return self._names[key]
 
     def array(self, view: View) -> str:
+        """Return the source of an array."""
         if view.buffer in self.given:
             name, whole = self.given[view.buffer]
             return name if view.shape == whole.shape else f"{name}.reshape({view.shape})"
         return self.name("a", view, self._array(view))
 
     def argument(self, value: Any, dtype: Any = None, shape: tuple[int, ...] = ()) -> str:
-        """Source of an argument; of a number as an array of this dtype and shape, where a dtype is given."""
+        """Return the source of an argument; with ``dtype``, a number becomes an array of that dtype and shape."""
         if isinstance(value, View):
             return self.array(value)
         if value is None or isinstance(value, bool):
             return repr(value)
         if isinstance(value, (int, float, numpy.generic)):
             if dtype is not None and getattr(value, "dtype", dtype) == dtype:
-                # a scalar that is an array already spares NumPy its conversion
+                # an array saves NumPy the conversion of a scalar at each call
                 scalar = numpy.asarray(value, dtype)
                 return self.name("s", (dtype, scalar.tobytes(), shape), numpy.full(shape, scalar))
             if isinstance(value, int) or (type(value) is float and value - value == 0):
@@ -59,10 +65,11 @@ class Bound:
             return self.name("s", ("number", type(value), repr(value)), value)
         if isinstance(value, str):
             return repr(value)
-        self._kept.append(value)  # its id must stay its own
+        self._kept.append(value)  # so that its id is not reused
         return self.name("c", ("object", id(value)), tree_map(value, self._array))
 
     def function(self, function: Callable[..., Any]) -> str:
+        """Return the name of a function: its own, unless that is taken."""
         known = getattr(function, "__name__", "function")
         if isinstance(getattr(function, "__self__", None), numpy.ufunc):  # add.reduce
             known = f"{function.__self__.__name__}_{known}"  # type: ignore[attr-defined]
@@ -76,7 +83,10 @@ class Bound:
 
 
 def scalar_dtype(call: Call) -> Any:
-    """The dtype in which NumPy takes Python numbers of an elementwise call: that of its arrays, where they agree."""
+    """Return the dtype to which NumPy converts Python numbers in an elementwise call, or None if that is not certain.
+
+    It is certain where all arrays have the same floating dtype (NEP 50).
+    """
     dtypes = {v.dtype for v in call.reads}
     if call.kind not in ("elementwise", "copy") or len(dtypes) != 1:
         return None
@@ -85,14 +95,14 @@ def scalar_dtype(call: Call) -> Any:
 
 
 def line(call: Call, bound: Bound) -> str:
-    """The source of a call."""
-    if (ready := _prepared(call, bound)) is not None:
-        return ready
+    """Return the source of a call."""
+    if (prepared := _prepared_product(call, bound)) is not None:
+        return prepared
     name = bound.function(call.function)
     dtype = scalar_dtype(call) if isinstance(call.function, numpy.ufunc) else None
     shape: tuple[int, ...] = ()
     if call.function in _EXTREMES and call.writes[0].size <= MOST_ZEROS:
-        shape = call.writes[0].shape  # with one number NumPy takes three to six times as long
+        shape = call.writes[0].shape  # with a scalar operand NumPy takes three to six times as long
     arguments = [bound.argument(a, dtype, shape) for a in call.arguments]
     options = {k: v for k, v in call.options.items() if v is not None or k != "out"}
     if call.kind == "reduce" and set(options) <= {"axis", "out", "keepdims"}:
@@ -105,8 +115,8 @@ def line(call: Call, bound: Bound) -> str:
     return f"{name}({', '.join(arguments)})"
 
 
-def _prepared(call: Call, bound: Bound) -> str | None:
-    """The source of a large product that another library than NumPy's makes."""
+def _prepared_product(call: Call, bound: Bound) -> str | None:
+    """Return the source of a large matrix product by a BLAS other than NumPy's, or None where NumPy computes it."""
     if call.function is not numpy.dot:
         return None
     views = (*call.arguments[:2], call.options.get("out", call.arguments[-1]))
@@ -115,15 +125,16 @@ def _prepared(call: Call, bound: Bound) -> str | None:
     names = [bound.array(v) for v in views]
     if any(v.buffer in bound.given for v in views):
         return f"{bound.function(blas.dot)}({', '.join(names)})"
-    ready = blas.prepared(*(bound.values[name] for name in names))
-    return None if ready is None else f"{bound.name('product', views, ready)}()  # dot({', '.join(names)})"
+    product = blas.prepared(*(bound.values[name] for name in names))
+    return None if product is None else f"{bound.name('product', views, product)}()  # dot({', '.join(names)})"
 
 
 def function(calls: list[Call], array: Callable[[View], numpy.ndarray]) -> tuple[Callable[[], None], str]:
-    """The function that makes all calls, and its source.
+    """Return a function that runs all calls, and its source.
 
     Args:
-        array: the array of a view.
+        calls: on planned memory, in order.
+        array: returns the array of a view.
     """
     bound = Bound(array)
     lines = [line(call, bound) for call in calls]

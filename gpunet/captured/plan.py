@@ -1,7 +1,7 @@
-"""The plan of a program: calls that nobody needs dropped, and its temporaries placed in one arena.
+"""Plan the memory of a step: drop dead calls, and place its temporaries in one arena.
 
-A temporary lives from the call that writes it first to the last call that touches it; temporaries whose lives don't meet
-share memory.  What the step hands out (its results, the gradients that it leaves) lives to the end.
+A temporary is live from the first call that writes it to the last call that uses it; temporaries with disjoint live ranges
+may share memory.  Results and gradients of the step are live to the end.
 """
 
 from __future__ import annotations
@@ -17,31 +17,34 @@ from gpunet.captured import merge
 from gpunet.captured.ir import Buffer, Call, View
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-ALIGNMENT_ELSEWHERE = 256  #: as CUDA aligns memory at least
+GPU_ALIGNMENT = 256  #: bytes: the least alignment of CUDA allocations
 
 
-def planned(
+def make_plan(
     buffers: list[Buffer],
     calls: list[Call],
     kept: list[View],
     group: Callable[[list[Call], set[int]], Sequence[Any]] | None = None,
     alignment: int = _ALIGNMENT,
 ) -> tuple[Sequence[Any], Callable[[Any], Any], int]:
-    """Drop, join and place.
+    """Drop dead calls, let temporaries share memory, and assign each an offset in the arena.
 
     Args:
-        kept: views of temporaries that are read after the program.
-        group: makes units of the calls: things that have ``reads`` and ``writes``, too, but hold some temporaries of
-            their own.  Its second argument are the buffers that are kept.
+        buffers: of the step.
+        calls: of the step, in order.
+        kept: views of temporaries that are read after the step.
+        group: fuses calls into units, which have ``reads`` and ``writes`` like calls; temporaries inside a unit need no
+            memory.  It gets the calls and the set of buffers that are read after the step.
         alignment: of each temporary, in bytes.
 
     Returns:
-        The calls, each temporary at its place in buffer -1, the arena; or the units, as they were made; the function that
-        gives a view its place; and the arena's bytes.
+        The calls, with the views of temporaries moved to buffer -1, the arena; with ``group``, the units, not yet moved.
+        A function that moves a view to its place.
+        The size of the arena in bytes.
     """
-    calls = _needed(buffers, calls, {v.buffer for v in kept})
+    calls = _drop_dead_calls(buffers, calls, {v.buffer for v in kept})
     homes = _Homes(buffers, {v.buffer for v in kept})
-    calls = _without_concatenations(calls, homes)
+    calls = _eliminate_concatenations(calls, homes)
 
     def at_home(view: View) -> View:
         home, offset = homes.find(view.buffer)
@@ -52,7 +55,7 @@ def planned(
         _compute_in_place(calls, homes)
     else:
         units = group([c.replaced(at_home) for c in calls], homes.kept)
-    offsets, size = _placed(units, homes, alignment)
+    offsets, size = _assign_offsets(units, homes, alignment)
 
     def place(view: Any) -> Any:
         if not buffers[view.buffer].temporary:
@@ -61,23 +64,24 @@ def planned(
         return view._replace(buffer=-1, offset=offsets.get(home, 0) + offset + view.offset)
 
     if group is None:
-        units = merge.in_chunks(merge.join_neighbours([c.replaced(place) for c in calls]))
+        units = merge.split_into_chunks(merge.merge_adjacent_scalings([c.replaced(place) for c in calls]))
     return units, place, size
 
 
-def _whole(view: View, buffers: list[Buffer]) -> bool:
+def _is_whole(view: View, buffers: list[Buffer]) -> bool:
+    """Whether a view is contiguous and covers all of its buffer."""
     return view.contiguous and view.nbytes == buffers[view.buffer].nbytes
 
 
-def _needed(buffers: list[Buffer], calls: list[Call], kept: set[int]) -> list[Call]:
-    """The calls whose results are read later, or outlive the program."""
+def _drop_dead_calls(buffers: list[Buffer], calls: list[Call], kept: set[int]) -> list[Call]:
+    """Return the calls that write something read by a later call or after the step."""
     needed = kept | {number for number, b in enumerate(buffers) if not b.temporary}
     result = []
     for call in reversed(calls):
         if not any(v.buffer in needed for v in call.writes):
             continue
         for view in call.writes:
-            if not call.partial and buffers[view.buffer].temporary and _whole(view, buffers):
+            if not call.partial and buffers[view.buffer].temporary and _is_whole(view, buffers):
                 needed.discard(view.buffer)
         needed.update(v.buffer for v in call.reads)
         result.append(call)
@@ -85,13 +89,19 @@ def _needed(buffers: list[Buffer], calls: list[Call], kept: set[int]) -> list[Ca
 
 
 class _Homes:
-    """In which buffer, and where in it, a temporary lives that was joined to another one."""
+    """Temporaries placed inside others: each such buffer points to its home and its offset there, in bytes.
+
+    Args:
+        buffers: of the step.
+        kept: indices of the buffers that are read after the step; the homes of these are added.
+    """
 
     def __init__(self, buffers: list[Buffer], kept: set[int]) -> None:
         self.buffers, self.kept = buffers, kept
         self._of: dict[int, tuple[int, int]] = {}
 
     def find(self, number: int) -> tuple[int, int]:
+        """Return the outermost home of a buffer, and its offset there in bytes."""
         offset = 0
         while number in self._of:
             number, more = self._of[number]
@@ -99,13 +109,14 @@ class _Homes:
         return number, offset
 
     def join(self, number: int, home: int, offset: int) -> None:
+        """Place a buffer inside another one."""
         self._of[number] = (home, offset)
         if number in self.kept:
             self.kept.add(home)
 
 
-def _without_concatenations(calls: list[Call], homes: _Homes) -> list[Call]:
-    """Let the parts of a concatenated vector be written where they will be needed, so that nothing is copied."""
+def _eliminate_concatenations(calls: list[Call], homes: _Homes) -> list[Call]:
+    """Drop concatenations of vectors where the parts can be computed directly in the memory of the result."""
     buffers, result = homes.buffers, []
     first: dict[int, int] = {}
     last_write: dict[int, int] = {}
@@ -116,13 +127,13 @@ def _without_concatenations(calls: list[Call], homes: _Homes) -> list[Call]:
             last_write[view.buffer] = number
 
     def joinable(number: int, out: View, parts: list[View]) -> bool:
-        if not (buffers[out.buffer].temporary and _whole(out, buffers) and len(out.shape) == 1):
+        if not (buffers[out.buffer].temporary and _is_whole(out, buffers) and len(out.shape) == 1):
             return False
         if first[out.buffer] != number or last_write[out.buffer] != number or len({v.buffer for v in parts}) != len(parts):
             return False
         return all(
             buffers[v.buffer].temporary
-            and _whole(v, buffers)
+            and _is_whole(v, buffers)
             and last_write.get(v.buffer, number) < number
             and homes.find(v.buffer) == (v.buffer, 0)
             and v.dtype == out.dtype
@@ -141,15 +152,15 @@ def _without_concatenations(calls: list[Call], homes: _Homes) -> list[Call]:
 
 
 def _compute_in_place(calls: list[Call], homes: _Homes) -> None:
-    """Let an elementwise call write over an operand that nobody reads later."""
+    """Let each elementwise call overwrite an operand that is dead after it."""
     buffers = homes.buffers
-    first, last = _lives(calls, homes)
+    first, last = _live_ranges(calls, homes)
     for number, call in enumerate(calls):
         if call.kind not in ("elementwise", "copy") or call.partial:
             continue
         (out,) = call.writes
         home, offset = homes.find(out.buffer)
-        if not buffers[out.buffer].temporary or offset or home != out.buffer or first[home] != number or not _whole(out, buffers):
+        if not (buffers[out.buffer].temporary and _is_whole(out, buffers)) or offset or home != out.buffer or first[home] != number:
             continue
         for view in call.reads:
             operand, offset = homes.find(view.buffer)
@@ -161,7 +172,7 @@ def _compute_in_place(calls: list[Call], homes: _Homes) -> None:
                 and last[operand] == number
                 and operand != home
                 and (view.shape, view.strides, view.dtype.itemsize) == (out.shape, out.strides, out.dtype.itemsize)
-                and _whole(view, buffers)
+                and _is_whole(view, buffers)
                 and all(v == view for v in call.reads if homes.find(v.buffer)[0] == operand)
             ):
                 homes.join(home, operand, 0)
@@ -169,8 +180,8 @@ def _compute_in_place(calls: list[Call], homes: _Homes) -> None:
                 break
 
 
-def _lives(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], dict[int, int]]:
-    """The first and the last call that touches each home."""
+def _live_ranges(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the indices of the first and of the last call that uses each home."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for number, call in enumerate(calls):
@@ -179,41 +190,45 @@ def _lives(calls: Sequence[Any], homes: _Homes) -> tuple[dict[int, int], dict[in
             first.setdefault(home, number)
             last[home] = number
     for home, _ in map(homes.find, homes.kept):
-        first.setdefault(home, len(calls))  # nobody may have written it: gpunet.empty()
+        first.setdefault(home, len(calls))  # no call writes the result of gpunet.empty()
         last[home] = len(calls)
     return first, last
 
 
-def _placed(calls: Sequence[Any], homes: _Homes, alignment: int) -> tuple[dict[int, int], int]:
-    """An offset for each home: the largest first, each at the lowest place free during its life."""
-    first, last = _lives(calls, homes)
+def _assign_offsets(calls: Sequence[Any], homes: _Homes, alignment: int) -> tuple[dict[int, int], int]:
+    """Assign each home an offset in the arena: the largest first, each at the lowest offset free while it is live.
+
+    Returns:
+        The offset of each home, and the size of the arena, in bytes.
+    """
+    first, last = _live_ranges(calls, homes)
     offsets: dict[int, int] = {}
-    taken: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset
+    placed: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), sorted
     size = 0
     temporaries = [h for h in first if homes.buffers[h].temporary]
     for home in sorted(temporaries, key=lambda h: (-homes.buffers[h].nbytes, first[h])):
-        bytes = max(homes.buffers[home].nbytes, 1)
+        nbytes = max(homes.buffers[home].nbytes, 1)
         offset = 0
-        for start, end, begins, ends in taken:
-            if ends < first[home] or begins > last[home]:
+        for start, end, first_use, last_use in placed:
+            if last_use < first[home] or first_use > last[home]:
                 continue
-            if offset + bytes <= start:
+            if offset + nbytes <= start:
                 break
             offset = max(offset, -(-end // alignment) * alignment)
         offsets[home] = offset
-        size = max(size, offset + bytes)
-        taken.append((offset, offset + bytes, first[home], last[home]))
-        taken.sort()
+        size = max(size, offset + nbytes)
+        placed.append((offset, offset + nbytes, first[home], last[home]))
+        placed.sort()
     return offsets, size
 
 
-def memory(size: int, device: Device) -> Array:
-    """An aligned arena of bytes."""
+def allocate_arena(size: int, device: Device) -> Array:
+    """Allocate an aligned array of ``size`` bytes."""
     if device.type == "cuda":
         return devices.empty((size,), numpy.uint8, device)
-    room = devices.empty((size + _ALIGNMENT,), numpy.uint8, device)
-    start = -devices.pointer(room) % _ALIGNMENT
-    return room[start : start + size]
+    array = devices.empty((size + _ALIGNMENT,), numpy.uint8, device)
+    start = -devices.pointer(array) % _ALIGNMENT
+    return array[start : start + size]
 
 
-__all__ = ["memory", "planned"]
+__all__ = ["allocate_arena", "make_plan"]

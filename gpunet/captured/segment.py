@@ -148,7 +148,7 @@ def blamed(error: Exception, launches: Sequence[Launch]) -> None:
             places[line] = kernel.name
     if places:
         where = " or ".join(f"{name}, launched at {line}" for line, name in places.items())
-        error.add_note(f"{where}; a split step runs its launches where it splits next")
+        error.add_note(f"{where}; a split step runs its launches at the next graph break")
 
 
 class Segment:

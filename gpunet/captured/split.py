@@ -1,4 +1,4 @@
-"""A step that cannot be one recording: its Python runs at every call, its launches a segment at a time."""
+"""A step with graph breaks: its Python runs at each call, its launches a segment at a time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ LAUNCHES = "launch by launch, not timed"
 
 
 class SplitStep:
-    """Made by :class:`~gpunet.captured.step.CapturedStep` where a recording was not possible, with ``fullgraph=False``.
+    """Runs a step in parts; created by :class:`~gpunet.captured.step.CapturedStep` at a graph break with ``fullgraph=False``.
 
     Args:
-        first: the launches of the run in which that was noticed.
-        splits: what could not be recorded, and where; at least one.
+        function: the step.
+        name: of the step, for messages.
+        backend: "numpy" or "numba".
+        first: launches of the run in which the graph breaks were found.
+        splits: these graph breaks, at least one.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class SplitStep:
         self._alone = threading.Lock()
 
     def warn(self) -> None:
-        """Say where, once."""
+        """Warn with the first graph break."""
         split = self._splits[0]
         warnings.warn(
             f"{self.name} is split: {split}. Its Python runs at every call, its launches in parts. For one graph: "
@@ -47,9 +50,9 @@ class SplitStep:
         )
 
     def __call__(self, args: Any, options: Any) -> Any:
-        """A call, which is the function's own but for when its launches run."""
+        """Call the function, with its launches deferred to the next graph break."""
         if not self._alone.acquire(blocking=False):
-            return self.function(*args, **options)  # in another thread meanwhile: as it is written
+            return self.function(*args, **options)  # already running, in another thread or recursively: run eagerly
         try:
             tape = Deferred(self.segments, [t.array for t in tensors((args, options))])
             with record(tape):
@@ -62,13 +65,13 @@ class SplitStep:
             self._alone.release()
 
     def explain(self) -> SplitExplanation:
-        """The parts of the last call, those that are lowered timed; before there was one, of the call that was to be recorded.
+        """Explain the parts of the last call, with times for the lowered ones; before any call, of the attempt to record.
 
         Raises:
             CaptureError: the step is running.
         """
         if not self._alone.acquire(blocking=False):
-            raise CaptureError(f"{self.name}.explain() while {self.name} runs: call it behind the step")
+            raise CaptureError(f"{self.name}.explain() while {self.name} runs: call it after the step")
         try:
             parts = [_explained(segment, split) for segment, split in self._last]
         finally:
@@ -89,6 +92,6 @@ def _explained(segment: Segment, split: Split | None) -> Part:
     lines = [(row.launch, row.line) for row in segment.rows]
     if segment.lowering.tape is None:
         return segment.context.run(explain.explain_calls, segment.lowering, lines), "one function", split
-    on_card = segment.place is not None and segment.place.device.type == "cuda"
-    how = "one CUDA graph" if on_card else "launch by launch, on planned memory"
+    is_on_gpu = segment.place is not None and segment.place.device.type == "cuda"
+    how = "one CUDA graph" if is_on_gpu else "launch by launch, on planned memory"
     return segment.context.run(explain.explain_launches, segment.lowering, lines), how, split

@@ -1,4 +1,4 @@
-"""gpunet.capture: a step recorded once and replayed."""
+"""``gpunet.capture``: record a step once and replay it; choose the recording for each call, or record again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["capture"]
 
 _log = logging.getLogger(__name__)
 BACKENDS = ("auto", "numpy", "numba")
-_ordering = threading.Lock()
+_reorder_lock = threading.Lock()
 
 
 class CapturedStep:
@@ -38,18 +38,19 @@ class CapturedStep:
         functools.update_wrapper(self, function)
         self.function, self.backend, self.max_recordings, self.fullgraph = function, backend, recordings, fullgraph
         self.name = getattr(function, "__name__", type(function).__name__)
-        self.recordings: list[Recording] = []  # the latest used last
+        self.recordings: list[Recording] = []  # the most recently used one last
         self._split: SplitStep | None = None
-        self._split_keys: list[Any] = []  # of arguments for which there is no recording
+        self._split_keys: list[Any] = []  # keys of arguments for which the step has graph breaks
 
-    def __reduce__(self) -> Any:  # a copy has recordings of its own
+    def __reduce__(self) -> Any:
+        """Copy without the recordings: a copy makes its own."""
         return CapturedStep, (self.function, self.backend, self.max_recordings, self.fullgraph)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
     def __get__(self, instance: Any, owner: type) -> CapturedStep:
-        """As a method: each instance has recordings of its own."""
+        """Bind as a method; each instance has recordings of its own."""
         if instance is None:
             return self
         step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.max_recordings, self.fullgraph)
@@ -57,24 +58,24 @@ class CapturedStep:
         return step
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        if active.tape is not None:  # part of a step that is being recorded
+        if active.tape is not None:  # called inside a step that is being recorded
             return self.function(*args, **options)
         latest = self.recordings[-1] if self.recordings else None
-        if latest is not None and (given := latest.takes(args, options)) is not None and latest.conditions.hold():
-            return latest.replay(given)  # nearly always
+        if latest is not None and (given := latest.match(args, options)) is not None and latest.guards.hold():
+            return latest.replay(given)  # fast path: nearly every call ends here
         args, options = _with_tensors(args, options)
         given = [t.array for t in tensors((args, options))]
         key = _key((args, options))
-        broken: Recording | None = None
+        outdated: Recording | None = None
         for recording in reversed(self.recordings):
             if recording.key != key:
                 continue
-            if recording.conditions.hold():
+            if recording.guards.hold():
                 if recording is not self.recordings[-1]:
-                    self._put_last(recording)
+                    self._move_last(recording)
                 return recording.replay(given)
-            broken = broken or recording
-        reason = broken.conditions.broken() if broken is not None else ""
+            outdated = outdated or recording
+        reason = outdated.guards.find_change() if outdated is not None else ""
         if self._split is not None and (key in self._split_keys or len(self._split_keys) >= self.max_recordings):
             check_arguments(args, options)
             return self._split(args, options)
@@ -84,71 +85,73 @@ class CapturedStep:
         self, *data: Tensor, batch_size: int, shuffle: bool = True, drop_last: bool = False,
         generator: Generator | None = None,
     ) -> CapturedEpoch:  # fmt: skip
-        """A pass over data that is already where the step runs, as one call: ``step.epoch(x, y, batch_size=64)()``.
+        """Return a function that runs the step on every batch of a data set: ``step.epoch(x, y, batch_size=64)()``.
 
-        Each batch is gathered straight into the step's buffers.  The order is that of ``randperm``, so the bits are
-        those of a loop over ``randperm(n).split(batch_size)``.
+        Each batch is gathered directly into the step's buffers.  Batches are in the order of ``randperm``, so results have
+        the bits of a loop over ``randperm(n).split(batch_size)``.
 
         Args:
-            data: the step's arguments, a row a sample.
-            batch_size: rows of a batch; the last one may be smaller, and is recorded apart.
-            shuffle: in a new order at each pass.
+            data: the step's arguments for all samples, one row per sample, on the step's device.
+            batch_size: samples in a batch.  The last batch may be smaller; it has a recording of its own.
+            shuffle: draw a new order at each pass.
             drop_last: leave out the last batch if it is smaller.
-            generator: of the order; the default one when None.
+            generator: random numbers for the order; None for the default generator of the device.
 
         Returns:
-            A function without arguments; it returns what the step returns, averaged over the samples.
+            A function without arguments that returns the results of the step, averaged over the samples, in float64.
+
+        Raises:
+            ArgumentError: ``data`` are not tensors of the same number of rows, or ``batch_size`` does not fit.
         """
         return CapturedEpoch(self, data, batch_size, shuffle, drop_last, generator)
 
-    def fitting(self, args: Sequence[Any], rows: int) -> Recording | None:
-        """The recording for so many rows of the arguments that can be replayed now."""
+    def find_recording(self, args: Sequence[Any], rows: int) -> Recording | None:
+        """Return a recording for batches of ``rows`` rows of ``args`` that can be replayed now, or None."""
         for recording in reversed(self.recordings):
-            if recording.takes_rows(args, {}, rows) is not None and recording.conditions.hold():
+            if recording.match_rows(args, {}, rows) is not None and recording.guards.hold():
                 return recording
         return None
 
     def explain(self) -> Explanation | SplitExplanation:
-        """The launches of the recording that was used last, timed: shapes, bytes, FLOPs, and the share of the machine's limits.
+        """Time each launch of the most recently used recording; the result prints as a table.
 
-        Prints as a table; of a split step the parts of its last call, and where it was split.  The step's tensors are as
-        before afterwards.
+        It lists shapes, bytes, FLOPs, times, and the fraction of this machine's measured limits that each launch reaches.
+        For a split step it lists the parts of the last call and the graph breaks.  The step's tensors keep their values.
 
         Raises:
-            CaptureError: nothing was recorded yet.
+            CaptureError: there is no recording yet.
         """
         if self._split is not None:
             return self._split.explain()
         if not self.recordings:
-            raise CaptureError(f"{self.name} has no recording yet: call it first")
+            raise CaptureError(f"{self.name}.explain(): there is no recording yet; call {self.name} first")
         return self.recordings[-1].explain()
 
-    def _put_last(self, recording: Recording) -> None:
-        """In a new list: another thread may be walking through this one."""
-        with _ordering:
+    def _move_last(self, recording: Recording) -> None:
+        with _reorder_lock:  # a new list, since another thread may be iterating over this one
             self.recordings = [*(r for r in self.recordings if r is not recording), recording]
 
     def _record(self, args: Any, options: Any, key: Any, reason: str) -> Any:
         if self.recordings:
-            _log.info("%s is recorded again: %s", self.name, reason or "other arguments")
+            _log.info("recording %s again; changed: %s", self.name, reason or "the arguments")
         if len(self.recordings) >= self.max_recordings:
-            differs = reason or "the arguments"
-            what = f"{self.name} was recorded {self.max_recordings} times already, and again something differs: {differs}"
-            way_out = "pass what changes as a tensor, pad arguments to few shapes, or allow more with capture(recordings=...)"
+            changed = reason or "the arguments"
+            what = f"{self.name} was recorded {self.max_recordings} times already and differs again; changed: {changed}"
+            way_out = "pass changing values as tensors, pad arguments to a few shapes, or raise capture(recordings=...)"
             if self.fullgraph:
                 raise CaptureError(f"{what}; {way_out}")
-            self._divide(key, [], [Split(what, "", way_out)])
+            self._split_from_now_on(key, [], [Split(what, "", way_out)])
             return self(*args, **options)
         recording = Recording(self.function, args, options, key, self.backend, self.fullgraph)
         first, recording.first = recording.first, None
         if recording.splits:
-            self._divide(key, recording.rows, recording.splits)
+            self._split_from_now_on(key, recording.rows, recording.splits)
         else:
-            self._put_last(recording)
+            self._move_last(recording)
         return first
 
-    def _divide(self, key: Any, rows: list[Row], splits: list[Split]) -> None:
-        """From now on run in parts for arguments of this key."""
+    def _split_from_now_on(self, key: Any, rows: list[Row], splits: list[Split]) -> None:
+        """Run split at each call whose arguments have this key."""
         self._split_keys.append(key)
         if self._split is None:
             self._split = SplitStep(self.function, self.name, self.backend, rows, splits)
@@ -158,7 +161,7 @@ class CapturedStep:
 def capture(
     function: Callable[..., Any] | None = None, *, backend: str = "auto", recordings: int = 16, fullgraph: bool = True
 ) -> Any:
-    """Record a step at its first call and replay it from then on; as a decorator or as a call.
+    """Record a step at its first call, and replay its launches at later calls.  Works as a decorator, too.
 
         @gpunet.capture
         def step(x, y):
@@ -168,23 +171,25 @@ def capture(
             optimizer.step()
             return loss
 
-    The first call is a true step.  A replay runs no Python of the step: see ``docs/capture.md`` for what makes it record
-    anew.  Results are copied out, and arguments in, but for those that a compiled step only reads.
+    The first call runs the step.  A replay runs none of the step's Python; ``docs/capture.md`` lists the changes after
+    which the step is recorded again.  Arguments are copied into the step's buffers, except those that a compiled step
+    only reads.  Results are copies.
 
     Args:
-        function: any function of tensors (also in lists and dicts), arrays, numbers and strings.
-        backend: of steps on the CPU: "numpy", with the bits of the step itself; "numba", one compiled function, which
-            agrees to rounding and repeats its own bits; "auto", the latter where Numba is installed.
-        recordings: most recordings for arguments of different shapes, dtypes or numbers.
-        fullgraph: refuse what a replay could not repeat, such as a value that is read back; if False, split there: the
-            step's Python runs at every call then, and its launches in parts, with the bits and results of the function.
+        function: a function of tensors, arrays, numbers and strings, also in lists, tuples and dicts.
+        backend: for steps on the CPU.  "numpy": NumPy calls, with the bits of the step itself.  "numba": one compiled
+            function, equal up to rounding, with the same bits at each run.  "auto": "numba" if Numba is installed, else
+            "numpy".
+        recordings: maximum number of recordings: one for each combination of shapes, dtypes, numbers and guarded values.
+        fullgraph: raise at a graph break, such as reading a value back.  If False, split the step there: its Python runs
+            at each call, and the launches between two graph breaks run together.
 
     Returns:
-        A :class:`CapturedStep`, called as the function is; without ``function`` a decorator.
+        A :class:`CapturedStep`, to be called like the function; a decorator if ``function`` is None.
 
     Raises:
-        ArgumentError: an unknown backend, or no function.
-        MissingDependencyError: "numba" was asked for and is not installed.
+        ArgumentError: ``backend`` is unknown, or ``function`` is not callable.
+        MissingDependencyError: ``backend="numba"``, and Numba is not installed.
     """
     if function is None:
         return functools.partial(capture, backend=backend, recordings=recordings, fullgraph=fullgraph)
@@ -204,6 +209,7 @@ def _with_tensors(args: Any, options: Any) -> Any:
 
 
 def _key(value: Any) -> Any:
+    """Return a key that is equal for arguments of the same structure, shapes, dtypes and plain values."""
     if isinstance(value, Tensor):
         return (value.array.shape, value.array.dtype, type(value.array))
     if isinstance(value, (list, tuple)):

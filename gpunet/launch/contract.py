@@ -27,6 +27,7 @@ class Contract:
         self, kernel: str, parameters: Sequence[str], dtypes: Sequence[Any], optional: frozenset[str], strided: frozenset[str]
     ) -> None:
         self.kernel, self.parameters, self.dtypes, self.optional = kernel, parameters, dtypes, optional
+        self.strided = [p in strided for p in parameters]
         self._rows = [(dtype, p in optional, p in strided) for p, dtype in zip(parameters, dtypes)]
         #: True for NumPy arrays that keep the contract; of all others :meth:`check` decides
         self.holds_for_numpy = _expression(self._rows)

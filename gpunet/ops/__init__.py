@@ -1,4 +1,4 @@
-"""The ops: one file a family, forward and backward on one screen.  Importing this attaches the methods to Tensor."""
+"""The ops, one file per family.  Importing this package attaches the methods to Tensor."""
 
 from gpunet.ops import (
     activations,

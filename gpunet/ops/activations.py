@@ -1,7 +1,7 @@
-"""Activations: one table row and one struct in ``activations.cuh`` each.
+"""Activations: one row of ``ACTIVATIONS`` and one struct in ``activations.cuh`` per activation.
 
-A row says what backward needs (``saves``: the output or the pre-activation), how the twin computes forward and
-backward, and the same function in primitives.  ``linear`` takes any of them in its epilogue by name.
+A row holds the residual that backward needs (``saves``: the output or the pre-activation), the NumPy twins of forward
+and backward, and the function composed of primitives.  ``linear`` runs any activation in its epilogue, by name.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ __all__ = ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "
 
 
 class Activation(NamedTuple):
-    """A row of the table.  ``alpha`` is the one parameter that some activations have."""
+    """A row of ``ACTIVATIONS``.  ``alpha`` is the parameter of leaky_relu (negative slope) and elu."""
 
-    struct: str  # in activations.cuh
-    saves: str  # "output" | "preactivation" | "" (nothing)
-    forward: Callable[[Array, Array, float], None]  # (y, z, alpha): y = act(z); y may be z
-    backward: Callable[[Array, Array, Array, float], None]  # (dz, dy, saved, alpha): dz = dy * act'; dz may be dy
+    struct: str  # name in activations.cuh
+    saves: str  # the residual: "output", "preactivation" or "" (none)
+    forward: Callable[[Array, Array, float], None]  # (y, z, alpha): y = act(z); y may alias z
+    backward: Callable[[Array, Array, Array, float], None]  # (dz, dy, saved, alpha): dz = dy * act'; dz may alias dy
     composed: Callable[[Tensor, float], Tensor]
-    alpha: float = 0.0  # default
+    alpha: float = 0.0  # default value
 
 
 # ---- twins: y = act(z), dz = dy * act'(z) -----------------------------------------------------------------------------
-# No temporaries: work space comes from scratch(), and y or dz serve as work space as long as they are not yet needed.
+# Twins allocate nothing: temporaries come from scratch(), or live in y or dz until the result is written there.
 
 
 def _relu(y, z, alpha):
@@ -56,7 +56,7 @@ def _leaky_relu(y, z, alpha):
 
 
 def _leaky_relu_backward(dz, dy, y, alpha):
-    # y has the sign of z, since alpha is not negative
+    # alpha >= 0, so y has the sign of z
     factor = scratch(y.shape, y.dtype)
     numpy.greater(y, 0, out=factor, casting="unsafe")
     factor *= y.dtype.type(1 - alpha)
@@ -65,7 +65,7 @@ def _leaky_relu_backward(dz, dy, y, alpha):
 
 
 def _sigmoid(y, z, alpha):
-    # exp(-z) may overflow to infinity, of which the reciprocal is the right 0
+    # exp(-z) may overflow to infinity; its reciprocal is 0, the correct limit
     numpy.negative(z, out=y)
     numpy.exp(y, out=y)
     y += y.dtype.type(1)
@@ -179,7 +179,7 @@ def _elu(y, z, alpha):
 
 
 def _elu_backward(dz, dy, y, alpha):
-    # 1 where y > 0, alpha exp(z) = y + alpha elsewhere
+    # 1 where y > 0, else alpha exp(z) = y + alpha
     slope = scratch(y.shape, y.dtype)
     numpy.minimum(y, 0, out=slope)
     slope += y.dtype.type(alpha)
@@ -217,11 +217,11 @@ def _identity_backward(dz, dy, saved, alpha):
         numpy.copyto(dz, dy)
 
 
-# ---- in primitives ----------------------------------------------------------------------------------------------------
+# ---- composed of primitives -------------------------------------------------------------------------------------------
 
 
 def _sigmoid_composed(z, alpha=0.0):
-    # exp of -|z| only: neither side overflows
+    # exp(-|z|) cannot overflow
     small = exp(-z.abs())
     return where(z >= 0, 1.0, small) / (1.0 + small)
 
@@ -260,18 +260,17 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def find(name: str, alpha: float = 0.0) -> Activation:
-    """The row of an activation.
+    """Look up the row of an activation.
 
     Raises:
-        ArgumentError: there is none of that name (the message lists them), or its output does not tell its derivative
-            because ``alpha`` is negative.
+        ArgumentError: the name is unknown, or ``alpha`` is negative (backward could not tell the sign of z from y).
     """
     try:
         row = ACTIVATIONS[name]
     except KeyError:
         raise ArgumentError(f"unknown activation {name!r}; expected one of {', '.join(ACTIVATIONS)}") from None
     if alpha < 0.0:
-        raise ArgumentError(f"activation {name!r} with alpha={alpha}: fused activations take alpha >= 0")
+        raise ArgumentError(f"activation {name!r} with alpha={alpha}: expected alpha >= 0 for a fused activation")
     return row
 
 
@@ -286,7 +285,7 @@ def activation_forward(y, z, *, activation, alpha):
 
 @kernel("activation.cu", outputs=1)
 def activation_backward(dz, dy, saved, *, activation, alpha):
-    """dz = dy * act'(z); ``saved`` is the output or the pre-activation, as the activation's row says."""
+    """dz = dy * act'(z); ``saved`` is y or z, as ``Activation.saves`` says."""
     ACTIVATIONS[activation].backward(dz, dy, saved, alpha)
 
 
@@ -302,7 +301,7 @@ def _(dz, dy, saved, *, activation, alpha):
 
 @fused(composed=lambda x, *, name, alpha: find(name).composed(x, alpha), scaled=True)
 def activation(x, *, name, alpha, need):
-    """y = act(x), elementwise, for any activation of the table."""
+    """y = act(x), elementwise; ``name`` is a key of ``ACTIVATIONS``."""
     row = find(name, alpha)
     y = empty(x.shape, x.dtype, x)
     activation_forward(y, x, activation=name, alpha=alpha)
@@ -317,7 +316,7 @@ def activation(x, *, name, alpha, need):
 
 
 def activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
-    """act(x) by the activation's name; integers become floats first."""
+    """Apply the activation ``name``; integer tensors are cast to the default dtype first."""
     x = wrap(x)
     if x.dtype.kind != "f":
         x = cast(x, dtype=get_default_dtype())
@@ -333,7 +332,7 @@ def relu(x: Any) -> Tensor:
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
-    """x where positive, negative_slope * x elsewhere."""
+    """x where x > 0, negative_slope * x elsewhere."""
     return activate(x, "leaky_relu", negative_slope)
 
 
@@ -350,7 +349,7 @@ def tanh(x: Any) -> Tensor:
 
 
 def gelu(x: Any, approximate: str = "none") -> Tensor:
-    """x Phi(x) (Hendrycks and Gimpel 2016); ``approximate="tanh"`` is its tanh form.
+    """x Phi(x) (Hendrycks and Gimpel 2016); ``approximate="tanh"`` selects the tanh approximation.
 
     Raises:
         ArgumentError: ``approximate`` is neither "none" nor "tanh".
@@ -366,13 +365,13 @@ def silu(x: Any) -> Tensor:
 
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
-    """x where positive, alpha (exp(x) - 1) elsewhere."""
+    """x where x > 0, alpha (exp(x) - 1) elsewhere."""
     return activate(x, "elu", alpha)
 
 
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
-    if beta == 1.0 and threshold >= 20.0:  # beyond 20 the two agree to float32's last bit
+    """log(1 + exp(beta x)) / beta, or x where beta x > threshold."""
+    if beta == 1.0 and threshold >= 20.0:  # for x > 20 both branches round to x in float32
         return activate(x, "softplus")
     x = wrap(x)
     return where(x * beta > threshold, x, activate(x * beta, "softplus") / beta)

@@ -1,7 +1,7 @@
-"""What all elementwise ops stand on: dtypes, broadcasting, one-launch helpers, and the primitives that undo them.
+"""Type promotion, broadcasting, and single-launch helpers for elementwise ops; the primitives that undo broadcasting.
 
-Dtypes follow PyTorch: a Python number takes the tensor's kind, an integer beside a floating tensor takes the floating
-dtype, float32 beside float64 gives float64.
+Types promote as in PyTorch: float32 with float64 gives float64, an integer with a floating tensor gives the floating
+dtype, and a Python number changes the dtype only if it is of a higher kind (a float with an integer tensor).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _UFUNCS: dict[str, Ufunc] = {}
 
 
 def ufunc(name: str) -> Ufunc:
-    """The launch of a universal function, by its NumPy name."""
+    """The launchable for a NumPy universal function, cached by name."""
     if name not in _UFUNCS:
         _UFUNCS[name] = Ufunc(name)
     return _UFUNCS[name]
 
 
-_KINDS = "buif"  # a later kind of number decides over an earlier one
+_KINDS = "buif"  # numpy.dtype.kind, from the lowest to the highest category in promotion
 
 
 def result_dtype(*operands: Any) -> numpy.dtype[Any]:
-    """The dtype of an arithmetic result, by PyTorch's rules.
+    """The dtype of an arithmetic result, by PyTorch's promotion rules.
 
-    Tensors with dimensions decide; a tensor without any, and then a Python number, only where its kind comes later:
-    a float beside integers.
+    Tensors with at least one dimension take precedence over 0-d tensors, and these over Python numbers: an operand of
+    lower precedence counts only if its kind is higher (a float with integer tensors).
     """
     arrays = [o.array for o in operands if isinstance(o, Tensor)]
     numbers = [_number_dtype(o) for o in operands if not isinstance(o, Tensor)]
@@ -57,10 +57,10 @@ def _number_dtype(number: Any) -> numpy.dtype[Any]:
 
 
 def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The common shape of operands.
+    """The broadcast shape of the operands of op ``name``.
 
     Raises:
-        ShapeError: they cannot be broadcast; the message names them.
+        ShapeError: the shapes cannot be broadcast together.
     """
     try:
         return numpy.broadcast_shapes(*shapes)
@@ -78,43 +78,43 @@ def check_operand(name: str, value: Any) -> None:
         )
 
 
-def binary(launch: Launchable, a: Any, b: Any, dtype: Any = None) -> Array:
-    """Launch a universal function of two operands (tensors or Python numbers) into a new array."""
+def launch_binary(function: Launchable, a: Any, b: Any, dtype: Any = None) -> Array:
+    """Launch a binary ufunc on two operands (tensors or Python numbers) into a new array."""
     if not isinstance(a, Tensor):
-        check_operand(launch.name, a)
+        check_operand(function.name, a)
         if not isinstance(b, Tensor):
             b = Tensor(constant(numpy.asarray(b, result_dtype(b))))
         x, y, shape, like = a, b.array, b.array.shape, b.array
         dtype = dtype or (like.dtype if like.dtype.kind == "f" else result_dtype(a, b))
     elif not isinstance(b, Tensor):
-        check_operand(launch.name, b)
+        check_operand(function.name, b)
         x, y, shape, like = a.array, b, a.array.shape, a.array
         dtype = dtype or (like.dtype if like.dtype.kind == "f" else result_dtype(a, b))
     else:
         x, y, like = a.array, b.array, a.array
-        shape = x.shape if x.shape == y.shape else broadcast_shape(launch.name, x.shape, y.shape)
+        shape = x.shape if x.shape == y.shape else broadcast_shape(function.name, x.shape, y.shape)
         dtype = dtype or (x.dtype if x.dtype == y.dtype else result_dtype(a, b))
     out = empty(shape, dtype, like)
-    launch(out, x, y)
+    function(out, x, y)
     return out
 
 
-def unary(launch: Launchable, x: Tensor, dtype: Any = None) -> Array:
-    """Launch a universal function of one tensor into a new array; integers give floats."""
+def launch_unary(function: Launchable, x: Tensor, dtype: Any = None) -> Array:
+    """Launch a unary ufunc into a new array; without ``dtype``, an integer tensor gives the default dtype."""
     array = x.array
     out = empty(array.shape, dtype or (array.dtype if array.dtype.kind == "f" else get_default_dtype()), array)
-    launch(out, array)
+    function(out, array)
     return out
 
 
-def like(value: Any) -> tuple[tuple[int, ...], Any]:
-    """(shape, dtype) of an operand: what its gradient must have."""
+def spec_of(value: Any) -> tuple[tuple[int, ...], Any]:
+    """(shape, dtype) that the gradient of an operand must have."""
     return (value.array.shape, value.array.dtype) if isinstance(value, Tensor) else ((), None)
 
 
-def fit(g: Tensor, target: tuple[tuple[int, ...], Any]) -> Tensor:
-    """The gradient of a broadcast operand: summed over what was broadcast, in the operand's dtype."""
-    shape, dtype = target
+def unbroadcast(g: Tensor, spec: tuple[tuple[int, ...], Any]) -> Tensor:
+    """Reduce the gradient of a broadcast result to an operand: sum over broadcast dimensions, cast to its dtype."""
+    shape, dtype = spec
     if g.array.shape != shape:
         g = sum_to(g, shape=shape)
     return g if g.array.dtype == dtype else cast(g, dtype=dtype)
@@ -122,7 +122,7 @@ def fit(g: Tensor, target: tuple[tuple[int, ...], Any]) -> Tensor:
 
 @primitive
 def sum_to(x, *, shape):
-    """Sum over the dimensions that broadcasting ``shape`` to ``x.shape`` repeats."""
+    """Sum x to ``shape``: the transpose of broadcasting ``shape`` to ``x.shape``."""
     lead = x.ndim - len(shape)
     axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and x.shape[i + lead] != 1)
     source = x.shape
@@ -133,7 +133,7 @@ def sum_to(x, *, shape):
 
 @primitive(view=True)
 def broadcast_to(x, *, shape):
-    """Repeat without copying: a view with strides of zero."""
+    """A view of x with strides of 0 along the broadcast dimensions."""
     source = x.shape
     xp = devices.module(x.array)
     return xp.broadcast_to(x.array, shape), lambda g: sum_to(g, shape=source)

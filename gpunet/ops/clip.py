@@ -1,4 +1,4 @@
-"""Norm and clipping of many gradients, in few launches: what ``gpunet.nn.utils`` is made of."""
+"""Kernels that compute the norm of a list of gradients and clip it, for ``gpunet.nn.utils``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from gpunet.launch.kernel import Geometry
 from gpunet.launch.list_kernel import list_kernel
 from gpunet.launch.memory import scratch
 
-_CHUNK = 32768  # elements a pass of the twin: they stay in the L2 cache
+_CHUNK = 32768  # elements per pass of the twin, few enough for the L2 cache
 
 
-# ``grads`` is only read, and stands among the destinations because the lists of a launch come first.
+# ``grads`` is only read; it counts as an output because the lists of a launch come first.
 @list_kernel("clip.cu", outputs=3, lists=1, types={"ticket": "uint32"}, optional="partials ticket")
 def gradient_norm(grads, norm, partials, ticket, *, order, first, last):
-    """norm = (sum |g|^order)^(1/order) over all elements of all tensors; for order inf the largest |g|."""
+    """norm (1,) = (sum |g|^order)^(1/order) over all elements of all tensors, or max |g| for order inf.
+
+    ``first`` starts with norm = 0, else the launch adds to ``norm``; ``last`` takes the root.
+    """
     combine = numpy.maximum if order == math.inf else numpy.add
     if first:
         norm.fill(0)

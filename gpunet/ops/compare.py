@@ -1,4 +1,4 @@
-"""Elementwise functions without a gradient: comparisons, predicates, rounding, whole-number division."""
+"""Functions without a gradient: comparisons, predicates, rounding, floor division and remainder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy
 from gpunet.autograd import Tensor, ignore_fp_errors, method, operands, wrap
 from gpunet.backend import devices
 from gpunet.launch.tape import graph_break_on_read
-from gpunet.ops.broadcast import binary, ufunc, unary
+from gpunet.ops.broadcast import launch_binary, launch_unary, ufunc
 
 __all__ = [
     "allclose", "ceil", "eq", "equal", "floor", "ge", "greater", "greater_equal", "gt", "isfinite", "isinf", "isnan",
@@ -19,15 +19,15 @@ __all__ = [
 
 
 def compare(name: str, a: Any, b: Any) -> Tensor:
-    """A comparison by its NumPy name, as a boolean tensor."""
+    """Apply the comparison or logical ufunc ``name`` (a NumPy name) elementwise; returns a boolean tensor."""
     a, b = operands(name, [a, b])
-    return Tensor(binary(ufunc(name), a, b, numpy.dtype(bool)))
+    return Tensor(launch_binary(ufunc(name), a, b, numpy.dtype(bool)))
 
 
 @method("sign sgn")
 def sign(x: Tensor) -> Tensor:
-    """-1, 0 or 1.  Its gradient is zero everywhere, so it has no graph."""
-    return Tensor(unary(ufunc("sign"), x, x.dtype))
+    """-1, 0 or 1.  Not recorded in the graph: the gradient is zero almost everywhere."""
+    return Tensor(launch_unary(ufunc("sign"), x, x.dtype))
 
 
 def _comparison(name: str, methods: str) -> Any:
@@ -52,7 +52,7 @@ logical_xor = _comparison("logical_xor", "logical_xor __xor__ __rxor__")
 
 def _predicate(name: str) -> Any:
     def test(x: Any) -> Tensor:
-        return Tensor(unary(ufunc(name), wrap(x), numpy.dtype(bool)))
+        return Tensor(launch_unary(ufunc(name), wrap(x), numpy.dtype(bool)))
 
     test.__name__ = test.__qualname__ = name
     test.__doc__ = f"Elementwise {name}, a boolean tensor."
@@ -69,10 +69,10 @@ Tensor.__invert__ = logical_not  # type: ignore[method-assign]
 def _rounding(name: str, methods: str) -> Any:
     def function(x: Any) -> Tensor:
         x = wrap(x)
-        return Tensor(unary(ufunc(name), x, x.dtype))
+        return Tensor(launch_unary(ufunc(name), x, x.dtype))
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"Elementwise {name}.  Its gradient is zero almost everywhere, so it has no graph."
+    function.__doc__ = f"Elementwise {name}.  Not recorded in the graph: the gradient is zero almost everywhere."
     return method(methods)(function)
 
 
@@ -86,10 +86,10 @@ def _integer_arithmetic(name: str, methods: str) -> Any:
     @ignore_fp_errors
     def function(a: Any, b: Any) -> Tensor:
         a, b = operands(name, [a, b])
-        return Tensor(binary(ufunc(name), a, b))
+        return Tensor(launch_binary(ufunc(name), a, b))
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"Elementwise {name}, with Python's sign; no graph."
+    function.__doc__ = f"Elementwise {name}, with the sign convention of Python; not recorded in the graph."
     return method(methods)(function)
 
 
@@ -99,7 +99,7 @@ remainder = _integer_arithmetic("remainder", "remainder __mod__")
 
 @method("equal")
 def equal(a: Any, b: Any) -> bool:
-    """Whether two tensors have one shape and all their elements are equal."""
+    """Whether two tensors have the same shape and equal elements."""
     a, b = operands("equal", [wrap(a), wrap(b)])
     if a.shape != b.shape:
         return False
@@ -110,7 +110,7 @@ def equal(a: Any, b: Any) -> bool:
 
 @method("allclose")
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    """Whether all elements are equal within ``atol + rtol * |b|``."""
+    """Whether |a - b| <= atol + rtol * |b| for all elements."""
     a, b = wrap(a).array, wrap(b).array
     graph_break_on_read("allclose()", a, b)
     a, b = devices.move(a, devices.CPU), devices.move(b, devices.CPU)

@@ -1,4 +1,4 @@
-"""Copies and conversions: clone, other dtypes, other devices; and questions about a tensor."""
+"""Copies and conversions of dtype and device; queries of a tensor's size and layout."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gpunet.autograd import COPY, Tensor, method, primitive
 from gpunet.backend.devices import Device
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.ops.broadcast import cast
-from gpunet.ops.dims import normal_dim
+from gpunet.ops.dims import normalize_dim
 
 
 @primitive(methods="clone")
 def clone(x):
-    """A copy, in the graph."""
+    """A copy; the gradient passes through."""
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array)
     return out, lambda g: g
@@ -23,7 +23,7 @@ def clone(x):
 
 @method("contiguous")
 def _contiguous_method(x: Tensor) -> Tensor:
-    """The tensor itself when its memory is C-contiguous, else a copy."""
+    """The tensor itself if its array is C-contiguous, else a copy."""
     return x if x.array.flags.c_contiguous else clone(x)
 
 
@@ -35,12 +35,12 @@ def _move(x, *, target):
 
 @method("to")
 def to(x: Tensor, *args: Any, device: Any = None, dtype: Any = None, copy: bool = False) -> Tensor:
-    """On another device, in another dtype, or both: ``x.to("cuda")``, ``x.to(gpunet.float64)``, ``x.to(other)``.
+    """Convert device, dtype or both: ``x.to("cuda")``, ``x.to(gpunet.float64)``, ``x.to(other)``.
 
-    The gradient finds its way back.  The tensor itself comes back when nothing changes.
+    Differentiable.  Returns x itself if nothing changes, unless ``copy``.
 
     Raises:
-        DeviceError: the device is not there.
+        DeviceError: the device is not available.
     """
     for arg in args:
         if isinstance(arg, Tensor):
@@ -48,7 +48,7 @@ def to(x: Tensor, *args: Any, device: Any = None, dtype: Any = None, copy: bool 
         elif isinstance(arg, (Device, str)) and not _is_dtype_name(arg):
             device = arg
         elif isinstance(arg, bool):
-            continue  # PyTorch's non_blocking
+            continue  # non_blocking of PyTorch, which has no effect here
         else:
             dtype = arg
     result = x
@@ -71,13 +71,13 @@ def _is_dtype_name(name: Any) -> bool:
 
 @method("cpu")
 def cpu(x: Tensor) -> Tensor:
-    """On the CPU."""
+    """``x.to("cpu")``."""
     return to(x, "cpu")
 
 
 @method("cuda")
 def cuda(x: Tensor, index: int | None = None) -> Tensor:
-    """On a CUDA card."""
+    """``x.to("cuda")``, or ``x.to("cuda:index")``."""
     return to(x, "cuda" if index is None else f"cuda:{index}")
 
 
@@ -86,7 +86,7 @@ def _converter(name: str, dtype: str) -> None:
         return to(x, dtype=numpy.dtype(dtype))
 
     convert.__name__ = name
-    convert.__doc__ = f"As {dtype}."
+    convert.__doc__ = f"Convert to {dtype}."
     method(name)(convert)
 
 
@@ -96,14 +96,14 @@ for _name, _dtype in {"float": "float32", "double": "float64", "long": "int64", 
 
 @method("type_as")
 def type_as(x: Tensor, other: Tensor) -> Tensor:
-    """In the dtype of ``other``."""
+    """Convert to the dtype of ``other``."""
     return to(x, dtype=other.dtype)
 
 
 @method("size")
 def size(x: Tensor, dim: int | None = None) -> Any:
-    """The shape, or one of its numbers."""
-    return x.shape if dim is None else x.shape[normal_dim(dim, x.ndim, "size")]
+    """The shape, or the size of dimension ``dim``."""
+    return x.shape if dim is None else x.shape[normalize_dim(dim, x.ndim, "size")]
 
 
 @method("numel nelement")
@@ -120,5 +120,5 @@ def dim(x: Tensor) -> int:
 
 @method("is_contiguous")
 def is_contiguous(x: Tensor) -> bool:
-    """Whether the memory is C-contiguous."""
+    """Whether the array is C-contiguous."""
     return bool(x.array.flags.c_contiguous)

@@ -1,4 +1,4 @@
-"""Making tensors: from data, filled, in ranges, random."""
+"""Creation of tensors: from data, constant, ranges, random."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _place(where: Any) -> devices.Device:
-    return devices.default_device() if where is None else devices.Device(where)
+def _resolve_device(device: Any) -> devices.Device:
+    return devices.default_device() if device is None else devices.Device(device)
 
 
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new tensor with a copy of ``data``: numbers, nested lists, an array, a tensor.
+    """A new tensor with a copy of ``data``: a number, nested lists, an array or a tensor.
 
-    Python floats become the default dtype (float32), integers dtypes.int64; arrays keep their dtype.  Without ``device`` tensors
-    and CuPy arrays stay on theirs, all else goes to the default device.
+    Args:
+        dtype: None keeps the dtype of an array, and turns Python floats into the default dtype and integers into int64.
+        device: None keeps the device of a tensor or CuPy array; everything else goes to the default device.
 
     Raises:
-        ShapeError: nested lists of different lengths.
-        DtypeError: something that is not numeric, or requires_grad on integers.
+        ShapeError: the nested lists have different lengths.
+        DtypeError: the data are not numeric, or ``requires_grad`` is set for an integer tensor.
     """
     from_tensor = isinstance(data, Tensor)
     if isinstance(data, Tensor):
@@ -63,14 +64,14 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = source.astype(autograd.get_default_dtype())
     if source.dtype.kind not in "fiub":
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
-    tape, where = active.tape, _place(device)
-    if devices.is_array(data) and tape is not None:  # a replay copies again
+    tape, where = active.tape, _resolve_device(device)
+    if devices.is_array(data) and tape is not None:  # recorded: each replay copies again
         if type(data) is numpy.ndarray and not (from_tensor or tape.runs_at_once):
-            # it may change before a launch that comes later
+            # the launch is deferred, and the user may change the array before it runs
             flush_pending("tensor()", source)
             source = source.copy()
         placed = move_to_device(source, where)
-        copy = _new(placed.shape, source.dtype if dtype is None else dtype, where)
+        copy = _allocate(placed.shape, source.dtype if dtype is None else dtype, where)
         COPY(copy.array, placed)
         return copy.requires_grad_() if requires_grad else copy
     placed = devices.move(source, where)
@@ -80,7 +81,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """A tensor on the memory of ``data`` where that is possible, else a copy."""
+    """A tensor that shares memory with ``data`` if it is an array or tensor and needs no conversion, else a copy."""
     if isinstance(data, Tensor) or devices.is_array(data):
         result = data if isinstance(data, Tensor) else Tensor(data)
         return result.to(device=device, dtype=dtype)
@@ -88,92 +89,92 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 def from_numpy(array: numpy.ndarray) -> Tensor:
-    """A tensor on the memory of a NumPy array."""
+    """A tensor that shares memory with a NumPy array."""
     if not isinstance(array, numpy.ndarray):
         raise DtypeError(f"from_numpy: got a {type(array).__name__}; expected a numpy.ndarray")
     return Tensor(array)
 
 
-def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+def _parse_shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = tuple(sizes[0])
     if any(isinstance(n, float) or n < 0 for n in sizes):
-        raise ShapeError(f"shape {sizes}; expected whole numbers, 0 or more")
+        raise ShapeError(f"shape {sizes}; expected integers, 0 or more")
     return tuple(int(n) for n in sizes)
 
 
-def _new(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
+def _allocate(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
     dtype = autograd.get_default_dtype() if dtype is None else numpy.dtype(dtype)
     make = devices.empty if active.tape is None else active.tape.empty
-    return Tensor(make(shape, dtype, _place(device)))
+    return Tensor(make(shape, dtype, _resolve_device(device)))
 
 
-def _of_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
-    """A tensor of values that follow from Python numbers alone."""
+def _from_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
+    """A tensor of values computed from Python numbers; a recorded step treats it as a constant."""
     array = values.astype(autograd.get_default_dtype() if dtype is None else dtype, order="C")
-    return Tensor(constant(devices.move(array, _place(device))))
+    return Tensor(constant(devices.move(array, _resolve_device(device))))
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor with whatever its memory held."""
-    result = _new(_shape(size), dtype, device)
+    """An uninitialised tensor."""
+    result = _allocate(_parse_shape(size), dtype, device)
     return result.requires_grad_() if requires_grad else result
 
 
 def full(
     size: Sequence[int], fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """A tensor filled with one value; a Python integer or boolean gives dtypes.int64 or bool."""
+    """A tensor filled with ``fill_value``; without ``dtype``, an int gives int64 and a bool gives bool."""
     if dtype is None and isinstance(fill_value, (bool, int)):
         dtype = dtypes.bool if isinstance(fill_value, bool) else dtypes.int64
-    result = _new(_shape(tuple(size)), dtype, device)
+    result = _allocate(_parse_shape(tuple(size)), dtype, device)
     FILL(result.array, value=fill_value)
     return result.requires_grad_() if requires_grad else result
 
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros."""
-    return full(_shape(size), 0.0, dtype, device, requires_grad)
+    return full(_parse_shape(size), 0.0, dtype, device, requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones."""
-    return full(_shape(size), 1.0, dtype, device, requires_grad)
+    return full(_parse_shape(size), 1.0, dtype, device, requires_grad)
 
 
-def _like(make: Any) -> Any:
+def _make_like(make: Any) -> Any:
     def like(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
         options = {"dtype": input.dtype if dtype is None else dtype, "requires_grad": requires_grad}
         return make(input.shape, *args, device=input.device if device is None else device, **options)
 
-    like.__name__ = like.__qualname__ = f"{make.__name__}_like"
-    like.__doc__ = f"``{make.__name__}`` of the shape, dtype and device of another tensor."
+    like.__name__ = like.__qualname__ = f"{make.__name__}_make_like"
+    like.__doc__ = f"``{make.__name__}`` with the shape, dtype and device of ``input``."
     return like
 
 
-empty_like, zeros_like, ones_like, full_like = map(_like, (empty, zeros, ones, full))
+empty_like, zeros_like, ones_like, full_like = map(_make_like, (empty, zeros, ones, full))
 
 
 def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = None) -> Tensor:
-    """start, start + step, ... before end; integers give dtypes.int64."""
+    """start, start + step, ..., end excluded; int64 if all three are integers."""
     if end is None:
         start, end = 0, start
     if step == 0:
-        raise ArgumentError("arange: step=0; expected a number other than zero")
+        raise ArgumentError("arange: step=0; expected a nonzero number")
     integers = all(isinstance(v, (int, numpy.integer)) for v in (start, end, step))
     values = numpy.arange(start, end, step)
-    return _of_values(values, (dtypes.int64 if integers else None) if dtype is None else dtype, device)
+    return _from_values(values, (dtypes.int64 if integers else None) if dtype is None else dtype, device)
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = None, device: Any = None) -> Tensor:
-    """``steps`` numbers from start to end, both included."""
+    """``steps`` evenly spaced numbers from start to end, both included."""
     values = numpy.linspace(start, end, steps)
-    return _of_values(values, dtype, device)
+    return _from_values(values, dtype, device)
 
 
 def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on the diagonal, zeros elsewhere."""
-    return _of_values(numpy.eye(n, m), dtype, device)
+    return _from_values(numpy.eye(n, m), dtype, device)
 
 
 # ---- random -------------------------------------------------------------------------------------------------------------
@@ -182,8 +183,8 @@ def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None) -> 
 def rand(
     *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
 ) -> Tensor:
-    """Uniform in [0, 1)."""
-    result = _new(_shape(size), dtype, device)
+    """Samples of the uniform distribution on [0, 1)."""
+    result = _allocate(_parse_shape(size), dtype, device)
     (generator or default_generator).fill(random_uniform, result.array, low=0.0, high=1.0)
     return result.requires_grad_() if requires_grad else result
 
@@ -191,19 +192,19 @@ def rand(
 def randn(
     *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
 ) -> Tensor:
-    """Standard normal."""
-    result = _new(_shape(size), dtype, device)
+    """Samples of the standard normal distribution."""
+    result = _allocate(_parse_shape(size), dtype, device)
     (generator or default_generator).fill(random_normal, result.array, mean=0.0, std=1.0)
     return result.requires_grad_() if requires_grad else result
 
 
-rand_like, randn_like = map(_like, (rand, randn))
+rand_like, randn_like = map(_make_like, (rand, randn))
 
 
 def randint(
     low: int, high: Any = None, size: Any = None, device: Any = None, generator: Generator | None = None
 ) -> Tensor:
-    """Whole numbers from low to high - 1, dtypes.int64: ``randint(high, size)`` or ``randint(low, high, size)``.
+    """Uniform random integers in [low, high), int64: ``randint(high, size)`` or ``randint(low, high, size)``.
 
     Raises:
         ArgumentError: the range is empty.
@@ -212,14 +213,14 @@ def randint(
         low, high, size = 0, low, high
     if not low < high:
         raise ArgumentError(f"randint: low={low}, high={high}; expected low < high")
-    result = _new(_shape(tuple(size)), dtypes.int64, device)
+    result = _allocate(_parse_shape(tuple(size)), dtypes.int64, device)
     (generator or default_generator).fill(random_integers, result.array, low=int(low), high=int(high))
     return result
 
 
 def randperm(n: int, device: Any = None, generator: Generator | None = None) -> Tensor:
-    """0 .. n - 1 in random order, dtypes.int64: the order that sorts n random words."""
-    keys = _new((n,), dtypes.int64, device)
+    """A random permutation of 0 .. n - 1, int64: the argsort of n random 62-bit integers."""
+    keys = _allocate((n,), dtypes.int64, device)
     (generator or default_generator).fill(random_integers, keys.array, low=0, high=2**62)
     return keys.argsort(0) if n else keys
 
@@ -227,9 +228,9 @@ def randperm(n: int, device: Any = None, generator: Generator | None = None) -> 
 def bernoulli(
     probability: float, size: Sequence[int], device: Any = None, generator: Generator | None = None
 ) -> Tensor:
-    """Booleans that are true with a probability."""
+    """Random booleans, True with the given probability."""
     if not 0.0 <= probability <= 1.0:
         raise ArgumentError(f"bernoulli: probability={probability}; expected a number from 0 to 1")
-    result = _new(tuple(size), dtypes.bool, device)
+    result = _allocate(tuple(size), dtypes.bool, device)
     (generator or default_generator).fill(random_bernoulli, result.array, probability=float(probability))
     return result

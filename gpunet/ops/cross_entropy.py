@@ -1,4 +1,4 @@
-"""Softmax cross-entropy, of labels and of probabilities: forward and backward in one launch."""
+"""Softmax cross-entropy against labels or probabilities: value and gradient in one launch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from gpunet.ops.broadcast import broadcast_to, cast
 from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import where
 from gpunet.ops.index import gather
-from gpunet.ops.losses import MAX_BLOCKS, check_reduction, loss_backward, loss_memory, reduce_composed, reduce_losses
+from gpunet.ops.losses import MAX_BLOCKS, allocate_loss, check_reduction, loss_backward, reduce_composed, reduce_losses
 from gpunet.ops.softmax import log_softmax
 
 __all__ = ["cross_entropy"]
 
 
 def _log_sum_exp(each, probabilities, logits):
-    """each = log sum exp of every row; probabilities = softmax."""
-    if logits.shape[1] <= 64 and type(logits) is numpy.ndarray:  # NumPy reduces short rows faster as columns
+    """each (n,) = log(sum(exp(row))); probabilities (n, c) = softmax(logits)."""
+    if logits.shape[1] <= 64 and type(logits) is numpy.ndarray:  # NumPy reduces short rows faster after a transposition
         columns = scratch(logits.shape[::-1], logits.dtype, 2)
         numpy.copyto(columns, logits.T)
         numpy.maximum.reduce(columns, axis=0, out=each)
@@ -43,7 +43,7 @@ def _log_sum_exp(each, probabilities, logits):
 
 @functools.lru_cache(maxsize=8)
 def _row_starts(rows: int, columns: int) -> numpy.ndarray:
-    """Where each row of a matrix starts in its elements: 0, columns, 2 columns, ..."""
+    """The flat offset of each row of a C-contiguous matrix: 0, columns, 2 columns, ..."""
     return numpy.arange(0, rows * columns, columns)
 
 
@@ -66,16 +66,16 @@ def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> Non
     optional="factor partials ticket",
 )
 def cross_entropy_labels(value, dx, factor, partials, ticket, logits, labels, *, reduction, ignore_index):
-    """value = reduction of log sum exp(row) - row[label]; dx = softmax - onehot; factor (1,) = 1 / rows that count.
+    """value = reduction of log sum exp(row) - row[label]; dx = softmax - one_hot; factor (1,) = 1 / counted rows.
 
     logits (n, c), labels (n,) -> value (1,) or (n,) for "none", dx (n, c).  A row whose label is ``ignore_index`` has
-    loss and gradient 0 and does not count.  A label out of range raises on the CPU; on a card it makes the loss NaN.
+    loss and gradient 0 and is not counted.  A label out of range raises on the CPU, and makes the loss NaN on a GPU.
     """
     n, classes = logits.shape
     each = value if reduction == "none" else scratch((n,), logits.dtype, 1)
     counted = n
     if n:
-        in_range = numpy.maximum.reduce(labels.view(numpy.uint64)) < classes  # a negative label is a huge unsigned one
+        in_range = numpy.maximum.reduce(labels.view(numpy.uint64)) < classes  # as unsigned, a negative label is huge
         ignored = None
         if not in_range or 0 <= ignore_index < classes:
             _check_labels(labels, classes, ignore_index)
@@ -83,12 +83,12 @@ def cross_entropy_labels(value, dx, factor, partials, ticket, logits, labels, *,
             counted -= int(numpy.count_nonzero(ignored))
             labels = numpy.where(ignored, 0, labels)
         _log_sum_exp(each, dx, logits)
-        places, picked, flat = scratch((n,), numpy.int64, 0), scratch((n,), logits.dtype, 2), dx.reshape(-1)
-        numpy.add(_row_starts(n, classes), labels, out=places)
-        each -= logits.reshape(-1).take(places, out=picked, mode="clip")
-        flat.take(places, out=picked, mode="clip")
+        positions, picked, flat = scratch((n,), numpy.int64, 0), scratch((n,), logits.dtype, 2), dx.reshape(-1)
+        numpy.add(_row_starts(n, classes), labels, out=positions)
+        each -= logits.reshape(-1).take(positions, out=picked, mode="clip")
+        flat.take(positions, out=picked, mode="clip")
         picked -= as_0d_arrays(picked.dtype, 1)[0]
-        flat[places] = picked
+        flat[positions] = picked
         if ignored is not None:
             each[ignored] = 0
             dx[ignored] = 0
@@ -118,12 +118,12 @@ def cross_entropy_soft(value, dx, factor, partials, ticket, logits, targets, *, 
 
 
 def _cross_entropy_geometry(logits: Array, reduction: str, *scalars: Any) -> Geometry:
-    # one warp a row up to 1024 classes, one block a row beyond
+    # one warp per row up to 1024 classes, one block per row beyond
     rows, classes = logits.shape
-    warp_a_row = classes <= 1024
-    blocks = max(1, min(MAX_BLOCKS, ceil_div(rows, 8) if warp_a_row else rows))
+    warp_per_row = classes <= 1024
+    blocks = max(1, min(MAX_BLOCKS, ceil_div(rows, 8) if warp_per_row else rows))
     return Geometry(
-        blocks, 256, (rows, classes, *scalars), (f"Reduction::{reduction}", "true" if warp_a_row else "false")
+        blocks, 256, (rows, classes, *scalars), (f"Reduction::{reduction}", "true" if warp_per_row else "false")
     )
 
 
@@ -152,7 +152,7 @@ def labels_loss(logits, labels, *, reduction, ignore_index, need):
     """Softmax cross-entropy of logits (n, c) against integer labels (n,)."""
     n = len(logits)
     dx = empty(logits.shape, logits.dtype, logits)
-    value, factor, partials, counter = loss_memory(logits, reduction, (n,))
+    value, factor, partials, counter = allocate_loss(logits, reduction, (n,))
     cross_entropy_labels(
         value, dx, factor, partials, counter, logits, labels, reduction=reduction, ignore_index=ignore_index
     )
@@ -166,10 +166,10 @@ def _soft_composed(logits, targets, *, reduction):
 
 @fused(composed=_soft_composed, takes_unit=True)
 def soft_labels_loss(logits, targets, *, reduction, need):
-    """Softmax cross-entropy of logits (n, c) against probabilities (n, c) that have no gradient here."""
+    """Softmax cross-entropy of logits (n, c) against probabilities (n, c), which get no gradient."""
     n = len(logits)
     dx = empty(logits.shape, logits.dtype, logits)
-    value, factor, partials, counter = loss_memory(logits, reduction, (n,))
+    value, factor, partials, counter = allocate_loss(logits, reduction, (n,))
     cross_entropy_soft(value, dx, factor, partials, counter, logits, targets, reduction=reduction)
     return value if reduction == "none" else value.reshape(()), loss_backward(dx, factor, reduction)
 
@@ -182,24 +182,24 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Softmax cross-entropy of logits against class labels or class probabilities, from the logits, in one launch.
+    """Softmax cross-entropy of logits against class labels or class probabilities, in one launch.
 
     Args:
         input: logits (n, c), (c,) or (n, c, d1, ...).
-        target: integer labels (n,), (), (n, d1, ...), or probabilities of the shape of ``input``.
-        weight: (c,) factor of each class; "mean" then divides by the sum of the factors used.
-        ignore_index: rows with this label do not count (integer labels only).
-        reduction: "mean" over the rows that count, "sum" or "none".
-        label_smoothing: mix the target with the uniform distribution by this share, in [0, 1].
+        target: integer labels (n,), () or (n, d1, ...), or probabilities of the shape of ``input``.
+        weight: (c,), a factor per class; "mean" then divides by the sum of the factors of the counted rows.
+        ignore_index: rows with this label are not counted (integer labels only).
+        reduction: "mean" over the counted rows, "sum" or "none".
+        label_smoothing: weight of the uniform distribution in the target, in [0, 1].
 
     Raises:
-        ShapeError: shapes that do not fit.
-        LabelError: a label outside 0 .. c - 1; on a card, where looking would stop the stream, the loss is NaN.
-        DtypeError: logits that are not floating.
+        ShapeError: the shapes of input, target or weight do not match.
+        LabelError: a label is outside 0 .. c - 1 (CPU only: on a GPU the loss is NaN, since a check would synchronise).
+        DtypeError: the logits are not floating, or the target is neither integer nor floating.
     """
     check_reduction(reduction)
     if not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(f"cross_entropy: label_smoothing={label_smoothing}; expected a share from 0 to 1")
+        raise ArgumentError(f"cross_entropy: label_smoothing={label_smoothing}; expected a number from 0 to 1")
     logits, target = wrap(input), wrap(target)
     shape, dtype, target_dtype = logits.array.shape, logits.array.dtype, target.array.dtype
     if dtype.kind != "f":
@@ -235,19 +235,19 @@ def cross_entropy(
 
 
 def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
-    """The rarer forms (class weights, label smoothing, differentiable targets), in primitives."""
+    """Class weights, label smoothing and differentiable targets, composed of primitives."""
     classes = logits.shape[1]
     logs = log_softmax(logits, 1)
     if weight is not None:
         weight = wrap(weight)
         if weight.shape != (classes,):
-            raise ShapeError(f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one for each class")
+            raise ShapeError(f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one number per class")
     if soft:
         target = target if not smoothing else target * (1.0 - smoothing) + smoothing / classes
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
         return reduce_composed(each, reduction)
-    if type(target.array) is numpy.ndarray:  # on a card the labels are not looked at: that would wait for it
-        flush_pending("labels, whose range is checked,", target.array)
+    if type(target.array) is numpy.ndarray:  # on a GPU the check would synchronise
+        flush_pending("checking the range of the labels", target.array)
         _check_labels(target.array, classes, ignore_index)
     ignored = target == ignore_index
     column = where(ignored, 0, target).reshape(-1, 1)

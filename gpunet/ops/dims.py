@@ -1,4 +1,4 @@
-"""Dimensions as arguments: counted from the front, checked, under PyTorch's and NumPy's names."""
+"""Normalize and check ``dim`` arguments, and accept NumPy's names ``axis`` and ``keepdims``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gpunet.errors import ArgumentError, DtypeError, ShapeError
 Dims = int | Sequence[int] | None
 
 
-def numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Accept ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, and an array for the tensor."""
+def accept_numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: accept ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, and an array for the tensor."""
 
     @functools.wraps(function)
     def call(x: Any, *args: Any, **options: Any) -> Any:
@@ -28,41 +28,41 @@ def numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def normal_dim(dim: int, ndim: int, name: str) -> int:
-    """A dimension counted from the front.
+def normalize_dim(dim: int, ndim: int, name: str) -> int:
+    """Return ``dim`` as an index from 0 to ndim - 1; ``name`` is the public function, for messages.
 
     Raises:
-        ShapeError: there is no such dimension.
-        DtypeError: not a whole number.
+        ShapeError: ``dim`` is out of range.
+        DtypeError: ``dim`` is not an integer.
     """
     if not isinstance(dim, (int, numpy.integer)):
-        raise DtypeError(f"{name}: dim={dim!r} is a {type(dim).__name__}; expected a whole number")
+        raise DtypeError(f"{name}: dim={dim!r} is a {type(dim).__name__}; expected an integer")
     if not -max(ndim, 1) <= dim < max(ndim, 1):
         raise ShapeError(
-            f"{name}: dim={dim} for a tensor of {ndim} dimensions; expected {-max(ndim, 1)} .. {max(ndim, 1) - 1}"
+            f"{name}: dim={dim} for a tensor with {ndim} dimensions; expected {-max(ndim, 1)} .. {max(ndim, 1) - 1}"
         )
     return dim + ndim if dim < 0 else dim
 
 
-def sliced_dim(dim: int, x: Tensor, name: str) -> int:
-    """:func:`normal_dim` of an op on slices, which a tensor without dimensions has none of.
+def normalize_slice_dim(dim: int, x: Tensor, name: str) -> int:
+    """:func:`normalize_dim` for an op that slices along ``dim``, which a 0-d tensor does not support.
 
     Raises:
-        ShapeError: there is no such dimension.
+        ShapeError: ``dim`` is out of range, or x is 0-d.
     """
     if not x.ndim:
-        raise ShapeError(f"{name}: the tensor has no dimensions; expected one at least: x.unsqueeze(0), or stack()")
-    return normal_dim(dim, x.ndim, name)
+        raise ShapeError(f"{name}: the tensor has no dimensions; expected at least one: use x.unsqueeze(0), or stack()")
+    return normalize_dim(dim, x.ndim, name)
 
 
 def reduced_dims(x: Tensor, dim: Dims, name: str) -> tuple[int, ...]:
-    """The dimensions to reduce, from the front; all for None."""
+    """The dimensions to reduce as a tuple of indices from 0; None means all."""
     if dim is None:
         return tuple(range(x.ndim))
     dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-    axes = tuple(normal_dim(d, x.ndim, name) for d in dims)
+    axes = tuple(normalize_dim(d, x.ndim, name) for d in dims)
     if len(set(axes)) != len(axes):
-        raise ArgumentError(f"{name}: dim={dim} names a dimension twice")
+        raise ArgumentError(f"{name}: dim={dim} contains a dimension twice")
     return axes if x.ndim else ()
 
 

@@ -1,4 +1,4 @@
-"""Dropout: zero a share of the elements and scale the rest, with the mask from our Philox."""
+"""Dropout.  The mask is drawn with Philox by ``random_bernoulli``."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def masked_scale(x, mask, *, scale, need):
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
-    """Zero each element with probability ``p`` and scale the others by 1 / (1 - p); nothing when not training.
+    """Zero each element with probability ``p`` and scale the others by 1 / (1 - p); the identity if not training.
 
     Raises:
-        ArgumentError: p is no probability.
+        ArgumentError: p is not in [0, 1].
     """
     if not 0.0 <= p <= 1.0:
         raise ArgumentError(f"dropout: p={p}; expected a probability from 0 to 1")

@@ -1,6 +1,6 @@
 """Elementwise primitives: arithmetic, powers, exponentials, trigonometry, selection.
 
-All are launches of universal functions that NumPy and CuPy share.
+Each launches a ufunc that NumPy and CuPy have in common.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from gpunet.autograd import ADD, MULTIPLY, Tensor, contiguous, get_default_dtype
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
-from gpunet.ops.broadcast import binary, broadcast_shape, cast, fit, like, result_dtype, ufunc, unary
+from gpunet.ops.broadcast import (
+    broadcast_shape,
+    cast,
+    launch_binary,
+    launch_unary,
+    result_dtype,
+    spec_of,
+    ufunc,
+    unbroadcast,
+)
 from gpunet.ops.compare import compare, eq, logical_and, sign
 from gpunet.ops.special import ERF
 
@@ -57,53 +66,53 @@ WHERE = Shim("where", lambda xp, out, condition, a, b: (xp.copyto(out, b), xp.co
 
 @primitive(methods="__add__ __radd__")
 def add(a, b):
-    a_like, b_like = like(a), like(b)
-    return binary(ADD, a, b), lambda g: fit(g, a_like), lambda g: fit(g, b_like)
+    a_spec, b_spec = spec_of(a), spec_of(b)
+    return launch_binary(ADD, a, b), lambda g: unbroadcast(g, a_spec), lambda g: unbroadcast(g, b_spec)
 
 
 @primitive(methods="__sub__")
 def sub(a, b):
-    a_like, b_like = like(a), like(b)
-    return binary(ufunc("subtract"), a, b), lambda g: fit(g, a_like), lambda g: fit(-g, b_like)
+    a_spec, b_spec = spec_of(a), spec_of(b)
+    return launch_binary(ufunc("subtract"), a, b), lambda g: unbroadcast(g, a_spec), lambda g: unbroadcast(-g, b_spec)
 
 
 @primitive(methods="mul multiply __mul__ __rmul__")
 def mul(a, b):
-    a_like, b_like = like(a), like(b)
-    return binary(MULTIPLY, a, b), lambda g: fit(g * b, a_like), lambda g: fit(g * a, b_like)
+    a_spec, b_spec = spec_of(a), spec_of(b)
+    return launch_binary(MULTIPLY, a, b), lambda g: unbroadcast(g * b, a_spec), lambda g: unbroadcast(g * a, b_spec)
 
 
 @primitive(methods="div divide true_divide __truediv__")
 def div(a, b):
-    a_like, b_like = like(a), like(b)
+    a_spec, b_spec = spec_of(a), spec_of(b)
     dtype = result_dtype(a, b)
-    out = binary(ufunc("divide"), a, b, dtype if dtype.kind == "f" else get_default_dtype())
-    return out, lambda g: fit(g / b, a_like), lambda g: fit(-(g * a) / (b * b), b_like)
+    out = launch_binary(ufunc("divide"), a, b, dtype if dtype.kind == "f" else get_default_dtype())
+    return out, lambda g: unbroadcast(g / b, a_spec), lambda g: unbroadcast(-(g * a) / (b * b), b_spec)
 
 
 @primitive(methods="pow __pow__")
 def pow(a, b):
-    """a ** b.  The gradient of the exponent takes log(a) as 0 where a is 0, as PyTorch does."""
-    a_like, b_like = like(a), like(b)
+    """a ** b.  The gradient with respect to b takes log(0) as 0, as in PyTorch."""
+    a_spec, b_spec = spec_of(a), spec_of(b)
     if not isinstance(b, Tensor) and b == 2:
-        return binary(MULTIPLY, a, a), lambda g: fit(g * (2.0 * a), a_like)
+        return launch_binary(MULTIPLY, a, a), lambda g: unbroadcast(g * (2.0 * a), a_spec)
     launch = ufunc("power") if isinstance(b, Tensor) or result_dtype(a, b).kind == "f" or b >= 0 else None
     if launch is None:
-        raise DtypeError(f"pow: an integer tensor to the negative power {b}: convert it with .float() first")
+        raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
 
     def base_rule(g):
         if not isinstance(b, Tensor):
-            return fit(g * (b * a ** (b - 1)), a_like) if b != 0 else fit(g * 0.0, a_like)
-        # where b is 0 the derivative is 0, also at a = 0, where b * a ** (b - 1) would be 0 * inf
-        return fit(where(eq(b, 0), 0.0, g * (b * a ** where(eq(b, 0), 1.0, b - 1))), a_like)
+            return unbroadcast(g * (b * a ** (b - 1)), a_spec) if b != 0 else unbroadcast(g * 0.0, a_spec)
+        # b = 0 needs where(): at a = 0, b * a ** (b - 1) would be 0 * inf = NaN
+        return unbroadcast(where(eq(b, 0), 0.0, g * (b * a ** where(eq(b, 0), 1.0, b - 1))), a_spec)
 
     def exponent_rule(g):
         if not isinstance(a, Tensor):
-            return fit(g * (a**b * (math.log(a) if a > 0 else 0.0)), b_like)
+            return unbroadcast(g * (a**b * (math.log(a) if a > 0 else 0.0)), b_spec)
         safe = where(eq(a, 0), 1.0, a)
-        return fit(g * (a**b * log(safe)), b_like)
+        return unbroadcast(g * (a**b * log(safe)), b_spec)
 
-    return binary(launch, a, b), base_rule, exponent_rule
+    return launch_binary(launch, a, b), base_rule, exponent_rule
 
 
 @method("__rsub__")
@@ -123,7 +132,7 @@ def _rpow(b, a):
 
 @method("add")
 def add_scaled(a, b, *, alpha=1):
-    return add(a, b if alpha == 1 else b * alpha)  # not mul(): of two numbers that would be a tensor on the CPU
+    return add(a, b if alpha == 1 else b * alpha)  # not mul(): if b is a number, mul() would make a CPU tensor of it
 
 
 @method("sub subtract")
@@ -133,7 +142,7 @@ def sub_scaled(a, b, *, alpha=1):
 
 @primitive(methods="neg negative __neg__")
 def neg(x):
-    return unary(ufunc("negative"), x, x.dtype), lambda g: -g
+    return launch_unary(ufunc("negative"), x, x.dtype), lambda g: -g
 
 
 @method("__pos__")
@@ -143,17 +152,17 @@ def _pos(x):
 
 @primitive(methods="abs absolute __abs__")
 def abs(x):
-    return unary(ufunc("absolute"), x, x.dtype), lambda g: g * sign(x)
+    return launch_unary(ufunc("absolute"), x, x.dtype), lambda g: g * sign(x)
 
 
 @primitive(methods="square")
 def square(x):
-    return unary(ufunc("square"), x, x.dtype), lambda g: g * (2.0 * x)
+    return launch_unary(ufunc("square"), x, x.dtype), lambda g: g * (2.0 * x)
 
 
 @primitive(methods="sqrt", output=True)
 def sqrt(x):
-    return unary(ufunc("sqrt"), x), lambda g, out: g / (2.0 * out)
+    return launch_unary(ufunc("sqrt"), x), lambda g, out: g / (2.0 * out)
 
 
 @method("rsqrt")
@@ -165,7 +174,7 @@ def rsqrt(x):
 @primitive(methods="reciprocal", output=True)
 def reciprocal(x):
     dtype = x.dtype if x.dtype.kind == "f" else get_default_dtype()
-    return binary(ufunc("divide"), 1.0, x, dtype), lambda g, out: -(g * out * out)
+    return launch_binary(ufunc("divide"), 1.0, x, dtype), lambda g, out: -(g * out * out)
 
 
 # ---- exponentials, trigonometry -------------------------------------------------------------------------------------
@@ -173,62 +182,62 @@ def reciprocal(x):
 
 @primitive(methods="exp", output=True)
 def exp(x):
-    return unary(ufunc("exp"), x), lambda g, out: g * out
+    return launch_unary(ufunc("exp"), x), lambda g, out: g * out
 
 
 @primitive(methods="expm1", output=True)
 def expm1(x):
-    return unary(ufunc("expm1"), x), lambda g, out: g * (out + 1.0)
+    return launch_unary(ufunc("expm1"), x), lambda g, out: g * (out + 1.0)
 
 
 @primitive(methods="log")
 def log(x):
-    return unary(ufunc("log"), x), lambda g: g / x
+    return launch_unary(ufunc("log"), x), lambda g: g / x
 
 
 @primitive(methods="log1p")
 def log1p(x):
-    return unary(ufunc("log1p"), x), lambda g: g / (x + 1.0)
+    return launch_unary(ufunc("log1p"), x), lambda g: g / (x + 1.0)
 
 
 @primitive(methods="log2")
 def log2(x):
-    return unary(ufunc("log2"), x), lambda g: g / (x * math.log(2.0))
+    return launch_unary(ufunc("log2"), x), lambda g: g / (x * math.log(2.0))
 
 
 @primitive(methods="log10")
 def log10(x):
-    return unary(ufunc("log10"), x), lambda g: g / (x * math.log(10.0))
+    return launch_unary(ufunc("log10"), x), lambda g: g / (x * math.log(10.0))
 
 
 @primitive(methods="sin")
 def sin(x):
-    return unary(ufunc("sin"), x), lambda g: g * cos(x)
+    return launch_unary(ufunc("sin"), x), lambda g: g * cos(x)
 
 
 @primitive(methods="cos")
 def cos(x):
-    return unary(ufunc("cos"), x), lambda g: -(g * sin(x))
+    return launch_unary(ufunc("cos"), x), lambda g: -(g * sin(x))
 
 
 @primitive(methods="tan", output=True)
 def tan(x):
-    return unary(ufunc("tan"), x), lambda g, out: g * (out * out + 1.0)
+    return launch_unary(ufunc("tan"), x), lambda g, out: g * (out * out + 1.0)
 
 
 @primitive(methods="sinh")
 def sinh(x):
-    return unary(ufunc("sinh"), x), lambda g: g * cosh(x)
+    return launch_unary(ufunc("sinh"), x), lambda g: g * cosh(x)
 
 
 @primitive(methods="cosh")
 def cosh(x):
-    return unary(ufunc("cosh"), x), lambda g: g * sinh(x)
+    return launch_unary(ufunc("cosh"), x), lambda g: g * sinh(x)
 
 
 @primitive(methods="arctan atan")
 def atan(x):
-    return unary(ufunc("arctan"), x), lambda g: g / (x * x + 1.0)
+    return launch_unary(ufunc("arctan"), x), lambda g: g / (x * x + 1.0)
 
 
 @primitive(methods="erf")
@@ -244,24 +253,24 @@ def erf(x):
 
 
 def _extremum(name, a, b, greater_or_less):
-    a_like, b_like = like(a), like(b)
+    a_spec, b_spec = spec_of(a), spec_of(b)
 
-    def share(g, first, second, target):  # a tie gives half to each, as PyTorch does
-        chosen = cast(compare(greater_or_less, first, second), dtype=g.dtype)
-        return fit(g * (chosen + 0.5 * cast(eq(first, second), dtype=g.dtype)), target)
+    def rule(g, x, other, spec):  # a tie gives half of the gradient to each operand, as in PyTorch
+        chosen = cast(compare(greater_or_less, x, other), dtype=g.dtype)
+        return unbroadcast(g * (chosen + 0.5 * cast(eq(x, other), dtype=g.dtype)), spec)
 
-    return binary(ufunc(name), a, b), lambda g: share(g, a, b, a_like), lambda g: share(g, b, a, b_like)
+    return launch_binary(ufunc(name), a, b), lambda g: rule(g, a, b, a_spec), lambda g: rule(g, b, a, b_spec)
 
 
 @primitive(methods="maximum")
 def maximum(a, b):
-    """The larger of each pair; NaN where either is NaN."""
+    """Elementwise maximum; NaN where either operand is NaN."""
     return _extremum("maximum", a, b, "greater")
 
 
 @primitive(methods="minimum")
 def minimum(a, b):
-    """The smaller of each pair; NaN where either is NaN."""
+    """Elementwise minimum; NaN where either operand is NaN."""
     return _extremum("minimum", a, b, "less")
 
 
@@ -271,14 +280,19 @@ def _where(condition, a, b):
     shape = broadcast_shape("where", mask.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
     out = empty(shape, result_dtype(a, b), mask)
     WHERE(out, mask, *(v.array if isinstance(v, Tensor) else v for v in (a, b)))
-    a_like, b_like = like(a), like(b)
-    fixed = Tensor(mask)
-    fixed._version = condition._version
-    return out, None, lambda g: fit(where(fixed, g, 0.0), a_like), lambda g: fit(where(fixed, 0.0, g), b_like)
+    a_spec, b_spec = spec_of(a), spec_of(b)
+    saved = Tensor(mask)
+    saved._version = condition._version
+    return (
+        out,
+        None,
+        lambda g: unbroadcast(where(saved, g, 0.0), a_spec),
+        lambda g: unbroadcast(where(saved, 0.0, g), b_spec),
+    )
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """``a`` where the condition holds, ``b`` elsewhere; no gradient leaks from the side not taken.
+    """``a`` where ``condition`` is true, else ``b``; an element that is not selected gets gradient zero.
 
     Raises:
         DtypeError: the condition is not boolean.
@@ -286,7 +300,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     condition = wrap(condition)
     if condition.dtype != numpy.bool_:
         raise DtypeError(
-            f"where: condition of dtype {condition.dtype}; expected a boolean tensor, as a comparison gives"
+            f"where: condition of dtype {condition.dtype}; expected a boolean tensor, such as x > 0"
         )
     return _where(condition, a, b)
 
@@ -298,15 +312,15 @@ def _where_method(x, condition, other):
 
 @method("masked_fill")
 def masked_fill(x: Tensor, mask: Any, value: Any) -> Tensor:
-    """``value`` where ``mask`` holds, ``x`` elsewhere."""
+    """``value`` where ``mask`` is true, else ``x``."""
     return where(mask, value, x)
 
 
 @primitive(methods="clamp clip")
 def clamp(x, min=None, max=None):
-    """Limit to [min, max], numbers or None.  The gradient passes where x is inside, bounds included."""
+    """Limit x to [min, max] (numbers or None).  The gradient is 1 inside, bounds included, and 0 outside."""
     if min is None and max is None:
-        raise ArgumentError("clamp: min and max are both None; give at least one")
+        raise ArgumentError("clamp: min and max are both None; expected at least one number")
     out = empty(x.shape, result_dtype(x, *(v for v in (min, max) if v is not None)), x.array)
     source = x.array
     if min is not None:

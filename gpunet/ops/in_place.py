@@ -1,4 +1,4 @@
-"""Changes in place: the op computes beside, then the tensor takes over its result and its place in the graph."""
+"""In-place ops: compute out of place, then copy the result into the tensor and give it the result's graph node."""
 
 from __future__ import annotations
 
@@ -25,49 +25,53 @@ from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, ufunc
 from gpunet.ops.elementwise import abs, add_scaled, clamp, div, exp, masked_fill, mul, neg, pow, sqrt, sub_scaled, where
 
 
-def replace(target: Tensor, result: Tensor, name: str) -> Tensor:
-    """Let ``target`` become ``result`` in place: its memory and its place in the graph."""
+def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
+    """Copy ``result`` into ``target``, and give ``target`` the graph node of ``result``."""
     if result.shape != target.shape:
         raise ShapeError(
-            f"{name}: the result has shape {result.shape}, the tensor {target.shape}; in place they must agree"
+            f"{name}: the result has shape {result.shape}, the tensor {target.shape}; expected the same shape"
         )
     COPY(target.array, result.array)
     bump_version(target)
-    if result._requires_grad and is_grad_enabled():  # the result may be a source that was copied, with a graph of its own
+    if result._requires_grad and is_grad_enabled():  # under no_grad(), copy_() must not adopt the source's graph
         target._node, target._index, target._requires_grad = result._node, result._index, True
     return target
 
 
 def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
-    """Refuse the changes in place that the graph cannot follow.
+    """Raise if the graph cannot represent an in-place change of ``target``.
+
+    Args:
+        others: the other operands.
+        name: the in-place method, for messages.
 
     Raises:
-        GradientError: on a leaf that requires grad.
-        InPlaceError: on a view, with a gradient to follow.
+        GradientError: ``target`` is a leaf that requires grad.
+        InPlaceError: ``target`` is a view, and it or an operand requires grad.
     """
     if not is_grad_enabled():
         return
     if target._requires_grad and target._node is None:
         raise GradientError(
-            f"{name} on a leaf tensor that requires grad; do it under no_grad(), or use the op that returns a new tensor"
+            f"{name} on a leaf tensor that requires grad; call it under no_grad(), or use the out-of-place op"
         )
-    follows = target._requires_grad or any(isinstance(o, Tensor) and o._requires_grad for o in others)
-    if follows and target._view_version is not None:
+    needs_grad = target._requires_grad or any(isinstance(o, Tensor) and o._requires_grad for o in others)
+    if needs_grad and target._view_version is not None:
         raise InPlaceError(
-            f"{name} on a view whose base has a gradient to follow: change the base (base[index] = ...), or a .clone()"
+            f"{name} on a view, and a gradient is required; assign to the base (base[index] = ...), or to a .clone()"
         )
 
 
 def alias_of(target: Tensor) -> Tensor:
-    """What the target was before the change, for rules to close over."""
+    """A tensor with the array, version and graph node that ``target`` has before the change."""
     old = Tensor(target.array)
     old._version, old._node, old._index = target._version, target._node, target._index
     old._requires_grad = target._requires_grad
     return old
 
 
-def _before(target: Tensor) -> Tensor:
-    """What the target was before the change, with its value in memory of its own: rules may need it."""
+def _copy_before_change(target: Tensor) -> Tensor:
+    """A copy of ``target`` with its graph node: the op's backward may need the value that the change overwrites."""
     old = alias_of(target)
     old.array, old._version = empty(target.shape, target.dtype, target.array), [0]
     COPY(old.array, target.array)
@@ -75,12 +79,12 @@ def _before(target: Tensor) -> Tensor:
 
 
 def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
-    """Let ``target`` become ``source``; what it was before gets a gradient of zero."""
+    """Copy ``source`` into ``target``; the previous value of ``target`` gets gradient zero."""
     if is_grad_enabled() and target._requires_grad:
         with devices.on_device_of(target.array):
-            always = Tensor(constant(devices.module(target.array).ones((), bool)))
-        source = where(always, source, alias_of(target))
-    return replace(target, source, name)
+            true = Tensor(constant(devices.module(target.array).ones((), bool)))
+        source = where(true, source, alias_of(target))  # connects the old value to the graph, with gradient zero
+    return assign_in_place(target, source, name)
 
 
 def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
@@ -88,10 +92,10 @@ def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
 
     def change(self: Tensor, *args: Any, **options: Any) -> Tensor:
         check_in_place(self, args, name)
-        graph = is_grad_enabled() and (
+        needs_graph = is_grad_enabled() and (
             self._requires_grad or any(isinstance(a, Tensor) and a._requires_grad for a in args)
         )
-        if launch is not None and not graph and not options and self.array.dtype.kind == "f":
+        if launch is not None and not needs_graph and not options and self.array.dtype.kind == "f":
             other = operands(name, args)[0] if args else None
             operand = other.array if isinstance(other, Tensor) else other
             if (
@@ -102,7 +106,8 @@ def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
                 launch(self.array, self.array, *(() if other is None else (operand,)))
                 bump_version(self)
                 return self
-        return replace(self, op(_before(self) if graph else alias_of(self), *args, **options), name)
+        before = _copy_before_change(self) if needs_graph else alias_of(self)
+        return assign_in_place(self, op(before, *args, **options), name)
 
     change.__name__ = name
     change.__doc__ = f"{name[:-1] if name.endswith('_') else name}, in place."
@@ -126,16 +131,16 @@ _in_place(masked_fill, "masked_fill_")
 def fill_(x: Tensor, value: Any) -> Tensor:
     """Set every element to ``value``."""
     check_in_place(x, (value,), "fill_")
-    return _overwrite(x, _spread(cast(_as_scalar(value, x), dtype=x.dtype), x, "fill_"), "fill_")
+    return _overwrite(x, _broadcast_source(cast(_scalar_tensor(value, x), dtype=x.dtype), x, "fill_"), "fill_")
 
 
-def _spread(source: Tensor, x: Tensor, name: str) -> Tensor:
+def _broadcast_source(source: Tensor, x: Tensor, name: str) -> Tensor:
     if broadcast_shape(name, source.shape, x.shape) != x.shape:
-        raise ShapeError(f"{name}: a source of shape {source.shape} does not fit into the tensor's {x.shape}; take a part of it")
+        raise ShapeError(f"{name}: the source has shape {source.shape}; expected a shape that broadcasts to {x.shape}")
     return broadcast_to(source, shape=x.shape)
 
 
-def _as_scalar(value: Any, x: Tensor) -> Tensor:
+def _scalar_tensor(value: Any, x: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
     out = empty((), x.dtype, x.array)
@@ -151,7 +156,7 @@ def zero_(x: Tensor) -> Tensor:
 
 @method("copy_")
 def copy_(x: Tensor, source: Any) -> Tensor:
-    """Copy ``source`` into ``x``, broadcast and converted; between devices too."""
+    """Copy ``source`` into ``x``, with broadcasting and conversion of dtype and device."""
     source = wrap(source)
     check_in_place(x, (source,), "copy_")
     if source.device != x.device:
@@ -159,5 +164,5 @@ def copy_(x: Tensor, source: Any) -> Tensor:
     if source.dtype != x.dtype:
         source = cast(source, dtype=x.dtype)
     if source.shape != x.shape:
-        source = _spread(source, x, "copy_")
+        source = _broadcast_source(source, x, "copy_")
     return _overwrite(x, source, "copy_")

@@ -1,4 +1,4 @@
-"""Indexing: views for numbers and slices, gathers for arrays, and the scatter that takes gradients back."""
+"""Indexing: views for integers and slices, gathers for index arrays, and the scatter-add that is their backward."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.shims import Shim
 from gpunet.launch.tape import active, constant, flush_pending, graph_break
-from gpunet.ops.broadcast import fit
-from gpunet.ops.dims import normal_dim
+from gpunet.ops.broadcast import unbroadcast
+from gpunet.ops.dims import normalize_dim
 from gpunet.ops.elementwise import where
-from gpunet.ops.in_place import alias_of, check_in_place, replace
+from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place
 
 __all__ = ["gather", "index_select", "masked_select", "tril", "triu"]
 
@@ -31,13 +31,13 @@ POSITIONS = Shim(
 )
 
 
-def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
-    """An index of Python numbers, slices and tensors on the tensor's device.
+def _normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
+    """Convert an index to a tuple of Python numbers, slices, None, Ellipsis, and tensors on the device of x.
 
-    Tensors, not arrays, so that the rules that close over the index notice when it is changed.
+    Arrays become tensors: backward closes over the index, and the version of a tensor shows in-place changes.
     """
     items = index if isinstance(index, tuple) else (index,)
-    plain = []
+    normalized = []
     for item in items:
         if isinstance(item, (list, range)):
             item = constant(numpy.asarray(item, numpy.int64 if not len(item) else None))
@@ -45,71 +45,76 @@ def _plain_index(index: Any, x: Tensor) -> tuple[Any, ...]:
             if item.dtype.kind not in "iub":
                 raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or ...")
             if item.dtype.kind == "b" and active.tape is not None:
-                what = "indexing with booleans, whose result has as many elements as are true,"
-                graph_break(what, "use where() or a product", item.array if isinstance(item, Tensor) else item)
+                what = "indexing with a boolean mask, whose values determine the shape of the result,"
+                way_out = "use where(), or multiply by the mask"
+                graph_break(what, way_out, item.array if isinstance(item, Tensor) else item)
             item = wrap(item)
             item = item if item.device == x.device else Tensor(move_to_device(item.array, x.device))
         elif isinstance(item, (float, str)):
             raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or ...")
-        plain.append(item)
-    return tuple(plain)
+        normalized.append(item)
+    return tuple(normalized)
 
 
-def _arrays(index: tuple[Any, ...]) -> tuple[Any, ...]:
-    """An index as NumPy and CuPy take it."""
+def _index_arrays(index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The index with arrays in place of tensors, as NumPy and CuPy accept it."""
     return tuple(item.array if isinstance(item, Tensor) else item for item in index)
 
 
-def _checked(x: Tensor, index: tuple[Any, ...]) -> Array:
-    """x[index] with errors that name the shapes."""
+def _getitem_checked(x: Tensor, index: tuple[Any, ...]) -> Array:
+    """x.array[index], raising a ShapeError that names index and shape."""
     for item in index:
         if isinstance(item, Tensor):
-            flush_pending("an index that the step computes, whose range is checked,", item.array)
+            flush_pending("checking the range of an index that the step computes", item.array)
     try:
-        return _look(x.array, _arrays(index))
+        return _getitem_array(x.array, _index_arrays(index))
     except IndexError as error:
-        raise ShapeError(f"index {index} does not fit a tensor of shape {x.shape}: {error}") from None
+        raise ShapeError(f"index {index} is invalid for a tensor of shape {x.shape}: {error}") from None
 
 
 def _is_view(index: tuple[Any, ...]) -> bool:
-    return all(isinstance(i, (int, numpy.integer, slice)) or i is None or i is Ellipsis for i in index)
+    # True and False are ints, but x[True] is a copy
+    return all(
+        (isinstance(i, (int, numpy.integer, slice)) and i is not True and i is not False) or i is None or i is Ellipsis
+        for i in index
+    )
 
 
-def _look(array: Array, index: tuple[Any, ...]) -> Array:
-    """array[index], an array also where all dimensions are named: NumPy alone would make it a number of its own."""
+def _getitem_array(array: Array, index: tuple[Any, ...]) -> Array:
+    """array[index] as an array: without an Ellipsis, NumPy returns a scalar (a copy) if every dimension is indexed."""
     return array[index] if not _is_view(index) or any(i is Ellipsis for i in index) else array[(*index, Ellipsis)]
 
 
 @primitive(view=True)
 def _index(x, *, index):
-    """x[index]: a view for numbers and slices, a copy for arrays."""
+    """x[index]: a view for integers and slices, a copy for index arrays."""
     source = x.shape
     if _is_view(index):
-        return _checked(x, index), lambda g: _unindex(g, index=index, shape=source)
-    picked = _checked(x, index)  # looked at once for its shape, then launched, so that a tape can repeat it
+        return _getitem_checked(x, index), lambda g: _unindex(g, index=index, shape=source)
+    picked = _getitem_checked(x, index)  # only for its shape; a tape replays the launch below
     out = empty(picked.shape, x.dtype, x.array)
-    TAKE(out, x.array, index=_arrays(index))
+    TAKE(out, x.array, index=_index_arrays(index))
     return out, lambda g: _unindex(g, index=index, shape=source)
 
 
 @primitive
 def _unindex(g, *, index, shape):
-    """Zeros of ``shape`` with g added at ``index``: what indexing does to a gradient."""
+    """Zeros of ``shape`` with g added at ``index``: the gradient of indexing."""
     out = empty(shape, g.dtype, g.array)
     FILL(out, value=0)
     if _is_view(index):
-        COPY(_look(out, index), g.array)
+        COPY(_getitem_array(out, index), g.array)
     else:
-        add_rows(out, g.array, _arrays(index))
+        add_at(out, g.array, _index_arrays(index))
     return out, lambda h: _index(h, index=index)
 
 
-def add_rows(out: Array, values: Array, index: tuple[Any, ...]) -> None:
-    """out[index] += values where an element may be named several times, in a fixed order.
+def add_at(out: Array, values: Array, index: tuple[Any, ...]) -> None:
+    """out[index] += values, where ``index`` may repeat an element; the order of summation is fixed.
 
-    The flat positions are sorted (stably), so that each element is summed by one thread from its first name to its last.
+    A stable argsort of the flat positions lets one thread sum the values of an element in their original order.
     """
-    # launches, not plain calls: a recorded step finds the positions anew when the indices change (argmax, labels)
+    # all launches, so that a replay recomputes the positions when the indices (argmax, labels) have changed
     positions, order, ascending = (empty((values.size,), numpy.dtype("int64"), out) for _ in range(3))
     POSITIONS(positions, index=index, shape=out.shape)
     ORDER(order, positions)
@@ -119,9 +124,9 @@ def add_rows(out: Array, values: Array, index: tuple[Any, ...]) -> None:
 
 @kernel("scatter.cu", outputs=1, types={"positions": "int64", "order": "int64"})
 def scatter_add(out, values, positions, order):
-    """out[positions[j]] += values[order[j]], one position's terms in the order of j; positions are sorted.
+    """out[positions[j]] += values[order[j]], summed in the order of j for equal positions.
 
-    out (n,), values, positions, order (m,).
+    out (n,); values, positions (sorted), order (m,).
     """
     numpy.add.at(out, positions, values[order])
 
@@ -133,40 +138,40 @@ def _(out, values, positions, order):
 
 @method("__getitem__")
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """x[index] with NumPy's rules: numbers, slices, None, ..., integer and boolean tensors or arrays.
+    """x[index] by NumPy's rules: integers, slices, None, Ellipsis, integer or boolean tensors and arrays.
 
     Raises:
-        ShapeError: an index out of range, or too many.
-        DtypeError: an index that is no index.
+        ShapeError: an index is out of range, or there are more indices than dimensions.
+        DtypeError: an index has another type.
     """
-    return _index(x, index=_plain_index(index, x))
+    return _index(x, index=_normalize_index(index, x))
 
 
 @primitive
 def _with_index(x, value, *, index):
-    """A copy of x in which x[index] is value."""
+    """A copy of x with x[index] = value."""
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array)
     shape, dtype = (value.shape, value.dtype) if isinstance(value, Tensor) else ((), x.dtype)
-    PUT(out, value.array if isinstance(value, Tensor) else value, index=_arrays(index))
+    PUT(out, value.array if isinstance(value, Tensor) else value, index=_index_arrays(index))
 
     def value_rule(g):
-        return fit(_index(g, index=index), (shape, dtype))
+        return unbroadcast(_index(g, index=index), (shape, dtype))
 
     return out, lambda g: _with_index(g, 0, index=index), value_rule
 
 
 @method("__setitem__")
 def setitem(x: Tensor, index: Any, value: Any) -> None:
-    """x[index] = value, in place; the gradient follows both.
+    """x[index] = value, in place; differentiable with respect to x and value.
 
     Raises:
-        ShapeError: the value does not fit.
-        GradientError: x is a leaf that requires grad (do it under no_grad()).
+        ShapeError: the value cannot be broadcast to x[index].
+        GradientError: x is a leaf that requires grad (assign under no_grad()).
     """
-    index = _plain_index(index, x)
-    check_in_place(x, (value,), "x[...] = value")
-    picked = _checked(x, index)
+    index = _normalize_index(index, x)
+    check_in_place(x, (value,), "x[index] = value")
+    picked = _getitem_checked(x, index)
     if devices.is_array(value):
         value = Tensor(value)
     if isinstance(value, (list, tuple)):
@@ -178,17 +183,17 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             fits = False
         if not fits:
             raise ShapeError(
-                f"x[...] = value: value of shape {value.shape} does not fit the place of shape {picked.shape}"
+                f"x[index] = value: value has shape {value.shape}; expected a shape that broadcasts to {picked.shape}"
             )
     if is_grad_enabled() and (x._requires_grad or (isinstance(value, Tensor) and value._requires_grad)):
-        replace(x, _with_index(alias_of(x), value, index=index), "x[...] = value")
+        assign_in_place(x, _with_index(alias_of(x), value, index=index), "x[index] = value")
     else:
-        PUT(x.array, value.array if isinstance(value, Tensor) else value, index=_arrays(index))
+        PUT(x.array, value.array if isinstance(value, Tensor) else value, index=_index_arrays(index))
         bump_version(x)
 
 
 def _gather_index(dim: int, index: Tensor) -> tuple[Any, ...]:
-    """The index that picks along ``dim`` with ``index`` and stays in place along all other dimensions."""
+    """An index tuple for x[...] that equals gather: ``index`` along ``dim``, an open grid of aranges elsewhere."""
     xp = devices.module(index.array)
     grid: list[Any] = [
         xp.arange(n).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
@@ -199,36 +204,39 @@ def _gather_index(dim: int, index: Tensor) -> tuple[Any, ...]:
 
 @method("gather")
 def gather(x: Tensor, dim: int, index: Any) -> Tensor:
-    """out[i][j] = x[index[i][j]][j] for dim 0, and so on: one element for each of the index.
+    """Pick one element of x per element of ``index``: for dim 0, out[i][j] = x[index[i][j]][j].
 
     Raises:
-        ShapeError: another number of dimensions.
-        DtypeError: indices that are not integers.
+        ShapeError: index and x have different numbers of dimensions.
+        DtypeError: the index is not of an integer dtype.
     """
     index = wrap(index)
     if index.ndim != x.ndim:
-        raise ShapeError(f"gather: index has shape {index.shape}, the tensor {x.shape}; expected as many dimensions")
+        raise ShapeError(
+            f"gather: index has shape {index.shape}, the tensor {x.shape}; expected the same number of dimensions"
+        )
     if index.dtype.kind not in "iu":
         raise DtypeError(f"gather: index of dtype {index.dtype}; expected integers")
-    return _index(x, index=_gather_index(normal_dim(dim, x.ndim, "gather"), index))
+    return _index(x, index=_gather_index(normalize_dim(dim, x.ndim, "gather"), index))
 
 
 @method("index_select")
 def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
-    """The slices along ``dim`` that a vector of integers names."""
-    at = normal_dim(dim, x.ndim, "index_select")
+    """The slices of x along ``dim`` at the integers of a 1-d index."""
+    at = normalize_dim(dim, x.ndim, "index_select")
     return getitem(x, (slice(None),) * at + (index,))
 
 
 @method("masked_select")
 def masked_select(x: Tensor, mask: Any) -> Tensor:
-    """The elements where a boolean mask holds, as a vector."""
+    """The elements where the boolean ``mask`` is true, as a 1-d tensor."""
     return getitem(x, mask)
 
 
 def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
     if x.ndim < 2:
-        raise ShapeError(f"{'tril' if lower else 'triu'} of a tensor of shape {x.shape}; expected a matrix, or a stack of them")
+        name = "tril" if lower else "triu"
+        raise ShapeError(f"{name}: the tensor has shape {x.shape}; expected a matrix or a batch of matrices")
     xp = devices.module(x.array)
     rows, columns = xp.arange(x.shape[-2])[:, None], xp.arange(x.shape[-1])[None, :]
     keep = columns <= rows + diagonal if lower else columns >= rows + diagonal
@@ -237,11 +245,11 @@ def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
 
 @method("tril")
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
-    """The lower triangle of the last two dimensions, zero above."""
+    """The lower triangle of the last two dimensions; elements above ``diagonal`` are zero."""
     return _triangle(x, diagonal, True)
 
 
 @method("triu")
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
-    """The upper triangle of the last two dimensions, zero below."""
+    """The upper triangle of the last two dimensions; elements below ``diagonal`` are zero."""
     return _triangle(x, diagonal, False)

@@ -1,4 +1,4 @@
-"""Joining and splitting along a dimension."""
+"""Concatenate and split tensors along a dimension."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpunet.autograd import COPY, Tensor, method, primitive, wrap
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import cast, result_dtype
-from gpunet.ops.dims import sliced_dim
+from gpunet.ops.dims import normalize_slice_dim
 from gpunet.ops.index import _index
 from gpunet.ops.shape import unsqueeze
 
@@ -37,16 +37,16 @@ def _slice_rule(index: tuple[slice, ...], dtype: Any) -> Any:
 
 
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Tensors one after the other along ``dim``.
+    """Concatenate tensors along ``dim``.
 
     Raises:
-        ShapeError: other dimensions differ.
-        ArgumentError: no tensors.
+        ShapeError: the shapes differ in another dimension.
+        ArgumentError: the list is empty.
     """
     if not tensors:
         raise ArgumentError("cat: got no tensors; expected at least one")
     parts = [wrap(x) for x in tensors]
-    at = sliced_dim(dim, parts[0], "cat")
+    at = normalize_slice_dim(dim, parts[0], "cat")
     for x in parts[1:]:
         if x.ndim != parts[0].ndim or any(a != b for i, (a, b) in enumerate(zip(x.shape, parts[0].shape)) if i != at):
             raise ShapeError(f"cat: shapes {parts[0].shape} and {x.shape} differ in a dimension other than {dim}")
@@ -54,26 +54,26 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 
 
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Tensors of one shape along a new dimension.
+    """Stack tensors of the same shape along a new dimension ``dim``.
 
     Raises:
-        ShapeError: their shapes differ.
+        ShapeError: the shapes differ.
     """
     parts = [wrap(x) for x in tensors]
     for x in parts[1:]:
         if x.shape != parts[0].shape:
-            raise ShapeError(f"stack: shapes {parts[0].shape} and {x.shape} differ; stack needs one shape")
+            raise ShapeError(f"stack: shapes {parts[0].shape} and {x.shape} differ; expected tensors of the same shape")
     return cat([unsqueeze(x, dim) for x in parts], dim)
 
 
 @method("split")
 def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Pieces of ``split_size`` (the last may be smaller), or of the given sizes, along ``dim``: views.
+    """Split into views along ``dim``: of size ``split_size`` (the last may be smaller), or of a list of sizes.
 
     Raises:
-        ShapeError: the sizes do not add up.
+        ShapeError: the sizes do not add up to the size of ``dim``.
     """
-    at = sliced_dim(dim, x, "split")
+    at = normalize_slice_dim(dim, x, "split")
     total = x.shape[at]
     if isinstance(split_size, int):
         if split_size <= 0:
@@ -89,14 +89,14 @@ def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Ten
 
 @method("chunk")
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """``chunks`` pieces of equal size, the last smaller, along ``dim``."""
+    """Split into at most ``chunks`` views of equal size along ``dim``; the last may be smaller."""
     if chunks <= 0:
         raise ArgumentError(f"chunk: chunks={chunks}; expected a positive number")
-    return split(x, max(1, -(-x.shape[sliced_dim(dim, x, "chunk")] // chunks)), dim)
+    return split(x, max(1, -(-x.shape[normalize_slice_dim(dim, x, "chunk")] // chunks)), dim)
 
 
 @method("unbind")
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The slices along ``dim``, without that dimension."""
-    at = sliced_dim(dim, x, "unbind")
+    """The slices along ``dim``, a tuple of views without that dimension."""
+    at = normalize_slice_dim(dim, x, "unbind")
     return tuple(_index(x, index=(slice(None),) * at + (i,)) for i in range(x.shape[at]))

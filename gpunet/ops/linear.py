@@ -1,10 +1,10 @@
-"""Linear layers: x W^T + b and its activation in one launch, a chain of them in one op.
+"""Linear layers: act(x W^T + b) in one launch, and a chain of such layers as one op.
 
-For layers z_l = a_(l-1) W_l^T + b_l, a_l = act(z_l), backward runs
+For layers z_l = a_(l-1) W_l^T + b_l, a_l = act(z_l), backward computes
 
-* dZ_(l-1) = (dZ_l W_l) * act'(saved_(l-1)), the activation's derivative in the epilogue of the GEMM,
-* dW_l = scale * dZ_l^T a_(l-1) and db_l = scale * (column sums of dZ_l) in one pass over dZ_l, where ``scale`` is the
-  batch mean that the loss handed along (see ``autograd.Scaled``).
+* dZ_(l-1) = (dZ_l W_l) * act'(saved_(l-1)), with the activation's derivative in the epilogue of the GEMM,
+* dW_l = scale * dZ_l^T a_(l-1) and db_l = scale * (column sums of dZ_l) in one pass over dZ_l; ``scale`` is the pending
+  scale of the gradient, such as the 1/n of a mean loss (see ``autograd.Scaled``).
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ __all__ = ["linear"]
 
 
 def gemm_tile(rows: int, columns: int) -> int:
-    """Edge of the output tile of a block: 128, or 64 where 128 would leave part of a card idle."""
+    """Edge of a block's output tile: 128, or 64 if 128 would give too few blocks to fill a GPU."""
     return 128 if ceil_div(rows, 128) * ceil_div(columns, 128) >= 96 else 64
 
 
 def split_k(rows: int, columns: int, depth: int) -> int:
-    """In how many slices a dW product runs over the batch.  From the shape alone, so the bits never depend on the card."""
+    """Number of split-K slices of a dW product; depends on the shape alone, so that all GPUs compute the same bits."""
     blocks = ceil_div(rows, 64) * ceil_div(columns, 64)
     return max(1, min(64, ceil_div(256, blocks), depth // 256))
 
 
 @kernel("linear.cu", outputs=2, optional="z b")
 def linear_forward(y, z, x, w, b, *, activation, alpha):
-    """y = act(x w^T + b).  x (n, i), w (o, i), b (o,) -> y (n, o), and z (n, o), the pre-activation, where asked for."""
+    """y = act(x w^T + b).  x (n, i), w (o, i), b (o,) -> y (n, o); z (n, o), the pre-activation, or None."""
     blas.dot(x, w.T, out=y)
     if b is not None:
         y += b
@@ -61,14 +61,14 @@ def linear_backward_input(dx, dy, w, saved, *, activation, alpha):
 def linear_backward_weight(dw, db, dy, x, scale):
     """dw = scale * dy^T x, db = scale * column sums of dy.  dy (n, o), x (n, i), scale (1,) -> dw (o, i), db (o,).
 
-    Without dw there need be no x.
+    x may be None if dw is None.
     """
     if dw is not None:
         blas.dot(dy.T, x, out=dw)
     if db is not None:
         numpy.add.reduce(dy, axis=0, out=db)
     if scale is not None:
-        factor = scale.reshape(())  # without dimensions: NumPy takes half the time
+        factor = scale.reshape(())  # 0-d: NumPy multiplies by it in half the time of shape (1,)
         for gradient in (dw, db):
             if gradient is not None:
                 gradient *= factor
@@ -76,7 +76,7 @@ def linear_backward_weight(dw, db, dy, x, scale):
 
 @kernel("linear.cu", outputs=1)
 def linear_backward_weight_partial(partials, dy, x, *, slices):
-    """Slice s of the batch into partials[s] (o i + o): its share of dy^T x, then of dy's sums."""
+    """partials[s] (o * i + o,) = dy^T x of slice s of the batch, flattened, then the column sums of dy of slice s."""
     rows, (o, i) = ceil_div(len(x), slices), (dy.shape[1], x.shape[1])
     for index in range(slices):
         part = slice(index * rows, (index + 1) * rows)
@@ -86,7 +86,7 @@ def linear_backward_weight_partial(partials, dy, x, *, slices):
 
 @kernel("linear.cu", outputs=2, optional="dw db scale")
 def linear_backward_weight_reduce(dw, db, partials, scale):
-    """dw, db = scale * (partials[0] + partials[1] + ...), in this order."""
+    """dw, db = scale * (partials[0] + partials[1] + ...), summed in this order."""
     total = scratch(partials.shape[1:], partials.dtype)
     numpy.copyto(total, partials[0])
     for part in partials[1:]:
@@ -120,8 +120,8 @@ def _(dw, db, dy, x, scale):
     n, o = dy.shape
     i = 0 if dw is None else x.shape[1]
     tile = gemm_tile(o, i)
-    across = max(1, ceil_div(i, tile))  # db alone takes one column of tiles
-    return Geometry(ceil_div(o, tile) * across, 256, (o, i, n), (str(tile),))
+    columns = max(1, ceil_div(i, tile))  # without dw, one column of tiles computes db
+    return Geometry(ceil_div(o, tile) * columns, 256, (o, i, n), (str(tile),))
 
 
 @linear_backward_weight_partial.geometry
@@ -141,7 +141,14 @@ def _(dw, db, partials, scale):
 
 
 def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bool) -> tuple[Any, Any]:
-    """dW (where there is an x) and db of a layer: one launch, or for a long batch on a card its slices and their sum."""
+    """Allocate and compute (dW, db) of a layer: in one launch, or on a GPU with a large batch by split-K in two.
+
+    Args:
+        dy: (n, o), the gradient of the pre-activation.
+        x: (n, i), the input; None skips dW.
+        scale: (1,), the pending scale of dy, or None.
+        need_b: False skips db.
+    """
     n, o = dy.shape
     db = empty((o,), dy.dtype, dy) if need_b else None
     if x is None:
@@ -168,16 +175,16 @@ def _chain_composed(x, *parameters, activations):
 
 @fused(composed=_chain_composed, scaled=True)
 def linear_chain(x, *parameters, activations, need):
-    """Linear layers in a row: x (n, i), parameters w1 (o1, i), b1 (o1,) or None, w2 (o2, o1), ... -> (n, o_last).
+    """A chain of linear layers: x (n, i), parameters w1 (o1, i), b1 (o1,) or None, w2 (o2, o1), ... -> (n, o_last).
 
     Args:
-        activations: (name, alpha) for each layer.
+        activations: (name, alpha) per layer.
     """
     layers = list(zip(activations, parameters[::2], parameters[1::2], strict=True))
-    inputs: list[Any] = []  # of each layer, for backward; None where backward does without
+    inputs: list[Any] = []  # residuals per layer, None where backward does not need them
     weights: list[Any] = []
     saved: list[Any] = []
-    first = need.index(True) if True in need else len(need)  # nothing before it needs a gradient
+    first = need.index(True) if True in need else len(need)  # no operand before this one needs a gradient
     for layer, ((name, alpha), w, b) in enumerate(layers):
         row = find(name)
         y = empty((len(x), len(w)), x.dtype, x)
@@ -214,10 +221,10 @@ def linear_chain(x, *parameters, activations, need):
 
 
 def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:
-    """Hold the operands of a linear layer to their shapes; its number of output features.
+    """Check the shapes of a linear layer's operands and return the number of output features.
 
     Raises:
-        ShapeError: the message names the shapes and what was expected.
+        ShapeError: a shape does not match.
     """
     shape = weight.array.shape
     if len(shape) != 2:
@@ -233,14 +240,14 @@ def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:
 
 
 def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tensor:
-    """Apply layers of (weight, bias or None, activation name, alpha) in a row: one op, one launch a layer.
+    """Apply a chain of linear layers to x (..., in_features): one op, one launch per layer.
 
-    Weights and biases are tensors.
-
-    Inputs of another dtype are cast to the weights' (float64 data into a float32 model is float32).
+    Args:
+        x: cast to the dtype of the first weight if it differs.
+        layers: (weight, bias or None, activation name, alpha) per layer; weights and biases are tensors.
 
     Raises:
-        ShapeError: shapes that do not fit.
+        ShapeError: the shapes of x and the layers do not match.
     """
     x = wrap(x)
     if x.array.ndim == 0:
@@ -268,15 +275,15 @@ def linear(x: Any, weight: Any, bias: Any = None, activation: str = "identity", 
         x: (..., in_features).
         weight: (out_features, in_features).
         bias: (out_features,) or None.
-        activation: a name of ``ACTIVATIONS``; its epilogue costs no launch.
-        alpha: the activation's parameter (negative slope, ELU's alpha); its default when None.
+        activation: a key of ``ACTIVATIONS``, computed in the epilogue.
+        alpha: the activation's parameter (negative slope of leaky_relu, alpha of elu); None means its default.
 
     Returns:
         (..., out_features).
 
     Raises:
-        ShapeError: shapes that do not fit; the message names them.
-        ArgumentError: an unknown activation.
+        ShapeError: the shapes do not match.
+        ArgumentError: the activation is unknown, or alpha is negative.
     """
     row = find(activation, alpha or 0.0)
     bias = None if bias is None else wrap(bias)

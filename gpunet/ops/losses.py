@@ -1,8 +1,8 @@
-"""Losses: value and gradient in one launch.
+"""Elementwise losses: value and gradient in one launch.
 
-A loss launch writes the reduced value, the gradient of each sample (not yet divided by the count) and the factor that
-the reduction brings: 1/n for "mean", on the device.  Backward is then no launch at all: the factor travels with the
-gradient to where the batch is reduced anyway (see ``autograd.Scaled``).
+A loss kernel writes the reduced value, the gradient of each sample without the factor of the reduction, and that factor
+(1/n for "mean") in device memory.  Backward launches nothing: the factor travels with the gradient as a pending scale
+(see ``autograd.Scaled``), and the kernel that reduces the batch applies it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ REDUCTIONS = ("mean", "sum", "none")
 
 def check_reduction(reduction: str) -> None:
     if reduction not in REDUCTIONS:
-        raise ArgumentError(f"reduction {reduction!r}; expected one of 'mean', 'sum', 'none'")
+        raise ArgumentError(f"reduction={reduction!r}; expected one of 'mean', 'sum', 'none'")
 
 
 MAX_BLOCKS = 1024
 
 
-def loss_blocks(count: int) -> int:
-    """Blocks of a loss launch: from the size alone, so that the sum's order, and its bits, never depend on the card."""
+def num_loss_blocks(count: int) -> int:
+    """Grid size of a loss launch; depends on ``count`` alone, so that all GPUs sum to the same bits."""
     return max(1, min(MAX_BLOCKS, ceil_div(count, 1024)))
 
 
@@ -44,9 +44,9 @@ def loss_blocks(count: int) -> int:
 
 
 class ElementwiseLoss(NamedTuple):
-    """A row of the table: the twin writes the loss of each element to ``value`` and its derivative by x to ``dx``."""
+    """A row of ``ELEMENTWISE_LOSSES``: the twin writes loss(x, y) to ``value`` and d loss / d x to ``dx``."""
 
-    struct: str  # in losses.cu
+    struct: str  # name in losses.cu
     twin: Callable[[Array, Array, Array, Array, float], None]  # (value, dx, x, y, delta)
     composed: Callable[[Tensor, Tensor, float], Tensor]
 
@@ -64,7 +64,7 @@ def _absolute(value, dx, x, y, delta):
 
 
 def _huber(value, dx, x, y, delta):
-    # d = x - y clipped to [-delta, delta] is the derivative; the loss is c (d - c / 2) with that c
+    # with d = x - y and c = clip(d, -delta, delta): the loss is c (d - c / 2), its derivative c
     difference = scratch(x.shape, x.dtype, 1)
     numpy.subtract(x, y, out=difference)
     numpy.clip(difference, -delta, delta, out=dx)
@@ -74,7 +74,7 @@ def _huber(value, dx, x, y, delta):
 
 
 def _binary_cross_entropy(value, dx, x, y, delta):
-    # max(x, 0) - x y + log(1 + exp(-|x|)); its derivative is sigmoid(x) - y
+    # max(x, 0) - x y + log(1 + exp(-|x|)), with derivative sigmoid(x) - y
     small = scratch(x.shape, x.dtype, 1)
     numpy.absolute(x, out=small)
     numpy.negative(small, out=small)
@@ -103,9 +103,9 @@ ELEMENTWISE_LOSSES = {
 
 
 def reduce_losses(value, factor, each, count, reduction):
-    """value = sum of the losses, for "mean" times factor = 1 / count; for "none" they are in it already."""
+    """value (1,) = sum of ``each``, times factor (1,) = 1 / count for "mean"; nothing for "none"."""
     if reduction != "none":
-        total = value.reshape(())  # without dimensions: NumPy multiplies it in half the time
+        total = value.reshape(())  # 0-d: NumPy multiplies it in half the time of shape (1,)
         numpy.add.reduce(each, axis=None, out=total)
         if reduction == "mean":
             factor[0] = 1.0 / count if count else numpy.nan
@@ -116,8 +116,8 @@ def reduce_losses(value, factor, each, count, reduction):
 def elementwise_loss(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
     """value = reduction of loss(x, y); dx = d loss / d x of each element; factor (1,) = 1/count for "mean".
 
-    ``value`` is (1,), or has the shape of x for "none".  ``partials`` (blocks,) and ``ticket`` are work space of the
-    card.
+    x, y, dx have the same shape; ``value`` is (1,), or has the shape of x for "none".  ``partials`` (2 * MAX_BLOCKS,)
+    and ``ticket`` (1,) are workspace of the CUDA kernel, None for "none" and on the CPU.
     """
     each = value if reduction == "none" else scratch(x.shape, x.dtype, 0)
     ELEMENTWISE_LOSSES[loss].twin(each, dx, x, y, delta)
@@ -127,7 +127,7 @@ def elementwise_loss(value, dx, factor, partials, ticket, x, y, *, loss, reducti
 @elementwise_loss.geometry
 def _(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
     return Geometry(
-        loss_blocks(x.size), 256, (numpy.int64(x.size), delta),
+        num_loss_blocks(x.size), 256, (numpy.int64(x.size), delta),
         (ELEMENTWISE_LOSSES[loss].struct, f"Reduction::{reduction}"),
     )  # fmt: skip
 
@@ -138,22 +138,22 @@ def reduce_composed(each: Tensor, reduction: str) -> Tensor:
     return reductions.mean(each) if reduction == "mean" else reductions.sum(each)
 
 
-def loss_memory(x: Array, reduction: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """value, factor, partials (a sum and a count for each block), ticket."""
-    on_card = type(x) is not numpy.ndarray and reduction != "none"
+def allocate_loss(x: Array, reduction: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Allocate value, factor, partials (a sum and a count per block) and ticket; ``shape`` is the unreduced shape."""
+    on_gpu = type(x) is not numpy.ndarray and reduction != "none"
     return (
         empty(shape if reduction == "none" else (1,), x.dtype, x),
         empty((1,), x.dtype, x) if reduction == "mean" else None,
-        empty((2 * MAX_BLOCKS,), x.dtype, x) if on_card else None,
-        ticket(x) if on_card else None,
+        empty((2 * MAX_BLOCKS,), x.dtype, x) if on_gpu else None,
+        ticket(x) if on_gpu else None,
     )
 
 
 def loss_backward(dx: Array, factor: Array | None, reduction: str) -> Callable[..., Any]:
-    """Backward of a loss whose launch wrote ``dx`` and ``factor``."""
+    """The backward function of a loss whose launch wrote ``dx`` and ``factor``."""
 
     def backward(dy):
-        if dy is None:  # exactly 1
+        if dy is None:  # the gradient is exactly 1
             return Scaled(dx, factor), None
         if reduction == "none":
             out = empty(dx.shape, dx.dtype, dx)
@@ -174,9 +174,9 @@ def _elementwise_composed(x, y, *, loss, reduction, delta):
 
 @fused(composed=_elementwise_composed, takes_unit=True)
 def regression_loss(x, y, *, loss, reduction, delta, need):
-    """The reduced loss of x against y, of one shape; y has no gradient here."""
+    """The reduced loss of x and y, of the same shape; y gets no gradient."""
     dx = empty(x.shape, x.dtype, x)
-    value, factor, partials, counter = loss_memory(x, reduction, x.shape)
+    value, factor, partials, counter = allocate_loss(x, reduction, x.shape)
     elementwise_loss(value, dx, factor, partials, counter, x, y, loss=loss, reduction=reduction, delta=delta)
     return value if reduction == "none" else value.reshape(()), loss_backward(dx, factor, reduction)
 
@@ -187,8 +187,8 @@ def _elementwise(name: str, loss: str, x: Any, y: Any, reduction: str, delta: fl
     dtype = x.array.dtype
     if x.array.shape != y.array.shape:
         raise ShapeError(
-            f"{name}: input has shape {x.shape}, target {y.shape}; they must be equal (reshape one: broadcasting here "
-            "is nearly always a mistake)"
+            f"{name}: input has shape {x.shape}, target {y.shape}; expected equal shapes: reshape one (a loss does not "
+            "broadcast, since that is nearly always a mistake)"
         )
     if dtype.kind != "f":
         raise DtypeError(f"{name}: input of dtype {dtype}; expected a floating tensor")
@@ -199,17 +199,17 @@ def _elementwise(name: str, loss: str, x: Any, y: Any, reduction: str, delta: fl
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """(input - target)^2, reduced.  Both of one shape; ``reduction`` is "mean", "sum" or "none"."""
+    """The squared error (input - target)^2, reduced by "mean", "sum" or "none"; the shapes must be equal."""
     return _elementwise("mse_loss", "squared", input, target, reduction)
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """|input - target|, reduced: the mean absolute error."""
+    """The absolute error |input - target|, reduced."""
     return _elementwise("l1_loss", "absolute", input, target, reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), d = input - target, reduced (Huber 1964).
+    """Huber's loss, reduced: d^2 / 2 if |d| <= delta, else delta (|d| - delta / 2), d = input - target (Huber 1964).
 
     Raises:
         ArgumentError: delta is not positive.
@@ -220,7 +220,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """Huber's loss divided by its delta: d^2 / (2 beta) where |d| < beta, else |d| - beta / 2."""
+    """Huber's loss divided by its delta: d^2 / (2 beta) if |d| < beta, else |d| - beta / 2; reduced."""
     if beta == 0.0:
         return l1_loss(input, target, reduction)
     if beta < 0.0:
@@ -238,7 +238,7 @@ def binary_cross_entropy_with_logits(
         target: probabilities or 0/1, of the same shape.
         weight: factor of each element, broadcast.
         reduction: "mean", "sum" or "none".
-        pos_weight: factor of the positive term, broadcast: above 1 it counts misses of the positive class more.
+        pos_weight: factor of the term y log sigmoid(x), broadcast; above 1 it raises recall.
     """
     name = "binary_cross_entropy_with_logits"
     if weight is None and pos_weight is None:
@@ -246,7 +246,7 @@ def binary_cross_entropy_with_logits(
     check_reduction(reduction)
     x, y = (wrap(v) for v in (input, target))
     if x.shape != y.shape:
-        raise ShapeError(f"{name}: input has shape {x.shape}, target {y.shape}; they must be equal")
+        raise ShapeError(f"{name}: input has shape {x.shape}, target {y.shape}; expected equal shapes")
     # log(1 + exp(-x)) without overflow
     soft = maximum(-x, 0.0) + log1p(exp(-x.abs()))
     each = (1.0 - y) * x + (1.0 + (pos_weight - 1.0) * y if pos_weight is not None else 1.0) * soft

@@ -1,4 +1,4 @@
-"""Matrix multiplication with broadcast batches: the primitive below every product that is not a fused layer."""
+"""Batched matrix multiplication with broadcasting."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty
-from gpunet.ops.broadcast import cast, fit, like, result_dtype
+from gpunet.ops.broadcast import cast, result_dtype, spec_of, unbroadcast
 
 __all__ = ["dot", "matmul"]
 
 
 @kernel("matmul.cu", outputs=1, strided="a b")
 def matmul_forward(out, a, b):
-    """out[j] = a[j] b[j].  a (j, m, k), b (j, k, n), of any strides (also 0) -> out (j, m, n)."""
+    """out[j] = a[j] b[j].  a (j, m, k), b (j, k, n), of any strides (also 0 and negative) -> out (j, m, n)."""
     if out[0].size * a.shape[2] < blas.LEAST:
         numpy.matmul(a, b, out=out)
         return
@@ -34,15 +34,15 @@ def _(out, a, b):
     strides = [s // x.itemsize for x in (a, b) for s in x.strides]
     tile = 128 if ceil_div(m, 128) * ceil_div(n, 128) * j >= 96 else 64
     grid = (ceil_div(m, tile) * ceil_div(n, tile), min(j, 65535))
-    # which dimension of each operand neighbouring threads should walk along
+    # for each operand: whether neighbouring threads load along k, the dimension of smaller stride, to coalesce
     along_k = tuple("true" if abs(x.strides[d]) <= abs(x.strides[3 - d]) else "false" for x, d in ((a, 2), (b, 1)))
     return Geometry(grid, 256, (j, m, n, a.shape[2], *map(numpy.int64, strides)), (str(tile), *along_k))
 
 
 def _batched(x: Array, batch: tuple[int, ...]) -> Array:
-    """(..., r, c) as (j, r, c) for the broadcast batch: a view where strides allow it, else a copy."""
+    """Broadcast x (..., r, c) to the batch and flatten it to (j, r, c): a view if the strides allow it, else a copy."""
     matrix, count, broadcast_to = x.shape[-2:], math.prod(batch), devices.module(x).broadcast_to
-    if x.size == math.prod(matrix):  # one matrix for the whole batch
+    if x.size == math.prod(matrix):  # a single matrix, broadcast with stride 0
         return broadcast_to(x.reshape(matrix) if x.ndim != 2 else x, (count, *matrix))
     return (
         contiguous(broadcast_to(x, (*batch, *matrix))).reshape(count, *matrix) if x.ndim != 3 or count != len(x) else x
@@ -51,29 +51,29 @@ def _batched(x: Array, batch: tuple[int, ...]) -> Array:
 
 @primitive
 def _matmul(a, b):
-    """(…, m, k) (…, k, n) -> (…, m, n)."""
+    """a (..., m, k), b (..., k, n) -> (..., m, n)."""
     dtype = result_dtype(a, b)
     x, y = (v.array if v.dtype == dtype else cast(v, dtype=dtype).array for v in (a, b))
     batch = numpy.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     out = empty((*batch, x.shape[-2], y.shape[-1]), dtype, x)
     if out.size:
         matmul_forward(out.reshape(-1, *out.shape[-2:]), _batched(x, batch), _batched(y, batch))
-    a_like, b_like = like(a), like(b)
-    return out, lambda g: fit(_matmul(g, b.mT), a_like), lambda g: fit(_matmul(a.mT, g), b_like)
+    a_spec, b_spec = spec_of(a), spec_of(b)
+    return out, lambda g: unbroadcast(_matmul(g, b.mT), a_spec), lambda g: unbroadcast(_matmul(a.mT, g), b_spec)
 
 
 @method("matmul __matmul__ mm bmm")
 def matmul(a: Any, b: Any) -> Tensor:
-    """Matrix product, with NumPy's and PyTorch's rules: vectors are rows or columns, leading dimensions broadcast.
+    """Matrix product: a 1-d operand is a row (left) or column (right) vector, and batch dimensions broadcast.
 
     Raises:
-        ShapeError: the inner dimensions differ, or an operand has no dimensions.
+        ShapeError: the inner dimensions differ, an operand is 0-d, or the batch dimensions cannot be broadcast.
         DtypeError: an operand is not floating.
     """
     a, b = (wrap(v) for v in (a, b))
     for v in (a, b):
         if v.dtype.kind != "f":
-            raise DtypeError(f"matmul: operand of dtype {v.dtype}; expected floating tensors: convert with .float()")
+            raise DtypeError(f"matmul: an operand has dtype {v.dtype}; expected a floating dtype, see .float()")
     inner = (a.shape[-1] if a.ndim else None, b.shape[-2] if b.ndim > 1 else b.shape[0] if b.ndim else None)
     if None in inner or inner[0] != inner[1]:
         raise ShapeError(
@@ -100,12 +100,12 @@ def _rmatmul(b: Any, a: Any) -> Tensor:
 
 @method("dot")
 def dot(a: Any, b: Any) -> Tensor:
-    """The product of two vectors, a scalar.
+    """The dot product of two vectors, a 0-d tensor.
 
     Raises:
-        ShapeError: not two vectors of one length.
+        ShapeError: the operands are not two vectors of equal length.
     """
     a, b = (wrap(v) for v in (a, b))
     if a.ndim != 1 or a.shape != b.shape:
-        raise ShapeError(f"dot: shapes {a.shape} and {b.shape}; expected two vectors of one length")
+        raise ShapeError(f"dot: shapes {a.shape} and {b.shape}; expected two vectors of equal length")
     return matmul(a, b)

@@ -1,4 +1,4 @@
-"""Labels as rows of zeros and a one."""
+"""One-hot encoding of labels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ __all__ = ["one_hot"]
 
 
 def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
-    """A 1 in the column that each label names, int64, of shape (*labels.shape, num_classes).
+    """One-hot encode integer labels: int64, shape (*labels.shape, num_classes).
+
+    Args:
+        num_classes: -1 means the largest label + 1.
 
     Raises:
-        LabelError: a label outside 0 .. num_classes - 1.
+        LabelError: a label is outside 0 .. num_classes - 1.
     """
     array = labels.array if isinstance(labels, Tensor) else labels
     graph_break_on_read("one_hot()", array)

@@ -1,4 +1,4 @@
-"""Reductions: sums, means, extrema, sorting, norms.  ``axis`` and ``keepdims`` are accepted beside dim and keepdim."""
+"""Reductions, scans and sorting.  All accept ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import SUM, broadcast_to, cast
 from gpunet.ops.compare import eq
-from gpunet.ops.dims import Dims, dropped_shape, kept_shape, normal_dim, numpy_names, reduced_dims
+from gpunet.ops.dims import Dims, accept_numpy_names, dropped_shape, kept_shape, normalize_dim, reduced_dims
 from gpunet.ops.elementwise import abs, exp, log, sqrt, sub, where
 from gpunet.ops.index import gather
 from gpunet.ops.shape import reshape, squeeze, unsqueeze
@@ -42,8 +42,8 @@ ANY_ALL = {
 }
 
 
-def of_dimensions(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a tensor without dimensions be one of one element."""
+def promote_0d(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: treat a 0-d tensor as shape (1,), and return 0-d results."""
 
     @functools.wraps(function)
     def call(x: Tensor, *args: Any, **options: Any) -> Any:
@@ -55,9 +55,9 @@ def of_dimensions(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def floating(x: Tensor, name: str) -> Tensor:
+def check_floating(x: Tensor, name: str) -> Tensor:
     if x.dtype.kind != "f":
-        raise DtypeError(f"{name} of a tensor of dtype {x.dtype}; convert it with .float() first")
+        raise DtypeError(f"{name}: the tensor has dtype {x.dtype}; expected a floating dtype: convert it with .float()")
     return x
 
 
@@ -71,9 +71,9 @@ def _sum(x, *, axes, keepdim):
 
 
 @method("sum")
-@numpy_names
+@accept_numpy_names
 def sum(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The sum over ``dim`` (all dimensions for None); integers and booleans give int64."""
+    """The sum over ``dim`` (None: all dimensions); an integer or boolean tensor gives int64."""
     return _sum(x, axes=reduced_dims(x, dim, "sum"), keepdim=keepdim)
 
 
@@ -89,20 +89,20 @@ def _mean(x, *, axes, keepdim):
 
 
 @method("mean")
-@numpy_names
+@accept_numpy_names
 def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The mean over ``dim``; NaN of nothing.
+    """The mean over ``dim``; NaN if there are no elements.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    return _mean(floating(x, "mean"), axes=reduced_dims(x, dim, "mean"), keepdim=keepdim)
+    return _mean(check_floating(x, "mean"), axes=reduced_dims(x, dim, "mean"), keepdim=keepdim)
 
 
 @method("var")
-@numpy_names
+@accept_numpy_names
 def var(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
-    """The variance: squared deviations over n - correction (1: unbiased)."""
+    """The variance over ``dim``: the sum of squared deviations / (n - correction); 1 makes it unbiased."""
     correction = correction if unbiased is None else int(unbiased)
     axes = reduced_dims(x, dim, "var")
     count = math.prod(x.shape[a] for a in axes) - correction
@@ -111,9 +111,9 @@ def var(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, un
 
 
 @method("std")
-@numpy_names
+@accept_numpy_names
 def std(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
-    """The standard deviation, the root of :func:`var`."""
+    """The standard deviation, sqrt of :func:`var`."""
     return sqrt(var(x, dim, keepdim, correction, unbiased))
 
 
@@ -122,10 +122,10 @@ def _extreme(x, *, name, axes, keepdim):
     kept = kept_shape(x.shape, axes)
     out = empty(kept, x.dtype, x.array)
     if 0 in [x.shape[a] for a in axes]:
-        raise ShapeError(f"{name} of a tensor of shape {x.shape}: there is no element to choose")
+        raise ShapeError(f"{name}: the tensor has shape {x.shape}; expected at least one element to choose from")
     EXTREMA[name](out, x.array, axis=axes)
 
-    def rule(g, result):  # equal extrema share the gradient
+    def rule(g, result):  # tied extrema share the gradient equally
         chosen = cast(eq(x, reshape(result, kept)), dtype=g.dtype)
         return chosen * (reshape(g, kept) / sum(chosen, axes, keepdim=True))
 
@@ -133,30 +133,30 @@ def _extreme(x, *, name, axes, keepdim):
 
 
 @method("amax")
-@numpy_names
+@accept_numpy_names
 def amax(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The largest element over ``dim``; equal ones share the gradient."""
+    """The maximum over ``dim``; tied elements share the gradient equally."""
     return _extreme(x, name="max", axes=reduced_dims(x, dim, "amax"), keepdim=keepdim)
 
 
 @method("amin")
-@numpy_names
+@accept_numpy_names
 def amin(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The smallest element over ``dim``; equal ones share the gradient."""
+    """The minimum over ``dim``; tied elements share the gradient equally."""
     return _extreme(x, name="min", axes=reduced_dims(x, dim, "amin"), keepdim=keepdim)
 
 
 class ValuesIndices(NamedTuple):
-    """What max, min and sort along a dimension return."""
+    """Return type of max and min along a dimension, sort and topk."""
 
     values: Tensor
     indices: Tensor
 
 
-def _positions(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
-    axis = None if dim is None else normal_dim(dim, x.ndim, name)
+def _arg_extreme(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    axis = None if dim is None else normalize_dim(dim, x.ndim, name)
     if (x.array.size if axis is None or not x.ndim else x.shape[axis]) == 0:
-        raise ShapeError(f"{name} of a tensor of shape {x.shape}: there is no element to choose")
+        raise ShapeError(f"{name}: the tensor has shape {x.shape}; expected at least one element to choose from")
     out = empty(() if axis is None else dropped_shape(x.shape, (axis,)), numpy.dtype("int64"), x.array)
     ARG[name](out, x.array, axis=axis)
     result = Tensor(out)
@@ -164,82 +164,83 @@ def _positions(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
 
 
 @method("argmax")
-@numpy_names
+@accept_numpy_names
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The index of the (first) largest element, int64."""
-    return _positions("argmax", x, dim, keepdim)
+    """The index of the first maximum along ``dim`` (None: of the flattened tensor), int64."""
+    return _arg_extreme("argmax", x, dim, keepdim)
 
 
 @method("argmin")
-@numpy_names
+@accept_numpy_names
 def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The index of the (first) smallest element, int64."""
-    return _positions("argmin", x, dim, keepdim)
+    """The index of the first minimum along ``dim`` (None: of the flattened tensor), int64."""
+    return _arg_extreme("argmin", x, dim, keepdim)
 
 
-def _choose(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Any:
+def _max_or_min(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Any:
     if dim is None:
         return (amax if name == "max" else amin)(x)
-    indices = _positions(f"arg{name}", x, dim, True) if x.ndim else _positions(f"arg{name}", x, None, False)
+    indices = _arg_extreme(f"arg{name}", x, dim, True) if x.ndim else _arg_extreme(f"arg{name}", x, None, False)
     values = gather(x, dim, indices) if x.ndim else x
     return ValuesIndices(*(v if keepdim or not x.ndim else squeeze(v, dim) for v in (values, indices)))
 
 
 @method("max")
-@numpy_names
+@accept_numpy_names
 def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """The largest element; with ``dim`` (values, indices) along it; with a tensor the larger of each pair."""
+    """max(x): the maximum.  max(x, dim): (values, indices) along ``dim``.  max(x, tensor): the elementwise maximum."""
     if isinstance(dim, Tensor):
         return x.maximum(dim)
-    return _choose("max", x, dim, keepdim)
+    return _max_or_min("max", x, dim, keepdim)
 
 
 @method("min")
-@numpy_names
+@accept_numpy_names
 def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """The smallest element; with ``dim`` (values, indices) along it; with a tensor the smaller of each pair."""
+    """min(x): the minimum.  min(x, dim): (values, indices) along ``dim``.  min(x, tensor): the elementwise minimum."""
     if isinstance(dim, Tensor):
         return x.minimum(dim)
-    return _choose("min", x, dim, keepdim)
+    return _max_or_min("min", x, dim, keepdim)
 
 
 @method("argsort")
-@numpy_names
-@of_dimensions
+@accept_numpy_names
+@promote_0d
 def argsort(x: Any, dim: int = -1, descending: bool = False) -> Tensor:
-    """The indices that sort along ``dim``, stably; NaN counts as the largest."""
-    axis = normal_dim(dim, x.ndim, "argsort")
+    """The indices of a stable sort along ``dim``; NaN sorts as the largest."""
+    axis = normalize_dim(dim, x.ndim, "argsort")
     out = empty(x.shape, numpy.dtype("int64"), x.array)
     if not descending:
         ARG["argsort"](out, x.array, axis=axis)
         return Tensor(out)
-    # from behind, and counted from there: -x would not do, for there are NaN, unsigned numbers and booleans
+    # Sort the reversed tensor ascending and map the indices back.  Sorting -x would be wrong for NaN, unsigned integers
+    # and booleans.
     backwards = (slice(None),) * axis + (slice(None, None, -1),)
     ARG["argsort"](out, x.array[backwards], axis=axis)
     return (x.shape[axis] - 1) - Tensor(out[backwards])
 
 
 @method("sort")
-@numpy_names
-@of_dimensions
+@accept_numpy_names
+@promote_0d
 def sort(x: Any, dim: int = -1, descending: bool = False) -> ValuesIndices:
-    """(values, indices) sorted along ``dim``, stably."""
+    """A stable sort along ``dim``: (values, indices)."""
     indices = argsort(x, dim, descending)
     return ValuesIndices(gather(x, dim, indices), indices)
 
 
 @method("topk")
-@numpy_names
-@of_dimensions
+@accept_numpy_names
+@promote_0d
 def topk(x: Any, k: int, dim: int = -1, largest: bool = True) -> ValuesIndices:
-    """The k largest (or smallest) along ``dim``, best first.
+    """The k largest (or smallest) elements along ``dim``, in descending (ascending) order: (values, indices).
 
     Raises:
         ArgumentError: k is larger than the dimension.
     """
-    axis = normal_dim(dim, x.ndim, "topk")
+    axis = normalize_dim(dim, x.ndim, "topk")
     if not 0 <= k <= x.shape[axis]:
-        raise ArgumentError(f"topk: k={k} of a dimension of size {x.shape[axis]}")
+        raise ArgumentError(f"topk: k={k}; expected 0 .. {x.shape[axis]}, the size of dimension {dim}")
     indices = argsort(x, dim, largest)[(slice(None),) * axis + (slice(0, k),)]
     return ValuesIndices(gather(x, dim, indices), indices)
 
@@ -250,7 +251,8 @@ def _prod(x, *, axes, keepdim):
     out = empty(kept, x.dtype if x.dtype.kind == "f" else numpy.dtype("int64"), x.array)
     PRODUCT(out, x.array, axis=axes)
 
-    def rule(g):  # the product of all others: of the nonzero ones where there is one zero, 0 where there are more
+    def rule(g):
+        # dx_i is the product of the other elements: with one zero, it is nonzero only at that zero; with more, it is 0
         zero = eq(x, 0)
         zeros = sum(zero, axes, keepdim=True)
         others = _prod(where(zero, 1.0, x), axes=axes, keepdim=True)
@@ -261,9 +263,9 @@ def _prod(x, *, axes, keepdim):
 
 
 @method("prod")
-@numpy_names
+@accept_numpy_names
 def prod(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The product over ``dim``.  Its gradient is right with zeros, too; its second derivative where there are none."""
+    """The product over ``dim``.  The gradient is correct for zeros, the second derivative only without zeros."""
     return _prod(x, axes=reduced_dims(x, dim, "prod"), keepdim=keepdim)
 
 
@@ -276,17 +278,17 @@ def _cumsum(x, *, axis, reverse):
 
 
 @method("cumsum")
-@numpy_names
-@of_dimensions
+@accept_numpy_names
+@promote_0d
 def cumsum(x: Any, dim: int) -> Tensor:
-    """Running sums along ``dim``."""
-    return _cumsum(x, axis=normal_dim(dim, x.ndim, "cumsum"), reverse=False)
+    """The cumulative sum along ``dim``."""
+    return _cumsum(x, axis=normalize_dim(dim, x.ndim, "cumsum"), reverse=False)
 
 
 @method("logsumexp")
-@numpy_names
+@accept_numpy_names
 def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> Tensor:
-    """log of the sum of exp, without overflow."""
+    """log(sum(exp(x))) over ``dim``, computed without overflow."""
     axes = reduced_dims(x, dim, "logsumexp")
     largest = amax(x.detach(), axes, keepdim=True)
     largest = where(largest.isfinite(), largest, 0.0)
@@ -295,9 +297,9 @@ def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> Tensor:
 
 
 @method("norm")
-@numpy_names
+@accept_numpy_names
 def norm(x: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """The p-norm over ``dim``; "fro" is 2; math.inf the largest magnitude.  The gradient at zero is zero.
+    """The p-norm over ``dim``: "fro" means 2, math.inf the largest magnitude.  The gradient at zero is zero.
 
     Raises:
         ArgumentError: p is not positive.
@@ -312,7 +314,7 @@ def norm(x: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) ->
         return sum(abs(x), axes, keepdim)
     total = sum(x * x if p == 2 else abs(x) ** p, axes, keepdim)
     zero = eq(total.detach(), 0)
-    root = where(zero, 1.0, total)  # so that the slope of the root, infinite at zero, is never taken there
+    root = where(zero, 1.0, total)  # the derivative of the root is infinite at zero
     return where(zero, 0.0, sqrt(root) if p == 2 else root ** (1.0 / p))
 
 
@@ -324,8 +326,8 @@ def _any_all(name: str) -> Any:
         return Tensor(out if keepdim else out.reshape(dropped_shape(x.shape, axes)))
 
     reduce.__name__ = reduce.__qualname__ = name
-    reduce.__doc__ = f"Whether {name} of the elements over ``dim`` are true or nonzero."
-    return method(name)(numpy_names(reduce))
+    reduce.__doc__ = f"Whether {name} elements over ``dim`` are nonzero."
+    return method(name)(accept_numpy_names(reduce))
 
 
 any = _any_all("any")

@@ -1,4 +1,4 @@
-"""Shape primitives: the same elements seen another way.  Views where the memory allows it."""
+"""Change the shape or the order of dimensions; results are views where the strides allow it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gpunet.autograd import COPY, Tensor, contiguous, method, primitive
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.ops.broadcast import broadcast_to
-from gpunet.ops.dims import normal_dim
+from gpunet.ops.dims import normalize_dim
 
 __all__ = ["flatten", "flip", "permute", "reshape", "squeeze", "transpose", "unsqueeze"]
 
 
 def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:
-    """(2, 3) of both f(2, 3) and f((2, 3))."""
+    """Accept both f(2, 3) and f((2, 3)): return (2, 3)."""
     if len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = tuple(args[0])
     return tuple(int(a) for a in args)
@@ -27,7 +27,7 @@ def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:
 
 @primitive(view=True)
 def alias(x):
-    """The same tensor under another name: an identity in the graph."""
+    """An alias of x: an identity node in the graph."""
     return x.array, lambda g: g
 
 
@@ -39,7 +39,7 @@ def _reshape(x, *, shape):
 
 @method("reshape view")
 def reshape(x: Tensor, *shape: Any) -> Tensor:
-    """The same elements in another shape; one size may be -1.  A view where the memory allows it.
+    """The elements in another shape; one size may be -1.  A view if x is contiguous, else a copy.
 
     Raises:
         ShapeError: the number of elements differs.
@@ -50,31 +50,31 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
     if missing == 1 and known and x.array.size % known == 0:
         sizes = tuple(x.array.size // known if s == -1 else s for s in sizes)
     elif missing or known != x.array.size:
-        raise ShapeError(f"reshape: {x.array.size} elements of shape {x.shape} do not fit shape {sizes}")
+        raise ShapeError(f"reshape: {x.array.size} elements of shape {x.shape} cannot have shape {sizes}")
     return _reshape(x, shape=sizes)
 
 
 @method("view_as reshape_as")
 def reshape_as(x: Tensor, other: Tensor) -> Tensor:
-    """``x`` in the shape of ``other``."""
+    """``x`` reshaped to the shape of ``other``."""
     return reshape(x, other.shape)
 
 
 @method("flatten")
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Join the dimensions start_dim .. end_dim."""
+    """Flatten the dimensions start_dim .. end_dim into one."""
     if x.ndim == 0:
         return reshape(x, 1)
-    start, end = normal_dim(start_dim, x.ndim, "flatten"), normal_dim(end_dim, x.ndim, "flatten")
+    start, end = normalize_dim(start_dim, x.ndim, "flatten"), normalize_dim(end_dim, x.ndim, "flatten")
     if start > end:
-        raise ArgumentError(f"flatten: start_dim={start_dim} lies behind end_dim={end_dim}")
+        raise ArgumentError(f"flatten: start_dim={start_dim}, end_dim={end_dim}; expected start_dim <= end_dim")
     return reshape(x, *x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
 
 
 @method("unflatten")
 def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Split a dimension into several."""
-    dim = normal_dim(dim, x.ndim, "unflatten")
+    """Split dimension ``dim`` into dimensions of the given sizes."""
+    dim = normalize_dim(dim, x.ndim, "unflatten")
     return reshape(x, *x.shape[:dim], *sizes, *x.shape[dim + 1 :])
 
 
@@ -86,22 +86,22 @@ def _permute(x, *, dims):
 
 @method("permute")
 def permute(x: Tensor, *dims: Any) -> Tensor:
-    """The dimensions in another order: a view.
+    """A view with the dimensions in another order.
 
     Raises:
-        ShapeError: not each dimension exactly once.
+        ShapeError: ``dims`` does not contain each dimension once.
     """
-    order = tuple(normal_dim(d, x.ndim, "permute") for d in _sizes(dims))
+    order = tuple(normalize_dim(d, x.ndim, "permute") for d in _sizes(dims))
     if sorted(order) != list(range(x.ndim)):
-        raise ShapeError(f"permute: {_sizes(dims)} does not name each of the {x.ndim} dimensions of {x.shape} once")
+        raise ShapeError(f"permute: dims={_sizes(dims)}; expected each of the {x.ndim} dimensions of {x.shape} once")
     return _permute(x, dims=order)
 
 
 @method("transpose swapaxes")
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two dimensions exchanged: a view."""
+    """A view with two dimensions exchanged."""
     order = list(range(x.ndim))
-    first, second = normal_dim(dim0, x.ndim, "transpose"), normal_dim(dim1, x.ndim, "transpose")
+    first, second = normalize_dim(dim0, x.ndim, "transpose"), normalize_dim(dim1, x.ndim, "transpose")
     if x.ndim:
         order[first], order[second] = order[second], order[first]
     return _permute(x, dims=tuple(order))
@@ -109,79 +109,79 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
 
 @method("t")
 def t(x: Tensor) -> Tensor:
-    """The transpose of a matrix; vectors stay.
+    """The transpose of a matrix; a 0-d or 1-d tensor is returned as it is.
 
     Raises:
-        ShapeError: more than two dimensions.
+        ShapeError: x has more than two dimensions.
     """
     if x.ndim > 2:
-        raise ShapeError(f"t: a tensor of shape {x.shape}; expected at most 2 dimensions, use .mT or .permute")
+        raise ShapeError(f"t: the tensor has shape {x.shape}; expected at most 2 dimensions: use .mT or .permute()")
     return _permute(x, dims=tuple(reversed(range(x.ndim))))
 
 
-Tensor.T = property(lambda x: _permute(x, dims=tuple(reversed(range(x.ndim)))), doc="All dimensions reversed.")  # type: ignore[assignment]
+Tensor.T = property(lambda x: _permute(x, dims=tuple(reversed(range(x.ndim)))), doc="The dimensions reversed.")  # type: ignore[assignment]
 Tensor.mT = property(lambda x: transpose(x, -2, -1), doc="The last two dimensions exchanged.")  # type: ignore[assignment]
 
 
 @method("expand broadcast_to")
 def expand(x: Tensor, *shape: Any) -> Tensor:
-    """Repeat dimensions of size 1 without copying; -1 keeps a size.
+    """A view that repeats dimensions of size 1; -1 keeps a size.
 
     Raises:
-        ShapeError: a dimension that is neither 1 nor the wanted size.
+        ShapeError: the size of a dimension is neither 1 nor the requested size.
     """
     sizes = _sizes(shape)
     lead = len(sizes) - x.ndim
     sizes = tuple(x.shape[i - lead] if s == -1 and i >= lead else s for i, s in enumerate(sizes))
     if lead < 0 or any(n not in (1, s) for n, s in zip(x.shape, sizes[lead:])):
         raise ShapeError(
-            f"expand: shape {x.shape} cannot become {_sizes(shape)}: only dimensions of size 1 are repeated"
+            f"expand: shape {x.shape} cannot be expanded to {_sizes(shape)}: only dimensions of size 1 can be repeated"
         )
     return broadcast_to(x, shape=sizes)
 
 
 @method("expand_as")
 def expand_as(x: Tensor, other: Tensor) -> Tensor:
-    """Expanded to the shape of ``other``."""
+    """``x`` expanded to the shape of ``other``."""
     return expand(x, other.shape)
 
 
 @method("squeeze")
 def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """Without its dimensions of size 1: all of them, or those of ``dim`` that are."""
+    """Remove the dimensions of size 1: all, or those in ``dim``."""
     dims = range(x.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
-    drop = {normal_dim(d, x.ndim, "squeeze") for d in dims}
+    drop = {normalize_dim(d, x.ndim, "squeeze") for d in dims}
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in drop))
 
 
 @method("unsqueeze")
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
-    """With a dimension of size 1 put in at ``dim``."""
-    at = normal_dim(dim, x.ndim + 1, "unsqueeze")
+    """Insert a dimension of size 1 at ``dim``."""
+    at = normalize_dim(dim, x.ndim + 1, "unsqueeze")
     return reshape(x, x.shape[:at] + (1,) + x.shape[at:])
 
 
 @primitive
 def flip(x, *, dims):
-    """The order along ``dims`` reversed."""
+    """Reverse the order of elements along ``dims``."""
     index = (..., *(slice(None, None, -1) if i in dims else slice(None) for i in range(x.ndim)))
     out = empty(x.shape, x.dtype, x.array)
-    COPY(out, x.array[index])  # with "...", since [()] of a number without dimensions is its value, and no array
+    COPY(out, x.array[index])  # the Ellipsis keeps a 0-d array: x[()] would be a NumPy scalar
     return out, lambda g: flip(g, dims=dims)
 
 
 @method("flip")
 def _flip_method(x: Tensor, *dims: Any) -> Tensor:
-    """The order along ``dims`` reversed."""
-    return flip(x, dims=tuple(normal_dim(d, x.ndim, "flip") for d in _sizes(dims)))
+    """Reverse the order of elements along ``dims``."""
+    return flip(x, dims=tuple(normalize_dim(d, x.ndim, "flip") for d in _sizes(dims)))
 
 
 @method("repeat")
 def repeat(x: Tensor, *repeats: Any) -> Tensor:
-    """The whole tensor repeated along each dimension, as numpy.tile."""
+    """Repeat the tensor along each dimension, like numpy.tile."""
     times = _sizes(repeats)
     if len(times) < x.ndim:
-        raise ShapeError(f"repeat: {times} for shape {x.shape}; expected at least {x.ndim} numbers")
+        raise ShapeError(f"repeat: repeats={times} for shape {x.shape}; expected at least {x.ndim} integers")
     padded = (1,) * (len(times) - x.ndim) + x.shape
     paired = reshape(x, tuple(v for n in padded for v in (1, n)))
     wide = broadcast_to(paired, shape=tuple(v for r, n in zip(times, padded) for v in (r, n)))

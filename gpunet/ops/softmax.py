@@ -1,4 +1,4 @@
-"""The softmax family, without overflow."""
+"""softmax and log_softmax, computed without overflow."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from gpunet.autograd import Tensor, method, primitive
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
 from gpunet.ops.broadcast import SUM
-from gpunet.ops.dims import kept_shape, normal_dim, numpy_names
+from gpunet.ops.dims import accept_numpy_names, kept_shape, normalize_dim
 from gpunet.ops.elementwise import exp
-from gpunet.ops.reduce import EXTREMA, _sum, floating, of_dimensions
+from gpunet.ops.reduce import EXTREMA, _sum, check_floating, promote_0d
 
 __all__ = ["log_softmax", "softmax"]
 
@@ -46,24 +46,24 @@ def _log_softmax(x, *, axis):
 
 
 @method("softmax")
-@numpy_names
-@of_dimensions
+@accept_numpy_names
+@promote_0d
 def softmax(x: Any, dim: int) -> Tensor:
     """exp(x) / sum exp(x) along ``dim``.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    return _softmax(floating(x, "softmax"), axis=normal_dim(dim, x.ndim, "softmax"))
+    return _softmax(check_floating(x, "softmax"), axis=normalize_dim(dim, x.ndim, "softmax"))
 
 
 @method("log_softmax")
-@numpy_names
-@of_dimensions
+@accept_numpy_names
+@promote_0d
 def log_softmax(x: Any, dim: int) -> Tensor:
-    """log of :func:`softmax`, without its underflow.
+    """log(:func:`softmax`), computed without underflow.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    return _log_softmax(floating(x, "log_softmax"), axis=normal_dim(dim, x.ndim, "log_softmax"))
+    return _log_softmax(check_floating(x, "log_softmax"), axis=normalize_dim(dim, x.ndim, "log_softmax"))

@@ -1,15 +1,15 @@
 """Special functions that NumPy lacks.
 
-The twin of ``erf`` is ``erf(x) = tanh(x + x P(x²) / Q(x²))``: NumPy's ``tanh`` is vectorised, and it flattens what the
-rational function gets wrong where |x| is large, so that few coefficients do, one formula serves every x, and nothing
-branches.  It is odd and stays within [-1, 1] by construction.
+The twin computes ``erf(x) = tanh(x + x P(x²) / Q(x²))``.  NumPy's ``tanh`` is vectorised, and its saturation damps the
+error of the rational function where |x| is large, so few coefficients suffice, and one formula serves every x without
+branches.  The result is odd and within [-1, 1] by construction.
 
 The coefficients are our own.  ``1 + P / Q`` approximates ``atanh(erf(x)) / x`` on [0, 6] for float64 and on [0, 4.5]
-for float32; beyond that erf is 1 in that precision, and x is clamped.  They were fitted with mpmath at 100 digits as
-rational least squares in x², linearised and repeated with the last Q as divisor, each point weighted by the relative
-error that it causes in erf, and by Lawson's reweighting, which turns least squares into the smallest maximum.  The
-relative error in erf that the fit leaves is 3.3e-9 (degrees 3 and 3) and 1.1e-17 (9 and 9), below rounding in both
-cases.  All coefficients are positive, so no digits cancel; they are scaled to make Q's first one 1.
+for float32; beyond that interval erf rounds to 1, and x is clamped.  They were fitted with mpmath at 100 digits by
+iterated linearised least squares in x² (an iteration divides by the previous Q), weighted by the relative error in erf,
+with Lawson's reweighting, which makes the fit minimax.  The relative error in erf is 3.3e-9 (degrees 3 and 3) and
+1.1e-17 (9 and 9), below rounding in both cases.  All coefficients are positive, so there is no cancellation; they are
+scaled so that the leading coefficient of Q is 1.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from gpunet.backend.devices import Array
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import scratch
 
-_CHUNK_BYTES = 1 << 17  # of x: the four arrays of a chunk stay in a core's second-level cache
-_SLOT = 8  # scratch slots from here on; callers use those below
+_CHUNK_BYTES = 1 << 17  # per array: the four arrays of a chunk fit in the L2 cache of a core
+_SLOT = 8  # the first of three scratch slots; callers of erf_into use lower slots
 
 
 class _Fit(NamedTuple):
-    """P and Q in x², highest power first; Q's first coefficient is 1 and left out."""
+    """Coefficients of P and Q in x², highest power first, without the leading 1 of Q; all as 0-d arrays."""
 
-    limit: numpy.ndarray  # x is clamped to ± this
+    limit: numpy.ndarray  # x is clamped to [-limit, limit]
     numerator: list[numpy.ndarray]
     denominator: list[numpy.ndarray]
 
 
 def _fit(dtype: str, limit: float, numerator: tuple[float, ...], denominator: tuple[float, ...]) -> _Fit:
-    # as 0-d arrays: a ufunc takes them twice as fast as it takes Python numbers, which counts for small x
+    # 0-d arrays: NumPy skips scalar conversion, which halves the time of a ufunc on a small x
     return _Fit(
         numpy.asarray(limit, dtype),
         [numpy.asarray(c, dtype) for c in numerator],
@@ -63,16 +63,16 @@ _FITS = {
 
 
 def erf_into(y: numpy.ndarray, x: numpy.ndarray) -> None:
-    """y = erf(x), to about 2 units in the last place, for C-contiguous float32 or float64; ``y`` may be ``x``.
+    """y = erf(x) to about 2 ulp, for C-contiguous float32 or float64 arrays of any shape; ``y`` may alias ``x``.
 
-    erf(±inf) is ±1, and NaN stays NaN.  Work space is scratch of one chunk, so a launch allocates nothing.
+    erf(±inf) = ±1, and NaN propagates.  Temporaries are scratch of one chunk, so a launch allocates nothing.
     """
     limit, numerator, denominator = _FITS[y.dtype]
     flat_x, flat_y = x.reshape(-1), y.reshape(-1)
     chunk = min(_CHUNK_BYTES // y.itemsize, y.size)
     squares, tops, bottoms = (scratch((chunk,), y.dtype, _SLOT + i) for i in range(3))
     for start in range(0, y.size, chunk or 1):
-        clamped = flat_y[start : start + chunk]  # y holds the clamped x until its result is known
+        clamped = flat_y[start : start + chunk]  # y holds the clamped x until the result overwrites it
         numpy.minimum(flat_x[start : start + chunk], limit, out=clamped)
         numpy.maximum(clamped, -limit, out=clamped)
         square, top, bottom = squares[: clamped.size], tops[: clamped.size], bottoms[: clamped.size]

@@ -207,8 +207,8 @@ def chosen(pattern: str = "*") -> list[Kernel]:
     return found
 
 
-def check_kernel(kernel: Kernel, where: Device) -> Row:
-    """Launch all cases of a kernel on a device.
+def check_kernel(kernel: Kernel, where: Device, cases: Sequence[Case] | None = None) -> Row:
+    """Launch cases of a kernel, by default all of them, on a device.
 
     Raises:
         ArgumentError: the kernel has no cases.
@@ -218,7 +218,8 @@ def check_kernel(kernel: Kernel, where: Device) -> Row:
     problems: list[str] = []
     expressions, launches, error, same_bits, seconds = set(), 0, 0.0, True, 0.0
     with numpy.errstate(all="ignore"):
-        cases = [c for c in kernel_cases.cases(kernel) if c.twin is None or where.type != "cpu"]
+        if cases is None:
+            cases = [c for c in kernel_cases.cases(kernel) if c.twin is None or where.type != "cpu"]
         _compile_at_once(kernel, cases, where)
         for case in cases:
             expression = case.expression()

@@ -145,7 +145,7 @@ def test_backward_frees_the_graph_as_it_goes(device: str) -> None:
 # ---- depth ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", [5_000, 50_000])
+@pytest.mark.parametrize("depth", [5_000, pytest.param(50_000, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize(
     "link",
     [lambda x: x + 1.0, lambda x: x * 1.0, lambda x: F.relu(x), lambda x: x.exp().log()],

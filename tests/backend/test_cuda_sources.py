@@ -52,9 +52,29 @@ def test_every_kernel_has_cases() -> None:
     assert lacking == [], f"add cases to {kernel_cases.__file__}"
 
 
+#: Of the architectures this one is compiled for in the quick tier, and of the kernels with many specialisations none.
+_QUICK_ARCHITECTURE, _MANY_SPECIALISATIONS = "sm_80", ("linear_forward", "linear_backward_input")
+
+
+def _compilations() -> list[Any]:
+    return [
+        pytest.param(
+            name, architecture, id=f"{name}-{architecture}",
+            marks=[pytest.mark.exhaustive] if architecture != _QUICK_ARCHITECTURE or name in _MANY_SPECIALISATIONS else [],
+        )
+        for name in KERNELS for architecture in ARCHITECTURES
+    ]  # fmt: skip
+
+
 @needs_nvrtc
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", _MANY_SPECIALISATIONS)
+def test_representatives_compile(name: str) -> None:
+    expressions = kernel_table.representatives(KERNELS[name])[:2]
+    assert compile_and_measure(KERNELS[name].file, expressions, _QUICK_ARCHITECTURE).cubin[:4] == b"\x7fELF"
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("name, architecture", _compilations())
 def test_every_specialisation_compiles_as_documented(name: str, architecture: str) -> None:
     """And takes what docs/kernels.md says: no hot kernel spills that is not known to."""
     kernel = KERNELS[name]

@@ -259,6 +259,7 @@ class TestTraining:
         with pytest.raises(LaunchError, match=message):
             gpunet.optim.SGD(params, lr=0.5).step()
 
+    @pytest.mark.exhaustive
     def test_selftest_compiles_for_the_card(self) -> None:
         for name in ("adam_step", "elementwise_loss", "linear_backward_weight_partial"):
             row = selftest.check_kernel(KERNELS[name], Device("cuda"))

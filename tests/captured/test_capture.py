@@ -1,4 +1,4 @@
-"""Captured steps: the same bits as eager whatever the step does, and a refusal or a new recording where it could not be."""
+"""Captured steps have the bits of eager; epochs, explanations, and planning."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ F = nn.functional
 
 
 def differentiate(sample: Sample, g: gpunet.Tensor, *inputs: gpunet.Tensor) -> list[gpunet.Tensor]:
-    """Forward and backward of a sample, as a step: its output and gradients."""
+    """Run forward and backward of a sample; return its output and gradients."""
     leaves = [x.detach().requires_grad_() if given.gradient else x for x, given in zip(inputs, sample.inputs)]
     out = sample.call(*leaves)
     out.backward(g)
     return [out, *(x.grad for x in leaves if x.grad is not None)]
 
 
-def is_refused(sample: Sample) -> bool:
-    """Whether the shape of a result depends on values."""
+def has_graph_break(sample: Sample) -> bool:
+    """Whether the shape of the result depends on values."""
     return "mask" in sample.name and sample.op in ("_index", "_with_index")
 
 
@@ -46,7 +46,7 @@ def test_every_op_replays_to_the_bits_of_eager(sample: Sample, device: str) -> N
         given = tensors(sample, sample.arrays(seed), "float32", device, graph=False)
         expected = step(g, *given)
         gpunet.manual_seed(seed)
-        if is_refused(sample):
+        if has_graph_break(sample):
             with pytest.raises(CaptureError, match="booleans"):
                 captured(g, *given)
             return
@@ -61,7 +61,7 @@ STEPS = 200
 
 
 class BatchNorm(nn.Module):
-    """Normalisation by the batch, written in primitives: its running statistics change in place at each step."""
+    """Batch normalisation written in primitives; its running statistics change in place at each step."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -110,10 +110,10 @@ class Training:
         return loss
 
     def before(self, number: int) -> None:
-        """What happens between the steps."""
+        """Hook: runs before each step, outside it."""
 
     def train(self, steps: int = STEPS) -> list[bytes]:
-        """The bits of every loss, and of the weights, buffers and gradients at the end."""
+        """Return the bits of every loss, and of the final weights, buffers and gradients."""
         result = []
         for number, (x, y) in enumerate(batches(steps)):
             self.before(number)
@@ -165,7 +165,7 @@ class TwoBackwards(Training):
 
 
 class Accumulation(Training):
-    """Only the gradients are captured; three batches make a step of the optimizer, which runs outside."""
+    """Only forward and backward are captured; the optimizer steps outside, after every third batch."""
 
     def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
         loss = F.cross_entropy(self.model(x), y)
@@ -188,7 +188,7 @@ class ZeroInPlace(Training):
 
 
 class Hooks(Training):
-    """A hook that scales the gradient of a hidden layer, and one on a parameter."""
+    """A hook on the gradient of a hidden layer, and one on a parameter."""
 
     def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
         self.optimizer.zero_grad()
@@ -215,7 +215,7 @@ class GradientsByHand(Training):
 
 
 class Penalty(Training):
-    """A penalty on the slope: the gradient of a gradient."""
+    """A gradient penalty: the gradient of a gradient."""
 
     middle = (nn.GELU,)
 
@@ -251,15 +251,15 @@ TRAININGS = {
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_hundreds_of_steps_have_the_bits_of_eager(name: str, device: str) -> None:
+def test_training_has_the_bits_of_eager(name: str, device: str) -> None:
     steps = STEPS if device == "cpu" else 40
     captured = TRAININGS[name](True)
     assert captured.train(steps) == TRAININGS[name](False).train(steps)
-    # gradients that are there at the second step make it another one where it starts from them
+    # a step that adds to existing gradients is recorded again after the first one, which finds none
     assert len(captured.run.recordings) == (2 if name in ("accumulation", "zero in place") else 1)
 
 
-def test_gradients_are_left_as_eager_leaves_them(device: str) -> None:
+def test_gradients_after_a_step_are_those_of_eager(device: str) -> None:
     captured, eager = Training(True), Training(False)
     for x, y in batches(3):
         captured.run(x, y), eager.run(x, y)
@@ -267,12 +267,12 @@ def test_gradients_are_left_as_eager_leaves_them(device: str) -> None:
             assert to_numpy(p.grad).tobytes() == to_numpy(q.grad).tobytes()
 
 
-def test_a_recorded_step_takes_no_more_memory_than_eager() -> None:
+def test_a_replay_uses_no_more_memory_than_eager() -> None:
     import tracemalloc
 
     captured, eager = Training(True), Training(False)
     (x, y), _ = batches(2, rows=20_000)
-    for training in (captured, captured, eager):  # the first replay compiles the conditions for a replay
+    for training in (captured, captured, eager):  # the first replay compiles the guards
         training.run(x, y)
     tracemalloc.start()
     training.run(x, y)
@@ -283,11 +283,11 @@ def test_a_recorded_step_takes_no_more_memory_than_eager() -> None:
     after, peak_of_replay = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert captured.run.recordings[0].lowering.arena_bytes <= peak
-    # NumPy's iterators have buffers of 8192 elements an operand; one array of a layer has 640 kB
+    # NumPy's iterators buffer 8192 elements per operand; one activation has 640 kB
     assert peak_of_replay - before < 200_000
 
 
-def test_temporaries_share_memory_and_dead_launches_go(device: str) -> None:
+def test_temporaries_share_memory_and_dead_launches_are_dropped(device: str) -> None:
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         with gpunet.no_grad():
             for factor in range(1, 9):
@@ -298,7 +298,7 @@ def test_temporaries_share_memory_and_dead_launches_go(device: str) -> None:
     captured, x = gpunet.capture(step), gpunet.rand(100, 100, device=device)
     for _ in range(3):
         assert to_numpy(captured(x)).tobytes() == to_numpy(step(x)).tobytes()
-    assert captured.recordings[0].lowering.arena_bytes <= 2 * 40_192  # rounded up to an alignment
+    assert captured.recordings[0].lowering.arena_bytes <= 2 * 40_192  # two arrays, rounded up to the alignment
     assert captured.explain().dropped == 8
 
 
@@ -306,7 +306,7 @@ def test_temporaries_share_memory_and_dead_launches_go(device: str) -> None:
 
 
 def hold_epoch_to_loop(captured: Training, eager: Training) -> None:
-    """Passes of the captured step have the bits of loops over the batches, eager."""
+    """Check that epochs of a captured step have the bits of an eager loop over the batches."""
     (x, y), _ = batches(2, rows=50)
     epoch = captured.run.epoch(x, y, batch_size=12)
     assert len(epoch) == 5
@@ -323,10 +323,10 @@ def hold_epoch_to_loop(captured: Training, eager: Training) -> None:
 def test_an_epoch_has_the_bits_of_a_loop(device: str) -> None:
     captured = Training(True)
     hold_epoch_to_loop(captured, Training(False))
-    assert len(captured.run.recordings) == 2  # whole batches, and the last
+    assert len(captured.run.recordings) == 2  # full batches, and the smaller last one
 
 
-def test_an_epoch_in_order_without_the_last_batch(device: str) -> None:
+def test_an_epoch_without_shuffling_drops_the_last_batch(device: str) -> None:
     x = gpunet.arange(10).float()
     epoch = gpunet.capture(lambda x: {"sum": x.sum(), "first": x[0]}).epoch(x, batch_size=4, shuffle=False, drop_last=True)
     for _ in range(2):
@@ -343,12 +343,12 @@ def test_an_epoch_in_order_without_the_last_batch(device: str) -> None:
         ((gpunet.ones(3),), {"batch_size": 4, "drop_last": True}, "less than one batch"),
     ],
 )
-def test_bad_epochs(data: Any, options: Any, message: str) -> None:
+def test_epoch_rejects_bad_arguments(data: Any, options: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         gpunet.capture(lambda *x: x).epoch(*data, **options)
 
 
-def test_explain_lists_every_launch_and_changes_nothing(device: str) -> None:
+def test_explain_lists_every_launch_and_changes_no_tensor(device: str) -> None:
     training = Training(True)
     with pytest.raises(CaptureError, match="no recording yet"):
         training.run.explain()
@@ -366,9 +366,9 @@ def test_explain_lists_every_launch_and_changes_nothing(device: str) -> None:
         assert explanation.rows[0].flops == 960 + 2 * 96
 
 
-def test_launches_whose_results_nobody_reads_are_dropped() -> None:
+def test_launches_with_unread_results_are_dropped() -> None:
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
-        x.exp().sum()  # for nothing
+        x.exp().sum()  # unread
         return x * 2.0
 
     captured = gpunet.capture(step)
@@ -377,7 +377,7 @@ def test_launches_whose_results_nobody_reads_are_dropped() -> None:
     assert captured.explain().dropped == 2
 
 
-def test_the_source_of_a_replay_can_be_read() -> None:
+def test_lowering_has_the_source_of_a_replay() -> None:
     captured = gpunet.capture(lambda x: (x + 1.0).relu().sum())
     captured(gpunet.ones(3))
     source = captured.recordings[0].lowering.source
@@ -387,17 +387,17 @@ def test_the_source_of_a_replay_can_be_read() -> None:
 # ---- plans ------------------------------------------------------------------------------------------------------------
 
 
-def test_gradients_are_written_where_the_optimizer_reads_them() -> None:
+def test_gradients_are_computed_in_the_vector_of_the_optimizer() -> None:
     training = Training(True)
     training.train(2)
     source = training.run.recordings[0].lowering.source
     assert "concatenate" not in source
-    # the batch mean of all gradients is one call; the other in-place products are those of Adam
+    # all gradients are scaled by the batch mean in one call
     explained = {row.launch: row.calls for row in training.run.explain().rows}
     assert explained["linear_backward_weight"] + explained["linear_backward_input"] <= 7
 
 
-def test_long_elementwise_runs_go_through_the_cache_in_chunks() -> None:
+def test_long_elementwise_runs_are_split_into_chunks() -> None:
     def step(x: gpunet.Tensor, row: gpunet.Tensor) -> gpunet.Tensor:
         return ((x + row) * 2.0 - 1.0).relu()
 
@@ -410,8 +410,8 @@ def test_long_elementwise_runs_go_through_the_cache_in_chunks() -> None:
     assert captured(x * 3.0, row).tolist() == step(x * 3.0, row).tolist()
 
 
-def test_a_run_is_not_cut_where_rows_mix() -> None:
-    """x * 2, then added to its own transpose: row 0 of the sum needs the last row of the product."""
+def test_a_run_is_not_split_at_a_transposed_operand() -> None:
+    """Row 0 of ``2x + 2x.T`` needs all rows of ``2x``."""
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         doubled = x * 2.0
@@ -423,8 +423,8 @@ def test_a_run_is_not_cut_where_rows_mix() -> None:
     assert captured(x + 1.0).tolist() == step(x + 1.0).tolist()
 
 
-def test_a_run_is_not_cut_where_a_result_is_added_to_each_row() -> None:
-    """It has as many rows as what it is added to, but each of these needs all of it."""
+def test_a_run_is_not_split_at_an_operand_broadcast_along_rows() -> None:
+    """The operand ``2 row`` has as many rows as ``x``, but each row of ``x`` needs all of it."""
 
     def step(x: gpunet.Tensor, row: gpunet.Tensor) -> gpunet.Tensor:
         return x + row * 2.0

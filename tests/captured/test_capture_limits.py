@@ -1,4 +1,4 @@
-"""What a captured step makes of arguments and results, what it refuses to record, and several steps."""
+"""Arguments and results of captured steps, graph breaks, and several steps at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ F = nn.functional
 
 
 class Weighted:
-    """A loss that can be called, with a number of its own."""
+    """A callable loss with a number as an attribute."""
 
     weight = 1.0
 
@@ -43,8 +43,8 @@ class Weighted:
         lambda model, loss: setattr(loss, "weight", 0.1),
     ],
 )
-def test_objects_are_looked_into(change: Any, bound: bool, device: str) -> None:
-    """Models, optimizers and others, as arguments and as what the step finds outside."""
+def test_changes_of_objects_are_guarded(change: Any, bound: bool, device: str) -> None:
+    """The step gets models, optimizers and losses as arguments or from its closure."""
     results = []
     for wrap in (gpunet.capture, lambda step: step):
         gpunet.manual_seed(1)
@@ -67,7 +67,7 @@ def test_objects_are_looked_into(change: Any, bound: bool, device: str) -> None:
     assert results[0] == results[1]
 
 
-def test_a_cache_may_be_filled_while_the_step_is_recorded(device: str) -> None:
+def test_the_recorded_run_may_fill_a_cache(device: str) -> None:
     cache: dict[int, gpunet.Tensor] = {}
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
@@ -83,47 +83,47 @@ class Settings:
     factor = 1.0
 
 
-class Told(nn.Module):
-    """Has numbers in a dict and in its class, which its forward and another method read."""
+class Reader(nn.Module):
+    """Reads numbers from a dict and from a class, in ``forward`` and in another method."""
 
     def __init__(self) -> None:
         super().__init__()
         self.settings = {"factor": 1.0}
 
     @staticmethod
-    def of_class(x: gpunet.Tensor) -> gpunet.Tensor:
+    def scaled_by_class(x: gpunet.Tensor) -> gpunet.Tensor:
         return x * Settings.factor
 
-    def helped(self, x: gpunet.Tensor) -> gpunet.Tensor:
-        return self.of_class(x * self.settings["factor"] * sum(self.settings.values()))
+    def scaled(self, x: gpunet.Tensor) -> gpunet.Tensor:
+        return self.scaled_by_class(x * self.settings["factor"] * sum(self.settings.values()))
 
     def forward(self, x: gpunet.Tensor) -> gpunet.Tensor:
-        return self.helped(x)
+        return self.scaled(x)
 
 
-@pytest.mark.parametrize("method", ["forward", "helped"])
+@pytest.mark.parametrize("method", ["forward", "scaled"])
 @pytest.mark.parametrize(
     "change",
     [
-        lambda told, other: told.settings.update(factor=2.0),
-        lambda told, other: told.settings.update(more=2.0),
-        lambda told, other: setattr(Settings, "factor", 2.0),
-        lambda told, other: setattr(other, "factor", 2.0),
-        lambda told, other: setattr(other.Settings, "factor", 2.0),
+        lambda model, other: model.settings.update(factor=2.0),
+        lambda model, other: model.settings.update(more=2.0),
+        lambda model, other: setattr(Settings, "factor", 2.0),
+        lambda model, other: setattr(other, "factor", 2.0),
+        lambda model, other: setattr(other.Settings, "factor", 2.0),
     ],
 )
-def test_classes_modules_and_dicts_are_looked_into(
+def test_changes_of_classes_modules_and_dicts_are_guarded(
     method: str, change: Any, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = types.ModuleType("other")
     exec("factor = 1.0\nclass Settings:\n    factor = 1.0\ndef f(x):\n    return x * factor * Settings.factor", other.__dict__)
     monkeypatch.setattr(Settings, "factor", 1.0)
-    told = Told()
-    steps = {"forward": lambda x: other.f(told(x)), "helped": lambda x: other.f(told.helped(x))}
+    model = Reader()
+    steps = {"forward": lambda x: other.f(model(x)), "scaled": lambda x: other.f(model.scaled(x))}
     captured, x = gpunet.capture(steps[method]), gpunet.ones(2)
     assert captured(x).tolist() == [1.0] * 2
-    change(told, other)
-    assert captured(x).tolist() == other.f(told(x)).tolist() != [1.0] * 2
+    change(model, other)
+    assert captured(x).tolist() == other.f(model(x)).tolist() != [1.0] * 2
     captured(x)
     assert len(captured.recordings) == 2
 
@@ -170,7 +170,7 @@ def test_arguments_may_be_arrays_numbers_and_structures(device: str) -> None:
         assert captured({"x": [numpy.ones(2, "float32")]}, 2.0).tolist() == [2.0, 2.0]
 
 
-def test_an_argument_changed_in_place_is_changed(device: str) -> None:
+def test_an_in_place_change_of_an_argument_reaches_the_caller(device: str) -> None:
     def step(x: gpunet.Tensor) -> None:
         x += 1.0
 
@@ -183,7 +183,7 @@ def test_an_argument_changed_in_place_is_changed(device: str) -> None:
         assert x.tolist() == [2.0, 2.0]
 
 
-def test_arguments_that_share_memory_with_what_changes_are_refused(device: str) -> None:
+def test_arguments_that_alias_written_memory_are_rejected(device: str) -> None:
     def both(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
         x += 1.0
         return x + y
@@ -202,16 +202,16 @@ def test_arguments_that_share_memory_with_what_changes_are_refused(device: str) 
 
     with pytest.raises(CaptureError, match="shares memory"):
         gpunet.capture(follow)(state)
-    # without a change in place, sharing is harmless
+    # arguments may alias if nothing is changed in place
     assert gpunet.capture(lambda x, y: x + y)(state, state).tolist() == [2.0, 2.0]
 
 
-def test_an_argument_that_requires_grad_is_refused(device: str) -> None:
+def test_an_argument_that_requires_grad_is_rejected(device: str) -> None:
     with pytest.raises(CaptureError, match="requires grad"):
         gpunet.capture(lambda x: x * 2.0)(gpunet.ones(2, requires_grad=True))
 
 
-def test_a_tensor_that_the_user_keeps_follows_the_replays(device: str) -> None:
+def test_a_kept_intermediate_tensor_is_updated_by_replays(device: str) -> None:
     kept: list[gpunet.Tensor] = []
 
     def step(x: gpunet.Tensor, keep: Callable[[gpunet.Tensor], None] = kept.append) -> gpunet.Tensor:
@@ -223,22 +223,22 @@ def test_a_tensor_that_the_user_keeps_follows_the_replays(device: str) -> None:
     for i in range(3):
         captured(gpunet.full((2,), float(i)))
         assert kept[0].tolist() == [2.0 * i] * 2
-    assert len(kept) == 1  # Python runs once only
+    assert len(kept) == 1  # Python runs only once
 
 
-def test_bad_arguments_of_capture(device: str) -> None:
+def test_capture_rejects_bad_arguments(device: str) -> None:
     with pytest.raises(ArgumentError, match="'fast'"):
         gpunet.capture(lambda: None, backend="fast")
     with pytest.raises(ArgumentError, match="expected a function"):
         gpunet.capture(3)
 
 
-# ---- what cannot be recorded -----------------------------------------------------------------------------------------
+# ---- graph breaks ----------------------------------------------------------------------------------------------------
 
 count = 0
 
 
-def look(how: Callable[[gpunet.Tensor], Any]) -> Callable[[gpunet.Tensor], gpunet.Tensor]:
+def call_in_step(how: Callable[[gpunet.Tensor], Any]) -> Callable[[gpunet.Tensor], gpunet.Tensor]:
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         how(x * 1.0)
         return x
@@ -261,16 +261,16 @@ def look(how: Callable[[gpunet.Tensor], Any]) -> Callable[[gpunet.Tensor], gpune
         (lambda x: gpunet.nn.functional.one_hot(x.long()), "one_hot"),
     ],
 )
-def test_reading_a_value_back_is_refused_with_the_line(how: Any, named: str, device: str) -> None:
-    captured = gpunet.capture(look(how))
+def test_reading_a_value_raises_with_the_users_line(how: Any, named: str, device: str) -> None:
+    captured = gpunet.capture(call_in_step(how))
     with pytest.raises(CaptureError, match=rf"{named}.*test_capture_limits\.py:\d+") as caught:
         captured(gpunet.ones(3))
-    assert "lambda x" in str(caught.value)  # the user's line itself
+    assert "lambda x" in str(caught.value)  # the source of the user's line
     assert not captured.recordings
-    assert gpunet.ones(1).item() == 1.0  # nothing is recording any more
+    assert gpunet.ones(1).item() == 1.0  # recording has ended
 
 
-def test_a_counter_that_the_step_moves_is_refused(device: str) -> None:
+def test_a_counter_changed_by_the_step_raises(device: str) -> None:
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         global count
         count += 1
@@ -280,14 +280,14 @@ def test_a_counter_that_the_step_moves_is_refused(device: str) -> None:
         gpunet.capture(step)(gpunet.ones(1))
 
 
-def test_arrays_computed_beside_the_launches_are_refused() -> None:
+def test_arrays_computed_by_numpy_inside_the_step_raise() -> None:
     generator = numpy.random.default_rng(0)
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         noise = gpunet.from_numpy(generator.normal(size=3).astype("float32"))
         return x + noise
 
-    with pytest.raises(CaptureError, match=r"computed outside of launches.*make it outside the step"):
+    with pytest.raises(CaptureError, match=r"computed by NumPy or CuPy inside the step.*create it outside the step"):
         gpunet.capture(step)(gpunet.ones(3))
 
 
@@ -303,7 +303,7 @@ def test_constants_and_outside_arrays_are_recorded() -> None:
     assert captured(x).tolist() == [11.0, 22.0, 34.0]
 
 
-def test_a_label_out_of_range_raises_at_a_replay_too() -> None:
+def test_a_label_out_of_range_raises_in_a_replay() -> None:
     captured = gpunet.capture(F.cross_entropy)
     x = gpunet.zeros(2, 3)
     captured(x, gpunet.tensor([0, 1]))
@@ -315,7 +315,7 @@ def test_a_label_out_of_range_raises_at_a_replay_too() -> None:
 # ---- several steps ----------------------------------------------------------------------------------------------------
 
 
-def test_a_captured_step_inside_another_is_part_of_it(device: str) -> None:
+def test_a_captured_step_inside_another_is_inlined(device: str) -> None:
     inner = gpunet.capture(lambda x: x * 3.0)
     outer = gpunet.capture(lambda x: inner(x) + 1.0)
     for i in range(3):
@@ -323,7 +323,7 @@ def test_a_captured_step_inside_another_is_part_of_it(device: str) -> None:
     assert not inner.recordings
 
 
-def test_a_parameter_in_the_place_of_an_equal_one_is_noticed() -> None:
+def test_replacing_a_parameter_by_an_equal_one_is_guarded() -> None:
     one, other = (gpunet.zeros(1, requires_grad=True) for _ in range(2))
     optimizer = gpunet.optim.SGD([one], lr=1.0)
 
@@ -353,7 +353,7 @@ def test_two_captures_may_share_parameters(device: str) -> None:
     assert results[:20] == results[20:]
 
 
-def test_threads_take_turns() -> None:
+def test_threads_replay_one_at_a_time() -> None:
     import threading
 
     captured = gpunet.capture(lambda x: ((x * 2.0).exp().log() + 1.0).sum())
@@ -435,8 +435,8 @@ def test_as_a_decorator_and_a_method(device: str) -> None:
         lambda x, weights: x.copy_(gpunet.from_numpy(weights)),
     ],
 )
-def test_arrays_of_the_host_do_not_move_in_a_replay(device: str, move: Any) -> None:
-    """On the CPU they are read again; on a card a replay would see them as they were."""
+def test_copying_a_host_array_to_a_gpu_raises(device: str, move: Any) -> None:
+    """On the CPU a replay reads the array again; on a GPU it would use the old copy."""
     weights = numpy.array([1, 0, 1])
     captured = gpunet.capture(lambda x: move(x.clone(), weights))
     x = gpunet.tensor([1.0, 2.0, 3.0], device=device)
@@ -449,7 +449,7 @@ def test_arrays_of_the_host_do_not_move_in_a_replay(device: str, move: Any) -> N
         assert captured(x).tolist() == move(x.clone(), weights).tolist()
 
 
-def test_numbers_move_once(device: str) -> None:
+def test_numbers_are_copied_to_the_device_once(device: str) -> None:
     captured = gpunet.capture(lambda x: x[[2, 0]] * gpunet.tensor([2.0, 3.0]).to(x.device))
     x = gpunet.tensor([1.0, 2.0, 3.0], device=device)
     for _ in range(3):
@@ -457,7 +457,7 @@ def test_numbers_move_once(device: str) -> None:
     assert len(captured.recordings) == 1
 
 
-def test_numbers_that_are_used_through_a_view_are_recorded_once(device: str) -> None:
+def test_constants_used_through_a_view_are_recorded_once(device: str) -> None:
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         weights = gpunet.tensor([1.0, 2.0], device=x.device)
         return x * weights + weights.expand(3, 2)
@@ -468,13 +468,13 @@ def test_numbers_that_are_used_through_a_view_are_recorded_once(device: str) -> 
     assert len(captured.recordings) == 1
 
 
-def test_another_thread_may_come_between_the_choice_of_a_recording_and_its_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_thread_may_reorder_recordings_before_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     captured = gpunet.capture(lambda x: x * 2.0)
     arguments = [gpunet.ones(n) for n in (1, 2, 3)]
     for x in arguments:
         captured(x)
     chosen = captured.recordings[0]
-    hold = chosen.conditions.hold
+    hold = chosen.guards.hold
 
     def interrupted() -> bool:
         monkeypatch.undo()
@@ -483,7 +483,7 @@ def test_another_thread_may_come_between_the_choice_of_a_recording_and_its_repla
         other.join()
         return hold()
 
-    monkeypatch.setattr(chosen.conditions, "hold", interrupted)
+    monkeypatch.setattr(chosen.guards, "hold", interrupted)
     captured(arguments[0])
     assert captured.recordings[-1] is chosen
     assert len(captured.recordings) == 3

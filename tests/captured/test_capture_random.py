@@ -1,6 +1,8 @@
-"""Captured and split steps of random programs: expressions of views, broadcasting, reductions, joins and changes in place, with
-gradients, against eager on fresh values each call, special numbers among them.  The seeds are fixed, so a failure repeats.
-Vectors are cut, and loops given to threads, from a few elements on.
+"""Fuzz captured and split steps with random programs, against eager.
+
+Programs consist of views, broadcasting, reductions, concatenations and in-place changes, with gradients, on new values at each
+call, NaN and infinities among them.  Seeds are fixed, so a failure repeats.  Vectors are split into chunks, and loops into
+parts for threads, from a few elements on.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ F = gpunet.nn.functional
 NUMBA = module.available()
 Tensors = list[gpunet.Tensor]
 SHAPES = ((), (1,), (0,), (5,), (3, 4), (1, 4), (3, 1), (2, 3, 4), (4, 3), (33, 17))
-SQUARES = ((33,), (33, 33), (33, 1, 33))  # one is a row of another, with as many rows
+SQUARES = ((33,), (33, 33), (33, 1, 33))  # (33,) broadcasts along the rows of (33, 33)
 UNARY = ["abs", "cos", "erf", "exp", "expm1", "log", "log1p", "sqrt", "square", "tanh", "sigmoid", "relu", "neg", "sin"]
 BINARY = ["add", "sub", "mul", "div", "maximum", "minimum", "gt", "le"]
 REDUCTIONS = ["sum", "mean", "amax", "amin", "prod", "var", "softmax", "log_softmax", "cumsum", "argmax"]
@@ -33,7 +35,7 @@ OUT_OF_RANGE = (-1, 256, 2**40, -(2**70))
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for holder, name, value in (
-        (merge, "_CACHE", 256), (memory, "CHUNK_BYTES", 128), (fusion, "_MIN_SPLIT_SIZE", 4),
+        (merge, "_CACHE_BYTES", 256), (memory, "CHUNK_BYTES", 128), (fusion, "_MIN_SPLIT_SIZE", 4),
         (regions, "MIN_CHUNK_WORK", 1 << 8), (regions, "MIN_REGION_WORK", 1 << 9), (regions, "MIN_PART_WORK", 1 << 9),
     ):  # fmt: skip
         monkeypatch.setattr(holder, name, value)
@@ -55,7 +57,7 @@ def in_place(x: gpunet.Tensor, y: gpunet.Tensor, name: str) -> gpunet.Tensor:
 
 
 def operation(draw: random.Random, count: int) -> Callable[[Tensors], gpunet.Tensor]:
-    """Any operation on some of ``count`` tensors; many do not fit their shapes or dtypes."""
+    """Draw an operation on some of ``count`` tensors; it may raise for their shapes or dtypes."""
     i, j, k = (count - 1 - min(int(draw.expovariate(0.4)), count - 1) for _ in range(3))
     kind, axis, kept = draw.randrange(13), draw.randrange(-2, 3), draw.random() < 0.5
     if kind < 2:
@@ -93,7 +95,7 @@ def operation(draw: random.Random, count: int) -> Callable[[Tensors], gpunet.Ten
 
 
 class Program:
-    """Some operations on arguments and on two parameters, of which what may be is differentiated."""
+    """Random operations on three arguments and two parameters, with a backward pass."""
 
     def __init__(self, seed: int) -> None:
         draw = random.Random(seed)
@@ -129,12 +131,12 @@ class Program:
     def parameters(self) -> Tensors:
         return [gpunet.tensor(value, requires_grad=True) for value in self.first]
 
-    def run(self, arguments: Tensors, parameters: Tensors, looks: Collection[int] = ()) -> Tensors:
-        """``looks``: numbers of operations whose result is read."""
+    def run(self, arguments: Tensors, parameters: Tensors, reads: Collection[int] = ()) -> Tensors:
+        """Run the program; ``reads`` are the indices of operations whose result is read back."""
         values = [*arguments, *parameters]
         for number, operation in enumerate(self.operations):
             values.append(operation(values))
-            if number in looks:
+            if number in reads:
                 values[-1].sum().item()
         losses = [v.sum() for v in values[5:] if v.requires_grad]
         if losses:
@@ -144,14 +146,14 @@ class Program:
 
 
 def bits(tensors: list[gpunet.Tensor | None]) -> list[Any]:
-    """Values to compare: one not-a-number is as good as another."""
+    """Return dtype, shape and bits of each tensor; all NaNs are equal."""
     found = [None if t is None else t.detach().numpy() for t in tensors]
     return [None if a is None else (str(a.dtype), a.shape, numpy.where(a == a, a, numpy.nan).tobytes()) for a in found]
 
 
 @pytest.mark.parametrize("seed", range(60, 140))
 def test_random_programs_replay_to_the_bits_of_eager(seed: int) -> None:
-    """Twice without and twice with special numbers; gradients add up from call to call."""
+    """Two calls without NaN and infinities, two with; gradients accumulate over the calls."""
     program = Program(seed)
     here, there = program.parameters(), program.parameters()
     captured = gpunet.capture(lambda *arguments: program.run(list(arguments), there), backend="numpy")
@@ -167,14 +169,14 @@ def test_random_programs_replay_to_the_bits_of_eager(seed: int) -> None:
 @pytest.mark.filterwarnings("ignore::gpunet.errors.SplitWarning")
 @pytest.mark.parametrize("seed", range(2030, 2060))
 def test_random_programs_split_to_the_bits_of_eager(seed: int) -> None:
-    """Results are read in up to three places, parameters change in place, and arguments come again or are one another."""
+    """Results are read in up to three places, parameters change in place, arguments repeat and alias one another."""
     program, draw, values = Program(seed), random.Random(seed), numpy.random.default_rng(seed)
-    looks = draw.sample(range(len(program.operations)), min(len(program.operations), draw.randrange(1, 4)))
+    reads = draw.sample(range(len(program.operations)), min(len(program.operations), draw.randrange(1, 4)))
     given = [program.arguments(values, False) for _ in range(3)]
     found: list[Any] = []
 
     def step(parameters: Tensors, *arguments: gpunet.Tensor) -> Tensors:
-        results = program.run(list(arguments), parameters, looks)
+        results = program.run(list(arguments), parameters, reads)
         with gpunet.no_grad():
             for p in parameters:
                 p.mul_(0.875)
@@ -191,13 +193,14 @@ def test_random_programs_split_to_the_bits_of_eager(seed: int) -> None:
         found.append((captured(*arguments), expected))
         for mine, theirs in ((there, here), ([p.grad for p in there], [p.grad for p in here])):
             assert bits(mine) == bits(theirs)
-    for results, expected in found:  # also of earlier calls
+    for results, expected in found:  # later calls must not change results of earlier ones
         assert bits(results) == expected
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not NUMBA, reason="Numba is not installed")
 def test_random_programs_compile_to_the_values_of_eager() -> None:
-    """In float64, where rounding that an ill-conditioned program amplifies still leaves some digits; one step for many."""
+    """Programs in float64, so that some digits are left where they amplify rounding; all in one step."""
     programs = [p for p in map(Program, range(100, 114)) if p.first[0].dtype == numpy.float64]
     there = [p.parameters() for p in programs]
 

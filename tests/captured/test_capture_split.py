@@ -1,4 +1,4 @@
-"""Steps captured with ``fullgraph=False``: split where a value is needed, and the bits of eager whatever Python does there."""
+"""Steps captured with ``fullgraph=False`` are split at graph breaks and have the bits of eager."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def split(step: Callable[..., Any], backend: str = "numpy") -> Any:
 
 @pytest.fixture(autouse=True)
 def splits_silently() -> Iterator[None]:
-    """Splitting warns; tests of the warning look for it themselves."""
+    """Ignore the warning of a split step; tests of the warning catch it themselves."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SplitWarning)
         yield
@@ -45,7 +45,7 @@ class Reading(Training):
         self.run = split(self.step) if capture else self.step
 
     def prepare(self) -> None:
-        """What a variant needs besides."""
+        """Hook: set up further state of a variant."""
 
     def loss(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
         return F.cross_entropy(self.model(x), y)
@@ -98,7 +98,7 @@ class Masked(Reading):
 
 
 class ClipByNumber(Reading):
-    """Python numbers that are others in every step."""
+    """Python numbers that change at each step."""
 
     def step(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
         self.optimizer.zero_grad()
@@ -162,7 +162,7 @@ class OwnNoise(Reading):
 
 
 class TwoModels(Reading):
-    """Two models of one shape, trained in turns, and one optimizer's rate set by hand."""
+    """Two models of the same shapes, and a learning rate that is set by hand."""
 
     def prepare(self) -> None:
         self.models = [self.model, nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))]
@@ -299,11 +299,11 @@ def test_every_op_before_and_behind_a_split(sample: Sample, device: str) -> None
         assert [to_numpy(a).tobytes() for a in found] == [to_numpy(b).tobytes() for b in expected]
 
 
-# ---- what is no longer as it was when a segment was lowered ---------------------------------------------------------------
+# ---- changes after a segment was lowered --------------------------------------------------------------------------------
 
 
 class Slightly:
-    """What a step of the table below finds: ``late`` turns true when its segments have long been lowered."""
+    """State that the steps of the table below use; ``late`` becomes true after their segments were lowered."""
 
     def __init__(self) -> None:
         self.late = False
@@ -349,7 +349,7 @@ def same(x: gpunet.Tensor) -> gpunet.Tensor:
     return gpunet.Tensor(x.array[:])
 
 
-#: what the step computes, and its arguments once that is late, of those before
+#: name -> the step, and its late arguments as a function of the usual ones, or None
 CHANGES: dict[str, tuple[Any, Any]] = {
     "a tensor is kept": (lambda s, x, y: s.keep(x * 2.0) + 1.0, None),
     "a view is kept": (lambda s, x, y: s.keep((x * 2.0).reshape(2, 3).T) + 1.0, None),
@@ -391,7 +391,7 @@ def test_a_segment_is_used_only_where_it_is_right(name: str, device: str) -> Non
                 arguments = late_arguments(world, x, y)
             found.append(captured(*arguments).tolist())
             found.append([t.tolist() for t in (x, y, world.state, *world.kept)])
-            gpunet.rand(6), gpunet.rand(3, 2)  # memory that was free holds something else now
+            gpunet.rand(6), gpunet.rand(3, 2)  # overwrite freed memory
         return found
 
     assert run(split) == run(lambda step: step)

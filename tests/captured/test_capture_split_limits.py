@@ -1,4 +1,4 @@
-"""Split steps: where they split and what is said about it, memory touched beside launches, threads, other steps."""
+"""Split steps: warnings and explanations, direct memory access, threads, nested steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ F = nn.functional
 __all__ = ["splits_silently"]
 
 
-# ---- where it splits, and what is said about it --------------------------------------------------------------------------
+# ---- warnings and explanations -------------------------------------------------------------------------------------------
 
 
 def reading(x: gpunet.Tensor) -> gpunet.Tensor:
@@ -43,7 +43,7 @@ def test_without_a_split_it_is_recorded(device: str) -> None:
     assert len(captured.recordings) == 1 and captured._split is None
 
 
-def test_the_first_split_warns_and_says_where_and_what_to_do(device: str) -> None:
+def test_the_first_split_warns_with_the_line_and_the_way_out(device: str) -> None:
     captured = split(reading)
     with pytest.warns(SplitWarning) as caught:
         captured(gpunet.ones(2))
@@ -103,7 +103,7 @@ def test_numbers_that_the_step_moves_and_too_many_recordings_split(device: str) 
 def test_explain_shows_the_parts_and_the_splits(device: str) -> None:
     training = Reading(True)
     training.train(1)
-    assert "part 1 of 2" in str(training.run.explain())  # what the first call saw
+    assert "part 1 of 2" in str(training.run.explain())  # from the first call
     training.train(4)
     weights = [to_numpy(p).tobytes() for p in training.model.parameters()]
     explanation = training.run.explain()
@@ -121,7 +121,7 @@ def test_explain_shows_the_parts_and_the_splits(device: str) -> None:
         assert text.count("one CUDA graph" if device == "cuda" else "launch by launch, on planned memory") == 2
 
 
-# ---- what touches memory beside launches --------------------------------------------------------------------------------
+# ---- direct memory access -----------------------------------------------------------------------------------------------
 
 
 def saved(x: gpunet.Tensor, path: Any) -> Any:
@@ -149,7 +149,7 @@ TOUCHES: dict[str, Callable[..., Any]] = {
     "one_hot": lambda x, o, p: F.one_hot(x.abs().long()).sum().item(),
     "generator": lambda x, o, p: (gpunet.rand(3), default_generator.get_state(x.device))[1],
     "seed": lambda x, o, p: [t.tolist() for t in (gpunet.rand(3), gpunet.manual_seed(5) and gpunet.rand(3))],
-    "to a card": lambda x, o, p: [x.cpu().to("emulated").tolist(), gpunet.tensor(x.cpu() * 2.0, device="emulated").tolist()],
+    "to a GPU": lambda x, o, p: [x.cpu().to("emulated").tolist(), gpunet.tensor(x.cpu() * 2.0, device="emulated").tolist()],
     "learning rate": lambda x, o, p: o.param_groups[0]["lr"],
     "other rate": lambda x, o, p: o.param_groups[0].__setitem__("lr", abs(x.sum().item())),
     "state_dict": lambda x, o, p: {k: v.tolist() for k, v in o.state_dict()["state"][0].items()},
@@ -161,7 +161,7 @@ TOUCHES: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("name", TOUCHES)
-def test_memory_is_touched_after_what_comes_before(name: str, device: str, tmp_path: Path) -> None:
+def test_direct_memory_access_sees_earlier_launches(name: str, device: str, tmp_path: Path) -> None:
     def run(wrap: Callable[..., Any]) -> list[Any]:
         gpunet.manual_seed(3)
         w = gpunet.rand(3, 4).requires_grad_()
@@ -241,7 +241,7 @@ def test_arguments_may_share_memory_with_what_changes(device: str) -> None:
     assert state.tolist() == [4.0, 22.0, 8.0, 1.0]
 
 
-def test_memory_that_nobody_holds_is_handed_out_again() -> None:
+def test_unreferenced_memory_is_reused() -> None:
     import tracemalloc
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
@@ -377,8 +377,8 @@ def test_as_a_method(device: str) -> None:
         assert three.step(gpunet.ones(1)) == 6.0
 
 
-def test_a_split_step_holds_nothing_that_others_count(device: str) -> None:
-    """Recordings go by whether somebody still holds a tensor, and so does memory that is handed out again."""
+def test_a_split_step_holds_no_reference_to_outside_arrays(device: str) -> None:
+    """Guards of recordings, and the reuse of memory, count references to arrays."""
     w, state = gpunet.rand(3, 2), gpunet.zeros(2)
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:

@@ -1,4 +1,4 @@
-"""When a captured step is recorded anew: what it depends on beyond its arguments, and what it does when that changes."""
+"""Guards: a captured step is recorded again when a value outside its arguments has changed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def adam(parameters: Any) -> gpunet.optim.Optimizer:
         (sgd, set_option("momentum", 0.1), 1),
         (sgd, set_option("momentum", 0.0), 2),  # launches without momentum
         (sgd, set_option("nesterov", True), 2),
-        (sgd, set_option("nesterov", False), 1),  # as it was
+        (sgd, set_option("nesterov", False), 1),  # unchanged
         (adam, set_option("weight_decay", 0.5), 2),
         (adam, set_option("betas", (0.5, 0.5), how="update"), 1),
         (adam, set_option("eps", 0.1), 1),
@@ -85,10 +85,10 @@ def adam(parameters: Any) -> gpunet.optim.Optimizer:
         (adam, lambda training: training.optimizer.param_groups[0].update(params=[training.model[0].weight]), 2),
         (adam, lambda training: training.optimizer.param_groups.clear(), 2),
         (sgd, lambda training: setattr(training.optimizer, "param_groups", []), 2),
-        (sgd, regroup, 3),  # the state that was joined is parted while the step is recorded, so once more
+        (sgd, regroup, 3),  # recording splits the joined state, which invalidates that recording
     ],
 )
-def test_what_changes_between_steps_is_followed(make: Any, change: Any, recordings: int, device: str) -> None:
+def test_changes_between_steps_are_guarded(make: Any, change: Any, recordings: int, device: str) -> None:
     results = []
     for captured in (False, True):
         training = OneBatch(make, captured)
@@ -100,8 +100,8 @@ def test_what_changes_between_steps_is_followed(make: Any, change: Any, recordin
     assert len(training.run.recordings) == recordings  # type: ignore[attr-defined]
 
 
-def test_hyperparameters_that_move_outside_are_followed(device: str) -> None:
-    """They are in the buffer that the launches read."""
+def test_replays_follow_hyperparameters_set_outside_the_step(device: str) -> None:
+    """Launches read them from a buffer."""
     results = []
     for captured in (False, True):
         training = OneBatch(sgd, captured)
@@ -116,7 +116,7 @@ def test_hyperparameters_that_move_outside_are_followed(device: str) -> None:
     assert len(training.run.recordings) == 1  # type: ignore[attr-defined]
 
 
-def test_an_option_that_is_another_in_each_step_is_named(device: str) -> None:
+def test_the_error_names_an_option_that_changes_at_each_step(device: str) -> None:
     weight = gpunet.ones(2, device=device, requires_grad=True)
     optimizer = sgd([weight])
 
@@ -134,7 +134,7 @@ def test_an_option_that_is_another_in_each_step_is_named(device: str) -> None:
         step()
 
 
-def test_a_parameter_that_thaws_is_followed(device: str) -> None:
+def test_unfreezing_a_parameter_is_guarded(device: str) -> None:
     training = OneBatch(adam, True)
     weight = training.model[0].weight
     weight.requires_grad_(False)
@@ -146,12 +146,12 @@ def test_a_parameter_that_thaws_is_followed(device: str) -> None:
     assert weight.tolist() != before
 
 
-# ---- when a recording no longer fits ------------------------------------------------------------------------------------
+# ---- kinds of values ----------------------------------------------------------------------------------------------------
 
 scale = 2.0
 
 
-def test_numbers_that_the_code_names_are_followed(device: str) -> None:
+def test_numbers_named_in_the_code_are_guarded(device: str) -> None:
     class Settings:
         offset = 1.0
 
@@ -173,7 +173,7 @@ def test_numbers_that_the_code_names_are_followed(device: str) -> None:
     assert captured(x).item() == 121.0
     power, settings.offset, scale = 1, 1.0, 2.0
     assert captured(x).item() == 7.0
-    assert len(captured.recordings) == 5  # offset is an attribute of its own since
+    assert len(captured.recordings) == 5  # not 4: offset is an instance attribute now, so the first one no longer fits
     power = 2
     captured(x)
     assert len(captured.recordings) == 6
@@ -187,8 +187,8 @@ def test_numbers_that_the_code_names_are_followed(device: str) -> None:
 
 
 @pytest.mark.parametrize("of_argument", [True, False], ids=["argument", "closure"])
-def test_numbers_that_are_equal_but_not_the_same_are_told_apart(of_argument: bool, device: str) -> None:
-    """1 from True and 1.0, which give other dtypes, and 0.0 from -0.0; but NaN from NaN it is not."""
+def test_equal_numbers_of_other_types_or_signs_are_distinguished(of_argument: bool, device: str) -> None:
+    """1, True and 1.0, which promote to other dtypes, and 0.0 and -0.0; but all NaNs are equal."""
     number: Any = None
     captured = gpunet.capture((lambda x, n: (x * n, x / n)) if of_argument else lambda x: (x * number, x / number))
     for x in (gpunet.tensor([2]), gpunet.tensor([2.0])):
@@ -199,7 +199,7 @@ def test_numbers_that_are_equal_but_not_the_same_are_told_apart(of_argument: boo
     assert len(captured.recordings) == 14
 
 
-def test_switches_of_modules_are_followed(device: str) -> None:
+def test_attributes_of_modules_are_guarded(device: str) -> None:
     dropout = nn.Dropout(0.5)
     captured, x = gpunet.capture(lambda x: dropout(x)), gpunet.ones(200)
     assert 0 < to_numpy(captured(x)).mean() != 1.0
@@ -222,7 +222,7 @@ def test_switches_of_modules_are_followed(device: str) -> None:
         lambda net: net[2].register_buffer("slope", gpunet.full((1,), 3.0)),
     ],
 )
-def test_parts_of_modules_that_come_and_go_are_followed(change: Any, device: str) -> None:
+def test_parts_of_modules_are_guarded(change: Any, device: str) -> None:
     class Sloped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -238,7 +238,7 @@ def test_parts_of_modules_that_come_and_go_are_followed(change: Any, device: str
     assert captured(x).tolist() == captured(x).tolist() == net(x).tolist() != before
 
 
-def test_a_tensor_in_the_place_of_another_is_followed(device: str) -> None:
+def test_replacing_a_tensor_is_guarded(device: str) -> None:
     model = nn.Linear(2, 1, bias=False)
     offset = gpunet.zeros(1)
 
@@ -259,7 +259,7 @@ def test_a_tensor_in_the_place_of_another_is_followed(device: str) -> None:
         assert captured(x).item() == step(x).item()
 
 
-def test_changes_in_place_outside_are_seen(device: str) -> None:
+def test_in_place_changes_outside_the_step_need_no_new_recording(device: str) -> None:
     w = gpunet.ones(3)
     captured = gpunet.capture(lambda x: x * w)
     captured(gpunet.ones(3))
@@ -268,7 +268,7 @@ def test_changes_in_place_outside_are_seen(device: str) -> None:
     assert len(captured.recordings) == 1
 
 
-def test_gradients_start_from_what_is_there(device: str) -> None:
+def test_gradients_accumulate_onto_existing_ones(device: str) -> None:
     w = gpunet.ones(2, requires_grad=True)
 
     def step(x: gpunet.Tensor) -> None:
@@ -286,7 +286,7 @@ def test_gradients_start_from_what_is_there(device: str) -> None:
     assert w.grad.tolist() == [11.0, 12.0]
 
 
-def test_grad_mode_is_part_of_what_was_recorded(device: str) -> None:
+def test_grad_mode_is_guarded(device: str) -> None:
     w = gpunet.ones(2, requires_grad=True)
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
@@ -305,8 +305,8 @@ def test_grad_mode_is_part_of_what_was_recorded(device: str) -> None:
     assert w.grad.tolist() == [1.0, 1.0]
 
 
-def test_other_parameters_in_a_step_are_noticed_by_adam(device: str) -> None:
-    """Adam walks parameters that always stepped together as one; when one stepped alone, a recording is stale."""
+def test_adam_steps_of_other_parameters_are_guarded(device: str) -> None:
+    """Adam updates parameters that always step together as one vector; a recording is stale once one has stepped alone."""
 
     def make() -> tuple[Any, Any, Any]:
         a, b = (gpunet.full((3,), v, requires_grad=True) for v in (1.0, 2.0))
@@ -336,7 +336,7 @@ def test_other_parameters_in_a_step_are_noticed_by_adam(device: str) -> None:
     assert results[0] == results[1]
 
 
-def test_loading_an_optimizer_state_is_noticed(device: str) -> None:
+def test_loading_an_optimizer_state_is_guarded(device: str) -> None:
     captured, eager = Training(True), Training(False)
     for training in (captured, eager):
         training.train(4)
@@ -347,7 +347,7 @@ def test_loading_an_optimizer_state_is_noticed(device: str) -> None:
     assert captured.train(5) == eager.train(5)
 
 
-def test_too_many_recordings_are_an_error(device: str) -> None:
+def test_too_many_recordings_raise(device: str) -> None:
     captured = gpunet.capture(lambda x: x + 1.0, recordings=3)
     for rows in range(1, 4):
         captured(gpunet.ones(rows))
@@ -355,11 +355,11 @@ def test_too_many_recordings_are_an_error(device: str) -> None:
         captured(gpunet.ones(9))
 
 
-# ---- where numbers may be -----------------------------------------------------------------------------------------------
+# ---- where values are found ---------------------------------------------------------------------------------------------
 
 
 class Scaled:
-    """Its step calls a method of its own, which reads a number."""
+    """Its step calls another of its methods, which reads a number."""
 
     def __init__(self) -> None:
         self.factor = 2.0
@@ -375,7 +375,7 @@ class Scaled:
 
 
 @pytest.mark.parametrize("make", [lambda s: s.step, lambda s: s, lambda s: lambda x: s.step(x), lambda s: functools.partial(s)])
-def test_methods_that_the_step_calls_are_looked_into(make: Any) -> None:
+def test_numbers_read_by_called_methods_are_guarded(make: Any) -> None:
     scaled = Scaled()
     step = gpunet.capture(make(scaled))
     assert step(gpunet.ones(1)).item() == 2.0
@@ -396,7 +396,7 @@ class Computed:
 
 
 @pytest.mark.parametrize("kind, name", [(Slots, "factor"), (Computed, "factor_of")])
-def test_slots_and_properties_are_looked_into(kind: Any, name: str) -> None:
+def test_slots_and_properties_are_guarded(kind: Any, name: str) -> None:
     settings = kind()
     setattr(settings, name, 2.0)
     step = gpunet.capture(lambda x: x * settings.factor)
@@ -418,8 +418,8 @@ FACTORS, SIGMOID = [0.5], nn.Sigmoid()
         lambda model: model[2].weight.register_hook(lambda gradient: gradient * FACTORS[0]),
     ],
 )
-def test_hooks_are_followed(hook: Any, device: str) -> None:
-    """Hooks that come and go between steps, and the numbers in them."""
+def test_hooks_are_guarded(hook: Any, device: str) -> None:
+    """Hooks are added and removed between steps, and a number that they read changes."""
     results = []
     for captured in (False, True):
         training = OneBatch(sgd, captured)
@@ -435,7 +435,7 @@ def test_hooks_are_followed(hook: Any, device: str) -> None:
     assert len(training.run.recordings) == 3  # type: ignore[attr-defined]
 
 
-def test_what_a_partial_binds_is_looked_into() -> None:
+def test_arguments_of_a_partial_are_guarded() -> None:
     factors = [2.0]
     step = gpunet.capture(functools.partial(lambda f, x: x * f[0], factors))
     assert step(gpunet.ones(1)).item() == 2.0
@@ -444,7 +444,7 @@ def test_what_a_partial_binds_is_looked_into() -> None:
 
 
 @pytest.mark.parametrize("seed", [lambda: gpunet.manual_seed(3), lambda: gpunet.Generator(3)])
-def test_seeding_in_a_step_is_refused(seed: Any) -> None:
+def test_seeding_in_a_step_raises(seed: Any) -> None:
     def step() -> gpunet.Tensor:
         seed()
         return gpunet.rand(2)
@@ -453,7 +453,7 @@ def test_seeding_in_a_step_is_refused(seed: Any) -> None:
         gpunet.capture(step)()
 
 
-def test_names_that_come_and_go_are_followed(device: str) -> None:
+def test_deleted_names_are_guarded(device: str) -> None:
     x = gpunet.tensor(X, device=device)
     sizes: collections.defaultdict[str, float] = collections.defaultdict(lambda: 10.0, scale=2.0)
     here: dict[str, Any] = {"sizes": sizes, "scale": 3.0}
@@ -476,8 +476,8 @@ def test_names_that_come_and_go_are_followed(device: str) -> None:
             assert len(step.recordings) == 1
 
 
-def test_a_step_is_gone_with_its_last_reference(device: str) -> None:
-    """A card's memory must not wait for the garbage collector."""
+def test_a_step_is_freed_with_its_last_reference(device: str) -> None:
+    """GPU memory must not wait for the garbage collector."""
     model = nn.Linear(2, 3).to(device)
     optimizer = sgd(model.parameters())
     x = gpunet.tensor(X, device=device)

@@ -1,4 +1,4 @@
-"""Lowered steps in odd corners: memory that overlaps itself, numbers and indices out of range, names that are taken."""
+"""Edge cases of lowered steps: overlapping views, numbers and indices out of range, name clashes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ BACKENDS = [
 Step = Callable[..., list[gpunet.Tensor]]
 
 
-def agrees(backend: str, step: Step, *state: Any, calls: int = 3) -> None:
-    """Hold replays of ``step(*state)``, which changes its state in place, to eager ones, to the bit."""
-    compare(backend, step, lambda: [gpunet.tensor(a) for a in state], calls)
+def check(backend: str, step: Step, *state: Any, calls: int = 3) -> None:
+    """Check that replays of ``step(*state)`` have the bits of eager, including in-place changes of the state."""
+    check_states(backend, step, lambda: [gpunet.tensor(a) for a in state], calls)
 
 
-def compare(backend: str, step: Step, made: Callable[[], list[gpunet.Tensor]], calls: int = 3) -> None:
+def check_states(backend: str, step: Step, made: Callable[[], list[gpunet.Tensor]], calls: int = 3) -> None:
     here, there = made(), made()
     captured = gpunet.capture(lambda: step(*there), backend=backend)
     for _ in range(calls):
@@ -37,8 +37,8 @@ def compare(backend: str, step: Step, made: Callable[[], list[gpunet.Tensor]], c
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_vector_that_is_changed_by_a_part_of_itself(backend: str) -> None:
-    """The part is read whole before it is changed, also where others use the vector in parts."""
+def test_in_place_changes_by_overlapping_views(backend: str) -> None:
+    """Overlapping operands are read before they are written, also where other calls use parts of the vector."""
 
     def step(x: gpunet.Tensor) -> list[gpunet.Tensor]:
         rows = x[:300].reshape(30, 10).amax(1)
@@ -46,22 +46,22 @@ def test_a_vector_that_is_changed_by_a_part_of_itself(backend: str) -> None:
         x[:-1].sub_(x[1:])
         return [rows, x.mul_(x[1]), x[:300].reshape(30, 10).amax(1)]
 
-    agrees(backend, step, numpy.random.default_rng(0).normal(size=601))
+    check(backend, step, numpy.random.default_rng(0).normal(size=601))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_neighbours_that_are_scaled_by_a_matrix_of_one_element(backend: str) -> None:
+def test_adjacent_views_scaled_by_a_one_element_matrix(backend: str) -> None:
     def step(x: gpunet.Tensor) -> list[gpunet.Tensor]:
         y, scale = x * 0.5, x[:1].reshape(1, 1) * 2.0
         for part in (y[:6], y[6:]):
             part.reshape(2, 3).mul_(scale)
         return [y]
 
-    agrees(backend, step, numpy.arange(3.0, 15.0))
+    check(backend, step, numpy.arange(3.0, 15.0))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_comparisons_with_numbers_out_of_range(backend: str) -> None:
+def test_comparisons_with_numbers_out_of_range_of_the_dtype(backend: str) -> None:
     def step(*given: gpunet.Tensor) -> list[gpunet.Tensor]:
         return [
             op(x, n)
@@ -70,7 +70,7 @@ def test_comparisons_with_numbers_out_of_range(backend: str) -> None:
             for op in (gpunet.lt, gpunet.ge, gpunet.eq)
         ]
 
-    agrees(backend, step, *(numpy.array([0, 1, 127, 255], dtype) for dtype in ("uint8", "int32", "int64")), calls=2)
+    check(backend, step, *(numpy.array([0, 1, 127, 255], dtype) for dtype in ("uint8", "int32", "int64")), calls=2)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -83,33 +83,33 @@ def test_conversions_that_wrap_around(backend: str) -> None:
         ]
 
     values = numpy.random.default_rng(0).normal(size=300) * 200
-    agrees(backend, step, values, values.astype("float32"), values.astype("int64"), calls=2)
+    check(backend, step, values, values.astype("float32"), values.astype("int64"), calls=2)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_no_number_becomes_an_integer_all_the_same(backend: str) -> None:
+def test_conversions_of_nan_and_inf_to_integers(backend: str) -> None:
     def step(x: gpunet.Tensor) -> list[gpunet.Tensor]:
-        kinds = ("int8", "int32", "int64") if platform.machine() == "x86_64" else ()  # elsewhere NumPy makes others of it
+        kinds = ("int8", "int32", "int64") if platform.machine() == "x86_64" else ()  # undefined elsewhere
         values = [x * numpy.nan, (x + 1) * numpy.inf]
         return [x[values[0].long().clamp(-1, 0)].isnan(), *(v.to(numpy.dtype(kind)) for v in values for kind in kinds)]
 
-    agrees(backend, step, numpy.arange(4.0))
+    check(backend, step, numpy.arange(4.0))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_index_that_the_step_moves_out_of_range(backend: str) -> None:
-    """What is recorded is looked at when the step has ended."""
+def test_an_index_changed_out_of_range_after_its_use(backend: str) -> None:
+    """Launches are traced after the step has ended, when the index no longer fits."""
 
     def step(x: gpunet.Tensor, index: gpunet.Tensor) -> list[gpunet.Tensor]:
         index.clamp_(0, 7)
         return [x[index], gpunet.gather(x, 0, index), index.add_(5).clone()]
 
-    agrees(backend, step, numpy.arange(8.0), numpy.array([7, 0]))
+    check(backend, step, numpy.arange(8.0), numpy.array([7, 0]))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_op_may_have_any_name(backend: str) -> None:
-    """Also one that the source of a lowered step uses, or a kernel of ours."""
+def test_a_users_op_may_have_any_name(backend: str) -> None:
+    """Also a name that the source of lowered steps or one of gpunet's kernels uses."""
     names = ("a0", "c0", "check", "copyto", "failure", "None", "part0", "random_uniform", "replay", "table")
     ops = [
         gpunet.cuda_op(
@@ -119,7 +119,7 @@ def test_an_op_may_have_any_name(backend: str) -> None:
         )
         for name in names
     ]  # fmt: skip
-    agrees(
+    check(
         backend,
         lambda x: [op(x * 0.5, a=float(n)).clamp(-1, 2) for n, op in enumerate(ops)],
         numpy.arange(4.0),
@@ -128,7 +128,7 @@ def test_an_op_may_have_any_name(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_returned_has_memory_though_nobody_writes_it(backend: str) -> None:
+def test_an_unwritten_result_has_memory(backend: str) -> None:
     captured = gpunet.capture(lambda x: (x + 1, gpunet.empty(40, 30)), backend=backend)
     captured(gpunet.ones(3))
     assert captured.recordings[0].lowering.arena_bytes >= 40 * 30 * 4
@@ -136,8 +136,8 @@ def test_what_is_returned_has_memory_though_nobody_writes_it(backend: str) -> No
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_memory_that_several_arrays_own(backend: str) -> None:
-    """As two arrays have it that another library hands over: nothing but their addresses says that they overlap."""
+def test_overlapping_memory_with_several_owners(backend: str) -> None:
+    """Two arrays of one buffer from another library: only their addresses tell that they overlap."""
 
     def shared() -> list[gpunet.Tensor]:
         memory = bytearray(numpy.arange(24.0).tobytes())
@@ -146,4 +146,4 @@ def test_memory_that_several_arrays_own(backend: str) -> None:
     def step(a: gpunet.Tensor, b: gpunet.Tensor, bridge: gpunet.Tensor) -> list[gpunet.Tensor]:
         return [a.mul_(1.5), b.add_(3), bridge.sub_(a), a.add_(1), b * bridge]
 
-    compare(backend, step, shared)
+    check_states(backend, step, shared)

@@ -1,4 +1,4 @@
-"""A recorded step, replayed: the same bits as eager, for hundreds of steps, whatever the step does."""
+"""Replays of a tape have the bits of eager, for hundreds of steps."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Training:
 
 
 def train(make: Callable[[], Training], replayed: bool, before: Callable[[Training, int], None] | None = None) -> Any:
-    """(losses, weights, state of the random numbers) after STEPS steps; only the first is recorded when replayed."""
+    """Return losses, weights and generator state after STEPS steps; if ``replayed``, record the first and replay it."""
     gpunet.manual_seed(5)
     training, tape, losses = make(), Tape(), []
     for number, batch in enumerate(batches(STEPS)):
@@ -89,7 +89,7 @@ def test_optimizers(optimizer: str, device: str) -> None:
 
     eager, replayed = train(make, False), train(make, True)
     assert eager == replayed
-    assert len(set(eager[0])) > STEPS // 2  # it did learn something
+    assert len(set(eager[0])) > STEPS // 2  # the model did train
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_losses(loss: str, device: str) -> None:
     assert train(make, False) == train(make, True)
 
 
-def test_dropout_draws_anew_at_each_replay(device: str) -> None:
+def test_each_replay_draws_a_new_dropout_mask(device: str) -> None:
     def make() -> Training:
         return Training(small_model(nn.ReLU(), nn.Dropout(0.5)), OPTIMIZERS["adamw"], F.cross_entropy, device)
 
@@ -152,8 +152,8 @@ def test_a_replay_follows_the_learning_rate(device: str) -> None:
     assert eager[1] != train(make, True)[1]
 
 
-def test_accumulated_gradients_replay(device: str) -> None:
-    """A step of two backwards: the second adds to the first's gradients."""
+def test_replay_of_accumulated_gradients(device: str) -> None:
+    """A step with two backward passes: the second adds to the gradients of the first."""
 
     class Twice(Training):
         def step(self) -> gpunet.Tensor:
@@ -170,8 +170,8 @@ def test_accumulated_gradients_replay(device: str) -> None:
     assert train(make, False) == train(make, True)
 
 
-def test_second_derivatives_replay(device: str) -> None:
-    """A penalty on the gradient: the graph of a gradient, recorded."""
+def test_replay_of_second_derivatives(device: str) -> None:
+    """A gradient penalty: the gradient of a gradient."""
 
     class Penalised(Training):
         def step(self) -> gpunet.Tensor:
@@ -190,7 +190,7 @@ def test_second_derivatives_replay(device: str) -> None:
     assert train(make, False) == train(make, True)
 
 
-def test_changes_in_place_replay(device: str) -> None:
+def test_replay_of_in_place_changes(device: str) -> None:
     x = gpunet.rand(3, 4)
     with record(Tape()) as tape:
         y = x * 1.0
@@ -205,8 +205,8 @@ def test_changes_in_place_replay(device: str) -> None:
     assert (y.cpu().numpy() == expected).all()
 
 
-def test_a_replayed_scatter_is_sorted_anew(device: str) -> None:
-    """Its kernel sums each run of equal positions: new indices need a new order."""
+def test_a_replayed_scatter_sorts_its_indices_again(device: str) -> None:
+    """The kernel sums runs of equal indices, so a replay on new indices has to sort them."""
     x, index = gpunet.rand(6, requires_grad=True), gpunet.tensor([0, 1, 2, 3, 4, 5])
     with record(Tape()) as tape:
         (x[index] * 2.0).sum().backward()
@@ -217,7 +217,7 @@ def test_a_replayed_scatter_is_sorted_anew(device: str) -> None:
     assert x.grad.tolist() == [2.0, 0.0, 0.0, 4.0, 0.0, 6.0]
 
 
-def test_recordings_do_not_nest_and_end_with_errors(device: str) -> None:
+def test_recordings_do_not_nest_and_errors_end_them(device: str) -> None:
     with record(Tape()) as tape:
         gpunet.ones(2) + 1.0
         with pytest.raises(GpunetError, match="already recording"), record(Tape()):
@@ -230,8 +230,8 @@ def test_recordings_do_not_nest_and_end_with_errors(device: str) -> None:
     assert len(tape) == recorded
 
 
-def test_a_scalar_of_another_dtype_keeps_it_in_a_lowered_step() -> None:
-    """NumPy computes float32 times a float64 of its own in float64: other bits than in float32."""
+def test_a_numpy_scalar_keeps_its_dtype_in_a_lowered_step() -> None:
+    """NumPy multiplies a float32 array by a numpy.float64 in float64, which gives other bits than float32."""
     x, out = numpy.random.default_rng(0).random(1000, numpy.float32), numpy.empty(1000, numpy.float32)
     tape = Tape()
     with record(tape):

@@ -1,4 +1,4 @@
-"""Split steps in which something raises: what ran before it, and nothing to be read that was never computed."""
+"""Errors in split steps: earlier launches have run, and results of later ones are not left behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gpunet
 from gpunet import nn
 from gpunet.captured.compiled import module
 from gpunet.captured.ir import Call, View
-from gpunet.captured.merge import join_neighbours
+from gpunet.captured.merge import merge_adjacent_scalings
 from gpunet.errors import LabelError, LaunchError
 from gpunet.launch.kernel import KERNELS
 from tests.captured.test_capture_split import split, splits_silently
@@ -22,7 +22,7 @@ __all__ = ["splits_silently"]
 # ---- errors --------------------------------------------------------------------------------------------------------------
 
 
-def test_what_comes_before_an_error_of_the_users_is_run(device: str) -> None:
+def test_launches_before_an_error_in_the_step_run(device: str) -> None:
     state = gpunet.zeros(2)
 
     def step(x: gpunet.Tensor, fail: bool) -> gpunet.Tensor:
@@ -46,7 +46,7 @@ def test_what_comes_before_an_error_of_the_users_is_run(device: str) -> None:
             captured(gpunet.ones(2), False)
             expected = (expected + 1.0) * 2.0 + 1.0
         assert state.tolist() == [expected] * 2
-        assert gpunet.ones(1).item() == 1.0  # nothing is deferred any more
+        assert gpunet.ones(1).item() == 1.0  # launches are no longer deferred
 
 
 def test_an_error_in_the_first_call_leaves_arguments_as_the_step_changed_them(device: str) -> None:
@@ -84,7 +84,7 @@ def test_an_error_of_a_launch_names_its_line() -> None:
     assert captured(x, good).item() == pytest.approx(2 * numpy.log(3))
 
 
-def test_a_launch_that_breaks_its_contract_says_so_at_the_split() -> None:
+def test_a_launch_with_bad_arguments_raises_at_the_split() -> None:
     wrong = False
 
     def step(x: gpunet.Tensor) -> float:
@@ -109,14 +109,14 @@ def test_labels_that_the_step_computes_are_there_when_they_are_checked() -> None
     captured, x = split(step), gpunet.rand(4, 3) - 0.5
     for _ in range(4):
         assert captured(x, 2).item() == step(x, 2).item()
-    assert "split by labels, whose range is checked" in str(captured.explain())
+    assert "split by checking the range of the labels" in str(captured.explain())
     for _ in range(2):
         with pytest.raises(LabelError, match="label 3"):
             captured(gpunet.ones(4, 3), 3)
 
 
 class Failing:
-    """A step that is given a label out of range now and then, between two losses; ``kept`` is what others hold."""
+    """A step that sometimes gets a label out of range, between two losses; ``kept`` are tensors that outlive the step."""
 
     def __init__(self) -> None:
         gpunet.manual_seed(2)
@@ -154,7 +154,7 @@ BACKENDS = ["numpy", pytest.param("numba", marks=pytest.mark.skipif(not module.a
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("fresh", [True, False])
 @pytest.mark.parametrize("calls", [1, 6])  # launch by launch, and lowered
-def test_what_was_never_computed_is_no_gradient(calls: int, fresh: bool, backend: str) -> None:
+def test_gradients_that_were_never_computed_are_discarded(calls: int, fresh: bool, backend: str) -> None:
     eager, captured = Failing(), Failing()
     run = split(captured.step, backend)
     x, good, bad = gpunet.rand(4, 3), gpunet.tensor([0, 1, 2, 0]), gpunet.tensor([0, 1, 7, 0])
@@ -172,20 +172,20 @@ def test_what_was_never_computed_is_no_gradient(calls: int, fresh: bool, backend
         assert len(captured.kept) == 1 and numpy.isnan(captured.kept.pop().tolist()).all()
         assert captured.last.grad is None
         found, expected = captured.state(), eager.state()
-        assert found[-1] is None  # the step replaced it behind the launch: what was there before is gone
+        assert found[-1] is None  # the step replaced it after the failing launch, so the old gradient is gone
         if backend == "numpy" or calls == 1:
             assert found[:-1] == expected[:-1]
-        else:  # which launch raised is not known, and what does not depend on it may have run: gradients are as before all
+        else:  # it is not known which launch raised: gradients are those from before the segment
             assert fresh == (found[4:6] == [None] * 2) and all(g is None or numpy.isfinite(g).all() for g in found[4:])
     for _ in range(3):
         if fresh or backend == "numpy":
             numpy.testing.assert_allclose(run(x, good), eager.step(x, good), rtol=1e-5)  # Numba's: rounding
 
 
-def test_what_is_in_front_of_a_call_that_may_raise_stays_there() -> None:
+def test_calls_are_not_moved_past_one_that_may_raise() -> None:
     dtype = numpy.dtype("float32")
     a, b, scale = View(0, 0, (4,), (4,), dtype), View(0, 16, (4,), (4,), dtype), View(1, 0, (1,), (4,), dtype)
     first, second = (Call("elementwise", numpy.multiply, (v, scale), {"out": v}, [v, scale], [v]) for v in (a, b))
     twin = Call("opaque", print, (scale,), {}, [scale], [], True)
-    assert len(join_neighbours([first, second])) == 1
-    assert join_neighbours([first, twin, second]) == [first, twin, second]
+    assert len(merge_adjacent_scalings([first, second])) == 1
+    assert merge_adjacent_scalings([first, twin, second]) == [first, twin, second]

@@ -1,4 +1,4 @@
-"""Split steps on a card, by a stand-in for CuPy whose streams run late: a graph a segment, in the order of the streams."""
+"""Split steps on a stand-in for CuPy with asynchronous streams: each segment is a CUDA graph, in stream order."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.skipif(not emulator.available(), reason="g++ is not in
 
 @pytest.fixture
 def cupy() -> Iterator[ModuleType]:
-    """Two cards, on which nothing runs before it is waited for."""
+    """Two GPUs whose work runs only when it is waited for."""
     with fake_cupy.installed(cards=2, asynchronous=True) as module:
         gpunet.set_default_device("cuda")
         yield module
@@ -41,7 +41,7 @@ def cupy() -> Iterator[ModuleType]:
 
 
 def settled(captured: Any, *arguments: Any) -> Any:
-    """A split step that has met its segments so often that they are graphs."""
+    """Call a split step until its segments are graphs; return it."""
     for _ in range(6):
         captured(*arguments)
     assert all(segment.lowering is not None for segment in captured._split.segments)
@@ -49,7 +49,7 @@ def settled(captured: Any, *arguments: Any) -> Any:
 
 
 def at_once(step: Any) -> SplitStep:
-    """A split step of what could be recorded whole."""
+    """Return a split step of a function that has no graph break."""
     return SplitStep(step, "step", "numpy", [], [Split("a test", "", "")])
 
 
@@ -68,7 +68,7 @@ def test_the_bits_of_eager(kind: type[Reading]) -> None:
     gpunet.set_default_device(None)
 
 
-def test_a_segment_is_one_graph_and_the_host_waits_for_what_is_read_alone(cupy: ModuleType) -> None:
+def test_a_segment_is_one_graph_and_only_reads_synchronize(cupy: ModuleType) -> None:
     training = Reading(False)
     captured = split(training.step)
     batches = [(gpunet.rand(12, 5), gpunet.tensor(numpy.arange(12) % 3)) for _ in range(6)]
@@ -77,13 +77,13 @@ def test_a_segment_is_one_graph_and_the_host_waits_for_what_is_read_alone(cupy: 
     graphs, enqueued, waits, seen = Graph.launched, Cards.enqueued, Cards.waits, len(training.seen)
     for x, y in batches:
         captured(x, y)
-    assert Graph.launched - graphs == 2 * 6  # in front of item(), and behind it
+    assert Graph.launched - graphs == 2 * 6  # before and after item()
     assert Cards.enqueued - enqueued == 2 * 6 + 3 * 6  # and the copies of x, twice, and y
     assert Cards.waits - waits == len(training.seen) - seen == 6
     assert str(captured.explain()).count("one CUDA graph") == 2
 
 
-def test_memory_is_planned_and_what_nobody_sees_is_not_touched(cupy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_planned_and_unread_arrays_are_not_touched(cupy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     managed: list[int] = []
     malloc = cupy.cuda.malloc_managed
     monkeypatch.setattr(cupy.cuda, "malloc_managed", lambda size: managed.append(size) or malloc(size))
@@ -109,7 +109,7 @@ def test_memory_is_planned_and_what_nobody_sees_is_not_touched(cupy: ModuleType,
     assert devices.empty_on_first_touch((3,), "float32", Device("cuda")).shape == (3,)  # where there is no managed memory
 
 
-def test_memory_of_a_graph_outlives_what_the_step_found(cupy: ModuleType) -> None:
+def test_memory_of_a_graph_outlives_the_tensors_it_reads(cupy: ModuleType) -> None:
     world = {"w": gpunet.rand(50, 50)}
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
@@ -144,7 +144,7 @@ def test_another_shape_is_another_segment_and_another_number_is_not(cupy: Module
     assert len(captured._split.segments) == 2 * 3  # one more for -0.0, which CuPy cannot fill an array with
 
 
-def test_what_cannot_be_a_graph_runs_launch_by_launch_and_says_why(cupy: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+def test_launches_that_cannot_be_a_graph_run_one_by_one_with_a_warning(cupy: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
     training = Masked(False)
     captured = split(training.step)
     x, y = gpunet.rand(12, 5), gpunet.tensor(numpy.arange(12) % 3)
@@ -159,7 +159,7 @@ def test_what_cannot_be_a_graph_runs_launch_by_launch_and_says_why(cupy: ModuleT
     assert f"launch by launch, not timed ({reason}" in text and "one CUDA graph" in text
 
 
-def test_a_whole_step_that_cannot_be_a_graph_says_so_or_is_split(cupy: ModuleType) -> None:
+def test_a_step_that_cannot_be_a_graph_raises_or_is_split(cupy: ModuleType) -> None:
     def look(xp: Any, out: Any, x: Any) -> None:
         x.get()
         xp.copyto(out, x)
@@ -210,13 +210,13 @@ def test_an_error_at_a_split_names_the_launch_and_spoils_nothing(cupy: ModuleTyp
 # ---- streams and threads -------------------------------------------------------------------------------------------------
 
 
-def test_what_is_read_raw_was_launched_before_the_split_ended(cupy: ModuleType) -> None:
+def test_launches_are_enqueued_before_a_split_returns(cupy: ModuleType) -> None:
     seen = []
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         y = x * 2.0
         gpunet.cuda.synchronize()
-        seen.append(y.array._memory.tolist())  # what lies in memory, without a wait
+        seen.append(y.array._memory.tolist())  # memory as it is, without synchronising
         return y + 1.0
 
     captured = at_once(step)
@@ -247,11 +247,11 @@ def test_streams_within_a_step_follow_one_another(cupy: ModuleType, monkeypatch:
         w = z * numpy.float32(3)
         assert captured(gpunet.full((3,), 0.1 * number)).tolist() == (numpy.tanh(w - z) + w).tolist()
     assert used[-4:] == [False, False, True, False]
-    assert [s.what for s in captured.explain().splits][1:] == ["launches on cuda:0 behind launches elsewhere"] * 2
+    assert [s.what for s in captured.explain().splits][1:] == ["launches on cuda:0 after launches on another device or stream"] * 2
 
 
 def test_each_stream_has_memory_of_its_own(cupy: ModuleType) -> None:
-    """A call on another stream must not write what launches of the one before have yet to read."""
+    """A call on another stream must not overwrite memory that earlier launches have yet to read."""
 
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         x.mul_(1.5)
@@ -296,7 +296,7 @@ def test_a_place_is_a_stream_and_where_each_thread_has_one_a_thread(cupy: Module
     assert devices.launch_target(Device("cpu")) == (Device("cpu"), 0, 0)
 
 
-def test_two_cards_in_one_step(cupy: ModuleType) -> None:
+def test_two_gpus_in_one_step(cupy: ModuleType) -> None:
     def step(x: gpunet.Tensor, y: gpunet.Tensor) -> float:
         a, b = x * 2.0, y * 3.0
         a, b = a + 1.0, b + 1.0
@@ -310,7 +310,7 @@ def test_two_cards_in_one_step(cupy: ModuleType) -> None:
     assert all(s.lowering is not None for s in captured._split.segments)
 
 
-def test_a_card_and_the_host_in_one_step(cupy: ModuleType) -> None:
+def test_a_gpu_and_the_cpu_in_one_step(cupy: ModuleType) -> None:
     def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
         here = y * 2.0
         there = x * float(here.sum())

@@ -419,7 +419,7 @@ def test_prepare_compiles_together(tmp_path: Path) -> None:
     assert done == functions and len(list(tmp_path.glob("*-fast.so"))) == 3
 
 
-@pytest.mark.parametrize("kind", ["assembly", "ucontext"])
+@pytest.mark.parametrize("kind", ["assembly", pytest.param("ucontext", marks=pytest.mark.exhaustive)])
 def test_both_ways_to_switch_fibers(kind: str) -> None:
     """In a process of its own, for a process has one runtime."""
     script = (

@@ -1,4 +1,4 @@
-"""What the kernels' cases find of a mutant: the emulator's check mode, and the comparison with the twin in float64."""
+"""Run the kernels' cases on a mutant: the emulator's check mode, and comparison with the twin in float64."""
 
 from __future__ import annotations
 
@@ -30,29 +30,30 @@ from .operators import Mutant, mutants
 from .source import Declaration, Source
 
 EMULATED = Device("emulated")
-#: Processor time of a case, its two launches and its reference; the slowest one of the kernels takes a fifth of it.
+#: Limit of the CPU time of a case (two launches and the reference); the slowest unmutated case takes a fifth of it.
 SECONDS_A_CASE = 10.0
 
 
 class Verdict(NamedTuple):
-    """What became of a mutant."""
+    """How a mutant was detected, or that it survived."""
 
-    kind: str  # a finding of check mode; "values", "bits" or "memory"; "no end", "signal"; "no code"; "survived"
+    #: the error of check mode; "values", "bits", "memory"; "no end", "signal"; "no code" (does not compile); "survived"
+    kind: str
     detail: str = ""
     seconds: float = 0.0
 
     @property
     def by(self) -> str:
-        """The column of the table that it counts in."""
-        others = {"values": "values", "bits": "values", "memory": "values", "no end": "no end", "signal": "no end"}
-        return self.kind if self.kind in ("survived", "no code") else others.get(self.kind, "check mode")
+        """The column of the result table."""
+        columns = {"values": "values", "bits": "values", "memory": "values", "no end": "no end", "signal": "no end"}
+        return self.kind if self.kind in ("survived", "no code") else columns.get(self.kind, "check mode")
 
 
-# ---- mutants, and the cases that they can show in ---------------------------------------------------------------------
+# ---- mutants, and the cases that they can affect ----------------------------------------------------------------------
 
 
 def files() -> list[str]:
-    """The sources of the kernels and all headers that they include."""
+    """The kernels' sources and the headers that they include."""
     included = (re.findall(r'^#line 1 "([^"]+)"', cuda_sources.spliced(file), re.MULTILINE) for file in cuda_sources.kernel_files())
     return sorted({name for names in included for name in names})
 
@@ -68,7 +69,7 @@ def all_mutants() -> list[Mutant]:
 
 @cache
 def _declarations(file: str) -> list[tuple[str, Declaration, set[str]]]:
-    """Of a source and of all that it includes: file, declaration, and the identifiers in it."""
+    """(file, declaration, identifiers in it) for every declaration of a source and its headers."""
     found = []
     for name in re.findall(r'^#line 1 "([^"]+)"', cuda_sources.spliced(file), re.MULTILINE):
         parsed = Source(text(name))
@@ -78,7 +79,7 @@ def _declarations(file: str) -> list[tuple[str, Declaration, set[str]]]:
 
 @cache
 def _reached(file: str, expression: str) -> list[tuple[str, Declaration]]:
-    """What a specialisation may use: the declarations that it names, those that they name, and so on."""
+    """The declarations that a specialisation can use: those in its name, and transitively those that they name."""
     names, before = set(re.findall(r"\w+", expression)), 0
     while len(names) > before:
         before = len(names)
@@ -95,7 +96,7 @@ def _arrays(case: Case) -> list[Any]:
 
 @cache
 def _cases() -> list[tuple[Case, str]]:
-    """All cases and their specialisations, those first that cost least: few elements, little code, few specialisations."""
+    """All cases with their specialisations, cheapest first: few elements, little code, few specialisations."""
     found: list[tuple[float, Case, str]] = []
     for kernel in KERNELS.values():
         compiled: dict[str, int] = {}
@@ -113,9 +114,10 @@ def _uses(mutant: Mutant, file: str, expression: str) -> bool:
 
 
 def cases_for(mutant: Mutant) -> Iterator[Case]:
-    """The cases whose specialisation uses what the mutant changes.
+    """The cases whose specialisation uses the changed declaration.
 
-    Of cases that differ only in an activation or a loss, of which a header knows nothing, one.
+    For a mutant of a header, of several cases that differ only in structs that do not use the change (an activation, a
+    loss), only the first.
     """
     seen = set()
     for case, expression in _cases():
@@ -136,7 +138,7 @@ def cases_for(mutant: Mutant) -> Iterator[Case]:
 
 
 class Judge:
-    """Runs mutants in this process, from a copy of the kernels' folder and with a cache of its own."""
+    """Runs mutants in this process, with its own copy of the kernels' folder and its own compiler cache."""
 
     def __init__(self, folder: Path) -> None:
         shared = disk_cache.cache_directory() / "emulator"
@@ -150,26 +152,26 @@ class Judge:
         cuda_sources.kernel_directory = lambda: self._sources
 
     def verdict(self, mutant: Mutant) -> Verdict:
-        """The first finding of the cases, or that there is none."""
-        start, place = time.perf_counter(), self._sources / mutant.file
-        place.write_text(mutant.apply(text(mutant.file)), encoding="utf-8")
+        """Write the mutant into the copied sources, run its cases, and restore the source."""
+        start, path = time.perf_counter(), self._sources / mutant.file
+        path.write_text(mutant.apply(text(mutant.file)), encoding="utf-8")
         cuda_compiler._functions.clear()
         try:
             kind, detail = self._first_finding(mutant)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-            place.write_text(text(mutant.file), encoding="utf-8")
-            for path in set(self._cache.iterdir()) - self._kept:
-                path.unlink()
+            path.write_text(text(mutant.file), encoding="utf-8")
+            for compiled in set(self._cache.iterdir()) - self._kept:
+                compiled.unlink()
         return Verdict(kind, detail, time.perf_counter() - start)
 
     def _first_finding(self, mutant: Mutant) -> tuple[str, str]:
         cases = list(cases_for(mutant))
         for case in cases:
-            signal.setitimer(signal.ITIMER_PROF, SECONDS_A_CASE)  # its signal ends the process
+            signal.setitimer(signal.ITIMER_PROF, SECONDS_A_CASE)  # SIGPROF ends the process
             try:
                 with emulator.check(), numpy.errstate(all="ignore"):
-                    errors, same, _, spoiled = selftest._check_case(case, EMULATED)
+                    errors, is_same, _, corrupted = selftest._check_case(case, EMULATED)
             except CompileError as error:
                 return "no code", str(error)
             except EmulationError as error:
@@ -177,16 +179,16 @@ class Judge:
             except GpunetError as error:
                 return "launch", str(error)
             for kind, found in (
-                ("memory", spoiled),
+                ("memory", corrupted),
                 ("values", [f"{name} is wrong by {e:.3g} eps" for name, e in errors.items() if e > selftest.LIMIT]),
-                ("bits", [] if same else ["a second launch leaves other bits"]),
+                ("bits", [] if is_same else ["a second launch gives different bits"]),
             ):
                 if found:
                     return kind, f"{case}: {found[0]}"
         return "survived", f"{len(cases)} cases"
 
 
-# ---- many of them -----------------------------------------------------------------------------------------------------
+# ---- worker processes -------------------------------------------------------------------------------------------------
 
 
 def _work(connection: Connection, folder: str) -> None:
@@ -196,23 +198,23 @@ def _work(connection: Connection, folder: str) -> None:
 
 
 class _Worker:
-    """A process that judges; a mutant may end it."""
+    """A process that runs mutants; a mutant can end it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process: Any = context.Process(target=_work, args=(theirs, str(folder)), daemon=True)
+        self.connection, worker_end = context.Pipe()
+        self.process: Any = context.Process(target=_work, args=(worker_end, str(folder)), daemon=True)
         self.process.start()
-        theirs.close()
+        worker_end.close()
         self.mutant: Mutant | None = None
 
-    def give(self, mutant: Mutant) -> None:
+    def send(self, mutant: Mutant) -> None:
         self.mutant = mutant
         self.connection.send(mutant)
 
-    def take(self) -> Verdict | None:
-        """What it found; None if it came to its end meanwhile."""
+    def receive(self) -> Verdict | None:
+        """The verdict, or None if the process has ended."""
         try:
             return self.connection.recv()
         except EOFError:
@@ -223,10 +225,10 @@ class _Worker:
 def judge_all(
     chosen: Sequence[Mutant], processes: int, report: Callable[[Mutant, Verdict], None]
 ) -> dict[Mutant, Verdict]:
-    """The verdicts on several mutants, reported as they come.
+    """Run mutants in worker processes, and call ``report`` as each verdict arrives.
 
     Raises:
-        RuntimeError: a worker ends by itself and not by its mutant.
+        RuntimeError: a worker exited with an error that its mutant did not cause.
     """
     verdicts: dict[Mutant, Verdict] = {}
     waiting = list(reversed(chosen))
@@ -239,20 +241,21 @@ def judge_all(
                     worker = _Worker(Path(folder) / str(started))
                     started += 1
                     working[worker.connection] = worker
-                    worker.give(waiting.pop())
+                    worker.send(waiting.pop())
                 for connection in wait(list(working)):
                     worker = working[connection]
-                    mutant, verdict = worker.mutant, worker.take()
+                    mutant, verdict = worker.mutant, worker.receive()
                     assert mutant is not None
                     if verdict is None:
                         code = worker.process.exitcode
                         if code >= 0:
-                            raise RuntimeError(f"the worker of {mutant.name} ended with code {code}")
-                        ended = code == -signal.SIGPROF
-                        verdict = Verdict("no end" if ended else "signal", "" if ended else signal.Signals(-code).name)
+                            raise RuntimeError(f"the worker that ran {mutant.name} exited with code {code}")
+                        timed_out = code == -signal.SIGPROF
+                        name = signal.Signals(-code).name
+                        verdict = Verdict("no end") if timed_out else Verdict("signal", name)
                         del working[connection]
                     elif waiting:
-                        worker.give(waiting.pop())
+                        worker.send(waiting.pop())
                     else:
                         del working[connection]
                         worker.process.terminate()

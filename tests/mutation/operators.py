@@ -1,7 +1,7 @@
-"""The mutants of a source: what stands at one place is removed, or shifted by one.
+"""Mutation operators: each removes an element of a source, or shifts it by one.
 
-An operator is a function of a Source that yields edits; ``OPERATORS`` has them by name.  A mutant is named by what it
-changes and where, never by a line number, so that a name outlives changes elsewhere in its file.
+An operator is a generator of edits of a Source, registered in ``OPERATORS`` by name.  The name of a mutant consists of
+its declaration and its change, without a line number, so that it stays valid when other parts of the file change.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 from .source import STOPS, Source
 
-#: Calls that wait for something, or that make something to be waited for.
+#: Names of calls that wait for asynchronous copies or barriers, or that signal them.
 WAITS = re.compile(r"\w*(?:wait|arrive|commit|expect)\w*")
-#: Without the other operands of one that binds less tightly.
+#: Tokens that end an operand of && and of ||, among them the operators that bind less tightly.
 _OF_AND = STOPS | {"||", "&&"}
 _OF_OR = STOPS | {"||"}
 _LOGIC = frozenset(["&&", "||"])
 
 
 class Edit(NamedTuple):
-    """[start, end) of the text becomes ``replacement``; [first, last) is what its name shows of it."""
+    """Replace [start, end) of the text by ``replacement``; the mutant's name quotes [first, last)."""
 
     start: int
     end: int
@@ -33,10 +33,10 @@ class Edit(NamedTuple):
 
 class Mutant(NamedTuple):
     file: str
-    declaration: str  # a function, or what else it lies in
+    declaration: str  # the innermost declaration that contains the edit
     operator: str
-    change: str  # before and after
-    occurrence: int  # among those that are otherwise called the same
+    change: str  # "before -> after"
+    occurrence: int  # from 1, among mutants that would have the same name
     line: int
     edit: Edit
 
@@ -59,17 +59,17 @@ def _operator(function: Operator) -> Operator:
 
 
 def _replaced(source: Source, first: int, end: int, replacement: str, around: tuple[int, int] | None = None) -> Edit:
-    """Tokens ``first`` to ``end`` replaced; ``around`` says which ones the name shows."""
+    """The edit that replaces tokens [first, end); the name quotes the tokens ``around``."""
     return Edit(*source.span(first, end), replacement, *source.span(*(around or (first, end))))
 
 
 def _part(source: Source, index: int, stops: frozenset[str] | set[str] = STOPS) -> tuple[int, int]:
-    """The expression around a token, for the name of its mutant."""
+    """The tokens [first, end) of the expression around a token, for the name of the mutant."""
     return source.left(index, stops), source.right(index, stops)
 
 
 def _statement(source: Source, index: int) -> tuple[int, int] | None:
-    """A call that is a statement of its own: its name's token, and the one behind the semicolon."""
+    """The tokens [first, end) of a statement that is a single call, or None."""
     if source.tokens[index - 1] not in (";", "{", "}", ")", "else"):
         return None
     end = source.right(index, frozenset([";"]))
@@ -87,19 +87,19 @@ def _removed_calls(source: Source, pattern: str) -> Iterator[Edit]:
 
 @_operator
 def barrier(source: Source) -> Iterator[Edit]:
-    """A barrier of the block or the warp is removed."""
+    """Remove a barrier of the block or the warp."""
     yield from _removed_calls(source, r"__sync(?:threads|warp)")
 
 
 @_operator
 def fence(source: Source) -> Iterator[Edit]:
-    """A memory fence is removed."""
+    """Remove a memory fence."""
     yield from _removed_calls(source, r"\w*fence\w*")
 
 
 @_operator
 def wait(source: Source) -> Iterator[Edit]:
-    """A wait, or what it waits for, is removed; ``wait<n>`` lets one more stay on its way."""
+    """Remove a wait, or the call that it waits for; replace ``wait<n>`` by ``wait<n + 1>``."""
     yield from _removed_calls(source, WAITS.pattern)
     for index in source.find("<"):
         if (
@@ -111,7 +111,7 @@ def wait(source: Source) -> Iterator[Edit]:
             yield _replaced(source, index + 1, index + 2, more, (index - 1, index + 3))
 
 
-_PLAIN = {
+_NOT_ATOMIC = {
     "atomicAdd": "[&] {{ auto* at = {0}; auto old = *at; *at = old + {1}; return old; }}()",
     "atomicInc": "[&] {{ auto* at = {0}; auto old = *at; *at = old >= {1} ? 0 : old + 1; return old; }}()",
 }
@@ -119,12 +119,12 @@ _PLAIN = {
 
 @_operator
 def atomic(source: Source) -> Iterator[Edit]:
-    """An atomic becomes a plain read and write."""
-    for index in source.find(*_PLAIN):
+    """Replace an atomic by a plain read and write."""
+    for index in source.find(*_NOT_ATOMIC):
         end = source.partner[index + 1]
         inside = source.text[source.spans[index + 1][1] : source.spans[end][0]]
         yield _replaced(
-            source, index, end + 1, _PLAIN[source.tokens[index]].format(*inside.split(",")), (index, end + 1)
+            source, index, end + 1, _NOT_ATOMIC[source.tokens[index]].format(*inside.split(",")), (index, end + 1)
         )
 
 
@@ -133,7 +133,7 @@ def atomic(source: Source) -> Iterator[Edit]:
 
 @_operator
 def guard(source: Source) -> Iterator[Edit]:
-    """The condition of an ``if`` is always true, or never."""
+    """Replace the condition of an ``if`` by true, and by false."""
     for index in source.find("if"):
         first, end = index + 2, source.partner[index + 1]
         for always in ("true", "false"):
@@ -142,7 +142,7 @@ def guard(source: Source) -> Iterator[Edit]:
 
 @_operator
 def choice(source: Source) -> Iterator[Edit]:
-    """A conditional expression always takes the same side."""
+    """Replace the condition of ``?:`` by true, and by false."""
     for index in source.find("?"):
         first, end = source.left(index, STOPS), source.right(index, STOPS - {":", "?"})
         for always in ("true", "false"):
@@ -151,14 +151,14 @@ def choice(source: Source) -> Iterator[Edit]:
 
 @_operator
 def operand(source: Source) -> Iterator[Edit]:
-    """One operand of ``&&`` or ``||`` is left out."""
+    """Remove an operand of ``&&`` or ``||``."""
     for index in source.find("&&", "||"):
         if not source.spaced(index):
             continue
         stops = _OF_AND if source.tokens[index] == "&&" else _OF_OR
         around = _part(source, index, STOPS)
         first, end = source.left(index, stops), source.right(index, stops)
-        if first == source.left(index, _OF_OR):  # else it is the right side of the operator before
+        if first == source.left(index, _OF_OR):  # otherwise it is the right operand of the previous operator
             yield _replaced(source, first, index + 1, "", around)
         yield _replaced(source, index, end, "", around)
 
@@ -175,7 +175,7 @@ _SHIFTED = {
 
 @_operator
 def comparison(source: Source) -> Iterator[Edit]:
-    """A comparison holds for one more, or for one fewer; equality is negated."""
+    """Shift a comparison by one value in either direction; negate an equality."""
     for index in source.find(*_SHIFTED):
         if source.spaced(index):
             for other in _SHIFTED[source.tokens[index]]:
@@ -184,7 +184,7 @@ def comparison(source: Source) -> Iterator[Edit]:
 
 @_operator
 def boolean(source: Source) -> Iterator[Edit]:
-    """A boolean variable is always true, or never; so is what a function of type bool returns."""
+    """Replace the initial value of a bool, and the return value of a bool function, by true and by false."""
     for index in source.find("bool"):
         at = index + 1
         while source.tokens[at] not in (";", ")") and source.tokens[at + 1] == "=":
@@ -203,7 +203,7 @@ def boolean(source: Source) -> Iterator[Edit]:
 
 @_operator
 def clamp(source: Source) -> Iterator[Edit]:
-    """``min`` or ``max`` of two is one of them."""
+    """Replace ``min`` or ``max`` of two values by each of them."""
     for index in source.find("min", "max"):
         if source.tokens[index + 1] == "(":
             end = source.partner[index + 1]
@@ -212,12 +212,12 @@ def clamp(source: Source) -> Iterator[Edit]:
                 yield _replaced(source, index, end + 1, source.text[slice(*source.span(first, last))], (index, end + 1))
 
 
-# ---- loops and places -------------------------------------------------------------------------------------------------
+# ---- loops and offsets ------------------------------------------------------------------------------------------------
 
 
 @_operator
 def loop(source: Source) -> Iterator[Edit]:
-    """A loop begins one later, strides twice as far, or does not swap its halves."""
+    """Start a loop one later, double its stride, or drop its ``^=``."""
     for index in source.find("for"):
         close = source.partner[index + 1]
         semicolons = [i for i in range(index, close) if source.tokens[i] == ";"]
@@ -239,7 +239,7 @@ def loop(source: Source) -> Iterator[Edit]:
 
 @_operator
 def offset(source: Source) -> Iterator[Edit]:
-    """``+ 1`` or ``- 1`` is left out."""
+    """Remove ``+ 1`` or ``- 1``."""
     for index in source.find("+", "-"):
         if source.tokens[index + 1] == "1" and source.spaced(index):
             yield _replaced(source, index, index + 2, "", _part(source, index, _OF_AND))
@@ -247,7 +247,7 @@ def offset(source: Source) -> Iterator[Edit]:
 
 @_operator
 def initial_value(source: Source) -> Iterator[Edit]:
-    """A variable that begins at zero begins with whatever is there."""
+    """Leave a variable uninitialised that is initialised with zero."""
     for index in source.find("="):
         end = source.right(index, STOPS)
         value = "".join(source.tokens[index + 1 : end])
@@ -262,7 +262,7 @@ def initial_value(source: Source) -> Iterator[Edit]:
 
 
 def mutants(file: str, text: str) -> list[Mutant]:
-    """All mutants of a source, in the order of their places; what only a compiler evaluates (static_assert) has none."""
+    """All mutants of a source, in the order of their positions; a static_assert has none."""
     source = Source(text)
     asserted = [source.span(index, source.partner[index + 1] + 1) for index in source.find("static_assert")]
     edits = [(edit, name) for name, operator in OPERATORS.items() for edit in operator(source)]

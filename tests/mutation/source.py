@@ -1,7 +1,7 @@
-"""A CUDA source as tokens with their brackets matched, cut into the declarations that a mutant is named by.
+"""Tokenize a CUDA source, match its brackets, and find its declarations.
 
-This is a reader of our own style (clang-format's, blanks around binary operators, none inside template brackets), not of
-C++.
+It handles the style of ``cuda_kernels/`` (clang-format, blanks around binary operators, none inside template
+brackets), not all of C++.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _TOKEN = re.compile(
 )
 _OPEN, _CLOSE = "([{", ")]}"
 ASSIGNMENTS = frozenset(["=", "+=", "-=", "*=", "/=", "%=", "^=", "|=", "&=", "<<=", ">>="])
-#: What ends the operand of an operator that binds tighter than a comma, an assignment and a question mark.
+#: Tokens that end an operand of an operator that binds tighter than a comma, an assignment and ?:.
 STOPS = ASSIGNMENTS | {",", ";", "?", ":", "return", "else"}
 
 
 class Declaration(NamedTuple):
-    """Something declared outside of all functions, or in a struct: [start, end) of the text."""
+    """A declaration at the top level or in a struct."""
 
     name: str
-    start: int
+    start: int  # [start, end) of the text
     end: int
     returns_bool: bool
     is_enum: bool
@@ -32,7 +32,7 @@ class Declaration(NamedTuple):
 
 
 class Source:
-    """The tokens of a text; comments and preprocessor lines are none."""
+    """The tokens of a text, without comments and preprocessor lines."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -47,9 +47,8 @@ class Source:
             elif token in _CLOSE:
                 self.partner[index], self.partner[opened[-1]] = opened[-1], index
                 opened.pop()
-        #: of the outermost kind, and those in structs, innermost last
-        self.top: list[Declaration] = []
-        self.declarations: list[Declaration] = []
+        self.top: list[Declaration] = []  # at the top level
+        self.declarations: list[Declaration] = []  # also those in structs
         self._declare(0, len(self.tokens), "", self.top)
 
     def _declare(self, first: int, end: int, within: str, into: list[Declaration]) -> None:
@@ -79,7 +78,7 @@ class Source:
             first = stop + 1
 
     def _outside_brackets(self, first: int, last: int) -> list[str]:
-        """Tokens of a declaration's head: "()" in place of what stands in brackets, template parameters left out."""
+        """The tokens of a declaration's head, with "()" for each bracketed part and without template parameters."""
         head: list[str] = []
         at = first
         while at < last:
@@ -98,7 +97,7 @@ class Source:
 
     def _name(self, head: list[str], last: int, is_struct: bool) -> str:
         if is_struct:
-            head = head[: head.index(":")] if ":" in head else head  # bases stand behind it
+            head = head[: head.index(":")] if ":" in head else head  # without base classes
             return head[-1] if head[-1] not in ("enum", "struct") else self.tokens[last + 1]
         if "operator" in head:
             return "operator()"
@@ -107,10 +106,10 @@ class Source:
         found = re.search(pattern, text)
         return found[found.lastindex or 0] if found else text.strip()
 
-    # ---- places ----------------------------------------------------------------------------------------------------------
+    # ---- positions -------------------------------------------------------------------------------------------------------
 
     def declaration(self, position: int) -> Declaration | None:
-        """The innermost declaration at a place of the text."""
+        """The innermost declaration that contains a position of the text."""
         around = [d for d in self.declarations if d.start <= position < d.end]
         return min(around, key=lambda d: d.end - d.start, default=None)
 
@@ -122,7 +121,7 @@ class Source:
         return (index for index, token in enumerate(self.tokens) if token in wanted)
 
     def left(self, index: int, stops: frozenset[str] | set[str]) -> int:
-        """Number of the first token of what stands left of a token, up to one of ``stops`` or an open bracket."""
+        """Index of the first token of the operand left of a token, which begins after ``stops`` or an open bracket."""
         at = index
         while at > 0 and self.tokens[at - 1] not in stops and self.tokens[at - 1] not in _OPEN:
             previous = self.tokens[at - 1]
@@ -132,17 +131,17 @@ class Source:
         return at
 
     def right(self, index: int, stops: frozenset[str] | set[str]) -> int:
-        """Number of the token behind what stands right of a token."""
+        """Index after the last token of the operand right of a token, which ends at ``stops`` or a closing bracket."""
         at = index + 1
         while at < len(self.tokens) and self.tokens[at] not in stops and self.tokens[at] not in _CLOSE:
             at = self.partner[at] + 1 if self.tokens[at] in _OPEN else at + 1
         return at
 
     def span(self, first: int, end: int) -> tuple[int, int]:
-        """Place in the text of tokens ``first`` to ``end``, the last one left out."""
+        """The [start, end) in the text of tokens [first, end)."""
         return self.spans[first][0], self.spans[end - 1][1]
 
     def spaced(self, index: int) -> bool:
-        """Whether a token has blanks on both sides, as a comparison has and a template bracket has not."""
+        """Whether a token has blanks on both sides, like a comparison and unlike a template bracket."""
         start, end = self.spans[index]
         return self.text[start - 1].isspace() and self.text[end].isspace()

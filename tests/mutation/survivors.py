@@ -1,6 +1,7 @@
-"""The mutants that are known to survive: ``survivors.txt`` names them below the reason that they share.
+"""The mutants that are known to survive.  ``survivors.txt`` lists their names below the reason.
 
-Most are equivalent: no run can tell them from the kernel.  Those below a reason that begins with "Missed" are not.
+Most are equivalent to the kernel.  A reason that begins with "Missed" means that they are not, and no case detects
+them.
 """
 
 from __future__ import annotations

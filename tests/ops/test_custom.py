@@ -1,4 +1,4 @@
-"""gpunet.cuda_op: ops of users' own, on every device; what is wrong with one is said by name."""
+"""gpunet.cuda_op on every device, and the messages for wrong definitions and launches."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def blocks(y: Any) -> dict[str, Any]:
 
 
 def power(**changed: Any) -> Any:
-    """y = a x², with changes."""
-    made = {"launch": blocks, "twin": lambda x, a: a * x * x, "backward": lambda dy, x, a: dy * x * (2 * a)}
-    return gpunet.cuda_op(changed.pop("source", POWER), **{k: f for k, f in (made | changed).items() if f is not None})
+    """The op y = a x², with some arguments of cuda_op changed, or left out if None."""
+    defaults = {"launch": blocks, "twin": lambda x, a: a * x * x, "backward": lambda dy, x, a: dy * x * (2 * a)}
+    return gpunet.cuda_op(changed.pop("source", POWER), **{k: f for k, f in (defaults | changed).items() if f is not None})
 
 
-# one kernel of each C type: an extern "C" with several outputs, the parameters in an order of its own
+# an extern "C" kernel with several outputs and dtypes, and its parameters in no particular order
 SPLIT = f"""
 extern "C" __global__ void split(const float* x, int n, float by, float* whole, int* bin, const long long* shift) {{
   {INDEX}
@@ -72,7 +72,7 @@ def split() -> Any:
     )
 
 
-# ---- what it computes -------------------------------------------------------------------------------------------------
+# ---- results ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [gpunet.float32, gpunet.float64])
@@ -91,7 +91,7 @@ def test_values_gradients_and_gradients_of_gradients(device: str, dtype: Any) ->
     assert x.grad is not None and x.grad.tolist() == first.tolist()
 
 
-def test_a_backward_in_terms_of_the_output_is_differentiable_too(device: str) -> None:
+def test_backward_that_uses_the_output_is_differentiable(device: str) -> None:
     op = gpunet.cuda_op(
         f"template <class T> __global__ void grow(T* y, const T* x, double rate, long long n) {{\n{INDEX}\n"
         "if (i < n) y[i] = exp(T(rate) * x[i]); }",
@@ -115,7 +115,7 @@ def test_several_outputs_integers_and_parameters_in_any_order(device: str) -> No
     assert x.grad is not None and x.grad.tolist() == [2.0, 2.0]
 
 
-def test_an_op_is_the_backward_of_another(device: str) -> None:
+def test_custom_op_as_backward_of_another(device: str) -> None:
     slope = gpunet.cuda_op(
         f"template <class T> __global__ void slope(T* dx, const T* dy, const T* x, double a, long long n) {{\n{INDEX}\n"
         "if (i < n) dx[i] = T(2 * a) * dy[i] * x[i]; }",
@@ -130,7 +130,7 @@ def test_an_op_is_the_backward_of_another(device: str) -> None:
         gpunet.grad([first.sum()], [x])
 
 
-def test_an_output_that_nothing_depends_on_has_gradient_zero(device: str) -> None:
+def test_unused_output_has_gradient_zero(device: str) -> None:
     op = gpunet.cuda_op(
         f"template <class T> __global__ void both(T* y, T* z, const T* x, long long n) {{\n{INDEX}\n"
         "if (i < n) { y[i] = x[i]; z[i] = 2 * x[i]; } }",
@@ -168,11 +168,11 @@ def test_shapes_zeroed_shared_memory_and_template_arguments(device: str) -> None
         assert op(labels, classes=4).tolist() == [2, 2, 6, 0]
 
 
-def test_an_empty_input_launches_nothing(device: str) -> None:
+def test_empty_input_launches_nothing(device: str) -> None:
     assert power()(gpunet.ones(0), a=1.0).shape == (0,)
 
 
-def test_it_is_recorded_and_replayed(device: str) -> None:
+def test_custom_op_is_recorded_and_replayed(device: str) -> None:
     x = gpunet.tensor([1.0, 2.0])
     tape = Tape()
     with record(tape):
@@ -183,8 +183,8 @@ def test_it_is_recorded_and_replayed(device: str) -> None:
     assert y.tolist() == [9.0, 9.0]
 
 
-def test_it_is_captured_whatever_its_twin_does(device: str) -> None:
-    """Here a twin that looks at values, makes arrays and goes through Python's numbers."""
+def test_custom_op_with_an_untraceable_twin_is_captured(device: str) -> None:
+    """The twin branches on values, allocates arrays and converts to Python numbers."""
 
     def twin(x: numpy.ndarray, a: float) -> numpy.ndarray:
         calls.append(x.size)
@@ -215,7 +215,7 @@ def test_it_is_captured_whatever_its_twin_does(device: str) -> None:
         assert len(calls) == 8, "each of the steps calls the twin"
 
 
-def test_sources_may_be_files_and_include_our_headers_and_their_own(device: str, tmp_path: Path) -> None:
+def test_source_file_can_include_its_own_headers_and_those_of_gpunet(device: str, tmp_path: Path) -> None:
     (tmp_path / "mine.cuh").write_text("template <class T> __device__ T twice(T x) { return x + x; }\n")
     (tmp_path / "packs.cu").write_text(
         '#include "mine.cuh"\n#include "pack.cuh"\n'
@@ -230,38 +230,38 @@ def test_sources_may_be_files_and_include_our_headers_and_their_own(device: str,
 
 
 @needs_compiler
-def test_another_text_is_another_kernel() -> None:
+def test_changed_source_is_compiled_as_another_kernel() -> None:
     x = gpunet.ones(2, device="emulated")
     assert power(twin=None)(x, a=1.0).tolist() == [1.0, 1.0]
     assert power(source=POWER.replace("T(a) *", "T(a) +"), twin=None)(x, a=1.0).tolist() == [2.0, 2.0]
-    there = f"namespace mine {{{POWER}}}"
-    assert power(source=there, name="mine::power", twin=None)(x, a=3.0).tolist() == [3.0, 3.0]
+    in_namespace = f"namespace mine {{{POWER}}}"
+    assert power(source=in_namespace, name="mine::power", twin=None)(x, a=3.0).tolist() == [3.0, 3.0]
 
 
-def test_users_ops_stand_in_no_registry() -> None:
+def test_custom_ops_are_not_registered() -> None:
     before = (set(KERNELS), set(OPS))
     power()
     power()
     assert (set(KERNELS), set(OPS)) == before
 
 
-@pytest.mark.parametrize("backward, kept", [(lambda dy: dy, False), (lambda dy, y, x: dy * y * x, True)])
-def test_what_backward_names_is_kept_and_nothing_else(backward: Callable[..., Any], kept: bool) -> None:
+@pytest.mark.parametrize("backward, is_saved", [(lambda dy: dy, False), (lambda dy, y, x: dy * y * x, True)])
+def test_only_tensors_named_by_backward_are_saved(backward: Callable[..., Any], is_saved: bool) -> None:
     inner = gpunet.ones(9).requires_grad_() * 2
     y = power(backward=backward)(inner, a=1.0)
-    held = weakref.ref(inner)
+    reference = weakref.ref(inner)
     gc.disable()
     try:
         del inner
-        assert (held() is not None) == kept
+        assert (reference() is not None) == is_saved
         del y
-        assert held() is None, "a circle of references"
+        assert reference() is None, "a reference cycle keeps the tensor"
     finally:
         gc.enable()
 
 
 @pytest.mark.parametrize("expression", ["power<float>", "power<double>"])
-def test_it_compiles_for_a_card(expression: str) -> None:
+def test_custom_op_compiles_for_sm_90(expression: str) -> None:
     try:
         nvrtc.load()
     except CompileError:
@@ -277,7 +277,7 @@ def test_it_compiles_for_a_card(expression: str) -> None:
 
 
 @needs_compiler
-def test_check_passes_what_is_right() -> None:
+def test_check_accepts_a_correct_op() -> None:
     power().check(gpunet.randn(3, 4), a=2.0)
     power(twin=None).check(gpunet.randn(3), a=2.0)
     split().check(gpunet.tensor([1.5, 2.5]), gpunet.tensor([1, 2]), by=2.0)
@@ -305,7 +305,7 @@ def test_check_passes_what_is_right() -> None:
         ),
     ],
 )
-def test_check_finds_what_is_wrong(changed: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_check_rejects_a_wrong_op(changed: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         power(**changed).check(gpunet.tensor([2.0, 3.0]), a=2.0)
 
@@ -325,7 +325,7 @@ def test_gradcheck() -> None:
         gradcheck(lambda x: x.detach(), x)
 
 
-# ---- mistakes ---------------------------------------------------------------------------------------------------------
+# ---- messages ---------------------------------------------------------------------------------------------------------
 
 
 def x2() -> gpunet.Tensor:
@@ -343,27 +343,27 @@ def changed_in_place() -> None:
     y.sum().backward()
 
 
-DEFINED: dict[str, tuple[Callable[[], Any], type[GpunetError], str]] = {
+MISTAKES: dict[str, tuple[Callable[[], Any], type[GpunetError], str]] = {
     "no kernel": (lambda: power(source="int x;\n"), ArgumentError, "defines no __global__ function"),
     "a path as text": (lambda: power(source="power.cu"), ArgumentError, r"pass pathlib\.Path\('power\.cu'\)"),
     "no such file": (lambda: power(source=Path("absent.cu")), CompileError, "absent.cu"),
-    "two kernels": (lambda: power(source=POWER + POWER.replace("power", "other")), ArgumentError, "power, other; say which"),
+    "two kernels": (lambda: power(source=POWER + POWER.replace("power", "other")), ArgumentError, "power, other; choose one"),
     "another name": (lambda: power(name="other"), ArgumentError, "no __global__ function 'other'; it has power"),
     "no input": (lambda: power(source=POWER.replace("const T*", "T*")), ArgumentError, "an input .a pointer to const"),
     "half": (lambda: power(source=POWER.replace("const T*", "const __half*")), ArgumentError, r"'const __half\* x' .* T, float"),
     "twin names": (lambda: power(twin=lambda z: z), ArgumentError, "twin of cuda_op 'power' has a parameter 'z'.*x, a, n"),
     "backward names": (lambda: power(backward=lambda dz: dz), ArgumentError, "backward .* parameter 'dz'.*dy, y, x"),
-    "twin without names": (lambda: power(twin=numpy.tanh), ArgumentError, "twin .* does not name them; wrap it"),
-    "zeroed": (lambda: power(zeroed="z"), ArgumentError, "zeroed names 'z'; the outputs are y"),
+    "twin without names": (lambda: power(twin=numpy.tanh), ArgumentError, "expected a function with named parameters.*wrap"),
+    "zeroed": (lambda: power(zeroed="z"), ArgumentError, "zeroed='z' is not an output; the outputs are y"),
     "ambiguous gradient": (
         lambda: power(source=POWER.replace("const T* x", "const T* x, const T* dy")), ArgumentError, "'dy' is an array .* and",
     ),
     "inputs": (lambda: power()(), ArgumentError, "power: 0 inputs; expected 1: x"),
     "a number": (lambda: power()(1.0, a=1.0), ArgumentError, "input 'x' is 1.0; expected a Tensor"),
-    "option": (lambda: power()(x2(), b=1.0), ArgumentError, "power: no option 'b'; there are a, n"),
+    "option": (lambda: power()(x2(), b=1.0), ArgumentError, "power: unknown option 'b'; expected a, n"),
     "missing option": (lambda: power()(x2()), ArgumentError, "twin of cuda_op 'power' needs 'a'"),
-    "integers": (lambda: power()(gpunet.tensor([1]), a=1.0), DtypeError, r"'x' is int64, .* float32 or float64 .* \.to\("),
-    "dtype": (lambda: split()(x2().double(), x2(), by=1.0), DtypeError, r"'x' is float64, the kernel takes float32"),
+    "integers": (lambda: power()(gpunet.tensor([1]), a=1.0), DtypeError, r"'x' is int64; .* float32 or float64: .* \.to\("),
+    "dtype": (lambda: split()(x2().double(), x2(), by=1.0), DtypeError, r"'x' is float64; the kernel expects float32"),
     "no twin": (lambda: power(twin=None)(x2(), a=1.0), DeviceError, "no twin, .* pass twin= .* 'emulated'"),
     "twin's shape": (lambda: power(twin=lambda x: x[:1])(x2(), a=1.0), ShapeError, r"'y' of shape \(1,\), expected \(2,\)"),
     "twin's dtype": (lambda: power(twin=lambda x: x + 1j)(x2(), a=1.0), DtypeError, "'y' of complex64, expected float32"),
@@ -376,29 +376,30 @@ DEFINED: dict[str, tuple[Callable[[], Any], type[GpunetError], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", DEFINED)
-def test_mistakes_are_named(name: str) -> None:
-    act, error, message = DEFINED[name]
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_raises_with_a_clear_message(name: str) -> None:
+    act, error, message = MISTAKES[name]
     with pytest.raises(error) as raised:
         act()
     assert re.search(message, str(raised.value)), str(raised.value)
 
 
-def launched(options: dict[str, Any], source: str = POWER, **launch: Any) -> None:
+def launch_power(options: dict[str, Any], source: str = POWER, **launch: Any) -> None:
     power(source=source, twin=None, launch=lambda y: blocks(y) | launch)(gpunet.ones(2, device="emulated"), **options)
 
 
-LAUNCHED: dict[str, tuple[Callable[[], Any], str]] = {
-    "missing scalar": (lambda: launched({}), "nobody gives the scalar 'a' of .*: pass a=, or let launch"),
-    "twice": (lambda: launched({"a": 1.0, "n": 2}), "'n' was passed, and is computed by launch"),
-    "unknown": (lambda: launched({"a": 1.0}, stride=2), "returned 'stride', which is no scalar of power"),
-    "no number": (lambda: launched({"a": "x"}), "scalar 'double a' is 'x', which is no float64"),
-    "a fraction": (lambda: launched({"a": 1.0}, n=1.5), "scalar 'long long n' is 1.5, which is no int64"),
+WRONG_LAUNCHES: dict[str, tuple[Callable[[], Any], str]] = {
+    "missing scalar": (lambda: launch_power({}), "the scalar 'a' of .* has no value: pass a=, or return it"),
+    "twice": (lambda: launch_power({"a": 1.0, "n": 2}), "'n' was passed and is also computed by launch"),
+    "unknown": (lambda: launch_power({"a": 1.0}, stride=2), "returned 'stride', which is not a scalar of power"),
+    "no number": (lambda: launch_power({"a": "x"}), "scalar 'double a' is 'x', which is no float64"),
+    "a fraction": (lambda: launch_power({"a": 1.0}, n=1.5), "scalar 'long long n' is 1.5, which is no int64"),
     "too large": (
-        lambda: launched({"a": 1.0}, POWER.replace("long long n", "int n"), n=2**31), "'int n' is 2147483648, which is no int32",
+        lambda: launch_power({"a": 1.0}, POWER.replace("long long n", "int n"), n=2**31),
+        "'int n' is 2147483648, which is no int32",
     ),
-    "a text": (lambda: launched({"a": "1.5"}), "scalar 'double a' is '1.5', which is no float64"),
-    "half a block": (lambda: launched({"a": 1.0}, grid=0.5), "'grid': 0.5.*; expected a whole number"),
+    "a text": (lambda: launch_power({"a": "1.5"}), "scalar 'double a' is '1.5', which is no float64"),
+    "half a block": (lambda: launch_power({"a": 1.0}, grid=0.5), "'grid': 0.5.*; expected an integer"),
     "no dictionary": (
         lambda: power(twin=None, launch=lambda y: (1, 256))(gpunet.ones(2, device="emulated"), a=1.0), "expected a dictionary",
     ),
@@ -409,16 +410,16 @@ LAUNCHED: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", LAUNCHED)
-def test_wrong_launches_are_named(name: str) -> None:
-    act, message = LAUNCHED[name]
+@pytest.mark.parametrize("name", WRONG_LAUNCHES)
+def test_wrong_launch_raises_with_a_clear_message(name: str) -> None:
+    act, message = WRONG_LAUNCHES[name]
     with pytest.raises((LaunchError, DeviceError)) as raised:
         act()
     assert re.search(message, str(raised.value)), str(raised.value)
 
 
 @needs_compiler
-def test_scalars_take_the_declared_type() -> None:
-    """A Python float for a C float: four bytes, not a double's first four."""
+def test_scalars_are_converted_to_the_declared_type() -> None:
+    """A Python float is passed to a C float as float32, not as the first four bytes of a double."""
     x, shift = gpunet.ones(2, device="emulated"), gpunet.tensor([1, 2], device="emulated")
     assert split()(x, shift, by=0.1)[0].tolist() == [float(numpy.float32(0.1))] * 2

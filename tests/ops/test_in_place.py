@@ -1,4 +1,4 @@
-"""Changes in place: followed, or refused with the op's name, never a wrong gradient."""
+"""In-place changes: correct gradients, or an error that names the op whose saved tensor was changed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ F = nn.functional
 
 
 def middle(*shape: int) -> tuple[gpunet.Tensor, gpunet.Tensor]:
-    """A leaf, and a result in its graph that may be changed in place."""
+    """A leaf, and a non-leaf computed from it, which may be changed in place."""
     x = gpunet.rand(*shape, requires_grad=True)
     return x, x * 1.0
 
 
-# ---- what backward needs --------------------------------------------------------------------------------------------
+# ---- saved tensors --------------------------------------------------------------------------------------------------
 
-#: The op that must be named -> a function of a (3, 3) tensor whose backward needs that tensor.
+#: The op that the message must name -> a function of a (3, 3) tensor whose backward needs its input.
 NEED_INPUT: dict[str, Callable[[gpunet.Tensor], Any]] = {
     "mul": lambda x: x * x,
     "div": lambda x: 2.0 / x,
@@ -41,7 +41,7 @@ NEED_INPUT: dict[str, Callable[[gpunet.Tensor], Any]] = {
     "activation": lambda x: F.gelu(x),
     "linear_chain": lambda x: F.linear(x, gpunet.ones(2, 3, requires_grad=True)),
 }
-#: ... whose backward needs its output.
+#: The same, for functions whose backward needs the output.
 NEED_OUTPUT: dict[str, Callable[[gpunet.Tensor], Any]] = {
     "exp": lambda x: x.exp(),
     "expm1": lambda x: x.expm1(),
@@ -54,7 +54,7 @@ NEED_OUTPUT: dict[str, Callable[[gpunet.Tensor], Any]] = {
     "activation": lambda x: F.relu(x),
     "linear_chain": lambda x: F.linear(x, gpunet.ones(2, 3), activation="tanh"),
 }
-#: Functions whose backward needs neither.
+#: Functions whose backward needs neither input nor output.
 NEED_NOTHING: dict[str, Callable[[gpunet.Tensor], Any]] = {
     "add": lambda x: x + 1.0,
     "sub": lambda x: 1.0 - x,
@@ -73,7 +73,7 @@ NEED_NOTHING: dict[str, Callable[[gpunet.Tensor], Any]] = {
 
 
 @pytest.mark.parametrize("name", NEED_INPUT)
-def test_change_of_a_needed_input_names_the_op(name: str, device: str) -> None:
+def test_change_of_a_saved_input_names_the_op(name: str, device: str) -> None:
     _, y = middle(3, 3)
     out = NEED_INPUT[name](y)
     y += 1.0
@@ -82,7 +82,7 @@ def test_change_of_a_needed_input_names_the_op(name: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("name", NEED_OUTPUT)
-def test_change_of_a_needed_output_names_the_op(name: str, device: str) -> None:
+def test_change_of_a_saved_output_names_the_op(name: str, device: str) -> None:
     _, y = middle(3, 3)
     out = NEED_OUTPUT[name](y)
     out.mul_(2.0)
@@ -91,8 +91,8 @@ def test_change_of_a_needed_output_names_the_op(name: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("name", NEED_NOTHING)
-def test_change_of_what_is_not_needed_is_allowed(name: str, device: str) -> None:
-    """And the gradient is the one of a run without the change."""
+def test_change_of_a_tensor_that_is_not_saved_is_allowed(name: str, device: str) -> None:
+    """The gradient is that of a run without the change."""
     gradients = []
     for change in (False, True):
         gpunet.manual_seed(1)
@@ -105,9 +105,9 @@ def test_change_of_what_is_not_needed_is_allowed(name: str, device: str) -> None
     assert gradients[0] == gradients[1]
 
 
-def test_only_what_a_wanted_gradient_needs_is_guarded(device: str) -> None:
+def test_only_tensors_needed_for_a_requested_gradient_are_saved(device: str) -> None:
     a, b = middle(3)
-    out = b * gpunet.ones(3)  # the constant's gradient would need b; nobody wants it
+    out = b * gpunet.ones(3)  # only the gradient of the constant, which is not requested, would need b
     b += 1.0
     out.sum().backward()
     assert a.grad.tolist() == [1.0] * 3
@@ -152,7 +152,7 @@ def test_condition_changed_between_forward_and_backward(device: str) -> None:
         out.sum().backward()
 
 
-def test_a_change_behind_detach_or_data_is_seen(device: str) -> None:
+def test_change_through_detach_or_data_is_detected(device: str) -> None:
     for cut in (lambda t: t.detach(), lambda t: t.data):
         x, y = middle(3)
         out = y.exp()
@@ -161,10 +161,10 @@ def test_a_change_behind_detach_or_data_is_seen(device: str) -> None:
             out.sum().backward()
 
 
-# ---- what may be changed --------------------------------------------------------------------------------------------
+# ---- which tensors may change ---------------------------------------------------------------------------------------
 
 
-def test_a_leaf_may_not(device: str) -> None:
+def test_leaf_that_requires_grad_cannot_be_changed(device: str) -> None:
     x = gpunet.ones(2, requires_grad=True)
     for change in (lambda: x.add_(1.0), lambda: x.__setitem__(0, 5.0), lambda: x.zero_(), lambda: x.copy_(gpunet.ones(2))):
         with pytest.raises(GradientError, match="leaf tensor that requires grad.*no_grad"):
@@ -175,7 +175,7 @@ def test_a_leaf_may_not(device: str) -> None:
     assert x.tolist() == [2.0, 2.0] and x.is_leaf and x.requires_grad
 
 
-def test_a_view_may_not_where_a_gradient_follows(device: str) -> None:
+def test_view_cannot_be_changed_if_it_requires_grad(device: str) -> None:
     x, y = middle(4)
     with pytest.raises(InPlaceError, match="view"):
         y[:2].mul_(2.0)
@@ -183,8 +183,8 @@ def test_a_view_may_not_where_a_gradient_follows(device: str) -> None:
         y.reshape(2, 2).add_(1.0)
 
 
-def test_a_view_of_a_plain_tensor_may_not_take_a_gradient_in(device: str) -> None:
-    """The base would not know: its sum would lack w's share."""
+def test_view_cannot_receive_a_tensor_that_requires_grad(device: str) -> None:
+    """The base would stay outside the graph: base.sum() would have no gradient for w."""
     w, base = gpunet.ones(2, requires_grad=True), gpunet.zeros(4)
     with pytest.raises(InPlaceError, match="view"):
         base[:2].add_(w)
@@ -202,7 +202,7 @@ def test_plain_views_share_memory_and_versions(device: str) -> None:
         out.sum().backward()
 
 
-def test_a_view_is_out_of_date_after_its_base_was_changed(device: str) -> None:
+def test_view_is_stale_after_its_base_was_changed(device: str) -> None:
     x, y = middle(4)
     view = y[:2]
     y.mul_(3.0)
@@ -212,7 +212,7 @@ def test_a_view_is_out_of_date_after_its_base_was_changed(device: str) -> None:
     assert x.grad.tolist() == [3.0, 3.0, 0.0, 0.0]
 
 
-# ---- what it means --------------------------------------------------------------------------------------------------
+# ---- semantics ------------------------------------------------------------------------------------------------------
 
 
 def test_augmented_assignment_changes_the_same_memory(device: str) -> None:
@@ -225,7 +225,7 @@ def test_augmented_assignment_changes_the_same_memory(device: str) -> None:
     assert a.tolist() == [1.0, pytest.approx(5 / 3)]
 
 
-def test_augmented_assignment_is_in_the_graph(device: str) -> None:
+def test_augmented_assignment_is_differentiable(device: str) -> None:
     x, y = middle(3)
     before = y
     y *= 3.0
@@ -247,7 +247,7 @@ def test_in_place_keeps_dtype_and_shape(device: str) -> None:
     assert x.tolist() == [3.0, 3.0]
 
 
-def test_setitem_gradient_goes_to_both_sides(device: str) -> None:
+def test_setitem_is_differentiable_with_respect_to_both_operands(device: str) -> None:
     for index, shape in ((1, (4,)), ((slice(None), 2), (3,)), (numpy.array([0, 2]), (2, 4)), (numpy.eye(3, 4) > 0, (3,))):
         x, y = middle(3, 4)
         value = gpunet.rand(*shape, requires_grad=True)
@@ -266,7 +266,7 @@ def test_setitem_into_a_plain_tensor_makes_it_part_of_the_graph(device: str) -> 
     canvas[0] = w * 3.0
     canvas[1] = canvas[1] + w
     with pytest.raises(InPlaceError, match="base"):
-        canvas[1] += w  # for Python a change of the view canvas[1]
+        canvas[1] += w  # Python changes the view canvas[1] in place
     (canvas * gpunet.tensor([[1.0, 10.0], [100.0, 1000.0]])).sum().backward()
     assert w.grad.tolist() == [103.0, 1030.0]
 
@@ -306,13 +306,13 @@ def test_each_change_with_and_without_a_graph(change: Any, expected: Any, device
     assert change(y) is y
     numpy.testing.assert_allclose(y.detach().cpu().numpy(), expected(start), rtol=1e-6)
     y.sum().backward()
-    # by differences of the formula: their errors are a few 1e-7 here, the gradient's in float32 as large
+    # central differences of the formula; their error is a few 1e-7, like that of the float32 gradient
     start = start.astype("float64")
     slope = (expected(start + 1e-5) - expected(start - 1e-5)) / 2e-5
     numpy.testing.assert_allclose(x.grad.cpu().numpy(), slope, rtol=1e-5, atol=1e-5)
 
 
-def test_a_view_that_was_set_itself_is_still_up_to_date(device: str) -> None:
+def test_view_stays_valid_after_it_was_changed_itself(device: str) -> None:
     x, y = middle(4)
     view = y[:2]
     with gpunet.no_grad():
@@ -321,8 +321,8 @@ def test_a_view_that_was_set_itself_is_still_up_to_date(device: str) -> None:
     assert x.grad is not None
 
 
-def test_what_is_copied_without_a_graph_brings_none_along() -> None:
-    """A target network: the copy of a parameter is no parameter, and a parameter that is copied into stays a leaf."""
+def test_copy_under_no_grad_does_not_copy_the_graph() -> None:
+    """As for a target network: the copy of a parameter does not require grad; a parameter copied into stays a leaf."""
     source, target = gpunet.ones(3, requires_grad=True), gpunet.zeros(3)
     parameter = gpunet.zeros(3, requires_grad=True)
     with gpunet.no_grad():

@@ -1,4 +1,4 @@
-"""Losses at their edges: wrong labels, ignored rows, weights, empty batches, huge logits, shapes."""
+"""Edge cases of losses: wrong labels, ignored rows, weights, empty batches, huge logits, shapes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def leaf(array: Any) -> gpunet.Tensor:
     return gpunet.tensor(array, requires_grad=True, device=gpunet.zeros(1).device)
 
 
-def on_cards_the_loss_is_nan(device: str) -> None:
+def skip_unless_cpu(device: str) -> None:
     if device != "cpu":
-        pytest.skip("on a card a wrong label makes the loss NaN: looking would stop the stream")
+        pytest.skip("on a GPU a wrong label makes the loss NaN, since a check would synchronise")
 
 
 # ---- labels ---------------------------------------------------------------------------------------------------------
@@ -32,23 +32,23 @@ def on_cards_the_loss_is_nan(device: str) -> None:
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": numpy.ones(3, "float32")}, {"ignore_index": 1}])
 @pytest.mark.parametrize("label", [-1, 3, 99, -(2**40)])
 def test_label_out_of_range_names_value_row_and_classes(label: int, options: dict[str, Any], device: str) -> None:
-    on_cards_the_loss_is_nan(device)
+    skip_unless_cpu(device)
     x = leaf(LOGITS)
     with pytest.raises(LabelError, match=rf"label {label} at row 2.*0 \.\. 2 for 3 classes") as caught:
         F.cross_entropy(x, gpunet.tensor([0, 1, label, label - 1]), **options)
     assert isinstance(caught.value, IndexError)
-    F.cross_entropy(x, gpunet.tensor([0, 1, 2, 0]), **options).backward()  # nothing was lost
+    F.cross_entropy(x, gpunet.tensor([0, 1, 2, 0]), **options).backward()  # the graph of x is intact
 
 
-def test_ignored_rows_count_for_nothing(device: str) -> None:
+def test_ignored_rows_do_not_contribute(device: str) -> None:
     for ignored in (-100, 1, 255):
         labels = [0, ignored, 2, ignored]
         x, y = leaf(LOGITS), leaf(LOGITS[[0, 2]])
-        some = F.cross_entropy(x, gpunet.tensor(labels), ignore_index=ignored)
-        all_of = F.cross_entropy(y, gpunet.tensor([0, 2]))
-        assert some.item() == pytest.approx(all_of.item(), rel=1e-6)
-        some.backward()
-        all_of.backward()
+        loss = F.cross_entropy(x, gpunet.tensor(labels), ignore_index=ignored)
+        expected = F.cross_entropy(y, gpunet.tensor([0, 2]))
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+        loss.backward()
+        expected.backward()
         numpy.testing.assert_allclose(x.grad.cpu().numpy()[[0, 2]], y.grad.cpu().numpy(), rtol=1e-6)
         assert not x.grad.cpu().numpy()[[1, 3]].any()
 
@@ -67,7 +67,7 @@ def test_labels_of_any_integer_dtype(device: str) -> None:
         assert F.cross_entropy(gpunet.tensor(LOGITS, device=device), gpunet.tensor([0, 1, 2, 0], dtype=dtype)).item() == expected
 
 
-def test_labels_are_probabilities_of_one_hot(device: str) -> None:
+def test_labels_equal_one_hot_probabilities(device: str) -> None:
     labels = gpunet.tensor([0, 1, 2, 0])
     hot = F.one_hot(labels, 3)
     assert hot.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
@@ -106,7 +106,7 @@ def test_shifted_logits_have_the_same_loss(device: str) -> None:
     y = gpunet.tensor([0, 1, 2, 0])
     shifted = [gpunet.tensor(LOGITS.astype("float64") + shift, device=device) for shift in (0.0, 1000.0, -1000.0)]
     losses = [F.cross_entropy(x, y).item() for x in shifted]
-    # numbers of size 1000 are known to 1e-13
+    # float64 logits near 1000 have an absolute rounding error of 1e-13
     numpy.testing.assert_allclose(losses, losses[0], rtol=1e-11)
 
 
@@ -119,7 +119,7 @@ def test_nan_logits_give_a_nan_loss(device: str) -> None:
     assert F.mse_loss(x, gpunet.zeros(4, 3)).isnan()
 
 
-def test_many_classes_and_one(device: str, torch: Any) -> None:
+def test_number_of_classes_from_one_to_many(device: str, torch: Any) -> None:
     for classes in (1, 2, 64, 65, 1500):
         data, labels = numpy.random.default_rng(1).normal(size=(6, classes)).astype("float32"), numpy.arange(6) % classes
         x, t = leaf(data), torch.tensor(data, requires_grad=True)
@@ -128,8 +128,8 @@ def test_many_classes_and_one(device: str, torch: Any) -> None:
         numpy.testing.assert_allclose(x.grad.cpu().numpy(), t.grad.numpy(), rtol=1e-4, atol=1e-7)
 
 
-def test_large_batches_sum_well(device: str) -> None:
-    """Sums of a million terms keep six digits in float32: they are not added one after the other."""
+def test_large_batches_are_summed_accurately(device: str) -> None:
+    """A float32 sum of a million terms keeps six digits: the summation is not sequential."""
     generator = numpy.random.default_rng(2)
     x, y = generator.random(1_000_003).astype("float32"), generator.random(1_000_003).astype("float32")
     for name in ELEMENTWISE:
@@ -142,8 +142,8 @@ def test_large_batches_sum_well(device: str) -> None:
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_elementwise_losses_want_equal_shapes(name: str, device: str) -> None:
-    """(4, 1) against (4,) would broadcast to (4, 4): nearly always a mistake."""
+def test_elementwise_losses_require_equal_shapes(name: str, device: str) -> None:
+    """Shapes (4, 1) and (4,) would broadcast to (4, 4), which is nearly always a mistake."""
     for options in ({}, {"weight": gpunet.ones(4)} if "binary" in name else {}):
         with pytest.raises(ShapeError, match=rf"{name}: input has shape \(4, 1\), target \(4,\)"):
             getattr(F, name)(gpunet.ones(4, 1), gpunet.ones(4), **options)
@@ -188,7 +188,7 @@ def test_cross_entropy_names_dtypes_and_arguments(device: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*ELEMENTWISE, "cross_entropy", "cross_entropy soft"])
-def test_no_rows(name: str, device: str) -> None:
+def test_empty_batch(name: str, device: str) -> None:
     f = getattr(F, name.split()[0])
     target = gpunet.zeros(0).long() if name == "cross_entropy" else gpunet.zeros(0, 3)
     for reduction, expected in (("mean", [math.nan]), ("sum", [0.0]), ("none", [])):
@@ -199,23 +199,23 @@ def test_no_rows(name: str, device: str) -> None:
         assert x.grad.shape == (0, 3)
 
 
-# ---- gradients that arrive ------------------------------------------------------------------------------------------
+# ---- upstream gradients ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*ELEMENTWISE, "cross_entropy"])
-def test_a_scaled_loss_scales_its_gradient(name: str, device: str) -> None:
-    """The factor of the reduction travels apart: it must meet whatever else happens to the loss."""
+def test_scaled_loss_scales_the_gradient(name: str, device: str) -> None:
+    """The pending scale of the reduction must combine with any further op on the loss."""
     target = gpunet.tensor([0, 1, 2, 0]) if name == "cross_entropy" else gpunet.rand(4, 3)
     gradients = []
     for use in (lambda v: v, lambda v: v * 3.0, lambda v: v + 2.0 * v, lambda v: (v, v.backward(retain_graph=True), v * 2.0)[2]):
         x = leaf(LOGITS)
         use(getattr(F, name)(x, target)).backward()
         gradients.append(x.grad.cpu().numpy())
-    for three_times in gradients[1:]:
-        numpy.testing.assert_allclose(three_times, 3.0 * gradients[0], rtol=1e-6)
+    for gradient in gradients[1:]:
+        numpy.testing.assert_allclose(gradient, 3.0 * gradients[0], rtol=1e-6)
 
 
-def test_two_losses_on_one_output_add(device: str) -> None:
+def test_gradients_of_two_losses_on_one_output_add(device: str) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
     x, y = gpunet.tensor(LOGITS, device=device), gpunet.tensor([0, 1, 2, 0])
     gradients = []
@@ -224,11 +224,11 @@ def test_two_losses_on_one_output_add(device: str) -> None:
         total = total + F.cross_entropy(out, y) if parts[0] else total
         total = total + 0.5 * F.mse_loss(out, x, reduction="sum") if parts[1] else total
         gradients.append([g.array for g in gpunet.grad(total, list(model.parameters()))])
-    for one, other, both in zip(*gradients):
-        numpy.testing.assert_allclose((one + other).tolist(), both.tolist(), rtol=1e-4, atol=1e-6)
+    for first, second, both in zip(*gradients):
+        numpy.testing.assert_allclose((first + second).tolist(), both.tolist(), rtol=1e-4, atol=1e-6)
 
 
-def test_loss_modules_are_their_functions(device: str) -> None:
+def test_loss_modules_equal_their_functions(device: str) -> None:
     x, y, labels = gpunet.tensor(LOGITS, device=device), gpunet.rand(4, 3), gpunet.tensor([0, 1, 2, 0])
     for reduction in ("mean", "sum", "none"):
         for module, expected in (
@@ -244,8 +244,8 @@ def test_loss_modules_are_their_functions(device: str) -> None:
     assert list(weighted.state_dict()) == ["weight"]
 
 
-def test_binary_gradient_of_a_sure_negative_is_small_and_not_zero(device: str) -> None:
-    """sigmoid(-20) is 2e-9: computed as a difference of numbers near 1/2 it would vanish in float32."""
+def test_binary_gradient_of_a_confident_negative_is_accurate(device: str) -> None:
+    """sigmoid(-20) is 2e-9; computed as 0.5 + 0.5 tanh(-10), it would cancel to 0 in float32."""
     x = gpunet.tensor([-20.0], requires_grad=True)
     nn.functional.binary_cross_entropy_with_logits(x, gpunet.zeros(1), reduction="sum").backward()
     assert x.grad.item() == pytest.approx(math.exp(-20.0) / (1.0 + math.exp(-20.0)), rel=1e-5)

@@ -1,4 +1,4 @@
-"""Dtypes and special numbers: promotion, NaN, infinities, precision; all as PyTorch has them."""
+"""Type promotion, NaN, infinities and precision, compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_default_dtype(device: str) -> None:
         gpunet.set_default_dtype(gpunet.int64)
 
 
-def test_a_number_keeps_the_precision_of_the_dtype_asked_for(device: str) -> None:
+def test_python_number_keeps_the_precision_of_the_requested_dtype(device: str) -> None:
     assert gpunet.tensor(0.1, dtype="float64").item() == 0.1
     assert gpunet.tensor([0.1, 0.2], dtype="float64").tolist() == [0.1, 0.2]
     assert gpunet.full((1,), 0.1, dtype="float64").item() == 0.1
@@ -124,8 +124,8 @@ FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_special_numbers_go_through_as_in_torch(function: str, device: str, torch: Any) -> None:
-    """Values; no warning either, which here would be an error."""
+def test_special_numbers_give_the_values_of_torch(function: str, device: str, torch: Any) -> None:
+    """Without warnings, which are errors in this suite."""
     numbers = [x for x in SPECIAL if x != math.inf or "gelu" not in function]  # torch's gelu(inf) is NaN, ours is inf
     mine = FUNCTIONS[function](F, gpunet.tensor(numbers))
     theirs = FUNCTIONS[function](torch.nn.functional, torch.tensor(numbers))
@@ -134,7 +134,7 @@ def test_special_numbers_go_through_as_in_torch(function: str, device: str, torc
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_gradients_at_extreme_numbers_are_those_of_torch(function: str, device: str, torch: Any) -> None:
-    """0 at the kinks, and nothing overflows on the way.  (At infinities and NaN the two differ in what they give up.)"""
+    """0 at kinks, and no intermediate overflow.  At infinities and NaN the libraries differ, so these are left out."""
     x, t = gpunet.tensor(SPECIAL, requires_grad=True), torch.tensor(SPECIAL, requires_grad=True)
     FUNCTIONS[function](F, x).sum().backward()
     FUNCTIONS[function](torch.nn.functional, t).sum().backward()
@@ -151,7 +151,7 @@ def test_gradients_at_extreme_numbers_are_those_of_torch(function: str, device: 
         lambda x: gpunet.maximum(x, 1.0), lambda x: gpunet.minimum(1.0, x),
     ],
 )  # fmt: skip
-def test_nan_is_never_swallowed(f: Any, device: str) -> None:
+def test_nan_propagates(f: Any, device: str) -> None:
     assert f(gpunet.tensor([1.0, math.nan, 2.0])).isnan().any()
 
 
@@ -159,7 +159,7 @@ def test_argmax_finds_nan_as_in_torch(device: str) -> None:
     assert gpunet.tensor([1.0, math.nan, 2.0]).argmax().item() == 1
 
 
-def test_no_gradient_leaks_from_the_side_not_taken(device: str) -> None:
+def test_where_passes_no_nan_from_the_unselected_operand(device: str) -> None:
     x = gpunet.tensor([0.0, 4.0], requires_grad=True)
     gpunet.where(x > 0, x.clamp(min=1e-9).sqrt(), 0.0).sum().backward()
     assert x.grad.tolist() == [0.0, 0.25]
@@ -175,9 +175,9 @@ def test_power_at_zero(device: str, torch: Any) -> None:
         numpy.testing.assert_equal(*grads)
 
 
-def test_ties_share_as_in_torch(device: str, torch: Any) -> None:
-    choices = (lambda lib, x: x.amax(0), lambda lib, x: lib.maximum(x, x * 1.0), lambda lib, x: x.max(0).values)
-    for f in (*choices, lambda lib, x: x.max()):
+def test_ties_share_the_gradient_as_in_torch(device: str, torch: Any) -> None:
+    functions = (lambda lib, x: x.amax(0), lambda lib, x: lib.maximum(x, x * 1.0), lambda lib, x: x.max(0).values)
+    for f in (*functions, lambda lib, x: x.max()):
         grads = []
         for library in (gpunet, torch):
             x = library.tensor([1.0, 3.0, 3.0, 2.0], requires_grad=True)

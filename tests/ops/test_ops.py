@@ -1,4 +1,4 @@
-"""What every op must do, for every row of the table in ``samples.py``."""
+"""Tests of every op, on every row of the table in ``tests/samples``."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sam
 every_sample_with_rows = pytest.mark.parametrize("sample", [s for s in SAMPLES if s.has_rows], ids=lambda sample: sample.name)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
-#: float32 has eps 1.2e-7; samples sum at most some dozen terms of size about 1, each of a few roundings.  float64
-#: formulas and the library's twins round differently, a few hundred eps of 2.2e-16 at most.
+#: float32 (eps 1.2e-7): a sample sums a few dozen terms of size about 1, each with a few roundings.  float64 (eps 2.2e-16):
+#: formula and twin differ by a few hundred eps at most.
 TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 5e-6}, "float64": {"rtol": 1e-12, "atol": 1e-12}}
-#: A central difference with step h = 1e-5 errs by h² f''' / 6, about 1e-10, and by rounding, eps / h, about 1e-11;
-#: higher derivatives of the samples reach some hundreds.
+#: Errors of a central difference with step h = 1e-5: truncation, h² f''' / 6, about 1e-10, and rounding, eps / h, about
+#: 1e-11; higher derivatives of the samples reach a few hundred.
 STEP = 1e-5
 DIFFERENCE = {"rtol": 1e-6, "atol": 1e-7}
 
@@ -31,7 +31,7 @@ DIFFERENCE = {"rtol": 1e-6, "atol": 1e-7}
 
 
 def tensors(sample: Sample, arrays: list[numpy.ndarray], dtype: str, device: str, graph: bool = True) -> list[Tensor]:
-    """The arrays as tensors, floating ones in ``dtype``, leaves that require grad where the sample says so."""
+    """The arrays as tensors: floating ones in ``dtype``, and requiring grad if ``graph`` and the sample says so."""
     return [
         gpunet.tensor(
             array, dtype=dtype if array.dtype.kind == "f" else None, device=device, requires_grad=graph and given.gradient
@@ -46,12 +46,12 @@ def to_numpy(tensor: Tensor) -> numpy.ndarray:
 
 def formula(sample: Sample, arrays: list[numpy.ndarray]) -> numpy.ndarray:
     with numpy.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # means of no rows
+        warnings.simplefilter("ignore")  # the mean of no rows
         return numpy.asarray(sample.formula(*arrays), numpy.float64)
 
 
 def cotangent(shape: tuple[int, ...]) -> numpy.ndarray:
-    """The gradient that arrives at an output: random, exact in float32."""
+    """The upstream gradient of an output: random, with values exact in float32."""
     return numpy.random.default_rng(7).normal(size=shape).astype(numpy.float32).astype(numpy.float64)
 
 
@@ -61,7 +61,7 @@ def directions(sample: Sample, arrays: list[numpy.ndarray]) -> list[numpy.ndarra
 
 
 def run(sample: Sample, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
-    """Forward, and backward with the usual cotangent: (output, gradients of the inputs)."""
+    """Run forward, and backward with :func:`cotangent`: (output, gradients of the inputs)."""
     out = sample.call(*inputs)
     out.backward(gpunet.tensor(cotangent(out.shape), dtype=out.dtype, device=out.device))
     return out, [x.grad for x in inputs]
@@ -101,28 +101,28 @@ def test_forward_is_the_formula(sample: Sample, dtype: str, device: str) -> None
 
 
 @every_sample
-def test_row_runs_the_op_that_it_names(sample: Sample, device: str) -> None:
+def test_sample_runs_the_op_that_it_names(sample: Sample, device: str) -> None:
     out = sample.call(*tensors(sample, sample.arrays(), "float64", device))
     assert sample.op in [node.name for node in nodes(out)]
 
 
 @every_sample
-def test_each_input_may_be_the_only_one_with_a_gradient(sample: Sample, device: str) -> None:
-    """An op computes only the gradients that are asked for, and those are the same bits."""
+def test_each_input_alone_can_require_grad(sample: Sample, device: str) -> None:
+    """An op computes only the requested gradients, with the bits that it gives when all are requested."""
     arrays = sample.arrays()
-    _, together = run(sample, tensors(sample, arrays, "float64", device))
+    _, all_gradients = run(sample, tensors(sample, arrays, "float64", device))
     for position, given in enumerate(sample.inputs):
         if given.gradient:
             inputs = tensors(sample, arrays, "float64", device, graph=False)
             inputs[position].requires_grad_()
-            _, alone = run(sample, inputs)
-            assert [g is not None for g in alone] == [i == position for i in range(len(alone))]
-            numpy.testing.assert_array_equal(to_numpy(alone[position]), to_numpy(together[position]))
+            _, gradients = run(sample, inputs)
+            assert [g is not None for g in gradients] == [i == position for i in range(len(gradients))]
+            numpy.testing.assert_array_equal(to_numpy(gradients[position]), to_numpy(all_gradients[position]))
 
 
 @every_sample
 def test_gradient_is_the_slope_of_the_formula(sample: Sample, device: str) -> None:
-    """In a random direction, by central differences of the formula, which knows nothing of the library."""
+    """In a random direction, by central differences of the NumPy formula."""
     arrays = sample.arrays()
     out, gradients = run(sample, tensors(sample, arrays, "float64", device))
     along, weight = directions(sample, arrays), cotangent(out.shape)
@@ -148,17 +148,17 @@ def test_float32_gradient_is_the_float64_gradient(sample: Sample, device: str) -
 
 @pytest.mark.parametrize("sample", [s for s in SAMPLES if s.second], ids=lambda sample: sample.name)
 def test_second_derivative_is_the_slope_of_the_first(sample: Sample, device: str) -> None:
-    """Through create_graph, by the inputs and by the gradient that arrives."""
+    """With create_graph, with respect to the inputs and the upstream gradient."""
     arrays = sample.arrays()
     weight = cotangent(sample.call(*tensors(sample, arrays, "float64", device, graph=False)).shape)
     weight_along = numpy.random.default_rng(12).normal(size=weight.shape)
     along = directions(sample, arrays)
     outer = [numpy.random.default_rng(13).normal(size=a.shape) for a in arrays]
 
-    def first(inputs: list[Tensor], arriving: Tensor, create_graph: bool) -> Tensor:
+    def first(inputs: list[Tensor], upstream: Tensor, create_graph: bool) -> Tensor:
         """The first gradients times ``outer``, summed."""
         wanted = [x for x in inputs if x.requires_grad]
-        gradients = gpunet.grad(sample.call(*inputs), wanted, arriving, create_graph=create_graph)
+        gradients = gpunet.grad(sample.call(*inputs), wanted, upstream, create_graph=create_graph)
         factors = [gpunet.tensor(o, device=device) for o, x in zip(outer, inputs) if x.requires_grad]
         return gpunet.stack([(g * o).sum() for g, o in zip(gradients, factors)]).sum()
 
@@ -167,9 +167,9 @@ def test_second_derivative_is_the_slope_of_the_first(sample: Sample, device: str
         return first(inputs, gpunet.tensor(weight + t * weight_along, device=device), False).item()
 
     inputs = tensors(sample, arrays, "float64", device)
-    arriving = gpunet.tensor(weight, device=device, requires_grad=True)
-    total = first(inputs, arriving, True)
-    wanted = [*inputs, arriving]
+    upstream = gpunet.tensor(weight, device=device, requires_grad=True)
+    total = first(inputs, upstream, True)
+    wanted = [*inputs, upstream]
     chosen = [x for x in wanted if x.requires_grad]
     second = gpunet.grad(total, chosen, allow_unused=True) if total.requires_grad else [None] * len(chosen)
     by_direction = zip(second, [d for d, x in zip([*along, weight_along], wanted) if x.requires_grad])
@@ -178,8 +178,8 @@ def test_second_derivative_is_the_slope_of_the_first(sample: Sample, device: str
 
 
 @pytest.mark.parametrize("sample", [s for s in SAMPLES if OPS[s.op].kind == "fused"], ids=lambda sample: sample.name)
-def test_fused_is_its_composition(sample: Sample, device: str) -> None:
-    """The values and gradients of the hand-written launches are those of the primitives that define the op."""
+def test_fused_op_equals_its_composition(sample: Sample, device: str) -> None:
+    """Values and gradients of the kernels equal those of the op composed of primitives."""
     inputs = tensors(sample, sample.arrays(), "float64", device)
     node = next(n for n in nodes(sample.call(*inputs)) if n.name == sample.op)
     wanted = [x for x in node.inputs if isinstance(x, Tensor) and x.requires_grad]
@@ -207,13 +207,13 @@ def test_values_and_gradients_are_those_of_torch(sample: Sample, device: str, to
             numpy.testing.assert_allclose(to_numpy(mine), x.grad.numpy(), **TOLERANCE["float32"])
 
 
-# ---- runs of the same thing -----------------------------------------------------------------------------------------
+# ---- replay, determinism, layouts -----------------------------------------------------------------------------------
 
 
 @every_dtype
 @every_sample
-def test_replay_is_eager(sample: Sample, dtype: str, device: str) -> None:
-    """A recorded forward and backward, on new data in the same buffers, gives the bits of an eager run on that data."""
+def test_replay_equals_eager(sample: Sample, dtype: str, device: str) -> None:
+    """Replaying forward and backward on new data in the same buffers gives the bits of an eager run."""
     inputs = tensors(sample, sample.arrays(seed=1), dtype, device)
     with record(Tape()) as tape:
         out, gradients = run(sample, inputs)
@@ -225,7 +225,7 @@ def test_replay_is_eager(sample: Sample, dtype: str, device: str) -> None:
 
 
 @every_sample
-def test_two_runs_give_the_same_bits_and_leave_the_inputs_alone(sample: Sample, device: str) -> None:
+def test_two_runs_give_the_same_bits_and_do_not_change_the_inputs(sample: Sample, device: str) -> None:
     arrays = sample.arrays()
     first, second = tensors(sample, arrays, "float32", device), tensors(sample, arrays, "float32", device)
     before = bits(*first)
@@ -241,19 +241,19 @@ def reversed_axes(array: numpy.ndarray) -> numpy.ndarray:
 
 
 def sliced(array: numpy.ndarray) -> numpy.ndarray:
-    """Every second element of a larger array, beginning at its second."""
+    """Every second element of a larger array, starting at index 1."""
     wide = numpy.repeat(array, 2, axis=-1) if array.ndim else array
     return wide[..., 1::2] if array.ndim else array
 
 
 def flipped(array: numpy.ndarray) -> numpy.ndarray:
-    """Strides below zero."""
+    """An array with a negative first stride."""
     return array[::-1].copy()[::-1] if array.ndim else array
 
 
 @pytest.mark.parametrize("layout", [reversed_axes, sliced, flipped])
 @every_sample
-def test_strided_inputs_give_what_contiguous_ones_give(sample: Sample, layout: Any, device: str) -> None:
+def test_strided_inputs_give_the_results_of_contiguous_inputs(sample: Sample, layout: Any, device: str) -> None:
     arrays = sample.arrays()
     contiguous = tensors(sample, arrays, "float64", device)
     strided = [Tensor(layout(x.array), requires_grad=x.requires_grad) for x in contiguous]
@@ -262,7 +262,7 @@ def test_strided_inputs_give_what_contiguous_ones_give(sample: Sample, layout: A
     strided_out, strided_gradients = run(sample, strided)
     for a, b in zip([out, *gradients], [strided_out, *strided_gradients]):
         if a is not None and b is not None:
-            # NumPy sums and vectorises in another order along other strides
+            # NumPy's order of summation depends on the strides
             numpy.testing.assert_allclose(to_numpy(a), to_numpy(b), **TOLERANCE["float64"])
 
 
@@ -270,7 +270,7 @@ def test_strided_inputs_give_what_contiguous_ones_give(sample: Sample, layout: A
 @every_sample_with_rows
 def test_no_row_and_one_row(sample: Sample, rows: int, device: str) -> None:
     arrays = sample.arrays(rows=rows)
-    with numpy.errstate(invalid="ignore"):  # the mean of nothing is 0 / 0
+    with numpy.errstate(invalid="ignore"):  # the mean of no elements is 0 / 0
         out, gradients = run(sample, tensors(sample, arrays, "float64", device))
     expected = formula(sample, arrays)
     assert out.shape == expected.shape
@@ -279,13 +279,13 @@ def test_no_row_and_one_row(sample: Sample, rows: int, device: str) -> None:
         if given.gradient:
             assert gradient is not None and gradient.shape == array.shape
             if rows == 0 and out.array.size == 0:
-                assert not to_numpy(gradient).any()  # nothing was computed from it
+                assert not to_numpy(gradient).any()  # the output does not depend on it
 
 
-# ---- what no sample has -----------------------------------------------------------------------------------------------
+# ---- beyond the samples -----------------------------------------------------------------------------------------------
 
 
-def test_a_tensor_without_dimensions_is_one_of_one_element(device: str) -> None:
+def test_0d_tensor_is_treated_as_shape_1(device: str) -> None:
     x = gpunet.tensor(2.0, requires_grad=True)
     found = [x.cumsum(0), x.softmax(-1), x.log_softmax(0), x.sort().values, x.topk(1).values, x.argsort(descending=True)]
     assert [t.shape for t in found] == [()] * len(found)
@@ -294,9 +294,20 @@ def test_a_tensor_without_dimensions_is_one_of_one_element(device: str) -> None:
     assert x.grad is not None and x.grad.item() == 1.0
 
 
+@pytest.mark.parametrize("index", [True, (True, 0), (1, True)])
+def test_index_true_is_differentiable(index: Any, device: str) -> None:
+    """NumPy copies for x[True], although True is an int."""
+    x = gpunet.rand(2, 3, requires_grad=True)
+    weight = gpunet.rand(*x[index].shape)
+    (x[index] * weight).sum().backward()
+    expected = numpy.zeros((2, 3), numpy.float32)
+    expected[index] = to_numpy(weight)
+    assert x.grad is not None and to_numpy(x.grad).tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int64", "uint8", "bool"])
 def test_descending_is_stable_for_every_dtype(dtype: str, device: str, torch: Any) -> None:
-    """Also where -x would not turn the order round: 0 of unsigned numbers, the least integer, NaN."""
+    """Includes values for which sorting -x would be wrong: unsigned 0, the smallest integer, NaN."""
     values = numpy.array([[0, 3, 1, 3, 0, 1], [1, 0, 0, 2, 2, 1]]).astype(dtype)
     if dtype == "float32":
         values[0, 2] = numpy.nan
@@ -309,8 +320,8 @@ def test_descending_is_stable_for_every_dtype(dtype: str, device: str, torch: An
         numpy.testing.assert_array_equal(to_numpy(found.values), expected.values.numpy())
 
 
-def test_a_number_of_numpy_is_a_plain_number(device: str) -> None:
-    """It is no array of its own dtype: NumPy would compute in float64 and round afterwards."""
+def test_numpy_scalar_is_treated_as_a_python_number(device: str) -> None:
+    """Not as an array of its own dtype: NumPy would compute in float64 and then round."""
     x = gpunet.rand(1000)
     for number in (numpy.float64(0.1), numpy.float32(0.1), numpy.int64(3)):
         for op in (lambda a, b: a + b, lambda a, b: b - a, lambda a, b: a * b, lambda a, b: a.clone().mul_(b)):

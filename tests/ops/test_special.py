@@ -11,7 +11,7 @@ from gpunet.launch.memory import scratch
 from gpunet.ops.special import erf_into
 
 DTYPES = ("float32", "float64")
-#: Errors allowed: absolute, and relative to erf(x).  float64's are 2 units in the last place, and 1 of math.erf's own.
+#: Allowed errors: (absolute, relative to erf(x)).  For float64: 2 ulp, plus 1 ulp of math.erf itself.
 TOLERANCE = {"float32": (1.5e-7, 2.0e-7), "float64": (3.0e-16, 4.5e-16)}
 CHUNK = {"float32": 32768, "float64": 16384}
 
@@ -41,7 +41,7 @@ def test_dense_grid(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_near_zero_is_relatively_exact(dtype):
+def test_relative_error_near_zero(dtype):
     smallest = -30 if dtype == "float32" else -300
     x = numpy.logspace(smallest, 0, 20_001).astype(dtype)
     assert_is_erf(erf(x), x)
@@ -57,7 +57,7 @@ def test_odd_and_bounded(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_specials(dtype):
+def test_special_values(dtype):
     info = numpy.finfo(dtype)
     x = numpy.array([numpy.inf, -numpy.inf, numpy.nan, 0.0, -0.0, info.max, -info.max], dtype)
     with warnings.catch_warnings():
@@ -70,7 +70,7 @@ def test_specials(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_destination_may_be_the_input(dtype):
+def test_output_may_alias_the_input(dtype):
     x = numpy.random.default_rng(0).normal(size=50_001).astype(dtype)
     expected = erf(x)
     erf_into(x, x)
@@ -101,7 +101,7 @@ def test_shapes(shape):
         assert_is_erf(y, x)
 
 
-def test_leaves_the_callers_scratch_alone():
+def test_does_not_use_the_callers_scratch_slots():
     callers = [scratch((4,), "float64", slot) for slot in range(5)]
     for slot, array in enumerate(callers):
         array[...] = slot

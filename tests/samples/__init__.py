@@ -1,14 +1,15 @@
-"""One table, a row an op and specialisation: how to call it, on what, and the same thing as a plain NumPy formula.
+"""A table with a row per op and variant: the call, its inputs, and a plain NumPy formula of the result.
 
     row("log", gpunet.log, numpy.log, positive(ROWS, 4), torch="log")
 
-* ``call`` runs on gpunet tensors, ``formula`` on float64 NumPy arrays and knows nothing of the library;
-* inputs are factories of ``inputs``;
-* a shape that begins with ROWS is also tried with 0 and 1 rows;
-* ``torch`` is a function of (torch, *tensors), the name of one in ``torch``, or SAME: ``call`` runs on its tensors, too;
-* ``same`` is a row whose one expression runs on tensors of gpunet, arrays of NumPy and tensors of PyTorch.
+* ``call`` takes gpunet tensors; ``formula`` takes float64 NumPy arrays and does not use the library.
+* Inputs come from the factories in ``inputs``.
+* A shape that begins with ROWS is also tested with 0 rows and 1 row.
+* ``torch`` is a function of (torch, *tensors), the name of a function in ``torch``, or SAME if ``call`` also accepts
+  PyTorch tensors.
+* ``same`` adds a row whose call works on gpunet tensors, NumPy arrays and PyTorch tensors alike.
 
-``test_ops.py`` makes its tests of this table; ``test_contracts.py`` fails for an op without a row.
+``test_ops.py`` generates its tests from this table; ``test_contracts.py`` fails if an op has no row.
 """
 
 from tests.samples import (

@@ -20,7 +20,7 @@ from tests.samples.row import row
 F = gpunet.nn.functional
 
 _GELU_TANH = lambda z: 0.5 * z * (1 + numpy.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))  # noqa: E731
-#: (name, alpha) in gpunet, its formula, its function in torch.nn.functional with options.
+#: (name, alpha) -> (formula, name of the function in torch.nn.functional, its options).
 ACTIVATIONS: dict[tuple[str, float], tuple[Callable[[Any], Any], str, dict[str, Any]]] = {
     ("identity", 0.0): (lambda z: z, "", {}),
     ("relu", 0.0): (lambda z: numpy.maximum(z, 0), "relu", {}),

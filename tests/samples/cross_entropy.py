@@ -23,16 +23,16 @@ _weight = numpy.array([0.5, 1.0, 2.0, 3.0])
 
 
 def _cross_entropy(logits: Any, target: Any, reduction: str, weight: Any, smoothing: float, ignore: int = -100) -> Any:
-    """Over the last axis; integer labels or probabilities; the definition of PyTorch's documentation."""
+    """Cross-entropy over the last axis, as defined in PyTorch's documentation; ``target`` holds labels or probabilities."""
     logs = numpy.log(softmax(logits, -1))
     if target.dtype.kind == "f":
         target = target * (1 - smoothing) + smoothing / logits.shape[-1]
         return REDUCE[reduction](-(target * weight * logs).sum(-1) * numpy.ones(logits.shape[:-1]))
-    counts = target != ignore
-    safe = numpy.where(counts, target, 0)
+    is_counted = target != ignore
+    safe = numpy.where(is_counted, target, 0)
     each = -(1 - smoothing) * weight[safe] * numpy.take_along_axis(logs, safe[..., None], -1)[..., 0]
-    each = (each - smoothing * (weight * logs).mean(-1)) * counts
-    return each.sum() / (weight[safe] * counts).sum() if reduction == "mean" else REDUCE[reduction](each)
+    each = (each - smoothing * (weight * logs).mean(-1)) * is_counted
+    return each.sum() / (weight[safe] * is_counted).sum() if reduction == "mean" else REDUCE[reduction](each)
 
 
 def _cross_entropy_rows(op: str, logits: Input, target: Input, name: str, weight: Any = None, **options: Any) -> None:

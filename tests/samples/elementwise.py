@@ -1,4 +1,4 @@
-"""Samples of arithmetic, functions of one number, selection."""
+"""Samples of elementwise arithmetic, unary functions and selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formulas that several families' samples use, in plain NumPy."""
+"""NumPy formulas that the samples of several families use."""
 
 from __future__ import annotations
 

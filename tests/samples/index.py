@@ -18,7 +18,7 @@ from tests.samples.row import SAME, row, same
 
 
 def _assigned(x: Any, value: Any, index: Any) -> Any:
-    """x with x[index] = value: of a clone, which the three libraries spell alike but for its name."""
+    """A copy of x with x[index] = value, for gpunet, NumPy and PyTorch."""
     y = x.clone() if hasattr(x, "clone") else x.copy()
     y[index] = value
     return y

@@ -1,6 +1,6 @@
-"""Inputs of the samples: factories ``(generator, rows) -> array`` whose values stay away from kinks and ties.
+"""Inputs of the samples: factories of arrays whose values stay away from kinks and ties.
 
-Numbers are exact in float32, so that a float32 run and a float64 formula compute with the same ones.
+Values are exact in float32, so that a float32 run and a float64 formula get the same inputs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ ROWS = -1  # in a shape: the number of rows, 5 unless a test asks for another
 
 
 class Input(NamedTuple):
-    """An operand: how to make its array, and whether it gets a gradient."""
+    """An operand of a sample."""
 
-    make: Callable[[numpy.random.Generator, int], numpy.ndarray]
-    gradient: bool = True
-    has_rows: bool = False
+    make: Callable[[numpy.random.Generator, int], numpy.ndarray]  # (generator, number of rows)
+    gradient: bool = True  # it requires grad
+    has_rows: bool = False  # its shape contains ROWS
 
 
 def values(
@@ -57,14 +57,14 @@ def away(*shape: int, kinks: tuple[float, ...] = (0.0,), margin: float = 0.1) ->
 
 
 def distinct(*shape: int, offset: float = 0.0) -> Input:
-    """A shuffled grid of step 0.25: no ties, and none with another grid of offset 0.125."""
+    """A permuted grid of step 0.25: no ties, and with offset 0.125 no ties with a grid of offset 0."""
     return values(
         lambda generator, s: 0.25 * (generator.permutation(math.prod(s)).reshape(s) - math.prod(s) // 2) + offset, shape
     )
 
 
 def labels(classes: int, *shape: int, dtype: str = "int64", ignored: int | None = None) -> Input:
-    """Class labels; with ``ignored``, about a third of them are that."""
+    """Class labels; with ``ignored``, about 30 % of them have that value."""
 
     def draw(generator: numpy.random.Generator, s: tuple[int, ...]) -> numpy.ndarray:
         drawn = generator.integers(0, classes, s)
@@ -86,5 +86,5 @@ def mask(*shape: int) -> Input:
 
 
 def near_zero(*shape: int) -> Input:
-    """Targets so small that input - target keeps the distance that the input has from its kinks."""
+    """Targets in [-0.04, 0.04], smaller than the margin of ``away``: input - target stays away from kinks, too."""
     return uniform(-0.04, 0.04, *shape, gradient=False)

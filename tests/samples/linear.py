@@ -26,7 +26,7 @@ def _linear(key: tuple[str, float]) -> Callable[..., Any]:
 
 for _key, (_formula, _, _) in ACTIVATIONS.items():
     _label = f"{_key[0]} {_key[1]}"
-    # weights so small beside the bias that no pre-activation comes near the kink at 0
+    # |x w| <= 0.3 and |b| >= 0.4 keep the pre-activation away from the kink at 0
     row(
         "linear_chain", _linear(_key), lambda x, w, b, f=_formula: f(x @ w.T + b),
         uniform(-1, 1, ROWS, 3), uniform(-0.1, 0.1, 4, 3), away(4, margin=0.4), name=_label,

@@ -28,7 +28,7 @@ def _huber(d: Any, delta: float) -> Any:
 
 
 def _loss(op: str, name: str, formula: Any, *inputs: Input, **options: Any) -> None:
-    """Rows of a function of ``nn.functional``, for each reduction; ``formula`` gives the loss of each element."""
+    """Add a row per reduction for a function of ``nn.functional``; ``formula`` is the elementwise loss."""
     for reduction, reduce in REDUCE.items():
         row(
             op, lambda x, y, r=reduction: getattr(F, name)(x, y, reduction=r, **options),

@@ -1,4 +1,4 @@
-"""Samples of products."""
+"""Samples of matrix products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row of the table of samples."""
+"""``Sample``, a row of the table, and the functions that add rows."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SAME = "same"
 
 
 class Sample(NamedTuple):
-    """A row.  ``second``: whether its second derivative is right, too."""
+    """A row of the table."""
 
-    op: str
+    op: str  # the name of the op that must be in the graph
     name: str
-    call: Callable[..., Any]
-    formula: Callable[..., Any]
+    call: Callable[..., Any]  # of gpunet tensors
+    formula: Callable[..., Any]  # of float64 arrays
     inputs: tuple[Input, ...]
-    torch: Callable[..., Any] | None
-    second: bool
+    torch: Callable[..., Any] | None  # of (torch, *tensors)
+    second: bool  # the second derivative is correct, too
 
     def arrays(self, seed: int = 0, rows: int = 5) -> list[numpy.ndarray]:
         generator = numpy.random.default_rng([seed, zlib.crc32(self.name.encode())])
@@ -39,7 +39,7 @@ SAMPLES: list[Sample] = []
 def row(
     op: str, call: Any, formula: Any, *inputs: Input, torch: Any = None, name: str = "", second: bool = True
 ) -> None:
-    """Add a row; ``name`` tells the rows of one op apart."""
+    """Add a row; ``name`` distinguishes the rows of an op."""
     oracle = torch
     if torch == SAME:
         oracle = lambda module, *tensors: call(*tensors)  # noqa: E731
@@ -50,5 +50,5 @@ def row(
 
 
 def same(op: str, call: Any, *inputs: Input, name: str = "", second: bool = True) -> None:
-    """A row whose expression runs on all three."""
+    """Add a row whose call is also its formula and its PyTorch function."""
     row(op, call, call, *inputs, torch=SAME, name=name, second=second)

@@ -1,4 +1,4 @@
-"""Samples of shapes."""
+"""Samples of changes of shape, copies and moves."""
 
 from __future__ import annotations
 

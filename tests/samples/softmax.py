@@ -1,4 +1,4 @@
-"""Samples of the softmax family."""
+"""Samples of softmax and log_softmax."""
 
 from __future__ import annotations
 

@@ -47,12 +47,12 @@ def select_arguments(
     The caller copies the arrays of the other inputs to their buffers.
 
     Args:
-        inputs: buffer -> a view of all of it, and whether its memory is visible outside the recording.
+        inputs: buffer -> a view of all of it, and whether something outside the recording refers to its memory.
         kept: views that are read after the step.
         keepers: buffer -> the owner of its memory, and its address.
     """
     copied = {v.buffer for u in units for v in u.writes} | {v.buffer for v in kept}
-    copied |= {number for number, (_, is_visible) in inputs.items() if is_visible}
+    copied |= {number for number, (_, is_shared) in inputs.items() if is_shared}
     read_by_numpy: set[int] = set()
     for unit in units:
         if isinstance(unit, LibraryUnit) and unit.checks_input:  # labels and indices must not change after the check

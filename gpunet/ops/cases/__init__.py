@@ -1,10 +1,10 @@
-"""Cases for every kernel: the arrays and options of launches that together choose all of its specialisations.
+"""Cases of every kernel: arrays and options of launches that together select all of its specialisations.
 
-One file a family of ops, under its name.  The tests compile what the cases choose, the emulator runs it, and
-``gpunet selftest`` runs it on a GPU.  Sizes are odd and ragged, optional arrays are left out in turn, empty ones are there
-where a kernel allows it, each array is unaligned once, and grid-stride loops run more than once.  ``python -m
-tests.mutation`` finds what no case would notice.
+One file per family of ops.  The tests compile the selected specialisations, the emulator runs the cases, and
+``gpunet selftest`` runs them on a GPU.  The cases use ragged sizes, empty arrays where the kernel allows them, every
+optional array as None, every array once off alignment, and grids so small that grid-stride loops iterate.
+``python -m tests.mutation`` finds errors in a kernel that no case detects.
 
-A maker has its kernel's name and yields ``(label, arrays, options)`` for one floating dtype, then, where they differ from
-most launches', the grid and the twin.  Destinations are blank.
+A maker is a generator with the name of its kernel.  For one floating dtype it yields ``(label, arrays, options)``, or
+``(label, arrays, options, grid, twin)`` to override the grid and the twin (see ``Case``).  Outputs are zeros.
 """

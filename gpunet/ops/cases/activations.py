@@ -16,9 +16,9 @@ from gpunet.ops.cases.case import COUNTS, Samples, maker, unaligned
 def activation_forward(s: Samples) -> Iterator[Any]:
     for (name, row), count in itertools.product(ACTIVATIONS.items(), (*COUNTS, 5003)):
         z = 3 * s.normal(count)
-        z[:1] = abs(z[:1])  # for z = -5 alone, 1 + tanh cancels, and no larger value says how little that is
+        z[:1] = abs(z[:1])  # if z = -5 is the only element, 1 + tanh(z) cancels, and the relative error is large
         yield f"{name} ({count},)", [s.blank(count), z], {"activation": name, "alpha": row.alpha}
-    for name, row in ACTIVATIONS.items():  # zero, and far out
+    for name, row in ACTIVATIONS.items():  # zero, and saturation
         far = numpy.linspace(-100, 100, 129).astype(s.dtype)
         yield f"{name} -100 .. 100", [s.blank(129), far], {"activation": name, "alpha": row.alpha}
     for name in ("leaky_relu", "elu"):

@@ -1,4 +1,4 @@
-"""What a case of a kernel is, what draws its arrays, and the shapes that families share."""
+"""``Case``, one launch of a kernel; ``Samples``, which draws its arrays; sizes that several families use."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from gpunet.ops.activations import ACTIVATIONS
 
 
 class View(NamedTuple):
-    """An array that a kernel takes as a view of another one: transposed, reversed, broadcast, off alignment."""
+    """An argument that is a view: transposed, reversed, broadcast or off alignment."""
 
     base: numpy.ndarray
-    of: Callable[[Array], Array]
+    of: Callable[[Array], Array]  # makes the view from ``base``, on any device
 
 
 class Case(NamedTuple):
-    """One launch."""
+    """A launch of ``kernel`` with given arrays and options."""
 
     kernel: Kernel
     label: str
-    floating: str  # dtype of T
+    floating: str  # the dtype of T
     arrays: list[Any]  # NumPy arrays, Views, None, or lists of arrays and Views
     options: dict[str, Any]
-    grid: int | tuple[int, ...] | None = None  # instead of the one that the arrays' shapes lead to
-    twin: Callable[..., None] | None = None  # what is right where the kernel's own twin refuses, and so the CPU does
+    grid: int | tuple[int, ...] | None = None  # replaces the grid of the kernel's geometry
+    twin: Callable[..., None] | None = None  # the expected result where the kernel's own twin raises
 
     def __str__(self) -> str:
         return f"{self.kernel.name} {self.floating} {self.label}"
 
     def on_cpu(self) -> list[Any]:
-        """The arrays as the twin takes them."""
-        return [[_seen(x) for x in a] if isinstance(a, list) else _seen(a) for a in self.arrays]
+        """The arrays, with views made, as arguments of the twin."""
+        return [[_resolve_view(x) for x in a] if isinstance(a, list) else _resolve_view(a) for a in self.arrays]
 
     def geometry(self) -> Geometry:
         return self._geometry(self.on_cpu())
@@ -46,7 +46,7 @@ class Case(NamedTuple):
         return geometry if self.grid is None else geometry._replace(grid=self.grid)
 
     def launch(self, arrays: list[Any]) -> None:
-        """Launch on the arrays of a device."""
+        """Launch on arrays of any device."""
         self.kernel.check(arrays)
         if self.grid is None or type(arrays[0]) is numpy.ndarray:
             self.kernel.launch(arrays, self.options)
@@ -54,36 +54,36 @@ class Case(NamedTuple):
             self.kernel.launch_as(self._geometry(arrays), arrays)
 
     def expression(self, geometry: Geometry | None = None) -> str:
-        """The C++ name of the specialisation that the launch chooses."""
+        """The C++ name of the specialisation that the launch selects."""
         flat = [a[0] if isinstance(a, list) else a for a in self.on_cpu()]
         return self.kernel.expression(self.kernel.floating(flat), geometry or self.geometry())
 
 
-def _seen(array: Any) -> Any:
+def _resolve_view(array: Any) -> Any:
     return array.of(array.base) if isinstance(array, View) else array
 
 
 class Purpose(NamedTuple):
-    """What the launch does with destinations that it does not simply write."""
+    """The outputs of a kernel that are not simply written."""
 
     updates: frozenset[str]  # read, then written
-    workspace: frozenset[str]  # of the card: what is left there means nothing
+    workspace: frozenset[str]  # scratch of the CUDA kernel, with no defined result
 
 
-#: For each kernel that has cases what yields them, and its purpose.
+#: kernel name -> (the generator of its cases, its Purpose)
 MAKERS: dict[str, tuple[Callable[[Samples], Iterator[Any]], Purpose]] = {}
 
 
 def maker(updates: str = "", workspace: str = "") -> Callable[[Callable[[Samples], Iterator[Any]]], None]:
-    """Decorator: a function with its kernel's name yields the cases of the kernel.
+    """Decorator that registers a generator of cases; its name must be the name of the kernel.
 
     Args:
-        updates: arrays that are read, then written.
-        workspace: arrays of the card in which what is left means nothing.
+        updates: names, separated by blanks, of the arrays that are read, then written.
+        workspace: names of the arrays that are scratch of the CUDA kernel, with no defined result.
     """
 
     def register(make: Callable[[Samples], Iterator[Any]]) -> None:
-        # the ticket is zero before and after every launch
+        # "ticket" is an update: it must be zero before and after a launch
         MAKERS[make.__name__] = make, Purpose(frozenset([*updates.split(), "ticket"]), frozenset(workspace.split()))
 
     return register
@@ -106,7 +106,7 @@ class Samples:
         return numpy.zeros(shape, dtype or self.dtype)
 
     def saved(self, activation: str, *shape: int, alpha: float | None = None) -> numpy.ndarray:
-        """What the forward pass of an activation saves."""
+        """The residual of an activation: its output or its pre-activation, from normal z that contain 0."""
         row, z = ACTIVATIONS[activation], self.normal(*shape)
         z.reshape(-1)[1:2] = 0
         if row.saves == "output":
@@ -115,13 +115,13 @@ class Samples:
 
 
 def shifted(array: numpy.ndarray) -> View:
-    """The array, one element off alignment."""
+    """A view with the values of ``array`` that starts one element off alignment."""
     flat = array.reshape(-1)
     return View(numpy.concatenate([flat[:1], flat]), lambda x: x[1:].reshape(array.shape))
 
 
 def unaligned(label: str, arrays: list[Any], options: dict[str, Any], *which: int) -> Iterator[Any]:
-    """The same launch for each of the arrays, all of them by default, with that one off alignment and the others not."""
+    """Yield the launch once per array in ``which`` (default: every array), with only that array off alignment."""
     for index in which or range(len(arrays)):
         array = arrays[index]
         if array is not None:
@@ -131,14 +131,15 @@ def unaligned(label: str, arrays: list[Any], options: dict[str, Any], *which: in
 
 # ---- shapes ----------------------------------------------------------------------------------------------------------
 
-#: (rows, columns, depth) of a product: odd and ragged ones, none of some, and ones that take the tile of 128.
+#: (rows, columns, depth) of a product: ragged and empty ones; LARGE_SIZES select the tile of 128.
 SIZES = ((1, 1, 1), (7, 63, 65), (65, 7, 129), (129, 300, 63), (300, 129, 1), (63, 65, 300), (0, 7, 5), (5, 7, 0))
-#: One whose rows are whole packs of four.
+#: (rows, columns, depth) whose rows are whole packs of four elements.
 WHOLE_SIZE = (4, 8, 36)
 LARGE_SIZES = ((7, 95 * 128 + 1, 9), (129, 48 * 128 - 63, 65))
 
-#: Elements of an elementwise launch.
+#: Numbers of elements of an elementwise launch.
 COUNTS = (1, 7, 63, 65, 129, 300, 0)
 
-#: Sizes of the tensors of a launch.  A block works on 2048 elements; an empty tensor counts its steps, too.
+#: Shapes of the tensors of a list kernel's launch.  A block processes 2048 elements.  (Optimizers count the steps of an
+#: empty tensor, too.)
 TENSORS = (((7,), (63, 65), (1,), (0,), (2049,)), tuple((1 + 7 * index,) for index in range(MAX_TENSORS)))

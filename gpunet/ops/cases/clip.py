@@ -1,4 +1,4 @@
-"""Cases of the norm of gradients, and of clipping."""
+"""Cases of the gradient norm and of clipping."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy
 
 from gpunet.launch.kernel import ceil_div
 from gpunet.launch.list_kernel import ELEMENTS_A_BLOCK
-from gpunet.ops import clip  # noqa: F401  whose kernels they are
+from gpunet.ops import clip  # noqa: F401  it registers the kernels
 from gpunet.ops.cases.case import TENSORS, Samples, maker, unaligned
 
 
-def _norm(s: Samples, grads: list[numpy.ndarray]) -> list[Any]:
-    """Arrays of gradient_norm."""
+def _norm_arrays(s: Samples, grads: list[numpy.ndarray]) -> list[Any]:
+    """The arguments of gradient_norm: grads, norm, partials, ticket."""
     blocks = sum(max(1, ceil_div(g.size, ELEMENTS_A_BLOCK)) for g in grads)
     return [grads, s.positive(1), s.blank(blocks), s.blank(1, dtype="uint32")]
 
 
-def _odd(s: Samples, *values: float) -> list[numpy.ndarray]:
-    """Two gradients; these values begin the first."""
+def _two_gradients(s: Samples, *values: float) -> list[numpy.ndarray]:
+    """Two gradients; the first starts with ``values``."""
     grads = [s.normal(300), s.normal(7)]
     grads[0][: len(values)] = values
     return grads
@@ -33,16 +33,16 @@ def gradient_norm(s: Samples) -> Iterator[Any]:
     orders = (1.0, 2.0, 3.5, numpy.inf)
     for shapes, order, (first, last) in itertools.product(TENSORS, orders, ends):
         label, options = f"{len(shapes)} tensors, order {order}", {"order": order, "first": first, "last": last}
-        arrays = _norm(s, [s.normal(*shape) for shape in shapes])
+        arrays = _norm_arrays(s, [s.normal(*shape) for shape in shapes])
         yield f"{label}, first {first}, last {last}", arrays, options
         if first and last and shapes is TENSORS[0]:
             yield from unaligned(label, arrays, options, 0)
     for order, value in itertools.product(orders, (numpy.nan, numpy.inf)):
-        arrays, options = _norm(s, _odd(s, value)), {"order": order, "first": True, "last": True}
+        arrays, options = _norm_arrays(s, _two_gradients(s, value)), {"order": order, "first": True, "last": True}
         yield f"{value} among them, order {order}", arrays, options
-    many = s.blank(256 * ELEMENTS_A_BLOCK + 1)  # more blocks than a block, which adds up their partials, has threads
+    many = s.blank(256 * ELEMENTS_A_BLOCK + 1)  # more blocks than the last block, which sums the partials, has threads
     many[-1] = 1
-    yield "257 blocks", _norm(s, [many]), {"order": 2.0, "first": True, "last": True}
+    yield "257 blocks", _norm_arrays(s, [many]), {"order": 2.0, "first": True, "last": True}
 
 
 @maker(updates="grads")
@@ -54,7 +54,7 @@ def clip_by_norm(s: Samples) -> Iterator[Any]:
         if max_norm == 0.05 and shapes is TENSORS[0]:
             yield from unaligned(label, arrays, options, 0)
     for norm in (0.0, 5.0, numpy.inf, numpy.nan):
-        yield f"of norm {norm} to 5.0", [_odd(s), numpy.array([norm], s.dtype)], {"max_norm": 5.0}
+        yield f"of norm {norm} to 5.0", [_two_gradients(s), numpy.array([norm], s.dtype)], {"max_norm": 5.0}
 
 
 @maker(updates="grads")
@@ -64,4 +64,4 @@ def clip_by_value(s: Samples) -> Iterator[Any]:
         yield label, arrays, {"limit": limit}
         if limit and shapes is TENSORS[0]:
             yield from unaligned(label, arrays, {"limit": limit})
-    yield "at the limit, and not finite", [_odd(s, 0.5, -0.5, numpy.nan, numpy.inf, -numpy.inf)], {"limit": 0.5}
+    yield "at the limit, and not finite", [_two_gradients(s, 0.5, -0.5, numpy.nan, numpy.inf, -numpy.inf)], {"limit": 0.5}

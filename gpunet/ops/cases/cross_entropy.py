@@ -13,15 +13,16 @@ from gpunet.ops.cases.losses import loss_arrays
 from gpunet.ops.cross_entropy import cross_entropy_labels as _cross_entropy_labels
 from gpunet.ops.losses import REDUCTIONS
 
-#: (rows, classes, grid): a warp a row up to 1024 classes, a block a row beyond; more rows than blocks have warps.
+#: (rows, classes, grid): one warp per row up to 1024 classes, one block per row beyond.  The grids of (8300, 3, None) and
+#: (9, 1025, 4) are smaller than their rows need, so that the grid-stride loop iterates.
 ROWS = (
     (1, 1, None), (7, 63, None), (65, 10, None), (129, 1024, None), (9, 1025, None), (3, 5003, None), (8300, 3, None),
     (9, 1025, 4), (0, 7, None),
 )  # fmt: skip
 
 
-def _far(s: Samples, rows: int, classes: int) -> numpy.ndarray:
-    """Logits whose exponentials overflow, both ways; some of them masked, a row all masked, one infinite, one NaN."""
+def _extreme_logits(s: Samples, rows: int, classes: int) -> numpy.ndarray:
+    """Logits up to ±1000, some of them -inf: a whole row, every second element of another; one is +inf, one NaN."""
     logits = s.random.permuted(numpy.linspace(-1000, 1000, rows * classes)).reshape(rows, classes).astype(s.dtype)
     logits[0, 3::2] = logits[1] = -numpy.inf
     logits[2, 5], logits[3, 7] = numpy.inf, numpy.nan
@@ -29,7 +30,7 @@ def _far(s: Samples, rows: int, classes: int) -> numpy.ndarray:
 
 
 def _labels_out_of_range(value, dx, factor, partials, ticket, logits, labels, **options) -> None:
-    """The CPU refuses them; a card, which cannot, makes their rows NaN."""
+    """The twin for labels out of range: the CPU raises, the CUDA kernel makes their rows NaN."""
     wrong = (labels != options["ignore_index"]) & ((labels < 0) | (labels >= logits.shape[1]))
     _cross_entropy_labels.twin(value, dx, factor, partials, ticket, logits, numpy.where(wrong, 0, labels), **options)
     dx[wrong] = numpy.nan
@@ -49,7 +50,7 @@ def cross_entropy_labels(s: Samples) -> Iterator[Any]:
         arrays = [*loss_arrays(s, reduction, (7, 65), (7,)), s.normal(7, 65), numpy.full(7, -100, "int64")]
         yield f"{reduction} (7, 65) ignoring all", arrays, {"reduction": reduction, "ignore_index": -100}
         for classes in (65, 1025):
-            arrays = [*loss_arrays(s, reduction, (7, classes), (7,)), _far(s, 7, classes), s.random.integers(0, 3, 7)]
+            arrays = [*loss_arrays(s, reduction, (7, classes), (7,)), _extreme_logits(s, 7, classes), s.random.integers(0, 3, 7)]
             yield f"{reduction} (7, {classes}) far apart", arrays, {"reduction": reduction, "ignore_index": -100}
         arrays = [*loss_arrays(s, reduction, (7, 10), (7,)), s.normal(7, 10), numpy.array([0, 9, 10, 11, -1, -100, 3])]
         options = {"reduction": reduction, "ignore_index": -100}
@@ -64,5 +65,5 @@ def cross_entropy_soft(s: Samples) -> Iterator[Any]:
         yield f"{reduction} ({rows}, {classes}){f' by {grid} blocks' * bool(grid)}", arrays, {"reduction": reduction}, grid
     for reduction, classes in itertools.product(REDUCTIONS, (65, 1025)):
         targets = s.positive(7, classes) / s.dtype.type(classes)
-        arrays = [*loss_arrays(s, reduction, (7, classes), (7,)), _far(s, 7, classes), targets]
+        arrays = [*loss_arrays(s, reduction, (7, classes), (7,)), _extreme_logits(s, 7, classes), targets]
         yield f"{reduction} (7, {classes}) far apart", arrays, {"reduction": reduction}

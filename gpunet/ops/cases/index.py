@@ -1,4 +1,4 @@
-"""Cases of the scattered sum."""
+"""Cases of scatter_add."""
 
 from __future__ import annotations
 

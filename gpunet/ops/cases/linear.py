@@ -13,7 +13,7 @@ _PRESENCE = tuple(itertools.product((True, False), repeat=2))
 
 
 def _products() -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """(activation, size): every activation on both tiles, and all sizes."""
+    """(activation, size): every activation with both tile sizes, and every size."""
     yield from zip(itertools.cycle(("tanh", "identity")), SIZES)
     yield from itertools.product(ACTIVATIONS, ((64, 68, 32), LARGE_SIZES[0]))
     yield "identity", LARGE_SIZES[1]

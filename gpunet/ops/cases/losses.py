@@ -11,7 +11,7 @@ from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS
 
 
 def loss_arrays(s: Samples, reduction: str, dx: tuple[int, ...], samples: tuple[int, ...]) -> list[Any]:
-    """value, dx, factor, partials, ticket."""
+    """Blank arrays value, dx, factor, partials, ticket; ``dx`` and ``samples`` are shapes."""
     reduced = reduction != "none"
     return [
         s.blank(1) if reduced else s.blank(*samples),
@@ -27,7 +27,7 @@ def elementwise_loss(s: Samples) -> Iterator[Any]:
     shapes = ((1,), (7, 63), (300, 129), (0, 7))
     for loss, reduction, shape in itertools.product(ELEMENTWISE_LOSSES, REDUCTIONS, shapes):
         x, y = 2 * s.normal(*shape), s.normal(*shape)
-        if loss != "absolute":  # whose derivative jumps there: the error of all of its elements would be told by that one
+        if loss != "absolute":  # its derivative jumps at a tie; the cases "ties" below test that alone
             y.reshape(-1)[1:2] = x.reshape(-1)[1:2]
         if loss == "binary_cross_entropy":
             y = s.positive(*shape) / 2

@@ -13,19 +13,19 @@ from gpunet.ops.cases.case import SIZES, WHOLE_SIZE, Samples, View, maker, unali
 
 @maker()
 def matmul_forward(s: Samples) -> Iterator[Any]:
-    def swapped(x: Array) -> Array:
+    def transposed(x: Array) -> Array:
         return x.transpose(0, 2, 1)
 
-    # 96 products are enough for the tile of 128
+    # a batch of 96 selects the tile of 128
     sizes = [(1, *size) for size in SIZES] + [(96, 7, 9, 33), (3, 65, 129, 7)]
     for (j, m, n, k), flip_a, flip_b in itertools.product(sizes, (False, True), (False, True)):
-        a = View(s.normal(j, k, m), swapped) if flip_a else s.normal(j, m, k)
-        b = View(s.normal(j, n, k), swapped) if flip_b else s.normal(j, k, n)
+        a = View(s.normal(j, k, m), transposed) if flip_a else s.normal(j, m, k)
+        b = View(s.normal(j, n, k), transposed) if flip_b else s.normal(j, k, n)
         label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}"
         yield label, [s.blank(j, m, n), a, b], {}
-    one_for_all = View(s.normal(1, 7, 63), lambda x: devices.module(x).broadcast_to(x, (3, 7, 63)))
-    mirrored = View(s.normal(3, 63, 2 * 65), lambda x: x[:, ::-1, ::2])
-    yield "one for all, and reversed with every second column", [s.blank(3, 7, 65), one_for_all, mirrored], {}
+    broadcast = View(s.normal(1, 7, 63), lambda x: devices.module(x).broadcast_to(x, (3, 7, 63)))
+    reversed_strided = View(s.normal(3, 63, 2 * 65), lambda x: x[:, ::-1, ::2])
+    yield "a broadcast, b reversed with every second column", [s.blank(3, 7, 65), broadcast, reversed_strided], {}
     rows, column = View(s.normal(129, 65), lambda x: x[None, ::3]), View(s.normal(65, 2), lambda x: x[None, :, :1])
     yield "every third row, one column", [s.blank(1, 43, 1), rows, column], {}
     arrays = [s.blank(5, 7, 65), s.normal(5, 7, 9), s.normal(5, 9, 65)]

@@ -10,7 +10,7 @@ import numpy
 
 from gpunet.ops.cases.case import COUNTS, Samples, maker, unaligned
 
-#: (key, counter): the last two carry into the counter's second word, in the ninth block and in the first.
+#: (key, counter); the last two overflow into the second word of the counter, in the ninth block and in the first.
 STATES = ((0, 0), (2**63 + 12345, 987654321), (7, 2**64 - 9), (7, 2**64 - 1))
 
 
@@ -41,7 +41,7 @@ def random_integers(s: Samples) -> Iterator[Any]:
 def random_bernoulli(s: Samples) -> Iterator[Any]:
     yield from _draws("bool", {"probability": 0.0}, {"probability": 0.3}, {"probability": 1.0})
     first = int(numpy.random.Philox(key=0, counter=0).random_raw(1)[0] >> 40)
-    for threshold in (first, first + 1):  # just not, and just so
+    for threshold in (first, first + 1):  # around the first draw: False, then True
         options = {"probability": threshold / 2**24}
         yield f"(7,) with a threshold of {threshold}", [numpy.zeros(7, "bool"), numpy.zeros(2, "uint64")], options
 

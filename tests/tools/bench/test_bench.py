@@ -234,6 +234,7 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> s
     return capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_a_run_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(measuring, "import_seconds", lambda package: 0.1)
     monkeypatch.setattr("gpunet.tools.bench.session.import_seconds", lambda package: 0.1)
@@ -264,6 +265,7 @@ def test_a_run_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (tmp_path / "run" / "bench.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.exhaustive
 def test_scaling_leaves_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr("gpunet.tools.bench.session.import_seconds", lambda package: 0.1)
     monkeypatch.setattr(scaling, "BATCHES", (4, 8))
