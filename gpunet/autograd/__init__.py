@@ -1,15 +1,17 @@
-"""The engine: Tensor, Node, backward, grad, no_grad, and the two kinds of op.
+"""Reverse-mode automatic differentiation: Tensor, Node, backward, grad, grad mode, and the two kinds of op.
 
-Forward.  An op computes arrays and says how to go back.  A **primitive** returns ``(array, rule, rule, ...)``: a rule
-for each input, written in ops on Tensors, so gradients can be differentiated again.  A **fused** op returns
-``(array, backward)``: one function of hand-written launches on arrays, beside a composition in primitives that is its
-reference and the way to its second derivatives.
+Forward.  An op computes arrays and defines its backward.  A **primitive** returns ``(array, rule, rule, ...)``, one
+rule per input; rules are written in ops on Tensors, so gradients can be differentiated again.  A **fused** op returns
+``(array, backward)``, where ``backward`` launches hand-written kernels on arrays; its composition in primitives serves
+as reference and for second derivatives.
 
-What a rule closes over is what it saves: the engine keeps a rule only for the inputs that need a gradient, so it keeps
-exactly what these need, and it remembers the version of every saved tensor to catch changes in place.
+Residuals.  The arrays saved for backward are those that the rules close over.  The engine keeps rules only for inputs
+that need a gradient, so it saves nothing else.  It checks the version counters of the saved tensors to detect changes
+in place.
 
-Backward.  Nodes are numbered as they are made, and an op's inputs are always older than the op.  So taking the
-youngest node first, from a heap, visits every node after all of its consumers: no recursion, no counting.
+Backward.  Nodes are numbered in the order of their creation, so the inputs of a node always have lower numbers.
+Popping the node with the highest number from a heap therefore visits each node after all of its consumers, without
+recursion or dependency counts.
 """
 
 from gpunet.autograd.backward import grad

@@ -1,4 +1,4 @@
-"""Backward: from the youngest node to the oldest, with a heap; and grad()."""
+"""Tensor.backward() and grad(): a backward pass over the graph, from the newest node to the oldest."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from gpunet.launch.tape import active
 
 __all__ = ["grad"]
 
+#: held while gradients are added to ``grad``, because threads may share leaves
 _accumulation = threading.Lock()
 
 
@@ -43,25 +44,25 @@ def backward(
     create_graph: bool = False,
     inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
-    """Add d self / d leaf to the ``grad`` of every leaf that requires it.
+    """Compute d self / d leaf and add it to the ``grad`` of each leaf that requires grad.
 
     Args:
-        gradient: the gradient of something with respect to this tensor, of its shape; 1 for a scalar.
-        retain_graph: keep the graph for another backward; by default kept only with ``create_graph``.
-        create_graph: make the gradients differentiable.  ``grad`` then refers to the graph that refers to the leaf,
-            a cycle; :func:`grad` avoids it.
-        inputs: only these leaves get gradients.
+        gradient: the upstream gradient, of this tensor's shape; defaults to 1 if the tensor has one element.
+        retain_graph: keep the graph for another backward pass; defaults to ``create_graph``.
+        create_graph: make the gradients differentiable.  ``grad`` and its leaf then refer to each other in a reference
+            cycle, which :func:`grad` avoids.
+        inputs: the leaves to compute gradients for; all leaves if None.
 
     Raises:
-        GradientError: no graph here, or released already, or not a scalar and no ``gradient`` given.
-        InPlaceError: something needed was changed in place; the message names the op.
+        GradientError: the tensor has no graph, its graph was released, or ``gradient`` is missing for a non-scalar.
+        InPlaceError: a saved tensor was changed in place; the message names the op that needs it.
     """
-    wanted: list[Tensor] | None = None
+    leaves: list[Tensor] | None = None
     if inputs is not None:
-        wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    found = run([self], [gradient], wanted, retain_graph, create_graph)
-    if wanted is not None:
-        _accumulate([(leaf, total) for leaf, total in zip(wanted, found) if total is not None], create_graph)
+        leaves = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    gradients = run([self], [gradient], leaves, retain_graph, create_graph)
+    if leaves is not None:
+        _accumulate([(leaf, g) for leaf, g in zip(leaves, gradients) if g is not None], create_graph)
 
 
 def grad(
@@ -72,51 +73,55 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple[Any, ...]:
-    """d outputs / d inputs as a tuple, without touching any ``grad``.
+    """Return the gradients of the sum of ``outputs`` with respect to ``inputs``, without changing any ``grad``.
 
     Args:
-        outputs: tensors to differentiate; their gradients are summed.
-        inputs: tensors, leaves or not, to differentiate by.
-        grad_outputs: for each output the gradient of something with respect to it; 1 for scalars.
-        retain_graph: keep the graph; by default only with ``create_graph``.
+        outputs: tensors to differentiate.
+        inputs: tensors to differentiate with respect to; they need not be leaves.
+        grad_outputs: the upstream gradient of each output; None means 1 and requires an output of one element.
+        retain_graph: keep the graph for another backward pass; defaults to ``create_graph``.
         create_graph: make the result differentiable, any number of times.
-        allow_unused: None for an input that the outputs do not depend on, instead of an error.
+        allow_unused: return None for an input that the outputs do not depend on, instead of raising.
+
+    Returns:
+        A tuple with one tensor per input.
 
     Raises:
-        GradientError: an input is not part of the graph, the graph was released, an output is no scalar.
+        GradientError: an input is not part of the graph, the graph was released, or a non-scalar output has no
+            ``grad_outputs``.
     """
     output_list = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     input_list = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if grad_outputs is None or isinstance(grad_outputs, Tensor) or devices.is_array(grad_outputs):
         grad_outputs = [grad_outputs]
-    gradients = list(grad_outputs) + [None] * (len(output_list) - len(grad_outputs))
-    found = run(output_list, gradients, input_list, retain_graph, create_graph)
-    for position, gradient in enumerate(found):
+    seeds = list(grad_outputs) + [None] * (len(output_list) - len(grad_outputs))
+    gradients = run(output_list, seeds, input_list, retain_graph, create_graph)
+    for position, gradient in enumerate(gradients):
         if gradient is None and not allow_unused:
             raise GradientError(
-                f"input {position} of shape {input_list[position].shape} was not used to compute the outputs; "
+                f"grad: input {position} of shape {input_list[position].shape} was not used to compute the outputs; "
                 "pass allow_unused=True to get None for it"
             )
-    return tuple(found)
+    return tuple(gradients)
 
 
 def _seed(output: Tensor, gradient: Any) -> Any:
-    """The gradient to start from at an output."""
+    """Validate the upstream gradient of an output, cast it to the output's dtype, and default it to 1."""
     if not output._requires_grad:
         raise GradientError(
-            f"backward on a tensor of shape {output.shape} that has no graph: none of its inputs had requires_grad=True, "
+            f"backward on a tensor of shape {output.shape} that has no graph: none of its inputs has requires_grad=True, "
             "or it was computed under no_grad() or detached"
         )
     if gradient is None:
         if output.array.size != 1:
             raise GradientError(
-                f"backward on a tensor of shape {output.shape} needs gradient= of that shape; only a scalar (a loss "
-                "after .mean() or .sum()) has the gradient 1"
+                f"backward on a tensor of shape {output.shape} needs gradient= of that shape; only the gradient of a "
+                "scalar (a loss after .mean() or .sum()) defaults to 1"
             )
         return Unit(output.array)
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
     if gradient.shape != output.shape:
-        raise ShapeError(f"gradient has shape {gradient.shape}, the tensor {output.shape}: they must be equal")
+        raise ShapeError(f"gradient has shape {gradient.shape}, expected the shape of the tensor, {output.shape}")
     operands("backward", [output, gradient])
     if gradient.dtype != output.dtype:
         cast = empty(output.shape, output.dtype, output.array)
@@ -125,8 +130,8 @@ def _seed(output: Tensor, gradient: Any) -> Any:
     return gradient
 
 
-def _path(roots: list[Node], targets: set[Any]) -> set[Node]:
-    """The nodes between the roots and the targets."""
+def _nodes_between(roots: list[Node], targets: set[Any]) -> set[Node]:
+    """Return the nodes on paths from the roots to the targets (edges as in ``Node.edges``)."""
     seen: set[Node] = set(roots)
     stack = list(roots)
     while stack:
@@ -147,67 +152,78 @@ def _path(roots: list[Node], targets: set[Any]) -> set[Node]:
 def run(
     outputs: list[Tensor], seeds: list[Any], inputs: list[Tensor] | None, retain: bool | None, create: bool
 ) -> list[Any]:
-    """Carry the seeds back.  To all leaves' ``grad`` when ``inputs`` is None; else return the gradients of ``inputs``."""
+    """Run a backward pass.
+
+    Args:
+        outputs: tensors to start from.
+        seeds: their upstream gradients; None means 1.
+        inputs: tensors to compute gradients for; if None, add the gradients to the ``grad`` of all leaves.
+        retain: keep the graph; if None, keep it if ``create``.
+        create: make the gradients differentiable.
+
+    Returns:
+        The gradients of ``inputs`` (None for an unused input); empty if ``inputs`` is None.
+    """
     retain = create if retain is None else retain
-    heap: list[tuple[int, Node]] = []
-    slots: dict[Node, list[Any]] = {}
+    heap: list[tuple[int, Node]] = []  # nodes that have received a gradient, highest sequence number first
+    received: dict[Node, list[Any]] = {}  # their gradients so far, one per output
     leaves: dict[Tensor, Any] = {}
-    captured: dict[Any, Any] = {}
-    path: set[Node] | None = None
+    requested: dict[Any, Any] = {}  # gradient of each of ``inputs``, by edge
+    path: set[Node] | None = None  # the nodes to visit; None means all
     if inputs is not None:
         for position, tensor in enumerate(inputs):
             if not tensor._requires_grad:
                 raise GradientError(f"input {position} of shape {tensor.shape} does not require grad")
-        captured = {edge_to(t): None for t in inputs}
-        path = _path([t._node for t in outputs if t._node is not None], set(captured))
-        path.update(e[0] for e in captured if type(e[0]) is Node)
+        requested = {edge_to(t): None for t in inputs}
+        path = _nodes_between([t._node for t in outputs if t._node is not None], set(requested))
+        path.update(e[0] for e in requested if type(e[0]) is Node)
 
     def send(edge: Any, gradient: Any) -> None:
         target, index = edge
         if type(target) is Node:
             if path is not None and target not in path:
                 return
-            waiting = slots.get(target)
-            if waiting is None:
-                slots[target] = waiting = [None] * target.outputs
+            sums = received.get(target)
+            if sums is None:
+                received[target] = sums = [None] * target.outputs
                 heapq.heappush(heap, (-target.sequence, target))
-            waiting[index] = gradient if waiting[index] is None else total(waiting[index], gradient)
-        elif path is None or edge in captured:
-            here = leaves.get(target)
-            leaves[target] = gradient if here is None else total(here, gradient)
+            sums[index] = gradient if sums[index] is None else add(sums[index], gradient)
+        elif path is None or edge in requested:
+            so_far = leaves.get(target)
+            leaves[target] = gradient if so_far is None else add(so_far, gradient)
 
-    def total(gradient: Any, other: Any) -> Any:
-        both = materialize(gradient) + materialize(other)
-        return both if create else both.array
+    def add(gradient: Any, other: Any) -> Any:
+        total = materialize(gradient) + materialize(other)
+        return total if create else total.array
 
-    before, mode.current.enabled = mode.current.enabled, create
+    previous_mode, mode.current.enabled = mode.current.enabled, create
     try:
         for output, seed in zip(outputs, seeds, strict=True):
             send(edge_to(output), _seed(output, seed))
         while heap:
             node = heapq.heappop(heap)[1]
-            arrived = slots.pop(node)
+            gradients = received.pop(node)
             for index, hooks in node.hooks.items():
                 for hook in list(hooks.values()):
-                    if arrived[index] is not None:
-                        arrived[index] = materialize(arrived[index])
-                        replaced = hook(arrived[index])
-                        arrived[index] = arrived[index] if replaced is None else replaced
-            if captured:
+                    if gradients[index] is not None:
+                        gradients[index] = materialize(gradients[index])
+                        replacement = hook(gradients[index])
+                        gradients[index] = gradients[index] if replacement is None else replacement
+            if requested:
                 for index in range(node.outputs):
-                    if (node, index) in captured and arrived[index] is not None:
-                        captured[node, index] = arrived[index] = materialize(arrived[index])
+                    if (node, index) in requested and gradients[index] is not None:
+                        requested[node, index] = gradients[index] = materialize(gradients[index])
                 if not any(
-                    e is not None and (e in captured or (path is not None and e[0] in path)) for e in node.edges
+                    e is not None and (e in requested or (path is not None and e[0] in path)) for e in node.edges
                 ):
                     continue
             if node.backward is None:
                 raise GradientError(
-                    f"backward a second time through {node.op.name!r}, whose graph was released by the first; pass "
-                    "retain_graph=True to the first backward, or compute the output again"
+                    f"backward a second time through {node.op.name!r}, whose graph was released by the first backward; "
+                    "pass retain_graph=True to the first backward, or compute the output again"
                 )
             node.check_versions(create and node.op.kind == "fused")
-            for edge, gradient in zip(node.edges, _differentiate(node, arrived, create)):
+            for edge, gradient in zip(node.edges, _differentiate(node, gradients, create)):
                 if edge is not None and gradient is not None:
                     send(edge, gradient)
             if not retain:
@@ -216,78 +232,82 @@ def run(
             if leaf._hooks:
                 gradient = materialize(gradient)
                 for hook in list(leaf._hooks.values()):
-                    replaced = hook(gradient)
-                    gradient = gradient if replaced is None else replaced
+                    replacement = hook(gradient)
+                    gradient = gradient if replacement is None else replacement
                 leaves[leaf] = gradient
         if inputs is None:
             _accumulate(leaves.items(), create)
             return []
-        captured.update(((leaf, 0), materialize(gradient)) for leaf, gradient in leaves.items())
+        requested.update(((leaf, 0), materialize(gradient)) for leaf, gradient in leaves.items())
     finally:
-        mode.current.enabled = before
-    return [captured[edge_to(t)] for t in inputs]
+        mode.current.enabled = previous_mode
+    return [requested[edge_to(t)] for t in inputs]
 
 
-def _differentiate(node: Node, arrived: list[Any], create: bool) -> Sequence[Any]:
-    """The gradients of a node's inputs."""
+def _differentiate(node: Node, upstream: list[Any], create: bool) -> Sequence[Any]:
+    """Return the gradients of a node's inputs, given the upstream gradients of its outputs."""
     op = node.op
     if op.kind == "primitive":
-        incoming = materialize(arrived[0])
-        args: tuple[Tensor, ...] = (incoming,)
+        gradient = materialize(upstream[0])
+        args: tuple[Tensor, ...] = (gradient,)
         if node.output is not None:
             out = Tensor(node.output.array)
             out._version, out._node, out._requires_grad = node.output._version, node, True
-            args = (incoming, out)
+            args = (gradient, out)
         gradients = [None if rule is None else rule(*args) for rule in node.backward]
         if create:
             return gradients
-        return [g if g is None or g is incoming or g.array.base is not None else g.array for g in gradients]
+        # Return a plain array if nothing else shares its memory, so that _accumulate() stores it without a copy.
+        return [g if g is None or g is gradient or g.array.base is not None else g.array for g in gradients]
     if op.kind == "custom":
-        return node.backward(node, [None if g is None else materialize(g) for g in arrived])
+        return node.backward(node, [None if g is None else materialize(g) for g in upstream])
     if create:
-        return _differentiate_composed(node, [None if g is None else materialize(g) for g in arrived])
+        return _differentiate_composed(node, [None if g is None else materialize(g) for g in upstream])
     if op.scaled:
-        gradient = arrived[0]
+        gradient = upstream[0]
         if isinstance(gradient, Scaled):
             return node.backward(gradient.array, gradient.scale)
         return node.backward(contiguous(materialize(gradient).array), None)
-    if op.takes_unit and isinstance(arrived[0], Unit):
+    if op.takes_unit and isinstance(upstream[0], Unit):
         return node.backward(None)
-    return node.backward(*[None if g is None else contiguous(materialize(g).array) for g in arrived])
+    return node.backward(*[None if g is None else contiguous(materialize(g).array) for g in upstream])
 
 
-def _differentiate_composed(node: Node, arrived: list[Any]) -> list[Any]:
-    """A fused node's gradients with a graph of their own: through its composition in primitives."""
+def _differentiate_composed(node: Node, upstream: list[Any]) -> list[Any]:
+    """Return differentiable gradients of a fused node's inputs: run its composition in primitives, then backward."""
     assert node.op.composed is not None
-    copies = []
+    inputs = []
     for value, edge in zip(node.inputs, node.edges):
-        if edge is not None:  # an identity, so that the inner graph ends here and the outer one goes on from here
+        if edge is not None:  # an identity op: this backward pass ends here, and a later one continues into the graph
             value = OPS["alias"].call(value)
-        copies.append(value)
-    outputs = node.op.composed(*copies, **node.options)
+        inputs.append(value)
+    outputs = node.op.composed(*inputs, **node.options)
     outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
-    pairs = [(o, g) for o, g in zip(outputs, arrived) if g is not None and o._requires_grad]
-    wanted = [c for c, edge in zip(copies, node.edges) if edge is not None]
-    found = iter(run([o for o, _ in pairs], [g for _, g in pairs], wanted, True, True))
-    return [None if edge is None else next(found) for edge in node.edges]
+    pairs = [(o, g) for o, g in zip(outputs, upstream) if g is not None and o._requires_grad]
+    differentiable = [x for x, edge in zip(inputs, node.edges) if edge is not None]
+    gradients = iter(run([o for o, _ in pairs], [g for _, g in pairs], differentiable, True, True))
+    return [None if edge is None else next(gradients) for edge in node.edges]
 
 
 def _accumulate(gradients: Iterable[tuple[Tensor, Any]], create: bool) -> None:
-    """Add to each leaf's ``grad``; a first gradient becomes it, copied where its memory is somebody else's, too."""
+    """Add the gradients to the ``grad`` of their leaves.
+
+    A plain array is a gradient that shares its memory with nothing else; a first gradient is stored without a copy.
+    """
     with _accumulation:
         for leaf, gradient in gradients:
             before = leaf._grad
             if before is None and type(gradient) is ndarray and gradient.flags.c_contiguous:
-                leaf._grad = Tensor(gradient)  # what a fused op returned: nearly always
+                leaf._grad = Tensor(gradient)  # the common case: the new array of a fused op
             else:
-                leaf._grad = _sum(before, gradient, create)
+                leaf._grad = _add_to_grad(before, gradient, create)
             if active.tape is not None:
                 active.tape.sets_gradient(leaf, before)
 
 
-def _sum(before: Tensor | None, gradient: Any, create: bool) -> Tensor:
-    """What a leaf's ``grad`` is after ``before``, which is added to in place where no graph of it is wanted."""
-    shared = isinstance(gradient, Tensor) or (isinstance(gradient, Scaled) and gradient.scale is None)
+def _add_to_grad(before: Tensor | None, gradient: Any, create: bool) -> Tensor:
+    """Return the new ``grad`` of a leaf, in memory of its own: ``before + gradient``, in place unless ``create``."""
+    is_shared = isinstance(gradient, Tensor) or (isinstance(gradient, Scaled) and gradient.scale is None)
     gradient = materialize(gradient)
     if before is not None:
         if create:
@@ -295,7 +315,7 @@ def _sum(before: Tensor | None, gradient: Any, create: bool) -> Tensor:
         ADD(before.array, before.array, gradient.array)
         bump_version(before)
         return before
-    if create or (gradient.array.flags.c_contiguous and not shared):
+    if create or (gradient.array.flags.c_contiguous and not is_shared):
         return gradient
     copy = empty(gradient.shape, gradient.dtype, gradient.array)
     COPY(copy, gradient.array)

@@ -1,4 +1,4 @@
-"""gradcheck: gradients against finite differences."""
+"""gradcheck: compare gradients with finite differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpunet.backend import devices
 from gpunet.errors import ArgumentError, MismatchError
 from gpunet.launch.tape import flush_pending
 
-#: By bits of the dtype: step of the differences, absolute and relative tolerance.
+#: Step of the finite differences, absolute and relative tolerance, by the bits of the dtype.
 _DEFAULTS = {64: (1e-6, 1e-5, 1e-3), 32: (1e-2, 1e-2, 1e-2)}
 
 
@@ -28,43 +28,49 @@ def gradcheck(
     raise_exception: bool = True,
     seed: int = 0,
 ) -> bool:
-    """Compare the gradients of ``func`` with central differences, element by element, as ``torch.autograd.gradcheck``.
+    """Compare the gradients of ``func`` with central differences, like ``torch.autograd.gradcheck``.
 
-    What is differentiated is the sum of all floating outputs under random weights, so that each input costs two calls
-    an element, and not two a pair of elements.
+    The function that is differentiated is a randomly weighted sum of all floating outputs, so the check costs two calls
+    per input element instead of two per pair of input and output elements.
 
     Args:
-        func: takes ``inputs``, returns a Tensor or a tuple of them.
-        inputs: those with ``requires_grad`` are checked.  float64 makes a sharp check; for float32 the defaults of
-            ``eps``, ``atol`` and ``rtol`` are 1e-2 instead of 1e-6, 1e-5 and 1e-3.
-        raise_exception: return False instead of raising, where this is False.
-        seed: of the weights.
+        func: called with ``inputs``; returns a Tensor or a tuple of Tensors.
+        inputs: arguments; those with ``requires_grad`` are checked.  Prefer float64, which allows tight tolerances.
+        eps: step of the differences; 1e-6 by default (float32: 1e-2).
+        atol: absolute tolerance; 1e-5 by default (float32: 1e-2).
+        rtol: relative tolerance; 1e-3 by default (float32: 1e-2).
+        raise_exception: if False, return False instead of raising MismatchError.
+        seed: seed of the random weights.
+
+    Returns:
+        True if all gradients match.
 
     Raises:
-        MismatchError: the first input whose gradient is wrong, and its worst element.
-        ArgumentError: no input requires a gradient, or func returns nothing that has one.
+        MismatchError: a gradient is wrong; the message names the first such input and its worst element.
+        ArgumentError: no input requires a gradient, or no floating output depends on such an input.
     """
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    checked = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
-    if not checked:
-        raise ArgumentError("gradcheck: none of the inputs requires a gradient; make one with requires_grad=True")
+    positions = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
+    if not positions:
+        raise ArgumentError("gradcheck: none of the inputs requires grad; create an input with requires_grad=True")
     generator = numpy.random.default_rng(seed)
     outputs = _floating(func(*given))
     if not any(y.requires_grad for y in outputs):
         raise ArgumentError(
-            f"gradcheck: none of the {len(outputs)} floating outputs depends on inputs that require grad"
+            f"gradcheck: none of the {len(outputs)} floating outputs depends on an input that requires grad"
         )
     weights = [generator.uniform(0.5, 1.5, y.shape) * generator.choice([-1.0, 1.0], y.shape) for y in outputs]
     pairs = [(y, _like(w, y)) for y, w in zip(outputs, weights) if y.requires_grad]
-    gradients = grad([y for y, _ in pairs], [given[i] for i in checked], [w for _, w in pairs], allow_unused=True)
+    gradients = grad([y for y, _ in pairs], [given[i] for i in positions], [w for _, w in pairs], allow_unused=True)
 
-    def weighted(position: int, values: numpy.ndarray) -> float:
-        moved = [*given[:position], _like(values, given[position]), *given[position + 1 :]]
+    def weighted_sum(position: int, values: numpy.ndarray) -> float:
+        """Return the weighted sum of the outputs with the input at ``position`` replaced by ``values``."""
+        arguments = [*given[:position], _like(values, given[position]), *given[position + 1 :]]
         with no_grad():
-            found = _floating(func(*moved))
-        return float(sum((w * _host(y)).sum() for w, y in zip(weights, found)))
+            results = _floating(func(*arguments))
+        return float(sum((w * _host(y)).sum() for w, y in zip(weights, results)))
 
-    for position, gradient in zip(checked, gradients):
+    for position, gradient in zip(positions, gradients):
         x = _host(given[position])
         step, absolute, relative = _DEFAULTS[32 if given[position].dtype.itemsize < 8 else 64]
         step = eps or step
@@ -73,7 +79,7 @@ def gradcheck(
             above, below = x.copy(), x.copy()
             above[index] += step
             below[index] -= step
-            numeric[index] = (weighted(position, above) - weighted(position, below)) / (2 * step)
+            numeric[index] = (weighted_sum(position, above) - weighted_sum(position, below)) / (2 * step)
         analytic = numpy.zeros(x.shape) if gradient is None else _host(gradient)
         allowed = (absolute if atol is None else atol) + (relative if rtol is None else rtol) * numpy.abs(numeric)
         excess = numpy.where(numpy.isnan(analytic - numeric), numpy.inf, numpy.abs(analytic - numeric) - allowed)
@@ -90,14 +96,17 @@ def gradcheck(
 
 
 def _floating(result: Any) -> list[Tensor]:
+    """Return the floating Tensors among the results of a function."""
     outputs = result if isinstance(result, (tuple, list)) else [result]
     return [y for y in outputs if isinstance(y, Tensor) and y.is_floating_point()]
 
 
 def _host(x: Tensor) -> numpy.ndarray:
+    """Copy a tensor into a float64 NumPy array."""
     flush_pending("gradcheck()", x.array)
     return numpy.array(devices.move(x.array, devices.CPU), numpy.float64)
 
 
 def _like(values: numpy.ndarray, x: Tensor) -> Tensor:
+    """Return the values as a tensor with the dtype and device of ``x``."""
     return Tensor(devices.move(numpy.asarray(values, x.dtype), x.device))

@@ -1,4 +1,4 @@
-"""The graph that ops record, and the two kinds of op: primitive and fused."""
+"""The graph that ops record, and the decorators of the two kinds of op: primitive and fused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ADD = Ufunc("add")
 MULTIPLY = Ufunc("multiply")
-#: Decorator: 1 / 0 is inf and 0 / 0 NaN without a warning, on the CPU as on a card.
+#: Decorator: 1 / 0 is inf and 0 / 0 is NaN without a NumPy warning, as on a GPU.
 ignore_fp_errors: Callable[[F], F] = numpy.errstate(all="ignore")
 
 COPY = Shim("copy", lambda xp, out, x: xp.copyto(out, x, casting="unsafe"))
@@ -30,7 +30,7 @@ FILL = Shim("fill", lambda xp, out, *, value: out.fill(value))
 
 
 class Node:
-    """One op that ran: where its gradients go, and how to compute them."""
+    """A node of the graph: one execution of an op, with the edges to its inputs and its backward."""
 
     __slots__ = (
         "backward",
@@ -48,15 +48,16 @@ class Node:
 
     def __init__(self, op: Op, edges: Sequence[Any], backward: Any, outputs: int) -> None:
         self.op = op
-        self.edges = edges  # for each input: (Node, output index), (leaf Tensor, 0), or None
-        self.backward = backward  # rules of a primitive, the function of a fused op; None once released
+        self.edges = edges  # for each input: (Node, output index), (leaf Tensor, 0), or None if it needs no gradient
+        self.backward = backward  # the rules of a primitive, or the function of a fused op; None once released
         self.outputs = outputs
         self.sequence = next(Node._sequence)
         self.hooks: dict[int, dict[int, Any]] = {}
-        #: of what backward may need: version cell, version, and the array's id, or None where it is needed for sure
+        #: version counter, version at forward, and id of the array, for each tensor that backward may need; the id is
+        #: None if backward certainly needs the tensor
         self.saved: Sequence[tuple[list[int], int, int | None]] = ()
-        self.output: Tensor | None = None  # a primitive that saves its output: that, without this node
-        self.inputs: Sequence[Any] = ()  # a fused op's inputs and options, for its composed form
+        self.output: Tensor | None = None  # the saved output of a primitive, detached from this node to avoid a cycle
+        self.inputs: Sequence[Any] = ()  # inputs and options of a fused op, for its composed form
         self.options: dict[str, Any] = {}
 
     def __repr__(self) -> str:
@@ -68,49 +69,61 @@ class Node:
 
     @property
     def next_functions(self) -> tuple[Any, ...]:
-        """(Node, output index) of the input of each edge, as in PyTorch; leaves are themselves."""
+        """(Node, output index) for each input, as in PyTorch; (None, 0) if it needs no gradient.
+
+        A leaf stands for itself, as (Tensor, 0).
+        """
         return tuple((None, 0) if edge is None else edge for edge in self.edges)
 
     def release(self) -> None:
+        """Drop everything saved for backward."""
         self.backward = None
         self.edges = self.saved = self.inputs = ()
         self.output = None
 
     def check_versions(self, composed: bool) -> None:
-        """Raise InPlaceError when something was changed that backward needs, or that the composed form starts from."""
+        """Check that no tensor that backward needs was changed in place since forward.
+
+        Args:
+            composed: check the tensors that the composed form of a fused op needs instead.
+
+        Raises:
+            InPlaceError: a tensor was changed.
+        """
         for cell, version, array in self.saved[: -self.outputs] if composed else self.saved:
             if cell[0] != version:
-                # What backward holds lives since forward, so an id of then is still that of the same array.
+                # Arrays that backward closes over are alive since forward, so their ids are still valid.
                 if not composed and array is not None and array not in map(id, _closed_over(self.backward)):
                     continue
                 raise InPlaceError(
                     f"backward of {self.op.name!r} needs a tensor that was changed in place after {self.op.name!r} ran "
-                    f"(it is at version {cell[0]}, saved at {version}). Change a .clone() of it, or use the op that "
-                    "returns a new tensor"
+                    f"(it is at version {cell[0]}, saved at {version}). Change a .clone() of it instead, or "
+                    "use an op that returns a new tensor"
                 )
 
 
 class Op:
-    """What the engine, tests and tools know of an op."""
+    """Description of an op, for the engine, tests and tools."""
 
     def __init__(self, function: Callable[..., Any], *, kind: str, composed: Callable[..., Any] | None = None) -> None:
         self.name = function.__name__
         self.function = function
-        self.kind = kind  # "primitive" | "fused" | "custom": a user's (ops/custom.py), in no registry
+        self.kind = kind  # "primitive", "fused", or "custom" (defined by a user, see ops/custom.py; not in OPS)
         self.composed = composed
         self.call: Callable[..., Any] = function
         self.scaled = self.takes_unit = self.saves_output = self.view = False
 
 
-#: Every differentiable op of ours by name.
+#: The differentiable ops of the library by name.
 OPS: dict[str, Op] = {}
 
 
 class Scaled:
-    """A gradient whose common factor is still to be applied: ``array * scale[0]``.
+    """A gradient with a pending scale: its value is ``array * scale[0]``.
 
-    A loss with mean reduction hands out the gradient of each sample and its 1/n apart.  Linear layers pass the factor
-    along, and it is applied where the batch is reduced: at the end of dW = scale * dZ^T X.  Any other op applies it.
+    A loss with mean reduction returns the gradients of the samples and the factor 1/n separately.  Linear layers pass
+    the scale on and apply it where the batch is reduced, at the end of dW = scale * dZ^T X.  Other ops receive
+    gradients with the scale applied.
     """
 
     __slots__ = ("array", "scale")
@@ -119,6 +132,7 @@ class Scaled:
         self.array, self.scale = array, scale
 
     def apply(self) -> Tensor:
+        """Return the gradient as a Tensor, with the scale applied."""
         if self.scale is None:
             return Tensor(self.array)
         out = empty(self.array.shape, self.array.dtype, self.array)
@@ -127,7 +141,7 @@ class Scaled:
 
 
 class Unit:
-    """The gradient of a scalar with respect to itself: 1.  A loss needs no launch for it."""
+    """The gradient 1 of a scalar with respect to itself.  A fused loss needs no launch to create it."""
 
     __slots__ = ("like",)
 
@@ -135,40 +149,50 @@ class Unit:
         self.like = like
 
     def apply(self) -> Tensor:
+        """Return the gradient as a Tensor of ones."""
         out = empty(self.like.shape, self.like.dtype, self.like)
         FILL(out, value=1)
         return Tensor(out)
 
 
 def materialize(gradient: Any) -> Tensor:
-    """A gradient on its way as a tensor: it may be one, a Scaled, a Unit, or an array, whose memory is nobody else's."""
+    """Apply the pending scale; return a Tensor.
+
+    Args:
+        gradient: a Tensor, a :class:`Scaled`, a :class:`Unit`, or an array that shares its memory with nothing else.
+    """
     if isinstance(gradient, Tensor):
         return gradient
     return gradient.apply() if isinstance(gradient, (Scaled, Unit)) else Tensor(gradient)
 
 
 def edge_to(value: Any) -> Any:
+    """Return the edge to an input of an op (see ``Node.edges``), or None if it needs no gradient.
+
+    Raises:
+        InPlaceError: the input is a view whose base was changed in place.
+    """
     if not isinstance(value, Tensor) or not value._requires_grad:
         return None
     if value._node is not None and value._view_version not in (None, value._version[0]):
         raise InPlaceError(
-            f"a view (result of {value._node.op.name!r}) is used after its base was changed "
-            "in place: its place in the graph is out of date. Take the view again after the change"
+            f"a view (the result of {value._node.op.name!r}) is used after its base was changed in place, so its graph "
+            "is out of date. Take the view again after the change"
         )
     return (value, 0) if value._node is None else (value._node, value._index)
 
 
 def operands(name: str, args: Sequence[Any]) -> Sequence[Any]:
-    """The arguments of an op with arrays made tensors, all on one device.
+    """Convert the arrays among the arguments of an op to Tensors, and NumPy scalars to Python numbers.
 
     Raises:
-        DeviceError: tensors on different devices.
+        DeviceError: the tensors are on different devices.
     """
     first: Any = None
     for position, value in enumerate(args):
         if not isinstance(value, Tensor):
             if value is None or not devices.is_array(value):
-                if isinstance(value, numpy.generic):  # a plain number, that NumPy does not compute in its dtype
+                if isinstance(value, numpy.generic):  # a NumPy scalar would promote the dtype of the result
                     args = [*args]
                     args[position] = value.item()
                 continue
@@ -180,35 +204,37 @@ def operands(name: str, args: Sequence[Any]) -> Sequence[Any]:
             kind is not ndarray and value.device != first.device
         ):
             raise DeviceError(
-                f"{name}: one tensor is on {first.device}, another on {value.device}; move one with .to(device)"
+                f"{name}: one tensor is on {first.device}, another on {value.device}; move them to one device with "
+                ".to(device)"
             )
     return args
 
 
 def _closed_over(function: Callable[..., Any]) -> list[Any]:
-    """What a function's closure holds, the contents of lists and tuples included."""
-    found: list[Any] = []
+    """Return the objects in a function's closure, including the items of lists and tuples."""
+    contents: list[Any] = []
     for cell in getattr(function, "__closure__", None) or ():
         content = cell.cell_contents
         if type(content) is list or type(content) is tuple:
-            found += content
+            contents += content
         else:
-            found.append(content)
-    return found
+            contents.append(content)
+    return contents
 
 
 def primitive(
     function: Callable[..., Any] | None = None, *, methods: str = "", output: bool = False, view: bool = False
 ) -> Any:
-    """Make an op of ``function(*tensors, **options) -> (array, rule, ...)``.
+    """Decorator: make an op from ``function(*tensors, **options) -> (array, rule, ...)``.
 
-    ``rule(g)`` is the gradient of one input, in ops on Tensors: ``g`` itself, a view of it, or a new tensor, never
-    something saved.  An input that has no gradient (an index) needs no rule.
+    ``rule(g)`` returns the gradient of one input, given the upstream gradient ``g``, and is written in ops on Tensors.
+    It returns ``g``, a view of ``g`` or a new tensor, never a saved tensor.  Trailing inputs without a gradient (such
+    as an index) need no rule.
 
     Args:
-        methods: names under which the op becomes a method of Tensor, separated by blanks.
-        output: rules are called ``rule(g, out)`` with the op's output.
-        view: the result may share the first input's memory.
+        methods: names under which the op becomes a method of Tensor, separated by spaces.
+        output: call the rules as ``rule(g, out)``, where ``out`` is the output of the op.
+        view: the result may share memory with the first input.
     """
     if function is None:
         return functools.partial(primitive, methods=methods, output=output, view=view)
@@ -235,34 +261,35 @@ def primitive(
             return result
         rules = [rule if edge else None for rule, edge in zip(rules, edges)]
         node = Node(op, edges, rules, 1)
-        held = [c for r in rules if r for c in _closed_over(r) if isinstance(c, Tensor)]
+        residuals = [c for r in rules if r for c in _closed_over(r) if isinstance(c, Tensor)]
         if output:
             node.output = Tensor(array)
             node.output._version = result._version
-            held.append(result)
-        node.saved = [(tensor._version, tensor._version[0], None) for tensor in held]
+            residuals.append(result)
+        node.saved = [(tensor._version, tensor._version[0], None) for tensor in residuals]
         result._node = node
         result._requires_grad = True
         return result
 
-    return _publish(op, call, methods)
+    return _register(op, call, methods)
 
 
 def fused(
     *, composed: Callable[..., Any], methods: str = "", scaled: bool = False, takes_unit: bool = False
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Make an op of ``function(*arrays, need, **options) -> (array or arrays, backward)``.
+    """Decorator: make an op from ``function(*arrays, need, **options) -> (array or tuple of arrays, backward)``.
 
-    Arrays arrive C-contiguous; ``need`` says for each input whether its gradient is wanted.  ``backward(dy, ...)``
-    takes an array for each output and returns an array (new, never one it saved) or a :class:`Scaled` or None for each
-    input.  It closes over arrays, never over Tensors.
+    The function receives C-contiguous arrays and the list ``need``, which tells for each input whether it needs a
+    gradient.  ``backward(dy, ...)`` takes the upstream gradient of each output as an array, and returns for each input
+    a new array (never a saved one), a :class:`Scaled`, or None.  It must close over arrays, not over Tensors.
 
     Args:
-        composed: the same function in primitives, on Tensors: the reference of the tests, and the path to second
+        composed: the same function written in primitives on Tensors; the reference in tests, and used for second
             derivatives.
-        scaled: ``backward(dy, scale)`` takes the pending factor of a :class:`Scaled` gradient (an array of one, or
-            None).
-        takes_unit: ``backward(None)`` stands for a gradient of exactly 1.
+        methods: names under which the op becomes a method of Tensor, separated by spaces.
+        scaled: call ``backward(dy, scale)`` with the pending scale of a :class:`Scaled` gradient, an array of one
+            element or None.
+        takes_unit: call ``backward(None)`` if the upstream gradient is exactly 1.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -298,14 +325,15 @@ def fused(
                     tensor._node, tensor._index, tensor._requires_grad = node, index, True
             return tuple(outputs) if isinstance(result, tuple) else outputs[0]
 
-        return _publish(op, call, methods)
+        return _register(op, call, methods)
 
     return decorate
 
 
-def _publish(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., Any]:
+def _register(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., Any]:
+    """Add an op to OPS and attach it to Tensor under the names in ``methods``; return ``call``."""
     if op.name in OPS:
-        raise ArgumentError(f"two ops are named {op.name!r}; rename one")
+        raise ArgumentError(f"there is already an op named {op.name!r}; choose another name")
     OPS[op.name] = op
     op.call = call
     call.op = op  # type: ignore[attr-defined]
@@ -315,7 +343,7 @@ def _publish(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., An
 
 
 def contiguous(array: Array) -> Array:
-    """``array``, or a C-contiguous copy of it (one launch)."""
+    """Return ``array`` if it is C-contiguous, else a C-contiguous copy (one launch)."""
     if array.flags.c_contiguous:
         return array
     out = empty(array.shape, array.dtype, array)

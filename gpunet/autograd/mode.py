@@ -1,4 +1,4 @@
-"""What ops look up: whether this thread records the graph, and the default floating dtype."""
+"""Grad mode (whether ops record the graph) and the default floating dtype."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ _default_dtype = float32
 
 
 def set_default_dtype(dtype: Any) -> None:
-    """The floating dtype of tensors made of Python numbers: float32, unless set here."""
+    """Set the dtype of tensors created from Python floats; it is float32 initially.
+
+    Raises:
+        DtypeError: the dtype is not floating.
+    """
     global _default_dtype
     if numpy.dtype(dtype).kind != "f":
-        raise DtypeError(f"default dtype {numpy.dtype(dtype)}: expected a floating dtype, float32 or float64")
+        raise DtypeError(f"set_default_dtype({numpy.dtype(dtype)}): expected a floating dtype, float32 or float64")
     _default_dtype = numpy.dtype(dtype)
 
 
 def get_default_dtype() -> numpy.dtype[Any]:
-    """The floating dtype of tensors made of Python numbers."""
+    """Return the dtype of tensors created from Python floats."""
     return _default_dtype
 
 
@@ -34,14 +38,16 @@ class _Mode(threading.local):
     enabled = True
 
 
+#: ``current.enabled`` is True if ops of this thread record the graph.
 current = _Mode()
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class set_grad_enabled:
-    """Switch the recording of the graph on or off, for this thread: at once, and until the end of a ``with`` block.
+    """Enable or disable recording of the graph in this thread.
 
-    As a decorator it switches while the function runs.
+    It takes effect immediately; as a context manager, it restores the previous mode at the end of the block.  As a
+    decorator, it sets the mode while the function runs.
     """
 
     def __init__(self, mode: bool) -> None:
@@ -60,25 +66,25 @@ class set_grad_enabled:
         mode = self._mode
 
         @functools.wraps(function)
-        def inside(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             with set_grad_enabled(mode):
                 return function(*args, **kwargs)
 
-        return inside  # type: ignore[return-value]
+        return wrapper  # type: ignore[return-value]
 
 
 def no_grad(function: Any = None) -> Any:
-    """Record no graph, for this thread: ``with no_grad():``, ``@no_grad()`` or ``@no_grad``."""
+    """Disable recording of the graph in this thread: ``with no_grad():``, ``@no_grad()`` or ``@no_grad``."""
     return _GradMode(False) if function is None else _GradMode(False)(function)
 
 
 def enable_grad(function: Any = None) -> Any:
-    """Record the graph again inside a :func:`no_grad`."""
+    """Enable recording of the graph in this thread, for use inside :func:`no_grad`; same forms."""
     return _GradMode(True) if function is None else _GradMode(True)(function)
 
 
 class _GradMode:
-    """A context manager and decorator that sets grad mode while inside; it switches nothing before."""
+    """Context manager and decorator that sets the grad mode inside its block; creating it changes nothing."""
 
     def __init__(self, value: bool) -> None:
         self._value = value
@@ -95,13 +101,13 @@ class _GradMode:
         value = self._value
 
         @functools.wraps(function)
-        def inside(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             with _GradMode(value):
                 return function(*args, **kwargs)
 
-        return inside  # type: ignore[return-value]
+        return wrapper  # type: ignore[return-value]
 
 
 def is_grad_enabled() -> bool:
-    """Whether ops of this thread record the graph."""
+    """Return whether ops of this thread record the graph."""
     return current.enabled

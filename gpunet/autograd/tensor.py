@@ -1,4 +1,4 @@
-"""Tensor: an array, its gradient, and its place in the graph."""
+"""Tensor: an array with a gradient and a position in the graph."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Tensor(TensorMethods):
     """An array with a gradient.
 
-    ``array`` is the NumPy or CuPy array itself, ``grad`` the gradient that ``backward`` left (a Tensor of the same
-    shape, or None).  Ops and methods are those of PyTorch; they live in ``gpunet.ops`` and are attached there.
+    Methods have PyTorch's names and are attached by the ops in ``gpunet.ops``.
+
+    Attributes:
+        array: the NumPy or CuPy array, not a copy.
+        grad: the gradient accumulated by ``backward``, a Tensor of the same shape, or None.
     """
 
     __slots__ = (
@@ -45,7 +48,7 @@ class Tensor(TensorMethods):
         "_view_version",
         "array",
     )
-    __array_ufunc__ = None  # so that ndarray + Tensor asks Tensor
+    __array_ufunc__ = None  # ndarray + Tensor calls Tensor.__radd__
 
     def __init__(self, array: Array, requires_grad: bool = False) -> None:
         self.array = array
@@ -53,13 +56,13 @@ class Tensor(TensorMethods):
         self._requires_grad = False
         self._node: Node | None = None
         self._index = 0
-        self._version = [0]  # shared by all tensors on this memory
-        self._view_version: int | None = None  # of a view: the version it was made at
+        self._version = [0]  # counts changes in place; shared by all tensors that share this memory
+        self._view_version: int | None = None  # the version at which a view was created; None if not a view
         self._hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
         if requires_grad:
             self.requires_grad_()
 
-    # -- what it is
+    # -- properties
     @property
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
@@ -82,7 +85,7 @@ class Tensor(TensorMethods):
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no op made this tensor: its gradient is kept in ``grad``."""
+        """Whether no recorded op made this tensor; ``backward`` accumulates gradients in the ``grad`` of leaves."""
         return self._node is None
 
     @property
@@ -95,26 +98,27 @@ class Tensor(TensorMethods):
     # -- gradients
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that ``backward`` left, or None.
+        """The gradient accumulated by ``backward``, or None.
 
         Raises:
-            GradientError: when set to what is no tensor of the same shape, dtype and device.
+            GradientError: when set to anything but None or a tensor of the same shape, dtype and device.
         """
         return self._grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if value is not None and not self._like(value):
+        if value is not None and not self._matches(value):
             raise GradientError(
                 f"grad of a tensor of shape {self.shape}, {self.dtype} on {self.device}: got "
-                + (f"one of shape {value.shape}, {value.dtype} on {value.device}" if isinstance(value, Tensor) else repr(value))
+                + (f"a tensor of {value.shape}, {value.dtype} on {value.device}" if isinstance(value, Tensor) else repr(value))
                 + "; expected a tensor of the same shape, dtype and device, or None"
             )
         self._grad = value
         if active.tape is not None:
             active.tape.sets_gradient(self, ANY)
 
-    def _like(self, other: Any) -> bool:
+    def _matches(self, other: Any) -> bool:
+        """Whether ``other`` is a tensor of the same shape, dtype and device."""
         return (
             isinstance(other, Tensor) and other.shape == self.shape and other.dtype == self.dtype and other.device == self.device
         )
@@ -128,34 +132,37 @@ class Tensor(TensorMethods):
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Ask for a gradient of this tensor, or no longer.
+        """Set whether ``backward`` computes a gradient for this tensor; return the tensor.
 
         Raises:
-            DtypeError: a tensor that is not floating cannot have a gradient.
-            GradientError: switching it off on a tensor that an op made.
+            DtypeError: the dtype is not floating.
+            GradientError: ``requires_grad`` is False and the tensor is not a leaf.
         """
         if requires_grad and self.array.dtype.kind != "f":
             raise DtypeError(
-                f"requires_grad on a tensor of dtype {self.array.dtype}: only floating tensors have gradients; "
-                "convert it first with .float()"
+                f"requires_grad on a tensor of dtype {self.array.dtype}: only floating tensors can have gradients; "
+                "convert it with .float() first"
             )
         if not requires_grad and self._node is not None:
             raise GradientError(
-                f"requires_grad = False on the result of {self._node.op.name!r}: only leaf tensors can be switched off; "
-                "use .detach()"
+                f"requires_grad = False on the result of {self._node.op.name!r}: it can be set on leaf tensors only; "
+                "use .detach() to leave the graph"
             )
         self._requires_grad = bool(requires_grad)
         return self
 
     def detach(self) -> Tensor:
-        """The same memory outside the graph."""
+        """Return a tensor outside of the graph that shares this tensor's memory."""
         result = Tensor(self.array)
         result._version = self._version
         return result
 
     @property
     def data(self) -> Tensor:
-        """The same memory outside the graph.  Unlike PyTorch's, changes through it are seen by ``backward``'s check."""
+        """A tensor outside of the graph that shares this tensor's memory.
+
+        Unlike in PyTorch, ``backward`` detects changes in place through it.
+        """
         return self.detach()
 
     @data.setter
@@ -164,13 +171,16 @@ class Tensor(TensorMethods):
         bump_version(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call ``hook(gradient)`` when the gradient of this tensor is complete; what it returns replaces the gradient.
+        """Call ``hook(gradient)`` when the gradient of this tensor is complete.
+
+        Args:
+            hook: returns a replacement for the gradient, or None to keep it.
 
         Raises:
-            GradientError: this tensor requires no gradient.
+            GradientError: the tensor does not require grad.
         """
         if not self._requires_grad:
-            raise GradientError("register_hook on a tensor that does not require grad: no gradient will ever come")
+            raise GradientError("register_hook on a tensor that does not require grad; call .requires_grad_() first")
         if self._node is not None:
             hooks = self._node.hooks.setdefault(self._index, {})
         else:
@@ -180,7 +190,7 @@ class Tensor(TensorMethods):
         return RemovableHandle(hooks, hook)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of a tensor that an op made in ``grad``, too."""
+        """Make ``backward`` store the gradient in ``grad`` although this tensor is not a leaf."""
         if self._node is None:
             return
         reference = weakref.ref(self)
@@ -192,17 +202,17 @@ class Tensor(TensorMethods):
 
         self.register_hook(keep)
 
-    # -- out of the tensor
+    # -- conversion to NumPy and Python
     def numpy(self) -> ndarray:
-        """The NumPy array itself, no copy.
+        """Return the NumPy array, not a copy.
 
         Raises:
-            DeviceError: the tensor is on a card; call ``.cpu()`` first.
+            DeviceError: the tensor is on a GPU; call ``.cpu()`` first.
             GradientError: the tensor requires grad; call ``.detach()`` first.
         """
         graph_break_on_read("numpy()", self.array)
         if self._requires_grad:
-            raise GradientError("numpy() on a tensor that requires grad would leave the graph; call .detach().numpy()")
+            raise GradientError("numpy() on a tensor that requires grad; call .detach().numpy()")
         if devices.of(self.array) != devices.CPU:
             raise DeviceError(f"numpy() on a tensor on {self.device}; call .cpu().numpy()")
         return self.array
@@ -214,13 +224,13 @@ class Tensor(TensorMethods):
         return array.copy() if copy else array
 
     def item(self) -> Any:
-        """The only element, as a Python number.
+        """Return the value of a one-element tensor as a Python number.
 
         Raises:
-            ShapeError: there is not exactly one element.
+            ShapeError: the tensor does not have exactly one element.
         """
         if self.array.size != 1:
-            raise ShapeError(f"item() on a tensor of shape {self.shape}: only one-element tensors convert to a number")
+            raise ShapeError(f"item() on a tensor of shape {self.shape}; expected a one-element tensor")
         graph_break_on_read("item()", self.array)
         return self.array.item()
 
@@ -236,18 +246,18 @@ class Tensor(TensorMethods):
 
     def __index__(self) -> int:
         if self.array.dtype.kind not in "iu":
-            raise DtypeError(f"a tensor of dtype {self.dtype} cannot be an index; only integer tensors can")
+            raise DtypeError(f"a tensor of dtype {self.dtype} cannot be an index; expected an integer tensor")
         return int(self.item())
 
     def __bool__(self) -> bool:
         if self.array.size != 1:
-            raise ShapeError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
-        graph_break_on_read("the truth of a tensor (if, while, and, or)", self.array)
+            raise ShapeError(f"the truth value of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        graph_break_on_read("the truth value of a tensor (if, while, and, or)", self.array)
         return bool(self.array.item())
 
     def __len__(self) -> int:
         if self.array.ndim == 0:
-            raise ShapeError("len() of a tensor without dimensions")
+            raise ShapeError("len() of a 0-d tensor, which has no dimensions")
         return self.array.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -272,11 +282,11 @@ class Tensor(TensorMethods):
     __hash__ = object.__hash__
 
     def __reduce__(self) -> Any:
-        raise DtypeError("tensors are not pickled; save a state_dict with gpunet.save, or use .numpy()")
+        raise DtypeError("tensors cannot be pickled; save a state_dict with gpunet.save, or pickle .numpy()")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self._node is not None:
-            raise GradientError("only leaf tensors can be deep-copied; .detach() the tensor first")
+            raise GradientError("only leaf tensors can be deep-copied; call .detach() first")
         result = type(self).__new__(type(self))
         flush_pending("copy.deepcopy()", self.array)
         with devices.on_device_of(self.array):
@@ -287,7 +297,10 @@ class Tensor(TensorMethods):
 
 
 def bump_version(tensor: Tensor) -> None:
-    """Count a change in place, so that backward notices; a view that was changed itself is still up to date."""
+    """Count a change in place, so that backward detects it.
+
+    A view that is changed itself stays valid; other views of the same memory become out of date.
+    """
     version = tensor._version
     version[0] += 1
     if tensor._view_version is not None:
@@ -296,12 +309,12 @@ def bump_version(tensor: Tensor) -> None:
         active.tape.changed[id(version)] = version
 
 
-#: How often a hook was set, or an attribute of a module: recorded steps look again at theirs when it has moved.
+#: Number of changes to hooks and module attributes; a recorded step checks its module guards only when it differs.
 settings_changed = [0]
 
 
 class RemovableHandle:
-    """What ``register_hook`` returns: ``remove()`` takes the hook away."""
+    """Handle of a registered hook; ``remove()`` unregisters the hook."""
 
     _numbers = itertools.count()
 
@@ -311,12 +324,17 @@ class RemovableHandle:
         settings_changed[0] += 1
 
     def remove(self) -> None:
+        """Unregister the hook."""
         self._hooks.pop(self._number, None)
         settings_changed[0] += 1
 
 
 def method(names: str) -> Callable[[F], F]:
-    """Attach a function that is no op of its own (it is made of ops) to Tensor under these names."""
+    """Decorator: attach a function that is composed of ops to Tensor as a method.
+
+    Args:
+        names: names of the method, separated by spaces.
+    """
 
     def decorate(function: F) -> F:
         for name in names.split():
@@ -327,10 +345,12 @@ def method(names: str) -> Callable[[F], F]:
 
 
 def wrap(value: Any) -> Tensor:
-    """A tensor as it is; an array, a number or a list of numbers as one.
+    """Return a Tensor unchanged; convert an array, a number or a list of numbers to a Tensor.
+
+    Arrays are not copied.  Python floats become tensors of the default dtype.
 
     Raises:
-        DtypeError: anything else.
+        DtypeError: ``value`` cannot be converted.
     """
     if isinstance(value, Tensor):
         return value
@@ -339,6 +359,6 @@ def wrap(value: Any) -> Tensor:
     if isinstance(value, (bool, int, float, list, tuple, numpy.generic)):
         array = numpy.asarray(value)
         if array.dtype.kind in "fiub":
-            weak = array.dtype == numpy.float64 and not isinstance(value, numpy.generic)
-            return Tensor(constant(array.astype(mode.get_default_dtype()) if weak else array))
+            is_python_float = array.dtype == numpy.float64 and not isinstance(value, numpy.generic)
+            return Tensor(constant(array.astype(mode.get_default_dtype()) if is_python_float else array))
     raise DtypeError(f"{value!r} is a {type(value).__name__}; expected a tensor, an array or a number")

@@ -197,9 +197,25 @@ def _bounded(text: str) -> str:
 
 
 def kernel(text: str, file: str, expression: str, mode: str, cache: Path, options: Sequence[str] = ()) -> Path:
-    """The library of one specialisation; beside it, with the suffix .symbols, what it has in which place.
+    """The library of one specialisation: see :func:`kernels`."""
+    return kernels(text, file, (expression,), mode, cache, options)
 
-    ``options`` say where CUDA's headers are, if the source asks for any.
+
+def kernels(
+    text: str,
+    file: str,
+    expressions: Sequence[str],
+    mode: str,
+    cache: Path,
+    options: Sequence[str] = (),
+    variables: Sequence[str] = (),
+) -> Path:
+    """The library of several specialisations of a source; beside it, with the suffix .symbols, its symbol table.
+
+    Args:
+        expressions: the kernels; the library exports ``emulator_entry_0`` and so on, in this order.
+        options: where CUDA's headers are, if the source includes any.
+        variables: names of ``__device__`` variables, whose addresses are exported as ``emulator_variable_0`` and so on.
 
     Raises:
         CompileError: it does not compile, with the compiler's message; or there is no g++.
@@ -210,16 +226,18 @@ def kernel(text: str, file: str, expression: str, mode: str, cache: Path, option
         body = _DYNAMIC_SHARED.sub(r"\1* const \2 = static_cast<\1*>(emulator::dynamic_shared_memory());", text)
         body = _bounded(body)
         source = library.with_suffix(".cpp")
-        cluster = _attribute(text, expression, "__cluster_dims__")
-        source.write_text(
-            f'#line 1 "{file}"\n{body}\n#line 1 "export"\nEMULATOR_EXPORT({expression})\n'
-            f"EMULATOR_CLUSTER({cluster})\n"
+        exports = "".join(
+            f"EMULATOR_EXPORT({number}, {expression})\n"
+            f"EMULATOR_CLUSTER({number}, {_attribute(text, expression, '__cluster_dims__')})\n"
+            for number, expression in enumerate(expressions)
         )
+        exports += "".join(f"EMULATOR_VARIABLE({number}, {name})\n" for number, name in enumerate(variables))
+        source.write_text(f'#line 1 "{file}"\n{body}\n#line 1 "export"\n{exports}')
         header = _headers(cache, mode) / _HEADERS[0]
         # without the default libraries: -fsanitize=thread would link the ones that the runtime's callbacks replace
         command = [*compiler_command(mode), "-include", str(header), "-shared", "-nodefaultlibs", str(source), "-lm", "-lc"]
         toolkit = (f"-I{_TOOLKIT}", *options) if options else ()
-        _run([*command, *toolkit, "-o", str(library)], f"{file} as {expression}")
+        _run([*command, *toolkit, "-o", str(library)], f"{file} as {', '.join(expressions)}")
         mangled, plain = (
             subprocess.run(["objdump", "-t", *option, str(library)], capture_output=True, text=True, check=True).stdout
             for option in ((), ("--demangle",))
@@ -232,5 +250,5 @@ def kernel(text: str, file: str, expression: str, mode: str, cache: Path, option
         beside.write_text("\n".join(symbols))
         os.replace(beside, table)
 
-    path = cache / f"{_name(text, file, expression, mode, *MODES[mode], *options)}-{mode}.so"
+    path = cache / f"{_name(text, file, repr((*expressions, variables)), mode, *MODES[mode], *options)}-{mode}.so"
     return _built(path, build)

@@ -327,12 +327,16 @@ int describe_all(void (*)(Arguments...), Parameter* parameters) {
 
 }  // namespace emulator
 
-#define EMULATOR_CLUSTER(...) \
-  extern "C" __attribute__((visibility("default"))) const emulator::Extents emulator_cluster = {__VA_ARGS__};
-#define EMULATOR_EXPORT(...)                                                                                              \
-  extern "C" __attribute__((visibility("default"))) EMULATOR_UNCHECKED void emulator_entry(void** arguments) {           \
+// NUMBER tells the exports of several specialisations in one library apart.
+#define EMULATOR_CLUSTER(NUMBER, ...) \
+  extern "C" __attribute__((visibility("default"))) const emulator::Extents emulator_cluster_##NUMBER = {__VA_ARGS__};
+#define EMULATOR_VARIABLE(NUMBER, ...) \
+  extern "C" __attribute__((visibility("default"))) const void* const emulator_variable_##NUMBER = &__VA_ARGS__;
+#define EMULATOR_EXPORT(NUMBER, ...)                                                                                      \
+  extern "C" __attribute__((visibility("default"))) EMULATOR_UNCHECKED void emulator_entry_##NUMBER(void** arguments) {  \
     emulator::call(&__VA_ARGS__, arguments);                                                                              \
   }                                                                                                                       \
-  extern "C" __attribute__((visibility("default"))) EMULATOR_UNCHECKED int emulator_parameters(emulator::Parameter* all) { \
+  extern "C" __attribute__((visibility("default"))) EMULATOR_UNCHECKED int emulator_parameters_##NUMBER(                 \
+      emulator::Parameter* all) {                                                                                         \
     return emulator::describe_all(&__VA_ARGS__, all);                                                                     \
   }

@@ -49,22 +49,14 @@ _OWN = ("export:", "cuda_on_cpu.h:", "intrinsics.h:", "half.h:", "cuda_fp16.", "
 _NOT_OF_THE_SOURCE = re.compile(r"^(_|completed\.|emulator)")
 
 
-class Library:
-    """One specialisation, loaded."""
+class SymbolTable:
+    """Variables and source lines of a loaded library, of which one symbol's address is known."""
 
-    def __init__(self, path: Path, cache: Path) -> None:
+    def __init__(self, path: Path, symbol: str, address: int) -> None:
         self.path = path
-        self.runtime = runtime(cache)
-        self._library = ctypes.CDLL(str(path))
-        self.entry = ctypes.cast(self._library.emulator_entry, ctypes.c_void_p).value or 0
-        count = self._library.emulator_parameters(None)
-        parameters = (Parameter * max(count, 1))()
-        self._library.emulator_parameters(parameters)
-        self.parameters = list(parameters)[:count]
-        self.cluster = tuple((ctypes.c_uint * 3).in_dll(self._library, "emulator_cluster"))
         symbols = path.with_suffix(".symbols").read_text().splitlines()
         found = [match.groups() for match in map(_SYMBOL.match, symbols) if match]
-        self.base = self.entry - next(int(at, 16) for _, at, _, _, name in found if name == "emulator_entry")
+        self.base = address - next(int(at, 16) for _, at, _, _, name in found if name == symbol)
         self.variables = [
             _variable(name, self.base + int(at, 16), int(size, 16), section, bool(local))
             for local, at, section, size, name in found
@@ -93,6 +85,21 @@ class Library:
     def explain(self, text: str) -> str:
         """``text`` with source lines in place of @0x12ab."""
         return re.sub(r"@(0x[0-9a-f]+)", lambda match: self.line(int(match[1], 16)), text)
+
+
+class Library(SymbolTable):
+    """One specialisation, loaded."""
+
+    def __init__(self, path: Path, cache: Path) -> None:
+        self.runtime = runtime(cache)
+        self._library = ctypes.CDLL(str(path))
+        self.entry = ctypes.cast(self._library.emulator_entry_0, ctypes.c_void_p).value or 0
+        super().__init__(path, "emulator_entry_0", self.entry)
+        count = self._library.emulator_parameters_0(None)
+        parameters = (Parameter * max(count, 1))()
+        self._library.emulator_parameters_0(parameters)
+        self.parameters = list(parameters)[:count]
+        self.cluster = tuple((ctypes.c_uint * 3).in_dll(self._library, "emulator_cluster_0"))
 
 
 def _variable(name: str, address: int, bytes: int, section: str, local: bool) -> Variable:

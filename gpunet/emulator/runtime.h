@@ -56,6 +56,7 @@ struct Launch {  // as launch.py fills it in
   unsigned int grid[3], block[3], cluster[3];
   unsigned int shared_bytes, seed;
   int schedule, completion, check;  // check 2: with the lint
+  int returned_pass;                // whether __syncthreads passes over threads that have returned, as a GPU does
   int array_count, message_bytes;
   const Array* arrays;
   char* message;
@@ -93,6 +94,7 @@ uint32_t random_number();
 // ---- synchronise.cpp -------------------------------------------------------------------------------------------------
 
 void reset_synchronisation();  // before each cluster
+void leave_block(int rank);    // the current thread returns
 
 // ---- asynchronous.cpp ------------------------------------------------------------------------------------------------
 //

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <map>
+#include <mutex>
 #include <string>
 
 // Mutable here, constant for the kernels.
@@ -193,6 +194,7 @@ static void fiber_entry() {
   current->finished = true;
   idle = 0;
   if (--running[current->rank] == 0 && launch->check) check_exit(current->rank);
+  leave_block(current->rank);
   leave_cluster();
   Fiber* next = next_ready();
   if (!next && std::all_of(running, running + cluster_size, [](int count) { return count == 0; })) {
@@ -349,6 +351,8 @@ static int run_launch() {
 }  // namespace emulator
 
 extern "C" __attribute__((visibility("default"))) int emulator_launch(emulator::Launch* launch) {
+  static std::mutex running;  // the runtime has one set of fibers
+  const std::lock_guard<std::mutex> lock(running);
   emulator::launch = launch;
   launch->message[0] = 0;
   launch->switches = launch->barriers = launch->accesses = launch->transfers = 0;
@@ -357,4 +361,9 @@ extern "C" __attribute__((visibility("default"))) int emulator_launch(emulator::
 
 extern "C" __attribute__((visibility("default"))) void* emulator_dynamic_shared(int rank) {
   return emulator::shared_memory_of(rank);
+}
+
+// Called in a signal handler on the stack of the running thread: `site` is where the code was.  Does not return.
+extern "C" __attribute__((visibility("default"))) void emulator_fault(const char* kind, uint64_t site, const char* what) {
+  emulator::fail(kind, "%s, at @%#zx", what, static_cast<size_t>(site - emulator::launch->library));
 }

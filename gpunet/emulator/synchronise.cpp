@@ -99,6 +99,25 @@ static void need_one_kind() {  // __syncthreads is barrier 0
          barrier.site.line, named[0].site.file, named[0].site.line);
 }
 
+static int threads_expected(int rank) { return launch->returned_pass ? running[rank] : block_threads; }
+
+// Ends the round of a block's barrier, at which all the threads that it returns have arrived.
+static std::vector<int> pass_barrier(int rank) {
+  Barrier& barrier = barriers[rank];
+  launch->barriers++;
+  barrier.arrived = 0;
+  std::vector<int> threads;
+  for (int first = block_first(rank), thread = first; thread < first + block_threads; thread++) {
+    if (fibers[thread].finished) continue;
+    fibers[thread].vote = barrier.result;
+    threads.push_back(thread);
+  }
+  if (linting()) lint_block();
+  if (launch->check && cluster_size == 1) order_everybody();
+  if (launch->check && cluster_size > 1) order_threads(threads);
+  return threads;
+}
+
 int block_barrier(Site site, Vote vote, int predicate) {
   Barrier& barrier = barriers[current->rank];
   if (!barrier.arrived) barrier = {0, site, vote, vote == Vote::all};
@@ -110,25 +129,20 @@ int block_barrier(Site site, Vote vote, int predicate) {
   if (vote == Vote::any) barrier.result |= predicate != 0;
   barrier.arrived++;
   need_one_kind();
-  if (barrier.arrived < block_threads) {
+  if (barrier.arrived < threads_expected(current->rank)) {
     wait("__syncthreads", site);
     return current->vote;
   }
-  launch->barriers++;
-  barrier.arrived = 0;
-  static std::vector<int> others;
-  others.clear();
-  for (int first = block_first(current->rank), thread = first; thread < first + block_threads; thread++) {
-    fibers[thread].vote = barrier.result;
-    others.push_back(thread);
-  }
-  if (linting()) lint_block();
-  if (launch->check && cluster_size == 1) order_everybody();
-  if (launch->check && cluster_size > 1) order_threads(others);
+  std::vector<int> others = pass_barrier(current->rank);
   others.erase(std::find(others.begin(), others.end(), current->thread));
   wake_all(others);
   let_others_run();  // if the last to arrive always went on first, skew between threads would hide
   return current->vote;
+}
+
+void leave_block(int rank) {
+  const int arrived = barriers[rank].arrived;
+  if (launch->returned_pass && arrived && arrived == running[rank]) wake_all(pass_barrier(rank));
 }
 
 // ---- barriers of some warps ------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Launches: kernels and how they are called, the tape that records them, their memory, and random numbers."""
+"""Kernels and how they are launched, the tape that records launches, their memory, and random numbers."""

@@ -1,23 +1,24 @@
-"""The launch seam.  A :class:`Kernel` is one launch: a CUDA entry point and its NumPy twin.
+"""Kernels.  A :class:`Kernel` pairs a CUDA entry point with its NumPy twin; calling it is one launch on either device.
 
-The contract, for every kernel:
+Every kernel follows the same contract:
 
-* destinations come first, then what is saved for backward, then inputs; options are keywords;
-* **a launch never allocates and never returns a value**: ops allocate, then launch;
-* arrays are C-contiguous, on one device, and of one floating dtype ``T``, save where ``types`` says otherwise;
-* ``None`` stands for an array that this specialisation does not use.
+* the arguments are the destinations, then residuals (arrays saved for backward), then inputs; options are keywords;
+* **a launch never allocates and never returns a value**: an op allocates the destinations, then launches;
+* arrays are on one device, C-contiguous (except ``strided`` ones) and of one floating dtype ``T`` (except ``types``);
+* ``None`` stands for an array that the specialisation does not use.
 
-So a recorded step is a list of launches, and it can be replayed, planned or turned into a CUDA graph.
+A recorded step is therefore a list of launches that can be replayed, given planned memory, or made a CUDA graph.
 
     @kernel("linear.cu", outputs=2)
-    def linear_forward(y, z, x, w, b, *, activation, alpha):   # the twin; its name is the CUDA entry point
+    def linear_forward(y, z, x, w, b, *, activation, alpha):    # the twin, named like the CUDA entry point
         ...
-    @linear_forward.geometry                                    # how the CUDA entry point is launched
+    @linear_forward.geometry                                    # grid, block and scalars of the CUDA launch
     def _(y, z, x, w, b, *, activation, alpha):
         return Geometry(grid=..., block=256, scalars=(n, o, i, alpha), template=(...))
 
-The CUDA entry is ``template <class T, ...> __global__ void linear_forward(T* y, T* z, const T* x, ...)``: the pointers
-in the twin's order and with the twin's names, ``const`` for inputs, then the scalars.  A test holds the two together.
+The CUDA entry point is ``template <class T, ...> __global__ void linear_forward(T* y, T* z, const T* x, ...)``: the
+pointers in the twin's order and with the twin's names, ``const`` for inputs, then the scalars.  A test compares the two
+signatures.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy
 from numpy import ndarray
 
-import gpunet.emulator  # noqa: F401  it registers itself as a loader of functions
+import gpunet.emulator  # noqa: F401  registers the loader of the device "emulated"
 from gpunet.backend import compiler, cuda_sources, devices
 from gpunet.backend.dtypes import C_TYPES
 from gpunet.launch.contract import Contract, first_array
@@ -38,16 +39,20 @@ from gpunet.launch.launchable import Launchable
 from gpunet.launch.packing import pack
 from gpunet.launch.tape import active
 
-#: Every CUDA kernel of ours by name, for the tests that compile and compare them all.
+#: All kernels by name.
 KERNELS: dict[str, Kernel] = {}
 
 
 class Geometry(NamedTuple):
-    """How a CUDA entry point is launched.
+    """The launch configuration of a CUDA entry point.
 
-    ``scalars`` follow the pointers: a Python int becomes a C ``int`` (an error when it does not fit), a float a
-    ``double``, a NumPy scalar or a one-element structured array is passed as it is.  ``template`` are the template
-    arguments after ``T``.
+    Attributes:
+        grid: number of blocks, one int or up to three.
+        block: threads per block, one int or up to three.
+        scalars: the arguments after the pointers.  A Python int is passed as a C ``int`` (LaunchError if it does not
+            fit), a float as a ``double``; a NumPy scalar or a one-element structured array is passed unchanged.
+        template: the template arguments after ``T``.
+        shared: dynamic shared memory in bytes.
     """
 
     grid: int | tuple[int, ...]
@@ -58,9 +63,9 @@ class Geometry(NamedTuple):
 
 
 class Kernel(Launchable):
-    """One launch: a CUDA entry point and its NumPy twin.  Made by :func:`kernel`."""
+    """A CUDA entry point and its NumPy twin, created by the decorator :func:`kernel`."""
 
-    traceable = True  #: whether a replay may call what the twin calls, instead of the twin
+    traceable = True  #: whether a replay may run the NumPy calls traced from the twin instead of the twin itself
 
     def __init__(
         self,
@@ -80,15 +85,15 @@ class Kernel(Launchable):
         self.parameters = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.optional = frozenset(optional.split())
-        #: C type of each pointer: "T" or one of C_TYPES' values.
+        #: C type of each pointer: "T" or a value of C_TYPES
         self.c_types = [C_TYPES[types[p]] if p in types else "T" for p in self.parameters]
         dtypes = [numpy.dtype(types[p]) if p in types else None for p in self.parameters]
         self.contract = Contract(self.name, self.parameters, dtypes, self.optional, frozenset(strided.split()))
-        self._holds_for_numpy = self.contract.holds_for_numpy
+        self._is_valid_numpy = self.contract.is_valid_numpy
         self._geometry: Callable[..., Geometry] | None = None
 
     def geometry(self, function: Callable[..., Geometry]) -> Callable[..., Geometry]:
-        """Decorator: how the CUDA entry point is launched for given arrays and options."""
+        """Decorator of the function that returns the :class:`Geometry` for given arrays and options."""
         self._geometry = function
         return function
 
@@ -100,17 +105,17 @@ class Kernel(Launchable):
         recording = active.tape
         if recording is not None:
             recording.launch(self, arrays, options)
-        elif self._holds_for_numpy(*arrays):
+        elif self._is_valid_numpy(*arrays):
             self.twin(*arrays, **options)
         else:
             self.check(arrays)
             self.launch(arrays, options)
 
     def check(self, arrays: Sequence[Any]) -> None:
-        """Hold the arrays to the contract.
+        """Check dtypes, contiguity and device of the arrays, see :class:`Contract`.
 
         Raises:
-            LaunchError: which argument, what it is and what it must be.
+            LaunchError: an array violates the contract.
         """
         self.contract.check(arrays)
 
@@ -125,25 +130,25 @@ class Kernel(Launchable):
         """Launch the CUDA entry point with this geometry."""
         grid = geometry.grid if isinstance(geometry.grid, tuple) else (geometry.grid,)
         if 0 in grid:
-            return  # nothing to compute: an empty destination
+            return  # an empty destination
         floating = self.floating(arrays)
         function = compiler.function(self.file, self.expression(floating, geometry), devices.of(first_array(arrays)))
         block = geometry.block if isinstance(geometry.block, tuple) else (geometry.block,)
         function(grid, block, self.pack(arrays, geometry), geometry.shared)
 
     def floating(self, arrays: Sequence[Any]) -> str:
-        """C name of ``T`` for these arrays."""
+        """Return the C name of ``T`` for these arrays."""
         for array, expected in zip(arrays, self.contract.dtypes):
             if array is not None and expected is None:
                 return C_TYPES[array.dtype.name]
         return "float"
 
     def expression(self, floating: str, geometry: Geometry) -> str:
-        """The C++ name of the specialisation, e.g. ``linear_forward<float, Relu>``."""
+        """Return the C++ name of the specialisation, e.g. ``linear_forward<float, Relu>``."""
         return f"{self.entry}<{', '.join((floating, *geometry.template))}>"
 
     def pack(self, arrays: Sequence[Any], geometry: Geometry) -> tuple[Any, ...]:
-        """The arguments of the CUDA launch: pointers, then scalars."""
+        """Return the arguments of the CUDA launch: pointers, then scalars."""
         return pack(self.name, arrays, geometry.scalars)
 
 
@@ -155,14 +160,15 @@ def kernel(
     optional: str = "",
     strided: str = "",
 ) -> Callable[[Callable[..., None]], Kernel]:
-    """Make a :class:`Kernel` of a NumPy twin.
+    """Decorator: make a :class:`Kernel` from its NumPy twin.
 
     Args:
-        file: the CUDA source in ``cuda_kernels/`` that holds the entry point of the twin's name.
-        outputs: how many of the leading parameters are written.
-        types: dtypes of the parameters that are not of the floating dtype ``T``.
-        optional: names of the parameters that may be ``None``, separated by blanks.
-        strided: names of the parameters that need not be contiguous: the kernel takes their strides as scalars.
+        file: CUDA source in ``cuda_kernels/`` that defines the entry point, which has the twin's name.
+        outputs: number of leading parameters that are written.
+        types: dtypes of the parameters whose dtype is not the floating dtype ``T``.
+        optional: names of the parameters that may be ``None``, separated by spaces.
+        strided: names of the parameters that may be non-contiguous, separated by spaces; the kernel takes their strides
+            as scalars.
     """
 
     def decorate(twin: Callable[..., None]) -> Kernel:
@@ -178,5 +184,8 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def elementwise_grid(count: int, block: int = 256, per_thread: int = 4) -> int:
-    """Blocks of a grid-stride elementwise kernel.  A function of the size alone: results never depend on the card."""
+    """Return the number of blocks of a grid-stride elementwise kernel.
+
+    It depends on the number of elements only, not on the GPU, so that results do not depend on the GPU either.
+    """
     return min(math.ceil(count / (block * per_thread)), 65535)

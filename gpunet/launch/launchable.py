@@ -1,4 +1,4 @@
-"""What a tape records: the face that kernels and shims share."""
+"""The interface that kernels and shims share, and that a tape records."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from gpunet.launch.tape import active
 
 
 class Launchable:
-    """What a tape records: something called with arrays, destinations first, and options."""
+    """An operation on arrays (destinations first) with keyword options, which a tape can record and replay."""
 
     name: str
-    outputs = 1  # how many of the arrays are destinations
-    lists = 0  # how many of the leading arguments are lists of arrays
+    outputs = 1  # number of leading arrays that are destinations
+    lists = 0  # number of leading arguments that are lists of arrays
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
-        """Check the arrays, launch, and record the launch when a tape is recording."""
+        """Check the arrays and launch; if a tape is recording, record the launch."""
         recording = active.tape
         if recording is None:
             self.check(arrays)
@@ -28,7 +28,7 @@ class Launchable:
         raise NotImplementedError
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
-        """Launch without checks: what a replay does."""
+        """Launch without checks, as a replay does."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Kernels over lists of arrays: one launch for all parameters of an optimizer."""
+"""Kernels over lists of arrays, for example one launch for all parameters of an optimizer."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from gpunet.launch.kernel import KERNELS, Kernel, ceil_div
 from gpunet.launch.memory import JoinedArrays
 from gpunet.launch.tape import active
 
-#: Most tensors that one launch of a ListKernel takes: their table travels in the launch's 4 KB of parameters.
+#: Maximum number of tensors per launch: the table of their pointers must fit into the 4 KB of kernel parameters.
 MAX_TENSORS = 48
-#: Elements of a tensor that one block of a ListKernel works on.
+#: Number of elements that one block processes.
 ELEMENTS_A_BLOCK = 2048
 
 
 class ListKernel(Kernel):
-    """One launch over many tensors: the first ``lists`` parameters are lists of arrays, entry i of each belonging to
-    tensor i.  The CUDA entry takes them as one ``TensorTable<lists>`` by value, then the other pointers and scalars.
+    """One launch over many tensors.
+
+    The first ``lists`` parameters are lists of arrays; entry i of each list belongs to tensor i.  The CUDA entry point
+    takes the lists as one ``TensorTable<lists>`` by value, then the other pointers and the scalars.
     """
 
     def __init__(
@@ -45,16 +47,16 @@ class ListKernel(Kernel):
         recording = active.tape
         if recording is not None:
             recording.launch(self, arrays, options)
-        elif self._lists_keep_contract(arrays):
+        elif self._is_valid_numpy_lists(arrays):
             self.twin(*arrays, **options)
         else:
             self.check(arrays)
             self.launch(arrays, options)
 
-    def _lists_keep_contract(self, arrays: Sequence[Any]) -> bool:
-        """True for lists of NumPy arrays that keep the contract; of all others :meth:`check` decides."""
+    def _is_valid_numpy_lists(self, arrays: Sequence[Any]) -> bool:
+        """Fast path: True if all arrays are NumPy arrays that satisfy the contract; otherwise call :meth:`check`."""
         lists = arrays[: self.lists]
-        if not self._holds_for_numpy(*[a and a[0] for a in lists], *arrays[self.lists :]):
+        if not self._is_valid_numpy(*[a and a[0] for a in lists], *arrays[self.lists :]):
             return False
         count = len(lists[0])
         for tensors in lists:
@@ -62,7 +64,7 @@ class ListKernel(Kernel):
                 if len(tensors) != count or count > MAX_TENSORS:
                     return False
                 if type(tensors) is JoinedArrays and tensors.flat is not None:
-                    continue  # parts of one vector are all as the first one is
+                    continue  # views of one vector: checking the first suffices
                 dtype = tensors[0].dtype
                 for array in tensors:
                     if type(array) is not ndarray or array.dtype is not dtype or not array.flags.c_contiguous:
@@ -71,24 +73,24 @@ class ListKernel(Kernel):
 
     def check(self, arrays: Sequence[Any]) -> None:
         lists = [a for a in arrays[: self.lists] if a is not None]
-        tensors = len(lists[0])
-        if not 0 < tensors <= MAX_TENSORS or any(len(a) != tensors for a in lists):
+        count = len(lists[0])
+        if not 0 < count <= MAX_TENSORS or any(len(a) != count for a in lists):
             raise LaunchError(
-                f"launch of {self.name}: lists of {[len(a) for a in lists]} tensors; expected equal lengths from 1 to "
+                f"kernel {self.name}: lists of {[len(a) for a in lists]} tensors; expected equal lengths from 1 to "
                 f"{MAX_TENSORS}"
             )
-        heads = [a and a[0] for a in arrays[: self.lists]]
-        self.contract.check([*heads, *arrays[self.lists :]])
-        for name, head, others in zip(self.parameters, heads, arrays):
-            for index, other in enumerate(others or ()):
-                if type(other) is not type(head) or other.dtype != head.dtype or not other.flags.c_contiguous:
-                    strided = "" if other.flags.c_contiguous else " that is not C-contiguous"
+        firsts = [a and a[0] for a in arrays[: self.lists]]
+        self.contract.check([*firsts, *arrays[self.lists :]])
+        for name, first, tensors in zip(self.parameters, firsts, arrays):
+            for index, array in enumerate(tensors or ()):
+                if type(array) is not type(first) or array.dtype != first.dtype or not array.flags.c_contiguous:
+                    strided = "" if array.flags.c_contiguous else " that is not C-contiguous"
                     raise LaunchError(
-                        f"launch of {self.name}: tensor {index} of {name!r} is a {type(other).__name__} of {other.dtype}"
-                        f"{strided}; expected a contiguous {type(head).__name__} of {head.dtype} like the first"
+                        f"kernel {self.name}: tensor {index} of {name!r} is a {type(array).__name__} of {array.dtype}"
+                        f"{strided}; expected a contiguous {type(first).__name__} of {first.dtype}, as tensor 0 is"
                     )
-            if head is not None and not isinstance(head, ndarray):
-                self.contract.check_gpus((f"{name}[{index}]", other) for index, other in enumerate(others))
+            if first is not None and not isinstance(first, ndarray):
+                self.contract.check_gpus((f"{name}[{index}]", array) for index, array in enumerate(tensors))
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         first = arrays[0][0]
@@ -101,12 +103,12 @@ class ListKernel(Kernel):
         arguments = (table, *super().pack(arrays[self.lists :], geometry))
         grid = (int(table["first_block"][0, len(arrays[0])]),)
         if type(first) is devices.EmulatedArray:
-            function(grid, (256,), arguments, 0, self._reached(arrays))
+            function(grid, (256,), arguments, 0, self._pointees(arrays))
         else:
             function(grid, (256,), arguments, 0)
 
-    def _reached(self, arrays: Sequence[Any]) -> list[tuple[str, Array, bool]]:
-        """Name, array, and whether it is written, of what the table points to: the emulator watches over their bounds."""
+    def _pointees(self, arrays: Sequence[Any]) -> list[tuple[str, Array, bool]]:
+        """Return (name, array, is_written) of each array in the table, so that the emulator can check their bounds."""
         return [
             (f"{name}[{number}]", array, index < self.outputs)
             for index, (name, tensors) in enumerate(zip(self.parameters, arrays[: self.lists]))
@@ -115,7 +117,7 @@ class ListKernel(Kernel):
         ]
 
     def table(self, arrays: Sequence[Any]) -> numpy.ndarray:
-        """Pointers, element counts and the first block of each tensor."""
+        """Return the kernel's ``TensorTable``: pointers, element counts and first block of each tensor."""
         table = numpy.zeros(1, self.table_dtype)
         counts = [a.size for a in arrays[0]]
         for row, tensors in enumerate(arrays[: self.lists]):
@@ -123,7 +125,7 @@ class ListKernel(Kernel):
                 table["pointers"][0, row, : len(tensors)] = [devices.pointer(a) for a in tensors]
         table["counts"][0, : len(counts)] = counts
         table["first_block"][0, 1 : len(counts) + 1] = numpy.cumsum(
-            [max(1, ceil_div(c, ELEMENTS_A_BLOCK)) for c in counts]  # an empty tensor counts its steps, too
+            [max(1, ceil_div(c, ELEMENTS_A_BLOCK)) for c in counts]  # empty tensors have a block, which counts the step
         )
         table["tensors"] = len(counts)
         return table
@@ -132,11 +134,12 @@ class ListKernel(Kernel):
 def list_kernel(
     file: str, *, outputs: int, lists: int, types: dict[str, str] | None = None, optional: str = ""
 ) -> Callable[[Callable[..., None]], ListKernel]:
-    """Make a :class:`ListKernel` of a NumPy twin.
+    """Decorator: make a :class:`ListKernel` from its NumPy twin.
 
     Args:
-        lists: how many of the leading parameters are lists of arrays.
-        others: as of :func:`gpunet.launch.kernel.kernel`.
+        lists: number of leading parameters that are lists of arrays.
+
+    The other arguments are those of :func:`gpunet.launch.kernel.kernel`.
     """
 
     def decorate(twin: Callable[..., None]) -> ListKernel:

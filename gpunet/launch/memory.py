@@ -1,4 +1,4 @@
-"""Memory of launches: destinations, and the scratch space that NumPy twins work in."""
+"""Memory of launches: destinations, the scratch buffers of NumPy twins, and cached constants."""
 
 from __future__ import annotations
 
@@ -20,29 +20,34 @@ ndarray, _numpy_empty = numpy.ndarray, numpy.empty
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-    """An uninitialised C-contiguous array on the device of ``like``: the destination of a launch."""
+    """Allocate an uninitialised C-contiguous array on the device of ``like``, as the destination of a launch."""
     if active.tape is not None:
         return active.tape.empty(shape, dtype, devices.of(like))
     return _numpy_empty(shape, dtype) if type(like) is ndarray else devices.empty(shape, dtype, devices.of(like))
 
 
 def move_to_device(array: Array, where: devices.Device) -> Array:
-    """``array`` on a device: itself where it is there already, else a copy.
+    """Return ``array`` if it is on the device ``where``, else a copy of it there.
 
     Raises:
-        CaptureError: a step is being recorded, and it is a copy of more than Python numbers: a replay copies nothing.
+        CaptureError: a recorded step would need the copy, which replays do not repeat.  Arrays made from Python numbers
+            are constants and may be copied.
     """
     if devices.of(array) == where:
         return array
     if active.tape is not None:
         if any(array is number for number in active.tape.constants):
             return constant(devices.move(array, where))
-        graph_break(f"moving an array from {devices.of(array)} to {where}", "move it outside the step, or pass it to it", array)
+        action = f"moving an array from {devices.of(array)} to {where}"
+        graph_break(action, "move it outside the step, or pass it as an argument", array)
     return devices.move(array, where)
 
 
 class JoinedArrays(list[Any]):
-    """Arrays whose memory lies one after the other in ``flat``: a twin may walk them as one, unless that is None."""
+    """A list of arrays that are consecutive views of the vector ``flat``, which a twin may process in one pass.
+
+    ``flat`` is None if the arrays must be processed one by one.
+    """
 
     def __init__(self, arrays: Sequence[Array], flat: Array | None) -> None:
         super().__init__(arrays)
@@ -52,21 +57,26 @@ class JoinedArrays(list[Any]):
 class _Scratch(threading.local):
     def __init__(self) -> None:
         self.buffers: dict[tuple[numpy.dtype[Any], int], numpy.ndarray] = {}
-        #: of the buffers, by (shape, dtype as it was asked for, slot): a step asks for the same ones again and again
+        #: views of the buffers, cached by (shape, dtype as requested, slot): every step requests the same ones
         self.views: dict[tuple[Any, ...], Any] = {}
-        #: makes the scratch of a twin that is traced, see runtime.lower
+        #: while a twin is traced, called with each newly allocated scratch array (see gpunet.captured.trace)
         self.temporary: Callable[[numpy.ndarray], numpy.ndarray] | None = None
-        self.whole = False
+        self.whole = False  # do not split vectors into chunks
 
 
 _scratch = _Scratch()
-_MOST_VIEWS = 256
-MOST_ZEROS = 1 << 16  # elements of a constant vector
+_MAX_VIEWS = 256
+MOST_ZEROS = 1 << 16  # elements of the vector of zeros that zeros_like() takes its views from
 
 
 @contextmanager
 def scratch_allocator(temporary: Callable[[numpy.ndarray], numpy.ndarray], whole: bool = False) -> Iterator[None]:
-    """Let ``temporary(new array)`` give this thread its scratch meanwhile; ``whole``: nothing is walked in chunks."""
+    """Pass each scratch array of this thread through ``temporary`` inside the block, instead of reusing buffers.
+
+    Args:
+        temporary: takes a new array and returns the array that the twin works on.
+        whole: make :func:`chunks` return whole vectors.
+    """
     _scratch.temporary, _scratch.whole = temporary, whole
     try:
         yield
@@ -74,14 +84,21 @@ def scratch_allocator(temporary: Callable[[numpy.ndarray], numpy.ndarray], whole
         _scratch.temporary, _scratch.whole = None, False
 
 
-#: Bytes of a chunk of one vector.  The five of an Adam step are 1.3 MB, about an L2 cache; where they are a little more, the
-#: half as many calls still outweigh it: 8 % less time than with half of it, 19 % less than with a quarter, beside 1 MB of L2.
-#: Twice as much saves 2 % more there (6 % of SGD's), and may cost where what lies behind the L2 cache is slower.
+#: Bytes of a chunk of one vector.  The five chunks of an Adam step take 1.3 MB, about the size of an L2 cache.  With
+#: 1 MB of L2, the step takes 8 % less time than with half this size and 19 % less than with a quarter, because larger
+#: chunks need fewer NumPy calls.  Twice the size saves 2 % more (6 % for SGD) but may be slower with a slow L3 or DRAM.
 CHUNK_BYTES = 1 << 18
 
 
 def chunks(vectors: list[Any]) -> list[list[Any]]:
-    """Vectors of one length (or None) in pieces: a twin takes each through several calls, so it stays in the cache between them."""
+    """Split vectors of equal length into chunks that stay in the L2 cache between the NumPy calls of a twin.
+
+    Args:
+        vectors: 1-d arrays of one length, or None; the first is an array.
+
+    Returns:
+        For each chunk the list of its views, None where the vector is None.
+    """
     length, chunk = vectors[0].size, CHUNK_BYTES // vectors[0].itemsize
     if length <= chunk or _scratch.whole:
         return [vectors]
@@ -89,9 +106,12 @@ def chunks(vectors: list[Any]) -> list[list[Any]]:
 
 
 def scratch(shape: tuple[int, ...], dtype: Any, slot: int = 0) -> numpy.ndarray:
-    """Work space of a twin: uninitialised, valid until the next call with the same ``slot`` in this thread.
+    """Return uninitialised scratch memory for a twin, valid until the next call with the same ``slot`` in this thread.
 
-    A launch never allocates, so a twin that needs a temporary takes it here; the space is reused by all twins.
+    A launch never allocates, so twins take their temporaries from here; all twins share the buffers.
+
+    Args:
+        slot: number of the buffer; a twin that needs several temporaries at once uses several slots.
     """
     if _scratch.temporary is not None:
         return _scratch.temporary(numpy.empty(shape, dtype))
@@ -101,15 +121,15 @@ def scratch(shape: tuple[int, ...], dtype: Any, slot: int = 0) -> numpy.ndarray:
         buffer = _scratch.buffers.get(key)
         if buffer is None or buffer.size < count:
             buffer = _scratch.buffers[key] = numpy.empty(max(count, 1024), dtype)
-            _scratch.views.clear()  # some are of the buffer before, and would keep it
-        elif len(_scratch.views) >= _MOST_VIEWS:
+            _scratch.views.clear()  # views of the replaced buffer would keep it alive
+        elif len(_scratch.views) >= _MAX_VIEWS:
             _scratch.views.clear()
         view = _scratch.views[shape, dtype, slot] = buffer[:count].reshape(shape)
     return view
 
 
 def scratch_joined(shapes: tuple[tuple[int, ...], ...], dtype: Any, slot: int = 0) -> JoinedArrays:
-    """Work space of a twin, see :func:`scratch`, for arrays of these shapes, one after the other."""
+    """Return consecutive scratch arrays (see :func:`scratch`) of these shapes, as views of one vector."""
     joined: JoinedArrays | None = None if _scratch.temporary is not None else _scratch.views.get((shapes, dtype, slot))
     if joined is None:
         ends = [*itertools.accumulate(map(math.prod, shapes))]
@@ -122,7 +142,7 @@ def scratch_joined(shapes: tuple[tuple[int, ...], ...], dtype: Any, slot: int = 
 
 
 @functools.lru_cache(maxsize=1024)
-def _as_arrays(dtype: Any, values: tuple[float, ...]) -> tuple[numpy.ndarray, ...]:
+def _constant_arrays(dtype: Any, values: tuple[float, ...]) -> tuple[numpy.ndarray, ...]:
     arrays = tuple(numpy.array(value, dtype) for value in values)
     for array in arrays:
         array.flags.writeable = False
@@ -130,11 +150,11 @@ def _as_arrays(dtype: Any, values: tuple[float, ...]) -> tuple[numpy.ndarray, ..
 
 
 def as_0d_arrays(dtype: Any, *values: float) -> Any:
-    """Python numbers as NumPy's functions take them soonest: arrays without dimensions spare them the conversion.
+    """Return the values as 0-d arrays: NumPy skips scalar conversion.
 
-    A twin that is traced gets the numbers themselves.
+    While a twin is traced, return the Python numbers.
     """
-    return _as_arrays(dtype, values) if _scratch.temporary is None else values
+    return _constant_arrays(dtype, values) if _scratch.temporary is None else values
 
 
 @functools.cache
@@ -153,15 +173,15 @@ def _zeros_of(shape: tuple[int, ...], dtype: Any) -> numpy.ndarray:
 
 
 def zeros_like(array: numpy.ndarray) -> Any:
-    """0 for each element: NumPy's maximum of an array and one number takes three to six times as long.
+    """Return read-only zeros of the shape of ``array``: numpy.maximum with a scalar takes three to six times as long.
 
-    A twin that is traced gets the number.
+    While a twin is traced, return the number 0.
     """
     return _zeros_of(array.shape, array.dtype) if _scratch.temporary is None else 0
 
 
 def cast_scalar(value: numpy.ndarray, dtype: Any, slot: int) -> numpy.ndarray:
-    """A float64 of a buffer in the dtype of what it scales, in scratch memory: NumPy would compute in float64 otherwise."""
+    """Copy a float64 array into scratch memory of ``dtype``, so that NumPy does not promote the result to float64."""
     result = scratch(value.shape, dtype, slot)
     numpy.copyto(result, value, casting="same_kind")
     return result
@@ -171,9 +191,9 @@ _tickets: dict[tuple[str, int], Array] = {}
 
 
 def ticket(like: Array) -> Array | None:
-    """The counter by which the last block of a grid knows that it is the last; ``None`` on the CPU, where nobody counts.
+    """Return the counter with which blocks of a grid find out which finishes last; None on the CPU.
 
-    One uint32 for each device and stream, zero between launches: the last block sets it back.
+    There is one uint32 array of one element per device and stream.  It is 0 between launches: the last block resets it.
     """
     if type(like) is numpy.ndarray:
         return None

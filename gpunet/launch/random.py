@@ -1,11 +1,11 @@
-"""Random numbers: Philox4x64-10, counter-based, the same bits on CPU and GPU.
+"""Random numbers from the counter-based generator Philox4x64-10, with the same bits on CPU and GPU.
 
-The generator's state is a buffer of two uint64 on its device, ``(key, counter)``, so that a recorded step draws new
-numbers at each replay.  Draw number ``j`` of a launch is word ``j % 4`` of block ``counter + 1 + j // 4``; the launch
-is followed by one that moves the counter past the blocks used.  On the CPU the words come from NumPy's own C Philox.
+The state of a generator is a buffer of two uint64 on each device, ``(key, counter)``, so a recorded step draws new
+numbers at each replay.  Number ``j`` of a launch is made from word ``j % 4`` of block ``counter + 1 + j // 4``; another
+launch then advances the counter past the used blocks.  On the CPU, the words come from NumPy's Philox.
 
-Everything made of the words uses only operations that IEEE 754 rounds exactly (+ - * / sqrt), in the same order here
-and in ``random.cu``, without fused multiply-adds: that is what makes normal numbers equal to the last bit, too.
+The distributions use only operations that IEEE 754 rounds correctly (+ - * / sqrt), in the same order here and in
+``random.cu``, without fused multiply-adds.  Therefore even normal numbers have the same bits on CPU and GPU.
 
 Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
 """
@@ -27,11 +27,11 @@ from gpunet.launch.tape import graph_break
 
 __all__ = ["Generator", "manual_seed"]
 
-_CHUNK = 16384  # words a pass: the temporaries of the inverse normal stay in the cache
+_CHUNK = 16384  # words per pass, so that the temporaries of inverse_normal() stay in the cache
 
 
 def _words(state: numpy.ndarray, count: int) -> numpy.ndarray:
-    """The first ``count`` uint64 after ``state``."""
+    """Return the next ``count`` words (uint64) of the stream at ``state``."""
     key, counter = int(state[0]), int(state[1])
     return numpy.random.Philox(key=key, counter=counter).random_raw(count)
 
@@ -42,7 +42,7 @@ def _draw_geometry(out: Array, state: Array, *scalars: float | numpy.generic) ->
 
 @kernel("random.cu", outputs=1, types={"state": "uint64"})
 def random_uniform(out, state, *, low, high):
-    """out = low + (high - low) * u, u in [0, 1) of the word's top 24 (float32) or 53 (float64) bits."""
+    """out = low + (high - low) * u, with u in [0, 1) from the top 24 (float32) or 53 (float64) bits of a word."""
     words = _words(state, out.size)
     bits = 24 if out.dtype == numpy.float32 else 53
     flat = out.reshape(-1)
@@ -54,11 +54,11 @@ def random_uniform(out, state, *, low, high):
 
 @kernel("random.cu", outputs=1, types={"state": "uint64"})
 def random_normal(out, state, *, mean, std):
-    """out = mean + std * z, z standard normal: the inverse distribution function of one word each, in float64."""
+    """out = mean + std * z, with z the inverse normal CDF of one word per element, computed in float64."""
     words = _words(state, out.size)
     flat = out.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
-        # 52 bits and a half are exact in float64, so that neither 0 nor 1 is met
+        # 52 bits plus 1/2 are exact in float64, so the probability is never 0 or 1
         z = inverse_normal(((words[start : start + _CHUNK] >> numpy.uint64(12)) + 0.5) * 2.0**-52)
         z *= float(std)
         z += float(mean)
@@ -67,14 +67,14 @@ def random_normal(out, state, *, mean, std):
 
 @kernel("random.cu", outputs=1, types={"out": "int64", "state": "uint64"})
 def random_integers(out, state, *, low, high):
-    """out = low + word % (high - low).  The bias of the remainder is below (high - low) / 2**64."""
+    """out = low + word % (high - low).  The modulo bias is below (high - low) / 2**64."""
     words = _words(state, out.size)
     out.reshape(-1)[:] = (words % numpy.uint64(high - low)).astype(numpy.int64) + low
 
 
 @kernel("random.cu", outputs=1, types={"mask": "bool", "state": "uint64"})
 def random_bernoulli(mask, state, *, probability):
-    """mask = u < probability, u in [0, 1) of the word's top 24 bits."""
+    """mask = u < probability, with u in [0, 1) from the top 24 bits of a word."""
     words = _words(state, mask.size)
     threshold = numpy.uint64(round(probability * 2**24))
     numpy.less(words >> numpy.uint64(40), threshold, out=mask.reshape(-1))
@@ -82,8 +82,8 @@ def random_bernoulli(mask, state, *, probability):
 
 @kernel("random.cu", outputs=1, types={"state": "uint64"})
 def random_advance(state, *, blocks):
-    """Move the counter past ``blocks`` blocks of four words."""
-    state[1:] += numpy.uint64(blocks)  # as an array: a number of NumPy would warn where it runs over
+    """Advance the counter by ``blocks`` blocks of four words."""
+    state[1:] += numpy.uint64(blocks)  # on an array, because a NumPy scalar would warn when it overflows
 
 
 @random_uniform.geometry
@@ -111,8 +111,8 @@ def _(state, *, blocks):
     return Geometry(1, 1, (numpy.uint64(blocks),))
 
 
-# The inverse of the standard normal distribution function: Wichura, algorithm AS 241 (PPND16), Applied Statistics 37
-# (1988).  Numerator and denominator coefficients, lowest power first, of the three ranges.
+# Inverse of the standard normal CDF: Wichura, algorithm AS 241 (PPND16), Applied Statistics 37 (1988).
+# Coefficients of numerator and denominator for the three ranges, lowest power first.
 _CENTRAL = (
     (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
      4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
@@ -134,6 +134,7 @@ _TAIL = (
 
 
 def _horner(coefficients: Sequence[float], x: numpy.ndarray) -> numpy.ndarray:
+    """Evaluate the polynomial with these coefficients (lowest power first) at x."""
     value = numpy.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         value *= x
@@ -142,18 +143,18 @@ def _horner(coefficients: Sequence[float], x: numpy.ndarray) -> numpy.ndarray:
 
 
 def _log(x: numpy.ndarray) -> numpy.ndarray:
-    """Natural logarithm from exactly rounded operations: log(m 2^e) = e log 2 + 2 artanh((m - 1) / (m + 1))."""
+    """Natural logarithm from correctly rounded operations: log(m 2^e) = e log 2 + 2 artanh((m - 1) / (m + 1))."""
     mantissa, exponent = numpy.frexp(x)  # mantissa in [1/2, 1)
-    low = mantissa < 0.70710678118654752
-    mantissa = numpy.where(low, mantissa * 2.0, mantissa)
-    exponent = (exponent - low).astype(numpy.float64)
+    is_low = mantissa < 0.70710678118654752
+    mantissa = numpy.where(is_low, mantissa * 2.0, mantissa)
+    exponent = (exponent - is_low).astype(numpy.float64)
     s = (mantissa - 1.0) / (mantissa + 1.0)
     series = _horner([1.0 / (2 * k + 1) for k in range(11)], s * s)
     return exponent * 0.69314718055994531 + 2.0 * s * series
 
 
 def inverse_normal(p: numpy.ndarray) -> numpy.ndarray:
-    """z with P(Z <= z) = p, for p in (0, 1), float64; relative accuracy about 1e-15."""
+    """Return z with P(Z <= z) = p for standard normal Z; p is float64 in (0, 1), the relative error about 1e-15."""
     q = p - 0.5
     r = 0.180625 - q * q
     z = q * (_horner(_CENTRAL[0], r) / _horner(_CENTRAL[1], r))
@@ -172,48 +173,63 @@ def inverse_normal(p: numpy.ndarray) -> numpy.ndarray:
 
 
 class Generator:
-    """A stream of random numbers on each device, from one seed.  ``Generator(7)`` repeats its bits, always."""
+    """Random number generator with one stream per device, all started from one seed.
+
+    Args:
+        seed: see :meth:`manual_seed`; drawn from the operating system if None.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         self._states: dict[Device, Array] = {}
         self.manual_seed(secrets.randbits(63) if seed is None else seed)
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start the streams of all devices again from ``seed``, 0 .. 2**64 - 1 (negative seeds count from 2**64)."""
+        """Restart the streams of all devices from ``seed``.
+
+        Args:
+            seed: integer from -2**63 to 2**64 - 1; a negative seed means seed + 2**64, as in PyTorch.
+
+        Raises:
+            ArgumentError: seed is not an integer in this range.
+            CaptureError: called inside a recorded step.
+        """
         if isinstance(seed, bool) or not isinstance(seed, (int, numpy.integer)) or not -(2**63) <= seed < 2**64:
             raise ArgumentError(f"seed {seed!r}: expected an integer from -2**63 to 2**64 - 1")
-        graph_break("seeding random numbers", "seed them before the step: its replays go on in the stream")
+        graph_break("seeding random numbers", "seed before the step; its replays continue the stream")
         self.initial_seed = int(seed) % 2**64
         for where in self._states:
             self.set_state(self.initial_seed, 0, where)
         return self
 
     def state(self, where: Device) -> Array:
-        """The state buffer (key, counter) on a device."""
+        """Return the state buffer on a device: uint64 (2,), the key and the counter."""
         if where not in self._states:
             self.set_state(self.initial_seed, 0, where)
         return self._states[where]
 
     def get_state(self, where: Device = devices.CPU) -> tuple[int, int]:
-        """(key, counter) of the stream on a device: what a checkpoint keeps."""
+        """Return (key, counter) of the stream on a device, as a checkpoint stores them."""
         tape.flush_pending("a generator's state")
         key, counter = devices.move(self.state(where), devices.CPU)
         return int(key), int(counter)
 
     def set_state(self, key: int, counter: int, where: Device = devices.CPU) -> None:
-        """Go on from (key, counter).  The buffer stays where it is, so recorded steps follow."""
+        """Continue the stream on a device from (key, counter).
+
+        The state buffer is written in place, so recorded steps use the new state.
+        """
         tape.flush_pending("a generator's state")
         value = numpy.array([key, counter], numpy.uint64)
         if where not in self._states:
             self._states[where] = devices.move(value, where)
         else:
-            graph_break("setting the state of random numbers", "set it before the step: its replays go on in the stream")
+            graph_break("setting the state of random numbers", "set it before the step; its replays continue the stream")
             state = self._states[where]
             with devices.on_device_of(state):
                 state[...] = devices.move(value, where)
 
     def fill(self, draw: Any, out: Array, **options: Any) -> None:
-        """Launch one of the ``random_*`` kernels into ``out`` and move the stream on."""
+        """Fill ``out`` by launching ``draw``, one of the ``random_*`` kernels, and advance the counter."""
         state = self.state(devices.of(out))
         draw(out, state, **options)
         random_advance(state, blocks=ceil_div(out.size, 4))
@@ -223,5 +239,5 @@ default_generator = Generator()
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the random numbers of all devices; the same seed gives the same bits, on CPU and GPU alike."""
+    """Seed the default generator on all devices; the same seed gives the same bits on CPU and GPU."""
     return default_generator.manual_seed(seed)

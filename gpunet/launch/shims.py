@@ -1,4 +1,4 @@
-"""Launches that NumPy and CuPy spell the same way: no kernel of ours is needed."""
+"""Launches of functions that NumPy and CuPy share, which need no kernel of our own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gpunet.launch.launchable import Launchable
 
 
 class Shim(Launchable):
-    """A launch that NumPy and CuPy spell the same way: ``function(xp, destination, *inputs, **options)``.
+    """A launch of ``function(xp, destination, *inputs, **options)``, where ``xp`` is NumPy or CuPy.
 
-    Inputs may be strided, of any dtype, or Python scalars; only the destination's device is checked against theirs.
+    Inputs may be strided, of any dtype, or Python scalars; only that all arrays are on one device is checked.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
@@ -25,12 +25,12 @@ class Shim(Launchable):
         self.function = function
 
     def check(self, arrays: Sequence[Any]) -> None:
-        kind = type(arrays[0])
+        array_type = type(arrays[0])
         for array in arrays:
-            if type(array) is not kind and devices.is_array(array):
+            if type(array) is not array_type and devices.is_array(array):
                 raise LaunchError(
-                    f"launch of {self.name}: got a {type(array).__name__} beside a {kind.__name__}: all arrays of a "
-                    "launch live on one device"
+                    f"kernel {self.name}: got both a {type(array).__name__} and a {array_type.__name__}; all arrays of "
+                    "a launch must be on the same device"
                 )
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ class Shim(Launchable):
 
 
 class Ufunc(Shim):
-    """A universal function of NumPy and CuPy by its name: ``ADD(out, a, b)`` is ``numpy.add(a, b, out=out)``."""
+    """A NumPy/CuPy ufunc, given by its name: ``Ufunc("add")(out, a, b)`` runs ``xp.add(a, b, out=out)``."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, self._call)
@@ -54,7 +54,7 @@ class Ufunc(Shim):
             try:
                 self.numpy_function(*inputs, out=out, **options)
             except (TypeError, OverflowError) as error:
-                raise self._refused(inputs, error) from None
+                raise self._dtype_error(inputs, error) from None
         else:
             with devices.on_device_of(out):
                 self._call(devices.module(out), out, *inputs, **options)
@@ -63,8 +63,8 @@ class Ufunc(Shim):
         try:
             getattr(xp, self.name)(*inputs, out=out, **options)
         except (TypeError, OverflowError) as error:
-            raise self._refused(inputs, error) from None
+            raise self._dtype_error(inputs, error) from None
 
-    def _refused(self, inputs: Sequence[Any], error: Exception) -> DtypeError:
-        taken = " and ".join(f"a tensor of {x.dtype}" if devices.is_array(x) else repr(x) for x in inputs)
-        return DtypeError(f"{self.name} of {taken}: {error}; convert with .to(dtype) first")
+    def _dtype_error(self, inputs: Sequence[Any], error: Exception) -> DtypeError:
+        arguments = " and ".join(f"a tensor of {x.dtype}" if devices.is_array(x) else repr(x) for x in inputs)
+        return DtypeError(f"{self.name} of {arguments}: {error}; convert with .to(dtype) first")

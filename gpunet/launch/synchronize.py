@@ -1,4 +1,4 @@
-"""Waiting for launches."""
+"""Wait for launches to finish."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ __all__ = ["synchronize"]
 
 
 def synchronize(device: str | Device | None = None) -> None:
-    """Wait until all launches on ``device`` (default: the default device) have finished.  Nothing to do on the CPU."""
-    flush_pending("synchronize()")  # what a split step has not launched yet
+    """Wait until all launches on ``device`` have finished; on the CPU, return immediately.
+
+    Args:
+        device: the default device if None.
+    """
+    flush_pending("synchronize()")  # run the recorded launches of a split step first
     devices.synchronize(device)

@@ -1,12 +1,13 @@
-"""The tape: the launches of a step, in order.
+"""The tape records the launches of a step in order, and can replay them.
 
     tape = Tape()
     with record(tape):
         loss = model(x); loss.backward(); optimizer.step()
-    tape.replay()            # the same launches on the same buffers: new contents in, new results out
+    x.array[...] = ...       # new inputs in the same buffers
+    tape.replay()            # the same launches on the same buffers
 
-Because a launch never allocates, a recorded launch is complete: its destinations, inputs and options.  The tape keeps
-its arrays alive.
+A launch never allocates, so its destinations, inputs and options describe it completely.  The tape keeps the arrays of
+its launches alive.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from gpunet.launch.launchable import Launchable
 
 
+#: Sentinel: the previous gradient of a leaf does not matter.
 ANY = object()
 
 
@@ -42,16 +44,16 @@ class Launch(NamedTuple):
     kernel: Launchable
     arrays: tuple[Any, ...]
     options: dict[str, Any]
-    line: str = ""  # of the user's program, where a strict tape recorded it
+    line: str = ""  # the user's source line that launched it; recorded by strict tapes only
 
 
 class Split(NamedTuple):
-    """Why a step cannot be one recording, and where: the user's line."""
+    """A graph break: the reason why a step cannot be one recording, and the user's line."""
 
-    what: str
+    what: str  # the action that cannot be recorded, e.g. "item(), which reads a tensor's value,"
     line: str
     way_out: str
-    position: int = 0  # how many launches come before it
+    position: int = 0  # number of launches before it
 
     def __str__(self) -> str:
         return f"{self.what.rstrip(',')} ({self.line})" if self.line else self.what
@@ -60,60 +62,68 @@ class Split(NamedTuple):
 class Tape:
     """A list of launches that can be replayed.
 
-    A strict tape is one that is replayed without the Python around it: what Python would have to do again is refused
-    while recording, and what happened outside launches is noted here.  (A tape that runs launches later than it notes
-    them is in ``captured/deferred.py``.)
+    A subclass that records launches first and runs them later is ``gpunet.captured.deferred.Deferred``.
 
     Args:
-        splits: what would be refused is added here instead, and the step runs on.
+        strict: the tape will be replayed without the Python code of the step.  A graph break then raises CaptureError,
+            and the tape also records what the step changes outside of launches.
+        splits: collect graph breaks in this list instead of raising.
     """
 
     def __init__(self, *, strict: bool = False, splits: list[Split] | None = None) -> None:
         self.launches: list[Launch] = []
         self.strict, self.splits = strict, splits
         self.runs_at_once = True
-        #: arrays made uninitialised, as destinations
+        #: destinations that were allocated while recording
         self.allocated: list[Any] = []
-        #: arrays made of Python numbers
+        #: arrays made from Python numbers
         self.constants: list[Any] = []
-        #: conditions that a replay relies on: an expression, the values at its "{}", and what it is about
+        #: guards of a replay: an expression, the values of its "{}", and a description for messages
         self.relied: list[tuple[str, tuple[Any, ...], str]] = []
-        #: parameter groups of optimizers that stepped, how often their options had been set, and the options
+        #: for each optimizer launch: the parameter group, its ``changes`` counter and its ``settings()``
         self.options: list[list[Any]] = []
         #: version counters of the tensors that were changed in place, by id
         self.changed: dict[int, list[int]] = {}
-        #: leaves whose ``grad`` was set: what it was before, or ANY where that does not matter
+        #: leaves whose ``grad`` was set, with the previous gradient, or ANY if it does not matter
         self.leaves: dict[Any, Any] = {}
 
     def launch(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """Check, launch, and record it."""
+        """Check the arrays, launch, and record the launch."""
         kernel.check(arrays)
         kernel.launch(arrays, options)
         self.append(kernel, arrays, options)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, where: devices.Device) -> Array:
-        """An uninitialised array for a launch to write."""
+        """Allocate an uninitialised array as the destination of a launch."""
         array = devices.empty(shape, dtype, where)
         self.allocated.append(array)
         return array
 
-    def graph_break(self, what: str, way_out: str, arrays: tuple[Array, ...]) -> None:
-        """What a replay could not repeat is about to happen, to these arrays or to any."""
+    def graph_break(self, action: str, way_out: str, arrays: tuple[Array, ...]) -> None:
+        """Handle an action on these arrays (on any array if empty) that a replay could not repeat.
+
+        Raises:
+            CaptureError: the tape is strict and does not collect graph breaks.
+        """
         if not self.strict:
             return
         if self.splits is None:
-            raise CaptureError(f"{what} cannot be recorded ({user_line()}): {way_out}")
-        self.splits.append(Split(what, user_line(), way_out, len(self.launches)))
+            raise CaptureError(f"{action} cannot be recorded ({user_line()}): {way_out}")
+        self.splits.append(Split(action, user_line(), way_out, len(self.launches)))
 
-    def flush_pending(self, what: str, arrays: tuple[Array, ...]) -> None:
-        """``what`` is about to touch memory of these arrays, or of any, beside launches: let none be outstanding."""
+    def flush_pending(self, action: str, arrays: tuple[Array, ...]) -> None:
+        """Run the recorded launches on these arrays (on any array if empty) that have not run yet.
+
+        Called before ``action`` accesses their memory without a launch.  This tape runs launches immediately, so there
+        is nothing to do.
+        """
 
     def sets_gradient(self, leaf: Any, before: Any) -> None:
-        """The ``grad`` of a leaf was set; before it was ``before``, or ANY."""
+        """Record that the ``grad`` of a leaf was set; ``before`` is the previous gradient, or ANY."""
         self.leaves.setdefault(leaf, before)
 
     def append(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
-        # lists of arrays are copied: their owner may change them later
+        # copy lists of arrays, because their owner may change them later
         arrays = tuple(copy.copy(a) if isinstance(a, list) else a for a in arrays)
         self.launches.append(Launch(kernel, arrays, options, user_line() if self.strict else ""))
 
@@ -131,19 +141,19 @@ class _Active(threading.local):
     tape: Tape | None = None
 
 
-#: The tape that this thread records on, or None.
+#: ``active.tape`` is the tape that this thread records on, or None.
 active = _Active()
 
 
 @contextmanager
 def record(tape: Tape) -> Iterator[Tape]:
-    """Record every launch of this thread on ``tape``; the launches also run.
+    """Record the launches of this thread on ``tape`` inside the block; the launches also run.
 
     Raises:
-        GpunetError: this thread is recording already.
+        GpunetError: this thread already records a tape.
     """
     if active.tape is not None:
-        raise GpunetError("this thread is already recording a tape; recordings do not nest")
+        raise GpunetError("this thread is already recording a tape; recordings cannot be nested")
     active.tape = tape
     try:
         yield tape
@@ -153,7 +163,7 @@ def record(tape: Tape) -> Iterator[Tape]:
 
 @contextmanager
 def unrecorded() -> Iterator[None]:
-    """Record nothing of this thread meanwhile."""
+    """Suspend the recording of this thread inside the block."""
     tape, active.tape = active.tape, None
     try:
         yield
@@ -161,13 +171,13 @@ def unrecorded() -> Iterator[None]:
         active.tape = tape
 
 
-# ---- what a recording has to know -----------------------------------------------------------------------------------
+# ---- hooks for ops and other callers --------------------------------------------------------------------------------
 
-_NOT_THE_USERS = (str(Path(__file__).resolve().parents[1]), str(Path(numpy.__file__).resolve().parent))
+_LIBRARY_DIRECTORIES = (str(Path(__file__).resolve().parents[1]), str(Path(numpy.__file__).resolve().parent))
 
 
 def user_line() -> str:
-    """The innermost line on the stack that is not the library's: "train.py:12: loss = criterion(...)"."""
+    """Return the innermost line on the stack outside of the library, e.g. "train.py:12: loss = criterion(...)"."""
     frame = sys._getframe(1)
     while frame.f_back is not None and is_library(frame.f_code.co_filename):
         frame = frame.f_back
@@ -176,47 +186,52 @@ def user_line() -> str:
 
 @functools.cache
 def is_library(file: str) -> bool:
-    """Whether a file of code is gpunet's or NumPy's."""
-    return file.startswith(_NOT_THE_USERS)
+    """Whether a source file belongs to gpunet or NumPy."""
+    return file.startswith(_LIBRARY_DIRECTORIES)
 
 
 def line_at(code: CodeType, instruction: int) -> str:
-    """The line of an instruction of code, as :func:`user_line` gives it."""
+    """Return the source line of the instruction at a bytecode offset, in the format of :func:`user_line`."""
     file, number = code.co_filename, next(itertools.islice(code.co_positions(), instruction // 2, None))[0] or 0
     return f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}".rstrip(": ")
 
 
-def graph_break(what: str, way_out: str, *arrays: Array) -> None:
-    """Raise while a strict tape records.
+def graph_break(action: str, way_out: str, *arrays: Array) -> None:
+    """Tell the active tape, if any, that the caller is about to do something that replays cannot repeat.
 
     Args:
-        arrays: what is read or written; without them it may be any.
+        action: description of the action, for the message.
+        way_out: what the user can do instead, for the message.
+        arrays: the arrays that the action reads or writes; none means any array.
 
     Raises:
-        CaptureError: names ``what``, the user's line, and the way out.
+        CaptureError: a strict tape is recording; the message contains ``action``, the user's line and ``way_out``.
     """
     if active.tape is not None:
-        active.tape.graph_break(what, way_out, arrays)
+        active.tape.graph_break(action, way_out, arrays)
 
 
-def graph_break_on_read(what: str, *arrays: Array) -> None:
-    """Refuse that a value is read back: a replay runs no Python that could see it.
+def graph_break_on_read(action: str, *arrays: Array) -> None:
+    """Graph break because ``action`` reads the value of an array, and replays run no Python code that could use it.
 
     Raises:
         CaptureError: a strict tape is recording.
     """
     if active.tape is not None:
-        graph_break(f"{what}, which reads a tensor's value,", "return the tensor from the step and read it there", *arrays)
+        graph_break(f"{action}, which reads a tensor's value,", "return the tensor from the step and read it there", *arrays)
 
 
-def flush_pending(what: str, *arrays: Array) -> None:
-    """Let no launch on these arrays, or none at all, be outstanding: ``what`` is about to touch their memory directly."""
+def flush_pending(action: str, *arrays: Array) -> None:
+    """Run the recorded launches on these arrays (on any array if none is given) that have not run yet.
+
+    Call it before accessing the memory of arrays without a launch; ``action`` describes the access, for messages.
+    """
     if active.tape is not None:
-        active.tape.flush_pending(what, arrays)
+        active.tape.flush_pending(action, arrays)
 
 
 def constant(array: Any) -> Any:
-    """An array made of Python numbers: the same at each replay."""
+    """Mark an array as made from Python numbers, so that it is the same at each replay; return it."""
     if active.tape is not None:
         active.tape.constants.append(array)
     return array

@@ -1,4 +1,4 @@
-"""Modules, losses and initial values."""
+"""Neural network modules, losses, parameter initialization and gradient clipping, with PyTorch's names."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Activations as modules.  Behind a Linear in a Sequential they become part of its launch."""
+"""Activations as modules.  In a Sequential, an activation after a Linear is fused into its launch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ __all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", 
 
 
 class ActivationModule(Module):
-    """An activation of the table ``gpunet.ops.activations.ACTIVATIONS``, by its ``name`` and ``alpha``."""
+    """Base class of the activations in the table ``gpunet.ops.activations.ACTIVATIONS``.
+
+    Args:
+        alpha: the parameter of the activation (e.g. the negative slope), 0 if it has none.
+    """
 
     name = "identity"
 
@@ -24,7 +28,7 @@ class ActivationModule(Module):
 
     @property
     def fusible(self) -> bool:
-        """Whether a Linear's launch can carry this activation: its output must tell its derivative."""
+        """Whether a Linear can fuse this activation: with a negative alpha, the output does not tell the sign of x."""
         return self.alpha >= 0.0
 
     def forward(self, input: Any) -> Tensor:
@@ -36,12 +40,12 @@ class ReLU(ActivationModule):
 
     name = "relu"
 
-    def __init__(self, inplace: bool = False) -> None:  # inplace is accepted for PyTorch's sake: fusing is better
+    def __init__(self, inplace: bool = False) -> None:  # inplace: ignored, for PyTorch compatibility
         super().__init__()
 
 
 class LeakyReLU(ActivationModule):
-    """x where positive, negative_slope * x elsewhere."""
+    """x where x > 0, negative_slope * x elsewhere."""
 
     name = "leaky_relu"
 
@@ -72,7 +76,7 @@ class Tanh(ActivationModule):
 
 
 class GELU(ActivationModule):
-    """x Phi(x), exact or (``approximate="tanh"``) by its tanh form."""
+    """x Phi(x) with the standard normal CDF Phi, exact or with the tanh approximation (``approximate="tanh"``)."""
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
@@ -95,7 +99,7 @@ class SiLU(ActivationModule):
 
 
 class ELU(ActivationModule):
-    """x where positive, alpha (exp(x) - 1) elsewhere."""
+    """x where x > 0, alpha (exp(x) - 1) elsewhere."""
 
     name = "elu"
 
@@ -107,7 +111,7 @@ class ELU(ActivationModule):
 
 
 class Softplus(ActivationModule):
-    """log(1 + exp(beta x)) / beta.  With beta 1 it fuses into the Linear before it."""
+    """log(1 + exp(beta x)) / beta; x where beta x > threshold.  A Linear can fuse it only if beta is 1."""
 
     name = "softplus"
 
@@ -127,7 +131,7 @@ class Softplus(ActivationModule):
 
 
 class Softmax(Module):
-    """exp(x) / sum exp(x) along ``dim``.  Losses take the logits themselves: no Softmax before CrossEntropyLoss."""
+    """exp(x) / sum exp(x) along ``dim``.  Do not use it before CrossEntropyLoss, which takes logits."""
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -141,7 +145,7 @@ class Softmax(Module):
 
 
 class LogSoftmax(Module):
-    """log softmax along ``dim``."""
+    """x - log(sum exp(x)) along ``dim``."""
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Functions of the layers, under PyTorch's names."""
+"""The ops of layers, activations and losses as functions, with PyTorch's names."""
 
 from gpunet.ops.activations import *
 from gpunet.ops.cross_entropy import *

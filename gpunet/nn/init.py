@@ -1,4 +1,4 @@
-"""Initial values, in place: uniform, normal, constant, Xavier (Glorot), He (Kaiming).  All from our Philox."""
+"""Parameter initialization in place: uniform, normal, constant, Xavier (Glorot) and Kaiming (He)."""
 
 from __future__ import annotations
 
@@ -10,43 +10,48 @@ from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.random import default_generator, random_normal, random_uniform
 
 
-def _changed(tensor: Tensor) -> Tensor:
+def _mark_changed(tensor: Tensor) -> Tensor:
+    """Count a change in place; return the tensor."""
     tensor._version[0] += 1
     return tensor
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
-    """Uniform in [a, b)."""
+    """Fill with samples of the uniform distribution on [a, b)."""
     default_generator.fill(random_uniform, tensor.array, low=float(a), high=float(b))
-    return _changed(tensor)
+    return _mark_changed(tensor)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Normal with a mean and a standard deviation."""
+    """Fill with samples of the normal distribution with this mean and standard deviation."""
     default_generator.fill(random_normal, tensor.array, mean=float(mean), std=float(std))
-    return _changed(tensor)
+    return _mark_changed(tensor)
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Every element ``val``."""
+    """Fill with ``val``."""
     FILL(tensor.array, value=val)
-    return _changed(tensor)
+    return _mark_changed(tensor)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Every element 0."""
+    """Fill with zeros."""
     return constant_(tensor, 0.0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Every element 1."""
+    """Fill with ones."""
     return constant_(tensor, 1.0)
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """The identity matrix."""
+    """Fill a 2-d tensor with the identity matrix.
+
+    Raises:
+        ShapeError: the tensor is not 2-d.
+    """
     if tensor.ndim != 2:
-        raise ShapeError(f"eye_: a tensor of shape {tensor.shape}; expected 2 dimensions")
+        raise ShapeError(f"eye_: tensor of shape {tensor.shape}; expected 2 dimensions")
     zeros_(tensor)
     diagonal = range(min(tensor.shape))
     with autograd.no_grad():
@@ -55,25 +60,29 @@ def eye_(tensor: Tensor) -> Tensor:
 
 
 def fan(tensor: Tensor) -> tuple[int, int]:
-    """(fan_in, fan_out): inputs of an output and outputs of an input, from a weight (out, in, *kernel).
+    """Return (fan_in, fan_out) of a weight (out, in, *kernel): the number of inputs per output, and outputs per input.
 
     Raises:
-        ShapeError: fewer than two dimensions.
+        ShapeError: the weight has fewer than two dimensions.
     """
     if tensor.ndim < 2:
-        raise ShapeError(f"fan of a tensor of shape {tensor.shape}; expected (out, in, ...)")
-    field = math.prod(tensor.shape[2:])
-    return tensor.shape[1] * field, tensor.shape[0] * field
+        raise ShapeError(f"fan of a weight of shape {tensor.shape}; expected at least 2 dimensions (out, in, ...)")
+    kernel_size = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * kernel_size, tensor.shape[0] * kernel_size
 
 
 _GAINS = {"linear": 1.0, "identity": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "relu": math.sqrt(2.0), "selu": 0.75}
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor that keeps the variance through an activation (``param``: leaky relu's slope).
+    """Return the factor of the standard deviation of weights that compensates for a nonlinearity.
+
+    Args:
+        nonlinearity: name of the activation, e.g. "relu".
+        param: the negative slope of "leaky_relu", 0.01 if None.
 
     Raises:
-        ArgumentError: an unknown nonlinearity.
+        ArgumentError: the nonlinearity is unknown.
     """
     if nonlinearity == "leaky_relu":
         return math.sqrt(2.0 / (1.0 + (0.01 if param is None else param) ** 2))
@@ -83,13 +92,13 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
-    """Uniform in ±gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    """Fill uniformly from ±gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
     bound = gain * math.sqrt(6.0 / sum(fan(tensor)))
     return uniform_(tensor, -bound, bound)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
-    """Normal with standard deviation gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    """Fill from a normal distribution with std gain sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fan(tensor))))
 
 
@@ -100,11 +109,11 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
 
 
 def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
-    """Uniform in ±gain sqrt(3 / fan) (He et al. 2015); ``a`` is leaky relu's slope."""
+    """Fill uniformly from ±gain sqrt(3 / fan) (He et al. 2015); ``a`` is the negative slope of leaky_relu."""
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound)
 
 
 def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
-    """Normal with standard deviation gain / sqrt(fan) (He et al. 2015); ``a`` is leaky relu's slope."""
+    """Fill from a normal distribution with std gain / sqrt(fan) (He et al. 2015); ``a``: as in kaiming_uniform_."""
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))

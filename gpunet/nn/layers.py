@@ -1,4 +1,4 @@
-"""Layers: Linear, Flatten, Dropout, Sequential."""
+"""Layers and containers: Linear, Identity, Flatten, Unflatten, Dropout, Sequential, ModuleList."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Dropout", "Flatten", "Identity", "Linear", "ModuleList", "Sequential
 
 
 class Identity(Module):
-    """The input itself."""
+    """Return the input unchanged; all arguments are ignored."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__()
@@ -33,16 +33,18 @@ class Identity(Module):
 
 
 class Linear(Module):
-    """y = x W^T + b, in one launch; with the activation that follows it in a :class:`Sequential`.
+    """y = x W^T + b, in one launch; in a :class:`Sequential`, the launch includes the activation that follows.
 
     Args:
         in_features: size of the last dimension of the input.
         out_features: size of the last dimension of the output.
-        bias: whether there is a b.
-        device: where the parameters live; the default device when None.
-        dtype: float32 or float64; the default dtype when None.
+        bias: whether to add b.
+        device: device of the parameters; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
 
-    ``weight`` is (out_features, in_features), ``bias`` (out_features,); both start uniform in ±1/sqrt(in_features).
+    Attributes:
+        weight: (out_features, in_features), initialized uniformly from ±1/sqrt(in_features).
+        bias: (out_features,), initialized like ``weight``; None without bias.
     """
 
     weight: Parameter
@@ -54,7 +56,7 @@ class Linear(Module):
         super().__init__()
         for name, value in (("in_features", in_features), ("out_features", out_features)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ArgumentError(f"Linear: {name}={value!r}; expected a whole number, 0 or more")
+                raise ArgumentError(f"Linear: {name}={value!r}; expected an integer, 0 or more")
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(_empty((out_features, in_features), device, dtype))
         if bias:
@@ -64,7 +66,7 @@ class Linear(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start again from random values."""
+        """Initialize weight and bias again with random values."""
         bound = 1.0 / math.sqrt(self.in_features) if self.in_features else 0.0
         init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
@@ -77,13 +79,13 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-def _empty(shape: tuple[int, ...], where: Any, dtype: Any) -> Tensor:
-    target = devices.default_device() if where is None else devices.Device(where)
-    return Tensor(devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, target))
+def _empty(shape: tuple[int, ...], device: Any, dtype: Any) -> Tensor:
+    where = devices.default_device() if device is None else devices.Device(device)
+    return Tensor(devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, where))
 
 
 class Flatten(Module):
-    """Join the dimensions start_dim .. end_dim: all but the batch, by default."""
+    """Flatten the dimensions start_dim .. end_dim (inclusive) into one; by default all but the batch dimension."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
@@ -97,7 +99,7 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Split a dimension into several."""
+    """Split dimension ``dim`` into dimensions of the sizes ``unflattened_size``."""
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class Unflatten(Module):
 
 
 class Dropout(Module):
-    """Zero each element with probability p while training, and scale the others by 1 / (1 - p)."""
+    """In training mode, set each element to 0 with probability p and scale the other elements by 1 / (1 - p)."""
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
@@ -127,26 +129,28 @@ class Dropout(Module):
 
 
 @functools.lru_cache
-def _role_of(kind: Any, forward: Any) -> str:
-    """What a class of modules with this forward is to a linear run: "linear", "activation", or nothing.
+def _fusion_role_of_class(module_class: Any, forward: Any) -> str:
+    """Return "linear", "activation", or "" for a module class that cannot be fused.
 
-    A user's subclass may do anything in a forward of its own.
+    A subclass that overrides ``forward`` cannot be fused.
     """
     if forward.__module__ in (Linear.__module__, ActivationModule.__module__):
         for role, base in (("linear", Linear), ("activation", ActivationModule)):
-            if issubclass(kind, base):
+            if issubclass(module_class, base):
                 return role
     return ""
 
 
-def _role(module: Any) -> str:
-    """What a module is to a linear run; nothing with hooks, which must see it run by itself."""
-    kind: Any = type(module)
-    return "" if module._forward_hooks or module._forward_pre_hooks else _role_of(kind, kind.forward)
+def _fusion_role(module: Any) -> str:
+    """Return "linear", "activation", or "" for a module that cannot be fused, e.g. because it has hooks."""
+    module_class: Any = type(module)
+    if module._forward_hooks or module._forward_pre_hooks:
+        return ""
+    return _fusion_role_of_class(module_class, module_class.forward)
 
 
-class _Ordered(Module):
-    """Modules in order, numbered from 0."""
+class _ModuleSequence(Module):
+    """Base class of containers that hold modules in order, named by their index."""
 
     def append(self, module: Module) -> Self:
         """Add a module at the end."""
@@ -169,11 +173,11 @@ class _Ordered(Module):
         return iter(self._modules.values())
 
 
-class Sequential(_Ordered):
-    """Modules one after the other.
+class Sequential(_ModuleSequence):
+    """Call modules in order, each with the output of the one before.
 
-    Linear layers in a row, each with the activation behind it, run as one op with one launch a layer, and give the
-    same bits as unfused.
+    Consecutive Linear modules, each optionally followed by an activation, run as one op with one launch per layer.  The
+    results have the same bits as the unfused modules.
 
     Args:
         modules: modules in order, or one OrderedDict of names and modules.
@@ -189,13 +193,13 @@ class Sequential(_Ordered):
 
     def forward(self, input: Any) -> Any:
         modules = list(self._modules.values())
-        at = 0
-        while at < len(modules):
-            layers, after = _linear_run(modules, at)
+        index = 0
+        while index < len(modules):
+            layers, end = _fusible_layers(modules, index)
             if layers:
-                input, at = linear_layers(input, layers), after
+                input, index = linear_layers(input, layers), end
             else:
-                input, at = modules[at](input), at + 1
+                input, index = modules[index](input), index + 1
         return input
 
     def __getitem__(self, index: Any) -> Any:
@@ -204,29 +208,34 @@ class Sequential(_Ordered):
         return list(self._modules.values())[index]
 
 
-def _linear_run(modules: list[Module], at: int) -> tuple[list[tuple[Any, Any, str, float]], int]:
-    """The linear layers, with their activations, that start at ``at``; and where they end."""
+def _fusible_layers(modules: list[Module], start: int) -> tuple[list[tuple[Any, Any, str, float]], int]:
+    """Collect the consecutive linear layers with their activations from ``modules[start]`` on.
+
+    Returns:
+        (weight, bias, activation name, alpha) of each layer, and the index of the first module after them.
+    """
     layers: list[tuple[Any, Any, str, float]] = []
-    while at < len(modules) and _role(modules[at]) == "linear":
-        own = modules[at]._parameters
+    index = start
+    while index < len(modules) and _fusion_role(modules[index]) == "linear":
+        parameters = modules[index]._parameters
         name, alpha = "identity", 0.0
-        at += 1
-        if at < len(modules) and _role(modules[at]) == "activation":
-            follower: Any = modules[at]
-            if follower.fusible:
-                name, alpha = follower.name, follower.alpha
-                at += 1
-        layers.append((own["weight"], own["bias"], name, alpha))
-    return layers, at
+        index += 1
+        if index < len(modules) and _fusion_role(modules[index]) == "activation":
+            activation: Any = modules[index]
+            if activation.fusible:
+                name, alpha = activation.name, activation.alpha
+                index += 1
+        layers.append((parameters["weight"], parameters["bias"], name, alpha))
+    return layers, index
 
 
-class ModuleList(_Ordered):
-    """A list of modules whose parameters are found."""
+class ModuleList(_ModuleSequence):
+    """A list of modules that registers them as submodules."""
 
     def __init__(self, modules: Any = ()) -> None:
         super().__init__()
         self.extend(modules)
 
     def __getitem__(self, index: Any) -> Any:
-        found = list(self._modules.values())[index]
-        return ModuleList(found) if isinstance(index, slice) else found
+        selected = list(self._modules.values())[index]
+        return ModuleList(selected) if isinstance(index, slice) else selected

@@ -23,21 +23,21 @@ class _Loss(Module):
 
 
 class MSELoss(_Loss):
-    """Mean squared error."""
+    """(input - target)^2, reduced over all elements (Mean Squared Error)."""
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return losses.mse_loss(input, target, self.reduction)
 
 
 class L1Loss(_Loss):
-    """Mean absolute error."""
+    """|input - target|, reduced over all elements (Mean Absolute Error)."""
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return losses.l1_loss(input, target, self.reduction)
 
 
 class HuberLoss(_Loss):
-    """Squared near zero, absolute beyond ``delta``."""
+    """0.5 d^2 where |d| < delta, delta (|d| - 0.5 delta) elsewhere, with d = input - target (Huber 1964)."""
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -48,7 +48,7 @@ class HuberLoss(_Loss):
 
 
 class SmoothL1Loss(_Loss):
-    """Huber's loss divided by its delta, here ``beta``."""
+    """The Huber loss with delta = beta, divided by beta."""
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -59,7 +59,7 @@ class SmoothL1Loss(_Loss):
 
 
 class BCEWithLogitsLoss(_Loss):
-    """Binary cross-entropy of logits."""
+    """Binary cross-entropy of the logits ``input`` against the probabilities ``target``."""
 
     def __init__(self, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None) -> None:
         super().__init__(reduction)
@@ -71,7 +71,7 @@ class BCEWithLogitsLoss(_Loss):
 
 
 class CrossEntropyLoss(_Loss):
-    """Softmax cross-entropy of logits against class labels or probabilities."""
+    """Softmax cross-entropy of the logits ``input`` against class labels or class probabilities ``target``."""
 
     def __init__(
         self,

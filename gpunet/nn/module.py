@@ -1,4 +1,4 @@
-"""Module and Parameter, in PyTorch's shape: the same names, the same state_dict keys."""
+"""Module and Parameter, with the methods and state_dict keys of PyTorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ M = TypeVar("M", bound="Module")
 
 
 class Parameter(Tensor):
-    """A tensor that a module owns and an optimizer updates.  It requires grad unless told otherwise."""
+    """A tensor that a module registers when it is assigned as an attribute; it requires grad by default.
+
+    Args:
+        data: a Tensor or an array, which is shared, not copied, or nested lists of numbers.
+        requires_grad: whether ``backward`` computes its gradient.
+    """
 
     __slots__ = ()
 
@@ -29,7 +34,7 @@ class Parameter(Tensor):
 
 
 class IncompatibleKeys(NamedTuple):
-    """What :meth:`Module.load_state_dict` found out of place."""
+    """The keys that :meth:`Module.load_state_dict` could not match."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -38,8 +43,8 @@ class IncompatibleKeys(NamedTuple):
 class Module:
     """Base class of layers and models.
 
-    Assign parameters, buffers (``register_buffer``) and submodules as attributes in ``__init__``, and write
-    ``forward``; call the module to run it.
+    In ``__init__``, call ``super().__init__()``, assign parameters and submodules as attributes, and register buffers
+    with ``register_buffer``.  Define ``forward``; call the module to run it with its hooks.
     """
 
     training: bool
@@ -123,7 +128,7 @@ class Module:
         return [*super().__dir__(), *self._parameters, *self._modules, *self._buffers]
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
-        """Add a parameter under a name; None reserves it."""
+        """Add a parameter; None reserves the name, e.g. for a layer without bias."""
         if param is None:
             settings_changed[0] += 1
             self._parameters[name] = None
@@ -131,7 +136,13 @@ class Module:
             setattr(self, name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Add a tensor that moves and is saved with the module, but is not trained."""
+        """Add a tensor that is not trained, but moves with the module and is in its state_dict.
+
+        Args:
+            name: name of the attribute.
+            tensor: the buffer; None reserves the name.
+            persistent: whether the buffer is in the state_dict.
+        """
         settings_changed[0] += 1
         self.__dict__.pop(name, None)
         self._buffers[name] = tensor
@@ -139,25 +150,25 @@ class Module:
             self._non_persistent.add(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
-        """Add a submodule under a name."""
+        """Add a submodule under a name, which must not contain dots; None reserves the name."""
         if module is not None and not isinstance(module, Module):
             raise DtypeError(f"submodule {name!r} is a {type(module).__name__}; expected a Module")
         if not name or "." in name:
-            raise ArgumentError(f"submodule name {name!r}; expected a name without dots")
+            raise ArgumentError(f"submodule name {name!r}; expected a non-empty name without dots")
         settings_changed[0] += 1
         self._modules[name] = module
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args, output)`` after each forward; what it returns replaces the output."""
+        """Call ``hook(module, args, output)`` after each forward; its result, unless None, replaces the output."""
         return RemovableHandle(self._forward_hooks, hook)
 
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args)`` before each forward; what it returns replaces the arguments."""
+        """Call ``hook(module, args)`` before each forward; its result, unless None, replaces the arguments."""
         return RemovableHandle(self._forward_pre_hooks, hook)
 
-    # -- walks
+    # -- iteration over modules and parameters
     def named_modules(self, memo: set[int] | None = None, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """(name, module) of this module and all below, each module once."""
+        """Iterate over (name, module) of this module and all submodules, recursively; each module occurs once."""
         memo = set() if memo is None else memo
         if id(self) in memo:
             return
@@ -168,15 +179,15 @@ class Module:
                 yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below."""
+        """Iterate over this module and all submodules, recursively."""
         return (module for _, module in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) of the direct submodules."""
+        """Iterate over (name, module) of the direct submodules."""
         return ((name, module) for name, module in self._modules.items() if module is not None)
 
     def children(self) -> Iterator[Module]:
-        """The direct submodules."""
+        """Iterate over the direct submodules."""
         return (module for _, module in self.named_children())
 
     def _named(self, table: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Tensor]]:
@@ -188,39 +199,40 @@ class Module:
                     yield (f"{path}.{name}" if path else name), tensor
 
     def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """(name, parameter), each parameter once."""
+        """Iterate over (name, parameter); each parameter occurs once.  ``recurse``: include those of submodules."""
         return self._named("_parameters", prefix, recurse)  # type: ignore[return-value]
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        """The parameters: what an optimizer takes."""
+        """Iterate over the parameters, for example to pass them to an optimizer."""
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """(name, buffer)."""
+        """Iterate over (name, buffer); each buffer occurs once.  ``recurse``: include those of submodules."""
         return self._named("_buffers", prefix, recurse)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
-        """The buffers."""
+        """Iterate over the buffers."""
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def get_submodule(self, target: str) -> Module:
-        """The submodule of a dotted name.
+        """Return the submodule with a dotted name such as "encoder.0"; the empty name is this module.
 
         Raises:
-            ArgumentError: there is none.
+            ArgumentError: there is no such submodule.
         """
         module = self
         for name in target.split(".") if target else []:
             found = module._modules.get(name)
             if found is None:
                 raise ArgumentError(
-                    f"{type(module).__name__} has no submodule {name!r} (of {target!r}); it has {list(module._modules)}"
+                    f"get_submodule({target!r}): {type(module).__name__} has no submodule {name!r}; it has "
+                    f"{list(module._modules)}"
                 )
             module = found
         return module
 
     def apply(self: M, function: Callable[[Module], Any]) -> M:
-        """Call ``function`` with every module, innermost first."""
+        """Call ``function`` with each submodule, recursively, and then with this module; return this module."""
         for child in self.children():
             child.apply(function)
         function(self)
@@ -228,31 +240,32 @@ class Module:
 
     # -- modes
     def train(self: M, mode: bool = True) -> M:
-        """Training mode: dropout drops.  ``train(False)`` is :meth:`eval`."""
+        """Set training mode, in which e.g. dropout is active, or with ``mode=False`` evaluation mode."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self: M) -> M:
-        """Evaluation mode."""
+        """Set evaluation mode."""
         return self.train(False)
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
-        """Switch the gradients of all parameters on or off."""
+        """Set ``requires_grad`` of all parameters."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of all parameters, or set them to zero."""
+        """Set the ``grad`` of all parameters to None, or with ``set_to_none=False`` to zero."""
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
                 parameter.grad = parameter.grad.detach().zero_()
 
-    # -- moving
+    # -- devices and dtypes
     def _convert(self: M, function: Callable[[Tensor], Tensor]) -> M:
+        """Replace the data of each parameter and buffer, and each gradient, by ``function(tensor)``."""
         with no_grad():
             for tensor in [*self.parameters(), *self.buffers()]:
                 tensor.data = function(tensor.detach())
@@ -261,30 +274,33 @@ class Module:
         return self
 
     def to(self: M, *args: Any, **options: Any) -> M:
-        """Move all parameters and buffers to a device, or floating ones to a dtype, in place."""
+        """Move parameters and buffers to a device and convert floating ones to a dtype, in place; return the module.
+
+        The arguments are those of :meth:`Tensor.to`.
+        """
         return self._convert(
-            lambda t: t.to(*args, **options) if t.is_floating_point() or not _names_dtype(args, options) else t
+            lambda t: t.to(*args, **options) if t.is_floating_point() or not _has_dtype(args, options) else t
         )
 
     def cpu(self: M) -> M:
-        """Move to the CPU."""
+        """Move parameters and buffers to the CPU."""
         return self.to("cpu")
 
     def cuda(self: M, device: int | None = None) -> M:
-        """Move to a CUDA card."""
+        """Move parameters and buffers to a GPU: the current one, or the one with the number ``device``."""
         return self.to("cuda" if device is None else f"cuda:{device}")
 
     def double(self: M) -> M:
-        """All floating parameters and buffers as float64."""
+        """Convert floating parameters and buffers to float64."""
         return self.to(dtype=numpy.dtype("float64"))
 
     def float(self: M) -> M:
-        """All floating parameters and buffers as float32."""
+        """Convert floating parameters and buffers to float32."""
         return self.to(dtype=numpy.dtype("float32"))
 
     # -- state
     def state_dict(self) -> dict[str, Tensor]:
-        """Name → tensor (sharing memory) of all parameters and persistent buffers."""
+        """Return a dict of all parameters and persistent buffers by name; the tensors share the module's memory."""
         state: dict[str, Tensor] = {}
         for path, module in self.named_modules():
             prefix = f"{path}." if path else ""
@@ -297,20 +313,24 @@ class Module:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Copy values in; nothing is changed when anything does not fit.
+        """Copy the values of a state_dict into the parameters and buffers.
 
         Args:
-            state_dict: name → tensor or array (of NumPy, CuPy, or anything with ``__array__``).
-            strict: missing and unexpected names are an error.
+            state_dict: tensors or arrays (NumPy, CuPy, or anything with ``__array__``) by name.
+            strict: raise if names are missing or unexpected.
+
+        Returns:
+            The missing and the unexpected names.
 
         Raises:
-            StateDictError: names missing or unexpected (all of them are listed), or shapes that differ.
-            DtypeError: no dict.
+            StateDictError: names are missing or unexpected, or shapes differ; the message lists all problems, and the
+                module is unchanged.
+            DtypeError: ``state_dict`` is not a dict.
         """
         if not isinstance(state_dict, Mapping):
             raise DtypeError(
-                f"load_state_dict got {state_dict!r}, a {type(state_dict).__name__}; expected a dict of tensors, such as "
-                "gpunet.load(path) returns"
+                f"load_state_dict got {state_dict!r}, a {type(state_dict).__name__}; expected a dict of tensors, such as the "
+                "result of gpunet.load(path)"
             )
         own = self.state_dict()
         missing = [name for name in own if name not in state_dict]
@@ -341,9 +361,9 @@ class Module:
                 own[name].copy_(Tensor(array))
         return IncompatibleKeys(missing, unexpected)
 
-    # -- text
+    # -- repr
     def extra_repr(self) -> str:
-        """What stands in the parentheses of the module's line."""
+        """Return the text in the parentheses of the module's repr; override it in subclasses."""
         return ""
 
     def __repr__(self) -> str:
@@ -354,5 +374,6 @@ class Module:
         return f"{type(self).__name__}({extra}\n  " + "\n  ".join(lines) + "\n)"
 
 
-def _names_dtype(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+def _has_dtype(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    """Whether the arguments of :meth:`Module.to` contain a dtype."""
     return "dtype" in options or any(not isinstance(a, (str, devices.Device, bool)) for a in args)

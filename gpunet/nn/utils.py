@@ -1,11 +1,11 @@
-"""Clipping of gradients between ``backward()`` and ``optimizer.step()``, also inside of a recorded step.
+"""Gradient clipping, for use between ``backward()`` and ``optimizer.step()``, also inside a recorded step.
 
     loss.backward()
     norm = gpunet.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
 
-All gradients are reduced in one launch and scaled in another (of 48 tensors each), in an order that follows from the
-shapes alone; the norm stays on the device.
+One launch computes the norm of up to 48 gradients and another one scales them.  The order of the reduction depends on
+the shapes only, so results are deterministic.  The norm stays on the device.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ def clip_grad_norm_(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """Scale all gradients by ``min(1, max_norm / (norm + 1e-6))``, in place; return the norm that they had.
+    """Scale all gradients by ``min(1, max_norm / (norm + 1e-6))`` in place; return their norm before scaling.
 
     Args:
-        parameters: tensors; those without a gradient are passed over.
-        max_norm: zero or positive.
-        norm_type: the order p of the norm (sum |g|^p)^(1/p) over all elements, > 0; ``inf`` for the largest.
-        error_if_nonfinite: read the norm back and raise when it is not finite; without it nothing waits for a card.
-        foreach: as in PyTorch; one launch takes all tensors, whatever it says.
+        parameters: tensors; those without a gradient are skipped.
+        max_norm: maximum norm, >= 0.
+        norm_type: the order p > 0 of the norm (sum |g|^p)^(1/p) over all elements; ``inf`` for the maximum norm.
+        error_if_nonfinite: raise if the norm is not finite; this reads the norm, which synchronizes with the GPU.
+        foreach: ignored, for PyTorch compatibility.
 
     Returns:
-        The norm, a tensor without dimensions, of the gradients' dtype and on their device; 0 when there are none.
+        The norm as a 0-d tensor with the dtype and device of the gradients; 0 if there are no gradients.
 
     Raises:
-        ArgumentError: max_norm or norm_type out of range.
-        DtypeError, DeviceError: gradients of different dtypes, or on different devices.
-        GradientError: the norm is not finite, and ``error_if_nonfinite``.
-        CaptureError: ``error_if_nonfinite`` in a step that is recorded.
+        ArgumentError: max_norm or norm_type is out of range.
+        DtypeError, DeviceError: the gradients have different dtypes or devices.
+        GradientError: the norm is not finite and ``error_if_nonfinite`` is set.
+        CaptureError: ``error_if_nonfinite`` is set inside a recorded step.
     """
     grads = _gradients(parameters)
     norm = get_total_norm(grads, norm_type, error_if_nonfinite)
@@ -64,32 +64,32 @@ def clip_grad_norm_(
 def get_total_norm(
     tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Tensor:
-    """The norm of all elements of ``tensors``; arguments and errors are those of :func:`clip_grad_norm_`."""
+    """Return the norm of all elements of ``tensors``; arguments and errors as in :func:`clip_grad_norm_`."""
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     order = float(norm_type)
     if not order > 0.0:
         raise ArgumentError(f"norm_type={norm_type!r}; expected a positive number or inf")
     if not tensors:
         return Tensor(numpy.zeros((), numpy.float32))
-    _check_alike(tensors)
+    _check_dtypes_and_devices(tensors)
     norm = empty((1,), tensors[0].dtype, tensors[0].array)
-    launches = list(_launches(tensors))
-    for number, arrays in enumerate(launches):
+    batches = list(_batches(tensors))
+    for number, arrays in enumerate(batches):
         counter = ticket(norm)
         partials = None
         if counter is not None:
             blocks = sum(max(1, ceil_div(a.size, ELEMENTS_A_BLOCK)) for a in arrays)
             partials = empty((blocks,), norm.dtype, norm)
         gradient_norm(
-            arrays, norm, partials, counter, order=order, first=number == 0, last=number == len(launches) - 1
+            arrays, norm, partials, counter, order=order, first=number == 0, last=number == len(batches) - 1
         )
     result = Tensor(norm.reshape(()))
     if error_if_nonfinite:
         graph_break_on_read("error_if_nonfinite=True")
         if not math.isfinite(result.item()):
             raise GradientError(
-                f"the norm of order {order:g} of the gradients is {result.item()}: there is nothing to scale them to. Look for "
-                "the step before in which the loss grew; error_if_nonfinite=False scales nevertheless"
+                f"the norm of order {order:g} of the gradients is {result.item()}, so they cannot be clipped. Find the "
+                "earlier step in which the loss grew, or pass error_if_nonfinite=False to scale them anyway"
             )
     return result
 
@@ -98,24 +98,25 @@ def get_total_norm(
 def clip_grads_with_norm_(
     parameters: Tensors, max_norm: float, total_norm: Tensor, foreach: bool | None = None
 ) -> None:
-    """Scale all gradients by ``min(1, max_norm / (total_norm + 1e-6))``, in place: the second half of
-    :func:`clip_grad_norm_`, whose arguments and errors it has.
+    """Scale all gradients by ``min(1, max_norm / (total_norm + 1e-6))`` in place.
+
+    This is the second half of :func:`clip_grad_norm_`, with the same arguments and errors.
     """
     _scale(_gradients(parameters), max_norm, total_norm)
 
 
 @ignore_fp_errors
 def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | None = None) -> None:
-    """Move each element of all gradients to the nearest in [-clip_value, clip_value], in place; NaN stays NaN.
+    """Clamp each element of all gradients to [-clip_value, clip_value] in place; NaN stays NaN.
 
     Raises:
-        ArgumentError: a clip_value below zero.
+        ArgumentError: clip_value is negative or NaN.
     """
     if not clip_value >= 0.0:
         raise ArgumentError(f"clip_value={clip_value!r}; expected zero or a positive number")
     grads = _gradients(parameters)
-    for _, alike in itertools.groupby(grads, lambda g: (g.dtype, g.device)):
-        for arrays in _launches(list(alike)):
+    for _, group in itertools.groupby(grads, lambda g: (g.dtype, g.device)):
+        for arrays in _batches(list(group)):
             clip_by_value(arrays, limit=float(clip_value))
     for g in grads:
         bump_version(g)
@@ -125,8 +126,8 @@ def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
     if not max_norm >= 0.0:
         raise ArgumentError(f"max_norm={max_norm!r}; expected zero or a positive number")
     if grads:
-        _check_alike([*grads, norm])
-    for arrays in _launches(grads):
+        _check_dtypes_and_devices([*grads, norm])
+    for arrays in _batches(grads):
         clip_by_norm(arrays, norm.array.reshape(1), max_norm=float(max_norm))
     for g in grads:
         bump_version(g)
@@ -137,18 +138,24 @@ def _gradients(parameters: Tensors) -> list[Tensor]:
     return [p._grad for p in parameters if p._grad is not None]
 
 
-def _launches(tensors: list[Tensor]) -> Iterator[list[Array]]:
+def _batches(tensors: list[Tensor]) -> Iterator[list[Array]]:
+    """Split the arrays of the tensors into lists of at most MAX_TENSORS, one per launch."""
     for start in range(0, len(tensors), MAX_TENSORS):
         yield [t.array for t in tensors[start : start + MAX_TENSORS]]
 
 
-def _check_alike(tensors: list[Tensor]) -> None:
+def _check_dtypes_and_devices(tensors: list[Tensor]) -> None:
+    """Raise DtypeError or DeviceError if the tensors differ in dtype or device."""
     first = tensors[0].array
     for tensor in tensors:
         array = tensor.array
         if array.dtype != first.dtype:
-            raise DtypeError(f"one norm of tensors of {first.dtype} and of {array.dtype}; take one of each dtype by itself")
+            raise DtypeError(
+                f"gradient norm of tensors of {first.dtype} and of {array.dtype}; clip the parameters of each dtype "
+                "separately"
+            )
         if type(array) is not type(first):
             raise DeviceError(
-                f"one norm of tensors on {tensors[0].device} and on {tensor.device}; take one of each device by itself"
+                f"gradient norm of tensors on {tensors[0].device} and on {tensor.device}; clip the parameters of each "
+                "device separately"
             )

@@ -1,4 +1,4 @@
-"""Optimisers: one launch for all parameters of a group; schedules of their learning rates."""
+"""Optimizers, which update all parameters of a group in one launch, and learning-rate schedules."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

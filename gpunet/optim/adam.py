@@ -1,4 +1,4 @@
-"""Adam and AdamW: one launch for all parameters."""
+"""Adam and AdamW, in one launch for all parameters of a group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry
 from gpunet.launch.list_kernel import list_kernel
 from gpunet.launch.memory import as_0d_arrays, cast_scalar, chunks, scratch, scratch_joined, ticket
-from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
+from gpunet.optim.joined import MAX_JOINED, has_joined_state, join, subtract_joined
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
 __all__ = ["Adam", "AdamW"]
@@ -30,11 +30,19 @@ def adam_step(
 ):
     """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps).
 
-    The hyperparameters are lr, b1, b2, eps and weight_decay; ``decays`` says that the last is not zero.
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015).
+
+    Args:
+        steps: the step count t of each tensor, incremented by the launch.
+        hyperparameters: lr, b1, b2, eps, weight_decay.
+        ticket: see :func:`gpunet.launch.memory.ticket`.
+        decays: whether weight_decay is not zero.
+        decoupled: apply the weight decay to p (AdamW) instead of g.
+        maximize: use -g.
     """
     dtype = params[0].dtype
-    together = stepped_together(steps)
-    for step in [steps.flat] if together else steps:
+    is_joined = has_joined_state(steps)
+    for step in [steps.flat] if is_joined else steps:
         step += as_0d_arrays(step.dtype, 1)[0]
     if decoupled and decays:
         factor = scratch((), numpy.float64, 4)
@@ -45,67 +53,73 @@ def adam_step(
             p *= factor
     flags: Any = (decays and not decoupled, maximize)
     lists: Any = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-    if together and exp_avgs.flat.size <= MOST_JOINED:  # small tensors: one pass over their joined state
+    if is_joined and exp_avgs.flat.size <= MAX_JOINED:  # small tensors: one pass over all
         scalars = _scalars(steps[0], hyperparameters, dtype)
-        gradients = joined(grads, 3)
-        change = scratch_joined(tuple([p.shape for p in params]), dtype, 0)
-        of_all: list[Any] = [change.flat, joined(params, 2).flat if flags[0] else None, gradients.flat]
-        of_all += [None if a is None else a.flat for a in lists[2:]]
-        for piece in chunks(of_all):
-            _adam_change(piece, scalars, *flags)
-        subtract_parts(params, change)
+        gradients = join(grads, 3)
+        update = scratch_joined(tuple([p.shape for p in params]), dtype, 0)
+        vectors: list[Any] = [update.flat, join(params, 2).flat if flags[0] else None, gradients.flat]
+        vectors += [None if a is None else a.flat for a in lists[2:]]
+        for chunk in chunks(vectors):
+            _adam_update(chunk, scalars, *flags)
+        subtract_joined(params, update)
         return
     for index, step in enumerate(steps):
         scalars = _scalars(step, hyperparameters, dtype)
-        for piece in chunks([None if a is None else a[index].reshape(-1) for a in lists]):
-            update = scratch(piece[0].shape, dtype, 0)
-            _adam_change([update, *piece], scalars, *flags)
-            piece[0] -= update
+        for chunk in chunks([None if a is None else a[index].reshape(-1) for a in lists]):
+            change = scratch(chunk[0].shape, dtype, 0)
+            _adam_update([change, *chunk], scalars, *flags)
+            chunk[0] -= change
 
 
 def _scalars(t, hyperparameters, dtype):
-    """lr / (1 - b1^t), 1 / sqrt(1 - b2^t), 1 - b1, 1 - b2 and the hyperparameters, computed in float64.
+    """Return lr / (1 - b1^t), 1 / sqrt(1 - b2^t), 1 - b1, 1 - b2 and the hyperparameters as 0-d arrays of ``dtype``.
 
-    They are arrays, not Python numbers, so that a replay follows t and the hyperparameters.
+    They are computed in float64, from arrays instead of Python numbers, so that replays use the current t and
+    hyperparameters.
     """
     work: Any = scratch_joined(((), (), (2,), (), (2,), (), ()), numpy.float64, 5)
-    size, correction, rests, rate, betas, *_ = work
-    both, one = work.flat[:2], as_0d_arrays(rests.dtype, 1)[0]
+    step_size, correction, one_minus_betas, lr, betas, *_ = work
+    both, one = work.flat[:2], as_0d_arrays(one_minus_betas.dtype, 1)[0]  # both: step_size and correction
     numpy.copyto(work.flat[4:], hyperparameters)
-    numpy.subtract(one, betas, out=rests)
+    numpy.subtract(one, betas, out=one_minus_betas)
     numpy.power(betas, t, out=both)
     numpy.subtract(one, both, out=both)
     numpy.sqrt(correction, out=correction)
     numpy.reciprocal(both, out=both)
-    numpy.multiply(size, rate, out=size)
+    numpy.multiply(step_size, lr, out=step_size)
     result: Any = scratch_joined(((),) * 9, dtype, 6)
     numpy.copyto(result.flat, work.flat, casting="same_kind")
     return result
 
 
-def _adam_change(arrays, scalars, decays, maximize):
-    """Move the averages; change is what to take off the parameters.  All are vectors of one length."""
-    change, p, g, m, v, largest = arrays
-    size, correction, rest1, rest2, _, beta1, beta2, eps, weight_decay = scalars
+def _adam_update(arrays, scalars, decays, maximize):
+    """Update the averages m and v, and write the amount to subtract from the parameters to ``update``.
+
+    Args:
+        arrays: update, p, g, m, v, max_v: vectors of one length; max_v may be None, and p if not ``decays``.
+        scalars: as returned by :func:`_scalars`.
+    """
+    update, p, g, m, v, max_v = arrays
+    step_size, correction, one_minus_beta1, one_minus_beta2, _, beta1, beta2, eps, weight_decay = scalars
     if maximize:
         g = numpy.negative(g, out=scratch(m.shape, m.dtype, 1))
     if decays:
-        numpy.multiply(p, weight_decay, out=change)
-        g = numpy.add(g, change, out=scratch(m.shape, m.dtype, 1))
-    numpy.multiply(g, rest1, out=change)
+        numpy.multiply(p, weight_decay, out=update)
+        g = numpy.add(g, update, out=scratch(m.shape, m.dtype, 1))
+    numpy.multiply(g, one_minus_beta1, out=update)
     m *= beta1
-    m += change
-    numpy.multiply(g, g, out=change)
-    change *= rest2
+    m += update
+    numpy.multiply(g, g, out=update)
+    update *= one_minus_beta2
     v *= beta2
-    v += change
-    if largest is not None:
-        v = numpy.maximum(largest, v, out=largest)
-    numpy.sqrt(v, out=change)
-    change *= correction
-    change += eps
-    numpy.divide(m, change, out=change)
-    change *= size
+    v += update
+    if max_v is not None:
+        v = numpy.maximum(max_v, v, out=max_v)
+    numpy.sqrt(v, out=update)
+    update *= correction
+    update += eps
+    numpy.divide(m, update, out=update)
+    update *= step_size
 
 
 @adam_step.geometry
@@ -115,16 +129,16 @@ def _(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparamet
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015); weight decay is added to the gradient, as in PyTorch.
+    """Adam (Kingma and Ba 2015), with weight decay added to the gradient, as in PyTorch.
 
     Args:
-        params: tensors or groups.
+        params: tensors, or dicts of parameter groups.
         lr: learning rate, >= 0.
-        betas: decay of the averages of the gradient and of its square, in [0, 1).
-        eps: added to the root, > 0 keeps it from zero.
-        weight_decay: L2 factor, >= 0.
-        amsgrad: divide by the largest average of squares so far (Reddi et al. 2018).
-        maximize: climb instead of descend.
+        betas: decay rates of the averages of the gradient and of its square, each in [0, 1).
+        eps: added to the denominator, >= 0.
+        weight_decay: L2 penalty factor, >= 0.
+        amsgrad: use the maximum of all averages of squares so far (Reddi et al. 2018).
+        maximize: maximize the loss instead of minimizing it.
     """
 
     hyperparameters = ("lr", "betas", "eps", "weight_decay")
@@ -162,19 +176,23 @@ class Adam(Optimizer):
                     f"{type(self).__name__}: {name}={options[name]}; expected zero or a positive number"
                 )
 
-    def names(self, group: ParameterGroup) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq" if group.set_to("amsgrad") else "")
+    def _state_names(self, group: ParameterGroup) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq" if group.last_set("amsgrad") else "")
 
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
-        averages, squares, steps, largest = self.state_lists(params, self.names(group))
+        exp_avgs, exp_avg_sqs, steps, max_exp_avg_sqs = self.state_lists(params, self._state_names(group))
         adam_step(
-            [p.array for p in params], averages, squares, largest, steps, grads, group.hyperparameters, ticket(grads[0]),
-            decays=bool(group.set_to("weight_decay")), decoupled=self.decoupled, maximize=bool(group.set_to("maximize")),
+            [p.array for p in params], exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, group.hyperparameters,
+            ticket(grads[0]), decays=bool(group.last_set("weight_decay")), decoupled=self.decoupled,
+            maximize=bool(group.last_set("maximize")),
         )  # fmt: skip
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p *= 1 - lr * weight_decay before the step."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): p *= 1 - lr * weight_decay before the step.
+
+    The arguments are those of :class:`Adam`.
+    """
 
     decoupled = True
 

@@ -1,4 +1,4 @@
-"""Cases of the optimizers' and the schedules' kernels."""
+"""Test cases of the kernels of optimizers and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def adam_step(s: Samples) -> Iterator[Any]:
         squares, largest = ([s.positive(*shape) for shape in shapes] for _ in range(2))
         numbers = _hyperparameters(0.01, 0.9, 0.999, 1e-8, 0.05)
         options = {"decays": True, "decoupled": decoupled, "maximize": maximize}
-        grads[1].reshape(-1)[:1] = largest[1].reshape(-1)[1:2] = numpy.nan  # both must last
-        most = largest if amsgrad else None
-        arrays = [params, averages, squares, most, _steps(len(shapes)), grads, numbers, _ticket()]
+        grads[1].reshape(-1)[:1] = largest[1].reshape(-1)[1:2] = numpy.nan  # NaN must propagate
+        maxima = largest if amsgrad else None
+        arrays = [params, averages, squares, maxima, _steps(len(shapes)), grads, numbers, _ticket()]
         label = f"{len(shapes)} tensors, amsgrad {amsgrad}, decoupled {decoupled}, maximize {maximize}"
         yield label, arrays, options
         if amsgrad and decoupled and maximize and shapes is TENSORS[0]:
             yield from unaligned(label, arrays, options, 0, 1, 2, 3, 5)
 
 
-#: Constants of each kind of schedule, see gpunet.optim.lr_scheduler.kernel, and steps around which something happens.
+#: For each kind of schedule, its constants (see gpunet.optim.lr_scheduler.kernel) and steps around which it changes.
 _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
     "step": (((0.3, 5, 0.5), (0.3, 1, 0.5)), (-1, 0, 3, 4, 5)),
     "points": (((0.3,), (0.3, 0, 0.5, 4, 2.0, 9, 0.1)), (-1, 0, 3, 8)),
@@ -83,7 +83,7 @@ def schedule_step(s: Samples) -> Iterator[Any]:
             options = {"kind": kind, "low": 4.0, "high": 7.0}
             label, rate = f"{kind} {values} from {step} at {position}", numpy.array([0.2], s.dtype)
             yield label, [rate, None, state, numpy.array(values, "float64"), at], options
-            if kind in ("exponential", "cyclic", "one_cycle"):  # the momentum's constants are behind the rate's
+            if kind in ("exponential", "cyclic", "one_cycle"):  # the constants of the momentum follow those of the rate
                 both = numpy.array([*values, *(0.5 * value + 0.25 for value in values)], "float64")
                 momentum = numpy.array([0.9], s.dtype)
                 yield f"{label}, momentum", [rate.copy(), momentum, state.copy(), both, at], options

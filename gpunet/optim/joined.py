@@ -1,4 +1,4 @@
-"""Many small tensors as one vector: what the optimizers' twins do where a pass each would cost more than the arithmetic."""
+"""Join many small tensors into one vector, where NumPy calls per tensor would cost more than the arithmetic."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy
 
 from gpunet.launch.memory import JoinedArrays, scratch_joined
 
-#: Elements of all tensors together that are worth being joined: copying the gradients costs less than a pass a tensor.
-MOST_JOINED = 1 << 18
+#: Join tensors with at most this many elements in total: copying their gradients costs less than a pass per tensor.
+MAX_JOINED = 1 << 18
 
 
-def joined(tensors: Sequence[numpy.ndarray], slot: int) -> JoinedArrays:
-    """The elements of all tensors one after the other in scratch memory."""
+def join(tensors: Sequence[numpy.ndarray], slot: int) -> JoinedArrays:
+    """Copy the tensors into one vector in scratch memory."""
     work = scratch_joined(tuple([t.shape for t in tensors]), tensors[0].dtype, slot)
-    if type(work.flat) is numpy.ndarray:  # half the time of a concatenation, which is one call of a recorded step
+    if type(work.flat) is numpy.ndarray:  # half the time of numpy.concatenate, whose single call is better in a trace
         for part, tensor in zip(work, tensors):
             part[...] = tensor
     else:
@@ -23,12 +23,12 @@ def joined(tensors: Sequence[numpy.ndarray], slot: int) -> JoinedArrays:
     return work
 
 
-def stepped_together(steps: Sequence[numpy.ndarray]) -> bool:
-    """Whether the state of all tensors lies side by side, and they have taken equally many steps."""
+def has_joined_state(steps: Sequence[numpy.ndarray]) -> bool:
+    """Whether the state of all tensors is joined in memory, and their step counts are equal."""
     return isinstance(steps, JoinedArrays) and steps.flat is not None
 
 
-def subtract_parts(tensors: Sequence[numpy.ndarray], change: JoinedArrays) -> None:
-    """Take each tensor's part of joined ones off it."""
-    for tensor, part in zip(tensors, change):
+def subtract_joined(tensors: Sequence[numpy.ndarray], update: JoinedArrays) -> None:
+    """Subtract from each tensor its part of the joined update, in place."""
+    for tensor, part in zip(tensors, update):
         tensor -= part

@@ -1,7 +1,8 @@
-"""What optimisers share: parameter groups, state, and the buffers that a launch reads.
+"""The base class of optimizers, parameter groups, and the buffers that their launches read.
 
-A group's hyperparameters (learning rate, momentum, ...) live in a float64 buffer beside its parameters, and each
-parameter's step count in another, so that a recorded launch follows them.  ``group["lr"] = value`` writes the buffer at once.
+The hyperparameters of a group (learning rate, momentum, ...) are stored in a float64 buffer on the device of its
+parameters, and the step count of each parameter in another, so that a recorded launch uses their current values.
+``group["lr"] = value`` writes the buffer immediately.
 """
 
 from __future__ import annotations
@@ -26,28 +27,33 @@ from gpunet.launch.tape import active, graph_break, graph_break_on_read
 
 __all__ = ["Optimizer"]
 
-#: In which numbers an option must be; others are zero or positive.
+#: Valid range [low, high) of options that need not be >= 0.
 _RANGES = {"betas": (0.0, 1.0), "dampening": (-math.inf, math.inf)}
 
 
 class ParameterGroup(dict[str, Any]):
-    """The parameters of a group under "params" beside its options.
+    """A dict of the options of a parameter group, with its parameters under "params".
 
-    Options that are numbers are in the buffer that the launches read, where schedules move them: setting one writes the
-    buffer, and reading one reads it, which waits for a card.
+    Numeric options (hyperparameters) are stored in a device buffer, which launches read and schedules change.  Setting
+    a hyperparameter writes the buffer; reading it reads the buffer, which synchronizes with the GPU.
     """
 
-    hyperparameters: Array  # float64
-    places: Mapping[str, slice] = MappingProxyType({})  # of the options in it
-    changes = 0  # how often an option was set to what other launches are made with
+    hyperparameters: Array  # the buffer, float64
+    places: Mapping[str, slice] = MappingProxyType({})  # the slice of each hyperparameter in the buffer
+    changes = 0  # number of changes of :meth:`settings`, i.e. changes that need other launches
 
     @classmethod
     def make(cls, options: dict[str, Any], names: tuple[str, ...]) -> ParameterGroup:
-        """A group with these options; those called ``names`` are in the buffer, in this order."""
+        """Create a group.
+
+        Args:
+            options: "params" and the options.
+            names: the options that are stored in the buffer, in this order.
+        """
         group, places, count = cls(), {}, 0
         for name in names:
             if name not in options:
-                raise ArgumentError(f"{name!r} is named in hyperparameters, but is no option; add it to the defaults")
+                raise ArgumentError(f"hyperparameters contains {name!r}, which is no option; add it to the defaults")
             size = len(options[name]) if isinstance(options[name], (tuple, list)) and name != "lr" else 1
             places[name] = slice(count, count := count + size)
         group.places = places
@@ -58,51 +64,58 @@ class ParameterGroup(dict[str, Any]):
 
     @property
     def learning_rate(self) -> Array:
-        """Where the launches read it."""
+        """The view of the buffer that holds the learning rate, an array of one element."""
         return self.hyperparameters[self.places["lr"]]
 
     @property
     def momentum(self) -> Array | None:
-        """Where the launches read the momentum or, of Adam, beta1."""
+        """The view of the buffer that holds the momentum, or Adam's beta1; None if the optimizer has neither."""
         place = self.places.get("momentum", self.places.get("betas"))
         return None if place is None else self.hyperparameters[place][:1]
 
-    def set_to(self, key: str) -> Any:
-        """An option as it was set last from Python, without a look at the buffer."""
+    def last_set(self, key: str) -> Any:
+        """Return the value of an option that Python code set last, without reading the buffer."""
         return dict.get(self, key)
 
-    def move_momentum(self) -> None:
-        """Launch with momentum from now on, though it is zero now: a schedule moves it."""
-        if "momentum" in self.places and not self.set_to("momentum"):
+    def enable_momentum(self) -> None:
+        """Make launches apply momentum even if it is zero now, because a schedule is going to change it."""
+        if "momentum" in self.places and not self.last_set("momentum"):
             self.changes += 1
             super().__setitem__("momentum", True)
 
     def settings(self) -> dict[str, Any]:
-        """What launches are made with: a recorded step holds for it.  Of what is in the buffer, whether it is zero."""
+        """Return the options that determine the launches, which recorded steps guard on.
+
+        Of hyperparameters in the buffer (except the learning rate), only whether they are zero matters.
+        """
         fixed = {key: value for key, value in super().items() if key != "params" and key not in self.places}
-        return fixed | {key: "not zero" if self.set_to(key) else "zero" for key in self.places if key != "lr"}
+        return fixed | {key: "not zero" if self.last_set(key) else "zero" for key in self.places if key != "lr"}
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Raise what setting these options would raise, and set none."""
+        """Validate hyperparameters without setting them.
+
+        Raises:
+            ArgumentError, DtypeError: as when setting them.
+        """
         for key, place in self.places.items():
-            _numbers(key, options[key], place.stop - place.start)
+            _parse_numbers(key, options[key], place.stop - place.start)
 
     def __setitem__(self, key: str, value: Any) -> None:
         place = self.places.get(key)
         if place is not None:
-            numbers = _numbers(key, value, place.stop - place.start)
+            numbers = _parse_numbers(key, value, place.stop - place.start)
             value = numbers[0] if len(numbers) == 1 else tuple(numbers)
-            graph_break(f'setting group["{key}"]', "set it outside the step, or step a schedule of gpunet.optim.lr_scheduler")
+            graph_break(f'setting group["{key}"]', "set it outside the step, or use gpunet.optim.lr_scheduler")
             with devices.on_device_of(self.hyperparameters):
                 for index, number in enumerate(numbers, place.start):
                     self.hyperparameters[index] = number
-        if place is None or (key != "lr" and bool(value) != bool(self.set_to(key))):
+        if place is None or (key != "lr" and bool(value) != bool(self.last_set(key))):
             self.changes += 1
         super().__setitem__(key, value)
 
     def __delitem__(self, key: str) -> None:
         if key in self.places:
-            raise ArgumentError(f'group["{key}"] cannot be removed, since launches read it; set it to another number')
+            raise ArgumentError(f'group["{key}"] cannot be removed, the optimizer needs it; set it to another number')
         self.changes += 1
         super().__delitem__(key)
 
@@ -131,7 +144,7 @@ class ParameterGroup(dict[str, Any]):
     def get(self, key: str, default: Any = None) -> Any:
         return self[key] if key in self.places else super().get(key, default)
 
-    def __iter__(self) -> Iterator[str]:  # of its own, so that dict(group) and {**group} ask for each item, too
+    def __iter__(self) -> Iterator[str]:  # overridden so that dict(group) and {**group} call __getitem__
         return super().__iter__()
 
     def items(self) -> Any:
@@ -141,7 +154,7 @@ class ParameterGroup(dict[str, Any]):
         return self.copy().values()
 
     def copy(self) -> dict[str, Any]:
-        """A dict of the options as they are now."""
+        """Return a dict of the current options."""
         return dict(super().items()) | (self._read("options of an optimizer") if self.places else {})
 
     __copy__ = copy
@@ -149,18 +162,19 @@ class ParameterGroup(dict[str, Any]):
     def __repr__(self) -> str:
         return repr(self.copy())
 
-    def _read(self, what: str) -> dict[str, Any]:
-        graph_break_on_read(what, self.hyperparameters)
+    def _read(self, action: str) -> dict[str, Any]:
+        """Return the hyperparameters in the buffer; ``action`` describes the access in messages."""
+        graph_break_on_read(action, self.hyperparameters)
         numbers = self.hyperparameters.tolist()
         return {k: tuple(numbers[p]) if p.stop - p.start > 1 else numbers[p.start] for k, p in self.places.items()}
 
 
-def _numbers(key: str, value: Any, count: int) -> list[float]:
-    """The numbers of an option that lives in a buffer.
+def _parse_numbers(key: str, value: Any, count: int) -> list[float]:
+    """Validate a hyperparameter, a number or a sequence of ``count`` numbers; return the numbers.
 
     Raises:
-        ArgumentError: out of range.
-        DtypeError: no number, or not as many as there are.
+        ArgumentError: a number is out of range.
+        DtypeError: ``value`` is not a number, or not a sequence of ``count`` numbers.
     """
     try:
         numbers = [float(v) for v in (value if isinstance(value, (tuple, list)) else [value])]
@@ -168,9 +182,9 @@ def _numbers(key: str, value: Any, count: int) -> list[float]:
         raise DtypeError(f"{_title(key)} {value!r} is a {type(value).__name__}; expected a number") from None
     if len(numbers) != count:
         raise DtypeError(f"{_title(key)} {value!r}; expected {'a number' if count == 1 else f'{count} numbers'}")
-    least, limit = _RANGES.get(key, (0.0, math.inf))
-    if not all(least <= number and (number < limit or limit == math.inf) for number in numbers):
-        expected = "zero or a positive number" if limit == math.inf else f"numbers in [{least:g}, {limit:g})"
+    low, high = _RANGES.get(key, (0.0, math.inf))
+    if not all(low <= number and (number < high or high == math.inf) for number in numbers):
+        expected = "zero or a positive number" if high == math.inf else f"numbers in [{low:g}, {high:g})"
         raise ArgumentError(f"{_title(key)} {numbers[0] if count == 1 else tuple(numbers)}; expected {expected}")
     return numbers
 
@@ -180,18 +194,19 @@ def _title(key: str) -> str:
 
 
 class Optimizer:
-    """Base class.  A subclass names its per-parameter state and launches its kernel in :meth:`update`.
+    """Base class of optimizers.  A subclass launches its kernel in :meth:`update`.
 
-    ``hyperparameters`` names the options that are numbers, in the order in which the kernel finds them in the buffer
-    ``group.hyperparameters``: they may change between replays of a recorded step, which is recorded anew when another changes.
+    The class attribute ``hyperparameters`` names the numeric options, in the order in which the kernel reads them from
+    the buffer ``group.hyperparameters``.  They may change between replays of a recorded step; a change of any other
+    option makes the step record again.
 
     Args:
-        params: tensors, or dicts ``{"params": tensors, "lr": ...}`` with options of their own.
+        params: tensors, or dicts ``{"params": tensors, "lr": ...}`` with options per group.
         defaults: the options of groups that do not set them.
 
     Raises:
-        ArgumentError: no parameters, one twice, or an option out of range.
-        DtypeError: something that is not a tensor.
+        ArgumentError: there are no parameters, one occurs twice, or an option is out of range.
+        DtypeError: a parameter is not a floating leaf tensor.
     """
 
     hyperparameters: tuple[str, ...] = ("lr",)
@@ -200,25 +215,30 @@ class Optimizer:
         self.defaults = defaults
         self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self.param_groups: list[ParameterGroup] = []
-        #: of parameters that step together, the state as it was found in ``state``, its arrays and the parameters' dtype
-        self._lists: dict[Any, tuple[list[Tensor], list[list[Array] | None], Any]] = {}
-        self.regrouped = [0]  # how often the parameters were grouped anew: a recorded step relies on it
+        #: cache of :meth:`state_lists`, by state names and parameters: the tensors in ``state`` that it was built from,
+        #: the lists of arrays, and the dtype of the parameters
+        self._cached_lists: dict[Any, tuple[list[Tensor], list[list[Array] | None], Any]] = {}
+        self.regrouped = [0]  # number of rebuilds of the cached lists, which recorded steps guard on
         if isinstance(params, Tensor):
             raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
         if not isinstance(params, Iterable):
             raise DtypeError(f"params is a {type(params).__name__}; pass a list of tensors, such as model.parameters()")
         groups = list(params)
         if not groups:
-            raise ArgumentError("optimizer got no parameters; pass model.parameters() of a model that has some")
+            raise ArgumentError("optimizer got no parameters; pass model.parameters() of a model that has parameters")
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
-        """Add parameters with options of their own."""
+        """Add a parameter group ``{"params": tensors, "lr": ...}``; options that it lacks are the defaults.
+
+        Raises:
+            ArgumentError, DtypeError: as the constructor.
+        """
         if not isinstance(group, dict) or "params" not in group:
-            raise DtypeError(f'parameter group {group!r}; expected a dict {{"params": tensors, "lr": ...}}, as all groups')
+            raise DtypeError(f'parameter group {group!r}; expected a dict {{"params": tensors, "lr": ...}}')
         params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         seen = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
@@ -230,40 +250,48 @@ class Optimizer:
                 raise ArgumentError(f"a parameter of shape {p.shape} is given to the optimizer twice")
             seen.add(id(p))
         if not params:
-            raise ArgumentError("a parameter group without parameters")
+            raise ArgumentError('parameter group without parameters; expected at least one tensor in "params"')
         options = {**self.defaults, **group, "params": params}
         self.check_options(options)
         self.param_groups.append(ParameterGroup.make(options, self.hyperparameters))
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Raise ArgumentError for an option out of range."""
+        """Validate the options of a group, in subclasses.
+
+        Raises:
+            ArgumentError: an option is out of range.
+        """
 
     def update(self, group: ParameterGroup, params: list[Tensor], grads: list[Array]) -> None:
-        """Launch the kernel over parameters that have a gradient: at most MAX_TENSORS, of one dtype and device."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it updates")
+        """Launch the kernel over parameters with gradients: at most MAX_TENSORS, all of one dtype and device."""
+        raise NotImplementedError(f"{type(self).__name__} does not define update()")
 
     def state_lists(self, params: list[Tensor], names: tuple[str, ...]) -> list[list[Array] | None]:
-        """For each name (None for an empty one) the state of all ``params``, made of zeros at first use.
+        """Return for each state name the list of the state arrays of all ``params``, or None for an empty name.
 
-        "step" counts a parameter's steps in float64; all else has the parameter's shape and dtype.
+        State is created as zeros at first use.  The state "step", the step count, is float64 (1,); other state has the
+        shape and dtype of its parameter.
+
+        Raises:
+            DtypeError: the dtype of the parameters has changed since the state was created.
         """
         key = (names, tuple(map(id, params)))
         states = [self.state[p] for p in params]
-        now = [*itertools.chain.from_iterable(map(dict.values, states))]
-        found, lists, dtype = self._lists.get(key, ([], [], params[0].array.dtype))
+        tensors = [*itertools.chain.from_iterable(map(dict.values, states))]
+        cached, lists, dtype = self._cached_lists.get(key, ([], [], params[0].array.dtype))
         if dtype != params[0].array.dtype:
             raise DtypeError(
                 f"{type(self).__name__}: the state of a parameter of shape {params[0].shape} is {dtype}, but it is "
-                f"{params[0].array.dtype} now; bring the state along: optimizer.load_state_dict(optimizer.state_dict())"
+                f"{params[0].array.dtype} now; convert it with optimizer.load_state_dict(optimizer.state_dict())"
             )
-        if not lists or len(found) != len(now) or not all(map(is_, found, now)):
-            if lists or any(states):  # other parameters together than before: their steps may differ now; or other state
-                for joined in itertools.chain.from_iterable(lists for _, lists, _ in self._lists.values()):
+        if not lists or len(cached) != len(tensors) or not all(map(is_, cached, tensors)):
+            if lists or any(states):  # other parameters step together, so their step counts may differ; or other state
+                for joined in itertools.chain.from_iterable(lists for _, lists, _ in self._cached_lists.values()):
                     if isinstance(joined, JoinedArrays):
                         joined.flat = None
                 self.regrouped[0] += 1
             lists = [self._state_list(params, name) if name else None for name in names]
-            self._lists[key] = [*itertools.chain.from_iterable(map(dict.values, states))], lists, dtype
+            self._cached_lists[key] = [*itertools.chain.from_iterable(map(dict.values, states))], lists, dtype
         if active.tape is not None:
             expression = "{0}[0] == {1} and len({2}.state) >= {3}"
             values = self.regrouped, self.regrouped[0], self, len(self.state)
@@ -271,6 +299,7 @@ class Optimizer:
         return lists
 
     def _state_list(self, params: list[Tensor], name: str) -> list[Array]:
+        """Return the state ``name`` of all ``params``; create missing state as zeros, joined if all of it is missing."""
         new = [p for p in params if name not in self.state[p]]
         shapes = [(1,) if name == "step" else p.shape for p in new]
         ends = list(itertools.accumulate(map(math.prod, shapes)))
@@ -286,34 +315,44 @@ class Optimizer:
 
     @ignore_fp_errors
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters that have a gradient.  ``closure``, if given, computes the loss again and returns it."""
+        """Update all parameters that have a gradient.
+
+        Args:
+            closure: computes the loss and its gradients, and returns the loss.
+
+        Returns:
+            The loss that ``closure`` returned, or None.
+
+        Raises:
+            DeviceError: a parameter was moved to another device after the optimizer was created.
+        """
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
         if active.tape is not None:
-            self._rely_on_parameters(active.tape)
+            self._add_guards(active.tape)
         for group in self.param_groups:
-            alike: list[Tensor] = []
+            batch: list[Tensor] = []  # parameters of one launch
             for p in group["params"]:
                 if p._grad is None:
                     continue
                 array = p.array
-                if not alike:
+                if not batch:
                     first = array
-                elif len(alike) == MAX_TENSORS or array.dtype != first.dtype or type(array) is not type(first):
-                    self._launch(group, alike)
-                    alike, first = [], array
-                alike.append(p)
-            if alike:
-                self._launch(group, alike)
+                elif len(batch) == MAX_TENSORS or array.dtype != first.dtype or type(array) is not type(first):
+                    self._launch(group, batch)
+                    batch, first = [], array
+                batch.append(p)
+            if batch:
+                self._launch(group, batch)
         return loss
 
-    def _rely_on_parameters(self, tape: Any) -> None:
-        """A replay holds for the groups and parameters that there are."""
+    def _add_guards(self, tape: Any) -> None:
+        """Make replays guard on the present groups and parameters."""
         owners: list[tuple[str, Any, list[Any]]] = [("{0}.param_groups", self, self.param_groups)]
         owners += [("{1}({0}, 'params')", group, group["params"]) for group in self.param_groups]
-        for items_of, owner, items in owners:  # each by itself: half the time of a loop in a replay
+        for items_of, owner, items in owners:  # one unrolled expression takes half the time of a loop over the items
             terms = [f"{items_of} is {{2}} and len({{2}}) == {len(items)}"]
             terms += [f"{{2}}[{number}] is {{{3 + number}}}" for number in range(len(items))]
             tape.relied.append((" and ".join(terms), (owner, dict.get, items, *items), "the parameters of an optimizer"))
@@ -321,8 +360,9 @@ class Optimizer:
     def _launch(self, group: ParameterGroup, params: list[Tensor]) -> None:
         if type(group.hyperparameters) is not type(params[0].array):
             raise DeviceError(
-                f"{type(self).__name__}: a parameter of shape {params[0].shape} is on {params[0].device}, but the optimizer was "
-                f"made for parameters on {devices.of(group.hyperparameters)}; make it after model.to({str(params[0].device)!r})"
+                f"{type(self).__name__}: a parameter of shape {params[0].shape} is on {params[0].device}, but the "
+                f"optimizer was created for parameters on {devices.of(group.hyperparameters)}; create it after "
+                f"model.to({str(params[0].device)!r})"
             )
         if active.tape is not None:
             active.tape.options.append([group, group.changes, group.settings()])
@@ -331,7 +371,7 @@ class Optimizer:
             bump_version(p)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, or set them to zero in place."""
+        """Set the ``grad`` of all parameters to None, or with ``set_to_none=False`` to zero in place."""
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none:
@@ -340,7 +380,7 @@ class Optimizer:
                     p.grad = p.grad.detach().zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        """State and options, parameters by their number, in PyTorch's shape."""
+        """Return the state and the options in PyTorch's format, with parameters identified by their number."""
         numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
         return {
             "state": {numbers[id(p)]: dict(state) for p, state in self.state.items()},
@@ -348,30 +388,32 @@ class Optimizer:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`, also one with PyTorch's tensors converted to arrays.
+        """Restore the state and options of a :meth:`state_dict`, also one of the same PyTorch optimizer.
+
+        The optimizer is unchanged if an error is raised.
 
         Raises:
-            StateDictError: groups, options or parameters that are not this optimizer's; nothing is changed then.
-            ArgumentError, DtypeError: an option out of range, or no number; nothing is changed then.
+            StateDictError: the groups, options or state do not match this optimizer.
+            ArgumentError, DtypeError: an option is out of range or not a number.
         """
         if not {"state", "param_groups"} <= state_dict.keys():
-            raise StateDictError(f"a dict of {[*state_dict]}; expected what the state_dict() of an optimizer returned")
+            raise StateDictError(f"a dict with the keys {[*state_dict]}; expected the state_dict() of an optimizer")
         groups = state_dict["param_groups"]
         if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
             raise StateDictError(
                 f"optimizer state has groups of {[len(g['params']) for g in groups]} parameters; this optimizer has "
                 f"{[len(g['params']) for g in self.param_groups]}"
             )
-        for mine, theirs in zip(self.param_groups, groups):
-            if missing := [key for key in mine.places if key not in theirs]:
-                raise StateDictError(f"this is no state of {type(self).__name__}: its groups have no {missing[0]!r}")
-            mine.check(theirs)
+        for group, saved in zip(self.param_groups, groups):
+            if missing := [key for key in group.places if key not in saved]:
+                raise StateDictError(f"not a state_dict of {type(self).__name__}: its groups have no {missing[0]!r}")
+            group.check(saved)
         numbered = {i: p for g, m in zip(groups, self.param_groups) for i, p in zip(g["params"], m["params"])}
         loaded: dict[Tensor, dict[str, Array]] = {}
         for number, state in state_dict["state"].items():
             p = numbered.get(int(number))
             if p is None:
-                raise StateDictError(f"optimizer state of parameter {number}, which is in none of its groups")
+                raise StateDictError(f"optimizer state of parameter {number}, which is not in any group")
             arrays = {
                 k: v.array if isinstance(v, Tensor) else numpy.asarray(v) for k, v in state.items() if v is not None
             }
@@ -382,14 +424,14 @@ class Optimizer:
                         f"{(1,) if name == 'step' else p.shape}"
                     )
             if "momentum_buffer" in arrays:
-                arrays.setdefault("step", numpy.ones(1))  # PyTorch's SGD counts no steps; only the first is special
+                arrays.setdefault("step", numpy.ones(1))  # PyTorch's SGD does not save it; any number > 0 will do
             loaded[p] = arrays
-        for mine, theirs in zip(self.param_groups, groups):
-            for key, value in theirs.items():
+        for group, saved in zip(self.param_groups, groups):
+            for key, value in saved.items():
                 if key != "params":
-                    mine[key] = value
+                    group[key] = value
         self.state.clear()
-        self._lists.clear()
+        self._cached_lists.clear()
         for p, arrays in loaded.items():
             for name, array in arrays.items():
                 (target,) = self._state_list([p], name)

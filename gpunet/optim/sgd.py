@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum: one launch for all parameters."""
+"""Stochastic gradient descent with momentum, in one launch for all parameters of a group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import Geometry
 from gpunet.launch.list_kernel import list_kernel
 from gpunet.launch.memory import as_0d_arrays, cast_scalar, chunks, scratch, scratch_joined, ticket
-from gpunet.optim.joined import MOST_JOINED, joined, stepped_together, subtract_parts
+from gpunet.optim.joined import MAX_JOINED, has_joined_state, join, subtract_joined
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
 __all__ = ["SGD"]
@@ -26,73 +26,88 @@ __all__ = ["SGD"]
     optional="momenta ticket",
 )
 def sgd_step(params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
-    """g += weight_decay p;  v = momentum v + (1 - dampening) g, v = g at the first step;  p -= lr (g + momentum v | v).
+    """g += weight_decay p;  v = momentum v + (1 - dampening) g, but v = g in the first step;  p -= lr v.
 
-    The hyperparameters are lr, momentum, dampening and weight_decay; ``dampened`` and ``decays`` say that the last two
-    are not zero.
+    With ``nesterov``, p -= lr (g + momentum v); without momentum, p -= lr g.
+
+    Args:
+        momenta: v of each tensor, or None without momentum.
+        steps: the step count of each tensor, incremented by the launch.
+        hyperparameters: lr, momentum, dampening, weight_decay.
+        ticket: see :func:`gpunet.launch.memory.ticket`.
+        dampened: whether dampening is not zero.
+        decays: whether weight_decay is not zero.
+        maximize: use -g.
     """
-    dtype, together = params[0].dtype, stepped_together(steps)
+    dtype, is_joined = params[0].dtype, has_joined_state(steps)
     scalars: Any = scratch_joined(((),) * 4, dtype, 2)
     numpy.copyto(scalars.flat, hyperparameters, casting="same_kind")
     flags: Any = (decays, nesterov, maximize)
     dampening = hyperparameters[2:3].reshape(()) if dampened else None
     lists: Any = (params, grads, momenta)
-    if len(params) > 1 and sum([p.size for p in params]) <= MOST_JOINED and (momenta is None or together):
-        change = scratch_joined(tuple([p.shape for p in params]), dtype, 1)  # small tensors: one pass over them joined
-        of_all: list[Any] = [change.flat, joined(params, 5).flat if decays else None, joined(grads, 6).flat]
-        of_all.append(None if momenta is None else momenta.flat)
-        shares = None if momenta is None else _shares(steps[0], scalars[1], dampening)
-        for piece in chunks(of_all):
-            _sgd_change(piece, shares, scalars, *flags)
-        subtract_parts(params, change)
+    if len(params) > 1 and sum([p.size for p in params]) <= MAX_JOINED and (momenta is None or is_joined):
+        update = scratch_joined(tuple([p.shape for p in params]), dtype, 1)  # small tensors: one pass over all
+        vectors: list[Any] = [update.flat, join(params, 5).flat if decays else None, join(grads, 6).flat]
+        vectors.append(None if momenta is None else momenta.flat)
+        factors = None if momenta is None else _momentum_factors(steps[0], scalars[1], dampening)
+        for chunk in chunks(vectors):
+            _sgd_update(chunk, factors, scalars, *flags)
+        subtract_joined(params, update)
         params = ()
     for index, step in enumerate(steps[: len(params)]):
-        shares = None if momenta is None else _shares(step, scalars[1], dampening)
-        for piece in chunks([None if a is None else a[index].reshape(-1) for a in lists]):
-            update = scratch(piece[0].shape, dtype, 1)
-            _sgd_change([update, *piece], shares, scalars, *flags)
-            piece[0] -= update
-    for step in [steps.flat] if together else steps:
+        factors = None if momenta is None else _momentum_factors(step, scalars[1], dampening)
+        for chunk in chunks([None if a is None else a[index].reshape(-1) for a in lists]):
+            change = scratch(chunk[0].shape, dtype, 1)
+            _sgd_update([change, *chunk], factors, scalars, *flags)
+            chunk[0] -= change
+    for step in [steps.flat] if is_joined else steps:
         step += as_0d_arrays(step.dtype, 1)[0]
 
 
-def _shares(step, momentum, dampening):
-    """What momentum keeps of the last update, and takes of the gradient: nothing and all of it at the first step.
+def _momentum_factors(step, momentum, dampening):
+    """Return the factors of v and g in the new v: (momentum, 1 - dampening), but (0, 1) in the first step.
 
-    These are no Python numbers, so that a replay follows the step.
+    The second factor is None if dampening is None.  The factors are arrays instead of Python numbers, so that replays
+    use the current step.
     """
     step, one = step.reshape(()), as_0d_arrays(step.dtype, 1)[0]
-    kept = scratch((), momentum.dtype, 3)
-    numpy.minimum(step, one, out=kept)
-    kept *= momentum
+    factor_v = scratch((), momentum.dtype, 3)
+    numpy.minimum(step, one, out=factor_v)
+    factor_v *= momentum
     if dampening is None:
-        return kept, None
-    taken = scratch((), numpy.float64, 4)
-    numpy.minimum(step, one, out=taken)
-    taken *= dampening
-    numpy.subtract(one, taken, out=taken)
-    return kept, cast_scalar(taken, momentum.dtype, 4)
+        return factor_v, None
+    factor_g = scratch((), numpy.float64, 4)
+    numpy.minimum(step, one, out=factor_g)
+    factor_g *= dampening
+    numpy.subtract(one, factor_g, out=factor_g)
+    return factor_v, cast_scalar(factor_g, momentum.dtype, 4)
 
 
-def _sgd_change(arrays, shares, scalars, decays, nesterov, maximize):
-    """Move the momentum; change is what to take off the parameters.  All are vectors of one length."""
-    change, p, g, v = arrays
-    rate, momentum, _, weight_decay = scalars
+def _sgd_update(arrays, factors, scalars, decays, nesterov, maximize):
+    """Update the momentum v, and write the amount to subtract from the parameters to ``update``.
+
+    Args:
+        arrays: update, p, g, v: vectors of one length; v may be None, and p if not ``decays``.
+        factors: as returned by :func:`_momentum_factors`; None without momentum.
+        scalars: lr, momentum, dampening, weight_decay as 0-d arrays.
+    """
+    update, p, g, v = arrays
+    lr, momentum, _, weight_decay = scalars
     if maximize:
         g = numpy.negative(g, out=scratch(g.shape, g.dtype, 0))
     if decays:
-        numpy.multiply(p, weight_decay, out=change)
-        g = numpy.add(g, change, out=scratch(g.shape, g.dtype, 0))
+        numpy.multiply(p, weight_decay, out=update)
+        g = numpy.add(g, update, out=scratch(g.shape, g.dtype, 0))
     if v is not None:
-        kept, taken = shares
-        v *= kept
-        v += g if taken is None else numpy.multiply(g, taken, out=change)
+        factor_v, factor_g = factors
+        v *= factor_v
+        v += g if factor_g is None else numpy.multiply(g, factor_g, out=update)
         if nesterov:
-            numpy.multiply(v, momentum, out=change)
-            g = numpy.add(g, change, out=change)
+            numpy.multiply(v, momentum, out=update)
+            g = numpy.add(g, update, out=update)
         else:
             g = v
-    numpy.multiply(g, rate, out=change)
+    numpy.multiply(g, lr, out=update)
 
 
 @sgd_step.geometry
@@ -102,16 +117,16 @@ def _(params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decay
 
 
 class SGD(Optimizer):
-    """p -= lr * g, with momentum (Polyak), Nesterov's form, dampening and weight decay as in PyTorch.
+    """Stochastic gradient descent, with momentum, dampening and weight decay as in PyTorch.
 
     Args:
-        params: tensors or groups.
+        params: tensors, or dicts of parameter groups.
         lr: learning rate, >= 0.
-        momentum: share of the last update that is kept, >= 0.
-        dampening: share of the gradient that momentum leaves out.
-        weight_decay: L2 factor, >= 0.
-        nesterov: look ahead along the momentum; needs momentum > 0 and dampening 0.
-        maximize: climb instead of descend.
+        momentum: factor of the previous update, >= 0.
+        dampening: 1 minus the factor of the gradient in the momentum.
+        weight_decay: L2 penalty factor, >= 0.
+        nesterov: use Nesterov momentum; requires momentum > 0 and dampening 0.
+        maximize: maximize the loss instead of minimizing it.
     """
 
     hyperparameters = ("lr", "momentum", "dampening", "weight_decay")
@@ -146,14 +161,14 @@ class SGD(Optimizer):
             )
 
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
-        set_to = group.set_to
-        if set_to("momentum"):
+        last_set = group.last_set
+        if last_set("momentum"):
             for state in map(self.state.__getitem__, params):
                 if "momentum_buffer" not in state:
-                    state.pop("step", None)  # those without momentum don't count: the first with it is special
-        steps, momenta = self.state_lists(params, ("step", "momentum_buffer" if set_to("momentum") else ""))
+                    state.pop("step", None)  # restart the count: the first step with momentum sets v = g
+        steps, momenta = self.state_lists(params, ("step", "momentum_buffer" if last_set("momentum") else ""))
         sgd_step(
             [p.array for p in params], momenta, steps, grads, group.hyperparameters, ticket(grads[0]),
-            dampened=bool(set_to("dampening")), decays=bool(set_to("weight_decay")), nesterov=bool(set_to("nesterov")),
-            maximize=bool(set_to("maximize")),
+            dampened=bool(last_set("dampening")), decays=bool(last_set("weight_decay")),
+            nesterov=bool(last_set("nesterov")), maximize=bool(last_set("maximize")),
         )  # fmt: skip

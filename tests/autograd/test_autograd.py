@@ -1,4 +1,4 @@
-"""The engine: backward, accumulation, grad(), grad mode, hooks, second derivatives, threads."""
+"""Autograd: backward, accumulation, grad(), grad mode, hooks, second derivatives, threads, scratch memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def leaf(*data: float) -> gpunet.Tensor:
 # ---- backward -------------------------------------------------------------------------------------------------------
 
 
-def test_the_readers_snippet(device: str) -> None:
+def test_backward_of_a_small_expression(device: str) -> None:
     w = gpunet.tensor([2.0], requires_grad=True)
     x = gpunet.tensor([3.0])
     loss = (w * x - 10.0) ** 2
@@ -31,7 +31,7 @@ def test_the_readers_snippet(device: str) -> None:
     assert x.grad is None
 
 
-def test_gradients_accumulate_until_they_are_forgotten(device: str) -> None:
+def test_gradients_accumulate_until_grad_is_set_to_none(device: str) -> None:
     w = leaf(1.0, 2.0)
     for times in (1, 2, 3):
         (w * w).sum().backward()
@@ -41,7 +41,7 @@ def test_gradients_accumulate_until_they_are_forgotten(device: str) -> None:
     assert w.grad.tolist() == [3.0, 3.0]
 
 
-def test_a_tensor_used_many_times_gets_the_sum(device: str) -> None:
+def test_gradients_of_a_tensor_used_many_times_are_summed(device: str) -> None:
     x = leaf(3.0)
     y = x * x
     (y + y * x + y).sum().backward()
@@ -63,7 +63,7 @@ def test_backward_twice_through_a_shared_part_names_the_op(device: str) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda x: (x * x).sum(), lambda x: nn.functional.linear(x.reshape(1, 2), x.reshape(1, 2)).mean()])
-def test_retain_graph_allows_it(make: Any, device: str) -> None:
+def test_retain_graph_allows_a_second_backward(make: Any, device: str) -> None:
     x = leaf(2.0, 5.0)
     loss = make(x)
     loss.backward(retain_graph=True)
@@ -72,8 +72,8 @@ def test_retain_graph_allows_it(make: Any, device: str) -> None:
     assert x.grad.tolist() == [12.0, 30.0]
 
 
-def test_a_loss_retained_gives_the_same_gradient_again(device: str) -> None:
-    """A loss keeps its gradient from the forward launch: nothing on the way may change it."""
+def test_second_grad_of_a_retained_loss_has_the_same_bits(device: str) -> None:
+    """A loss computes its gradient in the forward launch and saves it; a backward pass must not change it."""
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     x = gpunet.randn(5, 3, requires_grad=True)
     loss = nn.functional.cross_entropy(model(x), gpunet.tensor([0, 1, 1, 0, 1]))
@@ -99,7 +99,7 @@ def test_one_element_of_any_shape_is_a_scalar(device: str) -> None:
     assert x.grad.tolist() == [2.0]
 
 
-def test_nothing_to_differentiate_is_an_error(device: str) -> None:
+def test_backward_without_a_graph_raises(device: str) -> None:
     with pytest.raises(GradientError, match="no graph"):
         gpunet.tensor([1.0]).backward()
     with gpunet.no_grad():
@@ -109,19 +109,19 @@ def test_nothing_to_differentiate_is_an_error(device: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "bool"])
-def test_integers_have_no_gradient(dtype: str, device: str) -> None:
+def test_requires_grad_of_an_integer_tensor_raises(dtype: str, device: str) -> None:
     with pytest.raises(DtypeError, match=f"{dtype}.*float"):
         gpunet.tensor([1, 0], dtype=dtype, requires_grad=True)
 
 
-def test_backward_of_a_leaf_is_one(device: str) -> None:
+def test_backward_of_a_leaf_adds_one(device: str) -> None:
     x = leaf(5.0)
     x.backward()
     x.backward()
     assert x.grad.tolist() == [2.0]
 
 
-def test_backward_can_be_limited_to_some_leaves(device: str) -> None:
+def test_backward_with_inputs_sets_only_their_grad(device: str) -> None:
     a, b = leaf(2.0), leaf(3.0)
     (a * b).backward(inputs=[a])
     assert a.grad.tolist() == [3.0]
@@ -129,7 +129,7 @@ def test_backward_can_be_limited_to_some_leaves(device: str) -> None:
 
 
 def test_gradients_share_no_memory(device: str) -> None:
-    """a + b hands the same gradient to both: each leaf must get its own copy."""
+    """The gradients of a and b in a + b are the same array; each leaf must get its own copy."""
     a, b, seed = leaf(1.0, 2.0), leaf(3.0, 4.0), gpunet.ones(2)
     (a + b).backward(seed)
     with gpunet.no_grad():
@@ -138,23 +138,23 @@ def test_gradients_share_no_memory(device: str) -> None:
     assert seed.tolist() == [1.0, 1.0]
 
 
-def test_gradient_has_dtype_and_shape_of_its_tensor(device: str) -> None:
+def test_gradient_has_the_dtype_and_shape_of_its_tensor(device: str) -> None:
     single, double = gpunet.ones(2, 1, requires_grad=True), gpunet.ones(3, dtype="float64", requires_grad=True)
     (single * double).sum().backward()
     assert (single.grad.dtype, single.grad.shape) == ("float32", (2, 1))
     assert (double.grad.dtype, double.grad.shape) == ("float64", (3,))
 
 
-def test_detach_cuts_and_shares_memory(device: str) -> None:
+def test_detach_leaves_the_graph_and_shares_memory(device: str) -> None:
     x = leaf(2.0)
     y = x * 3.0
-    cut = y.detach()
-    assert not cut.requires_grad and cut.array is y.array and cut.is_leaf
-    (cut * x).sum().backward()
+    detached = y.detach()
+    assert not detached.requires_grad and detached.array is y.array and detached.is_leaf
+    (detached * x).sum().backward()
     assert x.grad.tolist() == [6.0]
 
 
-def test_requires_grad_cannot_be_taken_from_a_result(device: str) -> None:
+def test_requires_grad_of_a_result_cannot_be_set_to_false(device: str) -> None:
     y = leaf(1.0) * 2.0
     with pytest.raises(GradientError, match="'mul'.*detach"):
         y.requires_grad = False
@@ -165,7 +165,7 @@ def test_requires_grad_cannot_be_taken_from_a_result(device: str) -> None:
 # ---- grad() ---------------------------------------------------------------------------------------------------------
 
 
-def test_grad_leaves_grad_alone(device: str) -> None:
+def test_grad_function_does_not_change_grad(device: str) -> None:
     x, y = leaf(2.0), leaf(3.0)
     gx, gy = gpunet.grad((x * x * y).sum(), [x, y])
     assert (gx.tolist(), gy.tolist()) == ([12.0], [4.0])
@@ -173,7 +173,7 @@ def test_grad_leaves_grad_alone(device: str) -> None:
     assert not gx.requires_grad
 
 
-def test_grad_by_a_tensor_that_an_op_made(device: str) -> None:
+def test_grad_with_respect_to_a_non_leaf(device: str) -> None:
     x = leaf(2.0)
     y = x * 3.0
     z = (y * y).sum()
@@ -191,14 +191,14 @@ def test_grad_of_unused_inputs(device: str) -> None:
         gpunet.grad(x * 2.0, [gpunet.ones(1)])
 
 
-def test_grad_of_several_outputs_with_gradients_for_them(device: str) -> None:
+def test_grad_of_several_outputs_with_grad_outputs(device: str) -> None:
     x = leaf(1.0, 2.0)
     total = gpunet.grad([x * 2.0, (x * x).sum()], x, [gpunet.tensor([1.0, 10.0]), None])[0]
     assert total.tolist() == [2.0 + 2.0, 20.0 + 4.0]
 
 
-def test_grad_runs_only_what_lies_between(device: str) -> None:
-    """Nodes that do not lead to the input keep their graph."""
+def test_grad_visits_only_nodes_between_outputs_and_inputs(device: str) -> None:
+    """The graph of other nodes is not released."""
     x, other = leaf(2.0), leaf(3.0)
     side = other.exp()
     gpunet.grad((x * side).sum(), x)
@@ -217,8 +217,8 @@ def test_third_derivative(device: str) -> None:
     assert expected[2] == pytest.approx(-c * t**4 - 12 * s * t**3 + 36 * c * t**2 + 24 * s * t, rel=1e-13)
 
 
-def test_second_derivatives_through_a_network_as_for_physics(device: str, torch: Any) -> None:
-    """u'' of a fused network, and the gradient of its mean square by the weights."""
+def test_second_derivatives_through_a_fused_network(device: str, torch: Any) -> None:
+    """The gradient of mean((u'' + 1)^2) with respect to the weights of u, as in physics-informed networks."""
     model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)).double()
     theirs = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
     theirs.load_state_dict({k: torch.tensor(v.cpu().numpy()) for k, v in model.state_dict().items()})
@@ -231,7 +231,7 @@ def test_second_derivatives_through_a_network_as_for_physics(device: str, torch:
         (bend,) = grad(slope.sum(), x, create_graph=True)
         ((bend + 1.0) ** 2).mean().backward()
     for mine, other in zip(model.parameters(), theirs.parameters()):
-        if other.grad is not None:  # the last bias has no part in u''
+        if other.grad is not None:  # u'' does not depend on the last bias
             numpy.testing.assert_allclose(mine.grad.cpu().numpy(), other.grad.numpy(), rtol=1e-10, atol=1e-12)
 
 
@@ -246,63 +246,63 @@ def test_backward_with_create_graph(device: str) -> None:
 # ---- grad mode ------------------------------------------------------------------------------------------------------
 
 
-def recorded() -> bool:
+def records_graph() -> bool:
     return (leaf(1.0) * 2.0).requires_grad
 
 
-def test_grad_mode_blocks_nest_and_end_with_errors(device: str) -> None:
+def test_grad_mode_is_restored_after_nested_blocks_and_errors(device: str) -> None:
     with gpunet.no_grad():
-        assert not recorded()
+        assert not records_graph()
         with gpunet.enable_grad():
-            assert recorded()
-        assert not recorded()
+            assert records_graph()
+        assert not records_graph()
         with gpunet.set_grad_enabled(True):
-            assert recorded()
+            assert records_graph()
         assert not gpunet.is_grad_enabled()
-    assert recorded()
+    assert records_graph()
     with pytest.raises(ZeroDivisionError), gpunet.no_grad():
         raise ZeroDivisionError
-    assert recorded()
+    assert records_graph()
 
 
-def test_set_grad_enabled_acts_at_once(device: str) -> None:
+def test_set_grad_enabled_takes_effect_immediately(device: str) -> None:
     gpunet.set_grad_enabled(False)
     try:
-        assert not recorded()
+        assert not records_graph()
     finally:
         gpunet.set_grad_enabled(True)
-    assert recorded()
+    assert records_graph()
 
 
 def test_grad_mode_as_decorator(device: str) -> None:
-    assert not gpunet.no_grad()(recorded)()
-    assert gpunet.enable_grad()(recorded)()
+    assert not gpunet.no_grad()(records_graph)()
+    assert gpunet.enable_grad()(records_graph)()
     assert gpunet.is_grad_enabled()
 
     @gpunet.no_grad()
     def countdown(n: int) -> bool:
-        return recorded() if n == 0 else countdown(n - 1)
+        return records_graph() if n == 0 else countdown(n - 1)
 
     assert not countdown(3)
     assert countdown.__name__ == "countdown"
 
 
 def test_set_grad_enabled_as_decorator(device: str) -> None:
-    off = gpunet.set_grad_enabled(False)(recorded)
-    assert gpunet.is_grad_enabled()  # decorating alone switches nothing
+    off = gpunet.set_grad_enabled(False)(records_graph)
+    assert gpunet.is_grad_enabled()  # decorating does not change the mode
     assert not off()
-    assert recorded()
+    assert records_graph()
 
 
 def test_no_grad_decorates_without_parentheses(device: str) -> None:
-    assert not gpunet.no_grad(recorded)()
-    assert recorded()
+    assert not gpunet.no_grad(records_graph)()
+    assert records_graph()
 
 
 def test_grad_mode_is_per_thread(device: str) -> None:
     inside: list[bool] = []
     with gpunet.no_grad():
-        thread = threading.Thread(target=lambda: inside.append(recorded()))
+        thread = threading.Thread(target=lambda: inside.append(records_graph()))
         thread.start()
         thread.join()
     assert inside == [True]
@@ -311,7 +311,7 @@ def test_grad_mode_is_per_thread(device: str) -> None:
 # ---- hooks ----------------------------------------------------------------------------------------------------------
 
 
-def test_hook_on_a_leaf_sees_the_whole_gradient_once(device: str) -> None:
+def test_hook_on_a_leaf_gets_the_complete_gradient_once(device: str) -> None:
     x, seen = leaf(2.0), []
     handle = x.register_hook(lambda g: seen.append(g.tolist()))
     (x * x + x).sum().backward()
@@ -340,8 +340,8 @@ def test_hook_on_a_leaf_can_replace_the_gradient(device: str) -> None:
     assert gpunet.grad((x * 5.0).sum(), x)[0].tolist() == [1.0]
 
 
-def test_hook_sees_fused_gradients_with_their_factor(device: str) -> None:
-    """The mean's 1/n travels apart from the gradient inside: a hook must see their product."""
+def test_hook_gets_fused_gradients_with_the_pending_scale_applied(device: str) -> None:
+    """Inside backward, the factor 1/n of a mean is a pending scale; a hook must get the product."""
     z = gpunet.zeros(4, 2, requires_grad=True)
     logits, seen = z * 1.0, []
     logits.register_hook(lambda g: seen.append(g.cpu().numpy().copy()))
@@ -349,7 +349,7 @@ def test_hook_sees_fused_gradients_with_their_factor(device: str) -> None:
     numpy.testing.assert_allclose(abs(seen[0]), 0.125)
 
 
-def test_hook_needs_a_gradient(device: str) -> None:
+def test_hook_on_a_tensor_that_does_not_require_grad_raises(device: str) -> None:
     with pytest.raises(GradientError, match="register_hook"):
         gpunet.ones(1).register_hook(print)
 
@@ -367,7 +367,7 @@ def test_retain_grad(device: str) -> None:
 
 
 def test_backward_in_threads_on_shared_leaves(device: str) -> None:
-    """Each thread has its own graph; all add to the same leaf, and nothing is lost."""
+    """Each thread has its own graph; all threads add to the ``grad`` of one leaf, and no gradient is lost."""
     w, errors = gpunet.zeros(64, requires_grad=True), []
 
     def work() -> None:
@@ -386,8 +386,8 @@ def test_backward_in_threads_on_shared_leaves(device: str) -> None:
     assert w.grad.tolist() == [400.0] * 64
 
 
-def test_training_in_threads_gives_the_bits_of_training_alone(device: str) -> None:
-    """Scratch memory of the twins, grad mode and tapes belong to a thread."""
+def test_training_in_concurrent_threads_has_the_same_bits(device: str) -> None:
+    """The scratch memory of twins, grad mode and tapes are thread-local."""
 
     def train(number: int) -> bytes:
         generator = numpy.random.default_rng(number)
@@ -413,8 +413,8 @@ def test_training_in_threads_gives_the_bits_of_training_alone(device: str) -> No
     assert [together[n] for n in range(4)] == alone
 
 
-def test_scratch_memory_belongs_to_a_thread() -> None:
-    """Two twins at once must not work in the same place, however seldom they would meet."""
+def test_scratch_memory_is_thread_local() -> None:
+    """Twins that run at the same time in two threads must not share scratch memory."""
     here, there = scratch((8,), "float32"), []
     thread = threading.Thread(target=lambda: there.append(scratch((8,), "float32")))
     thread.start()
@@ -424,20 +424,21 @@ def test_scratch_memory_belongs_to_a_thread() -> None:
     assert not numpy.shares_memory(here, scratch((8,), "float32", 1))
 
 
-def test_scratch_memory_that_grew_is_one() -> None:
-    """Views that are kept must not be of the buffer before."""
-    small = scratch((16,), "float32", 5)
-    large = scratch((1 << 15,), "float32", 5)
-    assert numpy.shares_memory(large, scratch((16,), "float32", 5)) and not numpy.shares_memory(large, small)
-    assert scratch((16,), "float32", 5) is scratch((16,), "float32", 5)
-    parts = scratch_joined(((2, 3), (), (4,)), "float32", 5)
+def test_scratch_views_follow_a_buffer_that_grew() -> None:
+    """Cached views of a buffer must not outlive its replacement."""
+    slot = 99  # not used by any twin, so that its buffer is new
+    small = scratch((16,), "float32", slot)
+    large = scratch((1 << 15,), "float32", slot)
+    assert numpy.shares_memory(large, scratch((16,), "float32", slot)) and not numpy.shares_memory(large, small)
+    assert scratch((16,), "float32", slot) is scratch((16,), "float32", slot)
+    parts = scratch_joined(((2, 3), (), (4,)), "float32", slot)
     assert [p.shape for p in parts] == [(2, 3), (), (4,)] and parts.flat.size == 11
     parts.flat[...] = numpy.arange(11)
     assert [p.reshape(-1).tolist() for p in parts] == [[0, 1, 2, 3, 4, 5], [6], [7, 8, 9, 10]]
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (7, 5), (3, MOST_ZEROS), (MOST_ZEROS + 1,), (2, MOST_ZEROS + 1)])
-def test_constants_of_twins(shape: tuple[int, ...]) -> None:
+def test_cached_constants_are_read_only_and_have_the_dtype(shape: tuple[int, ...]) -> None:
     for dtype in map(numpy.dtype, ("float32", "float64")):
         zeros = zeros_like(numpy.ones(shape, dtype))
         assert (zeros.shape, zeros.dtype, zeros.any(), zeros.flags.writeable) == (shape, dtype, False, False)
@@ -445,8 +446,8 @@ def test_constants_of_twins(shape: tuple[int, ...]) -> None:
         assert (tenth.dtype, tenth.shape, tenth, tenth.flags.writeable) == (dtype, (), dtype.type(0.1), False) and one == 1
 
 
-def test_gradients_of_one_memory_stay_apart(device: str) -> None:
-    """A gradient that two leaves get, or that the caller has, is copied for each."""
+def test_leaves_copy_a_shared_gradient(device: str) -> None:
+    """A gradient array that two leaves or the caller share is copied for each leaf."""
     a, b = gpunet.ones(3, requires_grad=True), gpunet.ones(3, requires_grad=True)
     seed = gpunet.ones(3)
     (a + b).backward(seed)
@@ -455,8 +456,8 @@ def test_gradients_of_one_memory_stay_apart(device: str) -> None:
     assert (a.grad.tolist(), b.grad.tolist(), seed.tolist()) == ([2.0] * 3, [2.0] * 3, [1.0] * 3)
 
 
-def test_a_sum_of_losses_twice_over_its_graph(device: str) -> None:
-    """What a loss saved is given to a leaf as a copy: the second backward needs it."""
+def test_leaf_copies_the_gradient_that_a_loss_saved(device: str) -> None:
+    """The second backward pass needs the saved gradient unchanged."""
     x = gpunet.tensor([1.0, 2.0, 4.0], requires_grad=True)
     loss = nn.functional.mse_loss(x, gpunet.zeros(3), reduction="sum")
     loss.backward(retain_graph=True)

@@ -1,4 +1,4 @@
-"""Memory goes by reference count alone, and depth costs no recursion."""
+"""Graphs are freed by reference counting alone, without reference cycles, and deep graphs need no recursion."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ F = nn.functional
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_collector() -> Iterator[None]:
-    """What a cycle keeps stays until the collector runs; on a card that is too late.  All that is there is set aside."""
+def disable_garbage_collector() -> Iterator[None]:
+    """Disable the garbage collector, and exclude the objects that exist already from its later collections.
+
+    Memory that a cycle keeps until the collector runs is released too late on a GPU.
+    """
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -34,8 +37,8 @@ def live_nodes_and_tensors() -> int:
     return sum(issubclass(type(o), (Node, Tensor)) for o in gc.get_objects())
 
 
-def leaves_nothing(work: Callable[[], Any]) -> None:
-    """``work`` leaves no tensor and no node behind; a first run may fill caches."""
+def assert_no_leak(work: Callable[[], Any]) -> None:
+    """Check that ``work`` leaves no tensor and no node alive; a first run may fill caches."""
     work()
     gc.collect()
     before = live_nodes_and_tensors()
@@ -51,7 +54,7 @@ def inputs_of(sample: Sample, device: str) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
-def test_forward_alone_and_forward_with_backward_leave_nothing(sample: Sample, device: str) -> None:
+def test_forward_and_backward_do_not_leak(sample: Sample, device: str) -> None:
     def forward() -> None:
         sample.call(*inputs_of(sample, device))
 
@@ -59,27 +62,27 @@ def test_forward_alone_and_forward_with_backward_leave_nothing(sample: Sample, d
         out = sample.call(*inputs_of(sample, device))
         out.backward(gpunet.ones_like(out))
 
-    leaves_nothing(forward)
-    leaves_nothing(both)
+    assert_no_leak(forward)
+    assert_no_leak(both)
 
 
 @pytest.mark.parametrize(
     "name",
     ["mul-by itself", "exp-0", "_matmul-matrices", "activation-tanh 0.0", "linear_chain-gelu 0.0", "labels_loss-labels mean"],
 )
-def test_second_derivatives_leave_nothing(name: str, device: str) -> None:
+def test_second_derivatives_do_not_leak(name: str, device: str) -> None:
     sample = next(s for s in SAMPLES if s.name == name)
 
     def work() -> None:
         inputs = inputs_of(sample, device)
-        wanted = [x for x in inputs if x.requires_grad]
-        gradients = gpunet.grad(sample.call(*inputs).sum(), wanted, create_graph=True)
-        gpunet.grad(sum((g * g).sum() for g in gradients), wanted, allow_unused=True)
+        differentiable = [x for x in inputs if x.requires_grad]
+        gradients = gpunet.grad(sample.call(*inputs).sum(), differentiable, create_graph=True)
+        gpunet.grad(sum((g * g).sum() for g in gradients), differentiable, allow_unused=True)
 
-    leaves_nothing(work)
+    assert_no_leak(work)
 
 
-def test_a_training_step_leaves_nothing(device: str) -> None:
+def test_a_training_step_does_not_leak(device: str) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Dropout(0.2), nn.Linear(8, 3))
     optimizer = gpunet.optim.Adam(model.parameters())
     x, y = gpunet.randn(6, 4), gpunet.tensor([0, 1, 2, 0, 1, 2])
@@ -90,10 +93,10 @@ def test_a_training_step_leaves_nothing(device: str) -> None:
         loss.backward()
         optimizer.step()
 
-    leaves_nothing(step)
+    assert_no_leak(step)
 
 
-def test_hooks_and_retained_gradients_leave_nothing(device: str) -> None:
+def test_hooks_and_retained_gradients_do_not_leak(device: str) -> None:
     def work() -> None:
         x = gpunet.ones(3, requires_grad=True)
         y = x * 2.0
@@ -102,10 +105,10 @@ def test_hooks_and_retained_gradients_leave_nothing(device: str) -> None:
         x.register_hook(lambda g: None)
         y.sum().backward()
 
-    leaves_nothing(work)
+    assert_no_leak(work)
 
 
-def test_errors_leave_nothing(device: str) -> None:
+def test_errors_do_not_leak(device: str) -> None:
     def work() -> None:
         x = gpunet.ones(3, requires_grad=True)
         y = x.exp()
@@ -119,22 +122,22 @@ def test_errors_leave_nothing(device: str) -> None:
             else:
                 raise AssertionError("expected an error")
 
-    leaves_nothing(work)
+    assert_no_leak(work)
 
 
-def test_the_graph_goes_when_the_loss_goes(device: str) -> None:
+def test_deleting_the_loss_frees_the_graph(device: str) -> None:
     hidden = (gpunet.ones(4, requires_grad=True) * 2.0).exp()
     watched = weakref.ref(hidden)
     loss = hidden.sum()
     del hidden
-    assert watched() is None, "the graph keeps arrays, not the tensors that came out"
+    assert watched() is None, "the graph must keep arrays, not the tensors that ops returned"
     before = live_nodes_and_tensors()
     del loss
     assert live_nodes_and_tensors() < before
 
 
-def test_backward_frees_the_graph_as_it_goes(device: str) -> None:
-    """After backward the loss holds no node of the graph below it, nor what they saved."""
+def test_backward_frees_the_graph(device: str) -> None:
+    """After backward, the loss keeps no other node and no residuals alive."""
     loss = (gpunet.ones(4, requires_grad=True) * 2.0).exp().sum()
     before = live_nodes_and_tensors()
     loss.backward()
@@ -163,7 +166,7 @@ def test_deep_chain(link: Callable[[Tensor], Tensor], depth: int, device: str) -
     del y
 
 
-def test_deep_chain_that_backward_never_ran_through(device: str) -> None:
+def test_deep_chain_is_freed_without_backward(device: str) -> None:
     y = gpunet.ones(1, requires_grad=True)
     for _ in range(50_000):
         y = y * 1.0
@@ -189,7 +192,6 @@ def test_wide_graph(device: str) -> None:
     assert x.grad.item() == 999 * 1000 / 2
 
 
-def test_ops_keep_no_tensor(device: str) -> None:
-    """The registry and the modules of the library hold none."""
+def test_registered_ops_hold_no_tensor(device: str) -> None:
     held = [name for name, op in OPS.items() for value in vars(op).values() if isinstance(value, Tensor)]
     assert held == []

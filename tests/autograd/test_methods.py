@@ -1,4 +1,4 @@
-"""The typing face of Tensor's methods is what the library really attaches."""
+"""The generated stub methods.pyi matches the methods that the library attaches to Tensor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import gpunet.autograd
 from tests.typing_face import face
 
 
-def test_the_face_is_up_to_date():
+def test_stub_is_up_to_date() -> None:
     path = Path(gpunet.autograd.__file__).with_name("methods.pyi")
     assert path.read_text() == face(), "run: python -m tests.typing_face > gpunet/autograd/methods.pyi"

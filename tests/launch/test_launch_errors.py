@@ -1,7 +1,7 @@
-"""A wrong launch is a named error on the device "emulated", where a card would refuse it, too, or compute rubbish.
+"""Invalid launches raise a precise error on the device "emulated", also where a GPU would compute wrong results.
 
-What a card says comes from the driver through CuPy, and so does the exception's type: only that there is one is tested.
-Where a card notices nothing (it sees addresses, not types), ``card`` is None and only the emulated device is tested.
+On a GPU, the error comes from the driver through CuPy, so only that some exception is raised is tested there.  Errors
+that a GPU does not detect (it sees addresses, not types) have ``gpu_error`` None and are tested on "emulated" only.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ needs_compiler = pytest.mark.skipif(not emulator.available(), reason="g++ is not
 
 DEVICES = [
     pytest.param("emulated", marks=needs_compiler),
-    pytest.param("cuda", marks=pytest.mark.skipif(not gpunet.cuda_status().ready, reason="no card")),
+    pytest.param("cuda", marks=pytest.mark.skipif(not gpunet.cuda_status().ready, reason="no GPU")),
 ]
 
 
 @pytest.fixture
 def launch(tmp_path: Any, monkeypatch: Any) -> Callable[..., None]:
-    """Compile an entry point ``planted`` and launch it on a device, in fast and in check mode."""
+    """Return a function that compiles the entry point ``planted`` and launches it on a device.
+
+    ``launch.check`` switches the check mode of the emulator on.
+    """
     monkeypatch.setattr(cuda_sources, "kernel_directory", lambda: tmp_path)
     monkeypatch.setattr(compiler, "_functions", {})
 
@@ -53,13 +56,13 @@ def launch(tmp_path: Any, monkeypatch: Any) -> Callable[..., None]:
 
 
 class Wrong(NamedTuple):
-    """A source and a launch of it, and what each kind of device says."""
+    """An invalid launch and the errors it raises."""
 
-    text: str
-    changes: dict[str, Any]
-    error: type[Exception]
+    text: str  # the CUDA source
+    changes: dict[str, Any]  # launch arguments that differ from the defaults of the test
+    error: type[Exception]  # on the device "emulated"
     message: str
-    card: str | None  # what refuses it there
+    gpu_error: str | None  # source and text of the error on a GPU
 
 
 def floats(count: int = 64) -> numpy.ndarray:
@@ -139,14 +142,14 @@ WRONG = {
 @pytest.mark.parametrize("check", [False, True], ids=["fast", "check"])
 @pytest.mark.parametrize("where", DEVICES)
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_launch_is_refused(name: str, where: str, check: bool, launch: Any) -> None:
+def test_invalid_launch_raises(name: str, where: str, check: bool, launch: Any) -> None:
     wrong = WRONG[name]
-    if where == "cuda" and (wrong.card is None or "next call" in wrong.card or check):
-        pytest.skip("a card does not notice, or its context would be lost to the tests that follow")
-    ours = where == "emulated" or (wrong.card or "").startswith("gpunet")
+    if where == "cuda" and (wrong.gpu_error is None or "next call" in wrong.gpu_error or check):
+        pytest.skip("the GPU does not detect it, or the error would destroy the CUDA context of the other tests")
+    is_our_error = where == "emulated" or (wrong.gpu_error or "").startswith("gpunet")
     arguments = {"grid": (1,), "block": (64,), "arguments": [floats(), numpy.int32(3)], **wrong.changes}
     launch.check = check
-    with pytest.raises(wrong.error if ours else Exception, match=wrong.message if ours else ""):
+    with pytest.raises(wrong.error if is_our_error else Exception, match=wrong.message if is_our_error else ""):
         launch(where, wrong.text, **arguments)
 
 
@@ -161,20 +164,20 @@ RIGHT = {
 
 @pytest.mark.parametrize("where", DEVICES)
 @pytest.mark.parametrize("name", RIGHT)
-def test_what_just_fits_is_launched(name: str, where: str, launch: Any) -> None:
+def test_launch_at_the_limits_runs(name: str, where: str, launch: Any) -> None:
     text, changes = RIGHT[name]
     launch(where, text, **{"grid": (1,), "block": (64,), "arguments": [floats(128), numpy.int32(3)], **changes})
 
 
 @needs_compiler
-def test_shared_memory_of_another_entry_point_does_not_count(launch: Any) -> None:
+def test_static_shared_memory_is_counted_per_entry_point(launch: Any) -> None:
     other = STATIC.format(12288).replace("planted", "other")
     launch("emulated", other + "\n" + STATIC.format(12000), (1,), (64,), [floats(), numpy.int32(3)])
 
 
 @needs_compiler
 def test_launch_bounds_of_a_template(tmp_path: Any) -> None:
-    """The bound is what the specialisation makes of it."""
+    """The launch bound is evaluated for each specialisation."""
     text = (
         "template <class T, int N> __global__ void /* (not this) */ __launch_bounds__(N * (sizeof(T) == 8 ? 1 : 2), 1)\n"
         "    planted(T* out) { out[threadIdx.x] = N; }"
@@ -188,7 +191,7 @@ def test_launch_bounds_of_a_template(tmp_path: Any) -> None:
             function((1,), (most + 1,), (out,))
 
 
-def test_entry_points_are_found() -> None:
+def test_entry_points_are_parsed_from_source() -> None:
     text = (
         "// __global__ void no(int a) {\n#define KERNEL __global__ void\n__global__ void declared(int a);\n"
         "template <class T>\n__global__ void __launch_bounds__(4 * (3 + 1),\n  2) one(const T* __restrict__ a, Table<4> b) {}\n"
@@ -201,29 +204,29 @@ def test_entry_points_are_found() -> None:
     assert all(text[e.body - 1] == "{" for e in declared)
 
 
-# ---- the kernels of the library -------------------------------------------------------------------------------------------
+# ---- kernels of the library -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", DEVICES)
-def test_arrays_that_break_the_contract(where: str) -> None:
+def test_arrays_that_violate_the_contract_raise(where: str) -> None:
     here = gpunet.tensor([1.0, 2.0], device=where).array
     options = {"activation": "relu", "alpha": 0.0}
     for arrays, message in (
         (
             (here, numpy.ones(2, "float32")),
-            r"'z' is a ndarray, the first array a .*: all arrays of a launch live on one device",
+            r"'z' is a ndarray, but the first array is a .*; all arrays of a launch must be on the same device",
         ),
         ((here, here.astype("float64")), "'z' has dtype float64, expected float32"),
         ((here, here[::-1]), r"'z' of shape \(2,\) is not C-contiguous; pass a contiguous copy"),
         ((here.astype("int32"), here), "expected float32 or float64"),
         ((here, None), "'z' is None, expected an array"),
     ):
-        with pytest.raises(LaunchError, match=f"launch of activation_forward: argument {message}|{message}"):
+        with pytest.raises(LaunchError, match=f"kernel activation_forward: argument {message}|{message}"):
             activation_forward(*arrays, **options)
 
 
-def test_arrays_on_two_cards() -> None:
-    """A card would read the other's memory over the bus, slowly, or not at all."""
+def test_arrays_on_two_gpus_raise() -> None:
+    """A kernel would read the memory of the other GPU over the bus, slowly or not at all."""
 
     class Array(SimpleNamespace):
         dtype = numpy.dtype("float32")
@@ -232,15 +235,15 @@ def test_arrays_on_two_cards() -> None:
 
     first, second = (Array(data=SimpleNamespace(device_id=index)) for index in (0, 1))
     with pytest.raises(
-        LaunchError, match="arrays on different cards .dz on cuda:0, dy on cuda:0, saved on cuda:1.; move them"
+        LaunchError, match="arrays on different GPUs .dz on cuda:0, dy on cuda:0, saved on cuda:1.; move them"
     ):
         activation_backward.check((first, first, second))
     activation_backward.check((first, first, first))
 
 
-def test_sizes_and_lists() -> None:
+def test_invalid_sizes_and_lists_raise() -> None:
     x = numpy.ones(3, "float32")
-    with pytest.raises(LaunchError, match="size 2147483648 does not fit 32 bits; split the tensor"):
+    with pytest.raises(LaunchError, match="size 2147483648 does not fit into 32 bits; split the tensor"):
         activation_forward.pack((x, x), Geometry(1, 1, (2**31,)))
     with pytest.raises(LaunchError, match=r"lists of \[1, 0, 1, 1\] tensors; expected equal lengths from 1 to 48"):
         sgd_step.check(([x], [], [numpy.zeros(1)], [x], numpy.ones(1), None))
@@ -254,7 +257,7 @@ def test_sizes_and_lists() -> None:
 
 
 @needs_compiler
-def test_too_large_local_arrays_are_told(launch: Any) -> None:
+def test_local_arrays_larger_than_the_stack_raise(launch: Any) -> None:
     text = (
         'extern "C" __global__ void planted(float* out, int n) {\n  volatile float many[20000];\n'
         "  for (int i = 0; i < 16300; i++) many[i] = n;\n  out[0] = many[n];\n}"

@@ -1,4 +1,4 @@
-"""Random numbers: Philox's words, repeatable bits, distributions, streams that do not repeat."""
+"""Random numbers: the Philox words, reproducible bits, distributions, and streams without repetition."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DRAWS = {
 
 
 def words(key: int, skipped_blocks: int, count: int) -> numpy.ndarray:
-    """Philox 4x64-10 as NumPy has it: words of the blocks after ``skipped_blocks``."""
+    """The first ``count`` words of NumPy's Philox4x64-10 after ``skipped_blocks`` blocks."""
     return numpy.random.Philox(key=key, counter=skipped_blocks).random_raw(count)
 
 
@@ -36,22 +36,22 @@ def words(key: int, skipped_blocks: int, count: int) -> numpy.ndarray:
 def test_numbers_are_made_of_philox_words(seed: int, device: str) -> None:
     gpunet.manual_seed(seed)
     single, double = gpunet.rand(10), gpunet.rand(10, dtype="float64")
-    drawn = words(seed, 0, 24)  # ten words are three blocks of four: the second draw begins with the fourth
+    drawn = words(seed, 0, 24)  # ten words use three blocks of four, so the second draw starts at the fourth block
     assert single.cpu().numpy().tolist() == ((drawn[:10] >> numpy.uint64(40)) * 2.0**-24).tolist()
     assert double.cpu().numpy().tolist() == ((drawn[12:22] >> numpy.uint64(11)) * 2.0**-53).tolist()
     assert gpunet.randint(3, 50, (6,)).tolist() == (words(seed, 6, 6) % numpy.uint64(47) + numpy.uint64(3)).tolist()
 
 
-def test_philox_of_the_paper(device: str) -> None:
-    """Known answers of Random123 for philox4x64-10: counter and key all zero, and all ones."""
+def test_philox_matches_known_answers(device: str) -> None:
+    """The known answer of Random123 for philox4x64-10 with counter 0 and key 0."""
     first = [0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B]
-    start = numpy.random.Philox(key=0, counter=2**256 - 1).random_raw(4)  # NumPy adds one before each block
+    start = numpy.random.Philox(key=0, counter=2**256 - 1).random_raw(4)  # NumPy increments before each block
     assert start.tolist() == first
     gpunet.manual_seed(0)
-    assert words(0, 0, 1)[0] != first[0], "our first block is the one after: counter 1"
+    assert words(0, 0, 1)[0] != first[0], "our first block has counter 1"
 
 
-def test_normal_numbers_are_the_inverse_distribution_of_the_words(device: str) -> None:
+def test_normal_numbers_are_the_inverse_cdf_of_the_words(device: str) -> None:
     scipy = pytest.importorskip("scipy.special")
     gpunet.manual_seed(9)
     z = gpunet.randn(1000, dtype="float64").cpu().numpy()
@@ -72,7 +72,7 @@ def test_inverse_normal_from_tail_to_tail() -> None:
 
 
 @pytest.mark.parametrize("draw", DRAWS)
-def test_a_seed_repeats_its_bits(draw: str, device: str) -> None:
+def test_the_same_seed_gives_the_same_bits(draw: str, device: str) -> None:
     seen = []
     for seed in (4, 4, 5):
         gpunet.manual_seed(seed)
@@ -82,7 +82,7 @@ def test_a_seed_repeats_its_bits(draw: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("draw", DRAWS)
-def test_a_generator_of_its_own_stands_apart(draw: str, device: str) -> None:
+def test_a_generator_does_not_affect_the_default_generator(draw: str, device: str) -> None:
     generator = gpunet.Generator(4)
     first = DRAWS[draw](generator=generator).tolist()
     before = default_generator.get_state(gpunet.zeros(1).device)
@@ -105,8 +105,8 @@ def test_state_is_saved_and_restored(device: str) -> None:
     assert gpunet.randn(50).tolist() == drawn
 
 
-def test_launches_do_not_repeat_each_other(device: str) -> None:
-    """Whatever their sizes: no word is used twice."""
+def test_no_word_is_used_twice(device: str) -> None:
+    """Also after launches whose sizes are no multiples of four."""
     seen: set[float] = set()
     total = 0
     for size in (1, 2, 3, 4, 5, 7, 8, 64, 1000, 1):
@@ -116,7 +116,7 @@ def test_launches_do_not_repeat_each_other(device: str) -> None:
     assert len(seen) == total
 
 
-def test_counter_moves_by_blocks_of_four(device: str) -> None:
+def test_counter_advances_by_blocks_of_four_words(device: str) -> None:
     where = gpunet.zeros(1).device
     gpunet.manual_seed(3)
     for size, counter in ((1, 1), (4, 2), (5, 4), (0, 4)):
@@ -125,12 +125,12 @@ def test_counter_moves_by_blocks_of_four(device: str) -> None:
 
 
 @pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 1.5, "7", True, None])
-def test_bad_seeds_are_named(seed: Any) -> None:
+def test_invalid_seeds_raise(seed: Any) -> None:
     with pytest.raises(ArgumentError, match=f"seed {seed!r}.*integer"):
         gpunet.manual_seed(seed)
 
 
-def test_negative_seeds_count_from_the_end(device: str) -> None:
+def test_negative_seeds_wrap_around(device: str) -> None:
     assert gpunet.manual_seed(-1).get_state(CPU)[0] == 2**64 - 1
 
 
@@ -139,7 +139,7 @@ def test_generators_without_a_seed_differ() -> None:
 
 
 # ---- distributions --------------------------------------------------------------------------------------------------
-# With a fixed seed these are exact repeats, not chances; bounds are five standard deviations of the statistic.
+# The seed is fixed, so these tests are deterministic; the bounds are five standard deviations of the statistic.
 
 COUNT = 200_000
 
@@ -199,7 +199,7 @@ def test_permutations(device: str) -> None:
     assert (abs(numpy.bincount(firsts, minlength=5) - 200) < 5 * math.sqrt(1000 * 0.16)).all()
 
 
-def test_like(device: str) -> None:
+def test_rand_like_and_randn_like(device: str) -> None:
     x = gpunet.zeros(2, 3, dtype="float64")
     for like in (gpunet.rand_like(x), gpunet.randn_like(x)):
         assert (like.shape, like.dtype) == ((2, 3), "float64")

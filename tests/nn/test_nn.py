@@ -1,4 +1,4 @@
-"""Modules: parameters and names, state_dict, fusing in Sequential, modes, initial values, dropout."""
+"""Modules: parameters and names, state_dict, fusion in Sequential, modes, initialization, dropout."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_names_of_parameters_buffers_and_modules(device: str) -> None:
     assert net(gpunet.ones(1, 4)).shape == (1, 2)
 
 
-def test_shared_parameters_count_once(device: str) -> None:
+def test_shared_parameters_are_listed_once(device: str) -> None:
     net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
     net[2].weight = net[0].weight
     assert len(list(net.parameters())) == 3
@@ -94,7 +94,7 @@ def test_shared_parameters_count_once(device: str) -> None:
     assert net[0].weight.grad is net[2].weight.grad is not None
 
 
-def test_attributes_are_kept_apart(device: str) -> None:
+def test_assigning_a_wrong_attribute_raises(device: str) -> None:
     net = Net()
     with pytest.raises(DtypeError, match="'head'.*Module"):
         net.head = 3
@@ -115,12 +115,12 @@ def test_attributes_are_kept_apart(device: str) -> None:
     assert not hasattr(net, "head")
 
 
-def test_forward_is_asked_for(device: str) -> None:
+def test_calling_a_module_without_forward_raises(device: str) -> None:
     with pytest.raises(NotImplementedError, match="Module does not define forward"):
         nn.Module()(1)
 
 
-def test_train_and_eval_reach_all_modules(device: str) -> None:
+def test_train_and_eval_apply_to_all_submodules(device: str) -> None:
     net = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5)))
     x = gpunet.ones(4, 8)
     assert net.eval() is net and not net[1][0].training
@@ -129,7 +129,7 @@ def test_train_and_eval_reach_all_modules(device: str) -> None:
     assert net[1][0].training and not (net(x) == x).all()
 
 
-def test_moves_and_conversions(device: str) -> None:
+def test_device_and_dtype_conversions(device: str) -> None:
     net = Net().double()
     assert {p.dtype.name for p in [*net.parameters(), *net.buffers()]} == {"float64"}
     assert net(gpunet.ones(1, 4)).dtype == "float64"  # float32 data into a float64 model
@@ -137,7 +137,7 @@ def test_moves_and_conversions(device: str) -> None:
     assert {p.dtype.name for p in net.parameters()} == {"float32"}
     parameter = net.head.weight
     net.double()
-    assert net.head.weight is parameter, "an optimizer that has it must keep it"
+    assert net.head.weight is parameter, "an optimizer holds the parameter object"
 
 
 def test_zero_grad_requires_grad_and_apply(device: str) -> None:
@@ -159,7 +159,7 @@ def test_repr_shows_the_tree(device: str) -> None:
     assert "(0): Linear(in_features=2, out_features=3, bias=True)" in text and "(1): ReLU()" in text
 
 
-def test_a_deep_copy_is_a_model_of_its_own(device: str) -> None:
+def test_a_deep_copy_is_independent(device: str) -> None:
     net = Net()
     twin = copy.deepcopy(net)
     assert bits(net.parameters()) == bits(twin.parameters())
@@ -172,7 +172,7 @@ def test_a_deep_copy_is_a_model_of_its_own(device: str) -> None:
 # ---- state_dict -----------------------------------------------------------------------------------------------------
 
 
-def test_state_dict_has_the_keys_and_shapes_of_torch_and_goes_both_ways(device: str, torch: Any) -> None:
+def test_state_dict_is_interchangeable_with_torch(device: str, torch: Any) -> None:
     mine, theirs = network(nn, ACTIVATIONS["gelu"]), network(torch.nn, ACTIVATIONS["gelu"])
     shapes = {k: tuple(v.shape) for k, v in theirs.state_dict().items()}
     assert {k: v.shape for k, v in mine.state_dict().items()} == shapes
@@ -189,7 +189,7 @@ def test_state_dict_has_the_keys_and_shapes_of_torch_and_goes_both_ways(device: 
     numpy.testing.assert_allclose(*outputs(), rtol=1e-4, atol=1e-6)
 
 
-def test_load_state_dict_names_all_that_is_wrong_and_changes_nothing(device: str) -> None:
+def test_load_state_dict_lists_all_problems_and_changes_nothing(device: str) -> None:
     net = Net()
     before = bits(net.parameters())
     state = {k: gpunet.zeros_like(v) for k, v in net.state_dict().items()}
@@ -208,13 +208,13 @@ def test_load_state_dict_names_all_that_is_wrong_and_changes_nothing(device: str
     assert bits(net.parameters()) == before
 
 
-def test_load_state_dict_not_strict_says_what_is_out_of_place(device: str) -> None:
+def test_load_state_dict_not_strict_returns_the_mismatched_keys(device: str) -> None:
     net = Net()
     missing, unexpected = net.load_state_dict({"scale": numpy.array([7.0]), "extra": numpy.zeros(1)}, strict=False)
     assert (net.scale.item(), unexpected, len(missing)) == (7.0, ["extra"], 3)
 
 
-def test_loading_copies_values_in_converts_them_and_is_seen_by_backward(device: str) -> None:
+def test_load_state_dict_copies_and_converts_values_and_backward_detects_it(device: str) -> None:
     net = nn.Linear(2, 1)
     weight, loss = net.weight, net(gpunet.ones(1, 2, requires_grad=True)).sum()
     source = {"weight": numpy.array([[1.0, 2.0]]), "bias": numpy.array([3.0])}
@@ -225,14 +225,14 @@ def test_loading_copies_values_in_converts_them_and_is_seen_by_backward(device: 
         loss.backward()
 
 
-# ---- Sequential fuses -----------------------------------------------------------------------------------------------
+# ---- fusion in Sequential -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_fused_has_the_bits_of_unfused(activation: str, dtype: str, training: bool, device: str) -> None:
-    """Module by module, or by itself: the same output, and the same gradients of input and parameters."""
+def test_fused_and_unfused_have_the_same_bits(activation: str, dtype: str, training: bool, device: str) -> None:
+    """Sequential and a loop over its modules give the same output and the same gradients."""
     net = network(nn, ACTIVATIONS[activation]).train(training).to(dtype=gpunet.float64 if dtype == "float64" else gpunet.float32)
     data = gpunet.randn(9, 5, dtype=dtype)
     labels, results = gpunet.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2]), []
@@ -251,7 +251,7 @@ def test_fused_has_the_bits_of_unfused(activation: str, dtype: str, training: bo
 
 
 @pytest.mark.parametrize("activation", [a for a in ACTIVATIONS if "below" not in a and a not in ("softplus 2",)])
-def test_networks_are_those_of_torch(activation: str, device: str, torch: Any) -> None:
+def test_gradients_of_networks_match_torch(activation: str, device: str, torch: Any) -> None:
     mine, theirs = network(nn, ACTIVATIONS[activation]), network(torch.nn, ACTIVATIONS[activation])
     theirs.load_state_dict(to_torch(torch, mine.state_dict()))
     x = numpy.random.default_rng(1).normal(size=(6, 5)).astype("float32")
@@ -262,7 +262,7 @@ def test_networks_are_those_of_torch(activation: str, device: str, torch: Any) -
         numpy.testing.assert_allclose(a.grad.cpu().numpy(), b.grad.numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_row_of_linears_is_one_op(device: str) -> None:
+def test_consecutive_linear_layers_are_one_op(device: str) -> None:
     names = ops_of(network(nn, ACTIVATIONS["gelu"])(gpunet.ones(2, 5)))
     assert names == ["linear_chain"]
     with_dropout = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 4), nn.Tanh())
@@ -270,7 +270,7 @@ def test_a_row_of_linears_is_one_op(device: str) -> None:
     assert ops_of(with_dropout.eval()(gpunet.ones(2, 5))) == ["linear_chain", "linear_chain"]
 
 
-def test_hooks_see_their_module_run(device: str) -> None:
+def test_modules_with_hooks_are_not_fused(device: str) -> None:
     net, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), gpunet.ones(2, 4)
     plain, seen = bits([net(x)]), []
     for index, shapes in enumerate([((2, 4), (2, 3)), ((2, 3), (2, 3)), ((2, 3), (2, 2))]):
@@ -281,7 +281,7 @@ def test_hooks_see_their_module_run(device: str) -> None:
         assert seen.pop() == shapes and not seen
 
 
-def test_hooks_can_replace(device: str) -> None:
+def test_hooks_can_replace_arguments_and_outputs(device: str) -> None:
     net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     net[0].register_forward_pre_hook(lambda module, args: args[0] * 0.0)
     net[1].register_forward_hook(lambda module, args, out: out + 10.0)
@@ -304,7 +304,7 @@ def test_a_subclass_runs_its_own_forward(device: str) -> None:
     assert bits([net(gpunet.ones(1, 4))]) == bits([(linear(gpunet.ones(1, 4)) * 2.0).relu() + 1.0])
 
     class Same(nn.Linear):
-        """No forward of its own: as good as ours."""
+        """A subclass that does not override forward is fused."""
 
     assert ops_of(nn.Sequential(Same(4, 3), nn.ReLU())(gpunet.ones(1, 4))) == ["linear_chain"]
 
@@ -331,16 +331,16 @@ def test_inputs_of_any_number_of_dimensions(device: str) -> None:
         net(gpunet.ones(2, 3))
 
 
-# ---- initial values -------------------------------------------------------------------------------------------------
+# ---- initialization -------------------------------------------------------------------------------------------------
 
 
-def test_linear_starts_uniform_within_its_bound(device: str) -> None:
+def test_linear_is_initialized_uniformly_within_its_bound(device: str) -> None:
     layer = nn.Linear(400, 300)
     for p in layer.parameters():
         values = p.detach().cpu().numpy()
         assert abs(values).max() <= 1 / math.sqrt(400)
         assert values.max() > 0.98 / math.sqrt(400) and values.min() < -0.98 / math.sqrt(400)
-    # the standard deviation of 120,000 uniform numbers: known to 0.2 %, so 1 % is five deviations
+    # the std of 120,000 uniform numbers has a relative error of 0.2 %, so 1 % is five standard deviations
     assert layer.weight.detach().std().item() == pytest.approx(1 / math.sqrt(3 * 400), rel=0.01)
 
 
@@ -353,7 +353,7 @@ def test_linear_starts_uniform_within_its_bound(device: str) -> None:
         ("kaiming_normal_", math.sqrt(2 / 400), False),
     ],
 )
-def test_init_has_its_spread(name: str, std: float, bounded: bool, device: str) -> None:
+def test_init_has_the_expected_std_and_bound(name: str, std: float, bounded: bool, device: str) -> None:
     w = getattr(nn.init, name)(gpunet.empty(300, 400)).cpu().numpy()
     assert w.std() == pytest.approx(std, rel=0.01) and abs(w.mean()) < 0.02 * std  # 120,000 numbers: 5 deviations
     assert (abs(w).max() <= std * math.sqrt(3) * (1 + 1e-6)) == bounded
@@ -372,7 +372,7 @@ def test_init_of_constants(device: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"])
-def test_gains_are_those_of_torch(name: str, torch: Any) -> None:
+def test_gains_match_torch(name: str, torch: Any) -> None:
     assert nn.init.calculate_gain(name) == pytest.approx(torch.nn.init.calculate_gain(name))
 
 
@@ -380,7 +380,7 @@ def test_gains_are_those_of_torch(name: str, torch: Any) -> None:
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_dropout_zeroes_its_share_and_scales_the_rest(p: float, device: str) -> None:
+def test_dropout_zeroes_with_probability_p_and_scales_the_other_elements(p: float, device: str) -> None:
     x = gpunet.ones(100, 1000, requires_grad=True)
     y = nn.Dropout(p)(x)
     kept = y.detach().cpu().numpy() != 0
@@ -390,7 +390,7 @@ def test_dropout_zeroes_its_share_and_scales_the_rest(p: float, device: str) -> 
     assert (x.grad.cpu().numpy() == y.detach().cpu().numpy()).all()  # the same mask, the same factor
 
 
-def test_dropout_of_everything_and_nothing(device: str) -> None:
+def test_dropout_with_probability_one_and_zero(device: str) -> None:
     x = gpunet.ones(3, requires_grad=True)
     assert nn.Dropout(1.0)(x).tolist() == [0.0] * 3
     assert nn.Dropout(0.0)(x) is x
@@ -398,7 +398,7 @@ def test_dropout_of_everything_and_nothing(device: str) -> None:
         nn.Dropout(1.5)
 
 
-def test_dropout_repeats_with_the_seed_and_only_then(device: str) -> None:
+def test_dropout_is_reproducible_with_the_seed(device: str) -> None:
     layer, x, seen = nn.Dropout(0.5), gpunet.ones(64), []
     for seed in (1, 1, 2):
         gpunet.manual_seed(seed)

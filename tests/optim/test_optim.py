@@ -1,4 +1,4 @@
-"""Optimisers: PyTorch's numbers over many steps, groups, state, learning rates in buffers."""
+"""Optimizers: PyTorch's results over many steps, parameter groups, state, learning rates in buffers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("AdamW", {"lr": 0.05, "maximize": True, "betas": (0.5, 0.6)}),
 ]
 SHAPES = [(4, 3), (3,), (2, 1, 2), ()]
-#: 50 steps of some roundings each; a step moves a weight of size 1 by about 0.05.
+#: Rounding errors of 50 steps; a step changes a weight of size 1 by about 0.05.
 TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 2e-6}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
 
 
@@ -64,17 +64,17 @@ def assert_close(mine: Any, theirs: Any, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind, options", VARIANTS, ids=lambda v: str(v))
-def test_fifty_steps_are_those_of_torch(kind: str, options: dict[str, Any], dtype: str, device: str, torch: Any) -> None:
+def test_fifty_steps_match_torch(kind: str, options: dict[str, Any], dtype: str, device: str, torch: Any) -> None:
     mine = parameters(start(dtype), device)
     theirs = [torch.tensor(a, requires_grad=True) for a in start(dtype)]
-    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    ours, reference = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
     for number in range(50):
-        step(one, mine, number)
-        step(other, theirs, number)
+        step(ours, mine, number)
+        step(reference, theirs, number)
     assert_close(mine, theirs, dtype)
 
 
-def test_groups_have_options_of_their_own(device: str, torch: Any) -> None:
+def test_parameter_groups_have_separate_options(device: str, torch: Any) -> None:
     mine = parameters(start("float64"), device)
     theirs = [torch.tensor(a, requires_grad=True) for a in start("float64")]
     pair = []
@@ -90,13 +90,13 @@ def test_groups_have_options_of_their_own(device: str, torch: Any) -> None:
 
 
 @pytest.mark.parametrize("kind, options", VARIANTS[2:9:2], ids=lambda v: str(v))
-def test_parameters_without_a_gradient_are_left_alone(kind: str, options: dict[str, Any], device: str, torch: Any) -> None:
-    """Also when it comes and goes: each parameter counts its own steps."""
+def test_parameters_without_a_gradient_are_not_updated(kind: str, options: dict[str, Any], device: str, torch: Any) -> None:
+    """Each parameter has its own step count, also if it has a gradient in some steps only."""
     mine = parameters(start("float64"), device)
     theirs = [torch.tensor(a, requires_grad=True) for a in start("float64")]
-    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    ours, reference = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
     for number in range(12):
-        for optimizer, params in ((one, mine), (other, theirs)):
+        for optimizer, params in ((ours, mine), (reference, theirs)):
             optimizer.zero_grad()
             for index, p in enumerate(params):
                 if number % (index + 1) == 0:
@@ -105,7 +105,7 @@ def test_parameters_without_a_gradient_are_left_alone(kind: str, options: dict[s
     assert_close(mine, theirs, "float64")
 
 
-def test_more_tensors_than_a_launch_takes_and_mixed_dtypes(device: str, torch: Any) -> None:
+def test_more_tensors_than_one_launch_takes_and_mixed_dtypes(device: str, torch: Any) -> None:
     generator = numpy.random.default_rng(1)
     data = [generator.normal(size=2).astype("float32" if i % 3 else "float64") for i in range(2 * MAX_TENSORS + 5)]
     mine, theirs = parameters(data, device), [torch.tensor(a, requires_grad=True) for a in data]
@@ -116,7 +116,7 @@ def test_more_tensors_than_a_launch_takes_and_mixed_dtypes(device: str, torch: A
     assert_close(mine, theirs, "float32")
 
 
-def test_large_parameters_walk_in_pieces(device: str, torch: Any) -> None:
+def test_large_parameters_are_updated_in_chunks(device: str, torch: Any) -> None:
     data = numpy.random.default_rng(1).normal(size=100_003)
     (mine,), theirs = parameters([data], device), torch.tensor(data, requires_grad=True)
     for module, p in ((gpunet.optim, mine), (torch.optim, theirs)):
@@ -126,8 +126,8 @@ def test_large_parameters_walk_in_pieces(device: str, torch: Any) -> None:
     assert_close([mine], [theirs], "float64")
 
 
-def test_state_may_not_bleed_between_optimizers_or_parameters(device: str) -> None:
-    """Parameters next to each other in memory, updated alone or together: the same bits."""
+def test_parameters_updated_together_or_separately_have_the_same_bits(device: str) -> None:
+    """Joined memory does not mix the state of parameters or optimizers."""
     together, alone = parameters(start("float32"), device), parameters(start("float32"), device)
     for params, optimizers in ((together, [Adam(together)]), (alone, [Adam([p]) for p in alone])):
         for number in range(5):
@@ -144,7 +144,7 @@ def test_state_may_not_bleed_between_optimizers_or_parameters(device: str) -> No
 
 
 @pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
-def test_learning_rate_lives_in_a_buffer_that_a_tape_follows(kind: Any, device: str) -> None:
+def test_replays_use_the_current_learning_rate(kind: Any, device: str) -> None:
     (p,) = parameters([numpy.ones(3, "float32")], device)
     optimizer = kind([p], lr=0.0, weight_decay=0.0)
     with record(Tape()) as tape:
@@ -159,7 +159,7 @@ def test_learning_rate_lives_in_a_buffer_that_a_tape_follows(kind: Any, device: 
     assert p.tolist() == moved and optimizer.param_groups[0]["lr"] == 0.0
 
 
-def test_a_group_is_a_dict_of_its_options_as_they_are_now(device: str) -> None:
+def test_a_group_is_a_dict_of_its_current_options(device: str) -> None:
     optimizer = SGD(parameters(start("float32"), device), lr=0.5, momentum=0.9)
     (group,) = optimizer.param_groups
     gpunet.optim.lr_scheduler.ExponentialLR(optimizer, 0.5).step()
@@ -176,7 +176,7 @@ def test_a_group_is_a_dict_of_its_options_as_they_are_now(device: str) -> None:
     assert group["momentum"] == 0.9
 
 
-def test_options_lie_in_the_buffer_as_they_are_named(device: str) -> None:
+def test_buffer_has_the_order_of_the_hyperparameter_names(device: str) -> None:
     class Own(SGD):
         hyperparameters = ("momentum", "lr")
 
@@ -188,7 +188,7 @@ def test_options_lie_in_the_buffer_as_they_are_named(device: str) -> None:
         Own(optimizer.param_groups[0]["params"])
 
 
-def test_learning_rate_out_of_range_changes_nothing(device: str) -> None:
+def test_learning_rate_out_of_range_raises_and_changes_nothing(device: str) -> None:
     optimizer = SGD(parameters(start("float32"), device), lr=0.5)
     with pytest.raises(ArgumentError, match=r"learning rate -1\.0"):
         optimizer.param_groups[0]["lr"] = -1.0
@@ -201,41 +201,41 @@ def test_learning_rate_out_of_range_changes_nothing(device: str) -> None:
 
 
 @pytest.mark.parametrize("kind, options", VARIANTS, ids=lambda v: str(v))
-def test_state_dict_goes_on_where_it_was(kind: str, options: dict[str, Any], device: str) -> None:
-    """Ten steps and ten more in a new optimizer: the bits of twenty."""
+def test_state_dict_continues_in_a_new_optimizer(kind: str, options: dict[str, Any], device: str) -> None:
+    """Ten steps, and ten steps in a new optimizer, have the bits of twenty steps."""
     make = getattr(gpunet.optim, kind)
-    straight, broken = parameters(start("float32"), device), parameters(start("float32"), device)
-    first, second = make(straight, **options), make(broken, **options)
+    unbroken, resumed = parameters(start("float32"), device), parameters(start("float32"), device)
+    first, second = make(unbroken, **options), make(resumed, **options)
     for number in range(20):
         if number == 10:
             state = second.state_dict()
-            broken = parameters(arrays(broken), device)
-            second = make(broken, lr=9.0)
+            resumed = parameters(arrays(resumed), device)
+            second = make(resumed, lr=9.0)
             second.load_state_dict(state)
-        step(first, straight, number)
-        step(second, broken, number)
-    assert [a.tobytes() for a in arrays(straight)] == [a.tobytes() for a in arrays(broken)]
+        step(first, unbroken, number)
+        step(second, resumed, number)
+    assert [a.tobytes() for a in arrays(unbroken)] == [a.tobytes() for a in arrays(resumed)]
 
 
 @pytest.mark.parametrize("kind, options", VARIANTS[2:], ids=lambda v: str(v))
-def test_state_dict_of_torch_is_taken(kind: str, options: dict[str, Any], device: str, torch: Any) -> None:
+def test_state_dict_of_torch_is_accepted(kind: str, options: dict[str, Any], device: str, torch: Any) -> None:
     theirs = [torch.tensor(a, requires_grad=True) for a in start("float64")]
-    other = getattr(torch.optim, kind)(theirs, **options)
+    reference = getattr(torch.optim, kind)(theirs, **options)
     for number in range(10):
-        step(other, theirs, number)
+        step(reference, theirs, number)
     mine = parameters(arrays(theirs), device)
-    one = getattr(gpunet.optim, kind)(mine, lr=9.0)
-    one.load_state_dict(other.state_dict())
-    assert one.param_groups[0]["lr"] == options["lr"]
+    ours = getattr(gpunet.optim, kind)(mine, lr=9.0)
+    ours.load_state_dict(reference.state_dict())
+    assert ours.param_groups[0]["lr"] == options["lr"]
     for number in range(10, 20):
-        step(one, mine, number)
-        step(other, theirs, number)
+        step(ours, mine, number)
+        step(reference, theirs, number)
     assert_close(mine, theirs, "float64")
 
 
 @pytest.mark.parametrize("reset", ["clear", "new", "one", "replaced"])
 @pytest.mark.parametrize("kind, options", VARIANTS[2:], ids=lambda v: str(v))
-def test_state_that_is_taken_out_or_replaced_is_gone(
+def test_state_that_is_removed_or_replaced_takes_effect(
     kind: str, options: dict[str, Any], reset: str, device: str, torch: Any
 ) -> None:
     def change(optimizer: Any, params: Any) -> None:
@@ -250,20 +250,20 @@ def test_state_that_is_taken_out_or_replaced_is_gone(
             optimizer.state[params[1]][name] = optimizer.state[params[1]][name] * 2.0
 
     mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
-    one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    ours, reference = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
     for number in range(8):
         if number == 4:
-            change(one, mine)
-            change(other, theirs)
-        step(one, mine, number)
-        step(other, theirs, number)
+            change(ours, mine)
+            change(reference, theirs)
+        step(ours, mine, number)
+        step(reference, theirs, number)
     assert_close(mine, theirs, "float64")
-    assert [*one.state_dict()["state"]]
+    assert [*ours.state_dict()["state"]]
 
 
 @pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: gpunet.optim.Adam(p)], ids=["sgd", "adam"])
-def test_state_that_is_replaced_by_equal_numbers_counts_on(make: Any, device: str) -> None:
-    """It is another tensor all the same."""
+def test_state_replaced_by_equal_tensors_is_updated(make: Any, device: str) -> None:
+    """The optimizer must use the new tensors although their values are equal to the old ones."""
     (parameter,) = parameters([numpy.ones(1)], device)
     optimizer = make([parameter])
     for number in range(4):
@@ -276,19 +276,19 @@ def test_state_that_is_replaced_by_equal_numbers_counts_on(make: Any, device: st
     assert all(optimizer.state_dict()["state"][0][name] is tensor for name, tensor in mine.items())
 
 
-def test_the_first_step_with_momentum_is_that_of_torch(device: str, torch: Any) -> None:
+def test_the_first_step_with_momentum_matches_torch(device: str, torch: Any) -> None:
     mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
-    one, other = SGD(mine, lr=0.1, dampening=0.5), torch.optim.SGD(theirs, lr=0.1, dampening=0.5)
+    ours, reference = SGD(mine, lr=0.1, dampening=0.5), torch.optim.SGD(theirs, lr=0.1, dampening=0.5)
     for number in range(9):
-        for optimizer in (one, other):
+        for optimizer in (ours, reference):
             optimizer.param_groups[0]["momentum"] = 0.9 * (number in (3, 4, 7, 8))
-        step(one, mine, number)
-        step(other, theirs, number)
+        step(ours, mine, number)
+        step(reference, theirs, number)
     assert_close(mine, theirs, "float64")
 
 
 @pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9), Adam])
-def test_state_of_another_dtype_is_named(make: Any, device: str) -> None:
+def test_state_of_another_dtype_raises(make: Any, device: str) -> None:
     model = gpunet.nn.Linear(3, 2).to(device)
     params = [*model.parameters()]
     optimizer = make(params)
@@ -300,19 +300,19 @@ def test_state_of_another_dtype_is_named(make: Any, device: str) -> None:
     step(optimizer, params, 1)
 
 
-def test_state_dict_has_the_names_of_torch(device: str, torch: Any) -> None:
+def test_state_dict_has_the_keys_of_torch(device: str, torch: Any) -> None:
     for kind, options in VARIANTS:
         mine, theirs = parameters(start("float32"), device), [torch.tensor(a, requires_grad=True) for a in start("float32")]
-        one, other = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
-        step(one, mine, 1)
-        step(other, theirs, 1)
-        for number, state in other.state_dict()["state"].items():
+        ours, reference = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+        step(ours, mine, 1)
+        step(reference, theirs, 1)
+        for number, state in reference.state_dict()["state"].items():
             wanted = {name for name, value in state.items() if value is not None}
-            assert wanted <= set(one.state_dict()["state"][number])
-        assert one.state_dict()["param_groups"][0]["params"] == [0, 1, 2, 3]
+            assert wanted <= set(ours.state_dict()["state"][number])
+        assert ours.state_dict()["param_groups"][0]["params"] == [0, 1, 2, 3]
 
 
-def test_state_of_another_optimizer_is_refused(device: str) -> None:
+def test_state_dict_of_another_optimizer_raises(device: str) -> None:
     params = parameters(start("float32"), device)
     few = Adam(params[:2])
     step(few, params[:2], 0)
@@ -328,7 +328,7 @@ def test_state_of_another_optimizer_is_refused(device: str) -> None:
         few.load_state_dict({**few.state_dict(), "state": {7: {}}})
 
 
-def test_options_of_a_state_that_are_out_of_range_change_nothing(device: str) -> None:
+def test_state_dict_with_options_out_of_range_raises_and_changes_nothing(device: str) -> None:
     optimizer = Adam(parameters(start("float32"), device), lr=0.5)
     state = optimizer.state_dict()
     state["param_groups"][0].update(lr=0.1, eps=-1.0)
@@ -337,10 +337,10 @@ def test_options_of_a_state_that_are_out_of_range_change_nothing(device: str) ->
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-# ---- the rest -------------------------------------------------------------------------------------------------------
+# ---- other behavior -------------------------------------------------------------------------------------------------
 
 
-def test_closure_computes_the_loss_again(device: str) -> None:
+def test_closure_computes_the_loss(device: str) -> None:
     (p,) = parameters([numpy.ones(1, "float32")], device)
     optimizer, calls = SGD([p], lr=0.1), []
 
@@ -389,13 +389,13 @@ def test_zero_grad(device: str) -> None:
         (lambda p: SGD([{"params": p[0]}, p[1]]), "params.*tensors"),
     ],
 )
-def test_bad_arguments_are_named(make: Any, message: str, device: str) -> None:
+def test_invalid_arguments_raise(make: Any, message: str, device: str) -> None:
     with pytest.raises((ArgumentError, DtypeError), match=message):
         make(parameters(start("float32"), device))
 
 
-def test_a_launch_for_all_parameters(device: str) -> None:
-    """One launch a step, whatever the number of parameters (up to MAX_TENSORS)."""
+def test_one_launch_updates_all_parameters(device: str) -> None:
+    """A step is one launch for up to MAX_TENSORS parameters."""
     for make in (SGD, Adam, AdamW):
         params = parameters(start("float32"), device)
         optimizer = make(params)
@@ -405,7 +405,7 @@ def test_a_launch_for_all_parameters(device: str) -> None:
         assert [launch.kernel.name for launch in tape.launches] == ["sgd_step" if make is SGD else "adam_step"]
 
 
-def test_empty_parameters_are_no_trouble(device: str) -> None:
+def test_empty_parameters_are_accepted(device: str) -> None:
     params = parameters([numpy.zeros((0, 3), "float32"), numpy.ones(2, "float32")], device)
     for make in (SGD, Adam):
         optimizer = make(params, lr=0.1)
@@ -415,8 +415,8 @@ def test_empty_parameters_are_no_trouble(device: str) -> None:
 
 
 @pytest.mark.parametrize("name, options", VARIANTS)
-def test_walks_of_small_and_large_tensors_have_the_same_bits(name: str, options: dict[str, Any]) -> None:
-    """Joined, tensor by tensor, in chunks, and replayed: however the elements are walked."""
+def test_updates_of_small_and_large_tensors_have_the_same_bits(name: str, options: dict[str, Any]) -> None:
+    """Also if the tensors are joined, processed one by one, split into chunks, or replayed."""
     random = numpy.random.default_rng(1)
     values, gradients = (random.normal(size=300_007).astype("float32") for _ in range(2))
     ends = {"one": [300_007], "few": [200_000, 290_001, 300_007], "joined": [100_000, 100_001, 133_007]}

@@ -6,8 +6,9 @@
         optimizer.step()
         schedule.step()
 
-Where a schedule is a formula of the step, its step is a launch on buffers, so it may be a part of a recorded step and its
-replays move the rate and the momentum.  ``group["lr"]``, ``get_last_lr()`` and ``last_epoch`` read the buffers.
+``schedule.step()`` of a schedule that is a formula is a launch on buffers.  It may be part of a recorded step, whose
+replays then update the learning rate and the momentum.  ``group["lr"]``, ``get_last_lr()`` and ``last_epoch`` read the
+buffers.
 """
 
 from gpunet.optim.lr_scheduler.combined import *

@@ -1,4 +1,4 @@
-"""Schedules made of schedules: one after the other, or all at once."""
+"""Schedules that combine schedules: in sequence (SequentialLR) or chained (ChainedScheduler)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import graph_break
 from gpunet.optim.lr_scheduler.python import ReduceLROnPlateau
-from gpunet.optim.lr_scheduler.scheduler import LRScheduler, counters
+from gpunet.optim.lr_scheduler.scheduler import LRScheduler, zero_counters
 from gpunet.optim.optimizer import Optimizer
 
 __all__ = ["ChainedScheduler", "SequentialLR"]
@@ -23,25 +23,29 @@ _ADD = Ufunc("add")
 
 
 class _Combined(LRScheduler):
-    """Holds the schedules, and their states."""
+    """Base class: holds the schedulers and their states."""
 
-    def _take(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None) -> None:
+    def _init_schedulers(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None) -> None:
         name = type(self).__name__
-        graph_break(f"making a {name}", "make it before the step is recorded")
+        graph_break(f"creating a {name}", "create it before the step is recorded")
         self._schedulers = list(schedulers)
         if not self._schedulers:
             raise ArgumentError(f"{name} got no schedulers; pass a list of at least one")
         for number, scheduler in enumerate(self._schedulers):
             if not isinstance(scheduler, LRScheduler):
-                raise DtypeError(f"{name}: number {number} is a {type(scheduler).__name__}; expected a scheduler")
+                raise DtypeError(f"{name}: schedulers[{number}] is a {type(scheduler).__name__}; expected a scheduler")
             if isinstance(scheduler, ReduceLROnPlateau):
-                raise ArgumentError(f"{name}: number {number} is a ReduceLROnPlateau, which needs a metric; step it by itself")
+                raise ArgumentError(
+                    f"{name}: schedulers[{number}] is a ReduceLROnPlateau, which needs a metric; step it separately"
+                )
             if scheduler.optimizer is not (optimizer or self._schedulers[0].optimizer):
-                raise ArgumentError(f"{name}: number {number} belongs to another optimizer; make all for the same one")
+                raise ArgumentError(
+                    f"{name}: schedulers[{number}] belongs to another optimizer; create all schedulers for the same one"
+                )
         self.optimizer, self.base_lrs = self._schedulers[0].optimizer, self._schedulers[0].base_lrs
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of all schedulers."""
+        """Return the states of all schedulers, with PyTorch's keys."""
         return {
             "last_epoch": self.last_epoch,
             "_schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
@@ -49,57 +53,63 @@ class _Combined(LRScheduler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`.
+        """Continue from a :meth:`state_dict`.
 
         Raises:
-            StateDictError: of other or of more schedulers.
+            StateDictError: the state belongs to other schedulers, or to a different number of them.
         """
         states = state_dict.get("_schedulers", ())
         if len(states) != len(self._schedulers):
             raise StateDictError(
-                f"state of {len(states)} schedulers; this {type(self).__name__} has {len(self._schedulers)}"
+                f"state_dict of {len(states)} schedulers; this {type(self).__name__} has {len(self._schedulers)}"
             )
         for scheduler, state in zip(self._schedulers, states):
             scheduler.load_state_dict(state)
 
 
 class SequentialLR(_Combined):
-    """One schedule after the other: the next at each of the ``milestones``, from its beginning.
+    """Run schedules one after the other; each starts from its beginning at its milestone.
 
-    A warm-up and what follows: ``SequentialLR(o, [LinearLR(o, 0.1, total_iters=5), CosineAnnealingLR(o, 95)], [5])``.
+    A warm-up of 5 steps: ``SequentialLR(o, [LinearLR(o, 0.1, total_iters=5), CosineAnnealingLR(o, 95)], [5])``.
+
+    Args:
+        optimizer: the optimizer of all schedulers.
+        schedulers: the schedules, in order.
+        milestones: the steps at which the second, third, ... schedule starts, in ascending order.
+        last_epoch: see :class:`LRScheduler`.
 
     Raises:
-        ArgumentError: as many milestones as don't lie between the schedulers; one that is itself a sequence, or a
-            ChainedScheduler that is not the first.
+        ArgumentError: the number or order of the milestones is wrong, a scheduler is a SequentialLR, or a scheduler
+            after the first is a ChainedScheduler.
     """
 
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: list[int], last_epoch: int = -1
     ) -> None:
-        self._take(schedulers, optimizer)
+        self._init_schedulers(schedulers, optimizer)
         if len(milestones) != len(self._schedulers) - 1 or sorted(milestones) != list(milestones):
             raise ArgumentError(
                 f"SequentialLR: {len(self._schedulers)} schedulers and milestones {list(milestones)}; expected "
-                f"{len(self._schedulers) - 1} in ascending order, the steps at which the next one begins"
+                f"{len(self._schedulers) - 1} steps in ascending order, at which the next scheduler starts"
             )
         for number, scheduler in enumerate(self._schedulers):
             if isinstance(scheduler, SequentialLR) or (number and isinstance(scheduler, ChainedScheduler)):
                 raise ArgumentError(
-                    f"SequentialLR: number {number} is a {type(scheduler).__name__}, which cannot begin anew at a milestone; "
-                    "put its schedulers into this one"
+                    f"SequentialLR: schedulers[{number}] is a {type(scheduler).__name__}, which cannot restart at a "
+                    "milestone; pass its schedulers to this SequentialLR directly"
                 )
         self._milestones = list(milestones)
-        self._states = counters(optimizer)
+        self._states = zero_counters(optimizer)
         self.last_epoch = last_epoch + 1
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
         for scheduler in self._schedulers:
-            scheduler.undo()
+            scheduler.undo_initial_step()
         self._schedulers[bisect_right(self._milestones, 0)]._initial_step()
 
     @ignore_fp_errors
     def step(self) -> None:
-        """The next rates, of the schedule whose turn it is."""
+        """Advance the active schedule by one step."""
         self._check_groups()
         for position in self._states:
             _ADD(position, position, 1.0)
@@ -113,14 +123,19 @@ class SequentialLR(_Combined):
 
 
 class ChainedScheduler(_Combined):
-    """All schedules in each step, one behind the other: their factors are multiplied."""
+    """Run all schedules in each step, in order; each changes the learning rate that the one before has set.
+
+    Args:
+        schedulers: the schedules, in order.
+        optimizer: their optimizer; that of the first scheduler if None.
+    """
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
-        self._take(schedulers, optimizer)
+        self._init_schedulers(schedulers, optimizer)
 
     @property
     def last_epoch(self) -> int:
-        """Steps so far, of the first schedule."""
+        """The number of steps that the first schedule has taken."""
         return self._schedulers[0].last_epoch
 
     @last_epoch.setter
@@ -129,7 +144,7 @@ class ChainedScheduler(_Combined):
             scheduler.last_epoch = value
 
     def step(self) -> None:
-        """The next rates."""
+        """Advance all schedules by one step."""
         for scheduler in self._schedulers:
             scheduler.step()
 
@@ -137,9 +152,9 @@ class ChainedScheduler(_Combined):
         for scheduler in self._schedulers:
             scheduler.step_within(positions, low, high)
 
-    def undo(self) -> None:
+    def undo_initial_step(self) -> None:
         for scheduler in self._schedulers:
-            scheduler.undo()
+            scheduler.undo_initial_step()
 
     def _initial_step(self) -> None:
         self.step()

@@ -1,4 +1,4 @@
-"""Schedules that are a formula of the step: one launch a group and step, in a recorded step, too."""
+"""Schedules that are a formula of the step: one launch per parameter group and step, also in recorded steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpunet.autograd import ignore_fp_errors
 from gpunet.errors import ArgumentError
 from gpunet.launch.tape import graph_break, graph_break_on_read
 from gpunet.optim.lr_scheduler.kernel import schedule_at
-from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, counters, for_each_group
+from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, number_per_group, zero_counters
 from gpunet.optim.optimizer import Optimizer
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class StepLR(LRScheduler):
-    """Every ``step_size`` steps the rate times ``gamma``."""
+    """Multiply the learning rate by ``gamma`` every ``step_size`` steps."""
 
     kind = "step"
 
@@ -36,7 +36,7 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """At each of the ``milestones`` the rate times ``gamma``."""
+    """Multiply the learning rate by ``gamma`` at each step in ``milestones``."""
 
     kind = "points"
 
@@ -51,7 +51,7 @@ class MultiStepLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """The rate times ``factor`` until step ``total_iters``."""
+    """Multiply the learning rate by ``factor`` until step ``total_iters``."""
 
     kind = "points"
 
@@ -69,7 +69,12 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """The rate times a factor that goes from ``start_factor`` to ``end_factor`` in ``total_iters`` steps, and stays."""
+    """Multiply the learning rate by a factor that changes linearly in ``total_iters`` steps and then stays constant.
+
+    Args:
+        start_factor: the factor at step 0.
+        end_factor: the factor from step ``total_iters`` on.
+    """
 
     kind = "linear"
 
@@ -88,7 +93,7 @@ class LinearLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """In each step the rate times ``gamma``."""
+    """Multiply the learning rate by ``gamma`` in each step."""
 
     kind, rests_at_first = "exponential", True
 
@@ -101,7 +106,7 @@ class ExponentialLR(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """The rate times (1 - t / total_iters)^power, and 0 from there on."""
+    """Multiply the initial learning rate by (1 - t / total_iters)^power at step t; 0 from ``total_iters`` on."""
 
     kind, rests_at_first = "polynomial", True
 
@@ -115,8 +120,10 @@ class PolynomialLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """Half a cosine from the first rate down to ``eta_min`` in ``T_max`` steps, then up again, and so on
-    (Loshchilov and Hutter 2017, without the restarts).
+    """Cosine annealing without restarts (Loshchilov and Hutter 2017).
+
+    The learning rate follows half a cosine from its initial value down to ``eta_min`` in ``T_max`` steps, then up again
+    in the next ``T_max`` steps, and so on.
     """
 
     kind, rests_at_first = "cosine", True
@@ -131,8 +138,10 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """Half a cosine from the first rate down to ``eta_min`` in ``T_0`` steps, then again from the top, each time
-    ``T_mult`` times as long (Loshchilov and Hutter 2017).
+    """Cosine annealing with warm restarts (Loshchilov and Hutter 2017).
+
+    The learning rate follows half a cosine from its initial value down to ``eta_min`` in ``T_0`` steps, and then
+    restarts.  Each period is ``T_mult`` times as long as the one before.
     """
 
     kind = "warm_restarts"
@@ -141,8 +150,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1  # noqa: N803
     ) -> None:
         for name, value in (("T_0", T_0), ("T_mult", T_mult)):
-            whole = isinstance(value, int) and value > 0
-            check(whole, f"CosineAnnealingWarmRestarts: {name}={value!r}; expected a whole number, 1 or more")
+            is_valid = isinstance(value, int) and value > 0
+            check(is_valid, f"CosineAnnealingWarmRestarts: {name}={value!r}; expected an integer, 1 or more")
         self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
         super().__init__(optimizer, last_epoch)
 
@@ -151,7 +160,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     @property
     def T_cur(self) -> float:
-        """Steps since the last restart."""
+        """Number of steps since the last restart."""
         graph_break_on_read("T_cur", self._states[0])
         return self._states[0][1].item()
 
@@ -161,7 +170,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     @property
     def T_i(self) -> float:
-        """Steps from the last restart to the next."""
+        """Number of steps from the last restart to the next."""
         graph_break_on_read("T_i", self._states[0])
         return self._states[0][2].item()
 
@@ -171,21 +180,25 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     def _initial_step(self) -> None:
         first = self.last_epoch
-        self._states = counters(self.optimizer, 3)
+        self._states = zero_counters(self.optimizer, 3)
         self.last_epoch, self.T_cur, self.T_i = first, first, self.T_0
         self.step(0 if first < 0 else None)
 
     @ignore_fp_errors
     def step(self, epoch: float | None = None) -> None:
-        """The next rates, or those at ``epoch``, which may lie between two steps: ``step(epoch + batch / batches)``.
+        """Advance by one step, or go to ``epoch``.
+
+        Args:
+            epoch: may be fractional, as in ``step(epoch + batch / batches)``; None for the next step.
 
         Raises:
-            CaptureError: an ``epoch`` in a step that is recorded.
+            ArgumentError: ``epoch`` is negative.
+            CaptureError: ``epoch`` is given inside a recorded step.
         """
         if epoch is None:
             super().step()
             return
-        graph_break("CosineAnnealingWarmRestarts.step(epoch)", "call step() without a number: it counts on the device")
+        graph_break("CosineAnnealingWarmRestarts.step(epoch)", "call step() without an argument, which counts on the device")
         check(epoch >= 0, f"CosineAnnealingWarmRestarts.step({epoch}); expected zero or a positive number")
         start, period = 0.0, self.T_0
         while epoch >= start + period:
@@ -194,48 +207,56 @@ class CosineAnnealingWarmRestarts(LRScheduler):
                 break
             start, period = start + period, period * self.T_mult
         self.last_epoch, self.T_cur, self.T_i = math.floor(epoch), epoch - start, period
-        share = (1.0 + math.cos(math.pi * (epoch - start) / period)) / 2.0
+        factor = (1.0 + math.cos(math.pi * (epoch - start) / period)) / 2.0
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = self.eta_min + (base - self.eta_min) * share
+            group["lr"] = self.eta_min + (base - self.eta_min) * factor
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "T_cur": self.T_cur, "T_i": self.T_i}
 
 
 class _WithMomentum(LRScheduler):
-    """A schedule that may move the momentum (of Adam: beta1) against the rate."""
+    """Base class of schedules that can also cycle the momentum (Adam's beta1), inversely to the learning rate."""
 
-    def _cycle(self, base: Any, most: Any, last_epoch: int) -> None:
-        """Take up the momenta's range, and set the groups to the upper end."""
+    def _init_momentum(self, base_momentum: Any, max_momentum: Any, last_epoch: int) -> None:
+        """Set the momentum range; at the start of the schedule, set the momentum of the groups to its upper end."""
         if not self.cycle_momentum:
             return
         optimizer, name = self.optimizer, type(self).__name__
         if optimizer.param_groups[0].momentum is None:
             raise ArgumentError(f"{name}: {type(optimizer).__name__} has no momentum; pass cycle_momentum=False")
-        self.base_momentums = for_each_group("base_momentum", optimizer, base)
-        self.max_momentums = for_each_group("max_momentum", optimizer, most)
+        self.base_momentums = number_per_group("base_momentum", optimizer, base_momentum)
+        self.max_momentums = number_per_group("max_momentum", optimizer, max_momentum)
         if last_epoch == -1:
             self._set_momenta(self.max_momentums)
 
     def _set_momenta(self, momenta: Iterable[float]) -> None:
+        """Set the momentum, or beta1, of each group."""
         for group, momentum in zip(self.optimizer.param_groups, momenta, strict=True):
             if "betas" in group:
-                group["betas"] = (momentum, *group.set_to("betas")[1:])
+                group["betas"] = (momentum, *group.last_set("betas")[1:])
             else:
                 group["momentum"] = momentum
 
 
 class CyclicLR(_WithMomentum):
-    """Up from ``base_lr`` to ``max_lr`` in ``step_size_up`` steps, down again in ``step_size_down``, and so on
-    (Smith 2017).
+    """Cyclical learning rate (Smith 2017).
+
+    The learning rate rises linearly from ``base_lr`` to ``max_lr`` in ``step_size_up`` steps, falls in
+    ``step_size_down`` steps, and so on.  The amplitude is max_lr - base_lr times a factor that depends on ``mode``.
 
     Args:
-        mode: "triangular"; "triangular2" halves the height with each cycle; "exp_range" multiplies it by ``gamma`` in
-            each step.
-        scale_fn: a factor of the height instead, a function of the cycle (from 1) or of the step; it is Python, and not
-            recorded.
-        scale_mode: what scale_fn is a function of, "cycle" or "iterations".
-        cycle_momentum: move the momentum, or beta1, from ``max_momentum`` down to ``base_momentum`` and up.
+        base_lr: lower bound; a number, or a list with one number per group.
+        max_lr: upper bound; a number, or a list with one number per group.
+        step_size_up: number of steps of the rising half of a cycle.
+        step_size_down: number of steps of the falling half; ``step_size_up`` if None.
+        mode: "triangular": factor 1; "triangular2": halve the amplitude after each cycle; "exp_range": multiply it by
+            ``gamma`` in each step.
+        gamma: see ``mode``.
+        scale_fn: custom factor of the amplitude instead of ``mode``; a Python function, so the schedule cannot be part
+            of a recorded step.
+        scale_mode: argument of ``scale_fn``: "cycle": the number of the cycle, from 1; "iterations": the step.
+        cycle_momentum: cycle the momentum, or beta1, from ``max_momentum`` down to ``base_momentum`` and up again.
     """
 
     def __init__(
@@ -244,13 +265,14 @@ class CyclicLR(_WithMomentum):
         scale_fn: Callable[[float], float] | None = None, scale_mode: str = "cycle", cycle_momentum: bool = True,
         base_momentum: float | list[float] = 0.8, max_momentum: float | list[float] = 0.9, last_epoch: int = -1,
     ) -> None:  # fmt: skip
-        base_lrs = for_each_group("base_lr", optimizer, base_lr)
-        self.max_lrs = for_each_group("max_lr", optimizer, max_lr)
+        base_lrs = number_per_group("base_lr", optimizer, base_lr)
+        self.max_lrs = number_per_group("max_lr", optimizer, max_lr)
         modes = ("triangular", "triangular2", "exp_range")
         check(scale_fn is not None or mode in modes, f"CyclicLR: mode={mode!r}; expected one of {', '.join(modes)}")
-        check(scale_mode in ("cycle", "iterations"), f"CyclicLR: scale_mode={scale_mode!r}; expected cycle or iterations")
+        check(scale_mode in ("cycle", "iterations"), f"CyclicLR: scale_mode={scale_mode!r}; expected 'cycle' or 'iterations'")
         down = step_size_up if step_size_down is None else step_size_down
-        check(min(step_size_up, down) > 0, f"CyclicLR: step sizes {step_size_up} and {down}; expected positive numbers")
+        sizes = f"step_size_up={step_size_up} and step_size_down={down}"
+        check(min(step_size_up, down) > 0, f"CyclicLR: {sizes}; expected positive numbers")
         self.total_size = float(step_size_up + down)
         self.step_ratio = step_size_up / self.total_size
         self.mode, self.gamma, self.scale_mode, self._scale_fn = mode, gamma, scale_mode, scale_fn
@@ -259,53 +281,55 @@ class CyclicLR(_WithMomentum):
         if last_epoch == -1:
             for group, rate in zip(optimizer.param_groups, base_lrs):
                 group["lr"] = rate
-        self._cycle(base_momentum, max_momentum, last_epoch)
+        self._init_momentum(base_momentum, max_momentum, last_epoch)
         super().__init__(optimizer, last_epoch)
         self.base_lrs = base_lrs
 
     def constants(self, index: int) -> list[float]:
-        return self._constants_of(self.base_lrs[index], self.max_lrs[index])
+        return self._cycle_constants(self.base_lrs[index], self.max_lrs[index])
 
     def momentum_constants(self, index: int) -> list[float]:
-        return self._constants_of(self.max_momentums[index], self.base_momentums[index])
+        return self._cycle_constants(self.max_momentums[index], self.base_momentums[index])
 
-    def _constants_of(self, base: float, most: float) -> list[float]:
+    def _cycle_constants(self, base: float, maximum: float) -> list[float]:
+        """Return the constants of the kind "cyclic" for a cycle from ``base`` to ``maximum`` and back."""
         per_step = self.gamma if self.mode == "exp_range" and self.kind else 1.0
         per_cycle = 0.5 if self.mode == "triangular2" and self.kind else 1.0
-        return [base, most, self.total_size, self.step_ratio, per_step, per_cycle]
+        return [base, maximum, self.total_size, self.step_ratio, per_step, per_cycle]
 
-    def _scaled(self, step: int, base: float, most: float) -> float:
-        """With a scale_fn: its factor belongs to the height."""
+    def _value_at(self, step: int, base: float, maximum: float) -> float:
+        """Return the learning rate or momentum at a step, with the amplitude scaled by ``scale_fn``."""
         assert self._scale_fn is not None
-        height = schedule_at("cyclic", step, self._constants_of(0.0, most - base))
-        of = math.floor(1 + step / self.total_size) if self.scale_mode == "cycle" else step
-        return base + height * self._scale_fn(of)
+        amplitude = schedule_at("cyclic", step, self._cycle_constants(0.0, maximum - base))
+        argument = math.floor(1 + step / self.total_size) if self.scale_mode == "cycle" else step
+        return base + amplitude * self._scale_fn(argument)
 
     def get_lr(self) -> list[float]:
         step = self.last_epoch
-        return [self._scaled(step, base, most) for base, most in zip(self.base_lrs, self.max_lrs)]
+        return [self._value_at(step, base_lr, max_lr) for base_lr, max_lr in zip(self.base_lrs, self.max_lrs)]
 
-    def _set(self, step: int) -> None:
-        super()._set(step)
+    def _set_rates(self, step: int) -> None:
+        super()._set_rates(step)
         if self.cycle_momentum:
             ranges = zip(self.max_momentums, self.base_momentums, strict=True)
-            self._set_momenta(self._scaled(step, most, least) for most, least in ranges)
+            self._set_momenta(self._value_at(step, high, low) for high, low in ranges)
 
 
 class OneCycleLR(_WithMomentum):
-    """Up from ``max_lr / div_factor`` to ``max_lr`` and down to ``max_lr / div_factor / final_div_factor`` in
-    ``total_steps`` steps (Smith and Topin 2018); one step after each batch.
+    """One-cycle learning rate (Smith and Topin 2018); call ``step()`` after each batch.
+
+    The learning rate rises from max_lr / div_factor to max_lr, and then falls to max_lr / div_factor / final_div_factor.
 
     Args:
-        total_steps: of the whole training; or ``epochs`` times ``steps_per_epoch``.
-        pct_start: share of the steps that goes up.
-        anneal_strategy: "cos" or "linear".
-        cycle_momentum: move the momentum, or beta1, from ``max_momentum`` down to ``base_momentum`` and up.
-        three_phase: up, down just as fast, and then on down to the end.
+        max_lr: upper bound; a number, or a list with one number per group.
+        total_steps: number of steps of the whole training; ``epochs * steps_per_epoch`` if None.
+        pct_start: fraction of the steps in which the learning rate rises.
+        anneal_strategy: shape of the curve, "cos" or "linear".
+        cycle_momentum: cycle the momentum, or beta1, from ``max_momentum`` down to ``base_momentum`` and up again.
+        three_phase: let the learning rate fall to max_lr / div_factor as fast as it rose, and then to its final value.
 
     Raises:
-        ArgumentError: an option out of range; or, from ``step()``, more than ``total_steps`` steps.  A recorded step
-            cannot raise: there the rate stays where it ended.
+        ArgumentError: an option is out of range.
     """
 
     kind = "one_cycle"
@@ -319,55 +343,60 @@ class OneCycleLR(_WithMomentum):
     ) -> None:  # fmt: skip
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
-                raise ArgumentError("OneCycleLR: how many steps? Pass total_steps, or epochs and steps_per_epoch")
+                raise ArgumentError("OneCycleLR without a number of steps; pass total_steps, or epochs and steps_per_epoch")
             total_steps = epochs * steps_per_epoch
         check(isinstance(total_steps, int) and total_steps > 0, f"OneCycleLR: total_steps={total_steps!r}; expected 1 or more")
-        check(0.0 <= pct_start <= 1.0, f"OneCycleLR: pct_start={pct_start}; expected a share from 0 to 1")
+        check(0.0 <= pct_start <= 1.0, f"OneCycleLR: pct_start={pct_start}; expected a number from 0 to 1")
         strategies = ("cos", "linear")
-        check(anneal_strategy in strategies, f"OneCycleLR: anneal_strategy={anneal_strategy!r}; expected cos or linear")
+        check(anneal_strategy in strategies, f"OneCycleLR: anneal_strategy={anneal_strategy!r}; expected 'cos' or 'linear'")
         self.total_steps, self.pct_start, self.three_phase = total_steps, float(pct_start), three_phase
         self.anneal_strategy, self.cycle_momentum = anneal_strategy, cycle_momentum
         self.optimizer = optimizer
-        ends = self._ends()
+        ends = self._phase_ends()
         check(
             all(a != b for a, b in itertools.pairwise(ends)),
-            f"OneCycleLR: {total_steps} steps with pct_start={pct_start} leave a phase without a step; pass more steps",
+            f"OneCycleLR: total_steps={total_steps} with pct_start={pct_start} leaves a phase without a step; pass more steps",
         )
-        for number, most in enumerate(for_each_group("max_lr", optimizer, max_lr)):
+        for number, maximum in enumerate(number_per_group("max_lr", optimizer, max_lr)):
             if last_epoch == -1:
-                first = most / div_factor
-                optimizer.param_groups[number].update(initial_lr=first, max_lr=most, min_lr=first / final_div_factor)
-        self._cycle(base_momentum, max_momentum, last_epoch)
-        self._calls = last_epoch  # a lower bound of the step count that needs no look at the device
+                initial = maximum / div_factor
+                optimizer.param_groups[number].update(
+                    initial_lr=initial, max_lr=maximum, min_lr=initial / final_div_factor
+                )
+        self._init_momentum(base_momentum, max_momentum, last_epoch)
+        self._calls = last_epoch  # a lower bound of the step count, known without reading the device
         super().__init__(optimizer, last_epoch)
 
-    def _ends(self) -> list[float]:
-        up = self.pct_start * self.total_steps
-        return [0.0, up - 1.0, *([2.0 * up - 2.0] if self.three_phase else []), self.total_steps - 1.0]
+    def _phase_ends(self) -> list[float]:
+        """Return 0 and the last step of each phase."""
+        rise = self.pct_start * self.total_steps
+        return [0.0, rise - 1.0, *([2.0 * rise - 2.0] if self.three_phase else []), self.total_steps - 1.0]
 
-    def _constants_of(self, first: float, most: float, last: float) -> list[float]:
-        values = [first, most, *([first] if self.three_phase else []), last]
-        points = (v for point in zip(self._ends(), values) for v in point)
+    def _phase_constants(self, initial: float, maximum: float, final: float) -> list[float]:
+        """Return the constants of the kind "one_cycle": whether it is a cosine, then step and value of each phase end."""
+        values = [initial, maximum, *([initial] if self.three_phase else []), final]
+        points = (v for point in zip(self._phase_ends(), values) for v in point)
         return [float(self.anneal_strategy == "cos"), *points]
 
     def constants(self, index: int) -> list[float]:
         group = self.optimizer.param_groups[index]
-        return self._constants_of(group["initial_lr"], group["max_lr"], group["min_lr"])
+        return self._phase_constants(group["initial_lr"], group["max_lr"], group["min_lr"])
 
     def momentum_constants(self, index: int) -> list[float]:
-        most, least = self.max_momentums[index], self.base_momentums[index]
-        return self._constants_of(most, least, most)
+        high, low = self.max_momentums[index], self.base_momentums[index]
+        return self._phase_constants(high, low, high)
 
     def step(self) -> None:
-        """The next rates; see :class:`LRScheduler`.
+        """Advance by one step, see :meth:`LRScheduler.step`.
 
         Raises:
-            ArgumentError: there were ``total_steps`` already.
+            ArgumentError: the schedule has taken ``total_steps`` steps already.  Replays of a recorded step cannot
+                raise; there the learning rate keeps its final value.
         """
         if self._calls >= self.total_steps:
             raise ArgumentError(
-                f"OneCycleLR: step {self._calls + 1} of a schedule of {self.total_steps} steps; make it with total_steps as "
-                "large as the number of batches of the whole training"
+                f"OneCycleLR: step {self._calls + 1} of a schedule of {self.total_steps} steps; pass the number of batches "
+                "of the whole training as total_steps"
             )
         super().step()
         self._calls += 1

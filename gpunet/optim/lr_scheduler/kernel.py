@@ -1,7 +1,7 @@
-"""One step of a schedule, as a launch: the step count and the learning rate are buffers.
+"""The kernel of learning-rate schedules: one step of a schedule for one parameter group.
 
-Formulas are PyTorch's recursive ones (a step's rate from the rate before), so that schedules can be chained, and a rate
-that is set by hand in between is kept.
+The formulas are PyTorch's recursive ones, which compute a learning rate from the previous one.  Therefore schedules can
+be chained, and a learning rate that the user sets between two steps has an effect.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy
 
 from gpunet.launch.kernel import Geometry, kernel
 
-# Each takes the rate, the step t, the state and the constants, all arrays of one element, and returns the new rate.  There
-# are no Python numbers in them, so that a replay follows t.  Except for WARM_RESTARTS and what comes behind it, the first
-# constant is the rate that a schedule starts anew from.
+# Each formula takes the learning rate, the step t, the state and its constants, and returns the new learning rate.  All
+# are arrays of one element instead of Python numbers, so that replays use the current t.  The first constant of the
+# kinds before "warm_restarts" is the learning rate after a restart.
 
 
 def _step(rate, t, state, first, period, gamma):
@@ -34,45 +34,46 @@ def _exponential(rate, t, state, first, gamma):
 
 def _linear(rate, t, state, first, start, end, total):
     slope = end - start
-    later = numpy.where(t > total, rate, rate * (1.0 + slope / (total * start + (t - 1.0) * slope)))
-    return numpy.where(t == 0, rate * start, later)
+    after_first = numpy.where(t > total, rate, rate * (1.0 + slope / (total * start + (t - 1.0) * slope)))
+    return numpy.where(t == 0, rate * start, after_first)
 
 
 def _polynomial(rate, t, state, first, total, power):
     return numpy.where(t > total, rate, rate * ((1.0 - t / total) / (1.0 - (t - 1.0) / total)) ** power)
 
 
-def _cosine(rate, t, state, base, half, least):
-    rising = rate + (base - least) * (1.0 - numpy.cos(math.pi / half)) / 2.0
-    ratio = (1.0 + numpy.cos(math.pi * t / half)) / (1.0 + numpy.cos(math.pi * (t - 1.0) / half))
-    return numpy.where((t - 1.0 - half) % (2.0 * half) == 0, rising, ratio * (rate - least) + least)
+def _cosine(rate, t, state, base, half_period, minimum):
+    rising = rate + (base - minimum) * (1.0 - numpy.cos(math.pi / half_period)) / 2.0
+    ratio = (1.0 + numpy.cos(math.pi * t / half_period)) / (1.0 + numpy.cos(math.pi * (t - 1.0) / half_period))
+    was_at_minimum = (t - 1.0 - half_period) % (2.0 * half_period) == 0  # the denominator of ratio is 0
+    return numpy.where(was_at_minimum, rising, ratio * (rate - minimum) + minimum)
 
 
-def _warm_restarts(rate, t, state, base, growth, least):
-    return least + (base - least) * (1.0 + numpy.cos(math.pi * state[1:2] / state[2:])) / 2.0
+def _warm_restarts(rate, t, state, base, growth, minimum):
+    return minimum + (base - minimum) * (1.0 + numpy.cos(math.pi * state[1:2] / state[2:])) / 2.0
 
 
-def _cyclic(rate, t, state, base, most, total, ratio, per_step, per_cycle):
+def _cyclic(rate, t, state, base, maximum, total, ratio, per_step, per_cycle):
     cycle = numpy.floor(1.0 + t / total)
     x = 1.0 + t / total - cycle
     scale = numpy.where(x <= ratio, x / ratio, (x - 1.0) / (ratio - 1.0))
-    return base + (most - base) * scale * per_step**t * per_cycle ** (cycle - 1.0)
+    return base + (maximum - base) * scale * per_step**t * per_cycle ** (cycle - 1.0)
 
 
-def _one_cycle(rate, t, state, curved, *points):
+def _one_cycle(rate, t, state, is_cosine, *points):
     ends, values = points[::2], points[1::2]
     t = numpy.minimum(t, ends[-1] + 1.0)
     result = None
     for index in reversed(range(1, len(ends))):
         before, after = values[index - 1], values[index]
-        share = (t - ends[index - 1]) / (ends[index] - ends[index - 1])
-        curve = after + (before - after) / 2.0 * (numpy.cos(math.pi * share) + 1.0)
-        segment = numpy.where(curved != 0, curve, (after - before) * share + before)
+        fraction = (t - ends[index - 1]) / (ends[index] - ends[index - 1])
+        cosine = after + (before - after) / 2.0 * (numpy.cos(math.pi * fraction) + 1.0)
+        segment = numpy.where(is_cosine != 0, cosine, (after - before) * fraction + before)
         result = segment if result is None else numpy.where(t <= ends[index], segment, result)
     return result
 
 
-#: In the order of the CUDA source's ScheduleKind.
+#: The formulas by kind, in the order of ScheduleKind in the CUDA source.
 KINDS: dict[str, Callable[..., numpy.ndarray]] = {
     "step": _step,
     "points": _points,
@@ -93,38 +94,46 @@ KINDS: dict[str, Callable[..., numpy.ndarray]] = {
     optional="momentum position",
 )
 def schedule_step(rate, momentum, state, constants, position, *, kind, low, high):
-    """state[0] += 1; rate = what the schedule says there.  With a position only while low <= position < high, and
-    at position == low state[0] = 0 and the schedule starts anew.  A momentum moves likewise, by as many constants more.
+    """Advance the step count by one, and compute the learning rate and the momentum of the new step.
+
+    Args:
+        rate: learning rate, (1,).
+        momentum: momentum, (1,), or None if it does not change.
+        state: the step count; of "warm_restarts", also the steps since the last restart and from it to the next.
+        constants: the constants of the formula for the rate, then those for the momentum.
+        position: the step count of a SequentialLR, (1,), or None.  The schedule advances only while
+            low <= position < high; at position == low it restarts with step count 0.
+        kind: a key of KINDS.
     """
     t = state[:1] + 1.0
-    after = state[1:]
+    period_state = state[1:]
     if kind == "warm_restarts":
         current, period = state[1:2] + 1.0, state[2:]
-        over = current >= period
-        after = numpy.concatenate(
-            [numpy.where(over, current % period, current), numpy.where(over, period * constants[1:2], period)]
+        is_over = current >= period
+        period_state = numpy.concatenate(
+            [numpy.where(is_over, current % period, current), numpy.where(is_over, period * constants[1:2], period)]
         )
-    moves = restart = True
+    is_active = is_restart = True
     if position is not None:
-        moves, restart = (position >= low) & (position < high), position == low
-        t = numpy.where(restart, 0.0, t)
-        after = numpy.where(moves & ~restart, after, state[1:])
-    now = numpy.concatenate([t, after])
-    moved = [rate] if momentum is None else [rate, momentum]
-    count = constants.size // len(moved)
-    for index, number in enumerate(moved):
+        is_active, is_restart = (position >= low) & (position < high), position == low
+        t = numpy.where(is_restart, 0.0, t)
+        period_state = numpy.where(is_active & ~is_restart, period_state, state[1:])
+    new_state = numpy.concatenate([t, period_state])
+    targets = [rate] if momentum is None else [rate, momentum]
+    count = constants.size // len(targets)
+    for index, target in enumerate(targets):
         values = [constants[i : i + 1] for i in range(index * count, (index + 1) * count)]
-        new = KINDS[kind](number, t, now, *values)
+        new = KINDS[kind](target, t, new_state, *values)
         if position is not None:
             if kind not in ("warm_restarts", "cyclic", "one_cycle"):
-                new = numpy.where(restart, values[0], new)
-            new = numpy.where(moves, new, number)
-        number[...] = new
+                new = numpy.where(is_restart, values[0], new)
+            new = numpy.where(is_active, new, target)
+        target[...] = new
     if position is not None:
-        t = numpy.where(moves, t, state[:1])
+        t = numpy.where(is_active, t, state[:1])
     state[:1] = t
     if kind == "warm_restarts":
-        state[1:] = after
+        state[1:] = period_state
 
 
 @schedule_step.geometry
@@ -134,7 +143,7 @@ def _(rate, momentum, state, constants, position, *, kind, low, high):
 
 
 def schedule_at(kind: str, t: int, constants: list[float]) -> float:
-    """What a schedule that does not look at the rate before says at step t, in Python."""
+    """Return the learning rate at step t, in Python, of a kind whose formula does not use the previous rate."""
     rate = numpy.zeros(1)
     schedule_step.twin(rate, None, numpy.array([t - 1.0]), numpy.array(constants), None, kind=kind, low=0.0, high=math.inf)
     return float(rate[0])

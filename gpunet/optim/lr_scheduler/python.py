@@ -1,4 +1,4 @@
-"""Schedules that are Python by nature: a function of yours, or a look at a metric.  They are called outside recorded steps."""
+"""Schedules that run Python code (a user's function, or a decision on a metric); call them outside recorded steps."""
 
 from __future__ import annotations
 
@@ -7,38 +7,42 @@ from typing import Any
 
 from gpunet.errors import ArgumentError
 from gpunet.launch.tape import graph_break
-from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, for_each_group, functions_for_each_group
+from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, function_per_group, number_per_group
 from gpunet.optim.optimizer import Optimizer
 
 __all__ = ["LambdaLR", "MultiplicativeLR", "ReduceLROnPlateau"]
 
 
 class LambdaLR(LRScheduler):
-    """The first rate times ``lr_lambda(step)``: one function, or a list of one for each group."""
+    """Multiply the initial learning rate by ``lr_lambda(step)``.
+
+    Args:
+        lr_lambda: a function, or a list of one function per parameter group.
+    """
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Any, last_epoch: int = -1) -> None:
-        self.lr_lambdas = functions_for_each_group("lr_lambda", optimizer, lr_lambda)
+        self.lr_lambdas = function_per_group("lr_lambda", optimizer, lr_lambda)
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
         return [base * function(self.last_epoch) for function, base in zip(self.lr_lambdas, self.base_lrs)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Functions are not kept, objects that can be called are, by their attributes; as in PyTorch."""
-        kept = [dict(getattr(f, "__dict__", None) or {}) or None for f in self.lr_lambdas]
-        return {**super().state_dict(), "lr_lambdas": kept}
+        """Return the state, with the attributes of callable objects; functions are not saved, as in PyTorch."""
+        attributes = [dict(getattr(f, "__dict__", None) or {}) or None for f in self.lr_lambdas]
+        return {**super().state_dict(), "lr_lambdas": attributes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         settings = dict(state_dict)
-        kept = settings.pop("lr_lambdas", ())
+        saved = settings.pop("lr_lambdas", ())
         super().load_state_dict(settings)
-        for function, attributes in zip(self.lr_lambdas, kept):
+        for function, attributes in zip(self.lr_lambdas, saved):
             if attributes is not None:
                 function.__dict__.update(attributes)
 
 
 class MultiplicativeLR(LambdaLR):
-    """In each step the rate times ``lr_lambda(step)``."""
+    """Multiply the learning rate by ``lr_lambda(step)`` in each step."""
 
     rests_at_first = True
 
@@ -50,14 +54,18 @@ class MultiplicativeLR(LambdaLR):
 
 
 class ReduceLROnPlateau(LRScheduler):
-    """The rate times ``factor`` when a metric has not got better for more than ``patience`` steps.
+    """Multiply the learning rate by ``factor`` if a metric has not improved for more than ``patience`` steps.
 
     Args:
-        mode: "min": smaller is better; "max": larger is.
-        threshold: how much better counts: a share of the best for threshold_mode "rel", a difference for "abs".
-        cooldown: steps after a reduction in which none is counted as bad.
-        min_lr: least rate, for all groups or a list of one for each.
-        eps: reductions by less than this are left out.
+        optimizer: the optimizer.
+        mode: "min" if smaller metrics are better, "max" if larger metrics are better.
+        factor: factor of the learning rate, below 1.
+        patience: number of steps without improvement that are tolerated before a reduction.
+        threshold: minimum change that counts as an improvement.
+        threshold_mode: "rel": ``threshold`` is relative to the best metric; "abs": it is absolute.
+        cooldown: number of steps after a reduction in which missing improvements do not count.
+        min_lr: lower bound of the learning rate; a number, or a list with one number per group.
+        eps: minimum reduction; smaller changes of the learning rate are not made.
     """
 
     def __init__(
@@ -65,9 +73,9 @@ class ReduceLROnPlateau(LRScheduler):
         threshold_mode: str = "rel", cooldown: int = 0, min_lr: float | list[float] = 0.0, eps: float = 1e-8,
     ) -> None:  # fmt: skip
         check(factor < 1.0, f"ReduceLROnPlateau: factor={factor}; expected a number below 1")
-        check(mode in ("min", "max"), f"ReduceLROnPlateau: mode={mode!r}; expected min or max")
-        check(threshold_mode in ("rel", "abs"), f"ReduceLROnPlateau: threshold_mode={threshold_mode!r}; expected rel or abs")
-        self.min_lrs = for_each_group("min_lr", optimizer, min_lr)
+        check(mode in ("min", "max"), f"ReduceLROnPlateau: mode={mode!r}; expected 'min' or 'max'")
+        check(threshold_mode in ("rel", "abs"), f"ReduceLROnPlateau: threshold_mode={threshold_mode!r}; expected 'rel' or 'abs'")
+        self.min_lrs = number_per_group("min_lr", optimizer, min_lr)
         self.mode, self.factor, self.patience, self.cooldown, self.eps = mode, factor, patience, cooldown, eps
         self.threshold, self.threshold_mode = threshold, threshold_mode
         self.best = math.inf if mode == "min" else -math.inf
@@ -78,15 +86,18 @@ class ReduceLROnPlateau(LRScheduler):
         self.last_epoch = 0
 
     def step(self, metrics: Any = None) -> None:
-        """Look at the metric, a number or a tensor of one element, and reduce the rates where it is time.
+        """Reduce the learning rates if the metric has not improved for long enough.
+
+        Args:
+            metrics: the metric, a number or a tensor of one element.
 
         Raises:
-            ArgumentError: no metric.
-            CaptureError: in a step that is recorded.
+            ArgumentError: there is no metric.
+            CaptureError: called inside a recorded step.
         """
         graph_break("ReduceLROnPlateau.step(), which reads a metric,", "call it outside the step, after it")
         if metrics is None:
-            raise ArgumentError("ReduceLROnPlateau.step() without a metric; pass step(validation_loss)")
+            raise ArgumentError("ReduceLROnPlateau.step() without a metric; pass it, e.g. step(validation_loss)")
         self._check_groups()
         current = float(metrics)
         self.last_epoch += 1
@@ -98,9 +109,9 @@ class ReduceLROnPlateau(LRScheduler):
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
-            for group, least in zip(self.optimizer.param_groups, self.min_lrs):
+            for group, min_lr in zip(self.optimizer.param_groups, self.min_lrs):
                 before = group["lr"]
-                after = max(before * self.factor, least)
+                after = max(before * self.factor, min_lr)
                 if before - after > self.eps:
                     group["lr"] = after
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0

@@ -1,4 +1,4 @@
-"""What schedules share.  Two kinds: those whose step is a launch, and those that are Python by nature."""
+"""The base class of learning-rate schedules: those whose step is a launch, and those that run Python code."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
 __all__ = ["LRScheduler"]
 
-#: In states of PyTorch's schedules; here they follow from the others.
-_OF_TORCH = ("use_beta1", "default_min_lr", "mode_worse")
+#: Keys of PyTorch's state_dicts that follow from other keys; they are ignored.
+_IGNORED_KEYS = ("use_beta1", "default_min_lr", "mode_worse")
 
 
 class LRScheduler:
-    """Sets the learning rates of an optimizer's groups, one ``step()`` after the other.
+    """Base class of schedules, which set the learning rates of an optimizer's parameter groups in each ``step()``.
 
-    A subclass of your own has ``get_lr()``, the new rates of all groups; ``self.last_epoch`` counts the steps.  It runs
-    Python, so it is called outside of a recorded step.
+    A user-defined subclass overrides ``get_lr()``, which returns the new learning rates of all groups; the step count
+    is ``self.last_epoch``.  It runs Python code, so ``step()`` must be called outside of a recorded step.
 
     Args:
-        optimizer: what to schedule.  Each group keeps the rate it has now as "initial_lr".
-        last_epoch: -1 to start; the last step's number to go on from it, with "initial_lr" in the groups.
+        optimizer: the optimizer.  The present learning rate of each group is stored in it as "initial_lr".
+        last_epoch: -1 to start, or the number of the last step to continue from; then the groups need "initial_lr".
 
     Raises:
-        ArgumentError: an option out of range, or no "initial_lr" to go on from.
-        DtypeError: something that is not an optimizer.
+        ArgumentError: an option is out of range, or a group has no "initial_lr" to continue from.
+        DtypeError: ``optimizer`` is not an optimizer.
     """
 
-    #: Which formula of the launch; empty where get_lr() is Python.
+    #: the formula of the launch, a key of ``kernel.KINDS``; empty if ``get_lr()`` computes the rates in Python
     kind = ""
-    #: Whether the first step, made by the constructor, leaves the rate as it is.
+    #: whether the initial step, which the constructor takes, leaves the learning rate unchanged
     rests_at_first = False
-    #: Whether the momentum (of Adam: beta1) moves, too.
+    #: whether the momentum (Adam's beta1) changes, too
     cycle_momentum = False
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         _check_optimizer(optimizer)
-        graph_break(f"making a {type(self).__name__}", "make it before the step is recorded")
+        graph_break(f"creating a {type(self).__name__}", "create it before the step is recorded")
         self.optimizer = optimizer
         for number, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
@@ -57,7 +57,7 @@ class LRScheduler:
                     "optimizer's state_dict first, or start with last_epoch=-1"
                 )
         self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
-        self._states = counters(optimizer)
+        self._states = zero_counters(optimizer)
         self._constants: list[tuple[list[float], Array]] = []
         self.last_epoch = last_epoch
         self._is_initial = False
@@ -66,26 +66,26 @@ class LRScheduler:
 
     # -- for subclasses
     def get_lr(self) -> list[float]:
-        """The rates of all groups at ``self.last_epoch``, in Python."""
-        raise NotImplementedError(f"{type(self).__name__} has no get_lr(); get_last_lr() says what the rates are")
+        """Return the learning rates of all groups at step ``self.last_epoch``."""
+        raise NotImplementedError(f"{type(self).__name__} does not define get_lr(); get_last_lr() returns the rates")
 
     def constants(self, index: int) -> list[float]:
-        """What the launch reads beside the step count, for group ``index``; see kernel.py."""
+        """Return the constants of the formula for the learning rate of group ``index``, see kernel.py."""
         raise NotImplementedError(f"{type(self).__name__} has no constants")
 
     def momentum_constants(self, index: int) -> list[float]:
-        """As many for the momentum of group ``index``, where it moves."""
-        raise NotImplementedError(f"{type(self).__name__} has no constants for the momentum")
+        """Return the constants of the formula for the momentum of group ``index``."""
+        raise NotImplementedError(f"{type(self).__name__} has no constants of the momentum")
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if self.__dict__.get("_constants") and name in self.__dict__ and name[0] != "_":
-            self.update_constants()  # at once, for recorded steps
+            self.update_constants()  # immediately, because replays read the buffers
 
     # -- the step count
     @property
     def last_epoch(self) -> int:
-        """Steps so far, read from the device."""
+        """The number of steps so far, read from the device."""
         graph_break_on_read("last_epoch", self._states[0])
         return int(self._states[0][0].item())
 
@@ -94,28 +94,29 @@ class LRScheduler:
         self._write(value, slice(0, 1))
 
     def _write(self, value: float, place: slice) -> None:
+        """Set a part of the counters of all groups."""
         graph_break(f"setting a {type(self).__name__}'s counters", "set them outside the step")
         for state in self._states:
             state[place] = float(value)
 
     def get_last_lr(self) -> list[float]:
-        """The learning rates of all groups as they are now, read from the device."""
+        """Return the current learning rates of all groups, read from the device."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     # -- steps
     @ignore_fp_errors
     def step(self) -> None:
-        """The next rates; called after ``optimizer.step()``, also inside of a recorded step, where it is launches.
+        """Advance the learning rates by one step; call it after ``optimizer.step()``.
 
         Raises:
-            CaptureError: a schedule that is Python (a function of yours, a metric) in a step that is recorded.
+            CaptureError: the schedule runs Python code (a user's function, or a metric) inside a recorded step.
         """
         self._check_groups()
-        self._refuse()
+        self._graph_break_if_python()
         if self.kind:
             self._launch()
         else:
-            self._set(self.last_epoch + 1)
+            self._set_rates(self.last_epoch + 1)
 
     def _initial_step(self) -> None:
         self._is_initial = True
@@ -127,98 +128,107 @@ class LRScheduler:
 
     @ignore_fp_errors
     def step_within(self, positions: list[Array], low: float, high: float) -> None:
-        """As a part of a sequence that has counted to ``positions`` (the same number for each group)."""
+        """Advance by one step as part of a SequentialLR if low <= position < high; restart if position == low.
+
+        Args:
+            positions: step count of the SequentialLR, one array of one element per group, all equal.
+        """
         self._check_groups()
-        self._refuse()
+        self._graph_break_if_python()
         if self.kind:
             self._launch(positions, low, high)
             return
         position = float(positions[0].item())
         if low <= position < high:
-            self._set(0 if position == low else self.last_epoch + 1)
+            self._set_rates(0 if position == low else self.last_epoch + 1)
 
-    def undo(self) -> None:
-        """Take the constructor's step back, as far as the count is concerned; the rates are set anew by the caller."""
+    def undo_initial_step(self) -> None:
+        """Undo the step count of the initial step; the caller resets the learning rates."""
         self.last_epoch -= 1
 
-    def _set(self, step: int) -> None:
+    def _set_rates(self, step: int) -> None:
+        """Set the step count, and the learning rates to ``get_lr()``."""
         self.last_epoch = step
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
 
-    def _refuse(self) -> None:
-        """Refuse to be recorded, where that is not possible."""
+    def _graph_break_if_python(self) -> None:
         if not self.kind:
-            graph_break(f"{type(self).__name__}.step(), which is Python,", "call it outside the step, after it")
+            graph_break(f"{type(self).__name__}.step(), which runs Python code,", "call it outside the step, after it")
 
     def _launch(self, positions: Sequence[Array | None] | None = None, low: float = 0.0, high: float = math.inf) -> None:
         self.update_constants()
         if active.tape is not None:
             for name, items in vars(self).items():
-                if name[0] != "_" and isinstance(items, (list, dict)):  # which may be changed in place
+                if name[0] != "_" and isinstance(items, (list, dict)):  # can be changed in place
                     reason = f"{name} of a {type(self).__name__}"
                     active.tape.relied.append(("{} == {}", (items, items.copy()), reason))
         for number, group in enumerate(self.optimizer.param_groups):
             position = None if positions is None else positions[number]
             momentum = None
             if self.cycle_momentum:
-                group.move_momentum()
+                group.enable_momentum()
                 momentum = group.momentum
             state, constants = self._states[number], self._constants[number][1]
             schedule_step(group.learning_rate, momentum, state, constants, position, kind=self.kind, low=low, high=high)
 
     def update_constants(self) -> None:
-        """Bring the buffers that launches read up to date with this object's attributes."""
+        """Copy the constants that follow from this object's attributes to the buffers that launches read."""
         if not self.kind:
             return
         for number, group in enumerate(self.optimizer.param_groups):
             momentum = self.momentum_constants(number) if self.cycle_momentum else ()
             values = [float(v) for v in (*self.constants(number), *momentum)]
-            known = self._constants[number] if number < len(self._constants) else None
-            if known is not None and known[0] == values:
+            previous = self._constants[number] if number < len(self._constants) else None
+            if previous is not None and previous[0] == values:
                 continue
-            graph_break(f"changing what a {type(self).__name__} works with", "change it outside the step")
-            if known is None or len(known[0]) != len(values):  # gpunet.capture notices that the old buffer is gone
-                buffer = devices.empty((len(values),), numpy.float64, _place(group))
+            graph_break(f"changing the settings of a {type(self).__name__}", "change them outside the step")
+            if previous is None or len(previous[0]) != len(values):  # freeing the old buffer invalidates recordings
+                buffer = devices.empty((len(values),), numpy.float64, _device_of(group))
                 self._constants[number : number + 1] = [(values, buffer)]
             self._constants[number] = (values, self._constants[number][1])
-            self._constants[number][1][...] = devices.move(numpy.array(values), _place(group))
+            self._constants[number][1][...] = devices.move(numpy.array(values), _device_of(group))
 
     def _check_groups(self) -> None:
         if len(self.optimizer.param_groups) != len(self._states):
             raise ArgumentError(
-                f"{type(self).__name__} was made for {len(self._states)} parameter groups; the optimizer has "
-                f"{len(self.optimizer.param_groups)} now. Make the scheduler after the last add_param_group"
+                f"{type(self).__name__} was created for {len(self._states)} parameter groups; the optimizer has "
+                f"{len(self.optimizer.param_groups)} now. Create the scheduler after the last add_param_group()"
             )
 
     # -- state
     def state_dict(self) -> dict[str, Any]:
-        """Settings and step count as plain data, with PyTorch's keys; the rates are in the optimizer's state_dict."""
+        """Return the settings and the step count, with PyTorch's keys.
+
+        The learning rates are part of the optimizer's state_dict.
+        """
         settings = {k: v for k, v in self.__dict__.items() if not k.startswith("_") and k != "optimizer"}
         step = self.last_epoch
         return {**settings, "last_epoch": step, "_step_count": step + 1, "_last_lr": self.get_last_lr()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`; recorded steps follow.
+        """Continue from a :meth:`state_dict`; replays of recorded steps continue from it, too.
 
         Raises:
-            StateDictError: of another scheduler; nothing is changed then.
+            StateDictError: the state belongs to another kind of scheduler; this scheduler is unchanged.
         """
-        settings = {k: v for k, v in state_dict.items() if k[0] != "_" and k not in _OF_TORCH}
+        settings = {k: v for k, v in state_dict.items() if k[0] != "_" and k not in _IGNORED_KEYS}
         unknown = [k for k in settings if not hasattr(self, k)]
         if unknown or "last_epoch" not in settings:
             raise StateDictError(
-                f"this is no state of a {type(self).__name__}: "
-                + (f"{unknown[0]!r} is none of its settings" if unknown else "there is no 'last_epoch'")
+                f"not a state_dict of a {type(self).__name__}: "
+                + (f"it has no setting {unknown[0]!r}" if unknown else "the key 'last_epoch' is missing")
             )
         groups = len(settings.get("base_lrs", self.base_lrs))
         if groups != len(self.base_lrs):
-            raise StateDictError(f"state for {groups} parameter groups; this {type(self).__name__} has {len(self.base_lrs)}")
+            raise StateDictError(
+                f"state_dict for {groups} parameter groups; this {type(self).__name__} has {len(self.base_lrs)}"
+            )
         for key, value in settings.items():
             setattr(self, key, value)
         if self.kind and self.cycle_momentum:
             for group in self.optimizer.param_groups:
-                group.move_momentum()
+                group.enable_momentum()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(last_epoch={self.last_epoch}, lr={self.get_last_lr()})"
@@ -229,43 +239,56 @@ def _check_optimizer(optimizer: Any) -> None:
         raise DtypeError(f"{optimizer!r} is a {type(optimizer).__name__}; expected an optimizer of gpunet.optim")
 
 
-def _place(group: ParameterGroup) -> Any:
+def _device_of(group: ParameterGroup) -> Any:
     return devices.of(group.hyperparameters)
 
 
-def counters(optimizer: Optimizer, count: int = 1) -> list[Array]:
-    """A float64 buffer of zeros beside each group's learning rate."""
-    return [devices.move(numpy.zeros(count), _place(group)) for group in optimizer.param_groups]
+def zero_counters(optimizer: Optimizer, count: int = 1) -> list[Array]:
+    """Return a float64 array of ``count`` zeros for each parameter group, on the device of its hyperparameters."""
+    return [devices.move(numpy.zeros(count), _device_of(group)) for group in optimizer.param_groups]
 
 
-def for_each_group(what: str, optimizer: Optimizer, value: Any) -> list[float]:
-    """A number for all groups, or a list of one for each.
+def number_per_group(name: str, optimizer: Optimizer, value: Any) -> list[float]:
+    """Return one number per parameter group, given a number for all groups or a list with one number per group.
+
+    Args:
+        name: name of the argument, for error messages.
 
     Raises:
-        ArgumentError: as many numbers as there are no groups.
+        ArgumentError: the length of the list is not the number of groups.
     """
     _check_optimizer(optimizer)
     groups = len(optimizer.param_groups)
     if not isinstance(value, (list, tuple)):
         return [float(value)] * groups
     if len(value) != groups:
-        raise ArgumentError(f"{what}: {len(value)} values for {groups} parameter groups; expected one for each")
+        raise ArgumentError(f"{name}: {len(value)} values for {groups} parameter groups; expected one per group")
     return [float(v) for v in value]
 
 
-def functions_for_each_group(what: str, optimizer: Optimizer, value: Any) -> list[Callable[[int], float]]:
+def function_per_group(name: str, optimizer: Optimizer, value: Any) -> list[Callable[[int], float]]:
+    """Return one function per parameter group, given a function for all groups or a list with one per group.
+
+    Args:
+        name: name of the argument, for error messages.
+
+    Raises:
+        ArgumentError: the length of the list is not the number of groups.
+        DtypeError: an item is not callable.
+    """
     _check_optimizer(optimizer)
     groups = len(optimizer.param_groups)
     functions = list(value) if isinstance(value, (list, tuple)) else [value] * groups
     if len(functions) != groups:
-        raise ArgumentError(f"{what}: {len(functions)} functions for {groups} parameter groups; expected one for each")
+        raise ArgumentError(f"{name}: {len(functions)} functions for {groups} parameter groups; expected one per group")
     for function in functions:
         if not callable(function):
-            raise DtypeError(f"{what}: {function!r} is a {type(function).__name__}; expected a function")
+            raise DtypeError(f"{name}: {function!r} is a {type(function).__name__}; expected a function")
     return functions
 
 
 def check(condition: bool, message: str) -> None:
+    """Raise ArgumentError with this message unless the condition holds."""
     if not condition:
         raise ArgumentError(message)
 

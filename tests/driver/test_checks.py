@@ -1,0 +1,58 @@
+"""Check mode: bounds of each allocation and races, in kernels that CuPy launches."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.driver.processes import run
+
+
+def test_one_element_too_many() -> None:
+    code = """
+    fill = kernel(FILL, "fill")
+    x = cupy.zeros(10, "f4")
+    fill((1,), (32,), (x, numpy.float32(3), numpy.int32(10)))
+    assert (x.get() == 3).all()
+    """
+    run(code, "--check")
+    finding = """
+    with refuses("ILLEGAL_ADDRESS.*out of bounds: writes 4 bytes at .*cu:1, up to 4 bytes past the end of the allocation of 40 bytes"):
+        fill((1,), (32,), (x, numpy.float32(3), numpy.int32(11)))
+    """
+    run(code + finding, "--check")
+    with pytest.raises(AssertionError, match="DID NOT RAISE"):  # CuPy's allocations are multiples of 512 bytes
+        run(code + finding)
+
+
+def test_races() -> None:
+    run("""
+    code = '''extern "C" __global__ void reverse(int* x) {
+        __shared__ int s[32];
+        s[threadIdx.x] = threadIdx.x;
+        BARRIER
+        x[threadIdx.x] = s[31 - threadIdx.x];
+    }'''
+    x = cupy.zeros(32, "i4")
+    kernel(code.replace("BARRIER", "__syncthreads();"), "reverse")((1,), (32,), (x,))
+    assert x.tolist() == list(range(31, -1, -1))
+    with refuses("LAUNCH_FAILED.*kernel reverse: (race|uninitialised).*cu:5"):
+        kernel(code.replace("BARRIER", ""), "reverse")((1,), (32,), (x,))
+    """, "--check")  # fmt: skip
+
+
+def test_writes_to_constant_arrays() -> None:
+    run("""
+    code = 'extern "C" __global__ void f(const float* x, float* y) { *(float*)x = 1; y[0] = 1; }'
+    x, y = cupy.zeros(4, "f4"), cupy.zeros(4, "f4")
+    with refuses("kernel f: write to an input"):
+        kernel(code, "f")((1,), (1,), (x, y))
+    """, "--check")  # fmt: skip
+
+
+def test_cupy_itself_has_no_findings() -> None:
+    run("""
+    x = cupy.arange(1000, dtype="f4").reshape(10, 100)
+    assert (x[::2, ::3] * 2 + 1).get().shape == (5, 34)
+    assert x.sum() == 499500 and x.max(axis=1).get()[0] == 99
+    assert (cupy.where(x > 500, x, 0)[cupy.asarray([1, 7])].get()[0] == 0).all()
+    """, "--check")  # fmt: skip

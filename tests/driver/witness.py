@@ -1,0 +1,143 @@
+"""CuPy's own tests as a witness of the stand-in driver: which share passes, and why the rest does not.
+
+    python -m tests.driver.witness                       all groups
+    python -m tests.driver.witness raw graphs            some of them
+    python -m tests.driver.witness --list comparison     and the name of each test that does not pass
+
+The tests come with CuPy's source distribution, which ``tests.driver.build`` fetches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.driver import build
+
+#: Files of CuPy's tests that touch what gpunet uses, and the share that must pass.
+GROUPS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "creation": (0.98, ("creation_tests/test_basic.py", "creation_tests/test_from_data.py", "creation_tests/test_ranges.py")),
+    "ufuncs": (0.98, (
+        "math_tests/test_explog.py", "math_tests/test_floating.py", "math_tests/test_hyperbolic.py", "math_tests/test_rounding.py",
+        "math_tests/test_trigonometric.py", "binary_tests/test_elementwise.py", "core_tests/test_ndarray_unary_op.py",
+        "core_tests/test_ndarray_ufunc.py", "core_tests/test_elementwise.py",
+    )),
+    "comparison": (0.98, ("logic_tests",)),
+    "indexing": (0.98, ("indexing_tests", "core_tests/test_ndarray_indexing.py", "core_tests/test_ndarray_adv_indexing.py")),
+    "reductions": (0.95, ("core_tests/test_ndarray_reduction.py", "core_tests/test_reduction.py", "statistics_tests/test_order.py")),
+    "sorting": (0.9, ("sorting_tests/test_sort.py", "sorting_tests/test_search.py")),
+    "products": (0.9, ("linalg_tests/test_product.py",)),
+    "kernels": (0.9, ("core_tests/test_userkernel.py", "core_tests/test_carray.py")),
+    "raw": (0.8, ("core_tests/test_raw.py",)),
+    "memory": (0.9, ("cuda_tests/test_memory.py", "cuda_tests/test_pinned_memory.py")),
+    "streams": (0.9, ("cuda_tests/test_stream.py", "cuda_tests/test_device.py")),
+    "graphs": (0.8, ("cuda_tests/test_graph.py",)),
+}  # fmt: skip
+
+#: Why a test does not pass: the first pattern that its failure matches.
+REASONS = (
+    ("cuFFT is not there", r"libcufft"),
+    ("cuSOLVER and cuSPARSE are not there", r"libnvJitLink|libcusolver|libcusparse|[Cc]usolver|[Cc]usparse"),
+    ("device code that launches kernels", r"cudadevrt|device-side kernel launch|dynamical_parallelism"),
+    ("headers that Jitify brings along", r"[Jj]itify"),
+    ("textures and CUDA arrays", r"[Tt]exture|Array: cudaErrorNotSupported"),
+    ("CUB's machine code", r"\bcub\b|CUB"),
+    ("a package that is not installed", r"ModuleNotFoundError|No module named"),
+    ("the emulator does not compile the kernel", r"the emulator cannot run it"),
+    ("a finding of the emulator", r"cuLaunchKernel: kernel"),
+    ("another value", r"AssertionError|Not equal|not almost equal"),
+)
+
+
+class Outcome(NamedTuple):
+    """A test that does not pass."""
+
+    test: str
+    reason: str
+    message: str
+
+
+class Result(NamedTuple):
+    """What a file or folder of tests did."""
+
+    passed: int
+    skipped: int
+    failed: list[Outcome]
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        ran = self.passed + len(self.failed)
+        return self.passed / ran if ran else 0.0
+
+
+def _reason(text: str) -> str:
+    return next((reason for reason, pattern in REASONS if re.search(pattern, text)), "not looked into")
+
+
+def run(path: str, devices: int = 2) -> Result:
+    """Run a file or folder of CuPy's tests in a process of its own."""
+    tests = build.cupy_source() / "tests"
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        command = [
+            sys.executable, "-m", "tests.driver", "--devices", str(devices), "-m", "pytest", "-p", "tests.driver.pytest_plugin",
+            "-p", "no:cacheprovider", "-q", "--tb=short", f"--junitxml={report}", f"cupy_tests/{path}",
+        ]  # fmt: skip
+        done = subprocess.run(command, cwd=tests, capture_output=True, text=True)
+        if not report.exists():
+            return Result(0, 0, [Outcome(path, "the tests did not run", done.stdout + done.stderr)], time.monotonic() - began)
+        cases = ElementTree.parse(report).getroot().iter("testcase")
+        passed, skipped, failed = 0, 0, []
+        for case in cases:
+            problem = next((e for e in case if e.tag in ("failure", "error")), None)
+            if problem is not None:
+                name = f"{case.get('classname')}::{case.get('name')}"
+                message = problem.get("message") or ""
+                failed.append(Outcome(name, _reason(f"{name}\n{problem.text}"), message))
+            elif any(e.tag == "skipped" for e in case):
+                skipped += 1
+            else:
+                passed += 1
+    return Result(passed, skipped, failed, time.monotonic() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.driver.witness", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("groups", nargs="*", help=f"some of {', '.join(GROUPS)}")
+    parser.add_argument("--list", action="store_true", help="name each test that does not pass")
+    given = parser.parse_args()
+    if unknown := set(given.groups) - set(GROUPS):
+        parser.error(f"no such group: {', '.join(sorted(unknown))}")
+    build.build()
+    below = []
+    for group in given.groups or GROUPS:
+        wanted, paths = GROUPS[group]
+        results = [(path, run(path)) for path in paths]
+        for path, result in results:
+            print(f"{group:11} {path:44} {result.passed:5} of {result.passed + len(result.failed):5} pass, {result.skipped} skipped, "
+                  f"{result.seconds:.0f} s", flush=True)  # fmt: skip
+            for reason, count in Counter(outcome.reason for outcome in result.failed).most_common():
+                print(f"{'':12}{count:5} {reason}", flush=True)
+            for outcome in result.failed if given.list else ():
+                print(f"{'':18}{outcome.test}: {' '.join(outcome.message.split())[:300]}", flush=True)
+        passed = sum(result.passed for _, result in results)
+        ran = passed + sum(len(result.failed) for _, result in results)
+        print(f"{group:11} {passed / max(ran, 1):.1%} of {ran} pass; at least {wanted:.0%} should", flush=True)
+        if passed < wanted * ran or not ran:
+            below.append(group)
+    if below:
+        sys.exit(f"below its share: {', '.join(below)}")
+
+
+if __name__ == "__main__":
+    main()
