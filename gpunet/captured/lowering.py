@@ -157,9 +157,9 @@ class Lowering:
             run, self.tape = cuda_graph.function([u.replaced(place) for u in units], array, self._devices, self._lines)
         elif self.backend == "numba":
             whole = {n: (self._whole_view(n), is_shared) for n, is_shared in (inputs or {}).items()}
-            given = compiled.taken(units, whole, self._kept, keepers)
-            self.zero_copy_inputs = [g.whole.buffer for g in given]
-            run, self.source = compiled.function(units, array, keepers, place, given)
+            arguments = compiled.select_arguments(units, whole, self._kept, keepers)
+            self.zero_copy_inputs = [a.whole.buffer for a in arguments]
+            run, self.source = compiled.function(units, array, keepers, place, arguments)
         else:
             run, self.source = numpy_calls.function(self._planned, array)
         self._code = getattr(run, "__code__", None)
@@ -170,8 +170,8 @@ class Lowering:
         return run, kept
 
     def _make_units(self, calls: list[Call], kept: set[int]) -> list[compiled.Unit]:
-        units = compiled.fused(calls)
-        compiled.without_dead_stores(units, [b.temporary for b in self.buffers], kept)
+        units = compiled.fuse(calls)
+        compiled.remove_dead_stores(units, [b.temporary for b in self.buffers], kept)
         return units
 
     def _whole_view(self, number: int) -> View:

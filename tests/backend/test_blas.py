@@ -16,7 +16,7 @@ import gpunet
 from gpunet import emulator, nn
 from gpunet.backend import blas
 from gpunet.backend.blas import choice, libraries
-from gpunet.captured.compiled import forms, module
+from gpunet.captured.compiled import library_calls, module
 from gpunet.errors import ArgumentError, MissingDependencyError
 
 INSTALLED = [library.name for library in libraries.installed()]
@@ -169,7 +169,7 @@ def test_batches_of_large_matrices(library: str) -> None:
 
 @pytest.mark.skipif(not module.available(), reason="Numba is not installed")
 def test_a_compiled_step_multiplies_its_arguments_where_they_lie(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms, "LARGEST_PRODUCT", 0)
+    monkeypatch.setattr(library_calls, "MAX_PRODUCT", 0)
     weight = gpunet.tensor(operands()[1].T.copy())
     step = gpunet.capture(lambda x: nn.functional.linear(x, weight), backend="numba")
     generator = numpy.random.default_rng(0)
@@ -178,7 +178,7 @@ def test_a_compiled_step_multiplies_its_arguments_where_they_lie(library: str, m
         expected = numpy.empty((M, N), "float32")
         blas.dot(x, weight.numpy().T, expected)
         assert step(gpunet.from_numpy(x)).numpy().tobytes() == expected.tobytes()
-    assert "dot(given0, " in step.recordings[0].lowering.source
+    assert "dot(argument0, " in step.recordings[0].lowering.source
     assert (step.recordings[0].inputs[0] != x).any()
 
 

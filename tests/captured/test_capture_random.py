@@ -15,8 +15,8 @@ import numpy
 import pytest
 
 import gpunet
-from gpunet.captured import compiled, merge
-from gpunet.captured.compiled import module, regions, seams
+from gpunet.captured import merge
+from gpunet.captured.compiled import fusion, module, regions
 from gpunet.errors import GpunetError
 from gpunet.launch import memory
 
@@ -35,8 +35,8 @@ OUT_OF_RANGE = (-1, 256, 2**40, -(2**70))
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for holder, name, value in (
-        (merge, "_CACHE_BYTES", 256), (memory, "CHUNK_BYTES", 128), (seams, "_SHORTEST", 4), (regions, "CHUNK", 1 << 8),
-        (regions, "LEAST_REGION", 1 << 9), (regions, "LEAST_PART", 1 << 9), (compiled, "LEAST_PART", 1 << 9),
+        (merge, "_CACHE_BYTES", 256), (memory, "CHUNK_BYTES", 128), (fusion, "_MIN_SPLIT_SIZE", 4),
+        (regions, "MIN_CHUNK_WORK", 1 << 8), (regions, "MIN_REGION_WORK", 1 << 9), (regions, "MIN_PART_WORK", 1 << 9),
     ):  # fmt: skip
         monkeypatch.setattr(holder, name, value)
 

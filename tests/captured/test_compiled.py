@@ -1,4 +1,4 @@
-"""A recorded step that Numba compiles: the values of eager up to rounding, for every op; the same bits on every run."""
+"""Compiled steps: the values of eager up to rounding for every op, the same bits in every run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpunet.captured import CapturedStep, capture
 from gpunet.captured.compiled import module
 from gpunet.errors import LabelError, MissingDependencyError
 from gpunet.launch.random import default_generator
-from tests.backend.test_threads import training_step
+from tests.captured.compiled.steps import training_step
 from tests.samples import SAMPLES, Sample
 
 if not module.available():
@@ -30,19 +30,19 @@ F = nn.functional
 TOLERANCE = {"float32": 2e-5, "float64": 1e-11}
 
 
-def close(a: Any, b: Any, what: str, dtype: str) -> None:
+def assert_close(a: Any, b: Any, name: str, dtype: str) -> None:
     a, b = numpy.asarray(a), numpy.asarray(b)
-    assert (a.shape, a.dtype) == (b.shape, b.dtype), what
+    assert (a.shape, a.dtype) == (b.shape, b.dtype), name
     tolerance = TOLERANCE[dtype]
     scale = max(1.0, float(numpy.max(numpy.abs(b), initial=0.0)))
-    numpy.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale, err_msg=what)
+    numpy.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale, err_msg=name)
 
 
 # ---- every op -------------------------------------------------------------------------------------------------------
 
 
 def differentiate(sample: Sample, inputs: list[gpunet.Tensor]) -> list[gpunet.Tensor]:
-    """What a row returns, and the gradients of a sum of its squares."""
+    """The result of a sample, and the gradients of the sum of its squares."""
     leaves = [x.detach().requires_grad_() if given.gradient else x for x, given in zip(inputs, sample.inputs)]
     out = sample.call(*leaves)
     if out.requires_grad:
@@ -50,22 +50,21 @@ def differentiate(sample: Sample, inputs: list[gpunet.Tensor]) -> list[gpunet.Te
     return [out, *(x.grad for x in leaves if x.grad is not None)]
 
 
-def is_refused(sample: Sample) -> bool:
-    """Whether the shape of a result depends on values."""
+def has_dynamic_shape(sample: Sample) -> bool:
+    """Whether the shape of the result depends on values."""
     return "mask" in sample.name and sample.op in ("_index", "_with_index")
 
 
-#: Rows a step: one compilation for many of them takes less time than many.
-_ROWS_A_STEP = 20
-_RECORDED = [s for s in SAMPLES if not is_refused(s)]
+_SAMPLES_PER_STEP = 20  # one compilation of many samples takes less time than many compilations
+_RECORDED = [s for s in SAMPLES if not has_dynamic_shape(s)]
 _OWN_FUNCTIONS = ("activation", "exp", "expm1", "log", "log1p", "tanh", "erf", "regression_loss", "labels_loss", "_matmul")
-_GROUPS = [("float32", _RECORDED[i : i + _ROWS_A_STEP]) for i in range(0, len(_RECORDED), _ROWS_A_STEP)]
+_GROUPS = [("float32", _RECORDED[i : i + _SAMPLES_PER_STEP]) for i in range(0, len(_RECORDED), _SAMPLES_PER_STEP)]
 _GROUPS.append(("float64", [s for s in _RECORDED if s.op in _OWN_FUNCTIONS and "mean" not in s.name]))
 
 
 @pytest.mark.parametrize("dtype, samples", _GROUPS, ids=lambda v: v if isinstance(v, str) else f"{v[0].name}...")
 def test_every_op_has_the_values_of_eager(dtype: str, samples: list[Sample]) -> None:
-    """On inputs that differ from those that it was recorded with."""
+    """With other inputs than those of the recording."""
 
     def arguments(seed: int) -> list[list[gpunet.Tensor]]:
         return [
@@ -80,7 +79,7 @@ def test_every_op_has_the_values_of_eager(dtype: str, samples: list[Sample]) -> 
         expected, found = step(arguments(seed)), captured(arguments(seed))
         for sample, of_eager, of_compiled in zip(samples, expected, found, strict=True):
             for e, f in zip(of_eager, of_compiled, strict=True):
-                close(f.detach().numpy(), e.detach().numpy(), sample.name, dtype)
+                assert_close(f.detach().numpy(), e.detach().numpy(), sample.name, dtype)
     assert len(captured.recordings) == 1
 
 
@@ -98,7 +97,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
 
 
 def training(optimizer: str, backend: str, accumulate: int = 1) -> tuple[list[float], list[numpy.ndarray]]:
-    """Losses and weights of a classifier with dropout, whose learning rate is halved midway."""
+    """Losses and weights of a classifier with dropout; the learning rate is halved midway."""
     gpunet.manual_seed(7)
     model = nn.Sequential(nn.Linear(6, 24), nn.Tanh(), nn.Dropout(0.2), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 4))
     optim = OPTIMIZERS[optimizer](list(model.parameters()))
@@ -127,8 +126,8 @@ def test_training_follows_eager(optimizer: str) -> None:
     losses, weights = training(optimizer, "eager")
     state = default_generator.get_state(gpunet.device("cpu"))
     found, found_weights = training(optimizer, "numba")
-    assert default_generator.get_state(gpunet.device("cpu")) == state  # so dropout drew the same masks
-    # rounding grows from step to step, and Adam divides by small roots; masks or rates that differed would show in the first digit
+    assert default_generator.get_state(gpunet.device("cpu")) == state  # dropout drew the same masks
+    # rounding errors grow, and Adam divides by small roots; wrong dropout masks or rates would change the first digit
     numpy.testing.assert_allclose(found, losses, rtol=2e-3)
     for a, b in zip(found_weights, weights, strict=True):
         numpy.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
@@ -145,29 +144,29 @@ def test_two_runs_have_the_same_bits() -> None:
     assert [a.tobytes() for a in first[1]] == [a.tobytes() for a in second[1]]
 
 
-_IN_A_PROCESS = """
+_SCRIPT = """
 import hashlib, os, sys
 from tests.captured.test_compiled import training
 losses, weights = training("adam", "numba")
-from gpunet.captured.compiled import loops
+from gpunet.captured.compiled.jit import library
 print(hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest())
 step = next(m for n, m in sys.modules.items() if n.startswith("gpunet_step_"))
 print(sum(step.part0.stats.cache_hits.values()), sum(step.part0.stats.cache_misses.values()))
 used = ("product", "transpose", "cross_entropy_labels", "random_bernoulli")
-print(all(loops.compiled(name, "float32").cache_hits for name in used))
+print(all(library.compiled(name, "float32").cache_hits for name in used))
 """
 
 
-def test_another_process_takes_the_machine_code_from_disk_and_computes_the_same_bits(tmp_path: Path) -> None:
-    def process() -> list[str]:
+def test_another_process_loads_cached_machine_code_and_computes_the_same_bits(tmp_path: Path) -> None:
+    def run_process() -> list[str]:
         done = subprocess.run(
-            [sys.executable, "-c", _IN_A_PROCESS], capture_output=True, text=True,
+            [sys.executable, "-c", _SCRIPT], capture_output=True, text=True,
             check=False, env={**os.environ, "GPUNET_CACHE_DIR": str(tmp_path)}, cwd=Path(gpunet.__file__).parents[1],
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout.split()
 
-    first, second = process(), process()
+    first, second = run_process(), run_process()
     assert first[1:3] == ["0", "1"]
     assert second[1:] == ["1", "0", "True"]
     assert first[0] == second[0]
@@ -195,8 +194,8 @@ def test_a_step_is_one_compiled_part() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-def test_each_gradient_goes_to_its_parameter_in_one_pass(optimizer: str) -> None:
-    """The optimizer walks small tensors as one vector; a compiled step walks each once, from its scaling to the parameter."""
+def test_each_gradient_and_its_update_are_one_nest(optimizer: str) -> None:
+    """The optimizer's twin updates small tensors as one vector; a compiled step fuses the update of each tensor."""
     gpunet.manual_seed(0)
     model = nn.Sequential(nn.Linear(30, 17), nn.ReLU(), nn.Linear(17, 5))
     step = training_step(model, getattr(gpunet.optim, optimizer)(model.parameters(), lr=0.1))
@@ -204,13 +203,13 @@ def test_each_gradient_goes_to_its_parameter_in_one_pass(optimizer: str) -> None
         step(gpunet.ones(8, 30), gpunet.zeros(8).long())
     source = lowering(step).source
     for parameter in (p for p in model.parameters() if p.ndim == 2):
-        loops = [text for text in source.split("@nest") if f"range({parameter.numel()}):" in text]
-        assert len(loops) == 1, f"{parameter.shape}: {len(loops)} nests"
-        assert " - " in loops[0]
+        nests = [text for text in source.split("@nest") if f"range({parameter.numel()}):" in text]
+        assert len(nests) == 1, f"{parameter.shape}: {len(nests)} nests"
+        assert " - " in nests[0]
     assert f"range({sum(p.numel() for p in model.parameters())}):" not in source
 
 
-def test_what_comes_before_a_wrong_label_is_done_once() -> None:
+def test_calls_before_an_invalid_label_run_once() -> None:
     found = []
     for captured in (False, True):
         gpunet.manual_seed(0)
@@ -229,7 +228,7 @@ def test_what_comes_before_a_wrong_label_is_done_once() -> None:
     assert found[0] == found[1]
 
 
-def test_calls_without_a_loop_form_are_made_between_parts() -> None:
+def test_numpy_calls_run_between_compiled_parts() -> None:
     @capture(backend="numba")
     def step(x: gpunet.Tensor) -> gpunet.Tensor:
         return gpunet.sort(x * 2.0, 1).values + 1.0
@@ -241,7 +240,7 @@ def test_calls_without_a_loop_form_are_made_between_parts() -> None:
     assert lowering(step).source.count("def part") > 1
 
 
-def test_a_label_out_of_range_is_named_and_nothing_is_updated() -> None:
+def test_an_invalid_label_raises_before_the_update() -> None:
     weight = gpunet.tensor(numpy.ones((3, 4), "float32"), requires_grad=True)
     step = training_step(lambda x: F.linear(x, weight), gpunet.optim.SGD([weight], lr=0.1))
     x, y = gpunet.ones(5, 4), gpunet.tensor(numpy.array([0, 1, 2, 1, 0]))
@@ -263,7 +262,7 @@ def test_random_numbers_have_the_bits_of_eager(dtype: str) -> None:
         ]  # fmt: skip
 
     step()  # recorded
-    for seed, counter in ((3, 0), (2**63, 17), (5, 2**64 - 12)):  # the last one runs over into the counter's second word
+    for seed, counter in ((3, 0), (2**63, 17), (5, 2**64 - 12)):  # the last counter carries into its second word
         gpunet.manual_seed(seed)
         state = default_generator.state(gpunet.device("cpu"))
         state[1] = counter
@@ -292,8 +291,8 @@ def test_special_numbers() -> None:
 
 
 @pytest.mark.parametrize("classes", [3, 10, 40])
-def test_rows_of_cross_entropy_that_are_not_finite(classes: int) -> None:
-    """Each stays its own: NaN at the start, amid and at the end, infinities, and very large logits."""
+def test_cross_entropy_of_rows_that_are_not_finite(classes: int) -> None:
+    """Rows do not affect each other: NaN at the start, in the middle, at the end; infinities; very large logits."""
     logits = numpy.random.default_rng(0).normal(size=(8, classes)).astype("float32")
     logits[1, 0] = logits[2, classes // 2] = logits[3, -1] = numpy.nan
     logits[4, 1], logits[5, :], logits[6, 2] = numpy.inf, -numpy.inf, -numpy.inf
@@ -313,8 +312,8 @@ def test_rows_of_cross_entropy_that_are_not_finite(classes: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_of_every_shape_and_order(dtype: str) -> None:
-    """Whole tiles, rests of rows and columns, single rows and columns, operands that lie transposed."""
+def test_products_of_all_shapes_and_layouts(dtype: str) -> None:
+    """Full and partial tiles, single rows and columns, transposed operands."""
     shapes = [(1, 1, 1), (5, 7, 9), (8, 16, 3), (13, 33, 40), (20, 1, 64), (1, 40, 35), (3, 2, 70), (64, 10, 17), (9, 50, 2)]
 
     @capture(backend="numba")
@@ -328,26 +327,26 @@ def test_products_of_every_shape_and_order(dtype: str) -> None:
         found = iter(step(*map(gpunet.tensor, arrays)))
         for a, b in zip(arrays[::2], arrays[1::2]):
             for _ in range(4):
-                close(next(found).numpy(), a @ b.T, str(a.shape), dtype)
+                assert_close(next(found).numpy(), a @ b.T, str(a.shape), dtype)
 
 
-# ---- the choice -----------------------------------------------------------------------------------------------------
+# ---- choice of the backend ------------------------------------------------------------------------------------------
 
 
-def test_auto_takes_numba_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_prefers_numba_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available", lambda: True)
     assert capture(lambda x: x).backend == "numba"
     monkeypatch.setattr(module, "available", lambda: False)
     assert capture(lambda x: x).backend == "numpy"
 
 
-def test_without_numba_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_numba_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'gpunet\[jit\]'"):
         capture(lambda x: x, backend="numba")
 
 
-def test_numba_is_imported_by_compiled_steps_only() -> None:
+def test_only_compiled_steps_import_numba() -> None:
     code = (
         "import gpunet, sys; s = gpunet.capture(lambda x: x * 2, backend='numpy'); s(gpunet.ones(2)); s(gpunet.ones(2)); "
         "gpunet.capture(lambda x: x); print('numba' in sys.modules)"

@@ -1,4 +1,4 @@
-"""NumPy's universal functions as source: what a compiled loop does with one element."""
+"""NumPy's ufuncs, number literals and casts as source, for one element of a compiled loop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy
 
-#: Dtypes that loops know, by the name that source calls them.
-NAMES = {
+#: The dtypes that loops support -> their names in generated source.
+TYPE_NAMES = {
     numpy.dtype(kind): name
     for kind, name in (
         ("float32", "f4"), ("float64", "f8"), ("bool", "b1"), ("int8", "i1"), ("int16", "i2"), ("int32", "i4"), ("int64", "i8"),
@@ -26,7 +26,7 @@ _ANY = {
 }  # fmt: skip
 _INTEGER = {
     "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_xor": "{0} ^ {1}", "invert": "~{0}",
-    "maximum": "choose({0} >= {1}, {0}, {1})", "minimum": "choose({0} <= {1}, {0}, {1})",
+    "maximum": "select({0} >= {1}, {0}, {1})", "minimum": "select({0} <= {1}, {0}, {1})",
     "sign": "{T}({0} > 0) - {T}({0} < 0)",
 }  # fmt: skip
 _BOOLEAN = {
@@ -38,9 +38,9 @@ _BOOLEAN = {
 _FLOATING = {
     "divide": "{0} / {1}", "reciprocal": "{T}(1) / {0}", "sqrt": "math.sqrt({0})", "power": "{0} ** {1}",
     "maximum": "maximum({0}, {1})", "minimum": "minimum({0}, {1})",
-    "fmax": "choose({1} != {1}, {0}, choose({0} >= {1}, {0}, {1}))",
-    "fmin": "choose({1} != {1}, {0}, choose({0} <= {1}, {0}, {1}))",
-    "sign": "choose({0} == {0}, {T}({0} > {T}(0)) - {T}({0} < {T}(0)), {0})",
+    "fmax": "select({1} != {1}, {0}, select({0} >= {1}, {0}, {1}))",
+    "fmin": "select({1} != {1}, {0}, select({0} <= {1}, {0}, {1}))",
+    "sign": "select({0} == {0}, {T}({0} > {T}(0)) - {T}({0} < {T}(0)), {0})",
     "exp": "exp_{T}({0})", "expm1": "expm1_{T}({0})", "log": "log_{T}({0})", "log1p": "log1p_{T}({0})", "tanh": "tanh_{T}({0})",
     "log2": "math.log2({0})", "log10": "math.log10({0})", "sin": "math.sin({0})", "cos": "math.cos({0})", "tan": "math.tan({0})",
     "arcsin": "math.asin({0})", "arccos": "math.acos({0})", "arctan": "math.atan({0})", "sinh": "math.sinh({0})",
@@ -51,7 +51,7 @@ _FLOATING = {
 
 
 def template(name: str, dtype: numpy.dtype[Any]) -> str | None:
-    """The source of a universal function on elements of ``dtype``, or None where there is none."""
+    """The source of a ufunc on elements of ``dtype``: {0}, {1} are its operands, {T} the type.  None if unsupported."""
     if dtype.kind == "b":
         return _BOOLEAN.get(name)
     own = _FLOATING if dtype.kind == "f" else _INTEGER
@@ -59,36 +59,38 @@ def template(name: str, dtype: numpy.dtype[Any]) -> str | None:
 
 
 def loop_dtypes(ufunc: numpy.ufunc, inputs: list[Any], signature: Any = None) -> list[numpy.dtype[Any]] | None:
-    """The dtypes in which NumPy computes: of each operand, and of the result; None where NumPy or a loop has none.
+    """The dtypes that NumPy computes in, of each operand and the result; None if NumPy or our loops lack support.
 
     Args:
-        inputs: dtypes, and ``int`` or ``float`` for numbers of Python.
+        inputs: the operands' dtypes; ``int`` or ``float`` for a Python number.
+        signature: as ``numpy.ufunc.resolve_dtypes`` takes it.
     """
     try:
-        found = ufunc.resolve_dtypes((*inputs, None), **({} if signature is None else {"signature": signature}))
+        dtypes = ufunc.resolve_dtypes((*inputs, None), **({} if signature is None else {"signature": signature}))
     except (TypeError, ValueError):
         return None
-    return list(found) if all(d in NAMES for d in found) else None
+    return list(dtypes) if all(d in TYPE_NAMES for d in dtypes) else None
 
 
-def number(value: Any, dtype: numpy.dtype[Any]) -> str | None:
-    """A number of ``dtype`` as source; None for one out of range, which NumPy compares by rules of its own."""
+def literal(value: Any, dtype: numpy.dtype[Any]) -> str | None:
+    """The source of a number of ``dtype``; None for an integer out of range, which NumPy compares by special rules."""
     if dtype.kind == "b":
         return repr(bool(value))
     if dtype.kind != "f":
         limits = numpy.iinfo(dtype)
-        return f"{NAMES[dtype]}({int(value)})" if limits.min <= int(value) <= limits.max else None
+        return f"{TYPE_NAMES[dtype]}({int(value)})" if limits.min <= int(value) <= limits.max else None
     value = float(dtype.type(value))
     text = repr(value) if math.isfinite(value) else "math.nan" if value != value else f"{'-' * (value < 0)}math.inf"
-    return f"{NAMES[dtype]}({text})"
+    return f"{TYPE_NAMES[dtype]}({text})"
 
 
-def converted(text: str, source: numpy.dtype[Any], target: numpy.dtype[Any]) -> str:
-    """An expression in another dtype, as C converts it."""
+def convert(text: str, source: numpy.dtype[Any], target: numpy.dtype[Any]) -> str:
+    """The source of an expression of dtype ``source`` cast to ``target``, as C casts it."""
     if source == target:
         return text
     if target.kind == "b":
         return f"({text} != 0)"
-    if source.kind == "f" and target.kind in "iu" and target != numpy.uint64:  # C leaves open what -1.0 is without a sign
-        text = f"whole({text}, {'i8' if target.itemsize == 8 or target == numpy.uint32 else 'i4'})"
-    return f"{NAMES[target]}({text})"
+    # through a signed integer: C leaves the cast of a negative float to an unsigned integer undefined
+    if source.kind == "f" and target.kind in "iu" and target != numpy.uint64:
+        text = f"float_to_int({text}, {'i8' if target.itemsize == 8 or target == numpy.uint32 else 'i4'})"
+    return f"{TYPE_NAMES[target]}({text})"

@@ -1,17 +1,17 @@
-"""Regions: loops of a compiled step that are cut into chunks, which the threads that are there take one by one.
+"""Parallel regions: loops of a compiled step cut into chunks, which the step's thread and helper threads share.
 
-Where a chunk ends follows from the shapes, and nothing in it depends on another, so that bits depend neither on how many
-threads there are nor on who takes what.  A region is begun and ended by the thread that runs the step; helpers wait for
-the next one without sleeping, for a while.  ``state`` is, in words of 64 bits,
+The bounds of a chunk follow from the shapes, and no chunk depends on another, so the bits of the results do not depend
+on the number of threads or their timing.  The thread that runs the step starts and finishes each region; helpers spin
+for a while until the next one starts.  They share ``state``, 64-bit words, each in a cache line of its own:
 
-    [0]   what is taken next: region, number of chunks and next chunk in one word; negative when helpers shall go
-    [8]   how many chunks helpers have done
-    [16]  how many helpers are there
-    [24]  not 0 where helpers shall go, whatever there is to take
+    [0]   the work queue: region << 40 | number of chunks << 20 | next chunk; negative if helpers shall leave
+    [8]   chunks of the current region that helpers have finished
+    [16]  number of helpers present
+    [24]  not 0 if helpers shall leave although there is work
 
-each in a cache line of its own.  Whether helpers are of use, the clock says: other processes may have the cores, and then a
-region waits for a chunk whose thread does not run; and what a machine calls two cores may be two halves of one.  So some
-steps are timed with helpers and some without, now and again.
+Helpers do not always save time: other processes may use the cores, and then a region waits for a chunk whose thread is
+not running; and two cores may be two hardware threads of one.  So from time to time some steps are timed with helpers
+and some without, and the faster way is kept.
 """
 
 from __future__ import annotations
@@ -20,37 +20,38 @@ import ctypes
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy
 
 from gpunet.backend import threads
-from gpunet.captured.compiled.forms import Form, Library
+from gpunet.captured.compiled.library_calls import LibraryCall, LibraryUnit
 from gpunet.captured.compiled.nests import Nest, Unit
 
-#: Work, in bytes moved in the cache or multiplications of a product; both take about 8 to 18 us for 2^20.
-CHUNK = 1 << 18  # of a chunk, at least
-LEAST_REGION = 1 << 19
-LEAST_PART = 1 << 23  # of all regions between two calls of NumPy: less is not worth waking somebody
-_MOST_CHUNKS = 32
+#: Work counts bytes moved in the cache, or multiplications of a product; 2^20 of either take about 8 to 18 us.
+MIN_CHUNK_WORK = 1 << 18
+MIN_REGION_WORK = 1 << 19
+MIN_PART_WORK = 1 << 23  # of all regions between two NumPy calls: less is not worth waking a helper
+_MAX_CHUNKS = 32
 
-#: Pauses of a helper until it goes to sleep: some 50 us.
-SPINS = 2000
+#: Pause instructions before a helper goes to sleep: about 50 us.
+MAX_SPINS = 2000
 
-#: Steps are timed in turns with and without helpers: so many turns, each of so many steps, or fewer if they take so many seconds.
-#: What counts is a turn's whole time: now and again a helper loses its core amid a chunk, and the step waits for it.
-_TURNS, _TURN, _TURN_SECONDS = 6, 64, 0.005
-#: Then none is for so many times as many; for fewer where helpers were of no use, since what kept the cores busy may be over soon.
-_HOLD = 20
-_GAIN = 0.97  # of the time without helpers is what they have to stay below
+#: A trial times steps in turns with and without helpers, of 64 steps each or fewer if they take long.  The mean step of
+#: a turn counts, since now and then the system takes away a helper's core during a chunk, and that step waits for it.
+_TRIAL_TURNS, _TURN_STEPS, _TURN_SECONDS = 6, 64, 0.005
+#: Pause between two trials, as a multiple of a trial.  After trials that the helpers lost it is 2, 4, 8 ... up to this,
+#: since whatever kept the cores busy may be over soon.
+_MAX_BACKOFF = 20
+_GAIN = 0.97  # helpers win if a step takes less than this share of the time without them
 
-STATE = "state"  # as a name in the table of addresses
-YIELD = "yield"
+#: Names in the table of addresses: the state above, and the system's function that yields the core.
+STATE, YIELD = "state", "yield"
 
 
 class Division(NamedTuple):
-    """How something is cut: along ``extent`` elements, so many a chunk."""
+    """How a loop is cut into chunks: ``extent`` elements along the loop or dimension ``along``, ``step`` per chunk."""
 
     work: int
     extent: int
@@ -58,105 +59,106 @@ class Division(NamedTuple):
     along: Any
 
     @property
-    def chunks(self) -> int:
+    def num_chunks(self) -> int:
         return -(-self.extent // self.step)
 
 
-def _divided(work: int, extent: int, unit: int, along: Any) -> Division | None:
-    """Chunks of whole ``unit`` elements."""
-    units = -(-extent // unit)
-    chunks = min(_MOST_CHUNKS, work // CHUNK, units)
-    if work < LEAST_REGION or chunks < 2:
+def _divide(work: int, extent: int, granule: int, along: Any) -> Division | None:
+    """Cut ``extent`` elements into chunks of a multiple of ``granule`` elements; None if there is too little work."""
+    granules = -(-extent // granule)
+    num_chunks = min(_MAX_CHUNKS, work // MIN_CHUNK_WORK, granules)
+    if work < MIN_REGION_WORK or num_chunks < 2:
         return None
-    return Division(work, extent, -(-units // chunks) * unit, along)
+    return Division(work, extent, -(-granules // num_chunks) * granule, along)
 
 
-def of_library(library: Library) -> Division | None:
-    """Of a product, rows or columns; of a transposition, columns."""
-    sizes: Any = library.arguments
-    if library.function == "transpose":
-        rows, columns = sizes[2:4]
-        return _divided(4 * rows * columns * library.dtype.itemsize, columns, 16, None)
-    if library.function != "product":
+def divide_library_call(call: LibraryCall) -> Division | None:
+    """Cut a product along its rows or columns, a transposition along its columns; None if the call is one piece."""
+    arguments: Any = call.arguments
+    if call.function == "transpose":
+        rows, columns = arguments[2:4]
+        return _divide(4 * rows * columns * call.dtype.itemsize, columns, 16, None)
+    if call.function != "product":
         return None
-    m, n, k = sizes[3:6]
-    stripe = 128 // library.dtype.itemsize  # two of the widest vectors
-    wide = _divided(m * n * k, n, stripe, "columns")
-    high = _divided(m * n * k, m, 24, "rows")  # 24: whole tiles on every CPU
-    return max(filter(None, (wide, high)), key=lambda d: (min(d.chunks, 8), d.along == "columns"), default=None)
+    m, n, k = arguments[3:6]
+    tile_columns = 128 // call.dtype.itemsize  # two vectors of the widest CPU
+    by_columns = _divide(m * n * k, n, tile_columns, "columns")
+    by_rows = _divide(m * n * k, m, 24, "rows")  # 24: a multiple of the tile rows of every CPU
+    divisions = filter(None, (by_columns, by_rows))
+    return max(divisions, key=lambda d: (min(d.num_chunks, 8), d.along == "columns"), default=None)
 
 
-def of_nest(nest: Nest) -> Division | None:
-    """Along the first loop over which nothing is summed."""
-    along, extent, work = nest.divisible()
+def divide_nest(nest: Nest) -> Division | None:
+    """Cut a nest along its first loop that no reduction runs over; None if it is one piece."""
+    along, extent, work = nest.parallel_loop()
     if along is None:
         return None
-    rest = max(1, nest.size // extent)
-    return _divided(work, extent, max(1, 1024 // rest) if along == 0 else 64, along)
+    inner_size = max(1, nest.size // extent)
+    return _divide(work, extent, max(1, 1024 // inner_size) if along == 0 else 64, along)
 
 
-def part_work(units: list[Unit]) -> int:
-    """Of all regions of a part."""
-    found: list[Division | None] = []
+def is_worth_helpers(units: Iterable[Unit]) -> bool:
+    """Whether a part of these units has enough work in regions to wake helpers."""
+    divisions: list[Division | None] = []
     for unit in units:
         if isinstance(unit, Nest):
-            found.append(of_nest(unit))
-        elif isinstance(unit, Form):
-            found += map(of_library, unit.lines)
-    return sum(d.work for d in found if d is not None)
+            divisions.append(divide_nest(unit))
+        elif isinstance(unit, LibraryUnit):
+            divisions += map(divide_library_call, unit.library_calls)
+    return sum(d.work for d in divisions if d is not None) >= MIN_PART_WORK
 
 
-#: What a module with regions has: ``do`` (table, region, chunk) is written for it.
+#: Functions of a module with regions; its own ``run_chunk(table, region, chunk)`` comes before them.
 SOURCE = '''
-@threaded
-def run(table, state, yielded, region, chunks):
-    """All chunks of a region, together with whoever helps."""
-    apart()
-    write(state + 64, 0)
-    write(state, region << 40 | chunks << 20)
+@jit_helper
+def run_region(table, state, yield_core, region, chunks):
+    """Run all chunks of a region, together with the helpers."""
+    noinline()
+    atomic_store(state + 64, 0)
+    atomic_store(state, region << 40 | chunks << 20)
     mine = 0
     while True:
-        chunk = fetch_add(state, 1) & 0xFFFFF
+        chunk = atomic_add(state, 1) & 0xFFFFF
         if chunk >= chunks:
             break
-        do(table, region, chunk)
+        run_chunk(table, region, chunk)
         mine += 1
     waited = 0
-    while read(state + 64) < chunks - mine:
+    while atomic_load(state + 64) < chunks - mine:
         pause()
         waited += 1
         if waited > 5000:
-            call(yielded, 0)
+            call_address(yield_core, 0)
 
 
-@helping
-def assist(table, state, yielded, spins):
-    """Take chunks until there are none for a while; how many it were."""
-    fetch_add(state + 128, 1)
-    waited = taken = 0
-    while waited < spins and read(state + 192) == 0:
-        now = read(state)
+@helper_entry
+def help_regions(table, state, yield_core, max_spins):
+    """Run chunks until there are none for a while; return the number of chunks run."""
+    atomic_add(state + 128, 1)
+    waited = finished = 0
+    while waited < max_spins and atomic_load(state + 192) == 0:
+        now = atomic_load(state)
         if now < 0:
             break
         if now & 0xFFFFF < now >> 20 & 0xFFFFF:
-            now = fetch_add(state, 1)
+            now = atomic_add(state, 1)
             if now >= 0 and now & 0xFFFFF < now >> 20 & 0xFFFFF:
-                do(table, now >> 40, now & 0xFFFFF)
-                fetch_add(state + 64, 1)
-                taken += 1
+                run_chunk(table, now >> 40, now & 0xFFFFF)
+                atomic_add(state + 64, 1)
+                finished += 1
             waited = 0
         else:
             pause()
             waited += 1
             if waited & 255 == 0:
-                call(yielded, 0)
-    fetch_add(state + 128, -1)
-    return taken
+                call_address(yield_core, 0)
+    atomic_add(state + 128, -1)
+    return finished
 '''
 
 
 def yield_address() -> int:
-    """Of the system's function that lets another thread run."""
+    """The address of the system's function that lets another thread use the core."""
     if os.name == "nt":
         function = ctypes.WinDLL("kernel32").SwitchToThread  # type: ignore[attr-defined]
     else:
@@ -165,78 +167,84 @@ def yield_address() -> int:
 
 
 class Team:
-    """Who works at a step: its state, and the work that helpers are offered."""
+    """The threads of a step: their shared state, and the trials that decide whether helpers take part."""
 
     def __init__(self) -> None:
-        room = numpy.zeros(40, numpy.int64)
-        start = -room.ctypes.data % 64 // 8
-        self.state = room[start : start + 32]
+        words = numpy.zeros(40, numpy.int64)
+        start = -words.ctypes.data % 64 // 8
+        self.state = words[start : start + 32]
         self.address = self.state.ctypes.data
-        self._present, self._gone = memoryview(self.state.data)[16:17], memoryview(self.state.data)[24:25]
-        self._asked: deque[None] = deque()  # one for each helper that was called and has not come yet
+        self._num_present, self._is_alone = memoryview(self.state.data)[16:17], memoryview(self.state.data)[24:25]
+        self._summoned: deque[None] = deque()  # one item per helper that was summoned and has not started
         self._process = os.getpid()
-        self._assist: Callable[[], int] = int
-        self.helped = 0  # chunks that helpers have done
-        self._turn, self._left, self._hold, self._patience = -1, 0, 0, 1
-        self._turns: tuple[list[float], list[float]] = ([], [])  # seconds a step in turns with helpers, and without
-        self._step = self._turn_began = self._seconds = 0.0
-        self._steps = self._trial = 0  # of this turn, and of all turns
+        self._help_regions: Callable[[], int] = int
+        self.helped = 0  # chunks that helpers have run
+        self._turn, self._turn_steps_left, self._steps_to_trial, self._backoff = -1, 0, 0, 1
+        self._turns: tuple[list[float], list[float]] = ([], [])  # seconds per step of turns with helpers, and without
+        self._step_start = self._turn_start = self._turn_seconds = 0.0
+        self._turn_steps = self._trial_steps = 0
 
-    def bind(self, assist: Callable[[int, int, int, int], int], table: int, memory: Any) -> None:
-        """Let helpers call the step's ``assist``; ``memory`` is what it works on."""
-        state, yielded = self.address, yield_address()  # not self, which would be a cycle that keeps the memory
+    def bind(self, help_regions: Callable[[int, int, int, int], int], table: int, memory: Any) -> None:
+        """Let helpers call the step's ``help_regions``.
+
+        Args:
+            table: the address of the table of addresses.
+            memory: the arrays that the step works on, kept alive while a helper runs.
+        """
+        state, yield_core = self.address, yield_address()  # not self: a reference cycle would keep the memory
 
         def call(memory: Any = memory) -> int:
-            return assist(table, state, yielded, SPINS)
+            return help_regions(table, state, yield_core, MAX_SPINS)
 
-        self._assist = call
+        self._help_regions = call
 
     # -- around a step
     def begin(self) -> None:
-        """A step begins."""
-        if self._hold:
-            self._hold -= 1
+        """Start a step."""
+        if self._steps_to_trial:
+            self._steps_to_trial -= 1
             return
-        if self._left == 0:
+        if self._turn_steps_left == 0:
             self._next_turn()
-        self._step = time.perf_counter()
+        self._step_start = time.perf_counter()
 
     def end(self) -> None:
-        """It has ended."""
-        if self._left:
+        """Finish a step; time it if a trial is under way."""
+        if self._turn_steps_left:
             now = time.perf_counter()
-            self._seconds += now - self._step
-            self._steps += 1
-            self._left = self._left - 1 if now - self._turn_began < _TURN_SECONDS else 0
-            if self._left == 0:
-                self._turns[self._turn % 2].append(self._seconds / self._steps)
-                self._trial += self._steps
+            self._turn_seconds += now - self._step_start
+            self._turn_steps += 1
+            self._turn_steps_left = self._turn_steps_left - 1 if now - self._turn_start < _TURN_SECONDS else 0
+            if self._turn_steps_left == 0:
+                self._turns[self._turn % 2].append(self._turn_seconds / self._turn_steps)
+                self._trial_steps += self._turn_steps
 
     def _next_turn(self) -> None:
         self._turn += 1
-        if self._turn == _TURNS:
+        if self._turn == _TRIAL_TURNS:
             helped, alone = (sorted(seconds)[len(seconds) // 2] for seconds in self._turns)
-            self._gone[0] = useless = helped > _GAIN * alone
-            self._patience = min(2 * self._patience, _HOLD) if useless else 1
-            self._hold = self._trial * (self._patience if useless else _HOLD)
-            self._turn, self._trial, self._turns = -1, 0, ([], [])
+            self._is_alone[0] = is_useless = helped > _GAIN * alone
+            self._backoff = min(2 * self._backoff, _MAX_BACKOFF) if is_useless else 1
+            self._steps_to_trial = self._trial_steps * (self._backoff if is_useless else _MAX_BACKOFF)
+            self._turn, self._trial_steps, self._turns = -1, 0, ([], [])
             return
-        self._gone[0] = self._turn % 2
-        self._left, self._turn_began, self._seconds, self._steps = _TURN, time.perf_counter(), 0.0, 0
+        self._is_alone[0] = self._turn % 2
+        self._turn_steps_left, self._turn_start = _TURN_STEPS, time.perf_counter()
+        self._turn_seconds, self._turn_steps = 0.0, 0
 
     def summon(self) -> None:
-        """Call helpers, as many as may work and are not here yet."""
-        if self._gone[0]:
+        """Wake as many helpers as may work and are not present or on their way."""
+        if self._is_alone[0]:
             return
-        if self._process != os.getpid():  # after a fork nobody is here any more
+        if self._process != os.getpid():  # a fork: the child has no helpers
             self._process = os.getpid()
-            self._asked.clear()
-            self._present[0] = 0
-        missing = threads.get_num_threads() - 1 - len(self._asked) - self._present[0]
+            self._summoned.clear()
+            self._num_present[0] = 0
+        missing = threads.get_num_threads() - 1 - len(self._summoned) - self._num_present[0]
         if missing > 0:
-            self._asked.extend([None] * missing)
+            self._summoned.extend([None] * missing)
             threads.offer(self._help, missing)
 
     def _help(self) -> None:
-        self._asked.pop()
-        self.helped += self._assist()
+        self._summoned.pop()
+        self.helped += self._help_regions()

@@ -1,0 +1,116 @@
+"""Arguments of a compiled step: the step reads an array in place, or copies it to the recording's buffer itself.
+
+An array has the recorded dtype and shape, but its layout and address may differ, so the first part of the step checks
+all arrays before it does anything else.  If it rejects one (not contiguous, or on memory that the step writes), it is
+called again with a copy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.captured.compiled.library_calls import LibraryUnit, NumpyUnit
+from gpunet.captured.compiled.nests import Unit
+from gpunet.captured.ir import Call, View, tree_leaves
+from gpunet.captured.merge import span
+
+#: Byte offsets of the data address and the flags in an array object: NumPy's C ABI, after CPython's object header.
+DATA, FLAGS = 16, 64
+CONTIGUOUS, ALIGNED = 0x1, 0x100  # flag bits
+#: Alignment in bytes of the arrays that NumPy and other libraries read.  NumPy allocates with it, and the bits of a
+#: BLAS result may depend on it.
+_ALIGNMENT = 16
+_MAX_ARGUMENTS = 32  # that a step takes itself
+
+WRITTEN_SPANS = "written spans"  # as a name in the table of addresses: :func:`written_spans`
+
+
+class Argument(NamedTuple):
+    """An array that the step is called with."""
+
+    whole: View  # of the recording's buffer
+    alignment: int  # in bytes, a power of 2, that reading in place needs; 0 for an array that is always copied
+
+
+def select_arguments(
+    units: Sequence[Unit], inputs: Mapping[int, tuple[View, bool]], kept: Iterable[View], keepers: Mapping[int, tuple[Any, int]]
+) -> list[Argument]:
+    """The inputs whose arrays the step takes as arguments; the largest, if there are many.
+
+    The caller copies the arrays of the other inputs to their buffers.
+
+    Args:
+        inputs: buffer -> a view of all of it, and whether something outside the recording refers to its memory.
+        kept: views that are read after the step.
+        keepers: buffer -> the owner of its memory, and its address.
+    """
+    copied = {v.buffer for u in units for v in u.writes} | {v.buffer for v in kept}
+    copied |= {number for number, (_, is_shared) in inputs.items() if is_shared}
+    read_by_numpy: set[int] = set()
+    for unit in units:
+        if isinstance(unit, LibraryUnit) and unit.checks_input:  # labels and indices must not change after the check
+            copied |= {v.buffer for v in unit.reads}
+        elif isinstance(unit, NumpyUnit):
+            read_by_numpy |= {v.buffer for v in unit.reads}
+            copied |= {number for number, (whole, _) in inputs.items() if not _reads_only_whole(unit.call, whole)}
+    used = {v.buffer for u in units for v in u.reads}
+    result = [
+        Argument(whole, 0 if number in copied else _ALIGNMENT if number in read_by_numpy else 1)
+        for number, (whole, _) in inputs.items()
+        if number in used and keepers[number][1] % _ALIGNMENT == 0
+    ]
+    largest = sorted(result, key=lambda argument: -argument.whole.nbytes)[:_MAX_ARGUMENTS]
+    return [argument for argument in result if argument in largest] if _is_layout_known() else []
+
+
+def _reads_only_whole(call: Call, whole: View) -> bool:
+    """Whether a call reads a buffer only as a whole, as arguments of its own."""
+    views = [v for v in tree_leaves((call.arguments, call.options)) if v.buffer == whole.buffer]
+    arguments = (*call.arguments, *call.options.values())
+    return len(views) == sum(isinstance(a, View) and a.is_all_of(whole) for a in arguments)
+
+
+@functools.cache
+def _is_layout_known() -> bool:
+    """Whether :data:`DATA` and :data:`FLAGS` hold for this Python and this NumPy."""
+    if sys.implementation.name != "cpython" or object.__basicsize__ != DATA:
+        return False
+    array = numpy.zeros((2, 3))
+    return all(
+        ctypes.c_int64.from_address(id(a) + DATA).value == a.ctypes.data
+        and ctypes.c_int32.from_address(id(a) + FLAGS).value == a.flags.num
+        for a in (array, array[1:], array.T)
+    )
+
+
+def written_spans(units: Sequence[Unit], place: Callable[[Any], Any], keepers: Mapping[int, tuple[Any, int]]) -> list[int]:
+    """Number of memory spans that the step writes, then the start and end address of each."""
+    arena, start = keepers[-1]
+    spans = {-1: (start, start + arena.nbytes)}
+    for buffer, low, high in (span(place(v)) for u in units for v in u.writes):
+        if buffer >= 0:
+            start = keepers[buffer][1]
+            known = spans.get(buffer, (start + low, start + high))
+            spans[buffer] = min(known[0], start + low), max(known[1], start + high)
+    return [len(spans), *itertools.chain(*spans.values())]
+
+
+def make_copier(buffers: Sequence[numpy.ndarray]) -> Callable[[int, Sequence[numpy.ndarray]], list[numpy.ndarray]]:
+    """A function of a bit mask and arrays that replaces each array whose bit is set by a copy in its buffer."""
+
+    def copy_arguments(mask: int, arrays: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
+        result = list(arrays)
+        for number, (buffer, array) in enumerate(zip(buffers, arrays)):
+            if mask >> number & 1:
+                buffer[...] = array
+                result[number] = buffer
+        return result
+
+    return copy_arguments

@@ -1,0 +1,34 @@
+"""njit decorators for helpers and for the functions of generated source.
+
+All use NumPy's error model: a division by zero gives an infinity or NaN instead of raising.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+#: njit for helpers called only from jitted code.
+jit_helper = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+#: A loop nest of generated source.
+nest = jit_helper
+
+_part = functools.partial(njit, error_model="numpy", no_cfunc_wrapper=True, cache=True)
+
+
+def part(num_arguments: int, **options: Any) -> Callable[..., Any]:
+    """A compiled part of a step: a function of ``num_arguments`` addresses (int64) that returns an int64.
+
+    Its explicit signature makes Numba compile it, or load it from the disk cache, at import.
+    """
+    return _part(f"int64({', '.join(['int64'] * num_arguments)})", **options)
+
+
+#: A part with parallel regions: it releases the GIL, so that helper threads can enter theirs.
+threaded_part = functools.partial(part, nogil=True)
+#: The function that helper threads call, of four addresses and counts.
+helper_entry = threaded_part(4)

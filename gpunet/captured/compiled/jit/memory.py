@@ -1,0 +1,188 @@
+"""Memory by address: loads and stores with alias scopes, NumPy arguments, and atomics.
+
+Each loop nest is a function of its own in which two operands are either the same or disjoint.  LLVM's alias scopes on
+loads and stores say so, and LLVM vectorises the loops without overlap checks at run time.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba import int32, int64, types, uint8
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from gpunet.captured.compiled.arguments import ALIGNED, CONTIGUOUS, DATA, FLAGS
+from gpunet.captured.compiled.jit.decorators import jit_helper
+
+MAX_SCOPES = 32  # operands of a nest
+
+_WORD = ir.IntType(64)
+
+
+# ---- loads and stores -----------------------------------------------------------------------------------------------
+
+
+def _add_alias_scope(builder: Any, access: Any, scope: int) -> None:
+    """Mark a load or store of ``scope`` as disjoint from those of all other scopes."""
+    module = builder.module
+    domain = module.add_metadata(["gpunet"])
+    scopes = [module.add_metadata([f"gpunet {number}", domain]) for number in range(MAX_SCOPES)]
+    access.set_metadata("alias.scope", module.add_metadata([scopes[scope]]))
+    access.set_metadata("noalias", module.add_metadata([s for s in scopes if s is not scopes[scope]]))
+
+
+@intrinsic
+def noinline(context):
+    """Keep the calling function from being inlined: its alias scopes hold only within it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def pointer(context, address, dtype):
+    """An address as a pointer to elements of ``dtype``; booleans are bytes."""
+    kind = types.CPointer(types.uint8 if dtype.dtype == types.boolean else dtype.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    return kind(types.int64, dtype), generate
+
+
+@intrinsic
+def advance(context, pointer, offset):
+    """The pointer, moved by ``offset`` elements."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, types.int64), generate
+
+
+@intrinsic(prefer_literal=True)
+def load(context, pointer, index, scope):
+    """The element at ``index``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = builder.load(builder.gep(arguments[0], [arguments[1]]))
+        _add_alias_scope(builder, value, scope.literal_value)
+        return value
+
+    return pointer.dtype(pointer, types.int64, scope), generate
+
+
+@intrinsic(prefer_literal=True)
+def store(context, pointer, index, value, scope):
+    """Write the element at ``index``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        stored = builder.store(arguments[2], builder.gep(arguments[0], [arguments[1]]))
+        _add_alias_scope(builder, stored, scope.literal_value)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, pointer.dtype, scope), generate
+
+
+@intrinsic
+def cast_to_element(context, pointer, value):
+    """A number in the dtype that ``pointer`` points to."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.cast(builder, arguments[1], value, pointer.dtype)
+
+    return pointer.dtype(pointer, value), generate
+
+
+# ---- arguments of a step: NumPy arrays, by the address of the array object ------------------------------------------
+
+
+@jit_helper
+def borrow_argument(table, slot, array, size, alignment, written):
+    """Put the data address of an array of ``size`` bytes into the table, so that the step reads the array in place.
+
+    Args:
+        array: the address of the array object.
+        alignment: of the data, in bytes; a power of 2.
+        written: the address of :func:`arguments.written_spans`.
+
+    Returns:
+        0, or 1 if the array is not contiguous, not aligned, or overlaps memory that the step writes.
+    """
+    start, flags = load(pointer(array + DATA, int64), 0, 0), load(pointer(array + FLAGS, int32), 0, 0)
+    if not (flags & CONTIGUOUS and flags & ALIGNED) or start & alignment - 1:
+        return 1
+    spans = pointer(written, int64)
+    for number in range(1, 1 + 2 * load(spans, 0, 0), 2):
+        if load(spans, number, 0) < start + size and start < load(spans, number + 1, 0):
+            return 1
+    store(pointer(table, int64), slot, start, 0)
+    return 0
+
+
+@jit_helper
+def copy_argument(table, slot, array, size):
+    """Copy an array of ``size`` bytes to the address in the table; return 0, or 1 if the array is not contiguous."""
+    noinline()
+    if not load(pointer(array + FLAGS, int32), 0, 0) & CONTIGUOUS:
+        return 1
+    target, source = load(pointer(table, int64), slot, 0), load(pointer(array + DATA, int64), 0, 0)
+    if target != source:
+        for byte in range(size):
+            store(pointer(target, uint8), byte, load(pointer(source, uint8), byte, 1), 2)
+    return 0
+
+
+# ---- atomics: 64-bit words that several threads use -----------------------------------------------------------------
+
+
+@intrinsic
+def atomic_load(context, address):
+    """Load a word, with acquire semantics."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(arguments[0], _WORD.as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def atomic_store(context, address, value):
+    """Store a word, with release semantics."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = context.cast(builder, arguments[1], signature.args[1], types.int64)
+        builder.store_atomic(value, builder.inttoptr(arguments[0], _WORD.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), generate
+
+
+@intrinsic
+def atomic_add(context, address, value):
+    """Add to a word; return its old value."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = context.cast(builder, arguments[1], signature.args[1], types.int64)
+        return builder.atomic_rmw("add", builder.inttoptr(arguments[0], _WORD.as_pointer()), value, "acq_rel")
+
+    return types.int64(types.int64, value), generate
+
+
+@intrinsic
+def pause(context):
+    """The CPU's spin-wait hint."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if platform.machine().lower() in ("x86_64", "amd64", "i686", "x86"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate

@@ -1,0 +1,294 @@
+"""Calls that are not loop nests: matrix products, losses, random numbers and indexing by functions of ``jit.library``.
+
+The table at the end maps a NumPy function or a kernel to a rule.  A rule takes a call and returns the units that
+replace it, or None if it does not support the call; then the step calls NumPy or the twin between two compiled parts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.backend.dtypes import FLOATING
+from gpunet.captured.compiled.nests import Unit, nest_of
+from gpunet.captured.ir import Call, View
+from gpunet.captured.merge import overlap
+
+_REDUCTIONS = ("none", "sum", "mean")
+
+
+class LibraryCall(NamedTuple):
+    """A call of a function of ``jit.library`` for one float type.  A view among the arguments means its address."""
+
+    function: str
+    dtype: numpy.dtype[Any]
+    arguments: tuple[View | int | float | str, ...]
+
+
+SCRATCH = "scratch"  # as an argument: the address of the step's scratch memory
+
+
+class LibraryUnit(Unit):
+    """Library calls that replace a call.
+
+    Attributes:
+        scratch_bytes: scratch memory that they use.
+        checks_input: the library function returns 1 for invalid input; then ``call`` raises the error.
+    """
+
+    def __init__(
+        self, call: Call, library_calls: list[LibraryCall], scratch_bytes: int = 0, checks_input: bool = False
+    ) -> None:
+        super().__init__(call.reads, call.writes)
+        self.call = call
+        self.library_calls, self.scratch_bytes = library_calls, scratch_bytes
+        self.barrier = self.checks_input = checks_input
+
+
+class NumpyUnit(Unit):
+    """A call that stays a call of NumPy or of a twin, made from Python."""
+
+    barrier = True
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call.reads, call.writes)
+        self.call = call
+
+
+#: Multiplications up to which our loops compute a product; NumPy's BLAS packs its operands and is faster above.  The
+#: second limit holds if the rows of the second operand compete for the same cache sets.
+MAX_PRODUCT, MAX_STRIDED_PRODUCT = 1 << 27, 1 << 26
+
+
+def _element_strides(view: View) -> tuple[int, ...] | None:
+    """Strides in elements, 0 for dimensions of length 1; None if a stride is not a whole number of elements."""
+    if any(s % view.dtype.itemsize for s in view.strides):
+        return None
+    return tuple(s // view.dtype.itemsize if n != 1 else 0 for n, s in zip(view.shape, view.strides))
+
+
+def _as_matrix(view: View, shape: tuple[int, ...]) -> View:
+    """A vector as a matrix of ``shape``, (1, -1) or (-1, 1); a matrix as it is."""
+    if len(view.shape) != 1:
+        return view
+    strides = [0, 0]
+    strides[shape.index(-1)] = view.strides[0]
+    return view._replace(shape=tuple(view.shape[0] if n == -1 else 1 for n in shape), strides=tuple(strides))
+
+
+def _products(call: Call) -> list[Unit] | None:
+    """numpy.dot and numpy.matmul of vectors and matrices, and matmul of stacks of matrices."""
+    options = dict(call.options)
+    out = options.pop("out", call.arguments[2] if len(call.arguments) > 2 else None)
+    if options or out is None or len(call.arguments) < 2:
+        return None
+    a, b = call.arguments[:2]
+    dtype = out.dtype
+    if dtype not in FLOATING or not all(isinstance(v, View) and v.dtype == dtype and v.size for v in (a, b, out)):
+        return None
+    if overlap(out, a) or overlap(out, b) or not a.shape or not b.shape:
+        return None
+    if call.function is numpy.dot and max(len(a.shape), len(b.shape)) > 2:
+        return None
+    if (len(a.shape) == 1 or len(b.shape) == 1) and max(len(a.shape), len(b.shape)) > 2:
+        return None
+    if len(a.shape) == 1 or len(b.shape) == 1:
+        is_row, is_column = len(a.shape) == 1, len(b.shape) == 1
+        a, b = _as_matrix(a, (1, -1)), _as_matrix(b, (-1, 1))
+        shape = (a.shape[0], b.shape[1])
+        out = out._replace(shape=shape, strides=(0 if is_row else out.strides[0], 0 if is_column else out.strides[-1]))
+    batch = out.shape[:-2]
+    library_calls: list[LibraryCall] = []
+    scratch_bytes = 0
+    if math.prod(batch) > 64:
+        return None
+    for position in itertools.product(*map(range, batch)):
+        product = _product(*(_stack_item(v, position) for v in (out, a, b)))
+        if product is None:
+            return None
+        library_calls += product[0]
+        scratch_bytes = max(scratch_bytes, product[1])
+    return [LibraryUnit(call, library_calls, scratch_bytes)]
+
+
+def _stack_item(view: View, position: tuple[int, ...]) -> View:
+    """The matrix at ``position`` of the broadcast stack."""
+    own = position[len(position) - (len(view.shape) - 2) :] if len(view.shape) > 2 else ()
+    offset = sum(p * s for p, s, n in zip(own, view.strides, view.shape) if n != 1)
+    return view._replace(offset=view.offset + offset, shape=view.shape[-2:], strides=view.strides[-2:])
+
+
+def _product(out: View, a: View, b: View) -> tuple[list[LibraryCall], int] | None:
+    """The library calls of one matrix product and the scratch bytes that they use; None if they do not support it."""
+    (m, k), n = a.shape, b.shape[1]
+    strides = [_element_strides(v) for v in (out, a, b)]
+    if m * n * k > MAX_PRODUCT or any(s is None for s in strides):
+        return None
+    (out_row, out_column), (a_row, a_depth), (b_depth, b_column) = strides  # type: ignore[misc]
+    if n != 1 and out_column != 1:  # compute out^T = b^T a^T
+        out, a, b, m, n = out, b, a, n, m
+        out_row, out_column, a_row, a_depth, b_depth, b_column = out_column, out_row, b_column, b_depth, a_depth, a_row
+    if n != 1 and out_column != 1:
+        return None
+    dtype = out.dtype
+    row_bytes = (b_depth if b_column == 1 else n) * dtype.itemsize
+    if m * n * k > MAX_STRIDED_PRODUCT and (row_bytes % 4096 == 0 or row_bytes > 8192):
+        return None
+    if n == 1 or b_column == 1:
+        if n == 1 and k >= 32 and a_depth == 1 and b_depth == 1:
+            return [LibraryCall("dots", dtype, (out, a, b, m, n, k, out_row, a_row, 0))], 0
+        if a_row == 1 and a_depth != 1 and k >= 512 and n >= 256:  # a tile would read a with a large stride
+            transpose = LibraryCall("transpose", dtype, (SCRATCH, a, k, m, a_depth))
+            product = LibraryCall("product", dtype, (out, SCRATCH, b, m, n, k, out_row, k, 1, b_depth))
+            return [transpose, product], m * k * dtype.itemsize
+        return [LibraryCall("product", dtype, (out, a, b, m, n, k, out_row, a_row, a_depth, b_depth))], 0
+    if b_depth != 1 and k != 1:
+        return None
+    if min(m, n) <= 4 and k >= 32 and a_depth == 1:
+        return [LibraryCall("dots", dtype, (out, a, b, m, n, k, out_row, a_row, b_column))], 0
+    transpose = LibraryCall("transpose", dtype, (SCRATCH, b, n, k, b_column))
+    product = LibraryCall("product", dtype, (out, a, SCRATCH, m, n, k, out_row, a_row, a_depth, n))
+    return [transpose, product], n * k * dtype.itemsize
+
+
+def _concatenate(call: Call) -> list[Unit] | None:
+    """numpy.concatenate as one copy per part."""
+    out, axis = call.options.get("out"), call.options.get("axis", 0)
+    parts = call.arguments[0]
+    if out is None or set(call.options) - {"out", "axis"} or not isinstance(axis, int) or len(call.arguments) != 1:
+        return None
+    units: list[Unit] = []
+    axis %= len(out.shape)
+    start = 0
+    for part in parts:
+        target = out._replace(offset=out.offset + start * out.strides[axis], shape=part.shape)
+        start += part.shape[axis]
+        if 0 in part.shape:
+            continue
+        copy = Call("copy", numpy.copyto, (target, part), {}, [part], [target], False, call.launch)
+        unit = nest_of(copy)
+        if unit is None or overlap(out, part):
+            return None
+        units.append(unit)
+    return units
+
+
+def _assign(call: Call) -> list[Unit] | None:
+    """``out[...] = a.astype(...)`` and ``out[...] = a.copy()``."""
+    out, source = call.arguments[:2]
+    copy = Call("copy", numpy.copyto, (out, source), {}, [source], [out], False, call.launch)
+    unit = nest_of(copy) if isinstance(source, View) and len(call.reads) == 1 else None
+    return None if unit is None else [unit]
+
+
+def _clip(call: Call) -> list[Unit] | None:
+    """numpy.clip as maximum(x, low), then minimum with high."""
+    x, low, high = call.arguments
+    out = call.options["out"]
+    if set(call.options) != {"out"} or low is None or high is None:
+        return None
+    lower = Call("elementwise", numpy.maximum, (x, low), {"out": out}, [v for v in (x, low) if isinstance(v, View)], [out])
+    upper = Call("elementwise", numpy.minimum, (out, high), {"out": out}, [out], [out])
+    if isinstance(high, View):
+        return None
+    units = [nest_of(lower), nest_of(upper)]
+    return None if None in units else units  # type: ignore[return-value]
+
+
+def _all_contiguous(*views: Any) -> bool:
+    return all(isinstance(v, View) and v.contiguous for v in views if v is not None)
+
+
+def _cross_entropy_labels(call: Call) -> list[Unit] | None:
+    value, dx, factor, _, _, logits, labels = call.arguments
+    options = call.options
+    if logits.dtype not in FLOATING or not _all_contiguous(value, dx, factor, logits, labels) or 0 in logits.shape:
+        return None
+    reduction = _REDUCTIONS.index(options["reduction"])
+    arrays = (value, dx, value if factor is None else factor, logits, labels, SCRATCH)
+    arguments = (*arrays, *logits.shape, reduction, options["ignore_index"])
+    scratch_bytes = 2 * logits.shape[0] * logits.dtype.itemsize
+    library_call = LibraryCall("cross_entropy_labels", logits.dtype, arguments)
+    return [LibraryUnit(call, [library_call], scratch_bytes, checks_input=True)]
+
+
+def _cross_entropy_soft(call: Call) -> list[Unit] | None:
+    value, dx, factor, _, _, logits, targets = call.arguments
+    if logits.dtype not in FLOATING or not _all_contiguous(value, dx, factor, logits, targets) or 0 in logits.shape:
+        return None
+    reduction = _REDUCTIONS.index(call.options["reduction"])
+    arrays = (value, dx, value if factor is None else factor, logits, targets, SCRATCH)
+    scratch_bytes = 2 * logits.shape[0] * logits.dtype.itemsize
+    library_call = LibraryCall("cross_entropy_soft", logits.dtype, (*arrays, *logits.shape, reduction))
+    return [LibraryUnit(call, [library_call], scratch_bytes)]
+
+
+def _random(function: str, *names: str) -> Callable[[Call], list[Unit] | None]:
+    """The rule of a random kernel that fills a contiguous array; ``names`` are its options."""
+
+    def rule(call: Call) -> list[Unit] | None:
+        out, state = call.arguments
+        if not _all_contiguous(out, state):
+            return None
+        dtype = out.dtype if out.dtype in FLOATING else FLOATING[0]
+        options = [call.options[n] for n in names]
+        if function == "random_bernoulli":
+            options = [round(options[0] * 2**24)]
+        return [LibraryUnit(call, [LibraryCall(function, dtype, (out, state, out.size, *options))])]
+
+    return rule
+
+
+def _take_items(call: Call) -> list[Unit] | None:
+    """``out[...] = x[index]`` with one int64 array that indexes the first dimension."""
+    if len(call.arguments) != 3 or call.options:
+        return None
+    out, x, index = call.arguments
+    index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    if not isinstance(index, View) or index.dtype != numpy.int64 or x.dtype not in FLOATING or not x.shape:
+        return None
+    if not _all_contiguous(out, x, index) or out.dtype != x.dtype or 0 in (*out.shape, *x.shape) or overlap(out, x):
+        return None
+    row = math.prod(x.shape[1:])
+    library_call = LibraryCall("take_rows", x.dtype, (out, x, index, index.size, x.shape[0], row))
+    return [LibraryUnit(call, [library_call], checks_input=True)]
+
+
+#: The function of the call, or the name of the kernel whose twin it is -> its rule.
+_RULES: dict[Any, Callable[[Call], list[Unit] | None]] = {
+    numpy.dot: _products,
+    numpy.matmul: _products,
+    numpy.concatenate: _concatenate,
+    numpy.clip: _clip,
+    "astype": _assign,
+    "copy": _assign,
+    "take_items": _take_items,
+    "cross_entropy_labels": _cross_entropy_labels,
+    "cross_entropy_soft": _cross_entropy_soft,
+    "random_uniform": _random("random_uniform", "low", "high"),
+    "random_integers": _random("random_integers", "low", "high"),
+    "random_bernoulli": _random("random_bernoulli", "probability"),
+}
+
+
+def units_of(call: Call) -> list[Unit]:
+    """The units that replace a call in a compiled step."""
+    nest = nest_of(call)
+    if nest is not None:
+        return [nest]
+    if call.writes and all(0 in v.shape for v in call.writes) and call.kind in ("elementwise", "copy"):
+        return []
+    try:
+        rule = _RULES.get(call.function)
+    except TypeError:  # the function is not hashable
+        rule = None
+    rule = rule or _RULES.get(getattr(call.function, "__name__", ""))
+    units = rule(call) if rule is not None else None
+    return [NumpyUnit(call)] if units is None else units
+
+
+__all__ = ["SCRATCH", "LibraryCall", "LibraryUnit", "NumpyUnit", "units_of"]

@@ -1,0 +1,180 @@
+"""Writes the source of a compiled step: the functions of its loop nests, its regions, and its parts.
+
+A part is the code between two NumPy calls.  The source has sizes and offsets, but no addresses: those are in a table
+that the step is called with.  So the same step has the same source in every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from textwrap import indent
+from typing import Any
+
+from gpunet.captured.compiled import regions
+from gpunet.captured.compiled.arguments import WRITTEN_SPANS, Argument
+from gpunet.captured.compiled.library_calls import SCRATCH, LibraryCall, LibraryUnit
+from gpunet.captured.compiled.nests import Nest, Unit
+from gpunet.captured.ir import View
+
+_HEADER = '"""A recorded training step."""\n\nfrom gpunet.captured.compiled.jit import *\n'
+
+
+class Writer:
+    """Writes the units of a step, part by part.
+
+    Args:
+        place: maps a view, or a nest's operand, to the memory plan.
+        arguments: the arrays that the step is called with.
+
+    Attributes:
+        is_open: whether the next unit continues the last part.
+        scratch_bytes: scratch memory that the step needs.
+    """
+
+    def __init__(self, place: Callable[[Any], Any], arguments: Sequence[Argument]) -> None:
+        self._place, self._arguments = place, arguments
+        self._nests: dict[str, str] = {}  # source -> name: equal nests share a function
+        self._table: dict[Any, int] = {}  # buffer, library function (name, dtype) or other name -> index in the table
+        self._parts: list[list[str]] = []
+        self._threaded: set[int] = set()  # parts with regions
+        self._regions: list[str] = []
+        self.is_open = False
+        self.scratch_bytes = 0
+
+    def begin(self, threaded: bool = False) -> None:
+        """Start a part; if ``threaded``, its large loops become regions."""
+        if threaded:
+            self._threaded.add(len(self._parts))
+        self._parts.append([])
+        self.is_open = True
+
+    def end(self) -> None:
+        """Finish a part."""
+        self.is_open = False
+
+    def add(self, unit: Unit, failure: int = 0) -> None:
+        """Add a unit to the part, which returns ``failure`` if the unit finds its input invalid."""
+        lines = self._parts[-1]
+        is_threaded = len(self._parts) - 1 in self._threaded
+        if isinstance(unit, Nest):
+            division = regions.divide_nest(unit) if is_threaded else None
+            text, operands = unit.source("nest", division and division.along)
+            name = self._nests.setdefault(text, f"nest{len(self._nests)}")
+            arguments = [*map(self._address, operands)]
+            if division is not None:
+                stop = f"min({division.extent}, chunk * {division.step} + {division.step})"
+                arguments += [f"chunk * {division.step}", stop]
+            self._add_line(lines, f"{name}({', '.join(arguments)})", division)
+            return
+        assert isinstance(unit, LibraryUnit)
+        self.scratch_bytes = max(self.scratch_bytes, unit.scratch_bytes)
+        for call in unit.library_calls:
+            division = regions.divide_library_call(call) if is_threaded else None
+            arguments = [self._argument(a) for a in call.arguments]
+            if division is not None:
+                self._restrict_to_chunk(call, division, arguments)
+            text = f"call_address({', '.join((self._name((call.function, call.dtype.name)), *arguments))})"
+            if failure:
+                lines += [f"if {text}:", f"    return {failure}"]
+            else:
+                self._add_line(lines, text, division)
+
+    def _add_line(self, lines: list[str], text: str, division: regions.Division | None) -> None:
+        """Add a line to a part, as a region if it is divided."""
+        if division is not None:
+            state, yield_core = self._name(regions.STATE), self._name(regions.YIELD)
+            number = len(self._regions)
+            self._regions.append(text)
+            # i8(...): Numba would compile run_region anew for each literal
+            text = f"run_region(table, {state}, {yield_core}, i8({number}), i8({division.num_chunks}))"
+        lines.append(text)
+
+    @staticmethod
+    def _restrict_to_chunk(call: LibraryCall, division: regions.Division, arguments: list[str]) -> None:
+        """Change the arguments of a library call to those of one chunk."""
+        values: Any = call.arguments
+        itemsize = call.dtype.itemsize
+        if call.function == "transpose":
+            strides, count = {0: values[2] * itemsize, 1: itemsize}, 3
+        elif division.along == "columns":
+            strides, count = {0: itemsize, 2: itemsize}, 4
+        else:
+            strides, count = {0: values[6] * itemsize, 1: values[7] * itemsize}, 3
+        for position, stride in strides.items():
+            arguments[position] += f" + chunk * {division.step * stride}"
+        arguments[count] = f"min({division.step}, {division.extent} - chunk * {division.step})"
+
+    def _name(self, key: Any) -> str:
+        return f"b{self._table.setdefault(key, len(self._table))}"
+
+    def _address(self, view: Any) -> str:
+        view = self._place(view)
+        return f"{self._name(view.buffer)} + {view.offset}" if view.offset else self._name(view.buffer)
+
+    def _argument(self, value: View | int | float | str) -> str:
+        if isinstance(value, View):
+            return self._address(value)
+        return self._name(SCRATCH) if value == SCRATCH else f"f8({value!r})" if isinstance(value, float) else f"i8({value!r})"
+
+    def text(self) -> str:
+        """The source of the module."""
+        texts = [f"@nest\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
+        if self._regions:
+            cases = [f"    if region == {n}:\n{indent(self._body([line]), '    ')}" for n, line in enumerate(self._regions)]
+            texts.append(f"@jit_helper\ndef run_chunk(table, region, chunk):\n    noinline()\n{''.join(cases)}")
+            texts.append(regions.SOURCE.strip() + "\n")
+        has_several_parts = len(self._parts) > 1
+        for number, lines in enumerate(self._parts):
+            is_threaded = number in self._threaded
+            dismiss_helpers = is_threaded and has_several_parts  # a NumPy call follows
+            tail = [f"atomic_store({self._name(regions.STATE)}, -(1 << 62))"] if dismiss_helpers else []
+            body = self._body([*lines, *tail, "return 0"])
+            names = [] if number else [f"argument{n}" for n in range(len(self._arguments))]
+            decorator = f"@{'threaded_' if is_threaded else ''}part({1 + len(names)})"
+            head = f"{decorator}\ndef part{number}({', '.join(('table', *names))}):\n"
+            texts.append(head + (self._body(self._accept_arguments(names)) if names else "") + body)
+        return "\n\n".join((_HEADER, *texts))
+
+    def _accept_arguments(self, names: list[str]) -> list[str]:
+        """Lines that put arrays into the table; if they reject any, the part returns minus the bit mask of those."""
+        lines = ["rejected = 0"]
+        for number, (name, (whole, alignment)) in enumerate(zip(names, self._arguments)):
+            slot = int(self._name(whole.buffer)[1:])
+            options = f", i8({alignment}), {self._name(WRITTEN_SPANS)}" if alignment else ""
+            function = "borrow_argument" if alignment else "copy_argument"
+            lines.append(f"rejected |= {function}(table, i8({slot}), {name}, i8({whole.nbytes}){options}) << {number}")
+        return [*lines, "if rejected:", "    return -rejected"]
+
+    def _body(self, lines: list[str]) -> str:
+        """Lines of a function, after loads of the addresses that they use."""
+        used = {word for line in lines for word in line.replace("(", " ").replace(",", " ").replace(")", " ").split()}
+        loads = [f"b{n} = load(pointer(table, i8), {n}, 0)" for n in self._table.values() if f"b{n}" in used]
+        return "".join(f"    {line}\n" for line in (*loads, *lines))
+
+    @property
+    def buffers(self) -> list[int]:
+        """The buffers whose addresses are in the table."""
+        return [key for key in self._table if isinstance(key, int)]
+
+    @property
+    def has_regions(self) -> bool:
+        return bool(self._regions)
+
+    def table(self, keepers: dict[int, tuple[Any, int]], named: dict[str, int]) -> list[int]:
+        """The table of addresses.
+
+        Args:
+            keepers: buffer -> the owner of its memory, and its address.
+            named: name -> address.
+        """
+        from gpunet.captured.compiled.jit import library
+
+        result = []
+        for key in self._table:
+            if isinstance(key, tuple):
+                result.append(library.compiled(*key).address)
+            elif key == regions.YIELD:
+                result.append(regions.yield_address())
+            else:
+                result.append(named[key] if isinstance(key, str) else keepers[key][1])
+        return result
