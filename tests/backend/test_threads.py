@@ -1,4 +1,4 @@
-"""Threads of captured steps: the same bits with any number of them, at once in two steps, after a fork, at the end."""
+"""Helper threads of captured steps: same bits with any number, concurrent steps, after a fork, at interpreter exit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _number_of_threads() -> Iterator[None]:
 
 
 def training_step(model: Callable[[gpunet.Tensor], gpunet.Tensor], optimizer: gpunet.optim.Optimizer) -> CapturedStep:
-    """A compiled step of training by cross-entropy."""
+    """Return a compiled training step with cross-entropy loss."""
 
     @capture(backend="numba")
     def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
@@ -49,7 +49,7 @@ def training_step(model: Callable[[gpunet.Tensor], gpunet.Tensor], optimizer: gp
 
 
 def large_step(optimizer: str = "SGD", seed: int = 0) -> tuple[CapturedStep, list[Any], list[gpunet.Tensor]]:
-    """A step with products, elementwise loops and column sums that are large enough for several threads."""
+    """Return a step whose products, elementwise loops and column sums are large enough for several threads."""
     gpunet.manual_seed(seed)
     model = nn.Sequential(nn.Linear(150, 500), nn.Tanh(), nn.Linear(500, 7))
     step = training_step(model, getattr(gpunet.optim, optimizer)(model.parameters(), lr=0.05))
@@ -76,7 +76,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(optimizer: str) -> None:
 
 
 @compiled
-def test_regions_compute_what_whole_loops_do() -> None:
+def test_regions_compute_the_same_as_the_eager_step() -> None:
     step, data, parameters = large_step()
     before = [p.detach().numpy().copy() for p in parameters]
     losses = [step(*data).item() for _ in range(3)]
@@ -92,7 +92,7 @@ def test_regions_compute_what_whole_loops_do() -> None:
 
 @compiled
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_and_sums_cut_along_rows_and_columns(dtype: str) -> None:
+def test_products_and_sums_split_along_rows_and_columns(dtype: str) -> None:
     random = numpy.random.default_rng(3)
     shapes = [(3001, 21, 100), (40, 3001, 61), (999, 333, 77), (50, 260, 530)]
     arrays = [random.normal(size=s).astype(dtype) for m, n, k in shapes for s in ((m, k), (n, k))]
@@ -101,7 +101,7 @@ def test_products_and_sums_cut_along_rows_and_columns(dtype: str) -> None:
     def step(*given: gpunet.Tensor) -> list[gpunet.Tensor]:
         products = [p for a, b in zip(given[:-2:2], given[1:-2:2]) for p in (a @ b.T, (b @ a.T).T)]
         a, b = given[-2:]
-        products.append(a.T.contiguous().T @ b.T.contiguous())  # deep enough for its first operand to be turned
+        products.append(a.T.contiguous().T @ b.T.contiguous())  # deep enough that its first operand is transposed
         return [*products, (products[4] * 0.1).exp().sum(0), (products[2] * products[2]).sum(1)]
 
     tensors = [gpunet.tensor(a) for a in arrays]
@@ -115,35 +115,35 @@ def test_products_and_sums_cut_along_rows_and_columns(dtype: str) -> None:
         tolerance = (2e-5 if dtype == "float32" else 1e-11) * max(1.0, float(numpy.abs(b).max()))
         numpy.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
     regions = step.recordings[0].lowering.source.partition("def do(")[2].partition("def run(")[0]
-    assert "i8(21), i8(100), i8(21)" in regions  # a product cut along its rows
-    assert "i8(21), min(" in regions  # and one along its columns
+    assert "i8(21), i8(100), i8(21)" in regions  # a product split along its rows
+    assert "i8(21), min(" in regions  # a product split along its columns
     assert regions.count("nest") >= 2
 
 
-def bound_in(step: CapturedStep) -> dict[str, Any]:
-    """What the function of a replay is bound to."""
+def closure_of(step: CapturedStep) -> dict[str, Any]:
+    """Return the closure variables of the replay function."""
     replay: Any = step.recordings[0]._run
     return dict(zip(replay.__code__.co_freevars, (cell.cell_contents for cell in replay.__closure__)))
 
 
 def team_of(step: CapturedStep) -> Any:
-    return bound_in(step)["step_team"]
+    return closure_of(step)["step_team"]
 
 
 @compiled
-def test_what_regions_share_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path))  # nothing is compiled yet
+def test_shared_functions_of_regions_are_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path))  # an empty cache
     step, data, _ = large_step()
     x, y = data
     step(x[:240], y[:240])
-    made = sys.modules[bound_in(step)["part0"].__module__]
-    assert len(made.run.signatures) == 1
-    assert len(made.do.signatures) == 1
+    generated = sys.modules[closure_of(step)["part0"].__module__]
+    assert len(generated.run.signatures) == 1
+    assert len(generated.do.signatures) == 1
 
 
 @compiled
 def test_helpers_take_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that does not go to sleep, and is never sent away, gets some sooner or later, on a single core, too."""
+    """A helper that never sleeps and is never dismissed takes a chunk eventually, even on a single core."""
     monkeypatch.setattr(regions, "SPINS", 1 << 62)
     monkeypatch.setattr(regions.Team, "_next_turn", lambda team: None)
     gpunet.set_num_threads(2)
@@ -161,7 +161,7 @@ def test_helpers_take_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @compiled
-def test_a_step_that_is_dropped_gives_its_memory_back_at_once() -> None:
+def test_dropped_step_frees_its_memory_at_once() -> None:
     gpunet.set_num_threads(1)
     step, data, _ = large_step()
     step(*data)
@@ -176,7 +176,7 @@ def test_a_step_that_is_dropped_gives_its_memory_back_at_once() -> None:
 
 
 @compiled
-def test_a_small_step_is_one_function_and_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_step_is_one_function_without_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*arguments: Any) -> None:
         raise AssertionError
 
@@ -209,7 +209,7 @@ def test_two_steps_in_two_threads() -> None:
     assert [found[1], found[2]] == expected
 
 
-_building = threading.Lock()  # the generator of first weights is shared
+_building = threading.Lock()  # initialisation uses the global random generator
 
 
 def trained_alone(seed: int, steps: int = 30) -> list[float]:
@@ -221,10 +221,10 @@ def trained_alone(seed: int, steps: int = 30) -> list[float]:
 @compiled
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_after_a_fork_and_at_the_end_of_the_process() -> None:
-    """In a process of its own: forked while helpers wait; parent and child end of themselves."""
+    """Fork while helpers wait: parent and child compute the same and exit cleanly."""
     code = (
         "import os, gpunet, warnings; from tests.backend import test_threads as t; warnings.simplefilter('ignore')\n"
-        "t.regions.Team._next_turn = lambda team: None  # whatever the clock says, helpers are asked\n"
+        "t.regions.Team._next_turn = lambda team: None  # always use helpers, whatever the measured times\n"
         "gpunet.set_num_threads(3); step, data, _ = t.large_step()\n"
         "for _ in range(20): step(*data)\n"
         "child = os.fork()\n"
@@ -242,7 +242,7 @@ def test_after_a_fork_and_at_the_end_of_the_process() -> None:
     assert parent[1] == "2"
 
 
-def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads._helpers, "count", None)
     monkeypatch.setenv("GPUNET_NUM_THREADS", "5")
     assert gpunet.get_num_threads() == 5
@@ -254,8 +254,8 @@ def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "many"])
-def test_a_wrong_number_of_threads(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ArgumentError, match=f"set_num_threads: {wrong!r} threads; expected a whole number from 1 on"):
+def test_invalid_number_of_threads(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match=f"set_num_threads: {wrong!r} threads; expected a positive whole number"):
         gpunet.set_num_threads(wrong)
     monkeypatch.setattr(threads._helpers, "count", None)
     monkeypatch.setenv("GPUNET_NUM_THREADS", str(wrong))
@@ -265,7 +265,7 @@ def test_a_wrong_number_of_threads(wrong: Any, monkeypatch: pytest.MonkeyPatch) 
 
 def test_helpers_outlive_work_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     done = threading.Event()
-    helpers = threads._Helpers()  # of its own: one thread, which must be the same for both
+    helpers = threads._Helpers()  # a new pool, so that one thread must do both
 
     def fail() -> None:
         raise ValueError("planted")
@@ -278,8 +278,8 @@ def test_helpers_outlive_work_that_fails(caplog: pytest.LogCaptureFixture) -> No
 
 
 @compiled
-def test_where_no_thread_can_be_started_the_step_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a container limits them, or at the end of the process."""
+def test_step_works_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example if a container limits threads, or during interpreter shutdown."""
 
     def refused(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -293,36 +293,36 @@ def test_where_no_thread_can_be_started_the_step_does_without(monkeypatch: pytes
     assert not threads._helpers._threads
 
 
-def test_the_clock_decides_whether_threads_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_times_decide_whether_threads_help(monkeypatch: pytest.MonkeyPatch) -> None:
     now, team = 0.0, regions.Team()
     monkeypatch.setattr(regions, "time", SimpleNamespace(perf_counter=lambda: now))
 
     def steps(count: int, with_helpers: float, alone: float = 0.6e-4) -> list[bool]:
-        """Whether helpers were asked in each of so many steps, which take so many seconds."""
+        """Run ``count`` steps that take the given seconds; return for each whether it used helpers."""
         nonlocal now
-        asked = []
+        used = []
         for _ in range(count):
             team.begin()
-            asked.append(not team._gone[0])
-            now += with_helpers if asked[-1] else alone
+            used.append(not team._gone[0])
+            now += with_helpers if used[-1] else alone
             team.end()
-        return asked
+        return used
 
     trial = ([True] * 64 + [False] * 64) * 3
     assert steps(384 + 7681, 0.3e-4) == trial + [True] * 7681
-    assert steps(384, 0.59e-4) == trial, "they are tried again, and gain too little now"
+    assert steps(384, 0.59e-4) == trial, "a second trial, in which helpers gain too little"
     assert steps(769, 0.3e-4) == [False] * 769
-    assert steps(384 + 7681, 0.3e-4) == trial + [True] * 7681, "soon they are tried again"
-    assert steps(6 + 121, 0.01, 0.02) == [True, False] * 3 + [True] * 121, "long steps take fewer to judge"
+    assert steps(384 + 7681, 0.3e-4) == trial + [True] * 7681, "the next trial comes soon"
+    assert steps(6 + 121, 0.01, 0.02) == [True, False] * 3 + [True] * 121, "long steps need a shorter trial"
 
 
-def test_steps_that_wait_for_a_helper_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_steps_with_helpers_count_against_them(monkeypatch: pytest.MonkeyPatch) -> None:
     now, team, count = 0.0, regions.Team(), 0
     monkeypatch.setattr(regions, "time", SimpleNamespace(perf_counter=lambda: now))
     for _ in range(384):
         team.begin()
         count += not team._gone[0]
-        helped = 3e-3 if count % 50 == 0 else 0.3e-4  # mostly twice as fast, and at times its core is taken
+        helped = 3e-3 if count % 50 == 0 else 0.3e-4  # mostly twice as fast, but sometimes the helper's core is busy
         now += 0.6e-4 if team._gone[0] else helped
         team.end()
     team.begin()

@@ -152,8 +152,8 @@ def test_what_does_not_compile_is_printed_as_the_compiler_says_it(capsys: pytest
 # ---- the command ------------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "no file": (["absent.cu", "--block", "1"], "'absent.cu', but there is no such file"),
-    "template": (["copy.cu", "--block", "1"], "copy is a template; say which specialisation, as in 'copy<float>'"),
+    "no file": (["absent.cu", "--block", "1"], "cannot read the CUDA source 'absent.cu': there is no such file"),
+    "template": (["copy.cu", "--block", "1"], "copy is a template; name a specialisation, such as 'copy<float>'"),
     "kernel": (["copy.cu", "--block", "1", "--entry", "move"], "no __global__ function 'move'; it has copy"),
     "block": (["copy.cu", "--entry", "copy<float>"], "--block is missing"),
     "missing": (["copy.cu", *FLOAT, *arguments("y=[1]")], "argument 'x' is missing: copy(T* y, const T* x, int n)"),

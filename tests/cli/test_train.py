@@ -321,7 +321,7 @@ def test_out_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(gpunet.cuda_status().ready, reason="a card is here")
 def test_cuda_without_a_card(capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(capsys, "train", "--device", "cuda")
-    assert "CUDA was asked for, but " in message
+    assert "CUDA was requested, but " in message
     assert gpunet.cuda_status().detail in message
     assert gpunet.cuda_status().advice in message
 
