@@ -160,11 +160,11 @@ def of(array: Array) -> Device:
     """Return the device of an array."""
     if isinstance(array, numpy.ndarray):
         return _EMULATED if isinstance(array, EmulatedArray) else CPU
-    return _cuda_device(array.device.id)
+    return _gpu(array.device.id)
 
 
 @functools.cache
-def _cuda_device(index: int) -> Device:
+def _gpu(index: int) -> Device:
     return Device(f"cuda:{index}")
 
 
