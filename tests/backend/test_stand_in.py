@@ -103,7 +103,7 @@ def test_no_card_and_no_driver() -> None:
         assert gpunet.cuda_status().state == "no GPU" and "CUDA_VISIBLE_DEVICES" in gpunet.cuda_status().advice
         assert not cuda.is_available() and cuda.device_count() == 0 and Device("auto") == "cpu"
         with pytest.raises(
-            DeviceError, match=r"no NVIDIA card is visible\. To use it, check nvidia-smi .*Or use device='cpu'"
+            DeviceError, match=r"no NVIDIA GPU is visible\. To use it, check nvidia-smi .*Or use device='cpu'"
         ):
             gpunet.ones(2, device="cuda")
     with fake_cupy.installed(failure=RuntimeError("CUDA driver version is insufficient for CUDA runtime version")):
@@ -120,7 +120,7 @@ def test_cupy_that_does_not_import(tmp_path: Path) -> None:
     paths = [str(tmp_path), str(Path(gpunet.__file__).parents[1])]
     code = f"import sys; sys.path[:0] = {paths!r}; {program}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "state='not installed'" in done.stdout and "does not import: libnvrtc.so.13: cannot open" in done.stdout
+    assert "state='not installed'" in done.stdout and "cannot be imported: libnvrtc.so.13: cannot open" in done.stdout
     assert done.stdout.endswith("cpu\n")
 
 
