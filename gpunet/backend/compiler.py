@@ -180,7 +180,7 @@ def _load(file: str | Path | Source, expression: str, device: Device) -> Functio
                 launch(grid, block, arguments, shared)
             return
         if 0 in grid or 0 in block:  # CuPy would replace an extent of 0 by 1
-            raise LaunchError(f"launch of {expression}: grid {grid}, block {block}; all extents must be at least 1")
+            raise LaunchError(f"launch of {expression}: grid {grid}, block {block}; expected extents from 1 up")
         if shared > max_shared:
             cuda.driver.funcSetAttribute(
                 loaded.ptr, cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared

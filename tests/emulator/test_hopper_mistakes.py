@@ -308,20 +308,20 @@ def test_barriers_and_tiles_may_be_static_without_a_cluster(completion: str) -> 
 def test_static_shared_memory_in_a_cluster_is_refused() -> None:
     text = CLUSTER.replace("  MBarrier* full", "  __shared__ float extra[64];\n  extra[threadIdx.x] = 1.0f;\n"
                            "  __syncthreads();\n  out[threadIdx.x] = extra[63 - threadIdx.x];\n  MBarrier* full")
-    with pytest.raises(LaunchError, match=r"own dynamic shared memory only; put the static __shared__ extra there, too"):
+    with pytest.raises(LaunchError, match=r"only dynamic shared memory in clusters; move the static __shared__ extra there"):
         run(CLUSTER, text)
 
 
 def test_grid_that_clusters_do_not_fill_is_refused(monkeypatch: Any) -> None:
     monkeypatch.setitem(LAUNCHES, CLUSTER, (3, 64, 2048))
-    with pytest.raises(LaunchError, match=r"grid \(3, 1, 1\) is not a multiple of its __cluster_dims__\(2, 1, 1\)"):
+    with pytest.raises(LaunchError, match=r"grid \(3, 1, 1\) is not a multiple of __cluster_dims__\(2, 1, 1\)"):
         run(CLUSTER, CLUSTER)
-    with pytest.raises(LaunchError, match=r"__cluster_dims__\(9, 1, 1\) makes 9 blocks; a cluster has 1 to 8"):
+    with pytest.raises(LaunchError, match=r"__cluster_dims__\(9, 1, 1\) makes 9 blocks; a cluster can have 1 to 8"):
         run(CLUSTER, CLUSTER.replace("__cluster_dims__(2)", "__cluster_dims__(9)"))
 
 
 def test_tensor_map_that_is_no_grid_constant_is_refused() -> None:
-    with pytest.raises(LaunchError, match="parameter 'x' is a TensorMap .* declare it const __grid_constant__ TensorMap x"):
+    with pytest.raises(LaunchError, match="the TensorMap parameter 'x'; declare it const __grid_constant__ TensorMap x"):
         run(COPY, COPY.replace("const __grid_constant__ TensorMap x", "const TensorMap x"))
 
 
