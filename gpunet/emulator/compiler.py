@@ -197,7 +197,7 @@ def _check_launch_bounds(text: str) -> str:
 
 
 def kernel(text: str, file: str, expression: str, mode: str, cache: Path, options: Sequence[str] = ()) -> Path:
-    """Build the library of one specialisation; its symbol table is written beside it, with the suffix .symbols.
+    """Build the library of one specialisation; its symbol table is in the same folder, with the suffix .symbols.
 
     Args:
         text: the source, with its headers spliced in.

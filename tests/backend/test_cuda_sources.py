@@ -348,7 +348,7 @@ def test_cache_hit(folder: Any, compilations: list[str]) -> None:
     first = _entry()
     assert _entry() == first == (b"\x7fELF\n\0machine code", "_Z5entry<float>")
     assert compilations == ["entry<float>"]
-    assert [path.suffix for path in (folder / "cache").iterdir()] == [".cubin"]  # and nothing half-written beside it
+    assert [path.suffix for path in (folder / "cache").iterdir()] == [".cubin"]  # no partial file is left
 
 
 def test_cache_key_covers_all_inputs(folder: Any, compilations: list[str], monkeypatch: Any) -> None:

@@ -177,10 +177,10 @@ def test_dropped_step_frees_its_memory_at_once() -> None:
 
 @compiled
 def test_small_step_is_one_function_without_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*arguments: Any) -> None:
+    def fail(*arguments: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(threads, "offer", refused)
+    monkeypatch.setattr(threads, "offer", fail)
     gpunet.set_num_threads(4)
     weight = gpunet.ones(32, 64)
     step = capture(lambda x: F.relu(F.linear(x, weight)).sum(), backend="numba")
@@ -281,13 +281,13 @@ def test_helpers_outlive_work_that_fails(caplog: pytest.LogCaptureFixture) -> No
 def test_step_works_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """For example if a container limits threads, or during interpreter shutdown."""
 
-    def refused(thread: threading.Thread) -> None:
+    def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threads, "_helpers", threads._Helpers())
     gpunet.set_num_threads(3)
     step, data, _ = large_step()
-    monkeypatch.setattr(threading.Thread, "start", refused)
+    monkeypatch.setattr(threading.Thread, "start", fail)
     expected = trained_alone(0, 3)
     assert [step(*data).item() for _ in range(3)] == expected
     assert not threads._helpers._threads

@@ -61,7 +61,7 @@ class Target:
 @pytest.fixture(params=devices())
 def target(request: pytest.FixtureRequest) -> Target:
     if request.config.getoption("--device") not in (None, request.param):
-        pytest.skip("another device was asked for")
+        pytest.skip("another device was requested")
     return Target(request.param)
 
 

@@ -38,7 +38,7 @@ ENTRIES = {
 def target(request: pytest.FixtureRequest) -> Any:
     """``launch(expression, block, *values)`` launches on a device and returns the arrays' contents afterwards."""
     if request.config.getoption("--device") not in (None, request.param):
-        pytest.skip("another device was asked for")
+        pytest.skip("another device was requested")
     device = Device(request.param)
 
     def launch(expression: str, block: int, *values: Any, grid: int = 1, file: Path = PRIMITIVES) -> list[numpy.ndarray]:

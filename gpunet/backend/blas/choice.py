@@ -44,9 +44,9 @@ def choose() -> Choice:
         MissingDependencyError: the library that it names is not installed or cannot be loaded.
     """
     with _lock:
-        asked = os.environ.get("GPUNET_BLAS") or "auto"
-        if asked != "auto":
-            return load(asked)
+        requested = os.environ.get("GPUNET_BLAS") or "auto"
+        if requested != "auto":
+            return load(requested)
         found = libraries.installed()
         # in a frozen program sys.executable is the program itself, so the measuring subprocess cannot be started
         seconds = _cached_times(found) if found and not getattr(sys, "frozen", False) else {}

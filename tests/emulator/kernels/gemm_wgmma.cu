@@ -29,7 +29,7 @@ struct Shared {
 };
 
 template <int CLUSTER>
-__device__ __forceinline__ void meet() {
+__device__ __forceinline__ void sync_cluster() {
   if constexpr (CLUSTER > 1) {
     cluster_arrive();
     cluster_wait();
@@ -127,7 +127,7 @@ __device__ __forceinline__ void multiply(const TensorMap* a, const TensorMap* b,
     }
     fence_mbarrier_init();
   }
-  meet<CLUSTER>();
+  sync_cluster<CLUSTER>();
   if (warpgroup == 0) {
     set_fewer_registers<40>();
     if (threadIdx.x == 0) produce<FORMAT, CLUSTER>(shared, a, b, row, column, steps);
@@ -138,7 +138,7 @@ __device__ __forceinline__ void multiply(const TensorMap* a, const TensorMap* b,
     bar_sync(1, CONSUMERS * WARPGROUP);  // both consumers have finished reading the ring buffer
     store<FORMAT>(dynamic + (warpgroup - 1) * 64 * COLUMNS * Element<FORMAT>::BYTES, d, c, row, column, warpgroup - 1);
   }
-  if constexpr (CLUSTER > 1) meet<CLUSTER>();  // the other block may still arrive at this one's barriers
+  if constexpr (CLUSTER > 1) sync_cluster<CLUSTER>();  // the other block may still arrive at this one's barriers
 }
 
 template <Format FORMAT>
