@@ -1,10 +1,10 @@
-// Activations by themselves, elementwise over `count` elements of any shape.  Inside a linear layer the same structs
-// run in the epilogue of its GEMM (linear.cu), at no launch.
+// Stand-alone activations, elementwise over `count` elements of any shape.  In a linear layer the same structs run in the
+// epilogue of the GEMM (linear.cu), without a launch of their own.
 //
 //   activation_forward    y = act(z)
 //   activation_backward   dz = dy act'(z), from the saved output or pre-activation
 //
-// Versions: 1. packs of four in a grid-stride loop (this one): bound by memory; there is no next one.
+// Versions: 1. packs of four in a grid-stride loop (this one): memory-bound, so there is no next version.
 
 #include "common/activations.cuh"
 #include "common/pack.cuh"
@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(256) activation_forward(T* y, const T* z, long
   });
 }
 
-// dz may be dy.
+// dz may alias dy.
 template <class T, class Act>
 __global__ void __launch_bounds__(256)
     activation_backward(T* dz, const T* dy, const T* saved, long long count, double alpha) {

@@ -1,17 +1,17 @@
-// Clipping of gradients: one launch over all tensors.  Each block works on 2048 elements of one tensor.
+// Gradient clipping: one launch over many tensors.  Each block processes 2048 elements of one tensor.
 //
 //   gradient_norm    norm = (sum |g|^order)^(1/order) over all elements of all tensors, or the largest |g|
-//   clip_by_norm     g *= min(1, max_norm / (norm + 1e-6)); g is not touched where that is 1
+//   clip_by_norm     g *= min(1, max_norm / (norm + 1e-6)); g is not written if that factor is 1
 //   clip_by_value    g = min(max(g, -limit), limit)
 //
-// NaN stays NaN, as in NumPy.  More tensors than a launch takes are several launches: the first starts the sum, the last
-// takes the root.  Versions: 1. packs of four (this one): bound by memory.
+// NaN propagates, as in NumPy.  With more than MAX_TENSORS tensors there are several launches: the first one starts the sum,
+// the last one takes the root.  Versions: 1. packs of four (this one): memory-bound.
 
 #include "common/pack.cuh"
 #include "common/reduce.cuh"
 #include "common/tensor_table.cuh"
 
-// ---- what is summed of an element, and what the norm is of the sum ---------------------------------------------------
+// ---- norms: of(g) is an element's term, combine() adds terms, root() turns the sum into the norm ----------------------
 
 struct Magnitudes : Sum {
   template <class T>
@@ -36,12 +36,12 @@ struct Powers : Sum {
 
 struct Largest : Magnitudes {
   template <class T>
-  static __device__ T combine(T a, T b) { return a != a || a > b ? a : b; }  // NaN of either stays
+  static __device__ T combine(T a, T b) { return a != a || a > b ? a : b; }  // NaN if either is NaN
 };
 
 // ---- kernels ---------------------------------------------------------------------------------------------------------
 
-// body(pointer, valid, whole) for each pack of four of this block's share of its tensor.
+// Calls body(pointer, valid, whole) for each pack of four in this block's part of its tensor.
 template <class T, class Body>
 __device__ __forceinline__ void for_each_pack_of_gradient(const TensorTable<1>& table, Body body) {
   const int tensor = table.tensor_of_block();
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(256) gradient_norm(
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
   if (!last_block(ticket)) return;
   sum = T(0);
-  // past the L1 cache, which knows nothing of what other processors wrote
+  // bypass the L1 cache, which is not coherent with the writes of other SMs
   for (int block = threadIdx.x; block < gridDim.x; block += blockDim.x)
     sum = Order::combine(sum, __ldcg(partials + block));
   sum = block_reduce<Order>(sum);
@@ -83,7 +83,7 @@ template <class T>
 __global__ void __launch_bounds__(256) clip_by_norm(
     const __grid_constant__ TensorTable<1> table, const T* norm, double max_norm) {
   const T factor = T(max_norm) / (norm[0] + T(1e-6));
-  if (factor >= T(1)) return;  // not where it is NaN
+  if (factor >= T(1)) return;  // false for NaN, so a NaN norm makes all gradients NaN
   for_each_pack_of_gradient<T>(table, [&](T* grads, long long valid, bool whole) {
     Pack<T, 4> g = load_pack<4>(grads, valid, whole);
 #pragma unroll

@@ -1,13 +1,13 @@
-// Softmax cross-entropy: value, gradient and the factor of the reduction in one launch.
+// Softmax cross-entropy: loss, gradient and the reduction's factor in one launch.
 //
 //   cross_entropy_labels   logits (rows, classes), labels (rows,): log sum exp(row) - row[label], dx = softmax - onehot
 //   cross_entropy_soft     targets (rows, classes): -sum target log softmax, dx = softmax sum(target) - target
 //
-// value is one number for Reduction mean and sum, one a row for none; factor is 1 / (rows that count), for mean.
-// dx is of each row, not yet times the factor.
+// value is one number for Reduction mean and sum, one number per row for none.  factor is 1 / (rows that are not ignored),
+// for mean.  dx is the gradient of each row's loss; the factor is not yet applied.
 //
-// Versions: 1. a warp a row up to 1024 classes, a block a row beyond; the row is read once for its maximum and sum
-// together and once for the gradient (this one).  Next: rows kept in registers.
+// Versions: 1. one warp per row up to 1024 classes, one block per row above; a row is read once for its maximum and sum
+// together, and once for the gradient (this one).  Next: rows kept in registers.
 
 #include "common/loss.cuh"
 #include "common/reduce.cuh"
@@ -30,15 +30,15 @@ struct RowGroup {
   }
 };
 
-// The greatest value seen and the sum of exp(value - greatest), in one pass.  Starts at the lowest finite number, not at
-// -infinity: masked logits of -infinity then add nothing, where infinity - infinity would be NaN.
+// Computes the maximum and the sum of exp(value - maximum) in one pass.  `greatest` starts at the lowest finite number, not
+// at -infinity: a masked logit of -infinity then adds 0, while -infinity - (-infinity) would be NaN.
 template <class T>
 struct RunningSoftmax {
   T greatest = LOWEST<T>, sum = T(0);
 
   __device__ __forceinline__ void add(T x) {
     if (x > greatest) {
-      sum = sum * exp(greatest - x) + (T(1) + (x - x));  // x - x: a logit of +infinity makes the row NaN
+      sum = sum * exp(greatest - x) + (T(1) + (x - x));  // x - x is NaN if x is +infinity, which makes the row NaN
       greatest = x;
     } else {
       sum += exp(x - greatest);
@@ -53,7 +53,7 @@ struct RunningSoftmax {
   }
 };
 
-// Value and factor from each thread's share of the losses and of the rows that count.
+// Computes value and factor from each thread's partial loss and partial number of rows that are not ignored.
 template <class T, Reduction REDUCTION>
 __device__ __forceinline__ void finish(T* value, T* factor, T* partials, unsigned int* ticket, T loss, T counted) {
   loss = block_reduce<Sum>(loss);

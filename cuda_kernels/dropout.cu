@@ -1,6 +1,6 @@
-// Dropout, elementwise over `count` elements: the mask is drawn by random.cu, forward and backward apply it.
+// Dropout, elementwise over `count` elements.  random.cu draws the mask; forward and backward both apply it.
 //
-//   dropout_apply   y = x scale where mask holds, 0 elsewhere
+//   dropout_apply   y = x scale where mask is true, 0 elsewhere
 //
 // Versions: 1. packs of four in a grid-stride loop (this one).  Next: draw the mask in the same launch.
 
@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(256) dropout_apply(T* y, const T* x, const boo
     Pack<T, 4> value = load_pack<4>(x + start, valid, whole);
     const Pack<bool, 4> keep = load_pack<4>(mask + start, valid, whole);
 #pragma unroll
-    for (int e = 0; e < 4; e++) value.v[e] *= keep.v[e] ? T(scale) : T(0);  // a product: NaN stays NaN, as in the twin
+    for (int e = 0; e < 4; e++) value.v[e] *= keep.v[e] ? T(scale) : T(0);  // a product, so NaN stays NaN as in the twin
     store_pack(y + start, value, valid, whole);
   });
 }

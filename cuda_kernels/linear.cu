@@ -1,15 +1,15 @@
 // Linear layers, forward and backward.  x (n, i), w (o, i), b (o,), y and dy (n, o); all contiguous.
 //
-//   linear_forward                  y = act(x w^T + b), and the pre-activation z where backward needs it
-//   linear_backward_input           dx = (dy w) act'(saved): the derivative of the layer below, in the epilogue
+//   linear_forward                  y = act(x w^T + b), and the pre-activation z if backward needs it
+//   linear_backward_input           dx = (dy w) act'(saved): the previous layer's activation derivative, in the epilogue
 //   linear_backward_weight          dw = scale dy^T x and db = scale (column sums of dy), in one pass over dy
-//   linear_backward_weight_partial  the same for one slice of the batch a grid layer, unscaled, into partials
+//   linear_backward_weight_partial  the same, unscaled, for the slice of the batch numbered blockIdx.y, into partials
 //   linear_backward_weight_reduce   dw, db = scale (partials[0] + partials[1] + ...)
 //
-// Tiles are numbered along blockIdx.x, row by row, so that neither extent meets a limit of the grid.
+// Tiles are numbered along blockIdx.x, row by row, so that neither extent is limited by the grid's y or z limit.
 //
-// Versions: 1. SIMT tiles of 128 or 64 (this one; gemm.cuh).  Next: the tensor-core mainloops under the same epilogues,
-// and a whole chain of narrow layers in one launch.
+// Versions: 1. SIMT tiles of 128 or 64 (this one; gemm/simt.cuh).  Next: tensor-core mainloops with the same epilogues, and
+// a chain of narrow layers in one launch.
 
 #include "common/activations.cuh"
 #include "gemm/simt.cuh"
@@ -61,11 +61,11 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_bac
 
 // ---- backward: weight and bias -----------------------------------------------------------------------------------------
 
-// Adds up the columns of dy while its tiles pass through shared memory: thread t has column t of the tile.
+// Sums the columns of dy while its tiles are in shared memory: thread t sums column t of the tile.
 template <class T, int TILE>
 struct ColumnSums {
   T& sum;
-  bool wanted;  // in the blocks of one tile column only: the others see the same dy
+  bool wanted;  // true in the blocks of one tile column only: all others read the same dy
 
   template <class Shared>
   __device__ __forceinline__ void operator()(const Shared& of_dy) {
@@ -76,7 +76,8 @@ struct ColumnSums {
   }
 };
 
-// The tile of dy^T x over samples `first` to `end`; `with_sum(column of dy, its sum)` where this block has the sums.
+// Computes the tile of dy^T x over samples `first` to `end`, and calls with_sum(column of dy, its sum) in the blocks of the
+// first tile column.
 template <class T, int TILE, class Epilogue, class WithSum>
 __device__ __forceinline__ void weight_tile(
     const T* dy, const T* x, int o, int i, int first, int end, Epilogue epilogue, WithSum with_sum) {
@@ -90,7 +91,7 @@ __device__ __forceinline__ void weight_tile(
   if (tile_column == 0 && threadIdx.x < TILE && row < o) with_sum(row, sum);
 }
 
-// Without dw, i is 0: a product of no columns, of which only the sums remain.
+// Without dw, i is 0: the product has no columns, and only the column sums are computed.
 template <class T, int TILE>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_weight(
     T* __restrict__ dw, T* __restrict__ db, const T* __restrict__ dy, const T* __restrict__ x,
@@ -109,7 +110,7 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_bac
       });
 }
 
-// partials (slices, o i + o): slice s has samples s * rows up to (s + 1) * rows: dy^T x, then the sums.
+// partials (slices, o i + o): slice s covers samples s * rows to (s + 1) * rows and contains dy^T x, then the column sums.
 template <class T, int TILE>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_weight_partial(
     T* __restrict__ partials, const T* __restrict__ dy, const T* __restrict__ x, int o, int i, int n, int rows) {

@@ -1,9 +1,9 @@
-// Elementwise losses: value, gradient and the factor of the reduction in one launch.
+// Elementwise losses: loss, gradient and the reduction's factor in one launch.
 //
-//   elementwise_loss       value = reduction of loss(x, y), dx = d loss / d x; x, y, dx of one shape, `count` elements
+//   elementwise_loss       value = reduction of loss(x, y), dx = d loss / d x; x, y, dx have the same `count` elements
 //
-// value is one number for Reduction mean and sum, one an element for none; factor is 1 / count, for mean.
-// dx is of each element, not yet times the factor.
+// value is one number for Reduction mean and sum, one number per element for none; factor is 1 / count, for mean.
+// dx is the gradient of each element's loss; the factor is not yet applied.
 
 #include "common/activations.cuh"
 #include "common/loss.cuh"
@@ -23,13 +23,13 @@ struct AbsoluteError {
   template <class T>
   static __device__ T loss(T x, T y, T, T& slope) {
     const T d = x - y;
-    slope = d > T(0) ? T(1) : d < T(0) ? T(-1) : d;  // 0 and NaN stay
+    slope = d > T(0) ? T(1) : d < T(0) ? T(-1) : d;  // keeps 0 and NaN
     return fabs(d);
   }
 };
 
 struct HuberError {
-  template <class T>  // d clipped to [-delta, delta] is the slope c; the loss is c (d - c / 2)
+  template <class T>  // the slope c is d clipped to [-delta, delta]; the loss is c (d - c / 2)
   static __device__ T loss(T x, T y, T delta, T& slope) {
     const T d = x - y;
     slope = d > delta ? delta : d < -delta ? -delta : d;
@@ -38,7 +38,7 @@ struct HuberError {
 };
 
 struct BinaryCrossEntropy {
-  template <class T>  // of logits x
+  template <class T>  // x are logits
   static __device__ T loss(T x, T y, T, T& slope) {
     slope = logistic(x) - y;
     return (x > T(0) ? x : T(0)) - x * y + log1p(exp(-fabs(x)));

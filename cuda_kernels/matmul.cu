@@ -1,9 +1,9 @@
-// Products of batches of matrices, of any strides (transposed, broadcast with stride 0, sliced, reversed).
+// Batched matrix products with any strides (transposed, broadcast with stride 0, sliced, reversed).
 //
 //   matmul_forward   out[j] = a[j] b[j]:  a (batches, rows, depth), b (batches, depth, columns)
 //                    -> out (batches, rows, columns), contiguous
 //
-// Versions: 1. SIMT tiles, guarded loads (this one; gemm.cuh).  Next: split the depth of products with few tiles.
+// Versions: 1. SIMT tiles, guarded loads (this one; gemm/simt.cuh).  Next: split-K for products with few tiles.
 
 #include "gemm/simt.cuh"
 

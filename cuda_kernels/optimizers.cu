@@ -1,18 +1,18 @@
-// Optimisers: one launch over all parameters.  Each block works on 2048 elements of one tensor.
+// Optimisers: one launch over all parameters.  Each block processes 2048 elements of one tensor.
 //
 //   sgd_step    g += weight_decay p;  v = momentum v + (1 - dampening) g;  p -= lr (v, or g + momentum v)
 //   adam_step   m, v: averages of g and g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)
 //
-// The hyperparameters and each tensor's step count are in device memory, so that a CUDA graph follows them.  All blocks
-// read the step counts first; the last block to finish adds 1 to each.
+// The hyperparameters and each tensor's step count are in device memory, so that a CUDA graph uses their current values.
+// All blocks read the step counts first; the last block to finish adds 1 to each.
 //
-// Versions: 1. packs of four, pointers by value (this one): bound by memory.  Next: gradients scaled and clipped here.
+// Versions: 1. packs of four, pointers by value (this one): memory-bound.  Next: gradient scaling and clipping fused in.
 
 #include "common/pack.cuh"
 #include "common/reduce.cuh"
 #include "common/tensor_table.cuh"
 
-// body(start, valid) for each pack of four of this block's share of `count` elements.
+// Calls body(start, valid) for each pack of four in this block's part of `count` elements.
 template <class Body>
 __device__ __forceinline__ void for_each_pack_of_block(long long first, long long count, Body body) {
 #pragma unroll
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(256) adam_step(
   const double rate = hyperparameters[0], beta1 = hyperparameters[1], beta2 = hyperparameters[2];
   const double eps = hyperparameters[3], weight_decay = hyperparameters[4];
   __shared__ double shared_size, shared_correction;
-  if (threadIdx.x == 0) {  // float64 powers are slow on most cards: once a block
+  if (threadIdx.x == 0) {  // float64 pow is slow on most GPUs, so it is computed once per block
     const double step = table.template pointer<const double>(STEPS, tensor)[0] + 1.0;
     shared_size = rate / (1.0 - pow(beta1, step));
     shared_correction = 1.0 / sqrt(1.0 - pow(beta2, step));
@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(256) adam_step(
       v.v[e] = T(beta2) * v.v[e] + T(1.0 - beta2) * (g * g);
       T square = v.v[e];
       if (AMSGRAD) {
-        if (!(largest.v[e] < square)) square = square != square ? square : largest.v[e];  // NaN of either stays
+        if (!(largest.v[e] < square)) square = square != square ? square : largest.v[e];  // NaN if either is
         largest.v[e] = square;
       }
       p.v[e] -= size * (m.v[e] / (sqrt(square) * correction + T(eps)));

@@ -1,6 +1,6 @@
-// Random numbers: Philox4x64-10, the bit stream of numpy.random.Philox.  state = (key, counter), two uint64 on the card.
+// Random numbers: Philox4x64-10, the bit stream of numpy.random.Philox.  state = (key, counter), two uint64 on the device.
 //
-// Number j of a launch is made of word j % 4 of block counter + 1 + j / 4; one thread makes the four of a block.
+// Number j of a launch is computed from word j % 4 of block counter + 1 + j / 4; one thread computes a block of four.
 //
 //   random_uniform     out = low + (high - low) u, u in [0, 1)
 //   random_normal      out = mean + std z, z the inverse of the normal distribution function of one word
@@ -8,14 +8,14 @@
 //   random_bernoulli   mask = u < probability
 //   random_advance     counter += blocks
 //
-// The bits equal those of the NumPy twins in gpunet/launch/random.py, normal numbers included: hence the __dadd_rn and
-// __dmul_rn, which the compiler may not fuse, in the twins' order.
+// The bits equal those of the NumPy twins in gpunet/launch/random.py, also for normal numbers: so the operations are
+// __dadd_rn and __dmul_rn, which the compiler may not fuse, in the twins' order.
 //
-// Versions: 1. a block of four words a thread (this one).
+// Versions: 1. one block of four words per thread (this one).
 
 #include "common/philox.cuh"
 
-// out[j] = number(word j) for all of `count`.
+// Writes out[j] = number(word j) for j < count.
 template <class Out, class Number>
 __device__ __forceinline__ void draw(Out* out, const uint64* state, long long count, Number number) {
   const bool whole = aligned(out);
@@ -84,7 +84,7 @@ __device__ __forceinline__ double inverse_normal(double p) {
 
 // ---- launches --------------------------------------------------------------------------------------------------------
 
-// low + (high - low) u: the products of powers of two are exact, the last two operations round as the twin's.
+// Returns low + (high - low) u: the products with powers of two are exact, the last two operations round like the twin's.
 __device__ __forceinline__ float scaled(uint64 word, float width, float low) {
   return __fadd_rn(__fmul_rn(static_cast<float>(word >> 40) * 0x1p-24f, width), low);
 }
@@ -102,7 +102,7 @@ template <class T>
 __global__ void __launch_bounds__(256)
     random_normal(T* out, const unsigned long long* state, long long count, double mean, double std) {
   draw(out, state, count, [=](uint64 word) {
-    // 52 bits and a half are exact, so that neither 0 nor 1 is met
+    // 52 bits + 0.5 is exact in float64, so p is never 0 or 1
     const double p = __dmul_rn(__dadd_rn(static_cast<double>(word >> 12), 0.5), 0x1p-52);
     return T(__dadd_rn(__dmul_rn(inverse_normal(p), std), mean));
   });
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(256)
   draw(mask, state, count, [=](uint64 word) { return (word >> 40) < threshold; });
 }
 
-// One thread.
+// Launched with one thread.
 template <class T>
 __global__ void random_advance(unsigned long long* state, unsigned long long blocks) {
   state[1] += blocks;

@@ -1,9 +1,9 @@
-// Adding into places that may be named several times: the gradient of indexing.
+// Scatter-add with repeated positions: the gradient of indexing.
 //
 //   scatter_add   out[positions[j]] += values[order[j]];  out (n,), values, positions, order (count,), positions sorted
 //
-// Versions: 1. the thread at the first of equal positions adds all of theirs, in order (this one): no atomics, the same
-// bits every run, and as slow as the most frequent position is frequent.  Next: long runs in pieces of fixed length.
+// Versions: 1. for each run of equal positions, the thread at its first element adds all of its values in order (this one):
+// no atomics and reproducible, but the time is that of the longest run.  Next: split long runs into pieces of fixed length.
 
 template <class T>
 __global__ void __launch_bounds__(256) scatter_add(

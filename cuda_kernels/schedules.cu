@@ -1,9 +1,9 @@
-// Learning-rate schedules: one launch moves a parameter group's learning rate, and perhaps its momentum, by one step.
+// Learning-rate schedules: one launch advances a parameter group's learning rate, and optionally its momentum, by one step.
 //
-// The step count, the rate and the momentum are in device memory, so that a recorded step follows them.  Formulas are
-// those of the NumPy twin in gpunet/optim/lr_scheduler/kernel.py, which says what the constants of each kind are.  Behind a
-// `position`, the step count of a sequence of schedules, a schedule moves only while low <= position < high, and starts
-// anew at low.
+// The step count, the rate and the momentum are in device memory, so that a CUDA graph uses their current values.  The
+// formulas and the constants of each kind are those of the NumPy twin in gpunet/optim/lr_scheduler/kernel.py.  In a sequence
+// of schedules, `position` is the sequence's step count: a schedule advances only while low <= position < high, and restarts
+// at low.
 //
 // Versions: 1. one thread (this one): a dozen float64 operations.
 
@@ -25,7 +25,7 @@ __device__ __forceinline__ double one_cycle(double t, const double* constants, i
   return from[3] + (from[1] - from[3]) / 2.0 * (cos(PI * share) + 1.0);
 }
 
-// Where the schedule is at step t, coming from `rate`; `restart` where it begins anew there.
+// Returns the schedule's value at step t, given the value `rate` at step t - 1; `restart`: the schedule restarts at t.
 __device__ __forceinline__ double scheduled(
     double rate, double t, bool restart, const double* state, const double* c, int kind, int size) {
   if (restart && kind < WARM_RESTARTS) return c[0];

@@ -2,7 +2,7 @@
 //
 //   erf_forward   y = erf(x)
 //
-// Versions: 1. packs of four in a grid-stride loop (this one): bound by memory; there is no next one.
+// Versions: 1. packs of four in a grid-stride loop (this one): memory-bound, so there is no next version.
 
 #include "common/pack.cuh"
 

@@ -1,7 +1,7 @@
-"""Every exception of gpunet.  Each message names the offending value, what was expected, and the way out.
+"""The exceptions of gpunet.  Each message names the offending value, what was expected, and how to fix it.
 
-All derive from :class:`GpunetError`; each also derives from the built-in exception a NumPy or PyTorch user would
-catch for the same mistake, so ``except ValueError`` keeps working.
+All derive from :class:`GpunetError`.  Each also derives from the built-in exception that NumPy or PyTorch raises for the
+same mistake, so ``except ValueError`` works.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ class ShapeError(GpunetError, ValueError):
 
 
 class DtypeError(GpunetError, TypeError):
-    """A dtype that an operation does not take."""
+    """A dtype that an operation does not support."""
 
 
 class DeviceError(GpunetError, RuntimeError):
-    """A device that is not there, or tensors on different devices."""
+    """A device that does not exist, or tensors on different devices."""
 
 
 class GradientError(GpunetError, RuntimeError):
-    """A gradient that cannot be computed: no graph, a graph already released, a non-scalar without a gradient."""
+    """A gradient that cannot be computed: no graph, a released graph, or a non-scalar output without ``gradient``."""
 
 
 class InPlaceError(GradientError):
-    """Something that backward needs was changed in place."""
+    """A tensor that backward needs was changed in place."""
 
 
 class CaptureError(GpunetError, RuntimeError):
-    """A step that cannot be recorded, or whose recording no longer fits; the message names the user's line."""
+    """A step that cannot be captured, or whose recording no longer matches; the message names the user's line."""
 
 
 class SplitWarning(GpunetError, UserWarning):
-    """A captured step runs in parts, with its Python between them; the message names the user's line and the way out."""
+    """A graph break: a captured step runs in parts, with Python in between; the message names the line and how to avoid it."""
 
 
 class LaunchError(GpunetError, RuntimeError):
-    """A kernel launch that breaks its kernel's contract (dtype, device, contiguity, size)."""
+    """A kernel launch whose arguments violate the kernel's contract (dtype, device, contiguity, size)."""
 
 
 class EmulationError(GpunetError, RuntimeError):
-    """What the emulator found wrong in a running kernel: a race, an access out of bounds, a barrier not all reach."""
+    """A bug the emulator found in a running kernel: a race, an access out of bounds, a barrier that some threads miss."""
 
 
 class CompileError(GpunetError, RuntimeError):
@@ -52,7 +52,7 @@ class CompileError(GpunetError, RuntimeError):
 
 
 class MismatchError(GpunetError, AssertionError):
-    """Two computations of the same thing that differ: a kernel and its twin, a gradient and its finite differences."""
+    """Two results that should agree but differ: a kernel and its NumPy twin, a gradient and its finite differences."""
 
 
 class LabelError(GpunetError, IndexError):
@@ -60,23 +60,23 @@ class LabelError(GpunetError, IndexError):
 
 
 class ArgumentError(GpunetError, ValueError):
-    """An argument outside what a function takes."""
+    """An argument with an invalid value."""
 
 
 class StateDictError(GpunetError, KeyError):
-    """A state_dict whose keys or shapes are not the module's."""
+    """A state_dict whose keys or shapes do not match the module's."""
 
-    def __str__(self) -> str:  # KeyError would print the repr of its argument, newlines escaped
+    def __str__(self) -> str:  # KeyError would print the repr of the message, with newlines escaped
         return str(self.args[0]) if self.args else ""
 
 
 class CheckpointError(GpunetError, RuntimeError):
-    """A checkpoint that is missing, truncated or of another kind."""
+    """A checkpoint that is missing, truncated or of the wrong kind."""
 
 
 class DataError(GpunetError, ValueError):
-    """A data file or data set that cannot be used as it is."""
+    """A data file or data set that cannot be used."""
 
 
 class MissingDependencyError(GpunetError, ImportError):
-    """An optional package that the called function needs is not installed."""
+    """An optional package that a function needs is not installed."""

@@ -1,9 +1,9 @@
-// Activations: one struct each, the row of that name in gpunet/ops/activations.py.
+// Activations, one struct each; gpunet/ops/activations.py has a row for each struct.
 //
 //   forward(z, alpha)         act(z)
-//   derivative(saved, alpha)  act'(z), from what the row saves: the output y = act(z), or the pre-activation z
+//   derivative(saved, alpha)  act'(z); `saved` is the output y = act(z) or the pre-activation z, as the row says
 //
-// `reads_saved` is false where the derivative is a constant: backward then does not touch `saved`, which may be null.
+// `reads_saved` is false if the derivative is constant: backward then does not read `saved`, which may be null.
 
 template <class T>
 __device__ __forceinline__ T logistic(T z) {
@@ -30,7 +30,7 @@ struct LeakyRelu {
   static constexpr bool reads_saved = true;
   template <class T>
   static __device__ T forward(T z, T alpha) { return z > T(0) ? z : alpha * z; }
-  template <class T>  // y has the sign of z, since alpha is not negative
+  template <class T>  // y has the sign of z, because alpha is not negative
   static __device__ T derivative(T y, T alpha) { return y > T(0) ? T(1) : alpha; }
 };
 

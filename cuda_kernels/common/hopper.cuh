@@ -1,7 +1,7 @@
-// Instructions of compute capability 9.0: mbarriers, bulk and tensor copies (TMA), clusters, and wgmma (sm_90a alone).
-// One function an instruction.  Beside primitives.cuh the only file with PTX, or with a body for the emulator.
+// Instructions of compute capability 9.0: mbarriers, bulk and tensor copies (TMA), clusters, and wgmma (sm_90a only).
+// One function per instruction.  Only this file and primitives.cuh contain inline PTX and emulator-specific code.
 //
-// In the emulator each is a call that is not inlined, so that findings name the line in the kernel.
+// In the emulator the functions are not inlined, so that findings name the line in the kernel.
 
 #include "primitives.cuh"
 
@@ -14,8 +14,8 @@
 
 // ---- mbarriers -------------------------------------------------------------------------------------------------------
 //
-// A phase is over when `arrivals` arrivals and all bytes that were expected have come; then the next one begins.  The
-// first phase has parity 0, and so waiting for parity 1 on a new barrier returns at once.
+// A phase completes after `arrivals` arrivals and once all expected bytes have been written; then the next phase begins.
+// The first phase has parity 0, so waiting for parity 1 on a new barrier returns immediately.
 
 typedef unsigned long long MBarrier;  // opaque, in shared memory
 
@@ -24,39 +24,39 @@ PRIMITIVE void mbarrier_init(MBarrier* barrier, int arrivals) {
          asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory"));
 }
 
-// Ends a barrier's life: its memory may be used for something else.
+// Invalidates a barrier: its memory may then be reused.
 PRIMITIVE void mbarrier_inval(MBarrier* barrier) {
   EITHER(emulator::mbarrier_inval(barrier, CALLER),
          asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory"));
 }
 
-// Makes initialised barriers visible to the cluster and to asynchronous copies; a barrier of threads has to follow.
+// Makes initialised mbarriers visible to the cluster and to asynchronous copies; must be followed by a thread barrier.
 PRIMITIVE void fence_mbarrier_init() {
   EITHER(emulator::fence_mbarrier_init(),
          asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"));
 }
 
-// One arrival, with release semantics.
+// Arrives once, with release semantics.
 PRIMITIVE void mbarrier_arrive(MBarrier* barrier) {
   EITHER(emulator::mbarrier_arrive(barrier, 1, 0, CALLER),
          asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory"));
 }
 
-// The phase expects `bytes` more to be written by asynchronous copies; then one arrival.
+// Adds `bytes` to the bytes that asynchronous copies must write in this phase, then arrives once.
 PRIMITIVE void mbarrier_arrive_expect_tx(MBarrier* barrier, int bytes) {
   EITHER(emulator::mbarrier_arrive(barrier, 1, bytes, CALLER),
          asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                       : "memory"));
 }
 
-// The phase expects `bytes` more; no arrival.
+// Adds `bytes` to the expected bytes of this phase, without an arrival.
 PRIMITIVE void mbarrier_expect_tx(MBarrier* barrier, int bytes) {
   EITHER(emulator::mbarrier_arrive(barrier, 0, bytes, CALLER),
          asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                       : "memory"));
 }
 
-// One arrival at the barrier that block `rank` of the cluster has at the same place in its shared memory.
+// Arrives once at the barrier at the same shared-memory offset in block `rank` of the cluster.
 PRIMITIVE void mbarrier_arrive_remote(MBarrier* barrier, unsigned int rank) {
   EITHER(emulator::mbarrier_arrive(emulator::map_shared(barrier, rank, CALLER), 1, 0, CALLER),
          asm volatile(
@@ -66,8 +66,8 @@ PRIMITIVE void mbarrier_arrive_remote(MBarrier* barrier, unsigned int rank) {
              : "memory"));
 }
 
-// The same for what asynchronous operations did that this thread waited for, and nothing else: it spares the fence of the
-// whole card's memory that what a thread itself read or wrote needs.
+// The same, but orders only asynchronous operations that this thread has waited for, not the thread's own reads and writes:
+// so it needs no cluster-scope release fence.
 PRIMITIVE void mbarrier_arrive_remote_async(MBarrier* barrier, unsigned int rank) {
   EITHER(emulator::mbarrier_arrive_async(emulator::map_shared(barrier, rank, CALLER), CALLER),
            asm volatile(
@@ -77,7 +77,7 @@ PRIMITIVE void mbarrier_arrive_remote_async(MBarrier* barrier, unsigned int rank
                : "memory"));
 }
 
-// Whether the phase of this parity is over; the card may let the thread sleep for a while before it answers no.
+// Returns whether the phase of this parity has completed; the hardware may suspend the thread before returning false.
 PRIMITIVE bool mbarrier_try_wait(MBarrier* barrier, int parity) {
   EITHER(return emulator::mbarrier_try_wait(barrier, parity, CALLER),
          unsigned int over;
@@ -89,7 +89,7 @@ PRIMITIVE bool mbarrier_try_wait(MBarrier* barrier, int parity) {
        return over);
 }
 
-// Waits until the phase of this parity is over; with acquire semantics for what threads of this block released.
+// Waits until the phase of this parity has completed, with acquire semantics at block scope.
 PRIMITIVE void mbarrier_wait(MBarrier* barrier, int parity SITE) {
   EITHER(emulator::mbarrier_wait(barrier, parity, false, site, CALLER),
          asm volatile(
@@ -100,7 +100,7 @@ PRIMITIVE void mbarrier_wait(MBarrier* barrier, int parity SITE) {
              : "memory"));
 }
 
-// The same for what threads of the whole cluster released.
+// The same, with acquire semantics at cluster scope.
 PRIMITIVE void mbarrier_wait_cluster(MBarrier* barrier, int parity SITE) {
   EITHER(emulator::mbarrier_wait(barrier, parity, true, site, CALLER),
          asm volatile(
@@ -111,8 +111,8 @@ PRIMITIVE void mbarrier_wait_cluster(MBarrier* barrier, int parity SITE) {
              : "memory"));
 }
 
-// What this thread wrote, or saw written, becomes visible to asynchronous copies and to wgmma: in its block's shared memory;
-// and anywhere.
+// Proxy fence: writes that this thread made or observed become visible to asynchronous copies and wgmma; the first function
+// covers the block's shared memory, the second all memory.
 PRIMITIVE void fence_proxy_async_shared() {
   EITHER(emulator::proxy_fence_shared(), asm volatile("fence.proxy.async.shared::cta;" ::: "memory"));
 }
@@ -123,9 +123,9 @@ PRIMITIVE void fence_proxy_async() {
 
 // ---- clusters --------------------------------------------------------------------------------------------------------
 //
-// A kernel has clusters where it is declared with __cluster_dims__; without, each block is a cluster of its own.
+// A kernel declared with __cluster_dims__ has clusters; otherwise each block is a cluster of one.
 
-// Of this block in its cluster, x fastest.
+// Rank of this block in its cluster, x fastest.
 PRIMITIVE unsigned int cluster_rank() {
   EITHER(return emulator::cluster_rank(),
          unsigned int rank; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank)); return rank);
@@ -135,7 +135,7 @@ PRIMITIVE unsigned int cluster_blocks() {
          unsigned int count; asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(count)); return count);
 }
 
-// All threads of the cluster meet: what they did before is ordered before what they do after the wait.
+// Barrier of all threads of the cluster: memory accesses before the arrival are ordered before those after the wait.
 PRIMITIVE void cluster_arrive(ONLY_SITE) {
   EITHER(emulator::cluster_arrive(site),
          asm volatile("barrier.cluster.arrive.release;" ::: "memory"));
@@ -145,7 +145,7 @@ PRIMITIVE void cluster_wait(ONLY_SITE) {
          asm volatile("barrier.cluster.wait.acquire;" ::: "memory"));
 }
 
-// Where block `rank` of the cluster has what is at `mine` in this block's shared memory; to be read and written as usual.
+// Maps an address in this block's shared memory to the same offset in block `rank`; the result is a generic pointer.
 template <class T>
 PRIMITIVE T* map_shared(T* mine, unsigned int rank) {
   EITHER(return static_cast<T*>(emulator::map_shared(mine, rank, CALLER)),
@@ -156,8 +156,8 @@ PRIMITIVE T* map_shared(T* mine, unsigned int rank) {
 
 // ---- bulk copies -----------------------------------------------------------------------------------------------------
 //
-// One thread starts them.  Loads add the bytes that they have written to an mbarrier; stores belong to the thread's
-// current group.  Addresses and sizes are multiples of 16 bytes.
+// Issued by one thread.  A load reports the bytes it has written to an mbarrier; a store belongs to the thread's current
+// bulk group.  Addresses and sizes are multiples of 16 bytes.
 
 PRIMITIVE void bulk_load(void* to, const void* from, int bytes, MBarrier* barrier) {
   EITHER(emulator::bulk_load(to, from, bytes, barrier, CALLER),
@@ -174,20 +174,20 @@ PRIMITIVE void bulk_store(void* to, const void* from, int bytes) {
                       : "memory"));
 }
 
-// Closes the group of this thread's stores since the last one.
+// Commits this thread's stores since the last commit as a group.
 PRIMITIVE void bulk_commit() {
   EITHER(emulator::bulk_commit(),
          asm volatile("cp.async.bulk.commit_group;" ::: "memory"));
 }
 
-// Waits until all but the latest `PENDING` of this thread's groups have written everything.
+// Waits until all but this thread's latest `PENDING` groups have completed their writes.
 template <int PENDING>
 PRIMITIVE void bulk_wait() {
   EITHER(emulator::bulk_wait(PENDING, false),
          asm volatile("cp.async.bulk.wait_group %0;" ::"n"(PENDING) : "memory"));
 }
 
-// Waits until they have read everything: shared memory may be written again.
+// Waits until all but the latest `PENDING` groups have completed their reads: shared memory may then be overwritten.
 template <int PENDING>
 PRIMITIVE void bulk_wait_read() {
   EITHER(emulator::bulk_wait(PENDING, true),
@@ -196,12 +196,12 @@ PRIMITIVE void bulk_wait_read() {
 
 // ---- tensor copies (TMA) ---------------------------------------------------------------------------------------------
 //
-// Between a box of a tensor in global memory and shared memory, where the box lies dense, innermost dimension first, at a
-// multiple of 128 bytes (and of the swizzle's pattern: 8 times its span).  Swizzles of 128, 64 and 32 bytes change bits
-// 4-6, 4-5 and 4 of an address by an exclusive or with its bits 7-9, 7-8 and 7.  Coordinates are of the box's first
-// element, innermost first; what lies outside of the tensor is read as 0 and not written.
+// They copy a box of a tensor between global and shared memory.  In shared memory the box is dense, innermost dimension
+// first, at a multiple of 128 bytes (and of the swizzle's pattern, 8 times its span).  Swizzles of 128, 64 and 32 bytes XOR
+// bits 4-6, 4-5 and 4 of an address with its bits 7-9, 7-8 and 7.  Coordinates are those of the box's first element,
+// innermost first.  Elements outside the tensor are read as 0 and not written.
 
-struct __align__(64) TensorMap {  // as gpunet.backend.tensor_map makes it; a parameter: const __grid_constant__ TensorMap
+struct __align__(64) TensorMap {  // made by gpunet.backend.tensor_map; declare it const __grid_constant__ TensorMap
   unsigned long long opaque[16];
 };
 
@@ -211,7 +211,7 @@ PRIMITIVE void prefetch_tensor_map(const TensorMap* map) {
 }
 
 #ifndef GPUNET_EMULATOR
-// COPY(dimensions, the coordinates in the assembler's text, the coordinates as its operands D0, D1 ...)
+// COPY(rank, the coordinates in the assembler text, the coordinates as operands); D0, D1, ... are the operand numbers
 #define EACH_DIMENSION(COPY, D0, D1, D2, D3, D4)                                                                       \
   if constexpr (DIMENSIONS == 1) COPY("1d", "{%" #D0 "}", "r"(at[0]))                                                   \
   if constexpr (DIMENSIONS == 2) COPY("2d", "{%" #D0 ", %" #D1 "}", "r"(at[0]), "r"(at[1]))                             \
@@ -222,7 +222,7 @@ PRIMITIVE void prefetch_tensor_map(const TensorMap* map) {
     COPY("5d", "{%" #D0 ", %" #D1 ", %" #D2 ", %" #D3 ", %" #D4 "}", "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]))
 #endif
 
-// tensor_load(tile, &map, {x, y}, &barrier): the barrier gets the bytes of the whole box, whatever lies outside.
+// tensor_load(tile, &map, {x, y}, &barrier) reports the bytes of the whole box to the barrier, also outside the tensor.
 template <int DIMENSIONS>
 PRIMITIVE void tensor_load(void* to, const TensorMap* map, const int (&at)[DIMENSIONS], MBarrier* barrier) {
 #ifdef GPUNET_EMULATOR
@@ -236,7 +236,7 @@ PRIMITIVE void tensor_load(void* to, const TensorMap* map, const int (&at)[DIMEN
 #endif
 }
 
-// To the same place in each block of the cluster whose bit in `blocks` is set, and to the barrier at the same place there.
+// Loads to the same offset in each block of the cluster whose bit in `blocks` is set, and reports to the barrier there.
 template <int DIMENSIONS>
 PRIMITIVE void tensor_load_multicast(void* to, const TensorMap* map, const int (&at)[DIMENSIONS], MBarrier* barrier,
                                      unsigned short blocks) {
@@ -253,7 +253,7 @@ PRIMITIVE void tensor_load_multicast(void* to, const TensorMap* map, const int (
 #endif
 }
 
-// Belongs to the thread's current group: bulk_commit, bulk_wait.
+// The store belongs to the thread's current bulk group: see bulk_commit and bulk_wait.
 template <int DIMENSIONS>
 PRIMITIVE void tensor_store(const TensorMap* map, const int (&at)[DIMENSIONS], const void* from) {
 #ifdef GPUNET_EMULATOR
@@ -270,7 +270,7 @@ PRIMITIVE void tensor_store(const TensorMap* map, const int (&at)[DIMENSIONS], c
 
 // ---- warps -----------------------------------------------------------------------------------------------------------
 
-// True in one lane of a whole warp, always the same one.
+// Returns true in exactly one lane of a full warp, always the same one.
 PRIMITIVE bool elect_one(ONLY_SITE) {
   EITHER(return emulator::elect_one(site),
          unsigned int elected;
@@ -282,7 +282,7 @@ PRIMITIVE bool elect_one(ONLY_SITE) {
        return elected);
 }
 
-// Registers of each thread of the warpgroup from here on: more than before (waits until there are), or fewer.
+// Changes the registers per thread of the warpgroup: increasing waits until registers are available.
 #define SET_REGISTERS(name, instruction)                                                                         \
   template <int REGISTERS>                                                                                       \
   PRIMITIVE void name(ONLY_SITE) {                                                                               \
@@ -295,18 +295,18 @@ SET_REGISTERS(set_fewer_registers, "setmaxnreg.dec")
 
 // ---- wgmma -----------------------------------------------------------------------------------------------------------
 //
-// The four warps of a warpgroup multiply A, 64 x K, and B, K x N, into 64 x N accumulators, asynchronously: K is 16 for
-// F16 and BF16 and 8 for TF32 (float's bits, the lower 13 of which count for nothing).
+// The four warps of a warpgroup multiply A (64 x K) by B (K x N) into 64 x N accumulators, asynchronously.  K is 16 for F16
+// and BF16, and 8 for TF32 (float32 bits, of which the lower 13 are ignored).
 //
-// Register i of the accumulators, in lane l of warp w, is row 16 w + l / 4 + 8 (i / 2 % 2), column 8 (i / 4) + 2 (l % 4) +
-// i % 2.  A in registers has four words: word i is of row 16 w + l / 4 + 8 (i % 2), and holds columns 8 (i / 2) +
-// 2 (l % 4) and the next one in its lower and upper half; for TF32 it is column 4 (i / 2) + l % 4.
+// Accumulator register i of lane l in warp w is row 16 w + l / 4 + 8 (i / 2 % 2), column 8 (i / 4) + 2 (l % 4) + i % 2.
+// A in registers has four words: word i belongs to row 16 w + l / 4 + 8 (i % 2) and contains columns 8 (i / 2) + 2 (l % 4)
+// and the next one in its lower and upper half; for TF32 it is column 4 (i / 2) + l % 4.
 //
-// In shared memory an operand consists of rows of `Swizzle` bytes (16 without one) along its contiguous dimension, eight
-// of them, one behind the other, a group; the swizzle is that of the tensor copies.  K-major (K is contiguous): `stride`
-// bytes from one group of 8 rows of M or N to the next; `leading`, without swizzle alone, from the first 16 bytes of K to
-// the second.  MN-major: a row is along M or N, and a group is 8 of K; `leading` bytes from a row's end to what continues it
-// along M or N and `stride` from one group along K to the next; without swizzle these two change places.
+// In shared memory an operand consists of rows of `Swizzle` bytes (16 without swizzle) along its contiguous dimension; eight
+// consecutive rows are a group.  The swizzle is that of the tensor copies.  K-major (K is contiguous): `stride` is the
+// distance in bytes between groups of 8 rows of M or N; `leading`, used only without swizzle, is the distance between the
+// first and second 16 bytes of K.  MN-major: a row runs along M or N, and a group is 8 steps of K; `leading` is the distance
+// to the continuation of a row along M or N, `stride` between groups along K; without swizzle the two are exchanged.
 
 enum class Swizzle { none = 0, bytes128 = 1, bytes64 = 2, bytes32 = 3 };
 enum class Format { F16, BF16, TF32 };
@@ -318,7 +318,7 @@ __device__ __forceinline__ unsigned long long matrix_descriptor(const void* matr
   return field(shared_address(matrix)) | field(leading) << 16 | field(stride) << 32 | code << 62;
 }
 
-// Before the first wgmma, and after other instructions have written accumulators or A's registers.
+// Required before the first wgmma, and after other instructions have written the accumulators or A's registers.
 PRIMITIVE void wgmma_fence() {
   EITHER(emulator::wgmma_fence(),
          asm volatile("wgmma.fence.sync.aligned;" ::: "memory"));
@@ -328,19 +328,19 @@ PRIMITIVE void wgmma_commit(ONLY_SITE) {
          asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"));
 }
 
-// Waits until all but the latest `PENDING` groups are done: what they read may be written.
+// Waits until all but the latest `PENDING` groups have completed: their operands may then be overwritten.
 template <int PENDING>
 PRIMITIVE void wgmma_wait() {
   EITHER(emulator::wgmma_wait(PENDING), asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"));
 }
 
-// The same, and hands `d` over: until its multiplications have been waited for in this way, its registers are theirs.
+// The same, for accumulators `d`: the compiler may not read or write their registers before this wait.
 template <int PENDING, int COUNT>
 PRIMITIVE void wgmma_wait(float (&d)[COUNT]) {
   wgmma_wait<PENDING>();
 #ifndef GPUNET_EMULATOR
 #pragma unroll
-  for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(d[i])::"memory");  // or they could be read before
+  for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(d[i])::"memory");  // orders accesses to d after the wait
 #endif
 }
 
@@ -366,7 +366,7 @@ PRIMITIVE void wgmma_wait(float (&d)[COUNT]) {
   NAMES_96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"      \
            ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
-// SHAPE(N, accumulators a thread, the numbers of the operands behind them)
+// SHAPE(N, accumulators per thread, operand numbers after the accumulators)
 #define EACH_SHAPE(SHAPE)                                                                      \
   SHAPE(8, 4, 4, 5, 6, 7, 8, 9, 10) SHAPE(16, 8, 8, 9, 10, 11, 12, 13, 14)                     \
   SHAPE(32, 16, 16, 17, 18, 19, 20, 21, 22) SHAPE(64, 32, 32, 33, 34, 35, 36, 37, 38)          \
@@ -374,7 +374,7 @@ PRIMITIVE void wgmma_wait(float (&d)[COUNT]) {
   SHAPE(192, 96, 96, 97, 98, 99, 100, 101, 102) SHAPE(256, 128, 128, 129, 130, 131, 132, 133, 134)
 #endif
 
-// d = A B, or d += A B, by the descriptors of A and B.
+// d = A B, or d += A B if `accumulate`; a and b are matrix descriptors.
 template <Format FORMAT, int N, Major MAJOR_A = Major::K, Major MAJOR_B = Major::K>
 PRIMITIVE void wgmma(float (&d)[N / 2], unsigned long long a, unsigned long long b, bool accumulate SITE) {
   constexpr int A_MN = MAJOR_A == Major::MN, B_MN = MAJOR_B == Major::MN;
@@ -399,7 +399,7 @@ PRIMITIVE void wgmma(float (&d)[N / 2], unsigned long long a, unsigned long long
 #endif
 }
 
-// The same with A in registers.
+// The same, with A in registers.
 template <Format FORMAT, int N, Major MAJOR_B = Major::K>
 PRIMITIVE void wgmma(float (&d)[N / 2], const unsigned int (&a)[4], unsigned long long b, bool accumulate SITE) {
   constexpr int B_MN = MAJOR_B == Major::MN;

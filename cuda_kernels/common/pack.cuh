@@ -1,24 +1,25 @@
-// Packs: a few neighbouring elements that one thread loads, works on and stores together.
+// Packs: neighbouring elements that one thread loads, processes and stores together.
 //
-// A whole, aligned pack moves in accesses of 16 bytes; a ragged or unaligned one element by element.  So every kernel
-// takes any pointer and any size, and is fast where it can be.
+// A full, aligned pack is moved in 16-byte accesses; a ragged or unaligned pack element by element.  So kernels accept any
+// pointer and size, and use vector accesses where possible.
 
 template <class T, int N>
 struct __align__(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
   T v[N];
 };
 
-// Elements in 16 bytes.
+// Number of elements in 16 bytes.
 template <class T>
 constexpr int VECTOR = 16 / sizeof(T);
 
-// Whether packs of four at multiples of four from `pointer` may be accessed whole.  Null may: nobody will.
+// Returns whether packs of four at multiples of four elements from `pointer` are aligned.  True for null, which is not
+// accessed.
 template <class T>
 __device__ __forceinline__ bool aligned(const T* pointer) {
   return reinterpret_cast<unsigned long long>(pointer) % alignof(Pack<T, 4>) == 0;
 }
 
-// source[0], source[step], ... ; zero from `valid` on.  `whole` promises alignment and step 1.
+// Loads source[0], source[step], ...; elements from `valid` on are zero.  `whole` promises alignment and step 1.
 template <int N, class T>
 __device__ __forceinline__ Pack<T, N> load_pack(const T* source, long long valid, bool whole, long long step = 1) {
   Pack<T, N> pack;
@@ -42,7 +43,7 @@ __device__ __forceinline__ void store_pack(T* destination, const Pack<T, N>& pac
   }
 }
 
-// body(start, valid) for every pack of four of `count` elements, in a grid-stride loop.
+// Calls body(start, valid) for every pack of four of `count` elements, in a grid-stride loop.
 template <class Body>
 __device__ __forceinline__ void for_each_pack(long long count, Body body) {
   const long long stride = 4LL * gridDim.x * blockDim.x;

@@ -1,20 +1,20 @@
-// Instructions of the card that C++ has no words for, one function each; and the 16-bit floating types.
+// PTX instructions without a C++ equivalent, one function each, and the 16-bit floating types.
 //
-// This file and hopper.cuh are the only ones with inline PTX.  Where there is no card the emulator (gpunet/emulator) does
-// what the instruction does, so every function has two bodies.  Layouts are those of the PTX ISA, "warp level matrix
-// instructions".  In them `group` is lane / 4 and `member` is lane % 4, and a register of two halves has the element of
-// the lower row or column in its lower half.
+// Only this file and hopper.cuh contain inline PTX.  Every function has two bodies: PTX for a GPU, and a call of the emulator
+// (gpunet/emulator), which does the same on the CPU.  Register layouts are those of the PTX ISA, "warp level matrix
+// instructions": `group` is lane / 4, `member` is lane % 4, and a register of two halves has the element of the lower row or
+// column in its lower half.
 //
 //   cp_async*                 global to shared memory, sm_80+
 //   ldmatrix*                 sm_75+      stmatrix*   sm_90+
 //   mma_*                     f16 with depth 8 sm_75+, all others sm_80+
 //   bar_*                     sm_75+      redux_*     sm_80+
-//   griddepcontrol_*          sm_90+, nothing before
-//   conversions               rounded to nearest, ties to even; to tf32 (sm_80+) ties away from zero
+//   griddepcontrol_*          sm_90+, a no-op before
+//   conversions               round to nearest, ties to even; to tf32 (sm_80+) ties away from zero
 
-// EITHER(what the emulator compiles, what a card's compiler does)
+// EITHER(code for the emulator, code for a GPU)
 #ifdef GPUNET_EMULATOR
-// Not inlined, so that its return address is the kernel's line.
+// Not inlined, so that the return address is the line in the kernel.
 #define PRIMITIVE static EMULATOR_OUTLINE
 #define CALLER __builtin_return_address(0)
 #define SITE , EMULATOR_SITE
@@ -68,7 +68,7 @@ struct bfloat16 {
   __device__ __forceinline__ operator float() const { return bf16_to_float(bits); }
 };
 
-// Two in a register, `low` in the lower half.
+// Packs two numbers into a register, `low` in the lower half.
 PRIMITIVE unsigned int pack_f16(float low, float high) {
 #if __CUDA_ARCH__ >= 800 && !defined(GPUNET_EMULATOR)
   unsigned int pair;
@@ -94,7 +94,7 @@ __device__ __forceinline__ float2 unpack_bf16(unsigned int pair) {
   return {bf16_to_float(static_cast<unsigned short>(pair)), bf16_to_float(static_cast<unsigned short>(pair >> 16))};
 }
 
-// tf32: a float32 whose lower 13 bits are zero, as the operand registers of mma_*_tf32 have it.
+// Rounds to tf32, a float32 whose lower 13 bits are zero: the format of the operands of mma_*_tf32.
 PRIMITIVE unsigned int float_to_tf32(float value) {
   EITHER(return emulator::tf32_of(value),
          unsigned int bits; asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value)); return bits);
@@ -102,9 +102,9 @@ PRIMITIVE unsigned int float_to_tf32(float value) {
 
 // ---- asynchronous copies ---------------------------------------------------------------------------------------------
 //
-// A copy has reached shared memory for the thread that issued it once that thread has waited for its group, and for the
-// others after a barrier behind that.  Of BYTES bytes the first `valid` are copied and the others become zero; with
-// valid 0 `from` is not read at all.  Both addresses are multiples of BYTES.
+// A copy is visible to the issuing thread once that thread has waited for its group, and to other threads after a
+// subsequent barrier.  The first `valid` of BYTES bytes are copied and the rest are set to zero; with valid 0, `from` is not
+// read.  Both addresses are multiples of BYTES.
 
 // 4, 8 or 16 bytes, through the L1 cache.
 template <int BYTES>
@@ -114,17 +114,17 @@ PRIMITIVE void cp_async(void* to, const void* from, int valid = BYTES) {
          asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(from), "n"(BYTES),
                       "r"(valid) : "memory"));
 }
-// 16 bytes, past the L1 cache: for what is read once.
+// 16 bytes, bypassing the L1 cache: for data that is read once.
 PRIMITIVE void cp_async_cg(void* to, const void* from, int valid = 16) {
   EITHER(emulator::copy_async(to, from, 16, valid, CALLER),
          asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid)
                       : "memory"));
 }
-// The thread's copies since the last commit become a group, an empty one if there are none.
+// Commits the thread's copies since the last commit as a group, which may be empty.
 PRIMITIVE void cp_async_commit() {
   EITHER(emulator::commit_copies(), asm volatile("cp.async.commit_group;" ::: "memory"));
 }
-// Waits for all but the thread's LEFT latest groups.
+// Waits for all but the thread's latest LEFT groups.
 template <int LEFT>
 PRIMITIVE void cp_async_wait() {
   EITHER(emulator::wait_copies(LEFT), asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"));
@@ -136,9 +136,9 @@ PRIMITIVE void cp_async_wait_all() {
 
 // ---- matrices of 8 x 8 16-bit elements ---------------------------------------------------------------------------------
 //
-// Lanes 8 i to 8 i + 7 give the addresses of the rows of matrix i: 16 bytes in shared memory, at a multiple of 16.
-// Register i of a lane is two elements of matrix i: row `group`, columns 2 member and 2 member + 1; transposed, rows
-// 2 member and 2 member + 1 of column `group`.  All 32 lanes call it.
+// Lanes 8 i to 8 i + 7 pass the addresses of the rows of matrix i: 16 bytes in shared memory, at a multiple of 16.
+// Register i of a lane contains two elements of matrix i: row `group`, columns 2 member and 2 member + 1; if transposed,
+// rows 2 member and 2 member + 1 of column `group`.  All 32 lanes must call these functions.
 
 template <int N>
 PRIMITIVE void ldmatrix(unsigned int (&r)[N], const void* row SITE) {
@@ -201,13 +201,13 @@ PRIMITIVE void stmatrix_trans(void* row, const unsigned int (&r)[N] SITE) {
 
 // ---- matrix multiply and accumulate ------------------------------------------------------------------------------------
 //
-// d += a b for a (16, depth), b (depth, 8), d (16, 8).  All 32 lanes call it.
-//   d    float: d[i] is row group + 8 (i / 2), column 2 member + i % 2; in halves: d[i] is row group + 8 i and both columns
+// d += a b for a (16, depth), b (depth, 8), d (16, 8).  All 32 lanes must call these functions.
+//   d    float: d[i] is row group + 8 (i / 2), column 2 member + i % 2; f16: d[i] is row group + 8 i, both columns
 //   16 bits: a[i] is row group + 8 (i % 2), columns 2 member + 8 (i / 2) and the next; b[i] is rows 2 member + 8 i and the
 //        next, column group
 //   tf32: a[i] is row group + 8 (i % 2), column member + 4 (i / 2); b[i] is row member + 4 i, column group
-// Emulated, products are exact and d is the sum of d, then the products in the order of depth, each rounded to nearest
-// float32 (to f16 at the end where d is f16).  A card's order and rounding are not documented: compare within a tolerance.
+// The emulator computes exact products and adds them to d in the order of depth, rounding each sum to the nearest float32
+// (and to f16 at the end if d is f16).  A GPU's order and rounding are not documented: compare within a tolerance.
 
 #define MMA_OF_2_AND_1(name, format, depth, instruction)                                                                \
   PRIMITIVE void name(float (&d)[4], const unsigned int (&a)[2], const unsigned int (&b)[1] SITE) {                     \
@@ -243,18 +243,18 @@ PRIMITIVE void mma_m16n8k16_f16(unsigned int (&d)[2], const unsigned int (&a)[4]
                       : "+r"(d[0]), "+r"(d[1]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1])));
 }
 // a (8, 4), b (4, 8), d (8, 8): a is row group, column member; b is row member, column group; d[i] is row group, column
-// 2 member + i.  Each step of depth is a fused multiply and add.
+// 2 member + i.  Each step of depth is a fused multiply-add.
 PRIMITIVE void mma_m8n8k4_f64(double (&d)[2], double a, double b SITE) {
   EITHER(emulator::multiply(d, a, b, site),
          asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
                       : "+d"(d[0]), "+d"(d[1]) : "d"(a), "d"(b)));
 }
 
-// ---- barriers of some warps --------------------------------------------------------------------------------------------
+// ---- named barriers ----------------------------------------------------------------------------------------------------
 //
-// A block has barriers 0 to 15, and __syncthreads is number 0.  `count` threads, a multiple of 32, take part: whole warps,
-// each of which either waits (sync) or only tells that it has come (arrive).  What those who came did before is visible to
-// those who waited.
+// A block has barriers 0 to 15; __syncthreads is barrier 0.  `count` threads, a multiple of 32, take part.  Whole warps
+// either wait (sync) or only arrive (arrive).  The memory accesses of all participants before the barrier are visible to
+// those that waited.
 
 PRIMITIVE void bar_sync(int barrier, int count SITE) {
   EITHER(emulator::named_barrier(barrier, count, true, site),
@@ -286,13 +286,13 @@ REDUX(redux_xor, unsigned int, "xor.b32", a ^ b)
 
 // ---- programmatic dependent launch -------------------------------------------------------------------------------------
 
-// Waits until the grids before this one in its stream are done and what they wrote is visible.
+// Waits until the preceding grids in the stream have completed and their writes are visible.
 PRIMITIVE void griddepcontrol_wait() {
 #if __CUDA_ARCH__ >= 900 && !defined(GPUNET_EMULATOR)
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-// The next grid may begin once all blocks of this one came here or ended; what follows may run beside it.
+// Lets the next grid start once all blocks of this one have called this or exited; the code after it may overlap that grid.
 PRIMITIVE void griddepcontrol_launch_dependents() {
 #if __CUDA_ARCH__ >= 900 && !defined(GPUNET_EMULATOR)
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

@@ -1,7 +1,7 @@
-// Reductions in an order fixed by the launch's shape: the same inputs give the same bits, every run, on every card.
+// Reductions in an order that depends only on the launch's shape: the same inputs give the same bits on every run and GPU.
 //
-// Nothing here adds with atomics.  A sum over the grid is: one partial a block, a ticket, and the block that drew the
-// last ticket adds the partials up.
+// No floating-point atomics.  For a sum over the grid, each block writes a partial and draws a ticket; the block that draws
+// the last ticket adds the partials.
 
 struct Sum {
   template <class T>
@@ -13,7 +13,7 @@ struct Maximum {
   static __device__ T combine(T a, T b) { return a > b ? a : b; }
 };
 
-// Every lane gets the result of its whole warp.  All 32 lanes call it.
+// Returns the warp's result in every lane.  All 32 lanes must call it.
 template <class Operation, class T>
 __device__ __forceinline__ T warp_reduce(T value) {
 #pragma unroll
@@ -22,12 +22,12 @@ __device__ __forceinline__ T warp_reduce(T value) {
   return value;
 }
 
-// Every thread gets the result of its whole block, of at most 32 full warps.  All threads call it.
+// Returns the block's result in every thread.  All threads of a block of at most 32 full warps must call it.
 template <class Operation, class T>
 __device__ __forceinline__ T block_reduce(T value) {
   __shared__ T of_warp[32];
   value = warp_reduce<Operation>(value);
-  __syncthreads();  // a previous call's readers are done
+  __syncthreads();  // all threads have read the result of a previous call
   if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
   __syncthreads();
   value = of_warp[0];
@@ -35,8 +35,8 @@ __device__ __forceinline__ T block_reduce(T value) {
   return value;
 }
 
-// True in all threads of the one block that comes here last; what the other blocks' threads 0 wrote before is then
-// visible to it.  atomicInc wraps to zero at the last block, so the ticket is ready for the next launch.
+// Returns true in all threads of the block that calls it last; that block then sees the earlier writes of thread 0 of every
+// other block.  atomicInc wraps to zero at the last block, so the ticket is ready for the next launch.
 __device__ __forceinline__ bool last_block(unsigned int* ticket) {
   __shared__ bool last;
   __syncthreads();
@@ -49,11 +49,11 @@ __device__ __forceinline__ bool last_block(unsigned int* ticket) {
   return last;
 }
 
-// The sum of one partial a block.  Only the last block calls it; every thread gets the sum.
+// Returns the sum of the blocks' partials in every thread.  Only the last block calls it.
 template <class T>
 __device__ __forceinline__ T sum_of_partials(const T* partials) {
   T sum = T(0);
-  // __ldcg reads past the L1 cache, which knows nothing of what other processors wrote
+  // __ldcg bypasses the L1 cache, which is not coherent with the writes of other SMs
   for (int block = threadIdx.x; block < gridDim.x; block += blockDim.x) sum += __ldcg(partials + block);
   return block_reduce<Sum>(sum);
 }

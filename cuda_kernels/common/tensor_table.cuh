@@ -1,4 +1,4 @@
-// The tensors of a launch over many, by value: as gpunet.launch.kernel.ListKernel packs them.
+// The tensors of a launch over lists of tensors, passed by value; packed by gpunet.launch.list_kernel.ListKernel.
 
 constexpr int MAX_TENSORS = 48;
 constexpr int ELEMENTS_A_BLOCK = 2048;
@@ -6,8 +6,8 @@ constexpr int ELEMENTS_A_BLOCK = 2048;
 template <int LISTS>
 struct TensorTable {
   unsigned long long pointers[LISTS][MAX_TENSORS];  // entry t of each list belongs to tensor t
-  long long counts[MAX_TENSORS];
-  int first_block[MAX_TENSORS + 1];  // of each tensor, and the grid's size after the last
+  long long counts[MAX_TENSORS];     // elements of each tensor
+  int first_block[MAX_TENSORS + 1];  // first block of each tensor, then the grid's size
   int tensors;
 
   template <class T>
@@ -15,7 +15,7 @@ struct TensorTable {
     return reinterpret_cast<T*>(pointers[list][tensor]);
   }
 
-  // The tensor that this block works on.
+  // Returns the index of the tensor that this block processes.
   __device__ __forceinline__ int tensor_of_block() const {
     int tensor = 0;
     while (first_block[tensor + 1] <= blockIdx.x) tensor++;

@@ -1,13 +1,13 @@
-// The GEMM that every product of ours runs on: c (rows, columns) = sum over depth of a (rows, depth) b (depth, columns),
-// in plain float32 or float64 arithmetic.
+// The GEMM used by all matrix products: c (rows, columns) = a (rows, depth) b (depth, columns), in plain float32 or float64
+// arithmetic.
 //
-// A block of 256 threads makes one TILE x TILE tile of c, TILE 128 or 64, each thread 8 x 8 or 4 x 4 of it, in steps of
-// 64 bytes of depth (16 floats, 8 doubles).  While one step is computed from shared memory, the next is on its way
-// from global memory through registers into the other half: one barrier a step.
+// A block of 256 threads computes one TILE x TILE tile of c (TILE 128 or 64), each thread 8 x 8 or 4 x 4 elements of it, in
+// steps of 64 bytes of depth (16 floats, 8 doubles).  Shared memory is double-buffered: while one step is computed, the next
+// is loaded from global memory through registers into the other half, so there is one barrier per step.
 //
-// Both operands look alike from here: an Operand is `lines` of `depth` elements, the rows of a or the columns of b, of
-// any strides.  ALONG_DEPTH says which way neighbouring threads walk it in global memory; that way should have stride 1.
-// In shared memory a step is always [depth][line].
+// Both operands are described alike: an Operand has `lines` of `depth` elements (the rows of a or the columns of b), with
+// any strides.  ALONG_DEPTH is the direction in which neighbouring threads load; it should have stride 1.  In shared memory
+// a step is always [depth][line].
 //
 // Versions: 1. this one.  Next: mma.sync for tf32, bf16 and f16 (sm_80+), wgmma with TMA (sm_90a).
 
@@ -15,7 +15,7 @@
 
 constexpr int GEMM_THREADS = 256;
 
-// Blocks that a processor must have registers for: two hide each other's barriers, but float64 needs all for one.
+// Minimum blocks per SM: two hide each other's barriers, but float64 needs all registers for one.
 template <class T, int TILE>
 constexpr int GEMM_BLOCKS = sizeof(T) * TILE > 4 * 128 ? 1 : 2;
 
@@ -25,8 +25,8 @@ template <class T, bool ALONG_DEPTH>
 struct Operand {
   const T* data;
   int lines;
-  long long walk_stride, jump_stride;  // in the direction that neighbouring threads walk, and in the other
-  bool whole;  // whether 16 bytes at a time may be loaded
+  long long walk_stride, jump_stride;  // in the direction in which neighbouring threads load, and in the other one
+  bool whole;  // whether 16-byte loads are allowed
 
   __device__ __forceinline__ Operand(const T* data, int lines, long long line_stride, long long depth_stride)
       : data(data), lines(lines), walk_stride(ALONG_DEPTH ? depth_stride : line_stride),
@@ -34,16 +34,16 @@ struct Operand {
         whole(walk_stride == 1 && jump_stride % VECTOR<T> == 0 && aligned(data)) {}
 };
 
-// One step of one operand, on its way from global to shared memory.
+// One step of one operand, held in registers between global and shared memory.
 template <class T, int TILE, bool ALONG_DEPTH>
 struct Step {
   static constexpr int DEPTH = 64 / sizeof(T);
-  static constexpr int PACKS = TILE * DEPTH / (GEMM_THREADS * VECTOR<T>);  // a thread
-  static constexpr int ACROSS = (ALONG_DEPTH ? DEPTH : TILE) / VECTOR<T>;  // packs in the walking direction
-  static constexpr int ROWS = GEMM_THREADS / ACROSS;  // of packs that the block moves at once
+  static constexpr int PACKS = TILE * DEPTH / (GEMM_THREADS * VECTOR<T>);  // per thread
+  static constexpr int ACROSS = (ALONG_DEPTH ? DEPTH : TILE) / VECTOR<T>;  // packs in the direction of loading
+  static constexpr int ROWS = GEMM_THREADS / ACROSS;  // rows of packs that the block loads at once
 
-  // The column in shared memory of a line.  Who stores along the depth finds the lines of different packs of depth turned
-  // against each other, so that a warp meets all banks.  Four neighbouring lines stay neighbours, and 64 apart 64 apart.
+  // Returns the column of a line in shared memory.  With ALONG_DEPTH the columns are permuted differently for each pack of
+  // depth, so that a warp's stores use all banks.  Four neighbouring lines stay neighbours, and lines 64 apart stay 64 apart.
   static __device__ __forceinline__ int column(int depth, int line) {
     return ALONG_DEPTH ? line ^ depth / VECTOR<T> % 4 * (32 / static_cast<int>(sizeof(T))) : line;
   }
@@ -78,19 +78,19 @@ struct Step {
   }
 };
 
-// Where a thread's outputs lie in its tile: groups of four rows and four columns, 64 apart.  A warp covers 16 rows by
-// 32 columns of each group, so that its reads of shared memory are whole wavefronts.
+// The first row and column of a thread's outputs in the tile.  The outputs are groups of four rows and four columns, 64
+// apart.  A warp covers 16 x 32 elements of each group, so that its reads of shared memory are full wavefronts.
 __device__ __forceinline__ int first_row() { return (threadIdx.x / 64 * 4 + threadIdx.x % 32 / 8) * 4; }
 __device__ __forceinline__ int first_column() { return (threadIdx.x / 32 % 2 * 8 + threadIdx.x % 8) * 4; }
 
-// What a GEMM may do with each step of a beside multiplying it: nothing, by default.
+// Callback for each step of a in shared memory; the default does nothing.
 struct NoVisit {
   template <class Shared>
   __device__ void operator()(const Shared&) {}
 };
 
-// The tile of c at (row0, column0), its depth from `depth` to `depth_end`.  All threads of the block call it, with the
-// same arguments, and then epilogue(row, column, pack of four, valid) is called for each piece of c.
+// Computes the tile of c at (row0, column0) over depth `depth` to `depth_end`, then calls epilogue(row, column, pack of
+// four, valid) for each pack of the tile.  All threads of the block must call it with the same arguments.
 template <class T, int TILE, bool A_ALONG_DEPTH, bool B_ALONG_DEPTH, class Epilogue, class Visit = NoVisit>
 __device__ __forceinline__ void gemm(
     const Operand<T, A_ALONG_DEPTH>& a, const Operand<T, B_ALONG_DEPTH>& b, int row0, int column0, int depth,
@@ -140,8 +140,8 @@ __device__ __forceinline__ void gemm(
     __syncthreads();
   }
 
-  // The sums pass through shared memory once more, BAND rows at a time: then a warp stores whole rows, and the epilogue's
-  // code is there once and not for each piece of a thread, which would take the compiler seconds.
+  // The sums pass through shared memory again, BAND rows at a time, so that a warp stores whole rows, and so that the
+  // epilogue is compiled once and not once per pack of a thread, which would add seconds of compile time.
   constexpr int BAND = 4 * DEPTH, ACROSS = TILE / 4;
   T(&band)[BAND][TILE] = *reinterpret_cast<T(*)[BAND][TILE]>(shared);
 #pragma unroll 1

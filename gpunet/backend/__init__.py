@@ -1,1 +1,1 @@
-"""The array shim: devices (the only importer of CuPy), the CUDA compiler and its cache, BLAS libraries, threads."""
+"""The array shim: devices (the only module that imports CuPy), dtypes, the CUDA compiler and its cache, BLAS, threads."""

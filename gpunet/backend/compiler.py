@@ -1,10 +1,10 @@
-"""The CUDA compiler: specialisations of kernels, compiled, cached and loaded.
+"""The CUDA compiler: compiles, caches and loads template specialisations of kernels.
 
-A specialisation is named by its C++ expression, such as ``linear_forward<float, 64, Relu>``; it is compiled at its first
-launch on a kind of card, and kept
+A specialisation is named by its C++ expression, such as ``linear_forward<float, 64, Relu>``.  It is compiled at its first
+launch on a GPU architecture and cached
 
 * in memory, as a loaded function;
-* on disk, as machine code in ``cache_directory()``, for the next process.
+* on disk, as machine code (a cubin) in ``cache_directory()``, for the next process.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from gpunet.errors import CompileError, LaunchError
 
 _log = logging.getLogger(__name__)
 
-#: Options of every compilation.  Denormals stay, divisions and roots round exactly: no fast math.
+#: Options of every compilation.  No fast math: denormals are kept, divisions and square roots are correctly rounded.
 OPTIONS = ("--std=c++17",)
 
 # ---- compilation ------------------------------------------------------------------------------------------------------
 
 
 def nvrtc_version() -> tuple[int, int]:
-    """Version of the NVRTC library that compiles.
+    """Return the version of the NVRTC library in use.
 
     Raises:
         CompileError: NVRTC is not installed.
     """
-    from gpunet.backend import nvrtc  # not at the top: it brings ctypes in, which a CPU run does without
+    from gpunet.backend import nvrtc  # imported here because it imports ctypes, which a CPU run does not need
 
     return nvrtc.load().version
 
 
 def architecture(capability: tuple[int, int]) -> str:
-    """The architecture to compile for, for a card of this compute capability: (9, 0) is "sm_90a".
+    """Return the architecture to compile for on a GPU of this compute capability: (9, 0) gives "sm_90a".
 
-    A card newer than the compiler takes the newest code of its own major version that the compiler knows.
+    If the GPU is newer than the compiler, this is the newest architecture of the GPU's major version that NVRTC supports.
 
     Raises:
-        CompileError: the compiler knows none.
+        CompileError: NVRTC supports no architecture of this major version.
     """
     from gpunet.backend import nvrtc
 
@@ -56,16 +56,19 @@ def architecture(capability: tuple[int, int]) -> str:
         version = ".".join(map(str, nvrtc_version()))
         raise CompileError(
             f"NVRTC {version} does not compile for compute capability {major}.{minor}; install one that does: "
-            "pip install 'gpunet[cuda13]' for capability 7.5 and up, 'gpunet[cuda12]' for older cards"
+            "pip install 'gpunet[cuda13]' for capability 7.5 and up, 'gpunet[cuda12]' for older GPUs"
         )
     return f"sm_{known[-1]}" + ("a" if known[-1] in (90, 100) else "")
 
 
 def compile_all(file: str | Path | Source, expressions: Sequence[str], architecture: str) -> tuple[bytes, dict[str, str], str]:
-    """Compile specialisations of a source together: the machine code, the name of each in it, NVRTC's log.
+    """Compile several specialisations of a source into one cubin.
+
+    Returns:
+        The cubin, the mangled name of each expression, and NVRTC's log.
 
     Raises:
-        CompileError: naming the source, the expressions and the architecture, with NVRTC's log.
+        CompileError: with the source, the expressions, the architecture and NVRTC's log.
     """
     from gpunet.backend import nvrtc
 
@@ -81,22 +84,25 @@ def compile_all(file: str | Path | Source, expressions: Sequence[str], architect
 
 
 def compile(file: str | Path | Source, expression: str, architecture: str) -> tuple[bytes, str, str]:
-    """Compile one specialisation: the machine code, its name in it, NVRTC's log.
+    """Compile one specialisation.
+
+    Returns:
+        The cubin, the mangled name of the kernel in it, and NVRTC's log.
 
     Raises:
-        CompileError: naming the source, the expression and the architecture, with NVRTC's log.
+        CompileError: with the source, the expression, the architecture and NVRTC's log.
     """
     cubin, lowered, log = compile_all(file, (expression,), architecture)
     return cubin, lowered[expression], log
 
 
 def compiled(file: str | Path | Source, expression: str, architecture: str) -> tuple[bytes, str]:
-    """Machine code and name of a specialisation: from the disk if it is there and whole, else compiled and kept.
+    """Return the cubin of a specialisation and the kernel's mangled name, from the disk cache or by compiling.
 
-    A cache that cannot be written costs a warning, once, and the next process a compilation.
+    A damaged cache entry is compiled again.  If the cache cannot be written, a warning is logged once.
 
     Raises:
-        CompileError: it does not compile, or NVRTC is not installed.
+        CompileError: the source does not compile, or NVRTC is not installed.
     """
     import hashlib
 
@@ -111,14 +117,13 @@ def compiled(file: str | Path | Source, expression: str, architecture: str) -> t
         if hashlib.sha256(content).hexdigest().encode() == digest:
             name, _, cubin = content.partition(b"\n")
             return cubin, name.decode()
-        _log.warning("%s is damaged; compiling %s again", path, expression)
+        _log.warning("cache file %s is damaged; compiling %s again", path, expression)
     cubin, lowered, log = compile(file, expression, architecture)
     if log:
         _log.debug("%s: %s", expression, log)
     content = lowered.encode() + b"\n" + cubin
     keep(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
     return cubin, lowered
-
 
 
 # ---- loading ----------------------------------------------------------------------------------------------------------
@@ -131,19 +136,19 @@ Loader = Callable[[str | Path | Source, str, Device], Function]
 _loaders: dict[str, Loader] = {}
 _functions: dict[tuple[str | Path | Source, str, str, int], Function] = {}
 _lock = threading.Lock()
-_STATIC_SHARED_LIMIT = 48 << 10  # bytes of shared memory that need no asking
+_DEFAULT_SHARED_LIMIT = 48 << 10  # bytes of dynamic shared memory a launch may use without raising the function's attribute
 
 
 def register_loader(device_type: str, loader: Loader) -> None:
-    """Load the functions of a type of device, such as "emulated", by ``loader(file, expression, device)``."""
+    """Register ``loader(file, expression, device)`` to load functions for a device type such as "emulated"."""
     _loaders[device_type] = loader
 
 
 def function(file: str | Path | Source, expression: str, device: Device) -> Function:
-    """The loaded function of a specialisation on a card, or on the device "emulated"; compiled at the first call.
+    """Return the loaded function of a specialisation on a CUDA or "emulated" device; the first call compiles and loads it.
 
     Raises:
-        CompileError: it does not compile, or NVRTC (for "emulated" g++) is not installed.
+        CompileError: the source does not compile, or NVRTC (g++ for "emulated") is not installed.
         DeviceError: CUDA is not ready.
     """
     key = (file, expression, device.type, device.index)
@@ -158,29 +163,29 @@ def function(file: str | Path | Source, expression: str, device: Device) -> Func
 
 def _load(file: str | Path | Source, expression: str, device: Device) -> Function:
     cuda, index = devices.cupy().cuda, device.index
-    card = cuda.Device(index)
-    capability = card.compute_capability  # "90", "120"
+    gpu = cuda.Device(index)
+    capability = gpu.compute_capability  # "90", "120"
     cubin, name = compiled(file, expression, architecture((int(capability[:-1]), int(capability[-1]))))
-    with card:
+    with gpu:
         module = cuda.Module()
         module.load(cubin)
         loaded = module.get_function(name)
-    current = cuda.runtime.getDevice
-    most_shared = _STATIC_SHARED_LIMIT
+    get_current_device = cuda.runtime.getDevice
+    max_shared = _DEFAULT_SHARED_LIMIT
 
     def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared: int = 0) -> None:
-        nonlocal most_shared
-        if current() != index:
-            with card:
+        nonlocal max_shared
+        if get_current_device() != index:
+            with gpu:
                 launch(grid, block, arguments, shared)
             return
-        if 0 in grid or 0 in block:  # CuPy would launch one block of one thread instead
-            raise LaunchError(f"launch of {expression}: grid {grid}, block {block}; expected extents from 1 on")
-        if shared > most_shared:
+        if 0 in grid or 0 in block:  # CuPy would replace an extent of 0 by 1
+            raise LaunchError(f"launch of {expression}: grid {grid}, block {block}; expected extents from 1 up")
+        if shared > max_shared:
             cuda.driver.funcSetAttribute(
                 loaded.ptr, cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared
             )
-            most_shared = shared
+            max_shared = shared
         loaded(grid, block, arguments, shared)
 
     return launch

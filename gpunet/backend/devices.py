@@ -1,8 +1,8 @@
-"""Devices: where arrays live.  The only file that imports CuPy, and it does so lazily.
+"""Devices and the arrays on them.  The only module that imports CuPy, and it does so lazily.
 
-A device is known by the *type* of its arrays: ``numpy.ndarray`` is the CPU, ``cupy.ndarray`` a CUDA card, and
-:class:`~gpunet.backend.emulated_array.EmulatedArray` the device "emulated", where launches run the CUDA sources on the CPU.  So a
-kernel needs no device argument, and NumPy and CuPy arrays are taken as they are.
+The type of an array determines its device: ``numpy.ndarray`` is the CPU, ``cupy.ndarray`` a CUDA device, and
+:class:`~gpunet.backend.emulated_array.EmulatedArray` the device "emulated", where launches run the CUDA sources on the CPU.
+So a kernel needs no device argument, and NumPy and CuPy arrays are used as they are.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from gpunet.errors import CaptureError, DeviceError
 
 __all__ = ["cuda_status", "default_device", "device", "set_default_device"]
 
-Array = Any  # numpy.ndarray, EmulatedArray or cupy.ndarray; CuPy cannot be named in a type without being imported
+Array = Any  # numpy.ndarray, EmulatedArray or cupy.ndarray; an annotation with cupy.ndarray would import CuPy
 
 
 class CudaStatus(NamedTuple):
-    """What was found of CUDA on this machine."""
+    """Whether CUDA can be used on this machine, and why not."""
 
-    state: str  # "not installed" | "no driver" | "no card" | "ready"
-    detail: str  # what was found, for people
-    advice: str  # what to do about it; empty when ready
+    state: str  # "not installed" | "no driver" | "no GPU" | "ready"
+    detail: str  # a sentence for messages
+    advice: str  # how to fix it; empty when ready
 
     @property
     def ready(self) -> bool:
@@ -45,53 +45,53 @@ _INSTALL = "install gpunet with CUDA support: pip install 'gpunet[cuda13]' (driv
 
 @functools.cache
 def cuda_status() -> CudaStatus:
-    """Whether CUDA can be used here: CuPy absent, no driver, no card, or ready.  Looked up once a process."""
+    """Return whether CUDA can be used: CuPy is not installed, no driver, no GPU, or ready.  Cached for the process."""
     if importlib.util.find_spec("cupy") is None:
         return CudaStatus("not installed", "CuPy is not installed", _INSTALL)
     try:
         import cupy
-    except Exception as error:  # a broken CuPy raises many kinds; a CPU run must survive every one of them
-        return CudaStatus("not installed", f"CuPy is installed but does not import: {error}", _INSTALL)
+    except Exception as error:  # a broken installation can raise anything, and a CPU run must still work
+        return CudaStatus("not installed", f"CuPy is installed but cannot be imported: {error}", _INSTALL)
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
         return CudaStatus(
             "no driver",
-            f"CuPy {cupy.__version__} is installed, but no CUDA driver answers: {error}",
+            f"CuPy {cupy.__version__} is installed, but no CUDA driver was found: {error}",
             "install NVIDIA's driver, or make it visible here (in a container: --gpus all)",
         )
     if count == 0:
         return CudaStatus(
-            "no card",
-            f"CuPy {cupy.__version__} and a driver are installed, but no NVIDIA card is visible",
+            "no GPU",
+            f"CuPy {cupy.__version__} and a driver are installed, but no NVIDIA GPU is visible",
             "check nvidia-smi and CUDA_VISIBLE_DEVICES",
         )
-    return CudaStatus("ready", f"CuPy {cupy.__version__}, {count} card(s)", "")
+    return CudaStatus("ready", f"CuPy {cupy.__version__}, {count} GPU(s)", "")
 
 
 @functools.cache
 def cupy() -> ModuleType:
-    """CuPy itself.
+    """Import and return CuPy.
 
     Raises:
-        DeviceError: CUDA is not ready; the message says what was found and what to install.
+        DeviceError: CUDA is not ready; the message says what is missing and what to install.
     """
     status = cuda_status()
     if not status.ready:
-        raise DeviceError(f"CUDA was asked for, but {status.detail}. To use it, {status.advice}. Or use device='cpu'.")
+        raise DeviceError(f"CUDA was requested, but {status.detail}. To use it, {status.advice}. Or use device='cpu'.")
     import cupy
 
     return cupy
 
 
 class Device:
-    """A place where arrays live: ``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")`` or ``Device("auto")``.
+    """A device: ``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")``, ``Device("emulated")`` or ``Device("auto")``.
 
-    "auto" is CUDA when it is ready and the CPU otherwise.  A plain "cuda" is card 0.  "emulated" runs the CUDA sources
-    on the CPU, thread by thread, and can check them as it does so (see :mod:`gpunet.emulator`): for tests.
+    "auto" is "cuda" if CUDA is ready, else "cpu".  "cuda" means "cuda:0".  "emulated" is for tests: it runs the CUDA
+    sources on the CPU, thread by thread, and can check them (see :mod:`gpunet.emulator`).
 
     Raises:
-        DeviceError: an unknown name, or a CUDA device that is not there.
+        DeviceError: the name is unknown, or the CUDA device does not exist.
     """
 
     __slots__ = ("index", "type")
@@ -111,7 +111,7 @@ class Device:
         if kind == "cuda":
             count = cupy().cuda.runtime.getDeviceCount()
             if int(number or 0) >= count:
-                raise DeviceError(f"device {str(name)!r} was asked for, but there are {count} card(s): 'cuda:0' is the first")
+                raise DeviceError(f"device {str(name)!r} does not exist: {count} GPU(s) are visible, the first is 'cuda:0'")
         self.type = kind
         self.index = int(number or 0)
 
@@ -130,7 +130,7 @@ class Device:
         return hash((self.type, self.index))
 
 
-device = Device  #: PyTorch's name
+device = Device  # PyTorch's name
 
 _KINDS = ("cpu", "cuda", "emulated")
 CPU = Device("cpu")
@@ -140,16 +140,16 @@ _process_default: Device | None = None
 
 
 def set_default_device(device: str | Device | None) -> None:
-    """New tensors are made on ``device`` from now on; ``None`` goes back to ``GPUNET_DEVICE`` or "cpu".
+    """Create new tensors on ``device`` from now on; ``None`` goes back to ``GPUNET_DEVICE`` or "cpu".
 
-    Like PyTorch, and unlike the command line, the library itself starts on the CPU: a script says where it runs.
+    As in PyTorch the default is the CPU, even where a GPU is ready; the command line defaults to "auto".
     """
     global _process_default
     _process_default = None if device is None else Device(device)
 
 
 def default_device() -> Device:
-    """The device that new tensors are made on: ``set_default_device``, else ``GPUNET_DEVICE``, else the CPU."""
+    """Return the device for new tensors: ``set_default_device``, else ``GPUNET_DEVICE``, else the CPU."""
     if _process_default is not None:
         return _process_default
     name = os.environ.get("GPUNET_DEVICE")
@@ -157,7 +157,7 @@ def default_device() -> Device:
 
 
 def of(array: Array) -> Device:
-    """The device that an array lives on."""
+    """Return the device of an array."""
     if isinstance(array, numpy.ndarray):
         return _EMULATED if isinstance(array, EmulatedArray) else CPU
     return _gpu(array.device.id)
@@ -169,19 +169,19 @@ def _gpu(index: int) -> Device:
 
 
 def module(array: Array) -> ModuleType:
-    """The array module of an array: ``numpy``, ``cupy``, or NumPy on the device "emulated"."""
+    """Return the array module of an array: ``numpy``, ``cupy``, or NumPy wrapped for the device "emulated"."""
     if isinstance(array, EmulatedArray):
         return emulated_numpy
     return numpy if isinstance(array, numpy.ndarray) else cupy()
 
 
 def is_array(value: object) -> bool:
-    """Whether ``value`` is a NumPy or CuPy array."""
+    """Return whether ``value`` is a NumPy or CuPy array."""
     return isinstance(value, numpy.ndarray) or type(value).__module__.partition(".")[0] == "cupy"
 
 
 def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
-    """An uninitialised array on ``device``."""
+    """Return an uninitialised array on ``device``."""
     if device.type == "cpu":
         return numpy.empty(shape, dtype)
     if device.type == "emulated":
@@ -192,20 +192,23 @@ def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
 
 
 def empty_on_first_touch(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
-    """An array that takes room only once it is touched, where the device can do that: a card by managed memory."""
+    """Return an uninitialised array whose memory is committed at first access, where the device supports it.
+
+    On CUDA this is managed memory; GPUs without it get an ordinary array.
+    """
     if device.type != "cuda":
-        return empty(shape, dtype, device)  # the system gives pages out as they are touched
+        return empty(shape, dtype, device)  # the operating system commits pages at first access
     xp = cupy()
     with xp.cuda.Device(device.index):
         try:
             memory = xp.cuda.malloc_managed(max(1, math.prod(shape)) * numpy.dtype(dtype).itemsize)
-        except xp.cuda.runtime.CUDARuntimeError:  # a card, or a share of one, without managed memory
+        except xp.cuda.runtime.CUDARuntimeError:  # a GPU or MIG instance without managed memory
             return xp.empty(shape, dtype)
         return xp.ndarray(shape, dtype, memory)
 
 
 def move(array: Array, device: Device) -> Array:
-    """``array`` on ``device``: itself when it is there already, a copy otherwise."""
+    """Return ``array`` if it is on ``device``, else a copy of it there."""
     source = of(array)
     if source == device:
         return array
@@ -221,7 +224,7 @@ def move(array: Array, device: Device) -> Array:
 
 
 def synchronize(device: str | Device | None = None) -> None:
-    """Wait until all launches on ``device`` (default: the default device) have finished.  Nothing to do on the CPU."""
+    """Wait for all launches on the current stream of ``device`` (default: the default device); a no-op unless it is CUDA."""
     target = default_device() if device is None else Device(device)
     if target.type == "cuda":
         with cupy().cuda.Device(target.index):
@@ -229,15 +232,16 @@ def synchronize(device: str | Device | None = None) -> None:
 
 
 def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
-    """What ``run`` launches on a card, as one CUDA graph: the result launches it on the current stream.
+    """Capture the launches of ``run`` as one CUDA graph; return a function that launches the graph on the current stream.
 
-    ``run`` is called once and computes nothing.  It must not wait for the card, nor copy between card and host.
+    ``run`` is called once, in stream capture, so it computes nothing.  It must not synchronise with the GPU or copy between
+    GPU and host.
 
     Raises:
-        CaptureError: it does, or CuPy refuses to record what it does; the message has CuPy's reason.
+        CaptureError: ``run`` did something that cannot be captured; the message contains CuPy's reason.
     """
     xp = cupy()
-    # Work space that CuPy's own functions take while recording is part of the graph for good: nobody else may get it.
+    # The graph keeps using the work space that CuPy's functions allocate during capture, so it comes from a private pool.
     pool = xp.cuda.MemoryPool()
     with xp.cuda.Device(device.index):
         stream = xp.cuda.Stream(non_blocking=True)
@@ -247,13 +251,13 @@ def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], N
                 run()
                 recorded = stream.end_capture()
             except BaseException as error:
-                with contextlib.suppress(Exception):  # of a capture that what went wrong has ended
+                with contextlib.suppress(Exception):  # the error may have ended the capture already
                     stream.end_capture()
                 if isinstance(error, Exception):
                     raise CaptureError(f"a CUDA graph cannot be made of these launches: {error}") from error
                 raise
 
-    def launch(pool: Any = pool) -> None:
+    def launch(pool: Any = pool) -> None:  # the default argument keeps the pool alive
         with xp.cuda.Device(device.index):
             recorded.launch()
 
@@ -261,30 +265,30 @@ def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], N
 
 
 def on_device_of(array: Array) -> AbstractContextManager[Any]:
-    """Meanwhile the card of an array is CuPy's current one, as its functions want it; nothing for other arrays."""
-    return _ANYWHERE if isinstance(array, numpy.ndarray) else array.device
+    """Return a context in which the GPU of an array is CuPy's current device; for arrays on the CPU it does nothing."""
+    return _NULL_CONTEXT if isinstance(array, numpy.ndarray) else array.device
 
 
-_ANYWHERE = contextlib.nullcontext()
+_NULL_CONTEXT = contextlib.nullcontext()
 
 
 def stream_pointer(device: Device) -> int:
-    """Address of the stream that launches on ``device`` go to; 0 where launches run at once."""
+    """Return the address of the current stream of ``device``; 0 if launches there are synchronous."""
     if device.type != "cuda":
         return 0
     return int(cupy().cuda.get_current_stream(device.index).ptr)
 
 
 class LaunchTarget(NamedTuple):
-    """Where launches go: a device, and of a card the stream."""
+    """A device and its current stream."""
 
     device: Device
-    stream: int  # its address
-    thread: int  # where that stands for another stream in each thread, which one; else 0
+    stream: int  # address; 0 unless the device is CUDA
+    thread: int  # the thread's identifier if the stream is the per-thread default stream; else 0
 
 
 def launch_target(device: Device) -> LaunchTarget:
-    """Where launches on ``device`` go at present."""
+    """Return the target that launches on ``device`` currently go to."""
     stream = stream_pointer(device)
     return LaunchTarget(device, stream, threading.get_ident() if stream == _PER_THREAD else 0)
 
@@ -293,43 +297,43 @@ _PER_THREAD = 2  # cudaStreamPerThread
 
 
 def stream(device: Device) -> Any:
-    """The stream that launches on a card go to, which keeps its address valid; None on other devices."""
+    """Return the current stream of a CUDA device, as an object that keeps the stream alive; None for other devices."""
     return cupy().cuda.get_current_stream(device.index) if device.type == "cuda" else None
 
 
 @contextlib.contextmanager
 def stream_guard(device: Device, stream: Any) -> Iterator[None]:
-    """Meanwhile a card is the current one and launches go to ``stream``; what is current otherwise goes on behind them."""
+    """Make a CUDA device and ``stream`` current; on exit the previous stream waits for the work launched on ``stream``."""
     if device.type != "cuda":
         yield
         return
     xp = cupy()
     with xp.cuda.Device(device.index):
-        here = xp.cuda.get_current_stream()
-        if here.ptr == stream.ptr:
+        previous = xp.cuda.get_current_stream()
+        if previous.ptr == stream.ptr:
             yield
             return
         with stream:
             try:
                 yield
             finally:
-                here.wait_event(stream.record())
+                previous.wait_event(stream.record())
 
 
 def pointer(array: Array) -> int:
-    """Address of an array's first element."""
+    """Return the address of an array's first element."""
     return int(array.ctypes.data if isinstance(array, numpy.ndarray) else array.data.ptr)
 
 
 def strided_view(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
-    """An array on the memory of another one; offset and strides in bytes."""
+    """Return a view of ``owner``'s memory; offset and strides in bytes."""
     if isinstance(owner, numpy.ndarray):
         return numpy.ndarray(shape, dtype, owner, offset, strides).view(type(owner))
     return gpu_view_without_owner(owner, offset, shape, strides, dtype)
 
 
 def gpu_view_without_owner(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
-    """An array of a card on the memory of another one, without a reference to that one; offset and strides in bytes."""
+    """Return a view of a CuPy array's memory that holds no reference to ``owner``; offset and strides in bytes."""
     xp, memory = cupy(), owner.data.mem
     pointer = xp.cuda.MemoryPointer(memory, owner.data.ptr - memory.ptr + offset)
     return xp.ndarray(shape, dtype, pointer, strides)

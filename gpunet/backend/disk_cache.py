@@ -1,4 +1,4 @@
-"""The cache on disk: where compiled code and measurements are kept, and files that are written whole."""
+"""The disk cache for compiled code and measurements: its folder, and atomic writes."""
 
 from __future__ import annotations
 
@@ -9,56 +9,56 @@ from pathlib import Path
 _log = logging.getLogger(__name__)
 
 _chosen_cache: Path | None = None
-_cache_complained = False
+_has_warned = False
 
 
 def set_cache_directory(path: str | os.PathLike[str] | None) -> None:
-    """Keep machine code in ``path`` from now on; ``None`` goes back to ``GPUNET_CACHE_DIR`` or the default."""
+    """Use ``path`` as the cache folder from now on; ``None`` goes back to ``GPUNET_CACHE_DIR`` or the default."""
     global _chosen_cache
     _chosen_cache = None if path is None else Path(path)
 
 
 def cache_directory() -> Path:
-    """Where machine code is kept: ``set_cache_directory``, else ``GPUNET_CACHE_DIR``, else ``~/.cache/gpunet``."""
+    """Return the cache folder: ``set_cache_directory``, else ``GPUNET_CACHE_DIR``, else ``~/.cache/gpunet``."""
     if _chosen_cache is not None:
         return _chosen_cache
-    asked = os.environ.get("GPUNET_CACHE_DIR")
-    if asked:
-        return Path(asked)
+    from_environment = os.environ.get("GPUNET_CACHE_DIR")
+    if from_environment:
+        return Path(from_environment)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path(os.path.expanduser("~"), ".cache")) / "gpunet"
 
 
 def write_whole(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """Write a file that other processes see whole or not at all, and the folders that it lies in.
+    """Write a file atomically, creating its folders: other processes see all of it or nothing.
 
     Raises:
-        FileExistsError: not ``replace``, and it is there.
-        OSError: it cannot be written; nothing is left of it.
+        FileExistsError: the file exists and ``replace`` is False.
+        OSError: the file cannot be written; no partial file is left.
     """
     import tempfile
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=path.stem[:16], suffix=".tmp", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=path.stem[:16], suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        (os.replace if replace else os.link)(beside, path)
+        (os.replace if replace else os.link)(temporary, path)
     finally:
-        Path(beside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write a file of the cache, if it can be written."""
-    global _cache_complained
+    """Write a file to the cache; if that fails, log one warning per process."""
+    global _has_warned
     try:
         write_whole(path, content)
     except OSError as error:
-        if not _cache_complained:
-            _cache_complained = True
+        if not _has_warned:
+            _has_warned = True
             _log.warning(
-                "compiled kernels cannot be kept in %s (%s), so every process compiles them again; "
-                "set GPUNET_CACHE_DIR to a folder that can be written",
+                "cannot cache compiled kernels in %s (%s), so every process compiles them again; "
+                "set GPUNET_CACHE_DIR to a writable folder",
                 path.parent,
                 error,
             )

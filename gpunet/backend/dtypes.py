@@ -1,4 +1,4 @@
-"""Dtypes: under PyTorch's names, by their names in C, and those that kernels compute in."""
+"""Dtypes: PyTorch's names for them, their C names, and the dtypes that kernels compute in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ int32 = int = numpy.dtype("int32")
 int64 = long = numpy.dtype("int64")
 bool = numpy.dtype("bool")
 
-#: C names of the dtypes that kernels take.
+#: C name of each dtype that a kernel's parameter may have.
 C_TYPES = {
     "float32": "float",
     "float64": "double",

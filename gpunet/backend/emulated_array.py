@@ -1,7 +1,7 @@
-"""Arrays of the device "emulated": NumPy's memory with CuPy's manners.
+"""Arrays of the device "emulated": NumPy arrays that behave like CuPy's.
 
-The device runs CUDA sources on the CPU (:mod:`gpunet.emulator`).  So that Python code that would fail on a card fails there
-too, its arrays don't mix with NumPy's.
+The device runs CUDA sources on the CPU (:mod:`gpunet.emulator`).  Its arrays cannot be mixed with NumPy arrays, so Python
+code that would fail on a GPU fails on this device, too.
 """
 
 from __future__ import annotations
@@ -16,91 +16,96 @@ from gpunet.errors import DeviceError
 
 
 class EmulatedArray(numpy.ndarray):
-    """An array of the device "emulated": NumPy's memory with CuPy's manners.
+    """An array of the device "emulated": a NumPy array that behaves like CuPy's.
 
-    As on a card, it does not meet NumPy arrays in arithmetic or assignments, and what would be a NumPy scalar stays an
-    array without dimensions on the device.
+    As on a GPU, arithmetic and assignments with NumPy arrays raise, and an operation that would return a NumPy scalar
+    returns a 0-d array on the device.
     """
 
     @property
     def base(self) -> EmulatedArray | None:
-        """The array whose memory this is a view of, as in CuPy: not the views in between, nor NumPy's underneath."""
-        owner, at = None, super().base
-        while isinstance(at, numpy.ndarray):
-            if isinstance(at, EmulatedArray):
-                owner = at
-            at = numpy.ndarray.base.__get__(at)
+        """The array that owns the memory of this view, as in CuPy: never a view, nor the plain NumPy array underneath."""
+        owner, base = None, super().base
+        while isinstance(base, numpy.ndarray):
+            if isinstance(base, EmulatedArray):
+                owner = base
+            base = numpy.ndarray.base.__get__(base)
         return owner
 
     def get(self) -> numpy.ndarray:
-        """A copy as a NumPy array."""
+        """Return a copy as a NumPy array."""
         return numpy.array(self.view(numpy.ndarray))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        return _on_emulated(getattr(ufunc, method), inputs, options)
+        return _call_on_emulated(getattr(ufunc, method), inputs, options)
 
     def __array_function__(self, function: Any, types: Any, inputs: Any, options: Any) -> Any:
-        return _on_emulated(function, inputs, options)
+        return _call_on_emulated(function, inputs, options)
 
     def __getitem__(self, index: Any) -> Any:
         memory = self.view(numpy.ndarray)
-        found = memory[_memory(index, strict=False)]
-        if isinstance(found, numpy.generic):  # with an ellipsis NumPy gives a view instead
-            found = memory[(*(index if isinstance(index, tuple) else (index,)), ...)]
-        return _emulated(found)
+        result = memory[_to_numpy(index, strict=False)]
+        if isinstance(result, numpy.generic):  # a trailing ellipsis makes NumPy return a 0-d view, not a scalar
+            result = memory[(*(index if isinstance(index, tuple) else (index,)), ...)]
+        return _to_emulated(result)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.view(numpy.ndarray)[_memory(index, strict=False)] = _memory(value)
+        self.view(numpy.ndarray)[_to_numpy(index, strict=False)] = _to_numpy(value)
 
 
-def _memory(value: Any, strict: bool = True) -> Any:
-    """``value`` with NumPy arrays in place of emulated ones, also inside of tuples, lists and dictionaries."""
+def _to_numpy(value: Any, strict: bool = True) -> Any:
+    """Replace emulated arrays by NumPy views, also inside tuples, lists and dictionaries.
+
+    Raises:
+        DeviceError: ``strict``, and there is a plain NumPy array.
+    """
     if isinstance(value, EmulatedArray):
         return value.view(numpy.ndarray)
     if strict and type(value) is numpy.ndarray:
         raise DeviceError(
-            f"a NumPy array of shape {value.shape} meets one on the device 'emulated': move it there first, as for a card"
+            f"cannot combine a NumPy array of shape {value.shape} with an array on the device 'emulated': "
+            "move it there first, as for a GPU"
         )
     if type(value) in (tuple, list):
-        return type(value)([_memory(v, strict) for v in value])
+        return type(value)([_to_numpy(v, strict) for v in value])
     if isinstance(value, dict):
-        return {key: _memory(v, strict) for key, v in value.items()}
+        return {key: _to_numpy(v, strict) for key, v in value.items()}
     return value
 
 
-def _emulated(result: Any) -> Any:
-    """What NumPy returned, on the device "emulated"."""
+def _to_emulated(result: Any) -> Any:
+    """Replace NumPy arrays and scalars in a function's result by emulated arrays."""
     if isinstance(result, (numpy.ndarray, numpy.generic)):
         return numpy.asarray(result).view(EmulatedArray)
     if type(result) in (tuple, list):
-        return type(result)(_emulated(v) for v in result)
+        return type(result)(_to_emulated(v) for v in result)
     return result
 
 
-def _on_emulated(function: Any, inputs: Any, options: Any, strict: bool = True) -> Any:
+def _call_on_emulated(function: Any, inputs: Any, options: Any, strict: bool = True) -> Any:
     out = options.get("out")
-    result = function(*_memory(inputs, strict), **_memory(options))
+    result = function(*_to_numpy(inputs, strict), **_to_numpy(options))
     if out is None:
-        return _emulated(result)
+        return _to_emulated(result)
     return out[0] if isinstance(out, tuple) and len(out) == 1 else out
 
 
 class _EmulatedNumpy(ModuleType):
-    """NumPy for the device "emulated", as CuPy is for a card: its functions take and make arrays of that device."""
+    """NumPy's functions for the device "emulated": they take and return its arrays, as CuPy's do for a GPU."""
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(numpy, name)
-        if isinstance(found, type) or not callable(found):
-            return found
-        from_host = name in ("array", "asarray", "ascontiguousarray")
+        attribute = getattr(numpy, name)
+        if isinstance(attribute, type) or not callable(attribute):
+            return attribute
+        accepts_numpy = name in ("array", "asarray", "ascontiguousarray")
 
-        @functools.wraps(found)
+        @functools.wraps(attribute)
         def call(*inputs: Any, **options: Any) -> Any:
-            return _on_emulated(found, inputs, options, strict=not from_host)
+            return _call_on_emulated(attribute, inputs, options, strict=not accepts_numpy)
 
         setattr(self, name, call)
         return call
 
 
-#: NumPy for arrays of the device, as CuPy is for a card's.
+#: The array module of the device "emulated".
 emulated_numpy = _EmulatedNumpy("numpy on the device 'emulated'")

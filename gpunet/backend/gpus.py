@@ -1,4 +1,4 @@
-"""What is known of the GPUs of this machine."""
+"""The GPUs of this machine: their number, names and compute capabilities."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["device_count", "get_device_capability", "get_device_name", "is_avail
 
 
 def is_available() -> bool:
-    """Whether CUDA is ready: CuPy, a driver and a card are there."""
+    """Return whether CUDA is ready: CuPy, a driver and a GPU are present."""
     return cuda_status().ready
 
 
 def device_count() -> int:
-    """The number of cards; 0 when CUDA is not ready."""
+    """Return the number of GPUs; 0 if CUDA is not ready."""
     return int(cupy().cuda.runtime.getDeviceCount()) if is_available() else 0
 
 
@@ -26,7 +26,7 @@ def _properties(device: str | Device | int) -> dict[str, Any]:
 
 
 def get_device_name(device: str | Device | int = 0) -> str:
-    """The name of a card.
+    """Return the name of a GPU.
 
     Raises:
         DeviceError: CUDA is not ready.
@@ -36,7 +36,7 @@ def get_device_name(device: str | Device | int = 0) -> str:
 
 
 def get_device_capability(device: str | Device | int = 0) -> tuple[int, int]:
-    """The compute capability of a card, (9, 0) for Hopper.
+    """Return the compute capability of a GPU, such as (9, 0) for Hopper.
 
     Raises:
         DeviceError: CUDA is not ready.

@@ -1,6 +1,6 @@
-"""NVRTC, NVIDIA's run-time compiler, through ctypes: CUDA source in, machine code out.  It needs no card and no driver.
+"""NVRTC, NVIDIA's run-time compiler, called through ctypes.  It needs neither a GPU nor a driver.
 
-CuPy's own compiler is not used: it flushes float32 denormals and asks for CUDA's header directories.
+CuPy's compiler is not used because it flushes float32 denormals to zero and needs CUDA's header directories.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _chosen: str | None = None
 
 
 def set_library(path: str | os.PathLike[str] | None) -> None:
-    """Use the NVRTC library at ``path`` from now on; ``None`` goes back to ``GPUNET_NVRTC``, else to looking for one."""
+    """Use the NVRTC library at ``path`` from now on; ``None`` goes back to ``GPUNET_NVRTC`` or the default search."""
     global _chosen
     _chosen = None if path is None else os.fspath(path)
     load.cache_clear()
 
 
 class CompilationError(GpunetError):
-    """The source does not compile; the argument is NVRTC's log."""
+    """The source does not compile; the message is NVRTC's log."""
 
 
 class Program(NamedTuple):
-    """What a compilation made."""
+    """The result of a compilation."""
 
     cubin: bytes
     lowered: dict[str, str]  # mangled name of each name expression
@@ -51,21 +51,21 @@ class Nvrtc:
     def _call(self, function: str, *arguments: object) -> None:
         status = getattr(self._library, f"nvrtc{function}")(*arguments)
         if status:
-            what = self._library.nvrtcGetErrorString(status).decode()
+            error = self._library.nvrtcGetErrorString(status).decode()
             raise CompileError(
-                f"nvrtc{function} failed: {what} (NVRTC {self.version[0]}.{self.version[1]}, {self.path})"
+                f"nvrtc{function} failed: {error} (NVRTC {self.version[0]}.{self.version[1]}, {self.path})"
             )
 
-    def _bytes(self, what: str, program: ctypes.c_void_p) -> bytes:
+    def _get_bytes(self, name: str, program: ctypes.c_void_p) -> bytes:
         size = ctypes.c_size_t()
-        self._call(f"Get{what}Size", program, ctypes.byref(size))
+        self._call(f"Get{name}Size", program, ctypes.byref(size))
         buffer = ctypes.create_string_buffer(max(size.value, 1))
-        self._call(f"Get{what}", program, buffer)
+        self._call(f"Get{name}", program, buffer)
         return buffer.raw[: size.value]
 
     @functools.cached_property
     def capabilities(self) -> tuple[int, ...]:
-        """Compute capabilities that it compiles for, ascending: 75, 80, ..."""
+        """The compute capabilities that NVRTC compiles for, ascending: 75, 80, ..."""
         count = ctypes.c_int()
         self._call("GetNumSupportedArchs", ctypes.byref(count))
         numbers = (ctypes.c_int * count.value)()
@@ -73,10 +73,16 @@ class Nvrtc:
         return tuple(numbers)
 
     def compile(self, text: str, file: str, expressions: Sequence[str], options: Sequence[str]) -> Program:
-        """Compile ``text``, called ``file`` in messages, with the specialisations that ``expressions`` name.
+        """Compile CUDA source.
+
+        Args:
+            text: the source.
+            file: the name of the source in messages.
+            expressions: the specialisations to instantiate, such as "scale<float>".
+            options: command-line options of NVRTC.
 
         Raises:
-            CompilationError: it does not compile; the log is the argument.
+            CompilationError: the source does not compile.
         """
         program = ctypes.c_void_p()
         self._call("CreateProgram", ctypes.byref(program), text.encode(), file.encode(), 0, None, None)
@@ -85,7 +91,7 @@ class Nvrtc:
                 self._call("AddNameExpression", program, expression.encode())
             array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
             status = self._library.nvrtcCompileProgram(program, len(options), array)
-            log = self._bytes("ProgramLog", program).rstrip(b"\0").decode(errors="replace").strip()
+            log = self._get_bytes("ProgramLog", program).rstrip(b"\0").decode(errors="replace").strip()
             if status:
                 raise CompilationError(log or self._library.nvrtcGetErrorString(status).decode())
             lowered = {}
@@ -93,16 +99,16 @@ class Nvrtc:
                 name = ctypes.c_char_p()
                 self._call("GetLoweredName", program, expression.encode(), ctypes.byref(name))
                 lowered[expression] = (name.value or b"").decode()
-            return Program(self._bytes("CUBIN", program), lowered, log)
+            return Program(self._get_bytes("CUBIN", program), lowered, log)
         finally:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))
 
 
 def _candidates() -> Iterator[str]:
-    """Where NVRTC may be: paths and names for the system's loader, most wanted first."""
-    asked = _chosen or os.environ.get("GPUNET_NVRTC")
-    if asked:
-        yield asked
+    """Yield the places to look for NVRTC, in order of preference: paths, then names for the system's loader."""
+    requested = _chosen or os.environ.get("GPUNET_NVRTC")
+    if requested:
+        yield requested
         return
     with contextlib.suppress(ImportError, RuntimeError, OSError):  # no pathfinder, or it found nothing
         from cuda.pathfinder import load_nvidia_dynamic_lib
@@ -114,10 +120,10 @@ def _candidates() -> Iterator[str]:
 
 @functools.cache
 def load() -> Nvrtc:
-    """The NVRTC library of this process: ``set_library``, ``GPUNET_NVRTC``, NVIDIA's wheels, CUDA's folders, the system.
+    """Load NVRTC: from ``set_library``, ``GPUNET_NVRTC``, NVIDIA's wheels, a CUDA toolkit, or the system's library path.
 
     Raises:
-        CompileError: there is none; the message says what to install.
+        CompileError: NVRTC is not installed; the message says what to install.
     """
     tried = []
     for path in _candidates():
@@ -126,6 +132,6 @@ def load() -> Nvrtc:
         except (OSError, AttributeError) as error:
             tried.append(f"{path}: {error}")
     raise CompileError(
-        "CUDA kernels are compiled for the card at hand, but NVRTC is not installed: pip install 'gpunet[cuda13]' (or "
+        "CUDA kernels are compiled at run time, but NVRTC is not installed: pip install 'gpunet[cuda13]' (or "
         "'gpunet[cuda12]'), or set GPUNET_NVRTC to the path of libnvrtc.so. Tried:\n  " + "\n  ".join(tried)
     )

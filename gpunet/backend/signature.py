@@ -1,4 +1,4 @@
-"""What a CUDA source declares: its entry points, their template parameters and their parameters, read from the text."""
+"""Parses the entry points (``__global__`` functions) of a CUDA source: template parameters, parameters, attributes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy
 
 from gpunet.errors import ArgumentError, LaunchError
 
-#: NumPy's name of each C type that :func:`entries` finds.
+#: NumPy's name for each C type of a parameter.
 DTYPES = {
     "float": "float32", "double": "float64", "bool": "bool", "half": "float16", "__half": "float16",
     "char": "int8", "short": "int16", "int": "int32", "long": "int64", "long long": "int64",
@@ -23,10 +23,10 @@ class Parameter(NamedTuple):
     """A parameter of an entry point."""
 
     name: str
-    c_type: str  # without const and pointer: "float", "unsigned int", "T"
+    c_type: str  # without const and *: "float", "unsigned int", "T"
     pointer: bool
-    constant: bool  # of a pointer: what it points to is not written
-    grid_constant: bool = False  # stays where the launch has put it
+    constant: bool  # for a pointer: points to const
+    grid_constant: bool = False  # declared __grid_constant__
 
     def __str__(self) -> str:
         return f"{'const ' * (self.pointer and self.constant)}{self.c_type}{'*' * self.pointer} {self.name}"
@@ -36,27 +36,31 @@ class Entry(NamedTuple):
     """A ``__global__`` function."""
 
     name: str
-    place: str  # file:line of its declaration, by the text's #line directives
-    types: tuple[str, ...]  # template parameters that are types, in order
-    values: tuple[str, ...]  # the other template parameters
+    place: str  # file:line of the declaration, according to the #line directives
+    types: tuple[str, ...]  # names of the type template parameters, in order
+    values: tuple[str, ...]  # names of the other template parameters
     parameters: tuple[Parameter, ...]
-    attributes: dict[str, str]  # what stands in __launch_bounds__(...), __cluster_dims__(...) and others like these
-    body: int  # where in the text its body begins, behind the brace
+    attributes: dict[str, str]  # arguments of __launch_bounds__(...), __cluster_dims__(...) and similar attributes
+    body: int  # index in the text just after the opening brace
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.parameters))})"
 
 
 def bare_name(expression: str) -> str:
-    """``"scale"`` of ``"kernels::scale<float>"``."""
+    """Return the function's name without namespace and template arguments: "scale" for "kernels::scale<float>"."""
     return expression.partition("<")[0].rpartition("::")[2].strip()
 
 
 def find_entry(text: str, file: str, expression: str, *, specialised: bool = True) -> Entry:
-    """The declaration of a kernel, ``"scale"``, or of a specialisation, ``"scale<float>"``.
+    """Find the declaration of a kernel ("scale") or of a specialisation ("scale<float>").
+
+    Args:
+        file: the name of the source in messages.
+        specialised: raise if the kernel is a template and ``expression`` has no template arguments.
 
     Raises:
-        ArgumentError: the source has none of this name, or ``specialised`` is asked for and it is a template.
+        ArgumentError: the source has no kernel of this name, or ``expression`` lacks template arguments.
     """
     declared = entries(text)
     entry = declared.get(bare_name(expression))
@@ -65,16 +69,16 @@ def find_entry(text: str, file: str, expression: str, *, specialised: bool = Tru
         raise ArgumentError(f"{file} defines no __global__ function {expression!r}; it has {known}")
     if specialised and (entry.types or entry.values) and "<" not in expression:
         raise ArgumentError(
-            f"{file}: {entry.name} is a template; say which specialisation, as in {entry.name + '<float>'!r}"
+            f"{file}: {entry.name} is a template; name a specialisation, such as {entry.name + '<float>'!r}"
         )
     return entry
 
 
 def as_scalar(value: Any, dtype: str, what: str) -> Any:
-    """``value`` as a NumPy scalar of a dtype.
+    """Convert ``value`` to a NumPy scalar of ``dtype``; ``what`` names it in the error.
 
     Raises:
-        LaunchError: it is no number, or an integer does not hold it.
+        LaunchError: the value is not a number, or out of range for an integer dtype.
     """
     c_number = numpy.dtype(dtype).type
     if issubclass(c_number, numpy.floating):
@@ -85,7 +89,7 @@ def as_scalar(value: Any, dtype: str, what: str) -> Any:
         limits = numpy.iinfo(dtype)
         fits = isinstance(value, (int, numpy.integer)) and limits.min <= int(value) <= limits.max
     if not fits:
-        raise LaunchError(f"{what} is {value!r}, which is no {dtype}")
+        raise LaunchError(f"{what} is {value!r}, which is not a valid {dtype}")
     return c_number(value)
 
 
@@ -98,40 +102,40 @@ _INTEGER = {"unsigned": "unsigned int", "signed": "int"}
 
 
 def entries(text: str) -> dict[str, Entry]:
-    """The ``__global__`` functions that a source defines, by name."""
+    """Parse the ``__global__`` functions that a source defines; declarations without a body are skipped."""
     code = _NOT_CODE.sub(lambda m: re.sub(r"[^\n]", " ", m[0]) if m[0][0] == "/" else m[0], text)
     found = {}
     for start in (match.start() for match in re.finditer(r"\b__global__\b", code)):
         at = start
         attributes = dict(_ATTRIBUTE.findall(code[max(code.rfind(c, 0, start) for c in ";{}") + 1 : start]))
         while (named := _NAME.search(code, at)) is not None:
-            end = _closing(code, named.end() - 1)
-            if not named[1].startswith("__"):  # not __launch_bounds__(...)
+            end = _after_closing(code, named.end() - 1)
+            if not named[1].startswith("__"):  # else an attribute such as __launch_bounds__(...)
                 break
             attributes[named[1]] = " ".join(code[named.end() : end - 1].split())
             at = end
         brace = re.compile(r"\s*\{").match(code, end) if named is not None else None
         if named is None or brace is None:
-            continue  # a declaration, or no function
+            continue
         types, values = _template(code[:start])
         parameters = tuple(map(_parameter, _split(code[named.end() : end - 1])))
-        place = _place(code[: named.start(1)])
+        place = _source_line(code[: named.start(1)])
         found[named[1]] = Entry(named[1], place, types, values, parameters, attributes, brace.end())
     return found
 
 
-def _closing(code: str, at: int) -> int:
-    """The place behind the bracket that closes the one at ``at``."""
+def _after_closing(code: str, at: int) -> int:
+    """Return the index just after the parenthesis that closes the one at index ``at``."""
     depth = 0
-    for place in range(at, len(code)):
-        depth += {"(": 1, ")": -1}.get(code[place], 0)
+    for index in range(at, len(code)):
+        depth += {"(": 1, ")": -1}.get(code[index], 0)
         if depth == 0:
-            return place + 1
+            return index + 1
     return len(code)
 
 
 def _split(code: str) -> list[str]:
-    """The parts between commas that stand in no brackets."""
+    """Split at the commas that are not inside brackets."""
     parts, depth = [""], 0
     for character in code:
         depth += (character in "(<[{") - (character in ")>]}")
@@ -143,7 +147,7 @@ def _split(code: str) -> list[str]:
 
 
 def _template(before: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the template parameters, types and values, of the function whose ``__global__`` comes next."""
+    """Return the names of the type and value template parameters of the function whose ``__global__`` follows ``before``."""
     head = re.search(r"\btemplate\s*<([^;{}]*)>\s*(?:(?:static|inline)\s*)*$", before)
     types: list[str] = []
     values: list[str] = []
@@ -167,7 +171,8 @@ def _parameter(text: str) -> Parameter:
     return Parameter(name, _INTEGER.get(c_type, c_type), pointer, constant, "__grid_constant__" in text)
 
 
-def _place(before: str) -> str:
+def _source_line(before: str) -> str:
+    """Return "file:line" of the position after ``before``, according to its #line directives."""
     file, number = "source", 1
     for line in before.split("\n")[:-1]:
         directive = _LINE.match(line)

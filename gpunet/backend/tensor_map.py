@@ -1,11 +1,11 @@
-"""Tensor maps: how a kernel's tensor copies (TMA) see an array in global memory.
+"""Tensor maps: descriptors of arrays in global memory for a kernel's tensor copies (TMA).
 
-    tiles = TensorMap(x, box=(64, 64), swizzle=128)      # boxes of 64 x 64 of a matrix in C order
+    tiles = TensorMap(x, box=(64, 64), swizzle=128)      # copies move 64 x 64 boxes of a matrix in C order
     function(grid, block, (tiles.argument, ...), shared, tiles.reached("x", written=False))
 
-In the kernel it is a ``const __grid_constant__ TensorMap`` (cuda_kernels/common/hopper.cuh), and coordinates are innermost
-first: those of box ``x[i : i + 64, j : j + 64]`` are ``{j, i}``.  On a card the driver encodes the 128 bytes; on the device
-"emulated" they are a description of our own.
+The kernel declares the parameter as ``const __grid_constant__ TensorMap`` (cuda_kernels/common/hopper.cuh) and gives
+coordinates innermost first: the box ``x[i : i + 64, j : j + 64]`` is at ``{j, i}``.  For CUDA the driver encodes the 128
+bytes; for the device "emulated" they have a format of our own.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, LaunchError
 
-#: CUtensorMapDataType of each element type.  NumPy has no bfloat16: its bits travel as uint16.
+#: CUtensorMapDataType of each dtype.  NumPy has no bfloat16; such arrays have dtype uint16.
 _DATA_TYPES = {"uint8": 0, "uint16": 1, "uint32": 2, "int32": 3, "uint64": 4, "int64": 5, "float16": 6, "float32": 7,
                "float64": 8}  # fmt: skip
 _BFLOAT16 = 9
-#: CUtensorMapSwizzle of each span in bytes.
+#: CUtensorMapSwizzle of each swizzle span in bytes.
 _SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}
-_MOST_BOX = 256  # elements along a dimension
-_MOST_SIZE, _MOST_STRIDE = 2**32, 2**40
+_MAX_BOX = 256  # elements along a dimension
+_MAX_SIZE, _MAX_STRIDE = 2**32, 2**40  # elements; bytes
 _MAGIC = 0x70614D726F736E65
 
-#: As ``TensorMap`` in gpunet/emulator/bulk.cpp.
+#: Layout of ``TensorMap`` in gpunet/emulator/bulk.cpp.
 _EMULATED = numpy.dtype(
     {
         "names": ["magic", "address", "sizes", "strides", "element_bytes", "dimensions", "swizzle", "box"],
@@ -43,19 +43,20 @@ _OPAQUE = numpy.dtype([("opaque", numpy.uint64, 16)])
 
 
 class TensorMap:
-    """How tensor copies see an array of 1 to 5 dimensions: its address, shape and strides, and the box that one copy moves.
+    """Describes an array of 1 to 5 dimensions for tensor copies: address, shape, strides, and the box that one copy moves.
 
     Args:
-        array: on CUDA or the device "emulated"; its last dimension is contiguous, all others have any strides.
-        box: extents of a box, as many as the array has dimensions.  Innermost last, as in the shape.
-        swizzle: span of the swizzle in shared memory in bytes: 0 (none), 32, 64 or 128.
-        bfloat16: that a uint16 array has bfloat16's bits; it makes no difference for copies.
+        array: an array on CUDA or the device "emulated".  The last dimension is contiguous; the strides of the others are
+            positive multiples of 16 bytes.
+        box: shape of a box, with one extent for each dimension of the array, innermost last.
+        swizzle: span of the swizzle in shared memory, in bytes: 0 (none), 32, 64 or 128.
+        bfloat16: whether a uint16 array contains bfloat16 numbers; this makes no difference for copies.
 
     Raises:
         DeviceError: the array is on the CPU.
-        DtypeError: its element type is none that tensor copies know.
-        ArgumentError: a box or swizzle that the hardware does not take.
-        LaunchError: an array whose address, shape or strides it does not take, or the driver's refusal.
+        DtypeError: tensor copies do not support the dtype.
+        ArgumentError: the hardware does not support the box or the swizzle.
+        LaunchError: the hardware does not support the array's address, shape or strides, or the driver rejects the map.
     """
 
     def __init__(self, array: Array, box: Sequence[int], *, swizzle: int = 0, bfloat16: bool = False) -> None:
@@ -67,7 +68,12 @@ class TensorMap:
         )
 
     def reached(self, name: str, written: bool) -> list[tuple[str, Array, bool]]:
-        """What a launch on the device "emulated" has to know of the array: its name in findings, and whether it is written."""
+        """Return the ``reached`` argument for a launch on the device "emulated".
+
+        Args:
+            name: the array's name in findings.
+            written: whether the kernel writes to the array.
+        """
         return [(name, self.array, written)]
 
     def _emulated(self) -> numpy.ndarray:
@@ -82,7 +88,7 @@ class TensorMap:
         return described.view(_OPAQUE)
 
     def _driver_arguments(self, bfloat16: bool) -> tuple[Any, ...]:
-        """What cuTensorMapEncodeTiled takes behind the map."""
+        """Return the arguments of cuTensorMapEncodeTiled after the map itself."""
         import ctypes
 
         rank = self.array.ndim
@@ -93,44 +99,44 @@ class TensorMap:
             (ctypes.c_uint64 * rank)(*self.array.shape[::-1]),
             (ctypes.c_uint64 * max(rank - 1, 1))(*self.array.strides[-2::-1]),
             (ctypes.c_uint32 * rank)(*self.box[::-1]),
-            (ctypes.c_uint32 * rank)(*[1] * rank),  # elements from one that is copied to the next
+            (ctypes.c_uint32 * rank)(*[1] * rank),  # element strides
             ctypes.c_int(0),  # no interleaving
             ctypes.c_int(_SWIZZLES[self.swizzle]),
-            ctypes.c_int(2),  # L2 fetches 128 bytes at a time
-            ctypes.c_int(0),  # zeros, not NaNs, outside of the array
+            ctypes.c_int(2),  # L2 promotion: 128 bytes
+            ctypes.c_int(0),  # elements outside the array are read as zero, not NaN
         )
 
 
 def _check(array: Array, box: tuple[int, ...], swizzle: int, bfloat16: bool) -> None:
     if not devices.is_array(array) or (isinstance(array, numpy.ndarray) and type(array) is not devices.EmulatedArray):
-        raise DeviceError(f"a tensor map of a {type(array).__name__}: expected an array on CUDA or the device 'emulated'")
-    what = f"tensor map of an array of shape {array.shape}, strides {array.strides} and dtype {array.dtype}"
+        raise DeviceError(f"TensorMap of a {type(array).__name__}: expected an array on CUDA or the device 'emulated'")
+    what = f"TensorMap of an array of shape {array.shape}, strides {array.strides} and dtype {array.dtype}"
     if array.dtype.name not in _DATA_TYPES or (bfloat16 and array.dtype.name != "uint16"):
         expected = "uint16 (bfloat16's bits)" if bfloat16 else ", ".join(_DATA_TYPES)
-        raise DtypeError(f"{what}: expected {expected}")
+        raise DtypeError(f"{what}: expected dtype {expected}")
     if not 1 <= array.ndim <= 5:
-        raise LaunchError(f"{what}: {array.ndim} dimensions; tensor copies take 1 to 5: reshape it")
-    if any(not 1 <= n <= _MOST_SIZE for n in array.shape):
-        raise LaunchError(f"{what}: each extent has to be from 1 to 2**32")
+        raise LaunchError(f"{what}: {array.ndim} dimensions; tensor copies support 1 to 5: reshape it")
+    if any(not 1 <= n <= _MAX_SIZE for n in array.shape):
+        raise LaunchError(f"{what}: each extent must be from 1 to 2**32")
     if array.strides[-1] != array.itemsize and array.shape[-1] > 1:
         raise LaunchError(f"{what}: the last dimension is not contiguous; pass a contiguous copy")
     address = devices.pointer(array)
     if address % 16:
-        raise LaunchError(f"{what}: it begins at {address:#x}, which is no multiple of 16 bytes; pass a copy")
-    if any(s % 16 or not 0 < s < _MOST_STRIDE for s in array.strides[:-1]):
+        raise LaunchError(f"{what}: its address {address:#x} is not a multiple of 16 bytes; pass a copy")
+    if any(s % 16 or not 0 < s < _MAX_STRIDE for s in array.strides[:-1]):
         raise LaunchError(
-            f"{what}: strides have to be positive multiples of 16 bytes below 2**40, save the last; pad the last dimension to "
-            f"a multiple of {max(1, 16 // array.itemsize)} elements"
+            f"{what}: all strides except the last must be positive multiples of 16 bytes below 2**40; pad the last dimension "
+            f"to a multiple of {max(1, 16 // array.itemsize)} elements"
         )
     if swizzle not in _SWIZZLES:
-        raise ArgumentError(f"{what}: swizzle {swizzle}: expected 0 (none), 32, 64 or 128 bytes")
-    if len(box) != array.ndim or any(not 1 <= n <= _MOST_BOX for n in box):
-        raise ArgumentError(f"{what}: box {box}: expected {array.ndim} extents from 1 to {_MOST_BOX}")
+        raise ArgumentError(f"{what}: swizzle={swizzle}; expected 0 (none), 32, 64 or 128 bytes")
+    if len(box) != array.ndim or any(not 1 <= n <= _MAX_BOX for n in box):
+        raise ArgumentError(f"{what}: box={box}; expected {array.ndim} extents from 1 to {_MAX_BOX}")
     inner = box[-1] * array.itemsize
     if inner % 16:
-        raise ArgumentError(f"{what}: box {box} has rows of {inner} bytes; expected a multiple of 16")
+        raise ArgumentError(f"{what}: box={box} has rows of {inner} bytes; expected a multiple of 16")
     if swizzle and inner > swizzle:
-        raise ArgumentError(f"{what}: box {box} has rows of {inner} bytes, more than the swizzle's {swizzle}")
+        raise ArgumentError(f"{what}: box={box} has rows of {inner} bytes, more than the swizzle's {swizzle}")
 
 
 # ---- the driver -------------------------------------------------------------------------------------------------------
@@ -138,7 +144,7 @@ def _check(array: Array, box: tuple[int, ...], swizzle: int, bfloat16: bool) -> 
 
 @functools.cache
 def _encode() -> Callable[..., int]:
-    """The driver's cuTensorMapEncodeTiled."""
+    """Load cuTensorMapEncodeTiled from the driver."""
     import ctypes
     import sys
 
@@ -152,12 +158,12 @@ def _encode() -> Callable[..., int]:
 
 
 def _encoded(arguments: tuple[Any, ...]) -> numpy.ndarray:
-    """The driver's 128 bytes, which it wants at a multiple of 64."""
+    """Have the driver encode a tensor map; return its 128 bytes, aligned to 64 bytes as the driver requires."""
     import ctypes
 
-    room = numpy.zeros(128 + 64, numpy.uint8)
-    begin = -room.ctypes.data % 64
-    status = _encode()(ctypes.c_void_p(room.ctypes.data + begin), *arguments)
+    buffer = numpy.zeros(128 + 64, numpy.uint8)
+    begin = -buffer.ctypes.data % 64
+    status = _encode()(ctypes.c_void_p(buffer.ctypes.data + begin), *arguments)
     if status:
-        raise LaunchError(f"cuTensorMapEncodeTiled refuses the tensor map: CUDA error {status}")
-    return room[begin : begin + 128].view(_OPAQUE)
+        raise LaunchError(f"cuTensorMapEncodeTiled rejects the tensor map: CUDA error {status}")
+    return buffer[begin : begin + 128].view(_OPAQUE)

@@ -1,7 +1,7 @@
-"""Threads that help the one that runs a captured step: how many there may be, and where they wait.
+"""Helper threads for captured steps on the CPU: their number, and the queue they take work from.
 
-Work is offered, never handed over: whoever offers it does all that no helper has taken yet, and waits for nobody who has
-not begun.  So a helper that is late, busy or missing (as after a fork) costs time and nothing else.
+Work is only offered to helpers.  The offering thread does everything that no helper has taken, and never waits for a helper
+that has not started.  So a late, busy or missing helper (for example after a fork) costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -21,55 +21,55 @@ _log = logging.getLogger(__name__)
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
-def _checked(count: object, source: str) -> int:
+def _parse_count(count: object, source: str) -> int:
     try:
         number = int(str(count))
     except ValueError:
         number = 0
     if number < 1:
-        raise ArgumentError(f"{source}: {count!r} threads; expected a whole number from 1 on")
+        raise ArgumentError(f"{source}: {count!r} threads; expected a positive whole number")
     return number
 
 
 class _Helpers:
-    """Daemon threads that wait for work; made when some is offered first."""
+    """Daemon threads that wait for work; they are started when work is first offered."""
 
     def __init__(self) -> None:
-        self.count: int | None = None  # threads that may work at once, the one that asks included
+        self.count: int | None = None  # threads that may work at once, including the one that runs the step
         self.reset()
 
     def reset(self) -> None:
-        """Forget all threads: a fork has none."""
+        """Forget all threads: they do not survive a fork."""
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._making = threading.Lock()
+        self._starting = threading.Lock()
 
     def offer(self, work: Callable[[], None], times: int) -> None:
         if len(self._threads) < times:
-            with self._making:
-                self._make(times)
+            with self._starting:
+                self._start(times)
         for _ in range(min(times, len(self._threads))):
             self._work.put(work)
 
-    def _make(self, count: int) -> None:
-        """Let there be so many threads, or as many as the system allows."""
+    def _start(self, count: int) -> None:
+        """Start threads until there are ``count`` of them, or the system refuses more."""
         while len(self._threads) < count:
             name = f"gpunet helper {len(self._threads) + 1}"
             thread = threading.Thread(target=_serve, args=(self._work,), name=name, daemon=True)
             try:
                 thread.start()
-            except RuntimeError as error:  # no more of them, or none at the end of the process
-                _log.info("%s cannot be started: %s", name, error)
+            except RuntimeError as error:  # a limit was reached, or the interpreter is shutting down
+                _log.info("cannot start thread %r: %s", name, error)
                 return
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Let all threads end, and wait for them: none shall run when the interpreter is taken down."""
+        """Stop all threads and wait for them, so that none runs while the interpreter shuts down."""
         threads = self._threads
         for _ in threads:
             self._work.put(None)
@@ -83,8 +83,8 @@ def _serve(work: queue.SimpleQueue[Callable[[], None] | None]) -> None:
         try:
             offered()
         except Exception:
-            _log.exception("a helping thread failed; the others do its work")
-        del offered  # what it holds must not wait for the next one
+            _log.exception("a helper thread failed; the other threads do its work")
+        del offered  # or its closure would live until the next work arrives
 
 
 _helpers = _Helpers()
@@ -94,29 +94,29 @@ if hasattr(os, "register_at_fork"):
 
 
 def get_num_threads() -> int:
-    """How many threads a captured step on the CPU may use outside of NumPy's BLAS, which has a number of its own.
+    """Return the number of threads that a captured step on the CPU may use.
 
-    It is what :func:`set_num_threads` was given, else ``GPUNET_NUM_THREADS``, else the number of cores that this process may
-    use.
+    This is the number passed to :func:`set_num_threads`, else ``GPUNET_NUM_THREADS``, else the number of cores that this
+    process may use.  The BLAS library has its own setting.
 
     Raises:
-        ArgumentError: ``GPUNET_NUM_THREADS`` is no whole number from 1 on.
+        ArgumentError: ``GPUNET_NUM_THREADS`` is not a positive whole number.
     """
     if _helpers.count is None:
-        given = os.environ.get("GPUNET_NUM_THREADS", "")
-        _helpers.count = _checked(given, "GPUNET_NUM_THREADS") if given else available_cores()
+        setting = os.environ.get("GPUNET_NUM_THREADS", "")
+        _helpers.count = _parse_count(setting, "GPUNET_NUM_THREADS") if setting else available_cores()
     return _helpers.count
 
 
 def set_num_threads(count: int) -> None:
-    """Let captured steps on the CPU use so many threads, from 1 on.  Results don't depend on it, to the bit.
+    """Set the number of threads of captured steps on the CPU.  Results do not depend on it, to the last bit.
 
     Raises:
-        ArgumentError: another number.
+        ArgumentError: ``count`` is not a positive whole number.
     """
-    _helpers.count = _checked(count, "set_num_threads")
+    _helpers.count = _parse_count(count, "set_num_threads")
 
 
 def offer(work: Callable[[], None], times: int) -> None:
-    """Let up to ``times`` threads call ``work``, at once or later."""
+    """Queue ``work`` for up to ``times`` helper threads; each calls it when it is free."""
     _helpers.offer(work, times)

@@ -1,17 +1,17 @@
-"""The device "emulated": the CUDA sources themselves, compiled by g++ and run on the CPU, each CUDA thread a fiber.
+"""The device "emulated": compiles the CUDA sources with g++ and runs them on the CPU, each CUDA thread as a fiber.
 
     gpunet.set_default_device("emulated")      # launches run the .cu files
-    with gpunet.emulator.check():              # and races, wrong bounds, missing barriers are errors with file and line
+    with gpunet.emulator.check():              # races, out-of-bounds accesses and missing barriers raise, with file and line
         ...
 
-Fast mode runs the kernels as they are.  Check mode (``check()``, or ``GPUNET_EMULATOR_CHECK=1``) watches every access to
-memory: races on shared and global memory, bounds of every array, reads of shared memory that nothing was written to,
-barriers that not all threads reach, asynchronous copies that were not waited for, writes to inputs, and floating-point
-atomics, whose sums depend on the order.  ``lint()`` also counts bank conflicts and sectors of global memory.
-Both need g++ and nothing else; what is compiled is kept on disk.
+Fast mode only runs the kernels.  Check mode (``check()``, or ``GPUNET_EMULATOR_CHECK=1``) checks every memory access and
+reports races on shared and global memory, accesses out of bounds, reads of uninitialised shared memory, barriers that some
+threads miss, asynchronous copies that were not waited for, writes to inputs, and floating-point atomics, whose sums depend
+on the order.  ``lint()`` also counts bank conflicts and sectors of global memory.  All modes need only g++; compiled kernels
+are cached on disk.
 
-Importing this room registers it as the loader of the device's functions, and no more: ctypes and subprocess come with the
-first name that is used of it.
+Importing this package only registers the loader of the device's functions.  ctypes and subprocess are imported when one of
+its names is first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// What an instruction starts and a later one waits for.
+// Asynchronous transfers: started by one instruction, waited for by a later one.
 
 #include "runtime.h"
 
@@ -9,16 +9,16 @@
 
 namespace emulator {
 
-struct Flight {
+struct EngineTransfer {
   Transfer transfer;
   int engine;
-  std::function<void()> landed;
+  std::function<void()> on_complete;
 };
 
-static Groups groups[KINDS][MOST_THREADS];
-static std::vector<Flight> flights;
-static bool any;    // since the cluster began
-static int owners;  // there may have been then
+static Groups groups[KINDS][MAX_THREADS];
+static std::vector<EngineTransfer> engine_transfers;
+static bool has_transfers;  // whether there was a transfer since the cluster began
+static int max_owners;      // groups from this owner on are empty
 
 static bool lazy() { return launch->completion == static_cast<int>(Completion::lazy); }
 
@@ -31,7 +31,7 @@ Transfer start(std::vector<Range> ranges, std::function<void()> perform, void* r
   return transfer;
 }
 
-static void end(const Transfer& transfer, int agent) {
+static void finish(const Transfer& transfer, int agent) {
   if (lazy() && !transfer.performed) transfer.perform();
   if (launch->check) check_complete(transfer, agent);
 }
@@ -40,8 +40,8 @@ static void end(const Transfer& transfer, int agent) {
 
 Groups& groups_of(Kind kind, int owner) { return groups[static_cast<int>(kind)][owner]; }
 
-void join(Groups& groups, Transfer transfer) {
-  any = true;
+void add_to_group(Groups& groups, Transfer transfer) {
+  has_transfers = true;
   transfer.group = groups.open;
   groups.pending.push_back(std::move(transfer));
 }
@@ -51,7 +51,7 @@ void commit(Groups& groups) { groups.open++; }
 void complete(Groups& groups, uint32_t left, int agent) {
   size_t done = 0;
   while (done < groups.pending.size() && groups.pending[done].group + left < groups.open)
-    end(groups.pending[done++], agent);
+    finish(groups.pending[done++], agent);
   groups.pending.erase(groups.pending.begin(), groups.pending.begin() + static_cast<long>(done));
 }
 
@@ -62,7 +62,7 @@ void complete_reads(Groups& groups, uint32_t left) {
     const auto writes = std::stable_partition(ranges.begin(), ranges.end(), [](const Range& r) { return !r.written; });
     Transfer reads = transfer;
     reads.ranges.assign(ranges.begin(), writes);
-    end(reads, current->thread);
+    finish(reads, current->thread);
     ranges.erase(ranges.begin(), writes);
     transfer.performed = true;
   }
@@ -70,27 +70,27 @@ void complete_reads(Groups& groups, uint32_t left) {
 
 // ---- by an engine ----------------------------------------------------------------------------------------------------
 
-static void land(const Flight& flight) {
-  end(flight.transfer, MOST_THREADS + flight.engine);
-  flight.landed();
+static void complete_on_engine(const EngineTransfer& engine_transfer) {
+  finish(engine_transfer.transfer, MAX_THREADS + engine_transfer.engine);
+  engine_transfer.on_complete();
 }
 
-void fly(Transfer transfer, int engine, std::function<void()> landed) {
-  Flight flight{std::move(transfer), engine, std::move(landed)};
-  if (!lazy()) return land(flight);
-  any = true;
-  flights.push_back(std::move(flight));
+void start_on_engine(Transfer transfer, int engine, std::function<void()> on_complete) {
+  EngineTransfer engine_transfer{std::move(transfer), engine, std::move(on_complete)};
+  if (!lazy()) return complete_on_engine(engine_transfer);
+  has_transfers = true;
+  engine_transfers.push_back(std::move(engine_transfer));
 }
 
-// Which one lands first is the engines' to choose.
-bool land_one() {
-  if (flights.empty()) return false;
-  size_t which = 0;
-  if (static_cast<Schedule>(launch->schedule) == Schedule::reversed) which = flights.size() - 1;
-  if (static_cast<Schedule>(launch->schedule) == Schedule::random) which = random_number() % flights.size();
-  const Flight flight = std::move(flights[which]);
-  flights.erase(flights.begin() + static_cast<long>(which));
-  land(flight);
+// The hardware completes transfers in any order: the schedule decides.
+bool complete_one_on_engine() {
+  if (engine_transfers.empty()) return false;
+  size_t index = 0;
+  if (static_cast<Schedule>(launch->schedule) == Schedule::reversed) index = engine_transfers.size() - 1;
+  if (static_cast<Schedule>(launch->schedule) == Schedule::random) index = random_number() % engine_transfers.size();
+  const EngineTransfer engine_transfer = std::move(engine_transfers[index]);
+  engine_transfers.erase(engine_transfers.begin() + static_cast<long>(index));
+  complete_on_engine(engine_transfer);
   return true;
 }
 
@@ -107,29 +107,29 @@ const Transfer* transfer_at(uintptr_t address, size_t bytes, bool written) {
     for (int owner = 0; owner < thread_count; owner++)
       for (const Transfer& transfer : of_kind[owner].pending)
         if (touches(transfer, address, bytes, written)) return &transfer;
-  for (const Flight& flight : flights)
-    if (touches(flight.transfer, address, bytes, written)) return &flight.transfer;
+  for (const EngineTransfer& engine_transfer : engine_transfers)
+    if (touches(engine_transfer.transfer, address, bytes, written)) return &engine_transfer.transfer;
   return nullptr;
 }
 
-// What is under way when a block ends still reaches global memory.
+// Transfers that are pending when a block ends still write to global memory.
 void finish_transfers() {
-  if (!any) return;
+  if (!has_transfers) return;
   for (auto& of_kind : groups)
     for (int owner = 0; owner < thread_count; owner++)
       if (lazy())
         for (const Transfer& transfer : of_kind[owner].pending)
           if (!transfer.performed) transfer.perform();
-  for (const Flight& flight : flights) flight.transfer.perform();
+  for (const EngineTransfer& engine_transfer : engine_transfers) engine_transfer.transfer.perform();
 }
 
 void reset_transfers() {
-  owners = std::max(owners, thread_count);
-  if (!any) return;
-  any = false;
-  flights.clear();
-  for (auto& of_kind : groups) std::fill(of_kind, of_kind + owners, Groups{});
-  owners = thread_count;
+  max_owners = std::max(max_owners, thread_count);
+  if (!has_transfers) return;
+  has_transfers = false;
+  engine_transfers.clear();
+  for (auto& of_kind : groups) std::fill(of_kind, of_kind + max_owners, Groups{});
+  max_owners = thread_count;
 }
 
 // ---- cp.async --------------------------------------------------------------------------------------------------------
@@ -137,8 +137,8 @@ void reset_transfers() {
 void copy_async(void* to, const void* from, int bytes, int valid, void* return_address) {
   const auto destination = reinterpret_cast<uintptr_t>(to), source = reinterpret_cast<uintptr_t>(from);
   if ((destination | (valid ? source : 0)) % static_cast<unsigned int>(bytes))
-    fail("misaligned", "an asynchronous copy of %d bytes, from %#zx to %#zx, needs addresses at multiples of %d at @%#zx", bytes,
-         source, destination, bytes, reinterpret_cast<uintptr_t>(return_address) - launch->library);
+    fail("misaligned", "an asynchronous copy of %d bytes from %#zx to %#zx at @%#zx; both addresses must be multiples of %d",
+         bytes, source, destination, reinterpret_cast<uintptr_t>(return_address) - launch->library, bytes);
   const auto perform = [to, from, bytes, valid] {
     memcpy(to, from, static_cast<size_t>(valid));
     memset(static_cast<char*>(to) + valid, 0, static_cast<size_t>(bytes - valid));
@@ -147,10 +147,10 @@ void copy_async(void* to, const void* from, int bytes, int valid, void* return_a
     launch->transfers++;
     return perform();
   }
-  need_shared(to, "cp.async", return_address);
+  require_shared(to, "cp.async", return_address);
   std::vector<Range> ranges{{destination, static_cast<size_t>(bytes), true}};
   if (valid) ranges.push_back({source, static_cast<size_t>(valid), false});
-  join(groups_of(Kind::copy, current->thread), start(std::move(ranges), perform, return_address));
+  add_to_group(groups_of(Kind::copy, current->thread), start(std::move(ranges), perform, return_address));
 }
 void commit_copies() { commit(groups_of(Kind::copy, current->thread)); }
 void wait_copies(int left) { complete(groups_of(Kind::copy, current->thread), static_cast<uint32_t>(left)); }

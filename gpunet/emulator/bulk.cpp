@@ -1,4 +1,4 @@
-// Bulk copies, and copies of boxes of tensors (TMA).
+// Bulk copies and tensor copies (TMA).
 
 #include "runtime.h"
 
@@ -8,16 +8,17 @@
 
 namespace emulator {
 
-static uintptr_t at(void* caller) { return reinterpret_cast<uintptr_t>(caller) - launch->library; }
+static uintptr_t site_of(void* caller) { return reinterpret_cast<uintptr_t>(caller) - launch->library; }
 
 static Groups& stores() { return groups_of(Kind::bulk, current->thread); }
 
-static void need(bool right, const char* what, uint64_t value, int multiple, void* caller) {
-  if (!right) fail("misaligned", "%s is %#llx at @%#zx; expected a multiple of %d", what, static_cast<unsigned long long>(value),
-                   at(caller), multiple);
+static void require_multiple(bool is_multiple, const char* what, uint64_t value, int multiple, void* caller) {
+  if (!is_multiple)
+    fail("misaligned", "%s is %#llx at @%#zx; expected a multiple of %d", what, static_cast<unsigned long long>(value),
+         site_of(caller), multiple);
 }
 
-static Transfer start_by_proxy(std::vector<Range> ranges, std::function<void()> perform, void* caller) {
+static Transfer start_through_proxy(std::vector<Range> ranges, std::function<void()> perform, void* caller) {
   Transfer transfer = start(std::move(ranges), std::move(perform), caller);
   if (launch->check) check_proxy(transfer);
   return transfer;
@@ -25,21 +26,21 @@ static Transfer start_by_proxy(std::vector<Range> ranges, std::function<void()> 
 
 static void load(std::vector<Range> ranges, std::function<void()> perform, size_t bytes, void* barrier, void* caller) {
   const int engine = mbarrier_engine(barrier, caller);
-  const uintptr_t site = at(caller);
-  fly(start_by_proxy(std::move(ranges), std::move(perform), caller), engine,
-      [=] { mbarrier_bytes_come(barrier, bytes, site); });
+  const uintptr_t site = site_of(caller);
+  start_on_engine(start_through_proxy(std::move(ranges), std::move(perform), caller), engine,
+                  [=] { mbarrier_complete_bytes(barrier, bytes, site); });
 }
 
 // ---- plain bytes -----------------------------------------------------------------------------------------------------
 
 static void check_alignment(const void* shared, const void* global, int bytes, void* caller) {
   const auto in_shared = reinterpret_cast<uintptr_t>(shared), in_global = reinterpret_cast<uintptr_t>(global);
-  need(in_shared % 16 == 0, "the address in shared memory", in_shared, 16, caller);
-  need(in_global % 16 == 0, "the address in global memory", in_global, 16, caller);
-  need(bytes > 0 && bytes % 16 == 0, "the number of bytes", static_cast<uint64_t>(bytes), 16, caller);
+  require_multiple(in_shared % 16 == 0, "the address in shared memory", in_shared, 16, caller);
+  require_multiple(in_global % 16 == 0, "the address in global memory", in_global, 16, caller);
+  require_multiple(bytes > 0 && bytes % 16 == 0, "the number of bytes", static_cast<uint64_t>(bytes), 16, caller);
 }
 
-static std::vector<Range> from_to(const void* from, void* to, int bytes) {
+static std::vector<Range> copy_ranges(const void* from, void* to, int bytes) {
   const auto count = static_cast<size_t>(bytes);
   return {{reinterpret_cast<uintptr_t>(from), count, false}, {reinterpret_cast<uintptr_t>(to), count, true}};
 }
@@ -47,13 +48,13 @@ static std::vector<Range> from_to(const void* from, void* to, int bytes) {
 void bulk_load(void* to, const void* from, int bytes, void* barrier, void* caller) {
   check_alignment(to, from, bytes, caller);
   const auto count = static_cast<size_t>(bytes);
-  load(from_to(from, to, bytes), [=] { memcpy(to, from, count); }, count, barrier, caller);
+  load(copy_ranges(from, to, bytes), [=] { memcpy(to, from, count); }, count, barrier, caller);
 }
 
 void bulk_store(void* to, const void* from, int bytes, void* caller) {
   check_alignment(from, to, bytes, caller);
   const auto count = static_cast<size_t>(bytes);
-  join(stores(), start_by_proxy(from_to(from, to, bytes), [=] { memcpy(to, from, count); }, caller));
+  add_to_group(stores(), start_through_proxy(copy_ranges(from, to, bytes), [=] { memcpy(to, from, count); }, caller));
 }
 
 void bulk_commit() { commit(stores()); }
@@ -67,19 +68,19 @@ void bulk_wait(int left, bool reads_only) {
 
 // ---- boxes of tensors ------------------------------------------------------------------------------------------------
 
-constexpr int MOST_DIMENSIONS = 5;
+constexpr int MAX_DIMENSIONS = 5;
 constexpr uint64_t MAGIC = 0x70614d726f736e65ull;
 
-struct TensorMap {  // as gpunet/backend/tensor_map.py writes it
+struct TensorMap {  // same layout as in gpunet/backend/tensor_map.py
   uint64_t magic, address;
-  uint64_t sizes[MOST_DIMENSIONS], strides[MOST_DIMENSIONS];  // elements; bytes.  Innermost first
-  uint32_t element_bytes, dimensions, swizzle;                // of 0, 32, 64 or 128 bytes
-  uint16_t box[MOST_DIMENSIONS];
+  uint64_t sizes[MAX_DIMENSIONS], strides[MAX_DIMENSIONS];  // in elements; in bytes.  Innermost first
+  uint32_t element_bytes, dimensions, swizzle;              // swizzle: 0, 32, 64 or 128 bytes
+  uint16_t box[MAX_DIMENSIONS];
 };
 
-struct Piece {  // of a box that lies inside of the tensor
+struct Piece {  // a contiguous part of a box that is inside the tensor
   char* global;
-  size_t bytes, dense;  // dense: where it begins in the box
+  size_t bytes, dense;  // dense: offset in the box
 };
 
 struct Box {
@@ -88,18 +89,19 @@ struct Box {
   uint32_t swizzle;
 };
 
-static const TensorMap& described(const void* map, void* caller) {
-  const auto& found = *static_cast<const TensorMap*>(map);
-  if (found.magic != MAGIC) fail("tensor map", "at @%#zx: no TensorMap of the device 'emulated' was passed", at(caller));
-  return found;
+static const TensorMap& map_of(const void* map, void* caller) {
+  const auto& described = *static_cast<const TensorMap*>(map);
+  if (described.magic != MAGIC)
+    fail("tensor map", "at @%#zx: the argument is not a TensorMap of the device 'emulated'", site_of(caller));
+  return described;
 }
 
-void prefetch_tensor_map(const void* map, void* caller) { described(map, caller); }
+void prefetch_tensor_map(const void* map, void* caller) { map_of(map, caller); }
 
 static Box box_at(const void* map, const int* first, int dimensions, void* caller) {
-  const TensorMap& of = described(map, caller);
+  const TensorMap& of = map_of(map, caller);
   if (of.dimensions != static_cast<uint32_t>(dimensions))
-    fail("tensor map", "%d coordinates at @%#zx for a tensor map of %u dimensions", dimensions, at(caller), of.dimensions);
+    fail("tensor map", "%d coordinates at @%#zx for a tensor map of %u dimensions", dimensions, site_of(caller), of.dimensions);
   Box box{{}, of.element_bytes, of.swizzle};
   size_t rows = 1;
   for (int d = 0; d < dimensions; d++) {
@@ -126,7 +128,7 @@ static Box box_at(const void* map, const int* first, int dimensions, void* calle
 
 uintptr_t swizzled(uintptr_t address, uint32_t span) { return address ^ ((address >> 7) & (span / 16 - 1)) << 4; }
 
-// Calls move(in shared memory, in global memory, bytes) for all that lies inside of the tensor.
+// Calls move(address in shared memory, address in global memory, bytes) for all parts that are inside the tensor.
 template <class Move>
 static void each_piece(const Box& box, uintptr_t shared, Move move) {
   for (const Piece& piece : box.pieces)
@@ -152,7 +154,8 @@ static std::vector<Range> ranges_of(const Box& box, uintptr_t shared, bool writt
 
 static void check_tile(const Box& box, uintptr_t shared, void* caller) {
   const int multiple = box.swizzle ? static_cast<int>(std::max(128u, 8 * box.swizzle)) : 128;
-  need(shared % static_cast<uintptr_t>(multiple) == 0, "the tile's address in shared memory", shared, multiple, caller);
+  const bool is_multiple = shared % static_cast<uintptr_t>(multiple) == 0;
+  require_multiple(is_multiple, "the tile's address in shared memory", shared, multiple, caller);
 }
 
 static void load_box(const Box& box, char* to, void* barrier, void* caller) {
@@ -169,7 +172,7 @@ void tensor_load(void* to, const void* map, const int* first, int dimensions, vo
   check_tile(box, reinterpret_cast<uintptr_t>(to), caller);
   if (!blocks) return load_box(box, static_cast<char*>(to), barrier, caller);
   if (blocks >> cluster_size)
-    fail("cluster", "a copy to the blocks of mask %#x at @%#zx; the cluster has %d", blocks, at(caller), cluster_size);
+    fail("cluster", "a copy to the blocks of mask %#x at @%#zx; the cluster has %d blocks", blocks, site_of(caller), cluster_size);
   for (unsigned int rank = 0; rank < static_cast<unsigned int>(cluster_size); rank++)
     if (blocks >> rank & 1u)
       load_box(box, static_cast<char*>(map_shared(to, rank, caller)), map_shared(barrier, rank, caller), caller);
@@ -182,7 +185,7 @@ void tensor_store(const void* map, const int* first, int dimensions, const void*
   const auto perform = [=] {
     each_piece(box, shared, [](const char* in_shared, char* global, size_t bytes) { memcpy(global, in_shared, bytes); });
   };
-  join(stores(), start_by_proxy(ranges_of(box, shared, true), perform, caller));
+  add_to_group(stores(), start_through_proxy(ranges_of(box, shared, true), perform, caller));
 }
 
 }  // namespace emulator

@@ -1,5 +1,5 @@
-// What the compiler calls in check mode.  -fsanitize=thread makes a call of each access to memory, and -fsanitize=bounds,
-// alignment and others of each mistake; the usual libraries behind these calls are replaced by ours.
+// The functions that sanitizers call in check mode.  -fsanitize=thread inserts a call at each memory access; -fsanitize=bounds,
+// alignment and others insert a call for each error.  These definitions replace the sanitizers' runtime libraries.
 
 #include "runtime.h"
 
@@ -47,25 +47,25 @@ struct Mismatch {
 void __ubsan_handle_type_mismatch_v1(Mismatch* found, uintptr_t address) {
   const SourcePlace* at = &found->place;
   if (address && address % (uintptr_t(1) << found->log_of_alignment) == 0)
-    emulator::fail("out of bounds", "of a %s at %s:%u", emulator::on_a_stack(address) ? "variable of one thread" : "shared array",
-                   at->file, at->line);
+    emulator::fail("out of bounds", "access past the end of a %s at %s:%u",
+                   emulator::on_a_stack(address) ? "local variable" : "shared array", at->file, at->line);
   if (address)
     emulator::fail("misaligned", "a vector access needs a more aligned address than %#zx at %s:%u", address, at->file, at->line);
   emulator::fail("null pointer", "access through a null pointer at %s:%u", at->file, at->line);
 }
 void __ubsan_handle_pointer_overflow(SourcePlace* at, uintptr_t, uintptr_t) {
-  emulator::fail("overflow", "of a pointer at %s:%u", at->file, at->line);
+  emulator::fail("overflow", "pointer arithmetic at %s:%u", at->file, at->line);
 }
 void __ubsan_handle_shift_out_of_bounds(SourcePlace* at, uintptr_t, uintptr_t) {
   emulator::fail("overflow", "shift by too many bits at %s:%u", at->file, at->line);
 }
 #define OVERFLOW(name, what) \
   void __ubsan_handle_##name##_overflow(SourcePlace* at) { emulator::fail("overflow", what " at %s:%u", at->file, at->line); }
-OVERFLOW(add, "of an integer addition")
-OVERFLOW(sub, "of an integer subtraction")
-OVERFLOW(mul, "of an integer multiplication")
-OVERFLOW(negate, "of an integer negation")
-OVERFLOW(divrem, "of an integer division, or a division by zero")
+OVERFLOW(add, "integer addition")
+OVERFLOW(sub, "integer subtraction")
+OVERFLOW(mul, "integer multiplication")
+OVERFLOW(negate, "integer negation")
+OVERFLOW(divrem, "integer division, or division by zero,")
 #undef OVERFLOW
 
 }  // extern "C"

@@ -1,4 +1,4 @@
-// Who knows what: vector clocks.
+// Vector clocks; see clocks.h.
 
 #include "clocks.h"
 
@@ -7,29 +7,29 @@
 
 namespace emulator {
 
-struct Publication {  // made through the atomics on one address
+struct Publication {  // the clocks published by fences and atomics on one address
   uintptr_t address;
-  uint64_t acquired;  // by those who published: they pass it on
+  uint64_t acquired;  // publications that the publishing threads had acquired, and so pass on
   std::unordered_map<uint32_t, std::vector<Clock>> of_cluster;
 };
 
-constexpr size_t MOST_PUBLICATIONS = 64;  // bits of `acquired`
+constexpr size_t MAX_PUBLICATIONS = 64;  // bits of `acquired`
 
-Knowledge knowledge[MOST_THREADS];
+ThreadState thread_states[MAX_THREADS];
 std::vector<Clock> known_to_all, rows;
 static std::vector<Publication> publications;
 uint32_t barrier_count = 1;
-Clock engine_clocks[MOST_ENGINES];
-static bool engines_work;  // or did, in this block
+Clock engine_clocks[MAX_ENGINES];
+static bool engines_active;  // whether an engine has completed a transfer in this cluster
 
-void order_everybody() {
+void order_all_threads() {
   uint64_t acquired = 0;
   for (int thread = 0; thread < thread_count; thread++) {
-    acquired |= knowledge[thread].acquired;
-    if (engines_work && knowledge[thread].row_of_barrier == barrier_count) join(known_to_all.data(), row(thread));
+    acquired |= thread_states[thread].acquired;
+    if (engines_active && thread_states[thread].row_of_barrier == barrier_count) merge(known_to_all.data(), row(thread));
   }
-  for (int thread = 0; thread < thread_count; thread++) known_to_all[thread] = knowledge[thread].clock++;
-  for (int thread = 0; thread < thread_count; thread++) knowledge[thread].acquired = acquired;
+  for (int thread = 0; thread < thread_count; thread++) known_to_all[thread] = thread_states[thread].clock++;
+  for (int thread = 0; thread < thread_count; thread++) thread_states[thread].acquired = acquired;
   barrier_count++;
 }
 
@@ -43,9 +43,9 @@ void order_threads(const std::vector<int>& threads) {
 
 void publish(Order& order, int thread) {
   order.clocks.resize(columns());
-  join(order.clocks.data(), own_row(thread));
-  order.acquired |= knowledge[thread].acquired;
-  knowledge[thread].clock++;
+  merge(order.clocks.data(), own_row(thread));
+  order.acquired |= thread_states[thread].acquired;
+  thread_states[thread].clock++;
 }
 
 void publish_engines(Order& order, int thread) {
@@ -61,19 +61,19 @@ void publish_engine(Order& order, int engine) {
 
 void acquire(const Order& order, int thread) {
   if (order.clocks.empty()) return;
-  join(own_row(thread), order.clocks.data());
-  knowledge[thread].acquired |= order.acquired;
+  merge(own_row(thread), order.clocks.data());
+  thread_states[thread].acquired |= order.acquired;
 }
 
-// What the atomics before it have seen can be relied on; what the thread did before can be published by those after it.
+// Acquires the publications that earlier atomics of the thread have seen; later atomics publish the thread's earlier accesses.
 void order_fence() {
-  Knowledge& mine = knowledge[current->thread];
+  ThreadState& mine = thread_states[current->thread];
   Clock* own = own_row(current->thread);
   for (size_t i = 0; i < publications.size(); i++) {
     if (!(mine.seen >> i & 1u)) continue;
     mine.acquired |= uint64_t(1) << i | publications[i].acquired;
     const auto of_this_cluster = publications[i].of_cluster.find(cluster_number);
-    if (of_this_cluster != publications[i].of_cluster.end()) join(own, of_this_cluster->second.data());
+    if (of_this_cluster != publications[i].of_cluster.end()) merge(own, of_this_cluster->second.data());
   }
   mine.fenced = true;
   mine.fenced_acquired = mine.acquired;
@@ -82,11 +82,11 @@ void order_fence() {
 }
 
 void order_atomic(uintptr_t address) {
-  Knowledge& mine = knowledge[current->thread];
+  ThreadState& mine = thread_states[current->thread];
   size_t i = 0;
   while (i < publications.size() && publications[i].address != address) i++;
   if (i == publications.size()) {
-    if (i == MOST_PUBLICATIONS) return;
+    if (i == MAX_PUBLICATIONS) return;
     publications.push_back({address, 0, {}});
   }
   mine.seen |= uint64_t(1) << i;
@@ -94,29 +94,29 @@ void order_atomic(uintptr_t address) {
   publications[i].acquired |= mine.fenced_acquired;
   auto& published = publications[i].of_cluster[cluster_number];
   published.resize(columns());
-  join(published.data(), mine.fenced_row.data());
+  merge(published.data(), mine.fenced_row.data());
 }
 
-// Whether what an agent of another cluster did, up to `clock`, was published to the current thread.
+// Whether the accesses of another cluster's agent up to `clock` were published to the current thread.
 bool is_published(uint32_t cluster, int column, Clock clock) {
   for (size_t i = 0; i < publications.size(); i++) {
-    if (!(knowledge[current->thread].acquired >> i & 1u)) continue;
+    if (!(thread_states[current->thread].acquired >> i & 1u)) continue;
     const auto found = publications[i].of_cluster.find(cluster);
     if (found != publications[i].of_cluster.end() && clock <= found->second[column]) return true;
   }
   return false;
 }
 
-void engine_works() { engines_work = true; }
-uint32_t tick(int thread) { return knowledge[thread].clock++; }
-bool knows(int thread, int other, uint32_t clock) { return clock <= known(thread, other); }
+void mark_engine_active() { engines_active = true; }
+uint32_t tick(int thread) { return thread_states[thread].clock++; }
+bool knows(int thread, int other, uint32_t clock) { return clock <= known_clock(thread, other); }
 
 // ---- proxies ---------------------------------------------------------------------------------------------------------
 
-// Bulk copies and wgmma see what threads wrote before a proxy fence: the writer's own, before what orders the two, or one
-// of the thread that starts the transfer.
+// Bulk copies and wgmma see a write only after a proxy fence: either by the writer, before it synchronises with the thread
+// that starts the transfer, or by that thread.
 void order_proxy_fence(bool global) {
-  Knowledge& mine = knowledge[current->thread];
+  ThreadState& mine = thread_states[current->thread];
   const Clock* own = own_row(current->thread);
   for (int space = 0; space <= global; space++) {
     mine.proxy_fences[space].push_back(mine.clock);
@@ -125,13 +125,13 @@ void order_proxy_fence(bool global) {
   mine.clock++;
 }
 
-bool is_behind_a_proxy_fence(int writer, Clock written, bool global) {
+bool is_after_proxy_fence(int writer, Clock written, bool global) {
   const int me = current->thread;
-  const auto& proxied = knowledge[me].proxied_row[global];
+  const auto& proxied = thread_states[me].proxied_row[global];
   if (!proxied.empty() && written <= proxied[writer]) return true;
-  const auto& fences = knowledge[writer].proxy_fences[global];
+  const auto& fences = thread_states[writer].proxy_fences[global];
   const auto next = std::lower_bound(fences.begin(), fences.end(), written);
-  return next != fences.end() && *next <= known(me, writer);
+  return next != fences.end() && *next <= known_clock(me, writer);
 }
 
 // ---- a launch and its clusters ---------------------------------------------------------------------------------------
@@ -145,10 +145,10 @@ void begin_clocks() {
 void begin_cluster_clocks() {
   barrier_count++;
   std::fill(known_to_all.begin(), known_to_all.end(), 0);
-  std::fill(engine_clocks, engine_clocks + MOST_ENGINES, 1);
-  engines_work = false;
+  std::fill(engine_clocks, engine_clocks + MAX_ENGINES, 1);
+  engines_active = false;
   for (int thread = 0; thread < thread_count; thread++) {
-    Knowledge& of = knowledge[thread];
+    ThreadState& of = thread_states[thread];
     of.clock = 1;
     of.row_of_barrier = 0;
     of.fenced = false;

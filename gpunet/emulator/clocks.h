@@ -1,12 +1,13 @@
-// The clocks of check mode, for checker.cpp.
+// The vector clocks of check mode, used by checker.cpp to find races.
 //
-// Each thread of the running blocks has a clock, which moves on at whatever publishes its work, and knows of the clocks
-// of others: an access is ordered before another one if its clock is known to the other's thread (vector clocks).  A
-// barrier of the whole block is by far the most frequent, so what everybody knows is kept once, in `known_to_all`, and
-// a thread has a row of its own only after something else told it more.
+// Each thread of the running cluster has a clock that advances whenever the thread publishes its accesses (barrier, fence,
+// arrival).  Each thread also knows a clock of every other thread: an access is ordered before the current one if the
+// current thread knows a clock of the other thread that is not older than the access.  Barriers of the whole block are by
+// far the most frequent synchronisation, so the clocks that all threads know are stored once, in `known_to_all`, and a
+// thread gets a row of its own only when it learns more in another way.
 //
-// Clusters run one after another, but a card promises no order, so accesses of two of them are ordered only by a fence and
-// an atomic in the first, and an atomic on the same address and a fence in the second.
+// Clusters run one after another, but a GPU guarantees no order between them.  So accesses of two clusters are ordered only
+// by a fence and an atomic in the first, and an atomic on the same address and a fence in the second.
 #pragma once
 #include <algorithm>
 
@@ -16,53 +17,56 @@ namespace emulator {
 
 using Clock = uint32_t;
 
-struct Knowledge {  // of a thread
+struct ThreadState {  // of a thread
   Clock clock;
-  uint32_t row_of_barrier;  // since which barrier its row is its own
-  bool fenced;
-  uint64_t seen, acquired;  // publications: by an atomic, and by a fence after it
-  uint64_t fenced_acquired;
-  std::vector<Clock> fenced_row;  // what it knew at its last fence
-  // when its proxy fences for shared and for global memory were, and what it knew at the last
+  uint32_t row_of_barrier;  // the thread's own row is valid if this is `barrier_count`
+  bool fenced;              // whether the thread has executed a fence
+  uint64_t seen;            // bit set of publications seen by atomics
+  uint64_t acquired;        // bit set of publications acquired by a fence after the atomic
+  uint64_t fenced_acquired;       // `acquired` at the last fence
+  std::vector<Clock> fenced_row;  // the clocks that it knew at its last fence
+  // for shared and for global memory: the clocks of its proxy fences, and the clocks that it knew at the last one
   std::vector<Clock> proxy_fences[2], proxied_row[2];
 };
 
-extern Knowledge knowledge[MOST_THREADS];
+extern ThreadState thread_states[MAX_THREADS];
 extern std::vector<Clock> known_to_all, rows;
 extern uint32_t barrier_count;
-extern Clock engine_clocks[MOST_ENGINES];
+extern Clock engine_clocks[MAX_ENGINES];
 
-// An agent is a thread or, from MOST_THREADS on, an engine: rows have a column for each.
-inline int columns() { return thread_count + MOST_ENGINES; }
-inline int column(int agent) { return agent < MOST_THREADS ? agent : thread_count + agent - MOST_THREADS; }
+// An agent is a thread or, from MAX_THREADS on, an engine (see runtime.h).  A row has a column for each agent.
+inline int columns() { return thread_count + MAX_ENGINES; }
+inline int column(int agent) { return agent < MAX_THREADS ? agent : thread_count + agent - MAX_THREADS; }
 inline Clock clock_of(int agent) {
-  return agent < MOST_THREADS ? knowledge[agent].clock : engine_clocks[agent - MOST_THREADS];
+  return agent < MAX_THREADS ? thread_states[agent].clock : engine_clocks[agent - MAX_THREADS];
 }
 
 inline Clock* row(int thread) { return &rows[static_cast<size_t>(thread) * columns()]; }
 
-inline Clock known(int to, int of) {  // of: a column
-  if (to == of) return knowledge[of].clock;
-  return (knowledge[to].row_of_barrier == barrier_count ? row(to) : known_to_all.data())[of];
+// The clock of column `of` that thread `to` knows.
+inline Clock known_clock(int to, int of) {
+  if (to == of) return thread_states[of].clock;
+  return (thread_states[to].row_of_barrier == barrier_count ? row(to) : known_to_all.data())[of];
 }
 
+// Makes the thread's own row valid and returns it.
 inline Clock* own_row(int thread) {
-  if (knowledge[thread].row_of_barrier != barrier_count) {
+  if (thread_states[thread].row_of_barrier != barrier_count) {
     std::copy(known_to_all.begin(), known_to_all.end(), row(thread));
-    knowledge[thread].row_of_barrier = barrier_count;
+    thread_states[thread].row_of_barrier = barrier_count;
   }
-  row(thread)[thread] = knowledge[thread].clock;
+  row(thread)[thread] = thread_states[thread].clock;
   return row(thread);
 }
 
-inline void join(Clock* into, const Clock* from) {
+inline void merge(Clock* into, const Clock* from) {
   for (int i = 0; i < columns(); i++) into[i] = std::max(into[i], from[i]);
 }
 
 bool is_published(uint32_t cluster, int column, Clock clock);
-bool is_behind_a_proxy_fence(int writer, Clock written, bool global);
-void engine_works();
-void begin_clocks();          // of a launch
-void begin_cluster_clocks();
+bool is_after_proxy_fence(int writer, Clock written, bool global);
+void mark_engine_active();
+void begin_clocks();          // at the start of a launch
+void begin_cluster_clocks();  // at the start of each cluster
 
 }  // namespace emulator

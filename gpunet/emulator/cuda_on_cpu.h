@@ -1,8 +1,8 @@
-// What a .cu file sees when a plain C++ compiler compiles it: the CUDA language on a CPU.
+// The CUDA language for a plain C++ compiler: this header is included before every .cu file.
 //
-// Every CUDA thread is a fiber, and blocks run one after another, so a static variable is block-shared memory.  What
-// waits (barriers, warp collectives) is a call of the runtime (runtime.h), which lets other fibers run.  In check mode
-// the compiler calls the runtime at every access to memory, too.
+// Every CUDA thread is a fiber, and blocks run one after another, so a static variable serves as shared memory.  Barriers
+// and warp collectives call the runtime (runtime.h), which switches to other fibers.  In check mode the compiler also
+// inserts a call of the runtime at every memory access.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -22,10 +22,10 @@
 #define __noinline__ __attribute__((noinline))
 #define __align__(...) __attribute__((aligned(__VA_ARGS__)))
 #define __launch_bounds__(...)
-#define __cluster_dims__(...)  // compiler.py reads it
+#define __cluster_dims__(...)  // compiler.py parses it
 #define __grid_constant__
 #define __managed__
-// __constinit: no guard variable, and no constructors, which CUDA does not run either
+// __constinit: no guard variables and no constructors; CUDA does not run constructors of shared variables either
 #define __shared__ static __constinit
 #define __CUDA_ARCH__ 900
 #define GPUNET_EMULATOR 1
@@ -38,7 +38,7 @@
 
 namespace emulator {
 
-struct Site {  // where in the source
+struct Site {  // a source line
   const char* file;
   int line;
 };
@@ -51,25 +51,26 @@ enum class Collective : int { syncwarp, shuffle, ballot, reduce, ldmatrix, stmat
 enum class Vote : int { none, count, all, any };
 enum class Access : int { read, write, atomic, float_atomic };
 
-// Waits until every lane of `mask` is here; the last one calls `exchange` with the `mine` of each lane.
+// Waits until every lane of `mask` has called it; the last one calls `exchange` with the `mine` of each lane.
 using Exchange = void (*)(void** of_lane, unsigned int mask);
 void warp_collective(unsigned int mask, Collective kind, Site site, void* mine, Exchange exchange);
 int block_barrier(Site site, Vote vote, int predicate);
 void access(const volatile void* address, size_t bytes, Access kind, void* return_address);
 void begin_atomic(const volatile void* address, size_t bytes, Access kind, void* return_address);
 void fence();
-void copy_async(void* to, const void* from, int bytes, int valid, void* return_address);  // the rest becomes zero
+void copy_async(void* to, const void* from, int bytes, int valid, void* return_address);  // zero-fills after `valid` bytes
 void commit_copies();
-void wait_copies(int left);  // for all but the latest `left` committed groups
+void wait_copies(int left);  // until at most the latest `left` committed groups are pending
 void named_barrier(int number, int count, bool waits, Site site);
 void load_matrices(unsigned int* registers, int count, bool transposed, const void* row, Site site, void* return_address);
 void store_matrices(void* row, const unsigned int* registers, int count, bool transposed, Site site, void* return_address);
 enum class Format : int { f16, bf16, tf32 };
 void multiply(Format format, int depth, float* d, const unsigned int* a, const unsigned int* b, Site site);
-void multiply(Format format, int depth, unsigned int* d, const unsigned int* a, const unsigned int* b, Site site);  // f16 sums
+// Accumulates in f16.
+void multiply(Format format, int depth, unsigned int* d, const unsigned int* a, const unsigned int* b, Site site);
 void multiply(double* d, double a, double b, Site site);
-void give_way();  // in a loop that waits
-void poll();      // perhaps in a loop that waits
+void yield_in_loop();  // runs other fibers; called in waiting loops
+void poll();      // called for operations typical of waiting loops; runs other fibers at times
 [[noreturn]] void fail(const char* kind, const char* format, ...) __attribute__((format(printf, 2, 3)));
 int lane();
 unsigned int lanes_of_warp();
@@ -80,8 +81,9 @@ long long clock();
 
 #include "hopper.h"
 
-// The runtime writes them at each switch of fibers.  For one fiber they are constants, which spares the checks of check
-// mode (a type with constructors, such as dim3, would not) and lets the compiler keep them in registers.
+// The runtime writes them at each fiber switch.  They are declared const because they are constant within a fiber: check mode
+// then does not instrument their reads (it would for a type with constructors, such as dim3), and the compiler can keep them
+// in registers.
 extern "C" const emulator::Builtins emulator_builtins;
 #define threadIdx emulator_builtins.thread_index
 #define blockIdx emulator_builtins.block_index
@@ -90,12 +92,12 @@ extern "C" const emulator::Builtins emulator_builtins;
 static constexpr int warpSize = 32;
 
 namespace emulator {
-// At the head of an entry point with __launch_bounds__: a card has no registers for more threads than they say.
+// Called at the start of an entry point with __launch_bounds__: a GPU rejects launches with more threads.
 template <class... Others>
-EMULATOR_UNCHECKED inline __attribute__((always_inline)) void launch_bounds(unsigned int most_threads, Others...) {
+EMULATOR_UNCHECKED inline __attribute__((always_inline)) void launch_bounds(unsigned int max_threads, Others...) {
   const unsigned int threads = blockDim.x * blockDim.y * blockDim.z;
-  if (threads > most_threads)
-    fail("launch bounds", "a block of %u threads, where the kernel declares __launch_bounds__(%u)", threads, most_threads);
+  if (threads > max_threads)
+    fail("launch bounds", "a block of %u threads, where the kernel declares __launch_bounds__(%u)", threads, max_threads);
 }
 }  // namespace emulator
 
@@ -111,14 +113,14 @@ inline void __syncwarp(unsigned int mask = 0xffffffffu, EMULATOR_SITE) {
 inline void __threadfence() { emulator::fence(); }
 inline void __threadfence_block() { emulator::fence(); }
 inline void __threadfence_system() { emulator::fence(); }
-inline void __nanosleep(unsigned int) { emulator::give_way(); }
+inline void __nanosleep(unsigned int) { emulator::yield_in_loop(); }
 inline long long clock64() { return emulator::clock(); }
 
 // ---- warp collectives ------------------------------------------------------------------------------------------------
 
 namespace emulator {
 
-// Whether a type is of floating numbers; those of 16 bits are added where their headers are.
+// Whether T is a floating-point type; toolkit.h adds the 16-bit types.
 template <class T>
 inline constexpr bool floating = std::is_floating_point_v<T>;
 
@@ -183,7 +185,7 @@ EMULATOR_UNCHECKED T reduce(unsigned int mask, T value, typename Reduced<T>::Com
   return mine.value;
 }
 
-// A source beyond the lane's own segment of `width` lanes is the lane itself.
+// Returns `source`, or the lane itself if `source` is outside its segment of `width` lanes.
 inline int within(int source, int width) { return (source & ~(width - 1)) == (lane() & ~(width - 1)) ? source : lane(); }
 
 }  // namespace emulator
@@ -200,7 +202,7 @@ template <class T>
 inline T __shfl_down_sync(unsigned int mask, T value, unsigned int distance, int width = 32, EMULATOR_SITE) {
   return emulator::shuffle(mask, value, emulator::within(emulator::lane() + static_cast<int>(distance), width), site);
 }
-template <class T>  // an earlier segment may be read, a later one not
+template <class T>  // may read lanes of an earlier segment, but not of a later one
 inline T __shfl_xor_sync(unsigned int mask, T value, int bits, int width = 32, EMULATOR_SITE) {
   const int lane = emulator::lane(), source = lane ^ bits;
   return emulator::shuffle(mask, value, source < lane ? source : emulator::within(source, width), site);
@@ -216,7 +218,7 @@ inline int __all_sync(unsigned int mask, int predicate, EMULATOR_SITE) {
 }
 inline unsigned int __activemask() { return emulator::lanes_of_warp(); }
 
-// ---- atomics: one fiber runs at a time, so reading, changing and writing are one -----------------------------------------
+// ---- atomics: only one fiber runs at a time, so plain reads and writes are atomic ----------------------------------------
 
 namespace emulator {
 template <class T>
@@ -283,12 +285,12 @@ struct Extents {
   unsigned int x = 1, y = 1, z = 1;
 };
 
-struct Parameter {  // as parameters() of launch.py reads it
+struct Parameter {  // same layout as Parameter in library.py
   int bytes;
-  char kind;          // of the value or of what is pointed to: f, i, u, b, or V for anything else
-  char pointer;       // 1 for a pointer
-  char constant;      // 1 for a pointer to const
-  char element_bytes;  // of what is pointed to
+  char kind;           // of the value or of the pointer's element: f, i, u, b, or V for anything else
+  char pointer;        // 1 for a pointer
+  char constant;       // 1 for a pointer to const
+  char element_bytes;  // size of the pointer's element
 };
 
 template <class T>

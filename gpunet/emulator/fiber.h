@@ -1,5 +1,5 @@
-// Fibers: stacks that the runtime switches between.  On x86-64 a switch is a dozen instructions (10 ns); elsewhere, and
-// with EMULATOR_UCONTEXT, it is ucontext's (200 ns).
+// Fibers: execution contexts with their own stacks.  On x86-64 a switch takes a dozen instructions (10 ns); on other
+// machines, and with EMULATOR_UCONTEXT, it uses ucontext (200 ns).
 #pragma once
 #include <stddef.h>
 
@@ -30,7 +30,7 @@ inline void switch_context(Context& from, Context& to) { swapcontext(&from.state
 
 #else
 
-// Saves the registers that a call preserves on the stack in use, and takes up the stack of `to`.
+// Saves the callee-saved registers on the current stack, stores the stack pointer in `from`, and switches to stack `to`.
 extern "C" void gpunet_emulator_switch(void** from, void* to);
 
 namespace emulator {
@@ -41,7 +41,7 @@ struct Context {
 
 inline void prepare(Context& context, char* stack, size_t bytes, void (*entry)()) {
   void** top = reinterpret_cast<void**>(stack + bytes);
-  *--top = nullptr;  // the entry never returns; this keeps the stack aligned as after a call
+  *--top = nullptr;  // return address of the entry, which never returns; keeps the stack aligned as after a call
   *--top = reinterpret_cast<void*>(entry);
   for (int saved = 0; saved < 6; saved++) *--top = nullptr;
   context.stack_pointer = top;

@@ -1,4 +1,4 @@
-"""Functions of the device "emulated": compiled, launched, and how this thread's launches run."""
+"""Functions of the device "emulated": compiling and launching them, and the settings of this thread's launches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Settings(NamedTuple):
-    """How launches run."""
+    """The settings of launches; see :func:`check`."""
 
     check: bool
     schedule: str
@@ -40,18 +40,18 @@ class Settings(NamedTuple):
     completion: str = "eager"
 
 
-class _Chosen(threading.local):
-    settings: Settings | None = None
-    report: Report | None = None
+class _ThreadState(threading.local):
+    settings: Settings | None = None  # set by check()
+    report: Report | None = None  # set by lint()
 
 
-_chosen = _Chosen()
+_thread = _ThreadState()
 
 
 def settings() -> Settings:
-    """How this thread's launches run: ``check()``'s choice, else the environment's."""
-    if _chosen.settings is not None:
-        return _chosen.settings
+    """Return the settings of this thread's launches: those of :func:`check`, else of ``GPUNET_EMULATOR_CHECK``."""
+    if _thread.settings is not None:
+        return _thread.settings
     return Settings(os.environ.get("GPUNET_EMULATOR_CHECK", "") not in ("", "0"), SCHEDULES[0], 0)
 
 
@@ -59,28 +59,31 @@ def settings() -> Settings:
 def check(
     enabled: bool = True, *, schedule: str = SCHEDULES[0], seed: int = 0, completion: str = COMPLETIONS[0]
 ) -> Iterator[None]:
-    """Launches of this thread run in check mode meanwhile.
+    """Context manager: this thread's launches run in check mode, in which bugs raise an EmulationError.
 
     Args:
-        enabled: False for fast mode, where only the schedule is chosen.
-        schedule: which thread runs when several can: "depth-first", "reversed", "random" or "breadth-first".
-        seed: of the random schedule.
-        completion: when an asynchronous copy moves its data: "eager", at once, or "lazy", when it is waited for.
+        enabled: False for fast mode, in which only schedule and completion take effect.
+        schedule: which of the runnable threads runs next: "depth-first", "reversed", "random" or "breadth-first".
+        seed: the seed of the "random" schedule.
+        completion: when an asynchronous copy moves its data: "eager" (when it is issued) or "lazy" (when it is waited for).
+
+    Raises:
+        ArgumentError: an unknown schedule or completion.
     """
     if schedule not in SCHEDULES:
-        raise ArgumentError(f"schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}")
+        raise ArgumentError(f"schedule={schedule!r}; expected one of {', '.join(SCHEDULES)}")
     if completion not in COMPLETIONS:
-        raise ArgumentError(f"completion {completion!r}: expected one of {', '.join(COMPLETIONS)}")
-    before = _chosen.settings
-    _chosen.settings = Settings(enabled, schedule, seed, completion)
+        raise ArgumentError(f"completion={completion!r}; expected one of {', '.join(COMPLETIONS)}")
+    before = _thread.settings
+    _thread.settings = Settings(enabled, schedule, seed, completion)
     try:
         yield
     finally:
-        _chosen.settings = before
+        _thread.settings = before
 
 
 def every_way() -> Iterator[dict[str, Any]]:
-    """Keywords of :func:`check`, one dictionary for each way of running a launch that may find what others don't."""
+    """Yield keyword arguments of :func:`check` for every combination of schedule and completion."""
     for completion in COMPLETIONS:
         for seed, schedule in enumerate(SCHEDULES):
             yield {"schedule": schedule, "seed": seed, "completion": completion}
@@ -88,20 +91,20 @@ def every_way() -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def lint() -> Iterator[Report]:
-    """Launches of this thread run in check mode meanwhile, and how their accesses meet the memory of a card is counted.
+    """Context manager: launches of this thread run in check mode and count bank conflicts and global memory sectors.
 
         with gpunet.emulator.lint() as report:
             model(x).sum().backward()
         print(report)
 
-    The arrays of a launch are then placed as a card's allocator would, at multiples of 256 bytes.
+    The arrays of a launch are aligned as by a GPU's allocator, to multiples of 256 bytes.
     """
-    before = _chosen.report
-    _chosen.report = Report()
+    before = _thread.report
+    _thread.report = Report()
     try:
-        yield _chosen.report
+        yield _thread.report
     finally:
-        _chosen.report = before
+        _thread.report = before
 
 
 def lint_report(
@@ -112,12 +115,10 @@ def lint_report(
     shared: int = 0,
     reached: Sequence[Reached] = (),
 ) -> list[Access]:
-    """Launch a function once and tell where a warp's accesses cost more than they need to, the worst place first.
-
-    Each has ``file``, ``line``, ``memory`` ("shared" or "global"), ``degree`` and a ``message``.
+    """Launch a function once; return the accesses that use more wavefronts or sectors than necessary, worst first.
 
     Raises:
-        LaunchError, EmulationError: as the launch itself.
+        LaunchError, EmulationError: as for the launch itself.
     """
     with lint() as report:
         function(grid, block, arguments, shared, reached)
@@ -125,7 +126,7 @@ def lint_report(
 
 
 class Function:
-    """A specialisation that can be launched; compiled at its first launch in each mode."""
+    """A specialisation that can be launched.  It is compiled at its first launch in each mode ("fast" or "check")."""
 
     def __init__(
         self, text: str, file: str, expression: str, cache: str | os.PathLike[str], options: Sequence[str] = ()
@@ -134,11 +135,11 @@ class Function:
         self._libraries: dict[str, Library] = {}
         self._names: list[str] = []
         self._static = 0
-        #: of the last launch
+        #: Counts of the last launch.
         self.counts: Counts | None = None
 
     def build(self, mode: str) -> Path:
-        """Compile for "fast" or "check" mode, unless that was done before."""
+        """Compile for "fast" or "check" mode, or find the library in the cache."""
         return compiler.kernel(self.text, self.file, self.expression, mode, self.cache, self.options)
 
     def library(self, mode: str) -> Library:
@@ -158,20 +159,20 @@ class Function:
         shared: int = 0,
         reached: Sequence[Reached] = (),
     ) -> None:
-        """Launch and wait: see :func:`gpunet.emulator.launch.launch`."""
-        chosen = settings()
-        report = _chosen.report
-        library = self.library("check" if chosen.check or report is not None else "fast")
+        """Launch and wait until the kernel has finished: see :func:`gpunet.emulator.launch.launch`."""
+        how = settings()
+        report = _thread.report
+        library = self.library("check" if how.check or report is not None else "fast")
         self.counts = launch(
             library, self.expression, self._names, grid, block, arguments, shared, reached, self._static,
-            lint=report is not None, **chosen._asdict(),
+            lint=report is not None, **how._asdict(),
         )  # fmt: skip
         if report is not None:
             report.add(library, self.expression, self.counts.tallies)
 
 
 def available() -> bool:
-    """Whether the compiler is here."""
+    """Return whether g++ is installed."""
     try:
         compiler.version()
     except CompileError:
@@ -180,7 +181,7 @@ def available() -> bool:
 
 
 def prepare(functions: Sequence[Function], mode: str = "fast", report: Callable[[Function], None] | None = None) -> None:
-    """Compile several functions at once, on all processors."""
+    """Compile several functions in parallel, on all cores; call ``report`` with each function when it is ready."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for function, _ in zip(functions, pool.map(lambda f: f.build(mode), functions)):
             if report is not None:

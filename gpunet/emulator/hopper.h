@@ -1,4 +1,4 @@
-// What hopper.cuh calls: mbarrier.cpp, cluster.cpp, bulk.cpp, wgmma.cpp.
+// The functions that hopper.cuh calls; defined in mbarrier.cpp, cluster.cpp, bulk.cpp and wgmma.cpp.
 #pragma once
 
 namespace emulator {

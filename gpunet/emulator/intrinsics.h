@@ -1,5 +1,5 @@
-// Arithmetic intrinsics of CUDA.  The host's mathematics library is at least as accurate as a card's, and the compiler
-// is told not to fuse multiplications and additions, so the exactly rounded ones are the plain operators.
+// Arithmetic intrinsics of CUDA.  The host's math library is at least as accurate as CUDA's.  The compiler does not contract
+// multiplications and additions (-ffp-contract=off), so the correctly rounded intrinsics are plain operators.
 #pragma once
 #include <math.h>
 #include <string.h>
@@ -16,7 +16,7 @@ inline To same_bits(From from) {
 }
 }  // namespace emulator
 
-// ---- exactly rounded -------------------------------------------------------------------------------------------------
+// ---- correctly rounded -----------------------------------------------------------------------------------------------
 
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
@@ -33,7 +33,7 @@ inline double __dsqrt_rn(double a) { return sqrt(a); }
 inline double __drcp_rn(double a) { return 1.0 / a; }
 inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
 
-// ---- approximate on a card -------------------------------------------------------------------------------------------
+// ---- approximate on a GPU --------------------------------------------------------------------------------------------
 
 inline float __expf(float a) { return expf(a); }
 inline float __exp10f(float a) { return powf(10.0f, a); }
@@ -77,7 +77,7 @@ inline float __uint_as_float(unsigned int a) { return emulator::same_bits<float>
 inline long long __double_as_longlong(double a) { return emulator::same_bits<long long>(a); }
 inline double __longlong_as_double(long long a) { return emulator::same_bits<double>(a); }
 
-// min and max of mixed types, which std::min refuses; a NaN loses against a number, as on a card.
+// min and max accept mixed types, unlike std::min; of a NaN and a number they return the number, as in CUDA.
 template <class A, class B>
 inline std::common_type_t<A, B> min(A a, B b) {
   using Common = std::common_type_t<A, B>;
@@ -91,7 +91,7 @@ inline std::common_type_t<A, B> max(A a, B b) {
   else return Common(a) < Common(b) ? Common(b) : Common(a);
 }
 
-// ---- loads and stores with a hint for the cache ------------------------------------------------------------------------
+// ---- loads and stores with a cache hint --------------------------------------------------------------------------------
 
 template <class T> inline T __ldg(const T* p) { return *p; }
 template <class T> inline T __ldca(const T* p) { return *p; }

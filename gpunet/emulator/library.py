@@ -1,4 +1,4 @@
-"""A compiled kernel in this process: its entry, its parameters, its shared arrays, and which line an address is."""
+"""Loaded kernel libraries: entry point, parameters, variables, and the source line of a code address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpunet.emulator import compiler
 
 
 class Parameter(ctypes.Structure):
-    """As ``emulator::Parameter`` in cuda_on_cpu.h: what the kernel declares."""
+    """A parameter of the kernel.  Layout of ``emulator::Parameter`` in cuda_on_cpu.h."""
 
     _fields_ = [
         ("bytes", ctypes.c_int),
@@ -27,68 +27,69 @@ class Parameter(ctypes.Structure):
 
 
 class Variable(NamedTuple):
-    """A variable of the library in memory."""
+    """A variable of a loaded library."""
 
     name: str
     address: int
     bytes: int
     kind: str  # "shared", "constant" or "global"
-    function: str  # that it belongs to, "" at namespace scope
+    function: str  # the function that contains it; "" at namespace scope
 
 
 @functools.cache
 def runtime(cache: Path) -> ctypes.CDLL:
-    """The runtime, once a process; kernels find its functions in the global namespace."""
+    """Load the emulator's runtime, once per process, with global symbols, which the kernels' libraries use."""
     library = ctypes.CDLL(str(compiler.runtime(cache)), mode=ctypes.RTLD_GLOBAL)
     library.emulator_dynamic_shared.restype = ctypes.c_void_p
     return library
 
 
 _SYMBOL = re.compile(r"^(local )?([0-9a-f]+) \S* *.{0,6} [OF] (\S+)\t([0-9a-f]+) +(?:\.hidden )?(.*)$")
-_OWN = ("export:", "cuda_on_cpu.h:", "intrinsics.h:", "half.h:", "cuda_fp16.", "cuda_bf16.")
-_NOT_OF_THE_SOURCE = re.compile(r"^(_|completed\.|emulator)")
+#: Lines in these files are not part of the user's source.
+_INTERNAL_FILES = ("export:", "cuda_on_cpu.h:", "intrinsics.h:", "half.h:", "cuda_fp16.", "cuda_bf16.")
+_INTERNAL_SYMBOL = re.compile(r"^(_|completed\.|emulator)")
 
 
 class SymbolTable:
-    """Variables and source lines of a loaded library, of which one symbol's address is known."""
+    """Variables and source lines of a loaded library, located by the address of one of its symbols."""
 
     def __init__(self, path: Path, symbol: str, address: int) -> None:
         self.path = path
         symbols = path.with_suffix(".symbols").read_text().splitlines()
-        found = [match.groups() for match in map(_SYMBOL.match, symbols) if match]
-        self.base = address - next(int(at, 16) for _, at, _, _, name in found if name == symbol)
+        parsed = [match.groups() for match in map(_SYMBOL.match, symbols) if match]
+        self.base = address - next(int(at, 16) for _, at, _, _, name in parsed if name == symbol)
         self.variables = [
             _variable(name, self.base + int(at, 16), int(size, 16), section, bool(local))
-            for local, at, section, size, name in found
-            if section in (".bss", ".data", ".rodata") and int(size, 16) and not _NOT_OF_THE_SOURCE.match(name)
+            for local, at, section, size, name in parsed
+            if section in (".bss", ".data", ".rodata") and int(size, 16) and not _INTERNAL_SYMBOL.match(name)
         ]
 
     def lines(self, offsets: Sequence[int]) -> list[list[str]]:
-        """The source lines of several addresses at once: for each the line itself, then the calls that led there."""
-        asked = subprocess.run(
+        """Return for each code address its source line "file:line", followed by the lines of the inlined calls to it."""
+        done = subprocess.run(
             ["addr2line", "-a", "-i", "-e", str(self.path)],
-            # the address after a call is the next line's
+            # these are return addresses, which may belong to the line after the call
             input="\n".join(hex(offset - 1) for offset in offsets), capture_output=True, text=True,
         )  # fmt: skip
-        parts = re.split(r"^0x[0-9a-f]+\n", asked.stdout, flags=re.MULTILINE)[1:]
-        found = [[os.path.basename(line.split(" ")[0]) for line in part.splitlines()] for part in parts]
+        parts = re.split(r"^0x[0-9a-f]+\n", done.stdout, flags=re.MULTILINE)[1:]
+        all_lines = [[os.path.basename(line.split(" ")[0]) for line in part.splitlines()] for part in parts]
         return [
-            [line for line in dict.fromkeys(lines) if "?" not in line and not line.startswith(_OWN)] or [hex(offset)]
-            for offset, lines in zip(offsets, found)
+            [line for line in dict.fromkeys(lines) if "?" not in line and not line.startswith(_INTERNAL_FILES)] or [hex(offset)]
+            for offset, lines in zip(offsets, all_lines)
         ]
 
     def line(self, offset: int) -> str:
-        """The source lines of an address in words."""
+        """Return the source line of a code address as text, with the calls that lead there."""
         line, *calls = self.lines([offset])[0]
         return line + (f" (called at {', '.join(calls)})" if calls else "")
 
     def explain(self, text: str) -> str:
-        """``text`` with source lines in place of @0x12ab."""
+        """Replace each code address, written as @0x12ab, by its source line."""
         return re.sub(r"@(0x[0-9a-f]+)", lambda match: self.line(int(match[1], 16)), text)
 
 
 class Library(SymbolTable):
-    """One specialisation, loaded."""
+    """The loaded library of one specialisation."""
 
     def __init__(self, path: Path, cache: Path) -> None:
         self.runtime = runtime(cache)
@@ -103,7 +104,7 @@ class Library(SymbolTable):
 
 
 def _variable(name: str, address: int, bytes: int, section: str, local: bool) -> Variable:
-    """A variable of the symbol table; a function's own is shared memory: "void gemm<float, 64>(int)::shared"."""
+    """Describe a symbol.  Function-local variables, such as "void gemm<float, 64>(int)::tile", are shared memory."""
     kind = "constant" if section == ".rodata" else "shared" if local else "global"
     scope, _, last = name.rpartition("::")
     words = re.findall(r"\w+", re.split(r"[<(]", scope)[0])

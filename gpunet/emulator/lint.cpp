@@ -1,13 +1,13 @@
-// The lint of check mode: how a warp's accesses meet the banks of shared memory and the sectors of global memory.
+// The lint of check mode: counts shared memory wavefronts (bank conflicts) and global memory sectors.
 //
-// An instruction of a card moves the data of a whole warp at once.  Here the lanes run one after another, so what belongs
-// together is put together again: the n-th execution of one place in the code by each lane, counted since the lanes last
-// met at a barrier or a collective.  Where lanes take different ways between two such meetings, a loop that one of them
-// left early can pair executions that a card would not; nothing but the counts depends on it.
+// On a GPU an instruction accesses memory for a whole warp.  Here the lanes run one after another, so their accesses are
+// grouped afterwards: the n-th execution of an instruction by each lane, counted since the last barrier or collective, forms
+// one request.  If lanes diverge in between, for example leave a loop early, executions may be paired that would be separate
+// on a GPU; this affects only the counts.
 //
-// Shared memory has 32 banks of 4 bytes.  A warp's access is served in parts of up to 128 bytes: 32 lanes of 4 bytes, 16
-// of 8, 8 of 16.  Each part takes as many wavefronts as the fullest bank has different words; one is ideal.
-// Global memory moves in sectors of 32 bytes; ideal are as many as the different bytes that were asked for would fill.
+// Shared memory has 32 banks of 4 bytes.  A request is served in parts of up to 128 bytes: 32 lanes of 4 bytes, 16 of 8, 8 of
+// 16.  The wavefronts of a part are the maximum, over the banks, of different words accessed; the ideal is one.
+// Global memory is accessed in sectors of 32 bytes; the ideal number is that of the different bytes, divided by 32.
 
 #include "runtime.h"
 
@@ -16,27 +16,27 @@
 
 namespace emulator {
 
-struct Tally {  // of one place, as report.py reads it
+struct Tally {  // of one code address; same layout as in report.py
   uint64_t site, requests, transactions, ideal;
-  int shared, write, bytes, degree;  // degree: the most transactions of a request, or for shared memory of a part
+  int shared, write, bytes, degree;  // degree: maximum of transactions in a request (for shared memory: in a part)
 };
 
-struct Request {  // one execution of one place by a warp
+struct Request {  // one execution by a warp
   uint32_t lanes;
   uintptr_t addresses[32];
 };
 
-struct Place {  // in one warp, since its lanes last met
+struct Place {  // the requests of one warp at one code address since it last synchronised
   std::vector<Request> requests;
   uint32_t executed[32];
 };
 
 static std::vector<Tally> tallies;
 static std::unordered_map<uint64_t, size_t> index_of;
-static std::vector<Place> places[MOST_THREADS / 32];  // beside `tallies`
-static std::vector<size_t> touched[MOST_THREADS / 32];
+static std::vector<Place> places[MAX_THREADS / 32];  // indexed like `tallies`
+static std::vector<size_t> touched[MAX_THREADS / 32];
 
-// ---- what a card would do --------------------------------------------------------------------------------------------
+// ---- transactions of a request ---------------------------------------------------------------------------------------
 
 static void count_shared(Tally& tally, const Request& request) {
   const int lanes = tally.bytes <= 4 ? 32 : 128 / tally.bytes;
@@ -79,7 +79,7 @@ static void count_global(Tally& tally, const Request& request) {
   tally.degree = std::max(tally.degree, static_cast<int>(sectors));
 }
 
-// ---- putting requests together ---------------------------------------------------------------------------------------
+// ---- grouping accesses into requests ---------------------------------------------------------------------------------
 
 static void note(uintptr_t address, int bytes, bool write, uintptr_t site, int part, bool shared) {
   const uint64_t key = static_cast<uint64_t>(site) << 16 | static_cast<uint64_t>(part) << 1 | shared;
@@ -97,7 +97,7 @@ static void note(uintptr_t address, int bytes, bool write, uintptr_t site, int p
 }
 
 void lint_access(uintptr_t address, size_t bytes, Access kind, uintptr_t site, bool shared) {
-  // an instruction moves up to 16 bytes; what is copied in one piece here takes several of them there
+  // a GPU instruction accesses up to 16 bytes per lane: split larger accesses
   const size_t piece = bytes % 16 == 0 ? 16 : bytes & -bytes;
   for (size_t at = 0; at < bytes; at += piece)
     note(address + at, static_cast<int>(piece), kind != Access::read, site, static_cast<int>(at / piece), shared);

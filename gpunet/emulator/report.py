@@ -1,7 +1,7 @@
-"""The lint of check mode: where a warp's accesses cost more than they need to, by file and line.
+"""The report of ``lint()``: memory accesses of warps that use more transactions than necessary, by file and line.
 
-Shared memory: wavefronts, as bank conflicts make them more.  Global memory: sectors of 32 bytes, against those that the
-bytes asked for would fill.  How both are counted stands in lint.cpp; what caches save is not in it.
+Transactions are wavefronts for shared memory (more than necessary with bank conflicts) and 32-byte sectors for global
+memory (more than necessary if the accessed bytes do not fill them).  lint.cpp counts them; caches are not modelled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Tally(NamedTuple):
-    """What a launch did at one address of its code.  As ``emulator::Tally`` in lint.cpp."""
+    """The accesses of a launch at one code address.  Layout of ``emulator::Tally`` in lint.cpp."""
 
     site: int
     requests: int
@@ -38,28 +38,28 @@ class _Tally(ctypes.Structure):
 
 
 class Access(NamedTuple):
-    """One place in a kernel's source that reads or writes memory, over all launches that were linted."""
+    """One place in a kernel's source that reads or writes memory, summed over all linted launches."""
 
     expression: str  # the specialisation
     file: str
     line: int
-    calls: tuple[str, ...]  # "file:line" of the inlined calls that lead there, the nearest first
+    calls: tuple[str, ...]  # "file:line" of the inlined calls that lead there, innermost first
     memory: str  # "shared" or "global"
     write: bool
-    bytes: int  # of one thread's access
+    bytes: int  # per thread
     requests: int  # executions by a warp
-    transactions: int  # wavefronts of shared memory, or sectors of 32 bytes of global memory
-    ideal: int  # as many as there need be
-    degree: int  # the most wavefronts of one part of a request (1: no conflict), or sectors of one request
+    transactions: int  # wavefronts of shared memory, or 32-byte sectors of global memory
+    ideal: int  # the minimum number of transactions
+    degree: int  # the maximum of wavefronts in one part of a request (1: no conflict), or of sectors in one request
 
     @property
     def excess(self) -> float:
-        """Transactions that need not be, as a share of those that must."""
+        """Unnecessary transactions as a fraction of the ideal number."""
         return self.transactions / self.ideal - 1 if self.ideal else 0.0
 
     @property
     def efficiency(self) -> float:
-        """Ideal by real transactions: 1 where nothing is wasted."""
+        """Ideal divided by actual transactions; 1 means no waste."""
         return self.ideal / self.transactions if self.transactions else 1.0
 
     @property
@@ -68,16 +68,14 @@ class Access(NamedTuple):
 
     @property
     def message(self) -> str:
-        what = f"{'writes' if self.write else 'reads'} of {self.bytes} bytes a thread at {self.place}"
+        what = f"{'writes' if self.write else 'reads'} of {self.bytes} bytes per thread at {self.place}"
         if self.memory == "shared":
-            return f"{what}: bank conflicts of up to {self.degree} ways, {self.transactions} wavefronts where {self.ideal} would do"
-        return (
-            f"{what}: {self.transactions} sectors of global memory where {self.ideal} would do ({self.efficiency:.0%})"
-        )
+            return f"{what}: up to {self.degree}-way bank conflicts, {self.transactions} wavefronts instead of {self.ideal}"
+        return f"{what}: {self.transactions} sectors of global memory instead of {self.ideal} ({self.efficiency:.0%})"
 
 
 class Report:
-    """What the lint found in the launches of some time."""
+    """Collects the memory accesses of linted launches."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, Library], dict[tuple[int, ...], list[int]]] = {}
@@ -89,24 +87,24 @@ class Report:
             sums[:] = *(a + b for a, b in zip(sums, tally[1:4])), max(sums[3], tally.degree)
 
     def accesses(self) -> list[Access]:
-        """Every place that reads or writes memory; what the compiler made several instructions of is one place."""
-        found: dict[tuple, Access] = {}
+        """Return every place that reads or writes memory; instructions compiled from the same place are summed."""
+        result: dict[tuple, Access] = {}
         for (expression, library), places in self._found.items():
             lines = library.lines([site for site, *_ in places])
             for ((_, shared, write, bytes), sums), (line, *calls) in zip(places.items(), lines):
                 file, _, number = line.partition(":")
                 memory = "shared" if shared else "global"
                 key = (expression, file, int(number or 0), tuple(calls), memory, bool(write), bytes)
-                if key in found:
-                    before = found[key][-4:]
+                if key in result:
+                    before = result[key][-4:]
                     sums = [*(a + b for a, b in zip(before, sums[:3])), max(before[3], sums[3])]
-                found[key] = Access(*key, *sums)
-        return list(found.values())
+                result[key] = Access(*key, *sums)
+        return list(result.values())
 
     def findings(self, above: float = 0.0) -> list[Access]:
-        """The places with more than ``above`` times what would do in excess, the worst first by transactions wasted."""
+        """Return the places whose ``excess`` is larger than ``above``, those with the most unnecessary transactions first."""
         wasteful = [access for access in self.accesses() if access.excess > above]
         return sorted(wasteful, key=lambda access: access.ideal - access.transactions)
 
     def __str__(self) -> str:
-        return "\n".join(f"{access.expression}: {access.message}" for access in self.findings()) or "nothing to say"
+        return "\n".join(f"{access.expression}: {access.message}" for access in self.findings()) or "no findings"

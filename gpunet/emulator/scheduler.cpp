@@ -1,4 +1,4 @@
-// Fibers, schedules, blocks, the launch.
+// Schedules fibers, blocks and clusters, and runs launches.
 
 #include "runtime.h"
 
@@ -12,7 +12,7 @@
 #include <mutex>
 #include <string>
 
-// Mutable here, constant for the kernels.
+// Mutable here, const for the kernels: one variable under two names.
 extern "C" {
 alignas(emulator::Builtins) __attribute__((visibility("default"))) char emulator_builtins_storage[sizeof(emulator::Builtins)];
 }
@@ -45,24 +45,24 @@ gpunet_emulator_switch:
 
 namespace emulator {
 
-constexpr size_t STACK = 64 << 10, BELOW = 1 << 20;  // below: where the first stack may overflow to
-constexpr uint64_t CANARY = 0x6e6f74737461636bull;  // at the far end of each stack
-constexpr long IDLE_LIMIT = 400'000;                // turns of waiting loops in which nobody gets anywhere
+constexpr size_t STACK = 64 << 10, OVERFLOW_ROOM = 1 << 20;  // bytes of a stack; bytes below the first one, for its overflow
+constexpr uint64_t CANARY = 0x6e6f74737461636bull;  // value at the far end of each stack, to detect overflow
+constexpr long IDLE_LIMIT = 400'000;                // iterations of waiting loops without progress before the launch fails
 
 Launch* launch;
 Fiber* fibers;
 Fiber* current;
 int cluster_size, block_threads, thread_count, block_slots;
-int running[MOST_CLUSTER];
+int running[MAX_CLUSTER];
 uint32_t cluster_number;
 
 static Builtins& builtins = *reinterpret_cast<Builtins*>(emulator_builtins_storage);
 static Context main_context;
 static char* stacks;
 static int stack_count;
-static char* shared_memory;  // of the blocks of a cluster, SHARED_APART from each other
-static uint3 block_indices[MOST_CLUSTER];
-static std::vector<int> ready;  // from `first_ready` on
+static char* shared_memory;  // dynamic shared memory of the blocks of a cluster, SHARED_STRIDE bytes each
+static uint3 block_indices[MAX_CLUSTER];
+static std::vector<int> ready;  // runnable threads, from index `first_ready` on
 static size_t first_ready;
 static uint32_t random_state;
 static bool failed;
@@ -70,7 +70,7 @@ static long idle;
 
 // ---- failure ---------------------------------------------------------------------------------------------------------
 
-// The launch ends here: its fibers are left where they are.
+// Ends the launch: writes the message and returns to run_cluster(); the fibers are abandoned.
 void fail(const char* kind, const char* format, ...) {
   const size_t room = static_cast<size_t>(launch->message_bytes);
   va_list arguments;
@@ -89,9 +89,9 @@ void fail(const char* kind, const char* format, ...) {
   abort();
 }
 
-// What the threads do, most telling where they do different things.
-static const char* whereabouts() {
-  std::map<std::string, std::pair<int, int>> groups;  // what they do: how many, the first
+// Describes where all threads wait, for the message of a deadlock.
+static const char* describe_waiting_threads() {
+  std::map<std::string, std::pair<int, int>> groups;  // description: number of threads, first thread
   for (int thread = 0; thread < thread_count; thread++) {
     const Fiber& fiber = fibers[thread];
     if (in_block(thread) >= block_threads) continue;
@@ -112,7 +112,7 @@ static const char* whereabouts() {
   return text;
 }
 
-[[noreturn]] static void nobody_can_run() { fail("divergence", "%s", whereabouts()); }
+[[noreturn]] static void fail_with_deadlock() { fail("divergence", "%s", describe_waiting_threads()); }
 
 // ---- schedules -------------------------------------------------------------------------------------------------------
 
@@ -135,10 +135,10 @@ static Fiber* next_ready() {
   return &fibers[thread];
 }
 
-static Fiber* next_or_fail() {
+static Fiber* next_runnable_or_fail() {
   Fiber* next = next_ready();
-  while (!next && land_one()) next = next_ready();
-  if (!next) nobody_can_run();
+  while (!next && complete_one_on_engine()) next = next_ready();
+  if (!next) fail_with_deadlock();
   return next;
 }
 
@@ -148,7 +148,7 @@ void wake(int thread) {
 }
 
 void wake_all(const std::vector<int>& threads) {
-  // the last to be woken runs first where the ready are a stack
+  // unless the schedule is breadth-first, `ready` is a stack: the thread that is woken last runs first
   const auto schedule = static_cast<Schedule>(launch->schedule);
   if (schedule == Schedule::reversed || schedule == Schedule::breadth_first)
     for (int thread : threads) wake(thread);
@@ -156,7 +156,7 @@ void wake_all(const std::vector<int>& threads) {
     for (size_t i = threads.size(); i-- > 0;) wake(threads[i]);
 }
 
-static void run(Fiber* next) {
+static void switch_to(Fiber* next) {
   Fiber* from = current;
   if (next == from) return;
   current = next;
@@ -170,23 +170,23 @@ void wait(const char* what, Site site) {
   current->waits = what;
   current->site = site;
   idle = 0;
-  run(next_or_fail());
+  switch_to(next_runnable_or_fail());
 }
 
-void let_others_run() {
+void yield_fiber() {
   ready.insert(ready.begin() + first_ready, current->thread);
   if (static_cast<Schedule>(launch->schedule) == Schedule::breadth_first) {
     ready.erase(ready.begin() + first_ready);
     ready.push_back(current->thread);
   }
-  run(next_ready());
+  switch_to(next_ready());
 }
 
-void give_way() {
-  if (++idle % (4L * thread_count) == 0 && land_one()) idle = 0;
+void yield_in_loop() {
+  if (++idle % (4L * thread_count) == 0 && complete_one_on_engine()) idle = 0;
   if (idle > IDLE_LIMIT)
-    fail("no progress", "a loop waits for something that no running thread does (blocks run one after another)");
-  let_others_run();
+    fail("no progress", "a loop waits for an event that no running thread can cause (the emulator runs blocks one by one)");
+  yield_fiber();
 }
 
 static void fiber_entry() {
@@ -202,11 +202,11 @@ static void fiber_entry() {
     current = nullptr;
     switch_context(last->context, main_context);
   }
-  run(next ? next : next_or_fail());
+  switch_to(next ? next : next_runnable_or_fail());
   abort();  // a finished fiber never runs again
 }
 
-// ---- what a kernel asks ------------------------------------------------------------------------------------------------
+// ---- queries by a kernel -----------------------------------------------------------------------------------------------
 
 int lane() { return current->thread & 31; }
 unsigned int lanes_of_warp() {
@@ -226,13 +226,13 @@ static char* map_memory(size_t bytes) {
 }
 
 char* shared_memory_of(int rank) {
-  if (!shared_memory) shared_memory = map_memory(SHARED_APART * MOST_CLUSTER);
-  return shared_memory + SHARED_APART * static_cast<size_t>(rank);
+  if (!shared_memory) shared_memory = map_memory(SHARED_STRIDE * MAX_CLUSTER);
+  return shared_memory + SHARED_STRIDE * static_cast<size_t>(rank);
 }
 
 int rank_of_shared(uintptr_t address) {
   const size_t offset = address - reinterpret_cast<uintptr_t>(shared_memory_of(0));
-  return offset < SHARED_APART * static_cast<size_t>(cluster_size) ? static_cast<int>(offset / SHARED_APART) : -1;
+  return offset < SHARED_STRIDE * static_cast<size_t>(cluster_size) ? static_cast<int>(offset / SHARED_STRIDE) : -1;
 }
 
 int block_first(int rank) { return rank * block_slots; }
@@ -251,25 +251,25 @@ const char* thread_title(int thread) {
 
 static uint64_t& canary(int thread) { return *reinterpret_cast<uint64_t*>(stacks + STACK * thread); }
 
-static void make_room() {
+static void allocate_fibers() {
   shared_memory_of(0);
   if (thread_count <= stack_count) return;
-  if (stacks) munmap(stacks - BELOW, BELOW + STACK * stack_count);
+  if (stacks) munmap(stacks - OVERFLOW_ROOM, OVERFLOW_ROOM + STACK * stack_count);
   delete[] fibers;
   fibers = new Fiber[thread_count];
-  stacks = map_memory(BELOW + STACK * thread_count) + BELOW;
+  stacks = map_memory(OVERFLOW_ROOM + STACK * thread_count) + OVERFLOW_ROOM;
   stack_count = thread_count;
   for (int thread = 0; thread < thread_count; thread++) canary(thread) = CANARY;
 }
 
-static uint3 place_in(const unsigned int* extents, unsigned int number) {
+static uint3 index_in(const unsigned int* extents, unsigned int number) {
   return {number % extents[0], number / extents[0] % extents[1], number / extents[0] / extents[1]};
 }
 
 static uint3 block_index(unsigned int cluster, int rank) {
   const unsigned int *grid = launch->grid, *size = launch->cluster;
   const unsigned int clusters[3] = {grid[0] / size[0], grid[1] / size[1], grid[2] / size[2]};
-  const uint3 first = place_in(clusters, cluster), within = place_in(size, static_cast<unsigned int>(rank));
+  const uint3 first = index_in(clusters, cluster), within = index_in(size, static_cast<unsigned int>(rank));
   return {first.x * size[0] + within.x, first.y * size[1] + within.y, first.z * size[2] + within.z};
 }
 
@@ -283,7 +283,7 @@ static void run_cluster(unsigned int number) {
   for (int rank = 0; rank < cluster_size; rank++) {
     block_indices[rank] = block_index(number, rank);
     running[rank] = block_threads;
-    // not-a-number in every floating format
+    // NaN in every floating-point format
     memset(shared_memory_of(rank), 0xff, launch->shared_bytes);
   }
   for (int i = 0; i < launch->array_count; i++)
@@ -299,19 +299,19 @@ static void run_cluster(unsigned int number) {
   first_ready = 0;
   for (int thread = 0; thread < thread_count; thread++) {
     Fiber& fiber = fibers[thread];
-    fiber.index = place_in(launch->block, static_cast<unsigned int>(in_block(thread)));
+    fiber.index = index_in(launch->block, static_cast<unsigned int>(in_block(thread)));
     fiber.thread = thread;
     fiber.rank = thread / block_slots;
     fiber.waits_for = nullptr;
     fiber.finished = in_block(thread) >= block_threads;
     if (fiber.finished) continue;
     all.push_back(thread);
-    const size_t stagger = thread % 16 * 320 + 64;  // stacks a power of two apart would share a cache set
+    const size_t stagger = thread % 16 * 320 + 64;  // otherwise the stacks' tops would share cache sets
     prepare(fiber.context, stacks + STACK * thread, STACK - stagger, fiber_entry);
   }
   wake_all(all);
   current = nullptr;
-  run(next_ready());
+  switch_to(next_ready());
   if (!failed) finish_transfers();
   if (linting()) lint_block();
   for (int thread = 0; thread < thread_count && !failed; thread++) {
@@ -334,7 +334,7 @@ static int run_launch() {
   random_state = launch->seed * 2654435761u + 1;
   failed = false;
   idle = 0;
-  make_room();
+  allocate_fibers();
   if (launch->check) begin_checks();
   if (linting()) begin_lint();
   const unsigned int clusters = grid[0] * grid[1] * grid[2] / static_cast<unsigned int>(cluster_size);

@@ -1,4 +1,4 @@
-// Barriers, warp collectives, fences and atomics: who waits for whom, and what that orders.
+// Barriers, warp collectives, fences and atomics.
 
 #include "runtime.h"
 
@@ -9,7 +9,7 @@
 
 namespace emulator {
 
-struct Meeting {  // of the lanes of a warp
+struct PendingCollective {  // a warp collective that waits for lanes
   unsigned int mask, arrived;
   Collective kind;
   Site site;
@@ -24,9 +24,9 @@ struct Barrier {
 };
 
 struct NamedBarrier {
-  int count, arrived;  // threads: that take part, that are here
-  Site site;           // of the first
-  unsigned int lanes[MOST_THREADS / 32];
+  int count, arrived;  // threads that take part; threads that have arrived
+  Site site;           // of the first arrival
+  unsigned int lanes[MAX_THREADS / 32];
   std::vector<int> waiting;
   Order order;
   char text[48];
@@ -34,13 +34,13 @@ struct NamedBarrier {
 
 constexpr int NAMED_BARRIERS = 16;
 
-static std::vector<Meeting> meetings[MOST_THREADS / 32];
-static Barrier barriers[MOST_CLUSTER];  // of each block
-static NamedBarrier named_barriers[MOST_CLUSTER][NAMED_BARRIERS];
+static std::vector<PendingCollective> pending_collectives[MAX_THREADS / 32];
+static Barrier barriers[MAX_CLUSTER];  // __syncthreads of each block
+static NamedBarrier named_barriers[MAX_CLUSTER][NAMED_BARRIERS];
 static int polls;
 
 void reset_synchronisation() {
-  for (auto& of_warp : meetings) of_warp.clear();
+  for (auto& of_warp : pending_collectives) of_warp.clear();
   for (Barrier& barrier : barriers) barrier = {};
   for (auto& of_block : named_barriers)
     for (NamedBarrier& other : of_block) other.arrived = 0;
@@ -59,24 +59,24 @@ void warp_collective(unsigned int mask, Collective kind, Site site, void* mine, 
   const int my_lane = lane(), warp = current->thread / 32;
   if (!(mask >> my_lane & 1u))
     fail("divergence", "lane %d calls the %s of %s:%d, but is not in its mask %#x", my_lane, name(kind), site.file, site.line, mask);
-  mask &= lanes_of_warp();  // lanes that the launch does not have
-  auto& of_warp = meetings[warp];
+  mask &= lanes_of_warp();  // remove lanes that the block does not have
+  auto& of_warp = pending_collectives[warp];
   size_t at = 0;
   while (at < of_warp.size() && !(of_warp[at].mask & mask)) at++;
   if (at == of_warp.size()) of_warp.push_back({mask, 0, kind, site, {}});
-  Meeting& meeting = of_warp[at];
-  if (meeting.kind != kind || meeting.mask != mask || !same(meeting.site, site))
+  PendingCollective& pending = of_warp[at];
+  if (pending.kind != kind || pending.mask != mask || !same(pending.site, site))
     fail("divergence", "lanes %#x of warp %d are at the %s of %s:%d with mask %#x, but lane %d is at the %s of %s:%d with mask %#x",
-         meeting.arrived, warp, name(meeting.kind), meeting.site.file, meeting.site.line, meeting.mask, my_lane, name(kind),
+         pending.arrived, warp, name(pending.kind), pending.site.file, pending.site.line, pending.mask, my_lane, name(kind),
          site.file, site.line, mask);
-  meeting.arrived |= 1u << my_lane;
-  meeting.of_lane[my_lane] = mine;
-  if (meeting.arrived != mask) {
+  pending.arrived |= 1u << my_lane;
+  pending.of_lane[my_lane] = mine;
+  if (pending.arrived != mask) {
     wait(name(kind), site);
     return;
   }
   void* of_lane[32];
-  memcpy(of_lane, meeting.of_lane, sizeof of_lane);
+  memcpy(of_lane, pending.of_lane, sizeof of_lane);
   of_warp.erase(of_warp.begin() + static_cast<long>(at));
   if (exchange) exchange(of_lane, mask);
   static std::vector<int> threads;
@@ -84,14 +84,14 @@ void warp_collective(unsigned int mask, Collective kind, Site site, void* mine, 
   for (int l = 0; l < 32; l++)
     if (mask >> l & 1u) threads.push_back(warp * 32 + l);
   if (linting() && mask == lanes_of_warp()) lint_warp(warp);
-  if (launch->check && kind == Collective::syncwarp) order_threads(threads);  // shuffles and votes order no memory
+  if (launch->check && kind == Collective::syncwarp) order_threads(threads);  // shuffles and votes do not order memory
   threads.erase(std::find(threads.begin(), threads.end(), current->thread));
   wake_all(threads);
 }
 
 // ---- blocks ----------------------------------------------------------------------------------------------------------
 
-static void need_one_kind() {  // __syncthreads is barrier 0
+static void check_barrier_0_use() {  // __syncthreads is barrier 0
   const Barrier& barrier = barriers[current->rank];
   const NamedBarrier* named = named_barriers[current->rank];
   if (barrier.arrived && named[0].arrived)
@@ -113,7 +113,7 @@ static std::vector<int> pass_barrier(int rank) {
     threads.push_back(thread);
   }
   if (linting()) lint_block();
-  if (launch->check && cluster_size == 1) order_everybody();
+  if (launch->check && cluster_size == 1) order_all_threads();
   if (launch->check && cluster_size > 1) order_threads(threads);
   return threads;
 }
@@ -128,7 +128,7 @@ int block_barrier(Site site, Vote vote, int predicate) {
   if (vote == Vote::all) barrier.result &= predicate != 0;
   if (vote == Vote::any) barrier.result |= predicate != 0;
   barrier.arrived++;
-  need_one_kind();
+  check_barrier_0_use();
   if (barrier.arrived < threads_expected(current->rank)) {
     wait("__syncthreads", site);
     return current->vote;
@@ -136,7 +136,7 @@ int block_barrier(Site site, Vote vote, int predicate) {
   std::vector<int> others = pass_barrier(current->rank);
   others.erase(std::find(others.begin(), others.end(), current->thread));
   wake_all(others);
-  let_others_run();  // if the last to arrive always went on first, skew between threads would hide
+  yield_fiber();  // if the last thread to arrive always continued first, some races would not be found
   return current->vote;
 }
 
@@ -145,17 +145,17 @@ void leave_block(int rank) {
   if (launch->returned_pass && arrived && arrived == running[rank]) wake_all(pass_barrier(rank));
 }
 
-// ---- barriers of some warps ------------------------------------------------------------------------------------------
+// ---- named barriers --------------------------------------------------------------------------------------------------
 
-static void end_round(int number, NamedBarrier& round) {
+static void complete_named_barrier(int number, NamedBarrier& barrier) {
   for (int warp = 0; warp < (thread_count + 31) / 32; warp++)
-    if (round.lanes[warp] && round.lanes[warp] != 0xffffffffu)
-      fail("divergence", "of warp %d only lanes %#x came to barrier %d of %s:%d; whole warps take part", warp, round.lanes[warp],
-           number, round.site.file, round.site.line);
+    if (barrier.lanes[warp] && barrier.lanes[warp] != 0xffffffffu)
+      fail("divergence", "only lanes %#x of warp %d arrived at barrier %d of %s:%d; whole warps must take part",
+           barrier.lanes[warp], warp, number, barrier.site.file, barrier.site.line);
   launch->barriers++;
-  round.arrived = 0;
+  barrier.arrived = 0;
   if (launch->check)
-    for (int thread : round.waiting) acquire(round.order, thread);
+    for (int thread : barrier.waiting) acquire(barrier.order, thread);
 }
 
 void named_barrier(int number, int count, bool waits, Site site) {
@@ -165,43 +165,43 @@ void named_barrier(int number, int count, bool waits, Site site) {
   if (count <= 0 || count % 32 || count > block_threads)
     fail("barrier", "barrier %d of %s:%d is for %d threads; expected a multiple of 32 up to the %d of the block", number, site.file,
          site.line, count, block_threads);
-  NamedBarrier& round = named_barriers[current->rank][number];
-  if (!round.arrived) {
-    round.count = count;
-    round.site = site;
-    round.waiting.clear();
-    round.order = {};
-    memset(round.lanes, 0, sizeof round.lanes);
+  NamedBarrier& barrier = named_barriers[current->rank][number];
+  if (!barrier.arrived) {
+    barrier.count = count;
+    barrier.site = site;
+    barrier.waiting.clear();
+    barrier.order = {};
+    memset(barrier.lanes, 0, sizeof barrier.lanes);
   }
-  if (round.count != count)
-    fail("barrier", "barrier %d is for %d threads at %s:%d, but for %d at %s:%d", number, round.count, round.site.file,
-         round.site.line, count, site.file, site.line);
-  if (round.lanes[me / 32] >> me % 32 & 1u)
-    fail("barrier", "%s comes to barrier %d a second time, at %s:%d, before it had its %d threads", thread_title(me), number, site.file,
-         site.line, count);
-  round.lanes[me / 32] |= 1u << me % 32;
-  round.arrived++;
-  if (number == 0) need_one_kind();
-  snprintf(round.text, sizeof round.text, "barrier %d (for %d threads, %d came)", number, count, round.arrived);
-  if (launch->check) publish(round.order, me);
-  if (waits) round.waiting.push_back(me);
-  if (round.arrived < count) {
-    if (waits) wait(round.text, site);
+  if (barrier.count != count)
+    fail("barrier", "barrier %d is for %d threads at %s:%d, but for %d at %s:%d", number, barrier.count, barrier.site.file,
+         barrier.site.line, count, site.file, site.line);
+  if (barrier.lanes[me / 32] >> me % 32 & 1u)
+    fail("barrier", "%s arrives at barrier %d a second time, at %s:%d, before all %d threads have arrived", thread_title(me),
+         number, site.file, site.line, count);
+  barrier.lanes[me / 32] |= 1u << me % 32;
+  barrier.arrived++;
+  if (number == 0) check_barrier_0_use();
+  snprintf(barrier.text, sizeof barrier.text, "barrier %d (for %d threads, %d arrived)", number, count, barrier.arrived);
+  if (launch->check) publish(barrier.order, me);
+  if (waits) barrier.waiting.push_back(me);
+  if (barrier.arrived < count) {
+    if (waits) wait(barrier.text, site);
     return;
   }
-  end_round(number, round);
+  complete_named_barrier(number, barrier);
   std::vector<int> others;
-  for (int thread : round.waiting)
+  for (int thread : barrier.waiting)
     if (thread != me) others.push_back(thread);
   wake_all(others);
-  let_others_run();
+  yield_fiber();
 }
 
 // ---- fences and atomics ----------------------------------------------------------------------------------------------
 
-// An atomic that changed nothing, a volatile read: many of them are a loop that waits for another thread.
+// Called for a volatile read, or an atomic that changed nothing: many of them are a loop that waits for another thread.
 void poll() {
-  if (++polls % 64 == 0) give_way();
+  if (++polls % 64 == 0) yield_in_loop();
 }
 
 void fence() {

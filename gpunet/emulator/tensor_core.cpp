@@ -1,4 +1,4 @@
-// Instructions of a whole warp on matrices.  Layouts are those of the PTX ISA, as primitives.cuh tells them.
+// Matrix instructions of a warp: ldmatrix, stmatrix, mma.  primitives.cuh describes the register layouts.
 
 #include "runtime.h"
 
@@ -7,14 +7,14 @@
 
 namespace emulator {
 
-static void need_whole_warp(const char* what, Site site) {
+static void require_full_warp(const char* what, Site site) {
   if (lanes_of_warp() != 0xffffffffu)
-    fail("divergence", "%s of %s:%d is an instruction of 32 lanes, but the block's last warp has fewer", what, site.file, site.line);
+    fail("divergence", "the %s of %s:%d needs 32 lanes, but the block's last warp has fewer", what, site.file, site.line);
 }
 
 // ---- 8 x 8 matrices --------------------------------------------------------------------------------------------------
 
-struct Matrices {  // a lane's
+struct Matrices {  // the operands of a lane
   char* row;
   unsigned int* registers;
   int count;
@@ -38,13 +38,13 @@ static void move_matrices(void** of_lane, unsigned int) {
 static void matrices(Matrices mine, Site site, void* return_address) {
   const Collective kind = mine.store ? Collective::stmatrix : Collective::ldmatrix;
   const char* what = mine.store ? "stmatrix" : "ldmatrix";
-  need_whole_warp(what, site);
+  require_full_warp(what, site);
   if (lane() < 8 * mine.count) {
     const auto address = reinterpret_cast<uintptr_t>(mine.row);
     if (address % 16)
-      fail("misaligned", "%s at @%#zx is given a row at %#zx, which is no multiple of 16", what,
+      fail("misaligned", "%s at @%#zx is given a row at %#zx, which is not a multiple of 16", what,
            reinterpret_cast<uintptr_t>(return_address) - launch->library, address);
-    need_shared(mine.row, what, return_address);
+    require_shared(mine.row, what, return_address);
     access(mine.row, 16, mine.store ? Access::write : Access::read, return_address);
   }
   warp_collective(0xffffffffu, kind, site, &mine, move_matrices);
@@ -60,7 +60,7 @@ void store_matrices(void* row, const unsigned int* registers, int count, bool tr
 
 // ---- multiply and accumulate -------------------------------------------------------------------------------------------
 
-struct Product {  // a lane's
+struct Product {  // the operands of a lane
   Format format;
   int depth;
   bool half_sums;
@@ -68,9 +68,9 @@ struct Product {  // a lane's
   const unsigned int *a, *b;
 };
 
-// Element `half` of a register.
+// Converts element `half` of a register to float32.
 static float value(Format format, unsigned int bits, int half) {
-  if (format == Format::tf32) return same_bits<float>(bits & ~0x1fffu);  // the hardware reads no more of it
+  if (format == Format::tf32) return same_bits<float>(bits & ~0x1fffu);  // the hardware ignores the other bits
   const unsigned int element = bits >> 16 * half & 0xffffu;
   return format == Format::bf16 ? same_bits<float>(element << 16) : float_of_half(static_cast<unsigned short>(element));
 }
@@ -82,7 +82,7 @@ static void for_each_sum(int lane, Body body) {
     for (int half = 0; half < 2; half++) body(i, half, lane / 4 + 8 * i, lane % 4 * 2 + half);
 }
 
-// The products are exact in float32; the sum begins with d and goes in the order of depth, each step rounded to nearest.
+// The products are exact in float32.  The sum starts with d and adds them in the order of depth, rounding each to nearest.
 static void multiply_matrices(void** of_lane, unsigned int) {
   float a[16][16], b[16][8], d[16][8];
   const Product& first = *static_cast<Product*>(of_lane[0]);
@@ -114,7 +114,7 @@ static void multiply_matrices(void** of_lane, unsigned int) {
 }
 
 static void multiply(Product mine, Site site) {
-  need_whole_warp("mma", site);
+  require_full_warp("mma", site);
   warp_collective(0xffffffffu, Collective::mma, site, &mine, multiply_matrices);
 }
 
@@ -125,7 +125,7 @@ void multiply(Format format, int depth, unsigned int* d, const unsigned int* a, 
   multiply({format, depth, true, d, a, b}, site);
 }
 
-struct ProductOfDoubles {  // a lane's
+struct ProductOfDoubles {  // the operands of a lane
   double* d;
   double a, b;
 };
@@ -141,7 +141,7 @@ static void multiply_doubles(void** of_lane, unsigned int) {
 }
 
 void multiply(double* d, double a, double b, Site site) {
-  need_whole_warp("mma", site);
+  require_full_warp("mma", site);
   ProductOfDoubles mine{d, a, b};
   warp_collective(0xffffffffu, Collective::mma, site, &mine, multiply_doubles);
 }

@@ -1,4 +1,4 @@
-// The vector types of CUDA, and dim3.
+// CUDA's vector types and dim3.
 #pragma once
 
 #define EMULATOR_VECTOR_TYPES(Name, Element, PAIR, QUAD)                                               \

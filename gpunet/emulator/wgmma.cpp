@@ -1,4 +1,4 @@
-// wgmma: what the four warps of a warpgroup do together, with operands in shared memory and registers.
+// wgmma: matrix multiplication by the four warps of a warpgroup, with operands in shared memory and registers.
 
 #include <string.h>
 
@@ -6,65 +6,65 @@
 #include <map>
 #include <memory>
 
-#include "runtime.h"  // last: its macros would meet those of <memory>
+#include "runtime.h"  // last: its macros would clash with <memory>
 
 namespace emulator {
 
 constexpr int GROUP = 128;  // threads of a warpgroup
 
-// ---- the meeting of a warpgroup --------------------------------------------------------------------------------------
+// ---- synchronising a warpgroup ---------------------------------------------------------------------------------------
 
 struct Call {
   const char* what;
   Site site;
-  uint64_t values[4];  // that have to be the same in all threads
+  uint64_t values[4];  // must be equal in all threads
 };
 
-struct WarpgroupMeeting {
+struct PendingCall {
   int arrived;
   Call call;
   float* d[GROUP];
   unsigned int a[GROUP][4];
 };
 
-static std::map<int, WarpgroupMeeting> meetings;  // by the warpgroup's first thread
+static std::map<int, PendingCall> pending_calls;  // by the warpgroup's first thread
 
 static int first_of_group() {
   const int first = current->thread - in_block(current->thread) % GROUP;
   if (in_block(first) + GROUP > block_threads)
-    fail("divergence", "a warpgroup has four warps, and the last of this block has fewer");
+    fail("divergence", "a warpgroup needs four warps, but the last warpgroup of the block has fewer");
   return first;
 }
 
-// True in the last thread to arrive, which then lets the others go on with release().
-static bool meet(WarpgroupMeeting& meeting, const Call& call) {
-  if (!meeting.arrived) meeting.call = call;
-  const Call& other = meeting.call;
+// Waits for the warpgroup.  Returns true in the last thread to arrive, without waiting; that thread must call release().
+static bool arrive(PendingCall& pending, const Call& call) {
+  if (!pending.arrived) pending.call = call;
+  const Call& other = pending.call;
   if (strcmp(other.what, call.what) || other.site.line != call.site.line || strcmp(other.site.file, call.site.file))
-    fail("divergence", "%d threads of a warpgroup are at the %s of %s:%d, but %s is at the %s of %s:%d", meeting.arrived,
+    fail("divergence", "%d threads of a warpgroup are at the %s of %s:%d, but %s is at the %s of %s:%d", pending.arrived,
          other.what, other.site.file, other.site.line, thread_title(current->thread), call.what, call.site.file, call.site.line);
   if (memcmp(other.values, call.values, sizeof call.values))
-    fail("divergence", "%s gives the %s of %s:%d other operands than the first of its warpgroup did", thread_title(current->thread),
-         call.what, call.site.file, call.site.line);
-  if (++meeting.arrived < GROUP) {
+    fail("divergence", "%s passes other operands to the %s of %s:%d than the first thread of its warpgroup",
+         thread_title(current->thread), call.what, call.site.file, call.site.line);
+  if (++pending.arrived < GROUP) {
     wait(call.what, call.site);
     return false;
   }
   return true;
 }
 
-static void release(WarpgroupMeeting& meeting) {
-  meeting.arrived = 0;
+static void release(PendingCall& pending) {
+  pending.arrived = 0;
   std::vector<int> others;
   for (int first = first_of_group(), thread = first; thread < first + GROUP; thread++)
     if (thread != current->thread) others.push_back(thread);
   wake_all(others);
-  let_others_run();  // the last to arrive is not always the first to go on
+  yield_fiber();  // so that the last thread to arrive does not always continue first
 }
 
 void set_registers(int count, Site site) {
-  WarpgroupMeeting& meeting = meetings[first_of_group()];
-  if (meet(meeting, {"setmaxnreg", site, {static_cast<uint64_t>(count)}})) release(meeting);
+  PendingCall& pending = pending_calls[first_of_group()];
+  if (arrive(pending, {"setmaxnreg", site, {static_cast<uint64_t>(count)}})) release(pending);
 }
 
 bool elect_one(Site site) {
@@ -75,7 +75,7 @@ bool elect_one(Site site) {
 // ---- operands --------------------------------------------------------------------------------------------------------
 
 struct Operand {  // in shared memory
-  uintptr_t base;   // of the block's
+  uintptr_t base;   // address of the block's shared memory
   uint32_t start;
   uint32_t span, leading, stride;  // span: bytes of a row; 16 without swizzle
   bool mn;
@@ -88,7 +88,7 @@ static Operand operand(uint64_t descriptor, bool mn) {
   return {base, field(0), spans[descriptor >> 62], field(16), field(32), mn};
 }
 
-// Where the element of row `i` of M or N, and column `k`, lies.
+// The address of element (i, k), where i is an index of M or N.
 static uintptr_t address_of(const Operand& of, uint32_t element_bytes, uint32_t i, uint32_t k) {
   const uint32_t along = of.mn ? i : k, across = of.mn ? k : i;  // along: the contiguous dimension
   const uint32_t byte = along * element_bytes;
@@ -119,14 +119,14 @@ static float as_float(Format format, const void* at) {
 
 // ---- a multiplication ------------------------------------------------------------------------------------------------
 
-// Of a warpgroup, while lazy multiplications have them; a thread's registers hold no number until it has waited.
+// A warpgroup's accumulators while lazy multiplications are pending.  Until a thread waits, its registers contain NaN.
 struct Accumulators {
   uint32_t n;
   float* d[GROUP];
   std::vector<float> values;
-  int users = 0;  // multiplications under way
-  int taken = 0;  // by how many threads that have waited
-  bool taken_by[GROUP] = {};
+  int num_pending = 0;      // multiplications
+  int num_handed_back = 0;  // threads that have waited and have their registers back
+  bool handed_back[GROUP] = {};
 };
 
 struct Multiplication {
@@ -139,22 +139,22 @@ struct Multiplication {
   std::shared_ptr<Accumulators> held;
 };
 
-static std::map<int, std::vector<std::shared_ptr<Accumulators>>> held;  // of each warpgroup
-static std::map<float*, uint64_t> last_bits;                // of what a multiplication left in a thread's registers
-static std::map<int, Order> done;                           // of each warpgroup: what has been waited for
-static std::vector<char> fenced;                            // whether each thread's registers are behind a wgmma_fence
+static std::map<int, std::vector<std::shared_ptr<Accumulators>>> held;  // for each warpgroup
+static std::map<float*, uint64_t> last_hashes;  // hash of the values that a multiplication left in a thread's registers
+static std::map<int, Order> completed;          // for each warpgroup: the completed multiplications
+static std::vector<char> fenced;                // for each thread: whether it has executed wgmma_fence since its last wait
 
 void reset_wgmma() {
-  meetings.clear();
+  pending_calls.clear();
   held.clear();
-  last_bits.clear();
-  done.clear();
+  last_hashes.clear();
+  completed.clear();
   fenced.assign(static_cast<size_t>(thread_count), false);
 }
 
 constexpr uint32_t POISON = 0xffffffffu;
 
-static uint64_t bits_of(const float* d, uint32_t n) {
+static uint64_t hash_of(const float* d, uint32_t n) {
   uint64_t hash = n;
   for (uint32_t i = 0; i < n / 2; i++) {
     uint32_t word;
@@ -164,7 +164,7 @@ static uint64_t bits_of(const float* d, uint32_t n) {
   return hash;
 }
 
-// The accumulator that register `i` of thread `t` of the warpgroup is.
+// Row and column of the accumulator in register `i` of thread `t` of the warpgroup.
 static uint32_t row_of(uint32_t t, uint32_t i) { return t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8; }
 static uint32_t column_of(uint32_t t, uint32_t i) { return i / 4 * 8 + t % 4 * 2 + i % 2; }
 
@@ -204,22 +204,23 @@ static void multiply(const Multiplication& m) {
     }
 }
 
-// ---- accumulators that are the multiplication's until it is waited for ------------------------------------------------
+// ---- accumulators of pending multiplications --------------------------------------------------------------------------
 
 static void check_poison(const float* d, uint32_t n) {
   for (uint32_t i = 0; i < n / 2; i++) {
     uint32_t word;
     memcpy(&word, d + i, 4);
-    if (word != POISON) fail("registers", "accumulators were written before the wgmma that has them was waited for");
+    if (word != POISON) fail("registers", "accumulators were written before the wgmma that uses them was waited for");
   }
 }
 
-static void hold(Multiplication& m, int first) {
+static void hold_accumulators(Multiplication& m, int first) {
   auto& of_group = held[first];
   const auto found = std::find_if(of_group.begin(), of_group.end(), [&](const auto& h) { return h->d[0] == m.d[0]; });
   if (found != of_group.end()) {
     m.held = *found;
-    if (!m.held->users) fail("registers", "accumulators go on to a wgmma before all threads have waited for the last one");
+    if (!m.held->num_pending)
+      fail("registers", "accumulators are used by a wgmma before all threads have waited for the previous one");
     for (const float* d : m.d) check_poison(d, m.n);
   } else {
     m.held = std::make_shared<Accumulators>();
@@ -231,38 +232,39 @@ static void hold(Multiplication& m, int first) {
       memset(d, 0xff, m.n / 2 * sizeof(float));
     }
   }
-  m.held->users++;
+  m.held->num_pending++;
 }
 
-static void remember_bits(float* d, uint32_t n) {
-  if (launch->check) last_bits[d] = bits_of(d, n);
+static void remember_hash(float* d, uint32_t n) {
+  if (launch->check) last_hashes[d] = hash_of(d, n);
 }
 
-// The current thread has waited: what is done is in its registers again.
-static void take(int first) {
+// The current thread has waited: copies the results of completed multiplications to its registers.
+static void hand_back_accumulators(int first) {
   const int mine = current->thread - first;
   auto& of_group = held[first];
   for (const auto& h : of_group) {
-    if (h->users || h->taken_by[mine]) continue;
+    if (h->num_pending || h->handed_back[mine]) continue;
     check_poison(h->d[mine], h->n);
     memcpy(h->d[mine], &h->values[mine * h->n / 2], h->n / 2 * sizeof(float));
-    remember_bits(h->d[mine], h->n);
-    h->taken_by[mine] = true;
-    h->taken++;
+    remember_hash(h->d[mine], h->n);
+    h->handed_back[mine] = true;
+    h->num_handed_back++;
   }
-  of_group.erase(std::remove_if(of_group.begin(), of_group.end(), [](const auto& h) { return h->taken == GROUP; }), of_group.end());
+  const auto is_unused = [](const auto& h) { return h->num_handed_back == GROUP; };
+  of_group.erase(std::remove_if(of_group.begin(), of_group.end(), is_unused), of_group.end());
 }
 
 static void perform(const Multiplication& m) {
   multiply(m);
-  if (m.held) m.held->users--;
-  else for (float* d : m.d) remember_bits(d, m.n);
+  if (m.held) m.held->num_pending--;
+  else for (float* d : m.d) remember_hash(d, m.n);
 }
 
-// ---- what a kernel calls ---------------------------------------------------------------------------------------------
+// ---- the instructions ------------------------------------------------------------------------------------------------
 
 static void add_ranges(std::vector<Range>& ranges, const Operand& of, const Multiplication& m, uint32_t rows) {
-  std::vector<uintptr_t> chunks;  // of 16 bytes
+  std::vector<uintptr_t> chunks;  // addresses of 16-byte chunks
   const uint32_t each = 16 / m.element_bytes;
   for (uint32_t i = 0; i < rows; i += of.mn ? each : 1)
     for (uint32_t k = 0; k < m.k; k += of.mn ? 1 : each) chunks.push_back(address_of(of, m.element_bytes, i, k));
@@ -277,8 +279,8 @@ static void add_ranges(std::vector<Range>& ranges, const Operand& of, const Mult
 
 static void check_operand(const Operand& of, const char* name, Site site) {
   if (of.span > 16 && of.start % (8 * of.span) >= of.span)
-    fail("misaligned", "%s of the wgmma of %s:%d begins within a swizzle's pattern of %u bytes", name, site.file, site.line,
-         8 * of.span);
+    fail("misaligned", "operand %s of the wgmma of %s:%d does not begin in the first row of the swizzle's pattern of %u bytes",
+         name, site.file, site.line, 8 * of.span);
 }
 
 void wgmma_fence() { fenced[current->thread] = true; }
@@ -288,8 +290,8 @@ static void check_fence(const float* d, uint32_t n, bool accumulate, Site site) 
   memcpy(&word, d, 4);
   const bool is_held = word == POISON && launch->completion == static_cast<int>(Completion::lazy);
   if (fenced[current->thread] || is_held) return;
-  const auto last = last_bits.find(const_cast<float*>(d));
-  if (last != last_bits.end() && (!accumulate || last->second == bits_of(d, n))) return;
+  const auto last = last_hashes.find(const_cast<float*>(d));
+  if (last != last_hashes.end() && (!accumulate || last->second == hash_of(d, n))) return;
   fail("registers", "the wgmma of %s:%d needs a wgmma_fence before it: its accumulators were written by other instructions",
        site.file, site.line);
 }
@@ -309,51 +311,51 @@ void wgmma(float* d, int n, int format, const unsigned int* a_registers, unsigne
   m.b = operand(b, b_mn);
   if (!a_registers) check_operand(m.a, "A", site);
   check_operand(m.b, "B", site);
-  WarpgroupMeeting& meeting = meetings[first];
+  PendingCall& pending = pending_calls[first];
   const int mine = current->thread - first;
-  meeting.d[mine] = d;
-  if (a_registers) memcpy(meeting.a[mine], a_registers, sizeof meeting.a[mine]);
+  pending.d[mine] = d;
+  if (a_registers) memcpy(pending.a[mine], a_registers, sizeof pending.a[mine]);
   std::vector<Range> ranges;
   if (launch->check) {
     check_fence(d, m.n, accumulate, site);
-    if (lane() == 0 || meeting.arrived == GROUP - 1) {
+    if (lane() == 0 || pending.arrived == GROUP - 1) {
       if (!a_registers) add_ranges(ranges, m.a, m, 64);
       add_ranges(ranges, m.b, m, m.n);
     }
-    // each warp has to have waited for the operands
+    // each warp must have waited for the operands
     if (lane() == 0) check_reads(ranges, caller);
   }
-  const bool last = meet(meeting, {"wgmma", site, {a, b, static_cast<uint64_t>(n) << 8 | static_cast<uint64_t>(format) << 4 |
+  const bool last = arrive(pending, {"wgmma", site, {a, b, static_cast<uint64_t>(n) << 8 | static_cast<uint64_t>(format) << 4 |
                                                    static_cast<uint64_t>(accumulate) << 2 | uint64_t(a_mn) << 1 | uint64_t(b_mn)}});
   if (!last) return;
-  std::copy(meeting.d, meeting.d + GROUP, m.d);
-  memcpy(m.a_registers, meeting.a, sizeof m.a_registers);
-  if (launch->completion == static_cast<int>(Completion::lazy)) hold(m, first);
+  std::copy(pending.d, pending.d + GROUP, m.d);
+  memcpy(m.a_registers, pending.a, sizeof m.a_registers);
+  if (launch->completion == static_cast<int>(Completion::lazy)) hold_accumulators(m, first);
   Transfer transfer = start(std::move(ranges), [shared] { perform(*shared); }, caller);
   if (launch->check) check_proxy(transfer);
-  join(groups_of(Kind::matrix, first), std::move(transfer));
-  release(meeting);
+  add_to_group(groups_of(Kind::matrix, first), std::move(transfer));
+  release(pending);
 }
 
 void wgmma_commit(Site site) {
   const int first = first_of_group();
-  WarpgroupMeeting& meeting = meetings[first];
-  if (!meet(meeting, {"wgmma_commit", site, {}})) return;
+  PendingCall& pending = pending_calls[first];
+  if (!arrive(pending, {"wgmma_commit", site, {}})) return;
   commit(groups_of(Kind::matrix, first));
-  release(meeting);
+  release(pending);
 }
 
-// What a multiplication read is read for all threads that have waited: an engine stands for the warpgroup.
+// The reads of completed multiplications are recorded as an engine's, so that every thread that waits acquires them.
 void wgmma_wait(int left) {
-  const int first = first_of_group(), engine = MOST_ENGINES - 1 - first / GROUP % (MOST_ENGINES / 2);
+  const int first = first_of_group(), engine = MAX_ENGINES - 1 - first / GROUP % (MAX_ENGINES / 2);
   Groups& groups = groups_of(Kind::matrix, first);
   const size_t before = groups.pending.size();
-  complete(groups, static_cast<uint32_t>(left), MOST_THREADS + engine);
-  take(first);
+  complete(groups, static_cast<uint32_t>(left), MAX_THREADS + engine);
+  hand_back_accumulators(first);
   fenced[current->thread] = false;
   if (!launch->check) return;
-  if (groups.pending.size() != before) publish_engine(done[first], engine);
-  acquire(done[first], current->thread);
+  if (groups.pending.size() != before) publish_engine(completed[first], engine);
+  acquire(completed[first], current->thread);
 }
 
 }  // namespace emulator

@@ -1,8 +1,8 @@
-"""Tests of CUDA kernels without a GPU: CuPy's RawModule on NumPy arrays, and the pytest fixture that makes one.
+"""Test CUDA kernels without a GPU: ``RawModule`` with CuPy's interface on NumPy arrays, and a pytest fixture for it.
 
 from gpunet.testing import RawModule
 
-module = RawModule(code=source)                       # as cupy.RawModule
+module = RawModule(code=source)                       # like cupy.RawModule
 module.get_function("scale<float>")((4,), (256,), (y, x, numpy.float32(2), numpy.int32(1000)))
 """
 

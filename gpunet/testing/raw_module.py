@@ -1,4 +1,4 @@
-"""RawModule: CuPy's class of this name on NumPy arrays, its kernels emulated and checked."""
+"""RawModule: the interface of ``cupy.RawModule`` on NumPy arrays, with emulated and checked kernels."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from gpunet.errors import ArgumentError, LaunchError
 
 
 class RawModule:
-    """A CUDA source whose kernels run on the CPU, on NumPy arrays, and are checked as they do.
+    """A CUDA source whose kernels run on the CPU, on NumPy arrays, and are checked while they run.
 
     Races, accesses out of bounds, missing barriers, uninitialised shared memory and writes to ``const`` arrays raise an
-    EmulationError with file and line.  Textures, ``get_global`` and compiled files are not there.
+    EmulationError with file and line.  Textures, ``get_global`` and compiled modules are not supported.
+
+    An enclosing ``gpunet.emulator.check(schedule=...)`` applies to launches.
 
     Args:
         code: the source as text.
-        path: the source as a file (CuPy's ``path`` is of a compiled file).
-        options: ``-Dname=value`` and ``-Ifolder``; others say how machine code is made, and mean nothing here.
-        name_expressions: the specialisations that ``get_function`` will be asked for.  CuPy needs them for templates; where
-            they are given, others are refused, as there.
-        check: False runs faster, and finds nothing.
-
-    Launches follow an enclosing ``gpunet.emulator.check(schedule=...)``.
+        path: the path of a source file (in CuPy, ``path`` is a compiled file).
+        options: ``-Dname=value`` and ``-Ifolder``; other options only affect machine code and are ignored.
+        name_expressions: the specialisations that ``get_function`` may return, as in CuPy; None allows all.
+        check: False runs faster, without checks.
 
     Raises:
-        ArgumentError: neither code nor path was given, or both.
-        CompileError: the file or a header is not there.
+        ArgumentError: neither or both of code and path were given.
+        CompileError: the file or a header does not exist.
     """
 
     def __init__(
@@ -48,16 +47,16 @@ class RawModule:
     ) -> None:
         if (code is None) == (path is None):
             raise ArgumentError("RawModule: pass either code= or path=")
-        given: str | Path = code if code is not None else Path(path or "")
-        self.source = cuda_sources.splice(given, "raw_module.cu", options)
+        text_or_path: str | Path = code if code is not None else Path(path or "")
+        self.source = cuda_sources.splice(text_or_path, "raw_module.cu", options)
         self.name_expressions = name_expressions
         self.check = check
 
     def get_function(self, name: str) -> RawFunction:
-        """The kernel of a name, ``"scale"``, or of a specialisation, ``"scale<float>"``.  It is compiled at its first launch.
+        """Return a kernel ("scale") or a specialisation ("scale<float>").  It is compiled at its first launch.
 
         Raises:
-            ArgumentError: the source has no such kernel, or it was not among ``name_expressions``.
+            ArgumentError: the source has no such kernel, or ``name`` is not in ``name_expressions``.
         """
         entry = find_entry(self.source.text, self.source.name, name)
         if (entry.types or entry.values) and self.name_expressions is not None and name not in self.name_expressions:
@@ -80,18 +79,18 @@ class RawFunction:
     def __call__(
         self, grid: int | Sequence[int], block: int | Sequence[int], args: Sequence[Any], *, shared_mem: int = 0
     ) -> None:
-        """Launch and wait.
+        """Launch the kernel and wait until it has finished.
 
         Args:
-            grid: blocks, up to three extents.
-            block: threads of a block, up to three extents.
-            args: NumPy arrays for pointers, None for null, and scalars.  As with CuPy, a Python float is a C ``double``; a
-                Python int is taken as the integer that the kernel declares.
+            grid: number of blocks, up to three extents.
+            block: number of threads per block, up to three extents.
+            args: NumPy arrays for pointers (None for null), and scalars.  As in CuPy, a Python float is passed as a
+                ``double``; a Python int is passed as the integer type that the kernel declares.
             shared_mem: bytes of dynamic shared memory.
 
         Raises:
-            LaunchError: a launch that a card would refuse, or arguments that are not the kernel's.
-            EmulationError: what was found while it ran.
+            LaunchError: a GPU would reject the launch, or the arguments do not match the kernel's parameters.
+            EmulationError: the emulator found a bug while the kernel ran.
             CompileError: the source does not compile, or g++ is not installed.
         """
         declared = self.entry.parameters
@@ -100,8 +99,8 @@ class RawFunction:
         arguments = [
             self._scalar(value, p.c_type, p.name) if not p.pointer else value for value, p in zip(args, declared)
         ]
-        chosen = emulator.settings()._asdict()
-        with emulator.check(chosen.pop("check") or self.check, **chosen):
+        settings = emulator.settings()._asdict()
+        with emulator.check(settings.pop("check") or self.check, **settings):
             self._function(grid, block, arguments, shared_mem)
 
     def _scalar(self, value: Any, c_type: str, name: str) -> Any:
@@ -111,12 +110,12 @@ class RawFunction:
         if type(value) is float:
             if dtype == "float32":
                 raise LaunchError(
-                    f"launch of {self.name}: {name!r} is the Python float {value!r}, which is passed as a double; the kernel "
-                    f"declares float: pass numpy.float32({value!r})"
+                    f"launch of {self.name}: argument {name!r} is the Python float {value!r}, which is passed as a double, but "
+                    f"the kernel declares float; pass numpy.float32({value!r})"
                 )
             return numpy.float64(value)
         if type(value) is int:
             if dtype is None or numpy.dtype(dtype).kind not in "iu":
                 return numpy.int64(value)
-            return as_scalar(value, dtype, f"launch of {self.name}: {name!r}")
+            return as_scalar(value, dtype, f"launch of {self.name}: argument {name!r}")
         return value

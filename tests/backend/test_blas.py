@@ -1,4 +1,4 @@
-"""Products of large matrices: every library gives the right bits, always the same, and the choice between them is kept."""
+"""Products of large matrices: every library gives right and reproducible results, and the choice of a library is cached."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gpunet.captured.compiled import library_calls, module
 from gpunet.errors import ArgumentError, MissingDependencyError
 
 INSTALLED = [library.name for library in libraries.installed()]
-M, N, K = 150, 120, 128  # just enough multiplications, and no multiple of a vector
+M, N, K = 150, 120, 128  # just above the threshold; M is not a multiple of a vector width
 assert M * N * K > blas.LEAST > (M - 20) * N * K
 
 
-#: The functions of MKL that are called, with their types and meaning; the whole has gigabytes.
+#: A stand-in for MKL, which is too large to install for a test: the functions that gpunet calls.
 MKL = """
 constexpr int auto_branch = 12, strict = 0x10000, row_major = 101, plain = 111, transposed = 112;
 static int branch;
@@ -68,17 +68,17 @@ def stand_in_for_mkl(tmp_path_factory: pytest.TempPathFactory) -> libraries.Libr
 
 @pytest.fixture(params=["numpy", *INSTALLED, "stand-in"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each library that is installed (the test extra brings oneDNN), and one with the face of MKL."""
+    """Each installed library (the test extra installs oneDNN), and a stand-in for MKL."""
     name: str = request.param
     if name == "stand-in":
-        name, found = "mkl", request.getfixturevalue("stand_in_for_mkl")
-        monkeypatch.setattr(libraries, "installed", lambda: [found])
+        name, stand_in = "mkl", request.getfixturevalue("stand_in_for_mkl")
+        monkeypatch.setattr(libraries, "installed", lambda: [stand_in])
     monkeypatch.setattr(blas, "_chosen", choice.load(name))
     return name
 
 
 def placed(values: numpy.ndarray, transposed: bool, start: int = 0, gap: int = 0) -> numpy.ndarray:
-    """A matrix at some distance from its memory's start, its rows (or columns) apart from each other."""
+    """Copy a matrix into memory at an offset of ``start`` elements, with ``gap`` elements between rows (or columns)."""
     rows, columns = values.shape[::-1] if transposed else values.shape
     memory = numpy.full(start + rows * (columns + gap), numpy.nan, values.dtype)
     matrix = memory[start:].reshape(rows, columns + gap)[:, :columns]
@@ -95,10 +95,10 @@ def operands(dtype: str = "float32") -> tuple[numpy.ndarray, numpy.ndarray]:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("a_transposed", [False, True])
 @pytest.mark.parametrize("b_transposed", [False, True])
-def test_right_and_the_same_bits_wherever_they_lie(library: str, dtype: str, a_transposed: bool, b_transposed: bool) -> None:
+def test_product_is_right_and_same_bits_for_any_alignment(library: str, dtype: str, a_transposed: bool, b_transposed: bool) -> None:
     a, b = operands(dtype)
     exact = a.astype("float64") @ b.astype("float64")
-    for gap in (0, 5, 16):  # a library may take another way for other distances
+    for gap in (0, 5, 16):  # a library may choose another algorithm for other strides
         bits = set()
         for start in (0, 1, 3, 16):
             x, y = placed(a, a_transposed, start, gap), placed(b, b_transposed, start, gap)
@@ -110,7 +110,7 @@ def test_right_and_the_same_bits_wherever_they_lie(library: str, dtype: str, a_t
         assert len(bits) == 1
 
 
-def test_a_large_product_goes_to_the_library_and_a_small_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_products_use_the_library_and_small_ones_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
 
     class Functions(dict):  # type: ignore[type-arg]
@@ -128,7 +128,7 @@ def test_a_large_product_goes_to_the_library_and_a_small_one_does_not(monkeypatc
     numpy.testing.assert_array_equal(out, numpy.dot(a, b))
 
 
-def test_what_no_library_takes_is_numpys(library: str) -> None:
+def test_operands_without_a_contiguous_dimension_use_numpy(library: str) -> None:
     a, b = operands()
     wide = numpy.repeat(numpy.repeat(a, 2, 0), 2, 1)[::2, ::2]  # neither rows nor columns are contiguous
     out = numpy.empty((M, N), numpy.float32)
@@ -137,7 +137,7 @@ def test_what_no_library_takes_is_numpys(library: str) -> None:
     numpy.testing.assert_array_equal(out, numpy.dot(wide, b))
 
 
-def test_training_is_the_same_bits_eager_and_captured(library: str) -> None:
+def test_training_gives_the_same_bits_eager_and_captured(library: str) -> None:
     def train(captured: bool) -> list[bytes]:
         gpunet.manual_seed(0)
         model = nn.Sequential(nn.Linear(96, 160), nn.ReLU(), nn.Linear(160, 160), nn.Tanh(), nn.Linear(160, 1))
@@ -168,7 +168,7 @@ def test_batches_of_large_matrices(library: str) -> None:
 
 
 @pytest.mark.skipif(not module.available(), reason="Numba is not installed")
-def test_a_compiled_step_multiplies_its_arguments_where_they_lie(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_step_multiplies_its_arguments_without_copying_them(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library_calls, "MAX_PRODUCT", 0)
     weight = gpunet.tensor(operands()[1].T.copy())
     step = gpunet.capture(lambda x: nn.functional.linear(x, weight), backend="numba")
@@ -185,7 +185,7 @@ def test_a_compiled_step_multiplies_its_arguments_where_they_lie(library: str, m
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("library", ["numpy", *INSTALLED], indirect=True)
 def test_products_in_a_forked_process(library: str) -> None:
-    """GNU OpenMP's threads are not there after a fork: a child that waits for them hangs."""
+    """GNU OpenMP's threads do not survive a fork: a child that waits for them hangs."""
     code = f"""
 import os, numpy
 from gpunet.backend import blas
@@ -207,15 +207,15 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[str]]:
-    """Pretend that libraries are installed, and how long their products take; what is measured is listed."""
+def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[str]]:
+    """``pretend(name=seconds, ...)``: fake installed libraries and their times; returns the list of measured names."""
     monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("GPUNET_BLAS", "auto")
 
-    def pretend(**seconds: float | Exception) -> list[str]:
+    def install(**seconds: float | Exception) -> list[str]:
         measured: list[str] = []
 
-        def ask(name: str) -> list[float]:
+        def measure(name: str) -> list[float]:
             measured.append(name)
             value = seconds[name]
             if isinstance(value, Exception):
@@ -228,14 +228,14 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list
         names = [name for name in seconds if name != "numpy"]
         found = [libraries.Library(name, f"{name} 1.0", tmp_path / name, functions) for name in names]
         monkeypatch.setattr(libraries, "installed", lambda: found)
-        monkeypatch.setattr(choice, "_ask", ask)
+        monkeypatch.setattr(choice, "_measure_in_subprocess", measure)
         return measured
 
-    return pretend
+    return install
 
 
-def test_the_fastest_is_taken_and_kept(asked: Any) -> None:
-    measured = asked(numpy=1.0, mkl=0.8, onednn=0.6)
+def test_fastest_library_is_selected_and_cached(pretend: Any) -> None:
+    measured = pretend(numpy=1.0, mkl=0.8, onednn=0.6)
     chosen = choice.choose()
     assert (chosen.name, chosen.functions) == ("onednn", {"from": "onednn"})
     assert chosen.seconds == {"numpy": [1.0, 2.0], "mkl": [0.8, 1.6], "onednn": [0.6, 1.2]}
@@ -244,102 +244,102 @@ def test_the_fastest_is_taken_and_kept(asked: Any) -> None:
     assert len(measured) == 6
 
 
-def test_numpy_stays_where_little_is_gained(asked: Any) -> None:
-    asked(numpy=1.0, onednn=0.95)
+def test_numpy_is_kept_if_the_gain_is_small(pretend: Any) -> None:
+    pretend(numpy=1.0, onednn=0.95)
     assert choice.choose().name == "numpy"
     assert not choice.choose().functions
 
 
-def test_other_settings_are_measured_anew(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = asked(numpy=1.0, mkl=0.5)
+def test_other_settings_are_measured_again(pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = pretend(numpy=1.0, mkl=0.5)
     choice.choose()
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
     choice.choose()
     assert len(measured) == 8
 
 
-def test_a_library_that_crashes_is_left_out(asked: Any, caplog: pytest.LogCaptureFixture) -> None:
-    measured = asked(numpy=1.0, mkl=subprocess.CalledProcessError(-11, "measure", stderr="a trace"), onednn=0.5)
+def test_library_that_crashes_is_not_used(pretend: Any, caplog: pytest.LogCaptureFixture) -> None:
+    measured = pretend(numpy=1.0, mkl=subprocess.CalledProcessError(-11, "measure", stderr="a trace"), onednn=0.5)
     chosen = choice.choose()
     assert chosen.name == "onednn"
     assert set(chosen.seconds) == {"numpy", "onednn"}
-    assert "products by mkl could not be measured" in caplog.text
+    assert "mkl could not be timed and is not used" in caplog.text
     assert "a trace" in caplog.text
-    assert measured == ["numpy", "mkl", "onednn", "numpy", "onednn"]  # once is enough to know
+    assert measured == ["numpy", "mkl", "onednn", "numpy", "onednn"]  # mkl is not tried again
 
 
-def test_nothing_can_be_measured(asked: Any) -> None:
-    """That is not kept: the next process tries again."""
-    asked(numpy=OSError("no processes here"), onednn=0.5)
+def test_failed_measurement_is_not_cached(pretend: Any) -> None:
+    """The next process measures again."""
+    pretend(numpy=OSError("no processes here"), onednn=0.5)
     assert choice.choose() == ("numpy", {}, {})
-    asked(numpy=1.0, onednn=0.5)
+    pretend(numpy=1.0, onednn=0.5)
     assert choice.choose().name == "onednn"
 
 
-def test_what_was_kept_is_broken(asked: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    measured = asked(numpy=1.0, onednn=0.5)
+def test_broken_cache_file_is_replaced(pretend: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    measured = pretend(numpy=1.0, onednn=0.5)
     choice.choose()
-    (kept,) = (tmp_path / "cache").iterdir()
-    kept.write_text("{")
+    (cached,) = (tmp_path / "cache").iterdir()
+    cached.write_text("{")
     assert choice.choose().name == "onednn"
-    assert "measuring anew" in caplog.text
+    assert "measuring again" in caplog.text
     assert len(measured) == 8
-    assert json.loads(kept.read_text())["onednn"] == [0.5, 1.0]
+    assert json.loads(cached.read_text())["onednn"] == [0.5, 1.0]
 
 
-def test_two_processes_choose_alike(asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one was done while this one measured: its figures count."""
-    asked(numpy=1.0, onednn=0.5)
-    slow = choice._measured
+def test_two_processes_choose_alike(pretend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process finishes measuring while this one still measures: this one uses the other's times."""
+    pretend(numpy=1.0, onednn=0.5)
+    real_measure = choice._measure
 
-    def measured(names: list[str]) -> dict[str, list[float]]:
-        result = slow(names)
-        path = tmp_path / "cache" / f"blas-{choice._machine(libraries.installed())}.json"
+    def measure(names: list[str]) -> dict[str, list[float]]:
+        result = real_measure(names)
+        path = tmp_path / "cache" / f"blas-{choice._machine_key(libraries.installed())}.json"
         path.parent.mkdir()
         path.write_text('{"numpy": [1.0, 1.0], "onednn": [0.99, 0.99]}')
         return result
 
-    monkeypatch.setattr(choice, "_measured", measured)
+    monkeypatch.setattr(choice, "_measure", measure)
     assert choice.choose().name == "numpy"
 
 
-def test_a_cache_that_cannot_be_written(asked: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    asked(numpy=1.0, onednn=0.5)
-    (tmp_path / "cache").write_text("a file, no folder")
+def test_unwritable_cache(pretend: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pretend(numpy=1.0, onednn=0.5)
+    (tmp_path / "cache").write_text("a file, not a folder")
     assert choice.choose().name == "onednn"
-    assert "cannot be kept" in caplog.text
+    assert "cannot cache the choice" in caplog.text
 
 
-def test_names_that_are_none(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked(numpy=1.0)
+def test_invalid_library_names(pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(numpy=1.0)
     monkeypatch.setenv("GPUNET_BLAS", "atlas")
     with pytest.raises(ArgumentError, match=r"GPUNET_BLAS='atlas'; expected one of auto, numpy, mkl, onednn"):
         choice.choose()
     monkeypatch.setenv("GPUNET_BLAS", "mkl")
-    with pytest.raises(MissingDependencyError, match=r"'mkl', which is not installed here: pip install 'gpunet\[mkl\]'"):
+    with pytest.raises(MissingDependencyError, match=r"'mkl', but that library is not installed: pip install 'gpunet\[mkl\]'"):
         choice.choose()
 
 
-def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_library_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "libdnnl.so"
-    broken.write_bytes(b"no library")
+    broken.write_bytes(b"not a library")
     monkeypatch.setattr(libraries, "installed", lambda: [libraries.Library("onednn", "1", broken, libraries._load_onednn)])
-    with pytest.raises(MissingDependencyError, match=r"libdnnl.so does not load .*GPUNET_BLAS=numpy"):
+    with pytest.raises(MissingDependencyError, match=r"libdnnl.so cannot be loaded .*GPUNET_BLAS=numpy"):
         choice.load("onednn")
 
 
-def test_a_measurement() -> None:
-    assert all(0 < seconds < 10 for seconds in choice._ask("numpy"))
+def test_measuring_numpy() -> None:
+    assert all(0 < seconds < 10 for seconds in choice._measure_in_subprocess("numpy"))
 
 
-def test_info_tells_which_and_why(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_info_reports_the_choice_and_its_reason(pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from gpunet.tools import info
 
     monkeypatch.setattr(blas, "_chosen", None)
-    asked(numpy=1.0, onednn=0.5)
+    pretend(numpy=1.0, onednn=0.5)
     assert info.blas()["large products"] == "onednn; measured times relative to NumPy: numpy 1.00, onednn 0.50"
     monkeypatch.setattr(blas, "_chosen", None)
-    asked(numpy=1.0)
+    pretend(numpy=1.0)
     assert info.blas()["large products"].startswith("numpy; install 'gpunet[onednn]'")
     monkeypatch.setattr(blas, "_chosen", None)
     monkeypatch.setenv("GPUNET_BLAS", "numpy")

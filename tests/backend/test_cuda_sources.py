@@ -1,4 +1,4 @@
-"""The CUDA sources without a card: each compiles for every architecture, and agrees with its twin's declaration."""
+"""The CUDA sources without a GPU: every kernel compiles for every architecture and matches its twin's declaration."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ needs_nvrtc = pytest.mark.skipif(not nvrtc_is_installed(), reason="NVRTC is not 
 
 @cache
 def _geometries(kernel: Kernel) -> list[tuple[str, Geometry]]:
-    """(expression, geometry) of each case of ``gpunet.tools.kernel_cases``."""
+    """Return (expression, geometry) of each case of the kernel in ``gpunet.tools.kernel_cases``."""
     geometries = [(case, case.geometry()) for case in kernel_cases.cases(kernel)]
     return [(case.expression(geometry), geometry) for case, geometry in geometries]
 
 
 def test_every_kernel_has_cases() -> None:
-    """A kernel without them would be compiled by no test, nor run by the self-test."""
+    """No test would compile a kernel without cases, and the self-test would not run it."""
     lacking = [name for name, kernel in KERNELS.items() if not kernel_cases.has_cases(kernel)]
     assert lacking == [], f"add cases to {kernel_cases.__file__}"
 
@@ -76,7 +76,7 @@ def test_representatives_compile(name: str) -> None:
 @needs_nvrtc
 @pytest.mark.parametrize("name, architecture", _compilations())
 def test_every_specialisation_compiles_as_documented(name: str, architecture: str) -> None:
-    """And takes what docs/kernels.md says: no hot kernel spills that is not known to."""
+    """The resource usage matches docs/kernels.md, and no hot kernel spills unless it is listed in KNOWN_SPILLS."""
     kernel = KERNELS[name]
     expressions = kernel_table.specialisations(kernel)
     made = compile_and_measure(kernel.file, expressions, architecture)
@@ -93,11 +93,11 @@ def test_every_specialisation_compiles_as_documented(name: str, architecture: st
     assert wrong == []
 
 
-# ---- the twin and the CUDA entry declare the same ----------------------------------------------------------------------
+# ---- the twin and the CUDA entry point declare the same parameters -----------------------------------------------------
 
 
 def _entry_parameters(kernel: Kernel) -> list[tuple[str, str]]:
-    """(type, name) of the CUDA entry's parameters; types without ``__restrict__`` and the like."""
+    """Return (type, name) of the CUDA entry point's parameters; types without ``__restrict__`` and similar qualifiers."""
     text = re.sub(r"//[^\n]*", "", cuda_sources.spliced(kernel.file))
     found = re.findall(
         r"template <class T[^;{}]*?__global__ void\s*(?:__launch_bounds__\((?:[^()]|\([^()]*\))*\))?\s*"
@@ -123,7 +123,7 @@ def _c_scalar(value: Any) -> str:
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_twin_and_entry_have_one_signature(name: str) -> None:
+def test_twin_and_entry_have_the_same_signature(name: str) -> None:
     kernel = KERNELS[name]
     actual = _entry_parameters(kernel)
     pointers = list(zip(kernel.parameters, kernel.c_types))
@@ -144,7 +144,7 @@ def _constant(file: str, name: str) -> int:
     return int(found[1])
 
 
-def test_constants_of_both_sides_are_equal() -> None:
+def test_constants_in_cuda_and_python_are_equal() -> None:
     assert _constant("optimizers.cu", "MAX_TENSORS") == list_kernel.MAX_TENSORS
     assert _constant("optimizers.cu", "ELEMENTS_A_BLOCK") == list_kernel.ELEMENTS_A_BLOCK
     assert _constant("common/loss.cuh", "MAX_BLOCKS") == MAX_BLOCKS
@@ -170,7 +170,7 @@ def test_tensor_table_has_the_layout_of_its_dtype(name: str, tmp_path: Any, monk
     compiler.compile("layout.cu", "nothing<float>", "sm_75")
 
 
-def test_kernel_files_are_those_of_the_kernels() -> None:
+def test_kernel_files_match_the_registered_kernels() -> None:
     assert cuda_sources.kernel_files() == sorted({kernel.file for kernel in KERNELS.values()})
 
 
@@ -188,7 +188,7 @@ def test_sources_are_header_free_and_narrow(path: Any) -> None:
 
 
 def test_only_the_primitives_have_two_bodies() -> None:
-    """Inline PTX, and what depends on whether there is a card, stand in two files."""
+    """Inline PTX and code that depends on the emulator or the architecture are in two files only."""
     special = re.compile(r"\basm\b|#\s*(if|ifdef|ifndef|elif)\b.*(EMULATOR|__CUDA_ARCH__)")
     found = {path.name for path in cuda_files() if special.search(path.read_text())}
     assert found == {"hopper.cuh", "primitives.cuh"}
@@ -199,7 +199,7 @@ def test_only_the_primitives_have_two_bodies() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Any, monkeypatch: Any) -> Any:
-    """Sources of our own: main.cu includes a.cuh and b.cuh, both of which include c.cuh."""
+    """A folder of test sources: main.cu includes a.cuh and b.cuh, both of which include c.cuh."""
     (tmp_path / "main.cu").write_text(
         '#include "a.cuh"\n  #  include "b.cuh"  // twice through c.cuh\n'
         "template <class T> __global__ void entry(T* out) { out[0] = a<T>() + b<T>(); }\n"
@@ -209,7 +209,7 @@ def folder(tmp_path: Any, monkeypatch: Any) -> Any:
     (tmp_path / "c.cuh").write_text("template <class T> __device__ T c() { return T(1); }\n")
     monkeypatch.setattr(cuda_sources, "kernel_directory", lambda: tmp_path)
     monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(disk_cache, "_cache_complained", False)
+    monkeypatch.setattr(disk_cache, "_has_warned", False)
     return tmp_path
 
 
@@ -231,12 +231,12 @@ def test_splice_keeps_lines(folder: Any) -> None:
         number += 1
 
 
-def test_splice_survives_a_circle(folder: Any) -> None:
+def test_splice_survives_circular_includes(folder: Any) -> None:
     (folder / "c.cuh").write_text('#include "a.cuh"\ntemplate <class T> __device__ T c() { return T(1); }\n')
     assert cuda_sources.spliced("main.cu").count("T c()") == 1
 
 
-def test_source_elsewhere_finds_headers_beside_it_then_ours(folder: Any) -> None:
+def test_external_source_finds_its_own_headers_first(folder: Any) -> None:
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "b.cuh").write_text("template <class T> __device__ T b() { return T(3); }\n")
@@ -244,11 +244,11 @@ def test_source_elsewhere_finds_headers_beside_it_then_ours(folder: Any) -> None
     text = cuda_sources.spliced(elsewhere / "own.cu")
     assert text.startswith('#line 1 "own.cu"\n') and "T c()" in text and "T(3)" in text
     (elsewhere / "own.cu").write_text('#include "absent.cuh"\n')
-    with pytest.raises(CompileError, match=r"own\.cu:1 includes 'absent\.cuh', .* in .*elsewhere or "):
+    with pytest.raises(CompileError, match=r"own\.cu:1 includes 'absent\.cuh': .* in .*elsewhere or "):
         cuda_sources.spliced(elsewhere / "own.cu")
 
 
-def test_missing_header_names_who_asked(folder: Any) -> None:
+def test_missing_header_names_the_including_line(folder: Any) -> None:
     (folder / "b.cuh").write_text("\n\n" + '#include "missing.cuh"\n')
     with pytest.raises(CompileError, match=r"b\.cuh:3 includes 'missing\.cuh'"):
         cuda_sources.spliced("main.cu")
@@ -293,15 +293,15 @@ def test_absent_nvrtc_says_what_to_install(monkeypatch: Any) -> None:
         nvrtc.load.cache_clear()
 
 
-def test_the_asked_for_library_is_the_only_candidate(monkeypatch: Any) -> None:
+def test_requested_library_is_the_only_candidate(monkeypatch: Any) -> None:
     monkeypatch.setenv("GPUNET_NVRTC", "/from/environment.so")
     assert list(nvrtc._candidates()) == ["/from/environment.so"]
     monkeypatch.setattr(nvrtc, "_chosen", "/from/call.so")
     assert list(nvrtc._candidates()) == ["/from/call.so"]
 
 
-def test_where_the_library_is_looked_for(monkeypatch: Any, tmp_path: Any) -> None:
-    """Without NVIDIA's own finder: in its wheels, in CUDA's folders, and by the system's loader."""
+def test_search_path_of_the_library(monkeypatch: Any, tmp_path: Any) -> None:
+    """Without cuda.pathfinder: NVIDIA's wheels, the CUDA toolkit's folders, then the system's loader."""
     for place in ("site/nvidia/cu13/lib", "cuda/lib64"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "libnvrtc.so.13").touch()
@@ -316,7 +316,7 @@ def test_where_the_library_is_looked_for(monkeypatch: Any, tmp_path: Any) -> Non
 
 
 @needs_nvrtc
-def test_library_by_its_path_and_what_it_refuses() -> None:
+def test_library_by_path_and_a_failing_call() -> None:
     path = nvrtc.load().path
     nvrtc.set_library(path)
     try:
@@ -332,12 +332,12 @@ def test_library_by_its_path_and_what_it_refuses() -> None:
     ("capability", "expected"),
     [((7, 5), "sm_75"), ((8, 6), "sm_86"), ((9, 0), "sm_90a"), ((10, 0), "sm_100a"), ((12, 0), "sm_120")],
 )
-def test_architecture_of_a_card(capability: tuple[int, int], expected: str) -> None:
+def test_architecture_of_a_gpu(capability: tuple[int, int], expected: str) -> None:
     assert compiler.architecture(capability) == expected
 
 
 @needs_nvrtc
-def test_architecture_of_cards_newer_or_older_than_the_compiler() -> None:
+def test_architecture_of_gpus_newer_or_older_than_the_compiler() -> None:
     assert compiler.architecture((8, 99)).startswith("sm_8")
     with pytest.raises(CompileError, match=r"capability 3\.5"):
         compiler.architecture((3, 5))
@@ -348,16 +348,16 @@ def test_architecture_of_cards_newer_or_older_than_the_compiler() -> None:
 
 @pytest.fixture
 def compilations(folder: Any, monkeypatch: Any) -> list[str]:
-    """Expressions that were really compiled."""
-    made: list[str] = []
+    """The expressions that were compiled rather than read from the cache."""
+    compiled: list[str] = []
 
     def compile(file: str, expression: str, architecture: str) -> tuple[bytes, str, str]:
-        made.append(expression)
+        compiled.append(expression)
         return b"\x7fELF\n\0machine code", f"_Z5{expression}", ""
 
     monkeypatch.setattr(compiler, "compile", compile)
     monkeypatch.setattr(compiler, "nvrtc_version", lambda: (13, 5))
-    return made
+    return compiled
 
 
 def _entry(expression: str = "entry<float>", architecture: str = "sm_80") -> tuple[bytes, str]:
@@ -368,10 +368,10 @@ def test_cache_hit(folder: Any, compilations: list[str]) -> None:
     first = _entry()
     assert _entry() == first == (b"\x7fELF\n\0machine code", "_Z5entry<float>")
     assert compilations == ["entry<float>"]
-    assert [path.suffix for path in (folder / "cache").iterdir()] == [".cubin"]  # and nothing half-written beside it
+    assert [path.suffix for path in (folder / "cache").iterdir()] == [".cubin"]  # no partial file is left
 
 
-def test_cache_key_has_everything_that_matters(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
+def test_cache_key_covers_all_inputs(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
     _entry()
     _entry(expression="entry<double>")
     _entry(architecture="sm_90a")
@@ -403,7 +403,7 @@ def test_failed_write_leaves_nothing(folder: Any, compilations: list[str], monke
     assert "no space left" in caplog.text
 
 
-def test_unwritable_cache_works_and_complains_once(
+def test_unwritable_cache_works_and_warns_once(
     folder: Any, compilations: list[str], monkeypatch: Any, caplog: Any
 ) -> None:
     (folder / "file").write_text("a file where the folder should be")
@@ -438,7 +438,7 @@ def test_real_compilation_through_the_cache(monkeypatch: Any, tmp_path: Any) -> 
 
 
 class FakeCuda:
-    """As much of ``cupy.cuda`` as loading and launching take; it writes down what happens."""
+    """The part of ``cupy.cuda`` that loading and launching use; it records the calls."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -456,7 +456,7 @@ class FakeCuda:
             yield
             self.current = before
 
-        class Card:
+        class FakeDevice:
             compute_capability = "90"
 
             def __enter__(self) -> None:
@@ -466,7 +466,7 @@ class FakeCuda:
             def __exit__(self, *error: Any) -> None:
                 self.on.__exit__(None, None, None)
 
-        return Card()
+        return FakeDevice()
 
     def Module(self) -> Any:
         def launch(*arguments: Any) -> None:
@@ -479,14 +479,14 @@ class FakeCuda:
         )
 
 
-def test_function_loads_once_and_launches_on_its_card(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
+def test_function_loads_once_and_launches_on_its_gpu(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
     cuda = FakeCuda()
     monkeypatch.setattr(compiler.devices, "cupy", lambda: SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(compiler, "architecture", lambda capability: f"sm_{capability[0]}{capability[1]}")
     monkeypatch.setattr(compiler, "_functions", {})
-    card = SimpleNamespace(type="cuda", index=1)
-    entry = compiler.function("main.cu", "entry<float>", card)  # type: ignore[arg-type]
-    assert compiler.function("main.cu", "entry<float>", card) is entry  # type: ignore[arg-type]
+    device = SimpleNamespace(type="cuda", index=1)
+    entry = compiler.function("main.cu", "entry<float>", device)  # type: ignore[arg-type]
+    assert compiler.function("main.cu", "entry<float>", device) is entry  # type: ignore[arg-type]
     assert cuda.events == [("load", 1, b"\x7fELF\n\0machine code"), ("get", "_Z5entry<float>")]
     assert cuda.current == 0
 
@@ -496,7 +496,7 @@ def test_function_loads_once_and_launches_on_its_card(folder: Any, compilations:
 
     del cuda.events[:]
     cuda.current = 1
-    entry((2,), (256,), (), 100_000)  # asks for the shared memory once
+    entry((2,), (256,), (), 100_000)  # raises the function's shared memory limit once
     entry((2,), (256,), (), 90_000)
     assert cuda.events == [
         ("attribute", 1234, 8, 100_000),

@@ -1,4 +1,4 @@
-"""CUDA's 16-bit types in sources of users: its headers are found, for NVRTC and for the emulator, or asked for."""
+"""CUDA's 16-bit types in users' sources: the headers are found for NVRTC and the emulator, or an error names them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.backend.test_cuda_sources import needs_nvrtc
 HALVES = Path(__file__).parents[1] / "emulator" / "kernels" / "halves.cu"
 
 
-def here() -> bool:
+def has_headers() -> bool:
     try:
         return bool(toolkit.options("#include <cuda_fp16.h>\n", "any.cu"))
     except CompileError:
         return False
 
 
-needs_headers = pytest.mark.skipif(not here(), reason="CUDA's headers are not installed")
+needs_headers = pytest.mark.skipif(not has_headers(), reason="CUDA's headers are not installed")
 needs_compiler = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
 
 
-def test_sources_without_such_headers_need_none() -> None:
+def test_sources_without_these_headers_need_no_options() -> None:
     assert toolkit.options('#include "pack.cuh"\n// #include <cuda_fp16.h>\n#include <math.h>\n', "any.cu") == ()
 
 
@@ -41,7 +41,7 @@ def test_missing_headers_say_what_to_install(monkeypatch: Any, tmp_path: Path) -
         toolkit.options("#include <cuda_bf16.h>\n", "own.cu")
 
 
-def test_both_folders_of_wheels_and_of_a_toolkit(monkeypatch: Any, tmp_path: Path) -> None:
+def test_headers_in_wheels_and_in_a_toolkit(monkeypatch: Any, tmp_path: Path) -> None:
     for file in ("nvidia/cuda_runtime/include/cuda_fp16.h", "nvidia/cuda_cccl/include/nv/target"):
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).write_text("")
@@ -61,13 +61,13 @@ def test_both_folders_of_wheels_and_of_a_toolkit(monkeypatch: Any, tmp_path: Pat
 @needs_headers
 @needs_nvrtc
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
-def test_nvrtc_compiles_them(architecture: str) -> None:
+def test_nvrtc_compiles_the_16_bit_types(architecture: str) -> None:
     assert compiler.compile_all(HALVES, ["halves", "brains", "reverse"], architecture)[0][:4] == b"\x7fELF"
 
 
 @needs_headers
 @needs_compiler
-def test_what_the_emulator_has_not_is_named() -> None:
+def test_function_missing_in_the_emulator_is_named() -> None:
     text = "#include <cuda_fp16.h>\n__global__ void own(__half2* x) {\n  x[0] = __hcmadd(x[0], x[1], x[2]);\n}\n"
     own = emulator.Function(text, "own.cu", "own", disk_cache.cache_directory() / "emulator", toolkit.options(text, "own.cu"))
     with pytest.raises(CompileError, match=r"own\.cu:3:.*__hcmadd.*was not declared"):
@@ -76,7 +76,7 @@ def test_what_the_emulator_has_not_is_named() -> None:
 
 @needs_headers
 @needs_compiler
-def test_halves() -> None:
+def test_float16() -> None:
     x = numpy.random.default_rng(0).normal(size=64).astype(numpy.float16)
     out = numpy.zeros((10, 64), numpy.float16)
     with emulator.check():
@@ -91,18 +91,18 @@ def test_halves() -> None:
 
 @needs_headers
 @needs_compiler
-def test_brains() -> None:
+def test_bfloat16() -> None:
     x = numpy.random.default_rng(1).normal(size=64).astype(numpy.float32)
     out = numpy.zeros((2, 64), numpy.float32)
     with emulator.check():
         compiler.function(HALVES, "brains", Device("emulated"))((1,), (64,), (out, x))
-    # x and 1 + |x| have 8 bits, and so have the results
+    # x, 1 + |x| and the results are rounded to the 8 bits of bfloat16's significand
     numpy.testing.assert_allclose(out, [x * x + 1, numpy.log1p(numpy.abs(x))], rtol=2.0**-6, atol=2.0**-6)
 
 
 @needs_headers
 @needs_compiler
-def test_shared_halves_are_checked() -> None:
+def test_shared_float16_is_checked() -> None:
     x = numpy.arange(64, dtype=numpy.float16)
     with emulator.check():
         out = numpy.zeros_like(x)

@@ -45,7 +45,7 @@ def arguments(*texts: str) -> list[str]:
 FLOAT = ["--entry", "copy<float>", "--grid", "2", "--block", "32"]
 
 INVALID = {
-    "no file": (["absent.cu", "--block", "1"], "'absent.cu', but there is no such file"),
+    "no file": (["absent.cu", "--block", "1"], "cannot read the CUDA source 'absent.cu': there is no such file"),
     "template": (["copy.cu", "--block", "1"], "copy is a template; say which specialisation, as in 'copy<float>'"),
     "kernel": (["copy.cu", "--block", "1", "--entry", "move"], "no __global__ function 'move'; it has copy"),
     "block": (["copy.cu", "--entry", "copy<float>"], "--block is missing"),

@@ -108,7 +108,7 @@ def test_folder_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.skipif(gpunet.cuda_status().ready, reason="CUDA is ready")
 def test_cuda_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     message = error_message(capsys, "train", "--device", "cuda")
-    assert "CUDA was asked for, but " in message
+    assert "CUDA was requested, but " in message
     assert gpunet.cuda_status().detail in message
     assert gpunet.cuda_status().advice in message
 

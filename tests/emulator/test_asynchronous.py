@@ -1,4 +1,4 @@
-"""Asynchronous copies and the primitives around them: check mode names each planted mistake by its line."""
+"""Asynchronous copies, ldmatrix and named barriers: check mode reports each planted bug with its line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not emulator.available(), reason="g++ is not ins
 RING = """\
 #include "primitives.cuh"
 
-// Four stages of a ring on their way while one is read: each thread sums what its neighbour copied.
+// A ring buffer of four stages, three of them being filled while one is read: each thread sums what another one copied.
 __global__ void ring(float* out, const float* in, int steps) {
   __shared__ __align__(16) float stage[4][64];
   const int t = threadIdx.x, from = 63 - t;
@@ -70,7 +70,7 @@ TO_IT = r"the asynchronous copy to it that thread \d+ started at planted\.cu:"
 FIRST_COPY, NEXT_COPY = "cp_async<4>(&stage[step][t], in + 64 * step + t)", "cp_async<4>(&stage[next % 4][t], in + 64 * next + t)"
 LOAD = "ldmatrix(r, &tile[0][4 * (31 - lane)])"
 
-#: for each kernel, name: (what is replaced, by what, the finding)
+#: For each kernel, name: (old text, new text, expected finding).
 MISTAKES = {
     RING: {
         "missing wait": ("    cp_async_wait<2>();\n", "", rf"not waited for: .* reads byte \d+ of stage at .*:14; {TO_IT}9"),
@@ -78,7 +78,7 @@ MISTAKES = {
         "commit left out": ("    cp_async_commit();\n  }\n  out", "  }\n  out", rf"not waited for: .* at planted\.cu:15; {TO_IT}9"),
         "missing barrier": ("    __syncthreads();\n", "", r"uninitialised: thread 0 reads byte 252 of stage at planted\.cu:14"),
         "ring too short": ("stage[next % 4]", "stage[next % 3]", rf"not waited for: .* reads .* at planted\.cu:15; {TO_IT}17"),
-        "source is no longer there": ("if (next < steps)", "if (next <= steps)", r"out of bounds: reads 4 bytes at planted\.cu:17"),
+        "source out of bounds": ("if (next < steps)", "if (next <= steps)", r"out of bounds: reads 4 bytes at planted\.cu:17"),
         "from shared memory": (NEXT_COPY, "cp_async<4>(out + t, stage[0])", r"not shared memory: cp\.async at .*:17 .* out"),
         "to a local variable": (NEXT_COPY, "cp_async<4>(&sum, in)", r"not shared memory: cp\.async at planted\.cu:17 .* local"),
         "misaligned": (FIRST_COPY, FIRST_COPY.replace("<4>", "<8>"), r"misaligned: .* copy of 8 bytes.* at planted\.cu:9"),
@@ -88,7 +88,7 @@ MISTAKES = {
         "before the wait": (
             "  cp_async_wait_all();\n", "", rf"not waited for: thread 0 reads byte 496 of tile at planted\.cu:9; {TO_IT}6"
         ),
-        "what nobody wrote": ("&tile[0][4 * (31", "&tile[1][4 * (31", r"uninitialised: .* of tile at planted\.cu:10"),
+        "uninitialised": ("&tile[0][4 * (31", "&tile[1][4 * (31", r"uninitialised: .* of tile at planted\.cu:10"),
         "out of bounds": (
             LOAD, "ldmatrix(r, &tile[0][0] + 4 * (95 - lane))",
             r"out of bounds: reads 16 bytes at planted\.cu:10, up to \d+ bytes past the end of tile of 1024",
@@ -105,20 +105,20 @@ MISTAKES = {
     },
     BARRIERS: {
         "wrong count": ("sync(1, 64)", "sync(1, 32)", r"barrier: barrier 1 is for \d+ threads at planted\.cu:[79], but for \d+"),
-        "too few come": (
+        "too few arrive": (
             "bar_arrive(1, 64)", "",
-            r"divergence: .*32 of 64 threads .* wait at the barrier 1 \(for 64 threads, 32 came\) of planted\.cu:9",
+            r"divergence: .*32 of 64 threads .* wait at the barrier 1 \(for 64 threads, 32 arrived\) of planted\.cu:9",
         ),
-        "count of no whole warp": ("sync(1, 64)", "sync(1, 48)", r"barrier: barrier 1 of planted\.cu:9 is for 48 threads"),
+        "count not a multiple of a warp": ("sync(1, 64)", "sync(1, 48)", r"barrier: barrier 1 of planted\.cu:9 is for 48 threads"),
         "no such number": ("sync(1, 64)", "sync(16, 64)", r"barrier: there is no barrier 16 at planted\.cu:9"),
         "written after arriving": (
             "bar_arrive(1, 64);", "bar_arrive(1, 64);\n    piece[threadIdx.x] = 0.0f;",
             r"race: thread \d+ (writes|reads) byte \d+ of piece at planted\.cu:(8|11); thread \d+ \w+ it at planted\.cu:(8|11)",
         ),
-        "beside __syncthreads": ("bar_sync(1, 64)", "__syncthreads()", r"divergence: .*barrier 1|divergence: .*__syncthreads"),
+        "mixed with __syncthreads": ("bar_sync(1, 64)", "__syncthreads()", r"divergence: .*barrier 1|divergence: .*__syncthreads"),
         "half a warp": (
             "if (threadIdx.x < 32)", "if (threadIdx.x % 2) bar_sync(2, 32);\n  else if (threadIdx.x < 32)",
-            r"divergence: of warp 0 only lanes 0xaaaaaaaa came to barrier 2 of planted\.cu:5",
+            r"divergence: only lanes 0xaaaaaaaa of warp 0 arrived at barrier 2 of planted\.cu:5",
         ),
     },
 }  # fmt: skip
@@ -143,14 +143,14 @@ def arguments(text: str) -> tuple[numpy.ndarray, numpy.ndarray, numpy.int32]:
 @pytest.mark.parametrize("text, mistake", [pytest.param(t, m, id=m) for t, mistakes in MISTAKES.items() for m in mistakes])
 def test_planted_mistake_is_named(text: str, mistake: str, completion: str) -> None:
     old, new, finding = MISTAKES[text][mistake]
-    assert old in text, "the mistake has no place"
+    assert old in text, "the text to replace is missing"
     with emulator.check(completion=completion), pytest.raises(EmulationError) as error:
         compiled(text.replace(old, new, 1))((1,), (threads(text),), arguments(text))
     assert re.search(finding, str(error.value)), str(error.value)
 
 
 @pytest.mark.parametrize("completion", COMPLETIONS)
-def test_source_must_stay_until_the_copy_is_complete(completion: str) -> None:
+def test_source_must_not_be_overwritten_before_the_copy_completes(completion: str) -> None:
     text, barrier = RING.replace("const float* in", "float* in"), "    __syncthreads();"
     late = compiled(text.replace(barrier, f"{barrier} in[64 * step + from] = 0.0f;"))
     early = compiled(text.replace(barrier, f"{barrier} in[64 * step + 64 + t] = 0.0f;"))
@@ -164,16 +164,16 @@ def test_source_must_stay_until_the_copy_is_complete(completion: str) -> None:
 
 @pytest.mark.parametrize("completion", COMPLETIONS)
 @pytest.mark.parametrize(
-    "behind, finding",
+    "access, finding",
     [
         ("if (t == 0) sum += stage[step % 4][63];", r"race: thread 0 reads byte 252 of stage .*:15; thread 63 wrote it at .*:9"),
         ("if (t == 0) in[63] = 0.0f;", r"race: thread 0 writes in\[63\] at .*:15; thread 63 read it at .*:9"),
     ],
     ids=["read", "overwritten"],
 )
-def test_a_barrier_before_the_wait_orders_nothing(behind: str, finding: str, completion: str) -> None:
-    """What is copied is read, and may be overwritten, when it was waited for: a barrier before that is none."""
-    text = RING.replace("const float* in", "float* in").replace("sum += stage[step % 4][from];", behind)
+def test_barrier_before_the_wait_does_not_order_the_copy(access: str, finding: str, completion: str) -> None:
+    """A copy is ordered by its wait, so only a barrier after the wait makes its data visible to other threads."""
+    text = RING.replace("const float* in", "float* in").replace("sum += stage[step % 4][from];", access)
     wait, barrier = "    cp_async_wait<2>();\n", "    __syncthreads();\n"
     late = compiled(text.replace(wait + barrier, barrier + wait))
     with emulator.check(schedule="reversed", completion=completion), pytest.raises(EmulationError, match=finding):
@@ -181,7 +181,7 @@ def test_a_barrier_before_the_wait_orders_nothing(behind: str, finding: str, com
 
 
 @pytest.mark.parametrize("text", MISTAKES)
-def test_right_kernels_pass_and_keep_their_bits(text: str) -> None:
+def test_correct_kernels_pass_with_the_same_bits_in_every_order(text: str) -> None:
     function, bits = compiled(text), set()
     for schedule, completion, check in itertools.product(SCHEDULES, COMPLETIONS, (False, True)):
         out, data, n = arguments(text)
@@ -194,7 +194,7 @@ def test_right_kernels_pass_and_keep_their_bits(text: str) -> None:
         assert function.counts is not None and function.counts.transfers == 7 * 64
 
 
-def test_a_lazy_copy_shows_a_missing_wait_in_fast_mode() -> None:
+def test_lazy_copies_reveal_a_missing_wait_in_fast_mode() -> None:
     function = compiled(RING.replace("    cp_async_wait<2>();\n", ""))
     for completion in COMPLETIONS:
         out, data, n = arguments(RING)

@@ -1,4 +1,4 @@
-"""The emulator itself: planted bugs are named by file and line, right kernels pass, wrong launches are refused."""
+"""The emulator: planted bugs are reported with file and line, correct kernels pass, invalid launches raise."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def edited(text: str, **parts: str) -> str:
     return text
 
 
-#: name: (source, the finding and its place)
+#: name: (source, expected finding)
 PLANTED = {
     "missing barrier": (edited(REVERSE, BARRIER=""), r"uninitialised: .*of tile at planted\.cu:6"),
     "missing barrier before reuse": (
@@ -133,7 +133,7 @@ PLANTED = {
     ),
     "shared array too small": (
         body("__shared__ float s[63];\nfloat* p = s + threadIdx.x;\n*p = 1.0f;\n__syncthreads();\nout[threadIdx.x] = *p;"),
-        r"out of bounds: of a shared array at planted\.cu:4",
+        r"out of bounds: access past the end of a shared array at planted\.cu:4",
     ),
     "local array too small": (
         body("float a[4] = {};\nout[threadIdx.x] = a[n + 2];"),
@@ -144,10 +144,10 @@ PLANTED = {
              "  Four& it = four;\n  it.v[k] = 1.0f;\n}\n*last = four.v[3];"),
         r"array index: index 4 is out of range at planted\.cu:6",
     ),
-    "past a variable of one thread": (
+    "past the end of a local variable": (
         body("struct Four { float v[4]; } four[2] = {};\nFour* end = four + 2;\n*end = four[0];\n"
              "out[threadIdx.x] = four[1].v[n - 50];"),
-        r"out of bounds: of a variable of one thread at planted\.cu:4",
+        r"out of bounds: access past the end of a local variable at planted\.cu:4",
     ),
     "uninitialised shared memory": (
         body("__shared__ float s[64];\nconst int t = threadIdx.x;\nif (t != 9) s[t] = 1.0f;\n__syncthreads();\nout[t] = s[t];"),
@@ -161,7 +161,7 @@ PLANTED = {
         body("out[threadIdx.x] = in[threadIdx.x];"),
         r"race: thread 0 writes out\[0\] at planted\.cu:2; thread 0 of block 0 wrote it",
     ),
-    "a block reads another's": (
+    "a block reads the output of another block": (
         body("const int i = blockIdx.x * 32 + threadIdx.x / 2;\nout[i] = out[63 - i];"),
         r"race: thread \d+ \w+ out\[\d+\] at planted\.cu:3; thread \d+",
     ),
@@ -179,9 +179,9 @@ PLANTED = {
     ),
     "integer overflow": (
         body("out[threadIdx.x] = n * 2000000000;"),
-        r"overflow: of an integer multiplication at planted\.cu:2",
+        r"overflow: integer multiplication at planted\.cu:2",
     ),
-    "loop that waits for nobody": (body("while (atomicAdd((int*)out, 0) == 0) { }"), "no progress"),
+    "endless waiting loop": (body("while (atomicAdd((int*)out, 0) == 0) { }"), "no progress"),
 }  # fmt: skip
 
 
@@ -196,7 +196,7 @@ def test_planted_bug_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_right_kernels_pass_under_every_schedule(schedule: str) -> None:
+def test_correct_kernels_pass_with_every_schedule(schedule: str) -> None:
     ramp = numpy.arange(128, dtype=numpy.float32)
     with emulator.check(schedule=schedule, seed=3):
         out = floats(128)
@@ -222,7 +222,7 @@ def test_last_block_needs_both_fences(missing: str) -> None:
 
 
 def test_shipped_kernels_need_each_of_their_barriers() -> None:
-    """Without any one barrier or fence the block's reduction and the loss around it are caught."""
+    """Removing any barrier or fence of the block reduction is reported, except one that is redundant for this kernel."""
     text = cuda_sources.spliced("cross_entropy.cu")
     begin, end = text.index('#line 1 "common/reduce.cuh"'), text.index("sum_of_partials")
     places = [m.span() for m in re.finditer(r"__syncthreads\(\);|__threadfence\(\);", text) if begin < m.start() < end]
@@ -240,11 +240,11 @@ def test_shipped_kernels_need_each_of_their_barriers() -> None:
             found = str(error)
         if not re.search(r"(reduce\.cuh|losses\.cu):\d+", found):
             missed.append(number)
-    # the barrier before the ticket: only thread 0, which draws it, wrote partials
+    # the barrier before the ticket is redundant here: thread 0 both wrote the partials and draws the ticket
     assert missed == [2]
 
 
-def test_findings_do_not_reach_the_arrays() -> None:
+def test_arrays_are_unchanged_after_a_finding() -> None:
     out = floats(64, 7.0)
     with emulator.check(), pytest.raises(EmulationError):
         function(PLANTED["write past the end"][0])((1,), (64,), (out, floats(64), i32(0)))
@@ -308,8 +308,8 @@ def test_atomics_and_grids_of_three_dimensions() -> None:
     assert out.tolist() == [24 * 2 * (2 * 6 + 4 * 10), 2, 1, 5, 4]
 
 
-def test_alias_and_reached_arrays() -> None:
-    """An argument twice is one array; a structure's pointers lead to arrays with bounds of their own."""
+def test_aliased_and_reached_arrays() -> None:
+    """Two arguments may be the same array; arrays reached through a structure's pointers have their own bounds."""
     text = """struct Two { float* to; const float* from; };
     __global__ void planted(Two two, float* same, const float* again) {
       two.to[threadIdx.x] = two.from[threadIdx.x];
@@ -328,12 +328,12 @@ def test_alias_and_reached_arrays() -> None:
             run((1,), (32,), (two, same, same), 0, [("to", to, False), ("from", start, False)])
 
 
-# ---- wrong launches ---------------------------------------------------------------------------------------------------
+# ---- invalid launches -------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "grid of nothing": ({"grid": (0,)}, r"grid \(0,\)"),
-    "grid too high": ({"grid": (1, 65536)}, r"grid \(1, 65536\)"),
-    "block of nothing": ({"block": (0,)}, r"block \(0,\)"),
+    "empty grid": ({"grid": (0,)}, r"grid \(0,\)"),
+    "grid too large": ({"grid": (1, 65536)}, r"grid \(1, 65536\)"),
+    "empty block": ({"block": (0,)}, r"block \(0,\)"),
     "block too large": ({"block": (1025,)}, r"block \(1025,\)"),
     "block of too many threads": ({"block": (64, 32)}, "2048 threads"),
     "too much shared memory": ({"shared": 232448}, "232448 bytes of dynamic and 256 of static shared memory"),
@@ -347,7 +347,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_launch_is_refused(name: str) -> None:
+def test_invalid_launch_raises(name: str) -> None:
     changes, message = WRONG[name]
     launch: dict[str, Any] = {"grid": (1,), "block": (64,), "arguments": (floats(64), floats(64), i32(0)), **changes}
     with pytest.raises(LaunchError, match=message):
@@ -366,7 +366,7 @@ def test_unknown_schedule_and_completion() -> None:
         pass
 
 
-def test_check_mode_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_mode_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not emulator.settings().check
     monkeypatch.setenv("GPUNET_EMULATOR_CHECK", "1")
     assert emulator.settings().check
@@ -389,7 +389,7 @@ def test_missing_compiler_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         function(body("out[0] = 1.0f;")).build("fast")
 
 
-def test_cache_has_each_specialisation_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_specialisation_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = body("out[threadIdx.x] = 1.0f;")
     commands: list[str] = []
     run = compiler._run
@@ -412,7 +412,7 @@ def test_unwritable_cache_says_what_to_set(tmp_path: Path) -> None:
         Function(body("out[0] = 1.0f;"), "planted.cu", "planted", tmp_path / "file" / "cache").build("fast")
 
 
-def test_prepare_compiles_together(tmp_path: Path) -> None:
+def test_prepare_compiles_all_functions(tmp_path: Path) -> None:
     functions = [Function(body(f"out[0] = {n};"), "planted.cu", "planted", tmp_path) for n in range(3)]
     done: list[Function] = []
     emulator.prepare(functions, report=done.append)
@@ -421,12 +421,12 @@ def test_prepare_compiles_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["assembly", pytest.param("ucontext", marks=pytest.mark.exhaustive)])
 def test_both_ways_to_switch_fibers(kind: str) -> None:
-    """In a process of its own, for a process has one runtime."""
+    """In a subprocess, because a process can load only one runtime."""
     script = (
         "import numpy\n"
         "from gpunet import emulator; from gpunet.errors import EmulationError; from tests.emulator import test_emulator as t\n"
         f"assert emulator.compiler.switch_kind() == {kind!r}\n"
-        "for schedule in t.SCHEDULES: t.test_right_kernels_pass_under_every_schedule(schedule)\n"
+        "for schedule in t.SCHEDULES: t.test_correct_kernels_pass_with_every_schedule(schedule)\n"
         "t.test_votes_and_shuffles(); t.test_planted_bug_is_named('barrier in a branch'); print('done')\n"
     )
     environment = {**os.environ, "GPUNET_EMULATOR_SWITCH": kind}

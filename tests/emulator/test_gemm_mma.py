@@ -1,4 +1,4 @@
-"""A GEMM on tensor cores made of the primitives: right, the same bits in every order, and its mistakes are named."""
+"""A tensor-core GEMM made of the primitives: correct, the same bits in every order, and planted bugs are reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.emulator.test_primitives import brain, truncated
 GEMM = Path(__file__).parent / "kernels" / "gemm_mma.cu"
 TILE = 128
 
-#: rows, columns, depth, and elements from one row of a, of b to the next
+#: rows, columns, depth, row pitch of a, row pitch of b (in elements)
 SHAPES = {
     "one tile": (128, 128, 64, 64, 64),
     "ragged": (130, 71, 50, 56, 64),
@@ -33,7 +33,7 @@ SHAPES = {
 
 
 def operands(kind: str, shape: str) -> tuple[list[numpy.ndarray], tuple[numpy.ndarray, numpy.ndarray]]:
-    """c, a and b as the kernel takes them, padded with not-a-number, and the numbers of a and b."""
+    """Return the kernel's arguments c, a and b, padded with NaN, and the values of a and b in float64."""
     rows, columns, depth, a_pitch, b_pitch = SHAPES[shape]
     random = numpy.random.default_rng(rows)
     arrays, numbers = [numpy.full((rows, columns), numpy.nan, numpy.float32)], []
@@ -47,7 +47,7 @@ def operands(kind: str, shape: str) -> tuple[list[numpy.ndarray], tuple[numpy.nd
 
 
 def launch_of(kind: str, shape: str) -> tuple[str, tuple[int, int], list[numpy.int32]]:
-    """Expression, grid, scalars."""
+    """Return expression, grid and scalars of a launch."""
     rows, columns, depth, a_pitch, b_pitch = SHAPES[shape]
     size = 2 if kind == "Bf16" else 4
     whole = a_pitch * size % 16 == b_pitch * size % 16 == 0
@@ -55,15 +55,15 @@ def launch_of(kind: str, shape: str) -> tuple[str, tuple[int, int], list[numpy.i
     return f"gemm_mma<{kind}, {16 if whole else 4}>", grid, [numpy.int32(n) for n in SHAPES[shape]]
 
 
-def assert_right(c: numpy.ndarray, a: numpy.ndarray, b: numpy.ndarray, kind: str) -> None:
-    """tf32 rounds each operand to 11 bits; the sums are in float32."""
+def assert_close(c: numpy.ndarray, a: numpy.ndarray, b: numpy.ndarray, kind: str) -> None:
+    """Compare with a b^T within the rounding errors: operands of tf32 have 11 bits, sums are float32."""
     unit = (2 * 2.0**-11 if kind == "Tf32" else 0) + (a.shape[1] + 1) * 2.0**-23
     assert (numpy.abs(c - a @ b.T) <= unit * (numpy.abs(a) @ numpy.abs(b).T)).all()
 
 
 @needs_nvrtc
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a", "sm_100a", "sm_120"])
-def test_it_compiles(architecture: str) -> None:
+def test_compiles_for_every_architecture(architecture: str) -> None:
     expressions = [f"gemm_mma<{kind}, {bytes}>" for kind in ("Bf16", "Tf32") for bytes in (4, 16)]
     assert compiler.compile_all(GEMM, expressions, architecture)[0][:4] == b"\x7fELF"
 
@@ -76,12 +76,12 @@ def test_product(shape: str, kind: str, name: str) -> None:
     placed = [move(array, device) for array in arrays]
     with emulator.check(completion="lazy"):
         compiler.function(GEMM, expression, device)(grid, (256,), (*placed, *scalars))
-    assert_right(placed[0].get(), *numbers, kind)
+    assert_close(placed[0].get(), *numbers, kind)
 
 
 @pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
 @pytest.mark.parametrize("kind", ["Bf16", "Tf32"])
-def test_no_order_changes_the_bits(kind: str) -> None:
+def test_bits_do_not_depend_on_the_order(kind: str) -> None:
     expression, grid, scalars = launch_of(kind, "ragged")
     function, bits = compiler.function(GEMM, expression, Device("emulated")), set()
     for schedule, completion, check in itertools.product(SCHEDULES, COMPLETIONS, (False, True)):
@@ -92,10 +92,10 @@ def test_no_order_changes_the_bits(kind: str) -> None:
     assert len(bits) == 1
 
 
-BARRIER = "    __syncthreads();  // this step is there for all, and nobody reads the one before it any more\n"
+BARRIER = "    __syncthreads();  // this step is visible to all threads, and all have finished reading the previous one\n"
 COPY = "    copy(step + STAGES - 1);\n"
 NOT_COMPLETE = r"not waited for: .* reads .* at gemm_mma\.cu:7[89]; .* copy to it .* gemm_mma\.cu:41 \(called at gemm_mma\.cu:61"
-#: what is replaced, by what, the finding
+#: name: (old text, new text, expected finding)
 MISTAKES = {
     "missing wait": ("    cp_async_wait<STAGES - 2>();\n", "", NOT_COMPLETE),
     "wait off by one": ("wait<STAGES - 2>", "wait<STAGES - 1>", NOT_COMPLETE),

@@ -1,4 +1,4 @@
-"""Each function of hopper.cuh against the layout that the PTX ISA documents, written here in NumPy, emulated and on a card."""
+"""Each function of hopper.cuh against a NumPy model of the layout documented in the PTX ISA, emulated and on a GPU."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LAYOUT = numpy.dtype([(name, numpy.int32) for name in ("swizzle", "leading", "st
 
 
 def devices() -> list[str]:
-    """The devices with Hopper's instructions: the emulator, and a card of compute capability 9.0."""
-    found = [name for name in available_devices() if name != "cpu"]
-    if "cuda" in found:
+    """List the devices with Hopper's instructions: the emulator, and a GPU of compute capability 9.0."""
+    names = [name for name in available_devices() if name != "cpu"]
+    if "cuda" in names:
         import cupy
 
         if cupy.cuda.Device().compute_capability != "90":
-            found.remove("cuda")
-    return found
+            names.remove("cuda")
+    return names
 
 
 class Target:
@@ -48,7 +48,7 @@ class Target:
         self, expression: str, grid: Any, block: int, values: Any, shared: int = 0, reached: Any = (), *, file: Path = HOPPER,
         **how: Any,
     ) -> None:  # fmt: skip
-        """``how``: the emulator's schedule and completion; it checks."""
+        """Launch, in the emulator's check mode; ``how``: its schedule and completion."""
         function = compiler.function(file, expression, self.device)
         grid = grid if isinstance(grid, tuple) else (grid,)
         if self.name == "cuda":
@@ -61,7 +61,7 @@ class Target:
 @pytest.fixture(params=devices())
 def target(request: pytest.FixtureRequest) -> Target:
     if request.config.getoption("--device") not in (None, request.param):
-        pytest.skip("another device was asked for")
+        pytest.skip("another device was requested")
     return Target(request.param)
 
 
@@ -73,7 +73,7 @@ def bytes_of(array: numpy.ndarray) -> numpy.ndarray:
 
 
 def chunk_of(row: int, chunk: int, span: int) -> int:
-    """Where a row of ``span`` bytes has its 16-byte chunk, in the pattern of eight rows that the PTX ISA draws."""
+    """Return the position of a 16-byte chunk in a row of ``span`` bytes, in the PTX ISA's pattern of eight rows."""
     return chunk ^ {16: 0, 32: row // 4, 64: row // 2, 128: row}[span] % 8 % (span // 16)
 
 
@@ -81,7 +81,7 @@ SPANS = {16: 0, 128: 1, 64: 2, 32: 3}  # bytes of a row: the code in a matrix de
 
 
 def test_swizzle_is_a_permutation_that_spreads_a_column() -> None:
-    """Eight rows have the same chunk in as many places as there are; what the 128-byte swizzle is for."""
+    """With the 128-byte swizzle the same chunk of eight rows is in eight different positions, so in different banks."""
     for span in SPANS:
         for row in range(8):
             assert sorted(chunk_of(row, c, span) for c in range(span // 16)) == list(range(span // 16))
@@ -94,7 +94,7 @@ FORMATS = {"F16": (2, 16), "BF16": (2, 16), "TF32": (4, 8)}  # bytes of an eleme
 
 
 def encoded(values: numpy.ndarray, form: str, generator: numpy.random.Generator) -> numpy.ndarray:
-    """Small whole numbers in a format's bits; what tf32 ignores is random."""
+    """Return the bits of small integers in a format; the bits that TF32 ignores are random."""
     if form == "F16":
         return values.astype(numpy.float16).view(numpy.uint16)
     bits = values.astype(numpy.float32).view(numpy.uint32)
@@ -102,10 +102,11 @@ def encoded(values: numpy.ndarray, form: str, generator: numpy.random.Generator)
 
 
 def laid_out(matrix: numpy.ndarray, span: int, major: str, step: int, slack: int) -> tuple[numpy.ndarray, Any]:
-    """Shared memory with ``matrix`` (rows of M or N, columns of K) in it, and its layout for the descriptor.
+    """Return an image of shared memory that contains ``matrix`` (rows of M or N, columns of K), and its layout.
 
-    ``step``: which piece of the rows' ``span`` bytes the matrix is, for K-major ones.  ``slack``: empty patterns between
-    groups, so that a wrong offset shows.
+    Args:
+        step: for K-major matrices, which 32-byte piece of the ``span`` bytes of a row the matrix occupies.
+        slack: number of empty patterns between groups, so that a wrong offset fails the test.
     """
     size = matrix.dtype.itemsize
     lines = matrix if major == "K" else matrix.T  # each along the contiguous dimension
@@ -122,7 +123,7 @@ def laid_out(matrix: numpy.ndarray, span: int, major: str, step: int, slack: int
         per_row = span // 16
         rows = -(-(chunks.shape[1] + 2 * step) // per_row)
         a = pattern * (1 + slack)  # to the next group of eight lines
-        b = a * -(-len(lines) // 8)  # to what continues a row
+        b = a * -(-len(lines) // 8)  # to the continuation of a row
         leading, stride = (b, a) if major == "MN" else (16, a)
         assert major == "MN" or rows == 1
 
@@ -131,7 +132,7 @@ def laid_out(matrix: numpy.ndarray, span: int, major: str, step: int, slack: int
             return c // per_row * b + line // 8 * a + line % 8 * span + chunk_of(line % 8, c % per_row, span) * 16
 
     places = [[place(line, c) for c in range(chunks.shape[1])] for line in range(len(lines))]
-    image = numpy.full(-(-(numpy.max(places) + 16) // 1024) * 1024, 0xFF, numpy.uint8)  # not-a-number in every format
+    image = numpy.full(-(-(numpy.max(places) + 16) // 1024) * 1024, 0xFF, numpy.uint8)  # NaN in every format
     for line, c in itertools.product(range(len(lines)), range(chunks.shape[1])):
         image[places[line][c] : places[line][c] + 16] = chunks[line, c]
     layout = numpy.zeros(1, LAYOUT)
@@ -145,14 +146,14 @@ WARP, LANE = THREAD // 32, THREAD % 32
 
 
 def accumulator(n: int) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Row and column of each thread's registers, both (128, n / 2)."""
+    """Return row and column of each thread's registers, both (128, n / 2)."""
     i = numpy.arange(n // 2)
     row = 16 * WARP[:, None] + LANE[:, None] // 4 + numpy.where(i % 4 < 2, 0, 8)
     return row, 8 * (i // 4) + 2 * (LANE[:, None] % 4) + (i & 1)
 
 
 def operand_words(a: numpy.ndarray) -> numpy.ndarray:
-    """The four registers of each thread for A, whose bits are given: (128, 4)."""
+    """Return the four registers of each thread for the bits of A: (128, 4)."""
     group, member = LANE // 4, LANE % 4
     rows = [16 * WARP + group, 16 * WARP + group + 8] * 2
     if a.dtype == numpy.uint32:
@@ -229,7 +230,7 @@ BOXES = [
 
 
 def boxed(array: numpy.ndarray, box: Any, first: Any) -> numpy.ndarray:
-    """The box, zeros outside of the array."""
+    """Return the box of an array at ``first``; elements outside the array are zero."""
     result = numpy.zeros(box, array.dtype)
     for place in numpy.ndindex(*box):
         at = tuple(f + p for f, p in zip(first, place))
@@ -239,7 +240,7 @@ def boxed(array: numpy.ndarray, box: Any, first: Any) -> numpy.ndarray:
 
 
 def swizzled(tile: numpy.ndarray, span: int) -> numpy.ndarray:
-    """Bytes of a tile as they lie in shared memory."""
+    """Return the bytes of a tile in its shared memory layout."""
     if not span:
         return bytes_of(tile)
     rows = bytes_of(tile).reshape(-1, span // 16, 16)
@@ -260,7 +261,7 @@ def random_array(shape: Any, dtype: str) -> numpy.ndarray:
 
 
 def padded(target: Target, array: numpy.ndarray) -> tuple[Any, Any]:
-    """The array on the device, and the one that it is a part of: rows begin at multiples of 16 bytes."""
+    """Return the array on the device, with rows at multiples of 16 bytes, and the larger array that it is a view of."""
     extent = -(-array.shape[-1] * array.itemsize // 16) * 16 // array.itemsize
     room = target.place(numpy.full((*array.shape[:-1], extent), 77, array.dtype))
     view = room[..., : array.shape[-1]]
@@ -332,15 +333,15 @@ def test_multicast(target: Target, schedule: str, completion: str) -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_blocks_of_a_cluster_pass_numbers_around(target: Target, schedule: str) -> None:
+def test_blocks_of_a_cluster_exchange_numbers(target: Target, schedule: str) -> None:
     numbers = numpy.arange(4 * 2 * 48, dtype=numpy.int32).reshape(8, 48)
     out = target.place(numpy.zeros_like(numbers))
     target.launch("pass_around", (4, 2), 48, (out, target.place(numbers)), 2048, schedule=schedule, seed=2)
     for x, y in itertools.product(range(4), range(2)):  # clusters of 2 x 2 blocks, x fastest
         rank = x % 2 + 2 * y
-        giver = (rank - 3) % 4
-        of_giver = numpy.roll(numbers[x // 2 * 2 + giver % 2 + 4 * (giver // 2)], -3)
-        numpy.testing.assert_array_equal(out.get()[x + 4 * y], of_giver + 1000 * rank)
+        source = (rank - 3) % 4
+        of_source = numpy.roll(numbers[x // 2 * 2 + source % 2 + 4 * (source // 2)], -3)
+        numpy.testing.assert_array_equal(out.get()[x + 4 * y], of_source + 1000 * rank)
 
 
 def test_one_lane_is_elected(target: Target) -> None:
@@ -355,7 +356,7 @@ def test_registers_move_between_warpgroups(target: Target) -> None:
     assert (out.get() == numpy.arange(256)).all()
 
 
-# ---- every expression compiles where it exists ------------------------------------------------------------------------
+# ---- every expression compiles for the architectures that support it --------------------------------------------------
 
 COPIES = [f"{kind}_box<{d}>" for kind in ("load", "store") for d in (1, 2, 3, 4, 5)] + ["copy_in_bulk", "pass_around", "elect"]
 WITH_90A = [
@@ -374,21 +375,21 @@ def test_hopper_compiles_where_it_exists(architecture: str) -> None:
     assert cubin[:4] == b"\x7fELF" and len(lowered) == len(entries) and not log
 
 
-# ---- all of them together -----------------------------------------------------------------------------------------------
+# ---- a GEMM with all of them --------------------------------------------------------------------------------------------
 
 GEMM = Path(__file__).parent / "kernels" / "gemm_wgmma.cu"
-SHARED = 4 * 32768 + 8 * 8  # a ring of four stages, and their mbarriers
+SHARED = 4 * 32768 + 8 * 8  # a ring buffer of four stages, and their mbarriers
 
 
 def rounded(x: numpy.ndarray, form: str) -> numpy.ndarray:
-    """To bfloat16, ties to even; of TF32 what the tensor cores read of a float32."""
+    """Round to bfloat16, ties to even; for TF32 clear the bits that the tensor cores ignore."""
     bits = x.astype(numpy.float32).view(numpy.uint32)
     kept = bits & 0xFFFFE000 if form == "TF32" else (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
     return kept.astype(numpy.uint32).view(numpy.float32)
 
 
 def stored(x: numpy.ndarray, form: str) -> numpy.ndarray:
-    """A float32 array as the kernel has it in memory."""
+    """Convert a float32 array to the kernel's storage format."""
     return x if form == "TF32" else (rounded(x, form).view(numpy.uint32) >> 16).astype(numpy.uint16)
 
 
@@ -396,7 +397,7 @@ def multiply(target: Any, a: numpy.ndarray, b: numpy.ndarray, form: str, cluster
     (m, k), n = a.shape, len(b)
     line = 128 // FORMATS[form][0]
     arrays = [target.place(stored(a, form)), target.place(stored(b, form))]
-    # rows that begin at multiples of 16 bytes, as a tensor copy needs them
+    # rows at multiples of 16 bytes, as tensor copies require
     c = target.place(numpy.full((m, n + -n % 8), 7, arrays[0].dtype))[:, :n]
     tiles = [
         TensorMap(array, (rows, line), swizzle=128, bfloat16=form == "BF16")
@@ -418,12 +419,12 @@ def operands(m: int, n: int, k: int) -> tuple[numpy.ndarray, numpy.ndarray]:
 
 @pytest.mark.parametrize("cluster", [1, 2])
 @pytest.mark.parametrize("form", ["BF16", "TF32"])
-def test_gemm_is_right_and_its_bits_do_not_depend_on_the_order(target: Target, form: str, cluster: int) -> None:
-    """A ragged rest of rows, columns and depth; six steps, so that the ring of four stages goes around."""
+def test_gemm_is_correct_and_its_bits_do_not_depend_on_the_order(target: Target, form: str, cluster: int) -> None:
+    """Ragged rows, columns and depth; six steps, so that the ring buffer of four stages wraps around."""
     depth = 5 * 128 // FORMATS[form][0] + 8
     a, b = operands(130, 133, depth)
     expected = rounded(a, form).astype(numpy.float64) @ rounded(b, form).astype(numpy.float64).T
-    # a float32 sum is rounded at most `depth` times (tensor cores cut off: twice the error); bfloat16 once more in the end
+    # a float32 sum is rounded at most `depth` times (tensor cores truncate: twice the error); bfloat16 once more at the end
     magnitude = abs(a.astype(numpy.float64)) @ abs(b.astype(numpy.float64)).T
     tolerance = depth * 2.0**-23 * magnitude + (2.0**-8 * abs(expected) if form == "BF16" else 0)
     found = [
@@ -437,7 +438,7 @@ def test_gemm_is_right_and_its_bits_do_not_depend_on_the_order(target: Target, f
 
 @needs_nvrtc
 def test_gemm_takes_no_local_memory() -> None:
-    """Registers as the launch bounds give them, nothing spilled, and no warning that wgmma is serialized."""
+    """As many registers as the launch bounds allow, no spills, and no warning that wgmma is serialized."""
     entries = [f"{entry}<Format::{form}>" for entry in ("gemm_wgmma", "gemm_wgmma_pairs") for form in ("BF16", "TF32")]
     made = compile_and_measure(GEMM, entries, "sm_90a")
     assert not made.log

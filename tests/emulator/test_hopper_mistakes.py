@@ -1,4 +1,4 @@
-"""Mistakes with Hopper's instructions, planted: each is named by its line, and the kernel without it is clean."""
+"""Planted bugs in the use of Hopper's instructions: each is reported with its line, and the correct kernels are clean."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpunet.errors import EmulationError, LaunchError
 
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
 
-#: A tile goes from x to shared memory, is doubled there, and goes to y.
+#: Loads a tile of x into shared memory, doubles it, and stores it to y.
 COPY = """\
 __global__ void planted(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap y, float* out) {
   extern __shared__ __align__(1024) unsigned char shared[];
@@ -43,7 +43,7 @@ __global__ void planted(const __grid_constant__ TensorMap x, const __grid_consta
   }
 }
 """
-#: A warpgroup multiplies a tile with itself, twice.
+#: A warpgroup multiplies a tile by itself, twice.
 MULTIPLY = """\
 __global__ void planted(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap y, float* out) {
   extern __shared__ __align__(1024) unsigned char shared[];
@@ -64,7 +64,7 @@ __global__ void planted(const __grid_constant__ TensorMap x, const __grid_consta
   for (int i = 0; i < 4; i++) out[4 * t + i] = d[i];
 }
 """
-#: The first of two blocks gives the second one numbers, by a multicast copy and by hand, and lends it one of its own.
+#: The first of two blocks writes to the second one's shared memory, by a multicast copy and directly; both read the first's.
 CLUSTER = """\
 __global__ void __cluster_dims__(2) planted(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap y, float* out) {
   extern __shared__ __align__(1024) unsigned char shared[];
@@ -105,34 +105,34 @@ LACKS = (
     r"divergence: 64 of 64 threads .* wait at the mbarrier_wait of planted\.cu:14, where phase {} of the mbarrier initialised at "
     r"planted\.cu:6 lacks {} of 1 arrivals and {} bytes"
 )
-FENCE = r"proxy fence: what thread \d+ starts at planted\.cu:{} reads byte \d+ of .*, which thread \d+ wrote at planted\.cu:{}"
+FENCE = r"proxy fence: the transfer that thread \d+ starts at .*:{} reads byte \d+ of .*, which thread \d+ wrote at planted\.cu:{}"
 OVER = r"not waited for: thread \d+ writes .* at planted\.cu:{}; .* from it that thread \d+ started at planted\.cu:{}"
 
-#: name: (kernel, what is taken out, what is put in, the finding and its place)
+#: name: (kernel, old text, new text, expected finding)
 MISTAKES = {
     "not waited for": (COPY, "mbarrier_wait(full, 0);", "", UNREAD.format(12)),
     "no bytes expected": (COPY, "arrive_expect_tx(full, 1024)", "arrive(full)", UNREAD.format(12)),
-    "another tile over it": (COPY, "mbarrier_wait(full, 0);", "mbarrier_wait(full, 0); " + AGAIN, UNREAD.format(14)),
+    "tile overwritten by another copy": (COPY, "mbarrier_wait(full, 0);", "mbarrier_wait(full, 0); " + AGAIN, UNREAD.format(14)),
     "too many bytes expected": (COPY, "(full, 1024)", "(full, 2048)", LACKS.format(0, 0, 1024)),
     "too few bytes expected": (
         COPY, "(full, 1024)", "(full, 512)",
-        r"mbarrier: the phase of the one initialised at planted\.cu:6 gets 512 bytes more than were expected, at planted\.cu:12",
+        r"mbarrier: the phase of the mbarrier initialised at planted\.cu:6 gets 512 bytes more than .* expected, at planted\.cu:12",
     ),
     "one arrival too many": (
         COPY, "tx(full, 1024);", "tx(full, 1024); mbarrier_arrive(full);",
-        r"mbarrier: one arrival too many at planted\.cu:11: a phase of the one initialised at planted\.cu:6 takes 1",
+        r"mbarrier: one arrival too many at planted\.cu:11: a phase of the mbarrier initialised at planted\.cu:6 takes 1",
     ),
-    # where the copy has not come yet, the phase before the first is taken for it
+    # until the copy completes, parity 1 refers to the phase before the first one
     "wrong parity": (COPY, "mbarrier_wait(full, 0)", "mbarrier_wait(full, 1)", LACKS.format(1, 1, 0) + "|" + UNREAD.format(12)),
     "waits for the next phase": (
         COPY, "mbarrier_wait(full, 0);", "mbarrier_wait(full, 0); mbarrier_wait(full, 1);", LACKS.format(1, 1, 0),
     ),
-    "no mbarrier": (
-        COPY, "mbarrier_init(full, 1);", "", r"mbarrier: used at planted\.cu:11, but no mbarrier_init was there before",
+    "mbarrier not initialised": (
+        COPY, "mbarrier_init(full, 1);", "", r"mbarrier: used at planted\.cu:11, but not initialised",
     ),
     "initialised twice": (
         COPY, "mbarrier_init(full, 1);", "mbarrier_init(full, 1); mbarrier_init(full, 1);",
-        r"mbarrier: initialised at planted\.cu:6, and before at planted\.cu:6",
+        r"mbarrier: initialised again at planted\.cu:6: it was initialised at planted\.cu:6",
     ),
     "nothing orders initialisation": (
         COPY, BEHIND, BEHIND.replace("__syncthreads();", ""),
@@ -142,14 +142,14 @@ MISTAKES = {
     "misaligned tile": (
         COPY, "shared + 1024", "shared + 1024 + 64", r"misaligned: the tile's address .* at planted\.cu:12; .* multiple of 1024",
     ),
-    "tile within a swizzle's pattern": (
+    "tile not aligned to the swizzle's pattern": (
         COPY, "shared + 1024", "shared + 1024 + 128", r"misaligned: .* at planted\.cu:12; expected a multiple of 1024",
     ),
-    "tile out of shared memory": (
+    "tile outside shared memory": (
         COPY, "shared + 1024", "shared + 4096", r"out of bounds: writes 1024 bytes at planted\.cu:12",
     ),
     "no proxy fence before a store": (COPY, "  fence_proxy_async();", "", FENCE.format(19, 15)),
-    "fence behind the barrier": (
+    "fence after the barrier": (
         COPY, "  fence_proxy_async();\n  __syncthreads();", "\n  __syncthreads(); if (threadIdx.x) fence_proxy_async();",
         FENCE.format(19, 15),
     ),
@@ -157,14 +157,14 @@ MISTAKES = {
         COPY, STORE, STORE.replace("__syncthreads();", ""),
         r"race: thread 1 writes .* at planted\.cu:15; thread 0 read it at planted\.cu:15",
     ),
-    "written over while it is stored": (COPY, "bulk_commit();", "bulk_commit(); tile[0] = 0.0f;", OVER.format(20, 19)),
+    "overwritten while it is stored": (COPY, "bulk_commit();", "bulk_commit(); tile[0] = 0.0f;", OVER.format(20, 19)),
     "returns before it is stored": (
         COPY, "bulk_wait<0>();", "",
-        r"life of a block: the block returns before the transfer that thread 0 started at planted\.cu:19 is done",
+        r"block lifetime: the block returns before the transfer that thread 0 started at planted\.cu:19 is done",
     ),
     "store not committed": (
         COPY, "bulk_commit();", "",
-        r"life of a block: the block returns before the transfer that thread 0 started at planted\.cu:19 is done",
+        r"block lifetime: the block returns before the transfer that thread 0 started at planted\.cu:19 is done",
     ),
     "wrong number of coordinates": (
         COPY, "&x, {0, 0}", "&x, {0, 0, 0}", r"tensor map: 3 coordinates at planted\.cu:12 for a tensor map of 2 dimensions",
@@ -190,54 +190,55 @@ MISTAKES = {
     ),
     "descriptors that differ": (
         MULTIPLY, "operand, operand, false)", "operand + t / 32, operand, false)",
-        r"divergence: thread 32 gives the wgmma of planted\.cu:11 other operands",
+        r"divergence: thread 32 passes other operands to the wgmma of planted\.cu:11",
     ),
-    "operand within a pattern": (
+    "operand not aligned to the swizzle's pattern": (
         MULTIPLY, "matrix_descriptor(shared,", "matrix_descriptor(shared + 128,",
-        r"misaligned: A of the wgmma of planted\.cu:11 begins within a swizzle's pattern of 1024 bytes",
+        r"misaligned: operand A of the wgmma of planted\.cu:11 does not begin in the first row of .* of 1024 bytes",
     ),
-    "operand out of shared memory": (
+    "operand outside shared memory": (
         MULTIPLY, "16, 1024)", "16, 8192)", r"out of bounds: reads 32 bytes at planted\.cu:11",
     ),
     "registers not of a whole warpgroup": (
-        MULTIPLY, "wgmma_fence();", "wgmma_fence(); " + RESIZE, r"divergence: thread 64 gives the setmaxnreg of planted\.cu:10",
+        MULTIPLY, "wgmma_fence();", "wgmma_fence(); " + RESIZE,
+        r"divergence: thread 64 passes other operands to the setmaxnreg of planted\.cu:10",
     ),
-    "block that may not have begun": (
-        CLUSTER, MEET + "  if", "\n\n  if", r"mbarrier: used at planted\.cu:14, but no mbarrier_init was there before",
+    "block that may not have started": (
+        CLUSTER, MEET + "  if", "\n\n  if", r"mbarrier: used at planted\.cu:14, but not initialised",
     ),
     "block that may have returned": (
-        CLUSTER, MEET + "}", "}", r"life of a block: .* block 1 reads byte 512 .* at planted\.cu:21, but that block may have ret",
+        CLUSTER, MEET + "}", "}", r"block lifetime: .* block 1 reads byte 512 .* at planted\.cu:21, but that block may have ret",
     ),
     "no fence for another block": (
         CLUSTER, "    fence_mbarrier_init();", "",
-        r"mbarrier: thread 0 of block 0 uses it at planted\.cu:14 from afar; .* initialises it at planted\.cu:7 and needs",
+        r"mbarrier: thread 0 of block 0 uses it at planted\.cu:14 in another block .* initialises it at planted\.cu:7, needs",
     ),
-    "wait that acquires too little": (
+    "wait with block scope": (
         CLUSTER, "mbarrier_wait_cluster", "mbarrier_wait",
         r"race: thread \d+ of block 1 reads byte 512 .* at planted\.cu:21; thread 0 of block 0 wrote it at planted\.cu:16",
     ),
-    "arrival for asynchronous operations alone": (
+    "arrival that orders only asynchronous operations": (
         CLUSTER, "mbarrier_arrive_remote(full", "mbarrier_arrive_remote_async(full",
         r"race: .* reads byte 512 .* at planted\.cu:21; thread 0 of block 0 wrote it at planted\.cu:16",
     ),
-    "number behind the arrival": (
+    "write after the arrival": (
         CLUSTER, NUMBER + ARRIVAL, ARRIVAL + NUMBER, r"race: .* at planted\.cu:21; thread 0 of block 0 wrote it at planted\.cu:17",
     ),
-    "no such block": (
+    "block outside the cluster": (
         CLUSTER, "map_shared(number, block)", "map_shared(number, block + 1)",
-        r"cluster: block 2 asked for at planted\.cu:16; the cluster has 2",
+        r"cluster: block 2 requested at planted\.cu:16; the cluster has 2",
     ),
-    "copy to no such block": (
+    "copy to a block outside the cluster": (
         CLUSTER, "full, 3)", "full, 7)", r"cluster: a copy to the blocks of mask 0x7 at planted\.cu:14; the cluster has 2",
     ),
-    "waits without having arrived": (
+    "waits without arriving": (
         CLUSTER, MEET + "  if", "  cluster_wait();\n  if", r"divergence: a cluster_wait at planted\.cu:11 without",
     ),
     "arrives twice": (
         CLUSTER, MEET + "  if", "  cluster_arrive();\n  cluster_arrive();\n  if",
         r"divergence: a second cluster_arrive at planted\.cu:12",
     ),
-    "one thread does not meet the cluster": (
+    "one thread misses the cluster barrier": (
         CLUSTER, MEET + "  if", MEET.replace("  c", "  if (threadIdx.x != 5) c") + "  if",
         r"race: thread 5 of block 0 changes byte 0 .* at planted\.cu:20; thread 0 of block 0 wrote it at planted\.cu:7",
     ),
@@ -247,7 +248,7 @@ LAUNCHES = {COPY: (1, 64, 3072), MULTIPLY: (1, 128, 8192), CLUSTER: (2, 64, 2048
 
 
 def run(kernel: str, text: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """What is in y and in out afterwards, by a kernel that ``kernel`` was changed to."""
+    """Run ``text``, a modified version of ``kernel``; return y and out."""
     grid, block, shared = LAUNCHES[kernel]
     x, y = (numpy.full((8, 32), value, numpy.float32).view(EmulatedArray) for value in (3, 0))
     out = numpy.zeros(512, numpy.float32)
@@ -261,7 +262,7 @@ def run(kernel: str, text: str) -> tuple[numpy.ndarray, numpy.ndarray]:
 
 @pytest.mark.parametrize("completion", COMPLETIONS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_right_kernels_are_clean(schedule: str, completion: str) -> None:
+def test_correct_kernels_are_clean(schedule: str, completion: str) -> None:
     with emulator.check(schedule=schedule, completion=completion, seed=1):
         assert (run(COPY, COPY)[0] == 6).all()
         assert (run(MULTIPLY, MULTIPLY)[1] == 32).all()
@@ -279,13 +280,13 @@ def test_mistake_is_named(name: str, completion: str) -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_end_of_a_block_is_ordered_in_every_schedule(schedule: str) -> None:
-    """Also where the other block happened to read before."""
-    with emulator.check(schedule=schedule), pytest.raises(EmulationError, match=r"life of a block: .* at planted\.cu:21"):
+def test_block_that_may_return_early_is_found_with_every_schedule(schedule: str) -> None:
+    """Even if the other block happens to read before the block returns."""
+    with emulator.check(schedule=schedule), pytest.raises(EmulationError, match=r"block lifetime: .* at planted\.cu:21"):
         run(CLUSTER, CLUSTER.replace("  cluster_arrive();\n  cluster_wait();\n}", "}"))
 
 
-def test_accumulators_are_no_numbers_before_the_wait() -> None:
+def test_accumulators_are_nan_before_the_wait() -> None:
     text = MULTIPLY.replace("  wgmma_wait<0>(d);", "  for (int i = 0; i < 4; i++) out[4 * t + i] = d[i]; wgmma_wait<0>(d);")
     text = text.replace("  for (int i = 0; i < 4; i++) out[4 * t + i] = d[i];\n}", "}")
     with emulator.check(completion="lazy"):
@@ -296,7 +297,7 @@ def test_accumulators_are_no_numbers_before_the_wait() -> None:
 
 
 @pytest.mark.parametrize("completion", COMPLETIONS)
-def test_barriers_and_tiles_may_be_static_without_a_cluster(completion: str) -> None:
+def test_static_shared_memory_works_without_a_cluster(completion: str) -> None:
     text = re.sub(r"  extern(.|\n)*?reinterpret_cast<float\*>.*?;\n", "  __shared__ MBarrier full[1];\n"
                   "  __shared__ __align__(1024) float tile[256];\n\n", COPY)  # fmt: skip
     with emulator.check(completion=completion):
@@ -305,28 +306,28 @@ def test_barriers_and_tiles_may_be_static_without_a_cluster(completion: str) -> 
             run(COPY, text.replace("mbarrier_wait(full, 0);", ""))
 
 
-def test_static_shared_memory_in_a_cluster_is_refused() -> None:
+def test_static_shared_memory_in_a_cluster_raises() -> None:
     text = CLUSTER.replace("  MBarrier* full", "  __shared__ float extra[64];\n  extra[threadIdx.x] = 1.0f;\n"
                            "  __syncthreads();\n  out[threadIdx.x] = extra[63 - threadIdx.x];\n  MBarrier* full")
-    with pytest.raises(LaunchError, match=r"own dynamic shared memory only; put the static __shared__ extra there, too"):
+    with pytest.raises(LaunchError, match=r"only dynamic shared memory in clusters; move the static __shared__ extra there"):
         run(CLUSTER, text)
 
 
-def test_grid_that_clusters_do_not_fill_is_refused(monkeypatch: Any) -> None:
+def test_grid_that_is_not_a_multiple_of_the_cluster_raises(monkeypatch: Any) -> None:
     monkeypatch.setitem(LAUNCHES, CLUSTER, (3, 64, 2048))
-    with pytest.raises(LaunchError, match=r"grid \(3, 1, 1\) is not a multiple of its __cluster_dims__\(2, 1, 1\)"):
+    with pytest.raises(LaunchError, match=r"grid \(3, 1, 1\) is not a multiple of __cluster_dims__\(2, 1, 1\)"):
         run(CLUSTER, CLUSTER)
-    with pytest.raises(LaunchError, match=r"__cluster_dims__\(9, 1, 1\) makes 9 blocks; a cluster has 1 to 8"):
+    with pytest.raises(LaunchError, match=r"__cluster_dims__\(9, 1, 1\) makes 9 blocks; a cluster can have 1 to 8"):
         run(CLUSTER, CLUSTER.replace("__cluster_dims__(2)", "__cluster_dims__(9)"))
 
 
-def test_tensor_map_that_is_no_grid_constant_is_refused() -> None:
-    with pytest.raises(LaunchError, match="parameter 'x' is a TensorMap .* declare it const __grid_constant__ TensorMap x"):
+def test_tensor_map_that_is_not_a_grid_constant_raises() -> None:
+    with pytest.raises(LaunchError, match="the TensorMap parameter 'x'; declare it const __grid_constant__ TensorMap x"):
         run(COPY, COPY.replace("const __grid_constant__ TensorMap x", "const TensorMap x"))
 
 
 @pytest.mark.parametrize("fence, clean", [("fence_proxy_async", True), ("fence_proxy_async_shared", False)])
-def test_copies_see_global_memory_behind_a_fence_for_it(fence: str, clean: bool) -> None:
+def test_bulk_copies_need_a_proxy_fence_for_global_memory(fence: str, clean: bool) -> None:
     text = COPY.replace("    tensor_load(tile, &x, {0, 0}, full);", "    bulk_load(tile, out, 1024, full);").replace(
         "  __syncthreads();", f"  for (int i = threadIdx.x; i < 256; i += 64) out[i] = 2.0f;\n  {fence}();\n  __syncthreads();", 1
     )
@@ -334,12 +335,13 @@ def test_copies_see_global_memory_behind_a_fence_for_it(fence: str, clean: bool)
         if clean:
             assert (run(COPY, text)[0] == 4).all()
             return
-        found = r"proxy fence: what thread 0 starts at planted\.cu:14 reads out\[0\], which .*cu:9"
+        found = r"proxy fence: the transfer that thread 0 starts at planted\.cu:14 reads out\[0\], which .*cu:9"
         with pytest.raises(EmulationError, match=found):
             run(COPY, text)
 
 
-def test_tensor_map_of_nothing() -> None:
+def test_invalid_tensor_map() -> None:
     text = COPY.replace("tensor_load(tile, &x", "TensorMap no = {}; tensor_load(tile, &no")
-    with pytest.raises(EmulationError, match=r"tensor map: at planted\.cu:12: no TensorMap of the device 'emulated' was passed"):
+    finding = r"tensor map: at planted\.cu:12: the argument is not a TensorMap of the device 'emulated'"
+    with pytest.raises(EmulationError, match=finding):
         run(COPY, text)

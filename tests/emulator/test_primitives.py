@@ -1,4 +1,4 @@
-"""Each primitive against the layout that the PTX ISA documents, written here in NumPy, on the emulator and on a card."""
+"""Each primitive against a NumPy model of the layout documented in the PTX ISA, in the emulator and on a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conftest import available_devices
 KERNELS = Path(__file__).parent / "kernels"
 PRIMITIVES = KERNELS / "primitives.cu"
 
-#: Where an entry of primitives.cu exists: the first architecture.
+#: The first architecture that supports each entry point of primitives.cu.
 ENTRIES = {
     **{f"multiply<{m}>": 75 for m in ("F16_8", "F16_8_HALF")},
     **{f"multiply<{m}>": 80 for m in ("F16_16", "F16_16_HALF", "BF16_8", "BF16_16", "TF32_4", "TF32_8")},
@@ -36,9 +36,9 @@ ENTRIES = {
 
 @pytest.fixture(params=[name for name in available_devices() if name != "cpu"])
 def target(request: pytest.FixtureRequest) -> Any:
-    """``launch(expression, block, arrays and scalars, grid)`` on a device: what the arrays hold afterwards."""
+    """``launch(expression, block, *values)`` launches on a device and returns the arrays' contents afterwards."""
     if request.config.getoption("--device") not in (None, request.param):
-        pytest.skip("another device was asked for")
+        pytest.skip("another device was requested")
     device = Device(request.param)
 
     def launch(expression: str, block: int, *values: Any, grid: int = 1, file: Path = PRIMITIVES) -> list[numpy.ndarray]:
@@ -60,14 +60,14 @@ def test_primitives_compile_where_they_exist(architecture: str) -> None:
     assert cubin[:4] == b"\x7fELF" and len(lowered) == len(entries) and not log
 
 
-# ---- fragments, as the PTX ISA's tables have them: element i of lane l is (row, column) -----------------------------------
+# ---- fragments, as in the PTX ISA's tables: row and column of element i of lane l ------------------------------------------
 
 LANE = numpy.arange(32)
 GROUP, MEMBER = LANE >> 2, LANE & 3  # groupID and threadID_in_group
 
 
 def elements(count: int, of: Any) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Rows and columns, each (32, count)."""
+    """Return rows and columns, each (32, count); ``of(i)`` gives row and column of element i in all lanes."""
     pairs = [of(i) for i in range(count)]
     return tuple(numpy.stack([numpy.broadcast_to(p[side], 32) for p in pairs], 1) for side in (0, 1))  # type: ignore
 
@@ -92,12 +92,12 @@ FRAGMENTS = {
 
 
 def brain(x: numpy.ndarray) -> numpy.ndarray:
-    """Bits of numbers that bfloat16 holds exactly."""
+    """Return the bits of numbers that are exact in bfloat16."""
     return (numpy.asarray(x, numpy.float32).view(numpy.uint32) >> 16).astype(numpy.uint16)
 
 
 def truncated(x: numpy.ndarray, bits: int) -> numpy.ndarray:
-    """Without the last ``bits`` bits of the fraction."""
+    """Clear the last ``bits`` bits of the fraction."""
     return (x.astype(numpy.float32).view(numpy.uint32) >> bits << bits).view(numpy.float32)
 
 
@@ -115,7 +115,7 @@ EXACT = {
 
 @pytest.mark.parametrize("name", [e[9:-1] for e in ENTRIES if e.startswith("multiply<")])
 def test_mma(target: Any, name: str) -> None:
-    """Whole numbers, whose sums are exact whatever the order."""
+    """With integers, whose sums are exact in any order."""
     kind, depth = name.split("_")[0], int(name.split("_")[1])
     a_at, b_at = FRAGMENTS[depth, 32 if kind == "TF32" else 16]
     random = numpy.random.default_rng(depth)
@@ -131,7 +131,7 @@ def test_mma(target: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["F16_16", "BF16_16", "TF32_8", "F16_16_HALF"])
 def test_mma_rounds(target: Any, name: str) -> None:
-    """Emulated: exact products, summed in the order of depth in float32.  A card's order is its own."""
+    """The emulator sums exact products in the order of depth in float32; a GPU's order is not documented."""
     kind, depth = name.split("_")[0], int(name.split("_")[1])
     a_at, b_at = FRAGMENTS[depth, 32 if kind == "TF32" else 16]
     random = numpy.random.default_rng(1)
@@ -142,13 +142,13 @@ def test_mma_rounds(target: Any, name: str) -> None:
         expected = expected + a[:, k, None] * b[k]
     of_a, of_b = (numpy.ascontiguousarray(BITS_OF[kind](m[at])).view(numpy.uint32) for m, at in ((a, a_at), (b, b_at)))
     if kind == "TF32":
-        of_a |= 0x1FFF  # an instruction does not read the lower 13 bits
+        of_a |= 0x1FFF  # the instruction ignores the lower 13 bits
     registers = d[SUMS].view(numpy.uint32) if name.endswith("HALF") else d[SUMS]
     result = numpy.empty_like(d)
     result[SUMS] = target(f"multiply<{name}>", 32, registers, of_a, of_b)[0].view(d.dtype)
     if target.device == "emulated":
         numpy.testing.assert_array_equal(result, expected.astype(d.dtype))
-    # sums of 17 terms of size 1, in f16 rounded to 2^-11 at each of a card's steps
+    # sums of 17 terms of size 1; in f16 a GPU rounds to 2^-11 at each step
     numpy.testing.assert_allclose(result, expected, rtol=0, atol=0.05 if name.endswith("HALF") else 2e-5)
 
 
@@ -168,7 +168,7 @@ ROWS = numpy.random.default_rng(3).permutation(32).astype(numpy.int32)
 
 
 def in_matrices(n: int, transposed: bool) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Row of memory and place in it of both halves of each register: (32, n, 2)."""
+    """Return row and column in memory of both halves of each register: (32, n, 2)."""
     lane, matrix, half = numpy.ogrid[:32, :n, :2]
     row, column = numpy.broadcast_arrays(lane // 4 + 0 * matrix, lane % 4 * 2 + half + 0 * matrix)
     if transposed:
@@ -239,7 +239,7 @@ def test_griddepcontrol(target: Any) -> None:
 
 
 def hard_floats() -> numpy.ndarray:
-    """Random bits, all boundaries between neighbouring 16-bit numbers and what is next to them, infinities, not-a-numbers."""
+    """Return random bits, all midpoints between neighbouring 16-bit numbers and their neighbours, infinities and NaNs."""
     random = numpy.random.default_rng(6).integers(0, 2**32, 20000, numpy.uint32)
     halves = numpy.arange(0x7C00, dtype=numpy.uint16).view(numpy.float16).astype(numpy.float32)
     between = ((halves[1:] + halves[:-1]) / 2).view(numpy.uint32)
@@ -251,7 +251,7 @@ def hard_floats() -> numpy.ndarray:
 
 
 def rounded(x: numpy.ndarray, dropped: int, ties_away: bool) -> numpy.ndarray:
-    """The nearest float32 whose last ``dropped`` bits are zero, by distance: as float64, for infinity has none."""
+    """Round to the nearest float32 whose last ``dropped`` bits are zero; computed in float64, where overflow is finite."""
     below = truncated(x, dropped).astype(numpy.float64)
     step = numpy.ldexp(1.0, numpy.maximum(numpy.frexp(numpy.abs(x))[1] - 1, -126) - 23 + dropped)
     above = below + numpy.copysign(step, x)
@@ -262,8 +262,8 @@ def rounded(x: numpy.ndarray, dropped: int, ties_away: bool) -> numpy.ndarray:
     return numpy.where(numpy.isfinite(x), result, x)
 
 
-def same(bits: numpy.ndarray, expected: numpy.ndarray) -> None:
-    """float32 bits against numbers; any not-a-number is as good as another."""
+def assert_same(bits: numpy.ndarray, expected: numpy.ndarray) -> None:
+    """Compare float32 bits with numbers; all NaNs are equal."""
     numpy.testing.assert_array_equal(bits.view(numpy.float32).astype(numpy.float64), expected)
     known = ~numpy.isnan(expected)
     numpy.testing.assert_array_equal(numpy.signbit(bits.view(numpy.float32))[known], numpy.signbit(expected)[known])
@@ -274,8 +274,8 @@ def test_narrowing(target: Any) -> None:
     with numpy.errstate(all="ignore"):
         half, brains = x.astype(numpy.float16), rounded(x, 16, False)
     out = target("narrow<float>", 256, numpy.zeros((4, x.size), numpy.uint32), x, numpy.int32(x.size), grid=8)[0]
-    same(out[0].astype(numpy.uint16).view(numpy.float16).astype(numpy.float32), half.astype(numpy.float64))
-    same(out[1] << 16, brains)
+    assert_same(out[0].astype(numpy.uint16).view(numpy.float16).astype(numpy.float32), half.astype(numpy.float64))
+    assert_same(out[1] << 16, brains)
     numpy.testing.assert_array_equal(out[2], out[0] | out[0][::-1] << 16)
     numpy.testing.assert_array_equal(out[3], out[1] | out[1][::-1] << 16)
 
@@ -284,7 +284,8 @@ def test_tf32(target: Any) -> None:
     x = hard_floats()
     with numpy.errstate(all="ignore"):
         expected = rounded(x, 13, True)
-    same(target("narrow_to_tf32<float>", 256, numpy.zeros(x.size, numpy.uint32), x, numpy.int32(x.size), grid=8)[0], expected)
+    out = target("narrow_to_tf32<float>", 256, numpy.zeros(x.size, numpy.uint32), x, numpy.int32(x.size), grid=8)[0]
+    assert_same(out, expected)
 
 
 def test_widening(target: Any) -> None:

@@ -95,25 +95,26 @@ WRONG = {
     "a grid too wide": Wrong(PLAIN, {"grid": (1, 65536)}, LaunchError, r"grid \(1, 65536\).* \(2147483647, 65535, 65535\)", DRIVER),
     "a grid too deep": Wrong(PLAIN, {"grid": (1, 1, 65536)}, LaunchError, r"grid \(1, 1, 65536\)", DRIVER),
     "a block too deep": Wrong(PLAIN, {"block": (1, 1, 65)}, LaunchError, r"block \(1, 1, 65\).* \(1024, 1024, 64\)", DRIVER),
-    "too many threads": Wrong(PLAIN, {"block": (64, 32)}, LaunchError, "has 2048 threads; a card takes 1024", DRIVER),
+    "too many threads": Wrong(PLAIN, {"block": (64, 32)}, LaunchError, "has 2048 threads; a GPU allows at most 1024", DRIVER),
     "more than the launch bounds": Wrong(
         BOUNDED, {"block": (64, 4)}, LaunchError,
         r"planted: a block of 256 threads, where the kernel declares __launch_bounds__\(128\); launch smaller blocks",
         "the driver: too many resources requested for launch, or invalid argument",
     ),
     "too much static shared memory": Wrong(
-        STATIC.format(12289), {}, CompileError, r"planted\.cu as planted: 49156 bytes of static shared memory.* 49152 at most",
+        STATIC.format(12289), {}, CompileError, r"planted\.cu as planted: 49156 bytes of static shared memory.* at most 49152",
         "NVRTC's assembler: uses too much shared data",
     ),
     "too much dynamic shared memory": Wrong(
-        DYNAMIC, {"shared": 232449}, LaunchError, "232449 bytes of dynamic .* a block has 232448 at most", DRIVER
+        DYNAMIC, {"shared": 232449}, LaunchError, "232449 bytes of dynamic .* allows at most 232448", DRIVER
     ),
     "too much of both": Wrong(
         DYNAMIC, {"shared": 232448}, LaunchError, "232448 bytes of dynamic and 256 of static shared memory", DRIVER
     ),
     "too many bytes of parameters": Wrong(
         LARGE, {"arguments": [floats(), numpy.zeros(1, [("bytes", "V32768")])]},
-        CompileError, r"32776 bytes of parameters; a card takes 32764", "NVRTC's assembler: formal parameter space overflowed",
+        CompileError, r"32776 bytes of parameters; a GPU allows at most 32764",
+        "NVRTC's assembler: formal parameter space overflowed",
     ),
     "a misaligned vector load": Wrong(VECTOR, {"arguments": [floats(), numpy.int32(1)]}, EmulationError,
                                       r"misaligned: .*planted\.cu:1", "the driver at the next call: misaligned address"),

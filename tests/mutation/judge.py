@@ -145,7 +145,7 @@ class Judge:
         self._sources, self._cache = folder / "cuda_kernels", folder / "emulator"
         shutil.copytree(cuda_sources.kernel_directory(), self._sources)
         self._cache.mkdir()
-        for made in (compiler._headers(shared, "check"), compiler.runtime(shared)):
+        for made in (compiler._precompiled_headers(shared, "check"), compiler.runtime(shared)):
             (self._cache / made.name).symlink_to(made)
         self._kept = set(self._cache.iterdir())
         disk_cache.set_cache_directory(folder)

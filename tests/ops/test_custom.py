@@ -392,13 +392,13 @@ WRONG_LAUNCHES: dict[str, tuple[Callable[[], Any], str]] = {
     "missing scalar": (lambda: launch_power({}), "the scalar 'a' of .* has no value: pass a=, or return it"),
     "twice": (lambda: launch_power({"a": 1.0, "n": 2}), "'n' was passed and is also computed by launch"),
     "unknown": (lambda: launch_power({"a": 1.0}, stride=2), "returned 'stride', which is not a scalar of power"),
-    "no number": (lambda: launch_power({"a": "x"}), "scalar 'double a' is 'x', which is no float64"),
-    "a fraction": (lambda: launch_power({"a": 1.0}, n=1.5), "scalar 'long long n' is 1.5, which is no int64"),
+    "no number": (lambda: launch_power({"a": "x"}), "scalar 'double a' is 'x', which is not a valid float64"),
+    "a fraction": (lambda: launch_power({"a": 1.0}, n=1.5), "scalar 'long long n' is 1.5, which is not a valid int64"),
     "too large": (
         lambda: launch_power({"a": 1.0}, POWER.replace("long long n", "int n"), n=2**31),
-        "'int n' is 2147483648, which is no int32",
+        "'int n' is 2147483648, which is not a valid int32",
     ),
-    "a text": (lambda: launch_power({"a": "1.5"}), "scalar 'double a' is '1.5', which is no float64"),
+    "a text": (lambda: launch_power({"a": "1.5"}), "scalar 'double a' is '1.5', which is not a valid float64"),
     "half a block": (lambda: launch_power({"a": 1.0}, grid=0.5), "'grid': 0.5.*; expected an integer"),
     "no dictionary": (
         lambda: power(twin=None, launch=lambda y: (1, 256))(gpunet.ones(2, device="emulated"), a=1.0), "expected a dictionary",

@@ -1,4 +1,4 @@
-"""gpunet.testing.RawModule and the fixture ``emulated_module``: CuPy's raw kernels on NumPy arrays, checked."""
+"""gpunet.testing.RawModule and the fixture ``emulated_module``: CUDA kernels on NumPy arrays, emulated and checked."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_functions_and_specialisations() -> None:
 
 
 @needs_compiler
-def test_python_numbers_are_passed_as_cupy_passes_them() -> None:
+def test_python_numbers_are_passed_as_in_cupy() -> None:
     y = numpy.zeros(3, numpy.uint64)
     module().get_function("count")((1,), (3,), (y, 10, 2.0, True), shared_mem=16)
     assert y.tolist() == [10, 8, 6]
 
 
 @needs_compiler
-def test_findings_are_errors_unless_they_are_switched_off() -> None:
+def test_findings_are_errors_unless_checks_are_off() -> None:
     arguments = (numpy.zeros(8, numpy.float32), floats(8), numpy.float32(2), 8)
     race = RawModule(SOURCE.replace("y[i] =", "y[0] ="), options=["-DFACTOR=1"])
     with pytest.raises(EmulationError, match=r"shift: race: thread 1 writes y\[0\] at raw_module\.cu:4"):
@@ -72,7 +72,7 @@ def test_findings_are_errors_unless_they_are_switched_off() -> None:
 
 
 @needs_compiler
-def test_a_file_and_its_headers(tmp_path: Path) -> None:
+def test_source_file_with_headers(tmp_path: Path) -> None:
     (tmp_path / "headers").mkdir()
     (tmp_path / "headers" / "two.h").write_text("#define TWO 2\n")
     (tmp_path / "k.cu").write_text('#include "two.h"\n__global__ void k(int* y) { y[threadIdx.x] = TWO; y[9] = 1; }\n')
@@ -86,7 +86,7 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
     "both": (lambda: RawModule("", path="x.cu"), ArgumentError, "either code= or path="),
     "no file": (lambda: RawModule(path="absent.cu"), CompileError, "absent.cu"),
     "no kernel": (lambda: module().get_function("move"), ArgumentError, "no __global__ function 'move'; it has shift, scale"),
-    "template": (lambda: module().get_function("scale"), ArgumentError, "scale is a template; say which .*, as in 'scale<float>'"),
+    "template": (lambda: module().get_function("scale"), ArgumentError, "scale is a template; name a .*, such as 'scale<float>'"),
     "not declared": (
         lambda: module(name_expressions=["scale<float, 1>"]).get_function("scale<float, 2>"), ArgumentError,
         r"'scale<float, 2>' is not among name_expressions=\['scale<float, 1>'\]",
@@ -94,11 +94,11 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
     "count": (lambda: module().get_function("shift")((1,), (1,), ()), LaunchError, "0 arguments; expected 4: shift.float. y"),
     "a Python float": (
         lambda: module().get_function("shift")((1,), (8,), (floats(8), floats(8), 2.0, 8)), LaunchError,
-        r"'by' is the Python float 2.0, which is passed as a double; .* declares float: pass numpy.float32\(2.0\)",
+        r"argument 'by' is the Python float 2.0, which is passed as a double, .* declares float; pass numpy.float32\(2.0\)",
     ),
     "too large": (
         lambda: module().get_function("shift")((1,), (8,), (floats(8), floats(8), numpy.float32(2), 2**31)), LaunchError,
-        "'n' is 2147483648, which is no int",
+        "argument 'n' is 2147483648, which is not a valid int",
     ),
     "dtype": (
         lambda: module().get_function("shift")((1,), (8,), (floats(8), numpy.zeros(8), numpy.float32(2), 8)), LaunchError,
@@ -120,7 +120,7 @@ def test_mistakes_are_named(name: str) -> None:
 
 
 def pytest_run(folder: Path, *options: str, **environment: str) -> str:
-    """What pytest prints in a process of its own, with the plugin as it is installed."""
+    """Run pytest in a subprocess with the plugin as it is installed; return its output."""
     paths = [str(ROOT), str(ROOT / "gpunet" / "testing" / "plugin")]
     options = ("-p", "pytest_gpunet", "-p", "no:cacheprovider", "-rs", "--tb=short", *options)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
@@ -130,18 +130,18 @@ def pytest_run(folder: Path, *options: str, **environment: str) -> str:
 
 
 @needs_compiler
-def test_the_fixture_as_the_example_uses_it() -> None:
+def test_fixture_in_the_example() -> None:
     assert re.search(r"\b2 passed", pytest_run(ROOT / "examples" / "your_own_kernel"))
 
 
-def test_the_plugin_imports_gpunet_only_where_it_is_used(tmp_path: Path) -> None:
+def test_plugin_imports_gpunet_only_when_it_is_used(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("import sys\ndef test_it():\n    assert 'gpunet' not in sys.modules\n")
     assert re.search(r"\b1 passed", pytest_run(tmp_path))
 
 
-def test_without_a_compiler_it_fails_unless_it_may_skip(tmp_path: Path) -> None:
+def test_without_a_compiler_the_fixture_fails_or_skips(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_it(emulated_module):\n    emulated_module('')\n")
-    said = pytest_run(tmp_path, GPUNET_CXX="absent-compiler")
-    assert re.search(r"\b1 error", said) and "apt install g++" in said
-    said = pytest_run(tmp_path, "--emulated-skip", GPUNET_CXX="absent-compiler")
-    assert re.search(r"\b1 skipped", said) and "g++ is not installed" in said
+    output = pytest_run(tmp_path, GPUNET_CXX="absent-compiler")
+    assert re.search(r"\b1 error", output) and "apt install g++" in output
+    output = pytest_run(tmp_path, "--emulated-skip", GPUNET_CXX="absent-compiler")
+    assert re.search(r"\b1 skipped", output) and "g++ is not installed" in output

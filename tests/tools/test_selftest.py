@@ -130,7 +130,7 @@ def test_missing_device_and_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown device 'tpu'" in capsys.readouterr().err
     if not devices.cuda_status().ready:
         assert main(["selftest", "--device", "cuda"]) == 2
-        assert "CUDA was asked for" in capsys.readouterr().err
+        assert "CUDA was requested" in capsys.readouterr().err
     assert main(["selftest", "--device", "cpu", "--kernels", "conv*"]) == 2
     assert "no kernel matches 'conv*'; expected one of activation_backward" in capsys.readouterr().err
 

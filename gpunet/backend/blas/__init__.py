@@ -1,12 +1,12 @@
-"""Products of large matrices on the CPU, by the library that multiplies fastest on this machine.
+"""Products of large matrices on the CPU, computed by the fastest BLAS library on this machine.
 
-    libraries   what may be installed beside NumPy, and how it is called
-    choice      which of them is taken: measured once a machine, and kept
-    measure     the process that measures one
+    libraries   the supported libraries: how they are found, loaded and called
+    choice      selects a library: timed once per machine, cached on disk
+    measure     the subprocess that times one library
 
-A product of fewer than :data:`LEAST` multiplications is NumPy's, always; a larger one goes to the library that
-``GPUNET_BLAS`` names ("auto", "numpy", "mkl" or "onednn").  The choice is made at the first large product and holds until the
-process ends, since the last bits of a product differ between libraries.
+Products with fewer than :data:`LEAST` multiplications always use NumPy.  Larger ones use the library that ``GPUNET_BLAS``
+names ("auto", "numpy", "mkl" or "onednn").  The library is selected at the first large product and then kept until the
+process ends, because the last bits of a product differ between libraries.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from gpunet.backend.blas.choice import Choice
     from gpunet.backend.blas.libraries import Operand
 
-#: Multiplications in a product from which on it may go to another library: below, calling that costs what it saves.
+#: Smallest number of multiplications worth handing to another library; below it the call overhead exceeds the gain.
 LEAST = 1 << 21
 
 _chosen: Choice | None = None
 
 
 def chosen() -> Choice:
-    """The library of large products; the first call loads it, and the first one on a machine measures.
+    """Return the library for large products.  The first call loads it; the first call on a machine times the candidates.
 
     Raises:
-        ArgumentError: ``GPUNET_BLAS`` names no library.
-        MissingDependencyError: it names one that is not installed or does not load.
+        ArgumentError: ``GPUNET_BLAS`` is not the name of a library.
+        MissingDependencyError: the library that ``GPUNET_BLAS`` names is not installed or cannot be loaded.
     """
     global _chosen
     if _chosen is None:
@@ -42,7 +42,7 @@ def chosen() -> Choice:
 
 
 def dot(a: numpy.ndarray, b: numpy.ndarray, out: numpy.ndarray) -> None:
-    """Write the product of a (m, k) and b (k, n), float32 or float64, into out (m, n), which overlaps neither."""
+    """Write a @ b into out: a (m, k), b (k, n), out (m, n), all float32 or all float64.  out must not overlap a or b."""
     if type(out) is numpy.ndarray and a.size * b.shape[1] >= LEAST:
         call = prepared(a, b, out)
         if call is not None:
@@ -52,18 +52,18 @@ def dot(a: numpy.ndarray, b: numpy.ndarray, out: numpy.ndarray) -> None:
 
 
 def prepared(a: numpy.ndarray, b: numpy.ndarray, out: numpy.ndarray) -> Callable[[], Any] | None:
-    """The call that does what :func:`dot` does with these arrays; None where it is NumPy's."""
+    """Return a function without arguments that computes :func:`dot` for these arrays; None if NumPy should compute it."""
     if a.size * b.shape[1] < LEAST or (multiply := chosen().functions.get(out.dtype)) is None:
         return None
     left, right, product = map(_operand, (a, b, out))
     if left is None or right is None or product is None or product.transposed:
         return None
     (m, n), k = out.shape, b.shape[0]
-    return multiply.prepared(m, n, k, left, right, product)
+    return multiply.bind(m, n, k, left, right, product)
 
 
 def _operand(x: numpy.ndarray) -> Operand | None:
-    """How a library is told of a matrix; None where neither its rows nor its columns are contiguous."""
+    """Describe a matrix as a BLAS operand; None if neither its rows nor its columns are contiguous."""
     from gpunet.backend.blas.libraries import operand
 
     rows, columns = x.shape

@@ -1,4 +1,4 @@
-"""Which library multiplies large matrices: what ``GPUNET_BLAS`` says, or the fastest, measured once a machine and kept."""
+"""Selects the library for large products: the one ``GPUNET_BLAS`` names, or the fastest, timed once per machine."""
 
 from __future__ import annotations
 
@@ -21,97 +21,106 @@ from gpunet.backend.disk_cache import cache_directory, write_whole
 from gpunet.errors import ArgumentError, MissingDependencyError
 
 _log = logging.getLogger(__name__)
-#: Another library is taken where it needs less than this share of NumPy's time.
+#: A library replaces NumPy's BLAS only if it needs less than this fraction of NumPy's time.
 GAIN = 0.9
 _ROUNDS = 2
 _NUMPY = "numpy"
-_deciding = threading.Lock()
+_lock = threading.Lock()
 
 
 class Choice(NamedTuple):
-    """The library that is taken."""
+    """The selected library."""
 
     name: str
-    functions: libraries.Functions  # none: NumPy's own
-    seconds: dict[str, list[float]]  # of every library that was measured, a product each
+    functions: libraries.Functions  # by dtype; empty for NumPy
+    seconds: dict[str, list[float]]  # for each library that was timed, the time of each product in measure.PRODUCTS
 
 
 def choose() -> Choice:
-    """What ``GPUNET_BLAS`` says; with "auto", the default, what is fastest.
+    """Select the library that ``GPUNET_BLAS`` names; with "auto" (the default), the fastest installed library.
 
     Raises:
-        ArgumentError: it names no library.
-        MissingDependencyError: it names one that is not installed or does not load.
+        ArgumentError: ``GPUNET_BLAS`` is not the name of a library.
+        MissingDependencyError: the library that it names is not installed or cannot be loaded.
     """
-    with _deciding:
-        asked = os.environ.get("GPUNET_BLAS") or "auto"
-        if asked != "auto":
-            return load(asked)
+    with _lock:
+        requested = os.environ.get("GPUNET_BLAS") or "auto"
+        if requested != "auto":
+            return load(requested)
         found = libraries.installed()
-        # a frozen program's executable is the program itself, not a Python that measures
-        seconds = _kept(found) if found and not getattr(sys, "frozen", False) else {}
+        # in a frozen program sys.executable is the program itself, so the measuring subprocess cannot be started
+        seconds = _cached_times(found) if found and not getattr(sys, "frozen", False) else {}
         best = min(seconds, key=lambda name: relative(seconds, name), default=_NUMPY)
         if relative(seconds, best) > GAIN:
             best = _NUMPY
         try:
             return load(best)._replace(seconds=seconds)
-        except MissingDependencyError as error:  # it was there when it was measured
-            _log.warning("large products stay with NumPy's BLAS: %s", error)
+        except MissingDependencyError as error:  # removed or broken since it was timed
+            _log.warning("using NumPy's BLAS for large products: %s", error)
             return Choice(_NUMPY, {}, seconds)
 
 
 def load(name: str) -> Choice:
-    """Load a library by its name."""
+    """Load a library by its name; "numpy" needs no loading.
+
+    Raises:
+        ArgumentError: the name is not that of a supported library.
+        MissingDependencyError: the library is not installed or cannot be loaded.
+    """
     known = {library.name: library for library in libraries.installed()}
     if name == _NUMPY:
         return Choice(name, {}, {})
     if name not in libraries.NAMES:
         raise ArgumentError(f"GPUNET_BLAS={name!r}; expected one of auto, numpy, {', '.join(libraries.NAMES)}")
     if name not in known:
-        raise MissingDependencyError(f"GPUNET_BLAS={name!r}, which is not installed here: pip install 'gpunet[{name}]' (Linux)")
+        raise MissingDependencyError(
+            f"GPUNET_BLAS={name!r}, but that library is not installed: pip install 'gpunet[{name}]' (Linux)"
+        )
     try:
         functions = known[name].load(known[name].path)
     except (OSError, AttributeError) as error:
         raise MissingDependencyError(
-            f"{known[name].path} does not load ({error}): install it anew, pip install --force-reinstall 'gpunet[{name}]', "
+            f"{known[name].path} cannot be loaded ({error}): reinstall it, pip install --force-reinstall 'gpunet[{name}]', "
             "or set GPUNET_BLAS=numpy"
         ) from error
     return Choice(name, functions, {})
 
 
 def relative(seconds: dict[str, list[float]], name: str) -> float:
-    """Geometric mean, over the products, of a library's time over NumPy's."""
+    """Return a library's time relative to NumPy's: the geometric mean over the products; 1.0 if it was not timed."""
     if name not in seconds:
         return 1.0
     return math.prod(t / u for t, u in zip(seconds[name], seconds[_NUMPY])) ** (1 / len(seconds[name]))
 
 
-def _kept(found: list[libraries.Library]) -> dict[str, list[float]]:
-    """What was measured on this machine before, or is now."""
-    path = cache_directory() / f"blas-{_machine(found)}.json"
+def _cached_times(found: list[libraries.Library]) -> dict[str, list[float]]:
+    """Read the times measured earlier on this machine; measure and cache them if there are none."""
+    path = cache_directory() / f"blas-{_machine_key(found)}.json"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
-        _log.warning("%s cannot be read (%s): measuring anew", path, error)
+        _log.warning("cannot read %s (%s): measuring again", path, error)
         with contextlib.suppress(OSError):
             path.unlink()
-    seconds = _measured([_NUMPY, *(library.name for library in found)])
-    if not seconds:  # the next process may have more luck
+    seconds = _measure([_NUMPY, *(library.name for library in found)])
+    if not seconds:  # not cached: the next process tries again
         return {}
     try:
         try:
             write_whole(path, json.dumps(seconds).encode(), replace=False)
-        except FileExistsError:  # another process was faster: all shall choose alike
+        except FileExistsError:  # another process wrote its times first: use them, so that all processes choose alike
             seconds = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        _log.warning("the choice of a BLAS cannot be kept in %s (%s): another process may choose otherwise", path.parent, error)
+        _log.warning(
+            "cannot cache the choice of a BLAS library in %s (%s): another process may choose differently", path.parent, error
+        )
     return seconds
 
 
-def _machine(found: list[libraries.Library]) -> str:
-    """What the measurement depends on: CPU, cores, libraries, and their settings."""
+def _machine_key(found: list[libraries.Library]) -> str:
+    """Hash everything the times depend on: CPU model, cores, libraries and their environment variables."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -122,26 +131,29 @@ def _machine(found: list[libraries.Library]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _measured(names: list[str]) -> dict[str, list[float]]:
-    """The fastest times of each library over several processes, in turn."""
-    _log.info("measuring which BLAS multiplies fastest here: %s", ", ".join(names))
+def _measure(names: list[str]) -> dict[str, list[float]]:
+    """Time each library in several processes, taking turns; return its fastest time of each product.
+
+    A library that fails is left out; if NumPy fails, the result is empty.
+    """
+    _log.info("timing BLAS libraries: %s", ", ".join(names))
     seconds: dict[str, list[float]] = {}
-    left_out: set[str] = set()
+    failed: set[str] = set()
     for name in names * _ROUNDS:
-        if name in left_out:
+        if name in failed:
             continue
         try:
-            times = _ask(name)
+            times = _measure_in_subprocess(name)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             detail = (getattr(error, "stderr", "") or "").strip()[-500:]
-            _log.warning("products by %s could not be measured, so it is left out: %s %s", name, error, detail)
-            left_out.add(name)
+            _log.warning("%s could not be timed and is not used: %s %s", name, error, detail)
+            failed.add(name)
         else:
             seconds[name] = [min(pair) for pair in zip(times, seconds.get(name, times))]
-    return {} if _NUMPY in left_out else {name: times for name, times in seconds.items() if name not in left_out}
+    return {} if _NUMPY in failed else {name: times for name, times in seconds.items() if name not in failed}
 
 
-def _ask(name: str) -> list[float]:
+def _measure_in_subprocess(name: str) -> list[float]:
     root = Path(__file__).resolve().parents[3]
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(

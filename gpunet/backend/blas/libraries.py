@@ -1,9 +1,9 @@
-"""Libraries that multiply matrices, beside the one that NumPy calls: where they are, and how they are called.
+"""The supported BLAS libraries besides NumPy's: how they are found, loaded and called.
 
     mkl        Intel's Math Kernel Library (``pip install 'gpunet[mkl]'``)
     onednn     oneAPI Deep Neural Network Library, float32 only (``pip install 'gpunet[onednn]'``)
 
-They are called by ctypes, on addresses: arrays stay NumPy's.
+They are called through ctypes with the addresses of NumPy arrays.
 """
 
 from __future__ import annotations
@@ -20,40 +20,41 @@ from typing import Any, NamedTuple
 import numpy
 
 _MKL_CBWR_STRICT = 0x10000
-_ROW_MAJOR, _PLAIN, _TRANSPOSED = 101, 111, 112  # of CBLAS
+_ROW_MAJOR, _NO_TRANS, _TRANS = 101, 111, 112  # CBLAS_LAYOUT, CBLAS_TRANSPOSE
 
 Functions = dict["numpy.dtype[Any]", "Multiply"]
 
 
 class Operand(NamedTuple):
-    """A matrix in memory: where (this keeps its array), whether its columns lie there as rows, and their distance in elements."""
+    """A matrix as BLAS sees it."""
 
-    address: ctypes.c_void_p
-    transposed: bool
-    distance: int
+    address: ctypes.c_void_p  # keeps the array alive
+    transposed: bool  # stored column-major
+    leading_dimension: int  # elements from one stored row to the next
 
 
-def operand(x: numpy.ndarray, distance: int, transposed: bool = False) -> Operand:
-    return Operand(x.ctypes.data_as(ctypes.c_void_p), transposed, distance)
+def operand(x: numpy.ndarray, leading_dimension: int, transposed: bool = False) -> Operand:
+    return Operand(x.ctypes.data_as(ctypes.c_void_p), transposed, leading_dimension)
 
 
 class Multiply(NamedTuple):
-    """A library's function for one dtype."""
+    """A library's GEMM function for one dtype."""
 
     function: Callable[..., Any]
-    first: tuple[Any, ...]  # its first arguments
-    codes: tuple[Any, Any]  # what it calls a matrix as it is, and one that is transposed
+    leading_arguments: tuple[Any, ...]
+    transpose_codes: tuple[Any, Any]  # the arguments that say "not transposed" and "transposed"
 
-    def prepared(self, m: int, n: int, k: int, a: Operand, b: Operand, out: Operand) -> functools.partial[Any]:
-        """The call that writes the product of a (m, k) and b (k, n) into out (m, n)."""
+    def bind(self, m: int, n: int, k: int, a: Operand, b: Operand, out: Operand) -> functools.partial[Any]:
+        """Return a call that writes a @ b into out: a (m, k), b (k, n), out (m, n)."""
+        codes = self.transpose_codes
         return functools.partial(
-            self.function, *self.first, self.codes[a.transposed], self.codes[b.transposed], m, n, k,
-            1.0, a.address, a.distance, b.address, b.distance, 0.0, out.address, out.distance,
+            self.function, *self.leading_arguments, codes[a.transposed], codes[b.transposed], m, n, k,
+            1.0, a.address, a.leading_dimension, b.address, b.leading_dimension, 0.0, out.address, out.leading_dimension,
         )  # fmt: skip
 
 
 class Library(NamedTuple):
-    """A library that was found; ``load`` gives its functions by dtype."""
+    """An installed library; ``load(path)`` returns its functions by dtype."""
 
     name: str
     distribution: str
@@ -62,19 +63,19 @@ class Library(NamedTuple):
 
 
 def installed() -> list[Library]:
-    """The libraries of this machine."""
+    """List the supported libraries that are installed."""
     found = []
     for name, distributions, prefix, load in _KNOWN if sys.platform == "linux" else ():
         for distribution in distributions:
-            path = _file(distribution, prefix)
+            path = _find_file(distribution, prefix)
             if path is not None:
                 found.append(Library(name, f"{distribution} {importlib.metadata.version(distribution)}", path, load))
                 break
     return found
 
 
-def _file(distribution: str, prefix: str) -> Path | None:
-    """The file of an installed distribution whose name begins so."""
+def _find_file(distribution: str, prefix: str) -> Path | None:
+    """Find the file of an installed distribution whose name begins with ``prefix``."""
     try:
         files = importlib.metadata.files(distribution) or []
     except importlib.metadata.PackageNotFoundError:
@@ -83,33 +84,34 @@ def _file(distribution: str, prefix: str) -> Path | None:
     return next((p for p in paths if p.is_file()), None)
 
 
-def _arguments(leading: list[Any], integer: Any, number: Any) -> list[Any]:
-    """C types: what leads, m, n, k, alpha, a and its distance, b and its, beta, the result and its."""
+def _gemm_argtypes(leading: list[Any], integer: Any, number: Any) -> list[Any]:
+    """Return the C types of the arguments: leading arguments, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc."""
     matrix = [ctypes.c_void_p, integer]
     return [*leading, *[integer] * 3, number, *matrix, *matrix, number, *matrix]
 
 
 def _load_mkl(path: Path) -> Functions:
     library, functions = ctypes.CDLL(str(path)), {}
-    # without this the last bits depend on where in memory the operands begin
+    # without this setting the last bits depend on the alignment of the operands
     library.MKL_CBWR_Set(library.MKL_CBWR_Get_Auto_Branch() | _MKL_CBWR_STRICT)
     for name, number, dtype in (("cblas_sgemm", ctypes.c_float, "float32"), ("cblas_dgemm", ctypes.c_double, "float64")):
         function = getattr(library, name)
-        function.restype, function.argtypes = None, _arguments([ctypes.c_int] * 3, ctypes.c_int, number)
-        functions[numpy.dtype(dtype)] = Multiply(function, (_ROW_MAJOR,), (_PLAIN, _TRANSPOSED))
+        function.restype, function.argtypes = None, _gemm_argtypes([ctypes.c_int] * 3, ctypes.c_int, number)
+        functions[numpy.dtype(dtype)] = Multiply(function, (_ROW_MAJOR,), (_NO_TRANS, _TRANS))
     return functions
 
 
 def _load_onednn(path: Path) -> Functions:
     library = ctypes.CDLL(str(path))
     function = library.dnnl_sgemm
-    # the threads of GNU OpenMP are not in a forked child, which would wait for them; the symbol is the one that oneDNN is linked to
+    # GNU OpenMP's threads do not survive a fork, and a child would wait for them forever.  The symbol found through oneDNN is
+    # that of the OpenMP runtime it is linked to.
     os.register_at_fork(after_in_child=lambda: library.omp_set_num_threads(1))
-    function.argtypes = _arguments([ctypes.c_char] * 2, ctypes.c_int64, ctypes.c_float)
+    function.argtypes = _gemm_argtypes([ctypes.c_char] * 2, ctypes.c_int64, ctypes.c_float)
     return {numpy.dtype("float32"): Multiply(function, (), (b"N", b"T"))}
 
 
-#: Name, the distributions that hold it, how its file's name begins, and what loads it.
+#: Name, distributions that contain the library, prefix of its file name, loader.
 _KNOWN = (
     ("mkl", ("mkl",), "libmkl_rt.so", _load_mkl),
     ("onednn", ("onednn-cpu-gomp", "onednn-cpu-iomp"), "libdnnl.so", _load_onednn),

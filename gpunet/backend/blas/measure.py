@@ -1,6 +1,6 @@
-"""Measures one library, in a process of its own: ``python -m gpunet.backend.blas.measure NAME`` prints seconds, a product each.
+"""Times one library: ``python -m gpunet.backend.blas.measure NAME`` prints the seconds of each product as JSON.
 
-Its own process, since thread pools spin on after a product, and would take a core from the next library.
+Each library is timed in its own process, because thread pools keep spinning after a product and would slow the next library.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy
 
 from gpunet.backend.blas import choice, libraries
 
-#: m, n, k, and whether a and b are transposed: forward, gradient of the weight, and of the input, of layers at work.
+#: m, n, k, and whether a and b are transposed: forward, weight gradient and input gradient of typical linear layers.
 PRODUCTS = (
     (256, 256, 64, False, True),
     (512, 784, 64, True, False),
     (512, 512, 512, False, False),
     (1024, 512, 784, False, True),
 )
-_SECONDS, _LEAST_RUNS = 0.03, 5
+_MIN_SECONDS, _MIN_RUNS = 0.03, 5
 
 
-def measured(name: str) -> list[float]:
-    """The fastest of several runs of each product, in seconds."""
+def measure(name: str) -> list[float]:
+    """Return the fastest time of each product in seconds, over several runs."""
     functions = choice.load(name).functions
     random = numpy.random.default_rng(0)
     result = []
@@ -37,9 +37,9 @@ def measured(name: str) -> list[float]:
         run: Callable[[], object] = functools.partial(numpy.dot, left, right, out)
         if multiply := functions.get(out.dtype):
             operands = [libraries.operand(x, x.shape[1], t) for x, t in zip((a, b, out), (*transposed, False))]
-            run = multiply.prepared(m, n, k, *operands)
+            run = multiply.bind(m, n, k, *operands)
         times: list[float] = []
-        while sum(times) < _SECONDS or len(times) < _LEAST_RUNS:
+        while sum(times) < _MIN_SECONDS or len(times) < _MIN_RUNS:
             start = time.perf_counter()
             run()
             times.append(time.perf_counter() - start)
@@ -48,4 +48,4 @@ def measured(name: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured(sys.argv[1])))
+    print(json.dumps(measure(sys.argv[1])))

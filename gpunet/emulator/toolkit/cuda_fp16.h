@@ -1,4 +1,4 @@
-// The toolkit's cuda_fp16.h, as it is for a host, and what it has for a card only.
+// Wraps the toolkit's cuda_fp16.h: its host code, plus the functions that it defines for the GPU only.
 #pragma once
 #include "toolkit.h"
 #include_next <cuda_fp16.h>

@@ -1,5 +1,5 @@
-// Around each of the toolkit's headers: our vector types instead of its own, and its code for a host instead of its PTX.
-// What a host has not is computed in float32, fused products in float64, and rounded to nearest.
+// Included by the wrappers of the toolkit's headers: replaces its vector types by ours, and selects its host code instead of
+// PTX.  Functions without host code are computed in float32 (fused multiply-adds in float64) and rounded to nearest.
 #pragma push_macro("__CUDA_ARCH__")
 #undef __CUDA_ARCH__
 #define __VECTOR_TYPES_H__
@@ -48,7 +48,7 @@
   EMULATOR_FMA(T, T2, _relu, DOUBLE, PAIR, LOW, HIGH, x > 0.0 ? x : 0.0)                                \
   EMULATOR_FMA(T, T2, _sat, DOUBLE, PAIR, LOW, HIGH, x > 0.0 ? (x < 1.0 ? x : 1.0) : 0.0)
 
-// name##int_rn and its like, which saturate; the host has those that truncate
+// The saturating conversions such as name##int_rn; the toolkit's host code has only the truncating ones.
 #define EMULATOR_TO_INTEGER(T, name, WIDE, Integer)                                                     \
   inline Integer name##_rn(T value) { return emulator::saturated<Integer>(rintf(WIDE(value))); }        \
   inline Integer name##_rd(T value) { return emulator::saturated<Integer>(floorf(WIDE(value))); }       \
@@ -64,9 +64,11 @@
 namespace emulator {
 template <class Integer>
 inline Integer saturated(float value) {
-  constexpr Integer LEAST = std::is_signed_v<Integer> ? Integer(1ull << (8 * sizeof(Integer) - 1)) : Integer(0), MOST = ~LEAST;
+  constexpr Integer LOWEST = std::is_signed_v<Integer> ? Integer(1ull << (8 * sizeof(Integer) - 1)) : Integer(0);
+  constexpr Integer HIGHEST = ~LOWEST;
   if (value != value) return 0;
-  return value <= static_cast<float>(LEAST) ? LEAST : value >= static_cast<float>(MOST) ? MOST : static_cast<Integer>(value);
+  if (value <= static_cast<float>(LOWEST)) return LOWEST;
+  return value >= static_cast<float>(HIGHEST) ? HIGHEST : static_cast<Integer>(value);
 }
 }  // namespace emulator
 #endif

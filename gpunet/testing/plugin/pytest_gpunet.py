@@ -1,6 +1,6 @@
-"""pytest plugin of gpunet: the fixture ``emulated_module``.
+"""The pytest plugin of gpunet: the fixture ``emulated_module``.
 
-It is installed as a module of its own, so that starting pytest does not import gpunet.
+It is a top-level module, so that starting pytest does not import gpunet.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def emulated_module(request: pytest.FixtureRequest) -> Callable[..., RawModule]:
-    """``emulated_module(source, **options)``: CuPy's RawModule on NumPy arrays, its kernels emulated and checked.
+    """Return ``emulated_module(source, **options)``, which makes a :class:`gpunet.testing.RawModule`.
 
-    ``source`` is CUDA text, or the ``pathlib.Path`` of a file; options are those of ``gpunet.testing.RawModule``.
+    ``source`` is CUDA source text or the ``pathlib.Path`` of a file.
     """
     from gpunet import emulator
     from gpunet.emulator import compiler
@@ -35,7 +35,7 @@ def emulated_module(request: pytest.FixtureRequest) -> Callable[..., RawModule]:
 
     if request.config.getoption("--emulated-skip") and not emulator.available():
         pytest.skip("g++ is not installed")
-    compiler.version()  # raises the error that says what to install
+    compiler.version()  # without g++ this raises an error that says what to install
 
     def make(source: str | Path, **options: object) -> RawModule:
         return RawModule(source, **options) if isinstance(source, str) else RawModule(path=source, **options)  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
-// c (rows, columns) = a (rows, depth) b (columns, depth)^T on tensor cores, with sums in float32: sm_80+.
+// c (rows, columns) = a (rows, depth) b (columns, depth)^T on tensor cores, accumulated in float32: sm_80+.
 //
-// A block of eight warps makes a 128 x 128 tile of c, each warp 64 x 32 of it, in steps of 64 bytes of depth (16 tf32, 32
-// bf16).  Asynchronous copies bring the steps into a ring of STAGES, BYTES at a time: 16, or 4 where rows of a and b do
-// not begin at multiples of 16 bytes.  What lies outside of a and b becomes zero.  Rows of 64 bytes are four chunks; chunk
-// i of row r is stored at i ^ r / 2 % 4, so that the eight rows of an ldmatrix lie in different banks.
+// A block of eight warps computes a 128 x 128 tile of c, each warp 64 x 32 of it, in steps of 64 bytes of depth (16 tf32, 32
+// bf16).  Asynchronous copies load the steps into a ring buffer of STAGES, BYTES at a time: 16, or 4 if the rows of a or b
+// are not at multiples of 16 bytes.  Elements outside a and b are zero.  A row of 64 bytes has four chunks; chunk i of row r
+// is stored at i ^ r / 2 % 4, so that the eight rows of an ldmatrix are in different banks.
 
 #include "primitives.cuh"
 
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(256) gemm_mma(
   for (int step = 0; step < STAGES - 1; step++) copy(step);
   for (int step = 0; step < steps; step++) {
     cp_async_wait<STAGES - 2>();
-    __syncthreads();  // this step is there for all, and nobody reads the one before it any more
+    __syncthreads();  // this step is visible to all threads, and all have finished reading the previous one
     copy(step + STAGES - 1);
     const auto& stage = shared[step % STAGES];
 #pragma unroll

@@ -1,9 +1,9 @@
-// C = A B^T on Hopper, for A (M, K), B (N, K) and C (M, N), all row-major: in bfloat16, or in float with TF32's products.
+// C = A B^T on Hopper, for A (M, K), B (N, K) and C (M, N), all row-major: in bfloat16, or in float with TF32 products.
 //
-// A block makes a tile of 128 x 128.  One thread of its first warpgroup, the producer, has tensor copies fill a ring of
-// stages; the two others, the consumers, multiply 64 rows each.  A stage is handed over by two mbarriers: `full`, by the
-// bytes that came, and `empty`, by one arrival from each warp that has read it.  In a cluster of two blocks, which make
-// tiles below each other, each loads half of the tile of B that they share, for both.
+// A block computes a tile of 128 x 128.  One thread of its first warpgroup, the producer, starts tensor copies that fill a
+// ring buffer of stages; the other two warpgroups, the consumers, multiply 64 rows each.  Two mbarriers guard each stage:
+// `full` counts the bytes written, `empty` gets one arrival from each warp that has read the stage.  In a cluster the two
+// blocks compute tiles below each other; each loads half of the tile of B that they share, for both.
 
 #include "hopper.cuh"
 
@@ -22,14 +22,14 @@ struct Element<Format::TF32> {
   static constexpr int BYTES = 4;
 };
 
-// Dynamic shared memory of a block; the tiles of C lie where the ring was.
+// Dynamic shared memory of a block; the tiles of C reuse the ring buffer.
 struct Shared {
   unsigned char stages[STAGES][STAGE];  // A, then B
   MBarrier full[STAGES], empty[STAGES];
 };
 
 template <int CLUSTER>
-__device__ __forceinline__ void meet() {
+__device__ __forceinline__ void sync_cluster() {
   if constexpr (CLUSTER > 1) {
     cluster_arrive();
     cluster_wait();
@@ -38,7 +38,7 @@ __device__ __forceinline__ void meet() {
   }
 }
 
-// One thread runs it.
+// Called by one thread.
 template <Format FORMAT, int CLUSTER>
 __device__ __forceinline__ void produce(Shared& shared, const TensorMap* a, const TensorMap* b, int row, int column, int steps) {
   constexpr int DEPTH = LINE / Element<FORMAT>::BYTES, SHARE = COLUMNS / CLUSTER;
@@ -81,13 +81,13 @@ __device__ __forceinline__ void consume(Shared& shared, float (&d)[COLUMNS / 2],
       wgmma<FORMAT, COLUMNS>(d, matrix_descriptor(tile_a + byte, Swizzle::bytes128, 16, 8 * LINE),
                              matrix_descriptor(tile_b + byte, Swizzle::bytes128, 16, 8 * LINE), step + byte > 0);
     wgmma_commit();
-    wgmma_wait<1>();  // the stage before is read, and this one's multiplications go on meanwhile
+    wgmma_wait<1>();  // the previous stage has been read; this stage's multiplications continue
     if (step > 0) hand_back<CLUSTER>(shared, (step - 1) % STAGES);
   }
   wgmma_wait<0>(d);
 }
 
-// A warpgroup's 64 rows of C, through shared memory, as the swizzle has them there.
+// Stores a warpgroup's 64 rows of C through shared memory, in the swizzled layout.
 template <Format FORMAT>
 __device__ __forceinline__ void store(unsigned char* tile, const float (&d)[COLUMNS / 2], const TensorMap* c, int row, int column,
                                       int consumer) {
@@ -127,7 +127,7 @@ __device__ __forceinline__ void multiply(const TensorMap* a, const TensorMap* b,
     }
     fence_mbarrier_init();
   }
-  meet<CLUSTER>();
+  sync_cluster<CLUSTER>();
   if (warpgroup == 0) {
     set_fewer_registers<40>();
     if (threadIdx.x == 0) produce<FORMAT, CLUSTER>(shared, a, b, row, column, steps);
@@ -135,10 +135,10 @@ __device__ __forceinline__ void multiply(const TensorMap* a, const TensorMap* b,
     set_more_registers<232>();
     float d[COLUMNS / 2];
     consume<FORMAT, CLUSTER>(shared, d, warpgroup - 1, steps);
-    bar_sync(1, CONSUMERS * WARPGROUP);  // both have read the ring
+    bar_sync(1, CONSUMERS * WARPGROUP);  // both consumers have finished reading the ring buffer
     store<FORMAT>(dynamic + (warpgroup - 1) * 64 * COLUMNS * Element<FORMAT>::BYTES, d, c, row, column, warpgroup - 1);
   }
-  if constexpr (CLUSTER > 1) meet<CLUSTER>();  // the other block may still arrive at this one's barriers
+  if constexpr (CLUSTER > 1) sync_cluster<CLUSTER>();  // the other block may still arrive at this one's barriers
 }
 
 template <Format FORMAT>

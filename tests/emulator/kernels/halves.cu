@@ -1,4 +1,4 @@
-// A user's kernels with CUDA's own 16-bit types.
+// Users' kernels with CUDA's 16-bit types.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -32,7 +32,7 @@ __global__ void reverse(__half* out, const __half* in) {
   const int t = threadIdx.x;
   tile[t] = in[t];
   __syncthreads();
-  // the barrier above is what a test leaves out
+  // a test removes the barrier above
 
   out[t] = tile[63 - t];
 }

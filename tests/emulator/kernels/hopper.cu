@@ -1,4 +1,4 @@
-// What tests/emulator/test_hopper.py runs: each instruction of hopper.cuh, with its operands as bytes that the test has laid out.
+// Kernels for tests/emulator/test_hopper.py: each instruction of hopper.cuh, on operands that the test lays out as bytes.
 
 #include "hopper.cuh"
 
@@ -18,7 +18,7 @@ __device__ __forceinline__ unsigned long long descriptor(const unsigned char* ma
   return matrix_descriptor(matrix + of.start, static_cast<Swizzle>(of.swizzle), of.leading, of.stride);
 }
 
-// registers: [128][N / 2], before and after
+// registers: [128][N / 2], input and output
 template <Format FORMAT, int N, Major MAJOR_A, Major MAJOR_B>
 __global__ void __launch_bounds__(THREADS) multiply(float* registers, const unsigned char* a, const unsigned char* b, int bytes_a,
                                                     int bytes_b, Layout layout_a, Layout layout_b, int accumulate) {
@@ -108,7 +108,7 @@ __global__ void store_box(const __grid_constant__ TensorMap map, const unsigned 
   }
 }
 
-// In two halves: the first is overwritten once it was read, the second is stored behind it.
+// Copies in two halves, which use the same shared memory one after the other.
 __global__ void copy_in_bulk(unsigned char* out, const unsigned char* in, int bytes) {
   extern __shared__ __align__(1024) unsigned char shared[];
   MBarrier* barrier = ready_barrier(shared, 1);
@@ -134,7 +134,7 @@ __global__ void copy_in_bulk(unsigned char* out, const unsigned char* in, int by
   }
 }
 
-// Each of the four blocks loads 1 KB, for itself and for the others whose bits its mask has.
+// Each of the four blocks loads 1 KB into the blocks whose bits are set in its mask.
 template <class T>
 __global__ void __cluster_dims__(4) multicast(T* out, const __grid_constant__ TensorMap map, const int* masks) {
   extern __shared__ __align__(1024) unsigned char shared[];
@@ -160,11 +160,11 @@ __global__ void __cluster_dims__(4) multicast(T* out, const __grid_constant__ Te
 
 // ---- clusters --------------------------------------------------------------------------------------------------------
 
-// Each block gives the next one its numbers, three times, and takes what it gets; all is ordered by mbarriers.
+// Three times, each block passes its numbers to the next block; mbarriers order the accesses.
 __global__ void __cluster_dims__(2, 2, 1) pass_around(int* out, const int* in) {
   extern __shared__ __align__(1024) unsigned char shared[];
   int* numbers = reinterpret_cast<int*>(shared + 1024);
-  MBarrier* full = ready_barrier(shared, blockDim.x, 3);  // one for each round: a block may be two rounds ahead of the next
+  MBarrier* full = ready_barrier(shared, blockDim.x, 3);  // one for each round: a block can be two rounds ahead of the next
   const unsigned int rank = cluster_rank(), next = (rank + 1) % cluster_blocks();
   const int block = blockIdx.x + gridDim.x * blockIdx.y, thread = threadIdx.x;
   int mine = in[block * blockDim.x + thread];

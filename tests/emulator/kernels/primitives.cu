@@ -1,4 +1,4 @@
-// One small kernel a primitive: registers come from memory and go back there, so that a test sees what each lane has.
+// One small kernel per primitive: registers are loaded from memory and stored there, so that a test sees each lane's values.
 
 #include "primitives.cuh"
 
@@ -39,7 +39,7 @@ __global__ void multiply_doubles(T* d, const T* a, const T* b) {
 
 // ---- 8 x 8 matrices ----------------------------------------------------------------------------------------------------
 
-// memory: 32 rows of 8 elements; lane i gives the address of row rows[i]
+// memory: 32 rows of 8 elements; lane i passes the address of row rows[i]
 template <int N, bool TRANSPOSED>
 __global__ void load(unsigned int* registers, const unsigned short* memory, const int* rows) {
   __shared__ __align__(16) unsigned short shared[32][8];
@@ -66,7 +66,7 @@ __global__ void store(unsigned short* memory, const unsigned int* registers, con
 
 // ---- asynchronous copies -----------------------------------------------------------------------------------------------
 
-// Thread t copies BYTES bytes of which valid[t] are there, in two groups, and reads what another thread copied.
+// Thread t copies BYTES bytes, of which valid[t] are valid, in two groups, and reads the bytes that another thread copied.
 template <int BYTES, bool PAST_L1>
 __global__ void copy(unsigned char* to, const unsigned char* from, const int* valid) {
   __shared__ __align__(16) unsigned char shared[2][64 * BYTES];
@@ -87,7 +87,7 @@ __global__ void copy(unsigned char* to, const unsigned char* from, const int* va
 
 // ---- barriers, reductions, dependent launches ----------------------------------------------------------------------------
 
-// Of four warps the first two hand pieces to the last two, through two barriers of 128 threads; then the first three meet.
+// The first two of four warps pass data to the last two through two barriers of 128 threads; then the first three sync.
 template <class T>
 __global__ void hand_over(T* out, const T* in) {
   __shared__ T piece[64];
@@ -148,7 +148,7 @@ __global__ void narrow_to_tf32(unsigned int* out, const float* in, int count) {
   for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) out[i] = float_to_tf32(in[i]);
 }
 
-// in has every 16-bit number
+// in: all 16-bit numbers
 template <class T>
 __global__ void widen(float* out, const unsigned short* in) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x, count = gridDim.x * blockDim.x;
