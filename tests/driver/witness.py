@@ -131,7 +131,8 @@ def main() -> None:
         results = [(path, run(path)) for path in paths]
         for path, result in results:
             ran = result.passed + len(result.failed)
-            print(f"{group:11} {path:44} {result.passed:5} of {ran:5} pass, {result.skipped} skipped, {result.seconds:.0f} s", flush=True)
+            line = f"{group:11} {path:44} {result.passed:5} of {ran:5} pass, {result.skipped} skipped, {result.seconds:.0f} s"
+            print(line, flush=True)
             for reason, count in Counter(outcome.reason for outcome in result.failed).most_common():
                 print(f"{'':12}{count:5} {reason}", flush=True)
             for outcome in result.failed if given.list else ():
