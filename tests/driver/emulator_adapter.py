@@ -135,12 +135,15 @@ def _is_variable_of(name: str, source: str) -> bool:
 
 # ---- sources of CuPy and of users, as g++ takes them ----------------------------------------------------------------------
 
-# CuPy's float16.cuh uses CUDA's own half where it sees the version of a compiler that has one.  Constant memory is written
-# through cuModuleGetGlobal, so it is an ordinary variable here.
+# CuPy's float16.cuh uses CUDA's own half where it sees the version of a compiler that has one, and it declares float16::nan
+# without a definition, which g++ needs at times.  Constant memory is written through cuModuleGetGlobal, so it is an ordinary
+# variable here.
 _PRELUDE = """\
 #define __CUDACC_VER_MAJOR__ 13
 #undef __constant__
 #define __constant__
+extern "C" const unsigned short emulator_half_nan __asm__("_ZN7float163nanE");
+extern "C" __attribute__((weak)) const unsigned short emulator_half_nan = 0x7e00;
 """
 #: Headers of CUDA that work for a host; others are left out, and CCCL then does without them.
 _HOST_HEADERS = ("cuda_fp16.h", "cuda_fp16.hpp", "cuda_bf16.h", "cuda_bf16.hpp", "cuComplex.h", "math_constants.h")
