@@ -50,7 +50,7 @@ def suite(dry: bool, done: set[str]) -> Iterator[Row]:
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [f for f in files if re.search(r"def test_\w+\([^)]*\bdevice\b", f.read_text(encoding="utf-8"), re.DOTALL)]
     device, count = "cuda", min(12, max(1, (os.cpu_count() or 2) - 2))
-    options = ["-q", "--tb=short", "-p", "no:cacheprovider", "-o", _WARNINGS]
+    options = ["-q", "--tier", "all", "--tb=short", "-p", "no:cacheprovider", "-o", _WARNINGS]
     if dry:
         device, count, files, options = "cpu", 2, [ROOT / "tests" / "nn" / "test_nn.py"], [*options, "-k", "linear"]
     arguments = [*options, "--device", device, *(str(f.relative_to(ROOT)) for f in files)]

@@ -45,3 +45,7 @@ def __getattr__(name: str) -> Any:
     if name == "__all__" or name in function.__all__:
         return getattr(function, name)
     raise AttributeError(f"module 'gpunet.emulator' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*importlib.import_module("gpunet.emulator.function").__all__]

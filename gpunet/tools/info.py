@@ -135,10 +135,10 @@ def _kernel_cache() -> dict[str, Any]:
     except (GpunetError, AttributeError) as error:
         return {"folder": None, "found": str(error)}
     sizes = []
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # another process may remove the file
-            if path.is_file():
-                sizes.append(path.stat().st_size)
+    for parent, _, names in os.walk(folder):  # which skips folders that another process removes meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):  # as it may remove a file
+                sizes.append(os.stat(os.path.join(parent, name)).st_size)
     return {"folder": str(folder), "files": len(sizes), "size": _format_bytes(sum(sizes))}
 
 

@@ -49,7 +49,9 @@ class Options(NamedTuple):
 class _Settings(ctypes.Structure):
     """As ``driver::Settings`` in native/driver/driver.h."""
 
-    _fields_ = [(name, ctypes.c_int) for name in ("devices", "peers", "lazy", "check")] + [("memory_bytes", ctypes.c_uint64)]
+    _fields_ = [(name, ctypes.c_int) for name in ("devices", "peers", "lazy", "check")] + [
+        ("memory_bytes", ctypes.c_uint64)
+    ]
 
 
 class _Installed:

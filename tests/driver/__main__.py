@@ -11,7 +11,9 @@ from tests import driver
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.driver", description=driver.__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.driver", description=driver.__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--lazy", action="store_true", help="run work when something waits for it")
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--peers", action="store_true", help="devices access each other's memory")

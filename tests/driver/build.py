@@ -162,7 +162,19 @@ def _build_library(path: Path, sources: str, *options: object) -> None:
     script = _NATIVE / sources / "exports.map"
     versions = [f"-Wl,--version-script={script}"] if script.exists() else []
     files = sorted((_NATIVE / sources).glob("*.cpp"))
-    _run(*_COMPILER, "-Wall", "-Wextra", "-shared", *files, *options, *versions, f"-Wl,-soname,{path.name}", "-ldl", "-o", path)
+    _run(
+        *_COMPILER,
+        "-Wall",
+        "-Wextra",
+        "-shared",
+        *files,
+        *options,
+        *versions,
+        f"-Wl,-soname,{path.name}",
+        "-ldl",
+        "-o",
+        path,
+    )
 
 
 # ---- CuPy's runtime module --------------------------------------------------------------------------------------------
@@ -209,7 +221,18 @@ def _build_runtime_module(out: Path, include: str) -> None:
     _run(*_COMPILER, "-w", "-c", include, headers, python, "-iquote", api, generated, "-o", out / "cupy_runtime.o")
     files = sorted((_NATIVE / "runtime").glob("*.cpp"))
     module = out / f"runtime{sysconfig.get_config_var('EXT_SUFFIX')}"
-    _run(*_COMPILER, "-Wall", "-Wextra", "-shared", include, out / "cupy_runtime.o", *files, out / "libcuda.so.1", "-o", module)
+    _run(
+        *_COMPILER,
+        "-Wall",
+        "-Wextra",
+        "-shared",
+        include,
+        out / "cupy_runtime.o",
+        *files,
+        out / "libcuda.so.1",
+        "-o",
+        module,
+    )
     for file in (generated, out / "cupy_runtime.o"):
         file.unlink()
 

@@ -58,9 +58,10 @@ class _VariableCode(ctypes.Structure):
 
 class _ModuleCode(ctypes.Structure):
     _fields_ = [
-        ("library", ctypes.c_uint64), ("kernel_count", ctypes.c_int), ("variable_count", ctypes.c_int), ("array_count", ctypes.c_int),
-        ("kernels", ctypes.POINTER(_KernelCode)), ("variables", ctypes.POINTER(_VariableCode)), ("arrays", ctypes.POINTER(_Array)),
-        ("error", ctypes.c_char_p),
+        ("library", ctypes.c_uint64),
+        ("kernel_count", ctypes.c_int), ("variable_count", ctypes.c_int), ("array_count", ctypes.c_int),
+        ("kernels", ctypes.POINTER(_KernelCode)), ("variables", ctypes.POINTER(_VariableCode)),
+        ("arrays", ctypes.POINTER(_Array)), ("error", ctypes.c_char_p),
     ]  # fmt: skip
 
 
@@ -134,12 +135,15 @@ def _is_variable_of(name: str, source: str) -> bool:
 
 # ---- sources of CuPy and of users, as g++ takes them ----------------------------------------------------------------------
 
-# CuPy's float16.cuh uses CUDA's own half where it sees the version of a compiler that has one.  Constant memory is written
-# through cuModuleGetGlobal, so it is an ordinary variable here.
+# CuPy's float16.cuh uses CUDA's own half where it sees the version of a compiler that has one, and it declares float16::nan
+# without a definition, which g++ needs at times.  Constant memory is written through cuModuleGetGlobal, so it is an ordinary
+# variable here.
 _PRELUDE = """\
 #define __CUDACC_VER_MAJOR__ 13
 #undef __constant__
 #define __constant__
+extern "C" const unsigned short emulator_half_nan __asm__("_ZN7float163nanE");
+extern "C" __attribute__((weak)) const unsigned short emulator_half_nan = 0x7e00;
 """
 #: Headers of CUDA that work for a host; others are left out, and CCCL then does without them.
 _HOST_HEADERS = ("cuda_fp16.h", "cuda_fp16.hpp", "cuda_bf16.h", "cuda_bf16.hpp", "cuComplex.h", "math_constants.h")
@@ -151,7 +155,9 @@ def _cuda_headers() -> Path:
     """A folder with those of CUDA's headers that kernels on a CPU may include."""
     spec = importlib.util.find_spec("nvidia")
     locations = spec.submodule_search_locations if spec is not None else None
-    include = next(Path(place, "cu13", "include") for place in locations or () if Path(place, "cu13", "include").exists())
+    include = next(
+        Path(place, "cu13", "include") for place in locations or () if Path(place, "cu13", "include").exists()
+    )
     key = hashlib.sha256("\0".join([str(include), *_HOST_HEADERS, *_EMPTY_HEADERS]).encode()).hexdigest()[:16]
     folder = user_cache() / "driver" / f"headers-{key}"
     if not folder.exists():
@@ -173,7 +179,9 @@ def _gcc_options(record: Record) -> tuple[str, ...]:
     joined = re.sub(r"(^|\0)(-I|-D|--include-path|--define-macro)[=\0]", r"\1\2", "\0".join(record.options))
     joined = joined.replace("--include-path", "-I").replace("--define-macro", "-D")
     wanted = tuple(
-        option for option in joined.split("\0") if option.startswith(("-I", "-D")) and not option.rstrip("/").endswith("/cu13/include")
+        option
+        for option in joined.split("\0")
+        if option.startswith(("-I", "-D")) and not option.rstrip("/").endswith("/cu13/include")
     )
     folders = (f"-I{_cuda_headers()}",) if "<" in record.source or record.headers else ()
     return (*wanted, *folders, *((f"-I{_written(record.headers)}",) if record.headers else ()))
@@ -237,9 +245,14 @@ class _Module:
             address = ctypes.c_void_p.in_dll(self.library, f"emulator_variable_{i}").value or 0
             found[i] = _VariableCode(name.encode(), address, sizes[address])
         arrays = (_Array * max(len(self.table.variables), 1))(
-            *(_Array(v.address, v.bytes, 0, v.kind == "shared", v.kind != "constant", v.name.encode()) for v in self.table.variables)
+            *(
+                _Array(v.address, v.bytes, 0, v.kind == "shared", v.kind != "constant", v.name.encode())
+                for v in self.table.variables
+            )
         )
-        return _ModuleCode(self.table.base, len(kernels), len(variables), len(self.table.variables), codes, found, arrays, None)
+        return _ModuleCode(
+            self.table.base, len(kernels), len(variables), len(self.table.variables), codes, found, arrays, None
+        )
 
 
 class Emulator:
@@ -247,14 +260,23 @@ class Emulator:
 
     def __init__(self, check: bool) -> None:
         self.mode = "check" if check else "fast"
-        self.cache = separate_cache() / "emulator"  # as of the device "emulated": a process has one runtime of the emulator
+        self.cache = (
+            separate_cache() / "emulator"
+        )  # as of the device "emulated": a process has one runtime of the emulator
         self._modules: list[Any] = []
         self._tables: dict[int, Any] = {}
         self._text = ctypes.create_string_buffer(b"")
         library = runtime(self.cache)
-        address = {name: ctypes.cast(getattr(library, f"emulator_{name}"), ctypes.c_void_p) for name in ("launch", "dynamic_shared", "fault")}
+        address = {
+            name: ctypes.cast(getattr(library, f"emulator_{name}"), ctypes.c_void_p)
+            for name in ("launch", "dynamic_shared", "fault")
+        }
         self.functions = _EmulatorFunctions(
-            address["launch"], address["dynamic_shared"], address["fault"], _COMPILE(self._compile), _EXPLAIN(self._explain)
+            address["launch"],
+            address["dynamic_shared"],
+            address["fault"],
+            _COMPILE(self._compile),
+            _EXPLAIN(self._explain),
         )
         self.launch_bytes = ctypes.sizeof(_Launch)
 

@@ -17,6 +17,8 @@ def _add_sources(sources: dict[str, str]) -> None:
     pass
 
 
-def jitify(code: str, options: tuple[str, ...] = ()) -> tuple[str, tuple[str, ...], tuple[bytes, ...], tuple[bytes, ...]]:
+def jitify(
+    code: str, options: tuple[str, ...] = ()
+) -> tuple[str, tuple[str, ...], tuple[bytes, ...], tuple[bytes, ...]]:
     """Name, options, header texts and header names: the source's first line is its name."""
     return code.partition("\n")[0], (*options, "--device-as-default-execution-space"), (), ()

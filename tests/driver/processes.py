@@ -33,7 +33,10 @@ def array(pointer, count, dtype="f4"):  # on memory of cudaMalloc
     memory = cupy.cuda.UnownedMemory(pointer, count * numpy.dtype(dtype).itemsize, None)
     return cupy.ndarray((count,), dtype, cupy.cuda.MemoryPointer(memory, 0))
 
-FILL = 'extern "C" __global__ void fill(float* x, float value, int n) { int i = blockIdx.x * blockDim.x + threadIdx.x; if (i < n) x[i] = value; }'
+FILL = '''extern "C" __global__ void fill(float* x, float value, int n) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) x[i] = value;
+}'''
 """
 
 

@@ -91,7 +91,8 @@ def test_what_may_wait_invalidates_a_capture() -> None:
     captured(lambda stream: runtime.malloc(64), "cudaErrorStreamCaptureUnsupported.*cuMemAlloc")
     captured(lambda stream: runtime.deviceSynchronize(), "cudaErrorStreamCaptureUnsupported.*cuCtxSynchronize")
     captured(lambda stream: runtime.memcpy(x.data.ptr, x.data.ptr, 4, runtime.memcpyDefault), "StreamCaptureUnsupported.*cuMemcpy")
-    captured(lambda stream: runtime.memsetAsync(x.data.ptr, 0, 4, 0), "cudaErrorStreamCaptureImplicit.*default stream waits", non_blocking=False)
+    captured(lambda stream: runtime.memsetAsync(x.data.ptr, 0, 4, 0), "cudaErrorStreamCaptureImplicit.*default stream waits",
+             non_blocking=False)
     outside = Event()
     outside.record(Stream.null)
     captured(lambda stream: stream.wait_event(outside), "cudaErrorStreamCaptureIsolation.*recorded outside")

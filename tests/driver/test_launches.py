@@ -74,10 +74,11 @@ def test_faults_name_kernel_and_line() -> None:
     run("""
     x = cupy.zeros(16, "f4")
     null = kernel('extern "C" __global__ void null(float* x) {\\n  x[0] = 1;\\n}', "null")
-    with refuses("ILLEGAL_ADDRESS.*kernel null: illegal address: writes to 0, which is a null pointer, at .*cu:2 .*thread .0, 0, 0."):
+    with refuses("ILLEGAL_ADDRESS.*kernel null: .*writes to 0, which is a null pointer, at .*cu:2 .*thread .0, 0, 0."):
         null((1,), (1,), (numpy.uint64(0),))
     driver.clear_faults()
-    aligned = kernel('extern "C" __global__ void aligned(float* x) {\\n\\n  *(float4*)(x + 1) = make_float4(1, 2, 3, 4);\\n}', "aligned")
+    code = 'extern "C" __global__ void aligned(float* x) {\\n\\n  *(float4*)(x + 1) = make_float4(1, 2, 3, 4);\\n}'
+    aligned = kernel(code, "aligned")
     with refuses("MISALIGNED_ADDRESS.*kernel aligned.*cu:3"):
         aligned((1,), (1,), (x,))
     driver.clear_faults()

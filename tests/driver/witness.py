@@ -32,7 +32,9 @@ GROUPS: dict[str, tuple[float, tuple[str, ...]]] = {
     )),
     "comparison": (0.98, ("logic_tests",)),
     "indexing": (0.98, ("indexing_tests", "core_tests/test_ndarray_indexing.py", "core_tests/test_ndarray_adv_indexing.py")),
-    "reductions": (0.95, ("core_tests/test_ndarray_reduction.py", "core_tests/test_reduction.py", "statistics_tests/test_order.py")),
+    "reductions": (0.95, (
+        "core_tests/test_ndarray_reduction.py", "core_tests/test_reduction.py", "statistics_tests/test_order.py",
+    )),
     "sorting": (0.9, ("sorting_tests/test_sort.py", "sorting_tests/test_search.py")),
     "products": (0.9, ("linalg_tests/test_product.py",)),
     "kernels": (0.9, ("core_tests/test_userkernel.py", "core_tests/test_carray.py")),
@@ -95,7 +97,9 @@ def run(path: str, devices: int = 2) -> Result:
         ]  # fmt: skip
         done = subprocess.run(command, cwd=tests, capture_output=True, text=True)
         if not report.exists():
-            return Result(0, 0, [Outcome(path, "the tests did not run", done.stdout + done.stderr)], time.monotonic() - began)
+            return Result(
+                0, 0, [Outcome(path, "the tests did not run", done.stdout + done.stderr)], time.monotonic() - began
+            )
         cases = ElementTree.parse(report).getroot().iter("testcase")
         passed, skipped, failed = 0, 0, []
         for case in cases:
@@ -112,7 +116,9 @@ def run(path: str, devices: int = 2) -> Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.driver.witness", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.driver.witness", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("groups", nargs="*", help=f"some of {', '.join(GROUPS)}")
     parser.add_argument("--list", action="store_true", help="name each test that does not pass")
     given = parser.parse_args()
@@ -124,8 +130,9 @@ def main() -> None:
         wanted, paths = GROUPS[group]
         results = [(path, run(path)) for path in paths]
         for path, result in results:
-            print(f"{group:11} {path:44} {result.passed:5} of {result.passed + len(result.failed):5} pass, {result.skipped} skipped, "
-                  f"{result.seconds:.0f} s", flush=True)  # fmt: skip
+            ran = result.passed + len(result.failed)
+            line = f"{group:11} {path:44} {result.passed:5} of {ran:5} pass, {result.skipped} skipped, {result.seconds:.0f} s"
+            print(line, flush=True)
             for reason, count in Counter(outcome.reason for outcome in result.failed).most_common():
                 print(f"{'':12}{count:5} {reason}", flush=True)
             for outcome in result.failed if given.list else ():

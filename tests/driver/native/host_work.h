@@ -21,7 +21,8 @@ inline void run_task(void* data) {
 inline bool enqueue(CUstream stream, std::function<void()> run) {
   CUstreamCaptureStatus status;
   if (cuStreamIsCapturing(stream, &status)) return false;
-  return cuLaunchHostFunc(stream, run_task, new Task{std::move(run), status == CU_STREAM_CAPTURE_STATUS_ACTIVE}) == CUDA_SUCCESS;
+  return cuLaunchHostFunc(stream, run_task, new Task{std::move(run), status == CU_STREAM_CAPTURE_STATUS_ACTIVE}) ==
+         CUDA_SUCCESS;
 }
 
 }  // namespace host_work

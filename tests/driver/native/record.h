@@ -21,7 +21,8 @@ inline void add(std::string& record, const char* key, const std::string& value) 
 
 inline std::string after_cubin(const std::string& record) {
   const uint64_t bytes = record.size();
-  return std::string(kMagic) + std::string(reinterpret_cast<const char*>(&bytes), 8) + record + "\n";  // CuPy drops the last byte
+  return std::string(kMagic) + std::string(reinterpret_cast<const char*>(&bytes), 8) + record +
+         "\n";  // CuPy drops the last byte
 }
 
 inline std::string after_ptx(const std::string& record) {

@@ -26,7 +26,8 @@ inline uint16_t half_of(float value) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return 0x7fff;
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00);
-  if (magnitude >= 0x38800000u) return static_cast<uint16_t>(sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
+  if (magnitude >= 0x38800000u)
+    return static_cast<uint16_t>(sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
   float scaled;
   memcpy(&scaled, &magnitude, 4);
   scaled += 0.5f;  // the spacing of floats there is that of denormal halves
@@ -48,8 +49,14 @@ inline uint16_t bfloat16_of(float value) {
 
 inline bool is_known(cudaDataType type) {
   switch (type) {
-    case CUDA_R_32F: case CUDA_R_64F: case CUDA_C_32F: case CUDA_C_64F: case CUDA_R_16F: case CUDA_R_16BF: case CUDA_R_8I: case CUDA_R_32I:
-      return true;
+    case CUDA_R_32F:
+    case CUDA_R_64F:
+    case CUDA_C_32F:
+    case CUDA_C_64F:
+    case CUDA_R_16F:
+    case CUDA_R_16BF:
+    case CUDA_R_8I:
+    case CUDA_R_32I: return true;
     default: return false;
   }
 }

@@ -10,7 +10,13 @@
 
 namespace curand {
 
-enum Status { kSuccess = 0, kTypeError = 103, kOutOfRange = 104, kLengthNotMultiple = 105, kLaunchFailure = 201 };  // of curandStatus_t
+enum Status {
+  kSuccess = 0,
+  kTypeError = 103,
+  kOutOfRange = 104,
+  kLengthNotMultiple = 105,
+  kLaunchFailure = 201
+};  // of curandStatus_t
 
 struct Generator {
   CUstream stream = nullptr;
@@ -47,7 +53,8 @@ int normal(Generator* generator, T* to, size_t n, T mean, T deviation, bool expo
   if (n % 2) return kLengthNotMultiple;  // they come in pairs
   return enqueue(generator, n, [=](size_t i, uint64_t seed, uint64_t position) {
     const uint64_t first = position - i % 2;
-    const double radius = sqrt(-2 * log(uniform_at<double>(seed, first))), angle = 2 * M_PI * uniform_at<double>(seed, first + 1);
+    const double radius = sqrt(-2 * log(uniform_at<double>(seed, first))),
+                 angle = 2 * M_PI * uniform_at<double>(seed, first + 1);
     const double value = mean + deviation * radius * (i % 2 ? sin(angle) : cos(angle));
     to[i] = static_cast<T>(exponential ? exp(value) : value);
   });
@@ -87,7 +94,9 @@ API curandSetGeneratorOffset(Generator* generator, unsigned long long offset) {
 API curandSetGeneratorOrdering(Generator*, int) { return kSuccess; }
 
 API curandGenerate(Generator* generator, unsigned* to, size_t n) {
-  return enqueue(generator, n, [to](size_t i, uint64_t seed, uint64_t position) { to[i] = static_cast<unsigned>(bits_at(seed, position) >> 32); });
+  return enqueue(generator, n, [to](size_t i, uint64_t seed, uint64_t position) {
+    to[i] = static_cast<unsigned>(bits_at(seed, position) >> 32);
+  });
 }
 API curandGenerateLongLong(Generator* generator, unsigned long long* to, size_t n) {
   return enqueue(generator, n, [to](size_t i, uint64_t seed, uint64_t position) { to[i] = bits_at(seed, position); });
@@ -96,12 +105,21 @@ API curandGenerateUniform(Generator* generator, float* to, size_t n) {
   return enqueue(generator, n, [to](size_t i, uint64_t seed, uint64_t position) { to[i] = uniform_at<float>(seed, position); });
 }
 API curandGenerateUniformDouble(Generator* generator, double* to, size_t n) {
-  return enqueue(generator, n, [to](size_t i, uint64_t seed, uint64_t position) { to[i] = uniform_at<double>(seed, position); });
+  return enqueue(generator, n,
+                 [to](size_t i, uint64_t seed, uint64_t position) { to[i] = uniform_at<double>(seed, position); });
 }
-API curandGenerateNormal(Generator* generator, float* to, size_t n, float mean, float deviation) { return normal(generator, to, n, mean, deviation, false); }
-API curandGenerateNormalDouble(Generator* generator, double* to, size_t n, double mean, double deviation) { return normal(generator, to, n, mean, deviation, false); }
-API curandGenerateLogNormal(Generator* generator, float* to, size_t n, float mean, float deviation) { return normal(generator, to, n, mean, deviation, true); }
-API curandGenerateLogNormalDouble(Generator* generator, double* to, size_t n, double mean, double deviation) { return normal(generator, to, n, mean, deviation, true); }
+API curandGenerateNormal(Generator* generator, float* to, size_t n, float mean, float deviation) {
+  return normal(generator, to, n, mean, deviation, false);
+}
+API curandGenerateNormalDouble(Generator* generator, double* to, size_t n, double mean, double deviation) {
+  return normal(generator, to, n, mean, deviation, false);
+}
+API curandGenerateLogNormal(Generator* generator, float* to, size_t n, float mean, float deviation) {
+  return normal(generator, to, n, mean, deviation, true);
+}
+API curandGenerateLogNormalDouble(Generator* generator, double* to, size_t n, double mean, double deviation) {
+  return normal(generator, to, n, mean, deviation, true);
+}
 API curandGeneratePoisson(Generator* generator, unsigned* to, size_t n, double mean) {
   if (!(mean > 0)) return kOutOfRange;
   return enqueue(generator, n, [=](size_t i, uint64_t seed, uint64_t position) {

@@ -74,9 +74,11 @@ CUresult check_unsafe_call() {
   for (Capture* capture : captures) {
     const bool here = capture->thread == std::this_thread::get_id();
     if (capture->mode == CU_STREAM_CAPTURE_MODE_RELAXED) continue;
-    const bool thread_local_only = capture->mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL || thread_mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    const bool thread_local_only =
+        capture->mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL || thread_mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     if (!here && thread_local_only) continue;
-    return invalidate(capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "the call may wait for the device while a stream is captured");
+    return invalidate(capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+                      "the call may wait for the device while a stream is captured");
   }
   return CUDA_SUCCESS;
 }
@@ -87,7 +89,8 @@ CUresult wait_for_captured_event(CUstream stream, CUevent event) {
   if (!capture->invalid.empty()) return fail(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "%s", capture->invalid.c_str());
   if (stream->capture && stream->capture != capture)
     return fail(CUDA_ERROR_STREAM_CAPTURE_MERGE, "the stream and the event belong to different captures");
-  if (is_legacy(stream)) return invalidate(capture, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "the default stream cannot be captured");
+  if (is_legacy(stream))
+    return invalidate(capture, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "the default stream cannot be captured");
   if (!stream->capture) {
     stream->capture = capture;
     stream->tail.clear();
@@ -137,14 +140,16 @@ API cuStreamEndCapture(CUstream handle, CUgraph* graph) {
   const Lock lock(state_lock);
   Capture* capture = stream->capture;
   if (!capture) return fail(CUDA_ERROR_ILLEGAL_STATE, "the stream is not being captured");
-  if (capture->origin != stream) return invalidate(capture, CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "the capture began in another stream");
+  if (capture->origin != stream)
+    return invalidate(capture, CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "the capture began in another stream");
   if (capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED && capture->thread != std::this_thread::get_id())
     return fail(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "the capture began in another thread");
   const bool joined = is_joined(*capture);
   for (CUstream member : capture->streams) member->capture = nullptr, member->tail.clear();
   std::erase(captures, capture);  // not deleted: events still point to it
   if (!capture->invalid.empty()) return fail(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "%s", capture->invalid.c_str());
-  if (!joined) return fail(CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "a forked stream has work that the captured stream does not wait for");
+  if (!joined)
+    return fail(CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "a forked stream has work that the captured stream does not wait for");
   *graph = capture->graph;
   return CUDA_SUCCESS;
 }
@@ -154,7 +159,7 @@ API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
   if (!stream) return invalid_stream(handle);
   const Lock lock(state_lock);
   if (capture_that_legacy_waits_for(stream)) return fail(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "%s", kLegacyWaits);
-  *status = !stream->capture                  ? CU_STREAM_CAPTURE_STATUS_NONE
+  *status = !stream->capture                   ? CU_STREAM_CAPTURE_STATUS_NONE
             : stream->capture->invalid.empty() ? CU_STREAM_CAPTURE_STATUS_ACTIVE
                                                : CU_STREAM_CAPTURE_STATUS_INVALIDATED;
   return CUDA_SUCCESS;

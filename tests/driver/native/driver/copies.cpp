@@ -36,9 +36,10 @@ CUresult copy(uintptr_t to, uintptr_t from, size_t bytes, bool to_device, bool f
   if (reads_now) staged = std::make_shared<std::string>(reinterpret_cast<const char*>(from), bytes);
   const std::string name = "the copy of " + std::to_string(bytes) + " bytes";
   const CUresult status = enqueue(stream, {CU_GRAPH_NODE_TYPE_MEMCPY, name, [=] {
-    memmove(reinterpret_cast<void*>(to), staged ? staged->data() : reinterpret_cast<const char*>(from), bytes);
-    return CUDA_SUCCESS;
-  }});
+                                             memmove(reinterpret_cast<void*>(to),
+                                                     staged ? staged->data() : reinterpret_cast<const char*>(from), bytes);
+                                             return CUDA_SUCCESS;
+                                           }});
   return status || !waits ? status : run_queue(resolve(stream));
 }
 
@@ -54,9 +55,9 @@ CUresult fill(CUdeviceptr to, T value, size_t count, CUstream stream) {
   if (const CUresult status = check_range("destination", to, count * sizeof(T))) return status;
   const std::string name = "the memset of " + std::to_string(count * sizeof(T)) + " bytes";
   return enqueue(stream, {CU_GRAPH_NODE_TYPE_MEMSET, name, [=] {
-    std::fill_n(reinterpret_cast<T*>(to), count, value);
-    return CUDA_SUCCESS;
-  }});
+                            std::fill_n(reinterpret_cast<T*>(to), count, value);
+                            return CUDA_SUCCESS;
+                          }});
 }
 
 struct Plane {  // one side of a copy of rows
@@ -88,10 +89,11 @@ CUresult copy_rows(const CUDA_MEMCPY2D& rows, CUstream stream, bool now) {
   }
   const std::string name = "the copy of " + std::to_string(height) + " rows of " + std::to_string(width) + " bytes";
   const CUresult status = enqueue(stream, {CU_GRAPH_NODE_TYPE_MEMCPY, name, [=] {
-    for (size_t row = 0; row < height; row++)
-      memmove(reinterpret_cast<char*>(to.begin) + row * to.pitch, reinterpret_cast<const char*>(from.begin) + row * from.pitch, width);
-    return CUDA_SUCCESS;
-  }});
+                                             for (size_t row = 0; row < height; row++)
+                                               memmove(reinterpret_cast<char*>(to.begin) + row * to.pitch,
+                                                       reinterpret_cast<const char*>(from.begin) + row * from.pitch, width);
+                                             return CUDA_SUCCESS;
+                                           }});
   const bool waits = now || (!captures(stream) && (is_host_memory(to.begin) || is_host_memory(from.begin)));
   return status || !waits ? status : run_queue(resolve(stream));
 }

@@ -143,7 +143,8 @@ API cuDeviceGetByPCIBusId(CUdevice* device, const char* id) {
   unsigned domain = 0, bus = 0;
   const int read = sscanf(id, "%x:%x", &domain, &bus);
   if (read == 1) bus = domain;
-  if (read < 1 || bus < 1 || static_cast<int>(bus) > settings.devices) return fail(CUDA_ERROR_INVALID_DEVICE, "no device at %s", id);
+  if (read < 1 || bus < 1 || static_cast<int>(bus) > settings.devices)
+    return fail(CUDA_ERROR_INVALID_DEVICE, "no device at %s", id);
   *device = static_cast<int>(bus) - 1;
   return CUDA_SUCCESS;
 }
@@ -220,7 +221,9 @@ API cuCtxCreate(CUcontext* context, CUctxCreateParams*, unsigned flags, CUdevice
   return CUDA_SUCCESS;
 }
 #undef cuCtxCreate
-API cuCtxCreate_v2(CUcontext* context, unsigned flags, CUdevice device) { return cuCtxCreate_v4(context, nullptr, flags, device); }
+API cuCtxCreate_v2(CUcontext* context, unsigned flags, CUdevice device) {
+  return cuCtxCreate_v4(context, nullptr, flags, device);
+}
 API cuCtxDestroy(CUcontext context) {
   BEGIN_CALL;
   if (const CUresult status = check_context(context)) return status;

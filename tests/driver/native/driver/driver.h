@@ -63,7 +63,7 @@ class Call {
 };
 
 #define API extern "C" __attribute__((visibility("default"))) CUresult
-#define BEGIN_CALL         \
+#define BEGIN_CALL           \
   const Call call(__func__); \
   if (const CUresult refused = call.refusal()) return refused
 
@@ -83,7 +83,7 @@ struct Work {
 CUresult guarded(const char* name, const std::function<CUresult()>& run);  // faults.cpp
 // Runs work of a context.  An invalid access or an error makes the context unusable, as CUDA's sticky errors do.
 CUresult run_work(CUcontext context, const Work& work);  // faults.cpp
-extern thread_local bool kernel_is_running;                  // on this thread, in the emulator
+extern thread_local bool kernel_is_running;  // on this thread, in the emulator
 
 }  // namespace driver
 
@@ -133,9 +133,9 @@ struct CUevent_st {
   CUcontext context = nullptr;
   bool destroyed = false;
   CUstream stream = nullptr;  // null until it is recorded
-  uint64_t position = 0;      // works of the stream that come before the event
+  uint64_t position = 0;  // works of the stream that come before the event
   std::chrono::steady_clock::time_point time = {};
-  driver::Capture* capture = nullptr;     // that it was recorded in
+  driver::Capture* capture = nullptr;  // that it was recorded in
   std::vector<CUgraphNode> nodes = {};  // the stream's tail at that moment
 };
 
@@ -218,7 +218,7 @@ struct Image {
   std::string record;  // of tests/driver/native/record.h
   std::map<std::string, KernelInfo> kernels;
   std::map<std::string, size_t> variables;  // bytes of each
-  bool is_cubin = false;                    // else PTX, whose resources are unknown
+  bool is_cubin = false;  // else PTX, whose resources are unknown
 };
 CUresult read_image(const void* data, size_t limit, Image& image);
 

@@ -4,12 +4,14 @@
 namespace driver {
 namespace {
 CUresult check_event(CUevent event) {
-  return event && !event->destroyed ? CUDA_SUCCESS
-                                    : fail(CUDA_ERROR_INVALID_HANDLE, "%p is no event, or was destroyed", static_cast<void*>(event));
+  return event && !event->destroyed
+             ? CUDA_SUCCESS
+             : fail(CUDA_ERROR_INVALID_HANDLE, "%p is no event, or was destroyed", static_cast<void*>(event));
 }
 CUresult check_not_captured(CUevent event) {
   if (const CUresult status = check_event(event)) return status;
-  return event->capture ? fail(CUDA_ERROR_CAPTURED_EVENT, "the event was recorded while its stream was captured") : CUDA_SUCCESS;
+  return event->capture ? fail(CUDA_ERROR_CAPTURED_EVENT, "the event was recorded while its stream was captured")
+                        : CUDA_SUCCESS;
 }
 }  // namespace
 }  // namespace driver
@@ -67,7 +69,8 @@ API cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
   BEGIN_CALL;
   for (CUevent event : {start, end}) {
     if (const CUresult status = check_not_captured(event)) return status;
-    if (!event->stream) return fail(CUDA_ERROR_INVALID_HANDLE, "the %s event was not recorded", event == start ? "first" : "second");
+    if (!event->stream)
+      return fail(CUDA_ERROR_INVALID_HANDLE, "the %s event was not recorded", event == start ? "first" : "second");
     if (event->flags & CU_EVENT_DISABLE_TIMING)
       return fail(CUDA_ERROR_INVALID_HANDLE, "the %s event was created without timing", event == start ? "first" : "second");
     if (event->stream->started < event->position) return CUDA_ERROR_NOT_READY;
@@ -88,7 +91,6 @@ API cuStreamWaitEvent(CUstream handle, CUevent event, unsigned) {
       return invalidate(stream->capture, CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "the event was recorded outside of the capture");
   }
   if (!event->stream || event->stream == stream || !settings.lazy) return CUDA_SUCCESS;
-  return enqueue(handle, {CU_GRAPH_NODE_TYPE_WAIT_EVENT, "the wait for an event", [from = event->stream, position = event->position] {
-    return run_queue(from, position);
-  }});
+  return enqueue(handle, {CU_GRAPH_NODE_TYPE_WAIT_EVENT, "the wait for an event",
+                          [from = event->stream, position = event->position] { return run_queue(from, position); }});
 }

@@ -15,7 +15,8 @@ std::vector<std::shared_ptr<CUgraphNode_st>> order_of(const CUgraph_st& graph) {
   std::vector<std::shared_ptr<CUgraphNode_st>> order, left = graph.nodes;
   std::set<CUgraphNode> done;
   const auto is_ready = [&](const auto& node) {
-    return std::all_of(node->dependencies.begin(), node->dependencies.end(), [&](CUgraphNode before) { return done.count(before); });
+    return std::all_of(node->dependencies.begin(), node->dependencies.end(),
+                       [&](CUgraphNode before) { return done.count(before); });
   };
   while (!left.empty()) {
     const auto last = std::find_if(left.rbegin(), left.rend(), is_ready);
@@ -79,12 +80,12 @@ API cuGraphLaunch(CUgraphExec exec, CUstream stream) {
   BEGIN_CALL;
   if (const CUresult status = check_graph(exec, "executable graph")) return status;
   return enqueue(stream, {CU_GRAPH_NODE_TYPE_GRAPH, "a graph", [order = exec->order]() -> CUresult {
-    for (const auto& node : order) {
-      const CUresult status = node->work.run();
-      if (status) return status;
-    }
-    return CUDA_SUCCESS;
-  }});
+                            for (const auto& node : order) {
+                              const CUresult status = node->work.run();
+                              if (status) return status;
+                            }
+                            return CUDA_SUCCESS;
+                          }});
 }
 API cuGraphGetNodes(CUgraph graph, CUgraphNode* nodes, size_t* count) {
   BEGIN_CALL;
@@ -109,8 +110,11 @@ API cuGraphDebugDotPrint(CUgraph graph, const char* path, unsigned flags) {
   if (!file) return fail(CUDA_ERROR_OPERATING_SYSTEM, "%s cannot be written", path);
   fputs("digraph dot {\nsubgraph cluster_1 {\nlabel=\"graph_1\" graph[style=\"dashed\"];\n", file);
   for (size_t i = 0; i < graph->nodes.size(); i++)
-    fprintf(file, "\"graph_1_node_%zu\"[label=\"%s: %s%s\"];\n", i, title(graph->nodes[i]->work.type), graph->nodes[i]->work.name.c_str(),
-            flags & CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE ? (", after " + std::to_string(graph->nodes[i]->dependencies.size())).c_str() : "");
+    fprintf(file, "\"graph_1_node_%zu\"[label=\"%s: %s%s\"];\n", i, title(graph->nodes[i]->work.type),
+            graph->nodes[i]->work.name.c_str(),
+            flags & CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE
+                ? (", after " + std::to_string(graph->nodes[i]->dependencies.size())).c_str()
+                : "");
   for (size_t i = 0; i < graph->nodes.size(); i++)
     for (size_t j = 0; j < i; j++) {
       const auto& before = graph->nodes[i]->dependencies;

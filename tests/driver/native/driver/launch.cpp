@@ -20,12 +20,14 @@ CUresult check_geometry(const CUfunc_st& f, const Geometry& g) {
   const char* name = f.name.c_str();
   static const unsigned most_grid[] = {0x7fffffff, 65535, 65535}, most_block[] = {1024, 1024, 64};
   for (int i = 0; i < 3; i++) {
-    if (!g.grid[i] || g.grid[i] > most_grid[i]) return fail(CUDA_ERROR_INVALID_VALUE, "%s: grid (%u, %u, %u)", name, g.grid[0], g.grid[1], g.grid[2]);
+    if (!g.grid[i] || g.grid[i] > most_grid[i])
+      return fail(CUDA_ERROR_INVALID_VALUE, "%s: grid (%u, %u, %u)", name, g.grid[0], g.grid[1], g.grid[2]);
     if (!g.block[i] || g.block[i] > most_block[i])
       return fail(CUDA_ERROR_INVALID_VALUE, "%s: block (%u, %u, %u)", name, g.block[0], g.block[1], g.block[2]);
   }
   const uint64_t threads = uint64_t{g.block[0]} * g.block[1] * g.block[2];
-  if (threads > 1024) return fail(CUDA_ERROR_INVALID_VALUE, "%s: a block of %zu threads, of at most 1024", name, static_cast<size_t>(threads));
+  if (threads > 1024)
+    return fail(CUDA_ERROR_INVALID_VALUE, "%s: a block of %zu threads, of at most 1024", name, static_cast<size_t>(threads));
   if (threads > static_cast<unsigned>(f.info.max_threads))
     return fail(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "%s: a block of %zu threads, where its __launch_bounds__ allow %d", name,
                 static_cast<size_t>(threads), f.info.max_threads);
@@ -40,8 +42,8 @@ CUresult check_geometry(const CUfunc_st& f, const Geometry& g) {
   const unsigned* cluster = f.code->cluster;
   for (int i = 0; i < 3; i++)
     if (g.grid[i] % cluster[i])
-      return fail(CUDA_ERROR_INVALID_VALUE, "%s: grid (%u, %u, %u) is no multiple of the cluster (%u, %u, %u)", name, g.grid[0], g.grid[1],
-                  g.grid[2], cluster[0], cluster[1], cluster[2]);
+      return fail(CUDA_ERROR_INVALID_VALUE, "%s: grid (%u, %u, %u) is no multiple of the cluster (%u, %u, %u)", name, g.grid[0],
+                  g.grid[1], g.grid[2], cluster[0], cluster[1], cluster[2]);
   return CUDA_SUCCESS;
 }
 
@@ -99,8 +101,9 @@ CUresult check_devices(const CUfunc_st& f, const Parameters& parameters) {
   CUresult status = CUDA_SUCCESS;
   for_each_address(parameters.data(), parameters.bytes(), [&](const Allocation& found) {
     if (!is_accessible(found, context))
-      status = fail(CUDA_ERROR_ILLEGAL_ADDRESS, "kernel %s runs on device %d and is given memory of device %d without peer access",
-                    f.name.c_str(), context->device, found.device);
+      status =
+          fail(CUDA_ERROR_ILLEGAL_ADDRESS, "kernel %s runs on device %d and is given memory of device %d without peer access",
+               f.name.c_str(), context->device, found.device);
   });
   return status;
 }
@@ -112,7 +115,10 @@ std::vector<EmulatorArray> reachable_arrays(const CUfunc_st& f, const Parameters
   std::vector<Allocation> order;
   const auto add = [&](const Allocation& allocation) {
     if (!is_accessible(allocation, f.module->context)) return;
-    if (found.emplace(allocation.begin, EmulatorArray{reinterpret_cast<void*>(allocation.begin), allocation.bytes, 0, 0, 1, nullptr}).second)
+    if (found
+            .emplace(allocation.begin,
+                     EmulatorArray{reinterpret_cast<void*>(allocation.begin), allocation.bytes, 0, 0, 1, nullptr})
+            .second)
       order.push_back(allocation);
   };
   const std::vector<void*> pointers = parameters.pointers();
@@ -123,12 +129,15 @@ std::vector<EmulatorArray> reachable_arrays(const CUfunc_st& f, const Parameters
       add(allocation);
       auto array = found.find(allocation.begin);
       if (array == found.end() || !parameter.pointer) return;
-      if (is_new) array->second.element_bytes = parameter.element_bytes, array->second.written = !parameter.constant;
-      else array->second.written |= !parameter.constant;
+      if (is_new)
+        array->second.element_bytes = parameter.element_bytes, array->second.written = !parameter.constant;
+      else
+        array->second.written |= !parameter.constant;
     });
   }
   for (size_t i = 0; i < order.size(); i++)
-    if (order[i].bytes <= kMostScanned) for_each_address(reinterpret_cast<const void*>((order[i].begin + 7) / 8 * 8), order[i].bytes, add);
+    if (order[i].bytes <= kMostScanned)
+      for_each_address(reinterpret_cast<const void*>((order[i].begin + 7) / 8 * 8), order[i].bytes, add);
   std::vector<EmulatorArray> arrays;
   names.reserve(found.size());
   for (auto& [begin, array] : found) {
@@ -144,9 +153,12 @@ struct Finding {  // the emulator's kinds of errors, and CUDA's
   CUresult status;
 };
 constexpr Finding findings[] = {
-    {"illegal address", CUDA_ERROR_ILLEGAL_ADDRESS}, {"out of bounds", CUDA_ERROR_ILLEGAL_ADDRESS},
-    {"null pointer", CUDA_ERROR_ILLEGAL_ADDRESS},    {"misaligned", CUDA_ERROR_MISALIGNED_ADDRESS},
-    {"assertion", CUDA_ERROR_ASSERT},                {"launch bounds", CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES},
+    {"illegal address", CUDA_ERROR_ILLEGAL_ADDRESS},
+    {"out of bounds", CUDA_ERROR_ILLEGAL_ADDRESS},
+    {"null pointer", CUDA_ERROR_ILLEGAL_ADDRESS},
+    {"misaligned", CUDA_ERROR_MISALIGNED_ADDRESS},
+    {"assertion", CUDA_ERROR_ASSERT},
+    {"launch bounds", CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES},
 };
 
 CUresult report(const CUfunc_st& f, const char* message) {
@@ -157,7 +169,8 @@ CUresult report(const CUfunc_st& f, const char* message) {
   for (const Finding& finding : findings)
     if (kind == finding.kind) status = finding.status;
   const std::string explained = emulator.explain(f.module->code->library, what.c_str());
-  return fail(status, "kernel %s: %s: %s [%s]", f.name.c_str(), kind.c_str(), explained.c_str(), text.substr(what_end + 1).c_str());
+  return fail(status, "kernel %s: %s: %s [%s]", f.name.c_str(), kind.c_str(), explained.c_str(),
+              text.substr(what_end + 1).c_str());
 }
 
 CUresult execute(const CUfunc_st& f, const Geometry& g, const Parameters& parameters) {
@@ -201,7 +214,8 @@ CUresult launch(CUfunction function, const Geometry& geometry, CUstream handle, 
   if (!current_context()) return fail(CUDA_ERROR_INVALID_CONTEXT, "no context is current");
   const char* name = function->name.c_str();
   const CUstream stream = resolve(handle);
-  if (!stream) return fail(CUDA_ERROR_INVALID_HANDLE, "%s: %p is no stream, or was destroyed", name, static_cast<void*>(handle));
+  if (!stream)
+    return fail(CUDA_ERROR_INVALID_HANDLE, "%s: %p is no stream, or was destroyed", name, static_cast<void*>(handle));
   if (stream->context != function->module->context)
     return fail(CUDA_ERROR_INVALID_HANDLE, "%s was loaded on device %d, the stream belongs to device %d", name,
                 function->module->context->device, stream->context->device);
@@ -224,26 +238,29 @@ int resident_blocks(const CUfunc_st& f, int threads, size_t shared) {  // of a m
 
 using namespace driver;
 
-API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
-                   unsigned shared, CUstream stream, void** parameters, void** extra) {
+API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                   unsigned block_z, unsigned shared, CUstream stream, void** parameters, void** extra) {
   BEGIN_CALL;
   return launch(function, {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared}, stream, parameters, extra);
 }
 API cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction function, void** parameters, void** extra) {
   BEGIN_CALL;
-  const Geometry geometry = {{c->gridDimX, c->gridDimY, c->gridDimZ}, {c->blockDimX, c->blockDimY, c->blockDimZ}, c->sharedMemBytes};
+  const Geometry geometry = {
+      {c->gridDimX, c->gridDimY, c->gridDimZ}, {c->blockDimX, c->blockDimY, c->blockDimZ}, c->sharedMemBytes};
   return launch(function, geometry, c->hStream, parameters, extra);
 }
 // Blocks still run one after another: a kernel whose blocks wait for each other ends with "no progress".
-API cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-                              unsigned block_z, unsigned shared, CUstream stream, void** parameters) {
+API cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                              unsigned block_y, unsigned block_z, unsigned shared, CUstream stream, void** parameters) {
   BEGIN_CALL;
   if (!function) return fail(CUDA_ERROR_INVALID_HANDLE, "the function is null");
   const uint64_t blocks = uint64_t{grid_x} * grid_y * grid_z, threads = uint64_t{block_x} * block_y * block_z;
-  const uint64_t most = threads && threads <= 1024 ? 132u * static_cast<unsigned>(resident_blocks(*function, static_cast<int>(threads), shared)) : 0;
+  const uint64_t most = threads && threads <= 1024
+                            ? 132u * static_cast<unsigned>(resident_blocks(*function, static_cast<int>(threads), shared))
+                            : 0;
   if (threads && threads <= 1024 && blocks > most)
-    return fail(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "%s: %zu blocks, and %zu fit the device", function->name.c_str(), static_cast<size_t>(blocks),
-                static_cast<size_t>(most));
+    return fail(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "%s: %zu blocks, and %zu fit the device", function->name.c_str(),
+                static_cast<size_t>(blocks), static_cast<size_t>(most));
   return launch(function, {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared}, stream, parameters, nullptr);
 }
 
@@ -254,7 +271,8 @@ API cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction fu
   if (!function) return fail(CUDA_ERROR_INVALID_HANDLE, "the function is null");
   switch (attribute) {
     case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
-      *value = std::min(function->info.max_threads, function->info.registers ? 65536 / function->info.registers / 32 * 32 : 1024);
+      *value =
+          std::min(function->info.max_threads, function->info.registers ? 65536 / function->info.registers / 32 * 32 : 1024);
       break;
     case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: *value = function->info.static_shared; break;
     case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES: *value = function->info.constant_bytes; break;
@@ -275,8 +293,8 @@ API cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int 
   switch (attribute) {
     case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
       if (value < 0 || value + function->info.static_shared > kOptInSharedLimit)
-        return fail(CUDA_ERROR_INVALID_VALUE, "%s: %d bytes of dynamic and %d of static shared memory, of %d", function->name.c_str(), value,
-                    function->info.static_shared, kOptInSharedLimit);
+        return fail(CUDA_ERROR_INVALID_VALUE, "%s: %d bytes of dynamic and %d of static shared memory, of %d",
+                    function->name.c_str(), value, function->info.static_shared, kOptInSharedLimit);
       function->max_dynamic_shared = value;
       return CUDA_SUCCESS;
     case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT: return CUDA_SUCCESS;
@@ -291,7 +309,8 @@ API cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function
   *blocks = resident_blocks(*function, threads, shared);
   return CUDA_SUCCESS;
 }
-API cuOccupancyMaxPotentialBlockSize(int* grid, int* block, CUfunction function, CUoccupancyB2DSize shared_of, size_t shared, int limit) {
+API cuOccupancyMaxPotentialBlockSize(int* grid, int* block, CUfunction function, CUoccupancyB2DSize shared_of, size_t shared,
+                                     int limit) {
   BEGIN_CALL;
   if (!function) return fail(CUDA_ERROR_INVALID_HANDLE, "the function is null");
   const int most = limit ? std::min(limit, function->info.max_threads) : function->info.max_threads;

@@ -24,7 +24,7 @@ namespace {
 constexpr size_t kPage = 4096, kAlignment = 512, kGap = 64 << 10, kRange = size_t{1} << 42;
 constexpr size_t kMostPoisoned = 64 << 20;  // larger allocations begin as zeros, which the system gives
 
-std::map<uintptr_t, Allocation> allocations;                  // by begin
+std::map<uintptr_t, Allocation> allocations;  // by begin
 std::map<uintptr_t, std::pair<size_t, std::string>> freed;  // bytes, and what it was
 size_t used_bytes[kMaxDevices];  // of each device, what pools reserve included
 constexpr size_t kPoolUnit = 32 << 20;  // a pool reserves multiples of it
@@ -69,18 +69,20 @@ Range& range_of(Kind kind, int device) {
 std::string title(const Allocation& allocation) {
   char text[256];
   switch (allocation.kind) {
-    case Kind::device: snprintf(text, sizeof text, "an allocation of %zu bytes on device %d", allocation.bytes, allocation.device); break;
+    case Kind::device:
+      snprintf(text, sizeof text, "an allocation of %zu bytes on device %d", allocation.bytes, allocation.device);
+      break;
     case Kind::managed: snprintf(text, sizeof text, "a managed allocation of %zu bytes", allocation.bytes); break;
     case Kind::host: snprintf(text, sizeof text, "a pinned host allocation of %zu bytes", allocation.bytes); break;
     case Kind::registered: snprintf(text, sizeof text, "registered host memory of %zu bytes", allocation.bytes); break;
-    case Kind::variable: snprintf(text, sizeof text, "the variable %s of %zu bytes", allocation.name.c_str(), allocation.bytes); break;
+    case Kind::variable:
+      snprintf(text, sizeof text, "the variable %s of %zu bytes", allocation.name.c_str(), allocation.bytes);
+      break;
   }
   return text;
 }
 
-CUresult need_context() {
-  return current_context() ? CUDA_SUCCESS : fail(CUDA_ERROR_INVALID_CONTEXT, "no context is current");
-}
+CUresult need_context() { return current_context() ? CUDA_SUCCESS : fail(CUDA_ERROR_INVALID_CONTEXT, "no context is current"); }
 }  // namespace
 
 void poison(void* memory, size_t bytes) {
@@ -101,7 +103,8 @@ std::string describe_address(uintptr_t address) {
   char text[512];
   auto old = freed.upper_bound(address);
   if (old != freed.begin() && address < (--old)->first + old->second.first) {
-    snprintf(text, sizeof text, "byte %zu of %s that was freed", static_cast<size_t>(address - old->first), old->second.second.c_str());
+    snprintf(text, sizeof text, "byte %zu of %s that was freed", static_cast<size_t>(address - old->first),
+             old->second.second.c_str());
     return text;
   }
   if (const Allocation* found = find_allocation(address)) {
@@ -118,7 +121,8 @@ std::string describe_address(uintptr_t address) {
     }
   }
   if (after != allocations.end() && after->first - address < kGap) {
-    snprintf(text, sizeof text, "%zu bytes before %s", static_cast<size_t>(after->first - address), title(after->second).c_str());
+    snprintf(text, sizeof text, "%zu bytes before %s", static_cast<size_t>(after->first - address),
+             title(after->second).c_str());
     return text;
   }
   return address < kPage ? "a null pointer" : "no memory of a device";
@@ -145,14 +149,17 @@ CUresult allocate(uintptr_t* address, size_t bytes, Kind kind, CUmemoryPool pool
   const Lock lock(state_lock);
   const int device = pool ? pool->device : current_context()->device;
   const size_t left = settings.memory_bytes - used_bytes[device] + (pool ? pool->reserved - pool->used : 0);
-  if (kind == Kind::device && (bytes > left || (pool && pool->used + bytes > pool->reserved && !reserve(pool, pool->used + bytes))))
+  if (kind == Kind::device &&
+      (bytes > left || (pool && pool->used + bytes > pool->reserved && !reserve(pool, pool->used + bytes))))
     return fail(CUDA_ERROR_OUT_OF_MEMORY, "%zu bytes, and device %d has %zu left", bytes, device, left);
   const uintptr_t begin = bytes < kRange ? range_of(kind, device).take(bytes) : 0;
   if (!begin) return fail(CUDA_ERROR_OUT_OF_MEMORY, "%zu bytes, which the host does not give", bytes);
   poison(reinterpret_cast<void*>(begin), bytes);
   allocations[begin] = {begin, bytes, kind, device, next_id(), "", pool};
-  if (pool) pool->used += bytes;
-  else if (kind == Kind::device) used_bytes[device] += bytes;
+  if (pool)
+    pool->used += bytes;
+  else if (kind == Kind::device)
+    used_bytes[device] += bytes;
   *address = begin;
   return CUDA_SUCCESS;
 }
@@ -162,11 +169,15 @@ CUresult release(uintptr_t address) {
   const Lock lock(state_lock);
   auto found = allocations.find(address);
   if (found == allocations.end() || found->second.kind >= Kind::registered)
-    return fail(CUDA_ERROR_INVALID_VALUE, "%#zx is %s; expected the begin of an allocation", address, describe_address(address).c_str());
+    return fail(CUDA_ERROR_INVALID_VALUE, "%#zx is %s; expected the begin of an allocation", address,
+                describe_address(address).c_str());
   const Allocation& allocation = found->second;
-  if (allocation.pool) allocation.pool->used -= allocation.bytes;
-  else if (allocation.kind == Kind::device) used_bytes[allocation.device] -= allocation.bytes;
-  const uintptr_t first_page = address / kPage * kPage, end = address + (allocation.bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (allocation.pool)
+    allocation.pool->used -= allocation.bytes;
+  else if (allocation.kind == Kind::device)
+    used_bytes[allocation.device] -= allocation.bytes;
+  const uintptr_t first_page = address / kPage * kPage,
+                  end = address + (allocation.bytes + kAlignment - 1) / kAlignment * kAlignment;
   madvise(reinterpret_cast<void*>(first_page), end - first_page, MADV_DONTNEED);
   mprotect(reinterpret_cast<void*>(first_page), end - first_page, PROT_NONE);
   freed[address] = {allocation.bytes, title(allocation)};
@@ -220,7 +231,8 @@ API cuMemFree(CUdeviceptr address) {
   {
     const Lock lock(state_lock);
     const Allocation* found = find_allocation(address);
-    if (found && found->kind == Kind::host) return fail(CUDA_ERROR_INVALID_VALUE, "%s: use cuMemFreeHost", title(*found).c_str());
+    if (found && found->kind == Kind::host)
+      return fail(CUDA_ERROR_INVALID_VALUE, "%s: use cuMemFreeHost", title(*found).c_str());
   }
   if (const CUresult status = run_queues(current_context())) return status;  // it waits for the device
   return release(address);
@@ -313,9 +325,13 @@ API cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr
   const bool host = found->kind == Kind::host || found->kind == Kind::registered;
   switch (attribute) {
     case CU_POINTER_ATTRIBUTE_CONTEXT: *static_cast<CUcontext*>(data) = primary_context(found->device); break;
-    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: *static_cast<unsigned*>(data) = host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE; break;
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+      *static_cast<unsigned*>(data) = host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+      break;
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: *static_cast<CUdeviceptr*>(data) = address; break;
-    case CU_POINTER_ATTRIBUTE_HOST_POINTER: *static_cast<CUdeviceptr*>(data) = host || found->kind == Kind::managed ? address : 0; break;
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+      *static_cast<CUdeviceptr*>(data) = host || found->kind == Kind::managed ? address : 0;
+      break;
     case CU_POINTER_ATTRIBUTE_BUFFER_ID: *static_cast<unsigned long long*>(data) = found->id; break;
     case CU_POINTER_ATTRIBUTE_IS_MANAGED: *static_cast<unsigned*>(data) = found->kind == Kind::managed; break;
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: *static_cast<int*>(data) = found->device; break;
@@ -338,10 +354,13 @@ CUmemoryPool& current_pool(int device) {
   return current_pools[device];
 }
 CUresult check_pool(CUmemoryPool handle) {
-  return handle && !handle->destroyed ? CUDA_SUCCESS : fail(CUDA_ERROR_INVALID_VALUE, "%p is no memory pool", static_cast<void*>(handle));
+  return handle && !handle->destroyed ? CUDA_SUCCESS
+                                      : fail(CUDA_ERROR_INVALID_VALUE, "%p is no memory pool", static_cast<void*>(handle));
 }
 CUresult check_ordinal(CUdevice device) {
-  return device >= 0 && device < settings.devices ? CUDA_SUCCESS : fail(CUDA_ERROR_INVALID_DEVICE, "device %d of %d", device, settings.devices);
+  return device >= 0 && device < settings.devices
+             ? CUDA_SUCCESS
+             : fail(CUDA_ERROR_INVALID_DEVICE, "device %d of %d", device, settings.devices);
 }
 }  // namespace
 }  // namespace driver
@@ -412,13 +431,14 @@ namespace {
 CUresult allocate_on_stream(CUdeviceptr* address, size_t bytes, CUmemoryPool pool, CUstream handle) {
   const CUstream stream = resolve(handle);
   if (!stream) return fail(CUDA_ERROR_INVALID_HANDLE, "%p is no stream", static_cast<void*>(handle));
-  if (const CUresult status = allocate(reinterpret_cast<uintptr_t*>(address), bytes, Kind::device, pool ? pool : current_pool(stream->context->device)))
+  if (const CUresult status = allocate(reinterpret_cast<uintptr_t*>(address), bytes, Kind::device,
+                                       pool ? pool : current_pool(stream->context->device)))
     return status;
   if (!stream->capture) return CUDA_SUCCESS;
   return enqueue(handle, {CU_GRAPH_NODE_TYPE_MEM_ALLOC, "cuMemAllocAsync", [begin = *address, bytes] {
-    poison(reinterpret_cast<void*>(begin), bytes);
-    return CUDA_SUCCESS;
-  }});
+                            poison(reinterpret_cast<void*>(begin), bytes);
+                            return CUDA_SUCCESS;
+                          }});
 }
 }  // namespace
 }  // namespace driver
@@ -443,13 +463,14 @@ API cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
     const Lock lock(state_lock);
     const Allocation* found = find_allocation(address);
     if (found->begin != address || found->kind != Kind::device)
-      return fail(CUDA_ERROR_INVALID_VALUE, "%#llx is %s; expected the begin of an allocation", address, describe_address(address).c_str());
+      return fail(CUDA_ERROR_INVALID_VALUE, "%#llx is %s; expected the begin of an allocation", address,
+                  describe_address(address).c_str());
     bytes = found->bytes;
   }
   if (stream->capture)
     return enqueue(handle, {CU_GRAPH_NODE_TYPE_MEM_FREE, "cuMemFreeAsync", [address, bytes] {
-      poison(reinterpret_cast<void*>(address), bytes);
-      return CUDA_SUCCESS;
-    }});
+                              poison(reinterpret_cast<void*>(address), bytes);
+                              return CUDA_SUCCESS;
+                            }});
   return enqueue(handle, {CU_GRAPH_NODE_TYPE_MEM_FREE, "cuMemFreeAsync", [address] { return release(address); }});
 }

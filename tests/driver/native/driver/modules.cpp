@@ -17,8 +17,9 @@ namespace {
 std::set<CUmodule> modules;  // unloaded ones, too: graphs still have their functions
 
 CUresult check_module(CUmodule module) {
-  return modules.count(module) && !module->unloaded ? CUDA_SUCCESS
-                                                    : fail(CUDA_ERROR_INVALID_HANDLE, "%p is no loaded module", static_cast<void*>(module));
+  return modules.count(module) && !module->unloaded
+             ? CUDA_SUCCESS
+             : fail(CUDA_ERROR_INVALID_HANDLE, "%p is no loaded module", static_cast<void*>(module));
 }
 
 template <class Map>
@@ -32,8 +33,8 @@ std::string joined_names(const Map& map) {
 CUresult compile(CUmodule module) {
   if (!module->code) {
     if (!emulator.compile) return fail(CUDA_ERROR_NOT_SUPPORTED, "the stand-in was not installed by tests.driver.install()");
-    module->code = emulator.compile(module->image.record.data(), module->image.record.size(), joined_names(module->image.kernels).c_str(),
-                                    joined_names(module->image.variables).c_str());
+    module->code = emulator.compile(module->image.record.data(), module->image.record.size(),
+                                    joined_names(module->image.kernels).c_str(), joined_names(module->image.variables).c_str());
     for (int i = 0; i < module->code->variable_count; i++) {
       const VariableCode& variable = module->code->variables[i];
       add_variable(reinterpret_cast<uintptr_t>(variable.address), variable.bytes, module->context->device, variable.name);
@@ -48,8 +49,9 @@ CUresult check_parameters(const CUfunc_st& function) {
   if (!function.module->image.is_cubin) return CUDA_SUCCESS;
   bool same = static_cast<int>(declared.size()) == function.code->parameter_count;
   for (size_t i = 0; same && i < declared.size(); i++) same = declared[i] == function.code->parameters[i].bytes;
-  return same ? CUDA_SUCCESS
-              : fail(CUDA_ERROR_INVALID_IMAGE, "%s: a parameter has another size for g++ than for NVRTC", function.name.c_str());
+  return same
+             ? CUDA_SUCCESS
+             : fail(CUDA_ERROR_INVALID_IMAGE, "%s: a parameter has another size for g++ than for NVRTC", function.name.c_str());
 }
 
 CUresult load(CUmodule* module, const void* data, size_t limit) {
@@ -74,7 +76,9 @@ CUresult load_file(const char* path, std::string& content) {
 
 using namespace driver;
 
-extern "C" __attribute__((visibility("default"))) void standin_set_emulator(const EmulatorFunctions* functions) { emulator = *functions; }
+extern "C" __attribute__((visibility("default"))) void standin_set_emulator(const EmulatorFunctions* functions) {
+  emulator = *functions;
+}
 extern "C" __attribute__((visibility("default"))) int standin_launch_bytes() { return sizeof(EmulatorLaunch); }
 
 API cuModuleLoadData(CUmodule* module, const void* image) {
@@ -82,7 +86,9 @@ API cuModuleLoadData(CUmodule* module, const void* image) {
   if (const CUresult status = check_unsafe_call()) return status;
   return load(module, image, SIZE_MAX);
 }
-API cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) { return cuModuleLoadData(module, image); }
+API cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) {
+  return cuModuleLoadData(module, image);
+}
 API cuModuleLoad(CUmodule* module, const char* path) {
   BEGIN_CALL;
   if (const CUresult status = check_unsafe_call()) return status;
@@ -107,9 +113,11 @@ API cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name)
   std::unique_ptr<CUfunc_st>& found = module->functions[name];
   if (!found) {
     const KernelCode *codes = module->code->kernels, *end = codes + module->code->kernel_count;
-    const KernelCode* code = std::find_if(codes, end, [&](const KernelCode& candidate) { return !strcmp(candidate.name, name); });
+    const KernelCode* code =
+        std::find_if(codes, end, [&](const KernelCode& candidate) { return !strcmp(candidate.name, name); });
     if (code == end) return fail(CUDA_ERROR_INVALID_IMAGE, "the emulator has no kernel %s", name);
-    auto made = std::make_unique<CUfunc_st>(CUfunc_st{module, name, kernel->second, code, kStaticSharedLimit - kernel->second.static_shared});
+    auto made = std::make_unique<CUfunc_st>(
+        CUfunc_st{module, name, kernel->second, code, kStaticSharedLimit - kernel->second.static_shared});
     if (const CUresult status = check_parameters(*made)) return status;
     found = std::move(made);
   }
@@ -142,7 +150,8 @@ API cuLinkCreate(unsigned, CUjit_option*, void**, CUlinkState* state) {
   *state = new CUlinkState_st;
   return CUDA_SUCCESS;
 }
-API cuLinkAddData(CUlinkState state, CUjitInputType, void* data, size_t bytes, const char* name, unsigned, CUjit_option*, void**) {
+API cuLinkAddData(CUlinkState state, CUjitInputType, void* data, size_t bytes, const char* name, unsigned, CUjit_option*,
+                  void**) {
   BEGIN_CALL;
   if (!state->image.empty()) return fail(CUDA_ERROR_NOT_SUPPORTED, "%s: only one source can be linked", name);
   state->image.assign(static_cast<const char*>(data), bytes);
@@ -150,7 +159,8 @@ API cuLinkAddData(CUlinkState state, CUjitInputType, void* data, size_t bytes, c
 }
 API cuLinkAddFile(CUlinkState, CUjitInputType type, const char* path, unsigned, CUjit_option*, void**) {
   BEGIN_CALL;
-  return type == CU_JIT_INPUT_LIBRARY ? CUDA_SUCCESS : fail(CUDA_ERROR_NOT_SUPPORTED, "%s: only libraries can be added as files", path);
+  return type == CU_JIT_INPUT_LIBRARY ? CUDA_SUCCESS
+                                      : fail(CUDA_ERROR_NOT_SUPPORTED, "%s: only libraries can be added as files", path);
 }
 API cuLinkComplete(CUlinkState state, void** image, size_t* bytes) {
   BEGIN_CALL;

@@ -90,7 +90,7 @@ CUresult check_wait(CUstream stream) {
 
 using namespace driver;
 
-#define RESOLVE(stream, handle)             \
+#define RESOLVE(stream, handle)            \
   const CUstream stream = resolve(handle); \
   if (!stream) return invalid_stream(handle)
 
@@ -161,16 +161,17 @@ API cuStreamQuery(CUstream handle) {
 API cuStreamAddCallback(CUstream handle, CUstreamCallback callback, void* data, unsigned) {
   BEGIN_CALL;
   RESOLVE(stream, handle);
-  if (stream->capture) return invalidate(stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "the stream is being captured");
+  if (stream->capture)
+    return invalidate(stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "the stream is being captured");
   return enqueue(handle, {CU_GRAPH_NODE_TYPE_HOST, "a callback", [=] {
-    callback(handle, CUDA_SUCCESS, data);
-    return CUDA_SUCCESS;
-  }});
+                            callback(handle, CUDA_SUCCESS, data);
+                            return CUDA_SUCCESS;
+                          }});
 }
 API cuLaunchHostFunc(CUstream handle, CUhostFn function, void* data) {
   BEGIN_CALL;
   return enqueue(handle, {CU_GRAPH_NODE_TYPE_HOST, "a host function", [=] {
-    function(data);
-    return CUDA_SUCCESS;
-  }});
+                            function(data);
+                            return CUDA_SUCCESS;
+                          }});
 }

@@ -18,8 +18,9 @@ constexpr uint32_t kElementBytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};  /
 }  // namespace
 
 API cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* sizes,
-                           const cuuint64_t* strides, const cuuint32_t* box, const cuuint32_t* element_strides, CUtensorMapInterleave interleave,
-                           CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+                           const cuuint64_t* strides, const cuuint32_t* box, const cuuint32_t* element_strides,
+                           CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion,
+                           CUtensorMapFloatOOBfill) {
   const Call call(__func__);
   const auto at = reinterpret_cast<uintptr_t>(address);
   if (reinterpret_cast<uintptr_t>(map) % 64) return fail(CUDA_ERROR_INVALID_VALUE, "the map is not at a multiple of 64 bytes");
@@ -35,8 +36,10 @@ API cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_
   made.swizzle = swizzle ? 16u << swizzle : 0;
   for (cuuint32_t i = 0; i < rank; i++) {
     const cuuint64_t stride = i ? strides[i - 1] : made.element_bytes;
-    if (!sizes[i] || sizes[i] > (cuuint64_t{1} << 32)) return fail(CUDA_ERROR_INVALID_VALUE, "extent %llu", static_cast<unsigned long long>(sizes[i]));
-    if (i && (stride % 16 || stride >= (cuuint64_t{1} << 40))) return fail(CUDA_ERROR_INVALID_VALUE, "stride %llu", static_cast<unsigned long long>(stride));
+    if (!sizes[i] || sizes[i] > (cuuint64_t{1} << 32))
+      return fail(CUDA_ERROR_INVALID_VALUE, "extent %llu", static_cast<unsigned long long>(sizes[i]));
+    if (i && (stride % 16 || stride >= (cuuint64_t{1} << 40)))
+      return fail(CUDA_ERROR_INVALID_VALUE, "stride %llu", static_cast<unsigned long long>(stride));
     if (!box[i] || box[i] > 256) return fail(CUDA_ERROR_INVALID_VALUE, "box extent %u; expected 1 to 256", box[i]);
     if (element_strides[i] != 1) return fail(CUDA_ERROR_NOT_SUPPORTED, "element stride %u", element_strides[i]);
     made.sizes[i] = sizes[i];

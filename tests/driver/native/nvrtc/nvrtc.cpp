@@ -90,7 +90,8 @@ extern "C" __attribute__((visibility("default"))) bool standin_load_nvrtc(const 
   return real_library != nullptr;
 }
 
-API nvrtcCreateProgram(nvrtcProgram* handle, const char* source, const char* name, int count, const char* const* headers, const char* const* names) {
+API nvrtcCreateProgram(nvrtcProgram* handle, const char* source, const char* name, int count, const char* const* headers,
+                       const char* const* names) {
   auto* program = new Program;
   const nvrtcResult status = REAL(nvrtcCreateProgram)(&program->compiled, source, name, count, headers, names);
   if (status) {
@@ -133,8 +134,14 @@ API nvrtcGetPTX(nvrtcProgram handle, char* ptx) { return copy_of(ptx_of, handle,
 API nvrtcVersion(int* major, int* minor) { return REAL(nvrtcVersion)(major, minor); }
 API nvrtcGetNumSupportedArchs(int* count) { return REAL(nvrtcGetNumSupportedArchs)(count); }
 API nvrtcGetSupportedArchs(int* archs) { return REAL(nvrtcGetSupportedArchs)(archs); }
-API nvrtcGetProgramLogSize(nvrtcProgram handle, size_t* bytes) { return REAL(nvrtcGetProgramLogSize)(program_of(handle)->compiled, bytes); }
+API nvrtcGetProgramLogSize(nvrtcProgram handle, size_t* bytes) {
+  return REAL(nvrtcGetProgramLogSize)(program_of(handle)->compiled, bytes);
+}
 API nvrtcGetProgramLog(nvrtcProgram handle, char* log) { return REAL(nvrtcGetProgramLog)(program_of(handle)->compiled, log); }
-API nvrtcGetLTOIRSize(nvrtcProgram handle, size_t* bytes) { return REAL(nvrtcGetLTOIRSize)(program_of(handle)->compiled, bytes); }
+API nvrtcGetLTOIRSize(nvrtcProgram handle, size_t* bytes) {
+  return REAL(nvrtcGetLTOIRSize)(program_of(handle)->compiled, bytes);
+}
 API nvrtcGetLTOIR(nvrtcProgram handle, char* code) { return REAL(nvrtcGetLTOIR)(program_of(handle)->compiled, code); }
-extern "C" __attribute__((visibility("default"))) const char* nvrtcGetErrorString(nvrtcResult status) { return REAL(nvrtcGetErrorString)(status); }
+extern "C" __attribute__((visibility("default"))) const char* nvrtcGetErrorString(nvrtcResult status) {
+  return REAL(nvrtcGetErrorString)(status);
+}

@@ -49,7 +49,8 @@ CUDART cudaGetLastError() {
 }
 extern "C" const char* cudaGetErrorName(cudaError_t error) {
   switch (error) {
-#define NAME(name) case name: return #name
+#define NAME(name) \
+  case name: return #name
     NAME(cudaSuccess);
     NAME(cudaErrorInvalidValue);
     NAME(cudaErrorMemoryAllocation);
@@ -112,7 +113,9 @@ CUDART cudaSetDevice(int device) {
   chosen_device = device;
   return translate(cuCtxSetCurrent(context));
 }
-CUDART cudaDeviceSynchronize() { return with_context([] { return cuCtxSynchronize(); }); }
+CUDART cudaDeviceSynchronize() {
+  return with_context([] { return cuCtxSynchronize(); });
+}
 CUDART cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   if (const CUresult status = initialise()) return translate(status);
   return translate(cuDeviceGetAttribute(value, static_cast<CUdevice_attribute>(attribute), device));
@@ -158,8 +161,10 @@ CUDART cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   p->memoryPoolsSupported = get(CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED);
   p->streamPrioritiesSupported = get(CU_DEVICE_ATTRIBUTE_STREAM_PRIORITIES_SUPPORTED);
   p->clusterLaunch = get(CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH);
-  const CUdevice_attribute block[] = {CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z};
-  const CUdevice_attribute grid[] = {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z};
+  const CUdevice_attribute block[] = {CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y,
+                                      CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z};
+  const CUdevice_attribute grid[] = {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y,
+                                     CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z};
   for (int i = 0; i < 3; i++) p->maxThreadsDim[i] = get(block[i]), p->maxGridSize[i] = get(grid[i]);
   return cudaSuccess;
 }

@@ -8,10 +8,13 @@ using namespace runtime;
 namespace {
 CUdeviceptr* out(void** pointer) { return reinterpret_cast<CUdeviceptr*>(pointer); }
 
-CUDA_MEMCPY2D rows_of(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind) {
+CUDA_MEMCPY2D rows_of(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
+                      cudaMemcpyKind kind) {
   CUDA_MEMCPY2D rows = {};
-  rows.srcMemoryType = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
-  rows.dstMemoryType = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
+  rows.srcMemoryType =
+      kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
+  rows.dstMemoryType =
+      kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
   rows.srcDevice = address(from);
   rows.srcPitch = from_pitch;
   rows.dstDevice = address(to);
@@ -44,11 +47,21 @@ CUDART cudaHostAlloc(void** pointer, size_t bytes, unsigned flags) {
 CUDART cudaHostRegister(void* pointer, size_t bytes, unsigned flags) {
   return with_context([=] { return cuMemHostRegister(pointer, bytes, flags); });
 }
-CUDART cudaHostUnregister(void* pointer) { return with_context([=] { return cuMemHostUnregister(pointer); }); }
-CUDART cudaFree(void* pointer) { return with_context([=] { return cuMemFree(address(pointer)); }); }
-CUDART cudaFreeHost(void* pointer) { return with_context([=] { return cuMemFreeHost(pointer); }); }
-CUDART cudaFreeAsync(void* pointer, cudaStream_t stream) { return with_context([=] { return cuMemFreeAsync(address(pointer), stream); }); }
-CUDART cudaMemGetInfo(size_t* left, size_t* total) { return with_context([=] { return cuMemGetInfo(left, total); }); }
+CUDART cudaHostUnregister(void* pointer) {
+  return with_context([=] { return cuMemHostUnregister(pointer); });
+}
+CUDART cudaFree(void* pointer) {
+  return with_context([=] { return cuMemFree(address(pointer)); });
+}
+CUDART cudaFreeHost(void* pointer) {
+  return with_context([=] { return cuMemFreeHost(pointer); });
+}
+CUDART cudaFreeAsync(void* pointer, cudaStream_t stream) {
+  return with_context([=] { return cuMemFreeAsync(address(pointer), stream); });
+}
+CUDART cudaMemGetInfo(size_t* left, size_t* total) {
+  return with_context([=] { return cuMemGetInfo(left, total); });
+}
 
 // ---- copies --------------------------------------------------------------------------------------------------------------
 
@@ -78,12 +91,13 @@ CUDART cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, c
 CUDART cudaMemcpyPeer(void* to, int, const void* from, int, size_t bytes) {
   return with_context([=] { return cuMemcpyDtoD(address(to), address(from), bytes); });
 }
-CUDART cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind,
-                         cudaStream_t stream) {
+CUDART cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
+                         cudaMemcpyKind kind, cudaStream_t stream) {
   const CUDA_MEMCPY2D rows = rows_of(to, to_pitch, from, from_pitch, width, height, kind);
   return with_context([&] { return cuMemcpy2DAsync(&rows, stream); });
 }
-CUDART cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind) {
+CUDART cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
+                    cudaMemcpyKind kind) {
   const CUDA_MEMCPY2D rows = rows_of(to, to_pitch, from, from_pitch, width, height, kind);
   return with_context([&] { return cuMemcpy2DUnaligned(&rows); });
 }
@@ -95,12 +109,14 @@ CUDART cudaMemset(void* pointer, int value, size_t bytes) {
 }
 CUDART cudaMemPrefetchAsync(const void* pointer, size_t bytes, cudaMemLocation location, unsigned flags, cudaStream_t stream) {
   return with_context([&] {
-    return cuMemPrefetchAsync(address(pointer), bytes, {static_cast<CUmemLocationType>(location.type), location.id}, flags, stream);
+    return cuMemPrefetchAsync(address(pointer), bytes, {static_cast<CUmemLocationType>(location.type), location.id}, flags,
+                              stream);
   });
 }
 CUDART cudaMemAdvise(const void* pointer, size_t bytes, cudaMemoryAdvise advice, cudaMemLocation location) {
   return with_context([&] {
-    return cuMemAdvise(address(pointer), bytes, static_cast<CUmem_advise>(advice), {static_cast<CUmemLocationType>(location.type), location.id});
+    return cuMemAdvise(address(pointer), bytes, static_cast<CUmem_advise>(advice),
+                       {static_cast<CUmemLocationType>(location.type), location.id});
   });
 }
 
@@ -110,7 +126,8 @@ CUDART cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p
   if (const CUresult status = ensure_context()) return translate(status);
   memset(attributes, 0, sizeof *attributes);
   unsigned type = 0, managed = 0;
-  if (cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address(pointer))) {  // host memory that CUDA does not know
+  if (cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                            address(pointer))) {  // host memory that CUDA does not know
     attributes->type = cudaMemoryTypeUnregistered;
     attributes->device = -2;
     attributes->hostPointer = const_cast<void*>(pointer);
@@ -126,7 +143,9 @@ CUDART cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p
 
 // ---- pools ---------------------------------------------------------------------------------------------------------------
 
-CUDART cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) { return translate(cuDeviceGetDefaultMemPool(pool, device)); }
+CUDART cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
+  return translate(cuDeviceGetDefaultMemPool(pool, device));
+}
 CUDART cudaDeviceGetMemPool(cudaMemPool_t* pool, int device) { return translate(cuDeviceGetMemPool(pool, device)); }
 CUDART cudaDeviceSetMemPool(int device, cudaMemPool_t pool) { return translate(cuDeviceSetMemPool(device, pool)); }
 CUDART cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {

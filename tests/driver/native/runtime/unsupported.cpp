@@ -12,12 +12,15 @@ UNSUPPORTED(cudaMalloc3DArray, cudaArray_t*, const cudaChannelFormatDesc*, cudaE
 UNSUPPORTED(cudaMallocArray, cudaArray_t*, const cudaChannelFormatDesc*, size_t, size_t, unsigned)
 UNSUPPORTED(cudaFreeArray, cudaArray_t)
 UNSUPPORTED(cudaMemcpy2DFromArray, void*, size_t, cudaArray_const_t, size_t, size_t, size_t, size_t, cudaMemcpyKind)
-UNSUPPORTED(cudaMemcpy2DFromArrayAsync, void*, size_t, cudaArray_const_t, size_t, size_t, size_t, size_t, cudaMemcpyKind, cudaStream_t)
+UNSUPPORTED(cudaMemcpy2DFromArrayAsync, void*, size_t, cudaArray_const_t, size_t, size_t, size_t, size_t, cudaMemcpyKind,
+            cudaStream_t)
 UNSUPPORTED(cudaMemcpy2DToArray, cudaArray_t, size_t, size_t, const void*, size_t, size_t, size_t, cudaMemcpyKind)
-UNSUPPORTED(cudaMemcpy2DToArrayAsync, cudaArray_t, size_t, size_t, const void*, size_t, size_t, size_t, cudaMemcpyKind, cudaStream_t)
+UNSUPPORTED(cudaMemcpy2DToArrayAsync, cudaArray_t, size_t, size_t, const void*, size_t, size_t, size_t, cudaMemcpyKind,
+            cudaStream_t)
 UNSUPPORTED(cudaMemcpy3D, const cudaMemcpy3DParms*)
 UNSUPPORTED(cudaMemcpy3DAsync, const cudaMemcpy3DParms*, cudaStream_t)
-UNSUPPORTED(cudaCreateTextureObject, cudaTextureObject_t*, const cudaResourceDesc*, const cudaTextureDesc*, const cudaResourceViewDesc*)
+UNSUPPORTED(cudaCreateTextureObject, cudaTextureObject_t*, const cudaResourceDesc*, const cudaTextureDesc*,
+            const cudaResourceViewDesc*)
 UNSUPPORTED(cudaDestroyTextureObject, cudaTextureObject_t)
 UNSUPPORTED(cudaGetChannelDesc, cudaChannelFormatDesc*, cudaArray_const_t)
 UNSUPPORTED(cudaGetTextureObjectResourceDesc, cudaResourceDesc*, cudaTextureObject_t)
