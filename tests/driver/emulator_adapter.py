@@ -18,10 +18,10 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpunet.backend.disk_cache import cache_directory
 from gpunet.emulator import compiler
 from gpunet.emulator.launch import _Array, _Launch
 from gpunet.emulator.library import Parameter, SymbolTable, runtime
-from gpunet.backend.disk_cache import cache_directory
 
 __all__ = ["Emulator", "separate_cache", "user_cache"]
 _SEPARATE = "with-driver"
