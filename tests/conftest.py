@@ -88,6 +88,25 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     gpunet.set_default_device(None)
 
 
+@pytest.fixture
+def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """"cuda", on which new tensors are made meanwhile, for a test of a GPU alone: a real one, or the stand-in driver's."""
+    if request.config.getoption("--device") not in (None, "cuda") or not gpunet.cuda_status().ready:
+        pytest.skip("it takes --device cuda, and a GPU or -p tests.driver.pytest_plugin")
+    gpunet.set_default_device("cuda")
+    yield "cuda"
+    gpunet.set_default_device(None)
+
+
+@pytest.fixture
+def other_gpu(gpu: str) -> str:
+    """"cuda:1", on which new tensors are made meanwhile, while CuPy's current device is 0."""
+    if gpunet.cuda.device_count() < 2:
+        pytest.skip("it takes two GPUs, or --driver-devices 2")
+    gpunet.set_default_device("cuda:1")
+    return "cuda:1"
+
+
 def find_torch() -> ModuleType:
     """PyTorch, the tests' oracle.  Where it is absent the test skips, or fails with ``GPUNET_REQUIRE_TORCH=1``."""
     try:

@@ -48,8 +48,8 @@ def write_whole(path: Path, content: bytes, *, replace: bool = True) -> None:
         Path(beside).unlink(missing_ok=True)
 
 
-def keep(path: Path, content: bytes) -> None:
-    """Write a file of the cache, if it can be written."""
+def keep(path: Path, content: bytes) -> bool:
+    """Write a file of the cache, if it can be written; return whether it was."""
     global _cache_complained
     try:
         write_whole(path, content)
@@ -62,3 +62,5 @@ def keep(path: Path, content: bytes) -> None:
                 path.parent,
                 error,
             )
+        return False
+    return True
