@@ -296,7 +296,8 @@ SET_REGISTERS(set_fewer_registers, "setmaxnreg.dec")
 // ---- wgmma -----------------------------------------------------------------------------------------------------------
 //
 // The four warps of a warpgroup multiply A, 64 x K, and B, K x N, into 64 x N accumulators, asynchronously: K is 16 for
-// F16 and BF16 and 8 for TF32 (float's bits, the lower 13 of which count for nothing).
+// F16 and BF16 and 8 for TF32 (float's bits, the lower 13 of which count for nothing; tensor copies round them away where the
+// TensorMap was made with tf32=True).
 //
 // Register i of the accumulators, in lane l of warp w, is row 16 w + l / 4 + 8 (i / 2 % 2), column 8 (i / 4) + 2 (l % 4) +
 // i % 2.  A in registers has four words: word i is of row 16 w + l / 4 + 8 (i % 2), and holds columns 8 (i / 2) +

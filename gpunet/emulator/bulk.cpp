@@ -74,7 +74,7 @@ struct TensorMap {  // as gpunet/backend/tensor_map.py writes it
   uint64_t magic, address;
   uint64_t sizes[MOST_DIMENSIONS], strides[MOST_DIMENSIONS];  // elements; bytes.  Innermost first
   uint32_t element_bytes, dimensions, swizzle;                // of 0, 32, 64 or 128 bytes
-  uint16_t box[MOST_DIMENSIONS];
+  uint16_t box[MOST_DIMENSIONS], tf32;                        // tf32: floats are rounded as they are loaded
 };
 
 struct Piece {  // of a box that lies inside of the tensor
@@ -86,6 +86,7 @@ struct Box {
   std::vector<Piece> pieces;
   size_t bytes;
   uint32_t swizzle;
+  bool tf32;
 };
 
 static const TensorMap& described(const void* map, void* caller) {
@@ -100,7 +101,7 @@ static Box box_at(const void* map, const int* first, int dimensions, void* calle
   const TensorMap& of = described(map, caller);
   if (of.dimensions != static_cast<uint32_t>(dimensions))
     fail("tensor map", "%d coordinates at @%#zx for a tensor map of %u dimensions", dimensions, at(caller), of.dimensions);
-  Box box{{}, of.element_bytes, of.swizzle};
+  Box box{{}, of.element_bytes, of.swizzle, of.tf32 != 0};
   size_t rows = 1;
   for (int d = 0; d < dimensions; d++) {
     box.bytes *= of.box[d];
@@ -155,11 +156,25 @@ static void check_tile(const Box& box, uintptr_t shared, void* caller) {
   need(shared % static_cast<uintptr_t>(multiple) == 0, "the tile's address in shared memory", shared, multiple, caller);
 }
 
+static void copy_as_tf32(char* to, const char* from, size_t bytes) {
+  for (size_t done = 0; done < bytes; done += sizeof(float)) {
+    float value;
+    memcpy(&value, from + done, sizeof value);
+    const uint32_t rounded = tf32_of(value);
+    memcpy(to + done, &rounded, sizeof rounded);
+  }
+}
+
 static void load_box(const Box& box, char* to, void* barrier, void* caller) {
   const auto shared = reinterpret_cast<uintptr_t>(to);
   const auto perform = [=] {
     memset(to, 0, box.bytes);
-    each_piece(box, shared, [](char* in_shared, const char* global, size_t bytes) { memcpy(in_shared, global, bytes); });
+    each_piece(box, shared, [&](char* in_shared, const char* global, size_t bytes) {
+      if (box.tf32)
+        copy_as_tf32(in_shared, global, bytes);
+      else
+        memcpy(in_shared, global, bytes);
+    });
   };
   load(ranges_of(box, shared, false), perform, box.bytes, barrier, caller);
 }
