@@ -191,6 +191,14 @@ def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
         return xp.empty(shape, dtype)
 
 
+def zeros(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
+    """An array of zeros on ``device``."""
+    array = empty(shape, dtype, device)
+    with on_device_of(array):
+        array.fill(0)
+    return array
+
+
 def empty_on_first_touch(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
     """An array that takes room only once it is touched, where the device can do that: a card by managed memory."""
     if device.type != "cuda":

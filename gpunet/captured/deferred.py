@@ -68,6 +68,7 @@ class Segments:
         self._points: dict[Segment, Point] = {}  # the latest last
         #: of the launches that ran last: how many came before the one that raised, as far as that is known
         self.reached = 0
+        self.tickets: dict[LaunchTarget, Array] = {}
         self.depths: dict[Launchable, int] = {}  # of the user's frame above the launch of a kernel
 
     def __len__(self) -> int:
@@ -201,6 +202,7 @@ class Deferred(Tape):
         super().__init__()
         self.runs_at_once = False
         self._segments, self._point = segments, segments.start
+        self.tickets = segments.tickets  # the same in every run; a segment runs on one stream only
         self._atoms: list[Any] = []
         self._noted: list[Noted] = []
         self._place: LaunchTarget | None = None  # where they go; None for the CPU
