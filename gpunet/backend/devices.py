@@ -168,11 +168,66 @@ def _gpu(index: int) -> Device:
     return Device(f"cuda:{index}")
 
 
+# ---- CuPy launches and allocates on the current device, wherever its arguments are ----------------------------------
+
+
+class _CupyOnGpu(ModuleType):
+    """CuPy, each of whose functions runs with one GPU as the current device."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"cupy on cuda:{index}")
+        self._device = cupy().cuda.Device(index)
+
+    def __getattr__(self, name: str) -> Any:
+        found, gpu = getattr(cupy(), name), self._device
+        if isinstance(found, type) or not callable(found):
+            return found
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            with gpu:
+                return found(*arguments, **options)
+
+        setattr(self, name, call)
+        return call
+
+
+_cupy_on_gpu = functools.cache(_CupyOnGpu)
+
+
 def module(array: Array) -> ModuleType:
-    """The array module of an array: ``numpy``, ``cupy``, or NumPy on the device "emulated"."""
+    """The array module for the device of an array: NumPy, or CuPy whose functions run on that GPU."""
     if isinstance(array, EmulatedArray):
         return emulated_numpy
-    return numpy if isinstance(array, numpy.ndarray) else cupy()
+    return numpy if isinstance(array, numpy.ndarray) else _cupy_on_gpu(array.device.id)
+
+
+def on_device_of(array: Array) -> AbstractContextManager[Any]:
+    """Make the GPU of an array the current device, for code that calls methods and operators of arrays."""
+    return _ANYWHERE if isinstance(array, numpy.ndarray) else array.device
+
+
+_ANYWHERE = contextlib.nullcontext()
+
+
+def copy(array: Array) -> Array:
+    """A C-contiguous copy on the same device."""
+    with on_device_of(array):
+        return array.copy()
+
+
+def assign(target: Array, source: Any, index: Any = ...) -> None:
+    """``target[index] = source``, an array on the same device or a number."""
+    with on_device_of(target):
+        target[index] = source
+
+
+def take(array: Array, index: Any) -> Array:
+    """``array[index]``."""
+    with on_device_of(array):
+        return array[index]
+
+
+# ---- allocation, copies between devices, streams --------------------------------------------------------------------
 
 
 def is_array(value: object) -> bool:
@@ -194,8 +249,7 @@ def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
 def zeros(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
     """An array of zeros on ``device``."""
     array = empty(shape, dtype, device)
-    with on_device_of(array):
-        array.fill(0)
+    assign(array, 0)
     return array
 
 
@@ -217,10 +271,11 @@ def move(array: Array, device: Device) -> Array:
     source = of(array)
     if source == device:
         return array
+    if device.type == "cpu" or source.type == "emulated" or device.type == "emulated":
+        with on_device_of(array):  # ordered behind the current stream of its own device
+            array = array if source.type == "cpu" else array.get()
     if device.type == "cpu":
-        return array.get()
-    if source.type == "emulated" or (device.type == "emulated" and source.type == "cuda"):
-        array = array.get()
+        return array
     if device.type == "emulated":
         return numpy.array(array).view(EmulatedArray)
     xp = cupy()
@@ -266,14 +321,6 @@ def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], N
             recorded.launch()
 
     return launch
-
-
-def on_device_of(array: Array) -> AbstractContextManager[Any]:
-    """Meanwhile the card of an array is CuPy's current one, as its functions want it; nothing for other arrays."""
-    return _ANYWHERE if isinstance(array, numpy.ndarray) else array.device
-
-
-_ANYWHERE = contextlib.nullcontext()
 
 
 def stream_pointer(device: Device) -> int:

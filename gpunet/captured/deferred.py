@@ -178,8 +178,7 @@ def _forget(noted: list[Noted], reached: int, allocated: list[Array], gradients:
     ]
     for array in allocated:
         if id(array) in written[1] - written[0]:
-            with devices.on_device_of(array):
-                array.fill(numpy.nan if array.dtype.kind == "f" else 0)
+            devices.assign(array, numpy.nan if array.dtype.kind == "f" else 0)
 
 
 _NOWHERE = contextlib.nullcontext()

@@ -56,8 +56,7 @@ class Ufunc(Shim):
             except (TypeError, OverflowError) as error:
                 raise self._dtype_error(inputs, error) from None
         else:
-            with devices.on_device_of(out):
-                self._call(devices.module(out), out, *inputs, **options)
+            self._call(devices.module(out), out, *inputs, **options)
 
     def _call(self, xp: Any, out: Array, *inputs: Any, **options: Any) -> None:
         try:
