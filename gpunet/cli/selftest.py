@@ -7,7 +7,8 @@ import json
 import math
 from typing import Any
 
-from gpunet.backend.devices import Device, cuda_status, cupy
+from gpunet.backend.devices import Device, cuda_status
+from gpunet.backend.gpus import get_device_name
 
 
 def add_parser(subparsers: Any) -> None:
@@ -69,7 +70,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _name(where: Device) -> str:
     """What the card is called."""
-    if where.type != "cuda":
-        return ""
-    name = cupy().cuda.runtime.getDeviceProperties(where.index)["name"]
-    return f" ({name.decode() if isinstance(name, bytes) else name})"
+    return f" ({get_device_name(where)})" if where.type == "cuda" else ""

@@ -284,7 +284,8 @@ def test_tensor_load(target: Target, dtype: str, shape: Any, box: Any, first: An
 
 def test_tensor_load_rounds_to_tf32(target: Target) -> None:
     """Half of what TF32 drops is 0x1000; infinities stay, and what is not a number stays none."""
-    bits = numpy.array([0x3F800000, 0x3F800FFF, 0x3F801001, 0xBF801FFF, 0x3FFFF001, 0x7F800000, 0xFF800000, 0x00000001], numpy.uint32)
+    numbers = [0x3F800000, 0x3F800FFF, 0x3F801001, 0xBF801FFF, 0x3FFFF001, 0x7F800000, 0xFF800000, 0x00000001]
+    bits = numpy.array(numbers, numpy.uint32)
     values = numpy.append(bits.view(numpy.float32), numpy.float32([numpy.nan, 0.0, -0.0, 1e38])).reshape(1, 12)
     expected = numpy.append((bits + 0x1000) & 0xFFFFE000, [0, 0, 1 << 31, 0]).astype(numpy.uint32)
     expected[5:7], expected[11] = bits[5:7], (values.view(numpy.uint32)[0, 11] + 0x1000) & 0xFFFFE000
