@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend import cupy_functions
 from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
 from gpunet.errors import CaptureError, DeviceError
 
@@ -172,14 +173,14 @@ def _gpu(index: int) -> Device:
 
 
 class _CupyOnGpu(ModuleType):
-    """CuPy, each of whose functions runs with one GPU as the current device."""
+    """CuPy, each of whose functions runs with one GPU as the current device and computes what NumPy's does."""
 
     def __init__(self, index: int) -> None:
         super().__init__(f"cupy on cuda:{index}")
         self._device = cupy().cuda.Device(index)
 
     def __getattr__(self, name: str) -> Any:
-        found, gpu = getattr(cupy(), name), self._device
+        found, gpu = cupy_functions.replacement(cupy(), name) or getattr(cupy(), name), self._device
         if isinstance(found, type) or not callable(found):
             return found
 
@@ -217,8 +218,11 @@ def copy(array: Array) -> Array:
 
 def assign(target: Array, source: Any, index: Any = ...) -> None:
     """``target[index] = source``, an array on the same device or a number."""
-    with on_device_of(target):
+    if isinstance(target, numpy.ndarray):
         target[index] = source
+    else:
+        with target.device:
+            cupy_functions.assign(cupy(), target, source, index)
 
 
 def take(array: Array, index: Any) -> Array:
@@ -280,6 +284,10 @@ def move(array: Array, device: Device) -> Array:
         return numpy.array(array).view(EmulatedArray)
     xp = cupy()
     with xp.cuda.Device(device.index):
+        if isinstance(array, numpy.ndarray) and array.ndim == 0:
+            number = xp.empty((), array.dtype)
+            assign(number, array[()])
+            return number
         return xp.asarray(array)
 
 

@@ -23,7 +23,11 @@ from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place
 __all__ = ["gather", "index_select", "masked_select", "tril", "triu"]
 
 TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]))
-PUT = Shim("put", lambda xp, out, value, *, index: out.__setitem__(index, value))
+PUT = Shim(
+    "put",
+    lambda xp, out, value, *, index: out.__setitem__(index, value),
+    on_gpu=lambda xp, out, value, *, index: devices.assign(out, value, index),
+)
 ORDER = Shim("argsort", lambda xp, out, x: xp.copyto(out, xp.argsort(x, kind="stable")))
 POSITIONS = Shim(
     "positions",
