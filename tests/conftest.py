@@ -5,6 +5,7 @@
     pytest --tier rest            what the quick tier leaves out
     pytest --tier rest --part 2/8 an eighth of that
     pytest --device cpu           on one device
+    pytest --device cuda:1        on the second GPU, while the first is CuPy's current device
     pytest --device stand-in      on "cuda" without a card: a stand-in for CuPy, launches run by the emulator
     GPUNET_REQUIRE_TORCH=1        a missing PyTorch fails the tests that need it, instead of skipping them
 """
@@ -26,7 +27,7 @@ from tests import fake_cupy
 os.environ["GPUNET_BLAS"] = "numpy"
 
 #: Ways to run a launch: the name for ``--device``, and where its arrays live.
-DEVICES = {"cpu": "cpu", "emulated": "emulated", "cuda": "cuda", "stand-in": "cuda"}
+DEVICES = {"cpu": "cpu", "emulated": "emulated", "cuda": "cuda", "cuda:1": "cuda:1", "stand-in": "cuda"}
 
 
 def available_devices() -> list[str]:
@@ -34,6 +35,15 @@ def available_devices() -> list[str]:
 
     here = {"cpu": True, "emulated": emulator.available(), "cuda": gpunet.cuda_status().ready}
     return [name for name in here if here[name]]
+
+
+def why_missing(name: str) -> str:
+    """Why tests cannot run on a device; empty if they can."""
+    if name == "cuda:1" and gpunet.cuda_status().ready:
+        return "" if gpunet.cuda.device_count() > 1 else "there is one GPU; of the stand-in driver ask for --driver-devices 2"
+    if name.partition(":")[0] in available_devices():
+        return ""
+    return "g++ is not installed" if name == "emulated" else gpunet.cuda_status().detail
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,12 +90,30 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
             yield "cuda"
             gpunet.set_default_device(None)
         return
-    if name not in available_devices():
-        why = "g++ is not installed" if name == "emulated" else gpunet.cuda_status().detail
+    if why := why_missing(name):
         pytest.fail(f"--device {name} was asked for: {why}")
     gpunet.set_default_device(DEVICES[name])
     yield DEVICES[name]
     gpunet.set_default_device(None)
+
+
+@pytest.fixture
+def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """"cuda", on which new tensors are made meanwhile, for a test of a GPU alone: a real one, or the stand-in driver's."""
+    if request.config.getoption("--device") not in (None, "cuda") or not gpunet.cuda_status().ready:
+        pytest.skip("it takes --device cuda, and a GPU or -p tests.driver.pytest_plugin")
+    gpunet.set_default_device("cuda")
+    yield "cuda"
+    gpunet.set_default_device(None)
+
+
+@pytest.fixture
+def other_gpu(gpu: str) -> str:
+    """"cuda:1", on which new tensors are made meanwhile, while CuPy's current device is 0."""
+    if gpunet.cuda.device_count() < 2:
+        pytest.skip("it takes two GPUs, or --driver-devices 2")
+    gpunet.set_default_device("cuda:1")
+    return "cuda:1"
 
 
 def find_torch() -> ModuleType:

@@ -9,7 +9,7 @@ from CuPy's source (14; ``cupy/cuda/function.pyx``, ``_core/core.pyx``, ``_core/
 * a launch takes tuples for grid and block; an extent of zero becomes one;
 * its arguments are cupy.ndarray, None, NumPy and Python numbers, and numpy.ndarray of one element, by value; others are a
   TypeError ("You are trying to pass a numpy.ndarray of shape ..." for those of more elements);
-* more than 48 KB of dynamic shared memory must have been asked for with funcSetAttribute, else the driver refuses;
+* more than 48 KB of dynamic shared memory must have been asked for by the attribute of the kernel, else the driver refuses;
 * functions of arrays refuse NumPy arrays ("Unsupported type <class 'numpy.ndarray'>") and arrays of another card than the
   current ("Array device must be same as the current device", as without peer access); copying and views do not;
 * an array does not become a NumPy array by itself (TypeError: "Implicit conversion ..."), and results that NumPy makes
@@ -30,6 +30,7 @@ import importlib.machinery
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -296,10 +297,10 @@ class CUDARuntimeError(RuntimeError):
     """The runtime refuses."""
 
 
-class Module:
-    def load(self, cubin: bytes) -> None:
-        assert cubin[:4] == b"\x7fELF", "a module is machine code"
-        self._cubin = cubin
+class RawModule:
+    def __init__(self, *, path: str) -> None:
+        self._cubin = Path(path).read_bytes()
+        assert self._cubin[:4] == b"\x7fELF", "a module is machine code"
 
     def get_function(self, name: str) -> Function:
         if name.encode() not in self._cubin:
@@ -310,7 +311,7 @@ class Module:
 class Function:
     """A kernel by its name in the machine code; the emulator runs it from its source."""
 
-    _all: list[Function]
+    shared_size_bytes = 0
 
     def __init__(self, name: str) -> None:
         plain = subprocess.run(["c++filt", name], capture_output=True, text=True, check=True).stdout.strip()
@@ -324,8 +325,6 @@ class Function:
         kernel = KERNELS[expression.partition("<")[0]]
         self._emulated = compiler._loaders["emulated"](kernel.file, expression, devices.Device("emulated"))
         self._entry, self._card, self._most_shared = kernel.name, _Cards.current, 48 << 10
-        self.ptr = len(Function._all) + 1
-        Function._all.append(self)
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, shared_mem: int = 0) -> None:
         assert type(grid) is tuple and type(block) is tuple, "CuPy declares them as tuples"
@@ -333,6 +332,16 @@ class Function:
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         arguments = [self._argument(a) for a in args]
         run(lambda: self._launch(tuple(max(1, n) for n in grid), tuple(max(1, n) for n in block), arguments, shared_mem))
+
+    @property
+    def max_dynamic_shared_size_bytes(self) -> int:
+        return self._most_shared
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, value: int) -> None:
+        if value > 232448:
+            raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        self._most_shared = value
 
     def _launch(self, *launch: Any) -> None:
         _Cards.launches.append(self._entry)
@@ -351,13 +360,6 @@ class Function:
         return value
 
 
-def _set_attribute(pointer: int, attribute: int, value: int) -> None:
-    assert attribute == 8
-    if value > 232448:
-        raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
-    Function._all[pointer - 1]._most_shared = value
-
-
 def _malloc_managed(size: int) -> MemoryPointer:
     return MemoryPointer(Memory(numpy.empty(size, numpy.uint8), _Cards.current), 0)
 
@@ -366,15 +368,13 @@ def _cuda(count: Any) -> ModuleType:
     cuda = ModuleType("cupy.cuda")
     properties = {"name": b"NVIDIA Stand-in", "major": 9, "minor": 0, "totalGlobalMem": 141 * 10**9}
     contents = {
-        "Device": Device, "MemoryPointer": MemoryPointer, "malloc_managed": _malloc_managed, "Stream": Stream, "Module": Module,
-        "Function": Function,
+        "Device": Device, "MemoryPointer": MemoryPointer, "malloc_managed": _malloc_managed, "Stream": Stream,
         "get_current_stream": lambda device_id=-1: Stream._current,
         "MemoryPool": lambda: SimpleNamespace(malloc=None), "using_allocator": lambda malloc: contextlib.nullcontext(),
         "runtime": SimpleNamespace(
             getDeviceCount=count, getDevice=lambda: _Cards.current, getDeviceProperties=lambda index: dict(properties),
             driverGetVersion=lambda: 13000, CUDARuntimeError=CUDARuntimeError,
         ),
-        "driver": SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8, funcSetAttribute=_set_attribute),
     }  # fmt: skip
     vars(cuda).update(contents)
     return cuda
@@ -436,10 +436,10 @@ def installed(cards: int = 1, failure: Exception | None = None, asynchronous: bo
         return cards
 
     cupy = _Cupy("cupy")
-    vars(cupy).update(__version__="14.2.0", ndarray=ndarray, cuda=_cuda(count), __path__=[])
+    vars(cupy).update(__version__="14.2.0", ndarray=ndarray, RawModule=RawModule, cuda=_cuda(count), __path__=[])
     cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     before = {name: sys.modules.get(name) for name in ("cupy", "cupy.cuda")}
-    _Cards.count, _Cards.current, _Cards.launches, Function._all = cards, 0, [], []
+    _Cards.count, _Cards.current, _Cards.launches = cards, 0, []
     _Cards.asynchronous, Stream._current = asynchronous, Stream(default=True)
     _forget()
     sys.modules |= {"cupy": cupy, "cupy.cuda": cupy.cuda}

@@ -254,7 +254,7 @@ class TestTraining:
         optimizer.step()
         optimizer.load_state_dict(optimizer.state_dict())
         assert [p.tolist() for p in params] == [[0.5] * 5] * 2 and fake_cupy._Cards.launches == ["sgd_step"] * 2
-        message = r"arrays on different cards .params\[0\] on cuda:0, params\[1\] on cuda:1."
+        message = r"arrays on different GPUs .params\[0\] on cuda:0, params\[1\] on cuda:1."
         with pytest.raises(LaunchError, match=message):
             gpunet.optim.SGD(params, lr=0.5).step()
 
@@ -290,7 +290,7 @@ class TestLaunches:
 
     def test_arrays_of_two_cards_do_not_meet_in_a_launch(self) -> None:
         x, y = (gpunet.ones(5, device=name).array for name in ("cuda", "cuda:1"))
-        with pytest.raises(LaunchError, match="arrays on different cards .y on cuda:0, x on cuda:1."):
+        with pytest.raises(LaunchError, match="arrays on different GPUs .y on cuda:0, x on cuda:1."):
             KERNELS["erf_forward"](x, y)
 
 
