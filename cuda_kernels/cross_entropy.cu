@@ -9,6 +9,7 @@
 // Versions: 1. a warp a row up to 1024 classes, a block a row beyond; the row is read once for its maximum and sum
 // together and once for the gradient (this one).  Next: rows kept in registers.
 
+#include "common/faults.cuh"
 #include "common/loss.cuh"
 #include "common/reduce.cuh"
 
@@ -22,6 +23,7 @@ template <bool WARP_A_ROW>
 struct RowGroup {
   static __device__ int size() { return WARP_A_ROW ? 32 : blockDim.x; }
   static __device__ int member() { return threadIdx.x % size(); }
+  static __device__ bool first_warp() { return member() < 32; }
   static __device__ int first_row() { return blockIdx.x * (blockDim.x / size()) + threadIdx.x / size(); }
   static __device__ int rows_at_once() { return gridDim.x * (blockDim.x / size()); }
   template <class Operation, class T>
@@ -77,8 +79,8 @@ __device__ __forceinline__ void finish(T* value, T* factor, T* partials, unsigne
 
 template <class T, Reduction REDUCTION, bool WARP_A_ROW>
 __global__ void __launch_bounds__(256) cross_entropy_labels(
-    T* value, T* dx, T* factor, T* partials, unsigned int* ticket, const T* logits, const long long* labels, int rows,
-    int classes, long long ignore_index) {
+    T* value, T* dx, T* factor, T* partials, unsigned int* ticket, long long* fault, const T* logits, const long long* labels,
+    int rows, int classes, long long ignore_index, int code) {
   using Group = RowGroup<WARP_A_ROW>;
   T loss = T(0), counted = T(0);
   for (long long row = Group::first_row(); row < rows; row += Group::rows_at_once()) {
@@ -86,6 +88,10 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
     T* to = dx + row * classes;
     const long long label = labels[row];
     const bool counts = label != ignore_index, in_range = label >= 0 && label < classes;
+    if (counts && !in_range && Group::first_warp())
+      report_first(
+          fault, row, [=](long long r) { return labels[r] != ignore_index && (labels[r] < 0 || labels[r] >= classes); }, code,
+          label, classes, ignore_index);
     T of_row = counts ? not_a_number<T>() : T(0);
     if (counts && in_range) {
       RunningSoftmax<T> softmax;

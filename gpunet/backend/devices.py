@@ -205,12 +205,18 @@ def empty_on_first_touch(shape: tuple[int, ...], dtype: Any, device: Device) -> 
 
 
 def move(array: Array, device: Device) -> Array:
-    """``array`` on ``device``: itself when it is there already, a copy otherwise."""
+    """``array`` on ``device``: itself when it is there already, a copy otherwise.
+
+    Raises:
+        GpunetError: the copy is on the CPU, and a check of :func:`after_wait` fails.
+    """
     source = of(array)
     if source == device:
         return array
     if device.type == "cpu":
-        return array.get()
+        copy = array.get()
+        _check_after_wait(source)
+        return copy
     if source.type == "emulated" or (device.type == "emulated" and source.type == "cuda"):
         array = array.get()
     if device.type == "emulated":
@@ -220,12 +226,39 @@ def move(array: Array, device: Device) -> Array:
         return xp.asarray(array)
 
 
+def to_host(array: Array) -> Any:
+    """``array`` on the CPU, see :func:`move`; a NumPy array or scalar is returned as it is."""
+    return array if type(array) is numpy.ndarray or isinstance(array, numpy.generic) else move(array, CPU)
+
+
 def synchronize(device: str | Device | None = None) -> None:
-    """Wait until all launches on ``device`` (default: the default device) have finished.  Nothing to do on the CPU."""
+    """Wait until all launches on ``device`` (default: the default device) have finished.  Nothing to do on the CPU.
+
+    Raises:
+        GpunetError: a check of :func:`after_wait` fails.
+    """
     target = default_device() if device is None else Device(device)
     if target.type == "cuda":
         with cupy().cuda.Device(target.index):
             cupy().cuda.get_current_stream().synchronize()
+    _check_after_wait(target)
+
+
+_checks: list[Callable[[Device], None]] = []
+
+
+def after_wait(check: Callable[[Device], None]) -> Callable[[Device], None]:
+    """Decorator: call ``check(device)`` each time that the host has read from ``device`` or synchronized it.
+
+    There kernels cannot raise errors, and no launch waits; the check raises what they left in device memory.
+    """
+    _checks.append(check)
+    return check
+
+
+def _check_after_wait(device: Device) -> None:
+    for check in _checks:
+        check(device)
 
 
 def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], None]:

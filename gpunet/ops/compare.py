@@ -105,7 +105,8 @@ def equal(a: Any, b: Any) -> bool:
         return False
     same = eq(a, b).array
     graph_break_on_read("equal()", same)
-    return bool(same.all())
+    with devices.on_device_of(same):
+        return bool(devices.to_host(same.all()))
 
 
 @method("allclose")
