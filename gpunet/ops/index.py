@@ -54,7 +54,7 @@ def _normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
                 way_out = "use where(), or multiply by the mask"
                 graph_break(what, way_out, item.array if isinstance(item, Tensor) else item)
             item = wrap(item)
-            item = item if item.device == x.device else Tensor(move_to_device(item.array, x.device))
+            item = item if item.device == x.device else Tensor(move_to_device(item.array, x.device, guarded=True))
         elif isinstance(item, (float, str)):
             raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or ...")
         normalized.append(item)

@@ -231,6 +231,10 @@ class Picked(NamedTuple):
     arrays: list[tuple[Array, int, int]]  # index array, dimension that it indexes, size of that
     along: int | None = None  # of gather, the number of elements behind the dimension
 
+    @property
+    def num_positions(self) -> int:
+        return math.prod(self.index_shape)
+
 
 def pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
     """Resolve an index with index arrays by NumPy's rules.
@@ -332,7 +336,7 @@ def _broadcast_index(index: Array, shape: tuple[int, ...]) -> tuple[Array, int]:
 
 def _positions(picked: Picked, site: Site) -> Array:
     """Launch index_positions for each index array."""
-    count = math.prod(picked.index_shape)
+    count = picked.num_positions
     positions = empty((count,), INT64, picked.source)
     for number, (index, dim, size) in enumerate(picked.arrays):
         flat, repeat = _broadcast_index(index, picked.index_shape)
@@ -433,9 +437,8 @@ def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> Non
     picked = pick(out, index, site)
     ascending, order = _sorted(_positions(picked, site))
     with _contiguous_target(picked) as target:
-        shapes = ((picked.outer, n, picked.inner) for n in (picked.size, picked.count))
-        target, values = (a.reshape(shape) for a, shape in zip((target, contiguous(values)), shapes))
-        scatter_add(target, values, ascending, order)
+        rows = contiguous(values).reshape(picked.outer, picked.num_positions, picked.inner)
+        scatter_add(target.reshape(picked.outer, picked.size, picked.inner), rows, ascending, order)
 
 
 def index_arrays(index: Sequence[Any]) -> tuple[Any, ...]:
