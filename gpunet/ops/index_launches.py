@@ -316,7 +316,7 @@ def _without_masks(index: tuple[Any, ...], xp: Any) -> list[Any]:
         if isinstance(item, (bool, numpy.bool_)) or (devices.is_array(item) and item.dtype.kind == "b" and not item.ndim):
             items.append(_NewAxis(xp.zeros(int(item), INT64)))
         elif devices.is_array(item) and item.dtype.kind == "b":
-            items += item.nonzero()
+            items += xp.nonzero(item)
         else:
             items.append(item)
     return items

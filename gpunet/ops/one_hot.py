@@ -8,11 +8,10 @@ import numpy
 
 from gpunet.autograd import Tensor
 from gpunet.backend import devices
-from gpunet.errors import LabelError
 from gpunet.launch.tape import constant, graph_break_on_read
 from gpunet.ops.broadcast import cast
 from gpunet.ops.compare import eq
-from gpunet.ops.index_launches import INT64, check_labels, label_site
+from gpunet.ops.index_launches import INT64, check_labels, label_error, label_site
 from gpunet.ops.shape import unsqueeze
 
 __all__ = ["one_hot"]
@@ -38,9 +37,13 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
         return cast(eq(unsqueeze(Tensor(array), -1), classes), dtype=INT64)
     graph_break_on_read("one_hot()", array)
     with devices.on_device_of(array):
-        highest = int(devices.to_host(array.max())) if array.size else -1
-        classes = highest + 1 if num_classes == -1 else num_classes
-        lowest = int(devices.to_host(array.min())) if array.size else 0
-        if highest >= classes or lowest < 0:
-            raise LabelError(f"one_hot: labels from {lowest} to {highest}; expected 0 .. {classes - 1}")
+        classes = num_classes
+        if num_classes == -1:
+            classes = int(devices.to_host(array.max())) + 1 if array.size else 0
+        if array.size:
+            flat = devices.to_host(array.reshape(-1))
+            bad = (flat < 0) | (flat >= classes)
+            if bad.any():
+                row = int(bad.argmax())
+                raise label_error(_SITE.name, int(flat[row]), row, classes)
         return Tensor((array[..., None] == devices.module(array).arange(classes)).astype(numpy.int64))
