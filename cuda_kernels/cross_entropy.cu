@@ -23,7 +23,6 @@ template <bool WARP_A_ROW>
 struct RowGroup {
   static __device__ int size() { return WARP_A_ROW ? 32 : blockDim.x; }
   static __device__ int member() { return threadIdx.x % size(); }
-  static __device__ bool first_warp() { return member() < 32; }
   static __device__ int first_row() { return blockIdx.x * (blockDim.x / size()) + threadIdx.x / size(); }
   static __device__ int rows_at_once() { return gridDim.x * (blockDim.x / size()); }
   template <class Operation, class T>
@@ -83,15 +82,12 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
     int rows, int classes, long long ignore_index, int code) {
   using Group = RowGroup<WARP_A_ROW>;
   T loss = T(0), counted = T(0);
+  int first_bad = -1;  // row of the group
   for (long long row = Group::first_row(); row < rows; row += Group::rows_at_once()) {
     const T* from = logits + row * classes;
     T* to = dx + row * classes;
     const long long label = labels[row];
     const bool counts = label != ignore_index, in_range = label >= 0 && label < classes;
-    if (counts && !in_range && Group::first_warp())
-      report_first(
-          fault, row, [=](long long r) { return labels[r] != ignore_index && (labels[r] < 0 || labels[r] >= classes); }, code,
-          label, classes, ignore_index);
     T of_row = counts ? not_a_number<T>() : T(0);
     if (counts && in_range) {
       RunningSoftmax<T> softmax;
@@ -103,6 +99,7 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
       of_row = log(softmax.sum) + (softmax.greatest - from[label]);
     } else {
       for (int c = Group::member(); c < classes; c += Group::size()) to[c] = of_row;  // NaN for a label out of range
+      if (counts && first_bad < 0) first_bad = row;
     }
     if (Group::member() == 0) {
       if (REDUCTION == Reduction::none) value[row] = of_row;
@@ -111,6 +108,10 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
     }
   }
   if (REDUCTION != Reduction::none) finish<T, REDUCTION>(value, factor, partials, ticket, loss, counted);
+  if (first_bad >= 0 && Group::member() < 32)
+    report_first(
+        fault, first_bad, [=](long long r) { return labels[r] != ignore_index && (labels[r] < 0 || labels[r] >= classes); },
+        code, labels[first_bad], classes, ignore_index);
 }
 
 template <class T, Reduction REDUCTION, bool WARP_A_ROW>

@@ -8,7 +8,7 @@ enum { FAULT_BUSY = -1 };
 // bad value call it with the same arguments; of all these warps the one records before whose position nothing is bad, so the
 // record does not depend on the order in which they run.  `is_bad(p)` tells whether the value at position p is bad.
 template <class IsBad>
-__device__ __forceinline__ void report_first(
+__device__ __noinline__ void report_first(
     long long* record, long long position, IsBad is_bad, long long code, long long value, long long size, long long detail) {
   const unsigned int all = 0xffffffffu;
   const int lane = threadIdx.x % 32;
