@@ -49,8 +49,8 @@ FUNCTIONS = (
     "abs absolute add all amax amin any arange arctan argmax argmin argsort array asarray ascontiguousarray broadcast_to ceil "
     "clip concatenate copyto cos cosh cumsum divide empty equal exp expm1 floor floor_divide full greater greater_equal isfinite "
     "isinf isnan less less_equal log log10 log1p log2 logical_and logical_not logical_or logical_xor matmul maximum minimum "
-    "multiply negative nonzero not_equal ones power prod reciprocal remainder rint sign sin sinh sqrt square stack subtract sum take "
-    "tan tanh trunc unique where zeros"
+    "multiply negative nonzero not_equal ones power prod reciprocal remainder rint sign sin sinh sqrt square stack subtract sum "
+    "take tan tanh trunc unique where zeros"
 )
 _OF_NO_KERNEL = ("array", "asarray", "ascontiguousarray", "copyto", "broadcast_to")  # any card, or a view
 

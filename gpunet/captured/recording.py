@@ -160,7 +160,7 @@ class Recording:
         values = [_copy(g.array) for g in gradients]
         for gradient in gradients:
             gradient.array = None
-        del outputs[:], tape.launches[:], tape.allocated[:], tape.constants[:]
+        del outputs[:], tape.launches[:], tape.allocated[:], tape.arguments[:], tape.constants[:]
         gc.collect(1)
         own = []
         arguments: dict[int, bool] = {}  # buffer of an input -> whether something else refers to it

@@ -195,7 +195,8 @@ def scatter_add(out, values, positions, order):
         numpy.add.at(out, positions, values[order])
     else:
         kept = positions >= 0
-        numpy.add.at(out, (slice(None), positions[kept]), values[:, order[kept]])
+        place: Any = (slice(None), positions[kept])
+        numpy.add.at(out, place, values[:, order[kept]])
 
 
 @scatter_add.geometry
@@ -244,11 +245,13 @@ def pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
         OutOfRangeError: a Python number is out of range.
     """
     with devices.on_device_of(array):
-        return _pick_along(array, *index, site) if isinstance(index[0], Along) else _pick(array, index, site)
+        if isinstance(index[0], Along):
+            return _pick_along(array, index[0].dim, index[1].array, site)
+        return _pick(array, index, site)
 
 
-def _pick_along(array: Array, along: Along, index: Tensor, site: Site) -> Picked:
-    dim, shape = along.dim, index.shape
+def _pick_along(array: Array, dim: int, index: Array, site: Site) -> Picked:
+    shape = index.shape
     others = [d for d in range(array.ndim) if d != dim]
     if any(shape[d] > array.shape[d] for d in others):
         raise ShapeError(
@@ -258,7 +261,7 @@ def _pick_along(array: Array, along: Along, index: Tensor, site: Site) -> Picked
     source = array
     if any(shape[d] < array.shape[d] for d in others):
         source = array[tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(shape))]
-    arrays = [(index.array, dim, array.shape[dim])]
+    arrays = [(index, dim, array.shape[dim])]
     return Picked(source, 1, source.size, 1, shape, shape, arrays, math.prod(shape[dim + 1 :]))
 
 
@@ -295,10 +298,10 @@ def _pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
         axes = [axis for _, _, axis in arrays]
         source, before = source.transpose(*axes, *(a for a in range(source.ndim) if a not in axes)), 0
     behind = before + len(arrays)
-    parts = source.shape[:before], source.shape[before:behind], source.shape[behind:]
+    outer, sizes, inner = source.shape[:before], source.shape[before:behind], source.shape[behind:]
     return Picked(
-        source, *map(math.prod, parts), (*parts[0], *index_shape, *parts[2]), index_shape,
-        [(array, dim, size) for (array, dim, _), size in zip(arrays, parts[1])],
+        source, math.prod(outer), math.prod(sizes), math.prod(inner), (*outer, *index_shape, *inner), index_shape,
+        [(item, dim, size) for (item, dim, _), size in zip(arrays, sizes)],
     )  # fmt: skip
 
 

@@ -33,8 +33,8 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
     if num_classes != -1 and type(array) is not numpy.ndarray and array.dtype.kind in "iu":
         check_labels(array, num_classes, _SITE)
         with devices.on_device_of(array):
-            classes = Tensor(constant(devices.module(array).arange(num_classes)))
-        return cast(eq(unsqueeze(Tensor(array), -1), classes), dtype=INT64)
+            columns = Tensor(constant(devices.module(array).arange(num_classes)))
+        return cast(eq(unsqueeze(Tensor(array), -1), columns), dtype=INT64)
     graph_break_on_read("one_hot()", array)
     with devices.on_device_of(array):
         classes = num_classes

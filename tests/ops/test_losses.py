@@ -31,10 +31,14 @@ def test_label_out_of_range_names_value_row_and_classes(label: int, options: dic
         options = {"weight": gpunet.tensor(options["weight"])}
     x, losses = leaf(LOGITS), []
     message = rf"cross_entropy: label {label} at row 2; expected 0 \.\. 2 for 3 classes \(or ignore_index (-100|1)\)"
-    with pytest.raises(LabelError, match=message) as caught:
+
+    def run() -> None:
         losses.append(F.cross_entropy(x, gpunet.tensor([0, 1, label, label - 1]), **options))
         losses[0].backward()
         gpunet.synchronize()
+
+    with pytest.raises(LabelError, match=message) as caught:
+        run()
     assert isinstance(caught.value, IndexError)
     assert [loss.isnan().item() for loss in losses] == [True] * (device != "cpu")
     x.grad = None
@@ -77,9 +81,7 @@ def test_labels_equal_one_hot_probabilities(device: str) -> None:
     F.cross_entropy(b, hot.float()).backward()
     numpy.testing.assert_allclose(a.grad.cpu().numpy(), b.grad.cpu().numpy(), rtol=1e-5, atol=1e-7)
     with pytest.raises(LabelError, match=r"one_hot: label 2 at row 2; expected 0 \.\. 1 for 2 classes"):
-        short = F.one_hot(labels, 2)
-        gpunet.synchronize()
-    assert device == "cpu" or short.tolist() == [[1, 0], [0, 1], [0, 0], [1, 0]]
+        F.one_hot(labels, 2).tolist()
     with pytest.raises(LabelError, match=r"one_hot: label -2 at row 1; expected 0 \.\. 2 for 3 classes"):
         F.one_hot(labels - 3 * (labels == 1).long())
 

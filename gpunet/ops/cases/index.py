@@ -52,7 +52,8 @@ def index_positions(s: Samples) -> Iterator[Any]:
         label = f"out of range from {first}{' after another error' * bool(reported)}"
         yield label, [s.blank(5003, dtype="int64"), record, index], options
         yield f"{label}, check only", [None, record.copy(), index], options
-    yield "of an empty dimension", [s.blank(5003, dtype="int64"), s.blank(RECORD_SIZE, dtype="int64"), index], {**options, "size": 0}
+    arrays = [s.blank(5003, dtype="int64"), s.blank(RECORD_SIZE, dtype="int64"), index]
+    yield "of an empty dimension", arrays, {**options, "size": 0}
 
 
 def _copied(s: Samples, dtype: str, *shapes: tuple[int, ...]) -> list[numpy.ndarray]:
