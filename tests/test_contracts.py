@@ -188,6 +188,20 @@ def test_only_backend_devices_imports_cupy() -> None:
     assert offenders == []
 
 
+def test_the_host_reads_arrays_through_the_backend() -> None:
+    """``devices.to_host`` and ``devices.move`` raise what kernels reported; ``array.item()`` and the like would not."""
+    offenders = []
+    for module, source in sources().items():
+        if module.partition(".")[0] in ("backend", "emulator", "tools"):
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("item", "tolist", "get"):
+                value = ast.unparse(node.func.value)
+                if value.endswith(".array") or (node.func.attr == "get" and not node.args):
+                    offenders.append(f"gpunet/{module.replace('.', '/')}.py:{node.lineno} calls {value}.{node.func.attr}()")
+    assert [o for o in offenders if not o.startswith("gpunet/launch/faults.py")] == []  # it reads what was reported
+
+
 def test_package_root_only_re_exports_names() -> None:
     for node in ast.parse(sources()[""]).body:
         plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.If))
