@@ -9,6 +9,7 @@
 // Versions: 1. one warp per row up to 1024 classes, one block per row above; a row is read once for its maximum and sum
 // together, and once for the gradient (this one).  Next: rows kept in registers.
 
+#include "common/faults.cuh"
 #include "common/loss.cuh"
 #include "common/reduce.cuh"
 
@@ -77,10 +78,11 @@ __device__ __forceinline__ void finish(T* value, T* factor, T* partials, unsigne
 
 template <class T, Reduction REDUCTION, bool WARP_A_ROW>
 __global__ void __launch_bounds__(256) cross_entropy_labels(
-    T* value, T* dx, T* factor, T* partials, unsigned int* ticket, const T* logits, const long long* labels, int rows,
-    int classes, long long ignore_index) {
+    T* value, T* dx, T* factor, T* partials, unsigned int* ticket, long long* fault, const T* logits, const long long* labels,
+    int rows, int classes, long long ignore_index, int code) {
   using Group = RowGroup<WARP_A_ROW>;
   T loss = T(0), counted = T(0);
+  int first_bad = -1;  // row of the group
   for (long long row = Group::first_row(); row < rows; row += Group::rows_at_once()) {
     const T* from = logits + row * classes;
     T* to = dx + row * classes;
@@ -97,6 +99,7 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
       of_row = log(softmax.sum) + (softmax.greatest - from[label]);
     } else {
       for (int c = Group::member(); c < classes; c += Group::size()) to[c] = of_row;  // NaN for a label out of range
+      if (counts && first_bad < 0) first_bad = row;
     }
     if (Group::member() == 0) {
       if (REDUCTION == Reduction::none) value[row] = of_row;
@@ -105,6 +108,10 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
     }
   }
   if (REDUCTION != Reduction::none) finish<T, REDUCTION>(value, factor, partials, ticket, loss, counted);
+  if (first_bad >= 0 && Group::member() < 32)
+    report_first(
+        fault, first_bad, [=](long long r) { return labels[r] != ignore_index && (labels[r] < 0 || labels[r] >= classes); },
+        code, labels[first_bad], classes, ignore_index);
 }
 
 template <class T, Reduction REDUCTION, bool WARP_A_ROW>

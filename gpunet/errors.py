@@ -15,6 +15,10 @@ class ShapeError(GpunetError, ValueError):
     """Shapes that do not fit together."""
 
 
+class OutOfRangeError(ShapeError, IndexError):
+    """An index outside its dimension.  On a GPU it is raised when the host next reads a value or synchronizes."""
+
+
 class DtypeError(GpunetError, TypeError):
     """A dtype that an operation does not support."""
 
@@ -56,7 +60,7 @@ class MismatchError(GpunetError, AssertionError):
 
 
 class LabelError(GpunetError, IndexError):
-    """Class labels outside ``0 .. classes - 1``."""
+    """Class labels outside ``0 .. classes - 1``.  On a GPU it is raised when the host next reads a value or synchronizes."""
 
 
 class ArgumentError(GpunetError, ValueError):

@@ -37,7 +37,7 @@ from typing import Any
 import numpy
 
 from gpunet.backend import compiler, devices
-from gpunet.launch import memory, random
+from gpunet.launch import faults, memory, random
 from gpunet.launch.kernel import KERNELS
 from tests.fake_streams import Cards as _Cards
 from tests.fake_streams import Stream, not_while_capturing, run, wait
@@ -50,8 +50,8 @@ FUNCTIONS = (
     "abs absolute add all amax amin any arange arctan argmax argmin argsort array asarray ascontiguousarray broadcast_to ceil "
     "clip concatenate copyto cos cosh cumsum divide empty equal exp expm1 floor floor_divide full greater greater_equal isfinite "
     "isinf isnan less less_equal log log10 log1p log2 logical_and logical_not logical_or logical_xor matmul maximum minimum "
-    "multiply negative not_equal ones power prod reciprocal remainder rint sign sin sinh sqrt square stack subtract sum take "
-    "tan tanh trunc unique where zeros"
+    "multiply negative nonzero not_equal ones power prod reciprocal remainder rint sign sin sinh sqrt square stack subtract sum "
+    "take tan tanh trunc unique where zeros"
 )
 _OF_NO_KERNEL = ("array", "asarray", "ascontiguousarray", "copyto", "broadcast_to")  # any card, or a view
 
@@ -417,6 +417,7 @@ def _forget() -> None:
         cached.cache_clear()
     compiler._functions.clear()
     memory._tickets.clear()
+    faults._records.clear()
     states = random.default_generator._states
     for where in [where for where in states if where.type == "cuda"]:
         del states[where]

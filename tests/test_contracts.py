@@ -191,7 +191,7 @@ def test_only_backend_devices_imports_cupy() -> None:
 
 #: Modules that may call CuPy with the current device as it is, and those that make the GPU of an array current themselves.
 PLACES = ("backend", "tools", "cli.info")
-SEAM = ("launch.shims", "ops.one_hot")
+SEAM = ("launch.shims", "launch.faults", "ops.index_launches", "ops.one_hot")
 #: Methods of arrays that launch nothing and wait for nothing.
 VIEWS = ("reshape", "transpose", "swapaxes", "squeeze", "view")
 METHODS = {name for name in dir(numpy.ndarray) if callable(getattr(numpy.ndarray, name))} | {"get", "set"}
@@ -246,6 +246,20 @@ def test_cupy_runs_on_the_gpu_of_its_arrays() -> None:
 def test_the_check_of_places_detects(line: str) -> None:
     assert len(misplaced("ops.novelty", line)) == 1 and misplaced("backend.novelty", line) == []
     assert misplaced("ops.novelty", "devices.copy(x.array.reshape(-1)); y = x.array is z.array; f(x.array.shape)") == []
+
+
+def test_the_host_reads_arrays_through_the_backend() -> None:
+    """``devices.to_host`` and ``devices.move`` raise what kernels reported; ``array.item()`` and the like would not."""
+    offenders = []
+    for module, source in sources().items():
+        if module.partition(".")[0] in ("backend", "emulator", "tools"):
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("item", "tolist", "get"):
+                value = ast.unparse(node.func.value)
+                if value.endswith(".array") or (node.func.attr == "get" and not node.args):
+                    offenders.append(f"gpunet/{module.replace('.', '/')}.py:{node.lineno} calls {value}.{node.func.attr}()")
+    assert [o for o in offenders if not o.startswith("gpunet/launch/faults.py")] == []  # it reads what was reported
 
 
 def test_package_root_only_re_exports_names() -> None:

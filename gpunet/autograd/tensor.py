@@ -232,11 +232,11 @@ class Tensor(TensorMethods):
         if self.array.size != 1:
             raise ShapeError(f"item() on a tensor of shape {self.shape}; expected a one-element tensor")
         graph_break_on_read("item()", self.array)
-        return _on_host(self.array).item()
+        return (self.array if type(self.array) is ndarray else devices.to_host(self.array)).item()
 
     def tolist(self) -> Any:
         graph_break_on_read("tolist()", self.array)
-        return _on_host(self.array).tolist()
+        return devices.to_host(self.array).tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -253,7 +253,7 @@ class Tensor(TensorMethods):
         if self.array.size != 1:
             raise ShapeError(f"the truth value of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
         graph_break_on_read("the truth value of a tensor (if, while, and, or)", self.array)
-        return bool(_on_host(self.array).item())
+        return bool((self.array if type(self.array) is ndarray else devices.to_host(self.array)).item())
 
     def __len__(self) -> int:
         if self.array.ndim == 0:
@@ -266,7 +266,7 @@ class Tensor(TensorMethods):
     def __repr__(self) -> str:
         graph_break_on_read("printing a tensor", self.array)
         body = numpy.array2string(
-            devices.move(self.array, devices.CPU), separator=", ", prefix="tensor(", precision=4, suppress_small=True
+            devices.to_host(self.array), separator=", ", prefix="tensor(", precision=4, suppress_small=True
         )
         extra = "" if self.array.dtype in (mode.float32, numpy.int64, numpy.bool_) else f", dtype={self.dtype}"
         extra += "" if self.device == devices.CPU else f", device='{self.device}'"
@@ -293,10 +293,6 @@ class Tensor(TensorMethods):
         result.grad = None if self.grad is None else Tensor(devices.copy(self.grad.array))
         memo[id(self)] = result
         return result
-
-
-def _on_host(array: Array) -> ndarray:
-    return array if type(array) is ndarray else devices.move(array, devices.CPU)
 
 
 def bump_version(tensor: Tensor) -> None:

@@ -274,7 +274,11 @@ def empty_on_first_touch(shape: tuple[int, ...], dtype: Any, device: Device) -> 
 
 
 def move(array: Array, device: Device) -> Array:
-    """Return ``array`` if it is on ``device``, else a copy of it there."""
+    """Return ``array`` if it is on ``device``, else a copy of it there.
+
+    Raises:
+        GpunetError: the copy is on the CPU, and a check of :func:`after_wait` fails.
+    """
     source = of(array)
     if source == device:
         return array
@@ -282,6 +286,7 @@ def move(array: Array, device: Device) -> Array:
         with on_device_of(array):  # ordered behind the current stream of its own device
             array = array if source.type == "cpu" else array.get()
     if device.type == "cpu":
+        _check_after_wait(source)
         return array
     if device.type == "emulated":
         return numpy.array(array).view(EmulatedArray)
@@ -294,12 +299,39 @@ def move(array: Array, device: Device) -> Array:
         return xp.asarray(array)
 
 
+def to_host(array: Array) -> Any:
+    """``array`` on the CPU, see :func:`move`; a NumPy array or scalar is returned as it is."""
+    return array if type(array) is numpy.ndarray or isinstance(array, numpy.generic) else move(array, CPU)
+
+
 def synchronize(device: str | Device | None = None) -> None:
-    """Wait for all launches on the current stream of ``device`` (default: the default device); a no-op unless it is CUDA."""
+    """Wait for all launches on the current stream of ``device`` (default: the default device); a no-op unless it is CUDA.
+
+    Raises:
+        GpunetError: a check of :func:`after_wait` fails.
+    """
     target = default_device() if device is None else Device(device)
     if target.type == "cuda":
         with cupy().cuda.Device(target.index):
             cupy().cuda.get_current_stream().synchronize()
+    _check_after_wait(target)
+
+
+_checks: list[Callable[[Device], None]] = []
+
+
+def after_wait(check: Callable[[Device], None]) -> Callable[[Device], None]:
+    """Decorator: call ``check(device)`` each time that the host has read from ``device`` or synchronized it.
+
+    There kernels cannot raise errors, and no launch waits; the check raises what they left in device memory.
+    """
+    _checks.append(check)
+    return check
+
+
+def _check_after_wait(device: Device) -> None:
+    for check in _checks:
+        check(device)
 
 
 def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], None]:

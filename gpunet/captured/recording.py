@@ -74,6 +74,7 @@ class Recording:
         #: without ``fullgraph``, the graph breaks
         self.splits: list[Split] = []
         tape = Tape(strict=True, splits=None if fullgraph else self.splits)
+        tape.arguments += self.inputs
         try:
             outputs = self._record(function, tape, args, options)
         except BaseException:
@@ -97,6 +98,10 @@ class Recording:
         alive = [(leaf, before, gradient) for reference, before, gradient in leaves if (leaf := reference()) is not None]
         del leaves  # leaves that only the step referred to are gone now
         self._gradients = [(leaf, gradient) for leaf, _, gradient in alive]
+        for array, _, line in tape.guarded:
+            if array() is None:
+                what = f"{line} indexes with a NumPy array made inside the step"
+                self._graph_break(f"{what}; a replay would not make it again", "make it outside the step, or use a list")
         self._lower(tape, outputs)
         if self.splits:
             self._write_back(given)
@@ -154,7 +159,7 @@ class Recording:
         values = [devices.copy(g.array) for g in gradients]
         for gradient in gradients:
             gradient.array = None
-        del outputs[:], tape.launches[:], tape.allocated[:], tape.constants[:]
+        del outputs[:], tape.launches[:], tape.allocated[:], tape.arguments[:], tape.constants[:]
         gc.collect(1)
         own = []
         arguments: dict[int, bool] = {}  # buffer of an input -> whether something else refers to it
@@ -213,6 +218,8 @@ class Recording:
             add("{}._grad is {}", (leaf, before), f"the gradient of a tensor of shape {leaf.shape}")
         for condition in tape.relied:
             add(*condition)
+        for array, values, line in tape.guarded:
+            add("{}({}, {})", (_has_values, array, values), f"the values of a NumPy array ({line})")
         for options in tape.options:
             values = options[0], options, functools.partial(_are_options_unchanged, options)
             add("({}.changes == {}[1] or {}())", values, functools.partial(_describe_changed_options, options))
@@ -332,6 +339,12 @@ def _copy_outputs(structure: Any, outputs: list[Array], copy: Callable[[Array], 
     """Return the step's results, with a copy of each output in place of the tensors."""
     values = iter(outputs)
     return tree_map(structure, lambda _: Tensor(copy(next(values))), _Output)
+
+
+def _has_values(array: weakref.ref[numpy.ndarray], values: numpy.ndarray) -> bool:
+    """Whether an array exists and has these values."""
+    now = array()
+    return now is not None and numpy.array_equal(now, values)
 
 
 def _are_options_unchanged(entry: list[Any]) -> bool:

@@ -26,8 +26,12 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     return _numpy_empty(shape, dtype) if type(like) is ndarray else devices.empty(shape, dtype, devices.of(like))
 
 
-def move_to_device(array: Array, where: devices.Device) -> Array:
+def move_to_device(array: Array, where: devices.Device, guarded: bool = False) -> Array:
     """Return ``array`` if it is on the device ``where``, else a copy of it there.
+
+    Args:
+        guarded: let a recorded step copy a NumPy array from outside the step, too.  Before each replay a guard compares its
+            values with the recorded ones, so this is for small arrays such as an index.
 
     Raises:
         CaptureError: a recorded step would need the copy, which replays do not repeat.  Arrays made from Python numbers
@@ -37,6 +41,9 @@ def move_to_device(array: Array, where: devices.Device) -> Array:
         return array
     if active.tape is not None:
         if any(array is number for number in active.tape.constants):
+            return constant(devices.move(array, where))
+        if guarded and active.tape.strict and type(array) is ndarray and not active.tape.is_own(array):
+            active.tape.guard_values(array)
             return constant(devices.move(array, where))
         action = f"moving an array from {devices.of(array)} to {where}"
         graph_break(action, "move it outside the step, or pass it as an argument", array)

@@ -18,6 +18,7 @@ import itertools
 import linecache
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +87,10 @@ class Tape:
         self.options: list[list[Any]] = []
         #: version counters of the tensors that were changed in place, by id
         self.changed: dict[int, list[int]] = {}
+        #: buffers that a replay fills with the arguments of the step
+        self.arguments: list[Any] = []
+        #: NumPy arrays from outside the step whose values replays rely on: the array, its values, and the user's line
+        self.guarded: list[tuple[weakref.ref[Any], Any, str]] = []
         #: leaves whose ``grad`` was set, with the previous gradient, or ANY if it does not matter
         self.leaves: dict[Any, Any] = {}
 
@@ -119,6 +124,15 @@ class Tape:
         Called before ``action`` accesses their memory without a launch.  This tape runs launches immediately, so there
         is nothing to do.
         """
+
+    def is_own(self, array: numpy.ndarray) -> bool:
+        """Whether a NumPy array is in memory of the step, which has other values at each replay."""
+        own = (a for a in (*self.arguments, *self.allocated) if type(a) is numpy.ndarray)
+        return any(numpy.may_share_memory(array, a) for a in own)
+
+    def guard_values(self, array: numpy.ndarray) -> None:
+        """Make replays rely on the values of a NumPy array from outside the step."""
+        self.guarded.append((weakref.ref(array), array.copy(), user_line()))
 
     def sets_gradient(self, leaf: Any, before: Any) -> None:
         """Record that the ``grad`` of a leaf was set; ``before`` is the previous gradient, or ANY."""

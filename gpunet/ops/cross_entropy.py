@@ -9,7 +9,8 @@ import numpy
 
 from gpunet.autograd import Tensor, fused, wrap
 from gpunet.backend.devices import Array
-from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.faults import fault_record
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch
 from gpunet.launch.tape import flush_pending
@@ -17,11 +18,14 @@ from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import broadcast_to, cast
 from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import where
-from gpunet.ops.index import gather
+from gpunet.ops.index import gather_at
+from gpunet.ops.index_launches import label_error, label_site
 from gpunet.ops.losses import MAX_BLOCKS, allocate_loss, check_reduction, loss_backward, reduce_composed, reduce_losses
 from gpunet.ops.softmax import log_softmax
 
 __all__ = ["cross_entropy"]
+
+LABELS = label_site("cross_entropy")
 
 
 def _log_sum_exp(each, probabilities, logits):
@@ -53,23 +57,21 @@ def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> Non
         bad &= labels != ignore_index
         if bad.any():
             row = int(bad.argmax())
-            raise LabelError(
-                f"cross_entropy: label {int(labels[row])} at row {row}; expected 0 .. {classes - 1} for {classes} classes"
-                + (f" (or ignore_index {ignore_index})" if ignore_index else "")
-            )
+            raise label_error(LABELS.name, int(labels[row]), row, classes, ignore_index)
 
 
 @kernel(
     "cross_entropy.cu",
-    outputs=5,
-    types={"ticket": "uint32", "labels": "int64"},
-    optional="factor partials ticket",
+    outputs=6,
+    types={"ticket": "uint32", "fault": "int64", "labels": "int64"},
+    optional="factor partials ticket fault",
 )
-def cross_entropy_labels(value, dx, factor, partials, ticket, logits, labels, *, reduction, ignore_index):
+def cross_entropy_labels(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
     """value = reduction of log sum exp(row) - row[label]; dx = softmax - one_hot; factor (1,) = 1 / counted rows.
 
     logits (n, c), labels (n,) -> value (1,) or (n,) for "none", dx (n, c).  A row whose label is ``ignore_index`` has
-    loss and gradient 0 and is not counted.  A label out of range raises on the CPU, and makes the loss NaN on a GPU.
+    loss and gradient 0 and is not counted.  A label out of range raises on the CPU; on a GPU it makes the loss NaN and
+    is reported in ``fault`` with ``code`` (see :mod:`gpunet.launch.faults`).
     """
     n, classes = logits.shape
     each = value if reduction == "none" else scratch((n,), logits.dtype, 1)
@@ -128,8 +130,8 @@ def _cross_entropy_geometry(logits: Array, reduction: str, *scalars: Any) -> Geo
 
 
 @cross_entropy_labels.geometry
-def _(value, dx, factor, partials, ticket, logits, labels, *, reduction, ignore_index):
-    return _cross_entropy_geometry(logits, reduction, numpy.int64(ignore_index))
+def _(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
+    return _cross_entropy_geometry(logits, reduction, numpy.int64(ignore_index), code)
 
 
 @cross_entropy_soft.geometry
@@ -137,10 +139,15 @@ def _(value, dx, factor, partials, ticket, logits, targets, *, reduction):
     return _cross_entropy_geometry(logits, reduction)
 
 
+def _picked(x, column, ignore_index):
+    """The element x[row, column[row, 0]] of each row; a label out of range is reported on a GPU."""
+    return gather_at(x, 1, column, LABELS._replace(detail=ignore_index)).reshape(-1)
+
+
 def _labels_composed(logits, labels, *, reduction, ignore_index):
     ignored = eq(labels, ignore_index)
     safe = where(ignored, 0, labels)
-    each = -gather(log_softmax(logits, 1), 1, safe.reshape(-1, 1)).reshape(-1)
+    each = -_picked(log_softmax(logits, 1), safe.reshape(-1, 1), ignore_index)
     each = where(ignored, 0.0, each)
     if reduction == "mean":
         return reductions.sum(each) / reductions.sum(cast(~ignored, dtype=logits.dtype))
@@ -154,8 +161,9 @@ def labels_loss(logits, labels, *, reduction, ignore_index, need):
     dx = empty(logits.shape, logits.dtype, logits)
     value, factor, partials, counter = allocate_loss(logits, reduction, (n,))
     cross_entropy_labels(
-        value, dx, factor, partials, counter, logits, labels, reduction=reduction, ignore_index=ignore_index
-    )
+        value, dx, factor, partials, counter, fault_record(logits), logits, labels, reduction=reduction,
+        ignore_index=ignore_index, code=LABELS.code,
+    )  # fmt: skip
     return value if reduction == "none" else value.reshape(()), loss_backward(dx, factor, reduction)
 
 
@@ -194,7 +202,8 @@ def cross_entropy(
 
     Raises:
         ShapeError: the shapes of input, target or weight do not match.
-        LabelError: a label is outside 0 .. c - 1 (CPU only: on a GPU the loss is NaN, since a check would synchronise).
+        LabelError: a label is outside 0 .. c - 1.  On a GPU the loss is NaN, and the error is raised when the host next
+            reads a value or synchronizes.
         DtypeError: the logits are not floating, or the target is neither integer nor floating.
     """
     check_reduction(reduction)
@@ -246,15 +255,15 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
         target = target if not smoothing else target * (1.0 - smoothing) + smoothing / classes
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
         return reduce_composed(each, reduction)
-    if type(target.array) is numpy.ndarray:  # on a GPU the check would synchronise
+    if type(target.array) is numpy.ndarray:  # on a GPU, gather_at reports them
         flush_pending("checking the range of the labels", target.array)
         _check_labels(target.array, classes, ignore_index)
     ignored = target == ignore_index
     column = where(ignored, 0, target).reshape(-1, 1)
-    factor = (
-        1.0 if weight is None else gather(broadcast_to(weight, shape=(len(target), classes)), 1, column).reshape(-1)
-    )
-    each = -gather(logs, 1, column).reshape(-1) * factor
+    factor: Any = 1.0
+    if weight is not None:
+        factor = _picked(broadcast_to(weight, shape=(len(target), classes)), column, ignore_index)
+    each = -_picked(logs, column, ignore_index) * factor
     if smoothing:
         uniform = -reductions.sum(logs if weight is None else logs * weight, 1) / classes
         each = each * (1.0 - smoothing) + uniform * smoothing

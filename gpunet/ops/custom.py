@@ -259,7 +259,7 @@ class CudaOp:
                 with emulator.check(**schedule):
                     found = _as_tuple(self(*emulated, **options))
                 for name, y, twin in zip(self.kernel.output_names, found, expected or ()):
-                    _compare(f"cuda_op {self.name!r}: output {name!r}", devices.move(y.array, devices.CPU), twin.array, tolerance)
+                    _compare(f"cuda_op {self.name!r}: output {name!r}", devices.to_host(y.array), twin.array, tolerance)
         if self._backward is None or not any(t.is_floating_point() for t in emulated):
             return
         for tensor, c_type in zip(emulated, self.kernel.c_types[self.kernel.outputs :]):

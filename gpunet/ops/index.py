@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, FILL, Tensor, bump_version, contiguous, is_grad_enabled, method, primitive, wrap
+from gpunet.autograd import COPY, FILL, Tensor, bump_version, is_grad_enabled, method, primitive, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, ShapeError
-from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty, move_to_device
-from gpunet.launch.shims import Shim
 from gpunet.launch.tape import active, constant, flush_pending, graph_break
 from gpunet.ops.broadcast import unbroadcast
 from gpunet.ops.dims import normalize_dim
 from gpunet.ops.elementwise import where
 from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place
+from gpunet.ops.index_launches import (
+    GATHER,
+    GETITEM,
+    INDEX_SELECT,
+    PUT,
+    SETITEM,
+    TAKE,
+    Along,
+    Site,
+    add_at,
+    has_index_arrays,
+    index_arrays,
+    pick,
+    put,
+    take,
+    translate_index_error,
+)
 
 __all__ = ["gather", "index_select", "masked_select", "tril", "triu"]
-
-TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]))
-PUT = Shim(
-    "put",
-    lambda xp, out, value, *, index: out.__setitem__(index, value),
-    on_gpu=lambda xp, out, value, *, index: devices.assign(out, value, index),
-)
-ORDER = Shim("argsort", lambda xp, out, x: xp.copyto(out, xp.argsort(x, kind="stable")))
-POSITIONS = Shim(
-    "positions",
-    lambda xp, out, *, index, shape: xp.copyto(out, xp.arange(math.prod(shape)).reshape(shape)[index].reshape(-1)),
-)
-
 
 def _normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
     """Convert an index to a tuple of Python numbers, slices, None, Ellipsis, and tensors on the device of x.
@@ -53,27 +54,27 @@ def _normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
                 way_out = "use where(), or multiply by the mask"
                 graph_break(what, way_out, item.array if isinstance(item, Tensor) else item)
             item = wrap(item)
-            item = item if item.device == x.device else Tensor(move_to_device(item.array, x.device))
+            item = item if item.device == x.device else Tensor(move_to_device(item.array, x.device, guarded=True))
         elif isinstance(item, (float, str)):
             raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or ...")
         normalized.append(item)
     return tuple(normalized)
 
 
-def _index_arrays(index: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The index with arrays in place of tensors, as NumPy and CuPy accept it."""
-    return tuple(item.array if isinstance(item, Tensor) else item for item in index)
-
-
-def _getitem_checked(x: Tensor, index: tuple[Any, ...]) -> Array:
-    """x.array[index], raising a ShapeError that names index and shape."""
+def _getitem_checked(x: Tensor, index: tuple[Any, ...], site: Site) -> Array:
+    """x.array[index], raising an OutOfRangeError or a ShapeError of ours."""
     for item in index:
         if isinstance(item, Tensor):
             flush_pending("checking the range of an index that the step computes", item.array)
     try:
-        return _getitem_array(x.array, _index_arrays(index))
+        return _getitem_array(x.array, index_arrays(index))
     except IndexError as error:
-        raise ShapeError(f"index {index} is invalid for a tensor of shape {x.shape}: {error}") from None
+        raise translate_index_error(error, site.name, x.shape) from None
+
+
+def _on_gpu(x: Array, index: tuple[Any, ...]) -> bool:
+    """Whether our kernels index ``x``, since the values of index arrays are not read."""
+    return type(x) is not numpy.ndarray and has_index_arrays(index)
 
 
 def _is_view(index: tuple[Any, ...]) -> bool:
@@ -92,54 +93,29 @@ def _getitem_array(array: Array, index: tuple[Any, ...]) -> Array:
 
 
 @primitive(view=True)
-def _index(x, *, index):
-    """x[index]: a view for integers and slices, a copy for index arrays."""
+def _index(x, *, index, site=GETITEM):
+    """x[index]: a view for integers and slices, a copy for index arrays.  ``site`` is the user's function, for messages."""
     source = x.shape
     if _is_view(index):
-        return _getitem_checked(x, index), lambda g: _unindex(g, index=index, shape=source)
-    picked = _getitem_checked(x, index)  # only for its shape; a tape replays the launch below
+        return _getitem_checked(x, index, site), lambda g: _unindex(g, index=index, shape=source, site=site)
+    if _on_gpu(x.array, index):
+        return take(x.array, index, site), lambda g: _unindex(g, index=index, shape=source, site=site)
+    picked = _getitem_checked(x, index, site)  # only for its shape; a tape replays the launch below
     out = empty(picked.shape, x.dtype, x.array)
-    TAKE(out, x.array, index=_index_arrays(index))
-    return out, lambda g: _unindex(g, index=index, shape=source)
+    TAKE(out, x.array, index=index_arrays(index))
+    return out, lambda g: _unindex(g, index=index, shape=source, site=site)
 
 
 @primitive
-def _unindex(g, *, index, shape):
+def _unindex(g, *, index, shape, site=GETITEM):
     """Zeros of ``shape`` with g added at ``index``: the gradient of indexing."""
     out = empty(shape, g.dtype, g.array)
     FILL(out, value=0)
     if _is_view(index):
         COPY(_getitem_array(out, index), g.array)
     else:
-        add_at(out, g.array, _index_arrays(index))
-    return out, lambda h: _index(h, index=index)
-
-
-def add_at(out: Array, values: Array, index: tuple[Any, ...]) -> None:
-    """out[index] += values, where ``index`` may repeat an element; the order of summation is fixed.
-
-    A stable argsort of the flat positions lets one thread sum the values of an element in their original order.
-    """
-    # all launches, so that a replay recomputes the positions when the indices (argmax, labels) have changed
-    positions, order, ascending = (empty((values.size,), numpy.dtype("int64"), out) for _ in range(3))
-    POSITIONS(positions, index=index, shape=out.shape)
-    ORDER(order, positions)
-    TAKE(ascending, positions, index=order)
-    scatter_add(out.reshape(-1), contiguous(values).reshape(-1), ascending, order)
-
-
-@kernel("scatter.cu", outputs=1, types={"positions": "int64", "order": "int64"})
-def scatter_add(out, values, positions, order):
-    """out[positions[j]] += values[order[j]], summed in the order of j for equal positions.
-
-    out (n,); values, positions (sorted), order (m,).
-    """
-    numpy.add.at(out, positions, values[order])
-
-
-@scatter_add.geometry
-def _(out, values, positions, order):
-    return Geometry(ceil_div(values.size, 256), 256, (numpy.int64(values.size),))
+        add_at(out, g.array, index, site)
+    return out, lambda h: _index(h, index=index, site=site)
 
 
 @method("__getitem__")
@@ -147,10 +123,21 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] by NumPy's rules: integers, slices, None, Ellipsis, integer or boolean tensors and arrays.
 
     Raises:
-        ShapeError: an index is out of range, or there are more indices than dimensions.
+        OutOfRangeError: an index is out of range.  On a GPU, index arrays are checked there: the elements are NaN (0 or
+            False), and the error is raised when the host next reads a value or synchronizes.
+        ShapeError: there are more indices than dimensions.
         DtypeError: an index has another type.
     """
     return _index(x, index=_normalize_index(index, x))
+
+
+def _assign(array: Array, value: Any, index: tuple[Any, ...]) -> None:
+    """array[index] = value."""
+    value = value.array if isinstance(value, Tensor) else value
+    if _on_gpu(array, index):
+        put(array, value, index, SETITEM)
+    else:
+        PUT(array, value, index=index_arrays(index))
 
 
 @primitive
@@ -159,10 +146,10 @@ def _with_index(x, value, *, index):
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array)
     shape, dtype = (value.shape, value.dtype) if isinstance(value, Tensor) else ((), x.dtype)
-    PUT(out, value.array if isinstance(value, Tensor) else value, index=_index_arrays(index))
+    _assign(out, value, index)
 
     def value_rule(g):
-        return unbroadcast(_index(g, index=index), (shape, dtype))
+        return unbroadcast(_index(g, index=index, site=SETITEM), (shape, dtype))
 
     return out, lambda g: _with_index(g, 0, index=index), value_rule
 
@@ -173,36 +160,41 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
 
     Raises:
         ShapeError: the value cannot be broadcast to x[index].
+        OutOfRangeError: an index is out of range.  On a GPU, index arrays are checked there: nothing is written at the
+            index, and the error is raised when the host next reads a value or synchronizes.
         GradientError: x is a leaf that requires grad (assign under no_grad()).
     """
     index = _normalize_index(index, x)
     check_in_place(x, (value,), "x[index] = value")
-    picked = _getitem_checked(x, index)
+    shape = (pick(x.array, index, SETITEM) if _on_gpu(x.array, index) else _getitem_checked(x, index, SETITEM)).shape
     if devices.is_array(value):
         value = Tensor(value)
     if isinstance(value, (list, tuple)):
         value = Tensor(constant(devices.move(numpy.asarray(value, x.dtype), x.device)))
     if isinstance(value, Tensor):
         try:
-            fits = numpy.broadcast_shapes(value.shape, picked.shape) == picked.shape
+            fits = numpy.broadcast_shapes(value.shape, shape) == shape
         except ValueError:
             fits = False
         if not fits:
             raise ShapeError(
-                f"x[index] = value: value has shape {value.shape}; expected a shape that broadcasts to {picked.shape}"
+                f"x[index] = value: value has shape {value.shape}; expected a shape that broadcasts to {shape}"
             )
     if is_grad_enabled() and (x._requires_grad or (isinstance(value, Tensor) and value._requires_grad)):
         assign_in_place(x, _with_index(alias_of(x), value, index=index), "x[index] = value")
     else:
-        PUT(x.array, value.array if isinstance(value, Tensor) else value, index=_index_arrays(index))
+        _assign(x.array, value, index)
         bump_version(x)
 
 
-def _gather_index(dim: int, index: Tensor) -> tuple[Any, ...]:
+def _gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
     """An index tuple for x[...] that equals gather: ``index`` along ``dim``, an open grid of aranges elsewhere."""
-    xp = devices.module(index.array)
+    if type(x.array) is not numpy.ndarray or type(index.array) is not numpy.ndarray:
+        (index,) = _normalize_index(index, x)
+        if type(x.array) is not numpy.ndarray:
+            return Along(dim), index
     grid: list[Any] = [
-        xp.arange(n).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
+        numpy.arange(n).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
     ]
     grid[dim] = index
     return tuple(grid)
@@ -213,9 +205,15 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
     """Pick one element of x per element of ``index``: for dim 0, out[i][j] = x[index[i][j]][j].
 
     Raises:
-        ShapeError: index and x have different numbers of dimensions.
+        ShapeError: index and x have different numbers of dimensions, or the index is larger than x in another dimension.
+        OutOfRangeError: an index is out of range; on a GPU as for x[index].
         DtypeError: the index is not of an integer dtype.
     """
+    return gather_at(x, dim, index, GATHER)
+
+
+def gather_at(x: Tensor, dim: int, index: Any, site: Site) -> Tensor:
+    """:func:`gather` on behalf of the function ``site``."""
     index = wrap(index)
     if index.ndim != x.ndim:
         raise ShapeError(
@@ -223,14 +221,14 @@ def gather(x: Tensor, dim: int, index: Any) -> Tensor:
         )
     if index.dtype.kind not in "iu":
         raise DtypeError(f"gather: index of dtype {index.dtype}; expected integers")
-    return _index(x, index=_gather_index(normalize_dim(dim, x.ndim, "gather"), index))
+    return _index(x, index=_gather_index(normalize_dim(dim, x.ndim, "gather"), index, x), site=site)
 
 
 @method("index_select")
 def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     """The slices of x along ``dim`` at the integers of a 1-d index."""
     at = normalize_dim(dim, x.ndim, "index_select")
-    return getitem(x, (slice(None),) * at + (index,))
+    return _index(x, index=_normalize_index((slice(None),) * at + (index,), x), site=INDEX_SELECT)
 
 
 @method("masked_select")

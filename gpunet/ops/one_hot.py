@@ -8,10 +8,15 @@ import numpy
 
 from gpunet.autograd import Tensor
 from gpunet.backend import devices
-from gpunet.errors import LabelError
-from gpunet.launch.tape import graph_break_on_read
+from gpunet.launch.tape import constant, graph_break_on_read
+from gpunet.ops.broadcast import cast
+from gpunet.ops.compare import eq
+from gpunet.ops.index_launches import INT64, check_labels, label_error, label_site
+from gpunet.ops.shape import unsqueeze
 
 __all__ = ["one_hot"]
+
+_SITE = label_site("one_hot")
 
 
 def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
@@ -21,13 +26,24 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
         num_classes: -1 means the largest label + 1.
 
     Raises:
-        LabelError: a label is outside 0 .. num_classes - 1.
+        LabelError: a label is outside 0 .. num_classes - 1.  On a GPU with ``num_classes`` its row is 0, and the error is
+            raised when the host next reads a value or synchronizes.
     """
     array = labels.array if isinstance(labels, Tensor) else labels
+    if num_classes != -1 and type(array) is not numpy.ndarray and array.dtype.kind in "iu":
+        check_labels(array, num_classes, _SITE)
+        with devices.on_device_of(array):
+            columns = Tensor(constant(devices.module(array).arange(num_classes)))
+        return cast(eq(unsqueeze(Tensor(array), -1), columns), dtype=INT64)
     graph_break_on_read("one_hot()", array)
     with devices.on_device_of(array):
-        highest = int(array.max()) if array.size else -1
-        classes = highest + 1 if num_classes == -1 else num_classes
-        if array.size and (highest >= classes or int(array.min()) < 0):
-            raise LabelError(f"one_hot: labels from {int(array.min())} to {highest}; expected 0 .. {classes - 1}")
+        classes = num_classes
+        if num_classes == -1:
+            classes = int(devices.to_host(array.max())) + 1 if array.size else 0
+        if array.size:
+            flat = devices.to_host(array.reshape(-1))
+            bad = (flat < 0) | (flat >= classes)
+            if bad.any():
+                row = int(bad.argmax())
+                raise label_error(_SITE.name, int(flat[row]), row, classes)
         return Tensor((array[..., None] == devices.module(array).arange(classes)).astype(numpy.int64))

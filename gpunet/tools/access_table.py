@@ -6,6 +6,7 @@ hot kernel has bank conflicts or uncoalesced accesses that are not on the page o
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ import numpy
 from gpunet import emulator
 from gpunet.backend.devices import Array, Device, move
 from gpunet.emulator import Access
+from gpunet.launch.faults import RECORD_SIZE
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.cases.case import Case, Samples, View
@@ -25,6 +27,8 @@ from gpunet.tools.representatives import is_hot, representatives
 #: Accepted waste: pattern of specialisations, kinds ("banks", "reads" or "writes"), reason.
 KNOWN_WASTE: tuple[tuple[str, str, str], ...] = (
     ("scatter_add*", "reads writes", "the indices scatter the destinations; one thread adds all terms of a destination"),
+    ("gather_rows*", "reads", "the indices choose the elements; rows of elements are read whole"),
+    ("scatter_rows*", "reads writes", "the indices choose the destinations; rows of elements are written whole"),
     (
         "random_integers*", "writes",
         "the four int64 of a thread take two 16-byte stores of half a sector each, which the L2 cache merges",
@@ -137,6 +141,35 @@ def scatter_add(s: Samples) -> Iterator[Any]:
     yield "4096 into 1024", [s.normal(1024), s.normal(4096), unsorted[order].astype("int64"), order.astype("int64")], {}
 
 
+@_launches
+def index_positions(s: Samples) -> Iterator[Any]:
+    options = {"count": 4096, "size": 1024, "repeat": 1, "length": 4096, "span": 4096, "inner": 1, "wraps": True}
+    for continues in (False, True):
+        positions = s.blank(4096, dtype="int64")
+        arrays = [positions, s.blank(RECORD_SIZE, dtype="int64"), s.random.integers(-1024, 1024, 4096)]
+        yield "4096 of 1024", arrays, {**options, "continues": continues, "code": 1, "detail": 0}
+
+
+@_launches
+def gather_rows(s: Samples) -> Iterator[Any]:
+    for inner, dtype in itertools.product((1, 64), ("uint8", "uint16", "uint32", "uint64")):
+        x = s.random.integers(0, 200, (1024, inner)).astype(dtype)
+        arrays = [s.blank(4096 // inner * inner * x.itemsize, dtype="uint8"), x.reshape(-1).view("uint8")]
+        options = {"size": 1024, "inner": inner, "itemsize": x.itemsize, "fill": 0}
+        yield f"{4096 // inner} of (1024, {inner})", [*arrays, s.random.integers(0, 1024, 4096 // inner)], options
+
+
+@_launches
+def scatter_rows(s: Samples) -> Iterator[Any]:
+    for inner, dtype in itertools.product((1, 64), ("uint8", "uint16", "uint32", "uint64")):
+        count = 4096 // inner
+        unsorted = s.random.integers(0, 1024, count)
+        order = numpy.argsort(unsorted, kind="stable")
+        x, values = (s.random.integers(0, 200, (n, inner)).astype(dtype) for n in (1024, count))
+        arrays = [x.reshape(-1).view("uint8"), values.reshape(-1).view("uint8"), unsorted[order], order]
+        yield f"{count} into (1024, {inner})", arrays, {"size": 1024, "inner": inner, "itemsize": x.itemsize}
+
+
 def _loss_destinations(s: Samples, *dx: int) -> list[Any]:
     """value, dx, factor, partials, ticket."""
     return [s.blank(1), s.blank(*dx), s.blank(1), s.blank(2 * MAX_BLOCKS), s.blank(1, dtype="uint32")]
@@ -157,10 +190,11 @@ def cross_entropy_labels(s: Samples) -> Iterator[Any]:
     for rows, classes in _ROWS:
         arrays = [
             *_loss_destinations(s, rows, classes),
+            s.blank(RECORD_SIZE, dtype="int64"),
             s.normal(rows, classes),
             s.random.integers(0, classes, rows).astype("int64"),
         ]
-        yield f"({rows}, {classes})", arrays, {"reduction": "mean", "ignore_index": -100}
+        yield f"({rows}, {classes})", arrays, {"reduction": "mean", "ignore_index": -100, "code": 1}
 
 
 @_launches

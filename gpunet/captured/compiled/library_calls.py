@@ -204,7 +204,7 @@ def _all_contiguous(*views: Any) -> bool:
 
 
 def _cross_entropy_labels(call: Call) -> list[Unit] | None:
-    value, dx, factor, _, _, logits, labels = call.arguments
+    value, dx, factor, _, _, _, logits, labels = call.arguments
     options = call.options
     if logits.dtype not in FLOATING or not _all_contiguous(value, dx, factor, logits, labels) or 0 in logits.shape:
         return None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.launch.faults import RECORD_SIZE, report_first
 from gpunet.ops.cases.case import Samples, maker
 from gpunet.ops.cases.losses import loss_arrays
 from gpunet.ops.cross_entropy import cross_entropy_labels as _cross_entropy_labels
@@ -29,32 +30,44 @@ def _extreme_logits(s: Samples, rows: int, classes: int) -> numpy.ndarray:
     return logits
 
 
-def _labels_out_of_range(value, dx, factor, partials, ticket, logits, labels, **options) -> None:
-    """The twin for labels out of range: the CPU raises, the CUDA kernel makes their rows NaN."""
-    wrong = (labels != options["ignore_index"]) & ((labels < 0) | (labels >= logits.shape[1]))
-    _cross_entropy_labels.twin(value, dx, factor, partials, ticket, logits, numpy.where(wrong, 0, labels), **options)
+def _labels_out_of_range(value, dx, factor, partials, ticket, fault, logits, labels, **options) -> None:
+    """The twin for labels out of range: the CPU raises, the CUDA kernel makes their rows NaN and reports the first."""
+    classes, ignored, code = logits.shape[1], options["ignore_index"], options["code"]
+    wrong = (labels != ignored) & ((labels < 0) | (labels >= classes))
+    report_first(fault, wrong, code, labels, classes, ignored)
+    _cross_entropy_labels.twin(value, dx, factor, partials, ticket, fault, logits, numpy.where(wrong, 0, labels), **options)
     dx[wrong] = numpy.nan
     value[wrong if options["reduction"] == "none" else ...] = numpy.nan
 
 
-@maker(workspace="partials")
+def _labels_case(
+    s: Samples, label: str, reduction: str, logits: numpy.ndarray, labels: numpy.ndarray, *more: Any, ignore_index: int = -100
+) -> Any:
+    rows, classes = logits.shape
+    arrays = [
+        *loss_arrays(s, reduction, (rows, classes), (rows,)), s.blank(RECORD_SIZE, dtype="int64"), logits, labels.astype("int64")
+    ]  # fmt: skip
+    options = {"reduction": reduction, "ignore_index": ignore_index, "code": 7}
+    return f"{reduction} ({rows}, {classes}) {label}", arrays, options, *more
+
+
+@maker(updates="fault", workspace="partials")
 def cross_entropy_labels(s: Samples) -> Iterator[Any]:
     for (rows, classes, grid), reduction, ignore_index in itertools.product(ROWS, REDUCTIONS, (-100, 2)):
         labels = s.random.integers(0, classes, rows)
         if ignore_index < 0:
             labels[1::5] = ignore_index
-        arrays = [*loss_arrays(s, reduction, (rows, classes), (rows,)), 3 * s.normal(rows, classes), labels.astype("int64")]
-        label = f"{reduction} ({rows}, {classes}){f' by {grid} blocks' * bool(grid)} ignoring {ignore_index}"
-        yield label, arrays, {"reduction": reduction, "ignore_index": ignore_index}, grid
+        label = f"{f'by {grid} blocks ' * bool(grid)}ignoring {ignore_index}"
+        yield _labels_case(s, label, reduction, 3 * s.normal(rows, classes), labels, grid, ignore_index=ignore_index)
     for reduction in REDUCTIONS:
-        arrays = [*loss_arrays(s, reduction, (7, 65), (7,)), s.normal(7, 65), numpy.full(7, -100, "int64")]
-        yield f"{reduction} (7, 65) ignoring all", arrays, {"reduction": reduction, "ignore_index": -100}
+        yield _labels_case(s, "ignoring all", reduction, s.normal(7, 65), numpy.full(7, -100))
         for classes in (65, 1025):
-            arrays = [*loss_arrays(s, reduction, (7, classes), (7,)), _extreme_logits(s, 7, classes), s.random.integers(0, 3, 7)]
-            yield f"{reduction} (7, {classes}) far apart", arrays, {"reduction": reduction, "ignore_index": -100}
-        arrays = [*loss_arrays(s, reduction, (7, 10), (7,)), s.normal(7, 10), numpy.array([0, 9, 10, 11, -1, -100, 3])]
-        options = {"reduction": reduction, "ignore_index": -100}
-        yield f"{reduction} (7, 10) out of range", arrays, options, None, _labels_out_of_range
+            yield _labels_case(s, "far apart", reduction, _extreme_logits(s, 7, classes), s.random.integers(0, 3, 7))
+        labels = numpy.array([0, 9, 10, 11, -1, -100, 3])
+        yield _labels_case(s, "out of range", reduction, s.normal(7, 10), labels, None, _labels_out_of_range)
+        labels = numpy.where(numpy.arange(129) < 70, s.random.integers(0, 3, 129), 2000)
+        for classes in (3, 1025):
+            yield _labels_case(s, "out of range from row 70", reduction, s.normal(129, classes), labels, None, _labels_out_of_range)
 
 
 @maker(workspace="partials")

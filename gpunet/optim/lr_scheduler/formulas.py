@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gpunet.autograd import ignore_fp_errors
+from gpunet.backend import devices
 from gpunet.errors import ArgumentError
 from gpunet.launch.tape import graph_break, graph_break_on_read
 from gpunet.optim.lr_scheduler.kernel import schedule_at
@@ -162,7 +163,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     def T_cur(self) -> float:
         """Number of steps since the last restart."""
         graph_break_on_read("T_cur", self._states[0])
-        return self._states[0][1].item()
+        return devices.to_host(self._states[0][1]).item()
 
     @T_cur.setter
     def T_cur(self, value: float) -> None:
@@ -172,7 +173,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     def T_i(self) -> float:
         """Number of steps from the last restart to the next."""
         graph_break_on_read("T_i", self._states[0])
-        return self._states[0][2].item()
+        return devices.to_host(self._states[0][2]).item()
 
     @T_i.setter
     def T_i(self, value: float) -> None:

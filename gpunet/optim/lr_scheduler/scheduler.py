@@ -87,7 +87,7 @@ class LRScheduler:
     def last_epoch(self) -> int:
         """The number of steps so far, read from the device."""
         graph_break_on_read("last_epoch", self._states[0])
-        return int(devices.move(self._states[0], devices.CPU)[0])
+        return int(devices.to_host(self._states[0])[0])
 
     @last_epoch.setter
     def last_epoch(self, value: int) -> None:
@@ -138,7 +138,7 @@ class LRScheduler:
         if self.kind:
             self._launch(positions, low, high)
             return
-        position = float(devices.move(positions[0], devices.CPU)[0])
+        position = float(devices.to_host(positions[0])[0])
         if low <= position < high:
             self._set_rates(0 if position == low else self.last_epoch + 1)
 

@@ -105,7 +105,7 @@ def elementwise_loss(torch: Any, t: list[Any], options: dict[str, Any]) -> Calla
 
 @_equivalent
 def cross_entropy_labels(torch: Any, t: list[Any], options: dict[str, Any]) -> Callable[[], object]:
-    return _value_and_gradient(torch, torch.nn.functional.cross_entropy, t[5], t[6])
+    return _value_and_gradient(torch, torch.nn.functional.cross_entropy, t[6], t[7])
 
 
 @_equivalent

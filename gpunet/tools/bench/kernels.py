@@ -12,6 +12,7 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
+from gpunet.launch.faults import RECORD_SIZE
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.cases.case import Samples, View
 from gpunet.ops.losses import MAX_BLOCKS
@@ -150,6 +151,30 @@ def scatter_add(s: Samples, n: int) -> Iterator[Any]:
     yield f"{n * n // 4} into {n}", arrays, {}, 0.0
 
 
+@_row
+def index_positions(s: Samples, n: int) -> Iterator[Any]:
+    count = n * n // 4
+    options = {"count": count, "size": n, "repeat": 1, "length": count, "span": count, "inner": 1, "continues": False}
+    arrays = [s.blank(count, dtype="int64"), s.blank(RECORD_SIZE, dtype="int64"), s.random.integers(0, n, count)]
+    yield f"{count} of {n}", arrays, {**options, "wraps": True, "code": 1, "detail": 0}, 0.0
+
+
+@_row
+def gather_rows(s: Samples, n: int) -> Iterator[Any]:
+    x, options = s.normal(n, n), {"size": n, "inner": n, "itemsize": s.dtype.itemsize, "fill": 0}
+    arrays = [s.blank(n, n).reshape(-1).view("uint8"), x.reshape(-1).view("uint8"), s.random.integers(0, n, n)]
+    yield f"{n} of ({n}, {n})", arrays, options, 0.0
+
+
+@_row
+def scatter_rows(s: Samples, n: int) -> Iterator[Any]:
+    x, values = (s.normal(n, n).reshape(-1).view("uint8") for _ in range(2))
+    unsorted = s.random.integers(0, n, n)
+    order = numpy.argsort(unsorted, kind="stable")
+    options = {"size": n, "inner": n, "itemsize": s.dtype.itemsize}
+    yield f"{n} into ({n}, {n})", [x, values, unsorted[order], order], options, 0.0
+
+
 def _loss_destinations(s: Samples, shape: tuple[int, int]) -> list[Any]:
     """The destinations of a loss launch: value, dx, factor, partials, ticket."""
     return [s.blank(1), s.blank(*shape), s.blank(1), s.blank(2 * MAX_BLOCKS), s.blank(1, dtype="uint32")]
@@ -163,8 +188,9 @@ def elementwise_loss(s: Samples, n: int) -> Iterator[Any]:
 
 @_row
 def cross_entropy_labels(s: Samples, n: int) -> Iterator[Any]:
-    arrays = [*_loss_destinations(s, (n, n)), s.normal(n, n), s.random.integers(0, n, n).astype("int64")]
-    yield f"mean ({n}, {n})", arrays, {"reduction": "mean", "ignore_index": -100}, 0.0
+    record = s.blank(RECORD_SIZE, dtype="int64")
+    arrays = [*_loss_destinations(s, (n, n)), record, s.normal(n, n), s.random.integers(0, n, n).astype("int64")]
+    yield f"mean ({n}, {n})", arrays, {"reduction": "mean", "ignore_index": -100, "code": 1}, 0.0
 
 
 @_row

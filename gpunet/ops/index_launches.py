@@ -1,0 +1,453 @@
+"""The launches of indexing with arrays: NumPy's on the CPU, kernels of ours on a GPU.
+
+CuPy's own indexing wraps an index out of range silently.  On a GPU, kernels therefore turn the index arrays into one array of
+positions, -1 for an index out of range, which is reported (see :mod:`gpunet.launch.faults`); others copy rows at positions.
+The indexed tensor is seen as ``(outer, size, inner)``, where the index arrays pick along ``size``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpunet.autograd import COPY, FILL, Tensor, contiguous
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import C_TYPES
+from gpunet.errors import GpunetError, LabelError, OutOfRangeError, ShapeError
+from gpunet.launch.faults import Fault, fault_code, fault_record, report_first
+from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
+from gpunet.launch.memory import empty
+from gpunet.launch.shims import Shim
+
+TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]))
+PUT = Shim(
+    "put",
+    lambda xp, out, value, *, index: out.__setitem__(index, value),
+    on_gpu=lambda xp, out, value, *, index: devices.assign(out, value, index),
+)
+ORDER = Shim("argsort", lambda xp, out, x: xp.copyto(out, xp.argsort(x, kind="stable")))
+POSITIONS = Shim(
+    "positions",
+    lambda xp, out, *, index, shape: xp.copyto(out, xp.arange(math.prod(shape)).reshape(shape)[index].reshape(-1)),
+)
+
+INT64 = numpy.dtype("int64")
+
+
+# ---- errors -----------------------------------------------------------------------------------------------------------
+
+
+class Site(NamedTuple):
+    """A function that takes indices, and how a kernel reports one of them that is out of range."""
+
+    name: str  # as the user wrote it, for messages
+    wraps: bool  # whether -1 is the last element
+    code: int  # see gpunet.launch.faults
+    detail: int | None = None  # one more number for the message, instead of the dimension
+
+
+def _index_site(name: str) -> Site:
+    return Site(name, True, fault_code(lambda fault: index_error(name, fault.value, fault.detail, fault.size)))
+
+
+def index_error(name: str, value: int, dim: int, size: int) -> OutOfRangeError:
+    """Return the error of an index out of range; ``dim`` has ``size`` elements."""
+    expected = f"expected {-size} .. {size - 1}" if size else "the dimension is empty"
+    return OutOfRangeError(f"{name}: index {value} is out of bounds for dimension {dim} with size {size}; {expected}")
+
+
+def label_error(name: str, value: int, row: int, classes: int, ignore_index: int = 0) -> LabelError:
+    """Return the error of a label out of range."""
+    ignored = f" (or ignore_index {ignore_index})" if ignore_index else ""
+    return LabelError(f"{name}: label {value} at row {row}; expected 0 .. {classes - 1} for {classes} classes{ignored}")
+
+
+def label_site(name: str) -> Site:
+    """Make the site of a function that takes class labels."""
+
+    def make_error(fault: Fault) -> GpunetError:
+        return label_error(name, fault.value, fault.position, fault.size, fault.detail)
+
+    return Site(name, False, fault_code(make_error))
+
+
+GETITEM, SETITEM = _index_site("x[index]"), _index_site("x[index] = value")
+GATHER, INDEX_SELECT = _index_site("gather"), _index_site("index_select")
+
+_OUT_OF_BOUNDS = re.compile(r"(-?\d+) is out of bounds for axis (\d+) with size (\d+)")
+
+
+def translate_index_error(error: IndexError, name: str, shape: tuple[int, ...]) -> ShapeError:
+    """Return our error for an IndexError of NumPy or CuPy."""
+    found = _OUT_OF_BOUNDS.search(str(error))
+    return index_error(name, *map(int, found.groups())) if found else ShapeError(f"{name} of a tensor of shape {shape}: {error}")
+
+
+# ---- kernels ----------------------------------------------------------------------------------------------------------
+
+
+@kernel(
+    "index.cu", outputs=2, types={"positions": "int64", "fault": "int64", "index": "int64"}, optional="positions"
+)
+def index_positions(
+    positions, fault, index, *, count, size, repeat, length, span, inner, continues, wraps, code, detail
+):  # fmt: skip
+    """positions[e] = (start * size + index) * inner + e % inner, -1 for an index out of range, which is reported.
+
+    Args:
+        positions: (count,), or None to check the range only.
+        fault: see :func:`gpunet.launch.faults.fault_record`.
+        index: element e takes ``index[e // repeat % length]``.
+        size: of the indexed dimension.
+        span: without ``continues``, start = e // span.
+        continues: start = positions[e], where an earlier launch handled the dimensions before; -1 stays.
+        wraps: whether indices from -size to -1 are in range.
+        code, detail: see :class:`gpunet.launch.faults.Fault`.
+    """
+    e = numpy.arange(count)
+    values = index.reshape(-1)[e // repeat % length]
+    is_bad = (values >= size) | (values < (-size if wraps else 0))
+    report_first(fault, is_bad, code, values, size, detail)
+    if positions is not None:
+        start = positions.copy() if continues else e // span
+        found = (start * size + numpy.where(values < 0, values + size, values)) * inner + e % inner
+        positions[:] = numpy.where(is_bad | (start < 0), -1, found)
+
+
+@index_positions.geometry
+def _(positions, fault, index, *, count, size, repeat, length, span, inner, continues, wraps, code, detail):
+    numbers = tuple(map(numpy.int64, (count, size, repeat, length, span, inner)))
+    scalars = (*numbers, numpy.bool_(wraps), code, numpy.int64(detail))
+    return Geometry(ceil_div(count, 256), 256, scalars, ("true" if continues else "false",))
+
+
+def _bytes(array: Array) -> Array:
+    """The bytes of a contiguous array, as the kernels of rows take it: they copy elements of any dtype."""
+    return array.reshape(-1).view(numpy.uint8)
+
+
+def _word(itemsize: int) -> numpy.dtype[Any]:
+    return numpy.dtype(f"uint{8 * itemsize}")
+
+
+def _rows(array: Array, rows: int, inner: int, itemsize: int) -> Array:
+    """Bytes as words of shape (outer, rows, inner)."""
+    return array.view(_word(itemsize)).reshape(-1, rows, inner)
+
+
+@kernel("index.cu", outputs=1, types={"out": "uint8", "x": "uint8", "positions": "int64"})
+def gather_rows(out, x, positions, *, size, inner, itemsize, fill):
+    """out[:, j] = x[:, positions[j]], or ``fill`` for a position of -1.
+
+    Args:
+        out: bytes of an array (outer, count, inner).
+        x: bytes of an array (outer, size, inner).
+        positions: (count,).
+        itemsize: bytes of an element.
+        fill: the bits of an element, as an unsigned integer.
+    """
+    if out.size:
+        to, is_bad = _rows(out, positions.size, inner, itemsize), positions < 0
+        to[:, ~is_bad] = _rows(x, size, inner, itemsize)[:, positions[~is_bad]] if size else 0
+        to[:, is_bad] = fill
+
+
+@gather_rows.geometry
+def _(out, x, positions, *, size, inner, itemsize, fill):
+    total = out.size // itemsize
+    scalars = (*map(numpy.int64, (total, positions.size, size, inner)), numpy.uint64(fill))
+    return Geometry(elementwise_grid(total), 256, scalars, (C_TYPES[_word(itemsize).name],))
+
+
+@kernel("index.cu", outputs=1, types={"x": "uint8", "values": "uint8", "positions": "int64", "order": "int64"})
+def scatter_rows(x, values, positions, order, *, size, inner, itemsize):
+    """x[:, positions[j]] = values[:, order[j]]; of equal positions the last one counts, and -1 writes nothing.
+
+    Args:
+        x: bytes of an array (outer, size, inner).
+        values: bytes of an array (outer, count, inner).
+        positions: (count,), sorted.
+        order: (count,).
+    """
+    if values.size:
+        first = int(numpy.searchsorted(positions, 0))
+        if first < positions.size:
+            to, values = _rows(x, size, inner, itemsize), _rows(values, positions.size, inner, itemsize)
+            to[:, positions[first:]] = values[:, order[first:]]
+
+
+@scatter_rows.geometry
+def _(x, values, positions, order, *, size, inner, itemsize):
+    total = values.size // itemsize
+    scalars = tuple(map(numpy.int64, (total, positions.size, size, inner)))
+    return Geometry(elementwise_grid(total), 256, scalars, (C_TYPES[_word(itemsize).name],))
+
+
+@kernel("scatter.cu", outputs=1, types={"positions": "int64", "order": "int64"})
+def scatter_add(out, values, positions, order):
+    """out[:, positions[j]] += values[:, order[j]], summed in the order of j for equal positions; -1 adds nothing.
+
+    out (n,) or (outer, n, inner); values (m,) or (outer, m, inner); positions (sorted), order (m,).
+    """
+    if out.ndim == 1:
+        numpy.add.at(out, positions, values[order])
+    else:
+        kept = positions >= 0
+        place: Any = (slice(None), positions[kept])
+        numpy.add.at(out, place, values[:, order[kept]])
+
+
+@scatter_add.geometry
+def _(out, values, positions, order):
+    size, inner = out.shape[-2:] if out.ndim == 3 else (out.size, 1)
+    scalars = tuple(map(numpy.int64, (values.size, positions.size, size, inner)))
+    return Geometry(ceil_div(values.size, 256), 256, scalars)
+
+
+# ---- an index on a GPU ------------------------------------------------------------------------------------------------
+
+
+class Along(NamedTuple):
+    """First item of the index ``(Along(dim), array)`` of gather: the array indexes ``dim``, other dimensions stay."""
+
+    dim: int
+
+
+def has_index_arrays(index: tuple[Any, ...]) -> bool:
+    """Whether an index has arrays of integers, whose values may be out of range; masks never are."""
+    return any(isinstance(i, Along) or (isinstance(i, Tensor) and i.dtype.kind != "b") for i in index)
+
+
+class Picked(NamedTuple):
+    """How index arrays pick from an array."""
+
+    source: Array  # a view of it, of shape (outer, size, inner) once flattened; positions are picked along size
+    outer: int
+    size: int
+    inner: int
+    shape: tuple[int, ...]  # of the result: (outer, positions, inner) once flattened
+    index_shape: tuple[int, ...]  # that the index arrays broadcast to; its elements are the positions
+    arrays: list[tuple[Array, int, int]]  # index array, dimension that it indexes, size of that
+    along: int | None = None  # of gather, the number of elements behind the dimension
+
+    @property
+    def num_positions(self) -> int:
+        return math.prod(self.index_shape)
+
+
+def pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
+    """Resolve an index with index arrays by NumPy's rules.
+
+    Raises:
+        ShapeError: too many indices, or index arrays that do not broadcast.
+        OutOfRangeError: a Python number is out of range.
+    """
+    with devices.on_device_of(array):
+        if isinstance(index[0], Along):
+            return _pick_along(array, index[0].dim, index[1].array, site)
+        return _pick(array, index, site)
+
+
+def _pick_along(array: Array, dim: int, index: Array, site: Site) -> Picked:
+    shape = index.shape
+    others = [d for d in range(array.ndim) if d != dim]
+    if any(shape[d] > array.shape[d] for d in others):
+        raise ShapeError(
+            f"{site.name}: index has shape {shape}, the tensor {array.shape}; expected at most the tensor's size in every "
+            f"dimension except {dim}"
+        )
+    source = array
+    if any(shape[d] < array.shape[d] for d in others):
+        source = array[tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(shape))]
+    arrays = [(index, dim, array.shape[dim])]
+    return Picked(source, 1, source.size, 1, shape, shape, arrays, math.prod(shape[dim + 1 :]))
+
+
+def _pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
+    items = _without_masks(index, devices.module(array))
+    used = sum(not (item is None or item is Ellipsis or isinstance(item, _NewAxis)) for item in items)
+    if used > array.ndim:
+        raise ShapeError(f"{site.name}: {used} indices for a tensor of shape {array.shape}; expected at most {array.ndim}")
+    basic: list[Any] = []  # the index with all of the dimension in place of arrays
+    arrays: list[tuple[Array, int, int]] = []  # index array, dimension of ``array``, axis behind ``basic``
+    advanced: list[int] = []  # places of arrays in ``items``, and of numbers, which NumPy counts among them
+    axis = dim = before = 0
+    for place, item in enumerate(items):
+        is_new, is_array, is_number = isinstance(item, _NewAxis), devices.is_array(item), isinstance(item, (int, numpy.integer))
+        if is_new or is_array or is_number:
+            before = before if advanced else axis
+            advanced.append(place)
+        if is_new or is_array:
+            arrays.append((item.index if is_new else item, dim, axis))
+            item = None if is_new else slice(None)
+        width = array.ndim - used if item is Ellipsis else 1
+        basic += [slice(None)] * width if item is Ellipsis else [item]
+        axis += 0 if is_number else width
+        dim += 0 if item is None else width
+    try:
+        source = array[tuple(basic)]
+        index_shape = numpy.broadcast_shapes(*(a.shape for a, _, _ in arrays))
+    except IndexError as error:
+        raise translate_index_error(error, site.name, array.shape) from None
+    except ValueError:
+        shapes = ", ".join(str(a.shape) for a, _, _ in arrays)
+        raise ShapeError(f"{site.name}: index arrays of shapes {shapes} do not broadcast") from None
+    if len(advanced) != advanced[-1] - advanced[0] + 1:  # separated by a slice, None or ...: NumPy puts their dimensions first
+        axes = [axis for _, _, axis in arrays]
+        source, before = source.transpose(*axes, *(a for a in range(source.ndim) if a not in axes)), 0
+    behind = before + len(arrays)
+    outer, sizes, inner = source.shape[:before], source.shape[before:behind], source.shape[behind:]
+    return Picked(
+        source, math.prod(outer), math.prod(sizes), math.prod(inner), (*outer, *index_shape, *inner), index_shape,
+        [(item, dim, size) for (item, dim, _), size in zip(arrays, sizes)],
+    )  # fmt: skip
+
+
+class _NewAxis(NamedTuple):
+    """True or False in an index: a new dimension of one element, which is picked or not."""
+
+    index: Array
+
+
+def _without_masks(index: tuple[Any, ...], xp: Any) -> list[Any]:
+    """The index with arrays in place of tensors, and the positions of masks in place of masks."""
+    items: list[Any] = []
+    for item in index:
+        item = item.array if isinstance(item, Tensor) else item
+        if isinstance(item, (bool, numpy.bool_)) or (devices.is_array(item) and item.dtype.kind == "b" and not item.ndim):
+            items.append(_NewAxis(xp.zeros(int(item), INT64)))
+        elif devices.is_array(item) and item.dtype.kind == "b":
+            items += xp.nonzero(item)
+        else:
+            items.append(item)
+    return items
+
+
+def _broadcast_index(index: Array, shape: tuple[int, ...]) -> tuple[Array, int]:
+    """Return (flat, repeat): the index broadcast to ``shape`` has ``flat[e // repeat % flat.size]`` at flat position e."""
+    own = (1,) * (len(shape) - index.ndim) + index.shape
+    differs = [axis for axis, n in enumerate(own) if n != 1]
+    low, high = (differs[0], differs[-1] + 1) if differs else (0, 0)
+    if own[low:high] == shape[low:high]:
+        return index, math.prod(shape[high:])
+    out = empty(shape, index.dtype, index)
+    COPY(out, index)
+    return out, 1
+
+
+def _positions(picked: Picked, site: Site) -> Array:
+    """Launch index_positions for each index array."""
+    count = picked.num_positions
+    positions = empty((count,), INT64, picked.source)
+    for number, (index, dim, size) in enumerate(picked.arrays):
+        flat, repeat = _broadcast_index(index, picked.index_shape)
+        inner = 1 if picked.along is None else picked.along
+        span = count if picked.along is None else inner * picked.index_shape[dim]
+        detail = dim if site.detail is None else site.detail
+        _launch_positions(positions, flat, count, site, size, detail, repeat, span, inner, number > 0)
+    return positions
+
+
+def _launch_positions(
+    positions: Array | None, index: Array, count: int, site: Site, size: int, detail: int, repeat: int = 1, span: int = 1,
+    inner: int = 1, continues: bool = False,
+) -> None:  # fmt: skip
+    if not count:
+        return
+    if index.dtype != INT64:
+        converted = empty(index.shape, INT64, index)
+        COPY(converted, index)
+        index = converted
+    index_positions(
+        positions, fault_record(index), contiguous(index), count=count, size=size, repeat=repeat, length=index.size, span=span,
+        inner=inner, continues=continues, wraps=site.wraps, code=site.code, detail=detail,
+    )  # fmt: skip
+
+
+def check_labels(labels: Array, classes: int, site: Site) -> None:
+    """Report labels on a GPU that are not in 0 .. classes - 1; the error is raised when the host next waits."""
+    _launch_positions(None, labels, labels.size, site, classes, 0)
+
+
+def _gather(out: Array, x: Array, positions: Array, size: int, inner: int) -> None:
+    bits = numpy.array(numpy.nan, x.dtype).view(_word(x.itemsize)) if x.dtype.kind == "f" else 0
+    gather_rows(_bytes(out), _bytes(x), positions, size=size, inner=inner, itemsize=x.itemsize, fill=int(bits))
+
+
+def _sorted(positions: Array) -> tuple[Array, Array]:
+    """Return the positions in ascending order, and their stable order."""
+    order, ascending = (empty(positions.shape, INT64, positions) for _ in range(2))
+    ORDER(order, positions)
+    _gather(ascending, positions, order, positions.size, 1)
+    return ascending, order
+
+
+@contextmanager
+def _contiguous_target(picked: Picked) -> Iterator[Array]:
+    """The picked view itself, or a contiguous copy that is written back to it."""
+    if picked.source.flags.c_contiguous:
+        yield picked.source
+    else:
+        copy = contiguous(picked.source)
+        yield copy
+        COPY(picked.source, copy)
+
+
+# ---- indexing ---------------------------------------------------------------------------------------------------------
+
+
+def take(x: Array, index: tuple[Any, ...], site: Site) -> Array:
+    """x[index] on a GPU, for index arrays: a new array."""
+    picked = pick(x, index, site)
+    out = empty(picked.shape, x.dtype, x)
+    _gather(out, contiguous(picked.source), _positions(picked, site), picked.size, picked.inner)
+    return out
+
+
+def put(x: Array, value: Any, index: tuple[Any, ...], site: Site) -> None:
+    """x[index] = value on a GPU, for index arrays; the last of equal indices counts.
+
+    Args:
+        value: an array that broadcasts to x[index], or a number.
+    """
+    picked = pick(x, index, site)
+    if not devices.is_array(value) or value.shape != picked.shape or value.dtype != x.dtype:
+        values = empty(picked.shape, x.dtype, x)
+        COPY(values, value) if devices.is_array(value) else FILL(values, value=value)
+    else:
+        values = contiguous(value)
+    ascending, order = _sorted(_positions(picked, site))
+    with _contiguous_target(picked) as target:
+        options = {"size": picked.size, "inner": picked.inner, "itemsize": x.itemsize}
+        scatter_rows(_bytes(target), _bytes(values), ascending, order, **options)
+
+
+def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> None:
+    """out[index] += values, where ``index`` may repeat an element; the order of summation is fixed.
+
+    A stable argsort of the positions lets one thread sum the values of an element in their original order.
+    """
+    # all launches, so that a replay recomputes the positions when the indices (argmax, labels) have changed
+    if type(out) is numpy.ndarray or not has_index_arrays(index):
+        positions, order, ascending = (empty((values.size,), INT64, out) for _ in range(3))
+        POSITIONS(positions, index=index_arrays(index), shape=out.shape)
+        ORDER(order, positions)
+        TAKE(ascending, positions, index=order)
+        scatter_add(out.reshape(-1), contiguous(values).reshape(-1), ascending, order)
+        return
+    picked = pick(out, index, site)
+    ascending, order = _sorted(_positions(picked, site))
+    with _contiguous_target(picked) as target:
+        rows = contiguous(values).reshape(picked.outer, picked.num_positions, picked.inner)
+        scatter_add(target.reshape(picked.outer, picked.size, picked.inner), rows, ascending, order)
+
+
+def index_arrays(index: Sequence[Any]) -> tuple[Any, ...]:
+    """The index with arrays in place of tensors, as NumPy and CuPy accept it."""
+    return tuple(item.array if isinstance(item, Tensor) else item for item in index)
