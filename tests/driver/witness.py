@@ -75,11 +75,6 @@ class Result(NamedTuple):
     failed: list[Outcome]
     seconds: float
 
-    @property
-    def share(self) -> float:
-        ran = self.passed + len(self.failed)
-        return self.passed / ran if ran else 0.0
-
 
 def _reason(text: str) -> str:
     return next((reason for reason, pattern in REASONS if re.search(pattern, text)), "not looked into")
@@ -115,6 +110,16 @@ def run(path: str, devices: int = 2) -> Result:
     return Result(passed, skipped, failed, time.monotonic() - began)
 
 
+def _print(group: str, path: str, result: Result, names: bool) -> None:
+    ran = result.passed + len(result.failed)
+    line = f"{group:11} {path:44} {result.passed:5} of {ran:5} pass, {result.skipped} skipped, {result.seconds:.0f} s"
+    print(line, flush=True)
+    for reason, count in Counter(outcome.reason for outcome in result.failed).most_common():
+        print(f"{'':12}{count:5} {reason}", flush=True)
+    for outcome in result.failed if names else ():
+        print(f"{'':18}{outcome.test}: {' '.join(outcome.message.split())[:300]}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.driver.witness", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -128,17 +133,12 @@ def main() -> None:
     below = []
     for group in given.groups or GROUPS:
         wanted, paths = GROUPS[group]
-        results = [(path, run(path)) for path in paths]
-        for path, result in results:
-            ran = result.passed + len(result.failed)
-            line = f"{group:11} {path:44} {result.passed:5} of {ran:5} pass, {result.skipped} skipped, {result.seconds:.0f} s"
-            print(line, flush=True)
-            for reason, count in Counter(outcome.reason for outcome in result.failed).most_common():
-                print(f"{'':12}{count:5} {reason}", flush=True)
-            for outcome in result.failed if given.list else ():
-                print(f"{'':18}{outcome.test}: {' '.join(outcome.message.split())[:300]}", flush=True)
-        passed = sum(result.passed for _, result in results)
-        ran = passed + sum(len(result.failed) for _, result in results)
+        results = []
+        for path in paths:
+            results.append(run(path))
+            _print(group, path, results[-1], given.list)
+        passed = sum(result.passed for result in results)
+        ran = passed + sum(len(result.failed) for result in results)
         print(f"{group:11} {passed / max(ran, 1):.1%} of {ran} pass; at least {wanted:.0%} should", flush=True)
         if passed < wanted * ran or not ran:
             below.append(group)
