@@ -24,6 +24,7 @@ def test_products(options: list[str]) -> None:
             found, expected = of(x, y, cupy), of(a, b, numpy)
             numpy.testing.assert_allclose(found.get(), expected, rtol=tolerance, atol=10 * tolerance)
         if dtype in "fdFD":
+            assert (cupy.asfortranarray(x[0]).get() == a[0]).all() and cupy.asfortranarray(x[0]).flags.f_contiguous
             found = cublas.gemm("H", "N", x[0], x[0]).get()
             numpy.testing.assert_allclose(found, a[0].conj().T @ a[0], rtol=tolerance, atol=10 * tolerance)
     """, *options)  # fmt: skip

@@ -46,6 +46,7 @@ GROUPS: dict[str, tuple[float, tuple[str, ...]]] = {
 
 #: Why a test does not pass: the first pattern that its failure matches.
 REASONS = (
+    ("a kernel of CuPy that takes lanes of a warp to run in lockstep", r"test_(arg)?partition"),
     ("cuFFT is not there", r"libcufft"),
     ("cuSOLVER and cuSPARSE are not there", r"libnvJitLink|libcusolver|libcusparse|[Cc]usolver|[Cc]usparse"),
     ("device code that launches kernels", r"cudadevrt|device-side kernel launch|dynamical_parallelism"),
