@@ -1,7 +1,7 @@
 """CuPy's own tests as a witness of the stand-in driver: which share passes, and why the rest does not.
 
     python -m tests.driver.witness                       all groups
-    python -m tests.driver.witness raw graphs            some of them
+    python -m tests.driver.witness raw runtime           some of them
     python -m tests.driver.witness --list comparison     and the name of each test that does not pass
 
 The tests come with CuPy's source distribution, which ``tests.driver.build`` fetches.
@@ -39,9 +39,10 @@ GROUPS: dict[str, tuple[float, tuple[str, ...]]] = {
     "products": (0.9, ("linalg_tests/test_product.py",)),
     "kernels": (0.9, ("core_tests/test_userkernel.py", "core_tests/test_carray.py")),
     "raw": (0.8, ("core_tests/test_raw.py",)),
-    "memory": (0.9, ("cuda_tests/test_memory.py", "cuda_tests/test_pinned_memory.py")),
-    "streams": (0.9, ("cuda_tests/test_stream.py", "cuda_tests/test_device.py")),
-    "graphs": (0.8, ("cuda_tests/test_graph.py",)),
+    "runtime": (0.9, (  # memory, streams and graphs
+        "cuda_tests/test_memory.py", "cuda_tests/test_pinned_memory.py", "cuda_tests/test_stream.py", "cuda_tests/test_device.py",
+        "cuda_tests/test_graph.py",
+    )),
 }  # fmt: skip
 
 #: Why a test does not pass: the first pattern that its failure matches.
