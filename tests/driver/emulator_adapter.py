@@ -1,6 +1,6 @@
 """Compiles the kernels of a CUDA module for gpunet's emulator.  The only file of tests/driver that imports from gpunet.
 
-``libcuda.so.1`` calls :func:`_compile` once for each module, with the record that ``libnvrtc.so.13`` left in its image
+``libcuda.so.1`` calls :meth:`Emulator._compile` once for each module, with the record that ``libnvrtc.so.13`` left in its image
 (native/record.h), and launches the result itself.
 """
 

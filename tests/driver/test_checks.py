@@ -16,7 +16,8 @@ def test_one_element_too_many() -> None:
     """
     run(code, "--check")
     finding = """
-    with refuses("ILLEGAL_ADDRESS.*out of bounds: writes 4 bytes at .*cu:3, up to 4 bytes past the end of .* 40 bytes"):
+    message = "out of bounds: writes 4 bytes at .*cu:3, up to 4 bytes past the end of the allocation of argument 0 of 40 bytes"
+    with refuses(f"ILLEGAL_ADDRESS.*{message}"):
         fill((1,), (32,), (x, numpy.float32(3), numpy.int32(11)))
     """
     run(code + finding, "--check")

@@ -10,6 +10,7 @@ from tests.driver.processes import run
 @pytest.mark.parametrize("options", [[], ["--lazy"]])
 def test_products(options: list[str]) -> None:
     run("""
+    from cupy import cublas
     generator = numpy.random.default_rng(0)
     for dtype in "efdFD":
         a, b = (generator.normal(size=shape).astype(dtype) for shape in ((3, 5, 4), (3, 4, 6)))
@@ -22,6 +23,10 @@ def test_products(options: list[str]) -> None:
                    lambda a, b, m: m.tensordot(a, b, axes=([2], [1])), lambda a, b, m: m.einsum("bij,bjk->ik", a, b)):
             found, expected = of(x, y, cupy), of(a, b, numpy)
             numpy.testing.assert_allclose(found.get(), expected, rtol=tolerance, atol=10 * tolerance)
+        if dtype in "fdFD":
+            assert (cupy.asfortranarray(x[0]).get() == a[0]).all() and cupy.asfortranarray(x[0]).flags.f_contiguous
+            found = cublas.gemm("H", "N", x[0], x[0]).get()
+            numpy.testing.assert_allclose(found, a[0].conj().T @ a[0], rtol=tolerance, atol=10 * tolerance)
     """, *options)  # fmt: skip
 
 
@@ -31,6 +36,8 @@ def test_random_numbers() -> None:
     first = cupy.random.random(5).get()
     cupy.random.seed(3)
     assert (cupy.random.random(5).get() == first).all()
+    cupy.random.seed(4)
+    assert (cupy.random.random(5).get() != first).all()
     u, n, i = cupy.random.random(20000).get(), cupy.random.standard_normal(20000).get(), cupy.random.randint(0, 10, 20000).get()
     assert 0 <= u.min() and u.max() <= 1 and abs(u.mean() - 0.5) < 0.01
     assert abs(n.mean()) < 0.03 and abs(n.std() - 1) < 0.03

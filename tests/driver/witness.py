@@ -1,7 +1,7 @@
 """CuPy's own tests as a witness of the stand-in driver: which share passes, and why the rest does not.
 
     python -m tests.driver.witness                       all groups
-    python -m tests.driver.witness raw graphs            some of them
+    python -m tests.driver.witness raw runtime           some of them
     python -m tests.driver.witness --list comparison     and the name of each test that does not pass
 
 The tests come with CuPy's source distribution, which ``tests.driver.build`` fetches.
@@ -39,13 +39,15 @@ GROUPS: dict[str, tuple[float, tuple[str, ...]]] = {
     "products": (0.9, ("linalg_tests/test_product.py",)),
     "kernels": (0.9, ("core_tests/test_userkernel.py", "core_tests/test_carray.py")),
     "raw": (0.8, ("core_tests/test_raw.py",)),
-    "memory": (0.9, ("cuda_tests/test_memory.py", "cuda_tests/test_pinned_memory.py")),
-    "streams": (0.9, ("cuda_tests/test_stream.py", "cuda_tests/test_device.py")),
-    "graphs": (0.8, ("cuda_tests/test_graph.py",)),
+    "runtime": (0.9, (  # memory, streams and graphs
+        "cuda_tests/test_memory.py", "cuda_tests/test_pinned_memory.py", "cuda_tests/test_stream.py", "cuda_tests/test_device.py",
+        "cuda_tests/test_graph.py",
+    )),
 }  # fmt: skip
 
 #: Why a test does not pass: the first pattern that its failure matches.
 REASONS = (
+    ("a kernel of CuPy that takes lanes of a warp to run in lockstep", r"test_(arg)?partition"),
     ("cuFFT is not there", r"libcufft"),
     ("cuSOLVER and cuSPARSE are not there", r"libnvJitLink|libcusolver|libcusparse|[Cc]usolver|[Cc]usparse"),
     ("device code that launches kernels", r"cudadevrt|device-side kernel launch|dynamical_parallelism"),
@@ -74,11 +76,6 @@ class Result(NamedTuple):
     skipped: int
     failed: list[Outcome]
     seconds: float
-
-    @property
-    def share(self) -> float:
-        ran = self.passed + len(self.failed)
-        return self.passed / ran if ran else 0.0
 
 
 def _reason(text: str) -> str:
@@ -115,6 +112,16 @@ def run(path: str, devices: int = 2) -> Result:
     return Result(passed, skipped, failed, time.monotonic() - began)
 
 
+def _print(group: str, path: str, result: Result, names: bool) -> None:
+    ran = result.passed + len(result.failed)
+    line = f"{group:11} {path:44} {result.passed:5} of {ran:5} pass, {result.skipped} skipped, {result.seconds:.0f} s"
+    print(line, flush=True)
+    for reason, count in Counter(outcome.reason for outcome in result.failed).most_common():
+        print(f"{'':12}{count:5} {reason}", flush=True)
+    for outcome in result.failed if names else ():
+        print(f"{'':18}{outcome.test}: {' '.join(outcome.message.split())[:300]}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.driver.witness", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -128,17 +135,12 @@ def main() -> None:
     below = []
     for group in given.groups or GROUPS:
         wanted, paths = GROUPS[group]
-        results = [(path, run(path)) for path in paths]
-        for path, result in results:
-            ran = result.passed + len(result.failed)
-            line = f"{group:11} {path:44} {result.passed:5} of {ran:5} pass, {result.skipped} skipped, {result.seconds:.0f} s"
-            print(line, flush=True)
-            for reason, count in Counter(outcome.reason for outcome in result.failed).most_common():
-                print(f"{'':12}{count:5} {reason}", flush=True)
-            for outcome in result.failed if given.list else ():
-                print(f"{'':18}{outcome.test}: {' '.join(outcome.message.split())[:300]}", flush=True)
-        passed = sum(result.passed for _, result in results)
-        ran = passed + sum(len(result.failed) for _, result in results)
+        results = []
+        for path in paths:
+            results.append(run(path))
+            _print(group, path, results[-1], given.list)
+        passed = sum(result.passed for result in results)
+        ran = passed + sum(len(result.failed) for result in results)
         print(f"{group:11} {passed / max(ran, 1):.1%} of {ran} pass; at least {wanted:.0%} should", flush=True)
         if passed < wanted * ran or not ran:
             below.append(group)

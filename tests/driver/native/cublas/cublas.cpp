@@ -273,6 +273,25 @@ static int gemv(Handle* h, int op, int m, int n, const T* alpha, const T* a, int
   return queued ? kSuccess : kExecutionFailed;
 }
 
+// C = alpha op(A) + beta op(B), with m rows and n columns; a matrix whose factor is 0 is not read.
+template <class T>
+static int geam(Handle* h, int op_a, int op_b, int m, int n, const T* alpha, const T* a, int lda, const T* beta, const T* b,
+                int ldb, T* c, int ldc) {
+  constexpr cudaDataType type = type_of<T>();
+  const Scalar first(*h, alpha, type), second(*h, beta, type);
+  const Operand left = {a, type, op_a, lda}, right = {b, type, op_b, ldb};
+  const bool queued = host_work::enqueue(h->stream, [=] {
+    const auto term = [](const Scalar& factor, const Operand& matrix, int row, int column) {
+      return factor.value() == Number(0) ? Number(0) : factor.value() * matrix.at(0, row, column);
+    };
+    for (int column = 0; column < n; column++)
+      for (int row = 0; row < m; row++)
+        write(c, static_cast<size_t>(row) + static_cast<size_t>(column) * ldc, type,
+              term(first, left, row, column) + term(second, right, row, column));
+  });
+  return queued ? kSuccess : kExecutionFailed;
+}
+
 // The result goes to the host, then the call waits, or to the device.
 template <class T>
 static int dot(Handle* h, int n, const T* x, int incx, const T* y, int incy, T* result, bool conjugated) {
@@ -313,6 +332,16 @@ PRODUCTS(D, double)
 PRODUCTS(C, std::complex<float>)
 PRODUCTS(Z, std::complex<double>)
 
+#define GEAM(letter, T)                                                                                                  \
+  API cublas##letter##geam(Handle* h, int op_a, int op_b, int m, int n, const T* alpha, const T* a, int lda, const T* beta, \
+                           const T* b, int ldb, T* c, int ldc) {                                                         \
+    return geam<T>(h, op_a, op_b, m, n, alpha, a, lda, beta, b, ldb, c, ldc);                                            \
+  }
+GEAM(S, float)
+GEAM(D, double)
+GEAM(C, std::complex<float>)
+GEAM(Z, std::complex<double>)
+
 #define DOT(name, T, conjugated)                                                                   \
   API cublas##name##_v2(Handle* h, int n, const T* x, int incx, const T* y, int incy, T* result) { \
     return dot<T>(h, n, x, incx, y, incy, result, conjugated);                                     \
@@ -331,7 +360,6 @@ DOT(Zdotc, std::complex<double>, true)
 #define UNSUPPORTED_OF_ALL(name) UNSUPPORTED(S##name) UNSUPPORTED(D##name) UNSUPPORTED(C##name) UNSUPPORTED(Z##name)
 UNSUPPORTED_OF_ALL(axpy_v2)
 UNSUPPORTED_OF_ALL(dgmm)
-UNSUPPORTED_OF_ALL(geam)
 UNSUPPORTED_OF_ALL(getrfBatched)
 UNSUPPORTED_OF_ALL(getriBatched)
 UNSUPPORTED_OF_ALL(getrsBatched)

@@ -185,7 +185,6 @@ CUresult allocate(uintptr_t* address, size_t bytes, Kind kind, CUmemoryPool pool
 CUresult release(uintptr_t address);
 void add_variable(uintptr_t address, size_t bytes, int device, const std::string& name);
 void remove_variable(uintptr_t address);
-void for_each_allocation(const std::function<void(const Allocation&)>& visit);
 void poison(void* memory, size_t bytes);
 
 // ---- streams.cpp -----------------------------------------------------------------------------------------------------

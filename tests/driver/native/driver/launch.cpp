@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "driver.h"
 
@@ -109,44 +110,50 @@ CUresult check_devices(const CUfunc_st& f, const Parameters& parameters) {
 }
 
 // What check mode holds accesses to: the allocations that the parameters reach, directly or through tables of addresses.
-std::vector<EmulatorArray> reachable_arrays(const CUfunc_st& f, const Parameters& parameters, std::vector<std::string>& names) {
-  const Lock lock(state_lock);
-  std::map<uintptr_t, EmulatorArray> found;
-  std::vector<Allocation> order;
-  const auto add = [&](const Allocation& allocation) {
-    if (!is_accessible(allocation, f.module->context)) return;
-    if (found
-            .emplace(allocation.begin,
-                     EmulatorArray{reinterpret_cast<void*>(allocation.begin), allocation.bytes, 0, 0, 1, nullptr})
-            .second)
-      order.push_back(allocation);
-  };
-  const std::vector<void*> pointers = parameters.pointers();
-  for (int i = 0; i < f.code->parameter_count; i++) {
-    const EmulatorParameter& parameter = f.code->parameters[i];
-    for_each_address(pointers[i], static_cast<size_t>(parameter.bytes), [&](const Allocation& allocation) {
-      const bool is_new = !found.count(allocation.begin);
-      add(allocation);
-      auto array = found.find(allocation.begin);
-      if (array == found.end() || !parameter.pointer) return;
-      if (is_new)
-        array->second.element_bytes = parameter.element_bytes, array->second.written = !parameter.constant;
-      else
-        array->second.written |= !parameter.constant;
-    });
+class ReachableArrays {
+ public:
+  ReachableArrays(const CUfunc_st& f, const Parameters& parameters) : context_(f.module->context) {
+    const Lock lock(state_lock);
+    const std::vector<void*> pointers = parameters.pointers();
+    for (int i = 0; i < f.code->parameter_count; i++) {
+      const EmulatorParameter& parameter = f.code->parameters[i];
+      for_each_address(pointers[i], static_cast<size_t>(parameter.bytes), [&](const Allocation& allocation) {
+        if (parameter.pointer)
+          add(allocation, i, parameter.element_bytes, !parameter.constant);
+        else
+          add(allocation, i, 0, true);
+      });
+    }
+    for (size_t i = 0; i < order_.size(); i++) {  // it grows
+      const Allocation table = order_[i];
+      if (table.bytes <= kMostScanned)
+        for_each_address(reinterpret_cast<const void*>((table.begin + 7) / 8 * 8), table.bytes / 8 * 8,
+                         [&](const Allocation& allocation) { add(allocation, -1, 0, true); });
+    }
   }
-  for (size_t i = 0; i < order.size(); i++)
-    if (order[i].bytes <= kMostScanned)
-      for_each_address(reinterpret_cast<const void*>((order[i].begin + 7) / 8 * 8), order[i].bytes, add);
-  std::vector<EmulatorArray> arrays;
-  names.reserve(found.size());
-  for (auto& [begin, array] : found) {
-    names.push_back("the allocation of " + std::to_string(array.bytes) + " bytes at " + std::to_string(begin));
-    array.name = names.back().c_str();
-    arrays.push_back(array);
+  void append_to(std::vector<EmulatorArray>& arrays) const {
+    for (const auto& entry : found_) arrays.push_back(entry.second);
   }
-  return arrays;
-}
+
+ private:
+  void add(const Allocation& allocation, int parameter, int element_bytes, bool written) {
+    if (!is_accessible(allocation, context_)) return;
+    const auto known = found_.find(allocation.begin);
+    if (known != found_.end()) {
+      known->second.written |= written;
+      return;
+    }
+    names_.push_back((parameter < 0 ? "an allocation" : "the allocation of argument " + std::to_string(parameter)));
+    found_[allocation.begin] = {
+        reinterpret_cast<void*>(allocation.begin), allocation.bytes, element_bytes, 0, written, names_.back().c_str()};
+    order_.push_back(allocation);
+  }
+
+  CUcontext context_;
+  std::map<uintptr_t, EmulatorArray> found_;
+  std::deque<std::string> names_;  // which found_ points to
+  std::vector<Allocation> order_;
+};
 
 struct Finding {  // the emulator's kinds of errors, and CUDA's
   const char* kind;
@@ -176,14 +183,12 @@ CUresult report(const CUfunc_st& f, const char* message) {
 CUresult execute(const CUfunc_st& f, const Geometry& g, const Parameters& parameters) {
   if (const CUresult status = check_devices(f, parameters)) return status;
   std::vector<void*> pointers = parameters.pointers();
-  std::vector<std::string> names;
   const ModuleCode& module = *f.module->code;
   std::vector<EmulatorArray> arrays(module.arrays, module.arrays + module.array_count);
+  // Threads of more blocks have no names in check mode: such a launch runs unchecked.
   const bool check = settings.check && uint64_t{g.grid[0]} * g.grid[1] * g.grid[2] < kCheckedBlocks;
-  if (check) {
-    const std::vector<EmulatorArray> reached = reachable_arrays(f, parameters, names);
-    arrays.insert(arrays.end(), reached.begin(), reached.end());
-  }
+  std::optional<ReachableArrays> reached;
+  if (check) reached.emplace(f, parameters).append_to(arrays);
   const unsigned* cluster = f.code->cluster;
   for (unsigned rank = 0; g.shared && rank < cluster[0] * cluster[1] * cluster[2]; rank++)
     arrays.push_back({emulator.dynamic_shared(static_cast<int>(rank)), g.shared, 0, 1, 1, "dynamic shared memory"});
@@ -245,6 +250,9 @@ API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsign
 }
 API cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction function, void** parameters, void** extra) {
   BEGIN_CALL;
+  for (unsigned i = 0; i < c->numAttrs; i++)
+    if (c->attrs[i].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION || c->attrs[i].id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
+      return fail(CUDA_ERROR_NOT_SUPPORTED, "launch attribute %d; __cluster_dims__ of the kernel is supported", c->attrs[i].id);
   const Geometry geometry = {
       {c->gridDimX, c->gridDimY, c->gridDimZ}, {c->blockDimX, c->blockDimY, c->blockDimZ}, c->sharedMemBytes};
   return launch(function, geometry, c->hStream, parameters, extra);

@@ -194,10 +194,6 @@ void remove_variable(uintptr_t address) {
   allocations.erase(address);
 }
 
-void for_each_allocation(const std::function<void(const Allocation&)>& visit) {
-  for (const auto& entry : allocations) visit(entry.second);
-}
-
 }  // namespace driver
 
 using namespace driver;
