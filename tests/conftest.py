@@ -5,12 +5,17 @@
     pytest --tier rest            what the quick tier leaves out
     pytest --tier rest --part 2/8 an eighth of that
     pytest --device cpu           on one device
-    pytest --device stand-in      on "cuda" without a card: a stand-in for CuPy, launches run by the emulator
+    pytest --device cuda          on a GPU; on a machine without one, on the stand-in driver of tests/driver
+    pytest --device cuda --driver-lazy --driver-devices 2 --driver-peers --driver-check
+                                  options of the stand-in driver
     GPUNET_REQUIRE_TORCH=1        a missing PyTorch fails the tests that need it, instead of skipping them
+    GPUNET_REQUIRE_CUDA_STANDIN=1 the same for the stand-in driver
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import zlib
 from collections.abc import Iterator
@@ -20,29 +25,64 @@ from typing import Any
 import pytest
 
 import gpunet
-from tests import fake_cupy
+from tests import driver
+from tests.driver import pytest_plugin as driver_plugin
 
 # products are NumPy's where a test does not say otherwise: nothing is measured, and the bits don't depend on what is installed
 os.environ["GPUNET_BLAS"] = "numpy"
 
-#: Ways to run a launch: the name for ``--device``, and where its arrays live.
-DEVICES = {"cpu": "cpu", "emulated": "emulated", "cuda": "cuda", "stand-in": "cuda"}
+DEVICES = ("cpu", "emulated", "cuda")
+
+
+@functools.cache
+def num_gpus() -> int:
+    """Return the number of GPUs that NVIDIA's driver sees; 0 without a driver.  CuPy is not imported."""
+    try:
+        libcuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    return count.value if libcuda.cuInit(0) == 0 and libcuda.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
 def available_devices() -> list[str]:
+    """Return the devices that tests run on by default; "cuda" if there is a GPU, or if the stand-in driver is installed."""
     from gpunet import emulator
 
-    here = {"cpu": True, "emulated": emulator.available(), "cuda": gpunet.cuda_status().ready}
-    return [name for name in here if here[name]]
+    has_cuda = (driver.installed() is not None or num_gpus() > 0) and gpunet.cuda_status().ready
+    here = {"cpu": True, "emulated": emulator.available(), "cuda": has_cuda}
+    return [name for name in DEVICES if here[name]]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", choices=sorted(DEVICES), help="run on this device only (default: all that are here)")
+# ---- options --------------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    parser.addoption("--device", choices=DEVICES, help="run on this device only (default: all that are here)")
     parser.addoption(
         "--tier", choices=["quick", "rest", "all"], default="quick",
         help="quick leaves out the tests marked exhaustive (default), rest runs those alone; a test named by its id always runs",
     )  # fmt: skip
     parser.addoption("--part", metavar="I/N", help="of the tests marked exhaustive only part I of N, counted from 0")
+    if not pluginmanager.hasplugin(driver_plugin.__name__):
+        driver_plugin.pytest_addoption(parser)
+        pluginmanager.set_blocked(driver_plugin.__name__)  # workers of pytest-xdist load the plugins of -p after the conftests
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Install the stand-in driver for ``--device cuda`` on a machine without a GPU, before anything imports CuPy."""
+    if config.getoption("--device") != "cuda" or driver.installed() is not None or num_gpus() > 0:
+        return
+    possible, why = driver.available()
+    if not possible:
+        raise pytest.UsageError(f"--device cuda: there is no GPU, and the stand-in driver cannot be built: {why}")
+    names = driver.Options._fields
+    driver.install(**{name: config.getoption(f"--driver-{name}") for name in names})
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    has_plugin = config.pluginmanager.hasplugin(driver_plugin.__name__)
+    return None if has_plugin or config.getoption("--device") != "cuda" else driver_plugin.pytest_report_header()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -74,17 +114,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a device, which new tensors are made on meanwhile."""
     name = request.param
-    if name == "stand-in":
-        with fake_cupy.installed():
-            gpunet.set_default_device("cuda")
-            yield "cuda"
-            gpunet.set_default_device(None)
-        return
     if name not in available_devices():
         why = "g++ is not installed" if name == "emulated" else gpunet.cuda_status().detail
         pytest.fail(f"--device {name} was asked for: {why}")
-    gpunet.set_default_device(DEVICES[name])
-    yield DEVICES[name]
+    gpunet.set_default_device(name)
+    yield name
     gpunet.set_default_device(None)
 
 
@@ -120,3 +154,5 @@ def clean_slate() -> Iterator[None]:
     yield
     gpunet.set_grad_enabled(True)
     gpunet.set_default_dtype(gpunet.float32)
+    if driver.installed() is not None:
+        driver.clear_faults()
