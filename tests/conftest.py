@@ -6,6 +6,7 @@
     pytest --tier rest --part 2/8 an eighth of that
     pytest --device cpu           on one device
     pytest --device cuda          on a GPU; on a machine without one, on the stand-in driver of tests/driver
+    pytest --device cuda:1        on the second GPU, while the first is CuPy's current device
     pytest --device cuda --driver-lazy --driver-devices 2 --driver-peers --driver-check
                                   options of the stand-in driver
     GPUNET_REQUIRE_TORCH=1        a missing PyTorch fails the tests that need it, instead of skipping them
@@ -31,7 +32,7 @@ from tests.driver import pytest_plugin as driver_plugin
 # products are NumPy's where a test does not say otherwise: nothing is measured, and the bits don't depend on what is installed
 os.environ["GPUNET_BLAS"] = "numpy"
 
-DEVICES = ("cpu", "emulated", "cuda")
+DEVICES = ("cpu", "emulated", "cuda", "cuda:1")
 
 
 @functools.cache
@@ -47,11 +48,24 @@ def num_gpus() -> int:
 
 def available_devices() -> list[str]:
     """Return the devices that tests run on by default; "cuda" if there is a GPU, or if the stand-in driver is installed."""
+    return [name for name in DEVICES[:3] if not why_missing(name)]
+
+
+def why_missing(name: str) -> str:
+    """Return why tests cannot run on a device; an empty string if they can."""
     from gpunet import emulator
 
-    has_cuda = (driver.installed() is not None or num_gpus() > 0) and gpunet.cuda_status().ready
-    here = {"cpu": True, "emulated": emulator.available(), "cuda": has_cuda}
-    return [name for name in DEVICES if here[name]]
+    if name == "emulated":
+        return "" if emulator.available() else "g++ is not installed"
+    if not name.startswith("cuda"):
+        return ""
+    if driver.installed() is None and num_gpus() == 0:
+        return "there is no GPU, and the stand-in driver is not installed"
+    if not gpunet.cuda_status().ready:
+        return gpunet.cuda_status().detail
+    if name == "cuda:1" and gpunet.cuda.device_count() == 1:
+        return "there is one GPU; add --driver-devices 2 for the stand-in driver"
+    return ""
 
 
 # ---- options --------------------------------------------------------------------------------------------------------
@@ -69,20 +83,23 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         pluginmanager.set_blocked(driver_plugin.__name__)  # workers of pytest-xdist load the plugins of -p after the conftests
 
 
+def is_for_cuda(config: pytest.Config) -> bool:
+    return str(config.getoption("--device")).startswith("cuda")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Install the stand-in driver for ``--device cuda`` on a machine without a GPU, before anything imports CuPy."""
-    if config.getoption("--device") != "cuda" or driver.installed() is not None or num_gpus() > 0:
+    if not is_for_cuda(config) or driver.installed() is not None or num_gpus() > 0:
         return
     possible, why = driver.available()
     if not possible:
         raise pytest.UsageError(f"--device cuda: there is no GPU, and the stand-in driver cannot be built: {why}")
-    names = driver.Options._fields
-    driver.install(**{name: config.getoption(f"--driver-{name}") for name in names})
+    driver.install(*(config.getoption(f"--driver-{name}") for name in driver.Options._fields))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     has_plugin = config.pluginmanager.hasplugin(driver_plugin.__name__)
-    return None if has_plugin or config.getoption("--device") != "cuda" else driver_plugin.pytest_report_header()
+    return None if has_plugin or not is_for_cuda(config) else driver_plugin.pytest_report_header()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -93,13 +110,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what belongs to another tier or part."""
+    """Leave out what belongs to another tier or part, and tests of GPUs alone where there is none."""
     tier, part = config.getoption("--tier"), config.getoption("--part")
-    if tier == "quick" and any("::" in argument for argument in config.args):
+    is_named = any("::" in argument for argument in config.args)
+    if tier == "quick" and is_named:
         tier = "all"
+    without_gpu = not is_named and why_missing("cuda") != ""
     index, count = map(int, part.split("/")) if part else (0, 1)
 
     def is_chosen(item: pytest.Item) -> bool:
+        if without_gpu and "gpu" in getattr(item, "fixturenames", ()):
+            return False
         if item.get_closest_marker("exhaustive") is None:
             return tier != "rest"
         return tier != "quick" and zlib.crc32(item.nodeid.encode()) % count == index
@@ -114,12 +135,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a device, which new tensors are made on meanwhile."""
     name = request.param
-    if name not in available_devices():
-        why = "g++ is not installed" if name == "emulated" else gpunet.cuda_status().detail
+    if why := why_missing(name):
         pytest.fail(f"--device {name} was asked for: {why}")
     gpunet.set_default_device(name)
     yield name
     gpunet.set_default_device(None)
+
+
+@pytest.fixture
+def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """"cuda", on which new tensors are made meanwhile, for a test of GPUs alone: a real one or the stand-in driver's."""
+    if request.config.getoption("--device") not in (None, "cuda") or why_missing("cuda"):
+        pytest.skip("a test of GPUs alone; run it with --device cuda")
+    gpunet.set_default_device("cuda")
+    yield "cuda"
+    gpunet.set_default_device(None)
+
+
+@pytest.fixture
+def other_gpu(gpu: str) -> str:
+    """"cuda:1", on which new tensors are made meanwhile, while CuPy's current device is 0."""
+    if why := why_missing("cuda:1"):
+        pytest.skip(why)
+    gpunet.set_default_device("cuda:1")
+    return "cuda:1"
 
 
 def find_torch() -> ModuleType:
@@ -155,4 +194,4 @@ def clean_slate() -> Iterator[None]:
     gpunet.set_grad_enabled(True)
     gpunet.set_default_dtype(gpunet.float32)
     if driver.installed() is not None:
-        driver.clear_faults()
+        driver.clear_faults()  # of an illegal address, which would spoil the tests behind

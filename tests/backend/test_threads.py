@@ -33,7 +33,7 @@ def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "many"])
 def test_invalid_number_of_threads(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ArgumentError, match=f"set_num_threads: {wrong!r} threads; expected a whole number from 1 on"):
+    with pytest.raises(ArgumentError, match=f"set_num_threads: {wrong!r} threads; expected a positive whole number"):
         gpunet.set_num_threads(wrong)
     monkeypatch.setattr(threads._helpers, "count", None)
     monkeypatch.setenv("GPUNET_NUM_THREADS", str(wrong))
