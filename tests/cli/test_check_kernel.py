@@ -46,7 +46,7 @@ FLOAT = ["--entry", "copy<float>", "--grid", "2", "--block", "32"]
 
 INVALID = {
     "no file": (["absent.cu", "--block", "1"], "cannot read the CUDA source 'absent.cu': there is no such file"),
-    "template": (["copy.cu", "--block", "1"], "copy is a template; say which specialisation, as in 'copy<float>'"),
+    "template": (["copy.cu", "--block", "1"], "copy is a template; name a specialisation, such as 'copy<float>'"),
     "kernel": (["copy.cu", "--block", "1", "--entry", "move"], "no __global__ function 'move'; it has copy"),
     "block": (["copy.cu", "--entry", "copy<float>"], "--block is missing"),
     "missing": (["copy.cu", *FLOAT, *arguments("y=[1]")], "argument 'x' is missing: copy(T* y, const T* x, int n)"),
