@@ -109,8 +109,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", names, indirect=True)
 
 
+def takes_device(item: pytest.Item) -> bool:
+    """Return whether a test has a fixture of a device, or "cuda" as a parameter."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return not {"device", "gpu"}.isdisjoint(getattr(item, "fixturenames", ())) or any(p == "cuda" for p in map(str, parameters))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what belongs to another tier or part, and tests of GPUs alone where there is none."""
+    """Mark tests of a device; leave out what belongs to another tier or part, and tests of GPUs alone where there is none."""
     tier, part = config.getoption("--tier"), config.getoption("--part")
     is_named = any("::" in argument for argument in config.args)
     if tier == "quick" and is_named:
@@ -125,6 +131,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return tier != "rest"
         return tier != "quick" and zlib.crc32(item.nodeid.encode()) % count == index
 
+    for item in items:
+        if takes_device(item):
+            item.add_marker("on_device")
     left_out = [item for item in items if not is_chosen(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
