@@ -46,7 +46,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         include = [str(package / pattern) for pattern in FILES]
         measured = coverage.Coverage(data_file=f"{folder}/all", include=include)
-        command = [sys.executable, "-m", "coverage", "run", f"--data-file={folder}/part", "-p", f"--include={','.join(include)}"]
+        command = [sys.executable, "-m", "coverage", "run", f"--data-file={folder}/all", "-p", f"--include={','.join(include)}"]
         command += ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header"]
         codes = [subprocess.run([*command, *_paths(run)], cwd=TESTS.parent).returncode for run in RUNS]
         measured.combine([folder])

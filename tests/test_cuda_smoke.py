@@ -10,6 +10,7 @@ import pytest
 
 from tests import driver
 from tests.conftest import num_gpus
+from tests.driver import build
 from tests.driver.processes import ROOT
 
 #: Options of pytest, and files.
@@ -19,13 +20,25 @@ RUNS = {
 }
 
 
+def why_impossible() -> str:
+    """Return why nothing runs on "cuda" here; an empty string if there is a GPU, or the stand-in driver is built."""
+    if num_gpus() > 0:
+        return ""
+    possible, why = driver.available()
+    if possible:
+        try:
+            build.build()
+        except build.BuildError as error:
+            why = str(error)
+    return why
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_on_cuda(name: str) -> None:
-    possible, why = driver.available()
-    if num_gpus() == 0 and not possible:
+    if why := why_impossible():
         if os.environ.get("GPUNET_REQUIRE_CUDA_STANDIN") == "1":
-            pytest.fail(f"GPUNET_REQUIRE_CUDA_STANDIN=1, but the stand-in driver cannot be built: {why}")
-        pytest.skip(f"no GPU, and the stand-in driver cannot be built: {why}")
+            pytest.fail(f"GPUNET_REQUIRE_CUDA_STANDIN=1, but there is no GPU, and the stand-in driver cannot be built: {why}")
+        pytest.skip(f"there is no GPU, and the stand-in driver cannot be built: {why}")
     command = [sys.executable, "-m", "pytest", "-q", "--device", "cuda", "-p", "no:cacheprovider", *RUNS[name].split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, "\n".join(["", *(done.stdout + done.stderr).splitlines()[-200:]])
