@@ -48,11 +48,12 @@ _WARNINGS = "filterwarnings=error\nignore::Warning:cupy.*\nignore::Warning:torch
 
 
 def suite(dry: bool, done: set[str]) -> Iterator[Row]:
-    """All tests with a ``device`` fixture, with --device cuda, in several processes."""
+    """All tests that take a device, with --device cuda, in several processes."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
-    files = [f for f in files if re.search(r"def test_\w+\([^)]*\bdevice\b", f.read_text(encoding="utf-8"), re.DOTALL)]
+    takes_device = re.compile(r"def \w+\([^)]*\b(device|gpu)\b|usefixtures\(\"gpu\"|available_devices\(\)|\"cuda\"", re.DOTALL)
+    files = [f for f in files if takes_device.search(f.read_text(encoding="utf-8"))]  # importing the others takes time
     device, count = "cuda", min(12, max(1, (os.cpu_count() or 2) - 2))
-    options = ["-q", "--tier", "all", "--tb=short", "-p", "no:cacheprovider", "-o", _WARNINGS]
+    options = ["-q", "--tier", "all", "-m", "on_device", "--tb=short", "-p", "no:cacheprovider", "-o", _WARNINGS]
     if dry:
         device = "cuda" if _dry_device() == "cuda" else "cpu"
         count, files, options = 2, [ROOT / "tests" / "nn" / "test_nn.py"], [*options, "-k", "linear"]
