@@ -91,10 +91,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Install the stand-in driver for ``--device cuda`` on a machine without a GPU, before anything imports CuPy."""
     if not is_for_cuda(config) or driver.installed() is not None or num_gpus() > 0:
         return
-    possible, why = driver.available()
+    possible, why = driver.available()  # installs it in a process that inherits it
     if not possible:
         raise pytest.UsageError(f"--device cuda: there is no GPU, and the stand-in driver cannot be built: {why}")
-    driver.install(*(config.getoption(f"--driver-{name}") for name in driver.Options._fields))
+    if driver.installed() is None:
+        driver.install(*(config.getoption(f"--driver-{name}") for name in driver.Options._fields))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

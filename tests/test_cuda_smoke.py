@@ -40,6 +40,7 @@ def test_on_cuda(name: str) -> None:
             pytest.fail(f"GPUNET_REQUIRE_CUDA_STANDIN=1, but there is no GPU, and the stand-in driver cannot be built: {why}")
         pytest.skip(f"there is no GPU, and the stand-in driver cannot be built: {why}")
     command = [sys.executable, "-m", "pytest", "-q", "--device", "cuda", "-p", "no:cacheprovider", *RUNS[name].split()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "GPUNET_DRIVER_OPTIONS"}  # of this process
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, "\n".join(["", *(done.stdout + done.stderr).splitlines()[-200:]])
     assert num_gpus() > 0 or " skipped" not in done.stdout, done.stdout
