@@ -10,10 +10,11 @@ w.grad                      # tensor([-24.])
 """
 
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpunet import autograd, cuda, data, emulator, nn, ops, optim, testing, tools, train
+    from gpunet import autograd, cuda, data, emulator, errors, nn, ops, optim, testing, tools, train
     from gpunet.autograd.backward import *
     from gpunet.autograd.mode import *
     from gpunet.autograd.tensor import *
@@ -47,29 +48,34 @@ _REEXPORTED = (
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {"ops.activations": ("relu", "sigmoid", "tanh")}
+#: Submodules that are imported on first access, also by ``from gpunet import *``.
+_STAR_SUBMODULES = ("cuda", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "autograd", "backend", "captured", "cuda", "data", "emulator", "nn", "ops", "optim", "testing", "tools", "train",
+    "autograd", "backend", "captured", "data", "emulator", "errors", "launch", "testing", "tools", "train",
 )  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
+    if name in _STAR_SUBMODULES or name in _SUBMODULES:
         return importlib.import_module(f"gpunet.{name}")
     if name == "__all__":
-        return __dir__()
+        return sorted(["__version__", *_STAR_SUBMODULES, *(name for path in _REEXPORTED for name in _names(path))])
     if not name.startswith("_"):
-        importlib.import_module("gpunet.ops")  # attaches the methods of Tensor
         for path in _REEXPORTED:
-            module = importlib.import_module(f"gpunet.{path}")
-            if name in _SELECTED_NAMES.get(path, module.__all__):
-                globals()[name] = value = getattr(module, name)
+            if name in _names(path):
+                if path.startswith("autograd."):
+                    importlib.import_module("gpunet.ops")  # attaches the methods of Tensor
+                globals()[name] = value = getattr(importlib.import_module(f"gpunet.{path}"), name)
                 return value
     raise AttributeError(f"module 'gpunet' has no attribute {name!r}")
 
 
+def _names(path: str) -> Sequence[str]:
+    """Return the names of a module that are re-exported."""
+    names: Sequence[str] = _SELECTED_NAMES.get(path) or importlib.import_module(f"gpunet.{path}").__all__
+    return names
+
+
 def __dir__() -> list[str]:
-    names = {"__version__", *_SUBMODULES}
-    for path in _REEXPORTED:
-        names.update(_SELECTED_NAMES.get(path, importlib.import_module(f"gpunet.{path}").__all__))
-    return sorted(names)
+    return sorted([*__getattr__("__all__"), *_SUBMODULES])

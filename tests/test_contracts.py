@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 
 import gpunet
@@ -188,10 +189,69 @@ def test_only_backend_devices_imports_cupy() -> None:
     assert offenders == []
 
 
+#: Modules that may call CuPy with the current device as it is, and those that make the GPU of an array current themselves.
+PLACES = ("backend", "tools", "cli.info")
+SEAM = ("launch.shims", "ops.one_hot")
+#: Methods of arrays that launch nothing and wait for nothing.
+VIEWS = ("reshape", "transpose", "swapaxes", "squeeze", "view")
+METHODS = {name for name in dir(numpy.ndarray) if callable(getattr(numpy.ndarray, name))} | {"get", "set"}
+
+
+def misplaced(module: str, source: str) -> list[str]:
+    """Lines that may run CuPy with another GPU as the current device than the one of the array."""
+    if module.startswith(PLACES):
+        return []
+
+    def is_array(node: ast.AST | None) -> bool:
+        return isinstance(node, ast.Attribute) and node.attr == "array"
+
+    offenders = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            wrong = node.attr == "cupy" or (node.attr == "on_device_of" and module not in SEAM)
+            wrong |= is_array(node.value) and node.attr in METHODS.difference(VIEWS)
+        elif isinstance(node, ast.ImportFrom):
+            wrong = any(alias.name in ("cupy", "on_device_of") for alias in node.names)
+        elif isinstance(node, ast.Subscript):
+            wrong = isinstance(node.ctx, ast.Store) and is_array(node.value)
+        elif isinstance(node, ast.BinOp):
+            wrong = is_array(node.left) or is_array(node.right)
+        elif isinstance(node, ast.AugAssign):
+            wrong = is_array(node.target) or is_array(node.value)
+        elif isinstance(node, (ast.UnaryOp, ast.Compare)):
+            operands = [node.operand] if isinstance(node, ast.UnaryOp) else [node.left, *node.comparators]
+            is_identity = isinstance(node, ast.Compare) and all(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
+            wrong = any(map(is_array, operands)) and not is_identity
+        else:
+            continue
+        if wrong:
+            offenders.append(f"gpunet.{module}, line {node.lineno}: {ast.unparse(node)[:80]}")
+    return offenders
+
+
+def test_cupy_runs_on_the_gpu_of_its_arrays() -> None:
+    """By launches, ``devices.module(array)``, ``devices.copy``, ``assign``, ``take`` and ``move``.
+
+    CuPy launches, allocates and reads on the current device.  Of what has no ``.array`` in sight, test_other_gpu.py finds
+    out.
+    """
+    assert [line for module, source in sources().items() for line in misplaced(module, source)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x.array.copy()", "x.array[...] = 1.0", "x.array += 1", "y = -x.array", "y = 2 * x.array", "y = x.array > 0",
+     "xp = devices.cupy()", "from gpunet.backend.devices import on_device_of", "run(x.array.get)"],
+)  # fmt: skip
+def test_the_check_of_places_detects(line: str) -> None:
+    assert len(misplaced("ops.novelty", line)) == 1 and misplaced("backend.novelty", line) == []
+    assert misplaced("ops.novelty", "devices.copy(x.array.reshape(-1)); y = x.array is z.array; f(x.array.shape)") == []
+
+
 def test_package_root_only_re_exports_names() -> None:
     for node in ast.parse(sources()[""]).body:
         plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.If))
-        hook = isinstance(node, ast.FunctionDef) and node.name in ("__getattr__", "__dir__")
+        hook = isinstance(node, ast.FunctionDef) and node.name in ("__getattr__", "__dir__", "_names")
         text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         assert plain or hook or text, f"gpunet/__init__.py, line {node.lineno}: {ast.unparse(node)[:60]}"
 

@@ -33,23 +33,56 @@ def test_type_checking_imports_match_the_table() -> None:
     tree = ast.parse(Path(gpunet.__file__).read_text(encoding="utf-8"))
     [block] = [node for node in tree.body if isinstance(node, ast.If)]
     imports = {node.module: [alias.name for alias in node.names] for node in block.body if isinstance(node, ast.ImportFrom)}
-    assert imports.pop("gpunet") == [name for name in gpunet._SUBMODULES if name not in ("backend", "captured")]
+    submodules = {*gpunet._STAR_SUBMODULES, *gpunet._SUBMODULES} - {"backend", "captured", "launch"}
+    assert imports.pop("gpunet") == sorted(submodules)
     expected = {f"gpunet.{path}": [*gpunet._SELECTED_NAMES.get(path, ("*",))] for path in MODULES}
     assert imports == expected
 
 
-def test_star_import_and_dir() -> None:
+def star_import(module: str) -> set[str]:
     namespace: dict[str, object] = {}
-    exec("from gpunet import *", namespace)
-    assert set(dir(gpunet)) <= namespace.keys()
-    assert {"Tensor", "tensor", "nn", "capture", "save", "bool", "device", "relu"} <= set(dir(gpunet))
-    assert "elu" not in dir(gpunet)  # in torch, too, only in nn.functional
+    exec(f"from {module} import *", namespace)
+    return namespace.keys() - {"__builtins__"}
+
+
+def test_star_import_of_the_package() -> None:
+    assert star_import("gpunet") == {*gpunet.__all__}
+    assert {"Tensor", "tensor", "nn", "optim", "cuda", "capture", "save", "bool", "device", "relu"} <= {*gpunet.__all__}
+    assert not {"data", "train", "errors", "elu"} & {*gpunet.__all__}  # in torch, too, elu is only in nn.functional
+    assert {*gpunet.__all__, "data", "train", "errors"} <= {*dir(gpunet)}
+
+
+@pytest.mark.parametrize("name", ["nn", "optim", "optim.lr_scheduler", "data", "train", "cuda", "nn.functional"])
+def test_star_import_of_a_submodule_has_public_names_only(name: str) -> None:
+    module = importlib.import_module(f"gpunet.{name}")
+    found = star_import(f"gpunet.{name}")
+    assert found == {n for n in dir(module) if not n.startswith("_")}
+    assert not found & {"Any", "TYPE_CHECKING", "importlib", "annotations", "numpy"}
+
+
+def submodules() -> list[str]:
+    """Names of the files and folders of the package, without those of the command line."""
+    found = {path.name.removesuffix(".py") for path in Path(gpunet.__file__).parent.glob("[a-z]*")}
+    return sorted(found - {"cuda_kernels", "py.typed", "cli"})
+
+
+@pytest.mark.parametrize("name", submodules())
+def test_every_submodule_is_an_attribute_at_first_access(name: str) -> None:
+    code = f"import gpunet; print(gpunet.{name}.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout == f"gpunet.{name}\n", done.stderr
 
 
 def test_unknown_name_raises_attribute_error() -> None:
     for name in ("no_such_name", "__wrapped__", "_private"):
         with pytest.raises(AttributeError, match=f"module 'gpunet' has no attribute '{name}'"):
             getattr(gpunet, name)
+
+
+def test_a_name_of_the_backend_imports_no_ops() -> None:
+    code = "import gpunet, sys; gpunet.device('cpu'); print('gpunet.ops' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "False\n"
 
 
 def test_import_gpunet_imports_no_submodule_and_no_numpy() -> None:

@@ -296,7 +296,8 @@ SET_REGISTERS(set_fewer_registers, "setmaxnreg.dec")
 // ---- wgmma -----------------------------------------------------------------------------------------------------------
 //
 // The four warps of a warpgroup multiply A (64 x K) by B (K x N) into 64 x N accumulators, asynchronously.  K is 16 for F16
-// and BF16, and 8 for TF32 (float32 bits, of which the lower 13 are ignored).
+// and BF16, and 8 for TF32 (float32 bits, of which the lower 13 are ignored; tensor copies round them away where the
+// TensorMap was made with tf32=True).
 //
 // Accumulator register i of lane l in warp w is row 16 w + l / 4 + 8 (i / 2 % 2), column 8 (i / 4) + 2 (l % 4) + i % 2.
 // A in registers has four words: word i belongs to row 16 w + l / 4 + 8 (i % 2) and contains columns 8 (i / 2) + 2 (l % 4)

@@ -9,6 +9,8 @@ Residuals.  The arrays saved for backward are those that the rules close over.  
 that need a gradient, so it saves nothing else.  It checks the version counters of the saved tensors to detect changes
 in place.
 
+Methods and operators of Tensor are attached when ``gpunet.ops`` is imported; ``gpunet.Tensor`` sees to that.
+
 Backward.  Nodes are numbered in the order of their creation, so the inputs of a node always have lower numbers.
 Popping the node with the highest number from a heap therefore visits each node after all of its consumers, without
 recursion or dependency counts.

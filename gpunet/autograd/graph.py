@@ -26,7 +26,9 @@ MULTIPLY = Ufunc("multiply")
 ignore_fp_errors: Callable[[F], F] = numpy.errstate(all="ignore")
 
 COPY = Shim("copy", lambda xp, out, x: xp.copyto(out, x, casting="unsafe"))
-FILL = Shim("fill", lambda xp, out, *, value: out.fill(value))
+FILL = Shim(
+    "fill", lambda xp, out, *, value: out.fill(value), on_gpu=lambda xp, out, *, value: devices.assign(out, value)
+)
 
 
 class Node:

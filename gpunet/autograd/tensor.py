@@ -232,11 +232,11 @@ class Tensor(TensorMethods):
         if self.array.size != 1:
             raise ShapeError(f"item() on a tensor of shape {self.shape}; expected a one-element tensor")
         graph_break_on_read("item()", self.array)
-        return self.array.item()
+        return _on_host(self.array).item()
 
     def tolist(self) -> Any:
         graph_break_on_read("tolist()", self.array)
-        return self.array.tolist()
+        return _on_host(self.array).tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -253,7 +253,7 @@ class Tensor(TensorMethods):
         if self.array.size != 1:
             raise ShapeError(f"the truth value of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
         graph_break_on_read("the truth value of a tensor (if, while, and, or)", self.array)
-        return bool(self.array.item())
+        return bool(_on_host(self.array).item())
 
     def __len__(self) -> int:
         if self.array.ndim == 0:
@@ -289,11 +289,14 @@ class Tensor(TensorMethods):
             raise GradientError("only leaf tensors can be deep-copied; call .detach() first")
         result = type(self).__new__(type(self))
         flush_pending("copy.deepcopy()", self.array)
-        with devices.on_device_of(self.array):
-            Tensor.__init__(result, self.array.copy(), self._requires_grad)
-            result.grad = None if self.grad is None else Tensor(self.grad.array.copy())
+        Tensor.__init__(result, devices.copy(self.array), self._requires_grad)
+        result.grad = None if self.grad is None else Tensor(devices.copy(self.grad.array))
         memo[id(self)] = result
         return result
+
+
+def _on_host(array: Array) -> ndarray:
+    return array if type(array) is ndarray else devices.move(array, devices.CPU)
 
 
 def bump_version(tensor: Tensor) -> None:

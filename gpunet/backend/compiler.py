@@ -3,12 +3,13 @@
 A specialisation is named by its C++ expression, such as ``linear_forward<float, 64, Relu>``.  It is compiled at its first
 launch on a GPU architecture and cached
 
-* in memory, as a loaded function;
-* on disk, as machine code (a cubin) in ``cache_directory()``, for the next process.
+* in memory, as a loaded function, on a GPU a ``cupy.RawKernel``;
+* on disk, as machine code (a cubin) in ``cache_directory()`` with the kernel's mangled name beside it, for the next process.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from gpunet.backend import devices, toolkit
 from gpunet.backend.cuda_sources import Source, name_of, spliced
 from gpunet.backend.devices import Device
-from gpunet.backend.disk_cache import cache_directory, keep
+from gpunet.backend.disk_cache import cache_directory, keep, write_whole
 from gpunet.errors import CompileError, LaunchError
 
 _log = logging.getLogger(__name__)
@@ -96,10 +97,11 @@ def compile(file: str | Path | Source, expression: str, architecture: str) -> tu
     return cubin, lowered[expression], log
 
 
-def compiled(file: str | Path | Source, expression: str, architecture: str) -> tuple[bytes, str]:
-    """Return the cubin of a specialisation and the kernel's mangled name, from the disk cache or by compiling.
+def compiled(file: str | Path | Source, expression: str, architecture: str) -> tuple[Path, str]:
+    """Return the file with the cubin of a specialisation, and the kernel's mangled name; from the disk cache or by compiling.
 
-    A damaged cache entry is compiled again.  If the cache cannot be written, a warning is logged once.
+    A damaged cache entry is compiled again.  If the cache cannot be written, a warning is logged once, and the file is a
+    temporary one that lives as long as the process.
 
     Raises:
         CompileError: the source does not compile, or NVRTC is not installed.
@@ -109,21 +111,47 @@ def compiled(file: str | Path | Source, expression: str, architecture: str) -> t
     text = spliced(file)
     parts = (text, expression, architecture, *OPTIONS, *toolkit.options(text, name_of(file)), repr(nvrtc_version()))
     path = cache_directory() / (hashlib.sha256("\0".join(parts).encode()).hexdigest() + ".cubin")
-    try:
-        digest, _, content = path.read_bytes().partition(b"\n")
-    except OSError:
-        pass
-    else:
-        if hashlib.sha256(content).hexdigest().encode() == digest:
-            name, _, cubin = content.partition(b"\n")
-            return cubin, name.decode()
-        _log.warning("cache file %s is damaged; compiling %s again", path, expression)
-    cubin, lowered, log = compile(file, expression, architecture)
+    name = _kept_name(path)
+    if name is not None:
+        return path, name
+    cubin, name, log = compile(file, expression, architecture)
     if log:
         _log.debug("%s: %s", expression, log)
-    content = lowered.encode() + b"\n" + cubin
-    keep(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-    return cubin, lowered
+    # the name last: without it, or with another digest in it, the machine code counts as not there
+    if not (keep(path, cubin) and keep(path.with_suffix(".name"), f"{_digest(name, cubin)}\n{name}".encode())):
+        path = _temporary_folder() / path.name
+        write_whole(path, cubin)
+    return path, name
+
+
+def _kept_name(path: Path) -> str | None:
+    """The name that is kept beside a file of machine code; None if one of them is missing or damaged."""
+    try:
+        digest, _, name = path.with_suffix(".name").read_text(encoding="utf-8", errors="replace").partition("\n")
+        cubin = path.read_bytes()
+    except OSError:
+        return None
+    if _digest(name, cubin) == digest:
+        return name
+    _log.warning("%s is damaged; compiling it again", path)
+    return None
+
+
+def _digest(name: str, cubin: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(name.encode() + b"\n" + cubin).hexdigest()
+
+
+@functools.cache
+def _temporary_folder() -> Path:
+    """A folder that lives as long as the process."""
+    import atexit
+    import tempfile
+
+    folder = tempfile.TemporaryDirectory(prefix="gpunet-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 # ---- loading ----------------------------------------------------------------------------------------------------------
@@ -136,7 +164,7 @@ Loader = Callable[[str | Path | Source, str, Device], Function]
 _loaders: dict[str, Loader] = {}
 _functions: dict[tuple[str | Path | Source, str, str, int], Function] = {}
 _lock = threading.Lock()
-_DEFAULT_SHARED_LIMIT = 48 << 10  # bytes of dynamic shared memory a launch may use without raising the function's attribute
+_DEFAULT_SHARED_LIMIT = 48 << 10  # bytes of shared memory, static and dynamic, a launch may use without raising the attribute
 
 
 def register_loader(device_type: str, loader: Loader) -> None:
@@ -162,16 +190,15 @@ def function(file: str | Path | Source, expression: str, device: Device) -> Func
 
 
 def _load(file: str | Path | Source, expression: str, device: Device) -> Function:
-    cuda, index = devices.cupy().cuda, device.index
+    cupy, index = devices.cupy(), device.index
+    cuda = cupy.cuda
     gpu = cuda.Device(index)
     capability = gpu.compute_capability  # "90", "120"
-    cubin, name = compiled(file, expression, architecture((int(capability[:-1]), int(capability[-1]))))
+    path, name = compiled(file, expression, architecture((int(capability[:-1]), int(capability[-1]))))
     with gpu:
-        module = cuda.Module()
-        module.load(cubin)
-        loaded = module.get_function(name)
+        loaded = cupy.RawModule(path=str(path)).get_function(name)
+        max_shared = _DEFAULT_SHARED_LIMIT - loaded.shared_size_bytes
     get_current_device = cuda.runtime.getDevice
-    max_shared = _DEFAULT_SHARED_LIMIT
 
     def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared: int = 0) -> None:
         nonlocal max_shared
@@ -182,11 +209,8 @@ def _load(file: str | Path | Source, expression: str, device: Device) -> Functio
         if 0 in grid or 0 in block:  # CuPy would replace an extent of 0 by 1
             raise LaunchError(f"launch of {expression}: grid {grid}, block {block}; expected extents from 1 up")
         if shared > max_shared:
-            cuda.driver.funcSetAttribute(
-                loaded.ptr, cuda.driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared
-            )
-            max_shared = shared
-        loaded(grid, block, arguments, shared)
+            loaded.max_dynamic_shared_size_bytes = max_shared = shared
+        loaded(grid, block, arguments, shared_mem=shared)
 
     return launch
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend import cupy_functions
 from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
 from gpunet.errors import CaptureError, DeviceError
 
@@ -168,11 +169,69 @@ def _gpu(index: int) -> Device:
     return Device(f"cuda:{index}")
 
 
+# ---- CuPy launches and allocates on the current device, wherever its arguments are ----------------------------------
+
+
+class _CupyOnGpu(ModuleType):
+    """CuPy, each of whose functions runs with one GPU as the current device and computes what NumPy's does."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"cupy on cuda:{index}")
+        self._device = cupy().cuda.Device(index)
+
+    def __getattr__(self, name: str) -> Any:
+        found, gpu = cupy_functions.replacement(cupy(), name) or getattr(cupy(), name), self._device
+        if isinstance(found, type) or not callable(found):
+            return found
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            with gpu:
+                return found(*arguments, **options)
+
+        setattr(self, name, call)
+        return call
+
+
+_cupy_on_gpu = functools.cache(_CupyOnGpu)
+
+
 def module(array: Array) -> ModuleType:
-    """Return the array module of an array: ``numpy``, ``cupy``, or NumPy wrapped for the device "emulated"."""
+    """Return the array module for the device of an array: NumPy, CuPy whose functions run on that GPU, or the emulated NumPy."""
     if isinstance(array, EmulatedArray):
         return emulated_numpy
-    return numpy if isinstance(array, numpy.ndarray) else cupy()
+    return numpy if isinstance(array, numpy.ndarray) else _cupy_on_gpu(array.device.id)
+
+
+def on_device_of(array: Array) -> AbstractContextManager[Any]:
+    """Make the GPU of an array the current device, for code that calls methods and operators of arrays."""
+    return _ANYWHERE if isinstance(array, numpy.ndarray) else array.device
+
+
+_ANYWHERE = contextlib.nullcontext()
+
+
+def copy(array: Array) -> Array:
+    """A C-contiguous copy on the same device."""
+    with on_device_of(array):
+        return array.copy()
+
+
+def assign(target: Array, source: Any, index: Any = ...) -> None:
+    """``target[index] = source``, an array on the same device or a number."""
+    if isinstance(target, numpy.ndarray):
+        target[index] = source
+    else:
+        with target.device:
+            cupy_functions.assign(cupy(), target, source, index)
+
+
+def take(array: Array, index: Any) -> Array:
+    """``array[index]``."""
+    with on_device_of(array):
+        return array[index]
+
+
+# ---- allocation, copies between devices, streams --------------------------------------------------------------------
 
 
 def is_array(value: object) -> bool:
@@ -189,6 +248,13 @@ def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
     xp = cupy()
     with xp.cuda.Device(device.index):
         return xp.empty(shape, dtype)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
+    """An array of zeros on ``device``."""
+    array = empty(shape, dtype, device)
+    assign(array, 0)
+    return array
 
 
 def empty_on_first_touch(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
@@ -212,14 +278,19 @@ def move(array: Array, device: Device) -> Array:
     source = of(array)
     if source == device:
         return array
+    if device.type == "cpu" or source.type == "emulated" or device.type == "emulated":
+        with on_device_of(array):  # ordered behind the current stream of its own device
+            array = array if source.type == "cpu" else array.get()
     if device.type == "cpu":
-        return array.get()
-    if source.type == "emulated" or (device.type == "emulated" and source.type == "cuda"):
-        array = array.get()
+        return array
     if device.type == "emulated":
         return numpy.array(array).view(EmulatedArray)
     xp = cupy()
     with xp.cuda.Device(device.index):
+        if isinstance(array, numpy.ndarray) and array.ndim == 0:
+            number = xp.empty((), array.dtype)
+            assign(number, array[()])
+            return number
         return xp.asarray(array)
 
 
@@ -262,14 +333,6 @@ def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], N
             recorded.launch()
 
     return launch
-
-
-def on_device_of(array: Array) -> AbstractContextManager[Any]:
-    """Return a context in which the GPU of an array is CuPy's current device; for arrays on the CPU it does nothing."""
-    return _NULL_CONTEXT if isinstance(array, numpy.ndarray) else array.device
-
-
-_NULL_CONTEXT = contextlib.nullcontext()
 
 
 def stream_pointer(device: Device) -> int:

@@ -48,8 +48,8 @@ def write_whole(path: Path, content: bytes, *, replace: bool = True) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def keep(path: Path, content: bytes) -> None:
-    """Write a file to the cache; if that fails, log one warning per process."""
+def keep(path: Path, content: bytes) -> bool:
+    """Write a file to the cache and return whether it was written; if that fails, log one warning per process."""
     global _has_warned
     try:
         write_whole(path, content)
@@ -62,3 +62,5 @@ def keep(path: Path, content: bytes) -> None:
                 path.parent,
                 error,
             )
+        return False
+    return True

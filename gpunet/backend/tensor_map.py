@@ -23,7 +23,7 @@ from gpunet.errors import ArgumentError, DeviceError, DtypeError, LaunchError
 #: CUtensorMapDataType of each dtype.  NumPy has no bfloat16; such arrays have dtype uint16.
 _DATA_TYPES = {"uint8": 0, "uint16": 1, "uint32": 2, "int32": 3, "uint64": 4, "int64": 5, "float16": 6, "float32": 7,
                "float64": 8}  # fmt: skip
-_BFLOAT16 = 9
+_BFLOAT16, _TF32 = 9, 11
 #: CUtensorMapSwizzle of each swizzle span in bytes.
 _SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}
 _MAX_BOX = 256  # elements along a dimension
@@ -33,9 +33,9 @@ _MAGIC = 0x70614D726F736E65
 #: Layout of ``TensorMap`` in gpunet/emulator/bulk.cpp.
 _EMULATED = numpy.dtype(
     {
-        "names": ["magic", "address", "sizes", "strides", "element_bytes", "dimensions", "swizzle", "box"],
-        "formats": ["u8", "u8", ("u8", 5), ("u8", 5), "u4", "u4", "u4", ("u2", 5)],
-        "offsets": [0, 8, 16, 56, 96, 100, 104, 108],
+        "names": ["magic", "address", "sizes", "strides", "element_bytes", "dimensions", "swizzle", "box", "tf32"],
+        "formats": ["u8", "u8", ("u8", 5), ("u8", 5), "u4", "u4", "u4", ("u2", 5), "u2"],
+        "offsets": [0, 8, 16, 56, 96, 100, 104, 108, 118],
         "itemsize": 128,
     }
 )
@@ -51,6 +51,7 @@ class TensorMap:
         box: shape of a box, with one extent for each dimension of the array, innermost last.
         swizzle: span of the swizzle in shared memory, in bytes: 0 (none), 32, 64 or 128.
         bfloat16: whether a uint16 array contains bfloat16 numbers; this makes no difference for copies.
+        tf32: whether loads round float32 elements to TF32, for wgmma, which otherwise truncates their lower 13 bits.
 
     Raises:
         DeviceError: the array is on the CPU.
@@ -59,9 +60,11 @@ class TensorMap:
         LaunchError: the hardware does not support the array's address, shape or strides, or the driver rejects the map.
     """
 
-    def __init__(self, array: Array, box: Sequence[int], *, swizzle: int = 0, bfloat16: bool = False) -> None:
-        self.array, self.box, self.swizzle = array, tuple(box), swizzle
-        _check(array, self.box, swizzle, bfloat16)
+    def __init__(
+        self, array: Array, box: Sequence[int], *, swizzle: int = 0, bfloat16: bool = False, tf32: bool = False
+    ) -> None:
+        self.array, self.box, self.swizzle, self.tf32 = array, tuple(box), swizzle, tf32
+        _check(array, self.box, swizzle, bfloat16, tf32)
         #: The kernel's argument: a structured array of one element and 128 bytes.
         self.argument: numpy.ndarray = (
             self._emulated() if type(array) is devices.EmulatedArray else _encoded(self._driver_arguments(bfloat16))
@@ -84,7 +87,7 @@ class TensorMap:
         described["strides"][0, :rank] = self.array.strides[::-1]
         described["box"][0, :rank] = self.box[::-1]
         described["element_bytes"], described["dimensions"] = self.array.itemsize, rank
-        described["swizzle"] = self.swizzle
+        described["swizzle"], described["tf32"] = self.swizzle, self.tf32
         return described.view(_OPAQUE)
 
     def _driver_arguments(self, bfloat16: bool) -> tuple[Any, ...]:
@@ -93,7 +96,7 @@ class TensorMap:
 
         rank = self.array.ndim
         return (
-            ctypes.c_int(_BFLOAT16 if bfloat16 else _DATA_TYPES[self.array.dtype.name]),
+            ctypes.c_int(_BFLOAT16 if bfloat16 else _TF32 if self.tf32 else _DATA_TYPES[self.array.dtype.name]),
             ctypes.c_uint32(rank),
             ctypes.c_void_p(devices.pointer(self.array)),
             (ctypes.c_uint64 * rank)(*self.array.shape[::-1]),
@@ -107,12 +110,14 @@ class TensorMap:
         )
 
 
-def _check(array: Array, box: tuple[int, ...], swizzle: int, bfloat16: bool) -> None:
+def _check(array: Array, box: tuple[int, ...], swizzle: int, bfloat16: bool, tf32: bool) -> None:
     if not devices.is_array(array) or (isinstance(array, numpy.ndarray) and type(array) is not devices.EmulatedArray):
         raise DeviceError(f"TensorMap of a {type(array).__name__}: expected an array on CUDA or the device 'emulated'")
     what = f"TensorMap of an array of shape {array.shape}, strides {array.strides} and dtype {array.dtype}"
-    if array.dtype.name not in _DATA_TYPES or (bfloat16 and array.dtype.name != "uint16"):
-        expected = "uint16 (bfloat16's bits)" if bfloat16 else ", ".join(_DATA_TYPES)
+    if bfloat16 and tf32:
+        raise ArgumentError(f"{what}: bfloat16 and tf32 are both set; expected at most one of them")
+    if array.dtype.name not in (["uint16"] if bfloat16 else ["float32"] if tf32 else _DATA_TYPES):
+        expected = "uint16 (bfloat16's bits)" if bfloat16 else "float32 for tf32" if tf32 else ", ".join(_DATA_TYPES)
         raise DtypeError(f"{what}: expected dtype {expected}")
     if not 1 <= array.ndim <= 5:
         raise LaunchError(f"{what}: {array.ndim} dimensions; tensor copies support 1 to 5: reshape it")

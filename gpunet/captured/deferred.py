@@ -68,6 +68,7 @@ class Segments:
         self._points: dict[Segment, Point] = {}  # the latest last
         #: of the launches that ran last: how many came before the one that raised, as far as that is known
         self.reached = 0
+        self.tickets: dict[LaunchTarget, Array] = {}
         self.depths: dict[Launchable, int] = {}  # of the user's frame above the launch of a kernel
 
     def __len__(self) -> int:
@@ -177,8 +178,7 @@ def _forget(noted: list[Noted], reached: int, allocated: list[Array], gradients:
     ]
     for array in allocated:
         if id(array) in written[1] - written[0]:
-            with devices.on_device_of(array):
-                array.fill(numpy.nan if array.dtype.kind == "f" else 0)
+            devices.assign(array, numpy.nan if array.dtype.kind == "f" else 0)
 
 
 _NOWHERE = contextlib.nullcontext()
@@ -201,6 +201,7 @@ class Deferred(Tape):
         super().__init__()
         self.runs_at_once = False
         self._segments, self._point = segments, segments.start
+        self.tickets = segments.tickets  # the same in every run; a segment runs on one stream only
         self._atoms: list[Any] = []
         self._noted: list[Noted] = []
         self._place: LaunchTarget | None = None  # where they go; None for the CPU

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from gpunet.autograd import Tensor
+from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured.guards import tensors
 from gpunet.captured.ir import tree_map
@@ -76,9 +77,10 @@ class CapturedEpoch:
                 totals = [_weighted(a, weight) for a in values]
             else:
                 for total, value in zip(totals, values):
-                    total += _weighted(value, weight)
+                    xp = devices.module(total)
+                    xp.add(total, _weighted(value, weight), out=total)
         for total in totals:
-            total /= seen
+            devices.module(total).divide(total, seen, out=total)
         means = iter(totals)
         return tree_map(structure, lambda t: Tensor(next(means)), Tensor)
 
@@ -86,12 +88,13 @@ class CapturedEpoch:
         num_rows = len(rows) if not isinstance(rows, slice) else rows.stop - rows.start
         recording = self._step.find_recording(self._data, num_rows)
         if recording is None:
-            return self._step(*(Tensor(t.array[rows]) for t in self._data))
+            return self._step(*(Tensor(devices.take(t.array, rows)) for t in self._data))
         return recording.replay_rows([t.array for t in self._data], rows)
 
 
 def _weighted(array: Array, weight: int) -> Array:
     """Return ``weight * array`` in float64."""
-    result = array.astype(numpy.float64)
-    result *= weight
+    xp = devices.module(array)
+    result = xp.array(array, numpy.float64)
+    xp.multiply(result, weight, out=result)
     return result

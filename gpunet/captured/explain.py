@@ -165,7 +165,7 @@ def _timed(calls: Sequence[Callable[[], None]], changed: Sequence[Array]) -> lis
 
     The calls run in order, several rounds of all of them; the result is the median, less the cost of an empty call.
     """
-    before = [a.copy() for a in changed]
+    before = [devices.copy(a) for a in changed]
     seconds = numpy.empty((_ROUNDS, len(calls)))
     clock = time.perf_counter
     try:
@@ -176,7 +176,7 @@ def _timed(calls: Sequence[Callable[[], None]], changed: Sequence[Array]) -> lis
                 round[index] = clock() - start
     finally:
         for array, value in zip(changed, before):
-            array[...] = value
+            devices.assign(array, value)
     overhead = numpy.median([_best_time(lambda: None, 1) for _ in range(100)])
     return list(numpy.maximum(numpy.median(seconds, axis=0) - overhead, 0.0))
 

@@ -68,7 +68,7 @@ class Recording:
         self._lock = threading.Lock()
         given = [t.array for t in tensors((args, options))]
         check_arguments(args, options)
-        self.inputs = [_copy(a) for a in given]
+        self.inputs = [devices.copy(a) for a in given]
         # copied at each replay: later arguments are probably not contiguous either
         self._strided = {index for index, a in enumerate(given) if not a.flags.c_contiguous}
         #: without ``fullgraph``, the graph breaks
@@ -118,8 +118,7 @@ class Recording:
         """Copy the inputs that the first run changed in place back to the user's arguments."""
         _check_aliases(given, self._written, self._written_inputs)
         for index in self._written_inputs:
-            with devices.on_device_of(given[index]):
-                given[index][...] = self.inputs[index]
+            devices.assign(given[index], self.inputs[index])
 
     def _graph_break(self, what: str, way_out: str) -> None:
         """Raise CaptureError, or without ``fullgraph`` add the graph break to ``splits``."""
@@ -137,7 +136,7 @@ class Recording:
             originals = {id(copy): t for copy, t in zip(tensors((inputs, settings)), tensors((args, options)))}
             self.first = tree_map(result, lambda t: originals.get(id(t), t), Tensor)
         else:  # copied, since replays overwrite the buffers
-            self.first = tree_map(result, lambda t: Tensor(_copy(t.array)), Tensor)
+            self.first = tree_map(result, lambda t: Tensor(devices.copy(t.array)), Tensor)
         self._structure = tree_map(result, lambda t: _OUTPUT, Tensor)
         return [t.array for t in tensors(result)]
 
@@ -152,7 +151,7 @@ class Recording:
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
         outside, first_uses = _find_outside_arrays(tape, allocated | inputs.keys())
         # from here on, memory that only the lowering refers to is the step's own
-        values = [_copy(g.array) for g in gradients]
+        values = [devices.copy(g.array) for g in gradients]
         for gradient in gradients:
             gradient.array = None
         del outputs[:], tape.launches[:], tape.allocated[:], tape.constants[:]
@@ -195,8 +194,7 @@ class Recording:
         self._outputs = kept[: len(kept) - len(gradients)]
         for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
             gradient.array = array
-            with devices.on_device_of(array):
-                array[...] = value
+            devices.assign(array, value)
         self._written_inputs = {index for key, index in inputs.items() if key in lowering.written}
         self._written = lowering.written
 
@@ -229,16 +227,20 @@ class Recording:
         return self._compile_replay(rows=True)
 
     def _compile_replay(self, rows: bool) -> Callable[..., Any]:
+        in_host_memory = all(isinstance(a, numpy.ndarray) for a in (*self.inputs, *self._outputs))
         names: dict[str, Any] = {
             "Tensor": Tensor, "gather": gather, "lock": self._lock, "run": self._run, "in_context": self._context.run,
             "check": _check_aliases, "written": self._written, "changed": self._written_inputs,
-            "on_device_of": devices.on_device_of,
+            "copy": numpy.ndarray.copy if in_host_memory else devices.copy, "assign": devices.assign,
         }  # fmt: skip
         lines: list[str] = []
 
         def name(kind: str, number: int, value: Any) -> str:
             names[f"{kind}{number}"] = value
             return f"{kind}{number}"
+
+        def write(target: str, source: str, index: str) -> str:
+            return f"{target}[{index}] = {source}" if in_host_memory else f"assign({target}, {source}, {index})"
 
         given = [f"given{index}" for index in range(len(self.inputs))]
         if given:
@@ -253,24 +255,20 @@ class Recording:
             if rows:
                 lines.append(f"gather({buffer_name}, {array}, rows)")
             elif number not in self._zero_copy:
-                lines.append(f"{buffer_name}[...] = {array}")
+                lines.append(write(buffer_name, array, "..."))
         arguments = [f"{'buffer' if rows else 'given'}{number}" for number in self._zero_copy]
         lines.append(f"in_context({', '.join(('run', *arguments))})")
         lines += [f"{name('version', n, version)}[0] += 1" for n, version in enumerate(self._versions)]
         for number, (leaf, gradient) in enumerate(self._gradients):
             lines.append(f"{name('leaf', number, leaf)}._grad = {name('gradient', number, gradient)}")
-        lines += [f"given{n}[{'rows' if rows else '...'}] = buffer{n}" for n in sorted(self._written_inputs)]
+        lines += [write(f"given{n}", f"buffer{n}", "rows" if rows else "...") for n in sorted(self._written_inputs)]
         if self._structure is _OUTPUT:
             names["output"] = self._outputs[0]
-            lines.append("return Tensor(output.copy())")
+            lines.append("return Tensor(copy(output))")
         else:
             names |= {"copy_outputs": _copy_outputs, "structure": self._structure, "outputs": self._outputs}
-            lines.append("return copy_outputs(structure, outputs)")
+            lines.append("return copy_outputs(structure, outputs, copy)")
         lines = ["with lock:", *(f"    {line}" for line in lines)]
-        gpu_array = next((a for a in (*self.inputs, *self._outputs) if devices.of(a).type == "cuda"), None)
-        if gpu_array is not None:
-            names["gpu_array"] = gpu_array
-            lines = ["with on_device_of(gpu_array):", *(f"    {line}" for line in lines)]
         return compile_source("given, rows" if rows else "given", lines, names)[0]
 
     def explain(self) -> Explanation:
@@ -301,6 +299,8 @@ def _compile_match(
     for index, (name, tensor) in enumerate(zip(arrays, args)):
         names |= {f"shape{index}": tensor.array.shape, f"dtype{index}": tensor.array.dtype, f"kind{index}": type(tensor.array)}
         terms.append(f"isinstance(t := args[{index}], Tensor) and type({name} := t.array) is kind{index}")
+        if not isinstance(tensor.array, numpy.ndarray):
+            terms.append(f"{name}.device.id == {tensor.array.device.id}")
         terms.append(f"{shape.format(name)} == shape{index} and {name}.dtype == dtype{index}")
     line = f"return [{', '.join(arrays)}] if {' and '.join(terms)} else None"
     return compile_source(f"args, options{parameters}", [line], names)[0]
@@ -328,10 +328,10 @@ def _check_aliases(given: list[Array], written: set[int], changed: set[int]) -> 
             )
 
 
-def _copy_outputs(structure: Any, outputs: list[Array]) -> Any:
+def _copy_outputs(structure: Any, outputs: list[Array], copy: Callable[[Array], Array]) -> Any:
     """Return the step's results, with a copy of each output in place of the tensors."""
     values = iter(outputs)
-    return tree_map(structure, lambda _: Tensor(next(values).copy()), _Output)
+    return tree_map(structure, lambda _: Tensor(copy(next(values))), _Output)
 
 
 def _are_options_unchanged(entry: list[Any]) -> bool:
@@ -377,17 +377,12 @@ def _find_outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], d
     return outside, first_uses
 
 
-def _copy(array: Array) -> Array:
-    with devices.on_device_of(array):
-        return array.copy()
-
-
 def gather(buffer: Array, source: Array, rows: Any) -> None:
     """Copy ``source[rows]`` to ``buffer``, on the CPU without a temporary array."""
     if type(buffer) is numpy.ndarray and type(rows) is numpy.ndarray:
         numpy.take(source, rows, axis=0, out=buffer, mode="clip")  # mode="raise" makes a copy; these rows are in range
     else:
-        buffer[...] = source[rows]
+        devices.assign(buffer, devices.take(source, rows))
 
 
 def check_arguments(args: Any, options: Any) -> None:

@@ -209,9 +209,9 @@ def _with_tensors(args: Any, options: Any) -> Any:
 
 
 def _key(value: Any) -> Any:
-    """Return a key that is equal for arguments of the same structure, shapes, dtypes and plain values."""
+    """Return a key that is equal for arguments of the same structure, shapes, dtypes, devices and plain values."""
     if isinstance(value, Tensor):
-        return (value.array.shape, value.array.dtype, type(value.array))
+        return (value.array.shape, value.array.dtype, devices.of(value.array))
     if isinstance(value, (list, tuple)):
         return (type(value), *map(_key, value))
     if isinstance(value, dict):

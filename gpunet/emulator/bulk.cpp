@@ -75,7 +75,7 @@ struct TensorMap {  // same layout as in gpunet/backend/tensor_map.py
   uint64_t magic, address;
   uint64_t sizes[MAX_DIMENSIONS], strides[MAX_DIMENSIONS];  // in elements; in bytes.  Innermost first
   uint32_t element_bytes, dimensions, swizzle;              // swizzle: 0, 32, 64 or 128 bytes
-  uint16_t box[MAX_DIMENSIONS];
+  uint16_t box[MAX_DIMENSIONS], tf32;                       // tf32: loads round floats to TF32
 };
 
 struct Piece {  // a contiguous part of a box that is inside the tensor
@@ -87,6 +87,7 @@ struct Box {
   std::vector<Piece> pieces;
   size_t bytes;
   uint32_t swizzle;
+  bool tf32;
 };
 
 static const TensorMap& map_of(const void* map, void* caller) {
@@ -102,7 +103,7 @@ static Box box_at(const void* map, const int* first, int dimensions, void* calle
   const TensorMap& of = map_of(map, caller);
   if (of.dimensions != static_cast<uint32_t>(dimensions))
     fail("tensor map", "%d coordinates at @%#zx for a tensor map of %u dimensions", dimensions, site_of(caller), of.dimensions);
-  Box box{{}, of.element_bytes, of.swizzle};
+  Box box{{}, of.element_bytes, of.swizzle, of.tf32 != 0};
   size_t rows = 1;
   for (int d = 0; d < dimensions; d++) {
     box.bytes *= of.box[d];
@@ -158,11 +159,25 @@ static void check_tile(const Box& box, uintptr_t shared, void* caller) {
   require_multiple(is_multiple, "the tile's address in shared memory", shared, multiple, caller);
 }
 
+static void copy_as_tf32(char* to, const char* from, size_t bytes) {
+  for (size_t done = 0; done < bytes; done += sizeof(float)) {
+    float value;
+    memcpy(&value, from + done, sizeof value);
+    const uint32_t rounded = tf32_of(value);
+    memcpy(to + done, &rounded, sizeof rounded);
+  }
+}
+
 static void load_box(const Box& box, char* to, void* barrier, void* caller) {
   const auto shared = reinterpret_cast<uintptr_t>(to);
   const auto perform = [=] {
     memset(to, 0, box.bytes);
-    each_piece(box, shared, [](char* in_shared, const char* global, size_t bytes) { memcpy(in_shared, global, bytes); });
+    each_piece(box, shared, [&](char* in_shared, const char* global, size_t bytes) {
+      if (box.tf32)
+        copy_as_tf32(in_shared, global, bytes);
+      else
+        memcpy(in_shared, global, bytes);
+    });
   };
   load(ranges_of(box, shared, false), perform, box.bytes, barrier, caller);
 }

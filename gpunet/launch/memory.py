@@ -187,21 +187,20 @@ def cast_scalar(value: numpy.ndarray, dtype: Any, slot: int) -> numpy.ndarray:
     return result
 
 
-_tickets: dict[tuple[str, int], Array] = {}
+#: Of launches that no tape records.
+_tickets: dict[devices.LaunchTarget, Array] = {}
 
 
 def ticket(like: Array) -> Array | None:
     """Return the counter with which blocks of a grid find out which finishes last; None on the CPU.
 
-    There is one uint32 array of one element per device and stream.  It is 0 between launches: the last block resets it.
+    A uint32 array of one element, which is 0 between launches: the last block resets it.  Launches that may run at the same
+    time must not share it, so each stream has one, and each recording its own, since it may be replayed on any stream.
     """
-    if type(like) is numpy.ndarray:
+    if type(like) is ndarray:
         return None
-    where = devices.of(like)
-    key = (str(where), devices.stream_pointer(where))
-    if key not in _tickets:
-        counter = devices.empty((1,), numpy.uint32, where)
-        with devices.on_device_of(counter):
-            counter.fill(0)
-        _tickets[key] = counter
-    return _tickets[key]
+    where = devices.launch_target(devices.of(like))
+    tickets = _tickets if active.tape is None else active.tape.tickets
+    if where not in tickets:
+        tickets[where] = constant(devices.zeros((1,), numpy.uint32, where.device))
+    return tickets[where]

@@ -224,9 +224,7 @@ class Generator:
             self._states[where] = devices.move(value, where)
         else:
             graph_break("setting the state of random numbers", "set it before the step; its replays continue the stream")
-            state = self._states[where]
-            with devices.on_device_of(state):
-                state[...] = devices.move(value, where)
+            devices.assign(self._states[where], devices.move(value, where))
 
     def fill(self, draw: Any, out: Array, **options: Any) -> None:
         """Fill ``out`` by launching ``draw``, one of the ``random_*`` kernels, and advance the counter."""

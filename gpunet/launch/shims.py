@@ -18,11 +18,15 @@ class Shim(Launchable):
     """A launch of ``function(xp, destination, *inputs, **options)``, where ``xp`` is NumPy or CuPy.
 
     Inputs may be strided, of any dtype, or Python scalars; only that all arrays are on one device is checked.
+
+    Args:
+        on_gpu: instead of ``function`` on a GPU, where methods of CuPy's arrays differ from NumPy's.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], on_gpu: Callable[..., Any] | None = None) -> None:
         self.name = name
         self.function = function
+        self._on_gpu = on_gpu or function
 
     def check(self, arrays: Sequence[Any]) -> None:
         array_type = type(arrays[0])
@@ -37,8 +41,9 @@ class Shim(Launchable):
         if type(arrays[0]) is ndarray:
             self.function(numpy, *arrays, **options)
         else:
+            function = self.function if type(arrays[0]) is devices.EmulatedArray else self._on_gpu
             with devices.on_device_of(arrays[0]):
-                self.function(devices.module(arrays[0]), *arrays, **options)
+                function(devices.module(arrays[0]), *arrays, **options)
 
 
 class Ufunc(Shim):
@@ -56,8 +61,7 @@ class Ufunc(Shim):
             except (TypeError, OverflowError) as error:
                 raise self._dtype_error(inputs, error) from None
         else:
-            with devices.on_device_of(out):
-                self._call(devices.module(out), out, *inputs, **options)
+            self._call(devices.module(out), out, *inputs, **options)
 
     def _call(self, xp: Any, out: Array, *inputs: Any, **options: Any) -> None:
         try:

@@ -78,6 +78,8 @@ class Tape:
         self.allocated: list[Any] = []
         #: arrays made from Python numbers
         self.constants: list[Any] = []
+        #: counters of launches, see :func:`gpunet.launch.memory.ticket`; like constants, kept by the launches
+        self.tickets: dict[devices.LaunchTarget, Array] = {}
         #: guards of a replay: an expression, the values of its "{}", and a description for messages
         self.relied: list[tuple[str, tuple[Any, ...], str]] = []
         #: for each optimizer launch: the parameter group, its ``changes`` counter and its ``settings()``

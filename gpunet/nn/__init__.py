@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import functional, init
+from gpunet.nn import activation, functional, init, layers, loss, module
 from gpunet.nn.activation import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
@@ -12,8 +12,18 @@ from gpunet.nn.module import *
 if TYPE_CHECKING:
     from gpunet.nn import utils
 
+__all__ = ["functional", "init", "utils"]
+__all__ += activation.__all__
+__all__ += layers.__all__
+__all__ += loss.__all__
+__all__ += module.__all__
+
 
 def __getattr__(name: str) -> Any:
     if name == "utils":
         return importlib.import_module("gpunet.nn.utils")
     raise AttributeError(f"module 'gpunet.nn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

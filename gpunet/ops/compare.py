@@ -105,7 +105,7 @@ def equal(a: Any, b: Any) -> bool:
         return False
     same = eq(a, b).array
     graph_break_on_read("equal()", same)
-    return bool(same.all())
+    return bool(devices.move(same, devices.CPU).all())
 
 
 @method("allclose")

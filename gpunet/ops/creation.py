@@ -75,8 +75,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         COPY(copy.array, placed)
         return copy.requires_grad_() if requires_grad else copy
     placed = devices.move(source, where)
-    with devices.on_device_of(placed):
-        array = placed.astype(source.dtype if dtype is None else numpy.dtype(dtype), order="C", copy=True)
+    array = devices.module(placed).array(placed, source.dtype if dtype is None else dtype, order="C")
     return Tensor(constant(array), requires_grad)
 
 

@@ -259,11 +259,12 @@ class CudaOp:
                 with emulator.check(**schedule):
                     found = _as_tuple(self(*emulated, **options))
                 for name, y, twin in zip(self.kernel.output_names, found, expected or ()):
-                    _compare(f"cuda_op {self.name!r}: output {name!r}", y.array.get(), twin.array, tolerance)
+                    _compare(f"cuda_op {self.name!r}: output {name!r}", devices.move(y.array, devices.CPU), twin.array, tolerance)
         if self._backward is None or not any(t.is_floating_point() for t in emulated):
             return
         for tensor, c_type in zip(emulated, self.kernel.c_types[self.kernel.outputs :]):
-            tensor.array = tensor.array.astype(numpy.float64) if c_type == "T" else tensor.array
+            if c_type == "T":
+                tensor.array = devices.module(tensor.array).array(tensor.array, numpy.float64)
         requested = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
         for tensor, is_requested in zip(emulated, requested):
             tensor.requires_grad = tensor.is_floating_point() and (is_requested or not any(requested))

@@ -81,8 +81,7 @@ def _copy_before_change(target: Tensor) -> Tensor:
 def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
     """Copy ``source`` into ``target``; the previous value of ``target`` gets gradient zero."""
     if is_grad_enabled() and target._requires_grad:
-        with devices.on_device_of(target.array):
-            true = Tensor(constant(devices.module(target.array).ones((), bool)))
+        true = Tensor(constant(devices.module(target.array).ones((), bool)))
         source = where(true, source, alias_of(target))  # connects the old value to the graph, with gradient zero
     return assign_in_place(target, source, name)
 

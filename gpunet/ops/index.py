@@ -23,7 +23,11 @@ from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place
 __all__ = ["gather", "index_select", "masked_select", "tril", "triu"]
 
 TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]))
-PUT = Shim("put", lambda xp, out, value, *, index: out.__setitem__(index, value))
+PUT = Shim(
+    "put",
+    lambda xp, out, value, *, index: out.__setitem__(index, value),
+    on_gpu=lambda xp, out, value, *, index: devices.assign(out, value, index),
+)
 ORDER = Shim("argsort", lambda xp, out, x: xp.copyto(out, xp.argsort(x, kind="stable")))
 POSITIONS = Shim(
     "positions",
@@ -82,7 +86,9 @@ def _is_view(index: tuple[Any, ...]) -> bool:
 
 def _getitem_array(array: Array, index: tuple[Any, ...]) -> Array:
     """array[index] as an array: without an Ellipsis, NumPy returns a scalar (a copy) if every dimension is indexed."""
-    return array[index] if not _is_view(index) or any(i is Ellipsis for i in index) else array[(*index, Ellipsis)]
+    if not _is_view(index):
+        return devices.take(array, index)
+    return array[index] if any(i is Ellipsis for i in index) else array[(*index, Ellipsis)]
 
 
 @primitive(view=True)
@@ -238,8 +244,8 @@ def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
         name = "tril" if lower else "triu"
         raise ShapeError(f"{name}: the tensor has shape {x.shape}; expected a matrix or a batch of matrices")
     xp = devices.module(x.array)
-    rows, columns = xp.arange(x.shape[-2])[:, None], xp.arange(x.shape[-1])[None, :]
-    keep = columns <= rows + diagonal if lower else columns >= rows + diagonal
+    keep = xp.tri(*x.shape[-2:], diagonal if lower else diagonal - 1, dtype=bool)
+    keep = keep if lower else xp.logical_not(keep)
     return where(Tensor(constant(xp.broadcast_to(keep, x.shape))), x, 0.0 if x.is_floating_point() else 0)
 
 

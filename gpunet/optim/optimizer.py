@@ -106,9 +106,8 @@ class ParameterGroup(dict[str, Any]):
             numbers = _parse_numbers(key, value, place.stop - place.start)
             value = numbers[0] if len(numbers) == 1 else tuple(numbers)
             graph_break(f'setting group["{key}"]', "set it outside the step, or use gpunet.optim.lr_scheduler")
-            with devices.on_device_of(self.hyperparameters):
-                for index, number in enumerate(numbers, place.start):
-                    self.hyperparameters[index] = number
+            for index, number in enumerate(numbers, place.start):
+                devices.assign(self.hyperparameters, number, index)
         if place is None or (key != "lr" and bool(value) != bool(self.last_set(key))):
             self.changes += 1
         super().__setitem__(key, value)
@@ -165,7 +164,7 @@ class ParameterGroup(dict[str, Any]):
     def _read(self, action: str) -> dict[str, Any]:
         """Return the hyperparameters in the buffer; ``action`` describes the access in messages."""
         graph_break_on_read(action, self.hyperparameters)
-        numbers = self.hyperparameters.tolist()
+        numbers = devices.move(self.hyperparameters, devices.CPU).tolist()
         return {k: tuple(numbers[p]) if p.stop - p.start > 1 else numbers[p.start] for k, p in self.places.items()}
 
 
@@ -305,9 +304,7 @@ class Optimizer:
         ends = list(itertools.accumulate(map(math.prod, shapes)))
         if new:
             dtype = numpy.float64 if name == "step" else new[0].dtype
-            flat = devices.empty((ends[-1],), dtype, new[0].device)
-            with devices.on_device_of(flat):
-                flat.fill(0)
+            flat = devices.zeros((ends[-1],), dtype, new[0].device)
             for p, shape, end in zip(new, shapes, ends):
                 self.state[p][name] = Tensor(flat[end - math.prod(shape) : end].reshape(shape))
         arrays = [self.state[p][name].array for p in params]
@@ -435,8 +432,7 @@ class Optimizer:
         for p, arrays in loaded.items():
             for name, array in arrays.items():
                 (target,) = self._state_list([p], name)
-                with devices.on_device_of(target):
-                    target[...] = devices.move(array, p.device).reshape(target.shape)
+                devices.assign(target, devices.move(array, p.device).reshape(target.shape))
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")

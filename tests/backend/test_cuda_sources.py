@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -361,14 +362,17 @@ def compilations(folder: Any, monkeypatch: Any) -> list[str]:
 
 
 def _entry(expression: str = "entry<float>", architecture: str = "sm_80") -> tuple[bytes, str]:
-    return compiler.compiled("main.cu", expression, architecture)
+    path, name = compiler.compiled("main.cu", expression, architecture)
+    return path.read_bytes(), name
 
 
 def test_cache_hit(folder: Any, compilations: list[str]) -> None:
     first = _entry()
     assert _entry() == first == (b"\x7fELF\n\0machine code", "_Z5entry<float>")
     assert compilations == ["entry<float>"]
-    assert [path.suffix for path in (folder / "cache").iterdir()] == [".cubin"]  # no partial file is left
+    kept = sorted((folder / "cache").iterdir())
+    assert [path.suffix for path in kept] == [".cubin", ".name"]  # no partial file is left
+    assert kept[0].read_bytes() == first[0] and kept[0].stem == kept[1].stem
 
 
 def test_cache_key_covers_all_inputs(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
@@ -384,10 +388,12 @@ def test_cache_key_covers_all_inputs(folder: Any, compilations: list[str], monke
     assert len(compilations) == 6
 
 
-def test_damaged_entry_is_compiled_again(folder: Any, compilations: list[str]) -> None:
+@pytest.mark.parametrize("suffix", [".cubin", ".name"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-3]), lambda path: path.unlink()])
+def test_damaged_entry_is_compiled_again(folder: Any, compilations: list[str], suffix: str, damage: Any) -> None:
     first = _entry()
-    (path,) = (folder / "cache").iterdir()
-    path.write_bytes(path.read_bytes()[:-3])
+    (path,) = (folder / "cache").glob(f"*{suffix}")
+    damage(path)
     assert _entry() == first
     assert _entry() == first
     assert len(compilations) == 2
@@ -398,7 +404,9 @@ def test_failed_write_leaves_nothing(folder: Any, compilations: list[str], monke
         raise OSError("no space left")
 
     monkeypatch.setattr(disk_cache.os, "replace", replace)
-    _entry()
+    monkeypatch.setattr(compiler, "_temporary_folder", lambda: folder)
+    monkeypatch.setattr(compiler, "write_whole", Path.write_bytes)
+    assert _entry()[0] == b"\x7fELF\n\0machine code"
     assert list((folder / "cache").iterdir()) == []
     assert "no space left" in caplog.text
 
@@ -408,7 +416,7 @@ def test_unwritable_cache_works_and_warns_once(
 ) -> None:
     (folder / "file").write_text("a file where the folder should be")
     monkeypatch.setenv("GPUNET_CACHE_DIR", str(folder / "file" / "cache"))
-    assert _entry() == _entry()
+    assert _entry() == _entry() == (b"\x7fELF\n\0machine code", "_Z5entry<float>")
     assert len(compilations) == 2
     assert len(caplog.records) == 1 and "GPUNET_CACHE_DIR" in caplog.text
 
@@ -429,25 +437,37 @@ def test_cache_directory(monkeypatch: Any, tmp_path: Any) -> None:
 @needs_nvrtc
 def test_real_compilation_through_the_cache(monkeypatch: Any, tmp_path: Any) -> None:
     monkeypatch.setenv("GPUNET_CACHE_DIR", str(tmp_path))
-    cubin, name = compiler.compiled("special.cu", "erf_forward<float>", "sm_80")
-    assert cubin[:4] == b"\x7fELF" and name.encode() in cubin
-    assert compiler.compiled("special.cu", "erf_forward<float>", "sm_80") == (cubin, name)
+    path, name = compiler.compiled("special.cu", "erf_forward<float>", "sm_80")
+    assert path.parent == tmp_path and path.read_bytes()[:4] == b"\x7fELF" and name.encode() in path.read_bytes()
+    assert compiler.compiled("special.cu", "erf_forward<float>", "sm_80") == (path, name)
+
+
+@needs_nvrtc
+def test_temporary_machine_code_lives_as_long_as_the_process(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    program = "from gpunet.backend import compiler; print(compiler.compiled('special.cu', 'erf_forward<float>', 'sm_80')[0])"
+    program += "; print(compiler._temporary_folder())"
+    variables = {**os.environ, "GPUNET_CACHE_DIR": str(tmp_path / "file" / "cache"), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-u", "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=variables)
+    path, folder = map(Path, done.stdout.split())
+    assert path.parent == folder and folder.parent == tmp_path
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and "Traceback" not in done.stderr
 
 
 # ---- loading, with a stand-in for CuPy -----------------------------------------------------------------------------------
 
 
 class FakeCuda:
-    """The part of ``cupy.cuda`` that loading and launching use; it records the calls."""
+    """The part of ``cupy`` that loading and launching use; it records the calls."""
+
+    static_shared = 0
 
     def __init__(self) -> None:
         self.events: list[Any] = []
         self.current = 0
         self.runtime = SimpleNamespace(getDevice=lambda: self.current)
-        self.driver = SimpleNamespace(
-            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
-            funcSetAttribute=lambda *arguments: self.events.append(("attribute", *arguments)),
-        )
+        self.cuda = self
 
     def Device(self, index: int) -> Any:
         @contextmanager
@@ -468,20 +488,28 @@ class FakeCuda:
 
         return FakeDevice()
 
-    def Module(self) -> Any:
-        def launch(*arguments: Any) -> None:
-            self.events.append(("launch", self.current, *arguments))
+    def RawModule(self, *, path: str) -> Any:
+        fake = self
+        self.events.append(("load", self.current, Path(path).read_bytes()))
 
-        launch.ptr = 1234  # type: ignore[attr-defined]
-        return SimpleNamespace(
-            load=lambda cubin: self.events.append(("load", self.current, cubin)),
-            get_function=lambda name: self.events.append(("get", name)) or launch,
-        )
+        class RawKernel:
+            shared_size_bytes = self.static_shared
+
+            def __init__(self, name: str) -> None:
+                fake.events.append(("get", name))
+
+            def __setattr__(self, name: str, value: int) -> None:
+                fake.events.append((name, value))
+
+            def __call__(self, grid: Any, block: Any, arguments: Any, *, shared_mem: int) -> None:
+                fake.events.append(("launch", fake.current, grid, block, arguments, shared_mem))
+
+        return SimpleNamespace(get_function=RawKernel)
 
 
 def test_function_loads_once_and_launches_on_its_gpu(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
     cuda = FakeCuda()
-    monkeypatch.setattr(compiler.devices, "cupy", lambda: SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(compiler.devices, "cupy", lambda: cuda)
     monkeypatch.setattr(compiler, "architecture", lambda capability: f"sm_{capability[0]}{capability[1]}")
     monkeypatch.setattr(compiler, "_functions", {})
     device = SimpleNamespace(type="cuda", index=1)
@@ -499,10 +527,24 @@ def test_function_loads_once_and_launches_on_its_gpu(folder: Any, compilations: 
     entry((2,), (256,), (), 100_000)  # raises the function's shared memory limit once
     entry((2,), (256,), (), 90_000)
     assert cuda.events == [
-        ("attribute", 1234, 8, 100_000),
+        ("max_dynamic_shared_size_bytes", 100_000),
         ("launch", 1, (2,), (256,), (), 100_000),
         ("launch", 1, (2,), (256,), (), 90_000),
     ]
+
+
+def test_static_and_dynamic_shared_memory_are_added(folder: Any, compilations: list[str], monkeypatch: Any) -> None:
+    cuda = FakeCuda()
+    cuda.static_shared = 40 << 10
+    monkeypatch.setattr(compiler.devices, "cupy", lambda: cuda)
+    monkeypatch.setattr(compiler, "architecture", lambda capability: "sm_90")
+    monkeypatch.setattr(compiler, "_functions", {})
+    entry = compiler.function("main.cu", "entry<float>", SimpleNamespace(type="cuda", index=0))  # type: ignore[arg-type]
+    for shared in (8 << 10, 9 << 10, 20 << 10):
+        entry((1,), (32,), (), shared)
+    launches = [e if e[0] != "launch" else ("launch", e[-1]) for e in cuda.events[2:]]
+    asked = [("max_dynamic_shared_size_bytes", 9 << 10), ("launch", 9 << 10)]
+    assert launches == [("launch", 8 << 10), *asked, ("max_dynamic_shared_size_bytes", 20 << 10), ("launch", 20 << 10)]
 
 
 def test_import_stays_light() -> None:

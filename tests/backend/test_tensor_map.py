@@ -49,15 +49,17 @@ def test_driver_gets_extents_innermost_first(driver: Any) -> None:
     assert made.argument.tobytes() == bytes(range(1, 129))
 
 
-CODES = [("uint8", 0), ("uint16", 1), ("bfloat16", 9), ("float16", 6), ("float32", 7), ("float64", 8)]
+CODES = [("uint8", 0), ("uint16", 1), ("bfloat16", 9), ("float16", 6), ("float32", 7), ("tf32", 11), ("float64", 8)]
+#: Options of what is no dtype of NumPy, and the dtype of its bits.
+OPTIONS = {"bfloat16": ("uint16", {"bfloat16": True}), "tf32": ("float32", {"tf32": True})}
 
 
 @pytest.mark.parametrize("dtype, code", CODES)
 @pytest.mark.parametrize("swizzle, code_of_swizzle", [(0, 0), (32, 1), (64, 2), (128, 3)])
 def test_driver_gets_dtype_and_swizzle_codes(driver: Any, dtype: str, code: int, swizzle: int, code_of_swizzle: int) -> None:
-    bfloat16 = dtype == "bfloat16"
-    array = numpy.zeros(64, "uint16" if bfloat16 else dtype)
-    TensorMap(FakeGpuArray(array), (32 // array.itemsize,), swizzle=swizzle, bfloat16=bfloat16)
+    stored, options = OPTIONS.get(dtype, (dtype, {}))
+    array = numpy.zeros(64, stored)
+    TensorMap(FakeGpuArray(array), (32 // array.itemsize,), swizzle=swizzle, **options)
     assert driver.all[0][0] == code and driver.all[0][8] == code_of_swizzle
 
 
@@ -86,6 +88,8 @@ REJECTED: dict[str, tuple[Any, Any, dict[str, Any], Any, str]] = {
     "not an array": ([1.0], (1,), {}, DeviceError, "of a list"),
     "dtype": (emulated((64,), "complex64"), (32,), {}, DtypeError, "complex64: expected dtype uint8, "),
     "bfloat16 of a float32": (emulated((64,)), (32,), {"bfloat16": True}, DtypeError, "expected dtype uint16"),
+    "tf32 of a float64": (emulated((64,), "float64"), (32,), {"tf32": True}, DtypeError, "expected dtype float32 for tf32"),
+    "tf32 of bfloat16": (emulated((64,), "uint16"), (32,), {"tf32": True, "bfloat16": True}, ArgumentError, "both set"),
     "0-d": (emulated(()), (), {}, LaunchError, "0 dimensions; tensor copies support 1 to 5"),
     "six dimensions": (emulated((1, 1, 1, 1, 1, 4)), (1,) * 6, {}, LaunchError, "6 dimensions"),
     "empty": (emulated((0, 4)), (1, 4), {}, LaunchError, r"extent must be from 1 to 2\*\*32"),

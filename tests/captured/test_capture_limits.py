@@ -257,7 +257,7 @@ def call_in_step(how: Callable[[gpunet.Tensor], Any]) -> Callable[[gpunet.Tensor
         (lambda x: numpy.asarray(x), "numpy"),
         (lambda x: str(x), "printing"),
         (lambda x: 1 if x.sum() > 0 else 2, "truth"),
-        (lambda x: x[x > 0.5], "booleans"),
+        (lambda x: x[x > 0.5], "boolean mask"),
         (lambda x: gpunet.nn.functional.one_hot(x.long()), "one_hot"),
     ],
 )

@@ -283,6 +283,22 @@ def test_tensor_load(target: Target, dtype: str, shape: Any, box: Any, first: An
     numpy.testing.assert_array_equal(out.get(), swizzled(tile, swizzle))
 
 
+def test_tensor_load_rounds_to_tf32(target: Target) -> None:
+    """Half of what TF32 drops is 0x1000; infinities stay, and what is not a number stays none."""
+    numbers = [0x3F800000, 0x3F800FFF, 0x3F801001, 0xBF801FFF, 0x3FFFF001, 0x7F800000, 0xFF800000, 0x00000001]
+    bits = numpy.array(numbers, numpy.uint32)
+    values = numpy.append(bits.view(numpy.float32), numpy.float32([numpy.nan, 0.0, -0.0, 1e38])).reshape(1, 12)
+    expected = numpy.append((bits + 0x1000) & 0xFFFFE000, [0, 0, 1 << 31, 0]).astype(numpy.uint32)
+    expected[5:7], expected[11] = bits[5:7], (values.view(numpy.uint32)[0, 11] + 0x1000) & 0xFFFFE000
+    tiles = TensorMap(target.place(values), (1, 12), tf32=True)
+    out = target.place(numpy.zeros(48, numpy.uint8))
+    arguments = (out, tiles.argument, coordinates((0, 0)), numpy.int32(48))
+    target.launch("load_box<2>", 1, 64, arguments, 1024 + 48, tiles.reached("x", written=False))
+    found = out.get().view(numpy.uint32)
+    assert numpy.isnan(found.view(numpy.float32)[8])
+    numpy.testing.assert_array_equal(numpy.delete(found, 8), numpy.delete(expected, 8))
+
+
 @pytest.mark.parametrize("completion", COMPLETIONS)
 @pytest.mark.parametrize("dtype, shape, box, first, swizzle", BOXES)
 def test_tensor_store(target: Target, dtype: str, shape: Any, box: Any, first: Any, swizzle: int, completion: str) -> None:
@@ -382,9 +398,9 @@ SHARED = 4 * 32768 + 8 * 8  # a ring buffer of four stages, and their mbarriers
 
 
 def rounded(x: numpy.ndarray, form: str) -> numpy.ndarray:
-    """Round to bfloat16, ties to even; for TF32 clear the bits that the tensor cores ignore."""
+    """Round to bfloat16, ties to even, or to TF32, ties away from zero."""
     bits = x.astype(numpy.float32).view(numpy.uint32)
-    kept = bits & 0xFFFFE000 if form == "TF32" else (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    kept = (bits + 0x1000) & 0xFFFFE000 if form == "TF32" else (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
     return kept.astype(numpy.uint32).view(numpy.float32)
 
 
@@ -400,7 +416,7 @@ def multiply(target: Any, a: numpy.ndarray, b: numpy.ndarray, form: str, cluster
     # rows at multiples of 16 bytes, as tensor copies require
     c = target.place(numpy.full((m, n + -n % 8), 7, arrays[0].dtype))[:, :n]
     tiles = [
-        TensorMap(array, (rows, line), swizzle=128, bfloat16=form == "BF16")
+        TensorMap(array, (rows, line), swizzle=128, bfloat16=form == "BF16", tf32=form == "TF32" and array is not c)
         for array, rows in zip((*arrays, c), (128, 128 // cluster, 64))
     ]
     reached = [entry for tile, name in zip(tiles, "abc") for entry in tile.reached(name, written=name == "c")]

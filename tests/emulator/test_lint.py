@@ -118,7 +118,7 @@ def test_arrays_are_aligned_as_on_a_gpu() -> None:
     (found,) = emulator.lint_report(function, (1,), (32,), (out, memory[3:35]))
     assert (found.memory, found.file, found.line, found.degree) == ("global", "planted.cu", 1, 5)
     assert found.message == (
-        "reads of 4 bytes a thread at planted.cu:1: 5 sectors of global memory where 4 would do (80%)"
+        "reads of 4 bytes per thread at planted.cu:1: 5 sectors of global memory instead of 4 (80%)"
     )
 
 
@@ -128,9 +128,9 @@ def test_report_sums_launches_within_the_context_only() -> None:
     function = Function(text, "planted.cu", "planted", disk_cache.cache_directory() / "emulator")
     out = numpy.zeros(256, numpy.float32)
     with emulator.lint() as report:
-        assert str(report) == "nothing to say"
+        assert str(report) == "no findings"
         function((1,), (1,), (out,))
-        assert str(report) == "nothing to say"
+        assert str(report) == "no findings"
         function((1,), (32,), (out,))
     assert [(a.requests, a.transactions, a.ideal, a.degree) for a in report.accesses()] == [(2, 33, 5, 32)]
     assert report.findings() == report.accesses() and report.findings(above=6.0) == []
@@ -146,5 +146,5 @@ def test_report_in_words() -> None:
     report = emulator.Report()
     report.accesses = lambda: found  # type: ignore[method-assign]
     assert str(report) == (
-        "planted: writes of 4 bytes a thread at planted.cu:3: bank conflicts of up to 2 ways, 2 wavefronts where 1 would do"
+        "planted: writes of 4 bytes per thread at planted.cu:3: up to 2-way bank conflicts, 2 wavefronts instead of 1"
     )

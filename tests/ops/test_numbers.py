@@ -198,3 +198,85 @@ def test_softmax_of_large_numbers(device: str) -> None:
     assert x.log_softmax(1)[0].tolist() == [0.0, -1e4, -2e4]
     assert gpunet.tensor([1e4, 1e4]).logsumexp(0).item() == pytest.approx(1e4 + math.log(2))
     assert gpunet.tensor([-math.inf, -math.inf]).logsumexp(0).item() == -math.inf
+
+
+# ---- the CPU's results on every device ------------------------------------------------------------------------------
+
+INTEGERS = [0, 1, -1, 2, -2, 3, -3, 7, -7, 2**31 - 1, -(2**31)]
+NUMBERS = {
+    "float32": [*SPECIAL, 1.0, -1.0, 0.5, -0.5, 2.5, 7.3, -7.3, 1e38, 1e-42],
+    "float64": [*SPECIAL, 1.0, -1.0, 0.5, -0.5, 2.5, 7.3, -7.3, 1e300, 5e-324],
+    "int32": INTEGERS, "int64": [*INTEGERS, 2**62, -(2**63)], "int8": [0, 1, -1, 2, -3, 7, 127, -128], "uint8": [0, 1, 3, 255],
+}  # fmt: skip
+
+
+def results_of(f: Callable[[str], Any], device: str) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """What ``f`` returns on the CPU and on a device."""
+    here, there = (f(where).cpu().numpy() for where in ("cpu", device))
+    assert here.dtype == there.dtype
+    return here, there
+
+
+def assert_same(here: numpy.ndarray, there: numpy.ndarray) -> None:
+    """Equal numbers with equal signs of zero; NaN in the same places."""
+    numpy.testing.assert_array_equal(there, here)
+    if here.dtype.kind == "f":
+        numpy.testing.assert_array_equal(numpy.signbit(there)[here == 0], numpy.signbit(here)[here == 0])
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+@pytest.mark.parametrize("op", [lambda a, b: a // b, lambda a, b: a % b], ids=["floor_divide", "remainder"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_division_has_the_numbers_of_the_cpu(op: Any, dtype: str, device: str) -> None:
+    """Also by zero, of infinities, and of the smallest integer by -1."""
+    values = numpy.array(NUMBERS[dtype], dtype)
+    assert_same(*results_of(lambda d: op(gpunet.tensor(values[:, None], device=d), gpunet.tensor(values, device=d)), device))
+    for number in (2, -3) if dtype != "uint8" else (2,):
+        assert_same(*results_of(lambda d, n=number: op(gpunet.tensor(values, device=d), n), device))
+    if dtype.startswith("float"):
+        for number in (0.0, -0.0, math.inf, -math.inf, math.nan):
+            assert_same(*results_of(lambda d, n=number: op(gpunet.tensor(values, device=d), n), device))
+
+
+FILLS: dict[str, Callable[[gpunet.Tensor], Any]] = {
+    "full": lambda x: gpunet.full(x.shape, -0.0, device=x.device),
+    "fill_": lambda x: x.fill_(-0.0),
+    "fill_ with a tensor": lambda x: x.fill_(gpunet.tensor(-0.0, device=x.device)),
+    "constant_": lambda x: nn.init.constant_(x, -0.0),
+    "slice": lambda x: x.__setitem__(slice(1, None), -0.0),
+    "element": lambda x: x.__setitem__((1, 0), -0.0),
+    "transposed": lambda x: x.T.__setitem__(0, -0.0),
+    "integers": lambda x: x.__setitem__([0, 1], -0.0),
+    "mask": lambda x: x.__setitem__(x == 1.0, -0.0),
+    "tensor": lambda x: x.__setitem__(0, gpunet.tensor(-0.0, device=x.device)),
+    "masked_fill_": lambda x: x.masked_fill_(x == 1.0, -0.0),
+    "where": lambda x: gpunet.where(x == 2.0, x, -0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("name", FILLS)
+def test_negative_zero_keeps_its_sign(name: str, dtype: str, device: str) -> None:
+    def fill(where: str) -> gpunet.Tensor:
+        x = gpunet.tensor([[1.0, 2.0], [1.0, 1.0]], dtype=dtype, device=where)
+        result = FILLS[name](x)
+        return x if result is None else result
+
+    assert_same(*results_of(fill, device))
+
+
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_the_first_extreme_or_nan_is_found(name: str, device: str) -> None:
+    values = numpy.tile(numpy.array([0.0, 3.0, -0.0, -3.0, 3.0, -3.0], "float32"), (4, 200))
+    values[1, [700, 900, 30]] = math.nan
+    values[2, 5:] = math.inf
+    for dim in (None, 0, 1):
+        assert_same(*results_of(lambda d, dim=dim: getattr(gpunet.tensor(values, device=d), name)(dim), device))
+    integers = numpy.tile(numpy.array([1, 5, -5, 5], "int64"), 300)
+    assert_same(*results_of(lambda d: getattr(gpunet.tensor(integers, device=d), name)(0), device))
+
+
+def test_extremes_of_a_0d_tensor(device: str) -> None:
+    for number in (gpunet.tensor(2.5), gpunet.tensor(3)):
+        assert number.argmax().item() == number.argmin(-1).item() == number.argmax(0, keepdim=True).item() == 0
+        assert number.max(0).values.item() == number.item()

@@ -12,6 +12,16 @@ buffers.
 """
 
 from gpunet.optim.lr_scheduler.combined import *
+from gpunet.optim.lr_scheduler.combined import __all__ as _combined_names
 from gpunet.optim.lr_scheduler.formulas import *
+from gpunet.optim.lr_scheduler.formulas import __all__ as _formulas_names
 from gpunet.optim.lr_scheduler.python import *
+from gpunet.optim.lr_scheduler.python import __all__ as _python_names
 from gpunet.optim.lr_scheduler.scheduler import *
+from gpunet.optim.lr_scheduler.scheduler import __all__ as _scheduler_names
+
+__all__ = [*_combined_names, *_formulas_names, *_python_names, *_scheduler_names]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

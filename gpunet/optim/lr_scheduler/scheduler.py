@@ -87,7 +87,7 @@ class LRScheduler:
     def last_epoch(self) -> int:
         """The number of steps so far, read from the device."""
         graph_break_on_read("last_epoch", self._states[0])
-        return int(self._states[0][0].item())
+        return int(devices.move(self._states[0], devices.CPU)[0])
 
     @last_epoch.setter
     def last_epoch(self, value: int) -> None:
@@ -97,7 +97,7 @@ class LRScheduler:
         """Set a part of the counters of all groups."""
         graph_break(f"setting a {type(self).__name__}'s counters", "set them outside the step")
         for state in self._states:
-            state[place] = float(value)
+            devices.assign(state, float(value), place)
 
     def get_last_lr(self) -> list[float]:
         """Return the current learning rates of all groups, read from the device."""
@@ -138,7 +138,7 @@ class LRScheduler:
         if self.kind:
             self._launch(positions, low, high)
             return
-        position = float(positions[0].item())
+        position = float(devices.move(positions[0], devices.CPU)[0])
         if low <= position < high:
             self._set_rates(0 if position == low else self.last_epoch + 1)
 
@@ -187,7 +187,7 @@ class LRScheduler:
                 buffer = devices.empty((len(values),), numpy.float64, _device_of(group))
                 self._constants[number : number + 1] = [(values, buffer)]
             self._constants[number] = (values, self._constants[number][1])
-            self._constants[number][1][...] = devices.move(numpy.array(values), _device_of(group))
+            devices.assign(self._constants[number][1], devices.move(numpy.array(values), _device_of(group)))
 
     def _check_groups(self) -> None:
         if len(self.optimizer.param_groups) != len(self._states):
