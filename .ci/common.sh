@@ -1,7 +1,7 @@
 # Steps that .ci/run and .ci/all share.  Source it from the repository's root.
 
 python=.venv/bin/python
-export GPUNET_REQUIRE_TORCH=1 GPUNET_REQUIRE_NUMBA=1
+export GPUNET_REQUIRE_TORCH=1 GPUNET_REQUIRE_NUMBA=1 GPUNET_REQUIRE_CUDA_STANDIN=1
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -14,6 +14,13 @@ environment() {
   trap 'rm -rf "$work"' EXIT
   $python -m pip install -q 'torch==2.13.0' # an unpinned torch pulls gigabytes of CUDA
   $python -m pip install -q -e '.[lint]'
+}
+
+# CuPy without a GPU; after the test extra is installed.  The build is kept in the user's cache.
+stand_in_driver() {
+  step "the stand-in driver"
+  $python -m pip install -q -e '.[test]'
+  $python -m tests.driver.build
 }
 
 quick_tier() {

@@ -2,7 +2,9 @@
 
     python3 bench/gpu_session.py                     all phases, the most important first
     python3 bench/gpu_session.py --phase steps       one phase, or several separated by commas
-    python3 bench/gpu_session.py --dry               the code of every phase on the CPU, with tiny sizes
+    python3 bench/gpu_session.py --dry               the code of every phase without a GPU, with tiny sizes
+
+A dry session runs on "cuda" where the stand-in driver of tests/driver can be built, else on "emulated" or the CPU.
 
 It needs Python, CuPy, NumPy and pytest, and uses PyTorch, JAX and compute-sanitizer if they are installed. Each phase is a
 process with a time limit. It writes its results to disk row by row, so that a phase that crashes or is killed keeps them.
@@ -46,13 +48,15 @@ _WARNINGS = "filterwarnings=error\nignore::Warning:cupy.*\nignore::Warning:torch
 
 
 def suite(dry: bool, done: set[str]) -> Iterator[Row]:
-    """All tests with a ``device`` fixture, with --device cuda, in several processes."""
+    """All tests that take a device, with --device cuda, in several processes."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
-    files = [f for f in files if re.search(r"def test_\w+\([^)]*\bdevice\b", f.read_text(encoding="utf-8"), re.DOTALL)]
+    takes_device = re.compile(r"def \w+\([^)]*\b(device|gpu)\b|usefixtures\(\"gpu\"|available_devices\(\)|\"cuda\"", re.DOTALL)
+    files = [f for f in files if takes_device.search(f.read_text(encoding="utf-8"))]  # importing the others takes time
     device, count = "cuda", min(12, max(1, (os.cpu_count() or 2) - 2))
-    options = ["-q", "--tier", "all", "--tb=short", "-p", "no:cacheprovider", "-o", _WARNINGS]
+    options = ["-q", "--tier", "all", "-m", "on_device", "--tb=short", "-p", "no:cacheprovider", "-o", _WARNINGS]
     if dry:
-        device, count, files, options = "cpu", 2, [ROOT / "tests" / "nn" / "test_nn.py"], [*options, "-k", "linear"]
+        device = "cuda" if _dry_device() == "cuda" else "cpu"
+        count, files, options = 2, [ROOT / "tests" / "nn" / "test_nn.py"], [*options, "-k", "linear"]
     arguments = [*options, "--device", device, *(str(f.relative_to(ROOT)) for f in files)]
     reports: queue.Queue[Any] = queue.Queue()
     for number in range(count):
@@ -151,7 +155,10 @@ def _restart_if_cuda_failed() -> None:
 
 def _dry_device() -> str:
     from gpunet import emulator
+    from tests import driver
 
+    if driver.available()[0]:
+        return "cuda"
     return "emulated" if emulator.available() else "cpu"
 
 
@@ -162,18 +169,18 @@ def ceilings(dry: bool, done: set[str]) -> Iterator[Row]:
     """Limits of the GPU: copies of three sizes, matrix products in three precisions, latencies of graph node and launch."""
     from gpunet.tools.bench import ceilings as measured
 
-    if dry:
+    if dry and _dry_device() != "cuda":
         found = measured.measure("cpu", 1e5, size=64)
         yield "cpu", found, f"CPU: {found['gemm'] / 1e9:.1f} GFLOP/s, {found['bandwidth'] / 1e9:.1f} GB/s"
         return
-    for footprint in (1e6, 3e7, 2e9):
+    for footprint in (1e5,) if dry else (1e6, 3e7, 2e9):
         rate = measured.cuda_bandwidth(footprint)
         yield f"copy {footprint:.0e}", rate, f"copy, {footprint / 1e6:,.0f} MB read and written: {rate / 1e9:,.0f} GB/s"
     for name, seconds in measured.graph_latency().items():
         label = {"node": "empty graph node", "launch": "launch, host time"}[name]
         yield name, seconds, f"{label}: {1e6 * seconds:.2f} µs"
     for precision in ("float32", "tf32", "bfloat16"):
-        for size in (512, 1024, 4096, 8192):
+        for size in (64,) if dry else (512, 1024, 4096, 8192):
             try:
                 rate = measured.gemm_rate(precision, size)
             except Exception as error:
@@ -194,7 +201,7 @@ def compare(dry: bool, done: set[str]) -> Iterator[Row]:
 
     device = devices.Device(_dry_device() if dry else "cuda")
     products = ("linear_forward", "linear_backward_input", "linear_backward_weight", "matmul_forward")
-    timed: Callable[[Callable[[], object]], float] = measured.best_seconds if dry else measured.cuda_seconds
+    timed: Callable[[Callable[[], object]], float] = measured.cuda_seconds if device.type == "cuda" else measured.best_seconds
     if not done:
         yield "header", None, f"{'kernel':34}{'launch':38}{'µs':>10}{'':>16}{'torch µs':>10}{'torch/ours':>11}"
     for width in (16,) if dry else (4096, 1024, 512):
@@ -242,13 +249,17 @@ def steps(dry: bool, done: set[str]) -> Iterator[Row]:
     """gpunet bench on the GPU: eager and captured steps beside PyTorch (eager, compiled, CUDA graph) and JAX."""
     from gpunet.tools.bench import report, session
     from gpunet.tools.bench.cases import CASES
-    from gpunet.tools.bench.ceilings import floor
+    from gpunet.tools.bench.ceilings import floor, measure
     from gpunet.tools.bench.contestants import PEERS
     from gpunet.tools.bench.measure import Bench, Settings
     from gpunet.tools.bench.worker import WorkerError
 
-    settings = Settings(rounds=2, turn=1e-3, device="cpu") if dry else Settings(rounds=9, device="cuda:0", timeout=60.0)
-    peers = ["gpunet", "numpy"] if dry else [p for p in ("gpunet", "torch", "jax") if PEERS[p].installed]
+    settings = Settings(rounds=9, device="cuda:0", timeout=60.0)
+    peers = [p for p in ("gpunet", "torch", "jax") if PEERS[p].installed]
+    if dry:
+        on_cuda = _dry_device() == "cuda"
+        settings = Settings(rounds=2, turn=1e-3, device="cuda:0" if on_cuda else "cpu")
+        peers = ["gpunet"] if on_cuda else ["gpunet", "numpy"]
     names = ("tiny",) if dry else ("digits", "mnist", "mnist-large-batch", "wide", "tiny", "tabular", "deep")
     # torch.compile takes longer than everything else, so it runs last, in a second comparison with the others
     plans = [(["adam"], names, ("compile",)), (["adam"], names[:4], ()), (["forward", "backward", "sgd"], names, ("compile",))]
@@ -259,7 +270,8 @@ def steps(dry: bool, done: set[str]) -> Iterator[Row]:
                 measurements = bench.measure(case, kinds)
                 floors: dict[str, float] = {}
                 try:
-                    found = bench.ceilings(case.bytes(kinds[-1]))
+                    moved = case.bytes(kinds[-1])
+                    found = measure(settings.device, moved, size=64) if dry else bench.ceilings(moved)
                     floors = {k: floor(case.flop(k), case.bytes(k), report.launches(case, k), found) for k in kinds}
                 except WorkerError as error:
                     found = {"error": str(error)}
@@ -274,11 +286,13 @@ def steps(dry: bool, done: set[str]) -> Iterator[Row]:
 
 def sanitizer(dry: bool, done: set[str]) -> Iterator[Row]:
     """compute-sanitizer's memcheck and racecheck of a few training steps; dry: the emulator's checks."""
-    script = [sys.executable, str(Path(__file__).resolve()), "--small-run", _dry_device() if dry else "cuda"]
+    device = _dry_device() if dry else "cuda"
+    script = [sys.executable, str(Path(__file__).resolve()), "--small-run", device]
     if dry:
-        done = subprocess.run(
-            script, capture_output=True, text=True, check=False, env={**os.environ, "GPUNET_EMULATOR_CHECK": "1"}
-        )
+        if device == "cuda":
+            script[1:1] = ["-m", "tests.driver", "--check"]
+        environment = {**os.environ, "GPUNET_EMULATOR_CHECK": "1"}
+        done = subprocess.run(script, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
         yield "emulator", done.returncode, f"checks of the emulator: code {done.returncode} {done.stderr[-300:]}".rstrip()
         return
     homes = [Path(os.environ[name]) for name in ("CUDA_PATH", "CUDA_HOME") if os.environ.get(name)]
@@ -345,6 +359,10 @@ def save(path: Path, found: Any) -> None:
 
 def run_phase(name: str, dry: bool, path: Path) -> int:
     """Run a phase in this process, and save every row at once, after the rows of an earlier process."""
+    if dry and _dry_device() == "cuda":
+        from tests import driver
+
+        driver.install()  # in the process of the phase, and those that it starts
     found: dict[str, Any] = {"rows": {}, "lines": [], "complete": False}
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -397,7 +415,7 @@ def session(names: list[str], dry: bool, out: Path | None) -> int:
 
     status = gpunet.cuda_status()
     if not status.ready and not dry:
-        print(f"CUDA is not ready: {status.detail}. {status.advice}. (--dry runs the code of every phase on the CPU)")
+        print(f"CUDA is not ready: {status.detail}. {status.advice}. (--dry runs the code of every phase without a GPU)")
         return 0
     end = time.monotonic() + TOTAL_SECONDS
     gpu = None if dry else info.gpu()
@@ -455,7 +473,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--phase", default=",".join(PHASES), help="some of " + ", ".join(PHASES))
-    parser.add_argument("--dry", action="store_true", help="run the code of every phase on the CPU, with tiny sizes")
+    parser.add_argument("--dry", action="store_true", help="run the code of every phase without a GPU, with tiny sizes")
     parser.add_argument("--out", type=Path, help="folder of the results (default: bench/results; with --dry a temporary folder)")
     parser.add_argument("--inner", nargs=2, metavar=("PHASE", "FILE"), help=argparse.SUPPRESS)
     parser.add_argument("--small-run", metavar="DEVICE", help=argparse.SUPPRESS)

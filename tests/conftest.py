@@ -5,13 +5,18 @@
     pytest --tier rest            what the quick tier leaves out
     pytest --tier rest --part 2/8 an eighth of that
     pytest --device cpu           on one device
+    pytest --device cuda          on a GPU; on a machine without one, on the stand-in driver of tests/driver
     pytest --device cuda:1        on the second GPU, while the first is CuPy's current device
-    pytest --device stand-in      on "cuda" without a card: a stand-in for CuPy, launches run by the emulator
+    pytest --device cuda --driver-lazy --driver-devices 2 --driver-peers --driver-check
+                                  options of the stand-in driver
     GPUNET_REQUIRE_TORCH=1        a missing PyTorch fails the tests that need it, instead of skipping them
+    GPUNET_REQUIRE_CUDA_STANDIN=1 the same for the stand-in driver
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import zlib
 from collections.abc import Iterator
@@ -21,38 +26,81 @@ from typing import Any
 import pytest
 
 import gpunet
-from tests import fake_cupy
+from tests import driver
+from tests.driver import pytest_plugin as driver_plugin
 
 # products are NumPy's where a test does not say otherwise: nothing is measured, and the bits don't depend on what is installed
 os.environ["GPUNET_BLAS"] = "numpy"
 
-#: Ways to run a launch: the name for ``--device``, and where its arrays live.
-DEVICES = {"cpu": "cpu", "emulated": "emulated", "cuda": "cuda", "cuda:1": "cuda:1", "stand-in": "cuda"}
+DEVICES = ("cpu", "emulated", "cuda", "cuda:1")
+
+
+@functools.cache
+def num_gpus() -> int:
+    """Return the number of GPUs that NVIDIA's driver sees; 0 without a driver.  CuPy is not imported."""
+    try:
+        libcuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    return count.value if libcuda.cuInit(0) == 0 and libcuda.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
 def available_devices() -> list[str]:
-    from gpunet import emulator
-
-    here = {"cpu": True, "emulated": emulator.available(), "cuda": gpunet.cuda_status().ready}
-    return [name for name in here if here[name]]
+    """Return the devices that tests run on by default; "cuda" if there is a GPU, or if the stand-in driver is installed."""
+    return [name for name in DEVICES[:3] if not why_missing(name)]
 
 
 def why_missing(name: str) -> str:
-    """Why tests cannot run on a device; empty if they can."""
-    if name == "cuda:1" and gpunet.cuda_status().ready:
-        return "" if gpunet.cuda.device_count() > 1 else "there is one GPU; of the stand-in driver ask for --driver-devices 2"
-    if name.partition(":")[0] in available_devices():
+    """Return why tests cannot run on a device; an empty string if they can."""
+    from gpunet import emulator
+
+    if name == "emulated":
+        return "" if emulator.available() else "g++ is not installed"
+    if not name.startswith("cuda"):
         return ""
-    return "g++ is not installed" if name == "emulated" else gpunet.cuda_status().detail
+    if driver.installed() is None and num_gpus() == 0:
+        return "there is no GPU, and the stand-in driver is not installed"
+    if not gpunet.cuda_status().ready:
+        return gpunet.cuda_status().detail
+    if name == "cuda:1" and gpunet.cuda.device_count() == 1:
+        return "there is one GPU; add --driver-devices 2 for the stand-in driver"
+    return ""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", choices=sorted(DEVICES), help="run on this device only (default: all that are here)")
+# ---- options --------------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    parser.addoption("--device", choices=DEVICES, help="run on this device only (default: all that are here)")
     parser.addoption(
         "--tier", choices=["quick", "rest", "all"], default="quick",
         help="quick leaves out the tests marked exhaustive (default), rest runs those alone; a test named by its id always runs",
     )  # fmt: skip
     parser.addoption("--part", metavar="I/N", help="of the tests marked exhaustive only part I of N, counted from 0")
+    if not pluginmanager.hasplugin(driver_plugin.__name__):
+        driver_plugin.pytest_addoption(parser)
+        pluginmanager.set_blocked(driver_plugin.__name__)  # workers of pytest-xdist load the plugins of -p after the conftests
+
+
+def is_for_cuda(config: pytest.Config) -> bool:
+    return str(config.getoption("--device")).startswith("cuda")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Install the stand-in driver for ``--device cuda`` on a machine without a GPU, before anything imports CuPy."""
+    if not is_for_cuda(config) or driver.installed() is not None or num_gpus() > 0:
+        return
+    possible, why = driver.available()  # installs it in a process that inherits it
+    if not possible:
+        raise pytest.UsageError(f"--device cuda: there is no GPU, and the stand-in driver cannot be built: {why}")
+    if driver.installed() is None:
+        driver.install(*(config.getoption(f"--driver-{name}") for name in driver.Options._fields))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    has_plugin = config.pluginmanager.hasplugin(driver_plugin.__name__)
+    return None if has_plugin or not is_for_cuda(config) else driver_plugin.pytest_report_header()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -62,18 +110,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", names, indirect=True)
 
 
+def takes_device(item: pytest.Item) -> bool:
+    """Return whether a test has a fixture of a device, or "cuda" as a parameter."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return not {"device", "gpu"}.isdisjoint(getattr(item, "fixturenames", ())) or any(p == "cuda" for p in map(str, parameters))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what belongs to another tier or part."""
+    """Mark tests of a device; leave out what belongs to another tier or part, and tests of GPUs alone where there is none."""
     tier, part = config.getoption("--tier"), config.getoption("--part")
-    if tier == "quick" and any("::" in argument for argument in config.args):
+    is_named = any("::" in argument for argument in config.args)
+    if tier == "quick" and is_named:
         tier = "all"
+    without_gpu = not is_named and why_missing("cuda") != ""
     index, count = map(int, part.split("/")) if part else (0, 1)
 
     def is_chosen(item: pytest.Item) -> bool:
+        if without_gpu and "gpu" in getattr(item, "fixturenames", ()):
+            return False
         if item.get_closest_marker("exhaustive") is None:
             return tier != "rest"
         return tier != "quick" and zlib.crc32(item.nodeid.encode()) % count == index
 
+    for item in items:
+        if takes_device(item):
+            item.add_marker("on_device")
     left_out = [item for item in items if not is_chosen(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -84,25 +145,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a device, which new tensors are made on meanwhile."""
     name = request.param
-    if name == "stand-in":
-        with fake_cupy.installed():
-            gpunet.set_default_device("cuda")
-            yield "cuda"
-            gpunet.set_default_device(None)
-        return
     if why := why_missing(name):
         pytest.fail(f"--device {name} was asked for: {why}")
-    gpunet.set_default_device(DEVICES[name])
-    yield DEVICES[name]
+    gpunet.set_default_device(name)
+    yield name
     gpunet.set_default_device(None)
     gpunet.synchronize(DEVICES[name])  # an error that a kernel reported and nobody read is this test's
 
 
 @pytest.fixture
 def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
-    """"cuda", on which new tensors are made meanwhile, for a test of a GPU alone: a real one, or the stand-in driver's."""
-    if request.config.getoption("--device") not in (None, "cuda") or not gpunet.cuda_status().ready:
-        pytest.skip("it takes --device cuda, and a GPU or -p tests.driver.pytest_plugin")
+    """"cuda", on which new tensors are made meanwhile, for a test of GPUs alone: a real one or the stand-in driver's."""
+    if request.config.getoption("--device") not in (None, "cuda") or why_missing("cuda"):
+        pytest.skip("a test of GPUs alone; run it with --device cuda")
     gpunet.set_default_device("cuda")
     yield "cuda"
     gpunet.set_default_device(None)
@@ -111,8 +166,8 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def other_gpu(gpu: str) -> str:
     """"cuda:1", on which new tensors are made meanwhile, while CuPy's current device is 0."""
-    if gpunet.cuda.device_count() < 2:
-        pytest.skip("it takes two GPUs, or --driver-devices 2")
+    if why := why_missing("cuda:1"):
+        pytest.skip(why)
     gpunet.set_default_device("cuda:1")
     return "cuda:1"
 
@@ -149,3 +204,5 @@ def clean_slate() -> Iterator[None]:
     yield
     gpunet.set_grad_enabled(True)
     gpunet.set_default_dtype(gpunet.float32)
+    if driver.installed() is not None:
+        driver.clear_faults()  # of an illegal address, which would spoil the tests behind

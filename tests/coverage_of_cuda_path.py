@@ -3,17 +3,18 @@
     python -m tests.coverage_of_cuda_path            # exit code 1 if the total is below 95 %, or if a test fails
 
 The measured files are those that run when a tensor is on a GPU (devices, launches, compiler, ops and optimizers with
-their geometries) and those that check or report it (emulator, self-test, tools).  Coverage is measured in this
-process; lines that only a subprocess runs do not count.
+their geometries) and those that check or report it (emulator, self-test, tools).  "cuda" is CuPy on the stand-in driver.  Each
+run of pytest is a process; lines that only a process of a test runs do not count.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import coverage
-import pytest
 
 TESTS = Path(__file__).resolve().parent
 LIMIT = 95.0  # % of lines
@@ -28,26 +29,28 @@ PATH = (
     "ops/test_custom.py", "backend/test_cuda_sources.py",
     "emulator/test_emulator.py", "emulator/test_lint.py", "test_errors.py", "tools/test_kernel_table.py", "ops/test_kernels.py",
     "launch/test_launch_errors.py", "autograd/test_memory.py", "launch/test_random.py", "tools/test_selftest.py",
-    "backend/test_stand_in.py", "backend/test_tensor_map.py", "backend/test_toolkit.py",
+    "backend/test_tensor_map.py", "backend/test_toolkit.py",
     "-k", "not (compiles_as_documented and not erf_forward) and not in_check_mode and not schedules_do_not",
 )  # fmt: skip
-#: The tests of ops and optimizers, on the CPU and on "cuda" with the stand-in for CuPy.
+#: The tests of ops and optimizers.
 OPS = (
     "ops/test_in_place.py", "ops/test_losses.py", "ops/test_ops.py", "optim/test_optim.py", "ops/test_special.py",
     "-k", "not test_ops or (forward_is_the_formula and not float64) or slope_of_the_formula or no_row_and_one_row",
 )  # fmt: skip
-RUNS = (PATH, (*OPS, "--device", "stand-in"), (*OPS, "--device", "cpu"))
+GPUS = ("test_smoke.py", "backend/test_devices.py", "captured/test_split_graphs.py", "--device", "cuda", "--driver-devices", "2")
+RUNS = (PATH, (*OPS, "--device", "cuda"), (*OPS, "--device", "cpu"), GPUS)
 
 
 def main() -> int:
     package = TESTS.parent / "gpunet"
-    measured = coverage.Coverage(data_file=None, include=[str(package / pattern) for pattern in FILES])
-    measured.start()
-    sys.path.insert(0, str(TESTS.parent))
-    options = ["-q", "-p", "no:cacheprovider", "--no-header", f"--rootdir={TESTS.parent}"]
-    codes = [pytest.main([*options, *_paths(run)]) for run in RUNS]
-    measured.stop()
-    total = measured.report(show_missing=True, skip_empty=True, precision=1, file=sys.stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        include = [str(package / pattern) for pattern in FILES]
+        measured = coverage.Coverage(data_file=f"{folder}/all", include=include)
+        command = [sys.executable, "-m", "coverage", "run", f"--data-file={folder}/all", "-p", f"--include={','.join(include)}"]
+        command += ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header"]
+        codes = [subprocess.run([*command, *_paths(run)], cwd=TESTS.parent).returncode for run in RUNS]
+        measured.combine([folder])
+        total = measured.report(show_missing=True, skip_empty=True, precision=1, file=sys.stdout)
     print(f"{total:.1f} % of the lines of the CUDA path are covered without a GPU; required: {LIMIT:g} %")
     return int(any(codes) or total < LIMIT)
 
