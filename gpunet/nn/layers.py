@@ -188,7 +188,7 @@ class Sequential(_ModuleSequence):
         named = modules[0].items() if len(modules) == 1 and isinstance(modules[0], OrderedDict) else enumerate(modules)
         for name, module in named:
             if not isinstance(module, Module):
-                raise ArgumentError(f"Sequential: entry {name} is a {type(module).__name__}; expected a Module")
+                raise ArgumentError(f"Sequential: entry {name} has type {type(module).__name__}; expected a Module")
             self.add_module(str(name), module)
 
     def forward(self, input: Any) -> Any:

@@ -179,7 +179,7 @@ def _parse_numbers(key: str, value: Any, count: int) -> list[float]:
     try:
         numbers = [float(v) for v in (value if isinstance(value, (tuple, list)) else [value])]
     except (TypeError, ValueError):
-        raise DtypeError(f"{_title(key)} {value!r} is a {type(value).__name__}; expected a number") from None
+        raise DtypeError(f"{_title(key)} {value!r} has type {type(value).__name__}; expected a number") from None
     if len(numbers) != count:
         raise DtypeError(f"{_title(key)} {value!r}; expected {'a number' if count == 1 else f'{count} numbers'}")
     low, high = _RANGES.get(key, (0.0, math.inf))
@@ -222,7 +222,7 @@ class Optimizer:
         if isinstance(params, Tensor):
             raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
         if not isinstance(params, Iterable):
-            raise DtypeError(f"params is a {type(params).__name__}; pass a list of tensors, such as model.parameters()")
+            raise DtypeError(f"params has type {type(params).__name__}; pass a list of tensors, such as model.parameters()")
         groups = list(params)
         if not groups:
             raise ArgumentError("optimizer got no parameters; pass model.parameters() of a model that has parameters")
@@ -243,7 +243,7 @@ class Optimizer:
         seen = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
             if not isinstance(p, Tensor):
-                raise DtypeError(f"optimizer parameter {p!r} is a {type(p).__name__}; expected a tensor")
+                raise DtypeError(f"optimizer parameter {p!r} has type {type(p).__name__}; expected a tensor")
             if p.dtype.kind != "f" or not p.is_leaf:
                 raise DtypeError(f"optimizer parameter of shape {p.shape}: expected a floating leaf tensor")
             if id(p) in seen:

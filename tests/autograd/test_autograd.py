@@ -51,14 +51,14 @@ def test_gradients_of_a_tensor_used_many_times_are_summed(device: str) -> None:
 def test_backward_twice_names_the_op(device: str) -> None:
     loss = leaf(2.0).exp().sum()
     loss.backward()
-    with pytest.raises(GradientError, match="second time through '_?sum'.*retain_graph=True"):
+    with pytest.raises(GradientError, match="second time through sum,.*retain_graph=True"):
         loss.backward()
 
 
 def test_backward_twice_through_a_shared_part_names_the_op(device: str) -> None:
     shared = leaf(2.0).exp()
     (shared * 2.0).sum().backward()
-    with pytest.raises(GradientError, match="'exp'"):
+    with pytest.raises(GradientError, match="through exp,"):
         (shared * 3.0).sum().backward()
 
 
@@ -156,7 +156,7 @@ def test_detach_leaves_the_graph_and_shares_memory(device: str) -> None:
 
 def test_requires_grad_of_a_result_cannot_be_set_to_false(device: str) -> None:
     y = leaf(1.0) * 2.0
-    with pytest.raises(GradientError, match="'mul'.*detach"):
+    with pytest.raises(GradientError, match="result of mul: .*detach"):
         y.requires_grad = False
     x = leaf(1.0).requires_grad_(False)
     assert not (x * 2.0).requires_grad

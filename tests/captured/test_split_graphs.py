@@ -151,7 +151,7 @@ def test_launches_that_cannot_be_a_graph_run_one_by_one_with_a_warning(cupy: Mod
     with caplog.at_level(logging.WARNING, "gpunet"):
         for _ in range(8):
             captured(x, y)
-    reason = "a CUDA graph cannot be made of these launches: cudaErrorStreamCaptureUnsupported"
+    reason = "these launches cannot be captured as a CUDA graph: cudaErrorStreamCaptureUnsupported"
     assert len(caplog.records) == len({s for s in captured._split.segments if s.refused}) == 2  # once each
     for record in caplog.records:
         assert record.getMessage().startswith(f"a part of a split step runs launch by launch: {reason}")
@@ -173,14 +173,14 @@ def test_a_step_that_cannot_be_a_graph_raises_or_is_split(cupy: ModuleType) -> N
         (w * y).sum().backward()
         return y * 2.0
 
-    with pytest.raises(CaptureError, match="made of these launches: cudaErrorStreamCaptureUnsupported"):
+    with pytest.raises(CaptureError, match="captured as a CUDA graph: cudaErrorStreamCaptureUnsupported"):
         gpunet.capture(step)(gpunet.ones(2))
     assert w.grad.tolist() == [1.0, 1.0]
     captured = split(step)
     for number in range(5):
         assert captured(gpunet.full((2,), float(number))).tolist() == [2.0 * number] * 2
         assert w.grad.tolist() == [float(number)] * 2
-    assert "no recording: a CUDA graph cannot be made" in str(captured.explain())
+    assert "no recording: these launches cannot be captured as a CUDA graph" in str(captured.explain())
 
 
 # ---- errors --------------------------------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ def test_load_state_dict_copies_and_converts_values_and_backward_detects_it(devi
     net.load_state_dict(source)
     source["weight"][...] = 0.0
     assert net.weight is weight and weight.dtype == "float32" and weight.tolist() == [[1.0, 2.0]]
-    with pytest.raises(InPlaceError, match="linear_chain"):
+    with pytest.raises(InPlaceError, match="^linear saved a tensor"):
         loss.backward()
 
 
@@ -316,7 +316,7 @@ def test_sequential_as_a_list(device: str) -> None:
     net.append(nn.Sigmoid())
     net[-1] = nn.Tanh()
     assert len(net) == 6
-    with pytest.raises(ArgumentError, match="entry 1 is a str"):
+    with pytest.raises(ArgumentError, match="entry 1 has type str"):
         nn.Sequential(nn.ReLU(), "relu")
 
 
