@@ -159,7 +159,7 @@ class _Collector:
                 self._guard(function, _all_names(call.__code__), depth)
                 function = call
         code = getattr(function, "__code__", None)
-        if code is None or id(function) in self._seen or _is_library(function):
+        if code is None or id(function) in self._seen or not _needs_guards(function):
             return
         self._seen.add(id(function))
         names = _all_names(code)
@@ -192,14 +192,14 @@ class _Collector:
         if depth >= _MAX_DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer)):
             return
         if isinstance(value, type):
-            if not _is_library(value):
+            if _needs_guards(value):
                 self._guard_class_attributes(value, value, names, depth)
         elif isinstance(value, Module):
             self._modules.update((id(m), m) for m in value.modules())
             for module in value.modules():
                 forward = type(module).forward
                 self._guard_function(forward, depth + 1)
-                if not _is_library(type(module)):
+                if _needs_guards(type(module)):
                     read = _all_names(forward.__code__) if hasattr(forward, "__code__") else set()
                     self._guard_attributes_once(module, read | (names if module is value else set()), depth)
         elif isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
@@ -220,7 +220,7 @@ class _Collector:
                 self._guard(item, names, depth + 1)
         elif isinstance(value, types.ModuleType):
             self._guard_attributes(value, names, plain_only=True, depth=depth)
-        elif (hasattr(value, "__dict__") or hasattr(value, "__slots__")) and not _is_library(type(value)):
+        elif (hasattr(value, "__dict__") or hasattr(value, "__slots__")) and _needs_guards(type(value)):
             self._guard_attributes_once(value, names, depth)
             if isinstance(getattr(type(value), "__call__", None), types.FunctionType):  # noqa: B004
                 self._guard_function(value, depth + 1)
@@ -339,10 +339,10 @@ def _all_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def _is_library(function: Any) -> bool:
-    """Whether a function or class belongs to gpunet, NumPy or the standard library, whose internals need no guards."""
+def _needs_guards(function: Any) -> bool:
+    """Whether a function or class needs guards for its internals: if it is not of gpunet, NumPy or the standard library."""
     top = (getattr(function, "__module__", None) or "").partition(".")[0]
-    return top in ("gpunet", "numpy", "builtins", "functools", "itertools", "math", "random", "threading", "logging")
+    return top not in ("gpunet", "numpy", "builtins", "functools", "itertools", "math", "random", "threading", "logging")
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

@@ -15,8 +15,7 @@ from typing import Any
 import numpy
 
 from gpunet.backend.devices import Array
-from gpunet.captured.ir import Buffer, Call, View, tree_leaves, tree_map
-from gpunet.captured.merge import span
+from gpunet.captured.ir import Buffer, Call, View, span, tree_leaves, tree_map
 from gpunet.errors import GpunetError
 from gpunet.launch import memory
 from gpunet.launch.kernel import Kernel

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend import compiler, devices
+from gpunet.backend import compiler, devices, gpus
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import ArgumentError, DeviceError, GpunetError
 from gpunet.launch.kernel import KERNELS, Kernel
@@ -282,8 +282,7 @@ def _compile_in_parallel(kernel: Kernel, cases: Sequence[Case], device: Device) 
         if device.type == "emulated":
             tasks = [pool.submit(compiler.function(kernel.file, e, device).build, "fast") for e in expressions]  # type: ignore[attr-defined]
         else:
-            capability = devices.cupy().cuda.Device(device.index).compute_capability
-            architecture = compiler.architecture((int(capability[:-1]), int(capability[-1])))
+            architecture = compiler.architecture(gpus.get_device_capability(device))
             tasks = [pool.submit(compiler.compiled, kernel.file, e, architecture) for e in expressions]
         for task in tasks:
             task.exception()
@@ -328,7 +327,8 @@ def run(device_name: str = "auto", pattern: str = "*", *, as_json: bool = False)
     if device_name == "auto" and device.type == "cpu":
         note = f"CUDA is not ready ({devices.cuda_status().detail}), so the NumPy twins are checked"
     if not as_json:
-        print(f"device {device}{_gpu_name(device)}" + f"; {note}" * bool(note))
+        gpu = f" ({gpus.get_device_name(device)})" if device.type == "cuda" else ""
+        print(f"device {device}{gpu}" + f"; {note}" * bool(note))
         print("error: the largest error against float64, in eps", end="\n\n")
         print(HEADER, flush=True)
     rows = []
@@ -348,10 +348,3 @@ def run(device_name: str = "auto", pattern: str = "*", *, as_json: bool = False)
         verdict = f"{len(failed)} FAILED: {', '.join(failed)}" if failed else "all ok"
         print(f"\n{len(rows)} kernels, {launches} launches: {verdict}")
     return 1 if failed else 0
-
-
-def _gpu_name(device: Device) -> str:
-    if device.type != "cuda":
-        return ""
-    name = devices.cupy().cuda.runtime.getDeviceProperties(device.index)["name"]
-    return f" ({name.decode() if isinstance(name, bytes) else name})"

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from gpunet.captured.compiled.library_calls import units_of
 from gpunet.captured.compiled.nests import Nest, Unit
-from gpunet.captured.ir import Call, View
-from gpunet.captured.merge import overlap
+from gpunet.captured.ir import Call, View, overlap
 
 _CACHED_SIZE = 1024  # elements of a nest whose operands stay in the L1 cache anyway
 _MIN_SPLIT_SIZE = 256  # elements of a vector that is split

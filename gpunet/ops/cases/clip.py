@@ -10,7 +10,6 @@ import numpy
 
 from gpunet.launch.kernel import ceil_div
 from gpunet.launch.list_kernel import ELEMENTS_A_BLOCK
-from gpunet.ops import clip  # noqa: F401  it registers the kernels
 from gpunet.ops.cases.case import TENSORS, Samples, maker, unaligned
 
 
