@@ -312,7 +312,7 @@ def _accumulate(gradients: Iterable[tuple[Tensor, Any]], create: bool) -> None:
             else:
                 leaf._grad = _add_to_grad(before, gradient, create)
             if active.tape is not None:
-                active.tape.sets_gradient(leaf, before)
+                active.tape.record_gradient(leaf, before)
 
 
 def _add_to_grad(before: Tensor | None, gradient: Any, create: bool) -> Tensor:

@@ -115,7 +115,7 @@ class Tensor(TensorMethods):
             )
         self._grad = value
         if active.tape is not None:
-            active.tape.sets_gradient(self, ANY)
+            active.tape.record_gradient(self, ANY)
 
     def _matches(self, other: Any) -> bool:
         """Whether ``other`` is a tensor of the same shape, dtype and device."""

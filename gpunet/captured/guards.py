@@ -13,7 +13,7 @@ from operator import is_
 from typing import Any
 
 from gpunet.autograd import Tensor, settings_changed
-from gpunet.captured.generated import compile_source
+from gpunet.captured.codegen import compile_source
 from gpunet.nn.module import Module
 from gpunet.optim import Optimizer
 from gpunet.optim.lr_scheduler import LRScheduler

@@ -19,7 +19,7 @@ import numpy
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
-from gpunet.captured.generated import FIRST_LINE
+from gpunet.captured.codegen import FIRST_LINE
 from gpunet.captured.ir import Call, View, tree_leaves
 from gpunet.captured.trace import address, trace
 from gpunet.launch.tape import Launch, Tape

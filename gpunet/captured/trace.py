@@ -196,7 +196,8 @@ class _LaunchCall:
 
     def __init__(self, kernel: Launchable) -> None:
         self.kernel = kernel
-        self.__name__ = f"launch_{kernel.name}"  # prefixed: a user's kernel may have a name that compiled/library_calls.py looks up
+        # prefixed, because a user's kernel may have a name that gpunet/captured/compiled/library_calls.py looks up
+        self.__name__ = f"launch_{kernel.name}"
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
         self.kernel.launch(arrays, options)

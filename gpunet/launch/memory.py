@@ -66,7 +66,7 @@ class _Scratch(threading.local):
 
 _scratch = _Scratch()
 _MAX_VIEWS = 256
-MOST_ZEROS = 1 << 16  # elements of the vector of zeros that zeros_like() takes its views from
+MAX_ZEROS = 1 << 16  # elements of the vector of zeros that zeros_like() takes its views from
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def as_0d_arrays(dtype: Any, *values: float) -> Any:
 
 @functools.cache
 def _zeros(dtype: Any) -> numpy.ndarray:
-    vector = numpy.zeros(MOST_ZEROS, dtype)
+    vector = numpy.zeros(MAX_ZEROS, dtype)
     vector.flags.writeable = False
     return vector
 

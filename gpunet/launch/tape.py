@@ -47,16 +47,16 @@ class Launch(NamedTuple):
     line: str = ""  # the user's source line that launched it; recorded by strict tapes only
 
 
-class Split(NamedTuple):
+class GraphBreak(NamedTuple):
     """A graph break: the reason why a step cannot be one recording, and the user's line."""
 
-    what: str  # the action that cannot be recorded, e.g. "item(), which reads a tensor's value,"
+    action: str  # the action that a replay cannot repeat, e.g. "item(), which reads a tensor's value,"
     line: str
     way_out: str
     position: int = 0  # number of launches before it
 
     def __str__(self) -> str:
-        return f"{self.what.rstrip(',')} ({self.line})" if self.line else self.what
+        return f"{self.action.rstrip(',')} ({self.line})" if self.line else self.action
 
 
 class Tape:
@@ -68,18 +68,18 @@ class Tape:
         splits: collect graph breaks in this list instead of raising.
     """
 
-    def __init__(self, *, strict: bool = False, splits: list[Split] | None = None) -> None:
+    def __init__(self, *, strict: bool = False, splits: list[GraphBreak] | None = None) -> None:
         self.launches: list[Launch] = []
         self.strict, self.splits = strict, splits
-        self.runs_at_once = True
+        self.runs_immediately = True
         #: destinations that were allocated while recording
         self.allocated: list[Any] = []
         #: arrays made from Python numbers
         self.constants: list[Any] = []
         #: guards: an expression, the values for its {} placeholders, and a description
-        self.relied: list[tuple[str, tuple[Any, ...], str]] = []
+        self.guards: list[tuple[str, tuple[Any, ...], str]] = []
         #: for each optimizer launch: the parameter group, its ``changes`` counter and its ``settings()``
-        self.options: list[list[Any]] = []
+        self.optimizer_groups: list[list[Any]] = []
         #: version counters of the tensors that were changed in place, by id
         self.changed: dict[int, list[int]] = {}
         #: leaves whose ``grad`` was set, with the previous gradient or ANY
@@ -91,9 +91,9 @@ class Tape:
         kernel.launch(arrays, options)
         self.append(kernel, arrays, options)
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, where: devices.Device) -> Array:
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: devices.Device) -> Array:
         """Allocate an uninitialised array as the destination of a launch."""
-        array = devices.empty(shape, dtype, where)
+        array = devices.empty(shape, dtype, device)
         self.allocated.append(array)
         return array
 
@@ -107,7 +107,7 @@ class Tape:
             return
         if self.splits is None:
             raise CaptureError(f"{action} cannot be captured ({user_line()}): {way_out}")
-        self.splits.append(Split(action, user_line(), way_out, len(self.launches)))
+        self.splits.append(GraphBreak(action, user_line(), way_out, len(self.launches)))
 
     def flush_pending(self, action: str, arrays: tuple[Array, ...]) -> None:
         """Run the deferred launches that use any of these arrays; all of them if none is given.
@@ -116,7 +116,7 @@ class Tape:
         is nothing to do.
         """
 
-    def sets_gradient(self, leaf: Any, before: Any) -> None:
+    def record_gradient(self, leaf: Any, before: Any) -> None:
         """Record that the ``grad`` of a leaf was set; ``before`` is the previous gradient, or ANY."""
         self.leaves.setdefault(leaf, before)
 

@@ -295,7 +295,7 @@ class Optimizer:
         if active.tape is not None:
             expression = "{0}[0] == {1} and len({2}.state) >= {3}"
             values = self.regrouped, self.regrouped[0], self, len(self.state)
-            active.tape.relied.append((expression, values, "the state of an optimizer, or which parameters step together"))
+            active.tape.guards.append((expression, values, "the state of an optimizer, or which parameters step together"))
         return lists
 
     def _state_list(self, params: list[Tensor], name: str) -> list[Array]:
@@ -355,7 +355,7 @@ class Optimizer:
         for items_of, owner, items in owners:  # one unrolled expression takes half the time of a loop over the items
             terms = [f"{items_of} is {{2}} and len({{2}}) == {len(items)}"]
             terms += [f"{{2}}[{number}] is {{{3 + number}}}" for number in range(len(items))]
-            tape.relied.append((" and ".join(terms), (owner, dict.get, items, *items), "the parameters of an optimizer"))
+            tape.guards.append((" and ".join(terms), (owner, dict.get, items, *items), "the parameters of an optimizer"))
 
     def _launch(self, group: ParameterGroup, params: list[Tensor]) -> None:
         if type(group.hyperparameters) is not type(params[0].array):
@@ -365,7 +365,7 @@ class Optimizer:
                 f"model.to({str(params[0].device)!r})"
             )
         if active.tape is not None:
-            active.tape.options.append([group, group.changes, group.settings()])
+            active.tape.optimizer_groups.append([group, group.changes, group.settings()])
         self.update(group, params, [p._grad.array for p in params if p._grad is not None])
         for p in params:
             bump_version(p)

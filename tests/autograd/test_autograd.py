@@ -12,7 +12,7 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import DtypeError, GradientError, ShapeError
-from gpunet.launch.memory import MOST_ZEROS, as_0d_arrays, scratch, scratch_joined, zeros_like
+from gpunet.launch.memory import MAX_ZEROS, as_0d_arrays, scratch, scratch_joined, zeros_like
 
 
 def leaf(*data: float) -> gpunet.Tensor:
@@ -437,7 +437,7 @@ def test_scratch_views_follow_a_buffer_that_grew() -> None:
     assert [p.reshape(-1).tolist() for p in parts] == [[0, 1, 2, 3, 4, 5], [6], [7, 8, 9, 10]]
 
 
-@pytest.mark.parametrize("shape", [(), (0, 3), (7, 5), (3, MOST_ZEROS), (MOST_ZEROS + 1,), (2, MOST_ZEROS + 1)])
+@pytest.mark.parametrize("shape", [(), (0, 3), (7, 5), (3, MAX_ZEROS), (MAX_ZEROS + 1,), (2, MAX_ZEROS + 1)])
 def test_cached_constants_are_read_only_and_have_the_dtype(shape: tuple[int, ...]) -> None:
     for dtype in map(numpy.dtype, ("float32", "float64")):
         zeros = zeros_like(numpy.ones(shape, dtype))

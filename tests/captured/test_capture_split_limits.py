@@ -113,7 +113,7 @@ def test_explain_shows_the_parts_and_the_splits(device: str) -> None:
     assert first == ["linear_forward", "linear_forward", "cross_entropy_labels"] and second[-1] == "adam_step"
     assert all("test_capture_split.py:" in row.line for row in explanation.rows)
     (where,) = explanation.splits
-    assert where.what.startswith("item()") and "self.seen.append(loss.item())" in where.line
+    assert where.action.startswith("item()") and "self.seen.append(loss.item())" in where.line
     text = str(explanation)
     assert "split by item(), which reads a tensor's value (test_capture_split.py:" in text and "12×5" in text
     if device == "cpu":

@@ -20,7 +20,7 @@ from gpunet.captured.split import SplitStep
 from gpunet.errors import CaptureError, LaunchError
 from gpunet.launch.kernel import KERNELS
 from gpunet.launch.shims import Shim
-from gpunet.launch.tape import Split
+from gpunet.launch.tape import GraphBreak
 from tests import fake_cupy
 from tests.backend.test_cuda_sources import needs_nvrtc
 from tests.captured.test_capture_split import VARIANTS, Masked, Reading, split, splits_silently
@@ -50,7 +50,7 @@ def settled(captured: Any, *arguments: Any) -> Any:
 
 def at_once(step: Any) -> SplitStep:
     """Return a split step of a function that has no graph break."""
-    return SplitStep(step, "step", "numpy", [], [Split("a test", "", "")])
+    return SplitStep(step, "step", "numpy", [], [GraphBreak("a test", "", "")])
 
 
 # ---- graphs --------------------------------------------------------------------------------------------------------------
@@ -247,7 +247,8 @@ def test_streams_within_a_step_follow_one_another(cupy: ModuleType, monkeypatch:
         w = z * numpy.float32(3)
         assert captured(gpunet.full((3,), 0.1 * number)).tolist() == (numpy.tanh(w - z) + w).tolist()
     assert used[-4:] == [False, False, True, False]
-    assert [s.what for s in captured.explain().splits][1:] == ["launches on cuda:0 after launches on another device or stream"] * 2
+    actions = [graph_break.action for graph_break in captured.explain().splits]
+    assert actions[1:] == ["launches on cuda:0 after launches on another device or stream"] * 2
 
 
 def test_each_stream_has_memory_of_its_own(cupy: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""Modules: parameters and names, state_dict, fusion in Sequential, modes, initialization, dropout."""
+"""Modules: parameters and names, state_dict, fusion in Sequential, modes, initialisation, dropout."""
 
 from __future__ import annotations
 
@@ -331,10 +331,10 @@ def test_inputs_of_any_number_of_dimensions(device: str) -> None:
         net(gpunet.ones(2, 3))
 
 
-# ---- initialization -------------------------------------------------------------------------------------------------
+# ---- initialisation -------------------------------------------------------------------------------------------------
 
 
-def test_linear_is_initialized_uniformly_within_its_bound(device: str) -> None:
+def test_linear_is_initialised_uniformly_within_its_bound(device: str) -> None:
     layer = nn.Linear(400, 300)
     for p in layer.parameters():
         values = p.detach().cpu().numpy()

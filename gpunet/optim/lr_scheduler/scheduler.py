@@ -162,7 +162,7 @@ class LRScheduler:
             for name, items in vars(self).items():
                 if name[0] != "_" and isinstance(items, (list, dict)):  # can be changed in place
                     reason = f"{name} of a {type(self).__name__}"
-                    active.tape.relied.append(("{} == {}", (items, items.copy()), reason))
+                    active.tape.guards.append(("{} == {}", (items, items.copy()), reason))
         for number, group in enumerate(self.optimizer.param_groups):
             position = None if positions is None else positions[number]
             momentum = None
