@@ -15,8 +15,7 @@
 
 constexpr int GEMM_THREADS = 256;
 
-// Minimum blocks per SM.  Two blocks per SM hide each other's barrier latency; float64 with TILE 128 needs a whole SM's
-// registers.
+// Two blocks per SM hide each other's barrier latency; float64 with TILE 128 needs a whole SM's registers.
 template <class T, int TILE>
 constexpr int GEMM_BLOCKS = sizeof(T) * TILE > 4 * 128 ? 1 : 2;
 
