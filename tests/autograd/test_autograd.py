@@ -55,6 +55,25 @@ def test_backward_twice_names_the_op(device: str) -> None:
         loss.backward()
 
 
+def test_grad_fn_shows_the_name_of_the_public_function(device: str) -> None:
+    x, labels = gpunet.rand(2, 3, requires_grad=True), gpunet.tensor([0, 2])
+    F = nn.functional
+    for result, name in (
+        (F.mse_loss(x, gpunet.zeros(2, 3)), "mse_loss"),
+        (F.binary_cross_entropy_with_logits(x, gpunet.zeros(2, 3)), "binary_cross_entropy_with_logits"),
+        (F.cross_entropy(x, labels), "cross_entropy"),
+        (F.dropout(x, 0.5), "dropout"),
+        (F.silu(x), "silu"),
+        (F.linear(x, x), "linear"),
+        (x.amax(1), "max/min"),
+        (x[labels - labels], "indexing"),
+        (x.softmax(1), "softmax"),
+        (gpunet.cat([x, x]), "cat"),
+    ):
+        assert repr(result.grad_fn) == f"<{name} backward>"
+        assert repr(result).endswith(f"grad_fn=<{name}>)")
+
+
 def test_backward_twice_through_a_shared_part_names_the_op(device: str) -> None:
     shared = leaf(2.0).exp()
     (shared * 2.0).sum().backward()
