@@ -47,9 +47,9 @@ __device__ __forceinline__ void for_each_pack_of_gradient(const TensorTable<1>& 
   const int tensor = table.tensor_of_block();
   T* grads = table.template pointer<T>(0, tensor);
   const bool whole = aligned(grads);
-  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_A_BLOCK;
+  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
 #pragma unroll
-  for (int offset = 0; offset < ELEMENTS_A_BLOCK; offset += 4 * 256) {
+  for (int offset = 0; offset < ELEMENTS_PER_BLOCK; offset += 4 * 256) {
     const long long start = first + offset + 4 * threadIdx.x;
     if (start < table.counts[tensor]) body(grads + start, table.counts[tensor] - start, whole);
   }

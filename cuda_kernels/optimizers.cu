@@ -16,7 +16,7 @@
 template <class Body>
 __device__ __forceinline__ void for_each_pack_of_block(long long first, long long count, Body body) {
 #pragma unroll
-  for (int offset = 0; offset < ELEMENTS_A_BLOCK; offset += 4 * 256) {
+  for (int offset = 0; offset < ELEMENTS_PER_BLOCK; offset += 4 * 256) {
     const long long start = first + offset + 4 * threadIdx.x;
     if (start < count) body(start, count - start);
   }
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(256) sgd_step(
   const T weight_decay = T(hyperparameters[3]);
   const bool first_step = table.template pointer<const double>(STEPS, tensor)[0] == 0.0;
   const bool whole = aligned(params) && aligned(momenta) && aligned(grads);
-  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_A_BLOCK;
+  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
   for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
     Pack<T, 4> p = load_pack<4>(params + start, valid, whole), v;
     const Pack<T, 4> gradient = load_pack<4>(grads + start, valid, whole);
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(256) adam_step(
   __syncthreads();
   const T size = T(shared_size), correction = T(shared_correction);
   const bool whole = aligned(params) && aligned(averages) && aligned(squares) && aligned(max_squares) && aligned(grads);
-  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_A_BLOCK;
+  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
   for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
     Pack<T, 4> p = load_pack<4>(params + start, valid, whole), m = load_pack<4>(averages + start, valid, whole);
     Pack<T, 4> v = load_pack<4>(squares + start, valid, whole), largest;

@@ -1,4 +1,7 @@
-"""Check the documentation: its Python code runs, its quotations match the sources, its links and paths exist."""
+"""Check the documentation: its Python code runs, its quotations match the sources, its links and paths exist.
+
+The paths that comments, docstrings and messages of the sources name must exist, too.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from gpunet import emulator
 from gpunet.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
+#: A path of this repository, from its root; not a part of a longer path, and not a pattern.
+NAMED_PATH = re.compile(r"(?<![\w./{-])(?:gpunet|cuda_kernels|tests|bench|docs|examples)/[\w./-]*\w(?![\w{*])")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -100,6 +105,20 @@ def test_links_and_paths_exist(page: Path) -> None:
     missing = [link for link in links if not (page.parent / link).exists()] + [
         p for p in paths if not (ROOT / p).exists()
     ]
+    assert not missing
+
+
+def test_paths_in_sources_exist() -> None:
+    missing = []
+    for folder in ("gpunet", "cuda_kernels", "tests", "bench", "examples"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            # tests/driver names the files of CuPy's test suite, tests/mutation/survivors.txt is a list of expressions
+            if path.suffix not in (".py", ".cu", ".cuh", ".cpp", ".h") or "driver" in path.relative_to(ROOT).parts:
+                continue
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                for name in NAMED_PATH.findall(line):
+                    if not (ROOT / name).exists():
+                        missing.append(f"{path.relative_to(ROOT)}:{number}: {name}")
     assert not missing
 
 

@@ -40,7 +40,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], s
     "matmul of integers": (lambda: x23().long() @ x23().T, DtypeError, TypeError, r"int64.*\.float\(\)"),
     "matmul of a number": (lambda: gpunet.tensor(1.0) @ x23(), ShapeError, ValueError, r"\(\) and \(2, 3\)"),
     "add": (lambda: x23() + gpunet.ones(4), ShapeError, ValueError, r"add: shapes \(2, 3\) and \(4,\).*equal or 1"),
-    "add text": (lambda: x23() + "1", DtypeError, TypeError, r"'1' is a str.*number"),
+    "add text": (lambda: x23() + "1", DtypeError, TypeError, r"'1' has type str.*number"),
     "linear": (lambda: nn.Linear(4, 2)(x23()), ShapeError, ValueError, r"3 features.*\(2, 4\) expects 4"),
     "linear bias": (lambda: F.linear(x23(), x23(), gpunet.ones(5)), ShapeError, ValueError, r"bias.*\(5,\); expected \(2,\)"),
     "linear weight": (lambda: F.linear(x23(), gpunet.ones(3)), ShapeError, ValueError, r"\(3,\).*\(out_features, in_features\)"),
@@ -68,10 +68,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], s
     "cat numbers": (lambda: gpunet.cat([gpunet.tensor(1.0)] * 2), ShapeError, ValueError, r"no dimensions.*stack"),
     "unbind a number": (lambda: gpunet.tensor(1.0).unbind(), ShapeError, ValueError, "no dimensions"),
     "tril": (lambda: gpunet.ones(3).tril(), ShapeError, ValueError, r"\(3,\).*matrix"),
-    "dimension of text": (lambda: x23().mean("x"), DtypeError, TypeError, "mean: dim='x' is a str.*integer"),
+    "dimension of text": (lambda: x23().mean("x"), DtypeError, TypeError, "mean: dim='x' has type str.*integer"),
     "copy_": (lambda: x23().copy_(gpunet.ones(4, 2, 3)), ShapeError, ValueError, r"copy_.*\(4, 2, 3\).*\(2, 3\)"),
     "fill_": (lambda: x23().fill_(gpunet.ones(4)), ShapeError, ValueError, r"fill_.*\(4,\).*\(2, 3\)"),
-    "minus of booleans": (lambda: -(x23() > 0), DtypeError, TypeError, r"negative of a tensor of bool.*\.to\(dtype\)"),
+    "minus of booleans": (lambda: -(x23() > 0), DtypeError, TypeError, r"neg of a tensor of bool.*\.to\(dtype\)"),
+    "less": (lambda: x23() < gpunet.ones(2), ShapeError, ValueError, r"^lt: shapes \(2, 3\) and \(2,\)"),
+    "times": (lambda: x23() * gpunet.ones(2), ShapeError, ValueError, r"^mul: shapes \(2, 3\) and \(2,\)"),
+    "times an object": (lambda: x23() * object(), DtypeError, TypeError, "^mul: operand .* has type object; expected"),
     "out of an integer": (lambda: x23().to("uint8") + 256, DtypeError, TypeError, r"add of a tensor of uint8 and 256"),
     "softmax of integers": (lambda: x23().long().softmax(0), DtypeError, TypeError, r"softmax.*int64.*\.float\(\)"),
     "clamp": (lambda: x23().clamp(), ArgumentError, ValueError, "both None"),
@@ -107,7 +110,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], s
     "gradient": (lambda: setattr(nn.Parameter(x23()), "grad", x23().T), GradientError, RuntimeError, r"\(2, 3\).*\(3, 2\).*same"),
     "array as gradient": (lambda: setattr(nn.Parameter(x23()), "grad", 1.0), GradientError, RuntimeError, "1.0.*tensor.*None"),
     "optimizer of a model": (lambda: gpunet.optim.SGD(nn.Linear(1, 1)), DtypeError, TypeError, r"Linear.*parameters\(\)"),  # type: ignore[arg-type]
-    "no learning rate": (lambda: gpunet.optim.SGD([x23()], lr=None), DtypeError, TypeError, "None is a NoneType.*number"),  # type: ignore[arg-type]
+    "no learning rate": (lambda: gpunet.optim.SGD([x23()], lr=None), DtypeError, TypeError, "None has type NoneType.*number"),  # type: ignore[arg-type]
     "no such module": (lambda: nn.Sequential(nn.ReLU()).get_submodule("1"), ArgumentError, ValueError, r"'1'.*\['0'\]"),
     "learning rate": (lambda: gpunet.optim.SGD([x23()], lr=-1), ArgumentError, ValueError, r"-1\.0"),
     "device": (lambda: gpunet.zeros(1, device="gpu"), DeviceError, RuntimeError, "'gpu'.*'cuda'"),

@@ -1,7 +1,7 @@
 // The tensors of a launch over lists of tensors, passed by value; packed by gpunet.launch.list_kernel.ListKernel.
 
 constexpr int MAX_TENSORS = 48;
-constexpr int ELEMENTS_A_BLOCK = 2048;
+constexpr int ELEMENTS_PER_BLOCK = 2048;
 
 template <int LISTS>
 struct TensorTable {

@@ -6,16 +6,16 @@
 // is loaded from global memory through registers into the other half, so there is one barrier per step.
 //
 // Both operands are described alike: an Operand has `lines` of `depth` elements (the rows of a or the columns of b), with
-// any strides.  ALONG_DEPTH is the direction in which neighbouring threads load; it should have stride 1.  In shared memory
-// a step is always [depth][line].
+// any strides.  ALONG_DEPTH: neighbouring threads load along depth (K-major), else across lines; that direction should have
+// stride 1.  In shared memory a step is always [depth][line].
 //
-// Versions: 1. this one.  Next: mma.sync for tf32, bf16 and f16 (sm_80+), wgmma with TMA (sm_90a).
+// Planned: mma.sync for tf32, bf16 and f16 (sm_80+), wgmma with TMA (sm_90a).
 
 #include "common/pack.cuh"
 
 constexpr int GEMM_THREADS = 256;
 
-// Minimum blocks per SM: two hide each other's barriers, but float64 needs all registers for one.
+// Two blocks per SM hide each other's barrier latency; float64 with TILE 128 needs a whole SM's registers.
 template <class T, int TILE>
 constexpr int GEMM_BLOCKS = sizeof(T) * TILE > 4 * 128 ? 1 : 2;
 

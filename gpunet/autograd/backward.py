@@ -49,8 +49,8 @@ def backward(
     Args:
         gradient: the upstream gradient, of this tensor's shape; defaults to 1 if the tensor has one element.
         retain_graph: keep the graph for another backward pass; defaults to ``create_graph``.
-        create_graph: make the gradients differentiable.  ``grad`` and its leaf then refer to each other in a reference
-            cycle, which :func:`grad` avoids.
+        create_graph: make the gradients differentiable.  The graph of ``leaf.grad`` then refers to the leaf, a
+            reference cycle; :func:`grad` makes none.
         inputs: the leaves to compute gradients for; all leaves if None.
 
     Raises:
@@ -60,7 +60,7 @@ def backward(
     leaves: list[Tensor] | None = None
     if inputs is not None:
         leaves = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    gradients = run([self], [gradient], leaves, retain_graph, create_graph)
+    gradients = run([self], [gradient], leaves, retain_graph, create_graph, "backward")
     if leaves is not None:
         _accumulate([(leaf, g) for leaf, g in zip(leaves, gradients) if g is not None], create_graph)
 
@@ -106,7 +106,7 @@ def grad(
 
 
 def _seed(output: Tensor, gradient: Any) -> Any:
-    """Validate the upstream gradient of an output, cast it to the output's dtype, and default it to 1."""
+    """Validate the upstream gradient, cast it to the output's dtype; None becomes 1."""
     if not output._requires_grad:
         raise GradientError(
             f"backward on a tensor of shape {output.shape} that has no graph: none of its inputs has requires_grad=True, "
@@ -121,7 +121,7 @@ def _seed(output: Tensor, gradient: Any) -> Any:
         return Unit(output.array)
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
     if gradient.shape != output.shape:
-        raise ShapeError(f"gradient has shape {gradient.shape}, expected the shape of the tensor, {output.shape}")
+        raise ShapeError(f"backward: gradient has shape {gradient.shape}; expected {output.shape}")
     operands("backward", [output, gradient])
     if gradient.dtype != output.dtype:
         cast = empty(output.shape, output.dtype, output.array)
@@ -131,7 +131,11 @@ def _seed(output: Tensor, gradient: Any) -> Any:
 
 
 def _nodes_between(roots: list[Node], targets: set[Any]) -> set[Node]:
-    """Return the nodes on paths from the roots to the targets (edges as in ``Node.edges``)."""
+    """Return the nodes on paths from the roots to the targets.
+
+    Args:
+        targets: edges, as in ``Node.edges``.
+    """
     seen: set[Node] = set(roots)
     stack = list(roots)
     while stack:
@@ -150,7 +154,12 @@ def _nodes_between(roots: list[Node], targets: set[Any]) -> set[Node]:
 
 @ignore_fp_errors
 def run(
-    outputs: list[Tensor], seeds: list[Any], inputs: list[Tensor] | None, retain: bool | None, create: bool
+    outputs: list[Tensor],
+    seeds: list[Any],
+    inputs: list[Tensor] | None,
+    retain: bool | None,
+    create: bool,
+    name: str = "grad",
 ) -> list[Any]:
     """Run a backward pass.
 
@@ -160,6 +169,7 @@ def run(
         inputs: tensors to compute gradients for; if None, add the gradients to the ``grad`` of all leaves.
         retain: keep the graph; if None, keep it if ``create``.
         create: make the gradients differentiable.
+        name: the function that the user called, for messages.
 
     Returns:
         The gradients of ``inputs`` (None for an unused input); empty if ``inputs`` is None.
@@ -173,7 +183,7 @@ def run(
     if inputs is not None:
         for position, tensor in enumerate(inputs):
             if not tensor._requires_grad:
-                raise GradientError(f"input {position} of shape {tensor.shape} does not require grad")
+                raise GradientError(f"{name}: input {position} of shape {tensor.shape} does not require grad")
         requested = {edge_to(t): None for t in inputs}
         path = _nodes_between([t._node for t in outputs if t._node is not None], set(requested))
         path.update(e[0] for e in requested if type(e[0]) is Node)
@@ -219,7 +229,7 @@ def run(
                     continue
             if node.backward is None:
                 raise GradientError(
-                    f"backward a second time through {node.op.name!r}, whose graph was released by the first backward; "
+                    f"backward a second time through {node.public_name}, whose graph was released by the first backward; "
                     "pass retain_graph=True to the first backward, or compute the output again"
                 )
             node.check_versions(create and node.op.kind == "fused")
@@ -278,7 +288,7 @@ def _differentiate_composed(node: Node, upstream: list[Any]) -> list[Any]:
     assert node.op.composed is not None
     inputs = []
     for value, edge in zip(node.inputs, node.edges):
-        if edge is not None:  # an identity op: this backward pass ends here, and a later one continues into the graph
+        if edge is not None:  # an alias: this inner pass stops here, and a later pass continues through it
             value = OPS["alias"].call(value)
         inputs.append(value)
     outputs = node.op.composed(*inputs, **node.options)
@@ -292,7 +302,7 @@ def _differentiate_composed(node: Node, upstream: list[Any]) -> list[Any]:
 def _accumulate(gradients: Iterable[tuple[Tensor, Any]], create: bool) -> None:
     """Add the gradients to the ``grad`` of their leaves.
 
-    A plain array is a gradient that shares its memory with nothing else; a first gradient is stored without a copy.
+    A plain array owns its memory, so a leaf's first gradient is stored without a copy.
     """
     with _accumulation:
         for leaf, gradient in gradients:
@@ -302,7 +312,7 @@ def _accumulate(gradients: Iterable[tuple[Tensor, Any]], create: bool) -> None:
             else:
                 leaf._grad = _add_to_grad(before, gradient, create)
             if active.tape is not None:
-                active.tape.sets_gradient(leaf, before)
+                active.tape.record_gradient(leaf, before)
 
 
 def _add_to_grad(before: Tensor | None, gradient: Any, create: bool) -> Tensor:

@@ -63,11 +63,16 @@ class Node:
         self.options: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        return f"<{self.op.name} backward>"
+        return f"<{self.public_name} backward>"
 
     @property
     def name(self) -> str:
         return self.op.name
+
+    @property
+    def public_name(self) -> str:
+        """The name of the function that the user called, for messages."""
+        return self.op.public_name if self.op.name_from is None else self.op.name_from(self.options)
 
     @property
     def next_functions(self) -> tuple[Any, ...]:
@@ -98,17 +103,21 @@ class Node:
                 if not composed and array is not None and array not in map(id, _closed_over(self.backward)):
                     continue
                 raise InPlaceError(
-                    f"backward of {self.op.name!r} needs a tensor that was changed in place after {self.op.name!r} ran "
-                    f"(it is at version {cell[0]}, saved at {version}). Change a .clone() of it instead, or "
-                    "use an op that returns a new tensor"
+                    f"{self.public_name} saved a tensor for backward that was then changed in place (version {cell[0]}, "
+                    f"saved at version {version}). Change a .clone() of it, or use an out-of-place op"
                 )
 
 
 class Op:
     """Description of an op, for the engine, tests and tools."""
 
-    def __init__(self, function: Callable[..., Any], *, kind: str, composed: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, kind: str, composed: Callable[..., Any] | None = None, name: str = ""
+    ) -> None:
         self.name = function.__name__
+        self.public_name = name or self.name.lstrip("_")  # the function that a user calls, for messages
+        #: returns the public name for the options of a launch, if it depends on them
+        self.name_from: Callable[[dict[str, Any]], str] | None = None
         self.function = function
         self.kind = kind  # "primitive", "fused", or "custom" (defined by a user, see ops/custom.py; not in OPS)
         self.composed = composed
@@ -178,7 +187,7 @@ def edge_to(value: Any) -> Any:
         return None
     if value._node is not None and value._view_version not in (None, value._version[0]):
         raise InPlaceError(
-            f"a view (the result of {value._node.op.name!r}) is used after its base was changed in place, so its graph "
+            f"a view (the result of {value._node.public_name}) is used after its base was changed in place, so its graph "
             "is out of date. Take the view again after the change"
         )
     return (value, 0) if value._node is None else (value._node, value._index)
@@ -225,7 +234,12 @@ def _closed_over(function: Callable[..., Any]) -> list[Any]:
 
 
 def primitive(
-    function: Callable[..., Any] | None = None, *, methods: str = "", output: bool = False, view: bool = False
+    function: Callable[..., Any] | None = None,
+    *,
+    name: str = "",
+    methods: str = "",
+    output: bool = False,
+    view: bool = False,
 ) -> Any:
     """Decorator: make an op from ``function(*tensors, **options) -> (array, rule, ...)``.
 
@@ -234,20 +248,21 @@ def primitive(
     as an index) need no rule.
 
     Args:
+        name: the function that a user calls, for messages; by default the function's name without leading underscores.
         methods: names under which the op becomes a method of Tensor, separated by spaces.
         output: call the rules as ``rule(g, out)``, where ``out`` is the output of the op.
         view: the result may share memory with the first input.
     """
     if function is None:
-        return functools.partial(primitive, methods=methods, output=output, view=view)
-    op = Op(function, kind="primitive")
+        return functools.partial(primitive, name=name, methods=methods, output=output, view=view)
+    op = Op(function, kind="primitive", name=name)
     op.saves_output, op.view = output, view
     body = function
 
     @functools.wraps(function)
     @ignore_fp_errors
     def call(*args: Any, **options: Any) -> Tensor:
-        inputs = operands(op.name, args)
+        inputs = operands(op.public_name, args)
         array, *rules = body(*inputs, **options)
         result = Tensor(array)
         if view:
@@ -277,7 +292,13 @@ def primitive(
 
 
 def fused(
-    *, composed: Callable[..., Any], methods: str = "", scaled: bool = False, takes_unit: bool = False
+    *,
+    composed: Callable[..., Any],
+    name: str = "",
+    name_from: Callable[[dict[str, Any]], str] | None = None,
+    methods: str = "",
+    scaled: bool = False,
+    takes_unit: bool = False,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: make an op from ``function(*arrays, need, **options) -> (array or tuple of arrays, backward)``.
 
@@ -288,6 +309,8 @@ def fused(
     Args:
         composed: the same function written in primitives on Tensors; the reference in tests, and used for second
             derivatives.
+        name: the function that a user calls, for messages; by default the function's name without leading underscores.
+        name_from: returns that name for the options of a call, if it depends on them.
         methods: names under which the op becomes a method of Tensor, separated by spaces.
         scaled: call ``backward(dy, scale)`` with the pending scale of a :class:`Scaled` gradient, an array of one
             element or None.
@@ -295,13 +318,13 @@ def fused(
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        op = Op(function, kind="fused", composed=composed)
-        op.scaled, op.takes_unit = scaled, takes_unit
+        op = Op(function, kind="fused", composed=composed, name=name)
+        op.name_from, op.scaled, op.takes_unit = name_from, scaled, takes_unit
 
         @functools.wraps(function)
         @ignore_fp_errors
         def call(*args: Any, **options: Any) -> Any:
-            inputs = operands(op.name, args)
+            inputs = operands(op.public_name, args)
             recording = mode.current.enabled
             arrays: list[Any] = []
             edges: list[Any] = []

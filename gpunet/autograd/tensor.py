@@ -115,7 +115,7 @@ class Tensor(TensorMethods):
             )
         self._grad = value
         if active.tape is not None:
-            active.tape.sets_gradient(self, ANY)
+            active.tape.record_gradient(self, ANY)
 
     def _matches(self, other: Any) -> bool:
         """Whether ``other`` is a tensor of the same shape, dtype and device."""
@@ -145,7 +145,7 @@ class Tensor(TensorMethods):
             )
         if not requires_grad and self._node is not None:
             raise GradientError(
-                f"requires_grad = False on the result of {self._node.op.name!r}: it can be set on leaf tensors only; "
+                f"requires_grad = False on the result of {self._node.public_name}: it can be set on leaf tensors only; "
                 "use .detach() to leave the graph"
             )
         self._requires_grad = bool(requires_grad)
@@ -271,7 +271,7 @@ class Tensor(TensorMethods):
         extra = "" if self.array.dtype in (mode.float32, numpy.int64, numpy.bool_) else f", dtype={self.dtype}"
         extra += "" if self.device == devices.CPU else f", device='{self.device}'"
         if self._node is not None:
-            extra += f", grad_fn=<{self._node.op.name}>"
+            extra += f", grad_fn=<{self._node.public_name}>"
         elif self._requires_grad:
             extra += ", requires_grad=True"
         return f"tensor({body}{extra})"
@@ -360,4 +360,4 @@ def wrap(value: Any) -> Tensor:
         if array.dtype.kind in "fiub":
             is_python_float = array.dtype == numpy.float64 and not isinstance(value, numpy.generic)
             return Tensor(constant(array.astype(mode.get_default_dtype()) if is_python_float else array))
-    raise DtypeError(f"{value!r} is a {type(value).__name__}; expected a tensor, an array or a number")
+    raise DtypeError(f"{value!r} has type {type(value).__name__}; expected a tensor, an array or a number")

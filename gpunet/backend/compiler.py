@@ -20,7 +20,7 @@ from gpunet.backend import devices, toolkit
 from gpunet.backend.cuda_sources import Source, name_of, spliced
 from gpunet.backend.devices import Device
 from gpunet.backend.disk_cache import cache_directory, keep, write_whole
-from gpunet.errors import CompileError, LaunchError
+from gpunet.errors import CompileError, DeviceError, LaunchError
 
 _log = logging.getLogger(__name__)
 
@@ -172,12 +172,18 @@ def register_loader(device_type: str, loader: Loader) -> None:
     _loaders[device_type] = loader
 
 
+def _find_loader(device: Device) -> Loader:
+    if device.type not in _loaders:
+        raise DeviceError(f"device '{device.type}' has no loader: import gpunet.emulator")
+    return _loaders[device.type]
+
+
 def function(file: str | Path | Source, expression: str, device: Device) -> Function:
     """Return the loaded function of a specialisation on a CUDA or "emulated" device; the first call compiles and loads it.
 
     Raises:
         CompileError: the source does not compile, or NVRTC (g++ for "emulated") is not installed.
-        DeviceError: CUDA is not ready.
+        DeviceError: CUDA is not ready, or the device type has no loader.
     """
     key = (file, expression, device.type, device.index)
     found = _functions.get(key)
@@ -185,7 +191,7 @@ def function(file: str | Path | Source, expression: str, device: Device) -> Func
         with _lock:
             found = _functions.get(key)
             if found is None:
-                found = _functions[key] = _loaders[device.type](file, expression, device)
+                found = _functions[key] = _find_loader(device)(file, expression, device)
     return found
 
 

@@ -46,7 +46,7 @@ _INSTALL = "install gpunet with CUDA support: pip install 'gpunet[cuda13]' (driv
 
 @functools.cache
 def cuda_status() -> CudaStatus:
-    """Return whether CUDA can be used: CuPy is not installed, no driver, no GPU, or ready.  Cached for the process."""
+    """Return the state of CUDA on this machine; cached for the process."""
     if importlib.util.find_spec("cupy") is None:
         return CudaStatus("not installed", "CuPy is not installed", _INSTALL)
     try:
@@ -337,14 +337,14 @@ def _check_after_wait(device: Device) -> None:
 def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
     """Capture the launches of ``run`` as one CUDA graph; return a function that launches the graph on the current stream.
 
-    ``run`` is called once, in stream capture, so it computes nothing.  It must not synchronise with the GPU or copy between
-    GPU and host.
+    ``run`` is called once, during stream capture, so its launches do not execute.  It must not synchronise with the GPU or
+    copy between GPU and host.
 
     Raises:
         CaptureError: ``run`` did something that cannot be captured; the message contains CuPy's reason.
     """
     xp = cupy()
-    # The graph keeps using the work space that CuPy's functions allocate during capture, so it comes from a private pool.
+    # The graph keeps using the workspaces that CuPy's functions allocate during capture, so it comes from a private pool.
     pool = xp.cuda.MemoryPool()
     with xp.cuda.Device(device.index):
         stream = xp.cuda.Stream(non_blocking=True)
@@ -357,7 +357,7 @@ def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], N
                 with contextlib.suppress(Exception):  # the error may have ended the capture already
                     stream.end_capture()
                 if isinstance(error, Exception):
-                    raise CaptureError(f"a CUDA graph cannot be made of these launches: {error}") from error
+                    raise CaptureError(f"these launches cannot be captured as a CUDA graph: {error}") from error
                 raise
 
     def launch(pool: Any = pool) -> None:  # the default argument keeps the pool alive

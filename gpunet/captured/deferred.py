@@ -19,7 +19,7 @@ from gpunet.captured.segment import FREE, Segment, blamed, described, flatten
 from gpunet.captured.trace import owner_of
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.memory import JoinedArrays
-from gpunet.launch.tape import ANY, Launch, Split, Tape, is_library, line_at, unrecorded, user_line
+from gpunet.launch.tape import ANY, GraphBreak, Launch, Tape, is_library, line_at, unrecorded, user_line
 
 ndarray = numpy.ndarray
 #: Kernel, arrays and options of a launch, and code and instruction of the user's program that it is from.
@@ -199,7 +199,7 @@ class Deferred(Tape):
 
     def __init__(self, segments: Segments, given: Sequence[Array]) -> None:
         super().__init__()
-        self.runs_at_once = False
+        self.runs_immediately = False
         self._segments, self._point = segments, segments.start
         self.tickets = segments.tickets  # the same in every run; a segment runs on one stream only
         self._atoms: list[Any] = []
@@ -211,7 +211,7 @@ class Deferred(Tape):
         #: leaves whose ``grad`` was set, how many launches were noted by then, and what it was before, or ANY
         self._gradients: list[tuple[Any, int, Any]] = []
         #: what ran so far: segments, and where they ended
-        self.ran: list[tuple[Segment, Split | None]] = []
+        self.ran: list[tuple[Segment, GraphBreak | None]] = []
 
     def launch(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
         first = arrays[0]
@@ -236,31 +236,31 @@ class Deferred(Tape):
             frame = self._segments.find_user(kernel)
         self._noted.append((kernel, arrays, options, frame.f_code, frame.f_lasti))
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, where: devices.Device) -> Array:
-        if where is not devices.CPU or self._place is not None:
-            self._go(where)
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: devices.Device) -> Array:
+        if device is not devices.CPU or self._place is not None:
+            self._go(device)
         array = self._point.allocate(len(self.allocated), shape, dtype, self._place, self._spare)
         self.allocated.append(array)
         return array
 
-    def _go(self, where: devices.Device) -> None:
+    def _go(self, device: devices.Device) -> None:
         """Note from here on what goes to the present stream of a device."""
-        place = None if where.type == "cpu" else devices.launch_target(where)
+        place = None if device.type == "cpu" else devices.launch_target(device)
         if place != self._place:
-            what = f"launches on {where} after launches on another device or stream"
+            what = f"launches on {device} after launches on another device or stream"
             self._flush(what, "keep the step on one device and one stream")
-            self._place, self._stream = place, devices.stream(where)
+            self._place, self._stream = place, devices.stream(device)
 
-    def sets_gradient(self, leaf: Any, before: Any) -> None:
+    def record_gradient(self, leaf: Any, before: Any) -> None:
         self._gradients.append((leaf, len(self._noted), before))
 
     # -- where it splits
-    def graph_break(self, what: str, way_out: str, arrays: tuple[Array, ...]) -> None:
+    def graph_break(self, action: str, way_out: str, arrays: tuple[Array, ...]) -> None:
         if self._outstanding(arrays):
-            self._flush(what, way_out)
+            self._flush(action, way_out)
 
-    def flush_pending(self, what: str, arrays: tuple[Array, ...]) -> None:
-        self.graph_break(what, "do it before or after the step", arrays)
+    def flush_pending(self, action: str, arrays: tuple[Array, ...]) -> None:
+        self.graph_break(action, "do it before or after the step", arrays)
 
     def end(self) -> None:
         """Run what is still to run."""
@@ -276,7 +276,7 @@ class Deferred(Tape):
         kinds = {type(a) for a in arrays}
         return any(id(owner_of(a)) in owners for a in self._atoms if type(a) in kinds)
 
-    def _flush(self, what: str, way_out: str) -> None:
+    def _flush(self, action: str, way_out: str) -> None:
         noted, atoms, allocated, spare = self._noted, self._atoms, self.allocated, self._spare
         gradients, self._gradients = self._gradients, []
         self._noted, self._atoms, self.allocated, self._spare = [], [], [], []
@@ -292,6 +292,6 @@ class Deferred(Tape):
         finally:
             self._given.update(map(id, allocated))
             spare.clear()
-        if segment.split is None and what:
-            segment.split = Split(what, user_line(), way_out)
-        self.ran.append((segment, segment.split if what else None))
+        if segment.split is None and action:
+            segment.split = GraphBreak(action, user_line(), way_out)
+        self.ran.append((segment, segment.split if action else None))

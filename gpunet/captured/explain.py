@@ -13,7 +13,7 @@ from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array
 from gpunet.captured.ir import Call, tree_leaves
 from gpunet.captured.lowering import Lowering
-from gpunet.launch.tape import Launch, Split
+from gpunet.launch.tape import GraphBreak, Launch
 
 _ROUNDS = 15
 
@@ -116,7 +116,7 @@ class Explanation:
 
 
 #: A part of a split step: its launches, how it runs, and the graph break at its end, if any.
-Part = tuple[Explanation, str, Split | None]
+Part = tuple[Explanation, str, GraphBreak | None]
 
 
 class SplitExplanation:
@@ -127,7 +127,7 @@ class SplitExplanation:
         parts: in order.
     """
 
-    def __init__(self, why: Split, parts: Sequence[Part]) -> None:
+    def __init__(self, why: GraphBreak, parts: Sequence[Part]) -> None:
         self.why = why
         self.parts = [part for part, _, _ in parts]
         self.splits = [split for _, _, split in parts if split is not None]

@@ -13,16 +13,16 @@ from operator import is_
 from typing import Any
 
 from gpunet.autograd import Tensor, settings_changed
-from gpunet.captured.generated import compile_source
+from gpunet.captured.codegen import compile_source
 from gpunet.nn.module import Module
 from gpunet.optim import Optimizer
 from gpunet.optim.lr_scheduler import LRScheduler
 
-Reason = str | Callable[[], str]
+Description = str | Callable[[], str]
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))  # types compared by value
 _MAX_ITEMS = 64  # longer lists and dicts are not searched
-_MAX_DEPTH = 4  # of functions that call functions, and of objects in objects
+_MAX_DEPTH = 4  # how deep calls and nested objects are followed
 _MISSING = object()
 
 
@@ -33,20 +33,20 @@ class Guards:
     """
 
     def __init__(self) -> None:
-        self._reasons: dict[str, Reason] = {}
+        self._descriptions: dict[str, Description] = {}
         self._values: dict[str, Any] = {}
         self._names: dict[int, str] = {}  # by id of the value
         self._compiled: Callable[[], bool] | None = None
 
-    def add(self, expression: str, values: tuple[Any, ...], reason: Reason) -> None:
+    def add(self, expression: str, values: tuple[Any, ...], description: Description) -> None:
         """Add a guard.
 
         Args:
             expression: source of a condition, with "{}" in place of values.
             values: the values for these places.
-            reason: description of the guarded value; or a function that returns it when the guard fails.
+            description: description of the guarded value; or a function that returns it when the guard fails.
         """
-        self._reasons.setdefault(expression.format(*map(self._name, values)), reason)
+        self._descriptions.setdefault(expression.format(*map(self._name, values)), description)
         self._compiled = None
 
     def _name(self, value: Any) -> str:
@@ -57,16 +57,16 @@ class Guards:
     def hold(self) -> bool:
         """Whether all guards hold."""
         if self._compiled is None:
-            self._compiled = self._compile([*self._reasons])
+            self._compiled = self._compile([*self._descriptions])
         return self._compiled()
 
     def find_change(self) -> str:
-        """Return the reason of the first guard that fails, or "" if all hold."""
+        """Return the description of the first guard that fails, or "" if all hold."""
         if self.hold():
             return ""
-        for expression, reason in self._reasons.items():
+        for expression, description in self._descriptions.items():
             if not self._compile([expression])():
-                return reason if isinstance(reason, str) else reason()
+                return description if isinstance(description, str) else description()
         return ""
 
     def _compile(self, expressions: list[str]) -> Callable[[], bool]:
@@ -78,7 +78,7 @@ class Guards:
 def collect_guards(function: Callable[..., Any], arguments: Any = ()) -> Guards:
     """Return guards for the values on which ``function`` depends.
 
-    These are reachable from the names in its code and from those of its arguments that are objects.
+    Guarded are values reachable from names in its code, and from arguments that are neither tensors nor plain.
 
     Args:
         function: a function, method, ``functools.partial``, module, or other object that can be called.
@@ -115,16 +115,16 @@ class _Collector:
         self.guards.add("({}[0] == {}[0] or {}())", (settings_changed, state.changes, state.is_unchanged), state.find_change)
 
     # -- single guards
-    def _guard_item(self, namespace: Mapping[str, Any], key: Any, value: Any, reason: str) -> None:
+    def _guard_item(self, namespace: Mapping[str, Any], key: Any, value: Any, description: str) -> None:
         kind = type(namespace)
         if value is _MISSING:
-            self.guards.add("{} not in {}", (key, namespace), reason)
+            self.guards.add("{} not in {}", (key, namespace), description)
         elif kind is not dict and kind is not types.MappingProxyType:  # a defaultdict creates items on access
-            self.guards.add("{}({}.get({}, {}), {})", (_is_same, namespace, key, _MISSING, value), reason)
+            self.guards.add("{}({}.get({}, {}), {})", (_is_same, namespace, key, _MISSING, value), description)
         elif isinstance(value, _PLAIN):
-            self.guards.add("({1}[{2}] is {3} or {0}({1}[{2}], {3}))", (_is_same, namespace, key, value), reason)
+            self.guards.add("({1}[{2}] is {3} or {0}({1}[{2}], {3}))", (_is_same, namespace, key, value), description)
         else:
-            self.guards.add("{}[{}] is {}", (namespace, key, value), reason)
+            self.guards.add("{}[{}] is {}", (namespace, key, value), description)
 
     def _guard_cell(self, cell: Any, value: Any, name: str) -> None:
         self.guards.add("({1}.cell_contents is {2} or {0}({1}.cell_contents, {2}))", (_is_same, cell, value), name)
@@ -134,8 +134,8 @@ class _Collector:
         self.guards.add(expression, (is_, _is_same, items, tuple(items)), "a list")
 
     def _guard_tensor(self, tensor: Tensor) -> None:
-        reason = f"requires_grad of a tensor of shape {tensor.shape}"
-        self.guards.add("{}._requires_grad is {}", (tensor, tensor.requires_grad), reason)
+        description = f"requires_grad of a tensor of shape {tensor.shape}"
+        self.guards.add("{}._requires_grad is {}", (tensor, tensor.requires_grad), description)
         self._tensors[id(tensor)] = tensor
         for hook in _hooks_of(tensor):
             self._guard_function(hook, 0)
@@ -159,7 +159,7 @@ class _Collector:
                 self._guard(function, _all_names(call.__code__), depth)
                 function = call
         code = getattr(function, "__code__", None)
-        if code is None or id(function) in self._seen or _is_library(function):
+        if code is None or id(function) in self._seen or not _needs_guards(function):
             return
         self._seen.add(id(function))
         names = _all_names(code)
@@ -181,9 +181,9 @@ class _Collector:
         """Add guards for what is reachable from ``value``.
 
         Args:
-            value: named in the code of a function.
-            names: all names in that code: attributes with other names are not read.
-            depth: how many functions and objects lie between the step and ``value``.
+            value: what a name in a function's code is bound to.
+            names: the names in that code; it can read no other attributes.
+            depth: nesting depth of ``value`` below the step.
         """
         if isinstance(value, Tensor):
             self._guard_tensor(value)
@@ -192,14 +192,14 @@ class _Collector:
         if depth >= _MAX_DEPTH or isinstance(value, (*_PLAIN, Tensor, Optimizer)):
             return
         if isinstance(value, type):
-            if not _is_library(value):
+            if _needs_guards(value):
                 self._guard_class_attributes(value, value, names, depth)
         elif isinstance(value, Module):
             self._modules.update((id(m), m) for m in value.modules())
             for module in value.modules():
                 forward = type(module).forward
                 self._guard_function(forward, depth + 1)
-                if not _is_library(type(module)):
+                if _needs_guards(type(module)):
                     read = _all_names(forward.__code__) if hasattr(forward, "__code__") else set()
                     self._guard_attributes_once(module, read | (names if module is value else set()), depth)
         elif isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
@@ -220,7 +220,7 @@ class _Collector:
                 self._guard(item, names, depth + 1)
         elif isinstance(value, types.ModuleType):
             self._guard_attributes(value, names, plain_only=True, depth=depth)
-        elif (hasattr(value, "__dict__") or hasattr(value, "__slots__")) and not _is_library(type(value)):
+        elif (hasattr(value, "__dict__") or hasattr(value, "__slots__")) and _needs_guards(type(value)):
             self._guard_attributes_once(value, names, depth)
             if isinstance(getattr(type(value), "__call__", None), types.FunctionType):  # noqa: B004
                 self._guard_function(value, depth + 1)
@@ -236,17 +236,17 @@ class _Collector:
 
         Args:
             owner: the object.
-            names: of the attributes.
+            names: attributes to guard.
             plain_only: guard plain values, and follow functions and classes, but no other objects.
-            depth: of the object.
+            depth: nesting depth of ``owner``.
         """
         namespace = getattr(owner, "__dict__", {})
         for name in names:
-            reason = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
+            description = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
             value = namespace.get(name, _MISSING)
             is_plain = isinstance(value, _PLAIN)
             if is_plain if plain_only else not isinstance(owner, Module) or not (is_plain or value is _MISSING):
-                self._guard_item(namespace, name, value, reason)  # _ModuleState guards the plain attributes of modules
+                self._guard_item(namespace, name, value, description)  # _ModuleState guards the plain attributes of modules
             if plain_only:
                 if isinstance(value, (types.FunctionType, type)):
                     self._guard(value, names, depth + 1)
@@ -257,15 +257,15 @@ class _Collector:
                 self._guard_class_attributes(owner, type(owner), {name}, depth)
 
     def _guard_class_attributes(self, owner: Any, kind: type, names: set[str], depth: int) -> None:
-        """Add guards for attributes that ``owner``, an object or ``kind`` itself, has from the class ``kind``."""
+        """Add guards for attributes that ``owner`` (``kind`` itself or an instance) inherits from the class ``kind``."""
         for name in names:
-            reason = f"{kind.__name__}.{name}"
+            description = f"{kind.__name__}.{name}"
             for base in kind.__mro__:
                 found = base.__dict__.get(name, _MISSING)
                 if isinstance(found, (staticmethod, classmethod)):
                     found = found.__func__
                 if isinstance(found, _PLAIN):
-                    self._guard_item(base.__dict__, name, found, reason)
+                    self._guard_item(base.__dict__, name, found, description)
                 elif isinstance(found, types.FunctionType):
                     self._guard_function(types.MethodType(found, owner), depth + 1)
                 elif isinstance(found, property) and found.fget is not None:
@@ -273,7 +273,7 @@ class _Collector:
                 elif isinstance(found, types.MemberDescriptorType):  # of __slots__
                     value = getattr(owner, name, _MISSING)
                     values = _is_same, getattr, owner, name, _MISSING, value
-                    self.guards.add("{}({}({}, {}, {}), {})", values, reason)
+                    self.guards.add("{}({}({}, {}, {}), {})", values, description)
                     self._guard(value, names, depth + 1)
 
 
@@ -339,10 +339,10 @@ def _all_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def _is_library(function: Any) -> bool:
-    """Whether a function or class belongs to gpunet, NumPy or the standard library, whose internals need no guards."""
+def _needs_guards(function: Any) -> bool:
+    """Whether a function or class needs guards for its internals: if it is not of gpunet, NumPy or the standard library."""
     top = (getattr(function, "__module__", None) or "").partition(".")[0]
-    return top in ("gpunet", "numpy", "builtins", "functools", "itertools", "math", "random", "threading", "logging")
+    return top not in ("gpunet", "numpy", "builtins", "functools", "itertools", "math", "random", "threading", "logging")
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

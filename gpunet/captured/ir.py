@@ -51,6 +51,20 @@ class View(NamedTuple):
         return self.contiguous and mine == theirs
 
 
+def span(view: View) -> tuple[int, int, int]:
+    """Return the buffer of a view and the range of bytes, from low to below high, that it covers there."""
+    low = high = view.offset
+    for extent, stride in zip(view.shape, view.strides):
+        low, high = low + min(0, (extent - 1) * stride), high + max(0, (extent - 1) * stride)
+    return view.buffer, low, high + view.dtype.itemsize
+
+
+def overlap(a: View, b: View) -> bool:
+    """Whether two views may share memory."""
+    (buffer, low, high), (other, other_low, other_high) = span(a), span(b)
+    return buffer == other and low < other_high and other_low < high and a.size > 0 and b.size > 0
+
+
 class Buffer:
     """A block of memory that views refer to.
 

@@ -19,7 +19,7 @@ import numpy
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
-from gpunet.captured.generated import FIRST_LINE
+from gpunet.captured.codegen import FIRST_LINE
 from gpunet.captured.ir import Call, View, tree_leaves
 from gpunet.captured.trace import address, trace
 from gpunet.launch.tape import Launch, Tape
@@ -93,7 +93,7 @@ class Lowering:
         arrays = tree_leaves([kept, *((x.arrays, x.options) for x in recorded)], devices.is_array)
         on_cpu = all(type(a) is numpy.ndarray for a in arrays)
         self.backend = backend if on_cpu else "launches"
-        traced = trace(recorded, whole=backend == "numba") if on_cpu else cuda_graph.Launches(recorded)
+        traced = trace(recorded, unchunked=backend == "numba") if on_cpu else cuda_graph.Launches(recorded)
         self._devices = {devices.of(b.array) for b in traced.buffers} or {devices.CPU}
         self._lines = [launch.line for launch in recorded]
         self._kept = [traced.view_of(a) for a in kept]

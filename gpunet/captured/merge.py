@@ -7,24 +7,10 @@ from __future__ import annotations
 
 import numpy
 
-from gpunet.captured.ir import Call, View
+from gpunet.captured.ir import Call, View, overlap
 
 #: Bytes of the arrays of a run that stay in the cache between its calls.
 _CACHE_BYTES = 512 << 10
-
-
-def span(view: View) -> tuple[int, int, int]:
-    """Return the buffer of a view and the range of bytes, from low to below high, that it covers there."""
-    low = high = view.offset
-    for extent, stride in zip(view.shape, view.strides):
-        low, high = low + min(0, (extent - 1) * stride), high + max(0, (extent - 1) * stride)
-    return view.buffer, low, high + view.dtype.itemsize
-
-
-def overlap(a: View, b: View) -> bool:
-    """Whether two views may share memory."""
-    (buffer, low, high), (other, other_low, other_high) = span(a), span(b)
-    return buffer == other and low < other_high and other_low < high and a.size > 0 and b.size > 0
 
 
 # ---- adjacent scalings ------------------------------------------------------------------------------------------------

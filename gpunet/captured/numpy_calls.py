@@ -9,9 +9,9 @@ from typing import Any
 import numpy
 
 from gpunet.backend import blas
-from gpunet.captured.generated import compile_source
+from gpunet.captured.codegen import compile_source
 from gpunet.captured.ir import Call, View, tree_map
-from gpunet.launch.memory import MOST_ZEROS
+from gpunet.launch.memory import MAX_ZEROS
 
 _EXTREMES = (numpy.maximum, numpy.minimum)  # NumPy deprecates their positional ``out``
 
@@ -101,7 +101,7 @@ def line(call: Call, bound: Bound) -> str:
     name = bound.function(call.function)
     dtype = scalar_dtype(call) if isinstance(call.function, numpy.ufunc) else None
     shape: tuple[int, ...] = ()
-    if call.function in _EXTREMES and call.writes[0].size <= MOST_ZEROS:
+    if call.function in _EXTREMES and call.writes[0].size <= MAX_ZEROS:
         shape = call.writes[0].shape  # with a scalar operand NumPy takes three to six times as long
     arguments = [bound.argument(a, dtype, shape) for a in call.arguments]
     options = {k: v for k, v in call.options.items() if v is not None or k != "out"}

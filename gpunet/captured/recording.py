@@ -16,14 +16,14 @@ import numpy
 from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, mode
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.captured.codegen import compile_source
 from gpunet.captured.explain import Explanation, explain_calls, explain_launches, untimed
-from gpunet.captured.generated import compile_source
 from gpunet.captured.guards import collect_guards, tensors
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.lowering import REFS_OF_LIST_ITEM, Lowering, share
 from gpunet.captured.trace import owner_of
 from gpunet.errors import CaptureError
-from gpunet.launch.tape import ANY, Split, Tape, record
+from gpunet.launch.tape import ANY, GraphBreak, Tape, record
 
 
 class _Output:
@@ -72,7 +72,7 @@ class Recording:
         # copied at each replay: later arguments are probably not contiguous either
         self._strided = {index for index, a in enumerate(given) if not a.flags.c_contiguous}
         #: without ``fullgraph``, the graph breaks
-        self.splits: list[Split] = []
+        self.splits: list[GraphBreak] = []
         tape = Tape(strict=True, splits=None if fullgraph else self.splits)
         tape.arguments += self.inputs
         try:
@@ -129,7 +129,7 @@ class Recording:
         """Raise CaptureError, or without ``fullgraph`` add the graph break to ``splits``."""
         if self.fullgraph:
             raise CaptureError(f"{what}: {way_out}")
-        self.splits.append(Split(what, "", way_out))
+        self.splits.append(GraphBreak(what, "", way_out))
 
     def _record(self, function: Any, tape: Tape, args: Any, options: Any) -> list[Array]:
         """Run the step and record its launches; return the arrays of its results."""
@@ -216,11 +216,11 @@ class Recording:
         add("({}.enabled, {}()) == {}", (mode.current, get_default_dtype, modes), "grad mode or the default dtype")
         for leaf, before in entry:
             add("{}._grad is {}", (leaf, before), f"the gradient of a tensor of shape {leaf.shape}")
-        for condition in tape.relied:
+        for condition in tape.guards:
             add(*condition)
         for array, values, line in tape.guarded:
             add("{}({}, {})", (_has_values, array, values), f"the values of a NumPy array ({line})")
-        for options in tape.options:
+        for options in tape.optimizer_groups:
             values = options[0], options, functools.partial(_are_options_unchanged, options)
             add("({}.changes == {}[1] or {}())", values, functools.partial(_describe_changed_options, options))
         for shared in self._outside:

@@ -30,7 +30,7 @@ from gpunet.errors import CaptureError
 from gpunet.launch.kernel import Kernel
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.shims import Shim, Ufunc
-from gpunet.launch.tape import Launch, Split
+from gpunet.launch.tape import GraphBreak, Launch
 
 _log = logging.getLogger(__name__)
 is_array, address = devices.is_array, devices.pointer
@@ -166,7 +166,7 @@ class Segment:
     ) -> None:  # fmt: skip
         self.place, self._where = place, devices.CPU if place is None else place.device
         self.rows = [untimed(launch) for launch in launches]
-        self.split: Split | None = None  # where it ended
+        self.split: GraphBreak | None = None  # where it ended
         self.meetings = 1
         self.lowering: Lowering | None = None
         self.refused = ""  # why it is no CUDA graph, where that was tried

@@ -14,7 +14,7 @@ from gpunet.captured.explain import Explanation, Part, Row, SplitExplanation, ce
 from gpunet.captured.guards import tensors
 from gpunet.captured.segment import Segment
 from gpunet.errors import CaptureError, SplitWarning
-from gpunet.launch.tape import Split, record
+from gpunet.launch.tape import GraphBreak, record
 
 LAUNCHES = "launch by launch, not timed"
 
@@ -31,12 +31,12 @@ class SplitStep:
     """
 
     def __init__(
-        self, function: Callable[..., Any], name: str, backend: str, first: list[Row], splits: list[Split]
+        self, function: Callable[..., Any], name: str, backend: str, first: list[Row], splits: list[GraphBreak]
     ) -> None:
         self.function, self.name = function, name
         self.segments = Segments(backend)
         self._first, self._splits = first, splits
-        self._last: list[tuple[Segment, Split | None]] = []
+        self._last: list[tuple[Segment, GraphBreak | None]] = []
         self._alone = threading.Lock()
 
     def warn(self) -> None:
@@ -85,7 +85,7 @@ class SplitStep:
         return [(part, LAUNCHES, split) for part, split in zip(parts, [*splits, None]) if part.rows or split]
 
 
-def _explained(segment: Segment, split: Split | None) -> Part:
+def _explained(segment: Segment, split: GraphBreak | None) -> Part:
     if segment.lowering is None:
         how = LAUNCHES + (f" ({segment.refused})" if segment.refused else "")
         return Explanation(segment.rows, ceilings(), 0, 0), how, split

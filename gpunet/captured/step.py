@@ -22,7 +22,7 @@ from gpunet.captured.recording import Recording, check_arguments
 from gpunet.captured.split import SplitStep
 from gpunet.errors import ArgumentError, CaptureError
 from gpunet.launch.random import Generator
-from gpunet.launch.tape import Split, active
+from gpunet.launch.tape import GraphBreak, active
 
 __all__ = ["capture"]
 
@@ -140,7 +140,7 @@ class CapturedStep:
             way_out = "pass changing values as tensors, pad arguments to a few shapes, or raise capture(recordings=...)"
             if self.fullgraph:
                 raise CaptureError(f"{what}; {way_out}")
-            self._split_from_now_on(key, [], [Split(what, "", way_out)])
+            self._split_from_now_on(key, [], [GraphBreak(what, "", way_out)])
             return self(*args, **options)
         recording = Recording(self.function, args, options, key, self.backend, self.fullgraph)
         first, recording.first = recording.first, None
@@ -150,7 +150,7 @@ class CapturedStep:
             self._move_last(recording)
         return first
 
-    def _split_from_now_on(self, key: Any, rows: list[Row], splits: list[Split]) -> None:
+    def _split_from_now_on(self, key: Any, rows: list[Row], splits: list[GraphBreak]) -> None:
         """Run split at each call whose arguments have this key."""
         self._split_keys.append(key)
         if self._split is None:

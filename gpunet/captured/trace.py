@@ -2,8 +2,8 @@
 
 A twin is a few NumPy calls.  Run on a :class:`TracedArray`, each call is recorded with its views and not executed, so a
 step becomes one flat list of calls, and a replay spends one Python function call on each.  A twin that reads values
-(labels, random words) cannot be traced; its launch becomes one opaque call.  So does that of a user's kernel, whose twin
-may do anything.
+(labels, random words) cannot be traced; its launch becomes one opaque call.  So does the launch of a user's kernel: its
+twin is arbitrary Python.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 import numpy
 
 from gpunet.backend.devices import Array
-from gpunet.captured.ir import Buffer, Call, View, tree_leaves, tree_map
-from gpunet.captured.merge import span
+from gpunet.captured.ir import Buffer, Call, View, span, tree_leaves, tree_map
 from gpunet.errors import GpunetError
 from gpunet.launch import memory
 from gpunet.launch.kernel import Kernel
@@ -54,12 +53,12 @@ class Trace:
     """The calls of traced launches, and the buffers that they use.
 
     Args:
-        whole: twins process whole arrays, where they would otherwise loop over chunks.
+        unchunked: do not split vectors into chunks.
         first_owners: see :func:`_find_first_owners`.
     """
 
-    def __init__(self, whole: bool = False, first_owners: dict[int, ndarray] | None = None) -> None:
-        self.whole = whole
+    def __init__(self, unchunked: bool = False, first_owners: dict[int, ndarray] | None = None) -> None:
+        self.unchunked = unchunked
         self._first_owners = first_owners or {}
         self.buffers: list[Buffer] = []
         self.calls: list[Call] = []
@@ -79,7 +78,7 @@ class Trace:
         return self._numbers[id(owner)]
 
     def view_of(self, array: ndarray) -> View:
-        """Return the view that stands for an array.
+        """Return the View (buffer, offset, strides) of an array.
 
         Raises:
             Untraceable: NumPy copied a traced array without a recorded call.
@@ -113,7 +112,7 @@ class Trace:
             self._trace_twin(kernel, arguments, settings)
             if self._constants:
                 self._check_constants(launch)
-        except (Untraceable, IndexError):  # the step may have changed an index since, so that it is out of range now
+        except (Untraceable, IndexError):  # IndexError: the step has changed an index array since the launch
             del self.calls[start:]
             self._add_opaque(kernel, arrays, options)
         for constant in self._constants:
@@ -127,7 +126,7 @@ class Trace:
             Untraceable: they do.
         """
         for value in (0, 1):
-            other = Trace(self.whole)
+            other = Trace(self.unchunked)
 
             def filled(array: ndarray, trace: Trace = other, value: int = value) -> ndarray:
                 return trace.as_temporary(numpy.full(array.shape, value, array.dtype))
@@ -144,7 +143,7 @@ class Trace:
     def _trace_twin(self, kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
         _current.trace = self
         try:
-            with memory.scratch_allocator(self.as_temporary, self.whole):
+            with memory.scratch_allocator(self.as_temporary, self.unchunked):
                 self._call_twin(kernel, arguments, settings)
         finally:
             _current.trace = None
@@ -174,7 +173,7 @@ class Trace:
 
     # -- calls reported by traced arrays
     def record(self, kind: str, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], out: Any) -> None:
-        """Record a call that writes its result to ``out``, given as the keyword argument of that name."""
+        """Record a call that writes to ``out``, its keyword argument."""
         inputs = tree_map(tuple(arguments), self.view_of, ndarray)
         settings = tree_map(options, self.view_of, ndarray)
         target = self.view_of(out)
@@ -183,7 +182,7 @@ class Trace:
         self.add_call(kind, function, inputs, {**settings, "out": target}, reads, [target], partial)
 
     def record_new(self, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], result: ndarray) -> Any:
-        """Record a call that returns a new array, and return it traced.  A replay copies the array to the same memory."""
+        """Record a call that returns a new array, and return that array traced.  A replay copies the result into its buffer."""
         out = self.as_temporary(result)
         inputs, settings = tree_map((tuple(arguments), options), self.view_of, ndarray)
         target = self.view_of(out)
@@ -193,11 +192,12 @@ class Trace:
 
 
 class _LaunchCall:
-    """A launch as one function call."""
+    """Callable that launches a kernel: an opaque call."""
 
     def __init__(self, kernel: Launchable) -> None:
         self.kernel = kernel
-        self.__name__ = f"launch_{kernel.name}"  # prefixed: a user's kernel may have a name that compiled/forms.py looks up
+        # prefixed, because a user's kernel may have a name that gpunet/captured/compiled/library_calls.py looks up
+        self.__name__ = f"launch_{kernel.name}"
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
         self.kernel.launch(arrays, options)
@@ -215,10 +215,12 @@ class _CallAndCopy:
 
 
 def take_items(array: ndarray, index: Any) -> Any:
+    """Return ``array[index]``: the recorded function of indexing with an array."""
     return array[index]
 
 
 def put_items(array: ndarray, index: Any, value: Any) -> None:
+    """Assign ``array[index] = value``: the recorded function of assignment through an index array."""
     array[index] = value
 
 
@@ -235,7 +237,7 @@ def _current_trace() -> Trace:
 
 #: Methods that return a view, so there is nothing to record.
 _VIEW_METHODS = ("reshape", "swapaxes", "transpose", "view", "squeeze", "diagonal")
-#: The ufunc whose ``reduce`` a NumPy function stands for.
+#: NumPy reductions, and the ufunc whose ``reduce`` computes them.
 _REDUCTIONS: dict[Any, numpy.ufunc] = {
     numpy.sum: numpy.add, numpy.prod: numpy.multiply, numpy.amax: numpy.maximum, numpy.amin: numpy.minimum
 }  # fmt: skip
@@ -325,7 +327,7 @@ class TracedArray(ndarray):
             if isinstance(index, tuple):
                 raise Untraceable
             out = super().__getitem__(slice(index, index + 1 or None)).reshape(())
-        # a[i] += b ends in a[i] = the view that it changed in place: nothing is left to copy
+        # a[i] += b assigns to a[i] the view it has already updated; skip the copy
         if not (type(value) is TracedArray and address(value) == address(out) and value.shape == out.shape):
             numpy.copyto(out, value, casting="unsafe")
 
@@ -367,9 +369,9 @@ for _name in dir(ndarray):
 
 
 def _find_first_owners(launches: Sequence[Launch]) -> dict[int, ndarray]:
-    """Map the id of each owner to the owner with the lowest address among those whose memory overlaps.
+    """Map the id of each owner to the first owner of its group of overlapping ones.
 
-    Two arrays made from one buffer by another library each own that memory as far as NumPy knows.
+    NumPy sees separate owners where another library made two arrays from one buffer.
     """
     arrays = tree_leaves([(x.arrays, x.options) for x in launches], ndarray)
     owners = {id(a): a for a in map(owner_of, arrays) if a.size}
@@ -384,14 +386,14 @@ def _find_first_owners(launches: Sequence[Launch]) -> dict[int, ndarray]:
     return result
 
 
-def trace(launches: Sequence[Launch], whole: bool = False) -> Trace:
+def trace(launches: Sequence[Launch], unchunked: bool = False) -> Trace:
     """Trace the launches of a recorded step.
 
     Args:
         launches: in order.
-        whole: twins process whole arrays, where they would otherwise loop over chunks.
+        unchunked: do not split vectors into chunks.
     """
-    result = Trace(whole, _find_first_owners(launches))
+    result = Trace(unchunked, _find_first_owners(launches))
     for launch in launches:
         result.add_launch(launch)
     return result

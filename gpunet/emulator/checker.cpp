@@ -86,7 +86,7 @@ static const char* agent_title(uint32_t name) {
   const int thread = column_of(name);
   if (thread >= thread_count) return "an asynchronous copy";
   if (cluster_of(name) == cluster_number) return thread_title(thread);
-  snprintf(text, sizeof text, "thread %d of block %u", in_block(thread), block_in_grid(cluster_of(name), fibers[thread].rank));
+  snprintf(text, sizeof text, "thread %d of block %u", index_in_block(thread), block_in_grid(cluster_of(name), fibers[thread].rank));
   return text;
 }
 static const char* current_title() { return thread_title(current->thread); }
@@ -180,7 +180,7 @@ static void check_transfers(Cell& cell, const Region& region, uintptr_t address,
 static void check_block_alive(Region& region, uintptr_t address, Access kind, uintptr_t site) {
   region.foreign = true;
   bool begun = false;
-  for (int first = block_first(region.rank), thread = first; thread < first + block_threads && !begun; thread++)
+  for (int first = first_thread(region.rank), thread = first; thread < first + block_threads && !begun; thread++)
     begun = known_clock(current->thread, thread) > 0;
   if (begun && running[region.rank]) return;
   fail("block lifetime", "%s %s %s at @%#zx, but that block may %s: synchronise the cluster (cluster_arrive, cluster_wait) %s its "
@@ -294,7 +294,7 @@ void check_exit(int rank) {
       fail("block lifetime", "the block returns before the transfer that %s started at @%#zx is done with its shared memory: it "
            "was not waited for", thread_title(transfer->thread), transfer->site);
     std::vector<Clock> known_to_block(columns());
-    for (int first = block_first(rank), thread = first; thread < first + block_threads; thread++)
+    for (int first = first_thread(rank), thread = first; thread < first + block_threads; thread++)
       merge(known_to_block.data(), own_row(thread));
     const auto is_over = [&](uint32_t name, Clock clock) {
       return !name || cluster_of(name) != cluster_number || clock <= known_to_block[column_of(name)];

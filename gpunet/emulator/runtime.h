@@ -32,7 +32,7 @@ enum class Completion : int { eager, lazy };
 struct Fiber {
   Context context;
   uint3 index;
-  int thread;         // number among the threads of the cluster: block_first(rank) + number in its block
+  int thread;         // number among the threads of the cluster: first_thread(rank) + number in its block
   int rank;           // rank of its block in the cluster
   bool finished;
   const char* waits;  // description of what it waits for; null if it can run
@@ -82,8 +82,8 @@ void yield_fiber();               // runs all other runnable fibers before the c
 void wake(int thread);
 void wake_all(const std::vector<int>& threads);  // in the order of the schedule
 bool on_a_stack(uintptr_t address);
-int block_first(int rank);                   // number of a block's first thread
-int in_block(int thread);                    // a thread's number in its block
+int first_thread(int rank);                  // number of a block's first thread
+int index_in_block(int thread);              // a thread's number in its block
 const char* thread_title(int thread);        // "thread 5", with its block if there are several; valid for 4 calls
 uint32_t block_in_grid(uint32_t cluster, int rank);  // linear index of a block in the grid
 char* shared_memory_of(int rank);            // dynamic shared memory of a block

@@ -12,7 +12,7 @@
 #include <mutex>
 #include <string>
 
-// Mutable here, const for the kernels: one variable under two names.
+// threadIdx and the other builtins: const for kernels, written by the scheduler under a second symbol.
 extern "C" {
 alignas(emulator::Builtins) __attribute__((visibility("default"))) char emulator_builtins_storage[sizeof(emulator::Builtins)];
 }
@@ -45,14 +45,16 @@ gpunet_emulator_switch:
 
 namespace emulator {
 
-constexpr size_t STACK = 64 << 10, OVERFLOW_ROOM = 1 << 20;  // bytes of a stack; bytes below the first one, for its overflow
+constexpr size_t STACK = 64 << 10;                  // bytes of a fiber's stack
+constexpr size_t OVERFLOW_ROOM = 1 << 20;           // bytes below the lowest stack that catch its overflow
 constexpr uint64_t CANARY = 0x6e6f74737461636bull;  // value at the far end of each stack, to detect overflow
 constexpr long IDLE_LIMIT = 400'000;                // iterations of waiting loops without progress before the launch fails
 
 Launch* launch;
 Fiber* fibers;
 Fiber* current;
-int cluster_size, block_threads, thread_count, block_slots;
+int cluster_size, block_threads, thread_count;
+int block_slots;  // threads of a block, rounded up to whole warps in clusters
 int running[MAX_CLUSTER];
 uint32_t cluster_number;
 
@@ -94,7 +96,7 @@ static const char* describe_waiting_threads() {
   std::map<std::string, std::pair<int, int>> groups;  // description: number of threads, first thread
   for (int thread = 0; thread < thread_count; thread++) {
     const Fiber& fiber = fibers[thread];
-    if (in_block(thread) >= block_threads) continue;
+    if (index_in_block(thread) >= block_threads) continue;
     std::string what = "have returned";
     if (!fiber.finished)
       what = std::string("wait at the ") + fiber.waits + " of " + fiber.site.file + ":" + std::to_string(fiber.site.line) +
@@ -210,7 +212,7 @@ static void fiber_entry() {
 
 int lane() { return current->thread & 31; }
 unsigned int lanes_of_warp() {
-  const int left = block_threads - (in_block(current->thread) & ~31);
+  const int left = block_threads - (index_in_block(current->thread) & ~31);
   return left >= 32 ? 0xffffffffu : (1u << left) - 1;
 }
 void* dynamic_shared_memory() { return shared_memory_of(current->rank); }
@@ -235,8 +237,8 @@ int rank_of_shared(uintptr_t address) {
   return offset < SHARED_STRIDE * static_cast<size_t>(cluster_size) ? static_cast<int>(offset / SHARED_STRIDE) : -1;
 }
 
-int block_first(int rank) { return rank * block_slots; }
-int in_block(int thread) { return thread % block_slots; }
+int first_thread(int rank) { return rank * block_slots; }
+int index_in_block(int thread) { return thread % block_slots; }
 
 const char* thread_title(int thread) {
   static char texts[4][48];
@@ -245,7 +247,7 @@ const char* thread_title(int thread) {
   if (cluster_size == 1)
     snprintf(text, sizeof texts[0], "thread %d", thread);
   else
-    snprintf(text, sizeof texts[0], "thread %d of block %u", in_block(thread), block_in_grid(cluster_number, thread / block_slots));
+    snprintf(text, sizeof texts[0], "thread %d of block %u", index_in_block(thread), block_in_grid(cluster_number, thread / block_slots));
   return text;
 }
 
@@ -299,11 +301,11 @@ static void run_cluster(unsigned int number) {
   first_ready = 0;
   for (int thread = 0; thread < thread_count; thread++) {
     Fiber& fiber = fibers[thread];
-    fiber.index = index_in(launch->block, static_cast<unsigned int>(in_block(thread)));
+    fiber.index = index_in(launch->block, static_cast<unsigned int>(index_in_block(thread)));
     fiber.thread = thread;
     fiber.rank = thread / block_slots;
     fiber.waits_for = nullptr;
-    fiber.finished = in_block(thread) >= block_threads;
+    fiber.finished = index_in_block(thread) >= block_threads;
     if (fiber.finished) continue;
     all.push_back(thread);
     const size_t stagger = thread % 16 * 320 + 64;  // otherwise the stacks' tops would share cache sets
@@ -363,7 +365,8 @@ extern "C" __attribute__((visibility("default"))) void* emulator_dynamic_shared(
   return emulator::shared_memory_of(rank);
 }
 
-// Called in a signal handler on the stack of the running thread: `site` is where the code was.  Does not return.
+// Called in a signal handler on the stack of the running thread.  `site`: address of the faulting instruction.  Does not
+// return.
 extern "C" __attribute__((visibility("default"))) void emulator_fault(const char* kind, uint64_t site, const char* what) {
   emulator::fail(kind, "%s, at @%#zx", what, static_cast<size_t>(site - emulator::launch->library));
 }

@@ -107,7 +107,7 @@ static std::vector<int> pass_barrier(int rank) {
   launch->barriers++;
   barrier.arrived = 0;
   std::vector<int> threads;
-  for (int first = block_first(rank), thread = first; thread < first + block_threads; thread++) {
+  for (int first = first_thread(rank), thread = first; thread < first + block_threads; thread++) {
     if (fibers[thread].finished) continue;
     fibers[thread].vote = barrier.result;
     threads.push_back(thread);
@@ -123,7 +123,7 @@ int block_barrier(Site site, Vote vote, int predicate) {
   if (!barrier.arrived) barrier = {0, site, vote, vote == Vote::all};
   if (!same(barrier.site, site))
     fail("divergence", "%d threads are at the __syncthreads of %s:%d, but thread %d is at that of %s:%d", barrier.arrived,
-         barrier.site.file, barrier.site.line, in_block(current->thread), site.file, site.line);
+         barrier.site.file, barrier.site.line, index_in_block(current->thread), site.file, site.line);
   if (vote == Vote::count) barrier.result += predicate != 0;
   if (vote == Vote::all) barrier.result &= predicate != 0;
   if (vote == Vote::any) barrier.result |= predicate != 0;

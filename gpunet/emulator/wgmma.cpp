@@ -30,8 +30,8 @@ struct PendingCall {
 static std::map<int, PendingCall> pending_calls;  // by the warpgroup's first thread
 
 static int first_of_group() {
-  const int first = current->thread - in_block(current->thread) % GROUP;
-  if (in_block(first) + GROUP > block_threads)
+  const int first = current->thread - index_in_block(current->thread) % GROUP;
+  if (index_in_block(first) + GROUP > block_threads)
     fail("divergence", "a warpgroup needs four warps, but the last warpgroup of the block has fewer");
   return first;
 }

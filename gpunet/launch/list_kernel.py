@@ -19,7 +19,7 @@ from gpunet.launch.tape import active
 #: Maximum number of tensors per launch: the table of their pointers must fit into the 4 KB of kernel parameters.
 MAX_TENSORS = 48
 #: Number of elements that one block processes.
-ELEMENTS_A_BLOCK = 2048
+ELEMENTS_PER_BLOCK = 2048
 
 
 class ListKernel(Kernel):
@@ -125,7 +125,7 @@ class ListKernel(Kernel):
                 table["pointers"][0, row, : len(tensors)] = [devices.pointer(a) for a in tensors]
         table["counts"][0, : len(counts)] = counts
         table["first_block"][0, 1 : len(counts) + 1] = numpy.cumsum(
-            [max(1, ceil_div(c, ELEMENTS_A_BLOCK)) for c in counts]  # empty tensors have a block, which counts the step
+            [max(1, ceil_div(c, ELEMENTS_PER_BLOCK)) for c in counts]  # empty tensors have a block, which counts the step
         )
         table["tensors"] = len(counts)
         return table

@@ -66,29 +66,29 @@ class _Scratch(threading.local):
         self.buffers: dict[tuple[numpy.dtype[Any], int], numpy.ndarray] = {}
         #: views of the buffers, cached by (shape, dtype as requested, slot): every step requests the same ones
         self.views: dict[tuple[Any, ...], Any] = {}
-        #: while a twin is traced, called with each newly allocated scratch array (see gpunet.captured.trace)
-        self.temporary: Callable[[numpy.ndarray], numpy.ndarray] | None = None
-        self.whole = False  # do not split vectors into chunks
+        #: called with each new scratch array while a twin is traced (see gpunet.captured.trace)
+        self.wrap: Callable[[numpy.ndarray], numpy.ndarray] | None = None
+        self.unchunked = False  # do not split vectors into chunks
 
 
 _scratch = _Scratch()
 _MAX_VIEWS = 256
-MOST_ZEROS = 1 << 16  # elements of the vector of zeros that zeros_like() takes its views from
+MAX_ZEROS = 1 << 16  # elements of the vector of zeros that zeros_like() takes its views from
 
 
 @contextmanager
-def scratch_allocator(temporary: Callable[[numpy.ndarray], numpy.ndarray], whole: bool = False) -> Iterator[None]:
-    """Pass each scratch array of this thread through ``temporary`` inside the block, instead of reusing buffers.
+def scratch_allocator(wrap: Callable[[numpy.ndarray], numpy.ndarray], unchunked: bool = False) -> Iterator[None]:
+    """Inside the block, allocate each scratch array anew and return ``wrap(array)``; for this thread.
 
     Args:
-        temporary: takes a new array and returns the array that the twin works on.
-        whole: make :func:`chunks` return whole vectors.
+        wrap: takes a new array and returns the array that the twin works on.
+        unchunked: make :func:`chunks` return whole vectors.
     """
-    _scratch.temporary, _scratch.whole = temporary, whole
+    _scratch.wrap, _scratch.unchunked = wrap, unchunked
     try:
         yield
     finally:
-        _scratch.temporary, _scratch.whole = None, False
+        _scratch.wrap, _scratch.unchunked = None, False
 
 
 #: Bytes of a chunk of one vector.  The five chunks of an Adam step take 1.3 MB, about the size of an L2 cache.  With
@@ -107,7 +107,7 @@ def chunks(vectors: list[Any]) -> list[list[Any]]:
         For each chunk the list of its views, None where the vector is None.
     """
     length, chunk = vectors[0].size, CHUNK_BYTES // vectors[0].itemsize
-    if length <= chunk or _scratch.whole:
+    if length <= chunk or _scratch.unchunked:
         return [vectors]
     return [[None if a is None else a[start : start + chunk] for a in vectors] for start in range(0, length, chunk)]
 
@@ -120,8 +120,8 @@ def scratch(shape: tuple[int, ...], dtype: Any, slot: int = 0) -> numpy.ndarray:
     Args:
         slot: number of the buffer; a twin that needs several temporaries at once uses several slots.
     """
-    if _scratch.temporary is not None:
-        return _scratch.temporary(numpy.empty(shape, dtype))
+    if _scratch.wrap is not None:
+        return _scratch.wrap(numpy.empty(shape, dtype))
     view = _scratch.views.get((shape, dtype, slot))
     if view is None:
         count, key = math.prod(shape), (numpy.dtype(dtype), slot)
@@ -137,13 +137,13 @@ def scratch(shape: tuple[int, ...], dtype: Any, slot: int = 0) -> numpy.ndarray:
 
 def scratch_joined(shapes: tuple[tuple[int, ...], ...], dtype: Any, slot: int = 0) -> JoinedArrays:
     """Return consecutive scratch arrays (see :func:`scratch`) of these shapes, as views of one vector."""
-    joined: JoinedArrays | None = None if _scratch.temporary is not None else _scratch.views.get((shapes, dtype, slot))
+    joined: JoinedArrays | None = None if _scratch.wrap is not None else _scratch.views.get((shapes, dtype, slot))
     if joined is None:
         ends = [*itertools.accumulate(map(math.prod, shapes))]
         flat = scratch((ends[-1],), dtype, slot)
         parts = [flat[end - math.prod(shape) : end].reshape(shape) for shape, end in zip(shapes, ends)]
         joined = JoinedArrays(parts, flat)
-        if _scratch.temporary is None:
+        if _scratch.wrap is None:
             _scratch.views[shapes, dtype, slot] = joined
     return joined
 
@@ -157,16 +157,16 @@ def _constant_arrays(dtype: Any, values: tuple[float, ...]) -> tuple[numpy.ndarr
 
 
 def as_0d_arrays(dtype: Any, *values: float) -> Any:
-    """Return the values as 0-d arrays: NumPy skips scalar conversion.
+    """Return the values as 0-d arrays, which NumPy need not convert at each call.
 
     While a twin is traced, return the Python numbers.
     """
-    return _constant_arrays(dtype, values) if _scratch.temporary is None else values
+    return _constant_arrays(dtype, values) if _scratch.wrap is None else values
 
 
 @functools.cache
 def _zeros(dtype: Any) -> numpy.ndarray:
-    vector = numpy.zeros(MOST_ZEROS, dtype)
+    vector = numpy.zeros(MAX_ZEROS, dtype)
     vector.flags.writeable = False
     return vector
 
@@ -180,11 +180,12 @@ def _zeros_of(shape: tuple[int, ...], dtype: Any) -> numpy.ndarray:
 
 
 def zeros_like(array: numpy.ndarray) -> Any:
-    """Return read-only zeros of the shape of ``array``: numpy.maximum with a scalar takes three to six times as long.
+    """Return read-only zeros of the shape of ``array``.
 
+    ``numpy.maximum(x, zeros)`` takes a third to a sixth of the time of ``numpy.maximum(x, 0)``.
     While a twin is traced, return the number 0.
     """
-    return _zeros_of(array.shape, array.dtype) if _scratch.temporary is None else 0
+    return _zeros_of(array.shape, array.dtype) if _scratch.wrap is None else 0
 
 
 def cast_scalar(value: numpy.ndarray, dtype: Any, slot: int) -> numpy.ndarray:
@@ -199,7 +200,7 @@ _tickets: dict[devices.LaunchTarget, Array] = {}
 
 
 def ticket(like: Array) -> Array | None:
-    """Return the counter with which blocks of a grid find out which finishes last; None on the CPU.
+    """Return the counter by which the last block to finish recognises itself; None on the CPU.
 
     A uint32 array of one element, which is 0 between launches: the last block resets it.  Launches that may run at the same
     time must not share it, so each stream has one, and each recording its own, since it may be replayed on any stream.

@@ -46,12 +46,20 @@ class Shim(Launchable):
                 function(devices.module(arrays[0]), *arrays, **options)
 
 
+_PYTORCH_NAMES = {
+    "absolute": "abs", "arctan": "atan", "divide": "div", "equal": "eq", "greater": "gt", "greater_equal": "ge",
+    "less": "lt", "less_equal": "le", "multiply": "mul", "negative": "neg", "not_equal": "ne", "power": "pow",
+    "rint": "round", "subtract": "sub",
+}  # fmt: skip
+
+
 class Ufunc(Shim):
     """A NumPy/CuPy ufunc, given by its name: ``Ufunc("add")(out, a, b)`` runs ``xp.add(a, b, out=out)``."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, self._call)
         self.numpy_function = getattr(numpy, name)
+        self.public_name = _PYTORCH_NAMES.get(name, name)  # for messages
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         out, *inputs = arrays
@@ -71,4 +79,4 @@ class Ufunc(Shim):
 
     def _dtype_error(self, inputs: Sequence[Any], error: Exception) -> DtypeError:
         arguments = " and ".join(f"a tensor of {x.dtype}" if devices.is_array(x) else repr(x) for x in inputs)
-        return DtypeError(f"{self.name} of {arguments}: {error}; convert with .to(dtype) first")
+        return DtypeError(f"{self.public_name} of {arguments}: {error}; convert with .to(dtype) first")

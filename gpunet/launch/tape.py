@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gpunet.launch.launchable import Launchable
 
 
-#: Sentinel: the previous gradient of a leaf does not matter.
+#: Passed as ``before`` if the previous gradient need not be restored.
 ANY = object()
 
 
@@ -48,50 +48,48 @@ class Launch(NamedTuple):
     line: str = ""  # the user's source line that launched it; recorded by strict tapes only
 
 
-class Split(NamedTuple):
+class GraphBreak(NamedTuple):
     """A graph break: the reason why a step cannot be one recording, and the user's line."""
 
-    what: str  # the action that cannot be recorded, e.g. "item(), which reads a tensor's value,"
+    action: str  # the action that a replay cannot repeat, e.g. "item(), which reads a tensor's value,"
     line: str
     way_out: str
     position: int = 0  # number of launches before it
 
     def __str__(self) -> str:
-        return f"{self.what.rstrip(',')} ({self.line})" if self.line else self.what
+        return f"{self.action.rstrip(',')} ({self.line})" if self.line else self.action
 
 
 class Tape:
     """A list of launches that can be replayed.
 
-    A subclass that records launches first and runs them later is ``gpunet.captured.deferred.Deferred``.
-
     Args:
-        strict: the tape will be replayed without the Python code of the step.  A graph break then raises CaptureError,
-            and the tape also records what the step changes outside of launches.
+        strict: replays will not run the step's Python.  Graph breaks raise CaptureError (or go to ``splits``), and
+            changes made outside of launches are recorded.
         splits: collect graph breaks in this list instead of raising.
     """
 
-    def __init__(self, *, strict: bool = False, splits: list[Split] | None = None) -> None:
+    def __init__(self, *, strict: bool = False, splits: list[GraphBreak] | None = None) -> None:
         self.launches: list[Launch] = []
         self.strict, self.splits = strict, splits
-        self.runs_at_once = True
+        self.runs_immediately = True
         #: destinations that were allocated while recording
         self.allocated: list[Any] = []
         #: arrays made from Python numbers
         self.constants: list[Any] = []
         #: counters of launches, see :func:`gpunet.launch.memory.ticket`; like constants, kept by the launches
         self.tickets: dict[devices.LaunchTarget, Array] = {}
-        #: guards of a replay: an expression, the values of its "{}", and a description for messages
-        self.relied: list[tuple[str, tuple[Any, ...], str]] = []
+        #: guards: an expression, the values for its {} placeholders, and a description
+        self.guards: list[tuple[str, tuple[Any, ...], str]] = []
         #: for each optimizer launch: the parameter group, its ``changes`` counter and its ``settings()``
-        self.options: list[list[Any]] = []
+        self.optimizer_groups: list[list[Any]] = []
         #: version counters of the tensors that were changed in place, by id
         self.changed: dict[int, list[int]] = {}
         #: buffers that a replay fills with the arguments of the step
         self.arguments: list[Any] = []
         #: NumPy arrays from outside the step whose values replays rely on: the array, its values, and the user's line
         self.guarded: list[tuple[weakref.ref[Any], Any, str]] = []
-        #: leaves whose ``grad`` was set, with the previous gradient, or ANY if it does not matter
+        #: leaves whose ``grad`` was set, with the previous gradient or ANY
         self.leaves: dict[Any, Any] = {}
 
     def launch(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -100,9 +98,9 @@ class Tape:
         kernel.launch(arrays, options)
         self.append(kernel, arrays, options)
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, where: devices.Device) -> Array:
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: devices.Device) -> Array:
         """Allocate an uninitialised array as the destination of a launch."""
-        array = devices.empty(shape, dtype, where)
+        array = devices.empty(shape, dtype, device)
         self.allocated.append(array)
         return array
 
@@ -115,11 +113,11 @@ class Tape:
         if not self.strict:
             return
         if self.splits is None:
-            raise CaptureError(f"{action} cannot be recorded ({user_line()}): {way_out}")
-        self.splits.append(Split(action, user_line(), way_out, len(self.launches)))
+            raise CaptureError(f"{action} cannot be captured ({user_line()}): {way_out}")
+        self.splits.append(GraphBreak(action, user_line(), way_out, len(self.launches)))
 
     def flush_pending(self, action: str, arrays: tuple[Array, ...]) -> None:
-        """Run the recorded launches on these arrays (on any array if empty) that have not run yet.
+        """Run the deferred launches that use any of these arrays; all of them if none is given.
 
         Called before ``action`` accesses their memory without a launch.  This tape runs launches immediately, so there
         is nothing to do.
@@ -134,7 +132,7 @@ class Tape:
         """Make replays rely on the values of a NumPy array from outside the step."""
         self.guarded.append((weakref.ref(array), array.copy(), user_line()))
 
-    def sets_gradient(self, leaf: Any, before: Any) -> None:
+    def record_gradient(self, leaf: Any, before: Any) -> None:
         """Record that the ``grad`` of a leaf was set; ``before`` is the previous gradient, or ANY."""
         self.leaves.setdefault(leaf, before)
 
@@ -213,7 +211,7 @@ def line_at(code: CodeType, instruction: int) -> str:
 
 
 def graph_break(action: str, way_out: str, *arrays: Array) -> None:
-    """Tell the active tape, if any, that the caller is about to do something that replays cannot repeat.
+    """Report to the active tape an action that a replay cannot repeat.
 
     Args:
         action: description of the action, for the message.
@@ -227,18 +225,21 @@ def graph_break(action: str, way_out: str, *arrays: Array) -> None:
         active.tape.graph_break(action, way_out, arrays)
 
 
+_READ_AFTER = "return the tensor from the step and read it after the call"
+
+
 def graph_break_on_read(action: str, *arrays: Array) -> None:
-    """Graph break because ``action`` reads the value of an array, and replays run no Python code that could use it.
+    """Report a graph break: ``action`` reads an array's value on the host.
 
     Raises:
         CaptureError: a strict tape is recording.
     """
     if active.tape is not None:
-        graph_break(f"{action}, which reads a tensor's value,", "return the tensor from the step and read it there", *arrays)
+        graph_break(f"{action}, which reads a tensor's value,", _READ_AFTER, *arrays)
 
 
 def flush_pending(action: str, *arrays: Array) -> None:
-    """Run the recorded launches on these arrays (on any array if none is given) that have not run yet.
+    """Run the deferred launches that use any of these arrays; all of them if none is given.
 
     Call it before accessing the memory of arrays without a launch; ``action`` describes the access, for messages.
     """

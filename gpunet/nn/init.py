@@ -1,4 +1,4 @@
-"""Parameter initialization in place: uniform, normal, constant, Xavier (Glorot) and Kaiming (He)."""
+"""Parameter initialisation in place: uniform, normal, constant, Xavier (Glorot) and Kaiming (He)."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ class Linear(Module):
         dtype: float32 or float64; the default dtype if None.
 
     Attributes:
-        weight: (out_features, in_features), initialized uniformly from ±1/sqrt(in_features).
-        bias: (out_features,), initialized like ``weight``; None without bias.
+        weight: (out_features, in_features), initialised uniformly from ±1/sqrt(in_features).
+        bias: (out_features,), initialised like ``weight``; None without bias.
     """
 
     weight: Parameter
@@ -80,8 +80,8 @@ class Linear(Module):
 
 
 def _empty(shape: tuple[int, ...], device: Any, dtype: Any) -> Tensor:
-    where = devices.default_device() if device is None else devices.Device(device)
-    return Tensor(devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, where))
+    device = devices.default_device() if device is None else devices.Device(device)
+    return Tensor(devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, device))
 
 
 class Flatten(Module):
@@ -188,7 +188,7 @@ class Sequential(_ModuleSequence):
         named = modules[0].items() if len(modules) == 1 and isinstance(modules[0], OrderedDict) else enumerate(modules)
         for name, module in named:
             if not isinstance(module, Module):
-                raise ArgumentError(f"Sequential: entry {name} is a {type(module).__name__}; expected a Module")
+                raise ArgumentError(f"Sequential: entry {name} has type {type(module).__name__}; expected a Module")
             self.add_module(str(name), module)
 
     def forward(self, input: Any) -> Any:

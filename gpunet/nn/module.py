@@ -152,7 +152,7 @@ class Module:
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a submodule under a name, which must not contain dots; None reserves the name."""
         if module is not None and not isinstance(module, Module):
-            raise DtypeError(f"submodule {name!r} is a {type(module).__name__}; expected a Module")
+            raise DtypeError(f"submodule {name!r} has type {type(module).__name__}; expected a Module")
         if not name or "." in name:
             raise ArgumentError(f"submodule name {name!r}; expected a non-empty name without dots")
         settings_changed[0] += 1

@@ -20,7 +20,7 @@ from gpunet.autograd import Tensor, bump_version, ignore_fp_errors
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError
 from gpunet.launch.kernel import ceil_div
-from gpunet.launch.list_kernel import ELEMENTS_A_BLOCK, MAX_TENSORS
+from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, MAX_TENSORS
 from gpunet.launch.memory import empty, ticket
 from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
@@ -78,7 +78,7 @@ def get_total_norm(
         counter = ticket(norm)
         partials = None
         if counter is not None:
-            blocks = sum(max(1, ceil_div(a.size, ELEMENTS_A_BLOCK)) for a in arrays)
+            blocks = sum(max(1, ceil_div(a.size, ELEMENTS_PER_BLOCK)) for a in arrays)
             partials = empty((blocks,), norm.dtype, norm)
         gradient_norm(
             arrays, norm, partials, counter, order=order, first=number == 0, last=number == len(batches) - 1

@@ -1,19 +1,11 @@
-"""The ops, one file per family.  Importing this package attaches the methods to Tensor."""
+"""The ops, one file per family.  Importing this package imports them all, which attaches the methods to Tensor."""
 
-from gpunet.ops import (
-    activations,
-    broadcast,
-    compare,
-    convert,
-    cross_entropy,
-    dropout,
-    elementwise,
-    in_place,
-    index,
-    join,
-    linear,
-    losses,
-    matmul,
-    reduce,
-    shape,
-)
+import importlib
+import pkgutil
+
+#: Families that are imported on first use: they define no methods of Tensor, and parsing CUDA signatures takes long to import.
+_LAZY = ("custom", "custom_kernel")
+
+for _name in sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg):
+    if _name not in _LAZY:
+        importlib.import_module(f"{__name__}.{_name}")

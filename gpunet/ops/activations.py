@@ -299,7 +299,11 @@ def _(dz, dy, saved, *, activation, alpha):
     return Geometry(elementwise_grid(dz.size), 256, (numpy.int64(dz.size), alpha), (ACTIVATIONS[activation].struct,))
 
 
-@fused(composed=lambda x, *, name, alpha: find(name).composed(x, alpha), scaled=True)
+@fused(
+    composed=lambda x, *, name, alpha: find(name).composed(x, alpha),
+    name_from=lambda options: options["name"],
+    scaled=True,
+)
 def activation(x, *, name, alpha, need):
     """y = act(x), elementwise; ``name`` is a key of ``ACTIVATIONS``."""
     row = find(name, alpha)

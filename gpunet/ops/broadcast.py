@@ -72,27 +72,28 @@ def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def check_operand(name: str, value: Any) -> None:
+    """Raise a DtypeError if an operand of op ``name`` is neither a tensor nor a number."""
     if not isinstance(value, (Tensor, int, float, numpy.number, numpy.bool_)):
         raise DtypeError(
-            f"{name}: operand {value!r} is a {type(value).__name__}; expected a tensor, an array or a number"
+            f"{name}: operand {value!r} has type {type(value).__name__}; expected a tensor, an array or a number"
         )
 
 
-def launch_binary(function: Launchable, a: Any, b: Any, dtype: Any = None) -> Array:
+def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
     """Launch a binary ufunc on two operands (tensors or Python numbers) into a new array."""
     if not isinstance(a, Tensor):
-        check_operand(function.name, a)
+        check_operand(function.public_name, a)
         if not isinstance(b, Tensor):
             b = Tensor(constant(numpy.asarray(b, result_dtype(b))))
         x, y, shape, like = a, b.array, b.array.shape, b.array
         dtype = dtype or (like.dtype if like.dtype.kind == "f" else result_dtype(a, b))
     elif not isinstance(b, Tensor):
-        check_operand(function.name, b)
+        check_operand(function.public_name, b)
         x, y, shape, like = a.array, b, a.array.shape, a.array
         dtype = dtype or (like.dtype if like.dtype.kind == "f" else result_dtype(a, b))
     else:
         x, y, like = a.array, b.array, a.array
-        shape = x.shape if x.shape == y.shape else broadcast_shape(function.name, x.shape, y.shape)
+        shape = x.shape if x.shape == y.shape else broadcast_shape(function.public_name, x.shape, y.shape)
         dtype = dtype or (x.dtype if x.dtype == y.dtype else result_dtype(a, b))
     out = empty(shape, dtype, like)
     function(out, x, y)
@@ -120,7 +121,7 @@ def unbroadcast(g: Tensor, spec: tuple[tuple[int, ...], Any]) -> Tensor:
     return g if g.array.dtype == dtype else cast(g, dtype=dtype)
 
 
-@primitive
+@primitive(name="broadcasting")
 def sum_to(x, *, shape):
     """Sum x to ``shape``: the transpose of broadcasting ``shape`` to ``x.shape``."""
     lead = x.ndim - len(shape)
@@ -139,7 +140,7 @@ def broadcast_to(x, *, shape):
     return xp.broadcast_to(x.array, shape), lambda g: sum_to(g, shape=source)
 
 
-@primitive
+@primitive(name="to")
 def cast(x, *, dtype):
     """A copy in another dtype."""
     source = x.dtype

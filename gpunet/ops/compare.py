@@ -20,8 +20,9 @@ __all__ = [
 
 def compare(name: str, a: Any, b: Any) -> Tensor:
     """Apply the comparison or logical ufunc ``name`` (a NumPy name) elementwise; returns a boolean tensor."""
-    a, b = operands(name, [a, b])
-    return Tensor(launch_binary(ufunc(name), a, b, numpy.dtype(bool)))
+    function = ufunc(name)
+    a, b = operands(function.public_name, [a, b])
+    return Tensor(launch_binary(function, a, b, numpy.dtype(bool)))
 
 
 @method("sign sgn")

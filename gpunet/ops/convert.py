@@ -27,7 +27,7 @@ def _contiguous_method(x: Tensor) -> Tensor:
     return x if x.array.flags.c_contiguous else clone(x)
 
 
-@primitive
+@primitive(name="to")
 def _move(x, *, target):
     source = x.device
     return move_to_device(x.array, target), lambda g: _move(g, target=source)

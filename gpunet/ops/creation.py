@@ -64,17 +64,17 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = source.astype(autograd.get_default_dtype())
     if source.dtype.kind not in "fiub":
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
-    tape, where = active.tape, _resolve_device(device)
+    tape, device = active.tape, _resolve_device(device)
     if devices.is_array(data) and tape is not None:  # recorded: each replay copies again
-        if type(data) is numpy.ndarray and not (from_tensor or tape.runs_at_once):
+        if type(data) is numpy.ndarray and not (from_tensor or tape.runs_immediately):
             # the launch is deferred, and the user may change the array before it runs
             flush_pending("tensor()", source)
             source = source.copy()
-        placed = move_to_device(source, where)
-        copy = _allocate(placed.shape, source.dtype if dtype is None else dtype, where)
+        placed = move_to_device(source, device)
+        copy = _allocate(placed.shape, source.dtype if dtype is None else dtype, device)
         COPY(copy.array, placed)
         return copy.requires_grad_() if requires_grad else copy
-    placed = devices.move(source, where)
+    placed = devices.move(source, device)
     array = devices.module(placed).array(placed, source.dtype if dtype is None else dtype, order="C")
     return Tensor(constant(array), requires_grad)
 

@@ -154,7 +154,7 @@ def _labels_composed(logits, labels, *, reduction, ignore_index):
     return reduce_composed(each, reduction)
 
 
-@fused(composed=_labels_composed, takes_unit=True)
+@fused(name="cross_entropy", composed=_labels_composed, takes_unit=True)
 def labels_loss(logits, labels, *, reduction, ignore_index, need):
     """Softmax cross-entropy of logits (n, c) against integer labels (n,)."""
     n = len(logits)
@@ -172,7 +172,7 @@ def _soft_composed(logits, targets, *, reduction):
     return reduce_composed(each, reduction)
 
 
-@fused(composed=_soft_composed, takes_unit=True)
+@fused(name="cross_entropy", composed=_soft_composed, takes_unit=True)
 def soft_labels_loss(logits, targets, *, reduction, need):
     """Softmax cross-entropy of logits (n, c) against probabilities (n, c), which get no gradient."""
     n = len(logits)

@@ -36,7 +36,7 @@ def normalize_dim(dim: int, ndim: int, name: str) -> int:
         DtypeError: ``dim`` is not an integer.
     """
     if not isinstance(dim, (int, numpy.integer)):
-        raise DtypeError(f"{name}: dim={dim!r} is a {type(dim).__name__}; expected an integer")
+        raise DtypeError(f"{name}: dim={dim!r} has type {type(dim).__name__}; expected an integer")
     if not -max(ndim, 1) <= dim < max(ndim, 1):
         raise ShapeError(
             f"{name}: dim={dim} for a tensor with {ndim} dimensions; expected {-max(ndim, 1)} .. {max(ndim, 1) - 1}"

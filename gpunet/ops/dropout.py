@@ -31,7 +31,7 @@ def _masked_composed(x, mask, *, scale):
     return x * mask * scale
 
 
-@fused(composed=_masked_composed)
+@fused(name="dropout", composed=_masked_composed)
 def masked_scale(x, mask, *, scale, need):
     """x * scale where the boolean mask holds, 0 elsewhere."""
     y = empty(x.shape, x.dtype, x)

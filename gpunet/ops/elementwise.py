@@ -66,24 +66,28 @@ WHERE = Shim("where", lambda xp, out, condition, a, b: (xp.copyto(out, b), xp.co
 
 @primitive(methods="__add__ __radd__")
 def add(a, b):
+    """a + b, broadcast."""
     a_spec, b_spec = spec_of(a), spec_of(b)
     return launch_binary(ADD, a, b), lambda g: unbroadcast(g, a_spec), lambda g: unbroadcast(g, b_spec)
 
 
 @primitive(methods="__sub__")
 def sub(a, b):
+    """a - b, broadcast."""
     a_spec, b_spec = spec_of(a), spec_of(b)
     return launch_binary(ufunc("subtract"), a, b), lambda g: unbroadcast(g, a_spec), lambda g: unbroadcast(-g, b_spec)
 
 
 @primitive(methods="mul multiply __mul__ __rmul__")
 def mul(a, b):
+    """a * b, broadcast."""
     a_spec, b_spec = spec_of(a), spec_of(b)
     return launch_binary(MULTIPLY, a, b), lambda g: unbroadcast(g * b, a_spec), lambda g: unbroadcast(g * a, b_spec)
 
 
 @primitive(methods="div divide true_divide __truediv__")
 def div(a, b):
+    """a / b, broadcast; integers are divided in the default dtype."""
     a_spec, b_spec = spec_of(a), spec_of(b)
     dtype = result_dtype(a, b)
     out = launch_binary(ufunc("divide"), a, b, dtype if dtype.kind == "f" else get_default_dtype())
@@ -132,16 +136,19 @@ def _rpow(b, a):
 
 @method("add")
 def add_scaled(a, b, *, alpha=1):
+    """a + alpha * b."""
     return add(a, b if alpha == 1 else b * alpha)  # not mul(): if b is a number, mul() would make a CPU tensor of it
 
 
 @method("sub subtract")
 def sub_scaled(a, b, *, alpha=1):
+    """a - alpha * b."""
     return sub(a, b if alpha == 1 else b * alpha)
 
 
 @primitive(methods="neg negative __neg__")
 def neg(x):
+    """-x."""
     return launch_unary(ufunc("negative"), x, x.dtype), lambda g: -g
 
 
@@ -152,16 +159,19 @@ def _pos(x):
 
 @primitive(methods="abs absolute __abs__")
 def abs(x):
+    """|x|; the gradient at 0 is 0."""
     return launch_unary(ufunc("absolute"), x, x.dtype), lambda g: g * sign(x)
 
 
 @primitive(methods="square")
 def square(x):
+    """x^2."""
     return launch_unary(ufunc("square"), x, x.dtype), lambda g: g * (2.0 * x)
 
 
 @primitive(methods="sqrt", output=True)
 def sqrt(x):
+    """The square root of x."""
     return launch_unary(ufunc("sqrt"), x), lambda g, out: g / (2.0 * out)
 
 
@@ -173,6 +183,7 @@ def rsqrt(x):
 
 @primitive(methods="reciprocal", output=True)
 def reciprocal(x):
+    """1 / x."""
     dtype = x.dtype if x.dtype.kind == "f" else get_default_dtype()
     return launch_binary(ufunc("divide"), 1.0, x, dtype), lambda g, out: -(g * out * out)
 
@@ -182,61 +193,73 @@ def reciprocal(x):
 
 @primitive(methods="exp", output=True)
 def exp(x):
+    """e^x."""
     return launch_unary(ufunc("exp"), x), lambda g, out: g * out
 
 
 @primitive(methods="expm1", output=True)
 def expm1(x):
+    """e^x - 1, accurate near 0."""
     return launch_unary(ufunc("expm1"), x), lambda g, out: g * (out + 1.0)
 
 
 @primitive(methods="log")
 def log(x):
+    """The natural logarithm of x."""
     return launch_unary(ufunc("log"), x), lambda g: g / x
 
 
 @primitive(methods="log1p")
 def log1p(x):
+    """log(1 + x), accurate near 0."""
     return launch_unary(ufunc("log1p"), x), lambda g: g / (x + 1.0)
 
 
 @primitive(methods="log2")
 def log2(x):
+    """The logarithm of x to base 2."""
     return launch_unary(ufunc("log2"), x), lambda g: g / (x * math.log(2.0))
 
 
 @primitive(methods="log10")
 def log10(x):
+    """The logarithm of x to base 10."""
     return launch_unary(ufunc("log10"), x), lambda g: g / (x * math.log(10.0))
 
 
 @primitive(methods="sin")
 def sin(x):
+    """The sine of x in radians."""
     return launch_unary(ufunc("sin"), x), lambda g: g * cos(x)
 
 
 @primitive(methods="cos")
 def cos(x):
+    """The cosine of x in radians."""
     return launch_unary(ufunc("cos"), x), lambda g: -(g * sin(x))
 
 
 @primitive(methods="tan", output=True)
 def tan(x):
+    """The tangent of x in radians."""
     return launch_unary(ufunc("tan"), x), lambda g, out: g * (out * out + 1.0)
 
 
 @primitive(methods="sinh")
 def sinh(x):
+    """(e^x - e^-x) / 2."""
     return launch_unary(ufunc("sinh"), x), lambda g: g * cosh(x)
 
 
 @primitive(methods="cosh")
 def cosh(x):
+    """(e^x + e^-x) / 2."""
     return launch_unary(ufunc("cosh"), x), lambda g: g * sinh(x)
 
 
 @primitive(methods="arctan atan")
 def atan(x):
+    """The arctangent of x, in [-pi/2, pi/2]."""
     return launch_unary(ufunc("arctan"), x), lambda g: g / (x * x + 1.0)
 
 

@@ -53,7 +53,8 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
         return
     if target._requires_grad and target._node is None:
         raise GradientError(
-            f"{name} on a leaf tensor that requires grad; call it under no_grad(), or use the out-of-place op"
+            f"{name} changes a leaf tensor that requires grad; do it under no_grad(), or compute a new tensor (e.g. "
+            "gpunet.where)"
         )
     needs_grad = target._requires_grad or any(isinstance(o, Tensor) and o._requires_grad for o in others)
     if needs_grad and target._view_version is not None:

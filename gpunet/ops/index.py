@@ -48,7 +48,7 @@ def _normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
             item = constant(numpy.asarray(item, numpy.int64 if not len(item) else None))
         if isinstance(item, Tensor) or devices.is_array(item):
             if item.dtype.kind not in "iub":
-                raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or ...")
+                raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or Ellipsis")
             if item.dtype.kind == "b" and active.tape is not None:
                 what = "indexing with a boolean mask, whose values determine the shape of the result,"
                 way_out = "use where(), or multiply by the mask"
@@ -56,7 +56,7 @@ def _normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
             item = wrap(item)
             item = item if item.device == x.device else Tensor(move_to_device(item.array, x.device, guarded=True))
         elif isinstance(item, (float, str)):
-            raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or ...")
+            raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or Ellipsis")
         normalized.append(item)
     return tuple(normalized)
 
@@ -92,7 +92,7 @@ def _getitem_array(array: Array, index: tuple[Any, ...]) -> Array:
     return array[index] if any(i is Ellipsis for i in index) else array[(*index, Ellipsis)]
 
 
-@primitive(view=True)
+@primitive(name="indexing", view=True)
 def _index(x, *, index, site=GETITEM):
     """x[index]: a view for integers and slices, a copy for index arrays.  ``site`` is the user's function, for messages."""
     source = x.shape
@@ -106,7 +106,7 @@ def _index(x, *, index, site=GETITEM):
     return out, lambda g: _unindex(g, index=index, shape=source, site=site)
 
 
-@primitive
+@primitive(name="indexing")
 def _unindex(g, *, index, shape, site=GETITEM):
     """Zeros of ``shape`` with g added at ``index``: the gradient of indexing."""
     out = empty(shape, g.dtype, g.array)
@@ -140,7 +140,7 @@ def _assign(array: Array, value: Any, index: tuple[Any, ...]) -> None:
         PUT(array, value, index=index_arrays(index))
 
 
-@primitive
+@primitive(name="assignment to an index")
 def _with_index(x, value, *, index):
     """A copy of x with x[index] = value."""
     out = empty(x.shape, x.dtype, x.array)

@@ -173,7 +173,7 @@ def _chain_composed(x, *parameters, activations):
     return x
 
 
-@fused(composed=_chain_composed, scaled=True)
+@fused(name="linear", composed=_chain_composed, scaled=True)
 def linear_chain(x, *parameters, activations, need):
     """A chain of linear layers: x (n, i), parameters w1 (o1, i), b1 (o1,) or None, w2 (o2, o1), ... -> (n, o_last).
 

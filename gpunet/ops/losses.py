@@ -46,6 +46,7 @@ def num_loss_blocks(count: int) -> int:
 class ElementwiseLoss(NamedTuple):
     """A row of ``ELEMENTWISE_LOSSES``: the twin writes loss(x, y) to ``value`` and d loss / d x to ``dx``."""
 
+    function: str  # the public function
     struct: str  # name in losses.cu
     twin: Callable[[Array, Array, Array, Array, float], None]  # (value, dx, x, y, delta)
     composed: Callable[[Tensor, Tensor, float], Tensor]
@@ -89,15 +90,19 @@ def _binary_cross_entropy(value, dx, x, y, delta):
 
 
 ELEMENTWISE_LOSSES = {
-    "squared": ElementwiseLoss("SquaredError", _squared, lambda x, y, delta: (x - y) * (x - y)),
-    "absolute": ElementwiseLoss("AbsoluteError", _absolute, lambda x, y, delta: (x - y).abs()),
+    "squared": ElementwiseLoss("mse_loss", "SquaredError", _squared, lambda x, y, delta: (x - y) * (x - y)),
+    "absolute": ElementwiseLoss("l1_loss", "AbsoluteError", _absolute, lambda x, y, delta: (x - y).abs()),
     "huber": ElementwiseLoss(
+        "huber_loss",
         "HuberError",
         _huber,
         lambda x, y, delta: (x - y).clamp(-delta, delta) * ((x - y) - 0.5 * (x - y).clamp(-delta, delta)),
     ),
     "binary_cross_entropy": ElementwiseLoss(
-        "BinaryCrossEntropy", _binary_cross_entropy, lambda x, y, delta: maximum(x, 0.0) - x * y + log1p(exp(-x.abs()))
+        "binary_cross_entropy_with_logits",
+        "BinaryCrossEntropy",
+        _binary_cross_entropy,
+        lambda x, y, delta: maximum(x, 0.0) - x * y + log1p(exp(-x.abs())),
     ),
 }
 
@@ -172,7 +177,12 @@ def _elementwise_composed(x, y, *, loss, reduction, delta):
     return reduce_composed(ELEMENTWISE_LOSSES[loss].composed(x, y, delta), reduction)
 
 
-@fused(composed=_elementwise_composed, takes_unit=True)
+@fused(
+    name="loss",
+    name_from=lambda options: ELEMENTWISE_LOSSES[options["loss"]].function,
+    composed=_elementwise_composed,
+    takes_unit=True,
+)
 def regression_loss(x, y, *, loss, reduction, delta, need):
     """The reduced loss of x and y, of the same shape; y gets no gradient."""
     dx = empty(x.shape, x.dtype, x)

@@ -117,7 +117,7 @@ def std(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, un
     return sqrt(var(x, dim, keepdim, correction, unbiased))
 
 
-@primitive(output=True)
+@primitive(name="max/min", output=True)
 def _extreme(x, *, name, axes, keepdim):
     kept = kept_shape(x.shape, axes)
     out = empty(kept, x.dtype, x.array)

@@ -138,7 +138,7 @@ class Adam(Optimizer):
         eps: added to the denominator, >= 0.
         weight_decay: L2 penalty factor, >= 0.
         amsgrad: use the maximum of all averages of squares so far (Reddi et al. 2018).
-        maximize: maximize the loss instead of minimizing it.
+        maximize: maximize the loss instead of minimising it.
     """
 
     hyperparameters = ("lr", "betas", "eps", "weight_decay")

@@ -178,7 +178,7 @@ def _parse_numbers(key: str, value: Any, count: int) -> list[float]:
     try:
         numbers = [float(v) for v in (value if isinstance(value, (tuple, list)) else [value])]
     except (TypeError, ValueError):
-        raise DtypeError(f"{_title(key)} {value!r} is a {type(value).__name__}; expected a number") from None
+        raise DtypeError(f"{_title(key)} {value!r} has type {type(value).__name__}; expected a number") from None
     if len(numbers) != count:
         raise DtypeError(f"{_title(key)} {value!r}; expected {'a number' if count == 1 else f'{count} numbers'}")
     low, high = _RANGES.get(key, (0.0, math.inf))
@@ -221,7 +221,7 @@ class Optimizer:
         if isinstance(params, Tensor):
             raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
         if not isinstance(params, Iterable):
-            raise DtypeError(f"params is a {type(params).__name__}; pass a list of tensors, such as model.parameters()")
+            raise DtypeError(f"params has type {type(params).__name__}; pass a list of tensors, such as model.parameters()")
         groups = list(params)
         if not groups:
             raise ArgumentError("optimizer got no parameters; pass model.parameters() of a model that has parameters")
@@ -242,7 +242,7 @@ class Optimizer:
         seen = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
             if not isinstance(p, Tensor):
-                raise DtypeError(f"optimizer parameter {p!r} is a {type(p).__name__}; expected a tensor")
+                raise DtypeError(f"optimizer parameter {p!r} has type {type(p).__name__}; expected a tensor")
             if p.dtype.kind != "f" or not p.is_leaf:
                 raise DtypeError(f"optimizer parameter of shape {p.shape}: expected a floating leaf tensor")
             if id(p) in seen:
@@ -294,7 +294,7 @@ class Optimizer:
         if active.tape is not None:
             expression = "{0}[0] == {1} and len({2}.state) >= {3}"
             values = self.regrouped, self.regrouped[0], self, len(self.state)
-            active.tape.relied.append((expression, values, "the state of an optimizer, or which parameters step together"))
+            active.tape.guards.append((expression, values, "the state of an optimizer, or which parameters step together"))
         return lists
 
     def _state_list(self, params: list[Tensor], name: str) -> list[Array]:
@@ -352,7 +352,7 @@ class Optimizer:
         for items_of, owner, items in owners:  # one unrolled expression takes half the time of a loop over the items
             terms = [f"{items_of} is {{2}} and len({{2}}) == {len(items)}"]
             terms += [f"{{2}}[{number}] is {{{3 + number}}}" for number in range(len(items))]
-            tape.relied.append((" and ".join(terms), (owner, dict.get, items, *items), "the parameters of an optimizer"))
+            tape.guards.append((" and ".join(terms), (owner, dict.get, items, *items), "the parameters of an optimizer"))
 
     def _launch(self, group: ParameterGroup, params: list[Tensor]) -> None:
         if type(group.hyperparameters) is not type(params[0].array):
@@ -362,7 +362,7 @@ class Optimizer:
                 f"model.to({str(params[0].device)!r})"
             )
         if active.tape is not None:
-            active.tape.options.append([group, group.changes, group.settings()])
+            active.tape.optimizer_groups.append([group, group.changes, group.settings()])
         self.update(group, params, [p._grad.array for p in params if p._grad is not None])
         for p in params:
             bump_version(p)

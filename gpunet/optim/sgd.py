@@ -126,7 +126,7 @@ class SGD(Optimizer):
         dampening: 1 minus the factor of the gradient in the momentum.
         weight_decay: L2 penalty factor, >= 0.
         nesterov: use Nesterov momentum; requires momentum > 0 and dampening 0.
-        maximize: maximize the loss instead of minimizing it.
+        maximize: maximize the loss instead of minimising it.
     """
 
     hyperparameters = ("lr", "momentum", "dampening", "weight_decay")

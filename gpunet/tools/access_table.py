@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet import emulator
-from gpunet.backend.devices import Array, Device, move
+from gpunet.backend.devices import Array, Device
 from gpunet.emulator import Access
 from gpunet.launch.faults import RECORD_SIZE
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.cases.case import Case, Samples, View
-from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS
+from gpunet.ops.cases.losses import loss_arrays
+from gpunet.ops.losses import ELEMENTWISE_LOSSES
 from gpunet.tools.representatives import is_hot, representatives
 
 #: Accepted waste: pattern of specialisations, kinds ("banks", "reads" or "writes"), reason.
@@ -170,15 +171,10 @@ def scatter_rows(s: Samples) -> Iterator[Any]:
         yield f"{count} into (1024, {inner})", arrays, {"size": 1024, "inner": inner, "itemsize": x.itemsize}
 
 
-def _loss_destinations(s: Samples, *dx: int) -> list[Any]:
-    """value, dx, factor, partials, ticket."""
-    return [s.blank(1), s.blank(*dx), s.blank(1), s.blank(2 * MAX_BLOCKS), s.blank(1, dtype="uint32")]
-
-
 @_launches
 def elementwise_loss(s: Samples) -> Iterator[Any]:
     for loss in ELEMENTWISE_LOSSES:
-        arrays = [*_loss_destinations(s, _COUNT), s.normal(_COUNT), s.positive(_COUNT) / 2]
+        arrays = [*loss_arrays(s, "mean", (_COUNT,), (_COUNT,)), s.normal(_COUNT), s.positive(_COUNT) / 2]
         yield f"({_COUNT},)", arrays, {"loss": loss, "reduction": "mean", "delta": 0.5}
 
 
@@ -189,7 +185,7 @@ _ROWS = ((64, 1024), (8, 4096), (1024, 10))
 def cross_entropy_labels(s: Samples) -> Iterator[Any]:
     for rows, classes in _ROWS:
         arrays = [
-            *_loss_destinations(s, rows, classes),
+            *loss_arrays(s, "mean", (rows, classes), (rows,)),
             s.blank(RECORD_SIZE, dtype="int64"),
             s.normal(rows, classes),
             s.random.integers(0, classes, rows).astype("int64"),
@@ -200,7 +196,8 @@ def cross_entropy_labels(s: Samples) -> Iterator[Any]:
 @_launches
 def cross_entropy_soft(s: Samples) -> Iterator[Any]:
     for rows, classes in _ROWS:
-        arrays = [*_loss_destinations(s, rows, classes), s.normal(rows, classes), s.positive(rows, classes)]
+        destinations = loss_arrays(s, "mean", (rows, classes), (rows,))
+        arrays = [*destinations, s.normal(rows, classes), s.positive(rows, classes)]
         yield f"({rows}, {classes})", arrays, {"reduction": "mean"}
 
 
@@ -322,17 +319,8 @@ def lint(case: Case) -> Found:
     Raises:
         CompileError: g++ is not installed.
     """
-    device = Device("emulated")
-
-    def place(array: Any) -> Any:
-        if isinstance(array, list):
-            return [place(a) for a in array]
-        if isinstance(array, View):
-            return array.of(move(array.base, device))
-        return None if array is None else move(array, device)
-
     with emulator.lint() as report:
-        case.kernel(*map(place, case.arrays), **case.options)
+        case.kernel(*case.on_device(Device("emulated")), **case.options)
     accesses = report.accesses()
     shared = [a for a in accesses if a.memory == "shared"]
     reads, writes = ([a for a in accesses if a.memory == "global" and a.write == write] for write in (False, True))

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from gpunet.tools.by_hand import (
+from gpunet.tools.textbook import (
     TEXTBOOK_ACTIVATIONS,
     Batch,
     Layer,

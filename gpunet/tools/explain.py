@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.errors import ArgumentError
-from gpunet.tools.by_hand import TEXTBOOK_ACTIVATIONS, Layer, Matrix, Vector
 from gpunet.tools.derivation import Section, derive
 from gpunet.tools.derivation_text import render, terminal_has_unicode
+from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS, Layer, Matrix, Vector
 
 MAX_NUMBER = 1e6  # largest weight, bias, input or target: larger numbers teach nothing, and their cubes soon overflow
 MAX_WEIGHTS = 400  # weights times samples: each of them is printed

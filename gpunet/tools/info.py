@@ -237,15 +237,14 @@ def _cuda() -> dict[str, Any]:
 
 
 def _properties(index: int) -> dict[str, Any]:
-    """Name, memory in bytes, and compute capability of a GPU."""
+    """Return name, memory in bytes, and compute capability of a GPU."""
     from gpunet.backend.devices import cupy
+    from gpunet.backend.gpus import get_device_capability, get_device_name
 
-    properties = cupy().cuda.runtime.getDeviceProperties(index)
-    name = properties["name"]
     return {
-        "name": name.decode() if isinstance(name, bytes) else str(name),
-        "memory": int(properties["totalGlobalMem"]),
-        "compute capability": f"{properties['major']}.{properties['minor']}",
+        "name": get_device_name(index),
+        "memory": int(cupy().cuda.runtime.getDeviceProperties(index)["totalGlobalMem"]),
+        "compute capability": ".".join(map(str, get_device_capability(index))),
     }
 
 

@@ -1,26 +1,20 @@
-"""The cases of every kernel, collected from ``gpunet.ops.cases`` and ``gpunet.optim.cases``."""
+"""The cases of every kernel: those of the families of ``gpunet.ops.cases``, and of ``gpunet.optim.cases``."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import zlib
 from collections.abc import Iterator
 
 from gpunet import ops  # noqa: F401  fills KERNELS
 from gpunet.launch.kernel import Kernel
-from gpunet.ops.cases import (  # noqa: F401  fill MAKERS
-    activations,
-    clip,
-    cross_entropy,
-    dropout,
-    index,
-    linear,
-    losses,
-    matmul,
-    random,
-    special,
-)
+from gpunet.ops import cases as _families
 from gpunet.ops.cases.case import MAKERS, Case, Purpose, Samples
 from gpunet.optim import cases as _optim  # noqa: F401  fills MAKERS
+
+for _name in sorted(module.name for module in pkgutil.iter_modules(_families.__path__)):
+    importlib.import_module(f"{_families.__name__}.{_name}")  # fills MAKERS
 
 FLOATING = ("float32", "float64")
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from gpunet.backend import compiler, cuda_sources
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.tools import access_table
+from gpunet.tools.register_usage import Usage, compile_and_measure
 from gpunet.tools.representatives import is_hot, representatives, specialisations
-from gpunet.tools.usage import Usage, compile_and_measure
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
 

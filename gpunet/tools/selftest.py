@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend import compiler, devices
+from gpunet.backend import compiler, devices, gpus
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import ArgumentError, DeviceError, GpunetError
 from gpunet.launch.kernel import KERNELS, Kernel
@@ -73,7 +73,7 @@ def _written(kernel: Kernel) -> set[str]:
 
 
 def _poison(array: numpy.ndarray, round: int) -> None:
-    """Fill a destination with values that no kernel writes; every element differs between the two rounds."""
+    """Fill a destination with a pattern that differs between the two rounds, so that unwritten elements show."""
     if array.dtype.kind == "b":
         array.fill(round == 1)
     elif array.dtype.kind == "f" and round == 0:
@@ -114,8 +114,8 @@ class _Placed:
         written = _written(self.case.kernel) - self._purpose.workspace
         return [(name, devices.move(a, devices.CPU).copy()) for name, _, _, a in self._buffers if name in written]
 
-    def spoiled(self) -> Iterator[str]:
-        """Changes that the launch must not make: to guard regions and to inputs."""
+    def forbidden_writes(self) -> Iterator[str]:
+        """Yield each write to a guard region or an input."""
         written = _written(self.case.kernel)
         for name, before, buffer, _ in self._buffers:
             host = devices.move(buffer, devices.CPU)
@@ -130,11 +130,11 @@ class _Placed:
 
 
 class Reference:
-    """The results of the twin in float64, and the scale of one eps of error for each of them.
+    """The results of the twin in float64, and for each the magnitude that its error is relative to.
 
-    The scale of a result is its largest absolute value, or its sensitivity if that is larger: the change of the result
-    divided by the relative change of the inputs that caused it. Otherwise a sum of a hundred terms that happens to be
-    nearly zero would fail, although no order of summation computes it to its own last bit.
+    The magnitude is the largest absolute value of the result, or its sensitivity if that is larger: the change of the
+    result divided by the relative change of the inputs that caused it. Without the sensitivity a sum that cancels to
+    nearly zero would fail: no summation order is exact to its last bit.
     """
 
     _CHANGE = 2.0**-20  # relative change of the inputs, in float64, from which the sensitivity is estimated
@@ -196,8 +196,8 @@ class Reference:
 # ---- checks -----------------------------------------------------------------------------------------------------------
 
 
-def chosen(pattern: str = "*") -> list[Kernel]:
-    """Kernels whose names match a pattern, or one of several patterns separated by commas, in alphabetical order.
+def select_kernels(pattern: str = "*") -> list[Kernel]:
+    """Return the kernels whose names match a pattern, or one of several patterns separated by commas, in alphabetical order.
 
     Raises:
         ArgumentError: no name matches; the message lists the names.
@@ -216,7 +216,7 @@ def check_kernel(kernel: Kernel, device: Device, cases: Sequence[Case] | None = 
         ArgumentError: the kernel has no cases.
     """
     if not kernel_cases.has_cases(kernel):
-        raise ArgumentError(f"kernel {kernel.name} has no cases: add them to gpunet/ops/cases/")
+        raise ArgumentError(f"kernel {kernel.name} has no cases: add them to gpunet/ops/cases/ or gpunet/optim/cases.py")
     problems: list[str] = []
     expressions, launches, error, same_bits, seconds = set(), 0, 0.0, True, 0.0
     with numpy.errstate(all="ignore"):
@@ -229,7 +229,7 @@ def check_kernel(kernel: Kernel, device: Device, cases: Sequence[Case] | None = 
             expressions.add(expression)
             launches += 2
             try:
-                errors, same, taken, spoiled = _check_case(case, device)
+                errors, same, taken, forbidden = _check_case(case, device)
             except DeviceError:
                 raise
             except GpunetError as failure:
@@ -239,17 +239,22 @@ def check_kernel(kernel: Kernel, device: Device, cases: Sequence[Case] | None = 
             same_bits &= same
             error = max(error, *errors.values())
             problems += [f"{launch}: {name} is wrong by {e:.3g} eps" for name, e in errors.items() if e > LIMIT]
-            problems += [f"{launch}: {finding}" for finding in spoiled]
+            problems += [f"{launch}: {finding}" for finding in forbidden]
             if not same:
                 problems.append(f"{launch}: a second launch produces different bits")
     return Row(kernel.name, len(expressions), launches, error, same_bits, seconds, problems)
 
 
 def _check_case(case: Case, device: Device) -> tuple[dict[str, float], bool, float, list[str]]:
-    """Errors in eps by name, whether both launches gave the same bits, seconds of the second, forbidden changes."""
+    """Launch a case twice and compare it with the reference.
+
+    Returns:
+        Errors in eps by array name, whether both launches gave the same bits, seconds of the second launch, and
+        forbidden writes.
+    """
     reference = Reference(case)
     results: list[list[tuple[str, numpy.ndarray]]] = []
-    spoiled: set[str] = set()
+    forbidden: set[str] = set()
     taken = 0.0
     for round in range(2):
         placed = _Placed(case, device, round)
@@ -259,17 +264,17 @@ def _check_case(case: Case, device: Device) -> tuple[dict[str, float], bool, flo
         devices.synchronize(device)
         taken = time.perf_counter() - start
         results.append(placed.read())
-        spoiled.update(placed.spoiled())
+        forbidden.update(placed.forbidden_writes())
     c_types = dict(zip(case.kernel.parameters, case.kernel.c_types))
     errors: dict[str, float] = {"": 0.0}
     for index, (name, actual) in enumerate(results[0]):
         errors[name] = max(errors.get(name, 0.0), reference.error(index, actual, c_types[name]))
     same = all(first.tobytes() == second.tobytes() for (_, first), (_, second) in zip(*results))
-    return errors, same, taken, sorted(spoiled)
+    return errors, same, taken, sorted(forbidden)
 
 
 def _compile_in_parallel(kernel: Kernel, cases: Sequence[Case], device: Device) -> None:
-    """Compile all specialisations in parallel before the launches. The launch reports a compile error again."""
+    """Compile all specialisations in parallel before the launches. Errors are ignored here; the launch raises them."""
     if device.type == "cpu":
         return
     expressions = sorted({case.expression() for case in cases})
@@ -277,8 +282,7 @@ def _compile_in_parallel(kernel: Kernel, cases: Sequence[Case], device: Device) 
         if device.type == "emulated":
             tasks = [pool.submit(compiler.function(kernel.file, e, device).build, "fast") for e in expressions]  # type: ignore[attr-defined]
         else:
-            capability = devices.cupy().cuda.Device(device.index).compute_capability
-            architecture = compiler.architecture((int(capability[:-1]), int(capability[-1])))
+            architecture = compiler.architecture(gpus.get_device_capability(device))
             tasks = [pool.submit(compiler.compiled, kernel.file, e, architecture) for e in expressions]
         for task in tasks:
             task.exception()
@@ -307,7 +311,7 @@ def run(device_name: str = "auto", pattern: str = "*", *, as_json: bool = False)
 
     Args:
         device_name: as ``gpunet.device`` takes it; "auto" is the first GPU, or the CPU if CUDA is not ready.
-        pattern: see :func:`chosen`.
+        pattern: see :func:`select_kernels`.
         as_json: print one JSON document instead of the table.
 
     Returns:
@@ -318,12 +322,13 @@ def run(device_name: str = "auto", pattern: str = "*", *, as_json: bool = False)
         ArgumentError: no kernel matches the pattern.
     """
     device = Device(device_name)
-    kernels = chosen(pattern)
+    kernels = select_kernels(pattern)
     note = ""
     if device_name == "auto" and device.type == "cpu":
         note = f"CUDA is not ready ({devices.cuda_status().detail}), so the NumPy twins are checked"
     if not as_json:
-        print(f"device {device}{_gpu_name(device)}" + f"; {note}" * bool(note))
+        gpu = f" ({gpus.get_device_name(device)})" if device.type == "cuda" else ""
+        print(f"device {device}{gpu}" + f"; {note}" * bool(note))
         print("error: the largest error against float64, in eps", end="\n\n")
         print(HEADER, flush=True)
     rows = []
@@ -343,10 +348,3 @@ def run(device_name: str = "auto", pattern: str = "*", *, as_json: bool = False)
         verdict = f"{len(failed)} FAILED: {', '.join(failed)}" if failed else "all ok"
         print(f"\n{len(rows)} kernels, {launches} launches: {verdict}")
     return 1 if failed else 0
-
-
-def _gpu_name(device: Device) -> str:
-    if device.type != "cuda":
-        return ""
-    name = devices.cupy().cuda.runtime.getDeviceProperties(device.index)["name"]
-    return f" ({name.decode() if isinstance(name, bytes) else name})"

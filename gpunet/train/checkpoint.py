@@ -237,7 +237,7 @@ def _describe(value: Any, name: str, tensors: dict[str, numpy.ndarray]) -> Any:
         parts = [_describe(v, f"{name}.{i}" if name else str(i), tensors) for i, v in enumerate(value)]
         return {"tuple" if isinstance(value, tuple) else "list": parts}
     raise ArgumentError(
-        f"save: {name or 'the state'} is a {type(value).__name__}; expected tensors, numbers, strings, or dicts and "
+        f"save: {name or 'the state'} has type {type(value).__name__}; expected tensors, numbers, strings, or dicts and "
         "lists of these (for a model or an optimizer, save its state_dict())"
     )
 

@@ -12,7 +12,7 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import DtypeError, GradientError, ShapeError
-from gpunet.launch.memory import MOST_ZEROS, as_0d_arrays, scratch, scratch_joined, zeros_like
+from gpunet.launch.memory import MAX_ZEROS, as_0d_arrays, scratch, scratch_joined, zeros_like
 
 
 def leaf(*data: float) -> gpunet.Tensor:
@@ -51,14 +51,33 @@ def test_gradients_of_a_tensor_used_many_times_are_summed(device: str) -> None:
 def test_backward_twice_names_the_op(device: str) -> None:
     loss = leaf(2.0).exp().sum()
     loss.backward()
-    with pytest.raises(GradientError, match="second time through '_?sum'.*retain_graph=True"):
+    with pytest.raises(GradientError, match="second time through sum,.*retain_graph=True"):
         loss.backward()
+
+
+def test_grad_fn_shows_the_name_of_the_public_function(device: str) -> None:
+    x, labels = gpunet.rand(2, 3, requires_grad=True), gpunet.tensor([0, 2])
+    F = nn.functional
+    for result, name in (
+        (F.mse_loss(x, gpunet.zeros(2, 3)), "mse_loss"),
+        (F.binary_cross_entropy_with_logits(x, gpunet.zeros(2, 3)), "binary_cross_entropy_with_logits"),
+        (F.cross_entropy(x, labels), "cross_entropy"),
+        (F.dropout(x, 0.5), "dropout"),
+        (F.silu(x), "silu"),
+        (F.linear(x, x), "linear"),
+        (x.amax(1), "max/min"),
+        (x[labels - labels], "indexing"),
+        (x.softmax(1), "softmax"),
+        (gpunet.cat([x, x]), "cat"),
+    ):
+        assert repr(result.grad_fn) == f"<{name} backward>"
+        assert repr(result).endswith(f"grad_fn=<{name}>)")
 
 
 def test_backward_twice_through_a_shared_part_names_the_op(device: str) -> None:
     shared = leaf(2.0).exp()
     (shared * 2.0).sum().backward()
-    with pytest.raises(GradientError, match="'exp'"):
+    with pytest.raises(GradientError, match="through exp,"):
         (shared * 3.0).sum().backward()
 
 
@@ -157,7 +176,7 @@ def test_detach_leaves_the_graph_and_shares_memory(device: str) -> None:
 
 def test_requires_grad_of_a_result_cannot_be_set_to_false(device: str) -> None:
     y = leaf(1.0) * 2.0
-    with pytest.raises(GradientError, match="'mul'.*detach"):
+    with pytest.raises(GradientError, match="result of mul: .*detach"):
         y.requires_grad = False
     x = leaf(1.0).requires_grad_(False)
     assert not (x * 2.0).requires_grad
@@ -438,7 +457,7 @@ def test_scratch_views_follow_a_buffer_that_grew() -> None:
     assert [p.reshape(-1).tolist() for p in parts] == [[0, 1, 2, 3, 4, 5], [6], [7, 8, 9, 10]]
 
 
-@pytest.mark.parametrize("shape", [(), (0, 3), (7, 5), (3, MOST_ZEROS), (MOST_ZEROS + 1,), (2, MOST_ZEROS + 1)])
+@pytest.mark.parametrize("shape", [(), (0, 3), (7, 5), (3, MAX_ZEROS), (MAX_ZEROS + 1,), (2, MAX_ZEROS + 1)])
 def test_cached_constants_are_read_only_and_have_the_dtype(shape: tuple[int, ...]) -> None:
     for dtype in map(numpy.dtype, ("float32", "float64")):
         zeros = zeros_like(numpy.ones(shape, dtype))

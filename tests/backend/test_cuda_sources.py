@@ -23,7 +23,7 @@ from gpunet.launch.list_kernel import ListKernel
 from gpunet.ops.losses import MAX_BLOCKS
 from gpunet.tools import kernel_cases, kernel_table
 from gpunet.tools.kernel_table import ARCHITECTURES, is_hot, why_it_spills
-from gpunet.tools.usage import compile_and_measure
+from gpunet.tools.register_usage import compile_and_measure
 
 
 @cache
@@ -147,7 +147,7 @@ def _constant(file: str, name: str) -> int:
 
 def test_constants_in_cuda_and_python_are_equal() -> None:
     assert _constant("optimizers.cu", "MAX_TENSORS") == list_kernel.MAX_TENSORS
-    assert _constant("optimizers.cu", "ELEMENTS_A_BLOCK") == list_kernel.ELEMENTS_A_BLOCK
+    assert _constant("optimizers.cu", "ELEMENTS_PER_BLOCK") == list_kernel.ELEMENTS_PER_BLOCK
     assert _constant("common/loss.cuh", "MAX_BLOCKS") == MAX_BLOCKS
 
 

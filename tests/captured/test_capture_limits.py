@@ -441,7 +441,7 @@ def test_copying_a_host_array_to_a_gpu_raises(device: str, move: Any) -> None:
     captured = gpunet.capture(lambda x: move(x.clone(), weights))
     x = gpunet.tensor([1.0, 2.0, 3.0], device=device)
     if device != "cpu":
-        with pytest.raises(CaptureError, match=r"moving an array from cpu to .* cannot be recorded \(test_capture_limits.py:"):
+        with pytest.raises(CaptureError, match=r"moving an array from cpu to .* cannot be captured \(test_capture_limits.py:"):
             captured(x)
         return
     for value in (1, 0):

@@ -51,7 +51,7 @@ def test_the_first_split_warns_with_the_line_and_the_way_out(device: str) -> Non
     text = str(caught[0].message)
     split_at = "reading is split: the truth value of a tensor (if, while, and, or), which reads a tensor's value"
     assert text.startswith(f"{split_at} (test_c")
-    assert "if y.sum() > 1e6)" in text and "return the tensor from the step and read it there" in text
+    assert "if y.sum() > 1e6)" in text and "return the tensor from the step and read it after the call" in text
     assert caught[0].filename.endswith("test_capture_split_limits.py")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -113,7 +113,7 @@ def test_explain_shows_the_parts_and_the_splits(device: str) -> None:
     assert first == ["linear_forward", "linear_forward", "cross_entropy_labels"] and second[-1] == "adam_step"
     assert all("test_capture_split.py:" in row.line for row in explanation.rows)
     (where,) = explanation.splits
-    assert where.what.startswith("item()") and "self.seen.append(loss.item())" in where.line
+    assert where.action.startswith("item()") and "self.seen.append(loss.item())" in where.line
     text = str(explanation)
     assert "split by item(), which reads a tensor's value (test_capture_split.py:" in text and "12×5" in text
     if device == "cpu":

@@ -449,7 +449,7 @@ def test_seeding_in_a_step_raises(seed: Any) -> None:
         seed()
         return gpunet.rand(2)
 
-    with pytest.raises(CaptureError, match="seeding random numbers cannot be recorded.*before the step"):
+    with pytest.raises(CaptureError, match="seeding random numbers cannot be captured.*before the step"):
         gpunet.capture(step)()
 
 

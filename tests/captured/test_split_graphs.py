@@ -23,7 +23,7 @@ from gpunet.captured.split import SplitStep
 from gpunet.errors import CaptureError, LaunchError
 from gpunet.launch.kernel import KERNELS
 from gpunet.launch.shims import Shim
-from gpunet.launch.tape import Split
+from gpunet.launch.tape import GraphBreak
 from tests import driver
 from tests.captured.test_capture_split import Masked, Reading, split, splits_silently
 
@@ -77,7 +77,7 @@ def settled(captured: Any, *arguments: Any) -> Any:
 
 def at_once(step: Any) -> SplitStep:
     """Return a split step of a function that has no graph break."""
-    return SplitStep(step, "step", "numpy", [], [Split("a test", "", "")])
+    return SplitStep(step, "step", "numpy", [], [GraphBreak("a test", "", "")])
 
 
 # ---- graphs --------------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_launches_that_cannot_be_a_graph_run_one_by_one_with_a_warning(caplog: p
     with caplog.at_level(logging.WARNING, "gpunet"):
         for _ in range(8):
             captured(x, y)
-    reason = "a CUDA graph cannot be made of these launches: the current stream is capturing"
+    reason = "these launches cannot be captured as a CUDA graph: the current stream is capturing"
     assert len(caplog.records) == len({s for s in captured._split.segments if s.refused}) == 2  # once each
     for record in caplog.records:
         assert record.getMessage().startswith(f"a part of a split step runs launch by launch: {reason}")
@@ -191,14 +191,14 @@ def test_a_step_that_cannot_be_a_graph_raises_or_is_split() -> None:
         (w * y).sum().backward()
         return y * 2.0
 
-    with pytest.raises(CaptureError, match="made of these launches: the current stream is capturing"):
+    with pytest.raises(CaptureError, match="captured as a CUDA graph: the current stream is capturing"):
         gpunet.capture(step)(gpunet.ones(2))
     assert w.grad.tolist() == [1.0, 1.0]
     captured = split(step)
     for number in range(5):
         assert captured(gpunet.full((2,), float(number))).tolist() == [2.0 * number] * 2
         assert w.grad.tolist() == [float(number)] * 2
-    assert "no recording: a CUDA graph cannot be made" in str(captured.explain())
+    assert "no recording: these launches cannot be captured as a CUDA graph" in str(captured.explain())
 
 
 # ---- errors --------------------------------------------------------------------------------------------------------------
@@ -266,7 +266,8 @@ def test_streams_within_a_step_follow_one_another(graphs: Graphs) -> None:
         found = captured(gpunet.full((3,), 0.1 * number)).tolist()
         numpy.testing.assert_allclose(found, numpy.tanh(w - z) + w, rtol=1e-6)
     assert [pointer == side.ptr for pointer in graphs.streams[-4:]] == [False, False, True, False]
-    assert [s.what for s in captured.explain().splits][1:] == ["launches on cuda:0 after launches on another device or stream"] * 2
+    actions = [graph_break.action for graph_break in captured.explain().splits]
+    assert actions[1:] == ["launches on cuda:0 after launches on another device or stream"] * 2
 
 
 @pytest.mark.usefixtures("two_gpus")

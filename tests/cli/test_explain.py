@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpunet.cli import explain
 from gpunet.cli.main import main
-from gpunet.tools.by_hand import TEXTBOOK_ACTIVATIONS
+from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS
 
 
 def test_negative_numbers_are_values_not_options(capsys):

@@ -135,3 +135,14 @@ def test_without_matplotlib_there_are_no_curves(
     assert train("--epochs", 1, "--out", "run") == 0
     assert "no curves.png: matplotlib is not installed (pip install 'gpunet[train]')" in capsys.readouterr().out
     assert not Path("run/curves.png").exists()
+
+
+def test_help_lists_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help text is written by hand, because building it from the tables would import the library for ``--help``."""
+    from gpunet.train import network
+
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = set(re.findall(r"\w+", capsys.readouterr().out))
+    for table in (network.ACTIVATIONS, network.LOSSES, network.OPTIMIZERS, network.SCHEDULES):
+        assert set(table) <= words

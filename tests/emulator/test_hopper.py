@@ -14,7 +14,7 @@ from gpunet.backend import compiler
 from gpunet.backend.devices import Device, move
 from gpunet.backend.tensor_map import TensorMap
 from gpunet.emulator import COMPLETIONS, SCHEDULES
-from gpunet.tools.usage import compile_and_measure
+from gpunet.tools.register_usage import compile_and_measure
 from tests.backend.test_cuda_sources import needs_nvrtc
 from tests.conftest import available_devices
 
@@ -454,7 +454,7 @@ def test_gemm_is_correct_and_its_bits_do_not_depend_on_the_order(target: Target,
 
 @needs_nvrtc
 def test_gemm_takes_no_local_memory() -> None:
-    """As many registers as the launch bounds allow, no spills, and no warning that wgmma is serialized."""
+    """As many registers as the launch bounds allow, no spills, and no warning that wgmma is serialised."""
     entries = [f"{entry}<Format::{form}>" for entry in ("gemm_wgmma", "gemm_wgmma_pairs") for form in ("BF16", "TF32")]
     made = compile_and_measure(GEMM, entries, "sm_90a")
     assert not made.log

@@ -372,7 +372,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[GpunetError], str]] = {
     "gradients": (lambda: backward_of(lambda dy: (dy, dy)), GradientError, r"backward of .* returned .* for each of x"),
     "gradient's shape": (lambda: backward_of(lambda dy: dy.sum()), ShapeError, r"'x' a gradient of shape \(\) .* \(2,\)"),
     "no backward": (lambda: power(backward=None)(x2(), a=1.0).sum().backward(), GradientError, "'power' has no backward"),
-    "changed in place": (changed_in_place, InPlaceError, "backward of 'power' needs a tensor"),
+    "changed in place": (changed_in_place, InPlaceError, "power saved a tensor for backward"),
 }  # fmt: skip
 
 

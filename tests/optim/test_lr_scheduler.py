@@ -451,7 +451,7 @@ def test_invalid_arguments_raise() -> None:
         (ArgumentError, "without a step", lambda: S.OneCycleLR(optimizer, 0.1, 10, pct_start=0.1)),
         (ArgumentError, "3 values for 2", lambda: S.OneCycleLR(optimizer, [0.1, 0.2, 0.3], 10)),
         (ArgumentError, "1 functions for 2", lambda: S.LambdaLR(optimizer, [half_after_three])),
-        (DtypeError, "3 is a int", lambda: S.LambdaLR(optimizer, 3)),
+        (DtypeError, "3 has type int", lambda: S.LambdaLR(optimizer, 3)),
         (ArgumentError, "at least one", lambda: S.ChainedScheduler([])),
         (ArgumentError, "another optimizer", lambda: S.SequentialLR(optimizer, [S.StepLR(make_optimizer(), 3)], [])),
         (ArgumentError, "ascending order", lambda: S.SequentialLR(optimizer, [S.StepLR(optimizer, 3)], [4])),

@@ -337,7 +337,7 @@ def test_state_dict_with_options_out_of_range_raises_and_changes_nothing(device:
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-# ---- other behavior -------------------------------------------------------------------------------------------------
+# ---- other behaviour ------------------------------------------------------------------------------------------------
 
 
 def test_closure_computes_the_loss(device: str) -> None:
@@ -373,7 +373,7 @@ def test_zero_grad(device: str) -> None:
         (lambda p: SGD(p[0]), "single tensor.*list"),
         (lambda p: SGD([p[0], p[0]]), "twice"),
         (lambda p: SGD([{"params": [p[0]]}, {"params": [p[0]]}]), "twice"),
-        (lambda p: SGD(["w"]), "'w' is a str"),
+        (lambda p: SGD(["w"]), "'w' has type str"),
         (lambda p: SGD([p[0] * 2.0]), "leaf"),
         (lambda p: SGD([gpunet.tensor([1])]), "floating"),
         (lambda p: SGD(p, lr=-0.1), r"-0\.1"),

@@ -12,19 +12,11 @@
 ``test_ops.py`` generates its tests from this table; ``test_contracts.py`` fails if an op has no row.
 """
 
-from tests.samples import (
-    activations,
-    cross_entropy,
-    dropout,
-    elementwise,
-    index,
-    join,
-    linear,
-    losses,
-    matmul,
-    reduce,
-    shape,
-    softmax,
-)
+import importlib
+import pkgutil
+
 from tests.samples.activations import ACTIVATIONS
 from tests.samples.row import SAMPLES, Sample
+
+for _name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+    importlib.import_module(f"{__name__}.{_name}")

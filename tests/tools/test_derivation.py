@@ -8,8 +8,8 @@ import numpy
 import pytest
 
 from gpunet.ops.activations import ACTIVATIONS
-from gpunet.tools.by_hand import TEXTBOOK_ACTIVATIONS, Layer
 from gpunet.tools.derivation import Section, Step, derive
+from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS, Layer
 
 
 def steps_of(sections: list[Section]) -> dict[str, Step]:

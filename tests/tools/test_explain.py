@@ -12,8 +12,8 @@ import pytest
 
 from gpunet.cli import explain
 from gpunet.errors import ArgumentError
-from gpunet.tools import by_hand
-from gpunet.tools.by_hand import TEXTBOOK_ACTIVATIONS
+from gpunet.tools import textbook
+from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_default_shows_chain_sum_and_mean(capsys):
 
 def test_wrong_value_by_hand_is_reported(capsys, monkeypatch):
     wrong = TEXTBOOK_ACTIVATIONS["sigmoid"]._replace(slope=lambda z: 0.25)
-    monkeypatch.setitem(by_hand.TEXTBOOK_ACTIVATIONS, "sigmoid", wrong)
+    monkeypatch.setitem(textbook.TEXTBOOK_ACTIVATIONS, "sigmoid", wrong)
     assert command("--weights", "0.5,2") == 1
     text = capsys.readouterr().out
     assert "✗ engine" in text
@@ -57,7 +57,7 @@ def test_wrong_value_by_hand_is_reported(capsys, monkeypatch):
 
 
 def test_wrong_value_of_the_engine_is_reported(capsys, monkeypatch):
-    correct = by_hand.batch_by_engine
+    correct = textbook.batch_by_engine
 
     def wrong(*arguments):
         batch = correct(*arguments)

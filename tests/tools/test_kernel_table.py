@@ -11,7 +11,7 @@ from gpunet.errors import CompileError
 from gpunet.launch.kernel import KERNELS
 from gpunet.tools import access_table, kernel_table
 from gpunet.tools.kernel_table import ARCHITECTURES, KNOWN_SPILLS, REWRITE, complaints
-from gpunet.tools.usage import Usage, compile_and_measure, parse_log
+from gpunet.tools.register_usage import Usage, compile_and_measure, parse_log
 from tests.backend.test_cuda_sources import needs_nvrtc
 from tests.tools.test_access_table import needs_compiler
 

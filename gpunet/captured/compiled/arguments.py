@@ -18,8 +18,7 @@ import numpy
 
 from gpunet.captured.compiled.library_calls import LibraryUnit, NumpyUnit
 from gpunet.captured.compiled.nests import Unit
-from gpunet.captured.ir import Call, View, tree_leaves
-from gpunet.captured.merge import span
+from gpunet.captured.ir import Call, View, span, tree_leaves
 
 #: Byte offsets of the data address and the flags in an array object: NumPy's C ABI, after CPython's object header.
 DATA, FLAGS = 16, 64

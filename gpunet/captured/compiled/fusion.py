@@ -1,4 +1,4 @@
-"""From calls to units: fuses loop nests, and first splits calls on concatenated vectors at the bounds of their parts.
+"""Turn calls into units: split calls on concatenated vectors into one call per tensor, then fuse loop nests.
 
 An optimizer's twin updates many small tensors as one vector, which saves NumPy calls.  In a compiled step that saves
 nothing; split into tensors, the update of each can be fused with the nest that computes its gradient.
@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from gpunet.captured.compiled.library_calls import units_of
 from gpunet.captured.compiled.nests import Nest, Unit
-from gpunet.captured.ir import Call, View
-from gpunet.captured.merge import overlap
+from gpunet.captured.ir import Call, View, overlap
 
 _CACHED_SIZE = 1024  # elements of a nest whose operands stay in the L1 cache anyway
 _MIN_SPLIT_SIZE = 256  # elements of a vector that is split
@@ -20,7 +19,7 @@ _MAX_PARTS = 256
 
 
 def fuse(calls: list[Call]) -> list[Unit]:
-    """The units of a program, in order, with loop nests fused.
+    """Return the units of a step, in order, with loop nests fused.
 
     A nest moves up, past units that it does not depend on, into the latest earlier nest that accepts it.  If it depends
     on a unit in between, the earlier nest moves down instead, past units that do not depend on it.
@@ -39,7 +38,7 @@ def fuse(calls: list[Call]) -> list[Unit]:
 
 
 def _fuse_upward(nest: Nest, before: list[Unit], unrelated: bool) -> bool:
-    """Fuse a nest into an earlier one: into the one that it depends on, else into the latest one after that.
+    """Fuse a nest into the nearest earlier nest that it depends on, else into the latest independent nest after that.
 
     Args:
         unrelated: also fuse nests without a common operand, which saves a loop but no memory access.
@@ -84,7 +83,7 @@ def _any_overlap(a: list[View], b: list[View]) -> bool:
 
 
 def remove_dead_stores(units: list[Unit], temporary: list[bool], kept: set[int]) -> None:
-    """Keep values that only their own nest reads in registers.
+    """Remove stores that no later unit reads; the nest keeps these values in registers.
 
     Args:
         temporary: for each buffer, whether it is invisible outside the step.
@@ -111,7 +110,7 @@ def split_vectors(calls: list[Call]) -> Iterator[list[Call]]:
     """Split calls on vectors of several tensors: yield those on the first part, then those on the second, and so on.
 
     Other calls are yielded one by one.  The parts of a vector are the contiguous views that other calls take of its
-    buffer, and the calls on a part take its shape.
+    buffer; the split calls get the part's shape.
     """
     groups = _vector_groups(calls)
     parts: dict[int, dict[int, View]] = {}  # buffer -> offset in it -> the view of a part that begins there
@@ -158,7 +157,10 @@ def _is_splittable(call: Call) -> bool:
 
 
 def _vector_groups(calls: list[Call]) -> dict[View, list[View]]:
-    """Vector -> all vectors that splittable calls combine with it, directly or indirectly: they are split alike."""
+    """Map each vector to its group: vectors that splittable calls combine, transitively.
+
+    A group is split at the same bounds.
+    """
     groups: dict[View, list[View]] = {}
     for call in filter(_is_splittable, calls):
         combined = [v for v in (*call.writes, *call.reads) if v.shape == call.writes[0].shape]
@@ -173,7 +175,7 @@ def _vector_groups(calls: list[Call]) -> dict[View, list[View]]:
 
 
 def _part_bounds(group: list[View], parts: dict[int, dict[int, View]]) -> list[tuple[int, tuple[int, ...]]]:
-    """Start of each part of a group's vectors, in elements, and its shape or (); one part if there are too many."""
+    """Return (start in elements, shape, or () if unknown) of each part; one part if there would be more than _MAX_PARTS."""
     size = group[0].size
     shapes: dict[int, tuple[int, ...]] = {0: (size,)}
     for vector in group:
@@ -189,7 +191,7 @@ def _part_bounds(group: list[View], parts: dict[int, dict[int, View]]) -> list[t
 
 
 def _split_run(run: list[Call], parts: list[tuple[int, tuple[int, ...]]]) -> Iterator[list[Call]]:
-    """All calls of a run for the first part, then for the second, and so on."""
+    """Yield all calls of a run for the first part, then for the second, and so on."""
     vector = run[0].writes[0]
     for (start, shape), (stop, _) in zip(parts, [*parts[1:], (vector.size, ())]):
         count = stop - start
@@ -204,7 +206,7 @@ def _split_run(run: list[Call], parts: list[tuple[int, tuple[int, ...]]]) -> Ite
 
 
 def _reshape(view: View, shape: tuple[int, ...]) -> View:
-    """A contiguous view in another shape of the same size."""
+    """Return a contiguous view in another shape of the same size."""
     strides: list[int] = []
     step = view.dtype.itemsize
     for extent in reversed(shape):

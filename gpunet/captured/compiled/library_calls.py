@@ -15,8 +15,7 @@ import numpy
 
 from gpunet.backend.dtypes import FLOATING
 from gpunet.captured.compiled.nests import Unit, nest_of
-from gpunet.captured.ir import Call, View
-from gpunet.captured.merge import overlap
+from gpunet.captured.ir import Call, View, overlap
 
 _REDUCTIONS = ("none", "sum", "mean")
 

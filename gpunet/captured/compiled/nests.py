@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.captured.compiled.expressions import TYPE_NAMES, convert, literal, loop_dtypes, template
-from gpunet.captured.ir import Call, View
-from gpunet.captured.merge import overlap
+from gpunet.captured.ir import Call, View, overlap
 
 _MAX_OPERANDS = 30  # of a nest; jit.memory.MAX_SCOPES is 32
 _UNROLLED_LENGTHS = range(8, 64)  # LLVM fully unrolls inner loops of these lengths if it knows them

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy
 
+from gpunet.captured.codegen import compile_source
 from gpunet.captured.compiled import module
 from gpunet.captured.compiled.arguments import WRITTEN_SPANS, Argument, make_copier, written_spans
 from gpunet.captured.compiled.library_calls import SCRATCH, LibraryUnit, NumpyUnit
 from gpunet.captured.compiled.nests import Unit
 from gpunet.captured.compiled.regions import STATE, Team, is_worth_helpers
 from gpunet.captured.compiled.source import Writer
-from gpunet.captured.generated import compile_source
 from gpunet.captured.ir import View
 from gpunet.captured.numpy_calls import Bound, line
 

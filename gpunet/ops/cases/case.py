@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend.devices import Array
+from gpunet.backend import devices
+from gpunet.backend.devices import Array, Device
 from gpunet.launch.kernel import Geometry, Kernel
 from gpunet.launch.list_kernel import MAX_TENSORS
 from gpunet.ops.activations import ACTIVATIONS
@@ -34,9 +35,21 @@ class Case(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kernel.name} {self.floating} {self.label}"
 
+    def on_device(self, device: Device) -> list[Any]:
+        """Return the arrays as arguments of a launch on ``device``: moved there, with views made of them."""
+
+        def move(array: Any) -> Any:
+            if isinstance(array, list):
+                return [move(a) for a in array]
+            if isinstance(array, View):
+                return array.of(devices.move(array.base, device))
+            return None if array is None else devices.move(array, device)
+
+        return [move(array) for array in self.arrays]
+
     def on_cpu(self) -> list[Any]:
-        """The arrays, with views made, as arguments of the twin."""
-        return [[_resolve_view(x) for x in a] if isinstance(a, list) else _resolve_view(a) for a in self.arrays]
+        """Return the arrays, with views made, as arguments of the twin."""
+        return self.on_device(devices.CPU)
 
     def geometry(self) -> Geometry:
         return self._geometry(self.on_cpu())
@@ -57,10 +70,6 @@ class Case(NamedTuple):
         """The C++ name of the specialisation that the launch selects."""
         flat = [a[0] if isinstance(a, list) else a for a in self.on_cpu()]
         return self.kernel.expression(self.kernel.floating(flat), geometry or self.geometry())
-
-
-def _resolve_view(array: Any) -> Any:
-    return array.of(array.base) if isinstance(array, View) else array
 
 
 class Purpose(NamedTuple):

@@ -9,14 +9,13 @@ from typing import Any
 import numpy
 
 from gpunet.launch.kernel import ceil_div
-from gpunet.launch.list_kernel import ELEMENTS_A_BLOCK
-from gpunet.ops import clip  # noqa: F401  it registers the kernels
+from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK
 from gpunet.ops.cases.case import TENSORS, Samples, maker, unaligned
 
 
 def _norm_arrays(s: Samples, grads: list[numpy.ndarray]) -> list[Any]:
     """The arguments of gradient_norm: grads, norm, partials, ticket."""
-    blocks = sum(max(1, ceil_div(g.size, ELEMENTS_A_BLOCK)) for g in grads)
+    blocks = sum(max(1, ceil_div(g.size, ELEMENTS_PER_BLOCK)) for g in grads)
     return [grads, s.positive(1), s.blank(blocks), s.blank(1, dtype="uint32")]
 
 
@@ -40,7 +39,7 @@ def gradient_norm(s: Samples) -> Iterator[Any]:
     for order, value in itertools.product(orders, (numpy.nan, numpy.inf)):
         arrays, options = _norm_arrays(s, _two_gradients(s, value)), {"order": order, "first": True, "last": True}
         yield f"{value} among them, order {order}", arrays, options
-    many = s.blank(256 * ELEMENTS_A_BLOCK + 1)  # more blocks than the last block, which sums the partials, has threads
+    many = s.blank(256 * ELEMENTS_PER_BLOCK + 1)  # more blocks than the last block, which sums the partials, has threads
     many[-1] = 1
     yield "257 blocks", _norm_arrays(s, [many]), {"order": 2.0, "first": True, "last": True}
 

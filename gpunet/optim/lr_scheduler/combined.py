@@ -33,7 +33,7 @@ class _Combined(LRScheduler):
             raise ArgumentError(f"{name} got no schedulers; pass a list of at least one")
         for number, scheduler in enumerate(self._schedulers):
             if not isinstance(scheduler, LRScheduler):
-                raise DtypeError(f"{name}: schedulers[{number}] is a {type(scheduler).__name__}; expected a scheduler")
+                raise DtypeError(f"{name}: schedulers[{number}] has type {type(scheduler).__name__}; expected a scheduler")
             if isinstance(scheduler, ReduceLROnPlateau):
                 raise ArgumentError(
                     f"{name}: schedulers[{number}] is a ReduceLROnPlateau, which needs a metric; step it separately"
@@ -95,7 +95,7 @@ class SequentialLR(_Combined):
         for number, scheduler in enumerate(self._schedulers):
             if isinstance(scheduler, SequentialLR) or (number and isinstance(scheduler, ChainedScheduler)):
                 raise ArgumentError(
-                    f"SequentialLR: schedulers[{number}] is a {type(scheduler).__name__}, which cannot restart at a "
+                    f"SequentialLR: schedulers[{number}], a {type(scheduler).__name__}, cannot restart at a "
                     "milestone; pass its schedulers to this SequentialLR directly"
                 )
         self._milestones = list(milestones)

@@ -162,7 +162,7 @@ class LRScheduler:
             for name, items in vars(self).items():
                 if name[0] != "_" and isinstance(items, (list, dict)):  # can be changed in place
                     reason = f"{name} of a {type(self).__name__}"
-                    active.tape.relied.append(("{} == {}", (items, items.copy()), reason))
+                    active.tape.guards.append(("{} == {}", (items, items.copy()), reason))
         for number, group in enumerate(self.optimizer.param_groups):
             position = None if positions is None else positions[number]
             momentum = None
@@ -236,7 +236,7 @@ class LRScheduler:
 
 def _check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
-        raise DtypeError(f"{optimizer!r} is a {type(optimizer).__name__}; expected an optimizer of gpunet.optim")
+        raise DtypeError(f"{optimizer!r} has type {type(optimizer).__name__}; expected an optimizer of gpunet.optim")
 
 
 def _device_of(group: ParameterGroup) -> Any:
@@ -283,7 +283,7 @@ def function_per_group(name: str, optimizer: Optimizer, value: Any) -> list[Call
         raise ArgumentError(f"{name}: {len(functions)} functions for {groups} parameter groups; expected one per group")
     for function in functions:
         if not callable(function):
-            raise DtypeError(f"{name}: {function!r} is a {type(function).__name__}; expected a function")
+            raise DtypeError(f"{name}: {function!r} has type {type(function).__name__}; expected a function")
     return functions
 
 

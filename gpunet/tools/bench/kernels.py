@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.launch.faults import RECORD_SIZE
 from gpunet.launch.kernel import KERNELS, Kernel
-from gpunet.ops.cases.case import Samples, View
-from gpunet.ops.losses import MAX_BLOCKS
+from gpunet.ops.cases.case import Case, Samples, View
+from gpunet.ops.cases.losses import loss_arrays
 from gpunet.tools import kernel_cases
 
 
@@ -61,16 +60,8 @@ def launches(device: Device, width: int = 512, pattern: Callable[[str], bool] = 
                 (c for c in kernel_cases.cases(kernel) if c.floating == "float32"), key=lambda c: _bytes(c.arrays)
             )
             label, arrays, options, flop = case.label, case.arrays, case.options, 0.0
-        placed = [_place(array, device) for array in arrays]
-        yield Launch(kernel, label, placed, options, flop, _bytes(arrays))
-
-
-def _place(array: Any, device: Device) -> Any:
-    if isinstance(array, list):
-        return [_place(a, device) for a in array]
-    if isinstance(array, View):
-        return array.of(devices.move(array.base, device))
-    return None if array is None else devices.move(array, device)
+        case = Case(kernel, label, "float32", arrays, options)
+        yield Launch(kernel, label, case.on_device(device), options, flop, _bytes(arrays))
 
 
 def _bytes(arrays: list[Any]) -> float:
@@ -175,27 +166,22 @@ def scatter_rows(s: Samples, n: int) -> Iterator[Any]:
     yield f"{n} into ({n}, {n})", [x, values, unsorted[order], order], options, 0.0
 
 
-def _loss_destinations(s: Samples, shape: tuple[int, int]) -> list[Any]:
-    """The destinations of a loss launch: value, dx, factor, partials, ticket."""
-    return [s.blank(1), s.blank(*shape), s.blank(1), s.blank(2 * MAX_BLOCKS), s.blank(1, dtype="uint32")]
-
-
 @_row
 def elementwise_loss(s: Samples, n: int) -> Iterator[Any]:
-    arrays = [*_loss_destinations(s, (n, n)), s.normal(n, n), s.normal(n, n)]
+    arrays = [*loss_arrays(s, "mean", (n, n), (n,)), s.normal(n, n), s.normal(n, n)]
     yield f"squared mean ({n}, {n})", arrays, {"loss": "squared", "reduction": "mean", "delta": 0.5}, 0.0
 
 
 @_row
 def cross_entropy_labels(s: Samples, n: int) -> Iterator[Any]:
     record = s.blank(RECORD_SIZE, dtype="int64")
-    arrays = [*_loss_destinations(s, (n, n)), record, s.normal(n, n), s.random.integers(0, n, n).astype("int64")]
+    arrays = [*loss_arrays(s, "mean", (n, n), (n,)), record, s.normal(n, n), s.random.integers(0, n, n).astype("int64")]
     yield f"mean ({n}, {n})", arrays, {"reduction": "mean", "ignore_index": -100, "code": 1}, 0.0
 
 
 @_row
 def cross_entropy_soft(s: Samples, n: int) -> Iterator[Any]:
-    arrays = [*_loss_destinations(s, (n, n)), s.normal(n, n), s.positive(n, n) / s.dtype.type(n)]
+    arrays = [*loss_arrays(s, "mean", (n, n), (n,)), s.normal(n, n), s.positive(n, n) / s.dtype.type(n)]
     yield f"mean ({n}, {n})", arrays, {"reduction": "mean"}, 0.0
 
 

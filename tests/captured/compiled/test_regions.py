@@ -184,11 +184,11 @@ def test_two_steps_in_two_threads() -> None:
     assert [found[1], found[2]] == expected
 
 
-_initializing = threading.Lock()  # the generator of initial weights is global
+_initialising = threading.Lock()  # the generator of initial weights is global
 
 
 def losses_of(seed: int, num_steps: int = 30) -> list[float]:
-    with _initializing:
+    with _initialising:
         step, data, _ = large_step(seed=seed)
     return [step(*data).item() for _ in range(num_steps)]
 
