@@ -51,7 +51,7 @@ FUNCTIONS = (
     "clip concatenate copyto cos cosh cumsum divide empty equal exp expm1 floor floor_divide full greater greater_equal isfinite "
     "isinf isnan less less_equal log log10 log1p log2 logical_and logical_not logical_or logical_xor matmul maximum minimum "
     "multiply negative not_equal ones power prod reciprocal remainder rint sign sin sinh sqrt square stack subtract sum take "
-    "tan tanh trunc unique where zeros"
+    "tan tanh tri trunc unique where zeros"
 )
 _OF_NO_KERNEL = ("array", "asarray", "ascontiguousarray", "copyto", "broadcast_to")  # any card, or a view
 
@@ -413,7 +413,7 @@ class _Cupy(ModuleType):
 
 def _forget() -> None:
     """Nothing that was found, loaded or placed on a card outlives it."""
-    for cached in (devices.cuda_status, devices.cupy, devices._gpu):
+    for cached in (devices.cuda_status, devices.cupy, devices._gpu, devices._cupy_on_gpu):
         cached.cache_clear()
     compiler._functions.clear()
     memory._tickets.clear()
@@ -437,6 +437,8 @@ def installed(cards: int = 1, failure: Exception | None = None, asynchronous: bo
 
     cupy = _Cupy("cupy")
     vars(cupy).update(__version__="14.2.0", ndarray=ndarray, RawModule=RawModule, cuda=_cuda(count), __path__=[])
+    # what replaces a ufunc of CuPy's computes as NumPy's, as those of this stand-in do
+    cupy._core = SimpleNamespace(create_ufunc=lambda name, *_, **options: getattr(cupy, name.removeprefix("gpunet_")))
     cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     before = {name: sys.modules.get(name) for name in ("cupy", "cupy.cuda")}
     _Cards.count, _Cards.current, _Cards.launches = cards, 0, []
