@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import gpunet
 from gpunet import nn
+from gpunet.backend import devices
 from gpunet.captured.compiled import module
 from gpunet.errors import SplitWarning
 from tests.captured.test_capture import BatchNorm, Training
@@ -259,8 +261,9 @@ def test_split_steps_have_the_bits_of_eager(kind: type[Reading], device: str) ->
     assert not captured.run.recordings
     segments = [*captured.run._split.segments]
     assert any(segment.lowering is not None for segment in segments)
+    refusal = "made of these launches: (cudaErrorStreamCaptureUns|the current stream is capturing, so D2H)"
     for segment in segments:
-        assert not segment.refused or (kind is Masked and "made of these launches: cudaErrorStreamCaptureUns" in segment.refused)
+        assert not segment.refused or (kind is Masked and re.search(refusal, segment.refused))
 
 
 @pytest.mark.skipif(not module.available(), reason="Numba is not installed")
@@ -329,7 +332,7 @@ class Slightly:
         array = gpunet.empty(6)
         with gpunet.no_grad():
             self.number += 1
-            (array.numpy() if array.device == "cpu" else array.array)[...] = float(self.number)
+            devices.assign(array.numpy() if array.device == "cpu" else array.array, float(self.number))
         return array
 
     def changed(self, x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:

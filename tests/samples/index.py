@@ -17,6 +17,12 @@ from tests.samples.inputs import (
 from tests.samples.row import SAME, row, same
 
 
+def _placed(index: Any, like: Any) -> tuple[Any, ...]:
+    """An index as ops get it: of tensors in place of lists, on the device of ``like``."""
+    items = index if isinstance(index, tuple) else (index,)
+    return tuple(gpunet.tensor(i, device=like.device) if isinstance(i, list) else i for i in items)
+
+
 def _assigned(x: Any, value: Any, index: Any) -> Any:
     """A copy of x with x[index] = value, for gpunet, NumPy and PyTorch."""
     y = x.clone() if hasattr(x, "clone") else x.copy()
@@ -36,7 +42,7 @@ for _name, _index in {
     "mask of rows": numpy.array([True, False, True]),
 }.items():
     same("_index", lambda x, i=_index: x[i], normal(3, 4), name=_name)
-    row("_unindex", lambda g, i=_index: OPS["_unindex"].call(g, index=i if isinstance(i, tuple) else (i,), shape=(3, 4)),
+    row("_unindex", lambda g, i=_index: OPS["_unindex"].call(g, index=_placed(i, g), shape=(3, 4)),
         lambda g, i=_index: _scatter(i, g), normal(*numpy.zeros((3, 4))[_index].shape), name=_name)  # fmt: skip
 same("_index", lambda x: x[2] + 2 * x[-1], normal(4), name="numbers of a vector")
 same("_index", lambda x: x[1, 2], normal(3, 4), name="one element")
