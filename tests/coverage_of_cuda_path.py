@@ -37,7 +37,10 @@ OPS = (
     "ops/test_in_place.py", "ops/test_losses.py", "ops/test_ops.py", "optim/test_optim.py", "ops/test_special.py",
     "-k", "not test_ops or (forward_is_the_formula and not float64) or slope_of_the_formula or no_row_and_one_row",
 )  # fmt: skip
-GPUS = ("test_smoke.py", "backend/test_devices.py", "captured/test_split_graphs.py", "--device", "cuda", "--driver-devices", "2")
+GPUS = (
+    "test_smoke.py", "test_other_gpu.py", "backend/test_devices.py", "backend/test_gpu.py", "captured/test_split_graphs.py",
+    "launch/test_memory.py", "--device", "cuda", "--driver-devices", "2",
+)  # fmt: skip
 RUNS = (PATH, (*OPS, "--device", "cuda"), (*OPS, "--device", "cpu"), GPUS)
 
 
