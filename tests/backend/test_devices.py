@@ -133,7 +133,7 @@ def test_arrays_of_cupy_are_arguments_of_captured_steps(gpu: str) -> None:
 
 def test_error_of_a_capture_names_its_cause(gpu: str) -> None:
     array = devices.cupy().ones(3)
-    with pytest.raises(CaptureError, match="cannot be made of these launches: the current stream is capturing"):
+    with pytest.raises(CaptureError, match="cannot be captured as a CUDA graph: the current stream is capturing"):
         devices.record_cuda_graph(array.get, Device("cuda"))
     devices.record_cuda_graph(lambda: array.fill(2.0), Device("cuda"))()
     assert array.tolist() == [2.0, 2.0, 2.0]

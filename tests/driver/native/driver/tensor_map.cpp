@@ -10,9 +10,9 @@ namespace {
 struct EmulatedMap {
   uint64_t magic = 0x70614D726F736E65, address = 0, sizes[5] = {}, strides[5] = {};
   uint32_t element_bytes = 0, rank = 0, swizzle = 0;
-  uint16_t box[5] = {};
+  uint16_t box[5] = {}, tf32 = 0;
 };
-static_assert(offsetof(EmulatedMap, box) == 108);
+static_assert(offsetof(EmulatedMap, box) == 108 && offsetof(EmulatedMap, tf32) == 118);
 
 constexpr uint32_t kElementBytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};  // by CUtensorMapDataType
 }  // namespace
@@ -33,6 +33,7 @@ API cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_
   made.address = at;
   made.element_bytes = kElementBytes[type];
   made.rank = rank;
+  made.tf32 = type == CU_TENSOR_MAP_DATA_TYPE_TFLOAT32;
   made.swizzle = swizzle ? 16u << swizzle : 0;
   for (cuuint32_t i = 0; i < rank; i++) {
     const cuuint64_t stride = i ? strides[i - 1] : made.element_bytes;
