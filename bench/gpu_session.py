@@ -119,7 +119,7 @@ def kernels(dry: bool, done: set[str]) -> Iterator[Row]:
     device = Device(_dry_device() if dry else "cuda")
     if not done:
         yield "header", str(device), selftest.HEADER
-    for kernel in selftest.chosen("random_advance,random_bernoulli" if dry else "*"):
+    for kernel in selftest.select_kernels("random_advance,random_bernoulli" if dry else "*"):
         if kernel.name in done:
             continue
         try:

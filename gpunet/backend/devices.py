@@ -211,13 +211,19 @@ _ANYWHERE = contextlib.nullcontext()
 
 
 def copy(array: Array) -> Array:
-    """A C-contiguous copy on the same device."""
+    """Return a C-contiguous copy on the same device."""
     with on_device_of(array):
         return array.copy()
 
 
+def cast(array: Array, dtype: Any) -> Array:
+    """Return a C-contiguous copy with this dtype, on the same device."""
+    with on_device_of(array):
+        return array.astype(numpy.dtype(dtype), order="C", copy=True)
+
+
 def assign(target: Array, source: Any, index: Any = ...) -> None:
-    """``target[index] = source``, an array on the same device or a number."""
+    """Assign ``target[index] = source``; the source is an array on the same device or a number."""
     if isinstance(target, numpy.ndarray):
         target[index] = source
     else:
@@ -226,7 +232,7 @@ def assign(target: Array, source: Any, index: Any = ...) -> None:
 
 
 def take(array: Array, index: Any) -> Array:
-    """``array[index]``."""
+    """Return ``array[index]``."""
     with on_device_of(array):
         return array[index]
 
@@ -251,7 +257,7 @@ def empty(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
 
 
 def zeros(shape: tuple[int, ...], dtype: Any, device: Device) -> Array:
-    """An array of zeros on ``device``."""
+    """Return an array of zeros on ``device``."""
     array = empty(shape, dtype, device)
     assign(array, 0)
     return array

@@ -75,7 +75,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         COPY(copy.array, placed)
         return copy.requires_grad_() if requires_grad else copy
     placed = devices.move(source, device)
-    array = devices.module(placed).array(placed, source.dtype if dtype is None else dtype, order="C")
+    array = devices.cast(placed, source.dtype if dtype is None else dtype)
     return Tensor(constant(array), requires_grad)
 
 

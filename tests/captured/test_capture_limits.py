@@ -431,7 +431,6 @@ def test_as_a_decorator_and_a_method(device: str) -> None:
     [
         lambda x, weights: x * gpunet.tensor(weights, device=x.device),
         lambda x, weights: x * gpunet.from_numpy(weights).to(x.device),
-        lambda x, weights: x[weights],
         lambda x, weights: x.copy_(gpunet.from_numpy(weights)),
     ],
 )
@@ -447,6 +446,16 @@ def test_copying_a_host_array_to_a_gpu_raises(device: str, move: Any) -> None:
     for value in (1, 0):
         weights[1] = value
         assert captured(x).tolist() == move(x.clone(), weights).tolist()
+
+
+def test_host_array_as_an_index_is_guarded(device: str) -> None:
+    """On a GPU the index is a constant of the recording, which is made again when the array has other values."""
+    weights = numpy.array([1, 0, 1])
+    captured = gpunet.capture(lambda x: x.clone()[weights])
+    x = gpunet.tensor([1.0, 2.0, 3.0], device=device)
+    for value in (1, 0, 2):
+        weights[1] = value
+        assert captured(x).tolist() == [2.0, x.tolist()[value], 2.0]
 
 
 def test_numbers_are_copied_to_the_device_once(device: str) -> None:

@@ -231,11 +231,12 @@ def test_shipped_kernels_need_each_of_their_barriers() -> None:
     missed = []
     for number, (start, stop) in enumerate(places):
         run = function(text[:start] + text[stop:], "cross_entropy_labels<float, Reduction::mean, false>", "cross_entropy.cu")
-        arguments = (floats(1), numpy.empty_like(logits), floats(1), floats(2048), numpy.zeros(1, numpy.uint32), logits, labels)
+        ticket, fault = numpy.zeros(1, numpy.uint32), numpy.zeros(5, numpy.int64)
+        arguments = (floats(1), numpy.empty_like(logits), floats(1), floats(2048), ticket, fault, logits, labels)
         found = ""
         try:
             with emulator.check():
-                run((4,), (256,), (*arguments, i32(9), i32(300), numpy.int64(-100)))
+                run((4,), (256,), (*arguments, i32(9), i32(300), numpy.int64(-100), i32(1)))
         except EmulationError as error:
             found = str(error)
         if not re.search(r"(reduce\.cuh|cross_entropy\.cu):\d+", found):
