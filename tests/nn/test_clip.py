@@ -55,7 +55,7 @@ def test_norms_and_gradients_match_torch(order: float, dtype: str, device: str, 
         mine, theirs = parameters(gpunet, grads), parameters(torch, grads)
         norm = utils.clip_grad_norm_(iter(mine), max_norm, order)
         expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm, order)
-        assert (norm.shape, str(norm.dtype), str(norm.device)) == ((), dtype, device)
+        assert (norm.shape, str(norm.dtype), norm.device) == ((), dtype, gpunet.device(device))
         numpy.testing.assert_allclose(norm.item(), exact, rtol=EXACT[dtype])
         numpy.testing.assert_allclose(norm.item(), expected.item(), **TOLERANCE[dtype])
         assert_same(mine, theirs, dtype)
