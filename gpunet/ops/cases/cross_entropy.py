@@ -68,6 +68,11 @@ def cross_entropy_labels(s: Samples) -> Iterator[Any]:
         labels = numpy.where(numpy.arange(129) < 70, s.random.integers(0, 3, 129), 2000)
         for classes in (3, 1025):
             yield _labels_case(s, "out of range from row 70", reduction, s.normal(129, classes), labels, None, _labels_out_of_range)
+        for wrong in ({200: 10, 210: -1, 290: 11}, {0: -1, 16: 10, 299: -2}, {17: -1, 33: 10}):  # in several warps
+            labels = s.random.integers(0, 10, 300)
+            labels[5::7] = -100
+            labels[[*wrong]] = [*wrong.values()]
+            yield _labels_case(s, f"out of range at {[*wrong]}", reduction, s.normal(300, 10), labels, 2, _labels_out_of_range)
 
 
 @maker(workspace="partials")
