@@ -2,47 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from gpunet import emulator
-from gpunet.cli.main import main
+from tests.tools.check_kernel_command import FLOAT, arguments, checked, in_temporary_folder, write  # noqa: F401  a fixture among them
 
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
-
-COPY = """\
-template <class T>
-__global__ void copy(T* y, const T* x, int n) {
-  const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < n) y[i] = x[i];
-}
-"""
-
-
-@pytest.fixture(autouse=True)
-def in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("copy.cu").write_text(COPY)
-
-
-def write(text: str, name: str = "kernel.cu") -> str:
-    Path(name).parent.mkdir(exist_ok=True)
-    Path(name).write_text(text)
-    return name
-
-
-def checked(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
-    code = main(["check-kernel", *map(str, arguments)])
-    return code, *capsys.readouterr()
-
-
-def arguments(*texts: str) -> list[str]:
-    return [part for text in texts for part in ("--arg", text)]
-
-
-FLOAT = ["--entry", "copy<float>", "--grid", "2", "--block", "32"]
 
 INVALID = {
     "no file": (["absent.cu", "--block", "1"], "cannot read the CUDA source 'absent.cu': there is no such file"),

@@ -3,53 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
 
 import numpy
 import pytest
 
 from gpunet import emulator
 from gpunet.backend import cuda_sources
-from gpunet.cli.main import main
 from gpunet.errors import ArgumentError
 from gpunet.tools.check_kernel import check
 from gpunet.tools.kernel_launches import Launch
+from tests.tools.check_kernel_command import COPY, FLOAT, arguments, checked, in_temporary_folder, write  # noqa: F401  a fixture among them
 
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
-
-COPY = """\
-template <class T>
-__global__ void copy(T* y, const T* x, int n) {
-  const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < n) y[i] = x[i];
-}
-"""
-
-
-@pytest.fixture(autouse=True)
-def in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("copy.cu").write_text(COPY)
-
-
-def write(text: str, name: str = "kernel.cu") -> str:
-    Path(name).parent.mkdir(exist_ok=True)
-    Path(name).write_text(text)
-    return name
-
-
-def checked(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
-    code = main(["check-kernel", *map(str, arguments)])
-    return code, *capsys.readouterr()
-
-
-def arguments(*texts: str) -> list[str]:
-    return [part for text in texts for part in ("--arg", text)]
-
-
-FLOAT = ["--entry", "copy<float>", "--grid", "2", "--block", "32"]
-
 
 def test_correct_launch(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = checked(capsys, "copy.cu", *FLOAT, *arguments("y=[60]", "x=[60]:arange", "n=60"))

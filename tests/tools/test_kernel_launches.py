@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -11,37 +10,11 @@ import pytest
 
 from gpunet import emulator
 from gpunet.backend import cuda_sources
-from gpunet.cli.main import main
 from gpunet.errors import ArgumentError
 from gpunet.tools import kernel_launches
+from tests.tools.check_kernel_command import COPY, checked, in_temporary_folder, write  # noqa: F401  a fixture among them
 
 pytestmark = pytest.mark.skipif(not emulator.available(), reason="g++ is not installed")
-
-COPY = """\
-template <class T>
-__global__ void copy(T* y, const T* x, int n) {
-  const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < n) y[i] = x[i];
-}
-"""
-
-
-@pytest.fixture(autouse=True)
-def in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("copy.cu").write_text(COPY)
-
-
-def write(text: str, name: str = "kernel.cu") -> str:
-    Path(name).parent.mkdir(exist_ok=True)
-    Path(name).write_text(text)
-    return name
-
-
-def checked(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
-    code = main(["check-kernel", *map(str, arguments)])
-    return code, *capsys.readouterr()
-
 
 # ---- --arg ----------------------------------------------------------------------------------------------------------
 
