@@ -1,13 +1,14 @@
 """Reverse-mode automatic differentiation: Tensor, Node, backward, grad, grad mode, and the two kinds of op.
 
-Forward.  An op computes arrays and defines its backward.  A **primitive** returns ``(array, rule, rule, ...)``, one
-rule per input; rules are written in ops on Tensors, so gradients can be differentiated again.  A **fused** op returns
-``(array, backward)``, where ``backward`` launches hand-written kernels on arrays; its composition in primitives serves
-as reference and for second derivatives.
+Forward.  An op computes arrays, and declares or returns what its backward needs.  A **primitive** has a derivative for
+each input, written in ops on Tensors, so gradients can be differentiated again.  A **fused** op's forward and backward
+launch hand-written kernels on arrays; its composition in primitives serves as reference and for second derivatives.
 
-Residuals.  The arrays saved for backward are those that the rules close over.  The engine keeps rules only for inputs
-that need a gradient, so it saves nothing else.  It checks the version counters of the saved tensors to detect changes
-in place.
+Residuals.  Nothing is closed over.  A derivative of a primitive names the values that are saved for it; a fused op
+returns them as a flat tuple of arrays.  So the engine knows them: it saves nothing for inputs that need no gradient,
+checks the version counters of what it saved to detect changes in place, and releases it when backward has run.
+
+Gradients.  A :class:`Gradient` travels along the edges: an array with a pending scale, such as the 1/n of a mean loss.
 
 Methods and operators of Tensor are attached when ``gpunet.ops`` is imported; ``gpunet.Tensor`` sees to that.
 
@@ -23,15 +24,11 @@ from gpunet.autograd.graph import (
     COPY,
     FILL,
     MULTIPLY,
-    OPS,
+    Gradient,
     Node,
-    Op,
-    Scaled,
     contiguous,
-    fused,
     ignore_fp_errors,
     operands,
-    primitive,
 )
 from gpunet.autograd.mode import (
     enable_grad,
@@ -41,4 +38,5 @@ from gpunet.autograd.mode import (
     set_default_dtype,
     set_grad_enabled,
 )
+from gpunet.autograd.op import OPS, Op, fused, primitive
 from gpunet.autograd.tensor import RemovableHandle, Tensor, bump_version, method, settings_changed, wrap

@@ -7,22 +7,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from numpy import ndarray
-
 from gpunet.autograd import mode
-from gpunet.autograd.graph import (
-    ADD,
-    COPY,
-    OPS,
-    Node,
-    Scaled,
-    Unit,
-    contiguous,
-    edge_to,
-    ignore_fp_errors,
-    materialize,
-    operands,
-)
+from gpunet.autograd.graph import ADD, COPY, Gradient, Node, edge_to, ignore_fp_errors, operands
 from gpunet.autograd.tensor import Tensor, bump_version, method
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -62,7 +48,7 @@ def backward(
         leaves = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     gradients = run([self], [gradient], leaves, retain_graph, create_graph, "backward")
     if leaves is not None:
-        _accumulate([(leaf, g) for leaf, g in zip(leaves, gradients) if g is not None], create_graph)
+        _accumulate([(leaf, Gradient.of(g)) for leaf, g in zip(leaves, gradients) if g is not None], create_graph)
 
 
 def grad(
@@ -105,7 +91,7 @@ def grad(
     return tuple(gradients)
 
 
-def _seed(output: Tensor, gradient: Any) -> Any:
+def _seed(output: Tensor, gradient: Any) -> Gradient:
     """Validate the upstream gradient, cast it to the output's dtype; None becomes 1."""
     if not output._requires_grad:
         raise GradientError(
@@ -118,7 +104,7 @@ def _seed(output: Tensor, gradient: Any) -> Any:
                 f"backward on a tensor of shape {output.shape} needs gradient= of that shape; only the gradient of a "
                 "scalar (a loss after .mean() or .sum()) defaults to 1"
             )
-        return Unit(output.array)
+        return Gradient(None, like=output.array)
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
     if gradient.shape != output.shape:
         raise ShapeError(f"backward: gradient has shape {gradient.shape}; expected {output.shape}")
@@ -127,7 +113,7 @@ def _seed(output: Tensor, gradient: Any) -> Any:
         cast = empty(output.shape, output.dtype, output.array)
         COPY(cast, gradient.array)
         gradient = Tensor(cast)
-    return gradient
+    return Gradient.of(gradient)
 
 
 def _nodes_between(roots: list[Node], targets: set[Any]) -> set[Node]:
@@ -177,7 +163,7 @@ def run(
     retain = create if retain is None else retain
     heap: list[tuple[int, Node]] = []  # nodes that have received a gradient, highest sequence number first
     received: dict[Node, list[Any]] = {}  # their gradients so far, one per output
-    leaves: dict[Tensor, Any] = {}
+    leaves: dict[Tensor, Gradient] = {}
     requested: dict[Any, Any] = {}  # gradient of each of ``inputs``, by edge
     path: set[Node] | None = None  # the nodes to visit; None means all
     if inputs is not None:
@@ -188,23 +174,23 @@ def run(
         path = _nodes_between([t._node for t in outputs if t._node is not None], set(requested))
         path.update(e[0] for e in requested if type(e[0]) is Node)
 
-    def send(edge: Any, gradient: Any) -> None:
+    def send(edge: Any, gradient: Gradient) -> None:
         target, index = edge
         if type(target) is Node:
             if path is not None and target not in path:
                 return
             sums = received.get(target)
             if sums is None:
-                received[target] = sums = [None] * target.outputs
+                received[target] = sums = [None] * len(target.outputs)
                 heapq.heappush(heap, (-target.sequence, target))
             sums[index] = gradient if sums[index] is None else add(sums[index], gradient)
         elif path is None or edge in requested:
             so_far = leaves.get(target)
             leaves[target] = gradient if so_far is None else add(so_far, gradient)
 
-    def add(gradient: Any, other: Any) -> Any:
-        total = materialize(gradient) + materialize(other)
-        return total if create else total.array
+    def add(gradient: Gradient, other: Gradient) -> Gradient:
+        total = gradient.materialize() + other.materialize()
+        return Gradient(total.array, None, total, is_owned=not create)
 
     previous_mode, mode.current.enabled = mode.current.enabled, create
     try:
@@ -216,117 +202,76 @@ def run(
             for index, hooks in node.hooks.items():
                 for hook in list(hooks.values()):
                     if gradients[index] is not None:
-                        gradients[index] = materialize(gradients[index])
-                        replacement = hook(gradients[index])
-                        gradients[index] = gradients[index] if replacement is None else replacement
+                        gradients[index] = _call_hook(hook, gradients[index])
             if requested:
-                for index in range(node.outputs):
-                    if (node, index) in requested and gradients[index] is not None:
-                        requested[node, index] = gradients[index] = materialize(gradients[index])
+                for index, gradient in enumerate(gradients):
+                    if (node, index) in requested and gradient is not None:
+                        requested[node, index] = tensor = gradient.materialize()
+                        gradients[index] = Gradient.of(tensor)
                 if not any(
                     e is not None and (e in requested or (path is not None and e[0] in path)) for e in node.edges
                 ):
                     continue
-            if node.backward is None:
+            if node.saved is None:
                 raise GradientError(
                     f"backward a second time through {node.public_name}, whose graph was released by the first backward; "
                     "pass retain_graph=True to the first backward, or compute the output again"
                 )
-            node.check_versions(create and node.op.kind == "fused")
-            for edge, gradient in zip(node.edges, _differentiate(node, gradients, create)):
+            node.check_versions(create)
+            for edge, gradient in zip(node.edges, node.op.differentiate(node, gradients, create)):
                 if edge is not None and gradient is not None:
                     send(edge, gradient)
             if not retain:
                 node.release()
         for leaf, gradient in leaves.items():
             if leaf._hooks:
-                gradient = materialize(gradient)
                 for hook in list(leaf._hooks.values()):
-                    replacement = hook(gradient)
-                    gradient = gradient if replacement is None else replacement
+                    gradient = _call_hook(hook, gradient)
                 leaves[leaf] = gradient
         if inputs is None:
             _accumulate(leaves.items(), create)
             return []
-        requested.update(((leaf, 0), materialize(gradient)) for leaf, gradient in leaves.items())
+        requested.update(((leaf, 0), gradient.materialize()) for leaf, gradient in leaves.items())
     finally:
         mode.current.enabled = previous_mode
     return [requested[edge_to(t)] for t in inputs]
 
 
-def _differentiate(node: Node, upstream: list[Any], create: bool) -> Sequence[Any]:
-    """Return the gradients of a node's inputs, given the upstream gradients of its outputs."""
-    op = node.op
-    if op.kind == "primitive":
-        gradient = materialize(upstream[0])
-        args: tuple[Tensor, ...] = (gradient,)
-        if node.output is not None:
-            out = Tensor(node.output.array)
-            out._version, out._node, out._requires_grad = node.output._version, node, True
-            args = (gradient, out)
-        gradients = [None if rule is None else rule(*args) for rule in node.backward]
-        if create:
-            return gradients
-        # Return a plain array if nothing else shares its memory, so that _accumulate() stores it without a copy.
-        return [g if g is None or g is gradient or g.array.base is not None else g.array for g in gradients]
-    if op.kind == "custom":
-        return node.backward(node, [None if g is None else materialize(g) for g in upstream])
-    if create:
-        return _differentiate_composed(node, [None if g is None else materialize(g) for g in upstream])
-    if op.scaled:
-        gradient = upstream[0]
-        if isinstance(gradient, Scaled):
-            return node.backward(gradient.array, gradient.scale)
-        return node.backward(contiguous(materialize(gradient).array), None)
-    if op.takes_unit and isinstance(upstream[0], Unit):
-        return node.backward(None)
-    return node.backward(*[None if g is None else contiguous(materialize(g).array) for g in upstream])
+def _call_hook(hook: Any, gradient: Gradient) -> Gradient:
+    """Call a hook of a tensor with its gradient; return the gradient or its replacement."""
+    tensor = gradient.materialize()
+    replacement = hook(tensor)
+    return Gradient.of(tensor if replacement is None else replacement)
 
 
-def _differentiate_composed(node: Node, upstream: list[Any]) -> list[Any]:
-    """Return differentiable gradients of a fused node's inputs: run its composition in primitives, then backward."""
-    assert node.op.composed is not None
-    inputs = []
-    for value, edge in zip(node.inputs, node.edges):
-        if edge is not None:  # an alias: this inner pass stops here, and a later pass continues through it
-            value = OPS["alias"].call(value)
-        inputs.append(value)
-    outputs = node.op.composed(*inputs, **node.options)
-    outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
-    pairs = [(o, g) for o, g in zip(outputs, upstream) if g is not None and o._requires_grad]
-    differentiable = [x for x, edge in zip(inputs, node.edges) if edge is not None]
-    gradients = iter(run([o for o, _ in pairs], [g for _, g in pairs], differentiable, True, True))
-    return [None if edge is None else next(gradients) for edge in node.edges]
-
-
-def _accumulate(gradients: Iterable[tuple[Tensor, Any]], create: bool) -> None:
+def _accumulate(gradients: Iterable[tuple[Tensor, Gradient]], create: bool) -> None:
     """Add the gradients to the ``grad`` of their leaves.
 
-    A plain array owns its memory, so a leaf's first gradient is stored without a copy.
+    A leaf's first gradient is stored without a copy if it owns its memory.
     """
     with _accumulation:
         for leaf, gradient in gradients:
-            before = leaf._grad
-            if before is None and type(gradient) is ndarray and gradient.flags.c_contiguous:
-                leaf._grad = Tensor(gradient)  # the common case: the new array of a fused op
+            before, array = leaf._grad, gradient.array
+            if before is None and gradient.is_owned and array.flags.c_contiguous:  # type: ignore[union-attr]
+                leaf._grad = Tensor(array) if gradient.tensor is None else gradient.tensor
             else:
                 leaf._grad = _add_to_grad(before, gradient, create)
             if active.tape is not None:
                 active.tape.record_gradient(leaf, before)
 
 
-def _add_to_grad(before: Tensor | None, gradient: Any, create: bool) -> Tensor:
+def _add_to_grad(before: Tensor | None, gradient: Gradient, create: bool) -> Tensor:
     """Return the new ``grad`` of a leaf, in memory of its own: ``before + gradient``, in place unless ``create``."""
-    is_shared = isinstance(gradient, Tensor) or (isinstance(gradient, Scaled) and gradient.scale is None)
-    gradient = materialize(gradient)
+    is_new = gradient.array is None or gradient.scale is not None or gradient.is_owned
+    tensor = gradient.materialize()
     if before is not None:
         if create:
-            return before + gradient
-        ADD(before.array, before.array, gradient.array)
+            return before + tensor
+        ADD(before.array, before.array, tensor.array)
         bump_version(before)
         return before
-    if create or (gradient.array.flags.c_contiguous and not is_shared):
-        return gradient
-    copy = empty(gradient.shape, gradient.dtype, gradient.array)
-    COPY(copy, gradient.array)
+    if create or (is_new and tensor.array.flags.c_contiguous):
+        return tensor
+    copy = empty(tensor.shape, tensor.dtype, tensor.array)
+    COPY(copy, tensor.array)
     return Tensor(copy)

@@ -1,7 +1,7 @@
 """Activations: one row of ``ACTIVATIONS`` and one struct in ``activations.cuh`` per activation.
 
 A row holds the residual that backward needs (``saves``: the output or the pre-activation), the NumPy twins of forward
-and backward, and the function composed of primitives.  ``linear`` runs any activation in its epilogue, by name.
+and backward, and both composed of primitives.  ``linear`` runs any activation in its epilogue, by name.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import Scaled, Tensor, fused, get_default_dtype, method, wrap
+from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, zeros_like
 from gpunet.ops.broadcast import cast
-from gpunet.ops.elementwise import erf, exp, log1p, maximum, minimum, where
+from gpunet.ops.elementwise import erf, exp, expm1, log1p, maximum, minimum, where
 from gpunet.ops.special import erf_into
 
 __all__ = ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh"]
@@ -32,6 +32,7 @@ class Activation(NamedTuple):
     forward: Callable[[Array, Array, float], None]  # (y, z, alpha): y = act(z); y may alias z
     backward: Callable[[Array, Array, Array, float], None]  # (dz, dy, saved, alpha): dz = dy * act'; dz may alias dy
     composed: Callable[[Tensor, float], Tensor]
+    composed_backward: Callable[[Tensor, Tensor, float], Tensor]  # (dy, saved, alpha) -> dy * act'
     alpha: float = 0.0  # default value
 
 
@@ -230,31 +231,61 @@ def _tanh_composed(z, alpha=0.0):
     return 2.0 * _sigmoid_composed(2.0 * z) - 1.0
 
 
+def _gelu_composed_backward(dy, z, alpha):
+    density = exp(-0.5 * z * z) * (1.0 / math.sqrt(2.0 * math.pi))
+    return dy * (0.5 * (1.0 + erf(z * math.sqrt(0.5))) + z * density)
+
+
 def _gelu_tanh_composed(z, alpha):
     return 0.5 * z * (1.0 + _tanh_composed(_GELU_SCALE * (z + _GELU_CUBE * z * z * z)))
 
 
+def _gelu_tanh_composed_backward(dy, z, alpha):
+    t = _tanh_composed(_GELU_SCALE * (z + _GELU_CUBE * z * z * z))
+    return dy * (0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * (_GELU_SCALE + 3.0 * _GELU_SCALE * _GELU_CUBE * z * z))
+
+
+def _silu_composed_backward(dy, z, alpha):
+    s = _sigmoid_composed(z)
+    return dy * (s * (1.0 + z * (1.0 - s)))
+
+
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": Activation("Identity", "", _identity, _identity_backward, lambda z, alpha: z),
-    "relu": Activation("Relu", "output", _relu, _relu_backward, lambda z, alpha: where(z > 0, z, z * 0.0)),
+    "identity": Activation(
+        "Identity", "", _identity, _identity_backward, lambda z, alpha: z, lambda dy, z, alpha: dy
+    ),
+    "relu": Activation(
+        "Relu", "output", _relu, _relu_backward,
+        lambda z, alpha: where(z > 0, z, z * 0.0), lambda dy, y, alpha: where(y > 0, dy, dy * 0.0),
+    ),
     "leaky_relu": Activation(
         "LeakyRelu", "output", _leaky_relu, _leaky_relu_backward,
-        lambda z, alpha: where(z > 0, z, alpha * z), 0.01,
+        lambda z, alpha: where(z > 0, z, alpha * z), lambda dy, y, alpha: where(y > 0, dy, alpha * dy), 0.01,
     ),
-    "sigmoid": Activation("Sigmoid", "output", _sigmoid, _sigmoid_backward, _sigmoid_composed),
-    "tanh": Activation("Tanh", "output", _tanh, _tanh_backward, _tanh_composed),
+    "sigmoid": Activation(
+        "Sigmoid", "output", _sigmoid, _sigmoid_backward, _sigmoid_composed, lambda dy, y, alpha: dy * (y * (1.0 - y))
+    ),
+    "tanh": Activation(
+        "Tanh", "output", _tanh, _tanh_backward, _tanh_composed, lambda dy, y, alpha: dy * (1.0 - y * y)
+    ),
     "gelu": Activation(
-        "Gelu", "preactivation", _gelu, _gelu_backward, lambda z, alpha: 0.5 * z * (1.0 + erf(z * math.sqrt(0.5)))
+        "Gelu", "preactivation", _gelu, _gelu_backward,
+        lambda z, alpha: 0.5 * z * (1.0 + erf(z * math.sqrt(0.5))), _gelu_composed_backward,
     ),
-    "gelu_tanh": Activation("GeluTanh", "preactivation", _gelu_tanh, _gelu_tanh_backward, _gelu_tanh_composed),
-    "silu": Activation("Silu", "preactivation", _silu, _silu_backward, lambda z, alpha: z * _sigmoid_composed(z)),
+    "gelu_tanh": Activation(
+        "GeluTanh", "preactivation", _gelu_tanh, _gelu_tanh_backward, _gelu_tanh_composed, _gelu_tanh_composed_backward
+    ),
+    "silu": Activation(
+        "Silu", "preactivation", _silu, _silu_backward, lambda z, alpha: z * _sigmoid_composed(z), _silu_composed_backward
+    ),
     "elu": Activation(
         "Elu", "output", _elu, _elu_backward,
-        lambda z, alpha: where(z > 0, z, alpha * (exp(minimum(z, 0.0)) - 1.0)), 1.0,
+        lambda z, alpha: where(z > 0, z, alpha * (exp(minimum(z, 0.0)) - 1.0)),
+        lambda dy, y, alpha: where(y > 0, dy, dy * (y + alpha)), 1.0,
     ),
     "softplus": Activation(
         "Softplus", "output", _softplus, _softplus_backward,
-        lambda z, alpha: maximum(z, 0.0) + log1p(exp(-z.abs())),
+        lambda z, alpha: maximum(z, 0.0) + log1p(exp(-z.abs())), lambda dy, y, alpha: dy * -expm1(-y),
     ),
 }  # fmt: skip
 
@@ -302,21 +333,26 @@ def _(dz, dy, saved, *, activation, alpha):
 @fused(
     composed=lambda x, *, name, alpha: find(name).composed(x, alpha),
     name_from=lambda options: options["name"],
-    scaled=True,
+    takes_scale=True,
 )
 def activation(x, *, name, alpha, need):
     """y = act(x), elementwise; ``name`` is a key of ``ACTIVATIONS``."""
     row = find(name, alpha)
     y = empty(x.shape, x.dtype, x)
     activation_forward(y, x, activation=name, alpha=alpha)
-    saved = y if row.saves == "output" else x
+    return y, (y if row.saves == "output" else x,)
 
-    def backward(dy, scale):
-        dx = empty(dy.shape, dy.dtype, dy)
-        activation_backward(dx, dy, saved, activation=name, alpha=alpha)
-        return (dx,) if scale is None else (Scaled(dx, scale),)
 
-    return y, backward
+@activation.backward
+def _(saved, dy, *, name, alpha, need):
+    dx = empty(dy.array.shape, dy.array.dtype, dy.array)
+    activation_backward(dx, dy.array, saved[0], activation=name, alpha=alpha)
+    return (dx if dy.scale is None else Gradient(dx, dy.scale),)
+
+
+@activation.composed_backward
+def _(saved, dy, *, name, alpha, need):
+    return (find(name).composed_backward(dy, saved[0], alpha),)
 
 
 def activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:

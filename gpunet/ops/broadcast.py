@@ -1,4 +1,4 @@
-"""Type promotion, broadcasting, and single-launch helpers for elementwise ops; the primitives that undo broadcasting.
+"""Type promotion, broadcasting, and single-launch helpers for elementwise ops; the primitives that the engine needs.
 
 Types promote as in PyTorch: float32 with float64 gives float64, an integer with a floating tensor gives the floating
 dtype, and a Python number changes the dtype only if it is of a higher kind (a float with an integer tensor).
@@ -108,42 +108,34 @@ def launch_unary(function: Launchable, x: Tensor, dtype: Any = None) -> Array:
     return out
 
 
-def spec_of(value: Any) -> tuple[tuple[int, ...], Any]:
-    """(shape, dtype) that the gradient of an operand must have."""
-    return (value.array.shape, value.array.dtype) if isinstance(value, Tensor) else ((), None)
-
-
-def unbroadcast(g: Tensor, spec: tuple[tuple[int, ...], Any]) -> Tensor:
-    """Reduce the gradient of a broadcast result to an operand: sum over broadcast dimensions, cast to its dtype."""
-    shape, dtype = spec
-    if g.array.shape != shape:
-        g = sum_to(g, shape=shape)
-    return g if g.array.dtype == dtype else cast(g, dtype=dtype)
-
-
 @primitive(name="broadcasting")
 def sum_to(x, *, shape):
     """Sum x to ``shape``: the transpose of broadcasting ``shape`` to ``x.shape``."""
     lead = x.ndim - len(shape)
     axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and x.shape[i + lead] != 1)
-    source = x.shape
     out = empty(shape, x.dtype, x.array)
     SUM(out.reshape((1,) * lead + tuple(shape)), x.array, axis=axes, keepdims=True)
-    return out, lambda g: broadcast_to(g, shape=source)
+    return out
+
+
+sum_to.derivatives(x=lambda g, x_shape: broadcast_to(g, shape=x_shape))
 
 
 @primitive(view=True)
 def broadcast_to(x, *, shape):
     """A view of x with strides of 0 along the broadcast dimensions."""
-    source = x.shape
-    xp = devices.module(x.array)
-    return xp.broadcast_to(x.array, shape), lambda g: sum_to(g, shape=source)
+    return devices.module(x.array).broadcast_to(x.array, shape)
+
+
+broadcast_to.derivatives(x=lambda g: g)
 
 
 @primitive(name="to")
 def cast(x, *, dtype):
     """A copy in another dtype."""
-    source = x.dtype
     out = empty(x.shape, dtype, x.array)
     COPY(out, x.array)
-    return out, lambda g: cast(g, dtype=source)
+    return out
+
+
+cast.derivatives(x=lambda g: g)

@@ -18,7 +18,10 @@ def clone(x):
     """A copy; the gradient passes through."""
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array)
-    return out, lambda g: g
+    return out
+
+
+clone.derivatives(x=lambda g: g)
 
 
 @method("contiguous")
@@ -28,9 +31,11 @@ def _contiguous_method(x: Tensor) -> Tensor:
 
 
 @primitive(name="to")
-def _move(x, *, target):
-    source = x.device
-    return move_to_device(x.array, target), lambda g: _move(g, target=source)
+def _move(x, *, source, target):
+    return move_to_device(x.array, target)
+
+
+_move.derivatives(x=lambda g, source, target: _move(g, source=target, target=source))
 
 
 @method("to")
@@ -53,7 +58,7 @@ def to(x: Tensor, *args: Any, device: Any = None, dtype: Any = None, copy: bool 
             dtype = arg
     result = x
     if device is not None and Device(device) != x.device:
-        result = _move(result, target=Device(device))
+        result = _move(result, source=x.device, target=Device(device))
     if dtype is not None and numpy.dtype(dtype) != x.dtype:
         result = cast(result, dtype=numpy.dtype(dtype))
     return clone(x) if copy and result is x else result

@@ -164,7 +164,10 @@ def labels_loss(logits, labels, *, reduction, ignore_index, need):
         value, dx, factor, partials, counter, fault_record(logits), logits, labels, reduction=reduction,
         ignore_index=ignore_index, code=LABELS.code,
     )  # fmt: skip
-    return value if reduction == "none" else value.reshape(()), loss_backward(dx, factor, reduction)
+    return value if reduction == "none" else value.reshape(()), (dx, factor)
+
+
+labels_loss.backward(loss_backward)
 
 
 def _soft_composed(logits, targets, *, reduction):
@@ -179,7 +182,10 @@ def soft_labels_loss(logits, targets, *, reduction, need):
     dx = empty(logits.shape, logits.dtype, logits)
     value, factor, partials, counter = allocate_loss(logits, reduction, (n,))
     cross_entropy_soft(value, dx, factor, partials, counter, logits, targets, reduction=reduction)
-    return value if reduction == "none" else value.reshape(()), loss_backward(dx, factor, reduction)
+    return value if reduction == "none" else value.reshape(()), (dx, factor)
+
+
+soft_labels_loss.backward(loss_backward)
 
 
 def cross_entropy(

@@ -7,16 +7,20 @@ outputs, and its scalars are options of the op or computed by ``launch``.  The c
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy
 
 from gpunet.autograd import (
     FILL,
+    Gradient,
     Node,
     Op,
     Tensor,
@@ -28,7 +32,7 @@ from gpunet.autograd import (
     no_grad,
     operands,
 )
-from gpunet.autograd.graph import edge_to
+from gpunet.autograd.graph import edge_to, spec_at
 from gpunet.backend import cuda_sources as sources
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -153,7 +157,7 @@ class CudaOp:
             [kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in kernel.input_names]
             + [kinds(name, kinds.KEYWORD_ONLY, default=None) for name in kernel.option_names]
         )
-        self._op = Op(self, kind="custom")
+        self._op = Custom(self)
 
     def __repr__(self) -> str:
         return f"<cuda_op {self.kernel.signature}>"
@@ -181,7 +185,7 @@ class CudaOp:
         results = [Tensor(output) for output in outputs]
         edges = [edge_to(t) for t in tensors] if is_grad_enabled() else []
         if any(edges):
-            self._attach_node(tensors, results, edges, options)
+            self._op.record(tensors, results, edges, options)
         return results[0] if len(results) == 1 else tuple(results)
 
     def _check_inputs(self, inputs: Sequence[Any], options: dict[str, Any]) -> Sequence[Tensor]:
@@ -271,72 +275,122 @@ class CudaOp:
         with emulator.check():
             gradcheck(lambda *xs: self(*xs, **options), emulated)
 
-    # ---- backward -----------------------------------------------------------------------------------------------------
 
-    def _attach_node(
+class Custom(Op):
+    """The op of a :class:`CudaOp`, for the engine: its backward receives Tensors by name."""
+
+    kind = "custom"
+
+    def __init__(self, cuda_op: CudaOp) -> None:
+        super().__init__(cuda_op)
+        self.kernel, self._callback = cuda_op.kernel, cuda_op._backward
+        if self._callback is not None:
+            self.check_backward(self._callback.function)
+
+    def check_backward(self, function: Any) -> None:
+        if isinstance(function, CudaOp):
+            return
+        if type(function) is not FunctionType:
+            raise ArgumentError(
+                f"backward of cuda_op {self.name!r} is {function!r}; expected a function or a lambda, so that the arrays "
+                "it uses are seen: take them as parameters"
+            )
+        for name, value in _closure(function):
+            if isinstance(value, Tensor) or devices.is_array(value):
+                raise ArgumentError(
+                    f"backward of cuda_op {self.name!r} closes over the array {name!r}, so that its change in place "
+                    "between forward and backward would not be noticed: make it an input of the kernel, and a parameter"
+                )
+
+    def record(
         self, tensors: Sequence[Tensor], results: list[Tensor], edges: list[Any], options: dict[str, Any]
     ) -> None:
         """Attach a graph node to the results; it saves only the tensors that ``backward`` names."""
-        callback, out = self._backward, self.kernel.output_names
+        callback, out = self._callback, self.kernel.output_names
         if callback is None:
             needed = []
         else:
             needed = [*self.kernel.input_names, *out] if callback.has_var_keyword else callback.names
-        inputs = {name: tensor for name, tensor in zip(self.kernel.input_names, tensors) if name in needed}
-        # arrays, not the output Tensors: these refer to the node, which would make a reference cycle
-        outputs = [(y.array if name in needed else None, y._version, y.shape, y.dtype) for name, y in zip(out, results)]
-        input_specs = [(t.shape, t.dtype) for t in tensors]
-
-        def backward(node: Node, gradients: list[Tensor | None]) -> list[Tensor | None]:
-            values: dict[str, Any] = dict(inputs)
-            like = next(g.array for g in gradients if g is not None)
-            for index, (array, version, shape, dtype) in enumerate(outputs):
-                gradient = gradients[index]
-                if gradient is None:  # the loss does not depend on this output
-                    gradient = Tensor(empty(shape, dtype, like))
-                    FILL(gradient.array, value=0)
-                values[f"d{out[index]}"] = gradient
-                if array is not None:
-                    values[out[index]] = output = Tensor(array)
-                    output._version = version
-                    _attach(output, node, index)
-            return self._input_gradients(values | options, input_specs)
-
-        node = Node(self._op, edges, backward, len(results))
-        saved = [*inputs.values(), *(y for name, y in zip(out, results) if name in needed)]
-        node.saved = [(tensor._version, tensor._version[0], None) for tensor in saved]
+        # the detached outputs do not refer to the node, which would make a reference cycle
+        by_name = [*zip(self.kernel.input_names, tensors), *((name, y.detach()) for name, y in zip(out, results))]
+        saved = {name: tensor for name, tensor in by_name if name in needed}
+        versions = [(tensor._version, tensor._version[0], None) for tensor in saved.values()]
+        node = Node(self, edges, saved, versions, tuple([(y.shape, y.dtype) for y in results]), options)
         for index, tensor in enumerate(results):
             _attach(tensor, node, index)
 
-    def _input_gradients(
-        self, values: dict[str, Any], input_specs: Sequence[tuple[tuple[int, ...], Any]]
-    ) -> list[Tensor | None]:
+    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
+        values = node.saved | node.options
+        like = next(g.materialize().array for g in upstream if g is not None)
+        for index, (name, gradient) in enumerate(zip(self.kernel.output_names, upstream)):
+            if gradient is None:  # the loss does not depend on this output
+                shape, dtype = node.outputs[index]
+                tensor = Tensor(empty(shape, dtype, like))
+                FILL(tensor.array, value=0)
+            else:
+                tensor = gradient.materialize()
+            values[f"d{name}"] = tensor
+            if name in node.saved:
+                values[name] = output = node.saved[name].detach()
+                _attach(output, node, index)
+        gradients = self._input_gradients(values, node)
+        return [None if g is None else Gradient.of(g) for g in gradients]
+
+    def _input_gradients(self, values: dict[str, Any], node: Node) -> list[Tensor | None]:
         """Call ``backward`` and return a gradient, or None, per input.
 
         Raises:
             GradientError: there is no ``backward``, or it did not return a Tensor or None per floating input.
             ShapeError: the shape or dtype of a gradient is not that of its input.
         """
-        if self._backward is None:
+        if self._callback is None:
             raise GradientError(
                 f"cuda_op {self.name!r} has no backward: pass backward= to cuda_op, or .detach() its inputs"
             )
-        returned = self._backward(values)
+        returned = self._callback(values)
         items = returned if isinstance(returned, (tuple, list)) else (returned,)
-        floating = [name for name, (_, dtype) in zip(self.kernel.input_names, input_specs) if dtype.kind == "f"]
+        is_floating = [c_type in ("T", "float", "double") for c_type in self.kernel.c_types[self.kernel.outputs :]]
+        floating = [name for name, yes in zip(self.kernel.input_names, is_floating) if yes]
         if len(items) != len(floating) or not all(g is None or isinstance(g, Tensor) for g in items):
             raise GradientError(
-                f"{self._backward.label} returned {returned!r}; expected a Tensor or None for each of {', '.join(floating)}"
+                f"{self._callback.label} returned {returned!r}; expected a Tensor or None for each of {', '.join(floating)}"
             )
         remaining = iter(items)
-        gradients = [next(remaining) if dtype.kind == "f" else None for _, dtype in input_specs]
-        for name, gradient, (shape, dtype) in zip(self.kernel.input_names, gradients, input_specs):
-            if gradient is not None and (gradient.shape != shape or gradient.dtype != dtype):
+        gradients = [next(remaining) if yes else None for yes in is_floating]
+        for name, gradient, edge in zip(self.kernel.input_names, gradients, node.edges):
+            if gradient is None or edge is None:
+                continue
+            shape, dtype = spec_at(edge)
+            if gradient.shape != shape or gradient.dtype != dtype:
                 raise ShapeError(
-                    f"{self._backward.label} returned for {name!r} a gradient of shape {gradient.shape} and dtype "
+                    f"{self._callback.label} returned for {name!r} a gradient of shape {gradient.shape} and dtype "
                     f"{gradient.dtype}; expected those of the input, {shape} and {dtype}"
                 )
         return gradients
+
+
+def _closure(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """The values that a function closes over, by variable, with what they contain or close over in turn."""
+    seen: set[int] = set()
+    stack: list[tuple[str, Any]] = [("", function)]
+    while stack:
+        name, value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield name, value
+        if isinstance(value, FunctionType):
+            for variable, cell in zip(value.__code__.co_freevars, value.__closure__ or ()):
+                with contextlib.suppress(ValueError):  # the variable has no value yet
+                    stack.append((variable, cell.cell_contents))
+        elif isinstance(value, functools.partial):
+            stack += [(name, item) for item in (value.func, *value.args, *value.keywords.values())]
+        elif isinstance(value, MethodType):
+            stack += [(name, value.__self__), (name, value.__func__)]
+        elif isinstance(value, dict):
+            stack += [(name, item) for item in value.values()]
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            stack += [(name, item) for item in value]
 
 
 def _attach(tensor: Tensor, node: Node, index: int) -> None:

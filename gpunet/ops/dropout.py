@@ -36,13 +36,15 @@ def masked_scale(x, mask, *, scale, need):
     """x * scale where the boolean mask holds, 0 elsewhere."""
     y = empty(x.shape, x.dtype, x)
     dropout_apply(y, x, mask, scale=scale)
+    return y, (mask,)
 
-    def backward(dy):
-        dx = empty(dy.shape, dy.dtype, dy)
-        dropout_apply(dx, dy, mask, scale=scale)
-        return dx, None
 
-    return y, backward
+@masked_scale.backward
+def _(saved, dy, *, scale, need):
+    (mask,) = saved
+    dx = empty(mask.shape, dy.array.dtype, mask)
+    dropout_apply(dx, dy.array, mask, scale=scale)
+    return dx, None
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:

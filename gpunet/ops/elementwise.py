@@ -20,9 +20,7 @@ from gpunet.ops.broadcast import (
     launch_binary,
     launch_unary,
     result_dtype,
-    spec_of,
     ufunc,
-    unbroadcast,
 )
 from gpunet.ops.compare import compare, eq, logical_and, sign
 from gpunet.ops.special import ERF
@@ -67,56 +65,66 @@ WHERE = Shim("where", lambda xp, out, condition, a, b: (xp.copyto(out, b), xp.co
 @primitive(methods="__add__ __radd__")
 def add(a, b):
     """a + b, broadcast."""
-    a_spec, b_spec = spec_of(a), spec_of(b)
-    return launch_binary(ADD, a, b), lambda g: unbroadcast(g, a_spec), lambda g: unbroadcast(g, b_spec)
+    return launch_binary(ADD, a, b)
+
+
+add.derivatives(a=lambda g: g, b=lambda g: g)
 
 
 @primitive(methods="__sub__")
 def sub(a, b):
     """a - b, broadcast."""
-    a_spec, b_spec = spec_of(a), spec_of(b)
-    return launch_binary(ufunc("subtract"), a, b), lambda g: unbroadcast(g, a_spec), lambda g: unbroadcast(-g, b_spec)
+    return launch_binary(ufunc("subtract"), a, b)
+
+
+sub.derivatives(a=lambda g: g, b=lambda g: -g)
 
 
 @primitive(methods="mul multiply __mul__ __rmul__")
 def mul(a, b):
     """a * b, broadcast."""
-    a_spec, b_spec = spec_of(a), spec_of(b)
-    return launch_binary(MULTIPLY, a, b), lambda g: unbroadcast(g * b, a_spec), lambda g: unbroadcast(g * a, b_spec)
+    return launch_binary(MULTIPLY, a, b)
+
+
+mul.derivatives(a=lambda g, b: g * b, b=lambda g, a: g * a)
 
 
 @primitive(methods="div divide true_divide __truediv__")
 def div(a, b):
     """a / b, broadcast; integers are divided in the default dtype."""
-    a_spec, b_spec = spec_of(a), spec_of(b)
     dtype = result_dtype(a, b)
-    out = launch_binary(ufunc("divide"), a, b, dtype if dtype.kind == "f" else get_default_dtype())
-    return out, lambda g: unbroadcast(g / b, a_spec), lambda g: unbroadcast(-(g * a) / (b * b), b_spec)
+    return launch_binary(ufunc("divide"), a, b, dtype if dtype.kind == "f" else get_default_dtype())
+
+
+div.derivatives(a=lambda g, b: g / b, b=lambda g, a, b: -(g * a) / (b * b))
 
 
 @primitive(methods="pow __pow__")
 def pow(a, b):
     """a ** b.  The gradient with respect to b takes log(0) as 0, as in PyTorch."""
-    a_spec, b_spec = spec_of(a), spec_of(b)
-    if not isinstance(b, Tensor) and b == 2:
-        return launch_binary(MULTIPLY, a, a), lambda g: unbroadcast(g * (2.0 * a), a_spec)
-    launch = ufunc("power") if isinstance(b, Tensor) or result_dtype(a, b).kind == "f" or b >= 0 else None
-    if launch is None:
-        raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
+    if not isinstance(b, Tensor):
+        if b == 2:
+            return launch_binary(MULTIPLY, a, a)
+        if b < 0 and result_dtype(a, b).kind != "f":
+            raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
+    return launch_binary(ufunc("power"), a, b)
 
-    def base_rule(g):
-        if not isinstance(b, Tensor):
-            return unbroadcast(g * (b * a ** (b - 1)), a_spec) if b != 0 else unbroadcast(g * 0.0, a_spec)
-        # b = 0 needs where(): at a = 0, b * a ** (b - 1) would be 0 * inf = NaN
-        return unbroadcast(where(eq(b, 0), 0.0, g * (b * a ** where(eq(b, 0), 1.0, b - 1))), a_spec)
 
-    def exponent_rule(g):
-        if not isinstance(a, Tensor):
-            return unbroadcast(g * (a**b * (math.log(a) if a > 0 else 0.0)), b_spec)
-        safe = where(eq(a, 0), 1.0, a)
-        return unbroadcast(g * (a**b * log(safe)), b_spec)
+def _pow_base(g, a, b):
+    if isinstance(b, Tensor):  # b = 0 needs where(): at a = 0, b * a ** (b - 1) would be 0 * inf = NaN
+        return where(eq(b, 0), 0.0, g * (b * a ** where(eq(b, 0), 1.0, b - 1)))
+    if b == 2:
+        return g * (2.0 * a)
+    return g * (b * a ** (b - 1)) if b != 0 else g * 0.0
 
-    return launch_binary(launch, a, b), base_rule, exponent_rule
+
+def _pow_exponent(g, a, b):
+    if not isinstance(a, Tensor):
+        return g * (a**b * (math.log(a) if a > 0 else 0.0))
+    return g * (a**b * log(where(eq(a, 0), 1.0, a)))
+
+
+pow.derivatives(a=_pow_base, b=_pow_exponent)
 
 
 @method("__rsub__")
@@ -149,7 +157,10 @@ def sub_scaled(a, b, *, alpha=1):
 @primitive(methods="neg negative __neg__")
 def neg(x):
     """-x."""
-    return launch_unary(ufunc("negative"), x, x.dtype), lambda g: -g
+    return launch_unary(ufunc("negative"), x, x.dtype)
+
+
+neg.derivatives(x=lambda g: -g)
 
 
 @method("__pos__")
@@ -160,19 +171,28 @@ def _pos(x):
 @primitive(methods="abs absolute __abs__")
 def abs(x):
     """|x|; the gradient at 0 is 0."""
-    return launch_unary(ufunc("absolute"), x, x.dtype), lambda g: g * sign(x)
+    return launch_unary(ufunc("absolute"), x, x.dtype)
+
+
+abs.derivatives(x=lambda g, x: g * sign(x))
 
 
 @primitive(methods="square")
 def square(x):
     """x^2."""
-    return launch_unary(ufunc("square"), x, x.dtype), lambda g: g * (2.0 * x)
+    return launch_unary(ufunc("square"), x, x.dtype)
 
 
-@primitive(methods="sqrt", output=True)
+square.derivatives(x=lambda g, x: g * (2.0 * x))
+
+
+@primitive(methods="sqrt")
 def sqrt(x):
     """The square root of x."""
-    return launch_unary(ufunc("sqrt"), x), lambda g, out: g / (2.0 * out)
+    return launch_unary(ufunc("sqrt"), x)
+
+
+sqrt.derivatives(x=lambda g, out: g / (2.0 * out))
 
 
 @method("rsqrt")
@@ -181,86 +201,125 @@ def rsqrt(x):
     return 1.0 / sqrt(x)
 
 
-@primitive(methods="reciprocal", output=True)
+@primitive(methods="reciprocal")
 def reciprocal(x):
     """1 / x."""
     dtype = x.dtype if x.dtype.kind == "f" else get_default_dtype()
-    return launch_binary(ufunc("divide"), 1.0, x, dtype), lambda g, out: -(g * out * out)
+    return launch_binary(ufunc("divide"), 1.0, x, dtype)
+
+
+reciprocal.derivatives(x=lambda g, out: -(g * out * out))
 
 
 # ---- exponentials, trigonometry -------------------------------------------------------------------------------------
 
 
-@primitive(methods="exp", output=True)
+@primitive(methods="exp")
 def exp(x):
     """e^x."""
-    return launch_unary(ufunc("exp"), x), lambda g, out: g * out
+    return launch_unary(ufunc("exp"), x)
 
 
-@primitive(methods="expm1", output=True)
+exp.derivatives(x=lambda g, out: g * out)
+
+
+@primitive(methods="expm1")
 def expm1(x):
     """e^x - 1, accurate near 0."""
-    return launch_unary(ufunc("expm1"), x), lambda g, out: g * (out + 1.0)
+    return launch_unary(ufunc("expm1"), x)
+
+
+expm1.derivatives(x=lambda g, out: g * (out + 1.0))
 
 
 @primitive(methods="log")
 def log(x):
     """The natural logarithm of x."""
-    return launch_unary(ufunc("log"), x), lambda g: g / x
+    return launch_unary(ufunc("log"), x)
+
+
+log.derivatives(x=lambda g, x: g / x)
 
 
 @primitive(methods="log1p")
 def log1p(x):
     """log(1 + x), accurate near 0."""
-    return launch_unary(ufunc("log1p"), x), lambda g: g / (x + 1.0)
+    return launch_unary(ufunc("log1p"), x)
+
+
+log1p.derivatives(x=lambda g, x: g / (x + 1.0))
 
 
 @primitive(methods="log2")
 def log2(x):
     """The logarithm of x to base 2."""
-    return launch_unary(ufunc("log2"), x), lambda g: g / (x * math.log(2.0))
+    return launch_unary(ufunc("log2"), x)
+
+
+log2.derivatives(x=lambda g, x: g / (x * math.log(2.0)))
 
 
 @primitive(methods="log10")
 def log10(x):
     """The logarithm of x to base 10."""
-    return launch_unary(ufunc("log10"), x), lambda g: g / (x * math.log(10.0))
+    return launch_unary(ufunc("log10"), x)
+
+
+log10.derivatives(x=lambda g, x: g / (x * math.log(10.0)))
 
 
 @primitive(methods="sin")
 def sin(x):
     """The sine of x in radians."""
-    return launch_unary(ufunc("sin"), x), lambda g: g * cos(x)
+    return launch_unary(ufunc("sin"), x)
+
+
+sin.derivatives(x=lambda g, x: g * cos(x))
 
 
 @primitive(methods="cos")
 def cos(x):
     """The cosine of x in radians."""
-    return launch_unary(ufunc("cos"), x), lambda g: -(g * sin(x))
+    return launch_unary(ufunc("cos"), x)
 
 
-@primitive(methods="tan", output=True)
+cos.derivatives(x=lambda g, x: -(g * sin(x)))
+
+
+@primitive(methods="tan")
 def tan(x):
     """The tangent of x in radians."""
-    return launch_unary(ufunc("tan"), x), lambda g, out: g * (out * out + 1.0)
+    return launch_unary(ufunc("tan"), x)
+
+
+tan.derivatives(x=lambda g, out: g * (out * out + 1.0))
 
 
 @primitive(methods="sinh")
 def sinh(x):
     """(e^x - e^-x) / 2."""
-    return launch_unary(ufunc("sinh"), x), lambda g: g * cosh(x)
+    return launch_unary(ufunc("sinh"), x)
+
+
+sinh.derivatives(x=lambda g, x: g * cosh(x))
 
 
 @primitive(methods="cosh")
 def cosh(x):
     """(e^x + e^-x) / 2."""
-    return launch_unary(ufunc("cosh"), x), lambda g: g * sinh(x)
+    return launch_unary(ufunc("cosh"), x)
+
+
+cosh.derivatives(x=lambda g, x: g * sinh(x))
 
 
 @primitive(methods="arctan atan")
 def atan(x):
     """The arctangent of x, in [-pi/2, pi/2]."""
-    return launch_unary(ufunc("arctan"), x), lambda g: g / (x * x + 1.0)
+    return launch_unary(ufunc("arctan"), x)
+
+
+atan.derivatives(x=lambda g, x: g / (x * x + 1.0))
 
 
 @primitive(methods="erf")
@@ -269,32 +328,37 @@ def erf(x):
     array = x.array if x.dtype.kind == "f" else cast(x, dtype=get_default_dtype()).array
     out = empty(x.shape, array.dtype, array)
     ERF(out, contiguous(array))
-    return out, lambda g: g * (2.0 / math.sqrt(math.pi) * exp(-(x * x)))
+    return out
+
+
+erf.derivatives(x=lambda g, x: g * (2.0 / math.sqrt(math.pi) * exp(-(x * x))))
 
 
 # ---- selection ------------------------------------------------------------------------------------------------------
 
 
-def _extremum(name, a, b, greater_or_less):
-    a_spec, b_spec = spec_of(a), spec_of(b)
-
-    def rule(g, x, other, spec):  # a tie gives half of the gradient to each operand, as in PyTorch
-        chosen = cast(compare(greater_or_less, x, other), dtype=g.dtype)
-        return unbroadcast(g * (chosen + 0.5 * cast(eq(x, other), dtype=g.dtype)), spec)
-
-    return launch_binary(ufunc(name), a, b), lambda g: rule(g, a, b, a_spec), lambda g: rule(g, b, a, b_spec)
+def _chosen(g, greater_or_less, x, other):
+    """The gradient of the operand x; a tie gives half of the gradient to each operand, as in PyTorch."""
+    chosen = cast(compare(greater_or_less, x, other), dtype=g.dtype)
+    return g * (chosen + 0.5 * cast(eq(x, other), dtype=g.dtype))
 
 
 @primitive(methods="maximum")
 def maximum(a, b):
     """Elementwise maximum; NaN where either operand is NaN."""
-    return _extremum("maximum", a, b, "greater")
+    return launch_binary(ufunc("maximum"), a, b)
+
+
+maximum.derivatives(a=lambda g, a, b: _chosen(g, "greater", a, b), b=lambda g, a, b: _chosen(g, "greater", b, a))
 
 
 @primitive(methods="minimum")
 def minimum(a, b):
     """Elementwise minimum; NaN where either operand is NaN."""
-    return _extremum("minimum", a, b, "less")
+    return launch_binary(ufunc("minimum"), a, b)
+
+
+minimum.derivatives(a=lambda g, a, b: _chosen(g, "less", a, b), b=lambda g, a, b: _chosen(g, "less", b, a))
 
 
 @primitive
@@ -303,15 +367,10 @@ def _where(condition, a, b):
     shape = broadcast_shape("where", mask.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
     out = empty(shape, result_dtype(a, b), mask)
     WHERE(out, mask, *(v.array if isinstance(v, Tensor) else v for v in (a, b)))
-    a_spec, b_spec = spec_of(a), spec_of(b)
-    saved = Tensor(mask)
-    saved._version = condition._version
-    return (
-        out,
-        None,
-        lambda g: unbroadcast(where(saved, g, 0.0), a_spec),
-        lambda g: unbroadcast(where(saved, 0.0, g), b_spec),
-    )
+    return out
+
+
+_where.derivatives(a=lambda g, condition: where(condition, g, 0.0), b=lambda g, condition: where(condition, 0.0, g))
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
@@ -352,10 +411,13 @@ def clamp(x, min=None, max=None):
     if max is not None:
         ufunc("minimum")(out, source, max)
 
-    def rule(g):
-        low = None if min is None else compare("greater_equal", x, min)
-        high = None if max is None else compare("less_equal", x, max)
-        both = low if high is None else high if low is None else logical_and(low, high)
-        return where(both, g, 0.0)
+    return out
 
-    return out, rule
+
+def _inside(g, x, min, max):
+    low = None if min is None else compare("greater_equal", x, min)
+    high = None if max is None else compare("less_equal", x, max)
+    return where(low if high is None else high if low is None else logical_and(low, high), g, 0.0)
+
+
+clamp.derivatives(x=_inside)

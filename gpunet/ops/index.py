@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -12,7 +13,6 @@ from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.tape import active, constant, flush_pending, graph_break
-from gpunet.ops.broadcast import unbroadcast
 from gpunet.ops.dims import normalize_dim
 from gpunet.ops.elementwise import where
 from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place
@@ -92,30 +92,59 @@ def _getitem_array(array: Array, index: tuple[Any, ...]) -> Array:
     return array[index] if any(i is Ellipsis for i in index) else array[(*index, Ellipsis)]
 
 
+#: stands in a pattern for an index array, which is an input of the op
+ARRAY = object()
+
+
+def split_index(index: tuple[Any, ...]) -> tuple[list[Any], tuple[Any, ...]]:
+    """Split an index into its arrays and its pattern: numbers, slices, None, Ellipsis, and ``ARRAY`` for an array."""
+    arrays = [item for item in index if isinstance(item, Tensor) or devices.is_array(item)]
+    return arrays, tuple([ARRAY if isinstance(i, Tensor) or devices.is_array(i) else i for i in index]) if arrays else index
+
+
+def _joined(pattern: tuple[Any, ...], arrays: Sequence[Tensor]) -> tuple[Any, ...]:
+    """The index of a pattern and its arrays."""
+    remaining = iter(arrays)
+    return tuple([next(remaining) if item is ARRAY else item for item in pattern])
+
+
 @primitive(name="indexing", view=True)
-def _index(x, *, index, site=GETITEM):
+def _index(x, *arrays, pattern, site=GETITEM):
     """x[index]: a view for integers and slices, a copy for index arrays.  ``site`` is the user's function, for messages."""
-    source = x.shape
+    index = _joined(pattern, arrays)
     if _is_view(index):
-        return _getitem_checked(x, index, site), lambda g: _unindex(g, index=index, shape=source, site=site)
+        return _getitem_checked(x, index, site)
     if _on_gpu(x.array, index):
-        return take(x.array, index, site), lambda g: _unindex(g, index=index, shape=source, site=site)
+        return take(x.array, index, site)
     picked = _getitem_checked(x, index, site)  # only for its shape; a tape replays the launch below
     out = empty(picked.shape, x.dtype, x.array)
     TAKE(out, x.array, index=index_arrays(index))
-    return out, lambda g: _unindex(g, index=index, shape=source, site=site)
+    return out
 
 
 @primitive(name="indexing")
-def _unindex(g, *, index, shape, site=GETITEM):
-    """Zeros of ``shape`` with g added at ``index``: the gradient of indexing."""
+def _unindex(g, *arrays, pattern, shape, site=GETITEM):
+    """Zeros of ``shape`` with g added at the index: the gradient of indexing."""
+    index = _joined(pattern, arrays)
     out = empty(shape, g.dtype, g.array)
     FILL(out, value=0)
     if _is_view(index):
         COPY(_getitem_array(out, index), g.array)
     else:
         add_at(out, g.array, index, site)
-    return out, lambda h: _index(h, index=index, site=site)
+    return out
+
+
+_index.derivatives(
+    x=lambda g, arrays, x_shape, pattern, site: _unindex(g, *arrays, pattern=pattern, shape=x_shape, site=site)
+)
+_unindex.derivatives(g=lambda g, arrays, pattern, site: _index(g, *arrays, pattern=pattern, site=site))
+
+
+def index_with(x: Tensor, index: tuple[Any, ...], site: Site = GETITEM) -> Tensor:
+    """x[index] of a normalized index, on behalf of the function ``site``."""
+    arrays, pattern = split_index(index)
+    return _index(x, *arrays, pattern=pattern, site=site)
 
 
 @method("__getitem__")
@@ -128,7 +157,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         ShapeError: there are more indices than dimensions.
         DtypeError: an index has another type.
     """
-    return _index(x, index=_normalize_index(index, x))
+    return index_with(x, _normalize_index(index, x))
 
 
 def _assign(array: Array, value: Any, index: tuple[Any, ...]) -> None:
@@ -141,17 +170,18 @@ def _assign(array: Array, value: Any, index: tuple[Any, ...]) -> None:
 
 
 @primitive(name="assignment to an index")
-def _with_index(x, value, *, index):
+def _with_index(x, value, *arrays, pattern):
     """A copy of x with x[index] = value."""
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array)
-    shape, dtype = (value.shape, value.dtype) if isinstance(value, Tensor) else ((), x.dtype)
-    _assign(out, value, index)
+    _assign(out, value, _joined(pattern, arrays))
+    return out
 
-    def value_rule(g):
-        return unbroadcast(_index(g, index=index, site=SETITEM), (shape, dtype))
 
-    return out, lambda g: _with_index(g, 0, index=index), value_rule
+_with_index.derivatives(
+    x=lambda g, arrays, pattern: _with_index(g, 0, *arrays, pattern=pattern),
+    value=lambda g, arrays, pattern: _index(g, *arrays, pattern=pattern, site=SETITEM),
+)
 
 
 @method("__setitem__")
@@ -181,7 +211,8 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
                 f"x[index] = value: value has shape {value.shape}; expected a shape that broadcasts to {shape}"
             )
     if is_grad_enabled() and (x._requires_grad or (isinstance(value, Tensor) and value._requires_grad)):
-        assign_in_place(x, _with_index(alias_of(x), value, index=index), "x[index] = value")
+        arrays, pattern = split_index(index)
+        assign_in_place(x, _with_index(alias_of(x), value, *arrays, pattern=pattern), "x[index] = value")
     else:
         _assign(x.array, value, index)
         bump_version(x)
@@ -221,14 +252,14 @@ def gather_at(x: Tensor, dim: int, index: Any, site: Site) -> Tensor:
         )
     if index.dtype.kind not in "iu":
         raise DtypeError(f"gather: index of dtype {index.dtype}; expected integers")
-    return _index(x, index=_gather_index(normalize_dim(dim, x.ndim, "gather"), index, x), site=site)
+    return index_with(x, _gather_index(normalize_dim(dim, x.ndim, "gather"), index, x), site)
 
 
 @method("index_select")
 def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     """The slices of x along ``dim`` at the integers of a 1-d index."""
     at = normalize_dim(dim, x.ndim, "index_select")
-    return _index(x, index=_normalize_index((slice(None),) * at + (index,), x), site=INDEX_SELECT)
+    return index_with(x, _normalize_index((slice(None),) * at + (index,), x), INDEX_SELECT)
 
 
 @method("masked_select")

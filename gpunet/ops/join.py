@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy
 from gpunet.autograd import COPY, Tensor, method, primitive, wrap
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.memory import empty
-from gpunet.ops.broadcast import cast, result_dtype
+from gpunet.ops.broadcast import result_dtype
 from gpunet.ops.dims import normalize_slice_dim
 from gpunet.ops.index import _index
 from gpunet.ops.shape import unsqueeze
@@ -19,21 +20,21 @@ __all__ = ["cat", "chunk", "split", "stack", "unbind"]
 
 
 @primitive
-def _cat(*tensors, dim):
+def _cat(*tensors, dim, starts):
+    """Concatenate; input i begins at ``starts[i]`` along ``dim``."""
     shape = list(tensors[0].shape)
-    shape[dim] = sum(x.shape[dim] for x in tensors)
+    shape[dim] = starts[-1]
     out = empty(tuple(shape), result_dtype(*tensors), tensors[0].array)
-    rules, start = [], 0
-    for x in tensors:
-        index = (slice(None),) * dim + (slice(start, start + x.shape[dim]),)
-        COPY(out[index], x.array)
-        rules.append(_slice_rule(index, x.dtype))
-        start += x.shape[dim]
-    return (out, *rules)
+    for position, x in enumerate(tensors):
+        COPY(out[_span(position, dim, starts)], x.array)
+    return out
 
 
-def _slice_rule(index: tuple[slice, ...], dtype: Any) -> Any:
-    return lambda g: _index(g, index=index) if g.dtype == dtype else cast(_index(g, index=index), dtype=dtype)
+def _span(position, dim, starts):
+    return (slice(None),) * dim + (slice(starts[position], starts[position + 1]),)
+
+
+_cat.derivatives(tensors=lambda g, position, dim, starts: _index(g, pattern=_span(position, dim, starts)))
 
 
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
@@ -50,7 +51,8 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     for x in parts[1:]:
         if x.ndim != parts[0].ndim or any(a != b for i, (a, b) in enumerate(zip(x.shape, parts[0].shape)) if i != at):
             raise ShapeError(f"cat: shapes {parts[0].shape} and {x.shape} differ in a dimension other than {dim}")
-    return _cat(*parts, dim=at)
+    starts = (0, *itertools.accumulate(x.shape[at] for x in parts))
+    return _cat(*parts, dim=at, starts=starts)
 
 
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
@@ -84,7 +86,7 @@ def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Ten
         if sum(sizes) != total:
             raise ShapeError(f"split: sizes {sizes} add up to {sum(sizes)}; dimension {dim} of {x.shape} has {total}")
     ends = numpy.cumsum(sizes).tolist()
-    return tuple(_index(x, index=(slice(None),) * at + (slice(end - n, end),)) for n, end in zip(sizes, ends))
+    return tuple(_index(x, pattern=(slice(None),) * at + (slice(end - n, end),)) for n, end in zip(sizes, ends))
 
 
 @method("chunk")
@@ -99,4 +101,4 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along ``dim``, a tuple of views without that dimension."""
     at = normalize_slice_dim(dim, x, "unbind")
-    return tuple(_index(x, index=(slice(None),) * at + (i,)) for i in range(x.shape[at]))
+    return tuple(_index(x, pattern=(slice(None),) * at + (i,)) for i in range(x.shape[at]))

@@ -4,7 +4,7 @@ For layers z_l = a_(l-1) W_l^T + b_l, a_l = act(z_l), backward computes
 
 * dZ_(l-1) = (dZ_l W_l) * act'(saved_(l-1)), with the activation's derivative in the epilogue of the GEMM,
 * dW_l = scale * dZ_l^T a_(l-1) and db_l = scale * (column sums of dZ_l) in one pass over dZ_l; ``scale`` is the pending
-  scale of the gradient, such as the 1/n of a mean loss (see ``autograd.Scaled``).
+  scale of the gradient, such as the 1/n of a mean loss (see ``autograd.Gradient``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Scaled, Tensor, fused, wrap
+from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
 from gpunet.errors import ShapeError
@@ -173,51 +173,47 @@ def _chain_composed(x, *parameters, activations):
     return x
 
 
-@fused(name="linear", composed=_chain_composed, scaled=True)
+@fused(name="linear", composed=_chain_composed, takes_scale=True)
 def linear_chain(x, *parameters, activations, need):
     """A chain of linear layers: x (n, i), parameters w1 (o1, i), b1 (o1,) or None, w2 (o2, o1), ... -> (n, o_last).
 
     Args:
         activations: (name, alpha) per layer.
     """
-    layers = list(zip(activations, parameters[::2], parameters[1::2], strict=True))
-    inputs: list[Any] = []  # residuals per layer, None where backward does not need them
-    weights: list[Any] = []
-    saved: list[Any] = []
+    saved: list[Any] = []  # input, weight and residual of each layer, None where backward does not need it
     first = need.index(True) if True in need else len(need)  # no operand before this one needs a gradient
+    layers = zip(activations, parameters[::2], parameters[1::2], strict=True)
     for layer, ((name, alpha), w, b) in enumerate(layers):
         row = find(name)
         y = empty((len(x), len(w)), x.dtype, x)
         z = empty(y.shape, y.dtype, y) if row.saves == "preactivation" else None
         linear_forward(y, z, x, w, b, activation=name, alpha=alpha)
-        inputs.append(x if need[1 + 2 * layer] else None)
-        weights.append(w if first <= 2 * layer else None)
-        saved.append(y if row.saves == "output" else z)
+        saved += (x if need[1 + 2 * layer] else None, w if first <= 2 * layer else None, y if row.saves == "output" else z)
         x = y
+    return x, tuple(saved)
 
-    def backward(dy, scale):
-        gradients: list[Any] = [None] * len(need)
-        (name, alpha), dz = activations[-1], dy
-        if name != "identity":
-            dz = empty(dy.shape, dy.dtype, dy)
-            activation_backward(dz, dy, saved[-1], activation=name, alpha=alpha)
-        for layer in reversed(range(len(weights))):
-            need_w, need_b = need[1 + 2 * layer], need[2 + 2 * layer]
-            if need_w or need_b:
-                dw, db = weight_gradients(dz, inputs[layer], scale, need_b)
-                gradients[1 + 2 * layer], gradients[2 + 2 * layer] = dw, db
-            if first > 2 * layer:
-                break
-            name, alpha = activations[layer - 1] if layer else ("identity", 0.0)
-            dx = empty((len(dz), weights[layer].shape[1]), dz.dtype, dz)
-            before = saved[layer - 1] if layer else None
-            linear_backward_input(dx, dz, weights[layer], before, activation=name, alpha=alpha)
-            dz = dx
-        if need[0]:
-            gradients[0] = dz if scale is None else Scaled(dz, scale)
-        return tuple(gradients)
 
-    return x, backward
+@linear_chain.backward
+def _(saved, dy, *, activations, need):
+    inputs, weights, residuals = saved[::3], saved[1::3], saved[2::3]
+    gradients: list[Any] = [None] * len(need)
+    first = need.index(True)
+    (name, alpha), dz, scale = activations[-1], dy.array, dy.scale
+    if name != "identity":
+        dz = empty(dz.shape, dz.dtype, dz)
+        activation_backward(dz, dy.array, residuals[-1], activation=name, alpha=alpha)
+    for layer in reversed(range(len(activations))):
+        need_w, need_b = need[1 + 2 * layer], need[2 + 2 * layer]
+        if need_w or need_b:
+            gradients[1 + 2 * layer : 3 + 2 * layer] = weight_gradients(dz, inputs[layer], scale, need_b)
+        if first > 2 * layer:
+            return gradients
+        name, alpha = activations[layer - 1] if layer else ("identity", 0.0)
+        dx = empty((len(dz), weights[layer].shape[1]), dz.dtype, dz)
+        linear_backward_input(dx, dz, weights[layer], residuals[layer - 1] if layer else None, activation=name, alpha=alpha)
+        dz = dx
+    gradients[0] = dz if scale is None else Gradient(dz, scale)
+    return gradients
 
 
 def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:

@@ -2,7 +2,7 @@
 
 A loss kernel writes the reduced value, the gradient of each sample without the factor of the reduction, and that factor
 (1/n for "mean") in device memory.  Backward launches nothing: the factor travels with the gradient as a pending scale
-(see ``autograd.Scaled``), and the kernel that reduces the batch applies it.
+(see ``autograd.Gradient``), and the kernel that reduces the batch applies it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import MULTIPLY, Scaled, Tensor, fused, wrap
+from gpunet.autograd import MULTIPLY, Gradient, Tensor, fused, wrap
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
@@ -154,23 +154,20 @@ def allocate_loss(x: Array, reduction: str, shape: tuple[int, ...]) -> tuple[Any
     )
 
 
-def loss_backward(dx: Array, factor: Array | None, reduction: str) -> Callable[..., Any]:
-    """The backward function of a loss whose launch wrote ``dx`` and ``factor``."""
-
-    def backward(dy):
-        if dy is None:  # the gradient is exactly 1
-            return Scaled(dx, factor), None
-        if reduction == "none":
-            out = empty(dx.shape, dx.dtype, dx)
-            MULTIPLY(out, dx, dy.reshape(dy.shape + (1,) * (dx.ndim - dy.ndim)))
-            return out, None
-        if factor is None:
-            return Scaled(dx, dy.reshape(1)), None
-        scale = empty((1,), dx.dtype, dx)
-        MULTIPLY(scale, dy.reshape(1), factor)
-        return Scaled(dx, scale), None
-
-    return backward
+def loss_backward(saved: tuple[Any, ...], dy: Gradient, *, reduction: str, **options: Any) -> tuple[Any, ...]:
+    """Backward of a loss whose launch wrote dx and factor, which are saved."""
+    dx, factor = saved
+    if dy.array is None:  # the gradient is exactly 1
+        return Gradient(dx, factor), None
+    if reduction == "none":
+        out = empty(dx.shape, dx.dtype, dx)
+        MULTIPLY(out, dx, dy.array.reshape(dy.array.shape + (1,) * (dx.ndim - dy.array.ndim)))
+        return out, None
+    if factor is None:
+        return Gradient(dx, dy.array.reshape(1)), None
+    scale = empty((1,), dx.dtype, dx)
+    MULTIPLY(scale, dy.array.reshape(1), factor)
+    return Gradient(dx, scale), None
 
 
 def _elementwise_composed(x, y, *, loss, reduction, delta):
@@ -188,7 +185,10 @@ def regression_loss(x, y, *, loss, reduction, delta, need):
     dx = empty(x.shape, x.dtype, x)
     value, factor, partials, counter = allocate_loss(x, reduction, x.shape)
     elementwise_loss(value, dx, factor, partials, counter, x, y, loss=loss, reduction=reduction, delta=delta)
-    return value if reduction == "none" else value.reshape(()), loss_backward(dx, factor, reduction)
+    return value if reduction == "none" else value.reshape(()), (dx, factor)
+
+
+regression_loss.backward(loss_backward)
 
 
 def _elementwise(name: str, loss: str, x: Any, y: Any, reduction: str, delta: float = 0.0) -> Tensor:

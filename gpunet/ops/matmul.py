@@ -13,7 +13,7 @@ from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty
-from gpunet.ops.broadcast import cast, result_dtype, spec_of, unbroadcast
+from gpunet.ops.broadcast import cast, result_dtype
 
 __all__ = ["dot", "matmul"]
 
@@ -58,8 +58,10 @@ def _matmul(a, b):
     out = empty((*batch, x.shape[-2], y.shape[-1]), dtype, x)
     if out.size:
         matmul_forward(out.reshape(-1, *out.shape[-2:]), _batched(x, batch), _batched(y, batch))
-    a_spec, b_spec = spec_of(a), spec_of(b)
-    return out, lambda g: unbroadcast(_matmul(g, b.mT), a_spec), lambda g: unbroadcast(_matmul(a.mT, g), b_spec)
+    return out
+
+
+_matmul.derivatives(a=lambda g, b: _matmul(g, b.mT), b=lambda g, a: _matmul(a.mT, g))
 
 
 @method("matmul __matmul__ mm bmm")

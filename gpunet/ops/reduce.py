@@ -63,11 +63,13 @@ def check_floating(x: Tensor, name: str) -> Tensor:
 
 @primitive
 def _sum(x, *, axes, keepdim):
-    source, kept = x.shape, kept_shape(x.shape, axes)
     dtype = x.dtype if x.dtype.kind == "f" else numpy.dtype("int64")
-    out = empty(kept if keepdim else dropped_shape(x.shape, axes), dtype, x.array)
+    out = empty((kept_shape if keepdim else dropped_shape)(x.shape, axes), dtype, x.array)
     SUM(out, x.array, axis=axes, keepdims=keepdim)
-    return out, lambda g: broadcast_to(reshape(g, kept), shape=source)
+    return out
+
+
+_sum.derivatives(x=lambda g, x_shape, axes: broadcast_to(reshape(g, kept_shape(x_shape, axes)), shape=x_shape))
 
 
 @method("sum")
@@ -79,13 +81,22 @@ def sum(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 @primitive
 def _mean(x, *, axes, keepdim):
-    source, kept = x.shape, kept_shape(x.shape, axes)
-    count = math.prod(source[a] for a in axes)
-    factor = 1.0 / count if count else math.nan
-    out = empty(kept if keepdim else dropped_shape(x.shape, axes), x.dtype, x.array)
+    out = empty((kept_shape if keepdim else dropped_shape)(x.shape, axes), x.dtype, x.array)
     SUM(out, x.array, axis=axes, keepdims=keepdim)
-    MULTIPLY(out, out, factor)
-    return out, lambda g: broadcast_to(reshape(g * factor, kept), shape=source)
+    MULTIPLY(out, out, _mean_factor(x.shape, axes))
+    return out
+
+
+def _mean_factor(shape, axes):
+    count = math.prod(shape[a] for a in axes)
+    return 1.0 / count if count else math.nan
+
+
+def _mean_derivative(g, x_shape, axes):
+    return broadcast_to(reshape(g * _mean_factor(x_shape, axes), kept_shape(x_shape, axes)), shape=x_shape)
+
+
+_mean.derivatives(x=_mean_derivative)
 
 
 @method("mean")
@@ -117,19 +128,23 @@ def std(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, un
     return sqrt(var(x, dim, keepdim, correction, unbiased))
 
 
-@primitive(name="max/min", output=True)
+@primitive(name="max/min")
 def _extreme(x, *, name, axes, keepdim):
     kept = kept_shape(x.shape, axes)
     out = empty(kept, x.dtype, x.array)
     if 0 in [x.shape[a] for a in axes]:
         raise ShapeError(f"{name}: the tensor has shape {x.shape}; expected at least one element to choose from")
     EXTREMA[name](out, x.array, axis=axes)
+    return out if keepdim else out.reshape(dropped_shape(x.shape, axes))
 
-    def rule(g, result):  # tied extrema share the gradient equally
-        chosen = cast(eq(x, reshape(result, kept)), dtype=g.dtype)
-        return chosen * (reshape(g, kept) / sum(chosen, axes, keepdim=True))
 
-    return out if keepdim else out.reshape(dropped_shape(x.shape, axes)), rule
+def _extreme_derivative(g, x, out, axes):  # tied extrema share the gradient equally
+    kept = kept_shape(x.shape, axes)
+    chosen = cast(eq(x, reshape(out, kept)), dtype=g.dtype)
+    return chosen * (reshape(g, kept) / sum(chosen, axes, keepdim=True))
+
+
+_extreme.derivatives(x=_extreme_derivative)
 
 
 @method("amax")
@@ -250,16 +265,19 @@ def _prod(x, *, axes, keepdim):
     kept = kept_shape(x.shape, axes)
     out = empty(kept, x.dtype if x.dtype.kind == "f" else numpy.dtype("int64"), x.array)
     PRODUCT(out, x.array, axis=axes)
+    return out if keepdim else out.reshape(dropped_shape(x.shape, axes))
 
-    def rule(g):
-        # dx_i is the product of the other elements: with one zero, it is nonzero only at that zero; with more, it is 0
-        zero = eq(x, 0)
-        zeros = sum(zero, axes, keepdim=True)
-        others = _prod(where(zero, 1.0, x), axes=axes, keepdim=True)
-        nonzero_share = where(eq(zeros, 0), others, 0.0) / where(zero, 1.0, x)
-        return reshape(g, kept) * where(zero, where(eq(zeros, 1), others, 0.0), nonzero_share)
 
-    return out if keepdim else out.reshape(dropped_shape(x.shape, axes)), rule
+def _prod_derivative(g, x, axes):
+    # dx_i is the product of the other elements: with one zero, it is nonzero only at that zero; with more, it is 0
+    zero = eq(x, 0)
+    zeros = sum(zero, axes, keepdim=True)
+    others = _prod(where(zero, 1.0, x), axes=axes, keepdim=True)
+    nonzero_share = where(eq(zeros, 0), others, 0.0) / where(zero, 1.0, x)
+    return reshape(g, kept_shape(x.shape, axes)) * where(zero, where(eq(zeros, 1), others, 0.0), nonzero_share)
+
+
+_prod.derivatives(x=_prod_derivative)
 
 
 @method("prod")
@@ -274,7 +292,10 @@ def _cumsum(x, *, axis, reverse):
     index = (slice(None),) * axis + (slice(None, None, -1),)
     out = empty(x.shape, x.dtype if x.dtype.kind == "f" else numpy.dtype("int64"), x.array)
     CUMSUM(out[index] if reverse else out, x.array[index] if reverse else x.array, axis=axis)
-    return out, lambda g: _cumsum(g, axis=axis, reverse=not reverse)
+    return out
+
+
+_cumsum.derivatives(x=lambda g, axis, reverse: _cumsum(g, axis=axis, reverse=not reverse))
 
 
 @method("cumsum")

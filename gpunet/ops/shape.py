@@ -28,13 +28,18 @@ def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:
 @primitive(view=True)
 def alias(x):
     """An alias of x: an identity node in the graph."""
-    return x.array, lambda g: g
+    return x.array
+
+
+alias.derivatives(x=lambda g: g)
 
 
 @primitive(view=True)
 def _reshape(x, *, shape):
-    source = x.shape
-    return contiguous(x.array).reshape(shape), lambda g: _reshape(g, shape=source)
+    return contiguous(x.array).reshape(shape)
+
+
+_reshape.derivatives(x=lambda g, x_shape: _reshape(g, shape=x_shape))
 
 
 @method("reshape view")
@@ -80,8 +85,10 @@ def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
 
 @primitive(view=True)
 def _permute(x, *, dims):
-    inverse = tuple(sorted(range(len(dims)), key=dims.__getitem__))
-    return x.array.transpose(dims), lambda g: _permute(g, dims=inverse)
+    return x.array.transpose(dims)
+
+
+_permute.derivatives(x=lambda g, dims: _permute(g, dims=tuple(sorted(range(len(dims)), key=dims.__getitem__))))
 
 
 @method("permute")
@@ -167,7 +174,10 @@ def flip(x, *, dims):
     index = (..., *(slice(None, None, -1) if i in dims else slice(None) for i in range(x.ndim)))
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array[index])  # the Ellipsis keeps a 0-d array: x[()] would be a NumPy scalar
-    return out, lambda g: flip(g, dims=dims)
+    return out
+
+
+flip.derivatives(x=lambda g, dims: flip(g, dims=dims))
 
 
 @method("flip")

@@ -17,7 +17,7 @@ __all__ = ["log_softmax", "softmax"]
 SUBTRACT, EXP, DIVIDE, LOG = (Ufunc(name) for name in ("subtract", "exp", "divide", "log"))
 
 
-@primitive(output=True)
+@primitive
 def _softmax(x, *, axis):
     shifted = x.array
     largest = empty(kept_shape(x.shape, (axis,)), x.dtype, x.array)
@@ -28,10 +28,13 @@ def _softmax(x, *, axis):
         EXP(out, out)
         SUM(total, out, axis=(axis,), keepdims=True)
         DIVIDE(out, out, total)
-    return out, lambda g, y: y * (g - _sum(g * y, axes=(axis,), keepdim=True))
+    return out
 
 
-@primitive(output=True)
+_softmax.derivatives(x=lambda g, out, axis: out * (g - _sum(g * out, axes=(axis,), keepdim=True)))
+
+
+@primitive
 def _log_softmax(x, *, axis):
     largest = empty(kept_shape(x.shape, (axis,)), x.dtype, x.array)
     out, work = empty(x.shape, x.dtype, x.array), empty(x.shape, x.dtype, x.array)
@@ -42,7 +45,10 @@ def _log_softmax(x, *, axis):
         SUM(largest, work, axis=(axis,), keepdims=True)
         LOG(largest, largest)
         SUBTRACT(out, out, largest)
-    return out, lambda g, y: g - exp(y) * _sum(g, axes=(axis,), keepdim=True)
+    return out
+
+
+_log_softmax.derivatives(x=lambda g, out, axis: g - exp(out) * _sum(g, axes=(axis,), keepdim=True))
 
 
 @method("softmax")

@@ -8,6 +8,7 @@ import numpy
 
 import gpunet
 from gpunet.autograd import OPS
+from gpunet.ops.index import split_index
 from tests.samples.inputs import (
     ROWS,
     distinct,
@@ -21,6 +22,12 @@ def _placed(index: Any, like: Any) -> tuple[Any, ...]:
     """An index as ops get it: of tensors in place of lists, on the device of ``like``."""
     items = index if isinstance(index, tuple) else (index,)
     return tuple(gpunet.tensor(i, device=like.device) if isinstance(i, list) else i for i in items)
+
+
+def _unindexed(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of ``shape`` with g added at the index."""
+    arrays, pattern = split_index(_placed(index, g))
+    return OPS["_unindex"].call(g, *arrays, pattern=pattern, shape=shape)
 
 
 def _assigned(x: Any, value: Any, index: Any) -> Any:
@@ -42,12 +49,12 @@ for _name, _index in {
     "mask of rows": numpy.array([True, False, True]),
 }.items():
     same("_index", lambda x, i=_index: x[i], normal(3, 4), name=_name)
-    row("_unindex", lambda g, i=_index: OPS["_unindex"].call(g, index=_placed(i, g), shape=(3, 4)),
+    row("_unindex", lambda g, i=_index: _unindexed(g, i, (3, 4)),
         lambda g, i=_index: _scatter(i, g), normal(*numpy.zeros((3, 4))[_index].shape), name=_name)  # fmt: skip
 same("_index", lambda x: x[2] + 2 * x[-1], normal(4), name="numbers of a vector")
 same("_index", lambda x: x[1, 2], normal(3, 4), name="one element")
 same("_with_index", lambda x, v: _assigned(x, v, (1, 2)), normal(3, 4), normal(), name="one element")
-row("_unindex", lambda g: OPS["_unindex"].call(g, index=(2,), shape=(4,)), lambda g: g * numpy.eye(4)[2], normal(), name="one")
+row("_unindex", lambda g: _unindexed(g, 2, (4,)), lambda g: g * numpy.eye(4)[2], normal(), name="one")
 row("_index", lambda x: x.unbind()[2], lambda x: x[2], normal(4), torch=SAME, name="unbind of a vector")
 row("_index", lambda x: x[::-1, ::2], lambda x: x[::-1, ::2], normal(ROWS, 3), name="step back")
 row("_index", lambda x: gpunet.cat(x.split([1, 3], 1)[::-1], 1), lambda x: x[:, [1, 2, 3, 0]], normal(ROWS, 4), name="split")

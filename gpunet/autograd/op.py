@@ -1,0 +1,442 @@
+"""The two kinds of op, and the decorators that make them: primitive and fused."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from gpunet.autograd import mode
+from gpunet.autograd.backward import run
+from gpunet.autograd.graph import Gradient, Node, contiguous, edge_to, id_of_owner, ignore_fp_errors, operands, spec_at
+from gpunet.autograd.tensor import Tensor
+from gpunet.backend import devices
+from gpunet.errors import ArgumentError, GradientError
+
+
+class Op:
+    """An op: its function, its backward, and its names.
+
+    Attributes:
+        name: the key of the op in :data:`OPS`.
+        public_name: the function that a user calls, for messages.
+        name_from: returns the public name for the options of a call, if it depends on them.
+        kind: "primitive", "fused", or "custom" (defined by a user, see ``ops/custom.py``; not in OPS).
+        call: the op as a function on Tensors.
+        composed: a fused op written in primitives.
+    """
+
+    kind = ""
+    composed: Callable[..., Any] | None = None
+
+    def __init__(self, function: Callable[..., Any], name: str = "") -> None:
+        self.name = function.__name__
+        self.public_name = name or self.name.lstrip("_")
+        self.name_from: Callable[[dict[str, Any]], str] | None = None
+        self.function = function
+        self.call: Callable[..., Any] = function
+
+    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
+        """Return the gradient of each input of ``node``, given those of its outputs; differentiable ones if ``create``."""
+        raise NotImplementedError
+
+    def check_backward(self, function: Any) -> None:
+        """Check that ``function`` uses only what the engine passes to it.
+
+        Raises:
+            ArgumentError: it is no plain function, or it closes over variables: the engine would not notice if an array
+                in there is changed in place.
+        """
+        if type(function) is not FunctionType:
+            raise ArgumentError(f"backward of {self.name}: got {function!r}; expected a plain function")
+        if function.__closure__ is not None:
+            raise ArgumentError(
+                f"backward of {self.name} closes over {', '.join(function.__code__.co_freevars)}: save these values in "
+                "forward, and receive them as arguments"
+            )
+
+
+#: The differentiable ops of the library by name.
+OPS: dict[str, Op] = {}
+
+
+def _register(op: Op, call: Callable[..., Any], methods: str) -> Callable[..., Any]:
+    """Add an op to OPS and attach it to Tensor under the names in ``methods``; return ``call``."""
+    if op.name in OPS:
+        raise ArgumentError(f"there is already an op named {op.name!r}; choose another name")
+    OPS[op.name] = op
+    op.call = call
+    call.op = op  # type: ignore[attr-defined]
+    for name in methods.split():
+        setattr(Tensor, name, call)
+    return call
+
+
+# ---- primitives -------------------------------------------------------------------------------------------------------
+
+
+class Derivative(NamedTuple):
+    """The rule for the gradient of one input of a primitive."""
+
+    function: Callable[..., Tensor]
+    takes_position: bool
+    names: tuple[str, ...]  # what is saved for it
+
+
+class Primitive(Op):
+    """An op with a derivative for each input, written in ops on Tensors."""
+
+    kind = "primitive"
+
+    def __init__(self, function: Callable[..., Any], name: str, is_view: bool) -> None:
+        super().__init__(function, name)
+        self.is_view = is_view
+        self.rules: list[Derivative | None] = []  # by position; the last is also that of the inputs of *args
+        self.positions: dict[str, int] = {}
+        self.defaults: dict[str, Any] = {}
+        self.variadic: str | None = None  # the name of *args
+        for position, (key, parameter) in enumerate(inspect.signature(function).parameters.items()):
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                self.variadic, self.first_variadic = key, position
+                continue
+            self.defaults[key] = parameter.default
+            if parameter.kind is not parameter.KEYWORD_ONLY:
+                self.positions[key] = position
+
+    def set_derivatives(self, **functions: Callable[..., Tensor]) -> None:
+        """Set the rules of the differentiable inputs by name (see :func:`primitive`).
+
+        Raises:
+            ArgumentError: a rule is no plain function, closes over variables, or names something unknown.
+        """
+        known = {"out", self.variadic, *self.defaults, *(f"{key}_shape" for key in self.positions)}
+        by_name: dict[str, Derivative] = {}
+        for key, function in functions.items():
+            self.check_backward(function)
+            first, *names = inspect.signature(function).parameters
+            takes_position = names[:1] == ["position"]
+            names = names[takes_position:]
+            if first != "g" or not known.issuperset([key, *names]):
+                raise ArgumentError(
+                    f"derivative {key!r} of {self.name} has parameters {first}, {', '.join(names)}; expected g, then any of "
+                    f"{', '.join(sorted(filter(None, known)))}"
+                )
+            by_name[key] = Derivative(function, takes_position, tuple(names))
+        self.rules = [by_name.get(key) for key in self.positions]
+        if self.variadic in by_name:
+            self.rules.append(by_name[self.variadic])
+        while self.rules and self.rules[-1] is None:
+            self.rules.pop()
+        self.differentiates_variadic = self.variadic in by_name
+
+    def value(self, name: str, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
+        """The value of a name in a call: an input, an option, or ``x_shape``, the shape of input ``x``."""
+        position = self.positions.get(name)
+        if position is not None and position < len(inputs):
+            return inputs[position]
+        if name in self.defaults:
+            return options[name] if name in options else self.defaults[name]
+        if name == self.variadic:
+            return tuple(inputs[self.first_variadic :])
+        tensor = self.value(name.removesuffix("_shape"), inputs, options)
+        return tensor.array.shape if isinstance(tensor, Tensor) else ()
+
+    def record(self, result: Tensor, inputs: Sequence[Any], options: dict[str, Any]) -> None:
+        """Attach a node to the result if an input needs a gradient."""
+        rules = self.rules
+        if self.variadic is not None and self.differentiates_variadic:
+            rules = rules + rules[-1:] * (len(inputs) - len(rules))
+        edges = [edge_to(value) for value in inputs[: len(rules)]]
+        saved: dict[str, Any] = {}
+        versions: list[Any] = []
+        needs_gradient = False
+        for rule, edge in zip(rules, edges):
+            if edge is None:
+                continue
+            needs_gradient = True
+            for name in rule.names:  # type: ignore[union-attr]
+                if name in saved:
+                    continue
+                if name == "out":
+                    value = result.detach()  # the result refers to the node: a reference cycle
+                else:
+                    value = self.value(name, inputs, options)
+                saved[name] = value
+                for tensor in value if name == self.variadic else (value,):
+                    if isinstance(tensor, Tensor):
+                        versions.append((tensor._version, tensor._version[0], None))
+        if needs_gradient:
+            array = result.array
+            result._node = Node(self, edges, saved, versions, ((array.shape, array.dtype),), options)
+            result._requires_grad = True
+
+    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
+        assert upstream[0] is not None
+        g = upstream[0].materialize()
+        saved = node.saved
+        if "out" in saved:
+            out = Tensor(saved["out"].array)
+            out._version, out._node, out._requires_grad = saved["out"]._version, node, True
+            saved = saved | {"out": out}
+        gradients: list[Gradient | None] = []
+        for position, edge in enumerate(node.edges):
+            if edge is None:
+                gradients.append(None)
+                continue
+            rule = self.rules[min(position, len(self.rules) - 1)]
+            assert rule is not None
+            values = [saved[name] for name in rule.names]
+            if rule.takes_position:
+                values.insert(0, position - self.first_variadic)
+            gradient = _match(rule.function(g, *values), edge)
+            array = gradient.array
+            if create:
+                gradients.append(Gradient.of(gradient))
+            else:  # an array that shares its memory with nothing else is stored in a leaf's grad without a copy
+                gradients.append(Gradient(array, None, gradient, gradient is not g and array.base is None))
+        return gradients
+
+
+def _match(gradient: Tensor, edge: Any) -> Tensor:
+    """Sum a gradient to the shape of the tensor at ``edge``, which was broadcast, and cast it to its dtype."""
+    shape, dtype = spec_at(edge)
+    if gradient.array.shape != shape:
+        gradient = OPS["sum_to"].call(gradient, shape=shape)
+    return gradient if gradient.array.dtype == dtype else OPS["cast"].call(gradient, dtype=dtype)
+
+
+def primitive(
+    function: Callable[..., Any] | None = None, *, name: str = "", methods: str = "", view: bool = False
+) -> Any:
+    """Decorator: make an op from ``function(*tensors, **options) -> array``.
+
+    Its derivatives follow, a rule for each differentiable input:
+
+        @primitive(methods="mul __mul__")
+        def mul(a, b):
+            return launch_binary(MULTIPLY, a, b)
+
+        mul.derivatives(a=lambda g, b: g * b, b=lambda g, a: g * a)
+
+    A rule returns the gradient of its input, given the upstream gradient ``g``; it is written in ops on Tensors, and
+    returns ``g``, a view of ``g`` or a new tensor, never a saved one.  The names of its other parameters declare what is
+    saved for it: inputs and options by their names, ``x_shape`` for the shape of the input ``x``, ``out`` for the
+    result.  The rule of ``*tensors`` may take the ``position`` of its input among them.  The engine sums a gradient to
+    the shape of an input that was broadcast, and casts it to the input's dtype.
+
+    Args:
+        name: the function that a user calls, for messages; by default the function's name without leading underscores.
+        methods: names under which the op becomes a method of Tensor, separated by spaces.
+        view: the result may share memory with the first input.
+    """
+    if function is None:
+        return functools.partial(primitive, name=name, methods=methods, view=view)
+    body, op = function, Primitive(function, name, view)
+
+    @functools.wraps(function)
+    @ignore_fp_errors
+    def call(*args: Any, **options: Any) -> Tensor:
+        inputs = operands(op.public_name, args)
+        array = body(*inputs, **options)
+        result = Tensor(array)
+        if view:
+            base = inputs[0]
+            owner = base.array if base.array.base is None else base.array.base
+            if array is base.array or array.base is owner:
+                result._version = base._version
+                result._view_version = base._version[0]
+        if mode.current.enabled:
+            op.record(result, inputs, options)
+        return result
+
+    call.derivatives = op.set_derivatives  # type: ignore[attr-defined]
+    return _register(op, call, methods)
+
+
+# ---- fused ops --------------------------------------------------------------------------------------------------------
+
+
+class Fused(Op):
+    """An op whose forward and backward are launches on arrays."""
+
+    kind = "fused"
+
+    def __init__(self, function: Callable[..., Any], composed: Callable[..., Any], name: str) -> None:
+        super().__init__(function, name)
+        self.composed = composed
+        self.takes_scale = self.takes_unit = False
+        self.backward: Callable[..., Any] | None = None
+        self.composed_backward: Callable[..., Any] | None = None
+
+    def set_backward(self, function: Callable[..., Any]) -> None:
+        """Decorator of the backward (see :func:`fused`)."""
+        self.check_backward(function)
+        self.backward = function
+
+    def set_composed_backward(self, function: Callable[..., Any]) -> None:
+        """Decorator of the backward in primitives (see :func:`fused`)."""
+        self.check_backward(function)
+        self.composed_backward = function
+
+    def check_saved(self, saved: Any) -> None:
+        """Raise a GradientError if ``saved`` is no flat tuple of arrays and None."""
+        if type(saved) is tuple:
+            for item in saved:
+                if item is not None and not devices.is_array(item):
+                    saved = item
+                    break
+            else:
+                return
+        raise GradientError(f"forward of {self.name} saved {saved!r}; expected a flat tuple of arrays, or None in it")
+
+    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
+        if create:
+            return self._differentiate_composed(node, [None if g is None else g.materialize() for g in upstream])
+        received = [None if g is None else self._received(g) for g in upstream]
+        assert self.backward is not None
+        need = [edge is not None for edge in node.edges]
+        gradients = self.backward(node.saved, *received, need=need, **node.options)
+        return [g if g is None or type(g) is Gradient else Gradient(g, is_owned=True) for g in gradients]
+
+    def _received(self, gradient: Gradient) -> Gradient:
+        """The gradient in a form that ``backward`` takes: C-contiguous, with the scale applied unless it takes one."""
+        if gradient.array is None:
+            if self.takes_unit:
+                return gradient
+            gradient = gradient.applied()
+        elif gradient.scale is not None and not self.takes_scale:
+            gradient = gradient.applied()
+        array: Any = gradient.array
+        return gradient if array.flags.c_contiguous else Gradient(contiguous(array), gradient.scale)
+
+    def _differentiate_composed(self, node: Node, upstream: list[Tensor | None]) -> list[Gradient | None]:
+        """Return differentiable gradients: by the composed backward, or by running the composition and its backward."""
+        if self.composed_backward is not None:
+            saved = tuple(
+                None if array is None else _connect(array, source, node) for array, source in zip(node.saved, node.sources)
+            )
+            need = [edge is not None for edge in node.edges]
+            gradients = self.composed_backward(saved, *upstream, need=need, **node.options)
+            return [None if g is None else Gradient.of(g) for g in gradients]
+        assert self.composed is not None
+        inputs = []
+        for value, edge in zip(node.inputs, node.edges):
+            if edge is not None:  # an alias: this inner pass stops here, and a later pass continues through it
+                value = OPS["alias"].call(value)
+            inputs.append(value)
+        outputs = self.composed(*inputs, **node.options)
+        outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
+        pairs = [(o, g) for o, g in zip(outputs, upstream) if g is not None and o._requires_grad]
+        differentiable = [x for x, edge in zip(inputs, node.edges) if edge is not None]
+        found = iter(run([o for o, _ in pairs], [g for _, g in pairs], differentiable, True, True))
+        return [None if edge is None else Gradient.of(next(found)) for edge in node.edges]
+
+
+def _connect(array: Any, source: Any, node: Node) -> Tensor:
+    """Return a saved array as a Tensor with its place in the graph (see ``Node.sources``)."""
+    if source is not None and type(source) is not int and isinstance(source[0], Tensor):
+        return source[0]
+    tensor = Tensor(array)
+    if source is not None:
+        tensor._node, tensor._index = (node, source) if type(source) is int else source
+        tensor._requires_grad = True
+    return tensor
+
+
+def fused(
+    *,
+    composed: Callable[..., Any],
+    name: str = "",
+    name_from: Callable[[dict[str, Any]], str] | None = None,
+    methods: str = "",
+    takes_scale: bool = False,
+    takes_unit: bool = False,
+) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: make an op from ``function(*arrays, need, **options) -> (array or tuple of arrays, saved)``.
+
+        @fused(composed=lambda x, *, name: ...)
+        def activation(x, *, name, need):
+            y = empty(x.shape, x.dtype, x)
+            activation_forward(y, x, activation=name)
+            return y, (y,)
+
+        @activation.backward
+        def _(saved, dy, *, name, need):
+            (y,) = saved
+            dx = empty(y.shape, y.dtype, y)
+            activation_backward(dx, dy.array, y, activation=name)
+            return (dx,)
+
+    The function receives C-contiguous arrays and the list ``need``, which tells for each input whether it needs a
+    gradient.  It returns what backward needs in ``saved``, a flat tuple of arrays and None.  Backward receives it, and a
+    :class:`Gradient` for each output (None if nothing depends on the output).  It returns for each input a new array
+    (never a saved one), a :class:`Gradient`, or None.
+
+    ``@activation.composed_backward`` may give the backward in primitives, where all arrays are Tensors.  It is used for
+    second derivatives instead of the composition, so that the inputs need not be kept for it.
+
+    Args:
+        composed: the same function written in primitives on Tensors; the reference in tests, and used for second
+            derivatives.
+        name: the function that a user calls, for messages; by default the function's name without leading underscores.
+        name_from: returns that name for the options of a call, if it depends on them.
+        methods: names under which the op becomes a method of Tensor, separated by spaces.
+        takes_scale: the gradient may have a pending scale; otherwise it is applied before.
+        takes_unit: the gradient's array may be None, which means exactly 1; otherwise it is an array.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        op = Fused(function, composed, name)
+        op.name_from, op.takes_scale, op.takes_unit = name_from, takes_scale, takes_unit
+
+        @functools.wraps(function)
+        @ignore_fp_errors
+        def call(*args: Any, **options: Any) -> Any:
+            inputs = operands(op.public_name, args)
+            recording = mode.current.enabled
+            arrays: list[Any] = []
+            edges: list[Any] = []
+            versions: list[Any] = []
+            for value in inputs:
+                edge = None
+                if isinstance(value, Tensor):
+                    array = value.array
+                    if recording:
+                        versions.append((value._version, value._version[0], id_of_owner(array)))
+                        if value._requires_grad:
+                            edge = (value, 0) if value._node is None else edge_to(value)
+                    value = array if array.flags.c_contiguous else contiguous(array)
+                arrays.append(value)
+                edges.append(edge)
+            need = [edge is not None for edge in edges]
+            result, saved = function(*arrays, need=need, **options)
+            op.check_saved(saved)
+            results = result if isinstance(result, tuple) else (result,)
+            tensors = tuple([Tensor(array) for array in results])
+            if True in need:
+                outputs = tuple([(array.shape, array.dtype) for array in results])
+                node = Node(op, edges, saved, versions, outputs, options)
+                if op.composed_backward is None:
+                    node.inputs = inputs
+                else:
+                    node.sources = [_source(array, arrays, edges, results) for array in saved]
+                for index, tensor in enumerate(tensors):
+                    versions.append((tensor._version, tensor._version[0], id_of_owner(tensor.array)))
+                    tensor._node, tensor._index, tensor._requires_grad = node, index, True
+            return tensors if isinstance(result, tuple) else tensors[0]
+
+        call.backward = op.set_backward  # type: ignore[attr-defined]
+        call.composed_backward = op.set_composed_backward  # type: ignore[attr-defined]
+        return _register(op, call, methods)
+
+    return decorate
+
+
+def _source(array: Any, arrays: list[Any], edges: list[Any], results: Sequence[Any]) -> Any:
+    """Find a saved array among the inputs and outputs of its op (see ``Node.sources``)."""
+    for value, edge in zip(arrays, edges):
+        if array is value:
+            return edge
+    return next((index for index, value in enumerate(results) if array is value), None)
