@@ -190,7 +190,7 @@ def run(
 
     def add(gradient: Gradient, other: Gradient) -> Gradient:
         total = gradient.materialize() + other.materialize()
-        return Gradient(total.array, None, total, is_owned=not create)
+        return Gradient(total.array, None, not create and total.array.flags.c_contiguous, total)
 
     previous_mode, mode.current.enabled = mode.current.enabled, create
     try:
@@ -223,11 +223,10 @@ def run(
                     send(edge, gradient)
             if not retain:
                 node.release()
-        for leaf, gradient in leaves.items():
+        for leaf in leaves:
             if leaf._hooks:
                 for hook in list(leaf._hooks.values()):
-                    gradient = _call_hook(hook, gradient)
-                leaves[leaf] = gradient
+                    leaves[leaf] = _call_hook(hook, leaves[leaf])
         if inputs is None:
             _accumulate(leaves.items(), create)
             return []
@@ -249,15 +248,16 @@ def _accumulate(gradients: Iterable[tuple[Tensor, Gradient]], create: bool) -> N
 
     A leaf's first gradient is stored without a copy if it owns its memory.
     """
+    tape = active.tape
     with _accumulation:
         for leaf, gradient in gradients:
-            before, array = leaf._grad, gradient.array
-            if before is None and gradient.is_owned and array.flags.c_contiguous:  # type: ignore[union-attr]
-                leaf._grad = Tensor(array) if gradient.tensor is None else gradient.tensor
+            before = leaf._grad
+            if before is None and gradient.is_owned:
+                leaf._grad = Tensor(gradient.array) if gradient.tensor is None else gradient.tensor
             else:
                 leaf._grad = _add_to_grad(before, gradient, create)
-            if active.tape is not None:
-                active.tape.record_gradient(leaf, before)
+            if tape is not None:
+                tape.record_gradient(leaf, before)
 
 
 def _add_to_grad(before: Tensor | None, gradient: Gradient, create: bool) -> Tensor:
@@ -270,7 +270,7 @@ def _add_to_grad(before: Tensor | None, gradient: Gradient, create: bool) -> Ten
         ADD(before.array, before.array, tensor.array)
         bump_version(before)
         return before
-    if create or (is_new and tensor.array.flags.c_contiguous):
+    if create or is_new:
         return tensor
     copy = empty(tensor.shape, tensor.dtype, tensor.array)
     COPY(copy, tensor.array)

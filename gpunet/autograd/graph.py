@@ -43,7 +43,7 @@ class Gradient:
         array: the gradient; None means exactly 1, so that a loss needs no launch to create it.
         scale: the pending scale, an array of shape (1,); None means 1.
         tensor: the Tensor of ``array``, with its graph under ``create_graph``; None if there is none yet.
-        is_owned: whether nothing else refers to the memory of ``array``.
+        is_owned: whether ``array`` is C-contiguous memory that nothing else refers to, so that a leaf's ``grad`` may keep it.
         like: for a gradient of exactly 1, an array of its shape and dtype.
     """
 
@@ -53,16 +53,20 @@ class Gradient:
         self,
         array: Array | None,
         scale: Array | None = None,
-        tensor: Tensor | None = None,
         is_owned: bool = False,
+        tensor: Tensor | None = None,
         like: Array | None = None,
     ) -> None:
-        self.array, self.scale, self.tensor, self.is_owned, self.like = array, scale, tensor, is_owned, like
+        self.array = array
+        self.scale = scale
+        self.is_owned = is_owned
+        self.tensor = tensor
+        self.like = like
 
     @classmethod
     def of(cls, tensor: Tensor) -> Gradient:
         """The gradient that is the value of ``tensor``."""
-        return cls(tensor.array, None, tensor)
+        return cls(tensor.array, None, False, tensor)
 
     def applied(self) -> Gradient:
         """The same gradient as an array without a pending scale."""
@@ -70,12 +74,12 @@ class Gradient:
             assert self.like is not None
             out = empty(self.like.shape, self.like.dtype, self.like)
             FILL(out, value=1)
-            return Gradient(out, is_owned=True)
+            return Gradient(out, None, True)
         if self.scale is None:
             return self
         out = empty(self.array.shape, self.array.dtype, self.array)
         MULTIPLY(out, self.array, self.scale.reshape(()))
-        return Gradient(out, is_owned=True)
+        return Gradient(out, None, True)
 
     def materialize(self) -> Tensor:
         """Apply the pending scale; return a Tensor."""
@@ -93,6 +97,7 @@ class Node:
         "edges",
         "hooks",
         "inputs",
+        "need",
         "op",
         "options",
         "outputs",
@@ -109,21 +114,22 @@ class Node:
         edges: Sequence[Any],
         saved: Any,
         versions: list[Any],
-        outputs: tuple[Any, ...],
+        outputs: list[tuple[tuple[int, ...], Any]],
         options: dict[str, Any],
     ) -> None:
         self.op = op
         self.edges = edges  # for each input: (Node, output index), (leaf Tensor, 0), or None if it needs no gradient
         #: what backward receives: a tuple of arrays (fused), or values by name (primitive, custom); None once released
         self.saved = saved
-        #: version counter, version at forward and owner of the memory, for each tensor that backward may need; the
-        #: owner is an id, or None if backward certainly needs the tensor
+        #: version counter, version at forward and memory of each tensor that backward may need.  The memory is given by the
+        #: tensor, or by the id of its owner if the node must not keep it alive; None if backward certainly needs it
         self.versions = versions
         self.outputs = outputs  # (shape, dtype) of each
         self.options = options
         self.sequence = next(Node._sequence)
         self.hooks: dict[int, dict[int, Any]] = {}
         self.inputs: Sequence[Any] = ()  # inputs of a fused op, for its composed form
+        self.need: Sequence[bool] = ()  # of a fused op, which inputs need a gradient
         #: of a fused op with a composed backward, for each saved array: the edge of the input that it is, the index of
         #: the output that it is, or None
         self.sources: Sequence[Any] = ()
@@ -164,11 +170,13 @@ class Node:
             InPlaceError: a tensor was changed.
         """
         composed = create and len(self.inputs) > 0
-        for cell, version, owner in self.versions[: -len(self.outputs)] if composed else self.versions:
+        for cell, version, memory in self.versions[: -len(self.outputs)] if composed else self.versions:
             if cell[0] != version:
-                # Saved arrays are alive since forward, so the ids of their owners are still valid.
-                if not composed and owner is not None and owner not in [id_of_owner(a) for a in self.saved if a is not None]:
-                    continue
+                if not composed and memory is not None:
+                    owner = id_of_owner(memory.array) if isinstance(memory, Tensor) else memory
+                    # Saved arrays are alive since forward, so the ids of their owners are still valid.
+                    if owner not in [id_of_owner(array) for array in self.saved if array is not None]:
+                        continue
                 raise InPlaceError(
                     f"{self.public_name} saved a tensor for backward that was then changed in place (version {cell[0]}, "
                     f"saved at version {version}). Change a .clone() of it, or use an out-of-place op"
@@ -209,6 +217,7 @@ def operands(name: str, args: Sequence[Any]) -> Sequence[Any]:
         DeviceError: the tensors are on different devices.
     """
     first: Any = None
+    first_kind: Any = None
     for position, value in enumerate(args):
         if not isinstance(value, Tensor):
             if value is None or not devices.is_array(value):
@@ -218,11 +227,10 @@ def operands(name: str, args: Sequence[Any]) -> Sequence[Any]:
                 continue
             args = [*args]
             args[position] = value = Tensor(value)
+        kind = type(value.array)
         if first is None:
-            first = value
-        elif (kind := type(value.array)) is not type(first.array) or (
-            kind is not ndarray and value.device != first.device
-        ):
+            first, first_kind = value, kind
+        elif kind is not first_kind or (kind is not ndarray and value.device != first.device):
             raise DeviceError(
                 f"{name}: one tensor is on {first.device}, another on {value.device}; move them to one device with "
                 ".to(device)"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
 
+from numpy import ndarray
+
 from gpunet.autograd import mode
 from gpunet.autograd.backward import run
 from gpunet.autograd.graph import Gradient, Node, contiguous, edge_to, id_of_owner, ignore_fp_errors, operands, spec_at
@@ -169,7 +171,7 @@ class Primitive(Op):
                         versions.append((tensor._version, tensor._version[0], None))
         if needs_gradient:
             array = result.array
-            result._node = Node(self, edges, saved, versions, ((array.shape, array.dtype),), options)
+            result._node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
             result._requires_grad = True
 
     def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
@@ -194,8 +196,9 @@ class Primitive(Op):
             array = gradient.array
             if create:
                 gradients.append(Gradient.of(gradient))
-            else:  # an array that shares its memory with nothing else is stored in a leaf's grad without a copy
-                gradients.append(Gradient(array, None, gradient, gradient is not g and array.base is None))
+            else:
+                is_owned = gradient is not g and array.base is None and array.flags.c_contiguous
+                gradients.append(Gradient(array, None, is_owned, gradient))
         return gradients
 
 
@@ -258,6 +261,10 @@ def primitive(
 # ---- fused ops --------------------------------------------------------------------------------------------------------
 
 
+#: the types in ``saved`` on the CPU, which need no further check
+_ARRAYS = frozenset((ndarray, type(None)))
+
+
 class Fused(Op):
     """An op whose forward and backward are launches on arrays."""
 
@@ -283,32 +290,28 @@ class Fused(Op):
     def check_saved(self, saved: Any) -> None:
         """Raise a GradientError if ``saved`` is no flat tuple of arrays and None."""
         if type(saved) is tuple:
-            for item in saved:
-                if item is not None and not devices.is_array(item):
-                    saved = item
-                    break
-            else:
+            wrong = [item for item in saved if item is not None and not devices.is_array(item)]
+            if not wrong:
                 return
+            saved = wrong[0]
         raise GradientError(f"forward of {self.name} saved {saved!r}; expected a flat tuple of arrays, or None in it")
 
     def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
         if create:
             return self._differentiate_composed(node, [None if g is None else g.materialize() for g in upstream])
-        received = [None if g is None else self._received(g) for g in upstream]
-        assert self.backward is not None
-        need = [edge is not None for edge in node.edges]
-        gradients = self.backward(node.saved, *received, need=need, **node.options)
-        return [g if g is None or type(g) is Gradient else Gradient(g, is_owned=True) for g in gradients]
+        backward: Any = self.backward
+        gradients = backward(node.saved, *map(self._received, upstream), need=node.need, **node.options)
+        return [g if g is None or type(g) is Gradient else Gradient(g, None, True) for g in gradients]
 
-    def _received(self, gradient: Gradient) -> Gradient:
+    def _received(self, gradient: Gradient | None) -> Gradient | None:
         """The gradient in a form that ``backward`` takes: C-contiguous, with the scale applied unless it takes one."""
-        if gradient.array is None:
-            if self.takes_unit:
-                return gradient
-            gradient = gradient.applied()
-        elif gradient.scale is not None and not self.takes_scale:
-            gradient = gradient.applied()
-        array: Any = gradient.array
+        if gradient is None:
+            return None
+        array = gradient.array
+        if array is None:
+            return gradient if self.takes_unit else gradient.applied()
+        if gradient.scale is not None and not self.takes_scale:
+            return gradient.applied()
         return gradient if array.flags.c_contiguous else Gradient(contiguous(array), gradient.scale)
 
     def _differentiate_composed(self, node: Node, upstream: list[Tensor | None]) -> list[Gradient | None]:
@@ -317,8 +320,7 @@ class Fused(Op):
             saved = tuple(
                 None if array is None else _connect(array, source, node) for array, source in zip(node.saved, node.sources)
             )
-            need = [edge is not None for edge in node.edges]
-            gradients = self.composed_backward(saved, *upstream, need=need, **node.options)
+            gradients = self.composed_backward(saved, *upstream, need=node.need, **node.options)
             return [None if g is None else Gradient.of(g) for g in gradients]
         assert self.composed is not None
         inputs = []
@@ -395,7 +397,7 @@ def fused(
         @ignore_fp_errors
         def call(*args: Any, **options: Any) -> Any:
             inputs = operands(op.public_name, args)
-            recording = mode.current.enabled
+            recording, keeps_inputs = mode.current.enabled, op.composed_backward is None
             arrays: list[Any] = []
             edges: list[Any] = []
             versions: list[Any] = []
@@ -404,7 +406,8 @@ def fused(
                 if isinstance(value, Tensor):
                     array = value.array
                     if recording:
-                        versions.append((value._version, value._version[0], id_of_owner(array)))
+                        version = value._version
+                        versions.append((version, version[0], value if keeps_inputs else id_of_owner(array)))
                         if value._requires_grad:
                             edge = (value, 0) if value._node is None else edge_to(value)
                     value = array if array.flags.c_contiguous else contiguous(array)
@@ -412,20 +415,21 @@ def fused(
                 edges.append(edge)
             need = [edge is not None for edge in edges]
             result, saved = function(*arrays, need=need, **options)
-            op.check_saved(saved)
-            results = result if isinstance(result, tuple) else (result,)
-            tensors = tuple([Tensor(array) for array in results])
+            if type(saved) is not tuple or not _ARRAYS.issuperset(map(type, saved)):
+                op.check_saved(saved)
+            results = result if type(result) is tuple else (result,)
+            tensors = [Tensor(array) for array in results]
             if True in need:
-                outputs = tuple([(array.shape, array.dtype) for array in results])
-                node = Node(op, edges, saved, versions, outputs, options)
-                if op.composed_backward is None:
+                node = Node(op, edges, saved, versions, [(array.shape, array.dtype) for array in results], options)
+                node.need = need
+                if keeps_inputs:
                     node.inputs = inputs
                 else:
                     node.sources = [_source(array, arrays, edges, results) for array in saved]
                 for index, tensor in enumerate(tensors):
-                    versions.append((tensor._version, tensor._version[0], id_of_owner(tensor.array)))
+                    versions.append((tensor._version, 0, id_of_owner(tensor.array)))
                     tensor._node, tensor._index, tensor._requires_grad = node, index, True
-            return tensors if isinstance(result, tuple) else tensors[0]
+            return tuple(tensors) if type(result) is tuple else tensors[0]
 
         call.backward = op.set_backward  # type: ignore[attr-defined]
         call.composed_backward = op.set_composed_backward  # type: ignore[attr-defined]

@@ -167,7 +167,9 @@ def labels_loss(logits, labels, *, reduction, ignore_index, need):
     return value if reduction == "none" else value.reshape(()), (dx, factor)
 
 
-labels_loss.backward(loss_backward)
+@labels_loss.backward
+def _(saved, dy, *, reduction, ignore_index, need):
+    return loss_backward(saved, dy, reduction)
 
 
 def _soft_composed(logits, targets, *, reduction):
@@ -185,7 +187,9 @@ def soft_labels_loss(logits, targets, *, reduction, need):
     return value if reduction == "none" else value.reshape(()), (dx, factor)
 
 
-soft_labels_loss.backward(loss_backward)
+@soft_labels_loss.backward
+def _(saved, dy, *, reduction, need):
+    return loss_backward(saved, dy, reduction)
 
 
 def cross_entropy(

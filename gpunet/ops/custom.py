@@ -315,7 +315,7 @@ class Custom(Op):
         by_name = [*zip(self.kernel.input_names, tensors), *((name, y.detach()) for name, y in zip(out, results))]
         saved = {name: tensor for name, tensor in by_name if name in needed}
         versions = [(tensor._version, tensor._version[0], None) for tensor in saved.values()]
-        node = Node(self, edges, saved, versions, tuple([(y.shape, y.dtype) for y in results]), options)
+        node = Node(self, edges, saved, versions, [(y.shape, y.dtype) for y in results], options)
         for index, tensor in enumerate(results):
             _attach(tensor, node, index)
 

@@ -195,22 +195,22 @@ def linear_chain(x, *parameters, activations, need):
 
 @linear_chain.backward
 def _(saved, dy, *, activations, need):
-    inputs, weights, residuals = saved[::3], saved[1::3], saved[2::3]
     gradients: list[Any] = [None] * len(need)
     first = need.index(True)
     (name, alpha), dz, scale = activations[-1], dy.array, dy.scale
     if name != "identity":
         dz = empty(dz.shape, dz.dtype, dz)
-        activation_backward(dz, dy.array, residuals[-1], activation=name, alpha=alpha)
+        activation_backward(dz, dy.array, saved[-1], activation=name, alpha=alpha)
     for layer in reversed(range(len(activations))):
-        need_w, need_b = need[1 + 2 * layer], need[2 + 2 * layer]
-        if need_w or need_b:
-            gradients[1 + 2 * layer : 3 + 2 * layer] = weight_gradients(dz, inputs[layer], scale, need_b)
+        x, w = saved[3 * layer], saved[3 * layer + 1]
+        at_w, at_b = 1 + 2 * layer, 2 + 2 * layer
+        if need[at_w] or need[at_b]:
+            gradients[at_w], gradients[at_b] = weight_gradients(dz, x, scale, need[at_b])
         if first > 2 * layer:
             return gradients
         name, alpha = activations[layer - 1] if layer else ("identity", 0.0)
-        dx = empty((len(dz), weights[layer].shape[1]), dz.dtype, dz)
-        linear_backward_input(dx, dz, weights[layer], residuals[layer - 1] if layer else None, activation=name, alpha=alpha)
+        dx = empty((len(dz), w.shape[1]), dz.dtype, dz)
+        linear_backward_input(dx, dz, w, saved[3 * layer - 1] if layer else None, activation=name, alpha=alpha)
         dz = dx
     gradients[0] = dz if scale is None else Gradient(dz, scale)
     return gradients

@@ -154,7 +154,7 @@ def allocate_loss(x: Array, reduction: str, shape: tuple[int, ...]) -> tuple[Any
     )
 
 
-def loss_backward(saved: tuple[Any, ...], dy: Gradient, *, reduction: str, **options: Any) -> tuple[Any, ...]:
+def loss_backward(saved: tuple[Any, ...], dy: Gradient, reduction: str) -> tuple[Any, ...]:
     """Backward of a loss whose launch wrote dx and factor, which are saved."""
     dx, factor = saved
     if dy.array is None:  # the gradient is exactly 1
@@ -188,7 +188,9 @@ def regression_loss(x, y, *, loss, reduction, delta, need):
     return value if reduction == "none" else value.reshape(()), (dx, factor)
 
 
-regression_loss.backward(loss_backward)
+@regression_loss.backward
+def _(saved, dy, *, loss, reduction, delta, need):
+    return loss_backward(saved, dy, reduction)
 
 
 def _elementwise(name: str, loss: str, x: Any, y: Any, reduction: str, delta: float = 0.0) -> Tensor:
