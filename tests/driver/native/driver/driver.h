@@ -69,6 +69,10 @@ class Call {
 
 // Guards all state below.  Not held while work runs.
 extern std::recursive_mutex state_lock;
+// Held by the thread that runs work: one work at a time, so that none begins before an earlier one of its stream has ended in
+// another thread.  Taken before state_lock.  A host function may need Python's global lock: a call that may be made while that
+// is held must not block here.
+extern std::recursive_mutex run_lock;
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 // ---- work ------------------------------------------------------------------------------------------------------------
@@ -123,7 +127,8 @@ struct CUstream_st {
   uint64_t id = 0;
   bool destroyed = false;
   std::deque<driver::Work> queue = {};
-  uint64_t enqueued = 0, started = 0;
+  uint64_t enqueued = 0, finished = 0;  // numbers of works
+  bool running = false;  // whether one of them runs
   driver::Capture* capture = nullptr;
   std::vector<CUgraphNode> tail = {};  // nodes that the next captured node depends on
 };
@@ -193,8 +198,13 @@ CUstream resolve(CUstream stream);  // null and the special handles to the strea
 bool is_legacy(CUstream stream);
 // Runs work now, later, or makes it a node of the graph that the stream is captured into.
 CUresult enqueue(CUstream handle, Work work);
+// Run work until the stream has done what comes before a position, and all work of a context.
 CUresult run_queue(CUstream stream, uint64_t position = UINT64_MAX);
 CUresult run_queues(CUcontext context, bool blocking_only = false);
+void drop_queues(CUcontext context);
+Work wait_for(CUstream stream, uint64_t position);
+// The legacy stream waits for the blocking streams, and they for it.
+void append_implicit_waits(CUstream stream);
 
 // ---- capture.cpp -----------------------------------------------------------------------------------------------------
 
@@ -231,6 +241,7 @@ struct CUmod_st {
   std::map<std::string, std::unique_ptr<CUfunc_st>> functions;
   const driver::ModuleCode* code = nullptr;  // null until the first cuModuleGetFunction
   bool unloaded = false;
+  std::mutex compilation = {};  // held while threads compile it or take functions of it
 };
 
 struct CUfunc_st {

@@ -17,6 +17,7 @@ namespace {
 std::set<CUmodule> modules;  // unloaded ones, too: graphs still have their functions
 
 CUresult check_module(CUmodule module) {
+  const Lock lock(state_lock);
   return modules.count(module) && !module->unloaded
              ? CUDA_SUCCESS
              : fail(CUDA_ERROR_INVALID_HANDLE, "%p is no loaded module", static_cast<void*>(module));
@@ -109,6 +110,7 @@ API cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name)
   if (const CUresult status = check_module(module)) return status;
   const auto kernel = module->image.kernels.find(name);
   if (kernel == module->image.kernels.end()) return fail(CUDA_ERROR_NOT_FOUND, "the module has no kernel %s", name);
+  const std::lock_guard compilation(module->compilation);
   if (const CUresult status = compile(module)) return status;
   std::unique_ptr<CUfunc_st>& found = module->functions[name];
   if (!found) {
@@ -128,6 +130,7 @@ API cuModuleGetGlobal(CUdeviceptr* address, size_t* bytes, CUmodule module, cons
   BEGIN_CALL;
   if (const CUresult status = check_module(module)) return status;
   if (!module->image.variables.count(name)) return fail(CUDA_ERROR_NOT_FOUND, "the module has no variable %s", name);
+  const std::lock_guard compilation(module->compilation);
   if (const CUresult status = compile(module)) return status;
   for (int i = 0; i < module->code->variable_count; i++) {
     const VariableCode& variable = module->code->variables[i];
