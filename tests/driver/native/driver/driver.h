@@ -2,6 +2,7 @@
 //
 //   errors.cpp      error names, messages, the check at the head of every call
 //   devices.cpp     devices, contexts, peer access
+//   address_space.cpp  pages of allocations, and pages that nobody may touch
 //   memory.cpp      allocations, pools, pointer attributes
 //   copies.cpp      memcpy and memset
 //   faults.cpp      invalid accesses of running work become CUDA errors
@@ -173,7 +174,7 @@ struct Allocation {
   uintptr_t begin;
   size_t bytes;
   Kind kind;
-  int device;
+  CUcontext context;  // that it was made in
   uint64_t id;
   std::string name;  // of a module's variable
   CUmemoryPool pool;  // of stream-ordered memory, else null
@@ -188,8 +189,15 @@ bool is_accessible(const Allocation& allocation, CUcontext context);
 CUresult check_range(const char* role, uintptr_t address, size_t bytes);
 CUresult allocate(uintptr_t* address, size_t bytes, Kind kind, CUmemoryPool pool = nullptr);
 CUresult release(uintptr_t address);
-void add_variable(uintptr_t address, size_t bytes, int device, const std::string& name);
+void add_variable(uintptr_t address, size_t bytes, CUcontext context, const std::string& name);
 void remove_variable(uintptr_t address);
+
+// ---- address_space.cpp -------------------------------------------------------------------------------------------------
+
+constexpr size_t kGap = 64 << 10;  // bytes between allocations that lie apart
+// Memory for an allocation; 0 if there is none.  The caller holds state_lock.
+uintptr_t take_memory(Kind kind, int device, size_t bytes);
+void give_back_memory(uintptr_t address, size_t bytes);
 void poison(void* memory, size_t bytes);
 
 // ---- streams.cpp -----------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ CUresult check_devices(const CUfunc_st& f, const Parameters& parameters) {
     if (!is_accessible(found, context))
       status =
           fail(CUDA_ERROR_ILLEGAL_ADDRESS, "kernel %s runs on device %d and is given memory of device %d without peer access",
-               f.name.c_str(), context->device, found.device);
+               f.name.c_str(), context->device, found.context->device);
   });
   return status;
 }

@@ -38,7 +38,7 @@ CUresult compile(CUmodule module) {
                                     joined_names(module->image.kernels).c_str(), joined_names(module->image.variables).c_str());
     for (int i = 0; i < module->code->variable_count; i++) {
       const VariableCode& variable = module->code->variables[i];
-      add_variable(reinterpret_cast<uintptr_t>(variable.address), variable.bytes, module->context->device, variable.name);
+      add_variable(reinterpret_cast<uintptr_t>(variable.address), variable.bytes, module->context, variable.name);
     }
   }
   if (module->code->error) return fail(CUDA_ERROR_INVALID_IMAGE, "the emulator cannot run it: %s", module->code->error);
