@@ -102,3 +102,19 @@ def test_returned_threads_do_not_hold_a_barrier() -> None:
     assert x.tolist() == list(range(15, -1, -1))
     assert cupy.cumsum(cupy.ones((3, 5)), axis=1).get()[:, -1].tolist() == [5.0] * 3
     """)
+
+
+def test_integer_division_has_the_results_of_a_gpu() -> None:
+    run("""
+    for dtype in "bhiq":
+        least = numpy.iinfo(dtype).min
+        x, y = cupy.asarray([least, 7], dtype), cupy.asarray([-1, -1], dtype)
+        assert (x // y).tolist() == [least, -7] and (x % y).tolist() == [0, 0]
+    divide = kernel('extern "C" __global__ void divide(int* x) { x[0] = x[1] / x[2]; }', "divide")
+    x = cupy.asarray([5, -2**31, -1], "i4")
+    divide((1,), (1,), (x,))
+    assert x.tolist() == [-2**31, -2**31, -1]
+    x[2] = 0
+    with refuses("kernel divide: division: divides an integer by zero, at .*cu:1"):
+        divide((1,), (1,), (x,))
+    """)
