@@ -229,7 +229,7 @@ def launch(
         expression: its name in messages.
         names: the names of its parameters, for messages.
         grid, block: up to three extents each.
-        arguments: NumPy arrays for pointers, ``None`` or a zero for null, NumPy scalars, and structured arrays of one
+        arguments: NumPy arrays for pointers, ``None`` or a zero of 8 bytes for null, NumPy scalars, and structured arrays of one
             element for structures passed by value.
         shared: bytes of dynamic shared memory.
         reached: the arrays that those structures point into.
@@ -265,7 +265,7 @@ def launch(
             regions.append(_Region(name, value, not parameter.constant[0]))
             values.append((numpy.uint64(value.ctypes.data).tobytes(), True))
         elif parameter.pointer[0]:
-            if value is not None and not (isinstance(value, numpy.generic) and value == 0):
+            if value is not None and not (isinstance(value, numpy.generic) and value.itemsize == 8 and value == 0):
                 raise LaunchError(f"{argument} is {value!r}; expected an array or None")
             values.append((bytes(8), False))
         elif isinstance(value, numpy.generic) or (isinstance(value, numpy.ndarray) and value.size == 1 and value.dtype.names):

@@ -227,8 +227,11 @@ CUresult wait_for_captured_event(CUstream stream, CUevent event);
 
 // ---- images.cpp ------------------------------------------------------------------------------------------------------
 
+struct ParameterInfo {
+  int offset, bytes;
+};
 struct KernelInfo {  // of a cubin
-  std::vector<int> parameter_bytes;
+  std::vector<ParameterInfo> parameters;
   int registers = 0, static_shared = 0, local_bytes = 0, constant_bytes = 0, max_threads = 1024;
 };
 struct Image {

@@ -46,10 +46,10 @@ CUresult compile(CUmodule module) {
 }
 
 CUresult check_parameters(const CUfunc_st& function) {
-  const std::vector<int>& declared = function.info.parameter_bytes;
+  const std::vector<ParameterInfo>& declared = function.info.parameters;
   if (!function.module->image.is_cubin) return CUDA_SUCCESS;
   bool same = static_cast<int>(declared.size()) == function.code->parameter_count;
-  for (size_t i = 0; same && i < declared.size(); i++) same = declared[i] == function.code->parameters[i].bytes;
+  for (size_t i = 0; same && i < declared.size(); i++) same = declared[i].bytes == function.code->parameters[i].bytes;
   return same
              ? CUDA_SUCCESS
              : fail(CUDA_ERROR_INVALID_IMAGE, "%s: a parameter has another size for g++ than for NVRTC", function.name.c_str());
