@@ -52,7 +52,8 @@ class _Launch(ctypes.Structure):
         ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("cluster", ctypes.c_uint * 3),
         ("shared_bytes", ctypes.c_uint), ("seed", ctypes.c_uint),
         ("schedule", ctypes.c_int), ("completion", ctypes.c_int), ("check", ctypes.c_int),
-        ("returned_pass", ctypes.c_int), ("array_count", ctypes.c_int), ("message_bytes", ctypes.c_int),
+        ("returned_pass", ctypes.c_int), ("unset_allowed", ctypes.c_int), ("array_count", ctypes.c_int),
+        ("message_bytes", ctypes.c_int),
         ("arrays", ctypes.POINTER(_Array)), ("message", ctypes.c_char_p), ("library", ctypes.c_uint64),
         ("switches", ctypes.c_uint64), ("barriers", ctypes.c_uint64), ("accesses", ctypes.c_uint64),
         ("transfers", ctypes.c_uint64),
@@ -289,7 +290,7 @@ def launch(
     message = ctypes.create_string_buffer(4096)
     request = _Launch(
         library.entry, ctypes.addressof(pointers), full_grid, full_block, library.cluster, shared, seed, SCHEDULES.index(schedule),
-        COMPLETIONS.index(completion), check + lint, 0, len(arrays), len(message), (_Array * len(arrays))(*arrays),
+        COMPLETIONS.index(completion), check + lint, 0, 0, len(arrays), len(message), (_Array * len(arrays))(*arrays),
         ctypes.cast(message, ctypes.c_char_p), library.base,
     )  # fmt: skip
     with _running:

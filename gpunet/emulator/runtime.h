@@ -58,6 +58,7 @@ struct Launch {  // same layout as _Launch in launch.py
   unsigned int shared_bytes, seed;
   int schedule, completion, check;  // check: 0 fast mode, 1 check mode, 2 with lint
   int returned_pass;                // whether __syncthreads passes over threads that have returned, as a GPU does
+  int unset_allowed;                // whether reads of uninitialised shared memory are no findings
   int array_count, message_bytes;
   const Array* arrays;
   char* message;

@@ -73,6 +73,21 @@ def test_writes_to_constant_arrays() -> None:
     """, "--check")  # fmt: skip
 
 
+def test_uninitialised_shared_memory_is_no_finding_in_kernels_of_cupy() -> None:
+    run("""
+    code = '''extern "C" __global__ void NAME(int* x) {
+        __shared__ int s[32];
+        x[threadIdx.x] = s[threadIdx.x];
+    }'''
+    x = cupy.ones(32, "i4")
+    with refuses("kernel mine: uninitialised: thread 0 reads .*cu:3"):
+        kernel(code.replace("NAME", "mine"), "mine")((1,), (32,), (x,))
+    driver.clear_faults()
+    kernel(code.replace("NAME", "cupy_its"), "cupy_its")((1,), (32,), (x,))
+    assert cupy.cumsum(cupy.ones((3, 5)), axis=1).get()[:, -1].tolist() == [5.0] * 3
+    """, "--check")  # fmt: skip
+
+
 def test_cupy_itself_has_no_findings() -> None:
     run("""
     x = cupy.arange(1000, dtype="f4").reshape(10, 100)
