@@ -283,17 +283,16 @@ def move(array: Array, device: Device) -> Array:
     """Return ``array`` if it is on ``device``, else a copy of it there.
 
     Raises:
-        GpunetError: the copy is on the CPU, and a check of :func:`after_wait` fails.
+        GpunetError: the copy is on the CPU, and a check of :func:`at_wait` fails.
     """
     source = of(array)
     if source == device:
         return array
-    if device.type == "cpu" or source.type == "emulated" or device.type == "emulated":
+    if device.type == "cpu":
+        return _read(array, source)
+    if source.type == "emulated" or device.type == "emulated":
         with on_device_of(array):  # ordered behind the current stream of its own device
             array = array if source.type == "cpu" else array.get()
-    if device.type == "cpu":
-        _check_after_wait(source)
-        return array
     if device.type == "emulated":
         return numpy.array(array).view(EmulatedArray)
     xp = cupy()
@@ -305,6 +304,32 @@ def move(array: Array, device: Device) -> Array:
         return xp.asarray(array)
 
 
+def _read(array: Array, device: Device) -> numpy.ndarray:
+    """Return a copy of an array of ``device`` on the CPU; the host waits once, for it and for what the checks copy."""
+    with on_device_of(array):  # ordered behind the current stream of its own device
+        finish = _start_checks(device)
+        if device.type == "cuda":
+            copied = array.get(blocking=False)
+            cupy().cuda.get_current_stream().synchronize()
+        else:
+            copied = array.get()
+        finish()
+    return copied
+
+
+def start_read(array: Array) -> Callable[[], numpy.ndarray]:
+    """Start to copy a contiguous array to the CPU on the current stream of its device, which is the current device.
+
+    Returns:
+        A function that returns the copy, to be called when the host has waited for the stream.
+    """
+    if isinstance(array, numpy.ndarray):
+        return lambda: array
+    memory = cupy().cuda.alloc_pinned_memory(array.nbytes)  # a copy to other memory would wait
+    array.data.copy_to_host_async(memory.ptr, array.nbytes)
+    return lambda: numpy.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+
+
 def to_host(array: Array) -> Any:
     """``array`` on the CPU, see :func:`move`; a NumPy array or scalar is returned as it is."""
     return array if type(array) is numpy.ndarray or isinstance(array, numpy.generic) else move(array, CPU)
@@ -314,30 +339,42 @@ def synchronize(device: str | Device | None = None) -> None:
     """Wait for all launches on the current stream of ``device`` (default: the default device); a no-op unless it is CUDA.
 
     Raises:
-        GpunetError: a check of :func:`after_wait` fails.
+        GpunetError: a check of :func:`at_wait` fails.
     """
     target = default_device() if device is None else Device(device)
     if target.type == "cuda":
         with cupy().cuda.Device(target.index):
+            finish = _start_checks(target)
             cupy().cuda.get_current_stream().synchronize()
-    _check_after_wait(target)
+            finish()
+    else:
+        _start_checks(target)()
 
 
-_checks: list[Callable[[Device], None]] = []
+Check = Callable[[Device], Callable[[], None] | None]
+
+_checks: list[Check] = []
 
 
-def after_wait(check: Callable[[Device], None]) -> Callable[[Device], None]:
-    """Decorator: call ``check(device)`` each time that the host has read from ``device`` or synchronized it.
+def at_wait(check: Check) -> Check:
+    """Decorator: call ``check(device)`` each time that the host is about to read from ``device`` or to synchronize it.
 
-    There kernels cannot raise errors, and no launch waits; the check raises what they left in device memory.
+    There kernels cannot raise errors, and no launch waits.  The check starts to read what they left in device memory, see
+    :func:`start_read`, and returns a function that raises it, which is called when the host has waited; or None.
     """
     _checks.append(check)
     return check
 
 
-def _check_after_wait(device: Device) -> None:
-    for check in _checks:
-        check(device)
+def _start_checks(device: Device) -> Callable[[], None]:
+    """Start the checks of :func:`at_wait`; the device is the current one."""
+    finishes = [finish for check in _checks if (finish := check(device)) is not None]
+
+    def finish_all() -> None:
+        for finish in finishes:
+            finish()
+
+    return finish_all
 
 
 def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], None]:

@@ -27,7 +27,8 @@ def parameter_sizes(function: int) -> list[int] | None:
         get_info = driver_function("cuFuncGetParamInfo", "checks of argument sizes", "550")
     except DeviceError:
         return None
-    offset, size, sizes = ctypes.c_size_t(), ctypes.c_size_t(), []
+    offset, size = ctypes.c_size_t(), ctypes.c_size_t()
+    sizes: list[int] = []
     while True:
         status = get_info(
             ctypes.c_void_p(function), ctypes.c_size_t(len(sizes)), ctypes.byref(offset), ctypes.byref(size)
@@ -57,7 +58,7 @@ def check_sizes(expression: str, sizes: Sequence[int], arguments: Sequence[Any])
         is_value = isinstance(argument, (numpy.generic, numpy.ndarray))
         found = argument.nbytes if is_value else _POINTER
         if found != size:
-            kind = argument.dtype.name if is_value else f"an array on {argument.device}" if hasattr(argument, "device") else argument
+            kind = argument.dtype.name if is_value else f"an array of {argument.dtype}"
             raise LaunchError(
                 f"launch of {expression}: argument {number} is {kind}, which is passed as {found} bytes, where the "
                 f"kernel's parameter has {size}"

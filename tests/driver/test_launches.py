@@ -80,8 +80,8 @@ def test_a_parameter_buffer_has_the_size_of_the_parameters() -> None:
     def launch(bytes, arguments=None):
         size = ctypes.c_size_t(bytes)
         extra = (ctypes.c_void_p * 5)(1, buffer.ctypes.data, 2, ctypes.addressof(size), 0)
-        return libcuda.cuLaunchKernel(ctypes.c_void_p(fill.kernel.ptr), *[one] * 3, ctypes.c_uint(4), one, one, ctypes.c_uint(0), None,
-                                      arguments, extra)
+        geometry = (one, one, one, ctypes.c_uint(4), one, one)
+        return libcuda.cuLaunchKernel(ctypes.c_void_p(fill.kernel.ptr), *geometry, ctypes.c_uint(0), None, arguments, extra)
     assert [launch(bytes) for bytes in (12, 20, 0)] == [1, 1, 1] and not x.get().any()
     assert launch(16, (ctypes.c_void_p * 3)()) == 1
     assert launch(16) == 0 and x.tolist() == [3.0] * 4

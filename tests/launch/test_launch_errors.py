@@ -147,7 +147,7 @@ WRONG = {
         f"{SIZES}argument 0 is int32, which is passed as 4 bytes, where the kernel's parameter has 8",
     ),
     "an array for a scalar": Wrong(PLAIN, {"arguments": [floats(), floats(2)]}, LaunchError, "'n' is",
-                                   f"{SIZES}argument 1 is an array on .*, which is passed as 8 bytes, where .* has 4"),
+                                   f"{SIZES}argument 1 is an array of float32, which is passed as 8 bytes, where .* has 4"),
     "a structure of another size": Wrong(
         PAIR, {"arguments": [floats(), numpy.zeros(1, [("a", "i4")])]}, LaunchError, "'pair' has 4 bytes where .* has 8",
         f"{SIZES}argument 1 is .*, which is passed as 4 bytes, where the kernel's parameter has 8",

@@ -32,10 +32,15 @@ CUstream resolve(CUstream handle) {
 bool is_legacy(CUstream stream) { return stream == &stream->context->legacy; }
 
 namespace {
+int running_works = 0;  // those that wait for others included
+uint64_t host_waits = 0;
+
 // Runs a work of a stream; the caller holds run_lock.
 CUresult run_in(CUstream stream, const Work& work) {
   stream->running = true;
+  running_works++;
   const CUresult status = run_work(stream->context, work);
+  running_works--;
   stream->running = false;
   const Lock lock(state_lock);
   stream->finished++;
@@ -45,6 +50,7 @@ CUresult run_in(CUstream stream, const Work& work) {
 
 CUresult run_queue(CUstream stream, uint64_t position) {
   const Lock running(run_lock);
+  bool is_host_wait = !running_works;
   while (!stream->running) {  // else a host function waits for its own stream
     Work work;
     {
@@ -53,6 +59,8 @@ CUresult run_queue(CUstream stream, uint64_t position) {
       work = std::move(stream->queue.front());
       stream->queue.pop_front();
     }
+    host_waits += is_host_wait;
+    is_host_wait = false;
     if (const CUresult status = run_in(stream, work)) return status;
   }
   return stream->context->fault;
@@ -130,6 +138,8 @@ CUresult check_wait(CUstream stream) {
 }  // namespace driver
 
 using namespace driver;
+
+extern "C" __attribute__((visibility("default"))) uint64_t standin_host_waits() { return host_waits; }
 
 #define RESOLVE(stream, handle)            \
   const CUstream stream = resolve(handle); \
