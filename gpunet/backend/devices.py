@@ -13,6 +13,7 @@ import importlib.util
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import ModuleType
@@ -346,6 +347,7 @@ def synchronize(device: str | Device | None = None) -> None:
         with cupy().cuda.Device(target.index):
             finish = _start_checks(target)
             cupy().cuda.get_current_stream().synchronize()
+            _free_dead_pools()
             finish()
     else:
         _start_checks(target)()
@@ -387,6 +389,7 @@ def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], N
         CaptureError: ``run`` did something that cannot be captured; the message contains CuPy's reason.
     """
     xp = cupy()
+    _free_dead_pools()
     # The graph keeps using the workspaces that CuPy's functions allocate during capture, so it comes from a private pool.
     pool = xp.cuda.MemoryPool()
     with xp.cuda.Device(device.index):
@@ -399,15 +402,30 @@ def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], N
             except BaseException as error:
                 with contextlib.suppress(Exception):  # the error may have ended the capture already
                     stream.end_capture()
+                pool.free_all_blocks()
                 if isinstance(error, Exception):
                     raise CaptureError(f"these launches cannot be captured as a CUDA graph: {error}") from error
                 raise
 
-    def launch(pool: Any = pool) -> None:  # the default argument keeps the pool alive
+    def launch() -> None:
         with xp.cuda.Device(device.index):
             recorded.launch()
 
+    # It keeps the pool alive, whose memory CuPy does not free when the pool dies.
+    weakref.finalize(launch, _dead_pools.append, (pool, device.index)).atexit = False
     return launch
+
+
+_dead_pools: list[tuple[Any, int]] = []  # of graphs that are gone, with the number of their GPU
+
+
+def _free_dead_pools() -> None:
+    """Free the memory of graphs that are gone: later than they go, because that may be while a stream is captured."""
+    with contextlib.suppress(IndexError):
+        while True:
+            pool, index = _dead_pools.pop()
+            with cupy().cuda.Device(index):
+                pool.free_all_blocks()
 
 
 def stream_pointer(device: Device) -> int:
