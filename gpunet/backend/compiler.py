@@ -20,6 +20,7 @@ from gpunet.backend import devices, toolkit
 from gpunet.backend.cuda_sources import Source, name_of, spliced
 from gpunet.backend.devices import Device
 from gpunet.backend.disk_cache import cache_directory, keep, write_whole
+from gpunet.backend.parameter_sizes import check_sizes, parameter_sizes
 from gpunet.errors import CompileError, DeviceError, LaunchError
 
 _log = logging.getLogger(__name__)
@@ -204,16 +205,20 @@ def _load(file: str | Path | Source, expression: str, device: Device) -> Functio
     with gpu:
         loaded = cupy.RawModule(path=str(path)).get_function(name)
         max_shared = _DEFAULT_SHARED_LIMIT - loaded.shared_size_bytes
+        unchecked = parameter_sizes(loaded.kernel.ptr)
     get_current_device = cuda.runtime.getDevice
 
     def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...], shared: int = 0) -> None:
-        nonlocal max_shared
+        nonlocal max_shared, unchecked
         if get_current_device() != index:
             with gpu:
                 launch(grid, block, arguments, shared)
             return
         if 0 in grid or 0 in block:  # CuPy would replace an extent of 0 by 1
             raise LaunchError(f"launch of {expression}: grid {grid}, block {block}; expected extents from 1 up")
+        if unchecked is not None:  # of one kernel, all launches have the same types of arguments
+            check_sizes(expression, unchecked, arguments)
+            unchecked = None
         if shared > max_shared:
             loaded.max_dynamic_shared_size_bytes = max_shared = shared
         loaded(grid, block, arguments, shared_mem=shared)

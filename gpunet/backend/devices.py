@@ -13,6 +13,7 @@ import importlib.util
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import ModuleType
@@ -283,17 +284,16 @@ def move(array: Array, device: Device) -> Array:
     """Return ``array`` if it is on ``device``, else a copy of it there.
 
     Raises:
-        GpunetError: the copy is on the CPU, and a check of :func:`after_wait` fails.
+        GpunetError: the copy is on the CPU, and a check of :func:`at_wait` fails.
     """
     source = of(array)
     if source == device:
         return array
-    if device.type == "cpu" or source.type == "emulated" or device.type == "emulated":
+    if device.type == "cpu":
+        return _read(array, source)
+    if source.type == "emulated" or device.type == "emulated":
         with on_device_of(array):  # ordered behind the current stream of its own device
             array = array if source.type == "cpu" else array.get()
-    if device.type == "cpu":
-        _check_after_wait(source)
-        return array
     if device.type == "emulated":
         return numpy.array(array).view(EmulatedArray)
     xp = cupy()
@@ -305,6 +305,32 @@ def move(array: Array, device: Device) -> Array:
         return xp.asarray(array)
 
 
+def _read(array: Array, device: Device) -> numpy.ndarray:
+    """Return a copy of an array of ``device`` on the CPU; the host waits once, for it and for what the checks copy."""
+    with on_device_of(array):  # ordered behind the current stream of its own device
+        finish = _start_checks(device)
+        if device.type == "cuda":
+            copied = array.get(blocking=False)
+            cupy().cuda.get_current_stream().synchronize()
+        else:
+            copied = array.get()
+        finish()
+    return copied
+
+
+def start_read(array: Array) -> Callable[[], numpy.ndarray]:
+    """Start to copy a contiguous array to the CPU on the current stream of its device, which is the current device.
+
+    Returns:
+        A function that returns the copy, to be called when the host has waited for the stream.
+    """
+    if isinstance(array, numpy.ndarray):
+        return lambda: array
+    memory = cupy().cuda.alloc_pinned_memory(array.nbytes)  # a copy to other memory would wait
+    array.data.copy_to_host_async(memory.ptr, array.nbytes)
+    return lambda: numpy.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+
+
 def to_host(array: Array) -> Any:
     """``array`` on the CPU, see :func:`move`; a NumPy array or scalar is returned as it is."""
     return array if type(array) is numpy.ndarray or isinstance(array, numpy.generic) else move(array, CPU)
@@ -314,30 +340,43 @@ def synchronize(device: str | Device | None = None) -> None:
     """Wait for all launches on the current stream of ``device`` (default: the default device); a no-op unless it is CUDA.
 
     Raises:
-        GpunetError: a check of :func:`after_wait` fails.
+        GpunetError: a check of :func:`at_wait` fails.
     """
     target = default_device() if device is None else Device(device)
     if target.type == "cuda":
         with cupy().cuda.Device(target.index):
+            finish = _start_checks(target)
             cupy().cuda.get_current_stream().synchronize()
-    _check_after_wait(target)
+            _free_dead_pools()
+            finish()
+    else:
+        _start_checks(target)()
 
 
-_checks: list[Callable[[Device], None]] = []
+Check = Callable[[Device], Callable[[], None] | None]
+
+_checks: list[Check] = []
 
 
-def after_wait(check: Callable[[Device], None]) -> Callable[[Device], None]:
-    """Decorator: call ``check(device)`` each time that the host has read from ``device`` or synchronized it.
+def at_wait(check: Check) -> Check:
+    """Decorator: call ``check(device)`` each time that the host is about to read from ``device`` or to synchronize it.
 
-    There kernels cannot raise errors, and no launch waits; the check raises what they left in device memory.
+    There kernels cannot raise errors, and no launch waits.  The check starts to read what they left in device memory, see
+    :func:`start_read`, and returns a function that raises it, which is called when the host has waited; or None.
     """
     _checks.append(check)
     return check
 
 
-def _check_after_wait(device: Device) -> None:
-    for check in _checks:
-        check(device)
+def _start_checks(device: Device) -> Callable[[], None]:
+    """Start the checks of :func:`at_wait`; the device is the current one."""
+    finishes = [finish for check in _checks if (finish := check(device)) is not None]
+
+    def finish_all() -> None:
+        for finish in finishes:
+            finish()
+
+    return finish_all
 
 
 def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], None]:
@@ -350,6 +389,7 @@ def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], N
         CaptureError: ``run`` did something that cannot be captured; the message contains CuPy's reason.
     """
     xp = cupy()
+    _free_dead_pools()
     # The graph keeps using the workspaces that CuPy's functions allocate during capture, so it comes from a private pool.
     pool = xp.cuda.MemoryPool()
     with xp.cuda.Device(device.index):
@@ -362,15 +402,30 @@ def record_cuda_graph(run: Callable[[], None], device: Device) -> Callable[[], N
             except BaseException as error:
                 with contextlib.suppress(Exception):  # the error may have ended the capture already
                     stream.end_capture()
+                pool.free_all_blocks()
                 if isinstance(error, Exception):
                     raise CaptureError(f"these launches cannot be captured as a CUDA graph: {error}") from error
                 raise
 
-    def launch(pool: Any = pool) -> None:  # the default argument keeps the pool alive
+    def launch() -> None:
         with xp.cuda.Device(device.index):
             recorded.launch()
 
+    # It keeps the pool alive, whose memory CuPy does not free when the pool dies.
+    weakref.finalize(launch, _dead_pools.append, (pool, device.index)).atexit = False
     return launch
+
+
+_dead_pools: list[tuple[Any, int]] = []  # of graphs that are gone, with the number of their GPU
+
+
+def _free_dead_pools() -> None:
+    """Free the memory of graphs that are gone: later than they go, because that may be while a stream is captured."""
+    with contextlib.suppress(IndexError):
+        while True:
+            pool, index = _dead_pools.pop()
+            with cupy().cuda.Device(index):
+                pool.free_all_blocks()
 
 
 def stream_pointer(device: Device) -> int:

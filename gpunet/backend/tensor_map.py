@@ -10,14 +10,14 @@ bytes; for the device "emulated" they have a format of our own.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.backend.driver_calls import driver_function
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, LaunchError
 
 #: CUtensorMapDataType of each dtype.  NumPy has no bfloat16; such arrays have dtype uint16.
@@ -147,28 +147,14 @@ def _check(array: Array, box: tuple[int, ...], swizzle: int, bfloat16: bool, tf3
 # ---- the driver -------------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _encode() -> Callable[..., int]:
-    """Load cuTensorMapEncodeTiled from the driver."""
-    import ctypes
-    import sys
-
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        function = ctypes.CDLL(library).cuTensorMapEncodeTiled
-    except (OSError, AttributeError) as error:
-        raise DeviceError(f"tensor maps need NVIDIA's driver 525 or newer ({library}): {error}") from None
-    function.restype = ctypes.c_int
-    return function
-
-
 def _encoded(arguments: tuple[Any, ...]) -> numpy.ndarray:
     """Have the driver encode a tensor map; return its 128 bytes, aligned to 64 bytes as the driver requires."""
     import ctypes
 
     buffer = numpy.zeros(128 + 64, numpy.uint8)
     begin = -buffer.ctypes.data % 64
-    status = _encode()(ctypes.c_void_p(buffer.ctypes.data + begin), *arguments)
+    encode = driver_function("cuTensorMapEncodeTiled", "tensor maps", "525")
+    status = encode(ctypes.c_void_p(buffer.ctypes.data + begin), *arguments)
     if status:
         raise LaunchError(f"cuTensorMapEncodeTiled rejects the tensor map: CUDA error {status}")
     return buffer[begin : begin + 128].view(_OPAQUE)

@@ -205,7 +205,7 @@ static void check(uintptr_t address, size_t bytes, Access kind, uintptr_t site) 
   for (size_t i = offset >> region->shift, end = (offset + bytes) >> region->shift; i < end; i++) {
     Cell& cell = region->cells[i];
     if (region->array->shared && cluster_of(cell.writer) != cluster_number) cell = {};  // history of an earlier block
-    if (region->array->shared && !cell.writer && kind != Access::write)
+    if (region->array->shared && !cell.writer && kind != Access::write && !launch->unset_allowed)
       fail("uninitialised", "%s %s %s at @%#zx before anything was written there", current_title(), verb(kind),
            element_title(*region, address), site);
     if (cell.pending || (cell.source && kind != Access::read)) check_transfers(cell, *region, address, kind, site);

@@ -26,7 +26,7 @@ _HEADERS = ("cuda_on_cpu.h", "hopper.h", "intrinsics.h", "vector_types.h", "half
 _TOOLKIT = _HERE / "toolkit"  # wrappers for CUDA's headers; precedes them in the include path
 _RUNTIME = (
     "scheduler.cpp", "synchronise.cpp", "clocks.cpp", "checker.cpp", "lint.cpp", "asynchronous.cpp", "tensor_core.cpp",
-    "mbarrier.cpp", "cluster.cpp", "bulk.cpp", "wgmma.cpp", "callbacks.cpp",
+    "mbarrier.cpp", "cluster.cpp", "bulk.cpp", "wgmma.cpp", "division.cpp", "callbacks.cpp",
 )  # fmt: skip
 _GENERATORS = (Path(__file__), Path(signature.__file__))  # they rewrite the sources, so their text is part of the hash
 

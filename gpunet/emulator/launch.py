@@ -52,7 +52,8 @@ class _Launch(ctypes.Structure):
         ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("cluster", ctypes.c_uint * 3),
         ("shared_bytes", ctypes.c_uint), ("seed", ctypes.c_uint),
         ("schedule", ctypes.c_int), ("completion", ctypes.c_int), ("check", ctypes.c_int),
-        ("returned_pass", ctypes.c_int), ("array_count", ctypes.c_int), ("message_bytes", ctypes.c_int),
+        ("returned_pass", ctypes.c_int), ("unset_allowed", ctypes.c_int), ("array_count", ctypes.c_int),
+        ("message_bytes", ctypes.c_int),
         ("arrays", ctypes.POINTER(_Array)), ("message", ctypes.c_char_p), ("library", ctypes.c_uint64),
         ("switches", ctypes.c_uint64), ("barriers", ctypes.c_uint64), ("accesses", ctypes.c_uint64),
         ("transfers", ctypes.c_uint64),
@@ -229,7 +230,7 @@ def launch(
         expression: its name in messages.
         names: the names of its parameters, for messages.
         grid, block: up to three extents each.
-        arguments: NumPy arrays for pointers, ``None`` or a zero for null, NumPy scalars, and structured arrays of one
+        arguments: NumPy arrays for pointers, ``None`` or a zero of 8 bytes for null, NumPy scalars, and structured arrays of one
             element for structures passed by value.
         shared: bytes of dynamic shared memory.
         reached: the arrays that those structures point into.
@@ -265,7 +266,7 @@ def launch(
             regions.append(_Region(name, value, not parameter.constant[0]))
             values.append((numpy.uint64(value.ctypes.data).tobytes(), True))
         elif parameter.pointer[0]:
-            if value is not None and not (isinstance(value, numpy.generic) and value == 0):
+            if value is not None and not (isinstance(value, numpy.generic) and value.itemsize == 8 and value == 0):
                 raise LaunchError(f"{argument} is {value!r}; expected an array or None")
             values.append((bytes(8), False))
         elif isinstance(value, numpy.generic) or (isinstance(value, numpy.ndarray) and value.size == 1 and value.dtype.names):
@@ -289,7 +290,7 @@ def launch(
     message = ctypes.create_string_buffer(4096)
     request = _Launch(
         library.entry, ctypes.addressof(pointers), full_grid, full_block, library.cluster, shared, seed, SCHEDULES.index(schedule),
-        COMPLETIONS.index(completion), check + lint, 0, len(arrays), len(message), (_Array * len(arrays))(*arrays),
+        COMPLETIONS.index(completion), check + lint, 0, 0, len(arrays), len(message), (_Array * len(arrays))(*arrays),
         ctypes.cast(message, ctypes.c_char_p), library.base,
     )  # fmt: skip
     with _running:

@@ -8,6 +8,7 @@
 //   tensor_core.cpp  mma, ldmatrix, stmatrix
 //   asynchronous.cpp asynchronous transfers and their completion; cp.async
 //   mbarrier.cpp, cluster.cpp, bulk.cpp, wgmma.cpp   the instructions of hopper.cuh, see hopper.h
+//   division.cpp     integer division as on a GPU
 //   callbacks.cpp    functions that the compiler's sanitizers call
 #pragma once
 #include <stddef.h>
@@ -57,6 +58,7 @@ struct Launch {  // same layout as _Launch in launch.py
   unsigned int shared_bytes, seed;
   int schedule, completion, check;  // check: 0 fast mode, 1 check mode, 2 with lint
   int returned_pass;                // whether __syncthreads passes over threads that have returned, as a GPU does
+  int unset_allowed;                // whether reads of uninitialised shared memory are no findings
   int array_count, message_bytes;
   const Array* arrays;
   char* message;
@@ -153,6 +155,11 @@ void leave_cluster();                                   // called when the curre
 int mbarrier_engine(void* barrier, void* caller);       // the engine of the transfers that signal the barrier
 void mbarrier_complete_bytes(void* barrier, size_t bytes, uintptr_t site);  // a transfer has written `bytes`
 std::string describe_mbarrier(void* barrier);           // what its phase still waits for, for messages
+
+// ---- division.cpp ----------------------------------------------------------------------------------------------------
+
+void begin_division();  // at the start and the end of a launch
+void end_division();
 
 // ---- checker.cpp -----------------------------------------------------------------------------------------------------
 

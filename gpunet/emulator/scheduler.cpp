@@ -345,7 +345,9 @@ static int run_launch() {
   if (static_cast<Schedule>(launch->schedule) == Schedule::reversed) std::reverse(order.begin(), order.end());
   if (static_cast<Schedule>(launch->schedule) == Schedule::random)
     for (unsigned int i = clusters; i-- > 1;) std::swap(order[i], order[random_number() % (i + 1)]);
+  begin_division();
   for (unsigned int i = 0; i < clusters && !failed; i++) run_cluster(order[i]);
+  end_division();
   if (launch->check) end_checks();
   return failed;
 }

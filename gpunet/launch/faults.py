@@ -57,14 +57,18 @@ def report_first(record: numpy.ndarray, is_bad: numpy.ndarray, code: int, values
         record[:] = code, values[position], position, size, detail
 
 
-@devices.after_wait
-def raise_fault(device: Device) -> None:
-    """Raise the error that a kernel reported on ``device``, if any, and clear the record."""
+@devices.at_wait
+def check_record(device: Device) -> Callable[[], None] | None:
+    """Start to read the record of ``device``, the current one; return a function that raises its error, if any, and clears it."""
     record = _records.get(device)
     if record is None:
-        return
-    with devices.on_device_of(record):
-        code, *fault = record.get().tolist()
+        return None
+    read = devices.start_read(record)
+
+    def raise_fault() -> None:
+        code, *fault = read().tolist()
         if code:
             record.fill(0)
             raise _errors[code - 1](Fault(*fault))
+
+    return raise_fault

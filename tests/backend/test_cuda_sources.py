@@ -494,6 +494,7 @@ class FakeCuda:
 
         class RawKernel:
             shared_size_bytes = self.static_shared
+            kernel = SimpleNamespace(ptr=0)
 
             def __init__(self, name: str) -> None:
                 fake.events.append(("get", name))
@@ -512,6 +513,7 @@ def test_function_loads_once_and_launches_on_its_gpu(folder: Any, compilations: 
     monkeypatch.setattr(compiler.devices, "cupy", lambda: cuda)
     monkeypatch.setattr(compiler, "architecture", lambda capability: f"sm_{capability[0]}{capability[1]}")
     monkeypatch.setattr(compiler, "_functions", {})
+    monkeypatch.setattr(compiler, "parameter_sizes", lambda function: None)
     device = SimpleNamespace(type="cuda", index=1)
     entry = compiler.function("main.cu", "entry<float>", device)  # type: ignore[arg-type]
     assert compiler.function("main.cu", "entry<float>", device) is entry  # type: ignore[arg-type]
@@ -538,6 +540,7 @@ def test_static_and_dynamic_shared_memory_are_added(folder: Any, compilations: l
     cuda.static_shared = 40 << 10
     monkeypatch.setattr(compiler.devices, "cupy", lambda: cuda)
     monkeypatch.setattr(compiler, "architecture", lambda capability: "sm_90")
+    monkeypatch.setattr(compiler, "parameter_sizes", lambda function: None)
     monkeypatch.setattr(compiler, "_functions", {})
     entry = compiler.function("main.cu", "entry<float>", SimpleNamespace(type="cuda", index=0))  # type: ignore[arg-type]
     for shared in (8 << 10, 9 << 10, 20 << 10):

@@ -131,6 +131,33 @@ def test_arrays_of_cupy_are_arguments_of_captured_steps(gpu: str) -> None:
     assert len(captured.recordings) == 1
 
 
+def test_memory_of_a_cuda_graph_lives_as_long_as_the_graph(gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of CuPy allocates a workspace while it is captured."""
+    cupy, pools = devices.cupy(), []
+    pool_type = cupy.cuda.MemoryPool
+    monkeypatch.setattr(cupy.cuda, "MemoryPool", lambda: pools.append(pool_type()) or pools[-1])
+    x, y = cupy.arange(1000.0), cupy.zeros(1000)
+
+    def run() -> None:
+        cupy.add(x * 2, 1, out=y)
+
+    run()
+    launch = devices.record_cuda_graph(run, Device("cuda"))
+    launch()
+    devices.synchronize("cuda")
+    assert pools[0].total_bytes() >= 8000
+    del launch
+    other = devices.record_cuda_graph(run, Device("cuda"))
+    assert [pool.total_bytes() > 0 for pool in pools] == [False, True]
+    del other
+    devices.synchronize("cuda")
+    assert [pool.total_bytes() for pool in pools] == [0, 0]
+    with pytest.raises(CaptureError):
+        devices.record_cuda_graph(lambda: (x * 2).get(), Device("cuda"))
+    assert pools[2].total_bytes() == 0
+    assert y.tolist() == (numpy.arange(1000.0) * 2 + 1).tolist()
+
+
 def test_error_of_a_capture_names_its_cause(gpu: str) -> None:
     array = devices.cupy().ones(3)
     with pytest.raises(CaptureError, match="cannot be captured as a CUDA graph: the current stream is capturing"):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 
-from gpunet.backend import devices, tensor_map
+from gpunet.backend import devices, driver_calls, tensor_map
 from gpunet.backend.emulated_array import EmulatedArray
 from gpunet.backend.tensor_map import TensorMap
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, LaunchError
@@ -34,7 +34,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Any:
         ctypes.memmove(buffer, bytes(range(1, 129)), 128)
         return calls.status
 
-    monkeypatch.setattr(tensor_map, "_encode", lambda: encode)
+    monkeypatch.setattr(tensor_map, "driver_function", lambda *_: encode)
     monkeypatch.setattr(devices, "is_array", lambda value: isinstance(value, (FakeGpuArray, numpy.ndarray)))
     monkeypatch.setattr(devices, "pointer", lambda array: array.data.ptr if isinstance(array, FakeGpuArray) else array.ctypes.data)
     return calls
@@ -73,10 +73,10 @@ def test_missing_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise OSError("no such file")
 
-    tensor_map._encode.cache_clear()
+    driver_calls.driver_function.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(DeviceError, match=r"tensor maps need NVIDIA's driver .*: no such file"):
-        tensor_map._encode()
+        driver_calls.driver_function("cuTensorMapEncodeTiled", "tensor maps", "525")
 
 
 def emulated(shape: Any, dtype: str = "float32") -> numpy.ndarray:

@@ -10,6 +10,7 @@ import pytest
 
 import gpunet
 from gpunet import nn
+from gpunet.backend import devices
 from gpunet.captured.lowering import Lowering
 from gpunet.errors import GpunetError
 from gpunet.launch.random import default_generator
@@ -49,7 +50,7 @@ class Training:
 
     def load(self, batch: tuple[numpy.ndarray, numpy.ndarray]) -> None:
         for buffer, new in zip((self.x, self.y), batch):
-            buffer.array[...] = gpunet.tensor(new, device=buffer.device).array
+            devices.assign(buffer.array, gpunet.tensor(new, device=buffer.device).array)
 
     def step(self) -> gpunet.Tensor:
         self.optimizer.zero_grad()
@@ -200,7 +201,7 @@ def test_replay_of_in_place_changes(device: str) -> None:
         y.clamp_(max=3.0)
         y[1].zero_()
     expected = y.cpu().numpy().copy()
-    y.array[...] = -1.0
+    devices.assign(y.array, -1.0)
     tape.replay()
     assert (y.cpu().numpy() == expected).all()
 
@@ -210,7 +211,7 @@ def test_a_replayed_scatter_sorts_its_indices_again(device: str) -> None:
     x, index = gpunet.rand(6, requires_grad=True), gpunet.tensor([0, 1, 2, 3, 4, 5])
     with record(Tape()) as tape:
         (x[index] * 2.0).sum().backward()
-    index.array[...] = gpunet.tensor([5, 3, 5, 0, 3, 5]).array
+    devices.assign(index.array, gpunet.tensor([5, 3, 5, 0, 3, 5]).array)
     tape.replay()
     (positions,) = [launch.arrays[2] for launch in tape.launches if launch.kernel.name == "scatter_add"]
     assert positions.tolist() == [0, 3, 3, 5, 5, 5]

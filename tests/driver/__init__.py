@@ -148,6 +148,12 @@ def clear_faults() -> None:
     _Installed.libcuda.standin_clear_faults()
 
 
+def host_waits() -> int:
+    """How often the host has waited for a stream that had work left; always 0 in eager mode."""
+    _Installed.libcuda.standin_host_waits.restype = ctypes.c_uint64
+    return int(_Installed.libcuda.standin_host_waits())
+
+
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds the modules of CuPy that are replaced."""
 

@@ -41,12 +41,50 @@ def test_races() -> None:
     """, "--check")  # fmt: skip
 
 
+def test_pointers_to_no_memory() -> None:
+    code = """
+    untouched = kernel('extern "C" __global__ void untouched(float* x, int n) { if (n < 0) x[n] = 1; }', "untouched")
+    x = array(runtime.malloc(64), 16)
+    def launch(address):
+        untouched((1,), (1,), (numpy.uint64(address), numpy.int32(1)))
+    launch(0), launch(x.data.ptr), launch(x.data.ptr + 60), launch(x.data.ptr + 64)
+    """
+    findings = """
+    with refuses("MISALIGNED_ADDRESS.*kernel untouched: argument 0 is the pointer .* to elements of 4 bytes"):
+        launch(x.data.ptr + 2)
+    driver.clear_faults()
+    with refuses("ILLEGAL_ADDRESS.*kernel untouched: argument 0 is the pointer 0x1000, which is no memory of a device"):
+        launch(4096)
+    driver.clear_faults()
+    runtime.free(x.data.ptr)
+    with refuses("kernel untouched: argument 0 is .* byte 4 of an allocation of 64 bytes on device 0 that was freed"):
+        launch(x.data.ptr + 4)
+    """
+    run(code + findings, "--check")
+    run(code + "launch(4096)")  # as on a GPU: nothing is read there
+
+
 def test_writes_to_constant_arrays() -> None:
     run("""
     code = 'extern "C" __global__ void f(const float* x, float* y) { *(float*)x = 1; y[0] = 1; }'
     x, y = cupy.zeros(4, "f4"), cupy.zeros(4, "f4")
     with refuses("kernel f: write to an input"):
         kernel(code, "f")((1,), (1,), (x, y))
+    """, "--check")  # fmt: skip
+
+
+def test_uninitialised_shared_memory_is_no_finding_in_kernels_of_cupy() -> None:
+    run("""
+    code = '''extern "C" __global__ void NAME(int* x) {
+        __shared__ int s[32];
+        x[threadIdx.x] = s[threadIdx.x];
+    }'''
+    x = cupy.ones(32, "i4")
+    with refuses("kernel mine: uninitialised: thread 0 reads .*cu:3"):
+        kernel(code.replace("NAME", "mine"), "mine")((1,), (32,), (x,))
+    driver.clear_faults()
+    kernel(code.replace("NAME", "cupy_its"), "cupy_its")((1,), (32,), (x,))
+    assert cupy.cumsum(cupy.ones((3, 5)), axis=1).get()[:, -1].tolist() == [5.0] * 3
     """, "--check")  # fmt: skip
 
 

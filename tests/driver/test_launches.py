@@ -70,6 +70,35 @@ def test_too_few_arguments_end_in_an_error() -> None:
     """)
 
 
+def test_a_parameter_buffer_has_the_size_of_the_parameters() -> None:
+    run("""
+    fill = kernel(FILL, "fill")
+    libcuda = driver._Installed.libcuda
+    x = cupy.zeros(4, "f4")
+    buffer = numpy.array([(x.data.ptr, 3.0, 4)], [("x", "u8"), ("value", "f4"), ("n", "i4")])
+    one = ctypes.c_uint(1)
+    def launch(bytes, arguments=None):
+        size = ctypes.c_size_t(bytes)
+        extra = (ctypes.c_void_p * 5)(1, buffer.ctypes.data, 2, ctypes.addressof(size), 0)
+        geometry = (one, one, one, ctypes.c_uint(4), one, one)
+        return libcuda.cuLaunchKernel(ctypes.c_void_p(fill.kernel.ptr), *geometry, ctypes.c_uint(0), None, arguments, extra)
+    assert [launch(bytes) for bytes in (12, 20, 0)] == [1, 1, 1] and not x.get().any()
+    assert launch(16, (ctypes.c_void_p * 3)()) == 1
+    assert launch(16) == 0 and x.tolist() == [3.0] * 4
+    """)
+
+
+def test_the_driver_tells_the_sizes_of_parameters() -> None:
+    run("""
+    from gpunet.backend.parameter_sizes import parameter_sizes
+    code = '''struct Odd { char bytes[3]; };
+    extern "C" __global__ void f(const float* x, char c, double d, Odd odd, short s) {}
+    extern "C" __global__ void none() {}'''
+    assert parameter_sizes(kernel(code, "f").kernel.ptr) == [8, 1, 8, 3, 2]
+    assert parameter_sizes(kernel(code, "none").kernel.ptr) == []
+    """)
+
+
 def test_faults_name_kernel_and_line() -> None:
     run("""
     x = cupy.zeros(16, "f4")
@@ -101,4 +130,20 @@ def test_returned_threads_do_not_hold_a_barrier() -> None:
     kernel(code, "half")((1,), (32,), (x,))
     assert x.tolist() == list(range(15, -1, -1))
     assert cupy.cumsum(cupy.ones((3, 5)), axis=1).get()[:, -1].tolist() == [5.0] * 3
+    """)
+
+
+def test_integer_division_has_the_results_of_a_gpu() -> None:
+    run("""
+    for dtype in "bhiq":
+        least = numpy.iinfo(dtype).min
+        x, y = cupy.asarray([least, 7], dtype), cupy.asarray([-1, -1], dtype)
+        assert (x // y).tolist() == [least, -7] and (x % y).tolist() == [0, 0]
+    divide = kernel('extern "C" __global__ void divide(int* x) { x[0] = x[1] / x[2]; }', "divide")
+    x = cupy.asarray([5, -2**31, -1], "i4")
+    divide((1,), (1,), (x,))
+    assert x.tolist() == [-2**31, -2**31, -1]
+    x[2] = 0
+    with refuses("kernel divide: division: divides an integer by zero, at .*cu:1"):
+        divide((1,), (1,), (x,))
     """)

@@ -48,13 +48,76 @@ def test_pinned_memory_is_written_when_the_stream_is_waited_for() -> None:
     """, "--lazy")  # fmt: skip
 
 
-def test_the_default_stream_waits_for_blocking_streams() -> None:
+def test_the_default_stream_and_blocking_streams_wait_for_each_other() -> None:
     run("""
     fill = kernel(FILL, "fill")
-    x = array(runtime.malloc(64), 16)
-    with Stream():
-        fill((1,), (16,), (x, numpy.float32(3), numpy.int32(16)))
-    assert x.get().tolist() == [3.0] * 16
+    def filled_by(stream, value):
+        x = array(runtime.malloc(64), 16)
+        with stream:
+            fill((1,), (16,), (x, numpy.float32(value), numpy.int32(16)))
+        return x
+    blocking, other = Stream(), Stream(non_blocking=True)
+    assert filled_by(blocking, 3).get().tolist() == [3.0] * 16
+
+    x = filled_by(blocking, 4)
+    other.wait_event(Stream.null.record())
+    assert (x.get(stream=other) == 4).all()
+
+    x = filled_by(Stream.null, 5)
+    with blocking:
+        y = x + 1
+    assert (y.get(stream=blocking) == 6).all()
+    """, "--lazy")  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [[], ["--lazy"]])
+def test_host_threads_share_a_stream(options: list[str]) -> None:
+    """Work of a stream runs in its order, whichever thread waits for it; another stream waits for what a thread still runs."""
+    run("""
+    import time
+    counts, errors = cupy.zeros(1024, "i4"), []
+    def count():
+        stream = Stream(non_blocking=True)
+        for number in range(1, 41):
+            counts.__iadd__(1)
+            if counts.get().min() < number:
+                errors.append(number)
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert errors == [] and set(counts.tolist()) == {160}
+
+    producer, consumer = Stream(non_blocking=True), Stream(non_blocking=True)
+    began, flag, seen = threading.Event(), [], []
+    def slow(_):
+        began.set()
+        time.sleep(0.2)
+        flag.append(1)
+    def produce():
+        producer.launch_host_func(slow, None)
+        producer.synchronize()
+    thread = threading.Thread(target=produce)
+    thread.start()
+    began.wait()
+    consumer.wait_event(producer.record())
+    consumer.launch_host_func(lambda _: seen.extend(flag), None)
+    consumer.synchronize()
+    thread.join()
+    assert seen == [1]
+    """, *options)  # fmt: skip
+
+
+def test_work_behind_a_fault_never_runs() -> None:
+    run("""
+    fill = kernel(FILL, "fill")
+    x = cupy.zeros(16, "f4")
+    Stream.null.synchronize()
+    fill((1,), (16,), (numpy.uint64(0), numpy.float32(3), numpy.int32(16)))
+    fill((1,), (16,), (x, numpy.float32(3), numpy.int32(16)))
+    with refuses("ILLEGAL_ADDRESS|IllegalAddress"):
+        Stream.null.synchronize()
+    driver.clear_faults()
+    assert not x.get().any()
     """, "--lazy")  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Invalid launches raise a precise error on the device "emulated", also where a GPU would compute wrong results.
 
-On a GPU, the error comes from the driver through CuPy, so only that some exception is raised is tested there.  Errors
-that a GPU does not detect (it sees addresses, not types) have ``gpu_error`` None and are tested on "emulated" only.
+On a GPU, the error comes from the driver through CuPy, so only that some exception is raised is tested there, or from the check
+of the sizes of arguments.  Errors that none of them detects (they see addresses, not types) have ``gpu_error`` None and are
+tested on "emulated" only.
 """
 
 from __future__ import annotations
@@ -83,10 +84,12 @@ LARGE = (
     "struct Large { char bytes[32768]; };\n"
     'extern "C" __global__ void planted(float* out, const Large large) { out[0] = large.bytes[7]; }'
 )
+PAIR = 'struct Pair { int a, b; };\nextern "C" __global__ void planted(float* out, Pair pair) { out[0] = pair.b; }'
 VECTOR = 'extern "C" __global__ void planted(float* out, int n) { out[0] = reinterpret_cast<float4*>(out + n)->x; }'
 STORE = 'extern "C" __global__ void planted(float* out, int n) { *reinterpret_cast<double2*>(out + n) = make_double2(1, 2); }'
 
 DRIVER = "the driver: invalid argument"
+SIZES = "gpunet's check of sizes: launch of planted: "
 
 WRONG = {
     "a grid of none": Wrong(PLAIN, {"grid": (0,)}, LaunchError, r"grid \(0,\).*extents from 1", "gpunet: CuPy would launch one"),
@@ -120,15 +123,18 @@ WRONG = {
                                       r"misaligned: .*planted\.cu:1", "the driver at the next call: misaligned address"),
     "a misaligned vector store": Wrong(STORE, {"arguments": [floats(), numpy.int32(2)]}, EmulationError,
                                        r"misaligned: .*planted\.cu:1", "the driver at the next call: misaligned address"),
-    "too few arguments": Wrong(PLAIN, {"arguments": [floats()]}, LaunchError, "1 arguments for 2 parameters", None),
+    "too few arguments": Wrong(PLAIN, {"arguments": [floats()]}, LaunchError, "1 arguments for 2 parameters",
+                               f"{SIZES}1 arguments for 2 parameters"),
     "too many arguments": Wrong(
-        PLAIN, {"arguments": [floats(), numpy.int32(1), numpy.int32(1)]}, LaunchError, "3 arguments for 2 parameters", None
+        PLAIN, {"arguments": [floats(), numpy.int32(1), numpy.int32(1)]}, LaunchError, "3 arguments for 2 parameters",
+        f"{SIZES}3 arguments for 2 parameters",
     ),
     "an array of another dtype": Wrong(
         PLAIN, {"arguments": [numpy.zeros(64), numpy.int32(1)]}, LaunchError, r"'out' is float64 where .* declares float\*", None
     ),
     "a scalar of another size": Wrong(
-        PLAIN, {"arguments": [floats(), numpy.int64(1)]}, LaunchError, "'n' is int64 where the kernel declares int", None
+        PLAIN, {"arguments": [floats(), numpy.int64(1)]}, LaunchError, "'n' is int64 where the kernel declares int",
+        f"{SIZES}argument 1 is int64, which is passed as 8 bytes, where the kernel's parameter has 4",
     ),
     "a scalar of another kind": Wrong(
         PLAIN, {"arguments": [floats(), numpy.float32(1)]}, LaunchError, "'n' is float32 where the kernel declares int", None
@@ -136,7 +142,16 @@ WRONG = {
     "an address for an array": Wrong(
         PLAIN, {"arguments": [numpy.uint64(4096), numpy.int32(1)]}, LaunchError, "'out' is .*4096.*; expected an array", None
     ),
-    "an array for a scalar": Wrong(PLAIN, {"arguments": [floats(), floats(2)]}, LaunchError, "'n' is", None),
+    "a scalar for an array": Wrong(
+        PLAIN, {"arguments": [numpy.int32(0), numpy.int32(1)]}, LaunchError, "'out' is .*0.*; expected an array or None",
+        f"{SIZES}argument 0 is int32, which is passed as 4 bytes, where the kernel's parameter has 8",
+    ),
+    "an array for a scalar": Wrong(PLAIN, {"arguments": [floats(), floats(2)]}, LaunchError, "'n' is",
+                                   f"{SIZES}argument 1 is an array of float32, which is passed as 8 bytes, where .* has 4"),
+    "a structure of another size": Wrong(
+        PAIR, {"arguments": [floats(), numpy.zeros(1, [("a", "i4")])]}, LaunchError, "'pair' has 4 bytes where .* has 8",
+        f"{SIZES}argument 1 is .*, which is passed as 4 bytes, where the kernel's parameter has 8",
+    ),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 //
 //   errors.cpp      error names, messages, the check at the head of every call
 //   devices.cpp     devices, contexts, peer access
+//   address_space.cpp  pages of allocations, and pages that nobody may touch
 //   memory.cpp      allocations, pools, pointer attributes
 //   copies.cpp      memcpy and memset
 //   faults.cpp      invalid accesses of running work become CUDA errors
@@ -69,6 +70,10 @@ class Call {
 
 // Guards all state below.  Not held while work runs.
 extern std::recursive_mutex state_lock;
+// Held by the thread that runs work: one work at a time, so that none begins before an earlier one of its stream has ended in
+// another thread.  Taken before state_lock.  A host function may need Python's global lock: a call that may be made while that
+// is held must not block here.
+extern std::recursive_mutex run_lock;
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 // ---- work ------------------------------------------------------------------------------------------------------------
@@ -123,7 +128,8 @@ struct CUstream_st {
   uint64_t id = 0;
   bool destroyed = false;
   std::deque<driver::Work> queue = {};
-  uint64_t enqueued = 0, started = 0;
+  uint64_t enqueued = 0, finished = 0;  // numbers of works
+  bool running = false;  // whether one of them runs
   driver::Capture* capture = nullptr;
   std::vector<CUgraphNode> tail = {};  // nodes that the next captured node depends on
 };
@@ -168,7 +174,7 @@ struct Allocation {
   uintptr_t begin;
   size_t bytes;
   Kind kind;
-  int device;
+  CUcontext context;  // that it was made in
   uint64_t id;
   std::string name;  // of a module's variable
   CUmemoryPool pool;  // of stream-ordered memory, else null
@@ -183,8 +189,15 @@ bool is_accessible(const Allocation& allocation, CUcontext context);
 CUresult check_range(const char* role, uintptr_t address, size_t bytes);
 CUresult allocate(uintptr_t* address, size_t bytes, Kind kind, CUmemoryPool pool = nullptr);
 CUresult release(uintptr_t address);
-void add_variable(uintptr_t address, size_t bytes, int device, const std::string& name);
+void add_variable(uintptr_t address, size_t bytes, CUcontext context, const std::string& name);
 void remove_variable(uintptr_t address);
+
+// ---- address_space.cpp -------------------------------------------------------------------------------------------------
+
+constexpr size_t kGap = 64 << 10;  // bytes between allocations that lie apart
+// Memory for an allocation; 0 if there is none.  The caller holds state_lock.
+uintptr_t take_memory(Kind kind, int device, size_t bytes);
+void give_back_memory(uintptr_t address, size_t bytes);
 void poison(void* memory, size_t bytes);
 
 // ---- streams.cpp -----------------------------------------------------------------------------------------------------
@@ -193,8 +206,13 @@ CUstream resolve(CUstream stream);  // null and the special handles to the strea
 bool is_legacy(CUstream stream);
 // Runs work now, later, or makes it a node of the graph that the stream is captured into.
 CUresult enqueue(CUstream handle, Work work);
+// Run work until the stream has done what comes before a position, and all work of a context.
 CUresult run_queue(CUstream stream, uint64_t position = UINT64_MAX);
 CUresult run_queues(CUcontext context, bool blocking_only = false);
+void drop_queues(CUcontext context);
+Work wait_for(CUstream stream, uint64_t position);
+// The legacy stream waits for the blocking streams, and they for it.
+void append_implicit_waits(CUstream stream);
 
 // ---- capture.cpp -----------------------------------------------------------------------------------------------------
 
@@ -209,8 +227,11 @@ CUresult wait_for_captured_event(CUstream stream, CUevent event);
 
 // ---- images.cpp ------------------------------------------------------------------------------------------------------
 
+struct ParameterInfo {
+  int offset, bytes;
+};
 struct KernelInfo {  // of a cubin
-  std::vector<int> parameter_bytes;
+  std::vector<ParameterInfo> parameters;
   int registers = 0, static_shared = 0, local_bytes = 0, constant_bytes = 0, max_threads = 1024;
 };
 struct Image {
@@ -231,6 +252,7 @@ struct CUmod_st {
   std::map<std::string, std::unique_ptr<CUfunc_st>> functions;
   const driver::ModuleCode* code = nullptr;  // null until the first cuModuleGetFunction
   bool unloaded = false;
+  std::mutex compilation = {};  // held while threads compile it or take functions of it
 };
 
 struct CUfunc_st {

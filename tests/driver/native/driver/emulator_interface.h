@@ -17,7 +17,7 @@ struct EmulatorLaunch {  // as emulator::Launch in gpunet/emulator/runtime.h
   void** arguments;
   unsigned grid[3], block[3], cluster[3];
   unsigned shared_bytes, seed;
-  int schedule, completion, check, returned_pass;
+  int schedule, completion, check, returned_pass, unset_allowed;
   int array_count, message_bytes;
   const EmulatorArray* arrays;
   char* message;

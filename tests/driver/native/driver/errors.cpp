@@ -8,7 +8,7 @@
 namespace driver {
 
 Settings settings = {1, 0, 0, 0, uint64_t{8} << 30};
-std::recursive_mutex state_lock;
+std::recursive_mutex state_lock, run_lock;
 
 namespace {
 struct Description {
@@ -127,8 +127,13 @@ API cuGetErrorString(CUresult code, const char** text) {
 
 extern "C" __attribute__((visibility("default"))) void standin_configure(const Settings* wanted) { settings = *wanted; }
 
-// Makes contexts usable again after a sticky error, which on a GPU takes a new process.
+// Makes contexts usable again after a sticky error, which on a GPU takes a new process.  Work behind the error never runs.
 extern "C" __attribute__((visibility("default"))) void standin_clear_faults() {
+  const Lock running(run_lock);
   const Lock lock(state_lock);
-  for (int device = 0; device < kMaxDevices; device++) primary_context(device)->fault = CUDA_SUCCESS;
+  for (int device = 0; device < kMaxDevices; device++) {
+    const CUcontext context = primary_context(device);
+    if (context->fault) drop_queues(context);
+    context->fault = CUDA_SUCCESS;
+  }
 }

@@ -42,6 +42,7 @@ API cuEventRecord(CUevent event, CUstream handle) {
   if (const CUresult status = check_legacy(stream)) return status;
   if (stream->capture && !stream->capture->invalid.empty())
     return fail(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "%s", stream->capture->invalid.c_str());
+  if (!stream->capture) append_implicit_waits(stream);
   event->stream = stream;
   event->position = stream->enqueued;
   event->time = std::chrono::steady_clock::now();
@@ -61,8 +62,10 @@ API cuEventQuery(CUevent event) {
   if (const CUresult status = check_not_captured(event)) return status;
   if (const CUresult status = check_unsafe_call()) return status;
   if (!event->stream) return CUDA_SUCCESS;
-  const bool busy = event->stream->started < event->position;
-  if (const CUresult status = run_queue(event->stream, event->position)) return status;
+  const std::unique_lock running(run_lock, std::try_to_lock);
+  const bool busy = event->stream->finished < event->position;
+  if (running)
+    if (const CUresult status = run_queue(event->stream, event->position)) return status;
   return busy ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
 }
 API cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
@@ -73,7 +76,7 @@ API cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
       return fail(CUDA_ERROR_INVALID_HANDLE, "the %s event was not recorded", event == start ? "first" : "second");
     if (event->flags & CU_EVENT_DISABLE_TIMING)
       return fail(CUDA_ERROR_INVALID_HANDLE, "the %s event was created without timing", event == start ? "first" : "second");
-    if (event->stream->started < event->position) return CUDA_ERROR_NOT_READY;
+    if (event->stream->finished < event->position) return CUDA_ERROR_NOT_READY;
   }
   *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
   return CUDA_SUCCESS;
@@ -90,7 +93,6 @@ API cuStreamWaitEvent(CUstream handle, CUevent event, unsigned) {
     if (stream->capture && event->stream)
       return invalidate(stream->capture, CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "the event was recorded outside of the capture");
   }
-  if (!event->stream || event->stream == stream || !settings.lazy) return CUDA_SUCCESS;
-  return enqueue(handle, {CU_GRAPH_NODE_TYPE_WAIT_EVENT, "the wait for an event",
-                          [from = event->stream, position = event->position] { return run_queue(from, position); }});
+  if (!event->stream || event->stream == stream) return CUDA_SUCCESS;
+  return enqueue(handle, wait_for(event->stream, event->position));
 }

@@ -16,35 +16,43 @@ namespace {
 thread_local sigjmp_buf* return_point = nullptr;
 thread_local char fault_text[512];
 
-constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE};
+constexpr int kSignals[] = {SIGSEGV, SIGBUS};
+struct sigaction outer_actions[std::size(kSignals)];  // of the program, while ours are installed
 
-void on_fault(int signal, siginfo_t* info, void* state) {
+void restore_outer_actions() {
+  for (size_t i = 0; i < std::size(kSignals); i++) sigaction(kSignals[i], &outer_actions[i], nullptr);
+}
+
+void on_fault(int, siginfo_t* info, void* state) {
+  if (!return_point) return restore_outer_actions();  // of a thread that runs no work: it faults again, without us
   const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
   const auto* registers = static_cast<ucontext_t*>(state)->uc_mcontext.gregs;
-  if (signal == SIGFPE)
-    snprintf(fault_text, sizeof fault_text, "divides an integer by zero");
-  else
-    snprintf(fault_text, sizeof fault_text, "%s %#zx, which is %s", registers[REG_ERR] & 2 ? "writes to" : "reads", address,
-             describe_address(address).c_str());
+  snprintf(fault_text, sizeof fault_text, "%s %#zx, which is %s", registers[REG_ERR] & 2 ? "writes to" : "reads", address,
+           describe_address(address).c_str());
   if (kernel_is_running) emulator.fault("illegal address", static_cast<uint64_t>(registers[REG_RIP]), fault_text);
   siglongjmp(*return_point, 1);
 }
 
-// While it lives, faults of this thread come to on_fault.
+// While it lives, faults of this thread come to on_fault.  Handlers are the process's: the first of several threads installs
+// them, the last one removes them.
 class FaultHandler {
  public:
   FaultHandler() {
+    const std::lock_guard lock(mutex);
+    if (users++) return;
     struct sigaction action = {};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_NODEFER;  // the emulator leaves the handler by a switch of stacks
-    for (size_t i = 0; i < std::size(kSignals); i++) sigaction(kSignals[i], &action, &before_[i]);
+    for (size_t i = 0; i < std::size(kSignals); i++) sigaction(kSignals[i], &action, &outer_actions[i]);
   }
   ~FaultHandler() {
-    for (size_t i = 0; i < std::size(kSignals); i++) sigaction(kSignals[i], &before_[i], nullptr);
+    const std::lock_guard lock(mutex);
+    if (!--users) restore_outer_actions();
   }
 
  private:
-  struct sigaction before_[std::size(kSignals)];
+  static inline std::mutex mutex;
+  static inline int users = 0;
 };
 
 bool leaves_context_usable(CUresult status) {

@@ -87,12 +87,13 @@ class Cubin {
   }
 
   void read_kernel_info(const Elf64_Shdr& section, KernelInfo& kernel) const {
-    std::map<int, int> sizes;  // by the parameter's number
+    std::map<int, ParameterInfo> parameters;  // by number
     for_each_attribute(section, [&](uint8_t attribute, const uint32_t* value, uint16_t) {
-      if (attribute == kParameter) sizes[static_cast<int>(value[1] & 0xffff)] = static_cast<int>(value[2] >> 18);
+      if (attribute == kParameter)
+        parameters[static_cast<int>(value[1] & 0xffff)] = {static_cast<int>(value[1] >> 16), static_cast<int>(value[2] >> 18)};
       if (attribute == kMaxThreads) kernel.max_threads = static_cast<int>(value[0] * value[1] * value[2]);
     });
-    for (const auto& entry : sizes) kernel.parameter_bytes.push_back(entry.second);
+    for (const auto& entry : parameters) kernel.parameters.push_back(entry.second);
   }
 
   void read_resources(const Elf64_Shdr& section, Image& image) const {

@@ -62,6 +62,7 @@ class Parameters {
     memset(room_.get(), 0, bytes);
   }
   // CUDA knows neither how many parameters are given nor how large they are: it reads as many bytes as the kernel declares.
+  // (gpunet/backend/parameter_sizes.py checks what gpunet gives.)
   CUresult take(const std::string& kernel, void** given) {
     return guarded((kernel + ": the launch").c_str(), [&]() -> CUresult {
       for (int i = 0; i < code_->parameter_count; i++) {
@@ -71,6 +72,28 @@ class Parameters {
       }
       return CUDA_SUCCESS;
     });
+  }
+  // The parameters in one buffer, at the offsets that the kernel declares.
+  CUresult take_buffer(const CUfunc_st& f, void** extra) {
+    const char* buffer = nullptr;
+    size_t bytes = 0;
+    for (; *extra != CU_LAUNCH_PARAM_END; extra += 2) {
+      if (*extra == CU_LAUNCH_PARAM_BUFFER_POINTER)
+        buffer = static_cast<const char*>(extra[1]);
+      else if (*extra == CU_LAUNCH_PARAM_BUFFER_SIZE)
+        bytes = *static_cast<const size_t*>(extra[1]);
+      else
+        return fail(CUDA_ERROR_INVALID_VALUE, "%s: extra names no CU_LAUNCH_PARAM", f.name.c_str());
+    }
+    if (!f.module->image.is_cubin) return fail(CUDA_ERROR_NOT_SUPPORTED, "%s: a parameter buffer for PTX", f.name.c_str());
+    const std::vector<ParameterInfo>& declared = f.info.parameters;
+    const size_t wanted = declared.empty() ? 0 : static_cast<size_t>(declared.back().offset + declared.back().bytes);
+    if (!buffer || bytes != wanted)
+      return fail(CUDA_ERROR_INVALID_VALUE, "%s: a parameter buffer of %zu bytes; the kernel's parameters have %zu",
+                  f.name.c_str(), buffer ? bytes : 0, wanted);
+    for (size_t i = 0; i < declared.size(); i++)
+      memcpy(room_.get() + offsets_[i], buffer + declared[i].offset, static_cast<size_t>(declared[i].bytes));
+    return CUDA_SUCCESS;
   }
   std::vector<void*> pointers() const {
     std::vector<void*> all;
@@ -104,9 +127,27 @@ CUresult check_devices(const CUfunc_st& f, const Parameters& parameters) {
     if (!is_accessible(found, context))
       status =
           fail(CUDA_ERROR_ILLEGAL_ADDRESS, "kernel %s runs on device %d and is given memory of device %d without peer access",
-               f.name.c_str(), context->device, found.device);
+               f.name.c_str(), context->device, found.context->device);
   });
   return status;
+}
+
+// In check mode a pointer is null, or points into memory that lives or to its end; to numbers, at a multiple of their size.
+CUresult check_pointers(const CUfunc_st& f, const Parameters& parameters) {
+  const Lock lock(state_lock);
+  const std::vector<void*> values = parameters.pointers();
+  for (int i = 0; i < f.code->parameter_count; i++) {
+    const EmulatorParameter& parameter = f.code->parameters[i];
+    const uintptr_t address = parameter.pointer ? *static_cast<uintptr_t*>(values[i]) : 0;
+    if (!address) continue;
+    if (!find_allocation(address) && !find_allocation(address - 1))
+      return fail(CUDA_ERROR_ILLEGAL_ADDRESS, "kernel %s: argument %d is the pointer %#zx, which is %s", f.name.c_str(), i,
+                  address, describe_address(address).c_str());
+    if (parameter.kind != 'V' && address % parameter.element_bytes)
+      return fail(CUDA_ERROR_MISALIGNED_ADDRESS, "kernel %s: argument %d is the pointer %#zx to elements of %d bytes",
+                  f.name.c_str(), i, address, parameter.element_bytes);
+  }
+  return CUDA_SUCCESS;
 }
 
 // What check mode holds accesses to: the allocations that the parameters reach, directly or through tables of addresses.
@@ -188,6 +229,8 @@ CUresult execute(const CUfunc_st& f, const Geometry& g, const Parameters& parame
   // Threads of more blocks have no names in check mode: such a launch runs unchecked.
   const bool check = settings.check && uint64_t{g.grid[0]} * g.grid[1] * g.grid[2] < kCheckedBlocks;
   std::optional<ReachableArrays> reached;
+  if (settings.check)
+    if (const CUresult status = check_pointers(f, parameters)) return status;
   if (check) reached.emplace(f, parameters).append_to(arrays);
   const unsigned* cluster = f.code->cluster;
   for (unsigned rank = 0; g.shared && rank < cluster[0] * cluster[1] * cluster[2]; rank++)
@@ -203,6 +246,8 @@ CUresult execute(const CUfunc_st& f, const Geometry& g, const Parameters& parame
   launch.completion = settings.lazy;
   launch.check = check;
   launch.returned_pass = 1;
+  // cumsum's kernel (cupy_inclusive_batch_scan_kernel) scans the room of rows that its block does not have, too, and drops them.
+  launch.unset_allowed = f.name.starts_with("cupy_");
   launch.array_count = static_cast<int>(arrays.size());
   launch.arrays = arrays.data();
   launch.message = message;
@@ -225,9 +270,10 @@ CUresult launch(CUfunction function, const Geometry& geometry, CUstream handle, 
     return fail(CUDA_ERROR_INVALID_HANDLE, "%s was loaded on device %d, the stream belongs to device %d", name,
                 function->module->context->device, stream->context->device);
   if (const CUresult status = check_geometry(*function, geometry)) return status;
-  if (extra) return fail(CUDA_ERROR_NOT_SUPPORTED, "%s: parameters by CU_LAUNCH_PARAM_BUFFER_POINTER", name);
+  if (given && extra) return fail(CUDA_ERROR_INVALID_VALUE, "%s: both kernelParams and extra", name);
   Parameters parameters(*function->code);
-  if (const CUresult status = parameters.take(function->name, given)) return status;
+  if (const CUresult status = extra ? parameters.take_buffer(*function, extra) : parameters.take(function->name, given))
+    return status;
   return enqueue(handle, {CU_GRAPH_NODE_TYPE_KERNEL, "kernel " + function->name,
                           [f = *function, geometry, parameters] { return execute(f, geometry, parameters); }});
 }
@@ -293,6 +339,17 @@ API cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction fu
     case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT: *value = -1; break;
     default: return fail(CUDA_ERROR_INVALID_VALUE, "attribute %d", attribute);
   }
+  return CUDA_SUCCESS;
+}
+API cuFuncGetParamInfo(CUfunction function, size_t index, size_t* offset, size_t* bytes) {
+  BEGIN_CALL;
+  if (!function) return fail(CUDA_ERROR_INVALID_HANDLE, "the function is null");
+  if (!function->module->image.is_cubin) return fail(CUDA_ERROR_NOT_SUPPORTED, "%s comes from PTX", function->name.c_str());
+  const std::vector<ParameterInfo>& declared = function->info.parameters;
+  if (index >= declared.size())
+    return fail(CUDA_ERROR_INVALID_VALUE, "%s: parameter %zu of %zu", function->name.c_str(), index, declared.size());
+  *offset = static_cast<size_t>(declared[index].offset);
+  if (bytes) *bytes = static_cast<size_t>(declared[index].bytes);
   return CUDA_SUCCESS;
 }
 API cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {

@@ -1,11 +1,5 @@
 // Allocations, memory pools, pointer attributes.
-//
-// Each kind of memory has an address range of its own.  Allocations lie apart in it, with pages between them that nobody may
-// touch; freed memory becomes such pages, and its addresses are not used again.  So an access beyond an allocation's last page,
-// or to freed memory, is a fault that faults.cpp turns into CUDA_ERROR_ILLEGAL_ADDRESS.
 #include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 
@@ -21,11 +15,8 @@ struct CUmemPoolHandle_st {  // of stream-ordered memory
 namespace driver {
 namespace {
 
-constexpr size_t kPage = 4096, kAlignment = 512, kGap = 64 << 10, kRange = size_t{1} << 42;
-constexpr size_t kMostPoisoned = 64 << 20;  // larger allocations begin as zeros, which the system gives
-
 std::map<uintptr_t, Allocation> allocations;  // by begin
-std::map<uintptr_t, std::pair<size_t, std::string>> freed;  // bytes, and what it was
+std::map<uintptr_t, Allocation> freed;
 size_t used_bytes[kMaxDevices];  // of each device, what pools reserve included
 constexpr size_t kPoolUnit = 32 << 20;  // a pool reserves multiples of it
 
@@ -39,38 +30,12 @@ bool reserve(CUmemoryPool pool, size_t least) {
   return true;
 }
 
-class Range {  // of addresses
- public:
-  uintptr_t take(size_t bytes) {
-    if (!next_) {
-      void* memory = mmap(nullptr, kRange, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (memory == MAP_FAILED) return 0;
-      next_ = reinterpret_cast<uintptr_t>(memory) + kGap;
-      end_ = reinterpret_cast<uintptr_t>(memory) + kRange;
-    }
-    const size_t pages = (bytes + kPage - 1) / kPage * kPage;
-    if (end_ - next_ < pages + kGap) return 0;
-    const uintptr_t first_page = next_;
-    if (mprotect(reinterpret_cast<void*>(first_page), pages, PROT_READ | PROT_WRITE)) return 0;
-    next_ += pages + kGap;
-    // The end lies as close to the end of its page as the alignment allows.
-    return first_page + pages - (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  }
-
- private:
-  uintptr_t next_ = 0, end_ = 0;
-};
-Range device_ranges[kMaxDevices], managed_range, host_range;
-
-Range& range_of(Kind kind, int device) {
-  return kind == Kind::device ? device_ranges[device] : kind == Kind::managed ? managed_range : host_range;
-}
-
 std::string title(const Allocation& allocation) {
   char text[256];
   switch (allocation.kind) {
     case Kind::device:
-      snprintf(text, sizeof text, "an allocation of %zu bytes on device %d", allocation.bytes, allocation.device);
+      snprintf(text, sizeof text, "an allocation of %zu bytes on device %d", allocation.bytes,
+               allocation.context->device);
       break;
     case Kind::managed: snprintf(text, sizeof text, "a managed allocation of %zu bytes", allocation.bytes); break;
     case Kind::host: snprintf(text, sizeof text, "a pinned host allocation of %zu bytes", allocation.bytes); break;
@@ -85,10 +50,6 @@ std::string title(const Allocation& allocation) {
 CUresult need_context() { return current_context() ? CUDA_SUCCESS : fail(CUDA_ERROR_INVALID_CONTEXT, "no context is current"); }
 }  // namespace
 
-void poison(void* memory, size_t bytes) {
-  if (bytes <= kMostPoisoned) memset(memory, 0xa5, bytes);
-}
-
 const Allocation* find_allocation(uintptr_t address) {
   auto after = allocations.upper_bound(address);
   if (after == allocations.begin()) return nullptr;
@@ -102,9 +63,9 @@ std::string describe_address(uintptr_t address) {
   const Lock lock(state_lock);
   char text[512];
   auto old = freed.upper_bound(address);
-  if (old != freed.begin() && address < (--old)->first + old->second.first) {
+  if (old != freed.begin() && address < (--old)->first + old->second.bytes) {
     snprintf(text, sizeof text, "byte %zu of %s that was freed", static_cast<size_t>(address - old->first),
-             old->second.second.c_str());
+             title(old->second).c_str());
     return text;
   }
   if (const Allocation* found = find_allocation(address)) {
@@ -125,12 +86,12 @@ std::string describe_address(uintptr_t address) {
              title(after->second).c_str());
     return text;
   }
-  return address < kPage ? "a null pointer" : "no memory of a device";
+  return address < 4096 ? "a null pointer" : "no memory of a device";
 }
 
 bool is_accessible(const Allocation& allocation, CUcontext context) {
-  return (allocation.kind != Kind::device && allocation.kind != Kind::variable) || allocation.device == context->device ||
-         context->peers.count(allocation.device);
+  return (allocation.kind != Kind::device && allocation.kind != Kind::variable) || allocation.context == context ||
+         allocation.context->device == context->device || context->peers.count(allocation.context->device);
 }
 
 CUresult check_range(const char* role, uintptr_t address, size_t bytes) {
@@ -147,15 +108,16 @@ CUresult allocate(uintptr_t* address, size_t bytes, Kind kind, CUmemoryPool pool
   if (const CUresult status = need_context()) return status;
   if (!bytes) return fail(CUDA_ERROR_INVALID_VALUE, "0 bytes");
   const Lock lock(state_lock);
-  const int device = pool ? pool->device : current_context()->device;
+  const CUcontext context = pool ? primary_context(pool->device) : current_context();
+  const int device = context->device;
   const size_t left = settings.memory_bytes - used_bytes[device] + (pool ? pool->reserved - pool->used : 0);
   if (kind == Kind::device &&
       (bytes > left || (pool && pool->used + bytes > pool->reserved && !reserve(pool, pool->used + bytes))))
     return fail(CUDA_ERROR_OUT_OF_MEMORY, "%zu bytes, and device %d has %zu left", bytes, device, left);
-  const uintptr_t begin = bytes < kRange ? range_of(kind, device).take(bytes) : 0;
+  const uintptr_t begin = take_memory(kind, device, bytes);
   if (!begin) return fail(CUDA_ERROR_OUT_OF_MEMORY, "%zu bytes, which the host does not give", bytes);
   poison(reinterpret_cast<void*>(begin), bytes);
-  allocations[begin] = {begin, bytes, kind, device, next_id(), "", pool};
+  allocations[begin] = {begin, bytes, kind, context, next_id(), "", pool};
   if (pool)
     pool->used += bytes;
   else if (kind == Kind::device)
@@ -171,23 +133,20 @@ CUresult release(uintptr_t address) {
   if (found == allocations.end() || found->second.kind >= Kind::registered)
     return fail(CUDA_ERROR_INVALID_VALUE, "%#zx is %s; expected the begin of an allocation", address,
                 describe_address(address).c_str());
-  const Allocation& allocation = found->second;
+  const Allocation allocation = found->second;
   if (allocation.pool)
     allocation.pool->used -= allocation.bytes;
   else if (allocation.kind == Kind::device)
-    used_bytes[allocation.device] -= allocation.bytes;
-  const uintptr_t first_page = address / kPage * kPage,
-                  end = address + (allocation.bytes + kAlignment - 1) / kAlignment * kAlignment;
-  madvise(reinterpret_cast<void*>(first_page), end - first_page, MADV_DONTNEED);
-  mprotect(reinterpret_cast<void*>(first_page), end - first_page, PROT_NONE);
-  freed[address] = {allocation.bytes, title(allocation)};
+    used_bytes[allocation.context->device] -= allocation.bytes;
+  give_back_memory(address, allocation.bytes);
+  freed[address] = allocation;
   allocations.erase(found);
   return CUDA_SUCCESS;
 }
 
-void add_variable(uintptr_t address, size_t bytes, int device, const std::string& name) {
+void add_variable(uintptr_t address, size_t bytes, CUcontext context, const std::string& name) {
   const Lock lock(state_lock);
-  allocations[address] = {address, bytes, Kind::variable, device, next_id(), name, nullptr};
+  allocations[address] = {address, bytes, Kind::variable, context, next_id(), name, nullptr};
 }
 void remove_variable(uintptr_t address) {
   const Lock lock(state_lock);
@@ -199,6 +158,32 @@ void remove_variable(uintptr_t address) {
 using namespace driver;
 
 // ---- allocation --------------------------------------------------------------------------------------------------------
+
+namespace driver {
+namespace {
+CUresult check_free(uintptr_t address, bool host) {
+  const Lock lock(state_lock);
+  const Allocation* found = find_allocation(address);
+  if (!host && found && found->kind == Kind::host)
+    return fail(CUDA_ERROR_INVALID_VALUE, "%s: use cuMemFreeHost", title(*found).c_str());
+  if (host && (!found || found->kind != Kind::host))
+    return fail(CUDA_ERROR_INVALID_VALUE, "%#zx is %s; expected pinned host memory", address, describe_address(address).c_str());
+  return CUDA_SUCCESS;
+}
+
+// Waits for the device that the memory belongs to, whichever is the current one.
+CUresult release_when_idle(uintptr_t address) {
+  CUcontext owner = nullptr;
+  {
+    const Lock lock(state_lock);
+    if (const Allocation* found = find_allocation(address)) owner = found->context;
+  }
+  if (owner)
+    if (const CUresult status = run_queues(owner)) return status;
+  return release(address);
+}
+}  // namespace
+}  // namespace driver
 
 API cuMemGetInfo(size_t* left, size_t* total) {
   BEGIN_CALL;
@@ -224,14 +209,8 @@ API cuMemFree(CUdeviceptr address) {
   BEGIN_CALL;
   if (const CUresult status = check_unsafe_call()) return status;
   if (!address) return CUDA_SUCCESS;
-  {
-    const Lock lock(state_lock);
-    const Allocation* found = find_allocation(address);
-    if (found && found->kind == Kind::host)
-      return fail(CUDA_ERROR_INVALID_VALUE, "%s: use cuMemFreeHost", title(*found).c_str());
-  }
-  if (const CUresult status = run_queues(current_context())) return status;  // it waits for the device
-  return release(address);
+  if (const CUresult status = check_free(address, false)) return status;
+  return release_when_idle(address);
 }
 API cuMemHostAlloc(void** address, size_t bytes, unsigned) {
   BEGIN_CALL;
@@ -241,15 +220,10 @@ API cuMemHostAlloc(void** address, size_t bytes, unsigned) {
 API cuMemAllocHost(void** address, size_t bytes) { return cuMemHostAlloc(address, bytes, 0); }
 API cuMemFreeHost(void* address) {
   BEGIN_CALL;
-  {
-    const Lock lock(state_lock);
-    const Allocation* found = find_allocation(reinterpret_cast<uintptr_t>(address));
-    if (address && (!found || found->kind != Kind::host))
-      return fail(CUDA_ERROR_INVALID_VALUE, "%p is %s; expected pinned host memory", address,
-                  describe_address(reinterpret_cast<uintptr_t>(address)).c_str());
-  }
-  if (const CUresult status = run_queues(current_context())) return status;
-  return release(reinterpret_cast<uintptr_t>(address));
+  if (!address) return CUDA_SUCCESS;
+  const auto begin = reinterpret_cast<uintptr_t>(address);
+  if (const CUresult status = check_free(begin, true)) return status;
+  return release_when_idle(begin);
 }
 API cuMemHostRegister(void* address, size_t bytes, unsigned) {
   BEGIN_CALL;
@@ -260,7 +234,7 @@ API cuMemHostRegister(void* address, size_t bytes, unsigned) {
   auto after = allocations.lower_bound(begin);
   if (find_allocation(begin) || (after != allocations.end() && after->first < begin + bytes))
     return fail(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, "%zu bytes at %p", bytes, address);
-  allocations[begin] = {begin, bytes, Kind::registered, current_context()->device, next_id(), "", nullptr};
+  allocations[begin] = {begin, bytes, Kind::registered, current_context(), next_id(), "", nullptr};
   return CUDA_SUCCESS;
 }
 API cuMemHostUnregister(void* address) {
@@ -320,7 +294,7 @@ API cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr
   if (!found) return fail(CUDA_ERROR_INVALID_VALUE, "%#llx is %s", address, describe_address(address).c_str());
   const bool host = found->kind == Kind::host || found->kind == Kind::registered;
   switch (attribute) {
-    case CU_POINTER_ATTRIBUTE_CONTEXT: *static_cast<CUcontext*>(data) = primary_context(found->device); break;
+    case CU_POINTER_ATTRIBUTE_CONTEXT: *static_cast<CUcontext*>(data) = found->context; break;
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       *static_cast<unsigned*>(data) = host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
       break;
@@ -330,7 +304,7 @@ API cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr
       break;
     case CU_POINTER_ATTRIBUTE_BUFFER_ID: *static_cast<unsigned long long*>(data) = found->id; break;
     case CU_POINTER_ATTRIBUTE_IS_MANAGED: *static_cast<unsigned*>(data) = found->kind == Kind::managed; break;
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: *static_cast<int*>(data) = found->device; break;
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: *static_cast<int*>(data) = found->context->device; break;
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: *static_cast<CUdeviceptr*>(data) = found->begin; break;
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE: *static_cast<size_t*>(data) = found->bytes; break;
     default: return fail(CUDA_ERROR_NOT_SUPPORTED, "attribute %d", attribute);

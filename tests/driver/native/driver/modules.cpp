@@ -17,6 +17,7 @@ namespace {
 std::set<CUmodule> modules;  // unloaded ones, too: graphs still have their functions
 
 CUresult check_module(CUmodule module) {
+  const Lock lock(state_lock);
   return modules.count(module) && !module->unloaded
              ? CUDA_SUCCESS
              : fail(CUDA_ERROR_INVALID_HANDLE, "%p is no loaded module", static_cast<void*>(module));
@@ -37,7 +38,7 @@ CUresult compile(CUmodule module) {
                                     joined_names(module->image.kernels).c_str(), joined_names(module->image.variables).c_str());
     for (int i = 0; i < module->code->variable_count; i++) {
       const VariableCode& variable = module->code->variables[i];
-      add_variable(reinterpret_cast<uintptr_t>(variable.address), variable.bytes, module->context->device, variable.name);
+      add_variable(reinterpret_cast<uintptr_t>(variable.address), variable.bytes, module->context, variable.name);
     }
   }
   if (module->code->error) return fail(CUDA_ERROR_INVALID_IMAGE, "the emulator cannot run it: %s", module->code->error);
@@ -45,10 +46,10 @@ CUresult compile(CUmodule module) {
 }
 
 CUresult check_parameters(const CUfunc_st& function) {
-  const std::vector<int>& declared = function.info.parameter_bytes;
+  const std::vector<ParameterInfo>& declared = function.info.parameters;
   if (!function.module->image.is_cubin) return CUDA_SUCCESS;
   bool same = static_cast<int>(declared.size()) == function.code->parameter_count;
-  for (size_t i = 0; same && i < declared.size(); i++) same = declared[i] == function.code->parameters[i].bytes;
+  for (size_t i = 0; same && i < declared.size(); i++) same = declared[i].bytes == function.code->parameters[i].bytes;
   return same
              ? CUDA_SUCCESS
              : fail(CUDA_ERROR_INVALID_IMAGE, "%s: a parameter has another size for g++ than for NVRTC", function.name.c_str());
@@ -109,6 +110,7 @@ API cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name)
   if (const CUresult status = check_module(module)) return status;
   const auto kernel = module->image.kernels.find(name);
   if (kernel == module->image.kernels.end()) return fail(CUDA_ERROR_NOT_FOUND, "the module has no kernel %s", name);
+  const std::lock_guard compilation(module->compilation);
   if (const CUresult status = compile(module)) return status;
   std::unique_ptr<CUfunc_st>& found = module->functions[name];
   if (!found) {
@@ -128,6 +130,7 @@ API cuModuleGetGlobal(CUdeviceptr* address, size_t* bytes, CUmodule module, cons
   BEGIN_CALL;
   if (const CUresult status = check_module(module)) return status;
   if (!module->image.variables.count(name)) return fail(CUDA_ERROR_NOT_FOUND, "the module has no variable %s", name);
+  const std::lock_guard compilation(module->compilation);
   if (const CUresult status = compile(module)) return status;
   for (int i = 0; i < module->code->variable_count; i++) {
     const VariableCode& variable = module->code->variables[i];

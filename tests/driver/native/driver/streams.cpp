@@ -31,17 +31,45 @@ CUstream resolve(CUstream handle) {
 
 bool is_legacy(CUstream stream) { return stream == &stream->context->legacy; }
 
+namespace {
+int running_works = 0;  // those that wait for others included
+uint64_t host_waits = 0;
+
+// Runs a work of a stream; the caller holds run_lock.
+CUresult run_in(CUstream stream, const Work& work) {
+  stream->running = true;
+  running_works++;
+  const CUresult status = run_work(stream->context, work);
+  running_works--;
+  stream->running = false;
+  const Lock lock(state_lock);
+  stream->finished++;
+  return status;
+}
+}  // namespace
+
 CUresult run_queue(CUstream stream, uint64_t position) {
-  while (true) {
+  const Lock running(run_lock);
+  bool is_host_wait = !running_works;
+  while (!stream->running) {  // else a host function waits for its own stream
     Work work;
     {
       const Lock lock(state_lock);
-      if (stream->queue.empty() || stream->started >= position) return stream->context->fault;
+      if (stream->queue.empty() || stream->finished >= position) break;
       work = std::move(stream->queue.front());
       stream->queue.pop_front();
-      stream->started++;
     }
-    if (const CUresult status = run_work(stream->context, work)) return status;
+    host_waits += is_host_wait;
+    is_host_wait = false;
+    if (const CUresult status = run_in(stream, work)) return status;
+  }
+  return stream->context->fault;
+}
+
+void drop_queues(CUcontext context) {
+  for (CUstream stream : streams_of(context)) {
+    stream->queue.clear();
+    stream->finished = stream->enqueued;
   }
 }
 
@@ -53,6 +81,29 @@ CUresult run_queues(CUcontext context, bool blocking_only) {
   return CUDA_SUCCESS;
 }
 
+Work wait_for(CUstream stream, uint64_t position) {
+  return {CU_GRAPH_NODE_TYPE_WAIT_EVENT, "the wait for another stream", [=] {
+            run_queue(stream, position);  // an error there is that of its own device
+            return CUDA_SUCCESS;
+          }};
+}
+
+namespace {
+void append(CUstream stream, Work work) {
+  stream->queue.push_back(std::move(work));
+  stream->enqueued++;
+}
+}  // namespace
+
+void append_implicit_waits(CUstream stream) {
+  if (stream->flags & CU_STREAM_NON_BLOCKING) return;
+  const std::vector<CUstream> others =
+      is_legacy(stream) ? streams_of(stream->context) : std::vector<CUstream>{&stream->context->legacy};
+  for (CUstream other : others)
+    if (other != stream && !(other->flags & CU_STREAM_NON_BLOCKING) && other->finished < other->enqueued)
+      append(stream, wait_for(other, other->enqueued));
+}
+
 CUresult enqueue(CUstream handle, Work work) {
   const CUstream stream = resolve(handle);
   if (!stream) return invalid_stream(handle);
@@ -62,18 +113,16 @@ CUresult enqueue(CUstream handle, Work work) {
     if (stream->capture) return add_node(stream, std::move(work));
   }
   if (!settings.lazy) {
-    stream->enqueued++, stream->started++;
-    return run_work(stream->context, work);
-  }
-  // The legacy stream waits for the blocking streams, and they for it.
-  if (is_legacy(stream)) {
-    if (const CUresult status = run_queues(stream->context, true)) return status;
-  } else if (!(stream->flags & CU_STREAM_NON_BLOCKING)) {
-    if (const CUresult status = run_queue(&stream->context->legacy)) return status;
+    const Lock running(run_lock);
+    {
+      const Lock lock(state_lock);
+      stream->enqueued++;
+    }
+    return run_in(stream, work);
   }
   const Lock lock(state_lock);
-  stream->queue.push_back(std::move(work));
-  stream->enqueued++;
+  append_implicit_waits(stream);
+  append(stream, std::move(work));
   return CUDA_SUCCESS;
 }
 
@@ -89,6 +138,8 @@ CUresult check_wait(CUstream stream) {
 }  // namespace driver
 
 using namespace driver;
+
+extern "C" __attribute__((visibility("default"))) uint64_t standin_host_waits() { return host_waits; }
 
 #define RESOLVE(stream, handle)            \
   const CUstream stream = resolve(handle); \
@@ -154,8 +205,10 @@ API cuStreamQuery(CUstream handle) {
   BEGIN_CALL;
   RESOLVE(stream, handle);
   if (const CUresult status = check_wait(stream)) return status;
-  const bool busy = !stream->queue.empty();
-  if (const CUresult status = is_legacy(stream) ? run_queues(stream->context, true) : run_queue(stream)) return status;
+  const std::unique_lock running(run_lock, std::try_to_lock);
+  const bool busy = !running || !stream->queue.empty();
+  if (running)
+    if (const CUresult status = is_legacy(stream) ? run_queues(stream->context, true) : run_queue(stream)) return status;
   return busy ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
 }
 API cuStreamAddCallback(CUstream handle, CUstreamCallback callback, void* data, unsigned) {
