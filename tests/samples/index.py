@@ -19,9 +19,9 @@ from tests.samples.row import SAME, row, same
 
 
 def _placed(index: Any, like: Any) -> tuple[Any, ...]:
-    """An index as ops get it: of tensors in place of lists, on the device of ``like``."""
+    """An index as ops get it: of tensors in place of lists and arrays, on the device of ``like``."""
     items = index if isinstance(index, tuple) else (index,)
-    return tuple(gpunet.tensor(i, device=like.device) if isinstance(i, list) else i for i in items)
+    return tuple(gpunet.tensor(i, device=like.device) if isinstance(i, (list, numpy.ndarray)) else i for i in items)
 
 
 def _unindexed(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
