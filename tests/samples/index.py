@@ -8,6 +8,7 @@ import numpy
 
 import gpunet
 from gpunet.autograd import OPS
+from gpunet.launch.memory import move_to_device
 from gpunet.ops.index import split_index
 from tests.samples.inputs import (
     ROWS,
@@ -21,7 +22,11 @@ from tests.samples.row import SAME, row, same
 def _placed(index: Any, like: Any) -> tuple[Any, ...]:
     """An index as ops get it: of tensors in place of lists and arrays, on the device of ``like``."""
     items = index if isinstance(index, tuple) else (index,)
-    return tuple(gpunet.tensor(i, device=like.device) if isinstance(i, (list, numpy.ndarray)) else i for i in items)
+    arrays = [numpy.asarray(item) if isinstance(item, (list, numpy.ndarray)) else item for item in items]
+    return tuple(
+        gpunet.Tensor(move_to_device(item, like.device, guarded=True)) if isinstance(item, numpy.ndarray) else item
+        for item in arrays
+    )
 
 
 def _unindexed(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
