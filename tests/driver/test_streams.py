@@ -136,3 +136,23 @@ def test_handles_are_checked() -> None:
     with refuses("cuEventElapsedTime.*created without timing"):
         cupy.cuda.get_elapsed_time(first, second)
     """)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_each_host_thread_has_a_default_stream_of_its_own(waits: bool) -> None:
+    run(f"waits = {waits}" + """
+    fill = kernel(FILL, "fill")
+    x = array(runtime.malloc(64), 16)
+    def produce():
+        with Stream.ptds:
+            fill((1,), (16,), (x, numpy.float32(3), numpy.int32(16)))
+            events.append(Stream.ptds.record())
+    events = []
+    thread = threading.Thread(target=produce)
+    thread.start()
+    thread.join()
+    with Stream.ptds:
+        if waits:
+            Stream.ptds.wait_event(events[0])
+        assert ((x.get() == 3).all()) == waits
+    """.replace("\n    ", "\n"), "--lazy")  # fmt: skip

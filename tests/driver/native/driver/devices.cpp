@@ -15,7 +15,7 @@ thread_local std::vector<CUcontext> context_stack;
 
 CUctx_st* make_context(int device) {
   auto* context = new CUctx_st{device};
-  context->legacy.context = context->per_thread.context = context;
+  context->legacy.context = context;
   context->limits = {{CU_LIMIT_STACK_SIZE, 1024}, {CU_LIMIT_PRINTF_FIFO_SIZE, 1 << 20}, {CU_LIMIT_MALLOC_HEAP_SIZE, 8 << 20}};
   return context;
 }

@@ -126,7 +126,7 @@ struct CUstream_st {
   int priority = 0;
   CUcontext context = nullptr;
   uint64_t id = 0;
-  bool destroyed = false;
+  bool is_per_thread = false, destroyed = false;
   std::deque<driver::Work> queue = {};
   uint64_t enqueued = 0, finished = 0;  // numbers of works
   bool running = false;  // whether one of them runs
@@ -154,7 +154,7 @@ struct CUctx_st {
   std::string fault_message = {};
   std::map<CUlimit, size_t> limits = {};
   std::set<int> peers = {};  // devices whose memory kernels of this context may access
-  CUstream_st legacy = {}, per_thread = {};
+  CUstream_st legacy = {};
 };
 
 namespace driver {

@@ -5,7 +5,7 @@
 
 namespace driver {
 namespace {
-std::vector<CUstream> streams;  // created ones, destroyed ones too: events still point to them
+std::vector<CUstream> streams;  // created ones, those of threads, destroyed ones too: events still point to them
 
 CUresult invalid_stream(CUstream handle) {
   return fail(CUDA_ERROR_INVALID_HANDLE, "%p is no stream, or was destroyed", static_cast<void*>(handle));
@@ -13,17 +13,27 @@ CUresult invalid_stream(CUstream handle) {
 
 std::vector<CUstream> streams_of(CUcontext context) {
   const Lock lock(state_lock);
-  std::vector<CUstream> found = {&context->legacy, &context->per_thread};
+  std::vector<CUstream> found = {&context->legacy};
   for (CUstream stream : streams)
     if (stream->context == context) found.push_back(stream);
   return found;
+}
+// The calling thread's default stream.
+CUstream stream_of_thread(CUcontext context) {
+  thread_local std::map<CUcontext, CUstream> made;
+  CUstream& stream = made[context];
+  if (!stream) {
+    const Lock lock(state_lock);
+    streams.push_back(stream = new CUstream_st{0, 0, context, next_id(), true});
+  }
+  return stream;
 }
 }  // namespace
 
 CUstream resolve(CUstream handle) {
   const CUcontext context = current_context();
   if (handle == nullptr || handle == CU_STREAM_LEGACY) return context ? &context->legacy : nullptr;
-  if (handle == CU_STREAM_PER_THREAD) return context ? &context->per_thread : nullptr;
+  if (handle == CU_STREAM_PER_THREAD) return context ? stream_of_thread(context) : nullptr;
   const Lock lock(state_lock);
   const bool known = std::find(streams.begin(), streams.end(), handle) != streams.end();
   return known && !handle->destroyed ? handle : nullptr;
@@ -159,7 +169,7 @@ API cuStreamDestroy(CUstream handle) {
   const Call call(__func__);
   RESOLVE(stream, handle);
   const Lock lock(state_lock);
-  if (stream == &stream->context->legacy || stream == &stream->context->per_thread)
+  if (is_legacy(stream) || stream->is_per_thread)
     return fail(CUDA_ERROR_INVALID_HANDLE, "a default stream cannot be destroyed");
   if (Capture* capture = stream->capture) {
     capture->invalid = "a stream that is being captured was destroyed";
