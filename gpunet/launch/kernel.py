@@ -35,6 +35,7 @@ import gpunet.emulator  # noqa: F401  registers the loader of the device "emulat
 from gpunet.backend import compiler, cuda_sources, devices
 from gpunet.backend.dtypes import C_TYPES
 from gpunet.launch.contract import Contract, first_array
+from gpunet.launch.facts import Facts
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.packing import pack
 from gpunet.launch.tape import active
@@ -62,7 +63,7 @@ class Geometry(NamedTuple):
     shared: int = 0
 
 
-class Kernel(Launchable):
+class Kernel(Facts, Launchable):
     """A CUDA entry point and its NumPy twin, created by the decorator :func:`kernel`."""
 
     traceable = True  #: whether a replay may run the NumPy calls traced from the twin instead of the twin itself
@@ -76,6 +77,7 @@ class Kernel(Launchable):
         optional: str,
         strided: str,
     ) -> None:
+        super().__init__()
         parameters = inspect.signature(twin).parameters.values()
         self.twin = twin
         self.name = self.entry = twin.__name__

@@ -13,7 +13,6 @@ from gpunet.backend import devices
 from gpunet.cli.main import main
 from gpunet.errors import ArgumentError, LaunchError
 from gpunet.launch.kernel import KERNELS, Kernel
-from gpunet.ops.cases.case import MAKERS
 from gpunet.tools import kernel_cases, selftest
 
 
@@ -136,7 +135,7 @@ def test_missing_device_and_kernel(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_kernel_without_cases_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(MAKERS, "erf_forward")
+    monkeypatch.setattr(KERNELS["erf_forward"], "case_makers", [])
     with pytest.raises(ArgumentError, match=r"erf_forward has no cases.*gpunet/ops/cases"):
         selftest.check_kernel(KERNELS["erf_forward"], devices.CPU)
 
