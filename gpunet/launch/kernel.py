@@ -37,6 +37,7 @@ from gpunet.backend.dtypes import C_TYPES
 from gpunet.launch.contract import Contract, first_array
 from gpunet.launch.facts import Facts
 from gpunet.launch.launchable import Launchable
+from gpunet.launch.loops import Loops
 from gpunet.launch.packing import pack
 from gpunet.launch.tape import active
 
@@ -93,10 +94,20 @@ class Kernel(Facts, Launchable):
         self.contract = Contract(self.name, self.parameters, dtypes, self.optional, frozenset(strided.split()))
         self._is_valid_numpy = self.contract.is_valid_numpy
         self._geometry: Callable[..., Geometry] | None = None
+        self.launch_loops: Callable[..., Loops | None] | None = None
 
     def geometry(self, function: Callable[..., Geometry]) -> Callable[..., Geometry]:
         """Decorator of the function that returns the :class:`Geometry` for given arrays and options."""
         self._geometry = function
+        return function
+
+    def loops(self, function: Callable[..., Loops | None]) -> Callable[..., Loops | None]:
+        """Decorator of the function that returns how a compiled step runs a launch as loops, or None if it cannot.
+
+        Only a twin that cannot be traced into NumPy calls needs it.  The arrays may be views of a recorded step
+        (``gpunet.captured.ir.View``), which have a shape, a dtype and a size.
+        """
+        self.launch_loops = function
         return function
 
     def launch_geometry(self, arrays: Sequence[Any], options: dict[str, Any]) -> Geometry:
