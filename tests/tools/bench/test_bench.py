@@ -18,6 +18,7 @@ from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import KERNELS
 from gpunet.launch.tape import Tape, record
 from gpunet.ops.dropout import dropout_apply
+from gpunet.ops.linear import linear_backward_input, linear_backward_weight, linear_forward
 from gpunet.ops.matmul import matmul_forward
 from gpunet.tools import kernel_cases
 from gpunet.tools.bench import ceilings, kernels, report, scaling, session
@@ -179,13 +180,13 @@ def test_flops_and_launches_match_a_recorded_step() -> None:
                 runner.step(*runner.batches[0])
             flop = 0.0
             for launch in tape.launches:
-                if launch.kernel.name == "linear_forward":
+                if launch.kernel is linear_forward:
                     y, _, x, _, _ = launch.arrays
                     flop += 2.0 * y.size * x.shape[1]
-                elif launch.kernel.name == "linear_backward_input":
+                elif launch.kernel is linear_backward_input:
                     dx, dy, _, _ = launch.arrays
                     flop += 2.0 * dx.size * dy.shape[1]
-                elif launch.kernel.name == "linear_backward_weight":
+                elif launch.kernel is linear_backward_weight:
                     dw, _, dy, _, _ = launch.arrays
                     flop += 2.0 * dw.size * len(dy)
             assert flop == case.flop(kind)
