@@ -1,6 +1,6 @@
 """What is known of a kernel besides how to launch it.  Tools and tests read it; nothing else is keyed by a kernel.
 
-The file of cases of its family (``gpunet/ops/cases/FAMILY.py``, ``gpunet/optim/cases.py``) states it, so that
+The file of cases of its family (in ``gpunet/ops/cases/``, or ``gpunet/optim/cases.py``) states it, so that
 ``import gpunet`` loads none of it:
 
     @dropout_apply.cases("edge")
