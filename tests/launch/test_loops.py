@@ -12,6 +12,7 @@ from gpunet.errors import LabelError
 from gpunet.launch import loops
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.launch.loops import Loops, load, loop_body, store
+from gpunet.launch.random import random_uniform
 from gpunet.ops.cases.case import Case
 from gpunet.tools import kernel_cases
 
@@ -59,6 +60,12 @@ def test_body_computes_what_the_twin_computes(name: str) -> None:
             scale = max(1.0, float(numpy.abs(b[numpy.isfinite(b)]).max(initial=0)))
             numpy.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale, err_msg=f"{case}: {parameter}")
     assert count > 5
+
+
+def test_bounds_of_uniform_numbers_may_be_integers() -> None:
+    """Compiled code passes an int in another register than a float."""
+    looped = random_uniform.launch_loops(numpy.zeros(5), numpy.zeros(2, "uint64"), low=-2, high=3)
+    assert [type(number) for number in looped.numbers] == [int, int, float, float, float]
 
 
 # ---- the source of a body -------------------------------------------------------------------------------------------
