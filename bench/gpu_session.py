@@ -114,12 +114,13 @@ def _run_shard(number: int, count: int, arguments: list[str], reports: queue.Que
 def kernels(dry: bool, done: set[str]) -> Iterator[Row]:
     """gpunet selftest: every kernel on odd sizes with poisoned outputs, compared with float64 and between two launches."""
     from gpunet.backend.devices import Device
+    from gpunet.launch.random import random_advance, random_bernoulli
     from gpunet.tools import selftest
 
     device = Device(_dry_device() if dry else "cuda")
     if not done:
         yield "header", str(device), selftest.HEADER
-    for kernel in selftest.select_kernels("random_advance,random_bernoulli" if dry else "*"):
+    for kernel in [random_advance, random_bernoulli] if dry else selftest.select_kernels():
         if kernel.name in done:
             continue
         try:
@@ -195,51 +196,37 @@ def ceilings(dry: bool, done: set[str]) -> Iterator[Row]:
 def compare(dry: bool, done: set[str]) -> Iterator[Row]:
     """Every kernel, beside its equivalent in PyTorch (matrix products by cuBLAS)."""
     from gpunet.backend import devices
+    from gpunet.launch.kernel import KERNELS
+    from gpunet.launch.random import random_uniform
+    from gpunet.ops.special import erf_forward
     from gpunet.tools.bench import ceilings as measured
-    from gpunet.tools.bench import equivalents
-    from gpunet.tools.bench import kernels as table
+    from gpunet.tools.bench import kernels as bench
 
     device = devices.Device(_dry_device() if dry else "cuda")
-    products = ("linear_forward", "linear_backward_input", "linear_backward_weight", "matmul_forward")
     timed: Callable[[Callable[[], object]], float] = measured.cuda_seconds if device.type == "cuda" else measured.best_seconds
     if not done:
         yield "header", None, f"{'kernel':34}{'launch':38}{'µs':>10}{'':>16}{'torch µs':>10}{'torch/ours':>11}"
     for width in (16,) if dry else (4096, 1024, 512):
-        for name in table.KERNELS:
-            if (width < 4096 and not dry and name not in products) or (
-                dry and name not in ("erf_forward", "random_uniform")
-            ):
-                continue
+        for kernel in (erf_forward, random_uniform) if dry else KERNELS.values():
+            name = kernel.name
             if f"{name} {width}" in done:
                 continue
             try:
-                (launch,) = table.launches(device, width, lambda other, name=name: other == name)
+                (launch,) = bench.launches(device, width, [kernel])
+                if width < 4096 and not dry and not launch.is_compute_bound:
+                    continue
                 ours = timed(launch)
-                host = [_on_host(array) for array in launch.arrays]
-                theirs = equivalents.find(name, host, launch.options, "cpu" if dry else "cuda")
+                theirs = launch.in_pytorch("cpu" if dry else "cuda")
                 other = timed(theirs) if theirs is not None else None
             except Exception as error:
                 yield f"{name} {width}", {"error": repr(error)}, f"{name:34}{type(error).__name__}: {error}"
                 _restart_if_cuda_failed()
                 continue
-            rate = (
-                f"{launch.flop / ours / 1e12:.2f} TFLOP/s" if launch.flop else f"{launch.bytes / ours / 1e9:,.0f} GB/s"
-            )
-            found = {"label": launch.label, "seconds": ours, "torch": other, "flop": launch.flop, "bytes": launch.bytes}
+            amount, unit = launch.rate(ours)
+            rate = f"{amount:,.0f} {unit}"
+            found = {"label": launch.label, "seconds": ours, "torch": other, **launch.cost._asdict()}
             beside = f"{1e6 * other:>10.1f}{other / ours:>11.2f}" if other else f"{'–':>10}"
             yield f"{name} {width}", found, f"{name:34}{launch.label[:36]:38}{1e6 * ours:>10.1f}{rate:>16}{beside}"
-
-
-def _on_host(array: Any) -> Any:
-    from gpunet.backend import devices
-
-    if isinstance(array, list):
-        return [_on_host(a) for a in array]
-    if array is None:
-        return None
-    import numpy
-
-    return numpy.asarray(devices.move(array, devices.CPU))
 
 
 # ---- (e) training steps -----------------------------------------------------------------------------------------------

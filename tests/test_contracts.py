@@ -6,10 +6,12 @@ import ast
 import builtins
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy
 import pytest
@@ -17,6 +19,8 @@ import pytest
 import gpunet
 from gpunet.autograd import OPS
 from gpunet.errors import GpunetError
+from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.optim import lr_scheduler  # noqa: F401  fills KERNELS
 from tests.samples import ACTIVATIONS, SAMPLES
 
 PACKAGE = Path(gpunet.__file__).parent
@@ -270,6 +274,73 @@ def test_package_root_only_re_exports_names() -> None:
         assert plain or hook or text, f"gpunet/__init__.py, line {node.lineno}: {ast.unparse(node)[:60]}"
 
 
+# ---- facts of kernels -----------------------------------------------------------------------------------------------
+
+#: Files of tests that may name kernels in strings outside of assertions, with the reason.
+MAY_NAME_KERNELS = {"tests/captured/test_lowering.py": "the op of a user has the name of a kernel there"}
+
+
+def named_kernels(source: str, is_test: bool, names: Collection[str]) -> Iterator[str]:
+    """Lines that name a kernel where it should be the kernel itself, or one of its facts: see ``gpunet.launch.facts``.
+
+    In the library these are strings that begin with the name of a kernel, such as keys of a table and patterns of
+    specialisations, and functions that have its name, as a registry might take it.  In tests only strings that are the
+    name; an assertion may compare the name of a launch.
+    """
+    tree = ast.parse(source)
+    skipped: set[ast.AST] = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+    if is_test:
+        skipped.update(node for n in ast.walk(tree) if isinstance(n, ast.Assert) for node in ast.walk(n))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in skipped:
+            first_word = re.match(r"\w*+(?!\.cu)", node.value)
+            name = node.value if is_test else first_word[0] if first_word else ""
+        elif isinstance(node, ast.FunctionDef) and not is_test:
+            is_kernel = any(ast.unparse(d).startswith(("kernel(", "list_kernel(")) for d in node.decorator_list)
+            name = "" if is_kernel else node.name
+        else:
+            continue
+        if name in names:
+            yield f"line {node.lineno}: {name!r}"
+
+
+def test_no_table_outside_of_the_kernels_is_keyed_by_their_names() -> None:
+    root, offenders = PACKAGE.parent, []
+    for folder in ("gpunet", "bench", "tests"):
+        for path in sorted((root / folder).rglob("*.py")):
+            file = path.relative_to(root).as_posix()
+            if file not in MAY_NAME_KERNELS:
+                found = named_kernels(path.read_text(encoding="utf-8"), folder == "tests", KERNELS)
+                offenders += [f"{file}, {line}" for line in found]
+    assert offenders == [], "state a fact of a kernel where its cases are (CONTRIBUTING.md), and pass the kernel itself"
+
+
+@pytest.mark.parametrize("line", ["HOT = ('scale', 'shift')", "ROWS = {'scale': 3}", "WASTE = [('scale<float, *', '*')]",
+                                  "@registered\ndef scale(s):\n    yield s", "if kernel.name == 'scale':\n    pass"])  # fmt: skip
+def test_the_check_of_names_detects(line: str) -> None:
+    assert len(list(named_kernels(line, False, {"scale"}))) == 1
+    is_whole_name = "def" not in line and "<" not in line
+    assert len(list(named_kernels(line, True, {"scale"}))) == is_whole_name
+
+
+def test_the_check_of_names_accepts_kernels_texts_and_assertions() -> None:
+    twin = "@kernel('scale.cu', outputs=1)\ndef scale(y):\n    'scale: y *= 2'\n    raise ValueError('of scale')"
+    assert list(named_kernels(twin, False, {"scale"})) == []
+    assert list(named_kernels("assert launch.kernel.name == 'scale'", True, {"scale"})) == []
+
+
+def test_captured_steps_know_no_op() -> None:
+    """Loop bodies, and all else that a compiled step needs of an op, hang on its kernel."""
+    known = [
+        f"{module.__name__}.{name}"
+        for module in all_modules()
+        if module.__name__.startswith("gpunet.captured")
+        for name, value in vars(module).items()
+        if isinstance(value, Kernel) or any(value is op for op in OPS.values())
+    ]
+    assert known == []
+
+
 # ---- imports --------------------------------------------------------------------------------------------------------
 
 
@@ -294,7 +365,7 @@ def test_snippet_runs_with_gpunet_imported_as_torch() -> None:
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 
-def all_modules() -> Iterator[object]:
+def all_modules() -> Iterator[ModuleType]:
     for found in pkgutil.walk_packages([str(PACKAGE)], "gpunet."):
         if not found.name.endswith("__main__"):
             try:

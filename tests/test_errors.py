@@ -23,8 +23,9 @@ from gpunet.errors import (
     ShapeError,
     StateDictError,
 )
-from gpunet.launch.kernel import KERNELS
 from gpunet.launch.tape import Tape, record
+from gpunet.ops.activations import activation_forward
+from gpunet.optim.sgd import sgd_step
 
 F = nn.functional
 
@@ -212,10 +213,9 @@ def test_environment_variable_chooses_the_device(monkeypatch: pytest.MonkeyPatch
 
 
 def test_launch_checks_its_contract() -> None:
-    kernel = KERNELS["activation_forward"]
     y, z = numpy.zeros((2, 3), "float32"), numpy.ones((2, 3), "float32")
     options = {"activation": "relu", "alpha": 0.0}
-    kernel(y, z, **options)
+    activation_forward(y, z, **options)
     for wrong, message in (
         (z.astype("float64"), "'z' has dtype float64, expected float32"),
         (z.T.copy().T, r"'z' of shape \(2, 3\) is not C-contiguous"),
@@ -223,9 +223,9 @@ def test_launch_checks_its_contract() -> None:
         (None, "'z' is None"),
     ):
         with pytest.raises(LaunchError, match=f"activation_forward.*{message}"):
-            kernel(y, wrong, **options)
+            activation_forward(y, wrong, **options)
     with pytest.raises(LaunchError, match="int64"):
-        kernel(y.astype("int64"), z.astype("int64"), **options)
+        activation_forward(y.astype("int64"), z.astype("int64"), **options)
     assert (y == z).all()
 
 
@@ -241,8 +241,8 @@ def test_tensors_of_a_list_launch_must_have_one_dtype_and_be_contiguous(second: 
     params = [numpy.ones((2, 3), numpy.float32), second]
     options = {"dampened": False, "decays": False, "nesterov": False, "maximize": False}
     with pytest.raises(LaunchError, match=message):
-        KERNELS["sgd_step"](
+        sgd_step(
             params, None, [numpy.zeros(1) for _ in params], [p.copy() for p in params], numpy.ones(1), None, **options
         )
     with pytest.raises(LaunchError, match=r"lists of \[2, 1, 2\] tensors; expected equal lengths from 1 to 48"):
-        KERNELS["sgd_step"](params, None, [numpy.zeros(1)], params, numpy.ones(1), None, **options)
+        sgd_step(params, None, [numpy.zeros(1)], params, numpy.ones(1), None, **options)

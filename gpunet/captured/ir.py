@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.launch.loops import Loops
 from gpunet.launch.memory import JoinedArrays
 
 
@@ -102,9 +103,10 @@ class Call:
         writes: views that it writes.
         partial: elements of ``writes`` may keep their old values, as with ``where=`` or an indexed assignment.
         launch: index of the recorded launch that it came from.
+        loops: if the function is a twin, its kernel's function that returns the ``Loops`` of the call, or None.
     """
 
-    __slots__ = ("arguments", "function", "kind", "launch", "options", "partial", "reads", "writes")
+    __slots__ = ("arguments", "function", "kind", "launch", "loops", "options", "partial", "reads", "writes")
 
     def __init__(
         self,
@@ -116,15 +118,17 @@ class Call:
         writes: list[View],
         partial: bool = False,
         launch: int = -1,
+        loops: Callable[..., Loops | None] | None = None,
     ) -> None:
         self.kind, self.function, self.arguments, self.options = kind, function, arguments, options
         self.reads, self.writes, self.partial, self.launch = reads, writes, partial, launch
+        self.loops = loops
 
     def replaced(self, change: Callable[[View], Any]) -> Call:
         """Return the same call with ``change(view)`` in place of each view."""
         return Call(
             self.kind, self.function, tree_map(self.arguments, change), tree_map(self.options, change),
-            [change(v) for v in self.reads], [change(v) for v in self.writes], self.partial, self.launch,
+            [change(v) for v in self.reads], [change(v) for v in self.writes], self.partial, self.launch, self.loops,
         )  # fmt: skip
 
 

@@ -161,13 +161,15 @@ class Trace:
 
     def _add_opaque(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
         arguments, settings = tree_map((arrays, options), self.view_of, ndarray)
-        function: Callable[..., Any] = kernel.twin if isinstance(kernel, Kernel) and kernel.traceable else _LaunchCall(kernel)
         views, written = list(tree_leaves((arguments, settings))), list(tree_leaves(arguments[: kernel.outputs]))
-        self.add_call("opaque", function, arguments, settings, views, written, True)
+        if isinstance(kernel, Kernel) and kernel.traceable:
+            self.add_call("opaque", kernel.twin, arguments, settings, views, written, True, loops=kernel.launch_loops)
+        else:
+            self.add_call("opaque", _LaunchCall(kernel), arguments, settings, views, written, True)
 
-    def add_call(self, *fields: Any) -> None:
-        """Append a :class:`Call` of the current launch, given its arguments up to ``partial``."""
-        call = Call(*fields)
+    def add_call(self, *fields: Any, **more: Any) -> None:
+        """Append a :class:`Call` of the current launch, given its other arguments."""
+        call = Call(*fields, **more)
         call.launch = self._launch
         self.calls.append(call)
 
@@ -196,7 +198,7 @@ class _LaunchCall:
 
     def __init__(self, kernel: Launchable) -> None:
         self.kernel = kernel
-        # prefixed, because a user's kernel may have a name that gpunet/captured/compiled/library_calls.py looks up
+        # prefixed, because a user's kernel may have the name of a function that compiled/library_calls.py looks up
         self.__name__ = f"launch_{kernel.name}"
 
     def __call__(self, *arrays: Any, **options: Any) -> None:

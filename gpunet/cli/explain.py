@@ -6,6 +6,8 @@ import argparse
 import re
 from typing import Any
 
+from gpunet.cli.names import fill_in
+
 _EPILOG = """\
 examples:
   gpunet explain                                          a chain of neurons, then a small net and two samples
@@ -13,8 +15,6 @@ examples:
   gpunet explain --layers 2,3,1 --activation tanh --seed 7 --input "0.5,1;-1,0.2" --target "1;0"
   gpunet explain --weights net.npz                        w1, b1, w2, b2, ... saved by NumPy, weights of shape (out, in)
 """
-
-_ACTIVATIONS = "identity, relu, leaky_relu, sigmoid, tanh, gelu, gelu_tanh, silu, elu, softplus"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -35,11 +35,18 @@ def add_parser(subparsers: Any) -> None:
     add("--biases", metavar="B,B,...", help="biases, neuron by neuron (default: 0)")
     add("--input", metavar="X,...", help="inputs of a sample; separate samples by ';' (quote them for the shell)")
     add("--target", metavar="Y,...", help="target outputs of each sample")
-    add("--activation", default="sigmoid", metavar="NAME", help=f"{_ACTIVATIONS}; or one per layer: tanh,sigmoid")
+    activation = add("--activation", default="sigmoid", metavar="NAME", help="{}; or one per layer: tanh,sigmoid")
+    fill_in(parser, activation, _activations)
     add("--lr", default="0.5", metavar="RATE", help="learning rate of the step of gradient descent (default: 0.5)")
     add("--seed", type=int, default=0, help="seed of the weights of --layers if --weights is not given (default: 0)")
     add("--precision", type=int, default=6, metavar="DIGITS", help="digits after the decimal point (default: 6)")
     add("--plain", action="store_true", help="print ASCII only (default if the terminal has no UTF-8)")
+
+
+def _activations() -> str:
+    from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS
+
+    return ", ".join(TEXTBOOK_ACTIVATIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:

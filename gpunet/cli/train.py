@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from gpunet.cli.names import fill_in
+
 
 def add_parser(subparsers: Any) -> None:
     """Add ``train`` and its options."""
@@ -27,20 +29,13 @@ def add_parser(subparsers: Any) -> None:
     data.add_argument("--test-size", type=float, default=0.2, help="fraction of the rows to hold out")
     network = parser.add_argument_group("network")
     network.add_argument("--hidden", default="128,64", help="sizes of the hidden layers; '' for none")
-    network.add_argument(
-        "--activation",
-        default="relu",
-        help="relu, leaky_relu, sigmoid, tanh, gelu, silu, elu, softplus, identity",
-    )
+    fill_in(parser, network.add_argument("--activation", default="relu", help="{}"), _activations)
     network.add_argument(
         "--dropout", type=float, default=0.3, help="probability of dropping a hidden output in training"
     )
     training = parser.add_argument_group("training")
-    training.add_argument(
-        "--loss",
-        default=argparse.SUPPRESS,
-        help="cross_entropy or, for two classes, bce; mse, mae, huber for regression (default: cross_entropy or mse)",
-    )
+    losses = training.add_argument("--loss", default=argparse.SUPPRESS, help="{} (default: cross_entropy or mse)")
+    fill_in(parser, losses, _losses)
     training.add_argument("--optimizer", default="adam", help="adam, adamw, sgd (with momentum 0.9)")
     training.add_argument(
         "--lr", type=float, default=argparse.SUPPRESS, help="learning rate (default: 0.003, for sgd 0.05)"
@@ -70,6 +65,20 @@ def add_parser(subparsers: Any) -> None:
         "--out", default=argparse.SUPPRESS,
         help="the run folder, new or empty (default: runs/<date>-<data>)",
     )  # fmt: skip
+
+
+def _activations() -> str:
+    from gpunet.train.network import ACTIVATIONS
+
+    return ", ".join(ACTIVATIONS)
+
+
+def _losses() -> str:
+    from gpunet.train.network import LOSSES
+
+    tasks = {"classification": "classification", "binary": "two classes", "regression": "regression"}
+    by_task = {task: ", ".join(name for name, loss in LOSSES.items() if loss.task == task) for task in tasks}
+    return "; ".join(f"{by_task[task]} for {tasks[task]}" for task in tasks)
 
 
 def run(arguments: argparse.Namespace) -> int:

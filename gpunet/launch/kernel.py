@@ -35,7 +35,9 @@ import gpunet.emulator  # noqa: F401  registers the loader of the device "emulat
 from gpunet.backend import compiler, cuda_sources, devices
 from gpunet.backend.dtypes import C_TYPES
 from gpunet.launch.contract import Contract, first_array
+from gpunet.launch.facts import Facts
 from gpunet.launch.launchable import Launchable
+from gpunet.launch.loops import Loops
 from gpunet.launch.packing import pack
 from gpunet.launch.tape import active
 
@@ -62,7 +64,7 @@ class Geometry(NamedTuple):
     shared: int = 0
 
 
-class Kernel(Launchable):
+class Kernel(Facts, Launchable):
     """A CUDA entry point and its NumPy twin, created by the decorator :func:`kernel`."""
 
     traceable = True  #: whether a replay may run the NumPy calls traced from the twin instead of the twin itself
@@ -76,6 +78,7 @@ class Kernel(Launchable):
         optional: str,
         strided: str,
     ) -> None:
+        super().__init__()
         parameters = inspect.signature(twin).parameters.values()
         self.twin = twin
         self.name = self.entry = twin.__name__
@@ -91,10 +94,20 @@ class Kernel(Launchable):
         self.contract = Contract(self.name, self.parameters, dtypes, self.optional, frozenset(strided.split()))
         self._is_valid_numpy = self.contract.is_valid_numpy
         self._geometry: Callable[..., Geometry] | None = None
+        self.launch_loops: Callable[..., Loops | None] | None = None
 
     def geometry(self, function: Callable[..., Geometry]) -> Callable[..., Geometry]:
         """Decorator of the function that returns the :class:`Geometry` for given arrays and options."""
         self._geometry = function
+        return function
+
+    def loops(self, function: Callable[..., Loops | None]) -> Callable[..., Loops | None]:
+        """Decorator of the function that returns how a compiled step runs a launch as loops, or None if it cannot.
+
+        Only a twin that cannot be traced into NumPy calls needs it.  The arrays may be views of a recorded step
+        (``gpunet.captured.ir.View``), which have a shape, a dtype and a size.
+        """
+        self.launch_loops = function
         return function
 
     def launch_geometry(self, arrays: Sequence[Any], options: dict[str, Any]) -> Geometry:

@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy
+from numpy import float64, int64, uint8, uint64
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import ArgumentError
 from gpunet.launch import tape
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
+from gpunet.launch.loops import Loops, like, load, loop_body, multiply_high, store
 from gpunet.launch.tape import graph_break
 
 __all__ = ["Generator", "manual_seed"]
@@ -34,6 +36,24 @@ def _words(state: numpy.ndarray, count: int) -> numpy.ndarray:
     """Return the next ``count`` words (uint64) of the stream at ``state``."""
     key, counter = int(state[0]), int(state[1])
     return numpy.random.Philox(key=key, counter=counter).random_raw(count)
+
+
+@loop_body
+def _philox_loop(key, counter, block):
+    """Philox4x64-10: the four words of block ``block`` (from 0) after ``counter``."""
+    multiplier_0, multiplier_1 = uint64(0xD2E7470EE14C6C93), uint64(0xCA5A826395121157)
+    weyl_0, weyl_1 = uint64(0x9E3779B97F4A7C15), uint64(0xBB67AE8584CAA73B)
+    a = uint64(uint64(counter + uint64(1)) + uint64(block))
+    b = uint64(a <= counter)  # carry into the counter's second word
+    c = d = uint64(0)
+    key_1 = uint64(0)
+    for _ in range(10):
+        high_a, low_a = multiply_high(multiplier_0, a), uint64(multiplier_0 * a)
+        high_c, low_c = multiply_high(multiplier_1, c), uint64(multiplier_1 * c)
+        a, b, c, d = high_c ^ b ^ key, low_c, high_a ^ d ^ key_1, low_a
+        key = uint64(key + weyl_0)
+        key_1 = uint64(key_1 + weyl_1)
+    return a, b, c, d
 
 
 def _draw_geometry(out: Array, state: Array, *scalars: float | numpy.generic) -> Geometry:
@@ -50,6 +70,25 @@ def random_uniform(out, state, *, low, high):
     if (low, high) != (0.0, 1.0):
         flat *= out.dtype.type(high - low)
         flat += out.dtype.type(low)
+
+
+@random_uniform.loops
+def _(out, state, *, low, high):
+    bits = 24 if out.dtype == numpy.float32 else 53
+    return Loops(_uniform_loop, (out, state), (out.size, 64 - bits, 2.0**-bits, float(low), float(high)))
+
+
+@loop_body
+def _uniform_loop(out, state, count, shift, unit, low, high):
+    key, counter = load(state, 0, 1), load(state, 1, 1)
+    is_unit = low == 0.0 and high == 1.0
+    for block in range((count + 3) // 4):
+        words = _philox_loop(key, counter, block)
+        for j in range(4):
+            if 4 * block + j < count:
+                value = like(out, float64(words[j] >> uint64(shift)) * unit)
+                store(out, 4 * block + j, value if is_unit else value * like(out, high - low) + like(out, low), 0)
+    return 0
 
 
 @kernel("random.cu", outputs=1, types={"state": "uint64"})
@@ -72,12 +111,44 @@ def random_integers(out, state, *, low, high):
     out.reshape(-1)[:] = (words % numpy.uint64(high - low)).astype(numpy.int64) + low
 
 
+@random_integers.loops
+def _(out, state, *, low, high):
+    return Loops(_integers_loop, (out, state), (out.size, int(low), int(high)))
+
+
+@loop_body
+def _integers_loop(out, state, count, low, high):
+    key, counter = load(state, 0, 1), load(state, 1, 1)
+    for block in range((count + 3) // 4):
+        words = _philox_loop(key, counter, block)
+        for j in range(4):
+            if 4 * block + j < count:
+                store(out, 4 * block + j, int64(words[j] % uint64(high - low)) + low, 0)
+    return 0
+
+
 @kernel("random.cu", outputs=1, types={"mask": "bool", "state": "uint64"})
 def random_bernoulli(mask, state, *, probability):
     """mask = u < probability, with u in [0, 1) from the top 24 bits of a word."""
     words = _words(state, mask.size)
     threshold = numpy.uint64(round(probability * 2**24))
     numpy.less(words >> numpy.uint64(40), threshold, out=mask.reshape(-1))
+
+
+@random_bernoulli.loops
+def _(mask, state, *, probability):
+    return Loops(_bernoulli_loop, (mask, state), (mask.size, round(probability * 2**24)))
+
+
+@loop_body
+def _bernoulli_loop(mask, state, count, threshold):
+    key, counter = load(state, 0, 1), load(state, 1, 1)
+    for block in range((count + 3) // 4):
+        words = _philox_loop(key, counter, block)
+        for j in range(4):
+            if 4 * block + j < count:
+                store(mask, 4 * block + j, uint8((words[j] >> uint64(40)) < uint64(threshold)), 0)
+    return 0
 
 
 @kernel("random.cu", outputs=1, types={"state": "uint64"})

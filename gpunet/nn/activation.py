@@ -18,6 +18,9 @@ class ActivationModule(Module):
 
     Args:
         alpha: the parameter of the activation (e.g. the negative slope), 0 if it has none.
+
+    Attributes:
+        name: key in the table, by which ``gpunet train`` offers the module, too.
     """
 
     name = "identity"
@@ -78,12 +81,15 @@ class Tanh(ActivationModule):
 class GELU(ActivationModule):
     """x Phi(x) with the standard normal CDF Phi, exact or with the tanh approximation (``approximate="tanh"``)."""
 
+    name = "gelu"
+
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         if approximate not in ("none", "tanh"):
             raise ArgumentError(f"GELU: approximate={approximate!r}; expected 'none' or 'tanh'")
         self.approximate = approximate
-        self.name = "gelu" if approximate == "none" else "gelu_tanh"
+        if approximate == "tanh":
+            self.name = "gelu_tanh"
 
     def extra_repr(self) -> str:
         return f"approximate={self.approximate!r}"

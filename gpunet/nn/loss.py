@@ -13,6 +13,15 @@ __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSEL
 
 
 class _Loss(Module):
+    """Base class of the losses.
+
+    Attributes:
+        name: by which ``gpunet train`` offers the loss; "" if it does not.
+        task: "classification", "binary" (two classes, one output) or "regression".
+    """
+
+    name = task = ""
+
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
         losses.check_reduction(reduction)
@@ -25,6 +34,8 @@ class _Loss(Module):
 class MSELoss(_Loss):
     """(input - target)^2, reduced over all elements (Mean Squared Error)."""
 
+    name, task = "mse", "regression"
+
     def forward(self, input: Any, target: Any) -> Tensor:
         return losses.mse_loss(input, target, self.reduction)
 
@@ -32,12 +43,16 @@ class MSELoss(_Loss):
 class L1Loss(_Loss):
     """|input - target|, reduced over all elements (Mean Absolute Error)."""
 
+    name, task = "mae", "regression"
+
     def forward(self, input: Any, target: Any) -> Tensor:
         return losses.l1_loss(input, target, self.reduction)
 
 
 class HuberLoss(_Loss):
     """0.5 d^2 where |d| < delta, delta (|d| - 0.5 delta) elsewhere, with d = input - target (Huber 1964)."""
+
+    name, task = "huber", "regression"
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -61,6 +76,8 @@ class SmoothL1Loss(_Loss):
 class BCEWithLogitsLoss(_Loss):
     """Binary cross-entropy of the logits ``input`` against the probabilities ``target``."""
 
+    name, task = "bce", "binary"
+
     def __init__(self, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None) -> None:
         super().__init__(reduction)
         self.register_buffer("weight", weight)
@@ -72,6 +89,8 @@ class BCEWithLogitsLoss(_Loss):
 
 class CrossEntropyLoss(_Loss):
     """Softmax cross-entropy of the logits ``input`` against class labels or class probabilities ``target``."""
+
+    name, task = "cross_entropy", "classification"
 
     def __init__(
         self,

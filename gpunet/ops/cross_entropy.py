@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy
+from numpy import float64
 
 from gpunet.autograd import Tensor, fused, wrap
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.faults import fault_record
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
+from gpunet.launch.loops import (
+    Loops,
+    advance,
+    exp,
+    like,
+    load,
+    log,
+    loop_body,
+    reduce_add,
+    reduce_maximum,
+    select,
+    store,
+)
 from gpunet.launch.memory import as_0d_arrays, empty, scratch
 from gpunet.launch.tape import flush_pending
 from gpunet.ops import reduce as reductions
@@ -20,7 +35,15 @@ from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import where
 from gpunet.ops.index import gather_at
 from gpunet.ops.index_launches import label_error, label_site
-from gpunet.ops.losses import MAX_BLOCKS, allocate_loss, check_reduction, loss_backward, reduce_composed, reduce_losses
+from gpunet.ops.losses import (
+    MAX_BLOCKS,
+    REDUCTIONS,
+    allocate_loss,
+    check_reduction,
+    loss_backward,
+    reduce_composed,
+    reduce_losses,
+)
 from gpunet.ops.softmax import log_softmax
 
 __all__ = ["cross_entropy"]
@@ -95,6 +118,95 @@ def cross_entropy_labels(value, dx, factor, partials, ticket, fault, logits, lab
             each[ignored] = 0
             dx[ignored] = 0
     reduce_losses(value, factor, each, counted, reduction)
+
+
+@cross_entropy_labels.loops
+def _(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
+    n, classes = logits.shape
+    arrays = (value, dx, value if factor is None else factor, logits, labels)
+    numbers = (n, classes, REDUCTIONS.index(reduction), ignore_index)
+    return Loops(_labels_loop, arrays, numbers, scratch=2 * n, checks_input=True)
+
+
+@loop_body
+def _labels_loop(value, dx, factor, logits, labels, losses, n, c, reduction, ignore_index):
+    num_counted = 0
+    for i in range(n):
+        label = load(labels, i, 3)
+        if label != ignore_index:
+            num_counted += 1
+            if label < 0 or label >= c:
+                return 1
+    _softmax_loop(dx, losses, logits, n, c)
+    for i in range(n):
+        label = load(labels, i, 3)
+        if label == ignore_index:
+            store(losses, i, like(losses, 0), 1)
+            for j in range(c):
+                store(dx, i * c + j, like(dx, 0), 0)
+        else:
+            store(losses, i, load(losses, i, 1) - load(logits, i * c + label, 2), 1)
+            store(dx, i * c + label, load(dx, i * c + label, 0) - like(dx, 1), 0)
+    _reduce_loop(value, factor, losses, n, reduction, num_counted)
+    return 0
+
+
+@loop_body
+def _softmax_loop(probabilities, logs, logits, n, c):
+    """Softmax of logits (n, c), and log-sum-exp of each row.
+
+    ``logs`` holds 2 n elements: the results, then the sums.  A NaN reaches its whole row through the row's sum.
+    """
+    totals = advance(logs, n)
+    for i in range(n):
+        top = _row_maximum_loop(logits, i * c, c)
+        for j in range(c):
+            store(probabilities, i * c + j, load(logits, i * c + j, 2) - top, 0)
+        store(logs, i, top, 1)
+    for i in range(n * c):
+        store(probabilities, i, exp(load(probabilities, i, 0)), 0)
+    for i in range(n):
+        total = load(probabilities, i * c, 0)
+        for j in range(1, c):
+            total = reduce_add(total, load(probabilities, i * c + j, 0))
+        store(totals, i, total, 4)
+        inverse = like(probabilities, 1) / total
+        for j in range(c):
+            store(probabilities, i * c + j, load(probabilities, i * c + j, 0) * inverse, 0)
+    for i in range(n):
+        store(logs, i, load(logs, i, 1) + log(load(totals, i, 4)), 1)
+
+
+@loop_body
+def _row_maximum_loop(x, first, c):
+    """The maximum of c elements from ``first`` on; a short row may ignore NaN, which makes it three times as fast."""
+    top = load(x, first, 2)
+    if c < 32:
+        for j in range(1, c):
+            value = load(x, first + j, 2)
+            top = select(value > top, value, top)
+    else:
+        for j in range(1, c):
+            top = reduce_maximum(top, load(x, first + j, 2))
+    return top
+
+
+@loop_body
+def _reduce_loop(value, factor, losses, n, reduction, num_counted):
+    """value = the mean of n losses, factor = 1 / num_counted (reduction 0), the sum (1), or each of them (2)."""
+    if reduction == 2:
+        for i in range(n):
+            store(value, i, load(losses, i, 1), 0)
+        return
+    total = float64(0)
+    for i in range(n):
+        total = reduce_add(total, float64(load(losses, i, 1)))
+    if reduction == 0:
+        inverse = like(value, 1.0 / num_counted if num_counted else math.nan)
+        store(factor, 0, inverse, 2)
+        store(value, 0, like(value, total) * inverse, 0)
+    else:
+        store(value, 0, like(value, total), 0)
 
 
 @kernel("cross_entropy.cu", outputs=5, types={"ticket": "uint32"}, optional="factor partials ticket")

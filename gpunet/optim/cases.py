@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
 
-from gpunet.ops.cases.case import TENSORS, Samples, maker, unaligned
-from gpunet.optim.lr_scheduler.kernel import KINDS
+from gpunet.launch.facts import Cost, num_bytes, num_elements
+from gpunet.ops.cases.case import TENSORS, Samples, unaligned
+from gpunet.optim.adam import adam_step
+from gpunet.optim.lr_scheduler.kernel import KINDS, schedule_step
+from gpunet.optim.sgd import sgd_step
 
 _FLAGS = tuple(itertools.product((False, True), repeat=3))
 
@@ -26,8 +29,11 @@ def _ticket() -> numpy.ndarray:
     return numpy.zeros(1, "uint32")
 
 
-@maker(updates="params momenta steps")
-def sgd_step(s: Samples) -> Iterator[Any]:
+sgd_step.describe(is_hot=True, updates="params momenta steps")
+
+
+@sgd_step.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for shapes, (momentum, nesterov, maximize) in itertools.product(TENSORS, _FLAGS):
         params, momenta, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
         dampening = 0.0 if nesterov else 0.1
@@ -40,8 +46,49 @@ def sgd_step(s: Samples) -> Iterator[Any]:
             yield from unaligned(label, arrays, options, 0, 1, 3)
 
 
-@maker(updates="params exp_avgs exp_avg_sqs max_exp_avg_sqs steps")
-def adam_step(s: Samples) -> Iterator[Any]:
+
+@sgd_step.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for momentum in (0.0, 0.9):
+        yield _whole_sgd(s, momentum)
+
+
+@sgd_step.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_sgd(s, 0.9)
+
+
+def _whole_sgd(s: Samples, momentum: float) -> Any:
+    params, momenta, grads = (s.layers(s.normal) for _ in range(3))
+    options = {"dampened": False, "decays": False, "nesterov": False, "maximize": False}
+    numbers = _hyperparameters(1e-3, momentum, 0.0, 0.0)
+    return s.layers_label, [params, momenta if momentum else None, _steps(4), grads, numbers, _ticket()], options
+
+
+@sgd_step.cost
+def _(params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
+    per_element = 2 + 2 * (momenta is not None) + dampened + 2 * decays + 2 * nesterov
+    return Cost(per_element * num_elements(params), 2 * num_bytes(params, momenta, steps) + num_bytes(grads))
+
+
+@sgd_step.equivalent
+def _(torch, params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
+    return _fused_step(params, grads, torch.optim.SGD, lr=1e-3, momentum=0.9)
+
+
+def _fused_step(params: list[Any], grads: list[Any], make: Callable[..., Any], **options: float) -> Callable[[], object]:
+    """The step of PyTorch's optimizer."""
+    for p, g in zip(params, grads):
+        p.grad = g
+    step: Callable[[], object] = make(params, fused=True, **options).step
+    return step
+
+
+adam_step.describe(is_hot=True, updates="params exp_avgs exp_avg_sqs max_exp_avg_sqs steps")
+
+
+@adam_step.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for shapes, (amsgrad, decoupled, maximize) in itertools.product(TENSORS, _FLAGS):
         params, averages, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
         squares, largest = ([s.positive(*shape) for shape in shapes] for _ in range(2))
@@ -54,6 +101,37 @@ def adam_step(s: Samples) -> Iterator[Any]:
         yield label, arrays, options
         if amsgrad and decoupled and maximize and shapes is TENSORS[0]:
             yield from unaligned(label, arrays, options, 0, 1, 2, 3, 5)
+
+
+@adam_step.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for amsgrad, decoupled in ((False, False), (False, True), (True, False)):  # Adam, AdamW, AMSGrad
+        yield _whole_adam(s, amsgrad, decoupled)
+
+
+@adam_step.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_adam(s, False, False)
+
+
+def _whole_adam(s: Samples, amsgrad: bool, decoupled: bool) -> Any:
+    params, averages, grads = (s.layers(s.normal) for _ in range(3))
+    squares, largest = (s.layers(s.positive) for _ in range(2))
+    numbers = _hyperparameters(1e-3, 0.9, 0.999, 1e-8, 0.0)
+    arrays = [params, averages, squares, largest if amsgrad else None, _steps(4), grads, numbers, _ticket()]
+    return s.layers_label, arrays, {"decays": False, "decoupled": decoupled, "maximize": False}
+
+
+@adam_step.cost
+def _(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, ticket, *, decays, decoupled, maximize):
+    per_element = 13 + (max_exp_avg_sqs is not None) + 2 * decays
+    updated = num_bytes(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps)
+    return Cost(per_element * num_elements(params), 2 * updated + num_bytes(grads))
+
+
+@adam_step.equivalent
+def _(torch, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, ticket, **options):
+    return _fused_step(params, grads, torch.optim.Adam, lr=1e-3)
 
 
 #: For each kind of schedule, its constants (see gpunet.optim.lr_scheduler.kernel) and steps around which it changes.
@@ -73,8 +151,11 @@ _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
 }
 
 
-@maker(updates="rate momentum state")
-def schedule_step(s: Samples) -> Iterator[Any]:
+schedule_step.describe(updates="rate momentum state")
+
+
+@schedule_step.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for kind in KINDS:
         constants, steps = _SCHEDULES[kind]
         for values, step, position in itertools.product(constants, steps, (None, 3.0, 4.0, 6.0, 7.0)):
@@ -87,3 +168,14 @@ def schedule_step(s: Samples) -> Iterator[Any]:
                 both = numpy.array([*values, *(0.5 * value + 0.25 for value in values)], "float64")
                 momentum = numpy.array([0.9], s.dtype)
                 yield f"{label}, momentum", [rate.copy(), momentum, state.copy(), both, at], options
+
+
+@schedule_step.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    arrays = [s.positive(1), None, numpy.array([3.0]), numpy.array([0.3, 5.0, 0.5]), None]
+    yield "(1,)", arrays, {"kind": "step", "low": 0.0, "high": 0.0}
+
+
+@schedule_step.cost
+def _(rate, momentum, state, constants, position, *, kind, low, high):
+    return Cost(10.0, 2 * num_bytes(state) + num_bytes(rate, momentum, constants, position))  # ten operations or so

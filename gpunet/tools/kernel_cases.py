@@ -1,38 +1,48 @@
-"""The cases of every kernel: those of the families of ``gpunet.ops.cases``, and of ``gpunet.optim.cases``."""
+"""The cases of every kernel, from the facts that ``gpunet.ops.cases`` and ``gpunet.optim.cases`` give it."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 
-from gpunet import ops  # noqa: F401  fills KERNELS
 from gpunet.launch.kernel import Kernel
-from gpunet.ops import cases as _families
-from gpunet.ops.cases.case import MAKERS, Case, Purpose, Samples
-from gpunet.optim import cases as _optim  # noqa: F401  fills MAKERS
-
-for _name in sorted(module.name for module in pkgutil.iter_modules(_families.__path__)):
-    importlib.import_module(f"{_families.__name__}.{_name}")  # fills MAKERS
+from gpunet.ops import cases as _of_ops  # noqa: F401  fills the facts of the kernels
+from gpunet.ops.cases.case import Case, Samples
+from gpunet.optim import cases as _of_optim  # noqa: F401
 
 FLOATING = ("float32", "float64")
 
 
 def has_cases(kernel: Kernel) -> bool:
     """Whether a kernel has cases; kernels of users have none."""
-    return kernel.name in MAKERS
+    return bool(kernel.case_makers)
 
 
-def purpose(kernel: Kernel) -> Purpose:
-    """Which arrays of a kernel are updated in place, and which are workspaces."""
-    return MAKERS[kernel.name][1]
+def cases(kernel: Kernel, tag: str = "edge", floating: Sequence[str] = FLOATING, width: int = 128) -> Iterator[Case]:
+    """The cases of a kernel with a tag, deterministically.
+
+    Args:
+        tag: one of ``gpunet.launch.facts.TAGS``.
+        floating: the floating dtypes; a kernel that does not depend on ``T`` has its cases once.
+        width: see ``Samples``.
+    """
+    for dtype in floating if "T" in kernel.c_types else floating[:1]:
+        samples = Samples(dtype, zlib.crc32(f"{kernel.name} {dtype}".encode()), width)
+        for tags, make in kernel.case_makers:
+            if tag in tags:
+                for label, arrays, options, grid, twin in ((*found, None, None)[:5] for found in make(samples)):
+                    yield Case(kernel, label, dtype, arrays, options, grid, twin, tags)
 
 
-def cases(kernel: Kernel) -> Iterator[Case]:
-    """All cases of a kernel, deterministically: for each floating dtype, or once if the kernel does not depend on ``T``."""
-    make, _ = MAKERS[kernel.name]
-    for floating in FLOATING if "T" in kernel.c_types else FLOATING[:1]:
-        samples = Samples(floating, zlib.crc32(f"{kernel.name} {floating}".encode()))
-        for label, arrays, options, *more in make(samples):
-            yield Case(kernel, label, floating, arrays, options, *more)
+@cache
+def specialisations(kernel: Kernel, tag: str = "edge") -> tuple[str, ...]:
+    """The specialisations that the cases with a tag select: by default all; docs/kernels.md shows the representative ones."""
+    return tuple(sorted({case.expression() for case in cases(kernel, tag)}, key=_order))
+
+
+def _order(expression: str) -> list[tuple[int, int, str]]:
+    """Sort key: float before double, 64 before 128, then alphabetically."""
+    words = re.findall(r"\w+", expression)
+    return [(word == "double", int(word) if word.isdecimal() else 0, word) for word in words]

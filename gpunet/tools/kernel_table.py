@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,26 +18,16 @@ from pathlib import Path
 from gpunet.backend import compiler, cuda_sources
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.tools import access_table
+from gpunet.tools.kernel_cases import specialisations
 from gpunet.tools.register_usage import Usage, compile_and_measure
-from gpunet.tools.representatives import is_hot, representatives, specialisations
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
 
-#: Accepted spills: pattern of specialisations, architectures, reason. A test fails for all others.
-KNOWN_SPILLS: tuple[tuple[str, str, str], ...] = (
-    (
-        "matmul_forward<float, 128, *", "*",
-        "two blocks per multiprocessor leave 128 registers per thread; accumulators, fragments and the prefetched step "
-        "take 96, and the addresses of operands with arbitrary 64-bit strides more than the remaining 32. One block per "
-        "multiprocessor would not spill, but could not hide the latency of barriers",
-    ),
-    ("cross_entropy_labels<float, *", "sm_100a", "4 bytes; ptxas limits the registers to reach full occupancy"),
-    (
-        "*<double*", "*",
-        "float64 is meant for checking: its exp, erf, pow and division are function calls, which save registers, and its "
-        "matrix products need twice the registers",
-    ),
-)  # fmt: skip
+#: Why any kernel may spill in float64; other reasons are facts of the kernel (``Facts.spills``).
+FLOAT64_SPILLS = (
+    "float64 is meant for checking: its exp, erf, pow and division are function calls, which save registers, and its "
+    "matrix products need twice the registers"
+)
 
 #: The command that updates the page.
 REWRITE = "python -m gpunet.tools.kernel_table --write"
@@ -51,16 +41,23 @@ def collect() -> Table:
     def measure(job: tuple[Kernel, str]) -> list[tuple[tuple[str, str], Usage]]:
         kernel, architecture = job
         usage = compile_and_measure(kernel.file, specialisations(kernel), architecture).usage
-        return [((expression, architecture), usage[expression]) for expression in representatives(kernel)]
+        return [((expression, architecture), usage[expression]) for expression in specialisations(kernel, "representative")]
 
     with ThreadPoolExecutor() as pool:
         jobs = [(kernel, architecture) for kernel in KERNELS.values() for architecture in ARCHITECTURES]
         return dict(entry for part in pool.map(measure, jobs) for entry in part)
 
 
-def why_it_spills(expression: str, architecture: str) -> str | None:
+def known_spills(kernel: Kernel) -> Iterator[tuple[str, str, str]]:
+    """The accepted spills of a kernel: pattern of specialisations, architectures or "*", reason."""
+    for (arguments, architectures), reason in kernel.spills.items():
+        yield f"{kernel.name}<{arguments}", architectures, reason
+    yield "*<double*", "*", FLOAT64_SPILLS
+
+
+def why_it_spills(kernel: Kernel, expression: str, architecture: str) -> str | None:
     """The reason of an accepted spill, or None."""
-    return next((entry[2] for entry in KNOWN_SPILLS if _matches(entry, (expression, architecture))), None)
+    return next((entry[2] for entry in known_spills(kernel) if _matches(entry, (expression, architecture))), None)
 
 
 def _matches(entry: tuple[str, str, str], key: tuple[str, str]) -> bool:
@@ -68,22 +65,24 @@ def _matches(entry: tuple[str, str, str], key: tuple[str, str]) -> bool:
     return fnmatchcase(key[0], pattern) and (architectures == "*" or key[1] in architectures.split())
 
 
-def complaints(expression: str, architecture: str, usage: Usage, cell: str, same_compiler: bool) -> list[str]:
+def complaints(
+    kernel: Kernel, expression: str, architecture: str, usage: Usage, cell: str, same_compiler: bool
+) -> list[str]:
     """Problems of a specialisation: a spill of a hot kernel that is not on the page or has no reason, or an outdated cell.
 
     Args:
-        expression, architecture: the specialisation.
+        kernel, expression, architecture: the specialisation.
         usage: the measured usage.
         cell: the cell on the page.
         same_compiler: whether the page is from this version of NVRTC; otherwise registers may differ and only spills count.
     """
     found = []
     name = f"{expression} for {architecture}"
-    if usage.spills and is_hot(expression):
+    if usage.spills and kernel.is_hot:
         if "spills" not in cell:
             found.append(f"{name} spills {usage.spill_stores} + {usage.spill_loads} bytes; docs/kernels.md: {cell}")
-        if why_it_spills(expression, architecture) is None:
-            found.append(f"{name} spills, and KNOWN_SPILLS of gpunet/tools/kernel_table.py has no reason for it")
+        if why_it_spills(kernel, expression, architecture) is None:
+            found.append(f"{name} spills, and the facts of the kernel have no reason for it")
     if same_compiler and cell != cell_of(usage):
         found.append(f"{name}: docs/kernels.md has {cell!r}, but NVRTC reports {cell_of(usage)!r}; run {REWRITE}")
     return found
@@ -113,11 +112,14 @@ def render(table: Table, version: str) -> str:
     """The first part of the page: resource usage and known spills."""
     lines = [_TOP.format(version=version)]
     lines += [_line(["specialisation", *ARCHITECTURES]), _line(["---"] * (1 + len(ARCHITECTURES)))]
-    for kernel in sorted(KERNELS.values(), key=lambda k: (k.file, k.name)):
-        for expression in representatives(kernel):
+    kernels = sorted(KERNELS.values(), key=lambda k: (k.file, k.name))
+    for kernel in kernels:
+        for expression in specialisations(kernel, "representative"):
             cells = [cell_of(table[expression, architecture]) for architecture in ARCHITECTURES]
             lines.append(_line([f"`{expression}`", *cells]))
-    known = [entry for entry in KNOWN_SPILLS if any(_matches(entry, key) for key, usage in table.items() if usage.spills)]
+    spilling = [key for key, usage in table.items() if usage.spills]
+    entries = sorted({entry for kernel in kernels for entry in known_spills(kernel)}, reverse=True)  # "*<double*" last
+    known = [entry for entry in entries if any(_matches(entry, key) for key in spilling)]
     if known:
         lines += ["", "## Known spills", ""]
         lines += [f"- `{p}` ({a if a != '*' else 'all architectures'}): {reason}" for p, a, reason in known]

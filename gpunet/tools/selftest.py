@@ -87,7 +87,6 @@ class _Placed:
 
     def __init__(self, case: Case, device: Device, round: int) -> None:
         self.case = case
-        self._purpose = kernel_cases.purpose(case.kernel)
         self._round, self._device = round, device
         self._buffers: list[tuple[str, numpy.ndarray, Array, Array]] = []  # name, bytes before the launch, buffer, array in it
         self.arrays = _map_arrays(self._place, case)
@@ -97,7 +96,7 @@ class _Placed:
         host = numpy.empty(base.size + 2 * _GUARD, base.dtype)
         host.view(numpy.uint8).fill(_GUARD_BYTE)
         inside = host[_GUARD : _GUARD + base.size]
-        if name in _written(self.case.kernel) - self._purpose.updates:
+        if name in _written(self.case.kernel) - self.case.kernel.updates:
             _poison(inside, self._round)
         else:
             inside[...] = base.reshape(-1)
@@ -111,7 +110,7 @@ class _Placed:
 
     def read(self) -> list[tuple[str, numpy.ndarray]]:
         """(name, copy on the host) of every array that the launch may write, except workspaces."""
-        written = _written(self.case.kernel) - self._purpose.workspace
+        written = _written(self.case.kernel) - self.case.kernel.workspace
         return [(name, devices.move(a, devices.CPU).copy()) for name, _, _, a in self._buffers if name in written]
 
     def forbidden_writes(self) -> Iterator[str]:
@@ -141,7 +140,6 @@ class Reference:
 
     def __init__(self, case: Case) -> None:
         self._case = case
-        self._purpose = kernel_cases.purpose(case.kernel)
         self._exact = self._twin(case.floating, None)
         self._results = self._twin("float64", None)
         self.scales = [self._largest(r) for r in self._results]
@@ -158,7 +156,7 @@ class Reference:
         return float(finite.max()) if finite.size else 0.0
 
     def _is_result(self, name: str) -> bool:
-        return name in _written(self._case.kernel) - self._purpose.workspace
+        return name in _written(self._case.kernel) - self._case.kernel.workspace
 
     def _twin(self, floating: str, change: numpy.random.Generator | None) -> list[numpy.ndarray]:
         """Results of the twin with T = ``floating``; the inputs are perturbed at random if ``change`` is given."""

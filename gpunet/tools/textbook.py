@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy
@@ -11,82 +10,13 @@ import numpy
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import default_device
 from gpunet.ops.activations import activate, find
+from gpunet.ops.cases.activations import TEXTBOOK_ACTIVATIONS
 from gpunet.ops.creation import tensor
 from gpunet.ops.linear import linear_layers
 from gpunet.optim import SGD
 
 Vector = list[float]
 Matrix = list[Vector]
-
-
-# ---- activations by hand ------------------------------------------------------------------------------------------
-
-
-class TextbookActivation(NamedTuple):
-    """An activation by its textbook formula, independent of the engine's."""
-
-    symbol: str
-    value: Callable[[float], float]
-    slope: Callable[[float], float]
-    slope_formula: str  # {0} is z, {1} is a
-    max_slope: str  # largest slope
-    meaning: str = ""  # explains the symbols
-
-
-def _sigmoid(z: float) -> float:
-    return 1.0 / (1.0 + math.exp(-z)) if z >= 0.0 else math.exp(z) / (1.0 + math.exp(z))
-
-
-def _normal_cdf(z: float) -> float:
-    return 0.5 * math.erfc(-z / math.sqrt(2.0))
-
-
-def _normal_density(z: float) -> float:
-    return math.exp(-0.5 * min(z * z, 1400.0)) / math.sqrt(2.0 * math.pi)
-
-
-def _gelu_t(z: float) -> float:
-    return math.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z))
-
-
-def _gelu_tanh_slope(z: float) -> float:
-    t = _gelu_t(z)
-    return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * z * z)
-
-
-_SIGMOID = "σ(z) = 1/(1 + e^(−z))"
-TEXTBOOK_ACTIVATIONS: dict[str, TextbookActivation] = {
-    "identity": TextbookActivation("id", lambda z: z, lambda z: 1.0, "1", "1", "id(z) = z: no activation"),
-    "relu": TextbookActivation(
-        "relu", lambda z: max(z, 0.0), lambda z: float(z > 0.0), "(1 if {0} > 0 else 0)", "1", "relu(z) = max(z, 0)"
-    ),
-    "leaky_relu": TextbookActivation(
-        "leaky", lambda z: z if z > 0.0 else 0.01 * z, lambda z: 1.0 if z > 0.0 else 0.01,
-        "(1 if {0} > 0 else 0.01)", "1", "leaky(z) = z where z > 0, 0.01·z elsewhere",
-    ),
-    "sigmoid": TextbookActivation("σ", _sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z), "{1}·(1 − {1})", "1/4", _SIGMOID),
-    "tanh": TextbookActivation("tanh", math.tanh, lambda z: 1.0 - math.tanh(z) ** 2, "1 − {1}²", "1"),
-    "gelu": TextbookActivation(
-        "gelu", lambda z: z * _normal_cdf(z), lambda z: _normal_cdf(z) + z * _normal_density(z), "Φ({0}) + {0}·φ({0})", "1.13",
-        "gelu(z) = z·Φ(z), with the normal distribution Φ and its density φ",
-    ),
-    "gelu_tanh": TextbookActivation(
-        "gelu", lambda z: 0.5 * z * (1.0 + _gelu_t(z)), _gelu_tanh_slope, "(1 + t({0}))/2 + {0}·t'({0})/2", "1.13",
-        "gelu(z) = z·(1 + t(z))/2 with t(z) = tanh(√(2/π)·(z + 0.044715·z³))",
-    ),
-    "silu": TextbookActivation(
-        "silu", lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1.0 + z * _sigmoid(-z)),
-        "σ({0})·(1 + {0}·(1 − σ({0})))", "1.10", f"silu(z) = z·σ(z), {_SIGMOID}",
-    ),
-    "elu": TextbookActivation(
-        "elu", lambda z: z if z > 0.0 else math.expm1(z), lambda z: 1.0 if z > 0.0 else math.exp(z),
-        "(1 if {0} > 0 else e^{0})", "1", "elu(z) = z where z > 0, e^z − 1 elsewhere",
-    ),
-    "softplus": TextbookActivation(
-        "softplus", lambda z: max(z, 0.0) + math.log1p(math.exp(-abs(z))), _sigmoid, "σ({0})", "1",
-        f"softplus(z) = log(1 + e^z), {_SIGMOID}",
-    ),
-}  # fmt: skip
 
 
 # ---- the net, by hand and by the engine ---------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def run(options: Options) -> int:
     setup = prepare(options)
     gpunet.manual_seed(options.seed)
     model = multilayer_perceptron(**setup.network, device=device)
-    loss = LOSSES[setup.loss].make()
+    loss = LOSSES[setup.loss]()
     optimizer = _optimizer(setup, model)
     if options.weights is not None:
         model.load_state_dict(gpunet.train.load(options.weights, device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from gpunet import nn, optim
@@ -11,33 +12,15 @@ from gpunet.optim import lr_scheduler
 
 __all__ = ["ACTIVATIONS", "LOSSES", "OPTIMIZERS", "SCHEDULES", "multilayer_perceptron"]
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "elu": nn.ELU,
-    "softplus": nn.Softplus,
-    "identity": nn.Identity,
-}
+
+def _named(file: ModuleType) -> dict[str, Any]:
+    """The public modules of a file that have a ``name``, by their names."""
+    return {kind.name: kind for key, kind in vars(file).items() if key in file.__all__ and getattr(kind, "name", None)}
 
 
-class Loss(NamedTuple):
-    """A loss and its task."""
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {**_named(nn.activation), "identity": nn.Identity}
 
-    make: Callable[[], nn.Module]
-    task: str  # "classification" | "binary" (two classes, one output) | "regression"
-
-
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(nn.CrossEntropyLoss, "classification"),
-    "bce": Loss(nn.BCEWithLogitsLoss, "binary"),
-    "mse": Loss(nn.MSELoss, "regression"),
-    "mae": Loss(nn.L1Loss, "regression"),
-    "huber": Loss(nn.HuberLoss, "regression"),
-}
+LOSSES: dict[str, type[Any]] = _named(nn.loss)  # each has a ``task``
 
 
 class OptimizerChoice(NamedTuple):

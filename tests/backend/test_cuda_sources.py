@@ -20,9 +20,11 @@ from gpunet.errors import CompileError
 from gpunet.launch import list_kernel
 from gpunet.launch.kernel import KERNELS, Geometry, Kernel
 from gpunet.launch.list_kernel import ListKernel
+from gpunet.ops.linear import linear_backward_input, linear_forward
 from gpunet.ops.losses import MAX_BLOCKS
 from gpunet.tools import kernel_cases, kernel_table
-from gpunet.tools.kernel_table import ARCHITECTURES, is_hot, why_it_spills
+from gpunet.tools.kernel_cases import specialisations
+from gpunet.tools.kernel_table import ARCHITECTURES, why_it_spills
 from gpunet.tools.register_usage import compile_and_measure
 
 
@@ -54,43 +56,43 @@ def test_every_kernel_has_cases() -> None:
 
 
 #: Of the architectures this one is compiled for in the quick tier, and of the kernels with many specialisations none.
-_QUICK_ARCHITECTURE, _MANY_SPECIALISATIONS = "sm_80", ("linear_forward", "linear_backward_input")
+_QUICK_ARCHITECTURE, _MANY_SPECIALISATIONS = "sm_80", (linear_forward, linear_backward_input)
 
 
 def _compilations() -> list[Any]:
     return [
         pytest.param(
-            name, architecture, id=f"{name}-{architecture}",
-            marks=[pytest.mark.exhaustive] if architecture != _QUICK_ARCHITECTURE or name in _MANY_SPECIALISATIONS else [],
+            kernel.name, architecture, id=f"{kernel.name}-{architecture}",
+            marks=[pytest.mark.exhaustive] if architecture != _QUICK_ARCHITECTURE or kernel in _MANY_SPECIALISATIONS else [],
         )
-        for name in KERNELS for architecture in ARCHITECTURES
+        for kernel in KERNELS.values() for architecture in ARCHITECTURES
     ]  # fmt: skip
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("name", _MANY_SPECIALISATIONS)
-def test_representatives_compile(name: str) -> None:
-    expressions = kernel_table.representatives(KERNELS[name])[:2]
-    assert compile_and_measure(KERNELS[name].file, expressions, _QUICK_ARCHITECTURE).cubin[:4] == b"\x7fELF"
+@pytest.mark.parametrize("kernel", _MANY_SPECIALISATIONS, ids=lambda kernel: kernel.name)
+def test_representatives_compile(kernel: Kernel) -> None:
+    expressions = specialisations(kernel, "representative")[:2]
+    assert compile_and_measure(kernel.file, expressions, _QUICK_ARCHITECTURE).cubin[:4] == b"\x7fELF"
 
 
 @needs_nvrtc
 @pytest.mark.parametrize("name, architecture", _compilations())
 def test_every_specialisation_compiles_as_documented(name: str, architecture: str) -> None:
-    """The resource usage matches docs/kernels.md, and no hot kernel spills unless it is listed in KNOWN_SPILLS."""
+    """The resource usage matches docs/kernels.md, and no hot kernel spills unless its facts give the reason."""
     kernel = KERNELS[name]
-    expressions = kernel_table.specialisations(kernel)
+    expressions = specialisations(kernel)
     made = compile_and_measure(kernel.file, expressions, architecture)
     assert made.cubin[:4] == b"\x7fELF"
     assert len(set(made.lowered.values())) == len(expressions)
     assert not made.log, made.log
-    spilling = [expression for expression, usage in made.usage.items() if usage.spills and is_hot(expression)]
-    assert [e for e in spilling if why_it_spills(e, architecture) is None] == [], "see KNOWN_SPILLS in kernel_table.py"
+    spilling = [expression for expression, usage in made.usage.items() if usage.spills and kernel.is_hot]
+    assert [e for e in spilling if why_it_spills(kernel, e, architecture) is None] == [], "see Facts.spills"
     version, cells = kernel_table.parse(kernel_table.page_path().read_text(encoding="utf-8"))
     same_compiler = ".".join(map(str, compiler.nvrtc_version())) == version
     wrong = []
-    for e in kernel_table.representatives(kernel):
-        wrong += kernel_table.complaints(e, architecture, made.usage[e], cells.get((e, architecture), ""), same_compiler)
+    for e in specialisations(kernel, "representative"):
+        wrong += kernel_table.complaints(kernel, e, architecture, made.usage[e], cells.get((e, architecture), ""), same_compiler)
     assert wrong == []
 
 

@@ -19,7 +19,12 @@ from gpunet.backend import compiler, devices
 from gpunet.backend.devices import Device
 from gpunet.cli.main import main
 from gpunet.errors import CaptureError, DeviceError, LaunchError
-from gpunet.launch.kernel import KERNELS
+from gpunet.launch.kernel import Kernel
+from gpunet.launch.random import random_advance
+from gpunet.ops.linear import linear_backward_weight_partial
+from gpunet.ops.losses import elementwise_loss
+from gpunet.ops.special import erf_forward
+from gpunet.optim.adam import adam_step
 from gpunet.tools import info, selftest
 from tests import driver
 from tests.driver.processes import run as run_on_driver
@@ -79,7 +84,7 @@ def test_command_line(other_gpu: str, capsys: Any) -> None:
     assert found["state"] == "ready" and "for CUDA up to" in found["driver"]
     gpu = found["gpus"][1]
     assert gpu["device"] == "cuda:1" and gpu["name"] == cuda.get_device_name("cuda:1") and gpu["memory"].endswith(" GB")
-    assert main(["selftest", "--device", "cuda:1", "--kernels", "random_advance"]) == 0
+    assert main(["selftest", "--device", "cuda:1", "--kernels", random_advance.name]) == 0
     assert f"device cuda:1 ({gpu['name']})" in capsys.readouterr().out
 
 
@@ -230,9 +235,9 @@ def test_one_group_of_parameters_for_each_gpu(other_gpu: str) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["adam_step", "elementwise_loss", "linear_backward_weight_partial"])
-def test_selftest_of_a_kernel(name: str, gpu: str) -> None:
-    row = selftest.check_kernel(KERNELS[name], Device("cuda"))
+@pytest.mark.parametrize("kernel", [adam_step, elementwise_loss, linear_backward_weight_partial], ids=lambda kernel: kernel.name)
+def test_selftest_of_a_kernel(kernel: Kernel, gpu: str) -> None:
+    row = selftest.check_kernel(kernel, Device("cuda"))
     assert row.passed, selftest.describe(row)
 
 
@@ -254,4 +259,4 @@ def test_arguments_that_cupy_takes(other_gpu: str) -> None:
 def test_arrays_of_two_gpus_do_not_meet_in_a_launch(other_gpu: str) -> None:
     x, y = (gpunet.ones(5, device=name).array for name in ("cuda", "cuda:1"))
     with pytest.raises(LaunchError, match=r"erf_forward: arrays on different .*y on cuda:0, x on cuda:1"):
-        KERNELS["erf_forward"](x, y)
+        erf_forward(x, y)

@@ -11,6 +11,7 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import ArgumentError, CaptureError
+from gpunet.ops.linear import linear_backward_input, linear_backward_weight
 from tests.ops.test_ops import cotangent, tensors, to_numpy
 from tests.samples import SAMPLES, Sample
 
@@ -394,7 +395,7 @@ def test_gradients_are_computed_in_the_vector_of_the_optimizer() -> None:
     assert "concatenate" not in source
     # all gradients are scaled by the batch mean in one call
     explained = {row.launch: row.calls for row in training.run.explain().rows}
-    assert explained["linear_backward_weight"] + explained["linear_backward_input"] <= 7
+    assert explained[linear_backward_weight.name] + explained[linear_backward_input.name] <= 7
 
 
 def test_long_elementwise_runs_are_split_into_chunks() -> None:

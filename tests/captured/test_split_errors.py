@@ -13,7 +13,7 @@ from gpunet.captured.compiled import module
 from gpunet.captured.ir import Call, View
 from gpunet.captured.merge import merge_adjacent_scalings
 from gpunet.errors import LabelError, LaunchError
-from gpunet.launch.kernel import KERNELS
+from gpunet.ops.activations import activation_forward
 from tests.captured.test_capture_split import split, splits_silently
 
 F = nn.functional
@@ -89,7 +89,7 @@ def test_a_launch_with_bad_arguments_raises_at_the_split() -> None:
 
     def step(x: gpunet.Tensor) -> float:
         y = gpunet.empty(3, 2)
-        KERNELS["activation_forward"](y.array, x.T.array if wrong else x.array, activation="relu", alpha=0.0)  # here
+        activation_forward(y.array, x.T.array if wrong else x.array, activation="relu", alpha=0.0)  # here
         return y.sum().item()
 
     captured, x = split(step), gpunet.ones(3, 2)

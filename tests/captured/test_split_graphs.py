@@ -21,9 +21,9 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.captured.split import SplitStep
 from gpunet.errors import CaptureError, LaunchError
-from gpunet.launch.kernel import KERNELS
 from gpunet.launch.shims import Shim
 from gpunet.launch.tape import GraphBreak
+from gpunet.ops.activations import activation_forward
 from tests import driver
 from tests.captured.test_capture_split import Masked, Reading, split, splits_silently
 
@@ -210,7 +210,7 @@ def test_an_error_at_a_split_names_the_launch_and_spoils_nothing() -> None:
     def step(x: gpunet.Tensor) -> float:
         state.add_(1.0)
         y = gpunet.empty(3, 2)
-        KERNELS["activation_forward"](y.array, x.T.array if wrong else x.array, activation="relu", alpha=0.0)  # here
+        activation_forward(y.array, x.T.array if wrong else x.array, activation="relu", alpha=0.0)  # here
         state.mul_(2.0)
         return y.sum().item()
 

@@ -35,6 +35,15 @@ def test_help_and_version(option: str, capsys: pytest.CaptureFixture[str]) -> No
     assert "gpunet" in capsys.readouterr().out
 
 
+def test_help_imports_no_part_of_the_library() -> None:
+    code = (
+        "import sys\nfrom gpunet.cli.main import build_parser\nbuild_parser().format_help()\n"
+        "print([name for name in sys.modules if name == 'numpy' or name.startswith(('gpunet.ops', 'gpunet.tools'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_unknown_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["trian"])

@@ -15,8 +15,12 @@ from gpunet import emulator
 from gpunet.backend import compiler
 from gpunet.backend.devices import Device, EmulatedArray
 from gpunet.errors import DeviceError, LaunchError
-from gpunet.launch.kernel import KERNELS
+from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.activations import activation_backward
+from gpunet.ops.cross_entropy import cross_entropy_labels, cross_entropy_soft
+from gpunet.ops.linear import linear_backward_input, linear_backward_weight, linear_forward
+from gpunet.ops.matmul import matmul_forward
+from gpunet.optim.adam import adam_step
 from gpunet.tools import kernel_cases, selftest
 from tests.backend.test_cuda_sources import _geometries
 
@@ -57,14 +61,14 @@ def test_fast_contract_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 #: Kernels whose cases take more than five seconds in check mode.
 _SLOW = (
-    "linear_forward", "linear_backward_input", "linear_backward_weight", "matmul_forward", "cross_entropy_labels",
-    "cross_entropy_soft", "adam_step",
+    linear_forward, linear_backward_input, linear_backward_weight, matmul_forward, cross_entropy_labels, cross_entropy_soft,
+    adam_step,
 )  # fmt: skip
 
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.exhaustive) if name in _SLOW else name for name in KERNELS]
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive) if k in _SLOW else name for name, k in KERNELS.items()]
 )
 def test_source_matches_the_twin_in_check_mode(name: str) -> None:
     with emulator.check():
@@ -73,12 +77,12 @@ def test_source_matches_the_twin_in_check_mode(name: str) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", _SLOW)
-def test_one_case_of_a_slow_kernel_in_check_mode(name: str) -> None:
-    cases = [case for case in kernel_cases.cases(KERNELS[name]) if case.floating == "float32" and case.twin is None]
+@pytest.mark.parametrize("kernel", _SLOW, ids=lambda kernel: kernel.name)
+def test_one_case_of_a_slow_kernel_in_check_mode(kernel: Kernel) -> None:
+    cases = [case for case in kernel_cases.cases(kernel, floating=("float32",)) if case.twin is None]
     cases.sort(key=lambda case: sum(a.size for a in case.on_cpu() if isinstance(a, numpy.ndarray)))
     with emulator.check():
-        row = selftest.check_kernel(KERNELS[name], EMULATED, [cases[len(cases) // 3]])
+        row = selftest.check_kernel(kernel, EMULATED, [cases[len(cases) // 3]])
     assert row.passed, selftest.describe(row)
 
 

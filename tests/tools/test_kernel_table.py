@@ -9,8 +9,11 @@ import pytest
 from gpunet.backend import cuda_sources
 from gpunet.errors import CompileError
 from gpunet.launch.kernel import KERNELS
+from gpunet.ops.linear import linear_forward
+from gpunet.ops.special import erf_forward
 from gpunet.tools import access_table, kernel_table
-from gpunet.tools.kernel_table import ARCHITECTURES, KNOWN_SPILLS, REWRITE, complaints
+from gpunet.tools.kernel_cases import specialisations
+from gpunet.tools.kernel_table import ARCHITECTURES, REWRITE, complaints
 from gpunet.tools.register_usage import Usage, compile_and_measure, parse_log
 from tests.backend.test_cuda_sources import needs_nvrtc
 from tests.tools.test_access_table import needs_compiler
@@ -20,40 +23,41 @@ VERSION, CELLS = kernel_table.parse(PAGE)
 
 
 def test_page_has_exactly_the_representatives() -> None:
-    rows = {e for kernel in KERNELS.values() for e in kernel_table.representatives(kernel)}
+    rows = {e for kernel in KERNELS.values() for e in specialisations(kernel, "representative")}
     assert {expression for expression, _ in CELLS} == rows, REWRITE
     assert len(CELLS) == len(rows) * len(ARCHITECTURES)
 
 
 def test_every_kernel_has_a_representative() -> None:
     for kernel in KERNELS.values():
-        shown = kernel_table.representatives(kernel)
+        shown = specialisations(kernel, "representative")
+        assert set(shown) <= set(specialisations(kernel)), "an edge case selects every specialisation"
         for t in ("float", "double") if "T" in kernel.c_types else ("float",):
             assert any(expression.startswith(f"{kernel.name}<{t}") for expression in shown)
 
 
 @needs_nvrtc
 def test_page_lists_the_known_spills() -> None:
-    """Every reason on the page is in KNOWN_SPILLS, and every spill on the page, hot or not, has a reason."""
+    """Every reason on the page is a fact of a kernel, and every spill on the page, hot or not, has a reason."""
     for (expression, architecture), cell in CELLS.items():
         if "spills" in cell:
-            assert kernel_table.why_it_spills(expression, architecture), f"{expression} {architecture}: {cell}"
+            kernel = KERNELS[expression.partition("<")[0]]
+            assert kernel_table.why_it_spills(kernel, expression, architecture), f"{expression} {architecture}: {cell}"
     listed = [line for line in PAGE.partition(access_table.TITLE)[0].splitlines() if line.startswith("- `")]
-    reasons = [reason for *_, reason in KNOWN_SPILLS]
+    reasons = {reason for kernel in KERNELS.values() for *_, reason in kernel_table.known_spills(kernel)}
     assert listed and all(any(line.endswith(reason) for reason in reasons) for line in listed)
 
 
 def test_new_spill_of_a_hot_kernel_is_reported() -> None:
     spill = Usage(128, 33792, 8, 8, 12)
-    (new, unknown, stale) = complaints("linear_forward<float, 128, Relu>", "sm_80", spill, "126 / 33792", True)
+    expression = "linear_forward<float, 128, Relu>"
+    (new, unknown, stale) = complaints(linear_forward, expression, "sm_80", spill, "126 / 33792", True)
     assert "spills 8 + 12 bytes; docs/kernels.md: 126 / 33792" in new
-    assert "KNOWN_SPILLS" in unknown
+    assert "the facts of the kernel have no reason" in unknown
     assert REWRITE in stale
-    assert len(complaints("linear_forward<float, 128, Relu>", "sm_80", spill, "126 / 33792", False)) == 2
-    assert complaints("erf_forward<float>", "sm_80", spill, "30 / 0", False) == []
-    assert (
-        complaints("linear_forward<float, 128, Relu>", "sm_80", Usage(126, 33792, 0, 0, 0), "126 / 33792", True) == []
-    )
+    assert len(complaints(linear_forward, expression, "sm_80", spill, "126 / 33792", False)) == 2
+    assert complaints(erf_forward, "erf_forward<float>", "sm_80", spill, "30 / 0", False) == []
+    assert complaints(linear_forward, expression, "sm_80", Usage(126, 33792, 0, 0, 0), "126 / 33792", True) == []
 
 
 @needs_nvrtc
@@ -61,7 +65,7 @@ def test_new_spill_of_a_hot_kernel_is_reported() -> None:
 def test_page_is_written_and_printed(tmp_path: Any, monkeypatch: Any, capsys: Any) -> None:
     """With one kernel and one architecture."""
     for module in (kernel_table, access_table):
-        monkeypatch.setattr(module, "KERNELS", {"erf_forward": KERNELS["erf_forward"]})
+        monkeypatch.setattr(module, "KERNELS", {erf_forward.name: erf_forward})
     monkeypatch.setattr(kernel_table, "ARCHITECTURES", ("sm_90a",))
     monkeypatch.setattr(kernel_table, "page_path", lambda: tmp_path / "kernels.md")
     assert kernel_table.main(["--write"]) == kernel_table.main([]) == 0
@@ -70,7 +74,7 @@ def test_page_is_written_and_printed(tmp_path: Any, monkeypatch: Any, capsys: An
     _, cells = kernel_table.parse(page)
     assert set(cells) == {("erf_forward<float>", "sm_90a"), ("erf_forward<double>", "sm_90a")}
     _, launches = access_table.parse(page)
-    assert launches == {"erf_forward<float>, (8192,)": ["-", "100%", "100%", ""]}
+    assert launches == {"erf_forward<float>, (16384,)": ["-", "100%", "100%", ""]}
     assert ("## Known spills" in page) == ("spills" in cells["erf_forward<double>", "sm_90a"])
 
 

@@ -13,16 +13,20 @@ from gpunet.backend import devices
 from gpunet.cli.main import main
 from gpunet.errors import ArgumentError, LaunchError
 from gpunet.launch.kernel import KERNELS, Kernel
-from gpunet.ops.cases.case import MAKERS
+from gpunet.launch.random import random_integers, random_normal
+from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.dropout import dropout_apply
+from gpunet.ops.linear import linear_forward
+from gpunet.ops.special import erf_forward
+from gpunet.optim.adam import adam_step
 from gpunet.tools import kernel_cases, selftest
 
 
 @pytest.fixture
-def replace(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[..., None]], Kernel]:
-    """``replace(name, wrong)``: launches of a kernel call ``wrong(twin, *arrays, **options)`` instead of the twin."""
+def replace(monkeypatch: pytest.MonkeyPatch) -> Callable[[Kernel, Callable[..., None]], Kernel]:
+    """``replace(kernel, wrong)``: launches of a kernel call ``wrong(twin, *arrays, **options)`` instead of the twin."""
 
-    def replace_launch(name: str, wrong: Callable[..., None]) -> Kernel:
-        kernel = KERNELS[name]
+    def replace_launch(kernel: Kernel, wrong: Callable[..., None]) -> Kernel:
         monkeypatch.setattr(
             kernel, "launch", lambda arrays, options: wrong(kernel.twin, *arrays, **options), raising=False
         )
@@ -38,8 +42,8 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "device cpu" and err == ""
     rows = {line.split()[0]: line for line in lines if line.endswith(" ok") and "eps" in line}
     assert set(rows) == set(KERNELS)
-    assert rows["linear_forward"].split()[1] == "40"  # float and double, both tiles, ten activations
-    assert "0.00 eps  yes" in rows["random_normal"]
+    assert rows[linear_forward.name].split()[1] == str(4 * len(ACTIVATIONS))  # float and double, both tiles
+    assert "0.00 eps  yes" in rows[random_normal.name]
     assert lines[-1].startswith(f"{len(KERNELS)} kernels, ") and lines[-1].endswith("all ok")
 
 
@@ -66,12 +70,12 @@ def test_wrong_kernel_fails(replace: Any, capsys: pytest.CaptureFixture[str]) ->
         if y.size > 64 and y.dtype == numpy.float32:
             y *= 1 + 1e-5
 
-    replace("dropout_apply", wrong)
-    assert main(["selftest", "--device", "cpu", "--kernels", "dropout_apply"]) == 1
+    replace(dropout_apply, wrong)
+    assert main(["selftest", "--device", "cpu", "--kernels", dropout_apply.name]) == 1
     out = capsys.readouterr().out
     assert "FAILED" in out and "dropout_apply<float>, (65,): y is wrong by" in out and "<double>," not in out
     assert out.splitlines()[-1].endswith("1 FAILED: dropout_apply")
-    assert main(["selftest", "--device", "cpu", "--kernels", "dropout_apply", "--json"]) == 1
+    assert main(["selftest", "--device", "cpu", "--kernels", dropout_apply.name, "--json"]) == 1
     (row,) = json.loads(capsys.readouterr().out)["kernels"]
     assert row["passed"] is False and len(row["problems"]) == 7
 
@@ -108,19 +112,19 @@ def _flips_a_bit(twin: Any, out: Any, *arrays: Any, **options: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, wrong, finding",
+    "kernel, wrong, finding",
     [
-        ("erf_forward", _skips_last_element, "y is wrong by inf eps"),
-        ("random_integers", _skips_last_element, "a second launch produces different bits"),
-        ("erf_forward", _depends_on_old_contents, "a second launch produces different bits"),
-        ("erf_forward", _changes_input, "changes its input 'x'"),
-        ("erf_forward", _writes_out_of_bounds, "writes out of bounds of 'y'"),
-        ("erf_forward", _raises, "block of 2000 threads"),
-        ("random_normal", _flips_a_bit, "out is wrong by inf eps"),
+        (erf_forward, _skips_last_element, "y is wrong by inf eps"),
+        (random_integers, _skips_last_element, "a second launch produces different bits"),
+        (erf_forward, _depends_on_old_contents, "a second launch produces different bits"),
+        (erf_forward, _changes_input, "changes its input 'x'"),
+        (erf_forward, _writes_out_of_bounds, "writes out of bounds of 'y'"),
+        (erf_forward, _raises, "block of 2000 threads"),
+        (random_normal, _flips_a_bit, "out is wrong by inf eps"),
     ],
 )
-def test_planted_errors_are_found(name: str, wrong: Any, finding: str, replace: Any) -> None:
-    row = selftest.check_kernel(replace(name, wrong), devices.CPU)
+def test_planted_errors_are_found(kernel: Kernel, wrong: Any, finding: str, replace: Any) -> None:
+    row = selftest.check_kernel(replace(kernel, wrong), devices.CPU)
     assert not row.passed
     assert any(finding in problem for problem in row.problems), row.problems[:3]
 
@@ -136,9 +140,9 @@ def test_missing_device_and_kernel(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_kernel_without_cases_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(MAKERS, "erf_forward")
+    monkeypatch.setattr(erf_forward, "case_makers", [])
     with pytest.raises(ArgumentError, match=r"erf_forward has no cases.*gpunet/ops/cases"):
-        selftest.check_kernel(KERNELS["erf_forward"], devices.CPU)
+        selftest.check_kernel(erf_forward, devices.CPU)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -155,7 +159,7 @@ def test_error_scales_are_bounded(name: str) -> None:
 
 
 def test_cases_are_deterministic() -> None:
-    for first, second in zip(kernel_cases.cases(KERNELS["adam_step"]), kernel_cases.cases(KERNELS["adam_step"])):
+    for first, second in zip(kernel_cases.cases(adam_step), kernel_cases.cases(adam_step)):
         assert str(first) == str(second)
         assert all(
             a.tobytes() == b.tobytes()

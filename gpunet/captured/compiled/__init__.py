@@ -1,7 +1,8 @@
 """The compiled lowering: a step as loops, in functions that Numba compiles (``pip install 'gpunet[jit]'``).
 
     nests          loop nests of elementwise calls and reductions
-    library_calls  other calls: products, losses, random numbers, by functions of ``jit.library``
+    library_calls  other calls: products, indexing, and launches of kernels with a loop body
+    entries        the compiled functions that those call by address
     fusion         from calls to units: nests, fused, library calls, and calls that stay NumPy's
     arguments      arrays that the step is called with: read in place, or copied
     regions        large loops cut into chunks that several threads share

@@ -1,7 +1,7 @@
-"""Calls that are not loop nests: matrix products, losses, random numbers and indexing by functions of ``jit.library``.
+"""Calls that are not loop nests: matrix products, indexing, and the launches of kernels that have a loop body.
 
-The table at the end maps a NumPy function or a kernel to a rule.  A rule takes a call and returns the units that
-replace it, or None if it does not support the call; then the step calls NumPy or the twin between two compiled parts.
+The table at the end maps a NumPy function to a rule.  A rule takes a call and returns the units that replace it, or None
+if it does not support the call; then the step calls NumPy or the twin between two compiled parts.
 """
 
 from __future__ import annotations
@@ -14,21 +14,33 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.backend.dtypes import FLOATING
+from gpunet.captured.compiled.entries import Entry
+from gpunet.captured.compiled.expressions import TYPE_NAMES
 from gpunet.captured.compiled.nests import Unit, nest_of
 from gpunet.captured.ir import Call, View, overlap
+from gpunet.launch.loops import LoopBody, load, loop_body, store
 
-_REDUCTIONS = ("none", "sum", "mean")
+SCRATCH = "scratch"  # as an argument: the address of the step's scratch memory
 
 
 class LibraryCall(NamedTuple):
-    """A call of a function of ``jit.library`` for one float type.  A view among the arguments means its address."""
+    """A call of a loop body, or of the function of ``jit`` with this name.
 
-    function: str
+    Attributes:
+        dtype: of the scratch memory.
+        arguments: views and SCRATCH, which mean their addresses, then numbers.
+    """
+
+    function: LoopBody | str
     dtype: numpy.dtype[Any]
     arguments: tuple[View | int | float | str, ...]
 
-
-SCRATCH = "scratch"  # as an argument: the address of the step's scratch memory
+    @property
+    def entry(self) -> Entry:
+        """The compiled function that it calls."""
+        arrays = [a.dtype if isinstance(a, View) else self.dtype for a in self.arguments if isinstance(a, (View, str))]
+        numbers = [type(a).__name__ for a in self.arguments if isinstance(a, (int, float))]
+        return Entry(self.function, tuple(TYPE_NAMES[dtype] for dtype in arrays), tuple(numbers))
 
 
 class LibraryUnit(Unit):
@@ -36,7 +48,7 @@ class LibraryUnit(Unit):
 
     Attributes:
         scratch_bytes: scratch memory that they use.
-        checks_input: the library function returns 1 for invalid input; then ``call`` raises the error.
+        checks_input: the body returns 1 for invalid input; then ``call`` raises the error.
     """
 
     def __init__(
@@ -202,44 +214,30 @@ def _all_contiguous(*views: Any) -> bool:
     return all(isinstance(v, View) and v.contiguous for v in views if v is not None)
 
 
-def _cross_entropy_labels(call: Call) -> list[Unit] | None:
-    value, dx, factor, _, _, _, logits, labels = call.arguments
-    options = call.options
-    if logits.dtype not in FLOATING or not _all_contiguous(value, dx, factor, logits, labels) or 0 in logits.shape:
+def _loops(call: Call) -> list[Unit] | None:
+    """The launch of a kernel that has a loop body."""
+    loops = call.loops and call.loops(*call.arguments, **call.options)
+    if not loops or not all(v.contiguous and v.size and v.dtype in TYPE_NAMES for v in loops.arrays):
         return None
-    reduction = _REDUCTIONS.index(options["reduction"])
-    arrays = (value, dx, value if factor is None else factor, logits, labels, SCRATCH)
-    arguments = (*arrays, *logits.shape, reduction, options["ignore_index"])
-    scratch_bytes = 2 * logits.shape[0] * logits.dtype.itemsize
-    library_call = LibraryCall("cross_entropy_labels", logits.dtype, arguments)
-    return [LibraryUnit(call, [library_call], scratch_bytes, checks_input=True)]
+    dtype = loops.arrays[0].dtype
+    arrays = (*loops.arrays, SCRATCH) if loops.scratch else loops.arrays
+    library_call = LibraryCall(loops.body, dtype, (*arrays, *loops.numbers))
+    return [LibraryUnit(call, [library_call], loops.scratch * dtype.itemsize, loops.checks_input)]
 
 
-def _cross_entropy_soft(call: Call) -> list[Unit] | None:
-    value, dx, factor, _, _, logits, targets = call.arguments
-    if logits.dtype not in FLOATING or not _all_contiguous(value, dx, factor, logits, targets) or 0 in logits.shape:
-        return None
-    reduction = _REDUCTIONS.index(call.options["reduction"])
-    arrays = (value, dx, value if factor is None else factor, logits, targets, SCRATCH)
-    scratch_bytes = 2 * logits.shape[0] * logits.dtype.itemsize
-    library_call = LibraryCall("cross_entropy_soft", logits.dtype, (*arrays, *logits.shape, reduction))
-    return [LibraryUnit(call, [library_call], scratch_bytes)]
-
-
-def _random(function: str, *names: str) -> Callable[[Call], list[Unit] | None]:
-    """The rule of a random kernel that fills a contiguous array; ``names`` are its options."""
-
-    def rule(call: Call) -> list[Unit] | None:
-        out, state = call.arguments
-        if not _all_contiguous(out, state):
-            return None
-        dtype = out.dtype if out.dtype in FLOATING else FLOATING[0]
-        options = [call.options[n] for n in names]
-        if function == "random_bernoulli":
-            options = [round(options[0] * 2**24)]
-        return [LibraryUnit(call, [LibraryCall(function, dtype, (out, state, out.size, *options))])]
-
-    return rule
+@loop_body
+def _take_rows(out, x, index, count, rows, columns):
+    """out (count, columns) = x (rows, columns)[index]."""
+    for i in range(count):
+        row = load(index, i, 2)
+        if row < -rows or row >= rows:
+            return 1
+    for i in range(count):
+        row = load(index, i, 2)
+        row = row + rows if row < 0 else row
+        for j in range(columns):
+            store(out, i * columns + j, load(x, row * columns + j, 1), 0)
+    return 0
 
 
 def _take_items(call: Call) -> list[Unit] | None:
@@ -253,11 +251,11 @@ def _take_items(call: Call) -> list[Unit] | None:
     if not _all_contiguous(out, x, index) or out.dtype != x.dtype or 0 in (*out.shape, *x.shape) or overlap(out, x):
         return None
     row = math.prod(x.shape[1:])
-    library_call = LibraryCall("take_rows", x.dtype, (out, x, index, index.size, x.shape[0], row))
+    library_call = LibraryCall(_take_rows, x.dtype, (out, x, index, index.size, x.shape[0], row))
     return [LibraryUnit(call, [library_call], checks_input=True)]
 
 
-#: The function of the call, or the name of the kernel whose twin it is -> its rule.
+#: The function of the call, or its name -> its rule.
 _RULES: dict[Any, Callable[[Call], list[Unit] | None]] = {
     numpy.dot: _products,
     numpy.matmul: _products,
@@ -266,11 +264,6 @@ _RULES: dict[Any, Callable[[Call], list[Unit] | None]] = {
     "astype": _assign,
     "copy": _assign,
     "take_items": _take_items,
-    "cross_entropy_labels": _cross_entropy_labels,
-    "cross_entropy_soft": _cross_entropy_soft,
-    "random_uniform": _random("random_uniform", "low", "high"),
-    "random_integers": _random("random_integers", "low", "high"),
-    "random_bernoulli": _random("random_bernoulli", "probability"),
 }
 
 
@@ -286,6 +279,8 @@ def units_of(call: Call) -> list[Unit]:
     except TypeError:  # the function is not hashable
         rule = None
     rule = rule or _RULES.get(getattr(call.function, "__name__", ""))
+    if call.loops is not None:
+        rule = _loops
     units = rule(call) if rule is not None else None
     return [NumpyUnit(call)] if units is None else units
 

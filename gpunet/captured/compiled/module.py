@@ -1,4 +1,4 @@
-"""Loads the source of a compiled step as a module, from the disk cache if it is there, and finds Numba.
+"""Loads generated source as a module, from the disk cache if it is there, and finds Numba.
 
 The file in the cache directory is named after a digest of the source and of the code that it imports.  Numba keeps the
 machine code next to it, per kind of CPU.
@@ -6,6 +6,7 @@ machine code next to it, per kind of CPU.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -42,15 +43,11 @@ def require() -> None:
         ) from None
 
 
-def load(text: str) -> ModuleType:
-    """The module of a source text, compiled or from the disk cache."""
-    import numba
-
+def load(text: str, kind: str = "step") -> ModuleType:
+    """The module of a source text, compiled or from the disk cache; ``kind`` is a part of its name."""
     digest = hashlib.sha256(text.encode())
-    digest.update(f"{numba.__version__} {sys.version_info}".encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):  # the machine code includes functions of jit/
-        digest.update(path.read_bytes())
-    name = f"gpunet_step_{digest.hexdigest()[:32]}"
+    digest.update(_code_digest())
+    name = f"gpunet_{kind}_{digest.hexdigest()[:32]}"
     with _loading:
         if name in sys.modules:
             return sys.modules[name]
@@ -69,6 +66,17 @@ def load(text: str) -> ModuleType:
             del sys.modules[name]
             raise
         return module
+
+
+@functools.cache
+def _code_digest() -> bytes:
+    """Digest of what the machine code depends on besides the source text: Numba, Python, and the helpers in ``jit/``."""
+    import numba
+
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info}".encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
 
 
 def _write(path: Path, text: str) -> Path:

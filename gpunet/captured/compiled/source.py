@@ -12,6 +12,7 @@ from typing import Any
 
 from gpunet.captured.compiled import regions
 from gpunet.captured.compiled.arguments import WRITTEN_SPANS, Argument
+from gpunet.captured.compiled.entries import Entry, compiled
 from gpunet.captured.compiled.library_calls import SCRATCH, LibraryCall, LibraryUnit
 from gpunet.captured.compiled.nests import Nest, Unit
 from gpunet.captured.ir import View
@@ -34,7 +35,7 @@ class Writer:
     def __init__(self, place: Callable[[Any], Any], arguments: Sequence[Argument]) -> None:
         self._place, self._arguments = place, arguments
         self._nests: dict[str, str] = {}  # source -> name: equal nests share a function
-        self._table: dict[Any, int] = {}  # buffer, library function (name, dtype) or other name -> index in the table
+        self._table: dict[Any, int] = {}  # buffer, Entry or other name -> index in the table
         self._parts: list[list[str]] = []
         self._threaded: set[int] = set()  # parts with regions
         self._regions: list[str] = []
@@ -73,7 +74,7 @@ class Writer:
             arguments = [self._argument(a) for a in call.arguments]
             if division is not None:
                 self._restrict_to_chunk(call, division, arguments)
-            text = f"call_address({', '.join((self._name((call.function, call.dtype.name)), *arguments))})"
+            text = f"call_address({', '.join((self._name(call.entry), *arguments))})"
             if failure:
                 lines += [f"if {text}:", f"    return {failure}"]
             else:
@@ -167,12 +168,10 @@ class Writer:
             keepers: buffer -> the owner of its memory, and its address.
             named: name -> address.
         """
-        from gpunet.captured.compiled.jit import library
-
         result = []
         for key in self._table:
-            if isinstance(key, tuple):
-                result.append(library.compiled(*key).address)
+            if isinstance(key, Entry):
+                result.append(compiled(key).address)
             elif key == regions.YIELD:
                 result.append(regions.yield_address())
             else:

@@ -1,19 +1,26 @@
-"""Cases of the activations."""
+"""Facts of the kernels of activations, and the textbook formulas behind ``gpunet explain``."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.ops.activations import ACTIVATIONS
-from gpunet.ops.cases.case import COUNTS, Samples, maker, unaligned
+from gpunet.launch.facts import Cost, num_bytes
+from gpunet.ops.activations import ACTIVATIONS, activation_backward, activation_forward
+from gpunet.ops.cases.case import COUNTS, Samples, unaligned
+
+#: One without functions, one with erf, one with exp.
+_REPRESENTATIVES = ("relu", "gelu", "tanh")
+
+activation_forward.describe(is_hot=True)
 
 
-@maker()
-def activation_forward(s: Samples) -> Iterator[Any]:
+@activation_forward.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (name, row), count in itertools.product(ACTIVATIONS.items(), (*COUNTS, 5003)):
         z = 3 * s.normal(count)
         z[:1] = abs(z[:1])  # if z = -5 is the only element, 1 + tanh(z) cancels, and the relative error is large
@@ -28,8 +35,32 @@ def activation_forward(s: Samples) -> Iterator[Any]:
     yield from unaligned("relu (5003,)", arrays, options)
 
 
-@maker()
-def activation_backward(s: Samples) -> Iterator[Any]:
+@activation_forward.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for name in _REPRESENTATIVES:
+        yield f"({s.width**2},)", [s.blank(s.width**2), s.normal(s.width**2)], {"activation": name, "alpha": 0.0}
+
+
+@activation_forward.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield f"gelu ({s.width**2},)", [s.blank(s.width**2), s.normal(s.width**2)], {"activation": "gelu", "alpha": 0.0}
+
+
+@activation_forward.cost
+def _(y, z, *, activation, alpha):
+    return Cost(y.size, num_bytes(y, z))
+
+
+@activation_forward.equivalent
+def _(torch, y, z, *, activation, alpha):
+    return lambda: torch.nn.functional.gelu(z)
+
+
+activation_backward.describe(is_hot=True)
+
+
+@activation_backward.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (name, row), count in itertools.product(ACTIVATIONS.items(), (*COUNTS, 5003)):
         options = {"activation": name, "alpha": row.alpha}
         yield f"{name} ({count},)", [s.blank(count), s.normal(count), s.saved(name, count)], options
@@ -38,3 +69,96 @@ def activation_backward(s: Samples) -> Iterator[Any]:
         yield f"{name} (300,), alpha 0.3", arrays, {"activation": name, "alpha": 0.3}
     arrays = [s.blank(300), s.normal(300), s.saved("relu", 300)]
     yield from unaligned("relu (300,)", arrays, {"activation": "relu", "alpha": 0.0})
+
+
+@activation_backward.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for name in _REPRESENTATIVES:
+        arrays = [s.blank(s.width**2), s.normal(s.width**2), s.saved(name, s.width**2)]
+        yield f"({s.width**2},)", arrays, {"activation": name, "alpha": 0.0}
+
+
+@activation_backward.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    arrays = [s.blank(s.width**2), s.normal(s.width**2), s.saved("gelu", s.width**2)]
+    yield f"gelu ({s.width**2},)", arrays, {"activation": "gelu", "alpha": 0.0}
+
+
+@activation_backward.cost
+def _(dz, dy, saved, *, activation, alpha):
+    return Cost(2 * dz.size, num_bytes(dz, dy, saved))
+
+
+@activation_backward.equivalent
+def _(torch, dz, dy, saved, *, activation, alpha):
+    return lambda: torch.ops.aten.gelu_backward(dy, saved)
+
+
+# ---- the formulas of ``gpunet explain`` --------------------------------------------------------------------------------
+
+
+class TextbookActivation(NamedTuple):
+    """An activation by its textbook formula, independent of the engine's."""
+
+    symbol: str
+    value: Callable[[float], float]
+    slope: Callable[[float], float]
+    slope_formula: str  # {0} is z, {1} is a
+    max_slope: str  # largest slope
+    meaning: str = ""  # explains the symbols
+
+
+def _sigmoid(z: float) -> float:
+    return 1.0 / (1.0 + math.exp(-z)) if z >= 0.0 else math.exp(z) / (1.0 + math.exp(z))
+
+
+def _normal_cdf(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2.0))
+
+
+def _normal_density(z: float) -> float:
+    return math.exp(-0.5 * min(z * z, 1400.0)) / math.sqrt(2.0 * math.pi)
+
+
+def _gelu_t(z: float) -> float:
+    return math.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z))
+
+
+def _gelu_tanh_slope(z: float) -> float:
+    t = _gelu_t(z)
+    return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * z * z)
+
+
+_SIGMOID = "σ(z) = 1/(1 + e^(−z))"
+TEXTBOOK_ACTIVATIONS: dict[str, TextbookActivation] = {
+    "identity": TextbookActivation("id", lambda z: z, lambda z: 1.0, "1", "1", "id(z) = z: no activation"),
+    "relu": TextbookActivation(
+        "relu", lambda z: max(z, 0.0), lambda z: float(z > 0.0), "(1 if {0} > 0 else 0)", "1", "relu(z) = max(z, 0)"
+    ),
+    "leaky_relu": TextbookActivation(
+        "leaky", lambda z: z if z > 0.0 else 0.01 * z, lambda z: 1.0 if z > 0.0 else 0.01,
+        "(1 if {0} > 0 else 0.01)", "1", "leaky(z) = z where z > 0, 0.01·z elsewhere",
+    ),
+    "sigmoid": TextbookActivation("σ", _sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z), "{1}·(1 − {1})", "1/4", _SIGMOID),
+    "tanh": TextbookActivation("tanh", math.tanh, lambda z: 1.0 - math.tanh(z) ** 2, "1 − {1}²", "1"),
+    "gelu": TextbookActivation(
+        "gelu", lambda z: z * _normal_cdf(z), lambda z: _normal_cdf(z) + z * _normal_density(z), "Φ({0}) + {0}·φ({0})", "1.13",
+        "gelu(z) = z·Φ(z), with the normal distribution Φ and its density φ",
+    ),
+    "gelu_tanh": TextbookActivation(
+        "gelu", lambda z: 0.5 * z * (1.0 + _gelu_t(z)), _gelu_tanh_slope, "(1 + t({0}))/2 + {0}·t'({0})/2", "1.13",
+        "gelu(z) = z·(1 + t(z))/2 with t(z) = tanh(√(2/π)·(z + 0.044715·z³))",
+    ),
+    "silu": TextbookActivation(
+        "silu", lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1.0 + z * _sigmoid(-z)),
+        "σ({0})·(1 + {0}·(1 − σ({0})))", "1.10", f"silu(z) = z·σ(z), {_SIGMOID}",
+    ),
+    "elu": TextbookActivation(
+        "elu", lambda z: z if z > 0.0 else math.expm1(z), lambda z: 1.0 if z > 0.0 else math.exp(z),
+        "(1 if {0} > 0 else e^{0})", "1", "elu(z) = z where z > 0, e^z − 1 elsewhere",
+    ),
+    "softplus": TextbookActivation(
+        "softplus", lambda z: max(z, 0.0) + math.log1p(math.exp(-abs(z))), _sigmoid, "σ({0})", "1",
+        f"softplus(z) = log(1 + e^z), {_SIGMOID}",
+    ),
+}  # fmt: skip

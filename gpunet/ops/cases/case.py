@@ -9,6 +9,7 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
+from gpunet.launch.facts import Cost
 from gpunet.launch.kernel import Geometry, Kernel
 from gpunet.launch.list_kernel import MAX_TENSORS
 from gpunet.ops.activations import ACTIVATIONS
@@ -31,6 +32,7 @@ class Case(NamedTuple):
     options: dict[str, Any]
     grid: int | tuple[int, ...] | None = None  # replaces the grid of the kernel's geometry
     twin: Callable[..., None] | None = None  # the expected result where the kernel's own twin raises
+    tags: frozenset[str] = frozenset()  # see gpunet.launch.facts.TAGS
 
     def __str__(self) -> str:
         return f"{self.kernel.name} {self.floating} {self.label}"
@@ -58,6 +60,9 @@ class Case(NamedTuple):
         geometry = self.kernel.launch_geometry(arrays, self.options)
         return geometry if self.grid is None else geometry._replace(grid=self.grid)
 
+    def cost(self) -> Cost:
+        return self.kernel.launch_cost(self.on_cpu(), self.options)
+
     def launch(self, arrays: list[Any]) -> None:
         """Launch on arrays of any device."""
         self.kernel.check(arrays)
@@ -72,38 +77,17 @@ class Case(NamedTuple):
         return self.kernel.expression(self.kernel.floating(flat), geometry or self.geometry())
 
 
-class Purpose(NamedTuple):
-    """The outputs of a kernel that are not simply written."""
+class Samples:
+    """Draws arrays of one floating dtype.
 
-    updates: frozenset[str]  # read, then written
-    workspace: frozenset[str]  # scratch of the CUDA kernel, with no defined result
-
-
-#: kernel name -> (the generator of its cases, its Purpose)
-MAKERS: dict[str, tuple[Callable[[Samples], Iterator[Any]], Purpose]] = {}
-
-
-def maker(updates: str = "", workspace: str = "") -> Callable[[Callable[[Samples], Iterator[Any]]], None]:
-    """Decorator that registers a generator of cases; its name must be the name of the kernel.
-
-    Args:
-        updates: names, separated by blanks, of the arrays that are read, then written.
-        workspace: names of the arrays that are scratch of the CUDA kernel, with no defined result.
+    Attributes:
+        width: rows and columns of the matrices of a case that may have any size; its vectors have width^2 elements.
     """
 
-    def register(make: Callable[[Samples], Iterator[Any]]) -> None:
-        # "ticket" is an update: it must be zero before and after a launch
-        MAKERS[make.__name__] = make, Purpose(frozenset([*updates.split(), "ticket"]), frozenset(workspace.split()))
-
-    return register
-
-
-class Samples:
-    """Draws arrays of one floating dtype."""
-
-    def __init__(self, dtype: str, seed: int) -> None:
+    def __init__(self, dtype: str, seed: int, width: int = 128) -> None:
         self.dtype = numpy.dtype(dtype)
         self.random = numpy.random.default_rng(seed)
+        self.width = width
 
     def normal(self, *shape: int) -> numpy.ndarray:
         return self.random.normal(size=shape).astype(self.dtype)
@@ -113,6 +97,14 @@ class Samples:
 
     def blank(self, *shape: int, dtype: Any = None) -> numpy.ndarray:
         return numpy.zeros(shape, dtype or self.dtype)
+
+    def layers(self, draw: Callable[..., numpy.ndarray]) -> list[numpy.ndarray]:
+        """The weights and biases of two layers, for a list kernel."""
+        return [draw(*shape) for shape in ((self.width, self.width), (self.width,)) * 2]
+
+    @property
+    def layers_label(self) -> str:
+        return f"4 tensors, {2 * self.width * (self.width + 1)}"
 
     def saved(self, activation: str, *shape: int, alpha: float | None = None) -> numpy.ndarray:
         """The residual of an activation: its output or its pre-activation, from normal z that contain 0."""

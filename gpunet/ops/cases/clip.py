@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy
 
+from gpunet.launch.facts import Cost, num_bytes, num_elements
 from gpunet.launch.kernel import ceil_div
 from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK
-from gpunet.ops.cases.case import TENSORS, Samples, maker, unaligned
+from gpunet.ops.cases.case import TENSORS, Samples, unaligned
+from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
 
 
 def _norm_arrays(s: Samples, grads: list[numpy.ndarray]) -> list[Any]:
@@ -26,8 +28,11 @@ def _two_gradients(s: Samples, *values: float) -> list[numpy.ndarray]:
     return grads
 
 
-@maker(updates="grads norm", workspace="partials")
-def gradient_norm(s: Samples) -> Iterator[Any]:
+gradient_norm.describe(updates="grads norm", workspace="partials")
+
+
+@gradient_norm.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     ends = ((True, True), (True, False), (False, False), (False, True))
     orders = (1.0, 2.0, 3.5, numpy.inf)
     for shapes, order, (first, last) in itertools.product(TENSORS, orders, ends):
@@ -44,8 +49,31 @@ def gradient_norm(s: Samples) -> Iterator[Any]:
     yield "257 blocks", _norm_arrays(s, [many]), {"order": 2.0, "first": True, "last": True}
 
 
-@maker(updates="grads")
-def clip_by_norm(s: Samples) -> Iterator[Any]:
+@gradient_norm.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for order in (1.0, 2.0, 3.5, numpy.inf):
+        yield _whole_norm(s, order)
+
+
+@gradient_norm.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_norm(s, 2.0)
+
+
+def _whole_norm(s: Samples, order: float) -> Any:
+    return s.layers_label, _norm_arrays(s, s.layers(s.normal)), {"order": order, "first": True, "last": True}
+
+
+@gradient_norm.cost
+def _(grads, norm, partials, ticket, *, order, first, last):
+    return Cost(2 * num_elements(grads), num_bytes(grads, norm))
+
+
+clip_by_norm.describe(updates="grads")
+
+
+@clip_by_norm.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for shapes, max_norm in itertools.product(TENSORS, (0.0, 0.05, 5.0)):
         label, options = f"{len(shapes)} tensors to {max_norm}", {"max_norm": max_norm}
         arrays = [[s.normal(*shape) for shape in shapes], s.positive(1)]
@@ -56,11 +84,34 @@ def clip_by_norm(s: Samples) -> Iterator[Any]:
         yield f"of norm {norm} to 5.0", [_two_gradients(s), numpy.array([norm], s.dtype)], {"max_norm": 5.0}
 
 
-@maker(updates="grads")
-def clip_by_value(s: Samples) -> Iterator[Any]:
+@clip_by_norm.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield s.layers_label, [s.layers(s.normal), s.positive(1)], {"max_norm": 0.01}
+
+
+@clip_by_norm.cost
+def _(grads, norm, *, max_norm):
+    return Cost(num_elements(grads), 2 * num_bytes(grads) + num_bytes(norm))
+
+
+clip_by_value.describe(updates="grads")
+
+
+@clip_by_value.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for shapes, limit in itertools.product(TENSORS, (0.0, 0.5)):
         label, arrays = f"{len(shapes)} tensors to {limit}", [[s.normal(*shape) for shape in shapes]]
         yield label, arrays, {"limit": limit}
         if limit and shapes is TENSORS[0]:
             yield from unaligned(label, arrays, {"limit": limit})
     yield "at the limit, and not finite", [_two_gradients(s, 0.5, -0.5, numpy.nan, numpy.inf, -numpy.inf)], {"limit": 0.5}
+
+
+@clip_by_value.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield s.layers_label, [s.layers(s.normal)], {"limit": 0.5}
+
+
+@clip_by_value.cost
+def _(grads, *, limit):
+    return Cost(2 * num_elements(grads), 2 * num_bytes(grads))

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy
 
+from gpunet.launch.facts import Cost, num_bytes
 from gpunet.launch.faults import RECORD_SIZE, report_first
-from gpunet.ops.cases.case import Samples, maker
-from gpunet.ops.cases.losses import loss_arrays
-from gpunet.ops.cross_entropy import cross_entropy_labels as _cross_entropy_labels
+from gpunet.ops.cases.case import Samples
+from gpunet.ops.cases.losses import loss_arrays, value_and_gradient
+from gpunet.ops.cross_entropy import cross_entropy_labels, cross_entropy_soft
 from gpunet.ops.losses import REDUCTIONS
 
 #: (rows, classes, grid): one warp per row up to 1024 classes, one block per row beyond.  The grids of (8300, 3, None) and
@@ -35,7 +36,7 @@ def _labels_out_of_range(value, dx, factor, partials, ticket, fault, logits, lab
     classes, ignored, code = logits.shape[1], options["ignore_index"], options["code"]
     wrong = (labels != ignored) & ((labels < 0) | (labels >= classes))
     report_first(fault, wrong, code, labels, classes, ignored)
-    _cross_entropy_labels.twin(value, dx, factor, partials, ticket, fault, logits, numpy.where(wrong, 0, labels), **options)
+    cross_entropy_labels.twin(value, dx, factor, partials, ticket, fault, logits, numpy.where(wrong, 0, labels), **options)
     dx[wrong] = numpy.nan
     value[wrong if options["reduction"] == "none" else ...] = numpy.nan
 
@@ -51,8 +52,16 @@ def _labels_case(
     return f"{reduction} ({rows}, {classes}) {label}", arrays, options, *more
 
 
-@maker(updates="fault", workspace="partials")
-def cross_entropy_labels(s: Samples) -> Iterator[Any]:
+cross_entropy_labels.describe(
+    is_hot=True,
+    updates="fault",
+    workspace="partials",
+    spills={("float, *", "sm_100a"): "4 bytes; ptxas limits the registers to reach full occupancy"},
+)
+
+
+@cross_entropy_labels.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (rows, classes, grid), reduction, ignore_index in itertools.product(ROWS, REDUCTIONS, (-100, 2)):
         labels = s.random.integers(0, classes, rows)
         if ignore_index < 0:
@@ -75,8 +84,43 @@ def cross_entropy_labels(s: Samples) -> Iterator[Any]:
             yield _labels_case(s, f"out of range at {[*wrong]}", reduction, s.normal(300, 10), labels, 2, _labels_out_of_range)
 
 
-@maker(workspace="partials")
-def cross_entropy_soft(s: Samples) -> Iterator[Any]:
+#: (rows, classes): a block per row, and a warp per row of many and of few classes.
+_REPRESENTATIVES = ((64, 1024), (8, 4096), (1024, 10))
+
+
+@cross_entropy_labels.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for rows, classes in _REPRESENTATIVES:
+        yield _whole_labels(s, f"({rows}, {classes})", rows, classes)
+
+
+@cross_entropy_labels.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_labels(s, f"mean ({s.width}, {s.width})", s.width, s.width)
+
+
+def _whole_labels(s: Samples, label: str, rows: int, classes: int) -> Any:
+    record, labels = s.blank(RECORD_SIZE, dtype="int64"), s.random.integers(0, classes, rows).astype("int64")
+    arrays = [*loss_arrays(s, "mean", (rows, classes), (rows,)), record, s.normal(rows, classes), labels]
+    return label, arrays, {"reduction": "mean", "ignore_index": -100, "code": 1}
+
+
+@cross_entropy_labels.cost
+def _(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
+    # the row's maximum, the difference from it, exp, their sum, the division
+    return Cost(5 * logits.size, num_bytes(value, dx, factor, logits, labels))
+
+
+@cross_entropy_labels.equivalent
+def _(torch, value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
+    return value_and_gradient(torch, torch.nn.functional.cross_entropy, logits, labels)
+
+
+cross_entropy_soft.describe(is_hot=True, workspace="partials")
+
+
+@cross_entropy_soft.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (rows, classes, grid), reduction in itertools.product(ROWS, REDUCTIONS):
         targets = s.positive(rows, classes) / s.dtype.type(classes)
         arrays = [*loss_arrays(s, reduction, (rows, classes), (rows,)), 3 * s.normal(rows, classes), targets]
@@ -85,3 +129,30 @@ def cross_entropy_soft(s: Samples) -> Iterator[Any]:
         targets = s.positive(7, classes) / s.dtype.type(classes)
         arrays = [*loss_arrays(s, reduction, (7, classes), (7,)), _extreme_logits(s, 7, classes), targets]
         yield f"{reduction} (7, {classes}) far apart", arrays, {"reduction": reduction}
+
+
+@cross_entropy_soft.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for rows, classes in _REPRESENTATIVES:
+        yield _whole_soft(s, f"({rows}, {classes})", rows, classes)
+
+
+@cross_entropy_soft.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_soft(s, f"mean ({s.width}, {s.width})", s.width, s.width)
+
+
+def _whole_soft(s: Samples, label: str, rows: int, classes: int) -> Any:
+    logits, targets = s.normal(rows, classes), s.positive(rows, classes) / s.dtype.type(classes)
+    return label, [*loss_arrays(s, "mean", (rows, classes), (rows,)), logits, targets], {"reduction": "mean"}
+
+
+@cross_entropy_soft.cost
+def _(value, dx, factor, partials, ticket, logits, targets, *, reduction):
+    # as with labels; the sums of the targets and of their products with the logits; two more operations for dx
+    return Cost(10 * logits.size, num_bytes(value, dx, factor, logits, targets))
+
+
+@cross_entropy_soft.equivalent
+def _(torch, value, dx, factor, partials, ticket, logits, targets, *, reduction):
+    return value_and_gradient(torch, torch.nn.functional.cross_entropy, logits, targets)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy
 
+from gpunet.launch.facts import Cost, num_bytes
 from gpunet.launch.faults import RECORD_SIZE
-from gpunet.ops.cases.case import Samples, maker
+from gpunet.ops.cases.case import Samples
+from gpunet.ops.index_launches import gather_rows, index_positions, scatter_add, scatter_rows
 
 
 def _sorted_positions(s: Samples, places: int, count: int, skipped: int = 0) -> list[numpy.ndarray]:
@@ -20,8 +22,14 @@ def _sorted_positions(s: Samples, places: int, count: int, skipped: int = 0) -> 
     return [unsorted[order].astype("int64"), order.astype("int64")]
 
 
-@maker(updates="out")
-def scatter_add(s: Samples) -> Iterator[Any]:
+scatter_add.describe(
+    updates="out",
+    waste={"reads writes": "the indices scatter the destinations; one thread adds all terms of a destination"},
+)
+
+
+@scatter_add.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for places, count in ((1, 1), (7, 300), (300, 129), (5003, 65), (1, 300), (63, 5003), (5, 0)):
         yield f"{count} into {places}", [s.normal(places), s.normal(count), *_sorted_positions(s, places, count)], {}
     for outer, places, count, inner in ((2, 7, 65, 3), (1, 5, 129, 64), (3, 4, 9, 1), (2, 3, 0, 5)):
@@ -29,12 +37,27 @@ def scatter_add(s: Samples) -> Iterator[Any]:
         yield f"({outer}, {count}, {inner}) into ({outer}, {places}, {inner})", arrays, {}
 
 
+@scatter_add.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    places, count = 8 * s.width, s.width**2 // 4
+    yield f"{count} into {places}", [s.normal(places), s.normal(count), *_sorted_positions(s, places, count)], {}
+
+
+@scatter_add.cost
+def _(out, values, positions, order):
+    summed = min(num_bytes(out), num_bytes(values))
+    return Cost(values.size, num_bytes(values, positions, order) + 2 * summed)
+
+
 #: (elements, size, repeat, length, span, inner): a vector, one of two index arrays, gather along a middle dimension.
 _INDICES = ((1, 3, 1, 1, 1, 1), (300, 7, 1, 300, 300, 1), (600, 5, 30, 20, 600, 1), (600, 4, 1, 600, 30, 5))
 
 
-@maker(updates="fault positions")
-def index_positions(s: Samples) -> Iterator[Any]:
+index_positions.describe(updates="fault positions")
+
+
+@index_positions.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (count, size, repeat, length, span, inner), continues, wraps in itertools.product(_INDICES, (False, True), (True, False)):
         options = {
             "count": count, "size": size, "repeat": repeat, "length": length, "span": span, "inner": inner,
@@ -56,6 +79,29 @@ def index_positions(s: Samples) -> Iterator[Any]:
     yield "of an empty dimension", arrays, {**options, "size": 0}
 
 
+def _whole_index(s: Samples, continues: bool) -> Any:
+    count, size = s.width**2 // 4, 8 * s.width
+    options = {"count": count, "size": size, "repeat": 1, "length": count, "span": count, "inner": 1, "wraps": True}
+    arrays = [s.blank(count, dtype="int64"), s.blank(RECORD_SIZE, dtype="int64"), s.random.integers(-size, size, count)]
+    return f"{count} of {size}", arrays, {**options, "continues": continues, "code": 1, "detail": 0}
+
+
+@index_positions.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for continues in (False, True):
+        yield _whole_index(s, continues)
+
+
+@index_positions.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_index(s, False)
+
+
+@index_positions.cost
+def _(positions, fault, index, *, continues, **sizes):
+    return Cost(0.0, num_bytes(positions, index) + continues * num_bytes(positions))
+
+
 def _copied(s: Samples, dtype: str, *shapes: tuple[int, ...]) -> list[numpy.ndarray]:
     """The bytes of arrays of ``dtype``; floating values include NaN and -0.0, whose bits are copied."""
     result = []
@@ -71,8 +117,14 @@ def _copied(s: Samples, dtype: str, *shapes: tuple[int, ...]) -> list[numpy.ndar
 _ROWS = ((1, 1, 1, 1), (1, 300, 129, 1), (2, 7, 65, 3), (1, 5, 40, 64), (3, 1, 9, 2), (2, 0, 3, 2), (2, 4, 0, 3), (1, 9, 70000, 1))
 
 
-@maker()
-def gather_rows(s: Samples) -> Iterator[Any]:
+#: (elements of a row, dtype): elements and whole rows of every size of element.
+_REPRESENTATIVES = tuple(itertools.product((1, 64), ("uint8", "uint16", "uint32", "uint64")))
+
+gather_rows.describe(waste={"reads": "the indices choose the elements; rows of elements are read whole"})
+
+
+@gather_rows.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (outer, size, count, inner), dtype in itertools.product(_ROWS, ("int8", "uint16", "float32", "float64")):
         out, x = _copied(s, dtype, (outer, count, inner), (outer, size, inner))
         positions = s.random.integers(-1, size, count)
@@ -82,10 +134,60 @@ def gather_rows(s: Samples) -> Iterator[Any]:
         yield f"({outer}, {count}, {inner}) of {size} {dtype}", [out, x, positions], options
 
 
-@maker(updates="x")
-def scatter_rows(s: Samples) -> Iterator[Any]:
+@gather_rows.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for inner, dtype in _REPRESENTATIVES:
+        yield _whole_gather(s, s.width**2 // 4 // inner, 8 * s.width, inner, dtype)
+
+
+@gather_rows.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_gather(s, s.width, s.width, s.width, "float32")
+
+
+def _whole_gather(s: Samples, count: int, size: int, inner: int, dtype: str) -> Any:
+    itemsize = numpy.dtype(dtype).itemsize
+    arrays = [*_copied(s, dtype, (count, inner), (size, inner)), s.random.integers(0, size, count)]
+    return f"{count} of ({size}, {inner})", arrays, {"size": size, "inner": inner, "itemsize": itemsize, "fill": 0}
+
+
+@gather_rows.cost
+def _(out, x, positions, *, size, inner, itemsize, fill):
+    return Cost(0.0, num_bytes(out, positions) + min(num_bytes(out), num_bytes(x)))
+
+
+scatter_rows.describe(
+    updates="x",
+    waste={"reads writes": "the indices choose the destinations; rows of elements are written whole"},
+)
+
+
+@scatter_rows.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (outer, size, count, inner), dtype in itertools.product(_ROWS, ("int8", "uint16", "float32", "float64")):
         x, values = _copied(s, dtype, (outer, size, inner), (outer, count, inner))
         options = {"size": size, "inner": inner, "itemsize": numpy.dtype(dtype).itemsize}
         arrays = [x, values, *_sorted_positions(s, size, count, count // 4)]
         yield f"({outer}, {count}, {inner}) into {size} {dtype}", arrays, options
+
+
+@scatter_rows.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for inner, dtype in _REPRESENTATIVES:
+        yield _whole_scatter(s, s.width**2 // 4 // inner, 8 * s.width, inner, dtype)
+
+
+@scatter_rows.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_scatter(s, s.width, s.width, s.width, "float32")
+
+
+def _whole_scatter(s: Samples, count: int, size: int, inner: int, dtype: str) -> Any:
+    arrays = [*_copied(s, dtype, (size, inner), (count, inner)), *_sorted_positions(s, size, count)]
+    options = {"size": size, "inner": inner, "itemsize": numpy.dtype(dtype).itemsize}
+    return f"{count} into ({size}, {inner})", arrays, options
+
+
+@scatter_rows.cost
+def _(x, values, positions, order, *, size, inner, itemsize):
+    return Cost(0.0, 2 * min(num_bytes(x), num_bytes(values)) + num_bytes(positions, order))

@@ -6,8 +6,16 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from gpunet.launch.facts import Cost, num_bytes
 from gpunet.ops.activations import ACTIVATIONS
-from gpunet.ops.cases.case import LARGE_SIZES, SIZES, WHOLE_SIZE, Samples, maker, unaligned
+from gpunet.ops.cases.case import LARGE_SIZES, SIZES, WHOLE_SIZE, Samples, unaligned
+from gpunet.ops.linear import (
+    linear_backward_input,
+    linear_backward_weight,
+    linear_backward_weight_partial,
+    linear_backward_weight_reduce,
+    linear_forward,
+)
 
 _PRESENCE = tuple(itertools.product((True, False), repeat=2))
 
@@ -19,8 +27,14 @@ def _products() -> Iterator[tuple[str, tuple[int, int, int]]]:
     yield "identity", LARGE_SIZES[1]
 
 
-@maker()
-def linear_forward(s: Samples) -> Iterator[Any]:
+#: (rows, columns, depth) of products on whole tiles of 64 and of 128, and the activations that are shown.
+_TILES, _REPRESENTATIVES = ((128, 128, 64), (128, 96 * 128, 32)), ("relu", "gelu")
+
+linear_forward.describe(is_hot=True)
+
+
+@linear_forward.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (name, (n, o, i)), (with_z, with_b) in zip(_products(), itertools.cycle(_PRESENCE)):
         z, b = s.blank(n, o) if with_z else None, s.normal(o) if with_b else None
         label = f"{name} ({n}, {i}) -> ({n}, {o}){', z' * with_z}{', b' * with_b}"
@@ -31,8 +45,36 @@ def linear_forward(s: Samples) -> Iterator[Any]:
     yield from unaligned(f"({n}, {i}) -> ({n}, {o})", arrays, {"activation": "identity", "alpha": 0.0})
 
 
-@maker()
-def linear_backward_input(s: Samples) -> Iterator[Any]:
+@linear_forward.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for name, (n, o, i) in itertools.product(_REPRESENTATIVES, _TILES):
+        z = s.blank(n, o) if ACTIVATIONS[name].saves == "preactivation" else None
+        options = {"activation": name, "alpha": 0.0}
+        yield f"({n}, {i}) -> ({n}, {o})", [s.blank(n, o), z, s.normal(n, i), s.normal(o, i), s.normal(o)], options
+
+
+@linear_forward.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    n, options = s.width, {"activation": "relu", "alpha": 0.0}
+    yield f"relu ({n}, {n}) -> ({n}, {n})", [s.blank(n, n), None, s.normal(n, n), s.normal(n, n), s.normal(n)], options
+
+
+@linear_forward.cost
+def _(y, z, x, w, b, *, activation, alpha):
+    epilogue = (b is not None) + (activation != "identity")
+    return Cost(y.size * (2.0 * x.shape[1] + epilogue), num_bytes(y, z, x, w, b))
+
+
+@linear_forward.equivalent
+def _(torch, y, z, x, w, b, *, activation, alpha):
+    return lambda: torch.addmm(b, x, w.T, out=y).relu_()
+
+
+linear_backward_input.describe(is_hot=True)
+
+
+@linear_backward_input.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for name, (n, i, o) in _products():
         saved = s.saved(name, n, i) if name != "identity" else None
         options = {"activation": name, "alpha": ACTIVATIONS[name].alpha}
@@ -42,8 +84,36 @@ def linear_backward_input(s: Samples) -> Iterator[Any]:
     yield from unaligned(f"({n}, {o}) -> ({n}, {i})", arrays, {"activation": "tanh", "alpha": 0.0})
 
 
-@maker()
-def linear_backward_weight(s: Samples) -> Iterator[Any]:
+@linear_backward_input.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for name, (n, i, o) in itertools.product(_REPRESENTATIVES, _TILES):
+        arrays = [s.blank(n, i), s.normal(n, o), s.normal(o, i), s.saved(name, n, i)]
+        yield f"({n}, {o}) -> ({n}, {i})", arrays, {"activation": name, "alpha": 0.0}
+
+
+@linear_backward_input.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    n = s.width
+    arrays = [s.blank(n, n), s.normal(n, n), s.normal(n, n), s.saved("relu", n, n)]
+    yield f"relu ({n}, {n}) -> ({n}, {n})", arrays, {"activation": "relu", "alpha": 0.0}
+
+
+@linear_backward_input.cost
+def _(dx, dy, w, saved, *, activation, alpha):
+    epilogue = 2 * (activation != "identity")
+    return Cost(dx.size * (2.0 * dy.shape[1] + epilogue), num_bytes(dx, dy, w, saved))
+
+
+@linear_backward_input.equivalent
+def _(torch, dx, dy, w, saved, *, activation, alpha):
+    return lambda: torch.ops.aten.threshold_backward(torch.mm(dy, w, out=dx), saved, 0)
+
+
+linear_backward_weight.describe(is_hot=True)
+
+
+@linear_backward_weight.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (o, i, n), (leave_out, scaled) in zip(
         (*SIZES, *SIZES, *LARGE_SIZES), itertools.cycle(itertools.product(("", "dw", "db"), (True, False)))
     ):
@@ -56,8 +126,39 @@ def linear_backward_weight(s: Samples) -> Iterator[Any]:
     yield from unaligned(f"({n}, {o}), ({n}, {i})", arrays, {})
 
 
-@maker()
-def linear_backward_weight_partial(s: Samples) -> Iterator[Any]:
+@linear_backward_weight.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    for o, i, n in _TILES:
+        yield f"({n}, {o}), ({n}, {i})", [s.blank(o, i), s.blank(o), s.normal(n, o), s.normal(n, i), s.positive(1)], {}
+
+
+@linear_backward_weight.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    n = s.width
+    yield f"({n}, {n}), ({n}, {n})", [s.blank(n, n), s.blank(n), s.normal(n, n), s.normal(n, n), s.positive(1)], {}
+
+
+@linear_backward_weight.cost
+def _(dw, db, dy, x, scale):
+    products = 0 if dw is None else 2.0 * len(dy) * dw.size
+    sums = 0 if db is None else dy.size
+    return Cost(products + sums, num_bytes(dw, db, dy, None if dw is None else x, scale))
+
+
+@linear_backward_weight.equivalent
+def _(torch, dw, db, dy, x, scale):
+    def run() -> None:
+        torch.mm(dy.T, x, out=dw)
+        torch.sum(dy, 0, out=db)
+
+    return run
+
+
+linear_backward_weight_partial.describe(is_hot=True)
+
+
+@linear_backward_weight_partial.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for (o, i, n), slices in zip((*SIZES, (65, 64, 300)), (1, 4, 3, 7, 2, 64, 2, 2, 8)):
         label = f"({n}, {o}), ({n}, {i}) in {slices} slices"
         yield label, [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)], {"slices": slices}
@@ -65,8 +166,30 @@ def linear_backward_weight_partial(s: Samples) -> Iterator[Any]:
     yield from unaligned("(5, 8), (5, 4) in 2 slices", arrays, {"slices": 2}, 0)
 
 
-@maker()
-def linear_backward_weight_reduce(s: Samples) -> Iterator[Any]:
+@linear_backward_weight_partial.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    o, i, n, slices = 64, 128, 256, 4
+    arrays = [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)]
+    yield f"({n}, {o}), ({n}, {i}) in 4 slices", arrays, {"slices": slices}
+
+
+@linear_backward_weight_partial.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    rows, small = 8 * s.width, max(1, s.width // 4)
+    arrays = [s.blank(8, small * (small + 1)), s.normal(rows, small), s.normal(rows, small)]
+    yield f"({rows}, {small}) in 8 slices", arrays, {"slices": 8}
+
+
+@linear_backward_weight_partial.cost
+def _(partials, dy, x, *, slices):
+    return Cost(dy.size * (2.0 * x.shape[1] + 1), num_bytes(partials, dy, x))
+
+
+linear_backward_weight_reduce.describe(is_hot=True)
+
+
+@linear_backward_weight_reduce.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     choices = itertools.product(((1, 1, 1), (7, 63, 65), (65, 7, 2), (129, 300, 5)), ("", "dw", "db"), (True, False))
     for (o, i, slices), leave_out, scaled in choices:
         dw = s.blank(o, i) if leave_out != "dw" else None
@@ -74,3 +197,20 @@ def linear_backward_weight_reduce(s: Samples) -> Iterator[Any]:
         label = f"{slices} of ({o}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
         yield label, [dw, db, s.normal(slices, o * i + o), s.positive(1) if scaled else None], {}
     yield "2 of (63, 65) by 3 blocks", [s.blank(63, 65), s.blank(63), s.normal(2, 63 * 66), None], {}, 3
+
+
+@linear_backward_weight_reduce.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    o, i, slices = 64, 128, 4
+    yield f"{slices} of ({o}, {i})", [s.blank(o, i), s.blank(o), s.normal(slices, o * i + o), s.positive(1)], {}
+
+
+@linear_backward_weight_reduce.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    n = s.width
+    yield f"8 of ({n}, {n})", [s.blank(n, n), s.blank(n), s.normal(8, n * (n + 1)), s.positive(1)], {}
+
+
+@linear_backward_weight_reduce.cost
+def _(dw, db, partials, scale):
+    return Cost(partials.size, num_bytes(dw, db, partials, scale))

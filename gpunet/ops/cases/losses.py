@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from gpunet.ops.cases.case import Samples, maker, unaligned
-from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS
+from gpunet.launch.facts import Cost, num_bytes
+from gpunet.ops.cases.case import Samples, unaligned
+from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS, elementwise_loss
 
 
 def loss_arrays(s: Samples, reduction: str, dx: tuple[int, ...], samples: tuple[int, ...]) -> list[Any]:
@@ -22,8 +23,17 @@ def loss_arrays(s: Samples, reduction: str, dx: tuple[int, ...], samples: tuple[
     ]
 
 
-@maker(workspace="partials")
-def elementwise_loss(s: Samples) -> Iterator[Any]:
+def value_and_gradient(torch: Any, loss: Callable[..., Any], x: Any, y: Any) -> Callable[[], object]:
+    """A loss of PyTorch and its gradient."""
+    x = x.detach().requires_grad_()
+    return lambda: torch.autograd.grad(loss(x, y), x)
+
+
+elementwise_loss.describe(workspace="partials")
+
+
+@elementwise_loss.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     shapes = ((1,), (7, 63), (300, 129), (0, 7))
     for loss, reduction, shape in itertools.product(ELEMENTWISE_LOSSES, REDUCTIONS, shapes):
         x, y = 2 * s.normal(*shape), s.normal(*shape)
@@ -41,3 +51,28 @@ def elementwise_loss(s: Samples) -> Iterator[Any]:
     yield "squared mean (5003,) by 2 blocks", arrays, options, 2
     arrays = [*loss_arrays(s, "none", (300,), (300,)), s.normal(300), s.normal(300)]
     yield from unaligned("squared none (300,)", arrays, {**options, "reduction": "none"})
+
+
+@elementwise_loss.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    count = s.width**2
+    for loss in ELEMENTWISE_LOSSES:
+        arrays = [*loss_arrays(s, "mean", (count,), (count,)), s.normal(count), s.positive(count) / 2]
+        yield f"({count},)", arrays, {"loss": loss, "reduction": "mean", "delta": 0.5}
+
+
+@elementwise_loss.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    n = s.width
+    arrays = [*loss_arrays(s, "mean", (n, n), (n,)), s.normal(n, n), s.normal(n, n)]
+    yield f"squared mean ({n}, {n})", arrays, {"loss": "squared", "reduction": "mean", "delta": 0.5}
+
+
+@elementwise_loss.cost
+def _(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
+    return Cost(3 * x.size, num_bytes(value, dx, factor, x, y))  # the loss, its derivative, the sum
+
+
+@elementwise_loss.equivalent
+def _(torch, value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
+    return value_and_gradient(torch, torch.nn.functional.mse_loss, x, y)

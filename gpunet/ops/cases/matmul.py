@@ -8,19 +8,31 @@ from typing import Any
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.ops.cases.case import SIZES, WHOLE_SIZE, Samples, View, maker, unaligned
+from gpunet.launch.facts import Cost, num_bytes
+from gpunet.ops.cases.case import SIZES, WHOLE_SIZE, Samples, View, unaligned
+from gpunet.ops.matmul import matmul_forward
+
+matmul_forward.describe(
+    is_hot=True,
+    spills={
+        ("float, 128, *", "*"): "two blocks per multiprocessor leave 128 registers per thread; accumulators, fragments and the "
+        "prefetched step take 96, and the addresses of operands with arbitrary 64-bit strides more than the remaining 32. One "
+        "block per multiprocessor would not spill, but could not hide the latency of barriers"
+    },
+)
 
 
-@maker()
-def matmul_forward(s: Samples) -> Iterator[Any]:
-    def transposed(x: Array) -> Array:
-        return x.transpose(0, 2, 1)
+def _transposed(x: Array) -> Array:
+    return x.transpose(0, 2, 1)
 
+
+@matmul_forward.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     # a batch of 96 selects the tile of 128
     sizes = [(1, *size) for size in SIZES] + [(96, 7, 9, 33), (3, 65, 129, 7)]
     for (j, m, n, k), flip_a, flip_b in itertools.product(sizes, (False, True), (False, True)):
-        a = View(s.normal(j, k, m), transposed) if flip_a else s.normal(j, m, k)
-        b = View(s.normal(j, n, k), transposed) if flip_b else s.normal(j, k, n)
+        a = View(s.normal(j, k, m), _transposed) if flip_a else s.normal(j, m, k)
+        b = View(s.normal(j, n, k), _transposed) if flip_b else s.normal(j, k, n)
         label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}"
         yield label, [s.blank(j, m, n), a, b], {}
     broadcast = View(s.normal(1, 7, 63), lambda x: devices.module(x).broadcast_to(x, (3, 7, 63)))
@@ -32,3 +44,29 @@ def matmul_forward(s: Samples) -> Iterator[Any]:
     yield "(5, 7, 9), (5, 9, 65), two at once", arrays, {}, (2, 2)
     m, n, k = WHOLE_SIZE
     yield from unaligned(f"(1, {m}, {k}), (1, {k}, {n})", [s.blank(1, m, n), s.normal(1, m, k), s.normal(1, k, n)], {})
+
+
+@matmul_forward.cases("representative")
+def _(s: Samples) -> Iterator[Any]:
+    """The product and its two gradients."""
+    for j, m, n, k in ((1, 128, 128, 64), (96, 128, 128, 32)):
+        a, b = s.normal(j, m, k), s.normal(j, k, n)
+        of_b, of_a = View(s.normal(j, n, k), _transposed), View(s.normal(j, k, m), _transposed)
+        for left, right, label in ((a, b, "a b"), (a, of_b, "a b^T"), (of_a, b, "a^T b")):
+            yield f"{label}, ({j}, {m}, {k}), ({j}, {k}, {n})", [s.blank(j, m, n), left, right], {}
+
+
+@matmul_forward.cases("bench")
+def _(s: Samples) -> Iterator[Any]:
+    n = s.width
+    yield f"({n}, {n}) ({n}, {n})", [s.blank(1, n, n), s.normal(1, n, n), s.normal(1, n, n)], {}
+
+
+@matmul_forward.cost
+def _(out, a, b):
+    return Cost(2.0 * out.size * a.shape[2], num_bytes(out, a, b))
+
+
+@matmul_forward.equivalent
+def _(torch, out, a, b):
+    return lambda: torch.bmm(a, b, out=out)

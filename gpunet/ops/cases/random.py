@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy
 
-from gpunet.ops.cases.case import COUNTS, Samples, maker, unaligned
+from gpunet.launch.facts import Cost, num_bytes
+from gpunet.launch.random import random_advance, random_bernoulli, random_integers, random_normal, random_uniform
+from gpunet.ops.cases.case import COUNTS, Samples, unaligned
 
 #: (key, counter); the last two overflow into the second word of the counter, in the ninth block and in the first.
 STATES = ((0, 0), (2**63 + 12345, 987654321), (7, 2**64 - 9), (7, 2**64 - 1))
@@ -22,23 +24,77 @@ def _draws(dtype: Any, *options: dict[str, Any]) -> Iterator[Any]:
     yield from unaligned("(300,)", [numpy.zeros(300, dtype), numpy.array(STATES[0], "uint64")], options[0], 0)
 
 
-@maker()
-def random_uniform(s: Samples) -> Iterator[Any]:
+def _whole_draw(s: Samples, dtype: Any, **options: float) -> Any:
+    return f"({s.width**2},)", [s.blank(s.width**2, dtype=dtype), numpy.array([7, 1], "uint64")], options
+
+
+@random_uniform.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     yield from _draws(s.dtype, {"low": 0.0, "high": 1.0}, {"low": -1.7, "high": 0.3})
 
 
-@maker()
-def random_normal(s: Samples) -> Iterator[Any]:
+@random_uniform.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_draw(s, s.dtype, low=0.0, high=1.0)
+
+
+@random_uniform.cost
+def _(out, state, *, low, high):
+    return Cost(2 * out.size, num_bytes(out, state))
+
+
+@random_uniform.equivalent
+def _(torch, out, state, *, low, high):
+    return lambda: out.uniform_(low, high)
+
+
+@random_normal.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     yield from _draws(s.dtype, {"mean": 0.0, "std": 1.0}, {"mean": 5.1, "std": 0.3})
 
 
-@maker()
-def random_integers(s: Samples) -> Iterator[Any]:
+@random_normal.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_draw(s, s.dtype, mean=0.0, std=1.0)
+
+
+@random_normal.cost
+def _(out, state, *, mean, std):
+    return Cost(4 * out.size, num_bytes(out, state))  # the probability, the inverse CDF, its scale and shift
+
+
+@random_normal.equivalent
+def _(torch, out, state, *, mean, std):
+    return lambda: out.normal_(mean, std)
+
+
+random_integers.describe(
+    waste={"writes": "the four int64 of a thread take two 16-byte stores of half a sector each, which the L2 cache merges"}
+)
+
+
+@random_integers.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     yield from _draws("int64", {"low": 0, "high": 10}, {"low": -(2**62), "high": 2**62 - 1})
 
 
-@maker()
-def random_bernoulli(s: Samples) -> Iterator[Any]:
+@random_integers.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_draw(s, "int64", low=0, high=10)
+
+
+@random_integers.cost
+def _(out, state, *, low, high):
+    return Cost(0.0, num_bytes(out, state))
+
+
+@random_integers.equivalent
+def _(torch, out, state, *, low, high):
+    return lambda: out.random_(low, high)
+
+
+@random_bernoulli.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     yield from _draws("bool", {"probability": 0.0}, {"probability": 0.3}, {"probability": 1.0})
     first = int(numpy.random.Philox(key=0, counter=0).random_raw(1)[0] >> 40)
     for threshold in (first, first + 1):  # around the first draw: False, then True
@@ -46,7 +102,35 @@ def random_bernoulli(s: Samples) -> Iterator[Any]:
         yield f"(7,) with a threshold of {threshold}", [numpy.zeros(7, "bool"), numpy.zeros(2, "uint64")], options
 
 
-@maker(updates="state")
-def random_advance(s: Samples) -> Iterator[Any]:
+@random_bernoulli.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_draw(s, "bool", probability=0.3)
+
+
+@random_bernoulli.cost
+def _(mask, state, *, probability):
+    return Cost(0.0, num_bytes(mask, state))
+
+
+@random_bernoulli.equivalent
+def _(torch, mask, state, *, probability):
+    return lambda: mask.bernoulli_(probability)
+
+
+random_advance.describe(updates="state")
+
+
+@random_advance.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
     for state, blocks in itertools.product(STATES, (1, 300)):
         yield f"{state} by {blocks}", [numpy.array(state, "uint64")], {"blocks": blocks}
+
+
+@random_advance.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield "1 block", [numpy.array([7, 1], "uint64")], {"blocks": 1}
+
+
+@random_advance.cost
+def _(state, *, blocks):
+    return Cost(0.0, num_bytes(state))  # reads and writes the counter

@@ -17,8 +17,11 @@ from gpunet.cli.main import main
 from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import KERNELS
 from gpunet.launch.tape import Tape, record
+from gpunet.ops.dropout import dropout_apply
+from gpunet.ops.linear import linear_backward_input, linear_backward_weight, linear_forward
+from gpunet.ops.matmul import matmul_forward
 from gpunet.tools import kernel_cases
-from gpunet.tools.bench import ceilings, equivalents, kernels, report, scaling, session
+from gpunet.tools.bench import ceilings, kernels, report, scaling, session
 from gpunet.tools.bench import measure as measuring
 from gpunet.tools.bench.cases import CASES, KINDS, LEARNING_RATES, Case, select
 from gpunet.tools.bench.contestants import PEERS
@@ -177,13 +180,13 @@ def test_flops_and_launches_match_a_recorded_step() -> None:
                 runner.step(*runner.batches[0])
             flop = 0.0
             for launch in tape.launches:
-                if launch.kernel.name == "linear_forward":
+                if launch.kernel is linear_forward:
                     y, _, x, _, _ = launch.arrays
                     flop += 2.0 * y.size * x.shape[1]
-                elif launch.kernel.name == "linear_backward_input":
+                elif launch.kernel is linear_backward_input:
                     dx, dy, _, _ = launch.arrays
                     flop += 2.0 * dx.size * dy.shape[1]
-                elif launch.kernel.name == "linear_backward_weight":
+                elif launch.kernel is linear_backward_weight:
                     dw, _, dy, _, _ = launch.arrays
                     flop += 2.0 * dw.size * len(dy)
             assert flop == case.flop(kind)
@@ -348,19 +351,23 @@ def test_floor_is_the_largest_of_its_parts() -> None:
 
 
 def test_every_kernel_has_a_launch_to_time() -> None:
-    device = devices.Device("cpu")
-    for launch in kernels.launches(device, width=16):
+    launches = list(kernels.launches(devices.Device("cpu"), width=16))
+    for launch in launches:
         launch()
-        assert launch.bytes > 0
-    assert {launch.kernel.name for launch in kernels.launches(device, width=16)} == {
-        name for name, kernel in KERNELS.items() if kernel_cases.has_cases(kernel)
-    }
+    assert [launch.kernel for launch in launches] == [k for k in KERNELS.values() if kernel_cases.has_cases(k)]
+
+
+def test_rate_of_a_launch_is_that_of_its_limit() -> None:
+    (product,) = kernels.launches(devices.Device("cpu"), 512, [matmul_forward])
+    (copy,) = kernels.launches(devices.Device("cpu"), 512, [dropout_apply])
+    assert product.rate(1.0) == (2 * 512**3 / 1e9, "GFLOP/s")
+    assert copy.rate(1.0) == ((4 + 4 + 1) * 512**2 / 1e9, "GB/s")
 
 
 def test_equivalents_compute_the_same_results(torch: Any) -> None:
     """For the equivalents that return the first destination of the launch, or gradients."""
     for launch in kernels.launches(devices.Device("cpu"), width=16):
-        run_theirs = equivalents.find(launch.kernel.name, launch.arrays, launch.options, "cpu")
+        run_theirs = launch.in_pytorch("cpu")
         if run_theirs is None or launch.kernel.file in ("random.cu", "optimizers.cu"):
             continue
         theirs = run_theirs()

@@ -1,6 +1,6 @@
-"""Numba code that compiled steps call, and the names that their generated source imports.
+"""Numba code that compiled steps call, and the names that generated source imports: those of ``gpunet.launch.loops``, too.
 
-Numba is optional, so only that source imports this package.
+Numba is optional, so only generated source imports this package.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from numba import boolean as b1
+from numba import float32, float64, int64, uint8, uint64
 from numba import float32 as f4
 from numba import float64 as f8
 from numba import int8 as i1
@@ -24,18 +25,21 @@ from gpunet.captured.compiled.jit.arithmetic import (
     float_to_int,
     maximum,
     minimum,
+    multiply_high,
     opaque,
     reduce_add,
     reduce_maximum,
     reduce_minimum,
     select,
 )  # fmt: skip
-from gpunet.captured.compiled.jit.decorators import helper_entry, jit_helper, nest, part, threaded_part
+from gpunet.captured.compiled.jit.decorators import c_function, helper_entry, jit_helper, nest, part, threaded_part
 from gpunet.captured.compiled.jit.elementary import (
+    exp,
     exp_f4,
     exp_f8,
     expm1_f4,
     expm1_f8,
+    log,
     log1p_f4,
     log1p_f8,
     log_f4,
@@ -43,12 +47,15 @@ from gpunet.captured.compiled.jit.elementary import (
     tanh_f4,
     tanh_f8,
 )  # fmt: skip
+from gpunet.captured.compiled.jit.matmul import dots, product, transpose
 from gpunet.captured.compiled.jit.memory import (
+    advance,
     atomic_add,
     atomic_load,
     atomic_store,
     borrow_argument,
     copy_argument,
+    like,
     load,
     noinline,
     pause,

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from numba import cfunc, njit
 
 #: njit for helpers called only from jitted code.
 jit_helper = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -32,3 +32,5 @@ def part(num_arguments: int, **options: Any) -> Callable[..., Any]:
 threaded_part = functools.partial(part, nogil=True)
 #: The function that helper threads call, of four addresses and counts.
 helper_entry = threaded_part(4)
+#: A function that compiled steps call by its address, given its signature.
+c_function = functools.partial(cfunc, cache=True, error_model="numpy")

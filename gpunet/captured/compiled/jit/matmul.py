@@ -12,7 +12,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gpunet.captured.compiled.jit.arithmetic import reduce_add
-from gpunet.captured.compiled.jit.memory import advance, load, pointer, store
+from gpunet.captured.compiled.jit.decorators import jit_helper
+from gpunet.captured.compiled.jit.memory import advance, like, load, store
 
 
 def _vector_bytes() -> int:
@@ -210,55 +211,46 @@ def transpose_block(context, out, a, out_row, a_row, rows, columns):
     return types.void(out, a, *[types.int64] * 4), generate
 
 
-# ---- library functions, by float type -------------------------------------------------------------------------------
+# ---- functions that steps call ---------------------------------------------------------------------------------------
 
 
-def make_product(number: Any) -> Any:
-    def product(out, a, b, m, n, k, out_row, a_row, a_depth, b_depth):
-        """out (m, n) = a (m, k) b (k, n), where the columns of out and of b are adjacent; strides in elements."""
-        out, a, b = pointer(out, number), pointer(a, number), pointer(b, number)
-        width = vector_width(out)
-        column = 0
-        while n - column >= 2 * width:
-            product_columns(advance(out, column), a, advance(b, column), m, k, out_row, a_row, a_depth, b_depth, 0, 2)
-            column += 2 * width
-        # the last vector overlaps the one before it and stores the same values again; if n < width it is partly filled
-        while column < n:
-            if n >= width:
-                column = min(column, n - width)
-                product_columns(advance(out, column), a, advance(b, column), m, k, out_row, a_row, a_depth, b_depth, 0, 1)
-            else:
-                product_columns(out, a, b, m, k, out_row, a_row, a_depth, b_depth, n, 0)
-            column += width
-        return 0
-
-    return product
+@jit_helper
+def product(out, a, b, m, n, k, out_row, a_row, a_depth, b_depth):
+    """out (m, n) = a (m, k) b (k, n), where the columns of out and of b are adjacent; strides in elements."""
+    width = vector_width(out)
+    column = 0
+    while n - column >= 2 * width:
+        product_columns(advance(out, column), a, advance(b, column), m, k, out_row, a_row, a_depth, b_depth, 0, 2)
+        column += 2 * width
+    # the last vector overlaps the one before it and stores the same values again; if n < width it is partly filled
+    while column < n:
+        if n >= width:
+            column = min(column, n - width)
+            product_columns(advance(out, column), a, advance(b, column), m, k, out_row, a_row, a_depth, b_depth, 0, 1)
+        else:
+            product_columns(out, a, b, m, k, out_row, a_row, a_depth, b_depth, n, 0)
+        column += width
+    return 0
 
 
-def make_dots(number: Any) -> Any:
-    def dots(out, a, b, m, n, k, out_row, a_row, b_column):
-        """out (m, n) = a (m, k) b (k, n) as dot products, for few rows or columns; stride 1 along k."""
-        out, a, b = pointer(out, number), pointer(a, number), pointer(b, number)
-        for i in range(m):
-            for j in range(n):
-                total = number(0)
-                for d in range(k):
-                    total = reduce_add(total, load(a, i * a_row + d, 1) * load(b, j * b_column + d, 2))
-                store(out, i * out_row + j, total, 0)
-        return 0
-
-    return dots
+@jit_helper
+def dots(out, a, b, m, n, k, out_row, a_row, b_column):
+    """out (m, n) = a (m, k) b (k, n) as dot products, for few rows or columns; stride 1 along k."""
+    for i in range(m):
+        for j in range(n):
+            total = like(out, 0)
+            for d in range(k):
+                total = reduce_add(total, load(a, i * a_row + d, 1) * load(b, j * b_column + d, 2))
+            store(out, i * out_row + j, total, 0)
+    return 0
 
 
-def make_transpose(number: Any) -> Any:
-    def transpose(out, a, rows, columns, a_row):
-        """out (columns, rows) = a (rows, columns)^T, block by block; out is contiguous."""
-        out, a = pointer(out, number), pointer(a, number)
-        width = vector_width(out)
-        for first in range(0, columns, width):
-            for start in range(0, rows, width):
-                block = advance(a, start * a_row + first)
-                transpose_block(advance(out, first * rows + start), block, rows, a_row, rows - start, columns - first)
-        return 0
-
-    return transpose
+@jit_helper
+def transpose(out, a, rows, columns, a_row):
+    """out (columns, rows) = a (rows, columns)^T, block by block; out is contiguous."""
+    width = vector_width(out)
+    for first in range(0, columns, width):
+        for start in range(0, rows, width):
+            block = advance(a, start * a_row + first)
+            transpose_block(advance(out, first * rows + start), block, rows, a_row, rows - start, columns - first)
+    return 0

@@ -91,7 +91,7 @@ def store(context, pointer, index, value, scope):
 
 
 @intrinsic
-def cast_to_element(context, pointer, value):
+def like(context, pointer, value):
     """A number in the dtype that ``pointer`` points to."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -1,0 +1,135 @@
+"""What is known of a kernel besides how to launch it.  Tools and tests read it; nothing else is keyed by a kernel.
+
+The file of cases of its family (in ``gpunet/ops/cases/``, or ``gpunet/optim/cases.py``) states it, so that
+``import gpunet`` loads none of it:
+
+    @dropout_apply.cases("edge")
+    def _(s):
+        for count in COUNTS:
+            yield f"({count},)", [s.blank(count), s.normal(count), s.random.random(count) < 0.5], {"scale": 1.25}
+
+    @dropout_apply.cost
+    def _(y, x, mask, *, scale):
+        return Cost(y.size, num_bytes(y, x, mask))
+
+    @dropout_apply.equivalent
+    def _(torch, y, x, mask, *, scale):
+        return lambda: torch.ops.aten.native_dropout_backward(x, mask, scale)
+
+    scatter_add.describe(updates="out", waste={"reads writes": "the indices scatter the destinations"})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: What a case is for:
+#:     edge            checks the kernel: ragged and empty sizes, unaligned arrays, extreme values, every specialisation
+#:     representative  a launch on whole tiles and rows, whose specialisation and memory accesses docs/kernels.md shows
+#:     bench           the one launch that benchmarks time
+TAGS = ("edge", "representative", "bench")
+
+
+class Cost(NamedTuple):
+    """The work of a launch."""
+
+    flops: float  # floating-point operations; a function such as exp, or an activation, counts as one
+    bytes: float  # memory traffic if caches were infinite: what must be read, and what is written
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs per byte."""
+        return self.flops / self.bytes
+
+
+def _flat(arrays: Iterable[Any]) -> Iterator[Any]:
+    for array in arrays:
+        if array is not None:
+            yield from array if isinstance(array, list) else [array]
+
+
+def num_elements(*arrays: Any) -> int:
+    """Return the number of elements of arrays, of lists of arrays, and of None (0)."""
+    return sum(a.size for a in _flat(arrays))
+
+
+def num_bytes(*arrays: Any) -> int:
+    """Return the bytes of these elements."""
+    return sum(a.size * a.dtype.itemsize for a in _flat(arrays))
+
+
+class Facts:
+    """The facts of a kernel.
+
+    Attributes:
+        case_makers: (tags, generator) pairs; :mod:`gpunet.tools.kernel_cases` makes the cases.
+        is_hot: whether it takes a large part of a training step: its waste and its spills need a reason.
+        updates: names of the outputs that are read, then written.
+        workspace: names of the outputs that are scratch of the CUDA kernel, with no defined result.
+        waste: kinds of wasted memory accesses ("banks", "reads" or "writes", separated by spaces) -> the reason.
+        spills: (template arguments as a pattern, architectures or "*") -> the reason that registers spill.
+    """
+
+    parameters: Sequence[str]
+
+    def __init__(self) -> None:
+        self.case_makers: list[tuple[frozenset[str], Callable[[Any], Iterator[Any]]]] = []
+        self.is_hot = False
+        self.updates, self.workspace = frozenset({"ticket"}), frozenset[str]()
+        self.waste: Mapping[str, str] = {}
+        self.spills: Mapping[tuple[str, str], str] = {}
+        self._cost: Callable[..., Cost] | None = None
+        self._equivalent: Callable[..., Callable[[], object]] | None = None
+
+    def describe(
+        self,
+        *,
+        is_hot: bool = False,
+        updates: str = "",
+        workspace: str = "",
+        waste: Mapping[str, str] | None = None,
+        spills: Mapping[tuple[str, str], str] | None = None,
+    ) -> None:
+        """Set the attributes; ``updates`` and ``workspace`` are names separated by spaces."""
+        assert {*updates.split(), *workspace.split()} <= {*self.parameters}
+        # a ticket must be zero before and after a launch
+        self.updates, self.workspace = frozenset([*updates.split(), "ticket"]), frozenset(workspace.split())
+        self.is_hot, self.waste, self.spills = is_hot, waste or {}, spills or {}
+
+    def cases(self, *tags: str) -> Callable[[F], F]:
+        """Decorator of a generator of cases with these :data:`TAGS`.
+
+        It takes a ``Samples`` and yields ``(label, arrays, options)``, or ``(label, arrays, options, grid, twin)`` to
+        replace the grid and the twin (see ``gpunet.ops.cases.case.Case``).  Destinations are zeros.
+        """
+        assert tags and {*tags} <= {*TAGS}
+
+        def register(make: F) -> F:
+            self.case_makers.append((frozenset(tags), make))
+            return make
+
+        return register
+
+    def cost(self, function: F) -> F:
+        """Decorator of the function that returns the :class:`Cost` of a launch."""
+        self._cost = function
+        return function
+
+    def launch_cost(self, arrays: Sequence[Any], options: dict[str, Any]) -> Cost:
+        assert self._cost is not None, f"kernel {self} has no cost"
+        return self._cost(*arrays, **options)
+
+    def equivalent(self, function: F) -> F:
+        """Decorator of the function that returns the launch in PyTorch, as a user would write it for speed.
+
+        It takes PyTorch, then the arguments of the launch as tensors, and returns a callable.
+        """
+        self._equivalent = function
+        return function
+
+    def launch_equivalent(self, torch: Any, tensors: Sequence[Any], options: dict[str, Any]) -> Callable[[], object] | None:
+        """Return the launch in PyTorch; None if the kernel has no equivalent."""
+        return None if self._equivalent is None else self._equivalent(torch, *tensors, **options)

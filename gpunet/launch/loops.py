@@ -1,0 +1,137 @@
+"""Loop bodies: what a compiled step runs in place of a twin that NumPy calls cannot express, since it reads values.
+
+    @loop_body
+    def _clamp_loop(y, x, count, low, high):
+        for i in range(count):
+            value = load(x, i, 1)
+            store(y, i, select(value < low, like(y, low), select(value > high, like(y, high), value)), 0)
+        return 0
+
+    @clamp_forward.loops
+    def _(y, x, *, low, high):
+        return Loops(_clamp_loop, (y, x), (y.size, float(low), float(high)))
+
+A body takes contiguous arrays, as pointers, and then numbers (int64 or float64).  It returns 0, or 1 if it finds its input invalid
+and has written nothing; then the step calls the twin, which raises.  It may call other loop bodies, the functions below,
+``math`` and NumPy's number types, and refers to no other global name.
+
+A compiled step takes the source of the body, and compiles it with the functions of the same names in
+``gpunet/captured/compiled/jit``; so this module and those of the kernels need no Numba.  Here the functions have their meaning in
+Python, where a pointer is a flat array, so that a body runs as it stands.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy
+
+
+class LoopBody:
+    """A function that compiled steps run as loops, created by the decorator :func:`loop_body`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.name = function.__name__
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def sources(self) -> dict[str, str]:
+        """Return name -> source, without decorators, of the bodies that it calls and, at last, of itself."""
+        found: dict[str, str] = {}
+        for body in self._called():
+            found |= body.sources()
+        lines = textwrap.dedent(inspect.getsource(self._function)).splitlines(keepends=True)
+        first = next(number for number, line in enumerate(lines) if line.startswith("def "))
+        return found | {self.name: "".join(lines[first:])}
+
+    def _called(self) -> Iterator[LoopBody]:
+        code = self._function.__code__
+        for name in code.co_names:
+            value = self._function.__globals__.get(name)
+            if isinstance(value, LoopBody) and value is not self:
+                yield value
+
+
+def loop_body(function: Callable[..., Any]) -> LoopBody:
+    """Decorator: make a :class:`LoopBody`."""
+    return LoopBody(function)
+
+
+class Loops(NamedTuple):
+    """How a compiled step runs a launch: the body and its arguments.
+
+    Attributes:
+        body: called with the arrays, the scratch array if there is one, and the numbers.
+        arrays: of the launch; all must be contiguous and not empty.
+        numbers: ints and floats.
+        scratch: number of elements of a scratch array with the dtype of the first array.
+        checks_input: whether the body returns 1 for an invalid input.
+    """
+
+    body: LoopBody
+    arrays: tuple[Any, ...]
+    numbers: tuple[int | float, ...] = ()
+    scratch: int = 0
+    checks_input: bool = False
+
+
+# ---- functions for bodies -------------------------------------------------------------------------------------------
+
+
+def load(pointer: Any, index: int, scope: int) -> Any:
+    """The element at ``index``.
+
+    Args:
+        scope: a number below 32: arrays with different numbers do not overlap within the body.
+    """
+    return pointer[index]
+
+
+def store(pointer: Any, index: int, value: Any, scope: int) -> None:
+    """Write the element at ``index``."""
+    pointer[index] = value
+
+
+def advance(pointer: Any, offset: int) -> Any:
+    """The pointer, moved by ``offset`` elements."""
+    return pointer[offset:]
+
+
+def like(pointer: Any, value: Any) -> Any:
+    """A number in the dtype of the elements."""
+    return pointer.dtype.type(value)
+
+
+def select(condition: Any, yes: Any, no: Any) -> Any:
+    """``yes`` if the condition holds, else ``no``, of the same dtype; compiled without a branch."""
+    return yes if condition else no
+
+
+def reduce_add(total: Any, value: Any) -> Any:
+    """total + value in a sum whose order the compiler may choose, once for all runs."""
+    return total + value
+
+
+def reduce_maximum(total: Any, value: Any) -> Any:
+    """The larger one in a maximum whose order the compiler may choose; NaN if either is NaN."""
+    return numpy.maximum(total, value)
+
+
+def exp(x: Any) -> Any:
+    """e^x, in the dtype of x."""
+    return numpy.exp(x)
+
+
+def log(x: Any) -> Any:
+    """The natural logarithm, in the dtype of x."""
+    return numpy.log(x)
+
+
+def multiply_high(a: Any, b: Any) -> Any:
+    """The upper 64 bits of the product of two uint64."""
+    return numpy.uint64(int(a) * int(b) >> 64)
