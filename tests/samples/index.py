@@ -21,12 +21,13 @@ from tests.samples.row import SAME, row, same
 
 def _placed(index: Any, like: Any) -> tuple[Any, ...]:
     """An index as ops get it: of tensors in place of lists and arrays, on the device of ``like``."""
-    items = index if isinstance(index, tuple) else (index,)
-    arrays = [numpy.asarray(item) if isinstance(item, (list, numpy.ndarray)) else item for item in items]
-    return tuple(
-        gpunet.Tensor(move_to_device(item, like.device, guarded=True)) if isinstance(item, numpy.ndarray) else item
-        for item in arrays
-    )
+
+    def placed(item: Any) -> Any:
+        if isinstance(item, numpy.ndarray):
+            return gpunet.Tensor(move_to_device(item, like.device, guarded=True))
+        return gpunet.tensor(item, device=like.device) if isinstance(item, list) else item
+
+    return tuple(map(placed, index if isinstance(index, tuple) else (index,)))
 
 
 def _unindexed(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
