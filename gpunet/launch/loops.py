@@ -22,9 +22,10 @@ Python, where a pointer is a flat array, so that a body runs as it stands.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy
@@ -40,20 +41,26 @@ class LoopBody:
     def __call__(self, *arguments: Any) -> Any:
         return self._function(*arguments)
 
-    def sources(self) -> dict[str, str]:
-        """Return name -> source, without decorators, of the bodies that it calls and, at last, of itself."""
-        found: dict[str, str] = {}
-        for body in self._called():
-            found |= body.sources()
-        lines = textwrap.dedent(inspect.getsource(self._function)).splitlines(keepends=True)
-        first = next(number for number, line in enumerate(lines) if line.startswith("def "))
-        return found | {self.name: "".join(lines[first:])}
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the parameters."""
+        return list(inspect.signature(self._function).parameters)
 
-    def _called(self) -> Iterator[LoopBody]:
-        code = self._function.__code__
-        for name in code.co_names:
+    def source(self, first_lines: Sequence[str] = ()) -> str:
+        """Return the source without decorators, with ``first_lines`` before the lines of the function."""
+        text = textwrap.dedent(inspect.getsource(self._function))
+        (function,) = ast.parse(text).body
+        assert isinstance(function, ast.FunctionDef)
+        lines = text.splitlines(keepends=True)
+        head, rest = lines[function.lineno - 1 : function.body[0].lineno - 1], lines[function.body[0].lineno - 1 :]
+        return "".join([*head, *(f"    {line}\n" for line in first_lines), *rest])
+
+    def called(self) -> Iterator[LoopBody]:
+        """Yield the bodies that it calls, and before each those that this one calls."""
+        for name in self._function.__code__.co_names:
             value = self._function.__globals__.get(name)
-            if isinstance(value, LoopBody) and value is not self:
+            if isinstance(value, LoopBody):
+                yield from value.called()
                 yield value
 
 

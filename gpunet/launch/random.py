@@ -74,19 +74,20 @@ def random_uniform(out, state, *, low, high):
 
 @random_uniform.loops
 def _(out, state, *, low, high):
-    bits = 24 if out.dtype == numpy.float32 else 53
-    return Loops(_uniform_loop, (out, state), (out.size, 64 - bits, 2.0**-bits, float(low), float(high)))
+    return Loops(_uniform_loop, (out, state), (out.size, float(low), float(high)))
 
 
 @loop_body
-def _uniform_loop(out, state, count, shift, unit, low, high):
+def _uniform_loop(out, state, count, low, high):
+    is_single = like(out, 1) + like(out, 2.0**-30) == like(out, 1)  # float32 rounds it off; the compiler knows the result
+    shift, unit = (uint64(40), 2.0**-24) if is_single else (uint64(11), 2.0**-53)
     key, counter = load(state, 0, 1), load(state, 1, 1)
     is_unit = low == 0.0 and high == 1.0
     for block in range((count + 3) // 4):
         words = _philox_loop(key, counter, block)
         for j in range(4):
             if 4 * block + j < count:
-                value = like(out, float64(words[j] >> uint64(shift)) * unit)
+                value = like(out, float64(words[j] >> shift) * unit)
                 store(out, 4 * block + j, value if is_unit else value * like(out, high - low) + like(out, low), 0)
     return 0
 

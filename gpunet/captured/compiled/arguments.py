@@ -7,22 +7,17 @@ called again with a copy.
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.captured.compiled.array_object import is_layout_known
 from gpunet.captured.compiled.library_calls import LibraryUnit, NumpyUnit
 from gpunet.captured.compiled.nests import Unit
 from gpunet.captured.ir import Call, View, span, tree_leaves
 
-#: Byte offsets of the data address and the flags in an array object: NumPy's C ABI, after CPython's object header.
-DATA, FLAGS = 16, 64
-CONTIGUOUS, ALIGNED = 0x1, 0x100  # flag bits
 #: Alignment in bytes of the arrays that NumPy and other libraries read.  NumPy allocates with it, and the bits of a
 #: BLAS result may depend on it.
 _ALIGNMENT = 16
@@ -66,7 +61,7 @@ def select_arguments(
         if number in used and keepers[number][1] % _ALIGNMENT == 0
     ]
     largest = sorted(result, key=lambda argument: -argument.whole.nbytes)[:_MAX_ARGUMENTS]
-    return [argument for argument in result if argument in largest] if _is_layout_known() else []
+    return [argument for argument in result if argument in largest] if is_layout_known() else []
 
 
 def _reads_only_whole(call: Call, whole: View) -> bool:
@@ -74,19 +69,6 @@ def _reads_only_whole(call: Call, whole: View) -> bool:
     views = [v for v in tree_leaves((call.arguments, call.options)) if v.buffer == whole.buffer]
     arguments = (*call.arguments, *call.options.values())
     return len(views) == sum(isinstance(a, View) and a.is_all_of(whole) for a in arguments)
-
-
-@functools.cache
-def _is_layout_known() -> bool:
-    """Whether :data:`DATA` and :data:`FLAGS` hold for this Python and this NumPy."""
-    if sys.implementation.name != "cpython" or object.__basicsize__ != DATA:
-        return False
-    array = numpy.zeros((2, 3))
-    return all(
-        ctypes.c_int64.from_address(id(a) + DATA).value == a.ctypes.data
-        and ctypes.c_int32.from_address(id(a) + FLAGS).value == a.flags.num
-        for a in (array, array[1:], array.T)
-    )
 
 
 def written_spans(units: Sequence[Unit], place: Callable[[Any], Any], keepers: Mapping[int, tuple[Any, int]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Functions that compiled steps call by address: loop bodies, and functions of ``jit`` that are written in LLVM.
+"""Functions that compiled steps call by address: loop bodies, some of which are written on LLVM (``jit.matmul``).
 
 Numba compiles each once per dtypes of its arrays, for all steps.  Like a step, it is a module in the disk cache, named after a
 digest of its source.
@@ -19,7 +19,7 @@ class Entry(NamedTuple):
     """A compiled function.
 
     Attributes:
-        body: a loop body, or the name of a function of ``jit``.
+        body: a loop body, or the name of one in ``jit.matmul``.
         arrays: the dtypes of its arrays, as ``expressions.TYPE_NAMES`` names them.
         numbers: "int" or "float", the types of the numbers after them.
     """
@@ -29,17 +29,20 @@ class Entry(NamedTuple):
     numbers: tuple[str, ...]
 
     def source(self) -> str:
-        """The source of a module that defines it as ``entry``, with addresses for arrays."""
-        sources = {} if isinstance(self.body, str) else self.body.sources()
-        name = self.body if isinstance(self.body, str) else self.body.name
-        addresses, numbers = [f"a{n}" for n in range(len(self.arrays))], [f"n{n}" for n in range(len(self.numbers))]
-        kinds = ", ".join([*("int64" for _ in addresses), *(f"{kind}64" for kind in self.numbers)])
-        pointers = [f"pointer({a}, {dtype})" for a, dtype in zip(addresses, self.arrays)]
-        entry = (
-            f'@c_function("int64({kinds})")\ndef entry({", ".join((*addresses, *numbers))}):\n'
-            f"    return {name}({', '.join((*pointers, *numbers))})\n"
-        )
-        return "\n\n".join([_HEADER, *(f"@jit_helper\n{source}" for source in sources.values()), entry])
+        """The source of a module that defines it, as ``entry``: the body, which takes addresses and makes pointers of them."""
+        body = _body_in_llvm(self.body) if isinstance(self.body, str) else self.body
+        pointers = [f"{name} = pointer({name}, {dtype})" for name, dtype in zip(body.parameters, self.arrays)]
+        kinds = ", ".join([*("int64" for _ in self.arrays), *(f"{kind}64" for kind in self.numbers)])
+        helpers = {helper.name: f"@jit_helper\n{helper.source()}" for helper in body.called()}
+        entry = f'@c_function("int64({kinds})")\n{body.source(pointers)}\n\nentry = {body.name}\n'
+        return "\n\n".join((_HEADER, *helpers.values(), entry))
+
+
+def _body_in_llvm(name: str) -> LoopBody:
+    from gpunet.captured.compiled.jit import matmul
+
+    body: LoopBody = getattr(matmul, name)
+    return body
 
 
 @functools.cache

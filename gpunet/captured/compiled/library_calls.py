@@ -24,7 +24,7 @@ SCRATCH = "scratch"  # as an argument: the address of the step's scratch memory
 
 
 class LibraryCall(NamedTuple):
-    """A call of a loop body, or of the function of ``jit`` with this name.
+    """A call of a loop body, or of the one in ``jit.matmul`` with this name.
 
     Attributes:
         dtype: of the scratch memory.

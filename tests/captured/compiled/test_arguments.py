@@ -340,8 +340,8 @@ def test_many_arguments_and_empty_ones() -> None:
 
 def test_arguments_are_copied_if_the_layout_of_array_objects_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another NumPy or Python might have another layout."""
-    assert arguments._is_layout_known()
-    monkeypatch.setattr(arguments, "_is_layout_known", lambda: False)
+    assert arguments.is_layout_known()
+    monkeypatch.setattr(arguments, "is_layout_known", lambda: False)
     step = capture(lambda x: x * 2.0, backend="numba")
     for seed in range(3):
         x = numbers(2, 3, seed)

@@ -47,7 +47,7 @@ from gpunet.captured.compiled.jit.elementary import (
     tanh_f4,
     tanh_f8,
 )  # fmt: skip
-from gpunet.captured.compiled.jit.matmul import dots, product, transpose
+from gpunet.captured.compiled.jit.matmul import product_columns, transpose_block, vector_width
 from gpunet.captured.compiled.jit.memory import (
     advance,
     atomic_add,

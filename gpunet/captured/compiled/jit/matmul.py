@@ -12,8 +12,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gpunet.captured.compiled.jit.arithmetic import reduce_add
-from gpunet.captured.compiled.jit.decorators import jit_helper
 from gpunet.captured.compiled.jit.memory import advance, like, load, store
+from gpunet.launch.loops import loop_body
 
 
 def _vector_bytes() -> int:
@@ -211,10 +211,10 @@ def transpose_block(context, out, a, out_row, a_row, rows, columns):
     return types.void(out, a, *[types.int64] * 4), generate
 
 
-# ---- functions that steps call ---------------------------------------------------------------------------------------
+# ---- loop bodies ----------------------------------------------------------------------------------------------------
 
 
-@jit_helper
+@loop_body
 def product(out, a, b, m, n, k, out_row, a_row, a_depth, b_depth):
     """out (m, n) = a (m, k) b (k, n), where the columns of out and of b are adjacent; strides in elements."""
     width = vector_width(out)
@@ -233,7 +233,7 @@ def product(out, a, b, m, n, k, out_row, a_row, a_depth, b_depth):
     return 0
 
 
-@jit_helper
+@loop_body
 def dots(out, a, b, m, n, k, out_row, a_row, b_column):
     """out (m, n) = a (m, k) b (k, n) as dot products, for few rows or columns; stride 1 along k."""
     for i in range(m):
@@ -245,7 +245,7 @@ def dots(out, a, b, m, n, k, out_row, a_row, b_column):
     return 0
 
 
-@jit_helper
+@loop_body
 def transpose(out, a, rows, columns, a_row):
     """out (columns, rows) = a (rows, columns)^T, block by block; out is contiguous."""
     width = vector_width(out)

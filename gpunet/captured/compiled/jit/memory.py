@@ -14,7 +14,7 @@ from numba import int32, int64, types, uint8
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gpunet.captured.compiled.arguments import ALIGNED, CONTIGUOUS, DATA, FLAGS
+from gpunet.captured.compiled.array_object import ALIGNED, CONTIGUOUS, DATA, FLAGS
 from gpunet.captured.compiled.jit.decorators import jit_helper
 
 MAX_SCOPES = 32  # operands of a nest
