@@ -39,7 +39,7 @@ OPS = (
 )  # fmt: skip
 GPUS = (
     "test_smoke.py", "test_other_gpu.py", "backend/test_devices.py", "backend/test_gpu.py", "captured/test_split_graphs.py",
-    "launch/test_memory.py", "--device", "cuda", "--driver-devices", "2",
+    "launch/test_memory.py", "launch/test_launch_errors.py", "--device", "cuda", "--driver-devices", "2",
 )  # fmt: skip
 RUNS = (PATH, (*OPS, "--device", "cuda"), (*OPS, "--device", "cpu"), GPUS)
 

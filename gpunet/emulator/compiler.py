@@ -22,7 +22,7 @@ from gpunet.backend import signature
 from gpunet.errors import CompileError
 
 _HERE = Path(__file__).resolve().parent
-_HEADERS = ("cuda_on_cpu.h", "hopper.h", "intrinsics.h", "vector_types.h", "half.h")
+_HEADERS = ("cuda_on_cpu.h", "hopper.h", "intrinsics.h", "conversions.h", "vector_types.h", "half.h")
 _TOOLKIT = _HERE / "toolkit"  # wrappers for CUDA's headers; precedes them in the include path
 _RUNTIME = (
     "scheduler.cpp", "synchronise.cpp", "clocks.cpp", "checker.cpp", "lint.cpp", "asynchronous.cpp", "tensor_core.cpp",

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "half.h"
+#include "conversions.h"
 #include "intrinsics.h"
 #include "vector_types.h"
 

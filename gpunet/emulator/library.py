@@ -46,7 +46,7 @@ def runtime(cache: Path) -> ctypes.CDLL:
 
 _SYMBOL = re.compile(r"^(local )?([0-9a-f]+) \S* *.{0,6} [OF] (\S+)\t([0-9a-f]+) +(?:\.hidden )?(.*)$")
 #: Lines in these files are not part of the user's source.
-_INTERNAL_FILES = ("export:", "cuda_on_cpu.h:", "intrinsics.h:", "half.h:", "cuda_fp16.", "cuda_bf16.")
+_INTERNAL_FILES = ("export:", "cuda_on_cpu.h:", "intrinsics.h:", "conversions.h:", "half.h:", "cuda_fp16.", "cuda_bf16.")
 _INTERNAL_SYMBOL = re.compile(r"^(_|completed\.|emulator)")
 
 

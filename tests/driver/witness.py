@@ -4,7 +4,8 @@
     python -m tests.driver.witness raw runtime           some of them
     python -m tests.driver.witness --list comparison     and the name of each test that does not pass
 
-The tests come with CuPy's source distribution, which ``tests.driver.build`` fetches.
+The tests come with CuPy's source distribution, which ``tests.driver.build`` fetches.  Those that CuPy marks as slow are left out:
+arrays of gigabytes, whose elements the emulator computes one by one.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ GROUPS: dict[str, tuple[float, tuple[str, ...]]] = {
     "reductions": (0.95, (
         "core_tests/test_ndarray_reduction.py", "core_tests/test_reduction.py", "statistics_tests/test_order.py",
     )),
-    "sorting": (0.9, ("sorting_tests/test_sort.py", "sorting_tests/test_search.py")),
+    "sorting": (0.85, ("sorting_tests/test_sort.py", "sorting_tests/test_search.py")),  # a tenth of them test CUB
     "products": (0.9, ("linalg_tests/test_product.py",)),
-    "kernels": (0.9, ("core_tests/test_userkernel.py", "core_tests/test_carray.py")),
+    "kernels": (0.85, ("core_tests/test_userkernel.py", "core_tests/test_carray.py")),  # 3 of the 26 use textures
     "raw": (0.8, ("core_tests/test_raw.py",)),
     "runtime": (0.9, (  # memory, streams and graphs
         "cuda_tests/test_memory.py", "cuda_tests/test_pinned_memory.py", "cuda_tests/test_stream.py", "cuda_tests/test_device.py",
@@ -48,12 +49,14 @@ GROUPS: dict[str, tuple[float, tuple[str, ...]]] = {
 #: Why a test does not pass: the first pattern that its failure matches.
 REASONS = (
     ("a kernel of CuPy that takes lanes of a warp to run in lockstep", r"test_(arg)?partition"),
+    ("a remainder that depends on a fused multiply-add", r"test_unwrap_1dim_with_(discont_and_)?period"),
     ("cuFFT is not there", r"libcufft"),
     ("cuSOLVER and cuSPARSE are not there", r"libnvJitLink|libcusolver|libcusparse|[Cc]usolver|[Cc]usparse"),
     ("device code that launches kernels", r"cudadevrt|device-side kernel launch|dynamical_parallelism"),
     ("headers that Jitify brings along", r"[Jj]itify"),
     ("textures and CUDA arrays", r"[Tt]exture|Array: cudaErrorNotSupported"),
-    ("CUB's machine code", r"\bcub\b|CUB"),
+    ("CUB's machine code", r"TestCub|\bcub\b"),
+    ("cuBLAS's batched inverse is not there", r"CUBLAS_STATUS_NOT_SUPPORTED"),
     ("a package that is not installed", r"ModuleNotFoundError|No module named"),
     ("the emulator does not compile the kernel", r"the emulator cannot run it"),
     ("a finding of the emulator", r"cuLaunchKernel: kernel"),
@@ -90,7 +93,7 @@ def run(path: str, devices: int = 2) -> Result:
         report = Path(folder, "report.xml")
         command = [
             sys.executable, "-m", "tests.driver", "--devices", str(devices), "-m", "pytest", "-p", "tests.driver.pytest_plugin",
-            "-p", "no:cacheprovider", "-q", "--tb=short", f"--junitxml={report}", f"cupy_tests/{path}",
+            "-p", "no:cacheprovider", "-m", "not slow", "-q", "--tb=short", f"--junitxml={report}", f"cupy_tests/{path}",
         ]  # fmt: skip
         done = subprocess.run(command, cwd=tests, capture_output=True, text=True)
         if not report.exists():
