@@ -18,6 +18,7 @@ import pytest
 
 import gpunet
 from gpunet.autograd import OPS
+from gpunet.autograd.op import Fused, Primitive
 from gpunet.errors import GpunetError
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.optim import lr_scheduler  # noqa: F401  fills KERNELS
@@ -69,6 +70,14 @@ def test_every_fused_op_has_a_composition() -> None:
     for op in OPS.values():
         assert op.kind in ("primitive", "fused")
         assert (op.composed is not None) == (op.kind == "fused"), op.name
+
+
+def test_every_op_has_a_backward() -> None:
+    for op in OPS.values():
+        if isinstance(op, Primitive):
+            assert any(op.rules) or op.variadic_rule is not None, f"{op.name} has no derivatives"
+        else:
+            assert isinstance(op, Fused) and op.backward is not None, f"{op.name} has no backward"
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------------

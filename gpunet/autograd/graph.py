@@ -184,8 +184,13 @@ class Node:
 
 
 def id_of_owner(array: Array) -> int:
-    """The id of the array that owns the memory of ``array``; views of one array have one owner."""
-    return id(array if array.base is None else array.base)
+    """The id of the array at the root of ``array``'s views: arrays with one id may share memory, others do not.
+
+    The memory of the root may belong to another object, such as a buffer or a file.
+    """
+    while devices.is_array(array.base):
+        array = array.base
+    return id(array)
 
 
 def edge_to(value: Any) -> Any:

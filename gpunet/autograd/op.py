@@ -95,10 +95,12 @@ class Primitive(Op):
     def __init__(self, function: Callable[..., Any], name: str, is_view: bool) -> None:
         super().__init__(function, name)
         self.is_view = is_view
-        self.rules: list[Derivative | None] = []  # by position; the last is also that of the inputs of *args
+        self.rules: list[Derivative | None] = []  # by position
+        self.variadic_rule: Derivative | None = None  # of each input among *args
         self.positions: dict[str, int] = {}
         self.defaults: dict[str, Any] = {}
-        self.variadic: str | None = None  # the name of *args
+        self.variadic = ""  # the name of *args
+        self.first_variadic = 0
         for position, (key, parameter) in enumerate(inspect.signature(function).parameters.items()):
             if parameter.kind is parameter.VAR_POSITIONAL:
                 self.variadic, self.first_variadic = key, position
@@ -127,11 +129,11 @@ class Primitive(Op):
                 )
             by_name[key] = Derivative(function, takes_position, tuple(names))
         self.rules = [by_name.get(key) for key in self.positions]
-        if self.variadic in by_name:
-            self.rules.append(by_name[self.variadic])
-        while self.rules and self.rules[-1] is None:
-            self.rules.pop()
-        self.differentiates_variadic = self.variadic in by_name
+        self.variadic_rule = by_name.get(self.variadic)
+
+    def rules_of(self, count: int) -> list[Derivative | None]:
+        """The rule of each of ``count`` inputs."""
+        return (self.rules + [self.variadic_rule] * (count - len(self.rules)))[:count]
 
     def value(self, name: str, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
         """The value of a name in a call: an input, an option, or ``x_shape``, the shape of input ``x``."""
@@ -147,18 +149,16 @@ class Primitive(Op):
 
     def record(self, result: Tensor, inputs: Sequence[Any], options: dict[str, Any]) -> None:
         """Attach a node to the result if an input needs a gradient."""
-        rules = self.rules
-        if self.variadic is not None and self.differentiates_variadic:
-            rules = rules + rules[-1:] * (len(inputs) - len(rules))
-        edges = [edge_to(value) for value in inputs[: len(rules)]]
+        rules = self.rules if self.variadic_rule is None else self.rules_of(len(inputs))
+        edges = [None if rule is None else edge_to(value) for rule, value in zip(rules, inputs)]
         saved: dict[str, Any] = {}
         versions: list[Any] = []
         needs_gradient = False
         for rule, edge in zip(rules, edges):
-            if edge is None:
+            if edge is None or rule is None:
                 continue
             needs_gradient = True
-            for name in rule.names:  # type: ignore[union-attr]
+            for name in rule.names:
                 if name in saved:
                     continue
                 if name == "out":
@@ -183,22 +183,17 @@ class Primitive(Op):
             out._version, out._node, out._requires_grad = saved["out"]._version, node, True
             saved = saved | {"out": out}
         gradients: list[Gradient | None] = []
-        for position, edge in enumerate(node.edges):
-            if edge is None:
+        for position, (rule, edge) in enumerate(zip(self.rules_of(len(node.edges)), node.edges)):
+            if edge is None or rule is None:
                 gradients.append(None)
                 continue
-            rule = self.rules[min(position, len(self.rules) - 1)]
-            assert rule is not None
             values = [saved[name] for name in rule.names]
             if rule.takes_position:
                 values.insert(0, position - self.first_variadic)
             gradient = _match(rule.function(g, *values), edge)
             array = gradient.array
-            if create:
-                gradients.append(Gradient.of(gradient))
-            else:
-                is_owned = gradient is not g and array.base is None and array.flags.c_contiguous
-                gradients.append(Gradient(array, None, is_owned, gradient))
+            is_owned = not create and gradient is not g and array.base is None and array.flags.c_contiguous
+            gradients.append(Gradient(array, None, is_owned, gradient))
         return gradients
 
 
@@ -246,8 +241,7 @@ def primitive(
         result = Tensor(array)
         if view:
             base = inputs[0]
-            owner = base.array if base.array.base is None else base.array.base
-            if array is base.array or array.base is owner:
+            if id_of_owner(array) == id_of_owner(base.array):
                 result._version = base._version
                 result._view_version = base._version[0]
         if mode.current.enabled:
@@ -338,12 +332,11 @@ class Fused(Op):
 
 def _connect(array: Any, source: Any, node: Node) -> Tensor:
     """Return a saved array as a Tensor with its place in the graph (see ``Node.sources``)."""
-    if source is not None and type(source) is not int and isinstance(source[0], Tensor):
-        return source[0]
+    target, index = (node, source) if isinstance(source, int) else source or (None, 0)
+    if isinstance(target, Tensor):  # a leaf
+        return target
     tensor = Tensor(array)
-    if source is not None:
-        tensor._node, tensor._index = (node, source) if type(source) is int else source
-        tensor._requires_grad = True
+    tensor._node, tensor._index, tensor._requires_grad = target, index, target is not None
     return tensor
 
 

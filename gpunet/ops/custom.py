@@ -95,11 +95,13 @@ def cuda_op(
         backward: called with the gradients of the outputs (``dy`` for the output ``y``), outputs, inputs and options,
             where arrays are Tensors; returns the gradient of each floating input in order, or None for no gradient.
             Composed of ops, also of another ``cuda_op``, it is itself differentiable.  Only the tensors that it names
-            are saved.
+            are saved.  It is a function, a lambda or another ``cuda_op``, and closes over no arrays: a change in place of
+            those would not be noticed.
         zeroed: names of outputs to fill with zero before the launch, separated by blanks, for sums by atomics.
 
     Raises:
-        ArgumentError: the source has no such function, or its signature is not supported.
+        ArgumentError: the source has no such function, its signature is not supported, or ``backward`` closes over an
+            array.
         CompileError: a file or header does not exist.  (Errors in the source are raised at the first launch.)
     """
     file_name = ""
@@ -321,14 +323,13 @@ class Custom(Op):
 
     def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
         values = node.saved | node.options
-        like = next(g.materialize().array for g in upstream if g is not None)
-        for index, (name, gradient) in enumerate(zip(self.kernel.output_names, upstream)):
-            if gradient is None:  # the loss does not depend on this output
+        tensors = [None if g is None else g.materialize() for g in upstream]
+        like = next(t.array for t in tensors if t is not None)
+        for index, (name, tensor) in enumerate(zip(self.kernel.output_names, tensors)):
+            if tensor is None:  # the loss does not depend on this output
                 shape, dtype = node.outputs[index]
                 tensor = Tensor(empty(shape, dtype, like))
                 FILL(tensor.array, value=0)
-            else:
-                tensor = gradient.materialize()
             values[f"d{name}"] = tensor
             if name in node.saved:
                 values[name] = output = node.saved[name].detach()
@@ -349,7 +350,8 @@ class Custom(Op):
             )
         returned = self._callback(values)
         items = returned if isinstance(returned, (tuple, list)) else (returned,)
-        is_floating = [c_type in ("T", "float", "double") for c_type in self.kernel.c_types[self.kernel.outputs :]]
+        dtypes = self.kernel.contract.dtypes[self.kernel.outputs :]
+        is_floating = [dtype is None or dtype.kind == "f" for dtype in dtypes]
         floating = [name for name, yes in zip(self.kernel.input_names, is_floating) if yes]
         if len(items) != len(floating) or not all(g is None or isinstance(g, Tensor) for g in items):
             raise GradientError(
