@@ -188,7 +188,7 @@ def id_of_owner(array: Array) -> int:
 
     The memory of the root may belong to another object, such as a buffer or a file.
     """
-    while devices.is_array(array.base):
+    while array.base is not None and devices.is_array(array.base):
         array = array.base
     return id(array)
 
