@@ -1,4 +1,4 @@
-"""Functions of NVIDIA's driver that CuPy has no face of, by ctypes."""
+"""Functions of NVIDIA's driver that CuPy does not wrap, called through ctypes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def driver_function(name: str, users: str, since: str) -> Callable[..., int]:
     """Return a function of the driver; it takes ctypes' objects and returns a CUresult.
 
     Args:
-        users: what needs it, for the message: "tensor maps".
+        users: the feature that needs it, for the message, such as "tensor maps".
         since: the first version of the driver that has it.
 
     Raises:

@@ -1,7 +1,7 @@
 """Checks the arguments of a CUDA launch against the sizes of the kernel's parameters.
 
-A launch gives the driver one address for each argument, and the driver reads as many bytes there as the kernel declares.  So an
-argument that is too small or missing is no error of CUDA: the kernel computes with what lies behind it in host memory.
+A launch gives the driver one address for each argument, and the driver reads as many bytes there as the kernel declares.  So CUDA
+does not notice an argument that is too small or missing: the kernel computes with the host memory behind it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpunet.errors import DeviceError, LaunchError
 
 
 def parameter_sizes(function: int) -> list[int] | None:
-    """Return the bytes of each parameter of a loaded kernel; None if the driver does not tell.
+    """Return the bytes of each parameter of a loaded kernel; None if the driver cannot report them.
 
     Args:
         function: the CUfunction.

@@ -1,7 +1,7 @@
-"""What is known of a kernel besides how to launch it.  Tools and tests read it; nothing else is keyed by a kernel.
+"""Facts of a kernel for tools and tests: cases, cost, PyTorch equivalent, known waste.  No other table is keyed by a kernel.
 
-The file of cases of its family (in ``gpunet/ops/cases/``, or ``gpunet/optim/cases.py``) states it, so that
-``import gpunet`` loads none of it:
+The cases file of the kernel's family (in ``gpunet/ops/cases/``, or ``gpunet/optim/cases.py``) declares them, so that
+``import gpunet`` loads none of them:
 
     @dropout_apply.cases("edge")
     def _(s):

@@ -1,4 +1,4 @@
-"""Loop bodies: what a compiled step runs in place of a twin that NumPy calls cannot express, since it reads values.
+"""Loop bodies: loops that a compiled step runs in place of a twin that reads values, and so cannot be traced.
 
     @loop_body
     def _clamp_loop(y, x, count, low, high):
