@@ -36,7 +36,7 @@ from gpunet.ops.index_launches import (
 
 __all__ = ["gather", "index_select", "masked_select", "tril", "triu"]
 
-def _normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
+def normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
     """Convert an index to a tuple of Python numbers, slices, None, Ellipsis, and tensors on the device of x.
 
     Arrays become tensors: backward closes over the index, and the version of a tensor shows in-place changes.
@@ -157,7 +157,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         ShapeError: there are more indices than dimensions.
         DtypeError: an index has another type.
     """
-    return index_with(x, _normalize_index(index, x))
+    return index_with(x, normalize_index(index, x))
 
 
 def _assign(array: Array, value: Any, index: tuple[Any, ...]) -> None:
@@ -194,7 +194,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             index, and the error is raised when the host next reads a value or synchronizes.
         GradientError: x is a leaf that requires grad (assign under no_grad()).
     """
-    index = _normalize_index(index, x)
+    index = normalize_index(index, x)
     check_in_place(x, (value,), "x[index] = value")
     shape = (pick(x.array, index, SETITEM) if _on_gpu(x.array, index) else _getitem_checked(x, index, SETITEM)).shape
     if devices.is_array(value):
@@ -221,7 +221,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
 def _gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
     """An index tuple for x[...] that equals gather: ``index`` along ``dim``, an open grid of aranges elsewhere."""
     if type(x.array) is not numpy.ndarray or type(index.array) is not numpy.ndarray:
-        (index,) = _normalize_index(index, x)
+        (index,) = normalize_index(index, x)
         if type(x.array) is not numpy.ndarray:
             return Along(dim), index
     grid: list[Any] = [
@@ -259,7 +259,7 @@ def gather_at(x: Tensor, dim: int, index: Any, site: Site) -> Tensor:
 def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     """The slices of x along ``dim`` at the integers of a 1-d index."""
     at = normalize_dim(dim, x.ndim, "index_select")
-    return index_with(x, _normalize_index((slice(None),) * at + (index,), x), INDEX_SELECT)
+    return index_with(x, normalize_index((slice(None),) * at + (index,), x), INDEX_SELECT)
 
 
 @method("masked_select")

@@ -52,7 +52,7 @@ def differentiate(sample: Sample, inputs: list[gpunet.Tensor]) -> list[gpunet.Te
 
 def has_dynamic_shape(sample: Sample) -> bool:
     """Whether the shape of the result depends on values."""
-    return "mask" in sample.name and sample.op in ("_index", "_with_index")
+    return "mask" in sample.name and sample.op in ("_index", "_unindex", "_with_index")
 
 
 _SAMPLES_PER_STEP = 20  # one compilation of many samples takes less time than many compilations

@@ -8,8 +8,7 @@ import numpy
 
 import gpunet
 from gpunet.autograd import OPS
-from gpunet.launch.memory import move_to_device
-from gpunet.ops.index import split_index
+from gpunet.ops.index import normalize_index, split_index
 from tests.samples.inputs import (
     ROWS,
     distinct,
@@ -19,20 +18,9 @@ from tests.samples.inputs import (
 from tests.samples.row import SAME, row, same
 
 
-def _placed(index: Any, like: Any) -> tuple[Any, ...]:
-    """An index as ops get it: of tensors in place of lists and arrays, on the device of ``like``."""
-
-    def placed(item: Any) -> Any:
-        if isinstance(item, numpy.ndarray):
-            return gpunet.Tensor(move_to_device(item, like.device, guarded=True))
-        return gpunet.tensor(item, device=like.device) if isinstance(item, list) else item
-
-    return tuple(map(placed, index if isinstance(index, tuple) else (index,)))
-
-
 def _unindexed(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Zeros of ``shape`` with g added at the index."""
-    arrays, pattern = split_index(_placed(index, g))
+    arrays, pattern = split_index(normalize_index(index, g))
     return OPS["_unindex"].call(g, *arrays, pattern=pattern, shape=shape)
 
 
