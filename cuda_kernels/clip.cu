@@ -57,11 +57,12 @@ __device__ __forceinline__ void for_each_pack_of_gradient(const TensorTable<1>& 
 
 template <class T, class Order>
 __global__ void __launch_bounds__(256) gradient_norm(
-    const __grid_constant__ TensorTable<1> table, T* norm, T* partials, unsigned int* ticket, double order, int first,
-    int last) {
-  T sum = T(0);
+    const __grid_constant__ TensorTable<1> table, Accumulator<T>* norm, Accumulator<T>* partials, unsigned int* ticket,
+    double order, int first, int last) {
+  using A = Accumulator<T>;
+  A sum = 0;
   for_each_pack_of_gradient<const T>(table, [&](const T* grads, long long valid, bool whole) {
-    const Pack<T, 4> g = load_pack<4>(grads, valid, whole);
+    const Pack<A, 4> g = load_pack<4>(grads, valid, whole);
 #pragma unroll
     for (int e = 0; e < 4; e++)
       if (e < valid) sum = Order::combine(sum, Order::of(g.v[e], order));
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(256) gradient_norm(
   sum = block_reduce<Order>(sum);
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
   if (!last_block(ticket)) return;
-  sum = T(0);
+  sum = 0;
   // bypass the L1 cache, which is not coherent with the writes of other SMs
   for (int block = threadIdx.x; block < gridDim.x; block += blockDim.x)
     sum = Order::combine(sum, __ldcg(partials + block));
@@ -81,11 +82,12 @@ __global__ void __launch_bounds__(256) gradient_norm(
 
 template <class T>
 __global__ void __launch_bounds__(256) clip_by_norm(
-    const __grid_constant__ TensorTable<1> table, const T* norm, double max_norm) {
-  const T factor = T(max_norm) / (norm[0] + T(1e-6));
-  if (factor >= T(1)) return;  // false for NaN, so a NaN norm makes all gradients NaN
+    const __grid_constant__ TensorTable<1> table, const Accumulator<T>* norm, double max_norm) {
+  using A = Accumulator<T>;
+  const A factor = A(max_norm) / (norm[0] + A(1e-6));
+  if (factor >= A(1)) return;  // false for NaN, so a NaN norm makes all gradients NaN
   for_each_pack_of_gradient<T>(table, [&](T* grads, long long valid, bool whole) {
-    Pack<T, 4> g = load_pack<4>(grads, valid, whole);
+    Pack<A, 4> g = load_pack<4>(grads, valid, whole);
 #pragma unroll
     for (int e = 0; e < 4; e++) g.v[e] *= factor;
     store_pack(grads, g, valid, whole);
@@ -94,9 +96,10 @@ __global__ void __launch_bounds__(256) clip_by_norm(
 
 template <class T>
 __global__ void __launch_bounds__(256) clip_by_value(const __grid_constant__ TensorTable<1> table, double limit) {
-  const T most = T(limit);
+  using A = Accumulator<T>;
+  const A most = A(limit);
   for_each_pack_of_gradient<T>(table, [&](T* grads, long long valid, bool whole) {
-    Pack<T, 4> g = load_pack<4>(grads, valid, whole);
+    Pack<A, 4> g = load_pack<4>(grads, valid, whole);
 #pragma unroll
     for (int e = 0; e < 4; e++) g.v[e] = g.v[e] > most ? most : g.v[e] < -most ? -most : g.v[e];
     store_pack(grads, g, valid, whole);

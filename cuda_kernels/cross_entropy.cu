@@ -10,6 +10,7 @@
 // together, and once for the gradient (this one).  Next: rows kept in registers.
 
 #include "common/faults.cuh"
+#include "common/half.cuh"
 #include "common/loss.cuh"
 #include "common/reduce.cuh"
 
@@ -55,8 +56,8 @@ struct RunningSoftmax {
 };
 
 // Computes value and factor from each thread's partial loss and partial number of rows that are not ignored.
-template <class T, Reduction REDUCTION>
-__device__ __forceinline__ void finish(T* value, T* factor, T* partials, unsigned int* ticket, T loss, T counted) {
+template <class T, Reduction REDUCTION, class A>
+__device__ __forceinline__ void finish(T* value, A* factor, A* partials, unsigned int* ticket, A loss, A counted) {
   loss = block_reduce<Sum>(loss);
   counted = block_reduce<Sum>(counted);
   if (threadIdx.x == 0) {
@@ -64,47 +65,48 @@ __device__ __forceinline__ void finish(T* value, T* factor, T* partials, unsigne
     partials[MAX_BLOCKS + blockIdx.x] = counted;
   }
   if (last_block(ticket)) {
-    T total = sum_of_partials(partials);
-    const T rows = sum_of_partials(partials + MAX_BLOCKS);
+    A total = sum_of_partials(partials);
+    const A rows = sum_of_partials(partials + MAX_BLOCKS);
     if (threadIdx.x == 0) {
       if (REDUCTION == Reduction::mean) {
-        factor[0] = rows > T(0) ? T(1) / rows : not_a_number<T>();
+        factor[0] = rows > A(0) ? A(1) / rows : not_a_number<A>();
         total *= factor[0];
       }
-      value[0] = total;
+      value[0] = T(total);
     }
   }
 }
 
 template <class T, Reduction REDUCTION, bool WARP_A_ROW>
 __global__ void __launch_bounds__(256) cross_entropy_labels(
-    T* value, T* dx, T* factor, T* partials, unsigned int* ticket, long long* fault, const T* logits, const long long* labels,
-    int rows, int classes, long long ignore_index, int code) {
+    T* value, T* dx, Accumulator<T>* factor, Accumulator<T>* partials, unsigned int* ticket, long long* fault, const T* logits,
+    const long long* labels, int rows, int classes, long long ignore_index, int code) {
+  using A = Accumulator<T>;
   using Group = RowGroup<WARP_A_ROW>;
-  T loss = T(0), counted = T(0);
+  A loss = 0, counted = 0;
   int first_bad = -1;  // row of the group
   for (long long row = Group::first_row(); row < rows; row += Group::rows_at_once()) {
     const T* from = logits + row * classes;
     T* to = dx + row * classes;
     const long long label = labels[row];
     const bool counts = label != ignore_index, in_range = label >= 0 && label < classes;
-    T of_row = counts ? not_a_number<T>() : T(0);
+    A of_row = counts ? not_a_number<A>() : A(0);
     if (counts && in_range) {
-      RunningSoftmax<T> softmax;
+      RunningSoftmax<A> softmax;
       for (int c = Group::member(); c < classes; c += Group::size()) softmax.add(from[c]);
       softmax.template share<Group>();
-      const T share = T(1) / softmax.sum;
+      const A share = A(1) / softmax.sum;
       for (int c = Group::member(); c < classes; c += Group::size())
-        to[c] = exp(from[c] - softmax.greatest) * share - (c == label ? T(1) : T(0));
+        to[c] = T(exp(from[c] - softmax.greatest) * share - (c == label ? A(1) : A(0)));
       of_row = log(softmax.sum) + (softmax.greatest - from[label]);
     } else {
-      for (int c = Group::member(); c < classes; c += Group::size()) to[c] = of_row;  // NaN for a label out of range
+      for (int c = Group::member(); c < classes; c += Group::size()) to[c] = T(of_row);  // NaN for a label out of range
       if (counts && first_bad < 0) first_bad = row;
     }
     if (Group::member() == 0) {
-      if (REDUCTION == Reduction::none) value[row] = of_row;
+      if (REDUCTION == Reduction::none) value[row] = T(of_row);
       loss += of_row;
-      counted += counts ? T(1) : T(0);
+      counted += counts ? A(1) : A(0);
     }
   }
   if (REDUCTION != Reduction::none) finish<T, REDUCTION>(value, factor, partials, ticket, loss, counted);
@@ -116,15 +118,16 @@ __global__ void __launch_bounds__(256) cross_entropy_labels(
 
 template <class T, Reduction REDUCTION, bool WARP_A_ROW>
 __global__ void __launch_bounds__(256) cross_entropy_soft(
-    T* value, T* dx, T* factor, T* partials, unsigned int* ticket, const T* logits, const T* targets, int rows,
-    int classes) {
+    T* value, T* dx, Accumulator<T>* factor, Accumulator<T>* partials, unsigned int* ticket, const T* logits, const T* targets,
+    int rows, int classes) {
+  using A = Accumulator<T>;
   using Group = RowGroup<WARP_A_ROW>;
-  T loss = T(0), counted = T(0);
+  A loss = 0, counted = 0;
   for (long long row = Group::first_row(); row < rows; row += Group::rows_at_once()) {
     const T *from = logits + row * classes, *target = targets + row * classes;
     T* to = dx + row * classes;
-    RunningSoftmax<T> softmax;
-    T mass = T(0), product = T(0);
+    RunningSoftmax<A> softmax;
+    A mass = 0, product = 0;
     for (int c = Group::member(); c < classes; c += Group::size()) {
       softmax.add(from[c]);
       mass += target[c];
@@ -133,14 +136,14 @@ __global__ void __launch_bounds__(256) cross_entropy_soft(
     softmax.template share<Group>();
     mass = Group::template reduce<Sum>(mass);
     product = Group::template reduce<Sum>(product);
-    const T share = mass / softmax.sum;
+    const A share = mass / softmax.sum;
     for (int c = Group::member(); c < classes; c += Group::size())
-      to[c] = exp(from[c] - softmax.greatest) * share - target[c];
+      to[c] = T(exp(from[c] - softmax.greatest) * share - target[c]);
     if (Group::member() == 0) {
-      const T of_row = (softmax.greatest + log(softmax.sum)) * mass - product;
-      if (REDUCTION == Reduction::none) value[row] = of_row;
+      const A of_row = (softmax.greatest + log(softmax.sum)) * mass - product;
+      if (REDUCTION == Reduction::none) value[row] = T(of_row);
       loss += of_row;
-      counted += T(1);
+      counted += A(1);
     }
   }
   if (REDUCTION != Reduction::none) finish<T, REDUCTION>(value, factor, partials, ticket, loss, counted);

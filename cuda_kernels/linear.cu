@@ -20,20 +20,21 @@ template <class T, int TILE, class Act>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_forward(
     T* __restrict__ y, T* __restrict__ z, const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b,
     int n, int o, int i, double alpha) {
+  using A = Accumulator<T>;
   const int across = tiles(o, TILE);
   const bool whole = o % 4 == 0 && aligned(y) && aligned(z), whole_bias = aligned(b);
   gemm<T, TILE>(
       Operand<T, true>(x, n, i, 1), Operand<T, true>(w, o, i, 1), blockIdx.x / across * TILE, blockIdx.x % across * TILE,
-      0, i, [&](int row, int column, Pack<T, 4>& value, int valid) {
+      0, i, [&](int row, int column, Pack<A, 4>& value, int valid) {
         const long long at = static_cast<long long>(row) * o + column;
         if (b) {
-          const Pack<T, 4> bias = load_pack<4>(b + column, valid, whole_bias);
+          const Pack<A, 4> bias = load_pack<4>(b + column, valid, whole_bias);
 #pragma unroll
           for (int e = 0; e < 4; e++) value.v[e] += bias.v[e];
         }
         if (z) store_pack(z + at, value, valid, whole);
 #pragma unroll
-        for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], T(alpha));
+        for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], A(alpha));
         store_pack(y + at, value, valid, whole);
       });
 }
@@ -44,16 +45,17 @@ template <class T, int TILE, class Act>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_input(
     T* __restrict__ dx, const T* __restrict__ dy, const T* __restrict__ w, const T* __restrict__ saved, int n, int i,
     int o, double alpha) {
+  using A = Accumulator<T>;
   const int across = tiles(i, TILE);
   const bool whole = i % 4 == 0 && aligned(dx) && aligned(saved);
   gemm<T, TILE>(
       Operand<T, true>(dy, n, o, 1), Operand<T, false>(w, i, 1, i), blockIdx.x / across * TILE,
-      blockIdx.x % across * TILE, 0, o, [&](int row, int column, Pack<T, 4>& value, int valid) {
+      blockIdx.x % across * TILE, 0, o, [&](int row, int column, Pack<A, 4>& value, int valid) {
         const long long at = static_cast<long long>(row) * i + column;
         if (Act::reads_saved) {
-          const Pack<T, 4> of_forward = load_pack<4>(saved + at, valid, whole);
+          const Pack<A, 4> of_forward = load_pack<4>(saved + at, valid, whole);
 #pragma unroll
-          for (int e = 0; e < 4; e++) value.v[e] *= Act::derivative(of_forward.v[e], T(alpha));
+          for (int e = 0; e < 4; e++) value.v[e] *= Act::derivative(of_forward.v[e], A(alpha));
         }
         store_pack(dx + at, value, valid, whole);
       });
@@ -64,7 +66,7 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_bac
 // Sums the columns of dy while its tiles are in shared memory: thread t sums column t of the tile.
 template <class T, int TILE>
 struct ColumnSums {
-  T& sum;
+  Accumulator<T>& sum;
   bool wanted;  // true in the blocks of one tile column only: all others read the same dy
 
   template <class Shared>
@@ -83,7 +85,7 @@ __device__ __forceinline__ void weight_tile(
     const T* dy, const T* x, int o, int i, int first, int end, Epilogue epilogue, WithSum with_sum) {
   const int across = i ? tiles(i, TILE) : 1;
   const int row0 = blockIdx.x / across * TILE, tile_column = blockIdx.x % across;
-  T sum = T(0);
+  Accumulator<T> sum = 0;
   gemm<T, TILE>(
       Operand<T, false>(dy, o, 1, o), Operand<T, false>(x, i, 1, i), row0, tile_column * TILE, first, end,
       epilogue, ColumnSums<T, TILE>{sum, tile_column == 0});
@@ -95,50 +97,53 @@ __device__ __forceinline__ void weight_tile(
 template <class T, int TILE>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_weight(
     T* __restrict__ dw, T* __restrict__ db, const T* __restrict__ dy, const T* __restrict__ x,
-    const T* __restrict__ scale, int o, int i, int n) {
-  const T factor = scale ? scale[0] : T(1);
+    const Accumulator<T>* __restrict__ scale, int o, int i, int n) {
+  using A = Accumulator<T>;
+  const A factor = scale ? scale[0] : A(1);
   const bool whole = i % 4 == 0 && aligned(dw);
   weight_tile<T, TILE>(
       dy, x, o, i, 0, n,
-      [&](int row, int column, Pack<T, 4>& value, int valid) {
+      [&](int row, int column, Pack<A, 4>& value, int valid) {
 #pragma unroll
         for (int e = 0; e < 4; e++) value.v[e] *= factor;
         store_pack(dw + static_cast<long long>(row) * i + column, value, valid, whole);
       },
-      [&](int row, T sum) {
-        if (db) db[row] = sum * factor;
+      [&](int row, A sum) {
+        if (db) db[row] = T(sum * factor);
       });
 }
 
 // partials (slices, o i + o): slice s covers samples s * rows to (s + 1) * rows and contains dy^T x, then the column sums.
 template <class T, int TILE>
 __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_backward_weight_partial(
-    T* __restrict__ partials, const T* __restrict__ dy, const T* __restrict__ x, int o, int i, int n, int rows) {
-  T* part = partials + static_cast<long long>(blockIdx.y) * o * (i + 1);
+    Accumulator<T>* __restrict__ partials, const T* __restrict__ dy, const T* __restrict__ x, int o, int i, int n, int rows) {
+  using A = Accumulator<T>;
+  A* part = partials + static_cast<long long>(blockIdx.y) * o * (i + 1);
   const int first = static_cast<int>(blockIdx.y) * rows, end = min(first + rows, n);
   const bool whole = i % 4 == 0 && aligned(part);
   weight_tile<T, TILE>(
       dy, x, o, i, first, end,
-      [&](int row, int column, const Pack<T, 4>& value, int valid) {
+      [&](int row, int column, const Pack<A, 4>& value, int valid) {
         store_pack(part + static_cast<long long>(row) * i + column, value, valid, whole);
       },
-      [&](int row, T sum) { part[static_cast<long long>(o) * i + row] = sum; });
+      [&](int row, A sum) { part[static_cast<long long>(o) * i + row] = sum; });
 }
 
 template <class T>
 __global__ void __launch_bounds__(256) linear_backward_weight_reduce(
-    T* __restrict__ dw, T* __restrict__ db, const T* __restrict__ partials, const T* __restrict__ scale,
-    long long products, long long count, int slices) {
-  const T factor = scale ? scale[0] : T(1);
+    T* __restrict__ dw, T* __restrict__ db, const Accumulator<T>* __restrict__ partials,
+    const Accumulator<T>* __restrict__ scale, long long products, long long count, int slices) {
+  using A = Accumulator<T>;
+  const A factor = scale ? scale[0] : A(1);
   const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
   for (long long at = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; at < count; at += stride) {
-    T sum = partials[at];
+    A sum = partials[at];
 #pragma unroll 4
     for (int slice = 1; slice < slices; slice++) sum += partials[slice * count + at];
     if (at < products) {
-      if (dw) dw[at] = sum * factor;
+      if (dw) dw[at] = T(sum * factor);
     } else if (db) {
-      db[at - products] = sum * factor;
+      db[at - products] = T(sum * factor);
     }
   }
 }

@@ -47,16 +47,17 @@ struct BinaryCrossEntropy {
 
 template <class T, class Loss, Reduction REDUCTION>
 __global__ void __launch_bounds__(256) elementwise_loss(
-    T* value, T* dx, T* factor, T* partials, unsigned int* ticket, const T* x, const T* y, long long count,
-    double delta) {
+    T* value, T* dx, Accumulator<T>* factor, Accumulator<T>* partials, unsigned int* ticket, const T* x, const T* y,
+    long long count, double delta) {
+  using A = Accumulator<T>;
   const bool whole = aligned(dx) && aligned(x) && aligned(y) && aligned(value);
-  T sum = T(0);
+  A sum = 0;
   for_each_pack(count, [&](long long start, long long valid) {
-    const Pack<T, 4> of_x = load_pack<4>(x + start, valid, whole), of_y = load_pack<4>(y + start, valid, whole);
-    Pack<T, 4> slope, loss;
+    const Pack<A, 4> of_x = load_pack<4>(x + start, valid, whole), of_y = load_pack<4>(y + start, valid, whole);
+    Pack<A, 4> slope, loss;
 #pragma unroll
     for (int e = 0; e < 4; e++) {
-      loss.v[e] = Loss::loss(of_x.v[e], of_y.v[e], T(delta), slope.v[e]);
+      loss.v[e] = Loss::loss(of_x.v[e], of_y.v[e], A(delta), slope.v[e]);
       if (e < valid) sum += loss.v[e];
     }
     store_pack(dx + start, slope, valid, whole);
@@ -67,13 +68,13 @@ __global__ void __launch_bounds__(256) elementwise_loss(
   sum = block_reduce<Sum>(sum);
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
   if (last_block(ticket)) {
-    T total = sum_of_partials(partials);
+    A total = sum_of_partials(partials);
     if (threadIdx.x == 0) {
       if (REDUCTION == Reduction::mean) {
-        factor[0] = count ? T(1.0 / count) : not_a_number<T>();
+        factor[0] = count ? A(1.0 / count) : not_a_number<A>();
         total *= factor[0];
       }
-      value[0] = total;
+      value[0] = T(total);
     }
   }
 }

@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) matmul_for
     gemm<T, TILE>(
         Operand<T, A_ALONG_DEPTH>(a + batch * a_batch, rows, a_row, a_depth),
         Operand<T, B_ALONG_DEPTH>(b + batch * b_batch, columns, b_column, b_depth), row0, column0, 0, depth,
-        [&](int row, int column, const Pack<T, 4>& sum, int valid) {
+        [&](int row, int column, const Pack<Accumulator<T>, 4>& sum, int valid) {
           store_pack(c + static_cast<long long>(row) * columns + column, sum, valid, whole);
         });
   }

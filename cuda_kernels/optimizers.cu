@@ -3,6 +3,7 @@
 //   sgd_step    g += weight_decay p;  v = momentum v + (1 - dampening) g;  p -= lr (v, or g + momentum v)
 //   adam_step   m, v: averages of g and g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)
 //
+// State has the dtype of its parameter; halves are widened, and what is computed of them is rounded once, at its store.
 // The hyperparameters and each tensor's step count are in device memory, so that a CUDA graph uses their current values.
 // All blocks read the step counts first; the last block to finish adds 1 to each.
 //
@@ -31,23 +32,24 @@ __device__ __forceinline__ void count_step(const TensorTable<LISTS>& table, int 
 template <class T, bool MOMENTUM, bool NESTEROV, bool MAXIMIZE>
 __global__ void __launch_bounds__(256) sgd_step(
     const __grid_constant__ TensorTable<4> table, const double* hyperparameters, unsigned int* ticket) {
+  using A = Accumulator<T>;
   enum { PARAMS, MOMENTA, STEPS, GRADS };
   const int tensor = table.tensor_of_block();
   T* params = table.template pointer<T>(PARAMS, tensor);
   T* momenta = table.template pointer<T>(MOMENTA, tensor);
   const T* grads = table.template pointer<const T>(GRADS, tensor);
-  const T rate = T(hyperparameters[0]), momentum = T(hyperparameters[1]), share = T(1.0 - hyperparameters[2]);
-  const T weight_decay = T(hyperparameters[3]);
+  const A rate = A(hyperparameters[0]), momentum = A(hyperparameters[1]), share = A(1.0 - hyperparameters[2]);
+  const A weight_decay = A(hyperparameters[3]);
   const bool first_step = table.template pointer<const double>(STEPS, tensor)[0] == 0.0;
   const bool whole = aligned(params) && aligned(momenta) && aligned(grads);
   const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
   for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
-    Pack<T, 4> p = load_pack<4>(params + start, valid, whole), v;
-    const Pack<T, 4> gradient = load_pack<4>(grads + start, valid, whole);
+    Pack<A, 4> p = load_pack<4>(params + start, valid, whole), v;
+    const Pack<A, 4> gradient = load_pack<4>(grads + start, valid, whole);
     if (MOMENTUM) v = load_pack<4>(momenta + start, valid, whole);
 #pragma unroll
     for (int e = 0; e < 4; e++) {
-      T g = MAXIMIZE ? -gradient.v[e] : gradient.v[e];
+      A g = MAXIMIZE ? -gradient.v[e] : gradient.v[e];
       g += weight_decay * p.v[e];
       if (MOMENTUM) {
         v.v[e] = first_step ? g : momentum * v.v[e] + share * g;
@@ -64,6 +66,7 @@ __global__ void __launch_bounds__(256) sgd_step(
 template <class T, bool AMSGRAD, bool DECOUPLED, bool MAXIMIZE>
 __global__ void __launch_bounds__(256) adam_step(
     const __grid_constant__ TensorTable<6> table, const double* hyperparameters, unsigned int* ticket) {
+  using A = Accumulator<T>;
   enum { PARAMS, AVERAGES, SQUARES, MAX_SQUARES, STEPS, GRADS };
   const int tensor = table.tensor_of_block();
   T* params = table.template pointer<T>(PARAMS, tensor);
@@ -80,29 +83,29 @@ __global__ void __launch_bounds__(256) adam_step(
     shared_correction = 1.0 / sqrt(1.0 - pow(beta2, step));
   }
   __syncthreads();
-  const T size = T(shared_size), correction = T(shared_correction);
+  const A size = A(shared_size), correction = A(shared_correction);
   const bool whole = aligned(params) && aligned(averages) && aligned(squares) && aligned(max_squares) && aligned(grads);
   const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
   for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
-    Pack<T, 4> p = load_pack<4>(params + start, valid, whole), m = load_pack<4>(averages + start, valid, whole);
-    Pack<T, 4> v = load_pack<4>(squares + start, valid, whole), largest;
-    const Pack<T, 4> gradient = load_pack<4>(grads + start, valid, whole);
+    Pack<A, 4> p = load_pack<4>(params + start, valid, whole), m = load_pack<4>(averages + start, valid, whole);
+    Pack<A, 4> v = load_pack<4>(squares + start, valid, whole), largest;
+    const Pack<A, 4> gradient = load_pack<4>(grads + start, valid, whole);
     if (AMSGRAD) largest = load_pack<4>(max_squares + start, valid, whole);
 #pragma unroll
     for (int e = 0; e < 4; e++) {
-      T g = MAXIMIZE ? -gradient.v[e] : gradient.v[e];
+      A g = MAXIMIZE ? -gradient.v[e] : gradient.v[e];
       if (DECOUPLED)
-        p.v[e] *= T(1.0 - rate * weight_decay);
+        p.v[e] *= A(1.0 - rate * weight_decay);
       else
-        g += T(weight_decay) * p.v[e];
-      m.v[e] = T(beta1) * m.v[e] + T(1.0 - beta1) * g;
-      v.v[e] = T(beta2) * v.v[e] + T(1.0 - beta2) * (g * g);
-      T square = v.v[e];
+        g += A(weight_decay) * p.v[e];
+      m.v[e] = A(beta1) * m.v[e] + A(1.0 - beta1) * g;
+      v.v[e] = A(beta2) * v.v[e] + A(1.0 - beta2) * (g * g);
+      A square = v.v[e];
       if (AMSGRAD) {
         if (!(largest.v[e] < square)) square = square != square ? square : largest.v[e];  // NaN if either is
         largest.v[e] = square;
       }
-      p.v[e] -= size * (m.v[e] / (sqrt(square) * correction + T(eps)));
+      p.v[e] -= size * (m.v[e] / (sqrt(square) * correction + A(eps)));
     }
     store_pack(params + start, p, valid, whole);
     store_pack(averages + start, m, valid, whole);

@@ -15,13 +15,13 @@
 
 #include "common/philox.cuh"
 
-// Writes out[j] = number(word j) for j < count.
+// Writes out[j] = number(word j) for j < count; the numbers have the accumulator type of Out.
 template <class Out, class Number>
 __device__ __forceinline__ void draw(Out* out, const uint64* state, long long count, Number number) {
   const bool whole = aligned(out);
   for_each_pack(count, [&](long long start, long long valid) {
     const Pack<uint64, 4> words = philox(state, start / 4);
-    Pack<Out, 4> numbers;
+    Pack<Accumulator<Out>, 4> numbers;
 #pragma unroll
     for (int e = 0; e < 4; e++) numbers.v[e] = number(words.v[e]);
     store_pack(out + start, numbers, valid, whole);
@@ -84,18 +84,18 @@ __device__ __forceinline__ double inverse_normal(double p) {
 
 // ---- launches --------------------------------------------------------------------------------------------------------
 
-// Returns low + (high - low) u: the products with powers of two are exact, the last two operations round like the twin's.
-__device__ __forceinline__ float scaled(uint64 word, float width, float low) {
-  return __fadd_rn(__fmul_rn(static_cast<float>(word >> 40) * 0x1p-24f, width), low);
-}
-__device__ __forceinline__ double scaled(uint64 word, double width, double low) {
-  return __dadd_rn(__dmul_rn(static_cast<double>(word >> 11) * 0x1p-53, width), low);
+// Returns low + width u, rounded after the product and after the sum, like the twin.
+__device__ __forceinline__ float scaled(float u, float width, float low) { return __fadd_rn(__fmul_rn(u, width), low); }
+__device__ __forceinline__ double scaled(double u, double width, double low) {
+  return __dadd_rn(__dmul_rn(u, width), low);
 }
 
 template <class T>
 __global__ void __launch_bounds__(256)
-    random_uniform(T* out, const unsigned long long* state, long long count, double low, double high) {
-  draw(out, state, count, [=](uint64 word) { return scaled(word, T(__dadd_rn(high, -low)), T(low)); });
+    random_uniform(T* out, const unsigned long long* state, long long count, double low, double high, int bits) {
+  using A = Accumulator<T>;
+  const A unit = A(1.0 / static_cast<double>(1ull << bits)), width = A(__dadd_rn(high, -low));
+  draw(out, state, count, [=](uint64 word) { return scaled(static_cast<A>(word >> (64 - bits)) * unit, width, A(low)); });
 }
 
 template <class T>
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(256)
   draw(out, state, count, [=](uint64 word) {
     // 52 bits + 0.5 is exact in float64, so p is never 0 or 1
     const double p = __dmul_rn(__dadd_rn(static_cast<double>(word >> 12), 0.5), 0x1p-52);
-    return T(__dadd_rn(__dmul_rn(inverse_normal(p), std), mean));
+    return Accumulator<T>(__dadd_rn(__dmul_rn(inverse_normal(p), std), mean));
   });
 }
 

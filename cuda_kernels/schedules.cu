@@ -7,6 +7,8 @@
 //
 // Versions: 1. one thread (this one): a dozen float64 operations.
 
+#include "common/half.cuh"
+
 enum ScheduleKind { STEP, POINTS, EXPONENTIAL, LINEAR, POLYNOMIAL, COSINE, WARM_RESTARTS, CYCLIC, ONE_CYCLE };
 
 constexpr double PI = 3.14159265358979323846;
@@ -70,6 +72,6 @@ __global__ void schedule_step(
       state[2] *= constants[1];
     }
   }
-  rate[0] = scheduled(double(rate[0]), t, restart, state, constants, kind, size);
-  if (momentum) momentum[0] = scheduled(double(momentum[0]), t, restart, state, constants + size, kind, size);
+  rate[0] = T(scheduled(double(rate[0]), t, restart, state, constants, kind, size));
+  if (momentum) momentum[0] = T(scheduled(double(momentum[0]), t, restart, state, constants + size, kind, size));
 }

@@ -60,7 +60,8 @@ def __getattr__(name: str) -> Any:
     if name in _STAR_SUBMODULES or name in _SUBMODULES:
         return importlib.import_module(f"gpunet.{name}")
     if name == "__all__":
-        return sorted(["__version__", *_STAR_SUBMODULES, *(name for path in _REEXPORTED for name in _names(path))])
+        names = {"__version__", *_STAR_SUBMODULES, *(name for path in _REEXPORTED for name in _names(path))}
+        return sorted(names - (set() if importlib.import_module("gpunet.backend.dtypes").has_bfloat16() else {"bfloat16"}))
     if not name.startswith("_"):
         for path in _REEXPORTED:
             if name in _names(path):

@@ -44,7 +44,7 @@ LAYERS = (
     "tools",
     "cli __main__",
 )
-OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "safetensors", "tqdm", "numba", "cuda")
+OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "safetensors", "tqdm", "numba", "cuda")
 
 
 # ---- ops ------------------------------------------------------------------------------------------------------------
@@ -369,6 +369,36 @@ def test_snippet_runs_with_gpunet_imported_as_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
     assert done.stdout == "-24.0\n"
+
+
+# ---- dtypes ---------------------------------------------------------------------------------------------------------
+
+
+def kinds_of_dtypes(source: str) -> Iterator[int]:
+    """The lines that read ``kind`` of a dtype: of an attribute ``dtype``, or compared with NumPy's letters of kinds."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr == "kind" and getattr(node.value, "attr", "") == "dtype":
+            yield node.lineno
+        elif isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+            letters = [o.value for o in operands if isinstance(o, ast.Constant) and isinstance(o.value, str)]
+            reads_kind = any(isinstance(o, ast.Attribute) and o.attr == "kind" for o in operands)
+            if reads_kind and any(text and set(text) <= set("biufcmMOSUV") for text in letters):
+                yield node.lineno
+
+
+def test_only_one_module_knows_the_kinds_of_dtypes() -> None:
+    """That of bfloat16 is "V": other modules ask ``is_floating`` and the like."""
+    found = {name: [*kinds_of_dtypes(text)] for name, text in sources().items() if name != "backend.dtypes"}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['x.dtype.kind == "f"', 'numpy.dtype(t).kind in "iu"', 'target.kind not in "fiub"', "KINDS[a.dtype.kind]", '"b" != d.kind'],
+)
+def test_kinds_of_dtypes_are_found(line: str) -> None:
+    assert [*kinds_of_dtypes(line)] and not [*kinds_of_dtypes('call.kind == "opaque" or p.kind is p.VAR_KEYWORD')]
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------------

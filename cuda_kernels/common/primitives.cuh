@@ -1,9 +1,9 @@
-// PTX instructions without a C++ equivalent, one function each, and the 16-bit floating types.
+// PTX instructions without a C++ equivalent, one function each.
 //
-// Only this file and hopper.cuh contain inline PTX.  Every function has two bodies: PTX for a GPU, and a call of the emulator
-// (gpunet/emulator), which does the same on the CPU.  Register layouts are those of the PTX ISA, "warp level matrix
-// instructions": `group` is lane / 4, `member` is lane % 4, and a register of two halves has the element of the lower row or
-// column in its lower half.
+// Only this file, hopper.cuh and half.cuh contain inline PTX.  Every function has two bodies: PTX for a GPU, and a call of
+// the emulator (gpunet/emulator), which does the same on the CPU.  Register layouts are those of the PTX ISA, "warp level
+// matrix instructions": `group` is lane / 4, `member` is lane % 4, and a register of two halves has the element of the lower
+// row or column in its lower half.
 //
 //   cp_async*                 global to shared memory, sm_80+
 //   ldmatrix*                 sm_75+      stmatrix*   sm_90+
@@ -11,6 +11,8 @@
 //   bar_*                     sm_75+      redux_*     sm_80+
 //   griddepcontrol_*          sm_90+, a no-op before
 //   conversions               round to nearest, ties to even; to tf32 (sm_80+) ties away from zero
+
+#include "half.cuh"
 
 // EITHER(code for the emulator, code for a GPU)
 #ifdef GPUNET_EMULATOR
@@ -28,45 +30,7 @@ __device__ __forceinline__ unsigned int shared_address(const void* pointer) {
 }
 #endif
 
-// ---- 16-bit floating types -------------------------------------------------------------------------------------------
-
-PRIMITIVE unsigned short float_to_f16(float value) {
-  EITHER(return emulator::half_of(value),
-         unsigned short bits; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value)); return bits);
-}
-PRIMITIVE float f16_to_float(unsigned short bits) {
-  EITHER(return emulator::float_of_half(bits), float value; asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits)); return value);
-}
-PRIMITIVE unsigned short float_to_bf16(float value) {
-#if __CUDA_ARCH__ >= 800 && !defined(GPUNET_EMULATOR)
-  unsigned short bits;
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
-  return bits;
-#else
-  const unsigned int bits = __float_as_uint(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff;
-  return static_cast<unsigned short>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-#endif
-}
-__device__ __forceinline__ float bf16_to_float(unsigned short bits) {
-  return __uint_as_float(static_cast<unsigned int>(bits) << 16);
-}
-
-// IEEE binary16: 5 bits of exponent, 10 of fraction.
-struct float16 {
-  unsigned short bits;
-  float16() = default;
-  __device__ __forceinline__ explicit float16(float value) : bits(float_to_f16(value)) {}
-  __device__ __forceinline__ operator float() const { return f16_to_float(bits); }
-};
-
-// The upper half of a float32: 8 bits of exponent, 7 of fraction.
-struct bfloat16 {
-  unsigned short bits;
-  bfloat16() = default;
-  __device__ __forceinline__ explicit bfloat16(float value) : bits(float_to_bf16(value)) {}
-  __device__ __forceinline__ operator float() const { return bf16_to_float(bits); }
-};
+// ---- pairs of 16-bit numbers ------------------------------------------------------------------------------------------
 
 // Packs two numbers into a register, `low` in the lower half.
 PRIMITIVE unsigned int pack_f16(float low, float high) {

@@ -1,5 +1,5 @@
 // The GEMM used by all matrix products: c (rows, columns) = a (rows, depth) b (depth, columns), in plain float32 or float64
-// arithmetic.
+// arithmetic.  Halves are widened to float32 on their way to shared memory.
 //
 // A block of 256 threads computes one TILE x TILE tile of c (TILE 128 or 64), each thread 8 x 8 or 4 x 4 elements of it, in
 // steps of 64 bytes of depth (16 floats, 8 doubles).  Shared memory is double-buffered: while one step is computed, the next
@@ -17,7 +17,7 @@ constexpr int GEMM_THREADS = 256;
 
 // Two blocks per SM hide each other's barrier latency; float64 with TILE 128 needs a whole SM's registers.
 template <class T, int TILE>
-constexpr int GEMM_BLOCKS = sizeof(T) * TILE > 4 * 128 ? 1 : 2;
+constexpr int GEMM_BLOCKS = sizeof(Accumulator<T>) * TILE > 4 * 128 ? 1 : 2;
 
 __device__ __forceinline__ int tiles(int extent, int tile) { return extent / tile + (extent % tile != 0); }
 
@@ -26,53 +26,55 @@ struct Operand {
   const T* data;
   int lines;
   long long walk_stride, jump_stride;  // in the direction in which neighbouring threads load, and in the other one
-  bool whole;  // whether 16-byte loads are allowed
+  bool whole;  // whether loads of whole packs are allowed
 
   __device__ __forceinline__ Operand(const T* data, int lines, long long line_stride, long long depth_stride)
       : data(data), lines(lines), walk_stride(ALONG_DEPTH ? depth_stride : line_stride),
         jump_stride(ALONG_DEPTH ? line_stride : depth_stride),
-        whole(walk_stride == 1 && jump_stride % VECTOR<T> == 0 && aligned(data)) {}
+        whole(walk_stride == 1 && jump_stride % VECTOR<Accumulator<T>> == 0 && aligned(data)) {}
 };
 
 // One step of one operand, held in registers between global and shared memory.
 template <class T, int TILE, bool ALONG_DEPTH>
 struct Step {
-  static constexpr int DEPTH = 64 / sizeof(T);
-  static constexpr int PACKS = TILE * DEPTH / (GEMM_THREADS * VECTOR<T>);  // per thread
-  static constexpr int ACROSS = (ALONG_DEPTH ? DEPTH : TILE) / VECTOR<T>;  // packs in the direction of loading
+  using A = Accumulator<T>;
+  static constexpr int DEPTH = 64 / sizeof(A);
+  static constexpr int PACKS = TILE * DEPTH / (GEMM_THREADS * VECTOR<A>);  // per thread
+  static constexpr int ACROSS = (ALONG_DEPTH ? DEPTH : TILE) / VECTOR<A>;  // packs in the direction of loading
   static constexpr int ROWS = GEMM_THREADS / ACROSS;  // rows of packs that the block loads at once
 
   // Returns the column of a line in shared memory.  With ALONG_DEPTH the columns are permuted differently for each pack of
   // depth, so that a warp's stores use all banks.  Four neighbouring lines stay neighbours, and lines 64 apart stay 64 apart.
   static __device__ __forceinline__ int column(int depth, int line) {
-    return ALONG_DEPTH ? line ^ depth / VECTOR<T> % 4 * (32 / static_cast<int>(sizeof(T))) : line;
+    return ALONG_DEPTH ? line ^ depth / VECTOR<A> % 4 * (32 / static_cast<int>(sizeof(A))) : line;
   }
 
-  Pack<T, VECTOR<T>> packs[PACKS];
+  Pack<T, VECTOR<A>> packs[PACKS];
 
   __device__ __forceinline__ void fetch(const Operand<T, ALONG_DEPTH>& operand, int line0, int depth0, int depth_end) {
-    const int walk = (ALONG_DEPTH ? depth0 : line0) + threadIdx.x % ACROSS * VECTOR<T>;
+    const int walk = (ALONG_DEPTH ? depth0 : line0) + threadIdx.x % ACROSS * VECTOR<A>;
     const int jump = (ALONG_DEPTH ? line0 : depth0) + threadIdx.x / ACROSS;
     const int valid = (ALONG_DEPTH ? depth_end : operand.lines) - walk, jumps = ALONG_DEPTH ? operand.lines : depth_end;
     const T* source = operand.data + walk * operand.walk_stride + jump * operand.jump_stride;
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
       const bool inside = jump + p * ROWS < jumps;
-      packs[p] = load_pack<VECTOR<T>>(source, inside ? valid : 0, operand.whole, operand.walk_stride);
+      packs[p] = load_stored<VECTOR<A>>(source, inside ? valid : 0, operand.whole, operand.walk_stride);
       source += ROWS * operand.jump_stride;
     }
   }
 
-  __device__ __forceinline__ void store(T (&shared)[DEPTH][TILE]) const {
-    const int walk = threadIdx.x % ACROSS * VECTOR<T>;
+  __device__ __forceinline__ void store(A (&shared)[DEPTH][TILE]) const {
+    const int walk = threadIdx.x % ACROSS * VECTOR<A>;
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
       const int jump = threadIdx.x / ACROSS + p * ROWS;
+      const Pack<A, VECTOR<A>> pack = converted<A>(packs[p]);
       if (ALONG_DEPTH) {
 #pragma unroll
-        for (int e = 0; e < VECTOR<T>; e++) shared[walk + e][column(walk + e, jump)] = packs[p].v[e];
+        for (int e = 0; e < VECTOR<A>; e++) shared[walk + e][column(walk + e, jump)] = pack.v[e];
       } else {
-        store_pack(&shared[jump][walk], packs[p], VECTOR<T>, true);
+        store_pack(&shared[jump][walk], pack, VECTOR<A>, true);
       }
     }
   }
@@ -95,13 +97,14 @@ template <class T, int TILE, bool A_ALONG_DEPTH, bool B_ALONG_DEPTH, class Epilo
 __device__ __forceinline__ void gemm(
     const Operand<T, A_ALONG_DEPTH>& a, const Operand<T, B_ALONG_DEPTH>& b, int row0, int column0, int depth,
     int depth_end, Epilogue epilogue, Visit visit = {}) {
+  using A = Accumulator<T>;
   using StepOfA = Step<T, TILE, A_ALONG_DEPTH>;
   using StepOfB = Step<T, TILE, B_ALONG_DEPTH>;
   constexpr int DEPTH = StepOfA::DEPTH, GROUPS = TILE / 64;
-  __shared__ __align__(16) T shared[2][2][DEPTH][TILE];
+  __shared__ __align__(16) A shared[2][2][DEPTH][TILE];
   auto& a_shared = shared[0];
   auto& b_shared = shared[1];
-  T sums[4 * GROUPS][4 * GROUPS] = {};
+  A sums[4 * GROUPS][4 * GROUPS] = {};
   StepOfA a_step;
   StepOfB b_step;
 
@@ -121,7 +124,7 @@ __device__ __forceinline__ void gemm(
     }
 #pragma unroll
     for (int k = 0; k < DEPTH; k++) {
-      Pack<T, 4> of_a[GROUPS], of_b[GROUPS];
+      Pack<A, 4> of_a[GROUPS], of_b[GROUPS];
 #pragma unroll
       for (int group = 0; group < GROUPS; group++) {
         of_a[group] = load_pack<4>(&a_shared[half][k][StepOfA::column(k, first_row()) + 64 * group], 4, true);
@@ -143,7 +146,7 @@ __device__ __forceinline__ void gemm(
   // The sums pass through shared memory again, BAND rows at a time, so that a warp stores whole rows, and so that the
   // epilogue is compiled once and not once per pack of a thread, which would add seconds of compile time.
   constexpr int BAND = 4 * DEPTH, ACROSS = TILE / 4;
-  T(&band)[BAND][TILE] = *reinterpret_cast<T(*)[BAND][TILE]>(shared);
+  A(&band)[BAND][TILE] = *reinterpret_cast<A(*)[BAND][TILE]>(shared);
 #pragma unroll 1
   for (int top = 0; top < TILE; top += BAND) {
 #pragma unroll
@@ -152,7 +155,7 @@ __device__ __forceinline__ void gemm(
       if (row >= 0 && row < BAND) {
 #pragma unroll
         for (int group = 0; group < GROUPS; group++) {
-          Pack<T, 4> pack;
+          Pack<A, 4> pack;
 #pragma unroll
           for (int e = 0; e < 4; e++) pack.v[e] = sums[i][4 * group + e];
           store_pack(&band[row][first_column() + 64 * group], pack, 4, true);
@@ -163,7 +166,7 @@ __device__ __forceinline__ void gemm(
 #pragma unroll 2
     for (int index = threadIdx.x; index < BAND * ACROSS; index += GEMM_THREADS) {
       const int row = row0 + top + index / ACROSS, column = column0 + index % ACROSS * 4;
-      Pack<T, 4> pack = load_pack<4>(&band[index / ACROSS][index % ACROSS * 4], 4, true);
+      Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][index % ACROSS * 4], 4, true);
       if (row < a.lines && column < b.lines) epilogue(row, column, pack, b.lines - column);
     }
     __syncthreads();

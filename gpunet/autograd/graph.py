@@ -26,9 +26,10 @@ MULTIPLY = Ufunc("multiply")
 #: Decorator: 1 / 0 is inf and 0 / 0 is NaN without a NumPy warning, as on a GPU.
 ignore_fp_errors: Callable[[F], F] = numpy.errstate(all="ignore")
 
-COPY = Shim("copy", lambda xp, out, x: xp.copyto(out, x, casting="unsafe"))
+COPY = Shim("copy", lambda xp, out, x: xp.copyto(out, x, casting="unsafe"), widens=False)
 FILL = Shim(
-    "fill", lambda xp, out, *, value: out.fill(value), on_gpu=lambda xp, out, *, value: devices.assign(out, value)
+    "fill", lambda xp, out, *, value: out.fill(value), on_gpu=lambda xp, out, *, value: devices.assign(out, value),
+    widens=False,
 )
 
 
@@ -41,7 +42,7 @@ class Gradient:
 
     Attributes:
         array: the gradient; None means exactly 1, so that a loss needs no launch to create it.
-        scale: the pending scale, an array of shape (1,); None means 1.
+        scale: the pending scale, an array of shape (1,) of the accumulator of the array's dtype; None means 1.
         tensor: the Tensor of ``array``, with its graph under ``create_graph``; None if there is none yet.
         is_owned: whether ``array`` is C-contiguous memory that nothing else refers to, so that a leaf's ``grad`` may keep it.
         like: for a gradient of exactly 1, an array of its shape and dtype.

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy
 
+from gpunet.backend import dtypes
 from gpunet.errors import DtypeError
 
 __all__ = ["enable_grad", "get_default_dtype", "is_grad_enabled", "no_grad", "set_default_dtype", "set_grad_enabled"]
@@ -24,9 +25,10 @@ def set_default_dtype(dtype: Any) -> None:
         DtypeError: the dtype is not floating.
     """
     global _default_dtype
-    if numpy.dtype(dtype).kind != "f":
-        raise DtypeError(f"set_default_dtype({numpy.dtype(dtype)}): expected a floating dtype, float32 or float64")
-    _default_dtype = numpy.dtype(dtype)
+    dtype = dtypes.as_dtype(dtype)
+    if not dtypes.is_floating(dtype):
+        raise DtypeError(f"set_default_dtype({dtype}): expected a floating dtype, such as gpunet.float32")
+    _default_dtype = dtype
 
 
 def get_default_dtype() -> numpy.dtype[Any]:

@@ -11,7 +11,7 @@ import numpy
 from numpy import ndarray
 
 from gpunet.autograd import mode
-from gpunet.backend import devices
+from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
 from gpunet.launch.tape import ANY, active, constant, flush_pending, graph_break_on_read
@@ -93,7 +93,7 @@ class Tensor(TensorMethods):
         return self._node
 
     def is_floating_point(self) -> bool:
-        return self.array.dtype.kind == "f"
+        return dtypes.is_floating(self.array.dtype)
 
     # -- gradients
     @property
@@ -138,7 +138,7 @@ class Tensor(TensorMethods):
             DtypeError: the dtype is not floating.
             GradientError: ``requires_grad`` is False and the tensor is not a leaf.
         """
-        if requires_grad and self.array.dtype.kind != "f":
+        if requires_grad and not dtypes.is_floating(self.array.dtype):
             raise DtypeError(
                 f"requires_grad on a tensor of dtype {self.array.dtype}: only floating tensors can have gradients; "
                 "convert it with .float() first"
@@ -245,7 +245,7 @@ class Tensor(TensorMethods):
         return int(self.item())
 
     def __index__(self) -> int:
-        if self.array.dtype.kind not in "iu":
+        if not dtypes.is_integer(self.array.dtype):
             raise DtypeError(f"a tensor of dtype {self.dtype} cannot be an index; expected an integer tensor")
         return int(self.item())
 
@@ -357,7 +357,7 @@ def wrap(value: Any) -> Tensor:
         return Tensor(value)
     if isinstance(value, (bool, int, float, list, tuple, numpy.generic)):
         array = numpy.asarray(value)
-        if array.dtype.kind in "fiub":
+        if dtypes.is_numeric(array.dtype):
             is_python_float = array.dtype == numpy.float64 and not isinstance(value, numpy.generic)
             return Tensor(constant(array.astype(mode.get_default_dtype()) if is_python_float else array))
     raise DtypeError(f"{value!r} has type {type(value).__name__}; expected a tensor, an array or a number")

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend.dtypes import is_floating
+
 # As npy_divmod and npy_floor_divide in NumPy's npy_math_internal.h.src; CuPy computes floor(x / y) and x - floor(x / y) * y.
 # An integer divided by -1 is negated: the smallest one stays itself.
 _DIVISION = """
@@ -61,7 +63,7 @@ def _first_extreme(cupy: ModuleType, name: str, x: Any, axis: int | None = None)
     """argmax or argmin: the first NaN if there is one, where CuPy finds any of several; and of a 0-d array 0."""
     if x.ndim == 0:
         return cupy.zeros((), numpy.int64)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         return getattr(cupy, name)(x, axis=axis)
     extreme = (cupy.amax if name == "argmax" else cupy.amin)(x, axis=axis, keepdims=True)
     return cupy.argmax(cupy.logical_or(x == extreme, x != x), axis=axis)
@@ -69,6 +71,6 @@ def _first_extreme(cupy: ModuleType, name: str, x: Any, axis: int | None = None)
 
 def assign(cupy: ModuleType, target: Any, source: Any, index: Any) -> None:
     """``target[index] = source``; CuPy makes 0 of the number -0.0."""
-    if isinstance(source, (float, numpy.floating)) and source == 0 and math.copysign(1, source) < 0 and target.dtype.kind == "f":
+    if isinstance(source, (float, numpy.floating)) and source == 0 and math.copysign(1, source) < 0 and is_floating(target.dtype):
         source = cupy.negative(cupy.zeros((), target.dtype))
     target[index] = source

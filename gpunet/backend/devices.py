@@ -220,7 +220,7 @@ def copy(array: Array) -> Array:
 def cast(array: Array, dtype: Any) -> Array:
     """Return a C-contiguous copy with this dtype, on the same device."""
     with on_device_of(array):
-        return array.astype(numpy.dtype(dtype), order="C", copy=True)
+        return array.astype(dtype, order="C", copy=True)
 
 
 def assign(target: Array, source: Any, index: Any = ...) -> None:

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.dtypes import as_dtype, is_floating
 from gpunet.errors import ArgumentError, LaunchError
 
 #: NumPy's name for each C type of a parameter.
 DTYPES = {
-    "float": "float32", "double": "float64", "bool": "bool", "half": "float16", "__half": "float16",
+    "float": "float32", "double": "float64", "bool": "bool", "half": "float16", "__half": "float16", "float16": "float16",
+    "__nv_bfloat16": "bfloat16", "nv_bfloat16": "bfloat16", "bfloat16": "bfloat16",
     "char": "int8", "short": "int16", "int": "int32", "long": "int64", "long long": "int64",
     "unsigned char": "uint8", "unsigned short": "uint16", "unsigned int": "uint32", "unsigned long": "uint64",
     "unsigned long long": "uint64", "size_t": "uint64",
@@ -80,8 +82,8 @@ def as_scalar(value: Any, dtype: str, what: str) -> Any:
     Raises:
         LaunchError: the value is not a number, or out of range for an integer dtype.
     """
-    c_number = numpy.dtype(dtype).type
-    if issubclass(c_number, numpy.floating):
+    c_number = as_dtype(dtype).type
+    if is_floating(as_dtype(dtype)):
         fits = isinstance(value, (int, float, numpy.integer, numpy.floating))
     elif c_number is numpy.bool_:
         fits = isinstance(value, (bool, numpy.bool_))

@@ -20,10 +20,10 @@ from gpunet.backend.devices import Array
 from gpunet.backend.driver_calls import driver_function
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, LaunchError
 
-#: CUtensorMapDataType of each dtype.  NumPy has no bfloat16; such arrays have dtype uint16.
-_DATA_TYPES = {"uint8": 0, "uint16": 1, "uint32": 2, "int32": 3, "uint64": 4, "int64": 5, "float16": 6, "float32": 7,
-               "float64": 8}  # fmt: skip
 _BFLOAT16, _TF32 = 9, 11
+#: CUtensorMapDataType of each dtype.
+_DATA_TYPES = {"uint8": 0, "uint16": 1, "uint32": 2, "int32": 3, "uint64": 4, "int64": 5, "float16": 6, "float32": 7,
+               "float64": 8, "bfloat16": _BFLOAT16}  # fmt: skip
 #: CUtensorMapSwizzle of each swizzle span in bytes.
 _SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}
 _MAX_BOX = 256  # elements along a dimension

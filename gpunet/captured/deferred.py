@@ -13,6 +13,7 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, LaunchTarget
+from gpunet.backend.dtypes import is_floating
 from gpunet.captured.ir import tree_leaves
 from gpunet.captured.lowering import Shared, share
 from gpunet.captured.segment import FREE, Segment, blamed, described, flatten
@@ -178,7 +179,7 @@ def _forget(noted: list[Noted], reached: int, allocated: list[Array], gradients:
     ]
     for array in allocated:
         if id(array) in written[1] - written[0]:
-            devices.assign(array, numpy.nan if array.dtype.kind == "f" else 0)
+            devices.assign(array, numpy.nan if is_floating(array.dtype) else 0)
 
 
 _NOWHERE = contextlib.nullcontext()

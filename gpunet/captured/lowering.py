@@ -18,6 +18,7 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_half
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
 from gpunet.captured.codegen import FIRST_LINE
 from gpunet.captured.ir import Call, View, tree_leaves
@@ -73,9 +74,15 @@ class _ViewInterface:
             "data": (start + view.offset, False),
             "shape": view.shape,
             "strides": view.strides,
-            "typestr": view.dtype.str,
+            "typestr": f"<u{view.dtype.itemsize}" if is_half(view.dtype) else view.dtype.str,  # bfloat16 has none
             "version": 3,
         }
+        self._dtype = view.dtype
+
+    def array(self) -> numpy.ndarray:
+        """Return the view as an array."""
+        array = numpy.asarray(self)
+        return array.view(self._dtype) if array.dtype != self._dtype else array
 
 
 class Lowering:
@@ -150,8 +157,7 @@ class Lowering:
             owner = keeper.array if isinstance(keeper, Shared) else keeper
             if not isinstance(owner, numpy.ndarray):
                 return devices.gpu_view_without_owner(owner, view.offset, view.shape, view.strides, view.dtype)
-            found = numpy.asarray(_ViewInterface(keeper, start, view))
-            return found.view(type(owner))
+            return _ViewInterface(keeper, start, view).array().view(type(owner))
 
         if self.backend == "launches":
             run, self.tape = cuda_graph.function([u.replaced(place) for u in units], array, self._devices, self._lines)
@@ -203,9 +209,9 @@ class Lowering:
         calls = self.calls
         arena = plan.allocate_arena(self._numpy_bytes, devices.CPU)
         keepers = {**self._keepers, -1: (arena, address(arena))}
-        return [numpy_calls.function([call], lambda v: numpy.asarray(_ViewInterface(*keepers[v.buffer], v)))[0] for call in calls]
+        return [numpy_calls.function([call], lambda v: _ViewInterface(*keepers[v.buffer], v).array())[0] for call in calls]
 
     def written_arrays(self) -> list[numpy.ndarray]:
         """Return the arrays outside the arena that :attr:`calls` write."""
         written = dict.fromkeys(v for c in self.calls for v in c.writes if v.buffer >= 0)
-        return [numpy.asarray(_ViewInterface(*self._keepers[v.buffer], v)) for v in written]
+        return [_ViewInterface(*self._keepers[v.buffer], v).array() for v in written]

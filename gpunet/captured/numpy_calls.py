@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 
 from gpunet.backend import blas
+from gpunet.backend.dtypes import NATIVE
 from gpunet.captured.codegen import compile_source
 from gpunet.captured.ir import Call, View, tree_map
 from gpunet.launch.memory import MAX_ZEROS
@@ -85,13 +86,14 @@ class Bound:
 def scalar_dtype(call: Call) -> Any:
     """Return the dtype to which NumPy converts Python numbers in an elementwise call, or None if that is not certain.
 
-    It is certain where all arrays have the same floating dtype (NEP 50).
+    It is certain where the call names the dtype, or all arrays have the same one, float32 or float64 (NEP 50).
     """
     dtypes = {v.dtype for v in call.reads}
     if call.kind not in ("elementwise", "copy") or len(dtypes) != 1:
         return None
     (dtype,) = dtypes
-    return dtype if dtype.kind == "f" else None
+    dtype = call.options.get("dtype", dtype)
+    return dtype if dtype in NATIVE else None
 
 
 def line(call: Call, bound: Bound) -> str:

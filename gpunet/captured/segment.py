@@ -22,6 +22,7 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, EmulatedArray, LaunchTarget
+from gpunet.backend.dtypes import accumulator, is_floating
 from gpunet.captured.explain import untimed
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.lowering import REFS_OF_LIST_ITEM, Lowering, Shared, share
@@ -85,7 +86,7 @@ def _follows_numbers(launch: Launch) -> bool:
     if not isinstance(launch.kernel, Ufunc):
         return False
     dtypes = {a.dtype for a in launch.arrays if is_array(a)}
-    return len(dtypes) == 1 and dtypes.pop().kind == "f"
+    return len(dtypes) == 1 and is_floating(dtypes.pop())
 
 
 class Memory(NamedTuple):
@@ -340,7 +341,8 @@ class Segment:
             arrays, options = tree_map((arrays, options), lambda a: standing.get(id(a), a), is_array)
             places = range(position + 1, position + 1 + len(arrays))
             numbers = {
-                p: devices.move(numpy.array(atoms[p], arrays[0].dtype), self._where) for p in self._numbers.intersection(places)
+                p: devices.move(numpy.array(atoms[p], accumulator(arrays[0].dtype)), self._where)
+                for p in self._numbers.intersection(places)
             }
             self._inputs += numbers.items()
             arrays = tuple(numbers.get(p, a) for p, a in zip(places, arrays))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy
@@ -17,7 +18,7 @@ import numpy
 from gpunet.backend.devices import Array
 from gpunet.captured.ir import Buffer, Call, View, span, tree_leaves, tree_map
 from gpunet.errors import GpunetError
-from gpunet.launch import memory
+from gpunet.launch import halves, memory
 from gpunet.launch.kernel import Kernel
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.shims import Shim, Ufunc
@@ -114,7 +115,7 @@ class Trace:
                 self._check_constants(launch)
         except (Untraceable, IndexError):  # IndexError: the step has changed an index array since the launch
             del self.calls[start:]
-            self._add_opaque(kernel, arrays, options)
+            self._trace_twin(kernel, arguments, settings, self._add_opaque)
         for constant in self._constants:
             self.buffers[self.buffer_of(owner_of(constant))].constant = True
         self._launch += 1
@@ -140,27 +141,34 @@ class Trace:
             if constants != other_constants:
                 raise Untraceable
 
-    def _trace_twin(self, kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
+    def _trace_twin(
+        self, kernel: Launchable, arguments: Sequence[Any], settings: dict[str, Any], call: Callable[..., None] | None = None
+    ) -> None:
+        """Call a twin, or another function of the kernel, its arrays and options, on traced arrays; halves are widened."""
         _current.trace = self
         try:
-            with memory.scratch_allocator(self.as_temporary, self.unchunked):
-                self._call_twin(kernel, arguments, settings)
+            with (
+                memory.scratch_allocator(self.as_temporary, self.unchunked),
+                halves.widened(arguments, kernel.outputs) if kernel.widens else nullcontext(arguments) as wide,
+            ):
+                (call or self._call_twin)(kernel, wide, settings)
         finally:
             _current.trace = None
 
     @staticmethod
-    def _call_twin(kernel: Launchable, arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
+    def _call_twin(kernel: Launchable, arguments: Sequence[Any], settings: dict[str, Any]) -> None:
         if isinstance(kernel, Kernel) and kernel.traceable:
             kernel.twin(*arguments, **settings)
         elif isinstance(kernel, Ufunc):
+            settings = halves.ufunc_options(arguments[0], arguments[1:]) or settings
             kernel.numpy_function(*arguments[1:], out=arguments[0], **settings)
         elif isinstance(kernel, Shim):
             kernel.function(numpy, *arguments, **settings)
         else:
             raise Untraceable
 
-    def _add_opaque(self, kernel: Launchable, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
-        arguments, settings = tree_map((arrays, options), self.view_of, ndarray)
+    def _add_opaque(self, kernel: Launchable, arrays: Sequence[Any], options: dict[str, Any]) -> None:
+        arguments, settings = tree_map((tuple(arrays), options), self.view_of, ndarray)
         views, written = list(tree_leaves((arguments, settings))), list(tree_leaves(arguments[: kernel.outputs]))
         if isinstance(kernel, Kernel) and kernel.traceable:
             self.add_call("opaque", kernel.twin, arguments, settings, views, written, True, loops=kernel.launch_loops)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend.dtypes import is_numeric, is_text
 from gpunet.data.table import read_csv
 from gpunet.data.targets import Targets, classes_of_arrays, infer
 from gpunet.errors import DataError, MissingDependencyError
@@ -200,7 +201,7 @@ def _find(path: Path, wanted: str | None, keys: tuple[str, ...], arrays: dict[st
 
 def _flat(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:
     """Reshape (n, ...) to (n, f), as float32 or float64."""
-    if array.ndim < 2 or array.dtype.kind not in "fiub":
+    if array.ndim < 2 or not is_numeric(array.dtype):
         raise DataError(
             f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected numbers, (rows, features)"
         )
@@ -212,7 +213,7 @@ def _one_column(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:
     """Reshape (n, 1) or (n,) to (n,)."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim != 1 or array.dtype.kind not in "fiubU":
+    if array.ndim != 1 or not (is_numeric(array.dtype) or is_text(array.dtype)):
         raise DataError(
             f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected one target per row"
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy
 
+from gpunet.backend.dtypes import is_floating
 from gpunet.data.datasets import Dataset
 from gpunet.errors import ArgumentError, DataError
 from gpunet.launch.random import Generator
@@ -80,13 +81,13 @@ class Standardisation:
 
     def features(self, features: numpy.ndarray) -> numpy.ndarray:
         """Standardise features; returns a C-contiguous float32 array."""
-        dtype = features.dtype if features.dtype.kind == "f" else numpy.dtype("float64")
+        dtype = features.dtype if is_floating(features.dtype) else numpy.dtype("float64")
         shifted = (features - self.mean.astype(dtype)) / self.scale.astype(dtype)
         return numpy.ascontiguousarray(shifted, numpy.float32)
 
     def targets(self, targets: numpy.ndarray) -> numpy.ndarray:
         """Standardise targets; returns float32. Class indices are returned unchanged."""
-        if targets.dtype.kind != "f":
+        if not is_floating(targets.dtype):
             return targets
         return ((targets - self.target_mean) / self.target_scale).astype(numpy.float32)
 

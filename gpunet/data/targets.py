@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy
 
+from gpunet.backend.dtypes import is_boolean, is_text
 from gpunet.data.table import is_number
 from gpunet.errors import DataError
 
@@ -57,11 +58,11 @@ def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str =
         DataError: see :func:`infer`; or the numbers are not finite, or not integers for classification.
     """
     place = f"{file}, target {column!r}"
-    if values.dtype.kind == "U":
+    if is_text(values.dtype):
         if task == "regression":
             raise DataError(f"{place}: text such as {str(values[0])!r}; expected numbers for regression")
         return _classes(values, place, "the target is text")
-    if values.dtype.kind == "b":
+    if is_boolean(values.dtype):
         values = values.astype(numpy.int64)
     finite = numpy.isfinite(values)
     if not finite.all():

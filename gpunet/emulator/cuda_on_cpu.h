@@ -288,7 +288,7 @@ struct Extents {
 
 struct Parameter {  // same layout as Parameter in library.py
   int bytes;
-  char kind;           // of the value or of the pointer's element: f, i, u, b, or V for anything else
+  char kind;           // of the value or of the pointer's element: f, i, u, b, B for bfloat16, or V for anything else
   char pointer;        // 1 for a pointer
   char constant;       // 1 for a pointer to const
   char element_bytes;  // size of the pointer's element

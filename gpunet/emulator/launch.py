@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.dtypes import C_TYPES
 from gpunet.backend.signature import bare_name, entries
 from gpunet.emulator.library import Library, Parameter
 from gpunet.emulator.report import Tally
@@ -143,17 +144,18 @@ def _cluster_size(library: Library, grid: Sequence[int], what: str) -> int:
     return size
 
 
-_NUMPY_KIND = {b"f": "f", b"i": "i", b"u": "u", b"b": "b"}
-_C_NAME = {"f4": "float", "f8": "double", "i4": "int", "i8": "long long", "u4": "unsigned int", "u8": "unsigned long long",
-           "b1": "bool", "i1": "signed char", "u1": "unsigned char", "i2": "short", "u2": "unsigned short"}  # fmt: skip
+#: The name of a dtype without its bits, by ``Parameter.kind``; kind "V" is any other type.
+_NAMES = {b"f": "float", b"B": "bfloat", b"i": "int", b"u": "uint", b"b": "bool"}
 
 
 def _check_type(parameter: Parameter, value: Any, dtype: numpy.dtype[Any], bytes: int, what: str) -> None:
-    kind = _NUMPY_KIND.get(parameter.kind)
-    if kind is not None and (dtype.kind != kind or dtype.itemsize != bytes):
-        expected = _C_NAME.get(f"{kind}{bytes}", f"{kind}{bytes}")
-        raise LaunchError(f"{what} is {dtype} where the kernel declares {expected}{'*' if parameter.pointer[0] else ''}")
-    if kind is None and not parameter.pointer[0] and dtype.itemsize != bytes:
+    name = _NAMES.get(parameter.kind)
+    expected = name if name == "bool" else f"{name}{8 * bytes}"
+    is_bits = dtype.name == "uint16" and expected in ("float16", "bfloat16")  # of halves, where ml_dtypes is not installed
+    if name is not None and dtype.name != expected and not is_bits:
+        declared = C_TYPES.get(expected, expected)
+        raise LaunchError(f"{what} is {dtype} where the kernel declares {declared}{'*' if parameter.pointer[0] else ''}")
+    if name is None and not parameter.pointer[0] and dtype.itemsize != bytes:
         raise LaunchError(f"{what} has {dtype.itemsize} bytes where the kernel's parameter has {bytes}")
 
 

@@ -1,15 +1,41 @@
-"""Checks the arrays of a launch before it runs: dtypes, memory layout, and that all are on one device."""
+"""Checks the arrays of a launch before it runs: dtypes, memory layout, and that all are on one device.
+
+A kernel declares for each array parameter
+
+* a dtype: the storage dtype ``T``, any floating dtype and the same for all; its accumulator ``A``, float32 for the halves and
+  else T; or a fixed dtype;
+* a layout: "contiguous" (in C order), "rows" (elements of the last dimension adjacent, other strides arbitrary, as slices
+  and heads of a tensor have them) or "strided" (any strides, also 0 and negative).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy
 from numpy import ndarray
 
 from gpunet.backend import devices
-from gpunet.backend.dtypes import FLOATING
+from gpunet.backend.dtypes import NATIVE, accumulator, is_floating
 from gpunet.errors import LaunchError
+
+T, A = "T", "A"
+
+
+class Parameter(NamedTuple):
+    """What a kernel requires of an array."""
+
+    name: str
+    dtype: str | numpy.dtype[Any]  # "T", "A" or a fixed dtype
+    layout: str  # "contiguous", "rows" or "strided"
+    is_optional: bool  # it may be None
+
+    def has_layout(self, array: Any) -> bool:
+        """Return whether an array has the declared layout."""
+        if self.layout == "strided" or array.flags.c_contiguous:
+            return True
+        return self.layout == "rows" and array.ndim > 0 and (array.shape[-1] == 1 or array.strides[-1] == array.itemsize)
 
 
 class Contract:
@@ -17,20 +43,18 @@ class Contract:
 
     Args:
         kernel: name of the kernel, for error messages.
-        parameters: names of the array parameters.
-        dtypes: the dtype of each parameter; None stands for the kernel's floating dtype ``T``.
-        optional: names of the parameters that may be None.
-        strided: names of the parameters that may be non-contiguous.
+        parameters: of the arrays, in order.
     """
 
-    def __init__(
-        self, kernel: str, parameters: Sequence[str], dtypes: Sequence[Any], optional: frozenset[str], strided: frozenset[str]
-    ) -> None:
-        self.kernel, self.parameters, self.dtypes, self.optional = kernel, parameters, dtypes, optional
-        self.strided = [p in strided for p in parameters]
-        self._rows = [(dtype, p in optional, p in strided) for p, dtype in zip(parameters, dtypes)]
-        #: fast path: True if all arrays are NumPy arrays that satisfy the contract; otherwise call :meth:`check`
-        self.is_valid_numpy = _compile_numpy_check(self._rows)
+    def __init__(self, kernel: str, parameters: Sequence[Parameter]) -> None:
+        self.kernel, self.parameters = kernel, parameters
+        #: fast path: True if all arrays are NumPy arrays that satisfy the contract, and T, if any, is its own accumulator;
+        #: otherwise call :meth:`check`
+        self.is_valid_numpy = _compile_numpy_check(parameters)
+
+    def storage(self, arrays: Sequence[Any]) -> numpy.dtype[Any] | None:
+        """Return the dtype ``T`` of these arrays; None if none of them has it."""
+        return next((a.dtype for a, p in zip(arrays, self.parameters) if a is not None and p.dtype == T), None)
 
     def check(self, arrays: Sequence[Any]) -> None:
         """Check the arrays of one launch.
@@ -38,26 +62,22 @@ class Contract:
         Raises:
             LaunchError: an array violates the contract; the message names the argument, its value and the requirement.
         """
-        array_type = type(first_array(arrays))
-        floating = None
-        for array, (expected, is_optional, is_strided) in zip(arrays, self._rows, strict=True):
+        array_type, storage = type(first_array(arrays)), self.storage(arrays)
+        if storage is not None and not is_floating(storage):
+            self._raise_error(arrays)
+        sought = {T: storage, A: None if storage is None else accumulator(storage)}
+        for array, parameter in zip(arrays, self.parameters, strict=True):
             if array is None:
-                if not is_optional:
+                if not parameter.is_optional:
                     self._raise_error(arrays)
                 continue
-            if type(array) is not array_type or not (is_strided or array.flags.c_contiguous):
+            expected: Any = sought.get(parameter.dtype, parameter.dtype) if type(parameter.dtype) is str else parameter.dtype
+            if type(array) is not array_type or not parameter.has_layout(array):
                 self._raise_error(arrays)
-            if expected is not None:
-                if array.dtype is not expected and array.dtype != expected:
-                    self._raise_error(arrays)
-            elif floating is None:
-                floating = array.dtype
-                if floating not in FLOATING:
-                    self._raise_error(arrays)
-            elif array.dtype is not floating and array.dtype != floating:
+            if array.dtype is not expected and array.dtype != expected:
                 self._raise_error(arrays)
         if array_type is not ndarray and array_type is not devices.EmulatedArray:
-            self.check_gpus(zip(self.parameters, arrays))
+            self.check_gpus(zip((p.name for p in self.parameters), arrays))
 
     def check_gpus(self, named: Iterable[tuple[str, Any]]) -> None:
         """Check that all GPU arrays are on the same GPU.
@@ -77,26 +97,30 @@ class Contract:
 
     def _raise_error(self, arrays: Sequence[Any]) -> None:
         """Raise the LaunchError of the first array that violates the contract."""
-        floating: Any = next((a.dtype for a, d in zip(arrays, self.dtypes) if a is not None and d is None), None)
-        if floating not in FLOATING:
-            floating = "float32 or float64"
-        for name, array, expected in zip(self.parameters, arrays, self.dtypes):
-            subject = f"kernel {self.kernel}: argument {name!r}"
+        storage: Any = self.storage(arrays)
+        is_known = storage is not None and is_floating(storage)
+        sought: Any = {T: storage, A: accumulator(storage)} if is_known else {T: "a floating dtype", A: "a floating dtype"}
+        first = first_array(arrays)
+        for array, parameter in zip(arrays, self.parameters):
+            subject = f"kernel {self.kernel}: argument {parameter.name!r}"
             if array is None:
-                if name not in self.optional:
+                if not parameter.is_optional:
                     raise LaunchError(f"{subject} is None, expected an array")
                 continue
-            if type(array) is not type(first_array(arrays)):
+            if type(array) is not type(first):
                 raise LaunchError(
-                    f"{subject} is a {type(array).__name__}, but the first array is a "
-                    f"{type(first_array(arrays)).__name__}; all arrays of a launch must be on the same device"
+                    f"{subject} is a {type(array).__name__}, but the first array is a {type(first).__name__}; all arrays of a "
+                    "launch must be on the same device"
                 )
-            if array.dtype != (floating if expected is None else expected):
-                raise LaunchError(
-                    f"{subject} has dtype {array.dtype}, expected {floating if expected is None else expected}"
-                )
-            if not array.flags.c_contiguous:
-                raise LaunchError(f"{subject} of shape {array.shape} is not C-contiguous; pass a contiguous copy")
+            expected = sought.get(parameter.dtype, parameter.dtype) if type(parameter.dtype) is str else parameter.dtype
+            if array.dtype != expected if isinstance(expected, numpy.dtype) else not is_floating(array.dtype):
+                raise LaunchError(f"{subject} has dtype {array.dtype}, expected {expected}")
+            if not parameter.has_layout(array):
+                if parameter.layout == "rows":
+                    reason = "has elements of a row that are not adjacent"
+                else:
+                    reason = "is not C-contiguous"
+                raise LaunchError(f"{subject} of shape {array.shape} {reason}; pass a contiguous copy")
 
 
 def first_array(arrays: Sequence[Any]) -> Any:
@@ -105,29 +129,29 @@ def first_array(arrays: Sequence[Any]) -> Any:
     return first if first is not None else next(a for a in arrays if a is not None)
 
 
-def _compile_numpy_check(rows: Sequence[tuple[Any, bool, bool]]) -> Callable[..., bool]:
+def _compile_numpy_check(parameters: Sequence[Parameter]) -> Callable[..., bool]:
     """Compile the fast path of :meth:`Contract.check`: a predicate of the arrays, False if any is not a NumPy array.
 
     The check is one generated expression per kernel because it runs on every eager CPU launch; a loop over the
     arguments takes three times as long.
-
-    Args:
-        rows: (dtype or None for ``T``, is_optional, is_strided) of each parameter.
     """
-    names = [f"a{index}" for index in range(len(rows))]
-    namespace: dict[str, Any] = {"ndarray": ndarray, "FLOATING": FLOATING}
+    names = [f"a{index}" for index in range(len(parameters))]
+    namespace: dict[str, Any] = {"ndarray": ndarray, "NATIVE": NATIVE}
     terms: list[str] = []
     has_t = False
-    for name, (expected, is_optional, is_strided) in sorted(zip(names, rows), key=lambda item: item[1][1]):
-        term = f"type({name}) is ndarray" + ("" if is_strided else f" and {name}.flags.c_contiguous")
-        if expected is not None:
-            namespace[expected.name] = expected
-            term += f" and {name}.dtype is {expected.name}"
+    for name, parameter in sorted(zip(names, parameters), key=lambda item: (item[1].is_optional, item[1].dtype == A)):
+        term = f"type({name}) is ndarray"
+        if parameter.layout != "strided":
+            namespace[f"{name}_has_layout"] = parameter.has_layout
+            term += f" and {name}.flags.c_contiguous" if parameter.layout == "contiguous" else f" and {name}_has_layout({name})"
+        if isinstance(parameter.dtype, numpy.dtype):
+            namespace[parameter.dtype.name] = parameter.dtype
+            term += f" and {name}.dtype is {parameter.dtype.name}"
         elif has_t:
             term += f" and {name}.dtype is T"
-        elif is_optional:  # only optional arrays have dtype T, so T may be undefined
+        elif parameter.is_optional:  # only optional arrays have dtype T, so T may be undefined
             return lambda *arrays: False
         else:
-            term, has_t = f"{term} and (T := {name}.dtype) in FLOATING", True
-        terms.append(f"({name} is None or {term})" if is_optional else term)
+            term, has_t = f"{term} and (T := {name}.dtype) in NATIVE", True
+        terms.append(f"({name} is None or {term})" if parameter.is_optional else term)
     return eval(f"lambda {', '.join(names)}: {' and '.join(terms)}", namespace)

@@ -4,7 +4,8 @@ Every kernel follows the same contract:
 
 * the arguments are the destinations, then residuals (arrays saved for backward), then inputs; options are keywords;
 * **a launch never allocates and never returns a value**: an op allocates the destinations, then launches;
-* arrays are on one device, C-contiguous (except ``strided`` ones) and of one floating dtype ``T`` (except ``types``);
+* arrays are on one device, C-contiguous (except ``rows`` and ``strided`` ones) and of one floating dtype ``T`` (except
+  ``types``); of halves, products and sums are computed in float32, the accumulator ``A`` of T, and rounded at the store;
 * ``None`` stands for an array that the specialisation does not use.
 
 A recorded step is therefore a list of launches that can be replayed, given planned memory, or made a CUDA graph.
@@ -28,12 +29,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy
 from numpy import ndarray
 
 import gpunet.emulator  # noqa: F401  registers the loader of the device "emulated"
 from gpunet.backend import compiler, cuda_sources, devices
-from gpunet.backend.dtypes import C_TYPES
+from gpunet.backend.dtypes import C_TYPES, as_dtype
+from gpunet.launch import contract, halves
 from gpunet.launch.contract import Contract, first_array
 from gpunet.launch.facts import Facts
 from gpunet.launch.launchable import Launchable
@@ -68,6 +69,7 @@ class Kernel(Facts, Launchable):
     """A CUDA entry point and its NumPy twin, created by the decorator :func:`kernel`."""
 
     traceable = True  #: whether a replay may run the NumPy calls traced from the twin instead of the twin itself
+    widens = True
 
     def __init__(
         self,
@@ -75,8 +77,9 @@ class Kernel(Facts, Launchable):
         file: str | cuda_sources.Source,
         outputs: int,
         types: dict[str, str],
-        optional: str,
-        strided: str,
+        optional: str = "",
+        rows: str = "",
+        strided: str = "",
     ) -> None:
         super().__init__()
         parameters = inspect.signature(twin).parameters.values()
@@ -88,10 +91,17 @@ class Kernel(Facts, Launchable):
         self.parameters = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.optional = frozenset(optional.split())
-        #: C type of each pointer: "T" or a value of C_TYPES
-        self.c_types = [C_TYPES[types[p]] if p in types else "T" for p in self.parameters]
-        dtypes = [numpy.dtype(types[p]) if p in types else None for p in self.parameters]
-        self.contract = Contract(self.name, self.parameters, dtypes, self.optional, frozenset(strided.split()))
+        declared = [types.get(p, contract.T) for p in self.parameters]
+        #: C type of each pointer: "T", "A" or a value of C_TYPES
+        self.c_types = [C_TYPES.get(name, name) for name in declared]
+        layouts = dict.fromkeys(rows.split(), "rows") | dict.fromkeys(strided.split(), "strided")
+        self.contract = Contract(
+            self.name,
+            [
+                contract.Parameter(p, as_dtype(d) if d in C_TYPES else d, layouts.get(p, "contiguous"), p in self.optional)
+                for p, d in zip(self.parameters, declared)
+            ],
+        )
         self._is_valid_numpy = self.contract.is_valid_numpy
         self._geometry: Callable[..., Geometry] | None = None
         self.launch_loops: Callable[..., Loops | None] | None = None
@@ -133,11 +143,18 @@ class Kernel(Facts, Launchable):
         self.contract.check(arrays)
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
-        first = first_array(arrays)
-        if type(first) is ndarray:
+        if type(first_array(arrays)) is ndarray:
+            self.run_twin(arrays, options)
+        else:
+            self.launch_as(self.launch_geometry(arrays, options), arrays)
+
+    def run_twin(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
+        """Run the twin on NumPy arrays, of halves on float32 copies of them."""
+        if self.widens and halves.has_halves(arrays):
+            with halves.widened(arrays, self.outputs) as arrays:
+                self.twin(*arrays, **options)
+        else:
             self.twin(*arrays, **options)
-            return
-        self.launch_as(self.launch_geometry(arrays, options), arrays)
 
     def launch_as(self, geometry: Geometry, arrays: Sequence[Any]) -> None:
         """Launch the CUDA entry point with this geometry."""
@@ -151,10 +168,8 @@ class Kernel(Facts, Launchable):
 
     def floating(self, arrays: Sequence[Any]) -> str:
         """Return the C name of ``T`` for these arrays."""
-        for array, expected in zip(arrays, self.contract.dtypes):
-            if array is not None and expected is None:
-                return C_TYPES[array.dtype.name]
-        return "float"
+        storage = self.contract.storage(arrays)
+        return "float" if storage is None else C_TYPES[storage.name]
 
     def expression(self, floating: str, geometry: Geometry) -> str:
         """Return the C++ name of the specialisation, e.g. ``linear_forward<float, Relu>``."""
@@ -171,6 +186,7 @@ def kernel(
     outputs: int,
     types: dict[str, str] | None = None,
     optional: str = "",
+    rows: str = "",
     strided: str = "",
 ) -> Callable[[Callable[..., None]], Kernel]:
     """Decorator: make a :class:`Kernel` from its NumPy twin.
@@ -178,14 +194,14 @@ def kernel(
     Args:
         file: CUDA source in ``cuda_kernels/`` that defines the entry point, which has the twin's name.
         outputs: number of leading parameters that are written.
-        types: dtypes of the parameters whose dtype is not the floating dtype ``T``.
+        types: dtypes of the parameters whose dtype is not the floating dtype ``T``; "A" is the accumulator of T.
         optional: names of the parameters that may be ``None``, separated by spaces.
-        strided: names of the parameters that may be non-contiguous, separated by spaces; the kernel takes their strides
-            as scalars.
+        rows, strided: names of the parameters of these layouts (see :mod:`gpunet.launch.contract`), separated by spaces;
+            the kernel takes their strides as scalars.
     """
 
     def decorate(twin: Callable[..., None]) -> Kernel:
-        made = Kernel(twin, file, outputs, types or {}, optional, strided)
+        made = Kernel(twin, file, outputs, types or {}, optional, rows, strided)
         KERNELS[made.name] = made
         return made
 

@@ -14,6 +14,7 @@ class Launchable:
     name: str
     outputs = 1  # number of leading arrays that are destinations
     lists = 0  # number of leading arguments that are lists of arrays
+    widens = False  # whether what NumPy computes of halves is computed on float32 copies, see gpunet.launch.halves
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
         """Check the arrays and launch; if a tape is recording, record the launch."""

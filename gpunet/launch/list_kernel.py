@@ -32,7 +32,7 @@ class ListKernel(Kernel):
     def __init__(
         self, twin: Callable[..., None], file: str, outputs: int, types: dict[str, str], lists: int, optional: str
     ) -> None:
-        super().__init__(twin, file, outputs, types, optional, strided="")
+        super().__init__(twin, file, outputs, types, optional)
         self.lists = lists
         self.table_dtype = numpy.dtype(
             [
@@ -95,7 +95,7 @@ class ListKernel(Kernel):
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         first = arrays[0][0]
         if type(first) is ndarray:
-            self.twin(*arrays, **options)
+            self.run_twin(arrays, options)
             return
         geometry = self.launch_geometry(arrays, options)
         function = compiler.function(self.file, self.expression(C_TYPES[first.dtype.name], geometry), devices.of(first))

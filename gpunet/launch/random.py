@@ -61,10 +61,9 @@ def _draw_geometry(out: Array, state: Array, *scalars: float | numpy.generic) ->
 
 
 @kernel("random.cu", outputs=1, types={"state": "uint64"})
-def random_uniform(out, state, *, low, high):
-    """out = low + (high - low) * u, with u in [0, 1) from the top 24 (float32) or 53 (float64) bits of a word."""
+def random_uniform(out, state, *, low, high, bits):
+    """out = low + (high - low) * u, with u in [0, 1) from the top ``bits`` bits of a word: those of T's significand."""
     words = _words(state, out.size)
-    bits = 24 if out.dtype == numpy.float32 else 53
     flat = out.reshape(-1)
     numpy.multiply(words >> numpy.uint64(64 - bits), out.dtype.type(2.0**-bits), out=flat, casting="unsafe")
     if (low, high) != (0.0, 1.0):
@@ -73,21 +72,19 @@ def random_uniform(out, state, *, low, high):
 
 
 @random_uniform.loops
-def _(out, state, *, low, high):
-    return Loops(_uniform_loop, (out, state), (out.size, float(low), float(high)))
+def _(out, state, *, low, high, bits):
+    return Loops(_uniform_loop, (out, state), (out.size, 64 - bits, 2.0**-bits, float(low), float(high)))
 
 
 @loop_body
-def _uniform_loop(out, state, count, low, high):
-    is_single = like(out, 1) + like(out, 2.0**-30) == like(out, 1)  # float32 rounds it off; the compiler knows the result
-    shift, unit = (uint64(40), 2.0**-24) if is_single else (uint64(11), 2.0**-53)
+def _uniform_loop(out, state, count, shift, unit, low, high):
     key, counter = load(state, 0, 1), load(state, 1, 1)
     is_unit = low == 0.0 and high == 1.0
     for block in range((count + 3) // 4):
         words = _philox_loop(key, counter, block)
         for j in range(4):
             if 4 * block + j < count:
-                value = like(out, float64(words[j] >> shift) * unit)
+                value = like(out, float64(words[j] >> uint64(shift)) * unit)
                 store(out, 4 * block + j, value if is_unit else value * like(out, high - low) + like(out, low), 0)
     return 0
 
@@ -159,8 +156,8 @@ def random_advance(state, *, blocks):
 
 
 @random_uniform.geometry
-def _(out, state, *, low, high):
-    return _draw_geometry(out, state, float(low), float(high))
+def _(out, state, *, low, high, bits):
+    return _draw_geometry(out, state, float(low), float(high), bits)
 
 
 @random_normal.geometry

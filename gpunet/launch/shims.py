@@ -11,6 +11,7 @@ from numpy import ndarray
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import DtypeError, LaunchError
+from gpunet.launch import halves
 from gpunet.launch.launchable import Launchable
 
 
@@ -21,12 +22,16 @@ class Shim(Launchable):
 
     Args:
         on_gpu: instead of ``function`` on a GPU, where methods of CuPy's arrays differ from NumPy's.
+        widens: run the function on float32 copies of halves; False if it only moves or converts numbers.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], on_gpu: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], on_gpu: Callable[..., Any] | None = None, *, widens: bool = True
+    ) -> None:
         self.name = name
         self.function = function
         self._on_gpu = on_gpu or function
+        self.widens = widens
 
     def check(self, arrays: Sequence[Any]) -> None:
         array_type = type(arrays[0])
@@ -38,6 +43,13 @@ class Shim(Launchable):
                 )
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
+        if self.widens and halves.has_halves(arrays):
+            with halves.widened(arrays, self.outputs) as wide:
+                self._run(wide, options)
+        else:
+            self._run(arrays, options)
+
+    def _run(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         if type(arrays[0]) is ndarray:
             self.function(numpy, *arrays, **options)
         else:
@@ -54,15 +66,19 @@ _PYTORCH_NAMES = {
 
 
 class Ufunc(Shim):
-    """A NumPy/CuPy ufunc, given by its name: ``Ufunc("add")(out, a, b)`` runs ``xp.add(a, b, out=out)``."""
+    """A NumPy/CuPy ufunc, given by its name: ``Ufunc("add")(out, a, b)`` runs ``xp.add(a, b, out=out)``.
+
+    Halves are computed in float32 and rounded to the result.
+    """
 
     def __init__(self, name: str) -> None:
-        super().__init__(name, self._call)
+        super().__init__(name, self._call, widens=False)
         self.numpy_function = getattr(numpy, name)
         self.public_name = _PYTORCH_NAMES.get(name, name)  # for messages
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         out, *inputs = arrays
+        options = halves.ufunc_options(out, inputs) or options
         if type(out) is ndarray:
             try:
                 self.numpy_function(*inputs, out=out, **options)

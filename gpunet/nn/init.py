@@ -6,6 +6,7 @@ import math
 
 from gpunet import autograd
 from gpunet.autograd import FILL, Tensor
+from gpunet.backend.dtypes import significand_bits
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.random import default_generator, random_normal, random_uniform
 
@@ -18,7 +19,8 @@ def _mark_changed(tensor: Tensor) -> Tensor:
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Fill with samples of the uniform distribution on [a, b)."""
-    default_generator.fill(random_uniform, tensor.array, low=float(a), high=float(b))
+    bits = significand_bits(tensor.dtype)
+    default_generator.fill(random_uniform, tensor.array, low=float(a), high=float(b), bits=bits)
     return _mark_changed(tensor)
 
 

@@ -18,6 +18,7 @@ import numpy
 
 from gpunet.autograd import Tensor, bump_version, ignore_fp_errors
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import accumulator, is_half
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError
 from gpunet.launch.kernel import ceil_div
 from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, MAX_TENSORS
@@ -46,7 +47,7 @@ def clip_grad_norm_(
         foreach: ignored, for PyTorch compatibility.
 
     Returns:
-        The norm as a 0-d tensor with the dtype and device of the gradients; 0 if there are no gradients.
+        The norm as a 0-d tensor with the dtype and device of the gradients, float32 for halves; 0 if there are no gradients.
 
     Raises:
         ArgumentError: max_norm or norm_type is out of range.
@@ -72,7 +73,7 @@ def get_total_norm(
     if not tensors:
         return Tensor(numpy.zeros((), numpy.float32))
     _check_dtypes_and_devices(tensors)
-    norm = empty((1,), tensors[0].dtype, tensors[0].array)
+    norm = empty((1,), accumulator(tensors[0].dtype), tensors[0].array)
     batches = list(_batches(tensors))
     for number, arrays in enumerate(batches):
         counter = ticket(norm)
@@ -126,7 +127,9 @@ def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
     if not max_norm >= 0.0:
         raise ArgumentError(f"max_norm={max_norm!r}; expected zero or a positive number")
     if grads:
-        _check_dtypes_and_devices([*grads, norm])
+        if is_half(norm.dtype):
+            norm = norm.detach().float()
+        _check_dtypes_and_devices(grads, norm)
     for arrays in _batches(grads):
         clip_by_norm(arrays, norm.array.reshape(1), max_norm=float(max_norm))
     for g in grads:
@@ -144,12 +147,12 @@ def _batches(tensors: list[Tensor]) -> Iterator[list[Array]]:
         yield [t.array for t in tensors[start : start + MAX_TENSORS]]
 
 
-def _check_dtypes_and_devices(tensors: list[Tensor]) -> None:
-    """Raise DtypeError or DeviceError if the tensors differ in dtype or device."""
+def _check_dtypes_and_devices(tensors: list[Tensor], norm: Tensor | None = None) -> None:
+    """Raise DtypeError or DeviceError if the tensors differ in dtype or device, or the norm has not their accumulator."""
     first = tensors[0].array
-    for tensor in tensors:
+    for tensor in (*tensors, *([] if norm is None else [norm])):
         array = tensor.array
-        if array.dtype != first.dtype:
+        if array.dtype != (accumulator(first.dtype) if tensor is norm else first.dtype):
             raise DtypeError(
                 f"gradient norm of tensors of {first.dtype} and of {array.dtype}; clip the parameters of each dtype "
                 "separately"

@@ -14,6 +14,7 @@ import numpy
 
 from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, zeros_like
@@ -358,7 +359,7 @@ def _(saved, dy, *, name, alpha, need):
 def activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
     """Apply the activation ``name``; integer tensors are cast to the default dtype first."""
     x = wrap(x)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         x = cast(x, dtype=get_default_dtype())
     if alpha < 0.0:
         return find(name).composed(x, alpha)

@@ -1,18 +1,21 @@
 """Type promotion, broadcasting, and single-launch helpers for elementwise ops; the primitives that the engine needs.
 
 Types promote as in PyTorch: float32 with float64 gives float64, an integer with a floating tensor gives the floating
-dtype, and a Python number changes the dtype only if it is of a higher kind (a float with an integer tensor).
+dtype, and a Python number changes the dtype only if it is of a higher category (a float with an integer tensor).
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy
 
 from gpunet.autograd import COPY, Tensor, get_default_dtype, primitive
-from gpunet.backend import devices
+from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.memory import empty
@@ -30,30 +33,27 @@ def ufunc(name: str) -> Ufunc:
     return _UFUNCS[name]
 
 
-_KINDS = "buif"  # numpy.dtype.kind, from the lowest to the highest category in promotion
-
-
 def result_dtype(*operands: Any) -> numpy.dtype[Any]:
     """The dtype of an arithmetic result, by PyTorch's promotion rules.
 
     Tensors with at least one dimension take precedence over 0-d tensors, and these over Python numbers: an operand of
-    lower precedence counts only if its kind is higher (a float with integer tensors).
+    lower precedence counts only if its category is higher (a float with integer tensors).
     """
     arrays = [o.array for o in operands if isinstance(o, Tensor)]
     numbers = [_number_dtype(o) for o in operands if not isinstance(o, Tensor)]
     result: Any = None
-    for dtypes in ([a.dtype for a in arrays if a.ndim], [a.dtype for a in arrays if not a.ndim], numbers):
-        if dtypes:
-            found = numpy.result_type(*([d for d in dtypes if d.kind == "f"] or dtypes))
-            if result is None or _KINDS.index(found.kind) > _KINDS.index(result.kind):
+    for group in ([a.dtype for a in arrays if a.ndim], [a.dtype for a in arrays if not a.ndim], numbers):
+        if group:
+            found = functools.reduce(dtypes.promote, group)
+            if result is None or dtypes.category(found) > dtypes.category(result):
                 result = found
     return result
 
 
 def _number_dtype(number: Any) -> numpy.dtype[Any]:
     if isinstance(number, (bool, numpy.bool_)):
-        return numpy.dtype("bool")
-    return numpy.dtype("int64") if isinstance(number, (int, numpy.integer)) else get_default_dtype()
+        return dtypes.bool
+    return dtypes.int64 if isinstance(number, (int, numpy.integer)) else get_default_dtype()
 
 
 def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -86,11 +86,11 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
         if not isinstance(b, Tensor):
             b = Tensor(constant(numpy.asarray(b, result_dtype(b))))
         x, y, shape, like = a, b.array, b.array.shape, b.array
-        dtype = dtype or (like.dtype if like.dtype.kind == "f" else result_dtype(a, b))
+        dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
     elif not isinstance(b, Tensor):
         check_operand(function.public_name, b)
         x, y, shape, like = a.array, b, a.array.shape, a.array
-        dtype = dtype or (like.dtype if like.dtype.kind == "f" else result_dtype(a, b))
+        dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
     else:
         x, y, like = a.array, b.array, a.array
         shape = x.shape if x.shape == y.shape else broadcast_shape(function.public_name, x.shape, y.shape)
@@ -103,7 +103,7 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
 def launch_unary(function: Launchable, x: Tensor, dtype: Any = None) -> Array:
     """Launch a unary ufunc into a new array; without ``dtype``, an integer tensor gives the default dtype."""
     array = x.array
-    out = empty(array.shape, dtype or (array.dtype if array.dtype.kind == "f" else get_default_dtype()), array)
+    out = empty(array.shape, dtype or (array.dtype if is_floating(array.dtype) else get_default_dtype()), array)
     function(out, array)
     return out
 
@@ -139,3 +139,15 @@ def cast(x, *, dtype):
 
 
 cast.derivatives(x=lambda g: g)
+
+
+def in_accumulator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Decorator of a function of several launches: the first tensor, if of halves, is widened, and the result rounded once."""
+
+    @functools.wraps(function)
+    def call(x: Any, *args: Any, **options: Any) -> Tensor:
+        if not (isinstance(x, Tensor) and dtypes.is_half(x.dtype)):
+            return function(x, *args, **options)
+        return cast(function(cast(x, dtype=dtypes.float32), *args, **options), dtype=x.dtype)
+
+    return call

@@ -14,7 +14,9 @@ _CHUNK = 32768  # elements per pass of the twin, few enough for the L2 cache
 
 
 # ``grads`` is only read; it counts as an output because the lists of a launch come first.
-@list_kernel("clip.cu", outputs=3, lists=1, types={"ticket": "uint32"}, optional="partials ticket")
+@list_kernel(
+    "clip.cu", outputs=3, lists=1, types={"norm": "A", "partials": "A", "ticket": "uint32"}, optional="partials ticket"
+)
 def gradient_norm(grads, norm, partials, ticket, *, order, first, last):
     """norm (1,) = (sum |g|^order)^(1/order) over all elements of all tensors, or max |g| for order inf.
 
@@ -48,7 +50,7 @@ def _(grads, norm, partials, ticket, *, order, first, last):
     return Geometry(0, 256, (float(order), int(first), int(last)), (kind,))
 
 
-@list_kernel("clip.cu", outputs=1, lists=1)
+@list_kernel("clip.cu", outputs=1, lists=1, types={"norm": "A"})
 def clip_by_norm(grads, norm, *, max_norm):
     """g *= min(1, max_norm / (norm + 1e-6))."""
     factor = scratch((), norm.dtype, 0)

@@ -8,8 +8,9 @@ import numpy
 
 from gpunet.autograd import Tensor, ignore_fp_errors, method, operands, wrap
 from gpunet.backend import devices
+from gpunet.backend.dtypes import is_half
 from gpunet.launch.tape import graph_break_on_read
-from gpunet.ops.broadcast import launch_binary, launch_unary, ufunc
+from gpunet.ops.broadcast import cast, launch_binary, launch_unary, result_dtype, ufunc
 
 __all__ = [
     "allclose", "ceil", "eq", "equal", "floor", "ge", "greater", "greater_equal", "gt", "isfinite", "isinf", "isnan",
@@ -22,7 +23,17 @@ def compare(name: str, a: Any, b: Any) -> Tensor:
     """Apply the comparison or logical ufunc ``name`` (a NumPy name) elementwise; returns a boolean tensor."""
     function = ufunc(name)
     a, b = operands(function.public_name, [a, b])
+    if any(isinstance(v, Tensor) and is_half(v.dtype) for v in (a, b)):
+        dtype = result_dtype(a, b)  # NumPy promotes no bfloat16, and numbers to float32 instead of the half
+        a, b = (_converted(v, dtype) for v in (a, b))
     return Tensor(launch_binary(function, a, b, numpy.dtype(bool)))
+
+
+def _converted(operand: Any, dtype: numpy.dtype[Any]) -> Any:
+    """An operand of a comparison as a tensor of ``dtype``, or as a number rounded to it."""
+    if not isinstance(operand, Tensor):
+        return float(numpy.asarray(operand, dtype))
+    return operand if operand.dtype == dtype else cast(operand, dtype=dtype)
 
 
 @method("sign sgn")

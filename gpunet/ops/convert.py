@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy
-
 from gpunet.autograd import COPY, Tensor, method, primitive
+from gpunet.backend import dtypes
 from gpunet.backend.devices import Device
+from gpunet.errors import DtypeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.ops.broadcast import cast
 from gpunet.ops.dims import normalize_dim
@@ -46,6 +46,7 @@ def to(x: Tensor, *args: Any, device: Any = None, dtype: Any = None, copy: bool 
 
     Raises:
         DeviceError: the device is not available.
+        DtypeError: there is no such dtype.
     """
     for arg in args:
         if isinstance(arg, Tensor):
@@ -59,8 +60,8 @@ def to(x: Tensor, *args: Any, device: Any = None, dtype: Any = None, copy: bool 
     result = x
     if device is not None and Device(device) != x.device:
         result = _move(result, source=x.device, target=Device(device))
-    if dtype is not None and numpy.dtype(dtype) != x.dtype:
-        result = cast(result, dtype=numpy.dtype(dtype))
+    if dtype is not None and (dtype := dtypes.as_dtype(dtype)) != x.dtype:
+        result = cast(result, dtype=dtype)
     return clone(x) if copy and result is x else result
 
 
@@ -68,8 +69,8 @@ def _is_dtype_name(name: Any) -> bool:
     if not isinstance(name, str):
         return False
     try:
-        numpy.dtype(name)
-    except TypeError:
+        dtypes.as_dtype(name)
+    except DtypeError:
         return False
     return True
 
@@ -88,14 +89,17 @@ def cuda(x: Tensor, index: int | None = None) -> Tensor:
 
 def _converter(name: str, dtype: str) -> None:
     def convert(x: Tensor) -> Tensor:
-        return to(x, dtype=numpy.dtype(dtype))
+        return to(x, dtype=getattr(dtypes, dtype))
 
     convert.__name__ = name
     convert.__doc__ = f"Convert to {dtype}."
     method(name)(convert)
 
 
-for _name, _dtype in {"float": "float32", "double": "float64", "long": "int64", "int": "int32", "bool": "bool"}.items():
+for _name, _dtype in {
+    "half": "float16", "bfloat16": "bfloat16", "float": "float32", "double": "float64", "bool": "bool", "byte": "uint8",
+    "char": "int8", "short": "int16", "int": "int32", "long": "int64",
+}.items():  # fmt: skip
     _converter(_name, _dtype)
 
 

@@ -44,6 +44,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         ShapeError: the nested lists have different lengths.
         DtypeError: the data are not numeric, or ``requires_grad`` is set for an integer tensor.
     """
+    dtype = None if dtype is None else dtypes.as_dtype(dtype)
     from_tensor = isinstance(data, Tensor)
     if isinstance(data, Tensor):
         data = data.array
@@ -58,11 +59,11 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
             source = numpy.asarray(data)
         except ValueError as error:
             raise ShapeError(f"tensor: the nested lists have different lengths: {error}") from None
-        if dtype is None and source.dtype.kind == "f" and not isinstance(data, numpy.generic):
+        if dtype is None and dtypes.is_floating(source.dtype) and not isinstance(data, numpy.generic):
             source = source.astype(autograd.get_default_dtype())
         if source.size == 0 and dtype is None:
             source = source.astype(autograd.get_default_dtype())
-    if source.dtype.kind not in "fiub":
+    if not dtypes.is_numeric(source.dtype):
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
     tape, device = active.tape, _resolve_device(device)
     if devices.is_array(data) and tape is not None:  # recorded: each replay copies again
@@ -103,14 +104,14 @@ def _parse_shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _allocate(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
-    dtype = autograd.get_default_dtype() if dtype is None else numpy.dtype(dtype)
+    dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     make = devices.empty if active.tape is None else active.tape.empty
     return Tensor(make(shape, dtype, _resolve_device(device)))
 
 
 def _from_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
     """A tensor of values computed from Python numbers; a recorded step treats it as a constant."""
-    array = values.astype(autograd.get_default_dtype() if dtype is None else dtype, order="C")
+    array = values.astype(autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype), order="C")
     return Tensor(constant(devices.move(array, _resolve_device(device))))
 
 
@@ -184,7 +185,8 @@ def rand(
 ) -> Tensor:
     """Samples of the uniform distribution on [0, 1)."""
     result = _allocate(_parse_shape(size), dtype, device)
-    (generator or default_generator).fill(random_uniform, result.array, low=0.0, high=1.0)
+    bits = dtypes.significand_bits(result.dtype)
+    (generator or default_generator).fill(random_uniform, result.array, low=0.0, high=1.0, bits=bits)
     return result.requires_grad_() if requires_grad else result
 
 

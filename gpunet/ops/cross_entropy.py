@@ -11,6 +11,7 @@ from numpy import float64
 
 from gpunet.autograd import Tensor, fused, wrap
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_floating, is_integer
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.faults import fault_record
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
@@ -30,7 +31,7 @@ from gpunet.launch.loops import (
 from gpunet.launch.memory import as_0d_arrays, empty, scratch
 from gpunet.launch.tape import flush_pending
 from gpunet.ops import reduce as reductions
-from gpunet.ops.broadcast import broadcast_to, cast
+from gpunet.ops.broadcast import broadcast_to, cast, in_accumulator
 from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import where
 from gpunet.ops.index import gather_at
@@ -86,7 +87,7 @@ def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> Non
 @kernel(
     "cross_entropy.cu",
     outputs=6,
-    types={"ticket": "uint32", "fault": "int64", "labels": "int64"},
+    types={"factor": "A", "partials": "A", "ticket": "uint32", "fault": "int64", "labels": "int64"},
     optional="factor partials ticket fault",
 )
 def cross_entropy_labels(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
@@ -209,7 +210,12 @@ def _reduce_loop(value, factor, losses, n, reduction, num_counted):
         store(value, 0, like(value, total), 0)
 
 
-@kernel("cross_entropy.cu", outputs=5, types={"ticket": "uint32"}, optional="factor partials ticket")
+@kernel(
+    "cross_entropy.cu",
+    outputs=5,
+    types={"factor": "A", "partials": "A", "ticket": "uint32"},
+    optional="factor partials ticket",
+)
 def cross_entropy_soft(value, dx, factor, partials, ticket, logits, targets, *, reduction):
     """value = reduction of -sum_c target_c log softmax_c; dx = softmax * sum(target) - target; factor (1,) = 1/n.
 
@@ -333,18 +339,18 @@ def cross_entropy(
         raise ArgumentError(f"cross_entropy: label_smoothing={label_smoothing}; expected a number from 0 to 1")
     logits, target = wrap(input), wrap(target)
     shape, dtype, target_dtype = logits.array.shape, logits.array.dtype, target.array.dtype
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         raise DtypeError(f"cross_entropy: logits of dtype {dtype}; expected a floating tensor")
     if not shape or not shape[1 if len(shape) > 1 else 0]:
         raise ShapeError(f"cross_entropy: logits of shape {shape} have no classes; expected (n, classes)")
-    soft = target_dtype.kind == "f"
+    soft = is_floating(target_dtype)
     rows_shape = shape[:1] + shape[2:] if len(shape) > 1 else ()
     if target.array.shape != (shape if soft else rows_shape):
         raise ShapeError(
             f"cross_entropy: logits have shape {shape}, target {target.shape} of dtype {target_dtype}; expected "
             f"integer labels of shape {rows_shape} or probabilities of shape {shape}"
         )
-    if not soft and target_dtype.kind not in "iu":
+    if not soft and not is_integer(target_dtype):
         raise DtypeError(f"cross_entropy: target of dtype {target_dtype}; expected integer labels or probabilities")
     if len(shape) > 2:
         order = (0, *range(2, len(shape)), 1)
@@ -365,6 +371,7 @@ def cross_entropy(
     return loss.reshape(rows_shape) if reduction == "none" else loss
 
 
+@in_accumulator
 def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
     """Class weights, label smoothing and differentiable targets, composed of primitives."""
     classes = logits.shape[1]

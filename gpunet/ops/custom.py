@@ -36,7 +36,7 @@ from gpunet.autograd.graph import edge_to, spec_at
 from gpunet.backend import cuda_sources as sources
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import C_TYPES
+from gpunet.backend.dtypes import C_TYPES, NATIVE, finfo, is_floating, is_half
 from gpunet.backend.signature import Entry, bare_name, entries, find_entry
 from gpunet.errors import ArgumentError, DtypeError, GradientError, MismatchError, ShapeError
 from gpunet.launch.memory import empty
@@ -44,7 +44,8 @@ from gpunet.ops.custom_kernel import Callback, CustomKernel
 
 __all__ = ["cuda_op"]
 
-_FLOATING = ("float32", "float64")
+#: What ``T`` of a user's kernel may be.
+_FLOATING = tuple(dtype.name for dtype in NATIVE)
 
 
 def cuda_op(
@@ -222,8 +223,8 @@ class CudaOp:
     def _output_specs(self, arrays: Sequence[Array], options: dict[str, Any]) -> list[tuple[tuple[int, ...], Any]]:
         """(shape, dtype) of each output."""
         kernel = self.kernel
-        dtypes = dict(zip(kernel.parameters, kernel.contract.dtypes))
-        floating = next((a.dtype for a, n in zip(arrays, kernel.input_names) if dtypes[n] is None), get_default_dtype())
+        dtypes: dict[str, Any] = {p.name: p.dtype for p in kernel.contract.parameters}
+        floating = next((a.dtype for a, n in zip(arrays, kernel.input_names) if dtypes[n] == "T"), get_default_dtype())
         shapes: Any = [arrays[0].shape] * kernel.outputs
         if self._shapes is not None:
             returned = self._shapes(dict(zip(kernel.input_names, arrays)) | options)
@@ -237,7 +238,7 @@ class CudaOp:
                     f"{self._shapes.label} returned {returned!r}; expected "
                     + ("a shape" if kernel.outputs == 1 else f"a shape for each of {', '.join(kernel.output_names)}")
                 )
-        return [(shape, dtypes[name] or floating) for name, shape in zip(kernel.output_names, shapes)]
+        return [(shape, floating if dtypes[name] == "T" else dtypes[name]) for name, shape in zip(kernel.output_names, shapes)]
 
     def check(self, *inputs: Any, tolerance: float | None = None, **options: Any) -> None:
         """Compare the kernel with its twin, and the backward with finite differences.  Needs g++ but no GPU.
@@ -249,7 +250,7 @@ class CudaOp:
             inputs: small tensors.  The gradient is checked for those that require grad, or for all floating inputs if
                 none does; in float64 if the kernel is a template of ``T``.
             tolerance: largest difference between kernel and twin, relative to the largest element of the output; None
-                means 1e-5 for float32, 1e-12 for float64.
+                means 1e-5 for float32, 1e-12 for float64, an eps for halves.
 
         Raises:
             EmulationError: check mode found an error in the kernel; the message names file and line.
@@ -350,15 +351,15 @@ class Custom(Op):
             )
         returned = self._callback(values)
         items = returned if isinstance(returned, (tuple, list)) else (returned,)
-        dtypes = self.kernel.contract.dtypes[self.kernel.outputs :]
-        is_floating = [dtype is None or dtype.kind == "f" for dtype in dtypes]
-        floating = [name for name, yes in zip(self.kernel.input_names, is_floating) if yes]
+        inputs = self.kernel.contract.parameters[self.kernel.outputs :]
+        has_gradient = [not isinstance(p.dtype, numpy.dtype) or is_floating(p.dtype) for p in inputs]
+        floating = [name for name, yes in zip(self.kernel.input_names, has_gradient) if yes]
         if len(items) != len(floating) or not all(g is None or isinstance(g, Tensor) for g in items):
             raise GradientError(
                 f"{self._callback.label} returned {returned!r}; expected a Tensor or None for each of {', '.join(floating)}"
             )
         remaining = iter(items)
-        gradients = [next(remaining) if yes else None for yes in is_floating]
+        gradients = [next(remaining) if yes else None for yes in has_gradient]
         for name, gradient, edge in zip(self.kernel.input_names, gradients, node.edges):
             if gradient is None or edge is None:
                 continue
@@ -409,9 +410,12 @@ def _compare(label: str, found: numpy.ndarray, expected: numpy.ndarray, toleranc
     """Raise a MismatchError if the kernel's output ``found`` differs from the twin's, ``expected``."""
     if tolerance is None:
         tolerance = {"float32": 1e-5, "float64": 1e-12}.get(found.dtype.name, 0.0)
+        tolerance = float(finfo(found.dtype).eps) if is_half(found.dtype) else tolerance
+    if is_half(found.dtype):
+        found, expected = found.astype(numpy.float64), expected.astype(numpy.float64)
     finite = numpy.abs(expected[numpy.isfinite(expected)].astype(numpy.float64))
     allowed = tolerance * finite.max(initial=0.0)
-    wrong = ~numpy.isclose(found, expected, rtol=0.0, atol=allowed, equal_nan=found.dtype.kind == "f")
+    wrong = ~numpy.isclose(found, expected, rtol=0.0, atol=allowed, equal_nan=is_floating(found.dtype))
     if wrong.any():
         first = tuple(map(int, numpy.argwhere(wrong)[0]))
         raise MismatchError(

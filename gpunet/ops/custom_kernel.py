@@ -72,6 +72,7 @@ class CustomKernel(Kernel):
     """
 
     traceable = False
+    widens = False  # a user's twin gets the arrays as they are
 
     def __init__(
         self, source: sources.Source, entry: Entry, qualified_name: str, callbacks: dict[str, Callback]
@@ -94,7 +95,7 @@ class CustomKernel(Kernel):
         #: the options that a caller may pass by keyword
         self.option_names = sorted(requested - {*self.output_names, *self.input_names})
         types = {p.name: self._dtype(p, label) for p in pointers if p.c_type != self.type}
-        super().__init__(self._as_twin(), source, len(self.output_names), types, "", "")
+        super().__init__(self._as_twin(), source, len(self.output_names), types)
         self.entry = qualified_name
         self._position = {p: i for i, p in enumerate(self.parameters)}
 
@@ -167,7 +168,8 @@ class CustomKernel(Kernel):
             raise LaunchError(
                 f"{label}: the scalar {name!r} of {self.signature} has no value: pass {name}=, or return it from launch"
             )
-        floating = next((a.dtype.name for a, d in zip(arrays, self.contract.dtypes) if d is None), "float32")
+        storage = self.contract.storage(arrays)
+        floating = "float32" if storage is None else storage.name
         converted = tuple(self._convert(p, values[p.name], floating) for p in self.scalars)
         template = returned.get("template", ())
         template = (template,) if isinstance(template, str) else tuple(template)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import ADD, MULTIPLY, Tensor, contiguous, get_default_dtype, method, primitive, wrap
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
@@ -56,7 +57,9 @@ __all__ = [
     "where",
 ]  # fmt: skip
 
-WHERE = Shim("where", lambda xp, out, condition, a, b: (xp.copyto(out, b), xp.copyto(out, a, where=condition)))
+WHERE = Shim(
+    "where", lambda xp, out, condition, a, b: (xp.copyto(out, b), xp.copyto(out, a, where=condition)), widens=False
+)
 
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------
@@ -93,7 +96,7 @@ mul.derivatives(a=lambda g, b: g * b, b=lambda g, a: g * a)
 def div(a, b):
     """a / b, broadcast; integers are divided in the default dtype."""
     dtype = result_dtype(a, b)
-    return launch_binary(ufunc("divide"), a, b, dtype if dtype.kind == "f" else get_default_dtype())
+    return launch_binary(ufunc("divide"), a, b, dtype if is_floating(dtype) else get_default_dtype())
 
 
 div.derivatives(a=lambda g, b: g / b, b=lambda g, a, b: -(g * a) / (b * b))
@@ -105,7 +108,7 @@ def pow(a, b):
     if not isinstance(b, Tensor):
         if b == 2:
             return launch_binary(MULTIPLY, a, a)
-        if b < 0 and result_dtype(a, b).kind != "f":
+        if b < 0 and not is_floating(result_dtype(a, b)):
             raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
     return launch_binary(ufunc("power"), a, b)
 
@@ -204,7 +207,7 @@ def rsqrt(x):
 @primitive(methods="reciprocal")
 def reciprocal(x):
     """1 / x."""
-    dtype = x.dtype if x.dtype.kind == "f" else get_default_dtype()
+    dtype = x.dtype if is_floating(x.dtype) else get_default_dtype()
     return launch_binary(ufunc("divide"), 1.0, x, dtype)
 
 
@@ -325,7 +328,7 @@ atan.derivatives(x=lambda g, x: g / (x * x + 1.0))
 @primitive(methods="erf")
 def erf(x):
     """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
-    array = x.array if x.dtype.kind == "f" else cast(x, dtype=get_default_dtype()).array
+    array = x.array if is_floating(x.dtype) else cast(x, dtype=get_default_dtype()).array
     out = empty(x.shape, array.dtype, array)
     ERF(out, contiguous(array))
     return out

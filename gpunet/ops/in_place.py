@@ -17,6 +17,7 @@ from gpunet.autograd import (
     wrap,
 )
 from gpunet.backend import devices
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.shims import Ufunc
@@ -95,7 +96,7 @@ def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
         needs_graph = is_grad_enabled() and (
             self._requires_grad or any(isinstance(a, Tensor) and a._requires_grad for a in args)
         )
-        if launch is not None and not needs_graph and not options and self.array.dtype.kind == "f":
+        if launch is not None and not needs_graph and not options and is_floating(self.array.dtype):
             other = operands(name, args)[0] if args else None
             operand = other.array if isinstance(other, Tensor) else other
             if (

@@ -10,6 +10,7 @@ import numpy
 from gpunet.autograd import COPY, FILL, Tensor, bump_version, is_grad_enabled, method, primitive, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_boolean, is_integer
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.tape import active, constant, flush_pending, graph_break
@@ -47,9 +48,9 @@ def normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
         if isinstance(item, (list, range)):
             item = constant(numpy.asarray(item, numpy.int64 if not len(item) else None))
         if isinstance(item, Tensor) or devices.is_array(item):
-            if item.dtype.kind not in "iub":
+            if not (is_boolean(item.dtype) or is_integer(item.dtype)):
                 raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or Ellipsis")
-            if item.dtype.kind == "b" and active.tape is not None:
+            if is_boolean(item.dtype) and active.tape is not None:
                 what = "indexing with a boolean mask, whose values determine the shape of the result,"
                 way_out = "use where(), or multiply by the mask"
                 graph_break(what, way_out, item.array if isinstance(item, Tensor) else item)
@@ -250,7 +251,7 @@ def gather_at(x: Tensor, dim: int, index: Any, site: Site) -> Tensor:
         raise ShapeError(
             f"gather: index has shape {index.shape}, the tensor {x.shape}; expected the same number of dimensions"
         )
-    if index.dtype.kind not in "iu":
+    if not is_integer(index.dtype):
         raise DtypeError(f"gather: index of dtype {index.dtype}; expected integers")
     return index_with(x, _gather_index(normalize_dim(dim, x.ndim, "gather"), index, x), site)
 

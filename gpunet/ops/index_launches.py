@@ -18,18 +18,19 @@ import numpy
 from gpunet.autograd import COPY, FILL, Tensor, contiguous
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import C_TYPES
+from gpunet.backend.dtypes import C_TYPES, is_boolean, is_floating
 from gpunet.errors import GpunetError, LabelError, OutOfRangeError, ShapeError
 from gpunet.launch.faults import Fault, fault_code, fault_record, report_first
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 
-TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]))
+TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]), widens=False)
 PUT = Shim(
     "put",
     lambda xp, out, value, *, index: out.__setitem__(index, value),
     on_gpu=lambda xp, out, value, *, index: devices.assign(out, value, index),
+    widens=False,
 )
 ORDER = Shim("argsort", lambda xp, out, x: xp.copyto(out, xp.argsort(x, kind="stable")))
 POSITIONS = Shim(
@@ -221,7 +222,7 @@ class Along(NamedTuple):
 
 def has_index_arrays(index: tuple[Any, ...]) -> bool:
     """Whether an index has arrays of integers, whose values may be out of range; masks never are."""
-    return any(isinstance(i, Along) or (isinstance(i, Tensor) and i.dtype.kind != "b") for i in index)
+    return any(isinstance(i, Along) or (isinstance(i, Tensor) and not is_boolean(i.dtype)) for i in index)
 
 
 class Picked(NamedTuple):
@@ -320,9 +321,9 @@ def _without_masks(index: tuple[Any, ...], xp: Any) -> list[Any]:
     items: list[Any] = []
     for item in index:
         item = item.array if isinstance(item, Tensor) else item
-        if isinstance(item, (bool, numpy.bool_)) or (devices.is_array(item) and item.dtype.kind == "b" and not item.ndim):
+        if isinstance(item, (bool, numpy.bool_)) or (devices.is_array(item) and is_boolean(item.dtype) and not item.ndim):
             items.append(_NewAxis(xp.zeros(int(item), INT64)))
-        elif devices.is_array(item) and item.dtype.kind == "b":
+        elif devices.is_array(item) and is_boolean(item.dtype):
             items += xp.nonzero(item)
         else:
             items.append(item)
@@ -376,7 +377,7 @@ def check_labels(labels: Array, classes: int, site: Site) -> None:
 
 
 def _gather(out: Array, x: Array, positions: Array, size: int, inner: int) -> None:
-    bits = numpy.array(numpy.nan, x.dtype).view(_word(x.itemsize)) if x.dtype.kind == "f" else 0
+    bits = numpy.array(numpy.nan, x.dtype).view(_word(x.itemsize)) if is_floating(x.dtype) else 0
     gather_rows(_bytes(out), _bytes(x), positions, size=size, inner=inner, itemsize=x.itemsize, fill=int(bits))
 
 

@@ -18,6 +18,7 @@ import numpy
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import accumulator
 from gpunet.errors import ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.memory import empty, scratch
@@ -57,7 +58,7 @@ def linear_backward_input(dx, dy, w, saved, *, activation, alpha):
     ACTIVATIONS[activation].backward(dx, dx, saved, alpha)
 
 
-@kernel("linear.cu", outputs=2, optional="dw db x scale")
+@kernel("linear.cu", outputs=2, types={"scale": "A"}, optional="dw db x scale")
 def linear_backward_weight(dw, db, dy, x, scale):
     """dw = scale * dy^T x, db = scale * column sums of dy.  dy (n, o), x (n, i), scale (1,) -> dw (o, i), db (o,).
 
@@ -74,7 +75,7 @@ def linear_backward_weight(dw, db, dy, x, scale):
                 gradient *= factor
 
 
-@kernel("linear.cu", outputs=1)
+@kernel("linear.cu", outputs=1, types={"partials": "A"})
 def linear_backward_weight_partial(partials, dy, x, *, slices):
     """partials[s] (o * i + o,) = dy^T x of slice s of the batch, flattened, then the column sums of dy of slice s."""
     rows, (o, i) = ceil_div(len(x), slices), (dy.shape[1], x.shape[1])
@@ -84,7 +85,7 @@ def linear_backward_weight_partial(partials, dy, x, *, slices):
         numpy.add.reduce(dy[part], axis=0, out=partials[index, o * i :])
 
 
-@kernel("linear.cu", outputs=2, optional="dw db scale")
+@kernel("linear.cu", outputs=2, types={"partials": "A", "scale": "A"}, optional="dw db scale")
 def linear_backward_weight_reduce(dw, db, partials, scale):
     """dw, db = scale * (partials[0] + partials[1] + ...), summed in this order."""
     total = scratch(partials.shape[1:], partials.dtype)
@@ -160,7 +161,7 @@ def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bo
     if slices == 1:
         linear_backward_weight(dw, db, dy, x, scale)
     else:
-        partials = empty((slices, o * i + o), dy.dtype, dy)
+        partials = empty((slices, o * i + o), accumulator(dy.dtype), dy)
         linear_backward_weight_partial(partials, dy, x, slices=slices)
         linear_backward_weight_reduce(dw, db, partials, scale)
     return dw, db

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import MULTIPLY, Gradient, Tensor, fused, wrap
+from gpunet.autograd import COPY, MULTIPLY, Gradient, Tensor, fused, wrap
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import accumulator, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket, zeros_like
 from gpunet.ops import reduce as reductions
 from gpunet.ops.activations import ACTIVATIONS
-from gpunet.ops.broadcast import cast
+from gpunet.ops.broadcast import cast, in_accumulator
 from gpunet.ops.elementwise import exp, log1p, maximum
 
 __all__ = ["binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
@@ -117,7 +118,7 @@ def reduce_losses(value, factor, each, count, reduction):
             total *= factor.reshape(())
 
 
-@kernel("losses.cu", outputs=5, types={"ticket": "uint32"}, optional="factor partials ticket")
+@kernel("losses.cu", outputs=5, types={"factor": "A", "partials": "A", "ticket": "uint32"}, optional="factor partials ticket")
 def elementwise_loss(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
     """value = reduction of loss(x, y); dx = d loss / d x of each element; factor (1,) = 1/count for "mean".
 
@@ -148,8 +149,8 @@ def allocate_loss(x: Array, reduction: str, shape: tuple[int, ...]) -> tuple[Any
     on_gpu = type(x) is not numpy.ndarray and reduction != "none"
     return (
         empty(shape if reduction == "none" else (1,), x.dtype, x),
-        empty((1,), x.dtype, x) if reduction == "mean" else None,
-        empty((2 * MAX_BLOCKS,), x.dtype, x) if on_gpu else None,
+        empty((1,), accumulator(x.dtype), x) if reduction == "mean" else None,
+        empty((2 * MAX_BLOCKS,), accumulator(x.dtype), x) if on_gpu else None,
         ticket(x) if on_gpu else None,
     )
 
@@ -163,13 +164,15 @@ def loss_backward(saved: tuple[Any, ...], dy: Gradient, reduction: str) -> tuple
         out = empty(dx.shape, dx.dtype, dx)
         MULTIPLY(out, dx, dy.array.reshape(dy.array.shape + (1,) * (dx.ndim - dy.array.ndim)))
         return out, None
-    if factor is None:
-        return Gradient(dx, dy.array.reshape(1)), None
-    scale = empty((1,), dx.dtype, dx)
-    MULTIPLY(scale, dy.array.reshape(1), factor)
+    upstream, dtype = dy.array.reshape(1), accumulator(dx.dtype)
+    if factor is None and upstream.dtype == dtype:
+        return Gradient(dx, upstream), None
+    scale = empty((1,), dtype, dx)
+    COPY(scale, upstream) if factor is None else MULTIPLY(scale, upstream, factor)
     return Gradient(dx, scale), None
 
 
+@in_accumulator
 def _elementwise_composed(x, y, *, loss, reduction, delta):
     return reduce_composed(ELEMENTWISE_LOSSES[loss].composed(x, y, delta), reduction)
 
@@ -202,7 +205,7 @@ def _elementwise(name: str, loss: str, x: Any, y: Any, reduction: str, delta: fl
             f"{name}: input has shape {x.shape}, target {y.shape}; expected equal shapes: reshape one (a loss does not "
             "broadcast, since that is nearly always a mistake)"
         )
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         raise DtypeError(f"{name}: input of dtype {dtype}; expected a floating tensor")
     y = y if y.array.dtype == dtype else cast(y, dtype=dtype)
     if y.requires_grad:

@@ -10,6 +10,7 @@ import numpy
 from gpunet.autograd import Tensor, contiguous, method, primitive, wrap
 from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty
@@ -74,7 +75,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     """
     a, b = (wrap(v) for v in (a, b))
     for v in (a, b):
-        if v.dtype.kind != "f":
+        if not is_floating(v.dtype):
             raise DtypeError(f"matmul: an operand has dtype {v.dtype}; expected a floating dtype, see .float()")
     inner = (a.shape[-1] if a.ndim else None, b.shape[-2] if b.ndim > 1 else b.shape[0] if b.ndim else None)
     if None in inner or inner[0] != inner[1]:

@@ -8,6 +8,7 @@ import numpy
 
 from gpunet.autograd import Tensor
 from gpunet.backend import devices
+from gpunet.backend.dtypes import is_integer
 from gpunet.launch.tape import constant, graph_break_on_read
 from gpunet.ops.broadcast import cast
 from gpunet.ops.compare import eq
@@ -30,7 +31,7 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
             raised when the host next reads a value or synchronizes.
     """
     array = labels.array if isinstance(labels, Tensor) else labels
-    if num_classes != -1 and type(array) is not numpy.ndarray and array.dtype.kind in "iu":
+    if num_classes != -1 and type(array) is not numpy.ndarray and is_integer(array.dtype):
         check_labels(array, num_classes, _SITE)
         with devices.on_device_of(array):
             columns = Tensor(constant(devices.module(array).arange(num_classes)))

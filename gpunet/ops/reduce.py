@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.autograd import MULTIPLY, Tensor, method, primitive
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
-from gpunet.ops.broadcast import SUM, broadcast_to, cast
+from gpunet.ops.broadcast import SUM, broadcast_to, cast, in_accumulator
 from gpunet.ops.compare import eq
 from gpunet.ops.dims import Dims, accept_numpy_names, dropped_shape, kept_shape, normalize_dim, reduced_dims
 from gpunet.ops.elementwise import abs, exp, log, sqrt, sub, where
@@ -56,14 +57,14 @@ def promote_0d(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_floating(x: Tensor, name: str) -> Tensor:
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         raise DtypeError(f"{name}: the tensor has dtype {x.dtype}; expected a floating dtype: convert it with .float()")
     return x
 
 
 @primitive
 def _sum(x, *, axes, keepdim):
-    dtype = x.dtype if x.dtype.kind == "f" else numpy.dtype("int64")
+    dtype = x.dtype if is_floating(x.dtype) else numpy.dtype("int64")
     out = empty((kept_shape if keepdim else dropped_shape)(x.shape, axes), dtype, x.array)
     SUM(out, x.array, axis=axes, keepdims=keepdim)
     return out
@@ -101,6 +102,7 @@ _mean.derivatives(x=_mean_derivative)
 
 @method("mean")
 @accept_numpy_names
+@in_accumulator
 def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The mean over ``dim``; NaN if there are no elements.
 
@@ -112,6 +114,7 @@ def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 @method("var")
 @accept_numpy_names
+@in_accumulator
 def var(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
     """The variance over ``dim``: the sum of squared deviations / (n - correction); 1 makes it unbiased."""
     correction = correction if unbiased is None else int(unbiased)
@@ -123,6 +126,7 @@ def var(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, un
 
 @method("std")
 @accept_numpy_names
+@in_accumulator
 def std(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
     """The standard deviation, sqrt of :func:`var`."""
     return sqrt(var(x, dim, keepdim, correction, unbiased))
@@ -263,7 +267,7 @@ def topk(x: Any, k: int, dim: int = -1, largest: bool = True) -> ValuesIndices:
 @primitive
 def _prod(x, *, axes, keepdim):
     kept = kept_shape(x.shape, axes)
-    out = empty(kept, x.dtype if x.dtype.kind == "f" else numpy.dtype("int64"), x.array)
+    out = empty(kept, x.dtype if is_floating(x.dtype) else numpy.dtype("int64"), x.array)
     PRODUCT(out, x.array, axis=axes)
     return out if keepdim else out.reshape(dropped_shape(x.shape, axes))
 
@@ -290,7 +294,7 @@ def prod(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
 @primitive
 def _cumsum(x, *, axis, reverse):
     index = (slice(None),) * axis + (slice(None, None, -1),)
-    out = empty(x.shape, x.dtype if x.dtype.kind == "f" else numpy.dtype("int64"), x.array)
+    out = empty(x.shape, x.dtype if is_floating(x.dtype) else numpy.dtype("int64"), x.array)
     CUMSUM(out[index] if reverse else out, x.array[index] if reverse else x.array, axis=axis)
     return out
 
@@ -308,6 +312,7 @@ def cumsum(x: Any, dim: int) -> Tensor:
 
 @method("logsumexp")
 @accept_numpy_names
+@in_accumulator
 def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over ``dim``, computed without overflow."""
     axes = reduced_dims(x, dim, "logsumexp")
@@ -319,6 +324,7 @@ def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> Tensor:
 
 @method("norm")
 @accept_numpy_names
+@in_accumulator
 def norm(x: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The p-norm over ``dim``: "fro" means 2, math.inf the largest magnitude.  The gradient at zero is zero.
 

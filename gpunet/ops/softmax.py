@@ -7,7 +7,7 @@ from typing import Any
 from gpunet.autograd import Tensor, method, primitive
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
-from gpunet.ops.broadcast import SUM
+from gpunet.ops.broadcast import SUM, in_accumulator
 from gpunet.ops.dims import accept_numpy_names, kept_shape, normalize_dim
 from gpunet.ops.elementwise import exp
 from gpunet.ops.reduce import EXTREMA, _sum, check_floating, promote_0d
@@ -54,6 +54,7 @@ _log_softmax.derivatives(x=lambda g, out, axis: g - exp(out) * _sum(g, axes=(axi
 @method("softmax")
 @accept_numpy_names
 @promote_0d
+@in_accumulator
 def softmax(x: Any, dim: int) -> Tensor:
     """exp(x) / sum exp(x) along ``dim``.
 
@@ -66,6 +67,7 @@ def softmax(x: Any, dim: int) -> Tensor:
 @method("log_softmax")
 @accept_numpy_names
 @promote_0d
+@in_accumulator
 def log_softmax(x: Any, dim: int) -> Tensor:
     """log(:func:`softmax`), computed without underflow.
 

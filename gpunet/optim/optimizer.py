@@ -20,6 +20,7 @@ import numpy
 from gpunet.autograd import Tensor, bump_version, enable_grad, ignore_fp_errors
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, StateDictError
 from gpunet.launch.list_kernel import MAX_TENSORS
 from gpunet.launch.memory import JoinedArrays
@@ -243,7 +244,7 @@ class Optimizer:
         for p in params:
             if not isinstance(p, Tensor):
                 raise DtypeError(f"optimizer parameter {p!r} has type {type(p).__name__}; expected a tensor")
-            if p.dtype.kind != "f" or not p.is_leaf:
+            if not is_floating(p.dtype) or not p.is_leaf:
                 raise DtypeError(f"optimizer parameter of shape {p.shape}: expected a floating leaf tensor")
             if id(p) in seen:
                 raise ArgumentError(f"a parameter of shape {p.shape} is given to the optimizer twice")

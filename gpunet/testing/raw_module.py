@@ -12,6 +12,7 @@ import numpy
 from gpunet import emulator
 from gpunet.backend import compiler, cuda_sources
 from gpunet.backend.devices import Device
+from gpunet.backend.dtypes import is_integer
 from gpunet.backend.signature import DTYPES, Entry, as_scalar, find_entry
 from gpunet.errors import ArgumentError, LaunchError
 
@@ -115,7 +116,7 @@ class RawFunction:
                 )
             return numpy.float64(value)
         if type(value) is int:
-            if dtype is None or numpy.dtype(dtype).kind not in "iu":
+            if dtype is None or not is_integer(numpy.dtype(dtype)):
                 return numpy.int64(value)
             return as_scalar(value, dtype, f"launch of {self.name}: argument {name!r}")
         return value

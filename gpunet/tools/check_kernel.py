@@ -19,6 +19,7 @@ from gpunet.backend import cuda_sources
 from gpunet.backend.compiler import function
 from gpunet.backend.cuda_sources import Source
 from gpunet.backend.devices import Device
+from gpunet.backend.dtypes import is_floating
 from gpunet.backend.signature import Entry, Parameter, as_scalar, find_entry
 from gpunet.emulator import compiler
 from gpunet.errors import ArgumentError, CompileError, EmulationError
@@ -244,8 +245,8 @@ def _difference(name: str, found: numpy.ndarray, expected: numpy.ndarray, tolera
     if found.shape != expected.shape:
         raise ArgumentError(f"expected[{name!r}] has shape {expected.shape}, but the array has shape {found.shape}")
     finite = numpy.abs(expected[numpy.isfinite(expected)].astype(numpy.float64))
-    allowed = tolerance * finite.max(initial=0.0) if found.dtype.kind == "f" else 0.0
-    wrong = ~numpy.isclose(found, expected, rtol=0.0, atol=allowed, equal_nan=found.dtype.kind == "f").reshape(-1)
+    allowed = tolerance * finite.max(initial=0.0) if is_floating(found.dtype) else 0.0
+    wrong = ~numpy.isclose(found, expected, rtol=0.0, atol=allowed, equal_nan=is_floating(found.dtype)).reshape(-1)
     if not wrong.any():
         return ""
     first = int(wrong.argmax())

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.dtypes import is_floating, is_integer
 from gpunet.errors import ArgumentError
 from gpunet.tools.derivation import Section, derive
 from gpunet.tools.derivation_text import render, terminal_has_unicode
@@ -183,7 +184,7 @@ def _read_npz(path: Path, given_biases: str | None) -> tuple[list[Matrix], list[
     matrices: list[Matrix] = []
     biases: list[Vector] = []
     for name, array in arrays.items():
-        if array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or not array.size:
+        if not (is_floating(array.dtype) or is_integer(array.dtype)) or array.ndim not in (1, 2) or not array.size:
             raise ArgumentError(f"{option}: {name} has shape {array.shape}, {array.dtype}; expected weights or a bias")
         if not (numpy.abs(array) <= MAX_NUMBER).all():
             raise ArgumentError(f"{option}: {name} contains numbers out of range; expected -1e6 to 1e6")

@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.backend.cuda_sources import Source
+from gpunet.backend.dtypes import as_dtype, is_boolean, is_floating, is_integer
 from gpunet.backend.signature import DTYPES, Entry, Parameter, entries, find_entry
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, DtypeError
 
 
 class Launch(NamedTuple):
@@ -122,7 +123,7 @@ def dtype_of(parameter: Parameter, entry: Entry, expression: str) -> numpy.dtype
     """The dtype of a parameter in a specialisation; None if NumPy has no such type."""
     arguments = [a.strip() for a in expression.partition("<")[2].rpartition(">")[0].split(",")]
     named = dict(zip(entry.types, arguments)).get(parameter.c_type, parameter.c_type)
-    return numpy.dtype(DTYPES[named]) if named in DTYPES else None
+    return as_dtype(DTYPES[named]) if named in DTYPES else None
 
 
 def parse(
@@ -188,29 +189,29 @@ def _dtype(option: str, given: str | None, declared: numpy.dtype[Any] | None) ->
         return declared
     try:
         if given:
-            return numpy.dtype(given)
-    except TypeError:
+            return as_dtype(given)
+    except DtypeError:
         raise ArgumentError(f"{option}: {given!r} is not a dtype; expected float32, int32, ...") from None
     raise ArgumentError(f"{option}: the declared type has no NumPy dtype; give one, as in float32[1000] or int32:5")
 
 
 def _scalar(option: str, dtype: numpy.dtype[Any], text: str) -> Any:
     try:
-        if dtype.kind == "b":
+        if is_boolean(dtype):
             return numpy.bool_({"true": True, "1": True, "false": False, "0": False}[text.lower()])
-        return dtype.type(int(text, 0) if dtype.kind in "iu" else text)
+        return dtype.type(int(text, 0) if is_integer(dtype) else text)
     except (ValueError, KeyError, OverflowError):
         raise ArgumentError(f"{option}: {text!r} is not a valid {dtype}") from None
 
 
 def _contents(option: str, dtype: numpy.dtype[Any], shape: tuple[int, ...], text: str, generator: Any) -> numpy.ndarray:
     bounds = _RANGE.fullmatch(text)
-    is_integer = dtype.kind in "iu"
+    takes_integers = is_integer(dtype)
     if text == "random":
         values = (
             generator.normal(size=shape)
-            if dtype.kind == "f"
-            else generator.integers(0, 2 if dtype.kind == "b" else 100, shape)
+            if is_floating(dtype)
+            else generator.integers(0, 2 if is_boolean(dtype) else 100, shape)
         )
     elif text in ("zeros", "ones"):
         values = numpy.full(shape, text == "ones")
@@ -226,7 +227,7 @@ def _contents(option: str, dtype: numpy.dtype[Any], shape: tuple[int, ...], text
         low, high = _scalar(option, dtype, bounds[1]), _scalar(option, dtype, bounds[2])
         if not low < high:
             raise ArgumentError(f"{option}: {text!r}: expected A..B with A less than B")
-        values = generator.integers(low, high, shape) if is_integer else generator.uniform(low, high, shape)
+        values = generator.integers(low, high, shape) if takes_integers else generator.uniform(low, high, shape)
     else:
         try:
             values = numpy.full(shape, _scalar(option, dtype, text))

@@ -29,6 +29,12 @@ FLOAT64_SPILLS = (
     "matrix products need twice the registers"
 )
 
+#: Why products of halves may spill on tiles of 128.
+HALF_SPILLS = (
+    "the float32 mainloop has none of its 128 registers to spare, and halves are unpacked on their way to it; mainloops of "
+    "tensor cores are planned for halves"
+)
+
 #: The command that updates the page.
 REWRITE = "python -m gpunet.tools.kernel_table --write"
 
@@ -53,6 +59,7 @@ def known_spills(kernel: Kernel) -> Iterator[tuple[str, str, str]]:
     for (arguments, architectures), reason in kernel.spills.items():
         yield f"{kernel.name}<{arguments}", architectures, reason
     yield "*<double*", "*", FLOAT64_SPILLS
+    yield "*float16, 128*", "sm_100a sm_120", HALF_SPILLS
 
 
 def why_it_spills(kernel: Kernel, expression: str, architecture: str) -> str | None:

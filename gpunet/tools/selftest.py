@@ -25,13 +25,17 @@ import numpy
 
 from gpunet.backend import compiler, devices, gpus
 from gpunet.backend.devices import Array, Device
+from gpunet.backend.dtypes import accumulator, as_dtype, finfo, is_boolean, is_floating, is_half
 from gpunet.errors import ArgumentError, DeviceError, GpunetError
+from gpunet.launch import halves
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.cases.case import Case, View
 from gpunet.tools import kernel_cases
 
-#: Largest error that passes, in eps of T relative to ``Reference.scales``.
+#: Largest error that passes, in eps of the result's dtype relative to ``Reference.scales``.
 LIMIT = 16.0
+#: The same of halves: half an eps for the one rounding, at the store, and a little for the arithmetic in float32.
+_HALF_LIMIT = 0.51
 #: Guard elements on each side of an array; a multiple of 16 bytes for every dtype, so that arrays stay aligned.
 _GUARD = 64
 _GUARD_BYTE = 0x5A
@@ -74,9 +78,9 @@ def _written(kernel: Kernel) -> set[str]:
 
 def _poison(array: numpy.ndarray, round: int) -> None:
     """Fill a destination with a pattern that differs between the two rounds, so that unwritten elements show."""
-    if array.dtype.kind == "b":
+    if is_boolean(array.dtype):
         array.fill(round == 1)
-    elif array.dtype.kind == "f" and round == 0:
+    elif is_floating(array.dtype) and round == 0:
         array.fill(numpy.nan)
     else:
         array.view(numpy.uint8).fill(0xAB if round else 0x54)
@@ -146,13 +150,13 @@ class Reference:
         for seed in range(2):
             changed = self._twin("float64", numpy.random.default_rng(seed))
             for index, (result, other) in enumerate(zip(self._results, changed)):
-                if result.dtype.kind == "f":
+                if is_floating(result.dtype):
                     sensitivity = self._largest(other - result) / self._CHANGE
                     self.scales[index] = max(self.scales[index], sensitivity)
 
     @staticmethod
     def _largest(array: numpy.ndarray) -> float:
-        finite = numpy.abs(array[numpy.isfinite(array)]) if array.dtype.kind == "f" else array[:0]
+        finite = numpy.abs(array[numpy.isfinite(array)]) if is_floating(array.dtype) else array[:0]
         return float(finite.max()) if finite.size else 0.0
 
     def _is_result(self, name: str) -> bool:
@@ -161,12 +165,14 @@ class Reference:
     def _twin(self, floating: str, change: numpy.random.Generator | None) -> list[numpy.ndarray]:
         """Results of the twin with T = ``floating``; the inputs are perturbed at random if ``change`` is given."""
         kernel, results = self._case.kernel, []
-        is_t = dict(zip(kernel.parameters, (c_type == "T" for c_type in kernel.c_types)))
+        storage = as_dtype(floating)
+        sought = {"T": storage, "A": accumulator(storage)}
+        dtypes = {name: sought.get(c_type) for name, c_type in zip(kernel.parameters, kernel.c_types)}
 
         def prepare(name: str, array: Any) -> numpy.ndarray:
             base = array.base if isinstance(array, View) else array
-            base = base.astype(floating if is_t[name] else base.dtype)
-            if change is not None and is_t[name]:
+            base = base.astype(dtypes[name] or base.dtype)
+            if change is not None and dtypes[name]:
                 base *= 1 + self._CHANGE * change.choice((-1.0, 1.0), base.shape)
             passed = array.of(base) if isinstance(array, View) else base
             if self._is_result(name):
@@ -174,21 +180,23 @@ class Reference:
             return passed
 
         arrays = _map_arrays(prepare, self._case)
-        (self._case.twin or kernel.twin)(*arrays, **self._case.options)
+        with halves.widened(arrays, kernel.outputs) as wide:
+            (self._case.twin or kernel.twin)(*wide, **self._case.options)
         return results
 
     def error(self, index: int, actual: numpy.ndarray, c_type: str) -> float:
-        """The largest error of result number ``index``, in eps; results of other types than T must be equal."""
+        """The largest error of result number ``index``, in eps; results of other types than T and A must be equal."""
         expected, kernel = self._results[index], self._case.kernel
-        if c_type != "T" or kernel.file == "random.cu":
+        if c_type not in ("T", "A") or kernel.file == "random.cu":
             return 0.0 if self._exact[index].tobytes() == actual.tobytes() else float("inf")
         same = (actual == expected) | ((actual != actual) & (expected != expected))
+        same |= numpy.isinf(actual) & (actual == expected.astype(actual.dtype))  # halves overflow
         if same.all():
             return 0.0
         difference = numpy.abs(actual.astype("float64") - expected)[~same]
         if not numpy.isfinite(difference).all() or not self.scales[index]:
             return float("inf")
-        return float(difference.max() / self.scales[index] / numpy.finfo(actual.dtype).eps)
+        return float(difference.max() / self.scales[index] / float(finfo(actual.dtype).eps))
 
 
 # ---- checks -----------------------------------------------------------------------------------------------------------
@@ -236,11 +244,17 @@ def check_kernel(kernel: Kernel, device: Device, cases: Sequence[Case] | None = 
             seconds += taken
             same_bits &= same
             error = max(error, *errors.values())
-            problems += [f"{launch}: {name} is wrong by {e:.3g} eps" for name, e in errors.items() if e > LIMIT]
+            problems += [f"{launch}: {name} is wrong by {e:.3g} eps" for name, e in errors.items() if e > _limit(case, name)]
             problems += [f"{launch}: {finding}" for finding in forbidden]
             if not same:
                 problems.append(f"{launch}: a second launch produces different bits")
     return Row(kernel.name, len(expressions), launches, error, same_bits, seconds, problems)
+
+
+def _limit(case: Case, name: str) -> float:
+    """Largest error of a result that passes, in eps."""
+    c_type = dict(zip(case.kernel.parameters, case.kernel.c_types)).get(name)
+    return _HALF_LIMIT if c_type == "T" and is_half(as_dtype(case.floating)) else LIMIT
 
 
 def _check_case(case: Case, device: Device) -> tuple[dict[str, float], bool, float, list[str]]:

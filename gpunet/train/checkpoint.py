@@ -24,6 +24,7 @@ import numpy
 from gpunet.autograd import Tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
+from gpunet.backend.dtypes import is_numeric
 from gpunet.errors import ArgumentError, CheckpointError, MissingDependencyError
 from gpunet.launch.tape import flush_pending
 
@@ -210,7 +211,7 @@ def _array(value: Any) -> numpy.ndarray:
     array = value.array if isinstance(value, Tensor) else value
     flush_pending("saving", array)
     array = devices.move(array, devices.CPU)
-    if array.dtype.kind not in "fiub":
+    if not is_numeric(array.dtype):
         raise ArgumentError(f"save: an array of dtype {array.dtype}; expected numbers or booleans")
     return numpy.ascontiguousarray(array).reshape(array.shape)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 
-from gpunet.backend import devices, driver_calls, tensor_map
+from gpunet.backend import devices, driver_calls, dtypes, tensor_map
 from gpunet.backend.emulated_array import EmulatedArray
 from gpunet.backend.tensor_map import TensorMap
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, LaunchError
@@ -61,6 +61,11 @@ def test_driver_gets_dtype_and_swizzle_codes(driver: Any, dtype: str, code: int,
     array = numpy.zeros(64, stored)
     TensorMap(FakeGpuArray(array), (32 // array.itemsize,), swizzle=swizzle, **options)
     assert driver.all[0][0] == code and driver.all[0][8] == code_of_swizzle
+
+
+def test_driver_gets_the_code_of_the_dtype_bfloat16(driver: Any) -> None:
+    TensorMap(FakeGpuArray(numpy.zeros(64, dtypes.bfloat16)), (16,))
+    assert driver.all[0][0] == 9
 
 
 def test_driver_error(driver: Any) -> None:

@@ -64,8 +64,8 @@ def test_body_computes_what_the_twin_computes(name: str) -> None:
 
 def test_bounds_of_uniform_numbers_may_be_integers() -> None:
     """Compiled code passes an int in another register than a float."""
-    looped = random_uniform.launch_loops(numpy.zeros(5), numpy.zeros(2, "uint64"), low=-2, high=3)
-    assert [type(number) for number in looped.numbers] == [int, float, float]
+    looped = random_uniform.launch_loops(numpy.zeros(5), numpy.zeros(2, "uint64"), low=-2, high=3, bits=53)
+    assert [type(number) for number in looped.numbers] == [int, int, float, float, float]
 
 
 # ---- the source of a body -------------------------------------------------------------------------------------------

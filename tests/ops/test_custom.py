@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import re
 import weakref
 from collections.abc import Callable
@@ -350,7 +351,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[GpunetError], str]] = {
     "two kernels": (lambda: power(source=POWER + POWER.replace("power", "other")), ArgumentError, "power, other; choose one"),
     "another name": (lambda: power(name="other"), ArgumentError, "no __global__ function 'other'; it has power"),
     "no input": (lambda: power(source=POWER.replace("const T*", "T*")), ArgumentError, "an input .a pointer to const"),
-    "half": (lambda: power(source=POWER.replace("const T*", "const __half*")), ArgumentError, r"'const __half\* x' .* T, float"),
+    "pairs": (lambda: power(source=POWER.replace("const T*", "const float2*")), ArgumentError, r"'const float2\* x' .* T, float"),
     "twin names": (lambda: power(twin=lambda z: z), ArgumentError, "twin of cuda_op 'power' has a parameter 'z'.*x, a, n"),
     "backward names": (lambda: power(backward=lambda dz: dz), ArgumentError, "backward .* parameter 'dz'.*dy, y, x"),
     "twin without names": (lambda: power(twin=numpy.tanh), ArgumentError, "expected a function with named parameters.*wrap"),
@@ -423,3 +424,24 @@ def test_scalars_are_converted_to_the_declared_type() -> None:
     """A Python float is passed to a C float as float32, not as the first four bytes of a double."""
     x, shift = gpunet.ones(2, device="emulated"), gpunet.tensor([1, 2], device="emulated")
     assert split()(x, shift, by=0.1)[0].tolist() == [float(numpy.float32(0.1))] * 2
+
+
+@needs_compiler
+def test_halves_by_pointers_of_fixed_types(device: str) -> None:
+    """The structs of ``common/half.cuh``; with CUDA's headers ``__half`` and ``__nv_bfloat16`` are the same dtypes."""
+    source = """
+        #include "common/half.cuh"
+        __global__ void twice(float16* y, const bfloat16* x, int n) {
+          const int i = blockIdx.x * blockDim.x + threadIdx.x;
+          if (i < n) y[i] = float16(2.0f * x[i]);
+        }
+    """
+    twice = gpunet.cuda_op(
+        source, launch=lambda x: {"grid": -(-x.size // 64), "block": 64, "n": x.size},
+        twin=lambda x: (2 * x.astype("float32")).astype("float16"),
+    )  # fmt: skip
+    x = gpunet.tensor([0.1, -3.0, 1e4, 5e4], dtype="bfloat16")
+    assert twice(x).dtype == gpunet.float16 and twice(x).tolist() == [0.2001953125, -6.0, 19968.0, math.inf]
+    twice.check(x[:3])
+    with pytest.raises(DtypeError, match=r"input 'x' is float32; .* expects bfloat16: convert it with \.to\(gpunet.bfloat16\)"):
+        twice(x.float())

@@ -40,7 +40,7 @@ def test_cases_choose_every_specialisation(name: str) -> None:
 def test_fast_contract_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Valid NumPy arrays reach the twin without a call of ``check``; for an invalid one, ``check`` raises."""
     kernel, launched = KERNELS[name], []
-    case = list(kernel_cases.cases(kernel))[-1]
+    case = [case for case in kernel_cases.cases(kernel) if case.floating in ("float32", "float64")][-1]
     arrays = case.on_cpu()
     monkeypatch.setattr(kernel, "twin", lambda *arrays, **options: launched.append(arrays))
     with monkeypatch.context() as patch:
@@ -53,7 +53,7 @@ def test_fast_contract_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         if valid is None:
             continue
         for wrong in (valid.astype("complex64"), numpy.stack([valid, valid], -1)[..., 0]):
-            if wrong.dtype == "complex64" or (valid.size > 1 and not kernel.contract.strided[place]):
+            if wrong.dtype == "complex64" or (valid.size > 1 and kernel.contract.parameters[place].layout != "strided"):
                 with pytest.raises(LaunchError, match=kernel.name):
                     kernel(*arrays[:place], [*array[:-1], wrong] if many else wrong, *arrays[place + 1 :], **case.options)
     assert len(launched) == 1

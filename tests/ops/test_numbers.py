@@ -42,6 +42,26 @@ def test_tensors_promote_as_in_torch(op: str, shapes: Any, left: str, right: str
     assert name(ARITHMETIC[op](a, b).dtype) == name(ARITHMETIC[op](ta, tb).dtype)
 
 
+EVERY_DTYPE = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+
+
+@pytest.mark.parametrize("left", EVERY_DTYPE)
+def test_every_pair_promotes_as_in_torch(left: str, torch: Any) -> None:
+    """Each dtype in a tensor with a dimension and in a 0-d one, with all others in both and with Python numbers."""
+    pairs: list[tuple[Any, Any]] = [*itertools.product([both(torch, left, ()), both(torch, left, (2,))], [*_operands(torch)])]
+    wrong = [
+        (a[0], b[0], gpunet.ops.broadcast.result_dtype(a[0], b[0]))
+        for pair in pairs for a, b in (pair, pair[::-1])
+        if name(gpunet.ops.broadcast.result_dtype(a[0], b[0])) != name(torch.result_type(a[1], b[1]))
+    ]  # fmt: skip
+    assert wrong == []
+
+
+def _operands(torch: Any) -> Any:
+    yield from (both(torch, dtype, shape) for dtype in EVERY_DTYPE for shape in ((), (2,)))
+    yield from ((number, number) for number in (True, 2, 2.5))
+
+
 @pytest.mark.parametrize("number", [True, 2, 2.5])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("op", ARITHMETIC)

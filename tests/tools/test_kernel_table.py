@@ -32,7 +32,7 @@ def test_every_kernel_has_a_representative() -> None:
     for kernel in KERNELS.values():
         shown = specialisations(kernel, "representative")
         assert set(shown) <= set(specialisations(kernel)), "an edge case selects every specialisation"
-        for t in ("float", "double") if "T" in kernel.c_types else ("float",):
+        for t in ("float", "double", "float16") if "T" in kernel.c_types else ("float",):
             assert any(expression.startswith(f"{kernel.name}<{t}") for expression in shown)
 
 
@@ -72,7 +72,7 @@ def test_page_is_written_and_printed(tmp_path: Any, monkeypatch: Any, capsys: An
     page = (tmp_path / "kernels.md").read_text(encoding="utf-8")
     assert page == capsys.readouterr().out
     _, cells = kernel_table.parse(page)
-    assert set(cells) == {("erf_forward<float>", "sm_90a"), ("erf_forward<double>", "sm_90a")}
+    assert set(cells) == {(f"erf_forward<{t}>", "sm_90a") for t in ("float", "double", "float16")}
     _, launches = access_table.parse(page)
     assert launches == {"erf_forward<float>, (16384,)": ["-", "100%", "100%", ""]}
     assert ("## Known spills" in page) == ("spills" in cells["erf_forward<double>", "sm_90a"])

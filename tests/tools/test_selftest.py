@@ -27,9 +27,10 @@ def replace(monkeypatch: pytest.MonkeyPatch) -> Callable[[Kernel, Callable[..., 
     """``replace(kernel, wrong)``: launches of a kernel call ``wrong(twin, *arrays, **options)`` instead of the twin."""
 
     def replace_launch(kernel: Kernel, wrong: Callable[..., None]) -> Kernel:
-        monkeypatch.setattr(
-            kernel, "launch", lambda arrays, options: wrong(kernel.twin, *arrays, **options), raising=False
-        )
+        def twin(*arrays: Any, **options: Any) -> None:
+            kernel.run_twin(arrays, options)
+
+        monkeypatch.setattr(kernel, "launch", lambda arrays, options: wrong(twin, *arrays, **options), raising=False)
         return kernel
 
     return replace_launch
@@ -42,7 +43,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "device cpu" and err == ""
     rows = {line.split()[0]: line for line in lines if line.endswith(" ok") and "eps" in line}
     assert set(rows) == set(KERNELS)
-    assert rows[linear_forward.name].split()[1] == str(4 * len(ACTIVATIONS))  # float and double, both tiles
+    assert rows[linear_forward.name].split()[1] == str(8 * len(ACTIVATIONS))  # four dtypes, both tiles
     assert "0.00 eps  yes" in rows[random_normal.name]
     assert lines[-1].startswith(f"{len(KERNELS)} kernels, ") and lines[-1].endswith("all ok")
 
@@ -61,7 +62,7 @@ def test_kernels_option_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["device"] == "cpu" and found["passed"] is True
     assert [row["kernel"] for row in found["kernels"]] == ["erf_forward", "random_uniform"]
-    assert found["kernels"][0]["specialisations"] == 2 and found["kernels"][0]["same_bits"] is True
+    assert found["kernels"][0]["specialisations"] == 4 and found["kernels"][0]["same_bits"] is True
 
 
 def test_wrong_kernel_fails(replace: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,7 @@
-"""NumPy's ufuncs, number literals and casts as source, for one element of a compiled loop."""
+"""NumPy's ufuncs, number literals and casts as source, for one element of a compiled loop.
+
+A half is a 16-bit integer there: operands are widened to float32, and results rounded to it (``convert``).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,25 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend.dtypes import (
+    accumulator,
+    as_dtype,
+    float32,
+    has_bfloat16,
+    is_boolean,
+    is_floating,
+    is_half,
+    is_integer,
+)
+
 #: The dtypes that loops support -> their names in generated source.
 TYPE_NAMES = {
-    numpy.dtype(kind): name
+    as_dtype(kind): name
     for kind, name in (
         ("float32", "f4"), ("float64", "f8"), ("bool", "b1"), ("int8", "i1"), ("int16", "i2"), ("int32", "i4"), ("int64", "i8"),
-        ("uint8", "u1"), ("uint16", "u2"), ("uint32", "u4"), ("uint64", "u8"),
+        ("uint8", "u1"), ("uint16", "u2"), ("uint32", "u4"), ("uint64", "u8"), ("float16", "f2"), ("bfloat16", "bf2"),
     )
+    if kind != "bfloat16" or has_bfloat16()
 }  # fmt: skip
 
 _ANY = {
@@ -52,14 +67,16 @@ _FLOATING = {
 
 def template(name: str, dtype: numpy.dtype[Any]) -> str | None:
     """The source of a ufunc on elements of ``dtype``: {0}, {1} are its operands, {T} the type.  None if unsupported."""
-    if dtype.kind == "b":
+    if is_boolean(dtype):
         return _BOOLEAN.get(name)
-    own = _FLOATING if dtype.kind == "f" else _INTEGER
+    own = _FLOATING if is_floating(dtype) else _INTEGER
     return own.get(name, _ANY.get(name))
 
 
 def loop_dtypes(ufunc: numpy.ufunc, inputs: list[Any], signature: Any = None) -> list[numpy.dtype[Any]] | None:
     """The dtypes that NumPy computes in, of each operand and the result; None if NumPy or our loops lack support.
+
+    NumPy computes halves in float32, too.
 
     Args:
         inputs: the operands' dtypes; ``int`` or ``float`` for a Python number.
@@ -69,14 +86,16 @@ def loop_dtypes(ufunc: numpy.ufunc, inputs: list[Any], signature: Any = None) ->
         dtypes = ufunc.resolve_dtypes((*inputs, None), **({} if signature is None else {"signature": signature}))
     except (TypeError, ValueError):
         return None
-    return list(dtypes) if all(d in TYPE_NAMES for d in dtypes) else None
+    return [*map(accumulator, dtypes)] if all(d in TYPE_NAMES for d in dtypes) else None
 
 
 def literal(value: Any, dtype: numpy.dtype[Any]) -> str | None:
     """The source of a number of ``dtype``; None for an integer out of range, which NumPy compares by special rules."""
-    if dtype.kind == "b":
+    if is_boolean(dtype):
         return repr(bool(value))
-    if dtype.kind != "f":
+    if is_half(dtype):
+        return f"{TYPE_NAMES[dtype]}({int(numpy.asarray(value, dtype).view(numpy.uint16))})"
+    if not is_floating(dtype):
         limits = numpy.iinfo(dtype)
         return f"{TYPE_NAMES[dtype]}({int(value)})" if limits.min <= int(value) <= limits.max else None
     value = float(dtype.type(value))
@@ -88,9 +107,13 @@ def convert(text: str, source: numpy.dtype[Any], target: numpy.dtype[Any]) -> st
     """The source of an expression of dtype ``source`` cast to ``target``, as C casts it."""
     if source == target:
         return text
-    if target.kind == "b":
+    if is_half(source):
+        return convert(f"widen_{TYPE_NAMES[source]}({text})", float32, target)
+    if is_half(target):
+        return f"round_{TYPE_NAMES[target]}({convert(text, source, float32)})"
+    if is_boolean(target):
         return f"({text} != 0)"
     # through a signed integer: C leaves the cast of a negative float to an unsigned integer undefined
-    if source.kind == "f" and target.kind in "iu" and target != numpy.uint64:
+    if is_floating(source) and is_integer(target) and target != numpy.uint64:
         text = f"float_to_int({text}, {'i8' if target.itemsize == 8 or target == numpy.uint32 else 'i4'})"
     return f"{TYPE_NAMES[target]}({text})"

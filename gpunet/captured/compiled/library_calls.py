@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend.dtypes import FLOATING
+from gpunet.backend.dtypes import NATIVE, is_half
 from gpunet.captured.compiled.entries import Entry
 from gpunet.captured.compiled.expressions import TYPE_NAMES
 from gpunet.captured.compiled.nests import Unit, nest_of
@@ -99,7 +99,7 @@ def _products(call: Call) -> list[Unit] | None:
         return None
     a, b = call.arguments[:2]
     dtype = out.dtype
-    if dtype not in FLOATING or not all(isinstance(v, View) and v.dtype == dtype and v.size for v in (a, b, out)):
+    if dtype not in NATIVE or not all(isinstance(v, View) and v.dtype == dtype and v.size for v in (a, b, out)):
         return None
     if overlap(out, a) or overlap(out, b) or not a.shape or not b.shape:
         return None
@@ -217,7 +217,7 @@ def _all_contiguous(*views: Any) -> bool:
 def _loops(call: Call) -> list[Unit] | None:
     """The launch of a kernel that has a loop body."""
     loops = call.loops and call.loops(*call.arguments, **call.options)
-    if not loops or not all(v.contiguous and v.size and v.dtype in TYPE_NAMES for v in loops.arrays):
+    if not loops or not all(v.contiguous and v.size and v.dtype in TYPE_NAMES and not is_half(v.dtype) for v in loops.arrays):
         return None
     dtype = loops.arrays[0].dtype
     arrays = (*loops.arrays, SCRATCH) if loops.scratch else loops.arrays
@@ -246,7 +246,7 @@ def _take_items(call: Call) -> list[Unit] | None:
         return None
     out, x, index = call.arguments
     index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
-    if not isinstance(index, View) or index.dtype != numpy.int64 or x.dtype not in FLOATING or not x.shape:
+    if not isinstance(index, View) or index.dtype != numpy.int64 or x.dtype not in NATIVE or not x.shape:
         return None
     if not _all_contiguous(out, x, index) or out.dtype != x.dtype or 0 in (*out.shape, *x.shape) or overlap(out, x):
         return None

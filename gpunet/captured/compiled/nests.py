@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.dtypes import is_boolean, is_floating, is_half, is_integer
 from gpunet.captured.compiled.expressions import TYPE_NAMES, convert, literal, loop_dtypes, template
 from gpunet.captured.ir import Call, View, overlap
 
@@ -167,11 +168,11 @@ class Nest(Unit):
         for operand in self._read:
             level = max((d + 1 for d, s in enumerate(steps[operand]) if s), default=0)
             loaded = f"load({access(operand)}, {slot[operand]})"
-            before[level].append(f"v{slot[operand]} = {loaded}" + (" != 0" if operand.dtype.kind == "b" else ""))
+            before[level].append(f"v{slot[operand]} = {loaded}" + (" != 0" if is_boolean(operand.dtype) else ""))
             values[operand] = f"v{slot[operand]}"
 
         def store(operand: Operand, value: str) -> str:
-            value = f"u1({value})" if operand.dtype.kind == "b" else value
+            value = f"u1({value})" if is_boolean(operand.dtype) else value
             return f"store({access(operand)}, {value}, {slot[operand]})"
 
         body: list[str] = []
@@ -185,7 +186,7 @@ class Nest(Unit):
                 *arguments, T=TYPE_NAMES[(*statement.dtypes, statement.dtype)[0]], old=values.get(target, "")
             )
             if not statement.reduce:
-                if statement.dtype.kind in "iu":
+                if is_integer(statement.dtype):
                     text = f"{TYPE_NAMES[statement.dtype]}({text})"
                 body.append(f"t{count} = {convert(text, statement.dtype, target.dtype)}")
                 values[target] = f"t{count}"
@@ -219,7 +220,7 @@ class Nest(Unit):
             inner -= 1
         is_sum = statement.reduce == "add"
         wide = "f8" if is_sum and dtype == numpy.float32 and inner < depth else own  # of the total in a register
-        step = "{} + {}" if is_sum and dtype.kind != "f" else f"reduce_{statement.reduce}({{}}, {{}})"
+        step = "{} + {}" if is_sum and not is_floating(dtype) else f"reduce_{statement.reduce}({{}}, {{}})"
         total = text
         if inner < depth:
             before[inner].append(f"{name} = {wide}({start})")
@@ -304,7 +305,7 @@ def _copy(call: Call) -> Nest | None:
     if options or 0 in out.shape or not isinstance(value, (View, bool, int, float, numpy.generic)):
         return None
     dtype = value.dtype if isinstance(value, View) else out.dtype
-    if dtype not in TYPE_NAMES:
+    if dtype not in TYPE_NAMES or (dtype == numpy.float64 and is_half(out.dtype)):  # rounded to float32 first, it would differ
         return None
     return _statement(out, [value], [dtype], dtype, "{0}", where)
 
@@ -330,7 +331,7 @@ def _statement(out: View, arguments: list[Any], dtypes: Any, dtype: Any, express
     dtypes = list(dtypes)
     if where is not True:
         mask = _operand_of(where, out.shape, kept) if isinstance(where, View) else None
-        if mask is None or mask.dtype.kind != "b" or overlap(where, out):
+        if mask is None or not is_boolean(mask.dtype) or overlap(where, out):
             return None
         value = convert(expression, dtype, out.dtype)
         expression = f"select({{{len(sources)}}}, {value}, {{old}})"
@@ -351,9 +352,11 @@ def _reduce(call: Call) -> Nest | None:
     name = getattr(ufunc, "__name__", "")
     if options or len(call.arguments) != 1 or not isinstance(view, View) or name not in ("add", "maximum", "minimum"):
         return None
-    if 0 in view.shape or out.dtype not in TYPE_NAMES or (name != "add" and (out.dtype.kind != "f" or view.dtype != out.dtype)):
+    if 0 in view.shape or out.dtype not in TYPE_NAMES or is_half(view.dtype) or is_half(out.dtype):
         return None
-    if out.dtype.kind == "b" or (view.dtype.kind == "f" and out.dtype != view.dtype):
+    if name != "add" and (not is_floating(out.dtype) or view.dtype != out.dtype):
+        return None
+    if is_boolean(out.dtype) or (is_floating(view.dtype) and out.dtype != view.dtype):
         return None
     rank = len(view.shape)
     axes = range(rank) if axis is None else [a % rank for a in ((axis,) if isinstance(axis, int) else axis)]

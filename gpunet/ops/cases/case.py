@@ -9,6 +9,7 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
+from gpunet.backend.dtypes import accumulator, as_dtype, is_half
 from gpunet.launch.facts import Cost
 from gpunet.launch.kernel import Geometry, Kernel
 from gpunet.launch.list_kernel import MAX_TENSORS
@@ -82,12 +83,12 @@ class Samples:
 
     Attributes:
         width: rows and columns of the matrices of a case that may have any size; its vectors have width^2 elements.
+        accumulators: draws arrays of the dtype's accumulator.
     """
 
-    def __init__(self, dtype: str, seed: int, width: int = 128) -> None:
-        self.dtype = numpy.dtype(dtype)
-        self.random = numpy.random.default_rng(seed)
-        self.width = width
+    def __init__(self, dtype: Any, seed: int | numpy.random.Generator, width: int = 128) -> None:
+        self.dtype, self.random, self.width = as_dtype(dtype), numpy.random.default_rng(seed), width
+        self.accumulators = Samples(accumulator(self.dtype), self.random, width) if is_half(self.dtype) else self
 
     def normal(self, *shape: int) -> numpy.ndarray:
         return self.random.normal(size=shape).astype(self.dtype)
@@ -108,11 +109,11 @@ class Samples:
 
     def saved(self, activation: str, *shape: int, alpha: float | None = None) -> numpy.ndarray:
         """The residual of an activation: its output or its pre-activation, from normal z that contain 0."""
-        row, z = ACTIVATIONS[activation], self.normal(*shape)
+        row, z = ACTIVATIONS[activation], self.normal(*shape).astype(self.accumulators.dtype)
         z.reshape(-1)[1:2] = 0
         if row.saves == "output":
             row.forward(z, z, row.alpha if alpha is None else alpha)
-        return z
+        return z.astype(self.dtype)
 
 
 def shifted(array: numpy.ndarray) -> View:

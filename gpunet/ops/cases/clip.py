@@ -18,7 +18,7 @@ from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
 def _norm_arrays(s: Samples, grads: list[numpy.ndarray]) -> list[Any]:
     """The arguments of gradient_norm: grads, norm, partials, ticket."""
     blocks = sum(max(1, ceil_div(g.size, ELEMENTS_PER_BLOCK)) for g in grads)
-    return [grads, s.positive(1), s.blank(blocks), s.blank(1, dtype="uint32")]
+    return [grads, s.accumulators.positive(1), s.accumulators.blank(blocks), s.blank(1, dtype="uint32")]
 
 
 def _two_gradients(s: Samples, *values: float) -> list[numpy.ndarray]:
@@ -76,12 +76,12 @@ clip_by_norm.describe(updates="grads")
 def _(s: Samples) -> Iterator[Any]:
     for shapes, max_norm in itertools.product(TENSORS, (0.0, 0.05, 5.0)):
         label, options = f"{len(shapes)} tensors to {max_norm}", {"max_norm": max_norm}
-        arrays = [[s.normal(*shape) for shape in shapes], s.positive(1)]
+        arrays = [[s.normal(*shape) for shape in shapes], s.accumulators.positive(1)]
         yield label, arrays, options
         if max_norm == 0.05 and shapes is TENSORS[0]:
             yield from unaligned(label, arrays, options, 0)
     for norm in (0.0, 5.0, numpy.inf, numpy.nan):
-        yield f"of norm {norm} to 5.0", [_two_gradients(s), numpy.array([norm], s.dtype)], {"max_norm": 5.0}
+        yield f"of norm {norm} to 5.0", [_two_gradients(s), numpy.array([norm], s.accumulators.dtype)], {"max_norm": 5.0}
 
 
 @clip_by_norm.cases("representative", "bench")

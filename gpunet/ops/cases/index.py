@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend.dtypes import is_floating
 from gpunet.launch.facts import Cost, num_bytes
 from gpunet.launch.faults import RECORD_SIZE
 from gpunet.ops.cases.case import Samples
@@ -107,7 +108,7 @@ def _copied(s: Samples, dtype: str, *shapes: tuple[int, ...]) -> list[numpy.ndar
     result = []
     for shape in shapes:
         array = s.random.integers(-100, 100, shape).astype(dtype)
-        if array.dtype.kind == "f":
+        if is_floating(array.dtype):
             array.reshape(-1)[1::5], array.reshape(-1)[2::5] = numpy.nan, -0.0
         result.append(array.reshape(-1).view("uint8"))
     return result

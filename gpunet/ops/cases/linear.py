@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy
+
 from gpunet.launch.facts import Cost, num_bytes
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.cases.case import LARGE_SIZES, SIZES, WHOLE_SIZE, Samples, unaligned
@@ -120,22 +122,24 @@ def _(s: Samples) -> Iterator[Any]:
         dw = s.blank(o, i) if leave_out != "dw" else None
         db = s.blank(o) if leave_out != "db" else None
         label = f"({n}, {o}), ({n}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
-        yield label, [dw, db, s.normal(n, o), s.normal(n, i), s.positive(1) if scaled else None], {}
+        yield label, [dw, db, s.normal(n, o), s.normal(n, i), s.accumulators.positive(1) if scaled else None], {}
     o, i, n = WHOLE_SIZE
-    arrays = [s.blank(o, i), s.blank(o), s.normal(n, o), s.normal(n, i), s.positive(1)]
+    arrays = [s.blank(o, i), s.blank(o), s.normal(n, o), s.normal(n, i), s.accumulators.positive(1)]
     yield from unaligned(f"({n}, {o}), ({n}, {i})", arrays, {})
 
 
 @linear_backward_weight.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     for o, i, n in _TILES:
-        yield f"({n}, {o}), ({n}, {i})", [s.blank(o, i), s.blank(o), s.normal(n, o), s.normal(n, i), s.positive(1)], {}
+        scale = s.accumulators.positive(1)
+        yield f"({n}, {o}), ({n}, {i})", [s.blank(o, i), s.blank(o), s.normal(n, o), s.normal(n, i), scale], {}
 
 
 @linear_backward_weight.cases("bench")
 def _(s: Samples) -> Iterator[Any]:
     n = s.width
-    yield f"({n}, {n}), ({n}, {n})", [s.blank(n, n), s.blank(n), s.normal(n, n), s.normal(n, n), s.positive(1)], {}
+    scale = s.accumulators.positive(1)
+    yield f"({n}, {n}), ({n}, {n})", [s.blank(n, n), s.blank(n), s.normal(n, n), s.normal(n, n), scale], {}
 
 
 @linear_backward_weight.cost
@@ -161,22 +165,22 @@ linear_backward_weight_partial.describe(is_hot=True)
 def _(s: Samples) -> Iterator[Any]:
     for (o, i, n), slices in zip((*SIZES, (65, 64, 300)), (1, 4, 3, 7, 2, 64, 2, 2, 8)):
         label = f"({n}, {o}), ({n}, {i}) in {slices} slices"
-        yield label, [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)], {"slices": slices}
-    arrays = [s.blank(2, 8 * 4 + 8), s.normal(5, 8), s.normal(5, 4)]
+        yield label, [s.accumulators.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)], {"slices": slices}
+    arrays = [s.accumulators.blank(2, 8 * 4 + 8), s.normal(5, 8), s.normal(5, 4)]
     yield from unaligned("(5, 8), (5, 4) in 2 slices", arrays, {"slices": 2}, 0)
 
 
 @linear_backward_weight_partial.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     o, i, n, slices = 64, 128, 256, 4
-    arrays = [s.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)]
+    arrays = [s.accumulators.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)]
     yield f"({n}, {o}), ({n}, {i}) in 4 slices", arrays, {"slices": slices}
 
 
 @linear_backward_weight_partial.cases("bench")
 def _(s: Samples) -> Iterator[Any]:
     rows, small = 8 * s.width, max(1, s.width // 4)
-    arrays = [s.blank(8, small * (small + 1)), s.normal(rows, small), s.normal(rows, small)]
+    arrays = [s.accumulators.blank(8, small * (small + 1)), s.normal(rows, small), s.normal(rows, small)]
     yield f"({rows}, {small}) in 8 slices", arrays, {"slices": 8}
 
 
@@ -191,24 +195,31 @@ linear_backward_weight_reduce.describe(is_hot=True)
 @linear_backward_weight_reduce.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     choices = itertools.product(((1, 1, 1), (7, 63, 65), (65, 7, 2), (129, 300, 5)), ("", "dw", "db"), (True, False))
+    wide = s.accumulators
     for (o, i, slices), leave_out, scaled in choices:
         dw = s.blank(o, i) if leave_out != "dw" else None
         db = s.blank(o) if leave_out != "db" else None
         label = f"{slices} of ({o}, {i}){', scale' * scaled}{', no ' * bool(leave_out)}{leave_out}"
-        yield label, [dw, db, s.normal(slices, o * i + o), s.positive(1) if scaled else None], {}
-    yield "2 of (63, 65) by 3 blocks", [s.blank(63, 65), s.blank(63), s.normal(2, 63 * 66), None], {}, 3
+        yield label, [dw, db, wide.normal(slices, o * i + o), wide.positive(1) if scaled else None], {}
+    numbers = wide.normal(1, 3 * 3 + 3)
+    numbers[0, :5] = numpy.inf, -numpy.inf, numpy.nan, 1e38, -numpy.nan
+    numbers.view(f"uint{8 * numbers.itemsize}")[0, 2] |= 2 ** (8 * numbers.itemsize - 1) - 1  # the NaN of a GPU: all bits set
+    yield "1 of (3, 3), not finite", [s.blank(3, 3), s.blank(3), numbers, None], {}
+    yield "2 of (63, 65) by 3 blocks", [s.blank(63, 65), s.blank(63), wide.normal(2, 63 * 66), None], {}, 3
 
 
 @linear_backward_weight_reduce.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     o, i, slices = 64, 128, 4
-    yield f"{slices} of ({o}, {i})", [s.blank(o, i), s.blank(o), s.normal(slices, o * i + o), s.positive(1)], {}
+    partials, scale = s.accumulators.normal(slices, o * i + o), s.accumulators.positive(1)
+    yield f"{slices} of ({o}, {i})", [s.blank(o, i), s.blank(o), partials, scale], {}
 
 
 @linear_backward_weight_reduce.cases("bench")
 def _(s: Samples) -> Iterator[Any]:
     n = s.width
-    yield f"8 of ({n}, {n})", [s.blank(n, n), s.blank(n), s.normal(8, n * (n + 1)), s.positive(1)], {}
+    partials, scale = s.accumulators.normal(8, n * (n + 1)), s.accumulators.positive(1)
+    yield f"8 of ({n}, {n})", [s.blank(n, n), s.blank(n), partials, scale], {}
 
 
 @linear_backward_weight_reduce.cost

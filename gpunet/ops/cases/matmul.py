@@ -15,7 +15,7 @@ from gpunet.ops.matmul import matmul_forward
 matmul_forward.describe(
     is_hot=True,
     spills={
-        ("float, 128, *", "*"): "two blocks per multiprocessor leave 128 registers per thread; accumulators, fragments and the "
+        ("*float*, 128, *", "*"): "two blocks per multiprocessor leave 128 registers per thread; accumulators, fragments and the "
         "prefetched step take 96, and the addresses of operands with arbitrary 64-bit strides more than the remaining 32. One "
         "block per multiprocessor would not spill, but could not hide the latency of barriers"
     },

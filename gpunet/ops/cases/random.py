@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend.dtypes import significand_bits
 from gpunet.launch.facts import Cost, num_bytes
 from gpunet.launch.random import random_advance, random_bernoulli, random_integers, random_normal, random_uniform
 from gpunet.ops.cases.case import COUNTS, Samples, unaligned
@@ -30,21 +31,22 @@ def _whole_draw(s: Samples, dtype: Any, **options: float) -> Any:
 
 @random_uniform.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    yield from _draws(s.dtype, {"low": 0.0, "high": 1.0}, {"low": -1.7, "high": 0.3})
+    bits = significand_bits(s.dtype)
+    yield from _draws(s.dtype, {"low": 0.0, "high": 1.0, "bits": bits}, {"low": -1.7, "high": 0.3, "bits": bits})
 
 
 @random_uniform.cases("representative", "bench")
 def _(s: Samples) -> Iterator[Any]:
-    yield _whole_draw(s, s.dtype, low=0.0, high=1.0)
+    yield _whole_draw(s, s.dtype, low=0.0, high=1.0, bits=significand_bits(s.dtype))
 
 
 @random_uniform.cost
-def _(out, state, *, low, high):
+def _(out, state, *, low, high, bits):
     return Cost(2 * out.size, num_bytes(out, state))
 
 
 @random_uniform.equivalent
-def _(torch, out, state, *, low, high):
+def _(torch, out, state, *, low, high, bits):
     return lambda: out.uniform_(low, high)
 
 

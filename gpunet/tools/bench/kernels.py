@@ -58,7 +58,7 @@ class Launch(NamedTuple):
         def tensor(array: Any) -> Any:
             if isinstance(array, list):
                 return [tensor(a) for a in array]
-            if array is None or array.dtype.kind == "u":  # a ticket, or the state of random numbers
+            if array is None or array.dtype.name.startswith("uint"):  # a ticket, or the state of random numbers
                 return None
             return torch.from_numpy(numpy.array(devices.move(array, devices.CPU), order="C")).to(device)
 

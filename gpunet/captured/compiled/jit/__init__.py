@@ -16,6 +16,8 @@ from numba import int16 as i2
 from numba import int32 as i4
 from numba import int64 as i8
 from numba import uint8 as u1
+from numba import uint16 as bf2
+from numba import uint16 as f2
 from numba import uint16 as u2
 from numba import uint32 as u4
 from numba import uint64 as u8
@@ -47,6 +49,7 @@ from gpunet.captured.compiled.jit.elementary import (
     tanh_f4,
     tanh_f8,
 )  # fmt: skip
+from gpunet.captured.compiled.jit.halves import round_bf2, round_f2, widen_bf2, widen_f2
 from gpunet.captured.compiled.jit.matmul import product_columns, transpose_block, vector_width
 from gpunet.captured.compiled.jit.memory import (
     advance,
