@@ -4,8 +4,8 @@
 //   clip_by_norm     g *= min(1, max_norm / (norm + 1e-6)); g is not written if that factor is 1
 //   clip_by_value    g = min(max(g, -limit), limit)
 //
-// NaN propagates, as in NumPy.  With more than MAX_TENSORS tensors there are several launches: the first one starts the sum,
-// the last one takes the root.  Versions: 1. packs of four (this one): memory-bound.
+// NaN propagates, as in NumPy.  If the tensors do not fit into one table there are several launches: the first one
+// starts the sum, the last one takes the root.  Versions: 1. packs of four (this one): memory-bound.
 
 #include "common/pack.cuh"
 #include "common/reduce.cuh"
@@ -42,8 +42,8 @@ struct Largest : Magnitudes {
 // ---- kernels ---------------------------------------------------------------------------------------------------------
 
 // Calls body(pointer, valid, whole) for each pack of four in this block's part of its tensor.
-template <class T, class Body>
-__device__ __forceinline__ void for_each_pack_of_gradient(const TensorTable<1>& table, Body body) {
+template <class T, int CAPACITY, class Body>
+__device__ __forceinline__ void for_each_pack_of_gradient(const TensorTable<1, CAPACITY>& table, Body body) {
   const int tensor = table.tensor_of_block();
   T* grads = table.template pointer<T>(0, tensor);
   const bool whole = aligned(grads);
@@ -55,10 +55,10 @@ __device__ __forceinline__ void for_each_pack_of_gradient(const TensorTable<1>& 
   }
 }
 
-template <class T, class Order>
+template <class T, class Order, int CAPACITY>
 __global__ void __launch_bounds__(256) gradient_norm(
-    const __grid_constant__ TensorTable<1> table, Accumulator<T>* norm, Accumulator<T>* partials, unsigned int* ticket,
-    double order, int first, int last) {
+    const __grid_constant__ TensorTable<1, CAPACITY> table, Accumulator<T>* norm, Accumulator<T>* partials,
+    unsigned int* ticket, double order, int first, int last) {
   using A = Accumulator<T>;
   A sum = 0;
   for_each_pack_of_gradient<const T>(table, [&](const T* grads, long long valid, bool whole) {
@@ -80,9 +80,9 @@ __global__ void __launch_bounds__(256) gradient_norm(
   norm[0] = last ? Order::root(sum, order) : sum;
 }
 
-template <class T>
+template <class T, int CAPACITY>
 __global__ void __launch_bounds__(256) clip_by_norm(
-    const __grid_constant__ TensorTable<1> table, const Accumulator<T>* norm, double max_norm) {
+    const __grid_constant__ TensorTable<1, CAPACITY> table, const Accumulator<T>* norm, double max_norm) {
   using A = Accumulator<T>;
   const A factor = A(max_norm) / (norm[0] + A(1e-6));
   if (factor >= A(1)) return;  // false for NaN, so a NaN norm makes all gradients NaN
@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(256) clip_by_norm(
   });
 }
 
-template <class T>
-__global__ void __launch_bounds__(256) clip_by_value(const __grid_constant__ TensorTable<1> table, double limit) {
+template <class T, int CAPACITY>
+__global__ void __launch_bounds__(256) clip_by_value(const __grid_constant__ TensorTable<1, CAPACITY> table, double limit) {
   using A = Accumulator<T>;
   const A most = A(limit);
   for_each_pack_of_gradient<T>(table, [&](T* grads, long long valid, bool whole) {

@@ -23,15 +23,17 @@ __device__ __forceinline__ void for_each_pack_of_block(long long first, long lon
   }
 }
 
-template <int LISTS>
-__device__ __forceinline__ void count_step(const TensorTable<LISTS>& table, int steps, unsigned int* ticket) {
-  static_assert(MAX_TENSORS <= 256, "a thread for each tensor");
-  if (last_block(ticket) && threadIdx.x < table.tensors) table.template pointer<double>(steps, threadIdx.x)[0] += 1.0;
+template <int LISTS, int CAPACITY>
+__device__ __forceinline__ void count_step(
+    const TensorTable<LISTS, CAPACITY>& table, int steps, unsigned int* ticket) {
+  if (!last_block(ticket)) return;
+  for (int tensor = threadIdx.x; tensor < table.tensors; tensor += blockDim.x)
+    table.template pointer<double>(steps, tensor)[0] += 1.0;
 }
 
-template <class T, bool MOMENTUM, bool NESTEROV, bool MAXIMIZE>
+template <class T, bool MOMENTUM, bool NESTEROV, bool MAXIMIZE, int CAPACITY>
 __global__ void __launch_bounds__(256) sgd_step(
-    const __grid_constant__ TensorTable<4> table, const double* hyperparameters, unsigned int* ticket) {
+    const __grid_constant__ TensorTable<4, CAPACITY> table, const double* hyperparameters, unsigned int* ticket) {
   using A = Accumulator<T>;
   enum { PARAMS, MOMENTA, STEPS, GRADS };
   const int tensor = table.tensor_of_block();
@@ -63,9 +65,9 @@ __global__ void __launch_bounds__(256) sgd_step(
   count_step(table, STEPS, ticket);
 }
 
-template <class T, bool AMSGRAD, bool DECOUPLED, bool MAXIMIZE>
+template <class T, bool AMSGRAD, bool DECOUPLED, bool MAXIMIZE, int CAPACITY>
 __global__ void __launch_bounds__(256) adam_step(
-    const __grid_constant__ TensorTable<6> table, const double* hyperparameters, unsigned int* ticket) {
+    const __grid_constant__ TensorTable<6, CAPACITY> table, const double* hyperparameters, unsigned int* ticket) {
   using A = Accumulator<T>;
   enum { PARAMS, AVERAGES, SQUARES, MAX_SQUARES, STEPS, GRADS };
   const int tensor = table.tensor_of_block();

@@ -155,6 +155,29 @@ def _temporary_folder() -> Path:
     return Path(folder.name)
 
 
+@functools.cache
+def max_parameter_bytes(device: Device) -> int:
+    """Return how many bytes of parameters a kernel may have on a device.
+
+    Raises:
+        CompileError: NVRTC is not installed.
+    """
+    if device.type != "cuda":
+        return _LARGE_PARAMETERS
+    cuda = devices.cupy().cuda
+    major, minor = nvrtc_version()
+    cuda_version = min(int(cuda.runtime.driverGetVersion()), 1000 * major + 10 * minor)
+    return _parameter_bytes(cuda_version, int(cuda.Device(device.index).compute_capability))
+
+
+_SMALL_PARAMETERS, _LARGE_PARAMETERS = 4096, 32764
+
+
+def _parameter_bytes(cuda_version: int, capability: int) -> int:
+    """The bytes of parameters that CUDA takes; versions as 12010 for 12.1, capabilities as 70 for 7.0."""
+    return _LARGE_PARAMETERS if cuda_version >= 12010 and capability >= 70 else _SMALL_PARAMETERS
+
+
 # ---- loading ----------------------------------------------------------------------------------------------------------
 
 #: ``function(grid, block, arguments, shared)`` launches on the current stream of the function's device.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,21 +13,40 @@ from gpunet.backend import compiler, devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import C_TYPES
 from gpunet.errors import LaunchError
-from gpunet.launch.kernel import KERNELS, Kernel, ceil_div
+from gpunet.launch.kernel import KERNELS, Geometry, Kernel, ceil_div
 from gpunet.launch.memory import JoinedArrays
 from gpunet.launch.tape import active
 
-#: Maximum number of tensors per launch: the table of their pointers must fit into the 4 KB of kernel parameters.
-MAX_TENSORS = 48
+#: Tensors that a table of pointers takes.  The table is a kernel parameter, and a kernel has 4 KB of them, or 32 KB.
+SMALL_TABLE, LARGE_TABLE = 48, 512
 #: Number of elements that one block processes.
 ELEMENTS_PER_BLOCK = 2048
+
+
+def max_tensors(array: Array) -> int:
+    """Return the maximum number of tensors per launch on the device of an array."""
+    return LARGE_TABLE if compiler.max_parameter_bytes(devices.of(array)) > 4096 else SMALL_TABLE
+
+
+@functools.cache
+def table_dtype(lists: int, capacity: int) -> numpy.dtype[Any]:
+    """Return the layout of the CUDA sources' ``TensorTable<lists, capacity>``."""
+    return numpy.dtype(
+        [
+            ("pointers", numpy.uint64, (lists, capacity)),
+            ("counts", numpy.int64, (capacity,)),
+            ("first_block", numpy.int32, (capacity + 1,)),
+            ("tensors", numpy.int32),
+        ]
+    )
 
 
 class ListKernel(Kernel):
     """One launch over many tensors.
 
     The first ``lists`` parameters are lists of arrays; entry i of each list belongs to tensor i.  The CUDA entry point
-    takes the lists as one ``TensorTable<lists>`` by value, then the other pointers and the scalars.
+    takes the lists as one ``TensorTable<lists, capacity>`` by value, then the other pointers and the scalars; its last
+    template argument is the capacity.
     """
 
     def __init__(
@@ -34,14 +54,6 @@ class ListKernel(Kernel):
     ) -> None:
         super().__init__(twin, file, outputs, types, optional)
         self.lists = lists
-        self.table_dtype = numpy.dtype(
-            [
-                ("pointers", numpy.uint64, (lists, MAX_TENSORS)),
-                ("counts", numpy.int64, (MAX_TENSORS,)),
-                ("first_block", numpy.int32, (MAX_TENSORS + 1,)),
-                ("tensors", numpy.int32),
-            ]
-        )
 
     def __call__(self, *arrays: Any, **options: Any) -> None:
         recording = active.tape
@@ -61,7 +73,7 @@ class ListKernel(Kernel):
         count = len(lists[0])
         for tensors in lists:
             if tensors is not None:
-                if len(tensors) != count or count > MAX_TENSORS:
+                if len(tensors) != count or count > LARGE_TABLE:
                     return False
                 if type(tensors) is JoinedArrays and tensors.flat is not None:
                     continue  # views of one vector: checking the first suffices
@@ -74,10 +86,11 @@ class ListKernel(Kernel):
     def check(self, arrays: Sequence[Any]) -> None:
         lists = [a for a in arrays[: self.lists] if a is not None]
         count = len(lists[0])
-        if not 0 < count <= MAX_TENSORS or any(len(a) != count for a in lists):
+        limit = max_tensors(lists[0][0]) if count else SMALL_TABLE
+        if not 0 < count <= limit or any(len(a) != count for a in lists):
             raise LaunchError(
                 f"kernel {self.name}: lists of {[len(a) for a in lists]} tensors; expected equal lengths from 1 to "
-                f"{MAX_TENSORS}"
+                f"{limit}"
             )
         firsts = [a and a[0] for a in arrays[: self.lists]]
         self.contract.check([*firsts, *arrays[self.lists :]])
@@ -91,6 +104,10 @@ class ListKernel(Kernel):
                     )
             if first is not None and not isinstance(first, ndarray):
                 self.contract.check_gpus((f"{name}[{index}]", array) for index, array in enumerate(tensors))
+
+    def launch_geometry(self, arrays: Sequence[Any], options: dict[str, Any]) -> Geometry:
+        geometry = super().launch_geometry(arrays, options)
+        return geometry._replace(template=(*geometry.template, str(_capacity(arrays[0]))))
 
     def launch(self, arrays: Sequence[Any], options: dict[str, Any]) -> None:
         first = arrays[0][0]
@@ -118,7 +135,7 @@ class ListKernel(Kernel):
 
     def table(self, arrays: Sequence[Any]) -> numpy.ndarray:
         """Return the kernel's ``TensorTable``: pointers, element counts and first block of each tensor."""
-        table = numpy.zeros(1, self.table_dtype)
+        table = numpy.zeros(1, table_dtype(self.lists, _capacity(arrays[0])))
         counts = [a.size for a in arrays[0]]
         for row, tensors in enumerate(arrays[: self.lists]):
             if tensors is not None:
@@ -129,6 +146,10 @@ class ListKernel(Kernel):
         )
         table["tensors"] = len(counts)
         return table
+
+
+def _capacity(tensors: Sequence[Array]) -> int:
+    return SMALL_TABLE if len(tensors) <= SMALL_TABLE else LARGE_TABLE
 
 
 def list_kernel(

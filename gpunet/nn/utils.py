@@ -21,7 +21,7 @@ from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, is_half
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError
 from gpunet.launch.kernel import ceil_div
-from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, MAX_TENSORS
+from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, max_tensors
 from gpunet.launch.memory import empty, ticket
 from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
@@ -142,9 +142,10 @@ def _gradients(parameters: Tensors) -> list[Tensor]:
 
 
 def _batches(tensors: list[Tensor]) -> Iterator[list[Array]]:
-    """Split the arrays of the tensors into lists of at most MAX_TENSORS, one per launch."""
-    for start in range(0, len(tensors), MAX_TENSORS):
-        yield [t.array for t in tensors[start : start + MAX_TENSORS]]
+    """Split the arrays of the tensors into lists, one per launch."""
+    limit = max_tensors(tensors[0].array) if tensors else 1
+    for start in range(0, len(tensors), limit):
+        yield [t.array for t in tensors[start : start + limit]]
 
 
 def _check_dtypes_and_devices(tensors: list[Tensor], norm: Tensor | None = None) -> None:

@@ -22,7 +22,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, StateDictError
-from gpunet.launch.list_kernel import MAX_TENSORS
+from gpunet.launch.list_kernel import max_tensors
 from gpunet.launch.memory import JoinedArrays
 from gpunet.launch.tape import active, graph_break, graph_break_on_read
 
@@ -263,7 +263,7 @@ class Optimizer:
         """
 
     def update(self, group: ParameterGroup, params: list[Tensor], grads: list[Array]) -> None:
-        """Launch the kernel over parameters with gradients: at most MAX_TENSORS, all of one dtype and device."""
+        """Launch the kernel over parameters with gradients: at most as many as one launch takes, all of one dtype and device."""
         raise NotImplementedError(f"{type(self).__name__} does not define update()")
 
     def state_lists(self, params: list[Tensor], names: tuple[str, ...]) -> list[list[Array] | None]:
@@ -337,10 +337,10 @@ class Optimizer:
                     continue
                 array = p.array
                 if not batch:
-                    first = array
-                elif len(batch) == MAX_TENSORS or array.dtype != first.dtype or type(array) is not type(first):
+                    first, limit = array, max_tensors(array)
+                elif len(batch) == limit or array.dtype != first.dtype or type(array) is not type(first):
                     self._launch(group, batch)
-                    batch, first = [], array
+                    batch, first, limit = [], array, max_tensors(array)
                 batch.append(p)
             if batch:
                 self._launch(group, batch)

@@ -109,7 +109,7 @@ def _entry_parameters(kernel: Kernel) -> list[tuple[str, str]]:
     )
     assert len(found) == 1, f"{kernel.file}: {len(found)} templates over T with an entry point {kernel.entry}"
     parameters = []
-    for parameter in found[0].split(","):
+    for parameter in re.split(r",(?![^<>]*>)", found[0]):
         words = re.sub(r"__restrict__|__grid_constant__", "", parameter).split()
         kind, name = " ".join(words[:-1]), words[-1]
         stars = name.count("*")
@@ -132,7 +132,7 @@ def test_twin_and_entry_have_the_same_signature(name: str) -> None:
     pointers = list(zip(kernel.parameters, kernel.c_types))
     expected = []
     if isinstance(kernel, ListKernel):
-        expected = [(f"const TensorTable<{kernel.lists}>", "table")]
+        expected = [(f"const TensorTable<{kernel.lists}, CAPACITY>", "table")]
         pointers = pointers[kernel.lists :]
     written = {*kernel.parameters[: kernel.outputs], "ticket"}
     names = {"A": "Accumulator<T>"}
@@ -149,21 +149,24 @@ def _constant(file: str, name: str) -> int:
 
 
 def test_constants_in_cuda_and_python_are_equal() -> None:
-    assert _constant("optimizers.cu", "MAX_TENSORS") == list_kernel.MAX_TENSORS
     assert _constant("optimizers.cu", "ELEMENTS_PER_BLOCK") == list_kernel.ELEMENTS_PER_BLOCK
     assert _constant("common/loss.cuh", "MAX_BLOCKS") == MAX_BLOCKS
 
 
 @needs_nvrtc
+@pytest.mark.parametrize("capacity, limit", [(list_kernel.SMALL_TABLE, 4096), (list_kernel.LARGE_TABLE, 32764)])
 @pytest.mark.parametrize("name", [k.name for k in KERNELS.values() if isinstance(k, ListKernel)])
-def test_tensor_table_has_the_layout_of_its_dtype(name: str, tmp_path: Any, monkeypatch: Any) -> None:
+def test_tensor_table_has_the_layout_of_its_dtype(
+    name: str, capacity: int, limit: int, tmp_path: Any, monkeypatch: Any
+) -> None:
     kernel = KERNELS[name]
     assert isinstance(kernel, ListKernel)
-    fields = kernel.table_dtype.fields
+    dtype = list_kernel.table_dtype(kernel.lists, capacity)
+    assert dtype.itemsize + 8 * len(kernel.parameters[kernel.lists :]) <= limit
+    fields = dtype.fields
     assert fields is not None
-    table = f"TensorTable<{kernel.lists}>"
-    checks = [f"static_assert(sizeof({table}) == {kernel.table_dtype.itemsize});"]
-    checks += [f"static_assert(offsetof({table}, {field}) == {entry[1]});" for field, entry in fields.items()]
+    checks = [f"using Table = TensorTable<{kernel.lists}, {capacity}>;", f"static_assert(sizeof(Table) == {dtype.itemsize});"]
+    checks += [f"static_assert(offsetof(Table, {field}) == {entry[1]});" for field, entry in fields.items()]
     (tmp_path / "layout.cu").write_text(
         cuda_sources.spliced("common/tensor_table.cuh").partition("\n")[2]
         + "#define offsetof(type, member) __builtin_offsetof(type, member)\n"

@@ -11,8 +11,9 @@ import numpy
 import pytest
 
 import gpunet
+from gpunet.backend import compiler
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
-from gpunet.launch.list_kernel import MAX_TENSORS
+from gpunet.launch.list_kernel import max_tensors
 from gpunet.launch.tape import Tape, record
 from gpunet.optim import SGD, Adam, AdamW
 
@@ -107,7 +108,8 @@ def test_parameters_without_a_gradient_are_not_updated(kind: str, options: dict[
 
 def test_more_tensors_than_one_launch_takes_and_mixed_dtypes(device: str, torch: Any) -> None:
     generator = numpy.random.default_rng(1)
-    data = [generator.normal(size=2).astype("float32" if i % 3 else "float64") for i in range(2 * MAX_TENSORS + 5)]
+    limit = max_tensors(gpunet.zeros(1, device=device).array)
+    data = [generator.normal(size=2).astype("float32" if i % 3 else "float64") for i in range(2 * limit + 5)]
     mine, theirs = parameters(data, device), [torch.tensor(a, requires_grad=True) for a in data]
     for module, params in ((gpunet.optim, mine), (torch.optim, theirs)):
         optimizer = module.Adam(params, lr=0.1)
@@ -395,7 +397,7 @@ def test_invalid_arguments_raise(make: Any, message: str, device: str) -> None:
 
 
 def test_one_launch_updates_all_parameters(device: str) -> None:
-    """A step is one launch for up to MAX_TENSORS parameters."""
+    """A step is one launch for as many parameters as one launch takes."""
     for make in (SGD, Adam, AdamW):
         params = parameters(start("float32"), device)
         optimizer = make(params)
@@ -403,6 +405,20 @@ def test_one_launch_updates_all_parameters(device: str) -> None:
         with record(Tape()) as tape:
             optimizer.step()
         assert [launch.kernel.name for launch in tape.launches] == ["sgd_step" if make is SGD else "adam_step"]
+
+
+@pytest.mark.parametrize("parameter_bytes, launches", [(32764, 1), (4096, 4)])
+def test_161_tensors_take_one_launch_or_four(
+    parameter_bytes: int, launches: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "max_parameter_bytes", lambda device: parameter_bytes)
+    params = parameters([numpy.ones(2, "float32")] * 161, device)
+    optimizer = Adam(params, lr=0.5)
+    sum(p.sum() for p in params).backward()
+    with record(Tape()) as tape:
+        optimizer.step()
+    assert [launch.kernel.name for launch in tape.launches] == ["adam_step"] * launches
+    assert all(numpy.allclose(p.detach().cpu().numpy(), 0.5) for p in params)
 
 
 def test_empty_parameters_are_accepted(device: str) -> None:

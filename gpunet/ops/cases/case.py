@@ -12,7 +12,7 @@ from gpunet.backend.devices import Array, Device
 from gpunet.backend.dtypes import accumulator, as_dtype, is_half
 from gpunet.launch.facts import Cost
 from gpunet.launch.kernel import Geometry, Kernel
-from gpunet.launch.list_kernel import MAX_TENSORS
+from gpunet.launch.list_kernel import SMALL_TABLE
 from gpunet.ops.activations import ACTIVATIONS
 
 
@@ -143,5 +143,9 @@ LARGE_SIZES = ((7, 95 * 128 + 1, 9), (129, 48 * 128 - 63, 65))
 COUNTS = (1, 7, 63, 65, 129, 300, 0)
 
 #: Shapes of the tensors of a list kernel's launch.  A block processes 2048 elements.  (Optimizers count the steps of an
-#: empty tensor, too.)
-TENSORS = (((7,), (63, 65), (1,), (0,), (2049,)), tuple((1 + 7 * index,) for index in range(MAX_TENSORS)))
+#: empty tensor, too.)  The last ones take the large table.
+TENSORS = (
+    ((7,), (63, 65), (1,), (0,), (2049,)),
+    tuple((1 + 7 * index,) for index in range(SMALL_TABLE)),
+    tuple((1 + 70 * index,) for index in range(SMALL_TABLE + 1)),
+)
