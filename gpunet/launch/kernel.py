@@ -52,8 +52,8 @@ class Geometry(NamedTuple):
     Attributes:
         grid: number of blocks, one int or up to three.
         block: threads per block, one int or up to three.
-        scalars: the arguments after the pointers.  A Python int is passed as a C ``int`` (LaunchError if it does not
-            fit), a float as a ``double``; a NumPy scalar or a one-element structured array is passed unchanged.
+        scalars: the arguments after the pointers.  A Python int is an extent, passed as a C ``int`` (LaunchError if
+            it is too large), a float as a ``double``; a NumPy scalar or a one-element structured array is passed unchanged.
         template: the template arguments after ``T``.
         shared: dynamic shared memory in bytes.
     """

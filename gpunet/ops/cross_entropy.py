@@ -249,7 +249,7 @@ def _cross_entropy_geometry(logits: Array, reduction: str, *scalars: Any) -> Geo
 
 @cross_entropy_labels.geometry
 def _(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
-    return _cross_entropy_geometry(logits, reduction, numpy.int64(ignore_index), code)
+    return _cross_entropy_geometry(logits, reduction, numpy.int64(ignore_index), numpy.int32(code))
 
 
 @cross_entropy_soft.geometry

@@ -124,7 +124,7 @@ def index_positions(
 @index_positions.geometry
 def _(positions, fault, index, *, count, size, repeat, length, span, inner, continues, wraps, code, detail):
     numbers = tuple(map(numpy.int64, (count, size, repeat, length, span, inner)))
-    scalars = (*numbers, numpy.bool_(wraps), code, numpy.int64(detail))
+    scalars = (*numbers, numpy.bool_(wraps), numpy.int32(code), numpy.int64(detail))
     return Geometry(ceil_div(count, 256), 256, scalars, ("true" if continues else "false",))
 
 

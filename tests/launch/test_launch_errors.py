@@ -260,7 +260,7 @@ def test_arrays_on_two_gpus_raise() -> None:
 
 def test_invalid_sizes_and_lists_raise() -> None:
     x = numpy.ones(3, "float32")
-    with pytest.raises(LaunchError, match="size 2147483648 does not fit into 32 bits; split the tensor"):
+    with pytest.raises(LaunchError, match="size 2147483648; expected at most 2147418112: split the tensor"):
         activation_forward.pack((x, x), Geometry(1, 1, (2**31,)))
     with pytest.raises(LaunchError, match=r"lists of \[1, 0, 1, 1\] tensors; expected equal lengths from 1 to 512"):
         sgd_step.check(([x], [], [numpy.zeros(1)], [x], numpy.ones(1), None))
