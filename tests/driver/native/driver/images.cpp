@@ -42,7 +42,9 @@ class Cubin {
  private:
   static constexpr unsigned char kEntry = 0x10;  // st_other of a kernel
   // Attributes of .nv.info sections, as cuobjdump -elf names them.
-  enum Attribute : uint8_t { kMaxThreads = 0x05, kFrameSize = 0x11, kParameter = 0x17, kRegisters = 0x2f };
+  enum Attribute : uint8_t {
+    kMaxThreads = 0x05, kFrameSize = 0x11, kParameter = 0x17, kRegisters = 0x2f, kLargeParameter = 0x45
+  };
 
   template <class T>
   const T* at(size_t offset, size_t count = 1) const {
@@ -89,8 +91,10 @@ class Cubin {
   void read_kernel_info(const Elf64_Shdr& section, KernelInfo& kernel) const {
     std::map<int, ParameterInfo> parameters;  // by number
     for_each_attribute(section, [&](uint8_t attribute, const uint32_t* value, uint16_t) {
-      if (attribute == kParameter)
-        parameters[static_cast<int>(value[1] & 0xffff)] = {static_cast<int>(value[1] >> 16), static_cast<int>(value[2] >> 18)};
+      if (attribute == kParameter || attribute == kLargeParameter) {  // small sizes share their word with flags
+        const uint32_t bytes = attribute == kParameter ? value[2] >> 18 : value[2];
+        parameters[static_cast<int>(value[1] & 0xffff)] = {static_cast<int>(value[1] >> 16), static_cast<int>(bytes)};
+      }
       if (attribute == kMaxThreads) kernel.max_threads = static_cast<int>(value[0] * value[1] * value[2]);
     });
     for (const auto& entry : parameters) kernel.parameters.push_back(entry.second);
