@@ -107,6 +107,7 @@ def _(s: Samples) -> Iterator[Any]:
 def _(s: Samples) -> Iterator[Any]:
     for amsgrad, decoupled in ((False, False), (False, True), (True, False)):  # Adam, AdamW, AMSGrad
         yield _whole_adam(s, amsgrad, decoupled)
+    yield _adam_of_many(s)
 
 
 @adam_step.cases("bench")
@@ -117,9 +118,20 @@ def _(s: Samples) -> Iterator[Any]:
 def _whole_adam(s: Samples, amsgrad: bool, decoupled: bool) -> Any:
     params, averages, grads = (s.layers(s.normal) for _ in range(3))
     squares, largest = (s.layers(s.positive) for _ in range(2))
+    return s.layers_label, *_adam(params, averages, squares, largest if amsgrad else None, grads, decoupled)
+
+
+def _adam_of_many(s: Samples) -> Any:
+    """As many tensors as a ResNet-50 has: the large table."""
+    params, averages, grads = ([s.normal(s.width) for _ in range(161)] for _ in range(3))
+    squares = [s.positive(s.width) for _ in range(161)]
+    return f"161 tensors, {161 * s.width}", *_adam(params, averages, squares, None, grads, False)
+
+
+def _adam(params: Any, averages: Any, squares: Any, largest: Any, grads: Any, decoupled: bool) -> Any:
     numbers = _hyperparameters(1e-3, 0.9, 0.999, 1e-8, 0.0)
-    arrays = [params, averages, squares, largest if amsgrad else None, _steps(4), grads, numbers, _ticket()]
-    return s.layers_label, arrays, {"decays": False, "decoupled": decoupled, "maximize": False}
+    arrays = [params, averages, squares, largest, _steps(len(params)), grads, numbers, _ticket()]
+    return arrays, {"decays": False, "decoupled": decoupled, "maximize": False}
 
 
 @adam_step.cost

@@ -143,9 +143,10 @@ LARGE_SIZES = ((7, 95 * 128 + 1, 9), (129, 48 * 128 - 63, 65))
 COUNTS = (1, 7, 63, 65, 129, 300, 0)
 
 #: Shapes of the tensors of a list kernel's launch.  A block processes 2048 elements.  (Optimizers count the steps of an
-#: empty tensor, too.)  The last ones take the large table.
+#: empty tensor, too.)  The last ones take the large table, and
+#: are more than a block has threads.
 TENSORS = (
     ((7,), (63, 65), (1,), (0,), (2049,)),
     tuple((1 + 7 * index,) for index in range(SMALL_TABLE)),
-    tuple((1 + 70 * index,) for index in range(SMALL_TABLE + 1)),
+    tuple((1 + 7 * (index % 48),) for index in range(258)),
 )
