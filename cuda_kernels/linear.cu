@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_for
     int n, int o, int i, double alpha) {
   using A = Accumulator<T>;
   const int across = tiles(o, TILE);
-  const int width = access_width(o, y, z, b);
+  const int width = access_width(o, y, z, b);  // of b too: its own width would take the register that makes TILE 128 spill
   gemm<T, TILE>(
       Operand<T, true>(x, n, i, 1), Operand<T, true>(w, o, i, 1), blockIdx.x / across * TILE, blockIdx.x % across * TILE,
       0, i, [&](int row, int column, Pack<A, 4>& value, int valid) {
@@ -67,11 +67,11 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_bac
 template <class T, int TILE>
 struct ColumnSums {
   Accumulator<T>& sum;
-  bool wanted;  // true in the blocks of one tile column only: all others read the same dy
+  int column0;  // of the tile: only the blocks of the first tile column sum, all others read the same dy
 
   template <class Shared>
   __device__ __forceinline__ void operator()(const Shared& of_dy) {
-    if (wanted && threadIdx.x < TILE) {
+    if (column0 == 0 && threadIdx.x < TILE) {
 #pragma unroll
       for (int k = 0; k < Step<T, TILE, false>::DEPTH; k++) sum += of_dy[k][threadIdx.x];
     }
@@ -84,13 +84,13 @@ template <class T, int TILE, class Epilogue, class WithSum>
 __device__ __forceinline__ void weight_tile(
     const T* dy, const T* x, int o, int i, int first, int end, Epilogue epilogue, WithSum with_sum) {
   const int across = i ? tiles(i, TILE) : 1;
-  const int row0 = blockIdx.x / across * TILE, tile_column = blockIdx.x % across;
+  const int row0 = blockIdx.x / across * TILE, column0 = blockIdx.x % across * TILE;
   Accumulator<T> sum = 0;
   gemm<T, TILE>(
-      Operand<T, false>(dy, o, 1, o), Operand<T, false>(x, i, 1, i), row0, tile_column * TILE, first, end,
-      epilogue, ColumnSums<T, TILE>{sum, tile_column == 0});
+      Operand<T, false>(dy, o, 1, o), Operand<T, false>(x, i, 1, i), row0, column0, first, end,
+      epilogue, ColumnSums<T, TILE>{sum, column0});
   const int row = row0 + threadIdx.x;
-  if (tile_column == 0 && threadIdx.x < TILE && row < o) with_sum(row, sum);
+  if (column0 == 0 && threadIdx.x < TILE && row < o) with_sum(row, sum);
 }
 
 // Without dw, i is 0: the product has no columns, and only the column sums are computed.

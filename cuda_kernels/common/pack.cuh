@@ -1,7 +1,8 @@
 // Packs: neighbouring elements that one thread loads, processes and stores together.
 //
-// A full, aligned pack is moved in 16-byte accesses; a ragged or unaligned pack element by element.  So kernels accept any
-// pointer and size, and use vector accesses where possible.  Halves are widened by loads and rounded by stores.
+// A pack of four is moved in one access of 16 bytes (8 bytes of halves, two accesses of float64) where the rows allow it, else
+// in pairs, else element by element; so is the ragged end of a row.  Kernels accept any pointer and size, and use the widest
+// access possible: rows of 10 floats are moved in pairs.  Halves are widened by loads and rounded by stores.
 
 #include "half.cuh"
 
@@ -23,16 +24,16 @@ __device__ __forceinline__ Pack<To, N> converted(const Pack<From, N>& pack) {
   return result;
 }
 
-// Returns the widest access, in elements (4, 2 or 1), that is aligned in packs at multiples of four elements from every pointer,
-// in rows `stride` elements apart (0 for a single row).  Any width suits null, which is not accessed.
+// Returns the widest access in elements, 4, 2 or 1, for packs at multiples of four elements from all pointers, in rows that
+// begin `stride` elements apart (0: one row).  Null pointers, which are not accessed, allow any.
 template <class... T>
 __device__ __forceinline__ int access_width(long long stride, const T*... pointers) {
   const unsigned int offsets = ((4 | stride) | ... | (reinterpret_cast<unsigned long long>(pointers) / sizeof(T)));
   return offsets & -offsets;  // the lowest bit that is set
 }
 
-// Loads source[0], source[step], ... as they are stored; elements from `valid` on are zero.  A `width` above 1 requires step 1.
-// A pack that is wider than `width`, or ragged, is loaded as two halves.
+// Loads source[0], source[step], ... as they are stored; elements from `valid` on are zero.  A width above 1 requires step 1.
+// A pack that is ragged, or wider than `width`, is loaded as two halves.
 template <int N, class T>
 __device__ __forceinline__ Pack<T, N> load_stored(const T* source, long long valid, int width, long long step = 1) {
   Pack<T, N> pack;
@@ -55,6 +56,7 @@ __device__ __forceinline__ Pack<Accumulator<T>, N> load_pack(const T* source, lo
   return converted<Accumulator<T>>(load_stored<N>(source, valid, width));
 }
 
+// Stores the elements before `valid`, in the same accesses as load_stored.
 template <int N, class T>
 __device__ __forceinline__ void store_stored(T* destination, const Pack<T, N>& pack, long long valid, int width) {
   if ((N == 1 || width >= N) && valid >= N) {
@@ -62,13 +64,13 @@ __device__ __forceinline__ void store_stored(T* destination, const Pack<T, N>& p
   } else if constexpr (N > 1) {
     Pack<T, N / 2> low, high;
 #pragma unroll
-    for (int e = 0; e < N / 2; e++) low.v[e] = pack.v[e], high.v[e] = pack.v[e + N / 2];
+    for (int e = 0; e < N; e++) (e < N / 2 ? low : high).v[e % (N / 2)] = pack.v[e];
     store_stored(destination, low, valid, width);
     store_stored(destination + N / 2, high, valid - N / 2, width);
   }
 }
 
-// Stores elements before `valid`, rounded to T.
+// The same, rounded to T.
 template <int N, class T>
 __device__ __forceinline__ void store_pack(T* destination, const Pack<Accumulator<T>, N>& values, long long valid, int width) {
   store_stored(destination, converted<T>(values), valid, width);

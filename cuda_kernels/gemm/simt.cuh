@@ -26,7 +26,7 @@ struct Operand {
   const T* data;
   int lines;
   long long walk_stride, jump_stride;  // in the direction in which neighbouring threads load, and in the other one
-  int width;  // of a load, in elements
+  int width;  // of loads, in elements
 
   __device__ __forceinline__ Operand(const T* data, int lines, long long line_stride, long long depth_stride)
       : data(data), lines(lines), walk_stride(ALONG_DEPTH ? depth_stride : line_stride),
