@@ -12,12 +12,12 @@
 template <class T, class Act>
 __global__ void __launch_bounds__(256) activation_forward(T* y, const T* z, long long count, double alpha) {
   using A = Accumulator<T>;
-  const bool whole = aligned(y) && aligned(z);
+  const int width = access_width(0, y, z);
   for_each_pack(count, [&](long long start, long long valid) {
-    Pack<A, 4> value = load_pack<4>(z + start, valid, whole);
+    Pack<A, 4> value = load_pack<4>(z + start, valid, width);
 #pragma unroll
     for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], A(alpha));
-    store_pack(y + start, value, valid, whole);
+    store_pack(y + start, value, valid, width);
   });
 }
 
@@ -26,14 +26,14 @@ template <class T, class Act>
 __global__ void __launch_bounds__(256)
     activation_backward(T* dz, const T* dy, const T* saved, long long count, double alpha) {
   using A = Accumulator<T>;
-  const bool whole = aligned(dz) && aligned(dy) && aligned(saved);
+  const int width = access_width(0, dz, dy, saved);
   for_each_pack(count, [&](long long start, long long valid) {
-    Pack<A, 4> gradient = load_pack<4>(dy + start, valid, whole);
+    Pack<A, 4> gradient = load_pack<4>(dy + start, valid, width);
     if (Act::reads_saved) {
-      const Pack<A, 4> of_forward = load_pack<4>(saved + start, valid, whole);
+      const Pack<A, 4> of_forward = load_pack<4>(saved + start, valid, width);
 #pragma unroll
       for (int e = 0; e < 4; e++) gradient.v[e] *= Act::derivative(of_forward.v[e], A(alpha));
     }
-    store_pack(dz + start, gradient, valid, whole);
+    store_pack(dz + start, gradient, valid, width);
   });
 }

@@ -41,17 +41,17 @@ struct Largest : Magnitudes {
 
 // ---- kernels ---------------------------------------------------------------------------------------------------------
 
-// Calls body(pointer, valid, whole) for each pack of four in this block's part of its tensor.
+// Calls body(pointer, valid, width) for each pack of four in this block's part of its tensor.
 template <class T, int CAPACITY, class Body>
 __device__ __forceinline__ void for_each_pack_of_gradient(const TensorTable<1, CAPACITY>& table, Body body) {
   const int tensor = table.tensor_of_block();
   T* grads = table.template pointer<T>(0, tensor);
-  const bool whole = aligned(grads);
+  const int width = access_width(0, grads);
   const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
 #pragma unroll
   for (int offset = 0; offset < ELEMENTS_PER_BLOCK; offset += 4 * 256) {
     const long long start = first + offset + 4 * threadIdx.x;
-    if (start < table.counts[tensor]) body(grads + start, table.counts[tensor] - start, whole);
+    if (start < table.counts[tensor]) body(grads + start, table.counts[tensor] - start, width);
   }
 }
 
@@ -61,8 +61,8 @@ __global__ void __launch_bounds__(256) gradient_norm(
     unsigned int* ticket, double order, int first, int last) {
   using A = Accumulator<T>;
   A sum = 0;
-  for_each_pack_of_gradient<const T>(table, [&](const T* grads, long long valid, bool whole) {
-    const Pack<A, 4> g = load_pack<4>(grads, valid, whole);
+  for_each_pack_of_gradient<const T>(table, [&](const T* grads, long long valid, int width) {
+    const Pack<A, 4> g = load_pack<4>(grads, valid, width);
 #pragma unroll
     for (int e = 0; e < 4; e++)
       if (e < valid) sum = Order::combine(sum, Order::of(g.v[e], order));
@@ -86,11 +86,11 @@ __global__ void __launch_bounds__(256) clip_by_norm(
   using A = Accumulator<T>;
   const A factor = A(max_norm) / (norm[0] + A(1e-6));
   if (factor >= A(1)) return;  // false for NaN, so a NaN norm makes all gradients NaN
-  for_each_pack_of_gradient<T>(table, [&](T* grads, long long valid, bool whole) {
-    Pack<A, 4> g = load_pack<4>(grads, valid, whole);
+  for_each_pack_of_gradient<T>(table, [&](T* grads, long long valid, int width) {
+    Pack<A, 4> g = load_pack<4>(grads, valid, width);
 #pragma unroll
     for (int e = 0; e < 4; e++) g.v[e] *= factor;
-    store_pack(grads, g, valid, whole);
+    store_pack(grads, g, valid, width);
   });
 }
 
@@ -98,10 +98,10 @@ template <class T, int CAPACITY>
 __global__ void __launch_bounds__(256) clip_by_value(const __grid_constant__ TensorTable<1, CAPACITY> table, double limit) {
   using A = Accumulator<T>;
   const A most = A(limit);
-  for_each_pack_of_gradient<T>(table, [&](T* grads, long long valid, bool whole) {
-    Pack<A, 4> g = load_pack<4>(grads, valid, whole);
+  for_each_pack_of_gradient<T>(table, [&](T* grads, long long valid, int width) {
+    Pack<A, 4> g = load_pack<4>(grads, valid, width);
 #pragma unroll
     for (int e = 0; e < 4; e++) g.v[e] = g.v[e] > most ? most : g.v[e] < -most ? -most : g.v[e];
-    store_pack(grads, g, valid, whole);
+    store_pack(grads, g, valid, width);
   });
 }

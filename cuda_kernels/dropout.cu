@@ -9,12 +9,12 @@
 template <class T>
 __global__ void __launch_bounds__(256) dropout_apply(T* y, const T* x, const bool* mask, long long count, double scale) {
   using A = Accumulator<T>;
-  const bool whole = aligned(y) && aligned(x) && aligned(mask);
+  const int width = access_width(0, y, x, mask);
   for_each_pack(count, [&](long long start, long long valid) {
-    Pack<A, 4> value = load_pack<4>(x + start, valid, whole);
-    const Pack<bool, 4> keep = load_pack<4>(mask + start, valid, whole);
+    Pack<A, 4> value = load_pack<4>(x + start, valid, width);
+    const Pack<bool, 4> keep = load_pack<4>(mask + start, valid, width);
 #pragma unroll
     for (int e = 0; e < 4; e++) value.v[e] *= keep.v[e] ? A(scale) : A(0);  // a product, so NaN stays NaN as in the twin
-    store_pack(y + start, value, valid, whole);
+    store_pack(y + start, value, valid, width);
   });
 }

@@ -22,20 +22,20 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_for
     int n, int o, int i, double alpha) {
   using A = Accumulator<T>;
   const int across = tiles(o, TILE);
-  const bool whole = o % 4 == 0 && aligned(y) && aligned(z), whole_bias = aligned(b);
+  const int width = access_width(o, y, z, b);  // of b too: its own width would take the register that makes TILE 128 spill
   gemm<T, TILE>(
       Operand<T, true>(x, n, i, 1), Operand<T, true>(w, o, i, 1), blockIdx.x / across * TILE, blockIdx.x % across * TILE,
       0, i, [&](int row, int column, Pack<A, 4>& value, int valid) {
         const long long at = static_cast<long long>(row) * o + column;
         if (b) {
-          const Pack<A, 4> bias = load_pack<4>(b + column, valid, whole_bias);
+          const Pack<A, 4> bias = load_pack<4>(b + column, valid, width);
 #pragma unroll
           for (int e = 0; e < 4; e++) value.v[e] += bias.v[e];
         }
-        if (z) store_pack(z + at, value, valid, whole);
+        if (z) store_pack(z + at, value, valid, width);
 #pragma unroll
         for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], A(alpha));
-        store_pack(y + at, value, valid, whole);
+        store_pack(y + at, value, valid, width);
       });
 }
 
@@ -47,17 +47,17 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_bac
     int o, double alpha) {
   using A = Accumulator<T>;
   const int across = tiles(i, TILE);
-  const bool whole = i % 4 == 0 && aligned(dx) && aligned(saved);
+  const int width = access_width(i, dx, saved);
   gemm<T, TILE>(
       Operand<T, true>(dy, n, o, 1), Operand<T, false>(w, i, 1, i), blockIdx.x / across * TILE,
       blockIdx.x % across * TILE, 0, o, [&](int row, int column, Pack<A, 4>& value, int valid) {
         const long long at = static_cast<long long>(row) * i + column;
         if (Act::reads_saved) {
-          const Pack<A, 4> of_forward = load_pack<4>(saved + at, valid, whole);
+          const Pack<A, 4> of_forward = load_pack<4>(saved + at, valid, width);
 #pragma unroll
           for (int e = 0; e < 4; e++) value.v[e] *= Act::derivative(of_forward.v[e], A(alpha));
         }
-        store_pack(dx + at, value, valid, whole);
+        store_pack(dx + at, value, valid, width);
       });
 }
 
@@ -67,11 +67,11 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_bac
 template <class T, int TILE>
 struct ColumnSums {
   Accumulator<T>& sum;
-  bool wanted;  // true in the blocks of one tile column only: all others read the same dy
+  int column0;  // of the tile: only the blocks of the first tile column sum, all others read the same dy
 
   template <class Shared>
   __device__ __forceinline__ void operator()(const Shared& of_dy) {
-    if (wanted && threadIdx.x < TILE) {
+    if (column0 == 0 && threadIdx.x < TILE) {
 #pragma unroll
       for (int k = 0; k < Step<T, TILE, false>::DEPTH; k++) sum += of_dy[k][threadIdx.x];
     }
@@ -84,13 +84,13 @@ template <class T, int TILE, class Epilogue, class WithSum>
 __device__ __forceinline__ void weight_tile(
     const T* dy, const T* x, int o, int i, int first, int end, Epilogue epilogue, WithSum with_sum) {
   const int across = i ? tiles(i, TILE) : 1;
-  const int row0 = blockIdx.x / across * TILE, tile_column = blockIdx.x % across;
+  const int row0 = blockIdx.x / across * TILE, column0 = blockIdx.x % across * TILE;
   Accumulator<T> sum = 0;
   gemm<T, TILE>(
-      Operand<T, false>(dy, o, 1, o), Operand<T, false>(x, i, 1, i), row0, tile_column * TILE, first, end,
-      epilogue, ColumnSums<T, TILE>{sum, tile_column == 0});
+      Operand<T, false>(dy, o, 1, o), Operand<T, false>(x, i, 1, i), row0, column0, first, end,
+      epilogue, ColumnSums<T, TILE>{sum, column0});
   const int row = row0 + threadIdx.x;
-  if (tile_column == 0 && threadIdx.x < TILE && row < o) with_sum(row, sum);
+  if (column0 == 0 && threadIdx.x < TILE && row < o) with_sum(row, sum);
 }
 
 // Without dw, i is 0: the product has no columns, and only the column sums are computed.
@@ -100,13 +100,13 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_bac
     const Accumulator<T>* __restrict__ scale, int o, int i, int n) {
   using A = Accumulator<T>;
   const A factor = scale ? scale[0] : A(1);
-  const bool whole = i % 4 == 0 && aligned(dw);
+  const int width = access_width(i, dw);
   weight_tile<T, TILE>(
       dy, x, o, i, 0, n,
       [&](int row, int column, Pack<A, 4>& value, int valid) {
 #pragma unroll
         for (int e = 0; e < 4; e++) value.v[e] *= factor;
-        store_pack(dw + static_cast<long long>(row) * i + column, value, valid, whole);
+        store_pack(dw + static_cast<long long>(row) * i + column, value, valid, width);
       },
       [&](int row, A sum) {
         if (db) db[row] = T(sum * factor);
@@ -120,11 +120,11 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) linear_bac
   using A = Accumulator<T>;
   A* part = partials + static_cast<long long>(blockIdx.y) * o * (i + 1);
   const int first = static_cast<int>(blockIdx.y) * rows, end = min(first + rows, n);
-  const bool whole = i % 4 == 0 && aligned(part);
+  const int width = access_width(i, part);
   weight_tile<T, TILE>(
       dy, x, o, i, first, end,
       [&](int row, int column, const Pack<A, 4>& value, int valid) {
-        store_pack(part + static_cast<long long>(row) * i + column, value, valid, whole);
+        store_pack(part + static_cast<long long>(row) * i + column, value, valid, width);
       },
       [&](int row, A sum) { part[static_cast<long long>(o) * i + row] = sum; });
 }

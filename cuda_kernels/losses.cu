@@ -50,18 +50,18 @@ __global__ void __launch_bounds__(256) elementwise_loss(
     T* value, T* dx, Accumulator<T>* factor, Accumulator<T>* partials, unsigned int* ticket, const T* x, const T* y,
     long long count, double delta) {
   using A = Accumulator<T>;
-  const bool whole = aligned(dx) && aligned(x) && aligned(y) && aligned(value);
+  const int width = access_width(0, dx, x, y, value);
   A sum = 0;
   for_each_pack(count, [&](long long start, long long valid) {
-    const Pack<A, 4> of_x = load_pack<4>(x + start, valid, whole), of_y = load_pack<4>(y + start, valid, whole);
+    const Pack<A, 4> of_x = load_pack<4>(x + start, valid, width), of_y = load_pack<4>(y + start, valid, width);
     Pack<A, 4> slope, loss;
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       loss.v[e] = Loss::loss(of_x.v[e], of_y.v[e], A(delta), slope.v[e]);
       if (e < valid) sum += loss.v[e];
     }
-    store_pack(dx + start, slope, valid, whole);
-    if (REDUCTION == Reduction::none) store_pack(value + start, loss, valid, whole);
+    store_pack(dx + start, slope, valid, width);
+    if (REDUCTION == Reduction::none) store_pack(value + start, loss, valid, width);
   });
   if (REDUCTION == Reduction::none) return;
 

@@ -15,12 +15,12 @@ __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS<T, TILE>) matmul_for
   const int row0 = blockIdx.x / across * TILE, column0 = blockIdx.x % across * TILE;
   for (int batch = blockIdx.y; batch < batches; batch += gridDim.y) {
     T* c = out + static_cast<long long>(batch) * rows * columns;
-    const bool whole = columns % 4 == 0 && aligned(c);
+    const int width = access_width(columns, c);
     gemm<T, TILE>(
         Operand<T, A_ALONG_DEPTH>(a + batch * a_batch, rows, a_row, a_depth),
         Operand<T, B_ALONG_DEPTH>(b + batch * b_batch, columns, b_column, b_depth), row0, column0, 0, depth,
         [&](int row, int column, const Pack<Accumulator<T>, 4>& sum, int valid) {
-          store_pack(c + static_cast<long long>(row) * columns + column, sum, valid, whole);
+          store_pack(c + static_cast<long long>(row) * columns + column, sum, valid, width);
         });
   }
 }

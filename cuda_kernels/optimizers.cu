@@ -43,12 +43,12 @@ __global__ void __launch_bounds__(256) sgd_step(
   const A rate = A(hyperparameters[0]), momentum = A(hyperparameters[1]), share = A(1.0 - hyperparameters[2]);
   const A weight_decay = A(hyperparameters[3]);
   const bool first_step = table.template pointer<const double>(STEPS, tensor)[0] == 0.0;
-  const bool whole = aligned(params) && aligned(momenta) && aligned(grads);
+  const int width = access_width(0, params, momenta, grads);
   const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
   for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
-    Pack<A, 4> p = load_pack<4>(params + start, valid, whole), v;
-    const Pack<A, 4> gradient = load_pack<4>(grads + start, valid, whole);
-    if (MOMENTUM) v = load_pack<4>(momenta + start, valid, whole);
+    Pack<A, 4> p = load_pack<4>(params + start, valid, width), v;
+    const Pack<A, 4> gradient = load_pack<4>(grads + start, valid, width);
+    if (MOMENTUM) v = load_pack<4>(momenta + start, valid, width);
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       A g = MAXIMIZE ? -gradient.v[e] : gradient.v[e];
@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(256) sgd_step(
       }
       p.v[e] -= rate * g;
     }
-    store_pack(params + start, p, valid, whole);
-    if (MOMENTUM) store_pack(momenta + start, v, valid, whole);
+    store_pack(params + start, p, valid, width);
+    if (MOMENTUM) store_pack(momenta + start, v, valid, width);
   });
   count_step(table, STEPS, ticket);
 }
@@ -86,13 +86,13 @@ __global__ void __launch_bounds__(256) adam_step(
   }
   __syncthreads();
   const A size = A(shared_size), correction = A(shared_correction);
-  const bool whole = aligned(params) && aligned(averages) && aligned(squares) && aligned(max_squares) && aligned(grads);
+  const int width = access_width(0, params, averages, squares, max_squares, grads);
   const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
   for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
-    Pack<A, 4> p = load_pack<4>(params + start, valid, whole), m = load_pack<4>(averages + start, valid, whole);
-    Pack<A, 4> v = load_pack<4>(squares + start, valid, whole), largest;
-    const Pack<A, 4> gradient = load_pack<4>(grads + start, valid, whole);
-    if (AMSGRAD) largest = load_pack<4>(max_squares + start, valid, whole);
+    Pack<A, 4> p = load_pack<4>(params + start, valid, width), m = load_pack<4>(averages + start, valid, width);
+    Pack<A, 4> v = load_pack<4>(squares + start, valid, width), largest;
+    const Pack<A, 4> gradient = load_pack<4>(grads + start, valid, width);
+    if (AMSGRAD) largest = load_pack<4>(max_squares + start, valid, width);
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       A g = MAXIMIZE ? -gradient.v[e] : gradient.v[e];
@@ -109,10 +109,10 @@ __global__ void __launch_bounds__(256) adam_step(
       }
       p.v[e] -= size * (m.v[e] / (sqrt(square) * correction + A(eps)));
     }
-    store_pack(params + start, p, valid, whole);
-    store_pack(averages + start, m, valid, whole);
-    store_pack(squares + start, v, valid, whole);
-    if (AMSGRAD) store_pack(max_squares + start, largest, valid, whole);
+    store_pack(params + start, p, valid, width);
+    store_pack(averages + start, m, valid, width);
+    store_pack(squares + start, v, valid, width);
+    if (AMSGRAD) store_pack(max_squares + start, largest, valid, width);
   });
   count_step(table, STEPS, ticket);
 }

@@ -18,13 +18,13 @@
 // Writes out[j] = number(word j) for j < count; the numbers have the accumulator type of Out.
 template <class Out, class Number>
 __device__ __forceinline__ void draw(Out* out, const uint64* state, long long count, Number number) {
-  const bool whole = aligned(out);
+  const int width = access_width(0, out);
   for_each_pack(count, [&](long long start, long long valid) {
     const Pack<uint64, 4> words = philox(state, start / 4);
     Pack<Accumulator<Out>, 4> numbers;
 #pragma unroll
     for (int e = 0; e < 4; e++) numbers.v[e] = number(words.v[e]);
-    store_pack(out + start, numbers, valid, whole);
+    store_pack(out + start, numbers, valid, width);
   });
 }
 

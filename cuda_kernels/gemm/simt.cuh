@@ -26,12 +26,12 @@ struct Operand {
   const T* data;
   int lines;
   long long walk_stride, jump_stride;  // in the direction in which neighbouring threads load, and in the other one
-  bool whole;  // whether loads of whole packs are allowed
+  int width;  // of loads, in elements
 
   __device__ __forceinline__ Operand(const T* data, int lines, long long line_stride, long long depth_stride)
       : data(data), lines(lines), walk_stride(ALONG_DEPTH ? depth_stride : line_stride),
         jump_stride(ALONG_DEPTH ? line_stride : depth_stride),
-        whole(walk_stride == 1 && jump_stride % VECTOR<Accumulator<T>> == 0 && aligned(data)) {}
+        width(walk_stride == 1 ? access_width(jump_stride, data) : 1) {}
 };
 
 // One step of one operand, held in registers between global and shared memory.
@@ -59,7 +59,7 @@ struct Step {
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
       const bool inside = jump + p * ROWS < jumps;
-      packs[p] = load_stored<VECTOR<A>>(source, inside ? valid : 0, operand.whole, operand.walk_stride);
+      packs[p] = load_stored<VECTOR<A>>(source, inside ? valid : 0, operand.width, operand.walk_stride);
       source += ROWS * operand.jump_stride;
     }
   }
@@ -74,7 +74,7 @@ struct Step {
 #pragma unroll
         for (int e = 0; e < VECTOR<A>; e++) shared[walk + e][column(walk + e, jump)] = pack.v[e];
       } else {
-        store_pack(&shared[jump][walk], pack, VECTOR<A>, true);
+        store_pack(&shared[jump][walk], pack, VECTOR<A>, VECTOR<A>);
       }
     }
   }
@@ -127,8 +127,8 @@ __device__ __forceinline__ void gemm(
       Pack<A, 4> of_a[GROUPS], of_b[GROUPS];
 #pragma unroll
       for (int group = 0; group < GROUPS; group++) {
-        of_a[group] = load_pack<4>(&a_shared[half][k][StepOfA::column(k, first_row()) + 64 * group], 4, true);
-        of_b[group] = load_pack<4>(&b_shared[half][k][StepOfB::column(k, first_column()) + 64 * group], 4, true);
+        of_a[group] = load_pack<4>(&a_shared[half][k][StepOfA::column(k, first_row()) + 64 * group], 4, 4);
+        of_b[group] = load_pack<4>(&b_shared[half][k][StepOfB::column(k, first_column()) + 64 * group], 4, 4);
       }
 #pragma unroll
       for (int i = 0; i < 4 * GROUPS; i++)
@@ -158,7 +158,7 @@ __device__ __forceinline__ void gemm(
           Pack<A, 4> pack;
 #pragma unroll
           for (int e = 0; e < 4; e++) pack.v[e] = sums[i][4 * group + e];
-          store_pack(&band[row][first_column() + 64 * group], pack, 4, true);
+          store_pack(&band[row][first_column() + 64 * group], pack, 4, 4);
         }
       }
     }
@@ -166,7 +166,7 @@ __device__ __forceinline__ void gemm(
 #pragma unroll 2
     for (int index = threadIdx.x; index < BAND * ACROSS; index += GEMM_THREADS) {
       const int row = row0 + top + index / ACROSS, column = column0 + index % ACROSS * 4;
-      Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][index % ACROSS * 4], 4, true);
+      Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][index % ACROSS * 4], 4, 4);
       if (row < a.lines && column < b.lines) epilogue(row, column, pack, b.lines - column);
     }
     __syncthreads();

@@ -111,7 +111,13 @@ def _(torch, dx, dy, w, saved, *, activation, alpha):
     return lambda: torch.ops.aten.threshold_backward(torch.mm(dy, w, out=dx), saved, 0)
 
 
-linear_backward_weight.describe(is_hot=True)
+linear_backward_weight.describe(
+    is_hot=True,
+    spills={
+        ("float, 128*", "sm_100a"): "8 bytes; the column sum and the widths of accesses take the last of the 128 registers that two "
+        "blocks per multiprocessor leave"
+    },
+)
 
 
 @linear_backward_weight.cases("edge")
