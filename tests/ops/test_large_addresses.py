@@ -73,7 +73,7 @@ def test_rows_at_positions(rows: numpy.ndarray) -> None:
 @pytest.mark.parametrize("steps", [1, 128, 256, 65535])
 def test_a_coordinate_that_steps_past_the_end_fits_into_an_int(steps: int) -> None:
     """Kernels step by tiles, by blocks and, over batches, by up to 65535, the largest grid in y."""
-    (extent,) = pack("matmul_forward", (), (MAX_EXTENT,))
+    (extent,) = pack(matmul_forward.name, (), (MAX_EXTENT,))
     assert extent.dtype == "int32" and int(extent) - 1 + steps < 2**31
     with pytest.raises(LaunchError, match=r"size 2147418113; expected at most 2147418112.*split the tensor"):
-        pack("matmul_forward", (), (MAX_EXTENT + 1,))
+        pack(matmul_forward.name, (), (MAX_EXTENT + 1,))
