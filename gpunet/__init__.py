@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gpunet import autograd, cuda, data, emulator, errors, nn, ops, optim, testing, tools, train
     from gpunet.autograd.backward import *
     from gpunet.autograd.mode import *
+    from gpunet.autograd.size import *
     from gpunet.autograd.tensor import *
     from gpunet.backend.devices import *
     from gpunet.backend.dtypes import *
@@ -41,8 +42,8 @@ __version__ = "0.1.0"
 
 #: Modules whose ``__all__`` is re-exported, in search order: modules that import quickly come first.
 _REEXPORTED = (
-    "backend.dtypes", "backend.devices", "backend.threads", "autograd.tensor", "autograd.mode", "autograd.backward",
-    "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.compare",
+    "backend.dtypes", "backend.devices", "backend.threads", "autograd.size", "autograd.tensor", "autograd.mode",
+    "autograd.backward", "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.compare",
     "ops.index", "ops.join", "ops.matmul", "ops.reduce", "ops.shape", "ops.softmax", "ops.custom", "captured.step",
     "train.checkpoint",
 )  # fmt: skip

@@ -106,7 +106,12 @@ def is_boolean(dtype: numpy.dtype[Any]) -> builtins.bool:
 
 def is_numeric(dtype: numpy.dtype[Any]) -> builtins.bool:
     """Return whether a tensor may have this dtype: booleans, integers, floating-point numbers."""
-    return dtype.kind in "biuf" or is_floating(dtype)
+    return dtype.name in C_TYPES
+
+
+def describe(dtype: numpy.dtype[Any]) -> str:
+    """Return the name of a dtype for messages: "str" for strings of any length, "object", "complex64"."""
+    return {"O": "object", "U": "str", "S": "bytes"}.get(dtype.kind, str(dtype))
 
 
 def is_text(dtype: numpy.dtype[Any]) -> builtins.bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet import autograd
-from gpunet.autograd import COPY, FILL, Tensor
+from gpunet.autograd import COPY, FILL, Tensor, make_tensor
 from gpunet.backend import devices, dtypes
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import move_to_device
@@ -77,13 +77,13 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         return copy.requires_grad_() if requires_grad else copy
     placed = devices.move(source, device)
     array = devices.cast(placed, source.dtype if dtype is None else dtype)
-    return Tensor(constant(array), requires_grad)
+    return make_tensor(constant(array), requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor that shares memory with ``data`` if it is an array or tensor and needs no conversion, else a copy."""
     if isinstance(data, Tensor) or devices.is_array(data):
-        result = data if isinstance(data, Tensor) else Tensor(data)
+        result = data if isinstance(data, Tensor) else make_tensor(data)
         return result.to(device=device, dtype=dtype)
     return tensor(data, dtype, device)
 
@@ -92,7 +92,7 @@ def from_numpy(array: numpy.ndarray) -> Tensor:
     """A tensor that shares memory with a NumPy array."""
     if not isinstance(array, numpy.ndarray):
         raise DtypeError(f"from_numpy: got a {type(array).__name__}; expected a numpy.ndarray")
-    return Tensor(array)
+    return make_tensor(array)
 
 
 def _parse_shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
@@ -106,13 +106,13 @@ def _parse_shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 def _allocate(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
     dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     make = devices.empty if active.tape is None else active.tape.empty
-    return Tensor(make(shape, dtype, _resolve_device(device)))
+    return make_tensor(make(shape, dtype, _resolve_device(device)))
 
 
 def _from_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
     """A tensor of values computed from Python numbers; a recorded step treats it as a constant."""
     array = values.astype(autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype), order="C")
-    return Tensor(constant(devices.move(array, _resolve_device(device))))
+    return make_tensor(constant(devices.move(array, _resolve_device(device))))
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -12,6 +12,7 @@ from gpunet.autograd import (
     Tensor,
     bump_version,
     is_grad_enabled,
+    make_tensor,
     method,
     operands,
     wrap,
@@ -66,7 +67,7 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
 
 def alias_of(target: Tensor) -> Tensor:
     """A tensor with the array, version and graph node that ``target`` has before the change."""
-    old = Tensor(target.array)
+    old = make_tensor(target.array)
     old._version, old._node, old._index = target._version, target._node, target._index
     old._requires_grad = target._requires_grad
     return old
@@ -83,7 +84,7 @@ def _copy_before_change(target: Tensor) -> Tensor:
 def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
     """Copy ``source`` into ``target``; the previous value of ``target`` gets gradient zero."""
     if is_grad_enabled() and target._requires_grad:
-        true = Tensor(constant(devices.module(target.array).ones((), bool)))
+        true = make_tensor(constant(devices.module(target.array).ones((), bool)))
         source = where(true, source, alias_of(target))  # connects the old value to the graph, with gradient zero
     return assign_in_place(target, source, name)
 
@@ -146,7 +147,7 @@ def _scalar_tensor(value: Any, x: Tensor) -> Tensor:
         return value
     out = empty((), x.dtype, x.array)
     FILL(out, value=value)
-    return Tensor(out)
+    return make_tensor(out)
 
 
 @method("zero_")
@@ -161,7 +162,7 @@ def copy_(x: Tensor, source: Any) -> Tensor:
     source = wrap(source)
     check_in_place(x, (source,), "copy_")
     if source.device != x.device:
-        source = Tensor(move_to_device(source.array, x.device))
+        source = make_tensor(move_to_device(source.array, x.device))
     if source.dtype != x.dtype:
         source = cast(source, dtype=x.dtype)
     if source.shape != x.shape:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, FILL, Tensor, bump_version, is_grad_enabled, method, primitive, wrap
+from gpunet.autograd import COPY, FILL, Tensor, bump_version, is_grad_enabled, make_tensor, method, primitive, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_integer
@@ -55,7 +55,7 @@ def normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
                 way_out = "use where(), or multiply by the mask"
                 graph_break(what, way_out, item.array if isinstance(item, Tensor) else item)
             item = wrap(item)
-            item = item if item.device == x.device else Tensor(move_to_device(item.array, x.device, guarded=True))
+            item = item if item.device == x.device else make_tensor(move_to_device(item.array, x.device, guarded=True))
         elif isinstance(item, (float, str)):
             raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or Ellipsis")
         normalized.append(item)
@@ -199,9 +199,9 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     check_in_place(x, (value,), "x[index] = value")
     shape = (pick(x.array, index, SETITEM) if _on_gpu(x.array, index) else _getitem_checked(x, index, SETITEM)).shape
     if devices.is_array(value):
-        value = Tensor(value)
+        value = make_tensor(value)
     if isinstance(value, (list, tuple)):
-        value = Tensor(constant(devices.move(numpy.asarray(value, x.dtype), x.device)))
+        value = make_tensor(constant(devices.move(numpy.asarray(value, x.dtype), x.device)))
     if isinstance(value, Tensor):
         try:
             fits = numpy.broadcast_shapes(value.shape, shape) == shape
@@ -276,7 +276,7 @@ def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
     xp = devices.module(x.array)
     keep = xp.tri(*x.shape[-2:], diagonal if lower else diagonal - 1, dtype=bool)
     keep = keep if lower else xp.logical_not(keep)
-    return where(Tensor(constant(xp.broadcast_to(keep, x.shape))), x, 0.0 if x.is_floating_point() else 0)
+    return where(make_tensor(constant(xp.broadcast_to(keep, x.shape))), x, 0.0 if x.is_floating_point() else 0)
 
 
 @method("tril")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import MULTIPLY, Tensor, primitive
+from gpunet.autograd import MULTIPLY, Tensor, make_tensor, primitive
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
@@ -173,7 +173,7 @@ def _arg_extreme(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor
         raise ShapeError(f"{name}: the tensor has shape {x.shape}; expected at least one element to choose from")
     out = empty(() if axis is None else dropped_shape(x.shape, (axis,)), numpy.dtype("int64"), x.array)
     ARG[name](out, x.array, axis=axis)
-    result = Tensor(out)
+    result = make_tensor(out)
     return unsqueeze(result, axis) if keepdim and axis is not None else result
 
 
@@ -221,12 +221,12 @@ def argsort(input: Any, dim: int = -1, descending: bool = False) -> Tensor:
     out = empty(input.shape, numpy.dtype("int64"), input.array)
     if not descending:
         ARG["argsort"](out, input.array, axis=axis)
-        return Tensor(out)
+        return make_tensor(out)
     # Sort the reversed tensor ascending and map the indices back.  Sorting -input would be wrong for NaN, unsigned integers
     # and booleans.
     backwards = (slice(None),) * axis + (slice(None, None, -1),)
     ARG["argsort"](out, input.array[backwards], axis=axis)
-    return (input.shape[axis] - 1) - Tensor(out[backwards])
+    return (input.shape[axis] - 1) - make_tensor(out[backwards])
 
 
 @public("sort")
@@ -334,7 +334,7 @@ def _any_all(name: str) -> Any:
         axes = reduced_dims(x, dim, name)
         out = empty(kept_shape(x.shape, axes), numpy.dtype(bool), x.array)
         ANY_ALL[name](out, x.array, axis=axes)
-        return Tensor(out if keepdim else out.reshape(dropped_shape(x.shape, axes)))
+        return make_tensor(out if keepdim else out.reshape(dropped_shape(x.shape, axes)))
 
     reduce.__name__ = reduce.__qualname__ = name
     reduce.__doc__ = f"Whether {name} elements over ``dim`` are nonzero."

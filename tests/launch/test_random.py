@@ -135,7 +135,7 @@ def test_negative_seeds_wrap_around(device: str) -> None:
 
 
 def test_generators_without_a_seed_differ() -> None:
-    assert gpunet.Generator().initial_seed != gpunet.Generator().initial_seed
+    assert gpunet.Generator().initial_seed() != gpunet.Generator().initial_seed()
 
 
 # ---- distributions --------------------------------------------------------------------------------------------------

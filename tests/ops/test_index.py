@@ -356,7 +356,7 @@ def test_explain_keeps_a_reported_error(device: str) -> None:
 HOST_INDICES: dict[str, Any] = {
     "list": [0, 2, -1],
     "array": numpy.array([0, 2, -1]),
-    "tensor": gpunet.Tensor(numpy.array([0, 2, -1])),
+    "tensor": gpunet.from_numpy(numpy.array([0, 2, -1])),
 }
 
 
