@@ -137,12 +137,11 @@ def as_number(value: Any, dtype: numpy.dtype[Any], function: str, name: str = ""
         raise DtypeError(f"{what} has type {type(value).__name__}; expected a number")
     if dtypes.is_boolean(dtype):
         return bool(value)
+    smallest, largest = dtypes.limits(dtype)
     if dtypes.is_integer(dtype):
-        limits = numpy.iinfo(dtype)
-        low, high = -int(limits.max) if limits.min == 0 else int(limits.min), int(limits.max)
-        if value != value or not low <= value <= high:
-            raise DtypeError(f"{what} does not fit into {dtype}; expected {limits.min} .. {limits.max}")
-        return int(value) % (high + 1) if limits.min == 0 else int(value)
-    if abs(value) > float(dtypes.finfo(dtype).max) and abs(value) != float("inf"):
-        raise DtypeError(f"{what} does not fit into {dtype}; expected at most {float(dtypes.finfo(dtype).max):.4g}, or inf")
+        if value != value or not (smallest or -largest) <= value <= largest:
+            raise DtypeError(f"{what} does not fit into {dtype}; expected {smallest} .. {largest}")
+        return int(value) % (largest + 1) if smallest == 0 else int(value)
+    if abs(value) > largest and abs(value) != float("inf"):
+        raise DtypeError(f"{what} does not fit into {dtype}; expected at most {largest:.4g}, or inf")
     return value

@@ -71,7 +71,7 @@ class Tensor(TensorMethods):
     def __init__(self, *data: Any, device: Any = None, **named: Any) -> None:
         if named.keys() - {"data"} or (named and data):
             raise ArgumentError(f"Tensor: got {', '.join(sorted(named))}=; expected sizes, or data, and device=")
-        self._initialize(_array_of(data or tuple(named.values()), device))
+        self._initialize(array_of_call(data or tuple(named.values()), device, mode.get_default_dtype(), "Tensor"))
 
     def _initialize(self, array: Array, requires_grad: bool = False) -> None:
         """Initialize a tensor, also of a subclass, as :func:`make_tensor` does."""
@@ -347,27 +347,29 @@ def make_tensor(array: Array, requires_grad: bool = False) -> Tensor:
     return tensor
 
 
-def _array_of(data: tuple[Any, ...], device: Any) -> Array:
-    """The array of ``Tensor(*data)``."""
-    place, first, dtype = None if device is None else Device(device), data[0] if data else (), mode.get_default_dtype()
+def array_of_call(data: tuple[Any, ...], device: Any, dtype: numpy.dtype[Any], name: str) -> Array:
+    """Return the array of ``Tensor(*data)``; ``name`` stands for Tensor in messages."""
+    place, first = None if device is None else Device(device), data[0] if data else ()
     if len(data) == 1 and isinstance(first, Tensor):
         if place not in (None, first.device):
-            raise DeviceError(f"Tensor: the tensor is on {first.device}, device={device!r}; use tensor.to(device)")
+            raise DeviceError(f"{name}: the tensor is on {first.device}, device={device!r}; use tensor.to(device)")
+        if name != "Tensor" and first.array.dtype != dtype:
+            raise DtypeError(f"{name}: the tensor has dtype {first.array.dtype}; expected {dtype}: use tensor.to(dtype)")
         return first.array
     if len(data) == 1 and devices.is_array(first):
-        array = data_of.plain_array(first, "Tensor")
+        array = data_of.plain_array(first, name)
         array = array if array.dtype == dtype else devices.cast(array, dtype)
         return devices.move(array, place or (devices.default_device() if type(array) is ndarray else devices.of(array)))
     place = place or devices.default_device()
     if len(data) == 1 and isinstance(first, (bool, float)):
-        raise DtypeError(f"Tensor({first!r}): expected integers, the sizes, or one list of numbers; use tensor({first!r})")
+        raise DtypeError(f"{name}({first!r}): expected integers, the sizes, or one list of numbers; use tensor({first!r})")
     if len(data) == 1 and not isinstance(first, Size) and not _is_integer(first):
-        return constant(devices.move(data_of.array_of_data(first, dtype, "Tensor"), place))
+        return constant(devices.move(data_of.array_of_data(first, dtype, name), place))
     sizes = first if isinstance(first, Size) and len(data) == 1 else data or (0,)
     if not all(_is_integer(size) for size in sizes):
-        raise DtypeError(f"Tensor({', '.join(map(repr, data))}): expected integers, the sizes, or one list of numbers")
+        raise DtypeError(f"{name}({', '.join(map(repr, data))}): expected integers, the sizes, or one list of numbers")
     if any(size < 0 for size in sizes):
-        raise ShapeError(f"Tensor({', '.join(map(repr, sizes))}): a size is negative")
+        raise ShapeError(f"{name}({', '.join(map(repr, sizes))}): a size is negative")
     allocate = devices.empty if active.tape is None else active.tape.empty
     return allocate(tuple(map(int, sizes)), dtype, place)
 

@@ -55,7 +55,7 @@ def public(methods: str = "", *, out: bool = True) -> Callable[[F], F]:
                 elif "input" in options:
                     args = (wrap(options.pop("input")),)
             result = function(*args, **options)
-            return result if destination is None else _write(function.__name__, destination, result)
+            return result if destination is None else write_out(function.__name__, destination, result)
 
         return method(methods)(call)  # type: ignore[return-value]
 
@@ -68,12 +68,12 @@ def _rename(function: str, options: dict[str, Any], alias: str, name: str) -> No
     options[name] = options.pop(alias)
 
 
-def _write(function: str, destination: Any, result: Any) -> Any:
+def write_out(function: str, destination: Any, result: Any) -> Any:
     """Copy a result, or a tuple of results, to the tensors passed as ``out``; return them."""
     if isinstance(result, tuple):
         if not isinstance(destination, (tuple, list)) or len(destination) != len(result):
             raise ArgumentError(f"{function}: out={destination!r}; expected a tuple of {len(result)} tensors")
-        written = [_write(function, *pair) for pair in zip(destination, result)]
+        written = [write_out(function, *pair) for pair in zip(destination, result)]
         return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
     _check_destination(function, destination, result)
     if destination.shape == result.shape:

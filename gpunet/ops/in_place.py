@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
+
 from gpunet.autograd import (
     ADD,
     COPY,
@@ -49,8 +51,9 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
 
     Raises:
         GradientError: ``target`` is a leaf that requires grad.
-        InPlaceError: ``target`` is a view, and it or an operand requires grad.
+        InPlaceError: ``target`` is a view, and it or an operand requires grad; or its memory cannot be written.
     """
+    refuse_shared_memory(target.array, name)
     if not is_grad_enabled():
         return
     if target._requires_grad and target._node is None:
@@ -63,6 +66,14 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
         raise InPlaceError(
             f"{name} on a view, and a gradient is required; assign to the base (base[index] = ...), or to a .clone()"
         )
+
+
+def refuse_shared_memory(array: Any, name: str) -> None:
+    """Raise an InPlaceError if elements of an array share memory, or it is read-only."""
+    if 0 in array.strides and array.size > 1 and any(n > 1 and not step for n, step in zip(array.shape, array.strides)):
+        raise InPlaceError(f"{name}: elements of the tensor share memory, as those of expand() do; use .clone() first")
+    if isinstance(array, numpy.ndarray) and not array.flags.writeable and array.size:
+        raise InPlaceError(f"{name}: the tensor is in read-only memory; use .clone() first")
 
 
 def alias_of(target: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ DRAWS = {
     "randn": lambda **o: gpunet.randn(7, 3, **o),
     "randn float64": lambda **o: gpunet.randn(7, 3, dtype="float64", **o),
     "randint": lambda **o: gpunet.randint(-5, 1000, (7, 3), **o),
-    "bernoulli": lambda **o: gpunet.bernoulli(0.5, (9, 9), **o),
+    "bernoulli": lambda **o: gpunet.bernoulli(gpunet.full((9, 9), 0.5, **({"device": o["device"]} if "device" in o else {})), generator=o.get("generator")),
     "randperm": lambda **o: gpunet.randperm(40, **o),
 }
 
