@@ -15,6 +15,7 @@ from gpunet.autograd import mode
 from gpunet.autograd.size import Size
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array, Device
+from gpunet.backend.formats import Layout, strided
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
 from gpunet.launch.tape import ANY, active, constant, flush_pending, graph_break_on_read
 
@@ -99,6 +100,28 @@ class Tensor(TensorMethods):
     @property
     def is_cuda(self) -> bool:
         return self.device.type == "cuda"
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    @property
+    def is_sparse(self) -> bool:
+        return False
+
+    @property
+    def layout(self) -> Layout:
+        return strided
+
+    @property
+    def itemsize(self) -> int:
+        """The number of bytes of an element."""
+        return int(self.array.itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all elements."""
+        return int(self.array.nbytes)
 
     @property
     def is_leaf(self) -> bool:
@@ -379,15 +402,19 @@ def _is_integer(value: Any) -> bool:
 
 
 class _KeepGradient:
-    """The hook of :meth:`Tensor.retain_grad`."""
+    """The hook of :meth:`Tensor.retain_grad`, while the tensor stands at the same place in the graph."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor = weakref.ref(tensor)
+        self.tensor, self.place = weakref.ref(tensor), _place(tensor)
 
     def __call__(self, gradient: Tensor) -> None:
         tensor = self.tensor()
-        if tensor is not None:
+        if tensor is not None and _place(tensor) == self.place:
             tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+
+
+def _place(tensor: Tensor) -> Any:
+    return tensor._node and (tensor._node.sequence, tensor._index)
 
 
 def bump_version(tensor: Tensor) -> None:

@@ -76,13 +76,13 @@ def as_dtype(value: Any) -> numpy.dtype[Any]:
     """
     found: Any = None
     if isinstance(value, str) and value == "bfloat16":
-        return __getattr__(value)  # type: ignore[no-any-return]
+        return __getattr__(value)
     if isinstance(value, (numpy.dtype, type)) or (isinstance(value, str) and value in C_TYPES):
         with contextlib.suppress(TypeError):
             found = numpy.dtype(value)
     if found is None or found.name not in C_TYPES:
         raise DtypeError(f"{value!r} is not a dtype of tensors; expected one such as gpunet.float32")
-    return found if found.isnative else found.newbyteorder("=")  # type: ignore[no-any-return]
+    return found if found.isnative else found.newbyteorder("=")
 
 
 # ---- categories -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from gpunet.autograd import COPY, Tensor, method, primitive
 from gpunet.autograd.tensor_types import TensorType, tensor_type, type_name
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Device
-from gpunet.backend.formats import check_memory_format, strided
+from gpunet.backend.formats import check_memory_format
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.ops.broadcast import cast
@@ -245,9 +245,3 @@ def is_signed(x: Tensor) -> bool:
     """Whether the dtype has negative numbers."""
     return bool(dtypes.limits(x.array.dtype)[0] < 0)
 
-
-Tensor.layout = property(lambda x: strided, doc="How the elements are stored: ``gpunet.strided``.")
-Tensor.is_sparse = property(lambda x: False, doc="False: there are no sparse tensors.")
-Tensor.is_cpu = property(lambda x: x.device.type == "cpu", doc="Whether the tensor is on the CPU.")
-Tensor.itemsize = property(lambda x: element_size(x), doc="The number of bytes of an element.")
-Tensor.nbytes = property(lambda x: int(x.array.nbytes), doc="The number of bytes of all elements.")

@@ -412,6 +412,7 @@ def randint(
             "randint(high, size) or randint(low, high, size)"
         )
     given.update(zip(names, args))
+    shape = shape_of("randint", (), given["size"])
     start = as_integer("randint", "low", 0 if given["low"] is None else given["low"])
     stop = as_integer("randint", "high", given["high"])
     dtype = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
@@ -422,7 +423,7 @@ def randint(
         smallest, largest = dtypes.limits(dtype)
         if not smallest <= bound <= largest:
             raise OutOfRangeError(f"randint: {bound} does not fit into {dtype}; expected {smallest} .. {largest}")
-    result = _allocate(shape_of("randint", (), given["size"]), dtypes.int64, device)
+    result = _allocate(shape, dtypes.int64, device)
     _generator("randint", generator).fill(random_integers, result.array, low=start, high=stop)
     return result if dtype == dtypes.int64 else cast(result, dtype=dtype)
 

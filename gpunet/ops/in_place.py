@@ -38,7 +38,10 @@ def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
     COPY(target.array, result.array)
     bump_version(target)
     if result._requires_grad and is_grad_enabled():  # under no_grad(), copy_() must not adopt the source's graph
+        retains_grad = target.retains_grad
         target._node, target._index, target._requires_grad = result._node, result._index, True
+        if retains_grad:
+            target.retain_grad()
     return target
 
 

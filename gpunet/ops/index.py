@@ -120,7 +120,7 @@ def _picked_shape(source: Array, found: Resolved, site: Site, shape: tuple[int, 
         if not site.wraps and item.size and (smallest := int(item.min())) < 0:
             raise index_error(site.name, smallest, dim, shape[dim], wraps=False)
     try:
-        return devices.take(source, found.index).shape
+        return devices.take(source, found.picks).shape
     except IndexError as error:
         if not any(is_boolean(item.dtype) for item in found.arrays):
             broadcast_index_shapes(found.arrays, site.name)
@@ -164,7 +164,7 @@ def _index(x, *arrays, pattern, site=GETITEM):
     found = _resolve(x.array, index, site)
     source = found.view.of(x.array)
     out = empty(_picked_shape(source, found, site, x.array.shape), x.dtype, x.array)
-    TAKE(out, source, index=found.index)
+    TAKE(out, source, index=found.picks)
     return out
 
 
@@ -217,7 +217,7 @@ def _assign(array: Array, value: Any, index: tuple[Any, ...]) -> None:
         put(array, value, index, SETITEM)
     else:
         found = _resolve(array, index, SETITEM)
-        PUT(found.view.of(array), value, index=found.index)
+        PUT(found.view.of(array), value, index=found.picks)
 
 
 @primitive(name="assignment to an index")

@@ -241,7 +241,7 @@ class Resolved(NamedTuple):
     dims: tuple[int, ...]  # the tensor's dimension of each dimension that is picked from; -1 for a new one
 
     @property
-    def index(self) -> tuple[Any, ...]:
+    def picks(self) -> tuple[Any, ...]:
         """The index arrays as an index of the view, for NumPy and CuPy."""
         return (slice(None),) * self.before + self.arrays
 
@@ -508,7 +508,7 @@ def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> Non
     if type(out) is numpy.ndarray or not needs_kernels(index):
         found = resolve(out, index, site.name)
         positions, order, ascending = (empty((values.size,), INT64, out) for _ in range(3))
-        POSITIONS(positions, index=found.index, shape=out.shape, view=found.view)
+        POSITIONS(positions, index=found.picks, shape=out.shape, view=found.view)
         ORDER(order, positions)
         TAKE(ascending, positions, index=order)
         scatter_add(out.reshape(-1), contiguous(values).reshape(-1), ascending, order)
