@@ -17,8 +17,8 @@ def test_forms_of_to(device: str) -> None:
     for y in (
         x.to(f64), x.to(device, f64), x.to(f64, True), x.to(f64, non_blocking=True, copy=True), x.to(x.double()), x.to(None, f64),
         x.to(device=device, dtype=f64, memory_format=gpunet.preserve_format), x.to(float), x.to("float64"),
-        x.to(device, f64, False, True), x.double(memory_format=gpunet.channels_last), x.type(f64), x.type(dtype=f64, non_blocking=True), x.type("float64"),
-        x.type_as(x.double()),
+        x.to(device, f64, False, True), x.double(memory_format=gpunet.channels_last), x.type(f64),
+        x.type(dtype=f64, non_blocking=True), x.type("float64"), x.type_as(x.double()),
     ):  # fmt: skip
         assert y.dtype == f64 and y.tolist() == x.tolist() and y.device == device
     for same in (x.to(), x.to(None), x.to(device), x.to(gpunet.float32), x.to(device, non_blocking=True), x.to(x), x.float()):
