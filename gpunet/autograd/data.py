@@ -120,7 +120,7 @@ def _without_tensors(data: Any) -> Any:
 
 
 def as_number(value: Any, dtype: numpy.dtype[Any], function: str, name: str = "") -> Any:
-    """Return a number that fills tensors of ``dtype``, as PyTorch converts it: a fraction is cut, -1 is 255 for uint8.
+    """Return a number that fills tensors of ``dtype``, as PyTorch converts it: a fraction is cut, the integer -1 is 255 for uint8.
 
     Args:
         value: a Python or NumPy number, or a tensor of one element without dimensions.
@@ -139,7 +139,8 @@ def as_number(value: Any, dtype: numpy.dtype[Any], function: str, name: str = ""
         return bool(value)
     smallest, largest = dtypes.limits(dtype)
     if dtypes.is_integer(dtype):
-        if value != value or not (smallest or -largest) <= value <= largest:
+        low = -largest if smallest == 0 and isinstance(value, int) else smallest  # -1 is the largest of uint8, -1.0 is not
+        if not low <= value <= largest:
             raise DtypeError(f"{what} does not fit into {dtype}; expected {smallest} .. {largest}")
         return int(value) % (largest + 1) if smallest == 0 else int(value)
     if abs(value) > largest and abs(value) != float("inf"):

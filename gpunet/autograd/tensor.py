@@ -178,6 +178,8 @@ class Tensor(TensorMethods):
             DtypeError: the dtype is not floating.
             GradientError: ``requires_grad`` is False and the tensor is not a leaf.
         """
+        if requires_grad is not True and requires_grad is not False:
+            raise DtypeError(f"requires_grad={requires_grad!r} has type {type(requires_grad).__name__}; expected True or False")
         if requires_grad and not dtypes.is_floating(self.array.dtype):
             raise DtypeError(
                 f"requires_grad on a tensor of dtype {self.array.dtype}: only floating tensors can have gradients; "
@@ -188,7 +190,7 @@ class Tensor(TensorMethods):
                 f"requires_grad = False on the result of {self._node.public_name}: it can be set on leaf tensors only; "
                 "use .detach() to leave the graph"
             )
-        self._requires_grad = bool(requires_grad)
+        self._requires_grad = requires_grad
         return self
 
     def detach(self) -> Tensor:

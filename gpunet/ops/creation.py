@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy
 
 from gpunet import autograd
-from gpunet.autograd import COPY, FILL, Tensor, make_tensor, wrap
+from gpunet.autograd import COPY, FILL, Tensor, ignore_fp_errors, make_tensor, wrap
 from gpunet.autograd.data import array_of_data, as_number, plain_array
 from gpunet.backend import devices, dtypes
 from gpunet.backend.formats import check_layout, check_memory_format
@@ -30,11 +30,13 @@ __all__ = [
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
+MAX_ELEMENTS = 2**59  # more are no memory that a byte address reaches
 
 
 # ---- from data ----------------------------------------------------------------------------------------------------------
 
 
+@ignore_fp_errors
 def tensor(
     data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
 ) -> Tensor:
@@ -68,10 +70,11 @@ def tensor(
         placed = move_to_device(source, device)
         copy = _allocate(placed.shape, source.dtype if dtype is None else dtype, device)
         COPY(copy.array, placed)
-        return copy.requires_grad_() if requires_grad else copy
+        return copy if requires_grad is False else copy.requires_grad_(requires_grad)
     placed = devices.move(source, device)
     array = devices.cast(placed, source.dtype if dtype is None else dtype)
-    return make_tensor(constant(array), requires_grad)
+    result = make_tensor(constant(array))
+    return result if requires_grad is False else result.requires_grad_(requires_grad)
 
 
 def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -133,7 +136,7 @@ def creates(function: F) -> F:
         result = function(*args, **options)
         if out is not None:
             result = write_out(name, out, result)
-        return result.requires_grad_() if requires_grad else result
+        return result if requires_grad is False else result.requires_grad_(requires_grad)
 
     extra = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation="Any") for key, default in _COMMON]
     signature = inspect.signature(function)
@@ -158,6 +161,8 @@ def shape_of(function: str, args: tuple[Any, ...], size: Any) -> tuple[int, ...]
     sizes = sizes_of(function, args, size=size)
     if any(n < 0 for n in sizes):
         raise ShapeError(f"{function}: size={sizes}; expected 0 or more in each dimension")
+    if math.prod(n for n in sizes if n) > MAX_ELEMENTS:
+        raise ShapeError(f"{function}: size={sizes}; expected at most {MAX_ELEMENTS} elements")
     return sizes
 
 
@@ -169,6 +174,8 @@ def _number(function: str, name: str, value: Any) -> Any:
     """
     if isinstance(value, Tensor) and value.ndim == 0:
         return value.item()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise DtypeError(f"{function}: {name}={value} is too large for an integer of 64 bits")
     if isinstance(value, (bool, int, float)):
         return float(value) if isinstance(value, float) else value
     if isinstance(value, (numpy.number, numpy.bool_)) and dtypes.is_numeric(value.dtype):
@@ -179,8 +186,8 @@ def _number(function: str, name: str, value: Any) -> Any:
 def _count(function: str, name: str, value: Any) -> int:
     """A number of elements, 0 or more."""
     count = as_integer(function, name, value)
-    if count < 0:
-        raise ShapeError(f"{function}: {name}={count}; expected 0 or more")
+    if not 0 <= count <= MAX_ELEMENTS:
+        raise ShapeError(f"{function}: {name}={count}; expected 0 .. {MAX_ELEMENTS}")
     return count
 
 
@@ -318,8 +325,12 @@ def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None, dty
         raise ArgumentError(f"arange: step={by}; expected a nonzero {'integer' if dtypes.is_integer(dtype) else 'number'}")
     if (high - low) * by < 0:
         raise ArgumentError(f"arange: start={low}, end={high}, step={by}; expected a step from start towards end")
+    if dtype == dtypes.int64:
+        low, high, by = int(low), int(high), int(by)
     is_exact = all(isinstance(v, int) for v in (low, high, by))
-    count = -((low - high) // by) if is_exact else math.ceil((high - low) / by)
+    count = max(-((low - high) // by) if is_exact else math.ceil((high - low) / by), 0)
+    if count > MAX_ELEMENTS:
+        raise ShapeError(f"arange: {count} elements; expected at most {MAX_ELEMENTS}")
     if dtypes.is_integer(dtype):
         low, by = int(low), int(by)
         for end_point in (low, low + by * (count - 1)) if count else ():
@@ -337,11 +348,12 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     low, high = _number("linspace", "start", start), _number("linspace", "end", end)
     count = _count("linspace", "steps", steps)
     dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    if not dtypes.is_integer(dtype) or count < 2:
-        return _from_values(numpy.linspace(low, high, count), dtype, device)
-    low, high = int(low), int(high)
-    step, at = (high - low) / (count - 1), numpy.arange(count)
-    return _from_values(numpy.where(at < count // 2, low + step * at, high - step * (count - 1 - at)), dtype, device)
+    if dtypes.is_integer(dtype):
+        low, high = as_number(low, dtype, "linspace", "start"), as_number(high, dtype, "linspace", "end")
+    with numpy.errstate(all="ignore"):
+        step, at = numpy.float64(high - low) / max(count - 1, 1), numpy.arange(count)
+        values = numpy.where(at < (count + 1) // 2, low + step * at, high - step * (count - 1 - at))
+        return _from_values(values, dtype, device)
 
 
 @creates

@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, FILL, Tensor, bump_version, is_grad_enabled, make_tensor, method, primitive, wrap
+from gpunet.autograd import (
+    COPY,
+    FILL,
+    Tensor,
+    bump_version,
+    ignore_fp_errors,
+    is_grad_enabled,
+    make_tensor,
+    method,
+    primitive,
+    wrap,
+)
 from gpunet.autograd.data import array_of_data, as_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -122,8 +133,8 @@ def _picked_shape(source: Array, found: Resolved, site: Site, shape: tuple[int, 
     try:
         return devices.take(source, found.picks).shape
     except IndexError as error:
-        if not any(is_boolean(item.dtype) for item in found.arrays):
-            broadcast_index_shapes(found.arrays, site.name)
+        shapes = [(int(item.sum()),) if is_boolean(item.dtype) else item.shape for item in found.arrays]
+        broadcast_index_shapes(shapes, site.name)
         dims = (*range(found.before), *found.dims)
         raise translate_index_error(error, site.name, shape, dims) from None
 
@@ -236,6 +247,7 @@ _with_index.derivatives(
 
 
 @method("__setitem__")
+@ignore_fp_errors
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """x[index] = value, in place; differentiable with respect to x and value.
 
@@ -247,11 +259,12 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     """
     index, name = normalize_index(index, x), SETITEM.name
     check_in_place(x, (value,), name)
-    value = _assigned_value(value, x, _indexed_shape(x, index), not _is_view(index))
+    shape = _indexed_shape(x, index)
+    value = _assigned_value(value, x, shape, not _is_view(index))
     if is_grad_enabled() and (x._requires_grad or (isinstance(value, Tensor) and value._requires_grad)):
         arrays, pattern = split_index(index)
         assign_in_place(x, _with_index(alias_of(x), value, *arrays, pattern=pattern), name)
-    else:
+    elif 0 not in shape:
         _assign(x.array, value, index)
         bump_version(x)
 

@@ -379,7 +379,7 @@ def _pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
     for item in found.arrays:
         arrays += xp.nonzero(item) if is_boolean(item.dtype) else [item]
     source, before, behind = found.view.of(array), found.before, found.before + len(arrays)
-    index_shape = broadcast_index_shapes(arrays, site.name)
+    index_shape = broadcast_index_shapes([a.shape for a in arrays], site.name)
     outer, sizes, inner = source.shape[:before], source.shape[before:behind], source.shape[behind:]
     return Picked(
         source, math.prod(outer), math.prod(sizes), math.prod(inner), (*outer, *index_shape, *inner), index_shape,
@@ -387,17 +387,16 @@ def _pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
     )  # fmt: skip
 
 
-def broadcast_index_shapes(arrays: Sequence[Array], name: str) -> tuple[int, ...]:
-    """Return the shape that index arrays broadcast to.
+def broadcast_index_shapes(shapes: Sequence[tuple[int, ...]], name: str) -> tuple[int, ...]:
+    """Return the shape that index arrays of these shapes broadcast to.
 
     Raises:
         ShapeError: they do not.
     """
     try:
-        return numpy.broadcast_shapes(*(a.shape for a in arrays))
+        return numpy.broadcast_shapes(*shapes)
     except ValueError:
-        shapes = ", ".join(str(a.shape) for a in arrays)
-        raise ShapeError(f"{name}: index arrays of shapes {shapes} do not broadcast") from None
+        raise ShapeError(f"{name}: index arrays of shapes {', '.join(map(str, shapes))} do not broadcast") from None
 
 
 def _broadcast_index(index: Array, shape: tuple[int, ...]) -> tuple[Array, int]:
