@@ -74,6 +74,8 @@ def to(
     if args:
         named = {"device": device, "dtype": dtype}
         for name, value in _targets(args).items():
+            if value is None:
+                continue
             if named[name] is not None:
                 raise ArgumentError(f"to: got {name}={named[name]!r} beside {value!r}; pass one of them")
             named[name] = value
@@ -91,6 +93,8 @@ def to(
 def _targets(args: tuple[Any, ...]) -> dict[str, Any]:
     """The device and the dtype among the positional arguments of ``to``."""
     first, second = args[0], args[1] if len(args) > 1 else None
+    if first is None and isinstance(second, bool):
+        raise ArgumentError(f"to{args!r}: expected a device, a dtype or a tensor before non_blocking and copy")
     if isinstance(first, Tensor):
         return {"device": first.device, "dtype": first.array.dtype}
     if _is_dtype(first):

@@ -21,6 +21,7 @@ from gpunet.launch.random import Generator, default_generator, random_integers, 
 from gpunet.launch.tape import active, constant, flush_pending
 from gpunet.ops.broadcast import cast
 from gpunet.ops.compare import compare
+from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_integer, public, sizes_of, write_out
 
 __all__ = [
@@ -136,7 +137,7 @@ def creates(function: F) -> F:
         result = function(*args, **options)
         if out is not None:
             result = write_out(name, out, result)
-        return result if requires_grad is False else result.requires_grad_(requires_grad)
+        return result if requires_grad in (None, False) else result.requires_grad_(requires_grad)
 
     extra = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation="Any") for key, default in _COMMON]
     signature = inspect.signature(function)
@@ -352,7 +353,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
         low, high = as_number(low, dtype, "linspace", "start"), as_number(high, dtype, "linspace", "end")
     with numpy.errstate(all="ignore"):
         step, at = numpy.float64(high - low) / max(count - 1, 1), numpy.arange(count)
-        values = numpy.where(at < (count + 1) // 2, low + step * at, high - step * (count - 1 - at))
+        values = numpy.where(at < max(count // 2, 2 - count), low + step * at, high - step * (count - 1 - at))
         return _from_values(values, dtype, device)
 
 
@@ -473,4 +474,7 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
         if not (low >= 0.0 and high <= 1.0):
             raise ArgumentError(f"bernoulli: probabilities from {low} to {high}; expected 0 to 1")
     drawn = _uniform("bernoulli", array.shape, dtypes.float32, input.device, generator)
-    return cast(compare("less", drawn, input.detach() if p is None else p), dtype=array.dtype)
+    result: Tensor = cast(compare("less", drawn, input.detach() if p is None else p), dtype=array.dtype)
+    if input.requires_grad and autograd.is_grad_enabled():
+        result = where(compare("equal", drawn, drawn), result, input)  # the gradient is zero
+    return result

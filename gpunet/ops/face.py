@@ -127,9 +127,11 @@ def as_integer(function: str, name: str, value: Any) -> int:
     Raises:
         DtypeError: it is none, or a bool.
     """
-    if type(value) is int:
-        return value
     if not isinstance(value, bool) and hasattr(value, "__index__"):
         with contextlib.suppress(TypeError):  # an array of several elements, or not of integers
-            return int(value.__index__())
+            value = int(value.__index__())
+    if type(value) is int:
+        if -(2**63) <= value < 2**63:
+            return value
+        raise DtypeError(f"{function}: {name}={value} is too large for an integer of 64 bits")
     raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected an integer")

@@ -324,15 +324,15 @@ def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) ->
 
     Args:
         index: indices from 0, int32 or int64; its shape is that of the result.
-        sparse_grad: False; there are no sparse gradients.
+        sparse_grad: accepted as in PyTorch; the gradient has the same values, and is dense.
 
     Raises:
         ShapeError: index and input have different numbers of dimensions, or the index is larger in another dimension.
         OutOfRangeError: an index is out of range; on a GPU as for x[index].
         DtypeError: the index is not of an integer dtype.
     """
-    if sparse_grad:
-        raise ArgumentError("gather: sparse_grad=True; gradients here are dense: leave it out")
+    if sparse_grad is not True and sparse_grad is not False:
+        raise DtypeError(f"gather: sparse_grad={sparse_grad!r}; expected True or False")
     index = _checked_indices(index, "gather", input)
     shape, sizes = index.array.shape, input.array.shape
     dim = normalize_dim(dim, input.ndim, "gather")
@@ -404,7 +404,8 @@ def masked_select(input: Tensor, mask: Any) -> Tensor:
 def _triangle(x: Tensor, diagonal: Any, name: str) -> Tensor:
     if x.ndim < 2:
         raise ShapeError(f"{name}: the tensor has shape {x.shape}; expected a matrix or a batch of matrices")
-    xp, diagonal = devices.module(x.array), as_integer(name, "diagonal", diagonal)
+    xp, reach = devices.module(x.array), sum(x.array.shape[-2:]) + 1
+    diagonal = max(-reach, min(as_integer(name, "diagonal", diagonal), reach))
     keep = xp.tri(*x.array.shape[-2:], diagonal if name == "tril" else diagonal - 1, dtype=bool)
     keep = keep if name == "tril" else xp.logical_not(keep)
     zero = as_number(0, x.dtype, name)

@@ -191,6 +191,9 @@ def test_bernoulli(device: str) -> None:
     mixed = gpunet.bernoulli(gpunet.tensor([[0.0, 1.0]] * 50, dtype=gpunet.float64))
     assert mixed.dtype == gpunet.float64 and mixed.tolist() == [[0, 1]] * 50
     assert gpunet.bernoulli(gpunet.ones(3, dtype=gpunet.int64), 1.0).tolist() == [1, 1, 1]
+    x = gpunet.tensor([0.0, 0.5, 1.0], requires_grad=True)
+    gpunet.bernoulli(x).sum().backward()
+    assert x.grad.tolist() == [0, 0, 0]
     with pytest.raises(ArgumentError, match=r"-0\.1"):
         gpunet.bernoulli(gpunet.tensor([0.5]), -0.1)
     with pytest.raises(ArgumentError, match=r"probabilities from 0\.5 to 2\.0"):
