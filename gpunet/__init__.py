@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from gpunet import autograd, cuda, data, emulator, errors, nn, ops, optim, testing, tools, train
     from gpunet.autograd.backward import *
     from gpunet.autograd.mode import *
+    from gpunet.autograd.size import *
     from gpunet.autograd.tensor import *
+    from gpunet.autograd.tensor_types import *
     from gpunet.backend.devices import *
     from gpunet.backend.dtypes import *
+    from gpunet.backend.formats import *
     from gpunet.backend.threads import *
     from gpunet.captured.step import *
     from gpunet.launch.random import *
@@ -41,10 +44,10 @@ __version__ = "0.1.0"
 
 #: Modules whose ``__all__`` is re-exported, in search order: modules that import quickly come first.
 _REEXPORTED = (
-    "backend.dtypes", "backend.devices", "backend.threads", "autograd.tensor", "autograd.mode", "autograd.backward",
-    "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.compare",
-    "ops.index", "ops.join", "ops.matmul", "ops.reduce", "ops.shape", "ops.softmax", "ops.custom", "captured.step",
-    "train.checkpoint",
+    "backend.dtypes", "backend.devices", "backend.formats", "backend.threads", "autograd.size", "autograd.tensor",
+    "autograd.tensor_types", "autograd.mode", "autograd.backward", "launch.random", "launch.synchronize",
+    "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.index", "ops.join", "ops.matmul",
+    "ops.reduce", "ops.shape", "ops.softmax", "ops.custom", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {"ops.activations": ("relu", "sigmoid", "tanh")}

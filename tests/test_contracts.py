@@ -283,6 +283,16 @@ def test_package_root_only_re_exports_names() -> None:
         assert plain or hook or text, f"gpunet/__init__.py, line {node.lineno}: {ast.unparse(node)[:60]}"
 
 
+def test_the_library_makes_tensors_of_arrays_by_make_tensor() -> None:
+    """Tensor is the constructor of PyTorch for users: it converts arrays to the default dtype."""
+    offenders = []
+    for module, source in sources().items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Tensor":
+                offenders.append(f"{module}:{node.lineno}")
+    assert [o for o in offenders if not o.startswith("tools.bench.peers")] == []
+
+
 # ---- facts of kernels -----------------------------------------------------------------------------------------------
 
 #: Files of tests that may name kernels in strings outside of assertions, with the reason.

@@ -23,6 +23,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import Array
+from gpunet.launch.random import Generator
 from gpunet.ops.dims import Dims
 from gpunet.ops.reduce import ValuesIndices
 

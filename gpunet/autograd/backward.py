@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gpunet.autograd import mode
-from gpunet.autograd.graph import ADD, COPY, Gradient, Node, edge_to, ignore_fp_errors, operands
-from gpunet.autograd.tensor import Tensor, bump_version, method
+from gpunet.autograd.graph import ADD, COPY, FILL, Gradient, Node, edge_to, ignore_fp_errors, operands
+from gpunet.autograd.tensor import Tensor, bump_version, make_tensor, method, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.errors import GradientError, ShapeError
+from gpunet.errors import ArgumentError, GradientError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import active
 
@@ -46,6 +46,8 @@ def backward(
     leaves: list[Tensor] | None = None
     if inputs is not None:
         leaves = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        if not leaves:
+            raise ArgumentError("backward: inputs=[] is empty; expected tensors, or None for all leaves")
     gradients = run([self], [gradient], leaves, retain_graph, create_graph, "backward")
     if leaves is not None:
         _accumulate([(leaf, Gradient.of(g)) for leaf, g in zip(leaves, gradients) if g is not None], create_graph)
@@ -57,7 +59,10 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Any, ...]:
     """Return the gradients of the sum of ``outputs`` with respect to ``inputs``, without changing any ``grad``.
 
@@ -67,7 +72,11 @@ def grad(
         grad_outputs: the upstream gradient of each output; None means 1 and requires an output of one element.
         retain_graph: keep the graph for another backward pass; defaults to ``create_graph``.
         create_graph: make the result differentiable, any number of times.
-        allow_unused: return None for an input that the outputs do not depend on, instead of raising.
+        only_inputs: True; :meth:`Tensor.backward` adds to the ``grad`` of other leaves.
+        allow_unused: return None for an input that the outputs do not depend on, instead of raising; defaults to
+            ``materialize_grads``.
+        is_grads_batched: False; call grad for each of the upstream gradients.
+        materialize_grads: return zeros instead of None for an input that the outputs do not depend on.
 
     Returns:
         A tuple with one tensor per input.
@@ -75,20 +84,37 @@ def grad(
     Raises:
         GradientError: an input is not part of the graph, the graph was released, or a non-scalar output has no
             ``grad_outputs``.
+        ArgumentError: an argument is not supported, or contradicts another.
     """
+    if not only_inputs:
+        raise ArgumentError("grad: only_inputs=False; use output.backward(), which adds to the grad of all leaves")
+    if is_grads_batched:
+        raise ArgumentError("grad: is_grads_batched=True is not supported; call grad() for each of the upstream gradients")
+    if materialize_grads and allow_unused is False:
+        raise ArgumentError("grad: allow_unused=False, materialize_grads=True; expected allow_unused=True or None")
     output_list = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     input_list = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if grad_outputs is None or isinstance(grad_outputs, Tensor) or devices.is_array(grad_outputs):
         grad_outputs = [grad_outputs]
+    if len(grad_outputs) > len(output_list):
+        raise ArgumentError(f"grad: {len(grad_outputs)} grad_outputs for {len(output_list)} outputs; expected one for each")
     seeds = list(grad_outputs) + [None] * (len(output_list) - len(grad_outputs))
     gradients = run(output_list, seeds, input_list, retain_graph, create_graph)
     for position, gradient in enumerate(gradients):
-        if gradient is None and not allow_unused:
+        if gradient is None and materialize_grads:
+            gradients[position] = _zeros_like(input_list[position])
+        elif gradient is None and not allow_unused:
             raise GradientError(
                 f"grad: input {position} of shape {input_list[position].shape} was not used to compute the outputs; "
                 "pass allow_unused=True to get None for it"
             )
     return tuple(gradients)
+
+
+def _zeros_like(tensor: Tensor) -> Tensor:
+    out = empty(tensor.array.shape, tensor.array.dtype, tensor.array)
+    FILL(out, value=0)
+    return make_tensor(out)
 
 
 def _seed(output: Tensor, gradient: Any) -> Gradient:
@@ -105,14 +131,14 @@ def _seed(output: Tensor, gradient: Any) -> Gradient:
                 "scalar (a loss after .mean() or .sum()) defaults to 1"
             )
         return Gradient(None, like=output.array)
-    gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+    gradient = wrap(gradient, "backward")
     if gradient.shape != output.shape:
         raise ShapeError(f"backward: gradient has shape {gradient.shape}; expected {output.shape}")
     operands("backward", [output, gradient])
     if gradient.dtype != output.dtype:
         cast = empty(output.shape, output.dtype, output.array)
         COPY(cast, gradient.array)
-        gradient = Tensor(cast)
+        gradient = make_tensor(cast)
     return Gradient.of(gradient)
 
 
@@ -253,7 +279,7 @@ def _accumulate(gradients: Iterable[tuple[Tensor, Gradient]], create: bool) -> N
         for leaf, gradient in gradients:
             before = leaf._grad
             if before is None and gradient.is_owned:
-                leaf._grad = Tensor(gradient.array) if gradient.tensor is None else gradient.tensor
+                leaf._grad = make_tensor(gradient.array) if gradient.tensor is None else gradient.tensor
             else:
                 leaf._grad = _add_to_grad(before, gradient, create)
             if tape is not None:
@@ -274,4 +300,4 @@ def _add_to_grad(before: Tensor | None, gradient: Gradient, create: bool) -> Ten
         return tensor
     copy = empty(tensor.shape, tensor.dtype, tensor.array)
     COPY(copy, tensor.array)
-    return Tensor(copy)
+    return make_tensor(copy)

@@ -9,7 +9,7 @@ import numpy
 
 from gpunet.autograd.backward import grad
 from gpunet.autograd.mode import no_grad
-from gpunet.autograd.tensor import Tensor
+from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, MismatchError
 from gpunet.launch.tape import flush_pending
@@ -109,4 +109,4 @@ def _host(x: Tensor) -> numpy.ndarray:
 
 def _like(values: numpy.ndarray, x: Tensor) -> Tensor:
     """Return the values as a tensor with the dtype and device of ``x``."""
-    return Tensor(devices.move(numpy.asarray(values, x.dtype), x.device))
+    return make_tensor(devices.move(numpy.asarray(values, x.dtype), x.device))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy
 from numpy import ndarray
 
-from gpunet.autograd.tensor import Tensor
+from gpunet.autograd.data import plain_array
+from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import DeviceError, InPlaceError
@@ -88,7 +89,7 @@ class Gradient:
             return self.tensor
         applied = self.applied()
         assert applied.array is not None
-        return Tensor(applied.array)
+        return make_tensor(applied.array)
 
 
 class Node:
@@ -232,7 +233,7 @@ def operands(name: str, args: Sequence[Any]) -> Sequence[Any]:
                     args[position] = value.item()
                 continue
             args = [*args]
-            args[position] = value = Tensor(value)
+            args[position] = value = make_tensor(plain_array(value, name))
         kind = type(value.array)
         if first is None:
             first, first_kind = value, kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import numpy
 
 from gpunet.backend import dtypes
-from gpunet.errors import DtypeError
+from gpunet.errors import ArgumentError, DtypeError
 
 __all__ = ["enable_grad", "get_default_dtype", "is_grad_enabled", "no_grad", "set_default_dtype", "set_grad_enabled"]
 
@@ -65,14 +66,7 @@ class set_grad_enabled:
 
     def __call__(self, function: F) -> F:
         current.enabled = self._previous
-        mode = self._mode
-
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with set_grad_enabled(mode):
-                return function(*args, **kwargs)
-
-        return wrapper  # type: ignore[return-value]
+        return _in_mode(self._mode, function)
 
 
 def no_grad(function: Any = None) -> Any:
@@ -100,14 +94,43 @@ class _GradMode:
         current.enabled = self._previous.pop()
 
     def __call__(self, function: F) -> F:
-        value = self._value
+        return _in_mode(self._value, function)
 
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with _GradMode(value):
-                return function(*args, **kwargs)
 
-        return wrapper  # type: ignore[return-value]
+def _in_mode(value: bool, function: F) -> F:
+    """Return ``function`` running with this grad mode; a generator function has it whenever its own code runs.
+
+    Raises:
+        ArgumentError: the body of the function runs at an ``await``, where the mode would not be set.
+    """
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ArgumentError(f"grad mode on the async function {function.__name__}; use `with no_grad():` inside it")
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _GradMode(value):
+            return function(*args, **kwargs)
+
+    @functools.wraps(function)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
+        resume, argument = generator.send, None
+        while True:
+            try:
+                with _GradMode(value):
+                    item = resume(argument)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                resume, argument = generator.send, (yield item)
+            except GeneratorExit:
+                with _GradMode(value):
+                    generator.close()
+                raise
+            except BaseException as error:
+                resume, argument = generator.throw, error
+
+    return generate if inspect.isgeneratorfunction(function) else call  # type: ignore[return-value]
 
 
 def is_grad_enabled() -> bool:

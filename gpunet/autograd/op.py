@@ -13,8 +13,9 @@ from numpy import ndarray
 from gpunet.autograd import mode
 from gpunet.autograd.backward import run
 from gpunet.autograd.graph import Gradient, Node, contiguous, edge_to, id_of_owner, ignore_fp_errors, operands, spec_at
-from gpunet.autograd.tensor import Tensor
+from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, GradientError
 
 
@@ -169,8 +170,8 @@ class Primitive(Op):
                 for tensor in value if name == self.variadic else (value,):
                     if isinstance(tensor, Tensor):
                         versions.append((tensor._version, tensor._version[0], None))
-        if needs_gradient:
-            array = result.array
+        array = result.array
+        if needs_gradient and is_floating(array.dtype):  # integers and booleans have no gradient: the graph ends here
             result._node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
             result._requires_grad = True
 
@@ -179,7 +180,7 @@ class Primitive(Op):
         g = upstream[0].materialize()
         saved = node.saved
         if "out" in saved:
-            out = Tensor(saved["out"].array)
+            out = make_tensor(saved["out"].array)
             out._version, out._node, out._requires_grad = saved["out"]._version, node, True
             saved = saved | {"out": out}
         gradients: list[Gradient | None] = []
@@ -238,7 +239,7 @@ def primitive(
     def call(*args: Any, **options: Any) -> Tensor:
         inputs = operands(op.public_name, args)
         array = body(*inputs, **options)
-        result = Tensor(array)
+        result = make_tensor(array)
         if view:
             base = inputs[0]
             if id_of_owner(array) == id_of_owner(base.array):
@@ -335,7 +336,7 @@ def _connect(array: Any, source: Any, node: Node) -> Tensor:
     target, index = (node, source) if isinstance(source, int) else source or (None, 0)
     if isinstance(target, Tensor):  # a leaf
         return target
-    tensor = Tensor(array)
+    tensor = make_tensor(array)
     tensor._node, tensor._index, tensor._requires_grad = target, index, target is not None
     return tensor
 
@@ -411,7 +412,7 @@ def fused(
             if type(saved) is not tuple or not _ARRAYS.issuperset(map(type, saved)):
                 op.check_saved(saved)
             results = result if type(result) is tuple else (result,)
-            tensors = [Tensor(array) for array in results]
+            tensors = [make_tensor(array) for array in results]
             if True in need:
                 node = Node(op, edges, saved, versions, [(array.shape, array.dtype) for array in results], options)
                 node.need = need

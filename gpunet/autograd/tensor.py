@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy
 from numpy import ndarray
 
+from gpunet.autograd import data as data_of
 from gpunet.autograd import mode
+from gpunet.autograd.size import Size
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array, Device
-from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
+from gpunet.backend.formats import Layout, strided
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
 from gpunet.launch.tape import ANY, active, constant, flush_pending, graph_break_on_read
 
 if TYPE_CHECKING:
     from gpunet.autograd.graph import Node
     from gpunet.autograd.methods import TensorMethods
 else:
-    TensorMethods = object
+    TensorMethods = data_of.ArrayHolder
 
 __all__ = ["Tensor"]
 
+_make_size = tuple.__new__
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -31,6 +35,13 @@ class Tensor(TensorMethods):
     """An array with a gradient.
 
     Methods have PyTorch's names and are attached by the ops in ``gpunet.ops``.
+
+    As in PyTorch, ``Tensor(2, 3)`` is uninitialised, ``Tensor([1, 2])`` has the default dtype, and ``Tensor(tensor)`` shares
+    its memory; :func:`gpunet.tensor` is the function to use.  The library itself calls :func:`make_tensor`.
+
+    Args:
+        data: sizes, or nested lists of numbers, an array or a tensor.
+        device: None is the default device, or that of the data.
 
     Attributes:
         array: the NumPy or CuPy array, not a copy.
@@ -48,24 +59,31 @@ class Tensor(TensorMethods):
         "_view_version",
         "array",
     )
+    array: Array
+    _grad: Tensor | None
+    _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
+    _index: int
+    _node: Node | None
+    _requires_grad: bool
+    _version: list[int]
+    _view_version: int | None
     __array_ufunc__ = None  # ndarray + Tensor calls Tensor.__radd__
 
-    def __init__(self, array: Array, requires_grad: bool = False) -> None:
-        self.array = array
-        self._grad: Tensor | None = None
-        self._requires_grad = False
-        self._node: Node | None = None
-        self._index = 0
-        self._version = [0]  # counts changes in place; shared by all tensors that share this memory
-        self._view_version: int | None = None  # the version at which a view was created; None if not a view
-        self._hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
-        if requires_grad:
-            self.requires_grad_()
+    def __init__(self, *data: Any, device: Any = None, **named: Any) -> None:
+        if named.keys() - {"data"} or (named and data):
+            raise ArgumentError(f"Tensor: got {', '.join(sorted(named))}=; expected sizes, or data, and device=")
+        self._initialize(array_of_call(data or tuple(named.values()), device, mode.get_default_dtype(), "Tensor"))
+
+    def _initialize(self, array: Array, requires_grad: bool = False) -> None:
+        """Initialize a tensor, also of a subclass, as :func:`make_tensor` does."""
+        made = make_tensor(array, requires_grad)
+        for name in _FIELDS:
+            setattr(self, name, getattr(made, name))
 
     # -- properties
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+    def shape(self) -> Size:
+        return _make_size(Size, self.array.shape)  # the library's own hot paths read array.shape
 
     @property
     def dtype(self) -> numpy.dtype[Any]:
@@ -82,6 +100,28 @@ class Tensor(TensorMethods):
     @property
     def is_cuda(self) -> bool:
         return self.device.type == "cuda"
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    @property
+    def is_sparse(self) -> bool:
+        return False
+
+    @property
+    def layout(self) -> Layout:
+        return strided
+
+    @property
+    def itemsize(self) -> int:
+        """The number of bytes of an element."""
+        return int(self.array.itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all elements."""
+        return int(self.array.nbytes)
 
     @property
     def is_leaf(self) -> bool:
@@ -138,6 +178,8 @@ class Tensor(TensorMethods):
             DtypeError: the dtype is not floating.
             GradientError: ``requires_grad`` is False and the tensor is not a leaf.
         """
+        if requires_grad is not True and requires_grad is not False:
+            raise DtypeError(f"requires_grad={requires_grad!r} has type {type(requires_grad).__name__}; expected True or False")
         if requires_grad and not dtypes.is_floating(self.array.dtype):
             raise DtypeError(
                 f"requires_grad on a tensor of dtype {self.array.dtype}: only floating tensors can have gradients; "
@@ -148,12 +190,12 @@ class Tensor(TensorMethods):
                 f"requires_grad = False on the result of {self._node.public_name}: it can be set on leaf tensors only; "
                 "use .detach() to leave the graph"
             )
-        self._requires_grad = bool(requires_grad)
+        self._requires_grad = requires_grad
         return self
 
     def detach(self) -> Tensor:
         """Return a tensor outside of the graph that shares this tensor's memory."""
-        result = Tensor(self.array)
+        result = make_tensor(self.array)
         result._version = self._version
         return result
 
@@ -167,7 +209,7 @@ class Tensor(TensorMethods):
 
     @data.setter
     def data(self, value: Tensor | Array) -> None:
-        self.array = value.array if isinstance(value, Tensor) else value
+        self.array = wrap(value, "data").array
         bump_version(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
@@ -190,27 +232,37 @@ class Tensor(TensorMethods):
         return RemovableHandle(hooks, hook)
 
     def retain_grad(self) -> None:
-        """Make ``backward`` store the gradient in ``grad`` although this tensor is not a leaf."""
-        if self._node is None:
-            return
-        reference = weakref.ref(self)
+        """Make ``backward`` store the gradient in ``grad`` although this tensor is not a leaf.
 
-        def keep(gradient: Tensor) -> None:
-            tensor = reference()
-            if tensor is not None:
-                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+        Raises:
+            GradientError: the tensor does not require grad.
+        """
+        if not self._requires_grad:
+            raise GradientError("retain_grad on a tensor that does not require grad; call .requires_grad_() first")
+        if self._node is not None and not self.retains_grad:
+            self.register_hook(_KeepGradient(self))
 
-        self.register_hook(keep)
+    @property
+    def retains_grad(self) -> bool:
+        """Whether ``backward`` stores the gradient of this tensor, which is not a leaf (see :meth:`retain_grad`)."""
+        hooks = () if self._node is None else self._node.hooks.get(self._index, {}).values()
+        return any(type(hook) is _KeepGradient and hook.tensor() is self for hook in hooks)
 
     # -- conversion to NumPy and Python
-    def numpy(self) -> ndarray:
+    def numpy(self, *, force: bool = False) -> ndarray:
         """Return the NumPy array, not a copy.
+
+        Args:
+            force: detach the tensor and copy it to the CPU, if need be.
 
         Raises:
             DeviceError: the tensor is on a GPU; call ``.cpu()`` first.
             GradientError: the tensor requires grad; call ``.detach()`` first.
         """
         graph_break_on_read("numpy()", self.array)
+        if force:
+            array: ndarray = devices.to_host(self.array)
+            return array
         if self._requires_grad:
             raise GradientError("numpy() on a tensor that requires grad; call .detach().numpy()")
         if devices.of(self.array) != devices.CPU:
@@ -260,6 +312,11 @@ class Tensor(TensorMethods):
             raise ShapeError("len() of a 0-d tensor, which has no dimensions")
         return self.array.shape[0]
 
+    def __contains__(self, element: Any) -> bool:
+        if not isinstance(element, (Tensor, bool, int, float, numpy.generic)):
+            raise DtypeError(f"{element!r} in a tensor: it has type {type(element).__name__}; expected a number or a tensor")
+        return bool((self == element).any())
+
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
@@ -289,10 +346,77 @@ class Tensor(TensorMethods):
             raise GradientError("only leaf tensors can be deep-copied; call .detach() first")
         result = type(self).__new__(type(self))
         flush_pending("copy.deepcopy()", self.array)
-        Tensor.__init__(result, devices.copy(self.array), self._requires_grad)
-        result.grad = None if self.grad is None else Tensor(devices.copy(self.grad.array))
+        result._initialize(devices.copy(self.array), self._requires_grad)
+        result.grad = None if self.grad is None else make_tensor(devices.copy(self.grad.array))
         memo[id(self)] = result
         return result
+
+
+_new_object = object.__new__
+_FIELDS = [name for name in Tensor.__slots__ if name != "__weakref__"]
+
+
+def make_tensor(array: Array, requires_grad: bool = False) -> Tensor:
+    """Return a tensor of an array, which is neither checked nor copied (see :func:`wrap`)."""
+    tensor = _new_object(Tensor)
+    tensor.array = array
+    tensor._grad = None
+    tensor._requires_grad = False
+    tensor._node = None
+    tensor._index = 0
+    tensor._version = [0]  # counts changes in place; shared by all tensors that share this memory
+    tensor._view_version = None  # the version at which a view was created; None if not a view
+    tensor._hooks = None
+    if requires_grad:
+        tensor.requires_grad_()
+    return tensor
+
+
+def array_of_call(data: tuple[Any, ...], device: Any, dtype: numpy.dtype[Any], name: str) -> Array:
+    """Return the array of ``Tensor(*data)``; ``name`` stands for Tensor in messages."""
+    place, first = None if device is None else Device(device), data[0] if data else ()
+    if len(data) == 1 and isinstance(first, Tensor):
+        if place not in (None, first.device):
+            raise DeviceError(f"{name}: the tensor is on {first.device}, device={device!r}; use tensor.to(device)")
+        if name != "Tensor" and first.array.dtype != dtype:
+            raise DtypeError(f"{name}: the tensor has dtype {first.array.dtype}; expected {dtype}: use tensor.to(dtype)")
+        return first.array
+    if len(data) == 1 and devices.is_array(first):
+        array = data_of.plain_array(first, name)
+        array = array if array.dtype == dtype else devices.cast(array, dtype)
+        return devices.move(array, place or (devices.default_device() if type(array) is ndarray else devices.of(array)))
+    place = place or devices.default_device()
+    if len(data) == 1 and isinstance(first, (bool, float)):
+        raise DtypeError(f"{name}({first!r}): expected integers, the sizes, or one list of numbers; use tensor({first!r})")
+    if len(data) == 1 and not isinstance(first, Size) and not _is_integer(first):
+        return constant(devices.move(data_of.array_of_data(first, dtype, name), place))
+    sizes = first if isinstance(first, Size) and len(data) == 1 else data or (0,)
+    if not all(_is_integer(size) for size in sizes):
+        raise DtypeError(f"{name}({', '.join(map(repr, data))}): expected integers, the sizes, or one list of numbers")
+    if any(size < 0 for size in sizes):
+        raise ShapeError(f"{name}({', '.join(map(repr, sizes))}): a size is negative")
+    allocate = devices.empty if active.tape is None else active.tape.empty
+    return allocate(tuple(map(int, sizes)), dtype, place)
+
+
+def _is_integer(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, (bool, Tensor, ndarray))
+
+
+class _KeepGradient:
+    """The hook of :meth:`Tensor.retain_grad`, while the tensor stands at the same place in the graph."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.place = weakref.ref(tensor), _place(tensor)
+
+    def __call__(self, gradient: Tensor) -> None:
+        tensor = self.tensor()
+        if tensor is not None and _place(tensor) == self.place:
+            tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+
+
+def _place(tensor: Tensor) -> Any:
+    return tensor._node and (tensor._node.sequence, tensor._index)
 
 
 def bump_version(tensor: Tensor) -> None:
@@ -343,10 +467,13 @@ def method(names: str) -> Callable[[F], F]:
     return decorate
 
 
-def wrap(value: Any) -> Tensor:
+def wrap(value: Any, function: str = "") -> Tensor:
     """Return a Tensor unchanged; convert an array, a number or a list of numbers to a Tensor.
 
     Arrays are not copied.  Python floats become tensors of the default dtype.
+
+    Args:
+        function: the function that the user called, for messages.
 
     Raises:
         DtypeError: ``value`` cannot be converted.
@@ -354,10 +481,9 @@ def wrap(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if devices.is_array(value):
-        return Tensor(value)
-    if isinstance(value, (bool, int, float, list, tuple, numpy.generic)):
-        array = numpy.asarray(value)
-        if dtypes.is_numeric(array.dtype):
-            is_python_float = array.dtype == numpy.float64 and not isinstance(value, numpy.generic)
-            return Tensor(constant(array.astype(mode.get_default_dtype()) if is_python_float else array))
-    raise DtypeError(f"{value!r} has type {type(value).__name__}; expected a tensor, an array or a number")
+        return make_tensor(data_of.plain_array(value, function))
+    if isinstance(value, (bool, int, float, list, tuple, range, numpy.generic)):
+        return make_tensor(constant(data_of.array_of_data(value, None, function or "tensor")))
+    raise DtypeError(
+        f"{function + ': ' if function else ''}{value!r} has type {type(value).__name__}; expected a tensor, an array or a number"
+    )

@@ -86,11 +86,18 @@ def cupy() -> ModuleType:
     return cupy
 
 
-class Device:
-    """A device: ``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")``, ``Device("emulated")`` or ``Device("auto")``.
+class Device(contextlib.ContextDecorator):
+    """A device: ``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")`` or ``Device("cuda", 1)``, ``Device("emulated")``,
+    ``Device("auto")``.
 
-    "auto" is "cuda" if CUDA is ready, else "cpu".  "cuda" means "cuda:0".  "emulated" is for tests: it runs the CUDA
-    sources on the CPU, thread by thread, and can check them (see :mod:`gpunet.emulator`).
+    "auto" is "cuda" if CUDA is ready, else "cpu".  "cuda" means "cuda:0", and so does 0.  "emulated" is for tests: it runs
+    the CUDA sources on the CPU, thread by thread, and can check them (see :mod:`gpunet.emulator`).
+
+    As a context manager or decorator, it is the default device of this thread inside the block.
+
+    Attributes:
+        type: "cpu", "cuda" or "emulated".
+        index: the number of the GPU; None for other devices.
 
     Raises:
         DeviceError: the name is unknown, or the CUDA device does not exist.
@@ -98,24 +105,25 @@ class Device:
 
     __slots__ = ("index", "type")
     type: str
-    index: int
+    index: Any  # int or None; callers on the path of a GPU know that it is an int
 
-    def __init__(self, name: str | Device = "auto") -> None:
-        if isinstance(name, Device):
-            self.type, self.index = name.type, name.index
+    def __init__(self, type: str | int | Device = "auto", index: int | None = None) -> None:
+        if isinstance(type, Device):
+            if index is not None:
+                raise DeviceError(f"device({type!r}, {index!r}): the device has an index; pass a name such as 'cuda' with index")
+            self.type, self.index = type.type, type.index
             return
-        kind, _, number = str(name).partition(":")
-        if kind == "auto" and not number:
+        kind, number = _parse_device(type, index)
+        if kind == "auto" and number is None:
             kind = "cuda" if cuda_status().ready else "cpu"
-        valid_number = not number or number.isdecimal()
-        if kind not in _KINDS or not valid_number or (kind != "cuda" and number not in ("", "0")):
-            raise DeviceError(f"unknown device {str(name)!r}: expected 'cpu', 'cuda', 'cuda:N', 'emulated' or 'auto'")
+        if kind not in _KINDS or (kind != "cuda" and number not in (None, 0)):
+            written = repr(type) if index is None else f"{type!r}, {index!r}"
+            raise DeviceError(f"unknown device {written}: expected 'cpu', 'cuda', 'cuda:N', 'emulated' or 'auto'")
         if kind == "cuda":
-            count = cupy().cuda.runtime.getDeviceCount()
-            if int(number or 0) >= count:
-                raise DeviceError(f"device {str(name)!r} does not exist: {count} GPU(s) are visible, the first is 'cuda:0'")
-        self.type = kind
-        self.index = int(number or 0)
+            number, count = number or 0, cupy().cuda.runtime.getDeviceCount()
+            if number >= count:
+                raise DeviceError(f"device 'cuda:{number}' does not exist: {count} GPU(s) are visible, the first is 'cuda:0'")
+        self.type, self.index = kind, number if kind == "cuda" else None
 
     def __repr__(self) -> str:
         return f"device(type={self.type!r}" + (f", index={self.index})" if self.type == "cuda" else ")")
@@ -124,14 +132,41 @@ class Device:
         return f"cuda:{self.index}" if self.type == "cuda" else self.type
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, str):
-            other = Device(other)
+        if isinstance(other, str):  # also of a device that does not exist here
+            kind, number = _parse_device(other, None)
+            if kind == "auto":
+                return number is None and self == Device("auto")
+            return (kind, number or 0) == (self.type, self.index or 0)
         return isinstance(other, Device) and (self.type, self.index) == (other.type, other.index)
 
     def __hash__(self) -> int:
         return hash((self.type, self.index))
 
+    def __enter__(self) -> Device:
+        _contexts.devices.append(self)
+        return self
 
+    def __exit__(self, *exception: object) -> None:
+        _contexts.devices.pop()
+
+
+def _parse_device(name: Any, index: Any) -> tuple[str, int | None]:
+    """Return the kind and the number in the name of a device; the kind is empty if it is none."""
+    if isinstance(name, int) and not isinstance(name, bool):
+        name, index = ("cuda", name) if index is None else ("", None)
+    kind, colon, digits = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if not colon:
+        is_number = index is None or (isinstance(index, (int, numpy.integer)) and not isinstance(index, bool) and index >= 0)
+        return (kind, None if index is None else int(index)) if is_number else ("", None)
+    return (kind, int(digits)) if digits.isdecimal() and index is None else ("", None)
+
+
+class _Contexts(threading.local):
+    def __init__(self) -> None:
+        self.devices: list[Device] = []
+
+
+_contexts = _Contexts()  # the devices whose blocks this thread is in
 device = Device  # PyTorch's name
 
 _KINDS = ("cpu", "cuda", "emulated")
@@ -151,7 +186,9 @@ def set_default_device(device: str | Device | None) -> None:
 
 
 def default_device() -> Device:
-    """Return the device for new tensors: ``set_default_device``, else ``GPUNET_DEVICE``, else the CPU."""
+    """Return the device for new tensors: ``with device:``, else ``set_default_device``, else ``GPUNET_DEVICE``, else the CPU."""
+    if _contexts.devices:
+        return _contexts.devices[-1]
     if _process_default is not None:
         return _process_default
     name = os.environ.get("GPUNET_DEVICE")

@@ -7,6 +7,7 @@ NumPy has no bfloat16: the package ml_dtypes adds it (``pip install 'gpunet[bflo
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib.util
 from typing import Any
 
@@ -67,18 +68,21 @@ def has_bfloat16() -> builtins.bool:
 
 
 def as_dtype(value: Any) -> numpy.dtype[Any]:
-    """Return the dtype that ``value`` names: a dtype, a scalar type, or a name, including "bfloat16".
+    """Return the dtype that ``value`` names: a dtype, a scalar type, or a name such as "float32" or "bfloat16".
 
     Raises:
-        DtypeError: there is no such dtype.
+        DtypeError: a tensor cannot have such a dtype.
         MissingDependencyError: it is "bfloat16", and ml_dtypes is not installed.
     """
+    found: Any = None
     if isinstance(value, str) and value == "bfloat16":
         return __getattr__(value)
-    try:
-        return numpy.dtype(value)
-    except TypeError:
-        raise DtypeError(f"{value!r} is not a dtype; expected one such as gpunet.float32") from None
+    if isinstance(value, (numpy.dtype, type)) or (isinstance(value, str) and value in C_TYPES):
+        with contextlib.suppress(TypeError):
+            found = numpy.dtype(value)
+    if found is None or found.name not in C_TYPES:
+        raise DtypeError(f"{value!r} is not a dtype of tensors; expected one such as gpunet.float32")
+    return found if found.isnative else found.newbyteorder("=")
 
 
 # ---- categories -------------------------------------------------------------------------------------------------------
@@ -106,7 +110,12 @@ def is_boolean(dtype: numpy.dtype[Any]) -> builtins.bool:
 
 def is_numeric(dtype: numpy.dtype[Any]) -> builtins.bool:
     """Return whether a tensor may have this dtype: booleans, integers, floating-point numbers."""
-    return dtype.kind in "biuf" or is_floating(dtype)
+    return dtype.name in C_TYPES
+
+
+def describe(dtype: numpy.dtype[Any]) -> str:
+    """Return the name of a dtype for messages: "str" for strings of any length, "object", "complex64"."""
+    return {"O": "object", "U": "str", "S": "bytes"}.get(dtype.kind, str(dtype))
 
 
 def is_text(dtype: numpy.dtype[Any]) -> builtins.bool:
@@ -155,6 +164,13 @@ def finfo(dtype: Any) -> Any:
     import ml_dtypes
 
     return ml_dtypes.finfo(dtype)
+
+
+def limits(dtype: numpy.dtype[Any]) -> tuple[Any, Any]:
+    """Return the smallest and the largest finite number of a dtype."""
+    if is_floating(dtype):
+        return builtins.float(finfo(dtype).min), builtins.float(finfo(dtype).max)
+    return (0, 1) if is_boolean(dtype) else (builtins.int(numpy.iinfo(dtype).min), builtins.int(numpy.iinfo(dtype).max))
 
 
 def significand_bits(dtype: numpy.dtype[Any]) -> builtins.int:

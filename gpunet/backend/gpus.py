@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpunet.backend.devices import Device, cuda_status, cupy
+from gpunet.errors import DeviceError
 
 __all__ = ["device_count", "get_device_capability", "get_device_name", "is_available"]
 
@@ -19,13 +20,15 @@ def device_count() -> int:
     return int(cupy().cuda.runtime.getDeviceCount()) if is_available() else 0
 
 
-def _properties(device: str | Device | int) -> dict[str, Any]:
-    index = device if isinstance(device, int) else Device(device).index
-    properties: dict[str, Any] = cupy().cuda.runtime.getDeviceProperties(index)
+def _properties(device: str | Device | int | None) -> dict[str, Any]:
+    gpu = Device(0 if device is None else device)
+    if gpu.type != "cuda":
+        raise DeviceError(f"device {gpu}: expected a GPU, such as 'cuda:0'")
+    properties: dict[str, Any] = cupy().cuda.runtime.getDeviceProperties(gpu.index)
     return properties
 
 
-def get_device_name(device: str | Device | int = 0) -> str:
+def get_device_name(device: str | Device | int | None = None) -> str:
     """Return the name of a GPU.
 
     Raises:
@@ -35,7 +38,7 @@ def get_device_name(device: str | Device | int = 0) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def get_device_capability(device: str | Device | int = 0) -> tuple[int, int]:
+def get_device_capability(device: str | Device | int | None = None) -> tuple[int, int]:
     """Return the compute capability of a GPU, such as (9, 0) for Hopper.
 
     Raises:

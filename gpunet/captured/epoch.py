@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured.guards import tensors
@@ -82,13 +82,13 @@ class CapturedEpoch:
         for total in totals:
             devices.module(total).divide(total, seen, out=total)
         means = iter(totals)
-        return tree_map(structure, lambda t: Tensor(next(means)), Tensor)
+        return tree_map(structure, lambda t: make_tensor(next(means)), Tensor)
 
     def _run_batch(self, rows: Any) -> Any:
         num_rows = len(rows) if not isinstance(rows, slice) else rows.stop - rows.start
         recording = self._step.find_recording(self._data, num_rows)
         if recording is None:
-            return self._step(*(Tensor(devices.take(t.array, rows)) for t in self._data))
+            return self._step(*(make_tensor(devices.take(t.array, rows)) for t in self._data))
         return recording.replay_rows([t.array for t in self._data], rows)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, mode
+from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, make_tensor, mode
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured.codegen import compile_source
@@ -134,14 +134,14 @@ class Recording:
     def _record(self, function: Any, tape: Tape, args: Any, options: Any) -> list[Array]:
         """Run the step and record its launches; return the arrays of its results."""
         buffers = iter(self.inputs)
-        inputs, settings = tree_map((args, options), lambda t: Tensor(next(buffers)), Tensor)
+        inputs, settings = tree_map((args, options), lambda t: make_tensor(next(buffers)), Tensor)
         with record(tape):
             result = function(*inputs, **settings)
         if self.splits:
             originals = {id(copy): t for copy, t in zip(tensors((inputs, settings)), tensors((args, options)))}
             self.first = tree_map(result, lambda t: originals.get(id(t), t), Tensor)
         else:  # copied, since replays overwrite the buffers
-            self.first = tree_map(result, lambda t: Tensor(devices.copy(t.array)), Tensor)
+            self.first = tree_map(result, lambda t: make_tensor(devices.copy(t.array)), Tensor)
         self._structure = tree_map(result, lambda t: _OUTPUT, Tensor)
         return [t.array for t in tensors(result)]
 
@@ -236,7 +236,7 @@ class Recording:
     def _compile_replay(self, rows: bool) -> Callable[..., Any]:
         in_host_memory = all(isinstance(a, numpy.ndarray) for a in (*self.inputs, *self._outputs))
         names: dict[str, Any] = {
-            "Tensor": Tensor, "gather": gather, "lock": self._lock, "run": self._run, "in_context": self._context.run,
+            "make_tensor": make_tensor, "gather": gather, "lock": self._lock, "run": self._run, "in_context": self._context.run,
             "check": _check_aliases, "written": self._written, "changed": self._written_inputs,
             "copy": numpy.ndarray.copy if in_host_memory else devices.copy, "assign": devices.assign,
         }  # fmt: skip
@@ -271,7 +271,7 @@ class Recording:
         lines += [write(f"given{n}", f"buffer{n}", "rows" if rows else "...") for n in sorted(self._written_inputs)]
         if self._structure is _OUTPUT:
             names["output"] = self._outputs[0]
-            lines.append("return Tensor(copy(output))")
+            lines.append("return make_tensor(copy(output))")
         else:
             names |= {"copy_outputs": _copy_outputs, "structure": self._structure, "outputs": self._outputs}
             lines.append("return copy_outputs(structure, outputs, copy)")
@@ -338,7 +338,7 @@ def _check_aliases(given: list[Array], written: set[int], changed: set[int]) -> 
 def _copy_outputs(structure: Any, outputs: list[Array], copy: Callable[[Array], Array]) -> Any:
     """Return the step's results, with a copy of each output in place of the tensors."""
     values = iter(outputs)
-    return tree_map(structure, lambda _: Tensor(copy(next(values))), _Output)
+    return tree_map(structure, lambda _: make_tensor(copy(next(values))), _Output)
 
 
 def _has_values(array: weakref.ref[numpy.ndarray], values: numpy.ndarray) -> bool:

@@ -245,10 +245,17 @@ class Generator:
     """Random number generator with one stream per device, all started from one seed.
 
     Args:
-        seed: see :meth:`manual_seed`; drawn from the operating system if None.
+        seed: see :meth:`manual_seed`; drawn from the operating system if None.  A device (a name or a ``gpunet.device``) in
+            its place is ``device``, as in PyTorch.
+        device: the device that ``generator.device`` names; the generator draws on every device.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | str | Device | None = None, device: str | Device | None = None) -> None:
+        if isinstance(seed, (str, Device)):
+            if device is not None:
+                raise ArgumentError(f"Generator({seed!r}, device={device!r}): expected one device; a seed is an integer")
+            seed, device = None, seed
+        self.device = devices.CPU if device is None else Device(device)
         self._states: dict[Device, Array] = {}
         self.manual_seed(secrets.randbits(63) if seed is None else seed)
 
@@ -265,15 +272,19 @@ class Generator:
         if isinstance(seed, bool) or not isinstance(seed, (int, numpy.integer)) or not -(2**63) <= seed < 2**64:
             raise ArgumentError(f"seed {seed!r}: expected an integer from -2**63 to 2**64 - 1")
         graph_break("seeding random numbers", "seed before the step; its replays continue the stream")
-        self.initial_seed = int(seed) % 2**64
+        self._seed = int(seed) % 2**64
         for where in self._states:
-            self.set_state(self.initial_seed, 0, where)
+            self.set_state(self._seed, 0, where)
         return self
+
+    def initial_seed(self) -> int:
+        """Return the seed that the streams were started from."""
+        return self._seed
 
     def state(self, where: Device) -> Array:
         """Return the state buffer on a device: uint64 (2,), the key and the counter."""
         if where not in self._states:
-            self.set_state(self.initial_seed, 0, where)
+            self.set_state(self._seed, 0, where)
         return self._states[where]
 
     def get_state(self, where: Device = devices.CPU) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from gpunet import autograd
-from gpunet.autograd import Tensor, wrap
+from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError
 from gpunet.nn import init
@@ -81,7 +81,7 @@ class Linear(Module):
 
 def _empty(shape: tuple[int, ...], device: Any, dtype: Any) -> Tensor:
     device = devices.default_device() if device is None else devices.Device(device)
-    return Tensor(devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, device))
+    return make_tensor(devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, device))
 
 
 class Flatten(Module):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
-from gpunet.autograd import RemovableHandle, Tensor, no_grad, settings_changed
+from gpunet.autograd import RemovableHandle, Tensor, make_tensor, no_grad, settings_changed, wrap
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 
@@ -27,7 +27,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(data.array if isinstance(data, Tensor) else numpy.asarray(data), requires_grad)
+        self._initialize(wrap(data, "Parameter").array, requires_grad)
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
@@ -358,7 +358,7 @@ class Module:
             raise StateDictError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
         with no_grad():
             for name, array in values.items():
-                own[name].copy_(Tensor(array))
+                own[name].copy_(make_tensor(array))
         return IncompatibleKeys(missing, unexpected)
 
     # -- repr

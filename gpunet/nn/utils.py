@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy
 
-from gpunet.autograd import Tensor, bump_version, ignore_fp_errors
+from gpunet.autograd import Tensor, bump_version, ignore_fp_errors, make_tensor
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, is_half
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError
@@ -71,7 +71,7 @@ def get_total_norm(
     if not order > 0.0:
         raise ArgumentError(f"norm_type={norm_type!r}; expected a positive number or inf")
     if not tensors:
-        return Tensor(numpy.zeros((), numpy.float32))
+        return make_tensor(numpy.zeros((), numpy.float32))
     _check_dtypes_and_devices(tensors)
     norm = empty((1,), accumulator(tensors[0].dtype), tensors[0].array)
     batches = list(_batches(tensors))
@@ -84,7 +84,7 @@ def get_total_norm(
         gradient_norm(
             arrays, norm, partials, counter, order=order, first=number == 0, last=number == len(batches) - 1
         )
-    result = Tensor(norm.reshape(()))
+    result = make_tensor(norm.reshape(()))
     if error_if_nonfinite:
         graph_break_on_read("error_if_nonfinite=True")
         if not math.isfinite(result.item()):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, Tensor, get_default_dtype, primitive
+from gpunet.autograd import COPY, Tensor, get_default_dtype, make_tensor, primitive
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
@@ -84,7 +84,7 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
     if not isinstance(a, Tensor):
         check_operand(function.public_name, a)
         if not isinstance(b, Tensor):
-            b = Tensor(constant(numpy.asarray(b, result_dtype(b))))
+            b = make_tensor(constant(numpy.asarray(b, result_dtype(b))))
         x, y, shape, like = a, b.array, b.array.shape, b.array
         dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
     elif not isinstance(b, Tensor):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, ignore_fp_errors, method, operands, wrap
+from gpunet.autograd import Tensor, ignore_fp_errors, make_tensor, method, operands, wrap
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_half
 from gpunet.launch.tape import graph_break_on_read
@@ -26,7 +26,7 @@ def compare(name: str, a: Any, b: Any) -> Tensor:
     if any(isinstance(v, Tensor) and is_half(v.dtype) for v in (a, b)):
         dtype = result_dtype(a, b)  # NumPy promotes no bfloat16, and numbers to float32 instead of the half
         a, b = (_converted(v, dtype) for v in (a, b))
-    return Tensor(launch_binary(function, a, b, numpy.dtype(bool)))
+    return make_tensor(launch_binary(function, a, b, numpy.dtype(bool)))
 
 
 def _converted(operand: Any, dtype: numpy.dtype[Any]) -> Any:
@@ -39,7 +39,7 @@ def _converted(operand: Any, dtype: numpy.dtype[Any]) -> Any:
 @method("sign sgn")
 def sign(x: Tensor) -> Tensor:
     """-1, 0 or 1.  Not recorded in the graph: the gradient is zero almost everywhere."""
-    return Tensor(launch_unary(ufunc("sign"), x, x.dtype))
+    return make_tensor(launch_unary(ufunc("sign"), x, x.dtype))
 
 
 def _comparison(name: str, methods: str) -> Any:
@@ -64,7 +64,7 @@ logical_xor = _comparison("logical_xor", "logical_xor __xor__ __rxor__")
 
 def _predicate(name: str) -> Any:
     def test(x: Any) -> Tensor:
-        return Tensor(launch_unary(ufunc(name), wrap(x), numpy.dtype(bool)))
+        return make_tensor(launch_unary(ufunc(name), wrap(x), numpy.dtype(bool)))
 
     test.__name__ = test.__qualname__ = name
     test.__doc__ = f"Elementwise {name}, a boolean tensor."
@@ -81,7 +81,7 @@ Tensor.__invert__ = logical_not  # type: ignore[method-assign]
 def _rounding(name: str, methods: str) -> Any:
     def function(x: Any) -> Tensor:
         x = wrap(x)
-        return Tensor(launch_unary(ufunc(name), x, x.dtype))
+        return make_tensor(launch_unary(ufunc(name), x, x.dtype))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Elementwise {name}.  Not recorded in the graph: the gradient is zero almost everywhere."
@@ -98,7 +98,7 @@ def _integer_arithmetic(name: str, methods: str) -> Any:
     @ignore_fp_errors
     def function(a: Any, b: Any) -> Tensor:
         a, b = operands(name, [a, b])
-        return Tensor(launch_binary(ufunc(name), a, b))
+        return make_tensor(launch_binary(ufunc(name), a, b))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Elementwise {name}, with the sign convention of Python; not recorded in the graph."

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy
 
 from gpunet import autograd
-from gpunet.autograd import COPY, FILL, Tensor
+from gpunet.autograd import COPY, FILL, Tensor, ignore_fp_errors, make_tensor, wrap
+from gpunet.autograd.data import array_of_data, as_number, plain_array
 from gpunet.backend import devices, dtypes
-from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.backend.formats import check_layout, check_memory_format
+from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from gpunet.launch.memory import move_to_device
-from gpunet.launch.random import (
-    Generator,
-    default_generator,
-    random_bernoulli,
-    random_integers,
-    random_normal,
-    random_uniform,
-)
+from gpunet.launch.random import Generator, default_generator, random_integers, random_normal, random_uniform
 from gpunet.launch.tape import active, constant, flush_pending
+from gpunet.ops.broadcast import cast
+from gpunet.ops.compare import compare
+from gpunet.ops.elementwise import where
+from gpunet.ops.face import as_integer, public, sizes_of, write_out
 
 __all__ = [
     "arange", "as_tensor", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
@@ -28,17 +30,23 @@ __all__ = [
     "zeros_like",
 ]  # fmt: skip
 
+F = TypeVar("F", bound=Callable[..., Any])
+MAX_ELEMENTS = 2**59  # more are no memory that a byte address reaches
 
-def _resolve_device(device: Any) -> devices.Device:
-    return devices.default_device() if device is None else devices.Device(device)
+
+# ---- from data ----------------------------------------------------------------------------------------------------------
 
 
-def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@ignore_fp_errors
+def tensor(
+    data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
     """A new tensor with a copy of ``data``: a number, nested lists, an array or a tensor.
 
     Args:
         dtype: None keeps the dtype of an array, and turns Python floats into the default dtype and integers into int64.
         device: None keeps the device of a tensor or CuPy array; everything else goes to the default device.
+        pin_memory: accepted as in PyTorch; copies to a GPU use pinned memory where they need it.
 
     Raises:
         ShapeError: the nested lists have different lengths.
@@ -50,188 +58,423 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         data = data.array
         device = devices.of(data) if device is None else device
     if devices.is_array(data):
-        source = data
-        device = devices.of(data) if device is None and type(data) is not numpy.ndarray else device
+        source = plain_array(data, "tensor")
+        device = devices.of(source) if device is None and type(source) is not numpy.ndarray else device
     else:
-        if isinstance(data, (list, tuple)) and any(isinstance(v, Tensor) for v in data):
-            data = [v.tolist() if isinstance(v, Tensor) else v for v in data]
-        try:
-            source = numpy.asarray(data)
-        except ValueError as error:
-            raise ShapeError(f"tensor: the nested lists have different lengths: {error}") from None
-        if dtype is None and dtypes.is_floating(source.dtype) and not isinstance(data, numpy.generic):
-            source = source.astype(autograd.get_default_dtype())
-        if source.size == 0 and dtype is None:
-            source = source.astype(autograd.get_default_dtype())
-    if not dtypes.is_numeric(source.dtype):
-        raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
+        source = array_of_data(data, dtype, "tensor")
     tape, device = active.tape, _resolve_device(device)
     if devices.is_array(data) and tape is not None:  # recorded: each replay copies again
-        if type(data) is numpy.ndarray and not (from_tensor or tape.runs_immediately):
+        if type(source) is numpy.ndarray and not (from_tensor or tape.runs_immediately):
             # the launch is deferred, and the user may change the array before it runs
             flush_pending("tensor()", source)
             source = source.copy()
         placed = move_to_device(source, device)
         copy = _allocate(placed.shape, source.dtype if dtype is None else dtype, device)
         COPY(copy.array, placed)
-        return copy.requires_grad_() if requires_grad else copy
+        return copy if requires_grad is False else copy.requires_grad_(requires_grad)
     placed = devices.move(source, device)
     array = devices.cast(placed, source.dtype if dtype is None else dtype)
-    return Tensor(constant(array), requires_grad)
+    result = make_tensor(constant(array))
+    return result if requires_grad is False else result.requires_grad_(requires_grad)
 
 
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor that shares memory with ``data`` if it is an array or tensor and needs no conversion, else a copy."""
     if isinstance(data, Tensor) or devices.is_array(data):
-        result = data if isinstance(data, Tensor) else Tensor(data)
-        return result.to(device=device, dtype=dtype)
-    return tensor(data, dtype, device)
+        return wrap(data, "as_tensor").to(device=device, dtype=dtype)
+    return tensor(data, dtype=dtype, device=device)
 
 
 def from_numpy(array: numpy.ndarray) -> Tensor:
-    """A tensor that shares memory with a NumPy array."""
+    """A tensor that shares memory with a NumPy array; one of foreign byte order is converted."""
     if not isinstance(array, numpy.ndarray):
         raise DtypeError(f"from_numpy: got a {type(array).__name__}; expected a numpy.ndarray")
-    return Tensor(array)
+    return make_tensor(plain_array(array, "from_numpy"))
 
 
-def _parse_shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        sizes = tuple(sizes[0])
-    if any(isinstance(n, float) or n < 0 for n in sizes):
-        raise ShapeError(f"shape {sizes}; expected integers, 0 or more")
-    return tuple(int(n) for n in sizes)
+# ---- what creating functions have in common ---------------------------------------------------------------------------
+
+
+def _resolve_device(device: Any) -> devices.Device:
+    return devices.default_device() if device is None else devices.Device(device)
 
 
 def _allocate(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
     dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     make = devices.empty if active.tape is None else active.tape.empty
-    return Tensor(make(shape, dtype, _resolve_device(device)))
+    return make_tensor(make(shape, dtype, _resolve_device(device)))
 
 
 def _from_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
     """A tensor of values computed from Python numbers; a recorded step treats it as a constant."""
     array = values.astype(autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype), order="C")
-    return Tensor(constant(devices.move(array, _resolve_device(device))))
+    return make_tensor(constant(devices.move(array, _resolve_device(device))))
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def creates(function: F) -> F:
+    """Decorator: give a function that creates a tensor the options that all of them have in PyTorch.
+
+    ``out`` receives the result and determines its dtype and device; ``requires_grad`` makes it a leaf; ``layout`` is
+    ``strided``; ``pin_memory`` and ``memory_format`` have no effect on values.
+    """
+    name, parameters = function.__name__, inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(
+        *args: Any, out: Any = None, layout: Any = None, requires_grad: bool = False, pin_memory: bool = False,
+        memory_format: Any = None, **options: Any,
+    ) -> Tensor:  # fmt: skip
+        if layout is not None:
+            check_layout(name, layout)
+        if memory_format is not None:
+            check_memory_format(name, memory_format)
+        if out is not None:
+            if not isinstance(out, Tensor):
+                raise DtypeError(f"{name}: out has type {type(out).__name__}; expected a tensor")
+            if options.get("dtype") not in (None, out.dtype):
+                raise DtypeError(f"{name}: dtype={options['dtype']}, but out has dtype {out.dtype}; expected the same")
+            options |= {"dtype": out.dtype, "device": out.device}
+        result = function(*args, **options)
+        if out is not None:
+            result = write_out(name, out, result)
+        return result if requires_grad in (None, False) else result.requires_grad_(requires_grad)
+
+    extra = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation="Any") for key, default in _COMMON]
+    signature = inspect.signature(function)
+    call.__signature__ = signature.replace(parameters=[*parameters.values(), *extra])  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
+
+
+_COMMON = (("out", None), ("layout", None), ("requires_grad", False), ("pin_memory", False), ("memory_format", None))
+
+
+def shape_of(function: str, args: tuple[Any, ...], size: Any) -> tuple[int, ...]:
+    """The sizes of a call f(2, 3), f((2, 3)) or f(size=(2, 3)).
+
+    Raises:
+        DtypeError: a size is not an integer.
+        ShapeError: a size is negative.
+    """
+    if not args and size is None:
+        raise ArgumentError(f"{function}: size is missing; pass integers, or size=(), which is a number")
+    if size is not None and not isinstance(size, (tuple, list)):
+        raise DtypeError(f"{function}: size={size!r} has type {type(size).__name__}; expected a tuple of integers")
+    sizes = sizes_of(function, args, size=size)
+    if any(n < 0 for n in sizes):
+        raise ShapeError(f"{function}: size={sizes}; expected 0 or more in each dimension")
+    if math.prod(n for n in sizes if n) > MAX_ELEMENTS:
+        raise ShapeError(f"{function}: size={sizes}; expected at most {MAX_ELEMENTS} elements")
+    return sizes
+
+
+def _number(function: str, name: str, value: Any) -> Any:
+    """A Python or NumPy number, or the value of a tensor without dimensions, as a Python number.
+
+    Raises:
+        DtypeError: it is none.
+    """
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return value.item()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise DtypeError(f"{function}: {name}={value} is too large for an integer of 64 bits")
+    if isinstance(value, (bool, int, float)):
+        return float(value) if isinstance(value, float) else value
+    if isinstance(value, (numpy.number, numpy.bool_)) and dtypes.is_numeric(value.dtype):
+        return value.item()
+    raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected a number")
+
+
+def _count(function: str, name: str, value: Any) -> int:
+    """A number of elements, 0 or more."""
+    count = as_integer(function, name, value)
+    if not 0 <= count <= MAX_ELEMENTS:
+        raise ShapeError(f"{function}: {name}={count}; expected 0 .. {MAX_ELEMENTS}")
+    return count
+
+
+def _floating(function: str, dtype: Any) -> Any:
+    """The dtype of random real numbers; None is the default dtype."""
+    dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    if not dtypes.is_floating(dtype):
+        raise DtypeError(f"{function}: dtype={dtype}; expected a floating dtype")
+    return dtype
+
+
+def _generator(function: str, generator: Any) -> Generator:
+    if generator is None:
+        return default_generator
+    if not isinstance(generator, Generator):
+        raise DtypeError(f"{function}: generator={generator!r} has type {type(generator).__name__}; expected a gpunet.Generator")
+    return generator
+
+
+# ---- constant -----------------------------------------------------------------------------------------------------------
+
+
+@creates
+def empty(*args: Any, size: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """An uninitialised tensor."""
-    result = _allocate(_parse_shape(size), dtype, device)
-    return result.requires_grad_() if requires_grad else result
+    return _allocate(shape_of("empty", args, size), dtype, device)
 
 
-def full(
-    size: Sequence[int], fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """A tensor filled with ``fill_value``; without ``dtype``, an int gives int64 and a bool gives bool."""
-    if dtype is None and isinstance(fill_value, (bool, int)):
-        dtype = dtypes.bool if isinstance(fill_value, bool) else dtypes.int64
-    result = _allocate(_parse_shape(tuple(size)), dtype, device)
-    FILL(result.array, value=fill_value)
-    return result.requires_grad_() if requires_grad else result
+@creates
+def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor filled with the number ``fill_value``; without ``dtype``, an int gives int64 and a bool gives bool.
+
+    Raises:
+        DtypeError: the dtype cannot hold the number.
+    """
+    return _full("full", shape_of("full", (), size), _number("full", "fill_value", fill_value), dtype, device)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def _full(function: str, shape: tuple[int, ...], value: Any, dtype: Any, device: Any) -> Tensor:
+    if dtype is None and isinstance(value, (bool, int)):
+        dtype = dtypes.bool if isinstance(value, bool) else dtypes.int64
+    result = _allocate(shape, dtype, device)
+    FILL(result.array, value=as_number(value, result.array.dtype, function, "fill_value"))
+    return result
+
+
+@creates
+def zeros(*args: Any, size: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of zeros."""
-    return full(_parse_shape(size), 0.0, dtype, device, requires_grad)
+    return _full("zeros", shape_of("zeros", args, size), 0.0, dtype, device)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+@creates
+def ones(*args: Any, size: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of ones."""
-    return full(_parse_shape(size), 1.0, dtype, device, requires_grad)
+    return _full("ones", shape_of("ones", args, size), 1.0, dtype, device)
 
 
-def _make_like(make: Any) -> Any:
-    def like(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        options = {"dtype": input.dtype if dtype is None else dtype, "requires_grad": requires_grad}
-        return make(input.shape, *args, device=input.device if device is None else device, **options)
+def _like(function: F) -> F:
+    """Decorator of a function (input, *, dtype, device), which takes input's shape, and its dtype and device by default."""
+    name = function.__name__
 
-    like.__name__ = like.__qualname__ = f"{make.__name__}_make_like"
-    like.__doc__ = f"``{make.__name__}`` with the shape, dtype and device of ``input``."
-    return like
+    @functools.wraps(function)
+    def call(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
+        if not isinstance(input, Tensor):
+            if not devices.is_array(input):
+                raise DtypeError(f"{name}: input has type {type(input).__name__}; expected a tensor")
+            input = wrap(input, name)
+        dtype = input.array.dtype if dtype is None else dtype
+        result: Tensor = function(input, *args, dtype=dtype, device=input.device if device is None else device, **options)
+        return result
 
-
-empty_like, zeros_like, ones_like, full_like = map(_make_like, (empty, zeros, ones, full))
-
-
-def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = None) -> Tensor:
-    """start, start + step, ..., end excluded; int64 if all three are integers."""
-    if end is None:
-        start, end = 0, start
-    if step == 0:
-        raise ArgumentError("arange: step=0; expected a nonzero number")
-    integers = all(isinstance(v, (int, numpy.integer)) for v in (start, end, step))
-    values = numpy.arange(start, end, step)
-    return _from_values(values, (dtypes.int64 if integers else None) if dtype is None else dtype, device)
+    return call  # type: ignore[return-value]
 
 
-def linspace(start: float, end: float, steps: int, dtype: Any = None, device: Any = None) -> Tensor:
-    """``steps`` evenly spaced numbers from start to end, both included."""
-    values = numpy.linspace(start, end, steps)
-    return _from_values(values, dtype, device)
+@creates
+@_like
+def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """An uninitialised tensor with the shape, dtype and device of ``input``."""
+    return _allocate(input.array.shape, dtype, device)
 
 
-def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+@creates
+@_like
+def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Zeros with the shape, dtype and device of ``input``."""
+    return _full("zeros_like", input.array.shape, 0.0, dtype, device)
+
+
+@creates
+@_like
+def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones with the shape, dtype and device of ``input``."""
+    return _full("ones_like", input.array.shape, 1.0, dtype, device)
+
+
+@creates
+@_like
+def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """The number ``fill_value`` with the shape, dtype and device of ``input``."""
+    return _full("full_like", input.array.shape, _number("full_like", "fill_value", fill_value), dtype, device)
+
+
+# ---- ranges -------------------------------------------------------------------------------------------------------------
+
+
+@creates
+def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """start, start + step, ..., end excluded: ``arange(end)``, ``arange(start, end)`` or ``arange(start, end, step)``.
+
+    int64 if all of them are integers.  For an integer dtype, start and step are cut to integers first, as in PyTorch.
+
+    Raises:
+        ArgumentError: step is 0, or has the wrong sign.
+    """
+    given = {"start": start, "end": end, "step": step}
+    names = ("end",) if len(args) == 1 and start is None else ("start", "end", "step")
+    if len(args) == 1 and end is not None and start is None:
+        names = ("start",)
+    if len(args) > len(names) or any(given[name] is not None for name, _ in zip(names, args)):
+        raise ArgumentError(f"arange: {len(args)} positional arguments beside {[n for n, v in given.items() if v is not None]}")
+    given.update(zip(names, args))
+    if given["end"] is None:
+        raise ArgumentError("arange: end is missing")
+    defaults = {"start": 0, "step": 1}
+    low, high, by = (_number("arange", name, defaults.get(name) if v is None else v) for name, v in given.items())
+    if dtype is None:
+        dtype = autograd.get_default_dtype() if any(isinstance(v, float) for v in (low, high, by)) else dtypes.int64
+    dtype = dtypes.as_dtype(dtype)
+    if dtypes.is_boolean(dtype):
+        raise DtypeError("arange: dtype=bool; expected numbers")
+    if not all(map(math.isfinite, (low, high, by))):
+        raise ArgumentError(f"arange: start={low}, end={high}, step={by}; expected finite numbers")
+    if by == 0 or (dtypes.is_integer(dtype) and int(by) == 0):
+        raise ArgumentError(f"arange: step={by}; expected a nonzero {'integer' if dtypes.is_integer(dtype) else 'number'}")
+    if (high - low) * by < 0:
+        raise ArgumentError(f"arange: start={low}, end={high}, step={by}; expected a step from start towards end")
+    if dtype == dtypes.int64:
+        low, high, by = int(low), int(high), int(by)
+    is_exact = all(isinstance(v, int) for v in (low, high, by))
+    count = max(-((low - high) // by) if is_exact else math.ceil((high - low) / by), 0)
+    if count > MAX_ELEMENTS:
+        raise ShapeError(f"arange: {count} elements; expected at most {MAX_ELEMENTS}")
+    if dtypes.is_integer(dtype):
+        low, by = int(low), int(by)
+        for end_point in (low, low + by * (count - 1)) if count else ():
+            as_number(end_point, dtype, "arange")
+        return _from_values(low + by * numpy.arange(count, dtype=numpy.int64), dtype, device)
+    return _from_values(low + by * numpy.arange(count, dtype=numpy.float64), dtype, device)
+
+
+@creates
+def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """``steps`` evenly spaced numbers from start to end, both included.
+
+    For an integer dtype, start and end are cut to integers first, and then each number, as in PyTorch.
+    """
+    low, high = _number("linspace", "start", start), _number("linspace", "end", end)
+    count = _count("linspace", "steps", steps)
+    dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    if dtypes.is_integer(dtype):
+        low, high = as_number(low, dtype, "linspace", "start"), as_number(high, dtype, "linspace", "end")
+    with numpy.errstate(all="ignore"):
+        step, at = numpy.float64(high - low) / max(count - 1, 1), numpy.arange(count)
+        values = numpy.where(at < max(count // 2, 2 - count), low + step * at, high - step * (count - 1 - at))
+        return _from_values(values, dtype, device)
+
+
+@creates
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on the diagonal, zeros elsewhere."""
-    return _from_values(numpy.eye(n, m), dtype, device)
+    rows = _count("eye", "n", n)
+    return _from_values(numpy.eye(rows, rows if m is None else _count("eye", "m", m)), dtype, device)
 
 
 # ---- random -------------------------------------------------------------------------------------------------------------
 
 
-def rand(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
-) -> Tensor:
+@creates
+def rand(*args: Any, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Samples of the uniform distribution on [0, 1)."""
-    result = _allocate(_parse_shape(size), dtype, device)
-    bits = dtypes.significand_bits(result.dtype)
-    (generator or default_generator).fill(random_uniform, result.array, low=0.0, high=1.0, bits=bits)
-    return result.requires_grad_() if requires_grad else result
+    return _uniform("rand", shape_of("rand", args, size), dtype, device, generator)
 
 
-def randn(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, generator: Generator | None = None
-) -> Tensor:
+@creates
+def randn(*args: Any, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Samples of the standard normal distribution."""
-    result = _allocate(_parse_shape(size), dtype, device)
-    (generator or default_generator).fill(random_normal, result.array, mean=0.0, std=1.0)
-    return result.requires_grad_() if requires_grad else result
+    return _normal("randn", shape_of("randn", args, size), dtype, device, generator)
 
 
-rand_like, randn_like = map(_make_like, (rand, randn))
+@creates
+@_like
+def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Samples of the uniform distribution on [0, 1), with the shape, dtype and device of ``input``."""
+    return _uniform("rand_like", input.array.shape, dtype, device, generator)
 
 
-def randint(
-    low: int, high: Any = None, size: Any = None, device: Any = None, generator: Generator | None = None
-) -> Tensor:
-    """Uniform random integers in [low, high), int64: ``randint(high, size)`` or ``randint(low, high, size)``.
+@creates
+@_like
+def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """Samples of the standard normal distribution, with the shape, dtype and device of ``input``."""
+    return _normal("randn_like", input.array.shape, dtype, device, generator)
 
-    Raises:
-        ArgumentError: the range is empty.
-    """
-    if size is None:
-        low, high, size = 0, low, high
-    if not low < high:
-        raise ArgumentError(f"randint: low={low}, high={high}; expected low < high")
-    result = _allocate(_parse_shape(tuple(size)), dtypes.int64, device)
-    (generator or default_generator).fill(random_integers, result.array, low=int(low), high=int(high))
+
+def _uniform(function: str, shape: tuple[int, ...], dtype: Any, device: Any, generator: Any) -> Tensor:
+    result = _allocate(shape, _floating(function, dtype), device)
+    bits = dtypes.significand_bits(result.array.dtype)
+    _generator(function, generator).fill(random_uniform, result.array, low=0.0, high=1.0, bits=bits)
     return result
 
 
-def randperm(n: int, device: Any = None, generator: Generator | None = None) -> Tensor:
-    """A random permutation of 0 .. n - 1, int64: the argsort of n random 62-bit integers."""
-    keys = _allocate((n,), dtypes.int64, device)
-    (generator or default_generator).fill(random_integers, keys.array, low=0, high=2**62)
-    return keys.argsort(0) if n else keys
+def _normal(function: str, shape: tuple[int, ...], dtype: Any, device: Any, generator: Any) -> Tensor:
+    result = _allocate(shape, _floating(function, dtype), device)
+    _generator(function, generator).fill(random_normal, result.array, mean=0.0, std=1.0)
+    return result
 
 
-def bernoulli(
-    probability: float, size: Sequence[int], device: Any = None, generator: Generator | None = None
-) -> Tensor:
-    """Random booleans, True with the given probability."""
-    if not 0.0 <= probability <= 1.0:
-        raise ArgumentError(f"bernoulli: probability={probability}; expected a number from 0 to 1")
-    result = _allocate(tuple(size), dtypes.bool, device)
-    (generator or default_generator).fill(random_bernoulli, result.array, probability=float(probability))
+@creates
+def randint(
+    *args: Any, low: Any = None, high: Any = None, size: Any = None, generator: Generator | None = None, dtype: Any = None,
+    device: Any = None,
+) -> Tensor:  # fmt: skip
+    """Uniform random integers in [low, high): ``randint(high, size)`` or ``randint(low, high, size)``; int64 by default.
+
+    Raises:
+        ArgumentError: the range is empty, or the dtype cannot hold it.
+    """
+    given = {"low": low, "high": high, "size": size}
+    missing = [name for name, value in given.items() if value is None]
+    names = missing[1:] if len(args) < len(missing) and missing[:1] == ["low"] else missing
+    if len(args) != len(names):
+        raise ArgumentError(
+            f"randint: {len(args)} positional arguments beside {[n for n in given if n not in missing]}; expected "
+            "randint(high, size) or randint(low, high, size)"
+        )
+    given.update(zip(names, args))
+    shape = shape_of("randint", (), given["size"])
+    start = as_integer("randint", "low", 0 if given["low"] is None else given["low"])
+    stop = as_integer("randint", "high", given["high"])
+    dtype = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
+    if not start < stop:
+        raise ArgumentError(f"randint: low={start}, high={stop}; expected low < high")
+    as_number(stop, dtypes.int64, "randint", "high")
+    for bound in (start, stop - 1):
+        smallest, largest = dtypes.limits(dtype)
+        if not smallest <= bound <= largest:
+            raise OutOfRangeError(f"randint: {bound} does not fit into {dtype}; expected {smallest} .. {largest}")
+    result = _allocate(shape, dtypes.int64, device)
+    _generator("randint", generator).fill(random_integers, result.array, low=start, high=stop)
+    return result if dtype == dtypes.int64 else cast(result, dtype=dtype)
+
+
+@creates
+def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """A random permutation of 0 .. n - 1, int64 by default: the argsort of n random 62-bit integers."""
+    count, dtype = _count("randperm", "n", n), dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
+    as_number(max(count - 1, 0), dtype, "randperm")
+    keys = _allocate((count,), dtypes.int64, device)
+    _generator("randperm", generator).fill(random_integers, keys.array, low=0, high=2**62)
+    result = keys.argsort(0) if count else keys
+    return result if dtype == dtypes.int64 else cast(result, dtype=dtype)
+
+
+@public("bernoulli")
+def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:
+    """Zeros and ones, of the dtype of ``input``: 1 with the probability that the element of input is.
+
+    Args:
+        input: the probabilities, or with ``p`` a tensor of the shape of the result.
+        p: one probability for all elements.
+
+    Raises:
+        ArgumentError: a probability is not between 0 and 1.
+        DtypeError: the probabilities are not floating.
+    """
+    array = input.array
+    if p is None and not dtypes.is_floating(array.dtype):
+        raise DtypeError(f"bernoulli: input of dtype {array.dtype}; expected floating probabilities")
+    if p is not None and not 0.0 <= (p := float(_number("bernoulli", "p", p))) <= 1.0:
+        raise ArgumentError(f"bernoulli: p={p}; expected a probability from 0 to 1")
+    if p is None and array.size and active.tape is None:
+        low, high = float(input.detach().min()), float(input.detach().max())
+        if not (low >= 0.0 and high <= 1.0):
+            raise ArgumentError(f"bernoulli: probabilities from {low} to {high}; expected 0 to 1")
+    drawn = _uniform("bernoulli", array.shape, dtypes.float32, input.device, generator)
+    result: Tensor = cast(compare("less", drawn, input.detach() if p is None else p), dtype=array.dtype)
+    if input.requires_grad and autograd.is_grad_enabled():
+        result = where(compare("equal", drawn, drawn), result, input)  # the gradient is zero
     return result

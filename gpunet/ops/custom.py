@@ -29,6 +29,7 @@ from gpunet.autograd import (
     gradcheck,
     ignore_fp_errors,
     is_grad_enabled,
+    make_tensor,
     no_grad,
     operands,
 )
@@ -185,7 +186,7 @@ class CudaOp:
             if zero:
                 FILL(output, value=0)
         kernel(*outputs, *arrays, **options)
-        results = [Tensor(output) for output in outputs]
+        results = [make_tensor(output) for output in outputs]
         edges = [edge_to(t) for t in tensors] if is_grad_enabled() else []
         if any(edges):
             self._op.record(tensors, results, edges, options)
@@ -258,8 +259,8 @@ class CudaOp:
         """
         from gpunet import emulator  # deferred: imports ctypes and subprocess
 
-        on_cpu = [Tensor(devices.move(t.array, devices.CPU)) for t in self._check_inputs(inputs, options)]
-        emulated = [Tensor(devices.move(t.array, devices.Device("emulated"))) for t in on_cpu]
+        on_cpu = [make_tensor(devices.move(t.array, devices.CPU)) for t in self._check_inputs(inputs, options)]
+        emulated = [make_tensor(devices.move(t.array, devices.Device("emulated"))) for t in on_cpu]
         with no_grad():
             expected = None if self.kernel._twin is None else _as_tuple(self(*on_cpu, **options))
             for schedule in emulator.every_way():
@@ -329,7 +330,7 @@ class Custom(Op):
         for index, (name, tensor) in enumerate(zip(self.kernel.output_names, tensors)):
             if tensor is None:  # the loss does not depend on this output
                 shape, dtype = node.outputs[index]
-                tensor = Tensor(empty(shape, dtype, like))
+                tensor = make_tensor(empty(shape, dtype, like))
                 FILL(tensor.array, value=0)
             values[f"d{name}"] = tensor
             if name in node.saved:

@@ -1,68 +1,62 @@
-"""Normalize and check ``dim`` arguments, and accept NumPy's names ``axis`` and ``keepdims``."""
+"""Dimension arguments: the one place that reads ``dim`` of all functions, negative, in tuples, out of range or twice."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy
-
-from gpunet.autograd import Tensor, wrap
-from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.autograd import Tensor
+from gpunet.errors import ArgumentError, OutOfRangeError, ShapeError
+from gpunet.ops.face import as_integer
 
 Dims = int | Sequence[int] | None
 
 
-def accept_numpy_names(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: accept ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, and an array for the tensor."""
+def normalize_dim(dim: Any, ndim: int, function: str, name: str = "dim") -> int:
+    """Return ``dim`` as an index from 0 to ndim - 1; a 0-d tensor counts as 1-d.
 
-    @functools.wraps(function)
-    def call(x: Any, *args: Any, **options: Any) -> Any:
-        if "axis" in options:
-            options["dim"] = options.pop("axis")
-        if "keepdims" in options:
-            options["keepdim"] = options.pop("keepdims")
-        return function(wrap(x), *args, **options)
-
-    return call
-
-
-def normalize_dim(dim: int, ndim: int, name: str) -> int:
-    """Return ``dim`` as an index from 0 to ndim - 1; ``name`` is the public function, for messages.
+    Args:
+        function, name: of the function and its parameter, for messages.
 
     Raises:
-        ShapeError: ``dim`` is out of range.
+        OutOfRangeError: ``dim`` is out of range.
         DtypeError: ``dim`` is not an integer.
     """
-    if not isinstance(dim, (int, numpy.integer)):
-        raise DtypeError(f"{name}: dim={dim!r} has type {type(dim).__name__}; expected an integer")
-    if not -max(ndim, 1) <= dim < max(ndim, 1):
-        raise ShapeError(
-            f"{name}: dim={dim} for a tensor with {ndim} dimensions; expected {-max(ndim, 1)} .. {max(ndim, 1) - 1}"
-        )
-    return dim + ndim if dim < 0 else dim
+    dim, limit = as_integer(function, name, dim), max(ndim, 1)
+    if not -limit <= dim < limit:
+        raise OutOfRangeError(f"{function}: {name}={dim} for a tensor with {ndim} dimensions; expected {-limit} .. {limit - 1}")
+    return dim + limit if dim < 0 else dim
 
 
-def normalize_slice_dim(dim: int, x: Tensor, name: str) -> int:
+def normalize_slice_dim(dim: Any, x: Tensor, function: str) -> int:
     """:func:`normalize_dim` for an op that slices along ``dim``, which a 0-d tensor does not support.
 
     Raises:
         ShapeError: ``dim`` is out of range, or x is 0-d.
     """
     if not x.ndim:
-        raise ShapeError(f"{name}: the tensor has no dimensions; expected at least one: use x.unsqueeze(0), or stack()")
-    return normalize_dim(dim, x.ndim, name)
+        raise ShapeError(f"{function}: the tensor has no dimensions; expected at least one: use x.unsqueeze(0), or stack()")
+    return normalize_dim(dim, x.ndim, function)
 
 
-def reduced_dims(x: Tensor, dim: Dims, name: str) -> tuple[int, ...]:
-    """The dimensions to reduce as a tuple of indices from 0; None means all."""
-    if dim is None:
-        return tuple(range(x.ndim))
-    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-    axes = tuple(normalize_dim(d, x.ndim, name) for d in dims)
+def normalize_dims(dims: Any, ndim: int, function: str, name: str = "dim") -> tuple[int, ...]:
+    """Return an integer or a sequence of integers as a tuple of different indices from 0.
+
+    Raises:
+        ArgumentError: a dimension is given twice.
+    """
+    items = dims if isinstance(dims, (tuple, list)) else (dims,)
+    axes = tuple(normalize_dim(item, ndim, function, name) for item in items)
     if len(set(axes)) != len(axes):
-        raise ArgumentError(f"{name}: dim={dim} contains a dimension twice")
+        raise ArgumentError(f"{function}: {name}={dims} contains a dimension twice")
+    return axes
+
+
+def reduced_dims(x: Tensor, dim: Dims, function: str) -> tuple[int, ...]:
+    """The dimensions to reduce as a tuple of indices from 0; None and an empty tuple mean all."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        return tuple(range(x.ndim))
+    axes = normalize_dims(dim, x.ndim, function)
     return axes if x.ndim else ()
 
 

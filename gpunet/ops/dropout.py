@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, fused, wrap
+from gpunet.autograd import Tensor, fused, make_tensor, wrap
 from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import empty
@@ -60,4 +60,4 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
         return x
     mask = empty(x.shape, numpy.bool_, x.array)
     default_generator.fill(random_bernoulli, mask, probability=1.0 - p)
-    return masked_scale(x, Tensor(mask), scale=0.0 if p == 1.0 else 1.0 / (1.0 - p))
+    return masked_scale(x, make_tensor(mask), scale=0.0 if p == 1.0 else 1.0 / (1.0 - p))

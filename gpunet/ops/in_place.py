@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
+
 from gpunet.autograd import (
     ADD,
     COPY,
@@ -12,6 +14,7 @@ from gpunet.autograd import (
     Tensor,
     bump_version,
     is_grad_enabled,
+    make_tensor,
     method,
     operands,
     wrap,
@@ -35,7 +38,10 @@ def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
     COPY(target.array, result.array)
     bump_version(target)
     if result._requires_grad and is_grad_enabled():  # under no_grad(), copy_() must not adopt the source's graph
+        retains_grad = target.retains_grad
         target._node, target._index, target._requires_grad = result._node, result._index, True
+        if retains_grad:
+            target.retain_grad()
     return target
 
 
@@ -48,8 +54,9 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
 
     Raises:
         GradientError: ``target`` is a leaf that requires grad.
-        InPlaceError: ``target`` is a view, and it or an operand requires grad.
+        InPlaceError: ``target`` is a view, and it or an operand requires grad; or its memory cannot be written.
     """
+    refuse_shared_memory(target.array, name)
     if not is_grad_enabled():
         return
     if target._requires_grad and target._node is None:
@@ -64,9 +71,17 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
         )
 
 
+def refuse_shared_memory(array: Any, name: str) -> None:
+    """Raise an InPlaceError if elements of an array share memory, or it is read-only."""
+    if 0 in array.strides and array.size > 1 and any(n > 1 and not step for n, step in zip(array.shape, array.strides)):
+        raise InPlaceError(f"{name}: elements of the tensor share memory, as those of expand() do; use .clone() first")
+    if isinstance(array, numpy.ndarray) and not array.flags.writeable and array.size:
+        raise InPlaceError(f"{name}: the tensor is in read-only memory; use .clone() first")
+
+
 def alias_of(target: Tensor) -> Tensor:
     """A tensor with the array, version and graph node that ``target`` has before the change."""
-    old = Tensor(target.array)
+    old = make_tensor(target.array)
     old._version, old._node, old._index = target._version, target._node, target._index
     old._requires_grad = target._requires_grad
     return old
@@ -83,7 +98,7 @@ def _copy_before_change(target: Tensor) -> Tensor:
 def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
     """Copy ``source`` into ``target``; the previous value of ``target`` gets gradient zero."""
     if is_grad_enabled() and target._requires_grad:
-        true = Tensor(constant(devices.module(target.array).ones((), bool)))
+        true = make_tensor(constant(devices.module(target.array).ones((), bool)))
         source = where(true, source, alias_of(target))  # connects the old value to the graph, with gradient zero
     return assign_in_place(target, source, name)
 
@@ -146,7 +161,7 @@ def _scalar_tensor(value: Any, x: Tensor) -> Tensor:
         return value
     out = empty((), x.dtype, x.array)
     FILL(out, value=value)
-    return Tensor(out)
+    return make_tensor(out)
 
 
 @method("zero_")
@@ -161,7 +176,7 @@ def copy_(x: Tensor, source: Any) -> Tensor:
     source = wrap(source)
     check_in_place(x, (source,), "copy_")
     if source.device != x.device:
-        source = Tensor(move_to_device(source.array, x.device))
+        source = make_tensor(move_to_device(source.array, x.device))
     if source.dtype != x.dtype:
         source = cast(source, dtype=x.dtype)
     if source.shape != x.shape:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, FILL, Tensor, bump_version, is_grad_enabled, method, primitive, wrap
+from gpunet.autograd import (
+    COPY,
+    FILL,
+    Tensor,
+    bump_version,
+    ignore_fp_errors,
+    is_grad_enabled,
+    make_tensor,
+    method,
+    primitive,
+    wrap,
+)
+from gpunet.autograd.data import array_of_data, as_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_boolean, is_integer
-from gpunet.errors import DtypeError, ShapeError
+from gpunet.backend.dtypes import category, int32, int64, is_boolean, uint8
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.tape import active, constant, flush_pending, graph_break
+from gpunet.ops.broadcast import broadcast_shape, broadcast_to
+from gpunet.ops.compare import compare
 from gpunet.ops.dims import normalize_dim
 from gpunet.ops.elementwise import where
+from gpunet.ops.face import as_integer, public
 from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place
 from gpunet.ops.index_launches import (
     GATHER,
@@ -25,15 +41,19 @@ from gpunet.ops.index_launches import (
     SETITEM,
     TAKE,
     Along,
+    Resolved,
     Site,
     add_at,
-    has_index_arrays,
-    index_arrays,
+    broadcast_index_shapes,
+    index_error,
+    needs_kernels,
     pick,
     put,
+    resolve,
     take,
     translate_index_error,
 )
+from gpunet.ops.shape import reshape
 
 __all__ = ["gather", "index_select", "masked_select", "tril", "triu"]
 
@@ -41,56 +61,91 @@ def normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
     """Convert an index to a tuple of Python numbers, slices, None, Ellipsis, and tensors on the device of x.
 
     Arrays become tensors: backward closes over the index, and the version of a tensor shows in-place changes.
+
+    Raises:
+        DtypeError: an item is of another type.
     """
     items = index if isinstance(index, tuple) else (index,)
-    normalized = []
-    for item in items:
-        if isinstance(item, (list, range)):
-            item = constant(numpy.asarray(item, numpy.int64 if not len(item) else None))
-        if isinstance(item, Tensor) or devices.is_array(item):
-            if not (is_boolean(item.dtype) or is_integer(item.dtype)):
-                raise DtypeError(f"index of dtype {item.dtype}; expected integers, booleans, slices, None or Ellipsis")
-            if is_boolean(item.dtype) and active.tape is not None:
-                what = "indexing with a boolean mask, whose values determine the shape of the result,"
-                way_out = "use where(), or multiply by the mask"
-                graph_break(what, way_out, item.array if isinstance(item, Tensor) else item)
-            item = wrap(item)
-            item = item if item.device == x.device else Tensor(move_to_device(item.array, x.device, guarded=True))
-        elif isinstance(item, (float, str)):
-            raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or Ellipsis")
-        normalized.append(item)
-    return tuple(normalized)
+    if isinstance(index, list) and not all(isinstance(item, (int, numpy.integer, numpy.bool_)) for item in index):
+        raise DtypeError(
+            f"index {index!r}: PyTorch reads such a list as a tuple; pass tuple(index) for an item per dimension, or "
+            "tensor(index) for one index array"
+        )
+    return tuple([_normalize_item(item, x) for item in items])
 
 
-def _getitem_checked(x: Tensor, index: tuple[Any, ...], site: Site) -> Array:
-    """x.array[index], raising an OutOfRangeError or a ShapeError of ours."""
+def _normalize_item(item: Any, x: Tensor) -> Any:
+    if item is None or item is Ellipsis or type(item) is int or type(item) is bool:
+        return item
+    if isinstance(item, slice):
+        return slice(*(None if n is None else as_integer("slice", name, n) for name, n in _bounds(item)))
+    if isinstance(item, (list, tuple, range)):
+        item = constant(numpy.asarray(item, numpy.int64 if not len(item) else None))
+    if isinstance(item, Tensor) or devices.is_array(item):
+        item = wrap(item, "index")
+        if not (is_boolean(item.dtype) or item.dtype in (int64, int32, uint8)):
+            raise DtypeError(f"index of dtype {item.dtype}; expected int64, int32, bool, slices, None or Ellipsis")
+        if item.dtype == uint8:  # a mask, as in PyTorch
+            item = compare("not_equal", item, 0)
+        if is_boolean(item.dtype) and active.tape is not None:
+            what = "indexing with a boolean mask, whose values determine the shape of the result,"
+            graph_break(what, "use where(), or multiply by the mask", item.array)
+        if is_boolean(item.dtype) and not item.ndim:
+            return bool(item)
+        return item if item.device == x.device else make_tensor(move_to_device(item.array, x.device, guarded=True))
+    if isinstance(item, numpy.bool_):
+        return bool(item)
+    if hasattr(item, "__index__"):
+        return operator.index(item)
+    raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or Ellipsis")
+
+
+def _bounds(item: slice) -> Iterator[tuple[str, Any]]:
+    if item.step is not None and item.step == 0:
+        raise ArgumentError("slice: step=0; expected a nonzero integer")
+    return zip(("start", "stop", "step"), (item.start, item.stop, item.step))
+
+
+def _view(x: Tensor, index: tuple[Any, ...], site: Site) -> Array:
+    """x.array[index] for an index without arrays, raising an OutOfRangeError or a ShapeError of ours.
+
+    Without an Ellipsis, NumPy would return a scalar (a copy) if every dimension is indexed.
+    """
+    try:
+        return x.array[index] if any(i is Ellipsis for i in index) else x.array[(*index, Ellipsis)]
+    except IndexError as error:
+        raise translate_index_error(error, site.name, x.array.shape) from None
+
+
+def _resolve(array: Array, index: tuple[Any, ...], site: Site) -> Resolved:
+    """Order an index with arrays for NumPy, or for CuPy if it has one mask only."""
     for item in index:
         if isinstance(item, Tensor):
             flush_pending("checking the range of an index that the step computes", item.array)
+    return resolve(array, index, site.name)
+
+
+def _picked_shape(source: Array, found: Resolved, site: Site, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the result, raising an OutOfRangeError or a ShapeError of ours; ``shape`` is the tensor's, for messages."""
+    for item, dim in zip(found.arrays, found.dims):
+        if not site.wraps and item.size and (smallest := int(item.min())) < 0:
+            raise index_error(site.name, smallest, dim, shape[dim], wraps=False)
     try:
-        return _getitem_array(x.array, index_arrays(index))
+        return devices.take(source, found.picks).shape
     except IndexError as error:
-        raise translate_index_error(error, site.name, x.shape) from None
+        shapes = [(int(item.sum()),) if is_boolean(item.dtype) else item.shape for item in found.arrays]
+        broadcast_index_shapes(shapes, site.name)
+        dims = (*range(found.before), *found.dims)
+        raise translate_index_error(error, site.name, shape, dims) from None
 
 
 def _on_gpu(x: Array, index: tuple[Any, ...]) -> bool:
     """Whether our kernels index ``x``, since the values of index arrays are not read."""
-    return type(x) is not numpy.ndarray and has_index_arrays(index)
+    return type(x) is not numpy.ndarray and needs_kernels(index)
 
 
 def _is_view(index: tuple[Any, ...]) -> bool:
-    # True and False are ints, but x[True] is a copy
-    return all(
-        (isinstance(i, (int, numpy.integer, slice)) and i is not True and i is not False) or i is None or i is Ellipsis
-        for i in index
-    )
-
-
-def _getitem_array(array: Array, index: tuple[Any, ...]) -> Array:
-    """array[index] as an array: without an Ellipsis, NumPy returns a scalar (a copy) if every dimension is indexed."""
-    if not _is_view(index):
-        return devices.take(array, index)
-    return array[index] if any(i is Ellipsis for i in index) else array[(*index, Ellipsis)]
+    return not any(isinstance(item, (Tensor, bool, Along)) for item in index)  # x[True] is a copy
 
 
 #: stands in a pattern for an index array, which is an input of the op
@@ -114,12 +169,13 @@ def _index(x, *arrays, pattern, site=GETITEM):
     """x[index]: a view for integers and slices, a copy for index arrays.  ``site`` is the user's function, for messages."""
     index = _joined(pattern, arrays)
     if _is_view(index):
-        return _getitem_checked(x, index, site)
+        return _view(x, index, site)
     if _on_gpu(x.array, index):
         return take(x.array, index, site)
-    picked = _getitem_checked(x, index, site)  # only for its shape; a tape replays the launch below
-    out = empty(picked.shape, x.dtype, x.array)
-    TAKE(out, x.array, index=index_arrays(index))
+    found = _resolve(x.array, index, site)
+    source = found.view.of(x.array)
+    out = empty(_picked_shape(source, found, site, x.array.shape), x.dtype, x.array)
+    TAKE(out, source, index=found.picks)
     return out
 
 
@@ -130,7 +186,7 @@ def _unindex(g, *arrays, pattern, shape, site=GETITEM):
     out = empty(shape, g.dtype, g.array)
     FILL(out, value=0)
     if _is_view(index):
-        COPY(_getitem_array(out, index), g.array)
+        COPY(out[index] if any(i is Ellipsis for i in index) else out[(*index, Ellipsis)], g.array)
     else:
         add_at(out, g.array, index, site)
     return out
@@ -150,7 +206,9 @@ def index_with(x: Tensor, index: tuple[Any, ...], site: Site = GETITEM) -> Tenso
 
 @method("__getitem__")
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """x[index] by NumPy's rules: integers, slices, None, Ellipsis, integer or boolean tensors and arrays.
+    """x[index] in PyTorch's order: integers, slices, None, Ellipsis, integer or boolean tensors and arrays.
+
+    A number selects before index arrays pick: ``x[0, :, index]`` is ``x[0][:, index]``.
 
     Raises:
         OutOfRangeError: an index is out of range.  On a GPU, index arrays are checked there: the elements are NaN (0 or
@@ -164,10 +222,13 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 def _assign(array: Array, value: Any, index: tuple[Any, ...]) -> None:
     """array[index] = value."""
     value = value.array if isinstance(value, Tensor) else value
-    if _on_gpu(array, index):
+    if _is_view(index):
+        PUT(array, value, index=index)
+    elif _on_gpu(array, index):
         put(array, value, index, SETITEM)
     else:
-        PUT(array, value, index=index_arrays(index))
+        found = _resolve(array, index, SETITEM)
+        PUT(found.view.of(array), value, index=found.picks)
 
 
 @primitive(name="assignment to an index")
@@ -186,6 +247,7 @@ _with_index.derivatives(
 
 
 @method("__setitem__")
+@ignore_fp_errors
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """x[index] = value, in place; differentiable with respect to x and value.
 
@@ -195,36 +257,60 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             index, and the error is raised when the host next reads a value or synchronizes.
         GradientError: x is a leaf that requires grad (assign under no_grad()).
     """
-    index = normalize_index(index, x)
-    check_in_place(x, (value,), "x[index] = value")
-    shape = (pick(x.array, index, SETITEM) if _on_gpu(x.array, index) else _getitem_checked(x, index, SETITEM)).shape
-    if devices.is_array(value):
-        value = Tensor(value)
-    if isinstance(value, (list, tuple)):
-        value = Tensor(constant(devices.move(numpy.asarray(value, x.dtype), x.device)))
-    if isinstance(value, Tensor):
-        try:
-            fits = numpy.broadcast_shapes(value.shape, shape) == shape
-        except ValueError:
-            fits = False
-        if not fits:
-            raise ShapeError(
-                f"x[index] = value: value has shape {value.shape}; expected a shape that broadcasts to {shape}"
-            )
+    index, name = normalize_index(index, x), SETITEM.name
+    check_in_place(x, (value,), name)
+    shape = _indexed_shape(x, index)
+    value = _assigned_value(value, x, shape, not _is_view(index))
     if is_grad_enabled() and (x._requires_grad or (isinstance(value, Tensor) and value._requires_grad)):
         arrays, pattern = split_index(index)
-        assign_in_place(x, _with_index(alias_of(x), value, *arrays, pattern=pattern), "x[index] = value")
-    else:
+        assign_in_place(x, _with_index(alias_of(x), value, *arrays, pattern=pattern), name)
+    elif 0 not in shape:
         _assign(x.array, value, index)
         bump_version(x)
 
 
+def _indexed_shape(x: Tensor, index: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of x[index]."""
+    if _is_view(index):
+        return _view(x, index, SETITEM).shape
+    if _on_gpu(x.array, index):
+        return pick(x.array, index, SETITEM).shape
+    found = _resolve(x.array, index, SETITEM)
+    return _picked_shape(found.view.of(x.array), found, SETITEM, x.array.shape)
+
+
+def _assigned_value(value: Any, x: Tensor, shape: tuple[int, ...], has_arrays: bool) -> Any:
+    """The value to assign to x[index], of ``shape``: a number, or a tensor on the device of x that broadcasts to it."""
+    name = SETITEM.name
+    if isinstance(value, (list, tuple, range)):
+        value = make_tensor(constant(devices.move(array_of_data(value, x.dtype, name), x.device)))
+    elif devices.is_array(value):
+        value = wrap(value, name)
+    if not isinstance(value, Tensor):
+        return as_number(value, x.dtype, name)
+    if value.device != x.device:
+        if value.ndim:
+            raise DeviceError(f"{name}: the value is on {value.device}, the tensor on {x.device}; move it with .to(x.device)")
+        value = value.to(x.device)
+    if has_arrays and category(value.dtype) > category(x.dtype):
+        raise DtypeError(f"{name}: the value has dtype {value.dtype}, the tensor {x.dtype}; convert it with .to(x.dtype)")
+    extra = max(value.ndim - len(shape), 0)
+    if value.array.shape[:extra] == (1,) * extra:  # PyTorch drops leading dimensions of one element
+        value = reshape(value, value.array.shape[extra:]) if extra else value
+    if not broadcasts_to(value.array.shape, shape):
+        raise ShapeError(f"{name}: value has shape {value.shape}; expected a shape that broadcasts to {tuple(shape)}")
+    return value
+
+
+def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether an array of ``shape`` broadcasts to ``target``."""
+    return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(target)))
+
+
 def _gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
     """An index tuple for x[...] that equals gather: ``index`` along ``dim``, an open grid of aranges elsewhere."""
-    if type(x.array) is not numpy.ndarray or type(index.array) is not numpy.ndarray:
-        (index,) = normalize_index(index, x)
-        if type(x.array) is not numpy.ndarray:
-            return Along(dim), index
+    if type(x.array) is not numpy.ndarray:
+        return Along(dim), index
     grid: list[Any] = [
         numpy.arange(n).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
     ]
@@ -232,60 +318,107 @@ def _gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
     return tuple(grid)
 
 
-@method("gather")
-def gather(x: Tensor, dim: int, index: Any) -> Tensor:
-    """Pick one element of x per element of ``index``: for dim 0, out[i][j] = x[index[i][j]][j].
+@public("gather")
+def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) -> Tensor:
+    """Pick one element of input per element of ``index``: for dim 0, out[i][j] = input[index[i][j]][j].
+
+    Args:
+        index: indices from 0, int32 or int64; its shape is that of the result.
+        sparse_grad: accepted as in PyTorch; the gradient has the same values, and is dense.
 
     Raises:
-        ShapeError: index and x have different numbers of dimensions, or the index is larger than x in another dimension.
+        ShapeError: index and input have different numbers of dimensions, or the index is larger in another dimension.
         OutOfRangeError: an index is out of range; on a GPU as for x[index].
         DtypeError: the index is not of an integer dtype.
     """
-    return gather_at(x, dim, index, GATHER)
-
-
-def gather_at(x: Tensor, dim: int, index: Any, site: Site) -> Tensor:
-    """:func:`gather` on behalf of the function ``site``."""
-    index = wrap(index)
-    if index.ndim != x.ndim:
+    if sparse_grad is not True and sparse_grad is not False:
+        raise DtypeError(f"gather: sparse_grad={sparse_grad!r}; expected True or False")
+    index = _checked_indices(index, "gather", input)
+    shape, sizes = index.array.shape, input.array.shape
+    dim = normalize_dim(dim, input.ndim, "gather")
+    if not index.array.size and len(shape) != len(sizes):
+        return reshape(reshape(input, -1)[:0], shape)
+    if max(len(shape), 1) != max(len(sizes), 1):
+        raise ShapeError(f"gather: index has shape {shape}, the tensor {sizes}; expected the same number of dimensions")
+    if any(n > m for d, (n, m) in enumerate(zip(shape, sizes)) if d != dim):
         raise ShapeError(
-            f"gather: index has shape {index.shape}, the tensor {x.shape}; expected the same number of dimensions"
+            f"gather: index has shape {shape}, the tensor {sizes}; expected at most the tensor's size in every dimension "
+            f"except {dim}"
         )
-    if not is_integer(index.dtype):
-        raise DtypeError(f"gather: index of dtype {index.dtype}; expected integers")
-    return index_with(x, _gather_index(normalize_dim(dim, x.ndim, "gather"), index, x), site)
+    if not (shape and sizes):
+        return reshape(gather_at(reshape(input, -1), 0, reshape(index, -1), GATHER), shape)
+    return gather_at(input, dim, index, GATHER)
 
 
-@method("index_select")
-def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
-    """The slices of x along ``dim`` at the integers of a 1-d index."""
-    at = normalize_dim(dim, x.ndim, "index_select")
-    return index_with(x, normalize_index((slice(None),) * at + (index,), x), INDEX_SELECT)
+def gather_at(x: Tensor, dim: int, index: Tensor, site: Site) -> Tensor:
+    """:func:`gather` of checked arguments, on behalf of the function ``site``."""
+    return index_with(x, _gather_index(dim, index, x), site)
 
 
-@method("masked_select")
-def masked_select(x: Tensor, mask: Any) -> Tensor:
-    """The elements where the boolean ``mask`` is true, as a 1-d tensor."""
-    return getitem(x, mask)
+def _checked_indices(index: Any, function: str, x: Tensor) -> Tensor:
+    """An index array as a tensor on the device of x.
+
+    Raises:
+        DtypeError: it is not of an integer dtype.
+    """
+    index = wrap(index, function)
+    if index.dtype not in (int64, int32):
+        raise DtypeError(f"{function}: index of dtype {index.dtype}; expected int32 or int64")
+    return index if index.device == x.device else make_tensor(move_to_device(index.array, x.device, guarded=True))
 
 
-def _triangle(x: Tensor, diagonal: int, lower: bool) -> Tensor:
+@public("index_select")
+def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
+    """The slices of input along ``dim`` at the integers of a 1-d index, from 0.
+
+    Raises:
+        ShapeError: the index has more than one dimension.
+        OutOfRangeError: an index is out of range; on a GPU as for x[index].
+        DtypeError: the index is not of an integer dtype.
+    """
+    at, index = normalize_dim(dim, input.ndim, "index_select"), _checked_indices(index, "index_select", input)
+    if index.ndim > 1:
+        raise ShapeError(f"index_select: index has shape {index.shape}; expected one dimension")
+    if not input.ndim and index.array.size != 1:
+        raise ShapeError(f"index_select: {index.array.size} indices for a tensor without dimensions; expected one")
+    if not input.ndim:
+        return reshape(index_select(reshape(input, 1), 0, index), ())
+    return index_with(input, (slice(None),) * at + (reshape(index, -1),), INDEX_SELECT)
+
+
+@public("masked_select")
+def masked_select(input: Tensor, mask: Any) -> Tensor:
+    """The elements where the boolean ``mask`` is true, as a 1-d tensor; input and mask broadcast.
+
+    Raises:
+        DtypeError: the mask is not boolean.
+        ShapeError: the shapes do not broadcast.
+    """
+    mask = wrap(mask, "masked_select")
+    if not is_boolean(mask.dtype):
+        raise DtypeError(f"masked_select: mask of dtype {mask.dtype}; expected booleans, such as input > 0")
+    shape = broadcast_shape("masked_select", input.array.shape, mask.array.shape) or (1,)
+    return getitem(broadcast_to(input, shape=shape), broadcast_to(mask, shape=shape))
+
+
+def _triangle(x: Tensor, diagonal: Any, name: str) -> Tensor:
     if x.ndim < 2:
-        name = "tril" if lower else "triu"
         raise ShapeError(f"{name}: the tensor has shape {x.shape}; expected a matrix or a batch of matrices")
-    xp = devices.module(x.array)
-    keep = xp.tri(*x.shape[-2:], diagonal if lower else diagonal - 1, dtype=bool)
-    keep = keep if lower else xp.logical_not(keep)
-    return where(Tensor(constant(xp.broadcast_to(keep, x.shape))), x, 0.0 if x.is_floating_point() else 0)
+    xp, reach = devices.module(x.array), sum(x.array.shape[-2:]) + 1
+    diagonal = max(-reach, min(as_integer(name, "diagonal", diagonal), reach))
+    keep = xp.tri(*x.array.shape[-2:], diagonal if name == "tril" else diagonal - 1, dtype=bool)
+    keep = keep if name == "tril" else xp.logical_not(keep)
+    zero = as_number(0, x.dtype, name)
+    return where(make_tensor(constant(xp.broadcast_to(keep, x.array.shape))), x, zero)
 
 
-@method("tril")
-def tril(x: Tensor, diagonal: int = 0) -> Tensor:
+@public("tril")
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two dimensions; elements above ``diagonal`` are zero."""
-    return _triangle(x, diagonal, True)
+    return _triangle(input, diagonal, "tril")
 
 
-@method("triu")
-def triu(x: Tensor, diagonal: int = 0) -> Tensor:
+@public("triu")
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two dimensions; elements below ``diagonal`` are zero."""
-    return _triangle(x, diagonal, False)
+    return _triangle(input, diagonal, "triu")

@@ -35,7 +35,9 @@ PUT = Shim(
 ORDER = Shim("argsort", lambda xp, out, x: xp.copyto(out, xp.argsort(x, kind="stable")))
 POSITIONS = Shim(
     "positions",
-    lambda xp, out, *, index, shape: xp.copyto(out, xp.arange(math.prod(shape)).reshape(shape)[index].reshape(-1)),
+    lambda xp, out, *, index, shape, view: xp.copyto(
+        out, view.of(xp.arange(math.prod(shape)).reshape(shape))[index].reshape(-1)
+    ),
 )
 
 INT64 = numpy.dtype("int64")
@@ -53,13 +55,13 @@ class Site(NamedTuple):
     detail: int | None = None  # one more number for the message, instead of the dimension
 
 
-def _index_site(name: str) -> Site:
-    return Site(name, True, fault_code(lambda fault: index_error(name, fault.value, fault.detail, fault.size)))
+def _index_site(name: str, wraps: bool = True) -> Site:
+    return Site(name, wraps, fault_code(lambda fault: index_error(name, fault.value, fault.detail, fault.size, wraps)))
 
 
-def index_error(name: str, value: int, dim: int, size: int) -> OutOfRangeError:
-    """Return the error of an index out of range; ``dim`` has ``size`` elements."""
-    expected = f"expected {-size} .. {size - 1}" if size else "the dimension is empty"
+def index_error(name: str, value: int, dim: int, size: int, wraps: bool = True) -> OutOfRangeError:
+    """Return the error of an index out of range; ``dim`` has ``size`` elements, and -1 is the last one if it ``wraps``."""
+    expected = f"expected {-size if wraps else 0} .. {size - 1}" if size else "the dimension is empty"
     return OutOfRangeError(f"{name}: index {value} is out of bounds for dimension {dim} with size {size}; {expected}")
 
 
@@ -79,15 +81,19 @@ def label_site(name: str) -> Site:
 
 
 GETITEM, SETITEM = _index_site("x[index]"), _index_site("x[index] = value")
-GATHER, INDEX_SELECT = _index_site("gather"), _index_site("index_select")
+#: Functions that take indices from 0 only, as in PyTorch.
+GATHER, INDEX_SELECT = _index_site("gather", wraps=False), _index_site("index_select", wraps=False)
 
 _OUT_OF_BOUNDS = re.compile(r"(-?\d+) is out of bounds for axis (\d+) with size (\d+)")
 
 
-def translate_index_error(error: IndexError, name: str, shape: tuple[int, ...]) -> ShapeError:
-    """Return our error for an IndexError of NumPy or CuPy."""
+def translate_index_error(error: IndexError, name: str, shape: tuple[int, ...], dims: Sequence[int] = ()) -> ShapeError:
+    """Return our error for an IndexError of NumPy or CuPy; ``dims`` are the tensor's of the axes of the indexed array."""
     found = _OUT_OF_BOUNDS.search(str(error))
-    return index_error(name, *map(int, found.groups())) if found else ShapeError(f"{name} of a tensor of shape {shape}: {error}")
+    if not found:
+        return ShapeError(f"{name} of a tensor of shape {shape}: {error}")
+    value, axis, size = map(int, found.groups())
+    return index_error(name, value, dims[axis] if dims else axis, size)
 
 
 # ---- kernels ----------------------------------------------------------------------------------------------------------
@@ -211,6 +217,108 @@ def _(out, values, positions, order):
     return Geometry(ceil_div(values.size, 256), 256, scalars)
 
 
+# ---- the order of an index --------------------------------------------------------------------------------------------
+
+
+class View(NamedTuple):
+    """The part of an index that gives a view: numbers, slices and None, then a transposition."""
+
+    basic: tuple[Any, ...]  # empty if it changes nothing
+    axes: tuple[int, ...]  # empty if it changes nothing
+
+    def of(self, array: Array) -> Array:
+        """The view of an array."""
+        array = array[self.basic] if self.basic else array
+        return array.transpose(self.axes) if self.axes else array
+
+
+class Resolved(NamedTuple):
+    """An index in PyTorch's order: numbers, slices and None give a view; arrays pick from adjacent dimensions of it."""
+
+    view: View
+    before: int  # number of dimensions of the view before those that are picked from
+    arrays: tuple[Array, ...]  # of integers, or masks, which stand for as many dimensions as they have
+    dims: tuple[int, ...]  # the tensor's dimension of each dimension that is picked from; -1 for a new one
+
+    @property
+    def picks(self) -> tuple[Any, ...]:
+        """The index arrays as an index of the view, for NumPy and CuPy."""
+        return (slice(None),) * self.before + self.arrays
+
+
+def resolve(array: Array, index: tuple[Any, ...], name: str) -> Resolved:
+    """Order a normalized index with index arrays.
+
+    The dimensions that arrays pick stand where the arrays are, if these are adjacent, else first.  A number or an array
+    without dimensions selects before: it is not counted, nor does it separate arrays.
+
+    Args:
+        name: of the user's function, for messages.
+
+    Raises:
+        ShapeError: too many indices, or a mask of another shape than the dimensions that it indexes.
+        OutOfRangeError: a number is out of range.
+    """
+    shape, xp = array.shape, devices.module(array)
+    items = [item.array if isinstance(item, Tensor) else item for item in index]
+    used = sum(_width(item) for item in items)
+    if used > len(shape):
+        raise ShapeError(f"{name}: {used} indices for a tensor of shape {tuple(shape)}; expected at most {len(shape)}")
+    if sum(item is Ellipsis for item in items) > 1:
+        raise ShapeError(f"{name}: more than one ... in the index; expected at most one")
+    basic: list[Any] = []
+    arrays: list[Array] = []
+    dims: list[int] = []  # of ``array``, for each dimension that an index array picks from
+    axes: list[int] = []  # the same dimensions, of the view
+    pinned: list[int] = []  # those of arrays that have dimensions
+    axis = dim = 0
+    for item in items:
+        if isinstance(item, (bool, numpy.bool_)):  # a new dimension of one element, which is picked or not
+            basic.append(None)
+            arrays.append(xp.zeros(int(item), INT64))
+            dims.append(-1)
+        elif isinstance(item, (int, numpy.integer)):
+            if not -shape[dim] <= item < shape[dim]:
+                raise index_error(name, int(item), dim, shape[dim])
+            basic.append(item)
+            dim += 1
+            continue
+        elif devices.is_array(item):
+            width = _width(item)
+            if is_boolean(item.dtype) and item.shape != shape[dim : dim + width]:
+                expected = shape[dim : dim + width]
+                raise ShapeError(f"{name}: a mask of shape {item.shape} for dimensions of shape {expected}; expected equal shapes")
+            basic += [slice(None)] * width
+            arrays.append(item)
+            dims += range(dim, dim + width)
+            dim += width
+        else:
+            width = len(shape) - used if item is Ellipsis else 1
+            basic += [slice(None)] * width if item is Ellipsis else [item]
+            axis, dim = axis + width, dim + (0 if item is None else width)
+            continue
+        picked = range(axis, axis + len(dims) - len(axes))
+        pinned += picked if arrays[-1].ndim else ()
+        axes += picked
+        axis += len(picked)
+    rest = [a for a in range(axis + len(shape) - dim) if a not in axes]
+    first, last = (pinned[0], pinned[-1]) if pinned else (axes[0], axes[0])
+    before = sum(a < first for a in rest)
+    if any(first < a < last for a in rest):  # separated
+        before = 0
+    order = (*rest[:before], *axes, *rest[before:])
+    changes = any(not isinstance(item, slice) or item != slice(None) for item in basic)
+    view = View(tuple(basic) if changes else (), order if order != tuple(range(len(order))) else ())
+    return Resolved(view, before, tuple(arrays), tuple(dims))
+
+
+def _width(item: Any) -> int:
+    """The number of dimensions that an item of an index stands for; 0 for an Ellipsis."""
+    if item is None or item is Ellipsis or isinstance(item, (bool, numpy.bool_)):
+        return 0
+    return item.ndim if devices.is_array(item) and is_boolean(item.dtype) else 1
+
+
 # ---- an index on a GPU ------------------------------------------------------------------------------------------------
 
 
@@ -220,9 +328,10 @@ class Along(NamedTuple):
     dim: int
 
 
-def has_index_arrays(index: tuple[Any, ...]) -> bool:
-    """Whether an index has arrays of integers, whose values may be out of range; masks never are."""
-    return any(isinstance(i, Along) or (isinstance(i, Tensor) and not is_boolean(i.dtype)) for i in index)
+def needs_kernels(index: tuple[Any, ...]) -> bool:
+    """Whether kernels of ours index an array on a GPU: unless the index is a view's, or has one mask, which is in range."""
+    arrays = [i for i in index if isinstance(i, (Along, Tensor, bool, numpy.bool_))]
+    return len(arrays) > 1 or (len(arrays) == 1 and not (isinstance(arrays[0], Tensor) and is_boolean(arrays[0].dtype)))
 
 
 class Picked(NamedTuple):
@@ -243,7 +352,7 @@ class Picked(NamedTuple):
 
 
 def pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
-    """Resolve an index with index arrays by NumPy's rules.
+    """Resolve an index with index arrays in PyTorch's order.
 
     Raises:
         ShapeError: too many indices, or index arrays that do not broadcast.
@@ -251,83 +360,43 @@ def pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
     """
     with devices.on_device_of(array):
         if isinstance(index[0], Along):
-            return _pick_along(array, index[0].dim, index[1].array, site)
+            return _pick_along(array, index[0].dim, index[1].array)
         return _pick(array, index, site)
 
 
-def _pick_along(array: Array, dim: int, index: Array, site: Site) -> Picked:
+def _pick_along(array: Array, dim: int, index: Array) -> Picked:
     shape = index.shape
-    others = [d for d in range(array.ndim) if d != dim]
-    if any(shape[d] > array.shape[d] for d in others):
-        raise ShapeError(
-            f"{site.name}: index has shape {shape}, the tensor {array.shape}; expected at most the tensor's size in every "
-            f"dimension except {dim}"
-        )
     source = array
-    if any(shape[d] < array.shape[d] for d in others):
+    if any(n < array.shape[d] for d, n in enumerate(shape) if d != dim):
         source = array[tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(shape))]
     arrays = [(index, dim, array.shape[dim])]
     return Picked(source, 1, source.size, 1, shape, shape, arrays, math.prod(shape[dim + 1 :]))
 
 
 def _pick(array: Array, index: tuple[Any, ...], site: Site) -> Picked:
-    items = _without_masks(index, devices.module(array))
-    used = sum(not (item is None or item is Ellipsis or isinstance(item, _NewAxis)) for item in items)
-    if used > array.ndim:
-        raise ShapeError(f"{site.name}: {used} indices for a tensor of shape {array.shape}; expected at most {array.ndim}")
-    basic: list[Any] = []  # the index with all of the dimension in place of arrays
-    arrays: list[tuple[Array, int, int]] = []  # index array, dimension of ``array``, axis behind ``basic``
-    advanced: list[int] = []  # places of arrays in ``items``, and of numbers, which NumPy counts among them
-    axis = dim = before = 0
-    for place, item in enumerate(items):
-        is_new, is_array, is_number = isinstance(item, _NewAxis), devices.is_array(item), isinstance(item, (int, numpy.integer))
-        if is_new or is_array or is_number:
-            before = before if advanced else axis
-            advanced.append(place)
-        if is_new or is_array:
-            arrays.append((item.index if is_new else item, dim, axis))
-            item = None if is_new else slice(None)
-        width = array.ndim - used if item is Ellipsis else 1
-        basic += [slice(None)] * width if item is Ellipsis else [item]
-        axis += 0 if is_number else width
-        dim += 0 if item is None else width
-    try:
-        source = array[tuple(basic)]
-        index_shape = numpy.broadcast_shapes(*(a.shape for a, _, _ in arrays))
-    except IndexError as error:
-        raise translate_index_error(error, site.name, array.shape) from None
-    except ValueError:
-        shapes = ", ".join(str(a.shape) for a, _, _ in arrays)
-        raise ShapeError(f"{site.name}: index arrays of shapes {shapes} do not broadcast") from None
-    if len(advanced) != advanced[-1] - advanced[0] + 1:  # separated by a slice, None or ...: NumPy puts their dimensions first
-        axes = [axis for _, _, axis in arrays]
-        source, before = source.transpose(*axes, *(a for a in range(source.ndim) if a not in axes)), 0
-    behind = before + len(arrays)
+    found, xp = resolve(array, index, site.name), devices.module(array)
+    arrays: list[Array] = []
+    for item in found.arrays:
+        arrays += xp.nonzero(item) if is_boolean(item.dtype) else [item]
+    source, before, behind = found.view.of(array), found.before, found.before + len(arrays)
+    index_shape = broadcast_index_shapes([a.shape for a in arrays], site.name)
     outer, sizes, inner = source.shape[:before], source.shape[before:behind], source.shape[behind:]
     return Picked(
         source, math.prod(outer), math.prod(sizes), math.prod(inner), (*outer, *index_shape, *inner), index_shape,
-        [(item, dim, size) for (item, dim, _), size in zip(arrays, sizes)],
+        [*zip(arrays, found.dims, sizes, strict=True)],
     )  # fmt: skip
 
 
-class _NewAxis(NamedTuple):
-    """True or False in an index: a new dimension of one element, which is picked or not."""
+def broadcast_index_shapes(shapes: Sequence[tuple[int, ...]], name: str) -> tuple[int, ...]:
+    """Return the shape that index arrays of these shapes broadcast to.
 
-    index: Array
-
-
-def _without_masks(index: tuple[Any, ...], xp: Any) -> list[Any]:
-    """The index with arrays in place of tensors, and the positions of masks in place of masks."""
-    items: list[Any] = []
-    for item in index:
-        item = item.array if isinstance(item, Tensor) else item
-        if isinstance(item, (bool, numpy.bool_)) or (devices.is_array(item) and is_boolean(item.dtype) and not item.ndim):
-            items.append(_NewAxis(xp.zeros(int(item), INT64)))
-        elif devices.is_array(item) and is_boolean(item.dtype):
-            items += xp.nonzero(item)
-        else:
-            items.append(item)
-    return items
+    Raises:
+        ShapeError: they do not.
+    """
+    try:
+        return numpy.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ShapeError(f"{name}: index arrays of shapes {', '.join(map(str, shapes))} do not broadcast") from None
 
 
 def _broadcast_index(index: Array, shape: tuple[int, ...]) -> tuple[Array, int]:
@@ -435,9 +504,10 @@ def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> Non
     A stable argsort of the positions lets one thread sum the values of an element in their original order.
     """
     # all launches, so that a replay recomputes the positions when the indices (argmax, labels) have changed
-    if type(out) is numpy.ndarray or not has_index_arrays(index):
+    if type(out) is numpy.ndarray or not needs_kernels(index):
+        found = resolve(out, index, site.name)
         positions, order, ascending = (empty((values.size,), INT64, out) for _ in range(3))
-        POSITIONS(positions, index=index_arrays(index), shape=out.shape)
+        POSITIONS(positions, index=found.picks, shape=out.shape, view=found.view)
         ORDER(order, positions)
         TAKE(ascending, positions, index=order)
         scatter_add(out.reshape(-1), contiguous(values).reshape(-1), ascending, order)
@@ -447,8 +517,3 @@ def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> Non
     with _contiguous_target(picked) as target:
         rows = contiguous(values).reshape(picked.outer, picked.num_positions, picked.inner)
         scatter_add(target.reshape(picked.outer, picked.size, picked.inner), rows, ascending, order)
-
-
-def index_arrays(index: Sequence[Any]) -> tuple[Any, ...]:
-    """The index with arrays in place of tensors, as NumPy and CuPy accept it."""
-    return tuple(item.array if isinstance(item, Tensor) else item for item in index)

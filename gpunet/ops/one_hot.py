@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_integer
 from gpunet.launch.tape import constant, graph_break_on_read
@@ -34,8 +34,8 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
     if num_classes != -1 and type(array) is not numpy.ndarray and is_integer(array.dtype):
         check_labels(array, num_classes, _SITE)
         with devices.on_device_of(array):
-            columns = Tensor(constant(devices.module(array).arange(num_classes)))
-        return cast(eq(unsqueeze(Tensor(array), -1), columns), dtype=INT64)
+            columns = make_tensor(constant(devices.module(array).arange(num_classes)))
+        return cast(eq(unsqueeze(make_tensor(array), -1), columns), dtype=INT64)
     graph_break_on_read("one_hot()", array)
     with devices.on_device_of(array):
         classes = num_classes
@@ -47,4 +47,4 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
             if bad.any():
                 row = int(bad.argmax())
                 raise label_error(_SITE.name, int(flat[row]), row, classes)
-        return Tensor((array[..., None] == devices.module(array).arange(classes)).astype(numpy.int64))
+        return make_tensor((array[..., None] == devices.module(array).arange(classes)).astype(numpy.int64))

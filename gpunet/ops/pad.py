@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpunet.autograd import FILL, Tensor
+from gpunet.autograd import FILL, Tensor, make_tensor
 from gpunet.errors import ArgumentError
 from gpunet.launch.memory import empty
 from gpunet.ops.join import cat
@@ -27,6 +27,6 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
             if width:
                 edge = empty((*x.shape[:dim], width, *x.shape[dim + 1 :]), x.dtype, x.array)
                 FILL(edge, value=value)
-                parts.insert(position, Tensor(edge))
+                parts.insert(position, make_tensor(edge))
         x = cat(parts, dim)
     return x

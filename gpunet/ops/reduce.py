@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import MULTIPLY, Tensor, method, primitive
+from gpunet.autograd import MULTIPLY, Tensor, make_tensor, primitive
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import SUM, broadcast_to, cast, in_accumulator
 from gpunet.ops.compare import eq
-from gpunet.ops.dims import Dims, accept_numpy_names, dropped_shape, kept_shape, normalize_dim, reduced_dims
+from gpunet.ops.dims import Dims, dropped_shape, kept_shape, normalize_dim, reduced_dims
 from gpunet.ops.elementwise import abs, exp, log, sqrt, sub, where
+from gpunet.ops.face import public
 from gpunet.ops.index import gather
 from gpunet.ops.shape import reshape, squeeze, unsqueeze
 
@@ -73,11 +74,10 @@ def _sum(x, *, axes, keepdim):
 _sum.derivatives(x=lambda g, x_shape, axes: broadcast_to(reshape(g, kept_shape(x_shape, axes)), shape=x_shape))
 
 
-@method("sum")
-@accept_numpy_names
-def sum(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+@public("sum")
+def sum(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The sum over ``dim`` (None: all dimensions); an integer or boolean tensor gives int64."""
-    return _sum(x, axes=reduced_dims(x, dim, "sum"), keepdim=keepdim)
+    return _sum(input, axes=reduced_dims(input, dim, "sum"), keepdim=keepdim)
 
 
 @primitive
@@ -100,36 +100,33 @@ def _mean_derivative(g, x_shape, axes):
 _mean.derivatives(x=_mean_derivative)
 
 
-@method("mean")
-@accept_numpy_names
+@public("mean")
 @in_accumulator
-def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def mean(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The mean over ``dim``; NaN if there are no elements.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    return _mean(check_floating(x, "mean"), axes=reduced_dims(x, dim, "mean"), keepdim=keepdim)
+    return _mean(check_floating(input, "mean"), axes=reduced_dims(input, dim, "mean"), keepdim=keepdim)
 
 
-@method("var")
-@accept_numpy_names
+@public("var")
 @in_accumulator
-def var(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
+def var(input: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
     """The variance over ``dim``: the sum of squared deviations / (n - correction); 1 makes it unbiased."""
     correction = correction if unbiased is None else int(unbiased)
-    axes = reduced_dims(x, dim, "var")
-    count = math.prod(x.shape[a] for a in axes) - correction
-    centred = sub(x, mean(x, axes, keepdim=True))
+    axes = reduced_dims(input, dim, "var")
+    count = math.prod(input.shape[a] for a in axes) - correction
+    centred = sub(input, mean(input, axes, keepdim=True))
     return sum(centred * centred, axes, keepdim=keepdim) * (1.0 / count if count > 0 else math.nan)
 
 
-@method("std")
-@accept_numpy_names
+@public("std")
 @in_accumulator
-def std(x: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
+def std(input: Any, dim: Dims = None, keepdim: bool = False, correction: int = 1, unbiased: bool | None = None) -> Tensor:
     """The standard deviation, sqrt of :func:`var`."""
-    return sqrt(var(x, dim, keepdim, correction, unbiased))
+    return sqrt(var(input, dim, keepdim, correction, unbiased))
 
 
 @primitive(name="max/min")
@@ -151,18 +148,16 @@ def _extreme_derivative(g, x, out, axes):  # tied extrema share the gradient equ
 _extreme.derivatives(x=_extreme_derivative)
 
 
-@method("amax")
-@accept_numpy_names
-def amax(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+@public("amax")
+def amax(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The maximum over ``dim``; tied elements share the gradient equally."""
-    return _extreme(x, name="max", axes=reduced_dims(x, dim, "amax"), keepdim=keepdim)
+    return _extreme(input, name="max", axes=reduced_dims(input, dim, "amax"), keepdim=keepdim)
 
 
-@method("amin")
-@accept_numpy_names
-def amin(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+@public("amin")
+def amin(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The minimum over ``dim``; tied elements share the gradient equally."""
-    return _extreme(x, name="min", axes=reduced_dims(x, dim, "amin"), keepdim=keepdim)
+    return _extreme(input, name="min", axes=reduced_dims(input, dim, "amin"), keepdim=keepdim)
 
 
 class ValuesIndices(NamedTuple):
@@ -178,22 +173,20 @@ def _arg_extreme(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Tensor
         raise ShapeError(f"{name}: the tensor has shape {x.shape}; expected at least one element to choose from")
     out = empty(() if axis is None else dropped_shape(x.shape, (axis,)), numpy.dtype("int64"), x.array)
     ARG[name](out, x.array, axis=axis)
-    result = Tensor(out)
+    result = make_tensor(out)
     return unsqueeze(result, axis) if keepdim and axis is not None else result
 
 
-@method("argmax")
-@accept_numpy_names
-def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+@public("argmax")
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the first maximum along ``dim`` (None: of the flattened tensor), int64."""
-    return _arg_extreme("argmax", x, dim, keepdim)
+    return _arg_extreme("argmax", input, dim, keepdim)
 
 
-@method("argmin")
-@accept_numpy_names
-def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+@public("argmin")
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the first minimum along ``dim`` (None: of the flattened tensor), int64."""
-    return _arg_extreme("argmin", x, dim, keepdim)
+    return _arg_extreme("argmin", input, dim, keepdim)
 
 
 def _max_or_min(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Any:
@@ -204,64 +197,59 @@ def _max_or_min(name: str, x: Tensor, dim: int | None, keepdim: bool) -> Any:
     return ValuesIndices(*(v if keepdim or not x.ndim else squeeze(v, dim) for v in (values, indices)))
 
 
-@method("max")
-@accept_numpy_names
-def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """max(x): the maximum.  max(x, dim): (values, indices) along ``dim``.  max(x, tensor): the elementwise maximum."""
+@public("max")
+def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """max(input): the maximum.  max(input, dim): (values, indices) along ``dim``.  max(input, tensor): the elementwise maximum."""
     if isinstance(dim, Tensor):
-        return x.maximum(dim)
-    return _max_or_min("max", x, dim, keepdim)
+        return input.maximum(dim)
+    return _max_or_min("max", input, dim, keepdim)
 
 
-@method("min")
-@accept_numpy_names
-def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """min(x): the minimum.  min(x, dim): (values, indices) along ``dim``.  min(x, tensor): the elementwise minimum."""
+@public("min")
+def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """min(input): the minimum.  min(input, dim): (values, indices) along ``dim``.  min(input, tensor): the elementwise minimum."""
     if isinstance(dim, Tensor):
-        return x.minimum(dim)
-    return _max_or_min("min", x, dim, keepdim)
+        return input.minimum(dim)
+    return _max_or_min("min", input, dim, keepdim)
 
 
-@method("argsort")
-@accept_numpy_names
+@public("argsort")
 @promote_0d
-def argsort(x: Any, dim: int = -1, descending: bool = False) -> Tensor:
+def argsort(input: Any, dim: int = -1, descending: bool = False) -> Tensor:
     """The indices of a stable sort along ``dim``; NaN sorts as the largest."""
-    axis = normalize_dim(dim, x.ndim, "argsort")
-    out = empty(x.shape, numpy.dtype("int64"), x.array)
+    axis = normalize_dim(dim, input.ndim, "argsort")
+    out = empty(input.shape, numpy.dtype("int64"), input.array)
     if not descending:
-        ARG["argsort"](out, x.array, axis=axis)
-        return Tensor(out)
-    # Sort the reversed tensor ascending and map the indices back.  Sorting -x would be wrong for NaN, unsigned integers
+        ARG["argsort"](out, input.array, axis=axis)
+        return make_tensor(out)
+    # Sort the reversed tensor ascending and map the indices back.  Sorting -input would be wrong for NaN, unsigned integers
     # and booleans.
     backwards = (slice(None),) * axis + (slice(None, None, -1),)
-    ARG["argsort"](out, x.array[backwards], axis=axis)
-    return (x.shape[axis] - 1) - Tensor(out[backwards])
+    ARG["argsort"](out, input.array[backwards], axis=axis)
+    return (input.shape[axis] - 1) - make_tensor(out[backwards])
 
 
-@method("sort")
-@accept_numpy_names
+@public("sort")
 @promote_0d
-def sort(x: Any, dim: int = -1, descending: bool = False) -> ValuesIndices:
+def sort(input: Any, dim: int = -1, descending: bool = False) -> ValuesIndices:
     """A stable sort along ``dim``: (values, indices)."""
-    indices = argsort(x, dim, descending)
-    return ValuesIndices(gather(x, dim, indices), indices)
+    indices = argsort(input, dim, descending)
+    return ValuesIndices(gather(input, dim, indices), indices)
 
 
-@method("topk")
-@accept_numpy_names
+@public("topk")
 @promote_0d
-def topk(x: Any, k: int, dim: int = -1, largest: bool = True) -> ValuesIndices:
+def topk(input: Any, k: int, dim: int = -1, largest: bool = True) -> ValuesIndices:
     """The k largest (or smallest) elements along ``dim``, in descending (ascending) order: (values, indices).
 
     Raises:
         ArgumentError: k is larger than the dimension.
     """
-    axis = normalize_dim(dim, x.ndim, "topk")
-    if not 0 <= k <= x.shape[axis]:
-        raise ArgumentError(f"topk: k={k}; expected 0 .. {x.shape[axis]}, the size of dimension {dim}")
-    indices = argsort(x, dim, largest)[(slice(None),) * axis + (slice(0, k),)]
-    return ValuesIndices(gather(x, dim, indices), indices)
+    axis = normalize_dim(dim, input.ndim, "topk")
+    if not 0 <= k <= input.shape[axis]:
+        raise ArgumentError(f"topk: k={k}; expected 0 .. {input.shape[axis]}, the size of dimension {dim}")
+    indices = argsort(input, dim, largest)[(slice(None),) * axis + (slice(0, k),)]
+    return ValuesIndices(gather(input, dim, indices), indices)
 
 
 @primitive
@@ -284,11 +272,10 @@ def _prod_derivative(g, x, axes):
 _prod.derivatives(x=_prod_derivative)
 
 
-@method("prod")
-@accept_numpy_names
-def prod(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+@public("prod")
+def prod(input: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The product over ``dim``.  The gradient is correct for zeros, the second derivative only without zeros."""
-    return _prod(x, axes=reduced_dims(x, dim, "prod"), keepdim=keepdim)
+    return _prod(input, axes=reduced_dims(input, dim, "prod"), keepdim=keepdim)
 
 
 @primitive
@@ -302,30 +289,27 @@ def _cumsum(x, *, axis, reverse):
 _cumsum.derivatives(x=lambda g, axis, reverse: _cumsum(g, axis=axis, reverse=not reverse))
 
 
-@method("cumsum")
-@accept_numpy_names
+@public("cumsum")
 @promote_0d
-def cumsum(x: Any, dim: int) -> Tensor:
+def cumsum(input: Any, dim: int) -> Tensor:
     """The cumulative sum along ``dim``."""
-    return _cumsum(x, axis=normalize_dim(dim, x.ndim, "cumsum"), reverse=False)
+    return _cumsum(input, axis=normalize_dim(dim, input.ndim, "cumsum"), reverse=False)
 
 
-@method("logsumexp")
-@accept_numpy_names
+@public("logsumexp")
 @in_accumulator
-def logsumexp(x: Any, dim: Dims, keepdim: bool = False) -> Tensor:
-    """log(sum(exp(x))) over ``dim``, computed without overflow."""
-    axes = reduced_dims(x, dim, "logsumexp")
-    largest = amax(x.detach(), axes, keepdim=True)
+def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(input))) over ``dim``, computed without overflow."""
+    axes = reduced_dims(input, dim, "logsumexp")
+    largest = amax(input.detach(), axes, keepdim=True)
     largest = where(largest.isfinite(), largest, 0.0)
-    total = log(sum(exp(x - largest), axes, keepdim=True)) + largest
-    return total if keepdim else reshape(total, dropped_shape(x.shape, axes))
+    total = log(sum(exp(input - largest), axes, keepdim=True)) + largest
+    return total if keepdim else reshape(total, dropped_shape(input.shape, axes))
 
 
-@method("norm")
-@accept_numpy_names
+@public("norm")
 @in_accumulator
-def norm(x: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def norm(input: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The p-norm over ``dim``: "fro" means 2, math.inf the largest magnitude.  The gradient at zero is zero.
 
     Raises:
@@ -334,12 +318,12 @@ def norm(x: Any, p: float | str = 2, dim: Dims = None, keepdim: bool = False) ->
     p = 2 if p == "fro" else p
     if isinstance(p, str) or not p > 0:
         raise ArgumentError(f"norm: p={p!r}; expected a positive number or 'fro'")
-    axes = reduced_dims(x, dim, "norm")
+    axes = reduced_dims(input, dim, "norm")
     if p == math.inf:
-        return amax(abs(x), axes, keepdim)
+        return amax(abs(input), axes, keepdim)
     if p == 1:
-        return sum(abs(x), axes, keepdim)
-    total = sum(x * x if p == 2 else abs(x) ** p, axes, keepdim)
+        return sum(abs(input), axes, keepdim)
+    total = sum(input * input if p == 2 else abs(input) ** p, axes, keepdim)
     zero = eq(total.detach(), 0)
     root = where(zero, 1.0, total)  # the derivative of the root is infinite at zero
     return where(zero, 0.0, sqrt(root) if p == 2 else root ** (1.0 / p))
@@ -350,11 +334,11 @@ def _any_all(name: str) -> Any:
         axes = reduced_dims(x, dim, name)
         out = empty(kept_shape(x.shape, axes), numpy.dtype(bool), x.array)
         ANY_ALL[name](out, x.array, axis=axes)
-        return Tensor(out if keepdim else out.reshape(dropped_shape(x.shape, axes)))
+        return make_tensor(out if keepdim else out.reshape(dropped_shape(x.shape, axes)))
 
     reduce.__name__ = reduce.__qualname__ = name
     reduce.__doc__ = f"Whether {name} elements over ``dim`` are nonzero."
-    return method(name)(accept_numpy_names(reduce))
+    return public(name)(reduce)
 
 
 any = _any_all("any")

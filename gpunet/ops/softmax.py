@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet.autograd import Tensor, method, primitive
+from gpunet.autograd import Tensor, primitive
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
 from gpunet.ops.broadcast import SUM, in_accumulator
-from gpunet.ops.dims import accept_numpy_names, kept_shape, normalize_dim
+from gpunet.ops.dims import kept_shape, normalize_dim
 from gpunet.ops.elementwise import exp
+from gpunet.ops.face import public
 from gpunet.ops.reduce import EXTREMA, _sum, check_floating, promote_0d
 
 __all__ = ["log_softmax", "softmax"]
@@ -51,27 +52,25 @@ def _log_softmax(x, *, axis):
 _log_softmax.derivatives(x=lambda g, out, axis: g - exp(out) * _sum(g, axes=(axis,), keepdim=True))
 
 
-@method("softmax")
-@accept_numpy_names
+@public("softmax")
 @promote_0d
 @in_accumulator
-def softmax(x: Any, dim: int) -> Tensor:
-    """exp(x) / sum exp(x) along ``dim``.
+def softmax(input: Any, dim: int) -> Tensor:
+    """exp(input) / sum exp(input) along ``dim``.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    return _softmax(check_floating(x, "softmax"), axis=normalize_dim(dim, x.ndim, "softmax"))
+    return _softmax(check_floating(input, "softmax"), axis=normalize_dim(dim, input.ndim, "softmax"))
 
 
-@method("log_softmax")
-@accept_numpy_names
+@public("log_softmax")
 @promote_0d
 @in_accumulator
-def log_softmax(x: Any, dim: int) -> Tensor:
+def log_softmax(input: Any, dim: int) -> Tensor:
     """log(:func:`softmax`), computed without underflow.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    return _log_softmax(check_floating(x, "log_softmax"), axis=normalize_dim(dim, x.ndim, "log_softmax"))
+    return _log_softmax(check_floating(input, "log_softmax"), axis=normalize_dim(dim, input.ndim, "log_softmax"))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, bump_version, enable_grad, ignore_fp_errors
+from gpunet.autograd import Tensor, bump_version, enable_grad, ignore_fp_errors, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
@@ -307,7 +307,7 @@ class Optimizer:
             dtype = numpy.float64 if name == "step" else new[0].dtype
             flat = devices.zeros((ends[-1],), dtype, new[0].device)
             for p, shape, end in zip(new, shapes, ends):
-                self.state[p][name] = Tensor(flat[end - math.prod(shape) : end].reshape(shape))
+                self.state[p][name] = make_tensor(flat[end - math.prod(shape) : end].reshape(shape))
         arrays = [self.state[p][name].array for p in params]
         return JoinedArrays(arrays, flat) if len(new) == len(params) else arrays
 

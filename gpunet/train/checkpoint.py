@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor
+from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.backend.dtypes import is_numeric
@@ -103,7 +103,7 @@ def load(path: str | os.PathLike[str], map_location: str | Device | None = None)
         arrays = library.load_file(path)
     except Exception as error:  # SafetensorError; or KeyError, TypeError for a dtype that NumPy lacks
         raise CheckpointError(f"cannot read {path}: {type(error).__name__}: {error}") from None
-    tensors = {name: Tensor(devices.move(array, target)) for name, array in arrays.items()}
+    tensors = {name: make_tensor(devices.move(array, target)) for name, array in arrays.items()}
     if "structure" not in description:
         return tensors
     try:

@@ -11,7 +11,7 @@ import pytest
 
 import gpunet
 from gpunet import nn
-from gpunet.errors import DtypeError, GradientError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, GradientError, ShapeError
 from gpunet.launch.memory import MAX_ZEROS, as_0d_arrays, scratch, scratch_joined, zeros_like
 
 
@@ -211,6 +211,23 @@ def test_grad_of_unused_inputs(device: str) -> None:
         gpunet.grad(x * 2.0, [gpunet.ones(1)])
 
 
+def test_keywords_of_grad(device: str) -> None:
+    x, unused = leaf(1.0, 2.0), leaf(3.0)
+    y = (x * x).sum()
+    found = gpunet.grad(y, [x, unused], retain_graph=True, only_inputs=True, materialize_grads=True)
+    assert [g.tolist() for g in found] == [[2, 4], [0]]
+    assert gpunet.grad(y, [x, unused], retain_graph=True, allow_unused=True)[1] is None
+    for options, text in (
+        ({"only_inputs": False}, "only_inputs=False"), ({"is_grads_batched": True}, "is_grads_batched=True is not supported"),
+        ({"allow_unused": False, "materialize_grads": True}, "allow_unused=False, materialize_grads=True"),
+        ({"grad_outputs": [None, None]}, "2 grad_outputs for 1 outputs"),
+    ):  # fmt: skip
+        with pytest.raises(ArgumentError, match=text):
+            gpunet.grad(y, x, **options)
+    with pytest.raises(ArgumentError, match=r"inputs=\[\] is empty"):
+        y.backward(inputs=[])
+
+
 def test_grad_of_several_outputs_with_grad_outputs(device: str) -> None:
     x = leaf(1.0, 2.0)
     total = gpunet.grad([x * 2.0, (x * x).sum()], x, [gpunet.tensor([1.0, 10.0]), None])[0]
@@ -319,6 +336,46 @@ def test_no_grad_decorates_without_parentheses(device: str) -> None:
     assert records_graph()
 
 
+def test_grad_mode_of_a_generator_function(device: str) -> None:
+    """The mode holds whenever the body runs, and not in between."""
+    x, seen = leaf(1.0), []
+
+    def steps() -> Any:
+        for _ in range(2):
+            try:
+                seen.append(((yield (x * 2).requires_grad), (x * 2).requires_grad))
+            except KeyError:
+                seen.append(("thrown", (x * 2).requires_grad))
+        try:
+            yield
+        finally:
+            seen.append(("closed", (x * 2).requires_grad))
+
+    for decorate in (gpunet.no_grad(), gpunet.no_grad, lambda f: gpunet.set_grad_enabled(False)(f)):
+        seen.clear()
+        generator = decorate(steps)()
+        assert next(generator) is False and records_graph()
+        assert generator.send(3) is False and generator.throw(KeyError()) is None and records_graph()
+        generator.close()
+        assert seen == [(3, False), ("thrown", False), ("closed", False)] and records_graph()
+
+    def delegates() -> Any:
+        return (yield from gpunet.no_grad()(lambda: (yield 1) or (x * 2).requires_grad)())
+
+    generator = delegates()
+    next(generator)
+    with pytest.raises(StopIteration) as stop:
+        next(generator)
+    assert stop.value.value is False and records_graph()
+
+
+def test_grad_mode_of_an_async_function_is_refused() -> None:
+    async def step() -> None: ...
+
+    with pytest.raises(ArgumentError, match="async function step; use `with no_grad"):
+        gpunet.no_grad()(step)
+
+
 def test_grad_mode_is_per_thread(device: str) -> None:
     inside: list[bool] = []
     with gpunet.no_grad():
@@ -381,6 +438,29 @@ def test_retain_grad(device: str) -> None:
     x.retain_grad()  # nothing to do on a leaf
     (y * y).sum().backward()
     assert (y.grad.tolist(), x.grad.tolist()) == ([12.0], [36.0])
+
+
+def test_retain_grad_twice(device: str) -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    assert not y.retains_grad
+    y.retain_grad()
+    y.retain_grad()
+    assert y.retains_grad and not x.retains_grad
+    (y * y).sum().backward()
+    assert y.grad.tolist() == [4, 8] and x.grad.tolist() == [8, 16]
+    with pytest.raises(GradientError, match="retain_grad on a tensor that does not require grad"):
+        gpunet.ones(1).retain_grad()
+
+
+def test_retain_grad_follows_a_change_in_place(device: str) -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    y.retain_grad()
+    y.mul_(3)
+    (y * y).sum().backward()
+    assert y.grad.tolist() == [12, 24] and x.grad.tolist() == [72, 144]
+
 
 
 # ---- threads --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 
 import gpunet
 from gpunet import nn
+from gpunet.autograd import make_tensor
 from gpunet.backend import devices
 from gpunet.captured.compiled import module
 from gpunet.errors import SplitWarning
@@ -349,7 +350,7 @@ class Slightly:
 
 
 def same(x: gpunet.Tensor) -> gpunet.Tensor:
-    return gpunet.Tensor(x.array[:])
+    return make_tensor(x.array[:])
 
 
 #: name -> the step, and its late arguments as a function of the usual ones, or None

@@ -9,6 +9,7 @@ import numpy
 import pytest
 
 import gpunet
+from gpunet.autograd import make_tensor
 from gpunet.backend import dtypes
 from gpunet.errors import LaunchError
 from gpunet.launch.contract import A, Contract, Parameter, T
@@ -90,7 +91,7 @@ def test_scale_of_halves_is_a_float32(where: str) -> None:
     dw, db, dy, x = (gpunet.ones(*shape, dtype="bfloat16", device=where).array for shape in ((3, 2), (3,), (4, 3), (4, 2)))
     scale = gpunet.tensor([0.5], device=where)
     linear_backward_weight(dw, db, dy, x, scale.array)
-    assert gpunet.Tensor(dw).tolist() == [[2.0, 2.0]] * 3 and gpunet.Tensor(db).tolist() == [2.0] * 3
+    assert make_tensor(dw).tolist() == [[2.0, 2.0]] * 3 and make_tensor(db).tolist() == [2.0] * 3
     with pytest.raises(LaunchError, match="'scale' has dtype bfloat16, expected float32"):
         linear_backward_weight(dw, db, dy, x, scale.bfloat16().array)
 

@@ -10,7 +10,7 @@ import pytest
 
 import gpunet
 from gpunet.backend.devices import CPU
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.random import default_generator, inverse_normal
 
 DRAWS = {
@@ -19,7 +19,7 @@ DRAWS = {
     "randn": lambda **o: gpunet.randn(7, 3, **o),
     "randn float64": lambda **o: gpunet.randn(7, 3, dtype="float64", **o),
     "randint": lambda **o: gpunet.randint(-5, 1000, (7, 3), **o),
-    "bernoulli": lambda **o: gpunet.bernoulli(0.5, (9, 9), **o),
+    "bernoulli": lambda generator=None, **o: gpunet.bernoulli(gpunet.full((9, 9), 0.5, **o), generator=generator),
     "randperm": lambda **o: gpunet.randperm(40, **o),
 }
 
@@ -135,7 +135,7 @@ def test_negative_seeds_wrap_around(device: str) -> None:
 
 
 def test_generators_without_a_seed_differ() -> None:
-    assert gpunet.Generator().initial_seed != gpunet.Generator().initial_seed
+    assert gpunet.Generator().initial_seed() != gpunet.Generator().initial_seed()
 
 
 # ---- distributions --------------------------------------------------------------------------------------------------
@@ -186,10 +186,20 @@ def test_integers(device: str) -> None:
 
 def test_bernoulli(device: str) -> None:
     for p in (0.0, 0.3, 1.0):
-        drawn = gpunet.bernoulli(p, (COUNT,)).cpu().numpy()
-        assert drawn.dtype == bool and abs(drawn.mean() - p) <= 5 * math.sqrt(p * (1 - p) / COUNT)
+        drawn = gpunet.bernoulli(gpunet.full((COUNT,), p)).cpu().numpy()
+        assert drawn.dtype == "float32" and {*drawn} <= {0, 1} and abs(drawn.mean() - p) <= 5 * math.sqrt(p * (1 - p) / COUNT)
+    mixed = gpunet.bernoulli(gpunet.tensor([[0.0, 1.0]] * 50, dtype=gpunet.float64))
+    assert mixed.dtype == gpunet.float64 and mixed.tolist() == [[0, 1]] * 50
+    assert gpunet.bernoulli(gpunet.ones(3, dtype=gpunet.int64), 1.0).tolist() == [1, 1, 1]
+    x = gpunet.tensor([0.0, 0.5, 1.0], requires_grad=True)
+    gpunet.bernoulli(x).sum().backward()
+    assert x.grad.tolist() == [0, 0, 0]
     with pytest.raises(ArgumentError, match=r"-0\.1"):
-        gpunet.bernoulli(-0.1, (1,))
+        gpunet.bernoulli(gpunet.tensor([0.5]), -0.1)
+    with pytest.raises(ArgumentError, match=r"probabilities from 0\.5 to 2\.0"):
+        gpunet.bernoulli(gpunet.tensor([0.5, 2.0]))
+    with pytest.raises(DtypeError, match="input of dtype int64"):
+        gpunet.bernoulli(gpunet.tensor([1]))
 
 
 def test_permutations(device: str) -> None:

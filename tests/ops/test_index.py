@@ -1,4 +1,4 @@
-"""Indexing with arrays: NumPy's rules on every device, and indices out of range.
+"""Indexing with arrays: PyTorch's order on every device, and indices out of range.
 
 The CPU raises at once.  On a GPU nothing is read or written out of place, and the error is raised when the host next waits.
 """
@@ -13,7 +13,7 @@ import pytest
 
 import gpunet
 from gpunet.backend import devices
-from gpunet.errors import CaptureError, LabelError, OutOfRangeError, ShapeError
+from gpunet.errors import ArgumentError, CaptureError, DtypeError, InPlaceError, LabelError, OutOfRangeError, ShapeError
 from gpunet.launch import faults
 from gpunet.launch.tape import Tape, record
 
@@ -43,7 +43,37 @@ INDICES: dict[str, tuple[Any, ...]] = {
     "mask of two dimensions and array": (X[..., 0] % 8 == 0, _A[:3]),
     "True and array": (True, _A),
     "False and array": (_A[:1], False),
+    "uint8 mask": (numpy.array([0, 1], "uint8"), _A),
+    "negative number": (-1, slice(None), _A),
+    "number, ... and array": (1, ..., _A),
+    "number between": (_A, 2, _A),
+    "array, slice and number": (_A, slice(None), 2),
+    "index without dimensions": (numpy.array(1), slice(None), _A),
+    "index without dimensions between": (_A[:, None], numpy.array(2), _A[:1]),
+    "number and mask": (1, slice(None), numpy.array([True, False, True, True])),
+    "... of no dimension": (slice(None), _A, ..., _A),
+    "lists and ranges": ([1, 0], range(2)),
 }
+
+#: Where NumPy's order differs: the steps in which it does the same.
+STEPS: dict[str, list[tuple[Any, ...]]] = {
+    "separated from a number": [(1,), (slice(None), _A)],
+    "uint8 mask": [(numpy.array([False, True]), _A)],
+    "negative number": [(-1,), (slice(None), _A)],
+    "number, ... and array": [(1,), (slice(None), _A)],
+    "array, slice and number": [(..., 2), (_A,)],
+    "index without dimensions": [(1,), (slice(None), _A)],
+    "number and mask": [(1,), (slice(None), numpy.array([True, False, True, True]))],
+    "... of no dimension": [(slice(None), _A, _A)],
+}
+
+
+def in_steps(name: str, x: numpy.ndarray) -> tuple[numpy.ndarray, tuple[Any, ...]]:
+    """A view of x and its index, so that NumPy picks what x[INDICES[name]] shall be."""
+    *views, last = STEPS.get(name, [INDICES[name]])
+    for view in views:
+        x = x[view]
+    return x, last
 
 
 def on_device(index: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -56,27 +86,31 @@ def to_numpy(x: gpunet.Tensor) -> numpy.ndarray:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int8", "int16", "bool"])
 @pytest.mark.parametrize("name", INDICES)
-def test_reads_and_writes_as_numpy_does(name: str, dtype: str, device: str) -> None:
+def test_reads_and_writes(name: str, dtype: str, device: str) -> None:
     index, x = INDICES[name], X.astype(dtype)
     t = gpunet.tensor(x)
     picked = t[on_device(index)]
-    numpy.testing.assert_array_equal(to_numpy(picked), x[index], strict=True)
-    value = (numpy.arange(x[index].size).reshape(x[index].shape) + 50).astype(dtype)
-    for assigned in (value, value[..., :1], 1):
+    view, last = in_steps(name, x)
+    numpy.testing.assert_array_equal(to_numpy(picked), view[last], strict=True)
+    value = (numpy.arange(picked.numel()).reshape(picked.shape) + 50).astype(dtype)
+    for assigned in (value, value[..., :1], value[None, None], 1):
         expected, y = x.copy(), t.clone()
-        expected[index] = assigned
+        view, last = in_steps(name, expected)
+        view[last] = assigned
         y[on_device(index)] = gpunet.tensor(assigned) if isinstance(assigned, numpy.ndarray) else assigned
         numpy.testing.assert_array_equal(to_numpy(y), expected)
 
 
 @pytest.mark.parametrize("name", INDICES)
-def test_views_are_read_and_written_as_numpy_does(name: str, device: str) -> None:
+def test_views_are_read_and_written(name: str, device: str) -> None:
     index, base = INDICES[name], numpy.arange(96, dtype="float32").reshape(4, 3, 8)
     t = gpunet.tensor(base)
     x = base.transpose(2, 1, 0)[2:8:4]  # (2, 3, 4)
-    numpy.testing.assert_array_equal(to_numpy(t.permute(2, 1, 0)[2:8:4][on_device(index)]), x[index], strict=True)
+    view, last = in_steps(name, x)
+    numpy.testing.assert_array_equal(to_numpy(t.permute(2, 1, 0)[2:8:4][on_device(index)]), view[last], strict=True)
     expected = base.copy()
-    expected.transpose(2, 1, 0)[2:8:4][index] = -1
+    view, last = in_steps(name, expected.transpose(2, 1, 0)[2:8:4])
+    view[last] = -1
     t.permute(2, 1, 0)[2:8:4][on_device(index)] = -1
     numpy.testing.assert_array_equal(to_numpy(t), expected)
 
@@ -89,14 +123,14 @@ def test_gradients_are_summed_in_place_of_the_index(name: str, device: str) -> N
     weights = numpy.arange(1, picked.numel() + 1, dtype="float32").reshape(picked.shape)
     (picked * gpunet.tensor(weights)).sum().backward()
     expected = numpy.zeros_like(X)
-    numpy.add.at(expected, index, weights)
+    numpy.add.at(*in_steps(name, expected), weights)
     numpy.testing.assert_array_equal(to_numpy(x.grad), expected)
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2])
 def test_gather_of_a_smaller_index(dim: int, device: str) -> None:
     shape = [5 if d == dim else n - 1 for d, n in enumerate(X.shape)]
-    index = numpy.random.default_rng(0).integers(-X.shape[dim], X.shape[dim], shape)
+    index = numpy.random.default_rng(0).integers(0, X.shape[dim], shape)
     x = gpunet.tensor(X, requires_grad=True)
     picked = x.gather(dim, gpunet.tensor(index))
     kept = X[tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))]
@@ -130,8 +164,9 @@ READS: dict[str, tuple[Callable[[gpunet.Tensor], Any], str, Any]] = {
     "both": (lambda x: x[t([2, 5]), t([9, 0])], r"x\[index\]: index 5 .*dimension 0 with size 3", [NAN, NAN]),
     "huge": (lambda x: x[t([2**62, -(2**62)])][:, :1], f"index {2**62} ", [[NAN], [NAN]]),
     "int32": (lambda x: x[t([0, 3], dtype="int32"), 1], r"index 3 .*dimension 0 with size 3", [1, NAN]),
-    "gather": (lambda x: x.gather(1, t([[3, -5], [4, 0]])), r"gather: index -5 .*dimension 1 with size 4",
+    "gather": (lambda x: x.gather(1, t([[3, -1], [4, 0]])), r"gather: index -1 .*dimension 1 with size 4; expected 0 \.\. 3",
                [[3, NAN], [NAN, 4]]),
+    "negative index_select": (lambda x: x.index_select(1, t([3, -1]))[0], r"index_select: index -1 .*expected 0 \.\. 3", [3, NAN]),
     "index_select": (lambda x: x.index_select(1, t([3, 4]))[0], r"index_select: index 4 .*dimension 1 with size 4", [3, NAN]),
     "empty dimension": (lambda x: x[:0][t([0])][:, 0], "index 0 .*dimension 0 with size 0; the dimension is empty", [NAN]),
     "integers": (lambda x: x.long()[t([1, 3])], r"index 3 ", [[4, 5, 6, 7], [0] * 4]),
@@ -356,7 +391,7 @@ def test_explain_keeps_a_reported_error(device: str) -> None:
 HOST_INDICES: dict[str, Any] = {
     "list": [0, 2, -1],
     "array": numpy.array([0, 2, -1]),
-    "tensor": gpunet.Tensor(numpy.array([0, 2, -1])),
+    "tensor": gpunet.from_numpy(numpy.array([0, 2, -1])),
 }
 
 
@@ -440,3 +475,130 @@ def test_recorded_launches_hold_for_a_plain_tape(device: str) -> None:
     devices.assign(index.array, gpunet.tensor([2, 1]).array)
     tape.replay()
     assert to_numpy(y).tolist() == X[0][[2, 1]].tolist()
+
+
+# ---- the order of PyTorch, and its rules for arguments ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [(0, slice(None), t([0, 2])), (0, slice(None), [0, 2]), (0, ..., t([0, 2])), (-2, ..., (0, 2))])
+def test_a_number_selects_first(index: Any, device: str) -> None:
+    x = gpunet.arange(24.0).reshape(2, 3, 4)
+    assert x[index].tolist() == [[0, 2], [4, 6], [8, 10]]
+    x[index] = gpunet.tensor([-1.0, -2.0])
+    assert x[0].tolist() == [[-1, 1, -2, 3], [-1, 5, -2, 7], [-1, 9, -2, 11]] and x[1].min() == 12
+
+
+MATRIX = [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0], [8.0, 9.0, 10.0, 11.0]]
+
+
+def test_masks_of_masked_select_broadcast(device: str) -> None:
+    x = gpunet.tensor(MATRIX, requires_grad=True)
+    columns = x.masked_select(gpunet.tensor([True, False, False, True]))
+    assert columns.tolist() == [0, 3, 4, 7, 8, 11]
+    (columns * columns).sum().backward()
+    assert x.grad.tolist() == [[0, 0, 0, 6], [8, 0, 0, 14], [16, 0, 0, 22]]
+    assert gpunet.masked_select(input=x[0], mask=x[:2, :1] > 0).tolist() == MATRIX[0]
+    assert gpunet.masked_select(gpunet.tensor(5.0), gpunet.tensor([True, False])).tolist() == [5]
+    assert gpunet.masked_select(gpunet.tensor(5.0), gpunet.tensor(True)).tolist() == [5]
+    with pytest.raises(DtypeError, match="masked_select: mask of dtype int64; expected booleans"):
+        x.masked_select(gpunet.tensor([1, 0, 1, 0]))
+    with pytest.raises(ShapeError, match="masked_select"):
+        x.masked_select(gpunet.tensor([True, False]))
+
+
+def test_gather_and_index_select_follow_pytorch(device: str) -> None:
+    x, number = gpunet.tensor(MATRIX), gpunet.tensor(5.0)
+    small = gpunet.tensor([[0, 1], [1, 2]], dtype=gpunet.int32)
+    assert gpunet.gather(input=x, dim=-1, index=small, sparse_grad=False).tolist() == [[0, 1], [5, 6]]
+    assert x.gather(0, gpunet.zeros(0, 2, 3).long()).shape == (0, 2, 3)
+    assert number.gather(0, gpunet.tensor([0, 0])).tolist() == [5, 5] and number.gather(0, gpunet.tensor(0)).tolist() == 5
+    assert x[0].gather(0, gpunet.tensor(1)).tolist() == 1
+    assert x.index_select(0, gpunet.tensor(1)).tolist() == [MATRIX[1]]
+    assert number.index_select(-1, gpunet.tensor([0])).shape == ()
+    for call, error, text in (
+        (lambda: x.gather(1, gpunet.zeros(1, 1)), DtypeError, "index of dtype float32; expected int32 or int64"),
+        (lambda: x.gather(1, small[0]), ShapeError, "expected the same number of dimensions"),
+        (lambda: x.gather(0, gpunet.zeros(1, 5).long()), ShapeError, "in every dimension except 0"),
+        (lambda: x.gather(2, small), OutOfRangeError, "dim=2"),
+        (lambda: x.gather(1, small, sparse_grad=1), DtypeError, "gather: sparse_grad=1; expected True or False"),
+        (lambda: x.index_select(0, small), ShapeError, "expected one dimension"),
+        (lambda: x.index_select(0, x[0] > 0), DtypeError, "index of dtype bool"),
+        (lambda: number.index_select(0, gpunet.tensor([0, 0])), ShapeError, "2 indices for a tensor without dimensions"),
+        (lambda: x.tril(True), DtypeError, "tril: diagonal=True"),
+        (lambda: x[0].triu(), ShapeError, "triu: the tensor has shape"),
+    ):
+        with pytest.raises(error, match=text):
+            call()
+
+
+@pytest.mark.parametrize(("index", "error", "text"), [
+    (0.5, DtypeError, "index 0.5"),
+    ("a", DtypeError, "index 'a'"),
+    ({}, DtypeError, "index {}"),
+    (slice("a", None), DtypeError, "slice: start='a'"),
+    (slice(None, None, 0), ArgumentError, "slice: step=0"),
+    ([0, slice(None)], DtypeError, "pass tuple"),
+    ([[0, 1], [1, 2]], DtypeError, "pass tuple"),
+    (numpy.array([0.5]), DtypeError, "index of dtype float64"),
+    (3, OutOfRangeError, r"index 3 is out of bounds for dimension 0 with size 3; expected -3 \.\. 2"),
+    ((slice(None), -5), OutOfRangeError, "index -5 .*dimension 1"),
+    (([0], 4), OutOfRangeError, "index 4 .*dimension 1"),
+    ((0, 0, 0), ShapeError, "indices"),
+    (([0], 0, 0), ShapeError, "3 indices for a tensor of shape .*expected at most 2"),
+    ((..., [0], ...), ShapeError, r"more than one \.\.\."),
+    (numpy.array([True, False]), ShapeError, r"a mask of shape \(2,\) for dimensions of shape \(3,\)"),
+    (([0, 1], [0, 1, 2]), ShapeError, r"index arrays of shapes \(2,\), \(3,\) do not broadcast"),
+])  # fmt: skip
+def test_refused_indices(index: Any, error: type[Exception], text: str, device: str) -> None:
+    x = gpunet.tensor(MATRIX)
+    with pytest.raises(error, match=text):
+        x[index].cpu()
+    with pytest.raises(error, match=text):
+        x[index] = 1.0
+
+
+#: dtype of x, value, x after x[1] = value or the pattern of a message
+ASSIGNED: list[tuple[str, Any, Any]] = [
+    ("int64", 1.75, [0, 1, 0]), ("bool", 2, [False, True, False]), ("uint8", -1, [0, 255, 0]), ("float32", True, [0, 1, 0]),
+    ("int64", numpy.float64(3), [0, 3, 0]), ("int64", [7], [0, 7, 0]), ("float32", [[1]], [0, 1, 0]),
+    ("int64", NAN, "nan does not fit into int64"), ("uint8", 300, r"300 does not fit into uint8; expected 0 \.\. 255"),
+    ("float32", 1e300, "does not fit into float32"), ("float16", 1e5, "does not fit into float16"),
+    ("float32", "a", "'a' has type str; expected a number"), ("float32", None, "None has type NoneType"),
+    ("float32", 1j, "has type complex"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "value", "expected"), ASSIGNED)
+def test_assigned_numbers(dtype: str, value: Any, expected: Any, device: str) -> None:
+    x = gpunet.zeros(3, dtype=dtype)
+    if isinstance(expected, str):
+        with pytest.raises(DtypeError, match=expected):
+            x[1] = value
+    else:
+        x[1] = value
+        assert x.tolist() == expected
+
+
+def test_values_of_index_arrays_are_not_rounded(device: str) -> None:
+    x = gpunet.zeros(3, dtype=gpunet.int64)
+    with pytest.raises(DtypeError, match=r"x\[index\] = value: the value has dtype float32, the tensor int64"):
+        x[gpunet.tensor([0])] = gpunet.tensor([1.5])
+    x[0] = gpunet.tensor(1.5)  # PyTorch rounds here
+    assert x.tolist() == [1, 0, 0]
+
+
+def test_expanded_tensors_are_not_assigned(device: str) -> None:
+    y = gpunet.tensor([[1.0], [2.0]]).expand(2, 3)
+    for index in ((0, 0), 0, gpunet.tensor([0]), y > 1):
+        with pytest.raises(InPlaceError, match=r"share memory.*expand.*use \.clone\(\)"):
+            y[index] = 9.0
+    z = y.clone()
+    z[0, 0] = 9.0
+    assert z.tolist() == [[9, 1, 1], [2, 2, 2]]
+
+
+def test_read_only_memory_is_not_assigned() -> None:
+    array = numpy.zeros(3)
+    array.flags.writeable = False
+    with pytest.raises(InPlaceError, match=r"read-only.*use \.clone\(\)"):
+        gpunet.from_numpy(array)[0] = 1.0

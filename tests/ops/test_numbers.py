@@ -24,7 +24,7 @@ ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def both(torch: Any, dtype: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    return gpunet.ones(*shape, dtype=dtype), torch.ones(shape, dtype=getattr(torch, dtype))
+    return gpunet.ones(shape, dtype=dtype), torch.ones(shape, dtype=getattr(torch, dtype))
 
 
 def name(dtype: Any) -> str:

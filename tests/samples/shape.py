@@ -12,7 +12,7 @@ from tests.samples.inputs import (
 from tests.samples.row import SAME, row, same
 
 row("alias", OPS["alias"].call, lambda x: x, normal(ROWS, 3))
-row("clone", lambda x: x.clone(), lambda x: x, normal(ROWS, 3), torch="clone")
+row("_clone", lambda x: x.clone(), lambda x: x, normal(ROWS, 3), torch="clone")
 row("_move", lambda x: OPS["_move"].call(x, source=x.device, target=x.device), lambda x: x, normal(ROWS, 3))
 same("_reshape", lambda x: x.reshape(3, -1), normal(2, 3, 4), name="reshape")
 same("_reshape", lambda x: x.T.reshape(2, 6), normal(3, 4), name="of a transpose")
