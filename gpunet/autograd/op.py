@@ -15,6 +15,7 @@ from gpunet.autograd.backward import run
 from gpunet.autograd.graph import Gradient, Node, contiguous, edge_to, id_of_owner, ignore_fp_errors, operands, spec_at
 from gpunet.autograd.tensor import Tensor
 from gpunet.backend import devices
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, GradientError
 
 
@@ -148,7 +149,7 @@ class Primitive(Op):
         return tensor.array.shape if isinstance(tensor, Tensor) else ()
 
     def record(self, result: Tensor, inputs: Sequence[Any], options: dict[str, Any]) -> None:
-        """Attach a node to the result if an input needs a gradient."""
+        """Attach a node to the result if an input needs a gradient, and the result can have one, which integers cannot."""
         rules = self.rules if self.variadic_rule is None else self.rules_of(len(inputs))
         edges = [None if rule is None else edge_to(value) for rule, value in zip(rules, inputs)]
         saved: dict[str, Any] = {}
@@ -169,8 +170,8 @@ class Primitive(Op):
                 for tensor in value if name == self.variadic else (value,):
                     if isinstance(tensor, Tensor):
                         versions.append((tensor._version, tensor._version[0], None))
-        if needs_gradient:
-            array = result.array
+        array = result.array
+        if needs_gradient and is_floating(array.dtype):
             result._node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
             result._requires_grad = True
 

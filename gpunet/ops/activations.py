@@ -12,17 +12,20 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
+from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, wrap
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating
-from gpunet.errors import ArgumentError
+from gpunet.backend.dtypes import float64, is_boolean, is_floating, is_integer
+from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, zeros_like
 from gpunet.ops.broadcast import cast
+from gpunet.ops.define import elementwise
 from gpunet.ops.elementwise import erf, exp, expm1, log1p, maximum, minimum, where
+from gpunet.ops.face import public
+from gpunet.ops.in_place import in_place
 from gpunet.ops.special import erf_into
 
-__all__ = ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh"]
+__all__ = ["elu", "elu_", "gelu", "leaky_relu", "leaky_relu_", "relu", "relu_", "sigmoid", "silu", "softplus", "tanh"]
 
 
 class Activation(NamedTuple):
@@ -366,30 +369,45 @@ def activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
     return activation(x, name=name, alpha=float(alpha))
 
 
-@method("relu")
-def relu(x: Any) -> Tensor:
-    """max(x, 0)."""
-    return activate(x, "relu")
+# ---- public functions -------------------------------------------------------------------------------------------------
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+@elementwise("relu")
+def relu(input: Any, inplace: bool = False) -> Tensor:
+    """max(x, 0); integers keep their dtype.
+
+    Raises:
+        DtypeError: a boolean tensor.
+    """
+    if inplace:
+        return relu_(input)
+    if is_integer(input.dtype):
+        return maximum(input, 0)
+    if is_boolean(input.dtype):
+        raise DtypeError("relu of a boolean tensor; convert it with .float() or .long() first")
+    return activate(input, "relu")
+
+
+@public()
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, negative_slope * x elsewhere."""
-    return activate(x, "leaky_relu", negative_slope)
+    return leaky_relu_(input, negative_slope) if inplace else activate(input, "leaky_relu", negative_slope)
 
 
-@method("sigmoid")
-def sigmoid(x: Any) -> Tensor:
+@elementwise("sigmoid")
+def sigmoid(input: Any) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return activate(x, "sigmoid")
+    return activate(input, "sigmoid")
 
 
-@method("tanh")
-def tanh(x: Any) -> Tensor:
+@elementwise("tanh")
+def tanh(input: Any) -> Tensor:
     """Hyperbolic tangent."""
-    return activate(x, "tanh")
+    return activate(input, "tanh")
 
 
-def gelu(x: Any, approximate: str = "none") -> Tensor:
+@public()
+def gelu(input: Any, approximate: str = "none") -> Tensor:
     """x Phi(x) (Hendrycks and Gimpel 2016); ``approximate="tanh"`` selects the tanh approximation.
 
     Raises:
@@ -397,22 +415,29 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate={approximate!r}; expected 'none' or 'tanh'")
-    return activate(x, "gelu" if approximate == "none" else "gelu_tanh")
+    return activate(input, "gelu" if approximate == "none" else "gelu_tanh")
 
 
-def silu(x: Any) -> Tensor:
+@public()
+def silu(input: Any, inplace: bool = False) -> Tensor:
     """x sigmoid(x), also called swish."""
-    return activate(x, "silu")
+    return _silu_in_place(input) if inplace else activate(input, "silu")
 
 
-def elu(x: Any, alpha: float = 1.0) -> Tensor:
+@public()
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, alpha (exp(x) - 1) elsewhere."""
-    return activate(x, "elu", alpha)
+    return elu_(input, alpha) if inplace else activate(input, "elu", alpha)
 
 
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+@public()
+def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, or x where beta x > threshold."""
-    if beta == 1.0 and threshold >= 20.0:  # for x > 20 both branches round to x in float32
-        return activate(x, "softplus")
-    x = wrap(x)
-    return where(x * beta > threshold, x, activate(x * beta, "softplus") / beta)
+    if beta == 1.0 and threshold >= 20.0 and input.dtype != float64:  # for x > 20 both branches round to x in float32
+        return activate(input, "softplus")
+    return where(input * beta > threshold, input, activate(input * beta, "softplus") / beta)
+
+
+relu_ = Tensor.relu_
+leaky_relu_, elu_ = in_place(leaky_relu, "leaky_relu_"), in_place(elu, "elu_")
+_silu_in_place = in_place(silu, "silu")

@@ -79,6 +79,23 @@ def check_operand(name: str, value: Any) -> None:
         )
 
 
+def convert_number(name: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
+    """Return a Python or NumPy number as one of the category of ``dtype``; integers are truncated towards zero.
+
+    Raises:
+        DtypeError: it is no number, or ``dtype`` is an integer dtype that cannot hold it.
+    """
+    check_operand(name, value)
+    if dtypes.is_floating(dtype):
+        return value
+    if dtypes.is_boolean(dtype):
+        return bool(value)
+    limits = numpy.iinfo(dtype)
+    if not (limits.min - 1 < value < limits.max + 1):  # false for NaN
+        raise DtypeError(f"{name}: value {value} for a tensor of {dtype}; expected a number from {limits.min} to {limits.max}")
+    return int(value)
+
+
 def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
     """Launch a binary ufunc on two operands (tensors or Python numbers) into a new array."""
     if not isinstance(a, Tensor):

@@ -13,6 +13,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy
+
 from gpunet.autograd import COPY, Tensor, bump_version, is_grad_enabled, method, wrap
 from gpunet.backend.dtypes import category
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
@@ -23,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
 
-def public(methods: str = "", *, out: bool = True) -> Callable[[F], F]:
+def public(methods: str = "", *, out: bool = True, numbers: bool = False) -> Callable[[F], F]:
     """Decorator of a function with PyTorch's parameter names.
 
     * A first parameter ``input`` becomes a Tensor: arrays and numbers are taken as well.
@@ -33,7 +35,9 @@ def public(methods: str = "", *, out: bool = True) -> Callable[[F], F]:
     Args:
         methods: names under which the function becomes a method of Tensor, separated by spaces.
         out: whether the function takes ``out=``.
+        numbers: a number stays one as ``input``, as in ``pow(2, x)``.
     """
+    convert = _keep_number if numbers else wrap
 
     def decorate(function: F) -> F:
         parameters = [*inspect.signature(function).parameters]
@@ -51,15 +55,19 @@ def public(methods: str = "", *, out: bool = True) -> Callable[[F], F]:
             if takes_input:
                 if args:
                     if type(args[0]) is not Tensor:
-                        args = (wrap(args[0]), *args[1:])
+                        args = (convert(args[0]), *args[1:])
                 elif "input" in options:
-                    args = (wrap(options.pop("input")),)
+                    args = (convert(options.pop("input")),)
             result = function(*args, **options)
             return result if destination is None else _write(function.__name__, destination, result)
 
         return method(methods)(call)  # type: ignore[return-value]
 
     return decorate
+
+
+def _keep_number(value: Any) -> Any:
+    return value if isinstance(value, (Tensor, int, float, numpy.generic)) else wrap(value)
 
 
 def _rename(function: str, options: dict[str, Any], alias: str, name: str) -> None:

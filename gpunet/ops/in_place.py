@@ -1,29 +1,60 @@
-"""In-place ops: compute out of place, then copy the result into the tensor and give it the result's graph node."""
+"""In-place methods: compute out of place, then copy the result into the tensor and give it the result's graph node."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from gpunet.autograd import (
-    ADD,
-    COPY,
-    FILL,
-    MULTIPLY,
-    Tensor,
-    bump_version,
-    is_grad_enabled,
-    method,
-    operands,
-    wrap,
-)
-from gpunet.backend import devices
-from gpunet.backend.dtypes import is_floating
-from gpunet.errors import GradientError, InPlaceError, ShapeError
-from gpunet.launch.memory import empty, move_to_device
+from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, operands
+from gpunet.backend.dtypes import category, is_floating
+from gpunet.errors import DtypeError, GradientError, InPlaceError, ShapeError
+from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
-from gpunet.launch.tape import constant
-from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, ufunc
-from gpunet.ops.elementwise import abs, add_scaled, clamp, div, exp, masked_fill, mul, neg, pow, sqrt, sub_scaled, where
+from gpunet.ops.broadcast import broadcast_shape, check_operand
+
+
+def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = None) -> Callable[..., Tensor]:
+    """Return the in-place variant of a function: it writes the result to the first argument, and returns that.
+
+    Args:
+        name: the method that a user calls, for messages.
+        launch: the function as a ufunc of the tensor and at most one more operand, to be launched directly on a floating
+            tensor if there is no graph and no keyword.
+    """
+
+    @functools.wraps(function)
+    @ignore_fp_errors
+    def change(self: Tensor, *args: Any, **options: Any) -> Tensor:
+        others = (*args, *options.values()) if options else args
+        check_in_place(self, others, name)
+        needs_graph = is_grad_enabled() and _requires_grad((self, *others))
+        if launch is not None and not needs_graph and not options and is_floating(self.array.dtype):
+            inputs = operands(name, (self, *args))
+            if len(inputs) == 1 or _fits(self, inputs[1], name):
+                launch(self.array, *(x.array if isinstance(x, Tensor) else x for x in inputs))
+                bump_version(self)
+                return self
+        before = _copy_before_change(self) if needs_graph else alias_of(self)
+        result = function(before, *args, **options)
+        if category(result.dtype) > category(self.dtype):
+            raise DtypeError(
+                f"{name}: the result has dtype {result.dtype}, which a tensor of {self.dtype} cannot hold; compute a new "
+                f"tensor with {name.removesuffix('_')}(), or convert the tensor with .to({result.dtype}) first"
+            )
+        return assign_in_place(self, result, name)
+
+    change.__name__ = name
+    change.__doc__ = f"{name.removesuffix('_')}, in place."
+    return change
+
+
+def _fits(target: Tensor, other: Any, name: str) -> bool:
+    """Whether a second operand leaves the shape of ``target`` as it is."""
+    if not isinstance(other, Tensor):
+        check_operand(name, other)
+        return True
+    return other.shape == target.shape or broadcast_shape(name, target.shape, other.shape) == target.shape
 
 
 def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
@@ -57,11 +88,14 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
             f"{name} changes a leaf tensor that requires grad; do it under no_grad(), or compute a new tensor (e.g. "
             "gpunet.where)"
         )
-    needs_grad = target._requires_grad or any(isinstance(o, Tensor) and o._requires_grad for o in others)
-    if needs_grad and target._view_version is not None:
+    if target._view_version is not None and _requires_grad((target, *others)):
         raise InPlaceError(
             f"{name} on a view, and a gradient is required; assign to the base (base[index] = ...), or to a .clone()"
         )
+
+
+def _requires_grad(values: Iterable[Any]) -> bool:
+    return any(isinstance(value, Tensor) and value._requires_grad for value in values)
 
 
 def alias_of(target: Tensor) -> Tensor:
@@ -78,92 +112,3 @@ def _copy_before_change(target: Tensor) -> Tensor:
     old.array, old._version = empty(target.shape, target.dtype, target.array), [0]
     COPY(old.array, target.array)
     return old
-
-
-def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
-    """Copy ``source`` into ``target``; the previous value of ``target`` gets gradient zero."""
-    if is_grad_enabled() and target._requires_grad:
-        true = Tensor(constant(devices.module(target.array).ones((), bool)))
-        source = where(true, source, alias_of(target))  # connects the old value to the graph, with gradient zero
-    return assign_in_place(target, source, name)
-
-
-def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
-    name = methods.split()[0]
-
-    def change(self: Tensor, *args: Any, **options: Any) -> Tensor:
-        check_in_place(self, args, name)
-        needs_graph = is_grad_enabled() and (
-            self._requires_grad or any(isinstance(a, Tensor) and a._requires_grad for a in args)
-        )
-        if launch is not None and not needs_graph and not options and is_floating(self.array.dtype):
-            other = operands(name, args)[0] if args else None
-            operand = other.array if isinstance(other, Tensor) else other
-            if (
-                not isinstance(other, Tensor)
-                or other.shape == self.shape
-                or broadcast_shape(name, self.shape, other.shape) == self.shape
-            ):
-                launch(self.array, self.array, *(() if other is None else (operand,)))
-                bump_version(self)
-                return self
-        before = _copy_before_change(self) if needs_graph else alias_of(self)
-        return assign_in_place(self, op(before, *args, **options), name)
-
-    change.__name__ = name
-    change.__doc__ = f"{name[:-1] if name.endswith('_') else name}, in place."
-    method(methods)(change)
-
-
-_in_place(add_scaled, "add_ __iadd__", ADD)
-_in_place(sub_scaled, "sub_ __isub__", ufunc("subtract"))
-_in_place(mul, "mul_ __imul__", MULTIPLY)
-_in_place(div, "div_ __itruediv__", ufunc("divide"))
-_in_place(pow, "pow_ __ipow__")
-_in_place(clamp, "clamp_ clip_")
-_in_place(neg, "neg_", ufunc("negative"))
-_in_place(exp, "exp_", ufunc("exp"))
-_in_place(sqrt, "sqrt_", ufunc("sqrt"))
-_in_place(abs, "abs_", ufunc("absolute"))
-_in_place(masked_fill, "masked_fill_")
-
-
-@method("fill_")
-def fill_(x: Tensor, value: Any) -> Tensor:
-    """Set every element to ``value``."""
-    check_in_place(x, (value,), "fill_")
-    return _overwrite(x, _broadcast_source(cast(_scalar_tensor(value, x), dtype=x.dtype), x, "fill_"), "fill_")
-
-
-def _broadcast_source(source: Tensor, x: Tensor, name: str) -> Tensor:
-    if broadcast_shape(name, source.shape, x.shape) != x.shape:
-        raise ShapeError(f"{name}: the source has shape {source.shape}; expected a shape that broadcasts to {x.shape}")
-    return broadcast_to(source, shape=x.shape)
-
-
-def _scalar_tensor(value: Any, x: Tensor) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    out = empty((), x.dtype, x.array)
-    FILL(out, value=value)
-    return Tensor(out)
-
-
-@method("zero_")
-def zero_(x: Tensor) -> Tensor:
-    """Set every element to zero."""
-    return fill_(x, 0)
-
-
-@method("copy_")
-def copy_(x: Tensor, source: Any) -> Tensor:
-    """Copy ``source`` into ``x``, with broadcasting and conversion of dtype and device."""
-    source = wrap(source)
-    check_in_place(x, (source,), "copy_")
-    if source.device != x.device:
-        source = Tensor(move_to_device(source.array, x.device))
-    if source.dtype != x.dtype:
-        source = cast(source, dtype=x.dtype)
-    if source.shape != x.shape:
-        source = _broadcast_source(source, x, "copy_")
-    return _overwrite(x, source, "copy_")

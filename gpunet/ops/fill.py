@@ -1,0 +1,69 @@
+"""Methods that overwrite a tensor: fill_, zero_, copy_."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpunet.autograd import FILL, Tensor, is_grad_enabled, method, wrap
+from gpunet.backend import devices
+from gpunet.errors import ShapeError
+from gpunet.launch.memory import empty, move_to_device
+from gpunet.launch.tape import constant
+from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, convert_number
+from gpunet.ops.elementwise import where
+from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place
+
+
+@method("fill_")
+def fill_(input: Tensor, value: Any) -> Tensor:
+    """Set every element to ``value``, a number or a 0-d tensor, converted to the tensor's dtype.
+
+    Raises:
+        ShapeError: ``value`` has dimensions.
+    """
+    check_in_place(input, (value,), "fill_")
+    if not isinstance(value, Tensor) and devices.is_array(value):
+        value = wrap(value)
+    if not isinstance(value, Tensor):
+        out = empty((), input.dtype, input.array)
+        FILL(out, value=convert_number("fill_", value, input.dtype))
+        value = Tensor(out)
+    if value.ndim:
+        raise ShapeError(f"fill_: value has shape {value.shape}; expected a number or a 0-d tensor: use copy_()")
+    return _overwrite(input, value, "fill_")
+
+
+@method("zero_")
+def zero_(input: Tensor) -> Tensor:
+    """Set every element to zero."""
+    return fill_(input, 0)
+
+
+@method("copy_")
+def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Copy ``src`` into the tensor, with broadcasting and conversion of dtype and device.
+
+    Args:
+        non_blocking: no effect: the copy is complete before its result is read.
+    """
+    src = wrap(src)
+    check_in_place(input, (src,), "copy_")
+    if src.device != input.device:
+        src = Tensor(move_to_device(src.array, input.device))
+    return _overwrite(input, src, "copy_")
+
+
+def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
+    """Copy ``source`` into ``target``; the previous value of ``target`` gets gradient zero."""
+    if source.dtype != target.dtype:
+        source = cast(source, dtype=target.dtype)
+    if source.shape != target.shape:
+        if broadcast_shape(name, source.shape, target.shape) != target.shape:
+            raise ShapeError(
+                f"{name}: the source has shape {source.shape}; expected a shape that broadcasts to {target.shape}"
+            )
+        source = broadcast_to(source, shape=target.shape)
+    if is_grad_enabled() and target._requires_grad:
+        true = Tensor(constant(devices.module(target.array).ones((), bool)))
+        source = where(true, source, alias_of(target))  # connects the old value to the graph, with gradient zero
+    return assign_in_place(target, source, name)
