@@ -14,14 +14,14 @@ import numpy
 
 from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, wrap
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import float64, is_boolean, is_floating, is_integer
+from gpunet.backend.dtypes import is_boolean, is_floating, is_integer
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, zeros_like
 from gpunet.ops.broadcast import cast
 from gpunet.ops.define import elementwise
 from gpunet.ops.elementwise import erf, exp, expm1, log1p, maximum, minimum, where
-from gpunet.ops.face import public
+from gpunet.ops.face import as_number, public
 from gpunet.ops.in_place import in_place
 from gpunet.ops.special import erf_into
 
@@ -372,6 +372,13 @@ def activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
 # ---- public functions -------------------------------------------------------------------------------------------------
 
 
+def _as_finite(function: str, name: str, value: Any) -> float:
+    number = as_number(function, name, value)
+    if not math.isfinite(number):
+        raise ArgumentError(f"{function}: {name}={value}; expected a finite number")
+    return number
+
+
 @elementwise("relu")
 def relu(input: Any, inplace: bool = False) -> Tensor:
     """max(x, 0); integers keep their dtype.
@@ -391,7 +398,8 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
 @public()
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, negative_slope * x elsewhere."""
-    return leaky_relu_(input, negative_slope) if inplace else activate(input, "leaky_relu", negative_slope)
+    slope = _as_finite("leaky_relu", "negative_slope", negative_slope)
+    return leaky_relu_(input, slope) if inplace else activate(input, "leaky_relu", slope)
 
 
 @elementwise("sigmoid")
@@ -427,13 +435,17 @@ def silu(input: Any, inplace: bool = False) -> Tensor:
 @public()
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, alpha (exp(x) - 1) elsewhere."""
+    alpha = _as_finite("elu", "alpha", alpha)
     return elu_(input, alpha) if inplace else activate(input, "elu", alpha)
 
 
 @public()
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, or x where beta x > threshold."""
-    if beta == 1.0 and threshold >= 20.0 and input.dtype != float64:  # for x > 20 both branches round to x in float32
+    beta, threshold = _as_finite("softplus", "beta", beta), as_number("softplus", "threshold", threshold)
+    if beta == 0.0:
+        raise ArgumentError("softplus: beta=0, by which the result is divided; expected another number")
+    if beta == 1.0 and threshold >= 20.0:  # for x > 20 both branches round to x in float32
         return activate(input, "softplus")
     return where(input * beta > threshold, input, activate(input * beta, "softplus") / beta)
 

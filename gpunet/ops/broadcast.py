@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, Tensor, get_default_dtype, primitive
+from gpunet.autograd import COPY, FILL, Tensor, get_default_dtype, primitive
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
@@ -74,9 +74,8 @@ def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 def check_operand(name: str, value: Any) -> None:
     """Raise a DtypeError if an operand of op ``name`` is neither a tensor nor a number."""
     if not isinstance(value, (Tensor, int, float, numpy.number, numpy.bool_)):
-        raise DtypeError(
-            f"{name}: operand {value!r} has type {type(value).__name__}; expected a tensor, an array or a number"
-        )
+        got = "None" if value is None else f"operand {value!r} of type {type(value).__name__}"
+        raise DtypeError(f"{name}: got {got}; expected a tensor, an array or a number")
 
 
 def convert_number(name: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
@@ -96,11 +95,25 @@ def convert_number(name: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
     return int(value)
 
 
+def operand_array(operand: Any, dtype: numpy.dtype[Any]) -> Any:
+    """Return an operand's array, or a number as it is.  A 0-d integer is converted to ``dtype`` if that is one of integers.
+
+    NumPy refuses to write the result of unsigned integers and a signed 0-d array to unsigned ones.
+    """
+    if not isinstance(operand, Tensor):
+        return operand
+    array = operand.array
+    if array.ndim or array.dtype == dtype or not dtypes.is_integer(dtype):
+        return array
+    return cast(operand, dtype=dtype).array
+
+
 def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
     """Launch a binary ufunc on two operands (tensors or Python numbers) into a new array."""
     if not isinstance(a, Tensor):
         check_operand(function.public_name, a)
         if not isinstance(b, Tensor):
+            check_operand(function.public_name, b)
             b = Tensor(constant(numpy.asarray(b, result_dtype(b))))
         x, y, shape, like = a, b.array, b.array.shape, b.array
         dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
@@ -111,7 +124,11 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
     else:
         x, y, like = a.array, b.array, a.array
         shape = x.shape if x.shape == y.shape else broadcast_shape(function.public_name, x.shape, y.shape)
-        dtype = dtype or (x.dtype if x.dtype == y.dtype else result_dtype(a, b))
+        if x.dtype == y.dtype:
+            dtype = dtype or x.dtype
+        else:
+            dtype = dtype or result_dtype(a, b)
+            x, y = operand_array(a, dtype), operand_array(b, dtype)
     out = empty(shape, dtype, like)
     function(out, x, y)
     return out
@@ -141,6 +158,8 @@ sum_to.derivatives(x=lambda g, x_shape: broadcast_to(g, shape=x_shape))
 @primitive(view=True)
 def broadcast_to(x, *, shape):
     """A view of x with strides of 0 along the broadcast dimensions."""
+    if x.shape == tuple(shape):
+        return x.array[...]  # NumPy would make it read-only
     return devices.module(x.array).broadcast_to(x.array, shape)
 
 
@@ -168,3 +187,10 @@ def in_accumulator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return cast(function(cast(x, dtype=dtypes.float32), *args, **options), dtype=x.dtype)
 
     return call
+
+
+def zero_gradient(g: Tensor) -> Tensor:
+    """The rule of an input that does not change the result: zero, even where the upstream gradient is infinite."""
+    out = empty(g.shape, g.dtype, g.array)
+    FILL(out, value=0)
+    return Tensor(out)

@@ -11,7 +11,8 @@ from gpunet.autograd import Tensor, ignore_fp_errors, operands
 from gpunet.backend import devices
 from gpunet.backend.dtypes import NATIVE, is_floating
 from gpunet.errors import DtypeError
-from gpunet.ops.broadcast import cast, launch_binary, launch_unary, result_dtype, ufunc
+from gpunet.launch.shims import Ufunc
+from gpunet.ops.broadcast import cast, check_operand, launch_binary, launch_unary, result_dtype, ufunc
 from gpunet.ops.define import elementwise
 from gpunet.ops.face import public
 
@@ -30,11 +31,20 @@ def compare(name: str, a: Any, b: Any) -> Tensor:
     """Apply the comparison or logical ufunc ``name`` (a NumPy name) elementwise; returns a boolean tensor."""
     function = ufunc(name)
     a, b = operands(function.public_name, [a, b])
+    for value in (a, b):
+        if not isinstance(value, Tensor):
+            check_operand(function.public_name, value)
     own = [v.array.dtype for v in (a, b) if isinstance(v, Tensor)]
     if own and (own[0] not in NATIVE or own[0] != own[-1]):
-        dtype = result_dtype(a, b)
-        if is_floating(dtype):
-            a, b = (_converted(v, dtype) for v in (a, b))
+        return _compare_converted(function, a, b)
+    return Tensor(launch_binary(function, a, b, BOOL))
+
+
+@ignore_fp_errors  # comparing NaN of bfloat16 warns
+def _compare_converted(function: Ufunc, a: Any, b: Any) -> Tensor:
+    dtype = result_dtype(a, b)
+    if is_floating(dtype):
+        a, b = (_converted(v, dtype) for v in (a, b))
     return Tensor(launch_binary(function, a, b, BOOL))
 
 
@@ -50,12 +60,11 @@ def _converted(operand: Any, dtype: numpy.dtype[Any]) -> Any:
 
 
 def _comparison(name: str, methods: str) -> Any:
-    @ignore_fp_errors
     def function(input: Any, other: Any) -> Tensor:
         return compare(name, input, other)
 
     _describe(function, methods.split()[0], f"Elementwise {name.replace('_', ' ')}, a boolean tensor.")
-    return elementwise(methods, numbers=True)(function)
+    return public(methods, numbers=True)(function)
 
 
 def _describe(function: Callable[..., Any], name: str, doc: str) -> None:
@@ -69,13 +78,23 @@ gt = greater = _comparison("greater", "gt greater")
 ge = greater_equal = _comparison("greater_equal", "ge greater_equal")
 lt = less = _comparison("less", "lt less")
 le = less_equal = _comparison("less_equal", "le less_equal")
-logical_and = _comparison("logical_and", "logical_and")
-logical_or = _comparison("logical_or", "logical_or")
-logical_xor = _comparison("logical_xor", "logical_xor")
+
+
+def _logical(name: str) -> Any:
+    def function(input: Any, other: Any) -> Tensor:
+        return compare(name, input, other)
+
+    _describe(function, name, f"Elementwise {name.replace('_', ' ')}: whether numbers are not zero; a boolean tensor.")
+    return elementwise(name, numbers=True)(function)
+
+
+logical_and = _logical("logical_and")
+logical_or = _logical("logical_or")
+logical_xor = _logical("logical_xor")
 
 
 def _operator(name: str) -> Any:
-    def operator(self: Tensor, other: Any) -> Any:
+    def operator(self: Tensor, other: Any) -> Tensor:
         if isinstance(other, (Tensor, int, float, numpy.generic)) or devices.is_array(other):
             return compare(name, self, other)
         return NotImplemented  # x == None is False, x < None a TypeError
@@ -94,6 +113,8 @@ Tensor.__lt__, Tensor.__le__ = _operator("less"), _operator("less_equal")  # typ
 def _bitwise(name: str, symbol: str) -> Any:
     def function(input: Any, other: Any) -> Tensor:
         a, b = operands(name, [input, other])
+        for value in (a, b):
+            check_operand(name, value)
         _check_bits(name, symbol, result_dtype(a, b))
         return Tensor(launch_binary(ufunc(name), a, b))
 

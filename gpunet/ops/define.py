@@ -68,7 +68,7 @@ def unary(
             assert launch is not None
             return launch_unary(launch, input, input.dtype if same_dtype else None)
 
-        compute.__name__ = f"_{name}"
+        compute.__name__, compute.__qualname__ = f"_{name}", name  # the qualified name is Python's in messages
         op = primitive(compute)
         op.derivatives(input=derivative)
         op.__wrapped__ = declaration  # whose signature the in-place method has

@@ -13,16 +13,27 @@ import numpy
 from gpunet.autograd import ADD, MULTIPLY, Tensor, contiguous, get_default_dtype, method, primitive, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import category, is_boolean, is_floating
+from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.launch.tape import graph_break_on_read
-from gpunet.ops.broadcast import broadcast_shape, cast, convert_number, launch_binary, launch_unary, result_dtype, ufunc
-from gpunet.ops.compare import compare, eq
+from gpunet.ops.broadcast import (
+    broadcast_shape,
+    cast,
+    check_operand,
+    convert_number,
+    launch_binary,
+    launch_unary,
+    operand_array,
+    result_dtype,
+    ufunc,
+    zero_gradient,
+)
+from gpunet.ops.compare import BOOL, compare, eq
 from gpunet.ops.define import elementwise, unary
 from gpunet.ops.face import public
-from gpunet.ops.rounding import check_rounding_mode, floor_divide, sign, truncated_div, zero_gradient
+from gpunet.ops.rounding import check_rounding_mode, floor_divide, sign, truncated_div
 from gpunet.ops.special import ERF
 
 __all__ = [
@@ -50,7 +61,14 @@ _add.derivatives(a=lambda g: g, b=lambda g: g)
 
 @primitive(methods="__sub__")
 def _sub(a, b):
+    _check_no_boolean(a, b)
     return launch_binary(ufunc("subtract"), a, b)
+
+
+def _check_no_boolean(*operands: Any) -> None:
+    for operand in operands:
+        if isinstance(operand, bool) or getattr(operand, "dtype", None) == BOOL:
+            raise DtypeError("sub (-) of a boolean: expected numbers; use ~ or ^ for masks, or convert with .float() or .long()")
 
 
 _sub.derivatives(a=lambda g: g, b=lambda g: -g)
@@ -76,20 +94,24 @@ _div.derivatives(a=lambda g, b: g / b, b=lambda g, a, b: -(g * (a / b / b)))  # 
 @elementwise("add", "__iadd__", launch=ADD, numbers=True)
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input + alpha * other, broadcast."""
-    return _add(input, other if alpha == 1 else _scaled("add", input, other, alpha))
+    return _add(input, other if type(alpha) is int and alpha == 1 else _scaled("add", input, other, alpha))
 
 
 @elementwise("sub subtract", "__isub__", launch=ufunc("subtract"), numbers=True)
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input - alpha * other, broadcast."""
-    return _sub(input, other if alpha == 1 else _scaled("sub", input, other, alpha))
+    if type(alpha) is int and alpha == 1:
+        return _sub(input, other)
+    _check_no_boolean(input, other)
+    return _sub(input, _scaled("sub", input, other, alpha))
 
 
 def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
     """alpha * other, in the dtype of the result; a number stays one."""
     dtype = result_dtype(input, other)
     if not isinstance(alpha, Tensor):
-        if category(result_dtype(alpha)) > category(dtype) > 0 or (isinstance(alpha, bool) and not is_boolean(dtype)):
+        own = result_dtype(alpha)
+        if own != dtype and (is_floating(own) > is_floating(dtype) or is_boolean(own)):
             raise DtypeError(f"{name}: alpha={alpha} for a result of {dtype}; expected a number of the result's kind")
         alpha = convert_number(name, alpha, dtype)
     if isinstance(other, Tensor) and other.dtype != dtype:
@@ -129,7 +151,9 @@ def _pow(a, b):
     if isinstance(b, Tensor):
         if not is_floating(dtype):
             return _integer_pow(a, b).array
-    elif b == 2:
+        return launch_binary(ufunc("power"), a, b, dtype)
+    check_operand("pow", b)
+    if b == 2:
         return launch_binary(MULTIPLY, a, a, dtype)
     elif b < 0 and not is_floating(dtype):
         raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
@@ -141,6 +165,7 @@ def _integer_pow(a: Any, b: Tensor) -> Tensor:
     dtype = result_dtype(a, b)
     if is_boolean(dtype):
         raise DtypeError("pow: two boolean tensors; convert one with .long() first")
+    b = b if b.dtype == dtype else cast(b, dtype=dtype)
     power = Tensor(launch_binary(ufunc("power"), a, where(b < 0, b & 1, b), dtype))
     return where((b < 0) & (a != 1) & (a != -1), 0, power)
 
@@ -192,6 +217,8 @@ def _rpow(b, a):
 
 @method("__pos__")
 def _pos(x):
+    if is_boolean(x.dtype):
+        raise DtypeError("+ of a boolean tensor; convert it with .float() or .long() first")
     return x
 
 
@@ -275,12 +302,12 @@ def log10(input):
     """The logarithm of x to base 10."""
 
 
-@unary(lambda g, input: g * cos(input))
+@unary(lambda g, input: g * input.cos())
 def sin(input):
     """The sine of x in radians."""
 
 
-@unary(lambda g, input: -(g * sin(input)))
+@unary(lambda g, input: -(g * input.sin()))
 def cos(input):
     """The cosine of x in radians."""
 
@@ -290,12 +317,12 @@ def tan(input):
     """The tangent of x in radians."""
 
 
-@unary(lambda g, input: g * cosh(input))
+@unary(lambda g, input: g * input.cosh())
 def sinh(input):
     """(e^x - e^-x) / 2."""
 
 
-@unary(lambda g, input: g * sinh(input))
+@unary(lambda g, input: g * input.sinh())
 def cosh(input):
     """(e^x + e^-x) / 2."""
 
@@ -357,8 +384,12 @@ def minimum(input: Any, other: Any) -> Tensor:
 def _where(condition, a, b):
     mask = condition.array
     shape = broadcast_shape("where", mask.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
-    out = empty(shape, result_dtype(a, b), mask)
-    WHERE(out, mask, *(v.array if isinstance(v, Tensor) else v for v in (a, b)))
+    dtype = result_dtype(a, b)
+    out = empty(shape, dtype, mask)
+    WHERE(
+        out, mask,
+        *(operand_array(v, dtype) if isinstance(v, Tensor) else convert_number("where", v, dtype) for v in (a, b)),
+    )  # fmt: skip
     return out
 
 
@@ -395,9 +426,12 @@ def _nonzero(x: Tensor) -> tuple[Tensor, ...]:
     return tuple(Tensor(index) for index in devices.module(array).nonzero(array))
 
 
-@method("where")
-def _where_method(self: Tensor, condition: Any, other: Any) -> Tensor:
-    return where(condition, self, other)
+def _where_method(input: Any, condition: Any, other: Any) -> Tensor:
+    return where(condition, input, other)
+
+
+_where_method.__name__ = _where_method.__qualname__ = "where"
+public("where", out=False)(_where_method)
 
 
 @elementwise("masked_fill")
@@ -424,10 +458,13 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
 def _clamp(x, low, high):
     bounds = [bound for bound in (low, high) if bound is not None]
     shape = broadcast_shape("clamp", x.shape, *(bound.shape for bound in bounds if isinstance(bound, Tensor)))
-    out, source = empty(shape, result_dtype(x, *bounds), x.array), x.array
+    for bound in bounds:
+        check_operand("clamp", bound)
+    dtype = result_dtype(x, *bounds)
+    out, source = empty(shape, dtype, x.array), x.array
     for function, bound in (("maximum", low), ("minimum", high)):
         if bound is not None:
-            ufunc(function)(out, source, bound.array if isinstance(bound, Tensor) else bound)
+            ufunc(function)(out, source, operand_array(bound, dtype))
             source = out
     return out
 
@@ -463,12 +500,14 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
 @elementwise("clamp_min")
 def clamp_min(input: Any, min: Any) -> Tensor:
     """The maximum of ``input`` and the limit ``min``; the gradient as in :func:`clamp`."""
+    check_operand("clamp_min", min)
     return _clamp(input, min, None)
 
 
 @elementwise("clamp_max")
 def clamp_max(input: Any, max: Any) -> Tensor:
     """The minimum of ``input`` and the limit ``max``; the gradient as in :func:`clamp`."""
+    check_operand("clamp_max", max)
     return _clamp(input, None, max)
 
 

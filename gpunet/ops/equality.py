@@ -11,7 +11,7 @@ from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.compare import eq, isfinite, isnan
 from gpunet.ops.elementwise import abs, sub
-from gpunet.ops.face import public
+from gpunet.ops.face import as_number, public
 
 __all__ = ["allclose", "equal", "isclose"]
 
@@ -41,10 +41,11 @@ def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equ
 
 
 @no_grad()
-def _is_close(function: str, input: Any, other: Any, rtol: float, atol: float, equal_nan: bool) -> Tensor:
+def _is_close(function: str, input: Any, other: Any, rtol: Any, atol: Any, equal_nan: bool) -> Tensor:
     input, other = operands(function, [input, wrap(other)])
     if input.dtype != other.dtype:
         raise DtypeError(f"{function}: tensors of {input.dtype} and {other.dtype}; expected one dtype: convert with .to(dtype)")
+    rtol, atol = as_number(function, "rtol", rtol), as_number(function, "atol", atol)
     if not (rtol >= 0 and atol >= 0):
         raise ArgumentError(f"{function}: rtol={rtol}, atol={atol}; expected tolerances of at least 0")
     close = eq(input, other)

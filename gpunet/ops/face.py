@@ -128,6 +128,17 @@ def sizes_of(function: str, args: Sequence[Any], **named: Any) -> tuple[int, ...
     return tuple(as_integer(function, name, item) for item in args)
 
 
+def as_number(function: str, name: str, value: Any) -> float:
+    """Return ``value``, a Python or NumPy number or a tensor of one element, as a float.
+
+    Raises:
+        DtypeError: it is none.
+    """
+    if isinstance(value, (int, float, numpy.number, numpy.bool_, Tensor)):
+        return float(value)
+    raise DtypeError(f"{function}: {name}={value!r}; expected a number")
+
+
 def as_integer(function: str, name: str, value: Any) -> int:
     """Return ``value``, a Python or NumPy integer or an integer tensor of one element, as an int.
 

@@ -8,10 +8,8 @@ from gpunet.autograd import FILL, Tensor, is_grad_enabled, method, wrap
 from gpunet.backend import devices
 from gpunet.errors import ShapeError
 from gpunet.launch.memory import empty, move_to_device
-from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, convert_number
-from gpunet.ops.elementwise import where
-from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place
+from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place, overwrite
 
 
 @method("fill_")
@@ -40,17 +38,17 @@ def zero_(input: Tensor) -> Tensor:
 
 
 @method("copy_")
-def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
-    """Copy ``src`` into the tensor, with broadcasting and conversion of dtype and device.
+def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
+    """Copy ``other`` into the tensor, with broadcasting and conversion of dtype and device.
 
     Args:
         non_blocking: no effect: the copy is complete before its result is read.
     """
-    src = wrap(src)
-    check_in_place(input, (src,), "copy_")
-    if src.device != input.device:
-        src = Tensor(move_to_device(src.array, input.device))
-    return _overwrite(input, src, "copy_")
+    other = wrap(other)
+    check_in_place(input, (other,), "copy_")
+    if other.device != input.device:
+        other = Tensor(move_to_device(other.array, input.device))
+    return _overwrite(input, other, "copy_")
 
 
 def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
@@ -64,6 +62,5 @@ def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
             )
         source = broadcast_to(source, shape=target.shape)
     if is_grad_enabled() and target._requires_grad:
-        true = Tensor(constant(devices.module(target.array).ones((), bool)))
-        source = where(true, source, alias_of(target))  # connects the old value to the graph, with gradient zero
+        source = overwrite(alias_of(target), source)
     return assign_in_place(target, source, name)

@@ -6,12 +6,12 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, operands
-from gpunet.backend.dtypes import category, is_floating
+from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, operands, primitive
+from gpunet.backend.dtypes import category, is_boolean, is_floating
 from gpunet.errors import DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
-from gpunet.ops.broadcast import broadcast_shape, check_operand
+from gpunet.ops.broadcast import broadcast_shape, cast, check_operand, zero_gradient
 
 
 def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = None) -> Callable[..., Tensor]:
@@ -23,37 +23,41 @@ def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = 
             tensor if there is no graph and no keyword.
     """
 
-    @functools.wraps(function)
-    @ignore_fp_errors
-    def change(self: Tensor, *args: Any, **options: Any) -> Tensor:
+    def change(input: Tensor, *args: Any, **options: Any) -> Tensor:
+        if not isinstance(input, Tensor):
+            raise DtypeError(f"{name}: got {input!r}; expected a tensor, which the result is written to")
         others = (*args, *options.values()) if options else args
-        check_in_place(self, others, name)
-        needs_graph = is_grad_enabled() and _requires_grad((self, *others))
-        if launch is not None and not needs_graph and not options and is_floating(self.array.dtype):
-            inputs = operands(name, (self, *args))
-            if len(inputs) == 1 or _fits(self, inputs[1], name):
-                launch(self.array, *(x.array if isinstance(x, Tensor) else x for x in inputs))
-                bump_version(self)
-                return self
-        before = _copy_before_change(self) if needs_graph else alias_of(self)
+        check_in_place(input, others, name)
+        needs_graph = is_grad_enabled() and _requires_grad((input, *others))
+        if launch is not None and not needs_graph and not options and is_floating(input.array.dtype):
+            inputs = operands(name, (input, *args))
+            if len(inputs) == 1 or _fits(input, inputs[1], name):
+                launch(input.array, *(x.array if isinstance(x, Tensor) else x for x in inputs))
+                bump_version(input)
+                return input
+        before = _copy_before_change(input) if needs_graph else alias_of(input)
         result = function(before, *args, **options)
-        if category(result.dtype) > category(self.dtype):
+        if category(result.dtype) > category(input.dtype):
             raise DtypeError(
-                f"{name}: the result has dtype {result.dtype}, which a tensor of {self.dtype} cannot hold; compute a new "
+                f"{name}: the result has dtype {result.dtype}, which a tensor of {input.dtype} cannot hold; compute a new "
                 f"tensor with {name.removesuffix('_')}(), or convert the tensor with .to({result.dtype}) first"
             )
-        return assign_in_place(self, result, name)
+        return assign_in_place(input, result, name)
 
-    change.__name__ = name
+    change.__qualname__ = name  # Python's in messages
+    change = functools.wraps(function)(ignore_fp_errors(change))
+    change.__name__ = change.__qualname__ = name
     change.__doc__ = f"{name.removesuffix('_')}, in place."
     return change
 
 
 def _fits(target: Tensor, other: Any, name: str) -> bool:
-    """Whether a second operand leaves the shape of ``target`` as it is."""
+    """Whether a second operand leaves the shape of ``target`` as it is, and needs no check of booleans."""
     if not isinstance(other, Tensor):
         check_operand(name, other)
-        return True
+        return not isinstance(other, bool)
+    if is_boolean(other.dtype):
+        return False
     return other.shape == target.shape or broadcast_shape(name, target.shape, other.shape) == target.shape
 
 
@@ -63,11 +67,22 @@ def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
         raise ShapeError(
             f"{name}: the result has shape {result.shape}, the tensor {target.shape}; expected the same shape"
         )
+    if target._requires_grad and not result._requires_grad and is_grad_enabled():
+        result = overwrite(alias_of(target), result)
     COPY(target.array, result.array)
     bump_version(target)
     if result._requires_grad and is_grad_enabled():  # under no_grad(), copy_() must not adopt the source's graph
         target._node, target._index, target._requires_grad = result._node, result._index, True
     return target
+
+
+@primitive(name="copy_")
+def overwrite(x, source):
+    """The source, of which x receives a gradient of zero."""
+    return source.array if source.dtype == x.dtype else cast(source, dtype=x.dtype).array
+
+
+overwrite.derivatives(x=zero_gradient, source=lambda g: g)
 
 
 def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:

@@ -8,23 +8,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gpunet.autograd import COPY, FILL, MULTIPLY, Tensor, method, primitive
+from gpunet.autograd import COPY, MULTIPLY, Tensor, method, primitive
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.memory import empty
-from gpunet.ops.broadcast import launch_binary, launch_unary, result_dtype, ufunc
+from gpunet.launch.shims import Shim
+from gpunet.ops.broadcast import launch_binary, launch_unary, result_dtype, ufunc, zero_gradient
 from gpunet.ops.define import elementwise, unary
 from gpunet.ops.face import as_integer
 
 __all__ = ["ceil", "floor", "floor_divide", "remainder", "round", "sgn", "sign", "trunc"]
-
-
-def zero_gradient(g: Tensor) -> Tensor:
-    """The rule of a function that is constant almost everywhere: zero, even where the upstream gradient is infinite."""
-    out = empty(g.shape, g.dtype, g.array)
-    FILL(out, value=0)
-    return Tensor(out)
 
 
 # ---- rounding, sign ---------------------------------------------------------------------------------------------------
@@ -79,9 +73,13 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
     return _round(input, decimals=decimals)
 
 
-@unary(zero_gradient, aliases="sgn", forward=lambda x: launch_unary(COPY if is_boolean(x.dtype) else ufunc("sign"), x, x.dtype))
+#: As in PyTorch, the sign of NaN is 0; NumPy's is NaN.
+SIGN = Shim("sign", lambda xp, out, x: (xp.greater(x, 0, out=out), xp.subtract(out, xp.less(x, 0), out=out)))
+
+
+@unary(zero_gradient, aliases="sgn", forward=lambda x: launch_unary(COPY if is_boolean(x.dtype) else SIGN, x, x.dtype))
 def sign(input):
-    """-1, 0 or 1, the sign of x."""
+    """-1, 0 or 1, the sign of x; 0 for NaN."""
 
 
 sgn = sign

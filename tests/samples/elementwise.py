@@ -101,3 +101,5 @@ row(
     "_where", lambda x, v: x.masked_fill(gpunet.tensor(_mask.tolist(), device=x.device), v), lambda x, v: numpy.where(_mask, v, x),
     normal(ROWS, 4), normal(), torch=lambda torch, x, v: x.masked_fill(torch.tensor(_mask), v), name="masked_fill with a tensor",
 )  # fmt: skip
+row("overwrite", lambda x: (x * 2.0).fill_(0.5), lambda x: 0 * x + 0.5, normal(ROWS, 4), name="fill_")
+row("overwrite", lambda x: (x * 2.0).logical_not_(), lambda x: 0 * x, away(ROWS, 4), torch=SAME, name="logical_not_")
