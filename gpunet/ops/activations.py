@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, wrap
+from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating, is_integer
 from gpunet.errors import ArgumentError, DtypeError
@@ -379,15 +379,7 @@ def _as_finite(function: str, name: str, value: Any) -> float:
     return number
 
 
-@elementwise("relu")
-def relu(input: Any, inplace: bool = False) -> Tensor:
-    """max(x, 0); integers keep their dtype.
-
-    Raises:
-        DtypeError: a boolean tensor.
-    """
-    if inplace:
-        return relu_(input)
+def _relu_of_any(input: Tensor) -> Tensor:
     if is_integer(input.dtype):
         return maximum(input, 0)
     if is_boolean(input.dtype):
@@ -395,11 +387,49 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
     return activate(input, "relu")
 
 
+def _leaky_relu_of(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    return activate(input, "leaky_relu", _as_finite("leaky_relu", "negative_slope", negative_slope))
+
+
+def _elu_of(input: Tensor, alpha: float = 1.0) -> Tensor:
+    return activate(input, "elu", _as_finite("elu", "alpha", alpha))
+
+
+def _silu_of(input: Tensor) -> Tensor:
+    return activate(input, "silu")
+
+
+relu_, leaky_relu_ = in_place(_relu_of_any, "relu_"), in_place(_leaky_relu_of, "leaky_relu_")
+elu_, _silu_in_place = in_place(_elu_of, "elu_"), in_place(_silu_of, "silu(inplace=True)")
+method("relu_")(relu_)
+
+
+@public("relu")
+def relu(input: Any, inplace: bool = False) -> Tensor:
+    """max(x, 0); integers keep their dtype.
+
+    Raises:
+        DtypeError: a boolean tensor.
+    """
+    return relu_(input) if inplace else _relu_of_any(input)
+
+
 @public()
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, negative_slope * x elsewhere."""
-    slope = _as_finite("leaky_relu", "negative_slope", negative_slope)
-    return leaky_relu_(input, slope) if inplace else activate(input, "leaky_relu", slope)
+    return (leaky_relu_ if inplace else _leaky_relu_of)(input, negative_slope)
+
+
+@public()
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, alpha (exp(x) - 1) elsewhere."""
+    return (elu_ if inplace else _elu_of)(input, alpha)
+
+
+@public()
+def silu(input: Any, inplace: bool = False) -> Tensor:
+    """x sigmoid(x), also called swish."""
+    return (_silu_in_place if inplace else _silu_of)(input)
 
 
 @elementwise("sigmoid")
@@ -415,7 +445,7 @@ def tanh(input: Any) -> Tensor:
 
 
 @public()
-def gelu(input: Any, approximate: str = "none") -> Tensor:
+def gelu(input: Any, *, approximate: str = "none") -> Tensor:
     """x Phi(x) (Hendrycks and Gimpel 2016); ``approximate="tanh"`` selects the tanh approximation.
 
     Raises:
@@ -427,19 +457,6 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
 
 
 @public()
-def silu(input: Any, inplace: bool = False) -> Tensor:
-    """x sigmoid(x), also called swish."""
-    return _silu_in_place(input) if inplace else activate(input, "silu")
-
-
-@public()
-def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, alpha (exp(x) - 1) elsewhere."""
-    alpha = _as_finite("elu", "alpha", alpha)
-    return elu_(input, alpha) if inplace else activate(input, "elu", alpha)
-
-
-@public()
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, or x where beta x > threshold."""
     beta, threshold = _as_finite("softplus", "beta", beta), as_number("softplus", "threshold", threshold)
@@ -448,8 +465,3 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     if beta == 1.0 and threshold >= 20.0:  # for x > 20 both branches round to x in float32
         return activate(input, "softplus")
     return where(input * beta > threshold, input, activate(input * beta, "softplus") / beta)
-
-
-relu_ = Tensor.relu_
-leaky_relu_, elu_ = in_place(leaky_relu, "leaky_relu_"), in_place(elu, "elu_")
-_silu_in_place = in_place(silu, "silu")

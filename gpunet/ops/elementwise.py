@@ -114,7 +114,9 @@ def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
         if own != dtype and (is_floating(own) > is_floating(dtype) or is_boolean(own)):
             raise DtypeError(f"{name}: alpha={alpha} for a result of {dtype}; expected a number of the result's kind")
         alpha = convert_number(name, alpha, dtype)
-    if isinstance(other, Tensor) and other.dtype != dtype:
+    if not isinstance(other, Tensor):
+        check_operand(name, other)
+    elif other.dtype != dtype:
         other = cast(other, dtype=dtype)
     return other * alpha
 

@@ -28,7 +28,7 @@ def fill_(input: Tensor, value: Any) -> Tensor:
         value = Tensor(out)
     if value.ndim:
         raise ShapeError(f"fill_: value has shape {value.shape}; expected a number or a 0-d tensor: use copy_()")
-    return _overwrite(input, value, "fill_")
+    return _assign(input, value, "fill_")
 
 
 @method("zero_")
@@ -48,11 +48,11 @@ def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
     check_in_place(input, (other,), "copy_")
     if other.device != input.device:
         other = Tensor(move_to_device(other.array, input.device))
-    return _overwrite(input, other, "copy_")
+    return _assign(input, other, "copy_")
 
 
-def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
-    """Copy ``source`` into ``target``; the previous value of ``target`` gets gradient zero."""
+def _assign(target: Tensor, source: Tensor, name: str) -> Tensor:
+    """Copy ``source`` into ``target``, converted and broadcast; the previous value of ``target`` gets gradient zero."""
     if source.dtype != target.dtype:
         source = cast(source, dtype=target.dtype)
     if source.shape != target.shape:
@@ -61,6 +61,6 @@ def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
                 f"{name}: the source has shape {source.shape}; expected a shape that broadcasts to {target.shape}"
             )
         source = broadcast_to(source, shape=target.shape)
-    if is_grad_enabled() and target._requires_grad:
+    if is_grad_enabled() and (target._requires_grad or source._requires_grad):
         source = overwrite(alias_of(target), source)
     return assign_in_place(target, source, name)
