@@ -14,7 +14,7 @@ import numpy
 
 from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_boolean, is_floating, is_integer
+from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, zeros_like
@@ -380,11 +380,11 @@ def _as_finite(function: str, name: str, value: Any) -> float:
 
 
 def _relu_of_any(input: Tensor) -> Tensor:
-    if is_integer(input.dtype):
-        return maximum(input, 0)
+    if is_floating(input.array.dtype):
+        return activation(input, name="relu", alpha=0.0)
     if is_boolean(input.dtype):
         raise DtypeError("relu of a boolean tensor; convert it with .float() or .long() first")
-    return activate(input, "relu")
+    return maximum(input, 0)
 
 
 def _leaky_relu_of(input: Tensor, negative_slope: float = 0.01) -> Tensor:

@@ -113,10 +113,14 @@ Tensor.__lt__, Tensor.__le__ = _operator("less"), _operator("less_equal")  # typ
 def _bitwise(name: str, symbol: str) -> Any:
     def function(input: Any, other: Any) -> Tensor:
         a, b = operands(name, [input, other])
-        for value in (a, b):
-            check_operand(name, value)
-        _check_bits(name, symbol, result_dtype(a, b))
-        return Tensor(launch_binary(ufunc(name), a, b))
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.array.dtype == b.array.dtype:
+            dtype = a.array.dtype
+        else:
+            check_operand(name, a)
+            check_operand(name, b)
+            dtype = result_dtype(a, b)
+        _check_bits(name, symbol, dtype)
+        return Tensor(launch_binary(ufunc(name), a, b, dtype))
 
     word = name.removeprefix("bitwise_")
     _describe(function, name, f"Elementwise {word} of the bits of integers; the logical {word} of booleans.")

@@ -61,14 +61,13 @@ _add.derivatives(a=lambda g: g, b=lambda g: g)
 
 @primitive(methods="__sub__")
 def _sub(a, b):
-    _check_no_boolean(a, b)
+    if _is_boolean(a) or _is_boolean(b):
+        raise DtypeError("sub (-) of a boolean: expected numbers; use ~ or ^ for masks, or convert with .float() or .long()")
     return launch_binary(ufunc("subtract"), a, b)
 
 
-def _check_no_boolean(*operands: Any) -> None:
-    for operand in operands:
-        if isinstance(operand, bool) or getattr(operand, "dtype", None) == BOOL:
-            raise DtypeError("sub (-) of a boolean: expected numbers; use ~ or ^ for masks, or convert with .float() or .long()")
+def _is_boolean(operand: Any) -> bool:
+    return operand.array.dtype == BOOL if isinstance(operand, Tensor) else operand is True or operand is False
 
 
 _sub.derivatives(a=lambda g: g, b=lambda g: -g)
@@ -102,8 +101,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input - alpha * other, broadcast."""
     if type(alpha) is int and alpha == 1:
         return _sub(input, other)
-    _check_no_boolean(input, other)
-    return _sub(input, _scaled("sub", input, other, alpha))
+    return _sub(input, other if _is_boolean(other) else _scaled("sub", input, other, alpha))
 
 
 def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
@@ -149,15 +147,14 @@ def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 
 @primitive(methods="__pow__")
 def _pow(a, b):
-    dtype = result_dtype(a, b)
     if isinstance(b, Tensor):
-        if not is_floating(dtype):
-            return _integer_pow(a, b).array
-        return launch_binary(ufunc("power"), a, b, dtype)
+        dtype = result_dtype(a, b)
+        return launch_binary(ufunc("power"), a, b, dtype) if is_floating(dtype) else _integer_pow(a, b).array
     check_operand("pow", b)
+    dtype = a.array.dtype if isinstance(a, Tensor) and is_floating(a.array.dtype) else result_dtype(a, b)
     if b == 2:
         return launch_binary(MULTIPLY, a, a, dtype)
-    elif b < 0 and not is_floating(dtype):
+    if b < 0 and not is_floating(dtype):
         raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
     return launch_binary(ufunc("power"), a, b, dtype)
 
@@ -388,10 +385,8 @@ def _where(condition, a, b):
     shape = broadcast_shape("where", mask.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
     dtype = result_dtype(a, b)
     out = empty(shape, dtype, mask)
-    WHERE(
-        out, mask,
-        *(operand_array(v, dtype) if isinstance(v, Tensor) else convert_number("where", v, dtype) for v in (a, b)),
-    )  # fmt: skip
+    a, b = (operand_array(v, dtype) if isinstance(v, Tensor) else convert_number("where", v, dtype) for v in (a, b))
+    WHERE(out, mask, a, b)
     return out
 
 
@@ -445,25 +440,29 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
         ShapeError: the value has dimensions.
     """
     mask = _checked_mask("masked_fill", "mask", mask)
-    if isinstance(value, Tensor) or devices.is_array(value):
+    if not isinstance(value, (Tensor, float, int)) and devices.is_array(value):
         value = wrap(value)
-        if value.ndim:
-            raise ShapeError(f"masked_fill: value has shape {value.shape}; expected a number or a 0-d tensor: use where()")
-        if value.dtype != input.dtype:
-            value = cast(value, dtype=input.dtype)
-    else:
+    if not isinstance(value, Tensor):
         value = convert_number("masked_fill", value, input.dtype)
+    elif value.ndim:
+        raise ShapeError(f"masked_fill: value has shape {value.shape}; expected a number or a 0-d tensor: use where()")
+    elif value.dtype != input.dtype:
+        value = cast(value, dtype=input.dtype)
     return _where(mask, value, input)
 
 
 @primitive
 def _clamp(x, low, high):
+    shape, dtype, source = x.array.shape, x.array.dtype, x.array
     bounds = [bound for bound in (low, high) if bound is not None]
-    shape = broadcast_shape("clamp", x.shape, *(bound.shape for bound in bounds if isinstance(bound, Tensor)))
     for bound in bounds:
-        check_operand("clamp", bound)
-    dtype = result_dtype(x, *bounds)
-    out, source = empty(shape, dtype, x.array), x.array
+        if isinstance(bound, Tensor):
+            shape = broadcast_shape("clamp", shape, bound.shape)
+        else:
+            check_operand("clamp", bound)
+        if isinstance(bound, Tensor) or not is_floating(dtype):
+            dtype = result_dtype(x, *bounds)
+    out = empty(shape, dtype, source)
     for function, bound in (("maximum", low), ("minimum", high)):
         if bound is not None:
             ufunc(function)(out, source, operand_array(bound, dtype))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, operands, primitive
@@ -27,12 +27,16 @@ def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = 
         if not isinstance(input, Tensor):
             raise DtypeError(f"{name}: got {input!r}; expected a tensor, which the result is written to")
         others = (*args, *options.values()) if options else args
-        check_in_place(input, others, name)
-        needs_graph = is_grad_enabled() and _requires_grad((input, *others))
+        needs_graph = check_in_place(input, others, name)
         if launch is not None and not needs_graph and not options and is_floating(input.array.dtype):
             inputs = operands(name, (input, *args))
-            if len(inputs) == 1 or _fits(input, inputs[1], name):
-                launch(input.array, *(x.array if isinstance(x, Tensor) else x for x in inputs))
+            if len(inputs) == 1:
+                launch(input.array, input.array)
+                bump_version(input)
+                return input
+            other = inputs[1]
+            if _fits(input, other, name):
+                launch(input.array, input.array, other.array if isinstance(other, Tensor) else other)
                 bump_version(input)
                 return input
         before = _copy_before_change(input) if needs_graph else alias_of(input)
@@ -85,8 +89,8 @@ def overwrite(x, source):
 overwrite.derivatives(x=zero_gradient, source=lambda g: g)
 
 
-def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
-    """Raise if the graph cannot represent an in-place change of ``target``.
+def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> bool:
+    """Return whether the graph must represent an in-place change of ``target``; raise if it cannot.
 
     Args:
         others: the other operands.
@@ -97,20 +101,20 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
         InPlaceError: ``target`` is a view, and it or an operand requires grad.
     """
     if not is_grad_enabled():
-        return
+        return False
     if target._requires_grad and target._node is None:
         raise GradientError(
             f"{name} changes a leaf tensor that requires grad; do it under no_grad(), or compute a new tensor (e.g. "
             "gpunet.where)"
         )
-    if target._view_version is not None and _requires_grad((target, *others)):
+    needs_graph = target._requires_grad
+    for other in others:
+        needs_graph = needs_graph or (isinstance(other, Tensor) and other._requires_grad)
+    if needs_graph and target._view_version is not None:
         raise InPlaceError(
             f"{name} on a view, and a gradient is required; assign to the base (base[index] = ...), or to a .clone()"
         )
-
-
-def _requires_grad(values: Iterable[Any]) -> bool:
-    return any(isinstance(value, Tensor) and value._requires_grad for value in values)
+    return needs_graph
 
 
 def alias_of(target: Tensor) -> Tensor:
