@@ -74,8 +74,8 @@ def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 def check_operand(name: str, value: Any) -> None:
     """Raise a DtypeError if an operand of op ``name`` is neither a tensor nor a number."""
     if not isinstance(value, (Tensor, int, float, numpy.number, numpy.bool_)):
-        got = "None" if value is None else f"operand {value!r} of type {type(value).__name__}"
-        raise DtypeError(f"{name}: got {got}; expected a tensor, an array or a number")
+        got = "got None" if value is None else f"operand {value!r} has type {type(value).__name__}"
+        raise DtypeError(f"{name}: {got}; expected a tensor, an array or a number")
 
 
 def convert_number(name: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
