@@ -399,6 +399,8 @@ def _silu_of(input: Tensor) -> Tensor:
     return activate(input, "silu")
 
 
+for _function, _name in ((_relu_of_any, "relu_"), (_leaky_relu_of, "leaky_relu_"), (_elu_of, "elu_"), (_silu_of, "silu")):
+    _function.__qualname__ = _name  # Python's in messages
 relu_, leaky_relu_ = in_place(_relu_of_any, "relu_"), in_place(_leaky_relu_of, "leaky_relu_")
 elu_, _silu_in_place = in_place(_elu_of, "elu_"), in_place(_silu_of, "silu(inplace=True)")
 method("relu_")(relu_)

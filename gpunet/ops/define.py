@@ -71,7 +71,7 @@ def unary(
         compute.__name__, compute.__qualname__ = f"_{name}", name  # the qualified name is Python's in messages
         op = primitive(compute)
         op.derivatives(input=derivative)
-        op.__wrapped__ = declaration  # whose signature the in-place method has
+        op.__name__, op.__wrapped__ = name, declaration  # whose signature the in-place method has
         return functools.update_wrapper(elementwise(f"{name} {aliases}", launch=launch)(op), declaration)
 
     return decorate

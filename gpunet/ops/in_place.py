@@ -23,18 +23,19 @@ def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = 
             tensor if there is no graph and no keyword.
     """
 
+    num_arguments = launch.numpy_function.nin - 1 if launch is not None else None
+
     def change(input: Tensor, *args: Any, **options: Any) -> Tensor:
         if not isinstance(input, Tensor):
             raise DtypeError(f"{name}: got {input!r}; expected a tensor, which the result is written to")
         others = (*args, *options.values()) if options else args
         needs_graph = check_in_place(input, others, name)
-        if launch is not None and not needs_graph and not options and is_floating(input.array.dtype):
-            inputs = operands(name, (input, *args))
-            if len(inputs) == 1:
+        if launch is not None and len(args) == num_arguments and not (needs_graph or options) and is_floating(input.array.dtype):
+            if not args:
                 launch(input.array, input.array)
                 bump_version(input)
                 return input
-            other = inputs[1]
+            _, other = operands(name, (input, *args))
             if _fits(input, other, name):
                 launch(input.array, input.array, other.array if isinstance(other, Tensor) else other)
                 bump_version(input)

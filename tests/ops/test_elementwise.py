@@ -289,6 +289,19 @@ def test_keywords_and_out(device: str) -> None:
     assert x.div(other=3.0, rounding_mode="floor").tolist() == [0.0, 1.0]
 
 
+def test_superfluous_argument_of_an_in_place_method_is_refused(device: str) -> None:
+    x = gpunet.ones(2)
+    for call in (lambda: x.add_(1.0, 2.0), lambda: x.exp_(1.0), lambda: x.relu_(1.0), lambda: x.mul_(2.0, out=x)):
+        with pytest.raises(TypeError, match=r"^(add|exp|relu_|mul)\(\) (takes|got)"):
+            call()
+    assert x.tolist() == [1.0, 1.0]
+
+
+def test_messages_about_out_name_the_function(device: str) -> None:
+    with pytest.raises(ShapeError, match=r"^exp: out has shape \(3,\)"):
+        gpunet.exp(gpunet.ones(2), out=gpunet.ones(3))
+
+
 def test_where_of_a_condition_returns_indices(device: str) -> None:
     rows, columns = gpunet.where(gpunet.tensor([[1.0, 0.0], [2.0, 3.0]]))
     assert rows.tolist() == [0, 1, 1] and columns.tolist() == [0, 0, 1] and rows.dtype == "int64"
