@@ -226,8 +226,7 @@ def _identity_backward(dz, dy, saved, alpha):
 
 
 def _sigmoid_composed(z, alpha=0.0):
-    # exp(-|z|) cannot overflow
-    small = exp(-z.abs())
+    small = exp(where(z >= 0, -z, z))  # exp(-|z|), which cannot overflow, with the slope -1 at 0
     return where(z >= 0, 1.0, small) / (1.0 + small)
 
 

@@ -90,7 +90,7 @@ def convert_number(name: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
     if dtypes.is_boolean(dtype):
         return bool(value)
     limits = numpy.iinfo(dtype)
-    if not (limits.min - 1 < value < limits.max + 1):  # false for NaN
+    if not limits.min <= value <= limits.max:  # or NaN
         raise DtypeError(f"{name}: value {value} for a tensor of {dtype}; expected a number from {limits.min} to {limits.max}")
     return int(value)
 

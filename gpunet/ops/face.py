@@ -41,15 +41,14 @@ def public(methods: str = "", *, out: bool = True, numbers: bool = False) -> Cal
 
     def decorate(function: F) -> F:
         parameters = [*inspect.signature(function).parameters]
-        renamed = {alias: name for alias, name in NUMPY_NAMES.items() if name in parameters and alias not in parameters}
+        renamed = numpy_names(function)
         takes_input, takes_out = parameters[0] == "input", out and "out" not in parameters
 
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
             destination = None
             if options:
-                for alias in renamed.keys() & options.keys():
-                    _rename(function.__name__, options, alias, renamed[alias])
+                rename(function.__name__, options, renamed)
                 if takes_out:
                     destination = options.pop("out", None)
             if takes_input:
@@ -70,10 +69,23 @@ def _keep_number(value: Any) -> Any:
     return value if isinstance(value, (Tensor, int, float, numpy.generic)) else wrap(value)
 
 
-def _rename(function: str, options: dict[str, Any], alias: str, name: str) -> None:
-    if name in options:
-        raise ArgumentError(f"{function}: got both {name}= and {alias}=, which mean the same; pass one")
-    options[name] = options.pop(alias)
+def numpy_names(function: Callable[..., Any]) -> dict[str, str]:
+    """NumPy's names of the parameters of a function -> their names."""
+    names = inspect.signature(function).parameters
+    return {alias: name for alias, name in NUMPY_NAMES.items() if name in names and alias not in names}
+
+
+def rename(function: str, options: dict[str, Any], names: dict[str, str]) -> None:
+    """Rename keywords that have NumPy's names.
+
+    Raises:
+        ArgumentError: a keyword is there under both names.
+    """
+    for alias in names.keys() & options.keys():
+        name = names[alias]
+        if name in options:
+            raise ArgumentError(f"{function}: got both {name}= and {alias}=, which mean the same; pass one")
+        options[name] = options.pop(alias)
 
 
 def _write(function: str, destination: Any, result: Any) -> Any:

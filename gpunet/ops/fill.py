@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet.autograd import FILL, Tensor, is_grad_enabled, method, wrap
+from gpunet.autograd import FILL, Tensor, ignore_fp_errors, is_grad_enabled, method, wrap
 from gpunet.backend import devices
 from gpunet.errors import ShapeError
 from gpunet.launch.memory import empty, move_to_device
@@ -13,6 +13,7 @@ from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place, overw
 
 
 @method("fill_")
+@ignore_fp_errors
 def fill_(input: Tensor, value: Any) -> Tensor:
     """Set every element to ``value``, a number or a 0-d tensor, converted to the tensor's dtype.
 
@@ -38,6 +39,7 @@ def zero_(input: Tensor) -> Tensor:
 
 
 @method("copy_")
+@ignore_fp_errors
 def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
     """Copy ``other`` into the tensor, with broadcasting and conversion of dtype and device.
 

@@ -12,6 +12,7 @@ from gpunet.errors import DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
 from gpunet.ops.broadcast import broadcast_shape, cast, check_operand, zero_gradient
+from gpunet.ops.face import numpy_names, rename
 
 
 def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = None) -> Callable[..., Tensor]:
@@ -24,20 +25,25 @@ def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = 
     """
 
     num_arguments = launch.numpy_function.nin - 1 if launch is not None else None
+    aliases = numpy_names(function)
 
     def change(input: Tensor, *args: Any, **options: Any) -> Tensor:
         if not isinstance(input, Tensor):
             raise DtypeError(f"{name}: got {input!r}; expected a tensor, which the result is written to")
+        if options:
+            rename(name, options, aliases)
         others = (*args, *options.values()) if options else args
         needs_graph = check_in_place(input, others, name)
-        if launch is not None and len(args) == num_arguments and not (needs_graph or options) and is_floating(input.array.dtype):
+        array = input.array
+        if len(args) == num_arguments and not (needs_graph or options) and array.size and is_floating(array.dtype):
+            assert launch is not None
             if not args:
-                launch(input.array, input.array)
+                launch(array, array)
                 bump_version(input)
                 return input
             _, other = operands(name, (input, *args))
             if _fits(input, other, name):
-                launch(input.array, input.array, other.array if isinstance(other, Tensor) else other)
+                launch(array, array, other.array if isinstance(other, Tensor) else other)
                 bump_version(input)
                 return input
         before = _copy_before_change(input) if needs_graph else alias_of(input)
@@ -74,7 +80,8 @@ def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
         )
     if target._requires_grad and not result._requires_grad and is_grad_enabled():
         result = overwrite(alias_of(target), result)
-    COPY(target.array, result.array)
+    if target.array.size:  # an empty expanded array is read-only
+        COPY(target.array, result.array)
     bump_version(target)
     if result._requires_grad and is_grad_enabled():  # under no_grad(), copy_() must not adopt the source's graph
         target._node, target._index, target._requires_grad = result._node, result._index, True

@@ -170,6 +170,29 @@ def test_power_of_a_number_to_a_tensor(device: str, torch: Any) -> None:
         assert_same(lambda lib, x, b=base: b**x, torch, [0.0, 1.5, -1.0, 2.0], gradient=True)
 
 
+def test_gradient_of_a_power_of_integers_has_the_precision_of_the_exponent(device: str, torch: Any) -> None:
+    grads = []
+    for library in (gpunet, torch):
+        x = library.tensor([0.3], dtype=library.float64, requires_grad=True)
+        (library.tensor([7]) ** x).sum().backward()
+        grads.append(x.grad.item())
+    assert grads[0] == pytest.approx(grads[1], rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ["silu", "gelu", "gelu_tanh", "sigmoid", "tanh", "softplus"])
+def test_second_derivatives_of_activations_at_zero(name: str, device: str, torch: Any) -> None:
+    """The compositions in primitives have no kink there."""
+    seconds = []
+    for library in (gpunet, torch):
+        x = library.tensor([0.0], dtype=library.float64, requires_grad=True)
+        f = library.nn.functional
+        y = f.gelu(x, approximate="tanh") if name == "gelu_tanh" else getattr(f, name)(x)
+        (first,) = library.autograd.grad(y.sum(), x, create_graph=True)
+        first.sum().backward()
+        seconds.append(x.grad.item())
+    assert seconds[0] == pytest.approx(seconds[1], abs=1e-12)
+
+
 def test_sign_of_nan_is_zero(device: str) -> None:
     assert gpunet.tensor([math.nan, -0.5]).sign().tolist() == [0.0, -1.0]
 
@@ -291,6 +314,7 @@ def test_keywords_and_out(device: str) -> None:
 
 def test_superfluous_argument_of_an_in_place_method_is_refused(device: str) -> None:
     x = gpunet.ones(2)
+    x.mul_(x2=2.0).sub_(other=1.0)
     for call in (lambda: x.add_(1.0, 2.0), lambda: x.exp_(1.0), lambda: x.relu_(1.0), lambda: x.mul_(2.0, out=x)):
         with pytest.raises(TypeError, match=r"^(add|exp|relu_|mul)\(\) (takes|got)"):
             call()
@@ -331,6 +355,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "where": (lambda: gpunet.where(gpunet.ones(1), 1, 2), DtypeError, "condition of dtype float32.*x > 0"),
     "where with one": (lambda: gpunet.where(gpunet.ones(1) > 0, 1), ArgumentError, "one of input and other"),
     "nan into integers": (lambda: gpunet.tensor([1]).masked_fill(gpunet.tensor([True]), math.nan), DtypeError, "value nan.*int64"),
+    "negative fill": (lambda: gpunet.zeros(2, dtype="uint8").fill_(-0.25), DtypeError, "value -0.25.* 0 to 255"),
     "fill": (lambda: gpunet.tensor([1]).fill_(math.inf), DtypeError, "fill_: value inf for a tensor of int64"),
     "value with dimensions": (
         lambda: gpunet.ones(2).masked_fill(gpunet.ones(2) > 0, gpunet.ones(2)), ShapeError, r"shape \(2,\).*0-d",
