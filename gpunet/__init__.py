@@ -27,15 +27,17 @@ if TYPE_CHECKING:
     from gpunet.captured.step import *
     from gpunet.launch.random import *
     from gpunet.launch.synchronize import *
-    from gpunet.ops.activations import relu, sigmoid, tanh
+    from gpunet.ops.activations import relu, relu_, sigmoid, tanh
     from gpunet.ops.compare import *
     from gpunet.ops.creation import *
     from gpunet.ops.custom import *
     from gpunet.ops.elementwise import *
+    from gpunet.ops.equality import *
     from gpunet.ops.index import *
     from gpunet.ops.join import *
     from gpunet.ops.matmul import *
     from gpunet.ops.reduce import *
+    from gpunet.ops.rounding import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
     from gpunet.train.checkpoint import *
@@ -46,11 +48,12 @@ __version__ = "0.1.0"
 _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.formats", "backend.threads", "autograd.size", "autograd.tensor",
     "autograd.tensor_types", "autograd.mode", "autograd.backward", "launch.random", "launch.synchronize",
-    "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.index", "ops.join", "ops.matmul",
-    "ops.reduce", "ops.shape", "ops.softmax", "ops.custom", "captured.step", "train.checkpoint",
+    "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.equality", "ops.index", "ops.join",
+    "ops.matmul", "ops.reduce", "ops.rounding", "ops.shape", "ops.softmax", "ops.custom", "captured.step",
+    "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
-_SELECTED_NAMES = {"ops.activations": ("relu", "sigmoid", "tanh")}
+_SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
 _STAR_SUBMODULES = ("cuda", "nn", "ops", "optim")
 #: Submodules that are imported on first access.

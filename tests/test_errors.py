@@ -71,8 +71,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], s
     "tril": (lambda: gpunet.ones(3).tril(), ShapeError, ValueError, r"\(3,\).*matrix"),
     "dimension of text": (lambda: x23().mean("x"), DtypeError, TypeError, "mean: dim='x' has type str.*integer"),
     "copy_": (lambda: x23().copy_(gpunet.ones(4, 2, 3)), ShapeError, ValueError, r"copy_.*\(4, 2, 3\).*\(2, 3\)"),
-    "fill_": (lambda: x23().fill_(gpunet.ones(4)), ShapeError, ValueError, r"fill_.*\(4,\).*\(2, 3\)"),
-    "minus of booleans": (lambda: -(x23() > 0), DtypeError, TypeError, r"neg of a tensor of bool.*\.to\(dtype\)"),
+    "fill_": (lambda: x23().fill_(gpunet.ones(4)), ShapeError, ValueError, r"fill_.*\(4,\).*0-d.*copy_"),
+    "minus of booleans": (lambda: -(x23() > 0), DtypeError, TypeError, r"neg of a tensor of bool.*not defined.*\.long\(\)"),
     "less": (lambda: x23() < gpunet.ones(2), ShapeError, ValueError, r"^lt: shapes \(2, 3\) and \(2,\)"),
     "times": (lambda: x23() * gpunet.ones(2), ShapeError, ValueError, r"^mul: shapes \(2, 3\) and \(2,\)"),
     "times an object": (lambda: x23() * object(), DtypeError, TypeError, "^mul: operand .* has type object; expected"),
@@ -131,7 +131,7 @@ def test_message_names_the_value_and_the_way_out(mistake: str) -> None:
 
 def test_reflected_operators_name_the_type_of_the_operand() -> None:
     for f in (lambda x: "a" * x, lambda x: None + x, lambda x: x / {}, lambda x: x @ "a"):
-        with pytest.raises((DtypeError, TypeError), match="str|NoneType|dict"):
+        with pytest.raises((DtypeError, TypeError), match="str|None|dict"):
             f(x23())
 
 

@@ -149,7 +149,7 @@ class Primitive(Op):
         return tensor.array.shape if isinstance(tensor, Tensor) else ()
 
     def record(self, result: Tensor, inputs: Sequence[Any], options: dict[str, Any]) -> None:
-        """Attach a node to the result if an input needs a gradient."""
+        """Attach a node to the result if an input needs a gradient, and the result can have one, which integers cannot."""
         rules = self.rules if self.variadic_rule is None else self.rules_of(len(inputs))
         edges = [None if rule is None else edge_to(value) for rule, value in zip(rules, inputs)]
         saved: dict[str, Any] = {}
@@ -171,7 +171,7 @@ class Primitive(Op):
                     if isinstance(tensor, Tensor):
                         versions.append((tensor._version, tensor._version[0], None))
         array = result.array
-        if needs_gradient and is_floating(array.dtype):  # integers and booleans have no gradient: the graph ends here
+        if needs_gradient and is_floating(array.dtype):
             result._node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
             result._requires_grad = True
 

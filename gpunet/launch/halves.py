@@ -14,7 +14,7 @@ import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator, float32, is_floating, is_half
+from gpunet.backend.dtypes import float32, is_floating, is_half
 from gpunet.launch.memory import JoinedArrays, scratch, scratch_joined
 
 _SLOT = 16  # of the scratch memory of the first argument; twins use lower slots
@@ -49,7 +49,7 @@ def _widen(value: Any, slot: int) -> Any:
     if not (devices.is_array(value) and is_half(value.dtype)):
         return value
     shape, xp = value.shape, devices.module(value)
-    if 0 in value.strides and value.size:  # a broadcast array: one element of each broadcast dimension is enough
+    if value.size and 0 in value.strides:  # a broadcast array: one element of each broadcast dimension is enough
         value = value[tuple(slice(0, 1 if stride == 0 else None) for stride in value.strides)]
     where = devices.of(value)
     copy = scratch(value.shape, float32, slot) if where == devices.CPU else devices.empty(value.shape, float32, where)
@@ -81,10 +81,17 @@ def _round(value: Any, wide: Any) -> None:
 
 
 def ufunc_options(out: Array, inputs: Sequence[Any]) -> dict[str, Any]:
-    """Return the options with which a ufunc computes halves in float32; none if there are no halves.
+    """Return the options with which a ufunc computes a floating result: of halves in float32, of integers in its dtype.
 
-    Comparisons and predicates, whose result is boolean, are exact in any dtype.
+    NumPy would compute booleans in float16, and large integers in float64.  Comparisons and predicates, whose result is
+    boolean, are exact in any dtype.
     """
-    if is_floating(out.dtype) and (out.itemsize == 2 or has_halves(inputs)):
-        return {"dtype": accumulator(out.dtype)}
+    dtype = out.dtype
+    if is_floating(dtype):
+        if out.itemsize == 2:
+            return {"dtype": float32}
+        for value in inputs:
+            own = getattr(value, "dtype", dtype)
+            if own is not dtype and (is_half(own) or not is_floating(own)):
+                return {"dtype": dtype}
     return {}

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_boolean
 from gpunet.errors import DtypeError, LaunchError
 from gpunet.launch import halves
 from gpunet.launch.launchable import Launchable
@@ -95,4 +96,9 @@ class Ufunc(Shim):
 
     def _dtype_error(self, inputs: Sequence[Any], error: Exception) -> DtypeError:
         arguments = " and ".join(f"a tensor of {x.dtype}" if devices.is_array(x) else repr(x) for x in inputs)
+        if all(is_boolean(x.dtype) if devices.is_array(x) else isinstance(x, bool) for x in inputs):
+            return DtypeError(
+                f"{self.public_name} of {arguments}: not defined for booleans; convert with .long() or .float() first, or use "
+                "a logical operator (&, |, ^, ~)"
+            )
         return DtypeError(f"{self.public_name} of {arguments}: {error}; convert with .to(dtype) first")

@@ -14,15 +14,18 @@ import numpy
 
 from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating
-from gpunet.errors import ArgumentError
+from gpunet.backend.dtypes import is_boolean, is_floating
+from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, zeros_like
 from gpunet.ops.broadcast import cast
+from gpunet.ops.define import elementwise
 from gpunet.ops.elementwise import erf, exp, expm1, log1p, maximum, minimum, where
+from gpunet.ops.face import as_number, public
+from gpunet.ops.in_place import in_place
 from gpunet.ops.special import erf_into
 
-__all__ = ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh"]
+__all__ = ["elu", "elu_", "gelu", "leaky_relu", "leaky_relu_", "relu", "relu_", "sigmoid", "silu", "softplus", "tanh"]
 
 
 class Activation(NamedTuple):
@@ -223,8 +226,7 @@ def _identity_backward(dz, dy, saved, alpha):
 
 
 def _sigmoid_composed(z, alpha=0.0):
-    # exp(-|z|) cannot overflow
-    small = exp(-z.abs())
+    small = exp(where(z >= 0, -z, z))  # exp(-|z|), which cannot overflow, with the slope -1 at 0
     return where(z >= 0, 1.0, small) / (1.0 + small)
 
 
@@ -366,30 +368,85 @@ def activate(x: Any, name: str, alpha: float = 0.0) -> Tensor:
     return activation(x, name=name, alpha=float(alpha))
 
 
-@method("relu")
-def relu(x: Any) -> Tensor:
-    """max(x, 0)."""
-    return activate(x, "relu")
+# ---- public functions -------------------------------------------------------------------------------------------------
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+def _as_finite(function: str, name: str, value: Any) -> float:
+    number = as_number(function, name, value)
+    if not math.isfinite(number):
+        raise ArgumentError(f"{function}: {name}={value}; expected a finite number")
+    return number
+
+
+def _relu_of_any(input: Tensor) -> Tensor:
+    if is_floating(input.array.dtype):
+        return activation(input, name="relu", alpha=0.0)
+    if is_boolean(input.dtype):
+        raise DtypeError("relu of a boolean tensor; convert it with .float() or .long() first")
+    return maximum(input, 0)
+
+
+def _leaky_relu_of(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    return activate(input, "leaky_relu", _as_finite("leaky_relu", "negative_slope", negative_slope))
+
+
+def _elu_of(input: Tensor, alpha: float = 1.0) -> Tensor:
+    return activate(input, "elu", _as_finite("elu", "alpha", alpha))
+
+
+def _silu_of(input: Tensor) -> Tensor:
+    return activate(input, "silu")
+
+
+for _function, _name in ((_relu_of_any, "relu_"), (_leaky_relu_of, "leaky_relu_"), (_elu_of, "elu_"), (_silu_of, "silu")):
+    _function.__qualname__ = _name  # Python's in messages
+relu_, leaky_relu_ = in_place(_relu_of_any, "relu_"), in_place(_leaky_relu_of, "leaky_relu_")
+elu_, _silu_in_place = in_place(_elu_of, "elu_"), in_place(_silu_of, "silu(inplace=True)")
+method("relu_")(relu_)
+
+
+@public("relu")
+def relu(input: Any, inplace: bool = False) -> Tensor:
+    """max(x, 0); integers keep their dtype.
+
+    Raises:
+        DtypeError: a boolean tensor.
+    """
+    return relu_(input) if inplace else _relu_of_any(input)
+
+
+@public()
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, negative_slope * x elsewhere."""
-    return activate(x, "leaky_relu", negative_slope)
+    return (leaky_relu_ if inplace else _leaky_relu_of)(input, negative_slope)
 
 
-@method("sigmoid")
-def sigmoid(x: Any) -> Tensor:
+@public()
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, alpha (exp(x) - 1) elsewhere."""
+    return (elu_ if inplace else _elu_of)(input, alpha)
+
+
+@public()
+def silu(input: Any, inplace: bool = False) -> Tensor:
+    """x sigmoid(x), also called swish."""
+    return (_silu_in_place if inplace else _silu_of)(input)
+
+
+@elementwise("sigmoid")
+def sigmoid(input: Any) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return activate(x, "sigmoid")
+    return activate(input, "sigmoid")
 
 
-@method("tanh")
-def tanh(x: Any) -> Tensor:
+@elementwise("tanh")
+def tanh(input: Any) -> Tensor:
     """Hyperbolic tangent."""
-    return activate(x, "tanh")
+    return activate(input, "tanh")
 
 
-def gelu(x: Any, approximate: str = "none") -> Tensor:
+@public()
+def gelu(input: Any, *, approximate: str = "none") -> Tensor:
     """x Phi(x) (Hendrycks and Gimpel 2016); ``approximate="tanh"`` selects the tanh approximation.
 
     Raises:
@@ -397,22 +454,15 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate={approximate!r}; expected 'none' or 'tanh'")
-    return activate(x, "gelu" if approximate == "none" else "gelu_tanh")
+    return activate(input, "gelu" if approximate == "none" else "gelu_tanh")
 
 
-def silu(x: Any) -> Tensor:
-    """x sigmoid(x), also called swish."""
-    return activate(x, "silu")
-
-
-def elu(x: Any, alpha: float = 1.0) -> Tensor:
-    """x where x > 0, alpha (exp(x) - 1) elsewhere."""
-    return activate(x, "elu", alpha)
-
-
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+@public()
+def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, or x where beta x > threshold."""
+    beta, threshold = _as_finite("softplus", "beta", beta), as_number("softplus", "threshold", threshold)
+    if beta == 0.0:
+        raise ArgumentError("softplus: beta=0, by which the result is divided; expected another number")
     if beta == 1.0 and threshold >= 20.0:  # for x > 20 both branches round to x in float32
-        return activate(x, "softplus")
-    x = wrap(x)
-    return where(x * beta > threshold, x, activate(x * beta, "softplus") / beta)
+        return activate(input, "softplus")
+    return where(input * beta > threshold, input, activate(input * beta, "softplus") / beta)

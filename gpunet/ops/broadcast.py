@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, Tensor, get_default_dtype, make_tensor, primitive
+from gpunet.autograd import COPY, FILL, Tensor, get_default_dtype, make_tensor, primitive
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
@@ -74,9 +74,38 @@ def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 def check_operand(name: str, value: Any) -> None:
     """Raise a DtypeError if an operand of op ``name`` is neither a tensor nor a number."""
     if not isinstance(value, (Tensor, int, float, numpy.number, numpy.bool_)):
-        raise DtypeError(
-            f"{name}: operand {value!r} has type {type(value).__name__}; expected a tensor, an array or a number"
-        )
+        got = "got None" if value is None else f"operand {value!r} has type {type(value).__name__}"
+        raise DtypeError(f"{name}: {got}; expected a tensor, an array or a number")
+
+
+def convert_number(name: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
+    """Return a Python or NumPy number as one of the category of ``dtype``; integers are truncated towards zero.
+
+    Raises:
+        DtypeError: it is no number, or ``dtype`` is an integer dtype that cannot hold it.
+    """
+    check_operand(name, value)
+    if dtypes.is_floating(dtype):
+        return value
+    if dtypes.is_boolean(dtype):
+        return bool(value)
+    limits = numpy.iinfo(dtype)
+    if not limits.min <= value <= limits.max:  # or NaN
+        raise DtypeError(f"{name}: value {value} for a tensor of {dtype}; expected a number from {limits.min} to {limits.max}")
+    return int(value)
+
+
+def operand_array(operand: Any, dtype: numpy.dtype[Any]) -> Any:
+    """Return an operand's array, or a number as it is.  A 0-d integer is converted to ``dtype`` if that is one of integers.
+
+    NumPy refuses to write the result of unsigned integers and a signed 0-d array to unsigned ones.
+    """
+    if not isinstance(operand, Tensor):
+        return operand
+    array = operand.array
+    if array.ndim or array.dtype == dtype or not dtypes.is_integer(dtype):
+        return array
+    return cast(operand, dtype=dtype).array
 
 
 def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
@@ -84,6 +113,7 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
     if not isinstance(a, Tensor):
         check_operand(function.public_name, a)
         if not isinstance(b, Tensor):
+            check_operand(function.public_name, b)
             b = make_tensor(constant(numpy.asarray(b, result_dtype(b))))
         x, y, shape, like = a, b.array, b.array.shape, b.array
         dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
@@ -94,7 +124,11 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
     else:
         x, y, like = a.array, b.array, a.array
         shape = x.shape if x.shape == y.shape else broadcast_shape(function.public_name, x.shape, y.shape)
-        dtype = dtype or (x.dtype if x.dtype == y.dtype else result_dtype(a, b))
+        if x.dtype == y.dtype:
+            dtype = dtype or x.dtype
+        else:
+            dtype = dtype or result_dtype(a, b)
+            x, y = operand_array(a, dtype), operand_array(b, dtype)
     out = empty(shape, dtype, like)
     function(out, x, y)
     return out
@@ -124,6 +158,8 @@ sum_to.derivatives(x=lambda g, x_shape: broadcast_to(g, shape=x_shape))
 @primitive(view=True)
 def broadcast_to(x, *, shape):
     """A view of x with strides of 0 along the broadcast dimensions."""
+    if x.shape == tuple(shape):
+        return x.array[...]  # NumPy would make it read-only
     return devices.module(x.array).broadcast_to(x.array, shape)
 
 
@@ -151,3 +187,10 @@ def in_accumulator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return cast(function(cast(x, dtype=dtypes.float32), *args, **options), dtype=x.dtype)
 
     return call
+
+
+def zero_gradient(g: Tensor) -> Tensor:
+    """The rule of an input that does not change the result: zero, even where the upstream gradient is infinite."""
+    out = empty(g.shape, g.dtype, g.array)
+    FILL(out, value=0)
+    return make_tensor(out)

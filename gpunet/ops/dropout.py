@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, fused, make_tensor, wrap
-from gpunet.errors import ArgumentError
+from gpunet.autograd import Tensor, fused, make_tensor
+from gpunet.backend.dtypes import is_floating
+from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import empty
 from gpunet.launch.random import default_generator, random_bernoulli
+from gpunet.ops.face import as_number, public
+from gpunet.ops.in_place import in_place
 
 __all__ = ["dropout"]
 
@@ -47,17 +50,28 @@ def _(saved, dy, *, scale, need):
     return dx, None
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+@public(out=False)
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero each element with probability ``p`` and scale the others by 1 / (1 - p); the identity if not training.
 
     Raises:
         ArgumentError: p is not in [0, 1].
+        DtypeError: the tensor is not floating.
     """
+    p = as_number("dropout", "p", p)
     if not 0.0 <= p <= 1.0:
         raise ArgumentError(f"dropout: p={p}; expected a probability from 0 to 1")
-    x = wrap(input)
     if not training or p == 0.0:
-        return x
+        return input
+    if not is_floating(input.dtype):
+        raise DtypeError(f"dropout: the tensor has dtype {input.dtype}; expected a floating dtype: convert it with .float()")
+    return _drop_in_place(input, p) if inplace else _drop(input, p)
+
+
+def _drop(x: Tensor, p: float) -> Tensor:
     mask = empty(x.shape, numpy.bool_, x.array)
     default_generator.fill(random_bernoulli, mask, probability=1.0 - p)
     return masked_scale(x, make_tensor(mask), scale=0.0 if p == 1.0 else 1.0 / (1.0 - p))
+
+
+_drop_in_place = in_place(_drop, "dropout(inplace=True)")

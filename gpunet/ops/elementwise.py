@@ -1,4 +1,4 @@
-"""Elementwise primitives: arithmetic, powers, exponentials, trigonometry, selection.
+"""Elementwise functions: arithmetic, powers, exponentials, trigonometry, selection.
 
 Each launches a ufunc that NumPy and CuPy have in common.
 """
@@ -10,51 +10,36 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import ADD, MULTIPLY, Tensor, contiguous, get_default_dtype, method, primitive, wrap
-from gpunet.backend.dtypes import is_floating
-from gpunet.errors import ArgumentError, DtypeError
+from gpunet.autograd import ADD, MULTIPLY, Tensor, contiguous, get_default_dtype, make_tensor, method, primitive, wrap
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import is_boolean, is_floating
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
+from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.broadcast import (
     broadcast_shape,
     cast,
+    check_operand,
+    convert_number,
     launch_binary,
     launch_unary,
+    operand_array,
     result_dtype,
     ufunc,
+    zero_gradient,
 )
-from gpunet.ops.compare import compare, eq, logical_and, sign
+from gpunet.ops.compare import BOOL, compare, eq
+from gpunet.ops.define import elementwise, unary
+from gpunet.ops.face import public
+from gpunet.ops.rounding import check_rounding_mode, floor_divide, sign, truncated_div
 from gpunet.ops.special import ERF
 
 __all__ = [
-    "abs",
-    "add",
-    "atan",
-    "clamp",
-    "cos",
-    "cosh",
-    "div",
-    "erf",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "maximum",
-    "minimum",
-    "mul",
-    "neg",
-    "pow",
-    "reciprocal",
-    "rsqrt",
-    "sin",
-    "sinh",
-    "sqrt",
-    "square",
-    "sub",
-    "tan",
-    "where",
+    "abs", "absolute", "add", "arctan", "atan", "clamp", "clamp_max", "clamp_min", "clip", "cos", "cosh", "div", "divide", "erf",
+    "exp", "expm1", "log", "log1p", "log2", "log10", "masked_fill", "maximum", "minimum", "mul", "multiply", "neg", "negative",
+    "pow", "reciprocal", "rsqrt", "rsub", "sin", "sinh", "sqrt", "square", "sub", "subtract", "tan", "true_divide", "where",
 ]  # fmt: skip
 
 WHERE = Shim(
@@ -63,54 +48,125 @@ WHERE = Shim(
 
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------
+# Operators call the primitives; the public functions stand in front of them.
 
 
 @primitive(methods="__add__ __radd__")
-def add(a, b):
-    """a + b, broadcast."""
+def _add(a, b):
     return launch_binary(ADD, a, b)
 
 
-add.derivatives(a=lambda g: g, b=lambda g: g)
+_add.derivatives(a=lambda g: g, b=lambda g: g)
 
 
 @primitive(methods="__sub__")
-def sub(a, b):
-    """a - b, broadcast."""
+def _sub(a, b):
+    if _is_boolean(a) or _is_boolean(b):
+        raise DtypeError("sub (-) of a boolean: expected numbers; use ~ or ^ for masks, or convert with .float() or .long()")
     return launch_binary(ufunc("subtract"), a, b)
 
 
-sub.derivatives(a=lambda g: g, b=lambda g: -g)
+def _is_boolean(operand: Any) -> bool:
+    return operand.array.dtype == BOOL if isinstance(operand, Tensor) else operand is True or operand is False
 
 
-@primitive(methods="mul multiply __mul__ __rmul__")
-def mul(a, b):
-    """a * b, broadcast."""
+_sub.derivatives(a=lambda g: g, b=lambda g: -g)
+
+
+@primitive(methods="__mul__ __rmul__")
+def _mul(a, b):
     return launch_binary(MULTIPLY, a, b)
 
 
-mul.derivatives(a=lambda g, b: g * b, b=lambda g, a: g * a)
+_mul.derivatives(a=lambda g, b: g * b, b=lambda g, a: g * a)
 
 
-@primitive(methods="div divide true_divide __truediv__")
-def div(a, b):
-    """a / b, broadcast; integers are divided in the default dtype."""
+@primitive(methods="__truediv__")
+def _div(a, b):
     dtype = result_dtype(a, b)
     return launch_binary(ufunc("divide"), a, b, dtype if is_floating(dtype) else get_default_dtype())
 
 
-div.derivatives(a=lambda g, b: g / b, b=lambda g, a, b: -(g * a) / (b * b))
+_div.derivatives(a=lambda g, b: g / b, b=lambda g, a, b: -(g * (a / b / b)))  # b * b would overflow
 
 
-@primitive(methods="pow __pow__")
-def pow(a, b):
-    """a ** b.  The gradient with respect to b takes log(0) as 0, as in PyTorch."""
-    if not isinstance(b, Tensor):
-        if b == 2:
-            return launch_binary(MULTIPLY, a, a)
-        if b < 0 and not is_floating(result_dtype(a, b)):
-            raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
-    return launch_binary(ufunc("power"), a, b)
+@elementwise("add", "__iadd__", launch=ADD, numbers=True)
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """input + alpha * other, broadcast."""
+    return _add(input, other if type(alpha) is int and alpha == 1 else _scaled("add", input, other, alpha))
+
+
+@elementwise("sub subtract", "__isub__", launch=ufunc("subtract"), numbers=True)
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """input - alpha * other, broadcast."""
+    if type(alpha) is int and alpha == 1:
+        return _sub(input, other)
+    return _sub(input, other if _is_boolean(other) else _scaled("sub", input, other, alpha))
+
+
+def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
+    """alpha * other, in the dtype of the result; a number stays one."""
+    dtype = result_dtype(input, other)
+    if not isinstance(alpha, Tensor):
+        own = result_dtype(alpha)
+        if own != dtype and (is_floating(own) > is_floating(dtype) or is_boolean(own)):
+            raise DtypeError(f"{name}: alpha={alpha} for a result of {dtype}; expected a number of the result's kind")
+        alpha = convert_number(name, alpha, dtype)
+    if not isinstance(other, Tensor):
+        check_operand(name, other)
+    elif other.dtype != dtype:
+        other = cast(other, dtype=dtype)
+    return other * alpha
+
+
+@elementwise("mul multiply", "__imul__", launch=MULTIPLY, numbers=True)
+def mul(input: Any, other: Any) -> Tensor:
+    """input * other, broadcast."""
+    return _mul(input, other)
+
+
+@elementwise("div divide true_divide", "__itruediv__", launch=ufunc("divide"), numbers=True)
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """input / other, broadcast; integers are divided in the default dtype.
+
+    Args:
+        rounding_mode: "trunc" rounds towards zero, "floor" down; then the quotient of integers is an integer, and the
+            gradient is zero.
+    """
+    if rounding_mode is None:
+        return _div(input, other)
+    check_rounding_mode(rounding_mode)
+    return (floor_divide if rounding_mode == "floor" else truncated_div)(input, other)
+
+
+@public("rsub", numbers=True)
+def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """other - alpha * input."""
+    return sub(other, input, alpha=alpha)
+
+
+@primitive(methods="__pow__")
+def _pow(a, b):
+    if isinstance(b, Tensor):
+        dtype = result_dtype(a, b)
+        return launch_binary(ufunc("power"), a, b, dtype) if is_floating(dtype) else _integer_pow(a, b).array
+    check_operand("pow", b)
+    dtype = a.array.dtype if isinstance(a, Tensor) and is_floating(a.array.dtype) else result_dtype(a, b)
+    if b == 2:
+        return launch_binary(MULTIPLY, a, a, dtype)
+    if b < 0 and not is_floating(dtype):
+        raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
+    return launch_binary(ufunc("power"), a, b, dtype)
+
+
+def _integer_pow(a: Any, b: Tensor) -> Tensor:
+    """a ** b of integers; a negative power is 0 except that of 1 and -1, as in PyTorch."""
+    dtype = result_dtype(a, b)
+    if is_boolean(dtype):
+        raise DtypeError("pow: two boolean tensors; convert one with .long() first")
+    b = b if b.dtype == dtype else cast(b, dtype=dtype)
+    power = make_tensor(launch_binary(ufunc("power"), a, where(b < 0, b & 1, b), dtype))
+    return where((b < 0) & (a != 1) & (a != -1), 0, power)
 
 
 def _pow_base(g, a, b):
@@ -118,309 +174,345 @@ def _pow_base(g, a, b):
         return where(eq(b, 0), 0.0, g * (b * a ** where(eq(b, 0), 1.0, b - 1)))
     if b == 2:
         return g * (2.0 * a)
-    return g * (b * a ** (b - 1)) if b != 0 else g * 0.0
+    return g * (b * a ** (b - 1)) if b != 0 else zero_gradient(g)
 
 
 def _pow_exponent(g, a, b):
+    """g * a ** b * log(a); 0 where a is 0 and b is not negative, as in PyTorch."""
     if not isinstance(a, Tensor):
-        return g * (a**b * (math.log(a) if a > 0 else 0.0))
-    return g * (a**b * log(where(eq(a, 0), 1.0, a)))
+        gradient = g * (a**b * (math.log(a) if a > 0 else -math.inf if a == 0 else math.nan))
+        return gradient if a != 0 else where(b >= 0, 0.0, gradient)
+    if not is_floating(a.dtype):
+        a = cast(a, dtype=g.dtype)
+    is_zero = eq(a, 0) & (b >= 0)
+    return where(is_zero, 0.0, g * (a**b * log(where(is_zero, 1.0, a))))
 
 
-pow.derivatives(a=_pow_base, b=_pow_exponent)
+_pow.derivatives(a=_pow_base, b=_pow_exponent)
+
+
+@elementwise("pow", "__ipow__", numbers=True)
+def pow(input: Any, exponent: Any) -> Tensor:
+    """input ** exponent, broadcast; one of them may be a number.
+
+    Raises:
+        DtypeError: an integer tensor to the power of a negative integer.
+    """
+    return _pow(input, exponent)
 
 
 @method("__rsub__")
 def _rsub(b, a):
-    return sub(a, b)
+    return _sub(a, b)
 
 
 @method("__rtruediv__")
 def _rdiv(b, a):
-    return div(a, b)
+    return _div(a, b)
 
 
 @method("__rpow__")
 def _rpow(b, a):
-    return pow(a, b)
-
-
-@method("add")
-def add_scaled(a, b, *, alpha=1):
-    """a + alpha * b."""
-    return add(a, b if alpha == 1 else b * alpha)  # not mul(): if b is a number, mul() would make a CPU tensor of it
-
-
-@method("sub subtract")
-def sub_scaled(a, b, *, alpha=1):
-    """a - alpha * b."""
-    return sub(a, b if alpha == 1 else b * alpha)
-
-
-@primitive(methods="neg negative __neg__")
-def neg(x):
-    """-x."""
-    return launch_unary(ufunc("negative"), x, x.dtype)
-
-
-neg.derivatives(x=lambda g: -g)
+    return _pow(a, b)
 
 
 @method("__pos__")
 def _pos(x):
+    if is_boolean(x.dtype):
+        raise DtypeError("+ of a boolean tensor; convert it with .float() or .long() first")
     return x
 
 
-@primitive(methods="abs absolute __abs__")
-def abs(x):
+@unary(lambda g: -g, aliases="negative", function="negative", same_dtype=True)
+def neg(input):
+    """-x."""
+
+
+@unary(lambda g, input: g * sign(input), aliases="absolute", function="absolute", same_dtype=True)
+def abs(input):
     """|x|; the gradient at 0 is 0."""
-    return launch_unary(ufunc("absolute"), x, x.dtype)
 
 
-abs.derivatives(x=lambda g, x: g * sign(x))
+Tensor.__neg__, Tensor.__abs__ = neg, abs  # type: ignore[method-assign]
 
 
-@primitive(methods="square")
-def square(x):
+def _square_array(x: Tensor) -> Array:
+    return launch_binary(MULTIPLY, x, x, numpy.dtype("int64") if is_boolean(x.dtype) else x.dtype)
+
+
+@unary(lambda g, input: g * (2.0 * input), forward=_square_array)
+def square(input):
     """x^2."""
-    return launch_unary(ufunc("square"), x, x.dtype)
 
 
-square.derivatives(x=lambda g, x: g * (2.0 * x))
-
-
-@primitive(methods="sqrt")
-def sqrt(x):
+@unary(lambda g, out: g / (2.0 * out))
+def sqrt(input):
     """The square root of x."""
-    return launch_unary(ufunc("sqrt"), x)
 
 
-sqrt.derivatives(x=lambda g, out: g / (2.0 * out))
+def _rsqrt_array(x: Tensor) -> Array:
+    root = launch_unary(ufunc("sqrt"), x)
+    ufunc("divide")(root, 1.0, root)
+    return root
 
 
-@method("rsqrt")
-def rsqrt(x):
+@unary(lambda g, out: -0.5 * (g * (out * out * out)), forward=_rsqrt_array)
+def rsqrt(input):
     """1 / sqrt(x)."""
-    return 1.0 / sqrt(x)
 
 
-@primitive(methods="reciprocal")
-def reciprocal(x):
+def _reciprocal_array(x: Tensor) -> Array:
+    return launch_binary(ufunc("divide"), 1.0, x, x.dtype if is_floating(x.dtype) else get_default_dtype())
+
+
+@unary(lambda g, out: -(g * out * out), forward=_reciprocal_array)
+def reciprocal(input):
     """1 / x."""
-    dtype = x.dtype if is_floating(x.dtype) else get_default_dtype()
-    return launch_binary(ufunc("divide"), 1.0, x, dtype)
-
-
-reciprocal.derivatives(x=lambda g, out: -(g * out * out))
 
 
 # ---- exponentials, trigonometry -------------------------------------------------------------------------------------
 
 
-@primitive(methods="exp")
-def exp(x):
+@unary(lambda g, out: g * out)
+def exp(input):
     """e^x."""
-    return launch_unary(ufunc("exp"), x)
 
 
-exp.derivatives(x=lambda g, out: g * out)
-
-
-@primitive(methods="expm1")
-def expm1(x):
+@unary(lambda g, out: g * (out + 1.0))
+def expm1(input):
     """e^x - 1, accurate near 0."""
-    return launch_unary(ufunc("expm1"), x)
 
 
-expm1.derivatives(x=lambda g, out: g * (out + 1.0))
-
-
-@primitive(methods="log")
-def log(x):
+@unary(lambda g, input: g / input)
+def log(input):
     """The natural logarithm of x."""
-    return launch_unary(ufunc("log"), x)
 
 
-log.derivatives(x=lambda g, x: g / x)
-
-
-@primitive(methods="log1p")
-def log1p(x):
+@unary(lambda g, input: g / (input + 1.0))
+def log1p(input):
     """log(1 + x), accurate near 0."""
-    return launch_unary(ufunc("log1p"), x)
 
 
-log1p.derivatives(x=lambda g, x: g / (x + 1.0))
-
-
-@primitive(methods="log2")
-def log2(x):
+@unary(lambda g, input: g / (input * math.log(2.0)))
+def log2(input):
     """The logarithm of x to base 2."""
-    return launch_unary(ufunc("log2"), x)
 
 
-log2.derivatives(x=lambda g, x: g / (x * math.log(2.0)))
-
-
-@primitive(methods="log10")
-def log10(x):
+@unary(lambda g, input: g / (input * math.log(10.0)))
+def log10(input):
     """The logarithm of x to base 10."""
-    return launch_unary(ufunc("log10"), x)
 
 
-log10.derivatives(x=lambda g, x: g / (x * math.log(10.0)))
-
-
-@primitive(methods="sin")
-def sin(x):
+@unary(lambda g, input: g * input.cos())
+def sin(input):
     """The sine of x in radians."""
-    return launch_unary(ufunc("sin"), x)
 
 
-sin.derivatives(x=lambda g, x: g * cos(x))
-
-
-@primitive(methods="cos")
-def cos(x):
+@unary(lambda g, input: -(g * input.sin()))
+def cos(input):
     """The cosine of x in radians."""
-    return launch_unary(ufunc("cos"), x)
 
 
-cos.derivatives(x=lambda g, x: -(g * sin(x)))
-
-
-@primitive(methods="tan")
-def tan(x):
+@unary(lambda g, out: g * (out * out + 1.0))
+def tan(input):
     """The tangent of x in radians."""
-    return launch_unary(ufunc("tan"), x)
 
 
-tan.derivatives(x=lambda g, out: g * (out * out + 1.0))
-
-
-@primitive(methods="sinh")
-def sinh(x):
+@unary(lambda g, input: g * input.cosh())
+def sinh(input):
     """(e^x - e^-x) / 2."""
-    return launch_unary(ufunc("sinh"), x)
 
 
-sinh.derivatives(x=lambda g, x: g * cosh(x))
-
-
-@primitive(methods="cosh")
-def cosh(x):
+@unary(lambda g, input: g * input.sinh())
+def cosh(input):
     """(e^x + e^-x) / 2."""
-    return launch_unary(ufunc("cosh"), x)
 
 
-cosh.derivatives(x=lambda g, x: g * sinh(x))
-
-
-@primitive(methods="arctan atan")
-def atan(x):
+@unary(lambda g, input: g / (input * input + 1.0), aliases="arctan", function="arctan")
+def atan(input):
     """The arctangent of x, in [-pi/2, pi/2]."""
-    return launch_unary(ufunc("arctan"), x)
 
 
-atan.derivatives(x=lambda g, x: g / (x * x + 1.0))
-
-
-@primitive(methods="erf")
-def erf(x):
-    """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+def _erf_array(x: Tensor) -> Array:
     array = x.array if is_floating(x.dtype) else cast(x, dtype=get_default_dtype()).array
     out = empty(x.shape, array.dtype, array)
     ERF(out, contiguous(array))
     return out
 
 
-erf.derivatives(x=lambda g, x: g * (2.0 / math.sqrt(math.pi) * exp(-(x * x))))
+@unary(lambda g, input: g * (2.0 / math.sqrt(math.pi) * exp(-(input * input))), forward=_erf_array)
+def erf(input):
+    """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
 
 
 # ---- selection ------------------------------------------------------------------------------------------------------
 
 
-def _chosen(g, greater_or_less, x, other):
-    """The gradient of the operand x; a tie gives half of the gradient to each operand, as in PyTorch."""
-    chosen = cast(compare(greater_or_less, x, other), dtype=g.dtype)
-    return g * (chosen + 0.5 * cast(eq(x, other), dtype=g.dtype))
+def _chosen(g, not_chosen, x, other):
+    """The gradient of the operand x; a tie gives half of the gradient to each operand, and NaN all, as in PyTorch."""
+    return where(compare(not_chosen, x, other), 0.0, where(eq(x, other), g * 0.5, g))
 
 
-@primitive(methods="maximum")
-def maximum(a, b):
-    """Elementwise maximum; NaN where either operand is NaN."""
+@primitive
+def _maximum(a, b):
     return launch_binary(ufunc("maximum"), a, b)
 
 
-maximum.derivatives(a=lambda g, a, b: _chosen(g, "greater", a, b), b=lambda g, a, b: _chosen(g, "greater", b, a))
+_maximum.derivatives(a=lambda g, a, b: _chosen(g, "less", a, b), b=lambda g, a, b: _chosen(g, "less", b, a))
 
 
-@primitive(methods="minimum")
-def minimum(a, b):
-    """Elementwise minimum; NaN where either operand is NaN."""
+@public("maximum", numbers=True)
+def maximum(input: Any, other: Any) -> Tensor:
+    """Elementwise maximum; NaN where either operand is NaN."""
+    return _maximum(input, other)
+
+
+@primitive
+def _minimum(a, b):
     return launch_binary(ufunc("minimum"), a, b)
 
 
-minimum.derivatives(a=lambda g, a, b: _chosen(g, "less", a, b), b=lambda g, a, b: _chosen(g, "less", b, a))
+_minimum.derivatives(a=lambda g, a, b: _chosen(g, "greater", a, b), b=lambda g, a, b: _chosen(g, "greater", b, a))
+
+
+@public("minimum", numbers=True)
+def minimum(input: Any, other: Any) -> Tensor:
+    """Elementwise minimum; NaN where either operand is NaN."""
+    return _minimum(input, other)
 
 
 @primitive
 def _where(condition, a, b):
     mask = condition.array
     shape = broadcast_shape("where", mask.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
-    out = empty(shape, result_dtype(a, b), mask)
-    WHERE(out, mask, *(v.array if isinstance(v, Tensor) else v for v in (a, b)))
+    dtype = result_dtype(a, b)
+    out = empty(shape, dtype, mask)
+    a, b = (operand_array(v, dtype) if isinstance(v, Tensor) else convert_number("where", v, dtype) for v in (a, b))
+    WHERE(out, mask, a, b)
     return out
 
 
-_where.derivatives(a=lambda g, condition: where(condition, g, 0.0), b=lambda g, condition: where(condition, 0.0, g))
+_where.derivatives(a=lambda g, condition: _where(condition, g, 0.0), b=lambda g, condition: _where(condition, 0.0, g))
 
 
-def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """``a`` where ``condition`` is true, else ``b``; an element that is not selected gets gradient zero.
+@public()
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """``input`` where ``condition`` is true, else ``other``; an element that is not selected gets gradient zero.
+
+    ``where(condition)`` returns the indices of the nonzero elements: an int64 tensor for each dimension.
 
     Raises:
         DtypeError: the condition is not boolean.
     """
     condition = wrap(condition)
-    if condition.dtype != numpy.bool_:
-        raise DtypeError(
-            f"where: condition of dtype {condition.dtype}; expected a boolean tensor, such as x > 0"
-        )
-    return _where(condition, a, b)
+    if input is None and other is None:
+        return _nonzero(condition)
+    if input is None or other is None:
+        raise ArgumentError("where: got one of input and other; expected both, or only the condition")
+    return _where(_checked_mask("where", "condition", condition), input, other)
 
 
-@method("where")
-def _where_method(x, condition, other):
-    return where(condition, x, other)
+def _checked_mask(function: str, name: str, mask: Any) -> Tensor:
+    mask = wrap(mask)
+    if not is_boolean(mask.dtype):
+        raise DtypeError(f"{function}: {name} of dtype {mask.dtype}; expected a boolean tensor, such as x > 0")
+    return mask
 
 
-@method("masked_fill")
-def masked_fill(x: Tensor, mask: Any, value: Any) -> Tensor:
-    """``value`` where ``mask`` is true, else ``x``."""
-    return where(mask, value, x)
+def _nonzero(x: Tensor) -> tuple[Tensor, ...]:
+    graph_break_on_read("where(condition), whose shape depends on values,", x.array)
+    array = x.array if x.ndim else x.array.reshape(1)
+    return tuple(make_tensor(index) for index in devices.module(array).nonzero(array))
 
 
-@primitive(methods="clamp clip")
-def clamp(x, min=None, max=None):
-    """Limit x to [min, max] (numbers or None).  The gradient is 1 inside, bounds included, and 0 outside."""
-    if min is None and max is None:
-        raise ArgumentError("clamp: min and max are both None; expected at least one number")
-    out = empty(x.shape, result_dtype(x, *(v for v in (min, max) if v is not None)), x.array)
-    source = x.array
-    if min is not None:
-        ufunc("maximum")(out, source, min)
-        source = out
-    if max is not None:
-        ufunc("minimum")(out, source, max)
+def _where_method(input: Any, condition: Any, other: Any) -> Tensor:
+    return where(condition, input, other)
 
+
+_where_method.__name__ = _where_method.__qualname__ = "where"
+public("where", out=False)(_where_method)
+
+
+@elementwise("masked_fill")
+def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
+    """``value``, a number or a 0-d tensor, where ``mask`` is true, else ``input``; in the dtype of ``input``.
+
+    Raises:
+        DtypeError: the mask is not boolean, or an integer dtype cannot hold the value.
+        ShapeError: the value has dimensions.
+    """
+    mask = _checked_mask("masked_fill", "mask", mask)
+    if not isinstance(value, (Tensor, float, int)) and devices.is_array(value):
+        value = wrap(value)
+    if not isinstance(value, Tensor):
+        value = convert_number("masked_fill", value, input.dtype)
+    elif value.ndim:
+        raise ShapeError(f"masked_fill: value has shape {value.shape}; expected a number or a 0-d tensor: use where()")
+    elif value.dtype != input.dtype:
+        value = cast(value, dtype=input.dtype)
+    return _where(mask, value, input)
+
+
+@primitive
+def _clamp(x, low, high):
+    shape, dtype, source = x.array.shape, x.array.dtype, x.array
+    bounds = [bound for bound in (low, high) if bound is not None]
+    for bound in bounds:
+        if isinstance(bound, Tensor):
+            shape = broadcast_shape("clamp", shape, bound.shape)
+        else:
+            check_operand("clamp", bound)
+        if isinstance(bound, Tensor) or not is_floating(dtype):
+            dtype = result_dtype(x, *bounds)
+    out = empty(shape, dtype, source)
+    for function, bound in (("maximum", low), ("minimum", high)):
+        if bound is not None:
+            ufunc(function)(out, source, operand_array(bound, dtype))
+            source = out
     return out
 
 
-def _inside(g, x, min, max):
-    low = None if min is None else compare("greater_equal", x, min)
-    high = None if max is None else compare("less_equal", x, max)
-    return where(low if high is None else high if low is None else logical_and(low, high), g, 0.0)
+def _inside(g, x, low, high):
+    for inside, bound in (("greater_equal", low), ("less_equal", high)):
+        if bound is not None:
+            g = where(compare(inside, x, bound), g, 0.0)
+    return g
 
 
-clamp.derivatives(x=_inside)
+_clamp.derivatives(
+    x=_inside,
+    low=lambda g, x, low, high: where(x < low if high is None else (x < low) & (low < high), g, 0.0),
+    high=lambda g, x, low, high: where(x > high if low is None else (x > high) | (high < low), g, 0.0),
+)
+
+
+@elementwise("clamp clip")
+def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
+    """Limit ``input`` to [min, max], numbers or tensors; None is no limit.
+
+    The gradient of ``input`` is 1 inside, bounds included, and 0 outside.
+
+    Raises:
+        ArgumentError: both limits are None.
+    """
+    if min is None and max is None:
+        raise ArgumentError("clamp: min and max are both None; expected at least one limit")
+    return _clamp(input, min, max)
+
+
+@elementwise("clamp_min")
+def clamp_min(input: Any, min: Any) -> Tensor:
+    """The maximum of ``input`` and the limit ``min``; the gradient as in :func:`clamp`."""
+    check_operand("clamp_min", min)
+    return _clamp(input, min, None)
+
+
+@elementwise("clamp_max")
+def clamp_max(input: Any, max: Any) -> Tensor:
+    """The minimum of ``input`` and the limit ``max``; the gradient as in :func:`clamp`."""
+    check_operand("clamp_max", max)
+    return _clamp(input, None, max)
+
+
+absolute, arctan, clip, divide, true_divide = abs, atan, clamp, div, div
+multiply, negative, subtract = mul, neg, sub

@@ -14,6 +14,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy
+
 from gpunet.autograd import COPY, Tensor, bump_version, is_grad_enabled, method, wrap
 from gpunet.backend.dtypes import category
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
@@ -24,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
 
-def public(methods: str = "", *, out: bool = True) -> Callable[[F], F]:
+def public(methods: str = "", *, out: bool = True, numbers: bool = False) -> Callable[[F], F]:
     """Decorator of a function with PyTorch's parameter names.
 
     * A first parameter ``input`` becomes a Tensor: arrays and numbers are taken as well.
@@ -34,27 +36,28 @@ def public(methods: str = "", *, out: bool = True) -> Callable[[F], F]:
     Args:
         methods: names under which the function becomes a method of Tensor, separated by spaces.
         out: whether the function takes ``out=``.
+        numbers: a number stays one as ``input``, as in ``pow(2, x)``.
     """
+    convert = _keep_number if numbers else wrap
 
     def decorate(function: F) -> F:
         parameters = [*inspect.signature(function).parameters]
-        renamed = {alias: name for alias, name in NUMPY_NAMES.items() if name in parameters and alias not in parameters}
+        renamed = numpy_names(function)
         takes_input, takes_out = parameters[0] == "input", out and "out" not in parameters
 
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
             destination = None
             if options:
-                for alias in renamed.keys() & options.keys():
-                    _rename(function.__name__, options, alias, renamed[alias])
+                rename(function.__name__, options, renamed)
                 if takes_out:
                     destination = options.pop("out", None)
             if takes_input:
                 if args:
                     if type(args[0]) is not Tensor:
-                        args = (wrap(args[0]), *args[1:])
+                        args = (convert(args[0]), *args[1:])
                 elif "input" in options:
-                    args = (wrap(options.pop("input")),)
+                    args = (convert(options.pop("input")),)
             result = function(*args, **options)
             return result if destination is None else write_out(function.__name__, destination, result)
 
@@ -63,10 +66,27 @@ def public(methods: str = "", *, out: bool = True) -> Callable[[F], F]:
     return decorate
 
 
-def _rename(function: str, options: dict[str, Any], alias: str, name: str) -> None:
-    if name in options:
-        raise ArgumentError(f"{function}: got both {name}= and {alias}=, which mean the same; pass one")
-    options[name] = options.pop(alias)
+def _keep_number(value: Any) -> Any:
+    return value if isinstance(value, (Tensor, int, float, numpy.generic)) else wrap(value)
+
+
+def numpy_names(function: Callable[..., Any]) -> dict[str, str]:
+    """NumPy's names of the parameters of a function -> their names."""
+    names = inspect.signature(function).parameters
+    return {alias: name for alias, name in NUMPY_NAMES.items() if name in names and alias not in names}
+
+
+def rename(function: str, options: dict[str, Any], names: dict[str, str]) -> None:
+    """Rename keywords that have NumPy's names.
+
+    Raises:
+        ArgumentError: a keyword is there under both names.
+    """
+    for alias in names.keys() & options.keys():
+        name = names[alias]
+        if name in options:
+            raise ArgumentError(f"{function}: got both {name}= and {alias}=, which mean the same; pass one")
+        options[name] = options.pop(alias)
 
 
 def write_out(function: str, destination: Any, result: Any) -> Any:
@@ -119,6 +139,17 @@ def sizes_of(function: str, args: Sequence[Any], **named: Any) -> tuple[int, ...
     if len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = args[0]
     return tuple(as_integer(function, name, item) for item in args)
+
+
+def as_number(function: str, name: str, value: Any) -> float:
+    """Return ``value``, a Python or NumPy number or a tensor of one element, as a float.
+
+    Raises:
+        DtypeError: it is none.
+    """
+    if isinstance(value, (int, float, numpy.number, numpy.bool_, Tensor)):
+        return float(value)
+    raise DtypeError(f"{function}: {name}={value!r}; expected a number")
 
 
 def as_integer(function: str, name: str, value: Any) -> int:

@@ -1,32 +1,86 @@
-"""In-place ops: compute out of place, then copy the result into the tensor and give it the result's graph node."""
+"""In-place methods: compute out of place, then copy the result into the tensor and give it the result's graph node."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy
 
 from gpunet.autograd import (
-    ADD,
     COPY,
-    FILL,
-    MULTIPLY,
     Tensor,
     bump_version,
+    ignore_fp_errors,
     is_grad_enabled,
     make_tensor,
-    method,
     operands,
-    wrap,
+    primitive,
 )
-from gpunet.backend import devices
-from gpunet.backend.dtypes import is_floating
-from gpunet.errors import GradientError, InPlaceError, ShapeError
-from gpunet.launch.memory import empty, move_to_device
+from gpunet.backend.dtypes import category, is_boolean, is_floating
+from gpunet.errors import DtypeError, GradientError, InPlaceError, ShapeError
+from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
-from gpunet.launch.tape import constant
-from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, ufunc
-from gpunet.ops.elementwise import abs, add_scaled, clamp, div, exp, masked_fill, mul, neg, pow, sqrt, sub_scaled, where
+from gpunet.ops.broadcast import broadcast_shape, cast, check_operand, zero_gradient
+from gpunet.ops.face import numpy_names, rename
+
+
+def in_place(function: Callable[..., Tensor], name: str, launch: Ufunc | None = None) -> Callable[..., Tensor]:
+    """Return the in-place variant of a function: it writes the result to the first argument, and returns that.
+
+    Args:
+        name: the method that a user calls, for messages.
+        launch: the function as a ufunc of the tensor and at most one more operand, to be launched directly on a floating
+            tensor if there is no graph and no keyword.
+    """
+
+    num_arguments = launch.numpy_function.nin - 1 if launch is not None else None
+    aliases = numpy_names(function)
+
+    def change(input: Tensor, *args: Any, **options: Any) -> Tensor:
+        if not isinstance(input, Tensor):
+            raise DtypeError(f"{name}: got {input!r}; expected a tensor, which the result is written to")
+        if options:
+            rename(name, options, aliases)
+        others = (*args, *options.values()) if options else args
+        needs_graph = check_in_place(input, others, name)
+        array = input.array
+        if len(args) == num_arguments and not (needs_graph or options) and array.size and is_floating(array.dtype):
+            assert launch is not None
+            if not args:
+                launch(array, array)
+                bump_version(input)
+                return input
+            _, other = operands(name, (input, *args))
+            if _fits(input, other, name):
+                launch(array, array, other.array if isinstance(other, Tensor) else other)
+                bump_version(input)
+                return input
+        before = _copy_before_change(input) if needs_graph else alias_of(input)
+        result = function(before, *args, **options)
+        if category(result.dtype) > category(input.dtype):
+            raise DtypeError(
+                f"{name}: the result has dtype {result.dtype}, which a tensor of {input.dtype} cannot hold; compute a new "
+                f"tensor with {name.removesuffix('_')}(), or convert the tensor with .to({result.dtype}) first"
+            )
+        return assign_in_place(input, result, name)
+
+    change.__qualname__ = name  # Python's in messages
+    change = functools.wraps(function)(ignore_fp_errors(change))
+    change.__name__ = change.__qualname__ = name
+    change.__doc__ = f"{name.removesuffix('_')}, in place."
+    return change
+
+
+def _fits(target: Tensor, other: Any, name: str) -> bool:
+    """Whether a second operand leaves the shape of ``target`` as it is, and needs no check of booleans."""
+    if not isinstance(other, Tensor):
+        check_operand(name, other)
+        return not isinstance(other, bool)
+    if is_boolean(other.dtype):
+        return False
+    return other.shape == target.shape or broadcast_shape(name, target.shape, other.shape) == target.shape
 
 
 def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
@@ -35,7 +89,10 @@ def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
         raise ShapeError(
             f"{name}: the result has shape {result.shape}, the tensor {target.shape}; expected the same shape"
         )
-    COPY(target.array, result.array)
+    if target._requires_grad and not result._requires_grad and is_grad_enabled():
+        result = overwrite(alias_of(target), result)
+    if target.array.size:  # an empty expanded array is read-only
+        COPY(target.array, result.array)
     bump_version(target)
     if result._requires_grad and is_grad_enabled():  # under no_grad(), copy_() must not adopt the source's graph
         retains_grad = target.retains_grad
@@ -45,8 +102,17 @@ def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
     return target
 
 
-def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
-    """Raise if the graph cannot represent an in-place change of ``target``.
+@primitive(name="copy_")
+def overwrite(x, source):
+    """The source, of which x receives a gradient of zero."""
+    return source.array if source.dtype == x.dtype else cast(source, dtype=x.dtype).array
+
+
+overwrite.derivatives(x=zero_gradient, source=lambda g: g)
+
+
+def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> bool:
+    """Return whether the graph must represent an in-place change of ``target``; raise if it cannot.
 
     Args:
         others: the other operands.
@@ -58,17 +124,20 @@ def check_in_place(target: Tensor, others: tuple[Any, ...], name: str) -> None:
     """
     refuse_shared_memory(target.array, name)
     if not is_grad_enabled():
-        return
+        return False
     if target._requires_grad and target._node is None:
         raise GradientError(
             f"{name} changes a leaf tensor that requires grad; do it under no_grad(), or compute a new tensor (e.g. "
             "gpunet.where)"
         )
-    needs_grad = target._requires_grad or any(isinstance(o, Tensor) and o._requires_grad for o in others)
-    if needs_grad and target._view_version is not None:
+    needs_graph = target._requires_grad
+    for other in others:
+        needs_graph = needs_graph or (isinstance(other, Tensor) and other._requires_grad)
+    if needs_graph and target._view_version is not None:
         raise InPlaceError(
             f"{name} on a view, and a gradient is required; assign to the base (base[index] = ...), or to a .clone()"
         )
+    return needs_graph
 
 
 def refuse_shared_memory(array: Any, name: str) -> None:
@@ -93,92 +162,3 @@ def _copy_before_change(target: Tensor) -> Tensor:
     old.array, old._version = empty(target.shape, target.dtype, target.array), [0]
     COPY(old.array, target.array)
     return old
-
-
-def _overwrite(target: Tensor, source: Tensor, name: str) -> Tensor:
-    """Copy ``source`` into ``target``; the previous value of ``target`` gets gradient zero."""
-    if is_grad_enabled() and target._requires_grad:
-        true = make_tensor(constant(devices.module(target.array).ones((), bool)))
-        source = where(true, source, alias_of(target))  # connects the old value to the graph, with gradient zero
-    return assign_in_place(target, source, name)
-
-
-def _in_place(op: Any, methods: str, launch: Ufunc | None = None) -> None:
-    name = methods.split()[0]
-
-    def change(self: Tensor, *args: Any, **options: Any) -> Tensor:
-        check_in_place(self, args, name)
-        needs_graph = is_grad_enabled() and (
-            self._requires_grad or any(isinstance(a, Tensor) and a._requires_grad for a in args)
-        )
-        if launch is not None and not needs_graph and not options and is_floating(self.array.dtype):
-            other = operands(name, args)[0] if args else None
-            operand = other.array if isinstance(other, Tensor) else other
-            if (
-                not isinstance(other, Tensor)
-                or other.shape == self.shape
-                or broadcast_shape(name, self.shape, other.shape) == self.shape
-            ):
-                launch(self.array, self.array, *(() if other is None else (operand,)))
-                bump_version(self)
-                return self
-        before = _copy_before_change(self) if needs_graph else alias_of(self)
-        return assign_in_place(self, op(before, *args, **options), name)
-
-    change.__name__ = name
-    change.__doc__ = f"{name[:-1] if name.endswith('_') else name}, in place."
-    method(methods)(change)
-
-
-_in_place(add_scaled, "add_ __iadd__", ADD)
-_in_place(sub_scaled, "sub_ __isub__", ufunc("subtract"))
-_in_place(mul, "mul_ __imul__", MULTIPLY)
-_in_place(div, "div_ __itruediv__", ufunc("divide"))
-_in_place(pow, "pow_ __ipow__")
-_in_place(clamp, "clamp_ clip_")
-_in_place(neg, "neg_", ufunc("negative"))
-_in_place(exp, "exp_", ufunc("exp"))
-_in_place(sqrt, "sqrt_", ufunc("sqrt"))
-_in_place(abs, "abs_", ufunc("absolute"))
-_in_place(masked_fill, "masked_fill_")
-
-
-@method("fill_")
-def fill_(x: Tensor, value: Any) -> Tensor:
-    """Set every element to ``value``."""
-    check_in_place(x, (value,), "fill_")
-    return _overwrite(x, _broadcast_source(cast(_scalar_tensor(value, x), dtype=x.dtype), x, "fill_"), "fill_")
-
-
-def _broadcast_source(source: Tensor, x: Tensor, name: str) -> Tensor:
-    if broadcast_shape(name, source.shape, x.shape) != x.shape:
-        raise ShapeError(f"{name}: the source has shape {source.shape}; expected a shape that broadcasts to {x.shape}")
-    return broadcast_to(source, shape=x.shape)
-
-
-def _scalar_tensor(value: Any, x: Tensor) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    out = empty((), x.dtype, x.array)
-    FILL(out, value=value)
-    return make_tensor(out)
-
-
-@method("zero_")
-def zero_(x: Tensor) -> Tensor:
-    """Set every element to zero."""
-    return fill_(x, 0)
-
-
-@method("copy_")
-def copy_(x: Tensor, source: Any) -> Tensor:
-    """Copy ``source`` into ``x``, with broadcasting and conversion of dtype and device."""
-    source = wrap(source)
-    check_in_place(x, (source,), "copy_")
-    if source.device != x.device:
-        source = make_tensor(move_to_device(source.array, x.device))
-    if source.dtype != x.dtype:
-        source = cast(source, dtype=x.dtype)
-    if source.shape != x.shape:
-        source = _broadcast_source(source, x, "copy_")
-    return _overwrite(x, source, "copy_")

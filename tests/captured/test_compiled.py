@@ -57,7 +57,7 @@ def has_dynamic_shape(sample: Sample) -> bool:
 
 _SAMPLES_PER_STEP = 20  # one compilation of many samples takes less time than many compilations
 _RECORDED = [s for s in SAMPLES if not has_dynamic_shape(s)]
-_OWN_FUNCTIONS = ("activation", "exp", "expm1", "log", "log1p", "tanh", "erf", "regression_loss", "labels_loss", "_matmul")
+_OWN_FUNCTIONS = ("activation", "_exp", "_expm1", "_log", "_log1p", "tanh", "_erf", "regression_loss", "labels_loss", "_matmul")
 _GROUPS = [("float32", _RECORDED[i : i + _SAMPLES_PER_STEP]) for i in range(0, len(_RECORDED), _SAMPLES_PER_STEP)]
 _GROUPS.append(("float64", [s for s in _RECORDED if s.op in _OWN_FUNCTIONS and "mean" not in s.name]))
 

@@ -49,7 +49,7 @@ for _correction in (0, 1):
         "_mean", lambda x, c=_correction: x.var(1, correction=c), lambda x, c=_correction: x.var(1, ddof=c), normal(ROWS, 4),
         torch=SAME, name=f"var {_correction}",
     )  # fmt: skip
-row("sqrt", lambda x: x.std(), lambda x: x.std(ddof=1), normal(3, 4), torch="std", name="std")
+row("_sqrt", lambda x: x.std(), lambda x: x.std(ddof=1), normal(3, 4), torch="std", name="std")
 row("_sum", lambda x: x.logsumexp(1), lambda x: numpy.log(numpy.exp(x).sum(1)), normal(ROWS, 4), name="logsumexp",
     torch=SAME)  # fmt: skip
 for _p in (1, 2, 3, math.inf):

@@ -1,0 +1,68 @@
+"""Methods that overwrite a tensor: fill_, zero_, copy_."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpunet.autograd import FILL, Tensor, ignore_fp_errors, is_grad_enabled, make_tensor, method, wrap
+from gpunet.backend import devices
+from gpunet.errors import ShapeError
+from gpunet.launch.memory import empty, move_to_device
+from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, convert_number
+from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place, overwrite
+
+
+@method("fill_")
+@ignore_fp_errors
+def fill_(input: Tensor, value: Any) -> Tensor:
+    """Set every element to ``value``, a number or a 0-d tensor, converted to the tensor's dtype.
+
+    Raises:
+        ShapeError: ``value`` has dimensions.
+    """
+    check_in_place(input, (value,), "fill_")
+    if not isinstance(value, Tensor) and devices.is_array(value):
+        value = wrap(value)
+    if not isinstance(value, Tensor):
+        out = empty((), input.dtype, input.array)
+        FILL(out, value=convert_number("fill_", value, input.dtype))
+        value = make_tensor(out)
+    if value.ndim:
+        raise ShapeError(f"fill_: value has shape {value.shape}; expected a number or a 0-d tensor: use copy_()")
+    return _assign(input, value, "fill_")
+
+
+@method("zero_")
+def zero_(input: Tensor) -> Tensor:
+    """Set every element to zero."""
+    return fill_(input, 0)
+
+
+@method("copy_")
+@ignore_fp_errors
+def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
+    """Copy ``other`` into the tensor, with broadcasting and conversion of dtype and device.
+
+    Args:
+        non_blocking: no effect: the copy is complete before its result is read.
+    """
+    other = wrap(other)
+    check_in_place(input, (other,), "copy_")
+    if other.device != input.device:
+        other = make_tensor(move_to_device(other.array, input.device))
+    return _assign(input, other, "copy_")
+
+
+def _assign(target: Tensor, source: Tensor, name: str) -> Tensor:
+    """Copy ``source`` into ``target``, converted and broadcast; the previous value of ``target`` gets gradient zero."""
+    if source.dtype != target.dtype:
+        source = cast(source, dtype=target.dtype)
+    if source.shape != target.shape:
+        if broadcast_shape(name, source.shape, target.shape) != target.shape:
+            raise ShapeError(
+                f"{name}: the source has shape {source.shape}; expected a shape that broadcasts to {target.shape}"
+            )
+        source = broadcast_to(source, shape=target.shape)
+    if is_grad_enabled() and (target._requires_grad or source._requires_grad):
+        source = overwrite(alias_of(target), source)
+    return assign_in_place(target, source, name)
