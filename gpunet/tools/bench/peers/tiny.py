@@ -12,12 +12,12 @@ from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runne
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
     """A step as in tinygrad's examples: the loss and the updated parameters are realised together."""
     os.environ.setdefault("DEV", "CUDA" if device.startswith("cuda") else "CPU")
-    from tinygrad import Context, TinyJit, nn
+    from tinygrad import Context, Tensor, TinyJit, nn
 
     layers = [nn.Linear(i, o) for i, o in itertools.pairwise(case.sizes)]
     for layer, values in zip(layers, case.layers(), strict=True):
-        layer.weight.assign(make_tensor(values.weight)).realize()
-        layer.bias.assign(make_tensor(values.bias)).realize()
+        layer.weight.assign(Tensor(values.weight)).realize()
+        layer.bias.assign(Tensor(values.bias)).realize()
     parameters = nn.state.get_parameters(layers)
     optimizer = None
     if kind == "sgd":
@@ -45,6 +45,6 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
             return loss.realize(*optimizer.schedule_step())
 
     batches = [
-        (make_tensor(x).realize(), make_tensor(y.astype("int32") if y.ndim == 1 else y).realize()) for x, y in case.batches()
+        (Tensor(x).realize(), Tensor(y.astype("int32") if y.ndim == 1 else y).realize()) for x, y in case.batches()
     ]
     return Runner(step, batches, lambda loss: float(loss.item()))
