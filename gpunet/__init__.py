@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from gpunet.ops.index import *
     from gpunet.ops.join import *
     from gpunet.ops.matmul import *
+    from gpunet.ops.norm import *
+    from gpunet.ops.order import *
     from gpunet.ops.reduce import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
@@ -43,8 +45,8 @@ __version__ = "0.1.0"
 _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.threads", "autograd.tensor", "autograd.mode", "autograd.backward",
     "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.compare",
-    "ops.index", "ops.join", "ops.matmul", "ops.reduce", "ops.shape", "ops.softmax", "ops.custom", "captured.step",
-    "train.checkpoint",
+    "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.reduce", "ops.shape", "ops.softmax", "ops.custom",
+    "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {"ops.activations": ("relu", "sigmoid", "tanh")}

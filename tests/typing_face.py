@@ -24,7 +24,7 @@ from typing import Any
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import Array
 from gpunet.ops.dims import Dims
-from gpunet.ops.reduce import ValuesIndices
+from gpunet.ops.order import ValuesIndices
 
 class TensorMethods:
 '''

@@ -8,10 +8,14 @@ Primitives stay private behind these functions; only operators such as ``__add__
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+
+import numpy
 
 from gpunet.autograd import COPY, Tensor, bump_version, is_grad_enabled, method, wrap
 from gpunet.backend.dtypes import category
@@ -23,21 +27,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
 
-def public(methods: str = "", *, out: bool = True) -> Callable[[F], F]:
+def public(methods: str = "", *, out: bool = True, names: Mapping[str, str] | None = None) -> Callable[[F], F]:
     """Decorator of a function with PyTorch's parameter names.
 
     * A first parameter ``input`` becomes a Tensor: arrays and numbers are taken as well.
     * NumPy's names of parameters are accepted (:data:`NUMPY_NAMES`).
+    * A parameter annotated as ``bool`` takes True and False only: ``x.sum(0, 1)`` does not mean ``keepdim=True``.
     * ``out=`` receives a copy of the result.
 
     Args:
         methods: names under which the function becomes a method of Tensor, separated by spaces.
         out: whether the function takes ``out=``.
+        names: other names of parameters, as the method or another overload has them in PyTorch -> the parameter.
     """
 
     def decorate(function: F) -> F:
         parameters = [*inspect.signature(function).parameters]
         renamed = {alias: name for alias, name in NUMPY_NAMES.items() if name in parameters and alias not in parameters}
+        renamed.update(names or {})
+        flags = _flags(function)
+        first_flag = min(flags.values(), default=0)
         takes_input, takes_out = parameters[0] == "input", out and "out" not in parameters
 
         @functools.wraps(function)
@@ -54,12 +63,31 @@ def public(methods: str = "", *, out: bool = True) -> Callable[[F], F]:
                         args = (wrap(args[0]), *args[1:])
                 elif "input" in options:
                     args = (wrap(options.pop("input")),)
+            if flags and (options or len(args) > first_flag):
+                _check_flags(function.__name__, flags, args, options)
             result = function(*args, **options)
             return result if destination is None else _write(function.__name__, destination, result)
 
         return method(methods)(call)  # type: ignore[return-value]
 
     return decorate
+
+
+def _flags(function: Callable[..., Any]) -> dict[str, int]:
+    """The parameters of a function that are annotated as bool, with their positions; keyword-only ones have none."""
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        p.name: sys.maxsize if p.kind is p.KEYWORD_ONLY else position
+        for position, p in enumerate(parameters)
+        if p.annotation in ("bool", "bool | None")
+    }
+
+
+def _check_flags(function: str, flags: dict[str, int], args: Sequence[Any], options: dict[str, Any]) -> None:
+    for name, position in flags.items():
+        value = args[position] if position < len(args) else options.get(name)
+        if value is not None and not isinstance(value, (bool, numpy.bool_)):
+            raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected True or False")
 
 
 def _rename(function: str, options: dict[str, Any], alias: str, name: str) -> None:
@@ -128,6 +156,7 @@ def as_integer(function: str, name: str, value: Any) -> int:
     """
     if type(value) is int:
         return value
-    if not isinstance(value, bool) and hasattr(value, "__index__"):
-        return int(value.__index__())
+    if not isinstance(value, (bool, numpy.bool_)) and hasattr(value, "__index__"):
+        with contextlib.suppress(TypeError, ShapeError):  # a tensor or an array that is no single integer
+            return int(value.__index__())
     raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected an integer")

@@ -24,6 +24,6 @@ for _dim in (0, 1, -1):
     )  # fmt: skip
 row("_cat", lambda a, b: gpunet.cat([a, b]), lambda a, b: numpy.concatenate([a, b]), normal(ROWS, 3), normal(2, 3), name="rows")
 row(
-    "_cat", lambda x: F.pad(x, (1, 2, 0, 1), value=3.0), lambda x: numpy.pad(x, ((0, 1), (1, 2)), constant_values=3.0),
+    "_pad_constant", lambda x: F.pad(x, (1, 2, 0, 1), value=3.0), lambda x: numpy.pad(x, ((0, 1), (1, 2)), constant_values=3.0),
     normal(ROWS, 3), torch=lambda torch, x: torch.nn.functional.pad(x, (1, 2, 0, 1), value=3.0), name="pad",
 )  # fmt: skip

@@ -31,7 +31,7 @@ same("_mean", lambda x: x.mean(1), normal(ROWS, 3), name="rows")
 _zeros = numpy.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], numpy.float32)
 row(
     "_prod", lambda x: (x * gpunet.tensor(_zeros.tolist(), device=x.device)).prod(1), lambda x: (x * _zeros).prod(1),
-    positive(3, 3), name="with zeros", second=False,
+    positive(3, 3), name="with zeros",
 )  # fmt: skip
 for _op in ("amax", "amin"):
     for _axes in (None, 0, -1, (0, 2)):
@@ -49,7 +49,7 @@ for _correction in (0, 1):
         "_mean", lambda x, c=_correction: x.var(1, correction=c), lambda x, c=_correction: x.var(1, ddof=c), normal(ROWS, 4),
         torch=SAME, name=f"var {_correction}",
     )  # fmt: skip
-row("sqrt", lambda x: x.std(), lambda x: x.std(ddof=1), normal(3, 4), torch="std", name="std")
+row("sqrt_0", lambda x: x.std(), lambda x: x.std(ddof=1), normal(3, 4), torch="std", name="std")
 row("_sum", lambda x: x.logsumexp(1), lambda x: numpy.log(numpy.exp(x).sum(1)), normal(ROWS, 4), name="logsumexp",
     torch=SAME)  # fmt: skip
 for _p in (1, 2, 3, math.inf):
