@@ -86,7 +86,7 @@ def _flags(function: Callable[..., Any]) -> dict[str, int]:
 def _check_flags(function: str, flags: dict[str, int], args: Sequence[Any], options: dict[str, Any]) -> None:
     for name, position in flags.items():
         value = args[position] if position < len(args) else options.get(name)
-        if value is not None and not isinstance(value, (bool, numpy.bool_)):
+        if value is not None and not isinstance(value, bool):
             raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected True or False")
 
 

@@ -16,12 +16,16 @@ from gpunet.ops.index import index_select
 
 __all__ = ["pad"]
 
-#: The indices of a dimension of ``size`` elements, padded on both sides.
-_INDICES = {
-    "reflect": lambda low, high, size: numpy.pad(numpy.arange(size), (low, high), "reflect"),
-    "replicate": lambda low, high, size: numpy.pad(numpy.arange(size), (low, high), "edge"),
-    "circular": lambda low, high, size: numpy.pad(numpy.arange(size), (low, high), "wrap"),
-}
+#: PyTorch's name of a mode -> NumPy's.
+_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def _indices(mode: str, low: int, high: int, size: int) -> numpy.ndarray:
+    """The indices of the elements along a padded dimension.  "circular" crops before it wraps, the others after it, as in PyTorch."""
+    indices, added = numpy.arange(size), (max(0, low), max(0, high))
+    if mode == "circular":
+        return numpy.pad(indices[max(0, -low) : size + min(0, high)], added, "wrap")
+    return numpy.pad(indices, added, _MODES[mode])[max(0, -low) : None if high >= 0 else high]
 
 
 def _overlap(widths, inner, outer):
@@ -72,7 +76,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
             raise ShapeError(f"pad: pad={numbers} crops more than there is of a tensor of shape {tuple(input.array.shape)}")
     if mode == "constant":
         return _pad_constant(input, widths=widths, value=0 if value is None else value)
-    if mode not in _INDICES:
+    if mode not in _MODES:
         raise ArgumentError(f"pad: mode={mode!r}; expected 'constant', 'reflect', 'replicate' or 'circular'")
     if value:
         raise ArgumentError(f"pad: value={value} with mode={mode!r}; only mode='constant' takes a value")
@@ -90,6 +94,6 @@ def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[
         if max(low, high) > most:
             raise ShapeError(f"pad: pad={numbers}, mode={mode!r}; dimension {dim} of size {n} takes widths up to {most}")
         if low or high:
-            indices = _INDICES[mode](max(0, low), max(0, high), n)[max(0, -low) : None if high >= 0 else high]
+            indices = _indices(mode, low, high, n)
             x = index_select(x, dim, Tensor(constant(indices)))
     return x
