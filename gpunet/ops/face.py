@@ -19,7 +19,7 @@ import numpy
 
 from gpunet.autograd import COPY, Tensor, bump_version, is_grad_enabled, method, wrap
 from gpunet.backend.dtypes import category
-from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, OutOfRangeError, ShapeError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,7 +46,7 @@ def public(methods: str = "", *, out: bool = True, names: Mapping[str, str] | No
         renamed = {alias: name for alias, name in NUMPY_NAMES.items() if name in parameters and alias not in parameters}
         renamed.update(names or {})
         flags = _flags(function)
-        first_flag = min(flags.values(), default=0)
+        first_flag = min((position for position, _ in flags.values()), default=0)
         takes_input, takes_out = parameters[0] == "input", out and "out" not in parameters
 
         @functools.wraps(function)
@@ -73,21 +73,26 @@ def public(methods: str = "", *, out: bool = True, names: Mapping[str, str] | No
     return decorate
 
 
-def _flags(function: Callable[..., Any]) -> dict[str, int]:
-    """The parameters of a function that are annotated as bool, with their positions; keyword-only ones have none."""
+def _flags(function: Callable[..., Any]) -> dict[str, tuple[int, bool]]:
+    """The position of each parameter that is annotated as bool, none if keyword-only; and whether None is a value of it."""
     parameters = inspect.signature(function).parameters.values()
     return {
-        p.name: sys.maxsize if p.kind is p.KEYWORD_ONLY else position
+        p.name: (sys.maxsize if p.kind is p.KEYWORD_ONLY else position, p.annotation != "bool")
         for position, p in enumerate(parameters)
         if p.annotation in ("bool", "bool | None")
     }
 
 
-def _check_flags(function: str, flags: dict[str, int], args: Sequence[Any], options: dict[str, Any]) -> None:
-    for name, position in flags.items():
-        value = args[position] if position < len(args) else options.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected True or False")
+def _check_flags(function: str, flags: dict[str, tuple[int, bool]], args: Sequence[Any], options: dict[str, Any]) -> None:
+    for name, (position, takes_none) in flags.items():
+        value = args[position] if position < len(args) else options.get(name, False)
+        if not isinstance(value, bool) and not (takes_none and value is None):
+            raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected True or False")
+
+
+def _with_type(value: Any) -> str:
+    """The type of a value, for the message that refuses it."""
+    return "" if value is None else f" has type {type(value).__name__}"
 
 
 def _rename(function: str, options: dict[str, Any], alias: str, name: str) -> None:
@@ -101,6 +106,9 @@ def _write(function: str, destination: Any, result: Any) -> Any:
     if isinstance(result, tuple):
         if not isinstance(destination, (tuple, list)) or len(destination) != len(result):
             raise ArgumentError(f"{function}: out={destination!r}; expected a tuple of {len(result)} tensors")
+        for given, made in zip(destination, result):
+            if isinstance(given, Tensor) and given.dtype != made.dtype:
+                raise DtypeError(f"{function}: a tensor of out has dtype {given.dtype}; expected {made.dtype}")
         written = [_write(function, *pair) for pair in zip(destination, result)]
         return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
     _check_destination(function, destination, result)
@@ -142,8 +150,10 @@ def sizes_of(function: str, args: Sequence[Any], **named: Any) -> tuple[int, ...
     if value is not None:
         if args:
             raise ArgumentError(f"{function}: got {name}={value!r} beside positional sizes {tuple(args)}; pass one of them")
-        args = (value,)
-    if len(args) == 1 and isinstance(args[0], (tuple, list)):
+        if not isinstance(value, (tuple, list)):
+            raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected a tuple of integers")
+        args = value
+    elif len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = args[0]
     return tuple(as_integer(function, name, item) for item in args)
 
@@ -153,10 +163,13 @@ def as_integer(function: str, name: str, value: Any) -> int:
 
     Raises:
         DtypeError: it is none, or a bool.
+        OutOfRangeError: it does not fit into 64 bits.
     """
     if type(value) is int:
+        if not -(2**63) <= value < 2**63:
+            raise OutOfRangeError(f"{function}: {name}={value} does not fit into 64 bits")
         return value
     if not isinstance(value, (bool, numpy.bool_)) and hasattr(value, "__index__"):
         with contextlib.suppress(TypeError, ShapeError):  # a tensor or an array that is no single integer
             return int(value.__index__())
-    raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected an integer")
+    raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected an integer")

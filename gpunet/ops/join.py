@@ -9,7 +9,7 @@ from typing import Any
 from gpunet.autograd import COPY, Tensor, primitive, wrap
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
-from gpunet.ops.broadcast import cast, result_dtype
+from gpunet.ops.broadcast import result_dtype
 from gpunet.ops.dims import normalize_dim, normalize_slice_dim
 from gpunet.ops.face import as_integer, public, sizes_of
 from gpunet.ops.index import _index
@@ -52,17 +52,15 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
         ShapeError: the shapes differ in another dimension.
         ArgumentError: the list is empty.
     """
-    given = _operands("cat", tensors)
-    parts = [x for x in given if x.array.shape != (0,)] or given[:1]
-    first = parts[0].array.shape
-    at = normalize_slice_dim(dim, parts[0], "cat")
-    for x in given:
+    parts = _operands("cat", tensors)
+    example = next((x for x in parts if x.array.shape != (0,)), parts[0])
+    at, first = normalize_slice_dim(dim, example, "cat"), example.array.shape
+    for i, x in enumerate(parts):
         shape = x.array.shape
-        differs = len(shape) != len(first) or any(a != b for i, (a, b) in enumerate(zip(shape, first)) if i != at)
-        if differs and shape != (0,):
+        if shape == (0,):
+            parts[i] = _reshape(x, shape=(*first[:at], 0, *first[at + 1 :]))
+        elif len(shape) != len(first) or any(a != b for i, (a, b) in enumerate(zip(shape, first)) if i != at):
             raise ShapeError(f"cat: shapes {first} and {shape} differ in a dimension other than {dim}")
-    if len(parts) < len(given) and (dtype := result_dtype(*given)) != result_dtype(*parts):
-        parts[0] = cast(parts[0], dtype=dtype)  # tensors that are skipped take part in the promotion
     return _cat(*parts, dim=at, starts=(0, *itertools.accumulate(x.array.shape[at] for x in parts)))
 
 

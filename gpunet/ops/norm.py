@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy
+
 from gpunet.autograd import Tensor, get_default_dtype
 from gpunet.backend.dtypes import accumulator, is_floating
 from gpunet.errors import ArgumentError, ShapeError
@@ -36,7 +38,7 @@ def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
 
 @public("norm")
 def norm(
-    input: Any, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
+    input: Any, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, dtype: Any = None
 ) -> Tensor:
     """The p-norm over ``dim``, of all elements as one vector: sum(|x|^p)^(1/p).
 
@@ -48,9 +50,9 @@ def norm(
         DtypeError: an integer tensor.
         ArgumentError: p is "nuc": the nuclear norm needs singular values.
     """
-    if p is None or p == "fro":
+    if p is None or (isinstance(p, str) and p == "fro"):
         p = 2
-    if isinstance(p, (str, bool)) or math.isnan(p):
+    if not isinstance(p, (int, float, numpy.number)) or math.isnan(p):
         raise ArgumentError(f"norm: p={p!r}; expected a number, inf, -inf or 'fro'")
     x = check_floating(converted(input, dtype), "norm")
     axes = reduced_dims(x, dim, "norm")

@@ -39,6 +39,8 @@ def one_hot(input: Any, num_classes: int = -1) -> Tensor:
         raise DtypeError(f"one_hot: labels of dtype {array.dtype}; expected integers: convert them with .long()")
     if num_classes < -1:
         raise ArgumentError(f"one_hot: num_classes={num_classes}; expected a number of classes, or -1 for the largest label + 1")
+    if num_classes == -1 and not array.size:
+        raise ArgumentError(f"one_hot: no labels (shape {tuple(array.shape)}), so no largest label; pass num_classes")
     if num_classes != -1 and type(array) is not numpy.ndarray:
         check_labels(array, num_classes, _SITE)
         with devices.on_device_of(array):
@@ -48,7 +50,7 @@ def one_hot(input: Any, num_classes: int = -1) -> Tensor:
     with devices.on_device_of(array):
         classes = num_classes
         if num_classes == -1:
-            classes = int(devices.to_host(array.max())) + 1 if array.size else 0
+            classes = int(devices.to_host(array.max())) + 1
         if array.size:
             flat = devices.to_host(array.reshape(-1))
             bad = (flat < 0) | (flat >= classes)

@@ -165,8 +165,16 @@ def sort(input: Any, dim: int = -1, descending: bool = False, *, stable: bool | 
     return ValuesIndices(gather(input, dim, indices), indices)
 
 
-@public("topk")
 @promote_0d
+def _topk(x: Tensor, k: int, dim: int, largest: bool) -> ValuesIndices:
+    axis = normalize_dim(dim, x.ndim, "topk")
+    if not 0 <= k <= x.array.shape[axis]:
+        raise OutOfRangeError(f"topk: k={k}; expected 0 .. {x.array.shape[axis]}, the size of dimension {dim}")
+    indices = _argsort(x, axis, largest)[(slice(None),) * axis + (slice(0, k),)]
+    return ValuesIndices(gather(x, dim, indices), indices)
+
+
+@public("topk")
 def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
     """The k largest (or smallest) elements along ``dim``, in descending (ascending) order: (values, indices).
 
@@ -176,8 +184,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
     Raises:
         OutOfRangeError: k is larger than the dimension.
     """
-    axis, k = normalize_dim(dim, input.ndim, "topk"), as_integer("topk", "k", k)
-    if not 0 <= k <= input.array.shape[axis]:
-        raise OutOfRangeError(f"topk: k={k}; expected 0 .. {input.array.shape[axis]}, the size of dimension {dim}")
-    indices = _argsort(input, axis, largest)[(slice(None),) * axis + (slice(0, k),)]
-    return ValuesIndices(gather(input, dim, indices), indices)
+    k = as_integer("topk", "k", k)
+    if not input.ndim and k != 1:
+        raise OutOfRangeError(f"topk: k={k} of a tensor without dimensions; expected 1")
+    return _topk(input, k, dim, largest)

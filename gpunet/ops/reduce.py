@@ -157,21 +157,44 @@ def _takes_unbiased_first(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _moments(function: str, x: Tensor, dim: Dims, unbiased: bool | None, keepdim: bool, correction: Any) -> tuple[Tensor, Tensor]:
-    """The variance, and the mean with its dimensions kept; both in the accumulator's dtype."""
+@primitive
+def _variance(x, *, axes, keepdim, correction):
+    shape = x.array.shape
+    centre, squares = empty(kept_shape(shape, axes), x.dtype, x.array), empty(shape, x.dtype, x.array)
+    out = empty(_reduced_shape(shape, axes, keepdim), x.dtype, x.array)
+    SUM(centre, x.array, axis=axes, keepdims=True)
+    MULTIPLY(centre, centre, _mean_factor(shape, axes))
+    ufunc("subtract")(squares, x.array, centre)
+    MULTIPLY(squares, squares, squares)
+    SUM(out, squares, axis=axes, keepdims=keepdim)
+    MULTIPLY(out, out, _variance_factor(shape, axes, correction))
+    return out
+
+
+def _variance_factor(shape, axes, correction):
+    count = math.prod(shape[a] for a in axes)
+    return 1.0 / (count - correction) if count > correction and count else math.inf if count else math.nan
+
+
+def _variance_derivative(g, x, axes, correction):
+    shape = x.array.shape
+    centred = x - _mean(x, axes=axes, keepdim=True)
+    return _reshape(g, shape=kept_shape(shape, axes)) * centred * (2.0 * _variance_factor(shape, axes, correction))
+
+
+_variance.derivatives(x=_variance_derivative)
+
+
+def _moment_arguments(function: str, x: Tensor, dim: Dims, unbiased: bool | None, correction: Any) -> tuple[Tensor, Any, float]:
+    """The tensor in its accumulator's dtype, the axes and the correction."""
     if correction is not None and unbiased is not None:
         raise ArgumentError(f"{function}: got unbiased={unbiased} and correction={correction}, which mean the same; pass one")
-    if correction is not None and (isinstance(correction, bool) or not isinstance(correction, (int, float, numpy.number))):
-        raise DtypeError(f"{function}: correction={correction!r} has type {type(correction).__name__}; expected a number")
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
-    x = check_floating(x, function)
-    axes = reduced_dims(x, dim, function)
-    x = converted(x, accumulator(x.dtype))
-    centre = _mean(x, axes=axes, keepdim=True)
-    centred = x - centre
-    freedom = math.prod(x.array.shape[a] for a in axes) - correction
-    return _sum(centred * centred, axes=axes, keepdim=keepdim) * (1.0 / freedom if freedom > 0 else math.inf), centre
+    if isinstance(correction, bool) or not isinstance(correction, (int, float, numpy.number)):
+        raise DtypeError(f"{function}: correction={correction!r} has type {type(correction).__name__}; expected a number")
+    axes = reduced_dims(check_floating(x, function), dim, function)
+    return converted(x, accumulator(x.dtype)), axes, correction
 
 
 @public("var")
@@ -188,7 +211,8 @@ def var(
     Raises:
         DtypeError: an integer tensor.
     """
-    return converted(_moments("var", input, dim, unbiased, keepdim, correction)[0], input.dtype)
+    x, axes, correction = _moment_arguments("var", input, dim, unbiased, correction)
+    return converted(_variance(x, axes=axes, keepdim=keepdim, correction=correction), input.dtype)
 
 
 @public("std")
@@ -197,7 +221,8 @@ def std(
     input: Any, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> Tensor:
     """The standard deviation, the square root of :func:`var`; its gradient at 0 is 0."""
-    return converted(sqrt_0(_moments("std", input, dim, unbiased, keepdim, correction)[0]), input.dtype)
+    x, axes, correction = _moment_arguments("std", input, dim, unbiased, correction)
+    return converted(sqrt_0(_variance(x, axes=axes, keepdim=keepdim, correction=correction)), input.dtype)
 
 
 @public()
@@ -206,8 +231,9 @@ def var_mean(
     input: Any, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """(:func:`var`, :func:`mean`)."""
-    variance, centre = _moments("var_mean", input, dim, unbiased, keepdim, correction)
-    return converted(variance, input.dtype), converted(_reshape(centre, shape=variance.array.shape), input.dtype)
+    x, axes, correction = _moment_arguments("var_mean", input, dim, unbiased, correction)
+    variance = _variance(x, axes=axes, keepdim=keepdim, correction=correction)
+    return converted(variance, input.dtype), converted(_mean(x, axes=axes, keepdim=keepdim), input.dtype)
 
 
 @public()
@@ -216,8 +242,9 @@ def std_mean(
     input: Any, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """(:func:`std`, :func:`mean`)."""
-    variance, centre = _moments("std_mean", input, dim, unbiased, keepdim, correction)
-    return converted(sqrt_0(variance), input.dtype), converted(_reshape(centre, shape=variance.array.shape), input.dtype)
+    x, axes, correction = _moment_arguments("std_mean", input, dim, unbiased, correction)
+    variance = _variance(x, axes=axes, keepdim=keepdim, correction=correction)
+    return converted(sqrt_0(variance), input.dtype), converted(_mean(x, axes=axes, keepdim=keepdim), input.dtype)
 
 
 # ---- products, scans --------------------------------------------------------------------------------------------------

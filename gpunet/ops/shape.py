@@ -104,7 +104,7 @@ def _reinterpreted(x: Tensor, dtype: numpy.dtype[Any]) -> Tensor:
     array = x.array
     graph_break("view(dtype)", "use .to(dtype), which converts the numbers", array)
     if dtype.itemsize != array.itemsize:
-        if not array.ndim or array.strides[-1] != array.itemsize:
+        if not array.ndim or not (array.flags.c_contiguous or array.strides[-1] == array.itemsize):
             raise ShapeError(
                 f"view: {array.dtype} of shape {array.shape} as {dtype}: the last dimension must be contiguous; use .contiguous()"
             )
@@ -177,13 +177,18 @@ def permute(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Tenso
     return _permute(input, dims=normalize_dims(given, input.ndim, "permute", "dims"))
 
 
-@public("transpose swapaxes", out=False, names={"axis0": "dim0", "axis1": "dim1"})
+@public("transpose", out=False)
 def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions exchanged."""
-    return _swapped(input, normalize_dim(dim0, input.ndim, "transpose", "dim0"), normalize_dim(dim1, input.ndim, "transpose", "dim1"))
+    ndim = input.ndim
+    return _swapped(input, normalize_dim(dim0, ndim, "transpose", "dim0"), normalize_dim(dim1, ndim, "transpose", "dim1"))
 
 
-swapaxes = transpose
+@public("swapaxes", out=False)
+def swapaxes(input: Any, axis0: int, axis1: int) -> Tensor:
+    """:func:`transpose` under NumPy's name."""
+    ndim = input.ndim
+    return _swapped(input, normalize_dim(axis0, ndim, "swapaxes", "axis0"), normalize_dim(axis1, ndim, "swapaxes", "axis1"))
 
 
 def _swapped(x: Tensor, first: int, second: int) -> Tensor:
@@ -220,8 +225,8 @@ Tensor.T = property(_reversed, doc="The dimensions reversed.")  # type: ignore[a
 Tensor.mT = property(_matrix_transpose, doc="The last two dimensions exchanged.")  # type: ignore[assignment]
 
 
-@public("expand broadcast_to", out=False)
-def broadcast_to(input: Any, *sizes: Any, size: Sequence[int] | None = None, implicit: bool = False) -> Tensor:
+@public("expand", out=False)
+def _expand_method(input: Any, *sizes: Any, size: Sequence[int] | None = None, implicit: bool = False) -> Tensor:
     """A view that repeats dimensions of size 1; -1 keeps a size.
 
     Args:
@@ -230,24 +235,40 @@ def broadcast_to(input: Any, *sizes: Any, size: Sequence[int] | None = None, imp
     Raises:
         ShapeError: the size of a dimension is neither 1 nor the requested size.
     """
-    given, shape = sizes_of("expand", sizes, size=size), input.array.shape
-    lead = len(given) - len(shape)
-    new = tuple(shape[i - lead] if s == -1 and i >= lead else s for i, s in enumerate(given))
+    return _expand("expand", input, sizes_of("expand", sizes, size=size))
+
+
+def _expand(function: str, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    shape = x.array.shape
+    lead = len(sizes) - len(shape)
+    new = tuple(shape[i - lead] if s == -1 and i >= lead else s for i, s in enumerate(sizes))
     if lead < 0 or any(s < 0 for s in new) or any(n not in (1, s) for n, s in zip(shape, new[lead:])):
-        raise ShapeError(f"expand: shape {shape} cannot be expanded to {given}: only dimensions of size 1 can be repeated")
-    return broadcast(input, shape=new)
+        raise ShapeError(f"{function}: shape {shape} cannot be expanded to {sizes}: only dimensions of size 1 can be repeated")
+    if math.prod(new) == x.array.size:  # nothing is repeated: a view that can be written
+        return _reshape(x, shape=new)
+    return broadcast(x, shape=new)
+
+
+@public("broadcast_to", out=False)
+def broadcast_to(input: Any, size: Sequence[int]) -> Tensor:
+    """A view that repeats dimensions of size 1; -1 keeps a size."""
+    return _expand("broadcast_to", input, sizes_of("broadcast_to", (), size=size))
 
 
 @method("expand_as")
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
     """``input`` expanded to the shape of ``other``."""
-    return broadcast_to(input, other.shape)
+    return _expand("expand_as", input, tuple(other.shape))
 
 
 @public("squeeze", out=False)
-def squeeze(input: Any, dim: int | Sequence[int] | None = None) -> Tensor:
-    """Remove the dimensions of size 1: all, or those in ``dim``."""
+def squeeze(input: Any, *dims: Any, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Remove the dimensions of size 1: all, or those in ``dim``: squeeze(0, 2), squeeze((0, 2)) or squeeze(dim=(0, 2))."""
     shape = input.array.shape
+    if dims:
+        if dim is not None:
+            raise ArgumentError(f"squeeze: got dim={dim!r} beside {dims}; pass one of them")
+        dim = dims if len(dims) > 1 else dims[0]
     drop = range(len(shape)) if dim is None else normalize_dims(dim, len(shape), "squeeze")
     return _reshape(input, shape=tuple([n for i, n in enumerate(shape) if n != 1 or i not in drop]))
 

@@ -46,7 +46,7 @@ for _axis in (0, 1):
         torch=SAME)  # fmt: skip
 for _correction in (0, 1):
     row(
-        "_mean", lambda x, c=_correction: x.var(1, correction=c), lambda x, c=_correction: x.var(1, ddof=c), normal(ROWS, 4),
+        "_variance", lambda x, c=_correction: x.var(1, correction=c), lambda x, c=_correction: x.var(1, ddof=c), normal(ROWS, 4),
         torch=SAME, name=f"var {_correction}",
     )  # fmt: skip
 row("sqrt_0", lambda x: x.std(), lambda x: x.std(ddof=1), normal(3, 4), torch="std", name="std")
