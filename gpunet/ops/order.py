@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from gpunet.autograd import Tensor, primitive
 from gpunet.backend import devices
 from gpunet.backend.dtypes import int64
-from gpunet.errors import ArgumentError, OutOfRangeError, ShapeError
+from gpunet.errors import ArgumentError, OutOfRangeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import cast

@@ -17,11 +17,11 @@ from gpunet.ops.index import index_select
 __all__ = ["pad"]
 
 #: PyTorch's name of a mode -> NumPy's.
-_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def _indices(mode: str, low: int, high: int, size: int) -> numpy.ndarray:
-    """The indices of the elements along a padded dimension.  "circular" crops before it wraps, the others after it, as in PyTorch."""
+    """The indices of the elements along a padded dimension.  As in PyTorch, "circular" crops first, the other modes last."""
     indices, added = numpy.arange(size), (max(0, low), max(0, high))
     if mode == "circular":
         return numpy.pad(indices[max(0, -low) : size + min(0, high)], added, "wrap")
@@ -86,8 +86,8 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
 def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[int, int], ...], mode: str) -> Tensor:
     if len(numbers) not in (2, 4, 6) or x.ndim not in (len(numbers) // 2 + 1, len(numbers) // 2 + 2):
         raise ShapeError(
-            f"pad: mode={mode!r} with pad={numbers} for a tensor of shape {tuple(x.array.shape)}; expected the pairs of the last 1, "
-            "2 or 3 dimensions, and one or two dimensions before them"
+            f"pad: mode={mode!r} with pad={numbers} for a tensor of shape {tuple(x.array.shape)}; expected the pairs of the "
+            "last 1, 2 or 3 dimensions, and one or two dimensions before them"
         )
     for dim, ((low, high), n) in enumerate(zip(widths, x.array.shape)):
         most = {"reflect": n - 1, "circular": n + min(0, low) + min(0, high)}.get(mode, max(low, high) if n else 0)

@@ -185,7 +185,7 @@ def _variance_derivative(g, x, axes, correction):
 _variance.derivatives(x=_variance_derivative)
 
 
-def _moment_arguments(function: str, x: Tensor, dim: Dims, unbiased: bool | None, correction: Any) -> tuple[Tensor, Any, float]:
+def _moment_arguments(function: str, x: Tensor, dim: Dims, unbiased: bool | None, correction: Any) -> tuple[Tensor, Any, Any]:
     """The tensor in its accumulator's dtype, the axes and the correction."""
     if correction is not None and unbiased is not None:
         raise ArgumentError(f"{function}: got unbiased={unbiased} and correction={correction}, which mean the same; pass one")

@@ -84,8 +84,9 @@ def view(input: Any, *sizes: Any, size: Sequence[int] | None = None, dtype: Any 
     Raises:
         ShapeError: the number of elements differs, or the strides need a copy.
     """
-    if len(sizes) == 1 and isinstance(sizes[0], (numpy.dtype, type)):
-        sizes, dtype = (), sizes[0]
+    first: Any = sizes[0] if len(sizes) == 1 else None
+    if isinstance(first, (numpy.dtype, type)):
+        sizes, dtype = (), first
     if dtype is not None:
         if sizes or size is not None:
             raise ArgumentError(f"view: got sizes and dtype={dtype!r}; pass one of them")
@@ -113,8 +114,7 @@ def _reinterpreted(x: Tensor, dtype: numpy.dtype[Any]) -> Tensor:
                 f"view: {array.dtype} of shape {array.shape} as {dtype}: the last dimension has {array.shape[-1]} elements of "
                 f"{array.itemsize} bytes; expected a multiple of {dtype.itemsize} bytes"
             )
-    with devices.on_device_of(array):
-        result = Tensor(array.view(dtype))
+    result = Tensor(array.view(dtype))
     result._version, result._view_version = x._version, x._version[0]
     return result
 
@@ -262,13 +262,13 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
 
 
 @public("squeeze", out=False)
-def squeeze(input: Any, *dims: Any, dim: int | Sequence[int] | None = None) -> Tensor:
+def squeeze(input: Any, *each: Any, dim: Any = None) -> Tensor:
     """Remove the dimensions of size 1: all, or those in ``dim``: squeeze(0, 2), squeeze((0, 2)) or squeeze(dim=(0, 2))."""
     shape = input.array.shape
-    if dims:
+    if each:
         if dim is not None:
-            raise ArgumentError(f"squeeze: got dim={dim!r} beside {dims}; pass one of them")
-        dim = dims if len(dims) > 1 else dims[0]
+            raise ArgumentError(f"squeeze: got dim={dim!r} beside {each}; pass one of them")
+        dim = each if len(each) > 1 else each[0]
     drop = range(len(shape)) if dim is None else normalize_dims(dim, len(shape), "squeeze")
     return _reshape(input, shape=tuple([n for i, n in enumerate(shape) if n != 1 or i not in drop]))
 

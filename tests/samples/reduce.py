@@ -52,9 +52,9 @@ for _correction in (0, 1):
 row("sqrt_0", lambda x: x.std(), lambda x: x.std(ddof=1), normal(3, 4), torch="std", name="std")
 row("_sum", lambda x: x.logsumexp(1), lambda x: numpy.log(numpy.exp(x).sum(1)), normal(ROWS, 4), name="logsumexp",
     torch=SAME)  # fmt: skip
-for _p in (1, 2, 3, math.inf):
+for _p in (1, 2, 3, math.inf, -math.inf):
     row(
-        "_extreme" if _p == math.inf else "_sum", lambda x, p=_p: x.norm(p, 1),
+        "_extreme" if math.isinf(_p) else "_sum", lambda x, p=_p: x.norm(p, 1),
         lambda x, p=_p: numpy.linalg.norm(x, p, 1), distinct(ROWS, 4, offset=0.0625),
         torch=SAME, name=f"norm {_p}",
     )  # fmt: skip

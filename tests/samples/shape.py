@@ -25,3 +25,6 @@ row("_permute", lambda x: x.transpose(-1, 0), lambda x: x.swapaxes(-1, 0), norma
 same("_permute", lambda x: x.T, normal(ROWS, 3), name="T")
 row("_flip", lambda x: x.flip(0, -1), lambda x: x[::-1, ::-1], normal(ROWS, 3), torch=SAME)
 row("_flip", lambda x: x.flip(0), lambda x: x, normal(), torch=SAME, name="a number")
+row("_repeat", lambda x: x.repeat(2, 1, 2), lambda x: numpy.tile(x, (2, 1, 2)), normal(ROWS, 3), torch=SAME, name="repeat more")
+row("_reshape", lambda x: x.unflatten(1, (2, -1)), lambda x: x.reshape(len(x), 2, 3), normal(ROWS, 6), torch=SAME, name="unflatten")
+row("_reshape", lambda x: x.T.unsqueeze(1), lambda x: x.T[:, None], normal(ROWS, 3), name="view of a transpose")
