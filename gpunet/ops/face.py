@@ -155,7 +155,7 @@ def sizes_of(function: str, args: Sequence[Any], **named: Any) -> tuple[int, ...
         args = value
     elif len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = args[0]
-    return tuple(as_integer(function, name, item) for item in args)
+    return tuple([as_integer(function, name, item) for item in args])
 
 
 def as_integer(function: str, name: str, value: Any) -> int:

@@ -74,7 +74,9 @@ def reshape(input: Any, *sizes: Any, shape: Sequence[int] | None = None) -> Tens
 
 def _new_shape(function: str, x: Tensor, sizes: tuple[int, ...]) -> tuple[int, ...]:
     count = x.array.size
-    return resolved_sizes(function, sizes, count, f"the {count} elements of shape {tuple(x.shape)}")
+    if math.prod(sizes) == count and min(sizes, default=0) >= 0:
+        return sizes
+    return resolved_sizes(function, sizes, count, f"the {count} elements of shape {x.array.shape}")
 
 
 @public("view", out=False)
@@ -92,7 +94,7 @@ def view(input: Any, *sizes: Any, size: Sequence[int] | None = None, dtype: Any 
             raise ArgumentError(f"view: got sizes and dtype={dtype!r}; pass one of them")
         return _reinterpreted(input, as_dtype(dtype))
     new = _new_shape("view", input, sizes_of("view", sizes, size=size))
-    if reshaped_view(input.array, new) is None:
+    if not input.array.flags.c_contiguous and reshaped_view(input.array, new) is None:
         raise ShapeError(
             f"view: shape {tuple(input.shape)} with strides of {input.array.strides} bytes cannot be seen as {new} without a "
             "copy: use reshape()"
