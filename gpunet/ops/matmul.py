@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import FILL, Tensor, contiguous, method, primitive, wrap
+from gpunet.autograd import Tensor, contiguous, method, primitive, wrap
 from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
@@ -68,10 +68,8 @@ def _matmul(a, b):
         return out
     if is_floating(dtype):
         matmul_forward(out.reshape(-1, *out.shape[-2:]), _batched(x, batch), _batched(y, batch))
-    elif x.shape[-1]:
-        INTEGER_MATMUL(out, x, y)
     else:
-        FILL(out, value=0)
+        INTEGER_MATMUL(out, x, y)
     return out
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, primitive
-from gpunet.errors import ArgumentError, ShapeError
+from gpunet.backend.dtypes import is_integer
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import constant
 from gpunet.ops.face import public, sizes_of
@@ -74,13 +75,27 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     for (low, high), n in zip(widths, input.array.shape):
         if n + low + high < 0 or (low < 0 and -low > n) or (high < 0 and -high > n):
             raise ShapeError(f"pad: pad={numbers} crops more than there is of a tensor of shape {tuple(input.array.shape)}")
-    if mode == "constant":
-        return _pad_constant(input, widths=widths, value=0 if value is None else value)
-    if mode not in _MODES:
+    if isinstance(mode, str) and mode == "constant":
+        return _pad_constant(input, widths=widths, value=_fill_value(value, input) if max(numbers, default=0) > 0 else 0)
+    if not isinstance(mode, str) or mode not in _MODES:
         raise ArgumentError(f"pad: mode={mode!r}; expected 'constant', 'reflect', 'replicate' or 'circular'")
     if value:
         raise ArgumentError(f"pad: value={value} with mode={mode!r}; only mode='constant' takes a value")
     return _pad_with_elements(input, numbers, widths, mode)
+
+
+def _fill_value(value: Any, x: Tensor) -> Any:
+    """The constant as a number of the dtype of x: integers round towards 0."""
+    if value is None:
+        return 0
+    if not isinstance(value, (int, float, numpy.number, numpy.bool_)):
+        raise DtypeError(f"pad: value={value!r} has type {type(value).__name__}; expected a number")
+    if not is_integer(x.dtype):
+        return value
+    limits = numpy.iinfo(x.dtype)
+    if not limits.min <= value <= limits.max:
+        raise ArgumentError(f"pad: value={value} for a tensor of dtype {x.dtype}; expected {limits.min} .. {limits.max}")
+    return int(value)
 
 
 def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[int, int], ...], mode: str) -> Tensor:

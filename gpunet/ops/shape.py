@@ -12,7 +12,7 @@ from gpunet.autograd import COPY, Tensor, contiguous, method, primitive
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import as_dtype
-from gpunet.errors import ArgumentError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import graph_break
 from gpunet.ops.broadcast import broadcast_to as broadcast
@@ -121,16 +121,22 @@ def _reinterpreted(x: Tensor, dtype: numpy.dtype[Any]) -> Tensor:
     return result
 
 
+def _shape_of(function: str, other: Any) -> tuple[int, ...]:
+    if not isinstance(other, Tensor):
+        raise DtypeError(f"{function}: other={other!r}; expected a tensor")
+    return other.array.shape
+
+
 @method("view_as")
 def view_as(input: Tensor, other: Tensor) -> Tensor:
     """:func:`view` in the shape of ``other``."""
-    return view(input, other.shape)
+    return view(input, _shape_of("view_as", other))
 
 
 @method("reshape_as")
 def reshape_as(input: Tensor, other: Tensor) -> Tensor:
     """:func:`reshape` to the shape of ``other``."""
-    return reshape(input, other.shape)
+    return reshape(input, _shape_of("reshape_as", other))
 
 
 @public("flatten", out=False)
@@ -228,7 +234,7 @@ Tensor.mT = property(_matrix_transpose, doc="The last two dimensions exchanged."
 
 
 @public("expand", out=False)
-def _expand_method(input: Any, *sizes: Any, size: Sequence[int] | None = None, implicit: bool = False) -> Tensor:
+def expand(input: Any, *sizes: Any, size: Sequence[int] | None = None, implicit: bool = False) -> Tensor:
     """A view that repeats dimensions of size 1; -1 keeps a size.
 
     Args:
@@ -252,15 +258,15 @@ def _expand(function: str, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
 
 
 @public("broadcast_to", out=False)
-def broadcast_to(input: Any, size: Sequence[int]) -> Tensor:
+def broadcast_to(input: Any, *sizes: Any, size: Sequence[int] | None = None) -> Tensor:
     """A view that repeats dimensions of size 1; -1 keeps a size."""
-    return _expand("broadcast_to", input, sizes_of("broadcast_to", (), size=size))
+    return _expand("broadcast_to", input, sizes_of("broadcast_to", sizes, size=size))
 
 
 @method("expand_as")
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
     """``input`` expanded to the shape of ``other``."""
-    return _expand("expand_as", input, tuple(other.shape))
+    return _expand("expand_as", input, _shape_of("expand_as", other))
 
 
 @public("squeeze", out=False)

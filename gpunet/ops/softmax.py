@@ -57,19 +57,19 @@ _log_softmax.derivatives(x=lambda g, out, axis: g - exp(out) * _sum(g, axes=(axi
 _wide_softmax, _wide_log_softmax = (promote_0d(in_accumulator(op)) for op in (_softmax, _log_softmax))
 
 
-def _operand(function: str, x: Tensor, dim: int | None, dtype: Any) -> tuple[Tensor, int]:
+def _operand(function: str, x: Tensor, dim: int | None, dtype: Any, stacklevel: int) -> tuple[Tensor, int]:
     """The tensor in ``dtype`` and the dimension as an index; None is PyTorch's implicit choice, with its warning."""
     x = check_floating(converted(x, dtype), function)
     if dim is None:
         dim = 0 if x.ndim in (0, 1, 3) else 1
         warnings.warn(
-            f"{function}: the implicit choice of a dimension is deprecated; pass dim={dim}", UserWarning, stacklevel=4
+            f"{function}: the implicit choice of a dimension is deprecated; pass dim={dim}", UserWarning, stacklevel=stacklevel + 1
         )
     return x, normalize_dim(dim, x.ndim, function)
 
 
 @public("softmax")
-def softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Tensor:
+def softmax(input: Any, dim: int | None = None, dtype: Any = None, *, _stacklevel: int = 3) -> Tensor:
     """exp(input) / sum exp(input) along ``dim``.
 
     Args:
@@ -79,16 +79,16 @@ def softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Tensor:
     Raises:
         DtypeError: an integer tensor.
     """
-    x, axis = _operand("softmax", input, dim, dtype)
+    x, axis = _operand("softmax", input, dim, dtype, _stacklevel)
     return _wide_softmax(x, axis=axis)
 
 
 @public("log_softmax")
-def log_softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Tensor:
+def log_softmax(input: Any, dim: int | None = None, dtype: Any = None, *, _stacklevel: int = 3) -> Tensor:
     """log(:func:`softmax`), computed without underflow; same arguments.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    x, axis = _operand("log_softmax", input, dim, dtype)
+    x, axis = _operand("log_softmax", input, dim, dtype, _stacklevel)
     return _wide_log_softmax(x, axis=axis)

@@ -68,6 +68,7 @@ VALUES: dict[str, tuple[Callable[[], Any], Any]] = {
     "pad crops": (lambda: F.pad(x23(), (-1, 1)), [[2, 3, 0], [5, 6, 0]]),
     "pad crops all": (lambda: F.pad(x23(), (-2, -1)), numpy.zeros((2, 0))),
     "pad(value=None)": (lambda: F.pad(integers([1]), (0, 1), "constant", None), [1, 0]),
+    "pad of integers by a float": (lambda: F.pad(integers([1]), (1, 0), value=2.7), [2, 1]),
     "circular crops first": (lambda: F.pad(x23(), (-1, 2), mode="circular"), [[2, 3, 2, 3], [5, 6, 5, 6]]),
     "reflect crops last": (lambda: F.pad(x23(), (-1, 2), mode="reflect"), [[2, 3, 2, 1], [5, 6, 5, 4]]),
     "one_hot(input=)": (lambda: F.one_hot(input=integers([1, 0])), [[0, 1], [1, 0]]),
@@ -112,6 +113,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "reflect too far": (lambda: F.pad(x23(), (3, 0), mode="reflect"), ShapeError, "takes widths up to 2"),
     "crop too far": (lambda: F.pad(x23(), (-4, 4)), ShapeError, "crops more"),
     "value without a constant": (lambda: F.pad(x23(), (1, 1), "reflect", 1.0), ArgumentError, "value=1.0"),
+    "pad of integers by inf": (lambda: F.pad(integers([1]), (1, 0), value=float("inf")), ArgumentError, "pad: value=inf.*int64"),
+    "view_as a number": (lambda: x23().view_as(7), DtypeError, "view_as: other=7; expected a tensor"),
     "one_hot of floats": (lambda: F.one_hot(x23()), DtypeError, r"one_hot: .*float32.*\.long\(\)"),
     "one_hot of nothing": (lambda: F.one_hot(integers([])), ArgumentError, "num_classes"),
 }
