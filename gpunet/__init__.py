@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from gpunet.ops.index import *
     from gpunet.ops.join import *
     from gpunet.ops.matmul import *
+    from gpunet.ops.norm import *
+    from gpunet.ops.order import *
     from gpunet.ops.reduce import *
     from gpunet.ops.rounding import *
     from gpunet.ops.shape import *
@@ -49,8 +51,8 @@ _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.formats", "backend.threads", "autograd.size", "autograd.tensor",
     "autograd.tensor_types", "autograd.mode", "autograd.backward", "launch.random", "launch.synchronize",
     "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.equality", "ops.index", "ops.join",
-    "ops.matmul", "ops.reduce", "ops.rounding", "ops.shape", "ops.softmax", "ops.custom", "captured.step",
-    "train.checkpoint",
+    "ops.matmul", "ops.norm", "ops.order", "ops.reduce", "ops.rounding", "ops.shape", "ops.softmax", "ops.custom",
+    "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}

@@ -25,7 +25,7 @@ from gpunet.autograd import Tensor
 from gpunet.backend.devices import Array
 from gpunet.launch.random import Generator
 from gpunet.ops.dims import Dims
-from gpunet.ops.reduce import ValuesIndices
+from gpunet.ops.order import ValuesIndices
 
 class TensorMethods:
 '''

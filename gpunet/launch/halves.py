@@ -49,7 +49,7 @@ def _widen(value: Any, slot: int) -> Any:
     if not (devices.is_array(value) and is_half(value.dtype)):
         return value
     shape, xp = value.shape, devices.module(value)
-    if value.size and 0 in value.strides:  # a broadcast array: one element of each broadcast dimension is enough
+    if 0 in value.strides and value.size:  # a broadcast array: one element of each broadcast dimension is enough
         value = value[tuple(slice(0, 1 if stride == 0 else None) for stride in value.strides)]
     where = devices.of(value)
     copy = scratch(value.shape, float32, slot) if where == devices.CPU else devices.empty(value.shape, float32, where)

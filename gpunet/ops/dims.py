@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,24 @@ def normalize_slice_dim(dim: Any, x: Tensor, function: str) -> int:
     if not x.ndim:
         raise ShapeError(f"{function}: the tensor has no dimensions; expected at least one: use x.unsqueeze(0), or stack()")
     return normalize_dim(dim, x.ndim, function)
+
+
+def resolved_sizes(function: str, sizes: tuple[int, ...], count: int, what: str) -> tuple[int, ...]:
+    """Return the sizes of ``count`` elements with the actual number for -1.
+
+    Args:
+        what: the elements, for messages: "6 elements of shape (2, 3)".
+
+    Raises:
+        ShapeError: the sizes do not hold that number of elements, or are negative, or -1 is ambiguous.
+    """
+    known, unknown = math.prod(s for s in sizes if s != -1), sizes.count(-1)
+    if all(s >= -1 for s in sizes):
+        if unknown == 1 and known and count % known == 0:
+            return tuple(count // known if s == -1 else s for s in sizes)
+        if not unknown and known == count:
+            return sizes
+    raise ShapeError(f"{function}: {what} cannot have shape {sizes}")
 
 
 def normalize_dims(dims: Any, ndim: int, function: str, name: str = "dim") -> tuple[int, ...]:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy
 
 from gpunet.autograd import COPY, Tensor, bump_version, is_grad_enabled, method, wrap
 from gpunet.backend.dtypes import category
-from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, OutOfRangeError, ShapeError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,23 +27,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
 
-def public(methods: str = "", *, out: bool = True, numbers: bool = False) -> Callable[[F], F]:
+def public(
+    methods: str = "", *, out: bool = True, numbers: bool = False, names: Mapping[str, str] | None = None
+) -> Callable[[F], F]:
     """Decorator of a function with PyTorch's parameter names.
 
     * A first parameter ``input`` becomes a Tensor: arrays and numbers are taken as well.
     * NumPy's names of parameters are accepted (:data:`NUMPY_NAMES`).
+    * A parameter annotated as ``bool`` takes True and False only: ``x.sum(0, 1)`` does not mean ``keepdim=True``.
     * ``out=`` receives a copy of the result.
 
     Args:
         methods: names under which the function becomes a method of Tensor, separated by spaces.
         out: whether the function takes ``out=``.
         numbers: a number stays one as ``input``, as in ``pow(2, x)``.
+        names: other names of parameters, as the method or another overload has them in PyTorch -> the parameter.
     """
     convert = _keep_number if numbers else wrap
 
     def decorate(function: F) -> F:
         parameters = [*inspect.signature(function).parameters]
-        renamed = numpy_names(function)
+        renamed = {**numpy_names(function), **(names or {})}
+        flags = _flags(function)
+        first_flag = min((position for position, _ in flags.values()), default=0)
         takes_input, takes_out = parameters[0] == "input", out and "out" not in parameters
 
         @functools.wraps(function)
@@ -58,6 +65,8 @@ def public(methods: str = "", *, out: bool = True, numbers: bool = False) -> Cal
                         args = (convert(args[0]), *args[1:])
                 elif "input" in options:
                     args = (convert(options.pop("input")),)
+            if flags and (options or len(args) > first_flag):
+                _check_flags(function.__name__, flags, args, options)
             result = function(*args, **options)
             return result if destination is None else write_out(function.__name__, destination, result)
 
@@ -68,6 +77,28 @@ def public(methods: str = "", *, out: bool = True, numbers: bool = False) -> Cal
 
 def _keep_number(value: Any) -> Any:
     return value if isinstance(value, (Tensor, int, float, numpy.generic)) else wrap(value)
+
+
+def _flags(function: Callable[..., Any]) -> dict[str, tuple[int, bool]]:
+    """The position of each parameter that is annotated as bool, none if keyword-only; and whether None is a value of it."""
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        p.name: (sys.maxsize if p.kind is p.KEYWORD_ONLY else position, p.annotation != "bool")
+        for position, p in enumerate(parameters)
+        if p.annotation in ("bool", "bool | None")
+    }
+
+
+def _check_flags(function: str, flags: dict[str, tuple[int, bool]], args: Sequence[Any], options: dict[str, Any]) -> None:
+    for name, (position, takes_none) in flags.items():
+        value = args[position] if position < len(args) else options.get(name, False)
+        if not isinstance(value, bool) and not (takes_none and value is None):
+            raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected True or False")
+
+
+def _with_type(value: Any) -> str:
+    """The type of a value, for the message that refuses it."""
+    return "" if value is None else f" has type {type(value).__name__}"
 
 
 def numpy_names(function: Callable[..., Any]) -> dict[str, str]:
@@ -94,6 +125,9 @@ def write_out(function: str, destination: Any, result: Any) -> Any:
     if isinstance(result, tuple):
         if not isinstance(destination, (tuple, list)) or len(destination) != len(result):
             raise ArgumentError(f"{function}: out={destination!r}; expected a tuple of {len(result)} tensors")
+        for given, made in zip(destination, result):
+            if isinstance(given, Tensor) and given.dtype != made.dtype:
+                raise DtypeError(f"{function}: a tensor of out has dtype {given.dtype}; expected {made.dtype}")
         written = [write_out(function, *pair) for pair in zip(destination, result)]
         return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
     _check_destination(function, destination, result)
@@ -135,10 +169,12 @@ def sizes_of(function: str, args: Sequence[Any], **named: Any) -> tuple[int, ...
     if value is not None:
         if args:
             raise ArgumentError(f"{function}: got {name}={value!r} beside positional sizes {tuple(args)}; pass one of them")
-        args = (value,)
-    if len(args) == 1 and isinstance(args[0], (tuple, list)):
+        if not isinstance(value, (tuple, list)):
+            raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected a tuple of integers")
+        args = value
+    elif len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = args[0]
-    return tuple(as_integer(function, name, item) for item in args)
+    return tuple([as_integer(function, name, item) for item in args])
 
 
 def as_number(function: str, name: str, value: Any) -> float:
@@ -157,12 +193,13 @@ def as_integer(function: str, name: str, value: Any) -> int:
 
     Raises:
         DtypeError: it is none, or a bool.
+        OutOfRangeError: it does not fit into 64 bits.
     """
-    if not isinstance(value, bool) and hasattr(value, "__index__"):
-        with contextlib.suppress(TypeError):  # an array of several elements, or not of integers
-            value = int(value.__index__())
     if type(value) is int:
-        if -(2**63) <= value < 2**63:
-            return value
-        raise DtypeError(f"{function}: {name}={value} is too large for an integer of 64 bits")
-    raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected an integer")
+        if not -(2**63) <= value < 2**63:
+            raise OutOfRangeError(f"{function}: {name}={value} does not fit into 64 bits")
+        return value
+    if not isinstance(value, (bool, numpy.bool_)) and hasattr(value, "__index__"):
+        with contextlib.suppress(TypeError, ShapeError):  # a tensor or an array that is no single integer
+            return int(value.__index__())
+    raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected an integer")

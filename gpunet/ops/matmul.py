@@ -10,13 +10,16 @@ import numpy
 from gpunet.autograd import Tensor, contiguous, method, primitive, wrap
 from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty
+from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import cast, result_dtype
+from gpunet.ops.face import public
+from gpunet.ops.shape import _reshape
 
-__all__ = ["dot", "matmul"]
+__all__ = ["bmm", "dot", "matmul", "mm"]
 
 
 @kernel("matmul.cu", outputs=1, strided="a b")
@@ -50,6 +53,10 @@ def _batched(x: Array, batch: tuple[int, ...]) -> Array:
     )
 
 
+#: Of integers; no BLAS and no tensor core computes them.
+INTEGER_MATMUL = Shim("matmul", lambda xp, out, a, b: xp.matmul(a, b, out=out))
+
+
 @primitive
 def _matmul(a, b):
     """a (..., m, k), b (..., k, n) -> (..., m, n)."""
@@ -57,58 +64,103 @@ def _matmul(a, b):
     x, y = (v.array if v.dtype == dtype else cast(v, dtype=dtype).array for v in (a, b))
     batch = numpy.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     out = empty((*batch, x.shape[-2], y.shape[-1]), dtype, x)
-    if out.size:
+    if not out.size:
+        return out
+    if is_floating(dtype):
         matmul_forward(out.reshape(-1, *out.shape[-2:]), _batched(x, batch), _batched(y, batch))
+    else:
+        INTEGER_MATMUL(out, x, y)
     return out
 
 
 _matmul.derivatives(a=lambda g, b: _matmul(g, b.mT), b=lambda g, a: _matmul(a.mT, g))
 
 
-@method("matmul __matmul__ mm bmm")
-def matmul(a: Any, b: Any) -> Tensor:
-    """Matrix product: a 1-d operand is a row (left) or column (right) vector, and batch dimensions broadcast.
-
-    Raises:
-        ShapeError: the inner dimensions differ, an operand is 0-d, or the batch dimensions cannot be broadcast.
-        DtypeError: an operand is not floating.
-    """
-    a, b = (wrap(v) for v in (a, b))
+def _product(function: str, a: Tensor, b: Tensor) -> Tensor:
     for v in (a, b):
-        if not is_floating(v.dtype):
-            raise DtypeError(f"matmul: an operand has dtype {v.dtype}; expected a floating dtype, see .float()")
+        if is_boolean(v.dtype):
+            raise DtypeError(f"{function}: an operand has dtype {v.dtype}; expected numbers: convert it with .float() or .long()")
     inner = (a.shape[-1] if a.ndim else None, b.shape[-2] if b.ndim > 1 else b.shape[0] if b.ndim else None)
     if None in inner or inner[0] != inner[1]:
         raise ShapeError(
-            f"matmul: shapes {a.shape} and {b.shape} do not fit: the last dimension of the first ({inner[0]}) must be "
-            f"the second to last of the second ({inner[1]})"
+            f"{function}: shapes {tuple(a.shape)} and {tuple(b.shape)} do not fit: the last dimension of the first ({inner[0]}) "
+            f"must be the second to last of the second ({inner[1]})"
         )
     try:
         numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError:
-        raise ShapeError(f"matmul: batch dimensions of {a.shape} and {b.shape} cannot be broadcast together") from None
+        raise ShapeError(
+            f"{function}: batch dimensions of {tuple(a.shape)} and {tuple(b.shape)} cannot be broadcast together"
+        ) from None
     row, column = a.ndim == 1, b.ndim == 1
-    product = _matmul(a.reshape(1, -1) if row else a, b.reshape(-1, 1) if column else b)
-    if row and column:
-        return product.reshape(())
-    if row:
-        return product.squeeze(-2)
-    return product.squeeze(-1) if column else product
+    product = _matmul(_reshape(a, shape=(1, inner[0])) if row else a, _reshape(b, shape=(inner[0], 1)) if column else b)
+    if not row and not column:
+        return product
+    shape = product.array.shape
+    kept = shape[:-2] + (() if row else shape[-2:-1]) + (() if column else shape[-1:])
+    return _reshape(product, shape=kept)
+
+
+@method("__matmul__")
+def _matmul_operator(a: Any, b: Any) -> Tensor:
+    return _product("matmul", wrap(a), wrap(b))
 
 
 @method("__rmatmul__")
 def _rmatmul(b: Any, a: Any) -> Tensor:
-    return matmul(a, b)
+    return _product("matmul", wrap(a), wrap(b))
 
 
-@method("dot")
-def dot(a: Any, b: Any) -> Tensor:
+@public("matmul")
+def matmul(input: Any, other: Any) -> Tensor:
+    """Matrix product: a 1-d operand is a row (left) or column (right) vector, and batch dimensions broadcast.
+
+    Operands of different dtypes are promoted.  Integers are multiplied in their own dtype, and wrap around.
+
+    Raises:
+        ShapeError: the inner dimensions differ, an operand is 0-d, or the batch dimensions cannot be broadcast.
+        DtypeError: an operand is boolean.
+    """
+    return _product("matmul", input, wrap(other))
+
+
+def _check_shapes(function: str, expected: str, fits: bool, a: Tensor, b: Tensor) -> None:
+    if not fits:
+        raise ShapeError(f"{function}: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected {expected}")
+
+
+@public("mm")
+def mm(input: Any, mat2: Any) -> Tensor:
+    """The product of two matrices.
+
+    Raises:
+        ShapeError: the operands are no matrices, or the inner dimensions differ.
+    """
+    mat2 = wrap(mat2)
+    _check_shapes("mm", "two matrices: use matmul() for others", input.ndim == mat2.ndim == 2, input, mat2)
+    return _product("mm", input, mat2)
+
+
+@public("bmm")
+def bmm(input: Any, mat2: Any) -> Tensor:
+    """The products of two batches of matrices, (batch, n, k) and (batch, k, m).
+
+    Raises:
+        ShapeError: the operands are no batches of one size, or the inner dimensions differ.
+    """
+    mat2 = wrap(mat2)
+    fits = input.ndim == mat2.ndim == 3 and input.shape[0] == mat2.shape[0]
+    _check_shapes("bmm", "two batches of matrices of one size: use matmul() to broadcast", fits, input, mat2)
+    return _product("bmm", input, mat2)
+
+
+@public("dot")
+def dot(input: Any, tensor: Any) -> Tensor:
     """The dot product of two vectors, a 0-d tensor.
 
     Raises:
         ShapeError: the operands are not two vectors of equal length.
     """
-    a, b = (wrap(v) for v in (a, b))
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ShapeError(f"dot: shapes {a.shape} and {b.shape}; expected two vectors of equal length")
-    return matmul(a, b)
+    tensor = wrap(tensor)
+    _check_shapes("dot", "two vectors of equal length", input.ndim == 1 and input.shape == tensor.shape, input, tensor)
+    return _product("dot", input, tensor)

@@ -3,30 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from gpunet.autograd import FILL, Tensor, make_tensor
-from gpunet.errors import ArgumentError
+import numpy
+
+from gpunet.autograd import COPY, FILL, Tensor, make_tensor, primitive
+from gpunet.backend.dtypes import is_integer
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
-from gpunet.ops.join import cat
+from gpunet.launch.tape import constant
+from gpunet.ops.face import public, sizes_of
+from gpunet.ops.index import index_select
 
 __all__ = ["pad"]
 
+#: PyTorch's name of a mode -> NumPy's.
+_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
-def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Pad with a constant; ``pad`` is (left, right) of the last dimension, then of the second to last, and so on.
+
+def _indices(mode: str, low: int, high: int, size: int) -> numpy.ndarray:
+    """The indices of the elements along a padded dimension.  As in PyTorch, "circular" crops first, the other modes last."""
+    indices, added = numpy.arange(size), (max(0, low), max(0, high))
+    if mode == "circular":
+        return numpy.pad(indices[max(0, -low) : size + min(0, high)], added, "wrap")
+    return numpy.pad(indices, added, _MODES[mode])[max(0, -low) : None if high >= 0 else high]
+
+
+def _overlap(widths, inner, outer):
+    """The index of the part of x that the result keeps, and of its place in the result; negative widths crop."""
+    kept = tuple(slice(max(0, -low), n - max(0, -high)) for (low, high), n in zip(widths, inner))
+    place = tuple(slice(max(0, low), n - max(0, high)) for (low, high), n in zip(widths, outer))
+    return (*kept, ...), (*place, ...)
+
+
+@primitive(name="pad")
+def _pad_constant(x, *, widths, value):
+    shape = x.array.shape
+    padded = tuple(n + low + high for (low, high), n in zip(widths, shape))
+    kept, place = _overlap(widths, shape, padded)
+    out = empty(padded, x.dtype, x.array)
+    FILL(out, value=value)
+    COPY(out[place], x.array[kept])
+    return out
+
+
+def _pad_derivative(g, widths):
+    return _pad_constant(g, widths=tuple((-low, -high) for low, high in widths), value=0)
+
+
+_pad_constant.derivatives(x=_pad_derivative)
+
+
+@public(out=False)
+def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Pad with a constant, or with elements of the tensor; negative widths crop.
+
+    Args:
+        pad: (left, right) of the last dimension, then of the second to last, and so on.
+        mode: "constant", "reflect" (without the edge), "replicate" (the edge) or "circular".
+        value: the constant, 0 if None.
 
     Raises:
-        ArgumentError: ``mode`` is not "constant", or ``pad`` is not a list of at most x.ndim pairs of widths >= 0.
+        ArgumentError: the mode is unknown, or ``pad`` is no list of pairs.
+        ShapeError: a dimension is too small for ``pad``, or the mode does not pad a tensor of these dimensions.
     """
-    if mode != "constant" or len(pad) % 2 or len(pad) > 2 * x.ndim or min(pad, default=0) < 0:
-        raise ArgumentError(f"pad: pad={tuple(pad)}, mode={mode!r}; expected pairs of widths >= 0, and mode 'constant'")
-    for pair in range(len(pad) // 2):
-        dim = x.ndim - 1 - pair
-        parts = [x]
-        for position, width in ((0, pad[2 * pair]), (2, pad[2 * pair + 1])):
-            if width:
-                edge = empty((*x.shape[:dim], width, *x.shape[dim + 1 :]), x.dtype, x.array)
-                FILL(edge, value=value)
-                parts.insert(position, make_tensor(edge))
-        x = cat(parts, dim)
+    numbers = sizes_of("pad", (), pad=pad)
+    if len(numbers) % 2 or len(numbers) > 2 * input.ndim:
+        raise ArgumentError(f"pad: pad={numbers}; expected a pair of widths for each of at most {input.ndim} dimensions")
+    pairs = [*zip(numbers[::2], numbers[1::2])][::-1]
+    widths = ((0, 0),) * (input.ndim - len(pairs)) + tuple(pairs)
+    for (low, high), n in zip(widths, input.array.shape):
+        if n + low + high < 0 or (low < 0 and -low > n) or (high < 0 and -high > n):
+            raise ShapeError(f"pad: pad={numbers} crops more than there is of a tensor of shape {tuple(input.array.shape)}")
+    if isinstance(mode, str) and mode == "constant":
+        return _pad_constant(input, widths=widths, value=_fill_value(value, input) if max(numbers, default=0) > 0 else 0)
+    if not isinstance(mode, str) or mode not in _MODES:
+        raise ArgumentError(f"pad: mode={mode!r}; expected 'constant', 'reflect', 'replicate' or 'circular'")
+    if value:
+        raise ArgumentError(f"pad: value={value} with mode={mode!r}; only mode='constant' takes a value")
+    return _pad_with_elements(input, numbers, widths, mode)
+
+
+def _fill_value(value: Any, x: Tensor) -> Any:
+    """The constant as a number of the dtype of x: integers round towards 0."""
+    if value is None:
+        return 0
+    if not isinstance(value, (int, float, numpy.number, numpy.bool_)):
+        raise DtypeError(f"pad: value={value!r} has type {type(value).__name__}; expected a number")
+    if not is_integer(x.dtype):
+        return value
+    limits = numpy.iinfo(x.dtype)
+    if not limits.min <= value <= limits.max:
+        raise ArgumentError(f"pad: value={value} for a tensor of dtype {x.dtype}; expected {limits.min} .. {limits.max}")
+    return int(value)
+
+
+def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[int, int], ...], mode: str) -> Tensor:
+    if len(numbers) not in (2, 4, 6) or x.ndim not in (len(numbers) // 2 + 1, len(numbers) // 2 + 2):
+        raise ShapeError(
+            f"pad: mode={mode!r} with pad={numbers} for a tensor of shape {tuple(x.array.shape)}; expected the pairs of the "
+            "last 1, 2 or 3 dimensions, and one or two dimensions before them"
+        )
+    for dim, ((low, high), n) in enumerate(zip(widths, x.array.shape)):
+        most = {"reflect": n - 1, "circular": n + min(0, low) + min(0, high)}.get(mode, max(low, high) if n else 0)
+        if max(low, high) > most:
+            raise ShapeError(f"pad: pad={numbers}, mode={mode!r}; dimension {dim} of size {n} takes widths up to {most}")
+        if low or high:
+            indices = _indices(mode, low, high, n)
+            x = index_select(x, dim, make_tensor(constant(indices)))
     return x

@@ -6,20 +6,23 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from gpunet.autograd import COPY, Tensor, contiguous, method, primitive
-from gpunet.errors import ArgumentError, ShapeError
+import numpy
+
+from gpunet.autograd import COPY, Tensor, contiguous, make_tensor, method, primitive
+from gpunet.backend import devices
+from gpunet.backend.devices import Array
+from gpunet.backend.dtypes import as_dtype
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
-from gpunet.ops.broadcast import broadcast_to
-from gpunet.ops.dims import normalize_dim
+from gpunet.launch.tape import graph_break
+from gpunet.ops.broadcast import broadcast_to as broadcast
+from gpunet.ops.broadcast import sum_to
+from gpunet.ops.dims import normalize_dim, normalize_dims, resolved_sizes
+from gpunet.ops.face import public, sizes_of
 
-__all__ = ["flatten", "flip", "permute", "reshape", "squeeze", "transpose", "unsqueeze"]
-
-
-def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:
-    """Accept both f(2, 3) and f((2, 3)): return (2, 3)."""
-    if len(args) == 1 and isinstance(args[0], (tuple, list)):
-        args = tuple(args[0])
-    return tuple(int(a) for a in args)
+__all__ = [
+    "broadcast_to", "flatten", "flip", "permute", "reshape", "squeeze", "swapaxes", "t", "transpose", "unflatten", "unsqueeze",
+]  # fmt: skip
 
 
 # ---- views ------------------------------------------------------------------------------------------------------------
@@ -33,54 +36,132 @@ def alias(x):
 
 alias.derivatives(x=lambda g: g)
 
+_BYTE = numpy.zeros(1, numpy.int8)
+
+
+def reshaped_view(array: Array, shape: tuple[int, ...]) -> Array | None:
+    """The array in another shape without a copy, or None if its strides do not allow it."""
+    if array.flags.c_contiguous:
+        return array.reshape(shape)
+    on_cpu = isinstance(array, numpy.ndarray)
+    # for CuPy an array of the same strides, which is never read: only NumPy's reshape can refuse to copy
+    probe = array if on_cpu else numpy.lib.stride_tricks.as_strided(_BYTE, array.shape, array.strides)
+    try:
+        found = probe.reshape(shape, copy=False)
+    except ValueError:
+        return None
+    return found if on_cpu else array.reshape(shape)
+
 
 @primitive(view=True)
 def _reshape(x, *, shape):
-    return contiguous(x.array).reshape(shape)
+    view = reshaped_view(x.array, shape)
+    return contiguous(x.array).reshape(shape) if view is None else view
 
 
 _reshape.derivatives(x=lambda g, x_shape: _reshape(g, shape=x_shape))
 
 
-@method("reshape view")
-def reshape(x: Tensor, *shape: Any) -> Tensor:
-    """The elements in another shape; one size may be -1.  A view if x is contiguous, else a copy.
+@public("reshape", out=False)
+def reshape(input: Any, *sizes: Any, shape: Sequence[int] | None = None) -> Tensor:
+    """The elements in another shape; one size may be -1.  A view if the strides allow it, else a copy.
 
     Raises:
         ShapeError: the number of elements differs.
     """
-    sizes = _sizes(shape)
-    known = math.prod(s for s in sizes if s != -1)
-    missing = sizes.count(-1)
-    if missing == 1 and known and x.array.size % known == 0:
-        sizes = tuple(x.array.size // known if s == -1 else s for s in sizes)
-    elif missing or known != x.array.size:
-        raise ShapeError(f"reshape: {x.array.size} elements of shape {x.shape} cannot have shape {sizes}")
-    return _reshape(x, shape=sizes)
+    return _reshape(input, shape=_new_shape("reshape", input, sizes_of("reshape", sizes, shape=shape)))
 
 
-@method("view_as reshape_as")
-def reshape_as(x: Tensor, other: Tensor) -> Tensor:
-    """``x`` reshaped to the shape of ``other``."""
-    return reshape(x, other.shape)
+def _new_shape(function: str, x: Tensor, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    count = x.array.size
+    if math.prod(sizes) == count and min(sizes, default=0) >= 0:
+        return sizes
+    return resolved_sizes(function, sizes, count, f"the {count} elements of shape {x.array.shape}")
 
 
-@method("flatten")
-def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+@public("view", out=False)
+def view(input: Any, *sizes: Any, size: Sequence[int] | None = None, dtype: Any = None) -> Tensor:
+    """view(2, -1): the same memory in another shape.  view(dtype): the same bytes as numbers of another dtype.
+
+    Raises:
+        ShapeError: the number of elements differs, or the strides need a copy.
+    """
+    first: Any = sizes[0] if len(sizes) == 1 else None
+    if isinstance(first, (numpy.dtype, type)):
+        sizes, dtype = (), first
+    if dtype is not None:
+        if sizes or size is not None:
+            raise ArgumentError(f"view: got sizes and dtype={dtype!r}; pass one of them")
+        return _reinterpreted(input, as_dtype(dtype))
+    new = _new_shape("view", input, sizes_of("view", sizes, size=size))
+    if not input.array.flags.c_contiguous and reshaped_view(input.array, new) is None:
+        raise ShapeError(
+            f"view: shape {tuple(input.shape)} with strides of {input.array.strides} bytes cannot be seen as {new} without a "
+            "copy: use reshape()"
+        )
+    return _reshape(input, shape=new)
+
+
+def _reinterpreted(x: Tensor, dtype: numpy.dtype[Any]) -> Tensor:
+    """The bytes of x as numbers of ``dtype``, outside of the graph; the last dimension holds the same number of bytes."""
+    array = x.array
+    graph_break("view(dtype)", "use .to(dtype), which converts the numbers", array)
+    if dtype.itemsize != array.itemsize:
+        if not array.ndim or not (array.flags.c_contiguous or array.strides[-1] == array.itemsize):
+            raise ShapeError(
+                f"view: {array.dtype} of shape {array.shape} as {dtype}: the last dimension must be contiguous; use .contiguous()"
+            )
+        if array.shape[-1] * array.itemsize % dtype.itemsize:
+            raise ShapeError(
+                f"view: {array.dtype} of shape {array.shape} as {dtype}: the last dimension has {array.shape[-1]} elements of "
+                f"{array.itemsize} bytes; expected a multiple of {dtype.itemsize} bytes"
+            )
+    result = make_tensor(array.view(dtype))
+    result._version, result._view_version = x._version, x._version[0]
+    return result
+
+
+def _shape_of(function: str, other: Any) -> tuple[int, ...]:
+    if not isinstance(other, Tensor):
+        raise DtypeError(f"{function}: other={other!r}; expected a tensor")
+    return other.array.shape
+
+
+@method("view_as")
+def view_as(input: Tensor, other: Tensor) -> Tensor:
+    """:func:`view` in the shape of ``other``."""
+    return view(input, _shape_of("view_as", other))
+
+
+@method("reshape_as")
+def reshape_as(input: Tensor, other: Tensor) -> Tensor:
+    """:func:`reshape` to the shape of ``other``."""
+    return reshape(input, _shape_of("reshape_as", other))
+
+
+@public("flatten", out=False)
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Flatten the dimensions start_dim .. end_dim into one."""
-    if x.ndim == 0:
-        return reshape(x, 1)
-    start, end = normalize_dim(start_dim, x.ndim, "flatten"), normalize_dim(end_dim, x.ndim, "flatten")
+    shape = input.array.shape
+    start = normalize_dim(start_dim, len(shape), "flatten", "start_dim")
+    end = normalize_dim(end_dim, len(shape), "flatten", "end_dim")
     if start > end:
         raise ArgumentError(f"flatten: start_dim={start_dim}, end_dim={end_dim}; expected start_dim <= end_dim")
-    return reshape(x, *x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
+    return _reshape(input, shape=(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
 
-@method("unflatten")
-def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Split dimension ``dim`` into dimensions of the given sizes."""
-    dim = normalize_dim(dim, x.ndim, "unflatten")
-    return reshape(x, *x.shape[:dim], *sizes, *x.shape[dim + 1 :])
+@public("unflatten", out=False)
+def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Split dimension ``dim`` into dimensions of the given sizes; one may be -1.
+
+    Raises:
+        ShapeError: the product of the sizes is not the size of the dimension.
+    """
+    shape = input.array.shape
+    at = normalize_dim(dim, len(shape), "unflatten")
+    count = shape[at] if shape else 1
+    new = resolved_sizes("unflatten", sizes_of("unflatten", (), sizes=sizes), count, f"dimension {dim} of size {count}")
+    return _reshape(input, shape=(*shape[:at], *new, *shape[at + 1 :]))
 
 
 @primitive(view=True)
@@ -91,108 +172,174 @@ def _permute(x, *, dims):
 _permute.derivatives(x=lambda g, dims: _permute(g, dims=tuple(sorted(range(len(dims)), key=dims.__getitem__))))
 
 
-@method("permute")
-def permute(x: Tensor, *dims: Any) -> Tensor:
+@public("permute", out=False)
+def permute(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Tensor:
     """A view with the dimensions in another order.
 
     Raises:
         ShapeError: ``dims`` does not contain each dimension once.
     """
-    order = tuple(normalize_dim(d, x.ndim, "permute") for d in _sizes(dims))
-    if sorted(order) != list(range(x.ndim)):
-        raise ShapeError(f"permute: dims={_sizes(dims)}; expected each of the {x.ndim} dimensions of {x.shape} once")
-    return _permute(x, dims=order)
+    given = sizes_of("permute", order, dims=dims)
+    if len(given) != input.ndim:
+        raise ShapeError(f"permute: dims={given}; expected each of the {input.ndim} dimensions of {tuple(input.shape)} once")
+    return _permute(input, dims=normalize_dims(given, input.ndim, "permute", "dims"))
 
 
-@method("transpose swapaxes")
-def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+@public("transpose", out=False)
+def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions exchanged."""
-    order = list(range(x.ndim))
-    first, second = normalize_dim(dim0, x.ndim, "transpose"), normalize_dim(dim1, x.ndim, "transpose")
-    if x.ndim:
-        order[first], order[second] = order[second], order[first]
+    ndim = input.ndim
+    return _swapped(input, normalize_dim(dim0, ndim, "transpose", "dim0"), normalize_dim(dim1, ndim, "transpose", "dim1"))
+
+
+@public("swapaxes", out=False)
+def swapaxes(input: Any, axis0: int, axis1: int) -> Tensor:
+    """:func:`transpose` under NumPy's name."""
+    ndim = input.ndim
+    return _swapped(input, normalize_dim(axis0, ndim, "swapaxes", "axis0"), normalize_dim(axis1, ndim, "swapaxes", "axis1"))
+
+
+def _swapped(x: Tensor, first: int, second: int) -> Tensor:
+    order = list(range(x.array.ndim))
+    if order:
+        order[first], order[second] = second, first
     return _permute(x, dims=tuple(order))
 
 
-@method("t")
-def t(x: Tensor) -> Tensor:
+@public("t", out=False)
+def t(input: Any) -> Tensor:
     """The transpose of a matrix; a 0-d or 1-d tensor is returned as it is.
 
     Raises:
-        ShapeError: x has more than two dimensions.
+        ShapeError: the tensor has more than two dimensions.
     """
-    if x.ndim > 2:
-        raise ShapeError(f"t: the tensor has shape {x.shape}; expected at most 2 dimensions: use .mT or .permute()")
-    return _permute(x, dims=tuple(reversed(range(x.ndim))))
+    if input.ndim > 2:
+        raise ShapeError(f"t: the tensor has shape {tuple(input.shape)}; expected at most 2 dimensions: use .mT or .permute()")
+    return _reversed(input)
 
 
-Tensor.T = property(lambda x: _permute(x, dims=tuple(reversed(range(x.ndim)))), doc="The dimensions reversed.")  # type: ignore[assignment]
-Tensor.mT = property(lambda x: transpose(x, -2, -1), doc="The last two dimensions exchanged.")  # type: ignore[assignment]
+def _reversed(x: Tensor) -> Tensor:
+    return _permute(x, dims=tuple(range(x.array.ndim))[::-1])
 
 
-@method("expand broadcast_to")
-def expand(x: Tensor, *shape: Any) -> Tensor:
+def _matrix_transpose(x: Tensor) -> Tensor:
+    ndim = x.array.ndim
+    if ndim < 2:
+        raise ShapeError(f"mT: the tensor has shape {tuple(x.shape)}; expected at least 2 dimensions")
+    return _swapped(x, ndim - 2, ndim - 1)
+
+
+Tensor.T = property(_reversed, doc="The dimensions reversed.")  # type: ignore[assignment]
+Tensor.mT = property(_matrix_transpose, doc="The last two dimensions exchanged.")  # type: ignore[assignment]
+
+
+@public("expand", out=False)
+def expand(input: Any, *sizes: Any, size: Sequence[int] | None = None, implicit: bool = False) -> Tensor:
     """A view that repeats dimensions of size 1; -1 keeps a size.
+
+    Args:
+        implicit: has no effect, as in PyTorch.
 
     Raises:
         ShapeError: the size of a dimension is neither 1 nor the requested size.
     """
-    sizes = _sizes(shape)
-    lead = len(sizes) - x.ndim
-    sizes = tuple(x.shape[i - lead] if s == -1 and i >= lead else s for i, s in enumerate(sizes))
-    if lead < 0 or any(n not in (1, s) for n, s in zip(x.shape, sizes[lead:])):
-        raise ShapeError(
-            f"expand: shape {x.shape} cannot be expanded to {_sizes(shape)}: only dimensions of size 1 can be repeated"
-        )
-    return broadcast_to(x, shape=sizes)
+    return _expand("expand", input, sizes_of("expand", sizes, size=size))
+
+
+def _expand(function: str, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    shape = x.array.shape
+    lead = len(sizes) - len(shape)
+    new = tuple(shape[i - lead] if s == -1 and i >= lead else s for i, s in enumerate(sizes))
+    if lead < 0 or any(s < 0 for s in new) or any(n not in (1, s) for n, s in zip(shape, new[lead:])):
+        raise ShapeError(f"{function}: shape {shape} cannot be expanded to {sizes}: only dimensions of size 1 can be repeated")
+    if math.prod(new) == x.array.size:  # nothing is repeated: a view that can be written
+        return _reshape(x, shape=new)
+    return broadcast(x, shape=new)
+
+
+@public("broadcast_to", out=False)
+def broadcast_to(input: Any, *sizes: Any, size: Sequence[int] | None = None) -> Tensor:
+    """A view that repeats dimensions of size 1; -1 keeps a size."""
+    return _expand("broadcast_to", input, sizes_of("broadcast_to", sizes, size=size))
 
 
 @method("expand_as")
-def expand_as(x: Tensor, other: Tensor) -> Tensor:
-    """``x`` expanded to the shape of ``other``."""
-    return expand(x, other.shape)
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
+    """``input`` expanded to the shape of ``other``."""
+    return _expand("expand_as", input, _shape_of("expand_as", other))
 
 
-@method("squeeze")
-def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """Remove the dimensions of size 1: all, or those in ``dim``."""
-    dims = range(x.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
-    drop = {normalize_dim(d, x.ndim, "squeeze") for d in dims}
-    return reshape(x, tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in drop))
+@public("squeeze", out=False)
+def squeeze(input: Any, *each: Any, dim: Any = None) -> Tensor:
+    """Remove the dimensions of size 1: all, or those in ``dim``: squeeze(0, 2), squeeze((0, 2)) or squeeze(dim=(0, 2))."""
+    shape = input.array.shape
+    if each:
+        if dim is not None:
+            raise ArgumentError(f"squeeze: got dim={dim!r} beside {each}; pass one of them")
+        dim = each if len(each) > 1 else each[0]
+    drop = range(len(shape)) if dim is None else normalize_dims(dim, len(shape), "squeeze")
+    return _reshape(input, shape=tuple([n for i, n in enumerate(shape) if n != 1 or i not in drop]))
 
 
-@method("unsqueeze")
-def unsqueeze(x: Tensor, dim: int) -> Tensor:
+@public("unsqueeze", out=False)
+def unsqueeze(input: Any, dim: int) -> Tensor:
     """Insert a dimension of size 1 at ``dim``."""
-    at = normalize_dim(dim, x.ndim + 1, "unsqueeze")
-    return reshape(x, x.shape[:at] + (1,) + x.shape[at:])
+    shape = input.array.shape
+    at = normalize_dim(dim, len(shape) + 1, "unsqueeze")
+    return _reshape(input, shape=(*shape[:at], 1, *shape[at:]))
+
+
+# ---- copies -----------------------------------------------------------------------------------------------------------
 
 
 @primitive
-def flip(x, *, dims):
-    """Reverse the order of elements along ``dims``."""
+def _flip(x, *, dims):
     index = (..., *(slice(None, None, -1) if i in dims else slice(None) for i in range(x.ndim)))
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array[index])  # the Ellipsis keeps a 0-d array: x[()] would be a NumPy scalar
     return out
 
 
-flip.derivatives(x=lambda g, dims: flip(g, dims=dims))
+_flip.derivatives(x=lambda g, dims: _flip(g, dims=dims))
 
 
-@method("flip")
-def _flip_method(x: Tensor, *dims: Any) -> Tensor:
-    """Reverse the order of elements along ``dims``."""
-    return flip(x, dims=tuple(normalize_dim(d, x.ndim, "flip") for d in _sizes(dims)))
+@public("flip", out=False)
+def flip(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Tensor:
+    """A copy with the order of elements along ``dims`` reversed."""
+    return _flip(input, dims=normalize_dims(sizes_of("flip", order, dims=dims), input.ndim, "flip", "dims"))
 
 
-@method("repeat")
-def repeat(x: Tensor, *repeats: Any) -> Tensor:
-    """Repeat the tensor along each dimension, like numpy.tile."""
-    times = _sizes(repeats)
-    if len(times) < x.ndim:
-        raise ShapeError(f"repeat: repeats={times} for shape {x.shape}; expected at least {x.ndim} integers")
-    padded = (1,) * (len(times) - x.ndim) + x.shape
-    paired = reshape(x, tuple(v for n in padded for v in (1, n)))
-    wide = broadcast_to(paired, shape=tuple(v for r, n in zip(times, padded) for v in (r, n)))
-    return reshape(wide, tuple(r * n for r, n in zip(times, padded)))
+def _interleaved(first, second):
+    return tuple(n for pair in zip(first, second) for n in pair)
+
+
+@primitive
+def _repeat(x, *, repeats):
+    padded = (1,) * (len(repeats) - x.ndim) + x.array.shape
+    out = empty(tuple(r * n for r, n in zip(repeats, padded)), x.dtype, x.array)
+    wide = _interleaved(repeats, padded)
+    single = reshaped_view(x.array, _interleaved((1,) * len(padded), padded))  # inserts dimensions of size 1: never a copy
+    COPY(out.reshape(wide), devices.module(x.array).broadcast_to(single, wide))
+    return out
+
+
+def _repeat_derivative(g, x_shape, repeats):
+    padded = (1,) * (len(repeats) - len(x_shape)) + x_shape
+    wide = _reshape(g, shape=_interleaved(repeats, padded))
+    return _reshape(sum_to(wide, shape=_interleaved((1,) * len(padded), padded)), shape=x_shape)
+
+
+_repeat.derivatives(x=_repeat_derivative)
+
+
+@public("repeat", out=False)
+def repeat(input: Any, *times: Any, repeats: Sequence[int] | None = None) -> Tensor:
+    """The tensor repeated along each dimension, like numpy.tile.
+
+    Raises:
+        ShapeError: there are fewer numbers than dimensions, or one is negative.
+    """
+    given = sizes_of("repeat", times, repeats=repeats)
+    if len(given) < input.ndim or any(n < 0 for n in given):
+        raise ShapeError(f"repeat: repeats={given} for shape {tuple(input.shape)}; expected at least {input.ndim} numbers >= 0")
+    return _repeat(input, repeats=given)

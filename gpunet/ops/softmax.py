@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from gpunet.autograd import Tensor, primitive
@@ -11,7 +12,8 @@ from gpunet.ops.broadcast import SUM, in_accumulator
 from gpunet.ops.dims import kept_shape, normalize_dim
 from gpunet.ops.elementwise import exp
 from gpunet.ops.face import public
-from gpunet.ops.reduce import EXTREMA, _sum, check_floating, promote_0d
+from gpunet.ops.order import EXTREMA
+from gpunet.ops.reduce import _sum, check_floating, converted, promote_0d
 
 __all__ = ["log_softmax", "softmax"]
 
@@ -52,25 +54,41 @@ def _log_softmax(x, *, axis):
 _log_softmax.derivatives(x=lambda g, out, axis: g - exp(out) * _sum(g, axes=(axis,), keepdim=True))
 
 
+_wide_softmax, _wide_log_softmax = (promote_0d(in_accumulator(op)) for op in (_softmax, _log_softmax))
+
+
+def _operand(function: str, x: Tensor, dim: int | None, dtype: Any, stacklevel: int) -> tuple[Tensor, int]:
+    """The tensor in ``dtype`` and the dimension as an index; None is PyTorch's implicit choice, with its warning."""
+    x = check_floating(converted(x, dtype), function)
+    if dim is None:
+        dim = 0 if x.ndim in (0, 1, 3) else 1
+        warnings.warn(
+            f"{function}: the implicit choice of a dimension is deprecated; pass dim={dim}", UserWarning, stacklevel=stacklevel + 1
+        )
+    return x, normalize_dim(dim, x.ndim, function)
+
+
 @public("softmax")
-@promote_0d
-@in_accumulator
-def softmax(input: Any, dim: int) -> Tensor:
+def softmax(input: Any, dim: int | None = None, dtype: Any = None, *, _stacklevel: int = 3) -> Tensor:
     """exp(input) / sum exp(input) along ``dim``.
+
+    Args:
+        dim: without it, dimension 0 of a tensor with 0, 1 or 3 dimensions, else 1, with a warning.
+        dtype: convert the tensor first.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    return _softmax(check_floating(input, "softmax"), axis=normalize_dim(dim, input.ndim, "softmax"))
+    x, axis = _operand("softmax", input, dim, dtype, _stacklevel)
+    return _wide_softmax(x, axis=axis)
 
 
 @public("log_softmax")
-@promote_0d
-@in_accumulator
-def log_softmax(input: Any, dim: int) -> Tensor:
-    """log(:func:`softmax`), computed without underflow.
+def log_softmax(input: Any, dim: int | None = None, dtype: Any = None, *, _stacklevel: int = 3) -> Tensor:
+    """log(:func:`softmax`), computed without underflow; same arguments.
 
     Raises:
         DtypeError: an integer tensor.
     """
-    return _log_softmax(check_floating(input, "log_softmax"), axis=normalize_dim(dim, input.ndim, "log_softmax"))
+    x, axis = _operand("log_softmax", input, dim, dtype, _stacklevel)
+    return _wide_log_softmax(x, axis=axis)

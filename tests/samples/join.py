@@ -24,6 +24,15 @@ for _dim in (0, 1, -1):
     )  # fmt: skip
 row("_cat", lambda a, b: gpunet.cat([a, b]), lambda a, b: numpy.concatenate([a, b]), normal(ROWS, 3), normal(2, 3), name="rows")
 row(
-    "_cat", lambda x: F.pad(x, (1, 2, 0, 1), value=3.0), lambda x: numpy.pad(x, ((0, 1), (1, 2)), constant_values=3.0),
+    "_pad_constant", lambda x: F.pad(x, (-1, 1)), lambda x: numpy.pad(x[:, 1:], ((0, 0), (0, 1))), normal(ROWS, 3),
+    torch=lambda torch, x: torch.nn.functional.pad(x, (-1, 1)), name="cropped",
+)  # fmt: skip
+for _mode, _numpy_mode in {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}.items():
+    row(
+        "_index", lambda x, m=_mode: F.pad(x, (2, 1), m), lambda x, m=_numpy_mode: numpy.pad(x, ((0, 0), (2, 1)), m),
+        normal(ROWS, 3), torch=lambda torch, x, m=_mode: torch.nn.functional.pad(x, (2, 1), m), name=f"pad {_mode}",
+    )  # fmt: skip
+row(
+    "_pad_constant", lambda x: F.pad(x, (1, 2, 0, 1), value=3.0), lambda x: numpy.pad(x, ((0, 1), (1, 2)), constant_values=3.0),
     normal(ROWS, 3), torch=lambda torch, x: torch.nn.functional.pad(x, (1, 2, 0, 1), value=3.0), name="pad",
 )  # fmt: skip

@@ -31,7 +31,7 @@ same("_mean", lambda x: x.mean(1), normal(ROWS, 3), name="rows")
 _zeros = numpy.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], numpy.float32)
 row(
     "_prod", lambda x: (x * gpunet.tensor(_zeros.tolist(), device=x.device)).prod(1), lambda x: (x * _zeros).prod(1),
-    positive(3, 3), name="with zeros", second=False,
+    positive(3, 3), name="with zeros",
 )  # fmt: skip
 for _op in ("amax", "amin"):
     for _axes in (None, 0, -1, (0, 2)):
@@ -46,15 +46,15 @@ for _axis in (0, 1):
         torch=SAME)  # fmt: skip
 for _correction in (0, 1):
     row(
-        "_mean", lambda x, c=_correction: x.var(1, correction=c), lambda x, c=_correction: x.var(1, ddof=c), normal(ROWS, 4),
+        "_variance", lambda x, c=_correction: x.var(1, correction=c), lambda x, c=_correction: x.var(1, ddof=c), normal(ROWS, 4),
         torch=SAME, name=f"var {_correction}",
     )  # fmt: skip
-row("_sqrt", lambda x: x.std(), lambda x: x.std(ddof=1), normal(3, 4), torch="std", name="std")
+row("sqrt_0", lambda x: x.std(), lambda x: x.std(ddof=1), normal(3, 4), torch="std", name="std")
 row("_sum", lambda x: x.logsumexp(1), lambda x: numpy.log(numpy.exp(x).sum(1)), normal(ROWS, 4), name="logsumexp",
     torch=SAME)  # fmt: skip
-for _p in (1, 2, 3, math.inf):
+for _p in (1, 2, 3, math.inf, -math.inf):
     row(
-        "_extreme" if _p == math.inf else "_sum", lambda x, p=_p: x.norm(p, 1),
+        "_extreme" if math.isinf(_p) else "_sum", lambda x, p=_p: x.norm(p, 1),
         lambda x, p=_p: numpy.linalg.norm(x, p, 1), distinct(ROWS, 4, offset=0.0625),
         torch=SAME, name=f"norm {_p}",
     )  # fmt: skip
