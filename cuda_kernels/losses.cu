@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(256) elementwise_loss(
     A total = sum_of_partials(partials);
     if (threadIdx.x == 0) {
       if (REDUCTION == Reduction::mean) {
-        factor[0] = count ? A(1.0 / count) : not_a_number<A>();
-        total *= factor[0];
+        factor[0] = count ? A(1.0 / count) : A(0);
+        total = count ? total * factor[0] : not_a_number<A>();
       }
       value[0] = T(total);
     }

@@ -18,12 +18,13 @@ import numpy
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator
+from gpunet.backend.dtypes import accumulator, is_floating
 from gpunet.errors import ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.memory import empty, scratch
 from gpunet.ops.activations import ACTIVATIONS, activation_backward, find
-from gpunet.ops.broadcast import cast
+from gpunet.ops.broadcast import broadcasts_to, cast
+from gpunet.ops.face import public
 from gpunet.ops.matmul import matmul
 
 __all__ = ["linear"]
@@ -265,14 +266,17 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
     return out.reshape(*x.shape[:-1], features)
 
 
-def linear(x: Any, weight: Any, bias: Any = None, activation: str = "identity", alpha: float | None = None) -> Tensor:
-    """act(x weight^T + bias) in one launch.
+@public()
+def linear(
+    input: Any, weight: Any, bias: Any = None, *, activation: str = "identity", alpha: float | None = None
+) -> Tensor:
+    """act(input weight^T + bias) in one launch.
 
     Args:
-        x: (..., in_features).
-        weight: (out_features, in_features).
-        bias: (out_features,) or None.
-        activation: a key of ``ACTIVATIONS``, computed in the epilogue.
+        input: (..., in_features); cast to the dtype of the weight if it differs.
+        weight: (out_features, in_features), or (in_features,) for one output without its dimension.
+        bias: (out_features,), or a tensor that broadcasts to the result; None for none.
+        activation: a key of ``ACTIVATIONS``, computed in the epilogue.  PyTorch does not have it.
         alpha: the activation's parameter (negative slope of leaky_relu, alpha of elu); None means its default.
 
     Returns:
@@ -283,5 +287,22 @@ def linear(x: Any, weight: Any, bias: Any = None, activation: str = "identity", 
         ArgumentError: the activation is unknown, or alpha is negative.
     """
     row = find(activation, alpha or 0.0)
+    alpha = row.alpha if alpha is None else float(alpha)
+    weight = wrap(weight)
     bias = None if bias is None else wrap(bias)
-    return linear_layers(x, [(wrap(weight), bias, activation, row.alpha if alpha is None else float(alpha))])
+    if weight.ndim == 1 and bias is None:
+        return linear_layers(input, [(weight.reshape(1, -1), None, activation, alpha)]).squeeze(-1)
+    if is_floating(weight.dtype) and (bias is None or bias.shape == weight.shape[:1]):
+        return linear_layers(input, [(weight, bias, activation, alpha)])
+    if is_floating(weight.dtype) or not input.ndim:
+        product = linear_layers(input, [(weight, None, "identity", 0.0)])
+    else:
+        check_linear(input.shape[-1], weight, None)
+        product = matmul(input, weight.mT)
+    if bias is not None:
+        if not broadcasts_to(bias.shape, product.shape):
+            raise ShapeError(
+                f"linear: bias has shape {tuple(bias.shape)}; expected {tuple(weight.shape[:1])} for weight {tuple(weight.shape)}"
+            )
+        product = product + bias
+    return row.composed(product, alpha)
