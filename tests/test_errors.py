@@ -116,7 +116,6 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], s
     "learning rate": (lambda: gpunet.optim.SGD([x23()], lr=-1), ArgumentError, ValueError, r"-1\.0"),
     "device": (lambda: gpunet.zeros(1, device="gpu"), DeviceError, RuntimeError, "'gpu'.*'cuda'"),
     "default dtype": (lambda: gpunet.set_default_dtype("int32"), DtypeError, TypeError, "int32.*float32"),
-    "pickle": (lambda: pickle.dumps(x23()), DtypeError, TypeError, "state_dict"),
     "iterate a number": (lambda: list(gpunet.tensor(1.0)), ShapeError, ValueError, "dimensions"),
 }  # fmt: skip
 
