@@ -102,7 +102,9 @@ class Module:
             result = result if changed is None else changed
         return result
 
-    def _call_hook(self, number: int, hook: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: tuple[Any, ...] = ()) -> Any:
+    def _call_hook(
+        self, number: int, hook: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: tuple[Any, ...] = ()
+    ) -> Any:
         keywords = (kwargs,) if "with_kwargs" in self._hook_options.get(number, ()) else ()
         return hook(self, args, *keywords, *result)
 

@@ -9,7 +9,7 @@ import pytest
 
 import gpunet
 from gpunet.backend import dtypes
-from gpunet.launch.list_kernel import MAX_TENSORS
+from gpunet.launch.list_kernel import max_tensors
 from tests.ops.test_halves import ONE_ROUNDING, error, every_half
 from tests.ops.test_ops import to_numpy
 from tests.optim.test_optim import SHAPES, VARIANTS
@@ -45,7 +45,7 @@ def test_each_step_is_that_of_torch_in_float64(name: str, options: dict[str, Any
 @every_half
 def test_many_tensors_and_mixed_dtypes(dtype: str, device: str) -> None:
     """More tensors than a launch takes, halves beside float32; the state follows the dtype through a state_dict."""
-    shapes = [(1 + i % 5,) for i in range(2 * MAX_TENSORS + 3)]
+    shapes = [(1 + i % 5,) for i in range(2 * max_tensors(gpunet.zeros(1).array) + 3)]
     params = [gpunet.ones(*s, dtype=dtype if i % 3 else "float32", device=device, requires_grad=True) for i, s in enumerate(shapes)]
     optimizer = gpunet.optim.Adam(params, lr=0.25, eps=1e-3)
     for _ in range(2):

@@ -275,7 +275,7 @@ def test_state_replaced_by_equal_tensors_is_updated(make: Any, device: str) -> N
             optimizer.state[parameter].update(mine)
         optimizer.step()
     assert mine["step"].item() == 4.0
-    assert all(optimizer.state_dict()["state"][0][name] is tensor for name, tensor in mine.items())
+    assert all(optimizer.state[parameter][name] is tensor for name, tensor in mine.items())
 
 
 def test_the_first_step_with_momentum_matches_torch(device: str, torch: Any) -> None:
