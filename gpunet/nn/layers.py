@@ -132,7 +132,9 @@ class Dropout(Module):
         self.p, self.inplace = p, inplace
 
     def forward(self, input: Any) -> Tensor:
-        return dropout(input, self.p, self.training, inplace=True) if self.inplace else dropout(input, self.p, self.training)
+        if self.inplace:
+            return dropout(input, self.p, self.training, inplace=True)
+        return dropout(input, self.p, self.training)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

@@ -11,6 +11,7 @@ import numpy
 
 from gpunet.autograd import RemovableHandle, Tensor, no_grad, settings_changed, wrap
 from gpunet.backend import devices
+from gpunet.backend.dtypes import is_numeric
 from gpunet.errors import ArgumentError, DtypeError, ShapeError, StateDictError
 from gpunet.ops.creation import empty
 
@@ -432,7 +433,8 @@ class Module:
         """
         if args:
             warnings.warn("state_dict: pass destination, prefix and keep_vars by keyword", FutureWarning, stacklevel=2)
-            destination, prefix, keep_vars = (*args, *(destination, prefix, keep_vars)[len(args) :])
+            given: list[Any] = [destination, prefix, keep_vars]
+            destination, prefix, keep_vars = [*args, *given[len(args) :]]
         state: dict[str, Tensor] = OrderedDict() if destination is None else destination
         for name, tensor in self._own_state().items():
             state[prefix + name] = tensor if keep_vars else tensor.detach()
@@ -486,7 +488,7 @@ class Module:
         for key in own.keys() & state_dict.keys():
             try:
                 values[key] = _as_tensor(state_dict[key], own[key][2].shape)
-            except (TypeError, ValueError) as error:
+            except (DtypeError, ShapeError) as error:
                 problems.append(f"{key} {error}")
         if problems:
             raise StateDictError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
@@ -524,7 +526,14 @@ def _as_tensor(value: Any, shape: tuple[int, ...]) -> Tensor:
         ShapeError: it has another shape.
         DtypeError: it is no array of numbers.
     """
-    tensor = value if isinstance(value, Tensor) else wrap(value if devices.is_array(value) else numpy.asarray(value))
+    if not isinstance(value, Tensor) and not devices.is_array(value):
+        try:
+            value = numpy.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise DtypeError(f"cannot be read as an array: {error}") from None
+        if not is_numeric(value.dtype):
+            raise DtypeError(f"has dtype {value.dtype}; expected numbers")
+    tensor = wrap(value)
     if shape == () and tensor.shape == (1,):
         tensor = tensor.reshape(())
     if tensor.shape != shape:

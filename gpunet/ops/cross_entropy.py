@@ -34,12 +34,14 @@ from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import broadcast_to, cast, in_accumulator
 from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import where
+from gpunet.ops.face import as_integer
 from gpunet.ops.index import gather_at
 from gpunet.ops.index_launches import label_error, label_site
 from gpunet.ops.losses import (
     MAX_BLOCKS,
     REDUCTIONS,
     allocate_loss,
+    as_number,
     check_reduction,
     legacy_reduction,
     loss_backward,
@@ -341,8 +343,10 @@ def cross_entropy(
     """
     reduction = legacy_reduction("cross_entropy", size_average, reduce, reduction)
     check_reduction(reduction)
+    label_smoothing = as_number("cross_entropy", "label_smoothing", label_smoothing)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(f"cross_entropy: label_smoothing={label_smoothing}; expected a number from 0 to 1")
+    ignore_index = as_integer("cross_entropy", "ignore_index", ignore_index)
     logits, target = wrap(input), wrap(target)
     shape, dtype, target_dtype = logits.array.shape, logits.array.dtype, target.array.dtype
     if not is_floating(dtype):
@@ -382,7 +386,7 @@ def cross_entropy(
     elif soft:
         loss = soft_labels_loss(logits, target, reduction=reduction)
     else:
-        loss = labels_loss(logits, target, reduction=reduction, ignore_index=int(ignore_index))
+        loss = labels_loss(logits, target, reduction=reduction, ignore_index=ignore_index)
     return loss.reshape(rows_shape) if reduction == "none" else loss
 
 

@@ -19,7 +19,7 @@ from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, is_floating
-from gpunet.errors import ShapeError
+from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.memory import empty, scratch
 from gpunet.ops.activations import ACTIVATIONS, activation_backward, find
@@ -223,6 +223,7 @@ def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:
 
     Raises:
         ShapeError: a shape does not match.
+        DtypeError: the bias has another dtype than the weight.
     """
     shape = weight.array.shape
     if len(shape) != 2:
@@ -234,6 +235,8 @@ def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:
         )
     if bias is not None and bias.array.shape != shape[:1]:
         raise ShapeError(f"linear: bias has shape {bias.shape}; expected {shape[:1]} for weight {shape}")
+    if bias is not None and bias.array.dtype != weight.array.dtype:
+        raise DtypeError(f"linear: bias has dtype {bias.dtype}; expected that of the weight, {weight.dtype}")
     return shape[0]
 
 
@@ -257,6 +260,10 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
         features = check_linear(features, weight, bias)
         parameters += (weight, bias)
         activations.append((name, alpha))
+    if any(weight.array.dtype != parameters[0].array.dtype for weight in parameters[2::2]):
+        for layer in layers:  # each casts its input to the dtype of its weight
+            x = linear_layers(x, [layer])
+        return x
     if x.array.dtype != parameters[0].array.dtype:
         x = cast(x, dtype=parameters[0].dtype)
     if x.array.ndim == 2:

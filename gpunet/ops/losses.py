@@ -64,6 +64,8 @@ def _absolute(value, dx, x, y, delta):
     numpy.subtract(x, y, out=dx)
     numpy.absolute(dx, out=value)
     numpy.sign(dx, out=dx)
+    is_nan = numpy.not_equal(dx, dx, out=scratch(dx.shape, bool, 1))
+    numpy.copyto(dx, 0, where=is_nan)  # the gradient at NaN is 0, as in PyTorch
 
 
 def _huber(value, dx, x, y, delta):
@@ -217,6 +219,18 @@ def legacy_reduction(function: str, size_average: bool | None, reduce: bool | No
     return reduction
 
 
+def as_number(function: str, name: str, value: Any) -> float:
+    """Return ``value``, a number or a tensor of one element, as a float.
+
+    Raises:
+        DtypeError: it is none.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected a number") from None
+
+
 def _operands(name: str, input: Any, target: Any, dtype: Any = None) -> tuple[Tensor, Tensor]:
     """Return input and target in their common dtype, or in ``dtype``.
 
@@ -305,6 +319,7 @@ def huber_loss(
     Raises:
         ArgumentError: delta is not positive.
     """
+    delta = as_number("huber_loss", "delta", delta)
     if not delta > 0:
         raise ArgumentError(f"huber_loss: delta={delta}; expected a positive number")
     check_reduction(reduction)
@@ -327,6 +342,7 @@ def smooth_l1_loss(
     """
     reduction = legacy_reduction("smooth_l1_loss", size_average, reduce, reduction)
     check_reduction(reduction)
+    beta = as_number("smooth_l1_loss", "beta", beta)
     if not beta >= 0.0:
         raise ArgumentError(f"smooth_l1_loss: beta={beta}; expected zero or a positive number")
     x, y = _operands("smooth_l1_loss", input, target)

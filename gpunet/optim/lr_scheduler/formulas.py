@@ -197,7 +197,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.step(0 if first < 0 else None)
 
     @ignore_fp_errors
-    def step(self, epoch: float | None = None) -> None:  # type: ignore[override]
+    def step(self, epoch: float | None = None) -> None:
         """Advance by one step, or go to ``epoch``.
 
         Args:

@@ -104,7 +104,7 @@ class ReduceLROnPlateau(LRScheduler):
         super().adopt_group(group)
         self.min_lrs.append(self.default_min_lr)  # type: ignore[arg-type]
 
-    def step(self, metrics: Any = None, epoch: int | None = None) -> None:
+    def step(self, metrics: Any = None, epoch: int | None = None) -> None:  # type: ignore[override]
         """Reduce the learning rates if the metric has not improved for long enough.
 
         Args:
