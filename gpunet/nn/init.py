@@ -13,6 +13,11 @@ from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.random import Generator, default_generator, random_normal, random_uniform
 
+__all__ = [
+    "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "uniform_",
+    "xavier_normal_", "xavier_uniform_", "zeros_",
+]  # fmt: skip
+
 
 def _draw(name: str, tensor: Tensor, kernel: Any, generator: Generator | None, **options: Any) -> Tensor:
     """Fill with random numbers of ``generator``, or of the default one; return the tensor.

@@ -27,6 +27,8 @@ from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
 from gpunet.ops.join import stack
 
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
+
 Tensors = Tensor | Iterable[Tensor]
 
 

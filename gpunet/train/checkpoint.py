@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -175,10 +176,10 @@ def _read_arrays(file: Any, name: str, header: dict[str, Any]) -> dict[str, nump
     for key, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
         if entry["dtype"] not in _DTYPES:
             raise CheckpointError(f"cannot read {name}: {key!r} has dtype {entry['dtype']}; expected one of {', '.join(_DTYPES)}")
-        array = numpy.empty(entry["shape"], as_dtype(_DTYPES[entry["dtype"]]))
-        begin, end = entry["data_offsets"]
-        if begin != position or end - begin != array.nbytes:
+        dtype, (begin, end) = as_dtype(_DTYPES[entry["dtype"]]), entry["data_offsets"]
+        if begin != position or end - begin != math.prod(entry["shape"]) * dtype.itemsize:
             raise CheckpointError(f"{name} is damaged: the place of {key!r} does not match its shape; copy it again")
+        array = numpy.empty(entry["shape"], dtype)
         if array.size and _read_into(file, array.reshape(-1).view(numpy.uint8)) != array.nbytes:
             raise CheckpointError(f"{name} is truncated: the data of {key!r} is incomplete; copy it again")
         arrays[key], position = array, end

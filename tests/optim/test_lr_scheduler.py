@@ -597,7 +597,7 @@ def test_step_with_an_epoch_matches_torch(name: str, device: str, torch: Any) ->
 
 
 def test_verbose_warns_and_has_no_effect() -> None:
-    for name, make in {**EPOCHS, "ReduceLROnPlateau": None}.items():
+    for name in (*EPOCHS, "ReduceLROnPlateau"):
         arguments = {"StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,), "CosineAnnealingWarmRestarts": (4,)}
         arguments |= {"CosineAnnealingLR": (5,), "LambdaLR": (lambda step: 1.0,), "MultiplicativeLR": (lambda step: 1.0,)}
         arguments |= {"CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 20)}
