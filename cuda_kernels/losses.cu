@@ -23,7 +23,7 @@ struct AbsoluteError {
   template <class T>
   static __device__ T loss(T x, T y, T, T& slope) {
     const T d = x - y;
-    slope = d > T(0) ? T(1) : d < T(0) ? T(-1) : d;  // keeps 0 and NaN
+    slope = d > T(0) ? T(1) : d < T(0) ? T(-1) : T(0);  // 0 for NaN, as in PyTorch
     return fabs(d);
   }
 };
@@ -41,7 +41,7 @@ struct BinaryCrossEntropy {
   template <class T>  // x are logits
   static __device__ T loss(T x, T y, T, T& slope) {
     slope = logistic(x) - y;
-    return (x > T(0) ? x : T(0)) - x * y + log1p(exp(-fabs(x)));
+    return x * ((x > T(0) ? T(1) : T(0)) - y) + log1p(exp(-fabs(x)));  // max(x, 0) - x y, without inf - inf
   }
 };
 

@@ -399,6 +399,7 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
         weight = wrap(weight)
         if weight.shape != (classes,):
             raise ShapeError(f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one number per class")
+        weight = weight if weight.dtype == logits.dtype else cast(weight, dtype=logits.dtype)
     if soft:
         target = target if not smoothing else target * (1.0 - smoothing) + smoothing / classes
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
@@ -411,12 +412,13 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
     factor: Any = 1.0
     if weight is not None:
         factor = _picked(broadcast_to(weight, shape=(len(target), classes)), column, ignore_index)
-    each = -_picked(logs, column, ignore_index) * factor
+    parts = [(-_picked(logs, column, ignore_index) * factor, 1.0 - smoothing)]
     if smoothing:
-        uniform = -reductions.sum(logs if weight is None else logs * weight, 1) / classes
-        each = each * (1.0 - smoothing) + uniform * smoothing
-    each = where(ignored, 0.0, each)
-    if reduction != "mean":
-        return reduce_composed(each, reduction)
-    counted = cast(~ignored, dtype=logits.dtype)
-    return reductions.sum(each) / reductions.sum(counted * factor)
+        parts.append((-reductions.sum(logs if weight is None else logs * weight, 1) / classes, smoothing))
+    counted = reductions.sum(cast(~ignored, dtype=logits.dtype) * factor) if reduction == "mean" else None
+    loss: Any = None
+    for each, share in parts:  # reduced separately, as in PyTorch, which shows where no row counts
+        each = where(ignored, 0.0, each)
+        part = reduce_composed(each, reduction) if counted is None else reductions.sum(each) / counted
+        loss = part * share if loss is None else loss + part * share
+    return loss

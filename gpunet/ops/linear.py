@@ -298,7 +298,7 @@ def linear(
     weight = wrap(weight)
     bias = None if bias is None else wrap(bias)
     if weight.ndim == 1 and bias is None:
-        return linear_layers(input, [(weight.reshape(1, -1), None, activation, alpha)]).squeeze(-1)
+        return linear(input, weight.reshape(1, -1), activation=activation, alpha=alpha).squeeze(-1)
     if is_floating(weight.dtype) and (bias is None or bias.shape == weight.shape[:1]):
         return linear_layers(input, [(weight, bias, activation, alpha)])
     if is_floating(weight.dtype) or not input.ndim:

@@ -18,11 +18,10 @@ from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
-from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket, zeros_like
+from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket
 from gpunet.ops import reduce as reductions
-from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.activations import ACTIVATIONS, activate
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, broadcasts_to, cast, in_accumulator, result_dtype
-from gpunet.ops.elementwise import exp, log1p, maximum
 
 __all__ = ["binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
 
@@ -79,18 +78,23 @@ def _huber(value, dx, x, y, delta):
 
 
 def _binary_cross_entropy(value, dx, x, y, delta):
-    # max(x, 0) - x y + log(1 + exp(-|x|)), with derivative sigmoid(x) - y
+    # max(x, 0) - x y + log(1 + exp(-|x|)), with derivative sigmoid(x) - y; x ((x > 0) - y) is no inf - inf
     small = scratch(x.shape, x.dtype, 1)
     numpy.absolute(x, out=small)
     numpy.negative(small, out=small)
     numpy.exp(small, out=small)
     numpy.log1p(small, out=value)
-    numpy.maximum(x, zeros_like(x), out=dx)
+    is_positive = numpy.greater(x, as_0d_arrays(x.dtype, 0)[0], out=scratch(x.shape, bool, 1))
+    numpy.subtract(is_positive, y, out=dx)
+    dx *= x
     value += dx
-    numpy.multiply(x, y, out=dx)
-    value -= dx
     ACTIVATIONS["sigmoid"].forward(dx, x, 0.0)
     dx -= y
+
+
+def _huber_composed(d, delta):
+    c = d.clamp(-delta, delta)
+    return 0.5 * c * c + delta * (d.abs() - c.abs())  # no factor is infinite where d is
 
 
 ELEMENTWISE_LOSSES = {
@@ -100,13 +104,13 @@ ELEMENTWISE_LOSSES = {
         "huber_loss",
         "HuberError",
         _huber,
-        lambda x, y, delta: (x - y).clamp(-delta, delta) * ((x - y) - 0.5 * (x - y).clamp(-delta, delta)),
+        lambda x, y, delta: _huber_composed(x - y, delta),
     ),
     "binary_cross_entropy": ElementwiseLoss(
         "binary_cross_entropy_with_logits",
         "BinaryCrossEntropy",
         _binary_cross_entropy,
-        lambda x, y, delta: maximum(x, 0.0) - x * y + log1p(exp(-x.abs())),
+        lambda x, y, delta: (1.0 - y) * x + activate(-x, "softplus"),
     ),
 }
 
@@ -393,7 +397,6 @@ def binary_cross_entropy_with_logits(
 
 @in_accumulator
 def _weighted_binary_cross_entropy(x, y, weight, pos_weight, *, reduction):
-    # log(1 + exp(-x)) without overflow
-    soft = maximum(-x, 0.0) + log1p(exp(-x.abs()))
+    soft = activate(-x, "softplus")
     each = (1.0 - y) * x + (1.0 + (pos_weight - 1.0) * y if pos_weight is not None else 1.0) * soft
     return reduce_composed(each if weight is None else each * weight, reduction)

@@ -137,6 +137,41 @@ def test_huge_logits_of_binary_cross_entropy(device: str) -> None:
         assert x.grad.tolist() == [0.0, 0.0, 1.0, -1.0]
 
 
+def test_infinite_and_nan_elements_match_torch(device: str, torch: Any) -> None:
+    """Values and gradients; PyTorch's binary cross-entropy of -inf is NaN, the limit is the product of inf and the target."""
+    special = numpy.array([math.inf, -math.inf, math.nan, 1.0, 0.0], "float32")
+    x, y = (v.ravel() for v in numpy.meshgrid(special, numpy.array([0.0, 0.25, 1.0, math.inf, math.nan], "float32")))
+    for name in ELEMENTWISE:
+        kept = (y >= 0) & (y <= 1) & (x != -math.inf) if "binary" in name else numpy.ones(len(x), bool)
+        for needs in ((True, False), (True, True)):
+            results = []
+            for module, place in ((gpunet, {"device": device}), (torch, {})):
+                a, b = (module.tensor(v[kept], requires_grad=n, **place) for v, n in zip((x, y), needs))
+                loss = getattr(module.nn.functional, name)(a, b, reduction="none")
+                loss.sum().backward()
+                results.append([v.cpu().numpy() for v in (loss.detach(), a.grad, *([b.grad] if needs[1] else []))])
+            if needs[1] and name == "binary_cross_entropy_with_logits":
+                results = [r[:2] for r in results]  # the gradient of the target is -x there, and here
+            for mine, theirs in zip(*results, strict=True):
+                numpy.testing.assert_allclose(mine, theirs, rtol=1e-6, err_msg=f"{name} {needs}")
+    loss = F.binary_cross_entropy_with_logits(gpunet.tensor([-math.inf] * 2), gpunet.tensor([0.25, 1.0]), reduction="none")
+    assert loss.tolist() == [math.inf, math.inf]
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_second_derivatives_at_the_kink_match_torch(name: str, device: str, torch: Any) -> None:
+    results = []
+    for module, place in ((gpunet, {"device": device}), (torch, {})):
+        x = module.tensor([0.0, 0.5, -2.0], requires_grad=True, **place)
+        loss = getattr(module.nn.functional, name)(x, module.tensor([0.0, 0.25, 1.0], **place), reduction="sum")
+        (gradient,) = module.autograd.grad(loss, x, create_graph=True)
+        if gradient.requires_grad:
+            (gradient * gradient).sum().backward()
+        results.append((gradient.tolist(), [0.0] * 3 if x.grad is None else x.grad.tolist()))
+    for mine, theirs in zip(*results, strict=True):
+        numpy.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
 def test_shifted_logits_have_the_same_loss(device: str) -> None:
     y = gpunet.tensor([0, 1, 2, 0])
     shifted = [gpunet.tensor(LOGITS.astype("float64") + shift, device=device) for shift in (0.0, 1000.0, -1000.0)]

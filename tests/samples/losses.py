@@ -48,7 +48,7 @@ row("mul", lambda x, y: F.mse_loss(x, y), lambda x, y: ((x - y) ** 2).mean(), no
     torch=lambda torch, x, y: torch.nn.functional.mse_loss(x, y), name="mse_loss with a gradient for its target")  # fmt: skip
 _weight, _pos_weight = numpy.array([0.5, 1.0, 2.0, 3.0]), numpy.array([3.0, 1.0, 0.5, 2.0])
 row(
-    "log1p",
+    "activation",
     lambda x, y: F.binary_cross_entropy_with_logits(
         x, y, gpunet.tensor(_weight.tolist()).to(x), pos_weight=gpunet.tensor(_pos_weight.tolist()).to(x)
     ),
