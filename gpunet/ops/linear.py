@@ -307,6 +307,8 @@ def linear(
         check_linear(input.shape[-1], weight, None)
         product = matmul(input, weight.mT)
     if bias is not None:
+        if bias.dtype != product.dtype:
+            raise DtypeError(f"linear: bias has dtype {bias.dtype}; expected that of the product, {product.dtype}")
         if not broadcasts_to(bias.shape, product.shape):
             raise ShapeError(
                 f"linear: bias has shape {tuple(bias.shape)}; expected {tuple(weight.shape[:1])} for weight {tuple(weight.shape)}"

@@ -7,21 +7,23 @@ A loss kernel writes the reduced value, the gradient of each sample without the 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import COPY, MULTIPLY, Gradient, Tensor, fused, wrap
+from gpunet.autograd import COPY, FILL, MULTIPLY, Gradient, Tensor, fused, wrap
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator, is_floating
+from gpunet.backend.dtypes import accumulator, is_floating, promote, uint8
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket
 from gpunet.ops import reduce as reductions
 from gpunet.ops.activations import ACTIVATIONS, activate
-from gpunet.ops.broadcast import broadcast_shape, broadcast_to, broadcasts_to, cast, in_accumulator, result_dtype
+from gpunet.ops.broadcast import broadcast_shape, broadcast_to, broadcasts_to, cast, in_accumulator
+from gpunet.ops.elementwise import where
 
 __all__ = ["binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
 
@@ -93,8 +95,10 @@ def _binary_cross_entropy(value, dx, x, y, delta):
 
 
 def _huber_composed(d, delta):
-    c = d.clamp(-delta, delta)
-    return 0.5 * c * c + delta * (d.abs() - c.abs())  # no factor is infinite where d is
+    # neither branch multiplies inf by 0, and the derivative at NaN is NaN
+    is_square = d.abs() <= delta
+    small, sign = where(is_square, d, 0.0), where(d < 0.0, -1.0, where(d >= 0.0, 1.0, math.nan))
+    return where(is_square, 0.5 * small * small, delta * (d * sign - 0.5 * delta))
 
 
 ELEMENTWISE_LOSSES = {
@@ -243,7 +247,7 @@ def _operands(name: str, input: Any, target: Any, dtype: Any = None) -> tuple[Te
     """
     x, y = wrap(input), wrap(target)
     if x.array.dtype != y.array.dtype:
-        dtype = dtype or result_dtype(x, y)
+        dtype = dtype or promote(x.array.dtype, y.array.dtype)  # also of 0-d tensors: they are expanded first
         x, y = (v if v.array.dtype == dtype else cast(v, dtype=dtype) for v in (x, y))
     if not is_floating(x.array.dtype):
         raise DtypeError(f"{name}: input of dtype {x.dtype}, target of {y.dtype}; expected a floating tensor")
@@ -260,7 +264,12 @@ def _regression(name: str, loss: str, x: Tensor, y: Tensor, reduction: str, delt
         )  # fmt: skip
         x, y = (broadcast_to(v, shape=shape) for v in (x, y))
     if y.requires_grad:
-        return _elementwise_composed(x, y, loss=loss, reduction=reduction, delta=delta)
+        if loss == "binary_cross_entropy":
+            return _elementwise_composed(x, y, loss=loss, reduction=reduction, delta=delta)
+        x = x - y  # of which these losses are functions
+        zeros = empty(x.array.shape, x.array.dtype, x.array)
+        FILL(zeros, value=0.0)
+        y = wrap(zeros)
     return regression_loss(x, y, loss=loss, reduction=reduction, delta=float(delta))
 
 
@@ -347,7 +356,7 @@ def smooth_l1_loss(
     reduction = legacy_reduction("smooth_l1_loss", size_average, reduce, reduction)
     check_reduction(reduction)
     beta = as_number("smooth_l1_loss", "beta", beta)
-    if not beta >= 0.0:
+    if not 0.0 <= beta < math.inf:
         raise ArgumentError(f"smooth_l1_loss: beta={beta}; expected zero or a positive number")
     x, y = _operands("smooth_l1_loss", input, target)
     if beta == 0.0:
@@ -389,6 +398,8 @@ def binary_cross_entropy_with_logits(
     factors = []
     for key, factor in (("weight", weight), ("pos_weight", pos_weight)):
         factor = None if factor is None else wrap(factor)
+        if key == "pos_weight" and factor is not None and factor.dtype == uint8:  # PyTorch's pos_weight - 1 wraps
+            raise DtypeError(f"{name}: pos_weight has dtype uint8; expected a floating dtype: convert it with .float()")
         if factor is not None and not broadcasts_to(factor.shape, x.shape):
             raise ShapeError(f"{name}: {key} has shape {tuple(factor.shape)}; expected one that broadcasts to {tuple(x.shape)}")
         factors.append(factor if factor is None or factor.dtype == x.dtype else cast(factor, dtype=x.dtype))
