@@ -8,6 +8,7 @@ Primitives stay private behind these functions; only operators such as ``__add__
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -129,5 +130,6 @@ def as_integer(function: str, name: str, value: Any) -> int:
     if type(value) is int:
         return value
     if not isinstance(value, bool) and hasattr(value, "__index__"):
-        return int(value.__index__())
+        with contextlib.suppress(TypeError):  # an array of floats or of several elements has the method, too
+            return int(value.__index__())
     raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected an integer")

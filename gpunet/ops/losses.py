@@ -96,7 +96,7 @@ def _binary_cross_entropy(value, dx, x, y, delta):
 
 def _huber_composed(d, delta):
     # neither branch multiplies inf by 0, and the derivative at NaN is NaN
-    is_square = d.abs() <= delta
+    is_square = d.abs() < delta
     small, sign = where(is_square, d, 0.0), where(d < 0.0, -1.0, where(d >= 0.0, 1.0, math.nan))
     return where(is_square, 0.5 * small * small, delta * (d * sign - 0.5 * delta))
 
