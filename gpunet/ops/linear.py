@@ -260,7 +260,7 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
         features = check_linear(features, weight, bias)
         parameters += (weight, bias)
         activations.append((name, alpha))
-    if any(weight.array.dtype != parameters[0].array.dtype for weight in parameters[2::2]):
+    if len(layers) > 1 and any(weight.array.dtype != parameters[0].array.dtype for weight in parameters[2::2]):
         for layer in layers:  # each casts its input to the dtype of its weight
             x = linear_layers(x, [layer])
         return x

@@ -86,8 +86,8 @@ def _binary_cross_entropy(value, dx, x, y, delta):
     numpy.negative(small, out=small)
     numpy.exp(small, out=small)
     numpy.log1p(small, out=value)
-    is_positive = numpy.greater(x, as_0d_arrays(x.dtype, 0)[0], out=scratch(x.shape, bool, 1))
-    numpy.subtract(is_positive, y, out=dx)
+    numpy.greater(x, as_0d_arrays(x.dtype, 0)[0], out=dx, casting="unsafe")
+    dx -= y
     dx *= x
     value += dx
     ACTIVATIONS["sigmoid"].forward(dx, x, 0.0)
