@@ -4,7 +4,7 @@
 //   cross_entropy_soft     targets (rows, classes): -sum target log softmax, dx = softmax sum(target) - target
 //
 // value is one number for Reduction mean and sum, one number per row for none.  factor is 1 / (rows that are not ignored),
-// for mean.  dx is the gradient of each row's loss; the factor is not yet applied.
+// for mean; if there are none, value is NaN and factor 0.  dx is the gradient of each row's loss; the factor is not yet applied.
 //
 // Versions: 1. one warp per row up to 1024 classes, one block per row above; a row is read once for its maximum and sum
 // together, and once for the gradient (this one).  Next: rows kept in registers.
@@ -69,8 +69,8 @@ __device__ __forceinline__ void finish(T* value, A* factor, A* partials, unsigne
     const A rows = sum_of_partials(partials + MAX_BLOCKS);
     if (threadIdx.x == 0) {
       if (REDUCTION == Reduction::mean) {
-        factor[0] = rows > A(0) ? A(1) / rows : not_a_number<A>();
-        total *= factor[0];
+        factor[0] = rows > A(0) ? A(1) / rows : A(0);
+        total = rows > A(0) ? total * factor[0] : not_a_number<A>();
       }
       value[0] = T(total);
     }

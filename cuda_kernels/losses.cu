@@ -23,7 +23,7 @@ struct AbsoluteError {
   template <class T>
   static __device__ T loss(T x, T y, T, T& slope) {
     const T d = x - y;
-    slope = d > T(0) ? T(1) : d < T(0) ? T(-1) : d;  // keeps 0 and NaN
+    slope = d > T(0) ? T(1) : d < T(0) ? T(-1) : T(0);  // 0 for NaN, as in PyTorch
     return fabs(d);
   }
 };
@@ -41,7 +41,7 @@ struct BinaryCrossEntropy {
   template <class T>  // x are logits
   static __device__ T loss(T x, T y, T, T& slope) {
     slope = logistic(x) - y;
-    return (x > T(0) ? x : T(0)) - x * y + log1p(exp(-fabs(x)));
+    return x * ((x > T(0) ? T(1) : T(0)) - y) + log1p(exp(-fabs(x)));  // max(x, 0) - x y, without inf - inf
   }
 };
 
@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(256) elementwise_loss(
     A total = sum_of_partials(partials);
     if (threadIdx.x == 0) {
       if (REDUCTION == Reduction::mean) {
-        factor[0] = count ? A(1.0 / count) : not_a_number<A>();
-        total *= factor[0];
+        factor[0] = count ? A(1.0 / count) : A(0);
+        total = count ? total * factor[0] : not_a_number<A>();
       }
       value[0] = T(total);
     }

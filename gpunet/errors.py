@@ -67,7 +67,7 @@ class ArgumentError(GpunetError, ValueError):
     """An argument with an invalid value."""
 
 
-class StateDictError(GpunetError, KeyError):
+class StateDictError(GpunetError, KeyError, RuntimeError):
     """A state_dict whose keys or shapes do not match the module's."""
 
     def __str__(self) -> str:  # KeyError would print the repr of the message, with newlines escaped

@@ -339,7 +339,10 @@ class Tensor(TensorMethods):
     __hash__ = object.__hash__
 
     def __reduce__(self) -> Any:
-        raise DtypeError("tensors cannot be pickled; save a state_dict with gpunet.save, or pickle .numpy()")
+        """Pickle the values, the device and ``requires_grad``, but neither the gradient nor the graph."""
+        graph_break_on_read("pickling a tensor", self.array)
+        state = getattr(self, "__dict__", None)
+        return _unpickle, (type(self), devices.to_host(self.array), str(self.device), self._requires_grad), state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self._node is not None:
@@ -350,6 +353,12 @@ class Tensor(TensorMethods):
         result.grad = None if self.grad is None else make_tensor(devices.copy(self.grad.array))
         memo[id(self)] = result
         return result
+
+
+def _unpickle(kind: type[Tensor], array: ndarray, device: str, requires_grad: bool) -> Tensor:
+    result = kind.__new__(kind)
+    result._initialize(devices.move(array, Device(device)), requires_grad)
+    return result
 
 
 _new_object = object.__new__

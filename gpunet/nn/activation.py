@@ -18,6 +18,7 @@ class ActivationModule(Module):
 
     Args:
         alpha: the parameter of the activation (e.g. the negative slope), 0 if it has none.
+        inplace: write the result to the input.  A Linear that fuses the activation does so anyway.
 
     Attributes:
         name: key in the table, by which ``gpunet train`` offers the module, too.
@@ -25,9 +26,9 @@ class ActivationModule(Module):
 
     name = "identity"
 
-    def __init__(self, alpha: float = 0.0) -> None:
+    def __init__(self, alpha: float = 0.0, inplace: bool = False) -> None:
         super().__init__()
-        self.alpha = float(alpha)
+        self.alpha, self.inplace = float(alpha), inplace
 
     @property
     def fusible(self) -> bool:
@@ -35,7 +36,14 @@ class ActivationModule(Module):
         return self.alpha >= 0.0
 
     def forward(self, input: Any) -> Tensor:
-        return activations.activate(input, self.name, self.alpha)
+        if not self.inplace:
+            return activations.activate(input, self.name, self.alpha)
+        options = (self.alpha,) if self.name in ("leaky_relu", "elu") else ()
+        result: Tensor = getattr(activations, self.name)(input, *options, inplace=True)
+        return result
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
 
 
 class ReLU(ActivationModule):
@@ -43,8 +51,8 @@ class ReLU(ActivationModule):
 
     name = "relu"
 
-    def __init__(self, inplace: bool = False) -> None:  # inplace: ignored, for PyTorch compatibility
-        super().__init__()
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
 
 
 class LeakyReLU(ActivationModule):
@@ -53,11 +61,11 @@ class LeakyReLU(ActivationModule):
     name = "leaky_relu"
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
-        super().__init__(negative_slope)
+        super().__init__(negative_slope, inplace)
         self.negative_slope = negative_slope
 
     def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
+        return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
 
 
 class Sigmoid(ActivationModule):
@@ -65,7 +73,7 @@ class Sigmoid(ActivationModule):
 
     name = "sigmoid"
 
-    def __init__(self) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # all arguments are ignored, as in PyTorch
         super().__init__()
 
 
@@ -74,7 +82,7 @@ class Tanh(ActivationModule):
 
     name = "tanh"
 
-    def __init__(self) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # all arguments are ignored, as in PyTorch
         super().__init__()
 
 
@@ -101,7 +109,7 @@ class SiLU(ActivationModule):
     name = "silu"
 
     def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
+        super().__init__(inplace=inplace)
 
 
 class ELU(ActivationModule):
@@ -110,10 +118,10 @@ class ELU(ActivationModule):
     name = "elu"
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
-        super().__init__(alpha)
+        super().__init__(alpha, inplace)
 
     def extra_repr(self) -> str:
-        return f"alpha={self.alpha}"
+        return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
 
 
 class Softplus(ActivationModule):
@@ -137,9 +145,13 @@ class Softplus(ActivationModule):
 
 
 class Softmax(Module):
-    """exp(x) / sum exp(x) along ``dim``.  Do not use it before CrossEntropyLoss, which takes logits."""
+    """exp(x) / sum exp(x) along ``dim``.  Do not use it before CrossEntropyLoss, which takes logits.
 
-    def __init__(self, dim: int = -1) -> None:
+    Args:
+        dim: the dimension; None, which is deprecated, as in :func:`gpunet.nn.functional.softmax`.
+    """
+
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
@@ -151,9 +163,9 @@ class Softmax(Module):
 
 
 class LogSoftmax(Module):
-    """x - log(sum exp(x)) along ``dim``."""
+    """x - log(sum exp(x)) along ``dim``; see :class:`Softmax`."""
 
-    def __init__(self, dim: int = -1) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 

@@ -11,7 +11,8 @@ from typing import Any, Self
 from gpunet import autograd
 from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.backend import devices
-from gpunet.errors import ArgumentError
+from gpunet.backend.dtypes import as_dtype, is_floating
+from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError
 from gpunet.nn import init
 from gpunet.nn.activation import ActivationModule
 from gpunet.nn.module import Module, Parameter
@@ -25,7 +26,7 @@ __all__ = ["Dropout", "Flatten", "Identity", "Linear", "ModuleList", "Sequential
 class Identity(Module):
     """Return the input unchanged; all arguments are ignored."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
     def forward(self, input: Any) -> Any:
@@ -40,7 +41,7 @@ class Linear(Module):
         out_features: size of the last dimension of the output.
         bias: whether to add b.
         device: device of the parameters; the default device if None.
-        dtype: float32 or float64; the default dtype if None.
+        dtype: a floating dtype; the default dtype if None.
 
     Attributes:
         weight: (out_features, in_features), initialised uniformly from ±1/sqrt(in_features).
@@ -55,8 +56,9 @@ class Linear(Module):
     ) -> None:
         super().__init__()
         for name, value in (("in_features", in_features), ("out_features", out_features)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
                 raise ArgumentError(f"Linear: {name}={value!r}; expected an integer, 0 or more")
+        in_features, out_features = int(in_features), int(out_features)  # of NumPy's integers
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(_empty((out_features, in_features), device, dtype))
         if bias:
@@ -81,7 +83,10 @@ class Linear(Module):
 
 def _empty(shape: tuple[int, ...], device: Any, dtype: Any) -> Tensor:
     device = devices.default_device() if device is None else devices.Device(device)
-    return make_tensor(devices.empty(shape, autograd.get_default_dtype() if dtype is None else dtype, device))
+    dtype = autograd.get_default_dtype() if dtype is None else as_dtype(dtype)
+    if not is_floating(dtype):
+        raise DtypeError(f"a layer with parameters of dtype {dtype}; expected a floating dtype")
+    return make_tensor(devices.empty(shape, dtype, device))
 
 
 class Flatten(Module):
@@ -113,19 +118,26 @@ class Unflatten(Module):
 
 
 class Dropout(Module):
-    """In training mode, set each element to 0 with probability p and scale the other elements by 1 / (1 - p)."""
+    """In training mode, set each element to 0 with probability p and scale the other elements by 1 / (1 - p).
 
-    def __init__(self, p: float = 0.5) -> None:
+    Args:
+        p: probability of a zero.
+        inplace: write the result to the input.
+    """
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0.0 <= p <= 1.0:
             raise ArgumentError(f"Dropout: p={p}; expected a probability from 0 to 1")
-        self.p = p
+        self.p, self.inplace = p, inplace
 
     def forward(self, input: Any) -> Tensor:
+        if self.inplace:
+            return dropout(input, self.p, self.training, inplace=True)
         return dropout(input, self.p, self.training)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}, inplace={self.inplace}"
 
 
 @functools.lru_cache
@@ -159,12 +171,47 @@ class _ModuleSequence(Module):
 
     def extend(self, modules: Iterable[Module]) -> Self:
         """Add modules at the end."""
-        for module in modules:
+        for module in list(modules):
             self.append(module)
         return self
 
-    def __setitem__(self, index: int, module: Module) -> None:
-        self.add_module(list(self._modules)[index], module)
+    def insert(self, index: int, module: Module) -> None:
+        """Insert a module before ``index``; the modules behind it get new names."""
+        modules = list(self)
+        modules.insert(index, module)
+        self._replace(modules)
+
+    def pop(self, key: int) -> Module:
+        """Remove the module at ``key`` and return it; the modules behind it get new names."""
+        module = self[key]
+        del self[key]
+        return module
+
+    def _replace(self, modules: Iterable[Module]) -> None:
+        """Hold ``modules``, named by their index."""
+        for name in list(self._modules):
+            delattr(self, name)
+        self.extend(modules)
+
+    def __setitem__(self, idx: int, module: Module) -> None:
+        self.add_module(self._name_at(idx), module)
+
+    def __delitem__(self, idx: int | slice) -> None:
+        modules = list(self)
+        del modules[idx]
+        self._replace(modules)
+
+    def __getitem__(self, idx: Any) -> Any:
+        raise NotImplementedError
+
+    def _name_at(self, index: int) -> str:
+        try:
+            return list(self._modules)[index]
+        except IndexError:
+            raise OutOfRangeError(f"index {index} of a {type(self).__name__} of {len(self)} modules") from None
+
+    def __iadd__(self, modules: Iterable[Module]) -> Self:
+        return self.extend(modules)
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -180,12 +227,12 @@ class Sequential(_ModuleSequence):
     results have the same bits as the unfused modules.
 
     Args:
-        modules: modules in order, or one OrderedDict of names and modules.
+        args: modules in order, or one OrderedDict of names and modules.
     """
 
-    def __init__(self, *modules: Any) -> None:
+    def __init__(self, *args: Any) -> None:
         super().__init__()
-        named = modules[0].items() if len(modules) == 1 and isinstance(modules[0], OrderedDict) else enumerate(modules)
+        named = args[0].items() if len(args) == 1 and isinstance(args[0], OrderedDict) else enumerate(args)
         for name, module in named:
             if not isinstance(module, Module):
                 raise ArgumentError(f"Sequential: entry {name} has type {type(module).__name__}; expected a Module")
@@ -202,10 +249,13 @@ class Sequential(_ModuleSequence):
                 input, index = modules[index](input), index + 1
         return input
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return Sequential(OrderedDict(list(self._modules.items())[index]))
-        return list(self._modules.values())[index]
+    def __getitem__(self, idx: Any) -> Any:
+        if isinstance(idx, slice):
+            return type(self)(OrderedDict(list(self._modules.items())[idx]))
+        return self._modules[self._name_at(idx)]
+
+    def __add__(self, other: Sequential) -> Sequential:
+        return Sequential(*self, *other) if isinstance(other, Sequential) else NotImplemented
 
 
 def _fusible_layers(modules: list[Module], start: int) -> tuple[list[tuple[Any, Any, str, float]], int]:
@@ -232,10 +282,12 @@ def _fusible_layers(modules: list[Module], start: int) -> tuple[list[tuple[Any, 
 class ModuleList(_ModuleSequence):
     """A list of modules that registers them as submodules."""
 
-    def __init__(self, modules: Any = ()) -> None:
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(() if modules is None else modules)
 
-    def __getitem__(self, index: Any) -> Any:
-        selected = list(self._modules.values())[index]
-        return ModuleList(selected) if isinstance(index, slice) else selected
+    def __getitem__(self, idx: Any) -> Any:
+        return type(self)(list(self)[idx]) if isinstance(idx, slice) else self._modules[self._name_at(idx)]
+
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return type(self)([*self, *other])

@@ -15,6 +15,10 @@ __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSEL
 class _Loss(Module):
     """Base class of the losses.
 
+    Args:
+        size_average, reduce: deprecated; bools that select the reduction.
+        reduction: "mean", "sum" or "none".
+
     Attributes:
         name: by which ``gpunet train`` offers the loss; "" if it does not.
         task: "classification", "binary" (two classes, one output) or "regression".
@@ -22,8 +26,9 @@ class _Loss(Module):
 
     name = task = ""
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__()
+        reduction = losses.legacy_reduction(type(self).__name__, size_average, reduce, reduction)
         losses.check_reduction(reduction)
         self.reduction = reduction
 
@@ -37,7 +42,7 @@ class MSELoss(_Loss):
     name, task = "mse", "regression"
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        return losses.mse_loss(input, target, self.reduction)
+        return losses.mse_loss(input, target, reduction=self.reduction)
 
 
 class L1Loss(_Loss):
@@ -46,7 +51,7 @@ class L1Loss(_Loss):
     name, task = "mae", "regression"
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        return losses.l1_loss(input, target, self.reduction)
+        return losses.l1_loss(input, target, reduction=self.reduction)
 
 
 class HuberLoss(_Loss):
@@ -55,7 +60,7 @@ class HuberLoss(_Loss):
     name, task = "huber", "regression"
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self.delta = delta
 
     def forward(self, input: Any, target: Any) -> Tensor:
@@ -65,12 +70,14 @@ class HuberLoss(_Loss):
 class SmoothL1Loss(_Loss):
     """The Huber loss with delta = beta, divided by beta."""
 
-    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
+    def __init__(
+        self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean", beta: float = 1.0
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
         self.beta = beta
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        return losses.smooth_l1_loss(input, target, self.reduction, self.beta)
+        return losses.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
 class BCEWithLogitsLoss(_Loss):
@@ -78,13 +85,18 @@ class BCEWithLogitsLoss(_Loss):
 
     name, task = "bce", "binary"
 
-    def __init__(self, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None) -> None:
-        super().__init__(reduction)
+    def __init__(
+        self, weight: Tensor | None = None, size_average: bool | None = None, reduce: bool | None = None,
+        reduction: str = "mean", pos_weight: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(size_average, reduce, reduction)
         self.register_buffer("weight", weight)
         self.register_buffer("pos_weight", pos_weight)
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        return losses.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
+        return losses.binary_cross_entropy_with_logits(
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )
 
 
 class CrossEntropyLoss(_Loss):
@@ -93,15 +105,15 @@ class CrossEntropyLoss(_Loss):
     name, task = "cross_entropy", "classification"
 
     def __init__(
-        self,
-        weight: Tensor | None = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(reduction)
+        self, weight: Tensor | None = None, size_average: bool | None = None, ignore_index: int = -100,
+        reduce: bool | None = None, reduction: str = "mean", label_smoothing: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(size_average, reduce, reduction)
         self.register_buffer("weight", weight)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        return cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
+        return cross_entropy(
+            input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )  # fmt: skip

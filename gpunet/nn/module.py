@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
-from gpunet.autograd import RemovableHandle, Tensor, make_tensor, no_grad, settings_changed, wrap
+from gpunet.autograd import RemovableHandle, Tensor, no_grad, settings_changed, wrap
 from gpunet.backend import devices
-from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.backend.dtypes import is_numeric
+from gpunet.errors import ArgumentError, DtypeError, ShapeError, StateDictError
+from gpunet.ops.creation import empty
 
 __all__ = ["Module", "Parameter"]
 
@@ -20,13 +24,15 @@ class Parameter(Tensor):
     """A tensor that a module registers when it is assigned as an attribute; it requires grad by default.
 
     Args:
-        data: a Tensor or an array, which is shared, not copied, or nested lists of numbers.
+        data: a Tensor or an array, which is shared, not copied, or nested lists of numbers; None for an empty tensor.
         requires_grad: whether ``backward`` computes its gradient.
     """
 
     __slots__ = ()
 
-    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+    def __init__(self, data: Any = None, requires_grad: bool = True) -> None:
+        if data is None:
+            data = empty(0)
         self._initialize(wrap(data, "Parameter").array, requires_grad)
 
     def __repr__(self) -> str:
@@ -49,30 +55,59 @@ class Module:
 
     training: bool
 
-    def __init__(self) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args or kwargs:
+            raise ArgumentError(
+                f"{type(self).__name__}: Module.__init__() got {[*args, *kwargs]}; expected no arguments: call super().__init__()"
+            )
         self.__dict__["_parameters"] = {}
         self.__dict__["_buffers"] = {}
         self.__dict__["_modules"] = {}
         self.__dict__["_non_persistent"] = set()
         self.__dict__["_forward_hooks"] = {}
         self.__dict__["_forward_pre_hooks"] = {}
+        self.__dict__["_hook_options"] = {}  # by number of the hook: the options that it was registered with
         self.training = True
 
-    def forward(self, *args: Any, **options: Any) -> Any:
+    def forward(self, *input: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not (self._forward_hooks or self._forward_pre_hooks):
-            return self.forward(*args, **options)
-        for hook in list(self._forward_pre_hooks.values()):
-            changed = hook(self, args)
-            if changed is not None:
+            return self.forward(*args, **kwargs)
+        called: set[int] = set()
+        try:
+            return self._call_with_hooks(called, args, kwargs)
+        except Exception:
+            for number, hook in list(self._forward_hooks.items()):
+                if number not in called and "always_call" in self._hook_options.get(number, ()):
+                    self._call_hook(number, hook, args, kwargs, (None,))
+            raise
+
+    def _call_with_hooks(self, called: set[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the hooks and forward; ``called`` receives the numbers of the forward hooks that have run."""
+        for number, hook in list(self._forward_pre_hooks.items()):
+            changed = self._call_hook(number, hook, args, kwargs)
+            if changed is None:
+                continue
+            if "with_kwargs" not in self._hook_options.get(number, ()):
                 args = changed if isinstance(changed, tuple) else (changed,)
-        result = self.forward(*args, **options)
-        for hook in list(self._forward_hooks.values()):
-            changed = hook(self, args, result)
+            elif isinstance(changed, tuple) and len(changed) == 2:
+                args, kwargs = changed
+            else:
+                raise ArgumentError(f"a forward pre-hook with kwargs returned {changed!r}; expected None or (args, kwargs)")
+        result = self.forward(*args, **kwargs)
+        for number, hook in list(self._forward_hooks.items()):
+            called.add(number)
+            changed = self._call_hook(number, hook, args, kwargs, (result,))
             result = result if changed is None else changed
         return result
+
+    def _call_hook(
+        self, number: int, hook: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: tuple[Any, ...] = ()
+    ) -> Any:
+        keywords = (kwargs,) if "with_kwargs" in self._hook_options.get(number, ()) else ()
+        return hook(self, args, *keywords, *result)
 
     # -- attributes
     def __setattr__(self, name: str, value: Any) -> None:
@@ -158,57 +193,127 @@ class Module:
         settings_changed[0] += 1
         self._modules[name] = module
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args, output)`` after each forward; its result, unless None, replaces the output."""
-        return RemovableHandle(self._forward_hooks, hook)
+    def register_module(self, name: str, module: Module | None) -> None:
+        """The same as :meth:`add_module`."""
+        self.add_module(name, module)
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args)`` before each forward; its result, unless None, replaces the arguments."""
-        return RemovableHandle(self._forward_pre_hooks, hook)
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args, output)`` after each forward; its result, unless None, replaces the output.
+
+        Args:
+            hook: the function.
+            prepend: call it before the hooks that are registered already.
+            with_kwargs: call ``hook(module, args, kwargs, output)``.
+            always_call: call it also if forward or another hook raises; the output is None then.
+        """
+        options = {name for name, value in (("with_kwargs", with_kwargs), ("always_call", always_call)) if value}
+        return self._register_hook(self._forward_hooks, hook, prepend, options)
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args)`` before each forward; its result, unless None, replaces the arguments.
+
+        Args:
+            hook: the function.
+            prepend: call it before the hooks that are registered already.
+            with_kwargs: call ``hook(module, args, kwargs)``, which returns None or ``(args, kwargs)``.
+        """
+        return self._register_hook(self._forward_pre_hooks, hook, prepend, {"with_kwargs"} if with_kwargs else set())
+
+    def _register_hook(self, hooks: dict[int, Any], hook: Any, prepend: bool, options: set[str]) -> RemovableHandle:
+        before = dict(hooks)
+        if prepend:
+            hooks.clear()
+        handle = RemovableHandle(hooks, hook)
+        (number,) = hooks.keys() - before.keys()
+        hooks.update(before)
+        if options:
+            self._hook_options[number] = options
+        return handle
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled module; its hooks get new numbers, because this process may have given theirs to others."""
+        self.__dict__.update(state)
+        options = self.__dict__.pop("_hook_options", {})
+        self.__dict__["_hook_options"] = {}
+        for table in ("_forward_hooks", "_forward_pre_hooks"):
+            hooks = self.__dict__.get(table, {})
+            self.__dict__[table] = {}
+            for number, hook in hooks.items():
+                self._register_hook(self.__dict__[table], hook, False, options.get(number, set()))
 
     # -- iteration over modules and parameters
-    def named_modules(self, memo: set[int] | None = None, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Iterate over (name, module) of this module and all submodules, recursively; each module occurs once."""
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """Iterate over (name, module) of this module and all submodules, recursively.
+
+        Args:
+            memo: modules to leave out; the modules of the iteration are added.
+            prefix: of the names.
+            remove_duplicate: whether a module that occurs several times is listed once.
+        """
         memo = set() if memo is None else memo
-        if id(self) in memo:
+        if self in memo:
             return
-        memo.add(id(self))
+        if remove_duplicate:
+            memo.add(self)
         yield prefix, self
         for name, module in self._modules.items():
             if module is not None:
-                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name)
+                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
-    def modules(self) -> Iterator[Module]:
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """Iterate over this module and all submodules, recursively."""
-        return (module for _, module in self.named_modules())
+        return (module for _, module in self.named_modules(remove_duplicate=remove_duplicate))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Iterate over (name, module) of the direct submodules."""
-        return ((name, module) for name, module in self._modules.items() if module is not None)
+        """Iterate over (name, module) of the direct submodules; each occurs once."""
+        memo: set[Module] = set()
+        for name, module in self._modules.items():
+            if module is not None and module not in memo:
+                memo.add(module)
+                yield name, module
 
     def children(self) -> Iterator[Module]:
-        """Iterate over the direct submodules."""
+        """Iterate over the direct submodules; each occurs once."""
         return (module for _, module in self.named_children())
 
-    def _named(self, table: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Tensor]]:
+    def _named(self, table: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Tensor]]:
         seen: set[int] = set()
-        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
+        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+        for path, module in modules:
             for name, tensor in getattr(module, table).items():
-                if tensor is not None and id(tensor) not in seen:
+                if tensor is None or id(tensor) in seen:
+                    continue
+                if remove_duplicate:
                     seen.add(id(tensor))
-                    yield (f"{path}.{name}" if path else name), tensor
+                yield (f"{path}.{name}" if path else name), tensor
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """Iterate over (name, parameter); each parameter occurs once.  ``recurse``: include those of submodules."""
-        return self._named("_parameters", prefix, recurse)  # type: ignore[return-value]
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Iterate over (name, parameter).
+
+        Args:
+            prefix: of the names.
+            recurse: include those of submodules.
+            remove_duplicate: whether a parameter that occurs several times is listed once.
+        """
+        return self._named("_parameters", prefix, recurse, remove_duplicate)  # type: ignore[return-value]
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """Iterate over the parameters, for example to pass them to an optimizer."""
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """Iterate over (name, buffer); each buffer occurs once.  ``recurse``: include those of submodules."""
-        return self._named("_buffers", prefix, recurse)
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over (name, buffer); arguments as of :meth:`named_parameters`."""
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """Iterate over the buffers."""
@@ -231,16 +336,22 @@ class Module:
             module = found
         return module
 
-    def apply(self: M, function: Callable[[Module], Any]) -> M:
-        """Call ``function`` with each submodule, recursively, and then with this module; return this module."""
+    def apply(self: M, fn: Callable[[Module], Any]) -> M:
+        """Call ``fn`` with each submodule, recursively, and then with this module; return this module."""
         for child in self.children():
-            child.apply(function)
-        function(self)
+            child.apply(fn)
+        fn(self)
         return self
 
     # -- modes
     def train(self: M, mode: bool = True) -> M:
-        """Set training mode, in which e.g. dropout is active, or with ``mode=False`` evaluation mode."""
+        """Set training mode, in which e.g. dropout is active, or with ``mode=False`` evaluation mode.
+
+        Raises:
+            ArgumentError: ``mode`` is no bool.
+        """
+        if not isinstance(mode, bool):
+            raise ArgumentError(f"train: mode={mode!r}; expected a bool")
         for module in self.modules():
             module.training = mode
         return self
@@ -273,14 +384,24 @@ class Module:
                     tensor.grad = function(tensor.grad)
         return self
 
-    def to(self: M, *args: Any, **options: Any) -> M:
+    def to(self: M, *args: Any, **kwargs: Any) -> M:
         """Move parameters and buffers to a device and convert floating ones to a dtype, in place; return the module.
 
         The arguments are those of :meth:`Tensor.to`.
+
+        Raises:
+            DtypeError: the dtype is not floating.
         """
-        return self._convert(
-            lambda t: t.to(*args, **options) if t.is_floating_point() or not _has_dtype(args, options) else t
-        )
+
+        def convert(t: Tensor) -> Tensor:
+            if not t.is_floating_point():  # moves, and keeps its dtype
+                return t.to(empty(0, device=t.device).to(*args, **kwargs).device)
+            result = t.to(*args, **kwargs)
+            if not result.is_floating_point():
+                raise DtypeError(f"{type(self).__name__}.to({result.dtype}): expected a floating dtype")
+            return result
+
+        return self._convert(convert)
 
     def cpu(self: M) -> M:
         """Move parameters and buffers to the CPU."""
@@ -299,25 +420,44 @@ class Module:
         return self.to(dtype=numpy.dtype("float32"))
 
     # -- state
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return a dict of all parameters and persistent buffers by name; the tensors share the module's memory."""
-        state: dict[str, Tensor] = {}
-        for path, module in self.named_modules():
-            prefix = f"{path}." if path else ""
-            for name, parameter in module._parameters.items():
-                if parameter is not None:
-                    state[prefix + name] = parameter.detach()
-            for name, buffer in module._buffers.items():
-                if buffer is not None and name not in module._non_persistent:
-                    state[prefix + name] = buffer.detach()
+    def state_dict(
+        self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Tensor]:
+        """Return a dict of all parameters and persistent buffers by name; the tensors share the module's memory.
+
+        Args:
+            args: destination, prefix and keep_vars by position, which is deprecated.
+            destination: the dict to add to; a new one if None.
+            prefix: of the names.
+            keep_vars: return the parameters themselves, instead of detached tensors.
+        """
+        if args:
+            warnings.warn("state_dict: pass destination, prefix and keep_vars by keyword", FutureWarning, stacklevel=2)
+            given: list[Any] = [destination, prefix, keep_vars]
+            destination, prefix, keep_vars = [*args, *given[len(args) :]]
+        state: dict[str, Tensor] = OrderedDict() if destination is None else destination
+        for name, tensor in self._own_state().items():
+            state[prefix + name] = tensor if keep_vars else tensor.detach()
+        for name, module in self._modules.items():
+            if module is not None:
+                module.state_dict(destination=state, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
         return state
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def _own_state(self) -> dict[str, Tensor]:
+        """Return the parameters and persistent buffers of this module alone."""
+        buffers = {name: b for name, b in self._buffers.items() if name not in self._non_persistent}
+        return {name: tensor for name, tensor in (self._parameters | buffers).items() if tensor is not None}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Copy the values of a state_dict into the parameters and buffers.
 
         Args:
             state_dict: tensors or arrays (NumPy, CuPy, or anything with ``__array__``) by name.
             strict: raise if names are missing or unexpected.
+            assign: make the tensors of ``state_dict`` parameters and buffers of the module, with their dtypes and devices,
+                instead of copying their values.  An optimizer must be created after that.
 
         Returns:
             The missing and the unexpected names.
@@ -332,7 +472,11 @@ class Module:
                 f"load_state_dict got {state_dict!r}, a {type(state_dict).__name__}; expected a dict of tensors, such as the "
                 "result of gpunet.load(path)"
             )
-        own = self.state_dict()
+        own = {
+            f"{path}.{name}" if path else name: (module, name, tensor)
+            for path, module in self.named_modules(remove_duplicate=False)
+            for name, tensor in module._own_state().items()
+        }
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
         problems = []
@@ -341,24 +485,25 @@ class Module:
         if strict and unexpected:
             problems.append(f"unexpected keys: {', '.join(unexpected)}")
         values = {}
-        for name in own:
-            if name in state_dict:
-                value = state_dict[name]
-                array = (
-                    value.array
-                    if isinstance(value, Tensor)
-                    else value
-                    if devices.is_array(value)
-                    else numpy.asarray(value)
-                )
-                if array.shape != own[name].shape:
-                    problems.append(f"{name} has shape {array.shape}, expected {own[name].shape}")
-                values[name] = array
+        for key in own.keys() & state_dict.keys():
+            try:
+                values[key] = _as_tensor(state_dict[key], own[key][2].shape)
+            except (DtypeError, ShapeError) as error:
+                problems.append(f"{key} {error}")
         if problems:
             raise StateDictError(f"state_dict does not fit {type(self).__name__}: " + "; ".join(problems))
         with no_grad():
-            for name, array in values.items():
-                own[name].copy_(make_tensor(array))
+            for key, (module, name, tensor) in own.items():
+                if key not in values:
+                    continue
+                if not assign:
+                    tensor.detach().copy_(values[key])
+                elif isinstance(tensor, Parameter):
+                    value = values[key]
+                    value = value if isinstance(value, Parameter) else Parameter(value, tensor.requires_grad)
+                    setattr(module, name, value.requires_grad_(tensor.requires_grad))
+                else:
+                    setattr(module, name, values[key])
         return IncompatibleKeys(missing, unexpected)
 
     # -- repr
@@ -374,6 +519,23 @@ class Module:
         return f"{type(self).__name__}({extra}\n  " + "\n  ".join(lines) + "\n)"
 
 
-def _has_dtype(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
-    """Whether the arguments of :meth:`Module.to` contain a dtype."""
-    return "dtype" in options or any(not isinstance(a, (str, devices.Device, bool)) for a in args)
+def _as_tensor(value: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return an entry of a state_dict as a tensor of ``shape``; one of shape (1,) fits a 0-d tensor, too.
+
+    Raises:
+        ShapeError: it has another shape.
+        DtypeError: it is no array of numbers.
+    """
+    if not isinstance(value, Tensor) and not devices.is_array(value):
+        try:
+            value = numpy.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise DtypeError(f"cannot be read as an array: {error}") from None
+        if not is_numeric(value.dtype):
+            raise DtypeError(f"has dtype {value.dtype}; expected numbers")
+    tensor = wrap(value)
+    if shape == () and tensor.shape == (1,):
+        tensor = tensor.reshape(())
+    if tensor.shape != shape:
+        raise ShapeError(f"has shape {tuple(tensor.shape)}, expected {tuple(shape)}")
+    return tensor

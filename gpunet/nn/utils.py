@@ -16,15 +16,18 @@ from collections.abc import Iterable, Iterator
 
 import numpy
 
-from gpunet.autograd import Tensor, bump_version, ignore_fp_errors, make_tensor
+from gpunet.autograd import Tensor, bump_version, ignore_fp_errors, no_grad, wrap
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, is_half
-from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
 from gpunet.launch.kernel import ceil_div
 from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, max_tensors
 from gpunet.launch.memory import empty, ticket
 from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
+from gpunet.ops.join import stack
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
 
 Tensors = Tensor | Iterable[Tensor]
 
@@ -42,9 +45,10 @@ def clip_grad_norm_(
     Args:
         parameters: tensors; those without a gradient are skipped.
         max_norm: maximum norm, >= 0.
-        norm_type: the order p > 0 of the norm (sum |g|^p)^(1/p) over all elements; ``inf`` for the maximum norm.
+        norm_type: the order p of the norm (sum |g|^p)^(1/p) over all elements; ``inf`` for the maximum of |g|, ``-inf`` for
+            the minimum, and 0 for the number of gradients with an element that is not zero, as in PyTorch.
         error_if_nonfinite: raise if the norm is not finite; this reads the norm, which synchronizes with the GPU.
-        foreach: ignored, for PyTorch compatibility.
+        foreach: has no effect: one launch always takes many gradients.
 
     Returns:
         The norm as a 0-d tensor with the dtype and device of the gradients, float32 for halves; 0 if there are no gradients.
@@ -68,11 +72,23 @@ def get_total_norm(
     """Return the norm of all elements of ``tensors``; arguments and errors as in :func:`clip_grad_norm_`."""
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     order = float(norm_type)
-    if not order > 0.0:
-        raise ArgumentError(f"norm_type={norm_type!r}; expected a positive number or inf")
+    if math.isnan(order):
+        raise ArgumentError(f"norm_type={norm_type!r}; expected a number")
     if not tensors:
-        return make_tensor(numpy.zeros((), numpy.float32))
+        return wrap(numpy.zeros((), numpy.float32))
     _check_dtypes_and_devices(tensors)
+    result = _norm_of_positive_order(tensors, order) if order > 0.0 else _composed_norm(tensors, order)
+    if error_if_nonfinite:
+        graph_break_on_read("error_if_nonfinite=True")
+        if not math.isfinite(result.item()):
+            raise GradientError(
+                f"the norm of order {order:g} of the gradients is {result.item()}, so they cannot be clipped. Find the "
+                "earlier step in which the loss grew, or pass error_if_nonfinite=False to scale them anyway"
+            )
+    return result
+
+
+def _norm_of_positive_order(tensors: list[Tensor], order: float) -> Tensor:
     norm = empty((1,), accumulator(tensors[0].dtype), tensors[0].array)
     batches = list(_batches(tensors))
     for number, arrays in enumerate(batches):
@@ -84,15 +100,24 @@ def get_total_norm(
         gradient_norm(
             arrays, norm, partials, counter, order=order, first=number == 0, last=number == len(batches) - 1
         )
-    result = make_tensor(norm.reshape(()))
-    if error_if_nonfinite:
-        graph_break_on_read("error_if_nonfinite=True")
-        if not math.isfinite(result.item()):
-            raise GradientError(
-                f"the norm of order {order:g} of the gradients is {result.item()}, so they cannot be clipped. Find the "
-                "earlier step in which the loss grew, or pass error_if_nonfinite=False to scale them anyway"
-            )
-    return result
+    return wrap(norm.reshape(()))
+
+
+def _composed_norm(tensors: list[Tensor], order: float) -> Tensor:
+    """The norm of an order that is not positive.
+
+    Raises:
+        ShapeError: the order is negative, and a tensor is empty: its norm is not defined.
+    """
+    if order < 0.0 and (empties := [t for t in tensors if not t.array.size]):
+        raise ShapeError(f"norm_type={order:g} with a gradient of shape {tuple(empties[0].shape)}; expected at least one element")
+    with no_grad():
+        magnitudes = [t.detach().to(accumulator(t.dtype)).abs().reshape(-1) for t in tensors]
+        if order == 0.0:
+            return stack([(m != 0.0).any() for m in magnitudes]).sum().to(magnitudes[0].dtype)
+        if order == -math.inf:
+            return stack([m.min() for m in magnitudes]).min()
+        return stack([(m**order).sum() for m in magnitudes]).sum() ** (1.0 / order)
 
 
 @ignore_fp_errors

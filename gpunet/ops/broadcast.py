@@ -71,6 +71,11 @@ def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
         ) from None
 
 
+def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Return whether a tensor of ``shape`` can be broadcast to the shape ``target``."""
+    return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(target)))
+
+
 def check_operand(name: str, value: Any) -> None:
     """Raise a DtypeError if an operand of op ``name`` is neither a tensor nor a number."""
     if not isinstance(value, (Tensor, int, float, numpy.number, numpy.bool_)):

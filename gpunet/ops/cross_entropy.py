@@ -11,7 +11,7 @@ from numpy import float64
 
 from gpunet.autograd import Tensor, fused, wrap
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating, is_integer
+from gpunet.backend.dtypes import is_floating, is_integer, promote
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.faults import fault_record
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
@@ -34,13 +34,16 @@ from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import broadcast_to, cast, in_accumulator
 from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import where
+from gpunet.ops.face import as_integer
 from gpunet.ops.index import gather_at
 from gpunet.ops.index_launches import label_error, label_site
 from gpunet.ops.losses import (
     MAX_BLOCKS,
     REDUCTIONS,
     allocate_loss,
+    as_number,
     check_reduction,
+    legacy_reduction,
     loss_backward,
     reduce_composed,
     reduce_losses,
@@ -203,9 +206,9 @@ def _reduce_loop(value, factor, losses, n, reduction, num_counted):
     for i in range(n):
         total = reduce_add(total, float64(load(losses, i, 1)))
     if reduction == 0:
-        inverse = like(value, 1.0 / num_counted if num_counted else math.nan)
+        inverse = like(value, 1.0 / num_counted if num_counted else 0.0)
         store(factor, 0, inverse, 2)
-        store(value, 0, like(value, total) * inverse, 0)
+        store(value, 0, like(value, total) * inverse if num_counted else like(value, math.nan), 0)
     else:
         store(value, 0, like(value, total), 0)
 
@@ -314,7 +317,9 @@ def cross_entropy(
     input: Any,
     target: Any,
     weight: Any = None,
+    size_average: bool | None = None,
     ignore_index: int = -100,
+    reduce: bool | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -323,9 +328,10 @@ def cross_entropy(
     Args:
         input: logits (n, c), (c,) or (n, c, d1, ...).
         target: integer labels (n,), () or (n, d1, ...), or probabilities of the shape of ``input``.
-        weight: (c,), a factor per class; "mean" then divides by the sum of the factors of the counted rows.
+        weight: (c,), a factor per class; with labels, "mean" then divides by the sum of the factors of the counted rows.
+        size_average, reduce: deprecated; bools that select the reduction.
         ignore_index: rows with this label are not counted (integer labels only).
-        reduction: "mean" over the counted rows, "sum" or "none".
+        reduction: "mean" over the counted rows, NaN without one; "sum" or "none".
         label_smoothing: weight of the uniform distribution in the target, in [0, 1].
 
     Raises:
@@ -333,10 +339,14 @@ def cross_entropy(
         LabelError: a label is outside 0 .. c - 1.  On a GPU the loss is NaN, and the error is raised when the host next
             reads a value or synchronizes.
         DtypeError: the logits are not floating, or the target is neither integer nor floating.
+        ArgumentError: an option is out of range, or ``ignore_index`` is a class and the target holds probabilities.
     """
+    reduction = legacy_reduction("cross_entropy", size_average, reduce, reduction)
     check_reduction(reduction)
+    label_smoothing = as_number("cross_entropy", "label_smoothing", label_smoothing)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(f"cross_entropy: label_smoothing={label_smoothing}; expected a number from 0 to 1")
+    ignore_index = as_integer("cross_entropy", "ignore_index", ignore_index)
     logits, target = wrap(input), wrap(target)
     shape, dtype, target_dtype = logits.array.shape, logits.array.dtype, target.array.dtype
     if not is_floating(dtype):
@@ -345,6 +355,8 @@ def cross_entropy(
         raise ShapeError(f"cross_entropy: logits of shape {shape} have no classes; expected (n, classes)")
     soft = is_floating(target_dtype)
     rows_shape = shape[:1] + shape[2:] if len(shape) > 1 else ()
+    if not rows_shape and not soft and target.array.shape == (1,):
+        target = target.reshape(())
     if target.array.shape != (shape if soft else rows_shape):
         raise ShapeError(
             f"cross_entropy: logits have shape {shape}, target {target.shape} of dtype {target_dtype}; expected "
@@ -359,7 +371,14 @@ def cross_entropy(
     elif len(shape) == 1:
         logits, target = logits.reshape(1, -1), target.reshape((1, -1) if soft else 1)
     if soft:
-        target = target if target_dtype == dtype else cast(target, dtype=dtype)
+        if ignore_index >= 0:
+            raise ArgumentError(
+                f"cross_entropy: ignore_index={ignore_index}, but the target holds probabilities of dtype {target_dtype}; it "
+                "needs integer labels"
+            )
+        if target_dtype != dtype:
+            common = promote(dtype, target_dtype)
+            logits, target = (v if v.dtype == common else cast(v, dtype=common) for v in (logits, target))
     elif target_dtype != numpy.int64:
         target = cast(target, dtype=numpy.dtype("int64"))
     if weight is not None or label_smoothing or (soft and target.requires_grad):
@@ -367,7 +386,7 @@ def cross_entropy(
     elif soft:
         loss = soft_labels_loss(logits, target, reduction=reduction)
     else:
-        loss = labels_loss(logits, target, reduction=reduction, ignore_index=int(ignore_index))
+        loss = labels_loss(logits, target, reduction=reduction, ignore_index=ignore_index)
     return loss.reshape(rows_shape) if reduction == "none" else loss
 
 
@@ -380,6 +399,7 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
         weight = wrap(weight)
         if weight.shape != (classes,):
             raise ShapeError(f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one number per class")
+        weight = weight if weight.dtype == logits.dtype else cast(weight, dtype=logits.dtype)
     if soft:
         target = target if not smoothing else target * (1.0 - smoothing) + smoothing / classes
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
@@ -392,12 +412,13 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
     factor: Any = 1.0
     if weight is not None:
         factor = _picked(broadcast_to(weight, shape=(len(target), classes)), column, ignore_index)
-    each = -_picked(logs, column, ignore_index) * factor
+    parts = [(-_picked(logs, column, ignore_index) * factor, 1.0 - smoothing)]
     if smoothing:
-        uniform = -reductions.sum(logs if weight is None else logs * weight, 1) / classes
-        each = each * (1.0 - smoothing) + uniform * smoothing
-    each = where(ignored, 0.0, each)
-    if reduction != "mean":
-        return reduce_composed(each, reduction)
-    counted = cast(~ignored, dtype=logits.dtype)
-    return reductions.sum(each) / reductions.sum(counted * factor)
+        parts.append((-reductions.sum(logs if weight is None else logs * weight, 1) / classes, smoothing))
+    counted = reductions.sum(cast(~ignored, dtype=logits.dtype) * factor) if reduction == "mean" else None
+    loss: Any = None
+    for each, share in parts:  # reduced separately, as in PyTorch, which shows where no row counts
+        each = where(ignored, 0.0, each)
+        part = reduce_composed(each, reduction) if counted is None else reductions.sum(each) / counted
+        loss = part * share if loss is None else loss + part * share
+    return loss

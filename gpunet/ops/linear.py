@@ -18,12 +18,13 @@ import numpy
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator
-from gpunet.errors import ShapeError
+from gpunet.backend.dtypes import accumulator, is_floating
+from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.memory import empty, scratch
 from gpunet.ops.activations import ACTIVATIONS, activation_backward, find
-from gpunet.ops.broadcast import cast
+from gpunet.ops.broadcast import broadcasts_to, cast
+from gpunet.ops.face import public
 from gpunet.ops.matmul import matmul
 
 __all__ = ["linear"]
@@ -222,6 +223,7 @@ def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:
 
     Raises:
         ShapeError: a shape does not match.
+        DtypeError: the bias has another dtype than the weight.
     """
     shape = weight.array.shape
     if len(shape) != 2:
@@ -233,6 +235,8 @@ def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:
         )
     if bias is not None and bias.array.shape != shape[:1]:
         raise ShapeError(f"linear: bias has shape {bias.shape}; expected {shape[:1]} for weight {shape}")
+    if bias is not None and bias.array.dtype != weight.array.dtype:
+        raise DtypeError(f"linear: bias has dtype {bias.dtype}; expected that of the weight, {weight.dtype}")
     return shape[0]
 
 
@@ -256,6 +260,10 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
         features = check_linear(features, weight, bias)
         parameters += (weight, bias)
         activations.append((name, alpha))
+    if len(layers) > 1 and any(weight.array.dtype != parameters[0].array.dtype for weight in parameters[2::2]):
+        for layer in layers:  # each casts its input to the dtype of its weight
+            x = linear_layers(x, [layer])
+        return x
     if x.array.dtype != parameters[0].array.dtype:
         x = cast(x, dtype=parameters[0].dtype)
     if x.array.ndim == 2:
@@ -265,14 +273,17 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
     return out.reshape(*x.shape[:-1], features)
 
 
-def linear(x: Any, weight: Any, bias: Any = None, activation: str = "identity", alpha: float | None = None) -> Tensor:
-    """act(x weight^T + bias) in one launch.
+@public()
+def linear(
+    input: Any, weight: Any, bias: Any = None, *, activation: str = "identity", alpha: float | None = None
+) -> Tensor:
+    """act(input weight^T + bias) in one launch.
 
     Args:
-        x: (..., in_features).
-        weight: (out_features, in_features).
-        bias: (out_features,) or None.
-        activation: a key of ``ACTIVATIONS``, computed in the epilogue.
+        input: (..., in_features); cast to the dtype of the weight if it differs.
+        weight: (out_features, in_features), or (in_features,) for one output without its dimension.
+        bias: (out_features,), or a tensor that broadcasts to the result; None for none.
+        activation: a key of ``ACTIVATIONS``, computed in the epilogue.  PyTorch does not have it.
         alpha: the activation's parameter (negative slope of leaky_relu, alpha of elu); None means its default.
 
     Returns:
@@ -283,5 +294,24 @@ def linear(x: Any, weight: Any, bias: Any = None, activation: str = "identity", 
         ArgumentError: the activation is unknown, or alpha is negative.
     """
     row = find(activation, alpha or 0.0)
+    alpha = row.alpha if alpha is None else float(alpha)
+    weight = wrap(weight)
     bias = None if bias is None else wrap(bias)
-    return linear_layers(x, [(wrap(weight), bias, activation, row.alpha if alpha is None else float(alpha))])
+    if weight.ndim == 1 and bias is None:
+        return linear(input, weight.reshape(1, -1), activation=activation, alpha=alpha).squeeze(-1)
+    if is_floating(weight.dtype) and (bias is None or bias.shape == weight.shape[:1]):
+        return linear_layers(input, [(weight, bias, activation, alpha)])
+    if is_floating(weight.dtype) or not input.ndim:
+        product = linear_layers(input, [(weight, None, "identity", 0.0)])
+    else:
+        check_linear(input.shape[-1], weight, None)
+        product = matmul(input, weight.mT)
+    if bias is not None:
+        if bias.dtype != product.dtype:
+            raise DtypeError(f"linear: bias has dtype {bias.dtype}; expected that of the product, {product.dtype}")
+        if not broadcasts_to(bias.shape, product.shape):
+            raise ShapeError(
+                f"linear: bias has shape {tuple(bias.shape)}; expected {tuple(weight.shape[:1])} for weight {tuple(weight.shape)}"
+            )
+        product = product + bias
+    return row.composed(product, alpha)

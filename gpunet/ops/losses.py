@@ -7,21 +7,23 @@ A loss kernel writes the reduced value, the gradient of each sample without the 
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import COPY, MULTIPLY, Gradient, Tensor, fused, wrap
+from gpunet.autograd import COPY, FILL, MULTIPLY, Gradient, Tensor, fused, wrap
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator, is_floating
+from gpunet.backend.dtypes import accumulator, is_floating, promote, uint8
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
-from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket, zeros_like
+from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket
 from gpunet.ops import reduce as reductions
-from gpunet.ops.activations import ACTIVATIONS
-from gpunet.ops.broadcast import cast, in_accumulator
-from gpunet.ops.elementwise import exp, log1p, maximum
+from gpunet.ops.activations import ACTIVATIONS, activate
+from gpunet.ops.broadcast import broadcast_shape, broadcast_to, broadcasts_to, cast, in_accumulator
+from gpunet.ops.elementwise import where
 
 __all__ = ["binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
 
@@ -63,6 +65,8 @@ def _absolute(value, dx, x, y, delta):
     numpy.subtract(x, y, out=dx)
     numpy.absolute(dx, out=value)
     numpy.sign(dx, out=dx)
+    is_nan = numpy.not_equal(dx, dx, out=scratch(dx.shape, bool, 1))
+    numpy.copyto(dx, 0, where=is_nan)  # the gradient at NaN is 0, as in PyTorch
 
 
 def _huber(value, dx, x, y, delta):
@@ -76,18 +80,25 @@ def _huber(value, dx, x, y, delta):
 
 
 def _binary_cross_entropy(value, dx, x, y, delta):
-    # max(x, 0) - x y + log(1 + exp(-|x|)), with derivative sigmoid(x) - y
+    # max(x, 0) - x y + log(1 + exp(-|x|)), with derivative sigmoid(x) - y; x ((x > 0) - y) is no inf - inf
     small = scratch(x.shape, x.dtype, 1)
     numpy.absolute(x, out=small)
     numpy.negative(small, out=small)
     numpy.exp(small, out=small)
     numpy.log1p(small, out=value)
-    numpy.maximum(x, zeros_like(x), out=dx)
+    numpy.greater(x, as_0d_arrays(x.dtype, 0)[0], out=dx, casting="unsafe")
+    dx -= y
+    dx *= x
     value += dx
-    numpy.multiply(x, y, out=dx)
-    value -= dx
     ACTIVATIONS["sigmoid"].forward(dx, x, 0.0)
     dx -= y
+
+
+def _huber_composed(d, delta):
+    # neither branch multiplies inf by 0, and the derivative at NaN is NaN
+    is_square = d.abs() < delta
+    small, sign = where(is_square, d, 0.0), where(d < 0.0, -1.0, where(d >= 0.0, 1.0, math.nan))
+    return where(is_square, 0.5 * small * small, delta * (d * sign - 0.5 * delta))
 
 
 ELEMENTWISE_LOSSES = {
@@ -97,25 +108,28 @@ ELEMENTWISE_LOSSES = {
         "huber_loss",
         "HuberError",
         _huber,
-        lambda x, y, delta: (x - y).clamp(-delta, delta) * ((x - y) - 0.5 * (x - y).clamp(-delta, delta)),
+        lambda x, y, delta: _huber_composed(x - y, delta),
     ),
     "binary_cross_entropy": ElementwiseLoss(
         "binary_cross_entropy_with_logits",
         "BinaryCrossEntropy",
         _binary_cross_entropy,
-        lambda x, y, delta: maximum(x, 0.0) - x * y + log1p(exp(-x.abs())),
+        lambda x, y, delta: (1.0 - y) * x + activate(-x, "softplus"),
     ),
 }
 
 
 def reduce_losses(value, factor, each, count, reduction):
-    """value (1,) = sum of ``each``, times factor (1,) = 1 / count for "mean"; nothing for "none"."""
+    """value (1,) = sum of ``each``, times factor (1,) = 1 / count for "mean"; nothing for "none".
+
+    If ``count`` is 0, the mean is NaN and the factor 0: the gradient of rows that are not counted is 0.
+    """
     if reduction != "none":
         total = value.reshape(())  # 0-d: NumPy multiplies it in half the time of shape (1,)
         numpy.add.reduce(each, axis=None, out=total)
         if reduction == "mean":
-            factor[0] = 1.0 / count if count else numpy.nan
-            total *= factor.reshape(())
+            factor[0] = 1.0 / count if count else 0.0
+            total *= factor.reshape(()) if count else numpy.nan
 
 
 @kernel("losses.cu", outputs=5, types={"factor": "A", "partials": "A", "ticket": "uint32"}, optional="factor partials ticket")
@@ -196,73 +210,204 @@ def _(saved, dy, *, loss, reduction, delta, need):
     return loss_backward(saved, dy, reduction)
 
 
-def _elementwise(name: str, loss: str, x: Any, y: Any, reduction: str, delta: float = 0.0) -> Tensor:
-    check_reduction(reduction)
-    x, y = wrap(x), wrap(y)
-    dtype = x.array.dtype
+def legacy_reduction(function: str, size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """Return the reduction that PyTorch's deprecated arguments select; ``reduction`` if neither is passed.
+
+    Raises:
+        ArgumentError: one of them is no bool.
+    """
+    if size_average is None and reduce is None:
+        return reduction
+    for name, value in (("size_average", size_average), ("reduce", reduce)):
+        if value is not None and not isinstance(value, (bool, numpy.bool_)):
+            raise ArgumentError(f"{function}: {name}={value!r}; expected a bool or None, or reduction={value!r} by keyword")
+    averages, reduces = size_average is not False, reduce is not False
+    reduction = "none" if not reduces else "mean" if averages else "sum"
+    warnings.warn(f"{function}: size_average and reduce are deprecated; pass reduction={reduction!r}", UserWarning, stacklevel=3)
+    return reduction
+
+
+def as_number(function: str, name: str, value: Any) -> float:
+    """Return ``value``, a number or a tensor of one element, as a float.
+
+    Raises:
+        DtypeError: it is none.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected a number") from None
+
+
+def _operands(name: str, input: Any, target: Any, dtype: Any = None) -> tuple[Tensor, Tensor]:
+    """Return input and target in their common dtype, or in ``dtype``.
+
+    Raises:
+        DtypeError: the dtype is not floating.
+    """
+    x, y = wrap(input), wrap(target)
+    if x.array.dtype != y.array.dtype:
+        dtype = dtype or promote(x.array.dtype, y.array.dtype)  # also of 0-d tensors: they are expanded first
+        x, y = (v if v.array.dtype == dtype else cast(v, dtype=dtype) for v in (x, y))
+    if not is_floating(x.array.dtype):
+        raise DtypeError(f"{name}: input of dtype {x.dtype}, target of {y.dtype}; expected a floating tensor")
+    return x, y
+
+
+def _regression(name: str, loss: str, x: Tensor, y: Tensor, reduction: str, delta: float = 0.0) -> Tensor:
     if x.array.shape != y.array.shape:
-        raise ShapeError(
-            f"{name}: input has shape {x.shape}, target {y.shape}; expected equal shapes: reshape one (a loss does not "
-            "broadcast, since that is nearly always a mistake)"
-        )
-    if not is_floating(dtype):
-        raise DtypeError(f"{name}: input of dtype {dtype}; expected a floating tensor")
-    y = y if y.array.dtype == dtype else cast(y, dtype=dtype)
+        shape = broadcast_shape(name, x.shape, y.shape)
+        warnings.warn(
+            f"{name}: input has shape {tuple(x.shape)}, target {tuple(y.shape)}; both are broadcast to {shape}, which is nearly "
+            "always a mistake: reshape one",
+            UserWarning, stacklevel=3,
+        )  # fmt: skip
+        x, y = (broadcast_to(v, shape=shape) for v in (x, y))
     if y.requires_grad:
-        return _elementwise_composed(x, y, loss=loss, reduction=reduction, delta=delta)
+        if loss == "binary_cross_entropy":
+            return _elementwise_composed(x, y, loss=loss, reduction=reduction, delta=delta)
+        x = x - y  # of which these losses are functions
+        zeros = empty(x.array.shape, x.array.dtype, x.array)
+        FILL(zeros, value=0.0)
+        y = wrap(zeros)
     return regression_loss(x, y, loss=loss, reduction=reduction, delta=float(delta))
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """The squared error (input - target)^2, reduced by "mean", "sum" or "none"; the shapes must be equal."""
-    return _elementwise("mse_loss", "squared", input, target, reduction)
+def _weighted(name: str, each: Tensor, weight: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return ``each`` times ``weight``, which must have the shape of the input."""
+    if wrap(weight).shape != shape:
+        raise ShapeError(f"{name}: weight has shape {tuple(wrap(weight).shape)}; expected that of the input, {tuple(shape)}")
+    return each * weight
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """The absolute error |input - target|, reduced."""
-    return _elementwise("l1_loss", "absolute", input, target, reduction)
+def _weighted_mean(name: str, each: Tensor, weight: Any, shape: tuple[int, ...], reduction: str) -> Tensor:
+    """Reduce ``each`` times ``weight``; "mean" divides by the sum of the weights."""
+    each = _weighted(name, each, weight, shape)
+    return reductions.sum(each) / reductions.sum(wrap(weight)) if reduction == "mean" else reduce_composed(each, reduction)
 
 
-def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+def mse_loss(
+    input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
+    weight: Any = None,
+) -> Tensor:  # fmt: skip
+    """The squared error (input - target)^2, reduced.
+
+    Args:
+        input, target: of the same shape; other shapes are broadcast, with a warning.
+        size_average, reduce: deprecated; bools that select the reduction.
+        reduction: "mean", "sum" or "none".
+        weight: a factor of each element, of the shape of the input; "mean" then divides by the sum of the factors.
+    """
+    reduction = legacy_reduction("mse_loss", size_average, reduce, reduction)
+    check_reduction(reduction)
+    x, y = _operands("mse_loss", input, target)
+    if weight is None:
+        return _regression("mse_loss", "squared", x, y, reduction)
+    return _weighted_mean("mse_loss", _regression("mse_loss", "squared", x, y, "none"), weight, x.shape, reduction)
+
+
+def l1_loss(
+    input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
+    weight: Any = None,
+) -> Tensor:  # fmt: skip
+    """The absolute error |input - target|, reduced; arguments as of :func:`mse_loss`."""
+    reduction = legacy_reduction("l1_loss", size_average, reduce, reduction)
+    check_reduction(reduction)
+    x, y = _operands("l1_loss", input, target)
+    if weight is None:
+        return _regression("l1_loss", "absolute", x, y, reduction)
+    return _weighted_mean("l1_loss", _regression("l1_loss", "absolute", x, y, "none"), weight, x.shape, reduction)
+
+
+def huber_loss(
+    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+) -> Tensor:
     """Huber's loss, reduced: d^2 / 2 if |d| <= delta, else delta (|d| - delta / 2), d = input - target (Huber 1964).
+
+    Args:
+        input: the result has its dtype.
+        target, reduction: as of :func:`mse_loss`.
+        weight: a factor of each element, of the shape of the input; "mean" divides by the number of elements all the same.
 
     Raises:
         ArgumentError: delta is not positive.
     """
+    delta = as_number("huber_loss", "delta", delta)
     if not delta > 0:
         raise ArgumentError(f"huber_loss: delta={delta}; expected a positive number")
-    return _elementwise("huber_loss", "huber", input, target, reduction, delta)
+    check_reduction(reduction)
+    x = wrap(input)
+    x, y = _operands("huber_loss", x, target, dtype=x.dtype)
+    if weight is None:
+        return _regression("huber_loss", "huber", x, y, reduction, delta)
+    each = _regression("huber_loss", "huber", x, y, "none", delta)
+    return reduce_composed(_weighted("huber_loss", each, weight, x.shape), reduction)
 
 
-def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """Huber's loss divided by its delta: d^2 / (2 beta) if |d| < beta, else |d| - beta / 2; reduced."""
-    if beta == 0.0:
-        return l1_loss(input, target, reduction)
-    if beta < 0.0:
+def smooth_l1_loss(
+    input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """Huber's loss divided by its delta: d^2 / (2 beta) if |d| < beta, else |d| - beta / 2; reduced as by :func:`mse_loss`.
+
+    Raises:
+        ArgumentError: beta is negative.
+    """
+    reduction = legacy_reduction("smooth_l1_loss", size_average, reduce, reduction)
+    check_reduction(reduction)
+    beta = as_number("smooth_l1_loss", "beta", beta)
+    if not 0.0 <= beta < math.inf:
         raise ArgumentError(f"smooth_l1_loss: beta={beta}; expected zero or a positive number")
-    return _elementwise("smooth_l1_loss", "huber", input, target, reduction, beta) / beta
+    x, y = _operands("smooth_l1_loss", input, target)
+    if beta == 0.0:
+        return _regression("smooth_l1_loss", "absolute", x, y, reduction)
+    return _regression("smooth_l1_loss", "huber", x, y, reduction, beta) / beta
 
 
 def binary_cross_entropy_with_logits(
-    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
-) -> Tensor:
+    input: Any, target: Any, weight: Any = None, size_average: bool | None = None, reduce: bool | None = None,
+    reduction: str = "mean", pos_weight: Any = None,
+) -> Tensor:  # fmt: skip
     """-(y log sigmoid(x) + (1 - y) log(1 - sigmoid(x))) of logits x and targets y in [0, 1], reduced.
 
     Args:
         input: logits.
         target: probabilities or 0/1, of the same shape.
-        weight: factor of each element, broadcast.
+        weight: factor of each element, broadcast to the shape of the input.
+        size_average, reduce: deprecated; bools that select the reduction.
         reduction: "mean", "sum" or "none".
         pos_weight: factor of the term y log sigmoid(x), broadcast; above 1 it raises recall.
+
+    Raises:
+        ShapeError: the shapes of input and target differ, or a weight does not fit.
     """
     name = "binary_cross_entropy_with_logits"
-    if weight is None and pos_weight is None:
-        return _elementwise(name, "binary_cross_entropy", input, target, reduction)
+    reduction = legacy_reduction(name, size_average, reduce, reduction)
     check_reduction(reduction)
-    x, y = (wrap(v) for v in (input, target))
-    if x.shape != y.shape:
-        raise ShapeError(f"{name}: input has shape {x.shape}, target {y.shape}; expected equal shapes")
-    # log(1 + exp(-x)) without overflow
-    soft = maximum(-x, 0.0) + log1p(exp(-x.abs()))
+    x, y = wrap(input), wrap(target)
+    if not is_floating(x.dtype):
+        raise DtypeError(f"{name}: input of dtype {x.dtype}; expected a floating tensor")
+    x, y = _operands(name, x, y)
+    if x.array.shape != y.array.shape:
+        raise ShapeError(
+            f"{name}: input has shape {tuple(x.shape)}, target {tuple(y.shape)}; expected equal shapes: reshape one, this loss "
+            "does not broadcast"
+        )
+    if weight is None and pos_weight is None:
+        return _regression(name, "binary_cross_entropy", x, y, reduction)
+    factors = []
+    for key, factor in (("weight", weight), ("pos_weight", pos_weight)):
+        factor = None if factor is None else wrap(factor)
+        if key == "pos_weight" and factor is not None and factor.dtype == uint8:  # PyTorch's pos_weight - 1 wraps
+            raise DtypeError(f"{name}: pos_weight has dtype uint8; expected a floating dtype: convert it with .float()")
+        if factor is not None and not broadcasts_to(factor.shape, x.shape):
+            raise ShapeError(f"{name}: {key} has shape {tuple(factor.shape)}; expected one that broadcasts to {tuple(x.shape)}")
+        factors.append(factor if factor is None or factor.dtype == x.dtype else cast(factor, dtype=x.dtype))
+    return _weighted_binary_cross_entropy(x, y, *factors, reduction=reduction)
+
+
+@in_accumulator
+def _weighted_binary_cross_entropy(x, y, weight, pos_weight, *, reduction):
+    soft = activate(-x, "softplus")
     each = (1.0 - y) * x + (1.0 + (pos_weight - 1.0) * y if pos_weight is not None else 1.0) * soft
     return reduce_composed(each if weight is None else each * weight, reduction)

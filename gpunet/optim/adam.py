@@ -139,10 +139,13 @@ class Adam(Optimizer):
         weight_decay: L2 penalty factor, >= 0.
         amsgrad: use the maximum of all averages of squares so far (Reddi et al. 2018).
         maximize: maximize the loss instead of minimising it.
+        foreach, fused: have no effect: one launch always updates many parameters.
+        capturable: has no effect: a step can always be captured.
+        differentiable: must be False: a step is not part of the graph.
+        decoupled_weight_decay: decay as :class:`AdamW` does.
     """
 
     hyperparameters = ("lr", "betas", "eps", "weight_decay")
-    decoupled = False
 
     def __init__(
         self,
@@ -153,13 +156,19 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         super().__init__(
             params,
             {
                 "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
-                "maximize": maximize,
+                "maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable,
+                "fused": fused, "decoupled_weight_decay": decoupled_weight_decay,
             },
         )  # fmt: skip
 
@@ -183,7 +192,7 @@ class Adam(Optimizer):
         exp_avgs, exp_avg_sqs, steps, max_exp_avg_sqs = self.state_lists(params, self._state_names(group))
         adam_step(
             [p.array for p in params], exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, group.hyperparameters,
-            ticket(grads[0]), decays=bool(group.last_set("weight_decay")), decoupled=self.decoupled,
+            ticket(grads[0]), decays=bool(group.last_set("weight_decay")), decoupled=bool(group.last_set("decoupled_weight_decay")),
             maximize=bool(group.last_set("maximize")),
         )  # fmt: skip
 
@@ -193,8 +202,6 @@ class AdamW(Adam):
 
     The arguments are those of :class:`Adam`.
     """
-
-    decoupled = True
 
     def __init__(
         self,
@@ -206,5 +213,18 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, capturable=capturable,
+            differentiable=differentiable, fused=fused, decoupled_weight_decay=True,
+        )  # fmt: skip
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore a :meth:`state_dict`, also one of Adam; the weight decay stays decoupled."""
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True

@@ -21,7 +21,7 @@ from gpunet.autograd import Tensor, bump_version, enable_grad, ignore_fp_errors,
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
-from gpunet.errors import ArgumentError, DeviceError, DtypeError, StateDictError
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, InPlaceError, StateDictError
 from gpunet.launch.list_kernel import max_tensors
 from gpunet.launch.memory import JoinedArrays
 from gpunet.launch.tape import active, graph_break, graph_break_on_read
@@ -42,14 +42,16 @@ class ParameterGroup(dict[str, Any]):
     hyperparameters: Array  # the buffer, float64
     places: Mapping[str, slice] = MappingProxyType({})  # the slice of each hyperparameter in the buffer
     changes = 0  # number of changes of :meth:`settings`, i.e. changes that need other launches
+    read: Mapping[str, tuple[Tensor, int]] = MappingProxyType({})  # hyperparameters set to a tensor: it, and its version then
 
     @classmethod
-    def make(cls, options: dict[str, Any], names: tuple[str, ...]) -> ParameterGroup:
+    def make(cls, options: dict[str, Any], names: tuple[str, ...], device: Any) -> ParameterGroup:
         """Create a group.
 
         Args:
             options: "params" and the options.
             names: the options that are stored in the buffer, in this order.
+            device: of the buffer.
         """
         group, places, count = cls(), {}, 0
         for name in names:
@@ -58,7 +60,7 @@ class ParameterGroup(dict[str, Any]):
             size = len(options[name]) if isinstance(options[name], (tuple, list)) and name != "lr" else 1
             places[name] = slice(count, count := count + size)
         group.places = places
-        group.hyperparameters = devices.empty((count,), numpy.float64, options["params"][0].device)
+        group.hyperparameters = devices.empty((count,), numpy.float64, device)
         for key, value in options.items():
             group[key] = value
         return group
@@ -101,10 +103,25 @@ class ParameterGroup(dict[str, Any]):
         for key, place in self.places.items():
             _parse_numbers(key, options[key], place.stop - place.start)
 
+    def check_tensors(self) -> None:
+        """Raise if a tensor that an option was set to has changed: its value was read when it was set.
+
+        Raises:
+            InPlaceError: it has.
+        """
+        for key, (tensor, version) in self.read.items():
+            if tensor._version[0] != version:
+                raise InPlaceError(
+                    f'the tensor that was passed as {key} has been changed in place, which the optimizer does not see; set '
+                    f'group["{key}"] to it again'
+                )
+
     def __setitem__(self, key: str, value: Any) -> None:
         place = self.places.get(key)
         if place is not None:
             numbers = _parse_numbers(key, value, place.stop - place.start)
+            read = {name: pair for name, pair in self.read.items() if name != key}
+            self.read = read | {key: (value, value._version[0])} if isinstance(value, Tensor) else read
             value = numbers[0] if len(numbers) == 1 else tuple(numbers)
             graph_break(f'setting group["{key}"]', "set it outside the step, or use gpunet.optim.lr_scheduler")
             for index, number in enumerate(numbers, place.start):
@@ -201,11 +218,12 @@ class Optimizer:
     option makes the step record again.
 
     Args:
-        params: tensors, or dicts ``{"params": tensors, "lr": ...}`` with options per group.
+        params: tensors; pairs of name and tensor, such as ``model.named_parameters()``; or dicts
+            ``{"params": tensors, "lr": ...}`` with options per group.
         defaults: the options of groups that do not set them.
 
     Raises:
-        ArgumentError: there are no parameters, one occurs twice, or an option is out of range.
+        ArgumentError: there are no parameters, one occurs twice, or an option is out of range or not supported.
         DtypeError: a parameter is not a floating leaf tensor.
     """
 
@@ -221,7 +239,7 @@ class Optimizer:
         self.regrouped = [0]  # number of rebuilds of the cached lists, which recorded steps guard on
         if isinstance(params, Tensor):
             raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
-        if not isinstance(params, Iterable):
+        if not isinstance(params, Iterable) or isinstance(params, (set, frozenset)):
             raise DtypeError(f"params has type {type(params).__name__}; pass a list of tensors, such as model.parameters()")
         groups = list(params)
         if not groups:
@@ -231,15 +249,25 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group ``{"params": tensors, "lr": ...}``; options that it lacks are the defaults.
 
         Raises:
             ArgumentError, DtypeError: as the constructor.
         """
-        if not isinstance(group, dict) or "params" not in group:
-            raise DtypeError(f'parameter group {group!r}; expected a dict {{"params": tensors, "lr": ...}}')
-        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise DtypeError(f'parameter group {param_group!r}; expected a dict {{"params": tensors, "lr": ...}}')
+        params = param_group["params"]
+        if isinstance(params, (set, frozenset)):
+            raise DtypeError(f'parameter group with "params" of type {type(params).__name__}; expected a list: a set has no order')
+        params = [params] if isinstance(params, Tensor) else list(params)
+        options = {**self.defaults, **param_group}
+        names = [p[0] for p in params if isinstance(p, tuple)]
+        if names:
+            options["param_names"] = names
+            params = [p[1] if isinstance(p, tuple) else p for p in params]
+        if len(names) not in (0, len(params)) or any(("param_names" in g) != bool(names) for g in self.param_groups):
+            raise ArgumentError("some parameters have a name, others none; pass all as pairs of name and tensor, or none")
         seen = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
             if not isinstance(p, Tensor):
@@ -249,11 +277,19 @@ class Optimizer:
             if id(p) in seen:
                 raise ArgumentError(f"a parameter of shape {p.shape} is given to the optimizer twice")
             seen.add(id(p))
-        if not params:
-            raise ArgumentError('parameter group without parameters; expected at least one tensor in "params"')
-        options = {**self.defaults, **group, "params": params}
+        options["params"] = params
+        self._check_options(options)
+        device = params[0].device if params else devices.default_device()
+        self.param_groups.append(ParameterGroup.make(options, self.hyperparameters, device))
+
+    def _check_options(self, options: dict[str, Any]) -> None:
+        """Validate the options that all optimizers have, then those of the subclass."""
+        name = type(self).__name__
+        if options.get("differentiable"):
+            raise ArgumentError(f"{name}: differentiable=True; expected False: a step is not part of the graph")
+        if options.get("fused") and options.get("foreach"):
+            raise ArgumentError(f"{name}: fused=True and foreach=True; pass one of them. Both have no effect here")
         self.check_options(options)
-        self.param_groups.append(ParameterGroup.make(options, self.hyperparameters))
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Validate the options of a group, in subclasses.
@@ -364,6 +400,8 @@ class Optimizer:
             )
         if active.tape is not None:
             active.tape.optimizer_groups.append([group, group.changes, group.settings()])
+        if group.read:
+            group.check_tensors()
         self.update(group, params, [p._grad.array for p in params if p._grad is not None])
         for p in params:
             bump_version(p)
@@ -380,10 +418,22 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """Return the state and the options in PyTorch's format, with parameters identified by their number."""
         numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
+        states = ((numbers[id(p)], self.saved_state(state)) for p, state in self.state.items())
         return {
-            "state": {numbers[id(p)]: dict(state) for p, state in self.state.items()},
+            "state": {number: state for number, state in states if state},
             "param_groups": [{**g, "params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups],
         }
+
+    def saved_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state of a parameter as a state_dict holds it: the step count is 0-d there."""
+        return {name: tensor.reshape(()) if name == "step" else tensor for name, tensor in state.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled or copied: all but the caches of a process."""
+        return {key: value for key, value in vars(self).items() if key not in ("_cached_lists", "regrouped")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _cached_lists={}, regrouped=[0])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state and options of a :meth:`state_dict`, also one of the same PyTorch optimizer.
@@ -406,6 +456,7 @@ class Optimizer:
             if missing := [key for key in group.places if key not in saved]:
                 raise StateDictError(f"not a state_dict of {type(self).__name__}: its groups have no {missing[0]!r}")
             group.check(saved)
+            self._check_options({**group, **saved})
         numbered = {i: p for g, m in zip(groups, self.param_groups) for i, p in zip(g["params"], m["params"])}
         loaded: dict[Tensor, dict[str, Array]] = {}
         for number, state in state_dict["state"].items():
@@ -426,7 +477,7 @@ class Optimizer:
             loaded[p] = arrays
         for group, saved in zip(self.param_groups, groups):
             for key, value in saved.items():
-                if key != "params":
+                if key not in ("params", "param_names"):
                     group[key] = value
         self.state.clear()
         self._cached_lists.clear()

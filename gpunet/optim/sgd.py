@@ -127,6 +127,8 @@ class SGD(Optimizer):
         weight_decay: L2 penalty factor, >= 0.
         nesterov: use Nesterov momentum; requires momentum > 0 and dampening 0.
         maximize: maximize the loss instead of minimising it.
+        foreach, fused: have no effect: one launch always updates many parameters.
+        differentiable: must be False: a step is not part of the graph.
     """
 
     hyperparameters = ("lr", "momentum", "dampening", "weight_decay")
@@ -141,12 +143,16 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         super().__init__(
             params,
             {
                 "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
-                "nesterov": nesterov, "maximize": maximize,
+                "nesterov": nesterov, "maximize": maximize, "foreach": foreach, "differentiable": differentiable,
+                "fused": fused,
             },
         )  # fmt: skip
 
@@ -159,6 +165,10 @@ class SGD(Optimizer):
                 f"SGD: nesterov=True with momentum={options['momentum']}, dampening={options['dampening']}; expected "
                 "momentum > 0 and dampening 0"
             )
+
+    def saved_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Leave out the step count, which PyTorch's SGD does not have: momentum implies a step before."""
+        return {name: tensor for name, tensor in state.items() if name != "step"}
 
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
         last_set = group.last_set

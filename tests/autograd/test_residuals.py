@@ -257,8 +257,8 @@ LIVE: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "square": (lambda x: x * x, 2),
     "sum": (lambda x: (x * 2.0).sum(), 0),
     "reshape": (lambda x: (x + 1.0).reshape(10, -1), 1),
-    "linear and relu": (lambda x: F.linear(x.reshape(-1, 100), WEIGHT, None, "relu"), 2),
-    "linear and gelu": (lambda x: F.linear(x.reshape(-1, 100), WEIGHT, None, "gelu"), 3),
+    "linear and relu": (lambda x: F.linear(x.reshape(-1, 100), WEIGHT, None, activation="relu"), 2),
+    "linear and gelu": (lambda x: F.linear(x.reshape(-1, 100), WEIGHT, None, activation="gelu"), 3),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 from collections.abc import Callable
@@ -344,3 +345,35 @@ def test_info_reports_the_choice_and_its_reason(pretend: Any, monkeypatch: pytes
     monkeypatch.setattr(blas, "_chosen", None)
     monkeypatch.setenv("GPUNET_BLAS", "numpy")
     assert info.blas()["large products"] == "numpy, set by GPUNET_BLAS"
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 1, 1), (1, 1, 1), (2, 3, 1), (1, 3, 2)])
+@pytest.mark.parametrize("zero", [0, 1])
+def test_a_product_with_zero_keeps_nan(shape: tuple[int, int, int], zero: int) -> None:
+    """numpy.dot by a matrix of one element skips the product if that element is 0."""
+    m, k, n = shape
+    operands = [numpy.full((m, k), numpy.nan), numpy.full((k, n), numpy.nan)]
+    operands[zero][...] = 0.0
+    out = numpy.zeros((m, n))
+    blas.dot(*operands, out)
+    assert numpy.isnan(out).all()
+
+
+@pytest.mark.parametrize("backend", [None, "numpy", "numba"])
+def test_a_linear_layer_of_one_feature_keeps_nan_and_inf(backend: str | None, device: str) -> None:
+    if backend and device != "cpu":
+        pytest.skip("backends of captured steps on the CPU")
+    one, wide = nn.Linear(1, 1, device=device), nn.Linear(2, 1, device=device)
+    for parameter in one.parameters():
+        nn.init.zeros_(parameter)
+
+    def run(x: gpunet.Tensor, row: gpunet.Tensor) -> tuple[gpunet.Tensor, gpunet.Tensor]:
+        wide.weight.grad = None
+        (wide(row) * 0.0).sum().backward()
+        return one(x), wide.weight.grad
+
+    step = run if backend is None else gpunet.capture(run, backend=backend)
+    for _ in range(3):
+        out, gradient = step(gpunet.tensor([[1.0], [math.nan], [math.inf]]), gpunet.tensor([[1.0, math.inf]]))
+        numpy.testing.assert_array_equal(out.detach().cpu().numpy(), [[0.0], [math.nan], [math.nan]])
+        numpy.testing.assert_array_equal(gradient.cpu().numpy(), [[0.0, math.nan]])

@@ -11,7 +11,7 @@ import pytest
 
 import gpunet
 from gpunet.backend import devices
-from gpunet.errors import ArgumentError, CaptureError, DeviceError, DtypeError, GradientError, InPlaceError
+from gpunet.errors import ArgumentError, CaptureError, DeviceError, DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.list_kernel import max_tensors
 from gpunet.launch.tape import Tape, record
 from gpunet.nn import utils
@@ -98,6 +98,20 @@ def test_nan_and_inf_propagate_as_in_torch(special: float, order: float, device:
         utils.clip_grad_norm_(parameters(gpunet, grads), 1.0, order, error_if_nonfinite=True)
 
 
+@pytest.mark.parametrize("order", [0, -1, -2.5, -math.inf])
+@pytest.mark.parametrize("foreach", [None, True, False])
+def test_norms_of_other_orders_match_torch(order: float, foreach: bool | None, device: str, torch: Any) -> None:
+    cases = [[[1.0, 0.0, 3.0], [0.0, 0.0], [2.0, -4.0]], [[1.0, 3.0], [2.0, -4.0]], [[math.nan, 1.0], [2.0]], [[math.inf], [2.0]]]
+    for values in cases:
+        grads = [numpy.array(v, "float32") for v in values]
+        mine, theirs = parameters(gpunet, grads), parameters(torch, grads)
+        norm = utils.clip_grad_norm_(mine, 0.5, norm_type=order, foreach=foreach)
+        expected = torch.nn.utils.clip_grad_norm_(theirs, 0.5, norm_type=order, foreach=foreach)
+        assert str(norm.dtype) == "float32" and norm.shape == ()
+        numpy.testing.assert_allclose(norm.item(), expected.item(), rtol=1e-6)
+        assert_same(mine, theirs, "float32")
+
+
 def test_more_tensors_than_one_launch_takes(device: str, torch: Any) -> None:
     limit = max_tensors(gpunet.zeros(1, device=device).array)
     grads = gradients("float64", [(1 + i % 7,) for i in range(2 * limit + 3)])
@@ -173,7 +187,8 @@ def test_errors(device: str) -> None:
     mixed = [*params, *parameters(gpunet, gradients("float64", [(3,)]))]
     wrong: list[tuple[type[Exception], str, Callable[[], Any]]] = [
         (ArgumentError, "max_norm=-1.0", lambda: utils.clip_grad_norm_(params, -1.0)),
-        (ArgumentError, "norm_type=0", lambda: utils.clip_grad_norm_(params, 1.0, 0)),
+        (ArgumentError, "norm_type=nan", lambda: utils.clip_grad_norm_(params, 1.0, math.nan)),
+        (ShapeError, r"norm_type=-1 .*\(0,\)", lambda: utils.clip_grad_norm_(parameters(gpunet, [numpy.zeros(0)]), 1.0, -1)),
         (ArgumentError, "clip_value=nan", lambda: utils.clip_grad_value_(params, math.nan)),
         (DtypeError, "float32 and of float64", lambda: utils.clip_grad_norm_(mixed, 1.0)),
     ]

@@ -331,6 +331,27 @@ def test_inputs_of_any_number_of_dimensions(device: str) -> None:
         net(gpunet.ones(2, 3))
 
 
+@pytest.mark.parametrize("activation", ["ReLU", "LeakyReLU", "ELU", "SiLU"])
+def test_in_place_activations_match_torch(activation: str, device: str, torch: Any) -> None:
+    results = []
+    for module, place in ((gpunet, {"device": device}), (torch, {})):
+        layer = getattr(module.nn, activation)(inplace=True)
+        x = module.tensor([[-1.0, 2.0], [3.0, -4.0]], requires_grad=True, **place)
+        y = x * 1.0
+        assert layer(y) is y and repr(layer).endswith("inplace=True)")
+        (y * y).sum().backward()
+        results.append([v.detach().cpu().numpy() for v in (y, x.grad)])
+    for mine, theirs in zip(*results, strict=True):
+        numpy.testing.assert_allclose(mine, theirs, rtol=1e-5)
+    chain = nn.Sequential(nn.Linear(2, 2), getattr(nn, activation)(inplace=True))
+    assert ops_of(chain(x.detach())) == ["linear_chain"]  # the intermediate result is nobody's
+
+
+def test_dropout_in_place(device: str) -> None:
+    x = gpunet.ones(64)
+    assert nn.Dropout(0.5, inplace=True)(x) is x and not x.all()
+
+
 # ---- initialisation -------------------------------------------------------------------------------------------------
 
 

@@ -59,12 +59,39 @@ def test_ignored_rows_do_not_contribute(device: str) -> None:
         assert not x.grad.cpu().numpy()[[1, 3]].any()
 
 
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": [1.0, 2.0, 3.0]}, {"dtype": "float16"}], ids=str)
 def test_all_rows_ignored(options: dict[str, Any], device: str, torch: Any) -> None:
+    """The mean is NaN, and the gradient 0, also in a captured step."""
+    options = dict(options)
+    dtype, weight = options.pop("dtype", "float32"), options.pop("weight", None)
     for reduction in ("mean", "sum", "none"):
-        mine = F.cross_entropy(gpunet.tensor(LOGITS, device=device), gpunet.tensor([-100] * 4), reduction=reduction, **options)
-        theirs = torch.nn.functional.cross_entropy(torch.tensor(LOGITS), torch.tensor([-100] * 4), reduction=reduction, **options)
-        numpy.testing.assert_array_equal(mine.cpu().numpy(), theirs.numpy())
+        results = []
+        for module, place in ((gpunet, {"device": device}), (torch, {})):
+            x = module.tensor(LOGITS, dtype=getattr(module, dtype), requires_grad=True, **place)
+            factors = None if weight is None else module.tensor(weight, **place)
+            labels = module.tensor([-100] * 4, **place)
+            loss = module.nn.functional.cross_entropy(x, labels, factors, reduction=reduction, **options)
+            loss.sum().backward()
+            results.append((loss.detach().cpu().numpy(), x.grad.cpu().numpy()))
+        for mine, theirs in zip(*results, strict=True):
+            numpy.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_all_rows_ignored_in_a_captured_step(backend: str) -> None:
+    x = leaf(LOGITS)
+
+    def run(labels: gpunet.Tensor) -> tuple[gpunet.Tensor, gpunet.Tensor]:
+        x.grad = None
+        loss = F.cross_entropy(x, labels)
+        loss.backward()
+        return loss.detach(), x.grad
+
+    step = gpunet.capture(run, backend=backend)
+    for labels in ([0, 1, 2, 0], [-100] * 4, [0, -100, 2, -100]):
+        expected = [v.tolist() for v in run(gpunet.tensor(labels))]
+        for found, value in zip(step(gpunet.tensor(labels)), expected, strict=True):
+            numpy.testing.assert_allclose(found.numpy(), value, rtol=1e-6)
 
 
 def test_labels_of_any_integer_dtype(device: str) -> None:
@@ -110,6 +137,41 @@ def test_huge_logits_of_binary_cross_entropy(device: str) -> None:
         assert x.grad.tolist() == [0.0, 0.0, 1.0, -1.0]
 
 
+def test_infinite_and_nan_elements_match_torch(device: str, torch: Any) -> None:
+    """Values and gradients; PyTorch's binary cross-entropy of -inf is NaN, the limit is the product of inf and the target."""
+    special = numpy.array([math.inf, -math.inf, math.nan, 1.0, 0.0], "float32")
+    x, y = (v.ravel() for v in numpy.meshgrid(special, numpy.array([0.0, 0.25, 1.0, math.inf, math.nan], "float32")))
+    for name in ELEMENTWISE:
+        kept = (y >= 0) & (y <= 1) & (x != -math.inf) if "binary" in name else numpy.ones(len(x), bool)
+        for needs in ((True, False), (True, True)):
+            results = []
+            for module, place in ((gpunet, {"device": device}), (torch, {})):
+                a, b = (module.tensor(v[kept], requires_grad=n, **place) for v, n in zip((x, y), needs))
+                loss = getattr(module.nn.functional, name)(a, b, reduction="none")
+                loss.sum().backward()
+                results.append([v.cpu().numpy() for v in (loss.detach(), a.grad, *([b.grad] if needs[1] else []))])
+            if needs[1] and name == "binary_cross_entropy_with_logits":
+                results = [r[:2] for r in results]  # the gradient of the target is -x there, and here
+            for mine, theirs in zip(*results, strict=True):
+                numpy.testing.assert_allclose(mine, theirs, rtol=1e-6, err_msg=f"{name} {needs}")
+    loss = F.binary_cross_entropy_with_logits(gpunet.tensor([-math.inf] * 2), gpunet.tensor([0.25, 1.0]), reduction="none")
+    assert loss.tolist() == [math.inf, math.inf]
+
+
+@pytest.mark.parametrize("name", [name for name in ELEMENTWISE if name != "l1_loss"])
+def test_second_derivatives_at_the_kink_match_torch(name: str, device: str, torch: Any) -> None:
+    results = []
+    for module, place in ((gpunet, {"device": device}), (torch, {})):
+        x = module.tensor([0.0, 0.5, -2.0], requires_grad=True, **place)
+        loss = getattr(module.nn.functional, name)(x, module.tensor([0.0, 0.25, 1.0], **place), reduction="sum")
+        (gradient,) = module.autograd.grad(loss, x, create_graph=True)
+        if gradient.requires_grad:
+            (gradient * gradient).sum().backward()
+        results.append((gradient.tolist(), [0.0] * 3 if x.grad is None else x.grad.tolist()))
+    for mine, theirs in zip(*results, strict=True):
+        numpy.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
 def test_shifted_logits_have_the_same_loss(device: str) -> None:
     y = gpunet.tensor([0, 1, 2, 0])
     shifted = [gpunet.tensor(LOGITS.astype("float64") + shift, device=device) for shift in (0.0, 1000.0, -1000.0)]
@@ -149,14 +211,81 @@ def test_large_batches_are_summed_accurately(device: str) -> None:
 # ---- shapes ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ELEMENTWISE[:4])
+@pytest.mark.parametrize("shapes", [((4, 1), (4,)), ((4,), (4, 1)), ((2, 3), ()), ((1, 3), (0, 3))], ids=str)
+def test_shapes_that_differ_are_broadcast_with_a_warning(name: str, shapes: Any, device: str, torch: Any) -> None:
+    results = []
+    for module, place in ((gpunet, {"device": device}), (torch, {})):
+        x, y = (
+            module.tensor(numpy.random.default_rng(len(s)).normal(size=s).astype("float32"), **place) for s in shapes
+        )
+        x.requires_grad_()
+        with pytest.warns(UserWarning, match="broadcast|broadcasting"):
+            loss = getattr(module.nn.functional, name)(x, y)
+        loss.backward()
+        results.append((loss.item(), x.grad.cpu().numpy()))
+    numpy.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-6)
+    numpy.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_elementwise_losses_require_equal_shapes(name: str, device: str) -> None:
-    """Shapes (4, 1) and (4,) would broadcast to (4, 4), which is nearly always a mistake."""
-    for options in ({}, {"weight": gpunet.ones(4)} if "binary" in name else {}):
-        with pytest.raises(ShapeError, match=rf"{name}: input has shape \(4, 1\), target \(4,\)"):
-            getattr(F, name)(gpunet.ones(4, 1), gpunet.ones(4), **options)
+def test_elementwise_losses_refuse_shapes_and_dtypes(name: str, device: str) -> None:
+    with pytest.raises(ShapeError, match=rf"{name}.*\(4, 2\).*\(3,\)"):
+        getattr(F, name)(gpunet.ones(4, 2), gpunet.ones(3))
     with pytest.raises(DtypeError, match="int64"):
         getattr(F, name)(gpunet.tensor([1]), gpunet.tensor([1]))
+
+
+def test_binary_cross_entropy_does_not_broadcast(device: str) -> None:
+    name = "binary_cross_entropy_with_logits"
+    for options in ({}, {"weight": gpunet.ones(4)}):
+        with pytest.raises(ShapeError, match=rf"{name}: input has shape \(4, 1\), target \(4,\)"):
+            F.binary_cross_entropy_with_logits(gpunet.ones(4, 1), gpunet.ones(4), **options)
+    for key in ("weight", "pos_weight"):
+        with pytest.raises(ShapeError, match=rf"{name}: {key} has shape \(2, 4\).*broadcasts to \(4,\)"):
+            F.binary_cross_entropy_with_logits(gpunet.ones(4), gpunet.ones(4), **{key: gpunet.ones(2, 4)})
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE[:2], *ELEMENTWISE[3:], "cross_entropy"])
+def test_deprecated_reductions_warn(name: str, device: str) -> None:
+    x, y = gpunet.tensor(LOGITS, device=device), gpunet.rand(4, 3)
+    f = getattr(F, name)
+    for size_average, reduce in ((None, False), (False, None), (True, True), (False, False), (None, True), (False, True)):
+        reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
+        with pytest.warns(UserWarning, match=f"{name}: size_average and reduce are deprecated; pass reduction='{reduction}'"):
+            loss = f(x, y, size_average=size_average, reduce=reduce)
+        assert loss.tolist() == f(x, y, reduction=reduction).tolist()
+    with pytest.raises(ArgumentError, match=rf"{name}: size_average='sum'; expected a bool or None, or reduction='sum'"):
+        f(x, y, size_average="sum")
+    with pytest.warns(UserWarning, match="MSELoss: size_average.*'sum'"):
+        assert nn.MSELoss(False).reduction == "sum"
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE[:3])
+def test_weights_of_elements_match_torch(name: str, device: str, torch: Any) -> None:
+    x, y, w = numpy.random.default_rng(3).random(size=(3, 4, 3)).astype("float32")
+    for reduction in ("mean", "sum", "none"):
+        theirs = getattr(torch.nn.functional, name)(*map(torch.tensor, (x, y)), weight=torch.tensor(w), reduction=reduction)
+        mine = getattr(F, name)(*map(gpunet.tensor, (x, y)), weight=gpunet.tensor(w), reduction=reduction)
+        numpy.testing.assert_allclose(mine.cpu().numpy(), theirs.numpy(), rtol=1e-5)
+    with pytest.raises(ShapeError, match=rf"{name}: weight has shape \(3,\); expected that of the input, \(4, 3\)"):
+        getattr(F, name)(gpunet.tensor(x), gpunet.tensor(y), weight=gpunet.tensor(w[0]))
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE, "cross_entropy"])
+def test_dtypes_that_differ_promote_as_in_torch(name: str, device: str, torch: Any) -> None:
+    for of_input, of_target in (("float32", "float64"), ("float64", "float32"), ("float16", "float32")):
+        if name == "cross_entropy" and of_input == "float16":
+            continue  # PyTorch computes log_softmax in float16
+        if "binary" in name and of_input == "float64":
+            continue  # PyTorch's result has the dtype of the target, even where that is the narrower one
+        values = []
+        for module in (gpunet, torch):
+            x = module.tensor(LOGITS.tolist(), dtype=getattr(module, of_input))
+            y = module.tensor(abs(LOGITS).tolist(), dtype=getattr(module, of_target))
+            values.append(getattr(module.nn.functional, name)(x, y))
+        assert str(values[0].dtype) == str(values[1].dtype).removeprefix("torch.")
+        numpy.testing.assert_allclose(values[0].item(), values[1].item(), rtol=2e-3 if "16" in of_input else 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +294,7 @@ def test_elementwise_losses_require_equal_shapes(name: str, device: str) -> None
         ((4, 3), (5,), r"\(4, 3\), target \(5,\).*labels of shape \(4,\) or probabilities of shape \(4, 3\)"),
         ((4, 3), (4, 1), r"\(4, 1\).*\(4,\)"),
         ((4, 3, 2), (4, 3), r"\(4, 3\).*\(4, 2\)"),
-        ((3,), (1,), r"\(1,\).*\(\)"),
+        ((3,), (2,), r"\(2,\).*\(\)"),
         ((), (), "no classes"),
     ],
 )
@@ -191,6 +320,13 @@ def test_cross_entropy_names_dtypes_and_arguments(device: str) -> None:
             f(x, y, reduction="average")
     with pytest.raises(ArgumentError, match="'average'"):
         nn.CrossEntropyLoss(reduction="average")
+    with pytest.raises(ArgumentError, match="ignore_index=2, but the target holds probabilities"):
+        F.cross_entropy(x, gpunet.ones(4, 3), ignore_index=2)
+    with pytest.raises(DtypeError, match="ignore_index.*ndarray; expected an integer"):
+        F.cross_entropy(x, y, ignore_index=numpy.array([1.0]))
+    with pytest.raises(DtypeError, match="beta=1j.*expected a number"):
+        F.smooth_l1_loss(x, x, beta=1j)
+    assert F.cross_entropy(x[0], gpunet.tensor([1])).tolist() == F.cross_entropy(x[0], gpunet.tensor(1)).tolist()
     with pytest.raises(ArgumentError, match=r"delta=-1"):
         F.huber_loss(x, x, delta=-1)
 
@@ -240,15 +376,16 @@ def test_loss_modules_equal_their_functions(device: str) -> None:
     x, y, labels = gpunet.tensor(LOGITS, device=device), gpunet.rand(4, 3), gpunet.tensor([0, 1, 2, 0])
     for reduction in ("mean", "sum", "none"):
         for module, expected in (
-            (nn.MSELoss(reduction), F.mse_loss(x, y, reduction)),
-            (nn.L1Loss(reduction), F.l1_loss(x, y, reduction)),
+            (nn.MSELoss(reduction=reduction), F.mse_loss(x, y, reduction=reduction)),
+            (nn.L1Loss(reduction=reduction), F.l1_loss(x, y, reduction=reduction)),
             (nn.HuberLoss(reduction, 0.5), F.huber_loss(x, y, reduction, 0.5)),
-            (nn.SmoothL1Loss(reduction, 0.5), F.smooth_l1_loss(x, y, reduction, 0.5)),
+            (nn.SmoothL1Loss(reduction=reduction, beta=0.5), F.smooth_l1_loss(x, y, reduction=reduction, beta=0.5)),
             (nn.BCEWithLogitsLoss(reduction=reduction), F.binary_cross_entropy_with_logits(x, y, reduction=reduction)),
         ):
             assert module(x, y).tolist() == expected.tolist()
-        weighted = nn.CrossEntropyLoss(y[0], 1, reduction, 0.1)
-        assert weighted(x, labels).tolist() == F.cross_entropy(x, labels, y[0], 1, reduction, 0.1).tolist()
+        options = {"ignore_index": 1, "reduction": reduction, "label_smoothing": 0.1}
+        weighted = nn.CrossEntropyLoss(y[0], **options)
+        assert weighted(x, labels).tolist() == F.cross_entropy(x, labels, y[0], **options).tolist()
     assert list(weighted.state_dict()) == ["weight"]
 
 

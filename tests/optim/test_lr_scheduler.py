@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -480,12 +481,141 @@ def test_steps_after_one_cycle_and_nested_sequences_raise() -> None:
         lr_scheduler.SequentialLR(optimizer, [nested], [])
 
 
-def test_step_after_add_param_group_raises() -> None:
+ADOPTING = {
+    "StepLR": lambda m, o: m.StepLR(o, 2, 0.5),
+    "MultiStepLR": lambda m, o: m.MultiStepLR(o, [1, 4], 0.5),
+    "ConstantLR": lambda m, o: m.ConstantLR(o, 0.5, 4),
+    "LinearLR": lambda m, o: m.LinearLR(o, 0.5, total_iters=6),
+    "ExponentialLR": lambda m, o: m.ExponentialLR(o, 0.9),
+    "CosineAnnealingWarmRestarts": lambda m, o: m.CosineAnnealingWarmRestarts(o, 4),
+    "SequentialLR": lambda m, o: m.SequentialLR(o, [m.ExponentialLR(o, 0.9), m.ConstantLR(o, 0.5)], [4]),
+    "ChainedScheduler": lambda m, o: m.ChainedScheduler([m.ExponentialLR(o, 0.9), m.StepLR(o, 3, 0.5)]),
+}
+
+
+@pytest.mark.parametrize("name", ADOPTING)
+def test_a_group_added_later_goes_on_from_its_own_rate(name: str, device: str) -> None:
+    """As if the schedule had a group with this rate from the time when it was added."""
+    optimizer = gpunet.optim.SGD([gpunet.zeros(1, requires_grad=True)], lr=0.1)
+    schedule = ADOPTING[name](lr_scheduler, optimizer)
+    first, second = [], []
+    for number in range(8):
+        if number == 2:
+            optimizer.add_param_group({"params": gpunet.zeros(1, requires_grad=True), "lr": schedule.get_last_lr()[0] * 3.0})
+            if "Warm" in name:
+                optimizer.param_groups[1]["initial_lr"] = 0.3
+        schedule.step()
+        first.append(optimizer.param_groups[0]["lr"])
+        second += [group["lr"] for group in optimizer.param_groups[1:]]
+    assert second[0] == pytest.approx(3.0 * first[2], rel=1e-12)
+    if name != "SequentialLR":  # where the second schedule starts from initial_lr
+        assert second == pytest.approx([3.0 * rate for rate in first[2:]], rel=1e-12)
+    assert len(schedule.get_last_lr()) == 2
+
+
+def test_a_group_added_later_matches_torch(torch: Any) -> None:
+    rates = []
+    for module in (gpunet, torch):
+        optimizer = module.optim.SGD([module.zeros(1, requires_grad=True)], lr=0.1)
+        schedule = module.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+        optimizer.step()
+        schedule.step()
+        optimizer.add_param_group({"params": [module.zeros(1, requires_grad=True)], "lr": 0.4})
+        rates.append([])
+        for _ in range(5):
+            optimizer.step()
+            schedule.step()
+            rates[-1] += [group["lr"] for group in optimizer.param_groups]
+    assert rates[0] == pytest.approx(rates[1])
+
+
+def test_plateau_adopts_a_group_with_the_common_bound(device: str) -> None:
+    optimizer = gpunet.optim.SGD([gpunet.zeros(1, requires_grad=True)], lr=0.1)
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, min_lr=0.02)
+    optimizer.add_param_group({"params": gpunet.zeros(1, requires_grad=True), "lr": 0.03})
+    for _ in range(4):
+        schedule.step(1.0)
+    assert schedule.get_last_lr() == pytest.approx([0.02, 0.02])
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, min_lr=[0.0, 0.0])
+    optimizer.add_param_group({"params": gpunet.zeros(1, requires_grad=True)})
+    with pytest.raises(ArgumentError, match="min_lr is a list without a value for it"):
+        schedule.step(1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: lr_scheduler.OneCycleLR(o, 0.1, 10), lambda o: lr_scheduler.CyclicLR(o, 0.1, 0.2, cycle_momentum=False),
+        lambda o: lr_scheduler.LambdaLR(o, lambda step: 1.0), lambda o: lr_scheduler.MultiplicativeLR(o, lambda step: 1.0),
+    ],
+    ids=["one cycle", "cyclic", "lambda", "multiplicative"],
+)  # fmt: skip
+def test_schedules_with_options_per_group_refuse_a_new_group(make: Any) -> None:
     optimizer = make_optimizer()
-    schedule = lr_scheduler.StepLR(optimizer, 3)
+    schedule = make(optimizer)
     optimizer.add_param_group({"params": gpunet.zeros(1, requires_grad=True)})
     with pytest.raises(ArgumentError, match="created for 2 parameter groups"):
         schedule.step()
+
+
+def test_a_captured_step_does_not_adopt_a_group() -> None:
+    optimizer = gpunet.optim.SGD([gpunet.zeros(1, requires_grad=True)], lr=0.1)
+    schedule = lr_scheduler.ExponentialLR(optimizer, 0.5)
+    optimizer.add_param_group({"params": gpunet.zeros(1, requires_grad=True)})
+    with pytest.raises(CaptureError, match="add_param_group"), record(Tape(strict=True)):
+        schedule.step()
+
+
+EPOCHS = {
+    **{name: make for name, make in ADOPTING.items() if name not in ("SequentialLR", "ChainedScheduler")},
+    "PolynomialLR": lambda m, o: m.PolynomialLR(o, 7, 2.0),
+    "CosineAnnealingLR": lambda m, o: m.CosineAnnealingLR(o, 5, 0.01),
+    "LambdaLR": lambda m, o: m.LambdaLR(o, lambda step: 0.9**step),
+    "MultiplicativeLR": lambda m, o: m.MultiplicativeLR(o, lambda step: 0.9),
+    "CyclicLR": lambda m, o: m.CyclicLR(o, 0.1, 0.3, 3, cycle_momentum=False),
+    "OneCycleLR": lambda m, o: m.OneCycleLR(o, 0.3, 20, cycle_momentum=False),
+}
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+def test_step_with_an_epoch_matches_torch(name: str, device: str, torch: Any) -> None:
+    rates = []
+    for module in (gpunet, torch):
+        optimizer = module.optim.SGD([module.zeros(1, requires_grad=True)], lr=0.1)
+        schedule = EPOCHS[name](module.optim.lr_scheduler, optimizer)
+        rates.append([])
+        optimizer.step()
+        for epoch in (1, 4, 3, 0, 9, None, None, 6):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                schedule.step(epoch)
+            rates[-1].append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(rates[1], rel=1e-9)
+    if name != "CosineAnnealingWarmRestarts":  # whose epoch is no deprecated argument
+        with pytest.warns(UserWarning, match=rf"{name}: step\(epoch\) is deprecated"):
+            EPOCHS[name](lr_scheduler, make_optimizer()).step(3)
+
+
+def test_verbose_warns_and_has_no_effect() -> None:
+    for name in (*EPOCHS, "ReduceLROnPlateau"):
+        arguments = {"StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,), "CosineAnnealingWarmRestarts": (4,)}
+        arguments |= {"CosineAnnealingLR": (5,), "LambdaLR": (lambda step: 1.0,), "MultiplicativeLR": (lambda step: 1.0,)}
+        arguments |= {"CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 20)}
+        with pytest.warns(UserWarning, match=f"{name}: verbose has no effect.*get_last_lr"):
+            getattr(lr_scheduler, name)(make_optimizer(), *arguments.get(name, ()), verbose=True)
+        getattr(lr_scheduler, name)(make_optimizer(), *arguments.get(name, ()), verbose=False)
+
+
+def test_state_dicts_have_the_keys_of_torch(torch: Any) -> None:
+    """Except what follows from the constructor there; extra keys are public attributes that the constructor sets."""
+    for name, make in {**EPOCHS, **ADOPTING, "ReduceLROnPlateau": lambda m, o: m.ReduceLROnPlateau(o)}.items():
+        mine, theirs = (
+            make(module.optim.lr_scheduler, module.optim.SGD([module.zeros(1, requires_grad=True)], lr=0.1)).state_dict()
+            for module in (gpunet, torch)
+        )
+        private = {"_is_initial", "_get_lr_called_within_step", "_scale_fn_custom", "_anneal_func_type", "_schedule_phases"}
+        assert theirs.keys() - mine.keys() - private <= {"use_beta1", "mode_worse"}, name
+        assert not {"kind", "rests_at_first"} & mine.keys()
 
 
 def test_cycling_the_momentum_of_an_optimizer_without_momentum_raises() -> None:

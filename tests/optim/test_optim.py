@@ -12,7 +12,7 @@ import pytest
 
 import gpunet
 from gpunet.backend import compiler
-from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.errors import ArgumentError, DtypeError, InPlaceError, StateDictError
 from gpunet.launch.list_kernel import max_tensors
 from gpunet.launch.tape import Tape, record
 from gpunet.optim import SGD, Adam, AdamW
@@ -275,7 +275,7 @@ def test_state_replaced_by_equal_tensors_is_updated(make: Any, device: str) -> N
             optimizer.state[parameter].update(mine)
         optimizer.step()
     assert mine["step"].item() == 4.0
-    assert all(optimizer.state_dict()["state"][0][name] is tensor for name, tensor in mine.items())
+    assert all(optimizer.state[parameter][name] is tensor for name, tensor in mine.items())
 
 
 def test_the_first_step_with_momentum_matches_torch(device: str, torch: Any) -> None:
@@ -449,3 +449,117 @@ def test_updates_of_small_and_large_tensors_have_the_same_bits(name: str, option
                 update()
             found[walk, captured] = numpy.concatenate(arrays(params)).tobytes()[: 4 * 133_007]
     assert len(set(found.values())) == 1
+
+
+# ---- call forms of PyTorch ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_keywords_without_effect_change_no_bit(kind: str, device: str) -> None:
+    found = []
+    keywords: list[dict[str, Any]] = [{}, {"fused": True}, {"foreach": True}, {"foreach": False, "fused": False}]
+    if kind != "SGD":
+        keywords.append({"capturable": True})
+    for options in keywords:
+        params = parameters(start("float32"), device)
+        optimizer = getattr(gpunet.optim, kind)(params, lr=0.1, weight_decay=0.1, **options)
+        for number in range(3):
+            step(optimizer, params, number)
+        found.append([a.tobytes() for a in arrays(params)])
+        assert all(optimizer.param_groups[0][name] == value for name, value in options.items())
+    assert all(bits == found[0] for bits in found)
+    with pytest.raises(ArgumentError, match="differentiable=True; expected False"):
+        getattr(gpunet.optim, kind)(params, differentiable=True)
+    with pytest.raises(ArgumentError, match="fused=True and foreach=True; pass one"):
+        getattr(gpunet.optim, kind)(params, fused=True, foreach=True)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["differentiable"] = True
+    with pytest.raises(ArgumentError, match="differentiable=True"):
+        optimizer.load_state_dict(state)
+
+
+def test_decoupled_weight_decay_makes_adam_adamw(device: str) -> None:
+    adam, adamw = parameters(start("float32"), device), parameters(start("float32"), device)
+    first = Adam(adam, lr=0.1, weight_decay=0.5, decoupled_weight_decay=True)
+    second = AdamW(adamw, lr=0.1, weight_decay=0.5)
+    for number in range(3):
+        step(first, adam, number)
+        step(second, adamw, number)
+    assert [a.tobytes() for a in arrays(adam)] == [a.tobytes() for a in arrays(adamw)]
+    second.load_state_dict(Adam(parameters(start("float32"), device), weight_decay=0.5).state_dict())
+    assert second.param_groups[0]["decoupled_weight_decay"] is True
+
+
+def test_positional_arguments_match_torch(device: str, torch: Any) -> None:
+    calls: dict[str, Any] = {"SGD": (0.1, 0.9, 0.1, 0.01), "Adam": (0.1, (0.8, 0.9), 1e-3, 0.1, True), "AdamW": (0.1, (0.8, 0.9))}
+    for kind, arguments in calls.items():
+        mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
+        ours, reference = getattr(gpunet.optim, kind)(mine, *arguments), getattr(torch.optim, kind)(theirs, *arguments)
+        for number in range(5):
+            step(ours, mine, number)
+            step(reference, theirs, number)
+        assert_close(mine, theirs, "float64")
+
+
+def test_forms_of_params_match_torch(device: str, torch: Any) -> None:
+    """Generators, named parameters, and groups of them."""
+    for module in (gpunet, torch):
+        net = module.nn.Sequential(module.nn.Linear(2, 3), module.nn.Linear(3, 1))
+        optimizer = module.optim.SGD((p for p in net.parameters()), 0.1)
+        assert len(optimizer.param_groups[0]["params"]) == 4 and "param_names" not in optimizer.param_groups[0]
+        optimizer = module.optim.SGD(net.named_parameters(), 0.1)
+        assert optimizer.param_groups[0]["param_names"] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+        assert optimizer.param_groups[0]["params"][2] is net[1].weight
+        groups = [{"params": net[0].named_parameters()}, {"params": net[1].named_parameters(prefix="1"), "lr": 0.2}]
+        optimizer = module.optim.SGD(groups, 0.1)
+        assert [group["param_names"] for group in optimizer.param_groups] == [["weight", "bias"], ["1.weight", "1.bias"]]
+        assert optimizer.state_dict()["param_groups"][1]["param_names"] == ["1.weight", "1.bias"]
+        with pytest.raises(ValueError, match="name"):
+            optimizer.add_param_group({"params": [module.zeros(1, requires_grad=True)]})
+        optimizer = module.optim.SGD([{"params": []}, {"params": net[0].parameters()}], 0.1)
+        optimizer.step()
+        assert [len(group["params"]) for group in optimizer.param_groups] == [0, 2]
+        optimizer.add_param_group(param_group={"params": net[1].weight})
+        with pytest.raises(TypeError):
+            module.optim.SGD([{"params": {net[1].bias}}], 0.1)
+
+
+def test_a_learning_rate_as_a_tensor_is_read_when_it_is_set(device: str) -> None:
+    (p,) = parameters([numpy.ones(1, "float32")], device)
+    rate = gpunet.tensor(0.25)
+    optimizer = SGD([{"params": [p], "lr": rate}])
+    assert optimizer.param_groups[0]["lr"] == 0.25
+    p.grad = gpunet.ones(1)
+    optimizer.step()
+    rate.mul_(2.0)
+    with pytest.raises(InPlaceError, match=r'passed as lr has been changed in place.*set group\["lr"\]'):
+        optimizer.step()
+    optimizer.param_groups[0]["lr"] = rate
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 0.125
+    rate.mul_(2.0)
+    optimizer.step()
+    assert p.item() == 1.0 - 0.25 - 0.5 - 0.125
+
+
+@pytest.mark.parametrize("kind, options", VARIANTS, ids=lambda v: str(v))
+def test_state_dicts_have_the_layout_of_torch(kind: str, options: dict[str, Any], device: str, torch: Any) -> None:
+    """PyTorch continues from ours."""
+    mine, theirs = parameters(start("float32"), device), [torch.tensor(a, requires_grad=True) for a in start("float32")]
+    ours, reference = getattr(gpunet.optim, kind)(mine, **options), getattr(torch.optim, kind)(theirs, **options)
+    for number in range(3):
+        step(ours, mine, number)
+        step(reference, theirs, number)
+    found, expected = ours.state_dict(), reference.state_dict()
+    assert found["param_groups"] == expected["param_groups"]
+
+    def shapes(state: Any) -> Any:
+        return {i: {k: tuple(v.shape) for k, v in entries.items() if v is not None} for i, entries in state.items()}
+
+    assert shapes(found["state"]) == shapes(expected["state"])
+    converted = {i: {k: torch.tensor(v.cpu().numpy()) for k, v in s.items()} for i, s in found["state"].items()}
+    reference.load_state_dict({"state": converted, "param_groups": found["param_groups"]})
+    for number in range(3, 6):
+        step(ours, mine, number)
+        step(reference, theirs, number)
+    assert_close(mine, theirs, "float32")

@@ -44,11 +44,11 @@ _loss("regression_loss", "huber_loss", lambda x, y: _huber(x - y, 1.0), _KINKED,
 _loss("regression_loss", "huber_loss", lambda x, y: _huber(x - y, 0.5), _KINKED, near_zero(ROWS, 4), delta=0.5)
 _loss("regression_loss", "smooth_l1_loss", lambda x, y: _huber(x - y, 0.5) / 0.5, _KINKED, near_zero(ROWS, 4), beta=0.5)
 _loss("regression_loss", "binary_cross_entropy_with_logits", _bce, away(ROWS, 4), probabilities(ROWS, 4))
-row("_mul", lambda x, y: F.mse_loss(x, y), lambda x, y: ((x - y) ** 2).mean(), normal(ROWS, 4), normal(ROWS, 4),
+row("regression_loss", lambda x, y: F.mse_loss(x, y), lambda x, y: ((x - y) ** 2).mean(), normal(ROWS, 4), normal(ROWS, 4),
     torch=lambda torch, x, y: torch.nn.functional.mse_loss(x, y), name="mse_loss with a gradient for its target")  # fmt: skip
 _weight, _pos_weight = numpy.array([0.5, 1.0, 2.0, 3.0]), numpy.array([3.0, 1.0, 0.5, 2.0])
 row(
-    "_log1p",
+    "activation",
     lambda x, y: F.binary_cross_entropy_with_logits(
         x, y, gpunet.tensor(_weight.tolist()).to(x), pos_weight=gpunet.tensor(_pos_weight.tolist()).to(x)
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import os
 import struct
@@ -13,7 +15,7 @@ import pytest
 
 import gpunet
 from gpunet import nn, optim
-from gpunet.errors import ArgumentError, CheckpointError
+from gpunet.errors import ArgumentError, CheckpointError, DtypeError
 from gpunet.train import load, load_metadata, save
 
 pytest.importorskip("safetensors")
@@ -214,3 +216,118 @@ def test_permissions_equal_those_of_a_new_file(path: Path) -> None:
     plain.touch()
     save({"a": gpunet.ones(1)}, path)
     assert path.stat().st_mode == plain.stat().st_mode
+
+
+# ---- call forms of PyTorch ------------------------------------------------------------------------------------------
+
+
+def test_file_objects(path: Path, device: str) -> None:
+    state = {"step": 3, "model": model().state_dict(), "best": None}
+    memory = io.BytesIO()
+    memory.write(b"before")
+    save(state, memory)
+    save({"second": gpunet.ones(2)}, memory)
+    memory.seek(6)
+    found = load(memory)
+    assert found["step"] == 3 and list(found["model"]) == list(state["model"])
+    assert (found["model"]["0.weight"] == state["model"]["0.weight"].cpu()).all()
+    assert load(memory)["second"].tolist() == [1.0, 1.0]  # a file object is read from its position on
+    with path.open("wb") as file:
+        save(state, file)
+    with path.open("rb") as file:
+        assert load(file)["step"] == 3
+    assert load(path)["step"] == load(str(path))["step"] == 3
+
+
+def test_file_objects_that_cannot_be_used(path: Path) -> None:
+    memory = io.BytesIO()
+    save(model().state_dict(), memory)
+    with pytest.raises(CheckpointError, match=r"is empty.*seek\(0\)"):
+        load(memory)
+    for length in (5, 20, len(memory.getvalue()) - 1):
+        with pytest.raises(CheckpointError, match="truncated"):
+            load(io.BytesIO(memory.getvalue()[:length]))
+    with pytest.raises(CheckpointError, match="torch.save"):
+        load(io.BytesIO(b"PK\x03\x04 and so on"))
+    with path.open("w") as file, pytest.raises(ArgumentError, match="mode 'wb'"):
+        save({}, file)
+    path.write_text("text of a file")
+    with path.open() as file, pytest.raises(ArgumentError, match="mode 'rb'"):
+        load(file)
+    for call in (lambda: save({}, 3), lambda: load(3)):
+        with pytest.raises(DtypeError, match="f=3 has type int; expected a path or a file object"):
+            call()
+
+
+def test_keywords(path: Path, device: str) -> None:
+    save(obj={"a": gpunet.ones(2)}, f=path, pickle_protocol=4)
+    for options in (
+        {"weights_only": True}, {"weights_only": False}, {"mmap": True}, {"map_location": "cpu"}, {"encoding": "latin1"},
+        {"map_location": gpunet.device("cpu")}, {"map_location": lambda storage, location: storage},
+        {"map_location": lambda storage, location: None}, {"map_location": {"cuda:0": "cpu"}},
+    ):  # fmt: skip
+        found = load(f=path, **options)["a"]
+        assert found.tolist() == [1.0, 1.0] and str(found.device) == "cpu"
+    for location in (device, {"cpu": device}, lambda storage, location: storage.to(device)):
+        assert str(load(path, location)["a"].device) == str(gpunet.device(device))
+    with pytest.raises(ArgumentError, match="got map_locaton=, which is no argument"):
+        load(path, map_locaton="cpu")
+    with pytest.raises(DtypeError, match="map_location returned 3"):
+        load(path, lambda storage, location: 3)
+
+
+def test_names_that_the_format_reserves(path: Path) -> None:
+    state = {"__metadata__": gpunet.ones(1), "a": {"__metadata__": gpunet.zeros(1)}, "": gpunet.ones(2)}
+    save(state, path)
+    assert repr(load(path)) == repr(state)
+    save({"__metadata__": gpunet.ones(1)}, path)
+    assert load(path)["__metadata__"].item() == 1.0
+
+
+def test_bfloat16(path: Path, device: str, torch: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    values = torch.tensor([[1.0, -2.5], [3e38, float("inf")]], dtype=torch.bfloat16)
+    save_file({"b": torch.ones(1), "a": values, "c": torch.ones(3, dtype=torch.bool)}, path)
+    found = load(path, device)["a"]
+    assert found.dtype == gpunet.bfloat16 and found.float().tolist() == values.float().tolist()
+    save({"a": found, "f": gpunet.ones(3, dtype="float16")}, path)
+    assert (load_file(path)["a"] == values).all() and load(path)["a"].dtype == gpunet.bfloat16
+    memory = io.BytesIO()
+    save([found], memory)
+    memory.seek(0)
+    assert load(memory)[0].dtype == gpunet.bfloat16
+    layer = nn.Linear(2, 2)
+    layer.load_state_dict({"weight": load(path)["a"], "bias": gpunet.zeros(2)})
+    assert layer.weight.dtype == gpunet.float32 and layer.weight[0].tolist() == [1.0, -2.5]
+
+
+def test_the_order_of_names_and_requires_grad_are_kept(path: Path) -> None:
+    state = {name: gpunet.ones(1, dtype=dtype) for name, dtype in (("z", "float32"), ("a", "float64"), ("m", "int8"))}
+    save(state, path)
+    assert list(load(path)) == ["z", "a", "m"]
+    save({"w": nn.Parameter(gpunet.ones(2)), "x": gpunet.ones(2)}, path)
+    found = load(path)
+    assert found["w"].requires_grad and found["w"].is_leaf and not found["x"].requires_grad
+    save(gpunet.ones(2, requires_grad=True), path)
+    assert load(path).requires_grad
+
+
+def test_arrays_that_do_not_fill_the_file(path: Path) -> None:
+    """The places of the tensors follow each other, without gaps or overlaps."""
+    def write(**entries: Any) -> None:
+        header = json.dumps({n: {"dtype": d, "shape": s, "data_offsets": o} for n, (d, s, o) in entries.items()}).encode()
+        path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(max(o[1] for _, _, o in entries.values())))
+
+    write(b=("F32", [1], [4, 8]), a=("F32", [1], [0, 4]))
+    assert list(load(path)) == ["b", "a"]
+    for entries in (
+        {"a": ("F32", [1], [0, 4]), "b": ("F32", [1], [8, 12])}, {"a": ("F32", [2], [0, 4])},
+        {"a": ("F32", [1], [0, 4]), "b": ("F32", [1], [2, 6])},
+    ):  # fmt: skip
+        write(**entries)
+        with pytest.raises(CheckpointError, match="damaged: the place of '[ab]' does not match"):
+            load(path)
+    write(a=("F32", [-1], [0, 4]))
+    with pytest.raises(CheckpointError, match="header is not valid"):
+        load(path)

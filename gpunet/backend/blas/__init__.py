@@ -43,6 +43,9 @@ def chosen() -> Choice:
 
 def dot(a: numpy.ndarray, b: numpy.ndarray, out: numpy.ndarray) -> None:
     """Write a @ b into out: a (m, k), b (k, n), out (m, n), all float32 or all float64.  out must not overlap a or b."""
+    if a.size == 1 or b.size == 1:  # numpy.dot skips the product if this one element is 0, and so loses inf and NaN
+        numpy.multiply(a, b, out=out)
+        return
     if type(out) is numpy.ndarray and a.size * b.shape[1] >= LEAST:
         call = prepared(a, b, out)
         if call is not None:

@@ -14,8 +14,8 @@ from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import graph_break
 from gpunet.optim.lr_scheduler.python import ReduceLROnPlateau
-from gpunet.optim.lr_scheduler.scheduler import LRScheduler, zero_counters
-from gpunet.optim.optimizer import Optimizer
+from gpunet.optim.lr_scheduler.scheduler import LRScheduler, warn_of_verbose, zero_counters
+from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
 __all__ = ["ChainedScheduler", "SequentialLR"]
 
@@ -44,10 +44,12 @@ class _Combined(LRScheduler):
                 )
         self.optimizer, self.base_lrs = self._schedulers[0].optimizer, self._schedulers[0].base_lrs
 
+    def adopt_group(self, group: ParameterGroup) -> None:
+        """Nothing: the schedulers take up the group."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return the states of all schedulers, with PyTorch's keys."""
         return {
-            "last_epoch": self.last_epoch,
             "_schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
             "_last_lr": self.get_last_lr(),
         }
@@ -76,7 +78,7 @@ class SequentialLR(_Combined):
         optimizer: the optimizer of all schedulers.
         schedulers: the schedules, in order.
         milestones: the steps at which the second, third, ... schedule starts, in ascending order.
-        last_epoch: see :class:`LRScheduler`.
+        last_epoch, verbose: see :class:`LRScheduler`.
 
     Raises:
         ArgumentError: the number or order of the milestones is wrong, a scheduler is a SequentialLR, or a scheduler
@@ -84,8 +86,10 @@ class SequentialLR(_Combined):
     """
 
     def __init__(
-        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: list[int], last_epoch: int = -1
-    ) -> None:
+        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: list[int], last_epoch: int = -1,
+        verbose: Any = None,
+    ) -> None:  # fmt: skip
+        warn_of_verbose(self, verbose)
         self._init_schedulers(schedulers, optimizer)
         if len(milestones) != len(self._schedulers) - 1 or sorted(milestones) != list(milestones):
             raise ArgumentError(
@@ -108,18 +112,22 @@ class SequentialLR(_Combined):
         self._schedulers[bisect_right(self._milestones, 0)]._initial_step()
 
     @ignore_fp_errors
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         """Advance the active schedule by one step."""
-        self._check_groups()
+        self._adopt_groups()
         for position in self._states:
             _ADD(position, position, 1.0)
         bounds = (-1.0, *self._milestones, math.inf)
         for scheduler, (low, high) in zip(self._schedulers, itertools.pairwise(bounds)):
             scheduler.step_within(self._states, low, high)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "last_epoch": self.last_epoch, "_milestones": list(self._milestones)}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.last_epoch = state_dict["last_epoch"]
+        self._milestones = list(state_dict.get("_milestones", self._milestones))
 
 
 class ChainedScheduler(_Combined):
@@ -143,7 +151,7 @@ class ChainedScheduler(_Combined):
         for scheduler in self._schedulers:
             scheduler.last_epoch = value
 
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         """Advance all schedules by one step."""
         for scheduler in self._schedulers:
             scheduler.step()

@@ -27,10 +27,12 @@ class StepLR(LRScheduler):
 
     kind = "step"
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1, verbose: Any = None
+    ) -> None:
         check(step_size > 0, f"StepLR: step_size={step_size}; expected 1 or more")
         self.step_size, self.gamma = step_size, gamma
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def constants(self, index: int) -> list[float]:
         return [self.base_lrs[index], self.step_size, self.gamma]
@@ -41,9 +43,11 @@ class MultiStepLR(LRScheduler):
 
     kind = "points"
 
-    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1, verbose: Any = None
+    ) -> None:
         self.milestones, self.gamma = Counter(milestones), gamma
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def constants(self, index: int) -> list[float]:
         factors = {int(m): self.gamma**times for m, times in Counter(self.milestones).items()}
@@ -57,11 +61,11 @@ class ConstantLR(LRScheduler):
     kind = "points"
 
     def __init__(
-        self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
+        self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1, verbose: Any = None
     ) -> None:
         check(0.0 < factor <= 1.0, f"ConstantLR: factor={factor}; expected a number above 0 and up to 1")
         self.factor, self.total_iters = factor, total_iters
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def constants(self, index: int) -> list[float]:
         points = {self.total_iters: 1.0 / self.factor, 0: self.factor}
@@ -81,13 +85,13 @@ class LinearLR(LRScheduler):
 
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5,
-        last_epoch: int = -1,
+        last_epoch: int = -1, verbose: Any = None,
     ) -> None:  # fmt: skip
         check(0.0 < start_factor <= 1.0, f"LinearLR: start_factor={start_factor}; expected above 0 and up to 1")
         check(0.0 <= end_factor <= 1.0, f"LinearLR: end_factor={end_factor}; expected from 0 to 1")
         self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         self.rests_at_first = last_epoch != -1
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def constants(self, index: int) -> list[float]:
         return [self.base_lrs[index] * self.start_factor, self.start_factor, self.end_factor, self.total_iters]
@@ -98,9 +102,11 @@ class ExponentialLR(LRScheduler):
 
     kind, rests_at_first = "exponential", True
 
-    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, gamma: float, last_epoch: int = -1, verbose: Any = None
+    ) -> None:
         self.gamma = gamma
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def constants(self, index: int) -> list[float]:
         return [self.base_lrs[index], self.gamma]
@@ -111,10 +117,12 @@ class PolynomialLR(LRScheduler):
 
     kind, rests_at_first = "polynomial", True
 
-    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1, verbose: Any = None
+    ) -> None:
         check(total_iters > 0, f"PolynomialLR: total_iters={total_iters}; expected 1 or more")
         self.total_iters, self.power = total_iters, power
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def constants(self, index: int) -> list[float]:
         return [self.base_lrs[index], self.total_iters, self.power]
@@ -129,10 +137,12 @@ class CosineAnnealingLR(LRScheduler):
 
     kind, rests_at_first = "cosine", True
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:  # noqa: N803
+    def __init__(
+        self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1, verbose: Any = None  # noqa: N803
+    ) -> None:
         check(T_max > 0, f"CosineAnnealingLR: T_max={T_max}; expected 1 or more")
         self.T_max, self.eta_min = T_max, eta_min
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def constants(self, index: int) -> list[float]:
         return [self.base_lrs[index], self.T_max, self.eta_min]
@@ -148,13 +158,14 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     kind = "warm_restarts"
 
     def __init__(
-        self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1  # noqa: N803
-    ) -> None:
+        self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1,  # noqa: N803
+        verbose: Any = None,
+    ) -> None:  # fmt: skip
         for name, value in (("T_0", T_0), ("T_mult", T_mult)):
             is_valid = isinstance(value, int) and value > 0
             check(is_valid, f"CosineAnnealingWarmRestarts: {name}={value!r}; expected an integer, 1 or more")
         self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def constants(self, index: int) -> list[float]:
         return [self.base_lrs[index], self.T_mult, self.eta_min]
@@ -219,6 +230,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 class _WithMomentum(LRScheduler):
     """Base class of schedules that can also cycle the momentum (Adam's beta1), inversely to the learning rate."""
 
+    has_options_per_group = True
+
     def _init_momentum(self, base_momentum: Any, max_momentum: Any, last_epoch: int) -> None:
         """Set the momentum range; at the start of the schedule, set the momentum of the groups to its upper end."""
         if not self.cycle_momentum:
@@ -265,6 +278,7 @@ class CyclicLR(_WithMomentum):
         step_size_down: int | None = None, mode: str = "triangular", gamma: float = 1.0,
         scale_fn: Callable[[float], float] | None = None, scale_mode: str = "cycle", cycle_momentum: bool = True,
         base_momentum: float | list[float] = 0.8, max_momentum: float | list[float] = 0.9, last_epoch: int = -1,
+        verbose: Any = None,
     ) -> None:  # fmt: skip
         base_lrs = number_per_group("base_lr", optimizer, base_lr)
         self.max_lrs = number_per_group("max_lr", optimizer, max_lr)
@@ -283,7 +297,7 @@ class CyclicLR(_WithMomentum):
             for group, rate in zip(optimizer.param_groups, base_lrs):
                 group["lr"] = rate
         self._init_momentum(base_momentum, max_momentum, last_epoch)
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
         self.base_lrs = base_lrs
 
     def constants(self, index: int) -> list[float]:
@@ -340,7 +354,7 @@ class OneCycleLR(_WithMomentum):
         epochs: int | None = None, steps_per_epoch: int | None = None, pct_start: float = 0.3,
         anneal_strategy: str = "cos", cycle_momentum: bool = True, base_momentum: float | list[float] = 0.85,
         max_momentum: float | list[float] = 0.95, div_factor: float = 25.0, final_div_factor: float = 1e4,
-        three_phase: bool = False, last_epoch: int = -1,
+        three_phase: bool = False, last_epoch: int = -1, verbose: Any = None,
     ) -> None:  # fmt: skip
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
@@ -366,7 +380,7 @@ class OneCycleLR(_WithMomentum):
                 )
         self._init_momentum(base_momentum, max_momentum, last_epoch)
         self._calls = last_epoch  # a lower bound of the step count, known without reading the device
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def _phase_ends(self) -> list[float]:
         """Return 0 and the last step of each phase."""
@@ -387,19 +401,22 @@ class OneCycleLR(_WithMomentum):
         high, low = self.max_momentums[index], self.base_momentums[index]
         return self._phase_constants(high, low, high)
 
-    def step(self) -> None:
+    def step(self, epoch: int | None = None) -> None:
         """Advance by one step, see :meth:`LRScheduler.step`.
 
         Raises:
             ArgumentError: the schedule has taken ``total_steps`` steps already.  Replays of a recorded step cannot
                 raise; there the learning rate keeps its final value.
         """
+        if epoch is not None:
+            check(epoch < self.total_steps, f"OneCycleLR: step({epoch}) of a schedule of {self.total_steps} steps")
+            self._calls = epoch - 1
         if self._calls >= self.total_steps:
             raise ArgumentError(
                 f"OneCycleLR: step {self._calls + 1} of a schedule of {self.total_steps} steps; pass the number of batches "
                 "of the whole training as total_steps"
             )
-        super().step()
+        super().step(epoch)
         self._calls += 1
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

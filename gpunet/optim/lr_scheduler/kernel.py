@@ -87,6 +87,10 @@ KINDS: dict[str, Callable[..., numpy.ndarray]] = {
 }
 
 
+#: The kinds whose formula does not use the previous rate.
+NOT_RECURSIVE = ("warm_restarts", "cyclic", "one_cycle")
+
+
 @kernel(
     "schedules.cu",
     outputs=3,
@@ -125,7 +129,7 @@ def schedule_step(rate, momentum, state, constants, position, *, kind, low, high
         values = [constants[i : i + 1] for i in range(index * count, (index + 1) * count)]
         new = KINDS[kind](target, t, new_state, *values)
         if position is not None:
-            if kind not in ("warm_restarts", "cyclic", "one_cycle"):
+            if kind not in NOT_RECURSIVE:
                 new = numpy.where(is_restart, values[0], new)
             new = numpy.where(is_active, new, target)
         target[...] = new
@@ -146,4 +150,13 @@ def schedule_at(kind: str, t: int, constants: list[float]) -> float:
     """Return the learning rate at step t, in Python, of a kind whose formula does not use the previous rate."""
     rate = numpy.zeros(1)
     schedule_step.twin(rate, None, numpy.array([t - 1.0]), numpy.array(constants), None, kind=kind, low=0.0, high=math.inf)
+    return float(rate[0])
+
+
+def rate_after(kind: str, t: int, constants: list[float]) -> float:
+    """Return the learning rate after t steps from the start, in Python, of a kind whose formula uses the previous rate."""
+    first, *options = constants
+    rate = numpy.array([first])
+    for step in range(1, t + 1):
+        rate = KINDS[kind](rate, numpy.array([float(step)]), None, first, *options)
     return float(rate[0])

@@ -7,8 +7,14 @@ from typing import Any
 
 from gpunet.errors import ArgumentError
 from gpunet.launch.tape import graph_break
-from gpunet.optim.lr_scheduler.scheduler import LRScheduler, check, function_per_group, number_per_group
-from gpunet.optim.optimizer import Optimizer
+from gpunet.optim.lr_scheduler.scheduler import (
+    LRScheduler,
+    check,
+    function_per_group,
+    number_per_group,
+    warn_of_epoch,
+)
+from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
 __all__ = ["LambdaLR", "MultiplicativeLR", "ReduceLROnPlateau"]
 
@@ -20,9 +26,11 @@ class LambdaLR(LRScheduler):
         lr_lambda: a function, or a list of one function per parameter group.
     """
 
-    def __init__(self, optimizer: Optimizer, lr_lambda: Any, last_epoch: int = -1) -> None:
+    has_options_per_group = True
+
+    def __init__(self, optimizer: Optimizer, lr_lambda: Any, last_epoch: int = -1, verbose: Any = None) -> None:
         self.lr_lambdas = function_per_group("lr_lambda", optimizer, lr_lambda)
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, verbose)
 
     def get_lr(self) -> list[float]:
         return [base * function(self.last_epoch) for function, base in zip(self.lr_lambdas, self.base_lrs)]
@@ -71,25 +79,37 @@ class ReduceLROnPlateau(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10, threshold: float = 1e-4,
         threshold_mode: str = "rel", cooldown: int = 0, min_lr: float | list[float] = 0.0, eps: float = 1e-8,
+        verbose: Any = None,
     ) -> None:  # fmt: skip
         check(factor < 1.0, f"ReduceLROnPlateau: factor={factor}; expected a number below 1")
         check(mode in ("min", "max"), f"ReduceLROnPlateau: mode={mode!r}; expected 'min' or 'max'")
         check(threshold_mode in ("rel", "abs"), f"ReduceLROnPlateau: threshold_mode={threshold_mode!r}; expected 'rel' or 'abs'")
         self.min_lrs = number_per_group("min_lr", optimizer, min_lr)
+        self.default_min_lr = None if isinstance(min_lr, (list, tuple)) else float(min_lr)
         self.mode, self.factor, self.patience, self.cooldown, self.eps = mode, factor, patience, cooldown, eps
         self.threshold, self.threshold_mode = threshold, threshold_mode
         self.best = math.inf if mode == "min" else -math.inf
         self.cooldown_counter = self.num_bad_epochs = 0
-        super().__init__(optimizer)
+        super().__init__(optimizer, verbose=verbose)
 
     def _initial_step(self) -> None:
         self.last_epoch = 0
 
-    def step(self, metrics: Any = None) -> None:
+    def adopt_group(self, group: ParameterGroup) -> None:
+        check(
+            self.default_min_lr is not None,
+            "ReduceLROnPlateau: a parameter group was added, but min_lr is a list without a value for it; append one to "
+            "min_lrs and set default_min_lr, or create the scheduler after the last add_param_group()",
+        )
+        super().adopt_group(group)
+        self.min_lrs.append(self.default_min_lr)  # type: ignore[arg-type]
+
+    def step(self, metrics: Any = None, epoch: int | None = None) -> None:  # type: ignore[override]
         """Reduce the learning rates if the metric has not improved for long enough.
 
         Args:
             metrics: the metric, a number or a tensor of one element.
+            epoch: deprecated: the number of the step, instead of the next one.
 
         Raises:
             ArgumentError: there is no metric.
@@ -98,9 +118,11 @@ class ReduceLROnPlateau(LRScheduler):
         graph_break("ReduceLROnPlateau.step(), which reads a metric,", "call it outside the step, after it")
         if metrics is None:
             raise ArgumentError("ReduceLROnPlateau.step() without a metric; pass it, e.g. step(validation_loss)")
-        self._check_groups()
+        self._adopt_groups()
         current = float(metrics)
-        self.last_epoch += 1
+        if epoch is not None:
+            warn_of_epoch(self)
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._is_better(current):
             self.best, self.num_bad_epochs = current, 0
         else:

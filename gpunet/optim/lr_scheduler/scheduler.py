@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,13 +14,13 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.launch.tape import active, graph_break, graph_break_on_read
-from gpunet.optim.lr_scheduler.kernel import schedule_step
+from gpunet.optim.lr_scheduler.kernel import NOT_RECURSIVE, rate_after, schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
 __all__ = ["LRScheduler"]
 
-#: Keys of PyTorch's state_dicts that follow from other keys; they are ignored.
-_IGNORED_KEYS = ("use_beta1", "default_min_lr", "mode_worse")
+#: Attributes that follow from the class or from other attributes: no part of a state_dict.
+_DERIVED = ("kind", "rests_at_first", "use_beta1", "mode_worse")
 
 
 class LRScheduler:
@@ -31,6 +32,7 @@ class LRScheduler:
     Args:
         optimizer: the optimizer.  The present learning rate of each group is stored in it as "initial_lr".
         last_epoch: -1 to start, or the number of the last step to continue from; then the groups need "initial_lr".
+        verbose: deprecated, and has no effect.
 
     Raises:
         ArgumentError: an option is out of range, or a group has no "initial_lr" to continue from.
@@ -43,9 +45,12 @@ class LRScheduler:
     rests_at_first = False
     #: whether the momentum (Adam's beta1) changes, too
     cycle_momentum = False
+    #: whether an option has a value for each group, so that a group cannot be added later
+    has_options_per_group = False
 
-    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1, verbose: Any = None) -> None:
         _check_optimizer(optimizer)
+        warn_of_verbose(self, verbose)
         graph_break(f"creating a {type(self).__name__}", "create it before the step is recorded")
         self.optimizer = optimizer
         for number, group in enumerate(optimizer.param_groups):
@@ -105,18 +110,41 @@ class LRScheduler:
 
     # -- steps
     @ignore_fp_errors
-    def step(self) -> None:
+    def step(self, epoch: int | None = None) -> None:
         """Advance the learning rates by one step; call it after ``optimizer.step()``.
+
+        Args:
+            epoch: deprecated: the step to go to, instead of the next one.
 
         Raises:
             CaptureError: the schedule runs Python code (a user's function, or a metric) inside a recorded step.
         """
-        self._check_groups()
+        self._adopt_groups()
         self._graph_break_if_python()
+        if epoch is not None:
+            warn_of_epoch(self)
+            self._go_to(epoch)
+            return
         if self.kind:
             self._launch()
         else:
             self._set_rates(self.last_epoch + 1)
+
+    def _go_to(self, epoch: int) -> None:
+        """Set the step count to ``epoch``, and the learning rates to those of this step."""
+        name = type(self).__name__
+        graph_break(f"{name}.step(epoch)", "call step() without an argument, which counts on the device")
+        check(epoch >= 0, f"{name}.step({epoch}); expected zero or a positive number")
+        if not self.kind:
+            self._set_rates(epoch)
+        elif self.kind in NOT_RECURSIVE:
+            self.last_epoch = epoch - 1
+            self._launch()
+        else:
+            self.update_constants()
+            for group, (constants, _) in zip(self.optimizer.param_groups, self._constants, strict=True):
+                group["lr"] = rate_after(self.kind, int(epoch), constants)
+            self.last_epoch = epoch
 
     def _initial_step(self) -> None:
         self._is_initial = True
@@ -133,7 +161,7 @@ class LRScheduler:
         Args:
             positions: step count of the SequentialLR, one array of one element per group, all equal.
         """
-        self._check_groups()
+        self._adopt_groups()
         self._graph_break_if_python()
         if self.kind:
             self._launch(positions, low, high)
@@ -189,12 +217,31 @@ class LRScheduler:
             self._constants[number] = (values, self._constants[number][1])
             devices.assign(self._constants[number][1], devices.move(numpy.array(values), _device_of(group)))
 
-    def _check_groups(self) -> None:
-        if len(self.optimizer.param_groups) != len(self._states):
+    def _adopt_groups(self) -> None:
+        """Take up groups that were added to the optimizer: each goes on from its own learning rate.
+
+        Raises:
+            ArgumentError: the schedule has options per group, or a group was removed.
+        """
+        groups, known = self.optimizer.param_groups, len(self._states)
+        if len(groups) == known:
+            return
+        graph_break("a schedule's first step after add_param_group()", "take this step outside the captured one")
+        if len(groups) < known or self.has_options_per_group:
             raise ArgumentError(
-                f"{type(self).__name__} was created for {len(self._states)} parameter groups; the optimizer has "
-                f"{len(self.optimizer.param_groups)} now. Create the scheduler after the last add_param_group()"
+                f"{type(self).__name__} was created for {known} parameter groups; the optimizer has {len(groups)} now. Create "
+                "the scheduler after the last add_param_group()"
             )
+        counters = devices.to_host(self._states[0])
+        for group in groups[known:]:
+            self.adopt_group(group)
+            self._states.append(devices.move(counters.copy(), _device_of(group)))
+        self.update_constants()
+
+    def adopt_group(self, group: ParameterGroup) -> None:
+        """Take up the options of a group that was added."""
+        group.setdefault("initial_lr", group["lr"])
+        self.base_lrs.append(float(group["initial_lr"]))
 
     # -- state
     def state_dict(self) -> dict[str, Any]:
@@ -202,7 +249,7 @@ class LRScheduler:
 
         The learning rates are part of the optimizer's state_dict.
         """
-        settings = {k: v for k, v in self.__dict__.items() if not k.startswith("_") and k != "optimizer"}
+        settings = {k: v for k, v in vars(self).items() if k[0] != "_" and k not in ("optimizer", *_DERIVED)}
         step = self.last_epoch
         return {**settings, "last_epoch": step, "_step_count": step + 1, "_last_lr": self.get_last_lr()}
 
@@ -212,7 +259,7 @@ class LRScheduler:
         Raises:
             StateDictError: the state belongs to another kind of scheduler; this scheduler is unchanged.
         """
-        settings = {k: v for k, v in state_dict.items() if k[0] != "_" and k not in _IGNORED_KEYS}
+        settings = {k: v for k, v in state_dict.items() if k[0] != "_" and k not in _DERIVED}
         unknown = [k for k in settings if not hasattr(self, k)]
         if unknown or "last_epoch" not in settings:
             raise StateDictError(
@@ -232,6 +279,17 @@ class LRScheduler:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(last_epoch={self.last_epoch}, lr={self.get_last_lr()})"
+
+
+def warn_of_verbose(scheduler: LRScheduler, verbose: Any) -> None:
+    if verbose not in (None, False, "deprecated"):
+        message = f"{type(scheduler).__name__}: verbose has no effect, and PyTorch has removed it; print get_last_lr()"
+        warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def warn_of_epoch(scheduler: LRScheduler) -> None:
+    message = f"{type(scheduler).__name__}: step(epoch) is deprecated; call step() without an argument"
+    warnings.warn(message, UserWarning, stacklevel=4)  # the user's line is behind step() and ignore_fp_errors
 
 
 def _check_optimizer(optimizer: Any) -> None:

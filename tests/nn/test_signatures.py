@@ -1,0 +1,141 @@
+"""Signatures of modules, functions, initialisation, optimizers and schedules are PyTorch's: by inspect and by call.
+
+The test finds the names itself: all that a module exports and PyTorch has, and the methods of classes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+import gpunet
+
+MODULES = ("nn", "nn.functional", "nn.init", "nn.utils", "optim", "optim.lr_scheduler")
+#: Parameters that PyTorch does not have, by a pattern of names -> the reason.
+EXTRA = {
+    r"nn\.functional\.linear (activation|alpha)": "the activation runs in the epilogue of the product",
+    r"optim\.lr_scheduler\.\w+ verbose": "older scripts pass it; it has no effect and warns. PyTorch has removed it",
+    r"nn\.Module\.forward options": "a message instead of a TypeError",
+}
+#: Defaults that differ -> the reason.
+DEFAULTS = {"optim.lr_scheduler.ReduceLROnPlateau.step metrics": "a message that names the way out"}
+#: Arguments that constructors need.
+REQUIRED = {
+    "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
+    "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
+    "LambdaLR": (abs,), "MultiplicativeLR": (abs,),
+}  # fmt: skip
+
+
+class Parameter(NamedTuple):
+    name: str
+    kind: str  # "", "*", "**" or "keyword-only"
+    default: Any
+
+
+KINDS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**", inspect.Parameter.KEYWORD_ONLY: "keyword-only"}
+
+
+def parameters(function: Any) -> list[Parameter]:
+    """The parameters of a function without ``self`` and private ones; of a builtin, from the first line of its docstring."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        match = re.search(rf"{function.__name__}\((.*?)\) ->", function.__doc__)
+        assert match is not None, function
+        signature = inspect.signature(eval(f"lambda {match[1]}: None"))
+    return [
+        Parameter(p.name, KINDS.get(p.kind, ""), p.default)
+        for p in signature.parameters.values()
+        if p.name != "self" and not p.name.startswith("_")
+    ]
+
+
+def resolve(root: Any, path: str) -> Any:
+    for name in path.split("."):
+        root = getattr(root, name)
+    return root
+
+
+def callables(torch: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(name, ours, PyTorch's) of all functions, classes and methods that both have."""
+    for path in MODULES:
+        ours, theirs = resolve(gpunet, path), resolve(torch, path)
+        for name in getattr(ours, "__all__", None) or [n for n in dir(ours) if not n.startswith("_")]:
+            mine, other = getattr(ours, name), getattr(theirs, name, None)
+            if other is None or not callable(mine) or not getattr(mine, "__module__", "").startswith("gpunet"):
+                continue
+            yield f"{path}.{name}", mine, other
+            if inspect.isclass(mine):
+                for key, method in vars(mine).items():
+                    if not key.startswith("_") and inspect.isfunction(method) and callable(getattr(other, key, None)):
+                        yield f"{path}.{name}.{key}", method, getattr(other, key)
+
+
+def differences(name: str, mine: list[Parameter], theirs: list[Parameter]) -> list[str]:
+    found = []
+    mine = [p for p in mine if p in theirs or not any(re.fullmatch(e, f"{name} {p.name}") for e in EXTRA)]
+    if [p.name for p in mine] != [p.name for p in theirs]:
+        return [f"{name}: {[p.name for p in mine]}, PyTorch {[p.name for p in theirs]}"]
+    for p, other in zip(mine, theirs, strict=True):
+        if p.kind != other.kind:
+            found.append(f"{name}: {p.name} is {p.kind or 'positional'}, in PyTorch {other.kind or 'positional'}")
+        if p.default != other.default and f"{name} {p.name}" not in DEFAULTS:
+            found.append(f"{name}: {p.name}={p.default!r}, PyTorch {other.default!r}")
+    return found
+
+
+def test_signatures_are_those_of_torch(torch: Any) -> None:
+    found, count = [], 0
+    for name, mine, theirs in callables(torch):
+        found += differences(name, parameters(mine), parameters(theirs))
+        count += 1
+    assert found == []
+    assert count > 150
+
+
+def test_a_difference_is_found(torch: Any) -> None:
+    """Of names, order, kind and default."""
+
+    def reference(input: Any, dim: int = 0, *, out: Any = None) -> None: ...
+    def order(dim: int = 0, input: Any = None, *, out: Any = None) -> None: ...
+    def kind(input: Any, dim: int = 0, out: Any = None) -> None: ...
+    def default(input: Any, dim: int = 1, *, out: Any = None) -> None: ...
+    def fewer(input: Any, dim: int = 0) -> None: ...
+
+    theirs = parameters(reference)
+    assert differences("f", parameters(reference), theirs) == []
+    assert all(differences("f", parameters(f), theirs) for f in (order, kind, default, fewer))
+
+
+@pytest.mark.parametrize("path", ["nn", "optim", "optim.lr_scheduler"])
+def test_constructors_take_the_arguments_of_torch(path: str, torch: Any) -> None:
+    """All defaults of PyTorch by position and by keyword; on both sides the same calls are accepted."""
+    for name, mine, theirs in callables(torch):
+        if not inspect.isclass(mine) or name.rpartition(".")[0] != path or name.endswith(("Module", "Optimizer", "LRScheduler")):
+            continue
+        short = name.rpartition(".")[2]
+        options = {p.name: p.default for p in parameters(theirs) if p.default is not inspect.Parameter.empty}
+        ordered = [p.default for p in parameters(theirs) if p.name in options and not p.kind]
+        for module, make in ((gpunet, mine), (torch, theirs)):
+            weights = [module.zeros(2, requires_grad=True)]
+            required: Any = REQUIRED.get(short, ())
+            if path == "optim":
+                required = (weights,)
+            elif path == "optim.lr_scheduler":
+                optimizer = module.optim.SGD(weights, lr=0.1, momentum=0.9)
+                required = (optimizer, *required)
+                if short in ("SequentialLR", "ChainedScheduler"):
+                    schedules = module.optim.lr_scheduler
+                    parts = [schedules.ConstantLR(optimizer), schedules.ExponentialLR(optimizer, 0.9)]
+                    required = (optimizer, parts, [3]) if short == "SequentialLR" else (parts,)
+            keywords = dict(options)
+            if short == "OneCycleLR":  # total_steps is required where epochs is None
+                keywords["total_steps"] = ordered[0] = 10
+                required = required[:2]
+            make(*required, **keywords)
+            make(*required, *ordered)
