@@ -6,6 +6,7 @@ import math
 from random import Random
 from typing import Any, NamedTuple
 
+from tests.torch_calls.outcome import is_tensor, run
 from tests.torch_calls.schemas import Overload, Parameter
 from tests.torch_calls.targets import OPERATORS, Target
 
@@ -474,14 +475,13 @@ class Drawing:
             return self.operator()
         if target.kind == "property":
             return self.done(f"r = {self.first_tensor(target.name)}.{target.name}")
-        overloads = [o for o in target.overloads if not o.has_out] or list(target.overloads)
+        overloads = [o for o in target.overloads if not o.has_out]
         return self.spell(self.random.choice(overloads))
 
     def spell(self, overload: Overload) -> Call:
         """Choose and write the arguments of an overload."""
-        target, parameters = self.target, list(overload.parameters)
         chosen: list[tuple[Parameter, str]] = []
-        for p in parameters:
+        for p in overload.parameters:
             if p.name == "out" or (p.default is not None and self.chance(0.5)):
                 continue
             text = self.argument(p)
@@ -489,16 +489,23 @@ class Drawing:
                 chosen.append((p, text))
         if chosen and self.chance(0.1):
             i = self.random.randrange(len(chosen))
-            if i or target.kind != "method":
+            if i or self.target.kind != "method":
                 chosen[i] = (chosen[i][0], self.wrong())
-        receiver = ""
-        if target.kind == "method":
-            i = next((i for i, (p, _) in enumerate(chosen) if p.name == "self"), 0)
-            receiver = chosen.pop(i)[1]
-        prefix = {"method": f"{receiver}.", "function": "torch.", "functional": "torch.nn.functional."}[target.kind]
-        return self.done(f"r = {prefix}{target.name}({', '.join(self.written(parameters, chosen))})")
+        receiver = self.take_receiver(chosen)
+        return self.done(f"r = {receiver}{self.target.name}({', '.join(self.written(overload.parameters, chosen))})")
 
-    def written(self, parameters: list[Parameter], chosen: list[tuple[Parameter, str]]) -> list[str]:
+    def take_receiver(self, chosen: list[tuple[Parameter, str]]) -> str:
+        """What stands in front of the name: the module or the tensor, whose argument is taken out of ``chosen``."""
+        if self.target.kind != "method":
+            return {"function": "torch.", "functional": "torch.nn.functional."}[self.target.kind]
+        i = next((i for i, (p, _) in enumerate(chosen) if p.name == "self"), 0)
+        return f"{chosen.pop(i)[1]}."
+
+    def keyword(self, p: Parameter) -> str:
+        """The name of a parameter in Python."""
+        return "input" if p.name == "self" and self.target.kind != "method" else p.name
+
+    def written(self, parameters: tuple[Parameter, ...], chosen: list[tuple[Parameter, str]]) -> list[str]:
         """Positional and keyword arguments; a parameter behind one that is left out goes by keyword."""
         order = [p.name for p in parameters if not p.is_keyword_only and (self.target.kind != "method" or p.name != "self")]
         by_keyword, texts = self.random.choice((False, False, self.chance(0.4))), []
@@ -509,7 +516,7 @@ class Drawing:
             is_next = i < len(order) and order[i] == p.name
             if p.is_keyword_only or not is_next or (by_keyword and (i or self.chance(0.4))) or i >= keyword_from:
                 keyword_from = min(keyword_from, i)
-                name = "input" if p.name == "self" and self.target.kind != "method" else p.name
+                name = self.keyword(p)
                 name = NUMPY_NAMES.get(name, name) if self.chance(0.08) else name
                 texts.append(f"{name}={text}")
             elif p.type.endswith("[]") and "Int" in p.type + "Int" and text.startswith(("[", "(")) and not p.type.startswith("Tensor") \
@@ -533,3 +540,25 @@ class Drawing:
 def draw(random: Random, target: Target) -> Call:
     """Draw one call of ``target``."""
     return Drawing(random, target).call()
+
+
+def with_out(call: Call, torch: Any, random: Random) -> Call | None:
+    """The call with ``out=``: tensors like its result, or empty, or of another shape or dtype; None if PyTorch refuses the call."""
+    result = run(call.text, torch).variables.get("r")
+    results = result if isinstance(result, (tuple, list)) else (result,)
+    if not all(map(is_tensor, results)) or not call.statement.endswith(")"):
+        return None
+    setup = []
+    for name, tensor in zip("on", results):
+        shape, dtype = tuple(tensor.shape), str(tensor.dtype)
+        kind = random.random()
+        if kind < 0.2:
+            shape = (0,)
+        elif kind < 0.3:
+            shape = random.choice(SHAPES)
+        if random.random() < 0.15:
+            dtype = f"torch.{random.choice(DTYPES)}"
+        setup.append(f"{name} = torch.zeros({shape}, dtype={dtype})")
+    text = "o" if is_tensor(result) else "(o, n)"
+    separator = "" if call.statement.endswith("(") else ", "
+    return call._replace(setup=(*call.setup, *setup), statement=f"{call.statement[:-1]}{separator}out={text})")

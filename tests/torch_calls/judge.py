@@ -133,7 +133,7 @@ def _compare(text: str, expression: str, theirs: Value, ours: Value, torch: Any,
     found = difference(theirs, ours, scale)
     if found != "value":
         return found
-    if is_undefined(text, torch, expression.split(".")[0]):
+    if is_undefined(text, torch, expression, theirs):
         return ""
     magnitude = scale if outcome is None else _magnitude(outcome)
     return "" if _is_rounding(text, expression, theirs, ours, torch, magnitude) else found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import math
 import operator
+import sys
 import traceback
 import warnings
+from collections.abc import Iterator
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -64,13 +67,13 @@ def start(library: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def quietly() -> warnings.catch_warnings[Any]:
-    """A context that hides warnings except NumPy's of floating-point errors, which gpunet must not let out."""
-    context = warnings.catch_warnings()
-    context.__enter__()
-    warnings.simplefilter("ignore")
-    warnings.filterwarnings("error", category=RuntimeWarning)
-    return context
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Hide warnings except NumPy's of floating-point errors, which gpunet must not let out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", category=RuntimeWarning)
+        yield
 
 
 def snapshot(value: Any) -> Value:
@@ -105,16 +108,21 @@ def dtype_name(dtype: Any) -> str:
 
 def _tensor(value: Any) -> TensorValue:
     plain = value.detach()
+    if getattr(plain, "is_sparse", False):  # the gradient that gather(sparse_grad=True) asks for
+        plain = plain.to_dense()
+    if getattr(plain, "_is_zerotensor", bool)():  # zeros without memory, of a forward-mode rule
+        plain = plain.new_zeros(plain.shape)
     dtype = dtype_name(plain.dtype)
-    if dtype == "bfloat16" or dtype == "float16":
-        plain = plain.to(_float32_of(plain))
+    if dtype in _WIDER:
+        plain = plain.to(getattr(sys.modules[type(value).__module__.split(".")[0]], _WIDER[dtype]))
     array = plain.cpu().numpy()
-    array = array.astype(numpy.float64) if array.dtype.kind == "f" else array.copy()
+    with numpy.errstate(invalid="ignore"):  # uninitialised memory may contain signaling NaN
+        array = array.astype(numpy.float64) if array.dtype.kind == "f" else array.copy()
     return TensorValue(tuple(value.shape), dtype, bool(value.requires_grad), array)
 
 
-def _float32_of(tensor: Any) -> Any:
-    return getattr(__import__(type(tensor).__module__.split(".")[0]), "float32")
+#: Dtypes that NumPy lacks -> dtypes that hold their values.
+_WIDER = {"bfloat16": "float32", "float16": "float32", "complex32": "complex64", "complex64": "complex128"}
 
 
 def innermost(error: BaseException) -> tuple[str, str]:

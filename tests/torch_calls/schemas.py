@@ -84,7 +84,10 @@ def native() -> dict[str, list[tuple[Overload, frozenset[str]]]]:
         kinds = {word.strip() for word in variants[1].split(",")} if variants else {"function"}
         if module:
             kinds = {module[1]} | (kinds & {"method"})
-        found[head[1]].append((parse(head[2]), frozenset(kinds)))
+        overload = parse(head[2])
+        if "function" in kinds and {"layout", "pin_memory"} <= {p.name for p in overload.parameters}:  # makes a tensor
+            overload = Overload((*overload.parameters, Parameter("requires_grad", "bool", "False", True)))
+        found[head[1]].append((overload, frozenset(kinds)))
     for line in PARSED_BY_HAND.split("\n"):
         if line:
             name, _, arguments = line.partition("(")

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from tests.torch_calls.differences import Difference, find_difference
-from tests.torch_calls.draw import draw
+from tests.torch_calls.draw import draw, with_out
 from tests.torch_calls.judge import FAULTS, MISSING, Verdict, judge
 from tests.torch_calls.outcome import quietly
 from tests.torch_calls.targets import find_targets
@@ -83,13 +83,13 @@ def verdicts(
     """Draw and judge ``calls`` calls; a call depends on the seed, its number and the names that both libraries have."""
     chosen = list(targets if targets is not None else find_targets(gpunet, torch))
     chosen = [t for t in chosen if fnmatch(t.full_name, only) or fnmatch(t.name, only)]
-    context = quietly()
-    try:
+    with quietly():
         for number in range(calls if chosen else 0):
             random = Random(f"{seed} {number}")
-            yield judge(draw(random, chosen[number % len(chosen)]), torch, gpunet, random)
-    finally:
-        context.__exit__(None, None, None)
+            call = draw(random, chosen[number % len(chosen)])
+            if call.target.takes_out and random.random() < 0.08:
+                call = with_out(call, torch, random) or call
+            yield judge(call, torch, gpunet, random)
 
 
 def survey(gpunet: Any, torch: Any, calls: int, seed: int, only: str = "*") -> Survey:

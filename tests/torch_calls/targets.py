@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -41,6 +42,10 @@ class Target(NamedTuple):
         prefix = {"function": "torch.", "functional": "F.", "method": "Tensor.", "operator": "Tensor.", "property": "Tensor."}
         return prefix[self.kind] + self.name
 
+    @property
+    def takes_out(self) -> bool:
+        return self.kind == "function" and any(overload.has_out for overload in self.overloads)
+
     def __str__(self) -> str:
         return self.full_name
 
@@ -58,7 +63,7 @@ def _overloads(name: str, theirs: Any, variant: str) -> tuple[Overload, ...]:
 
 def _is_wrapper(function: Any) -> bool:
     """Whether a Python function only forwards ``*args``."""
-    return any(p.kind is p.VAR_POSITIONAL for p in __import__("inspect").signature(function).parameters.values())
+    return any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(function).parameters.values())
 
 
 def find_targets(gpunet: Any, torch: Any) -> list[Target]:
