@@ -15,8 +15,9 @@ EQUAL, BOTH_REFUSE, MISSING, SILENT, RAW = "equal", "both refuse", "missing", "s
 FAULTS = (SILENT, RAW)
 #: Words of messages that only the authors of the library understand.
 INTERNAL_WORDS = re.compile(
-    r"\bufunc|\bnumpy\b(?!\()|\bndarray\b.*attribute|launch of|\bshim\b|<locals>|\b_[a-z]\w*\(|_forward|_backward\b|NoneType|has no attribute|"
-    r"not subscriptable|unhashable|object is not iterable|an integer is required|read-only|could not be broadcast",
+    r"\bufunc|\bnumpy\b(?!\()|launch of|\bshim\b|<locals>|(?<!\w)_[a-z]\w*[:(]|_forward|_backward\b|'NoneType' object|"
+    r"has no attribute|not subscriptable|unhashable|object is not iterable|an integer is required|read-only|"
+    r"could not be broadcast|positional and keyword",
     re.IGNORECASE,
 )
 

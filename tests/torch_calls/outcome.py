@@ -86,7 +86,7 @@ def snapshot(value: Any) -> Value:
     if isinstance(value, numpy.ndarray):
         array = value.astype(numpy.float64) if value.dtype.kind not in "biu" else value.copy()
         return TensorValue(value.shape, f"numpy.{value.dtype.name}", False, array)
-    if isinstance(value, numpy.dtype) or str(value).startswith("torch.") and kind.__name__ == "dtype":
+    if isinstance(value, numpy.dtype) or (str(value).startswith("torch.") and kind.__name__ == "dtype"):
         return Other("dtype", dtype_name(value))
     if kind.__name__ == "Size":
         return ("Size", *map(snapshot, value))

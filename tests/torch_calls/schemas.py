@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-#: Functions that PyTorch's argument parser knows without an entry in native_functions.yaml, written as there.
+#: Functions whose Python signature is not in native_functions.yaml, or not the one there; written as there.
 PARSED_BY_HAND = """
 tensor(Any data, *, ScalarType? dtype=None, Device? device=None, bool requires_grad=False, bool pin_memory=False)
 as_tensor(Any data, ScalarType? dtype=None, Device? device=None)
@@ -29,6 +29,7 @@ is_contiguous(Tensor self, *, MemoryFormat memory_format=contiguous_format)
 type(Tensor self)
 type(Tensor self, ScalarType dtype)
 cpu(Tensor self, *, MemoryFormat? memory_format=None)
+copy_(Tensor self, Tensor other, bool non_blocking=False)
 """
 #: Methods that convert to the dtype of their name have one parameter.
 CONVERSIONS = "bool byte char short int long half float double bfloat16"
@@ -88,10 +89,11 @@ def native() -> dict[str, list[tuple[Overload, frozenset[str]]]]:
         if "function" in kinds and {"layout", "pin_memory"} <= {p.name for p in overload.parameters}:  # makes a tensor
             overload = Overload((*overload.parameters, Parameter("requires_grad", "bool", "False", True)))
         found[head[1]].append((overload, frozenset(kinds)))
-    for line in PARSED_BY_HAND.split("\n"):
-        if line:
-            name, _, arguments = line.partition("(")
-            found[name].append((parse(arguments.removesuffix(")")), frozenset({"function", "method"})))
+    by_hand = [line.partition("(") for line in PARSED_BY_HAND.strip().split("\n")]
+    for name, _, _ in by_hand:
+        found.pop(name, None)
+    for name, _, arguments in by_hand:
+        found[name].append((parse(arguments.removesuffix(")")), frozenset({"function", "method"})))
     for name in CONVERSIONS.split():
         overload = parse("Tensor self, *, MemoryFormat? memory_format=None")
         found[name].append((overload, frozenset({"method"})))

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from tests.torch_calls.draw import BACKENDS, NUMPY_NAMES, Call, Drawing
+from tests.torch_calls.draw import Call, Drawing
 from tests.torch_calls.outcome import run
 from tests.torch_calls.schemas import Overload, Parameter
 from tests.torch_calls.targets import Target
+from tests.torch_calls.values import BACKENDS, NUMPY_NAMES
 
 #: How often arguments are drawn until PyTorch accepts them.
 ATTEMPTS = 60

@@ -81,7 +81,7 @@ def _find(gpunet: Any, torch: Any) -> Iterator[Target]:
         if _is_function(ours, theirs, name) and (found := _overloads(name, getattr(theirs, name), "function")):
             yield Target("functional", name, found)
     for name in dir(gpunet.Tensor):
-        if not hasattr(torch.Tensor, name) or hasattr(object, name) and name not in OPERATORS:
+        if not hasattr(torch.Tensor, name) or (hasattr(object, name) and name not in OPERATORS):
             continue
         member = getattr(torch.Tensor, name)
         if name in OPERATORS:

@@ -5,10 +5,12 @@ The lines run without PyTorch; where it is installed, one test runs them with it
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +103,20 @@ GRADIENTS: list[Row] = [
         "x = t([2.0, 3, 0], requires_grad=True); d, = torch.autograd.grad(x.prod(), x, create_graph=True); d.sum().backward()",
         "x.grad", [3.0, 2.0, 5.0],
     ),
-    ("x = t([1.0, 2.0], requires_grad=True); y = x * 2; y.retain_grad(); y.retain_grad(); (y * y).sum().backward()", "y.grad", [4.0, 8.0]),
+    (
+        "x = t([1.0, 2.0], requires_grad=True); y = x * 2; y.retain_grad(); y.retain_grad(); (y * y).sum().backward()",
+        "y.grad", [4.0, 8.0],
+    ),
     ("x = t([2.0, 2, 2], requires_grad=True); x.std().backward()", "x.grad", [0.0, 0.0, 0.0]),
     (
         "x = t([[2.0, 2.0], [1.0, 3.0]], requires_grad=True); x.std(dim=1).sum().backward()",
         "x.grad", [[0.0, 0.0], [-math.sqrt(0.5), math.sqrt(0.5)]],
     ),
     ("x = t([[1.0, 2.0], [3.0, 4.0]], requires_grad=True); y = F.cross_entropy(x, t([-100, -100]))", "y", NAN),
-    ("x = t([[1.0, 2.0], [3.0, 4.0]], requires_grad=True); F.cross_entropy(x, t([-100, -100])).backward()", "x.grad", [[0.0, 0.0]] * 2),
+    (
+        "x = t([[1.0, 2.0], [3.0, 4.0]], requires_grad=True); F.cross_entropy(x, t([-100, -100])).backward()",
+        "x.grad", [[0.0, 0.0]] * 2,
+    ),
     ("b = t([1e25], requires_grad=True); (t([1e30]) / b).sum().backward()", "b.grad", [-1e-20]),
     *(
         (f"x = t([1.5, -2.5], requires_grad=True); torch.{name}(x).sum().backward()", "x.grad", [0.0, 0.0])
@@ -124,7 +132,7 @@ GRADIENTS: list[Row] = [
 
 INDICES: list[Row] = [
     *(
-        (f"x = torch.arange(24.0).reshape(2, 3, 4); y = x[{index}]", "y", [[12.0 * j + 4 * i + k for k in (0, 2)] for i in range(3)])
+        ("x = torch.arange(24.0).reshape(2, 3, 4)", f"x[{index}]", [[12.0 * j + 4 * i + k for k in (0, 2)] for i in range(3)])
         for index, j in (("0, :, t([0, 2])", 0), ("0, :, [0, 2]", 0), ("1, ..., t([0, 2])", 1), ("-1, :, t([0, 2])", 1))
     ),
     ("x = t([[1.0, 2], [3, 4]])", "torch.masked_select(x, t([True, False]))", [1.0, 3.0]),
@@ -166,6 +174,16 @@ def check(result: Any, expected: Any) -> None:
     assert tuple(result.shape) == np.shape(value)
     np.testing.assert_allclose(array, value, rtol=1e-5, atol=1e-37)
     assert dtype is None or str(result.dtype).removeprefix("torch.") == dtype
+
+
+@contextlib.contextmanager
+def allow_refusal(word: str) -> Iterator[None]:
+    """Allow an error whose message contains ``word`` instead of the result."""
+    try:
+        yield
+    except GpunetError as error:
+        if word not in str(error):
+            raise
 
 
 def name_of(value: Any) -> str | None:
@@ -258,11 +276,8 @@ def test_foreign_byte_order_becomes_native(device: str, dtype: str) -> None:
 
 def test_assignment_into_an_expanded_tensor(device: str) -> None:
     y = gpunet.tensor([[1.0], [2.0]]).expand(2, 3)
-    try:
+    with allow_refusal("expand"):
         y[0, 0] = 9.0
-    except GpunetError as error:
-        assert "expand" in str(error)
-    else:
         assert y.tolist() == [[9.0] * 3, [2.0] * 3]
 
 
@@ -293,11 +308,8 @@ def test_module_can_be_pickled(device: str) -> None:
 
 def test_key_that_the_file_format_reserves(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
-    try:
+    with allow_refusal("__metadata__"):
         gpunet.save({"__metadata__": gpunet.ones(1)}, path)
-    except GpunetError as error:
-        assert "__metadata__" in str(error)
-    else:
         assert gpunet.load(path)["__metadata__"].tolist() == [1.0]
 
 

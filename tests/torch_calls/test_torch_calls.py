@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -11,41 +12,37 @@ import pytest
 import gpunet
 from gpunet.errors import DtypeError
 
-torch = pytest.importorskip("torch")
-
-from tests.torch_calls.draw import Call, draw  # noqa: E402
-from tests.torch_calls.judge import BOTH_REFUSE, EQUAL, MISSING, RAW, SILENT, judge  # noqa: E402
-from tests.torch_calls.survey import survey, verdicts  # noqa: E402
-from tests.torch_calls.targets import Target, find_targets  # noqa: E402
-
-TARGETS = find_targets(gpunet, torch)
+from tests.torch_calls.draw import Call, draw
+from tests.torch_calls.judge import BOTH_REFUSE, EQUAL, MISSING, RAW, SILENT, judge
+from tests.torch_calls.survey import survey, verdicts
+from tests.torch_calls.targets import Target, find_targets
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+@pytest.fixture
+def targets(torch: Any) -> list[Target]:
+    return find_targets(gpunet, torch)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_sample(device: str, seed: int) -> None:
+def test_sample(device: str, seed: int, torch: Any) -> None:
     result = survey(gpunet, torch, 2500 if device == "cpu" else 300, seed)
     assert not result.faults, "\n".join(result.report())
 
 
-def test_calls_follow_from_the_seed() -> None:
+def test_calls_follow_from_the_seed(targets: list[Target]) -> None:
     def texts(seed: int) -> list[str]:
-        return [draw(Random(f"{seed} {number}"), target).text for number, target in enumerate(TARGETS)]
+        return [draw(Random(f"{seed} {number}"), target).text for number, target in enumerate(targets)]
 
     assert texts(0) == texts(0) != texts(1)
 
 
-def test_most_calls_are_valid() -> None:
-    accepted = [v.kind in (EQUAL, SILENT) for v in verdicts(torch, torch, 1000, 0, targets=TARGETS)]
+def test_most_calls_are_valid(torch: Any, targets: list[Target]) -> None:
+    accepted = [v.kind in (EQUAL, SILENT) for v in verdicts(torch, torch, 1000, 0, targets=targets)]
     assert sum(accepted) > 700
 
 
-def test_pytorch_agrees_with_itself() -> None:
-    assert [v.text for v in verdicts(torch, torch, 3000, 7, targets=TARGETS) if v.kind == SILENT] == []
+def test_pytorch_agrees_with_itself(torch: Any, targets: list[Target]) -> None:
+    assert [v.text for v in verdicts(torch, torch, 3000, 7, targets=targets) if v.kind == SILENT] == []
 
 
 #: Functions that take and return no tensor.
@@ -55,8 +52,8 @@ SETTINGS_AND_FILES = {
 }  # fmt: skip
 
 
-def test_what_is_left_out() -> None:
-    drawn = {target.name for target in TARGETS}
+def test_what_is_left_out(torch: Any, targets: list[Target]) -> None:
+    drawn = {target.name for target in targets}
     functions = {name for name in gpunet.__all__ if callable(getattr(gpunet, name)) and callable(getattr(torch, name, None))}
     assert {name for name in functions if not isinstance(getattr(torch, name), type)} - drawn <= SETTINGS_AND_FILES
     layers = {name for name in dir(gpunet.nn.functional) if hasattr(torch.nn.functional, name) and not name.startswith("_")}
@@ -68,12 +65,20 @@ def test_what_is_left_out() -> None:
 # ---- planted faults -------------------------------------------------------------------------------------------------
 
 
-def judged(statement: str, setup: str = "x = torch.tensor([1.0, 2.0])", **planted: Any) -> str:
+Judged = Callable[..., str]
+
+
+@pytest.fixture
+def judged(torch: Any) -> Judged:
     """The verdict on a call of PyTorch with functions replaced, compared with PyTorch."""
-    library = SimpleNamespace(**{**vars(torch), **planted})
-    call = Call(Target("function", "exp", ()), (setup,), statement, ("x",) if "requires_grad" in setup else ())
-    verdict = judge(call, torch, library, Random(0))
-    return f"{verdict.kind}: {verdict.detail}" if verdict.detail else verdict.kind
+
+    def judged(statement: str, setup: str = "x = torch.tensor([1.0, 2.0])", **planted: Any) -> str:
+        library = SimpleNamespace(**{**vars(torch), **planted})
+        call = Call(Target("function", "exp", ()), (setup,), statement, ("x",) if "requires_grad" in setup else ())
+        verdict = judge(call, torch, library, Random(0))
+        return f"{verdict.kind}: {verdict.detail}" if verdict.detail else verdict.kind
+
+    return judged
 
 
 def raising(error: Exception) -> Any:
@@ -83,7 +88,7 @@ def raising(error: Exception) -> Any:
     return function
 
 
-def test_planted_differences_are_found() -> None:
+def test_planted_differences_are_found(torch: Any, judged: Judged) -> None:
     call, with_grad = "r = torch.exp(x)", "x = torch.tensor([1.0, 2.0], requires_grad=True)"
     assert judged(call) == judged(call, with_grad) == EQUAL
     assert judged(call, exp=lambda x: torch.exp(x) * (1 + 1e-5)) == f"{SILENT}: value"
@@ -96,14 +101,14 @@ def test_planted_differences_are_found() -> None:
     assert judged("r = torch.exp(2.0)", exp=lambda x: torch.tensor(x).exp()) == f"{SILENT}: accepted"
 
 
-def test_rounding_is_no_difference() -> None:
+def test_rounding_is_no_difference(torch: Any, judged: Judged) -> None:
     assert judged("r = torch.exp(x)", exp=lambda x: torch.exp(x) * (1 + 1e-7)) == EQUAL
     setup = "x = torch.tensor([1e4, 1.0, -1e4], dtype=torch.float32)"
     assert judged("r = torch.sum(x)", setup, sum=lambda x: torch.sum(x) + 1e-3) == EQUAL  # the terms cancel
     assert judged("r = torch.sum(x)", setup, sum=lambda x: torch.sum(x) + 1.0) == f"{SILENT}: value"
 
 
-def test_errors_are_classed() -> None:
+def test_errors_are_classed(judged: Judged) -> None:
     call = "r = torch.exp(x)"
     assert judged(call, exp=raising(DtypeError("exp: x has dtype int64"))).startswith(MISSING)
     assert judged(call, exp=raising(DtypeError("exp: ufunc 'exp' did not contain a loop"))).startswith(RAW)
