@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.torch_calls.judge import MISSING, Verdict
+from tests.torch_calls.schemas import Overload
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/pytorch-differences.md"
 REWRITE = "python -m tests.torch_calls.differences --write"
@@ -54,34 +55,89 @@ def lacks(pattern: str) -> Callable[[Verdict], bool]:
     return lambda verdict: verdict.kind == MISSING and re.search(pattern, verdict.detail) is not None
 
 
-_PLAIN_VALUE = r"(int|float|bool|list|tuple|numpy\.\w+)"
+_VALUE = r"(int|float|bool|list|tuple|numpy\.\w+)"
+
+
+def takes_values(verdict: Verdict) -> bool:
+    """Whether gpunet takes arrays, numbers or lists as tensors, and PyTorch refuses them."""
+    if "np.array(" in verdict.call.statement and verdict.call.target.kind == "operator":
+        return True
+    if verdict.detail != "accepted":
+        return False
+    if re.search(rf"must be (Tensor|tuple of Tensors)(, not {_VALUE}| but found type of)|'{_VALUE}' object has no", verdict.theirs):
+        return True
+    got = re.search(r"got \((.*?),? ?\), but", verdict.theirs)
+    return got is not None and any(_fits(got[1].split(", "), o, verdict) for o in verdict.call.target.overloads)
+
+
+def _fits(got: list[str], overload: Overload, verdict: Verdict) -> bool:
+    """Whether arguments of the types that PyTorch lists fit an overload if values count as tensors."""
+    is_method = verdict.call.target.kind == "method"
+    parameters = [p for p in overload.parameters if not (is_method and p.name == "self")]
+    names = {("input" if p.name == "self" else p.name): p for p in parameters}
+    for position, item in enumerate(got):
+        name, _, kind = item.rpartition("=")
+        p = names.get(name) if name else parameters[position] if position < len(parameters) else None
+        if p is None or (p.type.startswith("Tensor") and kind != "Tensor" and re.fullmatch(_VALUE, kind) is None):
+            return False
+    return any(p.type.startswith("Tensor") for p in parameters)
+
+
+COMPARISONS = " ".join(
+    f"torch.{name} Tensor.{name} Tensor.{name}_ Tensor.__{name}__"
+    for name in ("eq", "ne", "lt", "le", "gt", "ge", "less", "less_equal", "greater", "greater_equal", "not_equal")
+)
+
+
+def compares_out_of_range(verdict: Verdict) -> bool:
+    """Whether a number that an integer dtype cannot hold is compared: PyTorch wraps it around."""
+    is_integer = re.search(r"dtype=torch\.(uint8|int)", verdict.text) is not None
+    return is_integer and verdict.detail.endswith("value") and re.search(r"-\d|300|2\*\*", verdict.call.statement) is not None
+
 
 DIFFERENCES = (
     Difference(
-        "*",
-        accepts(
-            rf"must be (Tensor|tuple of Tensors)(, not {_PLAIN_VALUE}| but found type of)|got \({_PLAIN_VALUE}[,)]|"
-            rf"'{_PLAIN_VALUE}' object has no attribute"
-        ),
+        "*", takes_values,
         "Arrays of NumPy and CuPy, numbers and lists are taken where PyTorch expects a tensor.",
-        "torch.exp",
-        "r = torch.exp(np.array([1.0]))",
+        "torch.exp", "r = torch.exp(np.array([1.0]))",
     ),
     Difference(
-        "torch.* F.* Tensor.[!_]*",
-        accepts(r"not implemented for '\w+'"),
+        "*", accepts(r'"(?!bitwise)\w+" not implemented for|does not support bool|Boolean inputs not supported'),
         "Dtypes that PyTorch's CPU kernels lack are supported.",
-        "F.gelu",
-        "x = torch.tensor([1, 2]); r = torch.nn.functional.gelu(x)",
+        "F.gelu", "x = torch.tensor([1, 2]); r = torch.nn.functional.gelu(x)",
     ),
     Difference(
-        "torch.logsumexp Tensor.logsumexp",
-        accepts("doesn't match the broadcast shape"),
-        "An empty tuple of dimensions means all, as for the other reductions; PyTorch fails.",
-        "Tensor.logsumexp",
-        "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",
+        "*", accepts(r"must be tuple of ints, not int"),
+        "An integer is taken where PyTorch expects a tuple of integers.",
+        "torch.flip", "x = torch.tensor([1, 2]); r = torch.flip(x, 0)",
     ),
-)
+    Difference(
+        "*", accepts(r"unexpected keyword argument '(x|a|x1|x2|axis|keepdims)'"),
+        "All functions accept NumPy's names of arguments; those that PyTorch writes in Python do not.",
+        "F.relu", "x = torch.tensor([1.0]); r = torch.nn.functional.relu(x=x)",
+    ),
+    Difference(
+        "*", accepts(r"int too big to convert|Overflow when unpacking long"),
+        "Python integers of more than 64 bits are numbers like others beside floating tensors.",
+        "Tensor.__mul__", "x = torch.tensor([1.0]); r = x * 2**70",
+    ),
+    Difference(
+        COMPARISONS, compares_out_of_range,
+        "A number that the tensor's integer dtype cannot hold is compared by its value; PyTorch wraps it around first.",
+        "torch.lt", "x = torch.tensor([3], dtype=torch.uint8); r = torch.lt(x, -1)",
+    ),
+    Difference(
+        "torch.mm Tensor.mm torch.bmm Tensor.bmm torch.dot Tensor.dot torch.matmul Tensor.matmul Tensor.__*matmul__ F.linear",
+        accepts(r"same dtype|expected scalar type"),
+        "Operands of a product may have different dtypes, which are promoted as in elementwise functions.",
+        "torch.dot", "x = torch.tensor([1.0]); r = torch.dot(x, torch.tensor([2]))",
+    ),
+    Difference(
+        "torch.logsumexp Tensor.logsumexp", accepts("doesn't match the broadcast shape"),
+        "An empty tuple of dimensions means all, as for the other reductions; PyTorch fails.",
+        "Tensor.logsumexp", "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",
+    ),
+)  # fmt: skip
 
 
 def find_difference(verdict: Verdict) -> Difference | None:
@@ -95,7 +151,9 @@ def page() -> str:
 
 
 def _readable(names: str) -> str:
-    return "all" if names == "*" else ", ".join(f"`{name}`" for name in names.split())
+    if names == "*":
+        return "all"
+    return ", ".join(sorted({f"`{name.split('.')[1].strip('_*')}`" for name in names.split()}))
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,6 @@ import pytest
 
 import gpunet
 from gpunet.errors import DtypeError
-
 from tests.torch_calls.draw import Call, draw
 from tests.torch_calls.judge import BOTH_REFUSE, EQUAL, MISSING, RAW, SILENT, judge
 from tests.torch_calls.survey import survey, verdicts
