@@ -2,6 +2,7 @@
 
     python -m tests.torch_calls --calls 200000 --seed 0
     python -m tests.torch_calls --calls 5000 --only 'torch.var' --device cuda
+    python -m tests.driver -m tests.torch_calls --calls 2000 --device cuda    on a machine without a GPU
 
 Prints counts of the verdicts, what is missing and all faults, each with the shortest line that shows it; returns 1 if there are
 faults that are not in the table of intended differences.
@@ -26,12 +27,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="where gpunet computes (default: cpu)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    if options.device.startswith("cuda"):
-        from tests import driver
-
-        if not gpunet.cuda_status().ready:
-            driver.available()
-            driver.install()
     gpunet.set_default_device(options.device)
     result = survey(gpunet, torch, options.calls, options.seed, options.only)
     print("\n".join(result.report()))

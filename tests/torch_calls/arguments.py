@@ -138,6 +138,8 @@ class Arguments(Values):
             self.shape = random.choice([s for s in SHAPES if len(s) in (1, 2, 3)])
         if function == "bernoulli":
             return self.tensor(self.shape, self.dtype, kind="probability")
+        if function == "topk":
+            return self.tensor(self.shape, self.dtype, kind="distinct")  # PyTorch does not say in which order ties come
         if function == "one_hot" and self.chance(0.85):
             return self.indices(self.shape, 4)
         return self.tensor(self.shape, self.dtype)

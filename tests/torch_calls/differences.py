@@ -55,6 +55,8 @@ def lacks(pattern: str) -> Callable[[Verdict], bool]:
     return lambda verdict: verdict.kind == MISSING and re.search(pattern, verdict.detail) is not None
 
 
+#: NumPy's names of parameters -> PyTorch's.
+ALIASES = {"x": "input", "a": "input", "x1": "input", "x2": "other", "axis": "dim", "keepdims": "keepdim"}
 _VALUE = r"(int|float|bool|list|tuple|numpy\.\w+)"
 
 
@@ -75,6 +77,7 @@ def _fits(got: list[str], overload: Overload, verdict: Verdict) -> bool:
     is_method = verdict.call.target.kind == "method"
     parameters = [p for p in overload.parameters if not (is_method and p.name == "self")]
     names = {("input" if p.name == "self" else p.name): p for p in parameters}
+    names |= {alias: names[name] for alias, name in ALIASES.items() if name in names}
     for position, item in enumerate(got):
         name, _, kind = item.rpartition("=")
         p = names.get(name) if name else parameters[position] if position < len(parameters) else None
@@ -83,6 +86,8 @@ def _fits(got: list[str], overload: Overload, verdict: Verdict) -> bool:
     return any(p.type.startswith("Tensor") for p in parameters)
 
 
+#: Numbers whose squares, or sums of a few, are beyond the largest number of their dtype.
+_LARGE = re.compile(r"e\+?(38|308|30)\b|65504|2\*\*40|\binf\b")
 COMPARISONS = " ".join(
     f"torch.{name} Tensor.{name} Tensor.{name}_ Tensor.__{name}__"
     for name in ("eq", "ne", "lt", "le", "gt", "ge", "less", "less_equal", "greater", "greater_equal", "not_equal")
@@ -102,12 +107,15 @@ DIFFERENCES = (
         "torch.exp", "r = torch.exp(np.array([1.0]))",
     ),
     Difference(
-        "*", accepts(r'"(?!bitwise)\w+" not implemented for|does not support bool|Boolean inputs not supported'),
+        "*", accepts(
+            r'"(?!bitwise)\w+" not implemented for|does not support bool|Boolean inputs not supported|'
+            "Expected a floating point or complex tensor as input|convertible without narrowing"
+        ),
         "Dtypes that PyTorch's CPU kernels lack are supported.",
         "F.gelu", "x = torch.tensor([1, 2]); r = torch.nn.functional.gelu(x)",
     ),
     Difference(
-        "*", accepts(r"must be tuple of ints, not int"),
+        "*", accepts(r"must be tuple of ints, not (int|numpy\.int64)"),
         "An integer is taken where PyTorch expects a tuple of integers.",
         "torch.flip", "x = torch.tensor([1, 2]); r = torch.flip(x, 0)",
     ),
@@ -133,8 +141,55 @@ DIFFERENCES = (
         "torch.dot", "x = torch.tensor([1.0]); r = torch.dot(x, torch.tensor([2]))",
     ),
     Difference(
-        "torch.logsumexp Tensor.logsumexp", accepts("doesn't match the broadcast shape"),
-        "An empty tuple of dimensions means all, as for the other reductions; PyTorch fails.",
+        "*", accepts(r"Found dtype \w+ but expected|Expected out tensor|takes from 2 to 1 positional|only supports bool tensor"),
+        "`out=` may have any dtype that the result can be converted to; some functions of PyTorch expect one dtype.",
+        "torch.sign", "x = torch.tensor([True]); o = torch.zeros(1); r = torch.sign(x, out=o)",
+    ),
+    Difference(
+        "torch.floor_divide Tensor.floor_divide Tensor.floor_divide_ Tensor.__*floordiv__",
+        accepts("derivative for aten::floor_divide"),
+        "The gradient is 0, as that of `floor`; PyTorch has none.",
+        "Tensor.floor_divide",
+        "x = torch.tensor([2.5], requires_grad=True); r = x.floor_divide(2); r.backward(torch.tensor([1.0]))",
+    ),
+    Difference(
+        "Tensor.logical_not_ Tensor.logical_and_ Tensor.logical_or_ Tensor.logical_xor_",
+        lambda verdict: verdict.detail.startswith("gradient"),
+        "The gradient is 0; PyTorch's is that of the overwritten tensor.",
+        "Tensor.logical_not_",
+        "x = torch.tensor([2.0], requires_grad=True); y = x * 1; r = y.logical_not_(); r.backward(torch.tensor([1.0]))",
+    ),
+    Difference(
+        "torch.clamp* torch.clip Tensor.clamp* Tensor.clip*",
+        accepts(r"cannot be converted to type c10::\w+ without overflow|output with shape"),
+        "Bounds may be larger than the dtype's largest number, and bounds with more dimensions than the tensor have gradients.",
+        "torch.clamp", "x = torch.tensor([1.0], dtype=torch.float16); r = torch.clamp(x, max=1e30)",
+    ),
+    Difference(
+        "torch.sum Tensor.sum torch.prod Tensor.prod torch.cumsum Tensor.cumsum torch.cumprod Tensor.cumprod torch.masked_fill "
+        "Tensor.masked_fill",
+        accepts("Autograd not support dtype"),
+        "A result of an integer dtype does not require grad; PyTorch refuses to compute it from a tensor that does.",
+        "torch.sum", "x = torch.tensor([1.5], requires_grad=True); r = torch.sum(x, dtype=torch.int64)",
+    ),
+    Difference(
+        "torch.var* Tensor.var* torch.std* Tensor.std*",
+        lambda verdict: verdict.detail.startswith("gradient") and re.search(r"\(\)|\[\]", verdict.call.statement) is not None,
+        "The gradient with an empty tuple of dimensions is that of all dimensions; PyTorch divides by another number of elements.",
+        "torch.var",
+        "x = torch.tensor([1.0, 2.0, 4.0], requires_grad=True); r = torch.var(x, ()); r.backward(torch.tensor(1.0))",
+    ),
+    Difference(
+        "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
+        "Tensor.__*matmul__ F.linear torch.dot Tensor.dot",
+        lambda verdict: verdict.detail.endswith("value") and _LARGE.search(verdict.text) is not None,
+        "Sums of squares and products whose terms exceed the dtype's largest number are inf or nan; in which cases PyTorch's are "
+        "depends on the order of its sums.",
+        "torch.std", "x = torch.tensor([3e38, -3e38, 0.0]); r = torch.std(x)",
+    ),
+    Difference(
+        "torch.logsumexp Tensor.logsumexp", accepts("doesn't match the broadcast shape|not NoneType"),
+        "None and an empty tuple of dimensions mean all, as for the other reductions; PyTorch fails.",
         "Tensor.logsumexp", "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",
     ),
 )  # fmt: skip

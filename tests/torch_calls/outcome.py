@@ -56,6 +56,7 @@ def run(text: str, library: Any, variables: dict[str, Any] | None = None) -> Out
     namespace = dict(variables) if variables is not None else start(library)
     try:
         exec(compiled(text), namespace)
+        getattr(library, "synchronize", bool)()  # kernels on a GPU report errors late
     except Exception as error:
         return Outcome(namespace, error)
     return Outcome(namespace)

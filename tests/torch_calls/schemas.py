@@ -112,7 +112,7 @@ def of_python(function: Callable[..., Any]) -> Overload:
     """Return the signature of a function that is written in Python."""
     parameters = []
     for p in inspect.signature(function).parameters.values():
-        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.name.startswith("_"):
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
             continue
         text = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", "") or str(p.annotation)
         text = str(p.annotation) if "[" in str(p.annotation) or "|" in str(p.annotation) else text

@@ -73,6 +73,10 @@ class Values:
             return self.random.choice(values) if values else self.value(dtype, kind)
         return "[" + ", ".join(self.nested(shape[1:], dtype, kind, values) for _ in range(shape[0])) + "]"
 
+    def nested_of(self, shape: tuple[int, ...], values: list[str]) -> str:
+        """Take the elements from the end of ``values``."""
+        return "[" + ", ".join(self.nested_of(shape[1:], values) for _ in range(shape[0])) + "]" if shape else values.pop()
+
     def tensor(
         self, shape: tuple[int, ...], dtype: str, kind: str = "", values: tuple[str, ...] = (), is_plain: bool = False
     ) -> str:
@@ -88,7 +92,12 @@ class Values:
             made = (1, *shape[1:])
         else:
             layout = ""
-        text = f"torch.tensor({self.nested(made, dtype, kind, values)}, dtype=torch.{dtype})"
+        if kind == "distinct" and dtype != "bool":
+            values = tuple(map(str, self.random.sample(range(24), math.prod(made))))
+            literal = self.nested_of(made, list(values))
+        else:
+            literal = self.nested(made, dtype, kind, values)
+        text = f"torch.tensor({literal}, dtype=torch.{dtype})"
         if 0 in made:
             text = f"torch.zeros({made}, dtype=torch.{dtype})"
         requires_grad = self.has_grad and dtype in FLOATING and not is_plain and self.chance(0.8)
