@@ -53,6 +53,7 @@ def _difference_of_tensors(theirs: TensorValue, ours: TensorValue, scale: Any) -
 
 
 def equal(theirs: Any, ours: Any, dtype: str, scale: Any) -> bool:
+    dtype = dtype.removeprefix("numpy.")
     if dtype not in EPSILON:
         return bool(numpy.array_equal(theirs, ours))
     with numpy.errstate(all="ignore"):

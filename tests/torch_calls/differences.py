@@ -166,6 +166,16 @@ DIFFERENCES = (
         "torch.clamp", "x = torch.tensor([1.0], dtype=torch.float16); r = torch.clamp(x, max=1e30)",
     ),
     Difference(
+        "torch.*", accepts("pin"),
+        "`pin_memory=` has no effect.",
+        "torch.ones", "r = torch.ones(2, pin_memory=True)",
+    ),
+    Difference(
+        "Tensor.numpy Tensor.__array__ Tensor.tolist", accepts("unsupported ScalarType BFloat16"),
+        "A bfloat16 tensor becomes an array of ml_dtypes' bfloat16.",
+        "Tensor.numpy", "x = torch.tensor([1.0], dtype=torch.bfloat16); r = x.numpy()",
+    ),
+    Difference(
         "torch.sum Tensor.sum torch.prod Tensor.prod torch.cumsum Tensor.cumsum torch.cumprod Tensor.cumprod torch.masked_fill "
         "Tensor.masked_fill",
         accepts("Autograd not support dtype"),

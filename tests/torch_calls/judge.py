@@ -15,8 +15,8 @@ EQUAL, BOTH_REFUSE, MISSING, SILENT, RAW = "equal", "both refuse", "missing", "s
 FAULTS = (SILENT, RAW)
 #: Words of messages that only the authors of the library understand.
 INTERNAL_WORDS = re.compile(
-    r"\bufunc|\bnumpy\b(?!\()|launch of|\bshim\b|<locals>|(?<!\w)_[a-z]\w*[:(]|_forward|_backward\b|'NoneType' object|"
-    r"has no attribute|not subscriptable|unhashable|object is not iterable|an integer is required|read-only|"
+    r"\bufunc|numpy (boolean|array)|launch of|\bshim\b|<locals>|(?<!\w)_[a-z]\w*[:(]|_forward|_backward\b|'NoneType' object|"
+    r"has no attribute|not subscriptable|unhashable|object is not iterable|an integer is required|"
     r"could not be broadcast|positional and keyword",
     re.IGNORECASE,
 )
@@ -62,6 +62,8 @@ def error_class(error: BaseException, call: Call) -> str:
         return "raw"
     if type(error).__module__ == "gpunet.errors":
         return "raw" if type(error).__name__ == "LaunchError" else "named"
+    if isinstance(error, MemoryError):
+        return "named"
     if isinstance(error, TypeError):
         is_python = innermost(error)[0] == FILE or f"{call.target.name.rstrip('_')}()" in message
         return "named" if is_python else "raw"

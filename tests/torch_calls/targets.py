@@ -18,8 +18,8 @@ OPERATORS = {
     "__reversed__": "list(reversed(x))", "__round__": "round(x)", "__floor__": "math.floor(x)", "__ceil__": "math.ceil(x)",
     "__trunc__": "math.trunc(x)",
 }  # fmt: skip
-#: Members that tell or change the device, on which PyTorch and gpunet differ in a run with ``--device cuda``.
-OF_DEVICES = {"cuda", "device", "is_cuda"}
+#: Members that tell or change the device, on which both differ in a run with ``--device cuda``, and addresses.
+NOT_COMPARED = {"cuda", "data_ptr", "device", "is_cuda"}
 _BINARY = {
     "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "matmul": "@", "and": "&",
     "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
@@ -88,7 +88,7 @@ def _find(gpunet: Any, torch: Any) -> Iterator[Target]:
         member = getattr(torch.Tensor, name)
         if name in OPERATORS:
             yield Target("operator", name, ())
-        elif name.startswith("_") or name in OF_DEVICES:
+        elif name.startswith("_") or name in NOT_COMPARED:
             continue
         elif not callable(member):
             yield Target("property", name, ())
