@@ -66,7 +66,8 @@ def takes_values(verdict: Verdict) -> bool:
         return True
     if verdict.detail != "accepted":
         return False
-    if re.search(rf"must be (Tensor|tuple of Tensors)(, not {_VALUE}| but found type of)|'{_VALUE}' object has no", verdict.theirs):
+    no_tensor = rf"must be (Tensor|tuple of Tensors)(, not {_VALUE}| but found type of)|'{_VALUE}' object (has no|is not callable)"
+    if re.search(no_tensor, verdict.theirs):
         return True
     got = re.search(r"got \((.*?),? ?\), but", verdict.theirs)
     return got is not None and any(_fits(got[1].split(", "), o, verdict) for o in verdict.call.target.overloads)
@@ -164,6 +165,12 @@ DIFFERENCES = (
         accepts(r"cannot be converted to type c10::\w+ without overflow|output with shape"),
         "Bounds may be larger than the dtype's largest number, and bounds with more dimensions than the tensor have gradients.",
         "torch.clamp", "x = torch.tensor([1.0], dtype=torch.float16); r = torch.clamp(x, max=1e30)",
+    ),
+    Difference(
+        "F.binary_cross_entropy*", accepts("can't be cast to the desired output type"),
+        "Targets may be integers or booleans.",
+        "F.binary_cross_entropy_with_logits",
+        "x = torch.tensor([0.5]); r = torch.nn.functional.binary_cross_entropy_with_logits(x, torch.tensor([1]))",
     ),
     Difference(
         "torch.*", accepts("pin"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
@@ -73,7 +74,7 @@ class Survey:
 
 def _without_values(detail: str) -> str:
     """The part of a message before the first value, so that messages of one kind are one group."""
-    head = detail.split("\n")[0]
+    head = re.sub(r"=.*| \(.*", "", detail.split("\n")[0])
     return "".join(c for c in head if not c.isdigit())[:48]
 
 
