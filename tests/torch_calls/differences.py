@@ -142,16 +142,36 @@ DIFFERENCES = (
         "torch.dot", "x = torch.tensor([1.0]); r = torch.dot(x, torch.tensor([2]))",
     ),
     Difference(
-        "*", accepts(r"Found dtype \w+ but expected|Expected out tensor|takes from 2 to 1 positional|only supports bool tensor"),
+        "*",
+        accepts(
+            r"Found dtype \w+ but expected|Expected out tensor|only supports bool tensor|takes from 2 to 1 pos|missing 1 required pos"
+        ),
         "`out=` may have any dtype that the result can be converted to; some functions of PyTorch expect one dtype.",
         "torch.sign", "x = torch.tensor([True]); o = torch.zeros(1); r = torch.sign(x, out=o)",
     ),
     Difference(
-        "torch.floor_divide Tensor.floor_divide Tensor.floor_divide_ Tensor.__*floordiv__",
-        accepts("derivative for aten::floor_divide"),
-        "The gradient is 0, as that of `floor`; PyTorch has none.",
+        "*", accepts("derivative for aten::|is not differentiable with respect to"),
+        "Some functions have gradients that PyTorch lacks: `floor_divide` (0), `remainder`, the weights of losses.",
         "Tensor.floor_divide",
         "x = torch.tensor([2.5], requires_grad=True); r = x.floor_divide(2); r.backward(torch.tensor([1.0]))",
+    ),
+    Difference(
+        "Tensor.fill_ Tensor.masked_fill_ torch.masked_fill Tensor.masked_fill Tensor.copy_ Tensor.__setitem__",
+        lambda verdict: "requires_grad" in verdict.detail and re.search(r"torch\.(u?int|bool)\w*$", verdict.theirs) is not None,
+        "A tensor of an integer dtype never requires grad, also if values of a tensor that does are written to it.",
+        "Tensor.fill_", "x = torch.tensor([1]); r = x.fill_(torch.tensor(3.0, requires_grad=True))",
+    ),
+    Difference(
+        "torch.remainder Tensor.remainder Tensor.remainder_ Tensor.__*mod__",
+        lambda verdict: verdict.detail.endswith("value") and _LARGE.search(verdict.text) is not None,
+        "The remainder of a number by a much smaller one is exact; PyTorch's is nan if the quotient overflows.",
+        "torch.remainder",
+        "x = torch.tensor([1e308], dtype=torch.float64); r = torch.remainder(x, torch.tensor([0.375], dtype=torch.float64))",
+    ),
+    Difference(
+        "*", accepts("INTERNAL ASSERT FAILED|got an unexpected error"),
+        "Calls on which PyTorch fails with an internal error work.",
+        "torch.unflatten", "x = torch.tensor(1.0); r = torch.unflatten(x, -1, (-1,))",
     ),
     Difference(
         "Tensor.logical_not_ Tensor.logical_and_ Tensor.logical_or_ Tensor.logical_xor_",
@@ -167,7 +187,8 @@ DIFFERENCES = (
         "torch.clamp", "x = torch.tensor([1.0], dtype=torch.float16); r = torch.clamp(x, max=1e30)",
     ),
     Difference(
-        "F.binary_cross_entropy*", accepts("can't be cast to the desired output type"),
+        "F.binary_cross_entropy* F.*_loss",
+        accepts("can't be cast to the desired output type|Subtraction, the `-` operator, with a bool"),
         "Targets may be integers or booleans.",
         "F.binary_cross_entropy_with_logits",
         "x = torch.tensor([0.5]); r = torch.nn.functional.binary_cross_entropy_with_logits(x, torch.tensor([1]))",
@@ -194,7 +215,7 @@ DIFFERENCES = (
         lambda verdict: verdict.detail.startswith("gradient") and re.search(r"\(\)|\[\]", verdict.call.statement) is not None,
         "The gradient with an empty tuple of dimensions is that of all dimensions; PyTorch divides by another number of elements.",
         "torch.var",
-        "x = torch.tensor([1.0, 2.0, 4.0], requires_grad=True); r = torch.var(x, ()); r.backward(torch.tensor(1.0))",
+        "x = torch.tensor([1.0, 2.0, 4.0], requires_grad=True); r = torch.var(x, (), False); r.backward(torch.tensor(1.0))",
     ),
     Difference(
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "

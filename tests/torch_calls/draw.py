@@ -101,7 +101,7 @@ class Drawing(Arguments):
                 chosen.append((p, text))
         if chosen and self.chance(0.1):
             i = self.random.randrange(len(chosen))
-            if i or self.target.kind != "method":
+            if chosen[i][0].name != "self" or self.target.kind != "method":
                 chosen[i] = (chosen[i][0], self.wrong())
         receiver = self.take_receiver(chosen)
         return self.done(f"r = {receiver}{self.target.name}({', '.join(self.written(overload.parameters, chosen))})")
@@ -164,9 +164,11 @@ def with_out(call: Call, torch: Any, random: Random) -> Call | None:
     results = result if isinstance(result, (tuple, list)) else (result,)
     if not all(map(is_tensor, results)) or not call.statement.endswith(")"):
         return None
-    setup = []
-    for name, tensor in zip("on", results):
+    setup, names = [], "onm"[: len(results)]
+    for name, tensor in zip(names, results):
         shape, dtype = tuple(tensor.shape), str(tensor.dtype)
+        if dtype.startswith("torch.complex") or len(results) > 3:
+            return None
         kind = random.random()
         if kind < 0.2:
             shape = (0,)
@@ -175,6 +177,6 @@ def with_out(call: Call, torch: Any, random: Random) -> Call | None:
         if random.random() < 0.15:
             dtype = f"torch.{random.choice(DTYPES)}"
         setup.append(f"{name} = torch.zeros({shape}, dtype={dtype})")
-    text = "o" if is_tensor(result) else "(o, n)"
+    text = "o" if is_tensor(result) else f"({', '.join(names)},)"
     separator = "" if call.statement.endswith("(") else ", "
     return call._replace(setup=(*call.setup, *setup), statement=f"{call.statement[:-1]}{separator}out={text})")

@@ -65,7 +65,7 @@ def error_class(error: BaseException, call: Call) -> str:
     if isinstance(error, MemoryError):
         return "named"
     if isinstance(error, TypeError):
-        is_python = innermost(error)[0] == FILE or f"{call.target.name.rstrip('_')}()" in message
+        is_python = innermost(error)[0] == FILE or re.match(r"(\w+\.)*[a-z]\w*\(\) (got|takes|missing)", message)
         return "named" if is_python else "raw"
     return "raw"
 
