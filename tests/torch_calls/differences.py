@@ -144,7 +144,8 @@ DIFFERENCES = (
     Difference(
         "*",
         accepts(
-            r"Found dtype \w+ but expected|Expected out tensor|only supports bool tensor|takes from 2 to 1 pos|missing 1 required pos"
+            r"Found dtype \w+ but expected|Expected out tensor|only supports bool tensor|takes from 2 to 1 pos|"
+            "missing 1 required pos"
         ),
         "`out=` may have any dtype that the result can be converted to; some functions of PyTorch expect one dtype.",
         "torch.sign", "x = torch.tensor([True]); o = torch.zeros(1); r = torch.sign(x, out=o)",
