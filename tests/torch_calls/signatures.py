@@ -54,16 +54,25 @@ class Spelling:
         yield self.call([*positional, (overload.parameters[0], "None")], rest)
 
 
-def spellings(target: Target, torch: Any) -> Iterator[Call]:
-    """Calls of each overload of a target; nothing for an overload that PyTorch does not have on this machine."""
+def spellings(target: Target, torch: Any, gpunet: Any) -> Iterator[Call]:
+    """Calls of each overload of a target, with arguments that both libraries accept in one spelling, if there are any.
+
+    Nothing for an overload that PyTorch does not have on this machine.
+    """
     for number, overload in enumerate(target.overloads):
         if overload.has_out:
             continue
+        chosen = None
         for attempt in range(ATTEMPTS):
             spelling = _draw(target, overload, Random(f"{target.full_name} {number} {attempt}"))
-            if run(spelling.call(*spelling.positional()).text, torch).error is None:
-                yield from spelling.all(overload)
-                break
+            text = spelling.call(*spelling.positional()).text
+            if run(text, torch).error is None:
+                chosen = chosen or spelling
+                if run(text, gpunet).error is None:
+                    chosen = spelling
+                    break
+        if chosen is not None:
+            yield from chosen.all(overload)
 
 
 def _draw(target: Target, overload: Overload, random: Random) -> Spelling:

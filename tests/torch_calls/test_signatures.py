@@ -22,7 +22,7 @@ def test_signatures(torch: Any, kind: str) -> None:
         if target.kind != kind or not target.overloads:
             continue
         with quietly():
-            verdicts = [judge(call, torch, gpunet, Random(0)) for call in spellings(target, torch)]
+            verdicts = [judge(call, torch, gpunet, Random(0)) for call in spellings(target, torch, gpunet)]
         if not verdicts:
             wrong.append(f"{target}: PyTorch accepted none of the drawn calls")
         for v in verdicts:
