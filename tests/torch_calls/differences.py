@@ -50,6 +50,10 @@ def accepts(pattern: str) -> Callable[[Verdict], bool]:
     return lambda verdict: verdict.detail == "accepted" and re.search(pattern, verdict.theirs) is not None
 
 
+def any_of(*conditions: Callable[[Verdict], bool]) -> Callable[[Verdict], bool]:
+    return lambda verdict: any(condition(verdict) for condition in conditions)
+
+
 def lacks(pattern: str) -> Callable[[Verdict], bool]:
     """Calls that gpunet refuses with a message that matches, and PyTorch accepts."""
     return lambda verdict: verdict.kind == MISSING and re.search(pattern, verdict.detail) is not None
@@ -137,7 +141,7 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.mm Tensor.mm torch.bmm Tensor.bmm torch.dot Tensor.dot torch.matmul Tensor.matmul Tensor.__*matmul__ F.linear",
-        lambda verdict: accepts(r"same dtype|expected scalar type")(verdict) or (verdict.detail == "dtype" and "zeros" in verdict.text),
+        any_of(accepts(r"same dtype|expected scalar type"), lambda verdict: verdict.detail == "dtype" and "zeros" in verdict.text),
         "Operands of a product may have different dtypes, which are promoted as in elementwise functions.",
         "torch.dot", "x = torch.tensor([1.0]); r = torch.dot(x, torch.tensor([2]))",
     ),
@@ -167,7 +171,7 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.norm Tensor.norm",
-        lambda verdict: verdict.detail == "gradient: not expected" or accepts("dim must be a 2-tuple")(verdict),
+        any_of(accepts("dim must be a 2-tuple"), lambda verdict: verdict.detail == "gradient: not expected"),
         "The norm of order 0 has gradient 0, and \"fro\" takes any number of dimensions.",
         "torch.norm", "x = torch.tensor([[[1.0, 2.0]]]); r = torch.norm(x, dim=(0, 1, 2))",
     ),
