@@ -90,7 +90,7 @@ def _fits(got: list[str], overload: Overload, verdict: Verdict) -> bool:
 
 
 #: Numbers whose squares, or sums of a few, are beyond the largest number of their dtype.
-_LARGE = re.compile(r"e\+?(38|308|30)\b|65504|2\*\*40|\binf\b")
+_LARGE = re.compile(r"e\+?(38|308|30)\b|65504|2\*\*40")
 COMPARISONS = " ".join(
     f"torch.{name} Tensor.{name} Tensor.{name}_ Tensor.__{name}__"
     for name in ("eq", "ne", "lt", "le", "gt", "ge", "less", "less_equal", "greater", "greater_equal", "not_equal")
@@ -139,7 +139,10 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.mm Tensor.mm torch.bmm Tensor.bmm torch.dot Tensor.dot torch.matmul Tensor.matmul Tensor.__*matmul__ F.linear",
-        any_of(accepts(r"same dtype|expected scalar type|Autograd not"), lambda verdict: verdict.detail == "dtype" and "zeros" in verdict.text),
+        any_of(
+            accepts(r"same dtype|expected scalar type|Autograd not"),
+            lambda verdict: verdict.detail == "dtype" and "zeros" in verdict.text,
+        ),
         "Operands of a product may have different dtypes, which are promoted as in elementwise functions.",
         "torch.dot", "x = torch.tensor([1.0]); r = torch.dot(x, torch.tensor([2]))",
     ),
@@ -173,8 +176,8 @@ DIFFERENCES = (
             accepts("dim must be a 2-tuple"),
             lambda verdict: verdict.detail == "gradient: not expected" or ("nan" in verdict.theirs and "nan" not in verdict.ours),
         ),
-        "\"fro\" takes any number of dimensions, the norm of order 0 has gradient 0, and so have elements that are 0 in the second "
-        "derivative, where PyTorch's is None or nan.",
+        "The order 'fro' takes any number of dimensions. The norm of order 0 has gradient 0, and so has an element that is 0 in "
+        "the second derivative of a negative order; PyTorch's are None and nan.",
         "torch.norm", "x = torch.tensor([[[1.0, 2.0]]]); r = torch.norm(x, dim=(0, 1, 2))",
     ),
     Difference(
@@ -266,7 +269,7 @@ def page() -> str:
 def _readable(names: str) -> str:
     if names == "*":
         return "all"
-    return ", ".join(sorted({f"`{name.split('.')[1].strip('_*')}`" for name in names.split()}))
+    return ", ".join(sorted({f"`{word}`" if (word := name.split(".")[1].strip("_*")) else "functions" for name in names.split()}))
 
 
 def main(arguments: list[str]) -> int:
