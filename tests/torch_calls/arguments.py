@@ -1,0 +1,215 @@
+"""Random arguments for parameters, by their type and name."""
+
+from __future__ import annotations
+
+from tests.torch_calls.schemas import Parameter
+from tests.torch_calls.values import BACKENDS, DIM_NAMES, DTYPES, FLOATING, SHAPES, WORDS, Values
+
+
+class Arguments(Values):
+    """Draws arguments that fit a parameter and the arguments before it."""
+
+    def argument(self, p: Parameter) -> str | None:
+        """The source text of an argument; None to leave it out."""
+        kind = "Tensor" if p.type.startswith("Tensor") else p.type.rstrip("?")
+        if p.type.endswith("?") and self.chance(0.15):
+            return "None"
+        if p.type.startswith("Tensor["):
+            return self.tensors()
+        if kind == "Tensor":
+            return self.tensor_argument(p.name)
+        if kind in BACKENDS:
+            return self.backend_argument(kind, p)
+        if p.name == "dtype" or kind == "ScalarType":
+            return f"torch.{self.random.choice(DTYPES)}" if self.chance(0.8) else "None"
+        if kind.startswith(("int[", "SymInt[")):
+            return self.dims() if p.name in DIM_NAMES and self.target.name != "permute" else self.sizes(p.name)
+        if kind in ("int", "SymInt"):
+            return self.integer(p)
+        if kind == "bool":
+            return self.random.choice(("True", "False")) if not self.chance(0.02) else self.random.choice(("1", "0", "None"))
+        if kind == "str" or (p.name == "p" and self.chance(0.2)):
+            return repr(self.random.choice((*WORDS.get(p.name, ("x",)), *(("other",) if self.chance(0.05) else ()))))
+        if kind == "float":
+            return self.random.choice(("0.5", "0.25", "0.0", "1", "2.0", "1.0", "-0.5")) if not self.is_special else self.number()
+        if kind == "Scalar" or p.name in ("p", "value"):
+            return self.number(p.name == "correction")
+        if kind == "Array":
+            return self.array()
+        return self.anything(p.name)
+
+    def array(self) -> str:
+        """A NumPy array."""
+        dtype = "float32" if self.dtype == "bfloat16" else self.dtype
+        return f"np.array({self.nested(self.shape, dtype, '', ())}, {dtype!r})"
+
+    def anything(self, name: str) -> str:
+        if name in DIM_NAMES:
+            return self.dims()
+        if name in ("split_size", "split_size_or_sections", "sizes"):
+            return self.sizes(name)
+        if name in ("keepdim", "retain_graph", "create_graph"):
+            return self.random.choice(("True", "False"))
+        if name in ("data", "obj"):
+            values = self.nested(self.shape, self.dtype, "", ())
+            return self.random.choice((values, values, self.array(), self.tensor(self.shape, self.dtype), self.number()))
+        if name == "gradient":
+            return self.tensor(self.shape, self.dtypes.get("x", "float32"), is_plain=True)
+        return "None"
+
+    def backend_argument(self, kind: str, p: Parameter) -> str | None:
+        if p.default is not None and not self.chance(0.06):
+            return None
+        texts = {
+            "Layout": "torch.strided", "Device": "'cpu'", "Generator": "None",
+            "MemoryFormat": self.random.choice(("torch.contiguous_format", "torch.preserve_format")),
+        }  # fmt: skip
+        return texts[kind]
+
+    def integer(self, p: Parameter) -> str:
+        random, name = self.random, p.name
+        if name in DIM_NAMES:
+            return self.dim(extra=1 if self.target.name in ("unsqueeze", "stack") else 0)
+        size = max(self.shape, default=1)
+        low, high = {
+            "k": (0, size + 1), "chunks": (1, 4), "diagonal": (-3, 3), "decimals": (-2, 3), "n": (0, 4), "m": (0, 4),
+            "high": (1, 9), "low": (-5, 0), "steps": (0, 6), "num_classes": (-1, 7), "ignore_index": (-1, 2), "split_size": (1, 3),
+        }.get(name, (-2, 4))  # fmt: skip
+        low = 0 if self.chance(0.03) else low
+        value = random.randint(low, high)
+        self.ints[name] = value
+        return f"np.int64({value})" if self.chance(0.03) else repr(value)
+
+    def tensors(self) -> str:
+        count, dim = self.random.randint(1, 3), self.random.randint(0, max(len(self.shape) - 1, 0))
+        names = []
+        for _ in range(count):
+            shape = self.shape
+            if self.target.name in ("cat", "concat", "concatenate", "hstack", "vstack", "dstack") and shape:
+                shape = (*shape[:dim], self.random.randint(0, 2), *shape[dim + 1 :]) if self.chance(0.6) else shape
+                shape = (0,) if self.chance(0.05) else shape
+            elif self.chance(0.05):
+                shape = self.random.choice(SHAPES)
+            names.append(self.tensor(shape, self.dtype if self.chance(0.8) else self.random.choice(DTYPES)))
+        return f"[{', '.join(names)}]" if self.chance(0.6) else f"({', '.join(names)},)"
+
+    def other_dtype(self) -> str:
+        return self.dtype if self.chance(0.6) else self.random.choice(DTYPES)
+
+    def tensor_argument(self, name: str) -> str:
+        function, shape = self.target.name.strip("_"), self.shape
+        is_first = not self.shapes
+        if name in ("self", "input", "tensor", "tensors") and (is_first or name == "input"):
+            return self.first_tensor(function)
+        if name in ("index", "indices") and function not in ("take",):
+            return self.index_argument(function)
+        if name in ("mask", "condition"):
+            if is_first:
+                return self.tensor(shape, "bool" if self.chance(0.95) else self.random.choice(DTYPES))
+            return self.tensor(self.broadcastable(shape), "bool" if self.chance(0.95) else self.random.choice(DTYPES))
+        if name in ("mat2", "vec2", "vec") or function in ("matmul", "bmm", "mm", "dot", "rmatmul", "imatmul", "mv", "outer"):
+            return self.matrix(function)
+        if function == "linear" and name in ("weight", "bias"):
+            features = shape[-1] if shape else 2
+            return self.tensor((2, features) if name == "weight" else (2,), self.dtype)
+        if name == "target" and function in ("cross_entropy", "nll_loss"):
+            return self.labels()
+        if name == "weight" and function in ("cross_entropy", "nll_loss"):
+            classes = shape[1] if len(shape) > 1 else (shape[0] if shape else 1)
+            return self.tensor((classes,), self.dtype, kind="probability", is_plain=True)
+        if name == "target":
+            wanted = shape if self.chance(0.9) else self.broadcastable(shape)
+            dtype = self.other_dtype() if self.chance(0.2) else self.dtype
+            return self.tensor(wanted, dtype, kind="probability" if "cross" in function else "")
+        if name == "value":
+            return self.tensor((), self.other_dtype())
+        if name == "repeats":
+            return self.tensor((), "int64", values=("0", "1", "2"), is_plain=True)
+        return self.tensor(self.broadcastable(shape), self.other_dtype())
+
+    def first_tensor(self, function: str) -> str:
+        random = self.random
+        if function in ("mm", "matmul", "rmatmul", "linear", "bmm", "dot") and self.chance(0.9):
+            ndims = {"mm": (2,), "bmm": (3,), "dot": (1,), "linear": (1, 2, 3)}.get(function, (1, 2, 3))
+            self.shape = random.choice([s for s in SHAPES if len(s) in ndims])
+        if function in ("cross_entropy", "nll_loss", "linear", "binary_cross_entropy_with_logits") and self.chance(0.85):
+            self.dtype = random.choice(FLOATING)
+        if function == "cross_entropy" and self.chance(0.9):
+            self.shape = random.choice([s for s in SHAPES if len(s) in (1, 2, 3)])
+        if function == "bernoulli":
+            return self.tensor(self.shape, self.dtype, kind="probability")
+        if function == "topk":
+            return self.tensor(self.shape, self.dtype, kind="distinct")  # PyTorch does not say in which order ties come
+        if function == "one_hot" and self.chance(0.85):
+            return self.indices(self.shape, 4)
+        return self.tensor(self.shape, self.dtype)
+
+    def matrix(self, function: str) -> str:
+        shape, random = self.shape, self.random
+        inner = shape[-1] if shape else 1
+        if function == "dot":
+            return self.tensor((inner,), self.dtype if self.chance(0.9) else self.other_dtype())
+        if function == "rmatmul":
+            inner = shape[-2] if len(shape) > 1 else inner
+            return self.tensor(random.choice(((inner,), (2, inner))), self.dtype)
+        columns = random.choice((1, 2, 3, 0) if self.chance(0.2) else (1, 2, 3))
+        choices = {"mm": [(inner, columns)], "bmm": [(*shape[:1], inner, columns)]}.get(
+            function, [(inner,), (inner, columns), (*shape[:-2], inner, columns), (2, 1, inner, columns)]
+        )
+        picked = random.choice(choices) if not self.chance(0.05) else random.choice(SHAPES)
+        return self.tensor(picked, self.dtype if self.chance(0.93) else self.other_dtype())
+
+    def labels(self) -> str:
+        shape = self.shape
+        classes = shape[1] if len(shape) > 1 else (shape[0] if shape else 1)
+        if self.chance(0.2):
+            return self.tensor(shape, self.dtype, kind="probability")
+        values = tuple(map(repr, range(classes))) + (("-100",) if self.chance(0.3) else ())
+        if self.chance(0.02):
+            values += (repr(classes),)
+        return self.tensor((shape[0], *shape[2:]) if len(shape) > 1 else (), "int64", values=values or ("0",), is_plain=True)
+
+    def index_argument(self, function: str) -> str:
+        shape, dim = self.shape, self.ints.get("dim", 0)
+        size = shape[dim] if -len(shape) <= dim < len(shape) else 1
+        dtype = "int64" if self.chance(0.92) else self.random.choice(("int32", "uint8", "float32", "bool"))
+        if function.startswith("index_"):
+            return self.indices((self.random.randint(0, 3),) if self.chance(0.9) else (), size, dtype)
+        chosen = [self.random.randint(0 if self.chance(0.05) else 1, max(n, 1)) if n else 0 for n in shape]
+        if shape and size and self.chance(0.3):
+            chosen[dim if -len(shape) <= dim < len(shape) else 0] = self.random.randint(1, 4)
+        return self.indices(tuple(chosen), size, dtype)
+
+    # ---- index expressions ------------------------------------------------------------------------------------------
+
+    def index_expression(self) -> str:
+        if self.chance(0.12):
+            return self.tensor(self.shape, "bool", is_plain=True)
+        items: list[str] = []
+        axis = 0
+        while axis < len(self.shape) and not self.chance(0.1):
+            n, kind = self.shape[axis], self.random.random()
+            axis += 1
+            if kind < 0.3:
+                items.append(repr(self.random.randint(-n, n - 1) if n and not self.chance(0.02) else n))
+            elif kind < 0.55:
+                parts = [self.random.choice(("", "", "0", "1", "-1", "2", "-5", "7")) for _ in range(2)]
+                items.append(":".join(parts) + self.random.choice(("", "", ":2", ":1")))
+            elif kind < 0.68:
+                dtype = "int64" if self.chance(0.75) else self.random.choice(("int32", "int32", "uint8"))
+                items.append(self.indices(self.random.choice(((), (2,), (2, 1), (1,), (0,))), n, dtype))
+            elif kind < 0.78:
+                items.append(repr([self.random.randrange(n) for _ in range(2)]) if n else "[]")
+            elif kind < 0.83:
+                items.append(self.tensor((n,), "bool", is_plain=True))
+            elif kind < 0.86:
+                items.append(f"np.array({[self.random.randrange(n) for _ in range(2)] if n else []}, 'int64')")
+            else:
+                items.append(":")
+        if self.chance(0.15):
+            items.insert(self.random.randint(0, len(items)), "None")
+        if self.chance(0.15):
+            items.insert(self.random.randint(0, len(items)), "...")
+        if self.chance(0.03):
+            items.insert(self.random.randint(0, len(items)), self.random.choice(("True", "False", "'q'", "1.5", "5")))
+        return ", ".join(items) or "..."

@@ -1,0 +1,62 @@
+"""Comparison of results, within the rounding errors of their dtypes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from tests.torch_calls.outcome import Other, TensorValue, Value
+
+#: Distance of 1 to the next number.
+EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+#: A result is as good as PyTorch's if it is at most this many epsilons of its magnitude away: a few roundings on each side.
+ROUNDINGS = 8
+
+
+def difference(theirs: Value, ours: Value, scale: Any = 0.0) -> str:
+    """Return how two results differ: "", or "type", "length", "shape", "dtype", "requires_grad" or "value".
+
+    Args:
+        scale: magnitude that rounding errors are relative to, beside that of the result.
+    """
+    if isinstance(theirs, TensorValue) or isinstance(ours, TensorValue):
+        if not (isinstance(theirs, TensorValue) and isinstance(ours, TensorValue)):
+            return "type"
+        return _difference_of_tensors(theirs, ours, scale)
+    if isinstance(theirs, Other) or isinstance(ours, Other):
+        return _difference_of_others(theirs, ours)
+    if theirs[0] != ours[0]:
+        return "type"
+    if len(theirs) != len(ours):
+        return "length"
+    return next((d for pair in zip(theirs[1:], ours[1:]) if (d := difference(*pair, scale))), "")
+
+
+def _difference_of_others(theirs: Value, ours: Value) -> str:
+    if not isinstance(theirs, Other) or not isinstance(ours, Other) or theirs.type != ours.type:
+        return "type"
+    if isinstance(theirs.value, float):
+        a, b = theirs.value, ours.value
+        return "" if a == b or (a != a and b != b) or abs(a - b) <= ROUNDINGS * EPSILON["float32"] * abs(a) else "value"
+    return "" if theirs.value == ours.value else "value"
+
+
+def _difference_of_tensors(theirs: TensorValue, ours: TensorValue, scale: Any) -> str:
+    if theirs.shape != ours.shape:
+        return "shape"
+    if theirs.dtype != ours.dtype:
+        return "dtype"
+    if not equal(theirs.array, ours.array, theirs.dtype, scale):
+        return "value"
+    return "" if theirs.requires_grad == ours.requires_grad else "requires_grad"
+
+
+def equal(theirs: Any, ours: Any, dtype: str, scale: Any) -> bool:
+    dtype = dtype.removeprefix("numpy.")
+    if dtype not in EPSILON:
+        return bool(numpy.array_equal(theirs, ours))
+    with numpy.errstate(all="ignore"):
+        tolerance = ROUNDINGS * EPSILON[dtype] * (numpy.abs(theirs) + scale)
+        close = (theirs == ours) | (numpy.isnan(theirs) & numpy.isnan(ours)) | (numpy.abs(theirs - ours) <= tolerance)
+        return bool(close.all())

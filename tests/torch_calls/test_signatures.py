@@ -1,0 +1,31 @@
+"""Every function and method takes its arguments as PyTorch's does: by position, by keyword, by NumPy's names, left out."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+import gpunet
+from tests.torch_calls.differences import find_difference
+from tests.torch_calls.judge import BOTH_REFUSE, EQUAL, judge
+from tests.torch_calls.outcome import quietly
+from tests.torch_calls.signatures import spellings
+from tests.torch_calls.targets import find_targets
+
+
+@pytest.mark.parametrize("kind", ["function", "functional", "method"])
+def test_signatures(torch: Any, kind: str) -> None:
+    wrong = []
+    for target in find_targets(gpunet, torch):
+        if target.kind != kind or not target.overloads:
+            continue
+        with quietly():
+            verdicts = [judge(call, torch, gpunet, Random(0)) for call in spellings(target, torch, gpunet)]
+        if not verdicts:
+            wrong.append(f"{target}: PyTorch accepted none of the drawn calls")
+        for v in verdicts:
+            if v.kind not in (EQUAL, BOTH_REFUSE) and find_difference(v) is None:
+                wrong.append(f"{v.text}\n    {v.kind}: {v.detail}\n    PyTorch: {v.theirs}\n    gpunet:  {v.ours}")
+    assert not wrong, "\n".join([f"{len(wrong)} spellings differ", *wrong])

@@ -1,0 +1,118 @@
+"""A sample of random calls, and the instrument itself: it finds planted faults, and none where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import gpunet
+from gpunet.errors import DtypeError
+from tests.torch_calls.draw import Call, draw
+from tests.torch_calls.judge import BOTH_REFUSE, EQUAL, MISSING, RAW, SILENT, judge
+from tests.torch_calls.survey import survey, verdicts
+from tests.torch_calls.targets import NOT_COMPARED, Target, find_targets
+
+
+@pytest.fixture
+def targets(torch: Any) -> list[Target]:
+    return find_targets(gpunet, torch)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_sample(device: str, seed: int, torch: Any) -> None:
+    result = survey(gpunet, torch, 2500 if device == "cpu" else 300, seed)
+    assert not result.faults, "\n".join(result.report())
+
+
+def test_calls_follow_from_the_seed(targets: list[Target]) -> None:
+    def texts(seed: int) -> list[str]:
+        return [draw(Random(f"{seed} {number}"), target).text for number, target in enumerate(targets)]
+
+    assert texts(0) == texts(0) != texts(1)
+
+
+def test_most_calls_are_valid(torch: Any, targets: list[Target]) -> None:
+    accepted = [v.kind in (EQUAL, SILENT) for v in verdicts(torch, torch, 1000, 0, targets=targets)]
+    assert sum(accepted) > 700
+
+
+def test_pytorch_agrees_with_itself(torch: Any, targets: list[Target]) -> None:
+    assert [v.text for v in verdicts(torch, torch, 3000, 7, targets=targets) if v.kind == SILENT] == []
+
+
+#: Functions that take and return no tensor.
+SETTINGS_AND_FILES = {
+    "get_default_dtype", "get_num_threads", "is_grad_enabled", "load", "manual_seed", "save", "set_default_device",
+    "set_default_dtype", "set_grad_enabled", "set_num_threads",
+}  # fmt: skip
+
+
+def test_what_is_left_out(torch: Any, targets: list[Target]) -> None:
+    drawn = {target.name for target in targets}
+    functions = {name for name in gpunet.__all__ if callable(getattr(gpunet, name)) and callable(getattr(torch, name, None))}
+    assert {name for name in functions if not isinstance(getattr(torch, name), type)} - drawn <= SETTINGS_AND_FILES
+    layers = {name for name in dir(gpunet.nn.functional) if hasattr(torch.nn.functional, name) and not name.startswith("_")}
+    assert not layers - drawn
+    methods = {name for name in dir(gpunet.Tensor) if hasattr(torch.Tensor, name) and not name.startswith("_")}
+    assert methods - drawn <= NOT_COMPARED
+
+
+# ---- planted faults -------------------------------------------------------------------------------------------------
+
+
+Judged = Callable[..., str]
+
+
+@pytest.fixture
+def judged(torch: Any) -> Judged:
+    """The verdict on a call of PyTorch with functions replaced, compared with PyTorch."""
+
+    def judged(statement: str, setup: str = "x = torch.tensor([1.0, 2.0])", **planted: Any) -> str:
+        library = SimpleNamespace(**{**vars(torch), **planted})
+        call = Call(Target("function", "exp", ()), (setup,), statement, ("x",) if "requires_grad" in setup else ())
+        verdict = judge(call, torch, library, Random(0))
+        return f"{verdict.kind}: {verdict.detail}" if verdict.detail else verdict.kind
+
+    return judged
+
+
+def raising(error: Exception) -> Any:
+    def function(*args: Any, **options: Any) -> Any:
+        raise error
+
+    return function
+
+
+def test_planted_differences_are_found(torch: Any, judged: Judged) -> None:
+    call, with_grad = "r = torch.exp(x)", "x = torch.tensor([1.0, 2.0], requires_grad=True)"
+    assert judged(call) == judged(call, with_grad) == EQUAL
+    assert judged(call, exp=lambda x: torch.exp(x) * (1 + 1e-5)) == f"{SILENT}: value"
+    assert judged(call, exp=lambda x: torch.exp(x).double()) == f"{SILENT}: dtype"
+    assert judged(call, exp=lambda x: torch.exp(x)[:1]) == f"{SILENT}: shape"
+    assert judged(call, exp=lambda x: torch.exp(x).tolist()) == f"{SILENT}: type"
+    assert judged(call, exp=lambda x: x.exp_()) == f"{SILENT}: argument: value"
+    assert judged(call, with_grad, exp=lambda x: torch.exp(x).detach()) == f"{SILENT}: requires_grad"
+    assert judged(call, with_grad, exp=lambda x: x + (torch.exp(x) - x).detach()) == f"{SILENT}: gradient: value"
+    assert judged("r = torch.exp(2.0)", exp=lambda x: torch.tensor(x).exp()) == f"{SILENT}: accepted"
+
+
+def test_rounding_is_no_difference(torch: Any, judged: Judged) -> None:
+    assert judged("r = torch.exp(x)", exp=lambda x: torch.exp(x) * (1 + 1e-7)) == EQUAL
+    setup = "x = torch.tensor([1e4, 1.0, -1e4], dtype=torch.float32)"
+    assert judged("r = torch.sum(x)", setup, sum=lambda x: torch.sum(x) + 1e-3) == EQUAL  # the terms cancel
+    assert judged("r = torch.sum(x)", setup, sum=lambda x: torch.sum(x) + 1.0) == f"{SILENT}: value"
+
+
+def test_errors_are_classed(judged: Judged) -> None:
+    call = "r = torch.exp(x)"
+    assert judged(call, exp=raising(DtypeError("exp: x has dtype int64"))).startswith(MISSING)
+    assert judged(call, exp=raising(DtypeError("exp: ufunc 'exp' did not contain a loop"))).startswith(RAW)
+    assert judged(call, exp=raising(TypeError("exp() got an unexpected keyword argument 'y'"))).startswith(MISSING)
+    assert judged(call, exp=raising(TypeError("_exp.<locals>.call() got an unexpected keyword argument 'y'"))).startswith(RAW)
+    assert judged(call, exp=raising(ValueError("axes don't match array"))).startswith(RAW)
+    assert judged("r = torch.exp('q')", exp=raising(DtypeError("exp: 'q' is no tensor"))) == BOTH_REFUSE
+    assert judged("r = torch.exp('q')", exp=raising(KeyError("q"))).startswith(RAW)
