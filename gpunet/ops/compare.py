@@ -56,7 +56,7 @@ def _converted(operand: Any, dtype: numpy.dtype[Any]) -> Any:
     """
     if isinstance(operand, Tensor):
         return operand if operand.dtype == dtype else cast(operand.detach(), dtype=dtype)
-    return float(numpy.asarray(operand, dtype)) if isinstance(operand, (int, float)) else operand
+    return float(numpy.asarray(float(operand), dtype)) if isinstance(operand, (int, float)) else operand
 
 
 def _comparison(name: str, methods: str) -> Any:
