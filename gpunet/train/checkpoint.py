@@ -200,7 +200,7 @@ def _place(array: numpy.ndarray, map_location: Any) -> Tensor:
     tensor = wrap(array)
     if isinstance(map_location, Mapping):
         map_location = map_location.get("cpu", "cpu")
-    if callable(map_location):
+    if callable(map_location) and not isinstance(map_location, Device):
         moved = map_location(tensor, "cpu")
         if moved is not None and not isinstance(moved, Tensor):
             raise DtypeError(f"load: map_location returned {moved!r}; expected a tensor or None")
@@ -296,8 +296,8 @@ def _parse_header(length: int, text: bytes, name: str) -> dict[str, Any]:
             if key != "__metadata__":
                 begin, end = entry["data_offsets"]
                 if not (0 <= begin <= end and all(n >= 0 for n in entry["shape"]) and isinstance(entry["dtype"], str)):
-                    raise ValueError(f"entry {key!r}: {entry}")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                    raise CheckpointError(f"entry {key!r}: {entry}")
+    except (CheckpointError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{name} is damaged: its header is not valid ({error!r}); copy it again") from None
     return header
 

@@ -23,6 +23,8 @@ EXTRA = {
 }
 #: Defaults that differ -> the reason.
 DEFAULTS = {"optim.lr_scheduler.ReduceLROnPlateau.step metrics": "a message that names the way out"}
+#: Builtins whose docstrings show another signature than they have.
+MISDOCUMENTED = {"gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)"}
 #: Arguments that constructors need.
 REQUIRED = {
     "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
@@ -45,9 +47,9 @@ def parameters(function: Any) -> list[Parameter]:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        match = re.search(rf"{function.__name__}\((.*?)\) ->", function.__doc__)
-        assert match is not None, function
-        signature = inspect.signature(eval(f"lambda {match[1]}: None"))
+        name = function.__name__
+        text = MISDOCUMENTED.get(name) or re.findall(rf"{name}(\(.*?\)) ->", function.__doc__)[0]
+        signature = inspect.signature(eval(f"lambda {text[1:-1]}: None"))
     return [
         Parameter(p.name, KINDS.get(p.kind, ""), p.default)
         for p in signature.parameters.values()
