@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import importlib.util
 from typing import Any
 
@@ -51,6 +52,10 @@ C_TYPES = {
 }
 
 
+#: The dtypes of tensors that NumPy has itself; dtype.name takes a microsecond.
+_NUMERIC = frozenset(numpy.dtype(name) for name in C_TYPES if name != "bfloat16")
+
+
 def __getattr__(name: str) -> Any:
     if name != "bfloat16":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -74,6 +79,8 @@ def as_dtype(value: Any) -> numpy.dtype[Any]:
         DtypeError: a tensor cannot have such a dtype.
         MissingDependencyError: it is "bfloat16", and ml_dtypes is not installed.
     """
+    if isinstance(value, numpy.dtype) and value in _NUMERIC and value.isnative:
+        return value
     found: Any = None
     if isinstance(value, str) and value == "bfloat16":
         return __getattr__(value)
@@ -110,7 +117,7 @@ def is_boolean(dtype: numpy.dtype[Any]) -> builtins.bool:
 
 def is_numeric(dtype: numpy.dtype[Any]) -> builtins.bool:
     """Return whether a tensor may have this dtype: booleans, integers, floating-point numbers."""
-    return dtype.name in C_TYPES
+    return dtype in _NUMERIC or dtype.name in C_TYPES
 
 
 def describe(dtype: numpy.dtype[Any]) -> str:
@@ -166,6 +173,7 @@ def finfo(dtype: Any) -> Any:
     return ml_dtypes.finfo(dtype)
 
 
+@functools.lru_cache(maxsize=64)
 def limits(dtype: numpy.dtype[Any]) -> tuple[Any, Any]:
     """Return the smallest and the largest finite number of a dtype."""
     if is_floating(dtype):

@@ -160,9 +160,9 @@ def shape_of(function: str, args: tuple[Any, ...], size: Any) -> tuple[int, ...]
     if size is not None and not isinstance(size, (tuple, list)):
         raise DtypeError(f"{function}: size={size!r} has type {type(size).__name__}; expected a tuple of integers")
     sizes = sizes_of(function, args, size=size)
-    if any(n < 0 for n in sizes):
+    if sizes and min(sizes) < 0:
         raise ShapeError(f"{function}: size={sizes}; expected 0 or more in each dimension")
-    if math.prod(n for n in sizes if n) > MAX_ELEMENTS:
+    if math.prod(sizes) > MAX_ELEMENTS:
         raise ShapeError(f"{function}: size={sizes}; expected at most {MAX_ELEMENTS} elements")
     return sizes
 
@@ -231,7 +231,9 @@ def _full(function: str, shape: tuple[int, ...], value: Any, dtype: Any, device:
     if dtype is None and isinstance(value, (bool, int)):
         dtype = dtypes.bool if isinstance(value, bool) else dtypes.int64
     result = _allocate(shape, dtype, device)
-    FILL(result.array, value=as_number(value, result.array.dtype, function, "fill_value"))
+    if value not in (0, 1):  # which every dtype holds
+        value = as_number(value, result.array.dtype, function, "fill_value")
+    FILL(result.array, value=value)
     return result
 
 

@@ -13,6 +13,7 @@ from gpunet.autograd import (
     FILL,
     Tensor,
     bump_version,
+    contiguous,
     ignore_fp_errors,
     is_grad_enabled,
     make_tensor,
@@ -78,26 +79,40 @@ def _normalize_item(item: Any, x: Tensor) -> Any:
     if item is None or item is Ellipsis or type(item) is int or type(item) is bool:
         return item
     if isinstance(item, slice):
+        if {type(item.start), type(item.stop), type(item.step)} <= _BOUNDS and item.step != 0:
+            return item
         return slice(*(None if n is None else as_integer("slice", name, n) for name, n in _bounds(item)))
     if isinstance(item, (list, tuple, range)):
         item = constant(numpy.asarray(item, numpy.int64 if not len(item) else None))
     if isinstance(item, Tensor) or devices.is_array(item):
-        item = wrap(item, "index")
-        if not (is_boolean(item.dtype) or item.dtype in (int64, int32, uint8)):
-            raise DtypeError(f"index of dtype {item.dtype}; expected int64, int32, bool, slices, None or Ellipsis")
-        if item.dtype == uint8:  # a mask, as in PyTorch
+        item = item if type(item) is Tensor else wrap(item, "index")
+        dtype = item.array.dtype
+        if dtype == int64:
+            return _on_device_of(item, x)
+        if not (is_boolean(dtype) or dtype in (int32, uint8)):
+            raise DtypeError(f"index of dtype {dtype}; expected int64, int32, bool, slices, None or Ellipsis")
+        if dtype == uint8:  # a mask, as in PyTorch
             item = compare("not_equal", item, 0)
         if is_boolean(item.dtype) and active.tape is not None:
             what = "indexing with a boolean mask, whose values determine the shape of the result,"
             graph_break(what, "use where(), or multiply by the mask", item.array)
         if is_boolean(item.dtype) and not item.ndim:
             return bool(item)
-        return item if item.device == x.device else make_tensor(move_to_device(item.array, x.device, guarded=True))
+        return _on_device_of(item, x)
     if isinstance(item, numpy.bool_):
         return bool(item)
     if hasattr(item, "__index__"):
         return operator.index(item)
     raise DtypeError(f"index {item!r}; expected integers, booleans, slices, None or Ellipsis")
+
+
+def _on_device_of(index: Tensor, x: Tensor) -> Tensor:
+    if type(index.array) is type(x.array) is numpy.ndarray or index.device == x.device:
+        return index
+    return make_tensor(move_to_device(index.array, x.device, guarded=True))
+
+
+_BOUNDS = {int, type(None)}
 
 
 def _bounds(item: slice) -> Iterator[tuple[str, Any]]:
@@ -125,18 +140,18 @@ def _resolve(array: Array, index: tuple[Any, ...], site: Site) -> Resolved:
     return resolve(array, index, site.name)
 
 
-def _picked_shape(source: Array, found: Resolved, site: Site, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the result, raising an OutOfRangeError or a ShapeError of ours; ``shape`` is the tensor's, for messages."""
-    for item, dim in zip(found.arrays, found.dims):
-        if not site.wraps and item.size and (smallest := int(item.min())) < 0:
-            raise index_error(site.name, smallest, dim, shape[dim], wraps=False)
+def _pick(source: Array, found: Resolved, site: Site, shape: tuple[int, ...]) -> Array:
+    """The elements that index arrays pick, raising errors of ours; ``shape`` is the tensor's, for messages."""
     try:
-        return devices.take(source, found.picks).shape
+        return devices.take(source, (*found.picks, Ellipsis))  # the Ellipsis keeps a 0-d array
     except IndexError as error:
-        shapes = [(int(item.sum()),) if is_boolean(item.dtype) else item.shape for item in found.arrays]
-        broadcast_index_shapes(shapes, site.name)
-        dims = (*range(found.before), *found.dims)
-        raise translate_index_error(error, site.name, shape, dims) from None
+        raise _index_error(error, found, site, shape) from None
+
+
+def _index_error(error: IndexError, found: Resolved, site: Site, shape: tuple[int, ...]) -> Exception:
+    """Return our error for an IndexError of NumPy or CuPy about the index arrays of a view."""
+    broadcast_index_shapes([(int(a.sum()),) if is_boolean(a.dtype) else a.shape for a in found.arrays], site.name)
+    return translate_index_error(error, site.name, shape, (*range(found.before), *found.dims))
 
 
 def _on_gpu(x: Array, index: tuple[Any, ...]) -> bool:
@@ -174,7 +189,10 @@ def _index(x, *arrays, pattern, site=GETITEM):
         return take(x.array, index, site)
     found = _resolve(x.array, index, site)
     source = found.view.of(x.array)
-    out = empty(_picked_shape(source, found, site, x.array.shape), x.dtype, x.array)
+    picked = _pick(source, found, site, x.array.shape)
+    if active.tape is None:
+        return contiguous(picked)
+    out = empty(picked.shape, x.dtype, x.array)  # a tape replays the launch
     TAKE(out, source, index=found.picks)
     return out
 
@@ -228,7 +246,10 @@ def _assign(array: Array, value: Any, index: tuple[Any, ...]) -> None:
         put(array, value, index, SETITEM)
     else:
         found = _resolve(array, index, SETITEM)
-        PUT(found.view.of(array), value, index=found.picks)
+        try:
+            PUT(found.view.of(array), value, index=found.picks)
+        except IndexError as error:
+            raise _index_error(error, found, SETITEM, array.shape) from None
 
 
 @primitive(name="assignment to an index")
@@ -276,7 +297,11 @@ def _indexed_shape(x: Tensor, index: tuple[Any, ...]) -> tuple[int, ...]:
     if _on_gpu(x.array, index):
         return pick(x.array, index, SETITEM).shape
     found = _resolve(x.array, index, SETITEM)
-    return _picked_shape(found.view.of(x.array), found, SETITEM, x.array.shape)
+    source = found.view.of(x.array)
+    if active.tape is not None or any(is_boolean(item.dtype) for item in found.arrays):
+        return _pick(source, found, SETITEM, x.array.shape).shape
+    picked = broadcast_index_shapes([item.shape for item in found.arrays], SETITEM.name)
+    return (*source.shape[: found.before], *picked, *source.shape[found.before + len(found.arrays) :])
 
 
 def _assigned_value(value: Any, x: Tensor, shape: tuple[int, ...], has_arrays: bool) -> Any:
@@ -305,6 +330,15 @@ def _assigned_value(value: Any, x: Tensor, shape: tuple[int, ...], has_arrays: b
 def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     """Whether an array of ``shape`` broadcasts to ``target``."""
     return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(target)))
+
+
+def _refuse_negative(index: Tensor, dim: int, x: Tensor, site: Site) -> None:
+    """Check indices that start at 0 on the CPU, where NumPy would count from the end; kernels check them on a GPU."""
+    if type(x.array) is numpy.ndarray and index.array.size:
+        flush_pending("checking the range of an index that the step computes", index.array)
+        smallest = int(index.array.min())
+        if smallest < 0:
+            raise index_error(site.name, smallest, dim, x.array.shape[dim], wraps=False)
 
 
 def _gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
@@ -346,7 +380,8 @@ def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) ->
             f"except {dim}"
         )
     if not (shape and sizes):
-        return reshape(gather_at(reshape(input, -1), 0, reshape(index, -1), GATHER), shape)
+        return reshape(gather(reshape(input, -1), 0, reshape(index, -1)), shape)
+    _refuse_negative(index, dim, input, GATHER)
     return gather_at(input, dim, index, GATHER)
 
 
@@ -362,9 +397,9 @@ def _checked_indices(index: Any, function: str, x: Tensor) -> Tensor:
         DtypeError: it is not of an integer dtype.
     """
     index = wrap(index, function)
-    if index.dtype not in (int64, int32):
+    if index.array.dtype != int64 and index.array.dtype != int32:
         raise DtypeError(f"{function}: index of dtype {index.dtype}; expected int32 or int64")
-    return index if index.device == x.device else make_tensor(move_to_device(index.array, x.device, guarded=True))
+    return _on_device_of(index, x)
 
 
 @public("index_select")
@@ -383,6 +418,7 @@ def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
         raise ShapeError(f"index_select: {index.array.size} indices for a tensor without dimensions; expected one")
     if not input.ndim:
         return reshape(index_select(reshape(input, 1), 0, index), ())
+    _refuse_negative(index, at, input, INDEX_SELECT)
     return index_with(input, (slice(None),) * at + (reshape(index, -1),), INDEX_SELECT)
 
 

@@ -232,6 +232,9 @@ class View(NamedTuple):
         return array.transpose(self.axes) if self.axes else array
 
 
+_NO_VIEW = View((), ())
+
+
 class Resolved(NamedTuple):
     """An index in PyTorch's order: numbers, slices and None give a view; arrays pick from adjacent dimensions of it."""
 
@@ -259,7 +262,10 @@ def resolve(array: Array, index: tuple[Any, ...], name: str) -> Resolved:
         ShapeError: too many indices, or a mask of another shape than the dimensions that it indexes.
         OutOfRangeError: a number is out of range.
     """
-    shape, xp = array.shape, devices.module(array)
+    shape = array.shape
+    leading = tuple([item.array for item in index if isinstance(item, Tensor)])
+    if len(leading) == len(index) <= len(shape) and not any(is_boolean(item.dtype) for item in leading):
+        return Resolved(_NO_VIEW, 0, leading, tuple(range(len(leading))))  # fast path: arrays only
     items = [item.array if isinstance(item, Tensor) else item for item in index]
     used = sum(_width(item) for item in items)
     if used > len(shape):
@@ -275,7 +281,7 @@ def resolve(array: Array, index: tuple[Any, ...], name: str) -> Resolved:
     for item in items:
         if isinstance(item, (bool, numpy.bool_)):  # a new dimension of one element, which is picked or not
             basic.append(None)
-            arrays.append(xp.zeros(int(item), INT64))
+            arrays.append(devices.module(array).zeros(int(item), INT64))
             dims.append(-1)
         elif isinstance(item, (int, numpy.integer)):
             if not -shape[dim] <= item < shape[dim]:
