@@ -38,9 +38,18 @@ def is_undefined(text: str, torch: Any, expression: str, theirs: Value) -> bool:
             return True
     torch.use_deterministic_algorithms(True)  # fills uninitialised memory
     try:
-        return not _same(theirs, _value(text, torch, name, expression))
+        filled = _value(text, torch, name, expression)
     finally:
         torch.use_deterministic_algorithms(False)
+    return not _same(theirs, filled) or _is_fill(filled)
+
+
+def _is_fill(value: Value) -> bool:
+    """Whether all elements are the number that uninitialised memory is filled with: nan, the largest integer, True."""
+    if not isinstance(value, TensorValue) or value.array.dtype.kind == "f":
+        return False
+    fill = True if value.array.dtype == bool else numpy.iinfo(value.array.dtype).max
+    return bool((value.array == fill).all())
 
 
 def _value(text: str, torch: Any, name: str, expression: str) -> Value:
