@@ -171,6 +171,57 @@ DIFFERENCES = (
         "x = torch.tensor([1e308] * 8, dtype=torch.float64); r = torch.remainder(x, 0.375)",
     ),
     Difference(
+        "torch.relu* Tensor.relu* F.relu* F.elu* F.gelu F.silu F.softplus",
+        lambda verdict: verdict.detail.startswith("gradient") and "nan" in verdict.text,
+        "The gradient at nan is 0 for `relu` and nan for others; PyTorch's is that of the positive side.",
+        "torch.relu", "x = torch.tensor([nan], requires_grad=True); r = torch.relu(x); r.backward(torch.tensor([1.0]))",
+    ),
+    Difference(
+        "torch.topk Tensor.topk",
+        lambda verdict: verdict.detail == "value" and re.search(r"sorted=False|False\)$", verdict.call.statement) is not None,
+        "`sorted=False` sorts as well.",
+        "torch.topk", "x = torch.tensor([16.0, 6.0, 10.0, 2.0]); r = torch.topk(x, 4, 0, True, False)",
+    ),
+    Difference(
+        "torch.var_mean torch.std_mean",
+        lambda verdict: verdict.detail == "value" and "inf" in verdict.text,
+        "The mean is that of `mean` for infinite elements, too; PyTorch's is nan.",
+        "torch.var_mean", "x = torch.tensor([-inf, 1.0]); r = torch.var_mean(x)",
+    ),
+    Difference(
+        "torch.var* Tensor.var* torch.std* Tensor.std*",
+        lambda verdict: verdict.detail.startswith("gradient") and re.search(r"correction=[2-9]", verdict.text) is not None,
+        "If the correction exceeds the number of elements, the variance is inf, and its gradient is so, too, or nan.",
+        "Tensor.var",
+        "x = torch.tensor([1.0, 2.0], requires_grad=True); r = x.var(0, correction=4); r.backward(torch.tensor(1.0))",
+    ),
+    Difference(
+        "Tensor.__getitem__",
+        lambda verdict: verdict.detail == "argument: value" and re.search(r"= torch.tensor\(-?\d+,", verdict.text) is not None,
+        "Indexing with an integer tensor without dimensions copies; PyTorch's result is a view, so that the host reads the index.",
+        "Tensor.__getitem__", "x = torch.tensor([[1.0], [2.0]]); i = torch.tensor(1, dtype=torch.int64); r = x[i]; r.zero_()",
+    ),
+    Difference(
+        "Tensor.view", accepts("must be divisible"),
+        "An empty tensor can be viewed as any dtype.",
+        "Tensor.view", "x = torch.zeros((2, 0), dtype=torch.bool); r = x.view(torch.bfloat16)",
+    ),
+    Difference(
+        "Tensor.__setitem__", accepts("source and destination dtypes match"),
+        "Assigned values are converted to the tensor's dtype, also with an index of tensors.",
+        "Tensor.__setitem__", "x = torch.zeros(2, dtype=torch.float16); x[[0]] = torch.tensor(0.5); r = x",
+    ),
+    Difference(
+        "torch.linspace", lambda verdict: verdict.detail.endswith("value") and "inf" in verdict.text,
+        "Between infinite ends some elements are nan, not the same ones as in PyTorch.",
+        "torch.linspace", "r = torch.linspace(inf, 3.0, 5)",
+    ),
+    Difference(
+        "*", accepts("ZeroDivisionError"),
+        "An integer divided by 0 is 0 on all devices: to raise an error, the host would have to read the divisor from the GPU.",
+        "torch.floor_divide", "x = torch.tensor([3]); r = torch.floor_divide(x, 0)",
+    ),
+    Difference(
         "torch.norm Tensor.norm",
         any_of(
             accepts("dim must be a 2-tuple"),
@@ -211,14 +262,14 @@ DIFFERENCES = (
     ),
     Difference(
         "F.binary_cross_entropy* F.*_loss",
-        accepts("can't be cast to the desired output type|Subtraction, the `-` operator, with a bool|Found dtype"),
+        accepts("can't be cast to the desired output type|Subtraction, the `-` operator|Found dtype"),
         "Targets may be integers or booleans.",
         "F.binary_cross_entropy_with_logits",
         "x = torch.tensor([0.5]); r = torch.nn.functional.binary_cross_entropy_with_logits(x, torch.tensor([1]))",
     ),
     Difference(
-        "torch.*", accepts("pin"),
-        "`pin_memory=` has no effect.",
+        "torch.*", accepts("pin|unsupported memory format"),
+        "`pin_memory=` and `memory_format=` have no effect.",
         "torch.ones", "r = torch.ones(2, pin_memory=True)",
     ),
     Difference(
@@ -242,7 +293,7 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
-        "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod",
+        "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss",
         lambda verdict: verdict.detail.endswith("value") and _LARGE.search(verdict.text) is not None,
         "Sums of squares and products whose terms exceed the dtype's largest number are inf or nan; in which cases PyTorch's are "
         "depends on the order of its sums.",

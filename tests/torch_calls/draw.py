@@ -101,7 +101,8 @@ class Drawing(Arguments):
                 chosen.append((p, text))
         if chosen and self.chance(0.1):
             i = self.random.randrange(len(chosen))
-            if chosen[i][0].name != "self" or self.target.kind != "method":
+            name = chosen[i][0].name
+            if not name.startswith("_") and (name != "self" or self.target.kind != "method"):
                 chosen[i] = (chosen[i][0], self.wrong())
         receiver = self.take_receiver(chosen)
         return self.done(f"r = {receiver}{self.target.name}({', '.join(self.written(overload.parameters, chosen))})")

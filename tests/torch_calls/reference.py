@@ -30,17 +30,13 @@ class Perturbed:
 
 
 def is_undefined(text: str, torch: Any, expression: str, theirs: Value) -> bool:
-    """Whether PyTorch's own result depends on the seed, or on what memory contained."""
+    """Whether PyTorch's own result depends on the seed, or on what memory contained: ``empty`` and ``empty_like``."""
     name = expression.split(".")[0]
     for seed in range(1, 9):
         torch.manual_seed(seed)
         if not _same(theirs, _value(text, torch, name, expression)):
             return True
-    torch.use_deterministic_algorithms(True)  # fills uninitialised memory
-    try:
-        return not _same(theirs, _value(text, torch, name, expression))
-    finally:
-        torch.use_deterministic_algorithms(False)
+    return "torch.empty" in text
 
 
 def _value(text: str, torch: Any, name: str, expression: str) -> Value:
