@@ -29,7 +29,10 @@ PLANTED = {
         "last = atomicInc(t, n) == n;",
         [("atomicInc(t, n)", "[&] { auto* at = t; auto old = *at; *at = old >=  n ? 0 : old + 1; return old; }()")],
     ),
-    "guard": ("if (f(a, b)) x = 1;", [("f(a, b)", "true"), ("f(a, b)", "false")]),
+    "guard": (
+        "if (f(a, b)) x = 1; else if constexpr (c()) x = 2;",
+        [("f(a, b)", "true"), ("f(a, b)", "false"), ("c()", "true"), ("c()", "false")],
+    ),
     "choice": (
         "x = a + b ? T(1) : c ? 2 : 3;",
         [("a + b", "true"), ("a + b", "false"), ("c", "true"), ("c", "false")],
@@ -47,6 +50,10 @@ PLANTED = {
         [("f(a, b) && c", "true"), ("f(a, b) && c", "false"), ("true", "false")],
     ),
     "clamp": ("x = min(f(a, b), n);", [("min(f(a, b), n)", "f(a, b)"), ("min(f(a, b), n)", "n")]),
+    "alignment": (
+        "int w = access_width(n, a, b[j]); w = access_width(0, a);",
+        [("n, a", "0, a"), (", a, b", ", b"), (", b[j]", ""), ("(0, a)", "(0)")],
+    ),
     "loop": (
         "for (int i = t; i < n; i += d) for (int k = 8; k > 0; k /= 2) h ^= 1;",
         [("= t", "= t + 1"), ("+= d", "+= 2 * (d)"), ("= 8", "= (8) / 2"), ("/= 2", "/= 2 * (2)")],
@@ -109,7 +116,7 @@ def test_sample_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
 
 @needs_compiler
 def test_unexpected_verdict_is_an_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    slower, wrong = "special.cu *whole = false", "special.cu *e < 4 -> e + 1 < 4"
+    slower, wrong = "clip.cu *start < table.counts[[]tensor] -> start <= table.counts[[]tensor]", "special.cu *e < 4 -> e + 1 < 4"
     assert command.main(["--name", slower]) == 0
     assert "0 of 0" in capsys.readouterr().out
     assert command.main(["--name", slower, "--survivors"]) == 0

@@ -135,7 +135,8 @@ def atomic(source: Source) -> Iterator[Edit]:
 def guard(source: Source) -> Iterator[Edit]:
     """Replace the condition of an ``if`` by true, and by false."""
     for index in source.find("if"):
-        first, end = index + 2, source.partner[index + 1]
+        opened = index + (2 if source.tokens[index + 1] == "constexpr" else 1)
+        first, end = opened + 1, source.partner[opened]
         for always in ("true", "false"):
             yield _replaced(source, first, end, always, (index, end + 1))
 
@@ -210,6 +211,22 @@ def clamp(source: Source) -> Iterator[Edit]:
             comma = source.right(index + 1, frozenset([","]))
             for first, last in ((index + 2, comma), (comma + 1, end)):
                 yield _replaced(source, index, end + 1, source.text[slice(*source.span(first, last))], (index, end + 1))
+
+
+@_operator
+def alignment(source: Source) -> Iterator[Edit]:
+    """Ignore an argument of ``access_width``: the stride of rows, or a pointer."""
+    for index in source.find("access_width"):
+        if source.tokens[index - 1] == "int":  # the declaration
+            continue
+        end = source.partner[index + 1]
+        first = source.right(index + 1, frozenset([","]))
+        if source.tokens[index + 2 : first] != ["0"]:
+            yield _replaced(source, index + 2, first, "0", (index, end + 1))
+        while first < end:
+            following = source.right(first, frozenset([","]))
+            yield _replaced(source, first, following, "", (index, end + 1))
+            first = following
 
 
 # ---- loops and offsets ------------------------------------------------------------------------------------------------

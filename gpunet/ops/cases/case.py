@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -116,31 +117,34 @@ class Samples:
         return z.astype(self.dtype)
 
 
-def shifted(array: numpy.ndarray) -> View:
-    """A view with the values of ``array`` that starts one element off alignment."""
+def shifted(array: numpy.ndarray, by: int) -> View:
+    """A view with the values of ``array`` that starts ``by`` elements off alignment."""
     flat = array.reshape(-1)
-    return View(numpy.concatenate([flat[:1], flat]), lambda x: x[1:].reshape(array.shape))
+    return View(numpy.concatenate([numpy.zeros(by, flat.dtype), flat]), lambda x: x[by:].reshape(array.shape))
 
 
 def unaligned(label: str, arrays: list[Any], options: dict[str, Any], *which: int) -> Iterator[Any]:
-    """Yield the launch once per array in ``which`` (default: every array), with only that array off alignment."""
-    for index in which or range(len(arrays)):
+    """Yield launches with only one array off alignment, by one and by two elements: each in ``which`` (default: every array)."""
+    for index, by in itertools.product(which or range(len(arrays)), (1, 2)):
         array = arrays[index]
         if array is not None:
-            moved = [shifted(a) for a in array] if isinstance(array, list) else shifted(array)
-            yield f"{label}, array {index} unaligned", [*arrays[:index], moved, *arrays[index + 1 :]], options
+            moved = [shifted(a, by) for a in array] if isinstance(array, list) else shifted(array, by)
+            yield f"{label}, array {index} unaligned by {by}", [*arrays[:index], moved, *arrays[index + 1 :]], options
 
 
 # ---- shapes ----------------------------------------------------------------------------------------------------------
 
-#: (rows, columns, depth) of a product: ragged and empty ones; LARGE_SIZES select the tile of 128.
-SIZES = ((1, 1, 1), (7, 63, 65), (65, 7, 129), (129, 300, 63), (300, 129, 1), (63, 65, 300), (0, 7, 5), (5, 7, 0))
+#: (rows, columns, depth) of a product: ragged and empty ones, and one whose rows are pairs, but not packs of four;
+#: LARGE_SIZES select the tile of 128.
+SIZES = (
+    (1, 1, 1), (7, 63, 65), (65, 7, 129), (129, 300, 63), (300, 129, 1), (63, 65, 300), (66, 10, 70), (0, 7, 5), (5, 7, 0),
+)  # fmt: skip
 #: (rows, columns, depth) whose rows are whole packs of four elements.
 WHOLE_SIZE = (4, 8, 36)
-LARGE_SIZES = ((7, 95 * 128 + 1, 9), (129, 48 * 128 - 63, 65))
+LARGE_SIZES = ((7, 95 * 128 + 1, 9), (130, 48 * 128 - 62, 66))
 
 #: Numbers of elements of an elementwise launch.
-COUNTS = (1, 7, 63, 65, 129, 300, 0)
+COUNTS = (1, 7, 63, 65, 66, 129, 300, 0)
 
 #: Shapes of the tensors of a list kernel's launch.  A block processes 2048 elements.  (Optimizers count the steps of an
 #: empty tensor, too.)  The last ones take the large table, and

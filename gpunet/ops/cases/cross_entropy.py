@@ -10,7 +10,7 @@ import numpy
 
 from gpunet.launch.facts import Cost, num_bytes
 from gpunet.launch.faults import RECORD_SIZE, report_first
-from gpunet.ops.cases.case import Samples
+from gpunet.ops.cases.case import Samples, unaligned
 from gpunet.ops.cases.losses import loss_arrays, value_and_gradient
 from gpunet.ops.cross_entropy import cross_entropy_labels, cross_entropy_soft
 from gpunet.ops.losses import REDUCTIONS
@@ -82,6 +82,8 @@ def _(s: Samples) -> Iterator[Any]:
             labels[5::7] = -100
             labels[[*wrong]] = [*wrong.values()]
             yield _labels_case(s, f"out of range at {[*wrong]}", reduction, s.normal(300, 10), labels, 2, _labels_out_of_range)
+    label, arrays, options = _labels_case(s, "ignoring none", "none", s.normal(7, 12), s.random.integers(0, 12, 7))
+    yield from unaligned(label, arrays, options, 0, 1, 6)
 
 
 #: (rows, classes): a block per row, and a warp per row of many and of few classes.
@@ -129,6 +131,8 @@ def _(s: Samples) -> Iterator[Any]:
         targets = s.positive(7, classes) / s.dtype.type(classes)
         arrays = [*loss_arrays(s, reduction, (7, classes), (7,)), _extreme_logits(s, 7, classes), targets]
         yield f"{reduction} (7, {classes}) far apart", arrays, {"reduction": reduction}
+    arrays = [*loss_arrays(s, "none", (7, 12), (7,)), s.normal(7, 12), s.positive(7, 12) / s.dtype.type(12)]
+    yield from unaligned("none (7, 12)", arrays, {"reduction": "none"}, 0, 1, 5, 6)
 
 
 @cross_entropy_soft.cases("representative")

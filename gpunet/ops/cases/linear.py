@@ -169,7 +169,7 @@ linear_backward_weight_partial.describe(is_hot=True)
 
 @linear_backward_weight_partial.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    for (o, i, n), slices in zip((*SIZES, (65, 64, 300)), (1, 4, 3, 7, 2, 64, 2, 2, 8)):
+    for (o, i, n), slices in zip((*SIZES, (65, 64, 300)), (1, 4, 3, 7, 2, 64, 3, 2, 2, 8)):
         label = f"({n}, {o}), ({n}, {i}) in {slices} slices"
         yield label, [s.accumulators.blank(slices, o * i + o), s.normal(n, o), s.normal(n, i)], {"slices": slices}
     arrays = [s.accumulators.blank(2, 8 * 4 + 8), s.normal(5, 8), s.normal(5, 4)]

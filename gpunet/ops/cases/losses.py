@@ -34,7 +34,7 @@ elementwise_loss.describe(workspace="partials")
 
 @elementwise_loss.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    shapes = ((1,), (7, 63), (300, 129), (0, 7))
+    shapes = ((1,), (2, 3), (7, 63), (300, 129), (0, 7))
     for loss, reduction, shape in itertools.product(ELEMENTWISE_LOSSES, REDUCTIONS, shapes):
         x, y = 2 * s.normal(*shape), s.normal(*shape)
         if loss == "absolute":  # its derivative jumps at a tie; the cases "ties" below test that alone

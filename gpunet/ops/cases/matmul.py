@@ -29,7 +29,7 @@ def _transposed(x: Array) -> Array:
 @matmul_forward.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     # a batch of 96 selects the tile of 128
-    sizes = [(1, *size) for size in SIZES] + [(96, 7, 9, 33), (3, 65, 129, 7)]
+    sizes = [(1, *size) for size in SIZES] + [(96, 7, 9, 33), (96, 6, 10, 34), (3, 65, 129, 7)]
     for (j, m, n, k), flip_a, flip_b in itertools.product(sizes, (False, True), (False, True)):
         a = View(s.normal(j, k, m), _transposed) if flip_a else s.normal(j, m, k)
         b = View(s.normal(j, n, k), _transposed) if flip_b else s.normal(j, k, n)
