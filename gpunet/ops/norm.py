@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, get_default_dtype
+from gpunet.autograd import Tensor, get_default_dtype, primitive
 from gpunet.backend.dtypes import accumulator, is_floating
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.ops.compare import eq
-from gpunet.ops.dims import Dims, dropped_shape, reduced_dims
+from gpunet.ops.dims import Dims, dropped_shape, kept_shape, reduced_dims
 from gpunet.ops.elementwise import abs, exp, log, where
 from gpunet.ops.face import public
 from gpunet.ops.order import _extreme
@@ -21,19 +21,31 @@ from gpunet.ops.shape import _reshape
 __all__ = ["logsumexp", "norm"]
 
 
+@primitive
+def _logsumexp(x, *, axes, keepdim):
+    x, shape = x.detach(), x.array.shape
+    largest: Any = 0.0
+    if 0 not in [shape[a] for a in axes]:
+        largest = _extreme(x, name="amax", axes=axes, keepdim=True)
+        largest = where(largest.isfinite(), largest, 0.0)
+    total = log(_sum(exp(x - largest), axes=axes, keepdim=True)) + largest
+    return total.array if keepdim else total.array.reshape(dropped_shape(shape, axes))
+
+
+def _logsumexp_derivative(g, x, out, axes):
+    kept = kept_shape(x.array.shape, axes)
+    return _reshape(g, shape=kept) * exp(x - _reshape(out, shape=kept))
+
+
+_logsumexp.derivatives(x=_logsumexp_derivative)
+
+
 @public("logsumexp")
 def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over ``dim``, computed without overflow; -inf of no elements."""
     dtype = input.dtype if is_floating(input.dtype) else get_default_dtype()
-    x = converted(input, accumulator(dtype))
-    shape = x.array.shape
-    axes = reduced_dims(x, dim, "logsumexp")
-    largest: Any = 0.0
-    if 0 not in [shape[a] for a in axes]:
-        largest = _extreme(x.detach(), name="amax", axes=axes, keepdim=True)
-        largest = where(largest.isfinite(), largest, 0.0)
-    total = log(_sum(exp(x - largest), axes=axes, keepdim=True)) + largest
-    return converted(total if keepdim else _reshape(total, shape=dropped_shape(shape, axes)), dtype)
+    axes = reduced_dims(input, dim, "logsumexp")
+    return converted(_logsumexp(converted(input, accumulator(dtype)), axes=axes, keepdim=keepdim), dtype)
 
 
 @public("norm")

@@ -39,7 +39,7 @@ def one_hot(input: Any, num_classes: int = -1) -> Tensor:
         raise DtypeError(f"one_hot: labels of dtype {array.dtype}; expected integers: convert them with .long()")
     if num_classes < -1:
         raise ArgumentError(f"one_hot: num_classes={num_classes}; expected a number of classes, or -1 for the largest label + 1")
-    if num_classes == -1 and not array.size:
+    if num_classes < 1 and not array.size:
         raise ArgumentError(f"one_hot: no labels (shape {tuple(array.shape)}), so no largest label; pass num_classes")
     if num_classes != -1 and type(array) is not numpy.ndarray:
         check_labels(array, num_classes, _SITE)

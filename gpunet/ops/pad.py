@@ -105,10 +105,10 @@ def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[
             "last 1, 2 or 3 dimensions, and one or two dimensions before them"
         )
     for dim, ((low, high), n) in enumerate(zip(widths, x.array.shape)):
+        if not (low or high):
+            continue
         most = {"reflect": n - 1, "circular": n + min(0, low) + min(0, high)}.get(mode, max(low, high) if n else 0)
         if max(low, high) > most:
             raise ShapeError(f"pad: pad={numbers}, mode={mode!r}; dimension {dim} of size {n} takes widths up to {most}")
-        if low or high:
-            indices = _indices(mode, low, high, n)
-            x = index_select(x, dim, make_tensor(constant(indices)))
+        x = index_select(x, dim, make_tensor(constant(_indices(mode, low, high, n))))
     return x

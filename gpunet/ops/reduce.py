@@ -179,7 +179,8 @@ def _variance_factor(shape, axes, correction):
 def _variance_derivative(g, x, axes, correction):
     shape = x.array.shape
     centred = x - _mean(x, axes=axes, keepdim=True)
-    return _reshape(g, shape=kept_shape(shape, axes)) * centred * (2.0 * _variance_factor(shape, axes, correction))
+    freedom = math.prod(shape[a] for a in axes) - correction  # may be negative, as in PyTorch
+    return _reshape(g, shape=kept_shape(shape, axes)) * centred * (2.0 / freedom if freedom else math.inf)
 
 
 _variance.derivatives(x=_variance_derivative)

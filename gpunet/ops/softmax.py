@@ -11,7 +11,7 @@ from gpunet.launch.shims import Ufunc
 from gpunet.ops.broadcast import SUM, in_accumulator
 from gpunet.ops.dims import kept_shape, normalize_dim
 from gpunet.ops.elementwise import exp
-from gpunet.ops.face import public
+from gpunet.ops.face import as_integer, public
 from gpunet.ops.order import EXTREMA
 from gpunet.ops.reduce import _sum, check_floating, converted, promote_0d
 
@@ -60,6 +60,7 @@ _wide_softmax, _wide_log_softmax = (promote_0d(in_accumulator(op)) for op in (_s
 def _operand(function: str, x: Tensor, dim: int | None, dtype: Any, stacklevel: int) -> tuple[Tensor, int]:
     """The tensor in ``dtype`` and the dimension as an index; None is PyTorch's implicit choice, with its warning."""
     x = check_floating(converted(x, dtype), function)
+    stacklevel = as_integer(function, "_stacklevel", stacklevel)
     if dim is None:
         dim = 0 if x.ndim in (0, 1, 3) else 1
         warnings.warn(

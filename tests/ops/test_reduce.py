@@ -139,6 +139,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "topk(-1)": (lambda: a().topk(-1), OutOfRangeError, "k=-1"),
     "norm of integers": (lambda: t([1, 2]).norm(), DtypeError, r"norm: .*int64.*\.float\(\)"),
     "largest of nothing": (lambda: gpunet.zeros(0).norm(inf), ShapeError, r"norm: p=inf .*\(0,\)"),
+    "_stacklevel": (lambda: gpunet.softmax(a(), 0, _stacklevel=None), DtypeError, "softmax: _stacklevel=None"),
     "softmax(dtype=int64)": (lambda: a().softmax(0, gpunet.int64), DtypeError, "softmax: .*int64"),
     "out of another dtype": (lambda: gpunet.sum(a(), 0, out=t([1])), (DtypeError, ShapeError), "sum: out"),
     "indices of another dtype": (
@@ -209,6 +210,18 @@ def test_case_of_prod_with_one_zero(device: str) -> None:
     (first,) = gpunet.grad(x.prod(), x, create_graph=True)
     first.sum().backward()
     check(x.grad, [3, 2, 5])
+
+
+def test_gradient_of_logsumexp_beside_an_infinite_element(device: str) -> None:
+    x = t([[inf, 1.0], [-inf, 1.0]]).requires_grad_()
+    x.logsumexp(1).sum().backward()
+    check(x.grad, [[nan, 0], [0, 1]])
+
+
+def test_gradient_of_var_beside_an_infinite_element(device: str) -> None:
+    x = t([1.0, inf]).requires_grad_()
+    x.var().backward()
+    check(x.grad, [-inf, nan])
 
 
 @pytest.mark.parametrize("p", [0, 0.5, 1, 2, 3, -1, inf, -inf])

@@ -87,6 +87,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "flip out of range": (lambda: gpunet.flip(gpunet.ones(3), dims=(5,)), OutOfRangeError, "flip: dims=5"),
     "flip twice": (lambda: x23().flip(0, 0), ArgumentError, r"flip: dims=\(0, 0\).*twice"),
     "flip twice, once from the end": (lambda: gpunet.flip(x23(), dims=(1, -1)), ArgumentError, "flip: .*twice"),
+    "flip without dims": (lambda: x23().flip(dims=None), ArgumentError, "flip: dims is missing"),
     "squeeze twice": (lambda: gpunet.ones(1, 2, 1).squeeze((0, -3)), ArgumentError, "squeeze: .*twice"),
     "reshape to negative sizes": (lambda: x23().reshape(-2, -3), ShapeError, r"reshape: .*\(-2, -3\)"),
     "reshape to floats": (lambda: x23().reshape(2.0, 3), DtypeError, "reshape: shape=2.0"),

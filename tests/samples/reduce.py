@@ -50,8 +50,7 @@ for _correction in (0, 1):
         torch=SAME, name=f"var {_correction}",
     )  # fmt: skip
 row("sqrt_0", lambda x: x.std(), lambda x: x.std(ddof=1), normal(3, 4), torch="std", name="std")
-row("_sum", lambda x: x.logsumexp(1), lambda x: numpy.log(numpy.exp(x).sum(1)), normal(ROWS, 4), name="logsumexp",
-    torch=SAME)  # fmt: skip
+row("_logsumexp", lambda x: x.logsumexp(1), lambda x: numpy.log(numpy.exp(x).sum(1)), normal(ROWS, 4), torch=SAME)  # fmt: skip
 for _p in (1, 2, 3, math.inf, -math.inf):
     row(
         "_extreme" if math.isinf(_p) else "_sum", lambda x, p=_p: x.norm(p, 1),
