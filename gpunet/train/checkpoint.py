@@ -296,8 +296,8 @@ def _parse_header(length: int, text: bytes, name: str) -> dict[str, Any]:
             if key != "__metadata__":
                 begin, end = entry["data_offsets"]
                 if not (0 <= begin <= end and all(n >= 0 for n in entry["shape"]) and isinstance(entry["dtype"], str)):
-                    raise CheckpointError(f"entry {key!r}: {entry}")
-    except (CheckpointError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                    raise CheckpointError(f"{name} is damaged: its header is not valid ({key!r}: {entry}); copy it again")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{name} is damaged: its header is not valid ({error!r}); copy it again") from None
     return header
 

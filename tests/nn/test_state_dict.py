@@ -241,8 +241,8 @@ def test_a_pickled_module_works_in_another_process(device: str, tmp_path: Any) -
     x = gpunet.ones(1, 3)
     (tmp_path / "net").write_bytes(pickle.dumps((net, x, net(x).detach())))
     program = f"""
-import pickle
-net, x, expected = pickle.loads(open({str(tmp_path / "net")!r}, "rb").read())
+import pathlib, pickle
+net, x, expected = pickle.loads(pathlib.Path({str(tmp_path / "net")!r}).read_bytes())
 assert (net(x) == expected).all() and not net.training and net.extra is net[0].weight
 assert list(net.state_dict()) == ["extra", "0.weight", "0.bias"]
 net(x).sum().backward()
