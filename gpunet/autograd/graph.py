@@ -114,7 +114,7 @@ class Node:
         op: Op,
         edges: Sequence[Any],
         saved: Any,
-        versions: list[Any],
+        versions: Sequence[Any],
         outputs: list[tuple[tuple[int, ...], Any]],
         options: dict[str, Any],
     ) -> None:
@@ -124,7 +124,7 @@ class Node:
         self.saved = saved
         #: version counter, version at forward and memory of each tensor that backward may need.  The memory is given by the
         #: tensor, or by the id of its owner if the node must not keep it alive; None if backward certainly needs it
-        self.versions = versions
+        self.versions: Sequence[Any] = versions
         self.outputs = outputs  # (shape, dtype) of each
         self.options = options
         self.sequence = next(Node._sequence)
@@ -158,8 +158,7 @@ class Node:
     def release(self) -> None:
         """Drop everything saved for backward."""
         self.saved = None
-        self.edges = self.inputs = self.sources = ()
-        self.versions = []
+        self.edges = self.inputs = self.sources = self.versions = ()
 
     def check_versions(self, create: bool) -> None:
         """Check that no tensor that backward needs was changed in place since forward.
@@ -189,8 +188,8 @@ def id_of_owner(array: Array) -> int:
 
     The memory of the root may belong to another object, such as a buffer or a file.
     """
-    while array.base is not None and devices.is_array(array.base):
-        array = array.base
+    while (base := array.base) is not None and devices.is_array(base):
+        array = base
     return id(array)
 
 

@@ -8,14 +8,11 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from numpy import ndarray
-
 from gpunet.autograd import mode
 from gpunet.autograd.backward import run
 from gpunet.autograd.graph import Gradient, Node, contiguous, edge_to, id_of_owner, ignore_fp_errors, operands, spec_at
 from gpunet.autograd.tensor import Tensor
-from gpunet.backend import devices
-from gpunet.errors import ArgumentError, GradientError
+from gpunet.errors import ArgumentError
 
 
 class Op:
@@ -255,10 +252,6 @@ def primitive(
 # ---- fused ops --------------------------------------------------------------------------------------------------------
 
 
-#: the types in ``saved`` on the CPU, which need no further check
-_ARRAYS = frozenset((ndarray, type(None)))
-
-
 class Fused(Op):
     """An op whose forward and backward are launches on arrays."""
 
@@ -280,15 +273,6 @@ class Fused(Op):
         """Decorator of the backward in primitives (see :func:`fused`)."""
         self.check_backward(function)
         self.composed_backward = function
-
-    def check_saved(self, saved: Any) -> None:
-        """Raise a GradientError if ``saved`` is no flat tuple of arrays and None."""
-        if type(saved) is tuple:
-            wrong = [item for item in saved if item is not None and not devices.is_array(item)]
-            if not wrong:
-                return
-            saved = wrong[0]
-        raise GradientError(f"forward of {self.name} saved {saved!r}; expected a flat tuple of arrays, or None in it")
 
     def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
         if create:
@@ -406,23 +390,24 @@ def fused(
                     value = array if array.flags.c_contiguous else contiguous(array)
                 arrays.append(value)
                 edges.append(edge)
-            need = [edge is not None for edge in edges]
+            need = [*map(bool, edges)]
             result, saved = function(*arrays, need=need, **options)
-            if type(saved) is not tuple or not _ARRAYS.issuperset(map(type, saved)):
-                op.check_saved(saved)
             results = result if type(result) is tuple else (result,)
-            tensors = [Tensor(array) for array in results]
+            tensors = (*map(Tensor, results),)
             if True in need:
-                node = Node(op, edges, saved, versions, [(array.shape, array.dtype) for array in results], options)
+                outputs: list[Any] = []
+                node = Node(op, edges, saved, versions, outputs, options)
                 node.need = need
                 if keeps_inputs:
                     node.inputs = inputs
                 else:
                     node.sources = [_source(array, arrays, edges, results) for array in saved]
                 for index, tensor in enumerate(tensors):
-                    versions.append((tensor._version, 0, id_of_owner(tensor.array)))
+                    array = tensor.array
+                    outputs.append((array.shape, array.dtype))
+                    versions.append((tensor._version, 0, id_of_owner(array)))
                     tensor._node, tensor._index, tensor._requires_grad = node, index, True
-            return tuple(tensors) if type(result) is tuple else tensors[0]
+            return tensors if type(result) is tuple else tensors[0]
 
         call.backward = op.set_backward  # type: ignore[attr-defined]
         call.composed_backward = op.set_composed_backward  # type: ignore[attr-defined]
