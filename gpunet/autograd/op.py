@@ -10,8 +10,19 @@ from typing import Any, NamedTuple
 
 from gpunet.autograd import mode
 from gpunet.autograd.backward import run
-from gpunet.autograd.graph import Gradient, Node, contiguous, edge_to, id_of_owner, ignore_fp_errors, operands, spec_at
+from gpunet.autograd.graph import (
+    Gradient,
+    Node,
+    contiguous,
+    edge_to,
+    id_of_owner,
+    ignore_fp_errors,
+    materialize,
+    operands,
+    spec_at,
+)
 from gpunet.autograd.tensor import Tensor
+from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError
 
 
@@ -37,7 +48,9 @@ class Op:
         self.function = function
         self.call: Callable[..., Any] = function
 
-    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
+    def differentiate(
+        self, node: Node, upstream: Sequence[Gradient | Array | None], create: bool
+    ) -> Sequence[Gradient | Array | None]:
         """Return the gradient of each input of ``node``, given those of its outputs; differentiable ones if ``create``."""
         raise NotImplementedError
 
@@ -171,15 +184,16 @@ class Primitive(Op):
             result._node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
             result._requires_grad = True
 
-    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
-        assert upstream[0] is not None
-        g = upstream[0].materialize()
+    def differentiate(
+        self, node: Node, upstream: Sequence[Gradient | Array | None], create: bool
+    ) -> Sequence[Gradient | Array | None]:
+        g = materialize(upstream[0])
         saved = node.saved
         if "out" in saved:
             out = Tensor(saved["out"].array)
             out._version, out._node, out._requires_grad = saved["out"]._version, node, True
             saved = saved | {"out": out}
-        gradients: list[Gradient | None] = []
+        gradients: list[Gradient | Array | None] = []
         for position, (rule, edge) in enumerate(zip(self.rules_of(len(node.edges)), node.edges)):
             if edge is None or rule is None:
                 gradients.append(None)
@@ -189,8 +203,8 @@ class Primitive(Op):
                 values.insert(0, position - self.first_variadic)
             gradient = _match(rule.function(g, *values), edge)
             array = gradient.array
-            is_owned = not create and gradient is not g and array.base is None and array.flags.c_contiguous
-            gradients.append(Gradient(array, None, is_owned, gradient))
+            is_new = not create and gradient is not g and array.base is None and array.flags.c_contiguous
+            gradients.append(array if is_new else Gradient.of(gradient))
         return gradients
 
 
@@ -274,23 +288,23 @@ class Fused(Op):
         self.check_backward(function)
         self.composed_backward = function
 
-    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
+    def differentiate(
+        self, node: Node, upstream: Sequence[Gradient | Array | None], create: bool
+    ) -> Sequence[Gradient | Array | None]:
         if create:
-            return self._differentiate_composed(node, [None if g is None else g.materialize() for g in upstream])
+            return self._differentiate_composed(node, [None if g is None else materialize(g) for g in upstream])
         backward: Any = self.backward
-        gradients = backward(node.saved, *map(self._received, upstream), need=node.need, **node.options)
-        return [g if g is None or type(g) is Gradient else Gradient(g, None, True) for g in gradients]
+        return backward(node.saved, *map(self._received, upstream), need=node.need, **node.options)
 
-    def _received(self, gradient: Gradient | None) -> Gradient | None:
+    def _received(self, gradient: Gradient | Array | None) -> Gradient | None:
         """The gradient in a form that ``backward`` takes: C-contiguous, with the scale applied unless it takes one."""
-        if gradient is None:
-            return None
+        if type(gradient) is not Gradient:
+            return None if gradient is None else Gradient(gradient)
         array = gradient.array
-        if array is None:
-            return gradient if self.takes_unit else gradient.applied()
-        if gradient.scale is not None and not self.takes_scale:
-            return gradient.applied()
-        return gradient if array.flags.c_contiguous else Gradient(contiguous(array), gradient.scale)
+        is_taken = self.takes_unit if array is None else self.takes_scale or gradient.scale is None
+        if not is_taken:
+            return Gradient(gradient.apply())
+        return gradient if array is None or array.flags.c_contiguous else Gradient(contiguous(array), gradient.scale)
 
     def _differentiate_composed(self, node: Node, upstream: list[Tensor | None]) -> list[Gradient | None]:
         """Return differentiable gradients: by the composed backward, or by running the composition and its backward."""
@@ -350,8 +364,8 @@ def fused(
 
     The function receives C-contiguous arrays and the list ``need``, which tells for each input whether it needs a
     gradient.  It returns what backward needs in ``saved``, a flat tuple of arrays and None.  Backward receives it, and a
-    :class:`Gradient` for each output (None if nothing depends on the output).  It returns for each input a new array
-    (never a saved one), a :class:`Gradient`, or None.
+    :class:`Gradient` for each output (None if nothing depends on the output).  It returns for each input a new
+    C-contiguous array (never a saved one), a :class:`Gradient`, or None.
 
     ``@activation.composed_backward`` may give the backward in primitives, where all arrays are Tensors.  It is used for
     second derivatives instead of the composition, so that the inputs need not be kept for it.
