@@ -9,6 +9,7 @@ returns them as a flat tuple of arrays.  So the engine knows them: it saves noth
 checks the version counters of what it saved to detect changes in place, and releases it when backward has run.
 
 Gradients.  A :class:`Gradient` travels along the edges: an array with a pending scale, such as the 1/n of a mean loss.
+A new array without a scale travels as it is.
 
 Methods and operators of Tensor are attached when ``gpunet.ops`` is imported; ``gpunet.Tensor`` sees to that.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gpunet.autograd import mode
-from gpunet.autograd.graph import ADD, COPY, FILL, Gradient, Node, edge_to, ignore_fp_errors, operands
+from gpunet.autograd.graph import ADD, COPY, FILL, Gradient, Node, edge_to, ignore_fp_errors, materialize, operands
 from gpunet.autograd.tensor import Tensor, bump_version, make_tensor, method, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -189,7 +189,7 @@ def run(
     retain = create if retain is None else retain
     heap: list[tuple[int, Node]] = []  # nodes that have received a gradient, highest sequence number first
     received: dict[Node, list[Any]] = {}  # their gradients so far, one per output
-    leaves: dict[Tensor, Gradient] = {}
+    leaves: dict[Tensor, Gradient | Array] = {}
     requested: dict[Any, Any] = {}  # gradient of each of ``inputs``, by edge
     path: set[Node] | None = None  # the nodes to visit; None means all
     if inputs is not None:
@@ -200,7 +200,7 @@ def run(
         path = _nodes_between([t._node for t in outputs if t._node is not None], set(requested))
         path.update(e[0] for e in requested if type(e[0]) is Node)
 
-    def send(edge: Any, gradient: Gradient) -> None:
+    def send(edge: Any, gradient: Gradient | Array) -> None:
         target, index = edge
         if type(target) is Node:
             if path is not None and target not in path:
@@ -214,9 +214,10 @@ def run(
             so_far = leaves.get(target)
             leaves[target] = gradient if so_far is None else add(so_far, gradient)
 
-    def add(gradient: Gradient, other: Gradient) -> Gradient:
-        total = gradient.materialize() + other.materialize()
-        return Gradient(total.array, None, not create and total.array.flags.c_contiguous, total)
+    def add(gradient: Gradient | Array, other: Gradient | Array) -> Gradient | Array:
+        total = materialize(gradient) + materialize(other)
+        is_new = not create and total.array.flags.c_contiguous
+        return total.array if is_new else Gradient.of(total)
 
     previous_mode, mode.current.enabled = mode.current.enabled, create
     try:
@@ -232,7 +233,7 @@ def run(
             if requested:
                 for index, gradient in enumerate(gradients):
                     if (node, index) in requested and gradient is not None:
-                        requested[node, index] = tensor = gradient.materialize()
+                        requested[node, index] = tensor = materialize(gradient)
                         gradients[index] = Gradient.of(tensor)
                 if not any(
                     e is not None and (e in requested or (path is not None and e[0] in path)) for e in node.edges
@@ -256,40 +257,40 @@ def run(
         if inputs is None:
             _accumulate(leaves.items(), create)
             return []
-        requested.update(((leaf, 0), gradient.materialize()) for leaf, gradient in leaves.items())
+        requested.update(((leaf, 0), materialize(gradient)) for leaf, gradient in leaves.items())
     finally:
         mode.current.enabled = previous_mode
     return [requested[edge_to(t)] for t in inputs]
 
 
-def _call_hook(hook: Any, gradient: Gradient) -> Gradient:
+def _call_hook(hook: Any, gradient: Gradient | Array) -> Gradient:
     """Call a hook of a tensor with its gradient; return the gradient or its replacement."""
-    tensor = gradient.materialize()
+    tensor = materialize(gradient)
     replacement = hook(tensor)
     return Gradient.of(tensor if replacement is None else replacement)
 
 
-def _accumulate(gradients: Iterable[tuple[Tensor, Gradient]], create: bool) -> None:
+def _accumulate(gradients: Iterable[tuple[Tensor, Gradient | Array]], create: bool) -> None:
     """Add the gradients to the ``grad`` of their leaves.
 
-    A leaf's first gradient is stored without a copy if it owns its memory.
+    A leaf's first gradient is stored without a copy if it is a new array.
     """
     tape = active.tape
     with _accumulation:
         for leaf, gradient in gradients:
             before = leaf._grad
-            if before is None and gradient.is_owned:
-                leaf._grad = make_tensor(gradient.array) if gradient.tensor is None else gradient.tensor
+            if before is None and type(gradient) is not Gradient:
+                leaf._grad = make_tensor(gradient)
             else:
                 leaf._grad = _add_to_grad(before, gradient, create)
             if tape is not None:
                 tape.record_gradient(leaf, before)
 
 
-def _add_to_grad(before: Tensor | None, gradient: Gradient, create: bool) -> Tensor:
+def _add_to_grad(before: Tensor | None, gradient: Gradient | Array, create: bool) -> Tensor:
     """Return the new ``grad`` of a leaf, in memory of its own: ``before + gradient``, in place unless ``create``."""
-    is_new = gradient.array is None or gradient.scale is not None or gradient.is_owned
-    tensor = gradient.materialize()
+    is_new = type(gradient) is not Gradient or gradient.array is None or gradient.scale is not None
+    tensor = materialize(gradient)
     if before is not None:
         if create:
             return before + tensor

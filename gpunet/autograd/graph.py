@@ -41,55 +41,49 @@ class Gradient:
     the scale on and apply it where the batch is reduced, at the end of dW = scale * dZ^T X.  Other ops receive
     gradients with the scale applied.
 
+    A new array, which is C-contiguous and which nothing else refers to, travels as it is: a leaf's ``grad`` may keep it.
+
     Attributes:
         array: the gradient; None means exactly 1, so that a loss needs no launch to create it.
         scale: the pending scale, an array of shape (1,) of the accumulator of the array's dtype; None means 1.
         tensor: the Tensor of ``array``, with its graph under ``create_graph``; None if there is none yet.
-        is_owned: whether ``array`` is C-contiguous memory that nothing else refers to, so that a leaf's ``grad`` may keep it.
         like: for a gradient of exactly 1, an array of its shape and dtype.
     """
 
-    __slots__ = ("array", "is_owned", "like", "scale", "tensor")
+    __slots__ = ("array", "like", "scale", "tensor")
 
     def __init__(
-        self,
-        array: Array | None,
-        scale: Array | None = None,
-        is_owned: bool = False,
-        tensor: Tensor | None = None,
-        like: Array | None = None,
+        self, array: Array | None, scale: Array | None = None, tensor: Tensor | None = None, like: Array | None = None
     ) -> None:
         self.array = array
         self.scale = scale
-        self.is_owned = is_owned
         self.tensor = tensor
         self.like = like
 
     @classmethod
     def of(cls, tensor: Tensor) -> Gradient:
         """The gradient that is the value of ``tensor``."""
-        return cls(tensor.array, None, False, tensor)
+        return cls(tensor.array, None, tensor)
 
-    def applied(self) -> Gradient:
-        """The same gradient as an array without a pending scale."""
+    def apply(self) -> Array:
+        """Return the gradient as an array without a pending scale."""
         if self.array is None:
             assert self.like is not None
             out = empty(self.like.shape, self.like.dtype, self.like)
             FILL(out, value=1)
-            return Gradient(out, None, True)
+            return out
         if self.scale is None:
-            return self
+            return self.array
         out = empty(self.array.shape, self.array.dtype, self.array)
         MULTIPLY(out, self.array, self.scale.reshape(()))
-        return Gradient(out, None, True)
+        return out
 
-    def materialize(self) -> Tensor:
-        """Apply the pending scale; return a Tensor."""
-        if self.tensor is not None:
-            return self.tensor
-        applied = self.applied()
-        assert applied.array is not None
-        return make_tensor(applied.array)
+
+def materialize(gradient: Gradient | Array) -> Tensor:
+    """Apply the pending scale; return a Tensor."""
+    if type(gradient) is not Gradient:
+        return make_tensor(gradient)
+    return make_tensor(gradient.apply()) if gradient.tensor is None else gradient.tensor
 
 
 class Node:
@@ -115,7 +109,7 @@ class Node:
         op: Op,
         edges: Sequence[Any],
         saved: Any,
-        versions: list[Any],
+        versions: Sequence[Any],
         outputs: list[tuple[tuple[int, ...], Any]],
         options: dict[str, Any],
     ) -> None:
@@ -125,7 +119,7 @@ class Node:
         self.saved = saved
         #: version counter, version at forward and memory of each tensor that backward may need.  The memory is given by the
         #: tensor, or by the id of its owner if the node must not keep it alive; None if backward certainly needs it
-        self.versions = versions
+        self.versions: Sequence[Any] = versions
         self.outputs = outputs  # (shape, dtype) of each
         self.options = options
         self.sequence = next(Node._sequence)
@@ -159,8 +153,7 @@ class Node:
     def release(self) -> None:
         """Drop everything saved for backward."""
         self.saved = None
-        self.edges = self.inputs = self.sources = ()
-        self.versions = []
+        self.edges = self.inputs = self.sources = self.versions = ()
 
     def check_versions(self, create: bool) -> None:
         """Check that no tensor that backward needs was changed in place since forward.
@@ -190,8 +183,8 @@ def id_of_owner(array: Array) -> int:
 
     The memory of the root may belong to another object, such as a buffer or a file.
     """
-    while array.base is not None and devices.is_array(array.base):
-        array = array.base
+    while (base := array.base) is not None and devices.is_array(base):
+        array = base
     return id(array)
 
 

@@ -12,9 +12,20 @@ from numpy import ndarray
 
 from gpunet.autograd import mode
 from gpunet.autograd.backward import run
-from gpunet.autograd.graph import Gradient, Node, contiguous, edge_to, id_of_owner, ignore_fp_errors, operands, spec_at
+from gpunet.autograd.graph import (
+    Gradient,
+    Node,
+    contiguous,
+    edge_to,
+    id_of_owner,
+    ignore_fp_errors,
+    materialize,
+    operands,
+    spec_at,
+)
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
+from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, GradientError
 
@@ -41,7 +52,9 @@ class Op:
         self.function = function
         self.call: Callable[..., Any] = function
 
-    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
+    def differentiate(
+        self, node: Node, upstream: Sequence[Gradient | Array | None], create: bool
+    ) -> Sequence[Gradient | Array | None]:
         """Return the gradient of each input of ``node``, given those of its outputs; differentiable ones if ``create``."""
         raise NotImplementedError
 
@@ -175,15 +188,16 @@ class Primitive(Op):
             result._node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
             result._requires_grad = True
 
-    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
-        assert upstream[0] is not None
-        g = upstream[0].materialize()
+    def differentiate(
+        self, node: Node, upstream: Sequence[Gradient | Array | None], create: bool
+    ) -> Sequence[Gradient | Array | None]:
+        g = materialize(upstream[0])
         saved = node.saved
         if "out" in saved:
             out = make_tensor(saved["out"].array)
             out._version, out._node, out._requires_grad = saved["out"]._version, node, True
             saved = saved | {"out": out}
-        gradients: list[Gradient | None] = []
+        gradients: list[Gradient | Array | None] = []
         for position, (rule, edge) in enumerate(zip(self.rules_of(len(node.edges)), node.edges)):
             if edge is None or rule is None:
                 gradients.append(None)
@@ -193,8 +207,8 @@ class Primitive(Op):
                 values.insert(0, position - self.first_variadic)
             gradient = _match(rule.function(g, *values), edge)
             array = gradient.array
-            is_owned = not create and gradient is not g and array.base is None and array.flags.c_contiguous
-            gradients.append(Gradient(array, None, is_owned, gradient))
+            is_new = not create and gradient is not g and array.base is None and array.flags.c_contiguous
+            gradients.append(array if is_new else Gradient.of(gradient))
         return gradients
 
 
@@ -291,23 +305,23 @@ class Fused(Op):
             saved = wrong[0]
         raise GradientError(f"forward of {self.name} saved {saved!r}; expected a flat tuple of arrays, or None in it")
 
-    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
+    def differentiate(
+        self, node: Node, upstream: Sequence[Gradient | Array | None], create: bool
+    ) -> Sequence[Gradient | Array | None]:
         if create:
-            return self._differentiate_composed(node, [None if g is None else g.materialize() for g in upstream])
+            return self._differentiate_composed(node, [None if g is None else materialize(g) for g in upstream])
         backward: Any = self.backward
-        gradients = backward(node.saved, *map(self._received, upstream), need=node.need, **node.options)
-        return [g if g is None or type(g) is Gradient else Gradient(g, None, True) for g in gradients]
+        return backward(node.saved, *map(self._received, upstream), need=node.need, **node.options)
 
-    def _received(self, gradient: Gradient | None) -> Gradient | None:
+    def _received(self, gradient: Gradient | Array | None) -> Gradient | None:
         """The gradient in a form that ``backward`` takes: C-contiguous, with the scale applied unless it takes one."""
-        if gradient is None:
-            return None
+        if type(gradient) is not Gradient:
+            return None if gradient is None else Gradient(gradient)
         array = gradient.array
-        if array is None:
-            return gradient if self.takes_unit else gradient.applied()
-        if gradient.scale is not None and not self.takes_scale:
-            return gradient.applied()
-        return gradient if array.flags.c_contiguous else Gradient(contiguous(array), gradient.scale)
+        is_taken = self.takes_unit if array is None else self.takes_scale or gradient.scale is None
+        if not is_taken:
+            return Gradient(gradient.apply())
+        return gradient if array is None or array.flags.c_contiguous else Gradient(contiguous(array), gradient.scale)
 
     def _differentiate_composed(self, node: Node, upstream: list[Tensor | None]) -> list[Gradient | None]:
         """Return differentiable gradients: by the composed backward, or by running the composition and its backward."""
@@ -367,8 +381,8 @@ def fused(
 
     The function receives C-contiguous arrays and the list ``need``, which tells for each input whether it needs a
     gradient.  It returns what backward needs in ``saved``, a flat tuple of arrays and None.  Backward receives it, and a
-    :class:`Gradient` for each output (None if nothing depends on the output).  It returns for each input a new array
-    (never a saved one), a :class:`Gradient`, or None.
+    :class:`Gradient` for each output (None if nothing depends on the output).  It returns for each input a new
+    C-contiguous array (never a saved one), a :class:`Gradient`, or None.
 
     ``@activation.composed_backward`` may give the backward in primitives, where all arrays are Tensors.  It is used for
     second derivatives instead of the composition, so that the inputs need not be kept for it.
@@ -407,23 +421,26 @@ def fused(
                     value = array if array.flags.c_contiguous else contiguous(array)
                 arrays.append(value)
                 edges.append(edge)
-            need = [edge is not None for edge in edges]
+            need = [*map(bool, edges)]
             result, saved = function(*arrays, need=need, **options)
             if type(saved) is not tuple or not _ARRAYS.issuperset(map(type, saved)):
                 op.check_saved(saved)
             results = result if type(result) is tuple else (result,)
-            tensors = [make_tensor(array) for array in results]
+            tensors = (*map(make_tensor, results),)
             if True in need:
-                node = Node(op, edges, saved, versions, [(array.shape, array.dtype) for array in results], options)
+                outputs: list[Any] = []
+                node = Node(op, edges, saved, versions, outputs, options)
                 node.need = need
                 if keeps_inputs:
                     node.inputs = inputs
                 else:
                     node.sources = [_source(array, arrays, edges, results) for array in saved]
                 for index, tensor in enumerate(tensors):
-                    versions.append((tensor._version, 0, id_of_owner(tensor.array)))
+                    array = tensor.array
+                    outputs.append((array.shape, array.dtype))
+                    versions.append((tensor._version, 0, id_of_owner(array)))
                     tensor._node, tensor._index, tensor._requires_grad = node, index, True
-            return tuple(tensors) if type(result) is tuple else tensors[0]
+            return tensors if type(result) is tuple else tensors[0]
 
         call.backward = op.set_backward  # type: ignore[attr-defined]
         call.composed_backward = op.set_composed_backward  # type: ignore[attr-defined]

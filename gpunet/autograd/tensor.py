@@ -428,17 +428,19 @@ def _place(tensor: Tensor) -> Any:
     return tensor._node and (tensor._node.sequence, tensor._index)
 
 
-def bump_version(tensor: Tensor) -> None:
-    """Count a change in place, so that backward detects it.
+def bump_version(*tensors: Tensor) -> None:
+    """Count a change in place of each tensor, so that backward detects it.
 
     A view that is changed itself stays valid; other views of the same memory become out of date.
     """
-    version = tensor._version
-    version[0] += 1
-    if tensor._view_version is not None:
-        tensor._view_version = version[0]
-    if active.tape is not None:
-        active.tape.changed[id(version)] = version
+    tape = active.tape
+    for tensor in tensors:
+        version = tensor._version
+        version[0] += 1
+        if tensor._view_version is not None:
+            tensor._view_version = version[0]
+        if tape is not None:
+            tape.changed[id(version)] = version
 
 
 #: Number of changes to hooks and module attributes; a recorded step checks its module guards only when it differs.

@@ -95,17 +95,20 @@ def as_dtype(value: Any) -> numpy.dtype[Any]:
 # ---- categories -------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def is_floating(dtype: numpy.dtype[Any]) -> builtins.bool:
     """Return whether a dtype holds floating-point numbers."""
     kind = dtype.kind
     return kind == "f" or (kind == "V" and dtype.name == "bfloat16")
 
 
+@functools.cache
 def is_half(dtype: numpy.dtype[Any]) -> builtins.bool:
     """Return whether a dtype is float16 or bfloat16."""
     return dtype.itemsize == 2 and is_floating(dtype)
 
 
+@functools.cache
 def is_integer(dtype: numpy.dtype[Any]) -> builtins.bool:
     """Return whether a dtype holds integers; booleans are none."""
     return dtype.kind in "iu"
@@ -138,6 +141,7 @@ def category(dtype: numpy.dtype[Any]) -> builtins.int:
 # ---- arithmetic -------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def accumulator(dtype: numpy.dtype[Any]) -> numpy.dtype[Any]:
     """Return the dtype in which products and sums of ``dtype`` are computed: float32 for the halves, else itself."""
     return float32 if is_half(dtype) else dtype

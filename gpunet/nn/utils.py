@@ -144,8 +144,7 @@ def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | Non
     for _, group in itertools.groupby(grads, lambda g: (g.dtype, g.device)):
         for arrays in _batches(list(group)):
             clip_by_value(arrays, limit=float(clip_value))
-    for g in grads:
-        bump_version(g)
+    bump_version(*grads)
 
 
 def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
@@ -157,8 +156,7 @@ def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
         _check_dtypes_and_devices(grads, norm)
     for arrays in _batches(grads):
         clip_by_norm(arrays, norm.array.reshape(1), max_norm=float(max_norm))
-    for g in grads:
-        bump_version(g)
+    bump_version(*grads)
 
 
 def _gradients(parameters: Tensors) -> list[Tensor]:

@@ -33,7 +33,7 @@ from gpunet.autograd import (
     no_grad,
     operands,
 )
-from gpunet.autograd.graph import edge_to, spec_at
+from gpunet.autograd.graph import edge_to, materialize, spec_at
 from gpunet.backend import cuda_sources as sources
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -323,9 +323,11 @@ class Custom(Op):
         for index, tensor in enumerate(results):
             _attach(tensor, node, index)
 
-    def differentiate(self, node: Node, upstream: Sequence[Gradient | None], create: bool) -> Sequence[Gradient | None]:
+    def differentiate(
+        self, node: Node, upstream: Sequence[Gradient | Array | None], create: bool
+    ) -> Sequence[Gradient | Array | None]:
         values = node.saved | node.options
-        tensors = [None if g is None else g.materialize() for g in upstream]
+        tensors = [None if g is None else materialize(g) for g in upstream]
         like = next(t.array for t in tensors if t is not None)
         for index, (name, tensor) in enumerate(zip(self.kernel.output_names, tensors)):
             if tensor is None:  # the loss does not depend on this output

@@ -403,8 +403,7 @@ class Optimizer:
         if group.read:
             group.check_tensors()
         self.update(group, params, [p._grad.array for p in params if p._grad is not None])
-        for p in params:
-            bump_version(p)
+        bump_version(*params)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set the ``grad`` of all parameters to None, or with ``set_to_none=False`` to zero in place."""
