@@ -65,7 +65,7 @@ def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     try:
         return numpy.broadcast_shapes(*shapes)
     except ValueError:
-        listed = " and ".join(map(str, shapes))
+        listed = " and ".join(str(tuple(shape)) for shape in shapes)
         raise ShapeError(
             f"{name}: shapes {listed} cannot be broadcast together: from the right, dimensions must be equal or 1"
         ) from None
