@@ -12,7 +12,7 @@ from gpunet.autograd.graph import ADD, COPY, FILL, Gradient, Node, edge_to, igno
 from gpunet.autograd.tensor import Tensor, bump_version, make_tensor, method, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.errors import ArgumentError, GradientError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, GradientError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import active
 
@@ -45,7 +45,7 @@ def backward(
     """
     leaves: list[Tensor] | None = None
     if inputs is not None:
-        leaves = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        leaves = _tensors("backward", "inputs", inputs)
         if not leaves:
             raise ArgumentError("backward: inputs=[] is empty; expected tensors, or None for all leaves")
     gradients = run([self], [gradient], leaves, retain_graph, create_graph, "backward")
@@ -92,8 +92,7 @@ def grad(
         raise ArgumentError("grad: is_grads_batched=True is not supported; call grad() for each of the upstream gradients")
     if materialize_grads and allow_unused is False:
         raise ArgumentError("grad: allow_unused=False, materialize_grads=True; expected allow_unused=True or None")
-    output_list = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    input_list = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    output_list, input_list = _tensors("grad", "outputs", outputs), _tensors("grad", "inputs", inputs)
     if grad_outputs is None or isinstance(grad_outputs, Tensor) or devices.is_array(grad_outputs):
         grad_outputs = [grad_outputs]
     if len(grad_outputs) > len(output_list):
@@ -109,6 +108,21 @@ def grad(
                 "pass allow_unused=True to get None for it"
             )
     return tuple(gradients)
+
+
+def _tensors(function: str, name: str, value: Any) -> list[Tensor]:
+    """A tensor or an iterable of tensors as a list.
+
+    Raises:
+        DtypeError: it is something else.
+    """
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Iterable) and not devices.is_array(value):
+        tensors = list(value)
+        if all(isinstance(item, Tensor) for item in tensors):
+            return tensors
+    raise DtypeError(f"{function}: {name}={value!r}; expected a tensor, or a sequence of tensors")
 
 
 def _zeros_like(tensor: Tensor) -> Tensor:

@@ -260,6 +260,8 @@ class Tensor(TensorMethods):
             GradientError: the tensor requires grad; call ``.detach()`` first.
         """
         graph_break_on_read("numpy()", self.array)
+        if not isinstance(force, bool):
+            raise DtypeError(f"numpy: force={force!r} has type {type(force).__name__}; expected True or False")
         if force:
             array: ndarray = devices.to_host(self.array)
             return array

@@ -39,7 +39,7 @@ class Batches:
             raise ArgumentError(f"Batches: batch_size={batch_size!r}; expected an integer of 1 or more")
         if any(t.ndim == 0 for t in tensors) or len({len(t) for t in tensors}) > 1:
             raise ShapeError(
-                f"Batches: tensors of shapes {[t.shape for t in tensors]}; expected the same number of rows"
+                f"Batches: tensors of shapes {[tuple(t.shape) for t in tensors]}; expected the same number of rows"
             )
         if len({t.device for t in tensors}) > 1:
             raise DeviceError(

@@ -80,7 +80,9 @@ def to(
                 raise ArgumentError(f"to: got {name}={named[name]!r} beside {value!r}; pass one of them")
             named[name] = value
         device, dtype = named["device"], named["dtype"]
-        copy = copy or _flags(args)
+        copy = _flags(args) or copy
+    if not (isinstance(copy, bool) and isinstance(non_blocking, bool)):
+        raise ArgumentError(f"to: non_blocking={non_blocking!r}, copy={copy!r}; expected True or False")
     check_memory_format("to", memory_format)
     result = x
     if device is not None and (target := Device(device)) != x.device:

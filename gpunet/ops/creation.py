@@ -137,7 +137,7 @@ def creates(function: F) -> F:
         result = function(*args, **options)
         if out is not None:
             result = write_out(name, out, result)
-        return result if requires_grad in (None, False) else result.requires_grad_(requires_grad)
+        return result if requires_grad is None or requires_grad is False else result.requires_grad_(requires_grad)
 
     extra = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation="Any") for key, default in _COMMON]
     signature = inspect.signature(function)

@@ -90,7 +90,7 @@ def _normalize_item(item: Any, x: Tensor) -> Any:
         if dtype == int64:
             return _on_device_of(item, x)
         if not (is_boolean(dtype) or dtype in (int32, uint8)):
-            raise DtypeError(f"index of dtype {dtype}; expected int64, int32, bool, slices, None or Ellipsis")
+            raise DtypeError(f"index of dtype {dtype}; expected integers of 32 or 64 bits, booleans, slices, None or Ellipsis")
         if dtype == uint8:  # a mask, as in PyTorch
             item = compare("not_equal", item, 0)
         if is_boolean(item.dtype) and active.tape is not None:
@@ -150,7 +150,7 @@ def _pick(source: Array, found: Resolved, site: Site, shape: tuple[int, ...]) ->
 
 def _index_error(error: IndexError, found: Resolved, site: Site, shape: tuple[int, ...]) -> Exception:
     """Return our error for an IndexError of NumPy or CuPy about the index arrays of a view."""
-    broadcast_index_shapes([(int(a.sum()),) if is_boolean(a.dtype) else a.shape for a in found.arrays], site.name)
+    broadcast_index_shapes([(int(devices.module(a).sum(a)),) if is_boolean(a.dtype) else a.shape for a in found.arrays], site.name)
     return translate_index_error(error, site.name, shape, (*range(found.before), *found.dims))
 
 
@@ -336,7 +336,7 @@ def _refuse_negative(index: Tensor, dim: int, x: Tensor, site: Site) -> None:
     """Check indices that start at 0 on the CPU, where NumPy would count from the end; kernels check them on a GPU."""
     if type(x.array) is numpy.ndarray and index.array.size:
         flush_pending("checking the range of an index that the step computes", index.array)
-        smallest = int(index.array.min())
+        smallest = int(numpy.min(index.array))
         if smallest < 0:
             raise index_error(site.name, smallest, dim, x.array.shape[dim], wraps=False)
 

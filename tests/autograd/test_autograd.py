@@ -224,6 +224,9 @@ def test_keywords_of_grad(device: str) -> None:
     ):  # fmt: skip
         with pytest.raises(ArgumentError, match=text):
             gpunet.grad(y, x, **options)
+    for call in (lambda: gpunet.grad(y, [x, 3]), lambda: gpunet.grad(3, x), lambda: y.backward(inputs=numpy.ones(1))):
+        with pytest.raises(DtypeError, match="expected a tensor, or a sequence of tensors"):
+            call()
     with pytest.raises(ArgumentError, match=r"inputs=\[\] is empty"):
         y.backward(inputs=[])
 

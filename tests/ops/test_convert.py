@@ -36,6 +36,8 @@ REFUSED: dict[str, tuple[Callable[[gpunet.Tensor], Any], type[Exception], str]] 
     "two devices": (lambda x: x.to("cpu", device="cpu"), ArgumentError, "to: got device='cpu' beside 'cpu'"),
     "unknown device": (lambda x: x.to("nowhere"), DeviceError, "'nowhere'"),
     "memory format": (lambda x: x.clone(memory_format="last"), ArgumentError, "clone: memory_format='last'"),
+    "copy=0": (lambda x: x.to(dtype=gpunet.float64, copy=0), ArgumentError, "copy=0; expected True or False"),
+    "force=1": (lambda x: x.numpy(force=1), DtypeError, "numpy: force=1 has type int"),
     "no GPU": (lambda x: x.cuda("cpu"), ArgumentError, "cuda: device='cpu'; expected a GPU"),
     "no type": (lambda x: x.type("torch.Float"), DtypeError, r"type: 'torch\.Float'; expected"),
     "type_as": (lambda x: x.type_as(1), DtypeError, "type_as: other has type int"),

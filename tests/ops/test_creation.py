@@ -114,6 +114,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "zeros of 2**60": (lambda: gpunet.zeros(2**30, 2**30), ShapeError, "expected at most"),
     "zeros of an array": (lambda: gpunet.zeros(numpy.array([1.0])), DtypeError, "zeros: size=.*ndarray; expected an integer"),
     "linspace of uint8": (lambda: gpunet.linspace(-1.75, 2, 2, dtype=u8), DtypeError, r"linspace: start=-1\.75 does not fit"),
+    "requires_grad=0": (lambda: gpunet.zeros(2, requires_grad=0), DtypeError, "requires_grad=0 has type int"),
     "requires_grad=1": (lambda: gpunet.zeros(2, requires_grad=1), DtypeError, "requires_grad=1 has type int"),
     "linspace of -1": (lambda: gpunet.linspace(0, 1, -1), ShapeError, "linspace: steps=-1"),
     "linspace of 2.5": (lambda: gpunet.linspace(0, 1, 2.5), DtypeError, r"linspace: steps=2\.5"),
