@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.torch_calls.judge import Verdict
+from tests.torch_calls.judge import MISSING, Verdict
 from tests.torch_calls.schemas import Overload
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/pytorch-differences.md"
@@ -48,6 +48,11 @@ class Difference(NamedTuple):
 def accepts(pattern: str) -> Callable[[Verdict], bool]:
     """Calls that gpunet accepts, and that PyTorch refuses with a message that matches."""
     return lambda verdict: verdict.detail == "accepted" and re.search(pattern, verdict.theirs) is not None
+
+
+def lacks(pattern: str) -> Callable[[Verdict], bool]:
+    """Calls that PyTorch accepts, and gpunet refuses with a message that matches."""
+    return lambda verdict: verdict.kind == MISSING and re.search(pattern, verdict.detail) is not None
 
 
 def any_of(*conditions: Callable[[Verdict], bool]) -> Callable[[Verdict], bool]:
@@ -177,6 +182,27 @@ DIFFERENCES = (
         "torch.relu", "x = torch.tensor([nan], requires_grad=True); r = torch.relu(x); r.backward(torch.tensor([1.0]))",
     ),
     Difference(
+        "*",
+        any_of(
+            lacks(r"unexpected keyword argument '(x2|axis|x)'"),
+            lambda verdict: lacks("missing 1 required positional argument: 'input'")(verdict) and "x=" in verdict.call.statement,
+        ),
+        "NumPy's names of arguments are taken where NumPy has the function, not by `zeros_like`, `view_as`, `size` and their like.",
+        "torch.zeros_like", "x = torch.ones(2); r = torch.zeros_like(x=x)",
+    ),
+    Difference(
+        "torch.add Tensor.add* torch.sub* Tensor.sub* torch.rsub",
+        lacks("takes 2 positional arguments but 3 were given"),
+        "`alpha` goes by keyword.",
+        "torch.add", "x = torch.ones(2); r = torch.add(x, 2, 3)",
+    ),
+    Difference(
+        "torch.norm F.elu_",
+        lacks(r"takes from \d to \d positional|unexpected keyword argument '(scale|input_scale)'"),
+        "`out` and `dtype` of `norm` go by keyword, and `elu_` has no `scale` and `input_scale`.",
+        "F.elu_", "x = torch.ones(2); r = torch.nn.functional.elu_(x, 1.0, scale=2.0)",
+    ),
+    Difference(
         "torch.topk Tensor.topk",
         lambda verdict: verdict.detail == "value" and re.search(r"sorted=False|False\)$", verdict.call.statement) is not None,
         "`sorted=False` sorts as well.",
@@ -214,7 +240,7 @@ DIFFERENCES = (
     Difference(
         "torch.linspace", lambda verdict: verdict.detail.endswith("value") and "inf" in verdict.text,
         "Between infinite ends some elements are nan, not the same ones as in PyTorch.",
-        "torch.linspace", "r = torch.linspace(inf, 3.0, 5)",
+        "torch.linspace", "r = torch.linspace(inf, 3.0, 9)",
     ),
     Difference(
         "*", accepts("ZeroDivisionError"),
@@ -300,8 +326,9 @@ DIFFERENCES = (
         "torch.std", "x = torch.tensor([3e38, -3e38, 0.0]); r = torch.std(x)",
     ),
     Difference(
-        "torch.logsumexp Tensor.logsumexp", accepts("doesn't match the broadcast shape|not NoneType"),
-        "None and an empty tuple of dimensions mean all, as for the other reductions; PyTorch fails.",
+        "torch.logsumexp Tensor.logsumexp torch.prod Tensor.prod torch.max Tensor.max torch.min Tensor.min",
+        accepts(r"doesn't match the broadcast shape|not (NoneType|tuple|list)|\(tuple|NoneType\)|NoneType, but"),
+        "None and an empty tuple of dimensions mean all, and several dimensions work, as for the other reductions.",
         "Tensor.logsumexp", "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",
     ),
 )  # fmt: skip
