@@ -203,6 +203,22 @@ DIFFERENCES = (
         "F.elu_", "x = torch.ones(2); r = torch.nn.functional.elu_(x, 1.0, scale=2.0)",
     ),
     Difference(
+        "F.softmax F.log_softmax",
+        any_of(lacks("positional arguments but 4|multiple values for argument 'dtype'"), lambda verdict: verdict.detail == "dtype"),
+        "The third argument is `dtype`; in PyTorch it is an internal one, `_stacklevel`.",
+        "F.softmax", "x = torch.ones(2); r = torch.nn.functional.softmax(x, 0, 3, torch.float64)",
+    ),
+    Difference(
+        "Tensor.*", accepts("takes 0 positional arguments but 1 was given"),
+        "`memory_format` may go by position.",
+        "Tensor.float", "x = torch.tensor([1]); r = x.float(None)",
+    ),
+    Difference(
+        "torch.squeeze Tensor.squeeze Tensor.bernoulli torch.var Tensor.var torch.std Tensor.std Tensor.type", accepts("NoneType"),
+        "None stands for an argument that is left out.",
+        "Tensor.squeeze", "x = torch.ones(1, 2); r = x.squeeze(None)",
+    ),
+    Difference(
         "torch.topk Tensor.topk",
         lambda verdict: verdict.detail == "value" and re.search(r"sorted=False|False\)$", verdict.call.statement) is not None,
         "`sorted=False` sorts as well.",
