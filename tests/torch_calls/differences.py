@@ -209,6 +209,11 @@ DIFFERENCES = (
         "F.softmax", "x = torch.ones(2); r = torch.nn.functional.softmax(x, 0, 3, torch.float64)",
     ),
     Difference(
+        "F.*softmax torch.*softmax Tensor.*softmax", lacks("expected a floating dtype"),
+        "Integer tensors are refused also if they are empty.",
+        "torch.softmax", "x = torch.zeros((0, 3), dtype=torch.int64); r = torch.softmax(x, 0)",
+    ),
+    Difference(
         "Tensor.*", accepts("takes 0 positional arguments but 1 was given"),
         "`memory_format` may go by position.",
         "Tensor.float", "x = torch.tensor([1]); r = x.float(None)",
