@@ -71,6 +71,8 @@ def error_class(error: BaseException, call: Call) -> str:
 
 
 def _compare_errors(call: Call, text: str, theirs: Outcome, ours: Outcome) -> Verdict | None:
+    if ours.error is not None and repr(ours.error) == repr(theirs.error):  # Python's own: int(x) of a nan
+        return Verdict(call, text, BOTH_REFUSE)
     if ours.error is not None:
         detail = f"{type(ours.error).__name__}: {ours.error}"
         kind = RAW if error_class(ours.error, call) == "raw" else MISSING if theirs.error is None else BOTH_REFUSE

@@ -65,10 +65,10 @@ def spellings(target: Target, torch: Any, gpunet: Any) -> Iterator[Call]:
         chosen = None
         for attempt in range(ATTEMPTS):
             spelling = _draw(target, overload, Random(f"{target.full_name} {number} {attempt}"))
-            text = spelling.call(*spelling.positional()).text
-            if run(text, torch).error is None:
+            texts = [call.text for call in (spelling.call(*spelling.positional()), spelling.call([], spelling.arguments))]
+            if run(texts[0], torch).error is None:
                 chosen = chosen or spelling
-                if run(text, gpunet).error is None:
+                if any(run(text, gpunet).error is None for text in texts):
                     chosen = spelling
                     break
         if chosen is not None:

@@ -116,3 +116,4 @@ def test_errors_are_classed(judged: Judged) -> None:
     assert judged(call, exp=raising(ValueError("axes don't match array"))).startswith(RAW)
     assert judged("r = torch.exp('q')", exp=raising(DtypeError("exp: 'q' is no tensor"))) == BOTH_REFUSE
     assert judged("r = torch.exp('q')", exp=raising(KeyError("q"))).startswith(RAW)
+    assert judged("r = int(x)", "x = float('nan')") == BOTH_REFUSE  # the same error of Python
