@@ -114,8 +114,8 @@ def _(torch, dx, dy, w, saved, *, activation, alpha):
 linear_backward_weight.describe(
     is_hot=True,
     spills={
-        ("float, 128*", "sm_100a"): "8 bytes; the column sum and the widths of accesses take the last of the 128 registers that two "
-        "blocks per multiprocessor leave"
+        ("float, 128*", "sm_100a"): "8 bytes; the column sum and the widths of accesses take the last of the 128 registers that "
+        "two blocks per multiprocessor leave"
     },
 )
 
