@@ -19,7 +19,7 @@ OPERATORS = {
     "__trunc__": "math.trunc(x)",
 }  # fmt: skip
 #: Members that tell or change the device, on which both differ in a run with ``--device cuda``, and addresses.
-NOT_COMPARED = {"cuda", "data_ptr", "device", "is_cuda"}
+NOT_COMPARED = {"cuda", "data_ptr", "device", "get_device", "is_cpu", "is_cuda"}
 _BINARY = {
     "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "matmul": "@", "and": "&",
     "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",

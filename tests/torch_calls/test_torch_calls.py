@@ -24,7 +24,7 @@ def targets(torch: Any) -> list[Target]:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_sample(device: str, seed: int, torch: Any) -> None:
-    result = survey(gpunet, torch, 2500 if device == "cpu" else 300, seed)
+    result = survey(gpunet, torch, 2500 if device == "cpu" else 200, seed)
     assert not result.faults, "\n".join(result.report())
 
 
