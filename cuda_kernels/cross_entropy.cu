@@ -4,7 +4,7 @@
 //   cross_entropy_soft     targets (rows, classes): -sum target log softmax, dx = softmax sum(target) - target
 //
 // value is one number for Reduction mean and sum, one number per row for none.  factor is 1 / (rows that are not ignored),
-// for mean; if there are none, value is NaN and factor 0.  dx is the gradient of each row's loss; the factor is not yet applied.
+// for mean; if there are none, value is NaN and factor 0.  dx is the gradient of each row's loss, without the factor.
 //
 // Versions: 1. one warp per row up to 1024 classes, one block per row above; a row is read once for its maximum and sum
 // together, and once for the gradient (this one).  Next: rows kept in registers.

@@ -336,7 +336,11 @@ class Tensor(TensorMethods):
         return f"tensor({body}{extra})"
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.array.ndim == 0 else format(repr(self), spec)
+        if self.array.ndim == 0:
+            return format(self.item(), spec)
+        if spec:
+            raise DtypeError(f"format {spec!r} of a tensor of shape {self.shape}; expected a 0-d tensor, or no format")
+        return repr(self)
 
     __hash__ = object.__hash__
 

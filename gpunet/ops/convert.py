@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy
@@ -39,7 +40,7 @@ def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
 
 
 @method("contiguous")
-def _contiguous_method(x: Tensor, memory_format: Any = None) -> Tensor:
+def contiguous(x: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if its array is C-contiguous, else a copy."""
     check_memory_format("contiguous", memory_format)
     return x if x.array.flags.c_contiguous else _clone(x)
@@ -142,7 +143,7 @@ def _converter(name: str, dtype: str) -> None:
     def convert(x: Tensor, memory_format: Any = None) -> Tensor:
         return to(x, dtype=getattr(dtypes, dtype), memory_format=memory_format)
 
-    convert.__name__ = name
+    convert.__name__ = convert.__qualname__ = name
     convert.__doc__ = f"Convert to {dtype}."
     method(name)(convert)
 
@@ -199,7 +200,11 @@ def size(x: Tensor, dim: int | None = None) -> Any:
 @method("stride")
 def stride(x: Tensor, dim: int | None = None) -> Any:
     """The steps in memory along all dimensions, or along ``dim``, as numbers of elements."""
-    strides = tuple(step // x.array.itemsize for step in x.array.strides)
+    shape = x.array.shape
+    if x.array.size:
+        strides = tuple(step // x.array.itemsize for step in x.array.strides)
+    else:  # NumPy's of empty arrays are not defined
+        strides = tuple(math.prod(max(n, 1) for n in shape[axis + 1 :]) for axis in range(len(shape)))
     return strides if dim is None else strides[_existing_dim(x, dim, "stride")]
 
 

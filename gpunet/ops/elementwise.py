@@ -107,10 +107,10 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
     """alpha * other, in the dtype of the result; a number stays one."""
     dtype = result_dtype(input, other)
+    own = result_dtype(alpha)
+    if own != dtype and (is_floating(own) > is_floating(dtype) or is_boolean(own)):
+        raise DtypeError(f"{name}: alpha={alpha} for a result of {dtype}; expected a number of the result's kind")
     if not isinstance(alpha, Tensor):
-        own = result_dtype(alpha)
-        if own != dtype and (is_floating(own) > is_floating(dtype) or is_boolean(own)):
-            raise DtypeError(f"{name}: alpha={alpha} for a result of {dtype}; expected a number of the result's kind")
         alpha = convert_number(name, alpha, dtype)
     if not isinstance(other, Tensor):
         check_operand(name, other)

@@ -84,11 +84,7 @@ def _fused_step(params: list[Any], grads: list[Any], make: Callable[..., Any], *
     return step
 
 
-adam_step.describe(
-    is_hot=True,
-    updates="params exp_avgs exp_avg_sqs max_exp_avg_sqs steps",
-    waste={"reads writes": "the step count of a tensor is 8 bytes of a sector of its own"},
-)
+adam_step.describe(is_hot=True, updates="params exp_avgs exp_avg_sqs max_exp_avg_sqs steps")
 
 
 @adam_step.cases("edge")
@@ -127,9 +123,10 @@ def _whole_adam(s: Samples, amsgrad: bool, decoupled: bool) -> Any:
 
 def _adam_of_many(s: Samples) -> Any:
     """As many tensors as a ResNet-50 has: the large table."""
-    params, averages, grads = ([s.normal(s.width) for _ in range(161)] for _ in range(3))
-    squares = [s.positive(s.width) for _ in range(161)]
-    return f"161 tensors, {161 * s.width}", *_adam(params, averages, squares, None, grads, False)
+    size = 4 * s.width
+    params, averages, grads = ([s.normal(size) for _ in range(161)] for _ in range(3))
+    squares = [s.positive(size) for _ in range(161)]
+    return f"161 tensors, {161 * size}", *_adam(params, averages, squares, None, grads, False)
 
 
 def _adam(params: Any, averages: Any, squares: Any, largest: Any, grads: Any, decoupled: bool) -> Any:

@@ -300,7 +300,7 @@ def test_dtypes_that_differ_promote_as_in_torch(name: str, device: str, torch: A
 )
 def test_cross_entropy_names_shapes(logits: Any, target: Any, message: str, device: str) -> None:
     with pytest.raises(ShapeError, match=message):
-        F.cross_entropy(gpunet.ones(*logits), gpunet.zeros(*target).long())
+        F.cross_entropy(gpunet.ones(logits), gpunet.zeros(target).long())
 
 
 def test_cross_entropy_names_dtypes_and_arguments(device: str) -> None:

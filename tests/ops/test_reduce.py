@@ -171,7 +171,7 @@ def test_extreme_of_a_number_is_no_alias_of_it(device: str) -> None:
 
 def test_softmax_without_dim_warns_and_takes_the_dimension_of_torch(device: str) -> None:
     for shape, dim in (((3,), 0), ((2, 3), 1), ((2, 3, 2), 0), ((), 0), ((1, 2, 1, 2), 1)):
-        x = gpunet.randn(*shape)
+        x = gpunet.randn(shape)
         for name in ("softmax", "log_softmax"):
             with pytest.warns(UserWarning, match=f"{name}: .*dim={dim}") as seen:
                 found = getattr(F, name)(x)

@@ -78,7 +78,7 @@ def test_wrong_kernel_fails(replace: Any, capsys: pytest.CaptureFixture[str]) ->
     assert out.splitlines()[-1].endswith("1 FAILED: dropout_apply")
     assert main(["selftest", "--device", "cpu", "--kernels", dropout_apply.name, "--json"]) == 1
     (row,) = json.loads(capsys.readouterr().out)["kernels"]
-    assert row["passed"] is False and len(row["problems"]) == 7
+    assert row["passed"] is False and len(row["problems"]) == 11
 
 
 def _skips_last_element(twin: Any, y: Any, *arrays: Any, **options: Any) -> None:

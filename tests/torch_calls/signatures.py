@@ -13,7 +13,7 @@ from tests.torch_calls.targets import Target
 from tests.torch_calls.values import BACKENDS, NUMPY_NAMES
 
 #: How often arguments are drawn until PyTorch accepts them.
-ATTEMPTS = 60
+ATTEMPTS = 300
 
 Arguments = list[tuple[Parameter, str]]
 

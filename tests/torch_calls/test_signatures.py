@@ -14,6 +14,9 @@ from tests.torch_calls.outcome import quietly
 from tests.torch_calls.signatures import spellings
 from tests.torch_calls.targets import find_targets
 
+#: Drawn arguments do not fit: they need a tensor with a graph, a function, or data of any kind.
+UNDRAWN = {"torch.as_tensor", "Tensor.backward", "Tensor.register_hook", "Tensor.retain_grad"}
+
 
 @pytest.mark.parametrize("kind", ["function", "functional", "method"])
 def test_signatures(torch: Any, kind: str) -> None:
@@ -23,7 +26,7 @@ def test_signatures(torch: Any, kind: str) -> None:
             continue
         with quietly():
             verdicts = [judge(call, torch, gpunet, Random(0)) for call in spellings(target, torch, gpunet)]
-        if not verdicts:
+        if not verdicts and str(target) not in UNDRAWN:
             wrong.append(f"{target}: PyTorch accepted none of the drawn calls")
         for v in verdicts:
             if v.kind not in (EQUAL, BOTH_REFUSE) and find_difference(v) is None:
