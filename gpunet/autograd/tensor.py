@@ -14,7 +14,7 @@ from gpunet.autograd import mode
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
-from gpunet.launch.tape import ANY, active, constant, flush_pending, graph_break_on_read
+from gpunet.launch.tape import ANY, active, constant, graph_break_on_read
 
 if TYPE_CHECKING:
     from gpunet.autograd.graph import Node
@@ -288,7 +288,6 @@ class Tensor(TensorMethods):
         if self._node is not None:
             raise GradientError("only leaf tensors can be deep-copied; call .detach() first")
         result = type(self).__new__(type(self))
-        flush_pending("copy.deepcopy()", self.array)
         Tensor.__init__(result, devices.copy(self.array), self._requires_grad)
         result.grad = None if self.grad is None else Tensor(devices.copy(self.grad.array))
         memo[id(self)] = result

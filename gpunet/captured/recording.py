@@ -17,7 +17,7 @@ from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, mode
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured.codegen import compile_source
-from gpunet.captured.explain import Explanation, explain_calls, explain_launches, untimed
+from gpunet.captured.explain import Explanation, explain_calls, explain_launches
 from gpunet.captured.guards import collect_guards, tensors
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.lowering import REFS_OF_LIST_ITEM, Lowering, share
@@ -44,8 +44,8 @@ class Recording:
         options: its keyword arguments, likewise.
         key: identifies the shapes, dtypes and plain values of the arguments.
         backend: "numpy" or "numba".
-        fullgraph: raise at a graph break.  If False, collect graph breaks in ``splits`` and finish the step; with any split
-            there is nothing to replay.
+        fullgraph: raise at a graph break.  If False, collect graph breaks in ``breaks`` and finish the step; with any of
+            them there is nothing to replay.
 
     Raises:
         CaptureError: the step cannot be recorded; the message names the operation and the user's line.
@@ -72,8 +72,8 @@ class Recording:
         # copied at each replay: later arguments are probably not contiguous either
         self._strided = {index for index, a in enumerate(given) if not a.flags.c_contiguous}
         #: without ``fullgraph``, the graph breaks
-        self.splits: list[GraphBreak] = []
-        tape = Tape(strict=True, splits=None if fullgraph else self.splits)
+        self.breaks: list[GraphBreak] = []
+        tape = Tape(strict=True, breaks=None if fullgraph else self.breaks)
         tape.arguments += self.inputs
         try:
             outputs = self._record(function, tape, args, options)
@@ -83,13 +83,11 @@ class Recording:
                 self._write_back(given)
             raise
         changed = self.guards.find_change()
-        if changed and not self.splits:
+        if changed and not self.breaks:
             way_out = "keep it in a tensor that the step changes in place, or change it outside the step"
             self._graph_break(f"the step changes {changed!r}, which it also reads, and a replay runs no Python", way_out)
         self._find_written(tape)
-        if not fullgraph:
-            self.rows = [untimed(launch) for launch in tape.launches]
-        if self.splits:
+        if self.breaks:
             self._write_back(given)
             return
         leaves = [(weakref.ref(leaf), before, leaf._grad) for leaf, before in tape.leaves.items()]
@@ -103,7 +101,7 @@ class Recording:
                 what = f"{line} indexes with a NumPy array made inside the step"
                 self._graph_break(f"{what}; a replay would not make it again", "make it outside the step, or use a list")
         self._lower(tape, outputs)
-        if self.splits:
+        if self.breaks:
             self._write_back(given)
             return
         self._add_guards(tape, modes, [(leaf, before) for leaf, before, _ in alive if before is not ANY])
@@ -126,10 +124,10 @@ class Recording:
             devices.assign(given[index], self.inputs[index])
 
     def _graph_break(self, what: str, way_out: str) -> None:
-        """Raise CaptureError, or without ``fullgraph`` add the graph break to ``splits``."""
+        """Raise CaptureError, or without ``fullgraph`` add the graph break to ``breaks``."""
         if self.fullgraph:
             raise CaptureError(f"{what}: {way_out}")
-        self.splits.append(GraphBreak(what, "", way_out))
+        self.breaks.append(GraphBreak(what, "", way_out))
 
     def _record(self, function: Any, tape: Tape, args: Any, options: Any) -> list[Array]:
         """Run the step and record its launches; return the arrays of its results."""
@@ -137,7 +135,7 @@ class Recording:
         inputs, settings = tree_map((args, options), lambda t: Tensor(next(buffers)), Tensor)
         with record(tape):
             result = function(*inputs, **settings)
-        if self.splits:
+        if self.breaks:
             originals = {id(copy): t for copy, t in zip(tensors((inputs, settings)), tensors((args, options)))}
             self.first = tree_map(result, lambda t: originals.get(id(t), t), Tensor)
         else:  # copied, since replays overwrite the buffers

@@ -6,6 +6,7 @@ import functools
 import logging
 import threading
 import types
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,12 +16,11 @@ from gpunet.autograd import Tensor
 from gpunet.backend import devices
 from gpunet.captured.compiled import module as compiled
 from gpunet.captured.epoch import CapturedEpoch
-from gpunet.captured.explain import Explanation, Row, SplitExplanation
+from gpunet.captured.explain import Explanation
 from gpunet.captured.guards import tensors
 from gpunet.captured.ir import tree_map
 from gpunet.captured.recording import Recording, check_arguments
-from gpunet.captured.split import SplitStep
-from gpunet.errors import ArgumentError, CaptureError
+from gpunet.errors import ArgumentError, CaptureError, GraphBreakWarning
 from gpunet.launch.random import Generator
 from gpunet.launch.tape import GraphBreak, active
 
@@ -39,8 +39,8 @@ class CapturedStep:
         self.function, self.backend, self.max_recordings, self.fullgraph = function, backend, recordings, fullgraph
         self.name = getattr(function, "__name__", type(function).__name__)
         self.recordings: list[Recording] = []  # the most recently used one last
-        self._split: SplitStep | None = None
-        self._split_keys: list[Any] = []  # keys of arguments for which the step has graph breaks
+        self._graph_break: GraphBreak | None = None  # the first one, without ``fullgraph``
+        self._eager_keys: list[Any] = []  # keys of arguments for which the step has graph breaks
 
     def __reduce__(self) -> Any:
         """Copy without the recordings: a copy makes its own."""
@@ -76,9 +76,9 @@ class CapturedStep:
                 return recording.replay(given)
             outdated = outdated or recording
         reason = outdated.guards.find_change() if outdated is not None else ""
-        if self._split is not None and (key in self._split_keys or len(self._split_keys) >= self.max_recordings):
+        if key in self._eager_keys or len(self._eager_keys) >= self.max_recordings:
             check_arguments(args, options)
-            return self._split(args, options)
+            return self.function(*args, **options)
         return self._record(args, options, key, reason)
 
     def epoch(
@@ -112,19 +112,19 @@ class CapturedStep:
                 return recording
         return None
 
-    def explain(self) -> Explanation | SplitExplanation:
+    def explain(self) -> Explanation:
         """Time each launch of the most recently used recording; the result prints as a table.
 
         It lists shapes, bytes, FLOPs, times, and the fraction of this machine's measured limits that each launch reaches.
-        For a split step it lists the parts of the last call and the graph breaks.  The step's tensors keep their values.
+        The step's tensors keep their values.
 
         Raises:
-            CaptureError: there is no recording yet.
+            CaptureError: there is no recording; the message names the line of the graph break, if that is why.
         """
-        if self._split is not None:
-            return self._split.explain()
         if not self.recordings:
-            raise CaptureError(f"{self.name}.explain(): there is no recording yet; call {self.name} first")
+            reason = self._graph_break
+            why = f"there is no recording yet; call {self.name} first" if reason is None else _describe(self.name, reason)
+            raise CaptureError(f"{self.name}.explain(): {why}")
         return self.recordings[-1].explain()
 
     def _move_last(self, recording: Recording) -> None:
@@ -140,22 +140,26 @@ class CapturedStep:
             way_out = "pass changing values as tensors, pad arguments to a few shapes, or raise capture(recordings=...)"
             if self.fullgraph:
                 raise CaptureError(f"{what}; {way_out}")
-            self._split_from_now_on(key, [], [GraphBreak(what, "", way_out)])
-            return self(*args, **options)
+            self._run_eagerly(key, GraphBreak(what, "", way_out))
+            return self.function(*args, **options)
         recording = Recording(self.function, args, options, key, self.backend, self.fullgraph)
         first, recording.first = recording.first, None
-        if recording.splits:
-            self._split_from_now_on(key, recording.rows, recording.splits)
+        if recording.breaks:
+            self._run_eagerly(key, recording.breaks[0])
         else:
             self._move_last(recording)
         return first
 
-    def _split_from_now_on(self, key: Any, rows: list[Row], splits: list[GraphBreak]) -> None:
-        """Run split at each call whose arguments have this key."""
-        self._split_keys.append(key)
-        if self._split is None:
-            self._split = SplitStep(self.function, self.name, self.backend, rows, splits)
-            self._split.warn()
+    def _run_eagerly(self, key: Any, reason: GraphBreak) -> None:
+        """Do not record calls whose arguments have this key."""
+        self._eager_keys.append(key)
+        if self._graph_break is None:
+            self._graph_break = reason
+            warnings.warn(_describe(self.name, reason), GraphBreakWarning, stacklevel=4)
+
+
+def _describe(name: str, reason: GraphBreak) -> str:
+    return f"{name} runs eagerly, because of {reason}. To record it: {reason.way_out}"
 
 
 def capture(
@@ -181,8 +185,8 @@ def capture(
             function, equal up to rounding, with the same bits at each run.  "auto": "numba" if Numba is installed, else
             "numpy".
         recordings: maximum number of recordings: one for each combination of shapes, dtypes, numbers and guarded values.
-        fullgraph: raise at a graph break, such as reading a value back.  If False, split the step there: its Python runs
-            at each call, and the launches between two graph breaks run together.
+        fullgraph: raise at a graph break, such as reading a value back.  If False, a step with a graph break is not
+            recorded: it runs eagerly, and a :class:`GraphBreakWarning` names the line once.
 
     Returns:
         A :class:`CapturedStep`, to be called like the function; a decorator if ``function`` is None.

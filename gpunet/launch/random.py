@@ -22,7 +22,6 @@ from numpy import float64, int64, uint8, uint64
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import ArgumentError
-from gpunet.launch import tape
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.loops import Loops, like, load, loop_body, multiply_high, store
 from gpunet.launch.tape import graph_break
@@ -278,7 +277,6 @@ class Generator:
 
     def get_state(self, where: Device = devices.CPU) -> tuple[int, int]:
         """Return (key, counter) of the stream on a device, as a checkpoint stores them."""
-        tape.flush_pending("a generator's state")
         key, counter = devices.move(self.state(where), devices.CPU)
         return int(key), int(counter)
 
@@ -287,7 +285,6 @@ class Generator:
 
         The state buffer is written in place, so recorded steps use the new state.
         """
-        tape.flush_pending("a generator's state")
         value = numpy.array([key, counter], numpy.uint64)
         if where not in self._states:
             self._states[where] = devices.move(value, where)

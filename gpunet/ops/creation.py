@@ -20,7 +20,7 @@ from gpunet.launch.random import (
     random_normal,
     random_uniform,
 )
-from gpunet.launch.tape import active, constant, flush_pending
+from gpunet.launch.tape import active, constant
 
 __all__ = [
     "arange", "as_tensor", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
@@ -45,7 +45,6 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         DtypeError: the data are not numeric, or ``requires_grad`` is set for an integer tensor.
     """
     dtype = None if dtype is None else dtypes.as_dtype(dtype)
-    from_tensor = isinstance(data, Tensor)
     if isinstance(data, Tensor):
         data = data.array
         device = devices.of(data) if device is None else device
@@ -67,10 +66,6 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         raise DtypeError(f"tensor: data of dtype {source.dtype}; expected numbers or booleans")
     tape, device = active.tape, _resolve_device(device)
     if devices.is_array(data) and tape is not None:  # recorded: each replay copies again
-        if type(data) is numpy.ndarray and not (from_tensor or tape.runs_immediately):
-            # the launch is deferred, and the user may change the array before it runs
-            flush_pending("tensor()", source)
-            source = source.copy()
         placed = move_to_device(source, device)
         copy = _allocate(placed.shape, source.dtype if dtype is None else dtype, device)
         COPY(copy.array, placed)

@@ -29,7 +29,6 @@ from gpunet.launch.loops import (
     store,
 )
 from gpunet.launch.memory import as_0d_arrays, empty, scratch
-from gpunet.launch.tape import flush_pending
 from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import broadcast_to, cast, in_accumulator
 from gpunet.ops.compare import eq
@@ -385,7 +384,6 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
         return reduce_composed(each, reduction)
     if type(target.array) is numpy.ndarray:  # on a GPU, gather_at reports them
-        flush_pending("checking the range of the labels", target.array)
         _check_labels(target.array, classes, ignore_index)
     ignored = target == ignore_index
     column = where(ignored, 0, target).reshape(-1, 1)

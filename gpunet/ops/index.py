@@ -13,7 +13,7 @@ from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_integer
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
-from gpunet.launch.tape import active, constant, flush_pending, graph_break
+from gpunet.launch.tape import active, constant, graph_break
 from gpunet.ops.dims import normalize_dim
 from gpunet.ops.elementwise import where
 from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place
@@ -64,9 +64,6 @@ def normalize_index(index: Any, x: Tensor) -> tuple[Any, ...]:
 
 def _getitem_checked(x: Tensor, index: tuple[Any, ...], site: Site) -> Array:
     """x.array[index], raising an OutOfRangeError or a ShapeError of ours."""
-    for item in index:
-        if isinstance(item, Tensor):
-            flush_pending("checking the range of an index that the step computes", item.array)
     try:
         return _getitem_array(x.array, index_arrays(index))
     except IndexError as error:
