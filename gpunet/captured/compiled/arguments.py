@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.captured.compiled.array_object import is_layout_known
+from gpunet.backend.dtypes import is_half
 from gpunet.captured.compiled.library_calls import LibraryUnit, NumpyUnit
 from gpunet.captured.compiled.nests import Unit
 from gpunet.captured.ir import Call, View, span, tree_leaves
@@ -56,12 +56,12 @@ def select_arguments(
             copied |= {number for number, (whole, _) in inputs.items() if not _reads_only_whole(unit.call, whole)}
     used = {v.buffer for u in units for v in u.reads}
     result = [
-        Argument(whole, 0 if number in copied else _ALIGNMENT if number in read_by_numpy else 1)
+        Argument(whole, 0 if number in copied else _ALIGNMENT if number in read_by_numpy else whole.dtype.itemsize)
         for number, (whole, _) in inputs.items()
-        if number in used and keepers[number][1] % _ALIGNMENT == 0
+        if number in used and keepers[number][1] % _ALIGNMENT == 0 and not is_half(whole.dtype)  # Numba has no arrays of halves
     ]
     largest = sorted(result, key=lambda argument: -argument.whole.nbytes)[:_MAX_ARGUMENTS]
-    return [argument for argument in result if argument in largest] if is_layout_known() else []
+    return [argument for argument in result if argument in largest]
 
 
 def _reads_only_whole(call: Call, whole: View) -> bool:

@@ -44,7 +44,7 @@ def function(
         if threaded:
             body.append("step_team.summon()")
         names = [] if num_parts else parameters  # the first part checks the arguments for all
-        call = f"part{num_parts}({', '.join(('table', *(f'id({name})' for name in names)))})"
+        call = f"part{num_parts}({', '.join(('table', *names))})"
         body.append(f"failure = {call}")
         if names:
             arrays = f"{', '.join(names)},"
