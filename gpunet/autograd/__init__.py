@@ -39,4 +39,4 @@ from gpunet.autograd.mode import (
     set_grad_enabled,
 )
 from gpunet.autograd.op import OPS, Op, fused, primitive
-from gpunet.autograd.tensor import RemovableHandle, Tensor, bump_version, method, settings_changed, wrap
+from gpunet.autograd.tensor import RemovableHandle, Tensor, bump_version, method, wrap

@@ -14,6 +14,7 @@ from gpunet.autograd import mode
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import DeviceError, DtypeError, GradientError, ShapeError
+from gpunet.launch.stateful import settings_changed
 from gpunet.launch.tape import ANY, active, constant, graph_break_on_read
 
 if TYPE_CHECKING:
@@ -305,10 +306,6 @@ def bump_version(tensor: Tensor) -> None:
         tensor._view_version = version[0]
     if active.tape is not None:
         active.tape.changed[id(version)] = version
-
-
-#: Number of changes to hooks and module attributes; a recorded step checks its module guards only when it differs.
-settings_changed = [0]
 
 
 class RemovableHandle:

@@ -22,6 +22,6 @@ def compile_source(parameters: str, lines: Sequence[str], names: Mapping[str, An
     """
     body = "".join(f"        {line}\n" for line in lines or ["pass"])
     source = f"def bind({', '.join(names)}):\n    def replay({parameters}):\n{body}    return replay\n"
-    namespace: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__name__": __name__}
     exec(compile(source, "<recorded step>", "exec"), namespace)
     return namespace["bind"](**names), source

@@ -9,9 +9,7 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from sys import getrefcount
 from typing import Any
 
 import numpy
@@ -25,42 +23,9 @@ from gpunet.captured.ir import Call, View, tree_leaves
 from gpunet.captured.trace import address, trace
 from gpunet.launch.tape import Launch, Tape
 
-#: Reference count, as ``map(getrefcount, ...)`` sees it, of an object that one list or dict holds and nothing else.
-REFS_OF_LIST_ITEM = next(map(getrefcount, [object()]))
-
-
-class Shared:
-    """The only reference that recordings hold to an array from outside the step; all of them share it.
-
-    So the array's reference count tells whether the user's program still holds it.
-    """
-
-    __slots__ = ("__weakref__", "array", "of_recording")
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        self.of_recording = False  # a recording guards that the user's program still holds the array
-
-    def references(self) -> int:
-        """Return the number of references to the array from outside the recordings."""
-        return getrefcount(self.array) - 2
-
-
-_shared: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
-
-
-def share(array: Any) -> Shared:
-    """Return the :class:`Shared` of an array."""
-    known = _shared.get(id(array))
-    if known is None:
-        known = _shared[id(array)] = Shared(array)
-    return known
-
 
 class _ViewInterface:
-    """A view as NumPy's array interface: an array made of it keeps the memory alive through ``keeper`` alone.
-
-    A plain view would hold a reference to the array itself, which :class:`Shared` has to avoid.
+    """A view as NumPy's array interface: it may reach beyond the array that owns the memory (see ``trace``).
 
     Args:
         keeper: object that owns the memory.
@@ -149,15 +114,15 @@ class Lowering:
             if buffer.temporary:
                 buffer.array = None
             elif buffer.array is not None:
-                keepers[number] = (share(buffer.array), devices.pointer(buffer.array))
-        self.written = {id(self.buffers[v.buffer].array) for u in units for v in u.writes if not self._is_temporary(v)}
+                keepers[number] = (buffer.array, devices.pointer(buffer.array))
+        written = (self.buffers[v.buffer].array for u in units for v in u.writes if not self._is_temporary(v))
+        self.written = {id(array): array for array in written}  #: owners of the memory outside the arena that a replay writes
 
         def array(view: View) -> Array:
-            keeper, start = keepers[view.buffer]
-            owner = keeper.array if isinstance(keeper, Shared) else keeper
+            owner, start = keepers[view.buffer]
             if not isinstance(owner, numpy.ndarray):
                 return devices.gpu_view_without_owner(owner, view.offset, view.shape, view.strides, view.dtype)
-            return _ViewInterface(keeper, start, view).array().view(type(owner))
+            return _ViewInterface(owner, start, view).array().view(type(owner))
 
         if self.backend == "launches":
             run, self.tape = cuda_graph.function([u.replaced(place) for u in units], array, self._devices, self._lines)

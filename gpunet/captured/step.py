@@ -34,9 +34,10 @@ _reorder_lock = threading.Lock()
 class CapturedStep:
     """A function that is recorded at its first call and replayed from then on; made by :func:`capture`."""
 
-    def __init__(self, function: Callable[..., Any], backend: str, recordings: int, fullgraph: bool = True) -> None:
+    def __init__(self, function: Callable[..., Any], backend: str, recordings: int, fullgraph: bool, check: bool) -> None:
         functools.update_wrapper(self, function)
-        self.function, self.backend, self.max_recordings, self.fullgraph = function, backend, recordings, fullgraph
+        self.function, self.backend, self.max_recordings = function, backend, recordings
+        self.fullgraph, self.check = fullgraph, check
         self.name = getattr(function, "__name__", type(function).__name__)
         self.recordings: list[Recording] = []  # the most recently used one last
         self._graph_break: GraphBreak | None = None  # the first one, without ``fullgraph``
@@ -44,7 +45,11 @@ class CapturedStep:
 
     def __reduce__(self) -> Any:
         """Copy without the recordings: a copy makes its own."""
-        return CapturedStep, (self.function, self.backend, self.max_recordings, self.fullgraph)
+        return CapturedStep, (self.function, *self._options)
+
+    @property
+    def _options(self) -> tuple[str, int, bool, bool]:
+        return self.backend, self.max_recordings, self.fullgraph, self.check
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -53,7 +58,7 @@ class CapturedStep:
         """Bind as a method; each instance has recordings of its own."""
         if instance is None:
             return self
-        step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.max_recordings, self.fullgraph)
+        step = CapturedStep(types.MethodType(self.function, instance), *self._options)
         instance.__dict__[self.name] = step
         return step
 
@@ -107,7 +112,7 @@ class CapturedStep:
 
     def find_recording(self, args: Sequence[Any], rows: int) -> Recording | None:
         """Return a recording for batches of ``rows`` rows of ``args`` that can be replayed now, or None."""
-        for recording in reversed(self.recordings):
+        for recording in reversed([] if self.check else self.recordings):
             if recording.match_rows(args, {}, rows) is not None and recording.guards.hold():
                 return recording
         return None
@@ -142,7 +147,7 @@ class CapturedStep:
                 raise CaptureError(f"{what}; {way_out}")
             self._run_eagerly(key, GraphBreak(what, "", way_out))
             return self.function(*args, **options)
-        recording = Recording(self.function, args, options, key, self.backend, self.fullgraph)
+        recording = Recording(self.function, args, options, key, self.backend, self.fullgraph, self.check)
         first, recording.first = recording.first, None
         if recording.breaks:
             self._run_eagerly(key, recording.breaks[0])
@@ -163,8 +168,9 @@ def _describe(name: str, reason: GraphBreak) -> str:
 
 
 def capture(
-    function: Callable[..., Any] | None = None, *, backend: str = "auto", recordings: int = 16, fullgraph: bool = True
-) -> Any:
+    function: Callable[..., Any] | None = None, *, backend: str = "auto", recordings: int = 16, fullgraph: bool = True,
+    check: bool = False,
+) -> Any:  # fmt: skip
     """Record a step at its first call, and replay its launches at later calls.  Works as a decorator, too.
 
         @gpunet.capture
@@ -187,16 +193,19 @@ def capture(
         recordings: maximum number of recordings: one for each combination of shapes, dtypes, numbers and guarded values.
         fullgraph: raise at a graph break, such as reading a value back.  If False, a step with a graph break is not
             recorded: it runs eagerly, and a :class:`GraphBreakWarning` names the line once.
+        check: for debugging.  At each call run the step's Python instead of the replay, and compare the launches with the
+            recorded ones.  A difference that no guard found, such as a number from ``random.random()``, raises.
 
     Returns:
         A :class:`CapturedStep`, to be called like the function; a decorator if ``function`` is None.
 
     Raises:
         ArgumentError: ``backend`` is unknown, or ``function`` is not callable.
+        CaptureError: raised by calls: the step cannot be recorded, or ``check`` found a difference; the message names the line.
         MissingDependencyError: ``backend="numba"``, and Numba is not installed.
     """
     if function is None:
-        return functools.partial(capture, backend=backend, recordings=recordings, fullgraph=fullgraph)
+        return functools.partial(capture, backend=backend, recordings=recordings, fullgraph=fullgraph, check=check)
     if backend not in BACKENDS:
         raise ArgumentError(f"capture: backend={backend!r}; expected one of {', '.join(map(repr, BACKENDS))}")
     if not callable(function):
@@ -205,7 +214,7 @@ def capture(
         compiled.require()
     elif backend == "auto":
         backend = "numba" if compiled.available() else "numpy"
-    return CapturedStep(function, backend, recordings, fullgraph)
+    return CapturedStep(function, backend, recordings, fullgraph, check)
 
 
 def _with_tensors(args: Any, options: Any) -> Any:

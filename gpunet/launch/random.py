@@ -24,6 +24,7 @@ from gpunet.backend.devices import Array, Device
 from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.loops import Loops, like, load, loop_body, multiply_high, store
+from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import graph_break
 
 __all__ = ["Generator", "manual_seed"]
@@ -295,6 +296,7 @@ class Generator:
     def fill(self, draw: Any, out: Array, **options: Any) -> None:
         """Fill ``out`` by launching ``draw``, one of the ``random_*`` kernels, and advance the counter."""
         state = self.state(devices.of(out))
+        rely_on([state])
         draw(out, state, **options)
         random_advance(state, blocks=ceil_div(out.size, 4))
 

@@ -19,7 +19,7 @@ import linecache
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
@@ -77,10 +77,10 @@ class Tape:
         self.constants: list[Any] = []
         #: counters of launches, see :func:`gpunet.launch.memory.ticket`; like constants, kept by the launches
         self.tickets: dict[devices.LaunchTarget, Array] = {}
-        #: guards: an expression, the values for its {} placeholders, and a description
-        self.guards: list[tuple[str, tuple[Any, ...], str]] = []
-        #: for each optimizer launch: the parameter group, its ``changes`` counter and its ``settings()``
-        self.optimizer_groups: list[list[Any]] = []
+        #: memory from outside the step, and guards: an expression, the values for its {} placeholders, and a description;
+        #: published by :func:`gpunet.launch.stateful.rely_on`
+        self.memory: list[Any] = []
+        self.guards: list[tuple[str, tuple[Any, ...], str | Callable[[], str]]] = []
         #: version counters of the tensors that were changed in place, by id
         self.changed: dict[int, list[int]] = {}
         #: buffers that a replay fills with the arguments of the step

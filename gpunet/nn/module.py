@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
-from gpunet.autograd import RemovableHandle, Tensor, no_grad, settings_changed
+from gpunet.autograd import RemovableHandle, Tensor, no_grad
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
 
 __all__ = ["Module", "Parameter"]
 
@@ -40,7 +41,7 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Module:
+class Module(Stateful):
     """Base class of layers and models.
 
     In ``__init__``, call ``super().__init__()``, assign parameters and submodules as attributes, and register buffers
@@ -73,6 +74,12 @@ class Module:
             changed = hook(self, args, result)
             result = result if changed is None else changed
         return result
+
+    def recorded_state(self) -> list[Any]:
+        """Return plain attributes, submodules, parameters, buffers and hooks."""
+        plain = {k: v for k, v in self.__dict__.items() if isinstance(v, PLAIN) and v is not None}  # None: has no value yet
+        tables = (self._modules, self._parameters, self._buffers, self._forward_pre_hooks, self._forward_hooks)
+        return [*plain, *plain.values(), *(item for table in tables for item in (*table, *table.values()))]
 
     # -- attributes
     def __setattr__(self, name: str, value: Any) -> None:

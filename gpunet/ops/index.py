@@ -223,7 +223,7 @@ def _gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
         if type(x.array) is not numpy.ndarray:
             return Along(dim), index
     grid: list[Any] = [
-        numpy.arange(n).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
+        constant(numpy.arange(n)).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
     ]
     grid[dim] = index
     return tuple(grid)
