@@ -222,7 +222,7 @@ class Recording:
         gradients = [g for _, g in self._gradients if g is not None and id(owner_of(g.array)) in allocated]
         lowering = self.lowering = Lowering(tape.launches, [*outputs, *(g.array for g in gradients)], self.backend)
         values = [devices.copy(g.array) for g in gradients]
-        layouts = [(a.shape, a.dtype, devices.of(a)) for a in self.inputs]
+        copies = [devices.copy(a) for a in self.inputs]
         inputs = {id(a): index for index, a in enumerate(self.inputs)}
         input_of = {number: inputs[id(b.array)] for number, b in enumerate(lowering.buffers) if id(b.array) in inputs}
         buffers = {number: b for number, b in enumerate(lowering.buffers) if id(b.array) in allocated or number in input_of}
@@ -234,7 +234,7 @@ class Recording:
             arrays.clear()
         gc.collect(1)
         held = [reference() for reference in input_references]
-        self.inputs += [devices.empty(*layout) if a is None else a for a, layout in zip(held, layouts)]
+        self.inputs += [copy if array is None else array for array, copy in zip(held, copies)]
         for number, buffer in buffers.items():
             buffer.array = self.inputs[input_of[number]] if number in input_of else references[number]()
         own = [number in buffers and buffer.array is None for number, buffer in enumerate(lowering.buffers)]

@@ -60,7 +60,7 @@ def _draw_geometry(out: Array, state: Array, *scalars: float | numpy.generic) ->
     return Geometry(elementwise_grid(ceil_div(out.size, 4)), 256, (numpy.int64(out.size), *scalars))
 
 
-@kernel("random.cu", outputs=1, types={"state": "uint64"})
+@kernel("random.cu", outputs=1, types={"state": "uint64"}, reads_values=True)
 def random_uniform(out, state, *, low, high, bits):
     """out = low + (high - low) * u, with u in [0, 1) from the top ``bits`` bits of a word: those of T's significand."""
     words = _words(state, out.size)
@@ -89,7 +89,7 @@ def _uniform_loop(out, state, count, shift, unit, low, high):
     return 0
 
 
-@kernel("random.cu", outputs=1, types={"state": "uint64"})
+@kernel("random.cu", outputs=1, types={"state": "uint64"}, reads_values=True)
 def random_normal(out, state, *, mean, std):
     """out = mean + std * z, with z the inverse normal CDF of one word per element, computed in float64."""
     words = _words(state, out.size)
@@ -102,7 +102,7 @@ def random_normal(out, state, *, mean, std):
         flat[start : start + _CHUNK] = z
 
 
-@kernel("random.cu", outputs=1, types={"out": "int64", "state": "uint64"})
+@kernel("random.cu", outputs=1, types={"out": "int64", "state": "uint64"}, reads_values=True)
 def random_integers(out, state, *, low, high):
     """out = low + word % (high - low).  The modulo bias is below (high - low) / 2**64."""
     words = _words(state, out.size)
@@ -125,7 +125,7 @@ def _integers_loop(out, state, count, low, high):
     return 0
 
 
-@kernel("random.cu", outputs=1, types={"mask": "bool", "state": "uint64"})
+@kernel("random.cu", outputs=1, types={"mask": "bool", "state": "uint64"}, reads_values=True)
 def random_bernoulli(mask, state, *, probability):
     """mask = u < probability, with u in [0, 1) from the top 24 bits of a word."""
     words = _words(state, mask.size)

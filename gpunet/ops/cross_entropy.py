@@ -88,6 +88,7 @@ def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> Non
     outputs=6,
     types={"factor": "A", "partials": "A", "ticket": "uint32", "fault": "int64", "labels": "int64"},
     optional="factor partials ticket fault",
+    reads_values=True,
 )
 def cross_entropy_labels(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
     """value = reduction of log sum exp(row) - row[label]; dx = softmax - one_hot; factor (1,) = 1 / counted rows.

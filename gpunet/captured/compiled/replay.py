@@ -32,7 +32,7 @@ def function(
     """
     writer = Writer(place, arguments)
     parameters = [f"argument{number}" for number in range(len(arguments))]
-    bound = Bound(array, {a.whole.buffer: (name, a.whole) for a, name in zip(arguments, parameters) if a.alignment})
+    bound = Bound(array, {a.whole.buffer: (name, a.whole) for a, name in zip(arguments, parameters)})
     checks: list[Callable[[], None]] = []
     body: list[str] = []
     team = Team()

@@ -143,9 +143,8 @@ class Writer:
         lines = ["rejected = 0"]
         for number, (name, (whole, alignment)) in enumerate(zip(names, self._arguments)):
             slot = int(self._name(whole.buffer)[1:])
-            options = f", i8({alignment}), {self._name(WRITTEN_SPANS)}" if alignment else ""
-            function = "borrow_argument" if alignment else "copy_argument"
-            lines.append(f"rejected |= {function}(table, i8({slot}), {name}, i8({whole.nbytes}){options}) << {number}")
+            options = f"i8({whole.nbytes}), i8({alignment}), {self._name(WRITTEN_SPANS)}"
+            lines.append(f"rejected |= borrow_argument(table, i8({slot}), {name}, {options}) << {number}")
         return [*lines, "if rejected:", "    return -rejected"]
 
     def _body(self, lines: list[str]) -> str:

@@ -10,7 +10,7 @@ import platform
 from typing import Any
 
 from llvmlite import ir
-from numba import int64, types, uint8
+from numba import int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -132,19 +132,6 @@ def borrow_argument(table, slot, array, size, alignment, written):
         if load(spans, number, 0) < start + size and start < load(spans, number + 1, 0):
             return 1
     store(pointer(table, int64), slot, start, 0)
-    return 0
-
-
-@jit_helper
-def copy_argument(table, slot, array, size):
-    """Copy an array of ``size`` bytes to the address in the table; return 0, or 1 if the array is not contiguous."""
-    noinline()
-    if not _is_contiguous(array):
-        return 1
-    target, source = load(pointer(table, int64), slot, 0), int64(array.ctypes.data)
-    if target != source:
-        for byte in range(size):
-            store(pointer(target, uint8), byte, load(pointer(source, uint8), byte, 1), 2)
     return 0
 
 
