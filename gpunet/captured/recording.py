@@ -107,6 +107,8 @@ class Recording:
             if array() is None:
                 what = f"{line} indexes with a NumPy array made inside the step"
                 self._graph_break(f"{what}; a replay would not make it again", "make it outside the step, or use a list")
+        self._write_back(given)
+        self._written = {}  # its references would keep memory of the step
         if not self.breaks:
             self._add_guards(tape, modes, [(leaf, before) for leaf, before, _ in alive if before is not ANY])
             self._versions = list(tape.changed.values())
@@ -116,7 +118,6 @@ class Recording:
             self.replay = self._compile_replay(rows=False)
         if check:
             self.replay = functools.partial(self._check, function, (args, options), launches)
-        self._write_back(given)
 
     def _find_written(self, tape: Tape) -> None:
         """Find the arrays, and the inputs among them, that the launches write."""

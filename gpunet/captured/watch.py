@@ -136,7 +136,7 @@ class Watch:
             self._follow_objects(frame.f_locals.get(name), reads)
 
     def _follow_objects(self, value: Any, reads: Reads) -> None:
-        """Follow the objects in a structure; remember one that no guarded name leads to, and its plain attributes that code reads."""
+        """Follow the objects in a structure; remember those that no guarded name leads to, with their plain attributes."""
         for owner in _leaves(value):
             if id(owner) in self._named:
                 self._follow(owner, reads)
