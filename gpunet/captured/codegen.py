@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-#: Line number, in the source that :func:`compile_source` returns, of the first line of the body.
-FIRST_LINE = 3
-
 
 def compile_source(parameters: str, lines: Sequence[str], names: Mapping[str, Any]) -> tuple[Callable[..., Any], str]:
     """Compile a function.

@@ -18,7 +18,6 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_half
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
-from gpunet.captured.codegen import FIRST_LINE
 from gpunet.captured.ir import Call, View, tree_leaves
 from gpunet.captured.trace import address, trace
 from gpunet.launch.tape import Launch, Tape
@@ -133,7 +132,6 @@ class Lowering:
             run, self.source = compiled.function(units, array, keepers, place, arguments)
         else:
             run, self.source = numpy_calls.function(self._planned, array)
-        self._code = getattr(run, "__code__", None)
         self._keepers = keepers
         kept = [array(place(v)) for v in self._kept]
         for buffer in self.buffers:
@@ -159,15 +157,6 @@ class Lowering:
             units, _, self._numpy_bytes = plan.make_plan(self.buffers, self._calls, self._kept)
             self._planned = list(units)
         return self._planned
-
-    def launch_of(self, error: BaseException) -> int | None:
-        """Return the index of the launch that raised in a replay; None unless each call has a line of its own."""
-        traceback = error.__traceback__
-        while traceback is not None:
-            if traceback.tb_frame.f_code is self._code and self.backend == "numpy":
-                return self._planned[traceback.tb_lineno - FIRST_LINE].launch
-            traceback = traceback.tb_next
-        return None
 
     def separate_calls(self) -> list[Callable[[], None]]:
         """Return a function for each of :attr:`calls`, on a new arena, to be timed."""

@@ -60,8 +60,6 @@ class Recording:
         self.key, self.backend, self.fullgraph = key, backend, fullgraph
         #: fast path: the arrays of positional tensors of the recorded shapes and dtypes, else None
         self.match = _compile_match(args, options)
-        #: the same for tensors whose batches of ``rows`` rows have the recorded shapes
-        self.match_rows = _compile_match(args, options, "(rows, *{}.shape[1:])", ", rows")
         modes = is_grad_enabled(), get_default_dtype()
         watch = Watch(function, (args, options))
         self.guards = watch.guards
@@ -108,21 +106,21 @@ class Recording:
                 what = f"{line} indexes with a NumPy array made inside the step"
                 self._graph_break(f"{what}; a replay would not make it again", "make it outside the step, or use a list")
         self._write_back(given)
-        self._written = {}  # its references would keep memory of the step
+        self._written.clear()  # its references would keep memory of the step
         if not self.breaks:
             self._add_guards(tape, modes, [(leaf, before) for leaf, before, _ in alive if before is not ANY])
             self._versions = list(tape.changed.values())
             self._lower(tape, outputs)
         if not self.breaks:
             #: replay the step on the arrays of new arguments; returns a copy of its results
-            self.replay = self._compile_replay(rows=False)
+            self.replay = self._compile_replay()
         if check:
             self.replay = functools.partial(self._check, function, (args, options), launches)
 
     def _find_written(self, tape: Tape) -> None:
         """Find the arrays, and the inputs among them, that the launches write."""
         written = (a for x in tape.launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array))
-        self._written = {id(owner): owner for owner in map(owner_of, written)}
+        self._written: dict[int, Array] = {id(owner): owner for owner in map(owner_of, written)}
         self._written_inputs = {index for index, a in enumerate(self.inputs) if id(a) in self._written}
 
     def _write_back(self, given: list[Array]) -> None:
@@ -257,15 +255,10 @@ class Recording:
         self._written_inputs = {index for index, a in enumerate(self.inputs) if id(a) in self._written}
 
     # -- replays
-    @functools.cached_property
-    def replay_rows(self) -> Callable[..., Any]:
-        """``replay_rows(arrays, rows)``: replay on ``array[rows]`` of each array; rows are a slice or indices."""
-        return self._compile_replay(rows=True)
-
-    def _compile_replay(self, rows: bool) -> Callable[..., Any]:
+    def _compile_replay(self) -> Callable[..., Any]:
         in_host_memory = all(isinstance(a, numpy.ndarray) for a in (*self.inputs, *self._outputs))
         names: dict[str, Any] = {
-            "Tensor": Tensor, "gather": gather, "lock": self._lock, "run": self._run, "in_context": self._context.run,
+            "Tensor": Tensor, "lock": self._lock, "run": self._run, "in_context": self._context.run,
             "check": _check_aliases, "written": self._written, "changed": self._written_inputs,
             "copy": numpy.ndarray.copy if in_host_memory else devices.copy, "assign": devices.assign,
         }  # fmt: skip
@@ -275,8 +268,8 @@ class Recording:
             names[f"{kind}{number}"] = value
             return f"{kind}{number}"
 
-        def write(target: str, source: str, index: str) -> str:
-            return f"{target}[{index}] = {source}" if in_host_memory else f"assign({target}, {source}, {index})"
+        def write(target: str, source: str) -> str:
+            return f"{target}[...] = {source}" if in_host_memory else f"assign({target}, {source})"
 
         given = [f"given{index}" for index in range(len(self.inputs))]
         if given:
@@ -288,16 +281,13 @@ class Recording:
             lines += [f"if {shares}:", "    check(given, written, changed)"]
         for number, (array, buffer) in enumerate(zip(given, self.inputs)):
             buffer_name = name("buffer", number, buffer)
-            if rows:
-                lines.append(f"gather({buffer_name}, {array}, rows)")
-            elif number not in self._zero_copy:
-                lines.append(write(buffer_name, array, "..."))
-        arguments = [f"{'buffer' if rows else 'given'}{number}" for number in self._zero_copy]
-        lines.append(f"in_context({', '.join(('run', *arguments))})")
+            if number not in self._zero_copy:
+                lines.append(write(buffer_name, array))
+        lines.append(f"in_context({', '.join(('run', *(f'given{number}' for number in self._zero_copy)))})")
         lines += [f"{name('version', n, version)}[0] += 1" for n, version in enumerate(self._versions)]
         for number, (leaf, gradient) in enumerate(self._gradients):
             lines.append(f"{name('leaf', number, leaf)}._grad = {name('gradient', number, gradient)}")
-        lines += [write(f"given{n}", f"buffer{n}", "rows" if rows else "...") for n in sorted(self._written_inputs)]
+        lines += [write(f"given{n}", f"buffer{n}") for n in sorted(self._written_inputs)]
         if self._structure is _OUTPUT:
             names["output"] = self._outputs[0]
             lines.append("return Tensor(copy(output))")
@@ -305,7 +295,7 @@ class Recording:
             names |= {"copy_outputs": _copy_outputs, "structure": self._structure, "outputs": self._outputs}
             lines.append("return copy_outputs(structure, outputs, copy)")
         lines = ["with lock:", *(f"    {line}" for line in lines)]
-        return compile_source("given, rows" if rows else "given", lines, names)[0]
+        return compile_source("given", lines, names)[0]
 
     def explain(self) -> Explanation:
         """Time the launches of a replay, and restore the arrays that they change."""
@@ -314,18 +304,10 @@ class Recording:
             return self._context.run(explain, self.lowering, self.lines)
 
 
-def _compile_match(
-    args: tuple[Any, ...], options: dict[str, Any], shape: str = "{}.shape", parameters: str = ""
-) -> Callable[..., list[Array] | None]:
+def _compile_match(args: tuple[Any, ...], options: dict[str, Any]) -> Callable[..., list[Array] | None]:
     """Compile ``match(args, options)``, which returns the arrays of positional tensors like ``args``, else None.
 
     It always returns None if the recorded arguments were not positional tensors alone.
-
-    Args:
-        args: positional arguments of the recorded call.
-        options: its keyword arguments.
-        shape: source of the shape to compare with the recorded one, "{}" being the array.
-        parameters: source of further parameters, which ``shape`` uses.
     """
     if options or not all(isinstance(t, Tensor) for t in args):
         return lambda *_: None
@@ -337,9 +319,9 @@ def _compile_match(
         terms.append(f"isinstance(t := args[{index}], Tensor) and type({name} := t.array) is kind{index}")
         if not isinstance(tensor.array, numpy.ndarray):
             terms.append(f"{name}.device.id == {tensor.array.device.id}")
-        terms.append(f"{shape.format(name)} == shape{index} and {name}.dtype == dtype{index}")
+        terms.append(f"{name}.shape == shape{index} and {name}.dtype == dtype{index}")
     line = f"return [{', '.join(arrays)}] if {' and '.join(terms)} else None"
-    return compile_source(f"args, options{parameters}", [line], names)[0]
+    return compile_source("args, options", [line], names)[0]
 
 
 def _run(function: Callable[..., Any], tape: Tape, inputs: list[Array], arguments: Any) -> Any:
@@ -394,14 +376,6 @@ def _has_values(array: weakref.ref[numpy.ndarray], values: numpy.ndarray) -> boo
     """Whether an array exists and has these values."""
     now = array()
     return now is not None and (numpy.array_equal(now, values) or now.tobytes() == values.tobytes())  # NaN is NaN
-
-
-def gather(buffer: Array, source: Array, rows: Any) -> None:
-    """Copy ``source[rows]`` to ``buffer``, on the CPU without a temporary array."""
-    if type(buffer) is numpy.ndarray and type(rows) is numpy.ndarray:
-        numpy.take(source, rows, axis=0, out=buffer, mode="clip")  # mode="raise" makes a copy; these rows are in range
-    else:
-        devices.assign(buffer, devices.take(source, rows))
 
 
 def check_arguments(args: Any, options: Any) -> None:

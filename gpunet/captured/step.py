@@ -7,7 +7,7 @@ import logging
 import threading
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -92,8 +92,7 @@ class CapturedStep:
     ) -> CapturedEpoch:  # fmt: skip
         """Return a function that runs the step on every batch of a data set: ``step.epoch(x, y, batch_size=64)()``.
 
-        Each batch is gathered directly into the step's buffers.  Batches are in the order of ``randperm``, so results have
-        the bits of a loop over ``randperm(n).split(batch_size)``.
+        Batches are in the order of ``randperm``, so results have the bits of a loop over ``randperm(n).split(batch_size)``.
 
         Args:
             data: the step's arguments for all samples, one row per sample, on the step's device.
@@ -109,13 +108,6 @@ class CapturedStep:
             ArgumentError: ``data`` are not tensors of the same number of rows, or ``batch_size`` does not fit.
         """
         return CapturedEpoch(self, data, batch_size, shuffle, drop_last, generator)
-
-    def find_recording(self, args: Sequence[Any], rows: int) -> Recording | None:
-        """Return a recording for batches of ``rows`` rows of ``args`` that can be replayed now, or None."""
-        for recording in reversed([] if self.check else self.recordings):
-            if recording.match_rows(args, {}, rows) is not None and recording.guards.hold():
-                return recording
-        return None
 
     def explain(self) -> Explanation:
         """Time each launch of the most recently used recording; the result prints as a table.

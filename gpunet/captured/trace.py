@@ -2,12 +2,14 @@
 
 A twin is a few NumPy calls.  Run on a :class:`TracedArray`, each call is recorded with its views and not executed, so a
 step becomes one flat list of calls, and a replay spends one Python function call on each.  Each kernel declares how it is
-traced (``Kernel.tracing``): a twin that reads values (labels, random words) becomes one opaque call, and so does the launch of
-a user's kernel, whose twin is arbitrary Python.  The dialect of twins that become calls, which a test holds them to:
+traced (``Kernel.tracing``): a twin that reads values (labels, random words) becomes one opaque call, and so does the
+launch of a user's kernel, whose twin is arbitrary Python.
+
+The dialect of twins that become calls; ``tests/captured/test_dialect.py`` holds them to it:
 
 * ufuncs, their ``reduce``, ``numpy.copyto``, ``numpy.dot`` and other functions with ``out=`` write into arrays;
-* views by ``reshape``, ``transpose``, ``swapaxes``, ``view``, ``squeeze``, ``diagonal`` and by slices; no single elements;
-* ``scratch()`` for temporaries; other new arrays may depend on shapes and options, but not on values;
+* views by slices, ``reshape``, ``transpose``, ``swapaxes``, ``view``, ``squeeze`` and ``diagonal``; no single elements;
+* ``scratch()`` for temporaries; other new arrays depend on shapes and options only, and are not indexed by arguments;
 * no value is read: no ``if`` on elements, no ``float(...)``, no loop over a vector.
 """
 
@@ -139,7 +141,9 @@ class Trace:
 
     @staticmethod
     def _call_twin(kernel: Launchable, arguments: Sequence[Any], settings: dict[str, Any]) -> None:
-        if isinstance(kernel, Kernel) and kernel.tracing == "calls":
+        if kernel.reads_values:
+            raise Untraceable
+        if isinstance(kernel, Kernel) and kernel.traceable:
             kernel.twin(*arguments, **settings)
         elif isinstance(kernel, Ufunc):
             settings = halves.ufunc_options(arguments[0], arguments[1:]) or settings

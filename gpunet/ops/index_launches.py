@@ -36,6 +36,7 @@ ORDER = Shim("argsort", lambda xp, out, x: xp.copyto(out, xp.argsort(x, kind="st
 POSITIONS = Shim(
     "positions",
     lambda xp, out, *, index, shape: xp.copyto(out, xp.arange(math.prod(shape)).reshape(shape)[index].reshape(-1)),
+    reads_values=True,
 )
 
 INT64 = numpy.dtype("int64")
