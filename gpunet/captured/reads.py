@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import NamedTuple
 
-#: Kind of the name that an instruction loads.
+#: Kind of the name that an instruction loads, by the start of the instruction's name.
 _KINDS = {
-    **dict.fromkeys(("LOAD_GLOBAL", "LOAD_NAME"), "global"),
-    **dict.fromkeys(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"), "attribute"),
-    **dict.fromkeys(("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FAST"), "variable"),
+    "LOAD_GLOBAL": "global", "LOAD_NAME": "global", "LOAD_ATTR": "attribute", "LOAD_METHOD": "attribute",
+    "LOAD_SUPER_ATTR": "attribute", "IMPORT_FROM": "attribute", "LOAD_DEREF": "variable", "LOAD_FAST": "variable",
     "IMPORT_NAME": "module",
-}
+}  # fmt: skip
 #: Functions that read an attribute by a name, often a constant.
 _BY_NAME = frozenset(("attrgetter", "getattr", "hasattr", "vars"))
 #: Methods of lists, sets and deques that add items and read none.
@@ -41,11 +40,11 @@ def reads_of(code: CodeType) -> Reads:
     codes = [*_codes(code)]
     for instructions in ([i for i in dis.get_instructions(c) if i.opname != "EXTENDED_ARG"] for c in codes):
         for instruction, following in zip(instructions, (*instructions[1:], instructions[-1])):
-            kind, name = _KINDS.get(instruction.opname), instruction.argval
+            kind, name = _kind(instruction), instruction.argval
             if kind is None or not isinstance(name, str):
                 continue
             found[kind].add(name)
-            is_adding = _KINDS.get(following.opname) == "attribute" and following.argval in _ADDING
+            is_adding = _kind(following) == "attribute" and following.argval in _ADDING
             (appended if is_adding else read).add(name)
     constants = {c for code in codes for c in _strings(code.co_consts)}
     if found["global"] & _BY_NAME or found["attribute"] & _BY_NAME:
@@ -54,6 +53,10 @@ def reads_of(code: CodeType) -> Reads:
         globals=frozenset(found["global"]), attributes=frozenset(found["attribute"]), appended=frozenset(appended - read),
         constants=frozenset(constants), modules=frozenset(found["module"]), functions=frozenset(codes[1:]),
     )  # fmt: skip
+
+
+def _kind(instruction: dis.Instruction) -> str | None:
+    return next((kind for start, kind in _KINDS.items() if instruction.opname.startswith(start)), None)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

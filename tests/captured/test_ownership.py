@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 
 import gpunet
+import gpunet.captured
 from gpunet import nn
 from gpunet.captured.compiled import module
 from gpunet.errors import CaptureError
@@ -98,3 +100,9 @@ def outside_arrays() -> dict[str, Callable[[gpunet.Tensor], gpunet.Tensor]]:
 def test_an_array_that_no_guard_reaches_is_refused(how: str) -> None:
     with pytest.raises(CaptureError, match=r"add \(test_ownership.py:\d+: .* shape \(2,\), .*read it from a closure, global"):
         gpunet.capture(outside_arrays()[how])(gpunet.ones(2))
+
+
+def test_capture_knows_neither_reference_counts_nor_modules_nor_optimizers() -> None:
+    sources = {path.name: path.read_text(encoding="utf-8") for path in Path(gpunet.captured.__file__).parent.rglob("*.py")}
+    for word in ("getrefcount", "gpunet.nn", "gpunet.optim", "from_address"):
+        assert not [name for name, text in sources.items() if word in text], word

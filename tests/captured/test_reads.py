@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import array
 import collections
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import os
@@ -85,7 +87,7 @@ def ways() -> Iterator[tuple[str, Callable[..., Any], Callable[[], None]]]:
     slots.k = 2.0
     long, wide = [1.0] * 64 + [2.0], {str(n): 1.0 for n in range(64)} | {"k": 2.0}
     default, ordered = collections.defaultdict(float, k=2.0), collections.OrderedDict(k=2.0)
-    array, queue = numpy.array([2.0]), collections.deque([2.0])
+    vector, queue = numpy.array([2.0]), collections.deque([2.0])
     nested = {"a": [{"b": (config,)}]}
     node = chain
     while node.next is not None:
@@ -145,7 +147,7 @@ def ways() -> Iterator[tuple[str, Callable[..., Any], Callable[[], None]]]:
     yield "an ordered dict", lambda x: x * ordered["k"], lambda: ordered.update(k=3.0)
     yield "a deque", lambda x: x * queue[0], lambda: queue.__setitem__(0, 3.0)
     yield "a set", lambda x: x * max(choice), lambda: choice.add(3.0)
-    yield "an array", lambda x: x * float(array[0]), lambda: array.fill(3.0)
+    yield "an array", lambda x: x * float(vector[0]), lambda: vector.fill(3.0)
     yield "nested containers", lambda x: x * nested["a"][0]["b"][0].k, lambda: setattr(config, "k", 3.0)
     yield "os.environ", lambda x: x * float(os.environ["GPUNET_TEST_K"]), lambda: os.environ.update(GPUNET_TEST_K="3.0")
     yield "os.getenv", lambda x: x * float(os.getenv("GPUNET_TEST_K", "")), lambda: os.environ.update(GPUNET_TEST_K="3.0")
@@ -203,15 +205,20 @@ def constants() -> Iterator[tuple[str, Callable[..., Any], Callable[[], None]]]:
         return number[0]
 
     cached()
+    numbers, variable = array.array("d", [2.0]), contextvars.ContextVar("k", default=2.0)
 
     def change() -> None:
         config.k = number[0] = 3.0
         large.fill(3.0)
+        numbers[0] = 3.0
+        variable.set(3.0)
         cached.cache_clear()
 
     yield "a computed name", lambda x: x * getattr(config, name), change
     yield "a random number", lambda x: x * random.random(), change
     yield "an iterator", lambda x: x * next(iterator), change
+    yield "array.array", lambda x: x * numbers[0], change
+    yield "a context variable", lambda x: x * variable.get(), change
     yield "a large array", lambda x: x * float(large[0]), change
     yield "a cached function", lambda x: x * cached(), change
     yield "a weak dictionary", lambda x: x * registry["con" + "fig"].__dict__[name], change
