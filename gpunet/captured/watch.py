@@ -16,8 +16,7 @@ import inspect
 import os
 import sys
 import types
-import weakref
-from collections import deque
+from collections import ChainMap, UserDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +30,7 @@ from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
 
 _LIBRARIES = frozenset(("gpunet", "numpy", "cupy"))
 _LISTS = (list, deque, set, frozenset)
+_MAPPINGS = (type(os.environ), types.MappingProxyType, ChainMap, UserDict)  # others may load what they return
 _NOTHING = Reads(*(frozenset(),) * 6)
 #: The values of larger NumPy arrays are not guarded: to compare them takes longer than a small step.
 MAX_GUARDED_ELEMENTS = 1 << 16
@@ -59,8 +59,6 @@ class Watch:
         self._entered: set[tuple[types.CodeType, int]] = set()
         self._named: dict[int, Any] = {}  # values that guarded names lead to, by id
         self._followed: set[tuple[int, Reads]] = set()
-        #: objects that functions got or returned, but no guarded name leads to: most were made inside the step
-        self._unnamed: dict[tuple[int, Reads], tuple[weakref.ref[Any], Reads, dict[str, Any]]] = {}
         self._follow(function, _NOTHING)
         for value in _leaves(arguments):
             self._follow(value, _NOTHING)
@@ -78,14 +76,7 @@ class Watch:
                 getattr(previous, "enable", functools.partial(sys.setprofile, previous))()  # cProfile is no function
 
     def finish(self) -> None:
-        """Add the guards that need the end of the step: the values of objects that are still alive, and of modules."""
-        for reference, reads, before in [*self._unnamed.values()]:
-            owner = reference()
-            if owner is not None:
-                for name, value in before.items():
-                    self.guards.add_item(owner.__dict__, name, value, f"{type(owner).__name__}.{name}")
-                self._follow(owner, reads)
-        self._unnamed.clear()
+        """Add the guard of modules, which the step itself may change until its end."""
         state = self._state
         self.guards.add("({}[0] == {}.changes or {}())", (settings_changed, state, state.is_unchanged), state.find_change)
 
@@ -97,9 +88,9 @@ class Watch:
         elif event == "return":
             if not _is_library_code(frame):
                 for local in frame.f_locals.values():
-                    self._follow_objects(local, reads_of(frame.f_code))
+                    self._follow_named(local, reads_of(frame.f_code))
             if frame.f_back is not None and not _is_library_code(frame.f_back):
-                self._follow_objects(value, reads_of(frame.f_back.f_code))
+                self._follow_named(value, reads_of(frame.f_back.f_code))
 
     def _enter(self, frame: types.FrameType) -> None:
         """Add guards for what a function reads when it is called."""
@@ -133,23 +124,13 @@ class Watch:
         num_named = code.co_argcount + code.co_kwonlyargcount
         num_arguments = num_named + bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
         for name in code.co_varnames[:num_arguments]:
-            self._follow_objects(frame.f_locals.get(name), reads)
+            self._follow_named(frame.f_locals.get(name), reads)
 
-    def _follow_objects(self, value: Any, reads: Reads) -> None:
-        """Follow the objects in a structure; remember those that no guarded name leads to, with their plain attributes."""
+    def _follow_named(self, value: Any, reads: Reads) -> None:
+        """Follow the objects in a structure that a guarded name leads to; most others were made inside the step."""
         for owner in _leaves(value):
             if id(owner) in self._named:
                 self._follow(owner, reads)
-                continue
-            if not _has_guarded_attributes(owner):
-                continue
-            known = self._unnamed.get((id(owner), reads))
-            if known is None or known[0]() is not owner:
-                before = {k: v for k, v in owner.__dict__.items() if k in reads.attributes and isinstance(v, PLAIN)}
-                try:
-                    self._unnamed[id(owner), reads] = weakref.ref(owner), reads, before
-                except TypeError:  # it has no weak references
-                    continue
 
     # -- values that names lead to
     def _follow_item(self, namespace: Mapping[str, Any], name: str, value: Any, description: str, reads: Reads) -> None:
@@ -198,7 +179,7 @@ class Watch:
         elif isinstance(value, dict):
             if not _is_library(type(value)):
                 self._follow_dict(value, reads)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, _MAPPINGS):
             for key in reads.constants:
                 self.guards.add_item(value, key, value.get(key, MISSING), f"[{key!r}]")
         else:
@@ -262,12 +243,6 @@ def _leaves(value: Any, depth: int = 0) -> Iterator[Any]:
                 yield from _leaves(item, depth + 1)
     elif not isinstance(value, (*PLAIN, Tensor, numpy.ndarray)):
         yield value
-
-
-def _has_guarded_attributes(value: Any) -> bool:
-    return hasattr(value, "__dict__") and not isinstance(value, (type, types.ModuleType, types.FunctionType)) and (
-        isinstance(value, Stateful) or not _is_library(type(value))
-    )  # fmt: skip
 
 
 def _is_library(kind: type) -> bool:

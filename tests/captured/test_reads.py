@@ -88,6 +88,7 @@ def ways() -> Iterator[tuple[str, Callable[..., Any], Callable[[], None]]]:
     long, wide = [1.0] * 64 + [2.0], {str(n): 1.0 for n in range(64)} | {"k": 2.0}
     default, ordered = collections.defaultdict(float, k=2.0), collections.OrderedDict(k=2.0)
     vector, queue = numpy.array([2.0]), collections.deque([2.0])
+    user_dict = collections.UserDict(k=2.0)
     nested = {"a": [{"b": (config,)}]}
     node = chain
     while node.next is not None:
@@ -149,6 +150,7 @@ def ways() -> Iterator[tuple[str, Callable[..., Any], Callable[[], None]]]:
     yield "a set", lambda x: x * max(choice), lambda: choice.add(3.0)
     yield "an array", lambda x: x * float(vector[0]), lambda: vector.fill(3.0)
     yield "nested containers", lambda x: x * nested["a"][0]["b"][0].k, lambda: setattr(config, "k", 3.0)
+    yield "a user dict", lambda x: x * user_dict["k"], lambda: user_dict.update(k=3.0)
     yield "os.environ", lambda x: x * float(os.environ["GPUNET_TEST_K"]), lambda: os.environ.update(GPUNET_TEST_K="3.0")
     yield "os.getenv", lambda x: x * float(os.getenv("GPUNET_TEST_K", "")), lambda: os.environ.update(GPUNET_TEST_K="3.0")
     yield "environ.get", lambda x: x * float(os.environ.get("GPUNET_TEST_K", "")), lambda: os.environ.update(GPUNET_TEST_K="3.0")
