@@ -23,6 +23,7 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import CaptureError
+from tests.captured.test_capture import Dropout, Schedule, Statistics, Training
 
 number = 2.0
 table = {"k": 2.0}
@@ -237,3 +238,31 @@ def test_a_constant_is_found_by_check(way: str) -> None:
         found = pytest.raises(CaptureError, match=r"multiply \(test_reads.py:.*; the recording has ")
         with found if check else contextlib.nullcontext():
             assert step(x).tolist() == first
+
+
+# ---- check ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Training, Dropout, Statistics, Schedule], ids=lambda kind: kind.__name__)
+def test_check_finds_nothing_in_a_step_that_guards_cover(kind: type[Training], device: str) -> None:
+    checked, eager = kind(False), kind(False)
+    checked.run = gpunet.capture(checked.step, check=True)
+    found = []
+    for training in (checked, eager):
+        gpunet.manual_seed(3)
+        found.append(training.train(6))
+    assert found[0] == found[1]
+    epoch = checked.run.epoch(gpunet.ones(8, 5), gpunet.zeros(8).long(), batch_size=4)
+    assert numpy.isfinite(epoch().item())
+
+
+def test_check_names_another_launch_and_another_result() -> None:
+    stream = iter([1.0, 1.0, 2.0, 3.0, 4.0])
+    step = gpunet.capture(lambda x: x.exp() if next(stream) < 2.0 else x.log(), check=True)
+    step(gpunet.ones(1)), step(gpunet.ones(1))
+    with pytest.raises(CaptureError, match=r"log \(test_reads.py:.*it ran where the recording has exp"):
+        step(gpunet.ones(1))
+    step = gpunet.capture(lambda x: (x * 1.0, next(stream)), check=True)
+    step(gpunet.ones(1))
+    with pytest.raises(CaptureError, match=r"the result .*4.0; the recording has 3.0"):
+        step(gpunet.ones(1))
