@@ -40,7 +40,7 @@ class Keeper:
         elif self.how == "hook":
             hidden.register_hook(self.gradients.append)
         self.weight.grad = None
-        loss = (hidden * 3.0).sum()
+        loss = hidden.square().sum()
         loss.backward()
         return loss
 
@@ -55,7 +55,7 @@ def test_a_kept_tensor_follows_the_replays(how: str, backend: str, device: str) 
     keeper = Keeper(how)
     captured = gpunet.capture(keeper.step, backend=backend)
     for number in range(3):
-        x = gpunet.tensor([0.1 * number, 0.2], device=device)
+        x = gpunet.tensor([0.1 * number, 0.2 + number], device=device)
         captured(x)
         eager = Keeper(how)
         eager.step(x)
