@@ -39,8 +39,8 @@ class CaptureError(GpunetError, RuntimeError):
     """A step that cannot be captured, or whose recording no longer matches; the message names the user's line."""
 
 
-class SplitWarning(GpunetError, UserWarning):
-    """A graph break: a captured step runs in parts, with Python in between; the message names the line and how to avoid it."""
+class GraphBreakWarning(GpunetError, UserWarning):
+    """A graph break: a step is not recorded and runs eagerly; the message names the line and how to avoid it."""
 
 
 class LaunchError(GpunetError, RuntimeError):

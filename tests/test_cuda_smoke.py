@@ -16,7 +16,7 @@ from tests.driver.processes import ROOT
 #: Options of pytest, and files.
 RUNS = {
     "eager": "tests/test_smoke.py",
-    "lazy, two devices": "--driver-lazy --driver-devices 2 -m on_device tests/captured/test_split_graphs.py tests/backend",
+    "lazy, two devices": "--driver-lazy --driver-devices 2 -m on_device tests/captured/test_ownership.py tests/backend",
 }
 
 

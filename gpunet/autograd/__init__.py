@@ -40,4 +40,4 @@ from gpunet.autograd.mode import (
     set_grad_enabled,
 )
 from gpunet.autograd.op import OPS, Op, fused, primitive
-from gpunet.autograd.tensor import RemovableHandle, Tensor, bump_version, make_tensor, method, settings_changed, wrap
+from gpunet.autograd.tensor import RemovableHandle, Tensor, bump_version, make_tensor, method, wrap

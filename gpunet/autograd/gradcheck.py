@@ -12,7 +12,6 @@ from gpunet.autograd.mode import no_grad
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, MismatchError
-from gpunet.launch.tape import flush_pending
 
 #: Step of the finite differences, absolute and relative tolerance, by the bits of the dtype.
 _DEFAULTS = {64: (1e-6, 1e-5, 1e-3), 32: (1e-2, 1e-2, 1e-2)}
@@ -103,7 +102,6 @@ def _floating(result: Any) -> list[Tensor]:
 
 def _host(x: Tensor) -> numpy.ndarray:
     """Copy a tensor into a float64 NumPy array."""
-    flush_pending("gradcheck()", x.array)
     return numpy.array(devices.move(x.array, devices.CPU), numpy.float64)
 
 

@@ -17,7 +17,8 @@ from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array, Device
 from gpunet.backend.formats import Layout, strided
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
-from gpunet.launch.tape import ANY, active, constant, flush_pending, graph_break_on_read
+from gpunet.launch.stateful import settings_changed
+from gpunet.launch.tape import ANY, active, constant, graph_break_on_read
 
 if TYPE_CHECKING:
     from gpunet.autograd.graph import Node
@@ -354,7 +355,6 @@ class Tensor(TensorMethods):
         if self._node is not None:
             raise GradientError("only leaf tensors can be deep-copied; call .detach() first")
         result = type(self).__new__(type(self))
-        flush_pending("copy.deepcopy()", self.array)
         result._initialize(devices.copy(self.array), self._requires_grad)
         result.grad = None if self.grad is None else make_tensor(devices.copy(self.grad.array))
         memo[id(self)] = result
@@ -447,10 +447,6 @@ def bump_version(*tensors: Tensor) -> None:
             tensor._view_version = version[0]
         if tape is not None:
             tape.changed[id(version)] = version
-
-
-#: Number of changes to hooks and module attributes; a recorded step checks its module guards only when it differs.
-settings_changed = [0]
 
 
 class RemovableHandle:

@@ -9,7 +9,6 @@
     lowering        plan, then one of three ways to run: numpy_calls, compiled, cuda_graph
     explain         launches with their shapes, bytes, FLOPs and times
     epoch           one pass over the data, the step replayed on each batch
-    split, deferred, segment     steps with graph breaks: their Python runs at each call, launches in segments between
 """
 
 from gpunet.captured.step import CapturedStep, capture

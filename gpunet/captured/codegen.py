@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-#: Line number, in the source that :func:`compile_source` returns, of the first line of the body.
-FIRST_LINE = 3
-
 
 def compile_source(parameters: str, lines: Sequence[str], names: Mapping[str, Any]) -> tuple[Callable[..., Any], str]:
     """Compile a function.
@@ -22,6 +19,6 @@ def compile_source(parameters: str, lines: Sequence[str], names: Mapping[str, An
     """
     body = "".join(f"        {line}\n" for line in lines or ["pass"])
     source = f"def bind({', '.join(names)}):\n    def replay({parameters}):\n{body}    return replay\n"
-    namespace: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__name__": __name__}
     exec(compile(source, "<recorded step>", "exec"), namespace)
     return namespace["bind"](**names), source

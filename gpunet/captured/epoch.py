@@ -1,4 +1,4 @@
-"""A pass over data on the device: gather each batch into the step's buffers, replay the step, average its results."""
+"""A pass over data on the device: gather each batch, call the step, average its results."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class CapturedEpoch:
         seen = 0
         for number in range(len(self)):
             rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, num_rows))
-            result = self._run_batch(rows if order is None else order[rows])
+            batch = rows if order is None else order[rows]
+            result = self._step(*(make_tensor(devices.take(t.array, batch)) for t in self._data))
             weight = rows.stop - rows.start
             seen += weight
             values = [t.array for t in tensors(result)]
@@ -83,13 +84,6 @@ class CapturedEpoch:
             devices.module(total).divide(total, seen, out=total)
         means = iter(totals)
         return tree_map(structure, lambda t: make_tensor(next(means)), Tensor)
-
-    def _run_batch(self, rows: Any) -> Any:
-        num_rows = len(rows) if not isinstance(rows, slice) else rows.stop - rows.start
-        recording = self._step.find_recording(self._data, num_rows)
-        if recording is None:
-            return self._step(*(make_tensor(devices.take(t.array, rows)) for t in self._data))
-        return recording.replay_rows([t.array for t in self._data], rows)
 
 
 def _weighted(array: Array, weight: int) -> Array:

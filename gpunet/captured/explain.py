@@ -13,7 +13,7 @@ from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array
 from gpunet.captured.ir import Call, tree_leaves
 from gpunet.captured.lowering import Lowering
-from gpunet.launch.tape import GraphBreak, Launch
+from gpunet.launch.tape import Launch
 
 _ROUNDS = 15
 
@@ -97,10 +97,6 @@ class Explanation:
         return sum(row.seconds for row in self.rows)
 
     def __str__(self) -> str:
-        return f"{self.table()}\n{_limits(self.limits)}"
-
-    def table(self) -> str:
-        """Return the table: a line for each launch, then totals."""
         total = self.seconds or 1.0
         lines = [f"{'launch':30} {'shapes':34} {'calls':>5} {'bytes':>9} {'FLOP':>9} {'µs':>8} {'time':>5} {'of limit':>8}  line"]
         for row in self.rows:
@@ -112,43 +108,9 @@ class Explanation:
             f"{len(self.rows)} launches, {sum(r.calls for r in self.rows)} calls, {self.dropped} launches dropped, "
             f"{_short(self.arena_bytes)}B of planned memory, {self.seconds * 1e6:.1f} µs"
         )
+        product, copy = _short(self.limits.flops), _short(self.limits.bytes)
+        lines.append(f"limits measured here: {product}FLOP/s in a product, {copy}B/s in a copy")
         return "\n".join(lines)
-
-
-#: A part of a split step: its launches, how it runs, and the graph break at its end, if any.
-Part = tuple[Explanation, str, GraphBreak | None]
-
-
-class SplitExplanation:
-    """The parts of a split step; prints as tables with the graph breaks between them.
-
-    Args:
-        why: the first graph break.
-        parts: in order.
-    """
-
-    def __init__(self, why: GraphBreak, parts: Sequence[Part]) -> None:
-        self.why = why
-        self.parts = [part for part, _, _ in parts]
-        self.splits = [split for _, _, split in parts if split is not None]
-        self._text = [] if why.line else [f"no recording: {why}"]
-        for number, (part, how, split) in enumerate(parts, 1):
-            self._text.append(f"part {number} of {len(parts)}, {how}\n{part.table()}")
-            if split is not None:
-                self._text.append(f"split by {split}")
-        self._text += [_limits(parts[0][0].limits)] if parts else []
-
-    @property
-    def rows(self) -> list[Row]:
-        return [row for part in self.parts for row in part.rows]
-
-    def __str__(self) -> str:
-        return "\n".join(self._text)
-
-
-def _limits(limits: Ceilings) -> str:
-    product, copy = _short(limits.flops), _short(limits.bytes)
-    return f"limits measured here: {product}FLOP/s in a product, {copy}B/s in a copy"
 
 
 def _short(count: float) -> str:
@@ -220,14 +182,12 @@ def explain_launches(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Ex
     launches = lowering.tape.launches
     written = {id(a): a for x in launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array)}
     seconds = _timed([synchronous(launch) for launch in launches], list(written.values()))
-    rows = [untimed(launch)._replace(seconds=took) for launch, took in zip(launches, seconds)]
+    rows = []
+    for launch, took in zip(launches, seconds):
+        arrays = [*tree_leaves((launch.arrays, launch.options), devices.is_array)]
+        shapes, num_bytes = _shapes(a.shape for a in arrays), sum(a.nbytes for a in arrays)
+        rows.append(Row(launch.kernel.name, launch.line, shapes, 1, num_bytes, 0, took))
     return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
-
-
-def untimed(launch: Launch) -> Row:
-    """Return the row of a launch without a time."""
-    arrays = [*tree_leaves((launch.arrays, launch.options), devices.is_array)]
-    return Row(launch.kernel.name, launch.line, _shapes(a.shape for a in arrays), 1, sum(a.nbytes for a in arrays), 0, 0.0)
 
 
 def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:

@@ -9,9 +9,7 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from sys import getrefcount
 from typing import Any
 
 import numpy
@@ -20,47 +18,13 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_half
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
-from gpunet.captured.codegen import FIRST_LINE
 from gpunet.captured.ir import Call, View, tree_leaves
 from gpunet.captured.trace import address, trace
 from gpunet.launch.tape import Launch, Tape
 
-#: Reference count, as ``map(getrefcount, ...)`` sees it, of an object that one list or dict holds and nothing else.
-REFS_OF_LIST_ITEM = next(map(getrefcount, [object()]))
-
-
-class Shared:
-    """The only reference that recordings hold to an array from outside the step; all of them share it.
-
-    So the array's reference count tells whether the user's program still holds it.
-    """
-
-    __slots__ = ("__weakref__", "array", "of_recording")
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        self.of_recording = False  # a recording guards that the user's program still holds the array
-
-    def references(self) -> int:
-        """Return the number of references to the array from outside the recordings."""
-        return getrefcount(self.array) - 2
-
-
-_shared: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
-
-
-def share(array: Any) -> Shared:
-    """Return the :class:`Shared` of an array."""
-    known = _shared.get(id(array))
-    if known is None:
-        known = _shared[id(array)] = Shared(array)
-    return known
-
 
 class _ViewInterface:
-    """A view as NumPy's array interface: an array made of it keeps the memory alive through ``keeper`` alone.
-
-    A plain view would hold a reference to the array itself, which :class:`Shared` has to avoid.
+    """A view as NumPy's array interface: it may reach beyond the array that owns the memory (see ``trace``).
 
     Args:
         keeper: object that owns the memory.
@@ -149,15 +113,15 @@ class Lowering:
             if buffer.temporary:
                 buffer.array = None
             elif buffer.array is not None:
-                keepers[number] = (share(buffer.array), devices.pointer(buffer.array))
-        self.written = {id(self.buffers[v.buffer].array) for u in units for v in u.writes if not self._is_temporary(v)}
+                keepers[number] = (buffer.array, devices.pointer(buffer.array))
+        written = (self.buffers[v.buffer].array for u in units for v in u.writes if not self._is_temporary(v))
+        self.written = {id(array): array for array in written}  #: owners of the memory outside the arena that a replay writes
 
         def array(view: View) -> Array:
-            keeper, start = keepers[view.buffer]
-            owner = keeper.array if isinstance(keeper, Shared) else keeper
+            owner, start = keepers[view.buffer]
             if not isinstance(owner, numpy.ndarray):
                 return devices.gpu_view_without_owner(owner, view.offset, view.shape, view.strides, view.dtype)
-            return _ViewInterface(keeper, start, view).array().view(type(owner))
+            return _ViewInterface(owner, start, view).array().view(type(owner))
 
         if self.backend == "launches":
             run, self.tape = cuda_graph.function([u.replaced(place) for u in units], array, self._devices, self._lines)
@@ -168,7 +132,6 @@ class Lowering:
             run, self.source = compiled.function(units, array, keepers, place, arguments)
         else:
             run, self.source = numpy_calls.function(self._planned, array)
-        self._code = getattr(run, "__code__", None)
         self._keepers = keepers
         kept = [array(place(v)) for v in self._kept]
         for buffer in self.buffers:
@@ -194,15 +157,6 @@ class Lowering:
             units, _, self._numpy_bytes = plan.make_plan(self.buffers, self._calls, self._kept)
             self._planned = list(units)
         return self._planned
-
-    def launch_of(self, error: BaseException) -> int | None:
-        """Return the index of the launch that raised in a replay; None unless each call has a line of its own."""
-        traceback = error.__traceback__
-        while traceback is not None:
-            if traceback.tb_frame.f_code is self._code and self.backend == "numpy":
-                return self._planned[traceback.tb_lineno - FIRST_LINE].launch
-            traceback = traceback.tb_next
-        return None
 
     def separate_calls(self) -> list[Callable[[], None]]:
         """Return a function for each of :attr:`calls`, on a new arena, to be timed."""

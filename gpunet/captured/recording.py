@@ -7,8 +7,7 @@ import functools
 import gc
 import threading
 import weakref
-from collections.abc import Callable
-from sys import getrefcount
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy
@@ -16,14 +15,16 @@ import numpy
 from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, make_tensor, mode
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
+from gpunet.captured.check import Described, compare, describe
 from gpunet.captured.codegen import compile_source
-from gpunet.captured.explain import Explanation, explain_calls, explain_launches, untimed
-from gpunet.captured.guards import collect_guards, tensors
+from gpunet.captured.explain import Explanation, explain_calls, explain_launches
+from gpunet.captured.guards import tensors
 from gpunet.captured.ir import tree_leaves, tree_map
-from gpunet.captured.lowering import REFS_OF_LIST_ITEM, Lowering, share
+from gpunet.captured.lowering import Lowering
 from gpunet.captured.trace import owner_of
+from gpunet.captured.watch import Watch
 from gpunet.errors import CaptureError
-from gpunet.launch.tape import ANY, GraphBreak, Tape, record
+from gpunet.launch.tape import ANY, GraphBreak, Launch, Tape, record
 
 
 class _Output:
@@ -44,8 +45,9 @@ class Recording:
         options: its keyword arguments, likewise.
         key: identifies the shapes, dtypes and plain values of the arguments.
         backend: "numpy" or "numba".
-        fullgraph: raise at a graph break.  If False, collect graph breaks in ``splits`` and finish the step; with any split
-            there is nothing to replay.
+        fullgraph: raise at a graph break.  If False, collect graph breaks in ``breaks`` and finish the step; with any of
+            them there is nothing to replay.
+        check: a replay runs the step itself, and compares its launches with the recorded ones.
 
     Raises:
         CaptureError: the step cannot be recorded; the message names the operation and the user's line.
@@ -53,15 +55,14 @@ class Recording:
 
     def __init__(
         self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], key: Any, backend: str = "numpy",
-        fullgraph: bool = True,
+        fullgraph: bool = True, check: bool = False,
     ) -> None:  # fmt: skip
         self.key, self.backend, self.fullgraph = key, backend, fullgraph
         #: fast path: the arrays of positional tensors of the recorded shapes and dtypes, else None
         self.match = _compile_match(args, options)
-        #: the same for tensors whose batches of ``rows`` rows have the recorded shapes
-        self.match_rows = _compile_match(args, options, "(rows, *{}.shape[1:])", ", rows")
         modes = is_grad_enabled(), get_default_dtype()
-        self.guards = collect_guards(function, (args, options))
+        watch = Watch(function, (args, options))
+        self.guards = watch.guards
         # one for each recording: a context cannot be entered twice, and another step may run in another thread
         self._context = contextvars.copy_context()
         self._context.run(numpy.seterr, all="ignore")
@@ -72,51 +73,54 @@ class Recording:
         # copied at each replay: later arguments are probably not contiguous either
         self._strided = {index for index, a in enumerate(given) if not a.flags.c_contiguous}
         #: without ``fullgraph``, the graph breaks
-        self.splits: list[GraphBreak] = []
-        tape = Tape(strict=True, splits=None if fullgraph else self.splits)
-        tape.arguments += self.inputs
+        self.breaks: list[GraphBreak] = []
+        tape = Tape(strict=True, breaks=None if fullgraph else self.breaks)
         try:
-            outputs = self._record(function, tape, args, options)
+            with watch.watching():
+                result = _run(function, tape, self.inputs, (args, options))
         except BaseException:
             if not fullgraph:  # the step ran up to here, on copies of its arguments
                 self._find_written(tape)
                 self._write_back(given)
             raise
-        changed = self.guards.find_change()
-        if changed and not self.splits:
-            way_out = "keep it in a tensor that the step changes in place, or change it outside the step"
-            self._graph_break(f"the step changes {changed!r}, which it also reads, and a replay runs no Python", way_out)
+        self._keep_result(result, (args, options))
+        launches = describe(tape, self.inputs, result) if check else []
+        outputs = [t.array for t in tensors(result)]
+        del result
         self._find_written(tape)
-        if not fullgraph:
-            self.rows = [untimed(launch) for launch in tape.launches]
-        if self.splits:
-            self._write_back(given)
-            return
         leaves = [(weakref.ref(leaf), before, leaf._grad) for leaf, before in tape.leaves.items()]
         tape.leaves.clear()
         gc.collect(1)
         alive = [(leaf, before, gradient) for reference, before, gradient in leaves if (leaf := reference()) is not None]
         del leaves  # leaves that only the step referred to are gone now
         self._gradients = [(leaf, gradient) for leaf, _, gradient in alive]
+        watch.finish()
+        self._guard_memory(tape, watch, [before for _, before, _ in alive if isinstance(before, Tensor)])
+        del watch  # its references would keep memory of the step
+        changed = self.guards.find_change()
+        if changed and not self.breaks:
+            way_out = "keep it in a tensor that the step changes in place, or change it outside the step"
+            self._graph_break(f"the step changes {changed!r}, which it also reads, and a replay runs no Python", way_out)
         for array, _, line in tape.guarded:
             if array() is None:
                 what = f"{line} indexes with a NumPy array made inside the step"
                 self._graph_break(f"{what}; a replay would not make it again", "make it outside the step, or use a list")
-        self._lower(tape, outputs)
-        if self.splits:
-            self._write_back(given)
-            return
-        self._add_guards(tape, modes, [(leaf, before) for leaf, before, _ in alive if before is not ANY])
-        self._versions = list(tape.changed.values())
-        #: replay the step on the arrays of new arguments; returns a copy of its results
-        self.replay = self._compile_replay(rows=False)
         self._write_back(given)
+        self._written.clear()  # its references would keep memory of the step
+        if not self.breaks:
+            self._add_guards(tape, modes, [(leaf, before) for leaf, before, _ in alive if before is not ANY])
+            self._versions = list(tape.changed.values())
+            self._lower(tape, outputs)
+        if not self.breaks:
+            #: replay the step on the arrays of new arguments; returns a copy of its results
+            self.replay = self._compile_replay()
+        if check:
+            self.replay = functools.partial(self._check, function, (args, options), launches)
 
     def _find_written(self, tape: Tape) -> None:
         """Find the arrays, and the inputs among them, that the launches write."""
-        self._written = {
-            id(owner_of(a)) for x in tape.launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array)
-        }
+        written = (a for x in tape.launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array))
+        self._written: dict[int, Array] = {id(owner): owner for owner in map(owner_of, written)}
         self._written_inputs = {index for index, a in enumerate(self.inputs) if id(a) in self._written}
 
     def _write_back(self, given: list[Array]) -> None:
@@ -126,84 +130,69 @@ class Recording:
             devices.assign(given[index], self.inputs[index])
 
     def _graph_break(self, what: str, way_out: str) -> None:
-        """Raise CaptureError, or without ``fullgraph`` add the graph break to ``splits``."""
+        """Raise CaptureError, or without ``fullgraph`` add the graph break to ``breaks``."""
         if self.fullgraph:
             raise CaptureError(f"{what}: {way_out}")
-        self.splits.append(GraphBreak(what, "", way_out))
+        self.breaks.append(GraphBreak(what, "", way_out))
 
-    def _record(self, function: Any, tape: Tape, args: Any, options: Any) -> list[Array]:
-        """Run the step and record its launches; return the arrays of its results."""
-        buffers = iter(self.inputs)
-        inputs, settings = tree_map((args, options), lambda t: make_tensor(next(buffers)), Tensor)
-        with record(tape):
-            result = function(*inputs, **settings)
-        if self.splits:
-            originals = {id(copy): t for copy, t in zip(tensors((inputs, settings)), tensors((args, options)))}
-            self.first = tree_map(result, lambda t: originals.get(id(t), t), Tensor)
+    def _keep_result(self, result: Any, arguments: Any) -> None:
+        """Keep the result of the first call, and its structure."""
+        if self.breaks:
+            originals = dict(zip(map(id, self.inputs), tensors(arguments)))
+            self.first = tree_map(result, lambda t: originals.get(id(t.array), t), Tensor)
         else:  # copied, since replays overwrite the buffers
-            self.first = tree_map(result, lambda t: make_tensor(devices.copy(t.array)), Tensor)
+            self.first = _copy_tensors(result)
         self._structure = tree_map(result, lambda t: _OUTPUT, Tensor)
-        return [t.array for t in tensors(result)]
 
-    # -- lowering
-    def _lower(self, tape: Tape, outputs: list[Array]) -> None:
-        """Build the function that runs the launches on planned memory; empties ``outputs`` and the tape."""
-        self.lines = [(launch.kernel.name, launch.line) for launch in tape.launches]
-        allocated = {id(owner_of(a)) for a in tape.allocated}
-        constants = {id(owner_of(a)) for a in tape.constants}
-        gradients = [g for _, g in self._gradients if g is not None and id(owner_of(g.array)) in allocated]
-        lowering = self.lowering = Lowering(tape.launches, [*outputs, *(g.array for g in gradients)], self.backend)
-        inputs = {id(a): index for index, a in enumerate(self.inputs)}
-        outside, first_uses = _find_outside_arrays(tape, allocated | inputs.keys())
-        # from here on, memory that only the lowering refers to is the step's own
-        values = [devices.copy(g.array) for g in gradients]
-        for gradient in gradients:
-            gradient.array = None
-        del outputs[:], tape.launches[:], tape.allocated[:], tape.arguments[:], tape.constants[:]
-        gc.collect(1)
-        own = []
-        arguments: dict[int, bool] = {}  # buffer of an input -> whether something else refers to it
-        input_indices: dict[int, int] = {}  # buffer of an input -> its index
-        for number, buffer in enumerate(lowering.buffers):
-            key = id(buffer.array)
-            # references: the buffer's, getrefcount's, and that of ``outside`` or ``self.inputs``
-            held = getrefcount(buffer.array) > 2 + (key in outside or key in inputs)
-            own.append(key in allocated and not held)
-            if key in inputs and inputs[key] not in self._strided:
-                arguments[number], input_indices[number] = held, inputs[key]
-            if not (held or buffer.constant or buffer.temporary or key in allocated or key in constants or key in inputs):
-                for gradient, value in zip(gradients, values):
-                    gradient.array = value
-                what = f"{first_uses.get(key, 'the step')} reads an array computed by NumPy or CuPy inside the step"
-                way_out = "create it outside the step, or pass it as an argument"
-                self._graph_break(f"{what}; a replay would not compute it again", way_out)
+    def _check(self, function: Any, arguments: Any, recorded: list[Described], given: list[Array]) -> Any:
+        """Run the step instead of a replay, and compare its launches with the recorded ones."""
+        _check_aliases(given, self._written, self._written_inputs)
+        inputs, tape = [devices.copy(a) for a in given], Tape(strict=True)
+        result = _run(function, tape, inputs, arguments)
+        compare(recorded, describe(tape, inputs, result))
+        for index in self._written_inputs:
+            devices.assign(given[index], inputs[index])
+        return _copy_tensors(result)
+
+    # -- guards
+    def _guard_memory(self, tape: Tape, watch: Watch, gradients: list[Tensor]) -> None:
+        """Guard memory from outside of the step that launches use, and refuse memory that no guarded name leads to.
+
+        Args:
+            tape: of the recording.
+            watch: has the tensors and arrays that guarded names lead to.
+            gradients: of leaves before the step.
+        """
+        own = {id(owner_of(a)) for a in (*tape.allocated, *tape.constants, *self.inputs)}
+        used: dict[int, tuple[Array, Launch]] = {}  # id of an owner -> its first use
+        for launch in tape.launches:
+            for array in tree_leaves((launch.arrays, launch.options), devices.is_array):
+                if id(owner := owner_of(array)) not in own:
+                    used.setdefault(id(owner), (array, launch))
+        reached = {id(owner_of(m)) for m in (*tape.memory, *(a for a, _ in watch.arrays.values())) if not isinstance(m, Tensor)}
+        named = [*watch.tensors.values(), *(m for m in tape.memory if isinstance(m, Tensor))]
+        for tensor in (*named, *gradients):
+            description = f"a tensor of shape {tensor.shape} from outside the step, which was replaced"
+            self.guards.add("{}.array is {}", (tensor, tensor.array), description)
+            reached.add(id(owner_of(tensor.array)))
+        for tensor in named:
+            gradient = tensor._grad
+            if gradient is not None and (owner := id(owner_of(gradient.array))) in used and owner not in reached:
+                condition = "({}._grad is {} and {}.array is {})"
+                places = tensor, gradient, gradient, gradient.array
+                self.guards.add(condition, places, f"the gradient of a tensor of shape {tensor.shape}")
+                reached.add(owner)
+        for owner, (array, launch) in used.items():
+            if owner not in reached:
+                what = f"{launch.kernel.name} ({launch.line}) reads an array of shape {array.shape}, which is computed by NumPy or "
+                what += "CuPy inside the step, or from outside and under no name that the step's code reads"
+                way_out = "create it outside the step and read it from a closure, global or attribute, or pass it as an argument"
+                self._graph_break(f"{what}; a replay would not find it again", way_out)
                 return
-        # references: that of ``outside``, and the buffer's if the array is an owner
-        buffers = {id(b.array) for b in lowering.buffers}
-        counts = dict(zip(outside, map(getrefcount, outside.values())))
-        self._outside = [
-            share(a) for key, a in outside.items()
-            if counts[key] > REFS_OF_LIST_ITEM + (key in buffers) and id(owner_of(a)) not in constants
-        ]  # fmt: skip
-        for shared in self._outside:
-            shared.of_recording = True
-        outside.clear()
-        try:
-            self._run, kept = lowering.finish(own, arguments)
-        except CaptureError as error:  # a launch cannot be part of a CUDA graph
-            for gradient, value in zip(gradients, values):
-                gradient.array = value
-            self._graph_break(str(error), "read values outside the step")
-            return
-        self._zero_copy = [input_indices[number] for number in lowering.zero_copy_inputs]
-        self._outputs = kept[: len(kept) - len(gradients)]
-        for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
-            gradient.array = array
-            devices.assign(array, value)
-        self._written_inputs = {index for key, index in inputs.items() if key in lowering.written}
-        self._written = lowering.written
+        for array, values in watch.arrays.values():
+            if values is not None and id(owner_of(array)) not in used:
+                self.guards.add("{}({}, {})", (_has_values, weakref.ref(array), values), "the values of a NumPy array")
 
-    # -- replays
     def _add_guards(self, tape: Tape, modes: tuple[bool, Any], entry: list[tuple[Tensor, Any]]) -> None:
         """Add guards for the state that was used while recording.
 
@@ -220,23 +209,56 @@ class Recording:
             add(*condition)
         for array, values, line in tape.guarded:
             add("{}({}, {})", (_has_values, array, values), f"the values of a NumPy array ({line})")
-        for options in tape.optimizer_groups:
-            values = options[0], options, functools.partial(_are_options_unchanged, options)
-            add("({}.changes == {}[1] or {}())", values, functools.partial(_describe_changed_options, options))
-        for shared in self._outside:
-            # references: that of Shared, and getrefcount's argument; a third one is the user's
-            reason = f"a tensor of shape {shared.array.shape} from outside the step, which was replaced or deleted"
-            add("{}({}.array) > 2", (getrefcount, shared), reason)
 
-    @functools.cached_property
-    def replay_rows(self) -> Callable[..., Any]:
-        """``replay_rows(arrays, rows)``: replay on ``array[rows]`` of each array; rows are a slice or indices."""
-        return self._compile_replay(rows=True)
+    # -- lowering
+    def _lower(self, tape: Tape, outputs: list[Array]) -> None:
+        """Build the function that runs the launches on planned memory; empties ``outputs`` and the tape.
 
-    def _compile_replay(self, rows: bool) -> Callable[..., Any]:
+        The step's own memory is what the tape allocated and nothing refers to once the references of the recording are gone.
+        """
+        self.lines = [(launch.kernel.name, launch.line) for launch in tape.launches]
+        allocated = {id(owner_of(a)) for a in tape.allocated}
+        gradients = [g for _, g in self._gradients if g is not None and id(owner_of(g.array)) in allocated]
+        lowering = self.lowering = Lowering(tape.launches, [*outputs, *(g.array for g in gradients)], self.backend)
+        values = [devices.copy(g.array) for g in gradients]
+        copies = [devices.copy(a) for a in self.inputs]
+        inputs = {id(a): index for index, a in enumerate(self.inputs)}
+        input_of = {number: inputs[id(b.array)] for number, b in enumerate(lowering.buffers) if id(b.array) in inputs}
+        buffers = {number: b for number, b in enumerate(lowering.buffers) if id(b.array) in allocated or number in input_of}
+        references = {number: weakref.ref(b.array) for number, b in buffers.items()}
+        input_references = [weakref.ref(a) for a in self.inputs]
+        for owner in (*buffers.values(), *gradients):
+            owner.array = None
+        for arrays in (outputs, tape.launches, tape.allocated, tape.arguments, tape.constants, self.inputs):
+            arrays.clear()
+        gc.collect(1)
+        held = [reference() for reference in input_references]
+        self.inputs += [copy if array is None else array for array, copy in zip(held, copies)]
+        for number, buffer in buffers.items():
+            buffer.array = self.inputs[input_of[number]] if number in input_of else references[number]()
+        own = [number in buffers and buffer.array is None for number, buffer in enumerate(lowering.buffers)]
+        # buffer of an input -> whether something else refers to it
+        arguments = {n: held[index] is not None for n, index in input_of.items() if index not in self._strided}
+        try:
+            self._run, kept = lowering.finish(own, arguments)
+        except CaptureError as error:  # a launch cannot be part of a CUDA graph
+            for gradient, value in zip(gradients, values):
+                gradient.array = value
+            self._graph_break(str(error), "read values outside the step")
+            return
+        self._zero_copy = [input_of[number] for number in lowering.zero_copy_inputs]
+        self._outputs = kept[: len(kept) - len(gradients)]
+        for gradient, array, value in zip(gradients, kept[len(self._outputs) :], values):
+            gradient.array = array
+            devices.assign(array, value)
+        self._written = lowering.written
+        self._written_inputs = {index for index, a in enumerate(self.inputs) if id(a) in self._written}
+
+    # -- replays
+    def _compile_replay(self) -> Callable[..., Any]:
         in_host_memory = all(isinstance(a, numpy.ndarray) for a in (*self.inputs, *self._outputs))
         names: dict[str, Any] = {
-            "make_tensor": make_tensor, "gather": gather, "lock": self._lock, "run": self._run, "in_context": self._context.run,
+            "make_tensor": make_tensor, "lock": self._lock, "run": self._run, "in_context": self._context.run,
             "check": _check_aliases, "written": self._written, "changed": self._written_inputs,
             "copy": numpy.ndarray.copy if in_host_memory else devices.copy, "assign": devices.assign,
         }  # fmt: skip
@@ -246,8 +268,8 @@ class Recording:
             names[f"{kind}{number}"] = value
             return f"{kind}{number}"
 
-        def write(target: str, source: str, index: str) -> str:
-            return f"{target}[{index}] = {source}" if in_host_memory else f"assign({target}, {source}, {index})"
+        def write(target: str, source: str) -> str:
+            return f"{target}[...] = {source}" if in_host_memory else f"assign({target}, {source})"
 
         given = [f"given{index}" for index in range(len(self.inputs))]
         if given:
@@ -259,16 +281,13 @@ class Recording:
             lines += [f"if {shares}:", "    check(given, written, changed)"]
         for number, (array, buffer) in enumerate(zip(given, self.inputs)):
             buffer_name = name("buffer", number, buffer)
-            if rows:
-                lines.append(f"gather({buffer_name}, {array}, rows)")
-            elif number not in self._zero_copy:
-                lines.append(write(buffer_name, array, "..."))
-        arguments = [f"{'buffer' if rows else 'given'}{number}" for number in self._zero_copy]
-        lines.append(f"in_context({', '.join(('run', *arguments))})")
+            if number not in self._zero_copy:
+                lines.append(write(buffer_name, array))
+        lines.append(f"in_context({', '.join(('run', *(f'given{number}' for number in self._zero_copy)))})")
         lines += [f"{name('version', n, version)}[0] += 1" for n, version in enumerate(self._versions)]
         for number, (leaf, gradient) in enumerate(self._gradients):
             lines.append(f"{name('leaf', number, leaf)}._grad = {name('gradient', number, gradient)}")
-        lines += [write(f"given{n}", f"buffer{n}", "rows" if rows else "...") for n in sorted(self._written_inputs)]
+        lines += [write(f"given{n}", f"buffer{n}") for n in sorted(self._written_inputs)]
         if self._structure is _OUTPUT:
             names["output"] = self._outputs[0]
             lines.append("return make_tensor(copy(output))")
@@ -276,7 +295,7 @@ class Recording:
             names |= {"copy_outputs": _copy_outputs, "structure": self._structure, "outputs": self._outputs}
             lines.append("return copy_outputs(structure, outputs, copy)")
         lines = ["with lock:", *(f"    {line}" for line in lines)]
-        return compile_source("given, rows" if rows else "given", lines, names)[0]
+        return compile_source("given", lines, names)[0]
 
     def explain(self) -> Explanation:
         """Time the launches of a replay, and restore the arrays that they change."""
@@ -285,18 +304,10 @@ class Recording:
             return self._context.run(explain, self.lowering, self.lines)
 
 
-def _compile_match(
-    args: tuple[Any, ...], options: dict[str, Any], shape: str = "{}.shape", parameters: str = ""
-) -> Callable[..., list[Array] | None]:
+def _compile_match(args: tuple[Any, ...], options: dict[str, Any]) -> Callable[..., list[Array] | None]:
     """Compile ``match(args, options)``, which returns the arrays of positional tensors like ``args``, else None.
 
     It always returns None if the recorded arguments were not positional tensors alone.
-
-    Args:
-        args: positional arguments of the recorded call.
-        options: its keyword arguments.
-        shape: source of the shape to compare with the recorded one, "{}" being the array.
-        parameters: source of further parameters, which ``shape`` uses.
     """
     if options or not all(isinstance(t, Tensor) for t in args):
         return lambda *_: None
@@ -308,17 +319,37 @@ def _compile_match(
         terms.append(f"isinstance(t := args[{index}], Tensor) and type({name} := t.array) is kind{index}")
         if not isinstance(tensor.array, numpy.ndarray):
             terms.append(f"{name}.device.id == {tensor.array.device.id}")
-        terms.append(f"{shape.format(name)} == shape{index} and {name}.dtype == dtype{index}")
+        terms.append(f"{name}.shape == shape{index} and {name}.dtype == dtype{index}")
     line = f"return [{', '.join(arrays)}] if {' and '.join(terms)} else None"
-    return compile_source(f"args, options{parameters}", [line], names)[0]
+    return compile_source("args, options", [line], names)[0]
 
 
-def _check_aliases(given: list[Array], written: set[int], changed: set[int]) -> None:
+def _run(function: Callable[..., Any], tape: Tape, inputs: list[Array], arguments: Any) -> Any:
+    """Run a step and record its launches.
+
+    Args:
+        function: the step.
+        tape: for the launches.
+        inputs: arrays that take the place of those of the tensors in ``arguments``.
+        arguments: positional arguments, and keyword arguments.
+    """
+    tape.arguments += inputs
+    arrays = iter(inputs)
+    args, options = tree_map(arguments, lambda _: make_tensor(next(arrays)), Tensor)
+    with record(tape):
+        return function(*args, **options)
+
+
+def _copy_tensors(result: Any) -> Any:
+    return tree_map(result, lambda t: make_tensor(devices.copy(t.array)), Tensor)
+
+
+def _check_aliases(given: list[Array], written: Mapping[int, Array], changed: set[int]) -> None:
     """Raise if an argument shares memory that the step changes in place: its copy would not change with it.
 
     Args:
         given: arrays of the arguments.
-        written: ids of the owners of memory that the step writes.
+        written: owners of memory that the step writes, by id.
         changed: indices of the arguments that it changes in place.
 
     Raises:
@@ -344,58 +375,7 @@ def _copy_outputs(structure: Any, outputs: list[Array], copy: Callable[[Array], 
 def _has_values(array: weakref.ref[numpy.ndarray], values: numpy.ndarray) -> bool:
     """Whether an array exists and has these values."""
     now = array()
-    return now is not None and numpy.array_equal(now, values)
-
-
-def _are_options_unchanged(entry: list[Any]) -> bool:
-    """Whether a parameter group has the recorded options, though some were set; then remember its count of changes.
-
-    Args:
-        entry: group, its count of changes, its recorded options.
-    """
-    group, _, settings = entry
-    changes = group.changes
-    if group.settings() != settings:
-        return False
-    entry[1] = changes
-    return True
-
-
-def _describe_changed_options(entry: list[Any]) -> str:
-    """Return the options that differ from the recorded ones, with their values then and now."""
-    group, _, before = entry
-    now = group.settings()
-    changed = [name for name in now | before if before.get(name) != now.get(name)]
-    return f"an option of an optimizer ({', '.join(f'{n} was {before.get(n)} and is {now.get(n)}' for n in changed)})"
-
-
-def _find_outside_arrays(tape: Tape, own: set[int]) -> tuple[dict[int, Array], dict[int, str]]:
-    """Find the arguments of launches whose memory is from outside the step.
-
-    Args:
-        tape: of the recording.
-        own: ids of the owners of the step's own memory.
-
-    Returns:
-        The arrays by id, and for the id of each owner the launch that uses it first, as "kernel (line)".
-    """
-    outside: dict[int, Array] = {}
-    first_uses: dict[int, str] = {}
-    for launch in tape.launches:
-        for array in tree_leaves((launch.arrays, launch.options), devices.is_array):
-            owner = id(owner_of(array))
-            first_uses.setdefault(owner, f"{launch.kernel.name} ({launch.line})")
-            if owner not in own:
-                outside[id(array)] = array
-    return outside, first_uses
-
-
-def gather(buffer: Array, source: Array, rows: Any) -> None:
-    """Copy ``source[rows]`` to ``buffer``, on the CPU without a temporary array."""
-    if type(buffer) is numpy.ndarray and type(rows) is numpy.ndarray:
-        numpy.take(source, rows, axis=0, out=buffer, mode="clip")  # mode="raise" makes a copy; these rows are in range
-    else:
-        devices.assign(buffer, devices.take(source, rows))
+    return now is not None and (numpy.array_equal(now, values) or now.tobytes() == values.tobytes())  # NaN is NaN
 
 
 def check_arguments(args: Any, options: Any) -> None:

@@ -6,7 +6,8 @@ import functools
 import logging
 import threading
 import types
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -15,12 +16,11 @@ from gpunet.autograd import Tensor
 from gpunet.backend import devices
 from gpunet.captured.compiled import module as compiled
 from gpunet.captured.epoch import CapturedEpoch
-from gpunet.captured.explain import Explanation, Row, SplitExplanation
+from gpunet.captured.explain import Explanation
 from gpunet.captured.guards import tensors
 from gpunet.captured.ir import tree_map
 from gpunet.captured.recording import Recording, check_arguments
-from gpunet.captured.split import SplitStep
-from gpunet.errors import ArgumentError, CaptureError
+from gpunet.errors import ArgumentError, CaptureError, GraphBreakWarning
 from gpunet.launch.random import Generator
 from gpunet.launch.tape import GraphBreak, active
 
@@ -34,17 +34,22 @@ _reorder_lock = threading.Lock()
 class CapturedStep:
     """A function that is recorded at its first call and replayed from then on; made by :func:`capture`."""
 
-    def __init__(self, function: Callable[..., Any], backend: str, recordings: int, fullgraph: bool = True) -> None:
+    def __init__(self, function: Callable[..., Any], backend: str, recordings: int, fullgraph: bool, check: bool) -> None:
         functools.update_wrapper(self, function)
-        self.function, self.backend, self.max_recordings, self.fullgraph = function, backend, recordings, fullgraph
+        self.function, self.backend, self.max_recordings = function, backend, recordings
+        self.fullgraph, self.check = fullgraph, check
         self.name = getattr(function, "__name__", type(function).__name__)
         self.recordings: list[Recording] = []  # the most recently used one last
-        self._split: SplitStep | None = None
-        self._split_keys: list[Any] = []  # keys of arguments for which the step has graph breaks
+        self._graph_break: GraphBreak | None = None  # the first one, without ``fullgraph``
+        self._eager_keys: list[Any] = []  # keys of arguments for which the step has graph breaks
 
     def __reduce__(self) -> Any:
         """Copy without the recordings: a copy makes its own."""
-        return CapturedStep, (self.function, self.backend, self.max_recordings, self.fullgraph)
+        return CapturedStep, (self.function, *self._options)
+
+    @property
+    def _options(self) -> tuple[str, int, bool, bool]:
+        return self.backend, self.max_recordings, self.fullgraph, self.check
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -53,7 +58,7 @@ class CapturedStep:
         """Bind as a method; each instance has recordings of its own."""
         if instance is None:
             return self
-        step = CapturedStep(types.MethodType(self.function, instance), self.backend, self.max_recordings, self.fullgraph)
+        step = CapturedStep(types.MethodType(self.function, instance), *self._options)
         instance.__dict__[self.name] = step
         return step
 
@@ -76,9 +81,9 @@ class CapturedStep:
                 return recording.replay(given)
             outdated = outdated or recording
         reason = outdated.guards.find_change() if outdated is not None else ""
-        if self._split is not None and (key in self._split_keys or len(self._split_keys) >= self.max_recordings):
+        if key in self._eager_keys or len(self._eager_keys) >= self.max_recordings:
             check_arguments(args, options)
-            return self._split(args, options)
+            return self.function(*args, **options)
         return self._record(args, options, key, reason)
 
     def epoch(
@@ -87,8 +92,7 @@ class CapturedStep:
     ) -> CapturedEpoch:  # fmt: skip
         """Return a function that runs the step on every batch of a data set: ``step.epoch(x, y, batch_size=64)()``.
 
-        Each batch is gathered directly into the step's buffers.  Batches are in the order of ``randperm``, so results have
-        the bits of a loop over ``randperm(n).split(batch_size)``.
+        Batches are in the order of ``randperm``, so results have the bits of a loop over ``randperm(n).split(batch_size)``.
 
         Args:
             data: the step's arguments for all samples, one row per sample, on the step's device.
@@ -105,26 +109,19 @@ class CapturedStep:
         """
         return CapturedEpoch(self, data, batch_size, shuffle, drop_last, generator)
 
-    def find_recording(self, args: Sequence[Any], rows: int) -> Recording | None:
-        """Return a recording for batches of ``rows`` rows of ``args`` that can be replayed now, or None."""
-        for recording in reversed(self.recordings):
-            if recording.match_rows(args, {}, rows) is not None and recording.guards.hold():
-                return recording
-        return None
-
-    def explain(self) -> Explanation | SplitExplanation:
+    def explain(self) -> Explanation:
         """Time each launch of the most recently used recording; the result prints as a table.
 
         It lists shapes, bytes, FLOPs, times, and the fraction of this machine's measured limits that each launch reaches.
-        For a split step it lists the parts of the last call and the graph breaks.  The step's tensors keep their values.
+        The step's tensors keep their values.
 
         Raises:
-            CaptureError: there is no recording yet.
+            CaptureError: there is no recording; the message names the line of the graph break, if that is why.
         """
-        if self._split is not None:
-            return self._split.explain()
         if not self.recordings:
-            raise CaptureError(f"{self.name}.explain(): there is no recording yet; call {self.name} first")
+            reason = self._graph_break
+            why = f"there is no recording yet; call {self.name} first" if reason is None else _describe(self.name, reason)
+            raise CaptureError(f"{self.name}.explain(): {why}")
         return self.recordings[-1].explain()
 
     def _move_last(self, recording: Recording) -> None:
@@ -140,27 +137,32 @@ class CapturedStep:
             way_out = "pass changing values as tensors, pad arguments to a few shapes, or raise capture(recordings=...)"
             if self.fullgraph:
                 raise CaptureError(f"{what}; {way_out}")
-            self._split_from_now_on(key, [], [GraphBreak(what, "", way_out)])
-            return self(*args, **options)
-        recording = Recording(self.function, args, options, key, self.backend, self.fullgraph)
+            self._run_eagerly(key, GraphBreak(what, "", way_out))
+            return self.function(*args, **options)
+        recording = Recording(self.function, args, options, key, self.backend, self.fullgraph, self.check)
         first, recording.first = recording.first, None
-        if recording.splits:
-            self._split_from_now_on(key, recording.rows, recording.splits)
+        if recording.breaks:
+            self._run_eagerly(key, recording.breaks[0])
         else:
             self._move_last(recording)
         return first
 
-    def _split_from_now_on(self, key: Any, rows: list[Row], splits: list[GraphBreak]) -> None:
-        """Run split at each call whose arguments have this key."""
-        self._split_keys.append(key)
-        if self._split is None:
-            self._split = SplitStep(self.function, self.name, self.backend, rows, splits)
-            self._split.warn()
+    def _run_eagerly(self, key: Any, reason: GraphBreak) -> None:
+        """Do not record calls whose arguments have this key."""
+        self._eager_keys.append(key)
+        if self._graph_break is None:
+            self._graph_break = reason
+            warnings.warn(_describe(self.name, reason), GraphBreakWarning, stacklevel=4)
+
+
+def _describe(name: str, reason: GraphBreak) -> str:
+    return f"{name} runs eagerly, because of {reason}. To record it: {reason.way_out}"
 
 
 def capture(
-    function: Callable[..., Any] | None = None, *, backend: str = "auto", recordings: int = 16, fullgraph: bool = True
-) -> Any:
+    function: Callable[..., Any] | None = None, *, backend: str = "auto", recordings: int = 16, fullgraph: bool = True,
+    check: bool = False,
+) -> Any:  # fmt: skip
     """Record a step at its first call, and replay its launches at later calls.  Works as a decorator, too.
 
         @gpunet.capture
@@ -181,18 +183,21 @@ def capture(
             function, equal up to rounding, with the same bits at each run.  "auto": "numba" if Numba is installed, else
             "numpy".
         recordings: maximum number of recordings: one for each combination of shapes, dtypes, numbers and guarded values.
-        fullgraph: raise at a graph break, such as reading a value back.  If False, split the step there: its Python runs
-            at each call, and the launches between two graph breaks run together.
+        fullgraph: raise at a graph break, such as reading a value back.  If False, a step with a graph break is not
+            recorded: it runs eagerly, and a :class:`GraphBreakWarning` names the line once.
+        check: for debugging.  At each call run the step's Python instead of the replay, and compare the launches with the
+            recorded ones.  A difference that no guard found, such as a number from ``random.random()``, raises.
 
     Returns:
         A :class:`CapturedStep`, to be called like the function; a decorator if ``function`` is None.
 
     Raises:
         ArgumentError: ``backend`` is unknown, or ``function`` is not callable.
+        CaptureError: raised by calls: the step cannot be recorded, or ``check`` found a difference; the message names the line.
         MissingDependencyError: ``backend="numba"``, and Numba is not installed.
     """
     if function is None:
-        return functools.partial(capture, backend=backend, recordings=recordings, fullgraph=fullgraph)
+        return functools.partial(capture, backend=backend, recordings=recordings, fullgraph=fullgraph, check=check)
     if backend not in BACKENDS:
         raise ArgumentError(f"capture: backend={backend!r}; expected one of {', '.join(map(repr, BACKENDS))}")
     if not callable(function):
@@ -201,7 +206,7 @@ def capture(
         compiled.require()
     elif backend == "auto":
         backend = "numba" if compiled.available() else "numpy"
-    return CapturedStep(function, backend, recordings, fullgraph)
+    return CapturedStep(function, backend, recordings, fullgraph, check)
 
 
 def _with_tensors(args: Any, options: Any) -> Any:

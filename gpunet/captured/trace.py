@@ -1,9 +1,16 @@
 """Trace recorded launches into NumPy calls: run each kernel's twin on arrays that record calls instead of computing.
 
 A twin is a few NumPy calls.  Run on a :class:`TracedArray`, each call is recorded with its views and not executed, so a
-step becomes one flat list of calls, and a replay spends one Python function call on each.  A twin that reads values
-(labels, random words) cannot be traced; its launch becomes one opaque call.  So does the launch of a user's kernel: its
-twin is arbitrary Python.
+step becomes one flat list of calls, and a replay spends one Python function call on each.  Each kernel declares how it is
+traced (``Kernel.tracing``): a twin that reads values (labels, random words) becomes one opaque call, and so does the
+launch of a user's kernel, whose twin is arbitrary Python.
+
+The dialect of twins that become calls; ``tests/captured/test_dialect.py`` holds them to it:
+
+* ufuncs, their ``reduce``, ``numpy.copyto``, ``numpy.dot`` and other functions with ``out=`` write into arrays;
+* views by slices, ``reshape``, ``transpose``, ``swapaxes``, ``view``, ``squeeze`` and ``diagonal``; no single elements;
+* ``scratch()`` for temporaries; other new arrays depend on shapes and options only, and are not indexed by arguments;
+* no value is read: no ``if`` on elements, no ``float(...)``, no loop over a vector.
 """
 
 from __future__ import annotations
@@ -111,35 +118,12 @@ class Trace:
         self._constants.clear()
         try:
             self._trace_twin(kernel, arguments, settings)
-            if self._constants:
-                self._check_constants(launch)
         except (Untraceable, IndexError):  # IndexError: the step has changed an index array since the launch
             del self.calls[start:]
             self._trace_twin(kernel, arguments, settings, self._add_opaque)
         for constant in self._constants:
             self.buffers[self.buffer_of(owner_of(constant))].constant = True
         self._launch += 1
-
-    def _check_constants(self, launch: Launch) -> None:
-        """Check that the arrays a twin created do not depend on the values of its arguments: trace it on other values.
-
-        Raises:
-            Untraceable: they do.
-        """
-        for value in (0, 1):
-            other = Trace(self.unchunked)
-
-            def filled(array: ndarray, trace: Trace = other, value: int = value) -> ndarray:
-                return trace.as_temporary(numpy.full(array.shape, value, array.dtype))
-
-            arrays, options = tree_map((launch.arrays, launch.options), filled, ndarray)
-            try:
-                other._trace_twin(launch.kernel, arrays, options)
-            except (IndexError, ValueError):  # an index out of range
-                raise Untraceable from None
-            constants, other_constants = ([(a.shape, a.tobytes()) for a in t._constants] for t in (self, other))
-            if constants != other_constants:
-                raise Untraceable
 
     def _trace_twin(
         self, kernel: Launchable, arguments: Sequence[Any], settings: dict[str, Any], call: Callable[..., None] | None = None
@@ -157,6 +141,8 @@ class Trace:
 
     @staticmethod
     def _call_twin(kernel: Launchable, arguments: Sequence[Any], settings: dict[str, Any]) -> None:
+        if kernel.reads_values:
+            raise Untraceable
         if isinstance(kernel, Kernel) and kernel.traceable:
             kernel.twin(*arguments, **settings)
         elif isinstance(kernel, Ufunc):

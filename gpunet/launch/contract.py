@@ -136,7 +136,7 @@ def _compile_numpy_check(parameters: Sequence[Parameter]) -> Callable[..., bool]
     arguments takes three times as long.
     """
     names = [f"a{index}" for index in range(len(parameters))]
-    namespace: dict[str, Any] = {"ndarray": ndarray, "NATIVE": NATIVE}
+    namespace: dict[str, Any] = {"__name__": __name__, "ndarray": ndarray, "NATIVE": NATIVE}
     terms: list[str] = []
     has_t = False
     for name, parameter in sorted(zip(names, parameters), key=lambda item: (item[1].is_optional, item[1].dtype == A)):

@@ -16,6 +16,7 @@ import numpy
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import GpunetError
+from gpunet.launch.stateful import rely_on
 
 
 class Fault(NamedTuple):
@@ -47,6 +48,7 @@ def fault_record(like: Array) -> Array | None:
     device = devices.of(like)
     if device not in _records:
         _records[device] = devices.zeros((RECORD_SIZE,), numpy.int64, device)
+    rely_on([_records[device]])
     return _records[device]
 
 

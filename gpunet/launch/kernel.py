@@ -68,7 +68,7 @@ class Geometry(NamedTuple):
 class Kernel(Facts, Launchable):
     """A CUDA entry point and its NumPy twin, created by the decorator :func:`kernel`."""
 
-    traceable = True  #: whether a replay may run the NumPy calls traced from the twin instead of the twin itself
+    traceable = True  #: whether a replay may call the twin, or the NumPy calls traced from it, instead of launching
     widens = True
 
     def __init__(
@@ -80,6 +80,7 @@ class Kernel(Facts, Launchable):
         optional: str = "",
         rows: str = "",
         strided: str = "",
+        reads_values: bool = False,
     ) -> None:
         super().__init__()
         parameters = inspect.signature(twin).parameters.values()
@@ -88,6 +89,7 @@ class Kernel(Facts, Launchable):
         self.__doc__ = twin.__doc__
         self.file = file
         self.outputs = outputs
+        self.reads_values = reads_values
         self.parameters = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.optional = frozenset(optional.split())
@@ -105,6 +107,11 @@ class Kernel(Facts, Launchable):
         self._is_valid_numpy = self.contract.is_valid_numpy
         self._geometry: Callable[..., Geometry] | None = None
         self.launch_loops: Callable[..., Loops | None] | None = None
+
+    @property
+    def tracing(self) -> str:
+        """How a captured step on the CPU runs it: as "loops", as the "calls" that the twin makes, or "opaque", as one call."""
+        return "loops" if self.launch_loops else "calls" if self.traceable and not self.reads_values else "opaque"
 
     def geometry(self, function: Callable[..., Geometry]) -> Callable[..., Geometry]:
         """Decorator of the function that returns the :class:`Geometry` for given arrays and options."""
@@ -188,6 +195,7 @@ def kernel(
     optional: str = "",
     rows: str = "",
     strided: str = "",
+    reads_values: bool = False,
 ) -> Callable[[Callable[..., None]], Kernel]:
     """Decorator: make a :class:`Kernel` from its NumPy twin.
 
@@ -198,10 +206,12 @@ def kernel(
         optional: names of the parameters that may be ``None``, separated by spaces.
         rows, strided: names of the parameters of these layouts (see :mod:`gpunet.launch.contract`), separated by spaces;
             the kernel takes their strides as scalars.
+        reads_values: the NumPy calls of the twin depend on values (labels, indices, random words), so that it cannot be traced;
+            a compiled step calls it, or runs its :meth:`Kernel.loops`.
     """
 
     def decorate(twin: Callable[..., None]) -> Kernel:
-        made = Kernel(twin, file, outputs, types or {}, optional, rows, strided)
+        made = Kernel(twin, file, outputs, types or {}, optional, rows, strided, reads_values)
         KERNELS[made.name] = made
         return made
 

@@ -14,6 +14,8 @@ class Launchable:
     name: str
     outputs = 1  # number of leading arrays that are destinations
     lists = 0  # number of leading arguments that are lists of arrays
+    #: The NumPy calls that it makes depend on values (labels, indices, random words), so that a captured step cannot trace it.
+    reads_values = False
     widens = False  # whether what NumPy computes of halves is computed on float32 copies, see gpunet.launch.halves
 
     def __call__(self, *arrays: Any, **options: Any) -> None:

@@ -22,9 +22,9 @@ from numpy import float64, int64, uint8, uint64
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import ArgumentError
-from gpunet.launch import tape
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.loops import Loops, like, load, loop_body, multiply_high, store
+from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import graph_break
 
 __all__ = ["Generator", "manual_seed"]
@@ -60,7 +60,7 @@ def _draw_geometry(out: Array, state: Array, *scalars: float | numpy.generic) ->
     return Geometry(elementwise_grid(ceil_div(out.size, 4)), 256, (numpy.int64(out.size), *scalars))
 
 
-@kernel("random.cu", outputs=1, types={"state": "uint64"})
+@kernel("random.cu", outputs=1, types={"state": "uint64"}, reads_values=True)
 def random_uniform(out, state, *, low, high, bits):
     """out = low + (high - low) * u, with u in [0, 1) from the top ``bits`` bits of a word: those of T's significand."""
     words = _words(state, out.size)
@@ -89,7 +89,7 @@ def _uniform_loop(out, state, count, shift, unit, low, high):
     return 0
 
 
-@kernel("random.cu", outputs=1, types={"state": "uint64"})
+@kernel("random.cu", outputs=1, types={"state": "uint64"}, reads_values=True)
 def random_normal(out, state, *, mean, std):
     """out = mean + std * z, with z the inverse normal CDF of one word per element, computed in float64."""
     words = _words(state, out.size)
@@ -102,7 +102,7 @@ def random_normal(out, state, *, mean, std):
         flat[start : start + _CHUNK] = z
 
 
-@kernel("random.cu", outputs=1, types={"out": "int64", "state": "uint64"})
+@kernel("random.cu", outputs=1, types={"out": "int64", "state": "uint64"}, reads_values=True)
 def random_integers(out, state, *, low, high):
     """out = low + word % (high - low).  The modulo bias is below (high - low) / 2**64."""
     words = _words(state, out.size)
@@ -125,7 +125,7 @@ def _integers_loop(out, state, count, low, high):
     return 0
 
 
-@kernel("random.cu", outputs=1, types={"mask": "bool", "state": "uint64"})
+@kernel("random.cu", outputs=1, types={"mask": "bool", "state": "uint64"}, reads_values=True)
 def random_bernoulli(mask, state, *, probability):
     """mask = u < probability, with u in [0, 1) from the top 24 bits of a word."""
     words = _words(state, mask.size)
@@ -289,7 +289,6 @@ class Generator:
 
     def get_state(self, where: Device = devices.CPU) -> tuple[int, int]:
         """Return (key, counter) of the stream on a device, as a checkpoint stores them."""
-        tape.flush_pending("a generator's state")
         key, counter = devices.move(self.state(where), devices.CPU)
         return int(key), int(counter)
 
@@ -298,7 +297,6 @@ class Generator:
 
         The state buffer is written in place, so recorded steps use the new state.
         """
-        tape.flush_pending("a generator's state")
         value = numpy.array([key, counter], numpy.uint64)
         if where not in self._states:
             self._states[where] = devices.move(value, where)
@@ -309,6 +307,7 @@ class Generator:
     def fill(self, draw: Any, out: Array, **options: Any) -> None:
         """Fill ``out`` by launching ``draw``, one of the ``random_*`` kernels, and advance the counter."""
         state = self.state(devices.of(out))
+        rely_on([state])
         draw(out, state, **options)
         random_advance(state, blocks=ceil_div(out.size, 4))
 

@@ -23,16 +23,18 @@ class Shim(Launchable):
 
     Args:
         on_gpu: instead of ``function`` on a GPU, where methods of CuPy's arrays differ from NumPy's.
+        reads_values: see :class:`Launchable`.
         widens: run the function on float32 copies of halves; False if it only moves or converts numbers.
     """
 
     def __init__(
-        self, name: str, function: Callable[..., Any], on_gpu: Callable[..., Any] | None = None, *, widens: bool = True
-    ) -> None:
+        self, name: str, function: Callable[..., Any], on_gpu: Callable[..., Any] | None = None, *, widens: bool = True,
+        reads_values: bool = False,
+    ) -> None:  # fmt: skip
         self.name = name
         self.function = function
         self._on_gpu = on_gpu or function
-        self.widens = widens
+        self.widens, self.reads_values = widens, reads_values
 
     def check(self, arrays: Sequence[Any]) -> None:
         array_type = type(arrays[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
-from gpunet.launch.tape import flush_pending
 
 __all__ = ["synchronize"]
 
@@ -15,5 +14,4 @@ def synchronize(device: str | Device | None = None) -> None:
     Args:
         device: the default device if None.
     """
-    flush_pending("synchronize()")  # run the recorded launches of a split step first
     devices.synchronize(device)

@@ -19,7 +19,7 @@ import linecache
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
@@ -54,7 +54,6 @@ class GraphBreak(NamedTuple):
     action: str  # the action that a replay cannot repeat, e.g. "item(), which reads a tensor's value,"
     line: str
     way_out: str
-    position: int = 0  # number of launches before it
 
     def __str__(self) -> str:
         return f"{self.action.rstrip(',')} ({self.line})" if self.line else self.action
@@ -64,25 +63,24 @@ class Tape:
     """A list of launches that can be replayed.
 
     Args:
-        strict: replays will not run the step's Python.  Graph breaks raise CaptureError (or go to ``splits``), and
+        strict: replays will not run the step's Python.  Graph breaks raise CaptureError (or go to ``breaks``), and
             changes made outside of launches are recorded.
-        splits: collect graph breaks in this list instead of raising.
+        breaks: collect graph breaks in this list instead of raising.
     """
 
-    def __init__(self, *, strict: bool = False, splits: list[GraphBreak] | None = None) -> None:
+    def __init__(self, *, strict: bool = False, breaks: list[GraphBreak] | None = None) -> None:
         self.launches: list[Launch] = []
-        self.strict, self.splits = strict, splits
-        self.runs_immediately = True
+        self.strict, self.breaks = strict, breaks
         #: destinations that were allocated while recording
         self.allocated: list[Any] = []
         #: arrays made from Python numbers
         self.constants: list[Any] = []
         #: counters of launches, see :func:`gpunet.launch.memory.ticket`; like constants, kept by the launches
         self.tickets: dict[devices.LaunchTarget, Array] = {}
-        #: guards: an expression, the values for its {} placeholders, and a description
-        self.guards: list[tuple[str, tuple[Any, ...], str]] = []
-        #: for each optimizer launch: the parameter group, its ``changes`` counter and its ``settings()``
-        self.optimizer_groups: list[list[Any]] = []
+        #: memory from outside the step, and guards: an expression, the values for its {} placeholders, and a description;
+        #: published by :func:`gpunet.launch.stateful.rely_on`
+        self.memory: list[Any] = []
+        self.guards: list[tuple[str, tuple[Any, ...], str | Callable[[], str]]] = []
         #: version counters of the tensors that were changed in place, by id
         self.changed: dict[int, list[int]] = {}
         #: buffers that a replay fills with the arguments of the step
@@ -112,16 +110,9 @@ class Tape:
         """
         if not self.strict:
             return
-        if self.splits is None:
+        if self.breaks is None:
             raise CaptureError(f"{action} cannot be captured ({user_line()}): {way_out}")
-        self.splits.append(GraphBreak(action, user_line(), way_out, len(self.launches)))
-
-    def flush_pending(self, action: str, arrays: tuple[Array, ...]) -> None:
-        """Run the deferred launches that use any of these arrays; all of them if none is given.
-
-        Called before ``action`` accesses their memory without a launch.  This tape runs launches immediately, so there
-        is nothing to do.
-        """
+        self.breaks.append(GraphBreak(action, user_line(), way_out))
 
     def is_own(self, array: numpy.ndarray) -> bool:
         """Whether a NumPy array is in memory of the step, which has other values at each replay."""
@@ -236,15 +227,6 @@ def graph_break_on_read(action: str, *arrays: Array) -> None:
     """
     if active.tape is not None:
         graph_break(f"{action}, which reads a tensor's value,", _READ_AFTER, *arrays)
-
-
-def flush_pending(action: str, *arrays: Array) -> None:
-    """Run the deferred launches that use any of these arrays; all of them if none is given.
-
-    Call it before accessing the memory of arrays without a launch; ``action`` describes the access, for messages.
-    """
-    if active.tape is not None:
-        active.tape.flush_pending(action, arrays)
 
 
 def constant(array: Any) -> Any:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
-from gpunet.autograd import RemovableHandle, Tensor, no_grad, settings_changed, wrap
+from gpunet.autograd import RemovableHandle, Tensor, no_grad, wrap
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_numeric
 from gpunet.errors import ArgumentError, DtypeError, ShapeError, StateDictError
+from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
 from gpunet.ops.creation import empty
 
 __all__ = ["Module", "Parameter"]
@@ -46,7 +47,7 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Module:
+class Module(Stateful):
     """Base class of layers and models.
 
     In ``__init__``, call ``super().__init__()``, assign parameters and submodules as attributes, and register buffers
@@ -108,6 +109,12 @@ class Module:
     ) -> Any:
         keywords = (kwargs,) if "with_kwargs" in self._hook_options.get(number, ()) else ()
         return hook(self, args, *keywords, *result)
+
+    def recorded_state(self) -> list[Any]:
+        """Return plain attributes, submodules, parameters, buffers and hooks."""
+        plain = {k: v for k, v in self.__dict__.items() if isinstance(v, PLAIN) and v is not None}  # None: has no value yet
+        tables = (self._modules, self._parameters, self._buffers, self._forward_pre_hooks, self._forward_hooks)
+        return [*plain, *plain.values(), *(item for table in tables for item in (*table, *table.values()))]
 
     # -- attributes
     def __setattr__(self, name: str, value: Any) -> None:

@@ -18,7 +18,7 @@ from gpunet.backend.formats import check_layout, check_memory_format
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from gpunet.launch.memory import move_to_device
 from gpunet.launch.random import Generator, default_generator, random_integers, random_normal, random_uniform
-from gpunet.launch.tape import active, constant, flush_pending
+from gpunet.launch.tape import active, constant
 from gpunet.ops.broadcast import cast
 from gpunet.ops.compare import compare
 from gpunet.ops.elementwise import where
@@ -53,7 +53,6 @@ def tensor(
         DtypeError: the data are not numeric, or ``requires_grad`` is set for an integer tensor.
     """
     dtype = None if dtype is None else dtypes.as_dtype(dtype)
-    from_tensor = isinstance(data, Tensor)
     if isinstance(data, Tensor):
         data = data.array
         device = devices.of(data) if device is None else device
@@ -64,10 +63,6 @@ def tensor(
         source = array_of_data(data, dtype, "tensor")
     tape, device = active.tape, _resolve_device(device)
     if devices.is_array(data) and tape is not None:  # recorded: each replay copies again
-        if type(source) is numpy.ndarray and not (from_tensor or tape.runs_immediately):
-            # the launch is deferred, and the user may change the array before it runs
-            flush_pending("tensor()", source)
-            source = source.copy()
         placed = move_to_device(source, device)
         copy = _allocate(placed.shape, source.dtype if dtype is None else dtype, device)
         COPY(copy.array, placed)

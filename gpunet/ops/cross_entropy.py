@@ -29,7 +29,6 @@ from gpunet.launch.loops import (
     store,
 )
 from gpunet.launch.memory import as_0d_arrays, empty, scratch
-from gpunet.launch.tape import flush_pending
 from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import broadcast_to, cast, in_accumulator
 from gpunet.ops.compare import eq
@@ -92,6 +91,7 @@ def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> Non
     outputs=6,
     types={"factor": "A", "partials": "A", "ticket": "uint32", "fault": "int64", "labels": "int64"},
     optional="factor partials ticket fault",
+    reads_values=True,
 )
 def cross_entropy_labels(value, dx, factor, partials, ticket, fault, logits, labels, *, reduction, ignore_index, code):
     """value = reduction of log sum exp(row) - row[label]; dx = softmax - one_hot; factor (1,) = 1 / counted rows.
@@ -405,7 +405,6 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
         return reduce_composed(each, reduction)
     if type(target.array) is numpy.ndarray:  # on a GPU, gather_at reports them
-        flush_pending("checking the range of the labels", target.array)
         _check_labels(target.array, classes, ignore_index)
     ignored = target == ignore_index
     column = where(ignored, 0, target).reshape(-1, 1)

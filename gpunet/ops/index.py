@@ -27,7 +27,7 @@ from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import category, int32, int64, is_boolean, uint8
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
-from gpunet.launch.tape import active, constant, flush_pending, graph_break
+from gpunet.launch.tape import active, constant, graph_break
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to
 from gpunet.ops.compare import compare
 from gpunet.ops.dims import normalize_dim
@@ -134,9 +134,6 @@ def _view(x: Tensor, index: tuple[Any, ...], site: Site) -> Array:
 
 def _resolve(array: Array, index: tuple[Any, ...], site: Site) -> Resolved:
     """Order an index with arrays for NumPy, or for CuPy if it has one mask only."""
-    for item in index:
-        if isinstance(item, Tensor):
-            flush_pending("checking the range of an index that the step computes", item.array)
     return resolve(array, index, site.name)
 
 
@@ -335,7 +332,6 @@ def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 def _refuse_negative(index: Tensor, dim: int, x: Tensor, site: Site) -> None:
     """Check indices that start at 0 on the CPU, where NumPy would count from the end; kernels check them on a GPU."""
     if type(x.array) is numpy.ndarray and index.array.size:
-        flush_pending("checking the range of an index that the step computes", index.array)
         smallest = int(numpy.min(index.array))
         if smallest < 0:
             raise index_error(site.name, smallest, dim, x.array.shape[dim], wraps=False)
@@ -346,7 +342,7 @@ def _gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
     if type(x.array) is not numpy.ndarray:
         return Along(dim), index
     grid: list[Any] = [
-        numpy.arange(n).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
+        constant(numpy.arange(n)).reshape((1,) * i + (n,) + (1,) * (index.ndim - i - 1)) for i, n in enumerate(index.shape)
     ]
     grid[dim] = index
     return tuple(grid)

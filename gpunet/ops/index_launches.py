@@ -38,6 +38,7 @@ POSITIONS = Shim(
     lambda xp, out, *, index, shape, view: xp.copyto(
         out, view.of(xp.arange(math.prod(shape)).reshape(shape))[index].reshape(-1)
     ),
+    reads_values=True,
 )
 
 INT64 = numpy.dtype("int64")
@@ -100,7 +101,8 @@ def translate_index_error(error: IndexError, name: str, shape: tuple[int, ...], 
 
 
 @kernel(
-    "index.cu", outputs=2, types={"positions": "int64", "fault": "int64", "index": "int64"}, optional="positions"
+    "index.cu", outputs=2, types={"positions": "int64", "fault": "int64", "index": "int64"}, optional="positions",
+    reads_values=True,
 )
 def index_positions(
     positions, fault, index, *, count, size, repeat, length, span, inner, continues, wraps, code, detail
@@ -172,7 +174,7 @@ def _(out, x, positions, *, size, inner, itemsize, fill):
     return Geometry(elementwise_grid(total), 256, scalars, (C_TYPES[_word(itemsize).name],))
 
 
-@kernel("index.cu", outputs=1, types={"x": "uint8", "values": "uint8", "positions": "int64", "order": "int64"})
+@kernel("index.cu", outputs=1, types={"x": "uint8", "values": "uint8", "positions": "int64", "order": "int64"}, reads_values=True)
 def scatter_rows(x, values, positions, order, *, size, inner, itemsize):
     """x[:, positions[j]] = values[:, order[j]]; of equal positions the last one counts, and -1 writes nothing.
 
@@ -196,7 +198,7 @@ def _(x, values, positions, order, *, size, inner, itemsize):
     return Geometry(elementwise_grid(total), 256, scalars, (C_TYPES[_word(itemsize).name],))
 
 
-@kernel("scatter.cu", outputs=1, types={"positions": "int64", "order": "int64"})
+@kernel("scatter.cu", outputs=1, types={"positions": "int64", "order": "int64"}, reads_values=True)
 def scatter_add(out, values, positions, order):
     """out[:, positions[j]] += values[:, order[j]], summed in the order of j for equal positions; -1 adds nothing.
 

@@ -24,6 +24,7 @@ from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, InPlaceError, StateDictError
 from gpunet.launch.list_kernel import max_tensors
 from gpunet.launch.memory import JoinedArrays
+from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import active, graph_break, graph_break_on_read
 
 __all__ = ["Optimizer"]
@@ -186,6 +187,27 @@ class ParameterGroup(dict[str, Any]):
         return {k: tuple(numbers[p]) if p.stop - p.start > 1 else numbers[p.start] for k, p in self.places.items()}
 
 
+class _Unchanged:
+    """The condition that the options of a group still select the recorded launches."""
+
+    def __init__(self, group: ParameterGroup) -> None:
+        self.group, self.changes, self.settings = group, group.changes, group.settings()
+
+    def holds(self) -> bool:
+        """Whether the options are the recorded ones, though some were set; then remember the number of changes."""
+        changes = self.group.changes
+        if self.group.settings() != self.settings:
+            return False
+        self.changes = changes
+        return True
+
+    def describe(self) -> str:
+        """Return the options that differ, with their values then and now."""
+        before, now = self.settings, self.group.settings()
+        changed = [name for name in now | before if before.get(name) != now.get(name)]
+        return f"an option of an optimizer ({', '.join(f'{n} was {before.get(n)} and is {now.get(n)}' for n in changed)})"
+
+
 def _parse_numbers(key: str, value: Any, count: int) -> list[float]:
     """Validate a hyperparameter, a number or a sequence of ``count`` numbers; return the numbers.
 
@@ -329,9 +351,9 @@ class Optimizer:
             lists = [self._state_list(params, name) if name else None for name in names]
             self._cached_lists[key] = [*itertools.chain.from_iterable(map(dict.values, states))], lists, dtype
         if active.tape is not None:
-            expression = "{0}[0] == {1} and len({2}.state) >= {3}"
+            description = "the state of an optimizer, or which parameters step together"
             values = self.regrouped, self.regrouped[0], self, len(self.state)
-            active.tape.guards.append((expression, values, "the state of an optimizer, or which parameters step together"))
+            rely_on(self._cached_lists[key][0], "{0}[0] == {1} and len({2}.state) >= {3}", values, description)
         return lists
 
     def _state_list(self, params: list[Tensor], name: str) -> list[Array]:
@@ -365,7 +387,7 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         if active.tape is not None:
-            self._add_guards(active.tape)
+            self._rely_on_parameters()
         for group in self.param_groups:
             batch: list[Tensor] = []  # parameters of one launch
             for p in group["params"]:
@@ -382,14 +404,15 @@ class Optimizer:
                 self._launch(group, batch)
         return loss
 
-    def _add_guards(self, tape: Any) -> None:
-        """Make replays guard on the present groups and parameters."""
+    def _rely_on_parameters(self) -> None:
+        """Make recorded steps rely on the present groups and parameters."""
         owners: list[tuple[str, Any, list[Any]]] = [("{0}.param_groups", self, self.param_groups)]
         owners += [("{1}({0}, 'params')", group, group["params"]) for group in self.param_groups]
         for items_of, owner, items in owners:  # one unrolled expression takes half the time of a loop over the items
             terms = [f"{items_of} is {{2}} and len({{2}}) == {len(items)}"]
             terms += [f"{{2}}[{number}] is {{{3 + number}}}" for number in range(len(items))]
-            tape.guards.append((" and ".join(terms), (owner, dict.get, items, *items), "the parameters of an optimizer"))
+            memory = items if owner is not self else []
+            rely_on(memory, " and ".join(terms), (owner, dict.get, items, *items), "the parameters of an optimizer")
 
     def _launch(self, group: ParameterGroup, params: list[Tensor]) -> None:
         if type(group.hyperparameters) is not type(params[0].array):
@@ -399,7 +422,9 @@ class Optimizer:
                 f"model.to({str(params[0].device)!r})"
             )
         if active.tape is not None:
-            active.tape.optimizer_groups.append([group, group.changes, group.settings()])
+            unchanged = _Unchanged(group)
+            values = group, unchanged, unchanged
+            rely_on([group.hyperparameters], "({}.changes == {}.changes or {}.holds())", values, unchanged.describe)
         if group.read:
             group.check_tensors()
         self.update(group, params, [p._grad.array for p in params if p._grad is not None])
@@ -480,6 +505,7 @@ class Optimizer:
                     group[key] = value
         self.state.clear()
         self._cached_lists.clear()
+        self.regrouped[0] += 1
         for p, arrays in loaded.items():
             for name, array in arrays.items():
                 (target,) = self._state_list([p], name)

@@ -27,7 +27,6 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.backend.dtypes import as_dtype, is_numeric
 from gpunet.errors import ArgumentError, CheckpointError, DtypeError, MissingDependencyError
-from gpunet.launch.tape import flush_pending
 
 __all__ = ["load", "save"]
 
@@ -331,7 +330,6 @@ def _is_plain_entry(name: str, value: Any) -> bool:
 
 def _array(value: Any) -> numpy.ndarray:
     array = value.array if isinstance(value, Tensor) else value
-    flush_pending("saving", array)
     array = devices.move(array, devices.CPU)
     if not is_numeric(array.dtype):
         raise ArgumentError(f"save: an array of dtype {array.dtype}; expected numbers or booleans")

@@ -166,37 +166,6 @@ def test_random_programs_replay_to_the_bits_of_eager(seed: int) -> None:
         assert bits([p.grad for p in there]) == bits([p.grad for p in here])
 
 
-@pytest.mark.filterwarnings("ignore::gpunet.errors.SplitWarning")
-@pytest.mark.parametrize("seed", range(2030, 2060))
-def test_random_programs_split_to_the_bits_of_eager(seed: int) -> None:
-    """Results are read in up to three places, parameters change in place, arguments repeat and alias one another."""
-    program, draw, values = Program(seed), random.Random(seed), numpy.random.default_rng(seed)
-    reads = draw.sample(range(len(program.operations)), min(len(program.operations), draw.randrange(1, 4)))
-    given = [program.arguments(values, False) for _ in range(3)]
-    found: list[Any] = []
-
-    def step(parameters: Tensors, *arguments: gpunet.Tensor) -> Tensors:
-        results = program.run(list(arguments), parameters, reads)
-        with gpunet.no_grad():
-            for p in parameters:
-                p.mul_(0.875)
-        return results
-
-    here, there = program.parameters(), program.parameters()
-    captured = gpunet.capture(lambda *arguments: step(there, *arguments), fullgraph=False, backend="numpy")
-    for _ in range(8):
-        arguments = [*draw.choice(given)] if draw.random() < 0.6 else program.arguments(values, False)
-        if draw.random() < 0.3 and program.inputs[0] == program.inputs[1]:
-            arguments[0] = arguments[1]
-        with numpy.errstate(all="ignore"):
-            expected = bits(step(here, *arguments))
-        found.append((captured(*arguments), expected))
-        for mine, theirs in ((there, here), ([p.grad for p in there], [p.grad for p in here])):
-            assert bits(mine) == bits(theirs)
-    for results, expected in found:  # later calls must not change results of earlier ones
-        assert bits(results) == expected
-
-
 @pytest.mark.exhaustive
 @pytest.mark.skipif(not NUMBA, reason="Numba is not installed")
 def test_random_programs_compile_to_the_values_of_eager() -> None:

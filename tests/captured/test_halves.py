@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +13,6 @@ from gpunet import nn
 from gpunet.backend import dtypes
 from gpunet.captured import capture
 from gpunet.captured.compiled import module
-from gpunet.errors import SplitWarning
 from tests.ops.test_halves import FEW_ROUNDINGS, error, every_half, rounded
 from tests.ops.test_ops import to_numpy
 from tests.samples import SAMPLES, Sample
@@ -173,19 +171,3 @@ def test_loops_convert_as_numpy(dtype: str) -> None:
         expected = values.astype(half)
     numpy.testing.assert_array_equal(all_rounded(values).view(half).astype("float32"), expected.astype("float32"))
 
-
-@every_half
-def test_changing_numbers_of_a_split_step_are_not_rounded(dtype: str, device: str) -> None:
-    """Segments replay with other Python numbers as arrays of one element: of float32, as in eager."""
-
-    def step(x: gpunet.Tensor) -> list[gpunet.Tensor]:
-        number = 0.1 * (x * 2).amax().item()  # a graph break
-        return [x * number, x - number / 3]
-
-    split = capture(step, fullgraph=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SplitWarning)
-        for largest in (1.0, 2.0, 3.0, 5.0, 7.0, 11.0, 13.0):
-            x = gpunet.tensor(numpy.linspace(-2, largest, 101), dtype=dtype, device=device)
-            for eager, found in zip(step(x), split(x), strict=True):
-                assert to_numpy(found).tobytes() == to_numpy(eager).tobytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy
-import pytest
 
 import gpunet
 from gpunet import nn
@@ -73,25 +72,6 @@ def test_a_recording_has_a_ticket_of_its_own(device: str) -> None:
             assert first is ticket(y.array)
             found.add(devices.pointer(first))
     assert len(found) == 5 and ticket(x.array) is eager
-
-
-@pytest.mark.filterwarnings("ignore::gpunet.errors.SplitWarning")
-def test_the_tickets_of_a_split_step_are_the_same_in_every_run(device: str) -> None:
-    training = Training(0)
-
-    def step(x: gpunet.Tensor, y: gpunet.Tensor) -> float:
-        return training.step(x, y).item() + 1.0
-
-    captured, expected = gpunet.capture(step, fullgraph=False), Training(0)
-    for number in range(6):
-        x, y = gpunet.full((4, 6), 0.1 * number), gpunet.ones(4, 3)
-        assert captured(x, y) == expected.step(x, y).item() + 1.0
-    assert training.state() == expected.state()
-    (segment,) = captured._split.segments
-    assert segment.lowering is not None
-    if device != "cpu":
-        (own,) = captured._split.segments.tickets.values()
-        assert tickets_of(segment) == {devices.pointer(own)} != {devices.pointer(ticket(x.array))}
 
 
 def test_two_recordings_replay_on_two_streams(gpu: str) -> None:

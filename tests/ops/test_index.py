@@ -451,23 +451,6 @@ def test_index_argument_of_the_host_is_refused(device: str) -> None:
         step(gpunet.tensor(X[0]), gpunet.tensor([0, 1, 2], device="cpu"))
 
 
-@pytest.mark.filterwarnings("ignore::gpunet.errors.SplitWarning")
-def test_split_step_raises_at_the_read(device: str) -> None:
-    x, host = gpunet.tensor(X[0]), numpy.array([0, 2])
-
-    @gpunet.capture(fullgraph=False)
-    def step(index: gpunet.Tensor) -> Any:
-        y = (x * 2)[index] + x[host]
-        return y.sum().item() + (y * 3).sum().item()
-
-    good, bad = gpunet.tensor([0, 2]), gpunet.tensor([0, 3])
-    expected = 4 * 3 * X[0][[0, 2]].sum()
-    for _ in range(4):
-        assert step(good) == expected
-        with pytest.raises(IndexError, match="index 3 is out of bounds"):
-            step(bad)
-
-
 def test_recorded_launches_hold_for_a_plain_tape(device: str) -> None:
     tape, x, index = Tape(), gpunet.tensor(X[0]), gpunet.tensor([0, 1])
     with record(tape):

@@ -5,7 +5,6 @@
     entries        the compiled functions that those call by address
     fusion         from calls to units: nests, fused, library calls, and calls that stay NumPy's
     arguments      arrays that the step is called with: read in place, or copied
-    array_object   the layout of an array object
     regions        large loops cut into chunks that several threads share
     expressions    NumPy's ufuncs as source
     source         the source of a step

@@ -1,4 +1,4 @@
-"""Arguments of a compiled step: the step reads an array in place, or copies it to the recording's buffer itself.
+"""Arguments of a compiled step: arrays that it reads in place; the caller copies all others to the recording's buffers.
 
 An array has the recorded dtype and shape, but its layout and address may differ, so the first part of the step checks
 all arrays before it does anything else.  If it rejects one (not contiguous, or on memory that the step writes), it is
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.captured.compiled.array_object import is_layout_known
+from gpunet.backend.dtypes import is_half
 from gpunet.captured.compiled.library_calls import LibraryUnit, NumpyUnit
 from gpunet.captured.compiled.nests import Unit
 from gpunet.captured.ir import Call, View, span, tree_leaves
@@ -30,15 +30,13 @@ class Argument(NamedTuple):
     """An array that the step is called with."""
 
     whole: View  # of the recording's buffer
-    alignment: int  # in bytes, a power of 2, that reading in place needs; 0 for an array that is always copied
+    alignment: int  # in bytes, a power of 2, that reading in place needs
 
 
 def select_arguments(
     units: Sequence[Unit], inputs: Mapping[int, tuple[View, bool]], kept: Iterable[View], keepers: Mapping[int, tuple[Any, int]]
 ) -> list[Argument]:
-    """The inputs whose arrays the step takes as arguments; the largest, if there are many.
-
-    The caller copies the arrays of the other inputs to their buffers.
+    """The inputs whose arrays the step reads in place; the largest, if there are many.
 
     Args:
         inputs: buffer -> a view of all of it, and whether something outside the recording refers to its memory.
@@ -56,12 +54,12 @@ def select_arguments(
             copied |= {number for number, (whole, _) in inputs.items() if not _reads_only_whole(unit.call, whole)}
     used = {v.buffer for u in units for v in u.reads}
     result = [
-        Argument(whole, 0 if number in copied else _ALIGNMENT if number in read_by_numpy else 1)
+        Argument(whole, _ALIGNMENT if number in read_by_numpy else whole.dtype.itemsize)
         for number, (whole, _) in inputs.items()
-        if number in used and keepers[number][1] % _ALIGNMENT == 0
+        if number in used - copied and keepers[number][1] % _ALIGNMENT == 0 and not is_half(whole.dtype)  # which Numba has not
     ]
     largest = sorted(result, key=lambda argument: -argument.whole.nbytes)[:_MAX_ARGUMENTS]
-    return [argument for argument in result if argument in largest] if is_layout_known() else []
+    return [argument for argument in result if argument in largest]
 
 
 def _reads_only_whole(call: Call, whole: View) -> bool:

@@ -32,7 +32,7 @@ def function(
     """
     writer = Writer(place, arguments)
     parameters = [f"argument{number}" for number in range(len(arguments))]
-    bound = Bound(array, {a.whole.buffer: (name, a.whole) for a, name in zip(arguments, parameters) if a.alignment})
+    bound = Bound(array, {a.whole.buffer: (name, a.whole) for a, name in zip(arguments, parameters)})
     checks: list[Callable[[], None]] = []
     body: list[str] = []
     team = Team()
@@ -44,7 +44,7 @@ def function(
         if threaded:
             body.append("step_team.summon()")
         names = [] if num_parts else parameters  # the first part checks the arguments for all
-        call = f"part{num_parts}({', '.join(('table', *(f'id({name})' for name in names)))})"
+        call = f"part{num_parts}({', '.join(('table', *names))})"
         body.append(f"failure = {call}")
         if names:
             arrays = f"{', '.join(names)},"

@@ -13,6 +13,7 @@ from typing import Any
 from gpunet.captured.compiled import regions
 from gpunet.captured.compiled.arguments import WRITTEN_SPANS, Argument
 from gpunet.captured.compiled.entries import Entry, compiled
+from gpunet.captured.compiled.expressions import TYPE_NAMES
 from gpunet.captured.compiled.library_calls import SCRATCH, LibraryCall, LibraryUnit
 from gpunet.captured.compiled.nests import Nest, Unit
 from gpunet.captured.ir import View
@@ -131,7 +132,8 @@ class Writer:
             tail = [f"atomic_store({self._name(regions.STATE)}, -(1 << 62))"] if dismiss_helpers else []
             body = self._body([*lines, *tail, "return 0"])
             names = [] if number else [f"argument{n}" for n in range(len(self._arguments))]
-            decorator = f"@{'threaded_' if is_threaded else ''}part({1 + len(names)})"
+            arrays = [f"({TYPE_NAMES[a.whole.dtype]}, {len(a.whole.shape)})" for _, a in zip(names, self._arguments)]
+            decorator = f"@{'threaded_' if is_threaded else ''}part({', '.join(('1', *arrays))})"
             head = f"{decorator}\ndef part{number}({', '.join(('table', *names))}):\n"
             texts.append(head + (self._body(self._accept_arguments(names)) if names else "") + body)
         return "\n\n".join((_HEADER, *texts))
@@ -141,9 +143,8 @@ class Writer:
         lines = ["rejected = 0"]
         for number, (name, (whole, alignment)) in enumerate(zip(names, self._arguments)):
             slot = int(self._name(whole.buffer)[1:])
-            options = f", i8({alignment}), {self._name(WRITTEN_SPANS)}" if alignment else ""
-            function = "borrow_argument" if alignment else "copy_argument"
-            lines.append(f"rejected |= {function}(table, i8({slot}), {name}, i8({whole.nbytes}){options}) << {number}")
+            options = f"i8({whole.nbytes}), i8({alignment}), {self._name(WRITTEN_SPANS)}"
+            lines.append(f"rejected |= borrow_argument(table, i8({slot}), {name}, {options}) << {number}")
         return [*lines, "if rejected:", "    return -rejected"]
 
     def _body(self, lines: list[str]) -> str:

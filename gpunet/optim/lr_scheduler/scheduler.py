@@ -13,7 +13,8 @@ from gpunet.autograd import ignore_fp_errors
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
-from gpunet.launch.tape import active, graph_break, graph_break_on_read
+from gpunet.launch.stateful import rely_on
+from gpunet.launch.tape import active, graph_break, graph_break_on_read, unrecorded
 from gpunet.optim.lr_scheduler.kernel import NOT_RECURSIVE, rate_after, schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
@@ -185,12 +186,12 @@ class LRScheduler:
             graph_break(f"{type(self).__name__}.step(), which runs Python code,", "call it outside the step, after it")
 
     def _launch(self, positions: Sequence[Array | None] | None = None, low: float = 0.0, high: float = math.inf) -> None:
-        self.update_constants()
+        with unrecorded():  # a list among the attributes may have changed; replays read the buffers
+            self.update_constants()
         if active.tape is not None:
             for name, items in vars(self).items():
                 if name[0] != "_" and isinstance(items, (list, dict)):  # can be changed in place
-                    reason = f"{name} of a {type(self).__name__}"
-                    active.tape.guards.append(("{} == {}", (items, items.copy()), reason))
+                    rely_on([], "{} == {}", (items, items.copy()), f"{name} of a {type(self).__name__}")
         for number, group in enumerate(self.optimizer.param_groups):
             position = None if positions is None else positions[number]
             momentum = None
@@ -198,6 +199,8 @@ class LRScheduler:
                 group.enable_momentum()
                 momentum = group.momentum
             state, constants = self._states[number], self._constants[number][1]
+            values = self._constants, number, constants
+            rely_on([state, constants, *(positions or ())], "{}[{}][1] is {}", values, "the number of constants of a schedule")
             schedule_step(group.learning_rate, momentum, state, constants, position, kind=self.kind, low=low, high=high)
 
     def update_constants(self) -> None:

@@ -336,14 +336,3 @@ def test_many_arguments_and_empty_ones() -> None:
         arrays = [numbers(number % 5, 3, seed + number) for number in range(arguments._MAX_ARGUMENTS + 8)]
         found = step(*map(gpunet.from_numpy, arrays))
         assert all((f.numpy() == a * 2).all() for f, a in zip(found, arrays, strict=True))
-
-
-def test_arguments_are_copied_if_the_layout_of_array_objects_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another NumPy or Python might have another layout."""
-    assert arguments.is_layout_known()
-    monkeypatch.setattr(arguments, "is_layout_known", lambda: False)
-    step = capture(lambda x: x * 2.0, backend="numba")
-    for seed in range(3):
-        x = numbers(2, 3, seed)
-        assert (step(gpunet.from_numpy(x)).numpy() == x * 2).all()
-        assert (buffers(step)[0] == x).all()

@@ -57,7 +57,6 @@ from gpunet.captured.compiled.jit.memory import (
     atomic_load,
     atomic_store,
     borrow_argument,
-    copy_argument,
     like,
     load,
     noinline,

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from numba import cfunc, njit
+from numba import cfunc, njit, types
 
 #: njit for helpers called only from jitted code.
 jit_helper = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -20,12 +20,17 @@ nest = jit_helper
 _part = functools.partial(njit, error_model="numpy", no_cfunc_wrapper=True, cache=True)
 
 
-def part(num_arguments: int, **options: Any) -> Callable[..., Any]:
-    """A compiled part of a step: a function of ``num_arguments`` addresses (int64) that returns an int64.
+def part(num_addresses: int, *arrays: tuple[Any, int], **options: Any) -> Callable[..., Any]:
+    """A compiled part of a step: a function of addresses (int64), then of arrays, that returns an int64.
 
     Its explicit signature makes Numba compile it, or load it from the disk cache, at import.
+
+    Args:
+        num_addresses: number of addresses.
+        arrays: dtype and number of dimensions of each array; it may be strided, unaligned and read-only.
     """
-    return _part(f"int64({', '.join(['int64'] * num_arguments)})", **options)
+    kinds = [types.Array(dtype, ndim, "A", readonly=True, aligned=False) for dtype, ndim in arrays]
+    return _part(types.int64(*[types.int64] * num_addresses, *kinds), **options)
 
 
 #: A part with parallel regions: it releases the GIL, so that helper threads can enter theirs.

@@ -10,11 +10,10 @@ import platform
 from typing import Any
 
 from llvmlite import ir
-from numba import int32, int64, types, uint8
+from numba import int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gpunet.captured.compiled.array_object import ALIGNED, CONTIGUOUS, DATA, FLAGS
 from gpunet.captured.compiled.jit.decorators import jit_helper
 
 MAX_SCOPES = 32  # operands of a nest
@@ -100,7 +99,17 @@ def like(context, pointer, value):
     return pointer.dtype(pointer, value), generate
 
 
-# ---- arguments of a step: NumPy arrays, by the address of the array object ------------------------------------------
+# ---- arguments of a step: NumPy arrays ------------------------------------------------------------------------------
+
+
+@jit_helper
+def _is_contiguous(array):
+    expected = array.itemsize
+    for axis in range(array.ndim - 1, -1, -1):
+        if array.shape[axis] != 1 and array.strides[axis] != expected:
+            return False
+        expected *= array.shape[axis]
+    return True
 
 
 @jit_helper
@@ -108,34 +117,21 @@ def borrow_argument(table, slot, array, size, alignment, written):
     """Put the data address of an array of ``size`` bytes into the table, so that the step reads the array in place.
 
     Args:
-        array: the address of the array object.
+        array: the array.
         alignment: of the data, in bytes; a power of 2.
         written: the address of :func:`arguments.written_spans`.
 
     Returns:
         0, or 1 if the array is not contiguous, not aligned, or overlaps memory that the step writes.
     """
-    start, flags = load(pointer(array + DATA, int64), 0, 0), load(pointer(array + FLAGS, int32), 0, 0)
-    if not (flags & CONTIGUOUS and flags & ALIGNED) or start & alignment - 1:
+    start = int64(array.ctypes.data)
+    if not _is_contiguous(array) or start & alignment - 1:
         return 1
     spans = pointer(written, int64)
     for number in range(1, 1 + 2 * load(spans, 0, 0), 2):
         if load(spans, number, 0) < start + size and start < load(spans, number + 1, 0):
             return 1
     store(pointer(table, int64), slot, start, 0)
-    return 0
-
-
-@jit_helper
-def copy_argument(table, slot, array, size):
-    """Copy an array of ``size`` bytes to the address in the table; return 0, or 1 if the array is not contiguous."""
-    noinline()
-    if not load(pointer(array + FLAGS, int32), 0, 0) & CONTIGUOUS:
-        return 1
-    target, source = load(pointer(table, int64), slot, 0), load(pointer(array + DATA, int64), 0, 0)
-    if target != source:
-        for byte in range(size):
-            store(pointer(target, uint8), byte, load(pointer(source, uint8), byte, 1), 2)
     return 0
 
 
