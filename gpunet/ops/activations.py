@@ -284,7 +284,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "elu": Activation(
         "Elu", "output", _elu, _elu_backward,
         lambda z, alpha: where(z > 0, z, alpha * (exp(minimum(z, 0.0)) - 1.0)),
-        lambda dy, y, alpha: where(y > 0, dy, dy * (y + alpha)), 1.0,
+        lambda dy, y, alpha: where(y > 0, dy, dy * (where(y < 0, y, 0.0) + alpha)), 1.0,
     ),
     "softplus": Activation(
         "Softplus", "output", _softplus, _softplus_backward,
