@@ -72,7 +72,7 @@ def takes_values(verdict: Verdict) -> bool:
         return False
     no_tensor = (
         rf"must be (Tensor|tuple of Tensors)(, not {_VALUE}| but found type of)|'{_VALUE}' object (has no|is not callable)|"
-        rf"expected Tensor as element \d+ in argument \d+, but got {_VALUE}"
+        rf"can't assign a numpy\.\w+ to|expected Tensor as element \d+ in argument \d+, but got {_VALUE}"
     )
     if re.search(no_tensor, verdict.theirs):
         return True
@@ -106,6 +106,10 @@ def compares_out_of_range(verdict: Verdict) -> bool:
     """Whether a number that an integer dtype cannot hold is compared: PyTorch wraps it around."""
     is_integer = re.search(r"dtype=torch\.(uint8|int)", verdict.text) is not None
     return is_integer and verdict.detail.endswith("value") and re.search(r"-\d|300|2\*\*", verdict.text) is not None
+
+
+def differs_in_second_derivative(verdict: Verdict) -> bool:
+    return verdict.detail == "gradient: value" and "g.backward" in verdict.text
 
 
 DIFFERENCES = (
@@ -257,7 +261,8 @@ DIFFERENCES = (
         "Tensor.__getitem__", "x = torch.tensor([[1.0], [2.0]]); i = torch.tensor(1, dtype=torch.int64); r = x[i]; r.zero_()",
     ),
     Difference(
-        "Tensor.view", accepts("must be divisible"),
+        "Tensor.view",
+        lambda verdict: accepts(r"must be divisible|stride\(-1\) must be 1")(verdict) and "[]" in verdict.ours,
         "An empty tensor can be viewed as any dtype.",
         "Tensor.view", "x = torch.zeros((2, 0), dtype=torch.bool); r = x.view(torch.bfloat16)",
     ),
@@ -280,6 +285,84 @@ DIFFERENCES = (
         "The order 'fro' takes any number of dimensions. The norm of order 0 has gradient 0, and so has an element that is 0 in "
         "the second derivative of a negative order; PyTorch's are None and nan.",
         "torch.norm", "x = torch.tensor([[[1.0, 2.0]]]); r = torch.norm(x, dim=(0, 1, 2))",
+    ),
+    Difference(
+        "torch.norm Tensor.norm", accepts("'numpy.int64' has no len"),
+        "A dimension may be an integer of NumPy, as in the other reductions.",
+        "torch.norm", "x = torch.tensor([3.0, 4.0]); r = torch.norm(x, dim=np.int64(0))",
+    ),
+    Difference(
+        "torch.pow Tensor.pow* Tensor.__*pow__",
+        lambda verdict: differs_in_second_derivative(verdict) and "nan" in verdict.theirs,
+        "The second derivative in the exponent is 0 where the base is 0, as the first is; PyTorch's is nan.",
+        "Tensor.__rpow__",
+        "x = torch.tensor(2.0, requires_grad=True); r = torch.tensor(0.0) ** x; "
+        "g, = torch.autograd.grad(r, x, create_graph=True); g.backward()",
+    ),
+    Difference(
+        "torch.pow Tensor.pow* Tensor.__*pow__",
+        lambda verdict: verdict.detail.endswith("value") and "-0.5" in verdict.call.statement and "inf" in verdict.theirs,
+        "To the power of -0.5, -0.0 is inf and -inf is 0, as IEEE 754 defines it; PyTorch computes `rsqrt`.",
+        "torch.pow", "x = torch.tensor([-0.0, -inf]); r = torch.pow(x, -0.5)",
+    ),
+    Difference(
+        "torch.prod Tensor.prod",
+        lambda verdict: verdict.detail == "gradient: value" and re.search("nan|inf", verdict.text) is not None,
+        "The gradient of an element is the product of the others, also if it is infinite or nan; PyTorch divides by the element.",
+        "torch.prod", "x = torch.tensor([nan, 2.0], requires_grad=True); r = torch.prod(x); r.backward()",
+    ),
+    Difference(
+        "torch.erf Tensor.erf*",
+        lambda verdict: differs_in_second_derivative(verdict) and _LARGE.search(verdict.text) is not None,
+        "The second derivative is 0 at numbers whose square overflows; PyTorch's is nan.",
+        "torch.erf",
+        "x = torch.tensor(1e308, dtype=torch.float64, requires_grad=True); r = torch.erf(x); "
+        "g, = torch.autograd.grad(r, x, create_graph=True); g.backward()",
+    ),
+    Difference(
+        "torch.add Tensor.add* torch.sub* Tensor.sub* torch.rsub",
+        lambda verdict: verdict.detail == "gradient: value" and re.search(r"alpha=\S*inf", verdict.call.statement) is not None,
+        "The gradient of a broadcast operand is summed before it is multiplied by `alpha`, which matters if that is infinite.",
+        "torch.sub",
+        "y = torch.ones(2); x = torch.tensor(2.5, requires_grad=True); r = torch.sub(y, x, alpha=inf); "
+        "r.backward(torch.tensor([1.0, -2.0]))",
+    ),
+    Difference(
+        "torch.linspace", lambda verdict: verdict.detail == "argument: requires_grad",
+        "The numbers have no gradient; PyTorch's `out=` requires one, which it cannot compute.",
+        "torch.linspace", "x = torch.tensor(1.0, requires_grad=True); o = torch.zeros(2); r = torch.linspace(x, 2, 2, out=o)",
+    ),
+    Difference(
+        "torch.gather Tensor.gather", accepts("SparseCPU"),
+        "`sparse_grad=True` gives a dense gradient, also of a view.",
+        "torch.gather",
+        "x = torch.ones(4, requires_grad=True); y = x[::2]; r = torch.gather(y, 0, torch.tensor([1]), sparse_grad=True); "
+        "r.sum().backward()",
+    ),
+    Difference(
+        "torch.*softmax Tensor.*softmax", accepts("'dim' .*must be int, not NoneType|required positional arguments: \"dim\""),
+        "Without `dim` the dimension is that of PyTorch's `nn.functional.softmax`, with the same warning.",
+        "torch.softmax", "x = torch.ones(2); r = torch.softmax(x, None)",
+    ),
+    Difference(
+        "F.one_hot", accepts("only applicable to index tensor"),
+        "Labels may have any integer dtype.",
+        "F.one_hot", "x = torch.tensor([1], dtype=torch.int32); r = torch.nn.functional.one_hot(x)",
+    ),
+    Difference(
+        "F.cross_entropy",
+        lambda verdict: verdict.detail == "gradient: value" and "ignore_index" in verdict.call.statement and "nan" in verdict.text,
+        "A row that is ignored has gradient 0, also if it contains nan.",
+        "F.cross_entropy",
+        "x = torch.tensor([[nan, 2.0]], requires_grad=True); y = torch.tensor([1]); "
+        "r = torch.nn.functional.cross_entropy(x, y, ignore_index=1, reduction='sum'); r.backward()",
+    ),
+    Difference(
+        "F.binary_cross_entropy_with_logits",
+        lambda verdict: verdict.detail.endswith("value") and "inf" in verdict.text and "nan" in verdict.theirs,
+        "The loss of the logit -inf with a target above 0 is inf; PyTorch's is nan.",
+        "F.binary_cross_entropy_with_logits",
+        "x = torch.tensor([-inf]); r = torch.nn.functional.binary_cross_entropy_with_logits(x, torch.tensor([1.0]))",
     ),
     Difference(
         "F.binary_cross_entropy*", lambda verdict: verdict.detail == "dtype",
