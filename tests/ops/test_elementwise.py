@@ -197,6 +197,12 @@ def test_second_derivatives_of_activations_at_zero(name: str, device: str, torch
     assert seconds[0] == pytest.approx(seconds[1], abs=1e-12)
 
 
+@pytest.mark.parametrize("slope", [0.01, 1.0, 3.0, 1e30, -1.0])
+@pytest.mark.parametrize("name", ["leaky_relu", "elu"])
+def test_gradients_of_activations_with_any_slope(name: str, slope: float, device: str, torch: Any) -> None:
+    assert_same(lambda lib, x: getattr(lib.nn.functional, name)(x, slope), torch, [0.0, 2.0, -1.0], gradient=True)
+
+
 def test_sign_of_nan_is_zero(device: str) -> None:
     assert gpunet.tensor([math.nan, -0.5]).sign().tolist() == [0.0, -1.0]
 
