@@ -306,13 +306,19 @@ DIFFERENCES = (
         "torch.pow", "x = torch.tensor([-0.0, -inf]); r = torch.pow(x, -0.5)",
     ),
     Difference(
+        "torch.pow Tensor.pow* Tensor.__*pow__",
+        lambda verdict: verdict.detail.endswith("value") and "0.5" in verdict.text and "nan" in verdict.ours,
+        "To the power of 0.5, -inf is nan also if the exponent is a tensor of one element; PyTorch's is nan if it is a number.",
+        "torch.pow", "x = torch.tensor([-inf]); r = torch.pow(x, torch.tensor(0.5))",
+    ),
+    Difference(
         "torch.prod Tensor.prod",
         lambda verdict: verdict.detail == "gradient: value" and re.search("nan|inf", verdict.text) is not None,
         "The gradient of an element is the product of the others, also if it is infinite or nan; PyTorch divides by the element.",
         "torch.prod", "x = torch.tensor([nan, 2.0], requires_grad=True); r = torch.prod(x); r.backward()",
     ),
     Difference(
-        "torch.erf Tensor.erf*",
+        "torch.erf Tensor.erf* F.gelu",
         lambda verdict: differs_in_second_derivative(verdict) and _LARGE.search(verdict.text) is not None,
         "The second derivative is 0 at numbers whose square overflows; PyTorch's is nan.",
         "torch.erf",
@@ -359,10 +365,18 @@ DIFFERENCES = (
     ),
     Difference(
         "F.binary_cross_entropy_with_logits",
-        lambda verdict: verdict.detail.endswith("value") and "inf" in verdict.text and "nan" in verdict.theirs,
-        "The loss of the logit -inf with a target above 0 is inf; PyTorch's is nan.",
+        lambda verdict: verdict.detail.endswith("value") and "inf" in verdict.text and "nan" in verdict.theirs + verdict.ours,
+        "Infinite logits and weights make the loss and its gradient inf or nan, not always the same one as PyTorch's.",
         "F.binary_cross_entropy_with_logits",
         "x = torch.tensor([-inf]); r = torch.nn.functional.binary_cross_entropy_with_logits(x, torch.tensor([1.0]))",
+    ),
+    Difference(
+        "F.binary_cross_entropy_with_logits",
+        lambda verdict: verdict.detail.endswith("value") and re.search(r"-(128|32768|2147483648)\b", verdict.text) is not None,
+        "The smallest `pos_weight` of an integer dtype counts by its value; PyTorch subtracts 1 in that dtype, which overflows.",
+        "F.binary_cross_entropy_with_logits",
+        "x = torch.tensor([1.0]); w = torch.tensor([-128], dtype=torch.int8); "
+        "r = torch.nn.functional.binary_cross_entropy_with_logits(x, x, pos_weight=w)",
     ),
     Difference(
         "F.binary_cross_entropy*", lambda verdict: verdict.detail == "dtype",
@@ -434,7 +448,7 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.logsumexp Tensor.logsumexp torch.prod Tensor.prod torch.max Tensor.max torch.min Tensor.min",
-        accepts(r"doesn't match the broadcast shape|not (NoneType|tuple|list)|got \((Tensor, )?(NoneType|tuple|list)\)"),
+        accepts(r"doesn't match the broadcast shape|not (NoneType|tuple|list)|got \((Tensor, )?(\w+=)?(NoneType|tuple|list)\)"),
         "None and an empty tuple of dimensions mean all, and several dimensions work, as for the other reductions.",
         "Tensor.logsumexp", "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",
     ),
