@@ -377,6 +377,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "tolerance": (lambda: gpunet.allclose(gpunet.ones(1), gpunet.ones(1), rtol=-1.0), ArgumentError, "rtol=-1"),
     "large number": (lambda: gpunet.tensor([1], dtype="uint8") + 300, DtypeError, "300"),
     "copy_ with None": (lambda: gpunet.ones(1).copy_(gpunet.ones(1), None), DtypeError, "copy_: non_blocking=None.*True or False"),
+    "huge integers": (lambda: gpunet.pow(-3, 2**70), DtypeError, "value 1180591620717411303424 for a tensor of int64"),
     "relu_ of a list": (lambda: F.relu_([1.0]), DtypeError, r"relu_: got \[1.0\]"),
 }  # fmt: skip
 
