@@ -249,7 +249,7 @@ DIFFERENCES = (
         "torch.var_mean", "x = torch.tensor([-inf, 1.0]); r = torch.var_mean(x)",
     ),
     Difference(
-        "Tensor.masked_fill* torch.masked_fill", lambda verdict: "without overflow" in verdict.theirs,
+        "Tensor.masked_fill* torch.masked_fill Tensor.__setitem__", lambda verdict: "without overflow" in verdict.theirs,
         "A 0-d tensor as value is converted as by `.to(dtype)`; PyTorch reads it on the host, and refuses what does not fit.",
         "Tensor.masked_fill",
         "x = torch.zeros(1, dtype=torch.uint8); y = torch.zeros(1, dtype=torch.bool); r = x.masked_fill(y, torch.tensor(-0.5))",
@@ -290,6 +290,22 @@ DIFFERENCES = (
         "torch.norm Tensor.norm", accepts("'numpy.int64' has no len"),
         "A dimension may be an integer of NumPy, as in the other reductions.",
         "torch.norm", "x = torch.tensor([3.0, 4.0]); r = torch.norm(x, dim=np.int64(0))",
+    ),
+    Difference(
+        "F.elu*", lambda verdict: verdict.detail.endswith("value") and "2**40" in verdict.call.statement,
+        "`alpha` is converted to the dtype of the tensor; PyTorch's is one of float32 for halves.",
+        "F.elu",
+        "x = torch.tensor([-3.0], dtype=torch.float16, requires_grad=True); r = torch.nn.functional.elu(x, 2**40); "
+        "r.backward(torch.tensor([0.0]))",
+    ),
+    Difference(
+        "torch.var* Tensor.var* torch.std* Tensor.std*",
+        lambda verdict: verdict.detail == "gradient: value"
+        and "correction=" in verdict.call.statement
+        and re.search("inf|nan", verdict.theirs) is not None,
+        "With a correction of at least the number of elements, the gradient over all dimensions is that over a tuple of them; "
+        "PyTorch's is inf or nan.",
+        "torch.var", "x = torch.ones(1, requires_grad=True); r = torch.var(x, correction=3); r.backward()",
     ),
     Difference(
         "torch.pow Tensor.pow* Tensor.__*pow__",
@@ -440,7 +456,8 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
-        "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss",
+        "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss "
+        "F.binary_cross_entropy* torch.sum Tensor.sum",
         lambda verdict: verdict.detail.endswith("value") and _LARGE.search(verdict.text) is not None,
         "Sums of squares and products whose terms exceed the dtype's largest number are inf or nan; in which cases PyTorch's are "
         "depends on the order of its sums.",
