@@ -95,6 +95,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "unflatten": (lambda: x23().unflatten(1, (2, 2)), ShapeError, r"unflatten: dimension 1 of size 3 .*\(2, 2\)"),
     "unflatten to None": (lambda: x23().unflatten(1, None), ArgumentError, "unflatten: sizes is missing"),
     "unflatten to nothing": (lambda: gpunet.ones(1).unflatten(0, ()), ShapeError, r"unflatten: sizes=\(\) is empty"),
+    "crop with a tuple as value": (lambda: F.pad(x23(), (-1, 0), value=()), DtypeError, r"pad: value=\(\) has type tuple"),
     "pad by None": (lambda: F.pad(x23(), None), ArgumentError, "pad: pad is missing"),
     "mT of a vector": (lambda: gpunet.ones(3).mT, ShapeError, r"mT: .*\(3,\)"),
     "expand to a negative size": (lambda: gpunet.ones(1).expand(-2), ShapeError, r"expand: .*\(-2,\)"),
