@@ -104,6 +104,8 @@ def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[
             f"pad: mode={mode!r} with pad={numbers} for a tensor of shape {tuple(x.array.shape)}; expected the pairs of the "
             "last 1, 2 or 3 dimensions, and one or two dimensions before them"
         )
+    if not any(numbers):
+        return _pad_constant(x, widths=widths, value=0)  # a copy
     for dim, ((low, high), n) in enumerate(zip(widths, x.array.shape)):
         if not (low or high):
             continue

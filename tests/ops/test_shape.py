@@ -160,6 +160,7 @@ COPIES: dict[str, Callable[[gpunet.Tensor], Any]] = {
     "repeat once": lambda x: x.repeat(1, 1),
     "cat of one": lambda x: gpunet.cat([x]),
     "pad by 0": lambda x: F.pad(x, (0, 0)),
+    "pad by 0 elements": lambda x: F.pad(x, (0, 0), "reflect"),
     "sum over one element": lambda x: x.unsqueeze(0).sum(0),
     "amax over one element": lambda x: x.unsqueeze(0).amax(0),
     "reshape of a transpose": lambda x: x.T.reshape(-1),
