@@ -284,9 +284,10 @@ DIFFERENCES = (
         any_of(
             accepts("dim must be a 2-tuple"),
             lambda verdict: verdict.detail == "gradient: not expected" or ("nan" in verdict.theirs and "nan" not in verdict.ours),
+            lambda verdict: verdict.detail == "gradient: value" and "nan" in verdict.text and "nan" in verdict.theirs,
         ),
         "The order 'fro' takes any number of dimensions. The norm of order 0 has gradient 0, and so has an element that is 0 in "
-        "the second derivative of a negative order; PyTorch's are None and nan.",
+        "the second derivative of a negative order, and beside nan; PyTorch's are None and nan.",
         "torch.norm", "x = torch.tensor([[[1.0, 2.0]]]); r = torch.norm(x, dim=(0, 1, 2))",
     ),
     Difference(
@@ -353,8 +354,9 @@ DIFFERENCES = (
         "r.backward(torch.tensor([1.0, -2.0]))",
     ),
     Difference(
-        "torch.linspace", lambda verdict: verdict.detail == "argument: requires_grad",
-        "The numbers have no gradient; PyTorch's `out=` requires one, which it cannot compute.",
+        "torch.linspace", lambda verdict: verdict.detail in ("argument: requires_grad", "argument: shape"),
+        "The numbers have no gradient, and one dimension; PyTorch's `out=` requires a gradient, which it cannot compute, and keeps "
+        "another shape of as many elements.",
         "torch.linspace", "x = torch.tensor(1.0, requires_grad=True); o = torch.zeros(2); r = torch.linspace(x, 2, 2, out=o)",
     ),
     Difference(
