@@ -200,6 +200,9 @@ def run(
     Returns:
         The gradients of ``inputs`` (None for an unused input); empty if ``inputs`` is None.
     """
+    for flag, value in (("retain_graph", retain), ("create_graph", create)):
+        if not isinstance(value, bool) and not (value is None and flag == "retain_graph"):
+            raise DtypeError(f"{name}: {flag}={value!r}; expected True or False")
     retain = create if retain is None else retain
     heap: list[tuple[int, Node]] = []  # nodes that have received a gradient, highest sequence number first
     received: dict[Node, list[Any]] = {}  # their gradients so far, one per output

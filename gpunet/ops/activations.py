@@ -20,7 +20,7 @@ from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, zeros_like
 from gpunet.ops.broadcast import cast
 from gpunet.ops.define import elementwise
-from gpunet.ops.elementwise import erf, exp, expm1, log1p, maximum, minimum, where
+from gpunet.ops.elementwise import erf, exp, expm1, log1p, maximum, where
 from gpunet.ops.face import as_number, public
 from gpunet.ops.in_place import in_place
 from gpunet.ops.special import erf_into
@@ -64,8 +64,10 @@ def _leaky_relu_backward(dz, dy, y, alpha):
     # alpha >= 0, so y has the sign of z
     factor = scratch(y.shape, y.dtype)
     numpy.greater(y, 0, out=factor, casting="unsafe")
-    factor *= y.dtype.type(1 - alpha)
-    factor += y.dtype.type(alpha)
+    if alpha <= 1:
+        numpy.maximum(factor, y.dtype.type(alpha), out=factor)
+    else:
+        numpy.copyto(factor, alpha, where=numpy.equal(factor, 0, out=scratch(y.shape, bool)))
     numpy.multiply(dy, factor, out=dz)
 
 
@@ -283,8 +285,8 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "elu": Activation(
         "Elu", "output", _elu, _elu_backward,
-        lambda z, alpha: where(z > 0, z, alpha * (exp(minimum(z, 0.0)) - 1.0)),
-        lambda dy, y, alpha: where(y > 0, dy, dy * (y + alpha)), 1.0,
+        lambda z, alpha: where(z > 0, z, alpha * (exp(where(z > 0, 0.0, z)) - 1.0)),
+        lambda dy, y, alpha: where(y > 0, dy, dy * (where(y < 0, y, 0.0) + alpha)), 1.0,
     ),
     "softplus": Activation(
         "Softplus", "output", _softplus, _softplus_backward,

@@ -118,8 +118,8 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
     if not isinstance(a, Tensor):
         check_operand(function.public_name, a)
         if not isinstance(b, Tensor):
-            check_operand(function.public_name, b)
-            b = make_tensor(constant(numpy.asarray(b, result_dtype(b))))
+            own = result_dtype(b)
+            b = make_tensor(constant(numpy.asarray(convert_number(function.public_name, b, own), own)))
         x, y, shape, like = a, b.array, b.array.shape, b.array
         dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
     elif not isinstance(b, Tensor):

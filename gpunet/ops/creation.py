@@ -349,7 +349,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     if dtypes.is_integer(dtype):
         low, high = as_number(low, dtype, "linspace", "start"), as_number(high, dtype, "linspace", "end")
     with numpy.errstate(all="ignore"):
-        step, at = numpy.float64(high - low) / max(count - 1, 1), numpy.arange(count)
+        step, at = numpy.float64(high - low) / (count - 1) if count > 1 else 0.0, numpy.arange(count)
         values = numpy.where(at < max(count // 2, 2 - count), low + step * at, high - step * (count - 1 - at))
         return _from_values(values, dtype, device)
 

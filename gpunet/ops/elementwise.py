@@ -387,9 +387,16 @@ def _where(condition, a, b):
     shape = broadcast_shape("where", mask.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
     dtype = result_dtype(a, b)
     out = empty(shape, dtype, mask)
-    a, b = (operand_array(v, dtype) if isinstance(v, Tensor) else convert_number("where", v, dtype) for v in (a, b))
+    a, b = (_selectable(v, dtype) for v in (a, b))
     WHERE(out, mask, a, b)
     return out
+
+
+def _selectable(operand: Any, dtype: numpy.dtype[Any]) -> Any:
+    """An operand of where() as a number or an array that NumPy copies to one of ``dtype``: it looks at the dtype of 0-d ones."""
+    if not isinstance(operand, Tensor):
+        return convert_number("where", operand, dtype)
+    return operand.array if operand.ndim or operand.dtype == dtype else cast(operand, dtype=dtype).array
 
 
 _where.derivatives(a=lambda g, condition: _where(condition, g, 0.0), b=lambda g, condition: _where(condition, 0.0, g))
@@ -455,7 +462,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
 
 @primitive
 def _clamp(x, low, high):
-    shape, dtype, source = x.array.shape, x.array.dtype, x.array
+    shape, dtype = x.array.shape, x.array.dtype
     bounds = [bound for bound in (low, high) if bound is not None]
     for bound in bounds:
         if isinstance(bound, Tensor):
@@ -464,7 +471,7 @@ def _clamp(x, low, high):
             check_operand("clamp", bound)
         if isinstance(bound, Tensor) or not is_floating(dtype):
             dtype = result_dtype(x, *bounds)
-    out = empty(shape, dtype, source)
+    out, source = empty(shape, dtype, x.array), operand_array(x, dtype)
     for function, bound in (("maximum", low), ("minimum", high)):
         if bound is not None:
             ufunc(function)(out, source, operand_array(bound, dtype))
@@ -497,7 +504,17 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     """
     if min is None and max is None:
         raise ArgumentError("clamp: min and max are both None; expected at least one limit")
+    if isinstance(min, (int, float)) or isinstance(max, (int, float)):
+        min, max = (_as_limit(bound, input) for bound in (min, max))
     return _clamp(input, min, max)
+
+
+def _as_limit(bound: Any, x: Tensor) -> Any:
+    """A limit of clamp() beside a number: a 0-d tensor counts as a number, so that it does not widen x."""
+    if not isinstance(bound, Tensor) or bound.ndim:
+        return bound
+    dtype = result_dtype(x, 0.0 if is_floating(bound.dtype) else 0)
+    return bound if bound.dtype == dtype else cast(bound, dtype=dtype)
 
 
 @elementwise("clamp_min")

@@ -163,9 +163,12 @@ def sizes_of(function: str, args: Sequence[Any], **named: Any) -> tuple[int, ...
         named: the parameter that may hold them instead, None if it was not passed.
 
     Raises:
+        ArgumentError: there are none, or both.
         DtypeError: an item is no integer.
     """
     [(name, value)] = named.items()
+    if value is None and not args:
+        raise ArgumentError(f"{function}: {name} is missing; expected integers, or a tuple of them")
     if value is not None:
         if args:
             raise ArgumentError(f"{function}: got {name}={value!r} beside positional sizes {tuple(args)}; pass one of them")

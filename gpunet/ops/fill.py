@@ -9,6 +9,7 @@ from gpunet.backend import devices
 from gpunet.errors import ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, convert_number
+from gpunet.ops.face import public
 from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place, overwrite
 
 
@@ -38,7 +39,7 @@ def zero_(input: Tensor) -> Tensor:
     return fill_(input, 0)
 
 
-@method("copy_")
+@public("copy_", out=False)
 @ignore_fp_errors
 def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
     """Copy ``other`` into the tensor, with broadcasting and conversion of dtype and device.

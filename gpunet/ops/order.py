@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gpunet.autograd import Tensor, make_tensor, primitive
@@ -11,7 +13,7 @@ from gpunet.errors import ArgumentError, OutOfRangeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import cast
-from gpunet.ops.compare import eq
+from gpunet.ops.compare import eq, isnan
 from gpunet.ops.dims import Dims, dropped_shape, kept_shape, normalize_dim, reduced_dims
 from gpunet.ops.face import as_integer, public
 from gpunet.ops.index import gather
@@ -49,9 +51,12 @@ def _check_not_empty(function: str, shape: tuple[int, ...], axes: tuple[int, ...
         raise OutOfRangeError(f"{function}: the tensor has shape {shape}; expected at least one element to choose from")
 
 
-def _extreme_derivative(g, x, out, axes):  # tied extrema share the gradient equally
+def _extreme_derivative(g, x, out, name, axes):  # tied extrema share the gradient equally
     kept = kept_shape(x.array.shape, axes)
-    chosen = cast(eq(x, _reshape(out, shape=kept)), dtype=g.dtype)
+    chosen = eq(x, _reshape(out, shape=kept))
+    if name in ("max", "min"):  # amax and amin have gradient nan instead, as in PyTorch
+        chosen = chosen | isnan(x)
+    chosen = cast(chosen, dtype=g.dtype)
     return chosen * (_reshape(g, shape=kept) / _sum(chosen, axes=axes, keepdim=True))
 
 
@@ -109,9 +114,19 @@ def _extreme_along(x: Tensor, function: str, dim: int, keepdim: bool) -> ValuesI
     return ValuesIndices(values, indices) if keepdim else ValuesIndices(squeeze(values, dim), squeeze(indices, dim))
 
 
+def _takes_other_first(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: PyTorch's overload f(input, other), in which a tensor stands in the place of ``dim``."""
+
+    @functools.wraps(function)
+    def call(input: Tensor, *args: Any, **options: Any) -> Any:
+        if len(args) == 1 and not options and (isinstance(args[0], Tensor) or devices.is_array(args[0])):
+            return function(input, other=args[0])
+        return function(input, *args, **options)
+
+    return call
+
+
 def _extreme_overload(function: str, x: Tensor, dim: Any, keepdim: bool, other: Any) -> Any:
-    if other is None and (isinstance(dim, Tensor) or devices.is_array(dim)):
-        dim, other = None, dim
     if dim is not None:
         if other is not None:
             raise ArgumentError(f"{function}: got both dim={dim!r} and other; pass one of them")
@@ -124,12 +139,14 @@ def _extreme_overload(function: str, x: Tensor, dim: Any, keepdim: bool, other: 
 
 
 @public("max")
+@_takes_other_first
 def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """max(input): the maximum.  max(input, dim): (values, indices) along ``dim``.  max(input, other): the elementwise maximum."""
     return _extreme_overload("max", input, dim, keepdim, other)
 
 
 @public("min")
+@_takes_other_first
 def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """min(input): the minimum.  min(input, dim): (values, indices) along ``dim``.  min(input, other): the elementwise minimum."""
     return _extreme_overload("min", input, dim, keepdim, other)

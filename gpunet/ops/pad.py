@@ -68,6 +68,8 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         ShapeError: a dimension is too small for ``pad``, or the mode does not pad a tensor of these dimensions.
     """
     numbers = sizes_of("pad", (), pad=pad)
+    if value is not None and not isinstance(value, (int, float, numpy.number, numpy.bool_)):
+        raise DtypeError(f"pad: value={value!r} has type {type(value).__name__}; expected a number")
     if len(numbers) % 2 or len(numbers) > 2 * input.ndim:
         raise ArgumentError(f"pad: pad={numbers}; expected a pair of widths for each of at most {input.ndim} dimensions")
     pairs = [*zip(numbers[::2], numbers[1::2])][::-1]
@@ -88,8 +90,6 @@ def _fill_value(value: Any, x: Tensor) -> Any:
     """The constant as a number of the dtype of x: integers round towards 0."""
     if value is None:
         return 0
-    if not isinstance(value, (int, float, numpy.number, numpy.bool_)):
-        raise DtypeError(f"pad: value={value!r} has type {type(value).__name__}; expected a number")
     if not is_integer(x.dtype):
         return value
     limits = numpy.iinfo(x.dtype)
@@ -104,6 +104,8 @@ def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[
             f"pad: mode={mode!r} with pad={numbers} for a tensor of shape {tuple(x.array.shape)}; expected the pairs of the "
             "last 1, 2 or 3 dimensions, and one or two dimensions before them"
         )
+    if not any(numbers):
+        return _pad_constant(x, widths=widths, value=0)  # a copy
     for dim, ((low, high), n) in enumerate(zip(widths, x.array.shape)):
         if not (low or high):
             continue

@@ -62,18 +62,6 @@ def _reshape(x, *, shape):
 _reshape.derivatives(x=lambda g, x_shape: _reshape(g, shape=x_shape))
 
 
-def _given(function: str, args: tuple[Any, ...], **named: Any) -> tuple[int, ...]:
-    """:func:`sizes_of` of arguments that are required.
-
-    Raises:
-        ArgumentError: there are none.
-    """
-    [(name, value)] = named.items()
-    if value is None and not args:
-        raise ArgumentError(f"{function}: {name} is missing; expected integers, or a tuple of them")
-    return sizes_of(function, args, **named)
-
-
 @public("reshape", out=False)
 def reshape(input: Any, *sizes: Any, shape: Sequence[int] | None = None) -> Tensor:
     """The elements in another shape; one size may be -1.  A view if the strides allow it, else a copy.
@@ -81,7 +69,7 @@ def reshape(input: Any, *sizes: Any, shape: Sequence[int] | None = None) -> Tens
     Raises:
         ShapeError: the number of elements differs.
     """
-    return _reshape(input, shape=_new_shape("reshape", input, _given("reshape", sizes, shape=shape)))
+    return _reshape(input, shape=_new_shape("reshape", input, sizes_of("reshape", sizes, shape=shape)))
 
 
 def _new_shape(function: str, x: Tensor, sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -105,7 +93,7 @@ def view(input: Any, *sizes: Any, size: Sequence[int] | None = None, dtype: Any 
         if sizes or size is not None:
             raise ArgumentError(f"view: got sizes and dtype={dtype!r}; pass one of them")
         return _reinterpreted(input, as_dtype(dtype))
-    new = _new_shape("view", input, _given("view", sizes, size=size))
+    new = _new_shape("view", input, sizes_of("view", sizes, size=size))
     if not input.array.flags.c_contiguous and reshaped_view(input.array, new) is None:
         raise ShapeError(
             f"view: shape {tuple(input.shape)} with strides of {input.array.strides} bytes cannot be seen as {new} without a "
@@ -172,7 +160,10 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     shape = input.array.shape
     at = normalize_dim(dim, len(shape), "unflatten")
     count = shape[at] if shape else 1
-    new = resolved_sizes("unflatten", sizes_of("unflatten", (), sizes=sizes), count, f"dimension {dim} of size {count}")
+    given = sizes_of("unflatten", (), sizes=sizes)
+    if not given:
+        raise ShapeError(f"unflatten: sizes={sizes!r} is empty; expected at least one size: use squeeze() to drop a dimension")
+    new = resolved_sizes("unflatten", given, count, f"dimension {dim} of size {count}")
     return _reshape(input, shape=(*shape[:at], *new, *shape[at + 1 :]))
 
 
@@ -191,7 +182,7 @@ def permute(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Tenso
     Raises:
         ShapeError: ``dims`` does not contain each dimension once.
     """
-    given = _given("permute", order, dims=dims)
+    given = sizes_of("permute", order, dims=dims)
     if len(given) != input.ndim:
         raise ShapeError(f"permute: dims={given}; expected each of the {input.ndim} dimensions of {tuple(input.shape)} once")
     return _permute(input, dims=normalize_dims(given, input.ndim, "permute", "dims"))
@@ -255,7 +246,7 @@ def expand(input: Any, *sizes: Any, size: Sequence[int] | None = None, implicit:
     Raises:
         ShapeError: the size of a dimension is neither 1 nor the requested size.
     """
-    return _expand("expand", input, _given("expand", sizes, size=size))
+    return _expand("expand", input, sizes_of("expand", sizes, size=size))
 
 
 def _expand(function: str, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
@@ -272,7 +263,7 @@ def _expand(function: str, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
 @public("broadcast_to", out=False)
 def broadcast_to(input: Any, *sizes: Any, size: Sequence[int] | None = None) -> Tensor:
     """A view that repeats dimensions of size 1; -1 keeps a size."""
-    return _expand("broadcast_to", input, _given("broadcast_to", sizes, size=size))
+    return _expand("broadcast_to", input, sizes_of("broadcast_to", sizes, size=size))
 
 
 @method("expand_as")
@@ -318,7 +309,7 @@ _flip.derivatives(x=lambda g, dims: _flip(g, dims=dims))
 @public("flip", out=False)
 def flip(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Tensor:
     """A copy with the order of elements along ``dims`` reversed."""
-    return _flip(input, dims=normalize_dims(_given("flip", order, dims=dims), input.ndim, "flip", "dims"))
+    return _flip(input, dims=normalize_dims(sizes_of("flip", order, dims=dims), input.ndim, "flip", "dims"))
 
 
 def _interleaved(first, second):
@@ -351,7 +342,7 @@ def repeat(input: Any, *times: Any, repeats: Sequence[int] | None = None) -> Ten
     Raises:
         ShapeError: there are fewer numbers than dimensions, or one is negative.
     """
-    given = _given("repeat", times, repeats=repeats)
+    given = sizes_of("repeat", times, repeats=repeats)
     if len(given) < input.ndim or any(n < 0 for n in given):
         raise ShapeError(f"repeat: repeats={given} for shape {tuple(input.shape)}; expected at least {input.ndim} numbers >= 0")
     return _repeat(input, repeats=given)

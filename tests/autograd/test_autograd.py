@@ -229,6 +229,13 @@ def test_keywords_of_grad(device: str) -> None:
             call()
     with pytest.raises(ArgumentError, match=r"inputs=\[\] is empty"):
         y.backward(inputs=[])
+    for call, text in (
+        (lambda: y.backward(create_graph=[1, 2]), r"backward: create_graph=\[1, 2\]; expected True or False"),
+        (lambda: gpunet.grad(y, x, retain_graph="no"), "grad: retain_graph='no'; expected True or False"),
+        (lambda: gpunet.grad(y, x, create_graph=None), "grad: create_graph=None"),
+    ):
+        with pytest.raises(DtypeError, match=text):
+            call()
 
 
 def test_grad_of_several_outputs_with_grad_outputs(device: str) -> None:

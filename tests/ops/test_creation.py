@@ -47,6 +47,7 @@ CALLS: dict[str, tuple[Callable[[], gpunet.Tensor], Any, str]] = {
     "linspace of integers": (lambda: gpunet.linspace(3, -2, 7, dtype=i32), [3, 2, 1, 0, 0, -1, -2], "int32"),
     "linspace cuts its ends": (lambda: gpunet.linspace(1.375, 0.875, 6, dtype=i64), [1, 0, 0, 0, 0, 0], "int64"),
     "linspace from inf": (lambda: gpunet.linspace(float("inf"), 3, 5).isnan(), [True, True, False, False, True], "bool"),
+    "linspace of one to inf": (lambda: gpunet.linspace(2, float("inf"), 1), [2], "float32"),
     "linspace to nan": (lambda: gpunet.linspace(NAN, -0.5, 2).isnan(), [True, True], "bool"),
     "halves without elements": (lambda: gpunet.rand(2, 0, dtype=f16), [[], []], "float16"),
     "arange of int64 cuts its end": (lambda: gpunet.arange(-3, 2.25, dtype=i64), [-3, -2, -1, 0, 1], "int64"),

@@ -87,6 +87,10 @@ def test_functions_that_keep_integers(name: str, device: str) -> None:
         lambda lib, x: lib.clamp_min(x, lib.tensor(6.5)), lambda lib, x: x.clamp_max(6), lambda lib, x: lib.where(x > 6, x, 2.0),
         lambda lib, x: lib.where(x > 6, 1, 2), lambda lib, x: lib.where(x > 6, True, 0.5),
         lambda lib, x: lib.where(x > 6, x, lib.tensor(2.5, dtype=lib.float64)), lambda lib, x: x.masked_fill(x > 6, 7.9),
+        lambda lib, x: lib.where(x > 6, x.half(), lib.tensor(2.5, dtype=lib.bfloat16)),
+        lambda lib, x: lib.where(x > 6, lib.tensor(-2), x.to(lib.uint8)), lambda lib, x: x[0].int().clamp_min(x.to(lib.uint8)),
+        lambda lib, x: x[0].half().clip(lib.tensor(0.5), max=6), lambda lib, x: x[0].half().clip(lib.tensor(0.5), lib.tensor(6)),
+        lambda lib, x: x[0].half().clip(max=lib.tensor(6.5)), lambda lib, x: x.clip(6, lib.tensor(6.5, dtype=lib.float64)),
         lambda lib, x: x.masked_fill(x > 6, lib.tensor(-7.9)), lambda lib, x: (x > 6).masked_fill(x > 7, 0),
         lambda lib, x: x.int().masked_fill(x > 6, True), lambda lib, x: lib.logical_and(x, x - 7), lambda lib, x: x.logical_not(),
         lambda lib, x: x == 7.0, lambda lib, x: lib.isclose(x, x + 1, rtol=0.1), lambda lib, x: x.square(),
@@ -179,9 +183,9 @@ def test_gradient_of_a_power_of_integers_has_the_precision_of_the_exponent(devic
     assert grads[0] == pytest.approx(grads[1], rel=1e-14)
 
 
-@pytest.mark.parametrize("name", ["silu", "gelu", "gelu_tanh", "sigmoid", "tanh", "softplus"])
+@pytest.mark.parametrize("name", ["silu", "gelu", "gelu_tanh", "sigmoid", "tanh", "softplus", "elu"])
 def test_second_derivatives_of_activations_at_zero(name: str, device: str, torch: Any) -> None:
-    """The compositions in primitives have no kink there."""
+    """The compositions in primitives have no kink there; where the function has one, they take its right side."""
     seconds = []
     for library in (gpunet, torch):
         x = library.tensor([0.0], dtype=library.float64, requires_grad=True)
@@ -191,6 +195,12 @@ def test_second_derivatives_of_activations_at_zero(name: str, device: str, torch
         first.sum().backward()
         seconds.append(x.grad.item())
     assert seconds[0] == pytest.approx(seconds[1], abs=1e-12)
+
+
+@pytest.mark.parametrize("slope", [0.01, 1.0, 3.0, 1e30, -1.0])
+@pytest.mark.parametrize("name", ["leaky_relu", "elu"])
+def test_gradients_of_activations_with_any_slope(name: str, slope: float, device: str, torch: Any) -> None:
+    assert_same(lambda lib, x: getattr(lib.nn.functional, name)(x, slope), torch, [0.0, 2.0, -1.0], gradient=True)
 
 
 def test_sign_of_nan_is_zero(device: str) -> None:
@@ -366,6 +376,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "isclose": (lambda: gpunet.isclose(gpunet.ones(1), gpunet.tensor([1])), DtypeError, "float32 and int64"),
     "tolerance": (lambda: gpunet.allclose(gpunet.ones(1), gpunet.ones(1), rtol=-1.0), ArgumentError, "rtol=-1"),
     "large number": (lambda: gpunet.tensor([1], dtype="uint8") + 300, DtypeError, "300"),
+    "copy_ with None": (lambda: gpunet.ones(1).copy_(gpunet.ones(1), None), DtypeError, "copy_: non_blocking=None.*True or False"),
+    "huge integers": (lambda: gpunet.pow(-3, 2**70), DtypeError, "value 1180591620717411303424 for a tensor of int64"),
     "relu_ of a list": (lambda: F.relu_([1.0]), DtypeError, r"relu_: got \[1.0\]"),
 }  # fmt: skip
 

@@ -65,6 +65,8 @@ VALUES: dict[str, tuple[Callable[[], Any], Any]] = {
     "max(a, b)": (lambda: gpunet.max(t([1, 5]), t([3, 2])), [3, 5]),
     "max(other=)": (lambda: gpunet.max(t([1, 5]), other=t([3, 2])), [3, 5]),
     "min(x2=)": (lambda: t([1, 5]).min(other=t([3, 2])), [1, 2]),
+    "max(dim=tensor)": (lambda: a().max(dim=t(1)), ([4, 9], [2, 2])),
+    "min(tensor, keepdim=)": (lambda: a().min(t(1), keepdim=False), ([1, 3], [0, 0])),
     "max(0, True)": (lambda: a().max(0, True), ([[3, 3, 9]], [[1, 1, 1]])),
     "max over another empty dimension": (lambda: gpunet.zeros(0, 3).max(1), (numpy.zeros(0), numpy.zeros(0))),
     "argmax over another empty dimension": (lambda: gpunet.zeros(0, 3).argmax(1, True), numpy.zeros((0, 1))),
@@ -131,6 +133,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "var of integers": (lambda: t([1, 2]).var(), DtypeError, r"var: .*int64.*\.float\(\)"),
     "mean(dtype=int64)": (lambda: a().mean(dtype=gpunet.int64), DtypeError, "mean: .*int64"),
     "max of a number over dim 5": (lambda: t(3.0).max(dim=5), OutOfRangeError, "max: dim=5"),
+    "max over a floating dim": (lambda: a().max(dim=t(1.0)), DtypeError, "max: dim=.* has type Tensor"),
     "max over text": (lambda: t(3.0).min(dim="q"), DtypeError, "min: dim='q'"),
     "max(keepdim=True)": (lambda: a().max(keepdim=True), ArgumentError, "keepdim=True needs dim="),
     "max over nothing": (lambda: gpunet.zeros(0, 3).max(0), OutOfRangeError, r"max: .*\(0, 3\)"),
@@ -167,6 +170,16 @@ def test_extreme_of_a_number_is_no_alias_of_it(device: str) -> None:
     x = t(3.0)
     x.max(0).values.fill_(5.0)
     assert x.item() == 3.0
+
+
+@pytest.mark.parametrize("name", ["max", "min", "amax", "amin"])
+def test_gradient_of_an_extreme_at_nan_is_that_of_torch(name: str, device: str, torch: Any) -> None:
+    grads = []
+    for library in (gpunet, torch):
+        x = library.tensor([nan, 1.0, nan, -inf], requires_grad=True)
+        getattr(x, name)().backward()
+        grads.append(x.grad.tolist())
+    numpy.testing.assert_array_equal(*grads)
 
 
 def test_softmax_without_dim_warns_and_takes_the_dimension_of_torch(device: str) -> None:

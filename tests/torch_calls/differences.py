@@ -72,7 +72,7 @@ def takes_values(verdict: Verdict) -> bool:
         return False
     no_tensor = (
         rf"must be (Tensor|tuple of Tensors)(, not {_VALUE}| but found type of)|'{_VALUE}' object (has no|is not callable)|"
-        rf"expected Tensor as element \d+ in argument \d+, but got {_VALUE}"
+        rf"can't assign a numpy\.\w+ to|expected Tensor as element \d+ in argument \d+, but got {_VALUE}"
     )
     if re.search(no_tensor, verdict.theirs):
         return True
@@ -106,6 +106,10 @@ def compares_out_of_range(verdict: Verdict) -> bool:
     """Whether a number that an integer dtype cannot hold is compared: PyTorch wraps it around."""
     is_integer = re.search(r"dtype=torch\.(uint8|int)", verdict.text) is not None
     return is_integer and verdict.detail.endswith("value") and re.search(r"-\d|300|2\*\*", verdict.text) is not None
+
+
+def differs_in_second_derivative(verdict: Verdict) -> bool:
+    return verdict.detail == "gradient: value" and "g.backward" in verdict.text
 
 
 DIFFERENCES = (
@@ -160,7 +164,10 @@ DIFFERENCES = (
     Difference(
         "*",
         lambda verdict: "out=" in verdict.call.statement
-        and (verdict.detail == "accepted" or ("value" in verdict.detail and "float64)" in verdict.call.setup[-1])),
+        and (
+            verdict.detail == "accepted"
+            or ("value" in verdict.detail and re.search(r"(float64|uint8)\)", verdict.call.setup[-1]) is not None)
+        ),
         "`out=` may have any dtype that the result can be converted to; PyTorch has exceptions, and computes some functions in the "
         "dtype of `out`.",
         "torch.sign", "x = torch.tensor([True]); o = torch.zeros(1); r = torch.sign(x, out=o)",
@@ -245,7 +252,7 @@ DIFFERENCES = (
         "torch.var_mean", "x = torch.tensor([-inf, 1.0]); r = torch.var_mean(x)",
     ),
     Difference(
-        "Tensor.masked_fill* torch.masked_fill", lambda verdict: "without overflow" in verdict.theirs,
+        "Tensor.masked_fill* torch.masked_fill Tensor.__setitem__", lambda verdict: "without overflow" in verdict.theirs,
         "A 0-d tensor as value is converted as by `.to(dtype)`; PyTorch reads it on the host, and refuses what does not fit.",
         "Tensor.masked_fill",
         "x = torch.zeros(1, dtype=torch.uint8); y = torch.zeros(1, dtype=torch.bool); r = x.masked_fill(y, torch.tensor(-0.5))",
@@ -257,7 +264,8 @@ DIFFERENCES = (
         "Tensor.__getitem__", "x = torch.tensor([[1.0], [2.0]]); i = torch.tensor(1, dtype=torch.int64); r = x[i]; r.zero_()",
     ),
     Difference(
-        "Tensor.view", accepts("must be divisible"),
+        "Tensor.view",
+        lambda verdict: accepts(r"must be divisible|stride\(-1\) must be 1")(verdict) and "[]" in verdict.ours,
         "An empty tensor can be viewed as any dtype.",
         "Tensor.view", "x = torch.zeros((2, 0), dtype=torch.bool); r = x.view(torch.bfloat16)",
     ),
@@ -276,10 +284,140 @@ DIFFERENCES = (
         any_of(
             accepts("dim must be a 2-tuple"),
             lambda verdict: verdict.detail == "gradient: not expected" or ("nan" in verdict.theirs and "nan" not in verdict.ours),
+            lambda verdict: verdict.detail == "gradient: value" and "nan" in verdict.text and "nan" in verdict.theirs,
         ),
         "The order 'fro' takes any number of dimensions. The norm of order 0 has gradient 0, and so has an element that is 0 in "
-        "the second derivative of a negative order; PyTorch's are None and nan.",
+        "the second derivative of a negative order, and beside nan; PyTorch's are None and nan.",
         "torch.norm", "x = torch.tensor([[[1.0, 2.0]]]); r = torch.norm(x, dim=(0, 1, 2))",
+    ),
+    Difference(
+        "torch.norm Tensor.norm", accepts("'numpy.int64' has no len"),
+        "A dimension may be an integer of NumPy, as in the other reductions.",
+        "torch.norm", "x = torch.tensor([3.0, 4.0]); r = torch.norm(x, dim=np.int64(0))",
+    ),
+    Difference(
+        "F.elu* F.softplus", lambda verdict: verdict.detail.endswith("value") and "2**40" in verdict.call.statement,
+        "`alpha` and `beta` are converted to the dtype of the tensor; PyTorch's are of float32 for halves.",
+        "F.elu",
+        "x = torch.tensor([-3.0], dtype=torch.float16, requires_grad=True); r = torch.nn.functional.elu(x, 2**40); "
+        "r.backward(torch.tensor([0.0]))",
+    ),
+    Difference(
+        "torch.var* Tensor.var* torch.std* Tensor.std*",
+        lambda verdict: verdict.detail == "gradient: value"
+        and "correction=" in verdict.call.statement
+        and re.search("inf|nan", verdict.theirs) is not None,
+        "With a correction of at least the number of elements, the gradient over all dimensions is that over a tuple of them; "
+        "PyTorch's is inf or nan.",
+        "torch.var", "x = torch.ones(1, requires_grad=True); r = torch.var(x, correction=3); r.backward()",
+    ),
+    Difference(
+        "torch.pow Tensor.pow* Tensor.__*pow__",
+        lambda verdict: differs_in_second_derivative(verdict) and "nan" in verdict.theirs,
+        "The second derivative in the exponent is 0 where the base is 0, as the first is; PyTorch's is nan.",
+        "Tensor.__rpow__",
+        "x = torch.tensor(2.0, requires_grad=True); r = torch.tensor(0.0) ** x; "
+        "g, = torch.autograd.grad(r, x, create_graph=True); g.backward()",
+    ),
+    Difference(
+        "torch.pow Tensor.pow* Tensor.__*pow__",
+        lambda verdict: verdict.detail.endswith("value") and "-0.5" in verdict.call.statement and "inf" in verdict.theirs,
+        "To the power of -0.5, -0.0 is inf and -inf is 0, as IEEE 754 defines it; PyTorch computes `rsqrt`.",
+        "torch.pow", "x = torch.tensor([-0.0, -inf]); r = torch.pow(x, -0.5)",
+    ),
+    Difference(
+        "torch.pow Tensor.pow* Tensor.__*pow__",
+        lambda verdict: verdict.detail.endswith("value") and "0.5" in verdict.text and "nan" in verdict.ours,
+        "To the power of 0.5, -inf is nan also if the exponent is a tensor of one element; PyTorch's is nan if it is a number.",
+        "torch.pow", "x = torch.tensor([-inf]); r = torch.pow(x, torch.tensor(0.5))",
+    ),
+    Difference(
+        "torch.prod Tensor.prod",
+        lambda verdict: verdict.detail == "gradient: value" and re.search("nan|inf", verdict.text) is not None,
+        "The gradient of an element is the product of the others, also if it is infinite or nan; PyTorch divides by the element.",
+        "torch.prod", "x = torch.tensor([nan, 2.0], requires_grad=True); r = torch.prod(x); r.backward()",
+    ),
+    Difference(
+        "torch.erf Tensor.erf* F.gelu",
+        lambda verdict: differs_in_second_derivative(verdict) and _LARGE.search(verdict.text) is not None,
+        "The second derivative is 0 at numbers whose square overflows; PyTorch's is nan.",
+        "torch.erf",
+        "x = torch.tensor(1e308, dtype=torch.float64, requires_grad=True); r = torch.erf(x); "
+        "g, = torch.autograd.grad(r, x, create_graph=True); g.backward()",
+    ),
+    Difference(
+        "torch.add Tensor.add* torch.sub* Tensor.sub* torch.rsub",
+        lambda verdict: verdict.detail == "gradient: value" and re.search(r"alpha=\S*inf", verdict.call.statement) is not None,
+        "The gradient of a broadcast operand is summed before it is multiplied by `alpha`, which matters if that is infinite.",
+        "torch.sub",
+        "y = torch.ones(2); x = torch.tensor(2.5, requires_grad=True); r = torch.sub(y, x, alpha=inf); "
+        "r.backward(torch.tensor([1.0, -2.0]))",
+    ),
+    Difference(
+        "torch.linspace", lambda verdict: verdict.detail in ("argument: requires_grad", "argument: shape"),
+        "The numbers have no gradient, and one dimension; PyTorch's `out=` requires a gradient, which it cannot compute, and keeps "
+        "another shape of as many elements.",
+        "torch.linspace", "x = torch.tensor(1.0, requires_grad=True); o = torch.zeros(2); r = torch.linspace(x, 2, 2, out=o)",
+    ),
+    Difference(
+        "torch.gather Tensor.gather", accepts("SparseCPU|indices must be an int64"),
+        "`sparse_grad=True` gives a dense gradient, also of a view or with an index of int32.",
+        "torch.gather",
+        "x = torch.ones(4, requires_grad=True); y = x[::2]; r = torch.gather(y, 0, torch.tensor([1]), sparse_grad=True); "
+        "r.sum().backward()",
+    ),
+    Difference(
+        "torch.*softmax Tensor.*softmax", accepts("'dim' .*must be int, not NoneType|required positional arguments: \"dim\""),
+        "Without `dim` the dimension is that of PyTorch's `nn.functional.softmax`, with the same warning.",
+        "torch.softmax", "x = torch.ones(2); r = torch.softmax(x, None)",
+    ),
+    Difference(
+        "F.elu* F.softplus",
+        lambda verdict: differs_in_second_derivative(verdict)
+        and re.search(r"-\d|threshold|, 0", verdict.call.statement) is not None,
+        "The second derivative at a kink, the threshold of `softplus` or 0 for a negative `alpha` of `elu`, is the left one; "
+        "PyTorch's is the right one.",
+        "F.elu",
+        "x = torch.tensor([0.0], requires_grad=True); r = torch.nn.functional.elu(x, -3.0); "
+        "g, = torch.autograd.grad(r.sum(), x, create_graph=True); g.backward()",
+    ),
+    Difference(
+        "Tensor.stride", lambda verdict: verdict.detail == "value" and "expand" in verdict.text,
+        "A dimension of size 1 may have another stride, which is never used.",
+        "Tensor.stride", "x = torch.ones(1, 1).expand(2, 1); r = x.stride()",
+    ),
+    Difference(
+        "F.pad", accepts(r"possibly 0 batch size|too small. Calculated output \w: 0"),
+        "Each mode pads tensors without elements, and crops tensors to such ones.",
+        "F.pad", "x = torch.zeros(0, 3); r = torch.nn.functional.pad(x, (0, -1), mode='replicate')",
+    ),
+    Difference(
+        "F.one_hot", accepts("only applicable to index tensor"),
+        "Labels may have any integer dtype.",
+        "F.one_hot", "x = torch.tensor([1], dtype=torch.int32); r = torch.nn.functional.one_hot(x)",
+    ),
+    Difference(
+        "F.cross_entropy",
+        lambda verdict: verdict.detail == "gradient: value" and "ignore_index=" in verdict.text and "nan" in verdict.theirs,
+        "A row that is ignored has gradient 0, also if it contains nan or infinity.",
+        "F.cross_entropy",
+        "x = torch.tensor([[nan, 2.0]], requires_grad=True); y = torch.tensor([1]); "
+        "r = torch.nn.functional.cross_entropy(x, y, ignore_index=1, reduction='sum'); r.backward()",
+    ),
+    Difference(
+        "F.binary_cross_entropy_with_logits",
+        lambda verdict: verdict.detail.endswith("value") and "inf" in verdict.text and "nan" in verdict.theirs + verdict.ours,
+        "Infinite logits and weights make the loss and its gradient inf or nan, not always the same one as PyTorch's.",
+        "F.binary_cross_entropy_with_logits",
+        "x = torch.tensor([-inf]); r = torch.nn.functional.binary_cross_entropy_with_logits(x, torch.tensor([1.0]))",
+    ),
+    Difference(
+        "F.binary_cross_entropy_with_logits",
+        lambda verdict: verdict.detail.endswith("value") and re.search(r"-(128|32768|2147483648)\b", verdict.text) is not None,
+        "The smallest `pos_weight` of an integer dtype counts by its value; PyTorch subtracts 1 in that dtype, which overflows.",
+        "F.binary_cross_entropy_with_logits",
+        "x = torch.tensor([1.0]); w = torch.tensor([-128], dtype=torch.int8); "
+        "r = torch.nn.functional.binary_cross_entropy_with_logits(x, x, pos_weight=w)",
     ),
     Difference(
         "F.binary_cross_entropy*", lambda verdict: verdict.detail == "dtype",
@@ -343,7 +481,8 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
-        "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss",
+        "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss "
+        "F.*cross_entropy* torch.sum Tensor.sum",
         lambda verdict: verdict.detail.endswith("value") and _LARGE.search(verdict.text) is not None,
         "Sums of squares and products whose terms exceed the dtype's largest number are inf or nan; in which cases PyTorch's are "
         "depends on the order of its sums.",
@@ -351,7 +490,7 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.logsumexp Tensor.logsumexp torch.prod Tensor.prod torch.max Tensor.max torch.min Tensor.min",
-        accepts(r"doesn't match the broadcast shape|not (NoneType|tuple|list)|got \((Tensor, )?(NoneType|tuple|list)\)"),
+        accepts(r"doesn't match the broadcast shape|not (NoneType|tuple|list)|got \((Tensor, )?(\w+=)?(NoneType|tuple|list)\)"),
         "None and an empty tuple of dimensions mean all, and several dimensions work, as for the other reductions.",
         "Tensor.logsumexp", "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",
     ),
