@@ -217,20 +217,6 @@ def run(
         path = _nodes_between([t._node for t in outputs if t._node is not None], set(requested))
         path.update(e[0] for e in requested if type(e[0]) is Node)
 
-    def send(edge: Any, gradient: Gradient | Array) -> None:
-        target, index = edge
-        if type(target) is Node:
-            if path is not None and target not in path:
-                return
-            sums = received.get(target)
-            if sums is None:
-                received[target] = sums = [None] * len(target.outputs)
-                heapq.heappush(heap, (-target.sequence, target))
-            sums[index] = gradient if sums[index] is None else add(sums[index], gradient)
-        elif path is None or edge in requested:
-            so_far = leaves.get(target)
-            leaves[target] = gradient if so_far is None else add(so_far, gradient)
-
     def add(gradient: Gradient | Array, other: Gradient | Array) -> Gradient | Array:
         total = materialize(gradient) + materialize(other)
         is_new = not create and total.array.flags.c_contiguous
@@ -238,9 +224,25 @@ def run(
 
     previous_mode, mode.current.enabled = mode.current.enabled, create
     try:
-        for output, seed in zip(outputs, seeds, strict=True):
-            send(edge_to(output), _seed(output, seed))
-        while heap:
+        sent: Iterable[tuple[Any, Any]] = [(edge_to(o), _seed(o, seed)) for o, seed in zip(outputs, seeds, strict=True)]
+        while True:
+            for edge, gradient in sent:
+                if edge is None or gradient is None:
+                    continue
+                target, index = edge
+                if type(target) is Node:
+                    if path is None or target in path:
+                        sums = received.get(target)
+                        if sums is None:
+                            received[target] = sums = [None] * len(target.outputs)
+                            heapq.heappush(heap, (-target.sequence, target))
+                        sums[index] = gradient if sums[index] is None else add(sums[index], gradient)
+                elif path is None or edge in requested:
+                    so_far = leaves.get(target)
+                    leaves[target] = gradient if so_far is None else add(so_far, gradient)
+            if not heap:
+                break
+            sent = ()
             node = heapq.heappop(heap)[1]
             gradients = received.pop(node)
             for index, hooks in node.hooks.items():
@@ -262,9 +264,7 @@ def run(
                     "pass retain_graph=True to the first backward, or compute the output again"
                 )
             node.check_versions(create)
-            for edge, gradient in zip(node.edges, node.op.differentiate(node, gradients, create)):
-                if edge is not None and gradient is not None:
-                    send(edge, gradient)
+            sent = zip(node.edges, node.op.differentiate(node, gradients, create))
             if not retain:
                 node.release()
         for leaf in leaves:

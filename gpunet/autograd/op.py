@@ -123,7 +123,7 @@ class Primitive(Op):
             if parameter.kind is not parameter.KEYWORD_ONLY:
                 self.positions[key] = position
 
-    def set_derivatives(self, **functions: Callable[..., Tensor]) -> None:
+    def set_derivatives(self, **functions: Any) -> None:
         """Set the rules of the differentiable inputs by name (see :func:`primitive`).
 
         Raises:
@@ -133,7 +133,7 @@ class Primitive(Op):
         by_name: dict[str, Derivative] = {}
         for key, function in functions.items():
             self.check_backward(function)
-            first, *names = inspect.signature(function).parameters
+            first, *names = function.__code__.co_varnames[: function.__code__.co_argcount]
             takes_position = names[:1] == ["position"]
             names = names[takes_position:]
             if first != "g" or not known.issuperset([key, *names]):
@@ -270,10 +270,6 @@ def primitive(
 # ---- fused ops --------------------------------------------------------------------------------------------------------
 
 
-#: the types in ``saved`` on the CPU, which need no further check
-_ARRAYS = frozenset((ndarray, type(None)))
-
-
 class Fused(Op):
     """An op whose forward and backward are launches on arrays."""
 
@@ -299,10 +295,12 @@ class Fused(Op):
     def check_saved(self, saved: Any) -> None:
         """Raise a GradientError if ``saved`` is no flat tuple of arrays and None."""
         if type(saved) is tuple:
-            wrong = [item for item in saved if item is not None and not devices.is_array(item)]
-            if not wrong:
+            for item in saved:
+                if item is not None and type(item) is not ndarray and not devices.is_array(item):
+                    saved = item
+                    break
+            else:
                 return
-            saved = wrong[0]
         raise GradientError(f"forward of {self.name} saved {saved!r}; expected a flat tuple of arrays, or None in it")
 
     def differentiate(
@@ -423,10 +421,9 @@ def fused(
                 edges.append(edge)
             need = [*map(bool, edges)]
             result, saved = function(*arrays, need=need, **options)
-            if type(saved) is not tuple or not _ARRAYS.issuperset(map(type, saved)):
-                op.check_saved(saved)
+            op.check_saved(saved)
             results = result if type(result) is tuple else (result,)
-            tensors = (*map(make_tensor, results),)
+            tensors = [make_tensor(array) for array in results]
             if True in need:
                 outputs: list[Any] = []
                 node = Node(op, edges, saved, versions, outputs, options)
@@ -440,7 +437,7 @@ def fused(
                     outputs.append((array.shape, array.dtype))
                     versions.append((tensor._version, 0, id_of_owner(array)))
                     tensor._node, tensor._index, tensor._requires_grad = node, index, True
-            return tensors if type(result) is tuple else tensors[0]
+            return (*tensors,) if type(result) is tuple else tensors[0]
 
         call.backward = op.set_backward  # type: ignore[attr-defined]
         call.composed_backward = op.set_composed_backward  # type: ignore[attr-defined]

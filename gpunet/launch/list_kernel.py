@@ -25,7 +25,9 @@ ELEMENTS_PER_BLOCK = 2048
 
 def max_tensors(array: Array) -> int:
     """Return the maximum number of tensors per launch on the device of an array."""
-    return LARGE_TABLE if compiler.max_parameter_bytes(devices.of(array)) > 4096 else SMALL_TABLE
+    if type(array) is ndarray or compiler.max_parameter_bytes(devices.of(array)) > 4096:
+        return LARGE_TABLE
+    return SMALL_TABLE
 
 
 @functools.cache

@@ -28,9 +28,7 @@ class _Loss(Module):
 
     def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__()
-        reduction = losses.legacy_reduction(type(self).__name__, size_average, reduce, reduction)
-        losses.check_reduction(reduction)
-        self.reduction = reduction
+        self.reduction = losses.reduction_of(type(self).__name__, size_average, reduce, reduction)
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}"

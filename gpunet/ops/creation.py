@@ -112,7 +112,7 @@ def creates(function: F) -> F:
     ``out`` receives the result and determines its dtype and device; ``requires_grad`` makes it a leaf; ``layout`` is
     ``strided``; ``pin_memory`` and ``memory_format`` have no effect on values.
     """
-    name, parameters = function.__name__, inspect.signature(function).parameters
+    name, signature = function.__name__, inspect.signature(function)
 
     @functools.wraps(function)
     def call(
@@ -135,8 +135,7 @@ def creates(function: F) -> F:
         return result if requires_grad is None or requires_grad is False else result.requires_grad_(requires_grad)
 
     extra = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation="Any") for key, default in _COMMON]
-    signature = inspect.signature(function)
-    call.__signature__ = signature.replace(parameters=[*parameters.values(), *extra])  # type: ignore[attr-defined]
+    call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *extra])  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
 
 

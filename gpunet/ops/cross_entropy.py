@@ -41,11 +41,10 @@ from gpunet.ops.losses import (
     REDUCTIONS,
     allocate_loss,
     as_number,
-    check_reduction,
-    legacy_reduction,
     loss_backward,
     reduce_composed,
     reduce_losses,
+    reduction_of,
 )
 from gpunet.ops.softmax import log_softmax
 
@@ -341,8 +340,7 @@ def cross_entropy(
         DtypeError: the logits are not floating, or the target is neither integer nor floating.
         ArgumentError: an option is out of range, or ``ignore_index`` is a class and the target holds probabilities.
     """
-    reduction = legacy_reduction("cross_entropy", size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = reduction_of("cross_entropy", size_average, reduce, reduction)
     label_smoothing = as_number("cross_entropy", "label_smoothing", label_smoothing)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(f"cross_entropy: label_smoothing={label_smoothing}; expected a number from 0 to 1")

@@ -46,7 +46,7 @@ def public(
     convert = _keep_number if numbers else wrap
 
     def decorate(function: F) -> F:
-        parameters = [*inspect.signature(function).parameters]
+        parameters = parameter_names(function)
         renamed = {**numpy_names(function), **(names or {})}
         flags = _flags(function)
         first_flag = min((position for position, _ in flags.values()), default=0)
@@ -79,13 +79,20 @@ def _keep_number(value: Any) -> Any:
     return value if isinstance(value, (Tensor, int, float, numpy.generic)) else wrap(value)
 
 
-def _flags(function: Callable[..., Any]) -> dict[str, tuple[int, bool]]:
+def parameter_names(function: Any) -> tuple[str, ...]:
+    """The names of the parameters without *args and **options.  :func:`inspect.signature` takes ten times as long."""
+    code = inspect.unwrap(function).__code__
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def _flags(function: Any) -> dict[str, tuple[int, bool]]:
     """The position of each parameter that is annotated as bool, none if keyword-only; and whether None is a value of it."""
-    parameters = inspect.signature(function).parameters.values()
+    num_positional = inspect.unwrap(function).__code__.co_argcount
+    annotations = function.__annotations__
     return {
-        p.name: (sys.maxsize if p.kind is p.KEYWORD_ONLY else position, p.annotation != "bool")
-        for position, p in enumerate(parameters)
-        if p.annotation in ("bool", "bool | None")
+        name: (position if position < num_positional else sys.maxsize, annotations[name] != "bool")
+        for position, name in enumerate(parameter_names(function))
+        if annotations.get(name) in ("bool", "bool | None")
     }
 
 
@@ -101,9 +108,9 @@ def _with_type(value: Any) -> str:
     return "" if value is None else f" has type {type(value).__name__}"
 
 
-def numpy_names(function: Callable[..., Any]) -> dict[str, str]:
+def numpy_names(function: Any) -> dict[str, str]:
     """NumPy's names of the parameters of a function -> their names."""
-    names = inspect.signature(function).parameters
+    names = parameter_names(function)
     return {alias: name for alias, name in NUMPY_NAMES.items() if name in names and alias not in names}
 
 

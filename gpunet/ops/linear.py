@@ -256,16 +256,18 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
     parameters: list[Any] = []
     activations: list[tuple[str, float]] = []
     features = x.array.shape[-1]
+    dtype, is_mixed = layers[0][0].array.dtype, False
     for weight, bias, name, alpha in layers:
         features = check_linear(features, weight, bias)
         parameters += (weight, bias)
         activations.append((name, alpha))
-    if len(layers) > 1 and any(weight.array.dtype != parameters[0].array.dtype for weight in parameters[2::2]):
+        is_mixed = is_mixed or weight.array.dtype != dtype
+    if is_mixed:
         for layer in layers:  # each casts its input to the dtype of its weight
             x = linear_layers(x, [layer])
         return x
-    if x.array.dtype != parameters[0].array.dtype:
-        x = cast(x, dtype=parameters[0].dtype)
+    if x.array.dtype != dtype:
+        x = cast(x, dtype=dtype)
     if x.array.ndim == 2:
         return linear_chain(x, *parameters, activations=activations)
     rows = math.prod(x.shape[:-1])

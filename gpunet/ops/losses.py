@@ -30,11 +30,6 @@ __all__ = ["binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_los
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def check_reduction(reduction: str) -> None:
-    if reduction not in REDUCTIONS:
-        raise ArgumentError(f"reduction={reduction!r}; expected one of 'mean', 'sum', 'none'")
-
-
 MAX_BLOCKS = 1024
 
 
@@ -210,12 +205,14 @@ def _(saved, dy, *, loss, reduction, delta, need):
     return loss_backward(saved, dy, reduction)
 
 
-def legacy_reduction(function: str, size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+def reduction_of(function: str, size_average: bool | None, reduce: bool | None, reduction: str) -> str:
     """Return the reduction that PyTorch's deprecated arguments select; ``reduction`` if neither is passed.
 
     Raises:
-        ArgumentError: one of them is no bool.
+        ArgumentError: one of them is no bool, or ``reduction`` is none of REDUCTIONS.
     """
+    if reduction not in REDUCTIONS:
+        raise ArgumentError(f"reduction={reduction!r}; expected one of 'mean', 'sum', 'none'")
     if size_average is None and reduce is None:
         return reduction
     for name, value in (("size_average", size_average), ("reduce", reduce)):
@@ -298,8 +295,7 @@ def mse_loss(
         reduction: "mean", "sum" or "none".
         weight: a factor of each element, of the shape of the input; "mean" then divides by the sum of the factors.
     """
-    reduction = legacy_reduction("mse_loss", size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = reduction_of("mse_loss", size_average, reduce, reduction)
     x, y = _operands("mse_loss", input, target)
     if weight is None:
         return _regression("mse_loss", "squared", x, y, reduction)
@@ -311,8 +307,7 @@ def l1_loss(
     weight: Any = None,
 ) -> Tensor:  # fmt: skip
     """The absolute error |input - target|, reduced; arguments as of :func:`mse_loss`."""
-    reduction = legacy_reduction("l1_loss", size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = reduction_of("l1_loss", size_average, reduce, reduction)
     x, y = _operands("l1_loss", input, target)
     if weight is None:
         return _regression("l1_loss", "absolute", x, y, reduction)
@@ -335,7 +330,7 @@ def huber_loss(
     delta = as_number("huber_loss", "delta", delta)
     if not delta > 0:
         raise ArgumentError(f"huber_loss: delta={delta}; expected a positive number")
-    check_reduction(reduction)
+    reduction = reduction_of("huber_loss", None, None, reduction)
     x = wrap(input)
     x, y = _operands("huber_loss", x, target, dtype=x.dtype)
     if weight is None:
@@ -353,8 +348,7 @@ def smooth_l1_loss(
     Raises:
         ArgumentError: beta is negative.
     """
-    reduction = legacy_reduction("smooth_l1_loss", size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = reduction_of("smooth_l1_loss", size_average, reduce, reduction)
     beta = as_number("smooth_l1_loss", "beta", beta)
     if not 0.0 <= beta < math.inf:
         raise ArgumentError(f"smooth_l1_loss: beta={beta}; expected zero or a positive number")
@@ -382,8 +376,7 @@ def binary_cross_entropy_with_logits(
         ShapeError: the shapes of input and target differ, or a weight does not fit.
     """
     name = "binary_cross_entropy_with_logits"
-    reduction = legacy_reduction(name, size_average, reduce, reduction)
-    check_reduction(reduction)
+    reduction = reduction_of(name, size_average, reduce, reduction)
     x, y = wrap(input), wrap(target)
     if not is_floating(x.dtype):
         raise DtypeError(f"{name}: input of dtype {x.dtype}; expected a floating tensor")

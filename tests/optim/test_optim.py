@@ -417,7 +417,8 @@ def test_161_tensors_take_one_launch_or_four(
     sum(p.sum() for p in params).backward()
     with record(Tape()) as tape:
         optimizer.step()
-    assert [launch.kernel.name for launch in tape.launches] == ["adam_step"] * launches
+    limited = device != "cpu"  # a twin takes any number
+    assert [launch.kernel.name for launch in tape.launches] == ["adam_step"] * (launches if limited else 1)
     assert all(numpy.allclose(p.detach().cpu().numpy(), 0.5) for p in params)
 
 
