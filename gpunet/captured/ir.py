@@ -46,6 +46,13 @@ class View(NamedTuple):
             expected *= extent
         return True
 
+    def reshape(self, shape: tuple[int, ...]) -> View:
+        """Return a contiguous view in another shape of as many elements."""
+        strides = [self.dtype.itemsize] * len(shape)
+        for axis in reversed(range(len(shape) - 1)):
+            strides[axis] = strides[axis + 1] * shape[axis + 1]
+        return self._replace(shape=shape, strides=tuple(strides))
+
     def is_all_of(self, whole: View) -> bool:
         """Whether it has the elements of the contiguous view ``whole``, in the same order, perhaps in another shape."""
         mine, theirs = ((v.buffer, v.offset, v.size, v.dtype) for v in (self, whole))

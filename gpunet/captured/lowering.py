@@ -1,6 +1,7 @@
 """Lower a recorded step to one function on planned memory.
 
     trace         launches to NumPy calls
+    fuse          launches that others absorb, as their kernels declare
     plan, merge   drop dead calls, place temporaries in one arena, merge calls
     numpy_calls   the calls as one flat Python function
     compiled      the calls as loops, compiled by Numba
@@ -18,6 +19,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_half
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
+from gpunet.captured.fuse import fuse_launches
 from gpunet.captured.ir import Call, View, tree_leaves
 from gpunet.captured.trace import address, trace
 from gpunet.launch.tape import Launch, Tape
@@ -98,8 +100,10 @@ class Lowering:
             buffer.temporary = buffer.temporary or (is_own and one_arena)
         units: Sequence[Any]
         if self.backend == "launches":
+            temporaries = {number for number, buffer in enumerate(self.buffers) if buffer.temporary}
+            launches = fuse_launches(self._calls, temporaries - {view.buffer for view in self._kept})
             units, place, self.arena_bytes = plan.make_plan(
-                self.buffers, self._calls, self._kept, lambda calls, kept: calls, plan.GPU_ALIGNMENT
+                self.buffers, launches, self._kept, lambda calls, kept: calls, plan.GPU_ALIGNMENT
             )
         elif self.backend == "numba":
             units, place, self.arena_bytes = plan.make_plan(self.buffers, self._calls, self._kept, self._make_units)

@@ -27,7 +27,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from numpy import ndarray
 
@@ -44,6 +44,9 @@ from gpunet.launch.tape import active
 
 #: All kernels by name.
 KERNELS: dict[str, Kernel] = {}
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Geometry(NamedTuple):
@@ -107,6 +110,8 @@ class Kernel(Facts, Launchable):
         self._is_valid_numpy = self.contract.is_valid_numpy
         self._geometry: Callable[..., Geometry] | None = None
         self.launch_loops: Callable[..., Loops | None] | None = None
+        #: the kernels whose work on the first destination a launch can do itself, see :meth:`absorbs`
+        self.absorbed: dict[Launchable, Callable[..., tuple[Any, ...] | None]] = {}
 
     @property
     def tracing(self) -> str:
@@ -126,6 +131,20 @@ class Kernel(Facts, Launchable):
         """
         self.launch_loops = function
         return function
+
+    def absorbs(self, follower: Kernel) -> Callable[[F], F]:
+        """Decorator: declare that a launch can do the work of a launch of ``follower`` behind it, on its first destination.
+
+        The decorated function takes the arrays and options of this launch, the arrays of the other, and whether the
+        first destination is needed otherwise; it returns the arrays of the launch that replaces both, or None if there
+        is none with the same bits.  The options of the other launch replace those of this one.
+        """
+
+        def register(function: F) -> F:
+            self.absorbed[follower] = function
+            return function
+
+        return register
 
     def launch_geometry(self, arrays: Sequence[Any], options: dict[str, Any]) -> Geometry:
         assert self._geometry is not None, f"kernel {self.name} has no geometry"

@@ -6,7 +6,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
-from gpunet.nn.module import Module
+from gpunet.nn.module import Module, launches
 from gpunet.ops import activations
 from gpunet.ops.softmax import log_softmax, softmax
 
@@ -35,6 +35,7 @@ class ActivationModule(Module):
         """Whether a Linear can fuse this activation: with a negative alpha, the output does not tell the sign of x."""
         return self.alpha >= 0.0
 
+    @launches(activations.activation_forward)
     def forward(self, input: Any) -> Tensor:
         if not self.inplace:
             return activations.activate(input, self.name, self.alpha)
@@ -137,6 +138,7 @@ class Softplus(ActivationModule):
     def fusible(self) -> bool:
         return self.beta == 1.0 and self.threshold >= 20.0
 
+    @launches(activations.activation_forward)
     def forward(self, input: Any) -> Tensor:
         return activations.softplus(input, self.beta, self.threshold)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -13,11 +12,11 @@ from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.backend import devices
 from gpunet.backend.dtypes import as_dtype, is_floating
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError
+from gpunet.launch.kernel import Kernel
 from gpunet.nn import init
-from gpunet.nn.activation import ActivationModule
-from gpunet.nn.module import Module, Parameter
+from gpunet.nn.module import Module, Parameter, launches
 from gpunet.ops.dropout import dropout
-from gpunet.ops.linear import linear_layers
+from gpunet.ops.linear import linear_forward, linear_layers
 from gpunet.ops.shape import flatten, unflatten
 
 __all__ = ["Dropout", "Flatten", "Identity", "Linear", "ModuleList", "Sequential", "Unflatten"]
@@ -74,6 +73,7 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
+    @launches(linear_forward)
     def forward(self, input: Any) -> Tensor:
         return linear_layers(input, [(self.weight, self.bias, "identity", 0.0)])
 
@@ -138,27 +138,6 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"
-
-
-@functools.lru_cache
-def _fusion_role_of_class(module_class: Any, forward: Any) -> str:
-    """Return "linear", "activation", or "" for a module class that cannot be fused.
-
-    A subclass that overrides ``forward`` cannot be fused.
-    """
-    if forward.__module__ in (Linear.__module__, ActivationModule.__module__):
-        for role, base in (("linear", Linear), ("activation", ActivationModule)):
-            if issubclass(module_class, base):
-                return role
-    return ""
-
-
-def _fusion_role(module: Any) -> str:
-    """Return "linear", "activation", or "" for a module that cannot be fused, e.g. because it has hooks."""
-    module_class: Any = type(module)
-    if module._forward_hooks or module._forward_pre_hooks:
-        return ""
-    return _fusion_role_of_class(module_class, module_class.forward)
 
 
 class _ModuleSequence(Module):
@@ -258,25 +237,31 @@ class Sequential(_ModuleSequence):
         return Sequential(*self, *other) if isinstance(other, Sequential) else NotImplemented
 
 
-def _fusible_layers(modules: list[Module], start: int) -> tuple[list[tuple[Any, Any, str, float]], int]:
-    """Collect the consecutive linear layers with their activations from ``modules[start]`` on.
+def _fusible_layers(modules: list[Any], start: int) -> tuple[list[tuple[Any, Any, str, float]], int]:
+    """Collect the consecutive linear layers with the activations that they absorb, from ``modules[start]`` on.
 
     Returns:
         (weight, bias, activation name, alpha) of each layer, and the index of the first module after them.
     """
     layers: list[tuple[Any, Any, str, float]] = []
     index = start
-    while index < len(modules) and _fusion_role(modules[index]) == "linear":
+    while index < len(modules) and _kernel(modules[index]) is linear_forward:
         parameters = modules[index]._parameters
         name, alpha = "identity", 0.0
         index += 1
-        if index < len(modules) and _fusion_role(modules[index]) == "activation":
-            activation: Any = modules[index]
-            if activation.fusible:
-                name, alpha = activation.name, activation.alpha
-                index += 1
+        if index < len(modules) and _kernel(modules[index]) in linear_forward.absorbed and modules[index].fusible:
+            name, alpha = modules[index].name, modules[index].alpha
+            index += 1
         layers.append((parameters["weight"], parameters["bias"], name, alpha))
     return layers, index
+
+
+def _kernel(module: Module) -> Kernel | None:
+    """The kernel that a module declares to launch; None without a declaration, or with hooks."""
+    own = module.__dict__  # faster than attributes, which go through Module.__getattr__
+    if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own:
+        return None
+    return getattr(type(module).forward, "kernel", None)
 
 
 class ModuleList(_ModuleSequence):

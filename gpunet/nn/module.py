@@ -13,12 +13,14 @@ from gpunet.autograd import RemovableHandle, Tensor, no_grad, wrap
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_numeric
 from gpunet.errors import ArgumentError, DtypeError, ShapeError, StateDictError
+from gpunet.launch.kernel import Kernel
 from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
 from gpunet.ops.creation import empty
 
 __all__ = ["Module", "Parameter"]
 
 M = TypeVar("M", bound="Module")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Parameter(Tensor):
@@ -38,6 +40,19 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+def launches(kernel: Kernel) -> Callable[[F], F]:
+    """Decorator of a ``forward``: declare the kernel that it launches, so that a Sequential can fuse modules.
+
+    A ``forward`` that overrides it declares nothing, and is called as it is.
+    """
+
+    def declare(forward: F) -> F:
+        forward.kernel = kernel  # type: ignore[attr-defined]
+        return forward
+
+    return declare
 
 
 class IncompatibleKeys(NamedTuple):

@@ -18,11 +18,11 @@ import numpy
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator, is_floating
+from gpunet.backend.dtypes import accumulator, is_floating, is_half
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.memory import empty, scratch
-from gpunet.ops.activations import ACTIVATIONS, activation_backward, find
+from gpunet.ops.activations import ACTIVATIONS, activation_backward, activation_forward, find
 from gpunet.ops.broadcast import broadcasts_to, cast
 from gpunet.ops.face import public
 from gpunet.ops.matmul import matmul
@@ -115,6 +115,22 @@ def _(dx, dy, w, saved, *, activation, alpha):
     tile = gemm_tile(n, i)
     grid = ceil_div(n, tile) * ceil_div(i, tile)
     return Geometry(grid, 256, (n, i, o, alpha), (str(tile), ACTIVATIONS[activation].struct))
+
+
+@linear_forward.absorbs(activation_forward)
+def _(arrays, options, follower, is_needed):
+    y, z, x, w, b = arrays
+    if options["activation"] != "identity" or z is not None or is_half(y.dtype):  # halves would be rounded once instead of twice
+        return None
+    return follower[0].reshape(y.shape), y if is_needed else None, x, w, b
+
+
+@linear_backward_input.absorbs(activation_backward)
+def _(arrays, options, follower, is_needed):
+    dx, dy, w, saved = arrays
+    if options["activation"] != "identity" or is_needed or is_half(dx.dtype):
+        return None
+    return follower[0].reshape(dx.shape), dy, w, follower[2].reshape(dx.shape)
 
 
 @linear_backward_weight.geometry

@@ -303,6 +303,10 @@ def test_a_subclass_runs_its_own_forward(device: str) -> None:
     linear.load_state_dict(net[0].state_dict())
     assert bits([net(gpunet.ones(1, 4))]) == bits([(linear(gpunet.ones(1, 4)) * 2.0).relu() + 1.0])
 
+    patched = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    patched[0].forward = lambda x: x * 2.0
+    assert bits([patched(gpunet.ones(1, 4))]) == bits([gpunet.full((1, 4), 2.0)])
+
     class Same(nn.Linear):
         """A subclass that does not override forward is fused."""
 
