@@ -98,9 +98,13 @@ def _flags(function: Any) -> dict[str, tuple[int, bool]]:
 
 def _check_flags(function: str, flags: dict[str, tuple[int, bool]], args: Sequence[Any], options: dict[str, Any]) -> None:
     for name, (position, takes_none) in flags.items():
-        value = args[position] if position < len(args) else options.get(name, False)
-        if not isinstance(value, bool) and not (takes_none and value is None):
-            raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected True or False")
+        check_flag(function, name, args[position] if position < len(args) else options.get(name, False), takes_none)
+
+
+def check_flag(function: str, name: str, value: Any, takes_none: bool = False) -> None:
+    """Raise a DtypeError unless ``value`` is a bool, or None if ``takes_none``."""
+    if not isinstance(value, bool) and not (takes_none and value is None):
+        raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected True or False")
 
 
 def _with_type(value: Any) -> str:
@@ -195,7 +199,7 @@ def as_number(function: str, name: str, value: Any) -> float:
     """
     if isinstance(value, (int, float, numpy.number, numpy.bool_, Tensor)):
         return float(value)
-    raise DtypeError(f"{function}: {name}={value!r}; expected a number")
+    raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected a number")
 
 
 def as_integer(function: str, name: str, value: Any) -> int:

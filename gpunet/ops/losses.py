@@ -24,12 +24,12 @@ from gpunet.ops import reduce as reductions
 from gpunet.ops.activations import ACTIVATIONS, activate
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, broadcasts_to, cast, in_accumulator
 from gpunet.ops.elementwise import where
+from gpunet.ops.face import as_number
 
 __all__ = ["binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
-
-
+#: Largest grid of a loss launch: its partial sums have that many elements.
 MAX_BLOCKS = 1024
 
 
@@ -212,7 +212,7 @@ def reduction_of(function: str, size_average: bool | None, reduce: bool | None, 
         ArgumentError: one of them is no bool, or ``reduction`` is none of REDUCTIONS.
     """
     if reduction not in REDUCTIONS:
-        raise ArgumentError(f"reduction={reduction!r}; expected one of 'mean', 'sum', 'none'")
+        raise ArgumentError(f"{function}: reduction={reduction!r}; expected one of 'mean', 'sum', 'none'")
     if size_average is None and reduce is None:
         return reduction
     for name, value in (("size_average", size_average), ("reduce", reduce)):
@@ -222,18 +222,6 @@ def reduction_of(function: str, size_average: bool | None, reduce: bool | None, 
     reduction = "none" if not reduces else "mean" if averages else "sum"
     warnings.warn(f"{function}: size_average and reduce are deprecated; pass reduction={reduction!r}", UserWarning, stacklevel=3)
     return reduction
-
-
-def as_number(function: str, name: str, value: Any) -> float:
-    """Return ``value``, a number or a tensor of one element, as a float.
-
-    Raises:
-        DtypeError: it is none.
-    """
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected a number") from None
 
 
 def _operands(name: str, input: Any, target: Any, dtype: Any = None) -> tuple[Tensor, Tensor]:

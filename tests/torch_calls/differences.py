@@ -98,18 +98,34 @@ def takes_values(verdict: Verdict) -> bool:
     return got is not None and any(_fits(got[1].split(", "), o, verdict) for o in verdict.call.target.overloads)
 
 
+#: Types of arguments that PyTorch takes for parameters of other types than Tensor; it takes any argument for the rest.
+_TYPES = {
+    "int": r"int|numpy\.int\w+", "SymInt": r"int|numpy\.int\w+", "bool": "bool", "float": r"int|float|numpy\.\w+", "str": "str",
+    "Scalar": r"int|float|bool|numpy\.\w+|Tensor", "ScalarType": r"(torch\.)?dtype", "int[]": "tuple|list|int",
+    "SymInt[]": "tuple|list|int",
+}  # fmt: skip
+
+
 def _fits(got: list[str], overload: Overload, verdict: Verdict) -> bool:
-    """Whether arguments of the types that PyTorch lists fit an overload if values count as tensors."""
+    """Whether arguments of the types that PyTorch lists fit an overload if values count as tensors, and one does."""
     is_method = verdict.call.target.kind == "method"
     parameters = [p for p in overload.parameters if not (is_method and p.name == "self")]
     names = {("input" if p.name == "self" else p.name): p for p in parameters}
     names |= {alias: names[name] for alias, name in ALIASES.items() if name in names}
+    takes_value = False
     for position, item in enumerate(got):
         name, _, kind = item.rpartition("=")
         p = names.get(name) if name else parameters[position] if position < len(parameters) else None
-        if p is None or (p.type.startswith("Tensor") and kind != "Tensor" and re.fullmatch(_VALUE, kind) is None):
+        if kind == "NoneType" and p is not None and p.type.endswith("?"):
+            continue
+        if p is None:
             return False
-    return any(p.type.startswith("Tensor") for p in parameters)
+        is_value = p.type.startswith("Tensor") and kind != "Tensor"
+        expected = _VALUE if is_value else _TYPES.get(re.sub(r"\[\d\]", "[]", p.type.rstrip("?")), ".*")
+        if re.fullmatch(expected, kind) is None:
+            return False
+        takes_value = takes_value or is_value
+    return takes_value
 
 
 #: Numbers whose squares, or sums of a few, are beyond the largest number of their dtype.
@@ -120,9 +136,9 @@ def has_large_numbers(verdict: Verdict) -> bool:
     return _LARGE.search(verdict.text) is not None
 
 
-def has_floating_dtypes(verdict: Verdict) -> bool:
-    """Whether the tensors of a call have different floating dtypes."""
-    found = set(re.findall(r"dtype=torch\.(b?float\d+)", verdict.text))
+def mixes_dtypes(verdict: Verdict) -> bool:
+    """Whether the tensors of a call have different dtypes."""
+    found = set(re.findall(r"dtype=torch\.(\w+)", verdict.text))
     return len(found | ({"float32"} if re.search(r"torch\.tensor\(-?\d*\.\d+\)", verdict.text) else set())) > 1
 
 
@@ -140,19 +156,28 @@ COMPARISONS = " ".join(
 def compares_out_of_range(verdict: Verdict) -> bool:
     """Whether a tensor of an integer dtype is compared with a number that it cannot hold: PyTorch wraps it around."""
     dtype = re.search(r"dtype=torch\.(u?int\d+)", verdict.text)
-    number = re.search(r"(-?\d+(\*\*\d+)?)\)*$", verdict.call.statement)
-    if verdict.detail != "value" or dtype is None or number is None:
+    scalar = re.search(r"= torch\.tensor\((-?\d+), dtype=torch\.u?int\d+\)$", "; ".join(verdict.call.setup))
+    number = scalar or re.search(r"(-?\d+(\*\*\d+)?)\)*$", re.sub(", out=o", "", verdict.call.statement))
+    if verdict.detail not in ("value", "argument: value") or dtype is None or number is None:
         return False
     limits = numpy.iinfo(dtype[1])
     return not limits.min <= eval(number[1]) <= limits.max
 
 
-def takes_out_of_another_dtype(verdict: Verdict) -> bool:
-    """Whether PyTorch refuses the dtype of ``out=``, or computes in it."""
+#: PyTorch's refusals of ``out=`` in a call that it takes without: its dtype, overloads that lack it, results without gradient.
+_REFUSED_OUT = (
+    "dtype|scalar type|[Rr]esult type|can't be cast|not implemented for|only supports bool tensor for result|"
+    r'missing \d required positional arguments: "dim"|received an invalid combination|takes from \d to \d positional|'
+    r"sort\(\): functions with out="
+)
+
+
+def takes_out(verdict: Verdict) -> bool:
+    """Whether PyTorch refuses ``out=``, as a rule for its dtype, or computes in its dtype."""
     if re.search(r"[(, ]out=", verdict.call.statement) is None:
         return False
     if verdict.detail == "accepted":
-        return re.search("dtype|scalar type|[Rr]esult type|can't be cast|not implemented for", verdict.theirs) is not None
+        return re.search(_REFUSED_OUT, verdict.theirs) is not None
     return "value" in verdict.detail and re.search(r"(float64|uint8)\)", verdict.call.setup[-1]) is not None
 
 
@@ -217,15 +242,15 @@ DIFFERENCES = (
         "torch.mm Tensor.mm torch.bmm Tensor.bmm torch.dot Tensor.dot torch.matmul Tensor.matmul Tensor.__*matmul__ F.linear",
         any_of(
             accepts(r"same dtype|expected scalar type|Autograd not"),
-            lambda verdict: verdict.detail == "dtype" and "zeros" in verdict.text and has_floating_dtypes(verdict),
+            lambda verdict: verdict.detail == "dtype" and "zeros" in verdict.text and mixes_dtypes(verdict),
         ),
         "Operands of a product may have different dtypes, which are promoted as in elementwise functions.",
         "torch.dot", "x = torch.tensor([1.0]); r = torch.dot(x, torch.tensor([2]))",
     ),
     Difference(
-        "*", takes_out_of_another_dtype,
-        "`out=` may have any dtype that the result can be converted to; PyTorch has exceptions, and computes some functions in the "
-        "dtype of `out`.",
+        "*", takes_out,
+        "All functions take `out=`, of any dtype that the result can be converted to; PyTorch has exceptions, and computes some "
+        "functions in the dtype of `out`.",
         "torch.sign", "x = torch.tensor([True]); o = torch.zeros(1); r = torch.sign(x, out=o)",
     ),
     Difference(
@@ -242,8 +267,8 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.remainder Tensor.remainder Tensor.remainder_ Tensor.__*mod__",
-        all_of(their_nan, has_large_numbers),
-        "The remainder of a number by a much smaller one is exact; of larger tensors PyTorch gives nan if the quotient overflows.",
+        all_of(differs_where(lambda elements: numpy.isfinite(elements.ours)), has_large_numbers),
+        "The remainder of a number by a much smaller one is exact; PyTorch's is not, and nan if the quotient overflows.",
         "torch.remainder",
         "x = torch.tensor([1e308] * 8, dtype=torch.float64); r = torch.remainder(x, 0.375)",
     ),
@@ -285,7 +310,9 @@ DIFFERENCES = (
         "Tensor.float", "x = torch.tensor([1]); r = x.float(None)",
     ),
     Difference(
-        "torch.squeeze Tensor.squeeze Tensor.bernoulli torch.var Tensor.var torch.std Tensor.std Tensor.type", accepts("NoneType"),
+        "torch.squeeze Tensor.squeeze torch.bernoulli Tensor.bernoulli torch.var* Tensor.var torch.std* Tensor.std Tensor.type "
+        "torch.arange torch.eye torch.where",
+        accepts("NoneType"),
         "None stands for an argument that is left out.",
         "Tensor.squeeze", "x = torch.ones(1, 2); r = x.squeeze(None)",
     ),
@@ -297,12 +324,13 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.var_mean torch.std_mean",
-        all_of(differs_where(lambda elements: numpy.isnan(elements.theirs) & numpy.isinf(elements.ours)), lambda v: "inf" in v.text),
+        differs_where(lambda elements: numpy.isnan(elements.theirs) & numpy.isinf(elements.ours)),
         "The mean is that of `mean` for infinite elements, too; PyTorch's is nan.",
         "torch.var_mean", "x = torch.tensor([-inf, 1.0]); r = torch.var_mean(x)",
     ),
     Difference(
-        "Tensor.masked_fill* torch.masked_fill Tensor.__setitem__", accepts(r"converted to type (uint8_t|int|bool)\w* without overflow"),
+        "Tensor.masked_fill* torch.masked_fill Tensor.__setitem__",
+        accepts(r"converted to type (uint8_t|int|bool)\w* without overflow"),
         "A 0-d tensor as value is converted as by `.to(dtype)`; PyTorch reads it on the host, and refuses what does not fit.",
         "Tensor.masked_fill",
         "x = torch.zeros(1, dtype=torch.uint8); y = torch.zeros(1, dtype=torch.bool); r = x.masked_fill(y, torch.tensor(-0.5))",
@@ -371,7 +399,7 @@ DIFFERENCES = (
     Difference(
         "torch.pow Tensor.pow* Tensor.__*pow__",
         all_of(
-            differs_where(lambda elements: numpy.isinf(elements.theirs) | numpy.isinf(elements.ours) | numpy.isnan(elements.theirs)),
+            one_nan_or_inf,
             lambda verdict: "-0.5" in verdict.call.statement,
         ),
         "To the power of -0.5, -0.0 is inf and -inf is 0, as IEEE 754 defines it; PyTorch computes `rsqrt`.",
@@ -388,20 +416,29 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.prod Tensor.prod",
-        all_of(one_nan_or_inf, lambda verdict: verdict.detail.startswith("gradient") and re.search("nan|inf", verdict.text) is not None),
+        all_of(
+            one_nan_or_inf,
+            lambda verdict: verdict.detail.startswith("gradient") and re.search("nan|inf", verdict.text) is not None,
+        ),
         "The gradient of an element is the product of the others, also if it is infinite or nan; PyTorch divides by the element.",
         "torch.prod", "x = torch.tensor([nan, 2.0], requires_grad=True); r = torch.prod(x); r.backward()",
     ),
     Difference(
-        "torch.erf Tensor.erf* F.gelu",
+        "torch.erf Tensor.erf* F.gelu F.silu",
         all_of(
             differs_in_second_derivative,
             differs_where(lambda elements: numpy.isnan(elements.theirs) & (elements.ours == 0)),
         ),
-        "The second derivative is 0 at numbers whose square overflows; PyTorch's is nan.",
+        "The second derivative is 0 at numbers whose square, or product with the gradient, overflows; PyTorch's is nan.",
         "torch.erf",
         "x = torch.tensor(1e308, dtype=torch.float64, requires_grad=True); r = torch.erf(x); "
         "g, = torch.autograd.grad(r, x, create_graph=True); g.backward()",
+    ),
+    Difference(
+        "F.softplus", all_of(their_nan, lambda verdict: verdict.detail.startswith("gradient") and "inf" in verdict.text),
+        "The gradient at infinity is 1, also if the threshold is infinite or nan; PyTorch's is nan.",
+        "F.softplus",
+        "x = torch.tensor([inf], requires_grad=True); r = torch.nn.functional.softplus(x, 1.0, inf); r.sum().backward()",
     ),
     Difference(
         "torch.add Tensor.add* torch.sub* Tensor.sub* torch.rsub",
@@ -474,7 +511,8 @@ DIFFERENCES = (
     ),
     Difference(
         "F.binary_cross_entropy_with_logits",
-        lambda verdict: verdict.detail.endswith("value") and re.search(r"-(128|32768|2147483648|9223372036854775808)\b", verdict.text) is not None,
+        lambda verdict: verdict.detail.endswith("value")
+        and re.search(r"-(128|32768|2147483648|9223372036854775808)\b", verdict.text) is not None,
         "The smallest `pos_weight` of an integer dtype counts by its value; PyTorch subtracts 1 in that dtype, which overflows.",
         "F.binary_cross_entropy_with_logits",
         "x = torch.tensor([1.0]); w = torch.tensor([-128], dtype=torch.int8); "
@@ -483,7 +521,7 @@ DIFFERENCES = (
     Difference(
         "F.binary_cross_entropy*",
         all_of(
-            has_floating_dtypes,
+            mixes_dtypes,
             any_of(
                 lambda verdict: verdict.detail == "dtype",
                 differs_where(lambda elements: abs(elements.theirs - elements.ours) <= 0.02 * abs(elements.ours)),
@@ -525,7 +563,7 @@ DIFFERENCES = (
         "x = torch.tensor([0.5]); r = torch.nn.functional.binary_cross_entropy_with_logits(x, torch.tensor([1]))",
     ),
     Difference(
-        "torch.*", accepts(r"pin_memory=True requires|unsupported memory format"),
+        "torch.*", accepts(r"pin_memory=True requires|Can't pin tensor|unsupported memory format"),
         "`pin_memory=` and `memory_format=` have no effect.",
         "torch.ones", "r = torch.ones(2, pin_memory=True)",
     ),
@@ -552,7 +590,7 @@ DIFFERENCES = (
     Difference(
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
         "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss "
-        "F.*cross_entropy* torch.sum Tensor.sum",
+        "F.*cross_entropy* torch.sum Tensor.sum torch.mean Tensor.mean",
         all_of(one_nan_or_inf, has_large_numbers),
         "Sums of squares and products whose terms exceed the dtype's largest number are inf or nan; in which cases PyTorch's are "
         "depends on the order of its sums.",
