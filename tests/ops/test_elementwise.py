@@ -183,13 +183,10 @@ def test_gradient_of_a_power_of_integers_has_the_precision_of_the_exponent(devic
     assert grads[0] == pytest.approx(grads[1], rel=1e-14)
 
 
-def test_gradient_of_a_power_with_integer_exponents_has_the_precision_of_the_base(device: str, torch: Any) -> None:
-    grads = []
-    for library in (gpunet, torch):
-        x = library.tensor(1.01, dtype=library.float64, requires_grad=True)
-        (x ** library.tensor([-3, 0, -128], dtype=library.int8)).sum().backward()
-        grads.append(x.grad.item())
-    assert grads[0] == pytest.approx(grads[1], rel=1e-14)
+def test_gradient_of_a_power_with_integer_exponents_has_the_precision_of_the_base(device: str) -> None:
+    x = gpunet.tensor(1.01, dtype="float64", requires_grad=True)
+    (x ** gpunet.tensor([-3, 0, -128], dtype="int8")).sum().backward()
+    assert x.grad.item() == pytest.approx(-3 * 1.01**-4 - 128 * 1.01**-129, rel=1e-14)
 
 
 @pytest.mark.parametrize("name", ["silu", "gelu", "gelu_tanh", "sigmoid", "tanh", "softplus", "elu"])

@@ -132,6 +132,10 @@ def _fits(got: list[str], overload: Overload, verdict: Verdict) -> bool:
 _LARGE = re.compile(r"e\+?(38|308|30)\b|65504|2\*\*40")
 
 
+#: The smallest numbers of integer dtypes.
+_SMALLEST = re.compile(r"-(128|32768|2147483648|9223372036854775808)\b")
+
+
 def has_large_numbers(verdict: Verdict) -> bool:
     return _LARGE.search(verdict.text) is not None
 
@@ -390,6 +394,13 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.pow Tensor.pow* Tensor.__*pow__",
+        lambda verdict: verdict.detail == "gradient: value" and _SMALLEST.search(verdict.text) is not None,
+        "The gradient with the smallest exponent of an integer dtype is right; PyTorch subtracts 1 in that dtype, which overflows.",
+        "torch.pow",
+        "x = torch.tensor([2.0], requires_grad=True); r = torch.pow(x, torch.tensor([-128], dtype=torch.int8)); r.sum().backward()",
+    ),
+    Difference(
+        "torch.pow Tensor.pow* Tensor.__*pow__",
         all_of(differs_in_second_derivative, differs_where(lambda elements: numpy.isnan(elements.theirs) & (elements.ours == 0))),
         "The second derivative in the exponent is 0 where the base is 0, as the first is; PyTorch's is nan.",
         "Tensor.__rpow__",
@@ -511,8 +522,7 @@ DIFFERENCES = (
     ),
     Difference(
         "F.binary_cross_entropy_with_logits",
-        lambda verdict: verdict.detail.endswith("value")
-        and re.search(r"-(128|32768|2147483648|9223372036854775808)\b", verdict.text) is not None,
+        lambda verdict: verdict.detail.endswith("value") and _SMALLEST.search(verdict.text) is not None,
         "The smallest `pos_weight` of an integer dtype counts by its value; PyTorch subtracts 1 in that dtype, which overflows.",
         "F.binary_cross_entropy_with_logits",
         "x = torch.tensor([1.0]); w = torch.tensor([-128], dtype=torch.int8); "
