@@ -397,7 +397,7 @@ DIFFERENCES = (
         lambda verdict: verdict.detail == "gradient: value" and _SMALLEST.search(verdict.text) is not None,
         "The gradient with the smallest exponent of an integer dtype is right; PyTorch subtracts 1 in that dtype, which overflows.",
         "torch.pow",
-        "x = torch.tensor([2.0], requires_grad=True); r = torch.pow(x, torch.tensor([-128], dtype=torch.int8)); r.sum().backward()",
+        "x = torch.tensor([1.5], requires_grad=True); r = torch.pow(x, torch.tensor([-128], dtype=torch.int8)); r.sum().backward()",
     ),
     Difference(
         "torch.pow Tensor.pow* Tensor.__*pow__",
