@@ -167,7 +167,7 @@ def _number(function: str, name: str, value: Any) -> Any:
     """A Python or NumPy number, or the value of a tensor without dimensions, as a Python number.
 
     Raises:
-        DtypeError: it is none.
+        DtypeError: ``value`` is no number, or an integer of more than 64 bits.
     """
     if isinstance(value, Tensor) and value.ndim == 0:
         return value.item()

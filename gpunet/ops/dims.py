@@ -80,8 +80,10 @@ def reduced_dims(x: Tensor, dim: Dims, function: str) -> tuple[int, ...]:
 
 
 def kept_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a reduction over ``axes`` with ``keepdim=True``: size 1 in each of them."""
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def dropped_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a reduction over ``axes`` with ``keepdim=False``: without them."""
     return tuple(n for i, n in enumerate(shape) if i not in axes)

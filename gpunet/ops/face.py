@@ -122,7 +122,7 @@ def rename(function: str, options: dict[str, Any], names: dict[str, str]) -> Non
     """Rename keywords that have NumPy's names.
 
     Raises:
-        ArgumentError: a keyword is there under both names.
+        ArgumentError: an argument is passed under both names.
     """
     for alias in names.keys() & options.keys():
         name = names[alias]
@@ -174,7 +174,7 @@ def sizes_of(function: str, args: Sequence[Any], **named: Any) -> tuple[int, ...
         named: the parameter that may hold them instead, None if it was not passed.
 
     Raises:
-        ArgumentError: there are none, or both.
+        ArgumentError: no sizes were passed, or both positional and named ones.
         DtypeError: an item is no integer.
     """
     [(name, value)] = named.items()
@@ -195,7 +195,7 @@ def as_number(function: str, name: str, value: Any) -> float:
     """Return ``value``, a Python or NumPy number or a tensor of one element, as a float.
 
     Raises:
-        DtypeError: it is none.
+        DtypeError: ``value`` is no number.
     """
     if isinstance(value, (int, float, numpy.number, numpy.bool_, Tensor)):
         return float(value)
@@ -206,8 +206,8 @@ def as_integer(function: str, name: str, value: Any) -> int:
     """Return ``value``, a Python or NumPy integer or an integer tensor of one element, as an int.
 
     Raises:
-        DtypeError: it is none, or a bool.
-        OutOfRangeError: it does not fit into 64 bits.
+        DtypeError: ``value`` is no integer, or a bool.
+        OutOfRangeError: ``value`` does not fit into 64 bits.
     """
     if type(value) is int:
         if not -(2**63) <= value < 2**63:
