@@ -116,7 +116,8 @@ def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
         check_operand(name, other)
     elif other.dtype != dtype:
         other = cast(other, dtype=dtype)
-    return other * alpha
+    scaled = other * alpha
+    return cast(scaled, dtype=dtype) if isinstance(scaled, Tensor) and scaled.dtype != dtype else scaled
 
 
 @elementwise("mul multiply", "__imul__", launch=MULTIPLY, numbers=True)

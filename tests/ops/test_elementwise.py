@@ -230,6 +230,12 @@ def test_negative_integers_beside_uint8_wrap_around(device: str) -> None:
     assert gpunet.add(x, x, alpha=-1).tolist() == [0, 0, 0]
 
 
+def test_alpha_as_a_tensor_keeps_the_dtype(device: str) -> None:
+    x, alpha = gpunet.tensor(-1.625, dtype="float16"), gpunet.tensor(2)
+    assert gpunet.sub(x, 0.5, alpha=alpha).dtype == gpunet.add(x, 1, alpha=alpha).dtype == "float16"
+    assert gpunet.sub(x, 0.5, alpha=alpha).item() == -2.625
+
+
 def test_numbers_beyond_a_floating_dtype_become_infinite(device: str) -> None:
     x, mask = gpunet.tensor([2.0, 3.0], dtype="float16"), gpunet.tensor([True, False])
     assert x.masked_fill(mask, -1e9).tolist() == [-math.inf, 3.0] and gpunet.where(mask, x, 2**70).tolist() == [2.0, math.inf]

@@ -160,7 +160,7 @@ COMPARISONS = " ".join(
 def compares_out_of_range(verdict: Verdict) -> bool:
     """Whether a tensor of an integer dtype is compared with a number that it cannot hold: PyTorch wraps it around."""
     dtype = re.search(r"dtype=torch\.(u?int\d+)", verdict.text)
-    scalar = re.search(r"= torch\.tensor\((-?\d+), dtype=torch\.u?int\d+\)$", "; ".join(verdict.call.setup))
+    scalar = re.search(r"= torch\.tensor\((-?\d+), dtype=torch\.u?int\d+\)$", "; ".join(verdict.call.setup[1:]))
     number = scalar or re.search(r"(-?\d+(\*\*\d+)?)\)*$", re.sub(", out=o", "", verdict.call.statement))
     if verdict.detail not in ("value", "argument: value") or dtype is None or number is None:
         return False
@@ -315,7 +315,7 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.squeeze Tensor.squeeze torch.bernoulli Tensor.bernoulli torch.var* Tensor.var torch.std* Tensor.std Tensor.type "
-        "torch.arange torch.eye torch.where",
+        "torch.arange torch.eye torch.where Tensor.contiguous",
         accepts("NoneType"),
         "None stands for an argument that is left out.",
         "Tensor.squeeze", "x = torch.ones(1, 2); r = x.squeeze(None)",
@@ -391,6 +391,12 @@ DIFFERENCES = (
         "With a correction of at least the number of elements, the gradient over all dimensions is that over a tuple of them; "
         "PyTorch's is inf or nan.",
         "torch.var", "x = torch.ones(1, requires_grad=True); r = torch.var(x, correction=3); r.backward()",
+    ),
+    Difference(
+        "torch.pow Tensor.pow* Tensor.__*pow__", accepts("Subtraction, the `-` operator"),
+        "A power with a boolean exponent has a gradient.",
+        "torch.pow",
+        "x = torch.tensor([2.0], requires_grad=True); r = torch.pow(x, torch.tensor([True])); r.sum().backward()",
     ),
     Difference(
         "torch.pow Tensor.pow* Tensor.__*pow__",
@@ -561,7 +567,7 @@ DIFFERENCES = (
         "x = torch.ones(2, requires_grad=True); r = torch.clamp(x, torch.zeros(2), torch.ones(3, 2)); r.sum().backward()",
     ),
     Difference(
-        "*", accepts(r"cannot be converted to type c10::\w+ without overflow"),
+        "*", accepts(r"cannot be converted to type (c10::\w+|float) without overflow"),
         "Numbers may be larger than the largest of the tensor's floating dtype.",
         "torch.clamp", "x = torch.tensor([1.0], dtype=torch.float16); r = torch.clamp(x, max=1e30)",
     ),
