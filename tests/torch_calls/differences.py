@@ -83,8 +83,8 @@ _VALUE = r"(int|float\d*|bool|list|tuple|numpy\.\w+)"
 
 def takes_values(verdict: Verdict) -> bool:
     """Whether gpunet takes arrays, numbers or lists as tensors, and PyTorch refuses them."""
-    if "np.array(" in verdict.call.statement and verdict.call.target.kind == "operator":
-        return True
+    if "np.array(" in verdict.call.statement and verdict.call.target.kind == "operator" and verdict.detail in ("type", "accepted"):
+        return True  # PyTorch returns an array, or refuses
     if verdict.detail != "accepted":
         return False
     no_tensor = (
@@ -270,6 +270,13 @@ DIFFERENCES = (
         "Tensor.fill_", "x = torch.tensor([1]); r = x.fill_(torch.tensor(3.0, requires_grad=True))",
     ),
     Difference(
+        "Tensor.__setitem__",
+        lambda verdict: verdict.detail == "argument: requires_grad" and "False]" in verdict.call.statement,
+        "An assignment to no element is in the graph, too.",
+        "Tensor.__setitem__",
+        "x = torch.tensor(-0.5); y = torch.tensor(2.0, requires_grad=True); x[False] = y; r = x.tolist()",
+    ),
+    Difference(
         "torch.remainder Tensor.remainder Tensor.remainder_ Tensor.__*mod__",
         all_of(differs_where(lambda elements: numpy.isfinite(elements.ours)), has_large_numbers),
         "The remainder of a number by a much smaller one is exact; PyTorch's is not, and nan if the quotient overflows.",
@@ -407,8 +414,12 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.pow Tensor.pow* Tensor.__*pow__",
-        all_of(differs_in_second_derivative, differs_where(lambda elements: numpy.isnan(elements.theirs) & (elements.ours == 0))),
-        "The second derivative in the exponent is 0 where the base is 0, as the first is; PyTorch's is nan.",
+        all_of(
+            lambda verdict: verdict.detail == "gradient: value",
+            differs_where(lambda elements: numpy.isnan(elements.theirs) & (elements.ours == 0)),
+        ),
+        "Where the base is 0, the second derivative in the exponent is 0, as the first is, and so is the derivative of the power "
+        "`False`; PyTorch's are nan.",
         "Tensor.__rpow__",
         "x = torch.tensor(2.0, requires_grad=True); r = torch.tensor(0.0) ** x; "
         "g, = torch.autograd.grad(r, x, create_graph=True); g.backward()",
@@ -579,7 +590,8 @@ DIFFERENCES = (
         "x = torch.tensor([0.5]); r = torch.nn.functional.binary_cross_entropy_with_logits(x, torch.tensor([1]))",
     ),
     Difference(
-        "torch.*", accepts(r"pin_memory=True requires|Can't pin tensor|unsupported memory format"),
+        "torch.* Tensor.contiguous",
+        accepts(r"pin_memory=True requires|Can't pin tensor|unsupported memory format|memory format is unsupported"),
         "`pin_memory=` and `memory_format=` have no effect.",
         "torch.ones", "r = torch.ones(2, pin_memory=True)",
     ),
@@ -604,6 +616,7 @@ DIFFERENCES = (
         "x = torch.tensor([1.0, 2.0, 4.0], requires_grad=True); r = torch.var(x, (), False); r.backward(torch.tensor(1.0))",
     ),
     Difference(
+        "torch.add Tensor.add* torch.sub* Tensor.sub* torch.rsub "
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
         "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss "
         "F.*cross_entropy* torch.sum Tensor.sum torch.mean Tensor.mean",
