@@ -21,6 +21,7 @@ from gpunet.launch.random import Generator, default_generator, random_integers, 
 from gpunet.launch.tape import active, constant
 from gpunet.ops.broadcast import cast
 from gpunet.ops.compare import compare
+from gpunet.ops.dims import MAX_ELEMENTS
 from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_integer, check_flag, public, sizes_of, write_out
 
@@ -31,7 +32,6 @@ __all__ = [
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
-MAX_ELEMENTS = 2**59  # more are no memory that a byte address reaches
 
 
 # ---- from data ----------------------------------------------------------------------------------------------------------

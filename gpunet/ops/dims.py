@@ -11,6 +11,8 @@ from gpunet.errors import ArgumentError, OutOfRangeError, ShapeError
 from gpunet.ops.face import as_integer
 
 Dims = int | Sequence[int] | None
+#: Largest number of elements of a new tensor: with 8 bytes each, more are beyond a 64-bit address.
+MAX_ELEMENTS = 2**59
 
 
 def normalize_dim(dim: Any, ndim: int, function: str, name: str = "dim") -> int:

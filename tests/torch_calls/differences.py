@@ -322,7 +322,7 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.squeeze Tensor.squeeze torch.bernoulli Tensor.bernoulli torch.var* Tensor.var torch.std* Tensor.std Tensor.type "
-        "torch.arange torch.eye torch.where Tensor.contiguous",
+        "torch.arange torch.eye torch.randint torch.where torch.max Tensor.max torch.min Tensor.min Tensor.contiguous",
         accepts("NoneType"),
         "None stands for an argument that is left out.",
         "Tensor.squeeze", "x = torch.ones(1, 2); r = x.squeeze(None)",
