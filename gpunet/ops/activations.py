@@ -264,7 +264,7 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "relu": Activation(
         "Relu", "output", _relu, _relu_backward,
-        lambda z, alpha: where(z <= 0, z * 0.0, z), lambda dy, y, alpha: where(y <= 0, dy * 0.0, dy),
+        lambda z, alpha: where(z <= 0, 0.0, z), lambda dy, y, alpha: where(y <= 0, 0.0, dy),
     ),
     "leaky_relu": Activation(
         "LeakyRelu", "output", _leaky_relu, _leaky_relu_backward,
