@@ -186,7 +186,7 @@ def _pow_exponent(g, a, b):
     if not isinstance(a, Tensor):
         gradient = g * (a**b * (math.log(a) if a > 0 else -math.inf if a == 0 else math.nan))
         return gradient if a != 0 else where(b >= 0, 0.0, gradient)
-    if not is_floating(a.dtype):
+    if a.dtype != g.dtype:  # an integer, or a 0-d tensor of less precision
         a = cast(a, dtype=g.dtype)
     is_zero = eq(a, 0) & (b >= 0)
     return where(is_zero, 0.0, g * (a**b * log(where(is_zero, 1.0, a))))

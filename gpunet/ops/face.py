@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy
 
-from gpunet.autograd import COPY, Tensor, bump_version, is_grad_enabled, method, wrap
+from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, method, wrap
 from gpunet.backend.dtypes import category
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, OutOfRangeError, ShapeError
 
@@ -131,6 +131,7 @@ def rename(function: str, options: dict[str, Any], names: dict[str, str]) -> Non
         options[name] = options.pop(alias)
 
 
+@ignore_fp_errors
 def write_out(function: str, destination: Any, result: Any) -> Any:
     """Copy a result, or a tuple of results, to the tensors passed as ``out``; return them."""
     if isinstance(result, tuple):

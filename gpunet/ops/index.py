@@ -297,6 +297,10 @@ def _indexed_shape(x: Tensor, index: tuple[Any, ...]) -> tuple[int, ...]:
     source = found.view.of(x.array)
     if active.tape is not None or any(is_boolean(item.dtype) for item in found.arrays):
         return _pick(source, found, SETITEM, x.array.shape).shape
+    if not source.size:  # NumPy checks no index if it assigns nothing
+        for item, dim in zip(found.arrays, found.dims):
+            if item.size and dim >= 0 and not x.array.shape[dim]:
+                raise index_error(SETITEM.name, int(item.reshape(-1)[0]), dim, 0)
     picked = broadcast_index_shapes([item.shape for item in found.arrays], SETITEM.name)
     return (*source.shape[: found.before], *picked, *source.shape[found.before + len(found.arrays) :])
 

@@ -183,6 +183,12 @@ def test_gradient_of_a_power_of_integers_has_the_precision_of_the_exponent(devic
     assert grads[0] == pytest.approx(grads[1], rel=1e-14)
 
 
+def test_gradient_of_a_power_of_a_0d_base_has_the_precision_of_the_result(device: str) -> None:
+    x = gpunet.tensor([2.448], dtype="float64", requires_grad=True)
+    (gpunet.tensor(0.5) ** x).sum().backward()
+    assert x.grad.item() == pytest.approx(0.5**2.448 * math.log(0.5), rel=1e-14)
+
+
 def test_gradient_of_a_power_with_integer_exponents_has_the_precision_of_the_base(device: str) -> None:
     x = gpunet.tensor(1.01, dtype="float64", requires_grad=True)
     (x ** gpunet.tensor([-3, 0, -128], dtype="int8")).sum().backward()
@@ -370,6 +376,11 @@ def test_superfluous_argument_of_an_in_place_method_is_refused(device: str) -> N
         with pytest.raises(TypeError, match=r"^(add|exp|relu_|mul)\(\) (takes|got)"):
             call()
     assert x.tolist() == [1.0, 1.0]
+
+
+def test_result_that_overflows_out_becomes_infinite_without_a_warning(device: str) -> None:
+    out = gpunet.zeros(2, dtype="float16")
+    assert gpunet.neg(gpunet.tensor([1e30, 2.0]), out=out).tolist() == [-math.inf, -2.0]
 
 
 def test_messages_about_out_name_the_function(device: str) -> None:

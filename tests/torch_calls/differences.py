@@ -83,8 +83,9 @@ _VALUE = r"(int|float\d*|bool|list|tuple|numpy\.\w+)"
 
 def takes_values(verdict: Verdict) -> bool:
     """Whether gpunet takes arrays, numbers or lists as tensors, and PyTorch refuses them."""
-    if "np.array(" in verdict.call.statement and verdict.call.target.kind == "operator" and verdict.detail in ("type", "accepted"):
-        return True  # PyTorch returns an array, or refuses
+    if "np.array(" in verdict.call.statement and verdict.call.target.kind == "operator":
+        # PyTorch returns an array, or refuses, or divides by multiplying with a reciprocal of float32
+        return verdict.detail in ("type", "accepted") or nearly_equal(verdict)
     if verdict.detail != "accepted":
         return False
     no_tensor = (
@@ -146,6 +147,7 @@ def mixes_dtypes(verdict: Verdict) -> bool:
     return len(found | ({"float32"} if re.search(r"torch\.tensor\(-?\d*\.\d+\)", verdict.text) else set())) > 1
 
 
+nearly_equal = differs_where(lambda elements: abs(elements.theirs - elements.ours) <= 0.02 * abs(elements.ours))
 their_nan = differs_where(lambda elements: numpy.isnan(elements.theirs))
 their_nan_or_inf = differs_where(lambda elements: ~numpy.isfinite(elements.theirs))
 one_nan_or_inf = differs_where(lambda elements: ~(numpy.isfinite(elements.theirs) & numpy.isfinite(elements.ours)))
@@ -170,7 +172,7 @@ def compares_out_of_range(verdict: Verdict) -> bool:
 
 #: PyTorch's refusals of ``out=`` in a call that it takes without: its dtype, overloads that lack it, results without gradient.
 _REFUSED_OUT = (
-    "dtype|scalar type|[Rr]esult type|can't be cast|not implemented for|only supports bool tensor for result|"
+    "dtype|scalar type|Expected out type|[Rr]esult type|can't be cast|not implemented for|only supports bool tensor for result|"
     r'missing \d required positional arguments: "dim"|received an invalid combination|takes from \d to \d positional|'
     r"sort\(\): functions with out="
 )
@@ -549,10 +551,7 @@ DIFFERENCES = (
         "F.binary_cross_entropy*",
         all_of(
             mixes_dtypes,
-            any_of(
-                lambda verdict: verdict.detail == "dtype",
-                differs_where(lambda elements: abs(elements.theirs - elements.ours) <= 0.02 * abs(elements.ours)),
-            ),
+            any_of(lambda verdict: verdict.detail == "dtype", nearly_equal),
         ),
         "The result is computed in the promoted dtype of all arguments, and has it.",
         "F.binary_cross_entropy_with_logits",
@@ -616,7 +615,7 @@ DIFFERENCES = (
         "x = torch.tensor([1.0, 2.0, 4.0], requires_grad=True); r = torch.var(x, (), False); r.backward(torch.tensor(1.0))",
     ),
     Difference(
-        "torch.add Tensor.add* torch.sub* Tensor.sub* torch.rsub "
+        "torch.add Tensor.add* torch.sub* Tensor.sub* torch.rsub Tensor.__*truediv__ "
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
         "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss "
         "F.*cross_entropy* torch.sum Tensor.sum torch.mean Tensor.mean",
