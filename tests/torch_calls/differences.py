@@ -173,7 +173,7 @@ def compares_out_of_range(verdict: Verdict) -> bool:
 #: PyTorch's refusals of ``out=`` in a call that it takes without: its dtype, overloads that lack it, results without gradient.
 _REFUSED_OUT = (
     "dtype|scalar type|Expected out type|[Rr]esult type|can't be cast|not implemented for|only supports bool tensor for result|"
-    r'missing \d required positional arguments: "dim"|received an invalid combination|takes from \d to \d positional|'
+    r'missing \d required positional arguments: "(dim|stable)"|received an invalid combination|takes from \d to \d positional|'
     r"sort\(\): functions with out="
 )
 
@@ -356,9 +356,14 @@ DIFFERENCES = (
     ),
     Difference(
         "Tensor.view",
-        lambda verdict: accepts(r"must be divisible|stride\(-1\) must be 1")(verdict) and "[]" in verdict.ours,
-        "An empty tensor can be viewed as any dtype.",
+        any_of(accepts(r"stride\(-1\) must be 1"), all_of(accepts("must be divisible"), lambda verdict: "[]" in verdict.ours)),
+        "A tensor without elements, or with one in the last dimension, can be viewed as any dtype, whatever its strides.",
         "Tensor.view", "x = torch.zeros((2, 0), dtype=torch.bool); r = x.view(torch.bfloat16)",
+    ),
+    Difference(
+        "Tensor.__setitem__", accepts("only supports boolean masks"),
+        "A tensor of uint8 is a mask in every assignment.",
+        "Tensor.__setitem__", "x = torch.ones(2, requires_grad=True) * 1; x[torch.tensor([0, 1], dtype=torch.uint8)] = 2.0; r = x",
     ),
     Difference(
         "Tensor.__setitem__", accepts("source and destination dtypes match"),
