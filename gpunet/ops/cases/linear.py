@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.launch.facts import Cost, num_bytes
+from gpunet.launch.facts import Cost, Floor, num_bytes
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.cases.case import LARGE_SIZES, SIZES, WHOLE_SIZE, Samples, unaligned
 from gpunet.ops.linear import (
@@ -32,7 +32,10 @@ def _products() -> Iterator[tuple[str, tuple[int, int, int]]]:
 #: (rows, columns, depth) of products on whole tiles of 64 and of 128, and the activations that are shown.
 _TILES, _REPRESENTATIVES = ((128, 128, 64), (128, 96 * 128, 32)), ("relu", "gelu")
 
-linear_forward.describe(is_hot=True)
+#: The floor of the tile of 64: its 4 x 4 outputs per thread read shared memory more often than they multiply.
+_SMALL_TILE = {("float, 64*", "*"): Floor(0.69, shared=1.63)}
+
+linear_forward.describe(is_hot=True, floors={("float, 128*", "*"): Floor(0.85), **_SMALL_TILE})
 
 
 @linear_forward.cases("edge")
@@ -72,7 +75,10 @@ def _(torch, y, z, x, w, b, *, activation, alpha):
     return lambda: torch.addmm(b, x, w.T, out=y).relu_()
 
 
-linear_backward_input.describe(is_hot=True)
+linear_backward_input.describe(
+    is_hot=True,
+    floors={("float, 128*", "sm_80 sm_90a"): Floor(0.85), ("float, 128*", "*"): Floor(0.84), **_SMALL_TILE},
+)
 
 
 @linear_backward_input.cases("edge")
@@ -117,6 +123,7 @@ linear_backward_weight.describe(
         ("float, 128*", "sm_100a"): "8 bytes; the column sum and the widths of accesses take the last of the 128 registers "
         "that two blocks per multiprocessor leave"
     },
+    floors={("float, 128*", "*"): Floor(0.85), **_SMALL_TILE},
 )
 
 
@@ -164,7 +171,7 @@ def _(torch, dw, db, dy, x, scale):
     return run
 
 
-linear_backward_weight_partial.describe(is_hot=True)
+linear_backward_weight_partial.describe(is_hot=True, floors=_SMALL_TILE)
 
 
 @linear_backward_weight_partial.cases("edge")
