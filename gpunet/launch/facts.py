@@ -46,6 +46,15 @@ class Cost(NamedTuple):
         return self.flops / self.bytes
 
 
+class Product(NamedTuple):
+    """The extents of the matrix product that a launch computes, for the predicted time."""
+
+    rows: int
+    columns: int
+    depth: int
+    batches: int = 1
+
+
 class Floor(NamedTuple):
     """What the main loop of a specialisation must reach; see :mod:`gpunet.tools.floors`.  It must not use local memory either."""
 
@@ -92,6 +101,7 @@ class Facts:
         self.spills: Mapping[tuple[str, str], str] = {}
         self.floors: Mapping[tuple[str, str], Floor] = {}
         self._cost: Callable[..., Cost] | None = None
+        self._product: Callable[..., Product] | None = None
         self._equivalent: Callable[..., Callable[[], object]] | None = None
 
     def describe(
@@ -132,6 +142,15 @@ class Facts:
     def launch_cost(self, arrays: Sequence[Any], options: dict[str, Any]) -> Cost:
         assert self._cost is not None, f"kernel {self} has no cost"
         return self._cost(*arrays, **options)
+
+    def product(self, function: F) -> F:
+        """Decorator of the function that returns the :class:`Product` of a launch."""
+        self._product = function
+        return function
+
+    def launch_product(self, arrays: Sequence[Any], options: dict[str, Any]) -> Product | None:
+        """Return the product that a launch computes; None if the kernel computes none."""
+        return None if self._product is None else self._product(*arrays, **options)
 
     def equivalent(self, function: F) -> F:
         """Decorator of the function that returns the launch in PyTorch, as a user would write it for speed.

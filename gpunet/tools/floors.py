@@ -7,12 +7,12 @@ each cycle of arithmetic, or if it accesses local memory without a known reason 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from gpunet.launch.facts import Floor
-from gpunet.launch.kernel import Kernel
+from gpunet.launch.kernel import Geometry, Kernel
 from gpunet.tools.kernel_cases import cases, specialisations
 from gpunet.tools.kernel_table import why_it_spills
 from gpunet.tools.machine_code import disassemble
@@ -41,10 +41,9 @@ class Measured(NamedTuple):
         return self.loop.arithmetic * WARP / (limits.lanes64 if "<double" in self.expression else limits.lanes)
 
     @property
-    def shared(self) -> tuple[float, float]:
-        """Cycles of shared memory for each cycle of arithmetic: the least, and the most that can be true."""
-        least, most = self.loop.shared_cycles
-        return least / self.arithmetic_cycles, most / self.arithmetic_cycles
+    def shared(self) -> float:
+        """Cycles of shared memory for each cycle of arithmetic, at most."""
+        return self.loop.shared_cycles / self.arithmetic_cycles
 
 
 def floor_of(kernel: Kernel, expression: str, architecture: str) -> Floor | None:
@@ -60,31 +59,38 @@ def floor_of(kernel: Kernel, expression: str, architecture: str) -> Floor | None
     )
 
 
-def with_floors(kernel: Kernel, architecture: str) -> list[str]:
-    """Return the representative specialisations of a kernel that have a floor."""
-    return [e for e in specialisations(kernel, "representative") if floor_of(kernel, e, architecture) is not None]
+def representatives(kernel: Kernel, architecture: str) -> dict[str, Geometry]:
+    """Return the representative specialisations of a kernel that have a floor, each with the geometry of a launch."""
+    geometries = [(case, case.geometry()) for case in cases(kernel, "representative")]
+    found = {case.expression(geometry): geometry for case, geometry in geometries}
+    return {e: found[e] for e in specialisations(kernel, "representative") if floor_of(kernel, e, architecture) is not None}
 
 
-def measure(kernel: Kernel, expressions: Sequence[str], architecture: str) -> list[Measured]:
-    """Compile specialisations of a kernel's representative cases, and read their main loops.
+def measure(kernel: Kernel, geometries: Mapping[str, Geometry], architecture: str) -> list[Measured]:
+    """Compile specialisations of a kernel and read their main loops.
+
+    Args:
+        geometries: by specialisation, the geometry of a launch.
 
     Raises:
         CompileError: NVRTC or nvdisasm is not installed, or a specialisation has no main loop with arithmetic.
     """
-    made = compile_and_measure(kernel.file, expressions, architecture)
+    made = compile_and_measure(kernel.file, list(geometries), architecture)
     code = disassemble(made.cubin)
-    found: dict[str, Measured] = {}
-    for case in cases(kernel, "representative"):
-        geometry = case.geometry()
-        expression = case.expression(geometry)
-        if expression in found or expression not in expressions:
-            continue
+    found = []
+    for expression, geometry in geometries.items():
         instructions, usage = code[made.lowered[expression]], made.usage[expression]
         loop = count_main_loop(instructions, f"{expression} for {architecture}")
-        threads = geometry.block if isinstance(geometry.block, int) else math.prod(geometry.block)
-        blocks = blocks_per_multiprocessor(architecture, threads, usage.registers, usage.shared + geometry.shared)
-        found[expression] = Measured(kernel, expression, architecture, loop, usage, blocks, local_accesses(instructions))
-    return list(found.values())
+        blocks = blocks_per_multiprocessor(
+            architecture, num_threads(geometry), usage.registers, usage.shared + geometry.shared
+        )
+        found.append(Measured(kernel, expression, architecture, loop, usage, blocks, local_accesses(instructions)))
+    return found
+
+
+def num_threads(geometry: Geometry) -> int:
+    """Return the threads of a block."""
+    return geometry.block if isinstance(geometry.block, int) else math.prod(geometry.block)
 
 
 def complaints(measured: Measured) -> list[str]:
@@ -99,10 +105,10 @@ def complaints(measured: Measured) -> list[str]:
             f"{name}: {loop.arithmetic} of {loop.issued} instructions of the main loop are arithmetic, {loop.share:.1%}; "
             f"the floor is {floor.arithmetic:.0%}"
         )
-    if measured.shared[1] > floor.shared:
+    if measured.shared > floor.shared:
         found.append(
-            f"{name}: shared memory takes {loop.shared_cycles[1]} cycles for {measured.arithmetic_cycles:g} of arithmetic, "
-            f"{measured.shared[1]:.2f}; the floor allows {floor.shared:g}"
+            f"{name}: shared memory takes {loop.shared_cycles} cycles for {measured.arithmetic_cycles:g} of arithmetic, "
+            f"{measured.shared:.2f}; the floor allows {floor.shared:g}"
         )
     if measured.local_accesses and why_it_spills(measured.kernel, measured.expression, measured.architecture) is None:
         found.append(f"{name}: {measured.local_accesses} instructions access local memory; the floor allows none")

@@ -29,7 +29,7 @@ class MainLoop(NamedTuple):
     issued: int  # instructions
     arithmetic: int  # see ARITHMETIC
     accesses: Mapping[str, int]  # by opcode and bytes per lane: "LDS 16", "STS 4", "LDG 16"
-    shared_cycles: tuple[int, int]  # of the shared-memory pipe: the least, and the most that can be true
+    shared_cycles: int  # of the shared-memory pipe, at most: reads count as paired only if that is proved
 
     @property
     def share(self) -> float:
@@ -59,8 +59,7 @@ def count_main_loop(instructions: Sequence[Instruction], name: str) -> MainLoop:
     wide = {index for index in indices if instructions[index].name == "LDS" and access_bytes(instructions[index]) == 16}
     cycles = sum(access_bytes(i) // 4 for i in chosen if i.name in _SHARED)
     paired = len(wide & paired_reads(code)) if wide else 0
-    bounds = (cycles - 2 * len(wide), cycles - 2 * paired)
-    return MainLoop(len(chosen), sum(map(arithmetic_of, chosen)), accesses, bounds)
+    return MainLoop(len(chosen), sum(map(arithmetic_of, chosen)), accesses, cycles - 2 * paired)
 
 
 def arithmetic_of(instruction: Instruction) -> int:

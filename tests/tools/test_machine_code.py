@@ -76,7 +76,7 @@ def test_path_through_the_main_loop_copies_the_next_step_by_the_fast_branch() ->
     loop = count_main_loop(PRODUCT, "product")
     assert (loop.issued, loop.arithmetic, loop.share) == (12, 3, 0.25)
     assert loop.accesses == {"LDG 16": 1, "LDS 16": 1, "STS 8": 1}
-    assert loop.shared_cycles == (2 + 2, 2 + 2)  # R20 is the same in all lanes
+    assert loop.shared_cycles == 2 + 2  # R20 is the same in all lanes
     assert local_accesses(PRODUCT) == 1
 
 

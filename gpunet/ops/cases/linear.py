@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.launch.facts import Cost, Floor, num_bytes
+from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.cases.case import LARGE_SIZES, SIZES, WHOLE_SIZE, Samples, unaligned
 from gpunet.ops.linear import (
@@ -70,6 +70,12 @@ def _(y, z, x, w, b, *, activation, alpha):
     return Cost(y.size * (2.0 * x.shape[1] + epilogue), num_bytes(y, z, x, w, b))
 
 
+@linear_forward.product
+def _(y, z, x, w, b, *, activation, alpha):
+    (n, o), i = y.shape, x.shape[1]
+    return Product(n, o, i)
+
+
 @linear_forward.equivalent
 def _(torch, y, z, x, w, b, *, activation, alpha):
     return lambda: torch.addmm(b, x, w.T, out=y).relu_()
@@ -110,6 +116,12 @@ def _(s: Samples) -> Iterator[Any]:
 def _(dx, dy, w, saved, *, activation, alpha):
     epilogue = 2 * (activation != "identity")
     return Cost(dx.size * (2.0 * dy.shape[1] + epilogue), num_bytes(dx, dy, w, saved))
+
+
+@linear_backward_input.product
+def _(dx, dy, w, saved, *, activation, alpha):
+    (n, i), o = dx.shape, dy.shape[1]
+    return Product(n, i, o)
 
 
 @linear_backward_input.equivalent
@@ -162,6 +174,11 @@ def _(dw, db, dy, x, scale):
     return Cost(products + sums, num_bytes(dw, db, dy, None if dw is None else x, scale))
 
 
+@linear_backward_weight.product
+def _(dw, db, dy, x, scale):
+    return Product(dy.shape[1], 0 if dw is None else x.shape[1], len(dy))
+
+
 @linear_backward_weight.equivalent
 def _(torch, dw, db, dy, x, scale):
     def run() -> None:
@@ -200,6 +217,11 @@ def _(s: Samples) -> Iterator[Any]:
 @linear_backward_weight_partial.cost
 def _(partials, dy, x, *, slices):
     return Cost(dy.size * (2.0 * x.shape[1] + 1), num_bytes(partials, dy, x))
+
+
+@linear_backward_weight_partial.product
+def _(partials, dy, x, *, slices):
+    return Product(dy.shape[1], x.shape[1], len(dy))
 
 
 linear_backward_weight_reduce.describe(is_hot=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.launch.facts import Cost, Floor, num_bytes
+from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.cases.case import SIZES, WHOLE_SIZE, Samples, View, unaligned
 from gpunet.ops.matmul import matmul_forward
 
@@ -70,6 +70,12 @@ def _(s: Samples) -> Iterator[Any]:
 @matmul_forward.cost
 def _(out, a, b):
     return Cost(2.0 * out.size * a.shape[2], num_bytes(out, a, b))
+
+
+@matmul_forward.product
+def _(out, a, b):
+    batches, rows, columns = out.shape
+    return Product(rows, columns, a.shape[2], batches)
 
 
 @matmul_forward.equivalent
