@@ -85,8 +85,8 @@ Compiled by NVRTC {version}.
 _FILLED = """
 ## Multiprocessors filled
 
-How the blocks of each product share the {multiprocessors} SMs of an H200. *Filled* is blocks / ({multiprocessors} · blocks on the busiest SM):
-the share of SMs that work while the busiest one does.
+How the blocks of each product share the {multiprocessors} SMs of an H200. *Filled* is the share of them that work while the
+busiest one does: blocks / ({multiprocessors} · blocks on the busiest SM).
 """
 
 _TIMES = """
