@@ -2,7 +2,9 @@
 
 For one bit of the lane's number a register is followed as a mask: the bits of its value that may differ between two lanes that
 differ in that bit.  Moves, sums, shifts by constants and logic with constants keep the mask narrow; any other instruction
-makes every bit differ if one of its operands does.  An address without such bits is the same in both lanes.
+makes every bit differ if one of its operands does.  An address without such bits is the same in both lanes.  A shuffle from
+the own lane is a move, by which a source may keep the compiler from computing a value again; so registers that hold the
+number of the lane are followed, too.
 
 Blocks are one-dimensional, so bit b of threadIdx.x is bit b of the lane for b < 5.  Values that differ only because lanes took
 different branches are not followed.
@@ -16,7 +18,9 @@ from collections.abc import Sequence
 from gpunet.tools.machine_code import Code, Instruction
 
 _ALL = 0xFFFFFFFF
-State = dict[str, int]  # by register, "R12" or "P0"; registers that are the same in all lanes are absent
+#: Masks by register, "R12" or "P0"; those that are 0 are absent.  "R12 is the lane" is there if the lower five bits of R12 are
+#: the number of the lane.
+State = dict[str, int]
 
 
 def paired_reads(code: Code) -> set[int]:
@@ -51,7 +55,9 @@ def _reads_independent_of(code: Code, lane_bit: int) -> set[int]:
 
 
 def _joined(one: State, other: State) -> State:
-    return {name: one.get(name, 0) | other.get(name, 0) for name in one.keys() | other.keys()}
+    """What holds after either of two states."""
+    names = [n for n in one.keys() | other.keys() if not n.endswith(_IS_LANE) or (n in one and n in other)]
+    return {name: one.get(name, 0) | other.get(name, 0) for name in names}
 
 
 _REGISTER = re.compile(r"(?<![A-Z_])(?:R\d+|P\d)(?!\w)")  # UR and UP are the same in all lanes
@@ -84,6 +90,7 @@ def _execute(state: State, instruction: Instruction, lane_bit: int) -> None:
     writes_predicates = instruction.opcode in ("IADD3", "LEA")  # the carry out; other predicates are read
     if not writes_predicates and any(_mask_of(state, p) for p in predicates):
         mask = _ALL
+    is_lane = _is_lane(state, instruction, rest)
     names = [operands[0]]
     if destination[1] == "R":
         names = [f"R{int(destination[2]) + i}" for i in range(_registers_written(instruction))]
@@ -93,10 +100,32 @@ def _execute(state: State, instruction: Instruction, lane_bit: int) -> None:
         value = mask
         if instruction.predicate and not instruction.predicate.lstrip("@!").startswith("U"):  # else it keeps its value
             value |= state.get(name, 0) | (_ALL if _mask_of(state, instruction.predicate) else 0)
-        if value:
-            state[name] = value
-        else:
-            state.pop(name, None)
+        state[name], state[name + _IS_LANE] = value, 1
+        if not value:
+            del state[name]
+        if not is_lane or instruction.predicate:
+            del state[name + _IS_LANE]
+
+
+_IS_LANE = " is the lane"
+
+
+def _is_lane(state: State, instruction: Instruction, rest: Sequence[str]) -> bool:
+    """Whether the lower five bits of the result are the number of the lane."""
+    if instruction.name == "S2R":
+        return rest[0] in _LANE
+    if instruction.opcode in (*_MOVES, "SHFL.IDX"):
+        sources = rest[:2] if instruction.name == "SHFL" else rest[-1:]
+    elif instruction.opcode == "LOP3.LUT" and rest[2:] == ["RZ", "0xc0"]:  # a and b
+        sources = rest[:1] if (_constant(rest[1]) or 0) & 31 == 31 else []
+    else:
+        return False
+    return bool(sources) and all(_holds_lane(state, operand) for operand in sources)
+
+
+def _holds_lane(state: State, operand: str) -> bool:
+    register = re.fullmatch(r"(R\d+)(\.reuse)?", operand)
+    return register is not None and register[1] + _IS_LANE in state
 
 
 def _registers_written(instruction: Instruction) -> int:
@@ -111,12 +140,12 @@ def _result(state: State, instruction: Instruction, rest: Sequence[str], lane_bi
     """The mask of the first destination."""
     opcode, masks, constants = instruction.opcode, [_mask_of(state, o) for o in rest], [_constant(o) for o in rest]
     if instruction.name == "S2R":
-        return 1 << lane_bit if rest[0] in ("SR_TID.X", "SR_LANEID") else 0 if rest[0] in _SAME_IN_A_WARP else _ALL
-    if opcode.startswith("SHFL"):
-        return _ALL
+        return 1 << lane_bit if rest[0] in _LANE else 0 if rest[0] in _SAME_IN_A_WARP else _ALL
+    if instruction.name == "SHFL":
+        return masks[0] if opcode == "SHFL.IDX" and _holds_lane(state, rest[1]) and constants[2] == 31 else _ALL
     if not any(masks):
         return 0
-    if opcode in ("MOV", "IMAD.MOV", "IMAD.MOV.U32"):
+    if opcode in _MOVES:
         return masks[-1]
     if opcode in ("IADD3", "VIADD", "IADD", "IMAD.IADD"):
         return _carried(masks)
@@ -135,6 +164,8 @@ def _result(state: State, instruction: Instruction, rest: Sequence[str], lane_bi
     return _ALL
 
 
+_MOVES = ("MOV", "IMAD.MOV", "IMAD.MOV.U32")
+_LANE = ("SR_TID.X", "SR_LANEID")
 _SAME_IN_A_WARP = ("SR_CTAID.X", "SR_CTAID.Y", "SR_CTAID.Z", "SR_CgaCtaId", "SR_TID.Y", "SR_TID.Z")
 
 

@@ -174,7 +174,7 @@ def _predict(launch: Launch, loops: Mapping[str, Measured]) -> Predicted:
         return Predicted(launch, 0.0, memory)
     geometry = kernel.launch_geometry(arrays, options)
     tiles = tiling(product, geometry)
-    sums_slices = tiles.slices > 1 and "ticket" in kernel.parameters  # else another launch sums them
+    sums_slices = tiles.slices > 1 and kernel.workspace  # else its result is the partial sums
     measured = loops[kernel.expression(kernel.floating(arrays), geometry)]
     cycles = main_loop_cycles(product, tiles, measured, num_threads(geometry) // WARP)
     if sums_slices:

@@ -112,6 +112,10 @@ def test_a_jump_back_from_code_out_of_line_is_no_loop() -> None:
         ("@P0 MOV R1, RZ", False),
         ("S2R R1, SR_CTAID.X", True),
         ("SHFL.IDX PT, R1, R5, RZ, 0x1f", False),
+        ("SHFL.IDX PT, R1, R5, R0, 0x1f", True),  # from the own lane
+        ("SHFL.IDX PT, R1, R0, R0, 0x1f", False),
+        ("SHFL.IDX PT, R1, R5, R2, 0x1f", False),
+        ("SHFL.BFLY PT, R1, R5, R0, 0x1f", False),
     ],
 )
 def test_reads_of_one_address_by_two_lanes(address: str, pairs: bool) -> None:

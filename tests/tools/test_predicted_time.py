@@ -79,7 +79,7 @@ def test_slices_share_the_depth_and_are_summed_through_l2() -> None:
     assert slice_cycles(sliced) == 64 * 64 * 4 * (1 + 8) / predicted_time.L2_BYTES_PER_CYCLE
 
 
-def test_only_a_launch_with_a_ticket_sums_its_slices(monkeypatch: Any) -> None:
+def test_only_a_launch_with_a_workspace_sums_its_slices(monkeypatch: Any) -> None:
     launch = training_step((784, 512), 64)[0]
     geometry = Geometry(64, 256, (), ("64", "Identity"))  # 8 tiles in 8 slices
     monkeypatch.setattr(linear_forward, "_geometry", lambda *arrays, **options: geometry)
@@ -87,7 +87,7 @@ def test_only_a_launch_with_a_ticket_sums_its_slices(monkeypatch: Any) -> None:
         of_loop(300, 256, 32)._replace(expression=expression) for expression in geometries
     ])  # fmt: skip
     [without] = predict([launch])
-    monkeypatch.setattr(linear_forward, "parameters", [*linear_forward.parameters, "ticket"])
+    monkeypatch.setattr(linear_forward, "workspace", frozenset({"partials"}))
     [summed] = predict([launch])
     assert without.tiling == summed.tiling == Tiling(64, 64, 8, 64)
     assert (summed.time - without.time) * predicted_time.CLOCK == pytest.approx(slice_cycles(Tiling(64, 64, 8, 64)))
