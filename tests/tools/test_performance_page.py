@@ -8,7 +8,7 @@ import pytest
 
 from gpunet.backend import compiler
 from gpunet.launch.kernel import Kernel
-from gpunet.ops.linear import linear_backward_weight_partial
+from gpunet.ops.linear import linear_backward_weight
 from gpunet.tools import performance_page
 from gpunet.tools.floors import ARCHITECTURES, complaints, measure, representatives
 from gpunet.tools.performance_page import REWRITE, STEPS, cell_of, filled_rows, floor_cell, kernels_with_floors, parse
@@ -43,7 +43,7 @@ def measurements() -> list[Any]:
     return [
         pytest.param(
             kernel, architecture, id=f"{kernel.name}-{architecture}",
-            marks=[] if kernel is linear_backward_weight_partial and architecture == "sm_90a" else [pytest.mark.exhaustive],
+            marks=[] if kernel is linear_backward_weight and architecture == "sm_90a" else [pytest.mark.exhaustive],
         )
         for kernel in kernels_with_floors() for architecture in ARCHITECTURES
     ]  # fmt: skip
@@ -75,7 +75,7 @@ def test_page_has_the_predicted_times() -> None:
 def test_page_is_written_with_its_measured_times(tmp_path: Any, monkeypatch: Any, capsys: Any) -> None:
     """With one kernel, one architecture and one step."""
     name = next(iter(STEPS))
-    monkeypatch.setattr(performance_page, "KERNELS", {"": linear_backward_weight_partial})
+    monkeypatch.setattr(performance_page, "KERNELS", {"": linear_backward_weight})
     monkeypatch.setattr(performance_page, "ARCHITECTURES", ("sm_90a",))
     monkeypatch.setattr(performance_page, "STEPS", {name: STEPS[name]})
     monkeypatch.setattr(performance_page, "BY_HAND", {name: (46, None)})
