@@ -86,6 +86,7 @@ def test_only_a_launch_with_a_workspace_sums_its_slices(monkeypatch: Any) -> Non
     monkeypatch.setattr(predicted_time, "_measured", lambda kernel, geometries: [
         of_loop(300, 256, 32)._replace(expression=expression) for expression in geometries
     ])  # fmt: skip
+    monkeypatch.setattr(linear_forward, "workspace", frozenset())
     [without] = predict([launch])
     monkeypatch.setattr(linear_forward, "workspace", frozenset({"partials"}))
     [summed] = predict([launch])
