@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.launch.facts import Cost, num_bytes
+from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.cases.case import LARGE_SIZES, SIZES, WHOLE_SIZE, Samples, unaligned
 from gpunet.ops.linear import (
@@ -32,7 +32,10 @@ def _products() -> Iterator[tuple[str, tuple[int, int, int]]]:
 #: (rows, columns, depth) of products on whole tiles of 64 and of 128, and the activations that are shown.
 _TILES, _REPRESENTATIVES = ((128, 128, 64), (128, 96 * 128, 32)), ("relu", "gelu")
 
-linear_forward.describe(is_hot=True)
+#: The floor of the tile of 64: its 4 x 4 outputs per thread read shared memory more often than they multiply.
+_SMALL_TILE = {("float, 64*", "*"): Floor(0.69, shared=1.63)}
+
+linear_forward.describe(is_hot=True, floors={("float, 128*", "*"): Floor(0.85), **_SMALL_TILE})
 
 
 @linear_forward.cases("edge")
@@ -67,12 +70,21 @@ def _(y, z, x, w, b, *, activation, alpha):
     return Cost(y.size * (2.0 * x.shape[1] + epilogue), num_bytes(y, z, x, w, b))
 
 
+@linear_forward.product
+def _(y, z, x, w, b, *, activation, alpha):
+    (n, o), i = y.shape, x.shape[1]
+    return Product(n, o, i)
+
+
 @linear_forward.equivalent
 def _(torch, y, z, x, w, b, *, activation, alpha):
     return lambda: torch.addmm(b, x, w.T, out=y).relu_()
 
 
-linear_backward_input.describe(is_hot=True)
+linear_backward_input.describe(
+    is_hot=True,
+    floors={("float, 128*", "sm_80 sm_90a"): Floor(0.85), ("float, 128*", "*"): Floor(0.84), **_SMALL_TILE},
+)
 
 
 @linear_backward_input.cases("edge")
@@ -106,6 +118,12 @@ def _(dx, dy, w, saved, *, activation, alpha):
     return Cost(dx.size * (2.0 * dy.shape[1] + epilogue), num_bytes(dx, dy, w, saved))
 
 
+@linear_backward_input.product
+def _(dx, dy, w, saved, *, activation, alpha):
+    (n, i), o = dx.shape, dy.shape[1]
+    return Product(n, i, o)
+
+
 @linear_backward_input.equivalent
 def _(torch, dx, dy, w, saved, *, activation, alpha):
     return lambda: torch.ops.aten.threshold_backward(torch.mm(dy, w, out=dx), saved, 0)
@@ -117,6 +135,7 @@ linear_backward_weight.describe(
         ("float, 128*", "sm_100a"): "8 bytes; the column sum and the widths of accesses take the last of the 128 registers "
         "that two blocks per multiprocessor leave"
     },
+    floors={("float, 128*", "*"): Floor(0.85), **_SMALL_TILE},
 )
 
 
@@ -155,6 +174,11 @@ def _(dw, db, dy, x, scale):
     return Cost(products + sums, num_bytes(dw, db, dy, None if dw is None else x, scale))
 
 
+@linear_backward_weight.product
+def _(dw, db, dy, x, scale):
+    return Product(dy.shape[1], 0 if dw is None else x.shape[1], len(dy))
+
+
 @linear_backward_weight.equivalent
 def _(torch, dw, db, dy, x, scale):
     def run() -> None:
@@ -164,7 +188,7 @@ def _(torch, dw, db, dy, x, scale):
     return run
 
 
-linear_backward_weight_partial.describe(is_hot=True)
+linear_backward_weight_partial.describe(is_hot=True, floors=_SMALL_TILE)
 
 
 @linear_backward_weight_partial.cases("edge")
@@ -193,6 +217,11 @@ def _(s: Samples) -> Iterator[Any]:
 @linear_backward_weight_partial.cost
 def _(partials, dy, x, *, slices):
     return Cost(dy.size * (2.0 * x.shape[1] + 1), num_bytes(partials, dy, x))
+
+
+@linear_backward_weight_partial.product
+def _(partials, dy, x, *, slices):
+    return Product(dy.shape[1], x.shape[1], len(dy))
 
 
 linear_backward_weight_reduce.describe(is_hot=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.launch.facts import Cost, num_bytes
+from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.cases.case import SIZES, WHOLE_SIZE, Samples, View, unaligned
 from gpunet.ops.matmul import matmul_forward
 
@@ -18,6 +18,11 @@ matmul_forward.describe(
         ("*float*, 128, *", "*"): "two blocks per multiprocessor leave 128 registers per thread; accumulators, fragments and the "
         "prefetched step take 96, and the addresses of operands with arbitrary 64-bit strides more than the remaining 32. One "
         "block per multiprocessor would not spill, but could not hide the latency of barriers"
+    },
+    floors={
+        ("float, 64, *", "*"): Floor(0.69, shared=1.63),
+        ("float, 128, *", "sm_80 sm_90a"): Floor(0.82),
+        ("float, 128, *", "*"): Floor(0.81),
     },
 )
 
@@ -65,6 +70,12 @@ def _(s: Samples) -> Iterator[Any]:
 @matmul_forward.cost
 def _(out, a, b):
     return Cost(2.0 * out.size * a.shape[2], num_bytes(out, a, b))
+
+
+@matmul_forward.product
+def _(out, a, b):
+    batches, rows, columns = out.shape
+    return Product(rows, columns, a.shape[2], batches)
 
 
 @matmul_forward.equivalent
