@@ -152,10 +152,6 @@ def _product(out: View, a: View, b: View) -> tuple[list[LibraryCall], int] | Non
     if n == 1 or b_column == 1:
         if n == 1 and k >= 32 and a_depth == 1 and b_depth == 1:
             return [LibraryCall("dots", dtype, (out, a, b, m, n, k, out_row, a_row, 0))], 0
-        if a_row == 1 and a_depth != 1 and k >= 512 and n >= 256:  # a tile would read a with a large stride
-            transpose = LibraryCall("transpose", dtype, (SCRATCH, a, k, m, a_depth))
-            product = LibraryCall("product", dtype, (out, SCRATCH, b, m, n, k, out_row, k, 1, b_depth))
-            return [transpose, product], m * k * dtype.itemsize
         return [LibraryCall("product", dtype, (out, a, b, m, n, k, out_row, a_row, a_depth, b_depth))], 0
     if b_depth != 1 and k != 1:
         return None

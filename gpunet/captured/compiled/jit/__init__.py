@@ -28,7 +28,6 @@ from gpunet.captured.compiled.jit.arithmetic import (
     maximum,
     minimum,
     multiply_high,
-    opaque,
     reduce_add,
     reduce_maximum,
     reduce_minimum,
