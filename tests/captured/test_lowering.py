@@ -61,6 +61,16 @@ def test_adjacent_views_scaled_by_a_one_element_matrix(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_vector_of_which_one_element_is_taken(backend: str) -> None:
+    """Split at the element, which is 0-d elsewhere, the vector is still scaled by an array of shape (1,)."""
+
+    def step(x: gpunet.Tensor, scale: gpunet.Tensor) -> list[gpunet.Tensor]:
+        return [x[5] * 2.0, x.mul_(scale)]
+
+    check(backend, step, numpy.arange(600.0), numpy.array([3.0]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_comparisons_with_numbers_out_of_range_of_the_dtype(backend: str) -> None:
     def step(*given: gpunet.Tensor) -> list[gpunet.Tensor]:
         return [

@@ -200,7 +200,7 @@ def _split_run(run: list[Call], parts: list[tuple[int, tuple[int, ...]]]) -> Ite
             if view.shape != vector.shape:
                 return view
             piece = View(view.buffer, view.offset + start * view.strides[0], (count,), view.strides, view.dtype)
-            return _reshape(piece, shape) if math.prod(shape) == count else piece
+            return _reshape(piece, shape) if shape and math.prod(shape) == count else piece
 
         yield [call.replaced(part) for call in run]
 
