@@ -9,8 +9,7 @@ import numpy
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.captured.guards import tensors
-from gpunet.captured.ir import tree_map
+from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.errors import ArgumentError
 from gpunet.launch.random import Generator
 from gpunet.launch.tape import graph_break, unrecorded
@@ -72,7 +71,7 @@ class CapturedEpoch:
             result = self._step(*(make_tensor(devices.take(t.array, batch)) for t in self._data))
             weight = rows.stop - rows.start
             seen += weight
-            values = [t.array for t in tensors(result)]
+            values = [t.array for t in tree_leaves(result, Tensor)]
             if not number:
                 structure = result
                 totals = [_weighted(a, weight) for a in values]

@@ -7,6 +7,7 @@ buffers; index -1 is the arena, in which ``plan`` places the temporaries.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -93,6 +94,7 @@ class Buffer:
         self.constant = False
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Call:
     """One call on arrays: ``function(*arguments, **options)``, with a :class:`View` in place of each array.
 
@@ -113,30 +115,21 @@ class Call:
         loops: if the function is a twin, its kernel's function that returns the ``Loops`` of the call, or None.
     """
 
-    __slots__ = ("arguments", "function", "kind", "launch", "loops", "options", "partial", "reads", "writes")
-
-    def __init__(
-        self,
-        kind: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
-        reads: list[View],
-        writes: list[View],
-        partial: bool = False,
-        launch: int = -1,
-        loops: Callable[..., Loops | None] | None = None,
-    ) -> None:
-        self.kind, self.function, self.arguments, self.options = kind, function, arguments, options
-        self.reads, self.writes, self.partial, self.launch = reads, writes, partial, launch
-        self.loops = loops
+    kind: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    reads: list[View]
+    writes: list[View]
+    partial: bool = False
+    launch: int = -1
+    loops: Callable[..., Loops | None] | None = None
 
     def replaced(self, change: Callable[[View], Any]) -> Call:
         """Return the same call with ``change(view)`` in place of each view."""
-        return Call(
-            self.kind, self.function, tree_map(self.arguments, change), tree_map(self.options, change),
-            [change(v) for v in self.reads], [change(v) for v in self.writes], self.partial, self.launch, self.loops,
-        )  # fmt: skip
+        arguments, options = tree_map((self.arguments, self.options), change)
+        reads, writes = map(change, self.reads), map(change, self.writes)
+        return dataclasses.replace(self, arguments=arguments, options=options, reads=[*reads], writes=[*writes])
 
 
 def tree_map(value: Any, change: Callable[[Any], Any], kind: type | Callable[[Any], bool] = View) -> Any:

@@ -17,8 +17,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured.check import Described, compare, describe
 from gpunet.captured.codegen import compile_source
-from gpunet.captured.explain import Explanation, explain_calls, explain_launches
-from gpunet.captured.guards import tensors
+from gpunet.captured.explain import Explanation, explain
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.lowering import Lowering
 from gpunet.captured.trace import owner_of
@@ -67,7 +66,7 @@ class Recording:
         self._context = contextvars.copy_context()
         self._context.run(numpy.seterr, all="ignore")
         self._lock = threading.Lock()
-        given = [t.array for t in tensors((args, options))]
+        given = [t.array for t in tree_leaves((args, options), Tensor)]
         check_arguments(args, options)
         self.inputs = [devices.copy(a) for a in given]
         # copied at each replay: later arguments are probably not contiguous either
@@ -85,7 +84,7 @@ class Recording:
             raise
         self._keep_result(result, (args, options))
         launches = describe(tape, self.inputs, result) if check else []
-        outputs = [t.array for t in tensors(result)]
+        outputs = [t.array for t in tree_leaves(result, Tensor)]
         del result
         self._find_written(tape)
         leaves = [(weakref.ref(leaf), before, leaf._grad) for leaf, before in tape.leaves.items()]
@@ -138,7 +137,7 @@ class Recording:
     def _keep_result(self, result: Any, arguments: Any) -> None:
         """Keep the result of the first call, and its structure."""
         if self.breaks:
-            originals = dict(zip(map(id, self.inputs), tensors(arguments)))
+            originals = dict(zip(map(id, self.inputs), tree_leaves(arguments, Tensor)))
             self.first = tree_map(result, lambda t: originals.get(id(t.array), t), Tensor)
         else:  # copied, since replays overwrite the buffers
             self.first = _copy_tensors(result)
@@ -300,7 +299,6 @@ class Recording:
     def explain(self) -> Explanation:
         """Time the launches of a replay, and restore the arrays that they change."""
         with self._lock:
-            explain = explain_calls if self.lowering.tape is None else explain_launches
             return self._context.run(explain, self.lowering, self.lines)
 
 
@@ -384,7 +382,7 @@ def check_arguments(args: Any, options: Any) -> None:
     Raises:
         CaptureError: names its shape.
     """
-    for tensor in tensors((args, options)):
+    for tensor in tree_leaves((args, options), Tensor):
         if tensor.requires_grad:
             raise CaptureError(
                 f"an argument of shape {tensor.shape} requires grad, but a captured step works on copies of its arguments, "

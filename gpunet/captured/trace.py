@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured.ir import Buffer, Call, View, span, tree_leaves, tree_map
 from gpunet.errors import GpunetError
@@ -50,11 +51,6 @@ def owner_of(array: Array) -> Array:
     while isinstance(array.base, (ndarray, type(array))):
         array = array.base
     return array
-
-
-def address(array: ndarray) -> int:
-    """Return the address of element (0, 0, ...)."""
-    return int(array.__array_interface__["data"][0])
 
 
 class Trace:
@@ -97,7 +93,8 @@ class Trace:
         if id(owner) not in self._numbers:
             self._constants.append(array)
         number = self.buffer_of(owner)
-        return View(number, address(array) - address(self.buffers[number].array), array.shape, array.strides, array.dtype)
+        offset = devices.pointer(array) - devices.pointer(self.buffers[number].array)
+        return View(number, offset, array.shape, array.strides, array.dtype)
 
     def as_traced(self, array: ndarray) -> ndarray:
         """Return a traced view of an argument of a launch."""
@@ -154,12 +151,23 @@ class Trace:
             raise Untraceable
 
     def _add_opaque(self, kernel: Launchable, arrays: Sequence[Any], options: dict[str, Any]) -> None:
-        arguments, settings = tree_map((tuple(arrays), options), self.view_of, ndarray)
-        views, written = list(tree_leaves((arguments, settings))), list(tree_leaves(arguments[: kernel.outputs]))
+        """Append one opaque call: of the twin, or of a function that launches the kernel."""
         if isinstance(kernel, Kernel) and kernel.traceable:
-            self.add_call("opaque", kernel.twin, arguments, settings, views, written, True, loops=kernel.launch_loops)
+            self._add_whole(kernel.twin, kernel.outputs, arrays, options, kernel.launch_loops)
         else:
-            self.add_call("opaque", _LaunchCall(kernel), arguments, settings, views, written, True)
+            self._add_whole(_launching(kernel), kernel.outputs, arrays, options)
+
+    def _add_whole(
+        self, function: Callable[..., Any], outputs: int, arrays: Sequence[Any], options: dict[str, Any], loops: Any = None
+    ) -> None:
+        arguments, settings = tree_map((tuple(arrays), options), self.view_of, devices.is_array)
+        views, written = list(tree_leaves((arguments, settings))), list(tree_leaves(arguments[:outputs]))
+        self.add_call("opaque", function, arguments, settings, views, written, True, loops=loops)
+
+    def add_untraced(self, launch: Launch) -> None:
+        """Append a launch as one opaque call of its kernel."""
+        self._add_whole(launch.kernel, launch.kernel.outputs, launch.arrays, launch.options)
+        self._launch += 1
 
     def add_call(self, *fields: Any, **more: Any) -> None:
         """Append a :class:`Call` of the current launch, given its other arguments."""
@@ -169,45 +177,44 @@ class Trace:
 
     # -- calls reported by traced arrays
     def record(self, kind: str, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], out: Any) -> None:
-        """Record a call that writes to ``out``, its keyword argument."""
-        inputs = tree_map(tuple(arguments), self.view_of, ndarray)
-        settings = tree_map(options, self.view_of, ndarray)
-        target = self.view_of(out)
-        partial = options.get("where", True) is not True
-        reads = [*tree_leaves(inputs), *tree_leaves({k: v for k, v in settings.items() if k != "out"})]
-        self.add_call(kind, function, inputs, {**settings, "out": target}, reads, [target], partial)
+        """Record a call that writes to ``out``: the first argument of a copy, else a keyword argument."""
+        options = {name: option for name, option in options.items() if name != "out"}
+        inputs, settings = tree_map((tuple(arguments), options), self.view_of, ndarray)
+        target, reads = self.view_of(out), list(tree_leaves((inputs, settings)))
+        if kind == "copy":
+            inputs = (target, *inputs)
+        else:
+            settings["out"] = target
+        self.add_call(kind, function, inputs, settings, reads, [target], options.get("where", True) is not True)
 
     def record_new(self, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], result: ndarray) -> Any:
         """Record a call that returns a new array, and return that array traced.  A replay copies the result into its buffer."""
         out = self.as_temporary(result)
         inputs, settings = tree_map((tuple(arguments), options), self.view_of, ndarray)
-        target = self.view_of(out)
-        call = _CallAndCopy(function)
-        self.add_call("opaque", call, (target, *inputs), settings, list(tree_leaves((inputs, settings))), [target])
+        target, reads = self.view_of(out), list(tree_leaves((inputs, settings)))
+        self.add_call("opaque", _copying(function), (target, *inputs), settings, reads, [target])
         return out
 
 
-class _LaunchCall:
-    """Callable that launches a kernel: an opaque call."""
+def _launching(kernel: Launchable) -> Callable[..., None]:
+    """Return a function that launches a kernel."""
 
-    def __init__(self, kernel: Launchable) -> None:
-        self.kernel = kernel
-        # prefixed, because a user's kernel may have the name of a function that compiled/library_calls.py looks up
-        self.__name__ = f"launch_{kernel.name}"
+    def launch(*arrays: Any, **options: Any) -> None:
+        kernel.launch(arrays, options)
 
-    def __call__(self, *arrays: Any, **options: Any) -> None:
-        self.kernel.launch(arrays, options)
+    # prefixed, because a user's kernel may have the name of a function that compiled/library_calls.py looks up
+    launch.__name__ = f"launch_{kernel.name}"
+    return launch
 
 
-class _CallAndCopy:
-    """Call a function and copy its result to the first argument: ``out[...] = function(...)``."""
+def _copying(function: Callable[..., Any]) -> Callable[..., None]:
+    """Return a function that copies the result of ``function`` to its first argument."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.__name__ = function.__name__
+    def call(out: ndarray, *arguments: Any, **options: Any) -> None:
+        out[...] = function(*arguments, **options)
 
-    def __call__(self, out: ndarray, *arguments: Any, **options: Any) -> None:
-        out[...] = self.function(*arguments, **options)
+    call.__name__ = function.__name__
+    return call
 
 
 def take_items(array: ndarray, index: Any) -> Any:
@@ -269,12 +276,7 @@ class TracedArray(ndarray):
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         trace = _current_trace()
         if function is numpy.copyto:
-            out, source = arguments
-            inputs, target = tree_map(source, trace.view_of, ndarray), trace.view_of(out)
-            settings = tree_map(options, trace.view_of, ndarray)
-            partial = options.get("where", True) is not True
-            reads = [*tree_leaves((inputs,)), *tree_leaves(settings)]
-            trace.add_call("copy", numpy.copyto, (target, inputs), settings, reads, [target], partial)
+            trace.record("copy", numpy.copyto, arguments[1:], options, arguments[0])
             return None
         if function in _SHAPE_FUNCTIONS:
             return function(*_untraced(arguments), **_untraced(options))
@@ -324,7 +326,7 @@ class TracedArray(ndarray):
                 raise Untraceable
             out = super().__getitem__(slice(index, index + 1 or None)).reshape(())
         # a[i] += b assigns to a[i] the view it has already updated; skip the copy
-        if not (type(value) is TracedArray and address(value) == address(out) and value.shape == out.shape):
+        if not (type(value) is TracedArray and devices.pointer(value) == devices.pointer(out) and value.shape == out.shape):
             numpy.copyto(out, value, casting="unsafe")
 
     def __iter__(self) -> Any:
@@ -371,7 +373,7 @@ def _find_first_owners(launches: Sequence[Launch]) -> dict[int, ndarray]:
     """
     arrays = tree_leaves([(x.arrays, x.options) for x in launches], ndarray)
     owners = {id(a): a for a in map(owner_of, arrays) if a.size}
-    spans = sorted((*span(View(0, address(a), a.shape, a.strides, a.dtype))[1:], key) for key, a in owners.items())
+    spans = sorted((*span(View(0, devices.pointer(a), a.shape, a.strides, a.dtype))[1:], key) for key, a in owners.items())
     result: dict[int, ndarray] = {}
     end = 0
     for low, high, key in spans:
@@ -392,4 +394,12 @@ def trace(launches: Sequence[Launch], unchunked: bool = False) -> Trace:
     result = Trace(unchunked, _find_first_owners(launches))
     for launch in launches:
         result.add_launch(launch)
+    return result
+
+
+def as_opaque_calls(launches: Sequence[Launch]) -> Trace:
+    """Return the launches as they are, each as one opaque call."""
+    result = Trace()
+    for launch in launches:
+        result.add_untraced(launch)
     return result
