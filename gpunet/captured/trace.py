@@ -31,6 +31,7 @@ from gpunet.launch.kernel import Kernel
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.shims import Shim, Ufunc
 from gpunet.launch.tape import Launch
+from gpunet.ops.index_launches import translate_index_error
 
 ndarray = numpy.ndarray
 
@@ -219,12 +220,18 @@ def _copying(function: Callable[..., Any]) -> Callable[..., None]:
 
 def take_items(array: ndarray, index: Any) -> Any:
     """Return ``array[index]``: the recorded function of indexing with an array."""
-    return array[index]
+    try:
+        return array[index]
+    except IndexError as error:
+        raise translate_index_error(error, "x[index]", array.shape) from None
 
 
 def put_items(array: ndarray, index: Any, value: Any) -> None:
     """Assign ``array[index] = value``: the recorded function of assignment through an index array."""
-    array[index] = value
+    try:
+        array[index] = value
+    except IndexError as error:
+        raise translate_index_error(error, "x[index] = value", array.shape) from None
 
 
 def _untraced(value: Any) -> Any:
