@@ -23,7 +23,7 @@ from gpunet.backend.dtypes import is_half
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
 from gpunet.captured.fuse import fuse_launches
 from gpunet.captured.ir import Call, View, tree_leaves
-from gpunet.captured.trace import as_opaque_calls, trace
+from gpunet.captured.trace import trace
 from gpunet.launch.tape import Launch, Tape
 
 
@@ -61,7 +61,7 @@ class Lowering:
         arrays = tree_leaves([kept, *((x.arrays, x.options) for x in recorded)], devices.is_array)
         on_cpu = all(type(a) is numpy.ndarray for a in arrays)
         self.backend = backend if on_cpu else "launches"
-        traced = trace(recorded, unchunked=backend == "numba") if on_cpu else as_opaque_calls(recorded)
+        traced = trace(recorded, unchunked=backend == "numba", untraced=not on_cpu)
         self._devices = {devices.of(b.array) for b in traced.buffers} or {devices.CPU}
         self._kept = [traced.view_of(a) for a in kept]
         self.buffers, self._calls = traced.buffers, traced.calls

@@ -75,9 +75,7 @@ class Bound:
         if isinstance(getattr(function, "__self__", None), numpy.ufunc):  # add.reduce
             known = f"{function.__self__.__name__}_{known}"  # type: ignore[attr-defined]
         name = known if known.isidentifier() else "function"
-        while name in self.values and self.values[name] is not function:
-            if self.values[name] == function:
-                return name
+        while name in self.values and self.values[name] != function:
             name += "_"
         self.values[name] = function
         return name

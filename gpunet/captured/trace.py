@@ -60,10 +60,13 @@ class Trace:
     Args:
         unchunked: do not split vectors into chunks.
         first_owners: see :func:`_find_first_owners`.
+        untraced: let each launch be one opaque call of its kernel.
     """
 
-    def __init__(self, unchunked: bool = False, first_owners: dict[int, ndarray] | None = None) -> None:
-        self.unchunked = unchunked
+    def __init__(
+        self, unchunked: bool = False, first_owners: dict[int, ndarray] | None = None, untraced: bool = False
+    ) -> None:
+        self.unchunked, self.untraced = unchunked, untraced
         self._first_owners = first_owners or {}
         self.buffers: list[Buffer] = []
         self.calls: list[Call] = []
@@ -111,6 +114,10 @@ class Trace:
     def add_launch(self, launch: Launch) -> None:
         """Append the calls of a launch: those of its twin, or one opaque call if that cannot be traced."""
         kernel, arrays, options = launch.kernel, launch.arrays, launch.options
+        if self.untraced:
+            self._add_opaque(kernel, arrays, options)
+            self._launch += 1
+            return
         start = len(self.calls)
         arguments, settings = tree_map((arrays, options), self.as_traced, ndarray)
         self._constants.clear()
@@ -151,24 +158,14 @@ class Trace:
         else:
             raise Untraceable
 
-    def _add_opaque(self, kernel: Launchable, arrays: Sequence[Any], options: dict[str, Any]) -> None:
-        """Append one opaque call: of the twin, or of a function that launches the kernel."""
-        if isinstance(kernel, Kernel) and kernel.traceable:
-            self._add_whole(kernel.twin, kernel.outputs, arrays, options, kernel.launch_loops)
-        else:
-            self._add_whole(_launching(kernel), kernel.outputs, arrays, options)
-
-    def _add_whole(
-        self, function: Callable[..., Any], outputs: int, arrays: Sequence[Any], options: dict[str, Any], loops: Any = None
-    ) -> None:
+    def _add_opaque(self, kernel: Any, arrays: Sequence[Any], options: dict[str, Any]) -> None:
+        """Append one opaque call: of the kernel if untraced, else of its twin or of a function that launches it."""
+        has_twin = isinstance(kernel, Kernel) and kernel.traceable
+        function = kernel if self.untraced else kernel.twin if has_twin else _launching(kernel)
         arguments, settings = tree_map((tuple(arrays), options), self.view_of, devices.is_array)
-        views, written = list(tree_leaves((arguments, settings))), list(tree_leaves(arguments[:outputs]))
+        views, written = list(tree_leaves((arguments, settings))), list(tree_leaves(arguments[: kernel.outputs]))
+        loops = kernel.launch_loops if has_twin else None
         self.add_call("opaque", function, arguments, settings, views, written, True, loops=loops)
-
-    def add_untraced(self, launch: Launch) -> None:
-        """Append a launch as one opaque call of its kernel."""
-        self._add_whole(launch.kernel, launch.kernel.outputs, launch.arrays, launch.options)
-        self._launch += 1
 
     def add_call(self, *fields: Any, **more: Any) -> None:
         """Append a :class:`Call` of the current launch, given its other arguments."""
@@ -269,8 +266,6 @@ class TracedArray(ndarray):
             raise Untraceable
         if ufunc.nout != 1:
             raise Untraceable
-        if isinstance(options.get("axis"), numpy.ndarray):
-            raise Untraceable
         if out is None:
             # computed for its shape and dtype alone
             result = numpy.asarray(function(*_untraced(inputs), **_untraced(options)))
@@ -350,9 +345,6 @@ class TracedArray(ndarray):
     def copy(self, *args: Any) -> Any:
         return self._call(_current_trace(), ndarray.copy, (self, *args), {})
 
-    def take(self, indices: Any, *args: Any, **options: Any) -> Any:
-        return numpy.take(self, indices, *args, **options)
-
 
 def _untraceable_method(name: str) -> Callable[..., Any]:
     """Return the method ``name`` of arrays, which raises :class:`Untraceable` while this thread traces."""
@@ -391,22 +383,15 @@ def _find_first_owners(launches: Sequence[Launch]) -> dict[int, ndarray]:
     return result
 
 
-def trace(launches: Sequence[Launch], unchunked: bool = False) -> Trace:
+def trace(launches: Sequence[Launch], unchunked: bool = False, untraced: bool = False) -> Trace:
     """Trace the launches of a recorded step.
 
     Args:
         launches: in order.
         unchunked: do not split vectors into chunks.
+        untraced: let each launch be one opaque call of its kernel, for devices other than the CPU.
     """
-    result = Trace(unchunked, _find_first_owners(launches))
+    result = Trace(unchunked, {} if untraced else _find_first_owners(launches), untraced)
     for launch in launches:
         result.add_launch(launch)
-    return result
-
-
-def as_opaque_calls(launches: Sequence[Launch]) -> Trace:
-    """Return the launches as they are, each as one opaque call."""
-    result = Trace()
-    for launch in launches:
-        result.add_untraced(launch)
     return result

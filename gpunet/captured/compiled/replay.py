@@ -71,7 +71,7 @@ def function(
     if parts:
         step = module.load(text)
         names |= {part: getattr(step, part) for part in parts}
-        if writer.has_regions:
+        if writer.regions:
             team.bind(step.help_regions, table.ctypes.data, memory)
             names["step_team"] = team
             body = ["step_team.begin()", *body, "step_team.end()"]

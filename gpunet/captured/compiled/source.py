@@ -30,6 +30,7 @@ class Writer:
 
     Attributes:
         checked: units that check their input.
+        regions: the line of each region.
         scratch_bytes: scratch memory that the step needs.
     """
 
@@ -38,7 +39,7 @@ class Writer:
         self._nests: dict[str, str] = {}  # source -> name: equal nests share a function
         self._table: dict[Any, int] = {}  # buffer, Entry or other name -> index in the table
         self._parts: list[tuple[list[str], bool]] = []  # the lines of a part, and whether it has regions
-        self._regions: list[str] = []
+        self.regions: list[str] = []
         self.checked: list[LibraryUnit] = []
         self.scratch_bytes = 0
 
@@ -83,8 +84,8 @@ class Writer:
         """Add a line to a part, as a region if it is divided."""
         if division is not None:
             state, yield_core = self._name(regions.STATE), self._name(regions.YIELD)
-            number = len(self._regions)
-            self._regions.append(text)
+            number = len(self.regions)
+            self.regions.append(text)
             # i8(...): Numba would compile run_region anew for each literal
             text = f"run_region(table, {state}, {yield_core}, i8({number}), i8({division.num_chunks}))"
         lines.append(text)
@@ -119,8 +120,8 @@ class Writer:
     def text(self) -> str:
         """The source of the module."""
         texts = [f"@nest\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
-        if self._regions:
-            cases = [f"    if region == {n}:\n{indent(self._body([line]), '    ')}" for n, line in enumerate(self._regions)]
+        if self.regions:
+            cases = [f"    if region == {n}:\n{indent(self._body([line]), '    ')}" for n, line in enumerate(self.regions)]
             texts.append(f"@jit_helper\ndef run_chunk(table, region, chunk):\n    noinline()\n{''.join(cases)}")
             texts.append(regions.SOURCE.strip() + "\n")
         has_several_parts = len(self._parts) > 1
@@ -154,10 +155,6 @@ class Writer:
     def buffers(self) -> list[int]:
         """The buffers whose addresses are in the table."""
         return [key for key in self._table if isinstance(key, int)]
-
-    @property
-    def has_regions(self) -> bool:
-        return bool(self._regions)
 
     def table(self, keepers: dict[int, tuple[Any, int]], named: dict[str, int]) -> list[int]:
         """The table of addresses.
