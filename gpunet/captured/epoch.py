@@ -71,14 +71,11 @@ class CapturedEpoch:
             result = self._step(*(make_tensor(devices.take(t.array, batch)) for t in self._data))
             weight = rows.stop - rows.start
             seen += weight
-            values = [t.array for t in tree_leaves(result, Tensor)]
+            values = [_weighted(t.array, weight) for t in tree_leaves(result, Tensor)]
+            for total, value in zip(totals, values):
+                devices.module(total).add(total, value, out=total)
             if not number:
-                structure = result
-                totals = [_weighted(a, weight) for a in values]
-            else:
-                for total, value in zip(totals, values):
-                    xp = devices.module(total)
-                    xp.add(total, _weighted(value, weight), out=total)
+                structure, totals = result, values
         for total in totals:
             devices.module(total).divide(total, seen, out=total)
         means = iter(totals)

@@ -56,11 +56,6 @@ def flops(call: Call) -> int:
     return call.reads[0].size if call.kind == "reduce" else 0
 
 
-def traffic(call: Call) -> int:
-    """Return the bytes that a call reads and writes, counting each array once."""
-    return sum(v.nbytes for v in {*call.reads, *call.writes})
-
-
 class Row(NamedTuple):
     """A launch of the recorded step."""
 
@@ -77,18 +72,13 @@ class Row(NamedTuple):
         return max(self.flops / limits.flops, self.bytes / limits.bytes) / self.seconds if self.seconds else 0.0
 
 
-class Explanation:
-    """The launches of a step; prints as a table.
+class Explanation(NamedTuple):
+    """The launches of a step; prints as a table."""
 
-    Args:
-        rows: launches that run.
-        limits: of this machine.
-        arena_bytes: planned memory of the step.
-        dropped: number of recorded launches that were dropped because nothing reads their results.
-    """
-
-    def __init__(self, rows: Sequence[Row], limits: Ceilings, arena_bytes: int, dropped: int) -> None:
-        self.rows, self.limits, self.arena_bytes, self.dropped = list(rows), limits, arena_bytes, dropped
+    rows: list[Row]  # launches that run
+    limits: Ceilings  # of this machine
+    arena_bytes: int  # planned memory of the step
+    dropped: int  # number of recorded launches that were dropped because nothing reads their results
 
     @property
     def seconds(self) -> float:
@@ -158,5 +148,6 @@ def explain(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation
         calls = [call for call, _ in group]
         shapes = " ".join(dict.fromkeys("×".join(map(str, v.shape)) or "1" for c in calls for v in (*c.writes, *c.reads)))
         seconds = sum(seconds for _, seconds in group)
-        rows.append(Row(*lines[number], shapes, len(calls), sum(map(traffic, calls)), sum(map(flops, calls)), seconds))
+        num_bytes = sum(v.nbytes for c in calls for v in {*c.reads, *c.writes})
+        rows.append(Row(*lines[number], shapes, len(calls), num_bytes, sum(map(flops, calls)), seconds))
     return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))

@@ -81,17 +81,15 @@ class Buffer:
         array: owner of the memory while the step was recorded; None once the step is lowered.
         nbytes: its extent in bytes, gaps between its elements included.
         temporary: used by this step only, so it gets a place in the arena, and calls that write it may be dropped.
-        constant: created by a twin, with the same values at each replay.
     """
 
-    __slots__ = ("array", "constant", "nbytes", "temporary")
+    __slots__ = ("array", "nbytes", "temporary")
 
     def __init__(self, array: numpy.ndarray, temporary: bool = False) -> None:
         self.array: Any = array
         spans = (abs(stride) * (extent - 1) for extent, stride in zip(array.shape, array.strides))
         self.nbytes = sum(spans) + array.itemsize if array.size else 0
         self.temporary = temporary
-        self.constant = False
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -107,7 +107,10 @@ class Recording:
         self._write_back(given)
         self._written.clear()  # its references would keep memory of the step
         if not self.breaks:
-            self._add_guards(tape, modes, [(leaf, before) for leaf, before, _ in alive if before is not ANY])
+            for leaf, before, _ in alive:
+                if before is not ANY:  # not checked above, because the step sets it
+                    self.guards.add("{}._grad is {}", (leaf, before), f"the gradient of a tensor of shape {leaf.shape}")
+            self._add_guards(tape, modes)
             self._versions = list(tape.changed.values())
             self._lower(tape, outputs)
         if not self.breaks:
@@ -192,18 +195,10 @@ class Recording:
             if values is not None and id(owner_of(array)) not in used:
                 self.guards.add("{}({}, {})", (_has_values, weakref.ref(array), values), "the values of a NumPy array")
 
-    def _add_guards(self, tape: Tape, modes: tuple[bool, Any], entry: list[tuple[Tensor, Any]]) -> None:
-        """Add guards for the state that was used while recording.
-
-        Args:
-            tape: of the recording.
-            modes: grad mode and default dtype.
-            entry: leaves whose ``grad`` the step read or added to, each with its ``grad`` at the start.
-        """
+    def _add_guards(self, tape: Tape, modes: tuple[bool, Any]) -> None:
+        """Add guards for grad mode and default dtype, ``modes``, and for the state on which launches rely."""
         add = self.guards.add
         add("({}.enabled, {}()) == {}", (mode.current, get_default_dtype, modes), "grad mode or the default dtype")
-        for leaf, before in entry:
-            add("{}._grad is {}", (leaf, before), f"the gradient of a tensor of shape {leaf.shape}")
         for condition in tape.guards:
             add(*condition)
         for array, values, line in tape.guarded:

@@ -63,9 +63,7 @@ class Trace:
         untraced: let each launch be one opaque call of its kernel.
     """
 
-    def __init__(
-        self, unchunked: bool = False, first_owners: dict[int, ndarray] | None = None, untraced: bool = False
-    ) -> None:
+    def __init__(self, unchunked: bool = False, first_owners: dict[int, ndarray] | None = None, untraced: bool = False) -> None:
         self.unchunked, self.untraced = unchunked, untraced
         self._first_owners = first_owners or {}
         self.buffers: list[Buffer] = []
@@ -126,8 +124,6 @@ class Trace:
         except (Untraceable, IndexError):  # IndexError: the step has changed an index array since the launch
             del self.calls[start:]
             self._trace_twin(kernel, arguments, settings, self._add_opaque)
-        for constant in self._constants:
-            self.buffers[self.buffer_of(owner_of(constant))].constant = True
         self._launch += 1
 
     def _trace_twin(

@@ -69,15 +69,8 @@ def _fuse_downward(nest: Nest, before: list[Unit]) -> bool:
 
 def _depends(later: Unit, earlier: Unit) -> bool:
     """Whether the order of two units matters."""
-    return (
-        _any_overlap(later.reads, earlier.writes)
-        or _any_overlap(later.writes, earlier.reads)
-        or _any_overlap(later.writes, earlier.writes)
-    )
-
-
-def _any_overlap(a: list[View], b: list[View]) -> bool:
-    return any(overlap(x, y) for x in a for y in b)
+    pairs = (later.reads, earlier.writes), (later.writes, earlier.reads), (later.writes, earlier.writes)
+    return any(overlap(a, b) for mine, theirs in pairs for a in mine for b in theirs)
 
 
 def remove_dead_stores(units: list[Unit], temporary: list[bool], kept: set[int]) -> None:

@@ -80,10 +80,8 @@ class Nest(Unit):
                 if any(operand != o and overlap(view, v) for o, v in theirs.items()):
                     return False
         for a, b in ((self, other), (other, self)):
-            if any(overlap(r, v) for r in a._reduced for v in (*b._read.values(), *b._written.values())):
+            if any(overlap(r, v) for r in a._reduced for v in (*b.reads, *b.writes)):
                 return False
-        if any(overlap(a, b) for a in self._reduced for b in other._reduced):
-            return False
         self._read |= {o: v for o, v in other._read.items() if o not in self._written}
         self._written |= other._written
         self._reduced += other._reduced

@@ -119,16 +119,15 @@ class Writer:
 
     def text(self) -> str:
         """The source of the module."""
-        texts = [f"@nest\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
+        texts = [f"@jit_helper\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
         if self.regions:
             cases = [f"    if region == {n}:\n{indent(self._body([line]), '    ')}" for n, line in enumerate(self.regions)]
             texts.append(f"@jit_helper\ndef run_chunk(table, region, chunk):\n    noinline()\n{''.join(cases)}")
             texts.append(regions.SOURCE.strip() + "\n")
-        has_several_parts = len(self._parts) > 1
         for number, (lines, is_threaded) in enumerate(self._parts):
-            dismiss_helpers = is_threaded and has_several_parts  # a NumPy call follows
-            tail = [f"atomic_store({self._name(regions.STATE)}, -(1 << 62))"] if dismiss_helpers else []
-            body = self._body([*lines, *tail, "return 0"])
+            if is_threaded and len(self._parts) > 1:  # a NumPy call follows: dismiss the helpers
+                lines = [*lines, f"atomic_store({self._name(regions.STATE)}, -(1 << 62))"]
+            body = self._body([*lines, "return 0"])
             names = [] if number else [f"argument{n}" for n in range(len(self._arguments))]
             arrays = [f"({TYPE_NAMES[a.whole.dtype]}, {len(a.whole.shape)})" for _, a in zip(names, self._arguments)]
             decorator = f"@{'threaded_' if is_threaded else ''}part({', '.join(('1', *arrays))})"

@@ -195,9 +195,7 @@ def transpose_block(context, out, a, out_row, a_row, rows, columns):
                     with builder.if_then(builder.icmp_signed("<", index(j), columns)):
                         _store_vector(builder, vector, target, rows)
 
-        is_full = builder.and_(
-            builder.icmp_signed(">=", rows, index(width)), builder.icmp_signed(">=", columns, index(width))
-        )
+        is_full = builder.and_(builder.icmp_signed(">=", rows, index(width)), builder.icmp_signed(">=", columns, index(width)))
         with builder.if_else(is_full) as (yes, no):
             with yes:
                 block(None, None)
