@@ -83,7 +83,7 @@ class Trace:
                 self._numbers[id(owner)] = self.buffer_of(first)
         return self._numbers[id(owner)]
 
-    def view_of(self, array: ndarray) -> View:
+    def view_of(self, array: Array) -> View:
         """Return the View (buffer, offset, strides) of an array.
 
         Raises:
