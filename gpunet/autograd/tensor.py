@@ -260,7 +260,7 @@ class Tensor(TensorMethods):
             DeviceError: the tensor is on a GPU; call ``.cpu()`` first.
             GradientError: the tensor requires grad; call ``.detach()`` first.
         """
-        graph_break_on_read("numpy()", self.array)
+        graph_break_on_read("numpy()")
         if not isinstance(force, bool):
             raise DtypeError(f"numpy: force={force!r} has type {type(force).__name__}; expected True or False")
         if force:
@@ -286,11 +286,11 @@ class Tensor(TensorMethods):
         """
         if self.array.size != 1:
             raise ShapeError(f"item() on a tensor of shape {self.shape}; expected a one-element tensor")
-        graph_break_on_read("item()", self.array)
+        graph_break_on_read("item()")
         return (self.array if type(self.array) is ndarray else devices.to_host(self.array)).item()
 
     def tolist(self) -> Any:
-        graph_break_on_read("tolist()", self.array)
+        graph_break_on_read("tolist()")
         return devices.to_host(self.array).tolist()
 
     def __float__(self) -> float:
@@ -307,7 +307,7 @@ class Tensor(TensorMethods):
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise ShapeError(f"the truth value of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
-        graph_break_on_read("the truth value of a tensor (if, while, and, or)", self.array)
+        graph_break_on_read("the truth value of a tensor (if, while, and, or)")
         return bool((self.array if type(self.array) is ndarray else devices.to_host(self.array)).item())
 
     def __len__(self) -> int:
@@ -324,7 +324,7 @@ class Tensor(TensorMethods):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        graph_break_on_read("printing a tensor", self.array)
+        graph_break_on_read("printing a tensor")
         body = numpy.array2string(
             devices.to_host(self.array), separator=", ", prefix="tensor(", precision=4, suppress_small=True
         )
@@ -347,7 +347,7 @@ class Tensor(TensorMethods):
 
     def __reduce__(self) -> Any:
         """Pickle the values, the device and ``requires_grad``, but neither the gradient nor the graph."""
-        graph_break_on_read("pickling a tensor", self.array)
+        graph_break_on_read("pickling a tensor")
         state = getattr(self, "__dict__", None)
         return _unpickle, (type(self), devices.to_host(self.array), str(self.device), self._requires_grad), state
 

@@ -9,8 +9,7 @@ import numpy
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.captured.guards import tensors
-from gpunet.captured.ir import tree_map
+from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.errors import ArgumentError
 from gpunet.launch.random import Generator
 from gpunet.launch.tape import graph_break, unrecorded
@@ -72,14 +71,11 @@ class CapturedEpoch:
             result = self._step(*(make_tensor(devices.take(t.array, batch)) for t in self._data))
             weight = rows.stop - rows.start
             seen += weight
-            values = [t.array for t in tensors(result)]
+            values = [_weighted(t.array, weight) for t in tree_leaves(result, Tensor)]
+            for total, value in zip(totals, values):
+                devices.module(total).add(total, value, out=total)
             if not number:
-                structure = result
-                totals = [_weighted(a, weight) for a in values]
-            else:
-                for total, value in zip(totals, values):
-                    xp = devices.module(total)
-                    xp.add(total, _weighted(value, weight), out=total)
+                structure, totals = result, values
         for total in totals:
             devices.module(total).divide(total, seen, out=total)
         means = iter(totals)

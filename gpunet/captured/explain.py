@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy
 
 from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array
-from gpunet.captured.ir import Call, tree_leaves
+from gpunet.captured.ir import Call
 from gpunet.captured.lowering import Lowering
-from gpunet.launch.tape import Launch
 
 _ROUNDS = 15
 
@@ -57,11 +56,6 @@ def flops(call: Call) -> int:
     return call.reads[0].size if call.kind == "reduce" else 0
 
 
-def traffic(call: Call) -> int:
-    """Return the bytes that a call reads and writes, counting each array once."""
-    return sum(v.nbytes for v in {*call.reads, *call.writes})
-
-
 class Row(NamedTuple):
     """A launch of the recorded step."""
 
@@ -78,18 +72,13 @@ class Row(NamedTuple):
         return max(self.flops / limits.flops, self.bytes / limits.bytes) / self.seconds if self.seconds else 0.0
 
 
-class Explanation:
-    """The launches of a step; prints as a table.
+class Explanation(NamedTuple):
+    """The launches of a step; prints as a table."""
 
-    Args:
-        rows: launches that run.
-        limits: of this machine.
-        arena_bytes: planned memory of the step.
-        dropped: number of recorded launches that were dropped because nothing reads their results.
-    """
-
-    def __init__(self, rows: Sequence[Row], limits: Ceilings, arena_bytes: int, dropped: int) -> None:
-        self.rows, self.limits, self.arena_bytes, self.dropped = list(rows), limits, arena_bytes, dropped
+    rows: list[Row]  # launches that run
+    limits: Ceilings  # of this machine
+    arena_bytes: int  # planned memory of the step
+    dropped: int  # number of recorded launches that were dropped because nothing reads their results
 
     @property
     def seconds(self) -> float:
@@ -143,52 +132,22 @@ def _timed(calls: Sequence[Callable[[], None]], changed: Sequence[Array]) -> lis
     return list(numpy.maximum(numpy.median(seconds, axis=0) - overhead, 0.0))
 
 
-def explain_calls(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation:
-    """Explain a step on the CPU: each launch by the NumPy calls that it became.
+def explain(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation:
+    """Explain a step: each launch by the calls that it became.  On devices other than the CPU FLOPs are not counted.
 
     Args:
         lowering: of the step.
         lines: kernel and user's source line of each recorded launch.
     """
-    seconds = _timed(lowering.separate_calls(), lowering.written_arrays())
+    functions, changed = lowering.separate_calls()
+    timed: dict[int, list[tuple[Call, float]]] = {}  # number of a launch -> its calls, and their times
+    for call, seconds in zip(lowering.calls, _timed(functions, changed)):
+        timed.setdefault(call.launch, []).append((call, seconds))
     rows = []
-    for number, (name, line) in enumerate(lines):
-        calls = [c for c in lowering.calls if c.launch == number]
-        if calls:
-            shapes = _shapes(v.shape for c in calls for v in (*c.writes, *c.reads))
-            took = sum(s for c, s in zip(lowering.calls, seconds) if c.launch == number)
-            rows.append(Row(name, line, shapes, len(calls), sum(map(traffic, calls)), sum(map(flops, calls)), took))
+    for number, group in sorted(timed.items()):
+        calls = [call for call, _ in group]
+        shapes = " ".join(dict.fromkeys("×".join(map(str, v.shape)) or "1" for c in calls for v in (*c.writes, *c.reads)))
+        seconds = sum(seconds for _, seconds in group)
+        num_bytes = sum(v.nbytes for c in calls for v in {*c.reads, *c.writes})
+        rows.append(Row(*lines[number], shapes, len(calls), num_bytes, sum(map(flops, calls)), seconds))
     return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
-
-
-def explain_launches(lowering: Lowering, lines: Sequence[tuple[str, str]]) -> Explanation:
-    """Explain a step on another device: time the launches, each with a synchronisation.  Their FLOPs are not counted.
-
-    Args:
-        lowering: of the step.
-        lines: kernel and user's source line of each recorded launch.
-    """
-
-    def synchronous(launch: Launch) -> Callable[[], None]:
-        device = devices.of(next(tree_leaves((launch.arrays, launch.options), devices.is_array)))
-
-        def run() -> None:
-            launch.kernel.launch(launch.arrays, launch.options)
-            devices.synchronize(device)
-
-        return run
-
-    assert lowering.tape is not None
-    launches = lowering.tape.launches
-    written = {id(a): a for x in launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array)}
-    seconds = _timed([synchronous(launch) for launch in launches], list(written.values()))
-    rows = []
-    for launch, took in zip(launches, seconds):
-        arrays = [*tree_leaves((launch.arrays, launch.options), devices.is_array)]
-        shapes, num_bytes = _shapes(a.shape for a in arrays), sum(a.nbytes for a in arrays)
-        rows.append(Row(launch.kernel.name, launch.line, shapes, 1, num_bytes, 0, took))
-    return Explanation(rows, ceilings(), lowering.arena_bytes, len(lines) - len(rows))
-
-
-def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
-    return " ".join(dict.fromkeys("×".join(map(str, shape)) or "1" for shape in shapes))

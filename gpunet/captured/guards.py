@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from types import MappingProxyType
 from typing import Any
@@ -155,15 +155,3 @@ class State:
 
 def _state_of(owner: Stateful | Tensor) -> list[Any]:
     return [*(owner._hooks or {}).values()] if isinstance(owner, Tensor) else owner.recorded_state()
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in a structure of lists, tuples and dicts, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors(item)

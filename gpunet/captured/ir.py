@@ -7,6 +7,7 @@ buffers; index -1 is the arena, in which ``plan`` places the temporaries.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -80,19 +81,18 @@ class Buffer:
         array: owner of the memory while the step was recorded; None once the step is lowered.
         nbytes: its extent in bytes, gaps between its elements included.
         temporary: used by this step only, so it gets a place in the arena, and calls that write it may be dropped.
-        constant: created by a twin, with the same values at each replay.
     """
 
-    __slots__ = ("array", "constant", "nbytes", "temporary")
+    __slots__ = ("array", "nbytes", "temporary")
 
     def __init__(self, array: numpy.ndarray, temporary: bool = False) -> None:
         self.array: Any = array
         spans = (abs(stride) * (extent - 1) for extent, stride in zip(array.shape, array.strides))
         self.nbytes = sum(spans) + array.itemsize if array.size else 0
         self.temporary = temporary
-        self.constant = False
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Call:
     """One call on arrays: ``function(*arguments, **options)``, with a :class:`View` in place of each array.
 
@@ -113,30 +113,21 @@ class Call:
         loops: if the function is a twin, its kernel's function that returns the ``Loops`` of the call, or None.
     """
 
-    __slots__ = ("arguments", "function", "kind", "launch", "loops", "options", "partial", "reads", "writes")
-
-    def __init__(
-        self,
-        kind: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
-        reads: list[View],
-        writes: list[View],
-        partial: bool = False,
-        launch: int = -1,
-        loops: Callable[..., Loops | None] | None = None,
-    ) -> None:
-        self.kind, self.function, self.arguments, self.options = kind, function, arguments, options
-        self.reads, self.writes, self.partial, self.launch = reads, writes, partial, launch
-        self.loops = loops
+    kind: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    reads: list[View]
+    writes: list[View]
+    partial: bool = False
+    launch: int = -1
+    loops: Callable[..., Loops | None] | None = None
 
     def replaced(self, change: Callable[[View], Any]) -> Call:
         """Return the same call with ``change(view)`` in place of each view."""
-        return Call(
-            self.kind, self.function, tree_map(self.arguments, change), tree_map(self.options, change),
-            [change(v) for v in self.reads], [change(v) for v in self.writes], self.partial, self.launch, self.loops,
-        )  # fmt: skip
+        arguments, options = tree_map((self.arguments, self.options), change)
+        reads, writes = map(change, self.reads), map(change, self.writes)
+        return dataclasses.replace(self, arguments=arguments, options=options, reads=[*reads], writes=[*writes])
 
 
 def tree_map(value: Any, change: Callable[[Any], Any], kind: type | Callable[[Any], bool] = View) -> Any:

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import functools
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,34 +23,27 @@ from gpunet.backend.dtypes import is_half
 from gpunet.captured import compiled, cuda_graph, numpy_calls, plan
 from gpunet.captured.fuse import fuse_launches
 from gpunet.captured.ir import Call, View, tree_leaves
-from gpunet.captured.trace import address, trace
+from gpunet.captured.trace import trace
 from gpunet.launch.tape import Launch, Tape
 
 
-class _ViewInterface:
-    """A view as NumPy's array interface: it may reach beyond the array that owns the memory (see ``trace``).
+def _view_of_memory(keeper: Any, start: int, view: View) -> numpy.ndarray:
+    """Return a view of memory as an array: it may reach beyond the array that owns the memory (see ``trace``).
 
     Args:
-        keeper: object that owns the memory.
+        keeper: object that owns the memory; the array keeps it alive.
         start: address of the buffer.
         view: the view in that buffer.
     """
-
-    def __init__(self, keeper: Any, start: int, view: View) -> None:
-        self.keeper = keeper
-        self.__array_interface__ = {
-            "data": (start + view.offset, False),
-            "shape": view.shape,
-            "strides": view.strides,
-            "typestr": f"<u{view.dtype.itemsize}" if is_half(view.dtype) else view.dtype.str,  # bfloat16 has none
-            "version": 3,
-        }
-        self._dtype = view.dtype
-
-    def array(self) -> numpy.ndarray:
-        """Return the view as an array."""
-        array = numpy.asarray(self)
-        return array.view(self._dtype) if array.dtype != self._dtype else array
+    interface = {
+        "data": (start + view.offset, False),
+        "shape": view.shape,
+        "strides": view.strides,
+        "typestr": f"<u{view.dtype.itemsize}" if is_half(view.dtype) else view.dtype.str,  # bfloat16 has none
+        "version": 3,
+    }
+    array = numpy.asarray(types.SimpleNamespace(keeper=keeper, __array_interface__=interface))
+    return array.view(view.dtype) if array.dtype != view.dtype else array
 
 
 class Lowering:
@@ -66,9 +61,8 @@ class Lowering:
         arrays = tree_leaves([kept, *((x.arrays, x.options) for x in recorded)], devices.is_array)
         on_cpu = all(type(a) is numpy.ndarray for a in arrays)
         self.backend = backend if on_cpu else "launches"
-        traced = trace(recorded, unchunked=backend == "numba") if on_cpu else cuda_graph.Launches(recorded)
+        traced = trace(recorded, unchunked=backend == "numba", untraced=not on_cpu)
         self._devices = {devices.of(b.array) for b in traced.buffers} or {devices.CPU}
-        self._lines = [launch.line for launch in recorded]
         self._kept = [traced.view_of(a) for a in kept]
         self.buffers, self._calls = traced.buffers, traced.calls
         self._planned: list[Call] = []
@@ -105,71 +99,75 @@ class Lowering:
             units, place, self.arena_bytes = plan.make_plan(
                 self.buffers, launches, self._kept, lambda calls, kept: calls, plan.GPU_ALIGNMENT
             )
+            self._planned = [unit.replaced(place) for unit in units]
         elif self.backend == "numba":
             units, place, self.arena_bytes = plan.make_plan(self.buffers, self._calls, self._kept, self._make_units)
         else:
             units, place, self.arena_bytes = plan.make_plan(self.buffers, self._calls, self._kept)
             self._planned, self._numpy_bytes = list(units), self.arena_bytes
-        arena = plan.allocate_arena(self.arena_bytes, next(iter(self._devices)))
         # buffer -> object that keeps its memory alive, and its address
-        keepers: dict[int, tuple[Any, int]] = {-1: (arena, devices.pointer(arena))}
-        for number, buffer in enumerate(self.buffers):
-            if buffer.temporary:
-                buffer.array = None
-            elif buffer.array is not None:
-                keepers[number] = (buffer.array, devices.pointer(buffer.array))
-        written = (self.buffers[v.buffer].array for u in units for v in u.writes if not self._is_temporary(v))
+        keepers: dict[int, tuple[Any, int]] = {
+            number: (buffer.array, devices.pointer(buffer.array))
+            for number, buffer in enumerate(self.buffers)
+            if not buffer.temporary and buffer.array is not None
+        }
+        written = (keepers[v.buffer][0] for u in units for v in u.writes if v.buffer in keepers)
         self.written = {id(array): array for array in written}  #: owners of the memory outside the arena that a replay writes
+        for buffer in self.buffers:
+            buffer.array = None
+        arena = plan.allocate_arena(self.arena_bytes, next(iter(self._devices)))
+        keepers[-1] = (arena, devices.pointer(arena))
 
         def array(view: View) -> Array:
             owner, start = keepers[view.buffer]
             if not isinstance(owner, numpy.ndarray):
                 return devices.gpu_view_without_owner(owner, view.offset, view.shape, view.strides, view.dtype)
-            return _ViewInterface(owner, start, view).array().view(type(owner))
+            return _view_of_memory(owner, start, view).view(type(owner))
 
         if self.backend == "launches":
-            run, self.tape = cuda_graph.function([u.replaced(place) for u in units], array, self._devices, self._lines)
+            run, self.tape = cuda_graph.function(self._planned, array, self._devices)
         elif self.backend == "numba":
-            whole = {n: (self._whole_view(n), is_shared) for n, is_shared in (inputs or {}).items()}
-            arguments = compiled.select_arguments(units, whole, self._kept, keepers)
+            arguments = compiled.select_arguments(units, inputs or {}, self._kept, keepers)
             self.zero_copy_inputs = [a.whole.buffer for a in arguments]
             run, self.source = compiled.function(units, array, keepers, place, arguments)
         else:
             run, self.source = numpy_calls.function(self._planned, array)
         self._keepers = keepers
-        kept = [array(place(v)) for v in self._kept]
-        for buffer in self.buffers:
-            buffer.array = None
-        return run, kept
+        return run, [array(place(v)) for v in self._kept]
 
     def _make_units(self, calls: list[Call], kept: set[int]) -> list[compiled.Unit]:
         units = compiled.fuse(calls)
         compiled.remove_dead_stores(units, [b.temporary for b in self.buffers], kept)
         return units
 
-    def _whole_view(self, number: int) -> View:
-        array = self.buffers[number].array
-        return View(number, 0, array.shape, array.strides, array.dtype)
-
-    def _is_temporary(self, view: View) -> bool:
-        return view.buffer < 0 or self.buffers[view.buffer].temporary
-
     @property
     def calls(self) -> list[Call]:
-        """The step as planned NumPy calls, also where it is compiled: :meth:`CapturedStep.explain` times these."""
+        """The step as planned calls: on the CPU of NumPy, also where it is compiled.  :meth:`CapturedStep.explain` times them."""
         if not self._planned:
             units, _, self._numpy_bytes = plan.make_plan(self.buffers, self._calls, self._kept)
             self._planned = list(units)
         return self._planned
 
-    def separate_calls(self) -> list[Callable[[], None]]:
-        """Return a function for each of :attr:`calls`, on a new arena, to be timed."""
+    def separate_calls(self) -> tuple[list[Callable[[], None]], list[Array]]:
+        """Return a function for each of :attr:`calls`, to be timed, and the arrays that they change.
+
+        NumPy calls work on a new arena.  A launch on another device is followed by a synchronisation.
+        """
+        if self.tape is not None:
+            launches = self.tape.launches
+            written = {id(a): a for x in launches for a in tree_leaves(x.arrays[: x.kernel.outputs], devices.is_array)}
+            return [functools.partial(_launch_and_wait, launch) for launch in launches], [*written.values()]
         calls = self.calls
         arena = plan.allocate_arena(self._numpy_bytes, devices.CPU)
-        keepers = {**self._keepers, -1: (arena, address(arena))}
-        return [numpy_calls.function([call], lambda v: _ViewInterface(*keepers[v.buffer], v).array())[0] for call in calls]
+        keepers = {**self._keepers, -1: (arena, devices.pointer(arena))}
 
-    def written_arrays(self) -> list[numpy.ndarray]:
-        """Return the arrays outside the arena that :attr:`calls` write."""
-        written = dict.fromkeys(v for c in self.calls for v in c.writes if v.buffer >= 0)
-        return [_ViewInterface(*self._keepers[v.buffer], v).array() for v in written]
+        def array(view: View) -> numpy.ndarray:
+            return _view_of_memory(*keepers[view.buffer], view)
+
+        changed = dict.fromkeys(v for c in calls for v in c.writes if v.buffer >= 0)
+        return [numpy_calls.function([call], array)[0] for call in calls], [*map(array, changed)]
+
+
+def _launch_and_wait(launch: Launch) -> None:
+    launch.kernel.launch(launch.arrays, launch.options)
+    devices.synchronize(devices.of(next(tree_leaves((launch.arrays, launch.options), devices.is_array))))

@@ -39,9 +39,9 @@ def merge_adjacent_scalings(calls: list[Call]) -> list[Call]:
         while scaling is not None and merged:  # the merged one may be adjacent to another one
             merged = False
             for index, (x, s) in movable.items():
-                if s == scaling[1] and _are_adjacent(x, scaling[0]):
-                    call = _merged_scaling(call, x, scaling[0], s)
-                    scaling, merged, result[index] = (call.writes[0], s), True, None
+                if s == scaling[1] and (both := _join(x, scaling[0])) is not None:
+                    call = Call(call.kind, call.function, (both, s), {"out": both}, [both, s], [both], launch=call.launch)
+                    scaling, merged, result[index] = (both, s), True, None
                     del movable[index]
                     break
         for index, (x, s) in [*movable.items()]:
@@ -53,16 +53,12 @@ def merge_adjacent_scalings(calls: list[Call]) -> list[Call]:
     return [call for call in result if call is not None]
 
 
-def _are_adjacent(a: View, b: View) -> bool:
-    if a.buffer != b.buffer or a.dtype != b.dtype:
-        return False
-    return a.offset + a.nbytes == b.offset or b.offset + b.nbytes == a.offset
-
-
-def _merged_scaling(call: Call, a: View, b: View, s: View) -> Call:
-    size = a.size + b.size
-    both = View(a.buffer, min(a.offset, b.offset), (size,), (a.dtype.itemsize,), a.dtype)
-    return Call(call.kind, call.function, (both, s), {"out": both}, [both, s], [both], launch=call.launch)
+def _join(a: View, b: View) -> View | None:
+    """Return two contiguous views as one vector, or None if they are not adjacent."""
+    first, second = (a, b) if a.offset < b.offset else (b, a)
+    if a.buffer != b.buffer or a.dtype != b.dtype or first.offset + first.nbytes != second.offset:
+        return None
+    return first._replace(shape=(a.size + b.size,), strides=(a.dtype.itemsize,))
 
 
 # ---- chunks -----------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Bound:
         """Return the source of an argument; with ``dtype``, a number becomes an array of that dtype and shape."""
         if isinstance(value, View):
             return self.array(value)
-        if value is None or isinstance(value, bool):
+        if value is None or isinstance(value, (bool, str)):
             return repr(value)
         if isinstance(value, (int, float, numpy.generic)):
             if dtype is not None and getattr(value, "dtype", dtype) == dtype:
@@ -64,8 +64,6 @@ class Bound:
             if isinstance(value, int) or (type(value) is float and value - value == 0):
                 return repr(value)
             return self.name("s", ("number", type(value), repr(value)), value)
-        if isinstance(value, str):
-            return repr(value)
         self._kept.append(value)  # so that its id is not reused
         return self.name("c", ("object", id(value)), tree_map(value, self._array))
 
@@ -75,9 +73,7 @@ class Bound:
         if isinstance(getattr(function, "__self__", None), numpy.ufunc):  # add.reduce
             known = f"{function.__self__.__name__}_{known}"  # type: ignore[attr-defined]
         name = known if known.isidentifier() else "function"
-        while name in self.values and self.values[name] is not function:
-            if self.values[name] == function:
-                return name
+        while name in self.values and self.values[name] != function:
             name += "_"
         self.values[name] = function
         return name

@@ -118,13 +118,8 @@ class _Homes:
 def _eliminate_concatenations(calls: list[Call], homes: _Homes) -> list[Call]:
     """Drop concatenations of vectors where the parts can be computed directly in the memory of the result."""
     buffers, result = homes.buffers, []
-    first: dict[int, int] = {}
-    last_write: dict[int, int] = {}
-    for number, call in enumerate(calls):
-        for view in (*call.reads, *call.writes):
-            first.setdefault(view.buffer, number)
-        for view in call.writes:
-            last_write[view.buffer] = number
+    first, _ = _live_ranges(calls, homes)
+    last_write = {view.buffer: number for number, call in enumerate(calls) for view in call.writes}
 
     def joinable(number: int, out: View, parts: list[View]) -> bool:
         if not (buffers[out.buffer].temporary and _is_whole(out, buffers) and len(out.shape) == 1):
@@ -224,11 +219,6 @@ def _assign_offsets(calls: Sequence[Any], homes: _Homes, alignment: int) -> tupl
 
 def allocate_arena(size: int, device: Device) -> Array:
     """Allocate an aligned array of ``size`` bytes."""
-    if device.type == "cuda":
-        return devices.empty((size,), numpy.uint8, device)
     array = devices.empty((size + _ALIGNMENT,), numpy.uint8, device)
     start = -devices.pointer(array) % _ALIGNMENT
     return array[start : start + size]
-
-
-__all__ = ["allocate_arena", "make_plan"]

@@ -17,8 +17,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured.check import Described, compare, describe
 from gpunet.captured.codegen import compile_source
-from gpunet.captured.explain import Explanation, explain_calls, explain_launches
-from gpunet.captured.guards import tensors
+from gpunet.captured.explain import Explanation, explain
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.lowering import Lowering
 from gpunet.captured.trace import owner_of
@@ -67,7 +66,7 @@ class Recording:
         self._context = contextvars.copy_context()
         self._context.run(numpy.seterr, all="ignore")
         self._lock = threading.Lock()
-        given = [t.array for t in tensors((args, options))]
+        given = [t.array for t in tree_leaves((args, options), Tensor)]
         check_arguments(args, options)
         self.inputs = [devices.copy(a) for a in given]
         # copied at each replay: later arguments are probably not contiguous either
@@ -85,7 +84,7 @@ class Recording:
             raise
         self._keep_result(result, (args, options))
         launches = describe(tape, self.inputs, result) if check else []
-        outputs = [t.array for t in tensors(result)]
+        outputs = [t.array for t in tree_leaves(result, Tensor)]
         del result
         self._find_written(tape)
         leaves = [(weakref.ref(leaf), before, leaf._grad) for leaf, before in tape.leaves.items()]
@@ -108,7 +107,10 @@ class Recording:
         self._write_back(given)
         self._written.clear()  # its references would keep memory of the step
         if not self.breaks:
-            self._add_guards(tape, modes, [(leaf, before) for leaf, before, _ in alive if before is not ANY])
+            for leaf, before, _ in alive:
+                if before is not ANY:  # not checked above, because the step sets it
+                    self.guards.add("{}._grad is {}", (leaf, before), f"the gradient of a tensor of shape {leaf.shape}")
+            self._add_guards(tape, modes)
             self._versions = list(tape.changed.values())
             self._lower(tape, outputs)
         if not self.breaks:
@@ -138,7 +140,7 @@ class Recording:
     def _keep_result(self, result: Any, arguments: Any) -> None:
         """Keep the result of the first call, and its structure."""
         if self.breaks:
-            originals = dict(zip(map(id, self.inputs), tensors(arguments)))
+            originals = dict(zip(map(id, self.inputs), tree_leaves(arguments, Tensor)))
             self.first = tree_map(result, lambda t: originals.get(id(t.array), t), Tensor)
         else:  # copied, since replays overwrite the buffers
             self.first = _copy_tensors(result)
@@ -193,18 +195,10 @@ class Recording:
             if values is not None and id(owner_of(array)) not in used:
                 self.guards.add("{}({}, {})", (_has_values, weakref.ref(array), values), "the values of a NumPy array")
 
-    def _add_guards(self, tape: Tape, modes: tuple[bool, Any], entry: list[tuple[Tensor, Any]]) -> None:
-        """Add guards for the state that was used while recording.
-
-        Args:
-            tape: of the recording.
-            modes: grad mode and default dtype.
-            entry: leaves whose ``grad`` the step read or added to, each with its ``grad`` at the start.
-        """
+    def _add_guards(self, tape: Tape, modes: tuple[bool, Any]) -> None:
+        """Add guards for grad mode and default dtype, ``modes``, and for the state on which launches rely."""
         add = self.guards.add
         add("({}.enabled, {}()) == {}", (mode.current, get_default_dtype, modes), "grad mode or the default dtype")
-        for leaf, before in entry:
-            add("{}._grad is {}", (leaf, before), f"the gradient of a tensor of shape {leaf.shape}")
         for condition in tape.guards:
             add(*condition)
         for array, values, line in tape.guarded:
@@ -300,7 +294,6 @@ class Recording:
     def explain(self) -> Explanation:
         """Time the launches of a replay, and restore the arrays that they change."""
         with self._lock:
-            explain = explain_calls if self.lowering.tape is None else explain_launches
             return self._context.run(explain, self.lowering, self.lines)
 
 
@@ -384,7 +377,7 @@ def check_arguments(args: Any, options: Any) -> None:
     Raises:
         CaptureError: names its shape.
     """
-    for tensor in tensors((args, options)):
+    for tensor in tree_leaves((args, options), Tensor):
         if tensor.requires_grad:
             raise CaptureError(
                 f"an argument of shape {tensor.shape} requires grad, but a captured step works on copies of its arguments, "

@@ -17,8 +17,7 @@ from gpunet.backend import devices
 from gpunet.captured.compiled import module as compiled
 from gpunet.captured.epoch import CapturedEpoch
 from gpunet.captured.explain import Explanation
-from gpunet.captured.guards import tensors
-from gpunet.captured.ir import tree_map
+from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.recording import Recording, check_arguments
 from gpunet.errors import ArgumentError, CaptureError, GraphBreakWarning
 from gpunet.launch.random import Generator
@@ -38,6 +37,7 @@ class CapturedStep:
         functools.update_wrapper(self, function)
         self.function, self.backend, self.max_recordings = function, backend, recordings
         self.fullgraph, self.check = fullgraph, check
+        self._options = backend, recordings, fullgraph, check
         self.name = getattr(function, "__name__", type(function).__name__)
         self.recordings: list[Recording] = []  # the most recently used one last
         self._graph_break: GraphBreak | None = None  # the first one, without ``fullgraph``
@@ -46,10 +46,6 @@ class CapturedStep:
     def __reduce__(self) -> Any:
         """Copy without the recordings: a copy makes its own."""
         return CapturedStep, (self.function, *self._options)
-
-    @property
-    def _options(self) -> tuple[str, int, bool, bool]:
-        return self.backend, self.max_recordings, self.fullgraph, self.check
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -68,8 +64,8 @@ class CapturedStep:
         latest = self.recordings[-1] if self.recordings else None
         if latest is not None and (given := latest.match(args, options)) is not None and latest.guards.hold():
             return latest.replay(given)  # fast path: nearly every call ends here
-        args, options = _with_tensors(args, options)
-        given = [t.array for t in tensors((args, options))]
+        args, options = tree_map((args, options), Tensor, devices.is_array)
+        given = [t.array for t in tree_leaves((args, options), Tensor)]
         key = _key((args, options))
         outdated: Recording | None = None
         for recording in reversed(self.recordings):
@@ -207,10 +203,6 @@ def capture(
     elif backend == "auto":
         backend = "numba" if compiled.available() else "numpy"
     return CapturedStep(function, backend, recordings, fullgraph, check)
-
-
-def _with_tensors(args: Any, options: Any) -> Any:
-    return tree_map((args, options), Tensor, devices.is_array)
 
 
 def _key(value: Any) -> Any:

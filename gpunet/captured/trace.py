@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy
 
+from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.captured.ir import Buffer, Call, View, span, tree_leaves, tree_map
 from gpunet.errors import GpunetError
@@ -30,6 +31,7 @@ from gpunet.launch.kernel import Kernel
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.shims import Shim, Ufunc
 from gpunet.launch.tape import Launch
+from gpunet.ops.index_launches import translate_index_error
 
 ndarray = numpy.ndarray
 
@@ -52,21 +54,17 @@ def owner_of(array: Array) -> Array:
     return array
 
 
-def address(array: ndarray) -> int:
-    """Return the address of element (0, 0, ...)."""
-    return int(array.__array_interface__["data"][0])
-
-
 class Trace:
     """The calls of traced launches, and the buffers that they use.
 
     Args:
         unchunked: do not split vectors into chunks.
         first_owners: see :func:`_find_first_owners`.
+        untraced: let each launch be one opaque call of its kernel.
     """
 
-    def __init__(self, unchunked: bool = False, first_owners: dict[int, ndarray] | None = None) -> None:
-        self.unchunked = unchunked
+    def __init__(self, unchunked: bool = False, first_owners: dict[int, ndarray] | None = None, untraced: bool = False) -> None:
+        self.unchunked, self.untraced = unchunked, untraced
         self._first_owners = first_owners or {}
         self.buffers: list[Buffer] = []
         self.calls: list[Call] = []
@@ -85,7 +83,7 @@ class Trace:
                 self._numbers[id(owner)] = self.buffer_of(first)
         return self._numbers[id(owner)]
 
-    def view_of(self, array: ndarray) -> View:
+    def view_of(self, array: Array) -> View:
         """Return the View (buffer, offset, strides) of an array.
 
         Raises:
@@ -97,7 +95,8 @@ class Trace:
         if id(owner) not in self._numbers:
             self._constants.append(array)
         number = self.buffer_of(owner)
-        return View(number, address(array) - address(self.buffers[number].array), array.shape, array.strides, array.dtype)
+        offset = devices.pointer(array) - devices.pointer(self.buffers[number].array)
+        return View(number, offset, array.shape, array.strides, array.dtype)
 
     def as_traced(self, array: ndarray) -> ndarray:
         """Return a traced view of an argument of a launch."""
@@ -113,6 +112,10 @@ class Trace:
     def add_launch(self, launch: Launch) -> None:
         """Append the calls of a launch: those of its twin, or one opaque call if that cannot be traced."""
         kernel, arrays, options = launch.kernel, launch.arrays, launch.options
+        if self.untraced:
+            self._add_opaque(kernel, arrays, options)
+            self._launch += 1
+            return
         start = len(self.calls)
         arguments, settings = tree_map((arrays, options), self.as_traced, ndarray)
         self._constants.clear()
@@ -121,8 +124,6 @@ class Trace:
         except (Untraceable, IndexError):  # IndexError: the step has changed an index array since the launch
             del self.calls[start:]
             self._trace_twin(kernel, arguments, settings, self._add_opaque)
-        for constant in self._constants:
-            self.buffers[self.buffer_of(owner_of(constant))].constant = True
         self._launch += 1
 
     def _trace_twin(
@@ -153,13 +154,14 @@ class Trace:
         else:
             raise Untraceable
 
-    def _add_opaque(self, kernel: Launchable, arrays: Sequence[Any], options: dict[str, Any]) -> None:
-        arguments, settings = tree_map((tuple(arrays), options), self.view_of, ndarray)
+    def _add_opaque(self, kernel: Any, arrays: Sequence[Any], options: dict[str, Any]) -> None:
+        """Append one opaque call: of the kernel if untraced, else of its twin or of a function that launches it."""
+        has_twin = isinstance(kernel, Kernel) and kernel.traceable
+        function = kernel if self.untraced else kernel.twin if has_twin else _launching(kernel)
+        arguments, settings = tree_map((tuple(arrays), options), self.view_of, devices.is_array)
         views, written = list(tree_leaves((arguments, settings))), list(tree_leaves(arguments[: kernel.outputs]))
-        if isinstance(kernel, Kernel) and kernel.traceable:
-            self.add_call("opaque", kernel.twin, arguments, settings, views, written, True, loops=kernel.launch_loops)
-        else:
-            self.add_call("opaque", _LaunchCall(kernel), arguments, settings, views, written, True)
+        loops = kernel.launch_loops if has_twin else None
+        self.add_call("opaque", function, arguments, settings, views, written, True, loops=loops)
 
     def add_call(self, *fields: Any, **more: Any) -> None:
         """Append a :class:`Call` of the current launch, given its other arguments."""
@@ -169,55 +171,60 @@ class Trace:
 
     # -- calls reported by traced arrays
     def record(self, kind: str, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], out: Any) -> None:
-        """Record a call that writes to ``out``, its keyword argument."""
-        inputs = tree_map(tuple(arguments), self.view_of, ndarray)
-        settings = tree_map(options, self.view_of, ndarray)
-        target = self.view_of(out)
-        partial = options.get("where", True) is not True
-        reads = [*tree_leaves(inputs), *tree_leaves({k: v for k, v in settings.items() if k != "out"})]
-        self.add_call(kind, function, inputs, {**settings, "out": target}, reads, [target], partial)
+        """Record a call that writes to ``out``: the first argument of a copy, else a keyword argument."""
+        options = {name: option for name, option in options.items() if name != "out"}
+        inputs, settings = tree_map((tuple(arguments), options), self.view_of, ndarray)
+        target, reads = self.view_of(out), list(tree_leaves((inputs, settings)))
+        if kind == "copy":
+            inputs = (target, *inputs)
+        else:
+            settings["out"] = target
+        self.add_call(kind, function, inputs, settings, reads, [target], options.get("where", True) is not True)
 
     def record_new(self, function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], result: ndarray) -> Any:
         """Record a call that returns a new array, and return that array traced.  A replay copies the result into its buffer."""
         out = self.as_temporary(result)
         inputs, settings = tree_map((tuple(arguments), options), self.view_of, ndarray)
-        target = self.view_of(out)
-        call = _CallAndCopy(function)
-        self.add_call("opaque", call, (target, *inputs), settings, list(tree_leaves((inputs, settings))), [target])
+        target, reads = self.view_of(out), list(tree_leaves((inputs, settings)))
+        self.add_call("opaque", _copying(function), (target, *inputs), settings, reads, [target])
         return out
 
 
-class _LaunchCall:
-    """Callable that launches a kernel: an opaque call."""
+def _launching(kernel: Launchable) -> Callable[..., None]:
+    """Return a function that launches a kernel."""
 
-    def __init__(self, kernel: Launchable) -> None:
-        self.kernel = kernel
-        # prefixed, because a user's kernel may have the name of a function that compiled/library_calls.py looks up
-        self.__name__ = f"launch_{kernel.name}"
+    def launch(*arrays: Any, **options: Any) -> None:
+        kernel.launch(arrays, options)
 
-    def __call__(self, *arrays: Any, **options: Any) -> None:
-        self.kernel.launch(arrays, options)
+    # prefixed, because a user's kernel may have the name of a function that compiled/library_calls.py looks up
+    launch.__name__ = f"launch_{kernel.name}"
+    return launch
 
 
-class _CallAndCopy:
-    """Call a function and copy its result to the first argument: ``out[...] = function(...)``."""
+def _copying(function: Callable[..., Any]) -> Callable[..., None]:
+    """Return a function that copies the result of ``function`` to its first argument."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.__name__ = function.__name__
+    def call(out: ndarray, *arguments: Any, **options: Any) -> None:
+        out[...] = function(*arguments, **options)
 
-    def __call__(self, out: ndarray, *arguments: Any, **options: Any) -> None:
-        out[...] = self.function(*arguments, **options)
+    call.__name__ = function.__name__
+    return call
 
 
 def take_items(array: ndarray, index: Any) -> Any:
     """Return ``array[index]``: the recorded function of indexing with an array."""
-    return array[index]
+    try:
+        return array[index]
+    except IndexError as error:
+        raise translate_index_error(error, "x[index]", array.shape) from None
 
 
 def put_items(array: ndarray, index: Any, value: Any) -> None:
     """Assign ``array[index] = value``: the recorded function of assignment through an index array."""
-    array[index] = value
+    try:
+        array[index] = value
+    except IndexError as error:
+        raise translate_index_error(error, "x[index] = value", array.shape) from None
 
 
 def _untraced(value: Any) -> Any:
@@ -255,8 +262,6 @@ class TracedArray(ndarray):
             raise Untraceable
         if ufunc.nout != 1:
             raise Untraceable
-        if isinstance(options.get("axis"), numpy.ndarray):
-            raise Untraceable
         if out is None:
             # computed for its shape and dtype alone
             result = numpy.asarray(function(*_untraced(inputs), **_untraced(options)))
@@ -269,12 +274,7 @@ class TracedArray(ndarray):
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         trace = _current_trace()
         if function is numpy.copyto:
-            out, source = arguments
-            inputs, target = tree_map(source, trace.view_of, ndarray), trace.view_of(out)
-            settings = tree_map(options, trace.view_of, ndarray)
-            partial = options.get("where", True) is not True
-            reads = [*tree_leaves((inputs,)), *tree_leaves(settings)]
-            trace.add_call("copy", numpy.copyto, (target, inputs), settings, reads, [target], partial)
+            trace.record("copy", numpy.copyto, arguments[1:], options, arguments[0])
             return None
         if function in _SHAPE_FUNCTIONS:
             return function(*_untraced(arguments), **_untraced(options))
@@ -324,7 +324,7 @@ class TracedArray(ndarray):
                 raise Untraceable
             out = super().__getitem__(slice(index, index + 1 or None)).reshape(())
         # a[i] += b assigns to a[i] the view it has already updated; skip the copy
-        if not (type(value) is TracedArray and address(value) == address(out) and value.shape == out.shape):
+        if not (type(value) is TracedArray and devices.pointer(value) == devices.pointer(out) and value.shape == out.shape):
             numpy.copyto(out, value, casting="unsafe")
 
     def __iter__(self) -> Any:
@@ -340,9 +340,6 @@ class TracedArray(ndarray):
 
     def copy(self, *args: Any) -> Any:
         return self._call(_current_trace(), ndarray.copy, (self, *args), {})
-
-    def take(self, indices: Any, *args: Any, **options: Any) -> Any:
-        return numpy.take(self, indices, *args, **options)
 
 
 def _untraceable_method(name: str) -> Callable[..., Any]:
@@ -371,7 +368,7 @@ def _find_first_owners(launches: Sequence[Launch]) -> dict[int, ndarray]:
     """
     arrays = tree_leaves([(x.arrays, x.options) for x in launches], ndarray)
     owners = {id(a): a for a in map(owner_of, arrays) if a.size}
-    spans = sorted((*span(View(0, address(a), a.shape, a.strides, a.dtype))[1:], key) for key, a in owners.items())
+    spans = sorted((*span(View(0, devices.pointer(a), a.shape, a.strides, a.dtype))[1:], key) for key, a in owners.items())
     result: dict[int, ndarray] = {}
     end = 0
     for low, high, key in spans:
@@ -382,14 +379,15 @@ def _find_first_owners(launches: Sequence[Launch]) -> dict[int, ndarray]:
     return result
 
 
-def trace(launches: Sequence[Launch], unchunked: bool = False) -> Trace:
+def trace(launches: Sequence[Launch], unchunked: bool = False, untraced: bool = False) -> Trace:
     """Trace the launches of a recorded step.
 
     Args:
         launches: in order.
         unchunked: do not split vectors into chunks.
+        untraced: let each launch be one opaque call of its kernel, for devices other than the CPU.
     """
-    result = Trace(unchunked, _find_first_owners(launches))
+    result = Trace(unchunked, {} if untraced else _find_first_owners(launches), untraced)
     for launch in launches:
         result.add_launch(launch)
     return result

@@ -46,7 +46,7 @@ def move_to_device(array: Array, where: devices.Device, guarded: bool = False) -
             active.tape.guard_values(array)
             return constant(devices.move(array, where))
         action = f"moving an array from {devices.of(array)} to {where}"
-        graph_break(action, "move it outside the step, or pass it as an argument", array)
+        graph_break(action, "move it outside the step, or pass it as an argument")
     return devices.move(array, where)
 
 

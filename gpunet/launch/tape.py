@@ -102,8 +102,8 @@ class Tape:
         self.allocated.append(array)
         return array
 
-    def graph_break(self, action: str, way_out: str, arrays: tuple[Array, ...]) -> None:
-        """Handle an action on these arrays (on any array if empty) that a replay could not repeat.
+    def graph_break(self, action: str, way_out: str) -> None:
+        """Handle an action that a replay could not repeat.
 
         Raises:
             CaptureError: the tape is strict and does not collect graph breaks.
@@ -201,32 +201,29 @@ def line_at(code: CodeType, instruction: int) -> str:
     return f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}".rstrip(": ")
 
 
-def graph_break(action: str, way_out: str, *arrays: Array) -> None:
+def graph_break(action: str, way_out: str) -> None:
     """Report to the active tape an action that a replay cannot repeat.
 
     Args:
         action: description of the action, for the message.
         way_out: what the user can do instead, for the message.
-        arrays: the arrays that the action reads or writes; none means any array.
 
     Raises:
         CaptureError: a strict tape is recording; the message contains ``action``, the user's line and ``way_out``.
     """
     if active.tape is not None:
-        active.tape.graph_break(action, way_out, arrays)
+        active.tape.graph_break(action, way_out)
 
 
-_READ_AFTER = "return the tensor from the step and read it after the call"
-
-
-def graph_break_on_read(action: str, *arrays: Array) -> None:
+def graph_break_on_read(action: str) -> None:
     """Report a graph break: ``action`` reads an array's value on the host.
 
     Raises:
         CaptureError: a strict tape is recording.
     """
     if active.tape is not None:
-        graph_break(f"{action}, which reads a tensor's value,", _READ_AFTER, *arrays)
+        way_out = "return the tensor from the step and read it after the call"
+        graph_break(f"{action}, which reads a tensor's value,", way_out)
 
 
 def constant(array: Any) -> Any:

@@ -58,5 +58,5 @@ def _is_close(function: str, input: Any, other: Any, rtol: Any, atol: Any, equal
 
 
 def _is_all_true(condition: Tensor, action: str) -> bool:
-    graph_break_on_read(action, condition.array)
+    graph_break_on_read(action)
     return bool(devices.to_host(condition.array).all())

@@ -95,7 +95,7 @@ def _normalize_item(item: Any, x: Tensor) -> Any:
             item = compare("not_equal", item, 0)
         if is_boolean(item.dtype) and active.tape is not None:
             what = "indexing with a boolean mask, whose values determine the shape of the result,"
-            graph_break(what, "use where(), or multiply by the mask", item.array)
+            graph_break(what, "use where(), or multiply by the mask")
         if is_boolean(item.dtype) and not item.ndim:
             return bool(item)
         return _on_device_of(item, x)

@@ -48,7 +48,7 @@ def one_hot(input: Any, num_classes: int = -1) -> Tensor:
         with devices.on_device_of(array):
             columns = make_tensor(constant(devices.module(array).arange(num_classes)))
         return cast(eq(unsqueeze(make_tensor(array), -1), columns), dtype=INT64)
-    graph_break_on_read("one_hot()", array)
+    graph_break_on_read("one_hot()")
     with devices.on_device_of(array):
         classes = num_classes
         if num_classes == -1:

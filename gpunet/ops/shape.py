@@ -105,7 +105,7 @@ def view(input: Any, *sizes: Any, size: Sequence[int] | None = None, dtype: Any 
 def _reinterpreted(x: Tensor, dtype: numpy.dtype[Any]) -> Tensor:
     """The bytes of x as numbers of ``dtype``, outside of the graph; the last dimension holds the same number of bytes."""
     array = x.array
-    graph_break("view(dtype)", "use .to(dtype), which converts the numbers", array)
+    graph_break("view(dtype)", "use .to(dtype), which converts the numbers")
     if dtype.itemsize != array.itemsize:
         if not array.ndim or not (array.flags.c_contiguous or array.strides[-1] == array.itemsize):
             raise ShapeError(

@@ -182,7 +182,7 @@ class ParameterGroup(dict[str, Any]):
 
     def _read(self, action: str) -> dict[str, Any]:
         """Return the hyperparameters in the buffer; ``action`` describes the access in messages."""
-        graph_break_on_read(action, self.hyperparameters)
+        graph_break_on_read(action)
         numbers = devices.to_host(self.hyperparameters).tolist()
         return {k: tuple(numbers[p]) if p.stop - p.start > 1 else numbers[p.start] for k, p in self.places.items()}
 

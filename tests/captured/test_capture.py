@@ -34,17 +34,20 @@ def has_graph_break(sample: Sample) -> bool:
     return "mask" in sample.name and sample.op in ("_index", "_unindex", "_with_index")
 
 
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
-def test_every_op_replays_to_the_bits_of_eager(sample: Sample, device: str) -> None:
+def test_every_op_replays_to_the_bits_of_eager(sample: Sample, dtype: str, device: str) -> None:
+    """Forward and backward, on three other inputs than those of the recording."""
+
     def step(*args: gpunet.Tensor) -> list[gpunet.Tensor]:
         return differentiate(sample, *args)
 
     captured = gpunet.capture(step)
-    out = sample.call(*tensors(sample, sample.arrays(), "float32", device, graph=False))
+    out = sample.call(*tensors(sample, sample.arrays(), dtype, device, graph=False))
     g = gpunet.tensor(cotangent(out.shape), dtype=out.dtype, device=device)
-    for seed in range(3):
+    for seed in range(4):
         gpunet.manual_seed(seed)
-        given = tensors(sample, sample.arrays(seed), "float32", device, graph=False)
+        given = tensors(sample, sample.arrays(seed), dtype, device, graph=False)
         expected = step(g, *given)
         gpunet.manual_seed(seed)
         if has_graph_break(sample):

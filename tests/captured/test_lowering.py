@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import gpunet
 from gpunet.captured.compiled import module
+from gpunet.errors import OutOfRangeError
 
 F = gpunet.nn.functional
 BACKENDS = [
@@ -61,6 +63,16 @@ def test_adjacent_views_scaled_by_a_one_element_matrix(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_vector_of_which_one_element_is_taken(backend: str) -> None:
+    """Split at the element, which is 0-d elsewhere, the vector is still scaled by an array of shape (1,)."""
+
+    def step(x: gpunet.Tensor, scale: gpunet.Tensor) -> list[gpunet.Tensor]:
+        return [x[5] * 2.0, x.mul_(scale)]
+
+    check(backend, step, numpy.arange(600.0), numpy.array([3.0]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_comparisons_with_numbers_out_of_range_of_the_dtype(backend: str) -> None:
     def step(*given: gpunet.Tensor) -> list[gpunet.Tensor]:
         return [
@@ -105,6 +117,23 @@ def test_an_index_changed_out_of_range_after_its_use(backend: str) -> None:
         return [x[index], gpunet.gather(x, 0, index), index.add_(5).clone()]
 
     check(backend, step, numpy.arange(8.0), numpy.array([7, 0]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_index_of_a_replay_out_of_range(backend: str) -> None:
+    def assign(x: gpunet.Tensor, index: gpunet.Tensor) -> gpunet.Tensor:
+        x = x.clone()
+        x[index] = -1.0
+        return x
+
+    x, index = gpunet.arange(3.0), gpunet.tensor([0, 2])
+    steps: dict[str, Any] = {"x[index]": lambda x, index: x[index], "x[index] = value": assign}
+    for name, step in steps.items():
+        captured = gpunet.capture(step, backend=backend)
+        captured(x, index)
+        expected = f"{name}: index 3 is out of bounds for dimension 0 with size 3; expected -3 .. 2"
+        with pytest.raises(OutOfRangeError, match=f"^{re.escape(expected)}$"):
+            captured(x, index + 1)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -34,29 +34,31 @@ class Argument(NamedTuple):
 
 
 def select_arguments(
-    units: Sequence[Unit], inputs: Mapping[int, tuple[View, bool]], kept: Iterable[View], keepers: Mapping[int, tuple[Any, int]]
+    units: Sequence[Unit], inputs: Mapping[int, bool], kept: Iterable[View], keepers: Mapping[int, tuple[Any, int]]
 ) -> list[Argument]:
     """The inputs whose arrays the step reads in place; the largest, if there are many.
 
     Args:
-        inputs: buffer -> a view of all of it, and whether something outside the recording refers to its memory.
+        inputs: buffer -> whether something outside the recording refers to its memory.
         kept: views that are read after the step.
         keepers: buffer -> the owner of its memory, and its address.
     """
+    wholes = [View(n, 0, keepers[n][0].shape, keepers[n][0].strides, keepers[n][0].dtype) for n in inputs]
     copied = {v.buffer for u in units for v in u.writes} | {v.buffer for v in kept}
-    copied |= {number for number, (_, is_shared) in inputs.items() if is_shared}
+    copied |= {number for number, is_shared in inputs.items() if is_shared}
     read_by_numpy: set[int] = set()
     for unit in units:
         if isinstance(unit, LibraryUnit) and unit.checks_input:  # labels and indices must not change after the check
             copied |= {v.buffer for v in unit.reads}
         elif isinstance(unit, NumpyUnit):
             read_by_numpy |= {v.buffer for v in unit.reads}
-            copied |= {number for number, (whole, _) in inputs.items() if not _reads_only_whole(unit.call, whole)}
+            copied |= {whole.buffer for whole in wholes if not _reads_only_whole(unit.call, whole)}
     used = {v.buffer for u in units for v in u.reads}
     result = [
-        Argument(whole, _ALIGNMENT if number in read_by_numpy else whole.dtype.itemsize)
-        for number, (whole, _) in inputs.items()
-        if number in used - copied and keepers[number][1] % _ALIGNMENT == 0 and not is_half(whole.dtype)  # which Numba has not
+        Argument(whole, _ALIGNMENT if whole.buffer in read_by_numpy else whole.dtype.itemsize)
+        for whole in wholes
+        if whole.buffer in used - copied and keepers[whole.buffer][1] % _ALIGNMENT == 0
+        and not is_half(whole.dtype)  # which Numba has not
     ]
     largest = sorted(result, key=lambda argument: -argument.whole.nbytes)[:_MAX_ARGUMENTS]
     return [argument for argument in result if argument in largest]
@@ -81,15 +83,11 @@ def written_spans(units: Sequence[Unit], place: Callable[[Any], Any], keepers: M
     return [len(spans), *itertools.chain(*spans.values())]
 
 
-def make_copier(buffers: Sequence[numpy.ndarray]) -> Callable[[int, Sequence[numpy.ndarray]], list[numpy.ndarray]]:
-    """A function of a bit mask and arrays that replaces each array whose bit is set by a copy in its buffer."""
-
-    def copy_arguments(mask: int, arrays: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
-        result = list(arrays)
-        for number, (buffer, array) in enumerate(zip(buffers, arrays)):
-            if mask >> number & 1:
-                buffer[...] = array
-                result[number] = buffer
-        return result
-
-    return copy_arguments
+def copy_rejected(mask: int, arrays: Sequence[numpy.ndarray], buffers: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
+    """Copy each array whose bit is set to its buffer; return the arrays, with these buffers in their place."""
+    result = list(arrays)
+    for number, (buffer, array) in enumerate(zip(buffers, arrays)):
+        if mask >> number & 1:
+            buffer[...] = array
+            result[number] = buffer
+    return result

@@ -30,19 +30,17 @@ class Entry(NamedTuple):
 
     def source(self) -> str:
         """The source of a module that defines it, as ``entry``: the body, which takes addresses and makes pointers of them."""
-        body = _body_in_llvm(self.body) if isinstance(self.body, str) else self.body
+        if isinstance(self.body, str):
+            from gpunet.captured.compiled.jit import matmul  # imports Numba
+
+            body: LoopBody = getattr(matmul, self.body)
+        else:
+            body = self.body
         pointers = [f"{name} = pointer({name}, {dtype})" for name, dtype in zip(body.parameters, self.arrays)]
         kinds = ", ".join([*("int64" for _ in self.arrays), *(f"{kind}64" for kind in self.numbers)])
         helpers = {helper.name: f"@jit_helper\n{helper.source()}" for helper in body.called()}
         entry = f'@c_function("int64({kinds})")\n{body.source(pointers)}\n\nentry = {body.name}\n'
         return "\n\n".join((_HEADER, *helpers.values(), entry))
-
-
-def _body_in_llvm(name: str) -> LoopBody:
-    from gpunet.captured.compiled.jit import matmul
-
-    body: LoopBody = getattr(matmul, name)
-    return body
 
 
 @functools.cache

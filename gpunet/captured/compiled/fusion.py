@@ -13,7 +13,6 @@ from gpunet.captured.compiled.library_calls import units_of
 from gpunet.captured.compiled.nests import Nest, Unit
 from gpunet.captured.ir import Call, View, overlap
 
-_CACHED_SIZE = 1024  # elements of a nest whose operands stay in the L1 cache anyway
 _MIN_SPLIT_SIZE = 256  # elements of a vector that is split
 _MAX_PARTS = 256
 
@@ -31,8 +30,7 @@ def fuse(calls: list[Call]) -> list[Unit]:
             if not (len(group) > 1 and isinstance(unit, Nest) and _fuse_upward(unit, units, True)):
                 units.append(unit)
         for unit in units:
-            is_small = isinstance(unit, Nest) and unit.size <= _CACHED_SIZE
-            if not (isinstance(unit, Nest) and (_fuse_upward(unit, result, is_small) or _fuse_downward(unit, result))):
+            if not (isinstance(unit, Nest) and (_fuse_upward(unit, result, False) or _fuse_downward(unit, result))):
                 result.append(unit)
     return result
 
@@ -71,15 +69,8 @@ def _fuse_downward(nest: Nest, before: list[Unit]) -> bool:
 
 def _depends(later: Unit, earlier: Unit) -> bool:
     """Whether the order of two units matters."""
-    return (
-        _any_overlap(later.reads, earlier.writes)
-        or _any_overlap(later.writes, earlier.reads)
-        or _any_overlap(later.writes, earlier.writes)
-    )
-
-
-def _any_overlap(a: list[View], b: list[View]) -> bool:
-    return any(overlap(x, y) for x in a for y in b)
+    pairs = (later.reads, earlier.writes), (later.writes, earlier.reads), (later.writes, earlier.writes)
+    return any(overlap(a, b) for mine, theirs in pairs for a in mine for b in theirs)
 
 
 def remove_dead_stores(units: list[Unit], temporary: list[bool], kept: set[int]) -> None:
@@ -200,16 +191,6 @@ def _split_run(run: list[Call], parts: list[tuple[int, tuple[int, ...]]]) -> Ite
             if view.shape != vector.shape:
                 return view
             piece = View(view.buffer, view.offset + start * view.strides[0], (count,), view.strides, view.dtype)
-            return _reshape(piece, shape) if math.prod(shape) == count else piece
+            return piece.reshape(shape) if shape and math.prod(shape) == count else piece
 
         yield [call.replaced(part) for call in run]
-
-
-def _reshape(view: View, shape: tuple[int, ...]) -> View:
-    """Return a contiguous view in another shape of the same size."""
-    strides: list[int] = []
-    step = view.dtype.itemsize
-    for extent in reversed(shape):
-        strides.append(step)
-        step *= extent
-    return view._replace(shape=shape, strides=tuple(reversed(strides)))

@@ -82,15 +82,6 @@ def _element_strides(view: View) -> tuple[int, ...] | None:
     return tuple(s // view.dtype.itemsize if n != 1 else 0 for n, s in zip(view.shape, view.strides))
 
 
-def _as_matrix(view: View, shape: tuple[int, ...]) -> View:
-    """A vector as a matrix of ``shape``, (1, -1) or (-1, 1); a matrix as it is."""
-    if len(view.shape) != 1:
-        return view
-    strides = [0, 0]
-    strides[shape.index(-1)] = view.strides[0]
-    return view._replace(shape=tuple(view.shape[0] if n == -1 else 1 for n in shape), strides=tuple(strides))
-
-
 def _products(call: Call) -> list[Unit] | None:
     """numpy.dot and numpy.matmul of vectors and matrices, and matmul of stacks of matrices."""
     options = dict(call.options)
@@ -101,17 +92,17 @@ def _products(call: Call) -> list[Unit] | None:
     dtype = out.dtype
     if dtype not in NATIVE or not all(isinstance(v, View) and v.dtype == dtype and v.size for v in (a, b, out)):
         return None
-    if overlap(out, a) or overlap(out, b) or not a.shape or not b.shape:
+    ranks = len(a.shape), len(b.shape)
+    if overlap(out, a) or overlap(out, b) or 0 in ranks:
         return None
-    if call.function is numpy.dot and max(len(a.shape), len(b.shape)) > 2:
+    if max(ranks) > 2 and (call.function is numpy.dot or 1 in ranks):
         return None
-    if (len(a.shape) == 1 or len(b.shape) == 1) and max(len(a.shape), len(b.shape)) > 2:
-        return None
-    if len(a.shape) == 1 or len(b.shape) == 1:
-        is_row, is_column = len(a.shape) == 1, len(b.shape) == 1
-        a, b = _as_matrix(a, (1, -1)), _as_matrix(b, (-1, 1))
-        shape = (a.shape[0], b.shape[1])
-        out = out._replace(shape=shape, strides=(0 if is_row else out.strides[0], 0 if is_column else out.strides[-1]))
+    if ranks[0] == 1:  # a row
+        a = a._replace(shape=(1, *a.shape), strides=(0, *a.strides))
+        out = out._replace(shape=(1, *out.shape), strides=(0, *out.strides))
+    if ranks[1] == 1:  # a column
+        b = b._replace(shape=(*b.shape, 1), strides=(*b.strides, 0))
+        out = out._replace(shape=(*out.shape, 1), strides=(*out.strides, 0))
     batch = out.shape[:-2]
     library_calls: list[LibraryCall] = []
     scratch_bytes = 0
@@ -152,10 +143,6 @@ def _product(out: View, a: View, b: View) -> tuple[list[LibraryCall], int] | Non
     if n == 1 or b_column == 1:
         if n == 1 and k >= 32 and a_depth == 1 and b_depth == 1:
             return [LibraryCall("dots", dtype, (out, a, b, m, n, k, out_row, a_row, 0))], 0
-        if a_row == 1 and a_depth != 1 and k >= 512 and n >= 256:  # a tile would read a with a large stride
-            transpose = LibraryCall("transpose", dtype, (SCRATCH, a, k, m, a_depth))
-            product = LibraryCall("product", dtype, (out, SCRATCH, b, m, n, k, out_row, k, 1, b_depth))
-            return [transpose, product], m * k * dtype.itemsize
         return [LibraryCall("product", dtype, (out, a, b, m, n, k, out_row, a_row, a_depth, b_depth))], 0
     if b_depth != 1 and k != 1:
         return None
@@ -200,18 +187,12 @@ def _clip(call: Call) -> list[Unit] | None:
     """numpy.clip as maximum(x, low), then minimum with high."""
     x, low, high = call.arguments
     out = call.options["out"]
-    if set(call.options) != {"out"} or low is None or high is None:
+    if set(call.options) != {"out"} or low is None or high is None or isinstance(high, View):
         return None
     lower = Call("elementwise", numpy.maximum, (x, low), {"out": out}, [v for v in (x, low) if isinstance(v, View)], [out])
     upper = Call("elementwise", numpy.minimum, (out, high), {"out": out}, [out], [out])
-    if isinstance(high, View):
-        return None
     units = [nest_of(lower), nest_of(upper)]
     return None if None in units else units  # type: ignore[return-value]
-
-
-def _all_contiguous(*views: Any) -> bool:
-    return all(isinstance(v, View) and v.contiguous for v in views if v is not None)
 
 
 def _loops(call: Call) -> list[Unit] | None:
@@ -248,7 +229,7 @@ def _take_items(call: Call) -> list[Unit] | None:
     index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
     if not isinstance(index, View) or index.dtype != numpy.int64 or x.dtype not in NATIVE or not x.shape:
         return None
-    if not _all_contiguous(out, x, index) or out.dtype != x.dtype or 0 in (*out.shape, *x.shape) or overlap(out, x):
+    if not all(v.contiguous for v in (out, x, index)) or out.dtype != x.dtype or 0 in (*out.shape, *x.shape) or overlap(out, x):
         return None
     row = math.prod(x.shape[1:])
     library_call = LibraryCall(_take_rows, x.dtype, (out, x, index, index.size, x.shape[0], row))
@@ -274,15 +255,6 @@ def units_of(call: Call) -> list[Unit]:
         return [nest]
     if call.writes and all(0 in v.shape for v in call.writes) and call.kind in ("elementwise", "copy"):
         return []
-    try:
-        rule = _RULES.get(call.function)
-    except TypeError:  # the function is not hashable
-        rule = None
-    rule = rule or _RULES.get(getattr(call.function, "__name__", ""))
-    if call.loops is not None:
-        rule = _loops
+    rule = _loops if call.loops else _RULES.get(call.function) or _RULES.get(getattr(call.function, "__name__", ""))
     units = rule(call) if rule is not None else None
     return [NumpyUnit(call)] if units is None else units
-
-
-__all__ = ["SCRATCH", "LibraryCall", "LibraryUnit", "NumpyUnit", "units_of"]

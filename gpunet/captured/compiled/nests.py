@@ -17,7 +17,6 @@ from gpunet.captured.compiled.expressions import TYPE_NAMES, convert, literal, l
 from gpunet.captured.ir import Call, View, overlap
 
 _MAX_OPERANDS = 30  # of a nest; jit.memory.MAX_SCOPES is 32
-_UNROLLED_LENGTHS = range(8, 64)  # LLVM fully unrolls inner loops of these lengths if it knows them
 
 
 class Operand(NamedTuple):
@@ -81,10 +80,8 @@ class Nest(Unit):
                 if any(operand != o and overlap(view, v) for o, v in theirs.items()):
                     return False
         for a, b in ((self, other), (other, self)):
-            if any(overlap(r, v) for r in a._reduced for v in (*b._read.values(), *b._written.values())):
+            if any(overlap(r, v) for r in a._reduced for v in (*b.reads, *b.writes)):
                 return False
-        if any(overlap(a, b) for a in self._reduced for b in other._reduced):
-            return False
         self._read |= {o: v for o, v in other._read.items() if o not in self._written}
         self._written |= other._written
         self._reduced += other._reduced
@@ -151,8 +148,6 @@ class Nest(Unit):
         operands = self._operands()
         shape, strides = _merge_dims(self.shape, [o.strides for o in operands])
         bounds = ["low, high" if d == along else str(extent) for d, extent in enumerate(shape)]
-        if len(shape) > 1 and shape[-1] in _UNROLLED_LENGTHS and along != len(shape) - 1 and not self._reduced:
-            bounds[-1] = f"opaque({shape[-1]})"
         steps = {o: tuple(s // o.dtype.itemsize for s in of) for o, of in zip(operands, strides)}
         slot = {o: n for n, o in enumerate(operands)}
         depth = len(shape)

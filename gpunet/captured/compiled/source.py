@@ -29,7 +29,8 @@ class Writer:
         arguments: the arrays that the step is called with.
 
     Attributes:
-        is_open: whether the next unit continues the last part.
+        checked: units that check their input.
+        regions: the line of each region.
         scratch_bytes: scratch memory that the step needs.
     """
 
@@ -37,27 +38,23 @@ class Writer:
         self._place, self._arguments = place, arguments
         self._nests: dict[str, str] = {}  # source -> name: equal nests share a function
         self._table: dict[Any, int] = {}  # buffer, Entry or other name -> index in the table
-        self._parts: list[list[str]] = []
-        self._threaded: set[int] = set()  # parts with regions
-        self._regions: list[str] = []
-        self.is_open = False
+        self._parts: list[tuple[list[str], bool]] = []  # the lines of a part, and whether it has regions
+        self.regions: list[str] = []
+        self.checked: list[LibraryUnit] = []
         self.scratch_bytes = 0
 
-    def begin(self, threaded: bool = False) -> None:
-        """Start a part; if ``threaded``, its large loops become regions."""
-        if threaded:
-            self._threaded.add(len(self._parts))
-        self._parts.append([])
-        self.is_open = True
+    def add_part(self, units: Sequence[Unit], is_threaded: bool) -> str:
+        """Add a part; return its name.  If ``is_threaded``, its large loops become regions.
 
-    def end(self) -> None:
-        """Finish a part."""
-        self.is_open = False
+        The part returns the number of the unit, counted from 1 in ``checked``, that finds its input invalid; else 0.
+        """
+        lines: list[str] = []
+        for unit in units:
+            self._add(unit, lines, is_threaded)
+        self._parts.append((lines, is_threaded))
+        return f"part{len(self._parts) - 1}"
 
-    def add(self, unit: Unit, failure: int = 0) -> None:
-        """Add a unit to the part, which returns ``failure`` if the unit finds its input invalid."""
-        lines = self._parts[-1]
-        is_threaded = len(self._parts) - 1 in self._threaded
+    def _add(self, unit: Unit, lines: list[str], is_threaded: bool) -> None:
         if isinstance(unit, Nest):
             division = regions.divide_nest(unit) if is_threaded else None
             text, operands = unit.source("nest", division and division.along)
@@ -70,14 +67,16 @@ class Writer:
             return
         assert isinstance(unit, LibraryUnit)
         self.scratch_bytes = max(self.scratch_bytes, unit.scratch_bytes)
+        if unit.checks_input:
+            self.checked.append(unit)
         for call in unit.library_calls:
             division = regions.divide_library_call(call) if is_threaded else None
             arguments = [self._argument(a) for a in call.arguments]
             if division is not None:
                 self._restrict_to_chunk(call, division, arguments)
             text = f"call_address({', '.join((self._name(call.entry), *arguments))})"
-            if failure:
-                lines += [f"if {text}:", f"    return {failure}"]
+            if unit.checks_input:
+                lines += [f"if {text}:", f"    return {len(self.checked)}"]
             else:
                 self._add_line(lines, text, division)
 
@@ -85,8 +84,8 @@ class Writer:
         """Add a line to a part, as a region if it is divided."""
         if division is not None:
             state, yield_core = self._name(regions.STATE), self._name(regions.YIELD)
-            number = len(self._regions)
-            self._regions.append(text)
+            number = len(self.regions)
+            self.regions.append(text)
             # i8(...): Numba would compile run_region anew for each literal
             text = f"run_region(table, {state}, {yield_core}, i8({number}), i8({division.num_chunks}))"
         lines.append(text)
@@ -120,17 +119,15 @@ class Writer:
 
     def text(self) -> str:
         """The source of the module."""
-        texts = [f"@nest\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
-        if self._regions:
-            cases = [f"    if region == {n}:\n{indent(self._body([line]), '    ')}" for n, line in enumerate(self._regions)]
+        texts = [f"@jit_helper\n{text.replace('def nest(', f'def {name}(', 1)}" for text, name in self._nests.items()]
+        if self.regions:
+            cases = [f"    if region == {n}:\n{indent(self._body([line]), '    ')}" for n, line in enumerate(self.regions)]
             texts.append(f"@jit_helper\ndef run_chunk(table, region, chunk):\n    noinline()\n{''.join(cases)}")
             texts.append(regions.SOURCE.strip() + "\n")
-        has_several_parts = len(self._parts) > 1
-        for number, lines in enumerate(self._parts):
-            is_threaded = number in self._threaded
-            dismiss_helpers = is_threaded and has_several_parts  # a NumPy call follows
-            tail = [f"atomic_store({self._name(regions.STATE)}, -(1 << 62))"] if dismiss_helpers else []
-            body = self._body([*lines, *tail, "return 0"])
+        for number, (lines, is_threaded) in enumerate(self._parts):
+            if is_threaded and len(self._parts) > 1:  # a NumPy call follows: dismiss the helpers
+                lines = [*lines, f"atomic_store({self._name(regions.STATE)}, -(1 << 62))"]
+            body = self._body([*lines, "return 0"])
             names = [] if number else [f"argument{n}" for n in range(len(self._arguments))]
             arrays = [f"({TYPE_NAMES[a.whole.dtype]}, {len(a.whole.shape)})" for _, a in zip(names, self._arguments)]
             decorator = f"@{'threaded_' if is_threaded else ''}part({', '.join(('1', *arrays))})"
@@ -157,10 +154,6 @@ class Writer:
     def buffers(self) -> list[int]:
         """The buffers whose addresses are in the table."""
         return [key for key in self._table if isinstance(key, int)]
-
-    @property
-    def has_regions(self) -> bool:
-        return bool(self._regions)
 
     def table(self, keepers: dict[int, tuple[Any, int]], named: dict[str, int]) -> list[int]:
         """The table of addresses.

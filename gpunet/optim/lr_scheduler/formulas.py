@@ -173,7 +173,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     @property
     def T_cur(self) -> float:
         """Number of steps since the last restart."""
-        graph_break_on_read("T_cur", self._states[0])
+        graph_break_on_read("T_cur")
         return devices.to_host(self._states[0][1]).item()
 
     @T_cur.setter
@@ -183,7 +183,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     @property
     def T_i(self) -> float:
         """Number of steps from the last restart to the next."""
-        graph_break_on_read("T_i", self._states[0])
+        graph_break_on_read("T_i")
         return devices.to_host(self._states[0][2]).item()
 
     @T_i.setter

@@ -92,7 +92,7 @@ class LRScheduler:
     @property
     def last_epoch(self) -> int:
         """The number of steps so far, read from the device."""
-        graph_break_on_read("last_epoch", self._states[0])
+        graph_break_on_read("last_epoch")
         return int(devices.to_host(self._states[0])[0])
 
     @last_epoch.setter

@@ -28,13 +28,12 @@ from gpunet.captured.compiled.jit.arithmetic import (
     maximum,
     minimum,
     multiply_high,
-    opaque,
     reduce_add,
     reduce_maximum,
     reduce_minimum,
     select,
 )  # fmt: skip
-from gpunet.captured.compiled.jit.decorators import c_function, helper_entry, jit_helper, nest, part, threaded_part
+from gpunet.captured.compiled.jit.decorators import c_function, helper_entry, jit_helper, part, threaded_part
 from gpunet.captured.compiled.jit.elementary import (
     exp,
     exp_f4,

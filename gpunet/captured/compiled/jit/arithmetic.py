@@ -11,18 +11,6 @@ from numba.extending import intrinsic
 
 
 @intrinsic
-def opaque(context, number):
-    """The same integer, hidden from LLVM: it would unroll a short loop of known length instead of vectorising it."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(64)
-        value = context.cast(builder, arguments[0], number, types.int64)
-        return builder.asm(ir.FunctionType(word, [word]), "", "=r,0", [value], False)
-
-    return types.int64(number), generate
-
-
-@intrinsic
 def select(context, condition, yes, no):
     """``yes`` if the condition holds, else ``no``, without a branch; both have the same type."""
 

@@ -14,11 +14,6 @@ from numba import cfunc, njit, types
 #: njit for helpers called only from jitted code.
 jit_helper = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
-#: A loop nest of generated source.
-nest = jit_helper
-
-_part = functools.partial(njit, error_model="numpy", no_cfunc_wrapper=True, cache=True)
-
 
 def part(num_addresses: int, *arrays: tuple[Any, int], **options: Any) -> Callable[..., Any]:
     """A compiled part of a step: a function of addresses (int64), then of arrays, that returns an int64.
@@ -30,7 +25,8 @@ def part(num_addresses: int, *arrays: tuple[Any, int], **options: Any) -> Callab
         arrays: dtype and number of dimensions of each array; it may be strided, unaligned and read-only.
     """
     kinds = [types.Array(dtype, ndim, "A", readonly=True, aligned=False) for dtype, ndim in arrays]
-    return _part(types.int64(*[types.int64] * num_addresses, *kinds), **options)
+    signature = types.int64(*[types.int64] * num_addresses, *kinds)
+    return njit(signature, error_model="numpy", no_cfunc_wrapper=True, cache=True, **options)
 
 
 #: A part with parallel regions: it releases the GIL, so that helper threads can enter theirs.

@@ -43,14 +43,11 @@ def _loop(builder: Any, count: Any) -> Iterator[Any]:
     yield number
     builder.store(builder.add(number, index(1)), variable)
     back = builder.branch(condition)
-    module = builder.module
-    back.set_metadata("llvm.loop", module.add_metadata([_loop_id(builder), module.add_metadata(["llvm.loop.unroll.disable"])]))
+    # its own name, because LLVM takes loops with equal metadata for one loop
+    texts = f"gpunet loop {builder.block.name}", "llvm.loop.unroll.disable"
+    properties = [builder.module.add_metadata([text]) for text in texts]
+    back.set_metadata("llvm.loop", builder.module.add_metadata(properties))
     builder.position_at_end(end)
-
-
-def _loop_id(builder: Any) -> Any:
-    """Metadata unique to a loop: LLVM takes loops with equal metadata for one loop."""
-    return builder.module.add_metadata([f"gpunet loop {builder.block.name}"])
 
 
 def _broadcast(builder: Any, value: Any, kind: Any) -> Any:
@@ -198,9 +195,7 @@ def transpose_block(context, out, a, out_row, a_row, rows, columns):
                     with builder.if_then(builder.icmp_signed("<", index(j), columns)):
                         _store_vector(builder, vector, target, rows)
 
-        is_full = builder.and_(
-            builder.icmp_signed(">=", rows, index(width)), builder.icmp_signed(">=", columns, index(width))
-        )
+        is_full = builder.and_(builder.icmp_signed(">=", rows, index(width)), builder.icmp_signed(">=", columns, index(width)))
         with builder.if_else(is_full) as (yes, no):
             with yes:
                 block(None, None)
