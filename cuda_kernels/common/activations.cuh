@@ -20,10 +20,10 @@ struct Identity {
 
 struct Relu {
   static constexpr bool reads_saved = true;
-  template <class T>  // fmax(z, 0) would turn NaN into 0
+  template <class T>  // fmax(z, 0) would turn NaN into 0; the derivative at NaN is 1
   static __device__ T forward(T z, T) { return z < T(0) ? T(0) : z; }
   template <class T>
-  static __device__ T derivative(T y, T) { return y > T(0) ? T(1) : T(0); }
+  static __device__ T derivative(T y, T) { return y <= T(0) ? T(0) : T(1); }
 };
 
 struct LeakyRelu {
@@ -91,8 +91,8 @@ struct Elu {
   static constexpr bool reads_saved = true;
   template <class T>
   static __device__ T forward(T z, T alpha) { return z > T(0) ? z : alpha * expm1(z); }
-  template <class T>  // alpha exp(z) = y + alpha
-  static __device__ T derivative(T y, T alpha) { return y > T(0) ? T(1) : y + alpha; }
+  template <class T>  // alpha exp(z) = y + alpha; 1 at NaN
+  static __device__ T derivative(T y, T alpha) { return y <= T(0) ? y + alpha : T(1); }
 };
 
 struct Softplus {

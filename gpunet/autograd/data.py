@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +88,7 @@ def array_of_data(data: Any, dtype: numpy.dtype[Any] | None, function: str) -> n
         found = functools.reduce(dtypes.promote, _leaf_dtypes(data))
     if dtype is not None and dtypes.is_integer(dtype) and not dtypes.is_boolean(array.dtype):
         for bound in (array.min(), array.max()):
-            as_number(bound.item(), dtype, function)
+            convert_number(bound.item(), dtype, function)
     with numpy.errstate(over="ignore"):
         return array.astype(found if dtype is None else dtype)
 
@@ -119,12 +121,18 @@ def _without_tensors(data: Any) -> Any:
     return [_without_tensors(item) for item in data] if isinstance(data, (list, tuple)) else data
 
 
-def as_number(value: Any, dtype: numpy.dtype[Any], function: str, name: str = "") -> Any:
-    """Return a number that fills tensors of ``dtype``, as PyTorch converts it: a fraction is cut, the integer -1 is 255 for uint8.
+def convert_number(
+    value: Any, dtype: numpy.dtype[Any], function: str, name: str = "", *, rounds_to_inf: bool = False
+) -> Any:
+    """Return a number for tensors of ``dtype``, as PyTorch converts it: a fraction is cut, the integer -1 is 255 for uint8.
 
     Args:
         value: a Python or NumPy number, or a tensor of one element without dimensions.
         function, name: of the function and its parameter, for messages.
+        rounds_to_inf: a number above the largest of a floating dtype becomes infinite, as in arithmetic, instead of an error.
+
+    Returns:
+        A bool, an int or a float, of the category of ``dtype``.
 
     Raises:
         DtypeError: it is no number, or the dtype cannot hold it.
@@ -143,6 +151,7 @@ def as_number(value: Any, dtype: numpy.dtype[Any], function: str, name: str = ""
         if not low <= value <= largest:
             raise DtypeError(f"{what} does not fit into {dtype}; expected {smallest} .. {largest}")
         return int(value) % (largest + 1) if smallest == 0 else int(value)
-    if abs(value) > largest and abs(value) != float("inf"):
+    bound = sys.float_info.max if rounds_to_inf else largest
+    if bound < abs(value) != math.inf:
         raise DtypeError(f"{what} does not fit into {dtype}; expected at most {largest:.4g}, or inf")
-    return value
+    return float(value)

@@ -69,7 +69,7 @@ def _widen_list(tensors: list[Any], slot: int) -> list[Any]:
 
 
 def _round(value: Any, wide: Any) -> None:
-    """Round what was computed in the copies to the arrays that they are of."""
+    """Round the float32 copies to the arrays of halves."""
     if wide is value:
         return
     if isinstance(value, JoinedArrays) and value.flat is not None:

@@ -49,7 +49,8 @@ def _relu(y, z, alpha):
 
 
 def _relu_backward(dz, dy, y, alpha):
-    numpy.multiply(dy, numpy.greater(y, as_0d_arrays(y.dtype, 0)[0], out=scratch(y.shape, bool)), out=dz)
+    # y is 0, positive, or NaN, which passes the gradient on as in PyTorch
+    numpy.multiply(dy, numpy.not_equal(y, as_0d_arrays(y.dtype, 0)[0], out=scratch(y.shape, bool)), out=dz)
 
 
 def _leaky_relu(y, z, alpha):
@@ -186,11 +187,13 @@ def _elu(y, z, alpha):
 
 
 def _elu_backward(dz, dy, y, alpha):
-    # 1 where y > 0, else alpha exp(z) = y + alpha
-    slope = scratch(y.shape, y.dtype)
+    # alpha exp(z) = y + alpha where y <= 0, else 1, also at NaN
+    slope, is_linear = scratch(y.shape, y.dtype), scratch(y.shape, bool)
     numpy.minimum(y, 0, out=slope)
     slope += y.dtype.type(alpha)
-    numpy.copyto(slope, 1, where=numpy.greater(y, 0, out=scratch(y.shape, bool)))
+    numpy.less_equal(y, 0, out=is_linear)
+    numpy.logical_not(is_linear, out=is_linear)
+    numpy.copyto(slope, 1, where=is_linear)
     numpy.multiply(dy, slope, out=dz)
 
 
@@ -261,7 +264,7 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "relu": Activation(
         "Relu", "output", _relu, _relu_backward,
-        lambda z, alpha: where(z > 0, z, z * 0.0), lambda dy, y, alpha: where(y > 0, dy, dy * 0.0),
+        lambda z, alpha: where(z <= 0, 0.0, z), lambda dy, y, alpha: where(y <= 0, 0.0, dy),
     ),
     "leaky_relu": Activation(
         "LeakyRelu", "output", _leaky_relu, _leaky_relu_backward,
@@ -285,8 +288,8 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "elu": Activation(
         "Elu", "output", _elu, _elu_backward,
-        lambda z, alpha: where(z > 0, z, alpha * (exp(where(z > 0, 0.0, z)) - 1.0)),
-        lambda dy, y, alpha: where(y > 0, dy, dy * (where(y < 0, y, 0.0) + alpha)), 1.0,
+        lambda z, alpha: where(z <= 0, alpha * (exp(where(z <= 0, z, 0.0)) - 1.0), z),
+        lambda dy, y, alpha: where(y <= 0, dy * (where(y < 0, y, 0.0) + alpha), dy), 1.0,
     ),
     "softplus": Activation(
         "Softplus", "output", _softplus, _softplus_backward,

@@ -13,9 +13,10 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, get_default_dtype, make_tensor, primitive
+from gpunet.autograd.data import convert_number
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import is_floating, uint8
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.launchable import Launchable
 from gpunet.launch.memory import empty
@@ -83,21 +84,9 @@ def check_operand(name: str, value: Any) -> None:
         raise DtypeError(f"{name}: {got}; expected a tensor, an array or a number")
 
 
-def convert_number(name: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
-    """Return a Python or NumPy number as one of the category of ``dtype``; integers are truncated towards zero.
-
-    Raises:
-        DtypeError: it is no number, or ``dtype`` is an integer dtype that cannot hold it.
-    """
-    check_operand(name, value)
-    if dtypes.is_floating(dtype):
-        return value
-    if dtypes.is_boolean(dtype):
-        return bool(value)
-    limits = numpy.iinfo(dtype)
-    if not limits.min <= value <= limits.max:  # or NaN
-        raise DtypeError(f"{name}: value {value} for a tensor of {dtype}; expected a number from {limits.min} to {limits.max}")
-    return int(value)
+def wrap_around(number: Any) -> Any:
+    """Return a negative integer beside a uint8 tensor modulo 256, as in PyTorch; other numbers as they are."""
+    return number % 256 if isinstance(number, (int, numpy.integer)) and -256 < number < 0 else number
 
 
 def operand_array(operand: Any, dtype: numpy.dtype[Any]) -> Any:
@@ -118,14 +107,19 @@ def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:
     if not isinstance(a, Tensor):
         check_operand(function.public_name, a)
         if not isinstance(b, Tensor):
+            check_operand(function.public_name, b)
             own = result_dtype(b)
-            b = make_tensor(constant(numpy.asarray(convert_number(function.public_name, b, own), own)))
+            b = make_tensor(constant(numpy.asarray(convert_number(b, own, function.public_name, rounds_to_inf=True), own)))
         x, y, shape, like = a, b.array, b.array.shape, b.array
         dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
+        if dtype is uint8:
+            x = wrap_around(a)
     elif not isinstance(b, Tensor):
         check_operand(function.public_name, b)
         x, y, shape, like = a.array, b, a.array.shape, a.array
         dtype = dtype or (like.dtype if is_floating(like.dtype) else result_dtype(a, b))
+        if dtype is uint8:
+            y = wrap_around(b)
     else:
         x, y, like = a.array, b.array, a.array
         shape = x.shape if x.shape == y.shape else broadcast_shape(function.public_name, x.shape, y.shape)

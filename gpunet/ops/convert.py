@@ -96,21 +96,20 @@ def to(
 def _targets(args: tuple[Any, ...]) -> dict[str, Any]:
     """The device and the dtype among the positional arguments of ``to``."""
     first, second = args[0], args[1] if len(args) > 1 else None
-    if first is None and isinstance(second, bool):
-        raise ArgumentError(f"to{args!r}: expected a device, a dtype or a tensor before non_blocking and copy")
     if isinstance(first, Tensor):
         return {"device": first.device, "dtype": first.array.dtype}
     if _is_dtype(first):
         return {"dtype": first}
     if (first is not None and not isinstance(first, (str, int, Device))) or isinstance(first, bool):
         raise DtypeError(f"to: {first!r} has type {type(first).__name__}; expected a device, a dtype or a tensor")
-    return {"device": first, "dtype": second} if not isinstance(second, bool) else {"device": first}
+    if isinstance(second, bool):
+        raise DtypeError(f"to: dtype={second!r} has type bool; expected a dtype: pass non_blocking= and copy= by keyword")
+    return {"device": first, "dtype": second}
 
 
 def _flags(args: tuple[Any, ...]) -> bool:
     """The value of ``copy`` among the positional arguments of ``to``; before it stands ``non_blocking``."""
-    has_device = not (isinstance(args[0], Tensor) or _is_dtype(args[0]))
-    flags = args[2:] if has_device and len(args) > 1 and not isinstance(args[1], bool) else args[1:]
+    flags = args[1:] if isinstance(args[0], Tensor) or _is_dtype(args[0]) else args[2:]
     if len(flags) > 2 or not all(isinstance(flag, bool) for flag in flags):
         raise ArgumentError(f"to{args!r}: expected a device, a dtype or a tensor, then non_blocking and copy, which are booleans")
     return flags[1] if len(flags) == 2 else False

@@ -12,7 +12,7 @@ import numpy
 
 from gpunet import autograd
 from gpunet.autograd import COPY, FILL, Tensor, ignore_fp_errors, make_tensor, wrap
-from gpunet.autograd.data import array_of_data, as_number, plain_array
+from gpunet.autograd.data import array_of_data, convert_number, plain_array
 from gpunet.backend import devices, dtypes
 from gpunet.backend.formats import check_layout, check_memory_format
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
@@ -21,8 +21,9 @@ from gpunet.launch.random import Generator, default_generator, random_integers, 
 from gpunet.launch.tape import active, constant
 from gpunet.ops.broadcast import cast
 from gpunet.ops.compare import compare
+from gpunet.ops.dims import MAX_ELEMENTS
 from gpunet.ops.elementwise import where
-from gpunet.ops.face import as_integer, public, sizes_of, write_out
+from gpunet.ops.face import as_integer, check_flag, public, sizes_of, write_out
 
 __all__ = [
     "arange", "as_tensor", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
@@ -31,7 +32,6 @@ __all__ = [
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
-MAX_ELEMENTS = 2**59  # more are no memory that a byte address reaches
 
 
 # ---- from data ----------------------------------------------------------------------------------------------------------
@@ -53,6 +53,7 @@ def tensor(
         DtypeError: the data are not numeric, or ``requires_grad`` is set for an integer tensor.
     """
     dtype = None if dtype is None else dtypes.as_dtype(dtype)
+    check_flag("tensor", "pin_memory", pin_memory)
     if isinstance(data, Tensor):
         data = data.array
         device = devices.of(data) if device is None else device
@@ -121,6 +122,7 @@ def creates(function: F) -> F:
     ) -> Tensor:  # fmt: skip
         if layout is not None:
             check_layout(name, layout)
+        check_flag(name, "pin_memory", pin_memory, takes_none=True)
         if memory_format is not None:
             check_memory_format(name, memory_format)
         if out is not None:
@@ -165,7 +167,7 @@ def _number(function: str, name: str, value: Any) -> Any:
     """A Python or NumPy number, or the value of a tensor without dimensions, as a Python number.
 
     Raises:
-        DtypeError: it is none.
+        DtypeError: ``value`` is no number, or an integer of more than 64 bits.
     """
     if isinstance(value, Tensor) and value.ndim == 0:
         return value.item()
@@ -226,7 +228,7 @@ def _full(function: str, shape: tuple[int, ...], value: Any, dtype: Any, device:
         dtype = dtypes.bool if isinstance(value, bool) else dtypes.int64
     result = _allocate(shape, dtype, device)
     if value not in (0, 1):  # which every dtype holds
-        value = as_number(value, result.array.dtype, function, "fill_value")
+        value = convert_number(value, result.array.dtype, function, "fill_value")
     FILL(result.array, value=value)
     return result
 
@@ -331,7 +333,7 @@ def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None, dty
     if dtypes.is_integer(dtype):
         low, by = int(low), int(by)
         for end_point in (low, low + by * (count - 1)) if count else ():
-            as_number(end_point, dtype, "arange")
+            convert_number(end_point, dtype, "arange")
         return _from_values(low + by * numpy.arange(count, dtype=numpy.int64), dtype, device)
     return _from_values(low + by * numpy.arange(count, dtype=numpy.float64), dtype, device)
 
@@ -346,7 +348,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     count = _count("linspace", "steps", steps)
     dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     if dtypes.is_integer(dtype):
-        low, high = as_number(low, dtype, "linspace", "start"), as_number(high, dtype, "linspace", "end")
+        low, high = convert_number(low, dtype, "linspace", "start"), convert_number(high, dtype, "linspace", "end")
     with numpy.errstate(all="ignore"):
         step, at = numpy.float64(high - low) / (count - 1) if count > 1 else 0.0, numpy.arange(count)
         values = numpy.where(at < max(count // 2, 2 - count), low + step * at, high - step * (count - 1 - at))
@@ -427,7 +429,7 @@ def randint(
     dtype = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
     if not start < stop:
         raise ArgumentError(f"randint: low={start}, high={stop}; expected low < high")
-    as_number(stop, dtypes.int64, "randint", "high")
+    convert_number(stop, dtypes.int64, "randint", "high")
     for bound in (start, stop - 1):
         smallest, largest = dtypes.limits(dtype)
         if not smallest <= bound <= largest:
@@ -441,7 +443,7 @@ def randint(
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
     """A random permutation of 0 .. n - 1, int64 by default: the argsort of n random 62-bit integers."""
     count, dtype = _count("randperm", "n", n), dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
-    as_number(max(count - 1, 0), dtype, "randperm")
+    convert_number(max(count - 1, 0), dtype, "randperm")
     keys = _allocate((count,), dtypes.int64, device)
     _generator("randperm", generator).fill(random_integers, keys.array, low=0, high=2**62)
     result = keys.argsort(0) if count else keys

@@ -33,14 +33,13 @@ from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import broadcast_to, cast, in_accumulator
 from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import where
-from gpunet.ops.face import as_integer
+from gpunet.ops.face import as_integer, as_number
 from gpunet.ops.index import gather_at
 from gpunet.ops.index_launches import label_error, label_site
 from gpunet.ops.losses import (
     MAX_BLOCKS,
     REDUCTIONS,
     allocate_loss,
-    as_number,
     loss_backward,
     reduce_composed,
     reduce_losses,

@@ -11,6 +11,8 @@ from gpunet.errors import ArgumentError, OutOfRangeError, ShapeError
 from gpunet.ops.face import as_integer
 
 Dims = int | Sequence[int] | None
+#: Largest number of elements of a new tensor: with 8 bytes each, more are beyond a 64-bit address.
+MAX_ELEMENTS = 2**59
 
 
 def normalize_dim(dim: Any, ndim: int, function: str, name: str = "dim") -> int:
@@ -80,8 +82,10 @@ def reduced_dims(x: Tensor, dim: Dims, function: str) -> tuple[int, ...]:
 
 
 def kept_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a reduction over ``axes`` with ``keepdim=True``: size 1 in each of them."""
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def dropped_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a reduction over ``axes`` with ``keepdim=False``: without them."""
     return tuple(n for i, n in enumerate(shape) if i not in axes)

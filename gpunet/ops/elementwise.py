@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import ADD, MULTIPLY, Tensor, contiguous, get_default_dtype, make_tensor, method, primitive, wrap
+from gpunet.autograd.data import convert_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
@@ -22,7 +23,6 @@ from gpunet.ops.broadcast import (
     broadcast_shape,
     cast,
     check_operand,
-    convert_number,
     launch_binary,
     launch_unary,
     operand_array,
@@ -111,12 +111,13 @@ def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
     if own != dtype and (is_floating(own) > is_floating(dtype) or is_boolean(own)):
         raise DtypeError(f"{name}: alpha={alpha} for a result of {dtype}; expected a number of the result's kind")
     if not isinstance(alpha, Tensor):
-        alpha = convert_number(name, alpha, dtype)
+        alpha = convert_number(alpha, dtype, name, "alpha", rounds_to_inf=True)
     if not isinstance(other, Tensor):
         check_operand(name, other)
     elif other.dtype != dtype:
         other = cast(other, dtype=dtype)
-    return other * alpha
+    scaled = other * alpha
+    return cast(scaled, dtype=dtype) if isinstance(scaled, Tensor) and scaled.dtype != dtype else scaled
 
 
 @elementwise("mul multiply", "__imul__", launch=MULTIPLY, numbers=True)
@@ -170,7 +171,10 @@ def _integer_pow(a: Any, b: Tensor) -> Tensor:
 
 
 def _pow_base(g, a, b):
-    if isinstance(b, Tensor):  # b = 0 needs where(): at a = 0, b * a ** (b - 1) would be 0 * inf = NaN
+    if isinstance(b, Tensor):
+        if not is_floating(b.dtype):  # b - 1 would wrap around, and 1.0 make it float32
+            b = cast(b, dtype=g.dtype)
+        # b = 0 needs where(): at a = 0, b * a ** (b - 1) would be 0 * inf = NaN
         return where(eq(b, 0), 0.0, g * (b * a ** where(eq(b, 0), 1.0, b - 1)))
     if b == 2:
         return g * (2.0 * a)
@@ -182,7 +186,7 @@ def _pow_exponent(g, a, b):
     if not isinstance(a, Tensor):
         gradient = g * (a**b * (math.log(a) if a > 0 else -math.inf if a == 0 else math.nan))
         return gradient if a != 0 else where(b >= 0, 0.0, gradient)
-    if not is_floating(a.dtype):
+    if a.dtype != g.dtype:  # an integer, or a 0-d tensor of less precision
         a = cast(a, dtype=g.dtype)
     is_zero = eq(a, 0) & (b >= 0)
     return where(is_zero, 0.0, g * (a**b * log(where(is_zero, 1.0, a))))
@@ -395,7 +399,7 @@ def _where(condition, a, b):
 def _selectable(operand: Any, dtype: numpy.dtype[Any]) -> Any:
     """An operand of where() as a number or an array that NumPy copies to one of ``dtype``: it looks at the dtype of 0-d ones."""
     if not isinstance(operand, Tensor):
-        return convert_number("where", operand, dtype)
+        return convert_number(operand, dtype, "where", rounds_to_inf=True)
     return operand.array if operand.ndim or operand.dtype == dtype else cast(operand, dtype=dtype).array
 
 
@@ -452,7 +456,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     if not isinstance(value, (Tensor, float, int)) and devices.is_array(value):
         value = wrap(value)
     if not isinstance(value, Tensor):
-        value = convert_number("masked_fill", value, input.dtype)
+        value = convert_number(value, input.dtype, "masked_fill", "value", rounds_to_inf=True)
     elif value.ndim:
         raise ShapeError(f"masked_fill: value has shape {value.shape}; expected a number or a 0-d tensor: use where()")
     elif value.dtype != input.dtype:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy
 
-from gpunet.autograd import COPY, Tensor, bump_version, is_grad_enabled, method, wrap
+from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, method, wrap
 from gpunet.backend.dtypes import category
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, OutOfRangeError, ShapeError
 
@@ -98,9 +98,13 @@ def _flags(function: Any) -> dict[str, tuple[int, bool]]:
 
 def _check_flags(function: str, flags: dict[str, tuple[int, bool]], args: Sequence[Any], options: dict[str, Any]) -> None:
     for name, (position, takes_none) in flags.items():
-        value = args[position] if position < len(args) else options.get(name, False)
-        if not isinstance(value, bool) and not (takes_none and value is None):
-            raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected True or False")
+        check_flag(function, name, args[position] if position < len(args) else options.get(name, False), takes_none)
+
+
+def check_flag(function: str, name: str, value: Any, takes_none: bool = False) -> None:
+    """Raise a DtypeError unless ``value`` is a bool, or None if ``takes_none``."""
+    if not isinstance(value, bool) and not (takes_none and value is None):
+        raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected True or False")
 
 
 def _with_type(value: Any) -> str:
@@ -118,7 +122,7 @@ def rename(function: str, options: dict[str, Any], names: dict[str, str]) -> Non
     """Rename keywords that have NumPy's names.
 
     Raises:
-        ArgumentError: a keyword is there under both names.
+        ArgumentError: an argument is passed under both names.
     """
     for alias in names.keys() & options.keys():
         name = names[alias]
@@ -127,6 +131,7 @@ def rename(function: str, options: dict[str, Any], names: dict[str, str]) -> Non
         options[name] = options.pop(alias)
 
 
+@ignore_fp_errors
 def write_out(function: str, destination: Any, result: Any) -> Any:
     """Copy a result, or a tuple of results, to the tensors passed as ``out``; return them."""
     if isinstance(result, tuple):
@@ -170,7 +175,7 @@ def sizes_of(function: str, args: Sequence[Any], **named: Any) -> tuple[int, ...
         named: the parameter that may hold them instead, None if it was not passed.
 
     Raises:
-        ArgumentError: there are none, or both.
+        ArgumentError: no sizes were passed, or both positional and named ones.
         DtypeError: an item is no integer.
     """
     [(name, value)] = named.items()
@@ -191,19 +196,19 @@ def as_number(function: str, name: str, value: Any) -> float:
     """Return ``value``, a Python or NumPy number or a tensor of one element, as a float.
 
     Raises:
-        DtypeError: it is none.
+        DtypeError: ``value`` is no number.
     """
     if isinstance(value, (int, float, numpy.number, numpy.bool_, Tensor)):
         return float(value)
-    raise DtypeError(f"{function}: {name}={value!r}; expected a number")
+    raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected a number")
 
 
 def as_integer(function: str, name: str, value: Any) -> int:
     """Return ``value``, a Python or NumPy integer or an integer tensor of one element, as an int.
 
     Raises:
-        DtypeError: it is none, or a bool.
-        OutOfRangeError: it does not fit into 64 bits.
+        DtypeError: ``value`` is no integer, or a bool.
+        OutOfRangeError: ``value`` does not fit into 64 bits.
     """
     if type(value) is int:
         if not -(2**63) <= value < 2**63:

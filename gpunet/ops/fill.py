@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gpunet.autograd import FILL, Tensor, ignore_fp_errors, is_grad_enabled, make_tensor, method, wrap
+from gpunet.autograd.data import convert_number
 from gpunet.backend import devices
 from gpunet.errors import ShapeError
 from gpunet.launch.memory import empty, move_to_device
-from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast, convert_number
+from gpunet.ops.broadcast import broadcast_shape, broadcast_to, cast
 from gpunet.ops.face import public
 from gpunet.ops.in_place import alias_of, assign_in_place, check_in_place, overwrite
 
@@ -26,7 +27,7 @@ def fill_(input: Tensor, value: Any) -> Tensor:
         value = wrap(value)
     if not isinstance(value, Tensor):
         out = empty((), input.dtype, input.array)
-        FILL(out, value=convert_number("fill_", value, input.dtype))
+        FILL(out, value=convert_number(value, input.dtype, "fill_", "value", rounds_to_inf=True))
         value = make_tensor(out)
     if value.ndim:
         raise ShapeError(f"fill_: value has shape {value.shape}; expected a number or a 0-d tensor: use copy_()")

@@ -21,7 +21,7 @@ from gpunet.autograd import (
     primitive,
     wrap,
 )
-from gpunet.autograd.data import array_of_data, as_number
+from gpunet.autograd.data import array_of_data, convert_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import category, int32, int64, is_boolean, uint8
@@ -297,6 +297,10 @@ def _indexed_shape(x: Tensor, index: tuple[Any, ...]) -> tuple[int, ...]:
     source = found.view.of(x.array)
     if active.tape is not None or any(is_boolean(item.dtype) for item in found.arrays):
         return _pick(source, found, SETITEM, x.array.shape).shape
+    if not source.size:  # NumPy checks no index if it assigns nothing
+        for item, dim in zip(found.arrays, found.dims):
+            if item.size and dim >= 0 and not x.array.shape[dim]:
+                raise index_error(SETITEM.name, int(item.reshape(-1)[0]), dim, 0)
     picked = broadcast_index_shapes([item.shape for item in found.arrays], SETITEM.name)
     return (*source.shape[: found.before], *picked, *source.shape[found.before + len(found.arrays) :])
 
@@ -309,7 +313,7 @@ def _assigned_value(value: Any, x: Tensor, shape: tuple[int, ...], has_arrays: b
     elif devices.is_array(value):
         value = wrap(value, name)
     if not isinstance(value, Tensor):
-        return as_number(value, x.dtype, name)
+        return convert_number(value, x.dtype, name)
     if value.device != x.device:
         if value.ndim:
             raise DeviceError(f"{name}: the value is on {value.device}, the tensor on {x.device}; move it with .to(x.device)")
@@ -440,7 +444,7 @@ def _triangle(x: Tensor, diagonal: Any, name: str) -> Tensor:
     diagonal = max(-reach, min(as_integer(name, "diagonal", diagonal), reach))
     keep = xp.tri(*x.array.shape[-2:], diagonal if name == "tril" else diagonal - 1, dtype=bool)
     keep = keep if name == "tril" else xp.logical_not(keep)
-    zero = as_number(0, x.dtype, name)
+    zero = convert_number(0, x.dtype, name)
     return where(make_tensor(constant(xp.broadcast_to(keep, x.array.shape))), x, zero)
 
 

@@ -24,12 +24,12 @@ from gpunet.ops import reduce as reductions
 from gpunet.ops.activations import ACTIVATIONS, activate
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, broadcasts_to, cast, in_accumulator
 from gpunet.ops.elementwise import where
+from gpunet.ops.face import as_number
 
 __all__ = ["binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
-
-
+#: Largest grid of a loss launch: its partial sums have that many elements.
 MAX_BLOCKS = 1024
 
 
@@ -148,6 +148,7 @@ def _(value, dx, factor, partials, ticket, x, y, *, loss, reduction, delta):
 
 
 def reduce_composed(each: Tensor, reduction: str) -> Tensor:
+    """Return the mean or the sum of the losses ``each``, or the losses themselves, in primitives."""
     if reduction == "none":
         return each
     return reductions.mean(each) if reduction == "mean" else reductions.sum(each)
@@ -209,10 +210,10 @@ def reduction_of(function: str, size_average: bool | None, reduce: bool | None, 
     """Return the reduction that PyTorch's deprecated arguments select; ``reduction`` if neither is passed.
 
     Raises:
-        ArgumentError: one of them is no bool, or ``reduction`` is none of REDUCTIONS.
+        ArgumentError: ``size_average`` or ``reduce`` is no bool, or ``reduction`` is not in REDUCTIONS.
     """
     if reduction not in REDUCTIONS:
-        raise ArgumentError(f"reduction={reduction!r}; expected one of 'mean', 'sum', 'none'")
+        raise ArgumentError(f"{function}: reduction={reduction!r}; expected one of 'mean', 'sum', 'none'")
     if size_average is None and reduce is None:
         return reduction
     for name, value in (("size_average", size_average), ("reduce", reduce)):
@@ -224,27 +225,15 @@ def reduction_of(function: str, size_average: bool | None, reduce: bool | None, 
     return reduction
 
 
-def as_number(function: str, name: str, value: Any) -> float:
-    """Return ``value``, a number or a tensor of one element, as a float.
-
-    Raises:
-        DtypeError: it is none.
-    """
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected a number") from None
-
-
 def _operands(name: str, input: Any, target: Any, dtype: Any = None) -> tuple[Tensor, Tensor]:
-    """Return input and target in their common dtype, or in ``dtype``.
+    """Return input and target as tensors of ``dtype``, by default of their common dtype.
 
     Raises:
         DtypeError: the dtype is not floating.
     """
     x, y = wrap(input), wrap(target)
     if x.array.dtype != y.array.dtype:
-        dtype = dtype or promote(x.array.dtype, y.array.dtype)  # also of 0-d tensors: they are expanded first
+        dtype = dtype or promote(x.array.dtype, y.array.dtype)  # of 0-d tensors, too: PyTorch expands them first
         x, y = (v if v.array.dtype == dtype else cast(v, dtype=dtype) for v in (x, y))
     if not is_floating(x.array.dtype):
         raise DtypeError(f"{name}: input of dtype {x.dtype}, target of {y.dtype}; expected a floating tensor")
@@ -252,6 +241,7 @@ def _operands(name: str, input: Any, target: Any, dtype: Any = None) -> tuple[Te
 
 
 def _regression(name: str, loss: str, x: Tensor, y: Tensor, reduction: str, delta: float = 0.0) -> Tensor:
+    """Return the loss ``loss`` of ELEMENTWISE_LOSSES of tensors of one dtype, broadcast with a warning; ``name`` is the caller."""
     if x.array.shape != y.array.shape:
         shape = broadcast_shape(name, x.shape, y.shape)
         warnings.warn(
@@ -263,7 +253,7 @@ def _regression(name: str, loss: str, x: Tensor, y: Tensor, reduction: str, delt
     if y.requires_grad:
         if loss == "binary_cross_entropy":
             return _elementwise_composed(x, y, loss=loss, reduction=reduction, delta=delta)
-        x = x - y  # of which these losses are functions
+        x = x - y  # these losses depend on the difference only
         zeros = empty(x.array.shape, x.array.dtype, x.array)
         FILL(zeros, value=0.0)
         y = wrap(zeros)

@@ -80,7 +80,7 @@ def _norm(x: Tensor, p: float, axes: tuple[int, ...], keepdim: bool) -> Tensor:
     if p == 1:
         return _sum(abs(x), axes=axes, keepdim=keepdim)
     if math.isinf(p):
-        return _extreme(abs(x), name="amax" if p > 0 else "amin", axes=axes, keepdim=keepdim)
+        return _extreme(abs(x), name="max" if p > 0 else "min", axes=axes, keepdim=keepdim)
     zero = eq(x, 0)
     if p == 0:
         return _sum(where(zero, 0.0 * where(zero, x, 0.0), 1.0), axes=axes, keepdim=keepdim)

@@ -9,10 +9,11 @@ import numpy
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_integer
-from gpunet.errors import ArgumentError, DtypeError
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import constant, graph_break_on_read
 from gpunet.ops.broadcast import cast
 from gpunet.ops.compare import eq
+from gpunet.ops.dims import MAX_ELEMENTS
 from gpunet.ops.face import as_integer, public
 from gpunet.ops.index_launches import INT64, check_labels, label_error, label_site
 from gpunet.ops.shape import unsqueeze
@@ -31,6 +32,7 @@ def one_hot(input: Any, num_classes: int = -1) -> Tensor:
 
     Raises:
         DtypeError: the labels are not of an integer dtype.
+        ShapeError: the result would have more elements than memory has bytes.
         LabelError: a label is outside 0 .. num_classes - 1.  On a GPU with ``num_classes`` its row is 0, and the error is
             raised when the host next reads a value or synchronizes.
     """
@@ -51,6 +53,8 @@ def one_hot(input: Any, num_classes: int = -1) -> Tensor:
         classes = num_classes
         if num_classes == -1:
             classes = int(devices.to_host(array.max())) + 1
+        if array.size * classes > MAX_ELEMENTS:
+            raise ShapeError(f"one_hot: {array.size} labels of {classes} classes; expected at most {MAX_ELEMENTS} elements")
         if array.size:
             flat = devices.to_host(array.reshape(-1))
             bad = (flat < 0) | (flat >= classes)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, make_tensor, primitive
-from gpunet.backend.dtypes import is_integer
+from gpunet.autograd.data import convert_number
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import constant
@@ -65,6 +65,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
 
     Raises:
         ArgumentError: the mode is unknown, or ``pad`` is no list of pairs.
+        DtypeError: the tensor's dtype cannot hold the value.
         ShapeError: a dimension is too small for ``pad``, or the mode does not pad a tensor of these dimensions.
     """
     numbers = sizes_of("pad", (), pad=pad)
@@ -78,24 +79,14 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         if n + low + high < 0 or (low < 0 and -low > n) or (high < 0 and -high > n):
             raise ShapeError(f"pad: pad={numbers} crops more than there is of a tensor of shape {tuple(input.array.shape)}")
     if isinstance(mode, str) and mode == "constant":
-        return _pad_constant(input, widths=widths, value=_fill_value(value, input) if max(numbers, default=0) > 0 else 0)
+        fills = value is not None and max(numbers, default=0) > 0
+        number = convert_number(value, input.dtype, "pad", "value", rounds_to_inf=True) if fills else 0
+        return _pad_constant(input, widths=widths, value=number)
     if not isinstance(mode, str) or mode not in _MODES:
         raise ArgumentError(f"pad: mode={mode!r}; expected 'constant', 'reflect', 'replicate' or 'circular'")
     if value:
         raise ArgumentError(f"pad: value={value} with mode={mode!r}; only mode='constant' takes a value")
     return _pad_with_elements(input, numbers, widths, mode)
-
-
-def _fill_value(value: Any, x: Tensor) -> Any:
-    """The constant as a number of the dtype of x: integers round towards 0."""
-    if value is None:
-        return 0
-    if not is_integer(x.dtype):
-        return value
-    limits = numpy.iinfo(x.dtype)
-    if not limits.min <= value <= limits.max:
-        raise ArgumentError(f"pad: value={value} for a tensor of dtype {x.dtype}; expected {limits.min} .. {limits.max}")
-    return int(value)
 
 
 def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[int, int], ...], mode: str) -> Tensor:

@@ -540,6 +540,13 @@ def test_refused_indices(index: Any, error: type[Exception], text: str, device: 
         x[index] = 1.0
 
 
+def test_index_of_an_empty_dimension_is_refused_also_where_nothing_is_selected() -> None:
+    x, index = gpunet.zeros(0, 3), gpunet.tensor([[0], [0]])
+    for call in (lambda: x[index, 1:1], lambda: x.__setitem__((index, slice(1, 1)), 2.0)):
+        with pytest.raises(OutOfRangeError, match="index 0 is out of bounds for dimension 0 with size 0"):
+            call()
+
+
 #: dtype of x, value, x after x[1] = value or the pattern of a message
 ASSIGNED: list[tuple[str, Any, Any]] = [
     ("int64", 1.75, [0, 1, 0]), ("bool", 2, [False, True, False]), ("uint8", -1, [0, 255, 0]), ("float32", True, [0, 1, 0]),

@@ -182,6 +182,16 @@ def test_gradient_of_an_extreme_at_nan_is_that_of_torch(name: str, device: str, 
     numpy.testing.assert_array_equal(*grads)
 
 
+@pytest.mark.parametrize("p", [inf, -inf])
+def test_gradient_of_a_norm_of_infinite_order_at_nan_is_that_of_torch(p: float, device: str, torch: Any) -> None:
+    grads = []
+    for library in (gpunet, torch):
+        x = library.tensor([nan, 1.0, -0.0, -2.0], requires_grad=True)
+        library.norm(x, p).backward()
+        grads.append(x.grad.tolist())
+    numpy.testing.assert_array_equal(*grads)
+
+
 def test_softmax_without_dim_warns_and_takes_the_dimension_of_torch(device: str) -> None:
     for shape, dim in (((3,), 0), ((2, 3), 1), ((2, 3, 2), 0), ((), 0), ((1, 2, 1, 2), 1)):
         x = gpunet.randn(shape)

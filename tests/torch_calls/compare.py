@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -60,3 +61,36 @@ def equal(theirs: Any, ours: Any, dtype: str, scale: Any) -> bool:
         tolerance = ROUNDINGS * EPSILON[dtype] * (numpy.abs(theirs) + scale)
         close = (theirs == ours) | (numpy.isnan(theirs) & numpy.isnan(ours)) | (numpy.abs(theirs - ours) <= tolerance)
         return bool(close.all())
+
+
+# ---- elements that differ -------------------------------------------------------------------------------------------
+
+
+class Elements(NamedTuple):
+    """The elements in which two results differ by more than roundings: arrays of one dimension."""
+
+    theirs: Any  # PyTorch's
+    ours: Any  # gpunet's
+    leaf: Any  # of gradients, the elements of the leaf; otherwise NaN
+
+
+def differing_elements(theirs: Value, ours: Value, leaf: Value | None = None) -> Iterator[Elements]:
+    """The elements in which two results of the same type differ, for each tensor with such elements.
+
+    Args:
+        leaf: the leaf that the results are gradients of.
+    """
+    if isinstance(theirs, TensorValue) and isinstance(ours, TensorValue):
+        with numpy.errstate(all="ignore"):
+            a, b = theirs.array.astype(numpy.float64), ours.array.astype(numpy.float64)
+            ordinary = numpy.abs(a, where=numpy.isfinite(a), out=numpy.zeros_like(a))
+            tolerance = 64 * EPSILON.get(theirs.dtype, 0.0) * (1.0 + ordinary)
+            differs = ~((a == b) | (numpy.isnan(a) & numpy.isnan(b)) | (numpy.abs(a - b) <= tolerance))
+        if differs.any():
+            has_leaf = isinstance(leaf, TensorValue) and leaf.shape == theirs.shape
+            at = leaf.array if isinstance(leaf, TensorValue) and has_leaf else numpy.full(theirs.shape, numpy.nan)
+            yield Elements(a[differs], b[differs], at[differs])
+    elif isinstance(theirs, tuple) and isinstance(ours, tuple) and not isinstance(theirs, Other):
+        for pair in zip(theirs, ours):
+            if not isinstance(pair[0], str):
+                yield from differing_elements(*pair)

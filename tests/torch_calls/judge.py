@@ -31,6 +31,8 @@ class Verdict(NamedTuple):
     detail: str = ""  # how the results differ, or the class and message of the error
     theirs: str = ""
     ours: str = ""
+    values: tuple[Value, Value] | None = None  # PyTorch's and gpunet's, of a difference in values
+    leaf: Value | None = None  # the tensor that differing gradients belong to
 
 
 def judge(call: Call, torch: Any, gpunet: Any, random: Random) -> Verdict:
@@ -106,10 +108,20 @@ def _compare_variables(call: Call, text: str, theirs: Outcome, ours: Outcome, to
             found, what = _compare(text, name, snapshot(a), snapshot(b), torch, theirs), "" if name == "r" else "argument: "
         if not found and name in call.leaves:
             found, what = _compare_gradients(text, f"{name}.grad", a.grad, b.grad, torch), "gradient: "
-            a, b = a.grad, b.grad
+            a, b, name = a.grad, b.grad, f"{name}.grad"
         if found:
-            return Verdict(call, text, SILENT, what + found, _repr(a), _repr(b))
+            values = (snapshot(a), snapshot(b)) if found == "value" else None
+            leaf = theirs.variables.get(_leaf_of(name, text)) if what == "gradient: " else None
+            return Verdict(
+                call, text, SILENT, what + found, _repr(a), _repr(b), values, snapshot(leaf) if is_tensor(leaf) else None
+            )
     return None
+
+
+def _leaf_of(name: str, text: str) -> str:
+    """The name of the tensor that a gradient belongs to: of ``x.grad``, or of g, which :func:`_following` computes."""
+    found = re.search(r"g, = torch\.autograd\.grad\(.*?, \[?(\w+)[\],]", text)
+    return name.removesuffix(".grad") if name != "g" else found[1] if found else ""
 
 
 def _repr(value: Any) -> str:

@@ -73,7 +73,7 @@ def is_rounding(text: str, torch: Any, expression: str, theirs: TensorValue, our
         exact = results[0]
         spread = numpy.max([numpy.abs(r - exact) for r in results[1:]], axis=0)
         spread = numpy.where(numpy.isnan(spread), math.inf, spread)
-        computed_in = min(EPSILON[dtype], EPSILON["float32"])
+        computed_in = min(max(epsilon, EPSILON[dtype]), EPSILON["float32"])
         allowed = 4 * spread + 4 * max(epsilon, EPSILON[dtype]) * numpy.abs(exact) + ROUNDINGS * computed_in * magnitude
         is_close = (numpy.abs(ours.array - exact) <= allowed + numpy.finfo("float32").tiny) | (theirs.array == ours.array)
         both_nan = numpy.isnan(theirs.array) & numpy.isnan(ours.array)

@@ -13,7 +13,7 @@ from tests.torch_calls.differences import Difference, find_difference
 from tests.torch_calls.draw import draw, with_out
 from tests.torch_calls.judge import FAULTS, MISSING, Verdict, judge
 from tests.torch_calls.outcome import quietly
-from tests.torch_calls.targets import find_targets
+from tests.torch_calls.targets import DEPEND_ON_DEVICE, find_targets
 
 INTENDED = "intended difference"
 
@@ -83,6 +83,8 @@ def verdicts(
 ) -> Iterator[Verdict]:
     """Draw and judge ``calls`` calls; a call depends on the seed, its number and the names that both libraries have."""
     chosen = list(targets if targets is not None else find_targets(gpunet, torch))
+    if gpunet.zeros(0).device.type != "cpu":
+        chosen = [t for t in chosen if t.full_name not in DEPEND_ON_DEVICE]
     chosen = [t for t in chosen if fnmatch(t.full_name, only) or fnmatch(t.name, only)]
     with quietly():
         for number in range(calls if chosen else 0):

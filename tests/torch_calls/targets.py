@@ -20,6 +20,8 @@ OPERATORS = {
 }  # fmt: skip
 #: Members that tell or change the device, on which both differ in a run with ``--device cuda``, and addresses.
 NOT_COMPARED = {"cuda", "data_ptr", "device", "get_device", "is_cpu", "is_cuda"}
+#: Methods whose results differ from PyTorch's on the CPU if the tensor is on another device: a name, and a copy.
+DEPEND_ON_DEVICE = {"Tensor.type", "Tensor.cpu"}
 _BINARY = {
     "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "matmul": "@", "and": "&",
     "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",

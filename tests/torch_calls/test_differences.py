@@ -6,13 +6,24 @@ import re
 from random import Random
 from typing import Any
 
+import numpy
 import pytest
 
 import gpunet
-from tests.torch_calls.differences import DIFFERENCES, PAGE, REWRITE, Difference, find_difference, page
+from tests.torch_calls.differences import (
+    DIFFERENCES,
+    PAGE,
+    REWRITE,
+    Difference,
+    differs_where,
+    find_difference,
+    page,
+    takes_values,
+    their_nan,
+)
 from tests.torch_calls.draw import Call
-from tests.torch_calls.judge import FAULTS, MISSING, judge
-from tests.torch_calls.outcome import quietly
+from tests.torch_calls.judge import FAULTS, MISSING, SILENT, Verdict, judge
+from tests.torch_calls.outcome import TensorValue, quietly
 from tests.torch_calls.targets import find_targets
 
 
@@ -31,3 +42,28 @@ def test_page_shows_the_table() -> None:
 
 def test_reasons_are_sentences() -> None:
     assert [d.reason for d in DIFFERENCES if not re.fullmatch(r"[A-Z`].*\.", d.reason)] == []
+
+
+def test_a_condition_on_values_holds_for_each_element_that_differs(torch: Any) -> None:
+    def verdict(theirs: list[float], ours: list[float], leaf: list[float]) -> Verdict:
+        values = [TensorValue((len(x),), "float32", False, numpy.array(x)) for x in (theirs, ours, leaf)]
+        call = Call(find_targets(gpunet, torch)[0], (), "r = x")
+        return Verdict(call, "r = x", SILENT, "gradient: value", values=(values[0], values[1]), leaf=values[2])
+
+    nan = numpy.nan
+    assert their_nan(verdict([nan, 1.0, 3.0], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]))
+    assert not their_nan(verdict([nan, 1.0, 3.0], [0.0, 1.0, 4.0], [0.0, 0.0, 0.0]))
+    assert not their_nan(verdict([nan, 1.0], [nan, 1.0], [0.0, 0.0]))
+    at_zero = differs_where(lambda elements: elements.leaf == 0)
+    assert at_zero(verdict([1.0, 2.0], [5.0, 2.0], [0.0, 7.0])) and not at_zero(verdict([1.0, 2.0], [1.0, 5.0], [0.0, 7.0]))
+
+
+def test_other_arguments_of_wrong_types_do_not_count_as_values(torch: Any) -> None:
+    [target] = [target for target in find_targets(gpunet, torch) if target.full_name == "torch.cumsum"]
+
+    def verdict(types: str) -> Verdict:
+        theirs = f"TypeError: cumsum() received an invalid combination of arguments - got ({types}), but expected one of:"
+        return Verdict(Call(target, (), "r = torch.cumsum(x, 0)"), "", SILENT, "accepted", theirs)
+
+    assert takes_values(verdict("list, int"))
+    assert not takes_values(verdict("Tensor, float")) and not takes_values(verdict("list, float"))

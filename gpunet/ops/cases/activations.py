@@ -67,6 +67,10 @@ def _(s: Samples) -> Iterator[Any]:
     for name in ("leaky_relu", "elu"):
         arrays = [s.blank(300), s.normal(300), s.saved(name, 300, alpha=0.3)]
         yield f"{name} (300,), alpha 0.3", arrays, {"activation": name, "alpha": 0.3}
+    for name in ("relu", "elu"):
+        saved = s.saved(name, 300)
+        saved[::7] = numpy.nan
+        yield f"{name} (300,), nan", [s.blank(300), s.normal(300), saved], {"activation": name, "alpha": ACTIVATIONS[name].alpha}
     arrays = [s.blank(300), s.normal(300), s.saved("relu", 300)]
     yield from unaligned("relu (300,)", arrays, {"activation": "relu", "alpha": 0.0})
 
