@@ -15,8 +15,10 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
   for (int batch = blockIdx.z; batch < batches; batch += gridDim.z) {
     NoSums none;
     product<T, Tile<T, ROWS, COLUMNS>>(
-        Strided<T, A_ALONG_DEPTH, WHOLE>(a + batch * a_batch, rows, a_row, a_depth),
-        Strided<T, B_ALONG_DEPTH, WHOLE>(b + batch * b_batch, columns, b_column, b_depth), depth, {partials, tickets, slices},
+        Strided<T, A_ALONG_DEPTH, WHOLE>(
+            a + batch * a_batch, rows, WHOLE && !A_ALONG_DEPTH ? 1 : a_row, WHOLE && A_ALONG_DEPTH ? 1 : a_depth),
+        Strided<T, B_ALONG_DEPTH, WHOLE>(
+            b + batch * b_batch, columns, WHOLE && !B_ALONG_DEPTH ? 1 : b_column, WHOLE && B_ALONG_DEPTH ? 1 : b_depth), depth, {partials, tickets, slices},
         [&](int row, int column, const Pack<Accumulator<T>, 4>& sum, int valid) {
           T* c = out + static_cast<long long>(batch) * rows * columns;
           store_pack(c + static_cast<long long>(row) * columns + column, sum, valid, access_width(columns, c));

@@ -78,6 +78,8 @@ __device__ __forceinline__ bool product(
   constexpr int FITS = 2 * Tile::DEPTH * (ROWS + COLUMNS) / COLUMNS;
   constexpr int BAND = FITS >= 64 ? 64 : FITS >= 32 ? 32 : FITS >= 16 ? 16 : 8, ACROSS = COLUMNS / 4;
   A(&band)[BAND][COLUMNS] = *reinterpret_cast<A(*)[BAND][COLUMNS]>(&shared);
+  // of neighbouring groups of rows, which lanes store at once, in different banks
+  auto place = [](int row, int column) { return column ^ row / 4 % 2 * 16; };
 #pragma unroll 1
   for (int top = 0; top < ROWS; top += BAND) {
 #pragma unroll
@@ -89,7 +91,7 @@ __device__ __forceinline__ bool product(
           Pack<A, 4> pack;
 #pragma unroll
           for (int e = 0; e < 4; e++) pack.v[e] = sums[i][4 * group + e];
-          store_pack(&band[row][Tile::first_column() + COLUMNS / 2 * group], pack, 4, 4);
+          store_pack(&band[row][place(row, Tile::first_column() + COLUMNS / 2 * group)], pack, 4, 4);
         }
       }
     }
@@ -97,7 +99,7 @@ __device__ __forceinline__ bool product(
 #pragma unroll 2
     for (int index = threadIdx.x; index < BAND * ACROSS; index += THREADS) {
       const int row = row0 + top + index / ACROSS, column = column0 + index % ACROSS * 4;
-      Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][index % ACROSS * 4], 4, 4);
+      Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][place(index / ACROSS, index % ACROSS * 4)], 4, 4);
       if (row < a.lines && column < b.lines) epilogue(row, column, pack, b.lines - column);
     }
     __syncthreads();

@@ -110,6 +110,7 @@ def whole_flag(*operands: Array | None) -> str:
         and x.shape[-1] % 4 == 0
         and x.size > 0
         and devices.pointer(x) % min(16, 4 * x.itemsize) == 0
+        and x.strides[-1] == x.itemsize
         and all(stride % (4 * x.itemsize) == 0 for stride in x.strides[:-1])
         for x in operands
     )

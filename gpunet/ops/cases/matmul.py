@@ -36,6 +36,8 @@ def _(s: Samples) -> Iterator[Any]:
     yield "a broadcast, b reversed with every second column", [s.blank(3, 7, 65), None, None, broadcast, reversed_strided], {}
     rows, column = View(s.normal(129, 65), lambda x: x[None, ::3]), View(s.normal(65, 2), lambda x: x[None, :, :1])
     yield "every third row, one column", [s.blank(1, 43, 1), None, None, rows, column], {}
+    every_second = View(s.normal(1, 8, 2 * 12), lambda x: x[:, :, ::2])
+    yield "(1, 8, 12) of every second column", [s.blank(1, 8, 8), None, None, every_second, s.normal(1, 12, 8)], {}
     arrays = [s.blank(5, 7, 65), None, None, s.normal(5, 7, 9), s.normal(5, 9, 65)]
     yield "(5, 7, 9), (5, 9, 65), two at once", arrays, {}, (2, 1, 2)
     m, n, k = WHOLE_SIZES[0]
