@@ -31,6 +31,7 @@ quick_tier() {
   bash -euo pipefail -c "$command"
   # fail if one of these is missing: the tests that need it would only skip
   $python -c 'from gpunet.backend import compiler; print("NVRTC", compiler.nvrtc_version())'
+  $python -c 'from gpunet.tools import machine_code; print(machine_code.nvdisasm())'
   $python -c 'from gpunet.backend import toolkit; print(*toolkit.options("#include <cuda_fp16.h>", "CUDA headers"))'
   $python -c 'from gpunet.backend.blas import choice; print("products by", choice.load("onednn").name)'
 }

@@ -17,6 +17,7 @@ The cases file of the kernel's family (in ``gpunet/ops/cases/``, or ``gpunet/opt
         return lambda: torch.ops.aten.native_dropout_backward(x, mask, scale)
 
     scatter_add.describe(updates="out", waste={"reads writes": "the indices scatter the destinations"})
+    matmul_forward.describe(floors={("float, 128, *", "*"): Floor(0.81)})
 """
 
 from __future__ import annotations
@@ -45,6 +46,22 @@ class Cost(NamedTuple):
         return self.flops / self.bytes
 
 
+class Product(NamedTuple):
+    """The extents of the matrix product that a launch computes, for the predicted time."""
+
+    rows: int
+    columns: int
+    depth: int
+    batches: int = 1
+
+
+class Floor(NamedTuple):
+    """What the main loop of a specialisation must reach; see :mod:`gpunet.tools.floors`.  It must not use local memory either."""
+
+    arithmetic: float  # the least share of arithmetic of the issued instructions
+    shared: float = 1.0  # the most cycles of shared memory for each cycle of arithmetic
+
+
 def _flat(arrays: Iterable[Any]) -> Iterator[Any]:
     for array in arrays:
         if array is not None:
@@ -71,6 +88,7 @@ class Facts:
         workspace: names of the outputs that are scratch of the CUDA kernel, with no defined result.
         waste: kinds of wasted memory accesses ("banks", "reads" or "writes", separated by spaces) -> the reason.
         spills: (template arguments as a pattern, architectures or "*") -> the reason that registers spill.
+        floors: the same -> what the main loop of the machine code must reach; the first that matches holds.
     """
 
     parameters: Sequence[str]
@@ -81,7 +99,9 @@ class Facts:
         self.updates, self.workspace = frozenset({"ticket"}), frozenset[str]()
         self.waste: Mapping[str, str] = {}
         self.spills: Mapping[tuple[str, str], str] = {}
+        self.floors: Mapping[tuple[str, str], Floor] = {}
         self._cost: Callable[..., Cost] | None = None
+        self._product: Callable[..., Product] | None = None
         self._equivalent: Callable[..., Callable[[], object]] | None = None
 
     def describe(
@@ -92,12 +112,13 @@ class Facts:
         workspace: str = "",
         waste: Mapping[str, str] | None = None,
         spills: Mapping[tuple[str, str], str] | None = None,
+        floors: Mapping[tuple[str, str], Floor] | None = None,
     ) -> None:
         """Set the attributes; ``updates`` and ``workspace`` are names separated by spaces."""
         assert {*updates.split(), *workspace.split()} <= {*self.parameters}
         # a ticket must be zero before and after a launch
         self.updates, self.workspace = frozenset([*updates.split(), "ticket"]), frozenset(workspace.split())
-        self.is_hot, self.waste, self.spills = is_hot, waste or {}, spills or {}
+        self.is_hot, self.waste, self.spills, self.floors = is_hot, waste or {}, spills or {}, floors or {}
 
     def cases(self, *tags: str) -> Callable[[F], F]:
         """Decorator of a generator of cases with these :data:`TAGS`.
@@ -121,6 +142,15 @@ class Facts:
     def launch_cost(self, arrays: Sequence[Any], options: dict[str, Any]) -> Cost:
         assert self._cost is not None, f"kernel {self} has no cost"
         return self._cost(*arrays, **options)
+
+    def product(self, function: F) -> F:
+        """Decorator of the function that returns the :class:`Product` of a launch."""
+        self._product = function
+        return function
+
+    def launch_product(self, arrays: Sequence[Any], options: dict[str, Any]) -> Product | None:
+        """Return the product that a launch computes; None if the kernel computes none."""
+        return None if self._product is None else self._product(*arrays, **options)
 
     def equivalent(self, function: F) -> F:
         """Decorator of the function that returns the launch in PyTorch, as a user would write it for speed.

@@ -26,6 +26,7 @@ from gpunet.tools import kernel_cases, kernel_table
 from gpunet.tools.kernel_cases import specialisations
 from gpunet.tools.kernel_table import ARCHITECTURES, why_it_spills
 from gpunet.tools.register_usage import compile_and_measure
+from tests.tools.launch_interface import differences
 
 
 @cache
@@ -79,7 +80,9 @@ def test_representatives_compile(kernel: Kernel) -> None:
 @needs_nvrtc
 @pytest.mark.parametrize("name, architecture", _compilations())
 def test_every_specialisation_compiles_as_documented(name: str, architecture: str) -> None:
-    """The resource usage matches docs/kernels.md, and no hot kernel spills unless its facts give the reason."""
+    """The resource usage matches docs/kernels.md, no hot kernel spills unless its facts give the reason, and launches pack
+    what the kernels expect.
+    """
     kernel = KERNELS[name]
     expressions = specialisations(kernel)
     made = compile_and_measure(kernel.file, expressions, architecture)
@@ -88,6 +91,7 @@ def test_every_specialisation_compiles_as_documented(name: str, architecture: st
     assert not made.log, made.log
     spilling = [expression for expression, usage in made.usage.items() if usage.spills and kernel.is_hot]
     assert [e for e in spilling if why_it_spills(kernel, e, architecture) is None] == [], "see Facts.spills"
+    assert differences(kernel, made.cubin, made.lowered) == []
     version, cells = kernel_table.parse(kernel_table.page_path().read_text(encoding="utf-8"))
     same_compiler = ".".join(map(str, compiler.nvrtc_version())) == version
     wrong = []

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from gpunet.launch.facts import Cost, num_bytes
+from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.cases.case import WHOLE_SIZES, Samples, cut, products, unaligned
 from gpunet.ops.gemm import TILES, Cut
@@ -36,7 +36,14 @@ def _name(cut: Cut) -> str:
     return f"tiles of {cut.rows} x {cut.columns}{f', {cut.slices} slices' if cut.slices > 1 else ''}"
 
 
-linear_forward.describe(is_hot=True, updates="tickets", workspace="partials")
+_FLOORS = {
+    ("float, 128, 128, *", "*"): Floor(0.85),
+    ("float, 64, 64, *", "*"): Floor(0.83),
+    ("float, 32, 128, *", "*"): Floor(0.8),
+    ("float, 128, 32, *", "*"): Floor(0.8),
+}
+
+linear_forward.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS)
 
 
 @linear_forward.cases("edge")
@@ -73,12 +80,18 @@ def _(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
     return Cost(y.size * (2.0 * x.shape[1] + epilogue), num_bytes(y, z, x, w, b))
 
 
+@linear_forward.product
+def _(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
+    (n, o), i = y.shape, x.shape[1]
+    return Product(n, o, i)
+
+
 @linear_forward.equivalent
 def _(torch, y, z, partials, tickets, x, w, b, *, activation, alpha):
     return lambda: torch.addmm(b, x, w.T, out=y).relu_()
 
 
-linear_backward_input.describe(is_hot=True, updates="tickets", workspace="partials")
+linear_backward_input.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS)
 
 
 @linear_backward_input.cases("edge")
@@ -114,12 +127,18 @@ def _(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
     return Cost(dx.size * (2.0 * dy.shape[1] + epilogue), num_bytes(dx, dy, w, saved))
 
 
+@linear_backward_input.product
+def _(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
+    (n, i), o = dx.shape, dy.shape[1]
+    return Product(n, i, o)
+
+
 @linear_backward_input.equivalent
 def _(torch, dx, partials, tickets, dy, w, saved, *, activation, alpha):
     return lambda: torch.ops.aten.threshold_backward(torch.mm(dy, w, out=dx), saved, 0)
 
 
-linear_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials")
+linear_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS)
 
 
 @linear_backward_weight.cases("edge")
@@ -159,6 +178,11 @@ def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
     products = 0 if dw is None else 2.0 * len(dy) * dw.size
     sums = 0 if db is None else dy.size
     return Cost(products + sums, num_bytes(dw, db, dy, None if dw is None else x, scale))
+
+
+@linear_backward_weight.product
+def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
+    return Product(dy.shape[1], 0 if dw is None else x.shape[1], len(dy))
 
 
 @linear_backward_weight.equivalent

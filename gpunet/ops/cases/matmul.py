@@ -8,12 +8,22 @@ from typing import Any
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.launch.facts import Cost, num_bytes
+from gpunet.launch.facts import Cost, Floor, Product, num_bytes
 from gpunet.ops.cases.case import WHOLE_SIZES, Samples, View, cut, products, unaligned
 from gpunet.ops.gemm import TILES
 from gpunet.ops.matmul import matmul_forward
 
-matmul_forward.describe(is_hot=True, updates="tickets", workspace="partials")
+matmul_forward.describe(
+    is_hot=True,
+    updates="tickets",
+    workspace="partials",
+    floors={
+        ("float, 128, 128, *", "*"): Floor(0.84),
+        ("float, 64, 64, *", "*"): Floor(0.81),
+        ("float, 32, 128, *", "*"): Floor(0.78),
+        ("float, 128, 32, *", "*"): Floor(0.78),
+    },
+)
 
 
 def _transposed(x: Array) -> Array:
@@ -65,6 +75,12 @@ def _(s: Samples) -> Iterator[Any]:
 @matmul_forward.cost
 def _(out, partials, tickets, a, b, *, cut=None):
     return Cost(2.0 * out.size * a.shape[2], num_bytes(out, a, b))
+
+
+@matmul_forward.product
+def _(out, partials, tickets, a, b, *, cut=None):
+    batches, rows, columns = out.shape
+    return Product(rows, columns, a.shape[2], batches)
 
 
 @matmul_forward.equivalent

@@ -1,0 +1,205 @@
+"""Predicts the time of recorded steps on an H200 from shapes and machine code; docs/performance.md states the model.
+
+No constant is fitted to a measurement of gpunet.  A predicted time serves to compare kernels and to find losses until a GPU
+has measured it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import gpunet
+from gpunet import nn
+from gpunet.errors import ArgumentError
+from gpunet.launch.facts import Product
+from gpunet.launch.kernel import Geometry, Kernel, ceil_div
+from gpunet.launch.tape import Launch, Tape, record
+from gpunet.tools import kernel_cases  # noqa: F401  fills the facts of the kernels
+from gpunet.tools.floors import Measured, measure, num_threads
+from gpunet.tools.multiprocessors import SCHEDULERS, WARP
+
+ARCHITECTURE = "sm_90a"
+CLOCK = 1.755e9  # Hz
+NUM_MULTIPROCESSORS = 132
+NODE_LATENCY = 2e-6  # s, from a node of a CUDA graph to the next
+MEMORY = 4.3e12  # bytes/s that a copy reaches
+ISSUE_EFFICIENCY = 0.9  # of a main loop: barriers and latencies take the rest; assumed
+L2_BYTES_PER_CYCLE = 64  # that one multiprocessor reads or writes; assumed
+
+
+# ---- recording --------------------------------------------------------------------------------------------------------
+
+
+class Recording(Tape):
+    """Records launches without running them: arrays keep whatever they contain."""
+
+    def launch(self, kernel: Any, arrays: tuple[Any, ...], options: dict[str, Any]) -> None:
+        kernel.check(arrays)
+        self.append(kernel, arrays, options)
+
+
+def training_step(sizes: Sequence[int], batch: int) -> list[Launch]:
+    """Record a step of a network of linear layers and ReLU with cross-entropy and Adam, as a captured step launches it."""
+    layers = [[nn.Linear(i, o, device="cpu"), nn.ReLU()] for i, o in itertools.pairwise(sizes)]
+    network = nn.Sequential(*itertools.chain(*layers[:-1]), layers[-1][0]).to("emulated")
+    optimizer, criterion = gpunet.optim.Adam(network.parameters()), nn.CrossEntropyLoss()
+    x = gpunet.empty(batch, sizes[0], device="emulated")
+    labels = gpunet.empty(batch, dtype=gpunet.int64, device="emulated")
+    with record(Recording()) as tape:
+        optimizer.zero_grad()
+        criterion(network(x), labels).backward()
+        optimizer.step()
+    return tape.launches
+
+
+def _layer(n: int) -> list[Launch]:
+    layer = nn.Linear(n, n, device="cpu").to("emulated")
+    with gpunet.no_grad(), record(Recording()) as tape:
+        layer(gpunet.empty(n, n, device="emulated"))
+    return tape.launches
+
+
+def _matmul(n: int) -> list[Launch]:
+    a, b = (gpunet.empty(n, n, device="emulated") for _ in range(2))
+    with record(Recording()) as tape:
+        gpunet.matmul(a, b)
+    return tape.launches
+
+
+#: The steps of docs/performance.md by name.
+STEPS: dict[str, Callable[[], list[Launch]]] = {
+    "784-128-10, batch 128": lambda: training_step((784, 128, 10), 128),
+    "784-512-512-10, batch 64": lambda: training_step((784, 512, 512, 10), 64),
+    "784-512-512-10, batch 256": lambda: training_step((784, 512, 512, 10), 256),
+    "784-512-512-10, batch 1024": lambda: training_step((784, 512, 512, 10), 1024),
+    "2048-2048-2048, batch 512": lambda: training_step((2048,) * 3, 512),
+    "2048-2048-2048-2048, batch 512": lambda: training_step((2048,) * 4, 512),
+    "4096-4096, batch 4096, forward": lambda: _layer(4096),
+    "4096 × 4096 × 4096, matmul": lambda: _matmul(4096),
+}
+
+# ---- geometry ---------------------------------------------------------------------------------------------------------
+
+
+class Tiling(NamedTuple):
+    """How the blocks of a launch share a product."""
+
+    rows: int  # of a tile
+    columns: int
+    slices: int  # of the depth
+    blocks: int
+
+    @property
+    def on_busiest(self) -> int:
+        """The blocks of the multiprocessor that has the most."""
+        return ceil_div(self.blocks, NUM_MULTIPROCESSORS)
+
+    @property
+    def filled(self) -> float:
+        """The share of the multiprocessors that work while the busiest one does."""
+        return self.blocks / (self.on_busiest * NUM_MULTIPROCESSORS)
+
+
+def tiling(product: Product, geometry: Geometry) -> Tiling:
+    """Return the tiling of a launch.
+
+    The edges of a tile are the first numbers among the template arguments: rows and columns, or one number for both.
+
+    Raises:
+        ArgumentError: the blocks are no multiple of the tiles.
+    """
+    edges = [int(number) for number in re.findall(r"\b\d+\b", ", ".join(geometry.template))][:2]
+    rows, columns = edges if len(edges) == 2 else edges * 2
+    blocks = geometry.grid if isinstance(geometry.grid, int) else math.prod(geometry.grid)
+    tiles = ceil_div(product.rows, rows) * ceil_div(product.columns, columns) * product.batches
+    if not tiles or blocks % tiles:
+        raise ArgumentError(f"{blocks} blocks for {tiles} tiles of {rows} x {columns}; expected a multiple")
+    return Tiling(rows, columns, blocks // tiles, blocks)
+
+
+# ---- time -------------------------------------------------------------------------------------------------------------
+
+
+class Predicted(NamedTuple):
+    """The predicted time of a launch, in seconds."""
+
+    launch: Launch
+    arithmetic: float
+    memory: float
+    product: Product | None = None
+    tiling: Tiling | None = None
+
+    @property
+    def time(self) -> float:
+        return max(self.arithmetic, self.memory) + NODE_LATENCY
+
+
+def predict(launches: Sequence[Launch]) -> list[Predicted]:
+    """Predict the time of each launch of a step.
+
+    Raises:
+        CompileError: NVRTC or nvdisasm is not installed.
+    """
+    needed: dict[Kernel, dict[str, Geometry]] = {}
+    for launch in launches:
+        kernel = launch.kernel
+        if isinstance(kernel, Kernel) and kernel.launch_product(launch.arrays, launch.options) is not None:
+            geometry = kernel.launch_geometry(launch.arrays, launch.options)
+            needed.setdefault(kernel, {})[kernel.expression(kernel.floating(launch.arrays), geometry)] = geometry
+    loops = {m.expression: m for kernel, geometries in needed.items() for m in _measured(kernel, geometries)}
+    return [_predict(launch, loops) for launch in launches]
+
+
+_loops: dict[str, Measured] = {}
+
+
+def _measured(kernel: Kernel, geometries: Mapping[str, Geometry]) -> list[Measured]:
+    missing = {expression: g for expression, g in geometries.items() if expression not in _loops}
+    if missing:
+        _loops.update((m.expression, m) for m in measure(kernel, missing, ARCHITECTURE))
+    return [_loops[expression] for expression in geometries]
+
+
+def _predict(launch: Launch, loops: Mapping[str, Measured]) -> Predicted:
+    kernel, arrays, options = launch.kernel, launch.arrays, launch.options
+    if not isinstance(kernel, Kernel):
+        raise ArgumentError(f"{launch.kernel} is no kernel: its time is not modelled")
+    memory = kernel.launch_cost(arrays, options).bytes / MEMORY
+    product = kernel.launch_product(arrays, options)
+    if product is None:
+        return Predicted(launch, 0.0, memory)
+    geometry = kernel.launch_geometry(arrays, options)
+    tiles = tiling(product, geometry)
+    sums_slices = tiles.slices > 1 and kernel.workspace  # else its result is the partial sums
+    measured = loops[kernel.expression(kernel.floating(arrays), geometry)]
+    cycles = main_loop_cycles(product, tiles, measured, num_threads(geometry) // WARP)
+    if sums_slices:
+        cycles += slice_cycles(tiles)
+    return Predicted(launch, cycles / CLOCK, memory, product, tiles)
+
+
+def main_loop_cycles(product: Product, tiles: Tiling, measured: Measured, warps: int) -> float:
+    """Return the cycles that the busiest multiprocessor takes for the main loops of its blocks.
+
+    Args:
+        warps: of a block.
+    """
+    loop = measured.loop
+    depth_of_step = loop.arithmetic * warps * WARP // (tiles.rows * tiles.columns)
+    steps = ceil_div(ceil_div(product.depth, tiles.slices), depth_of_step)
+    resident = tiles.on_busiest * warps
+    issue = ceil_div(resident, SCHEDULERS) * max(loop.issued, measured.arithmetic_cycles * SCHEDULERS)
+    return steps * max(issue, resident * loop.shared_cycles) / ISSUE_EFFICIENCY
+
+
+def slice_cycles(tiles: Tiling) -> float:
+    """Return the cycles for summing slices within the launch.
+
+    Each block writes its partial tile; the last one of a tile reads all of them.  Both go through L2.
+    """
+    tile_bytes = 4 * tiles.rows * tiles.columns
+    return tile_bytes * (tiles.on_busiest + tiles.slices) / L2_BYTES_PER_CYCLE

@@ -1,0 +1,98 @@
+"""Floors of main loops; test_performance_page.py holds the kernels to theirs."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from gpunet.backend import cuda_sources
+from gpunet.launch.facts import Floor
+from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.tools import floors
+from gpunet.tools.floors import ARCHITECTURES, complaints, floor_of, representatives
+from gpunet.tools.kernel_cases import specialisations
+from gpunet.tools.multiprocessors import MULTIPROCESSORS, blocks_per_multiprocessor
+from tests.backend.test_cuda_sources import needs_nvrtc
+from tests.tools.test_machine_code import needs_nvdisasm
+
+WITH_FLOORS = [kernel for kernel in KERNELS.values() if kernel.floors]
+
+
+def test_every_tile_of_a_product_has_a_floor_and_every_floor_a_tile() -> None:
+    """A product is a kernel with a floor; all its representatives in float32 have one."""
+    for kernel in WITH_FLOORS:
+        in_float32 = [e for e in specialisations(kernel, "representative") if "<float," in e]
+        for architecture in ARCHITECTURES:
+            assert list(representatives(kernel, architecture)) == in_float32
+        for pattern, architectures in kernel.floors:
+            assert any(fnmatchcase(e.partition("<")[2], pattern) for e in in_float32), f"{kernel}: {pattern}"
+            assert architectures == "*" or {*architectures.split()} < {*ARCHITECTURES}
+    assert {"sm_75", *ARCHITECTURES} == {*MULTIPROCESSORS}
+
+
+SLOW = """
+template <class T>
+__global__ void __launch_bounds__(256) entry(T* y, const T* x, int n) {
+  __shared__ T staged[1024];
+  T sum = 0, many[40];
+  for (int i = 0; i < n; i++) {
+    staged[threadIdx.x * 4 + 3] = x[i];
+    __syncthreads();
+    const float4 four = *reinterpret_cast<float4*>(staged + threadIdx.x * 4);
+    sum += four.x * four.y + four.z * four.w;
+    many[i % 40] = sum;
+  }
+  y[threadIdx.x] = sum + many[n % 40];
+}
+"""
+
+
+@needs_nvrtc
+@needs_nvdisasm
+def test_planted_slow_loop_is_reported(monkeypatch: Any) -> None:
+    def slow(y: Any, x: Any, n: Any) -> None:
+        """Never runs."""
+
+    kernel = Kernel(slow, cuda_sources.Source("slow.cu", SLOW), 1, {})
+    kernel.describe(floors={("float>", "*"): Floor(0.5)})
+    code = floors.compile_and_measure(kernel.file, ["entry<float>"], "sm_90a")
+    instructions = floors.disassemble(code.cubin)[code.lowered["entry<float>"]]
+    loop = floors.count_main_loop(instructions, "entry<float>")
+    measured = floors.Measured(
+        kernel, "entry<float>", "sm_90a", loop, code.usage["entry<float>"], 1, floors.local_accesses(instructions)
+    )
+    few, busy, local = complaints(measured)
+    assert "of the main loop are arithmetic" in few and "the floor is 50%" in few
+    assert f"shared memory takes {loop.shared_cycles} cycles" in busy and "the floor allows 1" in busy
+    assert "access local memory; the floor allows none" in local
+    kernel.describe(floors={("float>", "*"): Floor(0.01, shared=100.0)}, spills={("float>", "*"): "planted"})
+    monkeypatch.setattr(kernel, "name", "entry")
+    assert complaints(measured) == []
+    kernel.describe()
+    assert complaints(measured) == []
+
+
+def test_first_matching_floor_holds() -> None:
+    kernel = Kernel(lambda y, x: None, "", 1, {})
+    kernel.describe(floors={("float, 128*", "sm_80 sm_90a"): Floor(0.8), ("float, *", "*"): Floor(0.5)})
+    assert floor_of(kernel, "k<float, 128, Relu>", "sm_80") == Floor(0.8)
+    assert floor_of(kernel, "k<float, 128, Relu>", "sm_120") == Floor(0.5)
+    assert floor_of(kernel, "k<double, 128, Relu>", "sm_80") is None
+
+
+@pytest.mark.parametrize(
+    "architecture, threads, registers, shared, blocks",
+    [
+        ("sm_90a", 256, 128, 32768, 2),  # registers
+        ("sm_90a", 256, 71, 16384, 3),
+        ("sm_90a", 64, 128, 8192, 8),
+        ("sm_120", 256, 32, 16384, 5),  # shared memory
+        ("sm_120", 256, 32, 0, 6),  # threads
+        ("sm_80", 32, 16, 0, 32),  # blocks
+        ("sm_75", 96, 255, 0, 2),  # warps of a scheduler
+    ],
+)
+def test_blocks_per_multiprocessor(architecture: str, threads: int, registers: int, shared: int, blocks: int) -> None:
+    assert blocks_per_multiprocessor(architecture, threads, registers, shared) == blocks

@@ -1,0 +1,102 @@
+"""The model of times: geometry of products, cycles of main loops, split-K."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpunet.errors import ArgumentError
+from gpunet.launch.facts import Product
+from gpunet.launch.kernel import Geometry
+from gpunet.ops.linear import linear_forward
+from gpunet.tools import predicted_time
+from gpunet.tools.floors import Measured
+from gpunet.tools.main_loop import MainLoop
+from gpunet.tools.predicted_time import Tiling, main_loop_cycles, predict, slice_cycles, tiling, training_step
+from gpunet.tools.register_usage import Usage
+
+
+def test_a_training_step_is_recorded_as_it_is_launched() -> None:
+    launches = training_step((8, 4, 3), 5)
+    assert [launch.kernel.name for launch in launches] == [
+        "linear_forward", "linear_forward", "cross_entropy_labels", "linear_backward_weight", "linear_backward_input",
+        "linear_backward_weight", "adam_step",
+    ]  # fmt: skip
+    assert linear_forward.launch_product(launches[0].arrays, launches[0].options) == Product(5, 4, 8)
+
+
+@pytest.mark.parametrize(
+    "product, grid, template, expected",
+    [
+        (Product(256, 512, 784), 32, ("64", "Relu"), Tiling(64, 64, 1, 32)),
+        (Product(256, 512, 784), 256, ("64", "Relu"), Tiling(64, 64, 8, 256)),
+        (Product(256, 10, 512), (8, 3), ("32", "64", "true"), Tiling(32, 64, 3, 24)),
+        (Product(100, 100, 7, 5), (4, 5), ("Tile<64, 64>",), Tiling(64, 64, 1, 20)),
+    ],
+)
+def test_tiles_and_slices_are_found_from_the_geometry(product: Product, grid: Any, template: Any, expected: Tiling) -> None:
+    assert tiling(product, Geometry(grid, 64, (), template)) == expected
+
+
+def test_blocks_that_are_no_multiple_of_the_tiles_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="33 blocks for 32 tiles of 64 x 64"):
+        tiling(Product(256, 512, 784), Geometry(33, 256, (), ("64",)))
+
+
+def test_filled_counts_the_busiest_multiprocessor() -> None:
+    assert (Tiling(64, 64, 1, 132).on_busiest, Tiling(64, 64, 1, 132).filled) == (1, 1.0)
+    assert (Tiling(64, 64, 1, 133).on_busiest, Tiling(64, 64, 1, 133).filled) == (2, 133 / 264)
+
+
+def of_loop(issued: int, arithmetic: int, shared: int) -> Measured:
+    loop = MainLoop(issued, arithmetic, {}, shared)
+    return Measured(linear_forward, "linear_forward<float, 64, Relu>", "sm_90a", loop, Usage(1, 0, 0, 0, 0), 1, 0)
+
+
+@pytest.mark.parametrize(
+    "measured, blocks, warps, cycles",
+    [
+        (of_loop(300, 256, 32), 132, 8, 2 * 300),  # 8 warps of 4 schedulers
+        (of_loop(300, 256, 32), 133, 8, 4 * 300),
+        (of_loop(300, 256, 104), 132, 8, 8 * 104),  # one shared-memory pipe
+        (of_loop(600, 512, 32), 132, 2, 600),  # half of the schedulers have a warp; two steps of 8 instead of one of 16
+        (of_loop(200, 256, 32), 132, 8, 2 * 256),  # FFMA2: the arithmetic takes its cycles
+    ],
+)
+def test_cycles_of_main_loops(measured: Measured, blocks: int, warps: int, cycles: int) -> None:
+    """Of a step of 16: tiles of 64 x 64 with 8 warps of 256 multiply-adds per lane, or 2 warps of 512 in half a step."""
+    depth = measured.loop.arithmetic * warps * 32 // 64**2
+    found = main_loop_cycles(Product(64 * blocks, 64, 10 * depth), Tiling(64, 64, 1, blocks), measured, warps)
+    assert found * predicted_time.ISSUE_EFFICIENCY == pytest.approx(10 * cycles)
+
+
+def test_slices_share_the_depth_and_are_summed_through_l2() -> None:
+    measured = of_loop(300, 256, 32)
+    whole = main_loop_cycles(Product(64, 64, 640), Tiling(64, 64, 1, 1), measured, 8)
+    sliced = Tiling(64, 64, 8, 8)
+    assert main_loop_cycles(Product(64, 64, 640), sliced, measured, 8) == whole / 8
+    assert slice_cycles(sliced) == 64 * 64 * 4 * (1 + 8) / predicted_time.L2_BYTES_PER_CYCLE
+
+
+def test_only_a_launch_with_a_workspace_sums_its_slices(monkeypatch: Any) -> None:
+    launch = training_step((784, 512), 64)[0]
+    geometry = Geometry(64, 256, (), ("64", "Identity"))  # 8 tiles in 8 slices
+    monkeypatch.setattr(linear_forward, "_geometry", lambda *arrays, **options: geometry)
+    monkeypatch.setattr(predicted_time, "_measured", lambda kernel, geometries: [
+        of_loop(300, 256, 32)._replace(expression=expression) for expression in geometries
+    ])  # fmt: skip
+    monkeypatch.setattr(linear_forward, "workspace", frozenset())
+    [without] = predict([launch])
+    monkeypatch.setattr(linear_forward, "workspace", frozenset({"partials"}))
+    [summed] = predict([launch])
+    assert without.tiling == summed.tiling == Tiling(64, 64, 8, 64)
+    assert (summed.time - without.time) * predicted_time.CLOCK == pytest.approx(slice_cycles(Tiling(64, 64, 8, 64)))
+
+
+def test_a_launch_without_a_product_takes_its_bytes() -> None:
+    adam = training_step((784, 512), 64)[-1]
+    [found] = predict([adam])
+    assert found.product is None
+    parameters = 512 * 785
+    assert found.time == pytest.approx(2e-6 + 28 * parameters / 4.3e12, rel=1e-3)
