@@ -10,19 +10,21 @@
 template <class T, int ROWS, int COLUMNS, bool WHOLE, bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
 __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) matmul_forward(
     T* __restrict__ out, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets, const T* __restrict__ a,
-    const T* __restrict__ b, int rows, int columns, int depth, int slices, int batches, long long a_batch, long long a_row,
+    const T* __restrict__ b, int rows, int columns, int depth, int slices, long long a_batch, long long a_row,
     long long a_depth, long long b_batch, long long b_depth, long long b_column) {
-  for (int batch = blockIdx.z; batch < batches; batch += gridDim.z) {
-    NoSums none;
-    product<T, Tile<T, ROWS, COLUMNS>>(
-        Strided<T, A_ALONG_DEPTH, WHOLE>(
-            a + batch * a_batch, rows, WHOLE && !A_ALONG_DEPTH ? 1 : a_row, WHOLE && A_ALONG_DEPTH ? 1 : a_depth),
-        Strided<T, B_ALONG_DEPTH, WHOLE>(
-            b + batch * b_batch, columns, WHOLE && !B_ALONG_DEPTH ? 1 : b_column, WHOLE && B_ALONG_DEPTH ? 1 : b_depth), depth, {partials, tickets, slices},
-        [&](int row, int column, const Pack<Accumulator<T>, 4>& sum, int valid) {
-          T* c = out + static_cast<long long>(batch) * rows * columns;
-          store_pack(c + static_cast<long long>(row) * columns + column, sum, valid, access_width(columns, c));
-        },
-        none);
-  }
+  const int of_product = tiles(rows, ROWS) * tiles(columns, COLUMNS);
+  const long long batch = blockIdx.x / of_product;
+  __shared__ T* c;  // the mainloop needs the registers
+  if (threadIdx.x == 0) c = out + batch * rows * columns;
+  NoSums none;
+  product<T, Tile<T, ROWS, COLUMNS>>(
+      Strided<T, A_ALONG_DEPTH, WHOLE>(
+          a + batch * a_batch, rows, WHOLE && !A_ALONG_DEPTH ? 1 : a_row, WHOLE && A_ALONG_DEPTH ? 1 : a_depth),
+      Strided<T, B_ALONG_DEPTH, WHOLE>(
+          b + batch * b_batch, columns, WHOLE && !B_ALONG_DEPTH ? 1 : b_column, WHOLE && B_ALONG_DEPTH ? 1 : b_depth),
+      depth, {partials, tickets, slices},
+      [&](int row, int column, const Pack<Accumulator<T>, 4>& sum, int valid) {
+        store_pack(c + static_cast<long long>(row) * columns + column, sum, valid, access_width(columns, c));
+      },
+      none, blockIdx.x % of_product);
 }

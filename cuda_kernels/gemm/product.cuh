@@ -1,11 +1,11 @@
 // The product of which all kernels with a GEMM consist: c (rows, columns) = a (rows, depth) b (depth, columns), in tiles, with
 // an epilogue on each element.  gemm/source.cuh says where a and b come from, gemm/simt.cuh multiplies.
 //
-// Tiles are numbered along blockIdx.x, row by row, so that neither extent is limited by the grid's y or z limit.  A product
+// Tiles are numbered along blockIdx.x, row by row, those of a batch of products one after the other, so that no extent is
+// limited by the grid's y or z limit.  A product
 // with few tiles is also split along depth, into slices numbered by blockIdx.y: each block leaves its sums in `partials`, and
 // the last block of a tile to finish adds them, in the order of the slices, and runs the epilogue.  The bits depend on the
-// number of slices, which the host chooses by the shape alone, and not on which block is last.  A batch of products, one for
-// each blockIdx.z, has tickets and partials for each.
+// number of slices, which the host chooses by the shape alone, and not on which block is last.
 
 #include "common/reduce.cuh"
 #include "simt.cuh"
@@ -57,21 +57,27 @@ __device__ __forceinline__ bool sum_slices(
   return true;
 }
 
-// Computes this block's tile, and calls epilogue(row, column, pack of four, valid) for each pack of it.  Returns whether the
-// block has done so, and not left its sums to another one.
+// Computes this block's tile, of this number in its product, and calls epilogue(row, column, pack of four, valid) for each pack
+// of it.  Returns whether the block has done so, and not left its sums to another one.
 template <class T, class Tile, class SourceOfA, class SourceOfB, class Epilogue, class Extra>
 __device__ __forceinline__ bool product(
-    const SourceOfA& a, const SourceOfB& b, int depth, const Split<typename Tile::A>& split, Epilogue epilogue, Extra& extra) {
+    const SourceOfA& a, const SourceOfB& b, int depth, const Split<typename Tile::A>& split, Epilogue epilogue, Extra& extra,
+    int tile = blockIdx.x) {
   using A = typename Tile::A;
   constexpr int ROWS = Tile::ROWS, COLUMNS = Tile::COLUMNS, THREADS = Tile::THREADS;
   __shared__ __align__(16) Shared<Tile> shared;
   const int across = b.lines ? tiles(b.lines, COLUMNS) : 1;
-  const int row0 = blockIdx.x / across * ROWS, column0 = blockIdx.x % across * COLUMNS;
+  __shared__ int origin[2];  // the first row and column of the tile, for the epilogue: the mainloop needs the registers
+  if (threadIdx.x == 0) {
+    origin[0] = tile / across * ROWS;
+    origin[1] = tile % across * COLUMNS;
+  }
   const int slice = blockIdx.y, steps = tiles(depth, Tile::DEPTH), rows = tiles(steps, split.slices) * Tile::DEPTH;
   const int first = min(static_cast<long long>(slice) * rows, static_cast<long long>(depth));
   A sums[8][8] = {};
-  multiply<T, Tile>(sums, shared, a, b, row0, column0, first, min(first + rows, depth), extra);
-  if (split.slices > 1 && !sum_slices<Tile>(sums, extra, split, blockIdx.z * gridDim.x + blockIdx.x, slice)) return false;
+  multiply<T, Tile>(
+      sums, shared, a, b, tile / across * ROWS, tile % across * COLUMNS, first, min(first + rows, depth), extra);
+  if (split.slices > 1 && !sum_slices<Tile>(sums, extra, split, blockIdx.x, slice)) return false;
 
   // The sums pass through shared memory, BAND rows at a time, so that a warp stores whole rows, and so that the epilogue is
   // compiled once and not once per pack of a thread, which would add seconds of compile time.
@@ -98,7 +104,7 @@ __device__ __forceinline__ bool product(
     __syncthreads();
 #pragma unroll 2
     for (int index = threadIdx.x; index < BAND * ACROSS; index += THREADS) {
-      const int row = row0 + top + index / ACROSS, column = column0 + index % ACROSS * 4;
+      const int row = origin[0] + top + index / ACROSS, column = origin[1] + index % ACROSS * 4;
       Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][place(index / ACROSS, index % ACROSS * 4)], 4, 4);
       if (row < a.lines && column < b.lines) epilogue(row, column, pack, b.lines - column);
     }

@@ -90,17 +90,17 @@ def workspace(like: Array, cut: Cut, extra: int = 0) -> tuple[Any, Any]:
 
 
 def geometry(
-    rows: int, columns: int, depth: int, batches: int, cut: Cut | None, scalars: tuple[Any, ...], *template: str
+    rows: int, columns: int, depth: int, cut: Cut | None, scalars: tuple[Any, ...], *template: str, batches: int = 1
 ) -> Geometry:
     """The geometry of a kernel whose scalars begin with rows, columns, depth and slices, and its template arguments with the tile.
 
     Without a cut, the product is not split.
     """
     cut = cut or best_cut(rows, columns, depth, batches)._replace(slices=1)
-    grid = (cut.tiles // max(1, batches), cut.slices, min(batches, 65535))
     return Geometry(
-        grid, cut.threads, (rows, columns, depth, cut.slices, *scalars), (str(cut.rows), str(cut.columns), *template)
-    )
+        (cut.tiles, cut.slices), cut.threads, (rows, columns, depth, cut.slices, *scalars),
+        (str(cut.rows), str(cut.columns), *template),
+    )  # fmt: skip
 
 
 def whole_flag(*operands: Array | None) -> str:

@@ -76,18 +76,20 @@ def linear_backward_weight(dw, db, partials, tickets, dy, x, scale, *, cut=None)
 
 @linear_forward.geometry
 def _(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
-    return geometry(*y.shape, x.shape[1], 1, cut, (alpha,), whole_flag(x, w), ACTIVATIONS[activation].struct)
+    (n, o), i = y.shape, x.shape[1]
+    return geometry(n, o, i, cut, (alpha,), whole_flag(x, w), ACTIVATIONS[activation].struct)
 
 
 @linear_backward_input.geometry
 def _(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
-    return geometry(*dx.shape, dy.shape[1], 1, cut, (alpha,), whole_flag(dy, w), ACTIVATIONS[activation].struct)
+    (n, i), o = dx.shape, dy.shape[1]
+    return geometry(n, i, o, cut, (alpha,), whole_flag(dy, w), ACTIVATIONS[activation].struct)
 
 
 @linear_backward_weight.geometry
 def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
     (n, o), i = dy.shape, 0 if dw is None else x.shape[1]
-    return geometry(o, i, n, 1, cut, (), whole_flag(dy, None if dw is None else x))
+    return geometry(o, i, n, cut, (), whole_flag(dy, None if dw is None else x))
 
 
 @linear_forward.absorbs(activation_forward)

@@ -43,7 +43,8 @@ def _(out, partials, tickets, a, b, *, cut=None):
     # for each operand: whether neighbouring threads load along k, the dimension of smaller stride, to coalesce
     along_k = [abs(x.strides[d]) <= abs(x.strides[3 - d]) for x, d in ((a, 2), (b, 1))]
     whole = whole_flag(a if along_k[0] else a.transpose(0, 2, 1), b.transpose(0, 2, 1) if along_k[1] else b)
-    return geometry(m, n, k, j, cut, (j, *strides), whole, *("true" if flag else "false" for flag in along_k))
+    flags = ("true" if flag else "false" for flag in along_k)
+    return geometry(m, n, k, cut, tuple(strides), whole, *flags, batches=j)
 
 
 def _batched(x: Array, batch: tuple[int, ...]) -> Array:

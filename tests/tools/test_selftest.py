@@ -14,7 +14,6 @@ from gpunet.cli.main import main
 from gpunet.errors import ArgumentError, LaunchError
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.launch.random import random_integers, random_normal
-from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.dropout import dropout_apply
 from gpunet.ops.linear import linear_forward
 from gpunet.ops.special import erf_forward
