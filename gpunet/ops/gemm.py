@@ -50,7 +50,8 @@ def predicted_cycles(cut: Cut, depth: int) -> float:
     """The cycles of the multiprocessor with the most blocks."""
     blocks = ceil_div(cut.tiles * cut.slices, NUM_MULTIPROCESSORS)
     steps = ceil_div(ceil_div(depth, _DEPTH), cut.slices)
-    of_step = _MULTIPLY_ADDS / TILES[cut.rows, cut.columns] * max(1.0, blocks * cut.threads / 128)
+    warps = ceil_div(blocks * cut.threads // 32, 4)  # on the busiest of the four schedulers of a multiprocessor
+    of_step = warps * _MULTIPLY_ADDS / TILES[cut.rows, cut.columns]
     cycles = _START + steps * max(_LEAST_STEP, of_step)
     if cut.slices > 1:
         of_tile = cut.rows * cut.columns * 4 / _L2_BYTES
