@@ -34,7 +34,7 @@ def test_simt(benchmark, check):
     a, b = (move(x[None], EMULATED) for x in matrices())
     out = move(numpy.empty((1, N, N), numpy.float32), EMULATED)
     with emulator.check(check):
-        benchmark(matmul_forward, out, a, b)
+        benchmark(matmul_forward, out, None, None, a, b)
     numpy.testing.assert_allclose(out.get()[0], matrices()[0] @ matrices()[1], rtol=1e-3, atol=1e-3)
 
 

@@ -35,19 +35,21 @@ __device__ __forceinline__ T block_reduce(T value) {
   return value;
 }
 
-// Returns true in all threads of the block that calls it last; that block then sees the earlier writes of thread 0 of every
-// other block.  atomicInc wraps to zero at the last block, so the ticket is ready for the next launch.
-__device__ __forceinline__ bool last_block(unsigned int* ticket) {
+// Returns true in all threads of the last of `count` blocks that call it; that block then sees the earlier writes of the
+// others.  atomicInc wraps to zero at the last block, so the ticket is ready for the next launch.
+__device__ __forceinline__ bool is_last(unsigned int* ticket, unsigned int count) {
   __shared__ bool last;
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
-    last = atomicInc(ticket, gridDim.x - 1) == gridDim.x - 1;
+    last = atomicInc(ticket, count - 1) == count - 1;
     __threadfence();
   }
   __syncthreads();
   return last;
 }
+
+__device__ __forceinline__ bool last_block(unsigned int* ticket) { return is_last(ticket, gridDim.x); }
 
 // Returns the sum of the blocks' partials in every thread.  Only the last block calls it.
 template <class T>

@@ -1,78 +1,105 @@
-// The GEMM used by all matrix products: c (rows, columns) = a (rows, depth) b (depth, columns), in plain float32 or float64
-// arithmetic.  Halves are widened to float32 on their way to shared memory.
+// Stage and mainloop of products in plain float32 or float64 arithmetic.  Halves are widened to float32 on their way to
+// shared memory.
 //
-// A block of 256 threads computes one TILE x TILE tile of c (TILE 128 or 64), each thread 8 x 8 or 4 x 4 elements of it, in
-// steps of 64 bytes of depth (16 floats, 8 doubles).  Shared memory is double-buffered: while one step is computed, the next
-// is loaded from global memory through registers into the other half, so there is one barrier per step.
+// A block computes one tile of c = a b, each thread 8 x 8 elements of it, in steps of depth.  Shared memory is
+// double-buffered: while one step is computed, the next is loaded from global memory through registers into the other half,
+// so there is one barrier per step.
 //
-// Both operands are described alike: an Operand has `lines` of `depth` elements (the rows of a or the columns of b), with
-// any strides.  ALONG_DEPTH: neighbouring threads load along depth (K-major), else across lines; that direction should have
-// stride 1.  In shared memory a step is always [depth][line].
-//
-// Planned: mma.sync for tf32, bf16 and f16 (sm_80+), wgmma with TMA (sm_90a).
+//   tile        threads   for
+//   128 x 128   256       products that fill a GPU with such tiles
+//   64 x 64     64        smaller ones
+//   128 x 32    64        few columns, such as the classes of a classifier
+//   32 x 128    64        few rows
 
-#include "common/pack.cuh"
+#include "source.cuh"
 
-constexpr int GEMM_THREADS = 256;
+__device__ __forceinline__ int kept(int x) { return __shfl_sync(0xffffffffu, x, threadIdx.x % 32); }
 
-// Two blocks per SM hide each other's barrier latency; float64 with TILE 128 needs a whole SM's registers.
-template <class T, int TILE>
-constexpr int GEMM_BLOCKS = sizeof(Accumulator<T>) * TILE > 4 * 128 ? 1 : 2;
+template <class T, int ROWS_, int COLUMNS_>
+struct Tile {
+  using A = Accumulator<T>;
+  static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, THREADS = ROWS * COLUMNS / 64;
+  static constexpr int DEPTH = 32 / sizeof(A);  // of a step
+  // Several blocks per multiprocessor hide each other's latency: as many as 128 registers per thread allow, or 255 of float64.
+  static constexpr int BLOCKS = (THREADS == 256 ? 2 : 6) * sizeof(float) / sizeof(A);
 
-__device__ __forceinline__ int tiles(int extent, int tile) { return extent / tile + (extent % tile != 0); }
+  // The first row and column of a thread's outputs, which are 2 x 2 groups of 4 x 4, half a tile apart.  A warp covers 16 x 32
+  // elements of a group (32 x 16 of a narrow tile).  Lanes that differ in bit 0 read the same rows of a, in bit 1 the same
+  // columns of b: shared memory serves such a pair at once.
+  static constexpr int WARP_COLUMNS = COLUMNS == 32 ? 4 : 8, WARPS_ACROSS = COLUMNS / 8 / WARP_COLUMNS;
 
-template <class T, bool ALONG_DEPTH>
-struct Operand {
-  const T* data;
-  int lines;
-  long long walk_stride, jump_stride;  // in the direction in which neighbouring threads load, and in the other one
-  int width;  // of loads, in elements
+  static __device__ __forceinline__ int first_row() {
+    const int lane = threadIdx.x % 32, low = lane / 2 % 2 + lane / 16 * 2;
+    return (threadIdx.x / 32 / WARPS_ACROSS * (32 / WARP_COLUMNS) + (COLUMNS == 32 ? low + lane / 8 % 2 * 4 : low)) * 4;
+  }
 
-  __device__ __forceinline__ Operand(const T* data, int lines, long long line_stride, long long depth_stride)
-      : data(data), lines(lines), walk_stride(ALONG_DEPTH ? depth_stride : line_stride),
-        jump_stride(ALONG_DEPTH ? line_stride : depth_stride),
-        width(walk_stride == 1 ? access_width(jump_stride, data) : 1) {}
+  static __device__ __forceinline__ int first_column() {
+    const int lane = threadIdx.x % 32, low = lane % 2 + lane / 4 % 2 * 2;
+    return (threadIdx.x / 32 % WARPS_ACROSS * WARP_COLUMNS + (COLUMNS == 32 ? low : low + lane / 8 % 2 * 4)) * 4;
+  }
 };
 
-// One step of one operand, held in registers between global and shared memory.
-template <class T, int TILE, bool ALONG_DEPTH>
-struct Step {
+// One step of one operand: in registers between global and shared memory, where it is [depth][line].
+template <class Tile, class T, int LINES, bool ALONG_DEPTH>
+struct Stage {
   using A = Accumulator<T>;
-  static constexpr int DEPTH = 64 / sizeof(A);
-  static constexpr int PACKS = TILE * DEPTH / (GEMM_THREADS * VECTOR<A>);  // per thread
-  static constexpr int ACROSS = (ALONG_DEPTH ? DEPTH : TILE) / VECTOR<A>;  // packs in the direction of loading
-  static constexpr int ROWS = GEMM_THREADS / ACROSS;  // rows of packs that the block loads at once
-
-  // Returns the column of a line in shared memory.  With ALONG_DEPTH the columns are permuted differently for each pack of
-  // depth, so that a warp's stores use all banks.  Four neighbouring lines stay neighbours, and lines 64 apart stay 64 apart.
-  static __device__ __forceinline__ int column(int depth, int line) {
-    return ALONG_DEPTH ? line ^ depth / VECTOR<A> % 4 * (32 / static_cast<int>(sizeof(A))) : line;
-  }
+  static constexpr int DEPTH = Tile::DEPTH, THREADS = Tile::THREADS;
+  static constexpr int PACKS = LINES * DEPTH / (THREADS * VECTOR<A>);  // per thread
+  static constexpr int ACROSS = (ALONG_DEPTH ? DEPTH : LINES) / VECTOR<A>;  // packs in the direction of loading
+  static constexpr int ROWS = THREADS / ACROSS;  // rows of packs that the block loads at once
 
   Pack<T, VECTOR<A>> packs[PACKS];
 
-  __device__ __forceinline__ void fetch(const Operand<T, ALONG_DEPTH>& operand, int line0, int depth0, int depth_end) {
-    const int walk = (ALONG_DEPTH ? depth0 : line0) + threadIdx.x % ACROSS * VECTOR<A>;
-    const int jump = (ALONG_DEPTH ? line0 : depth0) + threadIdx.x / ACROSS;
-    const int valid = (ALONG_DEPTH ? depth_end : operand.lines) - walk, jumps = ALONG_DEPTH ? operand.lines : depth_end;
-    const T* source = operand.data + walk * operand.walk_stride + jump * operand.jump_stride;
+  // Returns the place of a line in shared memory.  With ALONG_DEPTH the lines are permuted differently for each pack of depth,
+  // so that a warp's stores use all banks.  Four neighbouring lines stay neighbours.
+  static constexpr int APART = 128 / static_cast<int>(sizeof(A)) / ACROSS;
+
+  static __device__ __forceinline__ int place(int depth, int line) {
+    return ALONG_DEPTH ? line ^ depth / VECTOR<A> % ACROSS * APART : line;
+  }
+
+  // The place of the line half an operand behind one of the first half.
+  static __device__ __forceinline__ int place_of_group(int depth, int line, int group) {
+    const int first = place(depth, line), half = LINES / 2 * group;
+    return ALONG_DEPTH && LINES / 2 < (ACROSS - 1) * APART + 1 ? first ^ half : first + half;
+  }
+
+  // The line and the depth of a thread's pack in a step.
+  static __device__ __forceinline__ int line_of(int thread, int p) {
+    return ALONG_DEPTH ? thread / ACROSS + p * ROWS : thread % ACROSS * VECTOR<A>;
+  }
+  static __device__ __forceinline__ int depth_of(int thread, int p) {
+    return ALONG_DEPTH ? thread % ACROSS * VECTOR<A> : thread / ACROSS + p * ROWS;
+  }
+
+  template <class Source>
+  static __device__ __forceinline__ void prepare(
+      const Source& source, typename Source::Place (&places)[PACKS], int thread, int line, int depth) {
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) places[p] = source.prepare(line + line_of(thread, p), depth + depth_of(thread, p));
+  }
+
+  // Loads the step at `depth`, and moves the places to the next one.
+  template <class Source>
+  __device__ __forceinline__ void fetch(
+      const Source& source, typename Source::Place (&places)[PACKS], int thread, int depth, int depth_end) {
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
-      const bool inside = jump + p * ROWS < jumps;
-      packs[p] = load_stored<VECTOR<A>>(source, inside ? valid : 0, operand.width, operand.walk_stride);
-      source += ROWS * operand.jump_stride;
+      packs[p] = source.template load<VECTOR<A>>(places[p], depth + depth_of(thread, p), depth_end);
+      source.advance(places[p], DEPTH);
     }
   }
 
-  __device__ __forceinline__ void store(A (&shared)[DEPTH][TILE]) const {
-    const int walk = threadIdx.x % ACROSS * VECTOR<A>;
+  __device__ __forceinline__ void store(A (&shared)[DEPTH][LINES], int thread) const {
+    const int walk = thread % ACROSS * VECTOR<A>;
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
-      const int jump = threadIdx.x / ACROSS + p * ROWS;
+      const int jump = thread / ACROSS + p * ROWS;
       const Pack<A, VECTOR<A>> pack = converted<A>(packs[p]);
       if (ALONG_DEPTH) {
+        const int at = place(walk, jump);
 #pragma unroll
-        for (int e = 0; e < VECTOR<A>; e++) shared[walk + e][column(walk + e, jump)] = pack.v[e];
+        for (int e = 0; e < VECTOR<A>; e++) shared[walk + e][at] = pack.v[e];
       } else {
         store_pack(&shared[jump][walk], pack, VECTOR<A>, VECTOR<A>);
       }
@@ -80,94 +107,60 @@ struct Step {
   }
 };
 
-// The first row and column of a thread's outputs in the tile.  The outputs are groups of four rows and four columns, 64
-// apart.  A warp covers 16 x 32 elements of each group, so that its reads of shared memory are full wavefronts.
-__device__ __forceinline__ int first_row() { return (threadIdx.x / 64 * 4 + threadIdx.x % 32 / 8) * 4; }
-__device__ __forceinline__ int first_column() { return (threadIdx.x / 32 % 2 * 8 + threadIdx.x % 8) * 4; }
-
-// Callback for each step of a in shared memory; the default does nothing.
-struct NoVisit {
-  template <class Shared>
-  __device__ void operator()(const Shared&) {}
+template <class Tile>
+struct Shared {
+  typename Tile::A a[2][Tile::DEPTH][Tile::ROWS], b[2][Tile::DEPTH][Tile::COLUMNS];
 };
 
-// Computes the tile of c at (row0, column0) over depth `depth` to `depth_end`, then calls epilogue(row, column, pack of
-// four, valid) for each pack of the tile.  All threads of the block must call it with the same arguments.
-template <class T, int TILE, bool A_ALONG_DEPTH, bool B_ALONG_DEPTH, class Epilogue, class Visit = NoVisit>
-__device__ __forceinline__ void gemm(
-    const Operand<T, A_ALONG_DEPTH>& a, const Operand<T, B_ALONG_DEPTH>& b, int row0, int column0, int depth,
-    int depth_end, Epilogue epilogue, Visit visit = {}) {
-  using A = Accumulator<T>;
-  using StepOfA = Step<T, TILE, A_ALONG_DEPTH>;
-  using StepOfB = Step<T, TILE, B_ALONG_DEPTH>;
-  constexpr int DEPTH = StepOfA::DEPTH, GROUPS = TILE / 64;
-  __shared__ __align__(16) A shared[2][2][DEPTH][TILE];
-  auto& a_shared = shared[0];
-  auto& b_shared = shared[1];
-  A sums[4 * GROUPS][4 * GROUPS] = {};
-  StepOfA a_step;
-  StepOfB b_step;
+// Adds the products of a tile over depth `depth` to `depth_end` to sums.  Calls visit(a) for each step of a in shared memory.
+// All threads of the block must call it with the same arguments.
+template <class T, class Tile, class SourceOfA, class SourceOfB, class Visit>
+__device__ __forceinline__ void multiply(
+    typename Tile::A (&sums)[8][8], Shared<Tile>& shared, const SourceOfA& a, const SourceOfB& b, int row0, int column0,
+    int depth, int depth_end, Visit& visit) {
+  using StageOfA = Stage<Tile, T, Tile::ROWS, SourceOfA::ALONG_DEPTH>;
+  using StageOfB = Stage<Tile, T, Tile::COLUMNS, SourceOfB::ALONG_DEPTH>;
+  constexpr int DEPTH = Tile::DEPTH;
+  const int thread = kept(threadIdx.x);
+  typename SourceOfA::Place a_places[StageOfA::PACKS];
+  typename SourceOfB::Place b_places[StageOfB::PACKS];
+  StageOfA::prepare(a, a_places, thread, row0, depth);
+  StageOfB::prepare(b, b_places, thread, column0, depth);
+  StageOfA a_stage;
+  StageOfB b_stage;
+  const int my_row = kept(Tile::first_row()), my_column = kept(Tile::first_column());
 
   if (depth < depth_end) {
-    a_step.fetch(a, row0, depth, depth_end);
-    b_step.fetch(b, column0, depth, depth_end);
-    a_step.store(a_shared[0]);
-    b_step.store(b_shared[0]);
+    a_stage.fetch(a, a_places, thread, depth, depth_end);
+    b_stage.fetch(b, b_places, thread, depth, depth_end);
+    a_stage.store(shared.a[0], thread);
+    b_stage.store(shared.b[0], thread);
   }
   __syncthreads();
   for (int half = 0; depth < depth_end; half ^= 1) {
     depth += DEPTH;
     const bool more = depth < depth_end;
     if (more) {
-      a_step.fetch(a, row0, depth, depth_end);
-      b_step.fetch(b, column0, depth, depth_end);
+      a_stage.fetch(a, a_places, thread, depth, depth_end);
+      b_stage.fetch(b, b_places, thread, depth, depth_end);
     }
 #pragma unroll
     for (int k = 0; k < DEPTH; k++) {
-      Pack<A, 4> of_a[GROUPS], of_b[GROUPS];
+      Pack<typename Tile::A, 4> of_a[2], of_b[2];
 #pragma unroll
-      for (int group = 0; group < GROUPS; group++) {
-        of_a[group] = load_pack<4>(&a_shared[half][k][StepOfA::column(k, first_row()) + 64 * group], 4, 4);
-        of_b[group] = load_pack<4>(&b_shared[half][k][StepOfB::column(k, first_column()) + 64 * group], 4, 4);
+      for (int group = 0; group < 2; group++) {
+        of_a[group] = load_pack<4>(&shared.a[half][k][StageOfA::place_of_group(k, my_row, group)], 4, 4);
+        of_b[group] = load_pack<4>(&shared.b[half][k][StageOfB::place_of_group(k, my_column, group)], 4, 4);
       }
 #pragma unroll
-      for (int i = 0; i < 4 * GROUPS; i++)
+      for (int i = 0; i < 8; i++)
 #pragma unroll
-        for (int j = 0; j < 4 * GROUPS; j++) sums[i][j] += of_a[i / 4].v[i % 4] * of_b[j / 4].v[j % 4];
+        for (int j = 0; j < 8; j++) sums[i][j] += of_a[i / 4].v[i % 4] * of_b[j / 4].v[j % 4];
     }
-    visit(a_shared[half]);
+    visit(shared.a[half]);
     if (more) {
-      a_step.store(a_shared[half ^ 1]);
-      b_step.store(b_shared[half ^ 1]);
-    }
-    __syncthreads();
-  }
-
-  // The sums pass through shared memory again, BAND rows at a time, so that a warp stores whole rows, and so that the
-  // epilogue is compiled once and not once per pack of a thread, which would add seconds of compile time.
-  constexpr int BAND = 4 * DEPTH, ACROSS = TILE / 4;
-  A(&band)[BAND][TILE] = *reinterpret_cast<A(*)[BAND][TILE]>(shared);
-#pragma unroll 1
-  for (int top = 0; top < TILE; top += BAND) {
-#pragma unroll
-    for (int i = 0; i < 4 * GROUPS; i++) {
-      const int row = first_row() + i % 4 + i / 4 * 64 - top;
-      if (row >= 0 && row < BAND) {
-#pragma unroll
-        for (int group = 0; group < GROUPS; group++) {
-          Pack<A, 4> pack;
-#pragma unroll
-          for (int e = 0; e < 4; e++) pack.v[e] = sums[i][4 * group + e];
-          store_pack(&band[row][first_column() + 64 * group], pack, 4, 4);
-        }
-      }
-    }
-    __syncthreads();
-#pragma unroll 2
-    for (int index = threadIdx.x; index < BAND * ACROSS; index += GEMM_THREADS) {
-      const int row = row0 + top + index / ACROSS, column = column0 + index % ACROSS * 4;
-      Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][index % ACROSS * 4], 4, 4);
-      if (row < a.lines && column < b.lines) epilogue(row, column, pack, b.lines - column);
+      a_stage.store(shared.a[half ^ 1], thread);
+      b_stage.store(shared.b[half ^ 1], thread);
     }
     __syncthreads();
   }

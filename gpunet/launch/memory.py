@@ -196,19 +196,21 @@ def cast_scalar(value: numpy.ndarray, dtype: Any, slot: int) -> numpy.ndarray:
 
 
 #: Of launches that no tape records.
-_tickets: dict[devices.LaunchTarget, Array] = {}
+_tickets: dict[tuple[devices.LaunchTarget, int], Array] = {}
 
 
-def ticket(like: Array) -> Array | None:
-    """Return the counter by which the last block to finish recognises itself; None on the CPU.
+def ticket(like: Array, count: int = 1) -> Array | None:
+    """Return counters by which the last of several blocks to finish recognises itself; None on the CPU.
 
-    A uint32 array of one element, which is 0 between launches: the last block resets it.  Launches that may run at the same
-    time must not share it, so each stream has one, and each recording its own, since it may be replayed on any stream.
+    A uint32 array of ``count`` elements or more, which are 0 between launches: the last block resets its counter.  Launches that
+    may run at the same time must not share them, so each stream has its own, and each recording, since it may be replayed on
+    any stream.
     """
     if type(like) is ndarray:
         return None
-    where = devices.launch_target(devices.of(like))
+    size = 1 if count == 1 else max(256, 1 << (count - 1).bit_length())
+    key = devices.launch_target(devices.of(like)), size
     tickets = _tickets if active.tape is None else active.tape.tickets
-    if where not in tickets:
-        tickets[where] = constant(devices.zeros((1,), numpy.uint32, where.device))
-    return tickets[where]
+    if key not in tickets:
+        tickets[key] = constant(devices.zeros((size,), numpy.uint32, key[0].device))
+    return tickets[key]

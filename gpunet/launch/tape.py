@@ -76,7 +76,7 @@ class Tape:
         #: arrays made from Python numbers
         self.constants: list[Any] = []
         #: counters of launches, see :func:`gpunet.launch.memory.ticket`; like constants, kept by the launches
-        self.tickets: dict[devices.LaunchTarget, Array] = {}
+        self.tickets: dict[tuple[devices.LaunchTarget, int], Array] = {}
         #: memory from outside the step, and guards: an expression, the values for its {} placeholders, and a description;
         #: published by :func:`gpunet.launch.stateful.rely_on`
         self.memory: list[Any] = []

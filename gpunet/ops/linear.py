@@ -14,36 +14,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy
+from numpy import ndarray
 
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator, is_floating, is_half
+from gpunet.backend.dtypes import is_floating, is_half
 from gpunet.errors import DtypeError, ShapeError
-from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
-from gpunet.launch.memory import empty, scratch
+from gpunet.launch.kernel import kernel
+from gpunet.launch.memory import empty
 from gpunet.ops.activations import ACTIVATIONS, activation_backward, activation_forward, find
 from gpunet.ops.broadcast import broadcasts_to, cast
 from gpunet.ops.face import public
+from gpunet.ops.gemm import best_cut, geometry, whole_flag, workspace
 from gpunet.ops.matmul import matmul
 
 __all__ = ["linear"]
 
 
-def gemm_tile(rows: int, columns: int) -> int:
-    """Edge of a block's output tile: 128, or 64 if 128 would give too few blocks to fill a GPU."""
-    return 128 if ceil_div(rows, 128) * ceil_div(columns, 128) >= 96 else 64
+_SPLIT = {"partials": "A", "tickets": "uint32"}
 
 
-def split_k(rows: int, columns: int, depth: int) -> int:
-    """Number of split-K slices of a dW product; depends on the shape alone, so that all GPUs compute the same bits."""
-    blocks = ceil_div(rows, 64) * ceil_div(columns, 64)
-    return max(1, min(64, ceil_div(256, blocks), depth // 256))
+@kernel("linear.cu", outputs=4, types=_SPLIT, optional="z partials tickets b")
+def linear_forward(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
+    """y = act(x w^T + b).  x (n, i), w (o, i), b (o,) -> y (n, o); z (n, o), the pre-activation, or None.
 
-
-@kernel("linear.cu", outputs=2, optional="z b")
-def linear_forward(y, z, x, w, b, *, activation, alpha):
-    """y = act(x w^T + b).  x (n, i), w (o, i), b (o,) -> y (n, o); z (n, o), the pre-activation, or None."""
+    Here and below, ``cut`` says how a GPU computes the product, ``partials`` and ``tickets`` are the workspace of it (see
+    :mod:`gpunet.ops.gemm`).
+    """
     blas.dot(x, w.T, out=y)
     if b is not None:
         y += b
@@ -52,15 +50,15 @@ def linear_forward(y, z, x, w, b, *, activation, alpha):
     ACTIVATIONS[activation].forward(y, y, alpha)
 
 
-@kernel("linear.cu", outputs=1, optional="saved")
-def linear_backward_input(dx, dy, w, saved, *, activation, alpha):
+@kernel("linear.cu", outputs=3, types=_SPLIT, optional="partials tickets saved")
+def linear_backward_input(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
     """dx = (dy w) * act'(saved).  dy (n, o), w (o, i), saved (n, i) -> dx (n, i)."""
     blas.dot(dy, w, out=dx)
     ACTIVATIONS[activation].backward(dx, dx, saved, alpha)
 
 
-@kernel("linear.cu", outputs=2, types={"scale": "A"}, optional="dw db x scale")
-def linear_backward_weight(dw, db, dy, x, scale):
+@kernel("linear.cu", outputs=4, types={**_SPLIT, "scale": "A"}, optional="dw db partials tickets x scale")
+def linear_backward_weight(dw, db, partials, tickets, dy, x, scale, *, cut=None):
     """dw = scale * dy^T x, db = scale * column sums of dy.  dy (n, o), x (n, i), scale (1,) -> dw (o, i), db (o,).
 
     x may be None if dw is None.
@@ -76,90 +74,42 @@ def linear_backward_weight(dw, db, dy, x, scale):
                 gradient *= factor
 
 
-@kernel("linear.cu", outputs=1, types={"partials": "A"})
-def linear_backward_weight_partial(partials, dy, x, *, slices):
-    """partials[s] (o * i + o,) = dy^T x of slice s of the batch, flattened, then the column sums of dy of slice s."""
-    rows, (o, i) = ceil_div(len(x), slices), (dy.shape[1], x.shape[1])
-    for index in range(slices):
-        part = slice(index * rows, (index + 1) * rows)
-        blas.dot(dy[part].T, x[part], out=partials[index, : o * i].reshape(o, i))
-        numpy.add.reduce(dy[part], axis=0, out=partials[index, o * i :])
-
-
-@kernel("linear.cu", outputs=2, types={"partials": "A", "scale": "A"}, optional="dw db scale")
-def linear_backward_weight_reduce(dw, db, partials, scale):
-    """dw, db = scale * (partials[0] + partials[1] + ...), summed in this order."""
-    total = scratch(partials.shape[1:], partials.dtype)
-    numpy.copyto(total, partials[0])
-    for part in partials[1:]:
-        total += part
-    if scale is not None:
-        total *= scale
-    if dw is not None:
-        dw.reshape(-1)[...] = total[: dw.size]
-    if db is not None:
-        db[...] = total[total.size - db.size :]
-
-
 @linear_forward.geometry
-def _(y, z, x, w, b, *, activation, alpha):
+def _(y, z, partials, tickets, x, w, b, *, activation, alpha, cut=None):
     (n, o), i = y.shape, x.shape[1]
-    tile = gemm_tile(n, o)
-    grid = ceil_div(n, tile) * ceil_div(o, tile)
-    return Geometry(grid, 256, (n, o, i, alpha), (str(tile), ACTIVATIONS[activation].struct))
+    return geometry(n, o, i, cut, (alpha,), whole_flag(x, w), ACTIVATIONS[activation].struct)
 
 
 @linear_backward_input.geometry
-def _(dx, dy, w, saved, *, activation, alpha):
+def _(dx, partials, tickets, dy, w, saved, *, activation, alpha, cut=None):
     (n, i), o = dx.shape, dy.shape[1]
-    tile = gemm_tile(n, i)
-    grid = ceil_div(n, tile) * ceil_div(i, tile)
-    return Geometry(grid, 256, (n, i, o, alpha), (str(tile), ACTIVATIONS[activation].struct))
+    return geometry(n, i, o, cut, (alpha,), whole_flag(dy, w), ACTIVATIONS[activation].struct)
+
+
+@linear_backward_weight.geometry
+def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
+    (n, o), i = dy.shape, 0 if dw is None else x.shape[1]
+    return geometry(o, i, n, cut, (), whole_flag(dy, None if dw is None else x))
 
 
 @linear_forward.absorbs(activation_forward)
 def _(arrays, options, follower, is_needed):
-    y, z, x, w, b = arrays
+    y, z, partials, tickets, x, w, b = arrays
     if options["activation"] != "identity" or z is not None or is_half(y.dtype):  # halves would be rounded once instead of twice
         return None
-    return follower[0].reshape(y.shape), y if is_needed else None, x, w, b
+    return follower[0].reshape(y.shape), y if is_needed else None, partials, tickets, x, w, b
 
 
 @linear_backward_input.absorbs(activation_backward)
 def _(arrays, options, follower, is_needed):
-    dx, dy, w, saved = arrays
+    dx, partials, tickets, dy, w, saved = arrays
     if options["activation"] != "identity" or is_needed or is_half(dx.dtype):
         return None
-    return follower[0].reshape(dx.shape), dy, w, follower[2].reshape(dx.shape)
-
-
-@linear_backward_weight.geometry
-def _(dw, db, dy, x, scale):
-    n, o = dy.shape
-    i = 0 if dw is None else x.shape[1]
-    tile = gemm_tile(o, i)
-    columns = max(1, ceil_div(i, tile))  # without dw, one column of tiles computes db
-    return Geometry(ceil_div(o, tile) * columns, 256, (o, i, n), (str(tile),))
-
-
-@linear_backward_weight_partial.geometry
-def _(partials, dy, x, *, slices):
-    n, o = dy.shape
-    i = x.shape[1]
-    grid = (ceil_div(o, 64) * max(1, ceil_div(i, 64)), slices)
-    return Geometry(grid, 256, (o, i, n, ceil_div(n, slices)), ("64",))
-
-
-@linear_backward_weight_reduce.geometry
-def _(dw, db, partials, scale):
-    slices, count = partials.shape
-    products = count - db.size if dw is None else dw.size
-    scalars = (numpy.int64(products), numpy.int64(count), slices)
-    return Geometry(elementwise_grid(count, per_thread=1), 256, scalars)
+    return follower[0].reshape(dx.shape), partials, tickets, dy, w, follower[2].reshape(dx.shape)
 
 
 def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bool) -> tuple[Any, Any]:
-    """Allocate and compute (dW, db) of a layer: in one launch, or on a GPU with a large batch by split-K in two.
+    """Allocate and compute (dW, db) of a layer, in one launch.
 
     Args:
         dy: (n, o), the gradient of the pre-activation.
@@ -169,18 +119,12 @@ def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bo
     """
     n, o = dy.shape
     db = empty((o,), dy.dtype, dy) if need_b else None
-    if x is None:
-        linear_backward_weight(None, db, dy, None, scale)
-        return None, db
-    i = x.shape[1]
-    dw = empty((o, i), dy.dtype, dy)
-    slices = 1 if type(dy) is numpy.ndarray else split_k(o, i, n)
-    if slices == 1:
-        linear_backward_weight(dw, db, dy, x, scale)
+    dw = None if x is None else empty((o, x.shape[1]), dy.dtype, dy)
+    if type(dy) is ndarray:
+        linear_backward_weight(dw, db, None, None, dy, x, scale)
     else:
-        partials = empty((slices, o * i + o), accumulator(dy.dtype), dy)
-        linear_backward_weight_partial(partials, dy, x, slices=slices)
-        linear_backward_weight_reduce(dw, db, partials, scale)
+        cut = best_cut(o, 0 if x is None else x.shape[1], n)
+        linear_backward_weight(dw, db, *workspace(dy, cut, extra=1), dy, x, scale, cut=cut)
     return dw, db
 
 
@@ -205,7 +149,11 @@ def linear_chain(x, *parameters, activations, need):
         row = find(name)
         y = empty((len(x), len(w)), x.dtype, x)
         z = empty(y.shape, y.dtype, y) if row.saves == "preactivation" else None
-        linear_forward(y, z, x, w, b, activation=name, alpha=alpha)
+        if type(x) is ndarray:
+            linear_forward(y, z, None, None, x, w, b, activation=name, alpha=alpha)
+        else:
+            cut = best_cut(*y.shape, x.shape[1])
+            linear_forward(y, z, *workspace(x, cut), x, w, b, activation=name, alpha=alpha, cut=cut)
         saved += (x if need[1 + 2 * layer] else None, w if first <= 2 * layer else None, y if row.saves == "output" else z)
         x = y
     return x, tuple(saved)
@@ -228,7 +176,12 @@ def _(saved, dy, *, activations, need):
             return gradients
         name, alpha = activations[layer - 1] if layer else ("identity", 0.0)
         dx = empty((len(dz), w.shape[1]), dz.dtype, dz)
-        linear_backward_input(dx, dz, w, saved[3 * layer - 1] if layer else None, activation=name, alpha=alpha)
+        of_input = saved[3 * layer - 1] if layer else None
+        if type(dz) is ndarray:
+            linear_backward_input(dx, None, None, dz, w, of_input, activation=name, alpha=alpha)
+        else:
+            cut = best_cut(*dx.shape, dz.shape[1])
+            linear_backward_input(dx, *workspace(dz, cut), dz, w, of_input, activation=name, alpha=alpha, cut=cut)
         dz = dx
     gradients[0] = dz if scale is None else Gradient(dz, scale)
     return gradients

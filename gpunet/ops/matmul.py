@@ -12,19 +12,23 @@ from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import DtypeError, ShapeError
-from gpunet.launch.kernel import Geometry, ceil_div, kernel
+from gpunet.launch.kernel import kernel
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import cast, result_dtype
 from gpunet.ops.face import public
+from gpunet.ops.gemm import best_cut, geometry, whole_flag, workspace
 from gpunet.ops.shape import _reshape
 
 __all__ = ["bmm", "dot", "matmul", "mm"]
 
 
-@kernel("matmul.cu", outputs=1, strided="a b")
-def matmul_forward(out, a, b):
-    """out[j] = a[j] b[j].  a (j, m, k), b (j, k, n), of any strides (also 0 and negative) -> out (j, m, n)."""
+@kernel("matmul.cu", outputs=3, types={"partials": "A", "tickets": "uint32"}, optional="partials tickets", strided="a b")
+def matmul_forward(out, partials, tickets, a, b, *, cut=None):
+    """out[j] = a[j] b[j].  a (j, m, k), b (j, k, n), of any strides (also 0 and negative) -> out (j, m, n).
+
+    ``cut``, ``partials`` and ``tickets`` are as in :func:`gpunet.ops.linear.linear_forward`.
+    """
     if out[0].size * a.shape[2] < blas.LEAST:
         numpy.matmul(a, b, out=out)
         return
@@ -33,14 +37,14 @@ def matmul_forward(out, a, b):
 
 
 @matmul_forward.geometry
-def _(out, a, b):
-    j, m, n = out.shape
-    strides = [s // x.itemsize for x in (a, b) for s in x.strides]
-    tile = 128 if ceil_div(m, 128) * ceil_div(n, 128) * j >= 96 else 64
-    grid = (ceil_div(m, tile) * ceil_div(n, tile), min(j, 65535))
+def _(out, partials, tickets, a, b, *, cut=None):
+    (j, m, n), k = out.shape, a.shape[2]
+    strides = [numpy.int64(s // x.itemsize) for x in (a, b) for s in x.strides]
     # for each operand: whether neighbouring threads load along k, the dimension of smaller stride, to coalesce
-    along_k = tuple("true" if abs(x.strides[d]) <= abs(x.strides[3 - d]) else "false" for x, d in ((a, 2), (b, 1)))
-    return Geometry(grid, 256, (j, m, n, a.shape[2], *map(numpy.int64, strides)), (str(tile), *along_k))
+    along_k = [abs(x.strides[d]) <= abs(x.strides[3 - d]) for x, d in ((a, 2), (b, 1))]
+    whole = whole_flag(a if along_k[0] else a.transpose(0, 2, 1), b.transpose(0, 2, 1) if along_k[1] else b)
+    flags = ("true" if flag else "false" for flag in along_k)
+    return geometry(m, n, k, cut, tuple(strides), whole, *flags, batches=j)
 
 
 def _batched(x: Array, batch: tuple[int, ...]) -> Array:
@@ -67,7 +71,12 @@ def _matmul(a, b):
     if not out.size:
         return out
     if is_floating(dtype):
-        matmul_forward(out.reshape(-1, *out.shape[-2:]), _batched(x, batch), _batched(y, batch))
+        left, right, product = _batched(x, batch), _batched(y, batch), out.reshape(-1, *out.shape[-2:])
+        if type(out) is numpy.ndarray:
+            matmul_forward(product, None, None, left, right)
+        else:
+            cut = best_cut(*product.shape[1:], left.shape[2], len(product))
+            matmul_forward(product, *workspace(out, cut), left, right, cut=cut)
     else:
         INTEGER_MATMUL(out, x, y)
     return out

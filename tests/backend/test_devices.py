@@ -21,7 +21,7 @@ from gpunet.cli.main import main
 from gpunet.errors import CaptureError, DeviceError, LaunchError
 from gpunet.launch.kernel import Kernel
 from gpunet.launch.random import random_advance
-from gpunet.ops.linear import linear_backward_weight_partial
+from gpunet.ops.linear import linear_backward_weight
 from gpunet.ops.losses import elementwise_loss
 from gpunet.ops.special import erf_forward
 from gpunet.optim.adam import adam_step
@@ -235,7 +235,7 @@ def test_one_group_of_parameters_for_each_gpu(other_gpu: str) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kernel", [adam_step, elementwise_loss, linear_backward_weight_partial], ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", [adam_step, elementwise_loss, linear_backward_weight], ids=lambda kernel: kernel.name)
 def test_selftest_of_a_kernel(kernel: Kernel, gpu: str) -> None:
     row = selftest.check_kernel(kernel, Device("cuda"))
     assert row.passed, selftest.describe(row)

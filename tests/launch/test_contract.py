@@ -90,10 +90,10 @@ def test_scale_of_halves_is_a_float32(where: str) -> None:
     """On every device; the emulator checks the pointers of a launch, too."""
     dw, db, dy, x = (gpunet.ones(*shape, dtype="bfloat16", device=where).array for shape in ((3, 2), (3,), (4, 3), (4, 2)))
     scale = gpunet.tensor([0.5], device=where)
-    linear_backward_weight(dw, db, dy, x, scale.array)
+    linear_backward_weight(dw, db, None, None, dy, x, scale.array)
     assert make_tensor(dw).tolist() == [[2.0, 2.0]] * 3 and make_tensor(db).tolist() == [2.0] * 3
     with pytest.raises(LaunchError, match="'scale' has dtype bfloat16, expected float32"):
-        linear_backward_weight(dw, db, dy, x, scale.bfloat16().array)
+        linear_backward_weight(dw, db, None, None, dy, x, scale.bfloat16().array)
 
 
 def test_emulator_checks_halves() -> None:

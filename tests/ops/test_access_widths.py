@@ -11,13 +11,11 @@ import pytest
 from gpunet import emulator
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
-from gpunet.backend.dtypes import accumulator
 from gpunet.launch.kernel import Kernel
 from gpunet.ops.activations import activation_backward, activation_forward
 from gpunet.ops.linear import (
     linear_backward_input,
     linear_backward_weight,
-    linear_backward_weight_partial,
     linear_forward,
 )
 from gpunet.ops.matmul import matmul_forward
@@ -50,13 +48,11 @@ def accesses(kernel: Kernel, arrays: list[Any], options: dict[str, Any], skip: i
 def launches(dtype: str, n: int, o: int, i: int) -> dict[str, tuple[Kernel, list[Any], dict[str, Any]]]:
     """Forward and backward of a linear layer with ``i`` inputs and ``o`` outputs, without the bias gradient."""
     x, w, y, b = numpy.ones((n, i), dtype), numpy.ones((o, i), dtype), numpy.ones((n, o), dtype), numpy.ones(o, dtype)
-    partials = numpy.ones((2, o * i + o), accumulator(numpy.dtype(dtype)))
     return {
-        "forward": (linear_forward, [y, y.copy(), x, w, b], RELU),
-        "backward_input": (linear_backward_input, [x, y, w, x.copy()], RELU),
-        "backward_weight": (linear_backward_weight, [w, None, y, x, None], {}),
-        "backward_weight_partial": (linear_backward_weight_partial, [partials, y, x], {"slices": 2}),
-        "matmul": (matmul_forward, [y[None], x[None], w[None].transpose(0, 2, 1).copy()], {}),
+        "forward": (linear_forward, [y, y.copy(), None, None, x, w, b], RELU),
+        "backward_input": (linear_backward_input, [x, None, None, y, w, x.copy()], RELU),
+        "backward_weight": (linear_backward_weight, [w, None, None, None, y, x, None], {}),
+        "matmul": (matmul_forward, [y[None], None, None, x[None], w[None].transpose(0, 2, 1).copy()], {}),
     }
 
 
@@ -88,12 +84,6 @@ def test_whole_rows_are_moved_in_packs(dtype: str, name: str) -> None:
 def test_odd_rows_are_moved_by_element(name: str) -> None:
     reads, writes = accesses(*launches("float32", 64, 9, 9)[name])
     assert set(reads) == set(writes) == {4}
-
-
-def test_partial_sums_of_ten_columns_are_moved_in_pairs() -> None:
-    """Elements are only the column sums, one per thread in each of the two slices."""
-    reads, writes = accesses(*launches("float32", 128, 10, 10)["backward_weight_partial"])
-    assert set(reads) == {8} and writes.pop(4) == 2 and set(writes) == {8}
 
 
 def test_only_the_ragged_end_is_moved_in_smaller_accesses() -> None:

@@ -39,7 +39,7 @@ def test_operands_of_a_product(rows: numpy.ndarray, along_depth: bool) -> None:
     rows[:, :5] = random.normal(size=(4, 5))
     a = rows[:, :5] if along_depth else rows[:, :5].T
     out = emulated(numpy.full((1, len(a), len(a)), numpy.nan, "float32"))
-    matmul_forward(out, emulated(a)[None], emulated(a.T)[None])
+    matmul_forward(out, None, None, emulated(a)[None], emulated(a.T)[None])
     numpy.testing.assert_allclose(out.get()[0], a @ a.T, rtol=1e-5)
 
 
@@ -47,7 +47,7 @@ def test_batches_of_a_product(rows: numpy.ndarray) -> None:
     rows[:, :6] = numpy.arange(24).reshape(4, 6)
     a = numpy.lib.stride_tricks.as_strided(rows, (4, 2, 3), (4 * ROW, 12, 4))
     out = emulated(numpy.full((4, 2, 2), numpy.nan, "float32"))
-    matmul_forward(out, emulated(a), emulated(a.transpose(0, 2, 1)))
+    matmul_forward(out, None, None, emulated(a), emulated(a.transpose(0, 2, 1)))
     numpy.testing.assert_array_equal(out.get(), a @ a.transpose(0, 2, 1))
 
 

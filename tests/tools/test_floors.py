@@ -10,9 +10,11 @@ import pytest
 from gpunet.backend import cuda_sources
 from gpunet.launch.facts import Floor
 from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.ops.gemm import TILES
+from gpunet.ops.linear import linear_forward
 from gpunet.tools import floors
 from gpunet.tools.floors import ARCHITECTURES, complaints, floor_of, representatives
-from gpunet.tools.kernel_cases import specialisations
+from gpunet.tools.kernel_cases import cases, specialisations
 from gpunet.tools.multiprocessors import MULTIPROCESSORS, blocks_per_multiprocessor
 from tests.backend.test_cuda_sources import needs_nvrtc
 from tests.tools.test_machine_code import needs_nvdisasm
@@ -96,3 +98,13 @@ def test_first_matching_floor_holds() -> None:
 )
 def test_blocks_per_multiprocessor(architecture: str, threads: int, registers: int, shared: int, blocks: int) -> None:
     assert blocks_per_multiprocessor(architecture, threads, registers, shared) == blocks
+
+
+@needs_nvrtc
+@needs_nvdisasm
+def test_shares_that_the_choice_of_tiles_assumes_are_those_of_the_machine_code() -> None:
+    """``gpunet.ops.gemm`` chooses tiles without a compiler."""
+    shown = [case for case in cases(linear_forward, "representative", floating=("float32",)) if "Relu" in case.expression()]
+    measured = floors.measure(linear_forward, {case.expression(): case.geometry() for case in shown}, "sm_90a")
+    found = {(case.options["cut"].rows, case.options["cut"].columns): m.loop.share for case, m in zip(shown, measured)}
+    assert found == pytest.approx(TILES, abs=0.02)

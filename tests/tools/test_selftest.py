@@ -14,7 +14,6 @@ from gpunet.cli.main import main
 from gpunet.errors import ArgumentError, LaunchError
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.launch.random import random_integers, random_normal
-from gpunet.ops.activations import ACTIVATIONS
 from gpunet.ops.dropout import dropout_apply
 from gpunet.ops.linear import linear_forward
 from gpunet.ops.special import erf_forward
@@ -43,7 +42,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "device cpu" and err == ""
     rows = {line.split()[0]: line for line in lines if line.endswith(" ok") and "eps" in line}
     assert set(rows) == set(KERNELS)
-    assert rows[linear_forward.name].split()[1] == str(8 * len(ACTIVATIONS))  # four dtypes, both tiles
+    assert rows[linear_forward.name].split()[1] == str(len({c.expression() for c in kernel_cases.cases(linear_forward)}))
     assert "0.00 eps  yes" in rows[random_normal.name]
     assert lines[-1].startswith(f"{len(KERNELS)} kernels, ") and lines[-1].endswith("all ok")
 

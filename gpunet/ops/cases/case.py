@@ -12,9 +12,10 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
 from gpunet.backend.dtypes import accumulator, as_dtype, is_half
 from gpunet.launch.facts import Cost
-from gpunet.launch.kernel import Geometry, Kernel
+from gpunet.launch.kernel import Geometry, Kernel, ceil_div
 from gpunet.launch.list_kernel import SMALL_TABLE
 from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.gemm import TILES, Cut
 
 
 class View(NamedTuple):
@@ -100,6 +101,12 @@ class Samples:
     def blank(self, *shape: int, dtype: Any = None) -> numpy.ndarray:
         return numpy.zeros(shape, dtype or self.dtype)
 
+    def split(self, cut: Cut, extra: int = 0) -> list[Any]:
+        """The partials and tickets of a product (see :func:`gpunet.ops.gemm.workspace`); None if it is not split."""
+        if cut.slices == 1:
+            return [None, None]
+        return [self.accumulators.blank(cut.num_partials(extra)), self.blank(cut.tiles, dtype=numpy.uint32)]
+
     def layers(self, draw: Callable[..., numpy.ndarray]) -> list[numpy.ndarray]:
         """The weights and biases of two layers, for a list kernel."""
         return [draw(*shape) for shape in ((self.width, self.width), (self.width,)) * 2]
@@ -134,14 +141,25 @@ def unaligned(label: str, arrays: list[Any], options: dict[str, Any], *which: in
 
 # ---- shapes ----------------------------------------------------------------------------------------------------------
 
-#: (rows, columns, depth) of a product: ragged and empty ones, and one whose rows are pairs, but not packs of four;
-#: LARGE_SIZES select the tile of 128.
+#: (rows, columns, depth) of a product: ragged and empty ones, and one whose rows are pairs, but not packs of four.
 SIZES = (
     (1, 1, 1), (7, 63, 65), (65, 7, 129), (129, 300, 63), (300, 129, 1), (63, 65, 300), (66, 10, 70), (0, 7, 5), (5, 7, 0),
 )  # fmt: skip
 #: (rows, columns, depth) whose rows are whole packs of four elements.
-WHOLE_SIZE = (4, 8, 36)
-LARGE_SIZES = ((7, 95 * 128 + 1, 9), (130, 48 * 128 - 62, 66))
+WHOLE_SIZES = ((4, 8, 36), (132, 136, 20), (64, 32, 64))
+
+
+def cut(tile: tuple[int, int], slices: int, rows: int, columns: int, depth: int, batches: int = 1) -> Cut:
+    """A product of this size, cut into these tiles."""
+    return Cut(*tile, ceil_div(rows, tile[0]) * max(1, ceil_div(columns, tile[1])) * batches, slices)
+
+
+def products() -> Iterator[tuple[tuple[int, int, int], Cut]]:
+    """Every size with every tile, in one slice or several, also more than there are steps of depth."""
+    slices = itertools.cycle((1, 3, 2, 1, 7))
+    for size, tile in itertools.product((*SIZES, *WHOLE_SIZES), TILES):
+        yield size, cut(tile, next(slices), *size)
+
 
 #: Numbers of elements of an elementwise launch.
 COUNTS = (1, 7, 63, 65, 66, 129, 300, 0)

@@ -9,20 +9,28 @@ from typing import Any
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.launch.facts import Cost, Floor, Product, num_bytes
-from gpunet.ops.cases.case import SIZES, WHOLE_SIZE, Samples, View, unaligned
+from gpunet.ops.cases.case import WHOLE_SIZES, Samples, View, cut, products, unaligned
+from gpunet.ops.gemm import TILES
 from gpunet.ops.matmul import matmul_forward
+
+_SPILLS = (
+    "few bytes, of the {registers} registers per thread that {blocks} blocks per multiprocessor leave: the addresses of operands "
+    "with any 64-bit strides take more than those of linear layers, which do not spill"
+)
 
 matmul_forward.describe(
     is_hot=True,
+    updates="tickets",
+    workspace="partials",
     spills={
-        ("*float*, 128, *", "*"): "two blocks per multiprocessor leave 128 registers per thread; accumulators, fragments and the "
-        "prefetched step take 96, and the addresses of operands with arbitrary 64-bit strides more than the remaining 32. One "
-        "block per multiprocessor would not spill, but could not hide the latency of barriers"
+        ("*, 128, 128, *", "*"): _SPILLS.format(registers=128, blocks="two"),
+        ("*", "sm_100a sm_120"): _SPILLS.format(registers=168, blocks="six"),
     },
     floors={
-        ("float, 64, *", "*"): Floor(0.69, shared=1.63),
-        ("float, 128, *", "sm_80 sm_90a"): Floor(0.82),
-        ("float, 128, *", "*"): Floor(0.81),
+        ("float, 128, 128, *", "*"): Floor(0.84),
+        ("float, 64, 64, *", "*"): Floor(0.81),
+        ("float, 32, 128, *", "*"): Floor(0.78),
+        ("float, 128, 32, *", "*"): Floor(0.78),
     },
 )
 
@@ -33,51 +41,55 @@ def _transposed(x: Array) -> Array:
 
 @matmul_forward.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    # a batch of 96 selects the tile of 128
-    sizes = [(1, *size) for size in SIZES] + [(96, 7, 9, 33), (96, 6, 10, 34), (3, 65, 129, 7)]
-    for (j, m, n, k), flip_a, flip_b in itertools.product(sizes, (False, True), (False, True)):
+    of_batches = [((m, n, k), tile, j) for j, m, n, k in ((96, 7, 9, 33), (3, 65, 129, 7)) for tile in TILES]
+    for ((m, n, k), tile, j), (flip_a, flip_b) in itertools.product(
+        [*((size, (c.rows, c.columns), 1) for size, c in products()), *of_batches], itertools.product((False, True), repeat=2)
+    ):
         a = View(s.normal(j, k, m), _transposed) if flip_a else s.normal(j, m, k)
         b = View(s.normal(j, n, k), _transposed) if flip_b else s.normal(j, k, n)
-        label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}"
-        yield label, [s.blank(j, m, n), a, b], {}
+        chosen = cut(tile, 1 + 2 * (flip_a != flip_b), m, n, k, j)
+        label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}, tiles of {tile}"
+        yield label, [s.blank(j, m, n), *s.split(chosen), a, b], {"cut": chosen}
     broadcast = View(s.normal(1, 7, 63), lambda x: devices.module(x).broadcast_to(x, (3, 7, 63)))
     reversed_strided = View(s.normal(3, 63, 2 * 65), lambda x: x[:, ::-1, ::2])
-    yield "a broadcast, b reversed with every second column", [s.blank(3, 7, 65), broadcast, reversed_strided], {}
+    yield "a broadcast, b reversed with every second column", [s.blank(3, 7, 65), None, None, broadcast, reversed_strided], {}
     rows, column = View(s.normal(129, 65), lambda x: x[None, ::3]), View(s.normal(65, 2), lambda x: x[None, :, :1])
-    yield "every third row, one column", [s.blank(1, 43, 1), rows, column], {}
-    arrays = [s.blank(5, 7, 65), s.normal(5, 7, 9), s.normal(5, 9, 65)]
-    yield "(5, 7, 9), (5, 9, 65), two at once", arrays, {}, (2, 2)
-    m, n, k = WHOLE_SIZE
-    yield from unaligned(f"(1, {m}, {k}), (1, {k}, {n})", [s.blank(1, m, n), s.normal(1, m, k), s.normal(1, k, n)], {})
+    yield "every third row, one column", [s.blank(1, 43, 1), None, None, rows, column], {}
+    every_second = View(s.normal(1, 8, 2 * 12), lambda x: x[:, :, ::2])
+    yield "(1, 8, 12) of every second column", [s.blank(1, 8, 8), None, None, every_second, s.normal(1, 12, 8)], {}
+    m, n, k = WHOLE_SIZES[0]
+    yield from unaligned(f"(1, {m}, {k}), (1, {k}, {n})", [s.blank(1, m, n), None, None, s.normal(1, m, k), s.normal(1, k, n)], {})
 
 
 @matmul_forward.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
     """The product and its two gradients."""
-    for j, m, n, k in ((1, 128, 128, 64), (96, 128, 128, 32)):
-        a, b = s.normal(j, m, k), s.normal(j, k, n)
-        of_b, of_a = View(s.normal(j, n, k), _transposed), View(s.normal(j, k, m), _transposed)
+    m, n, k = 128, 256, 64
+    for tile in TILES:
+        a, b = s.normal(1, m, k), s.normal(1, k, n)
+        of_b, of_a = View(s.normal(1, n, k), _transposed), View(s.normal(1, k, m), _transposed)
         for left, right, label in ((a, b, "a b"), (a, of_b, "a b^T"), (of_a, b, "a^T b")):
-            yield f"{label}, ({j}, {m}, {k}), ({j}, {k}, {n})", [s.blank(j, m, n), left, right], {}
+            options = {"cut": cut(tile, 1, m, n, k)}
+            yield f"{label}, (1, {m}, {k}), (1, {k}, {n})", [s.blank(1, m, n), None, None, left, right], options
 
 
 @matmul_forward.cases("bench")
 def _(s: Samples) -> Iterator[Any]:
     n = s.width
-    yield f"({n}, {n}) ({n}, {n})", [s.blank(1, n, n), s.normal(1, n, n), s.normal(1, n, n)], {}
+    yield f"({n}, {n}) ({n}, {n})", [s.blank(1, n, n), None, None, s.normal(1, n, n), s.normal(1, n, n)], {}
 
 
 @matmul_forward.cost
-def _(out, a, b):
+def _(out, partials, tickets, a, b, *, cut=None):
     return Cost(2.0 * out.size * a.shape[2], num_bytes(out, a, b))
 
 
 @matmul_forward.product
-def _(out, a, b):
+def _(out, partials, tickets, a, b, *, cut=None):
     batches, rows, columns = out.shape
     return Product(rows, columns, a.shape[2], batches)
 
 
 @matmul_forward.equivalent
-def _(torch, out, a, b):
+def _(torch, out, partials, tickets, a, b):
     return lambda: torch.bmm(a, b, out=out)

@@ -1,0 +1,114 @@
+// The product of which all kernels with a GEMM consist: c (rows, columns) = a (rows, depth) b (depth, columns), in tiles, with
+// an epilogue on each element.  gemm/source.cuh says where a and b come from, gemm/simt.cuh multiplies.
+//
+// Tiles are numbered along blockIdx.x, row by row, those of a batch of products one after the other, so that no extent is
+// limited by the grid's y or z limit.  A product
+// with few tiles is also split along depth, into slices numbered by blockIdx.y: each block leaves its sums in `partials`, and
+// the last block of a tile to finish adds them, in the order of the slices, and runs the epilogue.  The bits depend on the
+// number of slices, which the host chooses by the shape alone, and not on which block is last.
+
+#include "common/reduce.cuh"
+#include "simt.cuh"
+
+__device__ __forceinline__ int tiles(int extent, int tile) { return extent / tile + (extent % tile != 0); }
+
+// How a product is cut along depth.
+template <class A>
+struct Split {
+  A* partials;  // (tiles, slices, values per thread, threads)
+  unsigned int* tickets;  // one per tile, zero between launches
+  int slices;
+};
+
+// What else a kernel sums along depth, from the steps of a in shared memory: COUNT packs of sums per thread.  Here, nothing.
+struct NoSums {
+  static constexpr int COUNT = 0;
+  template <class Shared>
+  __device__ void operator()(const Shared&) {}
+};
+
+// Replaces a block's sums by those of all slices, and returns true, in the last block of the tile; returns false in the others.
+template <class Tile, class Extra>
+__device__ __forceinline__ bool sum_slices(
+    typename Tile::A (&sums)[8][8], Extra& extra, const Split<typename Tile::A>& split, int tile, int slice) {
+  using A = typename Tile::A;
+  constexpr int THREADS = Tile::THREADS, PACKS = 16 + Extra::COUNT;
+  A* of_tile = split.partials + static_cast<long long>(tile) * split.slices * PACKS * 4 * THREADS;
+  // calls visit(sum, its place in a slice) for each sum of the thread
+  auto for_each = [&](auto visit) {
+#pragma unroll
+    for (int p = 0; p < 16; p++)
+      visit(*reinterpret_cast<Pack<A, 4>*>(&sums[p / 2][p % 2 * 4]), 4 * (p * THREADS + threadIdx.x));
+    if constexpr (Extra::COUNT > 0) visit(extra.sums[0], 4 * (16 * THREADS + threadIdx.x));
+  };
+  A* own = of_tile + static_cast<long long>(slice) * PACKS * 4 * THREADS;
+  for_each([&](Pack<A, 4>& pack, int place) { store_pack(own + place, pack, 4, 4); });
+  if (!is_last(split.tickets + tile, split.slices)) return false;
+  for_each([&](Pack<A, 4>& pack, int place) { pack = load_pack<4>(of_tile + place, 4, 4); });
+#pragma unroll 1
+  for (int other = 1; other < split.slices; other++) {
+    const A* part = of_tile + static_cast<long long>(other) * PACKS * 4 * THREADS;
+    for_each([&](Pack<A, 4>& pack, int place) {
+      const Pack<A, 4> more = load_pack<4>(part + place, 4, 4);
+#pragma unroll
+      for (int e = 0; e < 4; e++) pack.v[e] += more.v[e];
+    });
+  }
+  return true;
+}
+
+// Computes this block's tile, of this number in its product, and calls epilogue(row, column, pack of four, valid) for each pack
+// of it.  Returns whether the block has done so, and not left its sums to another one.
+template <class T, class Tile, class SourceOfA, class SourceOfB, class Epilogue, class Extra>
+__device__ __forceinline__ bool product(
+    const SourceOfA& a, const SourceOfB& b, int depth, const Split<typename Tile::A>& split, Epilogue epilogue, Extra& extra,
+    int tile = blockIdx.x) {
+  using A = typename Tile::A;
+  constexpr int ROWS = Tile::ROWS, COLUMNS = Tile::COLUMNS, THREADS = Tile::THREADS;
+  __shared__ __align__(16) Shared<Tile> shared;
+  const int across = b.lines ? tiles(b.lines, COLUMNS) : 1;
+  __shared__ int origin[2];  // the first row and column of the tile, for the epilogue: the mainloop needs the registers
+  if (threadIdx.x == 0) {
+    origin[0] = tile / across * ROWS;
+    origin[1] = tile % across * COLUMNS;
+  }
+  const int slice = blockIdx.y, steps = tiles(depth, Tile::DEPTH), rows = tiles(steps, split.slices) * Tile::DEPTH;
+  const int first = min(static_cast<long long>(slice) * rows, static_cast<long long>(depth));
+  A sums[8][8] = {};
+  multiply<T, Tile>(
+      sums, shared, a, b, tile / across * ROWS, tile % across * COLUMNS, first, min(first + rows, depth), extra);
+  if (split.slices > 1 && !sum_slices<Tile>(sums, extra, split, blockIdx.x, slice)) return false;
+
+  // The sums pass through shared memory, BAND rows at a time, so that a warp stores whole rows, and so that the epilogue is
+  // compiled once and not once per pack of a thread, which would add seconds of compile time.
+  constexpr int FITS = 2 * Tile::DEPTH * (ROWS + COLUMNS) / COLUMNS;
+  constexpr int BAND = FITS >= 64 ? 64 : FITS >= 32 ? 32 : FITS >= 16 ? 16 : 8, ACROSS = COLUMNS / 4;
+  A(&band)[BAND][COLUMNS] = *reinterpret_cast<A(*)[BAND][COLUMNS]>(&shared);
+  // of neighbouring groups of rows, which lanes store at once, in different banks
+  auto place = [](int row, int column) { return column ^ row / 4 % 2 * 16; };
+#pragma unroll 1
+  for (int top = 0; top < ROWS; top += BAND) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      const int row = Tile::first_row() + i % 4 + i / 4 * (ROWS / 2) - top;
+      if (row >= 0 && row < BAND) {
+#pragma unroll
+        for (int group = 0; group < 2; group++) {
+          Pack<A, 4> pack;
+#pragma unroll
+          for (int e = 0; e < 4; e++) pack.v[e] = sums[i][4 * group + e];
+          store_pack(&band[row][place(row, Tile::first_column() + COLUMNS / 2 * group)], pack, 4, 4);
+        }
+      }
+    }
+    __syncthreads();
+#pragma unroll 2
+    for (int index = threadIdx.x; index < BAND * ACROSS; index += THREADS) {
+      const int row = origin[0] + top + index / ACROSS, column = origin[1] + index % ACROSS * 4;
+      Pack<A, 4> pack = load_pack<4>(&band[index / ACROSS][place(index / ACROSS, index % ACROSS * 4)], 4, 4);
+      if (row < a.lines && column < b.lines) epilogue(row, column, pack, b.lines - column);
+    }
+    __syncthreads();
+  }
+  return true;
+}

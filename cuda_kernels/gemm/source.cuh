@@ -1,0 +1,58 @@
+// Sources: where the operands of a product come from.
+//
+// An operand has `lines` (the rows of a, or the columns of b) of `depth` elements each.  A Source tells how to load them:
+//
+//   ALONG_DEPTH                   whether the elements of a pack, and neighbouring threads, lie along depth, else across lines
+//   lines                         their number
+//   prepare(line, depth)          where a thread's pack is that begins there: a Place
+//   load<N>(place, depth, end)    the pack of N elements at a place, whose depth the caller knows; zero outside of the operand
+//   advance(place, depth)         moves a place by so much along depth
+//
+// A mainloop asks for nothing else, so that a product of matrices and a convolution differ in their sources only.
+
+#include "common/pack.cuh"
+
+// A matrix with any strides.  WHOLE: all packs lie in rows of a multiple of four elements that begin at multiples of 16 bytes (8
+// of halves), so that each is inside or outside of the operand, and loaded at once; the host knows that.  Otherwise packs may
+// be ragged and are loaded in the widest accesses that the rows allow, which takes a third of a mainloop's instructions.
+template <class T, bool ALONG, bool WHOLE>
+struct Strided {
+  static constexpr bool ALONG_DEPTH = ALONG;
+
+  const T* data;
+  int lines;
+  long long line_stride, depth_stride;
+  int width;  // of accesses, in elements
+
+  struct Place {
+    const T* start;  // of the line, or ACROSS lines of the pack, which moves: what takes fewer instructions in a mainloop
+    int valid;       // lines from this one on
+  };
+
+  __device__ __forceinline__ Strided(const T* data, int lines, long long line_stride, long long depth_stride)
+      : data(data), lines(lines), line_stride(line_stride), depth_stride(depth_stride),
+        width((ALONG ? depth_stride : line_stride) == 1 ? access_width(ALONG ? line_stride : depth_stride, data) : 1) {}
+
+  // Past the end, WHOLE packs repeat the last line: its products lie outside of the result.
+  __device__ __forceinline__ Place prepare(int line, int depth) const {
+    if (WHOLE) line = min(line, lines - (ALONG ? 1 : VECTOR<Accumulator<T>>));
+    return {data + line * line_stride + (ALONG ? 0 : depth * depth_stride), lines - line};
+  }
+
+  template <int N>
+  __device__ __forceinline__ Pack<T, N> load(const Place& place, int depth, int end) const {
+    const T* source = place.start + (ALONG ? depth * depth_stride : 0);
+    if constexpr (WHOLE) {
+      Pack<T, N> pack = {};
+      if (depth < end) pack = *reinterpret_cast<const Pack<T, N>*>(source);
+      return pack;
+    } else {
+      const int valid = ALONG ? (place.valid > 0 ? end - depth : 0) : (depth < end ? place.valid : 0);
+      return load_stored<N>(source, valid, width, ALONG ? depth_stride : line_stride);
+    }
+  }
+
+  __device__ __forceinline__ void advance(Place& place, int depth) const {
+    if (!ALONG) place.start += depth * depth_stride;
+  }
+};

@@ -1,0 +1,80 @@
+"""How products are cut into tiles and slices, and products that are split along depth."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet.ops.gemm import NUM_MULTIPROCESSORS, TILES, Cut, best_cut, predicted_cycles
+from tests.ops.test_ops import to_numpy
+
+#: (layer sizes, batch) of the benchmarks
+NETS = (
+    ((784, 512, 512, 10), 64), ((784, 512, 512, 10), 256), ((784, 512, 512, 10), 1024), ((2048, 2048, 2048, 2048), 512),
+    ((1024,) * 5, 8192), ((4096, 4096), 4096),
+)  # fmt: skip
+
+
+def products(sizes: tuple[int, ...], batch: int) -> Iterator[tuple[int, int, int]]:
+    """(rows, columns, depth) of forward, dX and dW of each layer."""
+    for i, o in itertools.pairwise(sizes):
+        yield from ((batch, o, i), (batch, i, o), (o, i, batch))
+
+
+LARGE = sorted({p for net in NETS for p in products(*net) if p[0] * p[1] * p[2] >= 2**24})
+
+
+@pytest.mark.parametrize("size", LARGE, ids=str)
+def test_large_products_fill_the_gpu(size: tuple[int, int, int]) -> None:
+    cut = best_cut(*size)
+    assert cut.tiles * cut.slices >= 0.9 * NUM_MULTIPROCESSORS
+
+
+@pytest.mark.parametrize("size", [(64, 10, 512), (10, 512, 64), (128, 128, 784), (1, 1, 100_000), (8, 3000, 40)], ids=str)
+def test_small_products_take_the_least_predicted_time(size: tuple[int, int, int]) -> None:
+    rows, columns, depth = size
+    best = predicted_cycles(best_cut(*size), depth)
+    for tile, slices in itertools.product(TILES, (1, 2, 4, 8, 16, 32)):
+        other = Cut(*tile, -(-rows // tile[0]) * -(-columns // tile[1]), slices)
+        assert best <= predicted_cycles(other, depth) or slices > depth / 16
+
+
+def test_narrow_tiles_are_chosen_for_classifiers() -> None:
+    assert best_cut(1024, 10, 512)[:2] == (128, 32) and best_cut(10, 20_000, 512)[:2] == (32, 128)
+
+
+@pytest.mark.parametrize("size", [(0, 5, 7), (5, 0, 7), (5, 7, 0)])
+def test_empty_products_are_not_split(size: tuple[int, int, int]) -> None:
+    assert best_cut(*size).slices == 1
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_a_split_product_has_the_same_bits_each_time(batches: int, device: str) -> None:
+    """Its tickets are zero again after each launch, also of other products."""
+    random = numpy.random.default_rng(0)
+    a, b = random.normal(size=(batches, 17, 2000)), random.normal(size=(batches, 2000, 33))
+    x, y = (gpunet.tensor(v.astype("float32"), device=device) for v in (a, b))
+    assert best_cut(17, 33, 2000, batches).slices > 1
+    first = to_numpy(x @ y)
+    numpy.testing.assert_allclose(first, a @ b, rtol=1e-4, atol=1e-3)
+    for _ in range(3):
+        gpunet.nn.functional.linear(x[:, :, :500].contiguous(), y[0, :500].T.contiguous())
+        assert to_numpy(x @ y).tobytes() == first.tobytes()
+
+
+@pytest.mark.parametrize("need_b", [True, False])
+def test_gradients_of_a_split_layer(need_b: bool, device: str) -> None:
+    random = numpy.random.default_rng(0)
+    n, i, o = 1000, 30, 20
+    x, w, b = random.normal(size=(n, i)), random.normal(size=(o, i)), random.normal(size=o)
+    tensors = [gpunet.tensor(v, device=device, requires_grad=True) for v in (x, w, *([b] if need_b else []))]
+    y = gpunet.nn.functional.linear(*tensors)
+    (y * y).sum().backward()
+    z = x @ w.T + (b if need_b else 0.0)
+    for tensor, expected in zip(tensors, (2 * z @ w, 2 * z.T @ x, 2 * z.sum(0))):
+        assert tensor.grad is not None
+        numpy.testing.assert_allclose(to_numpy(tensor.grad), expected, rtol=1e-9, atol=1e-9)
