@@ -23,12 +23,11 @@ _SHOWN = (*(("relu", tile) for tile in TILES), ("gelu", (64, 64)), ("gelu", (128
 
 
 def _products() -> Iterator[tuple[str, tuple[int, int, int], Cut]]:
-    """(activation, size, cut): every size with every tile, and every activation with and without whole packs."""
+    """(activation, size, cut): every size with every tile, every activation, and those that are shown."""
     for size, chosen in products():
         yield "relu", size, chosen
-    for name, (tile, size) in itertools.product(
-        ACTIVATIONS, (((64, 64), (7, 63, 9)), ((64, 64), (8, 64, 12)), ((128, 128), (8, 64, 12)))
-    ):
+    small, whole = (7, 63, 9), (8, 64, 12)
+    for name, tile, size in (*((name, (64, 64), small) for name in ACTIVATIONS), *((*shown, whole) for shown in _SHOWN)):
         yield name, size, cut(tile, 1, *size)
 
 

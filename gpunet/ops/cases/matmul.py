@@ -41,13 +41,14 @@ def _transposed(x: Array) -> Array:
 
 @matmul_forward.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    of_batches = [((m, n, k), tile, j) for j, m, n, k in ((96, 7, 9, 33), (3, 65, 129, 7)) for tile in TILES]
-    for ((m, n, k), tile, j), (flip_a, flip_b) in itertools.product(
-        [*((size, (c.rows, c.columns), 1) for size, c in products()), *of_batches], itertools.product((False, True), repeat=2)
-    ):
+    sizes = [(size, (chosen.rows, chosen.columns), 1) for size, chosen in products()]
+    sizes += [((m, n, k), tile, j) for j, m, n, k in ((96, 7, 9, 33), (3, 65, 129, 7)) for tile in TILES]
+    for ((m, n, k), tile, j), (flip_a, flip_b) in itertools.product(sizes, itertools.product((False, True), repeat=2)):
+        if (flip_a or flip_b) and tile != (64, 64):
+            continue  # the tiles differ in other things than where their operands lie
         a = View(s.normal(j, k, m), _transposed) if flip_a else s.normal(j, m, k)
         b = View(s.normal(j, n, k), _transposed) if flip_b else s.normal(j, k, n)
-        chosen = cut(tile, 1 + 2 * (flip_a != flip_b), m, n, k, j)
+        chosen = cut(tile, 3 if flip_a == flip_b else 1, m, n, k, j)
         label = f"({j}, {m}, {k}){' transposed' * flip_a}, ({j}, {k}, {n}){' transposed' * flip_b}, tiles of {tile}"
         yield label, [s.blank(j, m, n), *s.split(chosen), a, b], {"cut": chosen}
     broadcast = View(s.normal(1, 7, 63), lambda x: devices.module(x).broadcast_to(x, (3, 7, 63)))
@@ -63,14 +64,14 @@ def _(s: Samples) -> Iterator[Any]:
 
 @matmul_forward.cases("representative")
 def _(s: Samples) -> Iterator[Any]:
-    """The product and its two gradients."""
+    """The product with every tile, and its two gradients."""
     m, n, k = 128, 256, 64
-    for tile in TILES:
-        a, b = s.normal(1, m, k), s.normal(1, k, n)
-        of_b, of_a = View(s.normal(1, n, k), _transposed), View(s.normal(1, k, m), _transposed)
-        for left, right, label in ((a, b, "a b"), (a, of_b, "a b^T"), (of_a, b, "a^T b")):
-            options = {"cut": cut(tile, 1, m, n, k)}
-            yield f"{label}, (1, {m}, {k}), (1, {k}, {n})", [s.blank(1, m, n), None, None, left, right], options
+    a, b = s.normal(1, m, k), s.normal(1, k, n)
+    of_b, of_a = View(s.normal(1, n, k), _transposed), View(s.normal(1, k, m), _transposed)
+    shown = [(a, b, "a b", tile) for tile in TILES]
+    for left, right, label, tile in (*shown, (a, of_b, "a b^T", (64, 64)), (of_a, b, "a^T b", (64, 64))):
+        options = {"cut": cut(tile, 1, m, n, k)}
+        yield f"{label}, (1, {m}, {k}), (1, {k}, {n})", [s.blank(1, m, n), None, None, left, right], options
 
 
 @matmul_forward.cases("bench")
