@@ -59,7 +59,7 @@ def known_spills(kernel: Kernel) -> Iterator[tuple[str, str, str]]:
     for (arguments, architectures), reason in kernel.spills.items():
         yield f"{kernel.name}<{arguments}", architectures, reason
     yield "*<double*", "*", FLOAT64_SPILLS
-    yield "*float16, 128*", "sm_100a sm_120", HALF_SPILLS
+    yield "*float16, 128, 128*", "*", HALF_SPILLS
 
 
 def why_it_spills(kernel: Kernel, expression: str, architecture: str) -> str | None:

@@ -199,7 +199,8 @@ def boolean(source: Source) -> Iterator[Edit]:
         if declaration is not None and declaration.returns_bool:
             end = source.right(index, frozenset([";"]))
             for always in ("true", "false"):
-                yield _replaced(source, index + 1, end, always, (index, end))
+                if source.tokens[index + 1 : end] != [always]:
+                    yield _replaced(source, index + 1, end, always, (index, end))
 
 
 @_operator
