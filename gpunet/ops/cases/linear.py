@@ -42,7 +42,12 @@ _FLOORS = {
     ("float, 128, 32, *", "*"): Floor(0.8),
 }
 
-linear_forward.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS)
+_SPILLS = {
+    ("float, 128, 128, false*", "sm_100a sm_120"): "8 to 16 bytes; accesses of any width take the last of the 128 registers that two "
+    "blocks per multiprocessor leave"
+}
+
+linear_forward.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS, spills=_SPILLS)
 
 
 @linear_forward.cases("edge")
@@ -90,7 +95,7 @@ def _(torch, y, z, partials, tickets, x, w, b, *, activation, alpha):
     return lambda: torch.addmm(b, x, w.T, out=y).relu_()
 
 
-linear_backward_input.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS)
+linear_backward_input.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS, spills=_SPILLS)
 
 
 @linear_backward_input.cases("edge")
