@@ -65,40 +65,6 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
 
 // ---- backward: weight and bias -----------------------------------------------------------------------------------------
 
-// Sums the columns of dy while its tiles are in shared memory.  A thread sums four columns over every GROUPS-th row of depth.
-template <class Tile>
-struct ColumnSums {
-  using A = typename Tile::A;
-  static constexpr int COUNT = 1, PACKS = Tile::ROWS / 4, GROUPS = Tile::THREADS / PACKS;
-  Pack<A, 4> sums[COUNT];
-  bool is_needed;  // in the blocks of the first tile column; all others read the same dy
-
-  template <class Shared>
-  __device__ __forceinline__ void operator()(const Shared& of_dy) {
-    if (!is_needed) return;
-#pragma unroll
-    for (int k = threadIdx.x / PACKS; k < Tile::DEPTH; k += GROUPS) {
-      const Pack<A, 4> pack = load_pack<4>(&of_dy[k][threadIdx.x % PACKS * 4], 4, 4);
-#pragma unroll
-      for (int e = 0; e < 4; e++) sums[0].v[e] += pack.v[e];
-    }
-  }
-
-  // Calls with_sum(column of the tile, its sum).
-  template <class WithSum>
-  __device__ __forceinline__ void finish(WithSum with_sum) {
-    __shared__ __align__(16) A of_group[GROUPS][Tile::ROWS];
-    store_pack(&of_group[threadIdx.x / PACKS][threadIdx.x % PACKS * 4], sums[0], 4, 4);
-    __syncthreads();
-    for (int column = threadIdx.x; column < Tile::ROWS; column += Tile::THREADS) {
-      A sum = of_group[0][column];
-#pragma unroll
-      for (int group = 1; group < GROUPS; group++) sum += of_group[group][column];
-      with_sum(column, sum);
-    }
-  }
-};
-
 // Without dw, i is 0: the product has no columns, and only the column sums are computed.
 template <class T, int ROWS, int COLUMNS, bool WHOLE>
 __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) linear_backward_weight(
@@ -108,7 +74,7 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
   using A = Accumulator<T>;
   using OfWeight = Tile<T, ROWS, COLUMNS>;
   const int across = i ? tiles(i, COLUMNS) : 1;
-  ColumnSums<OfWeight> of_dy{{}, blockIdx.x % across == 0};
+  LineSums<T, OfWeight, false> of_dy{{}, blockIdx.x % across == 0};
   const bool is_whole = product<T, OfWeight>(
       Strided<T, false, WHOLE>(dy, o, 1, o), Strided<T, false, WHOLE>(x, i, 1, i), n, {partials, tickets, slices},
       [&](int row, int column, Pack<A, 4>& value, int valid) {

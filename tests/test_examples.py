@@ -21,7 +21,7 @@ def example(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested() -> None:
-    tested = {"vanishing_gradients", "differential_equation", "step_by_step"}
+    tested = {"vanishing_gradients", "differential_equation", "step_by_step", "lenet"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -42,3 +42,9 @@ def test_differential_equation(capsys: pytest.CaptureFixture[str]) -> None:
 def test_step_by_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert example("step_by_step").main() < 0.005
     assert "replays" in capsys.readouterr().out
+
+
+def test_lenet(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    assert example("lenet").main() >= 0.985
+    assert "held-out accuracy" in capsys.readouterr().out

@@ -27,6 +27,42 @@ struct NoSums {
   __device__ void operator()(const Shared&) {}
 };
 
+// Sums each line of a over depth, from its steps in shared memory.  A thread sums four lines over every GROUPS-th element.
+// ALONG_DEPTH: that of the source of a.
+template <class T, class Tile, bool ALONG_DEPTH>
+struct LineSums {
+  using A = typename Tile::A;
+  using StageOfA = Stage<Tile, T, Tile::ROWS, ALONG_DEPTH>;
+  static constexpr int COUNT = 1, PACKS = Tile::ROWS / 4, GROUPS = Tile::THREADS / PACKS;
+  Pack<A, 4> sums[COUNT];
+  bool is_needed;  // in the blocks of the first tile column; all others read the same lines
+
+  template <class Shared>
+  __device__ __forceinline__ void operator()(const Shared& of_a) {
+    if (!is_needed) return;
+#pragma unroll
+    for (int k = threadIdx.x / PACKS; k < Tile::DEPTH; k += GROUPS) {
+      const Pack<A, 4> pack = load_pack<4>(&of_a[k][StageOfA::place(k, threadIdx.x % PACKS * 4)], 4, 4);
+#pragma unroll
+      for (int e = 0; e < 4; e++) sums[0].v[e] += pack.v[e];
+    }
+  }
+
+  // Calls with_sum(line of the tile, its sum).
+  template <class WithSum>
+  __device__ __forceinline__ void finish(WithSum with_sum) {
+    __shared__ __align__(16) A of_group[GROUPS][Tile::ROWS];
+    store_pack(&of_group[threadIdx.x / PACKS][threadIdx.x % PACKS * 4], sums[0], 4, 4);
+    __syncthreads();
+    for (int line = threadIdx.x; line < Tile::ROWS; line += Tile::THREADS) {
+      A sum = of_group[0][line];
+#pragma unroll
+      for (int group = 1; group < GROUPS; group++) sum += of_group[group][line];
+      with_sum(line, sum);
+    }
+  }
+};
+
 // Replaces a block's sums by those of all slices, and returns true, in the last block of the tile; returns false in the others.
 template <class Tile, class Extra>
 __device__ __forceinline__ bool sum_slices(

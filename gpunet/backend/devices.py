@@ -521,8 +521,24 @@ def pointer(array: Array) -> int:
 def strided_view(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:
     """Return a view of ``owner``'s memory; offset and strides in bytes."""
     if isinstance(owner, numpy.ndarray):
-        return numpy.ndarray(shape, dtype, owner, offset, strides).view(type(owner))
+        return numpy.ndarray.__new__(type(owner), shape, dtype, owner, offset, strides)
     return gpu_view_without_owner(owner, offset, shape, strides, dtype)
+
+
+def as_strided(array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """Return a view that begins at the first element of ``array``, with other strides, in bytes; its elements may overlap.
+
+    Of a NumPy array in memory that is neither in C nor in Fortran order, return a view of a copy.
+    """
+    if not isinstance(array, numpy.ndarray):
+        return cupy().lib.stride_tricks.as_strided(array, shape, strides)
+    owner: Any = array  # NumPy's own function returns an array whose base is no array, so that its owner is not found
+    while isinstance(owner.base, numpy.ndarray):
+        owner = owner.base
+    if not (owner.flags.c_contiguous or owner.flags.f_contiguous):
+        return numpy.lib.stride_tricks.as_strided(array, shape, strides).copy()
+    memory = owner if owner.flags.c_contiguous else owner.T
+    return strided_view(memory, pointer(array) - pointer(memory), shape, strides, array.dtype)
 
 
 def gpu_view_without_owner(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:

@@ -3,8 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, functional, init, layers, loss, module
+from gpunet.nn import activation, convolution, functional, init, layers, loss, module
 from gpunet.nn.activation import *
+from gpunet.nn.convolution import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
 from gpunet.nn.module import *
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["functional", "init", "utils"]
 __all__ += activation.__all__
+__all__ += convolution.__all__
 __all__ += layers.__all__
 __all__ += loss.__all__
 __all__ += module.__all__

@@ -14,7 +14,7 @@ from gpunet.backend.dtypes import as_dtype, is_floating
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError
 from gpunet.launch.kernel import Kernel
 from gpunet.nn import init
-from gpunet.nn.module import Module, Parameter, launches
+from gpunet.nn.module import FusedLayer, Module, Parameter, launches
 from gpunet.ops.dropout import dropout
 from gpunet.ops.linear import linear_forward, linear_layers
 from gpunet.ops.shape import flatten, unflatten
@@ -59,9 +59,9 @@ class Linear(Module):
                 raise ArgumentError(f"Linear: {name}={value!r}; expected an integer, 0 or more")
         in_features, out_features = int(in_features), int(out_features)  # of NumPy's integers
         self.in_features, self.out_features = in_features, out_features
-        self.weight = Parameter(_empty((out_features, in_features), device, dtype))
+        self.weight = empty_parameter((out_features, in_features), device, dtype)
         if bias:
-            self.bias = Parameter(_empty((out_features,), device, dtype))
+            self.bias = empty_parameter((out_features,), device, dtype)
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -73,7 +73,13 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
-    @launches(linear_forward)
+    @staticmethod
+    def _together(input: Any, layers: list[FusedLayer]) -> Tensor:
+        """Apply consecutive linear layers and their activations as one op."""
+        found = [(module._parameters["weight"], module._parameters["bias"], name, alpha) for module, name, alpha in layers]
+        return linear_layers(input, found)
+
+    @launches(linear_forward, _together)
     def forward(self, input: Any) -> Tensor:
         return linear_layers(input, [(self.weight, self.bias, "identity", 0.0)])
 
@@ -81,12 +87,17 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-def _empty(shape: tuple[int, ...], device: Any, dtype: Any) -> Tensor:
+def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
+    """An uninitialised parameter on the device and of the floating dtype, or the default ones.
+
+    Raises:
+        DtypeError: the dtype is not floating.
+    """
     device = devices.default_device() if device is None else devices.Device(device)
     dtype = autograd.get_default_dtype() if dtype is None else as_dtype(dtype)
     if not is_floating(dtype):
         raise DtypeError(f"a layer with parameters of dtype {dtype}; expected a floating dtype")
-    return make_tensor(devices.empty(shape, dtype, device))
+    return Parameter(make_tensor(devices.empty(shape, dtype, device)))
 
 
 class Flatten(Module):
@@ -202,8 +213,8 @@ class _ModuleSequence(Module):
 class Sequential(_ModuleSequence):
     """Call modules in order, each with the output of the one before.
 
-    Consecutive Linear modules, each optionally followed by an activation, run as one op with one launch per layer.  The
-    results have the same bits as the unfused modules.
+    A module whose kernel absorbs the activation behind it, such as Linear, runs with it in one launch; consecutive Linear modules
+    run as one op.  The results have the same bits as those of the unfused modules.
 
     Args:
         args: modules in order, or one OrderedDict of names and modules.
@@ -221,11 +232,12 @@ class Sequential(_ModuleSequence):
         modules = list(self._modules.values())
         index = 0
         while index < len(modules):
-            layers, end = _fusible_layers(modules, index)
-            if layers:
-                input, index = linear_layers(input, layers), end
-            else:
+            kernel, together = _declared(modules[index])
+            if together is None:
                 input, index = modules[index](input), index + 1
+            else:
+                layers, index = _fusible_layers(modules, index, kernel)
+                input = together(input, layers)
         return input
 
     def __getitem__(self, idx: Any) -> Any:
@@ -237,31 +249,31 @@ class Sequential(_ModuleSequence):
         return Sequential(*self, *other) if isinstance(other, Sequential) else NotImplemented
 
 
-def _fusible_layers(modules: list[Any], start: int) -> tuple[list[tuple[Any, Any, str, float]], int]:
-    """Collect the consecutive linear layers with the activations that they absorb, from ``modules[start]`` on.
+def _fusible_layers(modules: list[Any], start: int, kernel: Kernel) -> tuple[list[FusedLayer], int]:
+    """Collect the consecutive modules that launch ``kernel``, with the activations that it absorbs, from ``modules[start]`` on.
 
     Returns:
-        (weight, bias, activation name, alpha) of each layer, and the index of the first module after them.
+        The layers, and the index of the first module after them.
     """
-    layers: list[tuple[Any, Any, str, float]] = []
+    layers: list[FusedLayer] = []
     index = start
-    while index < len(modules) and _kernel(modules[index]) is linear_forward:
-        parameters = modules[index]._parameters
-        name, alpha = "identity", 0.0
+    while index < len(modules) and _declared(modules[index])[0] is kernel:
+        module, name, alpha = modules[index], "identity", 0.0
         index += 1
-        if index < len(modules) and _kernel(modules[index]) in linear_forward.absorbed and modules[index].fusible:
+        if index < len(modules) and _declared(modules[index])[0] in kernel.absorbed and modules[index].fusible:
             name, alpha = modules[index].name, modules[index].alpha
             index += 1
-        layers.append((parameters["weight"], parameters["bias"], name, alpha))
+        layers.append((module, name, alpha))
     return layers, index
 
 
-def _kernel(module: Module) -> Kernel | None:
-    """The kernel that a module declares to launch; None without a declaration, or with hooks."""
+def _declared(module: Module) -> tuple[Any, Any]:
+    """What a module declares by :func:`launches`: kernel and function; None without a declaration, or with hooks."""
     own = module.__dict__  # faster than attributes, which go through Module.__getattr__
     if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own:
-        return None
-    return getattr(type(module).forward, "kernel", None)
+        return None, None
+    forward = type(module).forward
+    return getattr(forward, "kernel", None), getattr(forward, "together", None)
 
 
 class ModuleList(_ModuleSequence):

@@ -42,14 +42,25 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
 
-def launches(kernel: Kernel) -> Callable[[F], F]:
+#: A module, and the name and the parameter alpha of the activation behind it; "identity" if there is none.
+FusedLayer = tuple[Any, str, float]
+
+
+def launches(
+    kernel: Kernel, together: Callable[[Any, list[FusedLayer]], Any] | None = None
+) -> Callable[[F], F]:
     """Decorator of a ``forward``: declare the kernel that it launches, so that a Sequential can fuse modules.
 
     A ``forward`` that overrides it declares nothing, and is called as it is.
+
+    Args:
+        kernel: what it absorbs (:meth:`gpunet.launch.kernel.Kernel.absorbs`) is fused.
+        together: ``together(input, layers)`` calls consecutive modules that launch the kernel, each with the activation that it
+            absorbs; None for a module that is only absorbed.
     """
 
     def declare(forward: F) -> F:
-        forward.kernel = kernel  # type: ignore[attr-defined]
+        forward.kernel, forward.together = kernel, together  # type: ignore[attr-defined]
         return forward
 
     return declare

@@ -6,7 +6,10 @@ The choice depends on the shape alone, so that all GPUs compute the same bits.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
+
+import numpy
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -116,3 +119,44 @@ def whole_flag(*operands: Array | None) -> str:
         for x in operands
     )
     return "true" if is_whole else "false"
+
+
+# ---- windows of images (gemm/window.cuh) -------------------------------------------------------------------------------
+
+
+def divisor(number: int) -> tuple[int, int, int]:
+    """A Divisor of gemm/window.cuh: (number, multiplier, shift).
+
+    n // number == ((n multiplier >> 32) + n) >> shift for 0 <= n < 2^31 and 0 < number < 2^31 (Granlund and Montgomery 1994).
+    """
+    shift = (number - 1).bit_length()
+    return number, ((1 << 32) * ((1 << shift) - number) // number + 1) & 0xFFFFFFFF, shift
+
+
+_DIVISOR = numpy.dtype([("divisor", "u4"), ("multiplier", "u4"), ("shift", "u4")])
+_INTS = ("channels", "height", "width", "step_y", "step_x", "first_y", "first_x", "tap_y", "tap_x")
+_DIVISORS = ("pixels", "columns", "taps", "taps_x", "spacing_y", "spacing_x")
+#: The struct WindowShape of gemm/window.cuh.
+WINDOW_SHAPE = numpy.dtype(
+    [*((name, "i4") for name in _INTS), *((name, _DIVISOR) for name in _DIVISORS)], metadata={"c_type": "WindowShape"}
+)
+
+Pair = tuple[int, int]
+
+
+@functools.lru_cache(maxsize=1024)
+def window_shape(
+    channels: int, extent: Pair, size: Pair, filters: Pair, step: Pair, first: Pair, tap: Pair, spacing: Pair = (1, 1)
+) -> numpy.ndarray:
+    """The WindowShape of gemm/window.cuh, an argument of a launch; pairs are (vertical, horizontal).
+
+    Args:
+        channels, extent: of the images that are read.
+        size: pixels (i, j) of the result.
+        filters: taps (r, s) of a filter.
+        step, first, tap, spacing: pixel i reads with tap r at (first + i step + r tap) / spacing where that is an integer.
+    """
+    divisors = (math.prod(size), size[1], math.prod(filters), filters[1], *spacing)
+    shape = numpy.array([(channels, *extent, *step, *first, *tap, *map(divisor, divisors))], WINDOW_SHAPE)
+    shape.flags.writeable = False
+    return shape

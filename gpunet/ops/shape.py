@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, Tensor, contiguous, make_tensor, method, primitive
+from gpunet.autograd import ADD, COPY, FILL, Tensor, contiguous, make_tensor, method, primitive
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import as_dtype
@@ -18,7 +18,7 @@ from gpunet.launch.tape import graph_break
 from gpunet.ops.broadcast import broadcast_to as broadcast
 from gpunet.ops.broadcast import sum_to
 from gpunet.ops.dims import normalize_dim, normalize_dims, resolved_sizes
-from gpunet.ops.face import public, sizes_of
+from gpunet.ops.face import as_integer, public, sizes_of
 
 __all__ = [
     "broadcast_to", "flatten", "flip", "permute", "reshape", "squeeze", "swapaxes", "t", "transpose", "unflatten", "unsqueeze",
@@ -290,6 +290,63 @@ def unsqueeze(input: Any, dim: int) -> Tensor:
     shape = input.array.shape
     at = normalize_dim(dim, len(shape) + 1, "unsqueeze")
     return _reshape(input, shape=(*shape[:at], 1, *shape[at:]))
+
+
+@primitive(view=True)
+def _unfold(x, *, dim, size, step):
+    array = x.array
+    shape, strides = array.shape, array.strides
+    count = (shape[dim] - size) // step + 1
+    windows = (*shape[:dim], count, *shape[dim + 1 :], size)
+    return devices.as_strided(array, windows, (*strides[:dim], strides[dim] * step, *strides[dim + 1 :], strides[dim]))
+
+
+@primitive(name="unfold")
+def _fold(g, *, dim, size, step, length):
+    """The sum of windows at their places along a dimension of this length: the transpose of :func:`_unfold`."""
+    windows, count = g.array, g.array.shape[dim]
+    out = empty((*windows.shape[:dim], length, *windows.shape[dim + 1 : -1]), windows.dtype, windows)
+    FILL(out, value=0)
+    before = (slice(None),) * dim
+    if count < size:  # the fewer launches
+        for number in range(count):
+            target = out[(*before, slice(number * step, number * step + size))]
+            ADD(target, target, devices.module(windows).moveaxis(windows[(*before, number)], -1, dim))
+    else:
+        for number in range(size):
+            target = out[(*before, slice(number, number + step * (count - 1) + 1, step))]
+            ADD(target, target, windows[..., number])
+    return out
+
+
+_unfold.derivatives(x=lambda g, x_shape, dim, size, step: _fold(g, dim=dim, size=size, step=step, length=x_shape[dim]))
+_fold.derivatives(g=lambda g, dim, size, step: _unfold(g, dim=dim, size=size, step=step))
+
+
+@method("unfold")
+def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """A view of all windows of ``size`` elements along a dimension, each ``step`` elements behind the one before.
+
+    Returns:
+        The shape of ``input`` with the number of windows, (n - size) // step + 1, instead of n, and ``size`` as a new last
+        dimension.
+
+    Raises:
+        ArgumentError: ``size`` is negative, or ``step`` is not positive.
+        ShapeError: ``size`` is more than the dimension has.
+    """
+    dim = normalize_dim(dimension, input.ndim, "unfold", "dimension")
+    size, step = as_integer("unfold", "size", size), as_integer("unfold", "step", step)
+    if size < 0 or step < 1:
+        raise ArgumentError(f"unfold: size={size}, step={step}; expected a size of 0 or more and a step of 1 or more")
+    length = input.array.shape[dim] if input.ndim else 1
+    if size > length:
+        raise ShapeError(
+            f"unfold: size={size} for dimension {dim} of size {length} of shape {tuple(input.shape)}; expected at most {length}"
+        )
+    if not input.ndim:
+        return _unfold(_reshape(input, shape=(1,)), dim=0, size=size, step=step)[0]
+    return _unfold(input, dim=dim, size=size, step=step)
 
 
 # ---- copies -----------------------------------------------------------------------------------------------------------

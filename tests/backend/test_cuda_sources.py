@@ -20,6 +20,7 @@ from gpunet.errors import CompileError
 from gpunet.launch import list_kernel
 from gpunet.launch.kernel import KERNELS, Geometry, Kernel
 from gpunet.launch.list_kernel import ListKernel
+from gpunet.ops import gemm
 from gpunet.ops.linear import linear_backward_input, linear_forward
 from gpunet.ops.losses import MAX_BLOCKS
 from gpunet.tools import kernel_cases, kernel_table
@@ -126,7 +127,8 @@ def _c_scalar(value: Any) -> str:
         return "int"
     if type(value) is float:
         return "double"
-    return C_TYPES[value.dtype.name]
+    metadata = value.dtype.metadata or {}  # of a struct
+    return f"const {metadata['c_type']}" if "c_type" in metadata else C_TYPES[value.dtype.name]
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -177,6 +179,21 @@ def test_tensor_table_has_the_layout_of_its_dtype(
         + "\n".join(checks)
         + "\ntemplate <class T> __global__ void nothing() {}\n"
     )
+    monkeypatch.setattr(cuda_sources, "kernel_directory", lambda: tmp_path)
+    compiler.compile("layout.cu", "nothing<float>", "sm_75")
+
+
+@needs_nvrtc
+def test_window_shape_has_the_layout_of_its_dtype(tmp_path: Any, monkeypatch: Any) -> None:
+    fields = gemm.WINDOW_SHAPE.fields
+    assert fields is not None
+    checks = [f"static_assert(sizeof(WindowShape) == {gemm.WINDOW_SHAPE.itemsize});"]
+    checks += [f"static_assert(__builtin_offsetof(WindowShape, {name}) == {entry[1]});" for name, entry in fields.items()]
+    inner = fields["pixels"][0].fields
+    assert inner is not None
+    checks += [f"static_assert(__builtin_offsetof(Divisor, {name}) == {entry[1]});" for name, entry in inner.items()]
+    text = cuda_sources.spliced("gemm/window.cuh").partition("\n")[2]
+    (tmp_path / "layout.cu").write_text("\n".join([text, *checks, "template <class T> __global__ void nothing() {}\n"]))
     monkeypatch.setattr(cuda_sources, "kernel_directory", lambda: tmp_path)
     compiler.compile("layout.cu", "nothing<float>", "sm_75")
 

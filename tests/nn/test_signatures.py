@@ -27,7 +27,7 @@ DEFAULTS = {"optim.lr_scheduler.ReduceLROnPlateau.step metrics": "a message that
 MISDOCUMENTED = {"gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)"}
 #: Arguments that constructors need.
 REQUIRED = {
-    "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
+    "Conv2d": (2, 4, 3), "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
     "LambdaLR": (abs,), "MultiplicativeLR": (abs,),
 }  # fmt: skip

@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 import gpunet
-from gpunet.ops.gemm import NUM_MULTIPROCESSORS, TILES, Cut, best_cut, predicted_cycles
+from gpunet.ops.gemm import NUM_MULTIPROCESSORS, TILES, Cut, best_cut, divisor, predicted_cycles
 from tests.ops.test_ops import to_numpy
 
 #: (layer sizes, batch) of the benchmarks
@@ -50,6 +50,27 @@ def test_narrow_tiles_are_chosen_for_classifiers() -> None:
 @pytest.mark.parametrize("size", [(0, 5, 7), (5, 0, 7), (5, 7, 0)])
 def test_empty_products_are_not_split(size: tuple[int, int, int]) -> None:
     assert best_cut(*size).slices == 1
+
+
+def quotient(n: numpy.ndarray, fields: tuple[int, int, int]) -> numpy.ndarray:
+    """As Divisor::quotient of gemm/window.cuh computes it, in 32 bits."""
+    _, multiplier, shift = fields
+    high = (n.astype("u8") * numpy.uint64(multiplier) >> numpy.uint64(32)).astype("u4")
+    return (high + n.astype("u4")).astype("u4") >> numpy.uint32(shift)
+
+
+def test_divisors_are_exact() -> None:
+    """At the multiples of a divisor and beside them, up to 2^31 - 1."""
+    largest, random = 2**31 - 1, numpy.random.default_rng(0)
+    powers = [2**k + d for k in range(31) for d in (-1, 0, 1)]
+    for number in {n for n in [*range(1, 300), *powers, largest, *random.integers(1, largest, 500).tolist()] if 0 < n <= largest}:
+        fields = divisor(number)
+        assert fields[0] == number and 0 < fields[1] < 2**32 and 0 <= fields[2] < 32
+        factors = random.integers(0, largest // number + 1, 200)
+        near = numpy.concatenate([factors * number + d for d in (-1, 0, 1)])
+        values = numpy.concatenate([near, random.integers(0, largest, 200), [0, largest, largest - 1, largest // number * number]])
+        values = values[(values >= 0) & (values <= largest)]
+        numpy.testing.assert_array_equal(quotient(values, fields), values // number)
 
 
 @pytest.mark.parametrize("batches", [1, 3])

@@ -10,7 +10,7 @@ import pytest
 
 import gpunet
 from gpunet.backend import devices
-from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, GpunetError, OutOfRangeError, ShapeError
 
 F = gpunet.nn.functional
 
@@ -201,3 +201,34 @@ def test_integer_products_have_no_graph(device: str) -> None:
     product = integers([[1]]) @ gpunet.tensor([[2.0]], requires_grad=True)
     assert product.dtype == "float32" and product.requires_grad
     assert not (integers([[1]]) @ integers([[1]])).requires_grad
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_unfold_is_a_view(transposed: bool, device: str) -> None:
+    """Windows share the memory and the version of the tensor, and overlap."""
+    x = gpunet.arange(12.0, device=device).reshape(3, 4)
+    x = x.T if transposed else x
+    windows = x.unfold(0, 2, 1)
+    version = x._version[0]
+    windows[1, 0, 0] = 50.0
+    assert x[1, 0].item() == windows[0, 0, 1].item() == 50.0
+    assert x._version[0] == version + 1
+
+
+def test_unfold_of_0d_and_of_memory_without_order(torch: Any) -> None:
+    for size in (0, 1):
+        assert gpunet.tensor(5.0).unfold(0, size, 1).tolist() == torch.tensor(5.0).unfold(0, size, 1).tolist()
+    lines = numpy.frombuffer(numpy.arange(24.0), numpy.float64).reshape(2, 3, 4).transpose(1, 0, 2)
+    assert gpunet.from_numpy(lines).unfold(2, 2, 1).tolist() == torch.tensor(lines).unfold(2, 2, 1).tolist()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((0, 5, 1), r"unfold: size=5 for dimension 0 of size 3 of shape \(3, 4\)"), ((0, -1, 1), "unfold: size=-1, step=1"),
+        ((1, 2, 0), "unfold: size=2, step=0"), ((2, 1, 1), "unfold: dimension=2"), ((0, 1.5, 1), "unfold: size=1.5"),
+    ],
+)  # fmt: skip
+def test_errors_of_unfold(arguments: Any, message: str) -> None:
+    with pytest.raises(GpunetError, match=message):
+        gpunet.ones(3, 4).unfold(*arguments)

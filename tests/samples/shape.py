@@ -28,3 +28,32 @@ row("_flip", lambda x: x.flip(0), lambda x: x, normal(), torch=SAME, name="a num
 row("_repeat", lambda x: x.repeat(2, 1, 2), lambda x: numpy.tile(x, (2, 1, 2)), normal(ROWS, 3), torch=SAME, name="repeat more")
 row("_reshape", lambda x: x.unflatten(1, (2, -1)), lambda x: x.reshape(len(x), 2, 3), normal(ROWS, 6), torch=SAME, name="unflatten")
 row("_reshape", lambda x: x.T.unsqueeze(1), lambda x: x.T[:, None], normal(ROWS, 3), name="view of a transpose")
+
+
+def windows(x: numpy.ndarray, dim: int, size: int, step: int) -> numpy.ndarray:
+    """The windows of ``x`` along a dimension, one by one."""
+    lines = numpy.moveaxis(x, dim, -1)
+    starts = range(0, lines.shape[-1] - size + 1, step)
+    return numpy.moveaxis(numpy.stack([lines[..., start : start + size] for start in starts], -2), -2, dim)
+
+
+def sum_of_windows(g: numpy.ndarray, dim: int, step: int, length: int) -> numpy.ndarray:
+    by_window = numpy.moveaxis(g, dim, 0)
+    lines = numpy.zeros((*by_window.shape[1:-1], length))
+    for number, window in enumerate(by_window):
+        lines[..., number * step : number * step + window.shape[-1]] += window
+    return numpy.moveaxis(lines, -1, dim)
+
+
+for _dim, _size, _step in ((1, 3, 1), (0, 2, 3), (2, 3, 2), (1, 5, 1), (1, 1, 4), (0, 0, 2)):
+    row(
+        "_unfold", lambda x, d=_dim, n=_size, s=_step: x.unfold(d, n, s), lambda x, d=_dim, n=_size, s=_step: windows(x, d, n, s),
+        normal(5, 6, 4), torch=SAME, name=f"dimension {_dim}, size {_size}, step {_step}",
+    )  # fmt: skip
+row("_unfold", lambda x: x.T.unfold(0, 2, 1), lambda x: windows(x.T, 0, 2, 1), normal(3, 4), name="of a transpose")
+for _dim, _count, _size, _step in ((1, 6, 3, 1), (0, 3, 3, 2), (1, 3, 4, 2), (1, 4, 1, 2)):
+    row(
+        "_fold", lambda g, d=_dim, s=_step: OPS["_fold"].call(g, dim=d, size=g.shape[-1], step=s, length=8),
+        lambda g, d=_dim, s=_step: sum_of_windows(g, d, s, 8),
+        normal(*((_count, 2, _size) if _dim == 0 else (2, _count, _size))), name=f"dimension {_dim}, size {_size}, step {_step}",
+    )  # fmt: skip

@@ -112,6 +112,12 @@ class Arguments(Values):
         if function == "linear" and name in ("weight", "bias"):
             features = shape[-1] if shape else 2
             return self.tensor((2, features) if name == "weight" else (2,), self.dtype)
+        if function == "conv2d" and name == "weight" and self.chance(0.95):
+            channels = shape[-3] if len(shape) > 2 else 1
+            filters = (self.random.randint(1, 3), self.random.randint(1, 3))
+            return self.tensor((2, channels // self.random.choice((1, 1, 1, 2)), *filters), self.dtype)
+        if function == "conv2d" and name == "bias":
+            return self.tensor((2,), self.dtype)
         if name == "target" and function in ("cross_entropy", "nll_loss"):
             return self.labels()
         if name == "weight" and function in ("cross_entropy", "nll_loss"):
@@ -136,6 +142,9 @@ class Arguments(Values):
             self.dtype = random.choice(FLOATING)
         if function == "cross_entropy" and self.chance(0.9):
             self.shape = random.choice([s for s in SHAPES if len(s) in (1, 2, 3)])
+        if function == "conv2d":
+            self.shape = random.choice(((2, 2, 4, 5), (1, 1, 3, 3), (2, 3, 4), (2, 5, 4), (0, 2, 3, 3), (1, 2, 6, 3), *SHAPES[:1]))
+            self.dtype = random.choice(FLOATING) if self.chance(0.8) else self.dtype
         if function == "bernoulli":
             return self.tensor(self.shape, self.dtype, kind="probability")
         if function == "topk":

@@ -199,6 +199,11 @@ def differs_in_second_derivative(verdict: Verdict) -> bool:
     return verdict.detail == "gradient: value" and "g.backward" in verdict.text
 
 
+def empty_batch(verdict: Verdict) -> bool:
+    """Second derivatives of functions of no elements."""
+    return "zeros((0, " in verdict.text and "create_graph=True" in verdict.text
+
+
 DIFFERENCES = (
     Difference(
         "Tensor.stride", lambda verdict: "zeros(" in verdict.text and verdict.detail == "value",
@@ -623,7 +628,7 @@ DIFFERENCES = (
         "torch.add Tensor.add* torch.sub* Tensor.sub* torch.rsub Tensor.__*truediv__ "
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
         "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss "
-        "F.*cross_entropy* torch.sum Tensor.sum torch.mean Tensor.mean",
+        "F.*cross_entropy* torch.sum Tensor.sum torch.mean Tensor.mean F.conv2d",
         all_of(one_nan_or_inf, has_large_numbers),
         "Sums of squares and products whose terms exceed the dtype's largest number are inf or nan; in which cases PyTorch's are "
         "depends on the order of its sums.",
@@ -634,6 +639,28 @@ DIFFERENCES = (
         accepts(r"doesn't match the broadcast shape|not (NoneType|tuple|list)|got \((Tensor, )?(\w+=)?(NoneType|tuple|list)\)"),
         "None and an empty tuple of dimensions mean all, and several dimensions work, as for the other reductions.",
         "Tensor.logsumexp", "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",
+    ),
+    Difference(
+        "F.conv2d", accepts("not implemented for"), "All integers can be convolved, with every option.", "F.conv2d",
+        "x = torch.ones((1, 1, 3, 3), dtype=torch.int8); r = torch.nn.functional.conv2d(x, x, padding=2, dilation=2)",
+    ),
+    Difference(
+        "F.conv2d", any_of(lacks(r"(dilation|stride)=|dtype bool"), empty_batch),
+        "The arguments of no images are checked as those of any other batch.", "F.conv2d",
+        "x = torch.ones(0, 1, 3, 3); r = torch.nn.functional.conv2d(x, torch.ones(1, 1, 1, 1), dilation=0)",
+    ),
+    Difference(
+        "F.conv2d", lacks("has no graph"),
+        "The gradient of a convolution has a graph only if it depends on a tensor that requires one: that of the bias is a sum.",
+        "F.conv2d",
+        "x, w, b = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1, requires_grad=True), torch.ones(1, requires_grad=True); "
+        "r = torch.nn.functional.conv2d(x, w, b); g, = torch.autograd.grad(r.sum(), [b], create_graph=True); g.sum().backward()",
+    ),
+    Difference(
+        "F.conv2d", lambda verdict: "gradient" in verdict.detail and re.search(r"\binf|\bnan", verdict.text) is not None,
+        "Infinite and nan elements meet the zeros around images in gradients, too, as in the result, and give nan.", "F.conv2d",
+        "w = torch.full((1, 1, 1, 2), float('inf')); x = torch.ones(1, 1, 1, 3, requires_grad=True); "
+        "r = torch.nn.functional.conv2d(x, w, dilation=(1, 2)); r.sum().backward()",
     ),
 )  # fmt: skip
 

@@ -1,0 +1,108 @@
+// Convolution of images, forward and backward.  x (n, c, height, width), w (o, c / groups, r, s), b (o,), y and dy (n, o, p, q)
+//
+//   conv2d_forward           y = act(x * w + b), and the pre-activation z if backward needs it
+//   conv2d_backward_input    dx = (w over the windows of dy) act'(saved): an activation's derivative, in the epilogue
+//   conv2d_backward_weight   dw = scale (dy over the windows of x) and db = scale (sums of dy by channel), in one pass over dy
+//
+// Each is one launch, of one product for each group of channels: channels by pixels by taps (c, r, s); channels by pixels by
+// taps (o, r, s); channels by taps by pixels.  Windows of images are operands of the product (gemm/window.cuh), and nothing is
+// stored but the result.
+//
+// Versions: 1. SIMT tiles (this one).  Next: tensor cores.
+
+#include "common/activations.cuh"
+#include "gemm/product.cuh"
+#include "gemm/window.cuh"
+
+template <class T, int ROWS, int COLUMNS, bool WHOLE, class Act>
+__global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) conv2d_forward(
+    T* __restrict__ y, T* __restrict__ z, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
+    const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, int channels, int pixels, int taps, int slices,
+    int groups, const WindowShape shape, double alpha) {
+  using A = Accumulator<T>;
+  const int of_product = tiles(channels, ROWS) * (pixels ? tiles(pixels, COLUMNS) : 1);
+  const int group = blockIdx.x / of_product;
+  __shared__ int first_channel;  // the mainloop needs the registers
+  if (threadIdx.x == 0) first_channel = group * channels;
+  NoSums none;
+  product<T, Tile<T, ROWS, COLUMNS>>(
+      Strided<T, true, WHOLE>(w + static_cast<long long>(group) * channels * taps, channels, taps, 1),
+      Window<T, false, false>(x + group * shape.of_group(groups), pixels, shape), taps, {partials, tickets, slices},
+      [&](int row, int column, Pack<A, 4>& value, int valid) {
+        const int channel = first_channel + row;
+        const Images images{channels * groups, shape.pixels};
+        const Images::Place place = images.place(channel, column);
+        const A bias = b ? A(b[channel]) : A(0);
+#pragma unroll
+        for (int e = 0; e < 4; e++) value.v[e] += bias;
+        if (z) images.store(z, place, value, valid);
+#pragma unroll
+        for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], A(alpha));
+        images.store(y, place, value, valid);
+      },
+      none, blockIdx.x % of_product);
+}
+
+// `shape` has the images dy, where pixels and taps of dx meet.  DIVIDES: a stride is not 1.
+template <class T, int ROWS, int COLUMNS, bool DIVIDES, class Act>
+__global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) conv2d_backward_input(
+    T* __restrict__ dx, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
+    const T* __restrict__ dy, const T* __restrict__ w, const T* __restrict__ saved, int channels, int pixels, int taps,
+    int slices, int groups, const WindowShape shape, double alpha) {
+  using A = Accumulator<T>;
+  const int of_product = tiles(channels, ROWS) * (pixels ? tiles(pixels, COLUMNS) : 1);
+  const int group = blockIdx.x / of_product;
+  const long long of_filter = shape.taps.divisor;
+  __shared__ int first_channel;
+  if (threadIdx.x == 0) first_channel = group * channels;
+  NoSums none;
+  product<T, Tile<T, ROWS, COLUMNS>>(
+      Blocks<T>(
+          w + static_cast<long long>(group) * channels * taps, channels, of_filter, channels * of_filter, shape.taps),
+      Window<T, false, DIVIDES>(dy + group * shape.of_group(groups), pixels, shape), taps, {partials, tickets, slices},
+      [&](int row, int column, Pack<A, 4>& value, int valid) {
+        const Images images{channels * groups, shape.pixels};
+        const Images::Place place = images.place(first_channel + row, column);
+        if (Act::reads_saved) {
+          const Pack<A, 4> of_forward = images.load(saved, place, valid);
+#pragma unroll
+          for (int e = 0; e < 4; e++) value.v[e] *= Act::derivative(of_forward.v[e], A(alpha));
+        }
+        images.store(dx, place, value, valid);
+      },
+      none, blockIdx.x % of_product);
+}
+
+// Without dw, taps is 0: the product has no columns, and only the sums by channel are computed.
+template <class T, int ROWS, int COLUMNS>
+__global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS, COLUMNS>::BLOCKS) conv2d_backward_weight(
+    T* __restrict__ dw, T* __restrict__ db, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
+    const T* __restrict__ dy, const T* __restrict__ x, const Accumulator<T>* __restrict__ scale, int channels, int taps,
+    int pixels, int slices, int groups, const WindowShape shape) {
+  using A = Accumulator<T>;
+  using OfWeight = Tile<T, ROWS, COLUMNS>;
+  const int across = taps ? tiles(taps, COLUMNS) : 1, of_product = tiles(channels, ROWS) * across;
+  const int group = blockIdx.x / of_product, tile = blockIdx.x % of_product;
+  __shared__ int first_channel, first_row;
+  if (threadIdx.x == 0) {
+    first_channel = group * channels;
+    first_row = tile / across * ROWS;
+  }
+  LineSums<T, OfWeight, true> of_dy{{}, tile % across == 0};
+  const long long of_image = shape.pixels.divisor;
+  const bool is_whole = product<T, OfWeight>(
+      Blocks<T>(dy + group * channels * of_image, channels, of_image, groups * channels * of_image, shape.pixels),
+      Window<T, true, false>(x + group * shape.of_group(groups), taps, shape), pixels, {partials, tickets, slices},
+      [&](int row, int column, Pack<A, 4>& value, int valid) {
+        const A factor = scale ? scale[0] : A(1);
+#pragma unroll
+        for (int e = 0; e < 4; e++) value.v[e] *= factor;
+        store_pack(dw + (first_channel + row) * static_cast<long long>(taps) + column, value, valid, access_width(taps, dw));
+      },
+      of_dy, tile);
+  if (!is_whole || !of_dy.is_needed || !db) return;
+  of_dy.finish([&](int line, A sum) {
+    const int row = first_row + line;
+    if (row < channels) db[first_channel + row] = T(sum * (scale ? scale[0] : A(1)));
+  });
+}

@@ -1,0 +1,63 @@
+"""Samples of convolutions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+import gpunet
+from tests.samples.activations import ACTIVATIONS, torch_activation
+from tests.samples.inputs import ROWS, away, normal, uniform
+from tests.samples.row import row
+
+F = gpunet.nn.functional
+
+
+def convolved(
+    x: numpy.ndarray, w: numpy.ndarray, b: numpy.ndarray | None = None, stride: int = 1, padding: int = 0, dilation: int = 1,
+    groups: int = 1,
+) -> numpy.ndarray:  # fmt: skip
+    """The sum over taps, tap by tap."""
+    x = numpy.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    o, c, down, across = w.shape
+    rows, columns = ((n - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(x.shape[2:], (down, across)))
+    y = numpy.zeros((len(x), groups, o // groups, rows, columns))
+    images = x.reshape(len(x), groups, c, *x.shape[2:])
+    for r, s in itertools.product(range(down), range(across)):
+        top, left = r * dilation, s * dilation
+        taps = images[..., top : top + (rows - 1) * stride + 1 : stride, left : left + (columns - 1) * stride + 1 : stride]
+        y += numpy.einsum("ngcij,goc->ngoij", taps, w[..., r, s].reshape(groups, o // groups, c))
+    y = y.reshape(len(x), o, rows, columns)
+    return y if b is None else y + b.reshape(-1, 1, 1)
+
+
+def _activated(key: tuple[str, float]) -> Callable[..., Any]:
+    return lambda x, w, b: gpunet.ops.convolution.convolve(x, w, b, 1, 1, 1, 1, *key)
+
+
+for _name, _x, _w, _options in (
+    ("3 x 3", (ROWS, 2, 5, 6), (3, 2, 3, 3), {"padding": 1}),
+    ("stride", (ROWS, 2, 7, 6), (4, 2, 3, 2), {"stride": 2, "padding": 1}),
+    ("dilation", (ROWS, 1, 7, 8), (2, 1, 2, 3), {"dilation": 2, "padding": 2}),
+    ("groups", (ROWS, 4, 5, 5), (6, 2, 2, 2), {"groups": 2, "stride": 3}),
+    ("depthwise", (ROWS, 3, 6, 5), (3, 1, 3, 3), {"groups": 3}),
+    ("1 x 1", (ROWS, 3, 8, 9), (4, 3, 1, 1), {}),
+    ("one pixel", (ROWS, 2, 3, 2), (3, 2, 3, 2), {}),
+):
+    row(
+        "convolution", lambda x, w, b, k=_options: F.conv2d(x, w, b, **k), lambda x, w, b, k=_options: convolved(x, w, b, **k),
+        normal(*_x), normal(*_w), normal(_w[0]), name=_name,
+        torch=lambda torch, x, w, b, k=_options: torch.nn.functional.conv2d(x, w, b, **k),
+    )  # fmt: skip
+row("convolution", lambda x, w: F.conv2d(x, w, padding="same"), lambda x, w: convolved(x, w, None, 1, 1),
+    normal(ROWS, 2, 4, 4), normal(2, 2, 3, 3), name="no bias")  # fmt: skip
+for _key, (_formula, _, _) in ACTIVATIONS.items():
+    # |x * w| <= 0.36 and |b| >= 0.4 keep the pre-activation away from the kink at 0
+    row(
+        "convolution", _activated(_key), lambda x, w, b, f=_formula: f(convolved(x, w, b, 1, 1)),
+        uniform(-1, 1, ROWS, 2, 4, 4), uniform(-0.02, 0.02, 3, 2, 3, 3), away(3, margin=0.4), name=f"{_key[0]} {_key[1]}",
+        torch=lambda torch, x, w, b, k=_key: torch_activation(torch, torch.nn.functional.conv2d(x, w, b, 1, 1), k),
+    )  # fmt: skip
