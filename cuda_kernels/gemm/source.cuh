@@ -13,8 +13,8 @@
 #include "common/pack.cuh"
 
 // A matrix with any strides.  WHOLE: all packs lie in rows of a multiple of four elements that begin at multiples of 16 bytes
-// (8 of halves), so that each is inside or outside of the operand, and loaded at once; the host knows that.  Otherwise packs may
-// be ragged and are loaded in the widest accesses that the rows allow, which takes a third of a mainloop's instructions.
+// (8 of halves), so each is inside or outside of the operand, and loaded at once; the host knows that.  Otherwise packs may be
+// ragged and are loaded in the widest accesses that the rows allow, which takes a third of a mainloop's instructions.
 template <class T, bool ALONG, bool WHOLE>
 struct Strided {
   static constexpr bool ALONG_DEPTH = ALONG;
