@@ -75,7 +75,10 @@ __device__ __forceinline__ bool sum_slices(
 #pragma unroll
     for (int p = 0; p < 16; p++)
       visit(*reinterpret_cast<Pack<A, 4>*>(&sums[p / 2][p % 2 * 4]), 4 * (p * THREADS + threadIdx.x));
-    if constexpr (Extra::COUNT > 0) visit(extra.sums[0], 4 * (16 * THREADS + threadIdx.x));
+    if constexpr (Extra::COUNT > 0) {
+#pragma unroll
+      for (int s = 0; s < Extra::COUNT; s++) visit(extra.sums[s], 4 * ((16 + s) * THREADS + threadIdx.x));
+    }
   };
   A* own = of_tile + static_cast<long long>(slice) * PACKS * 4 * THREADS;
   for_each([&](Pack<A, 4>& pack, int place) { store_pack(own + place, pack, 4, 4); });

@@ -13,6 +13,8 @@
 
 #include "source.cuh"
 
+// Returns x.  The compiler cannot compute the result of a shuffle again, so it keeps it in a register, where it would otherwise
+// compute addresses from threadIdx.x again in each step of the mainloop.
 __device__ __forceinline__ int kept(int x) { return __shfl_sync(0xffffffffu, x, threadIdx.x % 32); }
 
 template <class T, int ROWS_, int COLUMNS_>
@@ -20,7 +22,8 @@ struct Tile {
   using A = Accumulator<T>;
   static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, THREADS = ROWS * COLUMNS / 64;
   static constexpr int DEPTH = 32 / sizeof(A);  // of a step
-  // Several blocks per multiprocessor hide each other's latency: as many as 128 registers per thread allow, or 255 of float64.
+  // Several blocks per multiprocessor hide each other's latency.  They leave 128 registers per thread, 168 in a block of 64
+  // threads, and 255 of float64.
   static constexpr int BLOCKS = (THREADS == 256 ? 2 : 6) * sizeof(float) / sizeof(A);
 
   // The first row and column of a thread's outputs, which are 2 x 2 groups of 4 x 4, half a tile apart.  A warp covers 16 x 32

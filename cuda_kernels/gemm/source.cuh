@@ -25,7 +25,7 @@ struct Strided {
   int width;  // of accesses, in elements
 
   struct Place {
-    const T* start;  // of the line, or ACROSS lines of the pack, which moves: what takes fewer instructions in a mainloop
+    const T* start;  // ALONG: of the line, to which the depth is added; else of the pack, moved by advance: fewer instructions
     int valid;       // lines from this one on
   };
 

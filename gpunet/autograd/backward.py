@@ -200,9 +200,10 @@ def run(
     Returns:
         The gradients of ``inputs`` (None for an unused input); empty if ``inputs`` is None.
     """
-    for flag, value in (("retain_graph", retain), ("create_graph", create)):
-        if not isinstance(value, bool) and not (value is None and flag == "retain_graph"):
-            raise DtypeError(f"{name}: {flag}={value!r}; expected True or False")
+    if not isinstance(create, bool):
+        raise DtypeError(f"{name}: create_graph={create!r}; expected True or False")
+    if retain is not None and not isinstance(retain, bool):
+        raise DtypeError(f"{name}: retain_graph={retain!r}; expected True, False or None")
     retain = create if retain is None else retain
     heap: list[tuple[int, Node]] = []  # nodes that have received a gradient, highest sequence number first
     received: dict[Node, list[Any]] = {}  # their gradients so far, one per output

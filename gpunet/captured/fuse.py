@@ -3,7 +3,7 @@
 ``F.relu(self.fc(x))`` records a linear launch and an activation; the linear kernel computes the activation in its epilogue
 (see :meth:`gpunet.launch.kernel.Kernel.absorbs`), so that one launch replaces both, with the same bits.
 
-This is for steps that replay launches.  On the CPU, the two twins make the same NumPy calls as the fused one.
+This is for steps that replay launches.  On the CPU, the two twins make no more NumPy calls than the fused one.
 """
 
 from __future__ import annotations

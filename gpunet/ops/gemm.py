@@ -1,6 +1,8 @@
 """How a product is cut into tiles and slices on a GPU (cuda_kernels/gemm/product.cuh).
 
-The choice depends on the shape alone, so that all GPUs compute the same bits.
+The choice depends on the shape alone, so that all GPUs compute the same bits.  It is by a coarse form of the model in
+docs/performance.md, which needs no compiler.  The latencies below are assumptions, which no GPU has confirmed; they only rank
+the cuts of a product, and any cut is right.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _MULTIPLY_ADDS = 512  # of a thread in a step
 _LEAST_STEP = 700  # cycles: the latency of the loads of the next step, which the multiply-adds of a step hide
 _START = 1500  # cycles of the first loads of a block and of its epilogue
 _HANDOVER = 1500  # cycles of a fence, a ticket and the first loads of the partial sums
-_L2_BYTES = 64  # per cycle and multiprocessor
+L2_BYTES_PER_CYCLE = 64  # that one multiprocessor reads or writes
 _MAX_SLICES = 64
 _LARGE = 1 << 24  # multiply-adds of a product that has to fill the GPU
 
@@ -57,7 +59,7 @@ def predicted_cycles(cut: Cut, depth: int) -> float:
     of_step = warps * _MULTIPLY_ADDS / TILES[cut.rows, cut.columns]
     cycles = _START + steps * max(_LEAST_STEP, of_step)
     if cut.slices > 1:
-        of_tile = cut.rows * cut.columns * 4 / _L2_BYTES
+        of_tile = cut.rows * cut.columns * 4 / L2_BYTES_PER_CYCLE
         reads = cut.slices * ceil_div(cut.tiles, NUM_MULTIPROCESSORS)
         cycles += _HANDOVER + (blocks + reads) * of_tile
     return cycles
@@ -65,9 +67,9 @@ def predicted_cycles(cut: Cut, depth: int) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def best_cut(rows: int, columns: int, depth: int, batches: int = 1) -> Cut:
-    """Return the cut of least predicted time of (rows, depth) (depth, columns), computed ``batches`` times.
+    """Return the cut of least predicted time for the product of (rows, depth) by (depth, columns), computed ``batches`` times.
 
-    Without columns, a tile has none to compute; the rows are summed all the same (see ``linear_backward_weight``).
+    Without columns there is one tile across: ``linear_backward_weight`` sums the rows there.
     """
     steps = max(1, ceil_div(depth, _DEPTH))
     candidates = []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gpunet.backend import compiler, cuda_sources
 from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.ops.gemm import L2_BYTES_PER_CYCLE, NUM_MULTIPROCESSORS
 from gpunet.tools import predicted_time
 from gpunet.tools.floors import ARCHITECTURES, Measured, floor_of, measure, representatives
 from gpunet.tools.predicted_time import STEPS, Predicted, Tiling, tiling
@@ -232,9 +233,9 @@ def render(measured: Mapping[str, str]) -> str:
     """
     constants = {
         "rewrite": REWRITE,
-        "multiprocessors": predicted_time.NUM_MULTIPROCESSORS,
+        "multiprocessors": NUM_MULTIPROCESSORS,
         "efficiency": predicted_time.ISSUE_EFFICIENCY,
-        "l2": predicted_time.L2_BYTES_PER_CYCLE,
+        "l2": L2_BYTES_PER_CYCLE,
         "clock": predicted_time.CLOCK / 1e9,
         "memory": predicted_time.MEMORY / 1e12,
         "latency": predicted_time.NODE_LATENCY * 1e6,

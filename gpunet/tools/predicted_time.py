@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,17 +17,16 @@ from gpunet.errors import ArgumentError
 from gpunet.launch.facts import Product
 from gpunet.launch.kernel import Geometry, Kernel, ceil_div
 from gpunet.launch.tape import Launch, Tape, record
+from gpunet.ops.gemm import L2_BYTES_PER_CYCLE, NUM_MULTIPROCESSORS
 from gpunet.tools import kernel_cases  # noqa: F401  fills the facts of the kernels
 from gpunet.tools.floors import Measured, measure, num_threads
 from gpunet.tools.multiprocessors import SCHEDULERS, WARP
 
 ARCHITECTURE = "sm_90a"
 CLOCK = 1.755e9  # Hz
-NUM_MULTIPROCESSORS = 132
 NODE_LATENCY = 2e-6  # s, from a node of a CUDA graph to the next
 MEMORY = 4.3e12  # bytes/s that a copy reaches
 ISSUE_EFFICIENCY = 0.9  # of a main loop: barriers and latencies take the rest; assumed
-L2_BYTES_PER_CYCLE = 64  # that one multiprocessor reads or writes; assumed
 
 
 # ---- recording --------------------------------------------------------------------------------------------------------
@@ -105,15 +103,12 @@ class Tiling(NamedTuple):
 
 
 def tiling(product: Product, geometry: Geometry) -> Tiling:
-    """Return the tiling of a launch.
-
-    The edges of a tile are the first numbers among the template arguments: rows and columns, or one number for both.
+    """Return the tiling of a launch, whose geometry is that of :func:`gpunet.ops.gemm.geometry`.
 
     Raises:
         ArgumentError: the blocks are no multiple of the tiles.
     """
-    edges = [int(number) for number in re.findall(r"\b\d+\b", ", ".join(geometry.template))][:2]
-    rows, columns = edges if len(edges) == 2 else edges * 2
+    rows, columns = map(int, geometry.template[:2])
     blocks = geometry.grid if isinstance(geometry.grid, int) else math.prod(geometry.grid)
     tiles = ceil_div(product.rows, rows) * ceil_div(product.columns, columns) * product.batches
     if not tiles or blocks % tiles:
@@ -174,10 +169,9 @@ def _predict(launch: Launch, loops: Mapping[str, Measured]) -> Predicted:
         return Predicted(launch, 0.0, memory)
     geometry = kernel.launch_geometry(arrays, options)
     tiles = tiling(product, geometry)
-    sums_slices = tiles.slices > 1 and kernel.workspace  # else its result is the partial sums
     measured = loops[kernel.expression(kernel.floating(arrays), geometry)]
     cycles = main_loop_cycles(product, tiles, measured, num_threads(geometry) // WARP)
-    if sums_slices:
+    if tiles.slices > 1:
         cycles += slice_cycles(tiles)
     return Predicted(launch, cycles / CLOCK, memory, product, tiles)
 

@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 import gpunet
-from gpunet.ops.gemm import NUM_MULTIPROCESSORS, TILES, Cut, best_cut, divisor, predicted_cycles
+from gpunet.ops.gemm import NUM_MULTIPROCESSORS, TILES, Cut, best_cut, divisor, predicted_cycles, whole_flag
 from tests.ops.test_ops import to_numpy
 
 #: (layer sizes, batch) of the benchmarks
@@ -99,3 +99,14 @@ def test_gradients_of_a_split_layer(need_b: bool, device: str) -> None:
     for tensor, expected in zip(tensors, (2 * z @ w, 2 * z.T @ x, 2 * z.sum(0))):
         assert tensor.grad is not None
         numpy.testing.assert_allclose(to_numpy(tensor.grad), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_checked_and_unchecked_main_loops_have_the_same_bits(device: str) -> None:
+    """Rows off alignment take the main loop with checks."""
+    random = numpy.random.default_rng(0)
+    a, b = (random.normal(size=shape).astype("float32") for shape in ((68, 64), (64, 72)))
+    x, y = (gpunet.tensor(v, device=device) for v in (a, b))
+    shifted = [gpunet.zeros(v.numel() + 1, device=device)[1:].reshape(v.shape).copy_(v) for v in (x, y)]
+    if device != "cpu":
+        assert (whole_flag(x.array, y.array), whole_flag(*(v.array for v in shifted))) == ("true", "false")
+    assert to_numpy(shifted[0] @ shifted[1]).tobytes() == to_numpy(x @ y).tobytes()

@@ -9,6 +9,7 @@ import pytest
 from gpunet.errors import ArgumentError
 from gpunet.launch.facts import Product
 from gpunet.launch.kernel import Geometry
+from gpunet.ops.gemm import L2_BYTES_PER_CYCLE
 from gpunet.ops.linear import linear_forward
 from gpunet.tools import predicted_time
 from gpunet.tools.floors import Measured
@@ -29,10 +30,10 @@ def test_a_training_step_is_recorded_as_it_is_launched() -> None:
 @pytest.mark.parametrize(
     "product, grid, template, expected",
     [
-        (Product(256, 512, 784), 32, ("64", "Relu"), Tiling(64, 64, 1, 32)),
-        (Product(256, 512, 784), 256, ("64", "Relu"), Tiling(64, 64, 8, 256)),
+        (Product(256, 512, 784), 32, ("64", "64", "Relu"), Tiling(64, 64, 1, 32)),
+        (Product(256, 512, 784), (32, 8), ("64", "64", "Relu"), Tiling(64, 64, 8, 256)),
         (Product(256, 10, 512), (8, 3), ("32", "64", "true"), Tiling(32, 64, 3, 24)),
-        (Product(100, 100, 7, 5), (4, 5), ("Tile<64, 64>",), Tiling(64, 64, 1, 20)),
+        (Product(100, 100, 7, 5), 20, ("64", "64"), Tiling(64, 64, 1, 20)),
     ],
 )
 def test_tiles_and_slices_are_found_from_the_geometry(product: Product, grid: Any, template: Any, expected: Tiling) -> None:
@@ -41,7 +42,7 @@ def test_tiles_and_slices_are_found_from_the_geometry(product: Product, grid: An
 
 def test_blocks_that_are_no_multiple_of_the_tiles_are_an_error() -> None:
     with pytest.raises(ArgumentError, match="33 blocks for 32 tiles of 64 x 64"):
-        tiling(Product(256, 512, 784), Geometry(33, 256, (), ("64",)))
+        tiling(Product(256, 512, 784), Geometry(33, 256, (), ("64", "64")))
 
 
 def test_filled_counts_the_busiest_multiprocessor() -> None:
@@ -76,22 +77,20 @@ def test_slices_share_the_depth_and_are_summed_through_l2() -> None:
     whole = main_loop_cycles(Product(64, 64, 640), Tiling(64, 64, 1, 1), measured, 8)
     sliced = Tiling(64, 64, 8, 8)
     assert main_loop_cycles(Product(64, 64, 640), sliced, measured, 8) == whole / 8
-    assert slice_cycles(sliced) == 64 * 64 * 4 * (1 + 8) / predicted_time.L2_BYTES_PER_CYCLE
+    assert slice_cycles(sliced) == 64 * 64 * 4 * (1 + 8) / L2_BYTES_PER_CYCLE
 
 
-def test_only_a_launch_with_a_workspace_sums_its_slices(monkeypatch: Any) -> None:
+def test_a_launch_in_slices_also_sums_them(monkeypatch: Any) -> None:
     launch = training_step((784, 512), 64)[0]
-    geometry = Geometry(64, 256, (), ("64", "Identity"))  # 8 tiles in 8 slices
+    geometry = Geometry((8, 8), 256, (), ("64", "64", "true", "Identity"))
     monkeypatch.setattr(linear_forward, "_geometry", lambda *arrays, **options: geometry)
     monkeypatch.setattr(predicted_time, "_measured", lambda kernel, geometries: [
         of_loop(300, 256, 32)._replace(expression=expression) for expression in geometries
     ])  # fmt: skip
-    monkeypatch.setattr(linear_forward, "workspace", frozenset())
-    [without] = predict([launch])
-    monkeypatch.setattr(linear_forward, "workspace", frozenset({"partials"}))
-    [summed] = predict([launch])
-    assert without.tiling == summed.tiling == Tiling(64, 64, 8, 64)
-    assert (summed.time - without.time) * predicted_time.CLOCK == pytest.approx(slice_cycles(Tiling(64, 64, 8, 64)))
+    [found] = predict([launch])
+    assert found.tiling == Tiling(64, 64, 8, 64)
+    multiplied = main_loop_cycles(Product(64, 512, 784), found.tiling, of_loop(300, 256, 32), 8)
+    assert found.arithmetic * predicted_time.CLOCK == pytest.approx(multiplied + slice_cycles(found.tiling))
 
 
 def test_a_launch_without_a_product_takes_its_bytes() -> None:
