@@ -11,7 +11,7 @@ import numpy
 from gpunet.autograd import ADD, COPY, FILL, Tensor, contiguous, make_tensor, method, primitive
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import as_dtype
+from gpunet.backend.dtypes import accumulator, as_dtype
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import graph_break
@@ -305,17 +305,21 @@ def _unfold(x, *, dim, size, step):
 def _fold(g, *, dim, size, step, length):
     """The sum of windows at their places along a dimension of this length: the transpose of :func:`_unfold`."""
     windows, count = g.array, g.array.shape[dim]
-    out = empty((*windows.shape[:dim], length, *windows.shape[dim + 1 : -1]), windows.dtype, windows)
-    FILL(out, value=0)
+    total = empty((*windows.shape[:dim], length, *windows.shape[dim + 1 : -1]), accumulator(windows.dtype), windows)
+    FILL(total, value=0)
     before = (slice(None),) * dim
     if count < size:  # the fewer launches
         for number in range(count):
-            target = out[(*before, slice(number * step, number * step + size))]
+            target = total[(*before, slice(number * step, number * step + size))]
             ADD(target, target, devices.module(windows).moveaxis(windows[(*before, number)], -1, dim))
     else:
         for number in range(size):
-            target = out[(*before, slice(number, number + step * (count - 1) + 1, step))]
+            target = total[(*before, slice(number, number + step * (count - 1) + 1, step))]
             ADD(target, target, windows[..., number])
+    if total.dtype == windows.dtype:
+        return total
+    out = empty(total.shape, windows.dtype, windows)
+    COPY(out, total)
     return out
 
 

@@ -58,6 +58,6 @@ for _key, (_formula, _, _) in ACTIVATIONS.items():
     # |x * w| <= 0.36 and |b| >= 0.4 keep the pre-activation away from the kink at 0
     row(
         "convolution", _activated(_key), lambda x, w, b, f=_formula: f(convolved(x, w, b, 1, 1)),
-        uniform(-1, 1, ROWS, 2, 4, 4), uniform(-0.02, 0.02, 3, 2, 3, 3), away(3, margin=0.4), name=f"{_key[0]} {_key[1]}",
+        uniform(-1, 1, ROWS, 2, 4, 3), uniform(-0.02, 0.02, 3, 2, 3, 3), away(3, margin=0.4), name=f"{_key[0]} {_key[1]}",
         torch=lambda torch, x, w, b, k=_key: torch_activation(torch, torch.nn.functional.conv2d(x, w, b, 1, 1), k),
     )  # fmt: skip

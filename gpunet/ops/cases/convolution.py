@@ -52,6 +52,10 @@ _SHOWN = (*(("relu", tile) for tile in TILES), ("gelu", (64, 64)))
 #: The addresses and coordinates of windows take more registers than the rows of matrices, and some functions many.
 _SPILLS = {("*", "*"): "some of the 128 or 168 registers per thread (255 of float64) hold coordinates of pixels and taps"}
 
+_WASTE = {
+    "reads": "neighbouring taps read the same sectors, one element of a pixel at a time; the L1 cache has what the next ones read"
+}
+
 
 def _launches() -> Iterator[tuple[str, int, Window, tuple[int, int], int]]:
     """(activation, images, window, tile, slices): every window with every tile, and every activation."""
@@ -89,7 +93,7 @@ def _cut(
     return cut(tile, slices, *product(a, b, of))
 
 
-conv2d_forward.describe(is_hot=True, updates="tickets", workspace="partials", spills=_SPILLS)
+conv2d_forward.describe(is_hot=True, updates="tickets", workspace="partials", spills=_SPILLS, waste=_WASTE)
 
 
 @conv2d_forward.cases("edge")
@@ -148,7 +152,7 @@ def _(torch, y, z, partials, tickets, x, w, b, *, window, activation, alpha):
     return lambda: torch.conv2d(x, w, b, *options).relu_()
 
 
-conv2d_backward_input.describe(is_hot=True, updates="tickets", workspace="partials", spills=_SPILLS)
+conv2d_backward_input.describe(is_hot=True, updates="tickets", workspace="partials", spills=_SPILLS, waste=_WASTE)
 
 
 @conv2d_backward_input.cases("edge")
@@ -203,7 +207,7 @@ def _(torch, dx, partials, tickets, dy, w, saved, *, window, activation, alpha):
     return lambda: torch.ops.aten.threshold_backward(_backward_of_torch(torch, dy, dx, w, window, mask)[0], saved, 0)
 
 
-conv2d_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials", spills=_SPILLS)
+conv2d_backward_weight.describe(is_hot=True, updates="tickets", workspace="partials", spills=_SPILLS, waste=_WASTE)
 
 
 @conv2d_backward_weight.cases("edge")
@@ -253,4 +257,7 @@ def _(dw, db, partials, tickets, dy, x, scale, *, window, cut=None):
 
 @conv2d_backward_weight.equivalent
 def _(torch, dw, db, partials, tickets, dy, x, scale, *, window):
-    return lambda: _backward_of_torch(torch, dy, x, dw, window, [False, True, True])
+    def run() -> None:  # without the scale
+        _backward_of_torch(torch, dy, x, dw, window, [False, True, True])
+
+    return run

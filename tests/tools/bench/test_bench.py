@@ -378,4 +378,5 @@ def test_equivalents_compute_the_same_results(torch: Any) -> None:
             value, dx, factor = launch.arrays[:3]
             numpy.testing.assert_allclose(theirs[0].numpy(), dx * factor, rtol=1e-4, atol=1e-7)
         else:
-            numpy.testing.assert_allclose(theirs.detach().numpy(), launch.arrays[0], rtol=1e-4, atol=1e-5)
+            expected = theirs.detach().numpy()  # products of many terms may cancel: the scale is that of the largest
+            numpy.testing.assert_allclose(launch.arrays[0], expected, rtol=1e-4, atol=1e-6 * numpy.abs(expected).max())
