@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpunet import autograd, cuda, data, emulator, errors, nn, ops, optim, testing, tools, train
-    from gpunet.autograd.backward import *
+    from gpunet.autograd.engine import *
     from gpunet.autograd.mode import *
     from gpunet.autograd.size import *
     from gpunet.autograd.tensor import *
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 #: Modules whose ``__all__`` is re-exported, in search order: modules that import quickly come first.
 _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.formats", "backend.threads", "autograd.size", "autograd.tensor",
-    "autograd.tensor_types", "autograd.mode", "autograd.backward", "launch.random", "launch.synchronize",
+    "autograd.tensor_types", "autograd.mode", "autograd.engine", "launch.random", "launch.synchronize",
     "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.equality", "ops.index", "ops.join",
     "ops.matmul", "ops.norm", "ops.order", "ops.reduce", "ops.rounding", "ops.shape", "ops.softmax", "ops.custom",
     "captured.step", "train.checkpoint",

@@ -18,7 +18,10 @@ Popping the node with the highest number from a heap therefore visits each node 
 recursion or dependency counts.
 """
 
-from gpunet.autograd.backward import grad
+from gpunet.autograd import functional
+from gpunet.autograd.anomaly import detect_anomaly, set_detect_anomaly
+from gpunet.autograd.engine import backward, grad
+from gpunet.autograd.function import Function, once_differentiable
 from gpunet.autograd.gradcheck import gradcheck
 from gpunet.autograd.graph import (
     ADD,
@@ -41,3 +44,4 @@ from gpunet.autograd.mode import (
 )
 from gpunet.autograd.op import OPS, Op, fused, primitive
 from gpunet.autograd.tensor import RemovableHandle, Tensor, bump_version, make_tensor, method, wrap
+from gpunet.autograd.tensor_types import Variable

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd.backward import grad
+from gpunet.autograd.engine import grad
 from gpunet.autograd.mode import no_grad
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices

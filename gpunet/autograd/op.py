@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from numpy import ndarray
 
 from gpunet.autograd import mode
-from gpunet.autograd.backward import run
+from gpunet.autograd.engine import run
 from gpunet.autograd.graph import (
     Gradient,
     Node,
@@ -205,14 +205,14 @@ class Primitive(Op):
             values = [saved[name] for name in rule.names]
             if rule.takes_position:
                 values.insert(0, position - self.first_variadic)
-            gradient = _match(rule.function(g, *values), edge)
+            gradient = match(rule.function(g, *values), edge)
             array = gradient.array
             is_new = not create and gradient is not g and array.base is None and array.flags.c_contiguous
             gradients.append(array if is_new else Gradient.of(gradient))
         return gradients
 
 
-def _match(gradient: Tensor, edge: Any) -> Tensor:
+def match(gradient: Tensor, edge: Any) -> Tensor:
     """Sum a gradient to the shape of the tensor at ``edge``, which was broadcast, and cast it to its dtype."""
     shape, dtype = spec_at(edge)
     if gradient.array.shape != shape:

@@ -1,12 +1,13 @@
-"""PyTorch's old types of tensors, which name a dtype: ``FloatTensor(2, 3)``, ``isinstance(x, LongTensor)``."""
+"""PyTorch's old types of tensors: ``FloatTensor(2, 3)``, ``isinstance(x, LongTensor)``, which name a dtype, and Variable."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from gpunet.autograd.mode import get_default_dtype
 from gpunet.autograd.tensor import Tensor, array_of_call, make_tensor
 from gpunet.backend import dtypes
-from gpunet.errors import DtypeError
+from gpunet.errors import ArgumentError, DtypeError
 
 __all__ = [
     "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "HalfTensor", "IntTensor",
@@ -64,6 +65,31 @@ class LongTensor(metaclass=TensorType):
 
 class ShortTensor(metaclass=TensorType):
     dtype_name = "int16"
+
+
+class _VariableType(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, Tensor)
+
+
+class Variable(metaclass=_VariableType):
+    """A tensor: ``Variable(data, requires_grad=False)`` returns a tensor of the memory of ``data``, outside of its graph.
+
+    Args:
+        volatile: refused, if true: it once disabled the graph.
+
+    Raises:
+        DtypeError: ``data`` is no tensor.
+        ArgumentError: volatile is true; use no_grad().
+    """
+
+    def __new__(cls, data: Any = None, requires_grad: bool = False, volatile: bool = False) -> Tensor:  # type: ignore[misc]
+        if volatile:
+            raise ArgumentError("Variable: volatile=True; expected False: compute under `with gpunet.no_grad():` instead")
+        if data is not None and not isinstance(data, Tensor):
+            raise DtypeError(f"Variable: data has type {type(data).__name__}; expected a tensor: use gpunet.tensor(data)")
+        result = make_tensor(array_of_call((), None, get_default_dtype(), "Variable")) if data is None else data.detach()
+        return result.requires_grad_() if requires_grad else result
 
 
 _TYPES: dict[str, TensorType] = {name: globals()[name] for name in __all__}

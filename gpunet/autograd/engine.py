@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gpunet.autograd import mode
@@ -20,10 +20,12 @@ __all__ = ["grad"]
 
 #: held while gradients are added to ``grad``, because threads may share leaves
 _accumulation = threading.Lock()
+#: called with each node and the gradients of its inputs, in anomaly mode
+inspect_gradients: Callable[[Node, Any], None] | None = None
 
 
 @method("backward")
-def backward(
+def _backward(
     self: Tensor,
     gradient: Tensor | Array | None = None,
     retain_graph: bool | None = None,
@@ -43,14 +45,50 @@ def backward(
         GradientError: the tensor has no graph, its graph was released, or ``gradient`` is missing for a non-scalar.
         InPlaceError: a saved tensor was changed in place; the message names the op that needs it.
     """
+    _backward_of([self], [gradient], inputs, retain_graph, create_graph)
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """Add the gradients of the sum of ``tensors`` to the ``grad`` of each leaf that requires grad, in one pass.
+
+    Args:
+        tensors: tensors to differentiate.
+        grad_tensors: the upstream gradient of each; None means 1 and requires a tensor of one element.
+        retain_graph, create_graph, inputs: as in :meth:`Tensor.backward`.
+
+    Raises:
+        GradientError: a tensor has no graph, a graph was released, or a non-scalar tensor has no upstream gradient.
+    """
+    outputs = _tensors("backward", "tensors", tensors)
+    _backward_of(outputs, _seeds("backward", "grad_tensors", grad_tensors, outputs), inputs, retain_graph, create_graph)
+
+
+def _backward_of(
+    outputs: list[Tensor], seeds: list[Any], inputs: Any, retain_graph: bool | None, create_graph: bool
+) -> None:
     leaves: list[Tensor] | None = None
     if inputs is not None:
         leaves = _tensors("backward", "inputs", inputs)
         if not leaves:
             raise ArgumentError("backward: inputs=[] is empty; expected tensors, or None for all leaves")
-    gradients = run([self], [gradient], leaves, retain_graph, create_graph, "backward")
+    gradients = run(outputs, seeds, leaves, retain_graph, create_graph, "backward")
     if leaves is not None:
         _accumulate([(leaf, Gradient.of(g)) for leaf, g in zip(leaves, gradients) if g is not None], create_graph)
+
+
+def _seeds(function: str, name: str, gradients: Any, outputs: list[Tensor]) -> list[Any]:
+    """The upstream gradient, or None, of each output."""
+    if gradients is None or isinstance(gradients, Tensor) or devices.is_array(gradients):
+        gradients = [gradients]
+    if len(gradients) > len(outputs):
+        raise ArgumentError(f"{function}: {len(gradients)} {name} for {len(outputs)} outputs; expected one for each")
+    return list(gradients) + [None] * (len(outputs) - len(gradients))
 
 
 def grad(
@@ -93,11 +131,7 @@ def grad(
     if materialize_grads and allow_unused is False:
         raise ArgumentError("grad: allow_unused=False, materialize_grads=True; expected allow_unused=True or None")
     output_list, input_list = _tensors("grad", "outputs", outputs), _tensors("grad", "inputs", inputs)
-    if grad_outputs is None or isinstance(grad_outputs, Tensor) or devices.is_array(grad_outputs):
-        grad_outputs = [grad_outputs]
-    if len(grad_outputs) > len(output_list):
-        raise ArgumentError(f"grad: {len(grad_outputs)} grad_outputs for {len(output_list)} outputs; expected one for each")
-    seeds = list(grad_outputs) + [None] * (len(output_list) - len(grad_outputs))
+    seeds = _seeds("grad", "grad_outputs", grad_outputs, output_list)
     gradients = run(output_list, seeds, input_list, retain_graph, create_graph)
     for position, gradient in enumerate(gradients):
         if gradient is None and materialize_grads:
@@ -265,7 +299,10 @@ def run(
                     "pass retain_graph=True to the first backward, or compute the output again"
                 )
             node.check_versions(create)
-            sent = zip(node.edges, node.op.differentiate(node, gradients, create))
+            found = node.op.differentiate(node, gradients, create)
+            if inspect_gradients is not None:
+                inspect_gradients(node, found)
+            sent = zip(node.edges, found)
             if not retain:
                 node.release()
         for leaf in leaves:
