@@ -4,6 +4,8 @@
 //
 //   random_uniform     out = low + (high - low) u, u in [0, 1)
 //   random_normal      out = mean + std z, z the inverse of the normal distribution function of one word
+//   random_exponential out = -log(p) / rate
+//   random_choice      out[row, j] = the first index of the row whose cumulative weight is above u times their sum
 //   random_integers    out = low + word % (high - low)
 //   random_bernoulli   mask = u < probability
 //   random_advance     counter += blocks
@@ -82,6 +84,11 @@ __device__ __forceinline__ double inverse_normal(double p) {
   return q < 0.0 ? -magnitude : magnitude;
 }
 
+// A number in (0, 1): 52 bits + 0.5 is exact in float64, so it is never 0 or 1.
+__device__ __forceinline__ double probability(uint64 word) {
+  return __dmul_rn(__dadd_rn(static_cast<double>(word >> 12), 0.5), 0x1p-52);
+}
+
 // ---- launches --------------------------------------------------------------------------------------------------------
 
 // Returns low + width u, rounded after the product and after the sum, like the twin.
@@ -102,10 +109,43 @@ template <class T>
 __global__ void __launch_bounds__(256)
     random_normal(T* out, const unsigned long long* state, long long count, double mean, double std) {
   draw(out, state, count, [=](uint64 word) {
-    // 52 bits + 0.5 is exact in float64, so p is never 0 or 1
-    const double p = __dmul_rn(__dadd_rn(static_cast<double>(word >> 12), 0.5), 0x1p-52);
-    return Accumulator<T>(__dadd_rn(__dmul_rn(inverse_normal(p), std), mean));
+    return Accumulator<T>(__dadd_rn(__dmul_rn(inverse_normal(probability(word)), std), mean));
   });
+}
+
+template <class T>
+__global__ void __launch_bounds__(256)
+    random_exponential(T* out, const unsigned long long* state, long long count, double rate) {
+  draw(out, state, count, [=](uint64 word) {
+    return Accumulator<T>(__ddiv_rn(exact_log(probability(word)), -rate));
+  });
+}
+
+// A block computes a row.  One thread sums the weights, in the twin's order.
+template <class T>
+__global__ void __launch_bounds__(256) random_choice(
+    long long* out, double* cumulative, const T* weights, const unsigned long long* state, long long samples, long long n) {
+  double* sums = cumulative + blockIdx.x * n;
+  if (threadIdx.x == 0) {
+    double sum = 0.0;
+    for (long long i = 0; i < n; i++) sums[i] = sum = __dadd_rn(sum, double(Accumulator<T>(weights[blockIdx.x * n + i])));
+  }
+  __syncthreads();
+  for (long long j = threadIdx.x; j < samples; j += blockDim.x) {
+    const long long number = blockIdx.x * samples + j;
+    const uint64 word = philox(state, number / 4).v[number % 4];
+    const double point = __dmul_rn(__dmul_rn(static_cast<double>(word >> 11), 0x1p-53), sums[n - 1]);
+    long long low = 0, high = n;  // the index is in [low, high]
+    while (low < high) {
+      const long long middle = (low + high) / 2;
+      if (sums[middle] > point) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    out[number] = low;
+  }
 }
 
 template <class T>

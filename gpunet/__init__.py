@@ -14,16 +14,38 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpunet import autograd, cuda, data, emulator, errors, nn, ops, optim, testing, tools, train
+    from gpunet import (
+        accelerator,
+        autograd,
+        backends,
+        cuda,
+        data,
+        emulator,
+        errors,
+        mps,
+        multiprocessing,
+        nn,
+        ops,
+        optim,
+        random,
+        testing,
+        tools,
+        train,
+        version,
+    )
     from gpunet.autograd.engine import *
     from gpunet.autograd.mode import *
+    from gpunet.autograd.printing import *
     from gpunet.autograd.size import *
     from gpunet.autograd.tensor import *
     from gpunet.autograd.tensor_types import *
+    from gpunet.backend.constants import *
     from gpunet.backend.devices import *
     from gpunet.backend.dtypes import *
+    from gpunet.backend.flags import *
     from gpunet.backend.formats import *
     from gpunet.backend.threads import *
+    from gpunet.captured.compile import *
     from gpunet.captured.step import *
     from gpunet.launch.random import *
     from gpunet.launch.synchronize import *
@@ -38,21 +60,23 @@ if TYPE_CHECKING:
     from gpunet.ops.matmul import *
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
+    from gpunet.ops.random import *
     from gpunet.ops.reduce import *
     from gpunet.ops.rounding import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
+    from gpunet.ops.type_queries import *
     from gpunet.train.checkpoint import *
 
 __version__ = "0.1.0"
 
 #: Modules whose ``__all__`` is re-exported, in search order: modules that import quickly come first.
 _REEXPORTED = (
-    "backend.dtypes", "backend.devices", "backend.formats", "backend.threads", "autograd.size", "autograd.tensor",
-    "autograd.tensor_types", "autograd.mode", "autograd.engine", "launch.random", "launch.synchronize",
-    "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.equality", "ops.index", "ops.join",
-    "ops.matmul", "ops.norm", "ops.order", "ops.reduce", "ops.rounding", "ops.shape", "ops.softmax", "ops.custom",
-    "captured.step", "train.checkpoint",
+    "backend.dtypes", "backend.devices", "backend.constants", "backend.flags", "backend.formats", "backend.threads",
+    "autograd.size", "autograd.tensor", "autograd.tensor_types", "autograd.mode", "autograd.printing", "autograd.engine",
+    "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.equality",
+    "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.random", "ops.reduce", "ops.rounding", "ops.shape",
+    "ops.softmax", "ops.type_queries", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
@@ -60,7 +84,8 @@ _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
 _STAR_SUBMODULES = ("cuda", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "autograd", "backend", "captured", "data", "emulator", "errors", "launch", "testing", "tools", "train",
+    "accelerator", "autograd", "backend", "backends", "captured", "data", "emulator", "errors", "launch", "mps", "multiprocessing",
+    "random", "testing", "tools", "train", "version",
 )  # fmt: skip
 
 

@@ -82,5 +82,9 @@ class DataError(GpunetError, ValueError):
     """A data file or data set that cannot be used."""
 
 
+class ProcessError(GpunetError, RuntimeError):
+    """A process that this one started has failed; the message has its number and traceback."""
+
+
 class MissingDependencyError(GpunetError, ImportError):
     """An optional package that a function needs is not installed."""

@@ -39,9 +39,9 @@ LAYERS = (
     "captured",
     "data",
     "train",
-    "cuda",  # re-exports names, like the package itself ("")
+    "accelerator backends cuda mps multiprocessing random",  # re-export names, like the package itself ("")
     "",
-    "tools",
+    "tools version",
     "cli __main__",
 )
 OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "safetensors", "tqdm", "numba", "cuda")

@@ -13,7 +13,9 @@ import numpy
 from gpunet.backend import dtypes
 from gpunet.errors import ArgumentError, DtypeError
 
-__all__ = ["enable_grad", "get_default_dtype", "is_grad_enabled", "no_grad", "set_default_dtype", "set_grad_enabled"]
+__all__ = [
+    "enable_grad", "get_default_dtype", "inference_mode", "is_grad_enabled", "no_grad", "set_default_dtype", "set_grad_enabled",
+]  # fmt: skip
 
 float32 = numpy.dtype("float32")
 _default_dtype = float32
@@ -79,16 +81,26 @@ def enable_grad(function: Any = None) -> Any:
     return _GradMode(True) if function is None else _GradMode(True)(function)
 
 
-class _GradMode:
-    """Context manager and decorator that sets the grad mode inside its block; creating it changes nothing."""
+def inference_mode(mode: Any = True) -> Any:
+    """Disable recording of the graph, as :func:`no_grad`; ``inference_mode(False)`` changes nothing."""
+    return no_grad(mode) if callable(mode) else _GradMode(False if mode else None)
 
-    def __init__(self, value: bool) -> None:
+
+class _GradMode:
+    """Context manager and decorator that sets the grad mode inside its block; creating it changes nothing.
+
+    Args:
+        value: the mode; None keeps that of the block around.
+    """
+
+    def __init__(self, value: bool | None) -> None:
         self._value = value
         self._previous: list[bool] = []
 
     def __enter__(self) -> None:
         self._previous.append(current.enabled)
-        current.enabled = self._value
+        if self._value is not None:
+            current.enabled = self._value
 
     def __exit__(self, *exception: object) -> None:
         current.enabled = self._previous.pop()
@@ -97,7 +109,7 @@ class _GradMode:
         return _in_mode(self._value, function)
 
 
-def _in_mode(value: bool, function: F) -> F:
+def _in_mode(value: bool | None, function: F) -> F:
     """Return ``function`` running with this grad mode; a generator function has it whenever its own code runs.
 
     Raises:

@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from gpunet.autograd import data as data_of
 from gpunet.autograd import mode
+from gpunet.autograd.printing import format_tensor
 from gpunet.autograd.size import Size
 from gpunet.backend import devices, dtypes
 from gpunet.backend.devices import Array, Device
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 else:
     TensorMethods = data_of.ArrayHolder
 
-__all__ = ["Tensor"]
+__all__ = ["Tensor", "is_tensor"]
 
 _make_size = tuple.__new__
 F = TypeVar("F", bound=Callable[..., Any])
@@ -325,16 +326,15 @@ class Tensor(TensorMethods):
 
     def __repr__(self) -> str:
         graph_break_on_read("printing a tensor")
-        body = numpy.array2string(
-            devices.to_host(self.array), separator=", ", prefix="tensor(", precision=4, suppress_small=True
-        )
-        extra = "" if self.array.dtype in (mode.float32, numpy.int64, numpy.bool_) else f", dtype={self.dtype}"
-        extra += "" if self.device == devices.CPU else f", device='{self.device}'"
+        array, dtype = devices.to_host(self.array), self.array.dtype
+        remarks = [] if self.device == devices.CPU else [f"device='{self.device}'"]
+        if dtype != mode.get_default_dtype() and (array.size == 0 or dtype not in (numpy.int64, numpy.bool_)):
+            remarks.append(f"dtype={dtype}")
         if self._node is not None:
-            extra += f", grad_fn=<{self._node.public_name}>"
+            remarks.append(f"grad_fn=<{self._node.public_name}>")
         elif self._requires_grad:
-            extra += ", requires_grad=True"
-        return f"tensor({body}{extra})"
+            remarks.append("requires_grad=True")
+        return format_tensor(array.astype("float32") if dtypes.is_half(dtype) else array, dtypes.is_floating(dtype), remarks)
 
     def __format__(self, spec: str) -> str:
         if self.array.ndim == 0:
@@ -385,6 +385,11 @@ def make_tensor(array: Array, requires_grad: bool = False) -> Tensor:
     if requires_grad:
         tensor.requires_grad_()
     return tensor
+
+
+def is_tensor(obj: Any) -> bool:
+    """Return whether ``obj`` is a tensor."""
+    return isinstance(obj, Tensor)
 
 
 def array_of_call(data: tuple[Any, ...], device: Any, dtype: numpy.dtype[Any], name: str) -> Array:

@@ -90,7 +90,8 @@ class Device(contextlib.ContextDecorator):
     """A device: ``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")`` or ``Device("cuda", 1)``, ``Device("emulated")``,
     ``Device("auto")``.
 
-    "auto" is "cuda" if CUDA is ready, else "cpu".  "cuda" means "cuda:0", and so does 0.  "emulated" is for tests: it runs
+    "auto" is "cuda" if CUDA is ready, else "cpu".  "cuda" means the current GPU of the thread, which is "cuda:0" until
+    ``cuda.set_device`` changes it; a number means that GPU.  "emulated" is for tests: it runs
     the CUDA sources on the CPU, thread by thread, and can check them (see :mod:`gpunet.emulator`).
 
     As a context manager or decorator, it is the default device of this thread inside the block.
@@ -120,7 +121,7 @@ class Device(contextlib.ContextDecorator):
             written = repr(type) if index is None else f"{type!r}, {index!r}"
             raise DeviceError(f"unknown device {written}: expected 'cpu', 'cuda', 'cuda:N', 'emulated' or 'auto'")
         if kind == "cuda":
-            number, count = number or 0, cupy().cuda.runtime.getDeviceCount()
+            number, count = _contexts.gpu if number is None else number, cupy().cuda.runtime.getDeviceCount()
             if number >= count:
                 raise DeviceError(f"device 'cuda:{number}' does not exist: {count} GPU(s) are visible, the first is 'cuda:0'")
         self.type, self.index = kind, number if kind == "cuda" else None
@@ -164,6 +165,17 @@ def _parse_device(name: Any, index: Any) -> tuple[str, int | None]:
 class _Contexts(threading.local):
     def __init__(self) -> None:
         self.devices: list[Device] = []
+        self.gpu = 0  # the index of the GPU that "cuda" means
+
+
+def current_gpu() -> int:
+    """Return the index of the GPU that "cuda" means in this thread."""
+    return _contexts.gpu
+
+
+def set_current_gpu(index: int) -> None:
+    """Set the index of the GPU that "cuda" means in this thread."""
+    _contexts.gpu = index
 
 
 _contexts = _Contexts()  # the devices whose blocks this thread is in

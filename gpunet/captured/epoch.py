@@ -13,7 +13,7 @@ from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.errors import ArgumentError
 from gpunet.launch.random import Generator
 from gpunet.launch.tape import graph_break, unrecorded
-from gpunet.ops.creation import randperm
+from gpunet.ops.random import randperm
 
 if TYPE_CHECKING:
     from gpunet.captured.step import CapturedStep

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gpunet.autograd import Tensor, no_grad
 from gpunet.errors import ArgumentError, DeviceError, ShapeError
 from gpunet.launch.random import Generator
-from gpunet.ops.creation import randperm
+from gpunet.ops.random import randperm
 
 __all__ = ["Batches"]
 

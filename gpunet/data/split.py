@@ -14,7 +14,7 @@ from gpunet.backend.dtypes import is_floating
 from gpunet.data.datasets import Dataset
 from gpunet.errors import ArgumentError, DataError
 from gpunet.launch.random import Generator
-from gpunet.ops.creation import randperm
+from gpunet.ops.random import randperm
 
 __all__ = ["Split", "Standardisation", "split", "standardise"]
 

@@ -21,6 +21,7 @@ from numpy import float64, int64, uint8, uint64
 
 from gpunet.backend import devices
 from gpunet.backend.devices import Array, Device
+from gpunet.backend.gpus import device_count
 from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.loops import Loops, like, load, loop_body, multiply_high, store
@@ -89,17 +90,42 @@ def _uniform_loop(out, state, count, shift, unit, low, high):
     return 0
 
 
+def _probability(words: numpy.ndarray) -> numpy.ndarray:
+    """Numbers in (0, 1) from words: 52 bits plus 1/2 are exact in float64, so that none is 0 or 1."""
+    return ((words >> numpy.uint64(12)) + 0.5) * 2.0**-52
+
+
 @kernel("random.cu", outputs=1, types={"state": "uint64"}, reads_values=True)
 def random_normal(out, state, *, mean, std):
     """out = mean + std * z, with z the inverse normal CDF of one word per element, computed in float64."""
     words = _words(state, out.size)
     flat = out.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
-        # 52 bits plus 1/2 are exact in float64, so the probability is never 0 or 1
-        z = inverse_normal(((words[start : start + _CHUNK] >> numpy.uint64(12)) + 0.5) * 2.0**-52)
+        z = inverse_normal(_probability(words[start : start + _CHUNK]))
         z *= float(std)
         z += float(mean)
         flat[start : start + _CHUNK] = z
+
+
+@kernel("random.cu", outputs=1, types={"state": "uint64"}, reads_values=True)
+def random_exponential(out, state, *, rate):
+    """out = -log(p) / rate, with p in (0, 1) from one word per element, computed in float64."""
+    words = _words(state, out.size)
+    flat = out.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        flat[start : start + _CHUNK] = _log(_probability(words[start : start + _CHUNK])) / -float(rate)
+
+
+@kernel("random.cu", outputs=2, types={"out": "int64", "cumulative": "float64", "state": "uint64"}, reads_values=True)
+def random_choice(out, cumulative, weights, state):
+    """out[row, j] = the first index whose cumulative weight is above u times their sum, with u in [0, 1) from one word.
+
+    out (rows, samples), weights (rows, n), not negative, with a positive sum; cumulative, of the shape of weights, is scratch.
+    """
+    numpy.cumsum(weights, axis=1, dtype=numpy.float64, out=cumulative)
+    points = (_words(state, out.size) >> numpy.uint64(11)).reshape(out.shape) * 2.0**-53
+    for row, point, sums in zip(out, points, cumulative):
+        row[:] = numpy.searchsorted(sums, point * sums[-1], side="right")
 
 
 @kernel("random.cu", outputs=1, types={"out": "int64", "state": "uint64"}, reads_values=True)
@@ -163,6 +189,16 @@ def _(out, state, *, low, high, bits):
 @random_normal.geometry
 def _(out, state, *, mean, std):
     return _draw_geometry(out, state, float(mean), float(std))
+
+
+@random_exponential.geometry
+def _(out, state, *, rate):
+    return _draw_geometry(out, state, float(rate))
+
+
+@random_choice.geometry
+def _(out, cumulative, weights, state):
+    return Geometry(len(weights), 256, (numpy.int64(out.shape[1]), numpy.int64(weights.shape[1])))
 
 
 @random_integers.geometry
@@ -274,7 +310,7 @@ class Generator:
         graph_break("seeding random numbers", "seed before the step; its replays continue the stream")
         self._seed = int(seed) % 2**64
         for where in self._states:
-            self.set_state(self._seed, 0, where)
+            self.set_position(self._seed, 0, where)
         return self
 
     def initial_seed(self) -> int:
@@ -284,15 +320,15 @@ class Generator:
     def state(self, where: Device) -> Array:
         """Return the state buffer on a device: uint64 (2,), the key and the counter."""
         if where not in self._states:
-            self.set_state(self._seed, 0, where)
+            self.set_position(self._seed, 0, where)
         return self._states[where]
 
-    def get_state(self, where: Device = devices.CPU) -> tuple[int, int]:
+    def position(self, where: Device = devices.CPU) -> tuple[int, int]:
         """Return (key, counter) of the stream on a device, as a checkpoint stores them."""
         key, counter = devices.move(self.state(where), devices.CPU)
         return int(key), int(counter)
 
-    def set_state(self, key: int, counter: int, where: Device = devices.CPU) -> None:
+    def set_position(self, key: int, counter: int, where: Device = devices.CPU) -> None:
         """Continue the stream on a device from (key, counter).
 
         The state buffer is written in place, so recorded steps use the new state.
@@ -304,15 +340,41 @@ class Generator:
             graph_break("setting the state of random numbers", "set it before the step; its replays continue the stream")
             devices.assign(self._states[where], devices.move(value, where))
 
-    def fill(self, draw: Any, out: Array, **options: Any) -> None:
-        """Fill ``out`` by launching ``draw``, one of the ``random_*`` kernels, and advance the counter."""
+    def positions(self) -> dict[Device, tuple[int, int]]:
+        """Return :meth:`position` on each device on which numbers were drawn, and that of the seed on the CPU."""
+        return {where: self.position(where) for where in (devices.CPU, *self._states)}
+
+    def set_positions(self, positions: dict[Device, tuple[int, int]]) -> None:
+        """Continue the streams from :meth:`positions`; those of other devices start again from the seed of then."""
+        self._seed = positions[devices.CPU][0]
+        for where in {*positions, *self._states}:
+            self.set_position(*positions.get(where, (self._seed, 0)), where)
+
+    def seed(self) -> int:
+        """Seed the generator from the operating system; return the seed."""
+        self.manual_seed(secrets.randbits(63))
+        return self._seed
+
+    def fill(self, draw: Any, out: Array, *arrays: Array, **options: Any) -> None:
+        """Fill ``out`` by launching ``draw``, one of the ``random_*`` kernels, and advance the counter.
+
+        Args:
+            arrays: those between ``out`` and the state of the generator.
+        """
         state = self.state(devices.of(out))
         rely_on([state])
-        draw(out, state, **options)
+        draw(out, *arrays, state, **options)
         random_advance(state, blocks=ceil_div(out.size, 4))
 
 
 default_generator = Generator()
+
+
+def seed_gpus(seed: int, indices: Sequence[int] | None = None) -> None:
+    """Seed the default generator on these GPUs, or on all; without a GPU the seed is only checked."""
+    generator = Generator(seed)
+    for index in range(device_count()) if indices is None else indices:
+        default_generator.set_position(generator.initial_seed(), 0, Device("cuda", index))
 
 
 def manual_seed(seed: int) -> Generator:

@@ -3,12 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, convolution, functional, init, layers, loss, module
+from gpunet.nn import activation, convolution, functional, init, layers, loss, module, parallel
 from gpunet.nn.activation import *
 from gpunet.nn.convolution import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
 from gpunet.nn.module import *
+from gpunet.nn.parallel import *
 
 if TYPE_CHECKING:
     from gpunet.nn import utils
@@ -19,6 +20,7 @@ __all__ += convolution.__all__
 __all__ += layers.__all__
 __all__ += loss.__all__
 __all__ += module.__all__
+__all__ += parallel.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Creation of tensors: from data, constant, ranges, random."""
+"""Creation of tensors: from data, constant, ranges."""
 
 from __future__ import annotations
 
@@ -11,24 +11,20 @@ from typing import Any, TypeVar
 import numpy
 
 from gpunet import autograd
-from gpunet.autograd import COPY, FILL, Tensor, ignore_fp_errors, make_tensor, wrap
+from gpunet.autograd import COPY, FILL, Tensor, ignore_fp_errors, make_tensor, method, wrap
 from gpunet.autograd.data import array_of_data, convert_number, plain_array
+from gpunet.autograd.tensor import array_of_call
 from gpunet.backend import devices, dtypes
 from gpunet.backend.formats import check_layout, check_memory_format
-from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import move_to_device
-from gpunet.launch.random import Generator, default_generator, random_integers, random_normal, random_uniform
 from gpunet.launch.tape import active, constant
-from gpunet.ops.broadcast import cast
-from gpunet.ops.compare import compare
 from gpunet.ops.dims import MAX_ELEMENTS
-from gpunet.ops.elementwise import where
-from gpunet.ops.face import as_integer, check_flag, public, sizes_of, write_out
+from gpunet.ops.face import as_integer, check_flag, sizes_of, write_out
 
 __all__ = [
-    "arange", "as_tensor", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
-    "ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "tensor", "zeros",
-    "zeros_like",
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "ones", "ones_like",
+    "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,7 +61,7 @@ def tensor(
     tape, device = active.tape, _resolve_device(device)
     if devices.is_array(data) and tape is not None:  # recorded: each replay copies again
         placed = move_to_device(source, device)
-        copy = _allocate(placed.shape, source.dtype if dtype is None else dtype, device)
+        copy = allocate(placed.shape, source.dtype if dtype is None else dtype, device)
         COPY(copy.array, placed)
         return copy if requires_grad is False else copy.requires_grad_(requires_grad)
     placed = devices.move(source, device)
@@ -95,7 +91,7 @@ def _resolve_device(device: Any) -> devices.Device:
     return devices.default_device() if device is None else devices.Device(device)
 
 
-def _allocate(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
+def allocate(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
     dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     make = devices.empty if active.tape is None else active.tape.empty
     return make_tensor(make(shape, dtype, _resolve_device(device)))
@@ -163,7 +159,7 @@ def shape_of(function: str, args: tuple[Any, ...], size: Any) -> tuple[int, ...]
     return sizes
 
 
-def _number(function: str, name: str, value: Any) -> Any:
+def number_of(function: str, name: str, value: Any) -> Any:
     """A Python or NumPy number, or the value of a tensor without dimensions, as a Python number.
 
     Raises:
@@ -180,28 +176,12 @@ def _number(function: str, name: str, value: Any) -> Any:
     raise DtypeError(f"{function}: {name}={value!r} has type {type(value).__name__}; expected a number")
 
 
-def _count(function: str, name: str, value: Any) -> int:
+def count_of(function: str, name: str, value: Any) -> int:
     """A number of elements, 0 or more."""
     count = as_integer(function, name, value)
     if not 0 <= count <= MAX_ELEMENTS:
         raise ShapeError(f"{function}: {name}={count}; expected 0 .. {MAX_ELEMENTS}")
     return count
-
-
-def _floating(function: str, dtype: Any) -> Any:
-    """The dtype of random real numbers; None is the default dtype."""
-    dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
-    if not dtypes.is_floating(dtype):
-        raise DtypeError(f"{function}: dtype={dtype}; expected a floating dtype")
-    return dtype
-
-
-def _generator(function: str, generator: Any) -> Generator:
-    if generator is None:
-        return default_generator
-    if not isinstance(generator, Generator):
-        raise DtypeError(f"{function}: generator={generator!r} has type {type(generator).__name__}; expected a gpunet.Generator")
-    return generator
 
 
 # ---- constant -----------------------------------------------------------------------------------------------------------
@@ -210,7 +190,7 @@ def _generator(function: str, generator: Any) -> Generator:
 @creates
 def empty(*args: Any, size: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """An uninitialised tensor."""
-    return _allocate(shape_of("empty", args, size), dtype, device)
+    return allocate(shape_of("empty", args, size), dtype, device)
 
 
 @creates
@@ -220,13 +200,13 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -
     Raises:
         DtypeError: the dtype cannot hold the number.
     """
-    return _full("full", shape_of("full", (), size), _number("full", "fill_value", fill_value), dtype, device)
+    return _full("full", shape_of("full", (), size), number_of("full", "fill_value", fill_value), dtype, device)
 
 
 def _full(function: str, shape: tuple[int, ...], value: Any, dtype: Any, device: Any) -> Tensor:
     if dtype is None and isinstance(value, (bool, int)):
         dtype = dtypes.bool if isinstance(value, bool) else dtypes.int64
-    result = _allocate(shape, dtype, device)
+    result = allocate(shape, dtype, device)
     if value not in (0, 1):  # which every dtype holds
         value = convert_number(value, result.array.dtype, function, "fill_value")
     FILL(result.array, value=value)
@@ -245,7 +225,7 @@ def ones(*args: Any, size: Any = None, dtype: Any = None, device: Any = None) ->
     return _full("ones", shape_of("ones", args, size), 1.0, dtype, device)
 
 
-def _like(function: F) -> F:
+def takes_like(function: F) -> F:
     """Decorator of a function (input, *, dtype, device), which takes input's shape, and its dtype and device by default."""
     name = function.__name__
 
@@ -263,31 +243,31 @@ def _like(function: F) -> F:
 
 
 @creates
-@_like
+@takes_like
 def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
     """An uninitialised tensor with the shape, dtype and device of ``input``."""
-    return _allocate(input.array.shape, dtype, device)
+    return allocate(input.array.shape, dtype, device)
 
 
 @creates
-@_like
+@takes_like
 def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros with the shape, dtype and device of ``input``."""
     return _full("zeros_like", input.array.shape, 0.0, dtype, device)
 
 
 @creates
-@_like
+@takes_like
 def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones with the shape, dtype and device of ``input``."""
     return _full("ones_like", input.array.shape, 1.0, dtype, device)
 
 
 @creates
-@_like
+@takes_like
 def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The number ``fill_value`` with the shape, dtype and device of ``input``."""
-    return _full("full_like", input.array.shape, _number("full_like", "fill_value", fill_value), dtype, device)
+    return _full("full_like", input.array.shape, number_of("full_like", "fill_value", fill_value), dtype, device)
 
 
 # ---- ranges -------------------------------------------------------------------------------------------------------------
@@ -312,7 +292,7 @@ def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None, dty
     if given["end"] is None:
         raise ArgumentError("arange: end is missing")
     defaults = {"start": 0, "step": 1}
-    low, high, by = (_number("arange", name, defaults.get(name) if v is None else v) for name, v in given.items())
+    low, high, by = (number_of("arange", name, defaults.get(name) if v is None else v) for name, v in given.items())
     if dtype is None:
         dtype = autograd.get_default_dtype() if any(isinstance(v, float) for v in (low, high, by)) else dtypes.int64
     dtype = dtypes.as_dtype(dtype)
@@ -344,8 +324,8 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
 
     For an integer dtype, start and end are cut to integers first, and then each number, as in PyTorch.
     """
-    low, high = _number("linspace", "start", start), _number("linspace", "end", end)
-    count = _count("linspace", "steps", steps)
+    low, high = number_of("linspace", "start", start), number_of("linspace", "end", end)
+    count = count_of("linspace", "steps", steps)
     dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     if dtypes.is_integer(dtype):
         low, high = convert_number(low, dtype, "linspace", "start"), convert_number(high, dtype, "linspace", "end")
@@ -358,121 +338,30 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
 @creates
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on the diagonal, zeros elsewhere."""
-    rows = _count("eye", "n", n)
-    return _from_values(numpy.eye(rows, rows if m is None else _count("eye", "m", m)), dtype, device)
+    rows = count_of("eye", "n", n)
+    return _from_values(numpy.eye(rows, rows if m is None else count_of("eye", "m", m)), dtype, device)
 
 
-# ---- random -------------------------------------------------------------------------------------------------------------
+# ---- methods that create tensors like a tensor --------------------------------------------------------------------------
 
 
-@creates
-def rand(*args: Any, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """Samples of the uniform distribution on [0, 1)."""
-    return _uniform("rand", shape_of("rand", args, size), dtype, device, generator)
+def _new(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The method ``x.new_zeros(...)`` of a function such as :func:`zeros`: dtype and device are those of x by default."""
+
+    def call(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
+        dtype = self.dtype if dtype is None else dtype
+        return function(*args, dtype=dtype, device=self.device if device is None else device, **options)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"``{function.__name__}`` with the dtype and device of the tensor by default."
+    return method(name)(call)
 
 
-@creates
-def randn(*args: Any, size: Any = None, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """Samples of the standard normal distribution."""
-    return _normal("randn", shape_of("randn", args, size), dtype, device, generator)
+new_empty, new_full = _new("new_empty", empty), _new("new_full", full)
+new_ones, new_tensor, new_zeros = _new("new_ones", ones), _new("new_tensor", tensor), _new("new_zeros", zeros)
 
 
-@creates
-@_like
-def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """Samples of the uniform distribution on [0, 1), with the shape, dtype and device of ``input``."""
-    return _uniform("rand_like", input.array.shape, dtype, device, generator)
-
-
-@creates
-@_like
-def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """Samples of the standard normal distribution, with the shape, dtype and device of ``input``."""
-    return _normal("randn_like", input.array.shape, dtype, device, generator)
-
-
-def _uniform(function: str, shape: tuple[int, ...], dtype: Any, device: Any, generator: Any) -> Tensor:
-    result = _allocate(shape, _floating(function, dtype), device)
-    bits = dtypes.significand_bits(result.array.dtype)
-    _generator(function, generator).fill(random_uniform, result.array, low=0.0, high=1.0, bits=bits)
-    return result
-
-
-def _normal(function: str, shape: tuple[int, ...], dtype: Any, device: Any, generator: Any) -> Tensor:
-    result = _allocate(shape, _floating(function, dtype), device)
-    _generator(function, generator).fill(random_normal, result.array, mean=0.0, std=1.0)
-    return result
-
-
-@creates
-def randint(
-    *args: Any, low: Any = None, high: Any = None, size: Any = None, generator: Generator | None = None, dtype: Any = None,
-    device: Any = None,
-) -> Tensor:  # fmt: skip
-    """Uniform random integers in [low, high): ``randint(high, size)`` or ``randint(low, high, size)``; int64 by default.
-
-    Raises:
-        ArgumentError: the range is empty, or the dtype cannot hold it.
-    """
-    given = {"low": low, "high": high, "size": size}
-    missing = [name for name, value in given.items() if value is None]
-    names = missing[1:] if len(args) < len(missing) and missing[:1] == ["low"] else missing
-    if len(args) != len(names):
-        raise ArgumentError(
-            f"randint: {len(args)} positional arguments beside {[n for n in given if n not in missing]}; expected "
-            "randint(high, size) or randint(low, high, size)"
-        )
-    given.update(zip(names, args))
-    shape = shape_of("randint", (), given["size"])
-    start = as_integer("randint", "low", 0 if given["low"] is None else given["low"])
-    stop = as_integer("randint", "high", given["high"])
-    dtype = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
-    if not start < stop:
-        raise ArgumentError(f"randint: low={start}, high={stop}; expected low < high")
-    convert_number(stop, dtypes.int64, "randint", "high")
-    for bound in (start, stop - 1):
-        smallest, largest = dtypes.limits(dtype)
-        if not smallest <= bound <= largest:
-            raise OutOfRangeError(f"randint: {bound} does not fit into {dtype}; expected {smallest} .. {largest}")
-    result = _allocate(shape, dtypes.int64, device)
-    _generator("randint", generator).fill(random_integers, result.array, low=start, high=stop)
-    return result if dtype == dtypes.int64 else cast(result, dtype=dtype)
-
-
-@creates
-def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """A random permutation of 0 .. n - 1, int64 by default: the argsort of n random 62-bit integers."""
-    count, dtype = _count("randperm", "n", n), dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
-    convert_number(max(count - 1, 0), dtype, "randperm")
-    keys = _allocate((count,), dtypes.int64, device)
-    _generator("randperm", generator).fill(random_integers, keys.array, low=0, high=2**62)
-    result = keys.argsort(0) if count else keys
-    return result if dtype == dtypes.int64 else cast(result, dtype=dtype)
-
-
-@public("bernoulli")
-def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:
-    """Zeros and ones, of the dtype of ``input``: 1 with the probability that the element of input is.
-
-    Args:
-        input: the probabilities, or with ``p`` a tensor of the shape of the result.
-        p: one probability for all elements.
-
-    Raises:
-        ArgumentError: a probability is not between 0 and 1.
-        DtypeError: the probabilities are not floating.
-    """
-    array = input.array
-    if p is None and not dtypes.is_floating(array.dtype):
-        raise DtypeError(f"bernoulli: input of dtype {array.dtype}; expected floating probabilities")
-    if p is not None and not 0.0 <= (p := float(_number("bernoulli", "p", p))) <= 1.0:
-        raise ArgumentError(f"bernoulli: p={p}; expected a probability from 0 to 1")
-    if p is None and array.size and active.tape is None:
-        low, high = float(input.detach().min()), float(input.detach().max())
-        if not (low >= 0.0 and high <= 1.0):
-            raise ArgumentError(f"bernoulli: probabilities from {low} to {high}; expected 0 to 1")
-    drawn = _uniform("bernoulli", array.shape, dtypes.float32, input.device, generator)
-    result: Tensor = cast(compare("less", drawn, input.detach() if p is None else p), dtype=array.dtype)
-    if input.requires_grad and autograd.is_grad_enabled():
-        result = where(compare("equal", drawn, drawn), result, input)  # the gradient is zero
-    return result
+@method("new")
+def new(self: Tensor, *data: Any, device: Any = None) -> Tensor:
+    """``Tensor(*data)`` with the dtype and device of the tensor: sizes, or one list of numbers."""
+    return make_tensor(array_of_call(data, self.device if device is None else device, self.dtype, "new"))

@@ -31,7 +31,7 @@ def fill_(input: Tensor, value: Any) -> Tensor:
         value = make_tensor(out)
     if value.ndim:
         raise ShapeError(f"fill_: value has shape {value.shape}; expected a number or a 0-d tensor: use copy_()")
-    return _assign(input, value, "fill_")
+    return assign(input, value, "fill_")
 
 
 @method("zero_")
@@ -52,10 +52,10 @@ def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
     check_in_place(input, (other,), "copy_")
     if other.device != input.device:
         other = make_tensor(move_to_device(other.array, input.device))
-    return _assign(input, other, "copy_")
+    return assign(input, other, "copy_")
 
 
-def _assign(target: Tensor, source: Tensor, name: str) -> Tensor:
+def assign(target: Tensor, source: Tensor, name: str) -> Tensor:
     """Copy ``source`` into ``target``, converted and broadcast; the previous value of ``target`` gets gradient zero."""
     if source.dtype != target.dtype:
         source = cast(source, dtype=target.dtype)

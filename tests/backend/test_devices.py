@@ -120,9 +120,9 @@ def test_random_streams_are_the_same_on_every_device(other_gpu: str) -> None:
     numpy.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-5)
     assert drawn[1].tobytes() == drawn[2].tobytes()
     where = Device("cuda:1")
-    state = generator.get_state(where)
+    state = generator.position(where)
     again = gpunet.randn(7, device=where, generator=generator).tolist()
-    generator.set_state(*state, where)
+    generator.set_position(*state, where)
     assert gpunet.randn(7, device=where, generator=generator).tolist() == again
 
 

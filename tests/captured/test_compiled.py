@@ -132,9 +132,9 @@ def training(optimizer: str, backend: str, accumulate: int = 1) -> tuple[list[fl
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_follows_eager(optimizer: str) -> None:
     losses, weights = training(optimizer, "eager")
-    state = default_generator.get_state(gpunet.device("cpu"))
+    state = default_generator.position(gpunet.device("cpu"))
     found, found_weights = training(optimizer, "numba")
-    assert default_generator.get_state(gpunet.device("cpu")) == state  # dropout drew the same masks
+    assert default_generator.position(gpunet.device("cpu")) == state  # dropout drew the same masks
     # rounding errors grow, and Adam divides by small roots; wrong dropout masks or rates would change the first digit
     numpy.testing.assert_allclose(found, losses, rtol=2e-3)
     for a, b in zip(found_weights, weights, strict=True):
@@ -232,7 +232,7 @@ def test_calls_before_an_invalid_label_run_once() -> None:
             run(gpunet.ones(1, 3), gpunet.tensor([label]))
         with pytest.raises(LabelError, match="label 3"):
             run(gpunet.ones(1, 3), gpunet.tensor([3]))
-        found.append((calls.item(), default_generator.get_state()))
+        found.append((calls.item(), default_generator.position()))
     assert found[0] == found[1]
 
 

@@ -77,7 +77,7 @@ def train(make: Callable[[], Training], replayed: bool, before: Callable[[Traini
         else:
             tape.replay()
         losses.append(loss.item())
-    return losses, weights(training.model), default_generator.get_state(training.x.device)
+    return losses, weights(training.model), default_generator.position(training.x.device)
 
 
 def small_model(*middle: nn.Module) -> nn.Module:

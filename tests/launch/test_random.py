@@ -85,9 +85,9 @@ def test_the_same_seed_gives_the_same_bits(draw: str, device: str) -> None:
 def test_a_generator_does_not_affect_the_default_generator(draw: str, device: str) -> None:
     generator = gpunet.Generator(4)
     first = DRAWS[draw](generator=generator).tolist()
-    before = default_generator.get_state(gpunet.zeros(1).device)
+    before = default_generator.position(gpunet.zeros(1).device)
     DRAWS[draw](generator=generator)
-    assert default_generator.get_state(gpunet.zeros(1).device) == before
+    assert default_generator.position(gpunet.zeros(1).device) == before
     gpunet.manual_seed(4)
     assert DRAWS[draw]().tolist() == first
     assert DRAWS[draw](generator=generator.manual_seed(4)).tolist() == first
@@ -96,12 +96,12 @@ def test_a_generator_does_not_affect_the_default_generator(draw: str, device: st
 def test_state_is_saved_and_restored(device: str) -> None:
     where = gpunet.zeros(1).device
     gpunet.randn(5)
-    state = default_generator.get_state(where)
+    state = default_generator.position(where)
     drawn = gpunet.randn(50).tolist()
-    default_generator.set_state(*state, where)
+    default_generator.set_position(*state, where)
     assert gpunet.randn(50).tolist() == drawn
     gpunet.manual_seed(77)
-    default_generator.set_state(*state, where)
+    default_generator.set_position(*state, where)
     assert gpunet.randn(50).tolist() == drawn
 
 
@@ -121,7 +121,7 @@ def test_counter_advances_by_blocks_of_four_words(device: str) -> None:
     gpunet.manual_seed(3)
     for size, counter in ((1, 1), (4, 2), (5, 4), (0, 4)):
         gpunet.rand(size)
-        assert default_generator.get_state(where) == (3, counter)
+        assert default_generator.position(where) == (3, counter)
 
 
 @pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 1.5, "7", True, None])
@@ -131,7 +131,7 @@ def test_invalid_seeds_raise(seed: Any) -> None:
 
 
 def test_negative_seeds_wrap_around(device: str) -> None:
-    assert gpunet.manual_seed(-1).get_state(CPU)[0] == 2**64 - 1
+    assert gpunet.manual_seed(-1).position(CPU)[0] == 2**64 - 1
 
 
 def test_generators_without_a_seed_differ() -> None:

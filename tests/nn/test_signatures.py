@@ -126,6 +126,8 @@ def test_constructors_take_the_arguments_of_torch(path: str, torch: Any) -> None
         for module, make in ((gpunet, mine), (torch, theirs)):
             weights = [module.zeros(2, requires_grad=True)]
             required: Any = REQUIRED.get(short, ())
+            if short == "DataParallel":
+                required = (module.nn.Linear(2, 2),)
             if path == "optim":
                 required = (weights,)
             elif path == "optim.lr_scheduler":

@@ -251,7 +251,7 @@ HOST_READS: dict[str, Callable[[gpunet.Tensor], Any]] = {
     "allclose": lambda x: x.allclose(x),
     "one_hot": lambda x: F.one_hot(x.long()),
     "synchronize": lambda x: gpunet.synchronize(x.device),
-    "generator": lambda x: gpunet.launch.random.default_generator.get_state(x.device),
+    "generator": lambda x: gpunet.launch.random.default_generator.position(x.device),
     "learning rate": lambda x: gpunet.optim.SGD([x], lr=0.1).param_groups[0]["lr"],
     "gradcheck": lambda x: gpunet.autograd.gradcheck(lambda y: y * 2, [x.double().requires_grad_()]),
     "mask": lambda x: gpunet.masked_select(x, x > 0).tolist(),

@@ -10,7 +10,15 @@ import numpy
 
 from gpunet.backend.dtypes import significand_bits
 from gpunet.launch.facts import Cost, num_bytes
-from gpunet.launch.random import random_advance, random_bernoulli, random_integers, random_normal, random_uniform
+from gpunet.launch.random import (
+    random_advance,
+    random_bernoulli,
+    random_choice,
+    random_exponential,
+    random_integers,
+    random_normal,
+    random_uniform,
+)
 from gpunet.ops.cases.case import COUNTS, Samples, unaligned
 
 #: (key, counter); the last two overflow into the second word of the counter, in the ninth block and in the first.
@@ -68,6 +76,59 @@ def _(out, state, *, mean, std):
 @random_normal.equivalent
 def _(torch, out, state, *, mean, std):
     return lambda: out.normal_(mean, std)
+
+
+@random_exponential.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
+    yield from _draws(s.dtype, {"rate": 1.0}, {"rate": 0.3})
+
+
+@random_exponential.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield _whole_draw(s, s.dtype, rate=1.0)
+
+
+@random_exponential.cost
+def _(out, state, *, rate):
+    return Cost(3 * out.size, num_bytes(out, state))  # the probability, its logarithm, the division
+
+
+@random_exponential.equivalent
+def _(torch, out, state, *, rate):
+    return lambda: out.exponential_(rate)
+
+
+random_choice.describe(workspace="cumulative")
+
+
+def _choice(weights: Any, samples: int, state: tuple[int, int]) -> list[Any]:
+    rows = len(weights)
+    return [numpy.zeros((rows, samples), "int64"), numpy.zeros(weights.shape), weights, numpy.array(state, "uint64")]
+
+
+@random_choice.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
+    for (rows, n, samples), state in zip(((1, 1, 3), (2, 7, 5), (3, 300, 1), (1, 2, 600), (4, 33, 258)), itertools.cycle(STATES)):
+        weights = s.positive(rows, n)
+        yield f"({rows}, {n}), {samples} samples", _choice(weights, samples, state), {}
+    weights = s.blank(2, 5)
+    weights[0, 3], weights[1, :] = 2, 1  # all but one weight are 0; and equal weights
+    yield "zeros", _choice(weights, 40, STATES[0]), {}
+
+
+@random_choice.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield f"({s.width}, 128), 64 samples", _choice(s.positive(s.width, 128), 64, (7, 1)), {}
+
+
+@random_choice.cost
+def _(out, cumulative, weights, state):
+    return Cost(weights.size, num_bytes(out, weights, state))
+
+
+@random_choice.equivalent
+def _(torch, out, cumulative, weights, state):
+    return lambda: torch.multinomial(weights, out.shape[1], replacement=True)
 
 
 random_integers.describe(

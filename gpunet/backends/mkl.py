@@ -1,0 +1,6 @@
+"""``torch.backends.mkl``, which is not used."""
+
+
+def is_available() -> bool:
+    """Return False."""
+    return False

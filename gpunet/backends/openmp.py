@@ -1,0 +1,6 @@
+"""``torch.backends.openmp``, which is not used."""
+
+
+def is_available() -> bool:
+    """Return False."""
+    return False

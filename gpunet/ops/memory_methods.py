@@ -1,0 +1,123 @@
+"""Methods that concern the memory of a tensor: detach_, resize_, set_, pin_memory, ..."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gpunet.autograd import COPY, Tensor, bump_version, method
+from gpunet.backend import devices
+from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, ShapeError
+from gpunet.launch.memory import empty
+from gpunet.ops.face import sizes_of
+
+
+@method("detach_")
+def detach_(self: Tensor) -> Tensor:
+    """Take the tensor out of the graph, so that it is a leaf that needs no gradient.
+
+    Raises:
+        InPlaceError: the tensor is a view; use detach().
+    """
+    if self._view_version is not None and self._node is not None:
+        raise InPlaceError("detach_ on a view; use .detach(), which returns a tensor outside of the graph")
+    self._node, self._index, self._requires_grad = None, 0, False
+    return self
+
+
+@method("resize_")
+def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
+    """Give the tensor another shape: its first elements in memory stay, new ones are uninitialised.
+
+    Raises:
+        GradientError: the tensor requires grad.
+        ShapeError: a size is negative, or the tensor is a view with gaps.
+    """
+    shape = sizes_of("resize_", sizes, size=None)
+    if shape and min(shape) < 0:
+        raise ShapeError(f"resize_: size={shape}; expected 0 or more in each dimension")
+    if self._requires_grad:
+        raise GradientError("resize_ on a tensor that requires grad; compute a new tensor with .reshape()")
+    if shape == self.array.shape:
+        return self
+    count, source = math.prod(shape), self.array
+    if not (source.flags.c_contiguous or source.flags.f_contiguous):
+        raise ShapeError("resize_ on a view with gaps between its elements; use .clone() first")
+    flat = (source if source.flags.c_contiguous else source.T).reshape(-1)  # in the order of memory
+    if count <= source.size:
+        self.array = flat[:count].reshape(shape)
+    else:
+        array = empty((count,), source.dtype, source)
+        kept = min(count, source.size)
+        COPY(array[:kept], flat[:kept])
+        self.array = array.reshape(shape)
+    bump_version(self)
+    return self
+
+
+@method("resize_as_")
+def resize_as_(self: Tensor, the_template: Tensor, memory_format: Any = None) -> Tensor:
+    """Give the tensor the shape of another (see ``resize_``)."""
+    return resize_(self, *the_template.array.shape)
+
+
+@method("set_")
+def set_(self: Tensor, source: Tensor | None = None) -> Tensor:
+    """Let the tensor share the memory, shape and device of ``source``; without it, be empty.
+
+    Raises:
+        DtypeError: source is no tensor of the same dtype.
+        GradientError: the tensor requires grad.
+    """
+    if source is not None and not isinstance(source, Tensor):
+        raise DtypeError(f"set_: source has type {type(source).__name__}; expected a tensor")
+    if self._requires_grad:
+        raise GradientError("set_ on a tensor that requires grad; use .data = ..., or copy_() under no_grad()")
+    if source is None:
+        self.array = empty((0,), self.array.dtype, self.array)
+    elif source.array.dtype != self.array.dtype:
+        raise DtypeError(f"set_: source has dtype {source.dtype}; expected that of the tensor, {self.dtype}")
+    else:
+        self.array = source.array
+    bump_version(self)
+    return self
+
+
+@method("storage_offset")
+def storage_offset(self: Tensor) -> int:
+    """Return the number of elements before the first one in the array that the tensor is a view of."""
+    owner: Any = self.array
+    while (base := owner.base) is not None and devices.is_array(base):
+        owner = base
+    return (devices.pointer(self.array) - devices.pointer(owner)) // self.array.itemsize if self.array.size else 0
+
+
+@method("pin_memory")
+def pin_memory(self: Tensor, device: Any = None) -> Tensor:
+    """Return the tensor: copies to a GPU use pinned memory where they need it."""
+    if self.is_cuda:
+        raise ArgumentError(f"pin_memory on a tensor on {self.device}; expected one on the CPU")
+    return self
+
+
+@method("is_pinned")
+def is_pinned(self: Tensor, device: Any = None) -> bool:
+    """Return False: copies to a GPU use pinned memory of their own."""
+    return False
+
+
+@method("share_memory_")
+def share_memory_(self: Tensor) -> Tensor:
+    """Return the tensor: other processes receive a copy, see ``is_shared``."""
+    return self
+
+
+@method("is_shared")
+def is_shared(self: Tensor) -> bool:
+    """Return whether other processes see changes of the tensor: False."""
+    return False
+
+
+@method("record_stream")
+def record_stream(self: Tensor, stream: Any) -> None:
+    """Do nothing: memory that is in use on a stream of ``with cuda.stream()`` is waited for at the end of the block."""

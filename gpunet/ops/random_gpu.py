@@ -1,0 +1,67 @@
+"""Seeds and states of random numbers on GPUs, as ``torch.cuda`` has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gpunet.autograd import Tensor
+from gpunet.backend.devices import Device
+from gpunet.backend.gpus import current_device, device_count, is_available
+from gpunet.launch.random import default_generator, seed_gpus
+from gpunet.ops.random import set_state_of, state_of
+
+__all__ = [
+    "get_rng_state", "get_rng_state_all", "initial_seed", "manual_seed", "manual_seed_all", "seed", "seed_all", "set_rng_state",
+    "set_rng_state_all",
+]  # fmt: skip
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the default generator on the current GPU; without a GPU nothing is changed."""
+    seed_gpus(seed, [current_device()] if is_available() else [])
+
+
+def manual_seed_all(seed: int) -> None:
+    """Seed the default generator on all GPUs; without a GPU nothing is changed."""
+    seed_gpus(seed)
+
+
+def seed() -> None:
+    """Seed the default generator on the current GPU from the operating system."""
+    manual_seed(type(default_generator)().initial_seed())
+
+
+def seed_all() -> None:
+    """Seed the default generator on all GPUs from the operating system, alike."""
+    manual_seed_all(type(default_generator)().initial_seed())
+
+
+def initial_seed() -> int:
+    """Return the key of the default generator on the current GPU."""
+    return default_generator.position(Device("cuda"))[0]
+
+
+def get_rng_state(device: Any = "cuda") -> Tensor:
+    """The state of the default generator on a GPU, uint8 (16,) on the CPU."""
+    return state_of(default_generator, Device(device))
+
+
+def set_rng_state(new_state: Tensor, device: Any = "cuda") -> None:
+    """Set the state of the default generator on a GPU to one from :func:`get_rng_state`.
+
+    Raises:
+        ShapeError: it is no such tensor.
+    """
+    set_state_of(default_generator, new_state, Device(device))
+
+
+def get_rng_state_all() -> list[Tensor]:
+    """The state on each GPU."""
+    return [get_rng_state(index) for index in range(device_count())]
+
+
+def set_rng_state_all(new_states: Iterable[Tensor]) -> None:
+    """Set the states on the GPUs, from the first on."""
+    for index, state in enumerate(new_states):
+        set_rng_state(state, index)

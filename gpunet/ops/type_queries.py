@@ -1,0 +1,101 @@
+"""Questions about dtypes and types: is_floating_point, promote_types, result_type, ..., and the default type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from gpunet.autograd import Tensor, get_default_dtype, set_default_dtype
+from gpunet.autograd.tensor_types import tensor_type
+from gpunet.backend import devices, dtypes
+from gpunet.errors import DtypeError, ShapeError
+from gpunet.ops.face import public
+
+__all__ = [
+    "can_cast", "get_default_device", "is_complex", "is_floating_point", "is_nonzero", "is_signed", "numel", "promote_types",
+    "result_type", "set_default_tensor_type", "typename",
+]  # fmt: skip
+
+
+@public(out=False)
+def is_floating_point(input: Tensor) -> bool:
+    """Return whether the dtype is floating."""
+    return dtypes.is_floating(input.dtype)
+
+
+@public("is_complex", out=False)
+def is_complex(input: Tensor) -> bool:
+    """Return False: there are no complex dtypes."""
+    return False
+
+
+@public("is_signed", out=False)
+def is_signed(input: Tensor) -> bool:
+    """Return whether the dtype has negative numbers."""
+    return not dtypes.is_boolean(input.dtype) and float(dtypes.limits(input.dtype)[0]) < 0.0
+
+
+@public("is_nonzero", out=False)
+def is_nonzero(input: Tensor) -> bool:
+    """Return whether the one element of the tensor is not 0.
+
+    Raises:
+        ShapeError: the tensor does not have exactly one element.
+    """
+    if input.array.size != 1:
+        raise ShapeError(f"is_nonzero: a tensor of shape {tuple(input.shape)}; expected one element: use .any() or .all()")
+    return bool(input)
+
+
+@public(out=False)
+def numel(input: Tensor) -> int:
+    """Return the number of elements."""
+    return int(input.array.size)
+
+
+def promote_types(type1: Any, type2: Any) -> numpy.dtype[Any]:
+    """Return the smallest dtype that holds the numbers of both."""
+    return dtypes.promote(dtypes.as_dtype(type1), dtypes.as_dtype(type2))
+
+
+def result_type(tensor1: Any, tensor2: Any) -> numpy.dtype[Any]:
+    """Return the dtype of the sum of two tensors or numbers."""
+    total: Any = (tensor1 if isinstance(tensor1, Tensor) else 0) + tensor2 if isinstance(tensor1, Tensor) else tensor2 + tensor1
+    if not isinstance(total, Tensor):
+        return dtypes.bool if isinstance(tensor1, bool) and isinstance(tensor2, bool) else (
+            get_default_dtype() if isinstance(total, float) else dtypes.int64
+        )
+    return total.dtype
+
+
+def can_cast(from_: Any, to: Any) -> bool:
+    """Return whether PyTorch's rules let an in-place op write results of the first dtype to a tensor of the second."""
+    return dtypes.category(dtypes.as_dtype(from_)) <= dtypes.category(dtypes.as_dtype(to))
+
+
+def typename(obj: Any) -> str:
+    """Return the name of the type of an object; of a tensor, the name that PyTorch gives it."""
+    if isinstance(obj, Tensor):
+        name: Any = obj.type()
+        return str(name)
+    kind = type(obj)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def get_default_device() -> devices.Device:
+    """Return the device of new tensors."""
+    return devices.default_device()
+
+
+def set_default_tensor_type(t: Any) -> None:
+    """Set the dtype, and the device, of new tensors by an old type, such as ``cuda.FloatTensor`` or its name.
+
+    Raises:
+        DtypeError: the type is not floating, or unknown.
+    """
+    dtype, device = tensor_type(t)
+    if not dtypes.is_floating(dtype):
+        raise DtypeError(f"set_default_tensor_type({t!r}): expected a floating type, such as 'torch.FloatTensor'")
+    set_default_dtype(dtype)
+    devices.set_default_device(device or "cpu")

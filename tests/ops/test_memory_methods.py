@@ -1,0 +1,86 @@
+"""Methods that concern the memory of a tensor, and methods that create tensors like it."""
+
+from __future__ import annotations
+
+import pytest
+
+import gpunet
+from gpunet.errors import DtypeError, GradientError, InPlaceError, ShapeError
+
+
+def test_new_tensors_have_the_dtype_and_device(device: str) -> None:
+    x = gpunet.zeros(2, dtype="float64")
+    with gpunet.device("cpu"):
+        for made, values in (
+            (x.new_zeros(3), [0.0] * 3), (x.new_ones((1, 2)), [[1.0, 1.0]]), (x.new_full((2,), 5), [5.0, 5.0]),
+            (x.new_tensor([1, 2]), [1.0, 2.0]), (x.new([4, 5]), [4.0, 5.0]),
+        ):  # fmt: skip
+            assert (made.dtype, made.device, made.tolist()) == (x.dtype, x.device, values)
+        assert x.new(2, 3).shape == (2, 3) and x.new_empty(4).dtype == x.dtype
+    assert x.new_zeros(1, dtype="int64", requires_grad=False).dtype == gpunet.int64
+
+
+def test_detach_in_place() -> None:
+    x = gpunet.ones(3, requires_grad=True)
+    y = x * 2
+    assert y.detach_() is y and y.is_leaf and not y.requires_grad
+    with pytest.raises(InPlaceError, match=r"detach_ on a view"):
+        (x * 2)[:1].detach_()
+
+
+def test_resize(device: str) -> None:
+    x = gpunet.arange(6)
+    assert x.resize_(2, 2) is x and x.tolist() == [[0, 1], [2, 3]]
+    assert x.resize_((2, 3)).tolist()[0] == [0, 1, 2]
+    y = gpunet.arange(6).reshape(2, 3).t()
+    assert y.resize_(6).tolist() == [0, 1, 2, 3, 4, 5]  # in the order of memory, as in PyTorch
+    assert x.resize_as_(gpunet.zeros(4)).shape == (4,)
+    with pytest.raises(ShapeError, match=r"resize_: size=\(-1,\)"):
+        x.resize_(-1)
+    with pytest.raises(ShapeError, match=r"resize_ on a view with gaps"):
+        gpunet.zeros(4, 4)[:, :2].resize_(3)
+    with pytest.raises(GradientError, match=r"resize_ on a tensor that requires grad"):
+        gpunet.ones(2, requires_grad=True).resize_(1)
+
+
+def test_set() -> None:
+    x, y = gpunet.zeros(2), gpunet.ones(3)
+    assert x.set_(y) is x
+    y[0] = 5
+    assert x.tolist() == [5.0, 1.0, 1.0] and gpunet.zeros(2).set_().shape == (0,)
+    with pytest.raises(DtypeError, match=r"set_: source has dtype int64"):
+        x.set_(gpunet.ones(1, dtype="int64"))
+    with pytest.raises(DtypeError, match=r"set_: source has type list"):
+        x.set_([1.0])
+
+
+def test_places() -> None:
+    x = gpunet.zeros(4, 5)
+    assert (x.storage_offset(), x[1:].storage_offset(), x[1, 2:].storage_offset()) == (0, 5, 7)
+    assert x.pin_memory() is x and not x.is_pinned() and x.share_memory_() is x and not x.is_shared()
+
+
+def test_type_queries(torch: object) -> None:
+    assert gpunet.is_tensor(gpunet.ones(1)) and not gpunet.is_tensor(1.0)
+    assert gpunet.is_floating_point(gpunet.ones(1)) and not gpunet.is_complex(gpunet.ones(1))
+    assert gpunet.is_signed(gpunet.ones(1)) and not gpunet.is_signed(gpunet.ones(1, dtype="uint8"))
+    assert gpunet.is_nonzero(gpunet.ones(1)) and gpunet.numel(gpunet.ones(2, 3)) == 6
+    assert gpunet.promote_types("float16", "int64") == gpunet.float16 and gpunet.can_cast("int64", "float32")
+    assert not gpunet.can_cast("float32", "int64")
+    assert gpunet.result_type(gpunet.ones(1, dtype="int64"), 1.5) == gpunet.float32
+    assert gpunet.result_type(1, gpunet.ones(1, dtype="float64")) == gpunet.float64
+    assert gpunet.result_type(1, 2.0) == gpunet.float32 and gpunet.result_type(1, True) == gpunet.int64
+    assert gpunet.typename(gpunet.ones(1)) == "torch.FloatTensor"
+    with pytest.raises(ShapeError, match=r"is_nonzero: a tensor of shape \(2,\)"):
+        gpunet.is_nonzero(gpunet.ones(2))
+
+
+def test_default_tensor_type() -> None:
+    try:
+        gpunet.set_default_tensor_type("torch.DoubleTensor")
+        assert gpunet.zeros(1).dtype == gpunet.float64
+        with pytest.raises(DtypeError, match=r"expected a floating type"):
+            gpunet.set_default_tensor_type(gpunet.LongTensor)
+    finally:
+        gpunet.set_default_dtype("float32")
+        gpunet.set_default_device(None)
