@@ -82,6 +82,14 @@ class DataError(GpunetError, ValueError):
     """A data file or data set that cannot be used."""
 
 
+class MissingNameError(GpunetError, AttributeError):
+    """A name of PyTorch that gpunet does not have, in a script that runs under PyTorch's names."""
+
+
+class MissingModuleError(GpunetError, ImportError):
+    """A module of PyTorch that gpunet does not have, in a script that runs under PyTorch's names."""
+
+
 class ProcessError(GpunetError, RuntimeError):
     """A process that this one started has failed; the message has its number and traceback."""
 

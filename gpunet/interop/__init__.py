@@ -1,0 +1,1 @@
+"""PyTorch scripts: run them under gpunet's names, and read which names they need."""

@@ -1,0 +1,84 @@
+"""Run a script or a notebook that is written for PyTorch, under gpunet's names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import runpy
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from gpunet.errors import ArgumentError
+from gpunet.interop.torch_modules import torch_names
+
+_log = logging.getLogger(__name__)
+
+
+def run_script(path: str | Path, arguments: Sequence[str] = ()) -> None:
+    """Run a script as ``python script arguments``, but ``torch`` and its submodules are gpunet's.
+
+    Of a notebook (.ipynb) the cells with code are run in order, without lines of the shell and of IPython (``!`` and ``%``).
+
+    Raises:
+        ArgumentError: the file does not exist, or is neither a script nor a notebook.
+        MissingNameError, MissingModuleError: the script uses a name of PyTorch that gpunet does not have.
+    """
+    script = Path(path)
+    if not script.is_file():
+        raise ArgumentError(f"run: no file {str(path)!r}; expected a Python script or a notebook")
+    with torch_names(), _as_main(script, arguments):
+        if script.suffix == ".ipynb":
+            _run_notebook(script)
+        else:
+            runpy.run_path(str(script), run_name="__main__")
+
+
+@contextmanager
+def _as_main(script: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """Set the arguments and the path of imports as for ``python script arguments``."""
+    argv, path = sys.argv, sys.path.copy()
+    sys.argv = [str(script), *arguments]
+    sys.path.insert(0, str(script.resolve().parent))
+    try:
+        yield
+    finally:
+        sys.argv, sys.path[:] = argv, path
+
+
+def code_of_notebook(script: Path) -> list[str]:
+    """The code of the cells of a notebook, where lines of the shell and of IPython are comments.
+
+    Raises:
+        ArgumentError: the file is no notebook.
+    """
+    try:
+        cells = json.loads(script.read_text(encoding="utf-8"))["cells"]
+        sources = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError):
+        raise ArgumentError(f"run: {str(script)!r} is no notebook; expected a file of Jupyter, format 4") from None
+    found = []
+    for source in sources:
+        text = source if isinstance(source, str) else "".join(source)
+        if text.lstrip().startswith("%%"):  # the whole cell is for a command of IPython
+            text = "".join(f"# {line}\n" for line in text.splitlines())
+        lines = [f"pass  # {line}" if line.lstrip()[:1] in ("!", "%") else line for line in text.splitlines()]
+        indents = [line[: len(line) - len(line.lstrip())] for line in text.splitlines()]
+        lines = [
+            indent + line if line.startswith("pass  # ") and indent else line for indent, line in zip(indents, lines, strict=True)
+        ]
+        found.append("\n".join(lines))
+    return found
+
+
+def _run_notebook(script: Path) -> None:
+    main = ModuleType("__main__")
+    main.__file__ = str(script)
+    before, sys.modules["__main__"] = sys.modules["__main__"], main
+    try:
+        for number, source in enumerate(code_of_notebook(script), 1):
+            exec(compile(source, f"{script.name}, cell {number}", "exec"), main.__dict__)
+    finally:
+        sys.modules["__main__"] = before
