@@ -82,5 +82,9 @@ class DataError(GpunetError, ValueError):
     """A data file or data set that cannot be used."""
 
 
+class WorkerError(GpunetError, RuntimeError):
+    """A worker process of a DataLoader raised an exception, died, or took too long; the message names the worker."""
+
+
 class MissingDependencyError(GpunetError, ImportError):
     """An optional package that a function needs is not installed."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 from numpy import float64, int64, uint8, uint64
@@ -241,6 +241,13 @@ def inverse_normal(p: numpy.ndarray) -> numpy.ndarray:
     return z
 
 
+class Streams(NamedTuple):
+    """The streams of a generator: its seed, and the state buffers of the devices on which it has drawn."""
+
+    seed: int
+    states: dict[Device, Array]
+
+
 class Generator:
     """Random number generator with one stream per device, all started from one seed.
 
@@ -257,6 +264,7 @@ class Generator:
             seed, device = None, seed
         self.device = devices.CPU if device is None else Device(device)
         self._states: dict[Device, Array] = {}
+        self.num_seedings = 0  # how often it was seeded
         self.manual_seed(secrets.randbits(63) if seed is None else seed)
 
     def manual_seed(self, seed: int) -> Generator:
@@ -273,9 +281,26 @@ class Generator:
             raise ArgumentError(f"seed {seed!r}: expected an integer from -2**63 to 2**64 - 1")
         graph_break("seeding random numbers", "seed before the step; its replays continue the stream")
         self._seed = int(seed) % 2**64
+        self._num_substreams = 0
+        self.num_seedings += 1
         for where in self._states:
             self.set_state(self._seed, 0, where)
         return self
+
+    def next_substream(self) -> int:
+        """Return 0 at the first call since the generator was seeded, then 1, and so on.
+
+        Objects that derive random numbers from the seed alone, such as data loaders, are told apart by it.
+        """
+        self._num_substreams += 1
+        return self._num_substreams - 1
+
+    def exchange(self, streams: Streams) -> Streams:
+        """Continue with other streams; return the streams so far, for a later call."""
+        graph_break("exchanging the state of random numbers", "do it before the step")
+        previous = Streams(self._seed, self._states)
+        self._seed, self._states = streams
+        return previous
 
     def initial_seed(self) -> int:
         """Return the seed that the streams were started from."""
