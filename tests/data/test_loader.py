@@ -201,8 +201,11 @@ def test_resume_an_iterable_data_set_after_every_batch(num_workers: int) -> None
 
 
 def test_resume_with_other_workers_and_through_a_file(tmp_path: Any) -> None:
-    expected = epochs(make(Augmented(20), batch_size=3, shuffle=True))
-    loader = make(Augmented(20), 2, batch_size=3, shuffle=True)
+    generator = Generator(7)
+    assert generator.next_substream() == 0  # as of another loader
+    loader = DataLoader(Augmented(20), num_workers=2, batch_size=3, shuffle=True, generator=generator)
+    expected = epochs(loader)
+    generator.manual_seed(7)
     for number, _ in enumerate(loader):
         if number == 3:
             gpunet.save(loader.state_dict(), tmp_path / "state.safetensors")
