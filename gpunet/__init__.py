@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gpunet.ops.rounding import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
+    from gpunet.ops.special_functions import *
     from gpunet.train.checkpoint import *
 
 __version__ = "0.1.0"
@@ -51,7 +52,8 @@ _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.formats", "backend.threads", "autograd.size", "autograd.tensor",
     "autograd.tensor_types", "autograd.mode", "autograd.backward", "launch.random", "launch.synchronize",
     "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.equality", "ops.index", "ops.join",
-    "ops.matmul", "ops.norm", "ops.order", "ops.reduce", "ops.rounding", "ops.shape", "ops.softmax", "ops.custom",
+    "ops.matmul", "ops.norm", "ops.order", "ops.reduce", "ops.rounding", "ops.shape", "ops.softmax",
+    "ops.special_functions", "ops.custom",
     "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
