@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         data,
         emulator,
         errors,
+        interop,
         mps,
         multiprocessing,
         nn,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         testing,
         tools,
         train,
+        utils,
         version,
     )
     from gpunet.autograd.engine import *
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from gpunet.ops.rounding import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
+    from gpunet.ops.special_functions import *
     from gpunet.ops.type_queries import *
     from gpunet.train.checkpoint import *
 
@@ -76,7 +79,8 @@ _REEXPORTED = (
     "autograd.size", "autograd.tensor", "autograd.tensor_types", "autograd.mode", "autograd.printing", "autograd.engine",
     "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.equality",
     "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.random", "ops.reduce", "ops.rounding", "ops.shape",
-    "ops.softmax", "ops.type_queries", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
+    "ops.softmax", "ops.special_functions", "ops.type_queries", "ops.custom", "captured.compile", "captured.step",
+    "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
@@ -84,8 +88,9 @@ _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
 _STAR_SUBMODULES = ("cuda", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "accelerator", "autograd", "backend", "backends", "captured", "data", "emulator", "errors", "launch", "mps", "multiprocessing",
-    "random", "testing", "tools", "train", "version",
+    "accelerator", "autograd", "backend", "backends", "captured", "data", "emulator", "errors", "interop", "launch", "mps", "multiprocessing",
+    "random", "testing", "tools", "train", "utils",
+    "version",
 )  # fmt: skip
 
 

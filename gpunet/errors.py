@@ -94,5 +94,9 @@ class ProcessError(GpunetError, RuntimeError):
     """A process that this one started has failed; the message has its number and traceback."""
 
 
+class WorkerError(GpunetError, RuntimeError):
+    """A worker process of a DataLoader raised an exception, died, or took too long; the message names the worker."""
+
+
 class MissingDependencyError(GpunetError, ImportError):
     """An optional package that a function needs is not installed."""

@@ -39,8 +39,9 @@ LAYERS = (
     "captured",
     "data",
     "train",
-    "accelerator backends cuda mps multiprocessing random",  # re-export names, like the package itself ("")
+    "accelerator backends cuda mps multiprocessing random utils",  # re-export names, like the package itself ("")
     "",
+    "interop",
     "tools version",
     "cli __main__",
 )

@@ -1,13 +1,23 @@
-"""Data: built-in data sets, CSV and NumPy files, held-out splits, standardisation, and batches on the device."""
+"""Data: samples and batches (PyTorch's ``utils.data``), built-in data sets, CSV and NumPy files, splits, standardisation."""
 
+from gpunet.data.collate import *
+from gpunet.data.collate import __all__ as _collate_names
 from gpunet.data.datasets import *
 from gpunet.data.datasets import __all__ as _datasets_names
 from gpunet.data.loader import *
 from gpunet.data.loader import __all__ as _loader_names
+from gpunet.data.samplers import *
+from gpunet.data.samplers import __all__ as _samplers_names
 from gpunet.data.split import *
 from gpunet.data.split import __all__ as _split_names
+from gpunet.data.tabular import *
+from gpunet.data.tabular import __all__ as _tabular_names
+from gpunet.data.workers import *
+from gpunet.data.workers import __all__ as _workers_names
 
-__all__ = [*_datasets_names, *_loader_names, *_split_names]
+__all__ = [
+    *_collate_names, *_datasets_names, *_loader_names, *_samplers_names, *_split_names, *_tabular_names, *_workers_names,
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

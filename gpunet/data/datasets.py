@@ -1,220 +1,235 @@
-"""Data sets by name (digits, breast-cancer, diabetes) or from a .csv or .npz file.
-
-    data = load("digits")
-    data = load("houses.csv", target="price")
-
-The target column and the task (classification or regression) are inferred if they are not given, and reported in
-:attr:`Dataset.notes`. Invalid data raise :class:`~gpunet.errors.DataError` with file, line, column and value.
-"""
+"""Data sets: samples by index (:class:`Dataset`) or in a row (:class:`IterableDataset`), and sets made of others."""
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
-import zipfile
-from dataclasses import dataclass
-from pathlib import Path
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy
 
-from gpunet.backend.dtypes import is_numeric, is_text
-from gpunet.data.table import read_csv
-from gpunet.data.targets import Targets, classes_of_arrays, infer
-from gpunet.errors import DataError, MissingDependencyError
+from gpunet.autograd import Tensor
+from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
+from gpunet.launch.random import Generator
+from gpunet.ops.random import randperm
 
-__all__ = ["BUILT_IN", "Dataset", "load"]
-
-#: Built-in data set -> the scikit-learn function that loads it.
-BUILT_IN = {"digits": "load_digits", "breast-cancer": "load_breast_cancer", "diabetes": "load_diabetes"}
-
-#: Names that :func:`load` looks for in an .npz file.
-FEATURE_KEYS = ("x", "X", "features", "data")
-TARGET_KEYS = ("y", "Y", "target", "targets", "label", "labels")
+__all__ = [
+    "ChainDataset", "ConcatDataset", "Dataset", "IterableDataset", "StackDataset", "Subset", "TensorDataset", "random_split",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
 class Dataset:
-    """Rows of features with their targets."""
+    """Base class of data sets whose samples are read by index: a subclass defines ``__getitem__`` and mostly ``__len__``.
 
-    name: str
-    task: str  # "classification" | "regression"
-    features: numpy.ndarray  # (n, f) float32 or float64
-    targets: numpy.ndarray  # (n,) int64 class indices, or float64 for regression
-    feature_names: tuple[str, ...]
-    class_names: tuple[str, ...] = ()  # empty for regression
-    notes: tuple[str, ...] = ()  # messages about inferred properties
-    held_out: numpy.ndarray | None = None  # (n,) bool: the test rows of a file with its own split
+    A subclass may define ``__getitems__(indices)``, which returns the list of the samples of a batch.
+    """
 
-    def __len__(self) -> int:
-        return len(self.features)
+    def __getitem__(self, index: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no __getitem__: define it, to return the sample at an index")
+
+    def __class_getitem__(cls, item: Any) -> type[Dataset]:
+        return cls  # Dataset[tuple[Tensor, Tensor]] in annotations and as a base class
+
+    def __add__(self, other: Dataset) -> ConcatDataset:
+        return ConcatDataset([self, other])
 
 
-def load(source: str | Path, target: str | int | None = None, task: str = "auto") -> Dataset:
-    """Load a data set.
+class IterableDataset(Dataset):
+    """Base class of data sets whose samples come in a row: a subclass defines ``__iter__``.
+
+    With several workers each of them iterates over its own copy; ``__iter__`` asks :func:`get_worker_info` for its share.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError(f"{type(self).__name__} has no __iter__: define it, to yield the samples")
+
+    def __add__(self, other: Dataset) -> ChainDataset:  # type: ignore[override]
+        return ChainDataset([self, other])
+
+
+class TensorDataset(Dataset):
+    """The rows of tensors: sample i is the tuple of the i-th rows.  A DataLoader reads a batch by one gather for each tensor.
 
     Args:
-        source: one of :data:`BUILT_IN`, or the path of a .csv or .npz file.
-        target: the column of the target, by name or by number (from 0; -1 is the last); for an .npz file the name of its
-            array. Default: the last column, or the first array named like one of :data:`TARGET_KEYS`.
-        task: "classification", "regression", or "auto" to infer it from the target.
+        tensors: of the same size in their first dimension.
 
     Raises:
-        DataError: the data are invalid; the message has the file, line, column and value.
-        MissingDependencyError: built-in data sets need scikit-learn.
+        ShapeError: the sizes differ.
+        DtypeError: an argument is no tensor.
     """
-    if task not in ("auto", "classification", "regression"):
-        raise DataError(f"task {task!r}; expected 'auto', 'classification' or 'regression'")
-    name = str(source)
-    if name in BUILT_IN:
-        if target is not None:
-            raise DataError(f"target {target!r}: the built-in data {name!r} have a fixed target; remove it")
-        return _built_in(name, task)
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"no data {name!r}: expected {', '.join(BUILT_IN)} or the path of a .csv or .npz file")
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; expected a .csv or .npz file")
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return _from_npz(path, target, task)
-    if suffix in (".csv", ".tsv", ".txt", ".data"):
-        return _from_csv(path, target, task)
-    raise DataError(f"{path}: unsupported file extension {suffix!r}; expected .csv or .npz")
+
+    def __init__(self, *tensors: Tensor) -> None:
+        if not tensors:
+            raise ArgumentError("TensorDataset: no tensors; expected at least one")
+        for number, tensor in enumerate(tensors):
+            if not isinstance(tensor, Tensor):
+                raise DtypeError(
+                    f"TensorDataset: argument {number} has type {type(tensor).__name__}; expected a tensor: use gpunet.tensor(...)"
+                )
+        if any(t.ndim == 0 for t in tensors) or len({len(t) for t in tensors}) > 1:
+            shapes = [tuple(t.shape) for t in tensors]
+            raise ShapeError(f"TensorDataset: tensors of shapes {shapes}; expected the same number of rows")
+        self.tensors = tensors
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+        return tuple(tensor[index] for tensor in self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
 
 
-def _built_in(name: str, task: str) -> Dataset:
-    try:
-        from sklearn import datasets as sklearn_datasets
-    except ImportError:
-        raise MissingDependencyError(
-            f"the data {name!r} are part of scikit-learn, which is not installed: pip install 'gpunet[train]'"
-        ) from None
-    bunch = getattr(sklearn_datasets, BUILT_IN[name])()
-    features = numpy.ascontiguousarray(bunch.data, numpy.float32)
-    fixed_task = "regression" if name == "diabetes" else "classification"
-    if task not in ("auto", fixed_task):
-        raise DataError(f"task {task!r}: the built-in data {name!r} are for {fixed_task}")
-    feature_names = tuple(str(n) for n in bunch.feature_names)
-    if fixed_task == "regression":
-        return Dataset(name, fixed_task, features, bunch.target.astype(numpy.float64), feature_names)
-    class_names = tuple(str(n) for n in bunch.target_names)
-    return Dataset(name, fixed_task, features, bunch.target.astype(numpy.int64), feature_names, class_names)
+class StackDataset(Dataset):
+    """Several data sets side by side: sample i is the tuple, or with keywords the dict, of their i-th samples.
+
+    Raises:
+        ShapeError: the lengths differ.
+        ArgumentError: no data sets, or positional and keyword arguments together.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if bool(args) == bool(kwargs):
+            raise ArgumentError(f"StackDataset: {len(args)} positional and {len(kwargs)} keyword arguments; expected one kind")
+        self.datasets: Any = args or kwargs
+        lengths = [len(dataset) for dataset in (args or kwargs.values())]
+        if len(set(lengths)) > 1:
+            raise ShapeError(f"StackDataset: data sets of lengths {lengths}; expected the same length")
+        self._length = lengths[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._joined(lambda dataset: dataset[index])
+
+    def __getitems__(self, indices: list[Any]) -> list[Any]:
+        columns = self._joined(lambda dataset: _samples(dataset, indices))
+        if isinstance(columns, dict):
+            return [dict(zip(columns, row)) for row in zip(*columns.values())]
+        return list(zip(*columns))
+
+    def _joined(self, read: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: read(dataset) for name, dataset in self.datasets.items()}
+        return tuple(read(dataset) for dataset in self.datasets)
+
+    def __len__(self) -> int:
+        return self._length
 
 
-def _from_csv(path: Path, target: str | int | None, task: str) -> Dataset:
-    table = read_csv(path, target)
-    targets = infer(table.targets, str(path), table.target_name, table.lines, task)
-    note = f"target: column {table.target_name!r}" + (" (the last one)" if target is None else "")
-    return _dataset(path, table.features, targets, tuple(table.feature_names), (note,))
+def _samples(dataset: Any, indices: list[Any]) -> list[Any]:
+    if callable(getattr(dataset, "__getitems__", None)):
+        return list(dataset.__getitems__(indices))
+    return [dataset[index] for index in indices]
 
 
-def _dataset(
-    path: Path,
-    features: numpy.ndarray,
-    targets: Targets,
-    feature_names: tuple[str, ...],
-    notes: tuple[str, ...],
-    held_out: numpy.ndarray | None = None,
-) -> Dataset:
-    notes = (*notes, targets.note)
-    return Dataset(
-        path.stem, targets.task, features, targets.values, feature_names, targets.class_names, notes, held_out
-    )
+class ConcatDataset(Dataset):
+    """Data sets one after the other.
+
+    Raises:
+        ArgumentError: no data sets, or an IterableDataset among them (see :class:`ChainDataset`).
+    """
+
+    def __init__(self, datasets: Iterable[Any]) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise ArgumentError("ConcatDataset: no data sets; expected at least one")
+        if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
+            raise ArgumentError("ConcatDataset: an IterableDataset has no samples by index; use ChainDataset")
+        self.cumulative_sizes = list(itertools.accumulate(len(dataset) for dataset in self.datasets))
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
+
+    def __getitem__(self, idx: int) -> Any:
+        at = idx + len(self) if idx < 0 else idx
+        if not 0 <= at < len(self):
+            raise OutOfRangeError(f"ConcatDataset: index {idx}; expected {-len(self)} .. {len(self) - 1}")
+        number = bisect.bisect_right(self.cumulative_sizes, at)
+        return self.datasets[number][at - (self.cumulative_sizes[number - 1] if number else 0)]
 
 
-# ---- .npz -----------------------------------------------------------------------------------------------------------
+class ChainDataset(IterableDataset):
+    """The samples of several IterableDatasets, one data set after the other.
+
+    Raises:
+        ArgumentError: a data set is no IterableDataset.
+    """
+
+    def __init__(self, datasets: Iterable[Any]) -> None:
+        self.datasets = list(datasets)
+        for dataset in self.datasets:
+            if not isinstance(dataset, IterableDataset):
+                raise ArgumentError(f"ChainDataset: a {type(dataset).__name__}; expected IterableDatasets (else use ConcatDataset)")
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain.from_iterable(self.datasets)
+
+    def __len__(self) -> int:
+        return sum(len(dataset) for dataset in self.datasets)
 
 
-def _from_npz(path: Path, target: str | int | None, task: str) -> Dataset:
-    arrays = _read_npz(path)
-    listed = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-    lower = {name.lower(): name for name in arrays}
-    if target is None and {"x_train", "y_train", "x_test", "y_test"} <= lower.keys():
-        parts = [arrays[lower[name]] for name in ("x_train", "x_test", "y_train", "y_test")]
-        x_train, x_test = (_flat(path, array, "x_train or x_test") for array in parts[:2])
-        if x_train.shape[1] != x_test.shape[1]:
-            raise DataError(
-                f"{path}: x_train has {x_train.shape[1]} features per row, but x_test {x_test.shape[1]}; expected the same number"
-            )
-        features = numpy.concatenate([x_train, x_test])
-        labels = numpy.concatenate([_one_column(path, a, "y_train or y_test") for a in parts[2:]])
-        held_out = numpy.arange(len(features)) >= len(x_train)
-        target_name, note = "y_train", "split of the file: x_train, x_test"
+class Subset(Dataset):
+    """The samples of a data set at ``indices``."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.indices = indices
+
+    def __getitem__(self, idx: Any) -> Any:
+        if isinstance(idx, list):
+            return self.dataset[[self.indices[i] for i in idx]]
+        return self.dataset[self.indices[idx]]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def random_split(dataset: Any, lengths: Sequence[int | float], generator: Generator | None = None) -> list[Subset]:
+    """Split a data set into random subsets that do not overlap.
+
+    Args:
+        dataset: the data set, with a length.
+        lengths: the numbers of samples, whose sum is ``len(dataset)``; or fractions that sum to 1.  A part then gets
+            ``floor(fraction * len(dataset))`` samples, and the first parts one more each, until all are distributed.
+        generator: the generator of the order; the default generator if None.
+
+    Raises:
+        ArgumentError: a fraction is not in 0 .. 1, or the lengths do not sum to that of the data set.
+    """
+    size, total = len(dataset), sum(lengths)
+    if math.isclose(total, 1) and total <= 1:
+        for number, fraction in enumerate(lengths):
+            if not 0 <= fraction <= 1:
+                raise ArgumentError(f"random_split: lengths[{number}]={fraction}; expected a fraction from 0 to 1")
+        counts = [math.floor(size * fraction) for fraction in lengths]
+        for i in range(size - sum(counts)):
+            counts[i % len(counts)] += 1
+        for number, count in enumerate(counts):
+            if count == 0:
+                warnings.warn(f"random_split: part {number} of {list(lengths)} of {size} samples is empty", stacklevel=2)
     else:
-        if isinstance(target, int):
-            raise DataError(f"{path}: target {target}; expected the name of an array; the file contains {listed}")
-        target_name = _find(path, target, TARGET_KEYS, arrays, listed, "targets")
-        others = {name: array for name, array in arrays.items() if name != target_name}
-        if len(others) == 1:
-            feature_name = next(iter(others))
-        else:
-            feature_name = _find(path, None, FEATURE_KEYS, others, listed, "features")
-        features = _flat(path, arrays[feature_name], feature_name)
-        labels = _one_column(path, arrays[target_name], target_name)
-        held_out, note = None, f"features: array {feature_name!r}, target: array {target_name!r}"
-    if len(features) != len(labels):
-        raise DataError(f"{path}: {len(features)} rows of features, but {len(labels)} targets; expected the same number")
-    if not len(features):
-        raise DataError(f"{path}: the arrays have no rows")
-    bad = ~numpy.isfinite(features).all(axis=1)
-    if bad.any():
-        row = int(bad.argmax())
-        column = int((~numpy.isfinite(features[row])).argmax())
-        raise DataError(
-            f"{path}: row {row}, column {column} of the features is {features[row, column]} ({int(bad.sum())} rows contain NaN or "
-            "infinity); fill in these values or remove the rows"
-        )
-    targets = classes_of_arrays(labels, str(path), target_name, task)
-    names = tuple(str(i) for i in range(features.shape[1]))
-    return _dataset(path, features, targets, names, (note,), held_out)
+        counts = list(lengths)  # type: ignore[arg-type]
+        if sum(counts) != size:
+            raise ArgumentError(
+                f"random_split: lengths={list(lengths)} sum to {total}; expected {size}, the length of the data set, or fractions "
+                "that sum to 1"
+            )
+    order = randperm(size, generator=generator, device="cpu").tolist()
+    ends = itertools.accumulate(counts)
+    return [Subset(dataset, order[end - count : end]) for count, end in zip(counts, ends)]
 
 
-def _read_npz(path: Path) -> dict[str, numpy.ndarray]:
-    try:
-        with path.open("rb") as file:  # numpy.load(path) does not close a damaged file
-            if file.read(6) == b"\x93NUMPY":
-                raise DataError(f"{path} is a single array (.npy); expected an .npz file with features and targets")
-            if not zipfile.is_zipfile(file):
-                raise DataError(f"{path} is damaged, or not an .npz file; save it again with numpy.savez")
-            file.seek(0)
-            with numpy.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise DataError(f"{path} is damaged: {error}; save it again with numpy.savez") from None
-    except ValueError as error:  # an array of Python objects, which needs pickle; also DataError from above
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: {error}. Object arrays are not supported; save arrays of numbers or strings") from None
-    if not arrays:
-        raise DataError(f"{path} contains no arrays")
-    return arrays
+def tensor_rows(dataset: Any) -> tuple[tuple[Tensor, ...], numpy.ndarray | None] | None:
+    """Return the tensors behind a data set, and which of their rows the samples are (None: all); None for other data sets.
 
-
-def _find(path: Path, wanted: str | None, keys: tuple[str, ...], arrays: dict[str, Any], listed: str, role: str) -> str:
-    """The name of the wanted array, or of the first one in ``keys``; ``role`` describes it in the error."""
-    found = [key for key in ((wanted,) if wanted is not None else keys) if key in arrays]
-    if not found:
-        missing = f"no array {wanted!r}" if wanted is not None else f"no array of {role}, named {' or '.join(keys)}"
-        raise DataError(f"{path}: {missing}; the file contains {listed}")
-    return str(found[0])
-
-
-def _flat(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:
-    """Reshape (n, ...) to (n, f), as float32 or float64."""
-    if array.ndim < 2 or not is_numeric(array.dtype):
-        raise DataError(
-            f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected numbers, (rows, features)"
-        )
-    dtype = numpy.float32 if array.dtype.itemsize <= 2 or array.dtype == numpy.float32 else numpy.float64
-    return numpy.ascontiguousarray(array.reshape(len(array), math.prod(array.shape[1:])), dtype)
-
-
-def _one_column(path: Path, array: numpy.ndarray, name: str) -> numpy.ndarray:
-    """Reshape (n, 1) or (n,) to (n,)."""
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1 or not (is_numeric(array.dtype) or is_text(array.dtype)):
-        raise DataError(
-            f"{path}: array {name!r} is {array.dtype} of shape {array.shape}; expected one target per row"
-        )
-    return array
+    These are a TensorDataset, and Subsets of one at integers, whose classes read samples as these do.
+    """
+    rows: numpy.ndarray | None = None
+    while type(dataset).__getitem__ is Subset.__getitem__ and not hasattr(dataset, "__getitems__"):
+        indices = dataset.indices.cpu().numpy() if isinstance(dataset.indices, Tensor) else numpy.asarray(dataset.indices)
+        if indices.ndim != 1 or not numpy.issubdtype(indices.dtype, numpy.integer):
+            return None
+        rows, dataset = (indices if rows is None else indices[rows]), dataset.dataset
+    if getattr(type(dataset), "__getitem__", None) is TensorDataset.__getitem__ and not hasattr(dataset, "__getitems__"):
+        return dataset.tensors, rows
+    return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy
 
 from gpunet.backend.dtypes import is_floating
-from gpunet.data.datasets import Dataset
+from gpunet.data.tabular import TabularData
 from gpunet.errors import ArgumentError, DataError
 from gpunet.launch.random import Generator
 from gpunet.ops.random import randperm
@@ -23,11 +23,11 @@ __all__ = ["Split", "Standardisation", "split", "standardise"]
 class Split:
     """A data set split into training and held-out rows."""
 
-    train: Dataset
-    test: Dataset
+    train: TabularData
+    test: TabularData
 
 
-def split(dataset: Dataset, test_size: float = 0.2, generator: Generator | None = None) -> Split:
+def split(dataset: TabularData, test_size: float = 0.2, generator: Generator | None = None) -> Split:
     """Hold out a random fraction of the rows, stratified by class.
 
     A data set with its own held-out rows keeps them.
@@ -66,7 +66,7 @@ def _num_held_out(count: int, test_size: float) -> int:
     return max(min(1, count - 1), min(count - 1, int(count * test_size + 0.5)))
 
 
-def _rows(dataset: Dataset, which: numpy.ndarray) -> Dataset:
+def _rows(dataset: TabularData, which: numpy.ndarray) -> TabularData:
     return replace(dataset, features=dataset.features[which], targets=dataset.targets[which], held_out=None)
 
 
@@ -92,7 +92,7 @@ class Standardisation:
         return ((targets - self.target_mean) / self.target_scale).astype(numpy.float32)
 
 
-def standardise(train: Dataset) -> Standardisation:
+def standardise(train: TabularData) -> Standardisation:
     """Compute mean and standard deviation of the training rows.
 
     A constant column gets scale 1 instead of 0, and becomes 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ import gpunet
 from gpunet.errors import ArgumentError, MissingNameError
 from gpunet.interop.run_script import code_of_notebook
 from gpunet.interop.torch_modules import WITHOUT, _Torch, place_of
-from gpunet.interop.torch_names import TENSOR_ATTRIBUTES
 
 
 class Finding(NamedTuple):
@@ -41,6 +41,12 @@ class Report(NamedTuple):
 
 
 _MISSING = object()
+
+
+@functools.cache
+def _tensor_attributes() -> frozenset[str]:
+    """The public attributes of PyTorch's Tensor, so that a method that gpunet lacks is known."""
+    return frozenset(Path(__file__).with_name("tensor_attributes.txt").read_text(encoding="utf-8").split())
 
 
 def resolve(path: str) -> Any:
@@ -143,8 +149,8 @@ def read_script(path: str | Path) -> Report:
         raise ArgumentError(f"port: {path}, line {error.lineno}: {error.msg}") from None
     reader = _Reader()
     reader.visit(tree)
-    findings = sorted({*_missing_names(reader, str(path)), *_wrong_keywords(reader, str(path)), *_missing_methods(reader, str(path))})
-    return Report(len(reader.uses), findings)
+    findings = {finding for find in (_missing_names, _wrong_keywords, _missing_methods) for finding in find(reader, str(path))}
+    return Report(len(reader.uses), sorted(findings))
 
 
 def _missing_names(reader: _Reader, script: str) -> Iterator[Finding]:
@@ -179,5 +185,5 @@ def _keywords(function: Any) -> set[str] | None:
 
 def _missing_methods(reader: _Reader, script: str) -> Iterator[Finding]:
     for call, name in reader.methods:
-        if name in TENSOR_ATTRIBUTES and not hasattr(gpunet.Tensor, name) and not hasattr(gpunet.nn.Module, name):
+        if name in _tensor_attributes() and not hasattr(gpunet.Tensor, name) and not hasattr(gpunet.nn.Module, name):
             yield Finding(script, call.lineno, f"Tensor.{name}", "missing, if this is a tensor")

@@ -53,7 +53,7 @@ WITHOUT = {
 
 
 def place_of(path: str) -> str | None:
-    """The module of gpunet that a module of PyTorch is, such as "gpunet.nn" for "torch.nn.modules.linear"; None if there is none."""
+    """The module of gpunet for a module of PyTorch, such as "gpunet.nn" for "torch.nn.modules.linear"; None if there is none."""
     own = "gpunet" + path.removeprefix("torch") if path.partition(".")[0] == "torch" else ""
     if own and _exists(own):
         return own

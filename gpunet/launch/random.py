@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 from numpy import float64, int64, uint8, uint64
@@ -218,19 +218,19 @@ def _(state, *, blocks):
 
 # Inverse of the standard normal CDF: Wichura, algorithm AS 241 (PPND16), Applied Statistics 37 (1988).
 # Coefficients of numerator and denominator for the three ranges, lowest power first.
-_CENTRAL = (
+CENTRAL = (
     (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
      4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
     (1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
      2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3),
 )  # fmt: skip
-_MIDDLE = (
+MIDDLE = (
     (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
      1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4),
     (1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
      1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
 )  # fmt: skip
-_TAIL = (
+TAIL = (
     (6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0, 2.96560571828504891230e-1,
      2.65321895265761230930e-2, 1.24266094738807843860e-3, 2.71155556874348757815e-5, 2.01033439929228813265e-7),
     (1.0, 5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2,
@@ -262,7 +262,7 @@ def inverse_normal(p: numpy.ndarray) -> numpy.ndarray:
     """Return z with P(Z <= z) = p for standard normal Z; p is float64 in (0, 1), the relative error about 1e-15."""
     q = p - 0.5
     r = 0.180625 - q * q
-    z = q * (_horner(_CENTRAL[0], r) / _horner(_CENTRAL[1], r))
+    z = q * (_horner(CENTRAL[0], r) / _horner(CENTRAL[1], r))
     outer = numpy.flatnonzero(numpy.abs(q) > 0.425)
     if outer.size:
         q_outer, p_outer = q[outer], p[outer]
@@ -270,11 +270,18 @@ def inverse_normal(p: numpy.ndarray) -> numpy.ndarray:
         middle, tail = r - 1.6, r - 5.0
         magnitude = numpy.where(
             r <= 5.0,
-            _horner(_MIDDLE[0], middle) / _horner(_MIDDLE[1], middle),
-            _horner(_TAIL[0], tail) / _horner(_TAIL[1], tail),
+            _horner(MIDDLE[0], middle) / _horner(MIDDLE[1], middle),
+            _horner(TAIL[0], tail) / _horner(TAIL[1], tail),
         )
         z[outer] = numpy.where(q_outer < 0.0, -magnitude, magnitude)
     return z
+
+
+class Streams(NamedTuple):
+    """The streams of a generator: its seed, and the state buffers of the devices on which it has drawn."""
+
+    seed: int
+    states: dict[Device, Array]
 
 
 class Generator:
@@ -293,6 +300,7 @@ class Generator:
             seed, device = None, seed
         self.device = devices.CPU if device is None else Device(device)
         self._states: dict[Device, Array] = {}
+        self.num_seedings = 0  # how often it was seeded
         self.manual_seed(secrets.randbits(63) if seed is None else seed)
 
     def manual_seed(self, seed: int) -> Generator:
@@ -309,9 +317,26 @@ class Generator:
             raise ArgumentError(f"seed {seed!r}: expected an integer from -2**63 to 2**64 - 1")
         graph_break("seeding random numbers", "seed before the step; its replays continue the stream")
         self._seed = int(seed) % 2**64
+        self._num_substreams = 0
+        self.num_seedings += 1
         for where in self._states:
             self.set_position(self._seed, 0, where)
         return self
+
+    def next_substream(self) -> int:
+        """Return 0 at the first call since the generator was seeded, then 1, and so on.
+
+        Objects that derive random numbers from the seed alone, such as data loaders, are told apart by it.
+        """
+        self._num_substreams += 1
+        return self._num_substreams - 1
+
+    def exchange(self, streams: Streams) -> Streams:
+        """Continue with other streams; return the streams so far, for a later call."""
+        graph_break("exchanging the state of random numbers", "do it before the step")
+        previous = Streams(self._seed, self._states)
+        self._seed, self._states = streams
+        return previous
 
     def initial_seed(self) -> int:
         """Return the seed that the streams were started from."""
@@ -354,6 +379,17 @@ class Generator:
         """Seed the generator from the operating system; return the seed."""
         self.manual_seed(secrets.randbits(63))
         return self._seed
+
+    def host_generator(self) -> numpy.random.Generator:
+        """Return a NumPy generator, seeded by the next words of the CPU's stream, for draws that take an unknown number of words.
+
+        Raises:
+            CaptureError: called inside a recorded step, whose replays would not repeat what NumPy draws.
+        """
+        graph_break("drawing from this distribution, which NumPy does on the CPU,", "draw before the step, and pass it the numbers")
+        words = numpy.empty(4, numpy.int64)
+        self.fill(random_integers, words, low=0, high=2**62)
+        return numpy.random.Generator(numpy.random.Philox(numpy.random.SeedSequence(words.tolist())))
 
     def fill(self, draw: Any, out: Array, *arrays: Array, **options: Any) -> None:
         """Fill ``out`` by launching ``draw``, one of the ``random_*`` kernels, and advance the counter.

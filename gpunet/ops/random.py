@@ -192,10 +192,16 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, d
     """A random permutation of 0 .. n - 1, int64 by default: the argsort of n random 62-bit integers."""
     count, dtype = count_of("randperm", "n", n), dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
     convert_number(max(count - 1, 0), dtype, "randperm")
-    keys = allocate((count,), dtypes.int64, device)
-    generator_of("randperm", generator).fill(random_integers, keys.array, low=0, high=2**62)
+    keys = random_keys(count, generator, device)
     result = keys.argsort(0) if count else keys
     return result if dtype == dtypes.int64 else cast(result, dtype=dtype)
+
+
+def random_keys(count: int, generator: Generator | None, device: Any = None) -> Tensor:
+    """The integers of 62 bits whose stable argsort is ``randperm(count)``."""
+    keys = allocate((count,), dtypes.int64, device)
+    generator_of("randperm", generator).fill(random_integers, keys.array, low=0, high=2**62)
+    return keys
 
 
 @public("bernoulli")

@@ -20,7 +20,7 @@ import numpy
 import gpunet
 from gpunet import data, nn, optim
 from gpunet.backend.devices import Device
-from gpunet.data import Batches, Dataset, Split, Standardisation
+from gpunet.data import DataLoader, Split, Standardisation, TabularData, TensorDataset
 from gpunet.errors import ArgumentError
 from gpunet.launch.random import Generator
 from gpunet.train import LOSSES, OPTIMIZERS, SCHEDULES, EpochResult, RunFolder, fit, multilayer_perceptron
@@ -63,7 +63,7 @@ class Options:
 class Setup:
     """The checked options, with the data loaded and split."""
 
-    dataset: Dataset
+    dataset: TabularData
     split: Split
     standardisation: Standardisation
     network: dict[str, Any]  # arguments of multilayer_perceptron
@@ -98,8 +98,8 @@ def run(options: Options) -> int:
         model.load_state_dict(gpunet.train.load(options.weights, device))
     parts = [_tensors(setup, part, device) for part in (setup.split.train, setup.split.test)]
     order = _generator(options.seed, "order")
-    train = Batches(*parts[0], batch_size=options.batch_size, shuffle=True, generator=order)
-    test = Batches(*parts[1], batch_size=options.batch_size)
+    train = DataLoader(TensorDataset(*parts[0]), options.batch_size, shuffle=True, generator=order)
+    test = DataLoader(TensorDataset(*parts[1]), options.batch_size)
     schedule_choice = SCHEDULES[setup.schedule]
     schedule = schedule_choice.make(optimizer, options.epochs, len(train))
     with RunFolder(options.out, setup.dataset.name) as folder:
@@ -206,7 +206,7 @@ def _optimizer(setup: Setup, model: nn.Module) -> optim.Optimizer:
     return choice.make(model.parameters(), lr=setup.learning_rate, **options)
 
 
-def _tensors(setup: Setup, part: Dataset, device: Any) -> tuple[Any, Any]:
+def _tensors(setup: Setup, part: TabularData, device: Any) -> tuple[Any, Any]:
     """Standardised inputs (n, f) and targets, (n,) for cross-entropy or else (n, 1), on the device."""
     targets = setup.standardisation.targets(part.targets)
     if setup.loss != "cross_entropy":

@@ -17,10 +17,11 @@ from typing import Any
 
 from gpunet import captured
 from gpunet.autograd import Tensor, no_grad
-from gpunet.data.loader import Batches
+from gpunet.data.loader import DataLoader
 from gpunet.errors import ArgumentError, GpunetError
 from gpunet.nn import Module
 from gpunet.nn.utils import clip_grad_norm_
+from gpunet.ops.join import cat
 from gpunet.optim import Optimizer
 
 __all__ = ["EpochResult", "evaluate", "fit"]
@@ -47,8 +48,8 @@ def fit(
     model: Module,
     loss: Module,
     optimizer: Optimizer,
-    train: Batches,
-    test: Batches | None = None,
+    train: DataLoader,
+    test: DataLoader | None = None,
     *,
     epochs: int,
     task: str = "classification",
@@ -63,7 +64,7 @@ def fit(
         model: called with the first tensor of a batch.
         loss: called with the output of the model and the second tensor of a batch; its reduction must be "mean".
         optimizer: the optimizer of the parameters of the model.
-        train: batches of (inputs, targets) for training.
+        train: batches of (inputs, targets) for training, of a data set with a length.
         test: batches of (inputs, targets) held out for evaluation.
         epochs: number of passes over ``train``.
         task: "classification" or "regression", which selects the metrics; see :func:`evaluate`.
@@ -107,7 +108,7 @@ def fit(
 
 
 def evaluate(
-    model: Module, loss: Module, data: Batches, task: str = "classification", target_scale: float = 1.0
+    model: Module, loss: Module, data: DataLoader, task: str = "classification", target_scale: float = 1.0
 ) -> dict[str, float]:
     """Compute loss and metrics of a model in evaluation mode. The mode of the model is restored afterwards.
 
@@ -125,27 +126,31 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    inputs, targets = data.tensors
+    batch_size = max(data.batch_size or 1, EVALUATION_ROWS)
+    batches = DataLoader(data.dataset, batch_size, collate_fn=data.collate_fn)
+    rows, seen = len(data.dataset), []
     total = correct = squared = absolute = 0.0
     with no_grad():
-        for x, y in Batches(inputs, targets, batch_size=max(data.batch_size, EVALUATION_ROWS)):
+        for x, y in batches:
             output = model(x)
             total += loss(output, y).item() * len(x)
             if task == "classification":
                 hits = output.argmax(1) == y if output.shape[1] > 1 else (output > 0.0) == (y > 0.5)
                 correct += hits.sum().item()
             else:
+                seen.append(y)
                 error = output - y
                 squared += (error * error).sum().item()
                 absolute += error.abs().sum().item()
         if task == "classification":
-            metrics = {"accuracy": correct / data.rows}
+            metrics = {"accuracy": correct / rows}
         else:
+            targets = cat(seen)
             spread = targets - targets.mean()
             variance = (spread * spread).sum().item()
             metrics = {
                 "r2": 1.0 - squared / variance if variance else math.nan,
-                "mae": absolute / data.rows * target_scale,
+                "mae": absolute / rows * target_scale,
             }
     model.train(was_training)
-    return {"loss": total / data.rows, **metrics}
+    return {"loss": total / rows, **metrics}

@@ -16,7 +16,7 @@ import pytest
 
 import gpunet
 from gpunet.cli.main import main
-from gpunet.data import Batches, load, split
+from gpunet.data import DataLoader, TensorDataset, load, split
 from gpunet.launch.random import Generator
 from gpunet.train import evaluate, load_run
 from gpunet.train import load as load_checkpoint
@@ -64,7 +64,7 @@ def test_loaded_run_has_the_same_accuracy() -> None:
     x = (gpunet.tensor(parts.test.features) - mean) / scale
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
     measured = evaluate(
-        model, gpunet.nn.CrossEntropyLoss(), Batches(x, gpunet.tensor(parts.test.targets), batch_size=64)
+        model, gpunet.nn.CrossEntropyLoss(), DataLoader(TensorDataset(x, gpunet.tensor(parts.test.targets)), 64)
     )
     assert measured["accuracy"] == last["test_accuracy"]
     assert config["classes"] == [str(i) for i in range(10)]
@@ -110,7 +110,7 @@ def test_two_classes(loss: str) -> None:
     "activation", ["relu", "leaky-relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "identity"]
 )
 def test_every_activation_learns(activation: str) -> None:
-    assert train("--activation", activation, "--epochs", 2, "--out", "run") == 0
+    assert train("--activation", activation, "--epochs", 3, "--out", "run") == 0  # sigmoid needs three for most seeds
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
     assert last["test_accuracy"] > 0.8
 

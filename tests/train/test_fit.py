@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gpunet
-from gpunet.data import Batches
+from gpunet.data import DataLoader, TensorDataset
 from gpunet.train import fit
 
 
 def test_on_batch_stops_training() -> None:
     model = gpunet.nn.Linear(2, 1)
-    data = Batches(gpunet.randn(10, 2), gpunet.randn(10, 1), batch_size=2)
+    data = DataLoader(TensorDataset(gpunet.randn(10, 2), gpunet.randn(10, 1)), batch_size=2)
     optimizer = gpunet.optim.SGD(model.parameters(), lr=0.1)
     steps = []
     results = fit(

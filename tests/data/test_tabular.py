@@ -1,17 +1,15 @@
-"""Data: reading, inference, held-out splits, standardisation, batches, and error messages with file, line and column."""
+"""Data: reading, inference, held-out splits, standardisation, and error messages with file, line and column."""
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 
-import gpunet
-from gpunet.data import Batches, load, split, standardise
-from gpunet.errors import ArgumentError, DataError, ShapeError
+from gpunet.data import load, split, standardise
+from gpunet.errors import ArgumentError, DataError
 from gpunet.launch.random import Generator
 
 GOOD = "age,height,kind\n1,2.5,cat\n2,3.5,dog\n3,4.5,cat\n4,5.5,dog\n"
@@ -279,36 +277,3 @@ def test_standardisation_uses_training_rows_only(csv: Any) -> None:
     numpy.testing.assert_allclose(fitted.targets(parts.train.targets).mean(), 0, atol=1e-6)
     expected = (parts.test.features[:, 0] - parts.train.features[:, 0].mean()) / parts.train.features[:, 0].std()
     numpy.testing.assert_allclose(fitted.features(parts.test.features)[:, 0], expected, rtol=1e-5)
-
-
-# ---- batches --------------------------------------------------------------------------------------------------------
-
-
-def test_batches_contain_every_row_once(device: str) -> None:
-    x = gpunet.arange(10).reshape(10, 1)
-    y = gpunet.arange(10) * 2
-    batches = Batches(x, y, batch_size=4, shuffle=True, generator=Generator(5))
-    seen = []
-    for inputs, targets in batches:
-        assert inputs.device == x.device
-        assert (inputs.reshape(-1) * 2 == targets).all()
-        seen.append(targets.tolist())
-    assert len(batches) == 3
-    assert [len(s) for s in seen] == [4, 4, 2]
-    assert sorted(chain(*seen)) == y.tolist()
-    assert list(chain(*seen)) != y.tolist()
-    assert [t.tolist() for _, t in Batches(x, y, batch_size=4, shuffle=True, generator=Generator(5))] == seen
-    assert [t.tolist() for _, t in batches] != seen  # another order in each iteration
-
-
-def test_batches_in_order(device: str) -> None:
-    assert [b.tolist() for (b,) in Batches(gpunet.arange(5), batch_size=2)] == [[0, 1], [2, 3], [4]]
-    assert list(Batches(gpunet.zeros(0, 3), batch_size=2, shuffle=True)) == []
-
-
-def test_batches_check_arguments() -> None:
-    with pytest.raises(ShapeError, match=r"shapes \[\(3,\), \(4,\)\]"):
-        Batches(gpunet.zeros(3), gpunet.zeros(4), batch_size=2)
-    for size in (0, 2.5, True):
-        with pytest.raises(ArgumentError, match="batch_size="):
-            Batches(gpunet.zeros(3), batch_size=size)  # type: ignore[arg-type]
