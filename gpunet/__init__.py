@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         train,
         utils,
         version,
+        vision,
     )
     from gpunet.autograd.engine import *
     from gpunet.autograd.mode import *
@@ -88,9 +89,8 @@ _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
 _STAR_SUBMODULES = ("cuda", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "accelerator", "autograd", "backend", "backends", "captured", "data", "emulator", "errors", "interop", "launch", "mps", "multiprocessing",
-    "random", "testing", "tools", "train", "utils",
-    "version",
+    "accelerator", "autograd", "backend", "backends", "captured", "data", "emulator", "errors", "interop", "launch", "mps",
+    "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 
 

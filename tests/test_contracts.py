@@ -38,6 +38,7 @@ LAYERS = (
     "nn optim",
     "captured",
     "data",
+    "vision",
     "train",
     "accelerator backends cuda mps multiprocessing random utils",  # re-export names, like the package itself ("")
     "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 
@@ -23,7 +24,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the script; see :func:`gpunet.interop.run_script.run_script`."""
-    from gpunet.interop.run_script import run_script
+    from gpunet.interop.run_script import run_script, traceback_of_script
 
-    run_script(arguments.script, arguments.arguments)
+    try:
+        run_script(arguments.script, arguments.arguments)
+    except Exception as error:
+        lines = traceback_of_script(error, arguments.script)
+        if lines is None:  # an error of the command, not of the script
+            raise
+        print(lines, end="", file=sys.stderr)
+        return 1
     return 0

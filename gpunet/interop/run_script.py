@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import runpy
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +13,6 @@ from types import ModuleType
 
 from gpunet.errors import ArgumentError
 from gpunet.interop.torch_modules import torch_names
-
-_log = logging.getLogger(__name__)
 
 
 def run_script(path: str | Path, arguments: Sequence[str] = ()) -> None:
@@ -82,3 +80,12 @@ def _run_notebook(script: Path) -> None:
             exec(compile(source, f"{script.name}, cell {number}", "exec"), main.__dict__)
     finally:
         sys.modules["__main__"] = before
+
+
+def traceback_of_script(error: BaseException, path: str | Path) -> str | None:
+    """The text of a traceback from the script's own code on; None if the error is from before it ran."""
+    own = (str(Path(path)), f"{Path(path).name}, cell ")
+    at = error.__traceback__
+    while at is not None and not at.tb_frame.f_code.co_filename.startswith(own):
+        at = at.tb_next
+    return None if at is None else "".join(traceback.format_exception(type(error), error, at))

@@ -1,0 +1,5 @@
+"""``torch.utils.tensorboard``."""
+
+from gpunet.interop.tensorboard_writer import SummaryWriter
+
+__all__ = ["SummaryWriter"]

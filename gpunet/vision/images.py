@@ -1,0 +1,79 @@
+"""Images as PIL images, as arrays (height, width, channels) and as tensors (channels, height, width)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from gpunet.autograd import Tensor, get_default_dtype, make_tensor
+from gpunet.backend import devices
+from gpunet.errors import DtypeError, MissingDependencyError, ShapeError
+
+
+def pillow() -> Any:
+    """The module PIL.Image.
+
+    Raises:
+        MissingDependencyError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingDependencyError("images need the package Pillow: pip install pillow") from None
+    return Image
+
+
+def is_pil(image: Any) -> bool:
+    """Whether ``image`` is a PIL image."""
+    return type(image).__module__.partition(".")[0] == "PIL" and hasattr(image, "getbands")
+
+
+def pixels_of(image: Any, function: str) -> numpy.ndarray:
+    """A PIL image, or an array (height, width) or (height, width, channels), as an array (height, width, channels).
+
+    Raises:
+        DtypeError: it is something else.
+        ShapeError: an array has another number of dimensions.
+    """
+    if is_pil(image):
+        array = numpy.array(image, numpy.uint8 if image.mode == "1" else None)
+        array = array * 255 if image.mode == "1" else array
+    elif isinstance(image, numpy.ndarray):
+        array = image
+    else:
+        raise DtypeError(f"{function}: got a {type(image).__name__}; expected a PIL image or a NumPy array")
+    if array.ndim not in (2, 3):
+        raise ShapeError(f"{function}: an array of shape {array.shape}; expected (height, width) or (height, width, channels)")
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def to_tensor(image: Any) -> Tensor:
+    """The pixels of an image as a tensor (channels, height, width); bytes become numbers from 0 to 1, of the default dtype."""
+    array = numpy.ascontiguousarray(pixels_of(image, "ToTensor").transpose(2, 0, 1))
+    if array.dtype == numpy.uint8:
+        array = array.astype(get_default_dtype()) / get_default_dtype().type(255)
+    return make_tensor(array)
+
+
+def to_pil(image: Any, mode: str | None = None) -> Any:
+    """A tensor (channels, height, width) or (height, width), or an array (height, width, channels), as a PIL image.
+
+    Floating numbers of a tensor from 0 to 1 become bytes.
+
+    Raises:
+        DtypeError, ShapeError: it is no image.
+    """
+    if isinstance(image, Tensor):
+        array = devices.to_host(image.detach().array)
+        if array.ndim not in (2, 3):
+            raise ShapeError(f"ToPILImage: a tensor of shape {tuple(image.shape)}; expected (channels, height, width)")
+        if image.is_floating_point():
+            array = (array * 255).astype(numpy.uint8)
+        array = array[:, :, None] if array.ndim == 2 else array.transpose(1, 2, 0)
+    else:
+        array = pixels_of(image, "ToPILImage")
+    if array.shape[2] not in (1, 2, 3, 4):
+        raise ShapeError(f"ToPILImage: an image of {array.shape[2]} channels; expected 1 to 4")
+    picture = pillow().fromarray(numpy.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
+    return picture if mode is None else picture.convert(mode)
