@@ -37,6 +37,7 @@ from gpunet.autograd.graph import (
 from gpunet.autograd.mode import (
     enable_grad,
     get_default_dtype,
+    inference_mode,
     is_grad_enabled,
     no_grad,
     set_default_dtype,

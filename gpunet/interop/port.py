@@ -40,7 +40,7 @@ class Report(NamedTuple):
     findings: list[Finding]
 
 
-_MISSING = object()
+MISSING = object()
 
 
 @functools.cache
@@ -63,16 +63,16 @@ def resolve(path: str) -> Any:
             try:
                 found = importlib.import_module(place)
             except ImportError:
-                return _MISSING
+                return MISSING
         for name in parts[count:]:
             try:
                 found = getattr(found, name)
             except (AttributeError, MissingNameError):
-                found = _MISSING
+                found = MISSING
                 break
-        if found is not _MISSING:
+        if found is not MISSING:
             return found
-    return _MISSING
+    return MISSING
 
 
 class _Reader(ast.NodeVisitor):
@@ -155,7 +155,7 @@ def read_script(path: str | Path) -> Report:
 
 def _missing_names(reader: _Reader, script: str) -> Iterator[Finding]:
     for node, path in reader.uses:
-        if resolve(path) is _MISSING:
+        if resolve(path) is MISSING:
             way_out = next((text for prefix, text in WITHOUT.items() if path == prefix or path.startswith(prefix + ".")), "")
             yield Finding(script, getattr(node, "lineno", 0), path, f"missing{': ' if way_out else ''}{way_out}")
 
@@ -163,7 +163,7 @@ def _missing_names(reader: _Reader, script: str) -> Iterator[Finding]:
 def _wrong_keywords(reader: _Reader, script: str) -> Iterator[Finding]:
     for call, path in reader.calls:
         function = resolve(path)
-        names = _keywords(function) if function is not _MISSING else None
+        names = _keywords(function) if function is not MISSING else None
         if names is None:
             continue
         for keyword in call.keywords:
