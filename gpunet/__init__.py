@@ -14,7 +14,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpunet import autograd, cuda, data, emulator, errors, nn, ops, optim, testing, tools, train, utils
+    from gpunet import (
+        autograd,
+        cuda,
+        data,
+        distributions,
+        emulator,
+        errors,
+        nn,
+        ops,
+        optim,
+        testing,
+        tools,
+        train,
+        utils,
+    )
     from gpunet.autograd.backward import *
     from gpunet.autograd.mode import *
     from gpunet.autograd.size import *
@@ -62,7 +76,8 @@ _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
 _STAR_SUBMODULES = ("cuda", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "autograd", "backend", "captured", "data", "emulator", "errors", "launch", "testing", "tools", "train", "utils",
+    "autograd", "backend", "captured", "data", "distributions", "emulator", "errors", "launch", "testing", "tools", "train",
+    "utils",
 )  # fmt: skip
 
 

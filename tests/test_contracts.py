@@ -37,7 +37,7 @@ LAYERS = (
     "ops",
     "nn optim",
     "captured",
-    "data",
+    "data distributions",
     "train",
     "cuda utils",  # re-export names, like the package itself ("")
     "",

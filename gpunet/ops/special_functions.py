@@ -159,7 +159,11 @@ def _launched(launch: Shim, x: Tensor, *others: Tensor, **options: Any) -> Array
     return out
 
 
-@unary(lambda g, input: g * digamma(input), forward=lambda x: _launched(LGAMMA, x))
+def _lgamma_gradient(g: Tensor, input: Tensor) -> Tensor:
+    return g * digamma(input)
+
+
+@unary(_lgamma_gradient, forward=lambda x: _launched(LGAMMA, x))
 def lgamma(input):
     """The logarithm of |Gamma(x)|."""
 
