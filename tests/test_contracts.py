@@ -37,7 +37,7 @@ LAYERS = (
     "ops",
     "nn optim",
     "captured",
-    "data",
+    "data distributions",
     "vision",
     "train",
     "accelerator backends cuda mps multiprocessing random utils",  # re-export names, like the package itself ("")

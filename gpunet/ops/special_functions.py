@@ -159,14 +159,18 @@ def _launched(launch: Shim, x: Tensor, *others: Tensor, **options: Any) -> Array
     return out
 
 
+def _lgamma_gradient(g: Tensor, input: Tensor) -> Tensor:
+    return g * digamma(input)
+
+
+@unary(_lgamma_gradient, forward=lambda x: _launched(LGAMMA, x))
+def lgamma(input):
+    """The logarithm of |Gamma(x)|."""
+
+
 @unary(lambda g, input: g * polygamma(input, order=1), forward=lambda x: _launched(DIGAMMA, x))
 def digamma(input):
     """The derivative of lgamma(x)."""
-
-
-@unary(lambda g, input: g * digamma(input), forward=lambda x: _launched(LGAMMA, x))
-def lgamma(input):
-    """The logarithm of |Gamma(x)|."""
 
 
 @primitive(name="polygamma")

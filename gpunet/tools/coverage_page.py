@@ -34,7 +34,7 @@ REASONS = {
     r"complex|cfloat|cdouble|chalf|torch\.fft|real\b|imag\b|conj|angle|polar|stft|istft|is_neg|resolve_|view_as_": "complex",
     r"[Ss]cript|\bjit|trace_|TracedModule|export|_dynamo|compiler|vmap|cond\b|while_loop|onnx": "compilers",
     r"distributed|DistributedSampler|SyncBatchNorm|nccl|DataParallel|comm\b": "distributed",
-    r"miopen|mkldnn|cudnn_|_foobar|xpu|mps|ipu|hpu|mtia|xla|vulkan|nvtx|jiterator|graphs?\b|CUDAGraph|MemPool|CUDAPlugg": "backends",
+    r"miopen|mkldnn|cudnn_|_foobar|xpu|mps|ipu|hpu|mtia|xla|vulkan|nvtx|jiterator|graphs?\b|CUDAGraph|MemPool": "backends",
     r"named|names\b|align_|refine_names|rename": "named",
     r"Storage|storage\b|storage_type|from_file": "storage",
 }
@@ -84,7 +84,7 @@ def judge(path: str, theirs: Any) -> Name:
 
 
 def _parameters(function: Any) -> set[str]:
-    """The names of the parameters; of a function that takes any keyword, all names are taken as its own."""
+    """The names of the parameters; none if the function takes any."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

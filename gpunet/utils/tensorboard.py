@@ -1,5 +1,5 @@
 """``torch.utils.tensorboard``."""
 
-from gpunet.interop.tensorboard_writer import SummaryWriter
+from gpunet.train.summary_writer import SummaryWriter
 
 __all__ = ["SummaryWriter"]
