@@ -3,12 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.optim import adadelta, adagrad, adam, adamax, asgd, lion, nadam, optimizer, radam, rmsprop, rprop, sgd
+from gpunet.optim import adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, nadam, optimizer, radam, rmsprop, rprop, sgd
 from gpunet.optim.adadelta import *
 from gpunet.optim.adagrad import *
 from gpunet.optim.adam import *
 from gpunet.optim.adamax import *
 from gpunet.optim.asgd import *
+from gpunet.optim.lbfgs import *
 from gpunet.optim.lion import *
 from gpunet.optim.nadam import *
 from gpunet.optim.optimizer import *
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _SUBMODULES = ("lr_scheduler",)
 __all__ = [*_SUBMODULES]
-for _module in (adadelta, adagrad, adam, adamax, asgd, lion, nadam, optimizer, radam, rmsprop, rprop, sgd):
+for _module in (adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, nadam, optimizer, radam, rmsprop, rprop, sgd):
     __all__ += _module.__all__
 
 

@@ -284,6 +284,10 @@ class LRScheduler:
         return f"{type(self).__name__}(last_epoch={self.last_epoch}, lr={self.get_last_lr()})"
 
 
+#: The name of older versions of PyTorch.
+_LRScheduler = LRScheduler
+
+
 def warn_of_verbose(scheduler: LRScheduler, verbose: Any) -> None:
     if verbose not in (None, False, "deprecated"):
         message = f"{type(scheduler).__name__}: verbose has no effect, and PyTorch has removed it; print get_last_lr()"
