@@ -97,6 +97,26 @@ __device__ __forceinline__ void update_tensors(
   }
 }
 
+// averages = (1 - weight) averages + weight values, which is exact at weight 1.
+template <class T, int CAPACITY>
+__global__ void __launch_bounds__(256) average_step(
+    const __grid_constant__ TensorTable<2, CAPACITY> table, const double* weight) {
+  using A = Accumulator<T>;
+  const int tensor = table.tensor_of_block();
+  T* averages = table.template pointer<T>(0, tensor);
+  const T* values = table.template pointer<const T>(1, tensor);
+  const A share = A(weight[0]), rest = A(1.0 - weight[0]);
+  const int width = access_width(0, averages, values);
+  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
+  for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
+    Pack<A, 4> a = load_pack<4>(averages + start, valid, width);
+    const Pack<A, 4> b = load_pack<4>(values + start, valid, width);
+#pragma unroll
+    for (int e = 0; e < 4; e++) a.v[e] = rest * a.v[e] + share * b.v[e];
+    store_pack(averages + start, a, valid, width);
+  });
+}
+
 // ---- parts of rules --------------------------------------------------------------------------------------------------
 
 template <class A>

@@ -19,9 +19,9 @@ from gpunet.optim.rprop import *
 from gpunet.optim.sgd import *
 
 if TYPE_CHECKING:
-    from gpunet.optim import lr_scheduler
+    from gpunet.optim import lr_scheduler, swa_utils
 
-_SUBMODULES = ("lr_scheduler",)
+_SUBMODULES = ("lr_scheduler", "swa_utils")
 __all__ = [*_SUBMODULES]
 for _module in (adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, nadam, optimizer, radam, rmsprop, rprop, sgd):
     __all__ += _module.__all__

@@ -16,6 +16,7 @@ from gpunet.optim.adagrad import adagrad_step
 from gpunet.optim.adam import adam_step
 from gpunet.optim.adamax import adamax_step
 from gpunet.optim.asgd import asgd_step
+from gpunet.optim.averaging import average_step
 from gpunet.optim.lion import lion_step
 from gpunet.optim.lr_scheduler.kernel import KINDS, schedule_step
 from gpunet.optim.nadam import nadam_step
@@ -135,7 +136,7 @@ def _add_facts(rule: Rule) -> None:
             for index, array in enumerate((grads, *states[::-1])):  # NaN must propagate, from gradient and state
                 array[1].reshape(-1)[index : index + 1] = numpy.nan
             for array in (grads, *states):  # no gradient, and none before
-                array[0].reshape(-1)[:1] = 0
+                array[1].reshape(-1)[5:6] = 0
             label = f"{len(shapes)} tensors, {variant}, maximize {options['maximize']}"
             yield label, arrays, options
             if shapes is TENSORS[0] and variant == rule.variants[-1]:
@@ -177,6 +178,33 @@ for _rule in RULES:
     _add_facts(_rule)
 
 
+average_step.describe(updates="averages")
+
+
+@average_step.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
+    for shapes, weight in zip(TENSORS, (0.25, 0.75, 1.0)):
+        averages, values = ([s.normal(*shape) for shape in shapes] for _ in range(2))
+        yield f"{len(shapes)} tensors, weight {weight}", (arrays := [averages, values, numpy.array([weight])]), {}
+        if shapes is TENSORS[0]:
+            yield from unaligned("few tensors", arrays, {}, 0, 1)
+
+
+@average_step.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield s.layers_label, [s.layers(s.normal), s.layers(s.normal), numpy.array([0.001])], {}
+
+
+@average_step.cost
+def _(averages, values, weight):
+    return Cost(3.0 * num_elements(averages), 2 * num_bytes(averages) + num_bytes(values, weight))
+
+
+@average_step.equivalent
+def _(torch, averages, values, weight):
+    return lambda: torch._foreach_lerp_(averages, values, 0.001)
+
+
 #: For each kind of schedule, its constants (see gpunet.optim.lr_scheduler.kernel) and steps around which it changes.
 _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
     "step": (((0.3, 5, 0.5), (0.3, 1, 0.5)), (-1, 0, 3, 4, 5)),
@@ -191,6 +219,7 @@ _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
         ((1, 0, 0.01, 2.9, 0.3, 12, 0.001), (0, 0, 0.01, 2.9, 0.3, 4.8, 0.01, 12, 0.001)),
         (-1, 1, 2, 4, 11, 12, 20),
     ),
+    "anneal": (((0.05, 4, 0), (0.05, 4, 1), (0.05, 0, 1)), (-1, 0, 2, 3, 4)),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.backend.devices import Array
-from gpunet.launch.memory import ticket
+from gpunet.launch.memory import scratch, ticket
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.optim.update import average, average_square, count, elements, scalars, shrink, update_kernel, update_tensors
 
@@ -56,11 +56,11 @@ def _update(change, p, g, states, rate, plain, rectified, beta1, one_minus_beta1
     m, v = states
     average(m, (beta1, one_minus_beta1), g, change)
     average_square(v, (beta2, one_minus_beta2), g, change)
+    is_plain = numpy.not_equal(plain, 0.0, out=scratch((), numpy.bool_, 0))
     numpy.sqrt(v, out=change)
     change += eps
-    change += plain  # not 0, where eps and v are 0 and the quotient is not used
     numpy.divide(rectified, change, out=change)
-    change += plain
+    numpy.copyto(change, 1.0, where=is_plain)
     change *= m
     change *= rate
 
