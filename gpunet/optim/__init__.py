@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.optim import adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, nadam, optimizer, radam, rmsprop, rprop, sgd
+from gpunet.optim import adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, muon, nadam, optimizer, radam, rmsprop, rprop, sgd
 from gpunet.optim.adadelta import *
 from gpunet.optim.adagrad import *
 from gpunet.optim.adam import *
@@ -11,6 +11,7 @@ from gpunet.optim.adamax import *
 from gpunet.optim.asgd import *
 from gpunet.optim.lbfgs import *
 from gpunet.optim.lion import *
+from gpunet.optim.muon import *
 from gpunet.optim.nadam import *
 from gpunet.optim.optimizer import *
 from gpunet.optim.radam import *
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _SUBMODULES = ("lr_scheduler", "swa_utils")
 __all__ = [*_SUBMODULES]
-for _module in (adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, nadam, optimizer, radam, rmsprop, rprop, sgd):
+for _module in (adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, muon, nadam, optimizer, radam, rmsprop, rprop, sgd):
     __all__ += _module.__all__
 
 
