@@ -3,7 +3,22 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.optim import adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, muon, nadam, optimizer, radam, rmsprop, rprop, sgd
+from gpunet.optim import (
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    asgd,
+    lbfgs,
+    lion,
+    muon,
+    nadam,
+    optimizer,
+    radam,
+    rmsprop,
+    rprop,
+    sgd,
+)
 from gpunet.optim.adadelta import *
 from gpunet.optim.adagrad import *
 from gpunet.optim.adam import *

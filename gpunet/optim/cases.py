@@ -82,7 +82,10 @@ RULES = (
         {"lr": 0.01, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.05, "momentum": 0.8}, ("RMSprop", {}),
         variants=tuple((absent, {}) for absent in ((1, 2), (1,), (2,), ())), flops=12.0,
     ),
-    Rule(adagrad_step, ("positive",), {"lr": 0.01, "lr_decay": 0.1, "weight_decay": 0.05, "eps": 1e-3}, ("Adagrad", {"fused": True})),
+    Rule(
+        adagrad_step, ("positive",), {"lr": 0.01, "lr_decay": 0.1, "weight_decay": 0.05, "eps": 1e-3},
+        ("Adagrad", {"fused": True}),
+    ),
     Rule(
         adadelta_step, ("positive", "positive"), {"lr": 0.5, "rho": 0.9, "eps": 1e-3, "weight_decay": 0.05}, ("Adadelta", {}),
         flops=15.0,
@@ -131,13 +134,14 @@ def _add_facts(rule: Rule) -> None:
     @kernel.cases("edge")
     def _(s: Samples) -> Iterator[Any]:
         for number, (shapes, variant) in enumerate(itertools.product(TENSORS, (*rule.variants, *rule.edges))):
-            arrays, options = _launch(s, rule, variant, lambda draw, to=shapes: [draw(*shape) for shape in to], number % 2 == 0, True)
+            maximize = number % 2 == 0
+            arrays, options = _launch(s, rule, variant, lambda draw, to=shapes: [draw(*shape) for shape in to], maximize, True)
             grads, states = arrays[kernel.lists - 1], [a for a in arrays[1 : 1 + len(rule.states)] if a is not None]
             for index, array in enumerate((grads, *states[::-1])):  # NaN must propagate, from gradient and state
                 array[1].reshape(-1)[index : index + 1] = numpy.nan
             for array in (grads, *states):  # no gradient, and none before
                 array[1].reshape(-1)[5:6] = 0
-            label = f"{len(shapes)} tensors, {variant}, maximize {options['maximize']}"
+            label = f"{len(shapes)} tensors, {variant}, maximize {maximize}"
             yield label, arrays, options
             if shapes is TENSORS[0] and variant == rule.variants[-1]:
                 which = [0, kernel.lists - 1, *(1 + i for i, a in enumerate(arrays[1 : 1 + len(rule.states)]) if a is not None)]

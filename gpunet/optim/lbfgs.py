@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -182,7 +181,7 @@ class LBFGS(Optimizer):
 
     @no_grad()
     @ignore_fp_errors
-    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any]) -> Any:
         """Take up to max_iter iterations.
 
         Args:

@@ -11,8 +11,8 @@ from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.memory import ticket
-from gpunet.ops.elementwise import maximum
 from gpunet.ops.creation import zeros_like
+from gpunet.ops.elementwise import maximum
 from gpunet.optim.averaging import move_averages
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.optim.sgd import sgd_step

@@ -10,7 +10,16 @@ import numpy
 from gpunet.backend.devices import Array
 from gpunet.launch.memory import scratch, ticket
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
-from gpunet.optim.update import average, average_square, elements, scalars, shrink, update_kernel, update_tensors, vectors_of
+from gpunet.optim.update import (
+    average,
+    average_square,
+    elements,
+    scalars,
+    shrink,
+    update_kernel,
+    update_tensors,
+    vectors_of,
+)
 
 __all__ = ["NAdam"]
 

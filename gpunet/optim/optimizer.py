@@ -294,7 +294,8 @@ def _with_hooks(step: F) -> F:
             result = hook(self, arguments, kwargs)
             if result is not None:
                 if not isinstance(result, tuple) or len(result) != 2:
-                    raise DtypeError(f"{hook} returned {result!r}; a step pre-hook returns None or a tuple (args, kwargs)")
+                    kind = f"a value of type {type(result).__name__}"
+                    raise DtypeError(f"{hook} returned {kind}; a step pre-hook returns None or a tuple (args, kwargs)")
                 arguments, kwargs = result
         result = step(*arguments, **kwargs)
         for hook in (*hooks["step_post"].values(), *_global_hooks["step_post"].values()):

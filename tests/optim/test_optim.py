@@ -273,7 +273,8 @@ def test_state_that_is_removed_or_replaced_takes_effect(
         elif reset == "one":
             del optimizer.state[params[1]]
         else:
-            name = next(n for n, value in optimizer.state[params[1]].items() if value is not None and value.ndim == 1 and value.numel() > 1)
+            state = optimizer.state[params[1]].items()
+            name = next(n for n, value in state if value is not None and value.shape == params[1].shape)
             optimizer.state[params[1]][name] = optimizer.state[params[1]][name] * 2.0
 
     mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]
