@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -212,6 +213,23 @@ def test_state_dict_continues_in_a_new_scheduler(name: str, tmp_path: Any) -> No
         assert (rates(one), momenta(one), mine.last_epoch) == (rates(other), momenta(other), again.last_epoch)
         mine.step()
         again.step()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_states_are_exchanged_with_torch_midway(name: str, device: str, torch: Any) -> None:
+    one, other = make_optimizer(), make_torch_optimizer(torch)
+    mine, theirs = ALL[name](lr_scheduler, one), ALL[name](torch.optim.lr_scheduler, other)
+    for step in range(50):
+        if step == 25:
+            saved = copy.deepcopy([x.state_dict() for x in (one, mine, other, theirs)])
+            one, other = make_optimizer(), make_torch_optimizer(torch)
+            mine, theirs = ALL[name](lr_scheduler, one), ALL[name](torch.optim.lr_scheduler, other)
+            for target, state in zip((other, theirs, one, mine), saved):
+                target.load_state_dict(state)
+        numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE, err_msg=f"step {step}")
+        numpy.testing.assert_allclose(momenta(one), momenta(other), rtol=1e-12)
+        mine.step()
+        theirs.step()
 
 
 #: (module, optimizer, last_epoch) -> schedule
