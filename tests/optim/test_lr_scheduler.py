@@ -194,6 +194,53 @@ def test_user_defined_schedule(device: str) -> None:
     assert schedule.state_dict()["last_epoch"] == 3
 
 
+def warm_up(module: Any, optimizer: Any) -> Any:
+    """A schedule as published scripts write them: a subclass of ``_LRScheduler`` with ``get_lr``."""
+
+    class WarmUp(module._LRScheduler):  # type: ignore[misc, name-defined]
+        def __init__(self, optimizer: Any, steps: int, last_epoch: int = -1) -> None:
+            self.steps = steps
+            super().__init__(optimizer, last_epoch)
+
+        def get_lr(self) -> Any:
+            if self.last_epoch < self.steps:
+                return [base * (self.last_epoch + 1) / self.steps for base in self.base_lrs]
+            return [group["lr"] * 0.9 for group in self.optimizer.param_groups]
+
+    return WarmUp(optimizer, 4)
+
+
+def cycle(module: Any, optimizer: Any) -> Any:
+    """A schedule with its own ``step``, which sets ``last_epoch`` and the rates."""
+
+    class Cycle(module._LRScheduler):  # type: ignore[misc, name-defined]
+        def __init__(self, optimizer: Any) -> None:
+            self.at = -1
+            super().__init__(optimizer, -1)
+
+        def get_lr(self) -> Any:
+            return [base * (1 + self.at) for base in self.base_lrs]
+
+        def step(self, epoch: Any = None) -> None:
+            self.at = (self.at + 1) % 5
+            self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+            for group, rate in zip(self.optimizer.param_groups, self.get_lr()):
+                group["lr"] = rate
+
+    return Cycle(optimizer)
+
+
+@pytest.mark.parametrize("make", [warm_up, cycle])
+def test_schedules_in_the_style_of_scripts_match_torch(make: Any, device: str, torch: Any) -> None:
+    one, other = make_optimizer(), make_torch_optimizer(torch)
+    mine, theirs = make(lr_scheduler, one), make(torch.optim.lr_scheduler, other)
+    for _ in range(12):
+        numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE)
+        assert mine.last_epoch == theirs.last_epoch
+        mine.step()
+        theirs.step()
+
+
 # ---- state_dict -----------------------------------------------------------------------------------------------------
 
 
