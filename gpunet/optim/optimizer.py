@@ -285,12 +285,16 @@ def _with_hooks(step: F) -> F:
 
     @functools.wraps(step)
     def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        hooks = self._hooks
+        tables = before_all, before, after, after_all = (
+            _global_hooks["step_pre"], self._hooks["step_pre"], self._hooks["step_post"], _global_hooks["step_post"]
+        )  # fmt: skip
         if active.tape is not None:
-            for table in (hooks["step_pre"], hooks["step_post"], *_global_hooks.values()):
+            for table in tables:
                 rely_on([], "{} == {}", (table, dict(table)), "the hooks of an optimizer's step")
+        if not (before_all or before or after or after_all):
+            return step(self, *args, **kwargs)
         arguments: Any = (self, *args)
-        for hook in (*_global_hooks["step_pre"].values(), *hooks["step_pre"].values()):
+        for hook in (*before_all.values(), *before.values()):
             result = hook(self, arguments, kwargs)
             if result is not None:
                 if not isinstance(result, tuple) or len(result) != 2:
@@ -298,7 +302,7 @@ def _with_hooks(step: F) -> F:
                     raise DtypeError(f"{hook} returned {kind}; a step pre-hook returns None or a tuple (args, kwargs)")
                 arguments, kwargs = result
         result = step(*arguments, **kwargs)
-        for hook in (*hooks["step_post"].values(), *_global_hooks["step_post"].values()):
+        for hook in (*after.values(), *after_all.values()):
             hook(self, arguments, kwargs)
         return result
 
