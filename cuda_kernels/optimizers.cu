@@ -63,11 +63,11 @@ __device__ __forceinline__ void update_tensors(
 #pragma unroll
   for (int k = 0; k < STATES; k++) {
     states[k] = table.template pointer<T>(1 + k, tensor);
-    if (Rule::uses(k)) width = min(width, access_width(0, states[k]));
+    width = min(width, access_width(0, states[k]));
   }
   const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
   for_each_pack_of_block(first, table.counts[tensor], [&](long long start, long long valid) {
-    Pack<A, 4> p = load_pack<4>(params + start, valid, width), packs[STATES];
+    Pack<A, 4> p = load_pack<4>(params + start, valid, width), packs[STATES] = {};
     const Pack<A, 4> gradient = load_pack<4>(grads + start, valid, width);
 #pragma unroll
     for (int k = 0; k < STATES; k++)
@@ -76,12 +76,10 @@ __device__ __forceinline__ void update_tensors(
     for (int e = 0; e < 4; e++) {
       A of_element[STATES];
 #pragma unroll
-      for (int k = 0; k < STATES; k++)
-        if (Rule::uses(k)) of_element[k] = packs[k].v[e];
+      for (int k = 0; k < STATES; k++) of_element[k] = packs[k].v[e];
       Rule::update(p.v[e], of_element, maximize ? -gradient.v[e] : gradient.v[e], factors);
 #pragma unroll
-      for (int k = 0; k < STATES; k++)
-        if (Rule::uses(k)) packs[k].v[e] = of_element[k];
+      for (int k = 0; k < STATES; k++) packs[k].v[e] = of_element[k];
     }
     store_pack(params + start, p, valid, width);
 #pragma unroll

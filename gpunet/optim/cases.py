@@ -133,19 +133,20 @@ def _add_facts(rule: Rule) -> None:
 
     @kernel.cases("edge")
     def _(s: Samples) -> Iterator[Any]:
-        for number, (shapes, variant) in enumerate(itertools.product(TENSORS, (*rule.variants, *rule.edges))):
+        of_few = itertools.product(TENSORS[:1], (*rule.variants, *rule.edges))
+        for number, (shapes, variant) in enumerate([*of_few, *itertools.product(TENSORS[1:], rule.variants[:1])]):
             maximize = number % 2 == 0
             arrays, options = _launch(s, rule, variant, lambda draw, to=shapes: [draw(*shape) for shape in to], maximize, True)
-            grads, states = arrays[kernel.lists - 1], [a for a in arrays[1 : 1 + len(rule.states)] if a is not None]
-            for index, array in enumerate((grads, *states[::-1])):  # NaN must propagate, from gradient and state
+            grads = arrays[kernel.lists - 1]
+            states = {i: a for i, a in enumerate(arrays[1 : 1 + len(rule.states)]) if a is not None}
+            for index, array in enumerate((grads, *states.values())):  # NaN must propagate, from gradient and state
                 array[1].reshape(-1)[index : index + 1] = numpy.nan
-            for array in (grads, *states):  # no gradient, and none before
+            for array in (grads, *(a for i, a in states.items() if rule.states[i] != "positive")):  # no gradient, and none before
                 array[1].reshape(-1)[5:6] = 0
             label = f"{len(shapes)} tensors, {variant}, maximize {maximize}"
             yield label, arrays, options
             if shapes is TENSORS[0] and variant == rule.variants[-1]:
-                which = [0, kernel.lists - 1, *(1 + i for i, a in enumerate(arrays[1 : 1 + len(rule.states)]) if a is not None)]
-                yield from unaligned(label, arrays, options, *which)
+                yield from unaligned(label, arrays, options, 0, kernel.lists - 1, *(1 + i for i in states))
 
     @kernel.cases("representative")
     def _(s: Samples) -> Iterator[Any]:
