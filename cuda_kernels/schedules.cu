@@ -9,7 +9,7 @@
 
 #include "common/half.cuh"
 
-enum ScheduleKind { STEP, POINTS, EXPONENTIAL, LINEAR, POLYNOMIAL, COSINE, WARM_RESTARTS, CYCLIC, ONE_CYCLE };
+enum ScheduleKind { STEP, POINTS, EXPONENTIAL, LINEAR, POLYNOMIAL, COSINE, WARM_RESTARTS, CYCLIC, ONE_CYCLE, ANNEAL };
 
 constexpr double PI = 3.14159265358979323846;
 
@@ -25,6 +25,12 @@ __device__ __forceinline__ double one_cycle(double t, const double* constants, i
   const double share = (t - from[0]) / (from[2] - from[0]);
   if (constants[0] == 0.0) return (from[3] - from[1]) * share + from[1];
   return from[3] + (from[1] - from[3]) / 2.0 * (cos(PI * share) + 1.0);
+}
+
+// Returns the share of the way that an annealing has gone at step t.
+__device__ __forceinline__ double share_of_way(double t, const double* c) {
+  const double share = min(max(t / max(c[1], 1.0), 0.0), 1.0);
+  return c[2] == 0.0 ? share : (1.0 - cos(PI * share)) / 2.0;
 }
 
 // Returns the schedule's value at step t, given the value `rate` at step t - 1; `restart`: the schedule restarts at t.
@@ -52,6 +58,12 @@ __device__ __forceinline__ double scheduled(
       const double cycle = floor(1.0 + t / c[2]), x = 1.0 + t / c[2] - cycle;
       const double scale = x <= c[3] ? x / c[3] : (x - 1.0) / (c[3] - 1.0);
       return c[0] + (c[1] - c[0]) * scale * pow(c[4], t) * pow(c[5], cycle - 1.0);
+    }
+    case ANNEAL: {
+      if (c[1] == 0.0) t = max(t, 1.0);
+      const double before = share_of_way(t - 1.0, c), now = share_of_way(t, c);
+      const double start = before == 1.0 ? c[0] : (rate - before * c[0]) / (1.0 - before);
+      return c[0] * now + start * (1.0 - now);
     }
     default: return one_cycle(t, c, size);
   }

@@ -90,8 +90,8 @@ _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
 _STAR_SUBMODULES = ("cuda", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "accelerator", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop", "launch",
-    "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
+    "accelerator", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop",
+    "launch", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 
 

@@ -317,7 +317,7 @@ def named_kernels(source: str, is_test: bool, names: Collection[str]) -> Iterato
             first_word = re.match(r"\w*+(?!\.cu)", node.value)
             name = node.value if is_test else first_word[0] if first_word else ""
         elif isinstance(node, ast.FunctionDef) and not is_test:
-            is_kernel = any(ast.unparse(d).startswith(("kernel(", "list_kernel(")) for d in node.decorator_list)
+            is_kernel = any(ast.unparse(d).startswith(("kernel(", "list_kernel(", "update_kernel(")) for d in node.decorator_list)
             name = "" if is_kernel else node.name
         else:
             continue

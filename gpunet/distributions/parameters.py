@@ -12,7 +12,8 @@ from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.ops.activations import sigmoid
 from gpunet.ops.broadcast import broadcast_shape
-from gpunet.ops.creation import rand, randn, tensor
+from gpunet.ops.creation import tensor
+from gpunet.ops.random import rand, randn
 from gpunet.ops.elementwise import where
 from gpunet.ops.norm import logsumexp
 from gpunet.ops.softmax import softmax

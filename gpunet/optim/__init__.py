@@ -1,25 +1,51 @@
-"""Optimizers, which update all parameters of a group in one launch, and learning-rate schedules."""
+"""Optimizers, which update all parameters of a group in one launch, learning-rate schedules, and averages of weights."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.optim import adam, optimizer, sgd
+from gpunet.optim import (
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    asgd,
+    lbfgs,
+    lion,
+    muon,
+    nadam,
+    optimizer,
+    radam,
+    rmsprop,
+    rprop,
+    sgd,
+)
+from gpunet.optim.adadelta import *
+from gpunet.optim.adagrad import *
 from gpunet.optim.adam import *
+from gpunet.optim.adamax import *
+from gpunet.optim.asgd import *
+from gpunet.optim.lbfgs import *
+from gpunet.optim.lion import *
+from gpunet.optim.muon import *
+from gpunet.optim.nadam import *
 from gpunet.optim.optimizer import *
+from gpunet.optim.radam import *
+from gpunet.optim.rmsprop import *
+from gpunet.optim.rprop import *
 from gpunet.optim.sgd import *
 
 if TYPE_CHECKING:
-    from gpunet.optim import lr_scheduler
+    from gpunet.optim import lr_scheduler, swa_utils
 
-__all__ = ["lr_scheduler"]
-__all__ += adam.__all__
-__all__ += optimizer.__all__
-__all__ += sgd.__all__
+_SUBMODULES = ("lr_scheduler", "swa_utils")
+__all__ = [*_SUBMODULES]
+for _module in (adadelta, adagrad, adam, adamax, asgd, lbfgs, lion, muon, nadam, optimizer, radam, rmsprop, rprop, sgd):
+    __all__ += _module.__all__
 
 
 def __getattr__(name: str) -> Any:
-    if name == "lr_scheduler":
-        return importlib.import_module("gpunet.optim.lr_scheduler")
+    if name in _SUBMODULES:
+        return importlib.import_module(f"gpunet.optim.{name}")
     raise AttributeError(f"module 'gpunet.optim' has no attribute {name!r}")
 
 

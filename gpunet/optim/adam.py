@@ -8,23 +8,14 @@ from typing import Any
 import numpy
 
 from gpunet.backend.devices import Array
-from gpunet.errors import ArgumentError, DtypeError
-from gpunet.launch.kernel import Geometry
-from gpunet.launch.list_kernel import list_kernel
-from gpunet.launch.memory import as_0d_arrays, cast_scalar, chunks, scratch, scratch_joined, ticket
-from gpunet.optim.joined import MAX_JOINED, has_joined_state, join, subtract_joined
+from gpunet.launch.memory import as_0d_arrays, scratch_joined, ticket
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
+from gpunet.optim.update import average, average_square, count, shrink, update_kernel, update_tensors
 
 __all__ = ["Adam", "AdamW"]
 
 
-@list_kernel(
-    "optimizers.cu",
-    outputs=5,
-    lists=6,
-    types={"steps": "float64", "hyperparameters": "float64", "ticket": "uint32"},
-    optional="max_exp_avg_sqs ticket",
-)
+@update_kernel(optional="max_exp_avg_sqs", flags="max_exp_avg_sqs decoupled")
 def adam_step(
     params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, ticket, *, decays, decoupled, maximize
 ):
@@ -35,44 +26,21 @@ def adam_step(
     Args:
         steps: the step count t of each tensor, incremented by the launch.
         hyperparameters: lr, b1, b2, eps, weight_decay.
-        ticket: see :func:`gpunet.launch.memory.ticket`.
-        decays: whether weight_decay is not zero.
         decoupled: apply the weight decay to p (AdamW) instead of g.
-        maximize: use -g.
     """
     dtype = params[0].dtype
-    is_joined = has_joined_state(steps)
-    for step in [steps.flat] if is_joined else steps:
-        step += as_0d_arrays(step.dtype, 1)[0]
+    count(steps)
     if decoupled and decays:
-        factor = scratch((), numpy.float64, 4)
-        numpy.multiply(hyperparameters[:1].reshape(()), hyperparameters[4:].reshape(()), out=factor)
-        numpy.subtract(as_0d_arrays(factor.dtype, 1)[0], factor, out=factor)
-        factor = cast_scalar(factor, dtype, 4)
-        for p in params:
-            p *= factor
-    flags: Any = (decays and not decoupled, maximize)
-    lists: Any = (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-    if is_joined and exp_avgs.flat.size <= MAX_JOINED:  # small tensors: one pass over all
-        scalars = _scalars(steps[0], hyperparameters, dtype)
-        gradients = join(grads, 3)
-        update = scratch_joined(tuple([p.shape for p in params]), dtype, 0)
-        vectors: list[Any] = [update.flat, join(params, 2).flat if flags[0] else None, gradients.flat]
-        vectors += [None if a is None else a.flat for a in lists[2:]]
-        for chunk in chunks(vectors):
-            _adam_update(chunk, scalars, *flags)
-        subtract_joined(params, update)
-        return
-    for index, step in enumerate(steps):
-        scalars = _scalars(step, hyperparameters, dtype)
-        for chunk in chunks([None if a is None else a[index].reshape(-1) for a in lists]):
-            change = scratch(chunk[0].shape, dtype, 0)
-            _adam_update([change, *chunk], scalars, *flags)
-            chunk[0] -= change
+        shrink(params, hyperparameters[:1], hyperparameters[4:])
+    update_tensors(
+        params, (exp_avgs, exp_avg_sqs, max_exp_avg_sqs), steps, grads,
+        lambda index: _scalars(steps[index], hyperparameters, dtype), _update,
+        decays=decays and not decoupled, maximize=maximize,
+    )  # fmt: skip
 
 
 def _scalars(t, hyperparameters, dtype):
-    """Return lr / (1 - b1^t), 1 / sqrt(1 - b2^t), 1 - b1, 1 - b2 and the hyperparameters as 0-d arrays of ``dtype``.
+    """Return the weight decay, then lr / (1 - b1^t), 1 / sqrt(1 - b2^t), b1, 1 - b1, b2, 1 - b2 and eps, as 0-d arrays.
 
     They are computed in float64, from arrays instead of Python numbers, so that replays use the current t and
     hyperparameters.
@@ -89,43 +57,22 @@ def _scalars(t, hyperparameters, dtype):
     numpy.multiply(step_size, lr, out=step_size)
     result: Any = scratch_joined(((),) * 9, dtype, 6)
     numpy.copyto(result.flat, work.flat, casting="same_kind")
-    return result
+    step_size, correction, one_minus_beta1, one_minus_beta2, _, beta1, beta2, eps, weight_decay = result
+    return weight_decay, step_size, correction, beta1, one_minus_beta1, beta2, one_minus_beta2, eps
 
 
-def _adam_update(arrays, scalars, decays, maximize):
-    """Update the averages m and v, and write the amount to subtract from the parameters to ``update``.
-
-    Args:
-        arrays: update, p, g, m, v, max_v: vectors of one length; max_v may be None, and p if not ``decays``.
-        scalars: as returned by :func:`_scalars`.
-    """
-    update, p, g, m, v, max_v = arrays
-    step_size, correction, one_minus_beta1, one_minus_beta2, _, beta1, beta2, eps, weight_decay = scalars
-    if maximize:
-        g = numpy.negative(g, out=scratch(m.shape, m.dtype, 1))
-    if decays:
-        numpy.multiply(p, weight_decay, out=update)
-        g = numpy.add(g, update, out=scratch(m.shape, m.dtype, 1))
-    numpy.multiply(g, one_minus_beta1, out=update)
-    m *= beta1
-    m += update
-    numpy.multiply(g, g, out=update)
-    update *= one_minus_beta2
-    v *= beta2
-    v += update
+def _update(change, p, g, states, step_size, correction, beta1, one_minus_beta1, beta2, one_minus_beta2, eps):
+    """Update the averages m and v, and the maximum of v if it is not None."""
+    m, v, max_v = states
+    average(m, (beta1, one_minus_beta1), g, change)
+    average_square(v, (beta2, one_minus_beta2), g, change)
     if max_v is not None:
         v = numpy.maximum(max_v, v, out=max_v)
-    numpy.sqrt(v, out=update)
-    update *= correction
-    update += eps
-    numpy.divide(m, update, out=update)
-    update *= step_size
-
-
-@adam_step.geometry
-def _(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, ticket, *, decays, decoupled, maximize):
-    flags = tuple("true" if f else "false" for f in (max_exp_avg_sqs is not None, decoupled, maximize))
-    return Geometry(0, 256, (), flags)
+    numpy.sqrt(v, out=change)
+    change *= correction
+    change += eps
+    numpy.divide(m, change, out=change)
+    change *= step_size
 
 
 class Adam(Optimizer):
@@ -173,17 +120,8 @@ class Adam(Optimizer):
         )  # fmt: skip
 
     def check_options(self, options: dict[str, Any]) -> None:
-        betas = options["betas"]
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise DtypeError(f"{type(self).__name__}: betas={betas!r}; expected a tuple of two numbers")
-        for beta in betas:
-            if not 0.0 <= beta < 1.0:
-                raise ArgumentError(f"{type(self).__name__}: betas={betas}; expected numbers in [0, 1)")
-        for name in ("eps", "weight_decay"):
-            if not options[name] >= 0.0:
-                raise ArgumentError(
-                    f"{type(self).__name__}: {name}={options[name]}; expected zero or a positive number"
-                )
+        self.check_betas(options)
+        self.check_not_negative(options, "eps", "weight_decay")
 
     def _state_names(self, group: ParameterGroup) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq", "step", "max_exp_avg_sq" if group.last_set("amsgrad") else "")

@@ -4,147 +4,210 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
 from gpunet.launch.facts import Cost, num_bytes, num_elements
+from gpunet.launch.list_kernel import ListKernel
 from gpunet.ops.cases.case import TENSORS, Samples, unaligned
+from gpunet.optim.adadelta import adadelta_step
+from gpunet.optim.adagrad import adagrad_step
 from gpunet.optim.adam import adam_step
+from gpunet.optim.adamax import adamax_step
+from gpunet.optim.asgd import asgd_step
+from gpunet.optim.averaging import average_step
+from gpunet.optim.lion import lion_step
 from gpunet.optim.lr_scheduler.kernel import KINDS, schedule_step
+from gpunet.optim.nadam import nadam_step
+from gpunet.optim.radam import radam_step
+from gpunet.optim.rmsprop import rmsprop_step
+from gpunet.optim.rprop import rprop_step
 from gpunet.optim.sgd import sgd_step
 
-_FLAGS = tuple(itertools.product((False, True), repeat=3))
+Variant = tuple[tuple[int, ...], dict[str, Any]]  # the states that are None, by index, and the options
 
 
-def _steps(count: int) -> list[numpy.ndarray]:
-    return [numpy.array([index % 3], "float64") for index in range(count)]
+class Rule(NamedTuple):
+    """What the cases of an optimizer's kernel need.
+
+    Attributes:
+        states: how each list of states is drawn: "normal", "small" or "positive".
+        numbers: the hyperparameters by name.
+        peer: the name of PyTorch's optimizer, and its options.
+        counters: the values of each counter; of n values tensor i gets the (i mod n)-th.
+        variants: those that select a specialisation each; the first is timed.
+        edges: further variants.
+        flops: FLOPs for each element; an estimate, since a step is memory-bound.
+    """
+
+    kernel: ListKernel
+    states: tuple[str, ...]
+    numbers: dict[str, float]
+    peer: tuple[str, dict[str, Any]] | None
+    counters: tuple[tuple[float, ...], ...] = ((0.0, 1.0, 8.0),)
+    variants: tuple[Variant, ...] = (((), {}),)
+    edges: tuple[Variant, ...] = ()
+    flops: float = 10.0
 
 
-def _hyperparameters(*values: float) -> numpy.ndarray:
-    return numpy.array(values, "float64")
+_ADAM = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05}
+_COUPLED_OR_NOT: Any = tuple(((), {"decoupled": decoupled}) for decoupled in (False, True))
+_STEPS = (0.0, 1.0, 8.0)  # the second average of RAdam is reliable in the ninth step, with the beta2 below
+RULES = (
+    Rule(
+        sgd_step, ("normal",), {"lr": 0.01, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.05},
+        ("SGD", {"lr": 1e-3, "momentum": 0.9, "fused": True}),
+        variants=(
+            ((), {"dampened": False, "nesterov": False}), ((), {"dampened": False, "nesterov": True}),
+            ((0,), {"dampened": False, "nesterov": False}),
+        ),
+        edges=(((), {"dampened": True, "nesterov": False}),), flops=4.0,
+    ),
+    Rule(
+        adam_step, ("normal", "positive", "positive"), _ADAM, ("Adam", {"fused": True}),
+        variants=tuple((absent, {"decoupled": decoupled}) for absent in ((2,), ()) for decoupled in (False, True)), flops=13.0,
+    ),
+    Rule(adamax_step, ("normal", "positive"), _ADAM, ("Adamax", {})),
+    Rule(
+        nadam_step, ("normal", "positive"), {**_ADAM, "momentum_decay": 4e-3}, ("NAdam", {}),
+        counters=(_STEPS, (1.0, 0.5, 0.25)), variants=_COUPLED_OR_NOT, flops=16.0,
+    ),
+    Rule(
+        radam_step, ("normal", "positive"), {**_ADAM, "beta2": 0.91, "eps": 1e-3}, ("RAdam", {}), variants=_COUPLED_OR_NOT,
+        flops=14.0,
+    ),
+    Rule(
+        rmsprop_step, ("positive", "small", "normal"),
+        {"lr": 0.01, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.05, "momentum": 0.8}, ("RMSprop", {}),
+        variants=tuple((absent, {}) for absent in ((1, 2), (1,), (2,), ())), flops=12.0,
+    ),
+    Rule(
+        adagrad_step, ("positive",), {"lr": 0.01, "lr_decay": 0.1, "weight_decay": 0.05, "eps": 1e-3},
+        ("Adagrad", {"fused": True}),
+    ),
+    Rule(
+        adadelta_step, ("positive", "positive"), {"lr": 0.5, "rho": 0.9, "eps": 1e-3, "weight_decay": 0.05}, ("Adadelta", {}),
+        flops=15.0,
+    ),
+    Rule(
+        asgd_step, ("normal",), {"lr": 0.1, "lambd": 0.02, "alpha": 0.75, "t0": 6.0, "weight_decay": 0.05}, ("ASGD", {}),
+        counters=(_STEPS, (0.1, 0.05, 0.2), (1.0, 0.5, 0.25)),
+    ),
+    Rule(
+        rprop_step, ("normal", "positive"), {"lr": 0.01, "smaller": 0.5, "larger": 1.25, "lowest": 0.25, "highest": 1.5},
+        ("Rprop", {}),
+    ),
+    Rule(lion_step, ("normal",), {"lr": 0.01, "beta1": 0.9, "beta2": 0.97, "weight_decay": 0.05}, None),
+)  # fmt: skip
 
 
-def _ticket() -> numpy.ndarray:
-    return numpy.zeros(1, "uint32")
+def _launch(s: Samples, rule: Rule, variant: Variant, draw: Callable[..., list[numpy.ndarray]], maximize: bool, decay: bool) -> Any:
+    """Return the arrays and options of a launch.
+
+    Args:
+        draw: given a function that draws one tensor, draws a list of them.
+        decay: let the weight decay be not zero, if the optimizer has one.
+    """
+    absent, options = variant
+    draws: dict[str, Callable[..., numpy.ndarray]] = {
+        "normal": s.normal, "positive": s.positive, "small": lambda *shape: (s.normal(*shape) / 16).astype(s.dtype)
+    }  # fmt: skip
+    params, grads = draw(s.normal), draw(s.normal)
+    states = [None if index in absent else draw(draws[kind]) for index, kind in enumerate(rule.states)]
+    counters = [[numpy.array([v[i % len(v)]], "float64") for i in range(len(params))] for v in rule.counters]
+    numbers = dict(rule.numbers)
+    if not decay and "weight_decay" in numbers:
+        numbers["weight_decay"] = 0.0
+    if options.get("dampened") is False:
+        numbers["dampening"] = 0.0
+    options = {"decays": bool(numbers.get("weight_decay")), "maximize": maximize, **options}
+    vector = numpy.array([*numbers.values()], "float64")
+    return [params, *states, *counters, grads, vector, numpy.zeros(1, "uint32")], options
 
 
-sgd_step.describe(is_hot=True, updates="params momenta steps")
+def _add_facts(rule: Rule) -> None:
+    """Add cases, cost and equivalent to the kernel of a rule."""
+    kernel = rule.kernel
+    kernel.describe(is_hot=True, updates=" ".join(kernel.parameters[: kernel.outputs]))
+
+    @kernel.cases("edge")
+    def _(s: Samples) -> Iterator[Any]:
+        of_few = itertools.product(TENSORS[:1], (*rule.variants, *rule.edges))
+        for number, (shapes, variant) in enumerate([*of_few, *itertools.product(TENSORS[1:], rule.variants[:1])]):
+            maximize = number % 2 == 0
+            arrays, options = _launch(s, rule, variant, lambda draw, to=shapes: [draw(*shape) for shape in to], maximize, True)
+            grads = arrays[kernel.lists - 1]
+            states = {i: a for i, a in enumerate(arrays[1 : 1 + len(rule.states)]) if a is not None}
+            for index, array in enumerate((grads, *states.values())):  # NaN must propagate, from gradient and state
+                array[1].reshape(-1)[index : index + 1] = numpy.nan
+            for array in (grads, *(a for i, a in states.items() if rule.states[i] != "positive")):  # no gradient, and none before
+                array[1].reshape(-1)[5:6] = 0
+            label = f"{len(shapes)} tensors, {variant}, maximize {maximize}"
+            yield label, arrays, options
+            if shapes is TENSORS[0] and variant == rule.variants[-1]:
+                yield from unaligned(label, arrays, options, 0, kernel.lists - 1, *(1 + i for i in states))
+
+    @kernel.cases("representative")
+    def _(s: Samples) -> Iterator[Any]:
+        for variant in rule.variants:
+            yield s.layers_label, *_launch(s, rule, variant, s.layers, False, False)
+        if kernel is adam_step:  # as many tensors as a ResNet-50 has: the large table
+            size = 4 * s.width
+            many = _launch(s, rule, rule.variants[0], lambda draw: [draw(size) for _ in range(161)], False, False)
+            yield f"161 tensors, {161 * size}", *many
+
+    @kernel.cases("bench")
+    def _(s: Samples) -> Iterator[Any]:
+        yield s.layers_label, *_launch(s, rule, rule.variants[0], s.layers, False, False)
+
+    @kernel.cost
+    def _(*arrays: Any, **options: Any) -> Cost:
+        *updated, grads = arrays[: kernel.lists]
+        return Cost(rule.flops * num_elements(grads), 2 * num_bytes(*updated) + num_bytes(grads))
+
+    if rule.peer is None:
+        return
+
+    @kernel.equivalent
+    def _(torch: Any, params: list[Any], *arrays: Any, **options: Any) -> Callable[[], object]:
+        assert rule.peer is not None
+        name, settings = rule.peer
+        for p, g in zip(params, arrays[kernel.lists - 2]):
+            p.grad = g
+        step: Callable[[], object] = getattr(torch.optim, name)(params, **settings).step
+        return step
 
 
-@sgd_step.cases("edge")
+for _rule in RULES:
+    _add_facts(_rule)
+
+
+average_step.describe(updates="averages")
+
+
+@average_step.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    for shapes, (momentum, nesterov, maximize) in itertools.product(TENSORS, _FLAGS):
-        params, momenta, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
-        dampening = 0.0 if nesterov else 0.1
-        numbers = _hyperparameters(0.01, 0.9, dampening, 0.05)
-        options = {"dampened": dampening > 0.0, "decays": True, "nesterov": nesterov, "maximize": maximize}
-        arrays = [params, momenta if momentum else None, _steps(len(shapes)), grads, numbers, _ticket()]
-        label = f"{len(shapes)} tensors, momentum {momentum}, nesterov {nesterov}, maximize {maximize}"
-        yield label, arrays, options
-        if momentum and nesterov and maximize and shapes is TENSORS[0]:
-            yield from unaligned(label, arrays, options, 0, 1, 3)
+    for shapes, weight in zip(TENSORS, (0.25, 0.75, 1.0)):
+        averages, values = ([s.normal(*shape) for shape in shapes] for _ in range(2))
+        yield f"{len(shapes)} tensors, weight {weight}", (arrays := [averages, values, numpy.array([weight])]), {}
+        if shapes is TENSORS[0]:
+            yield from unaligned("few tensors", arrays, {}, 0, 1)
 
 
-
-@sgd_step.cases("representative")
+@average_step.cases("representative", "bench")
 def _(s: Samples) -> Iterator[Any]:
-    for momentum in (0.0, 0.9):
-        yield _whole_sgd(s, momentum)
+    yield s.layers_label, [s.layers(s.normal), s.layers(s.normal), numpy.array([0.001])], {}
 
 
-@sgd_step.cases("bench")
-def _(s: Samples) -> Iterator[Any]:
-    yield _whole_sgd(s, 0.9)
+@average_step.cost
+def _(averages, values, weight):
+    return Cost(3.0 * num_elements(averages), 2 * num_bytes(averages) + num_bytes(values, weight))
 
 
-def _whole_sgd(s: Samples, momentum: float) -> Any:
-    params, momenta, grads = (s.layers(s.normal) for _ in range(3))
-    options = {"dampened": False, "decays": False, "nesterov": False, "maximize": False}
-    numbers = _hyperparameters(1e-3, momentum, 0.0, 0.0)
-    return s.layers_label, [params, momenta if momentum else None, _steps(4), grads, numbers, _ticket()], options
-
-
-@sgd_step.cost
-def _(params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
-    per_element = 2 + 2 * (momenta is not None) + dampened + 2 * decays + 2 * nesterov
-    return Cost(per_element * num_elements(params), 2 * num_bytes(params, momenta, steps) + num_bytes(grads))
-
-
-@sgd_step.equivalent
-def _(torch, params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
-    return _fused_step(params, grads, torch.optim.SGD, lr=1e-3, momentum=0.9)
-
-
-def _fused_step(params: list[Any], grads: list[Any], make: Callable[..., Any], **options: float) -> Callable[[], object]:
-    """The step of PyTorch's optimizer."""
-    for p, g in zip(params, grads):
-        p.grad = g
-    step: Callable[[], object] = make(params, fused=True, **options).step
-    return step
-
-
-adam_step.describe(is_hot=True, updates="params exp_avgs exp_avg_sqs max_exp_avg_sqs steps")
-
-
-@adam_step.cases("edge")
-def _(s: Samples) -> Iterator[Any]:
-    for shapes, (amsgrad, decoupled, maximize) in itertools.product(TENSORS, _FLAGS):
-        params, averages, grads = ([s.normal(*shape) for shape in shapes] for _ in range(3))
-        squares, largest = ([s.positive(*shape) for shape in shapes] for _ in range(2))
-        numbers = _hyperparameters(0.01, 0.9, 0.999, 1e-8, 0.05)
-        options = {"decays": True, "decoupled": decoupled, "maximize": maximize}
-        grads[1].reshape(-1)[:1] = largest[1].reshape(-1)[1:2] = numpy.nan  # NaN must propagate
-        maxima = largest if amsgrad else None
-        arrays = [params, averages, squares, maxima, _steps(len(shapes)), grads, numbers, _ticket()]
-        label = f"{len(shapes)} tensors, amsgrad {amsgrad}, decoupled {decoupled}, maximize {maximize}"
-        yield label, arrays, options
-        if amsgrad and decoupled and maximize and shapes is TENSORS[0]:
-            yield from unaligned(label, arrays, options, 0, 1, 2, 3, 5)
-
-
-@adam_step.cases("representative")
-def _(s: Samples) -> Iterator[Any]:
-    for amsgrad, decoupled in ((False, False), (False, True), (True, False)):  # Adam, AdamW, AMSGrad
-        yield _whole_adam(s, amsgrad, decoupled)
-    yield _adam_of_many(s)
-
-
-@adam_step.cases("bench")
-def _(s: Samples) -> Iterator[Any]:
-    yield _whole_adam(s, False, False)
-
-
-def _whole_adam(s: Samples, amsgrad: bool, decoupled: bool) -> Any:
-    params, averages, grads = (s.layers(s.normal) for _ in range(3))
-    squares, largest = (s.layers(s.positive) for _ in range(2))
-    return s.layers_label, *_adam(params, averages, squares, largest if amsgrad else None, grads, decoupled)
-
-
-def _adam_of_many(s: Samples) -> Any:
-    """As many tensors as a ResNet-50 has: the large table."""
-    size = 4 * s.width
-    params, averages, grads = ([s.normal(size) for _ in range(161)] for _ in range(3))
-    squares = [s.positive(size) for _ in range(161)]
-    return f"161 tensors, {161 * size}", *_adam(params, averages, squares, None, grads, False)
-
-
-def _adam(params: Any, averages: Any, squares: Any, largest: Any, grads: Any, decoupled: bool) -> Any:
-    numbers = _hyperparameters(1e-3, 0.9, 0.999, 1e-8, 0.0)
-    arrays = [params, averages, squares, largest, _steps(len(params)), grads, numbers, _ticket()]
-    return arrays, {"decays": False, "decoupled": decoupled, "maximize": False}
-
-
-@adam_step.cost
-def _(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, ticket, *, decays, decoupled, maximize):
-    per_element = 13 + (max_exp_avg_sqs is not None) + 2 * decays
-    updated = num_bytes(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps)
-    return Cost(per_element * num_elements(params), 2 * updated + num_bytes(grads))
-
-
-@adam_step.equivalent
-def _(torch, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, ticket, **options):
-    return _fused_step(params, grads, torch.optim.Adam, lr=1e-3)
+@average_step.equivalent
+def _(torch, averages, values, weight):
+    return lambda: torch._foreach_lerp_(averages, values, 0.001)
 
 
 #: For each kind of schedule, its constants (see gpunet.optim.lr_scheduler.kernel) and steps around which it changes.
@@ -161,6 +224,7 @@ _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
         ((1, 0, 0.01, 2.9, 0.3, 12, 0.001), (0, 0, 0.01, 2.9, 0.3, 4.8, 0.01, 12, 0.001)),
         (-1, 1, 2, 4, 11, 12, 20),
     ),
+    "anneal": (((0.05, 4, 0), (0.05, 4, 1), (0.05, 0, 1)), (-1, 0, 2, 3, 4)),
 }
 
 

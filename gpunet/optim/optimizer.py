@@ -7,17 +7,19 @@ parameters, and the step count of each parameter in another, so that a recorded 
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import is_
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy
 
-from gpunet.autograd import Tensor, bump_version, enable_grad, ignore_fp_errors, make_tensor
+from gpunet.autograd import RemovableHandle, Tensor, bump_version, enable_grad, ignore_fp_errors, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
@@ -29,8 +31,27 @@ from gpunet.launch.tape import active, graph_break, graph_break_on_read
 
 __all__ = ["Optimizer"]
 
+Hook = Callable[..., Any]
+F = TypeVar("F", bound=Callable[..., Any])
+#: Kinds of hooks of an optimizer.
+_HOOKS = (
+    "step_pre", "step_post", "state_dict_pre", "state_dict_post", "load_state_dict_pre", "load_state_dict_post",
+)  # fmt: skip
+#: Hooks of the steps of all optimizers.
+_global_hooks: dict[str, dict[int, Hook]] = {"step_pre": {}, "step_post": {}}
+
 #: Valid range [low, high) of options that need not be >= 0.
-_RANGES = {"betas": (0.0, 1.0), "dampening": (-math.inf, math.inf)}
+_RANGES = {"betas": (0.0, 1.0)} | dict.fromkeys(("dampening", "lambd", "t0"), (-math.inf, math.inf))
+
+
+class _Required:
+    """The default of an option without a default, in optimizers written for older versions of PyTorch."""
+
+    def __repr__(self) -> str:
+        return "<required parameter>"
+
+
+required = _Required()
 
 
 class ParameterGroup(dict[str, Any]):
@@ -187,6 +208,23 @@ class ParameterGroup(dict[str, Any]):
         return {k: tuple(numbers[p]) if p.stop - p.start > 1 else numbers[p.start] for k, p in self.places.items()}
 
 
+def _copied_state(value: Any, p: Tensor, name: str = "") -> Any:
+    """Return a copy of a parameter's state in a state_dict, with its tensors on the device of the parameter.
+
+    As in PyTorch, they get the dtype of the parameter, except the one named "step".
+    """
+    if isinstance(value, dict):
+        return {key: _copied_state(item, p, key) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied_state(item, p, name) for item in value)
+    if not isinstance(value, Tensor) and not hasattr(value, "__array__"):
+        return copy.deepcopy(value)
+    array = value.array if isinstance(value, Tensor) else numpy.asarray(value)
+    target = devices.empty(array.shape, array.dtype if name == "step" else p.dtype, p.device)
+    devices.assign(target, devices.move(array, p.device))
+    return make_tensor(target)
+
+
 class _Unchanged:
     """The condition that the options of a group still select the recorded launches."""
 
@@ -232,6 +270,45 @@ def _title(key: str) -> str:
     return "learning rate" if key == "lr" else key
 
 
+def register_optimizer_step_pre_hook(hook: Hook) -> RemovableHandle:
+    """Call ``hook(optimizer, args, kwargs)`` before each step of any optimizer, see :meth:`Optimizer.register_step_pre_hook`."""
+    return RemovableHandle(_global_hooks["step_pre"], hook)
+
+
+def register_optimizer_step_post_hook(hook: Hook) -> RemovableHandle:
+    """Call ``hook(optimizer, args, kwargs)`` after each step of any optimizer."""
+    return RemovableHandle(_global_hooks["step_post"], hook)
+
+
+def _with_hooks(step: F) -> F:
+    """Decorator of ``step``: call the hooks before and after it."""
+
+    @functools.wraps(step)
+    def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        tables = before_all, before, after, after_all = (
+            _global_hooks["step_pre"], self._hooks["step_pre"], self._hooks["step_post"], _global_hooks["step_post"]
+        )  # fmt: skip
+        if active.tape is not None:
+            for table in tables:
+                rely_on([], "{} == {}", (table, dict(table)), "the hooks of an optimizer's step")
+        if not (before_all or before or after or after_all):
+            return step(self, *args, **kwargs)
+        arguments: Any = (self, *args)
+        for hook in (*before_all.values(), *before.values()):
+            result = hook(self, arguments, kwargs)
+            if result is not None:
+                if not isinstance(result, tuple) or len(result) != 2:
+                    kind = f"a value of type {type(result).__name__}"
+                    raise DtypeError(f"{hook} returned {kind}; a step pre-hook returns None or a tuple (args, kwargs)")
+                arguments, kwargs = result
+        result = step(*arguments, **kwargs)
+        for hook in (*after.values(), *after_all.values()):
+            hook(self, arguments, kwargs)
+        return result
+
+    return call  # type: ignore[return-value]
+
+
 class Optimizer:
     """Base class of optimizers.  A subclass launches its kernel in :meth:`update`.
 
@@ -250,6 +327,14 @@ class Optimizer:
     """
 
     hyperparameters: tuple[str, ...] = ("lr",)
+    #: the state that is one float64 number for each parameter
+    counters: tuple[str, ...] = ("step",)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a subclass's own ``step`` call the hooks of the optimizer, too."""
+        super().__init_subclass__(**options)
+        if "step" in vars(cls):
+            cls.step = _with_hooks(vars(cls)["step"])  # type: ignore[method-assign]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -259,6 +344,7 @@ class Optimizer:
         #: the lists of arrays, and the dtype of the parameters
         self._cached_lists: dict[Any, tuple[list[Tensor], list[list[Array] | None], Any]] = {}
         self.regrouped = [0]  # number of rebuilds of the cached lists, which recorded steps guard on
+        self._hooks: dict[str, dict[int, Hook]] = {kind: {} for kind in _HOOKS}
         if isinstance(params, Tensor):
             raise DtypeError("params is a single tensor; pass a list of tensors, such as model.parameters()")
         if not isinstance(params, Iterable) or isinstance(params, (set, frozenset)):
@@ -299,10 +385,15 @@ class Optimizer:
             if id(p) in seen:
                 raise ArgumentError(f"a parameter of shape {p.shape} is given to the optimizer twice")
             seen.add(id(p))
+        if missing := [name for name, value in options.items() if value is required]:
+            raise ArgumentError(f"{type(self).__name__}: a parameter group without {missing[0]}, which has no default; pass it")
         options["params"] = params
         self._check_options(options)
         device = params[0].device if params else devices.default_device()
-        self.param_groups.append(ParameterGroup.make(options, self.hyperparameters, device))
+        names_in_buffer = self.hyperparameters
+        if "lr" not in options and names_in_buffer is Optimizer.hyperparameters:
+            names_in_buffer = ()  # an optimizer of the user's own may have no learning rate
+        self.param_groups.append(ParameterGroup.make(options, names_in_buffer, device))
 
     def _check_options(self, options: dict[str, Any]) -> None:
         """Validate the options that all optimizers have, then those of the subclass."""
@@ -320,15 +411,39 @@ class Optimizer:
             ArgumentError: an option is out of range.
         """
 
+    def check_not_negative(self, options: dict[str, Any], *names: str) -> None:
+        """Raise ArgumentError unless all of these options are zero or positive."""
+        for name in names:
+            if not options[name] >= 0.0:
+                raise ArgumentError(f"{type(self).__name__}: {name}={options[name]}; expected zero or a positive number")
+
+    def check_pair(self, options: dict[str, Any], name: str) -> tuple[float, float]:
+        """Return an option that is a pair of numbers; raise DtypeError if it is not."""
+        pair = options[name]
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise DtypeError(f"{type(self).__name__}: {name}={pair!r}; expected a tuple of two numbers")
+        return pair[0], pair[1]
+
+    def check_betas(self, options: dict[str, Any]) -> None:
+        """Raise unless the option ``betas`` is a pair of numbers in [0, 1)."""
+        for beta in self.check_pair(options, "betas"):
+            if not 0.0 <= beta < 1.0:
+                raise ArgumentError(f"{type(self).__name__}: betas={options['betas']}; expected numbers in [0, 1)")
+
     def update(self, group: ParameterGroup, params: list[Tensor], grads: list[Array]) -> None:
         """Launch the kernel over parameters with gradients: at most as many as one launch takes, all of one dtype and device."""
         raise NotImplementedError(f"{type(self).__name__} does not define update()")
 
-    def state_lists(self, params: list[Tensor], names: tuple[str, ...]) -> list[list[Array] | None]:
+    def state_lists(
+        self, params: list[Tensor], names: tuple[str, ...], initial: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[list[Array] | None]:
         """Return for each state name the list of the state arrays of all ``params``, or None for an empty name.
 
-        State is created as zeros at first use.  The state "step", the step count, is float64 (1,); other state has the
+        State is created at first use.  The :attr:`counters`, such as the step count, are float64 (1,); other state has the
         shape and dtype of its parameter.
+
+        Args:
+            initial: the value of new state by its name, a number or an array of one element on the device; zero if absent.
 
         Raises:
             DtypeError: the dtype of the parameters has changed since the state was created.
@@ -348,7 +463,7 @@ class Optimizer:
                     if isinstance(joined, JoinedArrays):
                         joined.flat = None
                 self.regrouped[0] += 1
-            lists = [self._state_list(params, name) if name else None for name in names]
+            lists = [self._state_list(params, name, initial.get(name)) if name else None for name in names]
             self._cached_lists[key] = [*itertools.chain.from_iterable(map(dict.values, states))], lists, dtype
         if active.tape is not None:
             description = "the state of an optimizer, or which parameters step together"
@@ -356,19 +471,22 @@ class Optimizer:
             rely_on(self._cached_lists[key][0], "{0}[0] == {1} and len({2}.state) >= {3}", values, description)
         return lists
 
-    def _state_list(self, params: list[Tensor], name: str) -> list[Array]:
-        """Return the state ``name`` of all ``params``; create missing state as zeros, joined if all of it is missing."""
+    def _state_list(self, params: list[Tensor], name: str, initial: Any = None) -> list[Array]:
+        """Return the state ``name`` of all ``params``; create missing state, joined if all of it is missing."""
         new = [p for p in params if name not in self.state[p]]
-        shapes = [(1,) if name == "step" else p.shape for p in new]
+        shapes = [(1,) if name in self.counters else p.shape for p in new]
         ends = list(itertools.accumulate(map(math.prod, shapes)))
         if new:
-            dtype = numpy.float64 if name == "step" else new[0].dtype
+            dtype = numpy.float64 if name in self.counters else new[0].dtype
             flat = devices.zeros((ends[-1],), dtype, new[0].device)
+            if initial is not None:
+                devices.assign(flat, initial)
             for p, shape, end in zip(new, shapes, ends):
                 self.state[p][name] = make_tensor(flat[end - math.prod(shape) : end].reshape(shape))
         arrays = [self.state[p][name].array for p in params]
         return JoinedArrays(arrays, flat) if len(new) == len(params) else arrays
 
+    @_with_hooks
     @ignore_fp_errors
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient.
@@ -439,25 +557,75 @@ class Optimizer:
                 elif p.grad is not None:
                     p.grad = p.grad.detach().zero_()
 
+    # -- hooks
+    def _register(self, kind: str, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        hooks = self._hooks[kind]
+        before = dict(hooks)
+        if prepend:
+            hooks.clear()
+        handle = RemovableHandle(hooks, hook)
+        hooks.update(before)
+        return handle
+
+    def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` before each step.
+
+        ``args`` begins with the optimizer.  A result that is not None, a tuple ``(args, kwargs)``, replaces the arguments.
+        """
+        return self._register("step_pre", hook)
+
+    def register_step_post_hook(self, hook: Hook) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` after each step."""
+        return self._register("step_post", hook)
+
+    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer)`` before each :meth:`state_dict`; with ``prepend``, before the hooks registered already."""
+        return self._register("state_dict_pre", hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer, state_dict)`` after each :meth:`state_dict`; its result, unless None, replaces the dict."""
+        return self._register("state_dict_post", hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer, state_dict)`` before each :meth:`load_state_dict`, on a shallow copy of the dict.
+
+        Its result, unless None, is loaded instead.
+        """
+        return self._register("load_state_dict_pre", hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(optimizer)`` after each :meth:`load_state_dict`."""
+        return self._register("load_state_dict_post", hook, prepend)
+
+    # -- state
     def state_dict(self) -> dict[str, Any]:
         """Return the state and the options in PyTorch's format, with parameters identified by their number."""
+        for hook in self._hooks["state_dict_pre"].values():
+            hook(self)
         numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
-        states = ((numbers[id(p)], self.saved_state(state)) for p, state in self.state.items())
-        return {
-            "state": {number: state for number, state in states if state},
+        states = (
+            (numbers[id(p)], self.saved_state(state)) if isinstance(p, Tensor) else (p, state) for p, state in self.state.items()
+        )
+        result = {
+            "state": {key: state for key, state in states if state},
             "param_groups": [{**g, "params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups],
         }
+        for hook in self._hooks["state_dict_post"].values():
+            replaced = hook(self, result)
+            result = result if replaced is None else replaced
+        return result
 
     def saved_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the state of a parameter as a state_dict holds it: the step count is 0-d there."""
-        return {name: tensor.reshape(()) if name == "step" else tensor for name, tensor in state.items()}
+        """Return the state of a parameter as a state_dict holds it: the counters are 0-d there."""
+        is_counter = {name: name in self.counters and isinstance(value, Tensor) for name, value in state.items()}
+        return {name: value.reshape(()) if is_counter[name] else value for name, value in state.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled or copied: all but the caches of a process."""
-        return {key: value for key, value in vars(self).items() if key not in ("_cached_lists", "regrouped")}
+        """Return what is pickled or copied: all but the hooks and the caches of a process."""
+        return {key: value for key, value in vars(self).items() if key not in ("_cached_lists", "regrouped", "_hooks")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _cached_lists={}, regrouped=[0])
+        vars(self).update(state, _cached_lists={}, regrouped=[0], _hooks={kind: {} for kind in _HOOKS})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state and options of a :meth:`state_dict`, also one of the same PyTorch optimizer.
@@ -468,6 +636,10 @@ class Optimizer:
             StateDictError: the groups, options or state do not match this optimizer.
             ArgumentError, DtypeError: an option is out of range or not a number.
         """
+        state_dict = dict(state_dict)
+        for hook in self._hooks["load_state_dict_pre"].values():
+            replaced = hook(self, state_dict)
+            state_dict = state_dict if replaced is None else replaced
         if not {"state", "param_groups"} <= state_dict.keys():
             raise StateDictError(f"a dict with the keys {[*state_dict]}; expected the state_dict() of an optimizer")
         groups = state_dict["param_groups"]
@@ -482,23 +654,15 @@ class Optimizer:
             group.check(saved)
             self._check_options({**group, **saved})
         numbered = {i: p for g, m in zip(groups, self.param_groups) for i, p in zip(g["params"], m["params"])}
-        loaded: dict[Tensor, dict[str, Array]] = {}
+        loaded: dict[Any, dict[str, Any]] = {}
         for number, state in state_dict["state"].items():
+            if not str(number).isdigit():  # not the state of a parameter
+                loaded[number] = state
+                continue
             p = numbered.get(int(number))
             if p is None:
                 raise StateDictError(f"optimizer state of parameter {number}, which is not in any group")
-            arrays = {
-                k: v.array if isinstance(v, Tensor) else numpy.asarray(v) for k, v in state.items() if v is not None
-            }
-            for name, array in arrays.items():
-                if array.size != (1 if name == "step" else p.array.size):
-                    raise StateDictError(
-                        f"optimizer state {name!r} of parameter {number} has shape {array.shape}, expected "
-                        f"{(1,) if name == 'step' else p.shape}"
-                    )
-            if "momentum_buffer" in arrays:
-                arrays.setdefault("step", numpy.ones(1))  # PyTorch's SGD does not save it; any number > 0 will do
-            loaded[p] = arrays
+            loaded[p] = self._checked_state(p, state, number) if self._has_own_state else _copied_state(state, p)
         for group, saved in zip(self.param_groups, groups):
             for key, value in saved.items():
                 if key not in ("params", "param_names"):
@@ -506,10 +670,37 @@ class Optimizer:
         self.state.clear()
         self._cached_lists.clear()
         self.regrouped[0] += 1
-        for p, arrays in loaded.items():
-            for name, array in arrays.items():
+        for p, state in loaded.items():
+            if not self._has_own_state or not isinstance(p, Tensor):
+                self.state[p] = state
+                continue
+            for name, array in state.items():
                 (target,) = self._state_list([p], name)
                 devices.assign(target, devices.move(array, p.device).reshape(target.shape))
+        for hook in self._hooks["load_state_dict_post"].values():
+            hook(self)
+
+    @property
+    def _has_own_state(self) -> bool:
+        """Whether the state is that of :meth:`state_lists`; else, as of a subclass with its own ``step``, it may be anything."""
+        return type(self).step is Optimizer.step
+
+    def _checked_state(self, p: Tensor, state: dict[str, Any], number: Any) -> dict[str, Array]:
+        """Return the arrays of a parameter's state in a state_dict.
+
+        Raises:
+            StateDictError: one has another shape than the parameter.
+        """
+        arrays = {k: v.array if isinstance(v, Tensor) else numpy.asarray(v) for k, v in state.items() if v is not None}
+        for name, array in arrays.items():
+            if array.size != (1 if name in self.counters else p.array.size):
+                raise StateDictError(
+                    f"optimizer state {name!r} of parameter {number} has shape {array.shape}, expected "
+                    f"{(1,) if name in self.counters else p.shape}"
+                )
+        if "momentum_buffer" in arrays:
+            arrays.setdefault("step", numpy.ones(1))  # PyTorch's SGD does not save it; any number > 0 will do
+        return arrays
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")

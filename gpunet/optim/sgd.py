@@ -9,22 +9,14 @@ import numpy
 
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError
-from gpunet.launch.kernel import Geometry
-from gpunet.launch.list_kernel import list_kernel
-from gpunet.launch.memory import as_0d_arrays, cast_scalar, chunks, scratch, scratch_joined, ticket
-from gpunet.optim.joined import MAX_JOINED, has_joined_state, join, subtract_joined
+from gpunet.launch.memory import as_0d_arrays, cast_scalar, scratch, scratch_joined, ticket
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
+from gpunet.optim.update import count, update_kernel, update_tensors
 
 __all__ = ["SGD"]
 
 
-@list_kernel(
-    "optimizers.cu",
-    outputs=3,
-    lists=4,
-    types={"steps": "float64", "hyperparameters": "float64", "ticket": "uint32"},
-    optional="momenta ticket",
-)
+@update_kernel(optional="momenta", flags="momenta nesterov")
 def sgd_step(params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
     """g += weight_decay p;  v = momentum v + (1 - dampening) g, but v = g in the first step;  p -= lr v.
 
@@ -34,34 +26,19 @@ def sgd_step(params, momenta, steps, grads, hyperparameters, ticket, *, dampened
         momenta: v of each tensor, or None without momentum.
         steps: the step count of each tensor, incremented by the launch.
         hyperparameters: lr, momentum, dampening, weight_decay.
-        ticket: see :func:`gpunet.launch.memory.ticket`.
         dampened: whether dampening is not zero.
-        decays: whether weight_decay is not zero.
-        maximize: use -g.
     """
-    dtype, is_joined = params[0].dtype, has_joined_state(steps)
-    scalars: Any = scratch_joined(((),) * 4, dtype, 2)
-    numpy.copyto(scalars.flat, hyperparameters, casting="same_kind")
-    flags: Any = (decays, nesterov, maximize)
+    numbers: Any = scratch_joined(((),) * 4, params[0].dtype, 6)
+    numpy.copyto(numbers.flat, hyperparameters, casting="same_kind")
+    lr, momentum, _, weight_decay = numbers
     dampening = hyperparameters[2:3].reshape(()) if dampened else None
-    lists: Any = (params, grads, momenta)
-    if len(params) > 1 and sum([p.size for p in params]) <= MAX_JOINED and (momenta is None or is_joined):
-        update = scratch_joined(tuple([p.shape for p in params]), dtype, 1)  # small tensors: one pass over all
-        vectors: list[Any] = [update.flat, join(params, 5).flat if decays else None, join(grads, 6).flat]
-        vectors.append(None if momenta is None else momenta.flat)
-        factors = None if momenta is None else _momentum_factors(steps[0], scalars[1], dampening)
-        for chunk in chunks(vectors):
-            _sgd_update(chunk, factors, scalars, *flags)
-        subtract_joined(params, update)
-        params = ()
-    for index, step in enumerate(steps[: len(params)]):
-        factors = None if momenta is None else _momentum_factors(step, scalars[1], dampening)
-        for chunk in chunks([None if a is None else a[index].reshape(-1) for a in lists]):
-            change = scratch(chunk[0].shape, dtype, 1)
-            _sgd_update([change, *chunk], factors, scalars, *flags)
-            chunk[0] -= change
-    for step in [steps.flat] if is_joined else steps:
-        step += as_0d_arrays(step.dtype, 1)[0]
+
+    def factors(index):
+        of_velocity = (None, None) if momenta is None else _momentum_factors(steps[index], momentum, dampening)
+        return weight_decay, lr, *of_velocity, momentum if nesterov else None
+
+    update_tensors(params, (momenta,), steps, grads, factors, _update, decays=decays, maximize=maximize)
+    count(steps)
 
 
 def _momentum_factors(step, momentum, dampening):
@@ -71,7 +48,7 @@ def _momentum_factors(step, momentum, dampening):
     use the current step.
     """
     step, one = step.reshape(()), as_0d_arrays(step.dtype, 1)[0]
-    factor_v = scratch((), momentum.dtype, 3)
+    factor_v = scratch((), momentum.dtype, 5)
     numpy.minimum(step, one, out=factor_v)
     factor_v *= momentum
     if dampening is None:
@@ -83,37 +60,18 @@ def _momentum_factors(step, momentum, dampening):
     return factor_v, cast_scalar(factor_g, momentum.dtype, 4)
 
 
-def _sgd_update(arrays, factors, scalars, decays, nesterov, maximize):
-    """Update the momentum v, and write the amount to subtract from the parameters to ``update``.
-
-    Args:
-        arrays: update, p, g, v: vectors of one length; v may be None, and p if not ``decays``.
-        factors: as returned by :func:`_momentum_factors`; None without momentum.
-        scalars: lr, momentum, dampening, weight_decay as 0-d arrays.
-    """
-    update, p, g, v = arrays
-    lr, momentum, _, weight_decay = scalars
-    if maximize:
-        g = numpy.negative(g, out=scratch(g.shape, g.dtype, 0))
-    if decays:
-        numpy.multiply(p, weight_decay, out=update)
-        g = numpy.add(g, update, out=scratch(g.shape, g.dtype, 0))
+def _update(change, p, g, states, lr, factor_v, factor_g, ahead):
+    """Update the momentum v, unless it is None; with Nesterov momentum, ``ahead`` is its factor."""
+    (v,) = states
     if v is not None:
-        factor_v, factor_g = factors
         v *= factor_v
-        v += g if factor_g is None else numpy.multiply(g, factor_g, out=update)
-        if nesterov:
-            numpy.multiply(v, momentum, out=update)
-            g = numpy.add(g, update, out=update)
+        v += g if factor_g is None else numpy.multiply(g, factor_g, out=change)
+        if ahead is not None:
+            numpy.multiply(v, ahead, out=change)
+            g = numpy.add(g, change, out=change)
         else:
             g = v
-    numpy.multiply(g, lr, out=update)
-
-
-@sgd_step.geometry
-def _(params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
-    flags = tuple("true" if f else "false" for f in (momenta is not None, nesterov, maximize))
-    return Geometry(0, 256, (), flags)
+    numpy.multiply(g, lr, out=change)
 
 
 class SGD(Optimizer):
@@ -157,9 +115,7 @@ class SGD(Optimizer):
         )  # fmt: skip
 
     def check_options(self, options: dict[str, Any]) -> None:
-        for name in ("momentum", "weight_decay"):
-            if not options[name] >= 0.0:
-                raise ArgumentError(f"SGD: {name}={options[name]}; expected zero or a positive number")
+        self.check_not_negative(options, "momentum", "weight_decay")
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ArgumentError(
                 f"SGD: nesterov=True with momentum={options['momentum']}, dampening={options['dampening']}; expected "

@@ -129,8 +129,8 @@ def page() -> str:
         "# Coverage of PyTorch's names", "",
         "Written by `python -m gpunet.tools.coverage_page --write`. A name is *present*, *partly* present if parameters of its "
         "signature are missing, or *absent*.", "",
-        f"Of {len(total)} public names of PyTorch {_share(total)} are present, at least partly; without those that are absent for a "
-        f"[reason](#why-names-are-absent) {_share(planned)}.", "",
+        f"Of {len(total)} public names of PyTorch {_share(total)} are present, at least partly; without those that are absent for "
+        f"a [reason](#why-names-are-absent) {_share(planned)}.", "",
         "| room | present | partly | absent | absent for a reason |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for room, names in rooms.items():

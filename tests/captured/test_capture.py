@@ -12,6 +12,7 @@ import gpunet
 from gpunet import nn
 from gpunet.errors import ArgumentError, CaptureError
 from gpunet.ops.linear import linear_backward_input, linear_backward_weight
+from tests.captured.optimizers import OPTIMIZERS
 from tests.ops.test_ops import cotangent, tensors, to_numpy
 from tests.samples import SAMPLES, Sample
 
@@ -235,12 +236,8 @@ class Penalty(Training):
 
 
 TRAININGS = {
-    "sgd": make_optimizer_of(gpunet.optim.SGD, lr=0.1),
-    "momentum": make_optimizer_of(gpunet.optim.SGD, lr=0.05, momentum=0.9, dampening=0.1, weight_decay=1e-3),
-    "nesterov": make_optimizer_of(gpunet.optim.SGD, lr=0.05, momentum=0.9, nesterov=True),
-    "adam": make_optimizer_of(gpunet.optim.Adam, lr=0.01, weight_decay=1e-3),
-    "amsgrad": make_optimizer_of(gpunet.optim.Adam, lr=0.01, amsgrad=True, maximize=True),
-    "adamw": make_optimizer_of(gpunet.optim.AdamW, lr=0.01),
+    **{name: make_optimizer_of(make) for name, make in OPTIMIZERS.items()},
+    "amsgrad that maximizes": make_optimizer_of(gpunet.optim.Adam, lr=0.01, amsgrad=True, maximize=True),
     "dropout": Dropout,
     "running statistics": Statistics,
     "schedule": Schedule,
@@ -259,8 +256,9 @@ def test_training_has_the_bits_of_eager(name: str, device: str) -> None:
     steps = STEPS if device == "cpu" else 40
     captured = TRAININGS[name](True)
     assert captured.train(steps) == TRAININGS[name](False).train(steps)
-    # a step that adds to existing gradients is recorded again after the first one, which finds none
-    assert len(captured.run.recordings) == (2 if name in ("accumulation", "zero in place") else 1)
+    # a step that adds to existing gradients is recorded again after the first one, which finds none; Muon does not zero those
+    # of the biases
+    assert len(captured.run.recordings) == (2 if name in ("accumulation", "zero in place", "muon") else 1)
 
 
 def test_gradients_after_a_step_are_those_of_eager(device: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from gpunet.captured.compiled import module
 from gpunet.errors import LabelError, MissingDependencyError
 from gpunet.launch.random import default_generator
 from tests.captured.compiled.steps import training_step
+from tests.captured.optimizers import OPTIMIZERS
 from tests.samples import SAMPLES, Sample
 
 if not module.available():
@@ -94,14 +94,6 @@ def test_every_op_has_the_values_of_eager(dtype: str, samples: list[Sample]) -> 
 # ---- training -------------------------------------------------------------------------------------------------------
 
 STEPS = 120
-OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
-    "sgd": lambda p: gpunet.optim.SGD(p, lr=0.1),
-    "momentum": lambda p: gpunet.optim.SGD(p, lr=0.02, momentum=0.9, dampening=0.1, weight_decay=1e-3),
-    "nesterov": lambda p: gpunet.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
-    "adam": lambda p: gpunet.optim.Adam(p, lr=0.01, weight_decay=1e-3),
-    "amsgrad": lambda p: gpunet.optim.Adam(p, lr=0.01, amsgrad=True),
-    "adamw": lambda p: gpunet.optim.AdamW(p, lr=0.01),
-}
 
 
 def training(optimizer: str, backend: str, accumulate: int = 1) -> tuple[list[float], list[numpy.ndarray]]:

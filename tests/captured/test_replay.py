@@ -17,17 +17,10 @@ from gpunet.launch.random import default_generator
 from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import Tape, record
 from gpunet.ops.index_launches import scatter_add
+from tests.captured.optimizers import OPTIMIZERS
 
 F = nn.functional
 STEPS = 200
-OPTIMIZERS: dict[str, Callable[[Any], gpunet.optim.Optimizer]] = {
-    "sgd": lambda p: gpunet.optim.SGD(p, lr=0.1),
-    "momentum": lambda p: gpunet.optim.SGD(p, lr=0.05, momentum=0.9, dampening=0.1, weight_decay=1e-3),
-    "nesterov": lambda p: gpunet.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
-    "adam": lambda p: gpunet.optim.Adam(p, lr=0.01, weight_decay=1e-3),
-    "amsgrad": lambda p: gpunet.optim.Adam(p, lr=0.01, amsgrad=True, maximize=True),
-    "adamw": lambda p: gpunet.optim.AdamW(p, lr=0.01),
-}
 
 
 def batches(count: int, rows: int = 12, seed: int = 3) -> list[tuple[numpy.ndarray, numpy.ndarray]]:

@@ -14,7 +14,7 @@ import pytest
 
 import gpunet
 
-MODULES = ("nn", "nn.functional", "nn.init", "nn.utils", "optim", "optim.lr_scheduler")
+MODULES = ("nn", "nn.functional", "nn.init", "nn.utils", "optim", "optim.lr_scheduler", "optim.swa_utils")
 #: Parameters that PyTorch does not have, by a pattern of names -> the reason.
 EXTRA = {
     r"nn\.functional\.linear (activation|alpha)": "the activation runs in the epilogue of the product",
@@ -124,7 +124,7 @@ def test_constructors_take_the_arguments_of_torch(path: str, torch: Any) -> None
         options = {p.name: p.default for p in parameters(theirs) if p.default is not inspect.Parameter.empty}
         ordered = [p.default for p in parameters(theirs) if p.name in options and not p.kind]
         for module, make in ((gpunet, mine), (torch, theirs)):
-            weights = [module.zeros(2, requires_grad=True)]
+            weights = [module.zeros(2, 2, requires_grad=True)]
             required: Any = REQUIRED.get(short, ())
             if short == "DataParallel":
                 required = (module.nn.Linear(2, 2),)

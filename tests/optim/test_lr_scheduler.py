@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -193,6 +194,53 @@ def test_user_defined_schedule(device: str) -> None:
     assert schedule.state_dict()["last_epoch"] == 3
 
 
+def warm_up(module: Any, optimizer: Any) -> Any:
+    """A schedule as published scripts write them: a subclass of ``_LRScheduler`` with ``get_lr``."""
+
+    class WarmUp(module._LRScheduler):  # type: ignore[misc, name-defined]
+        def __init__(self, optimizer: Any, steps: int, last_epoch: int = -1) -> None:
+            self.steps = steps
+            super().__init__(optimizer, last_epoch)
+
+        def get_lr(self) -> Any:
+            if self.last_epoch < self.steps:
+                return [base * (self.last_epoch + 1) / self.steps for base in self.base_lrs]
+            return [group["lr"] * 0.9 for group in self.optimizer.param_groups]
+
+    return WarmUp(optimizer, 4)
+
+
+def cycle(module: Any, optimizer: Any) -> Any:
+    """A schedule with its own ``step``, which sets ``last_epoch`` and the rates."""
+
+    class Cycle(module._LRScheduler):  # type: ignore[misc, name-defined]
+        def __init__(self, optimizer: Any) -> None:
+            self.at = -1
+            super().__init__(optimizer, -1)
+
+        def get_lr(self) -> Any:
+            return [base * (1 + self.at) for base in self.base_lrs]
+
+        def step(self, epoch: Any = None) -> None:
+            self.at = (self.at + 1) % 5
+            self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+            for group, rate in zip(self.optimizer.param_groups, self.get_lr()):
+                group["lr"] = rate
+
+    return Cycle(optimizer)
+
+
+@pytest.mark.parametrize("make", [warm_up, cycle])
+def test_schedules_in_the_style_of_scripts_match_torch(make: Any, device: str, torch: Any) -> None:
+    one, other = make_optimizer(), make_torch_optimizer(torch)
+    mine, theirs = make(lr_scheduler, one), make(torch.optim.lr_scheduler, other)
+    for _ in range(12):
+        numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE)
+        assert mine.last_epoch == theirs.last_epoch
+        mine.step()
+        theirs.step()
+
+
 # ---- state_dict -----------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +260,23 @@ def test_state_dict_continues_in_a_new_scheduler(name: str, tmp_path: Any) -> No
         assert (rates(one), momenta(one), mine.last_epoch) == (rates(other), momenta(other), again.last_epoch)
         mine.step()
         again.step()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_states_are_exchanged_with_torch_midway(name: str, device: str, torch: Any) -> None:
+    one, other = make_optimizer(), make_torch_optimizer(torch)
+    mine, theirs = ALL[name](lr_scheduler, one), ALL[name](torch.optim.lr_scheduler, other)
+    for step in range(50):
+        if step == 25:
+            saved = copy.deepcopy([x.state_dict() for x in (one, mine, other, theirs)])
+            one, other = make_optimizer(), make_torch_optimizer(torch)
+            mine, theirs = ALL[name](lr_scheduler, one), ALL[name](torch.optim.lr_scheduler, other)
+            for target, state in zip((other, theirs, one, mine), saved):
+                target.load_state_dict(state)
+        numpy.testing.assert_allclose(rates(one), rates(other), **CLOSE, err_msg=f"step {step}")
+        numpy.testing.assert_allclose(momenta(one), momenta(other), rtol=1e-12)
+        mine.step()
+        theirs.step()
 
 
 #: (module, optimizer, last_epoch) -> schedule

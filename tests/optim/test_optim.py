@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy
@@ -31,10 +32,34 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("AdamW", {"lr": 0.05}),
     ("AdamW", {"lr": 0.05, "weight_decay": 0.5, "amsgrad": True}),
     ("AdamW", {"lr": 0.05, "maximize": True, "betas": (0.5, 0.6)}),
+    ("Adamax", {"lr": 0.05, "weight_decay": 0.1}),
+    ("NAdam", {"lr": 0.05, "weight_decay": 0.1, "momentum_decay": 0.1}),
+    ("NAdam", {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    ("RAdam", {"lr": 0.05, "weight_decay": 0.1}),
+    ("RAdam", {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True, "betas": (0.8, 0.9)}),
+    ("RMSprop", {"lr": 0.05}),
+    ("RMSprop", {"lr": 0.05, "momentum": 0.5, "centered": True, "weight_decay": 0.1, "eps": 1e-3}),
+    ("RMSprop", {"lr": 0.05, "momentum": 0.5, "alpha": 0.9, "maximize": True}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.01, "weight_decay": 0.1, "initial_accumulator_value": 0.5}),
+    ("Adadelta", {"lr": 1.0, "rho": 0.8, "weight_decay": 0.1}),
+    ("ASGD", {"lr": 0.05, "lambd": 0.01, "t0": 4, "weight_decay": 0.1}),
+    ("Rprop", {"lr": 0.05, "step_sizes": (1e-3, 0.25)}),
 ]
 SHAPES = [(4, 3), (3,), (2, 1, 2), ()]
 #: Rounding errors of 50 steps; a step changes a weight of size 1 by about 0.05.
 TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 2e-6}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
+
+
+@pytest.fixture(autouse=True)
+def _counters_of_torch_in_float64(request: pytest.FixtureRequest) -> Iterator[None]:
+    """PyTorch computes counters (NAdam's mu_product, ASGD's eta and mu) in its default dtype; float32 would lose our digits."""
+    if "torch" not in request.fixturenames:
+        yield
+        return
+    torch = request.getfixturevalue("torch")
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def start(dtype: str) -> list[numpy.ndarray]:
@@ -248,7 +273,8 @@ def test_state_that_is_removed_or_replaced_takes_effect(
         elif reset == "one":
             del optimizer.state[params[1]]
         else:
-            name = "momentum_buffer" if kind == "SGD" else "exp_avg"
+            state = optimizer.state[params[1]].items()
+            name = next(n for n, value in state if value is not None and value.shape == params[1].shape)
             optimizer.state[params[1]][name] = optimizer.state[params[1]][name] * 2.0
 
     mine, theirs = parameters(start("float64"), device), [torch.tensor(a, requires_grad=True) for a in start("float64")]

@@ -19,6 +19,7 @@ from gpunet.optim.lr_scheduler.python import *
 from gpunet.optim.lr_scheduler.python import __all__ as _python_names
 from gpunet.optim.lr_scheduler.scheduler import *
 from gpunet.optim.lr_scheduler.scheduler import __all__ as _scheduler_names
+from gpunet.optim.lr_scheduler.scheduler import _LRScheduler
 
 __all__ = [*_combined_names, *_formulas_names, *_python_names, *_scheduler_names]
 

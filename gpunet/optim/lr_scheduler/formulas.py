@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import types
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -243,6 +244,8 @@ class _WithMomentum(LRScheduler):
         self.max_momentums = number_per_group("max_momentum", optimizer, max_momentum)
         if last_epoch == -1:
             self._set_momenta(self.max_momentums)
+            for group, low, high in zip(optimizer.param_groups, self.base_momentums, self.max_momentums, strict=True):
+                group.update(base_momentum=low, max_momentum=high)  # where PyTorch has them
 
     def _set_momenta(self, momenta: Iterable[float]) -> None:
         """Set the momentum, or beta1, of each group."""
@@ -323,6 +326,16 @@ class CyclicLR(_WithMomentum):
         step = self.last_epoch
         return [self._value_at(step, base_lr, max_lr) for base_lr, max_lr in zip(self.base_lrs, self.max_lrs)]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, with the attributes of ``scale_fn`` if it is a callable object; functions are not saved."""
+        is_object = self._scale_fn is not None and not isinstance(self._scale_fn, types.FunctionType)
+        return {**super().state_dict(), "_scale_fn_custom": vars(self._scale_fn).copy() if is_object else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if state_dict.get("_scale_fn_custom") is not None:
+            vars(self._scale_fn).update(state_dict["_scale_fn_custom"])
+
     def _set_rates(self, step: int) -> None:
         super()._set_rates(step)
         if self.cycle_momentum:
@@ -398,8 +411,9 @@ class OneCycleLR(_WithMomentum):
         return self._phase_constants(group["initial_lr"], group["max_lr"], group["min_lr"])
 
     def momentum_constants(self, index: int) -> list[float]:
-        high, low = self.max_momentums[index], self.base_momentums[index]
-        return self._phase_constants(high, low, high)
+        group = self.optimizer.param_groups[index]
+        high = group.get("max_momentum", self.max_momentums[index])
+        return self._phase_constants(high, group.get("base_momentum", self.base_momentums[index]), high)
 
     def step(self, epoch: int | None = None) -> None:
         """Advance by one step, see :meth:`LRScheduler.step`.

@@ -15,7 +15,7 @@ from gpunet.launch.kernel import Geometry, kernel
 
 # Each formula takes the learning rate, the step t, the state and its constants, and returns the new learning rate.  All
 # are arrays of one element instead of Python numbers, so that replays use the current t.  The first constant of the
-# kinds before "warm_restarts" is the learning rate after a restart.
+# kinds that are not in NOT_RESET is the learning rate after a restart.
 
 
 def _step(rate, t, state, first, period, gamma):
@@ -73,6 +73,15 @@ def _one_cycle(rate, t, state, is_cosine, *points):
     return result
 
 
+def _anneal(rate, t, state, target, epochs, is_cosine):
+    t = numpy.maximum(t, epochs == 0)  # without epochs, the first step arrives
+    before, now = (numpy.clip(x / numpy.maximum(epochs, 1.0), 0.0, 1.0) for x in (t - 1.0, t))
+    before, now = (numpy.where(is_cosine != 0, (1.0 - numpy.cos(math.pi * x)) / 2.0, x) for x in (before, now))
+    is_there = before == 1.0
+    start = numpy.where(is_there, target, (rate - before * target) / (1.0 - before + is_there))
+    return target * now + start * (1.0 - now)
+
+
 #: The formulas by kind, in the order of ScheduleKind in the CUDA source.
 KINDS: dict[str, Callable[..., numpy.ndarray]] = {
     "step": _step,
@@ -84,11 +93,14 @@ KINDS: dict[str, Callable[..., numpy.ndarray]] = {
     "warm_restarts": _warm_restarts,
     "cyclic": _cyclic,
     "one_cycle": _one_cycle,
+    "anneal": _anneal,
 }
 
 
 #: The kinds whose formula does not use the previous rate.
 NOT_RECURSIVE = ("warm_restarts", "cyclic", "one_cycle")
+#: The kinds that compute the rate of a restart as that of any other step.
+NOT_RESET = (*NOT_RECURSIVE, "anneal")
 
 
 @kernel(
@@ -129,7 +141,7 @@ def schedule_step(rate, momentum, state, constants, position, *, kind, low, high
         values = [constants[i : i + 1] for i in range(index * count, (index + 1) * count)]
         new = KINDS[kind](target, t, new_state, *values)
         if position is not None:
-            if kind not in NOT_RECURSIVE:
+            if kind not in NOT_RESET:
                 new = numpy.where(is_restart, values[0], new)
             new = numpy.where(is_active, new, target)
         target[...] = new

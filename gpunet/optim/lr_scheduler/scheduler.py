@@ -200,7 +200,8 @@ class LRScheduler:
                 momentum = group.momentum
             state, constants = self._states[number], self._constants[number][1]
             values = self._constants, number, constants
-            rely_on([state, constants, *(positions or ())], "{}[{}][1] is {}", values, "the number of constants of a schedule")
+            memory = [state, constants, group.hyperparameters, *(positions or ())]
+            rely_on(memory, "{}[{}][1] is {}", values, "the number of constants of a schedule")
             schedule_step(group.learning_rate, momentum, state, constants, position, kind=self.kind, low=low, high=high)
 
     def update_constants(self) -> None:
@@ -282,6 +283,10 @@ class LRScheduler:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(last_epoch={self.last_epoch}, lr={self.get_last_lr()})"
+
+
+#: The name of older versions of PyTorch.
+_LRScheduler = LRScheduler
 
 
 def warn_of_verbose(scheduler: LRScheduler, verbose: Any) -> None:
