@@ -15,10 +15,9 @@ from gpunet.distributions.distribution import Distribution
 from gpunet.distributions.parameters import as_parameters, standard_normal, tiny, xlogy
 from gpunet.errors import ShapeError
 from gpunet.launch.random import default_generator
+from gpunet.ops.creation import arange
 from gpunet.ops.elementwise import where
 from gpunet.ops.join import stack
-from gpunet.ops.one_hot import one_hot
-from gpunet.ops.order import argmax
 from gpunet.ops.special_functions import digamma, draw_on_host, lgamma, reparameterized_gamma
 
 __all__ = ["Beta", "Chi2", "Dirichlet", "Gamma", "Poisson", "StudentT"]
@@ -110,8 +109,9 @@ class Dirichlet(Distribution):
     def mode(self) -> Tensor:
         a = (self.concentration - 1.0).clamp(min=0.0)
         mode = a / a.sum(-1, True)
+        # all corners have an infinite density; as in PyTorch, the mode is the first one
         is_corner = (self.concentration < 1.0).all(-1, True)
-        corner = one_hot(argmax(self.concentration, -1), self.concentration.shape[-1]).to(a.dtype)
+        corner = (arange(a.shape[-1], device=a.device) == 0).to(a.dtype)
         return where(is_corner, corner, mode)
 
     @property

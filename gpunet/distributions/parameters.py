@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy
@@ -13,9 +14,9 @@ from gpunet.errors import ArgumentError, DtypeError
 from gpunet.ops.activations import sigmoid
 from gpunet.ops.broadcast import broadcast_shape
 from gpunet.ops.creation import tensor
-from gpunet.ops.random import rand, randn
 from gpunet.ops.elementwise import where
 from gpunet.ops.norm import logsumexp
+from gpunet.ops.random import rand, randn
 from gpunet.ops.softmax import softmax
 
 
@@ -87,8 +88,8 @@ def normalized_logits(logits: Tensor) -> Tensor:
 
 
 def xlogy(x: Tensor, y: Tensor) -> Tensor:
-    """x log(y), 0 where x is 0."""
-    is_zero = x == 0
+    """x log(y), 0 where x is 0 and log(y) is not finite."""
+    is_zero = (x == 0) & ((y <= 0) | (y == math.inf))
     return where(is_zero, 0.0, x * where(is_zero, 1.0, y).log())
 
 

@@ -12,8 +12,11 @@ from gpunet.ops.join import cat, stack
 
 
 def cholesky(matrices: Tensor) -> Tensor:
-    """L (..., n, n), lower triangular, with L Lᵀ = matrices; NaN in the rest of a matrix that is not positive definite."""
-    n = matrices.shape[-1]
+    """L (..., n, n), lower triangular, with L Lᵀ = matrices; NaN in the rest of a matrix that is not positive definite.
+
+    The gradient is symmetric, as the matrices are.
+    """
+    n, matrices = matrices.shape[-1], 0.5 * (matrices + matrices.transpose(-2, -1))
     columns: list[Tensor] = []
     for j in range(n):
         column = matrices[..., j:, j]
