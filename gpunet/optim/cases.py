@@ -62,7 +62,7 @@ RULES = (
             ((), {"dampened": False, "nesterov": False}), ((), {"dampened": False, "nesterov": True}),
             ((0,), {"dampened": False, "nesterov": False}),
         ),
-        edges=(((), {"dampened": True, "nesterov": False}),), flops=4.0,
+        edges=tuple((absent, {"dampened": True, "nesterov": False}) for absent in ((), (0,))), flops=4.0,
     ),
     Rule(
         adam_step, ("normal", "positive", "positive"), _ADAM, ("Adam", {"fused": True}),
