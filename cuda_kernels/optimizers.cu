@@ -264,14 +264,11 @@ struct Radam : PlainRule {
   static __device__ __forceinline__ void prepare(double* f, const double* counters, const double* h) {
     const double step = counters[0] + 1.0, decayed = pow(h[2], step), limit = 2.0 / (1.0 - h[2]) - 1.0;
     const double length = limit - 2.0 * step * decayed / (1.0 - decayed);
-    const bool is_rectified = length > 5.0;
     Decay::prepare(f, h[0], h[4], DECOUPLED);
     Averages::prepare(f, h);
     f[SIZE] = h[0] / (1.0 - pow(h[1], step));
-    f[PLAIN] = !is_rectified;
-    f[RECTIFIED] = 0.0;
-    if (is_rectified)
-      f[RECTIFIED] = sqrt((length - 4.0) * (length - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * length) * (1.0 - decayed));
+    f[PLAIN] = !(length > 5.0);
+    f[RECTIFIED] = sqrt((length - 4.0) * (length - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * length) * (1.0 - decayed));
     f[EPS] = h[3];
   }
   template <class A>

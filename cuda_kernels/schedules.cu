@@ -60,7 +60,7 @@ __device__ __forceinline__ double scheduled(
       return c[0] + (c[1] - c[0]) * scale * pow(c[4], t) * pow(c[5], cycle - 1.0);
     }
     case ANNEAL: {
-      if (c[1] == 0.0) t = max(t, 1.0);
+      if (c[1] == 0.0) t = 1.0;  // the first step arrives
       const double before = share_of_way(t - 1.0, c), now = share_of_way(t, c);
       const double start = before == 1.0 ? c[0] : (rate - before * c[0]) / (1.0 - before);
       return c[0] * now + start * (1.0 - now);

@@ -25,6 +25,8 @@ from gpunet.optim.rmsprop import rmsprop_step
 from gpunet.optim.rprop import rprop_step
 from gpunet.optim.sgd import sgd_step
 
+#: Steps before this one.  The second average of RAdam has just become reliable in the sixth step, with the beta2 below.
+_STEPS = (0.0, 1.0, 5.0)
 Variant = tuple[tuple[int, ...], dict[str, Any]]  # the states that are None, by index, and the options
 
 
@@ -45,7 +47,7 @@ class Rule(NamedTuple):
     states: tuple[str, ...]
     numbers: dict[str, float]
     peer: tuple[str, dict[str, Any]] | None
-    counters: tuple[tuple[float, ...], ...] = ((0.0, 1.0, 8.0),)
+    counters: tuple[tuple[float, ...], ...] = (_STEPS,)
     variants: tuple[Variant, ...] = (((), {}),)
     edges: tuple[Variant, ...] = ()
     flops: float = 10.0
@@ -53,7 +55,6 @@ class Rule(NamedTuple):
 
 _ADAM = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05}
 _COUPLED_OR_NOT: Any = tuple(((), {"decoupled": decoupled}) for decoupled in (False, True))
-_STEPS = (0.0, 1.0, 8.0)  # the second average of RAdam is reliable in the ninth step, with the beta2 below
 RULES = (
     Rule(
         sgd_step, ("normal",), {"lr": 0.01, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.05},
@@ -91,7 +92,7 @@ RULES = (
         flops=15.0,
     ),
     Rule(
-        asgd_step, ("normal",), {"lr": 0.1, "lambd": 0.02, "alpha": 0.75, "t0": 6.0, "weight_decay": 0.05}, ("ASGD", {}),
+        asgd_step, ("normal",), {"lr": 0.1, "lambd": 0.02, "alpha": 0.75, "t0": 3.0, "weight_decay": 0.05}, ("ASGD", {}),
         counters=(_STEPS, (0.1, 0.05, 0.2), (1.0, 0.5, 0.25)),
     ),
     Rule(
@@ -224,7 +225,7 @@ _SCHEDULES: dict[str, tuple[tuple[tuple[float, ...], ...], tuple[int, ...]]] = {
         ((1, 0, 0.01, 2.9, 0.3, 12, 0.001), (0, 0, 0.01, 2.9, 0.3, 4.8, 0.01, 12, 0.001)),
         (-1, 1, 2, 4, 11, 12, 20),
     ),
-    "anneal": (((0.05, 4, 0), (0.05, 4, 1), (0.05, 0, 1)), (-1, 0, 2, 3, 4)),
+    "anneal": (((0.05, 4, 0), (0.05, 4, 1), (0.05, 0, 1)), (-1, 0, 2, 3, 4, 6)),
 }
 
 

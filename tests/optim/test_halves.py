@@ -62,3 +62,20 @@ def test_many_tensors_and_mixed_dtypes(dtype: str, device: str) -> None:
     other.load_state_dict(optimizer.state_dict())
     assert other.state[params[1]]["exp_avg"].dtype == dtypes.as_dtype(dtype)
     assert to_numpy(other.state[params[1]]["exp_avg"]).tobytes() == to_numpy(optimizer.state[params[1]]["exp_avg"]).tobytes()
+
+
+@every_half
+def test_lion_rounds_parameters_and_state_once(dtype: str, device: str) -> None:
+    generator = numpy.random.default_rng(0)
+    p = gpunet.tensor(generator.normal(size=50), dtype=dtype, device=device, requires_grad=True)
+    optimizer, average = gpunet.optim.Lion([p], lr=0.01, weight_decay=0.1), numpy.zeros(50)
+    for _ in range(6):
+        before = to_numpy(p).astype("float64")
+        p.grad = gpunet.tensor(generator.normal(size=50), dtype=dtype, device=device)
+        g = to_numpy(p.grad).astype("float64")
+        optimizer.step()
+        assert error(p, before * (1.0 - 1e-3) - 0.01 * numpy.sign(0.9 * average + 0.1 * g), dtype) <= ONE_ROUNDING
+        average = 0.99 * average + 0.01 * g
+        found = optimizer.state[p]["exp_avg"]
+        assert error(found, average, dtype) <= ONE_ROUNDING
+        average = to_numpy(found).astype("float64")

@@ -239,7 +239,8 @@ def fit(module: Any, params: Any, options: dict[str, Any], device: Any = None, l
     """Ten steps on a small regression, in PyTorch's idiom: losses, closure calls, weights, and the optimizer."""
     generator = numpy.random.default_rng(1)
     inputs = generator.normal(size=(20, 3))
-    x, y = (module.tensor(a, device=device) for a in (inputs, numpy.sin(inputs.sum(1, keepdims=True))))
+    dtype = arrays(params)[0].dtype
+    x, y = (module.tensor(a.astype(dtype), device=device) for a in (inputs, numpy.sin(inputs.sum(1, keepdims=True))))
     linear, optimizer, calls = module.nn.functional.linear, module.optim.LBFGS(params, **options), []
 
     def closure() -> Any:
@@ -295,9 +296,10 @@ def test_lbfgs_matches_torch_with_states_exchanged_midway(options: dict[str, Any
 def test_lbfgs_in_float32_reaches_the_loss_of_torch(device: str, torch: Any) -> None:
     data = [numpy.random.default_rng(0).normal(size=s).astype("float32") / 2 for s in NET]
     options = {"line_search_fn": "strong_wolfe"}
-    losses, *_ = fit(gpunet, parameters([a.astype("float64") for a in data], device), options, device)
-    expected, *_ = fit(torch, [torch.tensor(a.astype("float64"), requires_grad=True) for a in data], options)
-    numpy.testing.assert_allclose(losses, expected, rtol=1e-5)
+    losses, *_ = fit(gpunet, parameters(data, device), options, device)
+    expected, *_ = fit(torch, [torch.tensor(a, requires_grad=True) for a in data], options)
+    numpy.testing.assert_allclose(losses[:2], expected[:2], rtol=0.05)  # 20 iterations each amplify rounding errors
+    assert losses[2] < 1.05 * expected[2]
 
 
 def test_lbfgs_refuses_what_it_cannot_do(device: str) -> None:
