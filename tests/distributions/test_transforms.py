@@ -81,7 +81,8 @@ def test_transformed_distributions(torch: Any) -> None:
     def compute(m: Any) -> list[Any]:
         d, tensor = m.distributions, lambda value: m.tensor(value, dtype=m.float64)
         base = d.Normal(tensor([0.1, 0.2, 0.3]), tensor([1.0, 2.0, 0.5]))
-        logistic = d.TransformedDistribution(d.Uniform(tensor(0.0), tensor(1.0)), [d.SigmoidTransform().inv, d.AffineTransform(0.5, 2.0)])
+        unit, steps = d.Uniform(tensor(0.0), tensor(1.0)), [d.SigmoidTransform().inv, d.AffineTransform(0.5, 2.0)]
+        logistic = d.TransformedDistribution(unit, steps)
         decreasing = d.TransformedDistribution(base, [d.AffineTransform(1.0, -2.0), d.ExpTransform()])
         simplex = d.TransformedDistribution(base, d.StickBreakingTransform())
         reshaped = d.TransformedDistribution(d.Normal(tensor(X), tensor(1.0)), d.ReshapeTransform((2, 3), (6,)))
