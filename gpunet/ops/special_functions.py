@@ -207,7 +207,7 @@ def _upper_fraction(xp: Any, a: Array, x: Array) -> tuple[Array, Array]:
         c = b + numerator / c
         factor, dfactor = c * d, dc * d + c * dd
         h, dh = h * factor, dh * factor + h * dfactor
-        if not bool((abs(factor - 1.0) > 1e-16).any() | (abs(dfactor) > 1e-16).any()):
+        if not bool(((abs(factor - 1.0) > 1e-15) | (abs(dfactor) > 1e-15 * (1.0 + abs(dh / h)))).any()):  # a few roundings
             break
     return h, dh
 

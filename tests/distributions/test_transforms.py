@@ -81,7 +81,8 @@ def test_transformed_distributions(torch: Any) -> None:
     def compute(m: Any) -> list[Any]:
         d, tensor = m.distributions, lambda value: m.tensor(value, dtype=m.float64)
         base = d.Normal(tensor([0.1, 0.2, 0.3]), tensor([1.0, 2.0, 0.5]))
-        logistic = d.TransformedDistribution(d.Uniform(tensor(0.0), tensor(1.0)), [d.SigmoidTransform().inv, d.AffineTransform(0.5, 2.0)])
+        unit, steps = d.Uniform(tensor(0.0), tensor(1.0)), [d.SigmoidTransform().inv, d.AffineTransform(0.5, 2.0)]
+        logistic = d.TransformedDistribution(unit, steps)
         decreasing = d.TransformedDistribution(base, [d.AffineTransform(1.0, -2.0), d.ExpTransform()])
         simplex = d.TransformedDistribution(base, d.StickBreakingTransform())
         reshaped = d.TransformedDistribution(d.Normal(tensor(X), tensor(1.0)), d.ReshapeTransform((2, 3), (6,)))
@@ -139,9 +140,12 @@ VECTORS = ["real_vector", "simplex", "one_hot", "lower_cholesky", "lower_triangu
 
 @pytest.mark.parametrize("name", CONSTRAINTS + VECTORS)
 def test_constraints(name: str, torch: Any) -> None:
-    bounds = {"greater_than": (1,), "greater_than_eq": (1,), "less_than": (1,), "half_open_interval": (0, 2), "integer_interval": (0, 2),
-              "interval": (0, 2)}  # fmt: skip
-    matrices = [[[2.0, 0.0], [0.5, 1.0]], [[2.0, 0.5], [0.5, 1.0]], [[1.0, 2.0], [2.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]], [[0.4, 0.6]] * 2]
+    bounds: dict[str, tuple[int, ...]] = {
+        "greater_than": (1,), "greater_than_eq": (1,), "less_than": (1,), "half_open_interval": (0, 2),
+        "integer_interval": (0, 2), "interval": (0, 2),
+    }  # fmt: skip
+    symmetric = [[[2.0, 0.5], [0.5, 1.0]], [[1.0, 2.0], [2.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]]
+    matrices = [[[2.0, 0.0], [0.5, 1.0]], *symmetric, [[0.4, 0.6]] * 2]
     x = matrices if name in VECTORS else [-1.0, 0.0, 0.5, 1.0, 2.0, 2.5, float("nan")]
     if name == "positive_definite":  # PyTorch looks no further if one matrix of the batch is not symmetric
         x = matrices[1:3]
