@@ -28,16 +28,20 @@ if TYPE_CHECKING:
     from gpunet.launch.random import *
     from gpunet.launch.synchronize import *
     from gpunet.ops.activations import relu, relu_, sigmoid, tanh
+    from gpunet.ops.arrange import *
     from gpunet.ops.compare import *
     from gpunet.ops.creation import *
     from gpunet.ops.custom import *
+    from gpunet.ops.diagonal import *
     from gpunet.ops.elementwise import *
     from gpunet.ops.equality import *
+    from gpunet.ops.grid import *
     from gpunet.ops.index import *
     from gpunet.ops.join import *
     from gpunet.ops.matmul import *
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
+    from gpunet.ops.products import *
     from gpunet.ops.reduce import *
     from gpunet.ops.rounding import *
     from gpunet.ops.shape import *
@@ -50,8 +54,9 @@ __version__ = "0.1.0"
 _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.formats", "backend.threads", "autograd.size", "autograd.tensor",
     "autograd.tensor_types", "autograd.mode", "autograd.backward", "launch.random", "launch.synchronize",
-    "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.equality", "ops.index", "ops.join",
-    "ops.matmul", "ops.norm", "ops.order", "ops.reduce", "ops.rounding", "ops.shape", "ops.softmax", "ops.custom",
+    "ops.creation", "ops.elementwise", "ops.activations", "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.grid",
+    "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.reduce", "ops.rounding", "ops.shape",
+    "ops.softmax", "ops.custom",
     "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.

@@ -30,6 +30,7 @@ from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.tape import active, constant, graph_break
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to
 from gpunet.ops.compare import compare
+from gpunet.ops.define import elementwise
 from gpunet.ops.dims import normalize_dim
 from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_integer, public
@@ -448,13 +449,13 @@ def _triangle(x: Tensor, diagonal: Any, name: str) -> Tensor:
     return where(make_tensor(constant(xp.broadcast_to(keep, x.array.shape))), x, zero)
 
 
-@public("tril")
+@elementwise("tril")
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two dimensions; elements above ``diagonal`` are zero."""
     return _triangle(input, diagonal, "tril")
 
 
-@public("triu")
+@elementwise("triu")
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two dimensions; elements below ``diagonal`` are zero."""
     return _triangle(input, diagonal, "triu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.torch_calls.fitting import EQUATIONS, OF_MATRICES, OF_VECTORS, STARRED
 from tests.torch_calls.schemas import Parameter
 from tests.torch_calls.values import BACKENDS, DIM_NAMES, DTYPES, FLOATING, SHAPES, WORDS, Values
 
@@ -12,10 +13,17 @@ class Arguments(Values):
     def argument(self, p: Parameter) -> str | None:
         """The source text of an argument; None to leave it out."""
         kind = "Tensor" if p.type.startswith("Tensor") else p.type.rstrip("?")
+        if self.target.name == "tensordot" and p.name == "dims":
+            return self.random.choice(("1", "2", "0", "([0], [1])", "[[-1], [0]]"))
+        if self.target.name == "einsum" and p.name == "path":
+            return None
+        if p.name == "equation":
+            equation, self.fitting = self.random.choice(EQUATIONS)
+            return repr(equation)
         if p.type.endswith("?") and self.chance(0.15):
             return "None"
         if p.type.startswith("Tensor["):
-            return self.tensors()
+            return self.tensors() if self.target.name not in STARRED else f"*{self.tensors()}"
         if kind == "Tensor":
             return self.tensor_argument(p.name)
         if kind in BACKENDS:
@@ -44,6 +52,8 @@ class Arguments(Values):
         return f"np.array({self.nested(self.shape, dtype, '', ())}, {dtype!r})"
 
     def anything(self, name: str) -> str:
+        if name in ("a", "b"):
+            return self.tensor_argument(name)
         if name in DIM_NAMES:
             return self.dims()
         if name in ("split_size", "split_size_or_sections", "sizes"):
@@ -82,6 +92,13 @@ class Arguments(Values):
 
     def tensors(self) -> str:
         count, dim = self.random.randint(1, 3), self.random.randint(0, max(len(self.shape) - 1, 0))
+        if self.fitting:
+            names = [self.tensor(shape, self.dtype) for shape in self.fitting]
+            return f"[{', '.join(names)}]"
+        if self.target.name in OF_VECTORS:
+            self.shape = (self.random.randint(0, 3),)
+        if self.target.name in OF_MATRICES:
+            self.shape = (2, 2)
         names = []
         for _ in range(count):
             shape = self.shape
@@ -99,6 +116,10 @@ class Arguments(Values):
     def tensor_argument(self, name: str) -> str:
         function, shape = self.target.name.strip("_"), self.shape
         is_first = not self.shapes
+        if self.fitting and self.chance(0.95):
+            shape, self.fitting = self.fitting[0], self.fitting[1:]
+            self.shape = shape if is_first else self.shape
+            return self.tensor(shape, self.dtype if self.chance(0.93) else self.other_dtype())
         if name in ("self", "input", "tensor", "tensors") and (is_first or name == "input"):
             return self.first_tensor(function)
         if name in ("index", "indices") and function not in ("take",):

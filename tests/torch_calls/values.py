@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
+from tests.torch_calls.fitting import FITTING, Shapes
 from tests.torch_calls.targets import Target
 
 FLOATING = ("float32", "float64", "float16", "bfloat16")
@@ -42,6 +43,8 @@ class Values:
         self.dtype = random.choice(DTYPES) if random.random() < 0.6 else random.choice(FLOATING)
         self.is_special = random.random() < 0.15
         self.has_grad = random.random() < 0.5
+        kinds = FITTING.get(target.name.strip("_"), ())
+        self.fitting: Shapes = random.choice(kinds) if kinds else ()  # of the tensors that are still to be drawn
 
     @property
     def is_in_place(self) -> bool:
