@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpunet.launch.random import *
     from gpunet.launch.synchronize import *
     from gpunet.ops.activations import relu, relu_, sigmoid, tanh
+    from gpunet.ops.arithmetic import *
     from gpunet.ops.arrange import *
     from gpunet.ops.compare import *
     from gpunet.ops.creation import *
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from gpunet.ops.rounding import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
+    from gpunet.ops.trigonometry import *
+    from gpunet.ops.weighted import *
     from gpunet.train.checkpoint import *
 
 __version__ = "0.1.0"
@@ -54,9 +57,10 @@ __version__ = "0.1.0"
 _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.formats", "backend.threads", "autograd.size", "autograd.tensor",
     "autograd.tensor_types", "autograd.mode", "autograd.backward", "launch.random", "launch.synchronize",
-    "ops.creation", "ops.elementwise", "ops.activations", "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.grid",
+    "ops.creation", "ops.elementwise", "ops.activations", "ops.arithmetic",
+    "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.grid",
     "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.reduce", "ops.rounding", "ops.shape",
-    "ops.softmax", "ops.custom",
+    "ops.softmax", "ops.trigonometry", "ops.weighted", "ops.custom",
     "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.

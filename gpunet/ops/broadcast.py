@@ -177,13 +177,17 @@ cast.derivatives(x=lambda g: g)
 
 
 def in_accumulator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Decorator of a function of several launches: the first tensor, if of halves, is widened, and the result rounded once."""
+    """Decorator of a function of several launches: positional tensors of halves are widened, and the result rounded once."""
 
     @functools.wraps(function)
-    def call(x: Any, *args: Any, **options: Any) -> Tensor:
-        if not (isinstance(x, Tensor) and dtypes.is_half(x.dtype)):
-            return function(x, *args, **options)
-        return cast(function(cast(x, dtype=dtypes.float32), *args, **options), dtype=x.dtype)
+    def call(*args: Any, **options: Any) -> Tensor:
+        tensors = [x for x in args if isinstance(x, Tensor)]
+        if not any(dtypes.is_half(x.array.dtype) for x in tensors):
+            return function(*args, **options)
+        dtype = result_dtype(*tensors)
+        wide = [cast(x, dtype=dtypes.float32) if isinstance(x, Tensor) and dtypes.is_half(x.dtype) else x for x in args]
+        result = function(*wide, **options)
+        return cast(result, dtype=dtype) if dtypes.is_half(dtype) else result
 
     return call
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -15,7 +15,7 @@ from gpunet.autograd import Tensor, wrap
 from gpunet.autograd.data import convert_number
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.ops.broadcast import broadcasts_to, cast, result_dtype
+from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator, result_dtype
 from gpunet.ops.convert import clone
 from gpunet.ops.define import elementwise
 from gpunet.ops.diagonal import _diagonal
@@ -403,18 +403,26 @@ def _factor(function: str, name: str, value: Any, dtype: numpy.dtype[Any]) -> An
     return convert_number(value, dtype, function, name, rounds_to_inf=True)
 
 
-def _added(function: str, input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
-    """beta * input + alpha * product; with beta = 0 the input does not matter, nan included, and its gradient is 0."""
-    dtype, shape = result_dtype(input, product), product.array.shape
+def _added(
+    function: str, product_of: Callable[[Tensor, Tensor], Tensor], input: Tensor, a: Tensor, b: Tensor, beta: Any, alpha: Any
+) -> Tensor:
+    """beta * input + alpha * product_of(a, b); with beta = 0 the input does not matter, nan included, and its gradient is 0."""
+    dtype = result_dtype(input, a, b)
     beta, alpha = _factor(function, "beta", beta, dtype), _factor(function, "alpha", alpha, dtype)
-    if not broadcasts_to(input.array.shape, shape):
-        raise ShapeError(f"{function}: input has shape {tuple(input.shape)}; expected one that broadcasts to {shape}")
-    input, product = (x if x.dtype == dtype else cast(x, dtype=dtype) for x in (input, product))
-    if alpha != 1:
-        product = _mul(product, alpha)
-    if beta == 0:
-        return overwrite(_expand(function, input, shape), product)
-    return _add(_expand(function, input if beta == 1 else _mul(input, beta), shape), product)
+
+    @in_accumulator
+    def added(input: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        product = product_of(a, b)
+        shape = product.array.shape
+        if not broadcasts_to(input.array.shape, shape):
+            raise ShapeError(f"{function}: input has shape {tuple(input.shape)}; expected one that broadcasts to {shape}")
+        if alpha != 1:
+            product = _mul(product, alpha)
+        if beta == 0:
+            return overwrite(_expand(function, input, shape), product)
+        return _add(_expand(function, input if beta == 1 else _mul(input, beta), shape), product)
+
+    return added(*(x if x.dtype == dtype else cast(x, dtype=dtype) for x in (input, a, b)))
 
 
 def _check(function: str, fits: bool, expected: str, a: Tensor, b: Tensor) -> None:
@@ -434,7 +442,7 @@ def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) ->
     """
     mat1, mat2 = wrap(mat1, "addmm"), wrap(mat2, "addmm")
     _check("addmm", mat1.ndim == mat2.ndim == 2, "two matrices", mat1, mat2)
-    return _added("addmm", input, _product("addmm", mat1, mat2), beta, alpha)
+    return _added("addmm", lambda a, b: _product("addmm", a, b), input, mat1, mat2, beta, alpha)
 
 
 @elementwise("addmv")
@@ -442,17 +450,18 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> T
     """beta * input + alpha * (mat @ vec); see :func:`addmm`."""
     mat, vec = wrap(mat, "addmv"), wrap(vec, "addmv")
     _check("addmv", mat.ndim == 2 and vec.ndim == 1, "a matrix and a vector", mat, vec)
-    return _added("addmv", input, _product("addmv", mat, vec), beta, alpha)
+    return _added("addmv", lambda a, b: _product("addmv", a, b), input, mat, vec, beta, alpha)
 
 
 @elementwise("addr")
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2); see :func:`addmm`."""
-    product = _outer("addr", wrap(vec1, "addr"), vec2)
+    vec1, vec2 = wrap(vec1, "addr"), wrap(vec2, "addr")
+    dtype = result_dtype(input, vec1, vec2)
     for name, value in {"beta": beta, "alpha": alpha}.items():
-        if isinstance(value, bool) and not is_boolean(product.dtype):
-            raise DtypeError(f"addr: {name}={value} for tensors of {product.dtype}; expected a number")
-    return _added("addr", input, product, beta, alpha)
+        if isinstance(value, bool) and not is_boolean(dtype):
+            raise DtypeError(f"addr: {name}={value} for tensors of {dtype}; expected a number")
+    return _added("addr", lambda a, b: _outer("addr", a, b), input, vec1, vec2, beta, alpha)
 
 
 @elementwise("baddbmm")
@@ -461,7 +470,7 @@ def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any =
     batch1, batch2 = wrap(batch1, "baddbmm"), wrap(batch2, "baddbmm")
     fits = batch1.ndim == batch2.ndim == 3 and batch1.array.shape[0] == batch2.array.shape[0]
     _check("baddbmm", fits, "two batches of matrices of one size", batch1, batch2)
-    return _added("baddbmm", input, _product("baddbmm", batch1, batch2), beta, alpha)
+    return _added("baddbmm", lambda a, b: _product("baddbmm", a, b), input, batch1, batch2, beta, alpha)
 
 
 @elementwise("addbmm")
@@ -471,5 +480,8 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 
     fits = batch1.ndim == batch2.ndim == 3 and batch1.array.shape[::2] == (batch2.array.shape[0], batch2.array.shape[1])
     _check("addbmm", fits, "two batches of matrices of one size, (b, n, k) and (b, k, m)", batch1, batch2)
     _refuse_booleans("addbmm", batch1, batch2)
-    product, _ = _contract(batch1, [0, 1, 2], batch2, [0, 2, 3], {1, 3})
-    return _added("addbmm", input, product, beta, alpha)
+
+    def summed(a: Tensor, b: Tensor) -> Tensor:
+        return _contract(a, [0, 1, 2], b, [0, 2, 3], {1, 3})[0]
+
+    return _added("addbmm", summed, input, batch1, batch2, beta, alpha)

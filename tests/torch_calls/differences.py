@@ -174,7 +174,7 @@ def compares_out_of_range(verdict: Verdict) -> bool:
 _REFUSED_OUT = (
     "dtype|scalar type|Expected out type|[Rr]esult type|can't be cast|not implemented for|only supports bool tensor for result|"
     r'missing \d required positional arguments: "(dim|stable)"|received an invalid combination|takes from \d to \d positional|'
-    r"sort\(\): functions with out="
+    r"(sort|nextafter|heaviside)\(\): functions with out=|does not support non-boolean outputs"
 )
 
 
@@ -261,8 +261,9 @@ DIFFERENCES = (
         "torch.dot", "x = torch.tensor([1.0]); r = torch.dot(x, torch.tensor([2]))",
     ),
     Difference(
-        "torch.addbmm Tensor.addbmm*", all_of(one_nan_or_inf, lambda verdict: "inf" in verdict.text),
-        "The products of a batch are summed before they are multiplied by `alpha`, which matters if numbers are infinite.",
+        "torch.add*m* Tensor.add*m* torch.addr Tensor.addr* torch.lerp Tensor.lerp*",
+        all_of(one_nan_or_inf, lambda verdict: re.search(r"inf|nan|e\+308", verdict.text) is not None),
+        "The products of a batch are summed before they are multiplied by `alpha`, which matters if numbers are infinite or nan.",
         "torch.addbmm",
         "x, y = torch.tensor([[[1.0]], [[-0.5]]]), torch.ones(2, 1, 1); r = torch.addbmm(y[0], x, y, alpha=float('inf'))",
     ),
@@ -281,6 +282,61 @@ DIFFERENCES = (
         "r.backward(torch.tensor([[1.0], [2.0]]))",
     ),
     Difference(
+        COMPARISONS, lambda verdict: verdict.detail in ("gradient: missing", "argument: requires_grad"),
+        "A comparison in place has no gradient; PyTorch's is 0 for the second operand.",
+        "Tensor.lt_", "x, y = torch.ones(2), torch.ones(2, requires_grad=True); r = x.lt_(y)",
+    ),
+    Difference(
+        "torch.heaviside Tensor.heaviside* torch.nextafter Tensor.nextafter*",
+        lambda verdict: "requires_grad" in verdict.detail or verdict.detail.startswith("gradient"),
+        "Functions without a gradient do not require one; PyTorch's result requires a gradient, which it cannot compute.",
+        "torch.heaviside", "x = torch.ones(2, requires_grad=True); r = torch.heaviside(x, torch.ones(2))",
+    ),
+    Difference(
+        "torch.ldexp Tensor.ldexp*", any_of(one_nan_or_inf, lambda verdict: verdict.detail.startswith("gradient")),
+        "The gradient with an integer exponent is right; PyTorch computes the power of 2 as an integer. 0 times an infinite power "
+        "is nan.",
+        "torch.ldexp", "x = torch.ones(1, requires_grad=True); r = torch.ldexp(x, torch.tensor([-4])); r.backward(torch.ones(1))",
+    ),
+    Difference(
+        "torch.*tan2 Tensor.*tan2*", any_of(
+            accepts("Negation, the `-` operator, on a bool tensor"),
+            lambda verdict: verdict.detail.startswith("gradient"),
+        ),
+        "The gradient does not overflow, nor wrap around where an operand is an integer or a boolean.",
+        "torch.atan2",
+        "y, x = torch.tensor([100], dtype=torch.uint8), torch.ones(1, requires_grad=True); r = torch.atan2(y, x); "
+        "r.sum().backward()",
+    ),
+    Difference(
+        "torch.copysign Tensor.copysign*", all_of(their_nan, lambda verdict: verdict.detail.startswith("gradient")),
+        "The gradient of an infinite number is 1 or -1; PyTorch's is nan.",
+        "torch.copysign",
+        "x = torch.tensor([inf], requires_grad=True); r = torch.copysign(x, torch.ones(1)); r.backward(torch.ones(1))",
+    ),
+    Difference(
+        "torch.sinc Tensor.sinc*", lambda verdict: "g.backward" in verdict.text and verdict.detail.startswith("gradient"),
+        "The second derivative at and near 0 is right; PyTorch's is nan at 0.",
+        "torch.sinc",
+        "x = torch.zeros(1, requires_grad=True); r = torch.sinc(x); g, = torch.autograd.grad(r.sum(), x, create_graph=True); "
+        "g.backward(torch.ones(1))",
+    ),
+    Difference(
+        "torch.addc* Tensor.addc* torch.lerp Tensor.lerp*", any_of(
+            accepts("result type Float can't be cast to the desired output type"),
+            all_of(one_nan_or_inf, lambda verdict: verdict.detail.startswith("gradient")),
+        ),
+        "Gradients beside integer tensors are computed. Infinite factors give infinite numbers or nan, not always as PyTorch's.",
+        "torch.addcdiv",
+        "x, y, z = torch.zeros(2), torch.ones(2, requires_grad=True), torch.tensor([2, 4]); r = torch.addcdiv(x, y, z); "
+        "r.sum().backward()",
+    ),
+    Difference(
+        "Tensor.cum*_ Tensor.float_power_", accepts("Bad in-place call|the base given to float_power_ has dtype"),
+        "The result of a function in place is converted to the dtype of the tensor, if that is of the same kind.",
+        "Tensor.float_power_", "x = torch.tensor([2.0]); r = x.float_power_(2)",
+    ),
+    Difference(
         "torch.vander", lambda verdict: verdict.detail == "requires_grad",
         "The powers of no element, and none of them, are in the graph, too.",
         "torch.vander", "x = torch.zeros(0, requires_grad=True); r = torch.vander(x)",
@@ -297,7 +353,7 @@ DIFFERENCES = (
         "torch.sign", "x = torch.tensor([True]); o = torch.zeros(1); r = torch.sign(x, out=o)",
     ),
     Difference(
-        "*", accepts("derivative for aten::|is not differentiable with respect to"),
+        "*", accepts("derivative for (aten::|'inplace version)|is not differentiable with respect to"),
         "Some functions have gradients that PyTorch lacks: `floor_divide` (0), `remainder`, the weights of losses.",
         "Tensor.floor_divide",
         "x = torch.tensor([2.5], requires_grad=True); r = x.floor_divide(2); r.backward(torch.tensor([1.0]))",

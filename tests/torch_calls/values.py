@@ -27,6 +27,9 @@ DIM_NAMES = {"dim", "dim0", "dim1", "axis0", "axis1", "start_dim", "end_dim", "d
 NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims", "input": "x", "other": "x2"}
 BACKENDS = ("Layout", "Device", "Generator", "MemoryFormat")
 
+#: Functions with which PyTorch ends the process for the smallest integer and -1.
+DIVIDE_INTEGERS = ("fmod", "gcd", "lcm")
+
 
 class Values:
     """Draws values for one call.  Shapes and dtypes of drawn tensors are kept, so that later arguments fit."""
@@ -41,7 +44,7 @@ class Values:
         self.ints: dict[str, int] = {}  # integers drawn so far, by parameter
         self.shape: tuple[int, ...] = random.choice(SHAPES)
         self.dtype = random.choice(DTYPES) if random.random() < 0.6 else random.choice(FLOATING)
-        self.is_special = random.random() < 0.15
+        self.is_special = random.random() < 0.15 and target.name.strip("_") not in DIVIDE_INTEGERS
         self.has_grad = random.random() < 0.5
         kinds = FITTING.get(target.name.strip("_"), ())
         self.fitting: Shapes = random.choice(kinds) if kinds else ()  # of the tensors that are still to be drawn
