@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from gpunet.ops.products import *
     from gpunet.ops.reduce import *
     from gpunet.ops.rounding import *
+    from gpunet.ops.scatter import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
     from gpunet.ops.trigonometry import *
@@ -60,7 +61,7 @@ _REEXPORTED = (
     "ops.creation", "ops.elementwise", "ops.activations", "ops.arithmetic",
     "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.grid",
     "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.reduce", "ops.rounding", "ops.shape",
-    "ops.softmax", "ops.trigonometry", "ops.weighted", "ops.custom",
+    "ops.scatter", "ops.softmax", "ops.trigonometry", "ops.weighted", "ops.custom",
     "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.

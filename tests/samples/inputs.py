@@ -32,6 +32,11 @@ def values(
     return Input(make, has_rows=ROWS in shape, **options)
 
 
+def fixed(array: numpy.ndarray) -> Input:
+    """The array itself, without a gradient."""
+    return Input(lambda generator, rows: array, gradient=False)
+
+
 def normal(*shape: int) -> Input:
     return values(lambda generator, s: generator.normal(size=s), shape)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.torch_calls.fitting import EQUATIONS, OF_MATRICES, OF_VECTORS, STARRED
+import math
+
+from tests.torch_calls.fitting import EQUATIONS, OF_MATRICES, OF_VECTORS, STARRED, WRITE
 from tests.torch_calls.schemas import Parameter
 from tests.torch_calls.values import BACKENDS, DIM_NAMES, DTYPES, FLOATING, SHAPES, WORDS, Values
 
@@ -22,6 +24,8 @@ class Arguments(Values):
             return repr(equation)
         if p.type.endswith("?") and self.chance(0.15):
             return "None"
+        if p.type.startswith("Tensor?["):
+            return f"({self.indices((2,), self.shape[0] if self.shape else 1, low=-1)},)"
         if p.type.startswith("Tensor["):
             return self.tensors() if self.target.name not in STARRED else f"*{self.tensors()}"
         if kind == "Tensor":
@@ -122,8 +126,12 @@ class Arguments(Values):
             return self.tensor(shape, self.dtype if self.chance(0.93) else self.other_dtype())
         if name in ("self", "input", "tensor", "tensors") and (is_first or name == "input"):
             return self.first_tensor(function)
-        if name in ("index", "indices") and function not in ("take",):
+        if name in ("index", "indices"):
             return self.index_argument(function)
+        if name == "values" and function == "index_put" and self.chance(0.95):
+            return self.tensor(self.random.choice(((2, *shape[1:]), shape[1:], ())), self.dtype)
+        if name in ("src", "source") and function in WRITE:
+            return self.source_argument(function)
         if name in ("mask", "condition"):
             if is_first:
                 return self.tensor(shape, "bool" if self.chance(0.95) else self.random.choice(DTYPES))
@@ -203,12 +211,30 @@ class Arguments(Values):
         shape, dim = self.shape, self.ints.get("dim", 0)
         size = shape[dim] if -len(shape) <= dim < len(shape) else 1
         dtype = "int64" if self.chance(0.92) else self.random.choice(("int32", "uint8", "float32", "bool"))
+        if function in ("take", "put"):
+            count = math.prod(shape)
+            return self.indices(self.random.choice(((2,), (1, 2), (), (3,))) if count else (0,), count, dtype, low=-count)
         if function.startswith("index_"):
             return self.indices((self.random.randint(0, 3),) if self.chance(0.9) else (), size, dtype)
         chosen = [self.random.randint(0 if self.chance(0.05) else 1, max(n, 1)) if n else 0 for n in shape]
         if shape and size and self.chance(0.3):
             chosen[dim if -len(shape) <= dim < len(shape) else 0] = self.random.randint(1, 4)
         return self.indices(tuple(chosen), size, dtype)
+
+    def source_argument(self, function: str) -> str:
+        """The values that are written at the indices drawn before."""
+        shape, index = self.shape, list(self.shapes.values())[-1]
+        if function in ("index_add", "index_copy"):
+            dim = self.ints.get("dim", 0)
+            if shape and -len(shape) <= dim < len(shape):
+                shape = tuple(sum(index) if i == dim % len(shape) and index else n for i, n in enumerate(shape))
+        elif function.startswith("scatter"):
+            shape = tuple(n + self.chance(0.2) for n in index)
+        elif function == "put":
+            shape = index
+        elif function == "masked_scatter":
+            shape = (math.prod(shape) + self.random.randint(0, 2),)
+        return self.tensor(shape if self.chance(0.95) else self.shape, self.dtype if self.chance(0.95) else self.other_dtype())
 
     # ---- index expressions ------------------------------------------------------------------------------------------
 

@@ -174,7 +174,7 @@ def compares_out_of_range(verdict: Verdict) -> bool:
 _REFUSED_OUT = (
     "dtype|scalar type|Expected out type|[Rr]esult type|can't be cast|not implemented for|only supports bool tensor for result|"
     r'missing \d required positional arguments: "(dim|stable)"|received an invalid combination|takes from \d to \d positional|'
-    r"(sort|nextafter|heaviside)\(\): functions with out=|does not support non-boolean outputs"
+    r"\w+\(\): functions with out=|does not support non-boolean outputs"
 )
 
 
@@ -337,6 +337,32 @@ DIFFERENCES = (
         "Tensor.float_power_", "x = torch.tensor([2.0]); r = x.float_power_(2)",
     ),
     Difference(
+        "*", accepts(r"Expected (a long tensor|dtype int64) for index|dtype of indices should be Long"),
+        "All functions take indices of int32.",
+        "torch.take", "x = torch.ones(3); r = torch.take(x, torch.tensor([1], dtype=torch.int32))",
+    ),
+    Difference(
+        "torch.*scatter* Tensor.*scatter* torch.index_fill Tensor.index_fill*",
+        accepts(r"returned an invalid gradient|The size of tensor a .* must match|Autograd not support dtype"),
+        "`src` may be larger than the index, and the tensor may be one of integers, in calls with a gradient.",
+        "torch.scatter",
+        "x, y = torch.zeros(1, 3), torch.ones(1, 3, requires_grad=True); r = torch.scatter(x, 1, torch.tensor([[1]]), y); "
+        "r.sum().backward()",
+    ),
+    Difference(
+        "torch.scatter_reduce Tensor.scatter_reduce*", lambda verdict: verdict.detail.startswith("gradient"),
+        "The gradient of `src` is 0 behind the index, and no extreme shares its gradient with an element that is left out; not so "
+        "in PyTorch. Infinite extremes share their gradient with one more.",
+        "torch.scatter_reduce",
+        "y, x = torch.ones(1, 1), torch.ones(1, 2, requires_grad=True); "
+        "r = torch.scatter_reduce(y, 0, torch.tensor([[0]]), x, 'prod'); r.sum().backward()",
+    ),
+    Difference(
+        "torch.scatter Tensor.scatter*", accepts(r"got .*reduce=NoneType"),
+        "None is taken for `reduce`, and means that it is left out.",
+        "torch.scatter", "x = torch.zeros(3); r = torch.scatter(x, 0, torch.tensor([1]), torch.ones(1), reduce=None)",
+    ),
+    Difference(
         "torch.vander", lambda verdict: verdict.detail == "requires_grad",
         "The powers of no element, and none of them, are in the graph, too.",
         "torch.vander", "x = torch.zeros(0, requires_grad=True); r = torch.vander(x)",
@@ -359,7 +385,7 @@ DIFFERENCES = (
         "x = torch.tensor([2.5], requires_grad=True); r = x.floor_divide(2); r.backward(torch.tensor([1.0]))",
     ),
     Difference(
-        "Tensor.fill_ Tensor.masked_fill_ torch.masked_fill Tensor.masked_fill Tensor.copy_ Tensor.__setitem__",
+        "Tensor.fill_ Tensor.masked_fill_ torch.masked_fill Tensor.masked_fill Tensor.copy_ Tensor.__setitem__ Tensor.index_fill_",
         lambda verdict: "requires_grad" in verdict.detail and re.search(r"torch\.(u?int|bool)\w*$", verdict.theirs) is not None,
         "A tensor of an integer dtype never requires grad, also if values of a tensor that does are written to it.",
         "Tensor.fill_", "x = torch.tensor([1]); r = x.fill_(torch.tensor(3.0, requires_grad=True))",
@@ -435,7 +461,7 @@ DIFFERENCES = (
         "torch.var_mean", "x = torch.tensor([-inf, 1.0]); r = torch.var_mean(x)",
     ),
     Difference(
-        "Tensor.masked_fill* torch.masked_fill Tensor.__setitem__",
+        "Tensor.masked_fill* torch.masked_fill Tensor.__setitem__ torch.index_fill Tensor.index_fill*",
         accepts(r"converted to type (uint8_t|int|bool)\w* without overflow"),
         "A 0-d tensor as value is converted as by `.to(dtype)`; PyTorch reads it on the host, and refuses what does not fit.",
         "Tensor.masked_fill",
@@ -543,7 +569,7 @@ DIFFERENCES = (
         "torch.pow", "x = torch.tensor([-inf]); r = torch.pow(x, torch.tensor(0.5))",
     ),
     Difference(
-        "torch.prod Tensor.prod",
+        "torch.prod Tensor.prod torch.scatter_reduce Tensor.scatter_reduce*",
         all_of(
             one_nan_or_inf,
             lambda verdict: verdict.detail.startswith("gradient") and re.search("nan|inf", verdict.text) is not None,
@@ -658,7 +684,7 @@ DIFFERENCES = (
     ),
     Difference(
         "*", accepts(
-            "INTERNAL ASSERT FAILED|got an unexpected error|view size is not compatible|"
+            "INTERNAL ASSERT FAILED|got an unexpected error|called on an undefined Tensor|view size is not compatible|"
             "has been modified by an inplace operation: .* is output 0 of AsStrided"
         ),
         "Calls on which PyTorch fails with an internal error work.",

@@ -42,3 +42,5 @@ EQUATIONS: tuple[tuple[str, Shapes], ...] = (
     ("bn,anm,bm->ba", ((2, 2), (3, 2, 1), (2, 1))), ("...,...->...", ((2, 3), (3,))), ("ij->", ((0, 3),)), ("i->ii", ((3,),)),
     ("ij,jk->ij", ((2, 3), (3, 2))), ("aB,Bc", ((2, 3), (3, 2))), (" i j , j ", ((2, 3), (3,))), ("ij,j->k", ((2, 3), (3,))),
 )  # fmt: skip
+#: Functions that write values at indices.
+WRITE = ("index_add", "index_copy", "masked_scatter", "put", "scatter", "scatter_add", "scatter_reduce")

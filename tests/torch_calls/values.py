@@ -21,6 +21,7 @@ SMALLEST = {"float16": 6.1e-05, "bfloat16": 1.1754943508222875e-38, "float32": 1
 WORDS = {
     "reduction": ("mean", "sum", "none"), "rounding_mode": ("floor", "trunc"), "approximate": ("none", "tanh"),
     "mode": ("constant", "reflect", "replicate", "circular"), "p": ("fro", "nuc"), "indexing": ("ij", "xy"),
+    "reduce": ("sum", "prod", "mean", "amax", "amin", "add", "multiply"),
 }  # fmt: skip
 #: Parameters that name a dimension, and whether the dimension may lie one behind the last.
 DIM_NAMES = {"dim", "dim0", "dim1", "axis0", "axis1", "start_dim", "end_dim", "dims", "source", "destination"}
