@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpunet import autograd, cuda, data, emulator, errors, nn, ops, optim, testing, tools, train
+    from gpunet import autograd, cuda, data, emulator, errors, linalg, nn, ops, optim, testing, tools, train
     from gpunet.autograd.backward import *
     from gpunet.autograd.mode import *
     from gpunet.autograd.size import *
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gpunet.ops.diagonal import *
     from gpunet.ops.elementwise import *
     from gpunet.ops.equality import *
+    from gpunet.ops.factorize import *
     from gpunet.ops.grid import *
     from gpunet.ops.index import *
     from gpunet.ops.join import *
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from gpunet.ops.scatter import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
+    from gpunet.ops.spectral import *
     from gpunet.ops.trigonometry import *
     from gpunet.ops.weighted import *
     from gpunet.train.checkpoint import *
@@ -58,16 +60,15 @@ __version__ = "0.1.0"
 _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.formats", "backend.threads", "autograd.size", "autograd.tensor",
     "autograd.tensor_types", "autograd.mode", "autograd.backward", "launch.random", "launch.synchronize",
-    "ops.creation", "ops.elementwise", "ops.activations", "ops.arithmetic",
-    "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.grid",
-    "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.reduce", "ops.rounding", "ops.shape",
-    "ops.scatter", "ops.softmax", "ops.trigonometry", "ops.weighted", "ops.custom",
-    "captured.step", "train.checkpoint",
+    "ops.creation", "ops.elementwise", "ops.activations", "ops.arithmetic", "ops.arrange", "ops.compare", "ops.diagonal",
+    "ops.equality", "ops.factorize", "ops.grid", "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.products",
+    "ops.reduce", "ops.rounding", "ops.shape", "ops.scatter", "ops.softmax", "ops.spectral", "ops.trigonometry", "ops.weighted",
+    "ops.custom", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
-_STAR_SUBMODULES = ("cuda", "nn", "ops", "optim")
+_STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "autograd", "backend", "captured", "data", "emulator", "errors", "launch", "testing", "tools", "train",

@@ -39,7 +39,7 @@ LAYERS = (
     "captured",
     "data",
     "train",
-    "cuda",  # re-exports names, like the package itself ("")
+    "cuda linalg",  # re-export names, like the package itself ("")
     "",
     "tools",
     "cli __main__",

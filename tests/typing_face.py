@@ -25,7 +25,9 @@ from gpunet.autograd import Tensor
 from gpunet.backend.devices import Array
 from gpunet.launch.random import Generator
 from gpunet.ops.dims import Dims
+from gpunet.ops.factorize import QR, SignLogDet
 from gpunet.ops.order import ValuesIndices
+from gpunet.ops.spectral import SVD
 
 class TensorMethods:
 '''

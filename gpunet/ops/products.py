@@ -15,11 +15,12 @@ from gpunet.autograd import Tensor, wrap
 from gpunet.autograd.data import convert_number
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.ops.arrange import _roll
 from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator, result_dtype
 from gpunet.ops.convert import clone
 from gpunet.ops.define import elementwise
 from gpunet.ops.diagonal import _diagonal
-from gpunet.ops.dims import normalize_dims
+from gpunet.ops.dims import normalize_dim, normalize_dims
 from gpunet.ops.elementwise import _add, _mul
 from gpunet.ops.face import as_integer, public
 from gpunet.ops.in_place import overwrite
@@ -28,8 +29,8 @@ from gpunet.ops.reduce import _sum
 from gpunet.ops.shape import _expand, _permute, _reshape
 
 __all__ = [
-    "addbmm", "addmm", "addmv", "addr", "baddbmm", "chain_matmul", "einsum", "ger", "inner", "kron", "mv", "outer", "tensordot",
-    "vdot",
+    "addbmm", "addmm", "addmv", "addr", "baddbmm", "chain_matmul", "cross", "einsum", "ger", "inner", "kron", "mv", "outer",
+    "tensordot", "vdot",
 ]  # fmt: skip
 
 
@@ -227,7 +228,11 @@ def einsum(*args: Any) -> Tensor:
         for label in names:
             if label not in known or names.count(label) > 1:
                 raise ArgumentError(f"einsum: label {label!r} of the output; expected each once, and one of the operands' labels")
-    return _sum_of_products(terms, names)
+    if len(terms) < 3:
+        return _sum_of_products(terms, names)
+    operands, labels_of = zip(*terms)
+    found_sum: Tensor = in_accumulator(lambda *x: _sum_of_products([*zip(x, labels_of)], names))(*operands)
+    return found_sum
 
 
 # ---- products by name -----------------------------------------------------------------------------------------------------
@@ -366,10 +371,15 @@ def product_of_matrices(function: str, matrices: Sequence[Tensor]) -> Tensor:
             split[i, j] = min(costs, key=costs.__getitem__)
             cost[i, j] = costs[split[i, j]]
 
-    def product(i: int, j: int) -> Tensor:
-        return matrices[i] if i == j else _product(function, product(i, split[i, j]), product(split[i, j] + 1, j))
+    @in_accumulator
+    def product(*factors: Tensor) -> Tensor:
+        def part(i: int, j: int) -> Tensor:
+            return factors[i] if i == j else _product(function, part(i, split[i, j]), part(split[i, j] + 1, j))
 
-    return product(0, len(matrices) - 1)
+        return part(0, len(factors) - 1)
+
+    found: Tensor = product(*matrices)
+    return found
 
 
 @public()
@@ -387,6 +397,42 @@ def chain_matmul(*matrices: Any) -> Tensor:
         if x.ndim != 2:
             raise ShapeError(f"chain_matmul: an operand has shape {tuple(x.shape)}; expected matrices")
     return product_of_matrices("chain_matmul", given) if len(given) > 1 else clone(given[0])
+
+
+def cross_of(function: str, a: Any, b: Any, dim: int | None) -> Tensor:
+    """The cross product, on behalf of ``function``; ``dim`` None is the first dimension of size 3."""
+    a, b = wrap(a, function), wrap(b, function)
+    if dim is None:
+        found = [d for d, n in enumerate(a.array.shape) if n == 3]
+        if not found:
+            raise ShapeError(f"{function}: the tensor has shape {tuple(a.shape)}; expected a dimension of size 3")
+        dim = found[0]
+    if a.ndim != b.ndim:
+        raise ShapeError(f"{function}: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected the same number of dimensions")
+    at = normalize_dim(dim, a.ndim, function)
+    if not a.ndim or a.array.shape[at] != 3 or b.array.shape[at] != 3:
+        raise ShapeError(f"{function}: dimension {dim} of shapes {tuple(a.shape)} and {tuple(b.shape)}; expected size 3")
+    found_cross: Tensor = in_accumulator(_cross)(a, b, at)
+    return found_cross
+
+
+def _cross(a: Tensor, b: Tensor, at: int) -> Tensor:
+    """a[i + 1] * b[i + 2] - a[i + 2] * b[i + 1]."""
+    first, second = (tuple([step if d == at else 0 for d in range(a.ndim)]) for step in (2, 1))
+    return _roll(a, shifts=first) * _roll(b, shifts=second) - _roll(a, shifts=second) * _roll(b, shifts=first)
+
+
+@public("cross")
+def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
+    """The cross product of vectors of three elements along ``dim``; the tensors broadcast.
+
+    Args:
+        dim: None is the first dimension of size 3.
+
+    Raises:
+        ShapeError: the size of the dimension is not 3.
+    """
+    return cross_of("cross", input, other, dim)
 
 
 # ---- products that are added to a tensor ------------------------------------------------------------------------------------

@@ -78,6 +78,15 @@ def labels(classes: int, *shape: int, dtype: str = "int64", ignored: int | None 
     return values(draw, shape, gradient=False)
 
 
+def matrices(*shape: int) -> Input:
+    """Matrices of condition about 3, with different singular values and eigenvalues: small numbers beside a diagonal."""
+
+    def draw(generator: numpy.random.Generator, s: tuple[int, ...]) -> numpy.ndarray:
+        return 0.3 * generator.normal(size=s) + numpy.eye(*s[-2:]) * numpy.linspace(1.0, 3.0, s[-1])
+
+    return values(draw, shape)
+
+
 def probabilities(*shape: int, axis: int = 1) -> Input:
     def draw(generator: numpy.random.Generator, s: tuple[int, ...]) -> numpy.ndarray:
         drawn = generator.random(s)

@@ -24,6 +24,12 @@ class Arguments(Values):
             return repr(equation)
         if p.type.endswith("?") and self.chance(0.15):
             return "None"
+        if p.name == "ord":
+            return self.random.choice(("2", "1", "-1", "'fro'", "'nuc'", "inf", "-inf", "-2", "3", "0", "None"))
+        if p.name == "mode" and self.target.name == "qr":
+            return self.random.choice(("'reduced'", "'complete'", "'r'"))
+        if p.name in ("driver", "UPLO"):
+            return {"driver": self.random.choice(("None", "'gelsd'", "'gels'")), "UPLO": self.random.choice(("'L'", "'U'"))}[p.name]
         if p.type.startswith("Tensor?["):
             return f"({self.indices((2,), self.shape[0] if self.shape else 1, low=-1)},)"
         if p.type.startswith("Tensor["):
@@ -96,6 +102,8 @@ class Arguments(Values):
 
     def tensors(self) -> str:
         count, dim = self.random.randint(1, 3), self.random.randint(0, max(len(self.shape) - 1, 0))
+        if self.target.name == "multi_dot":
+            self.fitting = self.random.choice((((2, 3), (3, 1), (1, 2)), ((3,), (3, 2)), ((2, 2), (2,)), ((2,), (2,))))
         if self.fitting:
             names = [self.tensor(shape, self.dtype) for shape in self.fitting]
             return f"[{', '.join(names)}]"

@@ -218,7 +218,8 @@ DIFFERENCES = (
     Difference(
         "*", accepts(
             r'"(?!bitwise)\w+" not implemented for|does not support bool|Boolean inputs not supported|'
-            "Expected a floating point or complex tensor as input|convertible without narrowing"
+            "Expected a floating point or complex tensor as input|convertible without narrowing|Low precision dtypes not supported|"
+            "of float, double, cfloat or cdouble types|types other than float and double"
         ),
         "Dtypes that PyTorch's CPU kernels lack are supported.",
         "F.gelu", "x = torch.tensor([1, 2]); r = torch.nn.functional.gelu(x)",
@@ -252,9 +253,9 @@ DIFFERENCES = (
     Difference(
         "torch.mm Tensor.mm torch.bmm Tensor.bmm torch.dot Tensor.dot torch.matmul Tensor.matmul Tensor.__*matmul__ F.linear "
         "torch.*inner Tensor.inner torch.mv Tensor.mv torch.*dot Tensor.vdot torch.add*m* Tensor.add*m* torch.addr Tensor.addr* "
-        "torch.einsum torch.chain_matmul",
+        "torch.einsum torch.chain_matmul torch.*cross Tensor.cross torch.cholesky_solve Tensor.cholesky_solve torch.linalg.*",
         any_of(
-            accepts(r"same dtype|expected scalar type|Autograd not|must have the same dtype|expected m1 and m2 to have"),
+            accepts(r"[sS]ame dtype|expected scalar type|Autograd not|must have the same dtype|expected m1 and m2 to have"),
             lambda verdict: verdict.detail == "dtype" and "zeros" in verdict.text and mixes_dtypes(verdict),
         ),
         "Operands of a product may have different dtypes, which are promoted as in elementwise functions.",
@@ -363,6 +364,38 @@ DIFFERENCES = (
         "torch.scatter", "x = torch.zeros(3); r = torch.scatter(x, 0, torch.tensor([1]), torch.ones(1), reduce=None)",
     ),
     Difference(
+        "torch.*slogdet Tensor.slogdet torch.*matrix_power Tensor.matrix_power torch.linalg.cond torch.linalg.lstsq "
+        "torch.linalg.qr",
+        lambda verdict: "requires_grad" in verdict.detail,
+        "The sign of a determinant, the power 0, an empty Q of `qr` and what `lstsq` returns beside the solution do not require "
+        "grad.",
+        "torch.slogdet", "x = torch.eye(2, requires_grad=True); r = torch.slogdet(x)",
+    ),
+    Difference(
+        "torch.cholesky_inverse Tensor.cholesky_inverse torch.cholesky_solve Tensor.cholesky_solve torch.linalg.pinv",
+        lambda verdict: verdict.detail.startswith("gradient"),
+        "The gradient of a triangle that is not read is 0; PyTorch's is not.",
+        "torch.cholesky_inverse",
+        "x = torch.tensor([[1.0, 5.0], [2.0, 3.0]], requires_grad=True); r = torch.cholesky_inverse(x); r.sum().backward()",
+    ),
+    Difference(
+        "torch.*svd Tensor.svd torch.linalg.eigh", lambda verdict: verdict.detail in ("value", "gradient: value"),
+        "The signs of singular vectors and eigenvectors, and vectors of equal values, depend on the library that computes them.",
+        "torch.svd", "x = torch.tensor([[0.125, 2.25, 0.25], [0.875, 1.75, 2.0]]); r = torch.svd(x)",
+    ),
+    Difference(
+        "torch.*qr Tensor.qr torch.*det Tensor.*det torch.linalg.*",
+        any_of(nearly_equal, their_nan, lambda verdict: "lstsq(" in verdict.call.statement),
+        "Factorisations of nearly singular matrices differ by roundings, and may have another rank.",
+        "torch.linalg.lstsq",
+        "x = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 7.0]]); r = torch.linalg.lstsq(x, torch.ones(2, 1), 2.0, driver='gelsd')",
+    ),
+    Difference(
+        "torch.linalg.vecdot", accepts("inconsistent tensor size"),
+        "Vectors of one element broadcast, too.",
+        "torch.linalg.vecdot", "x = torch.ones(1); r = torch.linalg.vecdot(x, torch.ones(3))",
+    ),
+    Difference(
         "torch.vander", lambda verdict: verdict.detail == "requires_grad",
         "The powers of no element, and none of them, are in the graph, too.",
         "torch.vander", "x = torch.zeros(0, requires_grad=True); r = torch.vander(x)",
@@ -442,7 +475,8 @@ DIFFERENCES = (
         "Tensor.float", "x = torch.tensor([1]); r = x.float(None)",
     ),
     Difference(
-        "torch.squeeze Tensor.squeeze* torch.bernoulli Tensor.bernoulli torch.var* Tensor.var torch.std* Tensor.std Tensor.type "
+        "torch.linalg.matrix_rank torch.linalg.pinv torch.squeeze Tensor.squeeze* torch.bernoulli Tensor.bernoulli torch.var* "
+        "Tensor.var torch.std* Tensor.std Tensor.type "
         "torch.arange torch.eye torch.randint torch.where torch.max Tensor.max torch.min Tensor.min Tensor.contiguous",
         accepts("NoneType"),
         "None stands for an argument that is left out.",
@@ -495,7 +529,7 @@ DIFFERENCES = (
         "torch.floor_divide", "x = torch.tensor([3]); r = torch.floor_divide(x, 0)",
     ),
     Difference(
-        "torch.norm Tensor.norm",
+        "torch.norm Tensor.norm torch.linalg.norm torch.linalg.vector_norm",
         any_of(
             accepts("dim must be a 2-tuple"),
             lambda verdict: verdict.detail == "gradient: not expected",
@@ -685,7 +719,7 @@ DIFFERENCES = (
     Difference(
         "*", accepts(
             "INTERNAL ASSERT FAILED|got an unexpected error|called on an undefined Tensor|view size is not compatible|"
-            "has been modified by an inplace operation: .* is output 0 of AsStrided"
+            "has been modified by an inplace operation: .* is output 0 of (AsStrided|LinalgInvEx)"
         ),
         "Calls on which PyTorch fails with an internal error work.",
         "torch.unflatten", "x = torch.tensor(1.0); r = torch.unflatten(x, -1, (-1,))",
@@ -746,7 +780,8 @@ DIFFERENCES = (
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
         "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss "
         "F.*cross_entropy* torch.sum Tensor.sum torch.mean Tensor.mean F.conv2d torch.mv Tensor.mv torch.inner Tensor.inner "
-        "torch.vdot Tensor.vdot torch.add*m* Tensor.add*m* torch.tensordot torch.einsum torch.chain_matmul",
+        "torch.vdot Tensor.vdot torch.add*m* Tensor.add*m* torch.tensordot torch.einsum torch.chain_matmul torch.*cross "
+        "Tensor.cross",
         all_of(one_nan_or_inf, has_large_numbers),
         "Sums of squares and products whose terms exceed the dtype's largest number are inf or nan; in which cases PyTorch's are "
         "depends on the order of its sums.",

@@ -22,6 +22,16 @@ FITTING: dict[str, tuple[Shapes, ...]] = {
     "kron": (((2, 3), (2,)), ((2, 2), (2, 2)), ((), (3,)), ((2, 1, 2), (1, 3)), ((0,), (2,))),
     "tensordot": (((2, 3), (3, 2)), ((2, 3, 2), (3, 2)), ((3,), (3,)), ((2, 2), (2, 2))),
     "trace": _MATRICES,
+    **dict.fromkeys(
+        ("inverse", "inv", "det", "slogdet", "logdet", "cholesky", "cholesky_inverse", "eigh", "eigvalsh", "matrix_power", "cond"),
+        _SQUARE,
+    ),
+    **dict.fromkeys(("qr", "svd", "svdvals", "pinv", "pinverse", "matrix_rank", "matrix_norm"), (*_MATRICES, *_SQUARE)),
+    "solve": (((2, 2), (2, 3)), ((3, 3), (3,)), ((2, 2, 2), (2, 1)), ((2, 2, 2), (2, 2)), ((0, 0), (0, 2)), ((1, 1), (3, 1, 2))),
+    "solve_triangular": (((2, 2), (2, 3)), ((3, 3), (3, 1)), ((2, 2, 2), (2, 1)), ((0, 0), (0, 2))),
+    "cholesky_solve": (((2, 3), (2, 2)), ((3, 1), (3, 3)), ((2, 2, 1), (2, 2, 2))),
+    "lstsq": (((3, 2), (3, 2)), ((2, 3), (2, 1)), ((2, 2), (2, 2)), ((2, 3, 2), (2, 3, 1)), ((2, 3, 2), (2, 3))),
+    "cross": (((3,), (3,)), ((2, 3), (2, 3)), ((3, 2), (3, 2)), ((2, 3), (1, 3)), ((3, 3), (3, 3))),
     "vander": (((3,),), ((0,),), ((1,),)),
     "combinations": (((3,),), ((4,),), ((0,),), ((1,),)),
     "hsplit": (((2, 4),), ((4,),), ((2, 3, 2),)),
@@ -34,6 +44,11 @@ OF_VECTORS = ("meshgrid", "cartesian_prod")
 OF_MATRICES = ("chain_matmul", "block_diag", "multi_dot")
 #: Functions that take their tensors one by one.
 STARRED = ("block_diag", "broadcast_tensors", "cartesian_prod", "chain_matmul", "einsum")
+#: Functions of LAPACK, whose results for NaN and infinity depend on the library.
+LAPACK = (
+    "inverse", "logdet", "slogdet", "det", "cholesky", "cholesky_inverse", "cholesky_solve", "qr", "svd", "pinverse",
+    "matrix_power",
+)  # fmt: skip
 #: Equations of einsum, and shapes of operands.
 EQUATIONS: tuple[tuple[str, Shapes], ...] = (
     ("ij,jk->ik", ((2, 3), (3, 2))), ("ij,jk", ((2, 3), (3, 2))), ("ii->i", ((3, 3),)), ("ii", ((2, 2),)), ("ij->ji", ((2, 3),)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
-from tests.torch_calls.fitting import FITTING, Shapes
+from tests.torch_calls.fitting import FITTING, LAPACK, Shapes
 from tests.torch_calls.targets import Target
 
 FLOATING = ("float32", "float64", "float16", "bfloat16")
@@ -28,8 +28,8 @@ DIM_NAMES = {"dim", "dim0", "dim1", "axis0", "axis1", "start_dim", "end_dim", "d
 NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims", "input": "x", "other": "x2"}
 BACKENDS = ("Layout", "Device", "Generator", "MemoryFormat")
 
-#: Functions with which PyTorch ends the process for the smallest integer and -1.
-DIVIDE_INTEGERS = ("fmod", "gcd", "lcm")
+#: Functions that get ordinary numbers only; PyTorch ends the process for the smallest integer divided by -1.
+NO_SPECIAL = ("fmod", "gcd", "lcm", *LAPACK)
 
 
 class Values:
@@ -45,7 +45,7 @@ class Values:
         self.ints: dict[str, int] = {}  # integers drawn so far, by parameter
         self.shape: tuple[int, ...] = random.choice(SHAPES)
         self.dtype = random.choice(DTYPES) if random.random() < 0.6 else random.choice(FLOATING)
-        self.is_special = random.random() < 0.15 and target.name.strip("_") not in DIVIDE_INTEGERS
+        self.is_special = random.random() < 0.15 and target.kind != "linalg" and target.name.strip("_") not in NO_SPECIAL
         self.has_grad = random.random() < 0.5
         kinds = FITTING.get(target.name.strip("_"), ())
         self.fitting: Shapes = random.choice(kinds) if kinds else ()  # of the tensors that are still to be drawn
