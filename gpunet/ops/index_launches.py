@@ -207,7 +207,7 @@ def _(x, values, positions, order, *, size, inner, itemsize):
 
 
 @kernel("scatter.cu", outputs=1, types={"positions": "int64", "order": "int64"}, reads_values=True)
-def scatter_add(out, values, positions, order):
+def add_rows(out, values, positions, order):
     """out[:, positions[j]] += values[:, order[j]], summed in the order of j for equal positions; -1 adds nothing.
 
     out (n,) or (outer, n, inner); values (m,) or (outer, m, inner); positions (sorted), order (m,).
@@ -220,7 +220,7 @@ def scatter_add(out, values, positions, order):
         numpy.add.at(out, place, values[:, order[kept]])
 
 
-@scatter_add.geometry
+@add_rows.geometry
 def _(out, values, positions, order):
     size, inner = out.shape[-2:] if out.ndim == 3 else (out.size, 1)
     scalars = tuple(map(numpy.int64, (values.size, positions.size, size, inner)))
@@ -228,7 +228,7 @@ def _(out, values, positions, order):
 
 
 def _add_integers(xp: Any, out: Array, values: Array, positions: Array, order: Array) -> None:
-    """What :func:`scatter_add` does, for integers: differences of cumulative sums, which wrap around as the sums do."""
+    """What :func:`add_rows` does, for integers: differences of cumulative sums, which wrap around as the sums do."""
     target, source = (out, values) if out.ndim == 3 else (out.reshape(1, -1, 1), values.reshape(1, -1, 1))
     sums = xp.zeros((source.shape[0], source.shape[1] + 1, source.shape[2]), out.dtype)
     sums[:, 1:] = xp.cumsum(source[:, order], axis=1, dtype=out.dtype)
@@ -236,7 +236,7 @@ def _add_integers(xp: Any, out: Array, values: Array, positions: Array, order: A
     target += sums[:, ends[1:]] - sums[:, ends[:-1]]
 
 
-INTEGER_ADD = Shim("scatter_add", _add_integers, reads_values=True)
+INTEGER_ADD = Shim("add_integers", _add_integers, reads_values=True)
 
 
 # ---- the order of an index --------------------------------------------------------------------------------------------
@@ -532,7 +532,7 @@ def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> Non
     A stable argsort of the positions lets one thread sum the values of an element in their original order.
     """
     # all launches, so that a replay recomputes the positions when the indices (argmax, labels) have changed
-    add = scatter_add if is_floating(out.dtype) else INTEGER_ADD
+    add = add_rows if is_floating(out.dtype) else INTEGER_ADD
     if type(out) is numpy.ndarray or not needs_kernels(index):
         positions = flat_positions(out, values.size, index, site)
         order, ascending = (empty(positions.shape, INT64, out) for _ in range(2))

@@ -68,7 +68,7 @@ class Arguments(Values):
             return self.dims()
         if name in ("split_size", "split_size_or_sections", "sizes"):
             return self.sizes(name)
-        if name in ("keepdim", "retain_graph", "create_graph"):
+        if name in ("keepdim", "retain_graph", "create_graph", "sorted", "return_inverse", "return_counts"):
             return self.random.choice(("True", "False"))
         if name in ("data", "obj"):
             values = self.nested(self.shape, self.dtype, "", ())

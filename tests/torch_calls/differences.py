@@ -219,7 +219,8 @@ DIFFERENCES = (
         "*", accepts(
             r'"(?!bitwise)\w+" not implemented for|does not support bool|Boolean inputs not supported|'
             "Expected a floating point or complex tensor as input|convertible without narrowing|Low precision dtypes not supported|"
-            "of float, double, cfloat or cdouble types|types other than float and double"
+            "of float, double, cfloat or cdouble types|types other than float and double|"
+            "Unsupported input type encountered for isin"
         ),
         "Dtypes that PyTorch's CPU kernels lack are supported.",
         "F.gelu", "x = torch.tensor([1, 2]); r = torch.nn.functional.gelu(x)",
@@ -288,7 +289,8 @@ DIFFERENCES = (
         "Tensor.lt_", "x, y = torch.ones(2), torch.ones(2, requires_grad=True); r = x.lt_(y)",
     ),
     Difference(
-        "torch.heaviside Tensor.heaviside* torch.nextafter Tensor.nextafter*",
+        "torch.heaviside Tensor.heaviside* torch.nextafter Tensor.nextafter* torch.unique* Tensor.unique* "
+        "torch.bincount Tensor.bincount",
         lambda verdict: "requires_grad" in verdict.detail or verdict.detail.startswith("gradient"),
         "Functions without a gradient do not require one; PyTorch's result requires a gradient, which it cannot compute.",
         "torch.heaviside", "x = torch.ones(2, requires_grad=True); r = torch.heaviside(x, torch.ones(2))",
@@ -396,6 +398,28 @@ DIFFERENCES = (
         "torch.linalg.vecdot", "x = torch.ones(1); r = torch.linalg.vecdot(x, torch.ones(3))",
     ),
     Difference(
+        "torch.unique_consecutive", lambda verdict: re.search(r"(True|False)[,)]", verdict.call.statement) is not None,
+        "The places are those of the elements also if `return_inverse` goes by position; PyTorch's are then counts, or empty.",
+        "torch.unique_consecutive", "x = torch.tensor([1, 1, 2]); r = torch.unique_consecutive(x, True)",
+    ),
+    Difference(
+        "torch.searchsorted torch.bucketize", lambda verdict: verdict.detail.endswith("value"),
+        "Where the sequence is not sorted, or contains nan, the indices depend on the order of the search.",
+        "torch.bucketize", "x = torch.tensor([-1.9, 2.0]); r = torch.bucketize(x, torch.tensor([1.0, -2.9, 3.0, 0.1]), right=True)",
+    ),
+    Difference(
+        "torch.*trapz torch.*trapezoid",
+        any_of(one_nan_or_inf, lambda verdict: "int" in verdict.text or "zeros" in verdict.text),
+        "Sums of integers are computed in the default dtype, and the integral of no element is 0 in the dtype of the others. Areas "
+        "are added, which matters if numbers are infinite.",
+        "torch.trapz", "x = torch.zeros(0, dtype=torch.int64); r = torch.trapz(x)",
+    ),
+    Difference(
+        "torch.isin", lambda verdict: "assume_unique=True" in verdict.call.statement,
+        "`assume_unique=True` does not change the result, also if elements are equal.",
+        "torch.isin", "x = torch.tensor([1, 1, 5]); r = torch.isin(x, torch.arange(20, 40), assume_unique=True)",
+    ),
+    Difference(
         "torch.vander", lambda verdict: verdict.detail == "requires_grad",
         "The powers of no element, and none of them, are in the graph, too.",
         "torch.vander", "x = torch.zeros(0, requires_grad=True); r = torch.vander(x)",
@@ -475,9 +499,9 @@ DIFFERENCES = (
         "Tensor.float", "x = torch.tensor([1]); r = x.float(None)",
     ),
     Difference(
-        "torch.linalg.matrix_rank torch.linalg.pinv torch.squeeze Tensor.squeeze* torch.bernoulli Tensor.bernoulli torch.var* "
-        "Tensor.var torch.std* Tensor.std Tensor.type "
-        "torch.arange torch.eye torch.randint torch.where torch.max Tensor.max torch.min Tensor.min Tensor.contiguous",
+        "torch.*trapz torch.*trapezoid torch.linalg.matrix_rank torch.linalg.pinv torch.squeeze Tensor.squeeze* torch.bernoulli "
+        "Tensor.bernoulli torch.var* Tensor.var torch.std* Tensor.std Tensor.type torch.arange torch.eye torch.randint torch.where "
+        "torch.max Tensor.max torch.min Tensor.min Tensor.contiguous",
         accepts("NoneType"),
         "None stands for an argument that is left out.",
         "Tensor.squeeze", "x = torch.ones(1, 2); r = x.squeeze(None)",
@@ -603,7 +627,7 @@ DIFFERENCES = (
         "torch.pow", "x = torch.tensor([-inf]); r = torch.pow(x, torch.tensor(0.5))",
     ),
     Difference(
-        "torch.prod Tensor.prod torch.scatter_reduce Tensor.scatter_reduce*",
+        "torch.prod Tensor.prod torch.scatter_reduce Tensor.scatter_reduce* torch.cumprod Tensor.cumprod*",
         all_of(
             one_nan_or_inf,
             lambda verdict: verdict.detail.startswith("gradient") and re.search("nan|inf", verdict.text) is not None,
@@ -781,7 +805,7 @@ DIFFERENCES = (
         "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss "
         "F.*cross_entropy* torch.sum Tensor.sum torch.mean Tensor.mean F.conv2d torch.mv Tensor.mv torch.inner Tensor.inner "
         "torch.vdot Tensor.vdot torch.add*m* Tensor.add*m* torch.tensordot torch.einsum torch.chain_matmul torch.*cross "
-        "Tensor.cross",
+        "Tensor.cross torch.cumprod Tensor.cumprod*",
         all_of(one_nan_or_inf, has_large_numbers),
         "Sums of squares and products whose terms exceed the dtype's largest number are inf or nan; in which cases PyTorch's are "
         "depends on the order of its sums.",
