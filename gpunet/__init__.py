@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
     from gpunet.ops.products import *
+    from gpunet.ops.query import *
     from gpunet.ops.reduce import *
     from gpunet.ops.rounding import *
     from gpunet.ops.scan import *
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
     from gpunet.ops.spectral import *
+    from gpunet.ops.statistics import *
     from gpunet.ops.trigonometry import *
     from gpunet.ops.weighted import *
     from gpunet.train.checkpoint import *
@@ -64,8 +66,8 @@ _REEXPORTED = (
     "autograd.tensor_types", "autograd.mode", "autograd.backward", "launch.random", "launch.synchronize",
     "ops.creation", "ops.elementwise", "ops.activations", "ops.arithmetic", "ops.arrange", "ops.compare", "ops.diagonal",
     "ops.equality", "ops.factorize", "ops.grid", "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.products",
-    "ops.reduce", "ops.rounding", "ops.scan", "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.spectral",
-    "ops.trigonometry", "ops.weighted", "ops.custom", "captured.step", "train.checkpoint",
+    "ops.query", "ops.reduce", "ops.rounding", "ops.scan", "ops.scatter", "ops.sets", "ops.shape", "ops.softmax",
+    "ops.spectral", "ops.statistics", "ops.trigonometry", "ops.weighted", "ops.custom", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}

@@ -28,6 +28,7 @@ from gpunet.ops.dims import Dims
 from gpunet.ops.factorize import QR, SignLogDet
 from gpunet.ops.order import ValuesIndices
 from gpunet.ops.spectral import SVD
+from gpunet.ops.statistics import MinMax
 
 class TensorMethods:
 '''

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tests.torch_calls.fitting import EQUATIONS, OF_MATRICES, OF_VECTORS, STARRED, WRITE
+from tests.torch_calls.fitting import EQUATIONS, OF_MATRICES, OF_VECTORS, RANKED, STARRED, WRITE
 from tests.torch_calls.schemas import Parameter
 from tests.torch_calls.values import BACKENDS, DIM_NAMES, DTYPES, FLOATING, SHAPES, WORDS, Values
 
@@ -26,6 +26,11 @@ class Arguments(Values):
             return "None"
         if p.name == "ord":
             return self.random.choice(("2", "1", "-1", "'fro'", "'nuc'", "inf", "-inf", "-2", "3", "0", "None"))
+        if p.name == "interpolation":
+            return repr(self.random.choice(("linear", "lower", "higher", "midpoint", "nearest")))
+        if p.name == "q":
+            vector = self.tensor((2,), self.dtype, values=("0.25", "0.5", "0.75", "1.0"), is_plain=True)
+            return vector if p.type.startswith("Tensor") else self.random.choice(("0.5", "0.25", "0.9", "0", "1"))
         if p.name == "mode" and self.target.name == "qr":
             return self.random.choice(("'reduced'", "'complete'", "'r'"))
         if p.name in ("driver", "UPLO"):
@@ -184,7 +189,7 @@ class Arguments(Values):
             self.dtype = random.choice(FLOATING) if self.chance(0.8) else self.dtype
         if function == "bernoulli":
             return self.tensor(self.shape, self.dtype, kind="probability")
-        if function == "topk":
+        if function in RANKED:
             return self.tensor(self.shape, self.dtype, kind="distinct")  # PyTorch does not say in which order ties come
         if function == "one_hot" and self.chance(0.85):
             return self.indices(self.shape, 4)

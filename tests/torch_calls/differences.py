@@ -220,7 +220,7 @@ DIFFERENCES = (
             r'"(?!bitwise)\w+" not implemented for|does not support bool|Boolean inputs not supported|'
             "Expected a floating point or complex tensor as input|convertible without narrowing|Low precision dtypes not supported|"
             "of float, double, cfloat or cdouble types|types other than float and double|"
-            "Unsupported input type encountered for isin"
+            "Unsupported input type encountered for isin|must be either float or double dtype"
         ),
         "Dtypes that PyTorch's CPU kernels lack are supported.",
         "F.gelu", "x = torch.tensor([1, 2]); r = torch.nn.functional.gelu(x)",
@@ -420,6 +420,22 @@ DIFFERENCES = (
         "torch.isin", "x = torch.tensor([1, 1, 5]); r = torch.isin(x, torch.arange(20, 40), assume_unique=True)",
     ),
     Difference(
+        "torch.nanmean Tensor.nanmean torch.*quantile Tensor.*quantile", lambda verdict: verdict.detail.startswith("gradient"),
+        "The gradient of an element that is nan is 0, also if there is no other.",
+        "torch.nanmean", "x = torch.tensor([nan], requires_grad=True); r = torch.nanmean(x); r.backward()",
+    ),
+    Difference(
+        "torch.cov Tensor.cov torch.corrcoef Tensor.corrcoef", lambda verdict: re.search(r"\d{10}", verdict.text) is not None,
+        "Covariances of integers are computed in the default dtype; sums of PyTorch wrap around.",
+        "torch.corrcoef", "x = torch.tensor([[0, 5, 9223372036854775807], [2, 4, 0]]); r = torch.corrcoef(x)",
+    ),
+    Difference(
+        "torch.cov Tensor.cov",
+        any_of(accepts("a view of a leaf Variable that requires grad"), lambda verdict: verdict.detail == "argument: value"),
+        "A single observation with weights is not changed; PyTorch subtracts its mean in place.",
+        "torch.cov", "x = torch.tensor([2]); r = torch.cov(x, correction=2, fweights=torch.tensor([1]))",
+    ),
+    Difference(
         "torch.vander", lambda verdict: verdict.detail == "requires_grad",
         "The powers of no element, and none of them, are in the graph, too.",
         "torch.vander", "x = torch.zeros(0, requires_grad=True); r = torch.vander(x)",
@@ -499,7 +515,8 @@ DIFFERENCES = (
         "Tensor.float", "x = torch.tensor([1]); r = x.float(None)",
     ),
     Difference(
-        "torch.*trapz torch.*trapezoid torch.linalg.matrix_rank torch.linalg.pinv torch.squeeze Tensor.squeeze* torch.bernoulli "
+        "torch.*median Tensor.*median torch.*trapz torch.*trapezoid "
+        "torch.linalg.matrix_rank torch.linalg.pinv torch.squeeze Tensor.squeeze* torch.bernoulli "
         "Tensor.bernoulli torch.var* Tensor.var torch.std* Tensor.std Tensor.type torch.arange torch.eye torch.randint torch.where "
         "torch.max Tensor.max torch.min Tensor.min Tensor.contiguous",
         accepts("NoneType"),
@@ -553,8 +570,9 @@ DIFFERENCES = (
         "torch.floor_divide", "x = torch.tensor([3]); r = torch.floor_divide(x, 0)",
     ),
     Difference(
-        "torch.norm Tensor.norm torch.linalg.norm torch.linalg.vector_norm",
+        "torch.norm Tensor.norm torch.linalg.norm torch.linalg.vector_norm torch.dist Tensor.dist",
         any_of(
+            accepts("Expected a proper Tensor but got None"),
             accepts("dim must be a 2-tuple"),
             lambda verdict: verdict.detail == "gradient: not expected",
             their_nan,
@@ -785,6 +803,7 @@ DIFFERENCES = (
         "Tensor.numpy", "x = torch.tensor([1.0], dtype=torch.bfloat16); r = x.numpy()",
     ),
     Difference(
+        "torch.nansum Tensor.nansum "
         "torch.sum Tensor.sum torch.prod Tensor.prod torch.cumsum Tensor.cumsum torch.cumprod Tensor.cumprod torch.masked_fill "
         "Tensor.masked_fill",
         accepts("Autograd not support dtype"),

@@ -59,3 +59,5 @@ EQUATIONS: tuple[tuple[str, Shapes], ...] = (
 )  # fmt: skip
 #: Functions that write values at indices.
 WRITE = ("index_add", "index_copy", "masked_scatter", "put", "scatter", "scatter_add", "scatter_reduce")
+#: Functions that return places; PyTorch does not say which of equal elements comes first.
+RANKED = ("topk", "median", "nanmedian", "kthvalue")
