@@ -536,7 +536,7 @@ def cross(input: Any, other: Any, *, dim: int = -1) -> Tensor:
     Raises:
         ShapeError: the size of the dimension is not 3.
     """
-    return cross_of("linalg.cross", input, other, dim)
+    return cross_of("linalg.cross", input, other, as_integer("linalg.cross", "dim", dim))
 
 
 @public(out=False)

@@ -436,6 +436,11 @@ DIFFERENCES = (
         "torch.cov", "x = torch.tensor([2]); r = torch.cov(x, correction=2, fweights=torch.tensor([1]))",
     ),
     Difference(
+        "torch.cumprod Tensor.cumprod*", one_nan_or_inf,
+        "Partial products have the dtype of the tensor, in which they may overflow or vanish; PyTorch keeps more digits.",
+        "torch.cumprod", "x = torch.tensor([1e-30, 1e-30, inf]); r = torch.cumprod(x, 0)",
+    ),
+    Difference(
         "torch.vander", lambda verdict: verdict.detail == "requires_grad",
         "The powers of no element, and none of them, are in the graph, too.",
         "torch.vander", "x = torch.zeros(0, requires_grad=True); r = torch.vander(x)",

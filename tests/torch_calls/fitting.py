@@ -22,6 +22,7 @@ FITTING: dict[str, tuple[Shapes, ...]] = {
     "kron": (((2, 3), (2,)), ((2, 2), (2, 2)), ((), (3,)), ((2, 1, 2), (1, 3)), ((0,), (2,))),
     "tensordot": (((2, 3), (3, 2)), ((2, 3, 2), (3, 2)), ((3,), (3,)), ((2, 2), (2, 2))),
     "trace": _MATRICES,
+    "bincount": (((3,), (3,)), ((0,), (0,))),
     **dict.fromkeys(
         ("inverse", "inv", "det", "slogdet", "logdet", "cholesky", "cholesky_inverse", "eigh", "eigvalsh", "matrix_power", "cond"),
         _SQUARE,

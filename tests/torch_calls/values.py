@@ -31,6 +31,12 @@ BACKENDS = ("Layout", "Device", "Generator", "MemoryFormat")
 #: Functions that get ordinary numbers only; PyTorch ends the process for the smallest integer divided by -1.
 NO_SPECIAL = ("fmod", "gcd", "lcm", *LAPACK)
 
+#: The dtypes that PyTorch takes, of functions that take few.
+DTYPES_OF = {
+    **dict.fromkeys(("linalg", "quantile", "nanquantile", *LAPACK), ("float32", "float64")),
+    **dict.fromkeys(("bincount", "bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"), INTEGERS),
+}
+
 
 class Values:
     """Draws values for one call.  Shapes and dtypes of drawn tensors are kept, so that later arguments fit."""
@@ -47,6 +53,9 @@ class Values:
         self.dtype = random.choice(DTYPES) if random.random() < 0.6 else random.choice(FLOATING)
         self.is_special = random.random() < 0.15 and target.kind != "linalg" and target.name.strip("_") not in NO_SPECIAL
         self.has_grad = random.random() < 0.5
+        wanted = DTYPES_OF.get("linalg" if target.kind == "linalg" else target.name.strip("_"))
+        if wanted and random.random() < 0.9:
+            self.dtype = random.choice(wanted)
         kinds = FITTING.get(target.name.strip("_"), ())
         self.fitting: Shapes = random.choice(kinds) if kinds else ()  # of the tensors that are still to be drawn
 
