@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         emulator,
         errors,
         interop,
+        linalg,
         mps,
         multiprocessing,
         nn,
@@ -54,23 +55,36 @@ if TYPE_CHECKING:
     from gpunet.launch.random import *
     from gpunet.launch.synchronize import *
     from gpunet.ops.activations import relu, relu_, sigmoid, tanh
+    from gpunet.ops.arithmetic import *
+    from gpunet.ops.arrange import *
     from gpunet.ops.compare import *
     from gpunet.ops.creation import *
     from gpunet.ops.custom import *
+    from gpunet.ops.diagonal import *
     from gpunet.ops.elementwise import *
     from gpunet.ops.equality import *
+    from gpunet.ops.factorize import *
+    from gpunet.ops.grid import *
     from gpunet.ops.index import *
     from gpunet.ops.join import *
     from gpunet.ops.matmul import *
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
+    from gpunet.ops.products import *
+    from gpunet.ops.query import *
     from gpunet.ops.random import *
     from gpunet.ops.reduce import *
     from gpunet.ops.rounding import *
+    from gpunet.ops.scan import *
+    from gpunet.ops.scatter import *
+    from gpunet.ops.sets import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
     from gpunet.ops.special_functions import *
-    from gpunet.ops.type_queries import *
+    from gpunet.ops.spectral import *
+    from gpunet.ops.statistics import *
+    from gpunet.ops.trigonometry import *
+    from gpunet.ops.weighted import *
     from gpunet.train.checkpoint import *
 
 __version__ = "0.1.0"
@@ -79,15 +93,16 @@ __version__ = "0.1.0"
 _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.constants", "backend.flags", "backend.formats", "backend.threads",
     "autograd.size", "autograd.tensor", "autograd.tensor_types", "autograd.mode", "autograd.printing", "autograd.engine",
-    "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.compare", "ops.equality",
-    "ops.index", "ops.join", "ops.matmul", "ops.norm", "ops.order", "ops.random", "ops.reduce", "ops.rounding", "ops.shape",
-    "ops.softmax", "ops.special_functions", "ops.type_queries", "ops.custom", "captured.compile", "captured.step",
-    "train.checkpoint",
+    "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.arithmetic",
+    "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.factorize", "ops.grid", "ops.index", "ops.join",
+    "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.query", "ops.random", "ops.reduce", "ops.rounding", "ops.scan",
+    "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
+    "ops.trigonometry", "ops.weighted", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
-_STAR_SUBMODULES = ("cuda", "nn", "ops", "optim")
+_STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "accelerator", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop",

@@ -63,6 +63,10 @@ class LabelError(GpunetError, IndexError):
     """Class labels outside ``0 .. classes - 1``.  On a GPU it is raised when the host next reads a value or synchronizes."""
 
 
+class LinAlgError(GpunetError, RuntimeError, ValueError):
+    """A matrix that a factorisation does not exist for: singular, or not positive definite."""
+
+
 class ArgumentError(GpunetError, ValueError):
     """An argument with an invalid value."""
 

@@ -25,7 +25,10 @@ from gpunet.autograd import Tensor
 from gpunet.backend.devices import Array
 from gpunet.launch.random import Generator
 from gpunet.ops.dims import Dims
+from gpunet.ops.factorize import QR, SignLogDet
 from gpunet.ops.order import ValuesIndices
+from gpunet.ops.spectral import SVD
+from gpunet.ops.statistics import MinMax
 
 class TensorMethods:
 '''

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     TensorMethods = data_of.ArrayHolder
 
-__all__ = ["Tensor", "is_tensor"]
+__all__ = ["Tensor"]
 
 _make_size = tuple.__new__
 F = TypeVar("F", bound=Callable[..., Any])
@@ -385,11 +385,6 @@ def make_tensor(array: Array, requires_grad: bool = False) -> Tensor:
     if requires_grad:
         tensor.requires_grad_()
     return tensor
-
-
-def is_tensor(obj: Any) -> bool:
-    """Return whether ``obj`` is a tensor."""
-    return isinstance(obj, Tensor)
 
 
 def array_of_call(data: tuple[Any, ...], device: Any, dtype: numpy.dtype[Any], name: str) -> Array:

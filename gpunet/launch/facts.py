@@ -16,7 +16,7 @@ The cases file of the kernel's family (in ``gpunet/ops/cases/``, or ``gpunet/opt
     def _(torch, y, x, mask, *, scale):
         return lambda: torch.ops.aten.native_dropout_backward(x, mask, scale)
 
-    scatter_add.describe(updates="out", waste={"reads writes": "the indices scatter the destinations"})
+    add_rows.describe(updates="out", waste={"reads writes": "the indices scatter the destinations"})
     matmul_forward.describe(floors={("float, 128, *", "*"): Floor(0.81)})
 """
 

@@ -176,14 +176,25 @@ def cast(x, *, dtype):
 cast.derivatives(x=lambda g: g)
 
 
-def in_accumulator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Decorator of a function of several launches: the first tensor, if of halves, is widened, and the result rounded once."""
+def in_accumulator(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a function of several launches: positional tensors of halves are widened, and the result is rounded once.
+
+    The result is a tensor, or a named tuple of tensors.
+    """
 
     @functools.wraps(function)
-    def call(x: Any, *args: Any, **options: Any) -> Tensor:
-        if not (isinstance(x, Tensor) and dtypes.is_half(x.dtype)):
-            return function(x, *args, **options)
-        return cast(function(cast(x, dtype=dtypes.float32), *args, **options), dtype=x.dtype)
+    def call(*args: Any, **options: Any) -> Any:
+        tensors = [x for x in args if isinstance(x, Tensor)]
+        if not any(dtypes.is_half(x.array.dtype) for x in tensors):
+            return function(*args, **options)
+        dtype = result_dtype(*tensors)
+        wide = [cast(x, dtype=dtypes.float32) if isinstance(x, Tensor) and dtypes.is_half(x.dtype) else x for x in args]
+        result = function(*wide, **options)
+        if not dtypes.is_half(dtype):
+            return result
+        if isinstance(result, Tensor):
+            return cast(result, dtype=dtype)
+        return type(result)(*(cast(x, dtype=dtype) if dtypes.is_floating(x.dtype) else x for x in result))
 
     return call
 

@@ -64,7 +64,7 @@ def _comparison(name: str, methods: str) -> Any:
         return compare(name, input, other)
 
     _describe(function, methods.split()[0], f"Elementwise {name.replace('_', ' ')}, a boolean tensor.")
-    return public(methods, numbers=True)(function)
+    return elementwise(methods, numbers=True)(function)
 
 
 def _describe(function: Callable[..., Any], name: str, doc: str) -> None:

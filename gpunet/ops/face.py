@@ -50,7 +50,7 @@ def public(
         renamed = {**numpy_names(function), **(names or {})}
         flags = _flags(function)
         first_flag = min((position for position, _ in flags.values()), default=0)
-        takes_input, takes_out = parameters[0] == "input", out and "out" not in parameters
+        takes_input, takes_out = parameters[:1] == ("input",), out and "out" not in parameters
 
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:

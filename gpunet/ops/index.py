@@ -30,6 +30,7 @@ from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.tape import active, constant, graph_break
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to
 from gpunet.ops.compare import compare
+from gpunet.ops.define import elementwise
 from gpunet.ops.dims import normalize_dim
 from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_integer, public
@@ -234,33 +235,33 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     return index_with(x, normalize_index(index, x))
 
 
-def _assign(array: Array, value: Any, index: tuple[Any, ...]) -> None:
-    """array[index] = value."""
+def _assign(array: Array, value: Any, index: tuple[Any, ...], site: Site = SETITEM) -> None:
+    """array[index] = value, on behalf of the function ``site``."""
     value = value.array if isinstance(value, Tensor) else value
     if _is_view(index):
         PUT(array, value, index=index)
     elif _on_gpu(array, index):
-        put(array, value, index, SETITEM)
+        put(array, value, index, site)
     else:
-        found = _resolve(array, index, SETITEM)
+        found = _resolve(array, index, site)
         try:
             PUT(found.view.of(array), value, index=found.picks)
         except IndexError as error:
-            raise _index_error(error, found, SETITEM, array.shape) from None
+            raise _index_error(error, found, site, array.shape) from None
 
 
 @primitive(name="assignment to an index")
-def _with_index(x, value, *arrays, pattern):
+def _with_index(x, value, *arrays, pattern, site=SETITEM):
     """A copy of x with x[index] = value."""
     out = empty(x.shape, x.dtype, x.array)
     COPY(out, x.array)
-    _assign(out, value, _joined(pattern, arrays))
+    _assign(out, value, _joined(pattern, arrays), site)
     return out
 
 
 _with_index.derivatives(
-    x=lambda g, arrays, pattern: _with_index(g, 0, *arrays, pattern=pattern),
-    value=lambda g, arrays, pattern: _index(g, *arrays, pattern=pattern, site=SETITEM),
+    x=lambda g, arrays, pattern, site: _with_index(g, 0, *arrays, pattern=pattern, site=site),
+    value=lambda g, arrays, pattern, site: _index(g, *arrays, pattern=pattern, site=site),
 )
 
 
@@ -333,7 +334,7 @@ def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(target)))
 
 
-def _refuse_negative(index: Tensor, dim: int, x: Tensor, site: Site) -> None:
+def refuse_negative(index: Tensor, dim: int, x: Tensor, site: Site) -> None:
     """Check indices that start at 0 on the CPU, where NumPy would count from the end; kernels check them on a GPU."""
     if type(x.array) is numpy.ndarray and index.array.size:
         smallest = int(numpy.min(index.array))
@@ -341,7 +342,7 @@ def _refuse_negative(index: Tensor, dim: int, x: Tensor, site: Site) -> None:
             raise index_error(site.name, smallest, dim, x.array.shape[dim], wraps=False)
 
 
-def _gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
+def gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
     """An index tuple for x[...] that equals gather: ``index`` along ``dim``, an open grid of aranges elsewhere."""
     if type(x.array) is not numpy.ndarray:
         return Along(dim), index
@@ -367,30 +368,36 @@ def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) ->
     """
     if sparse_grad is not True and sparse_grad is not False:
         raise DtypeError(f"gather: sparse_grad={sparse_grad!r}; expected True or False")
-    index = _checked_indices(index, "gather", input)
+    index = checked_indices(index, "gather", input)
     shape, sizes = index.array.shape, input.array.shape
     dim = normalize_dim(dim, input.ndim, "gather")
     if not index.array.size and len(shape) != len(sizes):
         return reshape(reshape(input, -1)[:0], shape)
-    if max(len(shape), 1) != max(len(sizes), 1):
-        raise ShapeError(f"gather: index has shape {shape}, the tensor {sizes}; expected the same number of dimensions")
-    if any(n > m for d, (n, m) in enumerate(zip(shape, sizes)) if d != dim):
-        raise ShapeError(
-            f"gather: index has shape {shape}, the tensor {sizes}; expected at most the tensor's size in every dimension "
-            f"except {dim}"
-        )
+    check_index_along("gather", dim, index, input)
     if not (shape and sizes):
         return reshape(gather(reshape(input, -1), 0, reshape(index, -1)), shape)
-    _refuse_negative(index, dim, input, GATHER)
+    refuse_negative(index, dim, input, GATHER)
     return gather_at(input, dim, index, GATHER)
+
+
+def check_index_along(function: str, dim: int, index: Tensor, x: Tensor) -> None:
+    """Raise a ShapeError unless an index along ``dim`` has as many dimensions as x, and fits in all others."""
+    shape, sizes = index.array.shape, x.array.shape
+    if max(len(shape), 1) != max(len(sizes), 1):
+        raise ShapeError(f"{function}: index has shape {shape}, the tensor {sizes}; expected the same number of dimensions")
+    if any(n > m for d, (n, m) in enumerate(zip(shape, sizes)) if d != dim):
+        raise ShapeError(
+            f"{function}: index has shape {shape}, the tensor {sizes}; expected at most the tensor's size in every dimension "
+            f"except {dim}"
+        )
 
 
 def gather_at(x: Tensor, dim: int, index: Tensor, site: Site) -> Tensor:
     """:func:`gather` of checked arguments, on behalf of the function ``site``."""
-    return index_with(x, _gather_index(dim, index, x), site)
+    return index_with(x, gather_index(dim, index, x), site)
 
 
-def _checked_indices(index: Any, function: str, x: Tensor) -> Tensor:
+def checked_indices(index: Any, function: str, x: Tensor) -> Tensor:
     """An index array as a tensor on the device of x.
 
     Raises:
@@ -411,14 +418,14 @@ def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
         OutOfRangeError: an index is out of range; on a GPU as for x[index].
         DtypeError: the index is not of an integer dtype.
     """
-    at, index = normalize_dim(dim, input.ndim, "index_select"), _checked_indices(index, "index_select", input)
+    at, index = normalize_dim(dim, input.ndim, "index_select"), checked_indices(index, "index_select", input)
     if index.ndim > 1:
         raise ShapeError(f"index_select: index has shape {index.shape}; expected one dimension")
     if not input.ndim and index.array.size != 1:
         raise ShapeError(f"index_select: {index.array.size} indices for a tensor without dimensions; expected one")
     if not input.ndim:
         return reshape(index_select(reshape(input, 1), 0, index), ())
-    _refuse_negative(index, at, input, INDEX_SELECT)
+    refuse_negative(index, at, input, INDEX_SELECT)
     return index_with(input, (slice(None),) * at + (reshape(index, -1),), INDEX_SELECT)
 
 
@@ -448,13 +455,13 @@ def _triangle(x: Tensor, diagonal: Any, name: str) -> Tensor:
     return where(make_tensor(constant(xp.broadcast_to(keep, x.array.shape))), x, zero)
 
 
-@public("tril")
+@elementwise("tril")
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two dimensions; elements above ``diagonal`` are zero."""
     return _triangle(input, diagonal, "tril")
 
 
-@public("triu")
+@elementwise("triu")
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two dimensions; elements below ``diagonal`` are zero."""
     return _triangle(input, diagonal, "triu")

@@ -84,6 +84,14 @@ def label_site(name: str) -> Site:
 GETITEM, SETITEM = _index_site("x[index]"), _index_site("x[index] = value")
 #: Functions that take indices from 0 only, as in PyTorch.
 GATHER, INDEX_SELECT = _index_site("gather", wraps=False), _index_site("index_select", wraps=False)
+#: Functions that write at indices, by name.
+SITES = {
+    name: _index_site(name, wraps=name in ("index_fill", "take", "put", "index_put"))
+    for name in (
+        "index_add", "index_copy", "index_fill", "index_put", "masked_scatter", "put", "scatter", "scatter_add", "scatter_reduce",
+        "take", "take_along_dim",
+    )
+}  # fmt: skip
 
 _OUT_OF_BOUNDS = re.compile(r"(-?\d+) is out of bounds for axis (\d+) with size (\d+)")
 
@@ -199,7 +207,7 @@ def _(x, values, positions, order, *, size, inner, itemsize):
 
 
 @kernel("scatter.cu", outputs=1, types={"positions": "int64", "order": "int64"}, reads_values=True)
-def scatter_add(out, values, positions, order):
+def add_rows(out, values, positions, order):
     """out[:, positions[j]] += values[:, order[j]], summed in the order of j for equal positions; -1 adds nothing.
 
     out (n,) or (outer, n, inner); values (m,) or (outer, m, inner); positions (sorted), order (m,).
@@ -212,11 +220,23 @@ def scatter_add(out, values, positions, order):
         numpy.add.at(out, place, values[:, order[kept]])
 
 
-@scatter_add.geometry
+@add_rows.geometry
 def _(out, values, positions, order):
     size, inner = out.shape[-2:] if out.ndim == 3 else (out.size, 1)
     scalars = tuple(map(numpy.int64, (values.size, positions.size, size, inner)))
     return Geometry(ceil_div(values.size, 256), 256, scalars)
+
+
+def _add_integers(xp: Any, out: Array, values: Array, positions: Array, order: Array) -> None:
+    """What :func:`add_rows` does, for integers: differences of cumulative sums, which wrap around as the sums do."""
+    target, source = (out, values) if out.ndim == 3 else (out.reshape(1, -1, 1), values.reshape(1, -1, 1))
+    sums = xp.zeros((source.shape[0], source.shape[1] + 1, source.shape[2]), out.dtype)
+    sums[:, 1:] = xp.cumsum(source[:, order], axis=1, dtype=out.dtype)
+    ends = xp.searchsorted(positions, xp.arange(target.shape[1] + 1))
+    target += sums[:, ends[1:]] - sums[:, ends[:-1]]
+
+
+INTEGER_ADD = Shim("add_integers", _add_integers, reads_values=True)
 
 
 # ---- the order of an index --------------------------------------------------------------------------------------------
@@ -512,16 +532,29 @@ def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> Non
     A stable argsort of the positions lets one thread sum the values of an element in their original order.
     """
     # all launches, so that a replay recomputes the positions when the indices (argmax, labels) have changed
+    add = add_rows if is_floating(out.dtype) else INTEGER_ADD
     if type(out) is numpy.ndarray or not needs_kernels(index):
-        found = resolve(out, index, site.name)
-        positions, order, ascending = (empty((values.size,), INT64, out) for _ in range(3))
-        POSITIONS(positions, index=found.picks, shape=out.shape, view=found.view)
+        positions = flat_positions(out, values.size, index, site)
+        order, ascending = (empty(positions.shape, INT64, out) for _ in range(2))
         ORDER(order, positions)
         TAKE(ascending, positions, index=order)
-        scatter_add(out.reshape(-1), contiguous(values).reshape(-1), ascending, order)
+        add(out.reshape(-1), contiguous(values).reshape(-1), ascending, order)
         return
     picked = pick(out, index, site)
     ascending, order = _sorted(_positions(picked, site))
     with _contiguous_target(picked) as target:
         rows = contiguous(values).reshape(picked.outer, picked.num_positions, picked.inner)
-        scatter_add(target.reshape(picked.outer, picked.size, picked.inner), rows, ascending, order)
+        add(target.reshape(picked.outer, picked.size, picked.inner), rows, ascending, order)
+
+
+def flat_positions(x: Array, count: int, index: tuple[Any, ...], site: Site) -> Array:
+    """The positions, in the flattened x, of the ``count`` elements of x[index]; arrays of the index pick single elements."""
+    if type(x) is not numpy.ndarray and needs_kernels(index):
+        return _positions(pick(x, index, site), site)
+    found = resolve(x, index, site.name)
+    positions = empty((count,), INT64, x)
+    try:
+        POSITIONS(positions, index=found.picks, shape=x.shape, view=found.view)
+    except IndexError as error:
+        raise translate_index_error(error, site.name, x.shape, (*range(found.before), *found.dims)) from None
+    return positions

@@ -16,6 +16,7 @@ from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import SUM, broadcast_to, cast, in_accumulator, ufunc
 from gpunet.ops.compare import eq
+from gpunet.ops.define import elementwise
 from gpunet.ops.dims import Dims, dropped_shape, kept_shape, normalize_dim, reduced_dims
 from gpunet.ops.elementwise import where
 from gpunet.ops.face import public
@@ -314,7 +315,7 @@ def _cumsum(x, *, axis, reverse, dtype=None):
 _cumsum.derivatives(x=lambda g, axis, reverse: _cumsum(g, axis=axis, reverse=not reverse))
 
 
-@public("cumsum")
+@elementwise("cumsum")
 @promote_0d
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """The cumulative sum along ``dim``; an integer or boolean tensor gives int64.

@@ -18,7 +18,7 @@ from gpunet.ops.broadcast import launch_binary, launch_unary, result_dtype, ufun
 from gpunet.ops.define import elementwise, unary
 from gpunet.ops.face import as_integer
 
-__all__ = ["ceil", "floor", "floor_divide", "remainder", "round", "sgn", "sign", "trunc"]
+__all__ = ["ceil", "fix", "floor", "floor_divide", "remainder", "round", "sgn", "sign", "trunc"]
 
 
 # ---- rounding, sign ---------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def ceil(input):
     """The smallest integer that is not below x."""
 
 
-@unary(zero_gradient, forward=lambda x: _rounded("trunc", x))
+@unary(zero_gradient, aliases="fix", forward=lambda x: _rounded("trunc", x))
 def trunc(input):
     """The integer next to x towards zero."""
 
@@ -82,7 +82,7 @@ def sign(input):
     """-1, 0 or 1, the sign of x; 0 for NaN."""
 
 
-sgn = sign
+sgn, fix = sign, trunc
 
 # ---- division -----------------------------------------------------------------------------------------------------------
 

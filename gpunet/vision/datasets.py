@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from gpunet.data.datasets import Dataset
-from gpunet.errors import DataError
+from gpunet.errors import DataError, OutOfRangeError
 from gpunet.ops.creation import from_numpy
 from gpunet.vision.images import pillow, to_pil
 
@@ -225,7 +225,7 @@ class FakeData(VisionDataset):
 
     def __getitem__(self, index: Any) -> tuple[Any, Any]:
         if not 0 <= index < self.size:
-            raise IndexError(f"FakeData: index {index} of {self.size} images")
+            raise OutOfRangeError(f"FakeData: index {index} of {self.size} images")
         random = numpy.random.default_rng(int(index) + self.random_offset)
         image = random.normal(size=self.image_size).astype(numpy.float32)
         return self._sample(to_pil(from_numpy(image)), int(random.integers(self.num_classes)))

@@ -16,7 +16,7 @@ from gpunet.errors import GpunetError
 from gpunet.launch.random import default_generator
 from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import Tape, record
-from gpunet.ops.index_launches import scatter_add
+from gpunet.ops.index_launches import add_rows
 from tests.captured.optimizers import OPTIMIZERS
 
 F = nn.functional
@@ -207,7 +207,7 @@ def test_a_replayed_scatter_sorts_its_indices_again(device: str) -> None:
         (x[index] * 2.0).sum().backward()
     devices.assign(index.array, gpunet.tensor([5, 3, 5, 0, 3, 5]).array)
     tape.replay()
-    (positions,) = [launch.arrays[2] for launch in tape.launches if launch.kernel is scatter_add]
+    (positions,) = [launch.arrays[2] for launch in tape.launches if launch.kernel is add_rows]
     assert positions.tolist() == [0, 3, 3, 5, 5, 5]
     assert x.grad.tolist() == [2.0, 0.0, 0.0, 4.0, 0.0, 6.0]
 

@@ -12,7 +12,7 @@ from gpunet import emulator
 from gpunet.backend.devices import EmulatedArray
 from gpunet.errors import LaunchError
 from gpunet.launch.packing import MAX_EXTENT, pack
-from gpunet.ops.index_launches import gather_rows, scatter_add, scatter_rows
+from gpunet.ops.index_launches import add_rows, gather_rows, scatter_rows
 from gpunet.ops.matmul import matmul_forward
 
 ROW = 2**30 + 8  # elements; rows 2 and 3 begin behind 2^31 elements
@@ -66,7 +66,7 @@ def test_rows_at_positions(rows: numpy.ndarray) -> None:
     scatter_rows(memory, emulated(values.view("uint8")), positions, order, size=size, inner=1, itemsize=4)
     numpy.testing.assert_array_equal(table[places], (6, 5, 4))
 
-    scatter_add(emulated(table), emulated(values), positions, order)
+    add_rows(emulated(table), emulated(values), positions, order)
     numpy.testing.assert_array_equal(table[places], (12, 10, 8))
 
 

@@ -71,7 +71,7 @@ def test_type_queries(torch: object) -> None:
     assert gpunet.result_type(1, gpunet.ones(1, dtype="float64")) == gpunet.float64
     assert gpunet.result_type(1, 2.0) == gpunet.float32 and gpunet.result_type(1, True) == gpunet.int64
     assert gpunet.typename(gpunet.ones(1)) == "torch.FloatTensor"
-    with pytest.raises(ShapeError, match=r"is_nonzero: a tensor of shape \(2,\)"):
+    with pytest.raises(ShapeError, match=r"is_nonzero: the tensor has shape \(2,\)"):
         gpunet.is_nonzero(gpunet.ones(2))
 
 

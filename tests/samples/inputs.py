@@ -32,6 +32,11 @@ def values(
     return Input(make, has_rows=ROWS in shape, **options)
 
 
+def fixed(array: numpy.ndarray) -> Input:
+    """The array itself, without a gradient."""
+    return Input(lambda generator, rows: array, gradient=False)
+
+
 def normal(*shape: int) -> Input:
     return values(lambda generator, s: generator.normal(size=s), shape)
 
@@ -71,6 +76,15 @@ def labels(classes: int, *shape: int, dtype: str = "int64", ignored: int | None 
         return numpy.where(generator.random(s) < 0.3, drawn if ignored is None else ignored, drawn).astype(dtype)
 
     return values(draw, shape, gradient=False)
+
+
+def matrices(*shape: int) -> Input:
+    """Matrices of condition about 3, with different singular values and eigenvalues: small numbers beside a diagonal."""
+
+    def draw(generator: numpy.random.Generator, s: tuple[int, ...]) -> numpy.ndarray:
+        return 0.3 * generator.normal(size=s) + numpy.eye(*s[-2:]) * numpy.linspace(1.0, 3.0, s[-1])
+
+    return values(draw, shape)
 
 
 def probabilities(*shape: int, axis: int = 1) -> Input:

@@ -9,7 +9,7 @@ from tests.samples.inputs import (
     ROWS,
     normal,
 )
-from tests.samples.row import row
+from tests.samples.row import SAME, row
 
 F = gpunet.nn.functional
 
@@ -36,3 +36,15 @@ row(
     "_pad_constant", lambda x: F.pad(x, (1, 2, 0, 1), value=3.0), lambda x: numpy.pad(x, ((0, 1), (1, 2)), constant_values=3.0),
     normal(ROWS, 3), torch=lambda torch, x: torch.nn.functional.pad(x, (1, 2, 0, 1), value=3.0), name="pad",
 )  # fmt: skip
+for _name in ("hstack", "vstack", "dstack", "column_stack"):
+    row(
+        "_cat", lambda a, b, f=_name: getattr(gpunet, f)([a, b]), lambda a, b, f=_name: getattr(numpy, f)([a, b]), normal(ROWS, 3),
+        normal(ROWS, 3), torch=lambda torch, a, b, f=_name: getattr(torch, f)([a, b]), name=_name,
+    )  # fmt: skip
+row("_index", lambda x: x.narrow(1, -3, 2), lambda x: x[:, 1:3], normal(ROWS, 4), torch=SAME, name="narrow")
+row("_index", lambda x: x.select(1, -1), lambda x: x[:, -1], normal(ROWS, 4), torch=SAME, name="select")
+row(
+    "_index", lambda x: x.tensor_split(3, 1)[1], lambda x: numpy.array_split(x, 3, 1)[1], normal(ROWS, 5), torch=SAME,
+    name="tensor_split",
+)  # fmt: skip
+row("_index", lambda x: x.hsplit((1, 3))[1], lambda x: x[:, 1:3], normal(ROWS, 4), torch=SAME, name="hsplit")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from tests.torch_calls.fitting import EQUATIONS, OF_MATRICES, OF_VECTORS, RANKED, STARRED, WRITE
 from tests.torch_calls.schemas import Parameter
 from tests.torch_calls.values import BACKENDS, DIM_NAMES, DTYPES, FLOATING, SHAPES, WORDS, Values
 
@@ -12,10 +15,30 @@ class Arguments(Values):
     def argument(self, p: Parameter) -> str | None:
         """The source text of an argument; None to leave it out."""
         kind = "Tensor" if p.type.startswith("Tensor") else p.type.rstrip("?")
+        if self.target.name == "tensordot" and p.name == "dims":
+            return self.random.choice(("1", "2", "0", "([0], [1])", "[[-1], [0]]"))
+        if self.target.name == "einsum" and p.name == "path":
+            return None
+        if p.name == "equation":
+            equation, self.fitting = self.random.choice(EQUATIONS)
+            return repr(equation)
         if p.type.endswith("?") and self.chance(0.15):
             return "None"
+        if p.name == "ord":
+            return self.random.choice(("2", "1", "-1", "'fro'", "'nuc'", "inf", "-inf", "-2", "3", "0", "None"))
+        if p.name == "interpolation":
+            return repr(self.random.choice(("linear", "lower", "higher", "midpoint", "nearest")))
+        if p.name == "q":
+            vector = self.tensor((2,), self.dtype, values=("0.25", "0.5", "0.75", "1.0"), is_plain=True)
+            return vector if p.type.startswith("Tensor") else self.random.choice(("0.5", "0.25", "0.9", "0", "1"))
+        if p.name == "mode" and self.target.name == "qr":
+            return self.random.choice(("'reduced'", "'complete'", "'r'"))
+        if p.name in ("driver", "UPLO"):
+            return {"driver": self.random.choice(("None", "'gelsd'", "'gels'")), "UPLO": self.random.choice(("'L'", "'U'"))}[p.name]
+        if p.type.startswith("Tensor?["):
+            return f"({self.indices((2,), self.shape[0] if self.shape else 1, low=-1)},)"
         if p.type.startswith("Tensor["):
-            return self.tensors()
+            return self.tensors() if self.target.name not in STARRED else f"*{self.tensors()}"
         if kind == "Tensor":
             return self.tensor_argument(p.name)
         if kind in BACKENDS:
@@ -44,11 +67,13 @@ class Arguments(Values):
         return f"np.array({self.nested(self.shape, dtype, '', ())}, {dtype!r})"
 
     def anything(self, name: str) -> str:
+        if name in ("a", "b"):
+            return self.tensor_argument(name)
         if name in DIM_NAMES:
             return self.dims()
         if name in ("split_size", "split_size_or_sections", "sizes"):
             return self.sizes(name)
-        if name in ("keepdim", "retain_graph", "create_graph"):
+        if name in ("keepdim", "retain_graph", "create_graph", "sorted", "return_inverse", "return_counts"):
             return self.random.choice(("True", "False"))
         if name in ("data", "obj"):
             values = self.nested(self.shape, self.dtype, "", ())
@@ -82,6 +107,15 @@ class Arguments(Values):
 
     def tensors(self) -> str:
         count, dim = self.random.randint(1, 3), self.random.randint(0, max(len(self.shape) - 1, 0))
+        if self.target.name == "multi_dot":
+            self.fitting = self.random.choice((((2, 3), (3, 1), (1, 2)), ((3,), (3, 2)), ((2, 2), (2,)), ((2,), (2,))))
+        if self.fitting:
+            names = [self.tensor(shape, self.dtype) for shape in self.fitting]
+            return f"[{', '.join(names)}]"
+        if self.target.name in OF_VECTORS:
+            self.shape = (self.random.randint(0, 3),)
+        if self.target.name in OF_MATRICES:
+            self.shape = (2, 2)
         names = []
         for _ in range(count):
             shape = self.shape
@@ -99,10 +133,18 @@ class Arguments(Values):
     def tensor_argument(self, name: str) -> str:
         function, shape = self.target.name.strip("_"), self.shape
         is_first = not self.shapes
+        if self.fitting and self.chance(0.95):
+            shape, self.fitting = self.fitting[0], self.fitting[1:]
+            self.shape = shape if is_first else self.shape
+            return self.tensor(shape, self.dtype if self.chance(0.93) else self.other_dtype())
         if name in ("self", "input", "tensor", "tensors") and (is_first or name == "input"):
             return self.first_tensor(function)
-        if name in ("index", "indices") and function not in ("take",):
+        if name in ("index", "indices"):
             return self.index_argument(function)
+        if name == "values" and function == "index_put" and self.chance(0.95):
+            return self.tensor(self.random.choice(((2, *shape[1:]), shape[1:], ())), self.dtype)
+        if name in ("src", "source") and function in WRITE:
+            return self.source_argument(function)
         if name in ("mask", "condition"):
             if is_first:
                 return self.tensor(shape, "bool" if self.chance(0.95) else self.random.choice(DTYPES))
@@ -147,7 +189,7 @@ class Arguments(Values):
             self.dtype = random.choice(FLOATING) if self.chance(0.8) else self.dtype
         if function == "bernoulli":
             return self.tensor(self.shape, self.dtype, kind="probability")
-        if function == "topk":
+        if function in RANKED:
             return self.tensor(self.shape, self.dtype, kind="distinct")  # PyTorch does not say in which order ties come
         if function == "one_hot" and self.chance(0.85):
             return self.indices(self.shape, 4)
@@ -182,12 +224,30 @@ class Arguments(Values):
         shape, dim = self.shape, self.ints.get("dim", 0)
         size = shape[dim] if -len(shape) <= dim < len(shape) else 1
         dtype = "int64" if self.chance(0.92) else self.random.choice(("int32", "uint8", "float32", "bool"))
+        if function in ("take", "put"):
+            count = math.prod(shape)
+            return self.indices(self.random.choice(((2,), (1, 2), (), (3,))) if count else (0,), count, dtype, low=-count)
         if function.startswith("index_"):
             return self.indices((self.random.randint(0, 3),) if self.chance(0.9) else (), size, dtype)
         chosen = [self.random.randint(0 if self.chance(0.05) else 1, max(n, 1)) if n else 0 for n in shape]
         if shape and size and self.chance(0.3):
             chosen[dim if -len(shape) <= dim < len(shape) else 0] = self.random.randint(1, 4)
         return self.indices(tuple(chosen), size, dtype)
+
+    def source_argument(self, function: str) -> str:
+        """The values that are written at the indices drawn before."""
+        shape, index = self.shape, list(self.shapes.values())[-1]
+        if function in ("index_add", "index_copy"):
+            dim = self.ints.get("dim", 0)
+            if shape and -len(shape) <= dim < len(shape):
+                shape = tuple(sum(index) if i == dim % len(shape) and index else n for i, n in enumerate(shape))
+        elif function.startswith("scatter"):
+            shape = tuple(n + self.chance(0.2) for n in index)
+        elif function == "put":
+            shape = index
+        elif function == "masked_scatter":
+            shape = (math.prod(shape) + self.random.randint(0, 2),)
+        return self.tensor(shape if self.chance(0.95) else self.shape, self.dtype if self.chance(0.95) else self.other_dtype())
 
     # ---- index expressions ------------------------------------------------------------------------------------------
 

@@ -37,14 +37,14 @@ for _name, _sign in {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "
 class Target(NamedTuple):
     """Something to call."""
 
-    kind: str  # "function", "functional", "method", "operator" or "property"
+    kind: str  # "function", "functional", "linalg", "method", "operator" or "property"
     name: str
     overloads: tuple[Overload, ...]
 
     @property
     def full_name(self) -> str:
-        prefix = {"function": "torch.", "functional": "F.", "method": "Tensor.", "operator": "Tensor.", "property": "Tensor."}
-        return prefix[self.kind] + self.name
+        prefix = {"function": "torch.", "functional": "F.", "linalg": "torch.linalg."}
+        return prefix.get(self.kind, "Tensor.") + self.name
 
     @property
     def takes_out(self) -> bool:
@@ -84,6 +84,10 @@ def _find(gpunet: Any, torch: Any) -> Iterator[Target]:
     for name in dir(ours):
         if _is_function(ours, theirs, name) and (found := _overloads(name, getattr(theirs, name), "function")):
             yield Target("functional", name, found)
+    ours, theirs = gpunet.linalg, torch.linalg
+    for name in dir(ours):
+        if _is_function(ours, theirs, name) and (found := _overloads(f"linalg_{name}", getattr(theirs, name), "linalg")):
+            yield Target("linalg", name, found)
     for name in dir(gpunet.Tensor):
         if not hasattr(torch.Tensor, name) or (hasattr(object, name) and name not in OPERATORS):
             continue

@@ -18,7 +18,7 @@ from tests.torch_calls.targets import find_targets
 UNDRAWN = {"torch.as_tensor", "Tensor.backward", "Tensor.register_hook", "Tensor.retain_grad"}
 
 
-@pytest.mark.parametrize("kind", ["function", "functional", "method"])
+@pytest.mark.parametrize("kind", ["function", "functional", "linalg", "method"])
 def test_signatures(torch: Any, kind: str) -> None:
     wrong = []
     for target in find_targets(gpunet, torch):

@@ -46,7 +46,7 @@ def test_pytorch_agrees_with_itself(torch: Any, targets: list[Target]) -> None:
 
 #: Functions that take and return no tensor.
 SETTINGS_AND_FILES = {
-    "get_default_dtype", "get_num_threads", "is_grad_enabled", "load", "manual_seed", "save", "set_default_device",
+    "get_default_dtype", "get_num_threads", "is_grad_enabled", "is_tensor", "load", "manual_seed", "save", "set_default_device",
     "set_default_dtype", "set_grad_enabled", "set_num_threads",
 }  # fmt: skip
 

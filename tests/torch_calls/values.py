@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
+from tests.torch_calls.fitting import FITTING, LAPACK, Shapes
 from tests.torch_calls.targets import Target
 
 FLOATING = ("float32", "float64", "float16", "bfloat16")
@@ -20,11 +21,21 @@ SMALLEST = {"float16": 6.1e-05, "bfloat16": 1.1754943508222875e-38, "float32": 1
 WORDS = {
     "reduction": ("mean", "sum", "none"), "rounding_mode": ("floor", "trunc"), "approximate": ("none", "tanh"),
     "mode": ("constant", "reflect", "replicate", "circular"), "p": ("fro", "nuc"), "indexing": ("ij", "xy"),
+    "reduce": ("sum", "prod", "mean", "amax", "amin", "add", "multiply"),
 }  # fmt: skip
 #: Parameters that name a dimension, and whether the dimension may lie one behind the last.
 DIM_NAMES = {"dim", "dim0", "dim1", "axis0", "axis1", "start_dim", "end_dim", "dims", "source", "destination"}
 NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims", "input": "x", "other": "x2"}
 BACKENDS = ("Layout", "Device", "Generator", "MemoryFormat")
+
+#: Functions that get ordinary numbers only; PyTorch ends the process for the smallest integer divided by -1.
+NO_SPECIAL = ("fmod", "gcd", "lcm", *LAPACK)
+
+#: The dtypes that PyTorch takes, of functions that take few.
+DTYPES_OF = {
+    **dict.fromkeys(("linalg", "quantile", "nanquantile", *LAPACK), ("float32", "float64")),
+    **dict.fromkeys(("bincount", "bitwise_left_shift", "bitwise_right_shift", "gcd", "lcm"), INTEGERS),
+}
 
 
 class Values:
@@ -40,8 +51,13 @@ class Values:
         self.ints: dict[str, int] = {}  # integers drawn so far, by parameter
         self.shape: tuple[int, ...] = random.choice(SHAPES)
         self.dtype = random.choice(DTYPES) if random.random() < 0.6 else random.choice(FLOATING)
-        self.is_special = random.random() < 0.15
+        self.is_special = random.random() < 0.15 and target.kind != "linalg" and target.name.strip("_") not in NO_SPECIAL
         self.has_grad = random.random() < 0.5
+        wanted = DTYPES_OF.get("linalg" if target.kind == "linalg" else target.name.strip("_"))
+        if wanted and random.random() < 0.9:
+            self.dtype = random.choice(wanted)
+        kinds = FITTING.get(target.name.strip("_"), ())
+        self.fitting: Shapes = random.choice(kinds) if kinds else ()  # of the tensors that are still to be drawn
 
     @property
     def is_in_place(self) -> bool:

@@ -12,7 +12,7 @@ from gpunet.backend.dtypes import is_floating
 from gpunet.launch.facts import Cost, num_bytes
 from gpunet.launch.faults import RECORD_SIZE
 from gpunet.ops.cases.case import Samples
-from gpunet.ops.index_launches import gather_rows, index_positions, scatter_add, scatter_rows
+from gpunet.ops.index_launches import add_rows, gather_rows, index_positions, scatter_rows
 
 
 def _sorted_positions(s: Samples, places: int, count: int, skipped: int = 0) -> list[numpy.ndarray]:
@@ -23,13 +23,13 @@ def _sorted_positions(s: Samples, places: int, count: int, skipped: int = 0) -> 
     return [unsorted[order].astype("int64"), order.astype("int64")]
 
 
-scatter_add.describe(
+add_rows.describe(
     updates="out",
     waste={"reads writes": "the indices scatter the destinations; one thread adds all terms of a destination"},
 )
 
 
-@scatter_add.cases("edge")
+@add_rows.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     for places, count in ((1, 1), (7, 300), (300, 129), (5003, 65), (1, 300), (63, 5003), (5, 0)):
         yield f"{count} into {places}", [s.normal(places), s.normal(count), *_sorted_positions(s, places, count)], {}
@@ -38,13 +38,13 @@ def _(s: Samples) -> Iterator[Any]:
         yield f"({outer}, {count}, {inner}) into ({outer}, {places}, {inner})", arrays, {}
 
 
-@scatter_add.cases("representative", "bench")
+@add_rows.cases("representative", "bench")
 def _(s: Samples) -> Iterator[Any]:
     places, count = 8 * s.width, s.width**2 // 4
     yield f"{count} into {places}", [s.normal(places), s.normal(count), *_sorted_positions(s, places, count)], {}
 
 
-@scatter_add.cost
+@add_rows.cost
 def _(out, values, positions, order):
     summed = min(num_bytes(out), num_bytes(values))
     return Cost(values.size, num_bytes(values, positions, order) + 2 * summed)

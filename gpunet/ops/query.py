@@ -1,4 +1,4 @@
-"""Questions about dtypes and types: is_floating_point, promote_types, result_type, ..., and the default type."""
+"""Questions about dtypes, types and sizes, without launches; and the default type."""
 
 from __future__ import annotations
 
@@ -13,50 +13,60 @@ from gpunet.errors import DtypeError, ShapeError
 from gpunet.ops.face import public
 
 __all__ = [
-    "can_cast", "get_default_device", "is_complex", "is_floating_point", "is_nonzero", "is_signed", "numel", "promote_types",
-    "result_type", "set_default_tensor_type", "typename",
+    "can_cast", "get_default_device", "is_complex", "is_floating_point", "is_nonzero", "is_signed", "is_tensor", "numel",
+    "promote_types", "result_type", "set_default_tensor_type", "typename",
 ]  # fmt: skip
 
 
+def promote_types(type1: Any, type2: Any) -> numpy.dtype[Any]:
+    """The dtype that holds the numbers of both: a floating one wins, and float16 with bfloat16 gives float32."""
+    return dtypes.promote(dtypes.as_dtype(type1), dtypes.as_dtype(type2))
+
+
+def can_cast(from_: Any, to: Any) -> bool:
+    """Whether a number of one dtype is converted to the other in place: to one of the same or of a higher category."""
+    return dtypes.category(dtypes.as_dtype(from_)) <= dtypes.category(dtypes.as_dtype(to))
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a tensor."""
+    return isinstance(obj, Tensor)
+
+
 @public(out=False)
-def is_floating_point(input: Tensor) -> bool:
-    """Return whether the dtype is floating."""
+def is_floating_point(input: Any) -> bool:
+    """Whether the dtype of a tensor is floating."""
     return dtypes.is_floating(input.dtype)
 
 
-@public("is_complex", out=False)
-def is_complex(input: Tensor) -> bool:
-    """Return False: there are no complex dtypes."""
+@public(out=False)
+def is_complex(input: Any) -> bool:
+    """False: there are no complex tensors."""
     return False
+
+
+@public("is_nonzero", out=False)
+def is_nonzero(input: Any) -> bool:
+    """Whether the only element of a tensor is not 0.
+
+    Raises:
+        ShapeError: it does not have exactly one element.
+    """
+    if input.array.size != 1:
+        raise ShapeError(f"is_nonzero: the tensor has shape {tuple(input.shape)}; expected one element")
+    return bool(input)
+
+
+@public(out=False)
+def numel(input: Any) -> int:
+    """The number of elements of a tensor."""
+    return int(input.array.size)
 
 
 @public("is_signed", out=False)
 def is_signed(input: Tensor) -> bool:
     """Return whether the dtype has negative numbers."""
     return not dtypes.is_boolean(input.dtype) and float(dtypes.limits(input.dtype)[0]) < 0.0
-
-
-@public("is_nonzero", out=False)
-def is_nonzero(input: Tensor) -> bool:
-    """Return whether the one element of the tensor is not 0.
-
-    Raises:
-        ShapeError: the tensor does not have exactly one element.
-    """
-    if input.array.size != 1:
-        raise ShapeError(f"is_nonzero: a tensor of shape {tuple(input.shape)}; expected one element: use .any() or .all()")
-    return bool(input)
-
-
-@public(out=False)
-def numel(input: Tensor) -> int:
-    """Return the number of elements."""
-    return int(input.array.size)
-
-
-def promote_types(type1: Any, type2: Any) -> numpy.dtype[Any]:
-    """Return the smallest dtype that holds the numbers of both."""
-    return dtypes.promote(dtypes.as_dtype(type1), dtypes.as_dtype(type2))
 
 
 def result_type(tensor1: Any, tensor2: Any) -> numpy.dtype[Any]:
@@ -67,11 +77,6 @@ def result_type(tensor1: Any, tensor2: Any) -> numpy.dtype[Any]:
             get_default_dtype() if isinstance(total, float) else dtypes.int64
         )
     return total.dtype
-
-
-def can_cast(from_: Any, to: Any) -> bool:
-    """Return whether PyTorch's rules let an in-place op write results of the first dtype to a tensor of the second."""
-    return dtypes.category(dtypes.as_dtype(from_)) <= dtypes.category(dtypes.as_dtype(to))
 
 
 def typename(obj: Any) -> str:

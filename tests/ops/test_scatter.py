@@ -1,0 +1,66 @@
+"""Functions that reduce elements at indices: those that read values, so that no captured step can hold them, and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet.errors import CaptureError, DtypeError, OutOfRangeError, ShapeError
+from tests.ops.test_ops import to_numpy
+
+INDEX = [[2, 0, 2], [1, 3, 3], [3, 3, 3]]
+
+
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("reduce", ["sum", "prod", "mean", "amax", "amin"])
+def test_scatter_reduce_is_that_of_torch(reduce: str, include_self: bool, device: str, torch: Any) -> None:
+    """Values and gradients, with zeros and equal numbers; elements that are left out tie with others in PyTorch."""
+    generator = numpy.random.default_rng(0)
+    arrays = [generator.integers(-2, 3, shape).astype("float64") for shape in ((3, 4), (3, 3))]
+    arrays[0] += 0.0 if include_self else 0.5
+    found = []
+    for module, options in ((gpunet, {"device": device}), (torch, {})):
+        x, v = (module.tensor(a, requires_grad=True, **options) for a in arrays)
+        out = x.scatter_reduce(1, module.tensor(INDEX, **options), v, reduce, include_self=include_self)
+        gradients = module.autograd.grad((out**3).sum(), [x, v])
+        found.append([out, *gradients])
+    for mine, theirs in zip(*found):
+        numpy.testing.assert_allclose(to_numpy(mine), theirs.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "uint8"])
+def test_integers_are_added_exactly(dtype: str, device: str) -> None:
+    """Sums of the dtype, which wrap around, also of numbers that no floating dtype holds."""
+    generator = numpy.random.default_rng(1)
+    limits = numpy.iinfo(dtype)
+    values = generator.integers(limits.min, limits.max, 40, dtype, endpoint=True)
+    index = generator.integers(0, 5, 40)
+    expected = numpy.ones(5, dtype)
+    numpy.add.at(expected, index, values)
+    x = gpunet.ones(5, dtype=dtype, device=device)
+    found = x.index_add(0, gpunet.tensor(index, device=device), gpunet.tensor(values, device=device))
+    assert to_numpy(found).tolist() == expected.tolist()
+    multiplied = gpunet.full((2,), 3, device=device).scatter_(0, gpunet.tensor([0, 0], device=device), 5, reduce="multiply")
+    assert to_numpy(multiplied).tolist() == [75, 3]
+
+
+def test_errors_name_the_function(device: str) -> None:
+    x, index = gpunet.zeros(3, 4, device=device), gpunet.tensor([[0, 4]], device=device)
+    for call in (lambda: x.scatter(1, index, 1.0), lambda: x.scatter_add(1, index, x), lambda: x.index_fill(1, index[0], 0.0)):
+        with pytest.raises(OutOfRangeError, match=r"^(scatter|scatter_add|index_fill): index 4 is out of bounds for dimension 1"):
+            call().tolist()
+    with pytest.raises(ShapeError, match=r"scatter: index has shape \(1, 2\), src \(1, 1\); expected at most the size of src"):
+        x.scatter(1, index, x[:1, :1])
+    with pytest.raises(DtypeError, match="index_add: source has dtype float64, the tensor float32"):
+        x.index_add(0, index[0], x.double())
+    with pytest.raises(OutOfRangeError, match="masked_scatter: index 2 is out of bounds"):
+        gpunet.zeros(4, device=device).masked_scatter(gpunet.ones(4, device=device) > 0, gpunet.ones(2, device=device)).tolist()
+
+
+def test_a_captured_step_refuses_what_reads_values() -> None:
+    x, index = gpunet.zeros(3), gpunet.tensor([0, 0])
+    with pytest.raises(CaptureError, match="scatter_reduce with this reduce, whose memory depends on values"):
+        gpunet.capture(lambda: x.scatter_reduce(0, index, gpunet.ones(2), "amax"))()
