@@ -114,6 +114,7 @@ def test_a_difference_is_found(torch: Any) -> None:
     assert all(differences("f", parameters(f), theirs) for f in (order, kind, default, fewer))
 
 
+@pytest.mark.filterwarnings("ignore:.*NLLLoss2d:FutureWarning")
 @pytest.mark.parametrize("path", ["nn", "optim", "optim.lr_scheduler"])
 def test_constructors_take_the_arguments_of_torch(path: str, torch: Any) -> None:
     """All defaults of PyTorch by position and by keyword; on both sides the same calls are accepted."""
