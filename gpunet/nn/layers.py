@@ -7,14 +7,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from gpunet import autograd
-from gpunet.autograd import Tensor, make_tensor, wrap
-from gpunet.backend import devices
-from gpunet.backend.dtypes import as_dtype, is_floating
-from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError
+from gpunet.autograd import Tensor, wrap
+from gpunet.errors import ArgumentError, OutOfRangeError
 from gpunet.launch.kernel import Kernel
 from gpunet.nn import init
-from gpunet.nn.module import FusedLayer, Module, Parameter, launches
+from gpunet.nn.module import FusedLayer, Module, Parameter, empty_parameter, launches
 from gpunet.ops.dropout import dropout
 from gpunet.ops.linear import linear_forward, linear_layers
 from gpunet.ops.shape import flatten, unflatten
@@ -85,19 +82,6 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-
-
-def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
-    """An uninitialised parameter on the device and of the floating dtype, or the default ones.
-
-    Raises:
-        DtypeError: the dtype is not floating.
-    """
-    device = devices.default_device() if device is None else devices.Device(device)
-    dtype = autograd.get_default_dtype() if dtype is None else as_dtype(dtype)
-    if not is_floating(dtype):
-        raise DtypeError(f"a layer with parameters of dtype {dtype}; expected a floating dtype")
-    return Parameter(make_tensor(devices.empty(shape, dtype, device)))
 
 
 class Flatten(Module):

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
-from gpunet.autograd import RemovableHandle, Tensor, no_grad, wrap
+from gpunet.autograd import RemovableHandle, Tensor, get_default_dtype, make_tensor, no_grad, wrap
 from gpunet.backend import devices
-from gpunet.backend.dtypes import is_numeric
+from gpunet.backend.dtypes import as_dtype, is_floating, is_numeric
 from gpunet.errors import ArgumentError, DtypeError, ShapeError, StateDictError
 from gpunet.launch.kernel import Kernel
 from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
@@ -40,6 +40,19 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
+    """An uninitialised parameter on the device and of the floating dtype, or the default ones.
+
+    Raises:
+        DtypeError: the dtype is not floating.
+    """
+    device = devices.default_device() if device is None else devices.Device(device)
+    dtype = get_default_dtype() if dtype is None else as_dtype(dtype)
+    if not is_floating(dtype):
+        raise DtypeError(f"a layer with parameters of dtype {dtype}; expected a floating dtype")
+    return Parameter(make_tensor(devices.empty(shape, dtype, device)))
 
 
 #: A module, and the name and the parameter alpha of the activation behind it; "identity" if there is none.

@@ -21,7 +21,8 @@ from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket
 from gpunet.ops import reduce as reductions
-from gpunet.ops.activations import ACTIVATIONS, activate
+from gpunet.ops.activation_table import ACTIVATIONS
+from gpunet.ops.activations import activate
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, broadcasts_to, cast, in_accumulator
 from gpunet.ops.elementwise import clamp_min, exp, log, log1p, where
 from gpunet.ops.face import as_number

@@ -24,12 +24,12 @@ EXTRA = {
 #: Defaults that differ -> the reason.
 DEFAULTS = {"optim.lr_scheduler.ReduceLROnPlateau.step metrics": "a message that names the way out"}
 #: Builtins whose docstrings show another signature than they have.
-MISDOCUMENTED = {"gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)"}
+MISDOCUMENTED = {"log_sigmoid": "(input)", "gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)"}
 #: Arguments that constructors need.
 REQUIRED = {
     "Conv2d": (2, 4, 3), "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
-    "LambdaLR": (abs,), "MultiplicativeLR": (abs,),
+    "LambdaLR": (abs,), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),
 }  # fmt: skip
 
 

@@ -169,7 +169,7 @@ class Arguments(Values):
             self.shape = random.choice([s for s in SHAPES if len(s) in (1, 2, 3)])
         if function in ("multi_margin_loss", "multilabel_margin_loss", "cosine_embedding_loss") and self.chance(0.9):
             self.shape = random.choice([s for s in SHAPES if len(s) in (1, 2)])
-        if function == "binary_cross_entropy":  # outside [0, 1] an error on the CPU, nan on a GPU; at the ends nan in PyTorch's halves
+        if function == "binary_cross_entropy":  # beyond 0 and 1 nan on a GPU, at 0 and 1 in PyTorch's halves
             return self.tensor(self.shape, self.dtype if "float" in self.dtype else "float32", values=("0.125", "0.5", "0.875"))
         if function == "conv2d":
             self.shape = random.choice(((2, 2, 4, 5), (1, 1, 3, 3), (2, 3, 4), (2, 5, 4), (0, 2, 3, 3), (1, 2, 6, 3), *SHAPES[:1]))
