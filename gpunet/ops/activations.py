@@ -184,9 +184,19 @@ def _threshold_of(input: Tensor, threshold: float, value: float) -> Tensor:
     threshold, value = as_number("threshold", "threshold", threshold), as_number("threshold", "value", value)
     if is_boolean(input.dtype):
         raise DtypeError("threshold of a boolean tensor; convert it with .float() or .long() first")
-    if is_floating(input.dtype) and value == 0.0 and threshold >= 0.0:
+    if not is_floating(input.dtype):
+        return where(input <= _as_element("threshold", threshold, input), _as_element("value", value, input), input)
+    if value == 0.0 and threshold >= 0.0:
         return activate(input, "threshold", threshold)
-    return where(input <= threshold, value if is_floating(input.dtype) else int(value), input)
+    return where(input <= threshold, value, input)
+
+
+def _as_element(name: str, number: float, input: Tensor) -> int:
+    """A parameter of threshold() as a number of the integer dtype of the input."""
+    limits = numpy.iinfo(input.dtype)
+    if not (number.is_integer() and limits.min <= number <= limits.max):
+        raise DtypeError(f"threshold: {name}={number:g} with a tensor of dtype {input.dtype}; expected one of its integers")
+    return int(number)
 
 
 def _floating(function: str, input: Tensor) -> Tensor:
@@ -310,7 +320,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
     """x where x > threshold, ``value`` elsewhere; integers keep their dtype.
 
     Raises:
-        DtypeError: a boolean tensor.
+        DtypeError: a boolean tensor, or parameters that are no numbers of an integer tensor's dtype.
     """
     return (threshold_ if inplace else _threshold_of)(input, threshold, value)
 
@@ -345,7 +355,13 @@ def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
 
 @public(out=False)
 def tanhshrink(input: Any) -> Tensor:
-    """x - tanh(x)."""
+    """x - tanh(x).
+
+    Raises:
+        DtypeError: a boolean tensor.
+    """
+    if is_boolean(input.dtype):
+        raise DtypeError("tanhshrink of a boolean tensor; convert it with .float() first")
     return activate(input, "tanhshrink")
 
 

@@ -17,7 +17,7 @@ from gpunet.ops.compare import eq
 from gpunet.ops.creation import arange
 from gpunet.ops.dims import normalize_dim, normalize_slice_dim
 from gpunet.ops.elementwise import where
-from gpunet.ops.face import as_number, public
+from gpunet.ops.face import as_number, check_flag, public
 from gpunet.ops.in_place import in_place
 from gpunet.ops.join import split
 from gpunet.ops.order import argmax
@@ -51,11 +51,12 @@ def prelu(input: Any, weight: Any) -> Tensor:
 
 @in_accumulator
 def _prelu(x, weight):
-    return where(x > 0.0, x, weight * x)
+    return where(x > 0.0, 1.0, weight) * x  # no gradient multiplies an infinite weight by 0
 
 
 def _rrelu_of(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
     low, high = as_number("rrelu", "lower", lower), as_number("rrelu", "upper", upper)
+    check_flag("rrelu", "training", training)
     if not low <= high:
         raise ArgumentError(f"rrelu: lower={low:g}, upper={high:g}; expected lower <= upper")
     if not is_floating(input.dtype):

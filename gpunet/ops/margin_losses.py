@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, wrap
-from gpunet.backend.dtypes import is_floating, is_integer, uint8
+from gpunet.backend.dtypes import is_boolean, is_floating, is_integer, uint8
 from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator
@@ -33,9 +33,15 @@ def soft_margin_loss(
 ) -> Tensor:
     """log(1 + exp(-target input)) of scores and targets -1 and 1, of the same shape, reduced as by :func:`mse_loss`."""
     reduction = reduction_of("soft_margin_loss", size_average, reduce, reduction)
+    _check_signed("soft_margin_loss", target)
     x, y = loss_operands("soft_margin_loss", input, target)
     _check_broadcast("soft_margin_loss", "target", y, x)
     return apply_loss("soft_margin_loss", "soft_margin", x, y, reduction)
+
+
+def _check_signed(name: str, target: Any) -> None:
+    if (dtype := wrap(target).dtype) == uint8 or is_boolean(dtype):
+        raise DtypeError(f"{name}: target of dtype {dtype}, which cannot hold -1; expected a signed or floating dtype")
 
 
 def _check_broadcast(name: str, argument: str, value: Tensor, x: Tensor) -> None:
@@ -71,8 +77,7 @@ def margin_ranking_loss(
     """
     name = "margin_ranking_loss"
     reduction = reduction_of(name, size_average, reduce, reduction)
-    if wrap(target).dtype == uint8:
-        raise DtypeError(f"{name}: target of dtype uint8, which cannot be -1; expected a signed or floating dtype")
+    _check_signed(name, target)
     a, b, target = common_floating(name, input1, input2, target)
     if not a.ndim == b.ndim == target.ndim:
         raise ShapeError(

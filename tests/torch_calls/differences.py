@@ -307,9 +307,9 @@ DIFFERENCES = (
         "torch.add", "x = torch.ones(2); r = torch.add(x, 2, 3)",
     ),
     Difference(
-        "torch.norm F.elu_",
-        lacks(r"takes from \d to \d positional|unexpected keyword argument '(scale|input_scale)'"),
-        "`out` and `dtype` of `norm` go by keyword, and `elu_` has no `scale` and `input_scale`.",
+        "torch.norm F.elu_ F.rrelu_",
+        lacks(r"takes from \d to \d positional|unexpected keyword argument '(scale|input_scale|generator)'"),
+        "`out` and `dtype` of `norm` go by keyword, `elu_` has no `scale` and `input_scale`, and `rrelu_` no `generator`.",
         "F.elu_", "x = torch.ones(2); r = torch.nn.functional.elu_(x, 1.0, scale=2.0)",
     ),
     Difference(
@@ -641,6 +641,27 @@ DIFFERENCES = (
         accepts(r"doesn't match the broadcast shape|not (NoneType|tuple|list)|got \((Tensor, )?(\w+=)?(NoneType|tuple|list)\)"),
         "None and an empty tuple of dimensions mean all, and several dimensions work, as for the other reductions.",
         "Tensor.logsumexp", "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",
+    ),
+    Difference(
+        "F.hardsigmoid F.celu*", nearly_equal,
+        "The division by 6, or by alpha, is computed in the dtype; PyTorch multiplies by a reciprocal rounded to float32.",
+        "F.hardsigmoid",
+        "x = torch.ones(1, dtype=torch.float64, requires_grad=True); r = torch.nn.functional.hardsigmoid(x); "
+        "r.backward(torch.ones(1, dtype=torch.float64))",
+    ),
+    Difference(
+        "*.hardshrink", lambda verdict: verdict.detail == "gradient: value" and "nan" in verdict.text,
+        "The gradient at nan is passed on; PyTorch's is 0 in its vectorized loop and passed on at the end of a row.",
+        "F.hardshrink",
+        "x = torch.full((64,), float('nan'), requires_grad=True); r = torch.nn.functional.hardshrink(x); "
+        "r.backward(torch.ones(64))",
+    ),
+    Difference(
+        "*.prelu", lambda verdict: verdict.detail == "gradient: missing",
+        "An operand on which the gradient does not depend has no second derivative; PyTorch's is 0.",
+        "F.prelu",
+        "x = torch.ones(1, requires_grad=True); w = torch.ones(1, requires_grad=True); r = torch.nn.functional.prelu(x, w); "
+        "g, = torch.autograd.grad(r, [x], create_graph=True); g.backward()",
     ),
     Difference(
         "F.*soft_margin_loss", their_nan,
