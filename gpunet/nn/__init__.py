@@ -3,18 +3,20 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, convolution, functional, init, layers, loss, module
+from gpunet.nn import activation, containers, convolution, functional, init, layers, loss, module
 from gpunet.nn.activation import *
+from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
 from gpunet.nn.module import *
 
 if TYPE_CHECKING:
-    from gpunet.nn import utils
+    from gpunet.nn import parameter, utils
 
-__all__ = ["functional", "init", "utils"]
+__all__ = ["functional", "init", "parameter", "utils"]
 __all__ += activation.__all__
+__all__ += containers.__all__
 __all__ += convolution.__all__
 __all__ += layers.__all__
 __all__ += loss.__all__
@@ -22,8 +24,8 @@ __all__ += module.__all__
 
 
 def __getattr__(name: str) -> Any:
-    if name == "utils":
-        return importlib.import_module("gpunet.nn.utils")
+    if name in ("parameter", "utils"):
+        return importlib.import_module(f"gpunet.nn.{name}")
     raise AttributeError(f"module 'gpunet.nn' has no attribute {name!r}")
 
 

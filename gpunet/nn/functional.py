@@ -1,6 +1,7 @@
 """The ops of layers, activations and losses as functions, with PyTorch's names."""
 
 from gpunet.ops.activations import *
+from gpunet.ops.bilinear import *
 from gpunet.ops.convolution import *
 from gpunet.ops.cross_entropy import *
 from gpunet.ops.ctc import *

@@ -17,7 +17,7 @@ from gpunet.launch.kernel import Kernel
 from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
 from gpunet.ops.creation import empty
 
-__all__ = ["Module", "Parameter"]
+__all__ = ["Module", "Parameter", "UninitializedParameter"]
 
 M = TypeVar("M", bound="Module")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +40,34 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+class UninitializedParameter(Parameter):
+    """A parameter whose shape is not known yet; it has no elements until :meth:`materialize`.
+
+    Args:
+        requires_grad: whether ``backward`` computes its gradient.
+        device: the default device if None.
+        dtype: a floating dtype; the default dtype if None.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(empty_parameter((0,), device, dtype).detach(), requires_grad)
+
+    def materialize(self, shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> None:
+        """Allocate elements, uninitialized; the object is a :class:`Parameter` from then on."""
+        self.data = empty_parameter(tuple(shape), device or self.device, dtype or self.dtype).detach()
+        self.__class__ = Parameter  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "<UninitializedParameter>"
+
+
+def is_lazy(param: Any) -> bool:
+    """Return whether a parameter is not initialized yet."""
+    return isinstance(param, UninitializedParameter)
 
 
 def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
@@ -186,7 +214,8 @@ class Module(Stateful):
             return
         settings_changed[0] += 1
         for table in tables:
-            table.pop(name, None)
+            if table is not target:  # there, the name keeps its place
+                table.pop(name, None)
         self.__dict__.pop(name, None)
         target[name] = value
 
@@ -532,6 +561,8 @@ class Module(Stateful):
             problems.append(f"unexpected keys: {', '.join(unexpected)}")
         values = {}
         for key in own.keys() & state_dict.keys():
+            if is_lazy(own[key][2]):
+                own[key][2].materialize(state_dict[key].shape)  # type: ignore[attr-defined]
             try:
                 values[key] = _as_tensor(state_dict[key], own[key][2].shape)
             except (DtypeError, ShapeError) as error:

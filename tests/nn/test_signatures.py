@@ -29,7 +29,7 @@ MISDOCUMENTED = {"log_sigmoid": "(input)", "gelu": "(input, *, approximate='none
 REQUIRED = {
     "Conv2d": (2, 4, 3), "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
-    "LambdaLR": (abs,), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),
+    "LambdaLR": (abs,), "LazyLinear": (3,), "Bilinear": (2, 3, 4), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),
 }  # fmt: skip
 
 
