@@ -132,8 +132,7 @@ def _fusible_layers(modules: list[Any], start: int, kernel: Kernel) -> tuple[lis
 
 def _declared(module: Module) -> tuple[Any, Any]:
     """What a module declares by :func:`launches`: kernel and function; None without a declaration, or with hooks."""
-    own = module.__dict__  # faster than attributes, which go through Module.__getattr__
-    if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own:
+    if module.has_hooks or "forward" in module.__dict__:
         return None, None
     forward = type(module).forward
     return getattr(forward, "kernel", None), getattr(forward, "together", None)
@@ -281,17 +280,15 @@ class ParameterDict(Module):
 
     def __init__(self, parameters: Any = None) -> None:
         super().__init__()
-        self._keys: dict[str, None] = {}
+        self._keys: dict[str, str] = {}
         if parameters is not None:
             self.update(parameters)
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._keys:
-            raise KeyError(key)
-        return getattr(self, key)
+        return getattr(self, self._keys[key])
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._keys[key] = None
+        self._keys[key] = key
         setattr(self, key, _registered(value))
 
     def __delitem__(self, key: str) -> None:

@@ -74,7 +74,7 @@ class Linear(Module):
     @staticmethod
     def _together(input: Any, layers: list[FusedLayer]) -> Tensor:
         """Apply consecutive linear layers and their activations as one op."""
-        found = [(module._parameters["weight"], module._parameters["bias"], name, alpha) for module, name, alpha in layers]
+        found = [(module.weight, module.bias, name, alpha) for module, name, alpha in layers]
         return linear_layers(input, found)
 
     @launches(linear_forward, _together)

@@ -14,7 +14,10 @@ import pytest
 
 import gpunet
 
-MODULES = ("nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.rnn", "optim", "optim.lr_scheduler")
+MODULES = (
+    "nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.rnn", "nn.utils.parametrize", "nn.utils.parametrizations", "optim",
+    "optim.lr_scheduler",
+)  # fmt: skip
 #: Parameters that PyTorch does not have, by a pattern of names -> the reason.
 EXTRA = {
     r"nn\.functional\.linear (activation|alpha)": "the activation runs in the epilogue of the product",
