@@ -1,4 +1,4 @@
-// Activations, one struct each; gpunet/ops/activations.py has a row for each struct.
+// Activations, one struct each; gpunet/ops/activation_table.py has a row for each struct.
 //
 //   forward(z, alpha)         act(z)
 //   derivative(saved, alpha)  act'(z); `saved` is the output y = act(z) or the pre-activation z, as the row says
@@ -101,4 +101,117 @@ struct Softplus {
   static __device__ T forward(T z, T) { return (z > T(0) ? z : T(0)) + log1p(exp(-fabs(z))); }
   template <class T>  // sigmoid(z) = 1 - exp(-y)
   static __device__ T derivative(T y, T) { return -expm1(-y); }
+};
+
+struct Hardtanh {  // z limited to [-alpha, alpha]; saves z
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T alpha) { return z < -alpha ? -alpha : z > alpha ? alpha : z; }
+  template <class T>  // 0 at the bounds, 1 at NaN
+  static __device__ T derivative(T z, T alpha) { return z <= -alpha || z >= alpha ? T(0) : T(1); }
+};
+
+struct Relu6 {  // z limited to [0, alpha]; saves z
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T alpha) { return z < T(0) ? T(0) : z > alpha ? alpha : z; }
+  template <class T>  // 0 at the bounds, 1 at NaN
+  static __device__ T derivative(T z, T alpha) { return z <= T(0) || z >= alpha ? T(0) : T(1); }
+};
+
+struct Hardsigmoid {  // z + 3 limited to [0, 6], divided by 6; saves z
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T) { return z < T(-3) ? T(0) : z > T(3) ? T(1) : (z + T(3)) / T(6); }
+  template <class T>
+  static __device__ T derivative(T z, T) { return z > T(-3) && z < T(3) ? T(1.0 / 6) : T(0); }
+};
+
+struct Hardswish {  // z hardsigmoid(z); saves z
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T) { return z * Hardsigmoid::forward(z, T(0)); }
+  template <class T>  // 1 at NaN
+  static __device__ T derivative(T z, T) { return z <= T(-3) ? T(0) : z < T(3) ? z / T(3) + T(0.5) : T(1); }
+};
+
+struct Hardshrink {
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T alpha) { return z >= -alpha && z <= alpha ? T(0) : z; }
+  template <class T>  // y is 0 exactly where z is within [-alpha, alpha]
+  static __device__ T derivative(T y, T) { return y == T(0) ? T(0) : T(1); }
+};
+
+struct Softshrink {  // saves z: the output of a half may underflow to 0
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T alpha) { return z - Hardtanh::forward(z, alpha); }
+  template <class T>
+  static __device__ T derivative(T z, T alpha) { return z >= -alpha && z <= alpha ? T(0) : T(1); }
+};
+
+struct Tanhshrink {  // z - tanh(z); saves z
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T) { return z - tanh(z); }
+  template <class T>
+  static __device__ T derivative(T z, T) { return tanh(z) * tanh(z); }
+};
+
+struct Threshold {
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T alpha) { return z <= alpha ? T(0) : z; }
+  template <class T>  // y is 0 exactly where z is at most alpha, which is not negative
+  static __device__ T derivative(T y, T) { return y == T(0) ? T(0) : T(1); }
+};
+
+struct LogSigmoid {
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T) { return (z < T(0) ? z : T(0)) - log1p(exp(-fabs(z))); }
+  template <class T>  // sigmoid(-z) = 1 - exp(y)
+  static __device__ T derivative(T y, T) { return -expm1(y); }
+};
+
+struct Celu {
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T alpha) { return z > T(0) ? z : alpha * expm1(z / alpha); }
+  template <class T>  // exp(z / alpha) = y / alpha + 1; 1 at NaN
+  static __device__ T derivative(T y, T alpha) { return y <= T(0) ? y / alpha + T(1) : T(1); }
+};
+
+struct Selu {
+  static constexpr bool reads_saved = true;
+  static constexpr double SCALE = 1.0507009873554804935, ALPHA = 1.6732632423543772848;
+  template <class T>
+  static __device__ T forward(T z, T) { return T(SCALE) * Elu::forward(z, T(ALPHA)); }
+  template <class T>  // scale alpha exp(z) = y + scale alpha; scale at NaN
+  static __device__ T derivative(T y, T) { return y <= T(0) ? y + T(SCALE * ALPHA) : T(SCALE); }
+};
+
+struct Mish {  // z t, t = tanh(softplus(z)); saves z
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T gate(T z) { return tanh(Softplus::forward(z, T(0))); }
+  template <class T>
+  static __device__ T forward(T z, T) { return z * gate(z); }
+  template <class T>
+  static __device__ T derivative(T z, T) {
+    const T t = gate(z);
+    return t + z * (T(1) - t * t) * logistic(z);
+  }
+};
+
+struct Softsign {  // z / (1 + |z|); saves z
+  static constexpr bool reads_saved = true;
+  template <class T>
+  static __device__ T forward(T z, T) { return z / (T(1) + fabs(z)); }
+  template <class T>
+  static __device__ T derivative(T z, T) {
+    const T size = T(1) + fabs(z);
+    return T(1) / (size * size);
+  }
 };

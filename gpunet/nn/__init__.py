@@ -3,8 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, convolution, functional, init, layers, loss, module, parallel
+from gpunet.nn import activation, containers, convolution, functional, init, layers, loss, module, parallel
 from gpunet.nn.activation import *
+from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
@@ -12,10 +13,11 @@ from gpunet.nn.module import *
 from gpunet.nn.parallel import *
 
 if TYPE_CHECKING:
-    from gpunet.nn import utils
+    from gpunet.nn import parameter, utils
 
-__all__ = ["functional", "init", "utils"]
+__all__ = ["functional", "init", "parameter", "utils"]
 __all__ += activation.__all__
+__all__ += containers.__all__
 __all__ += convolution.__all__
 __all__ += layers.__all__
 __all__ += loss.__all__
@@ -24,8 +26,8 @@ __all__ += parallel.__all__
 
 
 def __getattr__(name: str) -> Any:
-    if name == "utils":
-        return importlib.import_module("gpunet.nn.utils")
+    if name in ("parameter", "utils"):
+        return importlib.import_module(f"gpunet.nn.{name}")
     raise AttributeError(f"module 'gpunet.nn' has no attribute {name!r}")
 
 

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from gpunet.autograd import Tensor
-from gpunet.errors import ArgumentError
-from gpunet.nn.module import Module, launches
-from gpunet.ops import activations
-from gpunet.ops.softmax import log_softmax, softmax
+from gpunet.errors import ArgumentError, ShapeError
+from gpunet.nn.init import constant_
+from gpunet.nn.module import Module, Parameter, empty_parameter, launches
+from gpunet.ops import activations, gates
+from gpunet.ops.softmax import log_softmax, softmax, softmin
 
-__all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh"]
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "SELU",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "RReLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "Tanh",
+    "Tanhshrink",
+    "Threshold",
+]  # fmt: skip
 
 
 class ActivationModule(Module):
@@ -39,7 +70,7 @@ class ActivationModule(Module):
     def forward(self, input: Any) -> Tensor:
         if not self.inplace:
             return activations.activate(input, self.name, self.alpha)
-        options = (self.alpha,) if self.name in ("leaky_relu", "elu") else ()
+        options = (self.alpha,) if self.name in ("leaky_relu", "elu", "celu") else ()
         result: Tensor = getattr(activations, self.name)(input, *options, inplace=True)
         return result
 
@@ -144,6 +175,258 @@ class Softplus(ActivationModule):
 
     def extra_repr(self) -> str:
         return f"beta={self.beta}, threshold={self.threshold}"
+
+
+class CELU(ActivationModule):
+    """x where x > 0, alpha (exp(x / alpha) - 1) elsewhere."""
+
+    name = "celu"
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(alpha, inplace)
+        if alpha == 0:
+            raise ArgumentError("CELU: alpha=0, by which the input is divided; expected another number")
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
+
+
+class SELU(ActivationModule):
+    """1.0507 x where x > 0, 1.7581 (exp(x) - 1) elsewhere (Klambauer et al. 2017)."""
+
+    name = "selu"
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+
+
+class Mish(ActivationModule):
+    """x tanh(softplus(x))."""
+
+    name = "mish"
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+
+
+class Hardtanh(ActivationModule):
+    """Limit to [min_val, max_val].  A Linear can fuse it if the bounds are symmetric or from 0 on.
+
+    Args:
+        min_val, max_val: the bounds.
+        inplace: write the result to the input.
+        min_value, max_value: deprecated names of the bounds.
+    """
+
+    name = "hardtanh"
+
+    def __init__(
+        self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False, min_value: float | None = None,
+        max_value: float | None = None,
+    ) -> None:  # fmt: skip
+        for key, value in (("min_value", min_value), ("max_value", max_value)):
+            if value is not None:
+                warnings.warn(f"{key} is deprecated; pass {key[:7]}", FutureWarning, stacklevel=2)
+        min_val, max_val = min_val if min_value is None else min_value, max_val if max_value is None else max_value
+        if not min_val < max_val:
+            raise ArgumentError(f"Hardtanh: min_val={min_val}, max_val={max_val}; expected min_val < max_val")
+        super().__init__(inplace=inplace)
+        self.min_val, self.max_val = min_val, max_val
+        self.name, self.alpha = activations.bounded(min_val, max_val) or ("hardtanh", -1.0)
+
+    @launches(activations.activation_forward)
+    def forward(self, input: Any) -> Tensor:
+        return activations.hardtanh(input, self.min_val, self.max_val, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"min_val={self.min_val}, max_val={self.max_val}" + (", inplace=True" if self.inplace else "")
+
+
+class ReLU6(Hardtanh):
+    """Limit to [0, 6]."""
+
+    name = "relu6"
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(0.0, 6.0, inplace)
+
+    def extra_repr(self) -> str:
+        return "inplace=True" if self.inplace else ""
+
+
+class Hardsigmoid(ActivationModule):
+    """min(max(x + 3, 0), 6) / 6."""
+
+    name = "hardsigmoid"
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+
+
+class Hardswish(ActivationModule):
+    """x hardsigmoid(x) (Howard et al. 2019)."""
+
+    name = "hardswish"
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+
+
+class Hardshrink(ActivationModule):
+    """x where |x| > lambd, 0 elsewhere."""
+
+    name = "hardshrink"
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__(lambd)
+        self.lambd = lambd
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
+
+
+class Softshrink(ActivationModule):
+    """x - lambd where x > lambd, x + lambd where x < -lambd, 0 elsewhere."""
+
+    name = "softshrink"
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__(lambd)
+        self.lambd = lambd
+
+    @launches(activations.activation_forward)
+    def forward(self, input: Any) -> Tensor:
+        return activations.softshrink(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
+
+
+class Tanhshrink(ActivationModule):
+    """x - tanh(x)."""
+
+    name = "tanhshrink"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # all arguments are ignored, as in PyTorch
+        super().__init__()
+
+
+class Softsign(ActivationModule):
+    """x / (1 + |x|)."""
+
+    name = "softsign"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # all arguments are ignored, as in PyTorch
+        super().__init__()
+
+
+class LogSigmoid(ActivationModule):
+    """log(sigmoid(x)), computed without underflow."""
+
+    name = "log_sigmoid"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # all arguments are ignored, as in PyTorch
+        super().__init__()
+
+
+class Threshold(ActivationModule):
+    """x where x > threshold, ``value`` elsewhere.  A Linear can fuse it if the value is 0 and the threshold not negative."""
+
+    name = ""  # gpunet train offers no module that needs arguments
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
+        self.threshold, self.value = threshold, value
+        self.name, self.alpha = "threshold", float(threshold) if value == 0 else -1.0
+
+    @launches(activations.activation_forward)
+    def forward(self, input: Any) -> Tensor:
+        return activations.threshold(input, self.threshold, self.value, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"threshold={self.threshold}, value={self.value}" + (", inplace=True" if self.inplace else "")
+
+
+class PReLU(Module):
+    """x where x > 0, weight x elsewhere (He et al. 2015).
+
+    Args:
+        num_parameters: 1, or the number of channels, dimension 1 of the input.
+        init: initial value of the weight.
+        device, dtype: of the weight.
+
+    Attributes:
+        weight: (num_parameters,).
+    """
+
+    weight: Parameter
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.num_parameters, self.init = num_parameters, init
+        self.weight = empty_parameter((num_parameters,), device, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the weight to its initial value."""
+        constant_(self.weight, self.init)
+
+    def forward(self, input: Any) -> Tensor:
+        return gates.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
+
+
+class RReLU(Module):
+    """x where x > 0, r x elsewhere: r is drawn from [lower, upper) for each element in training mode, else their mean."""
+
+    def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False) -> None:
+        super().__init__()
+        self.lower, self.upper, self.inplace = lower, upper, inplace
+
+    def forward(self, input: Any) -> Tensor:
+        return gates.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"lower={self.lower}, upper={self.upper}" + (", inplace=True" if self.inplace else "")
+
+
+class GLU(Module):
+    """a sigmoid(b) with the halves a and b of the input along ``dim`` (Dauphin et al. 2017)."""
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Any) -> Tensor:
+        return gates.glu(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Softmin(Module):
+    """Softmax of -x along ``dim``; see :class:`Softmax`."""
+
+    def __init__(self, dim: int | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, input: Any) -> Tensor:
+        return softmin(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Softmax2d(Module):
+    """Softmax over the channels of images (n, c, h, w) or (c, h, w)."""
+
+    def forward(self, input: Any) -> Tensor:
+        if input.ndim not in (3, 4):
+            raise ShapeError(f"Softmax2d: input of shape {tuple(input.shape)}; expected (n, c, h, w) or (c, h, w)")
+        return softmax(input, -3)
 
 
 class Softmax(Module):

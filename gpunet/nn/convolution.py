@@ -8,8 +8,7 @@ from typing import Any
 from gpunet.autograd import Tensor, wrap
 from gpunet.errors import ArgumentError
 from gpunet.nn import init
-from gpunet.nn.layers import empty_parameter
-from gpunet.nn.module import FusedLayer, Module, Parameter, launches
+from gpunet.nn.module import FusedLayer, Module, Parameter, empty_parameter, launches
 from gpunet.ops.convolution import as_pair, conv2d_forward, convolve, paddings
 from gpunet.ops.face import as_integer
 from gpunet.ops.pad import pad

@@ -1,11 +1,18 @@
 """The ops of layers, activations and losses as functions, with PyTorch's names."""
 
 from gpunet.ops.activations import *
+from gpunet.ops.bilinear import *
 from gpunet.ops.convolution import *
 from gpunet.ops.cross_entropy import *
+from gpunet.ops.ctc import *
+from gpunet.ops.distance import *
 from gpunet.ops.dropout import *
+from gpunet.ops.gates import *
+from gpunet.ops.likelihood_losses import *
 from gpunet.ops.linear import *
 from gpunet.ops.losses import *
+from gpunet.ops.margin_losses import *
+from gpunet.ops.nll import *
 from gpunet.ops.one_hot import *
 from gpunet.ops.pad import *
 from gpunet.ops.softmax import *

@@ -1,25 +1,23 @@
-"""Layers and containers: Linear, Identity, Flatten, Unflatten, Dropout, Sequential, ModuleList."""
+"""Layers: Linear, Bilinear, Identity, Flatten, Unflatten, Dropout, distances."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any
 
-from gpunet import autograd
-from gpunet.autograd import Tensor, make_tensor, wrap
-from gpunet.backend import devices
-from gpunet.backend.dtypes import as_dtype, is_floating
-from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError
-from gpunet.launch.kernel import Kernel
+from gpunet.autograd import Tensor, wrap
+from gpunet.errors import ArgumentError
 from gpunet.nn import init
-from gpunet.nn.module import FusedLayer, Module, Parameter, launches
+from gpunet.nn.module import FusedLayer, Module, Parameter, UninitializedParameter, empty_parameter, launches
+from gpunet.ops import distance
+from gpunet.ops.bilinear import bilinear
 from gpunet.ops.dropout import dropout
 from gpunet.ops.linear import linear_forward, linear_layers
 from gpunet.ops.shape import flatten, unflatten
 
-__all__ = ["Dropout", "Flatten", "Identity", "Linear", "ModuleList", "Sequential", "Unflatten"]
+__all__ = [
+    "Bilinear", "CosineSimilarity", "Dropout", "Flatten", "Identity", "LazyLinear", "Linear", "PairwiseDistance", "Unflatten"
+]  # fmt: skip
 
 
 class Identity(Module):
@@ -76,7 +74,7 @@ class Linear(Module):
     @staticmethod
     def _together(input: Any, layers: list[FusedLayer]) -> Tensor:
         """Apply consecutive linear layers and their activations as one op."""
-        found = [(module._parameters["weight"], module._parameters["bias"], name, alpha) for module, name, alpha in layers]
+        found = [(module.weight, module.bias, name, alpha) for module, name, alpha in layers]
         return linear_layers(input, found)
 
     @launches(linear_forward, _together)
@@ -87,17 +85,103 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
-    """An uninitialised parameter on the device and of the floating dtype, or the default ones.
+class LazyLinear(Linear):
+    """A :class:`Linear` that takes ``in_features`` from its first input, and is a Linear from then on.
 
-    Raises:
-        DtypeError: the dtype is not floating.
+    Until then its parameters are :class:`gpunet.nn.parameter.UninitializedParameter`.  Create an optimizer after the first call.
+
+    Args:
+        out_features, bias, device, dtype: as of :class:`Linear`.
     """
-    device = devices.default_device() if device is None else devices.Device(device)
-    dtype = autograd.get_default_dtype() if dtype is None else as_dtype(dtype)
-    if not is_floating(dtype):
-        raise DtypeError(f"a layer with parameters of dtype {dtype}; expected a floating dtype")
-    return Parameter(make_tensor(devices.empty(shape, dtype, device)))
+
+    def __init__(self, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(0, 0, False, device, dtype)
+        self.out_features = out_features
+        self.weight = UninitializedParameter(device=device, dtype=dtype)
+        if bias:
+            self.bias = UninitializedParameter(device=device, dtype=dtype)
+
+    def forward(self, input: Any) -> Tensor:
+        if isinstance(self.weight, UninitializedParameter):
+            self.weight.materialize((self.out_features, wrap(input).shape[-1]))
+            if isinstance(self.bias, UninitializedParameter):
+                self.bias.materialize((self.out_features,))
+            self.in_features = self.weight.shape[1]
+            self.reset_parameters()
+        self.in_features = self.weight.shape[1]  # also of a loaded state
+        self.__class__ = Linear  # type: ignore[assignment]
+        return linear_layers(input, [(self.weight, self.bias, "identity", 0.0)])
+
+
+class Bilinear(Module):
+    """y = x1 A x2 + b, for each output with its matrix A.
+
+    Args:
+        in1_features, in2_features: sizes of the last dimensions of the inputs, positive.
+        out_features: size of the last dimension of the result.
+        bias: whether to add b.
+        device: device of the parameters; the default device if None.
+        dtype: a floating dtype; the default dtype if None.
+
+    Attributes:
+        weight: (out_features, in1_features, in2_features), initialised uniformly from ±1/sqrt(in1_features).
+        bias: (out_features,), initialised like ``weight``; None without bias.
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        if in1_features <= 0:
+            raise ArgumentError(f"Bilinear: in1_features={in1_features}; expected a positive number")
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        self.weight = empty_parameter((out_features, in1_features, in2_features), device, dtype)
+        if bias:
+            self.bias = empty_parameter((out_features,), device, dtype)
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialize weight and bias again with random values."""
+        bound = 1.0 / math.sqrt(self.in1_features)
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1: Any, input2: Any) -> Tensor:
+        return bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class CosineSimilarity(Module):
+    """The cosine of the angle of vectors along ``dim`` (see :func:`gpunet.nn.functional.cosine_similarity`)."""
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.dim, self.eps = dim, eps
+
+    def forward(self, x1: Any, x2: Any) -> Tensor:
+        return distance.cosine_similarity(x1, x2, self.dim, self.eps)
+
+
+class PairwiseDistance(Module):
+    """The p-norm of differences (see :func:`gpunet.nn.functional.pairwise_distance`)."""
+
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
+        super().__init__()
+        self.norm, self.eps, self.keepdim = p, eps, keepdim
+
+    def forward(self, x1: Any, x2: Any) -> Tensor:
+        return distance.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
 
 
 class Flatten(Module):
@@ -149,142 +233,3 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"
-
-
-class _ModuleSequence(Module):
-    """Base class of containers that hold modules in order, named by their index."""
-
-    def append(self, module: Module) -> Self:
-        """Add a module at the end."""
-        self.add_module(str(len(self._modules)), module)
-        return self
-
-    def extend(self, modules: Iterable[Module]) -> Self:
-        """Add modules at the end."""
-        for module in list(modules):
-            self.append(module)
-        return self
-
-    def insert(self, index: int, module: Module) -> None:
-        """Insert a module before ``index``; the modules behind it get new names."""
-        modules = list(self)
-        modules.insert(index, module)
-        self._replace(modules)
-
-    def pop(self, key: int) -> Module:
-        """Remove the module at ``key`` and return it; the modules behind it get new names."""
-        module = self[key]
-        del self[key]
-        return module
-
-    def _replace(self, modules: Iterable[Module]) -> None:
-        """Hold ``modules``, named by their index."""
-        for name in list(self._modules):
-            delattr(self, name)
-        self.extend(modules)
-
-    def __setitem__(self, idx: int, module: Module) -> None:
-        self.add_module(self._name_at(idx), module)
-
-    def __delitem__(self, idx: int | slice) -> None:
-        modules = list(self)
-        del modules[idx]
-        self._replace(modules)
-
-    def __getitem__(self, idx: Any) -> Any:
-        raise NotImplementedError
-
-    def _name_at(self, index: int) -> str:
-        try:
-            return list(self._modules)[index]
-        except IndexError:
-            raise OutOfRangeError(f"index {index} of a {type(self).__name__} of {len(self)} modules") from None
-
-    def __iadd__(self, modules: Iterable[Module]) -> Self:
-        return self.extend(modules)
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
-
-
-class Sequential(_ModuleSequence):
-    """Call modules in order, each with the output of the one before.
-
-    A module whose kernel absorbs the activation behind it, such as Linear, runs with it in one launch; consecutive Linear modules
-    run as one op.  The results have the same bits as those of the unfused modules.
-
-    Args:
-        args: modules in order, or one OrderedDict of names and modules.
-    """
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__()
-        named = args[0].items() if len(args) == 1 and isinstance(args[0], OrderedDict) else enumerate(args)
-        for name, module in named:
-            if not isinstance(module, Module):
-                raise ArgumentError(f"Sequential: entry {name} has type {type(module).__name__}; expected a Module")
-            self.add_module(str(name), module)
-
-    def forward(self, input: Any) -> Any:
-        modules = list(self._modules.values())
-        index = 0
-        while index < len(modules):
-            kernel, together = _declared(modules[index])
-            if together is None:
-                input, index = modules[index](input), index + 1
-            else:
-                layers, index = _fusible_layers(modules, index, kernel)
-                input = together(input, layers)
-        return input
-
-    def __getitem__(self, idx: Any) -> Any:
-        if isinstance(idx, slice):
-            return type(self)(OrderedDict(list(self._modules.items())[idx]))
-        return self._modules[self._name_at(idx)]
-
-    def __add__(self, other: Sequential) -> Sequential:
-        return Sequential(*self, *other) if isinstance(other, Sequential) else NotImplemented
-
-
-def _fusible_layers(modules: list[Any], start: int, kernel: Kernel) -> tuple[list[FusedLayer], int]:
-    """Collect the consecutive modules that launch ``kernel``, with the activations that it absorbs, from ``modules[start]`` on.
-
-    Returns:
-        The layers, and the index of the first module after them.
-    """
-    layers: list[FusedLayer] = []
-    index = start
-    while index < len(modules) and _declared(modules[index])[0] is kernel:
-        module, name, alpha = modules[index], "identity", 0.0
-        index += 1
-        if index < len(modules) and _declared(modules[index])[0] in kernel.absorbed and modules[index].fusible:
-            name, alpha = modules[index].name, modules[index].alpha
-            index += 1
-        layers.append((module, name, alpha))
-    return layers, index
-
-
-def _declared(module: Module) -> tuple[Any, Any]:
-    """What a module declares by :func:`launches`: kernel and function; None without a declaration, or with hooks."""
-    own = module.__dict__  # faster than attributes, which go through Module.__getattr__
-    if own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own:
-        return None, None
-    forward = type(module).forward
-    return getattr(forward, "kernel", None), getattr(forward, "together", None)
-
-
-class ModuleList(_ModuleSequence):
-    """A list of modules that registers them as submodules."""
-
-    def __init__(self, modules: Iterable[Module] | None = None) -> None:
-        super().__init__()
-        self.extend(() if modules is None else modules)
-
-    def __getitem__(self, idx: Any) -> Any:
-        return type(self)(list(self)[idx]) if isinstance(idx, slice) else self._modules[self._name_at(idx)]
-
-    def __add__(self, other: Iterable[Module]) -> ModuleList:
-        return type(self)([*self, *other])

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy
 
-from gpunet.autograd import RemovableHandle, Tensor, no_grad, wrap
+from gpunet.autograd import RemovableHandle, Tensor, get_default_dtype, make_tensor, no_grad, wrap
 from gpunet.backend import devices
-from gpunet.backend.dtypes import is_numeric
+from gpunet.backend.dtypes import as_dtype, float16, is_floating, is_numeric
 from gpunet.errors import ArgumentError, DtypeError, ShapeError, StateDictError
 from gpunet.launch.kernel import Kernel
 from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
+from gpunet.nn.backward_hooks import BackwardHooks
 from gpunet.ops.creation import empty
 
-__all__ = ["Module", "Parameter"]
+__all__ = ["Module", "Parameter", "UninitializedParameter"]
 
 M = TypeVar("M", bound="Module")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,6 +43,47 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
 
+class UninitializedParameter(Parameter):
+    """A parameter whose shape is not known yet; it has no elements until :meth:`materialize`.
+
+    Args:
+        requires_grad: whether ``backward`` computes its gradient.
+        device: the default device if None.
+        dtype: a floating dtype; the default dtype if None.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(empty_parameter((0,), device, dtype).detach(), requires_grad)
+
+    def materialize(self, shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> None:
+        """Allocate elements, uninitialized; the object is a :class:`Parameter` from then on."""
+        self.data = empty_parameter(tuple(shape), device or self.device, dtype or self.dtype).detach()
+        self.__class__ = Parameter  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "<UninitializedParameter>"
+
+
+def is_lazy(param: Any) -> bool:
+    """Return whether a parameter is not initialized yet."""
+    return isinstance(param, UninitializedParameter)
+
+
+def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
+    """An uninitialised parameter on the device and of the floating dtype, or the default ones.
+
+    Raises:
+        DtypeError: the dtype is not floating.
+    """
+    device = devices.default_device() if device is None else devices.Device(device)
+    dtype = get_default_dtype() if dtype is None else as_dtype(dtype)
+    if not is_floating(dtype):
+        raise DtypeError(f"a layer with parameters of dtype {dtype}; expected a floating dtype")
+    return Parameter(make_tensor(devices.empty(shape, dtype, device)))
+
+
 #: A module, and the name and the parameter alpha of the activation behind it; "identity" if there is none.
 FusedLayer = tuple[Any, str, float]
 
@@ -64,6 +106,44 @@ def launches(
         return forward
 
     return declare
+
+
+#: The key of a module's extra state in a state_dict.
+EXTRA_STATE = "_extra_state"
+#: Hooks of all modules, by kind and number, and the options that they were registered with.
+_global_hooks: dict[str, dict[int, Any]] = {"forward_pre": {}, "forward": {}, "backward_pre": {}, "backward": {}}
+_global_options: dict[int, set[str]] = {}
+
+
+def _register_global(kind: str, hook: Callable[..., Any], options: set[str] = frozenset()) -> RemovableHandle:  # type: ignore[assignment]
+    before = set(_global_hooks[kind])
+    handle = RemovableHandle(_global_hooks[kind], hook)
+    (number,) = _global_hooks[kind].keys() - before
+    _global_options[number] = options
+    return handle
+
+
+def register_module_forward_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call ``hook(module, args)`` before the forward of every module (see :meth:`Module.register_forward_pre_hook`)."""
+    return _register_global("forward_pre", hook)
+
+
+def register_module_forward_hook(
+    hook: Callable[..., Any], *, with_kwargs: bool = False, always_call: bool = False
+) -> RemovableHandle:
+    """Call ``hook(module, args, output)`` after the forward of every module (see :meth:`Module.register_forward_hook`)."""
+    options = {name for name, value in (("with_kwargs", with_kwargs), ("always_call", always_call)) if value}
+    return _register_global("forward", hook, options)
+
+
+def register_module_full_backward_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call ``hook(module, grad_output)`` for every module (see :meth:`Module.register_full_backward_pre_hook`)."""
+    return _register_global("backward_pre", hook)
+
+
+def register_module_full_backward_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Call ``hook(module, grad_input, grad_output)`` for every module (see :meth:`Module.register_full_backward_hook`)."""
+    return _register_global("backward", hook)
 
 
 class IncompatibleKeys(NamedTuple):
@@ -93,6 +173,9 @@ class Module(Stateful):
         self.__dict__["_non_persistent"] = set()
         self.__dict__["_forward_hooks"] = {}
         self.__dict__["_forward_pre_hooks"] = {}
+        self.__dict__["_backward_hooks"] = {}
+        self.__dict__["_backward_pre_hooks"] = {}
+        self.__dict__["_state_hooks"] = {}  # by kind: hooks of state_dict and load_state_dict
         self.__dict__["_hook_options"] = {}  # by number of the hook: the options that it was registered with
         self.training = True
 
@@ -100,20 +183,29 @@ class Module(Stateful):
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not (self._forward_hooks or self._forward_pre_hooks):
+        if not self.has_hooks:
             return self.forward(*args, **kwargs)
         called: set[int] = set()
         try:
             return self._call_with_hooks(called, args, kwargs)
         except Exception:
-            for number, hook in list(self._forward_hooks.items()):
-                if number not in called and "always_call" in self._hook_options.get(number, ()):
+            for number, hook in [*_global_hooks["forward"].items(), *self._forward_hooks.items()]:
+                if number not in called and "always_call" in self._hook_options.get(number, _global_options.get(number, ())):
                     self._call_hook(number, hook, args, kwargs, (None,))
             raise
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether a call runs hooks, of this module or of all."""
+        own = self.__dict__  # faster than attributes, which go through Module.__getattr__
+        return bool(
+            own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]
+            or any(_global_hooks.values())
+        )  # fmt: skip
+
     def _call_with_hooks(self, called: set[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the hooks and forward; ``called`` receives the numbers of the forward hooks that have run."""
-        for number, hook in list(self._forward_pre_hooks.items()):
+        for number, hook in [*_global_hooks["forward_pre"].items(), *self._forward_pre_hooks.items()]:
             changed = self._call_hook(number, hook, args, kwargs)
             if changed is None:
                 continue
@@ -123,23 +215,33 @@ class Module(Stateful):
                 args, kwargs = changed
             else:
                 raise ArgumentError(f"a forward pre-hook with kwargs returned {changed!r}; expected None or (args, kwargs)")
+        backward = None
+        hooks = [*_global_hooks["backward"].values(), *self._backward_hooks.values()]
+        pre_hooks = [*_global_hooks["backward_pre"].values(), *self._backward_pre_hooks.values()]
+        if hooks or pre_hooks:
+            backward = BackwardHooks(self, pre_hooks, hooks)
+            args = backward.at_inputs(args)
         result = self.forward(*args, **kwargs)
-        for number, hook in list(self._forward_hooks.items()):
+        for number, hook in [*_global_hooks["forward"].items(), *self._forward_hooks.items()]:
             called.add(number)
             changed = self._call_hook(number, hook, args, kwargs, (result,))
             result = result if changed is None else changed
-        return result
+        return result if backward is None else backward.at_outputs(result)
 
     def _call_hook(
         self, number: int, hook: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: tuple[Any, ...] = ()
     ) -> Any:
-        keywords = (kwargs,) if "with_kwargs" in self._hook_options.get(number, ()) else ()
+        options = self._hook_options.get(number) or _global_options.get(number, ())
+        keywords = (kwargs,) if "with_kwargs" in options else ()
         return hook(self, args, *keywords, *result)
 
     def recorded_state(self) -> list[Any]:
         """Return plain attributes, submodules, parameters, buffers and hooks."""
         plain = {k: v for k, v in self.__dict__.items() if isinstance(v, PLAIN) and v is not None}  # None: has no value yet
-        tables = (self._modules, self._parameters, self._buffers, self._forward_pre_hooks, self._forward_hooks)
+        tables = (
+            self._modules, self._parameters, self._buffers, self._forward_pre_hooks, self._forward_hooks, self._backward_hooks,
+            self._backward_pre_hooks, *_global_hooks.values(),
+        )  # fmt: skip
         return [*plain, *plain.values(), *(item for table in tables for item in (*table, *table.values()))]
 
     # -- attributes
@@ -173,7 +275,8 @@ class Module(Stateful):
             return
         settings_changed[0] += 1
         for table in tables:
-            table.pop(name, None)
+            if table is not target:  # there, the name keeps its place
+                table.pop(name, None)
         self.__dict__.pop(name, None)
         target[name] = value
 
@@ -256,6 +359,45 @@ class Module(Stateful):
         """
         return self._register_hook(self._forward_pre_hooks, hook, prepend, {"with_kwargs"} if with_kwargs else set())
 
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(module, grad_input, grad_output)`` when the gradients of a call's inputs have been computed.
+
+        Args:
+            hook: the function.  Both gradients are tuples, with None for what has no gradient; a result, unless None, replaces
+                grad_input.  Inputs and outputs must not be changed in place.
+            prepend: call it before the hooks that are registered already.
+        """
+        return self._register_hook(self._backward_hooks, hook, prepend, set())
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(module, grad_output)`` before the backward of a call; its result, unless None, replaces grad_output."""
+        return self._register_hook(self._backward_pre_hooks, hook, prepend, set())
+
+    def register_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """The same as :meth:`register_full_backward_hook`; deprecated in PyTorch, where grad_input is that of the last op."""
+        return self.register_full_backward_hook(hook)
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, prefix, keep_vars)`` before :meth:`state_dict` collects this module."""
+        return self._register_hook(self._state_hooks.setdefault("state_pre", {}), hook, False, set())
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, state_dict, prefix, local_metadata)`` after :meth:`state_dict`; it may change the dict."""
+        return self._register_hook(self._state_hooks.setdefault("state_post", {}), hook, False, set())
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call a hook before :meth:`load_state_dict` reads this module's part; it may change the dict.
+
+        Args:
+            hook: called as ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
+                error_msgs)``; what it adds to the three lists is reported.
+        """
+        return self._register_hook(self._state_hooks.setdefault("load_pre", {}), hook, False, set())
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(module, incompatible_keys)`` after :meth:`load_state_dict`; it may change the lists of keys."""
+        return self._register_hook(self._state_hooks.setdefault("load_post", {}), hook, False, set())
+
     def _register_hook(self, hooks: dict[int, Any], hook: Any, prepend: bool, options: set[str]) -> RemovableHandle:
         before = dict(hooks)
         if prepend:
@@ -272,7 +414,8 @@ class Module(Stateful):
         self.__dict__.update(state)
         options = self.__dict__.pop("_hook_options", {})
         self.__dict__["_hook_options"] = {}
-        for table in ("_forward_hooks", "_forward_pre_hooks"):
+        self.__dict__.setdefault("_state_hooks", {})
+        for table in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
             hooks = self.__dict__.get(table, {})
             self.__dict__[table] = {}
             for number, hook in hooks.items():
@@ -369,6 +512,60 @@ class Module(Stateful):
             module = found
         return module
 
+    def get_parameter(self, target: str) -> Parameter:
+        """Return the parameter with a dotted name such as "encoder.0.weight".
+
+        Raises:
+            ArgumentError: there is no such parameter.
+        """
+        return self._get("get_parameter", "parameter", "_parameters", target)
+
+    def get_buffer(self, target: str) -> Tensor:
+        """Return the buffer with a dotted name.
+
+        Raises:
+            ArgumentError: there is no such buffer.
+        """
+        return self._get("get_buffer", "buffer", "_buffers", target)
+
+    def _get(self, method: str, kind: str, table: str, target: str) -> Any:
+        path, _, name = target.rpartition(".")
+        owner = self.get_submodule(path)
+        found = getattr(owner, table).get(name)
+        if found is None:
+            known = list(getattr(owner, table))
+            raise ArgumentError(f"{method}({target!r}): {type(owner).__name__} has no {kind} {name!r}; it has {known}")
+        return found
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Replace the submodule with a dotted name, or add it.
+
+        Args:
+            target: the name.
+            module: the new module.
+            strict: the submodule must exist.
+
+        Raises:
+            ArgumentError: the name is empty, its parent does not exist, or the submodule does not with ``strict``.
+        """
+        path, _, name = target.rpartition(".")
+        owner = self.get_submodule(path)
+        if strict and name not in owner._modules:
+            raise ArgumentError(f"set_submodule({target!r}): {type(owner).__name__} has no submodule {name!r}; pass strict=False")
+        owner.add_module(name, module)
+
+    def get_extra_state(self) -> Any:
+        """Return what :meth:`state_dict` holds beside tensors; override it together with :meth:`set_extra_state`."""
+        raise ArgumentError(f"{type(self).__name__}: define get_extra_state() and set_extra_state() together")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take what :meth:`get_extra_state` returned."""
+        raise ArgumentError(f"{type(self).__name__}: define get_extra_state() and set_extra_state() together")
+
+    @property
+    def _has_extra_state(self) -> bool:
+        return type(self).get_extra_state is not Module.get_extra_state
+
     def apply(self: M, fn: Callable[[Module], Any]) -> M:
         """Call ``fn`` with each submodule, recursively, and then with this module; return this module."""
         for child in self.children():
@@ -452,6 +649,32 @@ class Module(Stateful):
         """Convert floating parameters and buffers to float32."""
         return self.to(dtype=numpy.dtype("float32"))
 
+    def half(self: M) -> M:
+        """Convert floating parameters and buffers to float16."""
+        return self.to(dtype=float16)
+
+    def bfloat16(self: M) -> M:
+        """Convert floating parameters and buffers to bfloat16."""
+        return self.to(dtype=as_dtype("bfloat16"))
+
+    def type(self: M, dst_type: Any) -> M:
+        """Convert parameters and buffers to a dtype."""
+        return self.to(dtype=dst_type)
+
+    def to_empty(self: M, *, device: Any, recurse: bool = True) -> M:
+        """Move parameters and buffers to a device without their values.
+
+        Args:
+            device: the device.
+            recurse: include those of submodules.
+        """
+        place = devices.Device(device)
+        with no_grad():
+            for tensor in [*self.parameters(recurse), *self.buffers(recurse)]:
+                tensor.data = make_tensor(devices.empty(tensor.array.shape, tensor.array.dtype, place))
+                tensor.grad = None
+        return self
+
     # -- state
     def state_dict(
         self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
@@ -468,12 +691,18 @@ class Module(Stateful):
             warnings.warn("state_dict: pass destination, prefix and keep_vars by keyword", FutureWarning, stacklevel=2)
             given: list[Any] = [destination, prefix, keep_vars]
             destination, prefix, keep_vars = [*args, *given[len(args) :]]
-        state: dict[str, Tensor] = OrderedDict() if destination is None else destination
+        state: dict[str, Any] = OrderedDict() if destination is None else destination
+        for hook in list(self._state_hooks.get("state_pre", {}).values()):
+            hook(self, prefix, keep_vars)
         for name, tensor in self._own_state().items():
             state[prefix + name] = tensor if keep_vars else tensor.detach()
+        if self._has_extra_state:
+            state[prefix + EXTRA_STATE] = self.get_extra_state()
         for name, module in self._modules.items():
             if module is not None:
                 module.state_dict(destination=state, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+        for hook in list(self._state_hooks.get("state_post", {}).values()):
+            hook(self, state, prefix, {})
         return state
 
     def _own_state(self) -> dict[str, Tensor]:
@@ -505,20 +734,31 @@ class Module(Stateful):
                 f"load_state_dict got {state_dict!r}, a {type(state_dict).__name__}; expected a dict of tensors, such as the "
                 "result of gpunet.load(path)"
             )
+        modules = list(self.named_modules(remove_duplicate=False))
+        missing: list[str] = []
+        unexpected: list[str] = []
+        problems: list[str] = []
+        if any(module._state_hooks.get("load_pre") for _, module in modules):
+            state_dict = dict(state_dict)  # the hooks change it
+            for path, module in modules:
+                for hook in list(module._state_hooks.get("load_pre", {}).values()):
+                    hook(module, state_dict, f"{path}." if path else "", {}, strict, missing, unexpected, problems)
         own = {
             f"{path}.{name}" if path else name: (module, name, tensor)
-            for path, module in self.named_modules(remove_duplicate=False)
+            for path, module in modules
             for name, tensor in module._own_state().items()
         }
-        missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
-        problems = []
+        extra = {f"{path}.{EXTRA_STATE}" if path else EXTRA_STATE: module for path, module in modules if module._has_extra_state}
+        missing += [name for name in (*own, *extra) if name not in state_dict]
+        unexpected += [name for name in state_dict if name not in own and name not in extra]
         if strict and missing:
             problems.append(f"missing keys: {', '.join(missing)}")
         if strict and unexpected:
             problems.append(f"unexpected keys: {', '.join(unexpected)}")
         values = {}
         for key in own.keys() & state_dict.keys():
+            if is_lazy(own[key][2]):
+                own[key][2].materialize(state_dict[key].shape)  # type: ignore[attr-defined]
             try:
                 values[key] = _as_tensor(state_dict[key], own[key][2].shape)
             except (DtypeError, ShapeError) as error:
@@ -537,7 +777,13 @@ class Module(Stateful):
                     setattr(module, name, value.requires_grad_(tensor.requires_grad))
                 else:
                     setattr(module, name, values[key])
-        return IncompatibleKeys(missing, unexpected)
+        for key in extra.keys() & state_dict.keys():
+            extra[key].set_extra_state(state_dict[key])
+        result = IncompatibleKeys(missing, unexpected)
+        for _, module in modules:
+            for hook in list(module._state_hooks.get("load_post", {}).values()):
+                hook(module, result)
+        return result
 
     # -- repr
     def extra_repr(self) -> str:

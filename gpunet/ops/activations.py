@@ -1,301 +1,30 @@
-"""Activations: one row of ``ACTIVATIONS`` and one struct in ``activations.cuh`` per activation.
-
-A row holds the residual that backward needs (``saves``: the output or the pre-activation), the NumPy twins of forward
-and backward, and both composed of primitives.  ``linear`` runs any activation in its epilogue, by name.
-"""
+"""Activations as launches, ops and public functions; their formulas stand in ``activation_table``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 
 from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
-from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
-from gpunet.launch.memory import as_0d_arrays, empty, scratch, zeros_like
+from gpunet.launch.memory import empty
+from gpunet.ops.activation_table import ACTIVATIONS, Activation
 from gpunet.ops.broadcast import cast
 from gpunet.ops.define import elementwise
-from gpunet.ops.elementwise import erf, exp, expm1, log1p, maximum, where
+from gpunet.ops.elementwise import clamp, maximum, where
 from gpunet.ops.face import as_number, public
 from gpunet.ops.in_place import in_place
-from gpunet.ops.special import erf_into
 
-__all__ = ["elu", "elu_", "gelu", "leaky_relu", "leaky_relu_", "relu", "relu_", "sigmoid", "silu", "softplus", "tanh"]
-
-
-class Activation(NamedTuple):
-    """A row of ``ACTIVATIONS``.  ``alpha`` is the parameter of leaky_relu (negative slope) and elu."""
-
-    struct: str  # name in activations.cuh
-    saves: str  # the residual: "output", "preactivation" or "" (none)
-    forward: Callable[[Array, Array, float], None]  # (y, z, alpha): y = act(z); y may alias z
-    backward: Callable[[Array, Array, Array, float], None]  # (dz, dy, saved, alpha): dz = dy * act'; dz may alias dy
-    composed: Callable[[Tensor, float], Tensor]
-    composed_backward: Callable[[Tensor, Tensor, float], Tensor]  # (dy, saved, alpha) -> dy * act'
-    alpha: float = 0.0  # default value
-
-
-# ---- twins: y = act(z), dz = dy * act'(z) -----------------------------------------------------------------------------
-# Twins allocate nothing: temporaries come from scratch(), or live in y or dz until the result is written there.
-
-
-def _relu(y, z, alpha):
-    numpy.maximum(z, zeros_like(z), out=y)
-
-
-def _relu_backward(dz, dy, y, alpha):
-    # y is 0, positive, or NaN, which passes the gradient on as in PyTorch
-    numpy.multiply(dy, numpy.not_equal(y, as_0d_arrays(y.dtype, 0)[0], out=scratch(y.shape, bool)), out=dz)
-
-
-def _leaky_relu(y, z, alpha):
-    negative = scratch(z.shape, z.dtype)
-    numpy.minimum(z, zeros_like(z), out=negative)
-    negative *= z.dtype.type(alpha)
-    numpy.maximum(z, zeros_like(z), out=y)
-    y += negative
-
-
-def _leaky_relu_backward(dz, dy, y, alpha):
-    # alpha >= 0, so y has the sign of z
-    factor = scratch(y.shape, y.dtype)
-    numpy.greater(y, 0, out=factor, casting="unsafe")
-    if alpha <= 1:
-        numpy.maximum(factor, y.dtype.type(alpha), out=factor)
-    else:
-        numpy.copyto(factor, alpha, where=numpy.equal(factor, 0, out=scratch(y.shape, bool)))
-    numpy.multiply(dy, factor, out=dz)
-
-
-def _sigmoid(y, z, alpha):
-    # exp(-z) may overflow to infinity; its reciprocal is 0, the correct limit
-    numpy.negative(z, out=y)
-    numpy.exp(y, out=y)
-    y += y.dtype.type(1)
-    numpy.divide(1, y, out=y)
-
-
-def _sigmoid_backward(dz, dy, y, alpha):
-    derivative = scratch(y.shape, y.dtype)
-    numpy.subtract(1, y, out=derivative)
-    derivative *= y
-    numpy.multiply(dy, derivative, out=dz)
-
-
-def _tanh(y, z, alpha):
-    numpy.tanh(z, out=y)
-
-
-def _tanh_backward(dz, dy, y, alpha):
-    derivative = scratch(y.shape, y.dtype)
-    numpy.multiply(y, y, out=derivative)
-    numpy.subtract(1, derivative, out=derivative)
-    numpy.multiply(dy, derivative, out=dz)
-
-
-def _gelu(y, z, alpha):
-    half = scratch(z.shape, z.dtype, 2)
-    numpy.multiply(z, z.dtype.type(math.sqrt(0.5)), out=half)
-    erf_into(half, half)
-    half += z.dtype.type(1)
-    half *= z.dtype.type(0.5)
-    numpy.multiply(z, half, out=y)
-
-
-def _gelu_backward(dz, dy, z, alpha):
-    # Phi(z) + z phi(z)
-    density, distribution = scratch(z.shape, z.dtype, 2), scratch(z.shape, z.dtype, 3)
-    numpy.multiply(z, z.dtype.type(math.sqrt(0.5)), out=distribution)
-    erf_into(distribution, distribution)
-    distribution += z.dtype.type(1)
-    distribution *= z.dtype.type(0.5)
-    numpy.multiply(z, z, out=density)
-    density *= z.dtype.type(-0.5)
-    numpy.exp(density, out=density)
-    density *= z
-    density *= z.dtype.type(1 / math.sqrt(2 * math.pi))
-    distribution += density
-    numpy.multiply(dy, distribution, out=dz)
-
-
-_GELU_SCALE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
-
-
-def _gelu_tanh_inner(t, z):
-    """t = tanh(sqrt(2 / pi) (z + 0.044715 z^3))."""
-    numpy.multiply(z, z, out=t)
-    t *= z.dtype.type(_GELU_SCALE * _GELU_CUBE)
-    t += z.dtype.type(_GELU_SCALE)
-    t *= z
-    numpy.tanh(t, out=t)
-
-
-def _gelu_tanh(y, z, alpha):
-    t = scratch(z.shape, z.dtype)
-    _gelu_tanh_inner(t, z)
-    t += z.dtype.type(1)
-    t *= z.dtype.type(0.5)
-    numpy.multiply(z, t, out=y)
-
-
-def _gelu_tanh_backward(dz, dy, z, alpha):
-    # 0.5 (1 + t) + 0.5 z (1 - t^2) sqrt(2 / pi) (1 + 3 * 0.044715 z^2)
-    t, slope, square = (scratch(z.shape, z.dtype, slot) for slot in range(3))
-    _gelu_tanh_inner(t, z)
-    numpy.multiply(z, z, out=slope)
-    slope *= z.dtype.type(3 * _GELU_SCALE * _GELU_CUBE)
-    slope += z.dtype.type(_GELU_SCALE)
-    slope *= z
-    numpy.multiply(t, t, out=square)
-    numpy.subtract(1, square, out=square)
-    slope *= square
-    slope += t
-    slope += z.dtype.type(1)
-    slope *= z.dtype.type(0.5)
-    numpy.multiply(dy, slope, out=dz)
-
-
-def _silu(y, z, alpha):
-    s = scratch(z.shape, z.dtype)
-    _sigmoid(s, z, alpha)
-    numpy.multiply(z, s, out=y)
-
-
-def _silu_backward(dz, dy, z, alpha):
-    # s (1 + z (1 - s))
-    s, slope = scratch(z.shape, z.dtype), scratch(z.shape, z.dtype, 1)
-    _sigmoid(s, z, alpha)
-    numpy.subtract(1, s, out=slope)
-    slope *= z
-    slope += z.dtype.type(1)
-    slope *= s
-    numpy.multiply(dy, slope, out=dz)
-
-
-def _elu(y, z, alpha):
-    negative = scratch(z.shape, z.dtype)
-    numpy.minimum(z, zeros_like(z), out=negative)
-    numpy.expm1(negative, out=negative)
-    negative *= z.dtype.type(alpha)
-    numpy.maximum(z, zeros_like(z), out=y)
-    y += negative
-
-
-def _elu_backward(dz, dy, y, alpha):
-    # alpha exp(z) = y + alpha where y <= 0, else 1, also at NaN
-    slope, is_linear = scratch(y.shape, y.dtype), scratch(y.shape, bool)
-    numpy.minimum(y, 0, out=slope)
-    slope += y.dtype.type(alpha)
-    numpy.less_equal(y, 0, out=is_linear)
-    numpy.logical_not(is_linear, out=is_linear)
-    numpy.copyto(slope, 1, where=is_linear)
-    numpy.multiply(dy, slope, out=dz)
-
-
-def _softplus(y, z, alpha):
-    # log(1 + exp(z)) = max(z, 0) + log1p(exp(-|z|))
-    small = scratch(z.shape, z.dtype)
-    numpy.absolute(z, out=small)
-    numpy.negative(small, out=small)
-    numpy.exp(small, out=small)
-    numpy.log1p(small, out=small)
-    numpy.maximum(z, zeros_like(z), out=y)
-    y += small
-
-
-def _softplus_backward(dz, dy, y, alpha):
-    # sigmoid(z) = 1 - exp(-y)
-    slope = scratch(y.shape, y.dtype)
-    numpy.negative(y, out=slope)
-    numpy.expm1(slope, out=slope)
-    numpy.negative(slope, out=slope)
-    numpy.multiply(dy, slope, out=dz)
-
-
-def _identity(y, z, alpha):
-    if y is not z:
-        numpy.copyto(y, z)
-
-
-def _identity_backward(dz, dy, saved, alpha):
-    if dz is not dy:
-        numpy.copyto(dz, dy)
-
-
-# ---- composed of primitives -------------------------------------------------------------------------------------------
-
-
-def _sigmoid_composed(z, alpha=0.0):
-    small = exp(where(z >= 0, -z, z))  # exp(-|z|), which cannot overflow, with the slope -1 at 0
-    return where(z >= 0, 1.0, small) / (1.0 + small)
-
-
-def _tanh_composed(z, alpha=0.0):
-    return 2.0 * _sigmoid_composed(2.0 * z) - 1.0
-
-
-def _gelu_composed_backward(dy, z, alpha):
-    density = exp(-0.5 * z * z) * (1.0 / math.sqrt(2.0 * math.pi))
-    return dy * (0.5 * (1.0 + erf(z * math.sqrt(0.5))) + z * density)
-
-
-def _gelu_tanh_composed(z, alpha):
-    return 0.5 * z * (1.0 + _tanh_composed(_GELU_SCALE * (z + _GELU_CUBE * z * z * z)))
-
-
-def _gelu_tanh_composed_backward(dy, z, alpha):
-    t = _tanh_composed(_GELU_SCALE * (z + _GELU_CUBE * z * z * z))
-    return dy * (0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * (_GELU_SCALE + 3.0 * _GELU_SCALE * _GELU_CUBE * z * z))
-
-
-def _silu_composed_backward(dy, z, alpha):
-    s = _sigmoid_composed(z)
-    return dy * (s * (1.0 + z * (1.0 - s)))
-
-
-ACTIVATIONS: dict[str, Activation] = {
-    "identity": Activation(
-        "Identity", "", _identity, _identity_backward, lambda z, alpha: z, lambda dy, z, alpha: dy
-    ),
-    "relu": Activation(
-        "Relu", "output", _relu, _relu_backward,
-        lambda z, alpha: where(z <= 0, 0.0, z), lambda dy, y, alpha: where(y <= 0, 0.0, dy),
-    ),
-    "leaky_relu": Activation(
-        "LeakyRelu", "output", _leaky_relu, _leaky_relu_backward,
-        lambda z, alpha: where(z > 0, z, alpha * z), lambda dy, y, alpha: where(y > 0, dy, alpha * dy), 0.01,
-    ),
-    "sigmoid": Activation(
-        "Sigmoid", "output", _sigmoid, _sigmoid_backward, _sigmoid_composed, lambda dy, y, alpha: dy * (y * (1.0 - y))
-    ),
-    "tanh": Activation(
-        "Tanh", "output", _tanh, _tanh_backward, _tanh_composed, lambda dy, y, alpha: dy * (1.0 - y * y)
-    ),
-    "gelu": Activation(
-        "Gelu", "preactivation", _gelu, _gelu_backward,
-        lambda z, alpha: 0.5 * z * (1.0 + erf(z * math.sqrt(0.5))), _gelu_composed_backward,
-    ),
-    "gelu_tanh": Activation(
-        "GeluTanh", "preactivation", _gelu_tanh, _gelu_tanh_backward, _gelu_tanh_composed, _gelu_tanh_composed_backward
-    ),
-    "silu": Activation(
-        "Silu", "preactivation", _silu, _silu_backward, lambda z, alpha: z * _sigmoid_composed(z), _silu_composed_backward
-    ),
-    "elu": Activation(
-        "Elu", "output", _elu, _elu_backward,
-        lambda z, alpha: where(z <= 0, alpha * (exp(where(z <= 0, z, 0.0)) - 1.0), z),
-        lambda dy, y, alpha: where(y <= 0, dy * (where(y < 0, y, 0.0) + alpha), dy), 1.0,
-    ),
-    "softplus": Activation(
-        "Softplus", "output", _softplus, _softplus_backward,
-        lambda z, alpha: maximum(z, 0.0) + log1p(exp(-z.abs())), lambda dy, y, alpha: dy * -expm1(-y),
-    ),
-}  # fmt: skip
+__all__ = [
+    "celu", "celu_", "elu", "elu_", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "leaky_relu",
+    "leaky_relu_", "logsigmoid", "mish", "relu", "relu6", "relu_", "selu", "selu_", "sigmoid", "silu", "softplus", "softshrink",
+    "softsign", "tanh", "tanhshrink", "threshold", "threshold_",
+]  # fmt: skip
 
 
 def find(name: str, alpha: float = 0.0) -> Activation:
@@ -403,10 +132,90 @@ def _silu_of(input: Tensor) -> Tensor:
     return activate(input, "silu")
 
 
-for _function, _name in ((_relu_of_any, "relu_"), (_leaky_relu_of, "leaky_relu_"), (_elu_of, "elu_"), (_silu_of, "silu")):
-    _function.__qualname__ = _name  # Python's in messages
-relu_, leaky_relu_ = in_place(_relu_of_any, "relu_"), in_place(_leaky_relu_of, "leaky_relu_")
-elu_, _silu_in_place = in_place(_elu_of, "elu_"), in_place(_silu_of, "silu(inplace=True)")
+def _hardtanh_of(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    low, high = as_number("hardtanh", "min_val", min_val), as_number("hardtanh", "max_val", max_val)
+    if not low <= high:
+        raise ArgumentError(f"hardtanh: min_val={low:g}, max_val={high:g}; expected min_val <= max_val")
+    if not is_floating(input.dtype):
+        if is_boolean(input.dtype):
+            raise DtypeError("hardtanh of a boolean tensor; convert it with .float() or .long() first")
+        return clamp(input, int(low), int(high))
+    fused_form = bounded(low, high)
+    if fused_form is not None:
+        return activate(input, *fused_form)
+    return where(input <= low, low, where(input >= high, high, input))
+
+
+def bounded(low: float, high: float) -> tuple[str, float] | None:
+    """The activation (name, alpha) that limits to [low, high]; None if the table has none."""
+    if high == -low:
+        return "hardtanh", high
+    return ("relu6", high) if low == 0.0 else None
+
+
+def _relu6_of(input: Tensor) -> Tensor:
+    return _hardtanh_of(input, 0.0, 6.0)
+
+
+def _hardsigmoid_of(input: Tensor) -> Tensor:
+    return activate(_floating("hardsigmoid", input), "hardsigmoid")
+
+
+def _hardswish_of(input: Tensor) -> Tensor:
+    return activate(_floating("hardswish", input), "hardswish")
+
+
+def _celu_of(input: Tensor, alpha: float = 1.0) -> Tensor:
+    alpha = _as_finite("celu", "alpha", alpha)
+    if alpha == 0.0:
+        raise ArgumentError("celu: alpha=0, by which the input is divided; expected another number")
+    return activate(_floating("celu", input), "celu", alpha)
+
+
+def _selu_of(input: Tensor) -> Tensor:
+    return activate(_floating("selu", input), "selu")
+
+
+def _mish_of(input: Tensor) -> Tensor:
+    return activate(_floating("mish", input), "mish")
+
+
+def _threshold_of(input: Tensor, threshold: float, value: float) -> Tensor:
+    threshold, value = as_number("threshold", "threshold", threshold), as_number("threshold", "value", value)
+    if is_boolean(input.dtype):
+        raise DtypeError("threshold of a boolean tensor; convert it with .float() or .long() first")
+    if not is_floating(input.dtype):
+        return where(input <= _as_element("threshold", threshold, input), _as_element("value", value, input), input)
+    if value == 0.0 and threshold >= 0.0:
+        return activate(input, "threshold", threshold)
+    return where(input <= threshold, value, input)
+
+
+def _as_element(name: str, number: float, input: Tensor) -> int:
+    """A parameter of threshold() as a number of the integer dtype of the input."""
+    limits = numpy.iinfo(input.dtype)
+    if not (number.is_integer() and limits.min <= number <= limits.max):
+        raise DtypeError(f"threshold: {name}={number:g} with a tensor of dtype {input.dtype}; expected one of its integers")
+    return int(number)
+
+
+def _floating(function: str, input: Tensor) -> Tensor:
+    if not is_floating(input.dtype):
+        raise DtypeError(f"{function}: a tensor of dtype {input.dtype}; expected a floating dtype: convert it with .float()")
+    return input
+
+
+def _changing(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    function.__qualname__ = name  # Python's in messages
+    return in_place(function, name)
+
+
+relu_, leaky_relu_, elu_ = _changing(_relu_of_any, "relu_"), _changing(_leaky_relu_of, "leaky_relu_"), _changing(_elu_of, "elu_")
+hardtanh_, celu_, selu_ = _changing(_hardtanh_of, "hardtanh_"), _changing(_celu_of, "celu_"), _changing(_selu_of, "selu_")
+threshold_, _silu_in_place = _changing(_threshold_of, "threshold_"), _changing(_silu_of, "silu(inplace=True)")
+_relu6_in_place, _mish_in_place = _changing(_relu6_of, "relu6(inplace=True)"), _changing(_mish_of, "mish(inplace=True)")
+_hardsigmoid_in_place = _changing(_hardsigmoid_of, "hardsigmoid(inplace=True)")
+_hardswish_in_place = _changing(_hardswish_of, "hardswish(inplace=True)")
 method("relu_")(relu_)
 
 
@@ -436,6 +245,140 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def silu(input: Any, inplace: bool = False) -> Tensor:
     """x sigmoid(x), also called swish."""
     return (_silu_in_place if inplace else _silu_of)(input)
+
+
+@public()
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """Limit to [min_val, max_val], with gradient 0 at the bounds; integers keep their dtype.
+
+    Raises:
+        ArgumentError: min_val is larger than max_val.
+        DtypeError: a boolean tensor.
+    """
+    return (hardtanh_ if inplace else _hardtanh_of)(input, min_val, max_val)
+
+
+@public()
+def relu6(input: Any, inplace: bool = False) -> Tensor:
+    """Limit to [0, 6], as :func:`hardtanh`."""
+    return (_relu6_in_place if inplace else _relu6_of)(input)
+
+
+@public()
+def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6.
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return (_hardsigmoid_in_place if inplace else _hardsigmoid_of)(input)
+
+
+@public()
+def hardswish(input: Any, inplace: bool = False) -> Tensor:
+    """x :func:`hardsigmoid` (x) (Howard et al. 2019).
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return (_hardswish_in_place if inplace else _hardswish_of)(input)
+
+
+@public()
+def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, alpha (exp(x / alpha) - 1) elsewhere (Barron 2017).
+
+    Raises:
+        ArgumentError: alpha is 0.
+        DtypeError: an integer tensor.
+    """
+    return (celu_ if inplace else _celu_of)(input, alpha)
+
+
+@public()
+def selu(input: Any, inplace: bool = False) -> Tensor:
+    """1.0507 x where x > 0, 1.7581 (exp(x) - 1) elsewhere (Klambauer et al. 2017).
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return (selu_ if inplace else _selu_of)(input)
+
+
+@public()
+def mish(input: Any, inplace: bool = False) -> Tensor:
+    """x tanh(softplus(x)) (Misra 2019).
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return (_mish_in_place if inplace else _mish_of)(input)
+
+
+@public()
+def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x where x > threshold, ``value`` elsewhere; integers keep their dtype.
+
+    Raises:
+        DtypeError: a boolean tensor, or parameters that are no numbers of an integer tensor's dtype.
+    """
+    return (threshold_ if inplace else _threshold_of)(input, threshold, value)
+
+
+def _shrunk(function: str, input: Tensor, lambd: Any) -> Tensor:
+    lambd = _as_finite(function, "lambd", lambd)
+    return activate(_floating(function, input), function, lambd)
+
+
+@public("hardshrink")
+def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """x where |x| > lambd, 0 elsewhere.
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return _shrunk("hardshrink", input, lambd)
+
+
+@public()
+def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """x - lambd where x > lambd, x + lambd where x < -lambd, 0 elsewhere.
+
+    Raises:
+        ArgumentError: lambd is negative.
+        DtypeError: an integer tensor.
+    """
+    if not as_number("softshrink", "lambd", lambd) >= 0.0:
+        raise ArgumentError(f"softshrink: lambd={lambd}; expected zero or a positive number")
+    return _shrunk("softshrink", input, lambd)
+
+
+@public(out=False)
+def tanhshrink(input: Any) -> Tensor:
+    """x - tanh(x).
+
+    Raises:
+        DtypeError: a boolean tensor.
+    """
+    if is_boolean(input.dtype):
+        raise DtypeError("tanhshrink of a boolean tensor; convert it with .float() first")
+    return activate(input, "tanhshrink")
+
+
+@public()
+def logsigmoid(input: Any) -> Tensor:
+    """log(sigmoid(x)), computed without underflow.
+
+    Raises:
+        DtypeError: an integer tensor.
+    """
+    return activate(_floating("logsigmoid", input), "log_sigmoid")
+
+
+@public(out=False)
+def softsign(input: Any) -> Tensor:
+    """x / (1 + |x|)."""
+    return activate(input, "softsign")
 
 
 @elementwise("sigmoid")

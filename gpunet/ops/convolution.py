@@ -26,7 +26,8 @@ from gpunet.backend.dtypes import is_boolean, is_floating, is_half
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import ceil_div, kernel
 from gpunet.launch.memory import empty, scratch
-from gpunet.ops.activations import ACTIVATIONS, activation_backward, activation_forward, find
+from gpunet.ops.activation_table import ACTIVATIONS
+from gpunet.ops.activations import activation_backward, activation_forward, find
 from gpunet.ops.face import as_integer, public
 from gpunet.ops.gemm import best_cut, geometry, whole_flag, window_shape, workspace
 from gpunet.ops.matmul import matmul

@@ -30,12 +30,11 @@ from gpunet.launch.loops import (
 )
 from gpunet.launch.memory import as_0d_arrays, empty, scratch
 from gpunet.ops import reduce as reductions
-from gpunet.ops.broadcast import broadcast_to, cast, in_accumulator
+from gpunet.ops.broadcast import cast, in_accumulator
 from gpunet.ops.compare import eq
 from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_integer, as_number
-from gpunet.ops.index import gather_at
-from gpunet.ops.index_launches import label_error, label_site
+from gpunet.ops.index_launches import label_site
 from gpunet.ops.losses import (
     MAX_BLOCKS,
     REDUCTIONS,
@@ -45,6 +44,7 @@ from gpunet.ops.losses import (
     reduce_losses,
     reduction_of,
 )
+from gpunet.ops.nll import check_labels, class_weights, picked, picked_weights
 from gpunet.ops.softmax import log_softmax
 
 __all__ = ["cross_entropy"]
@@ -75,15 +75,6 @@ def _row_starts(rows: int, columns: int) -> numpy.ndarray:
     return numpy.arange(0, rows * columns, columns)
 
 
-def _check_labels(labels: numpy.ndarray, classes: int, ignore_index: int) -> None:
-    bad = (labels < 0) | (labels >= classes)
-    if bad.any():
-        bad &= labels != ignore_index
-        if bad.any():
-            row = int(bad.argmax())
-            raise label_error(LABELS.name, int(labels[row]), row, classes, ignore_index)
-
-
 @kernel(
     "cross_entropy.cu",
     outputs=6,
@@ -105,7 +96,7 @@ def cross_entropy_labels(value, dx, factor, partials, ticket, fault, logits, lab
         in_range = numpy.maximum.reduce(labels.view(numpy.uint64)) < classes  # as unsigned, a negative label is huge
         ignored = None
         if not in_range or 0 <= ignore_index < classes:
-            _check_labels(labels, classes, ignore_index)
+            check_labels(LABELS, labels, classes, ignore_index)
             ignored = labels == ignore_index
             counted -= int(numpy.count_nonzero(ignored))
             labels = numpy.where(ignored, 0, labels)
@@ -258,15 +249,10 @@ def _(value, dx, factor, partials, ticket, logits, targets, *, reduction):
     return _cross_entropy_geometry(logits, reduction)
 
 
-def _picked(x, column, ignore_index):
-    """The element x[row, column[row, 0]] of each row; a label out of range is reported on a GPU."""
-    return gather_at(x, 1, column, LABELS._replace(detail=ignore_index)).reshape(-1)
-
-
 def _labels_composed(logits, labels, *, reduction, ignore_index):
     ignored = eq(labels, ignore_index)
     safe = where(ignored, 0, labels)
-    each = -_picked(log_softmax(logits, 1), safe.reshape(-1, 1), ignore_index)
+    each = -picked(LABELS, log_softmax(logits, 1), safe, ignore_index)
     each = where(ignored, 0.0, each)
     if reduction == "mean":
         return reductions.sum(each) / reductions.sum(cast(~ignored, dtype=logits.dtype))
@@ -393,22 +379,17 @@ def _weighted(logits, target, weight, ignore_index, reduction, smoothing, soft):
     classes = logits.shape[1]
     logs = log_softmax(logits, 1)
     if weight is not None:
-        weight = wrap(weight)
-        if weight.shape != (classes,):
-            raise ShapeError(f"cross_entropy: weight has shape {weight.shape}; expected ({classes},), one number per class")
+        weight = class_weights("cross_entropy", weight, classes)
         weight = weight if weight.dtype == logits.dtype else cast(weight, dtype=logits.dtype)
     if soft:
         target = target if not smoothing else target * (1.0 - smoothing) + smoothing / classes
         each = -reductions.sum((target if weight is None else target * weight) * logs, 1)
         return reduce_composed(each, reduction)
-    if type(target.array) is numpy.ndarray:  # on a GPU, gather_at reports them
-        _check_labels(target.array, classes, ignore_index)
+    check_labels(LABELS, target.array, classes, ignore_index)
     ignored = target == ignore_index
-    column = where(ignored, 0, target).reshape(-1, 1)
-    factor: Any = 1.0
-    if weight is not None:
-        factor = _picked(broadcast_to(weight, shape=(len(target), classes)), column, ignore_index)
-    parts = [(-_picked(logs, column, ignore_index) * factor, 1.0 - smoothing)]
+    safe = where(ignored, 0, target)
+    factor: Any = 1.0 if weight is None else picked_weights(LABELS, weight, logs, safe, ignore_index)
+    parts = [(-picked(LABELS, logs, safe, ignore_index) * factor, 1.0 - smoothing)]
     if smoothing:
         parts.append((-reductions.sum(logs if weight is None else logs * weight, 1) / classes, smoothing))
     counted = reductions.sum(cast(~ignored, dtype=logits.dtype) * factor) if reduction == "mean" else None

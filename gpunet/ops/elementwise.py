@@ -497,6 +497,15 @@ _clamp.derivatives(
 )
 
 
+@primitive(name="clamp")
+def raise_to(x, *, bound):
+    """max(x, bound), whose gradient passes the bound: d / dx is 1 everywhere."""
+    return _clamp(x.detach(), bound, None).array
+
+
+raise_to.derivatives(x=lambda g: g)
+
+
 @elementwise("clamp clip")
 def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     """Limit ``input`` to [min, max], numbers or tensors; None is no limit.

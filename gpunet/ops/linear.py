@@ -23,7 +23,8 @@ from gpunet.backend.dtypes import is_floating, is_half
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import kernel
 from gpunet.launch.memory import empty
-from gpunet.ops.activations import ACTIVATIONS, activation_backward, activation_forward, find
+from gpunet.ops.activation_table import ACTIVATIONS
+from gpunet.ops.activations import activation_backward, activation_forward, find
 from gpunet.ops.broadcast import broadcasts_to, cast
 from gpunet.ops.face import public
 from gpunet.ops.gemm import best_cut, geometry, whole_flag, workspace

@@ -14,21 +14,24 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.autograd import COPY, FILL, MULTIPLY, Gradient, Tensor, fused, wrap
+from gpunet.autograd import COPY, FILL, MULTIPLY, Gradient, Tensor, fused, primitive, wrap
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, is_floating, promote, uint8
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket
 from gpunet.ops import reduce as reductions
-from gpunet.ops.activations import ACTIVATIONS, activate
+from gpunet.ops.activation_table import ACTIVATIONS
+from gpunet.ops.activations import activate
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, broadcasts_to, cast, in_accumulator
-from gpunet.ops.elementwise import where
+from gpunet.ops.elementwise import clamp_min, exp, log, log1p, where
 from gpunet.ops.face import as_number
 
 __all__ = ["binary_cross_entropy_with_logits", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
+#: In the cross-entropy of probabilities x, as in PyTorch: bounds from below of their logarithms, and of x (1 - x).
+_LEAST_LOG, _LEAST_VARIANCE = -100.0, 1e-12
 #: Largest grid of a loss launch: its partial sums have that many elements.
 MAX_BLOCKS = 1024
 
@@ -48,6 +51,7 @@ class ElementwiseLoss(NamedTuple):
     struct: str  # name in losses.cu
     twin: Callable[[Array, Array, Array, Array, float], None]  # (value, dx, x, y, delta)
     composed: Callable[[Tensor, Tensor, float], Tensor]
+    of_difference: bool = False  # it depends on x - y only
 
 
 def _squared(value, dx, x, y, delta):
@@ -89,6 +93,125 @@ def _binary_cross_entropy(value, dx, x, y, delta):
     dx -= y
 
 
+def _cross_entropy_of_probabilities(value, dx, x, y, delta):
+    # -(y max(log x, -100) + (1 - y) max(log(1 - x), -100)), with derivative (x - y) / max(x (1 - x), 1e-12)
+    one, least, variance = as_0d_arrays(x.dtype, 1, _LEAST_LOG, _LEAST_VARIANCE)
+    other = scratch(x.shape, x.dtype, 1)
+    numpy.negative(x, out=other)
+    numpy.log1p(other, out=value)
+    numpy.maximum(value, least, out=value)
+    numpy.subtract(y, one, out=dx)
+    value *= dx
+    numpy.log(x, out=dx)
+    numpy.maximum(dx, least, out=dx)
+    dx *= y
+    value -= dx
+    other += one
+    other *= x
+    numpy.maximum(other, variance, out=other)
+    numpy.subtract(x, y, out=dx)
+    dx /= other
+
+
+def _kl_divergence(value, dx, x, y, delta):
+    # y (log y - x), 0 log 0 = 0
+    numpy.equal(y, as_0d_arrays(y.dtype, 0)[0], out=dx, casting="unsafe")
+    dx += y
+    numpy.log(dx, out=value)
+    value *= y
+    numpy.multiply(x, y, out=dx)
+    value -= dx
+    numpy.negative(y, out=dx)
+
+
+def _kl_divergence_of_logs(value, dx, x, y, delta):
+    # e^y (y - x)
+    numpy.exp(y, out=dx)
+    numpy.subtract(y, x, out=value)
+    value *= dx
+    numpy.negative(dx, out=dx)
+
+
+def _poisson(value, dx, x, y, delta):
+    # x - y log(x + delta)
+    rate = scratch(x.shape, x.dtype, 1)
+    numpy.add(x, x.dtype.type(delta), out=rate)
+    numpy.log(rate, out=value)
+    value *= y
+    numpy.subtract(x, value, out=value)
+    numpy.divide(y, rate, out=dx)
+    numpy.subtract(as_0d_arrays(x.dtype, 1)[0], dx, out=dx)
+
+
+def _poisson_of_logs(value, dx, x, y, delta):
+    # e^x - y x
+    numpy.exp(x, out=dx)
+    numpy.multiply(x, y, out=value)
+    numpy.subtract(dx, value, out=value)
+    dx -= y
+
+
+def _soft_margin(value, dx, x, y, delta):
+    # log(1 + exp(-y x)) = log1p(exp(-|y x|)) - min(y x, 0), with derivative -y / (1 + exp(y x))
+    product = scratch(x.shape, x.dtype, 1)
+    numpy.multiply(x, y, out=product)
+    numpy.absolute(product, out=value)
+    numpy.negative(value, out=value)
+    numpy.exp(value, out=value)
+    numpy.log1p(value, out=value)
+    numpy.exp(product, out=dx)
+    dx += dx.dtype.type(1)
+    numpy.divide(y, dx, out=dx)
+    numpy.negative(dx, out=dx)
+    numpy.minimum(product, as_0d_arrays(x.dtype, 0)[0], out=product)
+    value -= product
+
+
+def _hinge_embedding(value, dx, x, y, delta):
+    # x where y is 1, max(delta - x, 0) where it is -1, as PyTorch the sum of both elsewhere
+    zero, one, minus_one = as_0d_arrays(x.dtype, 0, 1, -1)
+    hinge, is_zero, is_one = scratch(x.shape, x.dtype, 1), scratch(x.shape, bool, 2), scratch(x.shape, bool, 3)
+    numpy.subtract(x.dtype.type(delta), x, out=hinge)
+    numpy.less(hinge, zero, out=is_zero)
+    numpy.equal(y, one, out=is_one)
+    numpy.logical_or(is_zero, is_one, out=is_zero)
+    numpy.copyto(hinge, zero, where=is_zero)
+    is_minus_one = numpy.equal(y, minus_one, out=is_one)
+    numpy.copyto(value, x)
+    numpy.copyto(value, zero, where=is_minus_one)
+    value += hinge
+    numpy.logical_not(is_minus_one, out=dx, casting="unsafe")
+    numpy.logical_not(is_zero, out=hinge, casting="unsafe")
+    hinge *= numpy.equal(x, x, out=is_zero)  # the gradient of the hinge at NaN is 0, as in PyTorch
+    dx -= hinge
+
+
+@primitive(name="binary_cross_entropy")
+def _probability_cross_entropy(x, y):
+    x, y = x.detach(), y.detach()
+    return ((y - 1.0) * clamp_min(log1p(-x), _LEAST_LOG) - y * clamp_min(log(x), _LEAST_LOG)).array
+
+
+_probability_cross_entropy.derivatives(
+    x=lambda g, x, y: g * ((x - y) / clamp_min(x * (1.0 - x), _LEAST_VARIANCE)),
+    y=lambda g, x, y: g * (log1p(-x) - log(x)),
+)
+
+
+@primitive(name="kl_div")
+def _x_log_x(x):
+    """x log x, 0 at 0."""
+    x = x.detach()
+    return (x * log(where(x == 0.0, 1.0, x))).array
+
+
+_x_log_x.derivatives(x=lambda g, x: g * (log(x) + 1.0))
+
+
+def _hinge_embedding_composed(x, y, delta):
+    return where(y == -1.0, 0.0, x) + where(y == 1.0, 0.0, clamp_min(delta - x, 0.0))
+
+
 def _huber_composed(d, delta):
     # neither branch multiplies inf by 0, and the derivative at NaN is NaN
     is_square = d.abs() < delta
@@ -97,13 +220,14 @@ def _huber_composed(d, delta):
 
 
 ELEMENTWISE_LOSSES = {
-    "squared": ElementwiseLoss("mse_loss", "SquaredError", _squared, lambda x, y, delta: (x - y) * (x - y)),
-    "absolute": ElementwiseLoss("l1_loss", "AbsoluteError", _absolute, lambda x, y, delta: (x - y).abs()),
+    "squared": ElementwiseLoss("mse_loss", "SquaredError", _squared, lambda x, y, delta: (x - y) * (x - y), True),
+    "absolute": ElementwiseLoss("l1_loss", "AbsoluteError", _absolute, lambda x, y, delta: (x - y).abs(), True),
     "huber": ElementwiseLoss(
         "huber_loss",
         "HuberError",
         _huber,
         lambda x, y, delta: _huber_composed(x - y, delta),
+        True,
     ),
     "binary_cross_entropy": ElementwiseLoss(
         "binary_cross_entropy_with_logits",
@@ -111,7 +235,27 @@ ELEMENTWISE_LOSSES = {
         _binary_cross_entropy,
         lambda x, y, delta: (1.0 - y) * x + activate(-x, "softplus"),
     ),
-}
+    "cross_entropy_of_probabilities": ElementwiseLoss(
+        "binary_cross_entropy", "ProbabilityCrossEntropy", _cross_entropy_of_probabilities,
+        lambda x, y, delta: _probability_cross_entropy(x, y),
+    ),
+    "kl_divergence": ElementwiseLoss(
+        "kl_div", "KlDivergence", _kl_divergence, lambda x, y, delta: _x_log_x(y) - x * y
+    ),
+    "kl_divergence_of_logs": ElementwiseLoss(
+        "kl_div", "KlDivergenceOfLogs", _kl_divergence_of_logs, lambda x, y, delta: exp(y) * (y - x)
+    ),
+    "poisson": ElementwiseLoss("poisson_nll_loss", "Poisson", _poisson, lambda x, y, delta: x - y * log(x + delta)),
+    "poisson_of_logs": ElementwiseLoss(
+        "poisson_nll_loss", "PoissonOfLogs", _poisson_of_logs, lambda x, y, delta: exp(x) - y * x
+    ),
+    "soft_margin": ElementwiseLoss(
+        "soft_margin_loss", "SoftMargin", _soft_margin, lambda x, y, delta: activate(-x * y, "softplus")
+    ),
+    "hinge_embedding": ElementwiseLoss(
+        "hinge_embedding_loss", "HingeEmbedding", _hinge_embedding, _hinge_embedding_composed
+    ),
+}  # fmt: skip
 
 
 def reduce_losses(value, factor, each, count, reduction):
@@ -206,14 +350,16 @@ def _(saved, dy, *, loss, reduction, delta, need):
     return loss_backward(saved, dy, reduction)
 
 
-def reduction_of(function: str, size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+def reduction_of(
+    function: str, size_average: bool | None, reduce: bool | None, reduction: str, allowed: tuple[str, ...] = REDUCTIONS
+) -> str:
     """Return the reduction that PyTorch's deprecated arguments select; ``reduction`` if neither is passed.
 
     Raises:
-        ArgumentError: ``size_average`` or ``reduce`` is no bool, or ``reduction`` is not in REDUCTIONS.
+        ArgumentError: ``size_average`` or ``reduce`` is no bool, or ``reduction`` is not ``allowed``.
     """
-    if reduction not in REDUCTIONS:
-        raise ArgumentError(f"{function}: reduction={reduction!r}; expected one of 'mean', 'sum', 'none'")
+    if reduction not in allowed:
+        raise ArgumentError(f"{function}: reduction={reduction!r}; expected one of {', '.join(map(repr, allowed))}")
     if size_average is None and reduce is None:
         return reduction
     for name, value in (("size_average", size_average), ("reduce", reduce)):
@@ -225,7 +371,7 @@ def reduction_of(function: str, size_average: bool | None, reduce: bool | None, 
     return reduction
 
 
-def _operands(name: str, input: Any, target: Any, dtype: Any = None) -> tuple[Tensor, Tensor]:
+def loss_operands(name: str, input: Any, target: Any, dtype: Any = None) -> tuple[Tensor, Tensor]:
     """Return input and target as tensors of ``dtype``, by default of their common dtype.
 
     Raises:
@@ -240,20 +386,25 @@ def _operands(name: str, input: Any, target: Any, dtype: Any = None) -> tuple[Te
     return x, y
 
 
-def _regression(name: str, loss: str, x: Tensor, y: Tensor, reduction: str, delta: float = 0.0) -> Tensor:
-    """Return the loss ``loss`` of ELEMENTWISE_LOSSES of tensors of one dtype, broadcast with a warning; ``name`` is the caller."""
+def apply_loss(name: str, loss: str, x: Tensor, y: Tensor, reduction: str, delta: float = 0.0) -> Tensor:
+    """Return the loss ``loss`` of ELEMENTWISE_LOSSES of tensors of one dtype, which are broadcast; ``name`` is the caller.
+
+    A loss of the difference warns if the shapes differ, as in PyTorch.
+    """
+    of_difference = ELEMENTWISE_LOSSES[loss].of_difference
     if x.array.shape != y.array.shape:
         shape = broadcast_shape(name, x.shape, y.shape)
-        warnings.warn(
-            f"{name}: input has shape {tuple(x.shape)}, target {tuple(y.shape)}; both are broadcast to {shape}, which is nearly "
-            "always a mistake: reshape one",
-            UserWarning, stacklevel=3,
-        )  # fmt: skip
+        if of_difference:
+            warnings.warn(
+                f"{name}: input has shape {tuple(x.shape)}, target {tuple(y.shape)}; both are broadcast to {shape}, which is "
+                "nearly always a mistake: reshape one",
+                UserWarning, stacklevel=3,
+            )  # fmt: skip
         x, y = (broadcast_to(v, shape=shape) for v in (x, y))
     if y.requires_grad:
-        if loss == "binary_cross_entropy":
+        if not of_difference:
             return _elementwise_composed(x, y, loss=loss, reduction=reduction, delta=delta)
-        x = x - y  # these losses depend on the difference only
+        x = x - y
         zeros = empty(x.array.shape, x.array.dtype, x.array)
         FILL(zeros, value=0.0)
         y = wrap(zeros)
@@ -286,10 +437,10 @@ def mse_loss(
         weight: a factor of each element, of the shape of the input; "mean" then divides by the sum of the factors.
     """
     reduction = reduction_of("mse_loss", size_average, reduce, reduction)
-    x, y = _operands("mse_loss", input, target)
+    x, y = loss_operands("mse_loss", input, target)
     if weight is None:
-        return _regression("mse_loss", "squared", x, y, reduction)
-    return _weighted_mean("mse_loss", _regression("mse_loss", "squared", x, y, "none"), weight, x.shape, reduction)
+        return apply_loss("mse_loss", "squared", x, y, reduction)
+    return _weighted_mean("mse_loss", apply_loss("mse_loss", "squared", x, y, "none"), weight, x.shape, reduction)
 
 
 def l1_loss(
@@ -298,10 +449,10 @@ def l1_loss(
 ) -> Tensor:  # fmt: skip
     """The absolute error |input - target|, reduced; arguments as of :func:`mse_loss`."""
     reduction = reduction_of("l1_loss", size_average, reduce, reduction)
-    x, y = _operands("l1_loss", input, target)
+    x, y = loss_operands("l1_loss", input, target)
     if weight is None:
-        return _regression("l1_loss", "absolute", x, y, reduction)
-    return _weighted_mean("l1_loss", _regression("l1_loss", "absolute", x, y, "none"), weight, x.shape, reduction)
+        return apply_loss("l1_loss", "absolute", x, y, reduction)
+    return _weighted_mean("l1_loss", apply_loss("l1_loss", "absolute", x, y, "none"), weight, x.shape, reduction)
 
 
 def huber_loss(
@@ -322,10 +473,10 @@ def huber_loss(
         raise ArgumentError(f"huber_loss: delta={delta}; expected a positive number")
     reduction = reduction_of("huber_loss", None, None, reduction)
     x = wrap(input)
-    x, y = _operands("huber_loss", x, target, dtype=x.dtype)
+    x, y = loss_operands("huber_loss", x, target, dtype=x.dtype)
     if weight is None:
-        return _regression("huber_loss", "huber", x, y, reduction, delta)
-    each = _regression("huber_loss", "huber", x, y, "none", delta)
+        return apply_loss("huber_loss", "huber", x, y, reduction, delta)
+    each = apply_loss("huber_loss", "huber", x, y, "none", delta)
     return reduce_composed(_weighted("huber_loss", each, weight, x.shape), reduction)
 
 
@@ -342,10 +493,10 @@ def smooth_l1_loss(
     beta = as_number("smooth_l1_loss", "beta", beta)
     if not 0.0 <= beta < math.inf:
         raise ArgumentError(f"smooth_l1_loss: beta={beta}; expected zero or a positive number")
-    x, y = _operands("smooth_l1_loss", input, target)
+    x, y = loss_operands("smooth_l1_loss", input, target)
     if beta == 0.0:
-        return _regression("smooth_l1_loss", "absolute", x, y, reduction)
-    return _regression("smooth_l1_loss", "huber", x, y, reduction, beta) / beta
+        return apply_loss("smooth_l1_loss", "absolute", x, y, reduction)
+    return apply_loss("smooth_l1_loss", "huber", x, y, reduction, beta) / beta
 
 
 def binary_cross_entropy_with_logits(
@@ -370,14 +521,14 @@ def binary_cross_entropy_with_logits(
     x, y = wrap(input), wrap(target)
     if not is_floating(x.dtype):
         raise DtypeError(f"{name}: input of dtype {x.dtype}; expected a floating tensor")
-    x, y = _operands(name, x, y)
+    x, y = loss_operands(name, x, y)
     if x.array.shape != y.array.shape:
         raise ShapeError(
             f"{name}: input has shape {tuple(x.shape)}, target {tuple(y.shape)}; expected equal shapes: reshape one, this loss "
             "does not broadcast"
         )
     if weight is None and pos_weight is None:
-        return _regression(name, "binary_cross_entropy", x, y, reduction)
+        return apply_loss(name, "binary_cross_entropy", x, y, reduction)
     factors = []
     for key, factor in (("weight", weight), ("pos_weight", pos_weight)):
         factor = None if factor is None else wrap(factor)

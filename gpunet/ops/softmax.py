@@ -15,7 +15,7 @@ from gpunet.ops.face import as_integer, public
 from gpunet.ops.order import EXTREMA
 from gpunet.ops.reduce import _sum, check_floating, converted, promote_0d
 
-__all__ = ["log_softmax", "softmax"]
+__all__ = ["log_softmax", "softmax", "softmin"]
 
 SUBTRACT, EXP, DIVIDE, LOG = (Ufunc(name) for name in ("subtract", "exp", "divide", "log"))
 
@@ -93,3 +93,10 @@ def log_softmax(input: Any, dim: int | None = None, dtype: Any = None, *, _stack
     """
     x, axis = _operand("log_softmax", input, dim, dtype, _stacklevel)
     return _wide_log_softmax(x, axis=axis)
+
+
+@public(out=False)
+def softmin(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+    """The :func:`softmax` of -input; same arguments."""
+    x, axis = _operand("softmin", -input, dim, dtype, _stacklevel)
+    return _wide_softmax(x, axis=axis)

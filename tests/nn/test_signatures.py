@@ -14,7 +14,10 @@ import pytest
 
 import gpunet
 
-MODULES = ("nn", "nn.functional", "nn.init", "nn.utils", "optim", "optim.lr_scheduler", "optim.swa_utils")
+MODULES = (
+    "nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.rnn", "nn.utils.parametrize", "nn.utils.parametrizations", "optim",
+    "optim.lr_scheduler", "optim.swa_utils",
+)  # fmt: skip
 #: Parameters that PyTorch does not have, by a pattern of names -> the reason.
 EXTRA = {
     r"nn\.functional\.linear (activation|alpha)": "the activation runs in the epilogue of the product",
@@ -24,12 +27,12 @@ EXTRA = {
 #: Defaults that differ -> the reason.
 DEFAULTS = {"optim.lr_scheduler.ReduceLROnPlateau.step metrics": "a message that names the way out"}
 #: Builtins whose docstrings show another signature than they have.
-MISDOCUMENTED = {"gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)"}
+MISDOCUMENTED = {"log_sigmoid": "(input)", "gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)"}
 #: Arguments that constructors need.
 REQUIRED = {
     "Conv2d": (2, 4, 3), "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
-    "LambdaLR": (abs,), "MultiplicativeLR": (abs,),
+    "LambdaLR": (abs,), "LazyLinear": (3,), "Bilinear": (2, 3, 4), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),
 }  # fmt: skip
 
 
@@ -114,6 +117,7 @@ def test_a_difference_is_found(torch: Any) -> None:
     assert all(differences("f", parameters(f), theirs) for f in (order, kind, default, fewer))
 
 
+@pytest.mark.filterwarnings("ignore:.*NLLLoss2d:FutureWarning")
 @pytest.mark.parametrize("path", ["nn", "optim", "optim.lr_scheduler"])
 def test_constructors_take_the_arguments_of_torch(path: str, torch: Any) -> None:
     """All defaults of PyTorch by position and by keyword; on both sides the same calls are accepted."""

@@ -27,7 +27,7 @@ SPELLINGS: dict[str, Any] = {
 EXAMPLES: dict[str, Callable[[Any], Any]] = {
     "index": lambda lib: lib.tensor([[0, 0, 1]]), "index_select.index": lambda lib: lib.tensor([0, 1]), "k": lambda lib: 1,
     "chunks": lambda lib: 2, "sizes": lambda lib: (-1, 1), "split_size_or_sections": lambda lib: 1,
-    "tensors": lambda lib: [operand(lib), operand(lib)],
+    "tensors": lambda lib: [operand(lib), operand(lib)], "x2": lambda lib: operand(lib),
 }  # fmt: skip
 #: Accepted here and refused by PyTorch, with the reason.
 ACCEPTED = {

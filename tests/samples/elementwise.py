@@ -103,3 +103,4 @@ row(
 )  # fmt: skip
 row("overwrite", lambda x: (x * 2.0).fill_(0.5), lambda x: 0 * x + 0.5, normal(ROWS, 4), name="fill_")
 row("overwrite", lambda x: (x * 2.0).logical_not_(), lambda x: 0 * x, away(ROWS, 4), name="logical_not_")
+row("raise_to", lambda x: OPS["raise_to"].call(x, bound=0.25), lambda x: numpy.maximum(x, 0.25), positive(ROWS, 4))

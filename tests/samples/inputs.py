@@ -102,3 +102,8 @@ def mask(*shape: int) -> Input:
 def near_zero(*shape: int) -> Input:
     """Targets in [-0.04, 0.04], smaller than the margin of ``away``: input - target stays away from kinks, too."""
     return uniform(-0.04, 0.04, *shape, gradient=False)
+
+
+def signs(*shape: int) -> Input:
+    """-1 and 1."""
+    return values(lambda generator, s: numpy.where(generator.random(s) < 0.5, -1.0, 1.0), shape, gradient=False)

@@ -7,7 +7,7 @@ import math
 import numpy
 import pytest
 
-from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.tools.derivation import Section, Step, derive
 from gpunet.tools.textbook import TEXTBOOK_ACTIVATIONS, Layer
 

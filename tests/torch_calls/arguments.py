@@ -67,7 +67,7 @@ class Arguments(Values):
         return f"np.array({self.nested(self.shape, dtype, '', ())}, {dtype!r})"
 
     def anything(self, name: str) -> str:
-        if name in ("a", "b"):
+        if name in ("a", "b", "var"):
             return self.tensor_argument(name)
         if name in DIM_NAMES:
             return self.dims()
@@ -139,6 +139,12 @@ class Arguments(Values):
             return self.tensor(shape, self.dtype if self.chance(0.93) else self.other_dtype())
         if name in ("self", "input", "tensor", "tensors") and (is_first or name == "input"):
             return self.first_tensor(function)
+        if is_first and name in ("x1", "input1", "anchor"):
+            return self.first_tensor(function)
+        if function.endswith("_loss") and name in ("positive", "negative", "input2", "target", "var", "weight"):
+            text = self.loss_argument(function, name)
+            if text is not None:
+                return text
         if name in ("index", "indices"):
             return self.index_argument(function)
         if name == "values" and function == "index_put" and self.chance(0.95):
@@ -160,9 +166,9 @@ class Arguments(Values):
             return self.tensor((2, channels // self.random.choice((1, 1, 1, 2)), *filters), self.dtype)
         if function == "conv2d" and name == "bias":
             return self.tensor((2,), self.dtype)
-        if name == "target" and function in ("cross_entropy", "nll_loss"):
+        if name == "target" and function == "cross_entropy":
             return self.labels()
-        if name == "weight" and function in ("cross_entropy", "nll_loss"):
+        if name == "weight" and function in ("cross_entropy", "nll_loss", "multi_margin_loss"):
             classes = shape[1] if len(shape) > 1 else (shape[0] if shape else 1)
             return self.tensor((classes,), self.dtype, kind="probability", is_plain=True)
         if name == "target":
@@ -175,15 +181,36 @@ class Arguments(Values):
             return self.tensor((), "int64", values=("0", "1", "2"), is_plain=True)
         return self.tensor(self.broadcastable(shape), self.other_dtype())
 
+    def loss_argument(self, function: str, name: str) -> str | None:
+        """An argument of a loss beside its input; None for one like any other."""
+        shape = self.shape
+        if name == "target" and function in ("nll_loss", "multi_margin_loss"):
+            return self.labels()
+        if name == "target" and function == "multilabel_margin_loss":
+            classes = shape[-1] if shape else 1
+            return self.tensor(shape, "int64", values=("-1", *map(repr, range(classes))), is_plain=True)
+        if name == "target" and function == "cosine_embedding_loss":
+            return self.tensor(shape[:-1], "int64", values=("-1", "1"), is_plain=True)
+        if name == "var":
+            return self.tensor(shape, self.dtype, kind="probability")
+        if name in ("positive", "negative", "input2"):
+            return self.tensor(shape if self.chance(0.8) else self.broadcastable(shape), self.other_dtype())
+        return None
+
     def first_tensor(self, function: str) -> str:
         random = self.random
         if function in ("mm", "matmul", "rmatmul", "linear", "bmm", "dot") and self.chance(0.9):
             ndims = {"mm": (2,), "bmm": (3,), "dot": (1,), "linear": (1, 2, 3)}.get(function, (1, 2, 3))
             self.shape = random.choice([s for s in SHAPES if len(s) in ndims])
-        if function in ("cross_entropy", "nll_loss", "linear", "binary_cross_entropy_with_logits") and self.chance(0.85):
+        is_loss = function.endswith(("_loss", "cross_entropy", "with_logits")) and function not in ("mse_loss", "l1_loss")
+        if (is_loss or function in ("linear", "kl_div", "cosine_similarity", "pairwise_distance")) and self.chance(0.85):
             self.dtype = random.choice(FLOATING)
-        if function == "cross_entropy" and self.chance(0.9):
+        if function in ("cross_entropy", "nll_loss") and self.chance(0.9):
             self.shape = random.choice([s for s in SHAPES if len(s) in (1, 2, 3)])
+        if function in ("multi_margin_loss", "multilabel_margin_loss", "cosine_embedding_loss") and self.chance(0.9):
+            self.shape = random.choice([s for s in SHAPES if len(s) in (1, 2)])
+        if function == "binary_cross_entropy":  # beyond 0 and 1 nan on a GPU, at 0 and 1 in PyTorch's halves
+            return self.tensor(self.shape, self.dtype if "float" in self.dtype else "float32", values=("0.125", "0.5", "0.875"))
         if function == "conv2d":
             self.shape = random.choice(((2, 2, 4, 5), (1, 1, 3, 3), (2, 3, 4), (2, 5, 4), (0, 2, 3, 3), (1, 2, 6, 3), *SHAPES[:1]))
             self.dtype = random.choice(FLOATING) if self.chance(0.8) else self.dtype

@@ -91,7 +91,8 @@ def takes_values(verdict: Verdict) -> bool:
     no_tensor = (
         rf"must be (Tensor|tuple of Tensors)(, not {_VALUE}| but found type of)|'{_VALUE}' object (has no|is not callable)|"
         rf"can be either Tensors or None, but got {_VALUE}|"
-        rf"can't assign a numpy\.\w+ to|expected Tensor as element \d+ in argument \d+, but got {_VALUE}"
+        rf"can't assign a numpy\.\w+ to|only integer tensors of a single element|"
+        rf"expected Tensor as element \d+ in argument \d+, but got {_VALUE}"
     )
     if re.search(no_tensor, verdict.theirs):
         return True
@@ -498,9 +499,10 @@ DIFFERENCES = (
         "torch.add", "x = torch.ones(2); r = torch.add(x, 2, 3)",
     ),
     Difference(
-        "torch.norm F.elu_ torch.tensordot",
-        lacks(r"takes from \d to \d positional|unexpected keyword argument '(scale|input_scale)'"),
-        "`out` of `tensordot`, and `out` and `dtype` of `norm` go by keyword, and `elu_` has no `scale` and `input_scale`.",
+        "torch.norm F.elu_ F.rrelu_ torch.tensordot",
+        lacks(r"takes from \d to \d positional|unexpected keyword argument '(scale|input_scale|generator)'"),
+        "`out` of `tensordot`, and `out` and `dtype` of `norm` go by keyword, `elu_` has no `scale` and `input_scale`, and `rrelu_` "
+        "no `generator`.",
         "F.elu_", "x = torch.ones(2); r = torch.nn.functional.elu_(x, 1.0, scale=2.0)",
     ),
     Difference(
@@ -575,7 +577,8 @@ DIFFERENCES = (
         "torch.floor_divide", "x = torch.tensor([3]); r = torch.floor_divide(x, 0)",
     ),
     Difference(
-        "torch.norm Tensor.norm torch.linalg.norm torch.linalg.vector_norm torch.dist Tensor.dist",
+        "torch.norm Tensor.norm torch.linalg.norm torch.linalg.vector_norm torch.dist Tensor.dist F.normalize F.pairwise_distance "
+        "F.triplet_margin*",
         any_of(
             accepts("Expected a proper Tensor but got None"),
             accepts("dim must be a 2-tuple"),
@@ -623,7 +626,8 @@ DIFFERENCES = (
         "torch.pow Tensor.pow* Tensor.__*pow__",
         all_of(
             lambda verdict: verdict.detail == "gradient: value",
-            differs_where(lambda elements: numpy.isnan(elements.theirs) & (elements.ours == 0)),
+            # of a broadcast exponent, the sum of such zeros with the infinite derivative beside a negative exponent
+            differs_where(lambda elements: numpy.isnan(elements.theirs) & ((elements.ours == 0) | numpy.isinf(elements.ours))),
         ),
         "Where the base is 0, the second derivative in the exponent is 0, as the first is, and so is the derivative of the power "
         "`False`; PyTorch's are nan.",
@@ -856,6 +860,56 @@ DIFFERENCES = (
         accepts(r"doesn't match the broadcast shape|not (NoneType|tuple|list)|got \((Tensor, )?(\w+=)?(NoneType|tuple|list)\)"),
         "None and an empty tuple of dimensions mean all, and several dimensions work, as for the other reductions.",
         "Tensor.logsumexp", "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",
+    ),
+    Difference(
+        "F.hardsigmoid F.celu*", nearly_equal,
+        "The division by 6, or by alpha, is computed in the dtype; PyTorch multiplies by a reciprocal rounded to float32.",
+        "F.hardsigmoid",
+        "x = torch.ones(1, dtype=torch.float64, requires_grad=True); r = torch.nn.functional.hardsigmoid(x); "
+        "r.backward(torch.ones(1, dtype=torch.float64))",
+    ),
+    Difference(
+        "*.hardshrink", lambda verdict: verdict.detail == "gradient: value" and "nan" in verdict.text,
+        "The gradient at nan is passed on; PyTorch's is 0 in its vectorized loop and passed on at the end of a row.",
+        "F.hardshrink",
+        "x = torch.full((64,), float('nan'), requires_grad=True); r = torch.nn.functional.hardshrink(x); "
+        "r.backward(torch.ones(64))",
+    ),
+    Difference(
+        "*.prelu", lambda verdict: verdict.detail == "gradient: missing",
+        "An operand on which the gradient does not depend has no second derivative; PyTorch's is 0.",
+        "F.prelu",
+        "x = torch.ones(1, requires_grad=True); w = torch.ones(1, requires_grad=True); r = torch.nn.functional.prelu(x, w); "
+        "g, = torch.autograd.grad(r, [x], create_graph=True); g.backward()",
+    ),
+    Difference(
+        "F.*soft_margin_loss", their_nan,
+        "The formula has no difference of infinite terms.",
+        "F.soft_margin_loss",
+        "x = torch.tensor([-float('inf')], requires_grad=True); r = torch.nn.functional.soft_margin_loss(x, torch.ones(1)); "
+        "r.backward(torch.tensor(1.0))",
+    ),
+    Difference(
+        "F.kl_div F.poisson_nll_loss", their_nan,
+        "The gradient of a target of 0 in `kl_div` is -inf, that of 0 log 0. Stirling's term of `poisson_nll_loss` is 0 up to "
+        "1, and so is its gradient. PyTorch's gradients are nan.",
+        "F.kl_div",
+        "x = torch.zeros(1, requires_grad=True); r = torch.nn.functional.kl_div(torch.ones(1), x, reduction='sum'); "
+        "r.backward(torch.tensor(1.0))",
+    ),
+    Difference(
+        "F.binary_cross_entropy",
+        lambda verdict: verdict.detail == "gradient: value" and "create_graph" in verdict.call.statement,
+        "The second derivative is that of the gradient: where the input is 0 or 1, its denominator is constant.",
+        "F.binary_cross_entropy",
+        "x = torch.ones(1, requires_grad=True); r = torch.nn.functional.binary_cross_entropy(x, torch.zeros(1)); "
+        "g, = torch.autograd.grad(r, [x], create_graph=True); g.backward(torch.ones(1))",
+    ),
+    Difference(
+        "F.normalize F.pairwise_distance F.cosine_similarity F.triplet_margin*",
+        all_of(has_large_numbers, lambda verdict: verdict.detail.endswith("value")),
+        "The norm of numbers whose squares exceed the dtype's largest number is infinite.",
+        "F.normalize", "x = torch.tensor([1e308], dtype=torch.float64); r = torch.nn.functional.normalize(x, dim=0)",
     ),
     Difference(
         "F.conv2d", accepts("not implemented for"), "All integers can be convolved, with every option.", "F.conv2d",

@@ -62,7 +62,8 @@ def _overloads(name: str, theirs: Any, variant: str) -> tuple[Overload, ...]:
             return tuple(o for o, kinds in native()[name] if variant in kinds)
         return (overload,) if any(p.type.startswith("Tensor") for p in overload.parameters) else ()
     wanted = {variant, "nn"} if variant == "function" else {variant}
-    return tuple(overload for overload, kinds in native().get(name, ()) if kinds & wanted)
+    found = native().get(name) or native().get(theirs.__name__, ())  # F.logsigmoid is log_sigmoid
+    return tuple(overload for overload, kinds in found if kinds & wanted)
 
 
 def _is_wrapper(function: Any) -> bool:

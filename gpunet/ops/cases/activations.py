@@ -10,11 +10,19 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.launch.facts import Cost, num_bytes
-from gpunet.ops.activations import ACTIVATIONS, activation_backward, activation_forward
+from gpunet.ops.activation_table import ACTIVATIONS
+from gpunet.ops.activations import activation_backward, activation_forward
 from gpunet.ops.cases.case import COUNTS, Samples, unaligned
 
 #: One without functions, one with erf, one with exp.
 _REPRESENTATIVES = ("relu", "gelu", "tanh")
+
+#: Those whose derivative compares, which decides the result at NaN.
+_COMPARING = (
+    "relu", "elu", "celu", "selu", "hardtanh", "relu6", "hardsigmoid", "hardswish", "hardshrink", "softshrink", "threshold"
+)
+#: Those with a parameter.
+_WITH_ALPHA = [name for name, row in ACTIVATIONS.items() if row.alpha or name == "threshold"]
 
 activation_forward.describe(is_hot=True)
 
@@ -28,7 +36,7 @@ def _(s: Samples) -> Iterator[Any]:
     for name, row in ACTIVATIONS.items():  # zero, and saturation
         far = numpy.linspace(-100, 100, 129).astype(s.dtype)
         yield f"{name} -100 .. 100", [s.blank(129), far], {"activation": name, "alpha": row.alpha}
-    for name in ("leaky_relu", "elu"):
+    for name in _WITH_ALPHA:
         yield f"{name} (300,), alpha 0.3", [s.blank(300), s.normal(300)], {"activation": name, "alpha": 0.3}
     arrays, options = [s.blank(5003), s.normal(5003)], {"activation": "relu", "alpha": 0.0}
     yield "relu (5003,) by 2 blocks", arrays, options, 2
@@ -64,10 +72,10 @@ def _(s: Samples) -> Iterator[Any]:
     for (name, row), count in itertools.product(ACTIVATIONS.items(), (*COUNTS, 5003)):
         options = {"activation": name, "alpha": row.alpha}
         yield f"{name} ({count},)", [s.blank(count), s.normal(count), s.saved(name, count)], options
-    for name in ("leaky_relu", "elu"):
+    for name in _WITH_ALPHA:
         arrays = [s.blank(300), s.normal(300), s.saved(name, 300, alpha=0.3)]
         yield f"{name} (300,), alpha 0.3", arrays, {"activation": name, "alpha": 0.3}
-    for name in ("relu", "elu"):
+    for name in _COMPARING:
         saved = s.saved(name, 300)
         saved[::7] = numpy.nan
         yield f"{name} (300,), nan", [s.blank(300), s.normal(300), saved], {"activation": name, "alpha": ACTIVATIONS[name].alpha}
@@ -133,6 +141,10 @@ def _gelu_tanh_slope(z: float) -> float:
     return 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * z * z)
 
 
+def _mish_t(z: float) -> float:
+    return math.tanh(max(z, 0.0) + math.log1p(math.exp(-abs(z))))
+
+
 _SIGMOID = "σ(z) = 1/(1 + e^(−z))"
 TEXTBOOK_ACTIVATIONS: dict[str, TextbookActivation] = {
     "identity": TextbookActivation("id", lambda z: z, lambda z: 1.0, "1", "1", "id(z) = z: no activation"),
@@ -164,5 +176,59 @@ TEXTBOOK_ACTIVATIONS: dict[str, TextbookActivation] = {
     "softplus": TextbookActivation(
         "softplus", lambda z: max(z, 0.0) + math.log1p(math.exp(-abs(z))), _sigmoid, "σ({0})", "1",
         f"softplus(z) = log(1 + e^z), {_SIGMOID}",
+    ),
+    "hardtanh": TextbookActivation(
+        "hardtanh", lambda z: min(max(z, -1.0), 1.0), lambda z: float(abs(z) < 1.0), "(1 if |{0}| < 1 else 0)", "1",
+        "hardtanh(z) = z limited to −1 .. 1",
+    ),
+    "relu6": TextbookActivation(
+        "relu6", lambda z: min(max(z, 0.0), 6.0), lambda z: float(0.0 < z < 6.0), "(1 if 0 < {0} < 6 else 0)", "1",
+        "relu6(z) = z limited to 0 .. 6",
+    ),
+    "hardsigmoid": TextbookActivation(
+        "hardσ", lambda z: min(max(z + 3.0, 0.0), 6.0) / 6.0, lambda z: float(abs(z) < 3.0) / 6.0,
+        "(1/6 if |{0}| < 3 else 0)", "1/6", "hardσ(z) = (z + 3)/6 limited to 0 .. 1",
+    ),
+    "hardswish": TextbookActivation(
+        "hardswish", lambda z: z * min(max(z + 3.0, 0.0), 6.0) / 6.0,
+        lambda z: 0.0 if z <= -3.0 else 1.0 if z >= 3.0 else z / 3.0 + 0.5,
+        "(0 if {0} < −3, 1 if {0} > 3, else {0}/3 + 1/2)", "1.5",
+        "hardswish(z) = z·(z + 3)/6 with the last factor limited to 0 .. 1",
+    ),
+    "hardshrink": TextbookActivation(
+        "hardshrink", lambda z: z if abs(z) > 0.5 else 0.0, lambda z: float(abs(z) > 0.5), "(1 if |{0}| > 0.5 else 0)", "1",
+        "hardshrink(z) = z where |z| > 0.5, 0 elsewhere",
+    ),
+    "softshrink": TextbookActivation(
+        "softshrink", lambda z: math.copysign(max(abs(z) - 0.5, 0.0), z), lambda z: float(abs(z) > 0.5),
+        "(1 if |{0}| > 0.5 else 0)", "1", "softshrink(z) = z moved toward 0 by 0.5, at most to 0",
+    ),
+    "tanhshrink": TextbookActivation(
+        "tanhshrink", lambda z: z - math.tanh(z), lambda z: math.tanh(z) ** 2, "tanh({0})²", "1", "tanhshrink(z) = z − tanh(z)"
+    ),
+    "threshold": TextbookActivation(
+        "threshold", lambda z: z if z > 0.0 else 0.0, lambda z: float(z > 0.0), "(1 if {0} > 0 else 0)", "1",
+        "threshold(z) = z where z > 0, 0 elsewhere",
+    ),
+    "log_sigmoid": TextbookActivation(
+        "logσ", lambda z: min(z, 0.0) - math.log1p(math.exp(-abs(z))), lambda z: _sigmoid(-z), "1 − σ({0})", "1",
+        f"logσ(z) = log(σ(z)), {_SIGMOID}",
+    ),
+    "celu": TextbookActivation(
+        "celu", lambda z: z if z > 0.0 else math.expm1(z), lambda z: 1.0 if z > 0.0 else math.exp(z),
+        "(1 if {0} > 0 else e^{0})", "1", "celu(z) = z where z > 0, e^z − 1 elsewhere",
+    ),
+    "selu": TextbookActivation(
+        "selu", lambda z: 1.0507009873554805 * (z if z > 0.0 else 1.6732632423543773 * math.expm1(z)),
+        lambda z: 1.0507009873554805 * (1.0 if z > 0.0 else 1.6732632423543773 * math.exp(z)),
+        "1.0507·(1 if {0} > 0 else 1.6733·e^{0})", "1.76", "selu(z) = 1.0507·(z where z > 0, 1.6733·(e^z − 1) elsewhere)",
+    ),
+    "mish": TextbookActivation(
+        "mish", lambda z: z * _mish_t(z), lambda z: _mish_t(z) + z * (1.0 - _mish_t(z) ** 2) * _sigmoid(z),
+        "t({0}) + {0}·(1 − t({0})²)·σ({0})", "1.09", f"mish(z) = z·t(z) with t(z) = tanh(log(1 + e^z)), {_SIGMOID}",
+    ),
+    "softsign": TextbookActivation(
+        "softsign", lambda z: z / (1.0 + abs(z)), lambda z: 1.0 / (1.0 + abs(z)) ** 2, "1/(1 + |{0}|)²", "1",
+        "softsign(z) = z/(1 + |z|)",
     ),
 }  # fmt: skip

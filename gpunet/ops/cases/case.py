@@ -14,7 +14,7 @@ from gpunet.backend.dtypes import accumulator, as_dtype, is_half
 from gpunet.launch.facts import Cost
 from gpunet.launch.kernel import Geometry, Kernel, ceil_div
 from gpunet.launch.list_kernel import SMALL_TABLE
-from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.gemm import TILES, Cut
 
 

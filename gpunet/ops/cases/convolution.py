@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gpunet.launch.facts import Cost, Product, num_bytes
-from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.cases.case import Samples, cut, unaligned
 from gpunet.ops.convolution import (
     Pair,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gpunet.launch.facts import Cost, Floor, Product, num_bytes
-from gpunet.ops.activations import ACTIVATIONS
+from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.cases.case import WHOLE_SIZES, Samples, cut, products, unaligned
 from gpunet.ops.gemm import TILES, Cut
 from gpunet.ops.linear import (

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy
+
 from gpunet.launch.facts import Cost, num_bytes
 from gpunet.ops.cases.case import Samples, unaligned
 from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS, elementwise_loss
@@ -32,17 +34,28 @@ def value_and_gradient(torch: Any, loss: Callable[..., Any], x: Any, y: Any) -> 
 elementwise_loss.describe(workspace="partials")
 
 
+def _operands(s: Samples, loss: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """x and y in the domain of a loss; one element of each loss of the difference is a tie, and one probability is 0."""
+    x, y = 2 * s.normal(*shape), s.normal(*shape)
+    if loss == "absolute":  # its derivative jumps at a tie; the cases "ties" below test that alone
+        y[x == y] += s.dtype.type(1)
+    elif loss in ("squared", "huber"):
+        y.reshape(-1)[1:2] = x.reshape(-1)[1:2]
+    elif loss in ("soft_margin", "hinge_embedding"):
+        y = numpy.where(y < 0, -1, 1).astype(s.dtype)
+    elif loss != "kl_divergence_of_logs":
+        y = s.positive(*shape) / 2
+        y.reshape(-1)[1:2] = 0
+    if loss in ("cross_entropy_of_probabilities", "poisson"):
+        x = s.positive(*shape) / s.dtype.type(2.5)
+    return x, y
+
+
 @elementwise_loss.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     shapes = ((1,), (2, 3), (7, 63), (300, 129), (0, 7))
     for loss, reduction, shape in itertools.product(ELEMENTWISE_LOSSES, REDUCTIONS, shapes):
-        x, y = 2 * s.normal(*shape), s.normal(*shape)
-        if loss == "absolute":  # its derivative jumps at a tie; the cases "ties" below test that alone
-            y[x == y] += s.dtype.type(1)
-        else:
-            y.reshape(-1)[1:2] = x.reshape(-1)[1:2]
-        if loss == "binary_cross_entropy":
-            y = s.positive(*shape) / 2
+        x, y = _operands(s, loss, shape)
         options = {"loss": loss, "reduction": reduction, "delta": 0.5}
         yield f"{loss} {reduction} {shape}", [*loss_arrays(s, reduction, shape, shape), x, y], options
     for reduction in REDUCTIONS:
@@ -59,7 +72,7 @@ def _(s: Samples) -> Iterator[Any]:
 def _(s: Samples) -> Iterator[Any]:
     count = s.width**2
     for loss in ELEMENTWISE_LOSSES:
-        arrays = [*loss_arrays(s, "mean", (count,), (count,)), s.normal(count), s.positive(count) / 2]
+        arrays = [*loss_arrays(s, "mean", (count,), (count,)), *_operands(s, loss, (count,))]
         yield f"({count},)", arrays, {"loss": loss, "reduction": "mean", "delta": 0.5}
 
 

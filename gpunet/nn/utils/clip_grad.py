@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 
 import numpy
@@ -27,7 +28,7 @@ from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
 from gpunet.ops.join import stack
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
+__all__ = ["clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
 
 Tensors = Tensor | Iterable[Tensor]
 
@@ -63,6 +64,19 @@ def clip_grad_norm_(
     norm = get_total_norm(grads, norm_type, error_if_nonfinite)
     _scale(grads, max_norm, norm)
     return norm
+
+
+def clip_grad_norm(
+    parameters: Tensors,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """The old name of :func:`clip_grad_norm_`."""
+    warnings.warn("nn.utils.clip_grad_norm is deprecated; use nn.utils.clip_grad_norm_", FutureWarning, stacklevel=2)
+    result: Tensor = clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite, foreach)
+    return result
 
 
 @ignore_fp_errors
