@@ -501,7 +501,7 @@ DIFFERENCES = (
     Difference(
         "torch.norm F.elu_ F.rrelu_ torch.tensordot",
         lacks(r"takes from \d to \d positional|unexpected keyword argument '(scale|input_scale|generator)'"),
-        "`out` of `tensordot`, and `out` and `dtype` of `norm` go by keyword, `elu_` has no `scale` and `input_scale`, and `rrelu_` "
+        "`out` of `tensordot`, and `out` and `dtype` of `norm` go by keyword, `elu_` has no `scale` nor `input_scale`, `rrelu_` "
         "no `generator`.",
         "F.elu_", "x = torch.ones(2); r = torch.nn.functional.elu_(x, 1.0, scale=2.0)",
     ),
