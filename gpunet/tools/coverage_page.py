@@ -68,8 +68,9 @@ def public_names(room: Any) -> list[str]:
     if isinstance(room, ModuleType) and hasattr(room, "__all__") and room.__name__ != "torch":
         return sorted({name for name in room.__all__ if not name.startswith("_")})
     names = [name for name in dir(room) if not name.startswith("_")]
-    if isinstance(room, ModuleType):  # the types of PyTorch's compiler stand there, too
-        names = [name for name in names if name in room.__all__ or name[0].islower()]
+    if isinstance(room, ModuleType):  # types of PyTorch's compiler and runtime stand there, too
+        kinds = {name: getattr(room, name) for name in names}
+        names = [n for n in names if not isinstance(kinds[n], type) or not kinds[n].__module__.startswith(("torch._C", "torch._sy"))]
     return [name for name in names if not isinstance(getattr(room, name, None), ModuleType)]
 
 
