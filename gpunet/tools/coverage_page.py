@@ -69,8 +69,9 @@ def public_names(room: Any) -> list[str]:
         return sorted({name for name in room.__all__ if not name.startswith("_")})
     names = [name for name in dir(room) if not name.startswith("_")]
     if isinstance(room, ModuleType):  # types of PyTorch's compiler and runtime stand there, too
-        kinds = {name: getattr(room, name) for name in names}
-        names = [n for n in names if not isinstance(kinds[n], type) or not kinds[n].__module__.startswith(("torch._C", "torch._sy"))]
+        objects = {name: getattr(room, name) for name in names}
+        of_runtime = {n for n, o in objects.items() if "pybind11" in f"{type(o)} {type(type(o))}" or type(o).__name__ == "enum"}
+        names = [name for name in names if name not in of_runtime]
     return [name for name in names if not isinstance(getattr(room, name, None), ModuleType)]
 
 
