@@ -54,16 +54,33 @@ if TYPE_CHECKING:
     from gpunet.captured.step import *
     from gpunet.launch.random import *
     from gpunet.launch.synchronize import *
-    from gpunet.ops.activations import relu, relu_, sigmoid, tanh
+    from gpunet.ops.activations import (
+        celu,
+        celu_,
+        hardshrink,
+        relu,
+        relu_,
+        selu,
+        selu_,
+        sigmoid,
+        tanh,
+        threshold,
+        threshold_,
+    )
     from gpunet.ops.arithmetic import *
     from gpunet.ops.arrange import *
+    from gpunet.ops.bilinear import bilinear
     from gpunet.ops.compare import *
+    from gpunet.ops.convolution import conv2d
     from gpunet.ops.creation import *
     from gpunet.ops.custom import *
     from gpunet.ops.diagonal import *
+    from gpunet.ops.distance import cosine_similarity, pairwise_distance
     from gpunet.ops.elementwise import *
     from gpunet.ops.equality import *
     from gpunet.ops.factorize import *
+    from gpunet.ops.functions_of_methods import *
+    from gpunet.ops.gates import prelu, rrelu, rrelu_
     from gpunet.ops.grid import *
     from gpunet.ops.index import *
     from gpunet.ops.join import *
@@ -97,10 +114,20 @@ _REEXPORTED = (
     "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.factorize", "ops.grid", "ops.index", "ops.join",
     "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.query", "ops.random", "ops.reduce", "ops.rounding", "ops.scan",
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
-    "ops.trigonometry", "ops.weighted", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
+    "ops.trigonometry", "ops.weighted", "ops.bilinear", "ops.convolution", "ops.distance", "ops.functions_of_methods",
+    "ops.gates", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
-_SELECTED_NAMES = {"ops.activations": ("relu", "relu_", "sigmoid", "tanh")}
+_SELECTED_NAMES = {
+    "ops.activations": (
+        "celu", "celu_", "hardshrink", "relu", "relu_", "selu", "selu_", "sigmoid", "tanh", "threshold",
+        "threshold_",
+    ),
+    "ops.bilinear": ("bilinear",),
+    "ops.convolution": ("conv2d",),
+    "ops.distance": ("cosine_similarity", "pairwise_distance"),
+    "ops.gates": ("prelu", "rrelu", "rrelu_"),
+}  # fmt: skip
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
 _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")
 #: Submodules that are imported on first access.

@@ -17,8 +17,8 @@ import numpy
 from gpunet.errors import DtypeError, MissingDependencyError
 
 __all__ = [
-    "bfloat16", "bool", "double", "finfo", "float", "float16", "float32", "float64", "half", "int", "int8", "int16", "int32",
-    "int64", "long", "short", "uint8",
+    "bfloat16", "bool", "double", "dtype", "finfo", "float", "float16", "float32", "float64", "half", "iinfo", "int", "int8",
+    "int16", "int32", "int64", "long", "short", "uint8",
 ]  # fmt: skip
 
 bool = numpy.dtype("bool")
@@ -159,6 +159,22 @@ def promote(a: numpy.dtype[Any], b: numpy.dtype[Any]) -> numpy.dtype[Any]:
     if is_floating(a) or is_floating(b):
         return a if is_floating(a) else b
     return numpy.result_type(a, b)
+
+
+#: PyTorch's name of the type of dtypes.
+dtype = numpy.dtype
+
+
+def iinfo(dtype: Any) -> Any:
+    """Return the limits of an integer dtype: ``min``, ``max``, ``bits``, as ``numpy.iinfo``.
+
+    Raises:
+        DtypeError: the dtype is no integer.
+    """
+    found = as_dtype(dtype)
+    if not is_integer(found):
+        raise DtypeError(f"iinfo of {found}: expected an integer dtype")
+    return numpy.iinfo(found)
 
 
 def finfo(dtype: Any) -> Any:
