@@ -69,7 +69,6 @@ if TYPE_CHECKING:
     )
     from gpunet.ops.arithmetic import *
     from gpunet.ops.arrange import *
-    from gpunet.ops.bilinear import bilinear
     from gpunet.ops.compare import *
     from gpunet.ops.convolution import conv2d
     from gpunet.ops.creation import *
@@ -80,7 +79,7 @@ if TYPE_CHECKING:
     from gpunet.ops.equality import *
     from gpunet.ops.factorize import *
     from gpunet.ops.functions_of_methods import *
-    from gpunet.ops.gates import prelu, rrelu, rrelu_
+    from gpunet.ops.gates import prelu
     from gpunet.ops.grid import *
     from gpunet.ops.index import *
     from gpunet.ops.join import *
@@ -114,7 +113,7 @@ _REEXPORTED = (
     "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.factorize", "ops.grid", "ops.index", "ops.join",
     "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.query", "ops.random", "ops.reduce", "ops.rounding", "ops.scan",
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
-    "ops.trigonometry", "ops.weighted", "ops.bilinear", "ops.convolution", "ops.distance", "ops.functions_of_methods",
+    "ops.trigonometry", "ops.weighted", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
@@ -123,10 +122,9 @@ _SELECTED_NAMES = {
         "celu", "celu_", "hardshrink", "relu", "relu_", "selu", "selu_", "sigmoid", "tanh", "threshold",
         "threshold_",
     ),
-    "ops.bilinear": ("bilinear",),
     "ops.convolution": ("conv2d",),
     "ops.distance": ("cosine_similarity", "pairwise_distance"),
-    "ops.gates": ("prelu", "rrelu", "rrelu_"),
+    "ops.gates": ("prelu",),
 }  # fmt: skip
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
 _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")

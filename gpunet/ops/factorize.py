@@ -8,6 +8,7 @@ S. Walter and L. Lehmann, Algorithmic differentiation of linear algebra function
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -64,7 +65,9 @@ def library_launch(name: str, function: Callable[..., None]) -> Shim:
             function(xp, *arrays, **options)
         except numpy.linalg.LinAlgError as error:
             raise LinAlgError(f"{name}: {str(error)[:1].lower()}{str(error)[1:]}") from None
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not re.search("NOT_(SUPPORTED|INITIALIZED)", str(error)):
+                raise
             raise MissingDependencyError(
                 f"{name} on a GPU needs NVIDIA's cuSOLVER and cuBLAS ({error}): install the packages nvidia-cusolver-cu12 and "
                 "nvidia-cublas-cu12, or compute it on the CPU, as in x.cpu()"
@@ -85,7 +88,13 @@ def eye_like(x: Tensor, size: int) -> Tensor:
 # ---- inverse, solve -------------------------------------------------------------------------------------------------------
 
 INVERSE = library_launch("inverse", lambda xp, out, x: xp.copyto(out, xp.linalg.inv(x)))
-SOLVE = library_launch("solve", lambda xp, out, a, b: xp.copyto(out, xp.linalg.solve(a, b)))
+def _solved(xp: Any, out: Any, a: Any, b: Any) -> None:
+    """out = a^-1 b.  CuPy does not broadcast the batches."""
+    batch = out.shape[:-2]
+    xp.copyto(out, xp.linalg.solve(xp.broadcast_to(a, batch + a.shape[-2:]), xp.broadcast_to(b, batch + b.shape[-2:])))
+
+
+SOLVE = library_launch("solve", _solved)
 
 
 @primitive
@@ -119,7 +128,7 @@ def _triangle_of(xp: Any, a: Any, upper: bool, unit: bool) -> Any:
 
 SOLVE_TRIANGULAR = library_launch(
     "solve_triangular",
-    lambda xp, out, a, b, *, upper, unit: xp.copyto(out, xp.linalg.solve(_triangle_of(xp, a, upper, unit), b)),
+    lambda xp, out, a, b, *, upper, unit: _solved(xp, out, _triangle_of(xp, a, upper, unit), b),
 )
 
 

@@ -63,7 +63,7 @@ def _rrelu_of(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, tra
         raise DtypeError(f"rrelu: a tensor of dtype {input.dtype}; expected a floating dtype: convert it with .float()")
     if not training:
         return leaky_relu(input, (low + high) / 2)
-    return _prelu(input, _uniform(input, low, high))
+    return cast(_prelu(input, _uniform(input, low, high)), dtype=input.dtype)
 
 
 def _uniform(x: Tensor, low: float, high: float) -> Tensor:

@@ -26,14 +26,14 @@ def detach_(self: Tensor) -> Tensor:
 
 
 @method("resize_")
-def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
+def resize_(self: Tensor, *sizes: Any, size: Any = None, memory_format: Any = None) -> Tensor:
     """Give the tensor another shape: its first elements in memory stay, new ones are uninitialised.
 
     Raises:
         GradientError: the tensor requires grad.
         ShapeError: a size is negative, or the tensor is a view with gaps.
     """
-    shape = sizes_of("resize_", sizes, size=None)
+    shape = sizes_of("resize_", sizes, size=size)
     if shape and min(shape) < 0:
         raise ShapeError(f"resize_: size={shape}; expected 0 or more in each dimension")
     if self._requires_grad:
@@ -62,13 +62,16 @@ def resize_as_(self: Tensor, the_template: Tensor, memory_format: Any = None) ->
 
 
 @method("set_")
-def set_(self: Tensor, source: Tensor | None = None) -> Tensor:
+def set_(self: Tensor, source: Tensor | None = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
     """Let the tensor share the memory, shape and device of ``source``; without it, be empty.
 
     Raises:
+        ArgumentError: an offset, a size or a stride is passed; set the tensor to a view.
         DtypeError: source is no tensor of the same dtype.
         GradientError: the tensor requires grad.
     """
+    if storage_offset or size is not None or stride is not None:
+        raise ArgumentError("set_: storage_offset, size and stride are not supported; pass a view of the source")
     if source is not None and not isinstance(source, Tensor):
         raise DtypeError(f"set_: source has type {type(source).__name__}; expected a tensor")
     if self._requires_grad:

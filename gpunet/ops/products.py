@@ -371,15 +371,19 @@ def product_of_matrices(function: str, matrices: Sequence[Tensor]) -> Tensor:
             split[i, j] = min(costs, key=costs.__getitem__)
             cost[i, j] = costs[split[i, j]]
 
-    @in_accumulator
-    def product(*factors: Tensor) -> Tensor:
-        def part(i: int, j: int) -> Tensor:
-            return factors[i] if i == j else _product(function, part(i, split[i, j]), part(split[i, j] + 1, j))
-
-        return part(0, len(factors) - 1)
-
-    found: Tensor = product(*matrices)
+    found: Tensor = in_accumulator(lambda *factors: _product_of_part(function, factors, split, 0, len(factors) - 1))(*matrices)
     return found
+
+
+def _product_of_part(
+    function: str, factors: Sequence[Tensor], split: dict[tuple[int, int], int], first: int, last: int
+) -> Tensor:
+    """The product of consecutive factors, divided at ``split[first, last]``."""
+    if first == last:
+        return factors[first]
+    middle = split[first, last]
+    left = _product_of_part(function, factors, split, first, middle)
+    return _product(function, left, _product_of_part(function, factors, split, middle + 1, last))
 
 
 @public()
@@ -516,6 +520,7 @@ def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any =
     batch1, batch2 = wrap(batch1, "baddbmm"), wrap(batch2, "baddbmm")
     fits = batch1.ndim == batch2.ndim == 3 and batch1.array.shape[0] == batch2.array.shape[0]
     _check("baddbmm", fits, "two batches of matrices of one size", batch1, batch2)
+    _refuse_booleans("baddbmm", batch1, batch2)
     return _added("baddbmm", lambda a, b: _product("baddbmm", a, b), input, batch1, batch2, beta, alpha)
 
 

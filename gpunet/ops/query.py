@@ -9,7 +9,7 @@ import numpy
 from gpunet.autograd import Tensor, get_default_dtype, set_default_dtype
 from gpunet.autograd.tensor_types import tensor_type
 from gpunet.backend import devices, dtypes
-from gpunet.errors import DtypeError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.face import public
 
 __all__ = [
@@ -69,14 +69,29 @@ def is_signed(input: Tensor) -> bool:
     return not dtypes.is_boolean(input.dtype) and float(dtypes.limits(input.dtype)[0]) < 0.0
 
 
-def result_type(tensor1: Any, tensor2: Any) -> numpy.dtype[Any]:
-    """Return the dtype of the sum of two tensors or numbers."""
-    total: Any = (tensor1 if isinstance(tensor1, Tensor) else 0) + tensor2 if isinstance(tensor1, Tensor) else tensor2 + tensor1
-    if not isinstance(total, Tensor):
-        return dtypes.bool if isinstance(tensor1, bool) and isinstance(tensor2, bool) else (
-            get_default_dtype() if isinstance(total, float) else dtypes.int64
-        )
-    return total.dtype
+def result_type(*values: Any, **named: Any) -> numpy.dtype[Any]:
+    """Return the dtype of the sum of two tensors or numbers: ``result_type(a, b)``.
+
+    PyTorch's names of its arguments are accepted: tensor and other, scalar and tensor, scalar1 and scalar2, tensor1 and tensor2.
+
+    Raises:
+        ArgumentError: not two values, or an unknown name.
+        DtypeError: a value is no tensor and no number.
+    """
+    names = {"tensor", "other", "scalar", "scalar1", "scalar2", "tensor1", "tensor2", "x1", "x2"}
+    given = (*values, *named.values())
+    if len(given) != 2 or not named.keys() <= names:
+        raise ArgumentError(f"result_type: got {len(given)} values; expected two tensors or numbers")
+    for value in given:
+        if not isinstance(value, (Tensor, bool, int, float)):
+            raise DtypeError(f"result_type: got a {type(value).__name__}; expected tensors or numbers")
+    a, b = given
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        found: Any = a + b if isinstance(a, Tensor) else b + a
+        return found.dtype
+    if float in (type(a), type(b)):
+        return get_default_dtype()
+    return dtypes.bool if type(a) is type(b) is bool else dtypes.int64
 
 
 def typename(obj: Any) -> str:

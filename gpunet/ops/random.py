@@ -85,10 +85,18 @@ def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any 
 @creates
 @takes_like
 def randint_like(
-    input: Tensor, low: Any, high: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
+    input: Tensor, low: Any = None, high: Any = None, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
 ) -> Tensor:
-    """Uniform random integers in [low, high), or in [0, low), with the shape, dtype and device of ``input``."""
-    bounds = (0, low) if high is None else (low, high)
+    """Uniform random integers: ``randint_like(x, high)`` in [0, high) or ``randint_like(x, low, high)`` in [low, high).
+
+    The shape is that of ``input``, and the dtype and device by default.
+
+    Raises:
+        ArgumentError: no bound, an empty range, or the dtype cannot hold it.
+    """
+    if low is None and high is None:
+        raise ArgumentError("randint_like: high is missing; expected randint_like(input, high) or randint_like(input, low, high)")
+    bounds = (0, low) if high is None else (0 if low is None else low, high)
     return randint(*bounds, tuple(input.array.shape), generator=generator, dtype=dtype, device=device)
 
 

@@ -172,7 +172,7 @@ class Reference:
         def prepare(name: str, array: Any) -> numpy.ndarray:
             base = array.base if isinstance(array, View) else array
             base = base.astype(dtypes[name] or base.dtype)
-            if change is not None and dtypes[name]:
+            if change is not None and dtypes[name] and not numpy.isin(base, (-1, 0, 1)).all():  # else they are labels
                 base *= 1 + self._CHANGE * change.choice((-1.0, 1.0), base.shape)
             passed = array.of(base) if isinstance(array, View) else base
             if self._is_result(name):

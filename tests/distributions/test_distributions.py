@@ -334,7 +334,7 @@ def test_the_seed_decides_the_draws() -> None:
         gpunet.manual_seed(3)
         assert [distribution.sample().tolist() for _ in range(2)] == first
         assert name == "Categorical" or first[0] != first[1]
-        assert default_generator.get_state()[1] > 0
+        assert default_generator.position()[1] > 0
 
 
 # ---- gradients of draws -----------------------------------------------------------------------------------------------

@@ -72,7 +72,14 @@ row("activation", lambda x: F.leaky_relu(x, -0.5) + F.relu(x), lambda x: numpy.w
     torch=lambda torch, x: torch.nn.functional.leaky_relu(x, -0.5) + x.relu(), name="negative slope")  # fmt: skip
 row("activation", lambda x: F.softplus(x, 2.0, 1.0), lambda x: numpy.where(2 * x > 1, x, numpy.log1p(numpy.exp(2 * x)) / 2),
     away(ROWS, 4, kinks=(0.5,)), torch=lambda torch, x: torch.nn.functional.softplus(x, 2.0, 1.0), name="softplus 2")  # fmt: skip
-row("_where", lambda x: F.hardtanh(x, -0.5, 1.0) + F.threshold(x, 0.5, 2.0) + F.celu(x, -0.5) + F.hardshrink(x, -1.0),
-    lambda x: numpy.clip(x, -0.5, 1) + numpy.where(x > 0.5, x, 2) + numpy.where(x > 0, x, -0.5 * numpy.expm1(-2 * x)) + x,
-    away(ROWS, 4, kinks=KINKS), name="unfused activations", torch=lambda torch, x: torch.nn.functional.hardtanh(x, -0.5, 1.0)
-    + torch.nn.functional.threshold(x, 0.5, 2.0) + torch.celu(x, -0.5) + x)  # fmt: skip
+for _op, _label, _call, _formula, _torch in (
+    ("_clamp", "hardtanh", lambda x: F.hardtanh(x, -0.5, 1.0), lambda x: numpy.clip(x, -0.5, 1),
+     lambda torch, x: torch.nn.functional.hardtanh(x, -0.5, 1.0)),
+    ("_where", "threshold", lambda x: F.threshold(x, 0.5, 2.0), lambda x: numpy.where(x > 0.5, x, 2.0),
+     lambda torch, x: torch.nn.functional.threshold(x, 0.5, 2.0)),
+    ("_where", "celu", lambda x: F.celu(x, -0.5), lambda x: numpy.where(x > 0, x, -0.5 * numpy.expm1(-2 * x)),
+     lambda torch, x: torch.celu(x, -0.5)),
+    ("_where", "hardshrink", lambda x: F.hardshrink(x, -1.0), lambda x: x,
+     lambda torch, x: torch.nn.functional.hardshrink(x, -1.0)),
+):  # fmt: skip
+    row(_op, _call, _formula, away(ROWS, 4, kinks=KINKS), name=f"unfused {_label}", torch=_torch)

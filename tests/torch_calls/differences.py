@@ -524,7 +524,8 @@ DIFFERENCES = (
     Difference(
         "torch.*median Tensor.*median torch.*trapz torch.*trapezoid "
         "torch.linalg.matrix_rank torch.linalg.pinv torch.squeeze Tensor.squeeze* torch.bernoulli "
-        "Tensor.bernoulli torch.var* Tensor.var torch.std* Tensor.std Tensor.type torch.arange torch.eye torch.randint torch.where "
+        "Tensor.bernoulli torch.var* Tensor.var torch.std* Tensor.std Tensor.type torch.arange torch.eye torch.randint* "
+        "torch.where torch.normal torch.resize_as_ Tensor.resize_as_ Tensor.random_ "
         "torch.max Tensor.max torch.min Tensor.min Tensor.contiguous",
         accepts("NoneType"),
         "None stands for an argument that is left out.",

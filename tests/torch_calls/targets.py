@@ -19,7 +19,10 @@ OPERATORS = {
     "__trunc__": "math.trunc(x)",
 }  # fmt: skip
 #: Members that tell or change the device, on which both differ in a run with ``--device cuda``, and addresses.
-NOT_COMPARED = {"cuda", "data_ptr", "device", "get_device", "is_cpu", "is_cuda"}
+NOT_COMPARED = {
+    "cuda", "data_ptr", "device", "get_device", "is_cpu", "is_cuda", "is_pinned", "is_shared", "new_empty", "new_tensor",
+    "pin_memory", "record_stream", "set_", "set_rng_state", "share_memory_",
+}  # fmt: skip
 #: Methods whose results differ from PyTorch's on the CPU if the tensor is on another device: a name, and a copy.
 DEPEND_ON_DEVICE = {"Tensor.type", "Tensor.cpu"}
 _BINARY = {
@@ -106,6 +109,6 @@ def _find(gpunet: Any, torch: Any) -> Iterator[Target]:
 
 
 def _is_function(ours: Any, theirs: Any, name: str) -> bool:
-    if name.startswith("_") or not hasattr(theirs, name):
+    if name.startswith("_") or name in NOT_COMPARED or not hasattr(theirs, name):
         return False
     return callable(getattr(ours, name)) and not isinstance(getattr(theirs, name), (type, types.ModuleType))

@@ -46,8 +46,11 @@ def test_pytorch_agrees_with_itself(torch: Any, targets: list[Target]) -> None:
 
 #: Functions that take and return no tensor.
 SETTINGS_AND_FILES = {
-    "get_default_dtype", "get_num_threads", "is_grad_enabled", "is_tensor", "load", "manual_seed", "save", "set_default_device",
-    "set_default_dtype", "set_grad_enabled", "set_num_threads",
+    "are_deterministic_algorithms_enabled", "can_cast", "compile", "finfo", "get_default_device", "get_default_dtype",
+    "get_device", "get_float32_matmul_precision", "get_num_threads", "get_rng_state", "iinfo", "inference_mode", "initial_seed",
+    "is_deterministic_algorithms_warn_only_enabled", "is_grad_enabled", "is_tensor", "load", "manual_seed", "promote_types",
+    "save", "seed", "set_default_device", "set_default_dtype", "set_default_tensor_type", "set_float32_matmul_precision",
+    "set_grad_enabled", "set_num_threads", "set_printoptions", "set_rng_state", "typename", "use_deterministic_algorithms",
 }  # fmt: skip
 
 

@@ -117,11 +117,22 @@ class Samples:
 
     def saved(self, activation: str, *shape: int, alpha: float | None = None) -> numpy.ndarray:
         """The residual of an activation: its output or its pre-activation, from normal z that contain 0."""
-        row, z = ACTIVATIONS[activation], self.normal(*shape).astype(self.accumulators.dtype)
+        row, z = ACTIVATIONS[activation], off_kinks(self.normal(*shape).astype(self.accumulators.dtype))
         z.reshape(-1)[1:2] = 0
         if row.saves == "output":
             row.forward(z, z, row.alpha if alpha is None else alpha)
         return z.astype(self.dtype)
+
+
+#: Where an activation or its derivative jumps, apart from 0.
+_KINKS = (0.3, 0.5, 1.0, 3.0, 6.0)
+
+
+def off_kinks(z: numpy.ndarray) -> numpy.ndarray:
+    """Move numbers away from the kinks, where a rounding changes an activation or its derivative by much."""
+    for kink in _KINKS:
+        z[numpy.abs(numpy.abs(z) - kink) < kink / 32] *= 1.125
+    return z
 
 
 def shifted(array: numpy.ndarray, by: int) -> View:

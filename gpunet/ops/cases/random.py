@@ -118,7 +118,8 @@ def _(s: Samples) -> Iterator[Any]:
 
 @random_choice.cases("representative", "bench")
 def _(s: Samples) -> Iterator[Any]:
-    yield f"({s.width}, 128), 64 samples", _choice(s.positive(s.width, 128), 64, (7, 1)), {}
+    rows = max(1, s.width**2 // 128)
+    yield f"({rows}, 128), 64 samples", _choice(s.positive(rows, 128), 64, (7, 1)), {}
 
 
 @random_choice.cost
