@@ -818,7 +818,7 @@ DIFFERENCES = (
         "x = torch.tensor([0.5]); r = torch.nn.functional.binary_cross_entropy_with_logits(x, torch.tensor([1]))",
     ),
     Difference(
-        "torch.* Tensor.contiguous",
+        "torch.* Tensor.contiguous Tensor.new_*",
         accepts(r"pin_memory=True requires|Can't pin tensor|unsupported memory format|memory format is unsupported"),
         "`pin_memory=` and `memory_format=` have no effect.",
         "torch.ones", "r = torch.ones(2, pin_memory=True)",

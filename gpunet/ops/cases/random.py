@@ -98,7 +98,9 @@ def _(torch, out, state, *, rate):
     return lambda: out.exponential_(rate)
 
 
-random_choice.describe(workspace="cumulative")
+random_choice.describe(
+    workspace="cumulative", waste={"reads": "each sample searches the sums of its row, one element of a sector at a time"}
+)
 
 
 def _choice(weights: Any, samples: int, state: tuple[int, int]) -> list[Any]:
@@ -124,7 +126,8 @@ def _(s: Samples) -> Iterator[Any]:
 
 @random_choice.cost
 def _(out, cumulative, weights, state):
-    return Cost(weights.size, num_bytes(out, weights, state))
+    searched = 8 * out.size * weights.shape[1].bit_length()
+    return Cost(weights.size, num_bytes(out, cumulative, weights, state) + searched)
 
 
 @random_choice.equivalent
