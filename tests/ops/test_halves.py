@@ -37,7 +37,7 @@ def error(found: Any, expected: numpy.ndarray, dtype: str) -> float:
     if not numpy.array_equal(found[~finite], expected[~finite], equal_nan=True):
         return numpy.inf
     largest = float(numpy.abs(expected[finite]).max(initial=0.0))
-    difference = float(numpy.abs(found - expected)[finite].max(initial=0.0))
+    difference = float(numpy.abs(found[finite] - expected[finite]).max(initial=0.0))
     return difference / (largest * float(dtypes.finfo(dtype).eps)) if difference else 0.0
 
 

@@ -73,7 +73,7 @@ row("activation", lambda x: F.leaky_relu(x, -0.5) + F.relu(x), lambda x: numpy.w
 row("activation", lambda x: F.softplus(x, 2.0, 1.0), lambda x: numpy.where(2 * x > 1, x, numpy.log1p(numpy.exp(2 * x)) / 2),
     away(ROWS, 4, kinks=(0.5,)), torch=lambda torch, x: torch.nn.functional.softplus(x, 2.0, 1.0), name="softplus 2")  # fmt: skip
 for _op, _label, _call, _formula, _torch in (
-    ("_clamp", "hardtanh", lambda x: F.hardtanh(x, -0.5, 1.0), lambda x: numpy.clip(x, -0.5, 1),
+    ("_where", "hardtanh", lambda x: F.hardtanh(x, -0.5, 1.0), lambda x: numpy.clip(x, -0.5, 1),
      lambda torch, x: torch.nn.functional.hardtanh(x, -0.5, 1.0)),
     ("_where", "threshold", lambda x: F.threshold(x, 0.5, 2.0), lambda x: numpy.where(x > 0.5, x, 2.0),
      lambda torch, x: torch.nn.functional.threshold(x, 0.5, 2.0)),

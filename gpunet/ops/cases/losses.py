@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from gpunet.launch.facts import Cost, num_bytes
-from gpunet.ops.cases.case import Samples, unaligned
+from gpunet.ops.cases.case import Samples, off_kinks, unaligned
 from gpunet.ops.losses import ELEMENTWISE_LOSSES, MAX_BLOCKS, REDUCTIONS, elementwise_loss
 
 
@@ -42,7 +42,7 @@ def _operands(s: Samples, loss: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
     elif loss in ("squared", "huber"):
         y.reshape(-1)[1:2] = x.reshape(-1)[1:2]
     elif loss in ("soft_margin", "hinge_embedding"):
-        y = numpy.where(y < 0, -1, 1).astype(s.dtype)
+        x, y = off_kinks(x), numpy.where(y < 0, -1, 1).astype(s.dtype)
     elif loss != "kl_divergence_of_logs":
         y = s.positive(*shape) / 2
         y.reshape(-1)[1:2] = 0
