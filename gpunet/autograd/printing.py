@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -13,8 +12,7 @@ from gpunet.errors import ArgumentError
 __all__ = ["set_printoptions"]
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     precision: int = 4  # digits behind the point
     threshold: float = 1000  # elements of which all are printed
     edgeitems: int = 3  # printed at each end of a dimension of a larger tensor
@@ -50,7 +48,7 @@ def set_printoptions(
         raise ArgumentError(f"set_printoptions: profile={profile!r}; expected one of {', '.join(map(repr, _PROFILES))}")
     base = _options if profile is None else _PROFILES[profile]
     given: dict[str, Any] = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
-    _options = replace(base, sci_mode=sci_mode, **{name: value for name, value in given.items() if value is not None})
+    _options = base._replace(sci_mode=sci_mode, **{name: value for name, value in given.items() if value is not None})
 
 
 class _Numbers:

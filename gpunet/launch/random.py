@@ -12,7 +12,7 @@ Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -284,6 +284,11 @@ class Streams(NamedTuple):
     states: dict[Device, Array]
 
 
+def _new_seed() -> int:
+    """A number of 63 bits from the operating system."""
+    return int.from_bytes(os.urandom(8), "little") >> 1
+
+
 class Generator:
     """Random number generator with one stream per device, all started from one seed.
 
@@ -301,7 +306,7 @@ class Generator:
         self.device = devices.CPU if device is None else Device(device)
         self._states: dict[Device, Array] = {}
         self.num_seedings = 0  # how often it was seeded
-        self.manual_seed(secrets.randbits(63) if seed is None else seed)
+        self.manual_seed(_new_seed() if seed is None else seed)
 
     def manual_seed(self, seed: int) -> Generator:
         """Restart the streams of all devices from ``seed``.
@@ -377,7 +382,7 @@ class Generator:
 
     def seed(self) -> int:
         """Seed the generator from the operating system; return the seed."""
-        self.manual_seed(secrets.randbits(63))
+        self.manual_seed(_new_seed())
         return self._seed
 
     def host_generator(self) -> numpy.random.Generator:
