@@ -8,9 +8,12 @@ from typing import Any
 from gpunet.autograd import engine
 from gpunet.autograd.graph import Node, materialize
 from gpunet.errors import GradientError
-from gpunet.launch.tape import user_line
+from gpunet.launch.tape import active, user_line
 
 __all__ = ["detect_anomaly", "set_detect_anomaly"]
+
+
+_MAX_LINES = 200_000
 
 
 class _NumbersWithLines:
@@ -26,6 +29,9 @@ class _NumbersWithLines:
     def __next__(self) -> int:
         number = next(self.numbers)
         self.lines[number] = user_line()
+        if len(self.lines) > _MAX_LINES:  # of graphs that are gone, most likely
+            for oldest in list(self.lines)[: _MAX_LINES // 2]:
+                del self.lines[oldest]
         return number
 
 
@@ -40,7 +46,9 @@ def _set(is_enabled: bool, checks_nan: bool) -> None:
 
 
 def _raise_at_nan(node: Node, gradients: Any) -> None:
-    """Raise a GradientError if a gradient that ``node`` returned has a NaN."""
+    """Raise a GradientError if a gradient that ``node`` returned has a NaN.  While a step is recorded, nothing is checked."""
+    if active.tape is not None:
+        return
     for position, gradient in enumerate(gradients):
         if gradient is not None and node.edges[position] is not None:
             tensor: Any = materialize(gradient)

@@ -79,7 +79,8 @@ def _backward_of(
             raise ArgumentError("backward: inputs=[] is empty; expected tensors, or None for all leaves")
     gradients = run(outputs, seeds, leaves, retain_graph, create_graph, "backward")
     if leaves is not None:
-        _accumulate([(leaf, Gradient.of(g)) for leaf, g in zip(leaves, gradients) if g is not None], create_graph)
+        found = [(leaf, g) for leaf, g in zip(leaves, gradients) if g is not None and not leaf.retains_grad]  # else it has it
+        _accumulate([(leaf, Gradient.of(g)) for leaf, g in found], create_graph)
 
 
 def _seeds(function: str, name: str, gradients: Any, outputs: list[Tensor]) -> list[Any]:
@@ -352,8 +353,11 @@ def _add_to_grad(before: Tensor | None, gradient: Gradient | Array, create: bool
         ADD(before.array, before.array, tensor.array)
         bump_version(before)
         return before
-    if create or is_new:
+    if is_new:
         return tensor
+    if create:
+        found: Any = tensor
+        return found.clone()
     copy = empty(tensor.shape, tensor.dtype, tensor.array)
     COPY(copy, tensor.array)
     return make_tensor(copy)

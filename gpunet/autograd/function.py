@@ -13,7 +13,7 @@ from gpunet.autograd.op import Op, match
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
-from gpunet.errors import DtypeError, GradientError, InPlaceError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
 
 __all__ = ["Function"]
@@ -121,8 +121,10 @@ class Function:
         )
 
     @classmethod
-    def apply(cls, *args: Any) -> Any:
+    def apply(cls, *args: Any, **options: Any) -> Any:
         """Call forward, and connect its results with the graph.
+
+        Keywords, and defaults of its parameters, are for a forward without ctx; ``setup_context`` receives all of them as inputs.
 
         Raises:
             GradientError: forward or backward is no static method, or forward changes a leaf that requires grad in place.
@@ -130,6 +132,12 @@ class Function:
         for name in ("forward", "backward", "setup_context"):
             if not isinstance(inspect.getattr_static(cls, name), (staticmethod, classmethod)):
                 raise GradientError(f"{cls.__name__}.{name} is no static method; write @staticmethod above it, without self")
+        if cls.setup_context is not Function.setup_context:
+            bound = inspect.signature(cls.forward).bind(*args, **options)
+            bound.apply_defaults()
+            args = (*bound.args, *bound.kwargs.values())
+        elif options:
+            raise ArgumentError(f"{cls.__name__}.apply: got {', '.join(options)}=; pass the arguments of forward by position")
         ctx = FunctionContext(cls)
         is_recording = mode.current.enabled
         edges = [edge_to(value) if is_recording else None for value in args]
@@ -216,9 +224,9 @@ class _FunctionOp(Op):
         received: list[Any] = [None if g is None else materialize(g) for g in upstream]
         if ctx._materializes:
             like = next(g.array for g in received if g is not None)
-            for index, has_gradient in enumerate(self.has_gradient):
-                if has_gradient and received[index] is None:
-                    shape, dtype = node.outputs[index]
+            for index in range(len(self.has_gradient)):
+                shape, dtype = node.outputs[index]
+                if received[index] is None and dtype is not None:
                     received[index] = make_tensor(empty(shape, dtype, like))
                     FILL(received[index].array, value=0)
         backward = self.cls.vjp if self.cls.backward is Function.backward else self.cls.backward

@@ -427,7 +427,7 @@ class _KeepGradient:
     def __call__(self, gradient: Tensor) -> None:
         tensor = self.tensor()
         if tensor is not None and _place(tensor) == self.place:
-            tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+            tensor.grad = gradient.clone() if tensor.grad is None else tensor.grad + gradient
 
 
 def _place(tensor: Tensor) -> Any:

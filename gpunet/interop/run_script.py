@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import runpy
 import sys
@@ -57,18 +58,20 @@ def code_of_notebook(script: Path) -> list[str]:
         sources = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError):
         raise ArgumentError(f"run: {str(script)!r} is no notebook; expected a file of Jupyter, format 4") from None
-    found = []
-    for source in sources:
-        text = source if isinstance(source, str) else "".join(source)
-        if text.lstrip().startswith("%%"):  # the whole cell is for a command of IPython
-            text = "".join(f"# {line}\n" for line in text.splitlines())
-        lines = [f"pass  # {line}" if line.lstrip()[:1] in ("!", "%") else line for line in text.splitlines()]
-        indents = [line[: len(line) - len(line.lstrip())] for line in text.splitlines()]
-        lines = [
-            indent + line if line.startswith("pass  # ") and indent else line for indent, line in zip(indents, lines, strict=True)
-        ]
-        found.append("\n".join(lines))
-    return found
+    return [_python_of("".join(source)) for source in sources]
+
+
+def _python_of(cell: str) -> str:
+    """The code of a cell; if it is no Python, without the lines that are for the shell and for IPython."""
+    try:
+        ast.parse(cell)
+    except SyntaxError:
+        if cell.lstrip().startswith("%%"):  # the whole cell is for a command of IPython
+            return "".join(f"# {line}\n" for line in cell.splitlines())
+        indents = [line[: len(line) - len(line.lstrip())] for line in cell.splitlines()]
+        lines = zip(indents, cell.splitlines())
+        return "\n".join(f"{indent}pass  # {line}" if line.lstrip()[:1] in ("!", "%") else line for indent, line in lines)
+    return cell
 
 
 def _run_notebook(script: Path) -> None:

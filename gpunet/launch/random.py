@@ -128,6 +128,11 @@ def random_choice(out, cumulative, weights, state):
         row[:] = numpy.searchsorted(sums, point * sums[-1], side="right")
 
 
+def _wrapped(high: int) -> int:
+    """2^63, the end of all int64, as an int64; the width of a range is computed modulo 2^64."""
+    return high - 2**64 if high == 2**63 else high
+
+
 @kernel("random.cu", outputs=1, types={"out": "int64", "state": "uint64"}, reads_values=True)
 def random_integers(out, state, *, low, high):
     """out = low + word % (high - low).  The modulo bias is below (high - low) / 2**64."""
@@ -137,7 +142,7 @@ def random_integers(out, state, *, low, high):
 
 @random_integers.loops
 def _(out, state, *, low, high):
-    return Loops(_integers_loop, (out, state), (out.size, int(low), int(high)))
+    return Loops(_integers_loop, (out, state), (out.size, int(low), _wrapped(int(high))))
 
 
 @loop_body
@@ -203,7 +208,7 @@ def _(out, cumulative, weights, state):
 
 @random_integers.geometry
 def _(out, state, *, low, high):
-    return _draw_geometry(out, state, numpy.int64(low), numpy.int64(high))
+    return _draw_geometry(out, state, numpy.int64(low), numpy.int64(_wrapped(high)))
 
 
 @random_bernoulli.geometry

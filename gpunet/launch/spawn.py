@@ -16,8 +16,9 @@ __all__ = ["ProcessContext", "spawn"]
 class ProcessContext:
     """The processes of :func:`spawn`."""
 
-    def __init__(self, processes: list[Any], failures: Any) -> None:
-        self.processes, self._failures = processes, failures
+    def __init__(self, processes: list[Any], failures: list[Any]) -> None:
+        self.processes = processes
+        self._failures = dict(enumerate(failures))  # by rank, a pipe that receives a traceback
 
     def pids(self) -> list[int]:
         """The identifiers of the processes."""
@@ -29,27 +30,34 @@ class ProcessContext:
         Raises:
             ProcessError: a process failed; the message has its number and traceback.
         """
-        waiting = {process.sentinel: rank for rank, process in enumerate(self.processes)}
-        while waiting:
-            ended = multiprocessing.connection.wait(list(waiting), timeout)
-            if not ended:
+        while self._failures:
+            ranks = {pipe: rank for rank, pipe in self._failures.items()}
+            ready = multiprocessing.connection.wait(list(ranks), timeout)
+            if not ready:
                 return False
-            for sentinel in ended:
-                rank = waiting.pop(sentinel)
-                self.processes[rank].join()
-                code = self.processes[rank].exitcode
-                if code != 0:
-                    for process in self.processes:
-                        process.terminate()
-                    text = self._failures.recv() if self._failures.poll() else f"exit code {code}"
-                    raise ProcessError(f"process {rank} of spawn() failed: {text}")
+            for pipe in ready:
+                self._end(ranks[pipe])
         return True
+
+    def _end(self, rank: int) -> None:
+        """Take note of the end of a process: its pipe has a traceback, or is closed."""
+        pipe, process = self._failures.pop(rank), self.processes[rank]
+        try:
+            failure = pipe.recv()
+        except EOFError:
+            failure = ""
+        process.join()
+        if failure or process.exitcode != 0:
+            for other in self.processes:
+                other.terminate()
+                other.join()
+            raise ProcessError(f"process {rank} of spawn() failed: {failure or f'exit code {process.exitcode}'}")
 
 
 def _run(function: Callable[..., Any], rank: int, args: tuple[Any, ...], failures: Any) -> None:
     try:
         function(rank, *args)
-    except BaseException:
+    except Exception:
         failures.send(traceback.format_exc())
         raise SystemExit(1) from None
 
@@ -72,13 +80,16 @@ def spawn(
     if nprocs < 1:
         raise ArgumentError(f"spawn: nprocs={nprocs}; expected 1 or more")
     context = multiprocessing.get_context(start_method)
-    received, sent = context.Pipe(duplex=False)
     processes: list[Any] = []
+    failures: list[Any] = []
     for rank in range(nprocs):
+        received, sent = context.Pipe(duplex=False)
         process: Any = context.Process(target=_run, args=(fn, rank, args, sent), daemon=daemon)  # type: ignore[attr-defined]
         process.start()
+        sent.close()  # so that the end of the process closes the pipe
         processes.append(process)
-    found = ProcessContext(processes, received)
+        failures.append(received)
+    found = ProcessContext(processes, failures)
     if not join:
         return found
     found.join()

@@ -44,8 +44,12 @@ def resize_(self: Tensor, *sizes: Any, size: Any = None, memory_format: Any = No
     if not (source.flags.c_contiguous or source.flags.f_contiguous):
         raise ShapeError("resize_ on a view with gaps between its elements; use .clone() first")
     flat = (source if source.flags.c_contiguous else source.T).reshape(-1)  # in the order of memory
+    owner, offset = _owner_of(source)
     if count <= source.size:
         self.array = flat[:count].reshape(shape)
+    elif owner.flags.c_contiguous and offset + count * source.itemsize <= owner.nbytes:  # as after a resize to a smaller size
+        strides = [source.itemsize * math.prod(shape[dim + 1 :]) for dim in range(len(shape))]
+        self.array = devices.strided_view(owner, offset, shape, tuple(strides), source.dtype)
     else:
         array = empty((count,), source.dtype, source)
         kept = min(count, source.size)
@@ -89,10 +93,15 @@ def set_(self: Tensor, source: Tensor | None = None, storage_offset: int = 0, si
 @method("storage_offset")
 def storage_offset(self: Tensor) -> int:
     """Return the number of elements before the first one in the array that the tensor is a view of."""
-    owner: Any = self.array
+    return _owner_of(self.array)[1] // self.array.itemsize if self.array.size else 0
+
+
+def _owner_of(array: Any) -> tuple[Any, int]:
+    """The array that an array is a view of, and its offset in that in bytes."""
+    owner = array
     while (base := owner.base) is not None and devices.is_array(base):
         owner = base
-    return (devices.pointer(self.array) - devices.pointer(owner)) // self.array.itemsize if self.array.size else 0
+    return owner, devices.pointer(array) - devices.pointer(owner) if array.size else 0
 
 
 @method("pin_memory")

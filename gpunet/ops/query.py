@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, get_default_dtype, set_default_dtype
+from gpunet.autograd import Tensor, set_default_dtype
 from gpunet.autograd.tensor_types import tensor_type
 from gpunet.backend import devices, dtypes
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.ops.broadcast import result_dtype
 from gpunet.ops.face import public
 
 __all__ = [
@@ -85,13 +86,7 @@ def result_type(*values: Any, **named: Any) -> numpy.dtype[Any]:
     for value in given:
         if not isinstance(value, (Tensor, bool, int, float)):
             raise DtypeError(f"result_type: got a {type(value).__name__}; expected tensors or numbers")
-    a, b = given
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        found: Any = a + b if isinstance(a, Tensor) else b + a
-        return found.dtype
-    if float in (type(a), type(b)):
-        return get_default_dtype()
-    return dtypes.bool if type(a) is type(b) is bool else dtypes.int64
+    return result_dtype(*given)
 
 
 def typename(obj: Any) -> str:

@@ -366,10 +366,11 @@ Generator.get_state, Generator.set_state = _get_state, _set_state  # type: ignor
 
 
 @contextmanager
-def fork_rng(devices_: Any = None, enabled: bool = True) -> Iterator[None]:
+def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda") -> Iterator[None]:
     """Restore the state of the default generator on every device at the end of the block.
 
     Args:
+        devices, device_type: have no effect: all devices are restored.
         enabled: False does nothing.
     """
     saved = default_generator.positions()

@@ -18,6 +18,7 @@ from gpunet.ops.in_place import check_in_place
 from gpunet.ops.random import bernoulli, exponential_samples, generator_of, nonnegative, normal_samples, uniform_samples
 
 F = TypeVar("F", bound=Callable[..., Any])
+_MISSING: Any = object()
 
 
 def _fills(function: F) -> F:
@@ -131,17 +132,18 @@ def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -
 
 @public("random_", out=False, names={"from": "low", "to": "high"})
 @_fills
-def random_(input: Tensor, low: int | None = None, high: int | None = None, *, generator: Generator | None = None) -> Tensor:
+def random_(input: Tensor, low: int | None = None, high: Any = _MISSING, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with uniform random integers: ``random_()``, ``random_(to)`` or ``random_(from, to)``, ``to`` excluded.
 
-    Without bounds, 0 up to the largest number of an integer dtype, or up to 2^n, n the bits of a floating dtype's significand.
+    Without bounds, and with ``to=None``, up to the largest number of an integer dtype, or up to 2^n, n the bits of a floating
+    dtype's significand.
 
     Raises:
         ArgumentError: the range is empty.
         OutOfRangeError: the dtype cannot hold it.
     """
     dtype = input.dtype
-    if low is not None and high is None:
+    if high is _MISSING:
         low, high = 0, low
     smallest, largest = _integer_limits(dtype)
     start = as_integer("random_", "from", 0 if low is None else low)

@@ -66,7 +66,7 @@ def _read_idx(path: Path) -> numpy.ndarray:
     shape = tuple(int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dims))
     if data[:3] != b"\x00\x00\x08" or len(data) != 4 + 4 * dims + int(numpy.prod(shape)):
         raise DataError(f"{path}: no file of the format IDX with bytes, or it is cut off")
-    return numpy.frombuffer(data, numpy.uint8, offset=4 + 4 * dims).reshape(shape)
+    return numpy.frombuffer(data, numpy.uint8, offset=4 + 4 * dims).reshape(shape).copy()
 
 
 class MNIST(VisionDataset):

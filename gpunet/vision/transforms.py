@@ -14,7 +14,7 @@ import numpy
 
 from gpunet.autograd import Tensor, make_tensor
 from gpunet.backend import devices
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import is_floating, limits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.creation import tensor
 from gpunet.ops.pad import pad
@@ -153,7 +153,7 @@ class ToPILImage(_Transform):
 
 
 class ConvertImageDtype(_Transform):
-    """A tensor in another dtype; between bytes and floating numbers, 255 is 1."""
+    """A tensor in another dtype; between integers and floating numbers, the largest integer is 1."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
@@ -162,7 +162,8 @@ class ConvertImageDtype(_Transform):
         wanted = tensor(0, dtype=self.dtype).dtype
         if is_floating(img.dtype) == is_floating(wanted):
             return img.to(wanted)
-        return img.to(wanted) / 255 if is_floating(wanted) else (img * 255.999).to(wanted)
+        largest = float(limits(img.dtype if is_floating(wanted) else wanted)[1])
+        return img.to(wanted) / largest if is_floating(wanted) else (img * (largest + 1.0 - 1e-3)).to(wanted)
 
 
 class Normalize(_Transform):
@@ -225,6 +226,8 @@ class Resize(_Transform):
         self, size: Any, interpolation: Any = InterpolationMode.BILINEAR, max_size: int | None = None, antialias: bool | None = True
     ) -> None:
         _pair("Resize", size)
+        if antialias is False:
+            raise ArgumentError("Resize: antialias=False; expected True: images are resized with antialiasing, as Pillow does")
         self.size, self.interpolation, self.max_size, self.antialias = size, interpolation, max_size, antialias
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
@@ -253,7 +256,7 @@ def _resize(img: Any, size: tuple[int, int], interpolation: Any) -> Any:
     planes = array.reshape(-1, *array.shape[-2:]).astype(numpy.float32)
     resized = numpy.stack([numpy.asarray(image.fromarray(plane).resize(size[::-1], kind)) for plane in planes])
     if not is_floating(img.dtype):
-        resized = numpy.clip(numpy.rint(resized), 0, 255)
+        resized = numpy.clip(numpy.rint(resized), *limits(img.dtype))
     return tensor(resized.reshape(*array.shape[:-2], *size), dtype=img.dtype, device=img.device)
 
 
@@ -294,7 +297,12 @@ class CenterCrop(_Transform):
 
     def forward(self, img: Any) -> Any:
         (height, width), (rows, columns) = self.size, _size_of(img, "CenterCrop")
-        return _crop(img, round((rows - height) / 2.0), round((columns - width) / 2.0), height, width)
+        return _crop(img, _middle(rows, height), _middle(columns, width), height, width)
+
+
+def _middle(length: int, size: int) -> int:
+    """Where the middle part of this size begins; a border around a smaller image is wider below and to the right."""
+    return round((length - size) / 2.0) if length >= size else -((size - length) // 2)
 
 
 class RandomCrop(_Transform):

@@ -115,6 +115,53 @@ def test_unused_outputs_give_zeros_or_none() -> None:
     assert seen == [[[1.0, 1.0], [0.0, 0.0], None], [[1.0, 1.0], None, None]]
 
 
+def test_defaults_and_keywords_with_setup_context() -> None:
+    class Scaled(Function):
+        @staticmethod
+        def forward(x: Any, scale: float = 2.0) -> Any:
+            return x * scale, x.argmax()
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            _, ctx.scale = inputs
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any, of_index: Any) -> Any:
+            assert of_index.item() == 0 and of_index.dtype == gpunet.int64
+            return dy * ctx.scale, None
+
+    x = gpunet.ones(2, requires_grad=True)
+    (Scaled.apply(x)[0] + Scaled.apply(x, scale=3.0)[0]).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [5.0, 5.0]
+    with pytest.raises(ArgumentError, match=r"Same\.apply: got x="):
+        Same.apply(x=x)
+
+
+def test_gradients_have_memory_of_their_own() -> None:
+    p, x = gpunet.ones(3, requires_grad=True), gpunet.ones(3, requires_grad=True)
+    upstream = gpunet.ones(3)
+    (p + x).backward(upstream, create_graph=True)
+    with gpunet.no_grad():
+        p.grad.zero_()  # type: ignore[union-attr]
+        upstream.zero_()
+    assert x.grad is not None and x.grad.tolist() == [1.0] * 3
+    a, b = p * 1, x * 1
+    a.retain_grad()
+    b.retain_grad()
+    (a + b).sum().backward()
+    a.grad.mul_(5.0)  # type: ignore[union-attr]
+    assert b.grad is not None and b.grad.tolist() == [1.0] * 3
+
+
+def test_retained_gradient_is_not_added_twice() -> None:
+    x = gpunet.ones(2, requires_grad=True)
+    z = x * 2
+    z.retain_grad()
+    (z * 3).sum().backward(inputs=[x, z])
+    assert z.grad is not None and z.grad.tolist() == [3.0, 3.0]
+    assert x.grad is not None and x.grad.tolist() == [6.0, 6.0]
+
+
 def test_outputs_without_gradient() -> None:
     class Sorted(Function):
         @staticmethod

@@ -75,11 +75,12 @@ def notebook(*cells: str) -> str:
 
 def test_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = "%matplotlib inline\n!pip install torch\nimport torch", "if True:\n    !ls\n    x = torch.ones(2)"
-    cells = (first, second, "%%bash\nls", "print(x)")
+    continued = "print('%d'\n      % 5)\ntext = \'\'\'\n!kept\n\'\'\'\nprint(text.strip())"
+    cells = (first, second, "%%bash\nls", "print(x)", continued)
     path = tmp_path / "book.ipynb"
     path.write_text(notebook(*cells))
     assert main(["run", str(path)]) == 0
-    assert capsys.readouterr().out == "tensor([1., 1.])\n"
+    assert capsys.readouterr().out == "tensor([1., 1.])\n5\n!kept\n"
     path.write_text("{}")
     with pytest.raises(ArgumentError, match="is no notebook"):
         run_script(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,17 @@ def test_failure_names_the_process() -> None:
         multiprocessing.spawn(fail, nprocs=2, start_method="fork")
     with pytest.raises(ArgumentError, match="nprocs=0"):
         multiprocessing.spawn(fail, nprocs=0)
+
+
+def exits(rank: int) -> None:
+    sys.exit(0)
+
+
+def fail_with_much_text(rank: int) -> None:
+    raise ValueError("x" * 300_000)
+
+
+def test_exit_and_long_messages() -> None:
+    multiprocessing.spawn(exits, nprocs=2, start_method="fork")
+    with pytest.raises(ProcessError, match=r"process 0 of spawn\(\) failed"):
+        multiprocessing.spawn(fail_with_much_text, nprocs=1, start_method="fork")

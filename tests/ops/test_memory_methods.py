@@ -32,6 +32,8 @@ def test_resize(device: str) -> None:
     x = gpunet.arange(6)
     assert x.resize_(2, 2) is x and x.tolist() == [[0, 1], [2, 3]]
     assert x.resize_((2, 3)).tolist()[0] == [0, 1, 2]
+    z = gpunet.arange(6)
+    assert z.resize_(2).resize_(6).tolist() == [0, 1, 2, 3, 4, 5]
     y = gpunet.arange(6).reshape(2, 3).t()
     assert y.resize_(6).tolist() == [0, 1, 2, 3, 4, 5]  # in the order of memory, as in PyTorch
     assert x.resize_as_(gpunet.zeros(4)).shape == (4,)
@@ -69,6 +71,7 @@ def test_type_queries(torch: object) -> None:
     assert not gpunet.can_cast("float32", "int64")
     assert gpunet.result_type(gpunet.ones(1, dtype="int64"), 1.5) == gpunet.float32
     assert gpunet.result_type(1, gpunet.ones(1, dtype="float64")) == gpunet.float64
+    assert gpunet.result_type(gpunet.ones(2), gpunet.ones(3)) == gpunet.float32
     assert gpunet.result_type(1, 2.0) == gpunet.float32 and gpunet.result_type(1, True) == gpunet.int64
     assert gpunet.typename(gpunet.ones(1)) == "torch.FloatTensor"
     with pytest.raises(ShapeError, match=r"is_nonzero: the tensor has shape \(2,\)"):

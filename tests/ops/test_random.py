@@ -57,6 +57,8 @@ def test_bounds_of_random_integers() -> None:
     assert 2**22 < x.max().item() <= 2**24 and x.min().item() >= 0
     assert set(gpunet.zeros(100, dtype="int64").random_(2).tolist()) == {0, 1}
     assert set(gpunet.zeros(100, dtype="bool").random_().tolist()) == {False, True}
+    assert gpunet.zeros(100, dtype="int32").random_(5, None).max().item() > 2**24
+    assert gpunet.zeros(9, dtype="int64", device="emulated").random_().min().item() >= 0
     with pytest.raises(OutOfRangeError, match=r"random_: 999 does not fit into uint8"):
         gpunet.zeros(1, dtype="uint8").random_(1000)
     with pytest.raises(ArgumentError, match=r"random_: from=5, to=5"):

@@ -142,7 +142,7 @@ random_integers.describe(
 
 @random_integers.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    yield from _draws("int64", {"low": 0, "high": 10}, {"low": -(2**62), "high": 2**62 - 1})
+    yield from _draws("int64", {"low": 0, "high": 10}, {"low": -(2**62), "high": 2**62 - 1}, {"low": 5, "high": 2**63})
 
 
 @random_integers.cases("representative", "bench")
