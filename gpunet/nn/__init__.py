@@ -28,6 +28,8 @@ __all__ += parallel.__all__
 def __getattr__(name: str) -> Any:
     if name in ("parameter", "utils"):
         return importlib.import_module(f"gpunet.nn.{name}")
+    if name == "modules":  # PyTorch's package of all modules
+        return importlib.import_module("gpunet.nn")
     raise AttributeError(f"module 'gpunet.nn' has no attribute {name!r}")
 
 

@@ -43,9 +43,6 @@ class _Loss(Module):
         super().__init__()
         self.reduction = losses.reduction_of(type(self).__name__, size_average, reduce, reduction, self.reductions)
 
-    def extra_repr(self) -> str:
-        return f"reduction={self.reduction!r}"
-
 
 class MSELoss(_Loss):
     """(input - target)^2, reduced over all elements (Mean Squared Error)."""

@@ -18,7 +18,6 @@ from gpunet.ops.in_place import check_in_place
 from gpunet.ops.random import bernoulli, exponential_samples, generator_of, nonnegative, normal_samples, uniform_samples
 
 F = TypeVar("F", bound=Callable[..., Any])
-_MISSING: Any = object()
 
 
 def _fills(function: F) -> F:
@@ -132,7 +131,7 @@ def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -
 
 @public("random_", out=False, names={"from": "low", "to": "high"})
 @_fills
-def random_(input: Tensor, low: int | None = None, high: Any = _MISSING, *, generator: Generator | None = None) -> Tensor:
+def random_(input: Tensor, low: int | None = None, high: Any = ..., *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with uniform random integers: ``random_()``, ``random_(to)`` or ``random_(from, to)``, ``to`` excluded.
 
     Without bounds, and with ``to=None``, up to the largest number of an integer dtype, or up to 2^n, n the bits of a floating
@@ -143,7 +142,7 @@ def random_(input: Tensor, low: int | None = None, high: Any = _MISSING, *, gene
         OutOfRangeError: the dtype cannot hold it.
     """
     dtype = input.dtype
-    if high is _MISSING:
+    if high is ...:  # one bound, or none
         low, high = 0, low
     smallest, largest = _integer_limits(dtype)
     start = as_integer("random_", "from", 0 if low is None else low)

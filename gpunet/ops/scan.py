@@ -96,8 +96,6 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     if count == 0:
         return clone(input)
     x = cat(parts, at) if len(parts) > 1 else input
-    if not x.array.shape[at]:
-        raise ShapeError(f"diff: the tensor has shape {tuple(x.shape)}; expected at least one element along dim={dim}")
     for _ in range(min(count, x.array.shape[at])):
         x = _difference(x, at)
     return x

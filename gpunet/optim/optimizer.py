@@ -40,6 +40,8 @@ _HOOKS = (
 #: Hooks of the steps of all optimizers.
 _global_hooks: dict[str, dict[int, Hook]] = {"step_pre": {}, "step_post": {}}
 
+#: Sets of parameters that step together, whose lists of state are kept.
+_MAX_LISTS = 64
 #: Valid range [low, high) of options that need not be >= 0.
 _RANGES = {"betas": (0.0, 1.0)} | dict.fromkeys(("dampening", "lambd", "t0"), (-math.inf, math.inf))
 
@@ -464,6 +466,8 @@ class Optimizer:
                         joined.flat = None
                 self.regrouped[0] += 1
             lists = [self._state_list(params, name, initial.get(name)) if name else None for name in names]
+            if len(self._cached_lists) >= _MAX_LISTS:  # each step may have gradients of other parameters
+                del self._cached_lists[next(iter(self._cached_lists))]
             self._cached_lists[key] = [*itertools.chain.from_iterable(map(dict.values, states))], lists, dtype
         if active.tape is not None:
             description = "the state of an optimizer, or which parameters step together"

@@ -430,3 +430,8 @@ def test_dropout_is_reproducible_with_the_seed(device: str) -> None:
         seen.append(bits([layer(x), layer(x)]))
     assert seen[0] == seen[1] != seen[2]
     assert all(a != b for a, b in itertools.pairwise(seen[0] + seen[2]))
+
+
+def test_modules_of_pytorch_are_those_of_nn() -> None:
+    assert nn.modules.Linear is nn.Linear and nn.modules.module.Module is nn.Module and nn.modules.loss.MSELoss is nn.MSELoss
+    assert repr(nn.CrossEntropyLoss()) == "CrossEntropyLoss()"

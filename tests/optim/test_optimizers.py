@@ -509,3 +509,15 @@ def test_state_of_another_shape_raises(device: str) -> None:
     state["state"][0]["mu_product"] = gpunet.ones(2)
     with pytest.raises(StateDictError, match=r"'mu_product' of parameter 0 has shape \(2,\), expected \(1,\)"):
         optimizer.load_state_dict(state)
+
+
+def test_lists_of_sets_of_parameters_are_bounded() -> None:
+    """Layer dropout: each step another set of parameters has gradients."""
+    parameters = [gpunet.nn.Parameter(gpunet.ones(2)) for _ in range(100)]
+    optimizer = gpunet.optim.Adam(parameters, lr=0.1)
+    for number in range(100):
+        for position, parameter in enumerate(parameters):
+            parameter.grad = None if position == number else gpunet.ones(2)
+        optimizer.step()
+    assert len(optimizer._cached_lists) <= 64
+    assert all(abs(parameter[0].item() - (1 - 9.9)) < 1e-4 for parameter in parameters)
