@@ -39,7 +39,8 @@ def ctc_loss(
         input_lengths, target_lengths: (n,) integers, tensors or tuples; () for one sequence.
         blank: the class of the blank.
         reduction: "mean" divides each loss by its target length, at least 1, and averages; "sum" or "none".
-        zero_infinity: an infinite loss, of a target that is too long for its frames, becomes 0, and so does its gradient.
+        zero_infinity: an infinite loss, of a target that is too long for its frames, becomes 0.  Its gradient is 0 in any case;
+            PyTorch's is NaN if ``zero_infinity`` is False.
 
     Returns:
         A 0-d tensor; for "none" (n,), or () for one sequence.
