@@ -548,7 +548,7 @@ def as_strided(array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -
     while isinstance(owner.base, numpy.ndarray):
         owner = owner.base
     if not (owner.flags.c_contiguous or owner.flags.f_contiguous):
-        return numpy.lib.stride_tricks.as_strided(array, shape, strides).copy()
+        return numpy.lib.stride_tricks.as_strided(array, shape, strides, subok=True).copy()
     memory = owner if owner.flags.c_contiguous else owner.T
     return strided_view(memory, pointer(array) - pointer(memory), shape, strides, array.dtype)
 

@@ -116,6 +116,9 @@ def _(s: Samples) -> Iterator[Any]:
     weights = s.blank(2, 5)
     weights[0, 3], weights[1, :] = 2, 1  # all but one weight are 0; and equal weights
     yield "zeros", _choice(weights, 40, STATES[0]), {}
+    if s.dtype == "float64":  # the first cumulative weight is exactly the first point, which belongs to the second index
+        point = float(numpy.random.Philox(key=0, counter=0).random_raw(1)[0] >> 11) * 2.0**-53
+        yield "a tie", _choice(numpy.array([[point, 1.0 - point]]), 1, STATES[0]), {}
 
 
 @random_choice.cases("representative", "bench")
