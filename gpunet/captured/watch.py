@@ -59,6 +59,8 @@ class Watch:
         self._entered: set[tuple[types.CodeType, int]] = set()
         self._named: dict[int, Any] = {}  # values that guarded names lead to, by id
         self._followed: set[tuple[int, Reads]] = set()
+        #: of the step, which is watched also if it is a function of a library, as in gpunet bench
+        self._namespace = getattr(inspect.unwrap(getattr(function, "func", function)), "__globals__", None)
         self._follow(function, _NOTHING)
         for value in _leaves(arguments):
             self._follow(value, _NOTHING)
@@ -81,15 +83,18 @@ class Watch:
         self.guards.add("({}[0] == {}.changes or {}())", (settings_changed, state, state.is_unchanged), state.find_change)
 
     # -- functions that run
+    def _is_library_code(self, frame: types.FrameType) -> bool:
+        return frame.f_globals is not self._namespace and _is_library_code(frame)
+
     def _on_event(self, frame: types.FrameType, event: str, value: Any) -> None:
         if event == "call":
-            if not _is_library_code(frame):
+            if not self._is_library_code(frame):
                 self._enter(frame)
         elif event == "return":
-            if not _is_library_code(frame):
+            if not self._is_library_code(frame):
                 for local in frame.f_locals.values():
                     self._follow_named(local, reads_of(frame.f_code))
-            if frame.f_back is not None and not _is_library_code(frame.f_back):
+            if frame.f_back is not None and not self._is_library_code(frame.f_back):
                 self._follow_named(value, reads_of(frame.f_back.f_code))
 
     def _enter(self, frame: types.FrameType) -> None:

@@ -15,6 +15,8 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import CaptureError
+from gpunet.tools.bench.cases import CASES
+from gpunet.tools.bench.peers import ours
 from tests.captured.test_capture import Training
 from tests.ops.test_ops import to_numpy
 
@@ -498,3 +500,11 @@ def test_a_step_is_freed_with_its_last_reference(device: str) -> None:
         assert recording() is None
     finally:
         gc.enable()
+
+
+def test_a_step_of_the_library_is_watched() -> None:
+    """Its closure leads to the model, as that of a user's function does: gpunet bench captures steps of its own."""
+    runner = ours.make(CASES["tiny"], "forward", "numpy", "cpu")
+    eager = ours.make(CASES["tiny"], "forward", "eager", "cpu")
+    for batch, other in zip(runner.batches[:3], eager.batches[:3]):
+        assert runner.step(*batch).item() == pytest.approx(eager.step(*other).item(), rel=1e-6)
