@@ -29,10 +29,10 @@ ROOMS = (
 )  # fmt: skip
 #: Why a name is absent on purpose: a pattern of its path -> the reason.
 REASONS = {
-    r"[Ss]parse|coalesce|_indices\b|\.(crow|ccol|row|col)_|to_dense|dense_dim|spmm|hspmm|smm|sspaddmm": "sparse",
+    r"[Ss]parse|coalesce|Tensor\._?(indices|values)\b|\.(crow|ccol|row|col)_|to_dense|dense_dim|spmm|hspmm|smm|sspaddmm": "sparse",
     r"[Qq]uant|fake_quant|int_repr|q_scale|q_zero|q_per|Observer|qint|dequantize": "quantized",
     r"complex|cfloat|cdouble|chalf|torch\.fft|real\b|imag\b|conj|angle|polar|stft|istft|is_neg|resolve_|view_as_": "complex",
-    r"[Ss]cript|\bjit|trace_|TracedModule|export|_dynamo|compiler|vmap|cond\b|while_loop|onnx": "compilers",
+    r"[Ss]cript|\bjit|trace_|TracedModule|export|_dynamo|compiler|vmap|torch\.cond\b|while_loop|onnx": "compilers",
     r"distributed|DistributedSampler|SyncBatchNorm|nccl|DataParallel|comm\b": "distributed",
     r"miopen|mkldnn|cudnn_|_foobar|xpu|mps|ipu|hpu|mtia|xla|vulkan|nvtx|jiterator|graphs?\b|CUDAGraph|MemPool": "backends",
     r"named|names\b|align_|refine_names|rename": "named",
