@@ -127,13 +127,17 @@ class Function:
         Keywords, and defaults of its parameters, are for a forward without ctx; ``setup_context`` receives all of them as inputs.
 
         Raises:
+            ArgumentError: the arguments are not those of forward.
             GradientError: forward or backward is no static method, or forward changes a leaf that requires grad in place.
         """
         for name in ("forward", "backward", "setup_context"):
             if not isinstance(inspect.getattr_static(cls, name), (staticmethod, classmethod)):
                 raise GradientError(f"{cls.__name__}.{name} is no static method; write @staticmethod above it, without self")
         if cls.setup_context is not Function.setup_context:
-            bound = inspect.signature(cls.forward).bind(*args, **options)
+            try:
+                bound = inspect.signature(cls.forward).bind(*args, **options)
+            except TypeError as error:
+                raise ArgumentError(f"{cls.__name__}.apply: {error}; expected the arguments of forward") from None
             bound.apply_defaults()
             args = (*bound.args, *bound.kwargs.values())
         elif options:

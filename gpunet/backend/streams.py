@@ -12,7 +12,7 @@ from gpunet.backend.devices import Device, cupy
 from gpunet.backend.gpus import is_available
 from gpunet.errors import ArgumentError, DeviceError
 
-__all__ = ["Event", "Stream", "StreamContext", "current_stream", "default_stream", "stream"]
+__all__ = ["Event", "Stream", "current_stream", "default_stream", "stream"]
 
 
 class Stream:
@@ -35,6 +35,12 @@ class Stream:
         """The address of the stream; 0 without a GPU."""
         return 0 if self._stream is None else int(self._stream.ptr)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and (self.device, self.cuda_stream) == (other.device, other.cuda_stream)
+
+    def __hash__(self) -> int:
+        return hash((self.device, self.cuda_stream))
+
     def synchronize(self) -> None:
         """Wait until all launches on the stream have finished."""
         if self._stream is not None:
@@ -47,8 +53,7 @@ class Stream:
 
     def wait_stream(self, stream: Stream) -> None:
         """Let later launches on this stream wait for those on another that are queued now."""
-        if self._stream is not None:
-            self._stream.wait_event(stream._stream.record())
+        self.wait_event(stream.record_event())
 
     def wait_event(self, event: Event) -> None:
         """Let later launches on this stream wait for an event."""
@@ -83,9 +88,6 @@ def stream(stream: Stream | None) -> Iterator[None]:
         return
     with devices.stream_guard(stream.device, stream._stream):
         yield
-
-
-StreamContext = stream
 
 
 class Event:

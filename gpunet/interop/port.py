@@ -14,6 +14,7 @@ import gpunet
 from gpunet.errors import ArgumentError, MissingNameError
 from gpunet.interop.run_script import code_of_notebook
 from gpunet.interop.torch_modules import WITHOUT, _Torch, place_of
+from gpunet.ops.face import NUMPY_NAMES
 
 
 class Finding(NamedTuple):
@@ -179,8 +180,8 @@ def _keywords(function: Any) -> set[str] | None:
         return None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
-    more = {"out", "dtype", "device", "axis", "keepdims", "x", "a", "x1", "x2"}
-    return {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY} | more
+    names = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+    return names if inspect.isclass(function) else names | {"out"} | {n for n, of in NUMPY_NAMES.items() if of in names}
 
 
 def _missing_methods(reader: _Reader, script: str) -> Iterator[Finding]:

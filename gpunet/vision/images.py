@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy
@@ -26,7 +27,8 @@ def pillow() -> Any:
 
 def is_pil(image: Any) -> bool:
     """Whether ``image`` is a PIL image."""
-    return type(image).__module__.partition(".")[0] == "PIL" and hasattr(image, "getbands")
+    module = sys.modules.get("PIL.Image")  # without it there are no images of it
+    return module is not None and isinstance(image, module.Image)
 
 
 def pixels_of(image: Any, function: str) -> numpy.ndarray:

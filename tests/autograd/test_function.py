@@ -133,6 +133,8 @@ def test_defaults_and_keywords_with_setup_context() -> None:
     x = gpunet.ones(2, requires_grad=True)
     (Scaled.apply(x)[0] + Scaled.apply(x, scale=3.0)[0]).sum().backward()
     assert x.grad is not None and x.grad.tolist() == [5.0, 5.0]
+    with pytest.raises(ArgumentError, match=r"Scaled\.apply: missing a required argument: 'x'"):
+        Scaled.apply()
     with pytest.raises(ArgumentError, match=r"Same\.apply: got x="):
         Same.apply(x=x)
 

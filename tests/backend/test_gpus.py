@@ -78,7 +78,9 @@ def test_streams() -> None:
     event.wait()
     stream.synchronize()
     assert stream.query() and x.tolist() == [2.0] * 3
-    assert cuda.default_stream().cuda_stream == 0
+    assert cuda.default_stream().cuda_stream == 0 and cuda.default_stream() == cuda.default_stream()
+    with cuda.stream(stream):
+        assert cuda.current_stream() == stream and len({cuda.current_stream(), stream}) == 1
 
 
 @without_gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gpunet
@@ -12,6 +13,9 @@ from gpunet.tools.coverage_page import judge
 def test_page_is_up_to_date(torch: Any) -> None:
     page = coverage_page.page_path().read_text(encoding="utf-8")
     assert page == coverage_page.page(), "run: python -m gpunet.tools.coverage_page --write"
+    count, share = re.search(r"Of (\d+) public names of PyTorch (\d+ %)", page).groups()  # type: ignore[union-attr]
+    readme = coverage_page.page_path().parents[1] / "README.md"
+    assert f"{share} of {count} are there" in readme.read_text(encoding="utf-8")
 
 
 def test_states(torch: Any, monkeypatch: Any) -> None:
