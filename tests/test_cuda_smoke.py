@@ -17,6 +17,9 @@ from tests.driver.processes import ROOT
 RUNS = {
     "eager": "tests/test_smoke.py",
     "lazy, two devices": "--driver-lazy --driver-devices 2 -m on_device tests/captured/test_ownership.py tests/backend",
+    "names of torch.cuda": (
+        "--driver-devices 2 tests/backend/test_gpus.py --deselect tests/backend/test_gpus.py::test_without_a_gpu"
+    ),
 }
 
 
