@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Gradient, Tensor, fused, get_default_dtype, method, wrap
-from gpunet.backend.dtypes import is_boolean, is_floating
+from gpunet.backend.dtypes import is_boolean, is_floating, is_half
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import empty
@@ -65,6 +65,25 @@ def _(y, z, *, activation, alpha):
 @activation_backward.geometry
 def _(dz, dy, saved, *, activation, alpha):
     return Geometry(elementwise_grid(dz.size), 256, (numpy.int64(dz.size), alpha), (ACTIVATIONS[activation].struct,))
+
+
+def absorb_activation(arrays, options, follower, is_needed):
+    """What a product with an activation in its epilogue absorbs (``Kernel.absorbs``): an activation of its result.
+
+    Its arrays begin with the result, the pre-activation and the workspace.  Halves would be rounded once instead of twice.
+    """
+    y, z, *others = arrays
+    if options["activation"] != "identity" or z is not None or is_half(y.dtype):
+        return None
+    return follower[0].reshape(y.shape), y if is_needed else None, *others
+
+
+def absorb_derivative(arrays, options, follower, is_needed):
+    """What the gradient of a product's input absorbs: that of the activation before it.  Its last array is the residual."""
+    dx, *others, _ = arrays
+    if options["activation"] != "identity" or is_needed or is_half(dx.dtype):
+        return None
+    return follower[0].reshape(dx.shape), *others, follower[2].reshape(dx.shape)
 
 
 @fused(

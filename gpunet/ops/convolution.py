@@ -22,12 +22,12 @@ from numpy import ndarray
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_boolean, is_floating, is_half
+from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import ceil_div, kernel
 from gpunet.launch.memory import empty, scratch
 from gpunet.ops.activation_table import ACTIVATIONS
-from gpunet.ops.activations import activation_backward, activation_forward, find
+from gpunet.ops.activations import absorb_activation, absorb_derivative, activation_backward, activation_forward, find
 from gpunet.ops.face import as_integer, public
 from gpunet.ops.gemm import best_cut, geometry, whole_flag, window_shape, workspace
 from gpunet.ops.matmul import matmul
@@ -346,20 +346,8 @@ def _windows_of_x(window: Window) -> ndarray:
     return window_shape(channels, window.extent, window.size, window.filters[2:], window.stride, first, window.dilation)
 
 
-@conv2d_forward.absorbs(activation_forward)
-def _(arrays, options, follower, is_needed):
-    y, z, partials, tickets, x, w, b = arrays
-    if options["activation"] != "identity" or z is not None or is_half(y.dtype):  # halves would be rounded once instead of twice
-        return None
-    return follower[0].reshape(y.shape), y if is_needed else None, partials, tickets, x, w, b
-
-
-@conv2d_backward_input.absorbs(activation_backward)
-def _(arrays, options, follower, is_needed):
-    dx, partials, tickets, dy, w, saved = arrays
-    if options["activation"] != "identity" or is_needed or is_half(dx.dtype):
-        return None
-    return follower[0].reshape(dx.shape), partials, tickets, dy, w, follower[2].reshape(dx.shape)
+conv2d_forward.absorbs(activation_forward)(absorb_activation)
+conv2d_backward_input.absorbs(activation_backward)(absorb_derivative)
 
 
 # ---- the op -----------------------------------------------------------------------------------------------------------

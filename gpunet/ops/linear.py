@@ -19,12 +19,12 @@ from numpy import ndarray
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating, is_half
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import kernel
 from gpunet.launch.memory import empty
 from gpunet.ops.activation_table import ACTIVATIONS
-from gpunet.ops.activations import activation_backward, activation_forward, find
+from gpunet.ops.activations import absorb_activation, absorb_derivative, activation_backward, activation_forward, find
 from gpunet.ops.broadcast import broadcasts_to, cast
 from gpunet.ops.face import public
 from gpunet.ops.gemm import best_cut, geometry, whole_flag, workspace
@@ -93,20 +93,8 @@ def _(dw, db, partials, tickets, dy, x, scale, *, cut=None):
     return geometry(o, i, n, cut, (), whole_flag(dy, None if dw is None else x))
 
 
-@linear_forward.absorbs(activation_forward)
-def _(arrays, options, follower, is_needed):
-    y, z, partials, tickets, x, w, b = arrays
-    if options["activation"] != "identity" or z is not None or is_half(y.dtype):  # halves would be rounded once instead of twice
-        return None
-    return follower[0].reshape(y.shape), y if is_needed else None, partials, tickets, x, w, b
-
-
-@linear_backward_input.absorbs(activation_backward)
-def _(arrays, options, follower, is_needed):
-    dx, partials, tickets, dy, w, saved = arrays
-    if options["activation"] != "identity" or is_needed or is_half(dx.dtype):
-        return None
-    return follower[0].reshape(dx.shape), partials, tickets, dy, w, follower[2].reshape(dx.shape)
+linear_forward.absorbs(activation_forward)(absorb_activation)
+linear_backward_input.absorbs(activation_backward)(absorb_derivative)
 
 
 def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bool) -> tuple[Any, Any]:
