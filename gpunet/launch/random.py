@@ -142,17 +142,19 @@ def random_integers(out, state, *, low, high):
 
 @random_integers.loops
 def _(out, state, *, low, high):
-    return Loops(_integers_loop, (out, state), (out.size, int(low), _wrapped(int(high))))
+    half, odd = divmod(int(high) - int(low), 2)  # the width itself may be too large for an int64
+    return Loops(_integers_loop, (out, state), (out.size, int(low), half, odd))
 
 
 @loop_body
-def _integers_loop(out, state, count, low, high):
+def _integers_loop(out, state, count, low, half, odd):
     key, counter = load(state, 0, 1), load(state, 1, 1)
+    width = uint64(uint64(half) * uint64(2)) + uint64(odd)
     for block in range((count + 3) // 4):
         words = _philox_loop(key, counter, block)
         for j in range(4):
             if 4 * block + j < count:
-                store(out, 4 * block + j, int64(words[j] % uint64(high - low)) + low, 0)
+                store(out, 4 * block + j, int64(words[j] % uint64(width)) + low, 0)
     return 0
 
 

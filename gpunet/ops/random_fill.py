@@ -149,6 +149,8 @@ def random_(input: Tensor, low: int | None = None, high: Any = ..., *, generator
     stop = largest + 1 if high is None else as_integer("random_", "to", high)
     if not start < stop:
         raise ArgumentError(f"random_: from={start}, to={stop}; expected from < to")
+    if stop - start == 2**64:
+        raise ArgumentError(f"random_: from={start} without to; expected fewer than 2^64 integers: pass to={largest}")
     for bound in (start, stop - 1):
         if not smallest <= bound <= largest:
             raise OutOfRangeError(f"random_: {bound} does not fit into {dtype}; expected {smallest} .. {largest}")

@@ -195,3 +195,19 @@ def test_random_programs_compile_to_the_values_of_eager() -> None:
         for ours, theirs in zip(captured(arguments), expected):
             for a, b in zip(ours, theirs):
                 numpy.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_ranges_of_integers_up_to_the_largest(backend: str) -> None:
+    if backend == "numba":
+        pytest.importorskip("numba")
+
+    def step() -> Any:
+        x = gpunet.zeros(5, dtype="int64")
+        return x.random_(), x.clone().random_(-5, None), gpunet.randint(3, 9, (4,))
+
+    captured = gpunet.capture(step, backend=backend)
+    gpunet.manual_seed(1)
+    found = [[t.tolist() for t in captured()] for _ in range(3)]
+    gpunet.manual_seed(1)
+    assert found == [[t.tolist() for t in step()] for _ in range(3)]

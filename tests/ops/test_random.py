@@ -59,6 +59,8 @@ def test_bounds_of_random_integers() -> None:
     assert set(gpunet.zeros(100, dtype="bool").random_().tolist()) == {False, True}
     assert gpunet.zeros(100, dtype="int32").random_(5, None).max().item() > 2**24
     assert gpunet.zeros(9, dtype="int64", device="emulated").random_().min().item() >= 0
+    with pytest.raises(ArgumentError, match=r"fewer than 2\^64 integers"):
+        gpunet.zeros(1, dtype="int64").random_(-(2**63), None)
     with pytest.raises(OutOfRangeError, match=r"random_: 999 does not fit into uint8"):
         gpunet.zeros(1, dtype="uint8").random_(1000)
     with pytest.raises(ArgumentError, match=r"random_: from=5, to=5"):
