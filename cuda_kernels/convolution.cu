@@ -10,7 +10,7 @@
 //
 // Versions: 1. SIMT tiles (this one).  Next: tensor cores.
 
-#include "common/activations.cuh"
+#include "gemm/epilogue.cuh"
 #include "gemm/product.cuh"
 #include "gemm/window.cuh"
 
@@ -19,7 +19,6 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
     T* __restrict__ y, T* __restrict__ z, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
     const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, int channels, int pixels, int taps, int slices,
     int groups, const WindowShape shape, double alpha) {
-  using A = Accumulator<T>;
   const int of_product = tiles(channels, ROWS) * (pixels ? tiles(pixels, COLUMNS) : 1);
   const int group = blockIdx.x / of_product;
   __shared__ int first_channel;  // the mainloop needs the registers
@@ -28,19 +27,8 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
   product<T, Tile<T, ROWS, COLUMNS>>(
       Strided<T, true, WHOLE>(w + static_cast<long long>(group) * channels * taps, channels, taps, 1),
       Window<T, false, false>(x + group * shape.of_group(groups), pixels, shape), taps, {partials, tickets, slices},
-      [&](int row, int column, Pack<A, 4>& value, int valid) {
-        const int channel = first_channel + row;
-        const Images images{channels * groups, shape.pixels};
-        const Images::Place place = images.place(channel, column);
-        const A bias = b ? A(b[channel]) : A(0);
-#pragma unroll
-        for (int e = 0; e < 4; e++) value.v[e] += bias;
-        if (z) images.store(z, place, value, valid);
-#pragma unroll
-        for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], A(alpha));
-        images.store(y, place, value, valid);
-      },
-      none, blockIdx.x % of_product);
+      Activated<T, Act, Images>{{channels * groups, first_channel, shape.pixels}, y, z, b, alpha}, none,
+      blockIdx.x % of_product);
 }
 
 // `shape` has the images dy, where pixels and taps of dx meet.  DIVIDES: a stride is not 1.
@@ -49,7 +37,6 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
     T* __restrict__ dx, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
     const T* __restrict__ dy, const T* __restrict__ w, const T* __restrict__ saved, int channels, int pixels, int taps,
     int slices, int groups, const WindowShape shape, double alpha) {
-  using A = Accumulator<T>;
   const int of_product = tiles(channels, ROWS) * (pixels ? tiles(pixels, COLUMNS) : 1);
   const int group = blockIdx.x / of_product;
   const long long of_filter = shape.taps.divisor;
@@ -60,17 +47,8 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
       Blocks<T>(
           w + static_cast<long long>(group) * channels * taps, channels, of_filter, channels * of_filter, shape.taps),
       Window<T, false, DIVIDES>(dy + group * shape.of_group(groups), pixels, shape), taps, {partials, tickets, slices},
-      [&](int row, int column, Pack<A, 4>& value, int valid) {
-        const Images images{channels * groups, shape.pixels};
-        const Images::Place place = images.place(first_channel + row, column);
-        if (Act::reads_saved) {
-          const Pack<A, 4> of_forward = images.load(saved, place, valid);
-#pragma unroll
-          for (int e = 0; e < 4; e++) value.v[e] *= Act::derivative(of_forward.v[e], A(alpha));
-        }
-        images.store(dx, place, value, valid);
-      },
-      none, blockIdx.x % of_product);
+      Derived<T, Act, Images>{{channels * groups, first_channel, shape.pixels}, dx, saved, alpha}, none,
+      blockIdx.x % of_product);
 }
 
 // Without dw, taps is 0: the product has no columns, and only the sums by channel are computed.
@@ -79,30 +57,26 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
     T* __restrict__ dw, T* __restrict__ db, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
     const T* __restrict__ dy, const T* __restrict__ x, const Accumulator<T>* __restrict__ scale, int channels, int taps,
     int pixels, int slices, int groups, const WindowShape shape) {
-  using A = Accumulator<T>;
   using OfWeight = Tile<T, ROWS, COLUMNS>;
   const int across = taps ? tiles(taps, COLUMNS) : 1, of_product = tiles(channels, ROWS) * across;
   const int group = blockIdx.x / of_product, tile = blockIdx.x % of_product;
+  __shared__ T* of_group;  // the mainloop needs the registers
   __shared__ int first_channel, first_row;
   if (threadIdx.x == 0) {
     first_channel = group * channels;
     first_row = tile / across * ROWS;
+    of_group = dw + static_cast<long long>(first_channel) * taps;
   }
   LineSums<T, OfWeight, true> of_dy{{}, tile % across == 0};
   const long long of_image = shape.pixels.divisor;
+  const Scaled<T> mean{{taps}, of_group, scale};
   const bool is_whole = product<T, OfWeight>(
       Blocks<T>(dy + group * channels * of_image, channels, of_image, groups * channels * of_image, shape.pixels),
-      Window<T, true, false>(x + group * shape.of_group(groups), taps, shape), pixels, {partials, tickets, slices},
-      [&](int row, int column, Pack<A, 4>& value, int valid) {
-        const A factor = scale ? scale[0] : A(1);
-#pragma unroll
-        for (int e = 0; e < 4; e++) value.v[e] *= factor;
-        store_pack(dw + (first_channel + row) * static_cast<long long>(taps) + column, value, valid, access_width(taps, dw));
-      },
+      Window<T, true, false>(x + group * shape.of_group(groups), taps, shape), pixels, {partials, tickets, slices}, mean,
       of_dy, tile);
   if (!is_whole || !of_dy.is_needed || !db) return;
-  of_dy.finish([&](int line, A sum) {
+  of_dy.finish([&](int line, Accumulator<T> sum) {
     const int row = first_row + line;
-    if (row < channels) db[first_channel + row] = T(sum * (scale ? scale[0] : A(1)));
+    if (row < channels) db[first_channel + row] = T(sum * mean.factor());
   });
 }

@@ -9,7 +9,7 @@
 // Versions: 1. SIMT tiles (this one).  Next: tensor-core mainloops with the same epilogues, and a chain of narrow layers in
 // one launch.
 
-#include "common/activations.cuh"
+#include "gemm/epilogue.cuh"
 #include "gemm/product.cuh"
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
@@ -19,24 +19,10 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
     T* __restrict__ y, T* __restrict__ z, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
     const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, int n, int o, int i, int slices,
     double alpha) {
-  using A = Accumulator<T>;
   NoSums none;
   product<T, Tile<T, ROWS, COLUMNS>>(
       Strided<T, true, WHOLE>(x, n, i, 1), Strided<T, true, WHOLE>(w, o, i, 1), i, {partials, tickets, slices},
-      [&](int row, int column, Pack<A, 4>& value, int valid) {
-        const long long at = static_cast<long long>(row) * o + column;
-        const int width = access_width(o, y, z, b);
-        if (b) {
-          const Pack<A, 4> bias = load_pack<4>(b + column, valid, width);
-#pragma unroll
-          for (int e = 0; e < 4; e++) value.v[e] += bias.v[e];
-        }
-        if (z) store_pack(z + at, value, valid, width);
-#pragma unroll
-        for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], A(alpha));
-        store_pack(y + at, value, valid, width);
-      },
-      none);
+      Activated<T, Act, Rows>{{o}, y, z, b, alpha}, none);
 }
 
 // ---- backward: input -------------------------------------------------------------------------------------------------
@@ -46,21 +32,10 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
     T* __restrict__ dx, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
     const T* __restrict__ dy, const T* __restrict__ w, const T* __restrict__ saved, int n, int i, int o, int slices,
     double alpha) {
-  using A = Accumulator<T>;
   NoSums none;
   product<T, Tile<T, ROWS, COLUMNS>>(
       Strided<T, true, WHOLE>(dy, n, o, 1), Strided<T, false, WHOLE>(w, i, 1, i), o, {partials, tickets, slices},
-      [&](int row, int column, Pack<A, 4>& value, int valid) {
-        const long long at = static_cast<long long>(row) * i + column;
-        const int width = access_width(i, dx, saved);
-        if (Act::reads_saved) {
-          const Pack<A, 4> of_forward = load_pack<4>(saved + at, valid, width);
-#pragma unroll
-          for (int e = 0; e < 4; e++) value.v[e] *= Act::derivative(of_forward.v[e], A(alpha));
-        }
-        store_pack(dx + at, value, valid, width);
-      },
-      none);
+      Derived<T, Act, Rows>{{i}, dx, saved, alpha}, none);
 }
 
 // ---- backward: weight and bias -----------------------------------------------------------------------------------------
@@ -71,22 +46,16 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
     T* __restrict__ dw, T* __restrict__ db, Accumulator<T>* __restrict__ partials, unsigned int* __restrict__ tickets,
     const T* __restrict__ dy, const T* __restrict__ x, const Accumulator<T>* __restrict__ scale, int o, int i, int n,
     int slices) {
-  using A = Accumulator<T>;
   using OfWeight = Tile<T, ROWS, COLUMNS>;
   const int across = i ? tiles(i, COLUMNS) : 1;
   LineSums<T, OfWeight, false> of_dy{{}, blockIdx.x % across == 0};
+  T* const out = dw;
+  const Scaled<T> mean{{i}, out, scale};
   const bool is_whole = product<T, OfWeight>(
-      Strided<T, false, WHOLE>(dy, o, 1, o), Strided<T, false, WHOLE>(x, i, 1, i), n, {partials, tickets, slices},
-      [&](int row, int column, Pack<A, 4>& value, int valid) {
-        const A factor = scale ? scale[0] : A(1);
-#pragma unroll
-        for (int e = 0; e < 4; e++) value.v[e] *= factor;
-        store_pack(dw + static_cast<long long>(row) * i + column, value, valid, access_width(i, dw));
-      },
-      of_dy);
+      Strided<T, false, WHOLE>(dy, o, 1, o), Strided<T, false, WHOLE>(x, i, 1, i), n, {partials, tickets, slices}, mean, of_dy);
   if (!is_whole || !of_dy.is_needed || !db) return;
-  of_dy.finish([&](int column, A sum) {
+  of_dy.finish([&](int column, Accumulator<T> sum) {
     const int row = blockIdx.x / across * ROWS + column;
-    if (row < o) db[row] = T(sum * (scale ? scale[0] : A(1)));
+    if (row < o) db[row] = T(sum * mean.factor());
   });
 }

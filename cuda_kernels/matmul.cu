@@ -5,6 +5,7 @@
 //
 // Versions: 1. SIMT tiles, split along depth if a single product has few (this one).  Next: tensor cores.
 
+#include "gemm/epilogue.cuh"
 #include "gemm/product.cuh"
 
 template <class T, int ROWS, int COLUMNS, bool WHOLE, bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
@@ -23,8 +24,5 @@ __global__ void __launch_bounds__(Tile<T, ROWS, COLUMNS>::THREADS, Tile<T, ROWS,
       Strided<T, B_ALONG_DEPTH, WHOLE>(
           b + batch * b_batch, columns, WHOLE && !B_ALONG_DEPTH ? 1 : b_column, WHOLE && B_ALONG_DEPTH ? 1 : b_depth),
       depth, {partials, tickets, slices},
-      [&](int row, int column, const Pack<Accumulator<T>, 4>& sum, int valid) {
-        store_pack(c + static_cast<long long>(row) * columns + column, sum, valid, access_width(columns, c));
-      },
-      none, blockIdx.x % of_product);
+      Scaled<T>{{columns}, c, nullptr}, none, blockIdx.x % of_product);
 }

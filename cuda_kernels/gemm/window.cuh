@@ -151,9 +151,11 @@ struct Window {
   __device__ __forceinline__ void advance(Place&, int) const {}
 };
 
-// A batch of images (n, channels, pixels) as the result of a product of channels by pixels (n, pixels).
+// A batch of images (n, channels, pixels) as the result of a product of channels, from the first of a group on, by pixels
+// (n, pixels): a target of epilogues (gemm/epilogue.cuh), with biases by channel.
 struct Images {
   int channels;
+  const int& first;
   const Divisor& pixels;
 
   // The place of a pack of pixels, which may belong to several images.
@@ -162,9 +164,15 @@ struct Images {
     int rest;      // its number in the image
   };
 
-  __device__ __forceinline__ Place place(int channel, int pixel) const {
+  __device__ __forceinline__ Place place(int row, int pixel) const {
     const int image = pixels.quotient(pixel), count = pixels.divisor, rest = pixel - image * count;
-    return {(static_cast<long long>(image) * channels + channel) * count + rest, rest};
+    return {(static_cast<long long>(image) * channels + first + row) * count + rest, rest};
+  }
+
+  template <class T>
+  __device__ __forceinline__ Pack<Accumulator<T>, 4> bias(const T* b, int row, int, int) const {
+    const Accumulator<T> of_channel(b[first + row]);
+    return {{of_channel, of_channel, of_channel, of_channel}};
   }
 
   // Calls visit(element, its place) for each element before `valid`.
