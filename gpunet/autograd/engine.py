@@ -191,17 +191,18 @@ def _seed(output: Tensor, gradient: Any) -> Gradient:
     return Gradient.of(gradient)
 
 
-def _nodes_between(roots: list[Node], targets: set[Any]) -> set[Node]:
+def _nodes_between(roots: list[Node], targets: set[Any], ends: set[Any]) -> set[Node]:
     """Return the nodes on paths from the roots to the targets.
 
     Args:
         targets: edges, as in ``Node.edges``.
+        ends: the edges behind which paths do not go on.
     """
     seen: set[Node] = set(roots)
     stack = list(roots)
     while stack:
         for edge in stack.pop().edges:
-            if edge is not None and type(edge[0]) is Node and edge[0] not in seen:
+            if edge is not None and type(edge[0]) is Node and edge[0] not in seen and edge not in ends:
                 seen.add(edge[0])
                 stack.append(edge[0])
     path: set[Node] = set()
@@ -221,6 +222,7 @@ def run(
     retain: bool | None,
     create: bool,
     name: str = "grad",
+    ends: Iterable[Any] = (),
 ) -> list[Any]:
     """Run a backward pass.
 
@@ -231,6 +233,7 @@ def run(
         retain: keep the graph; if None, keep it if ``create``.
         create: make the gradients differentiable.
         name: the function that the user called, for messages.
+        ends: those of the edges of ``inputs`` (see ``Node.edges``) behind which the pass does not go on.
 
     Returns:
         The gradients of ``inputs`` (None for an unused input); empty if ``inputs`` is None.
@@ -243,6 +246,7 @@ def run(
     heap: list[tuple[int, Node]] = []  # nodes that have received a gradient, highest sequence number first
     received: dict[Node, list[Any]] = {}  # their gradients so far, one per output
     leaves: dict[Tensor, Gradient | Array] = {}
+    ended: dict[Any, Gradient | Array] = {}  # the sums at ``ends`` that are outputs of nodes, by edge
     requested: dict[Any, Any] = {}  # gradient of each of ``inputs``, by edge
     path: set[Node] | None = None  # the nodes to visit; None means all
     if inputs is not None:
@@ -250,8 +254,9 @@ def run(
             if not tensor._requires_grad:
                 raise GradientError(f"{name}: input {position} of shape {tensor.shape} does not require grad")
         requested = {edge_to(t): None for t in inputs}
-        path = _nodes_between([t._node for t in outputs if t._node is not None], set(requested))
-        path.update(e[0] for e in requested if type(e[0]) is Node)
+        ends = set(ends)
+        path = _nodes_between([t._node for t in outputs if t._node is not None and edge_to(t) not in ends], set(requested), ends)
+        path.update(e[0] for e in requested if type(e[0]) is Node and e not in ends)
 
     def add(gradient: Gradient | Array, other: Gradient | Array) -> Gradient | Array:
         total = materialize(gradient) + materialize(other)
@@ -273,6 +278,8 @@ def run(
                             received[target] = sums = [None] * len(target.outputs)
                             heapq.heappush(heap, (-target.sequence, target))
                         sums[index] = gradient if sums[index] is None else add(sums[index], gradient)
+                    elif edge in ends:
+                        ended[edge] = add(ended[edge], gradient) if edge in ended else gradient
                 elif path is None or edge in requested:
                     so_far = leaves.get(target)
                     leaves[target] = gradient if so_far is None else add(so_far, gradient)
@@ -314,6 +321,7 @@ def run(
             _accumulate(leaves.items(), create)
             return []
         requested.update(((leaf, 0), materialize(gradient)) for leaf, gradient in leaves.items())
+        requested.update((edge, materialize(gradient)) for edge, gradient in ended.items())
     finally:
         mode.current.enabled = previous_mode
     return [requested[edge_to(t)] for t in inputs]

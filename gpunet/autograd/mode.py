@@ -41,9 +41,11 @@ def get_default_dtype() -> numpy.dtype[Any]:
 
 class _Mode(threading.local):
     enabled = True
+    recomputes = False
 
 
-#: ``current.enabled`` is True if ops of this thread record the graph.
+#: Of this thread: ``current.enabled``, whether ops record the graph; ``current.recomputes``, whether a forward pass runs again
+#: for its gradient (see :mod:`gpunet.autograd.checkpoint`), so that layers must not count it twice.
 current = _Mode()
 F = TypeVar("F", bound=Callable[..., Any])
 

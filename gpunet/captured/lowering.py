@@ -62,7 +62,8 @@ class Lowering:
         on_cpu = all(type(a) is numpy.ndarray for a in arrays)
         self.backend = backend if on_cpu else "launches"
         traced = trace(recorded, unchunked=backend == "numba", untraced=not on_cpu)
-        self._devices = {devices.of(b.array) for b in traced.buffers} or {devices.CPU}
+        self._device_of = [devices.of(b.array) for b in traced.buffers]  # by buffer
+        self._devices = set(self._device_of) or {devices.CPU}
         self._kept = [traced.view_of(a) for a in kept]
         self.buffers, self._calls = traced.buffers, traced.calls
         self._planned: list[Call] = []
@@ -111,6 +112,11 @@ class Lowering:
             for number, buffer in enumerate(self.buffers)
             if not buffer.temporary and buffer.array is not None
         }
+        if not one_arena:  # each of the step's own buffers has memory of its own
+            for number, (buffer, device) in enumerate(zip(self.buffers, self._device_of)):
+                if own[number] and number not in keepers:
+                    memory = devices.empty((max(buffer.nbytes, 1),), numpy.uint8, device)
+                    keepers[number] = (memory, devices.pointer(memory))
         written = (keepers[v.buffer][0] for u in units for v in u.writes if v.buffer in keepers)
         self.written = {id(array): array for array in written}  #: owners of the memory outside the arena that a replay writes
         for buffer in self.buffers:

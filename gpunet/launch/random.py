@@ -13,7 +13,8 @@ Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy
@@ -25,6 +26,8 @@ from gpunet.backend.gpus import device_count
 from gpunet.errors import ArgumentError
 from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
 from gpunet.launch.loops import Loops, like, load, loop_body, multiply_high, store
+from gpunet.launch.memory import empty
+from gpunet.launch.shims import Shim
 from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import graph_break
 
@@ -284,6 +287,9 @@ def inverse_normal(p: numpy.ndarray) -> numpy.ndarray:
     return z
 
 
+COPY_STATE = Shim("copy_state", lambda xp, out, state: xp.copyto(out, state), widens=False)
+
+
 class Streams(NamedTuple):
     """The streams of a generator: its seed, and the state buffers of the devices on which it has drawn."""
 
@@ -386,6 +392,25 @@ class Generator:
         self._seed = positions[devices.CPU][0]
         for where in {*positions, *self._states}:
             self.set_position(*positions.get(where, (self._seed, 0)), where)
+
+    def mark(self, where: Device) -> Array:
+        """Return a copy of the state buffer on a device, for :meth:`repeat`; in a recorded step, replays copy it anew."""
+        state = self.state(where)
+        rely_on([state])
+        copied = empty(state.shape, state.dtype, state)
+        COPY_STATE(copied, state)
+        return copied
+
+    @contextmanager
+    def repeat(self, mark: Array) -> Iterator[None]:
+        """Draw again, inside the block, what was drawn after :meth:`mark`; then continue as if nothing had been drawn."""
+        where = devices.of(mark)
+        now = self.mark(where)
+        COPY_STATE(self.state(where), mark)
+        try:
+            yield
+        finally:
+            COPY_STATE(self.state(where), now)
 
     def seed(self) -> int:
         """Seed the generator from the operating system; return the seed."""

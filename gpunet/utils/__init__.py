@@ -1,8 +1,8 @@
 """PyTorch's ``utils``."""
 
-from gpunet.utils import data
+from gpunet.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]
 
 
 def __dir__() -> list[str]:

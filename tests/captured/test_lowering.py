@@ -176,3 +176,18 @@ def test_overlapping_memory_with_several_owners(backend: str) -> None:
         return [a.mul_(1.5), b.add_(3), bridge.sub_(a), a.add_(1), b * bridge]
 
     check_states(backend, step, shared)
+
+
+def test_step_on_two_devices_replays_the_launches_of_both() -> None:
+    """Each device's own buffers have memory there: one arena cannot serve both."""
+    gpunet.manual_seed(0)
+    x = gpunet.ones(3, device="emulated")
+
+    def step(x: Any) -> Any:
+        on_cpu = gpunet.rand(3, device="cpu") * 2
+        return x * 3 + 1, on_cpu + 1
+
+    run = gpunet.capture(step)
+    found = [[t.tolist() for t in run(x)] for _ in range(3)]
+    gpunet.manual_seed(0)
+    assert found == [[t.tolist() for t in step(x)] for _ in range(3)]
