@@ -170,8 +170,14 @@ def _search(xp: Any, out: Any, sequence: Any, values: Any, *, side: str) -> None
     if sequence.ndim == 1:
         xp.copyto(out, xp.searchsorted(sequence, values, side=side))
         return
-    for place in numpy.ndindex(*sequence.shape[:-1]):
-        out[place] = xp.searchsorted(sequence[place], values[place], side=side)
+    size = sequence.shape[-1]
+    low, high = xp.zeros(values.shape, out.dtype), xp.full(values.shape, size, out.dtype)
+    for _ in range(size.bit_length()):  # all rows at once, as far as the last
+        middle = (low + high) // 2
+        found = xp.take_along_axis(sequence, xp.minimum(middle, size - 1), -1)
+        is_before = ~(found >= values if side == "left" else found > values) & (low < high)
+        low, high = xp.where(is_before, middle + 1, low), xp.where(is_before, high, middle)
+    xp.copyto(out, low)
 
 
 SEARCH = Shim("searchsorted", _search, reads_values=True)

@@ -195,7 +195,7 @@ def _between(x: Tensor, *, at: int, q: Tensor, interpolation: str, skips_nan: bo
         last = clamp_min(_sum(~missing, axes=(0,), keepdim=True) - 1, 0)
         ranks = column * cast(last, dtype=x.dtype)
     else:
-        ranks = (column * (size - 1)).expand(q.array.size, *ascending.array.shape[1:])
+        ranks = where(missing.any(0, True), size - 1.0, column * (size - 1))  # NaN is sorted last, and receives the gradient
     if interpolation != "linear" and interpolation != "midpoint":
         ranks = {"lower": ranks.floor, "higher": ranks.ceil, "nearest": ranks.round}[interpolation]()
     low = ranks.floor()
@@ -204,7 +204,7 @@ def _between(x: Tensor, *, at: int, q: Tensor, interpolation: str, skips_nan: bo
     result = below
     if interpolation in ("linear", "midpoint"):
         result = below.lerp(gather(ascending, 0, ranks.ceil().long()), weight)
-    return result if skips_nan else where(missing.any(0, True), math.nan, result)
+    return result
 
 
 @public("quantile")

@@ -256,3 +256,14 @@ def test_gradient_of_norm_at_zeros_is_that_of_torch(p: float, device: str, torch
             x.norm(p).backward()
             theirs.norm(p).backward()
         check(x.grad, [0.0] * len(values) if theirs.grad is None else theirs.grad.numpy())
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "lower", "higher", "midpoint", "nearest"])
+def test_gradient_of_a_quantile_beside_nan_is_that_of_torch(interpolation: str, device: str, torch: Any) -> None:
+    found = []
+    for library in (gpunet, torch):
+        x = library.tensor([[1.0, math.nan, 3.0], [3.0, 1.0, 2.0]], requires_grad=True)
+        y = library.quantile(x, library.tensor([0.25, 0.5]), dim=1, interpolation=interpolation)
+        y.sum().backward()
+        found.append(str([y.tolist(), x.grad.tolist()]))
+    assert found[0] == found[1]

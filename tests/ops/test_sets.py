@@ -46,6 +46,17 @@ def test_sorted_sequences(device: str) -> None:
     assert gpunet.searchsorted(edges, 5, out_int32=True).dtype == gpunet.int32
 
 
+@pytest.mark.parametrize("right", [False, True])
+def test_rows_of_sorted_sequences(right: bool, device: str, torch: Any) -> None:
+    """A NaN among the values belongs behind all numbers; one at the end of a sequence stops no search before it."""
+    numbers = numpy.random.RandomState(0)
+    edges = numpy.sort(numbers.randint(0, 9, (3, 4, 7)), -1).astype("float32")
+    values = numbers.randint(-1, 11, (3, 4, 5)).astype("float32")
+    values[0, 0, 0], edges[1, 1, -2:] = numpy.nan, numpy.nan
+    found = gpunet.searchsorted(gpunet.tensor(edges), gpunet.tensor(values), right=right)
+    assert found.tolist() == torch.searchsorted(torch.tensor(edges), torch.tensor(values), right=right).tolist()
+
+
 def test_counts(device: str) -> None:
     index, weights = gpunet.tensor([1, 4, 1], device=device), gpunet.tensor([0.5, 1.0, 2.0], device=device)
     assert gpunet.bincount(index).tolist() == [0, 2, 0, 0, 1]

@@ -10,17 +10,18 @@ the shapes only, so results are deterministic.  The norm stays on the device.
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy
 
 from gpunet.autograd import Tensor, bump_version, ignore_fp_errors, no_grad, wrap
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator, is_half
-from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
+from gpunet.backend.dtypes import accumulator
+from gpunet.errors import ArgumentError, DeviceError, GradientError, ShapeError
 from gpunet.launch.kernel import ceil_div
 from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, max_tensors
 from gpunet.launch.memory import empty, ticket
@@ -52,11 +53,12 @@ def clip_grad_norm_(
         foreach: has no effect: one launch always takes many gradients.
 
     Returns:
-        The norm as a 0-d tensor with the dtype and device of the gradients, float32 for halves; 0 if there are no gradients.
+        The norm as a 0-d tensor with the dtype and device of the gradients, float32 for halves, the widest of several
+        dtypes; 0 if there are no gradients.
 
     Raises:
         ArgumentError: max_norm or norm_type is out of range.
-        DtypeError, DeviceError: the gradients have different dtypes or devices.
+        DeviceError: the gradients are on different devices.
         GradientError: the norm is not finite and ``error_if_nonfinite`` is set.
         CaptureError: ``error_if_nonfinite`` is set inside a recorded step.
     """
@@ -90,8 +92,13 @@ def get_total_norm(
         raise ArgumentError(f"norm_type={norm_type!r}; expected a number")
     if not tensors:
         return wrap(numpy.zeros((), numpy.float32))
-    _check_dtypes_and_devices(tensors)
-    result = _norm_of_positive_order(tensors, order) if order > 0.0 else _composed_norm(tensors, order)
+    _check_devices(tensors)
+    if order > 0.0:
+        norms = [_norm_of_positive_order(group, order) for group in _by_dtype(tensors)]
+        widest = functools.reduce(numpy.promote_types, [norm.dtype for norm in norms])
+        result = norms[0] if len(norms) == 1 else _norm_of_positive_order([norm.to(widest) for norm in norms], order)
+    else:
+        result = _composed_norm(tensors, order)
     if error_if_nonfinite:
         graph_break_on_read("error_if_nonfinite=True")
         if not math.isfinite(result.item()):
@@ -126,7 +133,8 @@ def _composed_norm(tensors: list[Tensor], order: float) -> Tensor:
     if order < 0.0 and (empties := [t for t in tensors if not t.array.size]):
         raise ShapeError(f"norm_type={order:g} with a gradient of shape {tuple(empties[0].shape)}; expected at least one element")
     with no_grad():
-        magnitudes = [t.detach().to(accumulator(t.dtype)).abs().reshape(-1) for t in tensors]
+        widest = functools.reduce(numpy.promote_types, [accumulator(t.dtype) for t in tensors])
+        magnitudes = [t.detach().to(widest).abs().reshape(-1) for t in tensors]
         if order == 0.0:
             return stack([(m != 0.0).any() for m in magnitudes]).sum().to(magnitudes[0].dtype)
         if order == -math.inf:
@@ -155,8 +163,8 @@ def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | Non
     if not clip_value >= 0.0:
         raise ArgumentError(f"clip_value={clip_value!r}; expected zero or a positive number")
     grads = _gradients(parameters)
-    for _, group in itertools.groupby(grads, lambda g: (g.dtype, g.device)):
-        for arrays in _batches(list(group)):
+    for group in _by_dtype(grads):
+        for arrays in _batches(group):
             clip_by_value(arrays, limit=float(clip_value))
     bump_version(*grads)
 
@@ -165,11 +173,11 @@ def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
     if not max_norm >= 0.0:
         raise ArgumentError(f"max_norm={max_norm!r}; expected zero or a positive number")
     if grads:
-        if is_half(norm.dtype):
-            norm = norm.detach().float()
-        _check_dtypes_and_devices(grads, norm)
-    for arrays in _batches(grads):
-        clip_by_norm(arrays, norm.array.reshape(1), max_norm=float(max_norm))
+        _check_devices([*grads, norm])
+    for group in _by_dtype(grads):
+        array = norm.detach().to(accumulator(group[0].dtype)).array.reshape(1)
+        for arrays in _batches(group):
+            clip_by_norm(arrays, array, max_norm=float(max_norm))
     bump_version(*grads)
 
 
@@ -185,17 +193,18 @@ def _batches(tensors: list[Tensor]) -> Iterator[list[Array]]:
         yield [t.array for t in tensors[start : start + limit]]
 
 
-def _check_dtypes_and_devices(tensors: list[Tensor], norm: Tensor | None = None) -> None:
-    """Raise DtypeError or DeviceError if the tensors differ in dtype or device, or the norm has not their accumulator."""
-    first = tensors[0].array
-    for tensor in (*tensors, *([] if norm is None else [norm])):
-        array = tensor.array
-        if array.dtype != (accumulator(first.dtype) if tensor is norm else first.dtype):
-            raise DtypeError(
-                f"gradient norm of tensors of {first.dtype} and of {array.dtype}; clip the parameters of each dtype "
-                "separately"
-            )
-        if type(array) is not type(first):
+def _by_dtype(tensors: list[Tensor]) -> list[list[Tensor]]:
+    """The tensors of each dtype and kind of device, in the order of the first of each."""
+    groups: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, type(tensor.array)), []).append(tensor)
+    return [*groups.values()]
+
+
+def _check_devices(tensors: list[Tensor]) -> None:
+    """Raise DeviceError if the tensors are on different devices."""
+    for tensor in tensors:
+        if type(tensor.array) is not type(tensors[0].array):
             raise DeviceError(
                 f"gradient norm of tensors on {tensors[0].device} and on {tensor.device}; clip the parameters of each "
                 "device separately"
