@@ -623,12 +623,26 @@ def test_schedules_with_options_per_group_refuse_a_new_group(make: Any) -> None:
         schedule.step()
 
 
-def test_a_captured_step_does_not_adopt_a_group() -> None:
-    optimizer = gpunet.optim.SGD([gpunet.zeros(1, requires_grad=True)], lr=0.1)
-    schedule = lr_scheduler.ExponentialLR(optimizer, 0.5)
-    optimizer.add_param_group({"params": gpunet.zeros(1, requires_grad=True)})
-    with pytest.raises(CaptureError, match="add_param_group"), record(Tape(strict=True)):
-        schedule.step()
+@pytest.mark.parametrize("name", ADOPTING)
+def test_captured_steps_adopt_a_group(name: str, device: str) -> None:
+    def rates(captures: bool) -> list[list[float]]:
+        optimizer = gpunet.optim.SGD([gpunet.ones(1, requires_grad=True)], lr=0.1)
+        schedule = ADOPTING[name](lr_scheduler, optimizer)
+
+        def step() -> None:
+            optimizer.step()
+            schedule.step()
+
+        run = gpunet.capture(step) if captures else step
+        found = []
+        for number in range(7):
+            if number == 3:
+                optimizer.add_param_group({"params": gpunet.ones(1, requires_grad=True), "lr": 0.3})
+            run()
+            found.append([group["lr"] for group in optimizer.param_groups])
+        return found
+
+    assert rates(True) == rates(False)
 
 
 EPOCHS = {

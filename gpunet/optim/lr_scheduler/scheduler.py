@@ -230,17 +230,17 @@ class LRScheduler:
         groups, known = self.optimizer.param_groups, len(self._states)
         if len(groups) == known:
             return
-        graph_break("a schedule's first step after add_param_group()", "take this step outside the captured one")
         if len(groups) < known or self.has_options_per_group:
             raise ArgumentError(
                 f"{type(self).__name__} was created for {known} parameter groups; the optimizer has {len(groups)} now. Create "
                 "the scheduler after the last add_param_group()"
             )
-        counters = devices.to_host(self._states[0])
-        for group in groups[known:]:
-            self.adopt_group(group)
-            self._states.append(devices.move(counters.copy(), _device_of(group)))
-        self.update_constants()
+        with unrecorded():  # replays find the groups taken up
+            counters = devices.to_host(self._states[0])
+            for group in groups[known:]:
+                self.adopt_group(group)
+                self._states.append(devices.move(counters.copy(), _device_of(group)))
+            self.update_constants()
 
     def adopt_group(self, group: ParameterGroup) -> None:
         """Take up the options of a group that was added."""
