@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import json
-import runpy
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from gpunet.errors import ArgumentError
 from gpunet.interop.torch_modules import torch_names
+
+#: Environment variable with the script that runs.
+SCRIPT_VARIABLE = "GPUNET_RUN_SCRIPT"
 
 
 def run_script(path: str | Path, arguments: Sequence[str] = ()) -> None:
@@ -32,7 +38,17 @@ def run_script(path: str | Path, arguments: Sequence[str] = ()) -> None:
         if script.suffix == ".ipynb":
             _run_notebook(script)
         else:
-            runpy.run_path(str(script), run_name="__main__")
+            with _main_module(script) as main:
+                # processes that it spawns import their main module by its name, and find the script by the variable
+                main.__spec__ = ModuleSpec("gpunet.interop.spawned_script", None)
+                os.environ[SCRIPT_VARIABLE] = str(script.resolve())
+                run_file(script, main.__dict__)
+
+
+def run_file(script: Path, names: dict[str, Any]) -> None:
+    """Run the code of a script in a module with these names."""
+    names["__file__"] = str(script)
+    exec(compile(script.read_bytes(), str(script), "exec"), names)
 
 
 @contextmanager
@@ -74,15 +90,23 @@ def _python_of(cell: str) -> str:
     return cell
 
 
-def _run_notebook(script: Path) -> None:
+@contextmanager
+def _main_module(script: Path) -> Iterator[ModuleType]:
+    """A new module ``__main__``, in the place of that of the process."""
     main = ModuleType("__main__")
     main.__file__ = str(script)
+    main.__dict__["__builtins__"] = builtins
     before, sys.modules["__main__"] = sys.modules["__main__"], main
     try:
-        for number, source in enumerate(code_of_notebook(script), 1):
-            exec(compile(source, f"{script.name}, cell {number}", "exec"), main.__dict__)
+        yield main
     finally:
         sys.modules["__main__"] = before
+
+
+def _run_notebook(script: Path) -> None:
+    with _main_module(script) as main:
+        for number, source in enumerate(code_of_notebook(script), 1):
+            exec(compile(source, f"{script.name}, cell {number}", "exec"), main.__dict__)
 
 
 def traceback_of_script(error: BaseException, path: str | Path) -> str | None:

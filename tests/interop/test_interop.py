@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,34 @@ def test_import_of_torch_in_a_new_process(tmp_path: Path) -> None:
     path.write_text("import sys\nsys.modules['numba'] = None\nimport torch\nprint(torch.ones(2).sum().item())\n")
     done = subprocess.run([sys.executable, "-m", "gpunet", "run", str(path)], capture_output=True, text=True, check=False)
     assert done.stdout == "2.0\n", done.stderr
+
+
+SPAWNS = """
+import os
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+class Squares(Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return torch.tensor([index**2, "gpunet" in type(torch.ones(1)).__module__])
+
+def show(rank, text):
+    print(text, "gpunet" in type(torch.ones(1)).__module__)
+
+if __name__ == "__main__":
+    os.chdir("/")
+    torch.multiprocessing.spawn(show, ("spawned",), nprocs=1)
+    print([b.tolist() for b in DataLoader(Squares(), 2, num_workers=1, multiprocessing_context="spawn")])
+"""
+
+
+def test_spawned_processes_have_the_same_names(tmp_path: Path) -> None:
+    """Also after the script has changed its folder."""
+    (tmp_path / "script.py").write_text(SPAWNS)
+    command = [sys.executable, "-m", "gpunet", "run", "script.py"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(gpunet.__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "spawned True\n[[[0, 1], [1, 1]]]\n", done.stderr
