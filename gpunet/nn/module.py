@@ -661,6 +661,13 @@ class Module(Stateful):
         """Convert parameters and buffers to a dtype."""
         return self.to(dtype=dst_type)
 
+    def share_memory(self: M) -> M:
+        """Return the module: other processes receive a copy, see :meth:`Tensor.is_shared`."""
+        return self
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing, as :func:`gpunet.compile`: :func:`gpunet.capture` compiles whole training steps."""
+
     def to_empty(self: M, *, device: Any, recurse: bool = True) -> M:
         """Move parameters and buffers to a device without their values.
 

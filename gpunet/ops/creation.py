@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -23,8 +24,8 @@ from gpunet.ops.dims import MAX_ELEMENTS
 from gpunet.ops.face import as_integer, check_flag, sizes_of, write_out
 
 __all__ = [
-    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "ones", "ones_like",
-    "tensor", "zeros", "zeros_like",
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_file", "from_numpy", "full", "full_like", "linspace", "ones",
+    "ones_like", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,6 +83,37 @@ def from_numpy(array: numpy.ndarray) -> Tensor:
     if not isinstance(array, numpy.ndarray):
         raise DtypeError(f"from_numpy: got a {type(array).__name__}; expected a numpy.ndarray")
     return make_tensor(plain_array(array, "from_numpy"))
+
+
+def from_file(
+    filename: Any, shared: bool | None = False, size: int | None = 0, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """A vector whose memory is a file on the CPU.
+
+    Args:
+        filename: the path; with ``shared`` the file is created, or made longer, if need be.
+        shared: changes of the tensor change the file.  Otherwise they stay in memory.
+        size: the number of elements.
+        dtype: None: the default dtype.
+
+    Raises:
+        ArgumentError: the file has fewer elements, or the device is not the CPU.
+    """
+    of = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    if not isinstance(size, int) or size < 0:
+        raise ArgumentError(f"from_file: size={size!r}; expected the number of elements")
+    if device is not None and devices.Device(device).type != "cpu":
+        raise ArgumentError(f"from_file: device={device!r}; expected the CPU: move the result with .to(device)")
+    path = os.fspath(filename)
+    available = os.path.getsize(path) // of.itemsize if os.path.exists(path) else 0
+    if not shared and available < size:
+        raise ArgumentError(f"from_file: {path!r} has {available} elements of {of}; expected at least {size}")
+    if shared and available < size:
+        with open(path, "ab") as file:
+            file.truncate(size * of.itemsize)
+    array = numpy.memmap(path, of, "r+" if shared else "c", shape=(size,)) if size else numpy.empty(0, of)
+    return from_numpy(array).requires_grad_(requires_grad)
 
 
 # ---- what creating functions have in common ---------------------------------------------------------------------------

@@ -133,3 +133,9 @@ def is_shared(self: Tensor) -> bool:
 @method("record_stream")
 def record_stream(self: Tensor, stream: Any) -> None:
     """Do nothing: memory that is in use on a stream of ``with cuda.stream()`` is waited for at the end of the block."""
+
+
+@method("to_dense")
+def to_dense(self: Tensor, dtype: Any = None, *, masked_grad: bool | None = None) -> Tensor:
+    """Return the tensor, converted to ``dtype`` if that is given: all tensors are dense."""
+    return self if dtype is None else self.to(dtype)

@@ -14,8 +14,8 @@ from gpunet.ops.broadcast import result_dtype
 from gpunet.ops.face import public
 
 __all__ = [
-    "can_cast", "get_default_device", "is_complex", "is_floating_point", "is_nonzero", "is_signed", "is_tensor", "numel",
-    "promote_types", "result_type", "set_default_tensor_type", "typename",
+    "can_cast", "conj", "get_default_device", "is_complex", "is_conj", "is_floating_point", "is_nonzero", "is_signed",
+    "is_tensor", "numel", "promote_types", "resolve_conj", "result_type", "set_default_tensor_type", "typename",
 ]  # fmt: skip
 
 
@@ -42,6 +42,24 @@ def is_floating_point(input: Any) -> bool:
 
 @public(out=False)
 def is_complex(input: Any) -> bool:
+    """False: there are no complex tensors."""
+    return False
+
+
+@public("conj", out=False)
+def conj(input: Any) -> Tensor:
+    """The tensor itself: all its numbers are real."""
+    return input
+
+
+@public("resolve_conj", out=False)
+def resolve_conj(input: Any) -> Tensor:
+    """The tensor itself: all its numbers are real."""
+    return input
+
+
+@public("is_conj", out=False)
+def is_conj(input: Any) -> bool:
     """False: there are no complex tensors."""
     return False
 

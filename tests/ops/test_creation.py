@@ -204,3 +204,24 @@ def test_tensor_shares_the_memory_of_tensors_and_float32_arrays() -> None:
     assert x.tolist() == [1, 0] and array.tolist() == [1, 0]
     with pytest.raises(DeviceError, match=r"use tensor\.to\(device\)"):
         gpunet.Tensor(x, device="emulated")
+
+
+def test_memory_in_a_file(tmp_path: Any, torch: Any) -> None:
+    path = tmp_path / "numbers"
+    numpy.arange(6, dtype="float32").tofile(path)
+    private, theirs = (library.from_file(str(path), size=4) for library in (gpunet, torch))
+    private += 1
+    assert theirs.tolist() == [0, 1, 2, 3] and private.tolist() == [1, 2, 3, 4]
+    shared = gpunet.from_file(path, True, 8, dtype=gpunet.float32)
+    shared[7] = 5.0
+    shared.sqrt_()
+    del shared
+    assert numpy.fromfile(path, "float32").tolist()[-2:] == [0, pytest.approx(5**0.5)]
+    with pytest.raises(ArgumentError, match="has 8 elements of float32; expected at least 9"):
+        gpunet.from_file(path, size=9)
+
+
+def test_names_for_complex_and_sparse_tensors_of_those_that_are_neither() -> None:
+    x = gpunet.ones(2)
+    assert x.conj() is x and gpunet.conj(x) is x and x.resolve_conj() is x and not x.is_conj() and x.to_dense() is x
+    assert x.to_dense(gpunet.float64).dtype == gpunet.float64
