@@ -88,6 +88,13 @@ def is_for_cuda(config: pytest.Config) -> bool:
     return str(config.getoption("--device")).startswith("cuda")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """With ``-n``, let a process that is done take tests of another one."""
+    if getattr(config.option, "dist", None) == "no":
+        config.option.dist = "worksteal" if config.option.numprocesses else "no"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Install the stand-in driver for ``--device cuda`` on a machine without a GPU, before anything imports CuPy."""
     if not is_for_cuda(config) or driver.installed() is not None or num_gpus() > 0:
