@@ -214,10 +214,26 @@ def add_rows(out, values, positions, order):
     """
     if out.ndim == 1:
         numpy.add.at(out, positions, values[order])
-    else:
-        kept = positions >= 0
-        place: Any = (slice(None), positions[kept])
-        numpy.add.at(out, place, values[:, order[kept]])
+        return
+    skipped = int(numpy.searchsorted(positions, 0))
+    positions, order = positions[skipped:], order[skipped:]
+    if not positions.size:
+        return
+    starts = numpy.flatnonzero(numpy.concatenate(([True], positions[1:] != positions[:-1])))
+    lengths = numpy.diff(starts, append=positions.size)
+    longest_first = numpy.argsort(-lengths, kind="stable")
+    starts, lengths = starts[longest_first], lengths[longest_first]
+    places = positions[starts]
+    sums = out[:, places]
+    num_longer = numpy.searchsorted(-lengths, -numpy.arange(lengths[0]), side="left")  # than k, for each k
+    # the k-th values of all places at once, as long as there are several
+    num_rounds = int(numpy.count_nonzero(num_longer >= 4))
+    for k in range(num_rounds):
+        sums[:, : num_longer[k]] += values[:, order[starts[: num_longer[k]] + k]]
+    for place in range(num_longer[num_rounds] if num_rounds < lengths[0] else 0):
+        rest = values[:, order[starts[place] + num_rounds : starts[place] + lengths[place]]]
+        numpy.add.reduce(numpy.concatenate((sums[:, place : place + 1], rest), axis=1), axis=1, out=sums[:, place])
+    out[:, places] = sums
 
 
 @add_rows.geometry
@@ -486,6 +502,25 @@ def _sorted(positions: Array) -> tuple[Array, Array]:
     return ascending, order
 
 
+def _positions_on_cpu(picked: Picked, site: Site) -> Array:
+    """The positions as NumPy finds them."""
+    positions = empty((picked.num_positions,), INT64, picked.source)
+    arrays, sizes = tuple([array for array, _, _ in picked.arrays]), tuple([size for _, _, size in picked.arrays])
+    try:
+        POSITIONS(positions, index=arrays, shape=sizes, view=_NO_VIEW)
+    except IndexError as error:
+        raise translate_index_error(error, site.name, sizes, [dim for _, dim, _ in picked.arrays]) from None
+    return positions
+
+
+def _sorted_on_cpu(positions: Array) -> tuple[Array, Array]:
+    """What :func:`_sorted` returns, by NumPy's or CuPy's own indexing."""
+    order, ascending = (empty(positions.shape, INT64, positions) for _ in range(2))
+    ORDER(order, positions)
+    TAKE(ascending, positions, index=order)
+    return ascending, order
+
+
 @contextmanager
 def _contiguous_target(picked: Picked) -> Iterator[Array]:
     """The picked view itself, or a contiguous copy that is written back to it."""
@@ -533,18 +568,19 @@ def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> Non
     """
     # all launches, so that a replay recomputes the positions when the indices (argmax, labels) have changed
     add = add_rows if is_floating(out.dtype) else INTEGER_ADD
-    if type(out) is numpy.ndarray or not needs_kernels(index):
-        positions = flat_positions(out, values.size, index, site)
-        order, ascending = (empty(positions.shape, INT64, out) for _ in range(2))
-        ORDER(order, positions)
-        TAKE(ascending, positions, index=order)
+    on_cpu = type(out) is numpy.ndarray
+    if not on_cpu and not needs_kernels(index):
+        ascending, order = _sorted_on_cpu(flat_positions(out, values.size, index, site))
         add(out.reshape(-1), contiguous(values).reshape(-1), ascending, order)
         return
     picked = pick(out, index, site)
-    ascending, order = _sorted(_positions(picked, site))
+    ascending, order = _sorted_on_cpu(_positions_on_cpu(picked, site)) if on_cpu else _sorted(_positions(picked, site))
     with _contiguous_target(picked) as target:
         rows = contiguous(values).reshape(picked.outer, picked.num_positions, picked.inner)
-        add(target.reshape(picked.outer, picked.size, picked.inner), rows, ascending, order)
+        if picked.outer == picked.inner == 1:
+            add(target.reshape(-1), rows.reshape(-1), ascending, order)
+        else:
+            add(target.reshape(picked.outer, picked.size, picked.inner), rows, ascending, order)
 
 
 def flat_positions(x: Array, count: int, index: tuple[Any, ...], site: Site) -> Array:
