@@ -8,24 +8,22 @@
 namespace emulator {
 
 struct Publication {  // the clocks published by fences and atomics on one address
-  uintptr_t address;
-  uint64_t acquired;  // publications that the publishing threads had acquired, and so pass on
+  BitSet acquired;    // publications that the publishing threads had acquired, and so pass on
   std::unordered_map<uint32_t, std::vector<Clock>> of_cluster;
 };
-
-constexpr size_t MAX_PUBLICATIONS = 64;  // bits of `acquired`
 
 ThreadState thread_states[MAX_THREADS];
 std::vector<Clock> known_to_all, rows;
 static std::vector<Publication> publications;
+static std::unordered_map<uintptr_t, size_t> publication_at;  // by address
 uint32_t barrier_count = 1;
 Clock engine_clocks[MAX_ENGINES];
 static bool engines_active;  // whether an engine has completed a transfer in this cluster
 
 void order_all_threads() {
-  uint64_t acquired = 0;
+  BitSet acquired;
   for (int thread = 0; thread < thread_count; thread++) {
-    acquired |= thread_states[thread].acquired;
+    acquired.add(thread_states[thread].acquired);
     if (engines_active && thread_states[thread].row_of_barrier == barrier_count) merge(known_to_all.data(), row(thread));
   }
   for (int thread = 0; thread < thread_count; thread++) known_to_all[thread] = thread_states[thread].clock++;
@@ -36,7 +34,7 @@ void order_all_threads() {
 void order_threads(const std::vector<int>& threads) {
   static Order all;
   std::fill(all.clocks.begin(), all.clocks.end(), 0);
-  all.acquired = 0;
+  all.acquired = {};
   for (int thread : threads) publish(all, thread);
   for (int thread : threads) acquire(all, thread);
 }
@@ -44,7 +42,7 @@ void order_threads(const std::vector<int>& threads) {
 void publish(Order& order, int thread) {
   order.clocks.resize(columns());
   merge(order.clocks.data(), own_row(thread));
-  order.acquired |= thread_states[thread].acquired;
+  order.acquired.add(thread_states[thread].acquired);
   thread_states[thread].clock++;
 }
 
@@ -62,7 +60,7 @@ void publish_engine(Order& order, int engine) {
 void acquire(const Order& order, int thread) {
   if (order.clocks.empty()) return;
   merge(own_row(thread), order.clocks.data());
-  thread_states[thread].acquired |= order.acquired;
+  thread_states[thread].acquired.add(order.acquired);
 }
 
 // Acquires the publications that earlier atomics of the thread have seen; later atomics publish the thread's earlier accesses.
@@ -70,8 +68,9 @@ void order_fence() {
   ThreadState& mine = thread_states[current->thread];
   Clock* own = own_row(current->thread);
   for (size_t i = 0; i < publications.size(); i++) {
-    if (!(mine.seen >> i & 1u)) continue;
-    mine.acquired |= uint64_t(1) << i | publications[i].acquired;
+    if (!mine.seen.has(i)) continue;
+    mine.acquired.add(i);
+    mine.acquired.add(publications[i].acquired);
     const auto of_this_cluster = publications[i].of_cluster.find(cluster_number);
     if (of_this_cluster != publications[i].of_cluster.end()) merge(own, of_this_cluster->second.data());
   }
@@ -83,15 +82,11 @@ void order_fence() {
 
 void order_atomic(uintptr_t address) {
   ThreadState& mine = thread_states[current->thread];
-  size_t i = 0;
-  while (i < publications.size() && publications[i].address != address) i++;
-  if (i == publications.size()) {
-    if (i == MAX_PUBLICATIONS) return;
-    publications.push_back({address, 0, {}});
-  }
-  mine.seen |= uint64_t(1) << i;
+  const size_t i = publication_at.emplace(address, publications.size()).first->second;
+  if (i == publications.size()) publications.emplace_back();
+  mine.seen.add(i);
   if (!mine.fenced) return;
-  publications[i].acquired |= mine.fenced_acquired;
+  publications[i].acquired.add(mine.fenced_acquired);
   auto& published = publications[i].of_cluster[cluster_number];
   published.resize(columns());
   merge(published.data(), mine.fenced_row.data());
@@ -100,7 +95,7 @@ void order_atomic(uintptr_t address) {
 // Whether the accesses of another cluster's agent up to `clock` were published to the current thread.
 bool is_published(uint32_t cluster, int column, Clock clock) {
   for (size_t i = 0; i < publications.size(); i++) {
-    if (!(thread_states[current->thread].acquired >> i & 1u)) continue;
+    if (!thread_states[current->thread].acquired.has(i)) continue;
     const auto found = publications[i].of_cluster.find(cluster);
     if (found != publications[i].of_cluster.end() && clock <= found->second[column]) return true;
   }
@@ -138,6 +133,7 @@ bool is_after_proxy_fence(int writer, Clock written, bool global) {
 
 void begin_clocks() {
   publications.clear();
+  publication_at.clear();
   rows.resize(std::max(rows.size(), static_cast<size_t>(thread_count) * columns()));
   known_to_all.resize(columns());
 }
@@ -152,7 +148,7 @@ void begin_cluster_clocks() {
     of.clock = 1;
     of.row_of_barrier = 0;
     of.fenced = false;
-    of.seen = of.acquired = of.fenced_acquired = 0;
+    of.seen = of.acquired = of.fenced_acquired = {};
     for (int space = 0; space < 2; space++) of.proxy_fences[space].clear(), of.proxied_row[space].clear();
   }
 }

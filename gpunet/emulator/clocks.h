@@ -21,9 +21,9 @@ struct ThreadState {  // of a thread
   Clock clock;
   uint32_t row_of_barrier;  // the thread's own row is valid if this is `barrier_count`
   bool fenced;              // whether the thread has executed a fence
-  uint64_t seen;            // bit set of publications seen by atomics
-  uint64_t acquired;        // bit set of publications acquired by a fence after the atomic
-  uint64_t fenced_acquired;       // `acquired` at the last fence
+  BitSet seen;              // publications seen by atomics
+  BitSet acquired;          // publications acquired by a fence after the atomic
+  BitSet fenced_acquired;         // `acquired` at the last fence
   std::vector<Clock> fenced_row;  // the clocks that it knew at its last fence
   // for shared and for global memory: the clocks of its proxy fences, and the clocks that it knew at the last one
   std::vector<Clock> proxy_fences[2], proxied_row[2];

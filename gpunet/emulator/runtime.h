@@ -171,12 +171,33 @@ void order_threads(const std::vector<int>& threads);  // a barrier of these thre
 void order_fence();
 void order_atomic(uintptr_t address);
 
+// A set of numbers from 0; those below 64 need no allocation.
+class BitSet {
+ public:
+  bool has(size_t number) const {
+    return number < 64 ? first >> number & 1u : number / 64 - 1 < rest.size() && rest[number / 64 - 1] >> number % 64 & 1u;
+  }
+  void add(size_t number) {
+    if (number >= 64 && number / 64 > rest.size()) rest.resize(number / 64);
+    (number < 64 ? first : rest[number / 64 - 1]) |= uint64_t(1) << number % 64;
+  }
+  void add(const BitSet& other) {
+    first |= other.first;
+    if (rest.size() < other.rest.size()) rest.resize(other.rest.size());
+    for (size_t i = 0; i < other.rest.size(); i++) rest[i] |= other.rest[i];
+  }
+
+ private:
+  uint64_t first = 0;
+  std::vector<uint64_t> rest;
+};
+
 // Vector clocks passed through a barrier: accesses of threads before they publish() are ordered before accesses of threads
 // after they acquire().  Asynchronous engines (0 to MAX_ENGINES - 1) have clocks, too; each mbarrier uses one engine, which
 // keeps the barriers apart.
 struct Order {
   std::vector<uint32_t> clocks;
-  uint64_t acquired = 0;
+  BitSet acquired;
 };
 // The following functions are called in check mode only.
 void publish(Order& order, int thread);

@@ -221,6 +221,28 @@ def test_last_block_needs_both_fences(missing: str) -> None:
             run((5,), (1,), arguments)
 
 
+@pytest.mark.parametrize("after", ["__threadfence();", ""], ids=["fence", "missing fence"])
+def test_blocks_may_meet_at_many_tickets(after: str) -> None:
+    """Each of 150 pairs of blocks has a ticket of its own, as the tiles of a product; one pair without its fence is found."""
+    text = """__global__ void planted(float* out, const float* in, float* partials, unsigned int* tickets) {
+      partials[blockIdx.x * 2 + blockIdx.y] = in[blockIdx.x];
+      __threadfence();
+      const bool last = atomicInc(tickets + blockIdx.x, 1) == 1;
+      if (blockIdx.x < 149) __threadfence();
+      else { AFTER }
+      if (last) out[blockIdx.x] = partials[blockIdx.x * 2] + partials[blockIdx.x * 2 + 1];
+    }"""
+    out, numbers = floats(150), numpy.arange(150, dtype=numpy.float32)
+    run = function(edited(text, AFTER=after))
+    with emulator.check():
+        if after:
+            run((150, 2), (1,), (out, numbers, floats(300), numpy.zeros(150, numpy.uint32)))
+            assert (out == 2 * numbers).all()
+        else:
+            with pytest.raises(EmulationError, match=r"race: thread 0 reads partials\[298\]"):
+                run((150, 2), (1,), (out, numbers, floats(300), numpy.zeros(150, numpy.uint32)))
+
+
 def test_shipped_kernels_need_each_of_their_barriers() -> None:
     """Removing any barrier or fence of the block reduction is reported, except one that is redundant for this kernel."""
     text = cuda_sources.spliced("cross_entropy.cu")
