@@ -27,6 +27,7 @@ from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import category, int32, int64, is_boolean, uint8
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
+from gpunet.launch.shims import Shim
 from gpunet.launch.tape import active, constant, graph_break
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to
 from gpunet.ops.compare import compare
@@ -334,12 +335,35 @@ def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(target)))
 
 
-def refuse_negative(index: Tensor, dim: int, x: Tensor, site: Site) -> None:
-    """Check indices that start at 0 on the CPU, where NumPy would count from the end; kernels check them on a GPU."""
-    if type(x.array) is numpy.ndarray and index.array.size:
-        smallest = int(numpy.min(index.array))
-        if smallest < 0:
-            raise index_error(site.name, smallest, dim, x.array.shape[dim], wraps=False)
+def _check_indices(index: numpy.ndarray, dim: int, size: int, name: str) -> None:
+    for value in (numpy.min(index), numpy.max(index)) if index.size else ():
+        if not 0 <= value < size:
+            raise index_error(name, int(value), dim, size, wraps=False)
+
+
+def _copy_checked(xp: Any, out: Array, index: Array, *, dim: int, size: int, name: str) -> None:
+    _check_indices(index, dim, size, name)
+    xp.copyto(out, index)
+
+
+CHECKED_COPY = Shim("check indices", _copy_checked, reads_values=True)
+
+
+def from_zero(index: Tensor, dim: int, x: Tensor, site: Site) -> Tensor:
+    """Check indices that start at 0 on the CPU, where NumPy would count negative ones from the end; kernels check them on a GPU.
+
+    Returns:
+        The index; in a recorded step a copy, which each replay checks.
+    """
+    if type(x.array) is not numpy.ndarray:
+        return index
+    size = x.array.shape[dim]
+    if active.tape is None:
+        _check_indices(index.array, dim, size, site.name)
+        return index
+    checked = empty(index.array.shape, index.array.dtype, index.array)
+    CHECKED_COPY(checked, index.array, dim=dim, size=size, name=site.name)
+    return make_tensor(checked)
 
 
 def gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
@@ -376,8 +400,7 @@ def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) ->
     check_index_along("gather", dim, index, input)
     if not (shape and sizes):
         return reshape(gather(reshape(input, -1), 0, reshape(index, -1)), shape)
-    refuse_negative(index, dim, input, GATHER)
-    return gather_at(input, dim, index, GATHER)
+    return gather_at(input, dim, from_zero(index, dim, input, GATHER), GATHER)
 
 
 def check_index_along(function: str, dim: int, index: Tensor, x: Tensor) -> None:
@@ -425,8 +448,8 @@ def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
         raise ShapeError(f"index_select: {index.array.size} indices for a tensor without dimensions; expected one")
     if not input.ndim:
         return reshape(index_select(reshape(input, 1), 0, index), ())
-    refuse_negative(index, at, input, INDEX_SELECT)
-    return index_with(input, (slice(None),) * at + (reshape(index, -1),), INDEX_SELECT)
+    index = from_zero(reshape(index, -1), at, input, INDEX_SELECT)
+    return index_with(input, (slice(None),) * at + (index,), INDEX_SELECT)
 
 
 @public("masked_select")

@@ -28,11 +28,11 @@ from gpunet.ops.index import (
     _with_index,
     check_index_along,
     checked_indices,
+    from_zero,
     gather_at,
     gather_index,
     index_with,
     normalize_index,
-    refuse_negative,
     split_index,
 )
 from gpunet.ops.index_launches import SITES, Site, flat_positions
@@ -97,8 +97,7 @@ def _scatter_arguments(
         return x, (), src
     if sizes != shape:
         src = _index(src, pattern=tuple(slice(0, n) for n in shape))
-    refuse_negative(index, at, x, SITES[function])
-    return x, gather_index(at, index, x), src
+    return x, gather_index(at, from_zero(index, at, x, SITES[function]), x), src
 
 
 @elementwise("scatter")
@@ -245,7 +244,7 @@ def _slices(function: str, x: Tensor, dim: Any, index: Any) -> tuple[Tensor, tup
     x = x if x.ndim else _reshape(x, shape=(1,))
     index = _reshape(index, shape=(index.array.size,))
     if not SITES[function].wraps:
-        refuse_negative(index, at, x, SITES[function])
+        index = from_zero(index, at, x, SITES[function])
     shape = x.array.shape
     return x, (slice(None),) * at + (index,), (*shape[:at], index.array.size, *shape[at + 1 :])
 
@@ -365,8 +364,8 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     shape = list(broadcast_shape("take_along_dim", tuple(sizes), tuple(own)))
     x = _expand("take_along_dim", input, (*shape[:at], length, *shape[at + 1 :]))
     index = _expand("take_along_dim", indices, (*shape[:at], count, *shape[at + 1 :]))
-    refuse_negative(index, at, x, SITES["take_along_dim"])
-    return gather_at(x, at, index, SITES["take_along_dim"])
+    site = SITES["take_along_dim"]
+    return gather_at(x, at, from_zero(index, at, x, site), site)
 
 
 # ---- masks, indices of any kind, slices -------------------------------------------------------------------------------------

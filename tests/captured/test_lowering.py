@@ -191,3 +191,22 @@ def test_step_on_two_devices_replays_the_launches_of_both() -> None:
     found = [[t.tolist() for t in run(x)] for _ in range(3)]
     gpunet.manual_seed(0)
     assert found == [[t.tolist() for t in step(x)] for _ in range(3)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("bad", [-1, 3])
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("gather", lambda x, i: x.gather(0, i)), ("index_select", lambda x, i: x.index_select(0, i)),
+        ("scatter_add", lambda x, i: x.scatter_add(0, i, gpunet.ones(2))), ("index_add", lambda x, i: x.index_add(0, i, gpunet.ones(2))),
+        ("take_along_dim", lambda x, i: gpunet.take_along_dim(x, i, 0)), ("scatter", lambda x, i: x.scatter(0, i, gpunet.ones(2))),
+    ],
+)  # fmt: skip
+def test_replays_check_indices_that_start_at_0(name: str, call: Any, bad: int, backend: str) -> None:
+    """NumPy would take -1 for the last element."""
+    run = gpunet.capture(lambda x, i: call(x, i) * 2, backend=backend)
+    x = gpunet.arange(3.0)
+    run(x, gpunet.tensor([0, 2]))
+    with pytest.raises(OutOfRangeError, match=f"{name}: index {bad} is out of bounds for dimension 0 with size 3; expected 0"):
+        run(x, gpunet.tensor([0, bad]))
