@@ -179,13 +179,8 @@ class Node:
 
 
 def id_of_owner(array: Array) -> int:
-    """The id of the array at the root of ``array``'s views: arrays with one id may share memory, others do not.
-
-    The memory of the root may belong to another object, such as a buffer or a file.
-    """
-    while (base := array.base) is not None and devices.is_array(base):
-        array = base
-    return id(array)
+    """The id of the array at the root of ``array``'s views, see :func:`devices.owner_of`."""
+    return id(devices.owner_of(array))
 
 
 def edge_to(value: Any) -> Any:

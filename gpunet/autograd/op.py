@@ -207,7 +207,7 @@ class Primitive(Op):
                 values.insert(0, position - self.first_variadic)
             gradient = match(rule.function(g, *values), edge)
             array = gradient.array
-            is_new = not create and gradient is not g and array.base is None and array.flags.c_contiguous
+            is_new = not create and gradient is not g and devices.is_own(array) and array.flags.c_contiguous
             gradients.append(array if is_new else Gradient.of(gradient))
         return gradients
 

@@ -534,7 +534,9 @@ def strided_view(owner: Array, offset: int, shape: tuple[int, ...], strides: tup
     """Return a view of ``owner``'s memory; offset and strides in bytes."""
     if isinstance(owner, numpy.ndarray):
         return numpy.ndarray.__new__(type(owner), shape, dtype, owner, offset, strides)
-    return gpu_view_without_owner(owner, offset, shape, strides, dtype)
+    view = gpu_view_without_owner(owner, offset, shape, strides, dtype)
+    _keep_owner(view, owner)
+    return view
 
 
 def as_strided(array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
@@ -543,7 +545,7 @@ def as_strided(array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -
     Of a NumPy array in memory that is neither in C nor in Fortran order, return a view of a copy.
     """
     if not isinstance(array, numpy.ndarray):
-        return cupy().lib.stride_tricks.as_strided(array, shape, strides)
+        return strided_view(array, 0, shape, strides, array.dtype)
     owner: Any = array  # NumPy's own function returns an array whose base is no array, so that its owner is not found
     while isinstance(owner.base, numpy.ndarray):
         owner = owner.base
@@ -551,6 +553,40 @@ def as_strided(array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -
         return numpy.lib.stride_tricks.as_strided(array, shape, strides, subok=True).copy()
     memory = owner if owner.flags.c_contiguous else owner.T
     return strided_view(memory, pointer(array) - pointer(memory), shape, strides, array.dtype)
+
+
+#: of views of CuPy arrays that CuPy cannot make, by their ids: the arrays whose memory they have.  CuPy's own have a ``base``
+owner_of_view: dict[int, Array] = {}
+_views: dict[int, weakref.ref[Array]] = {}
+
+
+def _keep_owner(view: Array, owner: Array) -> None:
+    """Remember the owner as long as the view lives."""
+    key = id(view)
+
+    def forget(_: Any) -> None:
+        del owner_of_view[key], _views[key]
+
+    owner_of_view[key], _views[key] = owner, weakref.ref(view, forget)
+
+
+def is_own(array: Array) -> bool:
+    """Return whether an array is no view."""
+    return array.base is None and id(array) not in owner_of_view
+
+
+def owner_of(array: Array) -> Array:
+    """Return the array at the root of ``array``'s views: arrays with one root may share memory, others do not.
+
+    The memory of the root may belong to another object, such as a buffer or a file.
+    """
+    while True:
+        base = array.base
+        if base is None:
+            base = owner_of_view.get(id(array)) if owner_of_view else None
+        if base is None or not is_array(base):
+            return array
+        array = base
 
 
 def gpu_view_without_owner(owner: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any) -> Array:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from gpunet.autograd import Tensor
 from gpunet.backend import devices
-from gpunet.backend.devices import Array
+from gpunet.backend.devices import Array, owner_of
 from gpunet.captured.ir import tree_leaves
-from gpunet.captured.trace import owner_of
 from gpunet.errors import CaptureError
 from gpunet.launch.stateful import PLAIN
 from gpunet.launch.tape import Tape

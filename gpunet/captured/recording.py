@@ -14,13 +14,12 @@ import numpy
 
 from gpunet.autograd import Tensor, get_default_dtype, is_grad_enabled, make_tensor, mode
 from gpunet.backend import devices
-from gpunet.backend.devices import Array
+from gpunet.backend.devices import Array, owner_of
 from gpunet.captured.check import Described, compare, describe
 from gpunet.captured.codegen import compile_source
 from gpunet.captured.explain import Explanation, explain
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.lowering import Lowering
-from gpunet.captured.trace import owner_of
 from gpunet.captured.watch import Watch
 from gpunet.errors import CaptureError
 from gpunet.launch.tape import ANY, GraphBreak, Launch, Tape, record
@@ -253,7 +252,7 @@ class Recording:
         in_host_memory = all(isinstance(a, numpy.ndarray) for a in (*self.inputs, *self._outputs))
         names: dict[str, Any] = {
             "make_tensor": make_tensor, "lock": self._lock, "run": self._run, "in_context": self._context.run,
-            "check": _check_aliases, "written": self._written, "changed": self._written_inputs,
+            "check": _check_aliases, "written": self._written, "views": devices.owner_of_view, "changed": self._written_inputs,
             "copy": numpy.ndarray.copy if in_host_memory else devices.copy, "assign": devices.assign,
         }  # fmt: skip
         lines: list[str] = []
@@ -271,7 +270,7 @@ class Recording:
         if self._written_inputs:
             lines.append("check(given, written, changed)")
         elif self._written and given:
-            shares = " or ".join(f"{a}.base is not None or id({a}) in written" for a in given)
+            shares = " or ".join(f"{a}.base is not None or id({a}) in written or id({a}) in views" for a in given)
             lines += [f"if {shares}:", "    check(given, written, changed)"]
         for number, (array, buffer) in enumerate(zip(given, self.inputs)):
             buffer_name = name("buffer", number, buffer)

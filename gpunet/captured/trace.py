@@ -23,7 +23,7 @@ from typing import Any
 import numpy
 
 from gpunet.backend import devices
-from gpunet.backend.devices import Array
+from gpunet.backend.devices import Array, owner_of
 from gpunet.captured.ir import Buffer, Call, View, span, tree_leaves, tree_map
 from gpunet.errors import GpunetError
 from gpunet.launch import halves, memory
@@ -45,13 +45,6 @@ class _Current(threading.local):
 
 
 _current = _Current()
-
-
-def owner_of(array: Array) -> Array:
-    """Return the array that owns the memory of ``array``: the end of its chain of ``base``."""
-    while isinstance(array.base, (ndarray, type(array))):
-        array = array.base
-    return array
 
 
 class Trace:

@@ -3,10 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, containers, convolution, functional, init, layers, loss, module, parallel
+from gpunet.nn import activation, containers, convolution, embedding, functional, init, layers, loss, module, parallel
 from gpunet.nn.activation import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
+from gpunet.nn.embedding import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
 from gpunet.nn.module import *
@@ -19,6 +20,7 @@ __all__ = ["functional", "init", "parameter", "utils"]
 __all__ += activation.__all__
 __all__ += containers.__all__
 __all__ += convolution.__all__
+__all__ += embedding.__all__
 __all__ += layers.__all__
 __all__ += loss.__all__
 __all__ += module.__all__

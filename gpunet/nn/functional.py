@@ -7,6 +7,7 @@ from gpunet.ops.cross_entropy import *
 from gpunet.ops.ctc import *
 from gpunet.ops.distance import *
 from gpunet.ops.dropout import *
+from gpunet.ops.embedding import *
 from gpunet.ops.gates import *
 from gpunet.ops.likelihood_losses import *
 from gpunet.ops.linear import *

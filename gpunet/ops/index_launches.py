@@ -26,6 +26,7 @@ from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 
 TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]), widens=False)
+TAKE_ROWS = Shim("take rows", lambda xp, out, x, positions: xp.take(x, positions, 0, out, "clip"), widens=False)
 PUT = Shim(
     "put",
     lambda xp, out, value, *, index: out.__setitem__(index, value),
@@ -84,6 +85,7 @@ def label_site(name: str) -> Site:
 GETITEM, SETITEM = _index_site("x[index]"), _index_site("x[index] = value")
 #: Functions that take indices from 0 only, as in PyTorch.
 GATHER, INDEX_SELECT = _index_site("gather", wraps=False), _index_site("index_select", wraps=False)
+EMBEDDING, EMBEDDING_BAG = _index_site("embedding", wraps=False), _index_site("embedding_bag", wraps=False)
 #: Functions that write at indices, by name.
 SITES = {
     name: _index_site(name, wraps=name in ("index_fill", "take", "put", "index_put"))
@@ -581,6 +583,32 @@ def add_at(out: Array, values: Array, index: tuple[Any, ...], site: Site) -> Non
             add(target.reshape(-1), rows.reshape(-1), ascending, order)
         else:
             add(target.reshape(picked.outer, picked.size, picked.inner), rows, ascending, order)
+
+
+# ---- rows of a table --------------------------------------------------------------------------------------------------
+
+
+def row_positions(index: Array, rows: int, site: Site) -> Array:
+    """The index, int64, as positions of rows: on a GPU those out of range are reported and -1; on the CPU they are in range."""
+    if type(index) is numpy.ndarray:
+        return index.reshape(-1)
+    positions = empty((index.size,), INT64, index)
+    _launch_positions(positions, index, index.size, site, rows, 0)
+    return positions
+
+
+def take_rows(out: Array, x: Array, positions: Array) -> None:
+    """out[j] = x[positions[j]]; NaN for a position of -1.  x (rows, columns)."""
+    if type(x) is numpy.ndarray:
+        TAKE_ROWS(out.reshape(-1, x.shape[1]), x, positions)
+    else:
+        _gather(out, x, positions, *x.shape)
+
+
+def add_at_rows(out: Array, values: Array, positions: Array) -> None:
+    """out[positions[j]] += values[j], in a fixed order; -1 adds nothing.  out (rows, columns), values (count, columns)."""
+    ascending, order = (_sorted_on_cpu if type(out) is numpy.ndarray else _sorted)(positions)
+    add_rows(out.reshape(1, *out.shape), values.reshape(1, positions.size, out.shape[1]), ascending, order)
 
 
 def flat_positions(x: Array, count: int, index: tuple[Any, ...], site: Site) -> Array:

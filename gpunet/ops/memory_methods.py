@@ -98,9 +98,7 @@ def storage_offset(self: Tensor) -> int:
 
 def _owner_of(array: Any) -> tuple[Any, int]:
     """The array that an array is a view of, and its offset in that in bytes."""
-    owner = array
-    while (base := owner.base) is not None and devices.is_array(base):
-        owner = base
+    owner = devices.owner_of(array)
     return owner, devices.pointer(array) - devices.pointer(owner) if array.size else 0
 
 

@@ -199,7 +199,8 @@ def test_step_on_two_devices_replays_the_launches_of_both() -> None:
     "name, call",
     [
         ("gather", lambda x, i: x.gather(0, i)), ("index_select", lambda x, i: x.index_select(0, i)),
-        ("scatter_add", lambda x, i: x.scatter_add(0, i, gpunet.ones(2))), ("index_add", lambda x, i: x.index_add(0, i, gpunet.ones(2))),
+        ("scatter_add", lambda x, i: x.scatter_add(0, i, gpunet.ones(2))),
+        ("index_add", lambda x, i: x.index_add(0, i, gpunet.ones(2))),
         ("take_along_dim", lambda x, i: gpunet.take_along_dim(x, i, 0)), ("scatter", lambda x, i: x.scatter(0, i, gpunet.ones(2))),
     ],
 )  # fmt: skip
