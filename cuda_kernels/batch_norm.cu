@@ -1,0 +1,115 @@
+// Batch norm: y = act(w (x - mean) rstd + b), with mean and rstd = 1 / sqrt(variance + eps) of each channel of x (n, c, s).
+//
+//   batch_norm_statistics      mean and rstd over n and s; in the same launch the running statistics move towards them
+//   batch_norm_apply           y, with the statistics of the batch, or with running ones: rstd is then given as a variance
+//   batch_norm_backward_input  with h = (x - mean) rstd, count = n s and the sums over a channel:
+//                              dx = w rstd (dy - sum of dy / count - h sum of (dy h) / count); dx = w rstd dy of running statistics
+//
+// The sums of backward, which are the gradients of w and b, are those of norm_backward_weight (normalization.cu).
+//
+// Versions: 1. one pass for the statistics, which merges means and squared deviations of packs, one for the result (this one).
+
+#include "common/activations.cuh"
+#include "common/channels.cuh"
+
+// Count, mean and sum of squared deviations from it (Chan, Golub and LeVeque 1983).
+template <class A>
+struct Moments {
+  static constexpr int COUNT = 3;
+  A v[3] = {0, 0, 0};
+
+  __device__ __forceinline__ void merge(const Moments& other) {
+    const A count = v[0] + other.v[0];
+    if (count == A(0)) return;
+    const A difference = other.v[1] - v[1], share = other.v[0] / count;
+    v[1] += difference * share;
+    v[2] += other.v[2] + difference * difference * (v[0] * share);
+    v[0] = count;
+  }
+
+  static __device__ __forceinline__ Moments of(const Pack<A, 4>& pack, int valid) {
+    Moments result;
+    result.v[0] = A(valid < 4 ? valid : 4);
+    result.v[1] = (pack.v[0] + pack.v[1] + pack.v[2] + pack.v[3]) / result.v[0];  // elements from `valid` on are 0
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+      if (e < valid) result.v[2] += (pack.v[e] - result.v[1]) * (pack.v[e] - result.v[1]);
+    return result;
+  }
+};
+
+// The running statistics and `batches`, the number of batches in them, may be null.  A negative momentum means 1 / batches: the
+// running statistics are averages of all batches.  The running variance is unbiased.
+template <class T, int CHANNELS>
+__global__ void __launch_bounds__(256) batch_norm_statistics(
+    Accumulator<T>* mean, Accumulator<T>* rstd, Accumulator<T>* running_mean, Accumulator<T>* running_var, long long* batches,
+    Accumulator<T>* partials, unsigned int* tickets, const T* x, int n, int c, int s, int slices, double momentum, double eps) {
+  using A = Accumulator<T>;
+  const ChannelTile<CHANNELS> tile{{n, c, s}, slices};
+  const int width = access_width(s, x), channel = tile.channel();
+  Moments<A> total;
+  tile.for_each([&](const Place& place) { total.merge(Moments<A>::of(tile.load(x, place, width), place.valid)); });
+  const bool has_result = tile.combine(total, partials, tickets);
+  if (has_result) {
+    mean[channel] = total.v[1];
+    rstd[channel] = A(1) / sqrt(total.v[2] / total.v[0] + A(eps));
+    if (running_mean != nullptr) {
+      const A share = momentum < 0 ? A(1) / A(batches[0] + 1) : A(momentum);
+      running_mean[channel] = share * total.v[1] + (A(1) - share) * running_mean[channel];
+      running_var[channel] = share * (total.v[2] / (total.v[0] - A(1))) + (A(1) - share) * running_var[channel];
+    }
+  }
+  // counted when every tile has read it
+  if (batches != nullptr && is_last(tickets + gridDim.x, gridDim.x * gridDim.y) && threadIdx.x == 0) batches[0] += 1;
+}
+
+// VARIANCE: `spread` holds variances, else rstd.
+template <class A, bool VARIANCE>
+__device__ __forceinline__ A rstd_of(const A* spread, int channel, double eps) {
+  return VARIANCE ? A(1) / sqrt(spread[channel] + A(eps)) : spread[channel];
+}
+
+template <class T, class Act, bool VARIANCE>
+__global__ void __launch_bounds__(256) batch_norm_apply(
+    T* y, T* z, const T* x, const T* w, const T* b, const Accumulator<T>* mean, const Accumulator<T>* spread, int n, int c, int s,
+    double eps, double alpha) {
+  using A = Accumulator<T>;
+  const int width = access_width(0, y, z, x);
+  for_each_pack_of_channels({n, c, s}, [&](long long start, long long valid, const int* channels) {
+    Pack<A, 4> value = load_pack<4>(x + start, valid, width);
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      const int channel = channels[e];
+      const A weight = w != nullptr ? A(w[channel]) : A(1), bias = b != nullptr ? A(b[channel]) : A(0);
+      value.v[e] = (value.v[e] - mean[channel]) * rstd_of<A, VARIANCE>(spread, channel, eps) * weight + bias;
+    }
+    if (z != nullptr) store_pack(z + start, value, valid, width);
+#pragma unroll
+    for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], A(alpha));
+    store_pack(y + start, value, valid, width);
+  });
+}
+
+template <class T, bool VARIANCE>
+__global__ void __launch_bounds__(256) batch_norm_backward_input(
+    T* dx, const T* dy, const T* x, const T* w, const Accumulator<T>* mean, const Accumulator<T>* spread,
+    const Accumulator<T>* sums, int n, int c, int s, double eps) {
+  using A = Accumulator<T>;
+  const int width = access_width(0, dx, dy, x);
+  const A share = A(1) / (A(n) * A(s));
+  for_each_pack_of_channels({n, c, s}, [&](long long start, long long valid, const int* channels) {
+    Pack<A, 4> gradient = load_pack<4>(dy + start, valid, width), value;
+    if (!VARIANCE) value = load_pack<4>(x + start, valid, width);
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      const int channel = channels[e];
+      const A rstd = rstd_of<A, VARIANCE>(spread, channel, eps);
+      if (!VARIANCE) {
+        const A normal = (value.v[e] - mean[channel]) * rstd;
+        gradient.v[e] -= (sums[channel] + normal * sums[c + channel]) * share;
+      }
+      gradient.v[e] *= rstd * (w != nullptr ? A(w[channel]) : A(1));
+    }
+    store_pack(dx + start, gradient, valid, width);
+  });
+}
