@@ -3,7 +3,18 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, containers, convolution, functional, init, layers, loss, module, normalization, parallel
+from gpunet.nn import (
+    activation,
+    containers,
+    convolution,
+    functional,
+    init,
+    layers,
+    loss,
+    module,
+    normalization,
+    parallel,
+)
 from gpunet.nn.activation import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *

@@ -73,11 +73,21 @@ class UninitializedBuffer(Tensor):
         requires_grad: whether ``backward`` computes its gradient.
         device: the default device if None.
         dtype: a floating dtype; the default dtype if None.
+        persistent: only True; :meth:`Module.register_buffer` takes it.
+
+    Raises:
+        ArgumentError: ``persistent`` is not True.
     """
 
     __slots__ = ()
 
-    def __init__(self, requires_grad: bool = False, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, requires_grad: bool = False, device: Any = None, dtype: Any = None, persistent: bool = True
+    ) -> None:
+        if persistent is not True:
+            raise ArgumentError(
+                f"UninitializedBuffer: persistent={persistent!r}; expected True: pass persistent to register_buffer()"
+            )
         self._initialize(empty_parameter((0,), device, dtype).array, requires_grad)
 
     def materialize(self, shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> None:

@@ -339,9 +339,10 @@ def normalize_batch(
     if (running_mean is None) != (running_var is None):
         given, missing = ("running_var", "running_mean") if running_mean is None else ("running_mean", "running_var")
         raise ArgumentError(f"batch_norm: got {given}, but {missing} is None; expected both, or None for both")
-    running = [] if running_mean is None else _check_running("batch_norm", x, {"running_mean": running_mean, "running_var": running_var})
+    named = {} if running_mean is None else {"running_mean": running_mean, "running_var": running_var}
+    running = _check_running("batch_norm", x, named)
     images = x.reshape(*shape[:2], math.prod(shape[2:]))
-    options = {"eps": eps, "activation": activation, "alpha": alpha}
+    options: dict[str, Any] = {"eps": eps, "activation": activation, "alpha": alpha}
     if not training:
         if not running:
             raise ArgumentError("batch_norm: training=False without running_mean and running_var; pass both, or training=True")
@@ -349,8 +350,8 @@ def normalize_batch(
         return rounded(y.reshape(shape), input)
     if images.array.size == shape[1]:
         raise ShapeError(
-            f"batch_norm: the input {shape} has one value for each channel; expected more in training, since the variance of one is "
-            "0: pass a larger batch, or use eval()"
+            f"batch_norm: the input {shape} has one value for each channel; expected more in training, since the variance of one "
+            "is 0: pass a larger batch, or use eval()"
         )
     if not images.array.size:
         return rounded(_batch_composed(images, w, b, running=None, momentum=None, **options).reshape(shape), input)
@@ -415,7 +416,7 @@ def normalize_instances(
     named = {"running_mean": running_mean, "running_var": running_var}
     running = _check_running("instance_norm", x, {name: value for name, value in named.items() if value is not None})
     images = x.reshape(*shape[:2], math.prod(shape[2:]))
-    options = {"eps": eps, "activation": activation, "alpha": alpha}
+    options: dict[str, Any] = {"eps": eps, "activation": activation, "alpha": alpha}
     if not use_input_stats:
         if len(running) < 2:
             raise ArgumentError(
@@ -425,8 +426,8 @@ def normalize_instances(
         return rounded(y.reshape(shape), input)
     if images.array.shape[2] == 1:
         raise ShapeError(
-            f"instance_norm: the input {shape} has one value for each channel of an image; expected more, since the variance of one "
-            "is 0"
+            f"instance_norm: the input {shape} has one value for each channel of an image; expected more, since the variance of "
+            "one is 0"
         )
     y = normalized_rows(images, w, b, groups=shape[1], is_centred=True, function="instance_norm", **options)
     if running and not _recomputation.is_active and images.array.size:

@@ -71,11 +71,7 @@ def sum_columns(out: ndarray, columns: ndarray, s: int, slot: int) -> None:
 
 def sum_column_products(out: ndarray, a: ndarray, b: ndarray, s: int, slot: int) -> None:
     """out (c,) = sums of a b, matrices (n, c s), over n and s."""
-    if type(a) is not ndarray:  # traced
-        product = scratch(a.shape, a.dtype, slot)
-        numpy.multiply(a, b, out=product)
-        sum_columns(out, product, s, slot + 1)
-    elif s == 1:
+    if s == 1:
         numpy.einsum("ij,ij->j", a, b, out=out)
     else:
         sums = scratch((a.shape[1],), a.dtype, slot)
@@ -83,14 +79,9 @@ def sum_column_products(out: ndarray, a: ndarray, b: ndarray, s: int, slot: int)
         numpy.add.reduce(sums.reshape(out.size, s), axis=1, out=out)
 
 
-def _average_row_products(out: ndarray, a: ndarray, b: ndarray, slot: int) -> None:
+def _average_row_products(out: ndarray, a: ndarray, b: ndarray) -> None:
     """out (rows,) = averages of a b, matrices (rows, size)."""
-    if type(a) is not ndarray:  # traced
-        product = scratch(a.shape, a.dtype, slot)
-        numpy.multiply(a, b, out=product)
-        numpy.add.reduce(product, axis=1, out=out)
-    else:
-        numpy.einsum("ij,ij->i", a, b, out=out)
+    numpy.einsum("ij,ij->i", a, b, out=out)
     out *= out.dtype.type(1 / a.shape[1])
 
 
@@ -113,12 +104,12 @@ def group_norm_forward(y, z, mean, rstd, x, w, b, *, groups, eps, activation, al
     shape = (rstd.size, x.shape[1] // groups * x.shape[2])
     rows, out = x.reshape(shape), y.reshape(shape)
     if mean is None:
-        _average_row_products(rstd, rows, rows, 1)
+        _average_row_products(rstd, rows, rows)
     else:
         numpy.add.reduce(rows, axis=1, out=mean)
         mean *= mean.dtype.type(1 / shape[1])
         numpy.subtract(rows, mean[:, None], out=out)
-        _average_row_products(rstd, out, out, 1)
+        _average_row_products(rstd, out, out)
     reciprocal_root(rstd, eps)
     numpy.multiply(rows if mean is None else out, rstd[:, None], out=out)
     columns = as_columns(y)
@@ -150,7 +141,7 @@ def group_norm_backward_input(dx, dy, x, w, mean, rstd, *, groups):
         numpy.copyto(dx, dy)
     else:
         numpy.multiply(as_columns(dy), per_column(w, x.shape[2], 2), out=as_columns(dx))
-    _average_row_products(average, out, normal, 2)
+    _average_row_products(average, out, normal)
     normal *= average[:, None]
     if mean is not None:
         numpy.add.reduce(out, axis=1, out=average)
@@ -271,7 +262,7 @@ def _rows_composed(x, w, b, *, groups, eps, is_centred, activation, alpha, funct
     return find(activation).composed(y if b is None else y + b.reshape(c, 1), alpha)
 
 
-def activation_gradient(dy: Gradient, residual: Array | None, activation: str, alpha: float) -> Array:
+def activation_gradient(dy: Any, residual: Array | None, activation: str, alpha: float) -> Array:
     """The gradient of the pre-activation, without the pending scale."""
     if activation == "identity":
         return dy.array
@@ -352,7 +343,9 @@ def norm_operands(function: str, input: Any, shape: tuple[int, ...] | None, **pa
         if value is None or value.array.dtype == found[0].array.dtype:
             continue
         if not (is_half(x.array.dtype) and value.array.dtype == float32):
-            raise DtypeError(f"{function}: {name} has dtype {value.dtype}; expected that of the input, {x.dtype}: use .to({x.dtype})")
+            raise DtypeError(
+                f"{function}: {name} has dtype {value.dtype}; expected that of the input, {x.dtype}: use .to({x.dtype})"
+            )
         found = [v if v is None or v.array.dtype == float32 else cast(v, dtype=float32) for v in found]
     return found
 
@@ -372,7 +365,9 @@ def normalized_sizes(function: str, normalized_shape: Any) -> tuple[int, ...]:
     sizes = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
     numbers = tuple([as_integer(function, "normalized_shape", size) for size in sizes])
     if not numbers or min(numbers) < 0:
-        raise ArgumentError(f"{function}: normalized_shape={normalized_shape!r}; expected sizes of the last dimensions of the input")
+        raise ArgumentError(
+            f"{function}: normalized_shape={normalized_shape!r}; expected the sizes of the last dimensions of the input"
+        )
     return numbers
 
 
@@ -453,8 +448,8 @@ def normalize_groups(
     x, w, b = norm_operands(function, input, shape[1:2], weight=weight, bias=bias)
     if math.prod(shape) == num_groups:
         raise ShapeError(
-            f"{function}: the input {shape} has one value in each of num_groups={num_groups}; expected more, since the variance of one "
-            "is 0"
+            f"{function}: the input {shape} has one value in each of num_groups={num_groups}; expected more, since the variance of "
+            "one is 0"
         )
     y = normalized_rows(
         x.reshape(*shape[:2], math.prod(shape[2:])), w, b, groups=num_groups, eps=eps, is_centred=True, activation=activation,
@@ -515,7 +510,9 @@ def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float 
         raise ArgumentError(f"local_response_norm: size={size}; expected 1 or more")
     (x,) = norm_operands("local_response_norm", input, None)
     if x.ndim < 3:
-        raise ShapeError(f"local_response_norm: the input has shape {tuple(x.shape)}; expected (batch, channels, ...), 3 dimensions")
+        raise ShapeError(
+            f"local_response_norm: the input has shape {tuple(x.shape)}; expected (batch, channels, ...), 3 dimensions or more"
+        )
     numbers = [as_number("local_response_norm", name, value) for name, value in (("alpha", alpha), ("beta", beta), ("k", k))]
     return _local_response_norm(x, size, *numbers)
 

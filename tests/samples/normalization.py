@@ -37,7 +37,8 @@ def of_batch(x: numpy.ndarray, w: numpy.ndarray, b: numpy.ndarray) -> numpy.ndar
 
 
 for _name, _x, _sizes in (
-    ("rows", (ROWS, 7), (7,)), ("packs", (ROWS, 12), (12,)), ("sequences", (ROWS, 3, 5), (5,)), ("two dimensions", (ROWS, 3, 5), (3, 5)),
+    ("rows", (ROWS, 7), (7,)), ("packs", (ROWS, 12), (12,)), ("sequences", (ROWS, 3, 5), (5,)),
+    ("two dimensions", (ROWS, 3, 5), (3, 5)),
 ):  # fmt: skip
     _axes = tuple(range(-len(_sizes), 0))
     row(

@@ -37,8 +37,9 @@ def _label(shape: tuple[int, ...], groups: int, is_centred: bool) -> str:
 
 
 def _forward(
-    s: Samples, shape: tuple[int, ...], groups: int, name: str, is_centred: bool = True, has_weights: bool = True, has_z: bool = True
-) -> Any:
+    s: Samples, shape: tuple[int, ...], groups: int, name: str, is_centred: bool = True, has_weights: bool = True,
+    has_z: bool = True,
+) -> Any:  # fmt: skip
     rows, channels = shape[0] * groups, shape[1]
     mean, rstd = s.accumulators.blank(rows) if is_centred else None, s.accumulators.blank(rows)
     w, b = (s.normal(channels), s.normal(channels)) if has_weights else (None, None)
