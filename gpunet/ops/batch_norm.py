@@ -36,7 +36,7 @@ from gpunet.ops.broadcast import cast, in_accumulator
 from gpunet.ops.face import as_number, public
 from gpunet.ops.normalization import (
     activation_gradient,
-    as_columns,
+    as_images,
     channel_geometry,
     channel_workspace,
     check_eps,
@@ -45,6 +45,7 @@ from gpunet.ops.normalization import (
     normalized_rows,
     per_column,
     reciprocal_root,
+    reshaped,
     rounded,
     sum_column_products,
     sum_columns,
@@ -71,11 +72,11 @@ def batch_norm_statistics(mean, rstd, running_mean, running_var, batches, partia
     and ``tickets`` are workspace of the CUDA kernel.
     """
     n, c, s = x.shape
-    count, columns, centred = n * s, as_columns(x), scratch((n, c * s), x.dtype, 1)
-    sum_columns(mean, columns, s, 2)
+    count, columns, centred = n * s, x.reshape(n, c * s), scratch((n, c * s), x.dtype, 1)
+    sum_columns(mean, columns, 2)
     mean *= mean.dtype.type(1 / count)
     numpy.subtract(columns, per_column(mean, s, 2), out=centred)
-    sum_column_products(rstd, centred, centred, s, 2)
+    sum_column_products(rstd, centred, centred, 2)
     if batches is not None:
         batches += 1
     if running_mean is not None:
@@ -113,14 +114,15 @@ def batch_norm_apply(y, z, x, w, b, mean, spread, *, eps, is_variance, activatio
 
     ``spread`` is a variance if ``is_variance``, else rstd.  z, the pre-activation, of the shape of y, or None.
     """
-    s, out, factor = x.shape[2], as_columns(y), _factor(w, spread, eps, is_variance)
+    n, c, s = x.shape
+    out, factor = y.reshape(n, c * s), _factor(w, spread, eps, is_variance)
     shift = scratch(mean.shape, mean.dtype, 2)
     numpy.multiply(mean, factor, out=shift)
     if b is None:
         numpy.negative(shift, out=shift)
     else:
         numpy.subtract(b, shift, out=shift)
-    numpy.multiply(as_columns(x), per_column(factor, s, 3), out=out)
+    numpy.multiply(x.reshape(n, c * s), per_column(factor, s, 3), out=out)
     out += per_column(shift, s, 3)
     if z is not None:
         numpy.copyto(z, y)
@@ -134,8 +136,8 @@ def batch_norm_backward_input(dx, dy, x, w, mean, spread, sums, *, eps, is_varia
     With ``is_variance`` the statistics are constants, else those of x: then sums (2, c) are of dy and of dy (x - mean) rstd.
     """
     n, c, s = dy.shape
-    factor, out = _factor(w, spread, eps, is_variance), as_columns(dx)
-    numpy.multiply(as_columns(dy), per_column(factor, s, 2), out=out)
+    factor, out = _factor(w, spread, eps, is_variance), dx.reshape(n, c * s)
+    numpy.multiply(dy.reshape(n, c * s), per_column(factor, s, 2), out=out)
     if not is_variance:
         # dx = factor dy - slope x - shift
         slope, shift, product = scratch((c,), spread.dtype, 3), scratch((c,), spread.dtype, 4), scratch((n, c * s), dx.dtype, 5)
@@ -147,7 +149,7 @@ def batch_norm_backward_input(dx, dy, x, w, mean, spread, sums, *, eps, is_varia
         shift *= share
         numpy.multiply(mean, slope, out=factor)
         shift -= factor
-        numpy.multiply(as_columns(x), per_column(slope, s, 2), out=product)
+        numpy.multiply(x.reshape(n, c * s), per_column(slope, s, 2), out=product)
         out -= product
         out -= per_column(shift, s, 2)
 
@@ -217,17 +219,18 @@ def _wide(*tensors: Tensor) -> Iterator[list[Array]]:
 
 
 def _apply_composed(x, w, b, mean, variance, eps, activation, alpha):
-    c = x.shape[1]
-    y = (x - mean.reshape(c, 1)) / (variance.reshape(c, 1) + eps).sqrt()
+    channels = (-1, *(1,) * (x.ndim - 2))
+    y = (x - mean.reshape(*channels)) / (variance.reshape(*channels) + eps).sqrt()
     if w is not None:
-        y = y * w.reshape(c, 1)
-    return find(activation).composed(y if b is None else y + b.reshape(c, 1), alpha)
+        y = y * w.reshape(*channels)
+    return find(activation).composed(y if b is None else y + b.reshape(*channels), alpha)
 
 
 @in_accumulator
 def _batch_composed(x, w, b, *, running, momentum, eps, activation, alpha):
-    mean = reductions.mean(x, (0, 2), True)
-    variance = reductions.mean((x - mean) * (x - mean), (0, 2), True)
+    axes = (0, *range(2, x.ndim))
+    mean = reductions.mean(x, axes, True)
+    variance = reductions.mean((x - mean) * (x - mean), axes, True)
     return _apply_composed(x, w, b, mean, variance, eps, activation, alpha)
 
 
@@ -239,7 +242,7 @@ def _outputs(x: Array, activation: str) -> tuple[Any, Any]:
 
 @fused(name="batch_norm", composed=_batch_composed, takes_scale=True)
 def batch_normalized(x, w, b, *, running, momentum, eps, activation, alpha, need):
-    """Batch norm of x (n, c, s) by its own statistics; w and b (c,), or None.
+    """Batch norm of x (n, c, ...) by its own statistics; w and b (c,), or None.
 
     Args:
         running: arrays of the running mean and variance, and of the number of batches; each may be None.
@@ -247,9 +250,10 @@ def batch_normalized(x, w, b, *, running, momentum, eps, activation, alpha, need
     dtype = accumulator(x.dtype)
     mean, rstd = empty(x.shape[1:2], dtype, x), empty(x.shape[1:2], dtype, x)
     y, z = _outputs(x, activation)
-    batch_norm_statistics(mean, rstd, *running, *channel_workspace(x, 3), x, momentum=momentum, eps=eps)
+    out, before, images = reshaped(as_images(x.shape), (y, z, x), ())
+    batch_norm_statistics(mean, rstd, *running, *channel_workspace(images, 3), images, momentum=momentum, eps=eps)
     options = {"is_variance": False, "activation": activation, "alpha": alpha}
-    batch_norm_apply(y, z, x, w, b, mean, rstd, eps=eps, **options)
+    batch_norm_apply(out, before, images, w, b, mean, rstd, eps=eps, **options)
     return y, (x, w if need[0] else None, mean, rstd, y if find(activation).saves == "output" else z)
 
 
@@ -260,11 +264,13 @@ def _(saved, dy, *, running, momentum, eps, activation, alpha, need):
     dw = empty(channels, x.dtype, x) if need[1] else None
     db = empty(channels, x.dtype, x) if need[2] else None
     sums = empty((2, *channels), accumulator(x.dtype), x) if need[0] else None
-    norm_backward_weight(dw, db, sums, *channel_workspace(x, 2), dz, x, mean, rstd, dy.scale, groups=0)
+    images, gradient = reshaped(as_images(x.shape), (x, dz), ())
+    norm_backward_weight(dw, db, sums, *channel_workspace(images, 2), gradient, images, mean, rstd, dy.scale, groups=0)
     if not need[0]:
         return None, dw, db
     dx = empty(x.shape, x.dtype, x)
-    batch_norm_backward_input(dx, dz, x, w, mean, rstd, sums, eps=eps, is_variance=False)
+    (of_x,) = reshaped(images.shape, (dx,), ())
+    batch_norm_backward_input(of_x, gradient, images, w, mean, rstd, sums, eps=eps, is_variance=False)
     return dx if dy.scale is None else Gradient(dx, dy.scale), dw, db
 
 
@@ -275,9 +281,11 @@ def _fixed_composed(x, w, b, mean, variance, *, eps, activation, alpha):
 
 @fused(name="batch_norm", composed=_fixed_composed, takes_scale=True)
 def normalized_by(x, w, b, mean, variance, *, eps, activation, alpha, need):
-    """x (n, c, s), normalized by a mean and a variance (c,) of the accumulator's dtype, which get no gradient."""
+    """x (n, c, ...), normalized by a mean and a variance (c,) of the accumulator's dtype, which get no gradient."""
     y, z = _outputs(x, activation)
-    batch_norm_apply(y, z, x, w, b, mean, variance, eps=eps, is_variance=True, activation=activation, alpha=alpha)
+    out, before, images = reshaped(as_images(x.shape), (y, z, x), ())
+    options = {"is_variance": True, "activation": activation, "alpha": alpha}
+    batch_norm_apply(out, before, images, w, b, mean, variance, eps=eps, **options)
     return y, (x if need[1] else None, w if need[0] else None, mean, variance, y if find(activation).saves == "output" else z)
 
 
@@ -287,14 +295,16 @@ def _(saved, dy, *, eps, activation, alpha, need):
     dz = activation_gradient(dy, residual, activation, alpha)
     dw = empty(dz.shape[1:2], dz.dtype, dz) if need[1] else None
     db = empty(dz.shape[1:2], dz.dtype, dz) if need[2] else None
+    gradient, images = reshaped(as_images(dz.shape), (dz, dz if x is None else x), ())
     if dw is not None or db is not None:
         rstd = empty(variance.shape, variance.dtype, dz)
         RECIPROCAL_ROOT(rstd, variance, eps=eps)
-        norm_backward_weight(dw, db, None, *channel_workspace(dz, 2), dz, dz if x is None else x, mean, rstd, dy.scale, groups=0)
+        norm_backward_weight(dw, db, None, *channel_workspace(images, 2), gradient, images, mean, rstd, dy.scale, groups=0)
     dx: Any = None
     if need[0]:
         dx = empty(dz.shape, dz.dtype, dz)
-        batch_norm_backward_input(dx, dz, None, w, None, variance, None, eps=eps, is_variance=True)
+        (of_x,) = reshaped(gradient.shape, (dx,), ())
+        batch_norm_backward_input(of_x, gradient, None, w, None, variance, None, eps=eps, is_variance=True)
     return dx if dx is None or dy.scale is None else Gradient(dx, dy.scale), dw, db, None, None
 
 
@@ -341,29 +351,27 @@ def normalize_batch(
         raise ArgumentError(f"batch_norm: got {given}, but {missing} is None; expected both, or None for both")
     named = {} if running_mean is None else {"running_mean": running_mean, "running_var": running_var}
     running = _check_running("batch_norm", x, named)
-    images = x.reshape(*shape[:2], math.prod(shape[2:]))
     options: dict[str, Any] = {"eps": eps, "activation": activation, "alpha": alpha}
     if not training:
         if not running:
             raise ArgumentError("batch_norm: training=False without running_mean and running_var; pass both, or training=True")
-        y = _evaluated(images, w, b, *running, **options)
-        return rounded(y.reshape(shape), input)
-    if images.array.size == shape[1]:
+        return rounded(_evaluated(x, w, b, *running, **options), input)
+    if x.array.size == shape[1]:
         raise ShapeError(
             f"batch_norm: the input {shape} has one value for each channel; expected more in training, since the variance of one "
             "is 0: pass a larger batch, or use eval()"
         )
-    if not images.array.size:
-        return rounded(_batch_composed(images, w, b, running=None, momentum=None, **options).reshape(shape), input)
+    if not x.array.size:
+        return rounded(_batch_composed(x, w, b, running=None, momentum=None, **options), input)
     if not running or _recomputation.is_active:
-        y = batch_normalized(images, w, b, running=(None, None, None), momentum=momentum, **options)
+        y = batch_normalized(x, w, b, running=(None, None, None), momentum=momentum, **options)
     else:
         counter = None if batches is None else batches.array.reshape(1)
         with _wide(*running) as arrays:
-            y = batch_normalized(images, w, b, running=(*arrays, counter), momentum=momentum, **options)
+            y = batch_normalized(x, w, b, running=(*arrays, counter), momentum=momentum, **options)
         if batches is not None:
             bump_version(batches)
-    return rounded(y.reshape(shape), input)
+    return rounded(y, input)
 
 
 def _evaluated(x: Tensor, w: Any, b: Any, mean: Tensor, variance: Tensor, **options: Any) -> Tensor:
@@ -415,24 +423,23 @@ def normalize_instances(
     x, w, b = norm_operands("instance_norm", input, shape[1:2], weight=weight, bias=bias)
     named = {"running_mean": running_mean, "running_var": running_var}
     running = _check_running("instance_norm", x, {name: value for name, value in named.items() if value is not None})
-    images = x.reshape(*shape[:2], math.prod(shape[2:]))
     options: dict[str, Any] = {"eps": eps, "activation": activation, "alpha": alpha}
     if not use_input_stats:
         if len(running) < 2:
             raise ArgumentError(
                 "instance_norm: use_input_stats=False without running_mean and running_var; pass both, or use_input_stats=True"
             )
-        y = _evaluated(images, w, b, *running, **options)
-        return rounded(y.reshape(shape), input)
-    if images.array.shape[2] == 1:
+        return rounded(_evaluated(x, w, b, *running, **options), input)
+    if math.prod(shape[2:]) == 1:
         raise ShapeError(
             f"instance_norm: the input {shape} has one value for each channel of an image; expected more, since the variance of "
             "one is 0"
         )
-    y = normalized_rows(images, w, b, groups=shape[1], is_centred=True, function="instance_norm", **options)
-    if running and not _recomputation.is_active and images.array.size:
-        _move_averages(images.detach(), running_mean, running_var, momentum)
-    return rounded(y.reshape(shape), input)
+    layout: dict[str, Any] = {"shape": as_images(shape), "sizes": shape[1:2], "groups": shape[1]}
+    y = normalized_rows(x, w, b, is_centred=True, function="instance_norm", **layout, **options)
+    if running and not _recomputation.is_active and x.array.size:
+        _move_averages(x.detach().reshape(*as_images(shape)), running_mean, running_var, momentum)
+    return rounded(y, input)
 
 
 def _move_averages(x: Tensor, running_mean: Any, running_var: Any, momentum: float) -> None:

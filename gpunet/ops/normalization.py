@@ -42,12 +42,8 @@ __all__ = ["group_norm", "layer_norm", "local_response_norm", "rms_norm"]
 
 
 # ---- helpers of twins -------------------------------------------------------------------------------------------------
-# Rows are reduced and scaled as matrices (rows, size), channels as columns of matrices (n, c s): long inner loops for any s.
-
-
-def as_columns(x: ndarray) -> ndarray:
-    """x (n, c, s) as a matrix (n, c s)."""
-    return x.reshape(x.shape[0], x.shape[1] * x.shape[2])
+# Numbers of channels are repeated for each of their s elements: long inner loops for any s, and all work on arrays of one shape,
+# which a compiled step can do in few passes.
 
 
 def per_column(values: ndarray, s: int, slot: int) -> ndarray:
@@ -59,30 +55,25 @@ def per_column(values: ndarray, s: int, slot: int) -> ndarray:
     return columns.reshape(values.size * s)
 
 
-def sum_columns(out: ndarray, columns: ndarray, s: int, slot: int) -> None:
-    """out (c,) = sums of a matrix (n, c s) over n and s."""
-    if s == 1:
-        numpy.add.reduce(columns, axis=0, out=out)
+def sum_columns(out: ndarray, columns: ndarray, slot: int) -> None:
+    """out (c,) = sums of an array (n, c s), or (n, groups, c s / groups), over n and s."""
+    if math.prod(columns.shape[1:]) == out.size:
+        numpy.add.reduce(columns, axis=0, out=out.reshape(columns.shape[1:]))
         return
-    sums = scratch((columns.shape[1],), columns.dtype, slot)
+    sums = scratch(columns.shape[1:], columns.dtype, slot)
     numpy.add.reduce(columns, axis=0, out=sums)
-    numpy.add.reduce(sums.reshape(out.size, s), axis=1, out=out)
+    numpy.add.reduce(sums.reshape(out.size, -1), axis=1, out=out)
 
 
-def sum_column_products(out: ndarray, a: ndarray, b: ndarray, s: int, slot: int) -> None:
-    """out (c,) = sums of a b, matrices (n, c s), over n and s."""
-    if s == 1:
-        numpy.einsum("ij,ij->j", a, b, out=out)
-    else:
-        sums = scratch((a.shape[1],), a.dtype, slot)
-        numpy.einsum("ij,ij->j", a, b, out=sums)
-        numpy.add.reduce(sums.reshape(out.size, s), axis=1, out=out)
-
-
-def _average_row_products(out: ndarray, a: ndarray, b: ndarray) -> None:
-    """out (rows,) = averages of a b, matrices (rows, size)."""
-    numpy.einsum("ij,ij->i", a, b, out=out)
-    out *= out.dtype.type(1 / a.shape[1])
+def sum_column_products(out: ndarray, a: ndarray, b: ndarray, slot: int) -> None:
+    """out (c,) = sums of a b, arrays as of :func:`sum_columns`, over n and s."""
+    text = "ij,ij->j" if a.ndim == 2 else "ijk,ijk->jk"
+    if math.prod(a.shape[1:]) == out.size:
+        numpy.einsum(text, a, b, out=out.reshape(a.shape[1:]))
+        return
+    sums = scratch(a.shape[1:], a.dtype, slot)
+    numpy.einsum(text, a, b, out=sums)
+    numpy.add.reduce(sums.reshape(out.size, -1), axis=1, out=out)
 
 
 def reciprocal_root(out: ndarray, eps: float) -> None:
@@ -90,6 +81,25 @@ def reciprocal_root(out: ndarray, eps: float) -> None:
     out += out.dtype.type(eps)
     numpy.sqrt(out, out=out)
     numpy.divide(as_0d_arrays(out.dtype, 1)[0], out, out=out)
+
+
+class _Rows:
+    """The arrays of a twin as rows: those of shape (n, c, s) as (n, groups, size), numbers of rows as (n, groups)."""
+
+    def __init__(self, x: ndarray, groups: int) -> None:
+        n, c, self.s = x.shape
+        self.groups, self.shape = groups, (n, groups, c // groups * self.s)
+        self.average = x.dtype.type(1 / max(1, self.shape[2]))
+
+    def all(self, x: ndarray) -> ndarray:
+        return x.reshape(self.shape)
+
+    def each(self, values: ndarray) -> ndarray:
+        return values.reshape(self.shape[:2])
+
+    def weights(self, w: ndarray, slot: int) -> ndarray:
+        """Numbers of channels (c,) as (groups, size)."""
+        return per_column(w, self.s, slot).reshape(self.shape[1:])
 
 
 # ---- kernels ----------------------------------------------------------------------------------------------------------
@@ -101,54 +111,57 @@ def group_norm_forward(y, z, mean, rstd, x, w, b, *, groups, eps, activation, al
 
     z, the pre-activation, of the shape of y, or None.  Without ``mean``, x is not centred.
     """
-    shape = (rstd.size, x.shape[1] // groups * x.shape[2])
-    rows, out = x.reshape(shape), y.reshape(shape)
-    if mean is None:
-        _average_row_products(rstd, rows, rows)
-    else:
-        numpy.add.reduce(rows, axis=1, out=mean)
-        mean *= mean.dtype.type(1 / shape[1])
-        numpy.subtract(rows, mean[:, None], out=out)
-        _average_row_products(rstd, out, out)
-    reciprocal_root(rstd, eps)
-    numpy.multiply(rows if mean is None else out, rstd[:, None], out=out)
-    columns = as_columns(y)
+    rows = _Rows(x, groups)
+    source, out, scale = rows.all(x), rows.all(y), rows.each(rstd)
+    if mean is not None:
+        center = rows.each(mean)
+        numpy.add.reduce(source, axis=2, out=center)
+        center *= rows.average
+        numpy.subtract(source, center[:, :, None], out=out)
+        source = out
+    numpy.einsum("ijk,ijk->ij", source, source, out=scale)
+    scale *= rows.average
+    reciprocal_root(scale, eps)
+    numpy.multiply(source, scale[:, :, None], out=out)
     if w is not None:
-        columns *= per_column(w, x.shape[2], 1)
+        out *= rows.weights(w, 1)
     if b is not None:
-        columns += per_column(b, x.shape[2], 1)
+        out += rows.weights(b, 1)
     if z is not None:
         numpy.copyto(z, y)
     ACTIVATIONS[activation].forward(y, y, alpha)
 
 
-def _standardize(out: ndarray, x: ndarray, mean: ndarray | None, rstd: ndarray) -> None:
-    """out = (x - mean) rstd of rows (rows, size)."""
-    if mean is None:
-        numpy.multiply(x, rstd[:, None], out=out)
-    else:
-        numpy.subtract(x, mean[:, None], out=out)
-        out *= rstd[:, None]
-
-
 @kernel("normalization.cu", outputs=1, types={"mean": "A", "rstd": "A"}, optional="w mean")
 def group_norm_backward_input(dx, dy, x, w, mean, rstd, *, groups):
     """The gradient of :func:`group_norm_forward`, without activation, with respect to x."""
-    shape = (rstd.size, x.shape[1] // groups * x.shape[2])
-    normal, out, average = scratch(shape, x.dtype, 1), dx.reshape(shape), scratch(shape[:1], x.dtype, 3)
-    _standardize(normal, x.reshape(shape), mean, rstd)
+    # dx = rstd g - slope x - shift
+    rows = _Rows(x, groups)
+    out, scale, of_x = rows.all(dx), rows.each(rstd), scratch(rows.shape, x.dtype, 1)
+    slope, shift, product = (scratch(rows.shape[:2], x.dtype, slot) for slot in (2, 3, 4))
     if w is None:
         numpy.copyto(dx, dy)
     else:
-        numpy.multiply(as_columns(dy), per_column(w, x.shape[2], 2), out=as_columns(dx))
-    _average_row_products(average, out, normal)
-    normal *= average[:, None]
+        numpy.multiply(rows.all(dy), rows.weights(w, 5), out=out)
+    numpy.einsum("ijk,ijk->ij", out, rows.all(x), out=slope)
     if mean is not None:
-        numpy.add.reduce(out, axis=1, out=average)
-        average *= average.dtype.type(1 / shape[1])
-        normal += average[:, None]
-    out -= normal
-    out *= rstd[:, None]
+        center = rows.each(mean)
+        numpy.add.reduce(out, axis=2, out=shift)
+        numpy.multiply(shift, center, out=product)
+        slope -= product
+    numpy.multiply(scale, scale, out=product)
+    product *= scale
+    product *= rows.average
+    slope *= product
+    numpy.multiply(rows.all(x), slope[:, :, None], out=of_x)
+    out *= scale[:, :, None]
+    out -= of_x
+    if mean is not None:
+        shift *= scale
+        shift *= rows.average
+        slope *= center
+        shift -= slope
+        out -= shift[:, :, None]
 
 
 @kernel(
@@ -161,18 +174,21 @@ def norm_backward_weight(dw, db, sums, partials, tickets, dy, x, mean, rstd, sca
     mean and rstd (n groups,), or (c,) if ``groups`` is 0; sums (2, c): both sums without the scale; scale (1,).  ``partials`` and
     ``tickets`` are workspace of the CUDA kernel (:func:`channel_workspace`).
     """
-    n, c, s = x.shape
-    columns, gradient = scratch((n, c * s), x.dtype, 1), as_columns(dy)
-    total, product = (scratch((c,), x.dtype, 2), scratch((c,), x.dtype, 3)) if sums is None else sums
-    if groups:
-        _standardize(columns.reshape(rstd.size, c // groups * s), x.reshape(rstd.size, c // groups * s), mean, rstd)
+    rows = _Rows(x, groups or 1)
+    normal, gradient = scratch(rows.shape, x.dtype, 1), rows.all(dy)
+    total, product = (scratch(x.shape[1:2], x.dtype, 2), scratch(x.shape[1:2], x.dtype, 3)) if sums is None else sums
+    if not groups:
+        numpy.subtract(rows.all(x), rows.weights(mean, 4), out=normal)
+    elif mean is None:
+        numpy.multiply(rows.all(x), rows.each(rstd)[:, :, None], out=normal)
     else:
-        numpy.subtract(as_columns(x), per_column(mean, s, 4), out=columns)
-    sum_column_products(product, gradient, columns, s, 4)
+        numpy.subtract(rows.all(x), rows.each(mean)[:, :, None], out=normal)
+        normal *= rows.each(rstd)[:, :, None]
+    sum_column_products(product, gradient, normal, 4)
     if not groups:
         product *= rstd
     if db is not None or sums is not None:
-        sum_columns(total, gradient, s, 4)
+        sum_columns(total, gradient, 4)
     for result, of in ((db, total), (dw, product)):
         if result is not None and scale is None:
             numpy.copyto(result, of)
@@ -250,8 +266,8 @@ group_norm_forward.absorbs(activation_forward)(absorb_activation)
 # ---- the op -----------------------------------------------------------------------------------------------------------
 
 
-def _rows_composed(x, w, b, *, groups, eps, is_centred, activation, alpha, function):
-    n, c, s = x.shape
+def _rows_composed(x, w, b, *, shape, sizes, groups, eps, is_centred, activation, alpha, function):
+    n, c, s = shape
     rows = x.reshape(n * groups, c // groups * s)
     if is_centred:
         rows = rows - reductions.mean(rows, 1, True)
@@ -259,7 +275,8 @@ def _rows_composed(x, w, b, *, groups, eps, is_centred, activation, alpha, funct
     y = rows.reshape(n, c, s)
     if w is not None:
         y = y * w.reshape(c, 1)
-    return find(activation).composed(y if b is None else y + b.reshape(c, 1), alpha)
+    y = y if b is None else y + b.reshape(c, 1)
+    return find(activation).composed(y.reshape(*x.shape), alpha)
 
 
 def activation_gradient(dy: Any, residual: Array | None, activation: str, alpha: float) -> Array:
@@ -272,34 +289,52 @@ def activation_gradient(dy: Any, residual: Array | None, activation: str, alpha:
 
 
 @fused(composed=in_accumulator(_rows_composed), name_from=lambda options: options["function"], takes_scale=True)
-def normalized_rows(x, w, b, *, groups, eps, is_centred, activation, alpha, function, need):
-    """Norm of each group of each image of x (n, c, s); w and b (c,), or None.
+def normalized_rows(x, w, b, *, shape, sizes, groups, eps, is_centred, activation, alpha, function, need):
+    """Norm of each group of each image; w and b have a number for each channel, or are None.
 
     Args:
+        shape: (n, c, s), as which x is read.
+        sizes: the shape of w and b.
         function: the public function, for messages.
     """
-    row, dtype, rows = find(activation), accumulator(x.dtype), (len(x) * groups,)
+    row, dtype, rows = find(activation), accumulator(x.dtype), (shape[0] * groups,)
     y = empty(x.shape, x.dtype, x)
     z = empty(x.shape, x.dtype, x) if row.saves == "preactivation" else None
     mean, rstd = empty(rows, dtype, x) if is_centred else None, empty(rows, dtype, x)
     if x.size:
-        group_norm_forward(y, z, mean, rstd, x, w, b, groups=groups, eps=eps, activation=activation, alpha=alpha)
+        out, before, images, weights, biases = reshaped(shape, (y, z, x), (w, b))
+        options = {"groups": groups, "eps": eps, "activation": activation, "alpha": alpha}
+        group_norm_forward(out, before, mean, rstd, images, weights, biases, **options)
     return y, (x, w if need[0] else None, mean, rstd, y if row.saves == "output" else z)
 
 
+def as_images(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The shape (n, c, ...) as (n, c, s)."""
+    return shape[0], shape[1], math.prod(shape[2:])
+
+
+def reshaped(shape: tuple[int, ...], arrays: Sequence[Any], parameters: Sequence[Any]) -> list[Any]:
+    """Views of arrays in the shape (n, c, s), and of parameters in the shape (c,); None stays None."""
+    found = [a if a is None or a.shape == shape else a.reshape(shape) for a in arrays]
+    return found + [p if p is None or p.ndim == 1 else p.reshape(shape[1]) for p in parameters]
+
+
 @normalized_rows.backward
-def _(saved, dy, *, groups, eps, is_centred, activation, alpha, function, need):
+def _(saved, dy, *, shape, sizes, groups, eps, is_centred, activation, alpha, function, need):
     x, w, mean, rstd, residual = saved
-    dz, channels = activation_gradient(dy, residual, activation, alpha), x.shape[1:2]
-    dw = empty(channels, x.dtype, x) if need[1] else None
-    db = empty(channels, x.dtype, x) if need[2] else None
+    dz = activation_gradient(dy, residual, activation, alpha)
+    dw = empty(sizes, x.dtype, x) if need[1] else None
+    db = empty(sizes, x.dtype, x) if need[2] else None
+    images, gradient, of_w, of_b = reshaped(shape, (x, dz), (dw, db))
     if dw is not None or db is not None:
-        norm_backward_weight(dw, db, None, *channel_workspace(x, 2), dz, x, mean, rstd, dy.scale, groups=groups)
+        partials, tickets = channel_workspace(images, 2)
+        norm_backward_weight(of_w, of_b, None, partials, tickets, gradient, images, mean, rstd, dy.scale, groups=groups)
     if not need[0]:
         return None, dw, db
     dx = empty(x.shape, x.dtype, x)
     if x.size:
-        group_norm_backward_input(dx, dz, x, w, mean, rstd, groups=groups)
+        of_x, weights = reshaped(shape, (dx,), (w,))
+        group_norm_backward_input(of_x, gradient, images, weights, mean, rstd, groups=groups)
     return dx if dy.scale is None else Gradient(dx, dy.scale), dw, db
 
 
@@ -384,13 +419,11 @@ def normalize_layers(
             f"{function}: the input has shape {tuple(shape)}, normalized_shape={list(sizes)}; expected an input (*, "
             f"{', '.join(map(str, sizes))})"
         )
-    count = math.prod(sizes)
-    rows = x.reshape(math.prod(shape[: len(shape) - len(sizes)]), count, 1)
     y = normalized_rows(
-        rows, *(None if p is None else p.reshape(count) for p in (w, b)), groups=1, eps=eps, is_centred=is_centred,
-        activation=activation, alpha=alpha, function=function,
+        x, w, b, shape=(math.prod(shape[: len(shape) - len(sizes)]), math.prod(sizes), 1), sizes=sizes, groups=1, eps=eps,
+        is_centred=is_centred, activation=activation, alpha=alpha, function=function,
     )  # fmt: skip
-    return rounded(y.reshape(shape), input)
+    return rounded(y, input)
 
 
 @public(out=False)
@@ -452,10 +485,10 @@ def normalize_groups(
             "one is 0"
         )
     y = normalized_rows(
-        x.reshape(*shape[:2], math.prod(shape[2:])), w, b, groups=num_groups, eps=eps, is_centred=True, activation=activation,
+        x, w, b, shape=as_images(shape), sizes=shape[1:2], groups=num_groups, eps=eps, is_centred=True, activation=activation,
         alpha=alpha, function=function,
     )  # fmt: skip
-    return rounded(y.reshape(shape), input)
+    return rounded(y, input)
 
 
 def check_groups(function: str, num_groups: Any) -> int:
