@@ -76,7 +76,14 @@ def batch_norm_statistics(mean, rstd, running_mean, running_var, batches, partia
     sum_columns(mean, columns, 2)
     mean *= mean.dtype.type(1 / count)
     numpy.subtract(columns, per_column(mean, s, 2), out=centred)
+    error = scratch((c,), mean.dtype, 3)  # of the mean, whose sum in one order has lost digits of many numbers
+    sum_columns(error, centred, 2)
+    error *= error.dtype.type(1 / count)
+    mean += error
     sum_column_products(rstd, centred, centred, 2)
+    error *= error
+    error *= error.dtype.type(count)
+    rstd -= error
     if batches is not None:
         batches += 1
     if running_mean is not None:
@@ -361,7 +368,9 @@ def normalize_batch(
             f"batch_norm: the input {shape} has one value for each channel; expected more in training, since the variance of one "
             "is 0: pass a larger batch, or use eval()"
         )
-    if not x.array.size:
+    if not x.array.size:  # has no statistics
+        if batches is not None and not _recomputation.is_active:
+            batches.add_(1)
         return rounded(_batch_composed(x, w, b, running=None, momentum=None, **options), input)
     if not running or _recomputation.is_active:
         y = batch_normalized(x, w, b, running=(None, None, None), momentum=momentum, **options)
