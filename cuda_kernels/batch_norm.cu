@@ -3,7 +3,8 @@
 //   batch_norm_statistics      mean and rstd over n and s; in the same launch the running statistics move towards them
 //   batch_norm_apply           y, with the statistics of the batch, or with running ones: rstd is then given as a variance
 //   batch_norm_backward_input  with h = (x - mean) rstd, count = n s and the sums over a channel:
-//                              dx = w rstd (dy - sum of dy / count - h sum of (dy h) / count); dx = w rstd dy of running statistics
+//                              dx = w rstd (dy - sum of dy / count - h sum of (dy h) / count),
+//                              or by running statistics dx = w rstd dy
 //
 // The sums of backward, which are the gradients of w and b, are those of norm_backward_weight (normalization.cu).
 //
@@ -63,26 +64,39 @@ __global__ void __launch_bounds__(256) batch_norm_statistics(
   if (batches != nullptr && is_last(tickets + gridDim.x, gridDim.x * gridDim.y) && threadIdx.x == 0) batches[0] += 1;
 }
 
-// VARIANCE: `spread` holds variances, else rstd.
-template <class A, bool VARIANCE>
-__device__ __forceinline__ A rstd_of(const A* spread, int channel, double eps) {
-  return VARIANCE ? A(1) / sqrt(spread[channel] + A(eps)) : spread[channel];
+// The numbers of four channels, or `missing` if `values` is null.  `width` is 4 if they are neighbours and aligned.
+template <class T>
+__device__ __forceinline__ Pack<Accumulator<T>, 4> of_channels(
+    const T* values, const int* channels, int width, Accumulator<T> missing = Accumulator<T>(0)) {
+  if (values != nullptr && width == 4) return load_pack<4>(values + channels[0], 4, width);
+  Pack<Accumulator<T>, 4> pack;
+#pragma unroll
+  for (int e = 0; e < 4; e++) pack.v[e] = values != nullptr ? Accumulator<T>(values[channels[e]]) : missing;
+  return pack;
+}
+
+// w rstd of four channels.  VARIANCE: `spread` holds variances, else rstd.
+template <bool VARIANCE, class T, class A>
+__device__ __forceinline__ Pack<A, 4> factors_of(const T* w, const A* spread, const int* channels, int width, double eps) {
+  const Pack<A, 4> weight = of_channels(w, channels, width, A(1));
+  Pack<A, 4> factor = of_channels(spread, channels, width);
+#pragma unroll
+  for (int e = 0; e < 4; e++) factor.v[e] = weight.v[e] * (VARIANCE ? A(1) / sqrt(factor.v[e] + A(eps)) : factor.v[e]);
+  return factor;
 }
 
 template <class T, class Act, bool VARIANCE>
 __global__ void __launch_bounds__(256) batch_norm_apply(
-    T* y, T* z, const T* x, const T* w, const T* b, const Accumulator<T>* mean, const Accumulator<T>* spread, int n, int c, int s,
-    double eps, double alpha) {
+    T* y, T* z, const T* x, const T* w, const T* b, const Accumulator<T>* mean, const Accumulator<T>* spread, int n, int c,
+    int s, double eps, double alpha) {
   using A = Accumulator<T>;
-  const int width = access_width(0, y, z, x);
+  const int width = access_width(0, y, z, x), of_weights = s == 1 ? access_width(c, w, b, mean, spread) : 1;
   for_each_pack_of_channels({n, c, s}, [&](long long start, long long valid, const int* channels) {
     Pack<A, 4> value = load_pack<4>(x + start, valid, width);
+    const Pack<A, 4> factor = factors_of<VARIANCE>(w, spread, channels, of_weights, eps);
+    const Pack<A, 4> center = of_channels(mean, channels, of_weights), bias = of_channels(b, channels, of_weights);
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
-      const int channel = channels[e];
-      const A weight = w != nullptr ? A(w[channel]) : A(1), bias = b != nullptr ? A(b[channel]) : A(0);
-      value.v[e] = (value.v[e] - mean[channel]) * rstd_of<A, VARIANCE>(spread, channel, eps) * weight + bias;
-    }
+    for (int e = 0; e < 4; e++) value.v[e] = (value.v[e] - center.v[e]) * factor.v[e] + bias.v[e];
     if (z != nullptr) store_pack(z + start, value, valid, width);
 #pragma unroll
     for (int e = 0; e < 4; e++) value.v[e] = Act::forward(value.v[e], A(alpha));
@@ -96,20 +110,21 @@ __global__ void __launch_bounds__(256) batch_norm_backward_input(
     const Accumulator<T>* sums, int n, int c, int s, double eps) {
   using A = Accumulator<T>;
   const int width = access_width(0, dx, dy, x);
+  const int of_weights = s == 1 ? access_width(c, w, mean, spread, sums) : 1;
   const A share = A(1) / (A(n) * A(s));
   for_each_pack_of_channels({n, c, s}, [&](long long start, long long valid, const int* channels) {
-    Pack<A, 4> gradient = load_pack<4>(dy + start, valid, width), value;
-    if (!VARIANCE) value = load_pack<4>(x + start, valid, width);
+    Pack<A, 4> gradient = load_pack<4>(dy + start, valid, width);
+    const Pack<A, 4> factor = factors_of<VARIANCE>(w, spread, channels, of_weights, eps);
+    if constexpr (!VARIANCE) {
+      const Pack<A, 4> value = load_pack<4>(x + start, valid, width), center = of_channels(mean, channels, of_weights);
+      const Pack<A, 4> rstd = of_channels(spread, channels, of_weights), sum = of_channels(sums, channels, of_weights);
+      const Pack<A, 4> product = of_channels(sums + c, channels, of_weights);
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
-      const int channel = channels[e];
-      const A rstd = rstd_of<A, VARIANCE>(spread, channel, eps);
-      if (!VARIANCE) {
-        const A normal = (value.v[e] - mean[channel]) * rstd;
-        gradient.v[e] -= (sums[channel] + normal * sums[c + channel]) * share;
-      }
-      gradient.v[e] *= rstd * (w != nullptr ? A(w[channel]) : A(1));
+      for (int e = 0; e < 4; e++)
+        gradient.v[e] -= (sum.v[e] + (value.v[e] - center.v[e]) * rstd.v[e] * product.v[e]) * share;
     }
+#pragma unroll
+    for (int e = 0; e < 4; e++) gradient.v[e] *= factor.v[e];
     store_pack(dx + start, gradient, valid, width);
   });
 }

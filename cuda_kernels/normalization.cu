@@ -1,14 +1,15 @@
-// Layer, RMS, group and instance norm: y = act(w (x - mean) rstd + b), with mean and rstd = 1 / sqrt(variance + eps) of each row.
+// Layer, RMS, group and instance norm: y = act(w (x - mean) rstd + b), with mean and rstd = 1 / sqrt(variance + eps) of a row.
 //
-// x is (n, c, s): n images of c channels of s elements.  The channels are divided into groups, and a row is a group of an image;
-// w and b have a number for each channel.  In layer norm s and the number of groups are 1.  Without `mean` rows are not centred.
+// x is (n, c, s): n images of c channels of s elements.  The channels are divided into groups, and a row is a group of an
+// image; w and b have a number for each channel.  In layer norm s and the number of groups are 1.  Without `mean` rows are not
+// centred.
 //
 //   group_norm_forward          y; mean and rstd for backward
 //   group_norm_backward_input   with g = dy w and h = (x - mean) rstd:  dx = rstd (g - average of g - h average of (g h))
 //   norm_backward_weight        dw = scale sum of (dy h), db = scale sum of dy, of each channel; batch norm uses it as well
 //
-// Versions: 1. a warp per row up to 1024 elements, a block per row above, kept in registers up to 8192 elements; the variance is
-// that of the centred row (this one): memory-bound, so there is no next version.
+// Versions: 1. a warp per row up to 1024 elements, a block per row above, kept in registers up to 8192 elements; the variance
+// is that of the centred row (this one): memory-bound, so there is no next version.
 
 #include "common/activations.cuh"
 #include "common/channels.cuh"
@@ -83,8 +84,8 @@ __global__ void __launch_bounds__(256) group_norm_forward(
 
 template <class T, bool WARP_A_ROW, bool HELD>
 __global__ void __launch_bounds__(256) group_norm_backward_input(
-    T* dx, const T* dy, const T* x, const T* w, const Accumulator<T>* mean, const Accumulator<T>* rstd, long long rows, int size,
-    int groups, int s) {
+    T* dx, const T* dy, const T* x, const T* w, const Accumulator<T>* mean, const Accumulator<T>* rstd, long long rows,
+    int size, int groups, int s) {
   using A = Accumulator<T>;
   using Group = RowGroup<WARP_A_ROW>;
   const int width = access_width(size, dx, dy, x);

@@ -1,4 +1,4 @@
-// Channels of x (n, c, s), images of c channels of s elements: sums over the n s elements of each channel, and elementwise work.
+// Channels of x (n, c, s), images of c channels of s elements: sums over the n s elements of a channel, and elementwise work.
 //
 // A block of 256 threads sums a tile of CHANNELS channels: 32 if s is small, so that neighbouring threads read neighbouring
 // channels, or one.  The elements of a channel are divided into slices, one for each blockIdx.y.  A block leaves the results of
@@ -119,8 +119,8 @@ struct ChannelTile {
   }
 };
 
-// Calls body(start, valid, channels) for every pack of four neighbouring elements of x, in a grid-stride loop; channels[e] is the
-// channel of element e.
+// Calls body(start, valid, channels) for every pack of four neighbouring elements of x, in a grid-stride loop; channels[e] is
+// the channel of element e.
 template <class Body>
 __device__ __forceinline__ void for_each_pack_of_channels(const Extents& of, Body body) {
   for_each_pack(static_cast<long long>(of.n) * of.c * of.s, [&](long long start, long long valid) {

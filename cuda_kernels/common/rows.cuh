@@ -52,7 +52,8 @@ struct Row {
       return load_pack<4>(from + start_of(pack), count - start_of(pack), width);
   }
 
-  // Calls body(pack, start, valid) for each pack of the thread, which begins at element `start` and has `valid` or four elements.
+  // Calls body(pack, start, valid) for each pack of the thread, which begins at element `start`, and of which the first `valid`
+  // elements lie in the row.
   template <class Body>
   __device__ __forceinline__ void for_each(Body body) const {
     if constexpr (HELD) {
