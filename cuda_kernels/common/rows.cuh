@@ -8,15 +8,12 @@ template <bool WARP_A_ROW>
 struct RowGroup {
   static __device__ int size() { return WARP_A_ROW ? 32 : blockDim.x; }
   static __device__ int member() { return threadIdx.x % size(); }
-  static __device__ long long first_row() { return blockIdx.x * rows_of_block() + threadIdx.x / size(); }
-  static __device__ long long rows_at_once() { return gridDim.x * rows_of_block(); }
+  static __device__ int first_row() { return blockIdx.x * (blockDim.x / size()) + threadIdx.x / size(); }
+  static __device__ int rows_at_once() { return gridDim.x * (blockDim.x / size()); }
   template <class Operation, class T>
   static __device__ T reduce(T value) {
     return WARP_A_ROW ? warp_reduce<Operation>(value) : block_reduce<Operation>(value);
   }
-
- private:
-  static __device__ long long rows_of_block() { return blockDim.x / size(); }
 };
 
 // Packs of a row that one thread keeps in registers.

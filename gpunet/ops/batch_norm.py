@@ -22,7 +22,17 @@ from typing import Any
 import numpy
 from numpy import ndarray
 
-from gpunet.autograd import COPY, Gradient, Tensor, bump_version, fused, is_grad_enabled, no_grad, wrap
+from gpunet.autograd import (
+    COPY,
+    Gradient,
+    Tensor,
+    bump_version,
+    fused,
+    ignore_fp_errors,
+    is_grad_enabled,
+    no_grad,
+    wrap,
+)
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
@@ -339,6 +349,7 @@ def _check_running(function: str, x: Tensor, running: dict[str, Any]) -> list[Te
     return found
 
 
+@ignore_fp_errors
 def normalize_batch(
     input: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, training: bool, momentum: float | None, eps: float,
     batches: Tensor | None = None, activation: str = "identity", alpha: float = 0.0,
@@ -363,6 +374,8 @@ def normalize_batch(
         if not running:
             raise ArgumentError("batch_norm: training=False without running_mean and running_var; pass both, or training=True")
         return rounded(_evaluated(x, w, b, *running, **options), input)
+    if not eps:
+        raise ArgumentError("batch_norm: eps=0; expected a positive number in training, where a variance may be 0")
     if x.array.size == shape[1]:
         raise ShapeError(
             f"batch_norm: the input {shape} has one value for each channel; expected more in training, since the variance of one "
@@ -415,7 +428,7 @@ def batch_norm(
     Raises:
         ShapeError: a parameter or statistic has not one number for each channel, or training has one value for each channel.
         DtypeError: the input is not floating, or the dtypes differ.
-        ArgumentError: eps is negative, or evaluation has no running statistics.
+        ArgumentError: eps is negative, or 0 in training, or evaluation has no running statistics.
     """
     momentum, eps = as_number("batch_norm", "momentum", momentum), check_eps("batch_norm", eps)
     return normalize_batch(input, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -451,6 +464,7 @@ def normalize_instances(
     return rounded(y, input)
 
 
+@ignore_fp_errors
 def _move_averages(x: Tensor, running_mean: Any, running_var: Any, momentum: float) -> None:
     """Move running statistics towards the averages over images of their means and unbiased variances."""
     with no_grad():

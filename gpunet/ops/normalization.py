@@ -345,10 +345,10 @@ def check_eps(function: str, eps: Any) -> float:
     """Return ``eps`` as a float.
 
     Raises:
-        ArgumentError: it is negative or NaN.
+        ArgumentError: it is negative, infinite or NaN.
     """
     eps = as_number(function, "eps", eps)
-    if not eps >= 0.0:
+    if not 0.0 <= eps < math.inf:
         raise ArgumentError(f"{function}: eps={eps:g}; expected zero or a positive number")
     return eps
 
@@ -476,7 +476,7 @@ def normalize_groups(
     shape = tuple(wrap(input).array.shape)
     if len(shape) < 2:
         raise ShapeError(f"{function}: the input has shape {shape}; expected (batch, channels, ...)")
-    if shape[1] % num_groups or not shape[1]:
+    if shape[1] % num_groups:
         raise ShapeError(f"{function}: the input {shape} has {shape[1]} channels; expected a multiple of num_groups={num_groups}")
     x, w, b = norm_operands(function, input, shape[1:2], weight=weight, bias=bias)
     if math.prod(shape) == num_groups:

@@ -33,7 +33,12 @@ def _statistics(s: Samples, shape: tuple[int, ...], momentum: float | None, is_r
     return label, [*arrays, s.normal(*shape) + s.dtype.type(8)], {"momentum": momentum, "eps": 1e-3}
 
 
-batch_norm_statistics.describe(is_hot=True, updates="running_mean running_var batches tickets", workspace="partials")
+batch_norm_statistics.describe(
+    is_hot=True,
+    updates="running_mean running_var batches tickets",
+    workspace="partials",
+    spills={("*, 1", "*"): "8 bytes; ptxas limits the registers to reach full occupancy"},
+)
 
 
 @batch_norm_statistics.cases("edge")
