@@ -37,13 +37,15 @@ batch_norm_statistics.describe(
     is_hot=True,
     updates="running_mean running_var batches tickets",
     workspace="partials",
-    spills={("*, 1", "*"): "8 bytes; ptxas limits the registers to reach full occupancy"},
+    spills={("*, 1>", "*"): "8 bytes; ptxas limits the registers to reach full occupancy"},
 )
 
 
 @batch_norm_statistics.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
-    presence = itertools.cycle(((0.1, True, True), (None, True, True), (0.1, True, False), (0.1, False, False), (1.0, False, True)))
+    presence = itertools.cycle(
+        ((0.1, True, True), (None, True, True), (0.1, True, False), (0.1, False, False), (0.0, True, True), (1.0, False, True))
+    )
     for shape, _ in itertools.product(_SHAPES, range(4)):
         yield _statistics(s, shape, *next(presence))
     label, arrays, options = _statistics(s, (5, 4, 24), 0.1, True, True)

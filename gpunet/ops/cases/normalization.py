@@ -29,6 +29,8 @@ _WASTE = {
     "reads writes": "rows of an odd number of elements are moved element by element; the caches have the sectors of a pack, and "
     "the weights, which every row reads"
 }
+#: As :class:`gpunet.launch.facts.Facts`.
+_SPILLS = {("*, true>", "sm_75"): "8 to 16 bytes; the packs of a row take the last of the registers that ptxas allows"}
 _SHOWN = (((64, 512, 1), 1), ((64, 501, 1), 1), ((8, 4096, 1), 1), ((8, 32, 64), 8))
 
 
@@ -58,7 +60,7 @@ def _forward(
     return label, [s.blank(*shape), z, mean, rstd, s.normal(*shape) + s.dtype.type(4 * is_centred), w, b], options
 
 
-group_norm_forward.describe(is_hot=True, waste=_WASTE)
+group_norm_forward.describe(is_hot=True, waste=_WASTE, spills=_SPILLS)
 
 
 @group_norm_forward.cases("edge")
@@ -101,7 +103,7 @@ def _backward(s: Samples, shape: tuple[int, ...], groups: int, is_centred: bool 
     return label, [s.blank(*shape), s.normal(*shape), x, w, *_statistics(s, x, groups, is_centred)], {"groups": groups}
 
 
-group_norm_backward_input.describe(is_hot=True, waste=_WASTE)
+group_norm_backward_input.describe(is_hot=True, waste=_WASTE, spills=_SPILLS)
 
 
 @group_norm_backward_input.cases("edge")
