@@ -30,7 +30,7 @@ _WASTE = {
     "the weights, which every row reads"
 }
 #: As :class:`gpunet.launch.facts.Facts`.
-_SPILLS = {("*, true>", "sm_75"): "8 to 16 bytes; the packs of a row take the last of the registers that ptxas allows"}
+_SPILLS = {("*, true>", "*"): "8 to 40 bytes; the packs of a row take the last of the registers that ptxas allows"}
 _SHOWN = (((64, 512, 1), 1), ((64, 501, 1), 1), ((8, 4096, 1), 1), ((8, 32, 64), 8))
 
 
