@@ -5,32 +5,11 @@ pytest bench/test_convolution.py -s
 
 from __future__ import annotations
 
-import statistics
-import time
-
 import numpy
 import pytest
+from interleaved import compare
 
 import gpunet
-from gpunet.tools.bench.measure import SETTLE
-
-ROUNDS = 25
-
-
-def _times(*steps, seconds: float = 0.1) -> list[list[float]]:
-    """Seconds per step of each function in each round; in a round they take turns."""
-    for step in steps:
-        step()
-    found: list[list[float]] = [[] for _ in steps]
-    for _ in range(ROUNDS):
-        for times, step in zip(found, steps):
-            time.sleep(SETTLE)
-            start, count = time.perf_counter(), 0
-            while time.perf_counter() - start < seconds:
-                step()
-                count += 1
-            times.append((time.perf_counter() - start) / count)
-    return found
 
 
 def _step(torch, arrays):
@@ -58,9 +37,4 @@ def test_conv2d(mode, benchmark):
         ours = gpunet.capture(ours)
     for mine, other in zip(ours(), theirs()):
         numpy.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-3, atol=1e-2)  # sums of up to 32768 products
-    of_ours, of_theirs = _times(ours, theirs)
-    ratio = statistics.median(b / a for a, b in zip(of_ours, of_theirs))
-    print(f"\n{mode}: {1e3 * statistics.median(of_ours):.2f} ms, PyTorch eager {1e3 * statistics.median(of_theirs):.2f} ms; "
-          f"speed relative to PyTorch {ratio:.2f}")
-    benchmark.extra_info["speed relative to PyTorch"] = ratio
-    benchmark.pedantic(ours, rounds=5)
+    compare(mode, ours, theirs, benchmark)

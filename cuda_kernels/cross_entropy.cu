@@ -12,25 +12,12 @@
 #include "common/faults.cuh"
 #include "common/half.cuh"
 #include "common/loss.cuh"
-#include "common/reduce.cuh"
+#include "common/rows.cuh"
 
 template <class T>
 constexpr T LOWEST = T(-3.402823466e38f);
 template <>
 constexpr double LOWEST<double> = -1.7976931348623157e308;
-
-// The threads that share a row: a warp or a block.
-template <bool WARP_A_ROW>
-struct RowGroup {
-  static __device__ int size() { return WARP_A_ROW ? 32 : blockDim.x; }
-  static __device__ int member() { return threadIdx.x % size(); }
-  static __device__ int first_row() { return blockIdx.x * (blockDim.x / size()) + threadIdx.x / size(); }
-  static __device__ int rows_at_once() { return gridDim.x * (blockDim.x / size()); }
-  template <class Operation, class T>
-  static __device__ T reduce(T value) {
-    return WARP_A_ROW ? warp_reduce<Operation>(value) : block_reduce<Operation>(value);
-  }
-};
 
 // Computes the maximum and the sum of exp(value - maximum) in one pass.  `greatest` starts at the lowest finite number, not
 // at -infinity: a masked logit of -infinity then adds 0, while -infinity - (-infinity) would be NaN.

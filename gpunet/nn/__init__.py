@@ -3,7 +3,19 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, containers, convolution, embedding, functional, init, layers, loss, module, parallel
+from gpunet.nn import (
+    activation,
+    containers,
+    convolution,
+    embedding,
+    functional,
+    init,
+    layers,
+    loss,
+    module,
+    normalization,
+    parallel,
+)
 from gpunet.nn.activation import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
@@ -11,6 +23,7 @@ from gpunet.nn.embedding import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
 from gpunet.nn.module import *
+from gpunet.nn.normalization import *
 from gpunet.nn.parallel import *
 
 if TYPE_CHECKING:
@@ -24,6 +37,7 @@ __all__ += embedding.__all__
 __all__ += layers.__all__
 __all__ += loss.__all__
 __all__ += module.__all__
+__all__ += normalization.__all__
 __all__ += parallel.__all__
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from gpunet.autograd import Tensor, wrap
 from gpunet.errors import ArgumentError
 from gpunet.nn import init
-from gpunet.nn.module import FusedLayer, Module, Parameter, empty_parameter, launches
+from gpunet.nn.module import Module, Parameter, empty_parameter, launches, run_activated
 from gpunet.ops.convolution import as_pair, conv2d_forward, convolve, paddings
 from gpunet.ops.face import as_integer
 from gpunet.ops.pad import pad
@@ -87,14 +87,7 @@ class Conv2d(Module):
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, activation, alpha
         )
 
-    @staticmethod
-    def _together(input: Any, layers: list[FusedLayer]) -> Any:
-        """Apply consecutive convolutions and their activations, each in one launch."""
-        for module, activation, alpha in layers:
-            input = module._activated(input, activation, alpha)
-        return input
-
-    @launches(conv2d_forward, _together)
+    @launches(conv2d_forward, run_activated)
     def forward(self, input: Any) -> Tensor:
         return self._activated(input, "identity", 0.0)
 

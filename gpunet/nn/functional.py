@@ -1,6 +1,7 @@
 """The ops of layers, activations and losses as functions, with PyTorch's names."""
 
 from gpunet.ops.activations import *
+from gpunet.ops.batch_norm import *
 from gpunet.ops.bilinear import *
 from gpunet.ops.convolution import *
 from gpunet.ops.cross_entropy import *
@@ -14,6 +15,7 @@ from gpunet.ops.linear import *
 from gpunet.ops.losses import *
 from gpunet.ops.margin_losses import *
 from gpunet.ops.nll import *
+from gpunet.ops.normalization import *
 from gpunet.ops.one_hot import *
 from gpunet.ops.pad import *
 from gpunet.ops.softmax import *

@@ -18,7 +18,7 @@ from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
 from gpunet.nn.backward_hooks import BackwardHooks
 from gpunet.ops.creation import empty
 
-__all__ = ["Module", "Parameter", "UninitializedParameter"]
+__all__ = ["Module", "Parameter", "UninitializedBuffer", "UninitializedParameter"]
 
 M = TypeVar("M", bound="Module")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,9 +66,42 @@ class UninitializedParameter(Parameter):
         return "<UninitializedParameter>"
 
 
+class UninitializedBuffer(Tensor):
+    """A buffer whose shape is not known yet; it has no elements until :meth:`materialize`.
+
+    Args:
+        requires_grad: whether ``backward`` computes its gradient.
+        device: the default device if None.
+        dtype: a floating dtype; the default dtype if None.
+        persistent: only True; :meth:`Module.register_buffer` takes it.
+
+    Raises:
+        ArgumentError: ``persistent`` is not True.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, requires_grad: bool = False, device: Any = None, dtype: Any = None, persistent: bool = True
+    ) -> None:
+        if persistent is not True:
+            raise ArgumentError(
+                f"UninitializedBuffer: persistent={persistent!r}; expected True: pass persistent to register_buffer()"
+            )
+        self._initialize(empty_parameter((0,), device, dtype).array, requires_grad)
+
+    def materialize(self, shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> None:
+        """Allocate elements, uninitialized; the object is a :class:`Tensor` from then on."""
+        self.data = empty_parameter(tuple(shape), device or self.device, dtype or self.dtype).detach()
+        self.__class__ = Tensor  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "<UninitializedBuffer>"
+
+
 def is_lazy(param: Any) -> bool:
-    """Return whether a parameter is not initialized yet."""
-    return isinstance(param, UninitializedParameter)
+    """Return whether a parameter or buffer is not initialized yet."""
+    return isinstance(param, (UninitializedParameter, UninitializedBuffer))
 
 
 def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
@@ -106,6 +139,13 @@ def launches(
         return forward
 
     return declare
+
+
+def run_activated(input: Any, layers: list[FusedLayer]) -> Any:
+    """The ``together`` of modules with a method ``_activated(input, activation, alpha)``, which runs both in one op."""
+    for module, activation, alpha in layers:
+        input = module._activated(input, activation, alpha)
+    return input
 
 
 #: The key of a module's extra state in a state_dict.
@@ -161,6 +201,8 @@ class Module(Stateful):
     """
 
     training: bool
+    #: names of parameters and buffers that a state_dict may lack; :meth:`load_state_dict` then keeps them as they are
+    optional_state: frozenset[str] = frozenset()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if args or kwargs:
@@ -756,7 +798,8 @@ class Module(Stateful):
             for name, tensor in module._own_state().items()
         }
         extra = {f"{path}.{EXTRA_STATE}" if path else EXTRA_STATE: module for path, module in modules if module._has_extra_state}
-        missing += [name for name in (*own, *extra) if name not in state_dict]
+        needed = [key for key, (module, name, _) in own.items() if name not in module.optional_state]
+        missing += [key for key in (*needed, *extra) if key not in state_dict]
         unexpected += [name for name in state_dict if name not in own and name not in extra]
         if strict and missing:
             problems.append(f"missing keys: {', '.join(missing)}")

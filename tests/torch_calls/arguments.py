@@ -28,6 +28,9 @@ class Arguments(Values):
             return self.random.choice(("2", "1", "-1", "'fro'", "'nuc'", "inf", "-inf", "-2", "3", "0", "None"))
         if p.name == "interpolation":
             return repr(self.random.choice(("linear", "lower", "higher", "midpoint", "nearest")))
+        if p.name == "normalized_shape" and self.chance(0.9):
+            count = max(1, len(self.fitting[0]) if self.fitting else 1)
+            return repr(list(self.shape[-count:]))
         if p.name == "q":
             vector = self.tensor((2,), self.dtype, values=("0.25", "0.5", "0.75", "1.0"), is_plain=True)
             return vector if p.type.startswith("Tensor") else self.random.choice(("0.5", "0.25", "0.9", "0", "1"))
@@ -99,6 +102,7 @@ class Arguments(Values):
         low, high = {
             "k": (0, size + 1), "chunks": (1, 4), "diagonal": (-3, 3), "decimals": (-2, 3), "n": (0, 4), "m": (0, 4),
             "high": (1, 9), "low": (-5, 0), "steps": (0, 6), "num_classes": (-1, 7), "ignore_index": (-1, 2), "split_size": (1, 3),
+            "num_groups": (1, 2), "size": (1, 4),
         }.get(name, (-2, 4))  # fmt: skip
         low = 0 if self.chance(0.03) else low
         value = random.randint(low, high)

@@ -759,6 +759,21 @@ DIFFERENCES = (
         "r = torch.nn.functional.cross_entropy(x, y, ignore_index=1, reduction='sum'); r.backward()",
     ),
     Difference(
+        "F.layer_norm F.rms_norm F.group_norm F.batch_norm F.instance_norm",
+        any_of(one_nan_or_inf, all_of(lambda verdict: "gradient" in verdict.detail, differs_where(
+            lambda elements: abs(elements.theirs - elements.ours) <= 1e-4 * numpy.maximum(1.0, abs(elements.ours))
+        ))),
+        "The norm of infinite numbers, or of some whose square overflows, is inf, nan or 0, not always the same one as PyTorch's; "
+        "a gradient that cancels is equal up to rounding.",
+        "F.layer_norm", "x = torch.tensor([3e38, 0.0, 1.0]); r = torch.nn.functional.layer_norm(x, (3,))",
+    ),
+    Difference(
+        "F.group_norm F.instance_norm",
+        accepts("not have a device|index 0 out of range for tensor of size|shape '.0.' is invalid|a view of a leaf Variable"),
+        "The norm of no images has no elements, and its weights have gradient 0; PyTorch raises an internal error.",
+        "F.instance_norm", "r = torch.nn.functional.instance_norm(torch.zeros(0, 2, 3), weight=torch.ones(2))",
+    ),
+    Difference(
         "F.binary_cross_entropy_with_logits",
         all_of(one_nan_or_inf, lambda verdict: "inf" in verdict.text),
         "Infinite logits and weights make the loss and its gradient inf or nan, not always the same one as PyTorch's.",

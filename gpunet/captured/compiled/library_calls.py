@@ -16,7 +16,7 @@ import numpy
 from gpunet.backend.dtypes import NATIVE, is_half
 from gpunet.captured.compiled.entries import Entry
 from gpunet.captured.compiled.expressions import TYPE_NAMES
-from gpunet.captured.compiled.nests import Unit, nest_of
+from gpunet.captured.compiled.nests import Unit, nest_of, sum_of_products
 from gpunet.captured.ir import Call, View, overlap
 from gpunet.launch.loops import LoopBody, load, loop_body, store
 
@@ -195,6 +195,11 @@ def _clip(call: Call) -> list[Unit] | None:
     return None if None in units else units  # type: ignore[return-value]
 
 
+def _einsum(call: Call) -> list[Unit] | None:
+    nest = sum_of_products(call)
+    return None if nest is None else [nest]
+
+
 def _loops(call: Call) -> list[Unit] | None:
     """The launch of a kernel that has a loop body."""
     loops = call.loops and call.loops(*call.arguments, **call.options)
@@ -242,6 +247,7 @@ _RULES: dict[Any, Callable[[Call], list[Unit] | None]] = {
     numpy.matmul: _products,
     numpy.concatenate: _concatenate,
     numpy.clip: _clip,
+    numpy.einsum: _einsum,
     "astype": _assign,
     "copy": _assign,
     "take_items": _take_items,

@@ -347,25 +347,53 @@ def _reduce(call: Call) -> Nest | None:
     name = getattr(ufunc, "__name__", "")
     if options or len(call.arguments) != 1 or not isinstance(view, View) or name not in ("add", "maximum", "minimum"):
         return None
-    if 0 in view.shape or out.dtype not in TYPE_NAMES or is_half(view.dtype) or is_half(out.dtype):
-        return None
     if name != "add" and (not is_floating(out.dtype) or view.dtype != out.dtype):
         return None
     if is_boolean(out.dtype) or (is_floating(view.dtype) and out.dtype != view.dtype):
         return None
     rank = len(view.shape)
-    axes = range(rank) if axis is None else [a % rank for a in ((axis,) if isinstance(axis, int) else axis)]
+    axes = list(range(rank)) if axis is None else [a % rank for a in ((axis,) if isinstance(axis, int) else axis)]
     strides = list(out.strides)
     if keepdims:
         strides = [s for d, s in enumerate(strides) if d not in axes]
-    kept = [d for d, extent in enumerate(view.shape) if extent != 1]
-    source = _operand_of(view, view.shape, kept)
-    if source is None or overlap(view, out):
+    return _reduction([view], out, strides, axes, "{0}", name)
+
+
+def sum_of_products(call: Call) -> Nest | None:
+    """``numpy.einsum("ij,ij->j", a, b, out=out)``: the sums of a product of two arrays of the same shape; None if unsupported."""
+    if len(call.arguments) != 3 or set(call.options) != {"out"}:
         return None
-    out_strides = [0 if d in axes else strides.pop(0) for d in range(rank)]  # by dimension of ``view``
+    text, a, b = call.arguments
+    out, (inputs, _, kept) = call.options["out"], text.partition("->")
+    first, _, second = inputs.partition(",")
+    if first != second or len(set(first)) != len(first) or [d for d in first if d in kept] != list(kept):
+        return None
+    if not isinstance(a, View) or not isinstance(b, View) or not a.dtype == b.dtype == out.dtype or not is_floating(out.dtype):
+        return None
+    axes = [d for d, name in enumerate(first) if name not in kept]
+    return _reduction([a, b], out, list(out.strides), axes, "{0} * {1}", "add")
+
+
+def _reduction(views: list[View], out: View, strides: list[int], axes: list[int], expression: str, name: str) -> Nest | None:
+    """Reduce an expression of views of one shape over ``axes``; None if unsupported.
+
+    Args:
+        strides: of ``out``, for the other dimensions.
+        expression: with {0} and {1} for the views.
+        name: of the ufunc that reduces.
+    """
+    shape, remaining = views[0].shape, list(strides)
+    if 0 in shape or out.dtype not in TYPE_NAMES or is_half(out.dtype) or any(v.shape != shape or is_half(v.dtype) for v in views):
+        return None
+    kept = [d for d, extent in enumerate(shape) if extent != 1]
+    sources = [_operand_of(view, shape, kept) for view in views]
+    if None in sources or any(overlap(view, out) for view in views):
+        return None
+    out_strides = [0 if d in axes else remaining.pop(0) for d in range(len(shape))]
     if any(s % out.dtype.itemsize for s in out_strides) or out.offset % out.dtype.itemsize:
         return None
     target = Operand(out.buffer, out.offset, tuple(out_strides[d] for d in kept), out.dtype)
-    nest = Nest(tuple(view.shape[d] for d in kept))
-    nest.add(Statement(target, (source,), "{0}", out.dtype, (out.dtype,), name), [view], out)
+    nest = Nest(tuple(shape[d] for d in kept))
+    dtypes = (out.dtype,) * len(views)
+    nest.add(Statement(target, tuple(sources), expression, out.dtype, dtypes, name), views, out)  # type: ignore[arg-type]
     return nest
