@@ -86,6 +86,15 @@ if TYPE_CHECKING:
     from gpunet.ops.matmul import *
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
+    from gpunet.ops.pooling import (
+        adaptive_avg_pool1d,
+        adaptive_max_pool1d,
+        avg_pool1d,
+        max_pool1d,
+        max_pool1d_with_indices,
+        max_pool2d,
+        max_pool3d,
+    )
     from gpunet.ops.products import *
     from gpunet.ops.query import *
     from gpunet.ops.random import *
@@ -114,7 +123,7 @@ _REEXPORTED = (
     "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.query", "ops.random", "ops.reduce", "ops.rounding", "ops.scan",
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.convolution", "ops.distance", "ops.functions_of_methods",
-    "ops.gates", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
+    "ops.gates", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {
@@ -125,6 +134,10 @@ _SELECTED_NAMES = {
     "ops.convolution": ("conv2d",),
     "ops.distance": ("cosine_similarity", "pairwise_distance"),
     "ops.gates": ("prelu",),
+    "ops.pooling": (
+        "adaptive_avg_pool1d", "adaptive_max_pool1d", "avg_pool1d", "max_pool1d", "max_pool1d_with_indices", "max_pool2d",
+        "max_pool3d",
+    ),
 }  # fmt: skip
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
 _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")

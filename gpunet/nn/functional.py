@@ -15,4 +15,5 @@ from gpunet.ops.margin_losses import *
 from gpunet.ops.nll import *
 from gpunet.ops.one_hot import *
 from gpunet.ops.pad import *
+from gpunet.ops.pooling import *
 from gpunet.ops.softmax import *

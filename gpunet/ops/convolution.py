@@ -33,6 +33,7 @@ from gpunet.ops.gemm import best_cut, geometry, whole_flag, window_shape, worksp
 from gpunet.ops.matmul import matmul
 from gpunet.ops.pad import pad
 from gpunet.ops.shape import _unfold
+from gpunet.ops.windows import per_dimension
 
 __all__ = ["conv2d"]
 
@@ -413,18 +414,9 @@ def _(saved, dy, *, window, activation, alpha, need):
 
 
 def as_pair(function: str, name: str, value: Any, least: int) -> Pair:
-    """An argument that is an integer, or one for each of the two dimensions, as a pair.
-
-    Raises:
-        ArgumentError: it is no pair, or a number is less than ``least``.
-    """
-    items = value if isinstance(value, (tuple, list)) else (value,)
-    numbers = tuple([as_integer(function, name, item) for item in items])
-    if len(numbers) not in (1, 2):
-        raise ArgumentError(f"{function}: {name}={value!r}; expected an integer, or a pair (vertical, horizontal)")
-    if min(numbers) < least:
-        raise ArgumentError(f"{function}: {name}={value!r}; expected integers of {least} or more")
-    return numbers[0], numbers[-1]
+    """An argument of two dimensions as a pair, see :func:`per_dimension`."""
+    vertical, horizontal = per_dimension(function, name, value, 2, least)
+    return vertical, horizontal
 
 
 def paddings(function: str, padding: Any, filters: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
