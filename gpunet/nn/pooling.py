@@ -138,7 +138,7 @@ class _AdaptiveAvgPool(Module):
     """The means of as many windows as ``output_size`` says.
 
     Args:
-        output_size: an integer or None, the input's size, or one for each dimension.
+        output_size: an integer, or one for each dimension, of which None means the size of the input.
     """
 
     def __init__(self, output_size: Any) -> None:
@@ -174,7 +174,7 @@ class _AdaptiveMaxPool(Module):
     """The maxima of as many windows as ``output_size`` says.
 
     Args:
-        output_size: an integer or None, the input's size, or one for each dimension.
+        output_size: an integer, or one for each dimension, of which None means the size of the input.
         return_indices: return (maxima, places); see :func:`gpunet.nn.functional.max_pool1d`.
     """
 

@@ -499,8 +499,10 @@ def _windows(
             f"{function}: windows of kernel_size={kernel_size} on the input of shape {tuple(input.array.shape)}; expected "
             "windows that fit: pass a smaller kernel_size, or padding"
         )
-    ones = ((taps, 1), (strides, 1), (pads, 0), (dilations, 1))
-    return Windows(dims, _padded(dims, extent, 1), _padded(dims, size, 1), *(_padded(dims, n, fill) for n, fill in ones))
+    return Windows(
+        dims, _padded(dims, extent, 1), _padded(dims, size, 1), _padded(dims, taps, 1), _padded(dims, strides, 1),
+        _padded(dims, pads, 0), _padded(dims, dilations, 1),
+    )  # fmt: skip
 
 
 def _refuse_empty_windows(function: str, windows: Windows) -> None:
@@ -548,11 +550,12 @@ def _adaptive(function: str, input: Tensor, dims: int, output_size: Any) -> Wind
     """The windows of adaptive pooling; at equal distances where the sizes divide the extents."""
     extent = _checked(function, input, dims)
     items = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * dims
-    if len(items) != dims:
-        raise ArgumentError(f"{function}: output_size={output_size!r}; expected an integer or None, or {dims} of them")
+    if len(items) != dims or output_size is None or (dims == 1 and None in items):
+        several = f", or {dims} integers or None, which means the size of the input" if dims > 1 else ""
+        raise ArgumentError(f"{function}: output_size={output_size!r}; expected an integer{several}")
     size = [n if item is None else as_integer(function, "output_size", item) for n, item in zip(extent, items)]
     if min(size) < 1:
-        raise ArgumentError(f"{function}: output_size={output_size!r}; expected integers of 1 or more, or None for the input's")
+        raise ArgumentError(f"{function}: output_size={output_size!r}; expected integers of 1 or more")
     return adaptive_windows(dims, _padded(dims, extent, 1), _padded(dims, size, 1))
 
 
@@ -729,7 +732,7 @@ def adaptive_avg_pool1d(input: Any, output_size: Any) -> Tensor:
 
     Args:
         input: (batch, channels, length), or without batch; floating.
-        output_size: an integer; None for the input's.
+        output_size: an integer.
 
     Raises:
         ShapeError: the input is not of that form.
@@ -744,7 +747,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
 
     Args:
         input: (batch, channels, height, width), or without batch; floating.
-        output_size: an integer, or a pair (vertical, horizontal); None for the input's.
+        output_size: an integer, or a pair (vertical, horizontal); None in a tuple means the size of the input.
 
     Raises:
         ShapeError: the input is not of that form.
@@ -759,7 +762,7 @@ def adaptive_avg_pool3d(input: Any, output_size: Any) -> Tensor:
 
     Args:
         input: (batch, channels, depth, height, width), or without batch; floating.
-        output_size: an integer, or three (depth, height, width); None for the input's.
+        output_size: an integer, or three (depth, height, width); None in a tuple means the size of the input.
 
     Raises:
         ShapeError: the input is not of that form.

@@ -33,6 +33,7 @@ REQUIRED = {
     "Conv2d": (2, 4, 3), "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
     "LambdaLR": (abs,), "LazyLinear": (3,), "Bilinear": (2, 3, 4), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),
+    **{f"{kind}Pool{dims}d": (2,) for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg") for dims in (1, 2, 3)},
 }  # fmt: skip
 
 
@@ -74,6 +75,8 @@ def callables(torch: Any) -> Iterator[tuple[str, Any, Any]]:
             mine, other = getattr(ours, name), getattr(theirs, name, None)
             if other is None or not callable(mine) or not getattr(mine, "__module__", "").startswith("gpunet"):
                 continue
+            if [p.name for p in parameters(other)] == ["args", "kwargs"]:  # of boolean_dispatch
+                other = getattr(theirs, f"_{name}", other)
             yield f"{path}.{name}", mine, other
             if inspect.isclass(mine):
                 for key, method in vars(mine).items():

@@ -175,7 +175,8 @@ def test_inference_keeps_no_places(device: str) -> None:
         ("max_pool1d", (1, 1, 1), {"kernel_size": 2, "dilation": 3, "padding": 2}, ArgumentError, "some windows have no element"),
         ("avg_pool3d", (1, 1, 4, 4, 4), {"kernel_size": 2, "divisor_override": 0}, ArgumentError, "divisor_override=0"),
         ("adaptive_avg_pool2d", (1, 1, 4, 4), {"output_size": 0}, ArgumentError, "output_size=0; expected integers of 1 or more"),
-        ("adaptive_max_pool2d", (1, 1, 4, 4), {"output_size": (1,)}, ArgumentError, r"output_size=\(1,\); .* or 2 of them"),
+        ("adaptive_max_pool2d", (1, 1, 4, 4), {"output_size": (1,)}, ArgumentError, r"output_size=\(1,\); .* 2 integers or None"),
+        ("adaptive_avg_pool1d", (1, 1, 4), {"output_size": None}, ArgumentError, "output_size=None; expected an integer$"),
     ],
 )  # fmt: skip
 def test_refusals(function: str, shape: Any, options: Any, error: type[GpunetError], message: str) -> None:

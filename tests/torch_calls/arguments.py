@@ -35,6 +35,10 @@ class Arguments(Values):
             return self.random.choice(("'reduced'", "'complete'", "'r'"))
         if p.name in ("driver", "UPLO"):
             return {"driver": self.random.choice(("None", "'gelsd'", "'gels'")), "UPLO": self.random.choice(("'L'", "'U'"))}[p.name]
+        if "pool" in self.target.name and self.chance(0.95):
+            text = self.pooling_argument(p.name)
+            if text is not None:
+                return text
         if p.type.startswith("Tensor?["):
             return f"({self.indices((2,), self.shape[0] if self.shape else 1, low=-1)},)"
         if p.type.startswith("Tensor["):
@@ -60,6 +64,19 @@ class Arguments(Values):
         if kind == "Array":
             return self.array()
         return self.anything(p.name)
+
+    def pooling_argument(self, name: str) -> str | None:
+        """Numbers of windows that mostly fit; None for an argument like any other."""
+        dims = int(self.target.name.partition("pool")[2][0])
+        low, high = {"kernel_size": (1, 3), "output_size": (1, 4), "stride": (1, 3), "padding": (0, 1), "dilation": (1, 2)}.get(
+            name, (1, 0)
+        )
+        if high < low:
+            return repr(self.random.choice((2, 3, -1))) if name == "divisor_override" else None
+        if name in ("padding", "dilation") and self.chance(0.5):
+            return repr(low)
+        numbers = tuple(self.random.randint(low, high) for _ in range(dims))
+        return repr(numbers if self.chance(0.5) else numbers[0])
 
     def array(self) -> str:
         """A NumPy array."""
@@ -214,6 +231,11 @@ class Arguments(Values):
         if function == "conv2d":
             self.shape = random.choice(((2, 2, 4, 5), (1, 1, 3, 3), (2, 3, 4), (2, 5, 4), (0, 2, 3, 3), (1, 2, 6, 3), *SHAPES[:1]))
             self.dtype = random.choice(FLOATING) if self.chance(0.8) else self.dtype
+        if "pool" in function and self.chance(0.95):
+            dims = int(function.partition("pool")[2][0])
+            self.shape = (2, 1, 5, 4, 3)[: dims + 2] if self.chance(0.8) else (random.choice((0, 2)), *(2, 3, 4)[: dims])
+            self.dtype = random.choice(FLOATING) if self.chance(0.9) else self.dtype
+            return self.tensor(self.shape, self.dtype)
         if function == "bernoulli":
             return self.tensor(self.shape, self.dtype, kind="probability")
         if function in RANKED:
