@@ -520,13 +520,13 @@ def _refuse_empty_windows(function: str, windows: Windows) -> None:
                 )
 
 
-def _max_pool(function: str, input: Tensor, dims: int, *numbers: Any, return_indices: bool) -> Any:
+def _max_pool(function: str, input: Tensor, dims: int, *numbers: Any, return_indices: bool | None) -> Any:
     windows = _windows(function, input, dims, *numbers)
     _refuse_empty_windows(function, windows)
     return _maximum(input, windows, return_indices)
 
 
-def _maximum(input: Tensor, windows: Windows, return_indices: bool) -> Any:
+def _maximum(input: Tensor, windows: Windows, return_indices: bool | None) -> Any:
     if not return_indices:
         return max_pool(input, windows=windows, with_index=False)
     values, places = max_pool(input, windows=windows, with_index=True)
@@ -583,7 +583,7 @@ def adaptive_mean(x: Tensor, windows: Windows) -> Tensor:
 @public(out=False)
 def max_pool1d(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-    return_indices: bool = False,
+    return_indices: bool | None = False,
 ) -> Any:  # fmt: skip
     """The maximum of each window of signals.
 
@@ -613,7 +613,7 @@ def max_pool1d(
 @public(out=False)
 def max_pool1d_with_indices(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-    return_indices: bool = False,
+    return_indices: bool | None = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """:func:`max_pool1d` that returns (maxima, places); ``return_indices`` has no effect, as in PyTorch."""
     numbers = (kernel_size, stride, padding, dilation, ceil_mode)
@@ -623,7 +623,7 @@ def max_pool1d_with_indices(
 @public(out=False)
 def max_pool2d(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-    return_indices: bool = False,
+    return_indices: bool | None = False,
 ) -> Any:  # fmt: skip
     """The maximum of each window of images; arguments and errors as of :func:`max_pool1d`.
 
@@ -638,7 +638,7 @@ def max_pool2d(
 @public(out=False)
 def max_pool2d_with_indices(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-    return_indices: bool = False,
+    return_indices: bool | None = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """:func:`max_pool2d` that returns (maxima, places); ``return_indices`` has no effect, as in PyTorch."""
     numbers = (kernel_size, stride, padding, dilation, ceil_mode)
@@ -648,7 +648,7 @@ def max_pool2d_with_indices(
 @public(out=False)
 def max_pool3d(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-    return_indices: bool = False,
+    return_indices: bool | None = False,
 ) -> Any:  # fmt: skip
     """The maximum of each window of volumes; arguments and errors as of :func:`max_pool1d`.
 
@@ -663,7 +663,7 @@ def max_pool3d(
 @public(out=False)
 def max_pool3d_with_indices(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-    return_indices: bool = False,
+    return_indices: bool | None = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """:func:`max_pool3d` that returns (maxima, places); ``return_indices`` has no effect, as in PyTorch."""
     numbers = (kernel_size, stride, padding, dilation, ceil_mode)
@@ -772,7 +772,7 @@ def adaptive_avg_pool3d(input: Any, output_size: Any) -> Tensor:
 
 
 @public(out=False)
-def adaptive_max_pool1d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool1d(input: Any, output_size: Any, return_indices: bool | None = False) -> Any:
     """The maxima of as many windows of signals as ``output_size`` says; windows and errors of :func:`adaptive_avg_pool1d`.
 
     Args:
@@ -782,13 +782,13 @@ def adaptive_max_pool1d(input: Any, output_size: Any, return_indices: bool = Fal
 
 
 @public(out=False)
-def adaptive_max_pool1d_with_indices(input: Any, output_size: Any, return_indices: bool = False) -> tuple[Tensor, Tensor]:
+def adaptive_max_pool1d_with_indices(input: Any, output_size: Any, return_indices: bool | None = False) -> tuple[Tensor, Tensor]:
     """:func:`adaptive_max_pool1d` that returns (maxima, places); ``return_indices`` has no effect, as in PyTorch."""
     return _maximum(input, _adaptive("adaptive_max_pool1d_with_indices", input, 1, output_size), True)
 
 
 @public(out=False)
-def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool | None = False) -> Any:
     """The maxima of as many windows of images as ``output_size`` says; windows and errors of :func:`adaptive_avg_pool2d`.
 
     Args:
@@ -798,13 +798,13 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
 
 
 @public(out=False)
-def adaptive_max_pool2d_with_indices(input: Any, output_size: Any, return_indices: bool = False) -> tuple[Tensor, Tensor]:
+def adaptive_max_pool2d_with_indices(input: Any, output_size: Any, return_indices: bool | None = False) -> tuple[Tensor, Tensor]:
     """:func:`adaptive_max_pool2d` that returns (maxima, places); ``return_indices`` has no effect, as in PyTorch."""
     return _maximum(input, _adaptive("adaptive_max_pool2d_with_indices", input, 2, output_size), True)
 
 
 @public(out=False)
-def adaptive_max_pool3d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool3d(input: Any, output_size: Any, return_indices: bool | None = False) -> Any:
     """The maxima of as many windows of volumes as ``output_size`` says; windows and errors of :func:`adaptive_avg_pool3d`.
 
     Args:
@@ -814,6 +814,6 @@ def adaptive_max_pool3d(input: Any, output_size: Any, return_indices: bool = Fal
 
 
 @public(out=False)
-def adaptive_max_pool3d_with_indices(input: Any, output_size: Any, return_indices: bool = False) -> tuple[Tensor, Tensor]:
+def adaptive_max_pool3d_with_indices(input: Any, output_size: Any, return_indices: bool | None = False) -> tuple[Tensor, Tensor]:
     """:func:`adaptive_max_pool3d` that returns (maxima, places); ``return_indices`` has no effect, as in PyTorch."""
     return _maximum(input, _adaptive("adaptive_max_pool3d_with_indices", input, 3, output_size), True)

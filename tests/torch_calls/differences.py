@@ -934,6 +934,22 @@ DIFFERENCES = (
         "w = torch.full((1, 1, 1, 2), float('inf')); x = torch.ones(1, 1, 1, 3, requires_grad=True); "
         "r = torch.nn.functional.conv2d(x, w, dilation=(1, 2)); r.sum().backward()",
     ),
+    Difference(
+        "F.adaptive_*pool*", accepts(r"has no len\(\)|len\(\) of a 0-d tensor"),
+        "The size may be an integer of NumPy or a tensor of one integer.", "F.adaptive_avg_pool2d",
+        "x = torch.ones(1, 1, 4, 4); r = torch.nn.functional.adaptive_avg_pool2d(x, np.int64(2))",
+    ),
+    Difference(
+        "F.avg_pool3d", accepts("smaller than kernel size"),
+        "With `ceil_mode`, windows may be larger than the input, as in the other poolings.", "F.avg_pool3d",
+        "x = torch.ones(1, 1, 2, 2, 2); r = torch.nn.functional.avg_pool3d(x, 3, ceil_mode=True)",
+    ),
+    Difference(
+        "F.*pool*", lacks("has no graph"),
+        "The gradient of pooling has a graph only if it depends on a tensor that requires one.", "F.avg_pool2d",
+        "x = torch.ones(1, 1, 2, 2, requires_grad=True); r = torch.nn.functional.avg_pool2d(x, 2); "
+        "g, = torch.autograd.grad(r.sum(), [x], create_graph=True); g.sum().backward()",
+    ),
 )  # fmt: skip
 
 
