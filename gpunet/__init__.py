@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from gpunet.ops.gates import prelu
     from gpunet.ops.grid import *
     from gpunet.ops.index import *
+    from gpunet.ops.interpolate import channel_shuffle, pixel_shuffle, pixel_unshuffle
     from gpunet.ops.join import *
     from gpunet.ops.matmul import *
     from gpunet.ops.norm import *
@@ -115,7 +116,7 @@ _REEXPORTED = (
     "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.query", "ops.random", "ops.reduce", "ops.rounding", "ops.scan",
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.convolution", "ops.distance", "ops.functions_of_methods",
-    "ops.gates", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
+    "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {
@@ -126,6 +127,7 @@ _SELECTED_NAMES = {
     "ops.convolution": ("conv2d",),
     "ops.distance": ("cosine_similarity", "pairwise_distance"),
     "ops.gates": ("prelu",),
+    "ops.interpolate": ("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"),
     "ops.pooling": ("adaptive_avg_pool1d", "avg_pool1d"),  # max_pool2d and its kin take other arguments there
 }  # fmt: skip
 #: Submodules that are imported on first access, also by ``from gpunet import *``.

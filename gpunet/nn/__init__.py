@@ -3,15 +3,17 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, containers, convolution, functional, init, layers, loss, module, parallel, pooling
+from gpunet.nn import activation, containers, convolution, functional, init, layers, loss, module, padding, parallel, pooling, upsampling
 from gpunet.nn.activation import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
 from gpunet.nn.module import *
+from gpunet.nn.padding import *
 from gpunet.nn.parallel import *
 from gpunet.nn.pooling import *
+from gpunet.nn.upsampling import *
 
 if TYPE_CHECKING:
     from gpunet.nn import parameter, utils
@@ -23,8 +25,10 @@ __all__ += convolution.__all__
 __all__ += layers.__all__
 __all__ += loss.__all__
 __all__ += module.__all__
+__all__ += padding.__all__
 __all__ += parallel.__all__
 __all__ += pooling.__all__
+__all__ += upsampling.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, make_tensor, primitive
 from gpunet.autograd.data import convert_number
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import constant
 from gpunet.ops.face import public, sizes_of
 from gpunet.ops.index import index_select
+from gpunet.ops.resample import Table, resample
 
 __all__ = ["pad"]
 
@@ -103,5 +106,14 @@ def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[
         most = {"reflect": n - 1, "circular": n + min(0, low) + min(0, high)}.get(mode, max(low, high) if n else 0)
         if max(low, high) > most:
             raise ShapeError(f"pad: pad={numbers}, mode={mode!r}; dimension {dim} of size {n} takes widths up to {most}")
-        x = index_select(x, dim, make_tensor(constant(_indices(mode, low, high, n))))
+        if is_floating(x.dtype):
+            x = resample(x, dim, _table(mode, low, high, n))
+        else:  # without a gradient
+            x = index_select(x, dim, make_tensor(constant(_indices(mode, low, high, n))))
     return x
+
+
+@functools.lru_cache(maxsize=256)
+def _table(mode: str, low: int, high: int, size: int) -> Table:
+    indices = _indices(mode, low, high, size)
+    return Table(indices[:, None], numpy.ones((len(indices), 1)), size)
