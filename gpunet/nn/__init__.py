@@ -3,7 +3,20 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, containers, convolution, functional, init, layers, loss, module, padding, parallel, pooling, upsampling
+from gpunet.nn import (
+    activation,
+    containers,
+    convolution,
+    functional,
+    init,
+    layers,
+    loss,
+    module,
+    padding,
+    parallel,
+    pooling,
+    upsampling,
+)
 from gpunet.nn.activation import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *

@@ -32,7 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-# ---- positions and weights of the elements of a result ----------------------------------------------------------------------------
+# ---- positions and weights of the elements of a result ----------------------------------------------------------------
 
 
 def _nearest(n: int, m: int, scale: float | None, align: bool, shift: float = 0.0) -> tuple[ndarray, ndarray]:
@@ -85,7 +85,7 @@ def _table(mode: str, n: int, m: int, scale: float | None, align: bool) -> Table
     return Table(index, weight, n)
 
 
-# ---- interpolate ------------------------------------------------------------------------------------------------------------------
+# ---- interpolate ------------------------------------------------------------------------------------------------------
 
 
 def _sizes(
@@ -98,17 +98,19 @@ def _sizes(
     given, name = (size, "size") if scale_factor is None else (scale_factor, "scale_factor")
     items = tuple(given) if isinstance(given, (tuple, list)) else (given,) * dims
     if len(items) != dims:
-        raise ArgumentError(f"{function}: {name}={given!r}; expected a number, or {dims} for an input of {dims} dimensions to resize")
+        raise ArgumentError(f"{function}: {name}={given!r}; expected a number, or {dims}, one for each dimension of an image")
+    factors: list[float | None] = [None] * dims
     if scale_factor is None:
         if recompute:
             raise ArgumentError(f"{function}: recompute_scale_factor=True with size={size!r}; pass scale_factor instead of size")
-        sizes, factors = [as_integer(function, name, item) for item in items], [None] * dims
+        sizes = [as_integer(function, name, item) for item in items]
     else:
-        factors = [as_number(function, name, item) for item in items]
-        if not all(0 < factor < math.inf for factor in factors):
+        numbers = [as_number(function, name, item) for item in items]
+        if not all(0 < number < math.inf for number in numbers):
             raise ArgumentError(f"{function}: scale_factor={scale_factor!r}; expected positive numbers")
-        sizes = [math.floor(n * factor) for n, factor in zip(extent, factors)]
-        factors = [None] * dims if recompute else factors
+        sizes = [math.floor(n * number) for n, number in zip(extent, numbers)]
+        if not recompute:
+            factors = [*numbers]
     if min(sizes) < 1:
         raise ArgumentError(f"{function}: {name}={given!r} gives a result of {tuple(sizes)}; expected sizes of 1 or more")
     return sizes, factors
@@ -166,8 +168,10 @@ def _interpolate(
         raise ArgumentError(f"{function}: antialias=True is not supported; pass False, or reduce the size with mode='area'")
     dims = _DIMS.get(mode, len(shape) - 2)
     if len(shape) != dims + 2 or not 1 <= dims <= 3:
-        expected = f"{dims + 2} dimensions (batch, channels, ...)" if mode in _DIMS else "3, 4 or 5 dimensions (batch, channels, ...)"
-        raise ShapeError(f"{function}: mode={mode!r} with an input of shape {shape}; expected {expected}")
+        expected = dims + 2 if mode in _DIMS else "3, 4 or 5"
+        raise ShapeError(
+            f"{function}: mode={mode!r} with an input of shape {shape}; expected {expected} dimensions (batch, channels, ...)"
+        )
     check_images(function, shape, dims)
     sizes, factors = _sizes(function, shape[2:], size, scale_factor, recompute)
     if not is_floating(input.dtype) and not mode.startswith("nearest"):
@@ -197,7 +201,7 @@ def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) ->
     return _interpolate("upsample_bilinear", wrap(input), size, scale_factor, "bilinear", True)
 
 
-# ---- channels and pixels ------------------------------------------------------------------------------------------------------------
+# ---- channels and pixels ----------------------------------------------------------------------------------------------
 
 
 def _factor(function: str, name: str, value: Any) -> int:
@@ -224,7 +228,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
     _check_dims("pixel_shuffle", shape, 3)
     (*lead, channels, height, width), n = shape, len(shape) - 3
     if channels % r**2:
-        raise ShapeError(f"pixel_shuffle: the input {shape} has {channels} channels; expected a multiple of {r**2}, upscale_factor²")
+        raise ShapeError(f"pixel_shuffle: the input {shape} has {channels} channels; expected a multiple of {r**2} = {r}²")
     parts = _reshape(input, shape=(*lead, channels // r**2, r, r, height, width))
     order = _permute(parts, dims=(*range(n), n, n + 3, n + 1, n + 4, n + 2))
     return _reshape(order, shape=(*lead, channels // r**2, r * height, r * width))

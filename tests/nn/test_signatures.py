@@ -34,6 +34,9 @@ REQUIRED = {
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
     "LambdaLR": (abs,), "LazyLinear": (3,), "Bilinear": (2, 3, 4), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),
     **{f"{kind}Pool{dims}d": (2,) for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg") for dims in (1, 2, 3)},
+    **{f"{kind}Pad{dims}d": (1,) for kind in ("Zero", "Reflection", "Replication", "Circular") for dims in (1, 2, 3)},
+    **{f"ConstantPad{dims}d": (1, 2.5) for dims in (1, 2, 3)},
+    "PixelShuffle": (2,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
 }  # fmt: skip
 
 

@@ -30,5 +30,11 @@ for _mode, _formula, _shape in (
         "_resample", lambda x, m=_mode: F.interpolate(x, scale_factor=2, mode=m), _formula, normal(*_shape), name=_mode,
         torch=lambda torch, x, m=_mode: torch.nn.functional.interpolate(x, scale_factor=2, mode=m),
     )  # fmt: skip
-row("_permute", lambda x: F.pixel_shuffle(x, 2), lambda x: x.reshape(-1, 1, 2, 2, 2, 3).transpose(0, 1, 4, 2, 5, 3).reshape(-1, 1, 4, 6),
-    normal(ROWS, 4, 2, 3), name="pixel shuffle", torch=lambda torch, x: torch.nn.functional.pixel_shuffle(x, 2))  # fmt: skip
+
+
+def _shuffled(x: numpy.ndarray) -> numpy.ndarray:
+    return x.reshape(-1, 1, 2, 2, 2, 3).transpose(0, 1, 4, 2, 5, 3).reshape(-1, 1, 4, 6)
+
+
+row("_permute", lambda x: F.pixel_shuffle(x, 2), _shuffled, normal(ROWS, 4, 2, 3), name="pixel shuffle",
+    torch=lambda torch, x: torch.nn.functional.pixel_shuffle(x, 2))  # fmt: skip
