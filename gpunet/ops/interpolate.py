@@ -21,6 +21,8 @@ from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import constant
 from gpunet.ops import pooling
 from gpunet.ops.broadcast import in_accumulator
+from gpunet.ops.convert import clone
+from gpunet.ops.dims import MAX_ELEMENTS
 from gpunet.ops.face import as_integer, as_number, public
 from gpunet.ops.index import index_select
 from gpunet.ops.resample import Table, resample
@@ -113,6 +115,8 @@ def _sizes(
             factors = [*numbers]
     if min(sizes) < 1:
         raise ArgumentError(f"{function}: {name}={given!r} gives a result of {tuple(sizes)}; expected sizes of 1 or more")
+    if math.prod(sizes) > MAX_ELEMENTS:
+        raise ShapeError(f"{function}: {name}={given!r} gives {math.prod(sizes)} elements; expected at most {MAX_ELEMENTS}")
     return sizes, factors
 
 
@@ -230,7 +234,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
     if channels % r**2:
         raise ShapeError(f"pixel_shuffle: the input {shape} has {channels} channels; expected a multiple of {r**2} = {r}²")
     parts = _reshape(input, shape=(*lead, channels // r**2, r, r, height, width))
-    order = _permute(parts, dims=(*range(n), n, n + 3, n + 1, n + 4, n + 2))
+    order = clone(_permute(parts, dims=(*range(n), n, n + 3, n + 1, n + 4, n + 2)))
     return _reshape(order, shape=(*lead, channels // r**2, r * height, r * width))
 
 
@@ -248,7 +252,7 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
     if height % r or width % r:
         raise ShapeError(f"pixel_unshuffle: the input has shape {shape}; expected height and width to be multiples of {r}")
     parts = _reshape(input, shape=(*lead, channels, height // r, r, width // r, r))
-    order = _permute(parts, dims=(*range(n), n, n + 2, n + 4, n + 1, n + 3))
+    order = clone(_permute(parts, dims=(*range(n), n, n + 2, n + 4, n + 1, n + 3)))
     return _reshape(order, shape=(*lead, channels * r**2, height // r, width // r))
 
 
@@ -262,7 +266,7 @@ def channel_shuffle(input: Any, groups: int) -> Tensor:
     """
     count, shape = _factor("channel_shuffle", "groups", groups), input.array.shape
     _check_dims("channel_shuffle", shape, 3)
-    if shape[1] % count:
+    if shape[1] % count or shape[1] < count:
         raise ShapeError(f"channel_shuffle: the input {shape} has {shape[1]} channels; expected a multiple of groups={count}")
     parts = _reshape(input, shape=(shape[0], count, shape[1] // count, *shape[2:]))
-    return _reshape(_permute(parts, dims=(0, 2, 1, *range(3, parts.ndim))), shape=shape)
+    return _reshape(clone(_permute(parts, dims=(0, 2, 1, *range(3, parts.ndim)))), shape=shape)

@@ -39,6 +39,10 @@ class Arguments(Values):
             text = self.pooling_argument(p.name)
             if text is not None:
                 return text
+        if self.target.name in ("interpolate", "upsample") and self.chance(0.95):
+            text = self.resizing_argument(p.name)
+            if text is not None:
+                return text
         if p.type.startswith("Tensor?["):
             return f"({self.indices((2,), self.shape[0] if self.shape else 1, low=-1)},)"
         if p.type.startswith("Tensor["):
@@ -77,6 +81,20 @@ class Arguments(Values):
             return repr(low)
         numbers = tuple(self.random.randint(low, high) for _ in range(dims))
         return repr(numbers if self.chance(0.5) else numbers[0])
+
+    def resizing_argument(self, name: str) -> str | None:
+        """Sizes or factors, and modes that mostly fit; None for an argument like any other."""
+        dims = max(len(self.shape) - 2, 1)
+        if name in ("size", "scale_factor"):
+            if (name == "size") == ("size" not in self.ints and self.chance(0.5)):
+                self.ints["size"] = 1
+                drawn = [self.random.choice((1, 2, 3, 5) if name == "size" else (0.5, 1.5, 2, 2.25)) for _ in range(dims)]
+                return repr(tuple(drawn) if self.chance(0.5) else drawn[0])
+            return "None"
+        if name == "mode":
+            smooth = {1: ("linear",), 2: ("bilinear", "bicubic"), 3: ("trilinear",)}.get(dims, ())
+            return repr(self.random.choice(("nearest", "nearest-exact", "area", *smooth)))
+        return "None" if name == "align_corners" and self.chance(0.5) else None
 
     def array(self) -> str:
         """A NumPy array."""
@@ -236,6 +254,9 @@ class Arguments(Values):
             self.shape = (2, 1, 5, 4, 3)[: dims + 2] if self.chance(0.8) else (random.choice((0, 2)), *(2, 3, 4)[: dims])
             self.dtype = random.choice(FLOATING) if self.chance(0.9) else self.dtype
             return self.tensor(self.shape, self.dtype)
+        if function in ("interpolate", "upsample", "upsample_nearest", "upsample_bilinear") and self.chance(0.95):
+            self.shape = (2, 1, 3, 4, 2)[: random.choice((3, 4, 4, 5))]
+            self.dtype = random.choice(FLOATING) if self.chance(0.9) else self.dtype
         if function == "bernoulli":
             return self.tensor(self.shape, self.dtype, kind="probability")
         if function in RANKED:

@@ -945,6 +945,29 @@ DIFFERENCES = (
         "x = torch.ones(1, 1, 2, 2, 2); r = torch.nn.functional.avg_pool3d(x, 3, ceil_mode=True)",
     ),
     Difference(
+        "F.interpolate F.upsample", lambda verdict: verdict.detail.endswith("value") and re.search(r"\binf|\bnan", verdict.text) is not None,
+        "An element of weight 0 is not read: 0 times infinity or nan does not make its neighbour nan.", "F.interpolate",
+        "x = torch.tensor([[[1.0, float('inf')]]]); r = torch.nn.functional.interpolate(x, 2, mode='linear')",
+    ),
+    Difference(
+        "F.interpolate F.upsample",
+        lambda verdict: verdict.detail.endswith("value") and re.search(r"\b[12]\.\d", verdict.text) is not None,
+        "The positions of the nearest elements follow `scale_factor`, in the gradient, too; PyTorch's gradient follows the sizes "
+        "if the result has as many elements or twice as many, and so does its result for bfloat16.", "F.interpolate",
+        "x = torch.ones(1, 1, 2, requires_grad=True); r = torch.nn.functional.interpolate(x, scale_factor=2.25); "
+        "r.backward(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]))",
+    ),
+    Difference(
+        "F.interpolate F.upsample", accepts("invalid combination of arguments|must be|has no len|expects"),
+        "A factor may be a number of NumPy or a tensor of one.", "F.interpolate",
+        "x = torch.ones(1, 1, 2); r = torch.nn.functional.interpolate(x, scale_factor=torch.tensor(1.5))",
+    ),
+    Difference(
+        "*.pixel_unshuffle", lambda verdict: verdict.detail == "shape",
+        "The result for no elements has the shape of any other.", "F.pixel_unshuffle",
+        "x = torch.zeros(1, 2, 0, 3); r = torch.nn.functional.pixel_unshuffle(x, 3)",
+    ),
+    Difference(
         "F.*pool*", lacks("has no graph"),
         "The gradient of pooling has a graph only if it depends on a tensor that requires one.", "F.avg_pool2d",
         "x = torch.ones(1, 1, 2, 2, requires_grad=True); r = torch.nn.functional.avg_pool2d(x, 2); "
