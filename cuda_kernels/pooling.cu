@@ -30,7 +30,7 @@ struct Axis {
       const int first = static_cast<long long>(w) * extent / size;
       return {first, static_cast<int>(((w + 1LL) * extent + size - 1) / size) - first};
     }
-    const int start = w * stride - padding, skipped = start < 0 ? (dilation - 1 - start) / dilation : 0;
+    const int start = w * stride - padding, skipped = (max(-start, 0) + dilation - 1) / dilation;
     const int end = min(taps, (extent - start + dilation - 1) / dilation);
     return {start + skipped * dilation, end - skipped};
   }
@@ -42,7 +42,7 @@ struct Axis {
       const int first = static_cast<long long>(at) * size / extent;
       return {first, static_cast<int>(((at + 1LL) * size + extent - 1) / extent) - first};
     }
-    const int low = at + padding - dilation * (taps - 1), first = low > 0 ? (low + stride - 1) / stride : 0;
+    const int first = (max(at + padding - dilation * (taps - 1), 0) + stride - 1) / stride;
     return {first, min(size - 1, (at + padding) / stride) - first + 1};
   }
 

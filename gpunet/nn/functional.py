@@ -2,6 +2,7 @@
 
 from gpunet.ops.activations import *
 from gpunet.ops.bilinear import *
+from gpunet.ops.conv_transpose import *
 from gpunet.ops.convolution import *
 from gpunet.ops.cross_entropy import *
 from gpunet.ops.ctc import *

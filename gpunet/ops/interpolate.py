@@ -25,7 +25,7 @@ from gpunet.ops.convert import clone
 from gpunet.ops.dims import MAX_ELEMENTS
 from gpunet.ops.face import as_integer, as_number, public
 from gpunet.ops.index import index_select
-from gpunet.ops.resample import Table, resample
+from gpunet.ops.resample import Rows, Table, resample, rows_of
 from gpunet.ops.shape import _permute, _reshape
 from gpunet.ops.windows import check_images
 
@@ -81,10 +81,9 @@ _DIMS = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
 _MODES = (*_KINDS, "area")
 
 
-@functools.lru_cache(maxsize=256)
-def _table(mode: str, n: int, m: int, scale: float | None, align: bool) -> Table:
-    index, weight = _KINDS[mode](n, m, scale, align)
-    return Table(index, weight, n)
+def _rows(mode: str, n: int, m: int, scale: float | None, align: bool) -> Rows:
+    """The rows of an interpolation from n to m elements."""
+    return Rows(*_KINDS[mode](n, m, scale, align), n)
 
 
 # ---- interpolate ------------------------------------------------------------------------------------------------------
@@ -125,11 +124,11 @@ def _along_each(x: Tensor, mode: str, sizes: list[int], factors: list[float | No
     """Interpolate the last dimensions, first those whose result is the smallest."""
     dims = len(sizes)
     for d in sorted(range(dims), key=lambda d: sizes[d] / x.array.shape[d - dims]):
-        table = _table(mode, x.array.shape[d - dims], sizes[d], factors[d], align)
+        table = Table(_rows, (mode, x.array.shape[d - dims], sizes[d], factors[d], align))
         if is_floating(x.dtype):
             x = resample(x, d - dims, table)
         else:
-            x = index_select(x, d - dims, make_tensor(constant(table.index[:, 0].astype(numpy.int64))))
+            x = index_select(x, d - dims, make_tensor(constant(rows_of(table).places[:, 0].astype(numpy.int64))))
     return x
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from gpunet.launch.memory import empty
 from gpunet.launch.tape import constant
 from gpunet.ops.face import public, sizes_of
 from gpunet.ops.index import index_select
-from gpunet.ops.resample import Table, resample
+from gpunet.ops.resample import Rows, Table, resample
 
 __all__ = ["pad"]
 
@@ -107,13 +106,13 @@ def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[
         if max(low, high) > most:
             raise ShapeError(f"pad: pad={numbers}, mode={mode!r}; dimension {dim} of size {n} takes widths up to {most}")
         if is_floating(x.dtype):
-            x = resample(x, dim, _table(mode, low, high, n))
+            x = resample(x, dim, Table(_rows, (mode, low, high, n)))
         else:  # without a gradient
             x = index_select(x, dim, make_tensor(constant(_indices(mode, low, high, n))))
     return x
 
 
-@functools.lru_cache(maxsize=256)
-def _table(mode: str, low: int, high: int, size: int) -> Table:
+def _rows(mode: str, low: int, high: int, size: int) -> Rows:
+    """The rows that pick the elements along a padded dimension."""
     indices = _indices(mode, low, high, size)
-    return Table(indices[:, None], numpy.ones((len(indices), 1)), size)
+    return Rows(indices[:, None], numpy.ones((len(indices), 1)), size)

@@ -29,7 +29,7 @@ from gpunet.ops.broadcast import cast, in_accumulator
 from gpunet.ops.face import as_integer, public
 from gpunet.ops.gemm import DIVISOR, divisor
 from gpunet.ops.index import GATHER, gather_at
-from gpunet.ops.resample import Table, resample, spans_table
+from gpunet.ops.resample import Rows, Table, resample, span_rows
 from gpunet.ops.shape import _reshape
 from gpunet.ops.windows import check_images, num_windows, per_dimension
 
@@ -429,17 +429,16 @@ def _(saved, dy, *more, windows, with_index, need):
     return (dx,)
 
 
-@functools.lru_cache(maxsize=256)
-def _mean_table(windows: Windows, axis: int, divisors: Divisors) -> Table:
+def _mean_rows(windows: Windows, axis: int, divisors: Divisors) -> Rows:
     """The mean of the windows along one dimension; their sum if they are divided by a number."""
     starts, ends = windows.spans(axis)
     counts = numpy.ones(windows.size[axis]) if divisors.number else _counts(windows, axis, divisors)
-    return spans_table(numpy.maximum(starts, 0), numpy.minimum(ends, windows.extent[axis]), counts, windows.extent[axis])
+    return span_rows(numpy.maximum(starts, 0), numpy.minimum(ends, windows.extent[axis]), counts, windows.extent[axis])
 
 
 def _avg_composed(x, *, windows, divisors):
     for axis in range(3 - windows.dims, 3):
-        x = resample(x, x.ndim + axis - 3, _mean_table(windows, axis, divisors))
+        x = resample(x, x.ndim + axis - 3, Table(_mean_rows, (windows, axis, divisors)))
     return x / divisors.number if divisors.number else x
 
 

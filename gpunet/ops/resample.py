@@ -1,6 +1,6 @@
 """Linear maps along one dimension whose rows have few elements: interpolation, and means of parts of a dimension.
 
-A :class:`Table` has the elements and weights of each element of the result.  Its transpose is a table as well, so the gradient is
+A :class:`Table` tells the elements and weights of each element of the result.  Its transpose is a table as well, so the gradient is
 the same launch, of any order.  A map along several dimensions is one launch for each: a bilinear interpolation of an image is a
 linear one of its columns and one of its rows.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy
 from numpy import ndarray
@@ -22,54 +23,65 @@ from gpunet.launch.memory import empty, scratch
 from gpunet.launch.tape import constant
 
 
-class Table:
-    """A sparse matrix (rows, columns) with at most k elements in each row.
+class Rows(NamedTuple):
+    """A sparse matrix (rows, columns) with at most k elements in each row."""
 
-    Args:
-        index: (rows, k), int; the columns of the elements.  A column may stand in a row several times.
-        weight: (rows, k), float64.
-        columns: how many there are.
-    """
+    places: ndarray  # (rows, k), int32: the columns of the elements; a column may stand in a row several times
+    weights: ndarray  # (rows, k), float64: the elements
+    columns: int
 
-    def __init__(self, index: ndarray, weight: ndarray, columns: int) -> None:
-        self.index, self.weight, self.columns = numpy.ascontiguousarray(index, numpy.int32), weight, columns
-        self._moved: dict[Any, tuple[Any, Any]] = {}
-
-    @property
-    def rows(self) -> int:
-        return len(self.index)
-
-    @functools.cached_property
-    def transposed(self) -> Table:
+    def transposed(self) -> Rows:
         """The transpose, whose rows have their elements in ascending order of columns."""
-        rows = numpy.repeat(numpy.arange(self.rows), self.index.shape[1])
-        columns, weights = self.index.reshape(-1), self.weight.reshape(-1)
+        columns, weights = self.places.reshape(-1), self.weights.reshape(-1)
         order = numpy.argsort(columns[weights != 0], kind="stable")
+        rows = numpy.repeat(numpy.arange(len(self.places)), self.places.shape[1])
         rows, columns, weights = (a[weights != 0][order] for a in (rows, columns, weights))
         counts = numpy.bincount(columns, minlength=self.columns)
         place = numpy.arange(len(rows)) - numpy.repeat(numpy.cumsum(counts) - counts, counts)
         index = numpy.zeros((self.columns, max(1, counts.max(initial=0))), numpy.int32)
         weight = numpy.zeros(index.shape)
         index[columns, place], weight[columns, place] = rows, weights
-        found = Table(index, weight, self.rows)
-        found.__dict__["transposed"] = self
-        return found
-
-    def on(self, device: devices.Device, dtype: numpy.dtype[Any]) -> tuple[Any, Any]:
-        """Index and weight on a device; weight of this dtype."""
-        if (device, dtype) not in self._moved:
-            self._moved[device, dtype] = tuple(devices.move(a, device) for a in (self.index, self.weight.astype(dtype)))
-        return self._moved[device, dtype]
+        return Rows(index, weight, len(self.places))
 
 
-# ---- tables -----------------------------------------------------------------------------------------------------------
+class Table(NamedTuple):
+    """A sparse matrix by what it is made from: plain values, so that it can be an option of an op.
+
+    Attributes:
+        make: a function that returns its :class:`Rows`.
+        arguments: of that function; they can be hashed.
+        is_transposed: whether the matrix is the transpose of those rows.
+    """
+
+    make: Callable[..., Rows]
+    arguments: tuple[Any, ...]
+    is_transposed: bool = False
+
+    @property
+    def transposed(self) -> Table:
+        return self._replace(is_transposed=not self.is_transposed)
 
 
-def spans_table(starts: ndarray, ends: ndarray, counts: ndarray, columns: int) -> Table:
-    """The table of sums from ``starts`` up to ``ends``, divided by ``counts``; all (rows,)."""
+@functools.lru_cache(maxsize=256)
+def rows_of(table: Table) -> Rows:
+    """The rows of a table."""
+    rows = table.make(*table.arguments)
+    rows = rows._replace(places=numpy.ascontiguousarray(rows.places, numpy.int32))
+    return rows.transposed() if table.is_transposed else rows
+
+
+@functools.lru_cache(maxsize=256)
+def _moved(table: Table, device: devices.Device, dtype: numpy.dtype[Any]) -> tuple[Any, Any]:
+    """Index and weight of a table on a device; weight of this dtype."""
+    rows = rows_of(table)
+    return devices.move(rows.places, device), devices.move(rows.weights.astype(dtype), device)
+
+
+def span_rows(starts: ndarray, ends: ndarray, counts: ndarray, columns: int) -> Rows:
+    """The rows of sums from ``starts`` up to ``ends``, divided by ``counts``; all (rows,)."""
     taps = numpy.arange(max(1, (ends - starts).max(initial=0)))
     index, inside = starts[:, None] + taps, taps < (ends - starts)[:, None]
-    return Table(numpy.where(inside, index, 0), inside / counts[:, None], columns)
+    return Rows(numpy.where(inside, index, 0), inside / counts[:, None], columns)
 
 
 # ---- the kernel -------------------------------------------------------------------------------------------------------
@@ -127,12 +139,12 @@ def _(y, x, index, weight):
 
 @primitive(name="interpolate")
 def _resample(x, *, dim, table):
-    shape = x.array.shape
-    out = empty((*shape[:dim], table.rows, *shape[dim + 1 :]), x.dtype, x.array)
-    index, weight = (constant(a) for a in table.on(devices.of(x.array), accumulator(x.dtype)))
+    shape, rows = x.array.shape, len(rows_of(table).places)
+    out = empty((*shape[:dim], rows, *shape[dim + 1 :]), x.dtype, x.array)
+    index, weight = (constant(a) for a in _moved(table, devices.of(x.array), accumulator(x.dtype)))
     outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1 :])
     source = contiguous(x.array).reshape(outer, shape[dim], inner)
-    resample_rows(out.reshape(outer, table.rows, inner), source, index, weight)
+    resample_rows(out.reshape(outer, rows, inner), source, index, weight)
     return out
 
 
@@ -140,5 +152,5 @@ _resample.derivatives(x=lambda g, dim, table: _resample(g, dim=dim, table=table.
 
 
 def resample(x: Tensor, dim: int, table: Table) -> Tensor:
-    """The product of a table and a floating tensor along a dimension, which has ``table.columns`` elements."""
+    """The product of a table and a floating tensor along a dimension, which has as many elements as the table columns."""
     return _resample(x, dim=dim % x.ndim, table=table)

@@ -30,7 +30,8 @@ DEFAULTS = {"optim.lr_scheduler.ReduceLROnPlateau.step metrics": "a message that
 MISDOCUMENTED = {"log_sigmoid": "(input)", "gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)"}
 #: Arguments that constructors need.
 REQUIRED = {
-    "Conv2d": (2, 4, 3), "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
+    **{f"{kind}{dims}d": (2, 4, 3) for kind in ("Conv", "ConvTranspose") for dims in (1, 2, 3)},
+    "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
     "LambdaLR": (abs,), "LazyLinear": (3,), "Bilinear": (2, 3, 4), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),
     **{f"{kind}Pool{dims}d": (2,) for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg") for dims in (1, 2, 3)},

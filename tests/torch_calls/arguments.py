@@ -195,11 +195,13 @@ class Arguments(Values):
         if function == "linear" and name in ("weight", "bias"):
             features = shape[-1] if shape else 2
             return self.tensor((2, features) if name == "weight" else (2,), self.dtype)
-        if function == "conv2d" and name == "weight" and self.chance(0.95):
-            channels = shape[-3] if len(shape) > 2 else 1
-            filters = (self.random.randint(1, 3), self.random.randint(1, 3))
-            return self.tensor((2, channels // self.random.choice((1, 1, 1, 2)), *filters), self.dtype)
-        if function == "conv2d" and name == "bias":
+        if function.startswith("conv") and function[-1] == "d" and name == "weight" and self.chance(0.95):
+            dims = int(function[-2])
+            channels = shape[-1 - dims] if len(shape) > dims else 1
+            filters = [self.random.randint(1, 3) for _ in range(dims)]
+            ends = (channels, 2) if "transpose" in function else (2, channels // self.random.choice((1, 1, 1, 2)))
+            return self.tensor((*ends, *filters), self.dtype)
+        if function.startswith("conv") and function[-1] == "d" and name == "bias":
             return self.tensor((2,), self.dtype)
         if name == "target" and function == "cross_entropy":
             return self.labels()
@@ -246,6 +248,10 @@ class Arguments(Values):
             self.shape = random.choice([s for s in SHAPES if len(s) in (1, 2)])
         if function == "binary_cross_entropy":  # beyond 0 and 1 nan on a GPU, at 0 and 1 in PyTorch's halves
             return self.tensor(self.shape, self.dtype if "float" in self.dtype else "float32", values=("0.125", "0.5", "0.875"))
+        if function.startswith("conv") and function[-1] == "d" and function != "conv2d":
+            shape = random.choice(((2, 2, 4, 3, 5), (1, 1, 3, 3, 2), (0, 2, 3, 3, 3)))[: int(function[-2]) + 2]
+            self.shape = shape if self.chance(0.8) else shape[1:]
+            self.dtype = random.choice(FLOATING) if self.chance(0.8) else self.dtype
         if function == "conv2d":
             self.shape = random.choice(((2, 2, 4, 5), (1, 1, 3, 3), (2, 3, 4), (2, 5, 4), (0, 2, 3, 3), (1, 2, 6, 3), *SHAPES[:1]))
             self.dtype = random.choice(FLOATING) if self.chance(0.8) else self.dtype

@@ -945,7 +945,8 @@ DIFFERENCES = (
         "x = torch.ones(1, 1, 2, 2, 2); r = torch.nn.functional.avg_pool3d(x, 3, ceil_mode=True)",
     ),
     Difference(
-        "F.interpolate F.upsample", lambda verdict: verdict.detail.endswith("value") and re.search(r"\binf|\bnan", verdict.text) is not None,
+        "F.interpolate F.upsample",
+        lambda verdict: verdict.detail.endswith("value") and re.search(r"\binf|\bnan", verdict.text) is not None,
         "An element of weight 0 is not read: 0 times infinity or nan does not make its neighbour nan.", "F.interpolate",
         "x = torch.tensor([[[1.0, float('inf')]]]); r = torch.nn.functional.interpolate(x, 2, mode='linear')",
     ),
