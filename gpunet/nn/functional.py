@@ -9,6 +9,7 @@ from gpunet.ops.ctc import *
 from gpunet.ops.distance import *
 from gpunet.ops.dropout import *
 from gpunet.ops.gates import *
+from gpunet.ops.grid_sample import *
 from gpunet.ops.interpolate import *
 from gpunet.ops.likelihood_losses import *
 from gpunet.ops.linear import *
