@@ -35,7 +35,7 @@ def windows(
 _PLAIN = (
     (3, windows((1, 6, 8), (1, 2, 2), (1, 2, 2))),
     (2, windows((1, 7, 9), (1, 3, 3), (1, 2, 2), (0, 1, 1))),
-    (2, windows((1, 5, 7), (1, 3, 2), (1, 1, 3), (0, 1, 1), ceil_mode=True)),  # the last window ends behind the padding
+    (2, windows((1, 5, 7), (1, 3, 2), (1, 1, 3), (0, 1, 0), ceil_mode=True)),  # the last window ends behind the padding
     (2, windows((3, 5, 4), (2, 3, 2), (1, 2, 1), (1, 1, 1))),
     (5, windows((1, 1, 70), (1, 1, 4), (1, 1, 3))),
     (4, windows((1, 9, 10), (1, 9, 10), (1, 9, 10))),
@@ -52,6 +52,8 @@ _ADAPTIVE = (
     (3, adaptive_windows(3, (1, 7, 9), (1, 3, 4))), (2, adaptive_windows(3, (5, 4, 7), (3, 5, 2))),
     (2, adaptive_windows(3, (1, 25, 19), (1, 2, 2))), (0, adaptive_windows(3, (1, 7, 7), (1, 2, 2))),
 )  # fmt: skip
+#: With more elements than a block has threads, or warps.
+_LONG = ((30, _PLAIN[1][1]), (20, _PLAIN[5][1]))
 _DIVISORS = (Divisors(), Divisors(False), Divisors(True, 5), Divisors(False, -3))
 #: Pooling of images by halves, of any size, and a mean of each plane.
 _HALVES, _GLOBAL = windows((1, 32, 32), (1, 2, 2), (1, 2, 2)), windows((1, 16, 16), (1, 16, 16), (1, 16, 16))
@@ -87,9 +89,7 @@ def _(s: Samples) -> Iterator[Any]:
         x = _special(s, planes, of) if name == "special" else s.normal(planes, *of.extent)
         index = None if name == "no index" else s.blank(planes, *of.size, dtype=numpy.int32)
         yield f"{_label(planes, of)}, {name}", [s.blank(planes, *of.size), index, x], {"windows": of}
-    planes, of = _PLAIN[1]
-    for by_one in (_PLAIN[1], _PLAIN[5]):
-        planes, of = by_one
+    for planes, of in _LONG:
         arrays = [s.blank(planes, *of.size), s.blank(planes, *of.size, dtype=numpy.int32), s.normal(planes, *of.extent)]
         yield f"{_label(planes, of)}, one block", arrays, {"windows": of}, 1
     yield from unaligned(_label(planes, of), arrays, {"windows": of})
@@ -133,7 +133,7 @@ max_pool_backward.describe(waste=_WASTE)
 def _(s: Samples) -> Iterator[Any]:
     for planes, of in (*_PLAIN, *_DILATED, *_ADAPTIVE):
         yield _label(planes, of), [s.blank(planes, *of.extent), _index(s, planes, of), s.normal(planes, *of.size)], {"windows": of}
-    planes, of = _PLAIN[1]
+    planes, of = _LONG[0]
     arrays = [s.blank(planes, *of.extent), _index(s, planes, of), s.normal(planes, *of.size)]
     yield f"{_label(planes, of)}, one block", arrays, {"windows": of}, 1
     yield from unaligned(_label(planes, of), arrays, {"windows": of})
@@ -170,7 +170,7 @@ def _(s: Samples) -> Iterator[Any]:
     for (planes, of), divisors in itertools.product(_PLAIN, _DIVISORS):
         arrays = [s.blank(planes, *of.size), s.normal(planes, *of.extent)]
         yield f"{_label(planes, of)}, {divisors}", arrays, {"windows": of, "divisors": divisors}
-    for planes, of in (_PLAIN[1], _PLAIN[5]):
+    for planes, of in _LONG:
         arrays, options = [s.blank(planes, *of.size), s.normal(planes, *of.extent)], {"windows": of, "divisors": Divisors()}
         yield f"{_label(planes, of)}, one block", arrays, options, 1
     yield from unaligned(_label(planes, of), arrays, options)
@@ -207,7 +207,7 @@ def _(s: Samples) -> Iterator[Any]:
     for (planes, of), divisors in itertools.product(_PLAIN, _DIVISORS):
         arrays = [s.blank(planes, *of.extent), s.normal(planes, *of.size)]
         yield f"{_label(planes, of)}, {divisors}", arrays, {"windows": of, "divisors": divisors}
-    planes, of = _PLAIN[1]
+    planes, of = _LONG[0]
     arrays, options = [s.blank(planes, *of.extent), s.normal(planes, *of.size)], {"windows": of, "divisors": Divisors()}
     yield f"{_label(planes, of)}, one block", arrays, options, 1
     yield from unaligned(_label(planes, of), arrays, options)
