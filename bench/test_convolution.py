@@ -72,22 +72,22 @@ def _compare(mode, benchmark, function, *shapes):
 @pytest.mark.parametrize("mode", ["eager", "captured"])
 def test_conv2d(mode, benchmark):
     images = (32, 32, 32, 32)
-    _compare(mode, benchmark, lambda F, x, w, b: F.conv2d(x, w, b, padding=1), images, (32, 32, 3, 3), (32,), images)
+    _compare(mode, benchmark, lambda f, x, w, b: f.conv2d(x, w, b, padding=1), images, (32, 32, 3, 3), (32,), images)
 
 
 @pytest.mark.parametrize("mode", ["eager", "captured"])
 def test_conv_transpose2d(mode, benchmark):
     shapes = ((32, 32, 16, 16), (32, 32, 4, 4), (32,), (32, 32, 32, 32))
-    _compare(mode, benchmark, lambda F, x, w, b: F.conv_transpose2d(x, w, b, 2, 1), *shapes)
+    _compare(mode, benchmark, lambda f, x, w, b: f.conv_transpose2d(x, w, b, 2, 1), *shapes)
 
 
 @pytest.mark.parametrize("mode", ["eager", "captured"])
 @pytest.mark.parametrize("function", ["max_pool2d", "avg_pool2d"])
 def test_pooling(function, mode, benchmark):
-    _compare(mode, benchmark, lambda F, x: getattr(F, function)(x, 2), (64, 32, 28, 28), (64, 32, 14, 14))
+    _compare(mode, benchmark, lambda f, x: getattr(f, function)(x, 2), (64, 32, 28, 28), (64, 32, 14, 14))
 
 
 @pytest.mark.parametrize("mode", ["eager", "captured"])
 def test_bilinear_interpolation(mode, benchmark):
     shapes = ((64, 32, 28, 28), (64, 32, 56, 56))
-    _compare(mode, benchmark, lambda F, x: F.interpolate(x, scale_factor=2, mode="bilinear"), *shapes)
+    _compare(mode, benchmark, lambda f, x: f.interpolate(x, scale_factor=2, mode="bilinear"), *shapes)

@@ -7,6 +7,7 @@ from gpunet.nn import (
     activation,
     containers,
     convolution,
+    fold,
     functional,
     init,
     layers,
@@ -20,6 +21,7 @@ from gpunet.nn import (
 from gpunet.nn.activation import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
+from gpunet.nn.fold import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
 from gpunet.nn.module import *
@@ -35,6 +37,7 @@ __all__ = ["functional", "init", "parameter", "utils"]
 __all__ += activation.__all__
 __all__ += containers.__all__
 __all__ += convolution.__all__
+__all__ += fold.__all__
 __all__ += layers.__all__
 __all__ += loss.__all__
 __all__ += module.__all__

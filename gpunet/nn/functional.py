@@ -8,6 +8,7 @@ from gpunet.ops.cross_entropy import *
 from gpunet.ops.ctc import *
 from gpunet.ops.distance import *
 from gpunet.ops.dropout import *
+from gpunet.ops.fold import *
 from gpunet.ops.gates import *
 from gpunet.ops.grid_sample import *
 from gpunet.ops.interpolate import *

@@ -37,7 +37,7 @@ from gpunet.ops.windows import per_dimension
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
-def _spread(x: Tensor, dim: int, step: int) -> Tensor:
+def spread(x: Tensor, dim: int, step: int) -> Tensor:
     """x with step - 1 zeros between the elements of a dimension."""
     if step == 1:
         return x
@@ -51,7 +51,7 @@ def _transposed_composed(x, w, *, window):
     """The convolution of x, with zeros between its pixels, with the filters turned by 180 degrees."""
     (c, of_group, down, across), groups, dilation = w.array.shape, window.groups, window.dilation
     for dim in (2, 3):
-        x = _spread(x, dim, window.stride[dim - 2])
+        x = spread(x, dim, window.stride[dim - 2])
     turned = _reshape(flip(w, (2, 3)), shape=(groups, c // groups, of_group, down, across))
     filters = _reshape(_permute(turned, dims=(0, 2, 1, 3, 4)), shape=(groups * of_group, c // groups, down, across))
     border = (dilation[0] * (down - 1) - window.padding[0], dilation[1] * (across - 1) - window.padding[1])
@@ -184,7 +184,7 @@ def _of_volumes(
     filters = _reshape(w, shape=(c, of_group * taps, r, s))
     of_images = _of_images(images, filters, sizes[1:], strides[1:], pads[1:], dilations[1:], groups)
     parts = _reshape(of_images, shape=(n, depth, groups * of_group, taps, *sizes[1:]))
-    windows = _spread(_permute(parts, dims=(0, 2, 1, 4, 5, 3)), 5, dilations[0])
+    windows = spread(_permute(parts, dims=(0, 2, 1, 4, 5, 3)), 5, dilations[0])
     reach = dilations[0] * (taps - 1) + 1
     length = (depth - 1) * strides[0] + reach
     y = _fold(windows, dim=2, size=reach, step=strides[0], length=length)

@@ -37,7 +37,7 @@ REQUIRED = {
     **{f"{kind}Pool{dims}d": (2,) for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg") for dims in (1, 2, 3)},
     **{f"{kind}Pad{dims}d": (1,) for kind in ("Zero", "Reflection", "Replication", "Circular") for dims in (1, 2, 3)},
     **{f"ConstantPad{dims}d": (1, 2.5) for dims in (1, 2, 3)},
-    "PixelShuffle": (2,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
+    "Unfold": (2,), "Fold": ((4, 4), 2), "PixelShuffle": (2,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
 }  # fmt: skip
 
 
