@@ -56,7 +56,7 @@ struct PoolShape {
   Axis axes[3];  // depth, height, width
   Divisor plane, slice, row;  // numbers of elements of the destination
   int divisor;  // of a sum; 0 for the number of elements of the window
-  bool counts_padding;
+  int counts_padding;  // 0 or 1
 
   __device__ __forceinline__ int pixels() const { return axes[0].extent * axes[1].extent * axes[2].extent; }
   __device__ __forceinline__ int windows() const { return axes[0].size * axes[1].size * axes[2].size; }

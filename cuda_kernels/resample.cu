@@ -1,6 +1,8 @@
 // Sparse linear maps along one dimension: interpolation, its gradient, means of parts of a dimension.
 //
-//   resample_rows   y[o][r][i] = sum over k of weight[r][k] x[o][index[r][k]][i];  x (outer, columns, inner), y (outer, rows, inner)
+//   resample_rows   y[o][r][i] = sum over k of weight[r][k] x[o][index[r][k]][i]
+//
+// x (outer, columns, inner), index and weight (rows, taps), y (outer, rows, inner).
 //
 // Elements whose weight is 0 are not read: rows with fewer elements are filled up with them, and 0 times infinity is NaN.
 //

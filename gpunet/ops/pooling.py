@@ -333,7 +333,7 @@ def avg_pool_backward(dx, dy, *, windows, divisors):
 
 _AXIS = numpy.dtype([(name, "i4") for name in ("extent", "size", "taps", "stride", "padding", "dilation")])
 #: The struct PoolShape of pooling.cu.
-_POOL_SHAPE = numpy.dtype(
+POOL_SHAPE = numpy.dtype(
     [("axes", _AXIS, (3,)), ("plane", DIVISOR), ("slice", DIVISOR), ("row", DIVISOR), ("divisor", "i4"), ("counts_padding", "i4")],
     metadata={"c_type": "PoolShape"},
 )
@@ -347,7 +347,7 @@ def _pool_shape(windows: Windows, destination: Triple, divisors: Divisors) -> nd
     """The PoolShape of a launch whose destination has planes of this extent."""
     axes = [*zip(windows.extent, windows.size, windows.taps, windows.stride, windows.padding, windows.dilation)]
     counts = (math.prod(destination), math.prod(destination[1:]), destination[2])
-    shape = numpy.zeros(1, _POOL_SHAPE)
+    shape = numpy.zeros(1, POOL_SHAPE)
     shape[0] = (axes, *(divisor(max(1, count)) for count in counts), divisors.number, divisors.counts_padding)
     shape.flags.writeable = False
     return shape

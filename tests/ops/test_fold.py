@@ -55,7 +55,9 @@ def test_refusals(function: str, shape: Any, arguments: Any, error: type[GpunetE
         getattr(F, function)(gpunet.ones(*shape), *arguments)
 
 
-@pytest.mark.parametrize("name, arguments, shape", [("Unfold", (3, 1, 1, 2), (2, 3, 6, 6)), ("Fold", ((6, 6), 2, 1, 0, 2), (2, 8, 9))])
+@pytest.mark.parametrize("name, arguments, shape", [
+    ("Unfold", (3, 1, 1, 2), (2, 3, 6, 6)), ("Fold", ((6, 6), 2, 1, 0, 2), (2, 8, 9)),
+])  # fmt: skip
 def test_layers_are_those_of_torch(name: str, arguments: Any, shape: Any, torch: Any) -> None:
     mine, theirs = (getattr(m.nn, name)(*arguments) for m in (gpunet, torch))
     x = numpy.random.default_rng(0).normal(size=shape)
