@@ -64,6 +64,15 @@ class Windows(NamedTuple):
         starts = numbers * self.stride[axis] - self.padding[axis]
         return starts, starts + self.taps[axis]
 
+    def elements(self, axis: int, window: int) -> slice:
+        """The elements of a window along a dimension."""
+        if self.is_adaptive:
+            starts, ends = self.spans(axis)
+            return slice(int(starts[window]), int(ends[window]))
+        start, step = window * self.stride[axis] - self.padding[axis], self.dilation[axis]
+        end = min(start + step * (self.taps[axis] - 1) + 1, self.extent[axis])
+        return slice(start if start >= 0 else start % step, end, step)
+
     @property
     def num_taps(self) -> int:
         return math.prod(self.taps)
@@ -185,6 +194,23 @@ def _first_in_the_plane(number: ndarray, y: ndarray, windows: Windows) -> None:
     numpy.copyto(number, numpy.broadcast_to(first, number.shape), where=lowest)
 
 
+def _maxima_by_window(y: ndarray, index: ndarray | None, x: ndarray, windows: Windows) -> None:
+    """y = the maxima of windows of x, index = their places: one window of all planes after the other."""
+    places = numpy.arange(math.prod(windows.extent), dtype=numpy.int32).reshape(windows.extent)
+    for at in numpy.ndindex(*windows.size):
+        part = tuple([windows.elements(axis, w) for axis, w in enumerate(at)])
+        of_window = places[part].reshape(-1)
+        elements = scratch((len(x), len(of_window)), x.dtype, 1)
+        numpy.copyto(elements.reshape(len(x), *places[part].shape), x[(slice(None), *part)])
+        maxima = elements.max(axis=1)
+        y[(slice(None), *at)] = maxima
+        if index is not None:
+            taps, is_nan = elements.argmax(axis=1), numpy.isnan(maxima)
+            if is_nan.any():
+                taps[is_nan] = len(of_window) - 1 - numpy.isnan(elements[is_nan, ::-1]).argmax(axis=1)
+            index[(slice(None), *at)] = of_window[taps]
+
+
 _TYPES = {"index": "int32"}
 
 
@@ -195,6 +221,9 @@ def max_pool_forward(y, index, x, *, windows):
     x (..., plane), y (..., windows); index of the shape of y, or None.
     """
     x, y, index = _planes(x, windows.extent), _planes(y, windows.size), None if index is None else _planes(index, windows.size)
+    if math.prod(windows.size) <= windows.num_taps and len(x):
+        _maxima_by_window(y, index, x, windows)
+        return
     step = max(1, _CHUNK_BYTES // max(1, y.itemsize * math.prod(windows.size)))
     dtype = numpy.min_scalar_type(windows.num_taps)
     for start in range(0, len(x), step):

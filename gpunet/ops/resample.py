@@ -86,8 +86,8 @@ def span_rows(starts: ndarray, ends: ndarray, counts: ndarray, columns: int) -> 
 
 # ---- the kernel -------------------------------------------------------------------------------------------------------
 
-#: Columns up to which a product with the dense matrix is faster than a pass for each element of a row.
-_DENSE_COLUMNS = 128
+#: Columns up to which, and elements of a row from which on, a product with the dense matrix is faster than a pass for each element.
+_DENSE_COLUMNS, _DENSE_ELEMENTS = 128, 1.5
 
 
 def _dense(index: ndarray, weight: ndarray, columns: int) -> ndarray:
@@ -116,18 +116,22 @@ def resample_rows(y, x, index, weight):
     """
     if not y.size:
         return
-    if index.shape[1] > 1 and x.shape[1] <= _DENSE_COLUMNS and _multiply_dense(y, x, index, weight):
+    is_dense = x.shape[1] <= _DENSE_COLUMNS and numpy.count_nonzero(weight) > _DENSE_ELEMENTS * len(weight)
+    if is_dense and _multiply_dense(y, x, index, weight):
         return
-    part = scratch(y.shape, y.dtype, 2)
     for k in range(index.shape[1]):
-        numpy.take(x, index[:, k], axis=1, out=part if k else y, mode="clip")
-        of_rows = weight[:, k]
-        if not of_rows.all():
-            (part if k else y)[:, of_rows == 0] = 0
-        if (of_rows != 1).any():
-            numpy.multiply(part if k else y, of_rows[:, None], out=part if k else y)
-        if k:
+        (rows,) = numpy.nonzero(weight[:, k])
+        is_whole, factors = len(rows) == len(weight), weight[rows, k]
+        if not k and not is_whole:
+            y.fill(0)
+        part = scratch((len(y), len(rows), y.shape[2]), y.dtype, 2) if k or not is_whole else y
+        numpy.take(x, index[rows, k], axis=1, out=part, mode="clip")
+        if (factors != 1).any():
+            part *= factors[:, None]
+        if k and is_whole:
             y += part
+        elif part is not y:
+            y[:, rows] += part
 
 
 @resample_rows.geometry
