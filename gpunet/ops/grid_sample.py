@@ -18,7 +18,7 @@ from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import cast, in_accumulator
 from gpunet.ops.elementwise import clamp, where
-from gpunet.ops.face import sizes_of
+from gpunet.ops.face import check_flag, sizes_of
 from gpunet.ops.index import index_select
 from gpunet.ops.reduce import sum as sum_of
 from gpunet.ops.rounding import floor
@@ -47,7 +47,8 @@ def _inside(x: Tensor, n: int, padding: str, align: bool) -> Tensor:
     """Positions moved into the input, unless there are zeros around it."""
     if padding == "zeros":
         return x
-    return clamp(_reflected(x, n, align) if padding == "reflection" else x, 0, n - 1)
+    x = _reflected(x, n, align) if padding == "reflection" else x
+    return where(x <= 0, 0.0, where(x >= n - 1, float(n - 1), x))  # without a gradient on the border, as in PyTorch
 
 
 def _cubic_weights(t: Tensor) -> list[Tensor]:
@@ -79,9 +80,9 @@ def _taps(x: Tensor, n: int, mode: str, padding: str, align: bool) -> list[tuple
     for place, weight in pairs:
         with no_grad():
             at = _inside(place, n, padding, align) if mode == "bicubic" else place
-            is_inside = (at >= 0) & (at <= n - 1)
-            index = cast(clamp(where(is_inside, at, 0.0), 0, n - 1), dtype=int64)
-        found.append((index, where(is_inside, weight, 0.0)))
+            is_inside, is_outside = (at >= 0) & (at <= n - 1), (at < 0) | (at > n - 1)  # NaN is neither: its weight is NaN
+            index = cast(where(is_inside, at, 0.0), dtype=int64)
+        found.append((index, where(is_outside, 0.0, weight)))
     return found
 
 
@@ -103,9 +104,10 @@ def grid_sample(
 
     Raises:
         ShapeError: the shapes do not match.
-        DtypeError: the dtypes differ, or are not floating.
+        DtypeError: the dtypes differ or are not floating, or ``align_corners`` is no bool.
         ArgumentError: an unknown mode.
     """
+    check_flag("grid_sample", "align_corners", align_corners, True)
     x, positions = wrap(input), wrap(grid)
     shape, places = x.array.shape, positions.array.shape
     dims = len(shape) - 2
@@ -161,6 +163,7 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Ten
         ShapeError: the shapes do not match.
         DtypeError: ``theta`` is not floating.
     """
+    check_flag("affine_grid", "align_corners", align_corners, True)
     matrices, sizes = wrap(theta), sizes_of("affine_grid", (), size=size)
     dims = len(sizes) - 2
     if not is_floating(matrices.dtype):

@@ -95,6 +95,14 @@ def test_a_captured_step_moves_an_image(device: str) -> None:
     assert len(captured.recordings) == 1
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_positions_that_are_nan_give_nan(mode: str, padding: str, device: str) -> None:
+    grid = gpunet.tensor([[[[float("nan"), 0.0], [0.0, 0.0]]]], device=device)
+    y = F.grid_sample(gpunet.ones(1, 1, 3, 3, device=device), grid, mode, padding)
+    assert numpy.isnan(to_numpy(y)).reshape(-1).tolist() == [True, False]
+
+
 REFUSED = (
     ((1, 1, 4, 4), (2, 3, 3, 2), {}, ShapeError, r"grid has shape \(2, 3, 3, 2\); expected \(1, ..., 2\)"),
     ((1, 1, 4, 4), (1, 3, 3, 3), {}, ShapeError, "grid has shape"), ((4, 4), (1, 3, 3, 2), {}, ShapeError, r"shape \(4, 4\)"),

@@ -948,13 +948,13 @@ DIFFERENCES = (
         "x = torch.ones(1, 1, 2, 2, 2); r = torch.nn.functional.avg_pool3d(x, 3, ceil_mode=True)",
     ),
     Difference(
-        "F.interpolate F.upsample",
+        "F.interpolate F.upsample*",
         lambda verdict: verdict.detail.endswith("value") and re.search(r"\binf|\bnan", verdict.text) is not None,
         "An element of weight 0 is not read: 0 times infinity or nan does not make its neighbour nan.", "F.interpolate",
         "x = torch.tensor([[[1.0, float('inf')]]]); r = torch.nn.functional.interpolate(x, 2, mode='linear')",
     ),
     Difference(
-        "F.interpolate F.upsample",
+        "F.interpolate F.upsample*",
         lambda verdict: verdict.detail.endswith("value") and re.search(r"\b[12]\.\d", verdict.text) is not None,
         "The positions of the nearest elements follow `scale_factor`, in the gradient, too; PyTorch's gradient follows the sizes "
         "if the result has as many elements or twice as many, and so does its result for bfloat16.", "F.interpolate",
@@ -962,9 +962,20 @@ DIFFERENCES = (
         "r.backward(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]))",
     ),
     Difference(
-        "F.interpolate F.upsample", accepts("invalid combination of arguments|must be|has no len|expects"),
+        "F.interpolate F.upsample*", accepts("invalid combination of arguments|must be|has no len|expects"),
         "A factor may be a number of NumPy or a tensor of one.", "F.interpolate",
         "x = torch.ones(1, 1, 2); r = torch.nn.functional.interpolate(x, scale_factor=torch.tensor(1.5))",
+    ),
+    Difference(
+        "F.grid_sample",
+        lambda verdict: verdict.detail.endswith("value") and re.search(r"\binf|\bnan|e\+?308|e\+38", verdict.text) is not None,
+        "A position that is nan gives nan, and an infinite one lies outside.", "F.grid_sample",
+        "x = torch.tensor([[[[1.0, 2.0]]]]); g = torch.full((1, 1, 1, 2), float('nan')); "
+        "r = torch.nn.functional.grid_sample(x, g, padding_mode='border', align_corners=False)",
+    ),
+    Difference(
+        "F.unfold F.fold", accepts("0-d tensor|has no len"), "A size may be an integer of NumPy or a tensor of one integer.",
+        "F.unfold", "r = torch.nn.functional.unfold(torch.ones(1, 1, 4, 4), 2, stride=torch.tensor(1))",
     ),
     Difference(
         "*.pixel_unshuffle", lambda verdict: verdict.detail == "shape",
