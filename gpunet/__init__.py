@@ -70,7 +70,8 @@ if TYPE_CHECKING:
     from gpunet.ops.arithmetic import *
     from gpunet.ops.arrange import *
     from gpunet.ops.compare import *
-    from gpunet.ops.convolution import conv2d
+    from gpunet.ops.conv_transpose import *
+    from gpunet.ops.convolution import *
     from gpunet.ops.creation import *
     from gpunet.ops.custom import *
     from gpunet.ops.diagonal import *
@@ -82,10 +83,12 @@ if TYPE_CHECKING:
     from gpunet.ops.gates import prelu
     from gpunet.ops.grid import *
     from gpunet.ops.index import *
+    from gpunet.ops.interpolate import channel_shuffle, pixel_shuffle, pixel_unshuffle
     from gpunet.ops.join import *
     from gpunet.ops.matmul import *
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
+    from gpunet.ops.pooling import adaptive_avg_pool1d, avg_pool1d
     from gpunet.ops.products import *
     from gpunet.ops.query import *
     from gpunet.ops.random import *
@@ -113,8 +116,8 @@ _REEXPORTED = (
     "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.factorize", "ops.grid", "ops.index", "ops.join",
     "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.query", "ops.random", "ops.reduce", "ops.rounding", "ops.scan",
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
-    "ops.trigonometry", "ops.weighted", "ops.convolution", "ops.distance", "ops.functions_of_methods",
-    "ops.gates", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
+    "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
+    "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {
@@ -122,9 +125,10 @@ _SELECTED_NAMES = {
         "celu", "celu_", "hardshrink", "relu", "relu_", "selu", "selu_", "sigmoid", "tanh", "threshold",
         "threshold_",
     ),
-    "ops.convolution": ("conv2d",),
     "ops.distance": ("cosine_similarity", "pairwise_distance"),
     "ops.gates": ("prelu",),
+    "ops.interpolate": ("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"),
+    "ops.pooling": ("adaptive_avg_pool1d", "avg_pool1d"),  # max_pool2d and its kin take other arguments there
 }  # fmt: skip
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
 _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")

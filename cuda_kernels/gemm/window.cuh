@@ -1,16 +1,7 @@
 // Sources of convolutions (see source.cuh): filters and images, where depth has two parts, and windows of images.
 
+#include "common/divisor.cuh"
 #include "source.cuh"
-
-// Division of integers from 0 to 2^31 - 1 by a number that the host knows: a multiplication and a shift (Granlund and
-// Montgomery 1994).  gpunet/ops/gemm.py computes the fields.
-struct Divisor {
-  unsigned int divisor, multiplier, shift;
-
-  __device__ __forceinline__ int quotient(int n) const {
-    return (__umulhi(n, multiplier) + static_cast<unsigned int>(n)) >> shift;
-  }
-};
 
 // Which pixels a window reads: pixel (i, j) of the result and tap (c, r, s) of a filter meet at channel c of the image, row
 // (first_y + i step_y + r tap_y) / spacing_y if that is an integer, and column likewise.  Outside of the image there are zeros.

@@ -436,7 +436,8 @@ def fused(
                     array = tensor.array
                     outputs.append((array.shape, array.dtype))
                     versions.append((tensor._version, 0, id_of_owner(array)))
-                    tensor._node, tensor._index, tensor._requires_grad = node, index, True
+                    if len(tensors) == 1 or is_floating(array.dtype):  # integers beside the result have no gradient
+                        tensor._node, tensor._index, tensor._requires_grad = node, index, True
             return (*tensors,) if type(result) is tuple else tensors[0]
 
         call.backward = op.set_backward  # type: ignore[attr-defined]

@@ -8,23 +8,31 @@ from gpunet.nn import (
     containers,
     convolution,
     embedding,
+    fold,
     functional,
     init,
     layers,
     loss,
     module,
     normalization,
+    padding,
     parallel,
+    pooling,
+    upsampling,
 )
 from gpunet.nn.activation import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
 from gpunet.nn.embedding import *
+from gpunet.nn.fold import *
 from gpunet.nn.layers import *
 from gpunet.nn.loss import *
 from gpunet.nn.module import *
 from gpunet.nn.normalization import *
+from gpunet.nn.padding import *
 from gpunet.nn.parallel import *
+from gpunet.nn.pooling import *
+from gpunet.nn.upsampling import *
 
 if TYPE_CHECKING:
     from gpunet.nn import parameter, utils
@@ -34,11 +42,15 @@ __all__ += activation.__all__
 __all__ += containers.__all__
 __all__ += convolution.__all__
 __all__ += embedding.__all__
+__all__ += fold.__all__
 __all__ += layers.__all__
 __all__ += loss.__all__
 __all__ += module.__all__
 __all__ += normalization.__all__
+__all__ += padding.__all__
 __all__ += parallel.__all__
+__all__ += pooling.__all__
+__all__ += upsampling.__all__
 
 
 def __getattr__(name: str) -> Any:

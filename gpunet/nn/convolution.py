@@ -1,4 +1,4 @@
-"""Convolution layers: Conv2d."""
+"""Convolution layers."""
 
 from __future__ import annotations
 
@@ -9,63 +9,56 @@ from gpunet.autograd import Tensor, wrap
 from gpunet.errors import ArgumentError
 from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter, launches, run_activated
-from gpunet.ops.convolution import as_pair, conv2d_forward, convolve, paddings
+from gpunet.ops.conv_transpose import transpose_convolve
+from gpunet.ops.convolution import conv2d_forward, convolve, paddings
 from gpunet.ops.face import as_integer
 from gpunet.ops.pad import pad
+from gpunet.ops.windows import per_dimension
 
-__all__ = ["Conv2d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class Conv2d(Module):
-    """Convolve images with filters (cross-correlation); in a :class:`Sequential`, the launch includes the activation that follows.
-
-    Args:
-        in_channels, out_channels: channels of the input and of the result, multiples of ``groups``.
-        kernel_size: height and width of the filters, an integer or a pair.
-        stride, padding, dilation, groups: see :func:`gpunet.nn.functional.conv2d`.
-        bias: whether to add a number to each output channel.
-        padding_mode: what the padding consists of: "zeros", or elements of the image, as in :func:`gpunet.nn.functional.pad`.
-        device: device of the parameters; the default device if None.
-        dtype: a floating dtype; the default dtype if None.
-
-    Attributes:
-        weight: (out_channels, in_channels / groups, height, width), initialised uniformly from ±1/sqrt(in_channels / groups *
-            height * width): He et al. 2015 with a = sqrt(5).
-        bias: (out_channels,), initialised from the same range; None without bias.
-
-    Raises:
-        ArgumentError: an argument is out of its range, or a number of channels is not a multiple of ``groups``.
-    """
+class _ConvNd(Module):
+    """The parameters of a convolution of any kind, see its classes."""
 
     weight: Parameter
     bias: Parameter | None
+    padding: Any
+    transposed = False
+    _dims = 2
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-        groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, output_padding: Any,
+        groups: int, bias: bool, padding_mode: str, device: Any, dtype: Any,
     ) -> None:  # fmt: skip
         super().__init__()
-        groups = as_integer("Conv2d", "groups", groups)
+        name, dims = type(self).__name__, self._dims
+        groups = as_integer(name, "groups", groups)
         if groups < 1:
-            raise ArgumentError(f"Conv2d: groups={groups}; expected 1 or more")
+            raise ArgumentError(f"{name}: groups={groups}; expected 1 or more")
         channels = {"in_channels": in_channels, "out_channels": out_channels}
-        for name, value in channels.items():
-            channels[name] = value = as_integer("Conv2d", name, value)
+        for key, value in channels.items():
+            channels[key] = value = as_integer(name, key, value)
             if value < 1 or value % groups:
-                raise ArgumentError(f"Conv2d: {name}={value}; expected a positive multiple of groups={groups}")
-        if padding_mode not in _PADDING_MODES:
-            raise ArgumentError(f"Conv2d: padding_mode={padding_mode!r}; expected one of {', '.join(map(repr, _PADDING_MODES))}")
+                raise ArgumentError(f"{name}: {key}={value}; expected a positive multiple of groups={groups}")
+        modes = ("zeros",) if self.transposed else _PADDING_MODES
+        if padding_mode not in modes:
+            raise ArgumentError(f"{name}: padding_mode={padding_mode!r}; expected one of {', '.join(map(repr, modes))}")
         self.in_channels, self.out_channels = channels.values()
-        self.kernel_size = as_pair("Conv2d", "kernel_size", kernel_size, 1)
-        self.stride, self.dilation = as_pair("Conv2d", "stride", stride, 1), as_pair("Conv2d", "dilation", dilation, 1)
+        self.kernel_size = per_dimension(name, "kernel_size", kernel_size, dims, 1)
+        self.stride, self.dilation = (
+            per_dimension(name, key, value, dims, 1) for key, value in (("stride", stride), ("dilation", dilation))
+        )
+        self.output_padding = per_dimension(name, "output_padding", output_padding, dims, 0)
         self.groups, self.padding_mode = groups, padding_mode
-        low, high = paddings("Conv2d", padding, self.kernel_size, self.stride, self.dilation)
+        low, high = paddings(name, padding, self.kernel_size, self.stride, self.dilation)
         self.padding = padding if isinstance(padding, str) else low
         #: as the argument of pad(): left, right, above, below
-        self._reversed_padding_repeated_twice = [low[1], high[1], low[0], high[0]]
-        self.weight = empty_parameter((self.out_channels, self.in_channels // groups, *self.kernel_size), device, dtype)
+        self._reversed_padding_repeated_twice = [n for pair in zip(low[::-1], high[::-1]) for n in pair]
+        ends = (self.in_channels, self.out_channels) if self.transposed else (self.out_channels, self.in_channels)
+        self.weight = empty_parameter((ends[0], ends[1] // groups, *self.kernel_size), device, dtype)
         if bias:
             self.bias = empty_parameter((self.out_channels,), device, dtype)
         else:
@@ -79,24 +72,14 @@ class Conv2d(Module):
             bound = 1.0 / math.sqrt(math.prod(self.weight.shape[1:]))
             init.uniform_(self.bias, -bound, bound)
 
-    def _activated(self, input: Any, activation: str, alpha: float) -> Tensor:
-        padding: Any = self.padding
-        if self.padding_mode != "zeros":
-            input, padding = pad(wrap(input), self._reversed_padding_repeated_twice, self.padding_mode), 0
-        return convolve(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, activation, alpha
-        )
-
-    @launches(conv2d_forward, run_activated)
-    def forward(self, input: Any) -> Tensor:
-        return self._activated(input, "identity", 0.0)
-
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
-        if self.padding != (0, 0):
+        if self.padding != (0,) * self._dims:
             parts.append(f"padding={self.padding}")
-        if self.dilation != (1, 1):
+        if self.dilation != (1,) * self._dims:
             parts.append(f"dilation={self.dilation}")
+        if self.output_padding != (0,) * self._dims:
+            parts.append(f"output_padding={self.output_padding}")
         if self.groups != 1:
             parts.append(f"groups={self.groups}")
         if self.bias is None:
@@ -104,3 +87,115 @@ class Conv2d(Module):
         if self.padding_mode != "zeros":
             parts.append(f"padding_mode={self.padding_mode}")
         return ", ".join(parts)
+
+
+class _Conv(_ConvNd):
+    """Convolve {things} with filters (cross-correlation); in a :class:`Sequential`, with the activation that follows.
+
+    Args:
+        in_channels, out_channels: channels of the input and of the result, multiples of ``groups``.
+        kernel_size: sizes of the filters, an integer or one for each dimension.
+        stride, padding, dilation, groups: see :func:`gpunet.nn.functional.conv2d`.
+        bias: whether to add a number to each output channel.
+        padding_mode: what the padding consists of: "zeros", or elements of the input, as in :func:`gpunet.nn.functional.pad`.
+        device: device of the parameters; the default device if None.
+        dtype: a floating dtype; the default dtype if None.
+
+    Attributes:
+        weight: (out_channels, in_channels / groups, *kernel_size), initialised uniformly from ±1/sqrt(in_channels / groups *
+            elements of the kernel): He et al. 2015 with a = sqrt(5).
+        bias: (out_channels,), initialised from the same range; None without bias.
+
+    Raises:
+        ArgumentError: an argument is out of its range, or a number of channels is not a multiple of ``groups``.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+        groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        windows = (kernel_size, stride, padding, dilation, 0)
+        super().__init__(in_channels, out_channels, *windows, groups, bias, padding_mode, device, dtype)
+
+    def _activated(self, input: Any, activation: str, alpha: float) -> Tensor:
+        padding: Any = self.padding
+        if self.padding_mode != "zeros":
+            input, padding = pad(wrap(input), self._reversed_padding_repeated_twice, self.padding_mode), 0
+        return convolve(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, activation, alpha,
+            f"conv{self._dims}d",
+        )  # fmt: skip
+
+    @launches(conv2d_forward, run_activated)
+    def forward(self, input: Any) -> Tensor:
+        return self._activated(input, "identity", 0.0)
+
+
+class Conv1d(_Conv):
+    __doc__ = str(_Conv.__doc__).format(things="signals")
+    _dims = 1
+
+
+class Conv2d(_Conv):
+    __doc__ = str(_Conv.__doc__).format(things="images")
+    _dims = 2
+
+
+class Conv3d(_Conv):
+    __doc__ = str(_Conv.__doc__).format(things="volumes")
+    _dims = 3
+
+
+class _ConvTranspose(_ConvNd):
+    """The transpose of a convolution of {things}: each element of the input adds a filter to the result, times the element.
+
+    Args:
+        in_channels, out_channels: channels of the input and of the result, multiples of ``groups``.
+        kernel_size: sizes of the filters, an integer or one for each dimension.
+        stride, padding, output_padding, dilation, groups: see :func:`gpunet.nn.functional.conv_transpose2d`.
+        bias: whether to add a number to each output channel.
+        padding_mode: "zeros".
+        device: device of the parameters; the default device if None.
+        dtype: a floating dtype; the default dtype if None.
+
+    Attributes:
+        weight: (in_channels, out_channels / groups, *kernel_size), initialised uniformly from ±1/sqrt(out_channels / groups *
+            elements of the kernel).
+        bias: (out_channels,), initialised from the same range; None without bias.
+
+    Raises:
+        ArgumentError: an argument is out of its range, or a number of channels is not a multiple of ``groups``.
+    """
+
+    transposed = True
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+        groups: int = 1, bias: bool = True, dilation: Any = 1, padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        if isinstance(padding, str):
+            raise ArgumentError(f"{type(self).__name__}: padding={padding!r}; expected integers")
+        windows = (kernel_size, stride, padding, dilation, output_padding)
+        super().__init__(in_channels, out_channels, *windows, groups, bias, padding_mode, device, dtype)
+
+    def forward(self, input: Any, output_size: Any = None) -> Tensor:
+        """The result; ``output_size``, its last sizes or all of them, replaces ``output_padding``."""
+        return transpose_convolve(
+            wrap(input), self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation,
+            f"conv_transpose{self._dims}d", output_size,
+        )  # fmt: skip
+
+
+class ConvTranspose1d(_ConvTranspose):
+    __doc__ = str(_ConvTranspose.__doc__).format(things="signals")
+    _dims = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    __doc__ = str(_ConvTranspose.__doc__).format(things="images")
+    _dims = 2
+
+
+class ConvTranspose3d(_ConvTranspose):
+    __doc__ = str(_ConvTranspose.__doc__).format(things="volumes")
+    _dims = 3

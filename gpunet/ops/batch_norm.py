@@ -14,7 +14,6 @@ ones.  With h = (x - mean) rstd, backward of training computes
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +29,7 @@ from gpunet.autograd import (
     fused,
     ignore_fp_errors,
     is_grad_enabled,
+    mode,
     no_grad,
     wrap,
 )
@@ -197,26 +197,6 @@ batch_norm_apply.absorbs(activation_forward)(absorb_activation)
 # ---- running statistics -----------------------------------------------------------------------------------------------
 
 
-class _Recomputation(threading.local):
-    is_active = False
-
-
-_recomputation = _Recomputation()
-
-
-@contextmanager
-def recomputing() -> Iterator[None]:
-    """Inside the block, training computes what it computed before, and leaves running statistics as they are; for this thread.
-
-    A function that runs forward a second time for backward, which does not keep what the first time saved, needs it.
-    """
-    before, _recomputation.is_active = _recomputation.is_active, True
-    try:
-        yield
-    finally:
-        _recomputation.is_active = before
-
-
 @contextmanager
 def _wide(*tensors: Tensor) -> Iterator[list[Array]]:
     """Arrays in the accumulator's dtype that are changed in place inside the block: those of the tensors, or copies of halves."""
@@ -382,10 +362,10 @@ def normalize_batch(
             "is 0: pass a larger batch, or use eval()"
         )
     if not x.array.size:  # has no statistics
-        if batches is not None and not _recomputation.is_active:
+        if batches is not None and not mode.current.recomputes:
             batches.add_(1)
         return rounded(_batch_composed(x, w, b, running=None, momentum=None, **options), input)
-    if not running or _recomputation.is_active:
+    if not running or mode.current.recomputes:
         y = batch_normalized(x, w, b, running=(None, None, None), momentum=momentum, **options)
     else:
         counter = None if batches is None else batches.array.reshape(1)
@@ -459,7 +439,7 @@ def normalize_instances(
         )
     layout: dict[str, Any] = {"shape": as_images(shape), "sizes": shape[1:2], "groups": shape[1]}
     y = normalized_rows(x, w, b, is_centred=True, function="instance_norm", **layout, **options)
-    if running and not _recomputation.is_active and x.array.size:
+    if running and not mode.current.recomputes and x.array.size:
         _move_averages(x.detach().reshape(*as_images(shape)), running_mean, running_var, momentum)
     return rounded(y, input)
 

@@ -32,9 +32,10 @@ from gpunet.ops.face import as_integer, public
 from gpunet.ops.gemm import best_cut, geometry, whole_flag, window_shape, workspace
 from gpunet.ops.matmul import matmul
 from gpunet.ops.pad import pad
-from gpunet.ops.shape import _unfold
+from gpunet.ops.shape import _permute, _reshape, _unfold
+from gpunet.ops.windows import per_dimension
 
-__all__ = ["conv2d"]
+__all__ = ["conv1d", "conv2d", "conv3d"]
 
 Pair = tuple[int, int]
 
@@ -353,14 +354,14 @@ conv2d_backward_input.absorbs(activation_backward)(absorb_derivative)
 # ---- the op -----------------------------------------------------------------------------------------------------------
 
 
-def _convolution_composed(x, w, b, *, window, activation, alpha):
+def convolution_composed(x, w, b, *, window, activation, alpha):
     groups, (n, c, height, width), (o, _, down, across) = window.groups, x.shape, w.shape
     (rows, columns), dilation = window.size, window.dilation
     widths: list[int] = []
     for extent, count, low, stride, dilated, taps in zip(
         (width, height), window.size[::-1], window.padding[::-1], window.stride[::-1], dilation[::-1], (across, down)
     ):
-        widths += (low, max(0, (count - 1) * stride + dilated * (taps - 1) + 1 - extent - low))
+        widths += (low, (count - 1) * stride + dilated * (taps - 1) + 1 - extent - low)  # what no window reads is cropped
     x = pad(x, widths)
     for dim, taps in ((2, down), (3, across)):
         x = _unfold(x, dim=dim, size=dilation[dim - 2] * (taps - 1) + 1, step=window.stride[dim - 2])[..., :: dilation[dim - 2]]
@@ -371,7 +372,7 @@ def _convolution_composed(x, w, b, *, window, activation, alpha):
     return find(activation).composed(z if b is None else z + b.reshape(o, 1, 1), alpha)
 
 
-@fused(name="conv2d", composed=_convolution_composed, takes_scale=True)
+@fused(name="conv2d", composed=convolution_composed, takes_scale=True)
 def convolution(x, w, b, *, window, activation, alpha, need):
     """act(x * w + b): x (n, c, height, width), w (o, c / groups, r, s), b (o,) or None -> (n, o, p, q)."""
     row = find(activation)
@@ -412,94 +413,151 @@ def _(saved, dy, *, window, activation, alpha, need):
     return dx if dx is None or scale is None else Gradient(dx, scale), dw, db
 
 
-def as_pair(function: str, name: str, value: Any, least: int) -> Pair:
-    """An argument that is an integer, or one for each of the two dimensions, as a pair.
-
-    Raises:
-        ArgumentError: it is no pair, or a number is less than ``least``.
-    """
-    items = value if isinstance(value, (tuple, list)) else (value,)
-    numbers = tuple([as_integer(function, name, item) for item in items])
-    if len(numbers) not in (1, 2):
-        raise ArgumentError(f"{function}: {name}={value!r}; expected an integer, or a pair (vertical, horizontal)")
-    if min(numbers) < least:
-        raise ArgumentError(f"{function}: {name}={value!r}; expected integers of {least} or more")
-    return numbers[0], numbers[-1]
+_DIMS_TEXT = {1: "length", 2: "height, width", 3: "depth, height, width"}
+_ONE = {1: "signal", 2: "image", 3: "volume"}
 
 
-def paddings(function: str, padding: Any, filters: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
-    """The widths of padding above and to the left, and below and to the right.
+def paddings(
+    function: str, padding: Any, filters: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The widths of padding before each dimension (above, to the left), and behind it.
 
     Raises:
         ArgumentError: an unknown word, "same" with a stride, or a negative number.
     """
     if not isinstance(padding, str):
-        both = as_pair(function, "padding", padding, 0)
+        both = per_dimension(function, "padding", padding, len(filters), 0)
         return both, both
+    nothing = (0,) * len(filters)
     if padding == "valid":
-        return (0, 0), (0, 0)
+        return nothing, nothing
     if padding != "same":
         raise ArgumentError(f"{function}: padding={padding!r}; expected integers, 'valid' or 'same'")
-    if stride != (1, 1):
+    if any(step != 1 for step in stride):
         raise ArgumentError(f"{function}: padding='same' with stride={stride}; expected a stride of 1: pass the widths as integers")
-    rows, columns = (d * (k - 1) for d, k in zip(dilation, filters))
-    return (rows // 2, columns // 2), (rows - rows // 2, columns - columns // 2)
+    total = [d * (k - 1) for d, k in zip(dilation, filters)]
+    return tuple(n // 2 for n in total), tuple(n - n // 2 for n in total)
 
 
-def _check_shapes(x: tuple[int, ...], w: tuple[int, ...], b: tuple[int, ...] | None, groups: int) -> None:
-    """Check the shapes of images (n, c, height, width), filters and bias.
+def check_tensors(function: str, x: Tensor, w: Tensor, b: Tensor | None, dims: int) -> None:
+    """Check numbers of dimensions and dtypes of input (with a batch), filters and bias.
 
     Raises:
-        ShapeError: a shape does not match.
+        ShapeError: a number of dimensions is wrong, or there are no filters or no taps.
+        DtypeError: the dtypes differ, or are boolean.
     """
-    if len(w) != 4:
-        raise ShapeError(f"conv2d: weight has shape {w}; expected (out_channels, in_channels / groups, height, width)")
-    if len(x) != 4:
-        raise ShapeError(f"conv2d: the input has shape {x}; expected (batch, channels, height, width), or one image without batch")
+    shape, filters, names = x.array.shape, w.array.shape, _DIMS_TEXT[dims]
+    if len(filters) != dims + 2:
+        order = "in_channels, out_channels" if "transpose" in function else "out_channels, in_channels"
+        raise ShapeError(f"{function}: weight has shape {filters}; expected ({order} / groups, {names})")
+    if len(shape) != dims + 2:
+        raise ShapeError(
+            f"{function}: the input has shape {shape}; expected (batch, channels, {names}), or one {_ONE[dims]} without batch"
+        )
+    if 0 in filters[1:]:
+        raise ShapeError(f"{function}: weight has shape {filters}; expected filters of one element or more")
+    dtype = w.array.dtype
+    if is_boolean(dtype):
+        raise DtypeError(f"{function}: weight has dtype {dtype}; expected numbers: convert it with .float()")
+    for name, tensor in (("the input", x), ("bias", b)):
+        if tensor is not None and tensor.array.dtype != dtype:
+            raise DtypeError(f"{function}: {name} has dtype {tensor.dtype}; expected that of the weight, {dtype}: use .to({dtype})")
+
+
+def _check_channels(function: str, x: tuple[int, ...], w: tuple[int, ...], b: tuple[int, ...] | None, groups: int) -> None:
+    """Check the channels of input, filters (out_channels, in_channels / groups, ...) and bias.
+
+    Raises:
+        ShapeError: they do not match.
+    """
     if w[0] % groups or w[0] < groups:
-        raise ShapeError(f"conv2d: weight {w} has {w[0]} output channels; expected a multiple of groups={groups}")
+        raise ShapeError(f"{function}: weight {w} has {w[0]} output channels; expected a multiple of groups={groups}")
     if x[1] != w[1] * groups:
         raise ShapeError(
-            f"conv2d: the input {x} has {x[1]} channels; the weight of shape {w} with groups={groups} expects {w[1] * groups}"
+            f"{function}: the input {x} has {x[1]} channels; the weight of shape {w} with groups={groups} expects {w[1] * groups}"
         )
     if b is not None and b != w[:1]:
-        raise ShapeError(f"conv2d: bias has shape {b}; expected {w[:1]} for weight {w}")
-    if 0 in w[1:]:
-        raise ShapeError(f"conv2d: weight has shape {w}; expected filters of one element or more")
+        raise ShapeError(f"{function}: bias has shape {b}; expected {w[:1]} for weight {w}")
+
+
+def positive_groups(function: str, groups: Any) -> int:
+    number = as_integer(function, "groups", groups)
+    if number < 1:
+        raise ArgumentError(f"{function}: groups={number}; expected 1 or more")
+    return number
 
 
 def convolve(
     x: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: Any,
-    activation: str = "identity", alpha: float = 0.0,
+    activation: str = "identity", alpha: float = 0.0, function: str = "conv2d",
 ) -> Tensor:  # fmt: skip
-    """act(x * weight + bias) in one launch; the other arguments are those of :func:`conv2d`."""
-    x, groups = wrap(x), as_integer("conv2d", "groups", groups)
-    if groups < 1:
-        raise ArgumentError(f"conv2d: groups={groups}; expected 1 or more")
-    strides, dilations = as_pair("conv2d", "stride", stride, 1), as_pair("conv2d", "dilation", dilation, 1)
-    if x.array.ndim == 3:
+    """act(x * weight + bias) in one launch, on behalf of conv1d, conv2d or conv3d; arguments as of :func:`conv2d`."""
+    x, groups, dims = wrap(x), positive_groups(function, groups), int(function[4])
+    strides, dilations = (per_dimension(function, n, v, dims, 1) for n, v in (("stride", stride), ("dilation", dilation)))
+    if x.array.ndim == dims + 1:
         batch = x.reshape(1, *x.shape)
-        return convolve(batch, weight, bias, strides, padding, dilations, groups, activation, alpha)[0]
+        return convolve(batch, weight, bias, strides, padding, dilations, groups, activation, alpha, function)[0]
     shape, filters = x.array.shape, weight.array.shape
-    _check_shapes(shape, filters, None if bias is None else bias.array.shape, groups)
-    dtype = weight.array.dtype
-    if is_boolean(dtype):
-        raise DtypeError(f"conv2d: weight has dtype {dtype}; expected numbers: convert it with .float()")
-    for name, tensor in (("the input", x), ("bias", bias)):
-        if tensor is not None and tensor.array.dtype != dtype:
-            raise DtypeError(f"conv2d: {name} has dtype {tensor.dtype}; expected that of the weight, {dtype}: use .to({dtype})")
-    low, high = paddings("conv2d", padding, filters[2:], strides, dilations)
+    check_tensors(function, x, weight, bias, dims)
+    _check_channels(function, shape, filters, None if bias is None else bias.array.shape, groups)
+    low, high = paddings(function, padding, filters[2:], strides, dilations)
     padded = tuple(n + a + b for n, a, b in zip(shape[2:], low, high))
     reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, filters[2:]))
-    if padded[0] < reach[0] or padded[1] < reach[1]:
+    if any(n < r for n, r in zip(padded, reach)):
         filter_text = f"filters of {filters[2:]}" + (f", dilated to {reach}," if reach != filters[2:] else "")
-        image_text = f"images of {shape[2:]}" + (f", padded to {padded}" if padded != shape[2:] else "")
-        raise ShapeError(f"conv2d: {filter_text} on {image_text}; expected filters that fit: pass a smaller weight, or padding")
-    size = ((padded[0] - reach[0]) // strides[0] + 1, (padded[1] - reach[1]) // strides[1] + 1)
-    window = Window(shape[2:], filters, size, strides, low, dilations, groups)
-    if not is_floating(dtype):  # integers, which have no gradient, wrap around
-        return _convolution_composed(x, weight, bias, window=window, activation=activation, alpha=alpha)
-    return convolution(x, weight, bias, window=window, activation=activation, alpha=alpha)
+        image_text = f"{_ONE[dims]}s of {shape[2:]}" + (f", padded to {padded}" if padded != shape[2:] else "")
+        raise ShapeError(f"{function}: {filter_text} on {image_text}; expected filters that fit: pass a smaller weight, or padding")
+    sizes = tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, strides))
+    if dims == 3:
+        x, weight = _depth_as_channels(x, weight, sizes[0], strides[0], low[0], dilations[0])
+    elif dims == 1:
+        x, weight = _reshape(x, shape=(*shape[:2], 1, shape[2])), _reshape(weight, shape=(*filters[:2], 1, filters[2]))
+    extent, numbers = pair(x.array.shape[2:]), (pair(sizes), pair(strides), pair(low, 0), pair(dilations))
+    window = Window(extent, weight.array.shape, *numbers, groups)
+    function_of_images = convolution if is_floating(weight.dtype) else convolution_composed  # integers wrap around
+    y = function_of_images(x, weight, bias, window=window, activation=activation, alpha=alpha)
+    return y if dims == 2 else _restored(y, sizes)
+
+
+def pair(numbers: tuple[int, ...], fill: int = 1) -> Pair:
+    """The last two of some numbers, of a signal with ``fill`` before its one."""
+    first, last = (fill, *numbers)[-2:]
+    return first, last
+
+
+def _restored(y: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """The result of images for signals (n, o, 1, length), or for volumes (n depth, o, height, width)."""
+    if len(sizes) == 1:
+        return _reshape(y, shape=(*y.shape[:2], *sizes))
+    count, o, *rest = y.array.shape
+    return _permute(_reshape(y, shape=(count // sizes[0], sizes[0], o, *rest)), dims=(0, 2, 1, 3, 4))
+
+
+def _depth_as_channels(x: Tensor, w: Tensor, size: int, stride: int, low: int, dilation: int) -> tuple[Tensor, Tensor]:
+    """A convolution of volumes as one of images, in which the taps along depth are channels.
+
+    x (n, c, depth, height, width) -> (n size, c taps, height, width), w (o, c / groups, taps, r, s) -> (o, c taps / groups, r, s).
+    """
+    (n, c, depth, height, width), (o, of_group, taps, r, s) = x.array.shape, w.array.shape
+    reach = dilation * (taps - 1) + 1
+    x = pad(x, (0, 0, 0, 0, low, (size - 1) * stride + reach - depth - low))
+    windows = _unfold(x, dim=2, size=reach, step=stride)[..., ::dilation]
+    images = _reshape(_permute(windows, dims=(0, 2, 1, 5, 3, 4)), shape=(n * size, c * taps, height, width))
+    return images, _reshape(w, shape=(o, of_group * taps, r, s))
+
+
+@public(out=False)
+def conv1d(
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """Convolve signals with filters, in one launch; arguments and errors as of :func:`conv2d`.
+
+    Args:
+        input: (n, in_channels, length), or one signal (in_channels, length).
+        weight: (out_channels, in_channels / groups, filter length).
+    """
+    weight, bias = wrap(weight), None if bias is None else wrap(bias)
+    return convolve(input, weight, bias, stride, padding, dilation, groups, function="conv1d")
 
 
 @public(out=False)
@@ -527,3 +585,19 @@ def conv2d(
         ArgumentError: a stride, dilation or number of groups below 1, or a negative or unknown padding.
     """
     return convolve(input, wrap(weight), None if bias is None else wrap(bias), stride, padding, dilation, groups)
+
+
+@public(out=False)
+def conv3d(
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """Convolve volumes with filters; arguments and errors as of :func:`conv2d`.
+
+    The taps along depth become channels of images, so the input is copied once for each of them.
+
+    Args:
+        input: (n, in_channels, depth, height, width), or one volume.
+        weight: (out_channels, in_channels / groups, filter depth, filter height, filter width).
+    """
+    weight, bias = wrap(weight), None if bias is None else wrap(bias)
+    return convolve(input, weight, bias, stride, padding, dilation, groups, function="conv3d")

@@ -127,7 +127,7 @@ def whole_flag(*operands: Array | None) -> str:
 
 
 def divisor(number: int) -> tuple[int, int, int]:
-    """A Divisor of gemm/window.cuh: (number, multiplier, shift).
+    """A Divisor of common/divisor.cuh: (number, multiplier, shift).
 
     n // number == ((n multiplier >> 32) + n) >> shift for 0 <= n < 2^31 and 0 < number < 2^31 (Granlund and Montgomery 1994).
     """
@@ -135,12 +135,13 @@ def divisor(number: int) -> tuple[int, int, int]:
     return number, ((1 << 32) * ((1 << shift) - number) // number + 1) & 0xFFFFFFFF, shift
 
 
-_DIVISOR = numpy.dtype([("divisor", "u4"), ("multiplier", "u4"), ("shift", "u4")])
+#: The struct Divisor of common/divisor.cuh.
+DIVISOR = numpy.dtype([("divisor", "u4"), ("multiplier", "u4"), ("shift", "u4")])
 _INTS = ("channels", "height", "width", "step_y", "step_x", "first_y", "first_x", "tap_y", "tap_x")
 _DIVISORS = ("pixels", "columns", "taps", "taps_x", "spacing_y", "spacing_x")
 #: The struct WindowShape of gemm/window.cuh.
 WINDOW_SHAPE = numpy.dtype(
-    [*((name, "i4") for name in _INTS), *((name, _DIVISOR) for name in _DIVISORS)], metadata={"c_type": "WindowShape"}
+    [*((name, "i4") for name in _INTS), *((name, DIVISOR) for name in _DIVISORS)], metadata={"c_type": "WindowShape"}
 )
 
 Pair = tuple[int, int]

@@ -9,11 +9,13 @@ import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, make_tensor, primitive
 from gpunet.autograd.data import convert_number
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import constant
 from gpunet.ops.face import public, sizes_of
 from gpunet.ops.index import index_select
+from gpunet.ops.resample import Rows, Table, resample
 
 __all__ = ["pad"]
 
@@ -103,5 +105,14 @@ def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[
         most = {"reflect": n - 1, "circular": n + min(0, low) + min(0, high)}.get(mode, max(low, high) if n else 0)
         if max(low, high) > most:
             raise ShapeError(f"pad: pad={numbers}, mode={mode!r}; dimension {dim} of size {n} takes widths up to {most}")
-        x = index_select(x, dim, make_tensor(constant(_indices(mode, low, high, n))))
+        if is_floating(x.dtype):
+            x = resample(x, dim, Table(_rows, (mode, low, high, n)))
+        else:  # without a gradient
+            x = index_select(x, dim, make_tensor(constant(_indices(mode, low, high, n))))
     return x
+
+
+def _rows(mode: str, low: int, high: int, size: int) -> Rows:
+    """The rows that pick the elements along a padded dimension."""
+    indices = _indices(mode, low, high, size)
+    return Rows(indices[:, None], numpy.ones((len(indices), 1)), size)

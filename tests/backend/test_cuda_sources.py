@@ -20,7 +20,7 @@ from gpunet.errors import CompileError
 from gpunet.launch import list_kernel
 from gpunet.launch.kernel import KERNELS, Geometry, Kernel
 from gpunet.launch.list_kernel import ListKernel
-from gpunet.ops import gemm
+from gpunet.ops import gemm, pooling
 from gpunet.ops.linear import linear_backward_input, linear_forward
 from gpunet.ops.losses import MAX_BLOCKS
 from gpunet.tools import kernel_cases, kernel_table
@@ -184,15 +184,17 @@ def test_tensor_table_has_the_layout_of_its_dtype(
 
 
 @needs_nvrtc
-def test_window_shape_has_the_layout_of_its_dtype(tmp_path: Any, monkeypatch: Any) -> None:
-    fields = gemm.WINDOW_SHAPE.fields
+@pytest.mark.parametrize("file, struct, divisor", [
+    ("gemm/window.cuh", gemm.WINDOW_SHAPE, "pixels"), ("pooling.cu", pooling.POOL_SHAPE, "plane"),
+])  # fmt: skip
+def test_structs_have_the_layout_of_their_dtypes(file: str, struct: Any, divisor: str, tmp_path: Any, monkeypatch: Any) -> None:
+    name, fields = struct.metadata["c_type"], struct.fields
     assert fields is not None
-    checks = [f"static_assert(sizeof(WindowShape) == {gemm.WINDOW_SHAPE.itemsize});"]
-    checks += [f"static_assert(__builtin_offsetof(WindowShape, {name}) == {entry[1]});" for name, entry in fields.items()]
-    inner = fields["pixels"][0].fields
-    assert inner is not None
-    checks += [f"static_assert(__builtin_offsetof(Divisor, {name}) == {entry[1]});" for name, entry in inner.items()]
-    text = cuda_sources.spliced("gemm/window.cuh").partition("\n")[2]
+    checks = [f"static_assert(sizeof({name}) == {struct.itemsize});"]
+    checks += [f"static_assert(__builtin_offsetof({name}, {field}) == {entry[1]});" for field, entry in fields.items()]
+    inner = fields[divisor][0].fields
+    checks += [f"static_assert(__builtin_offsetof(Divisor, {field}) == {entry[1]});" for field, entry in inner.items()]
+    text = cuda_sources.spliced(file).partition("\n")[2]
     (tmp_path / "layout.cu").write_text("\n".join([text, *checks, "template <class T> __global__ void nothing() {}\n"]))
     monkeypatch.setattr(cuda_sources, "kernel_directory", lambda: tmp_path)
     compiler.compile("layout.cu", "nothing<float>", "sm_75")

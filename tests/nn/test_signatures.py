@@ -30,11 +30,16 @@ DEFAULTS = {"optim.lr_scheduler.ReduceLROnPlateau.step metrics": "a message that
 MISDOCUMENTED = {"log_sigmoid": "(input)", "gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)"}
 #: Arguments that constructors need.
 REQUIRED = {
-    "Conv2d": (2, 4, 3), "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
+    **{f"{kind}{dims}d": (2, 4, 3) for kind in ("Conv", "ConvTranspose") for dims in (1, 2, 3)},
+    "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
     "LambdaLR": (abs,), "LazyLinear": (3,), "Bilinear": (2, 3, 4), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),
     "GroupNorm": (2, 4), "LayerNorm": (3,), "LocalResponseNorm": (2,), "RMSNorm": (3,),
     **{f"{kind}Norm{n}d": (3,) for kind in ("Batch", "Instance") for n in (1, 2, 3)},
+    **{f"{kind}Pool{dims}d": (2,) for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg") for dims in (1, 2, 3)},
+    **{f"{kind}Pad{dims}d": (1,) for kind in ("Zero", "Reflection", "Replication", "Circular") for dims in (1, 2, 3)},
+    **{f"ConstantPad{dims}d": (1, 2.5) for dims in (1, 2, 3)},
+    "Unfold": (2,), "Fold": ((4, 4), 2), "PixelShuffle": (2,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
 }  # fmt: skip
 
 
@@ -76,6 +81,8 @@ def callables(torch: Any) -> Iterator[tuple[str, Any, Any]]:
             mine, other = getattr(ours, name), getattr(theirs, name, None)
             if other is None or not callable(mine) or not getattr(mine, "__module__", "").startswith("gpunet"):
                 continue
+            if [p.name for p in parameters(other)] == ["args", "kwargs"]:  # of boolean_dispatch
+                other = getattr(theirs, f"_{name}", other)
             yield f"{path}.{name}", mine, other
             if inspect.isclass(mine):
                 for key, method in vars(mine).items():

@@ -61,3 +61,26 @@ for _key, (_formula, _, _) in ACTIVATIONS.items():
         uniform(-1, 1, ROWS, 2, 4, 3), uniform(-0.02, 0.02, 3, 2, 3, 3), away(3, margin=0.4), name=f"{_key[0]} {_key[1]}",
         torch=lambda torch, x, w, b, k=_key: torch_activation(torch, torch.nn.functional.conv2d(x, w, b, 1, 1), k),
     )  # fmt: skip
+
+
+def spread(x: numpy.ndarray, w: numpy.ndarray, stride: int, padding: int) -> numpy.ndarray:
+    """The transpose of a convolution: each pixel adds its filters to the result."""
+    (n, _, height, width), (_, o, down, across) = x.shape, w.shape
+    y = numpy.zeros((n, o, (height - 1) * stride + down, (width - 1) * stride + across))
+    for i, j in itertools.product(range(height), range(width)):
+        top, left = i * stride, j * stride
+        y[..., top : top + down, left : left + across] += numpy.einsum("nc,cors->nors", x[..., i, j], w)
+    return y[..., padding : y.shape[2] - padding, padding : y.shape[3] - padding]
+
+
+for _stride, _padding in ((1, 0), (2, 1)):
+    row(
+        "transposed_convolution", lambda x, w, k=(_stride, _padding): F.conv_transpose2d(x, w, None, *k),
+        lambda x, w, k=(_stride, _padding): spread(x, w, *k), normal(ROWS, 2, 3, 4), normal(2, 3, 3, 2), name=f"stride {_stride}",
+        torch=lambda torch, x, w, k=(_stride, _padding): torch.nn.functional.conv_transpose2d(x, w, None, *k),
+    )  # fmt: skip
+row(
+    "convolution", lambda x, w: F.conv1d(x, w, padding=1),
+    lambda x, w: convolved(x[:, :, None], w[:, :, None], padding=1)[:, :, 1], normal(ROWS, 2, 6), normal(3, 2, 3), name="signals",
+    torch=lambda torch, x, w: torch.nn.functional.conv1d(x, w, padding=1),
+)  # fmt: skip

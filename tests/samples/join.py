@@ -29,7 +29,7 @@ row(
 )  # fmt: skip
 for _mode, _numpy_mode in {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}.items():
     row(
-        "_index", lambda x, m=_mode: F.pad(x, (2, 1), m), lambda x, m=_numpy_mode: numpy.pad(x, ((0, 0), (2, 1)), m),
+        "_resample", lambda x, m=_mode: F.pad(x, (2, 1), m), lambda x, m=_numpy_mode: numpy.pad(x, ((0, 0), (2, 1)), m),
         normal(ROWS, 3), torch=lambda torch, x, m=_mode: torch.nn.functional.pad(x, (2, 1), m), name=f"pad {_mode}",
     )  # fmt: skip
 row(

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 
 from tests.torch_calls.fitting import EQUATIONS, OF_MATRICES, OF_VECTORS, RANKED, STARRED, WRITE
 from tests.torch_calls.schemas import Parameter
 from tests.torch_calls.values import BACKENDS, DIM_NAMES, DTYPES, FLOATING, SHAPES, WORDS, Values
+
+#: The first tensor of functions that take windows or positions of it.
+_SAMPLED: dict[str, tuple[int, ...]] = {
+    "F.unfold": (2, 1, 4, 5), "F.fold": (1, 4, 4), "F.grid_sample": (1, 2, 3, 4), "F.affine_grid": (1, 2, 3),
+}  # fmt: skip
+_RESIZE = ("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
+
+
+def _is_convolution(function: str) -> bool:
+    return re.fullmatch(r"conv(_transpose)?\dd", function) is not None
 
 
 class Arguments(Values):
@@ -38,6 +49,14 @@ class Arguments(Values):
             return self.random.choice(("'reduced'", "'complete'", "'r'"))
         if p.name in ("driver", "UPLO"):
             return {"driver": self.random.choice(("None", "'gelsd'", "'gels'")), "UPLO": self.random.choice(("'L'", "'U'"))}[p.name]
+        if self.has_windows() and self.chance(0.95):
+            text = self.window_argument(p.name)
+            if text is not None:
+                return text
+        if self.target.name in _RESIZE and self.chance(0.95):
+            text = self.resizing_argument(p.name)
+            if text is not None:
+                return text
         if p.type.startswith("Tensor?["):
             return f"({self.indices((2,), self.shape[0] if self.shape else 1, low=-1)},)"
         if p.type.startswith("Tensor["):
@@ -63,6 +82,44 @@ class Arguments(Values):
         if kind == "Array":
             return self.array()
         return self.anything(p.name)
+
+    def has_windows(self) -> bool:
+        """Whether the function moves windows, or samples at positions."""
+        name = self.target.name
+        return "pool" in name or _is_convolution(name) or self.target.full_name in _SAMPLED
+
+    def window_argument(self, name: str) -> str | None:
+        """Numbers of windows that mostly fit; None for an argument like any other."""
+        function = self.target.name
+        if function in ("affine_grid", "grid_sample"):
+            return {"size": "(1, 1, 2, 3)", "mode": "'bilinear'", "padding_mode": "'border'"}.get(name)
+        if function == "fold":  # of one shape
+            return {"output_size": "(3, 3)", "kernel_size": "2", "stride": "1", "padding": "0", "dilation": "1"}.get(name)
+        dims = 2 if function == "unfold" else int(re.findall(r"(\d)d", function)[0])
+        low, high = {
+            "kernel_size": (1, 3), "output_size": (1, 4), "stride": (1, 3), "padding": (0, 1), "dilation": (1, 2), "groups": (1, 1),
+            "output_padding": (0, 0),
+        }.get(name, (1, 0))  # fmt: skip
+        if high < low:
+            return repr(self.random.choice((2, 3, -1))) if name == "divisor_override" else None
+        if name == "groups" or (name in ("padding", "dilation") and self.chance(0.5)):
+            return repr(low)
+        numbers = tuple(self.random.randint(low, high) for _ in range(dims))
+        return repr(numbers if self.chance(0.5) else numbers[0])
+
+    def resizing_argument(self, name: str) -> str | None:
+        """Sizes or factors, and modes that mostly fit; None for an argument like any other."""
+        dims = max(len(self.shape) - 2, 1)
+        if name in ("size", "scale_factor"):
+            if (name == "size") == ("size" not in self.ints and self.chance(0.5)):
+                self.ints["size"] = 1
+                drawn = [self.random.choice((1, 2, 3, 5) if name == "size" else (0.5, 1.5, 2, 2.25)) for _ in range(dims)]
+                return repr(tuple(drawn) if self.chance(0.5) else drawn[0])
+            return "None"
+        if name == "mode":
+            smooth = {1: ("linear",), 2: ("bilinear", "bicubic"), 3: ("trilinear",)}.get(dims, ())
+            return repr(self.random.choice(("nearest", "nearest-exact", "area", *smooth)))
+        return "None" if name == "align_corners" and self.chance(0.5) else None
 
     def array(self) -> str:
         """A NumPy array."""
@@ -164,12 +221,16 @@ class Arguments(Values):
         if function == "linear" and name in ("weight", "bias"):
             features = shape[-1] if shape else 2
             return self.tensor((2, features) if name == "weight" else (2,), self.dtype)
-        if function == "conv2d" and name == "weight" and self.chance(0.95):
-            channels = shape[-3] if len(shape) > 2 else 1
-            filters = (self.random.randint(1, 3), self.random.randint(1, 3))
-            return self.tensor((2, channels // self.random.choice((1, 1, 1, 2)), *filters), self.dtype)
-        if function == "conv2d" and name == "bias":
+        if _is_convolution(function) and name == "weight" and self.chance(0.95):
+            dims = int(function[-2])
+            channels = shape[-1 - dims] if len(shape) > dims else 1
+            filters = [self.random.randint(1, 3) for _ in range(dims)]
+            ends = (channels, 2) if "transpose" in function else (2, channels // self.random.choice((1, 1, 1, 2)))
+            return self.tensor((*ends, *filters), self.dtype)
+        if _is_convolution(function) and name == "bias":
             return self.tensor((2,), self.dtype)
+        if name == "grid" and self.chance(0.95):
+            return self.tensor((1, 2, 3, 2), self.dtype)
         if name == "target" and function == "cross_entropy":
             return self.labels()
         if name == "weight" and function in ("cross_entropy", "nll_loss", "multi_margin_loss"):
@@ -215,9 +276,23 @@ class Arguments(Values):
             self.shape = random.choice([s for s in SHAPES if len(s) in (1, 2)])
         if function == "binary_cross_entropy":  # beyond 0 and 1 nan on a GPU, at 0 and 1 in PyTorch's halves
             return self.tensor(self.shape, self.dtype if "float" in self.dtype else "float32", values=("0.125", "0.5", "0.875"))
+        if _is_convolution(function) and function != "conv2d":
+            shape = random.choice(((2, 2, 4, 3, 5), (1, 1, 3, 3, 2), (0, 2, 3, 3, 3)))[: int(function[-2]) + 2]
+            self.shape = shape if self.chance(0.8) else shape[1:]
+            self.dtype = random.choice(FLOATING) if self.chance(0.8) else self.dtype
         if function == "conv2d":
             self.shape = random.choice(((2, 2, 4, 5), (1, 1, 3, 3), (2, 3, 4), (2, 5, 4), (0, 2, 3, 3), (1, 2, 6, 3), *SHAPES[:1]))
             self.dtype = random.choice(FLOATING) if self.chance(0.8) else self.dtype
+        if "pool" in function and self.chance(0.95):
+            dims = int(function.partition("pool")[2][0])
+            self.shape = (2, 1, 5, 4, 3)[: dims + 2] if self.chance(0.8) else (random.choice((0, 2)), *(2, 3, 4)[: dims])
+            self.dtype = random.choice(FLOATING) if self.chance(0.9) else self.dtype
+            return self.tensor(self.shape, self.dtype)
+        if self.target.full_name in _SAMPLED and self.chance(0.9):
+            self.shape, self.dtype = _SAMPLED[self.target.full_name], random.choice(FLOATING)
+        if function in _RESIZE and self.chance(0.95):
+            self.shape = (2, 1, 3, 4, 2)[: random.choice((3, 4, 4, 5)) if function != "upsample_bilinear" else 4]
+            self.dtype = random.choice(FLOATING) if self.chance(0.9) else self.dtype
         if function == "bernoulli":
             return self.tensor(self.shape, self.dtype, kind="probability")
         if function in RANKED:

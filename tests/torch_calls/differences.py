@@ -928,26 +928,80 @@ DIFFERENCES = (
         "F.normalize", "x = torch.tensor([1e308], dtype=torch.float64); r = torch.nn.functional.normalize(x, dim=0)",
     ),
     Difference(
-        "F.conv2d", accepts("not implemented for"), "All integers can be convolved, with every option.", "F.conv2d",
+        "*.conv?d *.conv_transpose?d", accepts("not implemented for"),
+        "All integers can be convolved, with every option.", "F.conv2d",
         "x = torch.ones((1, 1, 3, 3), dtype=torch.int8); r = torch.nn.functional.conv2d(x, x, padding=2, dilation=2)",
     ),
     Difference(
-        "F.conv2d", any_of(lacks(r"(dilation|stride)=|dtype bool"), empty_batch),
+        "*.conv?d *.conv_transpose?d", any_of(lacks(r"(dilation|stride|output_padding)=|dtype bool"), empty_batch),
         "The arguments of no images are checked as those of any other batch.", "F.conv2d",
         "x = torch.ones(0, 1, 3, 3); r = torch.nn.functional.conv2d(x, torch.ones(1, 1, 1, 1), dilation=0)",
     ),
     Difference(
-        "F.conv2d", lacks("has no graph"),
+        "*.conv?d *.conv_transpose?d", lacks("has no graph"),
         "The gradient of a convolution has a graph only if it depends on a tensor that requires one: that of the bias is a sum.",
         "F.conv2d",
         "x, w, b = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1, requires_grad=True), torch.ones(1, requires_grad=True); "
         "r = torch.nn.functional.conv2d(x, w, b); g, = torch.autograd.grad(r.sum(), [b], create_graph=True); g.sum().backward()",
     ),
     Difference(
-        "F.conv2d", lambda verdict: "gradient" in verdict.detail and re.search(r"\binf|\bnan", verdict.text) is not None,
-        "Infinite and nan elements meet the zeros around images in gradients, too, as in the result, and give nan.", "F.conv2d",
+        "*.conv?d *.conv_transpose?d",
+        lambda verdict: verdict.detail.endswith("value") and re.search(r"\binf|\bnan|e\+?308|e\+38", verdict.text) is not None,
+        "Infinite and nan elements meet the zeros around images and between their pixels in gradients and transposed convolutions, "
+        "too, and give nan.", "F.conv2d",
         "w = torch.full((1, 1, 1, 2), float('inf')); x = torch.ones(1, 1, 1, 3, requires_grad=True); "
         "r = torch.nn.functional.conv2d(x, w, dilation=(1, 2)); r.sum().backward()",
+    ),
+    Difference(
+        "F.adaptive_*pool*", accepts(r"has no len\(\)|len\(\) of a 0-d tensor"),
+        "The size may be an integer of NumPy or a tensor of one integer.", "F.adaptive_avg_pool2d",
+        "x = torch.ones(1, 1, 4, 4); r = torch.nn.functional.adaptive_avg_pool2d(x, np.int64(2))",
+    ),
+    Difference(
+        "F.avg_pool3d", accepts("smaller than kernel size"),
+        "With `ceil_mode`, windows may be larger than the input, as in the other poolings.", "F.avg_pool3d",
+        "x = torch.ones(1, 1, 2, 2, 2); r = torch.nn.functional.avg_pool3d(x, 3, ceil_mode=True)",
+    ),
+    Difference(
+        "F.interpolate F.upsample*",
+        lambda verdict: verdict.detail.endswith("value") and re.search(r"\binf|\bnan", verdict.text) is not None,
+        "An element of weight 0 is not read: 0 times infinity or nan does not make its neighbour nan.", "F.interpolate",
+        "x = torch.tensor([[[1.0, float('inf')]]]); r = torch.nn.functional.interpolate(x, 2, mode='linear')",
+    ),
+    Difference(
+        "F.interpolate F.upsample*",
+        lambda verdict: verdict.detail.endswith("value") and re.search(r"\b[12]\.\d", verdict.text) is not None,
+        "The positions of the nearest elements follow `scale_factor`, in the gradient, too; PyTorch's gradient follows the sizes "
+        "if the result has as many elements or twice as many, and so does its result for bfloat16.", "F.interpolate",
+        "x = torch.ones(1, 1, 2, requires_grad=True); r = torch.nn.functional.interpolate(x, scale_factor=2.25); "
+        "r.backward(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]))",
+    ),
+    Difference(
+        "F.interpolate F.upsample*", accepts("invalid combination of arguments|must be|has no len|expects"),
+        "A factor may be a number of NumPy or a tensor of one.", "F.interpolate",
+        "x = torch.ones(1, 1, 2); r = torch.nn.functional.interpolate(x, scale_factor=torch.tensor(1.5))",
+    ),
+    Difference(
+        "F.grid_sample",
+        lambda verdict: verdict.detail.endswith("value") and re.search(r"\binf|\bnan|e\+?308|e\+38", verdict.text) is not None,
+        "A position that is nan gives nan, and an infinite one lies outside.", "F.grid_sample",
+        "x = torch.tensor([[[[1.0, 2.0]]]]); g = torch.full((1, 1, 1, 2), float('nan')); "
+        "r = torch.nn.functional.grid_sample(x, g, padding_mode='border', align_corners=False)",
+    ),
+    Difference(
+        "F.unfold F.fold", accepts("0-d tensor|has no len"), "A size may be an integer of NumPy or a tensor of one integer.",
+        "F.unfold", "r = torch.nn.functional.unfold(torch.ones(1, 1, 4, 4), 2, stride=torch.tensor(1))",
+    ),
+    Difference(
+        "*.pixel_unshuffle", lambda verdict: verdict.detail == "shape",
+        "The result for no elements has the shape of any other.", "F.pixel_unshuffle",
+        "x = torch.zeros(1, 2, 0, 3); r = torch.nn.functional.pixel_unshuffle(x, 3)",
+    ),
+    Difference(
+        "F.*pool*", lacks("has no graph"),
+        "The gradient of pooling has a graph only if it depends on a tensor that requires one.", "F.avg_pool2d",
+        "x = torch.ones(1, 1, 2, 2, requires_grad=True); r = torch.nn.functional.avg_pool2d(x, 2); "
+        "g, = torch.autograd.grad(r.sum(), [x], create_graph=True); g.sum().backward()",
     ),
 )  # fmt: skip
 
