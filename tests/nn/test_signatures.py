@@ -34,7 +34,7 @@ REQUIRED = {
     "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
     "LambdaLR": (abs,), "LazyLinear": (3,), "Bilinear": (2, 3, 4), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),
-    "GroupNorm": (2, 4), "LayerNorm": (3,), "LocalResponseNorm": (2,), "RMSNorm": (3,),
+    "Embedding": (4, 2), "EmbeddingBag": (4, 2), "GroupNorm": (2, 4), "LayerNorm": (3,), "LocalResponseNorm": (2,), "RMSNorm": (3,),
     **{f"{kind}Norm{n}d": (3,) for kind in ("Batch", "Instance") for n in (1, 2, 3)},
     **{f"{kind}Pool{dims}d": (2,) for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg") for dims in (1, 2, 3)},
     **{f"{kind}Pad{dims}d": (1,) for kind in ("Zero", "Reflection", "Replication", "Circular") for dims in (1, 2, 3)},

@@ -290,7 +290,8 @@ def test_lbfgs_matches_torch_with_states_exchanged_midway(options: dict[str, Any
     back = {"state": {0: {k: converted(v) for k, v in of_ours["state"][0].items()}}, "param_groups": of_ours["param_groups"]}
     last, last_calls, *_ = fit(torch, [torch.tensor(a, requires_grad=True) for a in theirs], {}, None, back)
     assert last_calls == expected_calls
-    numpy.testing.assert_allclose(last, expected, rtol=1e-7)
+    # 20 more quasi-Newton steps from states whose last digits differ; CuPy sums in another order than NumPy: 1.3e-7
+    numpy.testing.assert_allclose(last, expected, rtol=1e-6)
 
 
 def test_lbfgs_in_float32_reaches_the_loss_of_torch(device: str, torch: Any) -> None:

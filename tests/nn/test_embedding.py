@@ -1,0 +1,124 @@
+"""Embedding and EmbeddingBag against PyTorch's: states, padding, norms, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn
+from gpunet.errors import ArgumentError, DtypeError, GpunetError, InPlaceError, OutOfRangeError, ShapeError
+from tests.ops.test_ops import to_numpy
+
+F = nn.functional
+INDEX = numpy.array([[1, 4, 0], [4, 4, 2]])
+
+
+def test_layer_trains_as_pytorchs(torch: Any, device: str) -> None:
+    table = numpy.random.default_rng(0).normal(size=(5, 3))
+    losses = []
+    for library, place in ((gpunet, {"device": device}), (torch, {})):
+        layer = library.nn.Embedding(5, 3, padding_idx=-1, dtype=library.float64, **place)
+        layer.load_state_dict({"weight": library.tensor(table)})
+        optimizer = library.optim.Adam(layer.parameters(), 0.1)
+        losses.append([])
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = (layer(library.tensor(INDEX, **place)) ** 2).sin().sum()
+            loss.backward()
+            optimizer.step()
+            losses[-1].append(loss.item())
+        losses[-1] += layer.weight.flatten().tolist()
+        assert repr(layer) == "Embedding(5, 3, padding_idx=4)"
+    numpy.testing.assert_allclose(losses[0], losses[1], rtol=1e-12)
+
+
+def test_initial_values() -> None:
+    gpunet.manual_seed(0)
+    weight = nn.Embedding(1000, 8, padding_idx=3).weight
+    assert abs(weight.mean().item()) < 0.03 and abs(weight.std().item() - 1) < 0.03 and weight[3].tolist() == [0.0] * 8
+    table = gpunet.ones(4, 2)
+    frozen, learned = nn.Embedding.from_pretrained(table), nn.EmbeddingBag.from_pretrained(table, freeze=False, mode="sum")
+    assert not frozen.weight.requires_grad and learned.weight.requires_grad and learned.mode == "sum"
+    table += 1
+    assert frozen.weight.tolist() == [[2.0, 2.0]] * 4
+
+
+def test_rows_of_large_norm_are_scaled_in_place(torch: Any, device: str) -> None:
+    table = numpy.random.default_rng(0).normal(size=(5, 3))
+    for order in (2.0, 1.0):
+        weights = []
+        for library, place in ((gpunet, {"device": device}), (torch, {})):
+            weight = library.tensor(table, requires_grad=True, **place)
+            library.nn.functional.embedding(library.tensor(INDEX, **place), weight, max_norm=1.0, norm_type=order).sum().backward()
+            weights += [weight.detach().tolist(), weight.grad.tolist()]
+        numpy.testing.assert_allclose(weights[:2], weights[2:], rtol=1e-12)
+    weight = gpunet.tensor(table, requires_grad=True, device=device)
+    y = F.embedding(gpunet.tensor(INDEX, device=device), weight * weight)
+    y.sum().backward()
+    squared = (weight * weight).sum()
+    F.embedding(gpunet.tensor(INDEX, device=device), weight, max_norm=0.1)
+    with pytest.raises(InPlaceError):
+        squared.backward()
+
+
+def test_gradient_of_frequent_rows_is_summed_in_order(device: str) -> None:
+    """Long runs of one row among short ones, on every path of the sum."""
+    numbers = numpy.random.default_rng(0)
+    index = numpy.concatenate([numpy.zeros(500, int), numbers.integers(0, 40, 200), numpy.ones(60, int)])
+    numbers.shuffle(index)
+    dy = numbers.normal(size=(760, 3)).astype("float32")
+    weight = gpunet.zeros(40, 3, device=device).requires_grad_()
+    F.embedding(gpunet.tensor(index, device=device), weight).backward(gpunet.tensor(dy, device=device))
+    expected = numpy.zeros((40, 3), "float32")
+    for row, values in zip(index, dy):
+        expected[row] += values
+    assert to_numpy(weight.grad).tobytes() == expected.tobytes()
+
+
+def test_empty_inputs(device: str) -> None:
+    weight = gpunet.ones(4, 2, device=device).requires_grad_()
+    y = F.embedding(gpunet.zeros(0, 3, dtype=gpunet.int64, device=device), weight)
+    y.sum().backward()
+    assert y.shape == (0, 3, 2) and weight.grad.tolist() == [[0.0, 0.0]] * 4
+    index = gpunet.tensor([1, 2], dtype=gpunet.int32, device=device)
+    bags = F.embedding_bag(index, weight, gpunet.tensor([0, 0, 2, 2], device=device))
+    assert bags.tolist() == [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
+
+
+WRONG: list[tuple[type[GpunetError], str, Callable[[Any, Any], Any]]] = [
+    (DtypeError, "index of dtype float32", lambda i, w: F.embedding(w, w)),
+    (DtypeError, "weight of dtype int64; expected a floating matrix", lambda i, w: F.embedding(i, i)),
+    (ShapeError, r"weight has shape \(4,\)", lambda i, w: F.embedding(i, w[:, 0])),
+    (ArgumentError, "padding_idx=4; expected -4 to 3", lambda i, w: F.embedding(i, w, 4)),
+    (ArgumentError, "padding_idx=-5; expected -4 to 3", lambda i, w: nn.Embedding(4, 2, -5)),
+    (ArgumentError, "mode='prod'; expected 'sum', 'mean' or 'max'", lambda i, w: F.embedding_bag(i, w, mode="prod")),
+    (ArgumentError, "per_sample_weights with mode='mean'", lambda i, w: F.embedding_bag(i, w, per_sample_weights=w)),
+    (ArgumentError, r"offsets with an input of shape \(1, 2\)", lambda i, w: F.embedding_bag(i, w, i)),
+    (ArgumentError, r"input has shape \(2,\), offsets=None", lambda i, w: F.embedding_bag(i[0], w)),
+    (ShapeError, r"per_sample_weights is float32 of shape \(4, 2\)",
+     lambda i, w: F.embedding_bag(i, w, mode="sum", per_sample_weights=w)),
+    (ShapeError, r"weight has shape \(4, 2\); expected \(3, 2\)", lambda i, w: nn.Embedding(3, 2, _weight=w)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error, match, call", WRONG, ids=[match for _, match, _ in WRONG])
+def test_errors(error: type[GpunetError], match: str, call: Any, device: str) -> None:
+    with pytest.raises(error, match=match):
+        call(gpunet.tensor([[1, 2]], device=device), gpunet.ones(4, 2, device=device))
+
+
+@pytest.mark.parametrize("bad", [-1, 4])
+def test_integers_out_of_range(bad: int, device: str) -> None:
+    weight = gpunet.ones(4, 2, device=device).requires_grad_()
+
+    def use() -> None:
+        y = F.embedding(gpunet.tensor([1, bad], device=device), weight)
+        y.sum().backward()
+        y.tolist()
+
+    with pytest.raises(OutOfRangeError, match=f"embedding: index {bad} is out of bounds for dimension 0 with size 4; expected 0"):
+        use()
