@@ -6,7 +6,6 @@ python -m gpunet.tools.coverage_page --write    update the page
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import inspect
 import re
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from gpunet.errors import MissingDependencyError, MissingNameError
 from gpunet.interop.port import MISSING, resolve
+from gpunet.tools.page_command import print_or_write
 
 #: The rooms of the page: the path in PyTorch.
 ROOMS = (
@@ -170,14 +170,7 @@ def page_path() -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the page, or write it."""
-    parser = argparse.ArgumentParser(prog="python -m gpunet.tools.coverage_page", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="update docs/coverage.md")
-    if parser.parse_args(arguments).write:
-        page_path().write_text(page(), encoding="utf-8")
-    else:
-        print(page())
-    return 0
+    return print_or_write(page, page_path(), "gpunet.tools.coverage_page", arguments)
 
 
 if __name__ == "__main__":

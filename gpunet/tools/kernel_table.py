@@ -19,6 +19,7 @@ from gpunet.backend import compiler, cuda_sources
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.tools import access_table
 from gpunet.tools.kernel_cases import specialisations
+from gpunet.tools.page_command import print_or_write
 from gpunet.tools.register_usage import Usage, compile_and_measure
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
@@ -157,15 +158,13 @@ def parse(page: str) -> tuple[str, dict[tuple[str, str], str]]:
     return version[1] if version else "", cells
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the page, or write it with ``--write``."""
-    page = render(collect(), ".".join(map(str, compiler.nvrtc_version()))) + access_table.render()
-    if "--write" in arguments:
-        page_path().write_text(page, encoding="utf-8")
-    else:
-        sys.stdout.write(page)
-    return 0
+def page() -> str:
+    return render(collect(), ".".join(map(str, compiler.nvrtc_version()))) + access_table.render()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return print_or_write(page, page_path(), "gpunet.tools.kernel_table", arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

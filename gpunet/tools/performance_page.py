@@ -18,6 +18,7 @@ from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.gemm import L2_BYTES_PER_CYCLE, NUM_MULTIPROCESSORS
 from gpunet.tools import predicted_time
 from gpunet.tools.floors import ARCHITECTURES, Measured, floor_of, measure, representatives
+from gpunet.tools.page_command import print_or_write
 from gpunet.tools.predicted_time import STEPS, Predicted, Tiling, tiling
 
 #: The command that updates the page.
@@ -284,16 +285,15 @@ def measured_on(page: str) -> dict[str, str]:
     return {row[0]: row[-1] for row in parse(page)[1].get("Predicted times", ()) if row[-1]}
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the page, or write it with ``--write``."""
+def page() -> str:
+    """The page, with the measurements that stand on it."""
     path = page_path()
-    page = render(measured_on(path.read_text(encoding="utf-8")) if path.exists() else {})
-    if "--write" in arguments:
-        path.write_text(page, encoding="utf-8")
-    else:
-        sys.stdout.write(page)
-    return 0
+    return render(measured_on(path.read_text(encoding="utf-8")) if path.exists() else {})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return print_or_write(page, page_path(), "gpunet.tools.performance_page", arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.tools.page_command import print_or_write
 from tests.torch_calls.compare import Elements, differing_elements
 from tests.torch_calls.judge import MISSING, Verdict
 from tests.torch_calls.schemas import Overload
@@ -1022,14 +1023,5 @@ def _readable(names: str) -> str:
     return ", ".join(sorted({f"`{word}`" if (word := name.split(".")[1].strip("_*")) else "functions" for name in names.split()}))
 
 
-def main(arguments: list[str]) -> int:
-    """Print the page, or write it with ``--write``."""
-    if "--write" in arguments:
-        PAGE.write_text(page(), encoding="utf-8")
-    else:
-        print(page(), end="")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(print_or_write(page, PAGE, "tests.torch_calls.differences"))
