@@ -86,8 +86,8 @@ def from_numpy(array: numpy.ndarray) -> Tensor:
 
 
 def from_file(
-    filename: Any, shared: bool | None = False, size: int | None = 0, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False,
+    filename: Any, shared: bool | None = None, size: int | None = 0, *, dtype: Any = None, layout: Any = None,
+    device: Any = None, requires_grad: bool = False, pin_memory: bool | None = False,
 ) -> Tensor:  # fmt: skip
     """A vector whose memory is a file on the CPU.
 
@@ -96,11 +96,14 @@ def from_file(
         shared: changes of the tensor change the file.  Otherwise they stay in memory.
         size: the number of elements.
         dtype: None: the default dtype.
+        layout: "strided", or None.
+        pin_memory: accepted as in PyTorch; copies to a GPU use pinned memory where they need it.
 
     Raises:
         ArgumentError: the file has fewer elements, or the device is not the CPU.
     """
     of = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    check_layout("from_file", layout)
     if not isinstance(size, int) or size < 0:
         raise ArgumentError(f"from_file: size={size!r}; expected the number of elements")
     if device is not None and devices.Device(device).type != "cpu":

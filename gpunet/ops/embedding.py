@@ -69,7 +69,7 @@ def _(saved, dy, *, rows, padding, by_frequency, need):
         positions = kept
     dw = empty((rows, columns), dy.array.dtype, positions)
     FILL(dw, value=0)
-    add_at_rows(dw, dy.array.reshape(-1, columns), positions)
+    add_at_rows(dw, dy.array.reshape(positions.size, columns), positions)
     if by_frequency:
         dtype = accumulator(dw.dtype)
         counts, ones = empty((rows, 1), dtype, dw), empty((positions.size, 1), dtype, dw)

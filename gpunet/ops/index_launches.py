@@ -600,7 +600,7 @@ def row_positions(index: Array, rows: int, site: Site) -> Array:
 def take_rows(out: Array, x: Array, positions: Array) -> None:
     """out[j] = x[positions[j]]; NaN for a position of -1.  x (rows, columns)."""
     if type(x) is numpy.ndarray:
-        TAKE_ROWS(out.reshape(-1, x.shape[1]), x, positions)
+        TAKE_ROWS(out.reshape(positions.size, x.shape[1]), x, positions)
     else:
         _gather(out, x, positions, *x.shape)
 

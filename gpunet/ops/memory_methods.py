@@ -61,7 +61,13 @@ def resize_(self: Tensor, *sizes: Any, size: Any = None, memory_format: Any = No
 
 @method("resize_as_")
 def resize_as_(self: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
-    """Give the tensor the shape of another (see ``resize_``)."""
+    """Give the tensor the shape of another (see ``resize_``).
+
+    Raises:
+        DtypeError: the other is no tensor.
+    """
+    if not isinstance(the_template, Tensor):
+        raise DtypeError(f"resize_as_: the_template has type {type(the_template).__name__}; expected a tensor")
     return resize_(self, *the_template.array.shape)
 
 

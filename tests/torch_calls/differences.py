@@ -579,8 +579,8 @@ DIFFERENCES = (
         "torch.floor_divide", "x = torch.tensor([3]); r = torch.floor_divide(x, 0)",
     ),
     Difference(
-        "torch.norm Tensor.norm torch.linalg.norm torch.linalg.vector_norm torch.dist Tensor.dist F.normalize F.pairwise_distance "
-        "F.triplet_margin*",
+        "torch.norm Tensor.norm torch.linalg.norm torch.linalg.vector_norm torch.dist Tensor.dist F.normalize "
+        "F.pairwise_distance torch.pairwise_distance F.triplet_margin*",
         any_of(
             accepts("Expected a proper Tensor but got None"),
             accepts("dim must be a 2-tuple"),

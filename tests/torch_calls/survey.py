@@ -81,15 +81,16 @@ def _without_values(detail: str) -> str:
 def verdicts(
     gpunet: Any, torch: Any, calls: int, seed: int, only: str = "*", targets: Iterable[Any] | None = None
 ) -> Iterator[Verdict]:
-    """Draw and judge ``calls`` calls; a call depends on the seed, its number and the names that both libraries have."""
+    """Draw and judge ``calls`` calls of all targets in turn; a call depends on the seed, its target and the round alone."""
     chosen = list(targets if targets is not None else find_targets(gpunet, torch))
     if gpunet.zeros(0).device.type != "cpu":
         chosen = [t for t in chosen if t.full_name not in DEPEND_ON_DEVICE]
     chosen = [t for t in chosen if fnmatch(t.full_name, only) or fnmatch(t.name, only)]
     with quietly():
         for number in range(calls if chosen else 0):
-            random = Random(f"{seed} {number}")
-            call = draw(random, chosen[number % len(chosen)])
+            target = chosen[number % len(chosen)]
+            random = Random(f"{seed} {target.full_name} {number // len(chosen)}")
+            call = draw(random, target)
             if call.target.takes_out and random.random() < 0.08:
                 call = with_out(call, torch, random) or call
             yield judge(call, torch, gpunet, random)

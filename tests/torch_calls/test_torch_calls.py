@@ -46,7 +46,7 @@ def test_pytorch_agrees_with_itself(torch: Any, targets: list[Target]) -> None:
 
 #: Functions that take and return no tensor.
 SETTINGS_AND_FILES = {
-    "are_deterministic_algorithms_enabled", "can_cast", "compile", "finfo", "get_default_device", "get_default_dtype",
+    "are_deterministic_algorithms_enabled", "can_cast", "compile", "finfo", "from_file", "get_default_device", "get_default_dtype",
     "get_device", "get_float32_matmul_precision", "get_num_threads", "get_rng_state", "iinfo", "inference_mode", "initial_seed",
     "is_deterministic_algorithms_warn_only_enabled", "is_grad_enabled", "is_tensor", "load", "manual_seed", "promote_types",
     "save", "seed", "set_default_device", "set_default_dtype", "set_default_tensor_type", "set_float32_matmul_precision",
