@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, make_tensor, wrap
+from gpunet.autograd import Tensor, make_tensor, primitive, wrap
 from gpunet.autograd.data import convert_number
 from gpunet.backend import devices
 from gpunet.backend.dtypes import int64, is_boolean, is_floating, limits
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from gpunet.launch.memory import empty
-from gpunet.launch.shims import Shim
-from gpunet.launch.tape import constant, graph_break_on_read
+from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import broadcast_shape, broadcast_to, broadcasts_to, cast, in_accumulator, zero_gradient
 from gpunet.ops.compare import BOOL, eq
 from gpunet.ops.convert import clone
 from gpunet.ops.define import elementwise
 from gpunet.ops.dims import normalize_dim, normalize_slice_dim
-from gpunet.ops.elementwise import _add, _mul, clamp_min, where
+from gpunet.ops.elementwise import _add, _mul, clamp_min, maximum, minimum, where
 from gpunet.ops.face import as_integer, check_flag, public
 from gpunet.ops.index import (
+    ARRAY,
     _index,
     _unindex,
     _with_index,
@@ -37,8 +37,7 @@ from gpunet.ops.index import (
 )
 from gpunet.ops.index_launches import SITES, Site, flat_positions
 from gpunet.ops.join import _cat
-from gpunet.ops.order import _extreme
-from gpunet.ops.reduce import _cumsum, _prod
+from gpunet.ops.reduce import _cumsum
 from gpunet.ops.rounding import floor_divide
 from gpunet.ops.shape import _expand, _reshape
 
@@ -182,7 +181,7 @@ def _reduced_at(
     elif reduce == "mean":
         result = _mean_at(x, src, place, site, include_self)
     else:
-        result = _reduced_columns(x, src, place, site, reduce)
+        result = _reduced_runs(x, src, place, site, reduce)
     return _reshape(result, shape=input.array.shape)
 
 
@@ -204,33 +203,81 @@ def _mean_at(x: Tensor, src: Tensor, place: tuple[Any, ...], site: Site, include
     return total / counts if is_floating(x.dtype) else floor_divide(total, counts)
 
 
-def _ranks(xp: Any, ranks: Any, positions: Any) -> None:
-    """ranks[j] = the number of i < j with positions[i] == positions[j]."""
-    order = xp.argsort(positions, kind="stable")
-    ascending = positions[order]
-    ranks[order] = xp.arange(positions.size) - xp.searchsorted(ascending, ascending)
+def _combined(values: Tensor, positions: Tensor, combine: Any) -> tuple[Tensor, Tensor]:
+    """Combine the values of equal positions, which are sorted; the last value of each run is the result.
+
+    After k rounds a value has taken up those of the 2^k - 1 places before it that belong to its run.
+
+    Returns:
+        The values, and which are last of their runs.
+    """
+    count, shift = positions.array.size, 1
+    while shift < count:
+        is_same = eq(positions[shift:], positions[:-shift])
+        values = _cat(values[:shift], where(is_same, combine(values[:-shift], values[shift:]), values[shift:]), dim=0,
+                      starts=(0, shift, count))  # fmt: skip
+        shift *= 2
+    ones = positions[:1] == positions[:1]
+    return values, _cat(positions[1:] != positions[:-1], ones, dim=0, starts=(0, count - 1, count)) if count > 1 else ones
 
 
-RANKS = Shim("scatter_reduce", _ranks, reads_values=True)
-
-
-def _reduced_columns(x: Tensor, src: Tensor, place: tuple[Any, ...], site: Site, reduce: str) -> Tensor:
-    """Reduce the rows of a matrix, in which each element of x stands before those of src that are written to it."""
-    graph_break_on_read(f"{site.name} with this reduce, whose memory depends on values,")
+def _reduced_runs(x: Tensor, src: Tensor, place: tuple[Any, ...], site: Site, reduce: str) -> Tensor:
+    """Reduce the elements of x with those of src that are written to them: a product, a maximum or a minimum."""
     size, count = x.array.size, src.array.size
-    positions = flat_positions(x.array, count, place, site)
-    ranks = empty((count,), int64, x.array)
-    RANKS(ranks, positions)
-    width = int(devices.to_host(make_tensor(ranks).max().array)) + 1
-    identity = _identity(reduce, x.dtype)
-    padding = empty((size, width), x.dtype, x.array)
-    rows = _written(
-        make_tensor(padding).fill_(identity), _reshape(src, shape=(count,)), (make_tensor(positions), make_tensor(ranks)), site
-    )
-    table = _cat(_reshape(x, shape=(size, 1)), rows, dim=1, starts=(0, 1, width + 1))
-    reduced = _prod(table, axes=(1,), keepdim=False) if reduce == "prod" else _extreme(table, name=reduce, axes=(1,), keepdim=False)
-    reduced = reduced if reduced.dtype == x.dtype else cast(reduced, dtype=x.dtype)  # a product of integers is one of int64
-    return _reshape(reduced, shape=x.array.shape)
+    if not count:
+        return _written(x, src, place, site)
+    flat, values = _reshape(x, shape=(size,)), _reshape(src, shape=(count,))
+    positions = make_tensor(flat_positions(x.array, count, place, site))
+    if reduce == "prod":
+        result = _product_at(flat, values, positions)
+        result = result if result.dtype == x.dtype else cast(result, dtype=x.dtype)  # a product of integers is one of int64
+    else:
+        result = _extreme_at(flat, values, positions, name=reduce)
+    return _reshape(result, shape=x.array.shape)
+
+
+def _written_runs(x: Tensor, values: Tensor, positions: Tensor, combine: Any) -> Tensor:
+    """x (size,) combined with the values at positions (count,)."""
+    order = positions.argsort(stable=True)
+    ascending = _index(positions, order, pattern=(ARRAY,))
+    totals, is_last = _combined(_index(values, order, pattern=(ARRAY,)), ascending, combine)
+    totals = combine(_index(x, ascending, pattern=(ARRAY,)), totals)
+    site = SITES["scatter_reduce"]
+    zeros = zero_gradient(x)
+    written = _sum_at(zeros, where(is_last, totals, 0), (ascending,), site)  # one term at each place
+    touched = _sum_at(cast(zeros, dtype=int64), cast(is_last, dtype=int64), (ascending,), site)
+    return where(touched > 0, written, x)
+
+
+def _product_at(x: Tensor, values: Tensor, positions: Tensor) -> Tensor:
+    return _written_runs(x, values, positions, _mul)
+
+
+@primitive(name="scatter_reduce")
+def _extreme_at(x, values, positions, *, name):
+    """x (size,) with x[positions[j]] = the greatest or least of it and values[j]; NaN wins."""
+    combine = maximum if name == "amax" else minimum
+    return _written_runs(x.detach(), values.detach(), positions, combine).array
+
+
+def _shares(x: Tensor, values: Tensor, positions: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which elements of x and which values are the result, and by how many the gradient of each element is divided."""
+    of_x = cast(eq(x.detach(), out.detach()), dtype=x.dtype)
+    of_values = cast(eq(values.detach(), _index(out.detach(), positions, pattern=(ARRAY,))), dtype=x.dtype)
+    return of_x, of_values, _sum_at(of_x, of_values, (positions,), SITES["scatter_reduce"])
+
+
+def _gradient_of_x(g, x, values, positions, out):
+    of_x, _, number = _shares(x, values, positions, out)
+    return g / number * of_x
+
+
+def _gradient_of_values(g, x, values, positions, out):
+    _, of_values, number = _shares(x, values, positions, out)
+    return _index(g / number, positions, pattern=(ARRAY,)) * of_values
+
+
+_extreme_at.derivatives(x=_gradient_of_x, values=_gradient_of_values)
 
 
 # ---- along a dimension, an index for each slice -----------------------------------------------------------------------------

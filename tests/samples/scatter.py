@@ -45,6 +45,15 @@ row(
     name="scatter_reduce mean",
 )  # fmt: skip
 
+for _reduce, _ufunc, _op in (
+    ("amax", numpy.maximum, "_extreme_at"), ("amin", numpy.minimum, "_extreme_at"), ("prod", numpy.multiply, "_where"),
+):  # fmt: skip
+    row(
+        _op, lambda x, i, v, r=_reduce: x.scatter_reduce(1, i, v, r), lambda x, i, v, u=_ufunc: scattered(x, i, v, u),
+        normal(ROWS, 4), labels(4, ROWS, 6), normal(ROWS, 6), name=f"scatter_reduce {_reduce}",
+        torch=lambda torch, x, i, v, r=_reduce: x.scatter_reduce(1, i, v, r), second=_reduce != "prod",
+    )  # fmt: skip
+
 
 def _added_rows(x: numpy.ndarray, index: numpy.ndarray, v: numpy.ndarray) -> numpy.ndarray:
     out = x.copy()
