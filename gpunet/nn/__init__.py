@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gpunet.nn import activation, containers, convolution, functional, init, layers, loss, module, parallel
+from gpunet.nn import activation, containers, convolution, functional, init, layers, loss, module, parallel, recurrence
 from gpunet.nn.activation import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
@@ -11,6 +11,7 @@ from gpunet.nn.layers import *
 from gpunet.nn.loss import *
 from gpunet.nn.module import *
 from gpunet.nn.parallel import *
+from gpunet.nn.recurrence import *
 
 if TYPE_CHECKING:
     from gpunet.nn import parameter, utils
@@ -23,6 +24,7 @@ __all__ += layers.__all__
 __all__ += loss.__all__
 __all__ += module.__all__
 __all__ += parallel.__all__
+__all__ += recurrence.__all__
 
 
 def __getattr__(name: str) -> Any:
