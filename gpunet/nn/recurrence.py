@@ -18,7 +18,7 @@ from gpunet.ops.dropout import dropout as drop
 from gpunet.ops.face import as_integer, as_number, check_flag
 from gpunet.ops.index import index_select
 from gpunet.ops.join import cat, stack, unbind
-from gpunet.ops.recurrence import CELLS, recurrence, recurrence_composed
+from gpunet.ops.recurrence import CELLS, run_direction
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
 
@@ -219,9 +219,7 @@ class RNNBase(Module):
             biases = weights[2:4] if self.bias else (None, None)
             arguments = (x, firsts[0][number], firsts[1][number], *weights[:2], *biases, starts)
             options: Any = {"cell": self.mode.lower(), "batch_sizes": batch_sizes, "reverse": direction == 1}
-            output, *last = (
-                recurrence_composed(*arguments, weights[-1], **options) if self.proj_size else recurrence(*arguments, **options)
-            )
+            output, *last = run_direction(*arguments, weights[-1] if self.proj_size else None, **options)
             outputs.append(output)
             lasts.append(last)
             if direction + 1 == self._num_directions:
@@ -389,7 +387,7 @@ class RNNCellBase(Module):
             state = _check_state(name, label, state, self.weight_ih, shape, "(n, hidden_size), as the input")
             given.append(state.reshape(-1, self.hidden_size))
         h, c = (*given, None, None)[:2]
-        _, *found = recurrence(
+        _, *found = run_direction(
             rows, h, c, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, None, cell=cell, batch_sizes=(len(rows),),
             reverse=False,
         )  # fmt: skip

@@ -312,28 +312,44 @@ def recurrence_backward(
     CELLS[cell].backward(dgates, dhidden, dh, dc, dy, gates, inner, y, w, h0, c0, walk)
 
 
-#: The most blocks that have one sequence each: those of an H200, whatever GPU is present.
-_NUM_MULTIPROCESSORS = 132
+#: The most blocks that have one sequence each: two for each multiprocessor of an H200, whatever GPU is present.
+_MAX_BLOCKS_OF_ONE = 264
+_SHARED_BYTES = 48 << 10  # of a block, which every GPU has
 
 
-def _geometry(state: Array, cell: str, batch_sizes: tuple[int, ...], reverse: bool, shared: int) -> Geometry:
-    """A block has one, two or four sequences; ``shared`` counts numbers of the accumulator for each sequence and unit."""
+def _shared_bytes(width: int, dtype: Any, numbers: int) -> int:
+    """Shared memory of a sequence, with so many numbers of the accumulator for each unit."""
+    return numbers * width * accumulator(dtype).itemsize
+
+
+def _has_kernel(width: int, dtype: Any, cell: str) -> bool:
+    """Whether a GPU computes states of this width by one launch: the gradients of a sequence fit into shared memory."""
+    return _shared_bytes(width, dtype, _NUMBERS_OF_BACKWARD[cell]) <= _SHARED_BYTES
+
+
+def _geometry(state: Array, cell: str, batch_sizes: tuple[int, ...], reverse: bool, numbers: int) -> Geometry:
+    """A block has four sequences, or one if there are few or four do not fit into shared memory."""
     n, width = state.shape
-    sequences = 1 if n <= _NUM_MULTIPROCESSORS else 2 if n <= 2 * _NUM_MULTIPROCESSORS else 4
-    threads = min(512, 32 * ceil_div(max(width, 1), 32))
+    of_sequence = _shared_bytes(width, state.dtype, numbers)
+    sequences = 1 if n <= _MAX_BLOCKS_OF_ONE or 4 * of_sequence > _SHARED_BYTES else 4
+    threads = min(512, 32 * ceil_div(width, 32))
     scalars = (len(batch_sizes), n, width, numpy.bool_(reverse))
-    num_bytes = shared * sequences * width * accumulator(state.dtype).itemsize
-    return Geometry(ceil_div(n, sequences), threads, scalars, (CELLS[cell].struct, str(sequences)), num_bytes)
+    return Geometry(ceil_div(n, sequences), threads, scalars, (CELLS[cell].struct, str(sequences)), sequences * of_sequence)
+
+
+#: h before and after a step, and c; the gradients of the products, of h and of c.
+_NUMBERS_OF_FORWARD = {cell: 2 + row.has_cells for cell, row in CELLS.items()}
+_NUMBERS_OF_BACKWARD = {cell: row.gates + 1 + row.has_cells for cell, row in CELLS.items()}
 
 
 @recurrence_forward.geometry
 def _(y, hn, cn, gates, inner, w, b, h0, c0, starts, *, cell, batch_sizes, reverse):
-    return _geometry(hn, cell, batch_sizes, reverse, 2 + CELLS[cell].has_cells)
+    return _geometry(hn, cell, batch_sizes, reverse, _NUMBERS_OF_FORWARD[cell])
 
 
 @recurrence_backward.geometry
 def _(dgates, dhidden, previous, dh, dc, dy, dhn, dcn, gates, inner, y, w, h0, c0, starts, *, cell, batch_sizes, reverse):
-    return _geometry(dh, cell, batch_sizes, reverse, 1 + CELLS[cell].has_cells + CELLS[cell].gates)
+    return _geometry(dh, cell, batch_sizes, reverse, _NUMBERS_OF_BACKWARD[cell])
 
 
 # ---- the op -----------------------------------------------------------------------------------------------------------
@@ -358,6 +374,16 @@ def recurrence_composed(x, h0, c0, w_ih, w_hh, b_ih, b_hh, starts, w_hr=None, *,
         h = new_h if size == n else cat([new_h, h[size:]])
         c = new_c if size == n or c is None else cat([new_c, c[size:]])
     return (cat(outputs), h, c) if row.has_cells else (cat(outputs), h)
+
+
+def run_direction(x, h0, c0, w_ih, w_hh, b_ih, b_hh, starts, w_hr=None, *, cell, batch_sizes, reverse):
+    """:func:`recurrence`, or its composition: of an LSTM with projection, and of states that are too wide for the shared memory of a
+    GPU (an LSTM of more than 2048 units in float32).
+    """  # fmt: skip
+    options = {"cell": cell, "batch_sizes": batch_sizes, "reverse": reverse}
+    if w_hr is None and (type(x.array) is ndarray or _has_kernel(w_hh.shape[1], x.dtype, cell)):
+        return recurrence(x, h0, c0, w_ih, w_hh, b_ih, b_hh, starts, **options)
+    return recurrence_composed(x, h0, c0, w_ih, w_hh, b_ih, b_hh, starts, w_hr, **options)
 
 
 def _public_name(options: dict[str, Any]) -> str:
