@@ -5,8 +5,8 @@
 //   recurrence_backward   dgates, dhidden (rows, GATES width) = the gradients of the products with the input and with the state
 //                         (dhidden is null where they are equal); previous (rows, width) = the states h before each step
 //
-// Rows are packed by step: step t has rows starts[t] to starts[t + 1], of the first sequences, which are the longest; or n rows if
-// starts is null.  w is (width, GATES width) in forward, (GATES width, width) in backward, so that threads of a warp read neighbours.
+// Rows are packed by step: step t has rows starts[t] to starts[t + 1], of the first sequences, which are the longest.  w is
+// (width, GATES width) in forward and (GATES width, width) in backward, so that threads of a warp read neighbours.
 //
 // A block has some sequences, and no other block needs anything of them, so there is no barrier over the grid.  A thread computes
 // one unit, or every blockDim.x-th one, of all sequences of its block.  States are in shared memory, in the accumulator's type.
@@ -98,9 +98,7 @@ struct Step {
   long long first;
   int count;
 
-  __device__ Step(const long long* starts, int step, int n)
-      : first(starts ? starts[step] : static_cast<long long>(step) * n),
-        count(starts ? static_cast<int>(starts[step + 1] - starts[step]) : n) {}
+  __device__ Step(const long long* starts, int step) : first(starts[step]), count(starts[step + 1] - starts[step]) {}
 };
 
 template <class T, class Cell, int SEQUENCES>
@@ -123,7 +121,7 @@ __global__ void __launch_bounds__(512) recurrence_forward(
     }
   __syncthreads();
   for (int number = 0; number < steps; number++) {
-    const Step step(starts, reverse ? steps - 1 - number : number, n);
+    const Step step(starts, reverse ? steps - 1 - number : number);
     const int active = min(num_sequences, step.count - first);
     if (active <= 0) continue;
     for (int unit = threadIdx.x; unit < width; unit += blockDim.x) {
@@ -193,10 +191,10 @@ __global__ void __launch_bounds__(512) recurrence_backward(
       for (int gate = 0; gate < GATES; gate++) products[(s * GATES + gate) * width + unit] = A(0);
     }
   for (int number = steps - 1; number >= 0; number--) {
-    const Step step(starts, reverse ? steps - 1 - number : number, n);
+    const Step step(starts, reverse ? steps - 1 - number : number);
     const int active = min(num_sequences, step.count - first);
     if (active <= 0) continue;
-    const Step before(starts, number == 0 ? 0 : reverse ? steps - number : number - 1, n);
+    const Step before(starts, number == 0 ? 0 : reverse ? steps - number : number - 1);
     for (int unit = threadIdx.x; unit < width; unit += blockDim.x)
       for (int s = 0; s < active; s++) {
         const int sequence = first + s;

@@ -7,13 +7,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy
-
 from gpunet.autograd import Tensor, wrap
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter
-from gpunet.nn.utils.rnn import PackedSequence, on_device_of, sizes_on_host
+from gpunet.nn.utils.rnn import PackedSequence, sizes_on_host
 from gpunet.ops.dropout import dropout as drop
 from gpunet.ops.face import as_integer, as_number, check_flag
 from gpunet.ops.index import index_select
@@ -152,8 +150,8 @@ class RNNBase(Module):
         """Initialize all parameters again with random values."""
         _initialize(self, self.hidden_size)
 
-    def _packed(self, input: Any) -> tuple[Tensor, tuple[int, ...], Any, bool]:
-        """The rows of the input (rows, input_size), the sequences at each step, the first row of each step, and if it has a batch.
+    def _packed(self, input: Any) -> tuple[Tensor, tuple[int, ...], bool]:
+        """The rows of the input (rows, input_size), the number of sequences at each step, and whether it has a batch.
 
         Raises:
             ShapeError: the input has other dimensions, other features, or no steps.
@@ -163,10 +161,9 @@ class RNNBase(Module):
             x, sizes = input.data, sizes_on_host(name, input.batch_sizes)
             if x.ndim != 2:
                 raise ShapeError(f"{name}: the packed data have shape {tuple(x.shape)}; expected (rows, {self.input_size})")
-            starts = None if sizes[0] == sizes[-1] else on_device_of(x, numpy.concatenate([[0], numpy.cumsum(sizes)]))
             batch_sizes, is_batched = tuple(sizes.tolist()), True
         else:
-            x, starts = wrap(input), None
+            x = wrap(input)
             is_batched = x.ndim == 3
             layout = "(n, steps, input_size)" if self.batch_first else "(steps, n, input_size)"
             if x.ndim not in (2, 3) or not x.shape[1 if is_batched and self.batch_first else 0]:
@@ -180,7 +177,7 @@ class RNNBase(Module):
         if x.shape[-1] != self.input_size:
             raise ShapeError(f"{name}: the input has {x.shape[-1]} features in its last dimension; expected input_size={self.input_size}")
         _check_dtype(name, "the input", x, getattr(self, self._all_weights[0][0]))
-        return x.reshape(-1, self.input_size), batch_sizes, starts, is_batched
+        return x.reshape(-1, self.input_size), batch_sizes, is_batched
 
     def _first_states(self, name: str, state: Any, width: int, n: int, is_batched: bool, order: Tensor | None) -> Sequence[Any]:
         """The first state (n, width) of each direction of each layer, in the order of the packed sequences."""
@@ -203,7 +200,7 @@ class RNNBase(Module):
         Returns:
             The output in the form of the input, and the last states.
         """
-        x, batch_sizes, starts, is_batched = self._packed(input)
+        x, batch_sizes, is_batched = self._packed(input)
         order, inverse = (input.sorted_indices, input.unsorted_indices) if isinstance(input, PackedSequence) else (None, None)
         count, widths = len(self._all_weights), {"h_0": self._width, "c_0": self.hidden_size}
         firsts: list[Sequence[Any]] = [(None,) * count] * 2
@@ -217,7 +214,7 @@ class RNNBase(Module):
                     x = drop(x, self.dropout)
                 outputs: list[Tensor] = []
             biases = weights[2:4] if self.bias else (None, None)
-            arguments = (x, firsts[0][number], firsts[1][number], *weights[:2], *biases, starts)
+            arguments = (x, firsts[0][number], firsts[1][number], *weights[:2], *biases)
             options: Any = {"cell": self.mode.lower(), "batch_sizes": batch_sizes, "reverse": direction == 1}
             output, *last = run_direction(*arguments, weights[-1] if self.proj_size else None, **options)
             outputs.append(output)
@@ -388,7 +385,7 @@ class RNNCellBase(Module):
             given.append(state.reshape(-1, self.hidden_size))
         h, c = (*given, None, None)[:2]
         _, *found = run_direction(
-            rows, h, c, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, None, cell=cell, batch_sizes=(len(rows),),
+            rows, h, c, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, cell=cell, batch_sizes=(len(rows),),
             reverse=False,
         )  # fmt: skip
         return [state.reshape(*shape) for state in found]

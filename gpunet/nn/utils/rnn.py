@@ -114,7 +114,7 @@ def sizes_on_host(function: str, batch_sizes: Tensor) -> numpy.ndarray:
     return devices.to_host(array)
 
 
-def on_device_of(x: Tensor, array: numpy.ndarray) -> Tensor:
+def _on_device_of(x: Tensor, array: numpy.ndarray) -> Tensor:
     """A NumPy array of values that a captured step may rely on, as a tensor on the device of ``x``."""
     return make_tensor(constant(devices.move(numpy.ascontiguousarray(array), x.device)))
 
@@ -147,9 +147,9 @@ def pack_padded_sequence(
     sizes = sizes[order]
     step, place = numpy.nonzero(numpy.arange(sizes[0])[:, None] < sizes)
     rows = order[place] * steps + step if batch_first else step * n + order[place]
-    data = index_select(input.reshape((steps * n, *input.shape[2:])), 0, on_device_of(input, rows))
+    data = index_select(input.reshape((steps * n, *input.shape[2:])), 0, _on_device_of(input, rows))
     batch_sizes = make_tensor(constant(numpy.bincount(step)))
-    indices = None if enforce_sorted else on_device_of(input, order)
+    indices = None if enforce_sorted else _on_device_of(input, order)
     return PackedSequence(data, batch_sizes, indices)
 
 
@@ -187,8 +187,8 @@ def pad_packed_sequence(
     rows = numpy.where(is_element, starts[:, None] + place, 0)
     if batch_first:
         rows, is_element = rows.T, is_element.T
-    picked = index_select(data, 0, on_device_of(data, rows.reshape(-1))).reshape((*rows.shape, *data.shape[1:]))
-    mask = on_device_of(data, is_element.reshape(*rows.shape, *(1,) * (data.ndim - 1)))
+    picked = index_select(data, 0, _on_device_of(data, rows.reshape(-1))).reshape((*rows.shape, *data.shape[1:]))
+    mask = _on_device_of(data, is_element.reshape(*rows.shape, *(1,) * (data.ndim - 1)))
     return where(mask, picked, padding_value), make_tensor(constant(numpy.ascontiguousarray(lengths)))
 
 

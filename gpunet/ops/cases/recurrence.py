@@ -18,16 +18,15 @@ class _Sizes(NamedTuple):
 
     batch_sizes: tuple[int, ...]
     width: int
-    is_packed: bool = False  # it takes ``starts``
 
     def __str__(self) -> str:
-        return f"{self.batch_sizes[0]} sequences of {len(self.batch_sizes)}{' or fewer' * self.is_packed}, {self.width} units"
+        return f"{self.batch_sizes[0]} sequences of {len(self.batch_sizes)}{' steps or fewer' * (self.batch_sizes[0] != self.batch_sizes[-1])}, {self.width} units"
 
 
 #: Less and more than a warp, more than a block has threads, no sequences; blocks of one and of four sequences.
 _LAUNCHES = (
-    _Sizes((3, 3, 3), 5), _Sizes((5, 3, 3, 1), 34, True), _Sizes((1,), 1), _Sizes((2, 2), 515), _Sizes((0, 0), 4),
-    _Sizes((266, 266), 2), _Sizes((269, 267, 265, 2), 3, True),
+    _Sizes((3, 3, 3), 5), _Sizes((5, 3, 3, 1), 34), _Sizes((1,), 1), _Sizes((2, 2), 515), _Sizes((0, 0), 4),
+    _Sizes((266, 266), 2), _Sizes((269, 267, 265, 2), 3),
 )  # fmt: skip
 _WHOLE = _Sizes((64, 64, 64, 64), 64)
 
@@ -39,12 +38,11 @@ class _Arrays:
         self.row, self.sizes = CELLS[cell], sizes
         self.width, self.n, self.rows = sizes.width, sizes.batch_sizes[0], sum(sizes.batch_sizes)
         self.gates = self.row.gates * self.width
-        starts = numpy.concatenate([[0], numpy.cumsum(sizes.batch_sizes)]).astype(numpy.int64)
-        self.starts = starts if sizes.is_packed else None
+        self.starts = numpy.concatenate([[0], numpy.cumsum(sizes.batch_sizes)]).astype(numpy.int64)
         self.w = s.normal(self.gates, self.width) * s.dtype.type(0.5 / self.width**0.5)
 
     def options(self, cell: str, reverse: bool) -> dict[str, Any]:
-        return {"cell": cell, "batch_sizes": self.sizes.batch_sizes, "reverse": reverse}
+        return {"cell": cell, "reverse": reverse}
 
     def forward(self, s: Samples, with_b: bool, with_initial: bool) -> list[Any]:
         state = (self.n, self.width)
@@ -74,7 +72,7 @@ class _Arrays:
 def _launches() -> Iterator[tuple[str, _Sizes, bool, tuple[bool, ...]]]:
     """(cell, sizes, reverse, which optional arrays there are)."""
     presence = itertools.cycle(itertools.product((True, False), repeat=3))
-    for sizes, cell, reverse in itertools.product(_LAUNCHES, CELLS, (False, True)):
+    for sizes, cell, reverse in itertools.product(_LAUNCHES, CELLS, (False)):
         yield cell, sizes, reverse, next(presence)
 
 
@@ -92,7 +90,7 @@ def _(s: Samples) -> Iterator[Any]:
         label = f"{_label(cell, sizes, reverse)}{', b' * with_b}{', initial states' * with_initial}"
         yield label, a.forward(s, with_b, with_initial), a.options(cell, reverse)
     a = _Arrays(s, "lstm", _LAUNCHES[1])
-    yield from unaligned(_label("lstm", _LAUNCHES[1]), a.forward(s, True, True), a.options("lstm", False), *range(9))
+    yield from unaligned(_label("lstm", _LAUNCHES[1]), a.forward(s, True), a.options("lstm", False), *range(9))
 
 
 @recurrence_forward.cases("representative")
@@ -110,7 +108,7 @@ def _(s: Samples) -> Iterator[Any]:
 
 
 @recurrence_forward.cost
-def _(y, hn, cn, gates, inner, w, b, h0, c0, starts, *, cell, batch_sizes, reverse):
+def _(y, hn, cn, gates, inner, w, b, h0, c0, starts, *, cell, reverse):
     operations = 2.0 * w.size * len(y) + 3 * gates.size + 2 * y.size
     written = 0 if CELLS[cell].gates == 1 else num_bytes(gates)
     return Cost(operations, num_bytes(y, hn, cn, gates, inner, w, b, h0, c0, starts) + written)
@@ -127,7 +125,7 @@ def _(s: Samples) -> Iterator[Any]:
         yield ", ".join([_label(cell, sizes, reverse), *given]), a.backward(s, *presence), a.options(cell, reverse)
     a = _Arrays(s, "lstm", _LAUNCHES[1])
     which = [index for index in range(14) if index != 1]
-    yield from unaligned(_label("lstm", _LAUNCHES[1]), a.backward(s, True, True, True), a.options("lstm", False), *which)
+    yield from unaligned(_label("lstm", _LAUNCHES[1]), a.backward(s, True, True), a.options("lstm", False), *which)
 
 
 @recurrence_backward.cases("representative")
@@ -145,6 +143,6 @@ def _(s: Samples) -> Iterator[Any]:
 
 
 @recurrence_backward.cost
-def _(dgates, dhidden, previous, dh, dc, dy, dhn, dcn, gates, inner, y, w, h0, c0, starts, *, cell, batch_sizes, reverse):
+def _(dgates, dhidden, previous, dh, dc, dy, dhn, dcn, gates, inner, y, w, h0, c0, starts, *, cell, reverse):
     operations = 2.0 * w.size * len(y) + 6 * dgates.size
     return Cost(operations, num_bytes(dgates, dhidden, previous, dh, dc, dy, dhn, dcn, gates, inner, y, w, h0, c0, starts))
