@@ -18,7 +18,7 @@ from gpunet.ops.index import index_select
 from gpunet.ops.join import cat, stack, unbind
 from gpunet.ops.recurrence import CELLS, run_direction
 
-__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]
 
 
 def _as_size(function: str, name: str, value: Any) -> int:
@@ -151,7 +151,7 @@ class RNNBase(Module):
         _initialize(self, self.hidden_size)
 
     def _packed(self, input: Any) -> tuple[Tensor, tuple[int, ...], bool]:
-        """The rows of the input (rows, input_size), the number of sequences at each step, and whether it has a batch.
+        """The rows of the input (rows, input_size), the number of sequences at each step, and whether there is a batch.
 
         Raises:
             ShapeError: the input has other dimensions, other features, or no steps.
@@ -175,11 +175,13 @@ class RNNBase(Module):
                 x = x.transpose(0, 1)
             batch_sizes = (x.shape[1] if is_batched else 1,) * x.shape[0]
         if x.shape[-1] != self.input_size:
-            raise ShapeError(f"{name}: the input has {x.shape[-1]} features in its last dimension; expected input_size={self.input_size}")
+            raise ShapeError(f"{name}: the input has shape {tuple(x.shape)}; expected input_size={self.input_size} last")
         _check_dtype(name, "the input", x, getattr(self, self._all_weights[0][0]))
         return x.reshape(-1, self.input_size), batch_sizes, is_batched
 
-    def _first_states(self, name: str, state: Any, width: int, n: int, is_batched: bool, order: Tensor | None) -> Sequence[Any]:
+    def _first_states(
+        self, name: str, state: Any, width: int, n: int, is_batched: bool, order: Tensor | None
+    ) -> Sequence[Any]:
         """The first state (n, width) of each direction of each layer, in the order of the packed sequences."""
         count = self.num_layers * self._num_directions
         meaning = "(num_layers * directions, n, features)" if is_batched else "(num_layers * directions, features)"
@@ -409,8 +411,9 @@ class RNNCell(RNNCellBase):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Any = None, dtype: Any = None
-    ) -> None:
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Any = None,
+        dtype: Any = None,
+    ) -> None:  # fmt: skip
         _mode_of(type(self).__name__, nonlinearity)
         super().__init__(input_size, hidden_size, bias, 1, device, dtype)
         self.nonlinearity = nonlinearity
@@ -424,8 +427,8 @@ class RNNCell(RNNCellBase):
 
 
 class LSTMCell(RNNCellBase):
-    """One step of an :class:`LSTM`: the input (n, input_size) and the pair of states (h, c), each (n, hidden_size) and 0 by default,
-    give the next pair.
+    """One step of an :class:`LSTM`: the input (n, input_size) and the pair (h, c), each (n, hidden_size), 0 by default, give the
+    next pair.
 
     Args:
         input_size, hidden_size, bias, device, dtype: as of :class:`LSTM`.

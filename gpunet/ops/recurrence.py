@@ -1,11 +1,11 @@
-"""Recurrent layers: a launch runs all steps of one direction of an LSTM, a GRU or an RNN, and another one all steps of its backward.
+"""Recurrent layers: a launch runs all steps of one direction of an LSTM, a GRU or an RNN, another one all steps of its backward.
 
 The products with the input, x w_ih^T + b_ih, do not depend on the states: they are one product over all steps, before the launch.
 Per step it computes h w_hh^T and the gates.  Backward walks the steps in the other order and leaves the gradients of the gates of
 all steps, from which the gradients of the input, the weights and the biases are products over all steps again.
 
-Rows are packed as in a PackedSequence, sorted by length, longest first: step t has rows ``starts[t]`` to ``starts[t + 1]``, those of
-the first sequences.  So padding takes neither memory nor time.  In reverse, a sequence starts at its own last element.
+Rows are packed as in a PackedSequence, sorted by length, longest first: step t has rows ``starts[t]`` to ``starts[t + 1]``, of the
+first sequences.  So padding takes neither memory nor time.  In reverse, a sequence starts at its own last element.
 """
 
 from __future__ import annotations
@@ -175,9 +175,9 @@ def recurrence_composed(x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr=None, *, cell, b
 
 
 def run_direction(x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr=None, *, cell, batch_sizes, reverse):
-    """:func:`recurrence`, or its composition: of an LSTM with projection, and of states that are too wide for the shared memory of a
-    GPU (an LSTM of more than 2048 units in float32).
-    """  # fmt: skip
+    """:func:`recurrence`, or its composition: of an LSTM with projection, and of states that are too wide for a GPU's kernel (an
+    LSTM of more than 2048 units in float32).
+    """
     options = {"cell": cell, "batch_sizes": batch_sizes, "reverse": reverse}
     if w_hr is None and (type(x.array) is ndarray or _has_kernel(w_hh.shape[1], x.dtype, cell)):
         return recurrence(x, h0, c0, w_ih, w_hh, b_ih, b_hh, **options)

@@ -1,11 +1,12 @@
 """The cells of recurrent layers: of each the twins of all steps, forward and backward, and one step in primitives.
 
-``walk`` has the rows of each step in the order of forward.  Twins update the states h and c (n, width) and their gradients in place,
-in each step those of its sequences, which are the first ones.
+``walk`` has the rows of each step in the order of forward.  Forward gets the first states in h and c (n, width), and leaves the
+last ones there; backward gets the gradients of the last states in dh and dc, and leaves those of the first ones.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ Walk = list[slice]
 def walk_of(starts: ndarray, is_reverse: bool) -> Walk:
     """The rows of each step in the order of forward, given the first row of each and the number of all."""
     bounds = starts.tolist()
-    spans = [slice(first, last) for first, last in zip(bounds, bounds[1:])]
+    spans = [slice(first, last) for first, last in itertools.pairwise(bounds)]
     return spans[::-1] if is_reverse else spans
 
 
@@ -81,7 +82,7 @@ class Cell(NamedTuple):
     keeps_hidden: bool = False
 
 
-# LSTM: i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c) (Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000)
+# LSTM: i, f, o = sigmoid, g = tanh; c = f c + i g; h = o tanh(c) (Hochreiter and Schmidhuber 1997; Gers et al. 2000)
 
 
 def _gate_matrix(n: int, width: int, dtype: numpy.dtype[Any], of_g: float, of_others: float, slot: int) -> ndarray:
@@ -96,7 +97,7 @@ def _lstm_forward(y, h, c, gates, cells, w, b, walk):
     (n, width), dtype = h.shape, y.dtype
     products, u = scratch((n, 4 * width), dtype, 4), scratch((n, width), dtype, 5)
     # sigmoid(z) = tanh(z / 2) / 2 + 1/2, so that one call computes all gates; halving is exact
-    scales, shifts = _gate_matrix(n, width, dtype, 1, 0.5, 7), _gate_matrix(n, width, dtype, 0, 0.5, 8)
+    scales, shifts = _gate_matrix(max(n, 1), width, dtype, 1, 0.5, 7), _gate_matrix(n, width, dtype, 0, 0.5, 8)
     halved = scratch(w.shape, dtype, 9)
     numpy.multiply(w, scales[:1], out=halved)
     if b is not None:

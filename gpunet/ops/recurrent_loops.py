@@ -1,7 +1,7 @@
 """The loop bodies of recurrent layers, for compiled steps: all steps of a direction, in the order of forward or of backward.
 
-The bodies of forward take the arrays of ``recurrence_forward``, those of backward the ones of ``recurrence_backward``, each with the
-product of a step as scratch memory behind them.  An array that a launch does not have is replaced by another one, and by a flag.
+The bodies take the arrays of ``recurrence_forward`` or ``recurrence_backward``, then scratch memory for the product of a step.
+Another array stands in for one that a launch does not have, and a flag says so.
 """
 
 from __future__ import annotations

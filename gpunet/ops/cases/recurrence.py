@@ -20,12 +20,13 @@ class _Sizes(NamedTuple):
     width: int
 
     def __str__(self) -> str:
-        return f"{self.batch_sizes[0]} sequences of {len(self.batch_sizes)}{' steps or fewer' * (self.batch_sizes[0] != self.batch_sizes[-1])}, {self.width} units"
+        or_fewer = " or fewer" * (self.batch_sizes[0] != self.batch_sizes[-1])
+        return f"{self.batch_sizes[0]} sequences of {len(self.batch_sizes)} steps{or_fewer}, {self.width} units"
 
 
 #: Less and more than a warp, more than a block has threads, no sequences; blocks of one and of four sequences.
 _LAUNCHES = (
-    _Sizes((3, 3, 3), 5), _Sizes((5, 3, 3, 1), 34), _Sizes((1,), 1), _Sizes((2, 2), 515), _Sizes((0, 0), 4),
+    _Sizes((5, 3, 3, 1), 5), _Sizes((3, 3, 3), 34), _Sizes((1,), 1), _Sizes((2, 2), 515), _Sizes((0, 0), 4),
     _Sizes((266, 266), 2), _Sizes((269, 267, 265, 2), 3),
 )  # fmt: skip
 _WHOLE = _Sizes((64, 64, 64, 64), 64)
@@ -72,7 +73,7 @@ class _Arrays:
 def _launches() -> Iterator[tuple[str, _Sizes, bool, tuple[bool, ...]]]:
     """(cell, sizes, reverse, which optional arrays there are)."""
     presence = itertools.cycle(itertools.product((True, False), repeat=3))
-    for sizes, cell, reverse in itertools.product(_LAUNCHES, CELLS, (False)):
+    for sizes, cell, reverse in itertools.product(_LAUNCHES, CELLS, (False, True)):
         yield cell, sizes, reverse, next(presence)
 
 
@@ -89,8 +90,8 @@ def _(s: Samples) -> Iterator[Any]:
         a = _Arrays(s, cell, sizes)
         label = f"{_label(cell, sizes, reverse)}{', b' * with_b}{', initial states' * with_initial}"
         yield label, a.forward(s, with_b, with_initial), a.options(cell, reverse)
-    a = _Arrays(s, "lstm", _LAUNCHES[1])
-    yield from unaligned(_label("lstm", _LAUNCHES[1]), a.forward(s, True), a.options("lstm", False), *range(9))
+    a = _Arrays(s, "lstm", _LAUNCHES[0])
+    yield from unaligned(_label("lstm", _LAUNCHES[0]), a.forward(s, True, True), a.options("lstm", False), *range(9))
 
 
 @recurrence_forward.cases("representative")
@@ -123,9 +124,9 @@ def _(s: Samples) -> Iterator[Any]:
         a = _Arrays(s, cell, sizes)
         given = [name for name, is_given in zip(("dy", "last states", "initial states"), presence) if is_given]
         yield ", ".join([_label(cell, sizes, reverse), *given]), a.backward(s, *presence), a.options(cell, reverse)
-    a = _Arrays(s, "lstm", _LAUNCHES[1])
+    a = _Arrays(s, "lstm", _LAUNCHES[0])
     which = [index for index in range(14) if index != 1]
-    yield from unaligned(_label("lstm", _LAUNCHES[1]), a.backward(s, True, True), a.options("lstm", False), *which)
+    yield from unaligned(_label("lstm", _LAUNCHES[0]), a.backward(s, True, True, True), a.options("lstm", False), *which)
 
 
 @recurrence_backward.cases("representative")
