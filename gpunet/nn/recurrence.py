@@ -11,7 +11,7 @@ from gpunet.autograd import Tensor, wrap
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter
-from gpunet.nn.utils.rnn import PackedSequence, sizes_on_host
+from gpunet.nn.utils.rnn import PackedSequence, values_on_host
 from gpunet.ops.dropout import dropout as drop
 from gpunet.ops.face import as_integer, as_number, check_flag
 from gpunet.ops.index import index_select
@@ -158,7 +158,7 @@ class RNNBase(Module):
         """
         name = type(self).__name__
         if isinstance(input, PackedSequence):
-            x, sizes = input.data, sizes_on_host(name, input.batch_sizes)
+            x, sizes = input.data, values_on_host(name, input.batch_sizes)
             if x.ndim != 2:
                 raise ShapeError(f"{name}: the packed data have shape {tuple(x.shape)}; expected (rows, {self.input_size})")
             batch_sizes, is_batched = tuple(sizes.tolist()), True
@@ -215,10 +215,11 @@ class RNNBase(Module):
                 if layer and self.dropout and self.training:
                     x = drop(x, self.dropout)
                 outputs: list[Tensor] = []
-            biases = weights[2:4] if self.bias else (None, None)
-            arguments = (x, firsts[0][number], firsts[1][number], *weights[:2], *biases)
-            options: Any = {"cell": self.mode.lower(), "batch_sizes": batch_sizes, "reverse": direction == 1}
-            output, *last = run_direction(*arguments, weights[-1] if self.proj_size else None, **options)
+            output, *last = run_direction(
+                x, firsts[0][number], firsts[1][number], weights[0], weights[1], weights[2] if self.bias else None,
+                weights[3] if self.bias else None, weights[-1] if self.proj_size else None, cell=self.mode.lower(),
+                batch_sizes=batch_sizes, reverse=direction == 1,
+            )  # fmt: skip
             outputs.append(output)
             lasts.append(last)
             if direction + 1 == self._num_directions:
@@ -230,12 +231,8 @@ class RNNBase(Module):
             return type(input)(x, input.batch_sizes, order, inverse), finals
         if not is_batched:
             return x, [state.reshape(state.shape[0], state.shape[2]) for state in finals]
-        x = x.reshape(len(batch_sizes), batch_sizes[0], -1)
+        x = x.reshape(len(batch_sizes), batch_sizes[0], x.shape[1])
         return x.transpose(0, 1) if self.batch_first else x, finals
-
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
-        output, (last,) = self._run(input, None if hx is None else (hx,))
-        return output, last
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
@@ -273,6 +270,10 @@ class RNN(RNNBase):
             mode, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype
         )
         self.nonlinearity = nonlinearity
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        output, (last,) = self._run(input, None if hx is None else (hx,))
+        return output, last
 
 
 class LSTM(RNNBase):
@@ -334,6 +335,10 @@ class GRU(RNNBase):
             "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype
         )
 
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        output, (last,) = self._run(input, None if hx is None else (hx,))
+        return output, last
+
 
 class RNNCellBase(Module):
     """The base class of RNNCell, LSTMCell and GRUCell: one step of one layer.
@@ -391,9 +396,6 @@ class RNNCellBase(Module):
             reverse=False,
         )  # fmt: skip
         return [state.reshape(*shape) for state in found]
-
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")

@@ -159,8 +159,8 @@ def recurrence_composed(x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr=None, *, cell, b
     h = zeros(n, w_hh.shape[1], dtype=x.dtype, device=x.device) if h is None else h
     if row.has_cells and c is None:
         c = zeros(n, len(w_hh) // row.gates, dtype=x.dtype, device=x.device)
-    products = matmul(x, w_ih.T)
-    products = split(products if b_ih is None else products + b_ih, list(batch_sizes))
+    product = matmul(x, w_ih.T)
+    products = split(product if b_ih is None else product + b_ih, list(batch_sizes))
     outputs: list[Any] = [None] * len(batch_sizes)
     for t in reversed(range(len(batch_sizes))) if reverse else range(len(batch_sizes)):
         size = batch_sizes[t]
@@ -256,8 +256,11 @@ def _(saved, dy, dhn, dcn=None, *, cell, batch_sizes, reverse, need):
     )  # fmt: skip
     of_state = dgates if dhidden is None else dhidden
     need_b = need[5] or need[6]
+    dw_ih: Any
+    db_ih: Any
     dw_ih, db_ih = weight_gradients(dgates, x, scale, need_b) if need[3] or need_b else (None, None)
-    dw_hh, db_hh = None, None
+    dw_hh: Any = None
+    db_hh: Any = None
     if need[4] or (need[6] and dhidden is not None):
         dw_hh, db_hh = weight_gradients(of_state, previous, scale, need[6] and dhidden is not None)
     if need[6] and dhidden is None:

@@ -99,15 +99,15 @@ def _lengths(function: str, lengths: Any) -> numpy.ndarray:
     return array.astype(numpy.int64)
 
 
-def sizes_on_host(function: str, batch_sizes: Tensor) -> numpy.ndarray:
-    """Read the batch sizes of a PackedSequence.
+def values_on_host(function: str, indices: Tensor) -> numpy.ndarray:
+    """Read the batch sizes or the order of a PackedSequence.
 
     A captured step relies on them: those of a sequence that is packed inside of the step are constants, those of one from outside
     are guarded, and those of an argument are a graph break.
     """
-    array, tape = batch_sizes.array, active.tape
+    array, tape = indices.array, active.tape
     if tape is not None and not any(array is known for known in tape.constants):
-        if tape.strict and not tape.is_own(array):
+        if tape.strict and type(array) is numpy.ndarray and not tape.is_own(array):
             tape.guard_values(array)
         else:
             graph_break_on_read(f"{function} of a PackedSequence")
@@ -149,8 +149,9 @@ def pack_padded_sequence(
     rows = order[place] * steps + step if batch_first else step * n + order[place]
     data = index_select(input.reshape((steps * n, *input.shape[2:])), 0, _on_device_of(input, rows))
     batch_sizes = make_tensor(constant(numpy.bincount(step)))
-    indices = None if enforce_sorted else _on_device_of(input, order)
-    return PackedSequence(data, batch_sizes, indices)
+    if enforce_sorted:
+        return PackedSequence(data, batch_sizes)
+    return PackedSequence(data, batch_sizes, _on_device_of(input, order), _on_device_of(input, numpy.argsort(order)))
 
 
 def pad_packed_sequence(
@@ -171,7 +172,7 @@ def pad_packed_sequence(
         ArgumentError: total_length is smaller than the longest length.
     """
     data, batch_sizes, _, unsorted = sequence
-    sizes = sizes_on_host("pad_packed_sequence()", batch_sizes)
+    sizes = values_on_host("pad_packed_sequence()", batch_sizes)
     n, longest = int(sizes[0]), len(sizes)
     steps = longest if total_length is None else total_length
     if steps < longest:
@@ -179,8 +180,7 @@ def pad_packed_sequence(
     place = numpy.arange(n)
     lengths = (sizes[:, None] > place).sum(0)
     if unsorted is not None:
-        graph_break_on_read("pad_packed_sequence()")
-        place = devices.to_host(unsorted.array)
+        place = values_on_host("pad_packed_sequence()", unsorted)
         lengths = lengths[place]
     starts = numpy.concatenate([[0], numpy.cumsum(sizes)[:-1], numpy.zeros(steps - longest, int)])
     is_element = numpy.arange(steps)[:, None] < lengths
