@@ -8,8 +8,8 @@
 // Rows are packed by step: step t has rows starts[t] to starts[t + 1], of the first sequences, which are the longest.  w is
 // (width, GATES width) in forward and (GATES width, width) in backward, so that threads of a warp read neighbours.
 //
-// A block has some sequences, and no other block needs anything of them, so there is no barrier over the grid.  A thread has one
-// unit, or every blockDim.x-th one, of all sequences of its block.  States are in shared memory, in the accumulator's type.
+// A block has some sequences, and no other block needs anything of them, so there is no barrier over the grid.  A thread has
+// one unit, or every blockDim.x-th one, of all sequences of its block.  States are in shared memory, in the accumulator's type.
 //
 // Versions: 1. weights from the L2 cache, in each step (this one).  Next: weights in the shared memory of a cluster.
 
