@@ -83,7 +83,10 @@ def _label(cell: str, sizes: _Sizes, reverse: bool = False) -> str:
     return f"{cell}, {sizes}{', reverse' * reverse}"
 
 
-recurrence_forward.describe(updates="gates")
+#: At most six registers.
+_SPILLS = {("*", "*"): "NVRTC keeps to 40 or 64 registers per thread, for more warps, where a block of 512 threads might take 128"}
+
+recurrence_forward.describe(is_hot=True, updates="gates", spills=_SPILLS)
 
 
 @recurrence_forward.cases("edge")
@@ -117,7 +120,7 @@ def _(y, hn, cn, gates, inner, w, b, h0, c0, starts, *, cell, reverse):
     return Cost(operations, num_bytes(y, hn, cn, gates, inner, w, b, h0, c0, starts) + written)
 
 
-recurrence_backward.describe()
+recurrence_backward.describe(is_hot=True, spills=_SPILLS)
 
 
 @recurrence_backward.cases("edge")
