@@ -139,6 +139,26 @@ def log(x: Any) -> Any:
     return numpy.log(x)
 
 
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent, in the dtype of x."""
+    return numpy.tanh(x)
+
+
+@loop_body
+def product(out, a, b, m, n, k, out_row, a_row, a_depth, b_depth):
+    """out (m, n) = a (m, k) b (k, n), where the columns of out and of b are adjacent; the strides are in elements.
+
+    ``captured/compiled/jit/matmul`` has its compiled form, with tiles in registers.
+    """
+    for i in range(m):
+        for j in range(n):
+            total = like(out, 0)
+            for d in range(k):
+                total = reduce_add(total, load(a, i * a_row + d * a_depth, 1) * load(b, d * b_depth + j, 2))
+            store(out, i * out_row + j, total, 0)
+    return 0
+
+
 def multiply_high(a: Any, b: Any) -> Any:
     """The upper 64 bits of the product of two uint64."""
     return numpy.uint64(int(a) * int(b) >> 64)

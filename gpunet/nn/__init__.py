@@ -18,6 +18,7 @@ from gpunet.nn import (
     padding,
     parallel,
     pooling,
+    recurrence,
     upsampling,
 )
 from gpunet.nn.activation import *
@@ -32,6 +33,7 @@ from gpunet.nn.normalization import *
 from gpunet.nn.padding import *
 from gpunet.nn.parallel import *
 from gpunet.nn.pooling import *
+from gpunet.nn.recurrence import *
 from gpunet.nn.upsampling import *
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ __all__ += normalization.__all__
 __all__ += padding.__all__
 __all__ += parallel.__all__
 __all__ += pooling.__all__
+__all__ += recurrence.__all__
 __all__ += upsampling.__all__
 
 

@@ -117,6 +117,44 @@ def weight_gradients(dy: Array, x: Array | None, scale: Array | None, need_b: bo
     return dw, db
 
 
+def apply_layer(x: Array, w: Array, b: Array | None, activation: str = "identity", alpha: float = 0.0) -> tuple[Array, Any]:
+    """Allocate and compute (y, z) of a layer, in one launch.
+
+    Args:
+        x: (n, i), the input.
+        w: (o, i).
+        b: (o,), or None.
+
+    Returns:
+        act(x w^T + b), (n, o), and the pre-activation, or None if the derivative of the activation does not need it.
+    """
+    y = empty((len(x), len(w)), x.dtype, x)
+    z = empty(y.shape, y.dtype, y) if find(activation).saves == "preactivation" else None
+    if type(x) is ndarray:
+        linear_forward(y, z, None, None, x, w, b, activation=activation, alpha=alpha)
+    else:
+        cut = best_cut(*y.shape, x.shape[1])
+        linear_forward(y, z, *workspace(x, cut), x, w, b, activation=activation, alpha=alpha, cut=cut)
+    return y, z
+
+
+def input_gradient(dy: Array, w: Array, saved: Any = None, activation: str = "identity", alpha: float = 0.0) -> Array:
+    """Allocate and compute (dy w) * act'(saved), in one launch.
+
+    Args:
+        dy: (n, o), the gradient of the pre-activation.
+        w: (o, i).
+        saved: (n, i), the residual of the activation before the layer; None for "identity".
+    """
+    dx = empty((len(dy), w.shape[1]), dy.dtype, dy)
+    if type(dy) is ndarray:
+        linear_backward_input(dx, None, None, dy, w, saved, activation=activation, alpha=alpha)
+    else:
+        cut = best_cut(*dx.shape, dy.shape[1])
+        linear_backward_input(dx, *workspace(dy, cut), dy, w, saved, activation=activation, alpha=alpha, cut=cut)
+    return dx
+
+
 def _chain_composed(x, *parameters, activations):
     for (name, alpha), w, b in zip(activations, parameters[::2], parameters[1::2], strict=True):
         z = matmul(x, w.T) if b is None else matmul(x, w.T) + b
@@ -135,15 +173,9 @@ def linear_chain(x, *parameters, activations, need):
     first = need.index(True) if True in need else len(need)  # no operand before this one needs a gradient
     layers = zip(activations, parameters[::2], parameters[1::2], strict=True)
     for layer, ((name, alpha), w, b) in enumerate(layers):
-        row = find(name)
-        y = empty((len(x), len(w)), x.dtype, x)
-        z = empty(y.shape, y.dtype, y) if row.saves == "preactivation" else None
-        if type(x) is ndarray:
-            linear_forward(y, z, None, None, x, w, b, activation=name, alpha=alpha)
-        else:
-            cut = best_cut(*y.shape, x.shape[1])
-            linear_forward(y, z, *workspace(x, cut), x, w, b, activation=name, alpha=alpha, cut=cut)
-        saved += (x if need[1 + 2 * layer] else None, w if first <= 2 * layer else None, y if row.saves == "output" else z)
+        y, z = apply_layer(x, w, b, name, alpha)
+        residual = y if find(name).saves == "output" else z
+        saved += (x if need[1 + 2 * layer] else None, w if first <= 2 * layer else None, residual)
         x = y
     return x, tuple(saved)
 
@@ -163,15 +195,7 @@ def _(saved, dy, *, activations, need):
             gradients[at_w], gradients[at_b] = weight_gradients(dz, x, scale, need[at_b])
         if first > 2 * layer:
             return gradients
-        name, alpha = activations[layer - 1] if layer else ("identity", 0.0)
-        dx = empty((len(dz), w.shape[1]), dz.dtype, dz)
-        of_input = saved[3 * layer - 1] if layer else None
-        if type(dz) is ndarray:
-            linear_backward_input(dx, None, None, dz, w, of_input, activation=name, alpha=alpha)
-        else:
-            cut = best_cut(*dx.shape, dz.shape[1])
-            linear_backward_input(dx, *workspace(dz, cut), dz, w, of_input, activation=name, alpha=alpha, cut=cut)
-        dz = dx
+        dz = input_gradient(dz, w, saved[3 * layer - 1], *activations[layer - 1]) if layer else input_gradient(dz, w)
     gradients[0] = dz if scale is None else Gradient(dz, scale)
     return gradients
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import typing
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ REQUIRED = {
     **{f"{kind}Pad{dims}d": (1,) for kind in ("Zero", "Reflection", "Replication", "Circular") for dims in (1, 2, 3)},
     **{f"ConstantPad{dims}d": (1, 2.5) for dims in (1, 2, 3)},
     "Unfold": (2,), "Fold": ((4, 4), 2), "PixelShuffle": (2,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
+    "RNN": (2, 3), "LSTM": (2, 3), "GRU": (2, 3), "RNNBase": ("GRU", 2, 3), "RNNCellBase": (2, 3, True, 4), "RNNCell": (2, 3),
+    "LSTMCell": (2, 3), "GRUCell": (2, 3),
 }  # fmt: skip
 
 
@@ -53,9 +56,13 @@ KINDS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "
 
 
 def parameters(function: Any) -> list[Parameter]:
-    """The parameters of a function without ``self`` and private ones; of a builtin, from the first line of its docstring."""
+    """The parameters of a function without ``self`` and private ones; of overloads those of the first one, of a builtin those in
+    the first line of its docstring.
+    """
+    constructor = vars(function).get("__init__") if inspect.isclass(function) else None
+    overloads = [] if constructor is None else typing.get_overloads(constructor)
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(overloads[0] if overloads else function)
     except ValueError:
         name = function.__name__
         text = MISDOCUMENTED.get(name) or re.findall(rf"{name}(\(.*?\)) ->", function.__doc__)[0]
@@ -136,6 +143,8 @@ def test_constructors_take_the_arguments_of_torch(path: str, torch: Any) -> None
         short = name.rpartition(".")[2]
         options = {p.name: p.default for p in parameters(theirs) if p.default is not inspect.Parameter.empty}
         ordered = [p.default for p in parameters(theirs) if p.name in options and not p.kind]
+        if short in ("RNN", "GRU"):  # PyTorch takes device and dtype by keyword only, against its declaration
+            ordered = ordered[:-2]
         for module, make in ((gpunet, mine), (torch, theirs)):
             weights = [module.zeros(2, 2, requires_grad=True)]
             required: Any = REQUIRED.get(short, ())

@@ -10,6 +10,7 @@ import functools
 from typing import Any, NamedTuple
 
 from gpunet.captured.compiled import module
+from gpunet.launch import loops
 from gpunet.launch.loops import LoopBody
 
 _HEADER = '"""A function that recorded training steps call."""\n\nfrom gpunet.captured.compiled.jit import *\n'
@@ -30,15 +31,13 @@ class Entry(NamedTuple):
 
     def source(self) -> str:
         """The source of a module that defines it, as ``entry``: the body, which takes addresses and makes pointers of them."""
-        if isinstance(self.body, str):
-            from gpunet.captured.compiled.jit import matmul  # imports Numba
+        from gpunet.captured.compiled.jit import matmul  # imports Numba
 
-            body: LoopBody = getattr(matmul, self.body)
-        else:
-            body = self.body
+        body: LoopBody = getattr(matmul, self.body) if isinstance(self.body, str) else self.body
         pointers = [f"{name} = pointer({name}, {dtype})" for name, dtype in zip(body.parameters, self.arrays)]
         kinds = ", ".join([*("int64" for _ in self.arrays), *(f"{kind}64" for kind in self.numbers)])
-        helpers = {helper.name: f"@jit_helper\n{helper.source()}" for helper in body.called()}
+        called = [getattr(matmul, helper.name) if helper is loops.product else helper for helper in body.called()]
+        helpers = {helper.name: f"@jit_helper\n{helper.source()}" for helper in called}
         entry = f'@c_function("int64({kinds})")\n{body.source(pointers)}\n\nentry = {body.name}\n'
         return "\n\n".join((_HEADER, *helpers.values(), entry))
 

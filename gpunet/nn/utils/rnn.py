@@ -11,7 +11,7 @@ from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_integer
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.launch.tape import constant, graph_break_on_read
+from gpunet.launch.tape import active, constant, graph_break_on_read
 from gpunet.ops.elementwise import where
 from gpunet.ops.index import index_select
 from gpunet.ops.join import stack
@@ -99,7 +99,23 @@ def _lengths(function: str, lengths: Any) -> numpy.ndarray:
     return array.astype(numpy.int64)
 
 
+def values_on_host(function: str, indices: Tensor) -> numpy.ndarray:
+    """Read the batch sizes or the order of a PackedSequence.
+
+    A captured step relies on them: those of a sequence that is packed inside of the step are constants, those of one from outside
+    are guarded, and those of an argument are a graph break.
+    """
+    array, tape = indices.array, active.tape
+    if tape is not None and not any(array is known for known in tape.constants):
+        if tape.strict and type(array) is numpy.ndarray and not tape.is_own(array):
+            tape.guard_values(array)
+        else:
+            graph_break_on_read(f"{function} of a PackedSequence")
+    return devices.to_host(array)
+
+
 def _on_device_of(x: Tensor, array: numpy.ndarray) -> Tensor:
+    """A NumPy array of values that a captured step may rely on, as a tensor on the device of ``x``."""
     return make_tensor(constant(devices.move(numpy.ascontiguousarray(array), x.device)))
 
 
@@ -133,8 +149,9 @@ def pack_padded_sequence(
     rows = order[place] * steps + step if batch_first else step * n + order[place]
     data = index_select(input.reshape((steps * n, *input.shape[2:])), 0, _on_device_of(input, rows))
     batch_sizes = make_tensor(constant(numpy.bincount(step)))
-    indices = None if enforce_sorted else _on_device_of(input, order)
-    return PackedSequence(data, batch_sizes, indices)
+    if enforce_sorted:
+        return PackedSequence(data, batch_sizes)
+    return PackedSequence(data, batch_sizes, _on_device_of(input, order), _on_device_of(input, numpy.argsort(order)))
 
 
 def pad_packed_sequence(
@@ -155,7 +172,7 @@ def pad_packed_sequence(
         ArgumentError: total_length is smaller than the longest length.
     """
     data, batch_sizes, _, unsorted = sequence
-    sizes = devices.to_host(batch_sizes.array)
+    sizes = values_on_host("pad_packed_sequence()", batch_sizes)
     n, longest = int(sizes[0]), len(sizes)
     steps = longest if total_length is None else total_length
     if steps < longest:
@@ -163,8 +180,7 @@ def pad_packed_sequence(
     place = numpy.arange(n)
     lengths = (sizes[:, None] > place).sum(0)
     if unsorted is not None:
-        graph_break_on_read("pad_packed_sequence()")
-        place = devices.to_host(unsorted.array)
+        place = values_on_host("pad_packed_sequence()", unsorted)
         lengths = lengths[place]
     starts = numpy.concatenate([[0], numpy.cumsum(sizes)[:-1], numpy.zeros(steps - longest, int)])
     is_element = numpy.arange(steps)[:, None] < lengths

@@ -141,6 +141,11 @@ def log(x):
     return math.log(x)
 
 
+def tanh(x):
+    """tanh for code that is compiled for both float types."""
+    return math.tanh(x)
+
+
 @overload(exp)
 def _exp(x):
     return (lambda x: exp_f4(x)) if x == float32 else (lambda x: exp_f8(x))
@@ -149,3 +154,8 @@ def _exp(x):
 @overload(log)
 def _log(x):
     return (lambda x: log_f4(x)) if x == float32 else (lambda x: log_f8(x))
+
+
+@overload(tanh)
+def _tanh(x):
+    return (lambda x: tanh_f4(x)) if x == float32 else (lambda x: tanh_f8(x))
