@@ -17,10 +17,12 @@ from gpunet.backend.devices import Device, EmulatedArray
 from gpunet.errors import DeviceError, LaunchError
 from gpunet.launch.kernel import KERNELS, Kernel
 from gpunet.ops.activations import activation_backward
+from gpunet.ops.batch_norm import batch_norm_apply
 from gpunet.ops.convolution import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from gpunet.ops.cross_entropy import cross_entropy_labels, cross_entropy_soft
 from gpunet.ops.linear import linear_backward_input, linear_backward_weight, linear_forward
 from gpunet.ops.matmul import matmul_forward
+from gpunet.ops.normalization import group_norm_backward_input, group_norm_forward
 from gpunet.optim.adam import adam_step
 from gpunet.tools import kernel_cases, selftest
 from tests.backend.test_cuda_sources import _geometries
@@ -63,7 +65,8 @@ def test_fast_contract_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 #: Kernels whose cases take more than five seconds in check mode.
 _SLOW = (
     linear_forward, linear_backward_input, linear_backward_weight, matmul_forward, cross_entropy_labels, cross_entropy_soft,
-    adam_step, conv2d_forward, conv2d_backward_input, conv2d_backward_weight,
+    adam_step, conv2d_forward, conv2d_backward_input, conv2d_backward_weight, group_norm_forward, group_norm_backward_input,
+    batch_norm_apply,
 )  # fmt: skip
 
 
