@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         errors,
         interop,
         linalg,
+        models,
         mps,
         multiprocessing,
         nn,
@@ -135,7 +136,7 @@ _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "accelerator", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop",
-    "launch", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
+    "launch", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 
 

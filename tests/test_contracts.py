@@ -38,7 +38,7 @@ LAYERS = (
     "nn optim",
     "captured",
     "data distributions",
-    "vision",
+    "models vision",
     "train",
     "accelerator backends cuda linalg mps multiprocessing random utils",  # re-export names, like the package itself ("")
     "",

@@ -15,6 +15,8 @@ The dialect of twins that become calls; ``tests/captured/test_dialect.py`` holds
 
 from __future__ import annotations
 
+import functools
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -220,6 +222,24 @@ def put_items(array: ndarray, index: Any, value: Any) -> None:
         raise translate_index_error(error, "x[index] = value", array.shape) from None
 
 
+@functools.cache
+def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a function's parameters that may be given by position; none of a function in C that does not state them."""
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:
+        return ()
+    return tuple(name for name, parameter in parameters.items() if parameter.kind in by_position)
+
+
+def _name_out(function: Any, arguments: Any, options: Any) -> tuple[Any, Any]:
+    """Move an ``out`` that is given by position, and the arguments behind it, to the options."""
+    names = _positional(function)
+    at = names.index("out") if "out" in names else len(arguments)
+    return arguments[:at], {**options, **dict(zip(names[at:], arguments[at:]))}
+
+
 def _untraced(value: Any) -> Any:
     """Replace traced arrays by plain ones on the same memory."""
     return tree_map(value, lambda a: a.view(ndarray), TracedArray)
@@ -266,6 +286,7 @@ class TracedArray(ndarray):
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         trace = _current_trace()
+        arguments, options = _name_out(function, arguments, options)
         if function is numpy.copyto:
             trace.record("copy", numpy.copyto, arguments[1:], options, arguments[0])
             return None

@@ -10,6 +10,7 @@ import pytest
 from gpunet.captured.ir import tree_map
 from gpunet.captured.trace import Trace
 from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.launch.shims import Shim
 from gpunet.launch.tape import Launch
 from gpunet.tools import kernel_cases
 
@@ -50,3 +51,19 @@ def test_most_kernels_are_traced_into_calls() -> None:
         "add_rows", "cross_entropy_labels", "index_positions", "random_bernoulli", "random_choice", "random_exponential",
         "random_integers", "random_normal", "random_uniform", "recurrence_backward", "recurrence_forward", "scatter_rows",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [
+    lambda x, index, out: numpy.take(x, index, 0, out, "clip"),
+    lambda x, index, out: numpy.cumsum(x, 0, None, out),
+    lambda x, index, out: numpy.clip(x, 0.0, 1.0, out),
+])  # fmt: skip
+def test_an_out_by_position_is_written(write: Any) -> None:
+    """While it is traced, the function computes nothing, and the recorded call writes to ``out``."""
+    x, index, out = numpy.ones((3, 2)), numpy.arange(3), numpy.zeros((3, 2))
+    shim = Shim("write", lambda xp, out, x, index: write(x, index, out))
+    trace = Trace()
+    trace.add_launch(Launch(shim, (out, x, index), {}))
+    [call] = trace.calls
+    assert [trace.buffers[view.buffer].array is out for view in call.writes] == [True]
+    assert not out.any()

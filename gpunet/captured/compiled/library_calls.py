@@ -231,7 +231,18 @@ def _take_items(call: Call) -> list[Unit] | None:
     if len(call.arguments) != 3 or call.options:
         return None
     out, x, index = call.arguments
-    index = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    return _rows_at(call, out, x, index[0] if isinstance(index, tuple) and len(index) == 1 else index)
+
+
+def _take(call: Call) -> list[Unit] | None:
+    """``numpy.take(x, index, axis=0, out=out, mode="clip")``, whose index is in range."""
+    if call.options.get("axis") != 0 or call.options.get("mode") != "clip":
+        return None
+    return _rows_at(call, call.options["out"], *call.arguments)
+
+
+def _rows_at(call: Call, out: View, x: View, index: Any) -> list[Unit] | None:
+    """``out[...] = x[index]`` in place of a call, if the arrays allow it."""
     if not isinstance(index, View) or index.dtype != numpy.int64 or x.dtype not in NATIVE or not x.shape:
         return None
     if not all(v.contiguous for v in (out, x, index)) or out.dtype != x.dtype or 0 in (*out.shape, *x.shape) or overlap(out, x):
@@ -248,6 +259,7 @@ _RULES: dict[Any, Callable[[Call], list[Unit] | None]] = {
     numpy.concatenate: _concatenate,
     numpy.clip: _clip,
     numpy.einsum: _einsum,
+    numpy.take: _take,
     "astype": _assign,
     "copy": _assign,
     "take_items": _take_items,

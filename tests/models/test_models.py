@@ -1,0 +1,75 @@
+"""U-Net and autoencoders: shapes, refusals, and the loss of the variational one against its formula."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import gpunet
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.models import VAE, Autoencoder, UNet, negative_elbo
+from gpunet.nn import init
+
+
+def test_unet_keeps_the_size() -> None:
+    model = UNet(2, 3, width=4, depth=2)
+    assert model(gpunet.rand(2, 2, 8, 12)).shape == (2, 3, 8, 12)
+    expected = r"UNet: an input of shape \(1, 2, 8, 10\); expected \(n, 2, height, width\) with multiples of 4 = 2 \*\* depth; pad"
+    with pytest.raises(ShapeError, match=expected):
+        model(gpunet.rand(1, 2, 8, 10))
+    with pytest.raises(ShapeError, match=r"UNet: an input of shape \(2, 8, 8\)"):
+        model(gpunet.rand(2, 8, 8))
+    with pytest.raises(ArgumentError, match="UNet: width=4, depth=0; expected 1 or more"):
+        UNet(1, 1, width=4, depth=0)
+
+
+def test_unet_has_the_parameters_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """31.0 million for three channels and two classes, as counted from figure 1, with batch norm instead of biases."""
+    monkeypatch.setattr(init, "_draw", lambda name, tensor, *arguments, **options: tensor)
+    widths = [64, 128, 256, 512, 1024]
+    down = sum(9 * (i * o + o * o) + 4 * o for i, o in zip([3, *widths], widths))
+    up = sum(4 * 2 * o * o + o + 9 * (2 * o * o + o * o) + 4 * o for o in widths[:-1])
+    assert sum(p.numel() for p in UNet(3, 2).parameters()) == down + up + 2 * 64 + 2 == 31_037_698
+
+
+@pytest.mark.parametrize("size, depth", [(8, 1), (12, 2), (16, 3)])
+def test_autoencoders_return_images(size: int, depth: int) -> None:
+    x = gpunet.rand(3, 2, size, size)
+    plain = Autoencoder(size, 2, latent=5, width=4, depth=depth)
+    assert plain.encode(x).shape == (3, 5) and plain(x).shape == x.shape
+    vae = VAE(size, 2, latent=5, width=4, depth=depth)
+    logits, mean, log_variance = vae(x)
+    assert logits.shape == x.shape and mean.shape == log_variance.shape == (3, 5)
+    samples = vae.sample(7)
+    assert samples.shape == (7, 2, size, size) and samples.min() > 0 and samples.max() < 1
+
+
+def test_vae_draws_in_training_alone() -> None:
+    vae, x = VAE(8, width=2, depth=1), gpunet.rand(2, 1, 8, 8)
+    assert vae(x)[0].tolist() != vae(x)[0].tolist()
+    vae.eval()
+    assert vae(x)[0].tolist() == vae(x)[0].tolist()
+
+
+@pytest.mark.parametrize("make", [Autoencoder, VAE])
+def test_arguments_of_autoencoders(make: Any) -> None:
+    with pytest.raises(ArgumentError, match=rf"{make.__name__}: image_size=10; expected a multiple of 4 = 2 \*\* depth"):
+        make(10)
+    with pytest.raises(ArgumentError, match=rf"{make.__name__}: latent=0; expected 1 or more"):
+        make(8, latent=0)
+    with pytest.raises(DtypeError, match=rf"{make.__name__}.*width.*2\.5"):
+        make(8, width=2.5)
+
+
+def test_negative_elbo_is_that_of_the_distributions(torch: Any) -> None:
+    random = torch.Generator().manual_seed(0)
+    logits, images, mean, log_variance = (torch.randn(s, generator=random).double() for s in ((4, 6), (4, 6), (4, 3), (4, 3)))
+    images = images.sigmoid()
+    normal = torch.distributions.Normal
+    divergence = torch.distributions.kl_divergence(normal(mean, (log_variance / 2).exp()), normal(0.0, 1.0)).sum()
+    pixels = -(images * logits.sigmoid().log() + (1 - images) * (1 - logits.sigmoid()).log()).sum()
+    ours = [gpunet.tensor(a.numpy()) for a in (logits, images, mean, log_variance)]
+    assert negative_elbo(*ours, beta=2.5).item() == pytest.approx(((pixels + 2.5 * divergence) / 4).item(), rel=1e-12)
+    with pytest.raises(ShapeError):
+        negative_elbo(ours[0][:, :5], *ours[1:])
