@@ -1,6 +1,7 @@
 """The ops of layers, activations and losses as functions, with PyTorch's names."""
 
 from gpunet.ops.activations import *
+from gpunet.ops.attention import *
 from gpunet.ops.batch_norm import *
 from gpunet.ops.bilinear import *
 from gpunet.ops.conv_transpose import *
