@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpunet.nn import (
     activation,
+    attention,
     containers,
     convolution,
     embedding,
@@ -18,9 +19,11 @@ from gpunet.nn import (
     padding,
     parallel,
     pooling,
+    transformer,
     upsampling,
 )
 from gpunet.nn.activation import *
+from gpunet.nn.attention import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
 from gpunet.nn.embedding import *
@@ -32,6 +35,7 @@ from gpunet.nn.normalization import *
 from gpunet.nn.padding import *
 from gpunet.nn.parallel import *
 from gpunet.nn.pooling import *
+from gpunet.nn.transformer import *
 from gpunet.nn.upsampling import *
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["functional", "init", "parameter", "utils"]
 __all__ += activation.__all__
+__all__ += attention.__all__
 __all__ += containers.__all__
 __all__ += convolution.__all__
 __all__ += embedding.__all__
@@ -50,6 +55,7 @@ __all__ += normalization.__all__
 __all__ += padding.__all__
 __all__ += parallel.__all__
 __all__ += pooling.__all__
+__all__ += transformer.__all__
 __all__ += upsampling.__all__
 
 

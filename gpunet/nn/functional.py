@@ -19,6 +19,7 @@ from gpunet.ops.likelihood_losses import *
 from gpunet.ops.linear import *
 from gpunet.ops.losses import *
 from gpunet.ops.margin_losses import *
+from gpunet.ops.multi_head_attention import *
 from gpunet.ops.nll import *
 from gpunet.ops.normalization import *
 from gpunet.ops.one_hot import *
