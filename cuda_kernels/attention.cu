@@ -1,5 +1,5 @@
-// Scaled dot-product attention without the matrix of scores: for queries q (b, h, n, d), keys k (b, h / group, m, d) and values v
-// (b, h / group, m, e),
+// Scaled dot-product attention without the matrix of scores: for queries q (b, h, n, d), keys k (b, h / group, m, d) and
+// values v (b, h / group, m, e),
 //
 //   s = scale q k^T + bias, -inf where a key is hidden;  p = softmax of the rows of s;  y = p v
 //
@@ -8,9 +8,9 @@
 //   attention_backward       with p = exp(s - lse), dp = dy v^T and ds = p (dp - delta):
 //                            dq = scale ds k, dk = scale ds^T q, dv = p^T dy
 //
-// A block owns 64 rows of the result (queries, or keys in dk and dv) and 64 of its columns.  It goes through the other rows in
-// steps of 64 and keeps one tile of scores in shared memory (Dao et al. 2022).  The softmax of a row is scaled again when a step
-// has a larger score (Milakov and Gimelshein 2018).  A row whose keys are all hidden gives y = 0, and p = 0 in backward.
+// A block owns 64 rows of the result (queries, or keys in dk and dv) and 64 of its columns.  It goes through the other rows
+// in steps of 64 and keeps one tile of scores in shared memory (Dao et al. 2022).  The softmax of a row is scaled again when
+// a step has a larger score (Milakov and Gimelshein 2018).  A row whose keys are all hidden gives y = 0, and p = 0 in backward.
 //
 // All sums are in the order of the other rows, and of the heads of a group: no atomics.  An array is addressed by strides, so
 // that the heads of one projection need no copies.
@@ -204,7 +204,7 @@ struct Place {
 
 template <class T, bool WHOLE>
 __global__ void __launch_bounds__(64) attention_forward(
-    T* y, Accumulator<T>* lse, const T* q, const T* k, const T* v, const bool* mask, const T* bias, Attention of) {
+    T* y, Accumulator<T>* lse, const T* q, const T* k, const T* v, const bool* mask, const T* bias, const Attention of) {
   using A = Accumulator<T>;
   __shared__ __align__(16) Shared<AttentionTile<T>> shared;
   __shared__ __align__(16) Held<T> held;
@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(64) attention_forward(
 
 // One warp per row.
 template <class T>
-__global__ void __launch_bounds__(256) attention_delta(Accumulator<T>* delta, const T* dy, const T* y, Attention of) {
+__global__ void __launch_bounds__(256) attention_delta(Accumulator<T>* delta, const T* dy, const T* y, const Attention of) {
   using A = Accumulator<T>;
   const long long rows = static_cast<long long>(of.batches) * of.heads * of.queries;
   const int width = min(of.dy.width(dy), of.y.width(y)), lane = threadIdx.x % 32;
@@ -291,7 +291,7 @@ __global__ void __launch_bounds__(256) attention_delta(Accumulator<T>* delta, co
 template <class T, bool WHOLE>
 __global__ void __launch_bounds__(64) attention_backward(
     T* dq, T* dk, T* dv, const T* dy, const Accumulator<T>* lse, const Accumulator<T>* delta, const T* q, const T* k,
-    const T* v, const bool* mask, const T* bias, Attention of, int blocks_of_q, int blocks_of_k) {
+    const T* v, const bool* mask, const T* bias, const Attention of, int blocks_of_q, int blocks_of_k) {
   using A = Accumulator<T>;
   using Rows = RowSource<T, WHOLE>;
   __shared__ __align__(16) Shared<AttentionTile<T>> shared;

@@ -26,7 +26,7 @@ from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 
 TAKE = Shim("take", lambda xp, out, x, *, index: xp.copyto(out, x[index]), widens=False)
-TAKE_ROWS = Shim("take rows", lambda xp, out, x, positions: xp.take(x, positions, 0, out, "clip"), widens=False)
+TAKE_ROWS = Shim("take rows", lambda xp, out, x, positions: xp.take(x, positions, 0, out=out, mode="clip"), widens=False)
 PUT = Shim(
     "put",
     lambda xp, out, value, *, index: out.__setitem__(index, value),

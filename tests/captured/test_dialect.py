@@ -7,9 +7,12 @@ from typing import Any
 import numpy
 import pytest
 
+import gpunet
+
 from gpunet.captured.ir import tree_map
 from gpunet.captured.trace import Trace
 from gpunet.launch.kernel import KERNELS, Kernel
+from gpunet.launch.shims import Shim
 from gpunet.launch.tape import Launch
 from gpunet.tools import kernel_cases
 
@@ -50,3 +53,19 @@ def test_most_kernels_are_traced_into_calls() -> None:
         "add_rows", "cross_entropy_labels", "index_positions", "random_bernoulli", "random_choice", "random_exponential",
         "random_integers", "random_normal", "random_uniform", "scatter_rows",
     }  # fmt: skip
+
+
+def test_a_destination_that_is_passed_by_position_is_written_in_each_replay() -> None:
+    """A function that returns one of its later arguments wrote it: not a view, but a call that must be replayed."""
+    take = Shim("take", lambda xp, out, x, positions: xp.take(x, positions, 0, out, "clip"))
+    out, x, positions = numpy.zeros((2, 3)), numpy.arange(12.0).reshape(4, 3), numpy.array([3, 0])
+    trace = trace_of(take, (out, x, positions), {})
+    assert len(trace.calls) == 1
+
+
+def test_replays_of_embedding_follow_the_weight() -> None:
+    weight, index = gpunet.randn(7, 3), gpunet.tensor([[1, 6], [0, 1]])
+    step = gpunet.capture(lambda: gpunet.nn.functional.embedding(index, weight))
+    for _ in range(3):
+        weight += 1.0
+        assert (step() == weight[index]).all()
