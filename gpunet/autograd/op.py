@@ -28,6 +28,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, GradientError
+from gpunet.launch.contract import has_rows
 
 
 class Op:
@@ -278,7 +279,7 @@ class Fused(Op):
     def __init__(self, function: Callable[..., Any], composed: Callable[..., Any], name: str) -> None:
         super().__init__(function, name)
         self.composed = composed
-        self.takes_scale = self.takes_unit = False
+        self.takes_scale = self.takes_unit = self.takes_rows = False
         self.backward: Callable[..., Any] | None = None
         self.composed_backward: Callable[..., Any] | None = None
 
@@ -291,6 +292,10 @@ class Fused(Op):
         """Decorator of the backward in primitives (see :func:`fused`)."""
         self.check_backward(function)
         self.composed_backward = function
+
+    def takes(self, array: Array) -> bool:
+        """Return whether forward and backward take an array of these strides as it is."""
+        return array.flags.c_contiguous or (self.takes_rows and has_rows(array))
 
     def check_saved(self, saved: Any) -> None:
         """Raise a GradientError if ``saved`` is no flat tuple of arrays and None."""
@@ -312,14 +317,14 @@ class Fused(Op):
         return backward(node.saved, *map(self._received, upstream), need=node.need, **node.options)
 
     def _received(self, gradient: Gradient | Array | None) -> Gradient | None:
-        """The gradient in a form that ``backward`` takes: C-contiguous, with the scale applied unless it takes one."""
+        """The gradient in a form that ``backward`` takes: contiguous or rows, with the scale applied unless it takes one."""
         if type(gradient) is not Gradient:
             return None if gradient is None else Gradient(gradient)
         array = gradient.array
         is_taken = self.takes_unit if array is None else self.takes_scale or gradient.scale is None
         if not is_taken:
             return Gradient(gradient.apply())
-        return gradient if array is None or array.flags.c_contiguous else Gradient(contiguous(array), gradient.scale)
+        return gradient if array is None or self.takes(array) else Gradient(contiguous(array), gradient.scale)
 
     def _differentiate_composed(self, node: Node, upstream: list[Tensor | None]) -> list[Gradient | None]:
         """Return differentiable gradients: by the composed backward, or by running the composition and its backward."""
@@ -361,6 +366,7 @@ def fused(
     methods: str = "",
     takes_scale: bool = False,
     takes_unit: bool = False,
+    takes_rows: bool = False,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: make an op from ``function(*arrays, need, **options) -> (array or tuple of arrays, saved)``.
 
@@ -393,11 +399,12 @@ def fused(
         methods: names under which the op becomes a method of Tensor, separated by spaces.
         takes_scale: the gradient may have a pending scale; otherwise it is applied before.
         takes_unit: the gradient's array may be None, which means exactly 1; otherwise it is an array.
+        takes_rows: arrays and gradients may also have the layout "rows" (see :mod:`gpunet.launch.contract`).
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         op = Fused(function, composed, name)
-        op.name_from, op.takes_scale, op.takes_unit = name_from, takes_scale, takes_unit
+        op.name_from, op.takes_scale, op.takes_unit, op.takes_rows = name_from, takes_scale, takes_unit, takes_rows
 
         @functools.wraps(function)
         @ignore_fp_errors
@@ -416,7 +423,7 @@ def fused(
                         versions.append((version, version[0], value if keeps_inputs else id_of_owner(array)))
                         if value._requires_grad:
                             edge = (value, 0) if value._node is None else edge_to(value)
-                    value = array if array.flags.c_contiguous else contiguous(array)
+                    value = array if array.flags.c_contiguous or op.takes(array) else contiguous(array)
                 arrays.append(value)
                 edges.append(edge)
             need = [*map(bool, edges)]

@@ -308,9 +308,10 @@ class TracedArray(ndarray):
     @staticmethod
     def _call(trace: Trace, function: Any, arguments: Any, options: Any) -> Any:
         """Call a function that returns an array, and record the call unless the result is a view of an argument."""
+        plain = _untraced(arguments)
         with numpy.errstate(all="ignore"):
-            result = function(*_untraced(arguments), **_untraced(options))
-        if not isinstance(result, ndarray):
+            result = function(*plain, **_untraced(options))
+        if not isinstance(result, ndarray) or any(result is argument for argument in plain[1:]):  # a destination without "out="
             raise Untraceable
         if id(owner_of(result)) in trace._numbers and result.base is not None:
             return result.view(TracedArray)

@@ -23,6 +23,11 @@ from gpunet.errors import LaunchError
 T, A = "T", "A"
 
 
+def has_rows(array: Any) -> bool:
+    """Return whether an array has the layout "rows"."""
+    return array.ndim > 0 and (array.shape[-1] == 1 or array.strides[-1] == array.itemsize)
+
+
 class Parameter(NamedTuple):
     """What a kernel requires of an array."""
 
@@ -35,7 +40,7 @@ class Parameter(NamedTuple):
         """Return whether an array has the declared layout."""
         if self.layout == "strided" or array.flags.c_contiguous:
             return True
-        return self.layout == "rows" and array.ndim > 0 and (array.shape[-1] == 1 or array.strides[-1] == array.itemsize)
+        return self.layout == "rows" and has_rows(array)
 
 
 class Contract:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpunet.nn import (
     activation,
+    attention,
     containers,
     convolution,
     embedding,
@@ -19,9 +20,11 @@ from gpunet.nn import (
     parallel,
     pooling,
     recurrence,
+    transformer,
     upsampling,
 )
 from gpunet.nn.activation import *
+from gpunet.nn.attention import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
 from gpunet.nn.embedding import *
@@ -34,6 +37,7 @@ from gpunet.nn.padding import *
 from gpunet.nn.parallel import *
 from gpunet.nn.pooling import *
 from gpunet.nn.recurrence import *
+from gpunet.nn.transformer import *
 from gpunet.nn.upsampling import *
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["functional", "init", "parameter", "utils"]
 __all__ += activation.__all__
+__all__ += attention.__all__
 __all__ += containers.__all__
 __all__ += convolution.__all__
 __all__ += embedding.__all__
@@ -53,6 +58,7 @@ __all__ += padding.__all__
 __all__ += parallel.__all__
 __all__ += pooling.__all__
 __all__ += recurrence.__all__
+__all__ += transformer.__all__
 __all__ += upsampling.__all__
 
 

@@ -1,6 +1,7 @@
 """The ops of layers, activations and losses as functions, with PyTorch's names."""
 
 from gpunet.ops.activations import *
+from gpunet.ops.attention import *
 from gpunet.ops.batch_norm import *
 from gpunet.ops.bilinear import *
 from gpunet.ops.conv_transpose import *
@@ -18,6 +19,7 @@ from gpunet.ops.likelihood_losses import *
 from gpunet.ops.linear import *
 from gpunet.ops.losses import *
 from gpunet.ops.margin_losses import *
+from gpunet.ops.multi_head_attention import *
 from gpunet.ops.nll import *
 from gpunet.ops.normalization import *
 from gpunet.ops.one_hot import *

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import pytest
 
+import gpunet
 from gpunet.captured.ir import tree_map
 from gpunet.captured.trace import Trace
 from gpunet.launch.kernel import KERNELS, Kernel
@@ -67,3 +68,19 @@ def test_an_out_by_position_is_written(write: Any) -> None:
     [call] = trace.calls
     assert [trace.buffers[view.buffer].array is out for view in call.writes] == [True]
     assert not out.any()
+
+
+def test_a_destination_that_is_passed_by_position_is_written_in_each_replay() -> None:
+    """A function that returns one of its later arguments wrote it: not a view, but a call that must be replayed."""
+    take = Shim("take", lambda xp, out, x, positions: xp.take(x, positions, 0, out, "clip"))
+    out, x, positions = numpy.zeros((2, 3)), numpy.arange(12.0).reshape(4, 3), numpy.array([3, 0])
+    trace = trace_of(take, (out, x, positions), {})
+    assert len(trace.calls) == 1
+
+
+def test_replays_of_embedding_follow_the_weight() -> None:
+    weight, index = gpunet.randn(7, 3), gpunet.tensor([[1, 6], [0, 1]])
+    step = gpunet.capture(lambda: gpunet.nn.functional.embedding(index, weight))
+    for _ in range(3):
+        weight += 1.0
+        assert (step() == weight[index]).all()
