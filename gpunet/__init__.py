@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpunet import (
         accelerator,
+        amp,
         autograd,
         backends,
         cuda,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         version,
         vision,
     )
+    from gpunet.autograd.autocast import *
     from gpunet.autograd.engine import *
     from gpunet.autograd.mode import *
     from gpunet.autograd.printing import *
@@ -112,6 +114,7 @@ __version__ = "0.1.0"
 _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.constants", "backend.flags", "backend.formats", "backend.threads",
     "autograd.size", "autograd.tensor", "autograd.tensor_types", "autograd.mode", "autograd.printing", "autograd.engine",
+    "autograd.autocast",
     "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.arithmetic",
     "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.factorize", "ops.grid", "ops.index", "ops.join",
     "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.query", "ops.random", "ops.reduce", "ops.rounding", "ops.scan",
@@ -134,7 +137,7 @@ _SELECTED_NAMES = {
 _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "accelerator", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop",
+    "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop",
     "launch", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 
