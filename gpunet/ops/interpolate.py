@@ -120,8 +120,8 @@ def _sizes(
     return sizes, factors
 
 
-@in_accumulator
 @casts("cuda: float32")
+@in_accumulator
 def _along_each(x: Tensor, mode: str, sizes: list[int], factors: list[float | None], align: bool) -> Tensor:
     """Interpolate the last dimensions, first those whose result is the smallest."""
     dims = len(sizes)

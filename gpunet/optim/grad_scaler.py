@@ -275,30 +275,35 @@ class GradScaler(LossScaling):
         if not self._enabled:
             return
         scale, counters = self._started("update")
+        checked = [progress for progress in self._progress.values() if progress.stage != _READY]
         if new_scale is not None:
             self._set_scale(new_scale)
-        else:
-            checked = [progress for progress in self._progress.values() if progress.stage != _READY]
-            if not checked:
-                raise GradientError("GradScaler.update: no step() since the last update(); call scaler.step(optimizer) before")
-            self._stepped = checked
-            found = checked[0].found
-            for progress in checked[1:]:
-                either = empty((1,), found.dtype, found)
-                _MAXIMUM(either, found, progress.found)
-                found = either
-            options = self._growth_factor, self._backoff_factor, self._growth_interval, self.max_skips
-            growth, backoff, interval, max_skips = options
-            names = "({0}._growth_factor, {0}._backoff_factor, {0}._growth_interval, {0}.max_skips) == {1}"
-            rely_on([], names, (self, options), "an option of a GradScaler")
-            update_scale(
-                scale, counters, fault_record(scale), found, growth=growth, backoff=backoff, interval=interval, max_skips=max_skips,
-                number=self._number,
-            )  # fmt: skip
-        for progress in self._progress.values():
+        elif not checked:
+            raise GradientError("GradScaler.update: no step() since the last update(); call scaler.step(optimizer) before")
+        for progress in checked:
             progress.stage = _READY
         self.has_scaled = False
         self.unscaled.clear()
+        if new_scale is None:
+            self._stepped = checked
+            self._adapt(scale, counters, [progress.found for progress in checked])
+
+    def _adapt(self, scale: Array, counters: Array, found: list[Array]) -> None:
+        """Launch the update of the scale, given whether the gradients of each optimizer were not finite."""
+        first, *others = found
+        for other in others:
+            either = empty((1,), first.dtype, first)
+            _MAXIMUM(either, first, other)
+            first = either
+        options = growth, backoff, interval, max_skips = (
+            self._growth_factor, self._backoff_factor, self._growth_interval, self.max_skips
+        )  # fmt: skip
+        names = "({0}._growth_factor, {0}._backoff_factor, {0}._growth_interval, {0}.max_skips) == {1}"
+        rely_on([], names, (self, options), "an option of a GradScaler")
+        update_scale(
+            scale, counters, fault_record(scale), first, growth=growth, backoff=backoff, interval=interval, max_skips=max_skips,
+            number=self._number,
+        )  # fmt: skip
 
     def _set_scale(self, new_scale: Any) -> None:
         assert self._state is not None

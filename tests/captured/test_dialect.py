@@ -48,5 +48,5 @@ def test_a_twin_is_traced_as_its_kernel_declares(kernel: Kernel) -> None:
 def test_most_kernels_are_traced_into_calls() -> None:
     assert {kernel.name for kernel in LIBRARY if kernel.tracing != "calls"} == {
         "add_rows", "cross_entropy_labels", "index_positions", "random_bernoulli", "random_choice", "random_exponential",
-        "random_integers", "random_normal", "random_uniform", "scatter_rows",
+        "random_integers", "random_normal", "random_uniform", "scatter_rows", "update_scale",
     }  # fmt: skip

@@ -13,6 +13,7 @@ from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
+from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import graph_break
 from gpunet.optim.lr_scheduler.python import ReduceLROnPlateau
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, warn_of_verbose, zero_counters
@@ -117,6 +118,7 @@ class SequentialLR(_Combined):
         """Advance the active schedule by one step."""
         self._adopt_groups()
         positions, skip = self._states, self._skip_of_step()
+        rely_on(positions)
         if skip is None:
             for position in positions:
                 _ADD(position, position, 1.0)

@@ -48,6 +48,7 @@ class LRScheduler:
     cycle_momentum = False
     #: whether an option has a value for each group, so that a group cannot be added later
     has_options_per_group = False
+    _is_initial = False
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1, verbose: Any = None) -> None:
         _check_optimizer(optimizer)
@@ -66,7 +67,6 @@ class LRScheduler:
         self._states = zero_counters(optimizer)
         self._constants: list[tuple[list[float], Array]] = []
         self.last_epoch = last_epoch
-        self._is_initial = False
         self._initial_step()
         self.update_constants()
 
