@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     from gpunet.ops.statistics import *
     from gpunet.ops.trigonometry import *
     from gpunet.ops.weighted import *
+    from gpunet.optim.grad_scaler import *
     from gpunet.train.checkpoint import *
 
 __version__ = "0.1.0"
@@ -120,7 +121,8 @@ _REEXPORTED = (
     "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.query", "ops.random", "ops.reduce", "ops.rounding", "ops.scan",
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
-    "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
+    "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
+    "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import numpy
 
-from gpunet.autograd.mode import current
+from gpunet.autograd.mode import autocasting, current
 from gpunet.autograd.op import OPS
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices, dtypes, gpus
@@ -76,9 +76,7 @@ def casts(text: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
-            if current.autocast is None:
-                return function(*args, **options)
-            return call_with_casts(function, rules, args, options)
+            return call_with_casts(function, rules, args, options) if autocasting else function(*args, **options)
 
         return call  # type: ignore[return-value]
 
@@ -86,13 +84,14 @@ def casts(text: str) -> Callable[[F], F]:
 
 
 def call_with_casts(function: Callable[..., Any], rules: Rules, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Call ``function`` in an autocast block, on arguments that are cast by ``rules``.
+    """Call ``function``; in an autocast block, on arguments that are cast by ``rules``.
 
     Raises:
         ArgumentError: the rule is "refused".
     """
     enabled = current.autocast
-    assert enabled is not None
+    if enabled is None:
+        return function(*args, **options)
     kind = _kind_of((args, options))
     rule = rules.get(kind or "")
     if kind is None or rule is None or kind not in enabled:
@@ -192,11 +191,13 @@ class autocast:
 
     def __enter__(self) -> autocast:
         self._previous.append(current.autocast)
+        autocasting.append(None)
         _set(self.device, self.fast_dtype if self._enabled else None)
         return self
 
     def __exit__(self, *exception: object) -> None:
         current.autocast = self._previous.pop()
+        autocasting.pop()
 
     def __call__(self, function: F) -> F:
         @functools.wraps(function)
@@ -240,6 +241,8 @@ def set_autocast_enabled(device_type: str | bool, enabled: bool | None = None) -
     if not isinstance(value, bool):
         raise DtypeError(f"set_autocast_enabled: enabled={value!r}; expected True or False")
     _set(kind, get_autocast_dtype(kind) if value else None)
+    if value:
+        autocasting.append(None)  # for good: nothing tells when the last thread has switched it off
 
 
 def get_autocast_dtype(device_type: str) -> numpy.dtype[Any]:

@@ -124,10 +124,12 @@ class _Part:
             for mark in self.marks:
                 stack.enter_context(default_generator.repeat(mark))
             mode.current.enabled, mode.current.recomputes, mode.current.autocast = True, True, self.autocast
+            mode.autocasting.append(None)
             try:
                 returned = self.call()
             finally:
                 mode.current.enabled, mode.current.recomputes, mode.current.autocast = creates_graph, False, None
+                mode.autocasting.pop()
         outputs = list(returned) if isinstance(returned, (tuple, list)) else [returned]
         if _shapes(outputs) != self.shapes:
             raise GradientError(

@@ -52,6 +52,8 @@ class _Mode(threading.local):
 #: kinds of devices on which ops autocast, with their half dtypes (see :mod:`gpunet.autograd.autocast`), None if there are none;
 #: ``current.autocast_dtypes``, the default of these dtypes where it was set.
 current = _Mode()
+#: Not empty while a thread may autocast.  Ops look here first, which takes less time than ``current.autocast``.
+autocasting: list[None] = []
 F = TypeVar("F", bound=Callable[..., Any])
 
 

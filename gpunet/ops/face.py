@@ -19,7 +19,7 @@ import numpy
 
 from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, method, wrap
 from gpunet.autograd.autocast import call_with_casts, parse_rules
-from gpunet.autograd.mode import current
+from gpunet.autograd.mode import autocasting
 from gpunet.backend.dtypes import category
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, OutOfRangeError, ShapeError
 
@@ -46,7 +46,7 @@ def public(
         names: other names of parameters, as the method or another overload has them in PyTorch -> the parameter.
         autocast: the rules in an autocast block, see :mod:`gpunet.autograd.autocast`.
     """
-    rules = parse_rules(autocast)
+    rules = parse_rules(autocast) or None
     convert = _keep_number if numbers else wrap
 
     def decorate(function: F) -> F:
@@ -71,7 +71,7 @@ def public(
                     args = (convert(options.pop("input")),)
             if flags and (options or len(args) > first_flag):
                 _check_flags(function.__name__, flags, args, options)
-            if rules and current.autocast is not None:
+            if rules is not None and autocasting:
                 result = call_with_casts(function, rules, args, options)
             else:
                 result = function(*args, **options)

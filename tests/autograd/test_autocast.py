@@ -19,18 +19,19 @@ from tests.ops.test_ops import to_numpy
 CALLS = (
     "matmul(x, x.mT)", "x @ x.mT", "x.mm(x.mT)", "bmm(b, b.mT)", "mv(x, x[0])", "dot(x[0], x[0])", "vdot(x[0], x[0])",
     "inner(x, x)", "inner(x[0], x[0])", "outer(x[0], x[0])", "kron(x, x)", "tensordot(x, x, 2)", 'einsum("ij,kj->ik", x, x)',
-    'einsum("ij,ij->", x, x)', 'einsum("ij->ji", x)', 'einsum("i,j->ij", x[0], x[0])', "addmm(q, q, q)", "addmv(q[0], q, q[0])",
-    "addr(q, q[0], q[0])", "baddbmm(c, c, c)", "addbmm(q, c, c)", "chain_matmul(q, q, q)", "linalg.multi_dot([q, q])",
-    "linalg.multi_dot([q, q, q])", "linalg.vecdot(x, x)", "linalg.matrix_power(q, 3)", "matrix_power(q, 2)", "cov(x)",
-    "corrcoef(x)", "cross(v, v)", "linalg.cross(v, v)", "nn.functional.linear(x, w)", "nn.functional.linear(x, w, w[:, 0])",
-    "nn.functional.linear(x, w[0])", "nn.functional.bilinear(x, x, w3)", "nn.functional.conv1d(s, k1)",
-    "nn.functional.conv2d(im, k2)", 'nn.functional.conv2d(im, k2, padding="same")', "nn.functional.conv3d(vo, k3)",
-    "nn.functional.conv_transpose1d(s, k1.transpose(0, 1))", "nn.functional.conv_transpose2d(im, k2.transpose(0, 1))",
-    "nn.functional.conv_transpose3d(vo, k3.transpose(0, 1))", "nn.functional.prelu(x, w[0, :1])", "nn.functional.relu(x)",
-    "nn.functional.gelu(x)", "nn.functional.silu(x)", "nn.functional.mish(x)", "nn.functional.elu(x)", "nn.functional.selu(x)",
-    "nn.functional.celu(x)", "nn.functional.softplus(x)", "nn.functional.softplus(x, 2.0)", "nn.functional.softsign(x)",
-    "nn.functional.logsigmoid(x)", "nn.functional.hardswish(x)", "nn.functional.hardtanh(x)", "nn.functional.tanhshrink(x)",
-    "nn.functional.glu(x)", "nn.functional.softmax(x, -1)", "nn.functional.log_softmax(x, -1)", "nn.functional.softmin(x, -1)",
+    'einsum("ij,ij->", x, x)', 'einsum("ij->ji", x)', 'einsum("i,j->ij", x[0], x[0])', "addmm(q, q, q)",
+    "addmv(q[0], q, q[0])", "addr(q, q[0], q[0])", "baddbmm(c, c, c)", "addbmm(q, c, c)", "chain_matmul(q, q, q)",
+    "linalg.multi_dot([q, q])", "linalg.multi_dot([q, q, q])", "linalg.vecdot(x, x)", "linalg.matrix_power(q, 3)",
+    "matrix_power(q, 2)", "cov(x)", "corrcoef(x)", "cross(v, v)", "linalg.cross(v, v)", "nn.functional.linear(x, w)",
+    "nn.functional.linear(x, w, w[:, 0])", "nn.functional.linear(x, w[0])", "nn.functional.bilinear(x, x, w3)",
+    "nn.functional.conv1d(s, k1)", "nn.functional.conv2d(im, k2)", 'nn.functional.conv2d(im, k2, padding="same")',
+    "nn.functional.conv3d(vo, k3)", "nn.functional.conv_transpose1d(s, k1.transpose(0, 1))",
+    "nn.functional.conv_transpose2d(im, k2.transpose(0, 1))", "nn.functional.conv_transpose3d(vo, k3.transpose(0, 1))",
+    "nn.functional.prelu(x, w[0, :1])", "nn.functional.relu(x)", "nn.functional.gelu(x)", "nn.functional.silu(x)",
+    "nn.functional.mish(x)", "nn.functional.elu(x)", "nn.functional.selu(x)", "nn.functional.celu(x)",
+    "nn.functional.softplus(x)", "nn.functional.softplus(x, 2.0)", "nn.functional.softsign(x)", "nn.functional.logsigmoid(x)",
+    "nn.functional.hardswish(x)", "nn.functional.hardtanh(x)", "nn.functional.tanhshrink(x)", "nn.functional.glu(x)",
+    "nn.functional.softmax(x, -1)", "nn.functional.log_softmax(x, -1)", "nn.functional.softmin(x, -1)",
     "nn.functional.softmax(x, -1, dtype=float64)", "nn.functional.gumbel_softmax(x)", "nn.functional.layer_norm(x, (8,))",
     "nn.functional.layer_norm(x, (8,), w[0], w[0])", "nn.functional.rms_norm(x, (8,))", "nn.functional.group_norm(im, 1)",
     "nn.functional.batch_norm(im, None, None, training=True)", "nn.functional.instance_norm(im)",
@@ -70,14 +71,14 @@ CALLS = (
     "x.std(0)", "x.norm()", "x.norm(dim=0)", "x.logsumexp(0)", "x.max()", "x.amax(0)", "x.median()", "x.quantile(0.5)",
     "x.nanquantile(0.5)", "x.nansum()", "x.sort().values", "x.topk(2).values", "x.trace()", "dist(x, x)", "linalg.norm(x)",
     "linalg.vector_norm(x)", "linalg.matrix_norm(x)", "linalg.inv(q)", "linalg.det(q)", "linalg.slogdet(q).logabsdet",
-    "linalg.cholesky(q @ q.mT + eye)", "linalg.qr(q).R", "linalg.eigh(q).eigenvalues", "linalg.eigvalsh(q)", "linalg.svd(q).S",
-    "linalg.svdvals(q)", "linalg.solve(q, q)", "linalg.lstsq(q, q).solution", "linalg.pinv(q)", "linalg.cond(q)",
-    "linalg.matrix_rank(q)", "inverse(q)", "pinverse(q)", "logdet(q @ q.mT + eye)", "qr(q).R", "svd(q).S",
-    "cholesky(q @ q.mT + eye)", "cholesky_inverse(eye)", "cholesky_solve(q, eye)", "cat([x, f])", "stack([x, f])", "where(x > 0, x, f)", "x + f", "x * f", "addcmul(x, f, x)",
-    "addcdiv(x, f, x.abs() + 1)", "lerp(x, x, 0.5)", "x.index_copy(0, t[:1], f[:1])", "x.scatter(0, t[:, None], x)",
-    "x.index_add(0, t[:1], x[:1])", "maximum(x, f)", "diff(x)", "trapezoid(x)", "nan_to_num(x)", "x.tril()", "x.round()",
-    "hypot(x, x)", "logaddexp(x, x)", "nn.functional.one_hot(t)", "x.to(float64) @ x.to(float64).mT", "x.to(float64).log()",
-    "x.long().sum()",
+    "linalg.cholesky(q @ q.mT + eye)", "linalg.qr(q).R", "linalg.eigh(q).eigenvalues", "linalg.eigvalsh(q)",
+    "linalg.svd(q).S", "linalg.svdvals(q)", "linalg.solve(q, q)", "linalg.lstsq(q, q).solution", "linalg.pinv(q)",
+    "linalg.cond(q)", "linalg.matrix_rank(q)", "inverse(q)", "pinverse(q)", "logdet(q @ q.mT + eye)", "qr(q).R", "svd(q).S",
+    "cholesky(q @ q.mT + eye)", "cholesky_inverse(eye)", "cholesky_solve(q, eye)", "cat([x, f])", "stack([x, f])",
+    "where(x > 0, x, f)", "x + f", "x * f", "addcmul(x, f, x)", "addcdiv(x, f, x.abs() + 1)", "lerp(x, x, 0.5)",
+    "x.index_copy(0, t[:1], f[:1])", "x.scatter(0, t[:, None], x)", "x.index_add(0, t[:1], x[:1])", "maximum(x, f)",
+    "diff(x)", "trapezoid(x)", "nan_to_num(x)", "x.tril()", "x.round()", "hypot(x, x)", "logaddexp(x, x)",
+    "nn.functional.one_hot(t)", "x.to(float64) @ x.to(float64).mT", "x.to(float64).log()", "x.long().sum()",
 )  # fmt: skip
 
 #: Calls with another dtype than PyTorch's, and why.
@@ -94,34 +95,40 @@ DIFFERENT = {
 ON_GPU = {
     "float16": (
         "matmul(x, x.mT)", "x @ x.mT", "mv(x, x[0])", "addr(q, q[0], q[0])", 'einsum("ij,kj->ik", x, x)', "bmm(b, b.mT)",
-        "nn.functional.linear(x, w)", "nn.functional.conv2d(im, k2)", "nn.functional.conv_transpose2d(im, k2.transpose(0, 1))",
-        "nn.functional.prelu(x, w[0, :1])", "linalg.multi_dot([q, q, q])", "linalg.vecdot(x, x)",
-        "nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 2))(x)", "nn.Conv2d(2, 3, 3)(im)",
+        "nn.functional.linear(x, w)", "nn.functional.conv2d(im, k2)",
+        "nn.functional.conv_transpose2d(im, k2.transpose(0, 1))", "nn.functional.prelu(x, w[0, :1])",
+        "linalg.multi_dot([q, q, q])", "linalg.vecdot(x, x)", "nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 2))(x)",
+        "nn.Conv2d(2, 3, 3)(im)",
     ),
     "float32": (
-        "x.exp()", "x.abs().log()", "x.abs().log1p()", "x.expm1()", "x ** 2", "2.0 ** x", "x.pow(2.0)", "1.0 / x", "x.reciprocal()",
-        "x.abs().rsqrt()", "x.tan()", "x.cosh()", "x.sinh()", "x.clamp(-1, 1).acos()", "x.clamp(-0.5, 0.5).erfinv()", "x.sum()",
-        "x.prod()", "x.cumsum(0)", "x.cumprod(0)", "x.norm()", "x.logsumexp(0)", "dist(x, x)", "linalg.vector_norm(x)",
-        "nn.functional.softmax(x, -1)", "nn.functional.log_softmax(x, -1)", "nn.functional.softmin(x, -1)",
-        "nn.functional.softplus(x)", "nn.Sequential(nn.Linear(8, 3), nn.Softplus())(x)",
-        "nn.functional.layer_norm(x, (8,))", "nn.LayerNorm(8)(x)", "nn.functional.group_norm(im, 1)", "nn.GroupNorm(1, 2)(im)",
-        "nn.functional.rms_norm(x, (8,))", "nn.functional.cosine_similarity(x, x)", "nn.functional.pairwise_distance(x, x)",
-        "nn.functional.normalize(x)", "nn.functional.cross_entropy(x, t)", "nn.functional.nll_loss(x, t)",
-        "nn.functional.mse_loss(x, x)", "nn.functional.kl_div(x, x, reduction='sum')", "nn.functional.gaussian_nll_loss(x, x, x.abs())",
-        "nn.functional.binary_cross_entropy_with_logits(x, x.sigmoid())", "nn.functional.interpolate(im, scale_factor=2)",
-        "nn.functional.interpolate(im, scale_factor=2, mode='bilinear')",
+        "x.exp()", "x.abs().log()", "x.abs().log1p()", "x.expm1()", "x ** 2", "2.0 ** x", "x.pow(2.0)", "1.0 / x",
+        "x.reciprocal()", "x.abs().rsqrt()", "x.tan()", "x.cosh()", "x.sinh()", "x.clamp(-1, 1).acos()",
+        "x.clamp(-0.5, 0.5).erfinv()", "x.sum()", "x.prod()", "x.cumsum(0)", "x.cumprod(0)", "x.norm()", "x.logsumexp(0)",
+        "dist(x, x)", "linalg.vector_norm(x)", "nn.functional.softmax(x, -1)", "nn.functional.log_softmax(x, -1)",
+        "nn.functional.softmin(x, -1)", "nn.functional.softplus(x)", "nn.Sequential(nn.Linear(8, 3), nn.Softplus())(x)",
+        "nn.functional.layer_norm(x, (8,))", "nn.LayerNorm(8)(x)", "nn.functional.group_norm(im, 1)",
+        "nn.GroupNorm(1, 2)(im)", "nn.functional.rms_norm(x, (8,))", "nn.functional.cosine_similarity(x, x)",
+        "nn.functional.pairwise_distance(x, x)", "nn.functional.normalize(x)", "nn.functional.cross_entropy(x, t)",
+        "nn.functional.nll_loss(x, t)", "nn.functional.mse_loss(x, x)", "nn.functional.kl_div(x, x, reduction='sum')",
+        "nn.functional.gaussian_nll_loss(x, x, x.abs())", "nn.functional.binary_cross_entropy_with_logits(x, x.sigmoid())",
+        "nn.functional.interpolate(im, scale_factor=2)", "nn.functional.interpolate(im, scale_factor=2, mode='bilinear')",
         "addcmul(x, f, x)", "addcdiv(x, f, x.abs() + 1)", "atan2(x, f)", "cat([x, f])", "x + f",
         "x.scatter_add(0, t[:, None], f)", "x.index_put((t[:1],), f[:1])",
     ),
     "the input's": (
-        "nn.functional.relu(x)", "nn.functional.gelu(x)", "x.sigmoid()", "x.tanh()", "x.abs().sqrt()", "x.sin()", "x.mean()", "x.var()",
-        "x.amax(0)", "nn.functional.max_pool2d(im, 2)", "nn.functional.avg_pool2d(im, 2)", "nn.functional.max_pool3d(vo, 2)",
-        "nn.functional.pad(s, (1, 1), 'reflect')", "nn.functional.dropout(x, 0.5)", "nn.functional.embedding(t, w)", "x.trace()",
-        "nn.functional.interpolate(im, scale_factor=0.5, mode='area')", "nn.functional.batch_norm(im, None, None, training=True)",
-        "dot(x[0], x[0])", "cross(v, v)", "tensordot(x, x, 2)",
+        "nn.functional.relu(x)", "nn.functional.gelu(x)", "x.sigmoid()", "x.tanh()", "x.abs().sqrt()", "x.sin()", "x.mean()",
+        "x.var()", "x.amax(0)", "nn.functional.max_pool2d(im, 2)", "nn.functional.avg_pool2d(im, 2)",
+        "nn.functional.max_pool3d(vo, 2)", "nn.functional.pad(s, (1, 1), 'reflect')", "nn.functional.dropout(x, 0.5)",
+        "nn.functional.embedding(t, w)", "x.trace()", "nn.functional.interpolate(im, scale_factor=0.5, mode='area')",
+        "nn.functional.batch_norm(im, None, None, training=True)", "dot(x[0], x[0])", "cross(v, v)", "tensordot(x, x, 2)",
     ),
-    "float64": ("x.double() @ x.double().mT", "x.double().log()", "x.sum(dtype=float64)", "nn.functional.linear(x.double(), w.double())"),
-    "int64": ("t.sum()", "t @ t"),
+    "float64": (
+        "x.double() @ x.double().mT", "x.double().log()", "x.sum(dtype=float64)",
+        "nn.functional.linear(x.double(), w.double())",
+    ),
+    "int64": (
+        "t.sum()", "t @ t",
+    ),
 }  # fmt: skip
 
 
@@ -134,10 +141,9 @@ def names(library: Any, dtype: str, device: str) -> dict[str, Any]:
 
     tensors = {
         "x": make(4, 8), "f": make(4, 8, of="float32"), "b": make(2, 3, 4), "q": make(4, 4), "c": make(2, 4, 4), "v": make(4, 3),
-        "w": make(5, 8), "w3": make(2, 8, 8), "s": make(2, 3, 8), "k1": make(2, 3, 3), "im": make(2, 2, 6, 6), "k2": make(3, 2, 3, 3),
-        "vo": make(2, 2, 6, 6, 6), "k3": make(3, 2, 3, 3, 3), "gr": make(2, 5, 5, 2), "lp": make(6, 2, 5).log_softmax(-1).to(
-            getattr(library, dtype)
-        ),
+        "w": make(5, 8), "w3": make(2, 8, 8), "s": make(2, 3, 8), "k1": make(2, 3, 3), "im": make(2, 2, 6, 6),
+        "k2": make(3, 2, 3, 3), "vo": make(2, 2, 6, 6, 6), "k3": make(3, 2, 3, 3, 3), "gr": make(2, 5, 5, 2),
+        "lp": make(6, 2, 5).log_softmax(-1).to(getattr(library, dtype)),
     }  # fmt: skip
     integers = {
         "t": [0, 1, 2, 3], "ml": [[0, 1, -1, 0, 0, 0, 0, 0]] * 4, "ct": [[1, 2], [2, 3]], "cl": [6, 6], "ctl": [2, 2],
@@ -209,7 +215,8 @@ def test_every_function_that_torch_autocasts_is_in_the_tables(torch: Any) -> Non
 
 
 def test_gradients_have_the_dtypes_of_parameters(device: str) -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3), nn.LayerNorm(3)).to(device)
+    convolution = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()
+    model = nn.Sequential(*convolution, nn.Flatten(), nn.Linear(32, 3), nn.LayerNorm(3)).to(device)
     x, y = gpunet.randn(5, 1, 6, 6, device=device), gpunet.tensor([0, 1, 2, 0, 1], device=device)
     with gpunet.autocast(device, dtype=gpunet.float16):
         assert model[0](x).dtype == gpunet.float16

@@ -269,9 +269,13 @@ def test_twenty_skipped_steps_in_a_row_raise(backend: str, device: str) -> None:
     for g in [bad] * 19 + [good] + [bad] * 19:
         step(g)
     gpunet.synchronize(device)
-    with pytest.raises(GradientError, match=r"the last 20 steps of Adam were skipped, the last at a scale of 2.38"):
+
+    def skip_again() -> None:
         step(bad)
         gpunet.synchronize(device)
+
+    with pytest.raises(GradientError, match=r"the last 20 steps of Adam were skipped, the last at a scale of 2.38"):
+        skip_again()
     assert scaler.get_scale() == 2.0**-23
     step(good)
     assert scaler.stepped
@@ -397,7 +401,7 @@ def test_a_captured_step_must_leave_the_stage_that_it_finds() -> None:
         scaler.scale((p * g).sum()).backward()
         scaler.step(optimizer)
 
-    with pytest.raises(CaptureError, match=r"finds the gradients .* ready .* leaves them stepped .*: call scaler.unscale_\(\), step"):
+    with pytest.raises(CaptureError, match=r"finds the gradients .* ready .* leaves them stepped .*: call scaler"):
         gpunet.capture(without_update)(gpunet.ones(2))
 
 
