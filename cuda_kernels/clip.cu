@@ -7,9 +7,8 @@
 // NaN propagates, as in NumPy.  If the tensors do not fit into one table there are several launches: the first one
 // starts the sum, the last one takes the root.  Versions: 1. packs of four (this one): memory-bound.
 
-#include "common/pack.cuh"
+#include "common/gradients.cuh"
 #include "common/reduce.cuh"
-#include "common/tensor_table.cuh"
 
 // ---- norms: of(g) is an element's term, combine() adds terms, root() turns the sum into the norm ----------------------
 
@@ -40,20 +39,6 @@ struct Largest : Magnitudes {
 };
 
 // ---- kernels ---------------------------------------------------------------------------------------------------------
-
-// Calls body(pointer, valid, width) for each pack of four in this block's part of its tensor.
-template <class T, int CAPACITY, class Body>
-__device__ __forceinline__ void for_each_pack_of_gradient(const TensorTable<1, CAPACITY>& table, Body body) {
-  const int tensor = table.tensor_of_block();
-  T* grads = table.template pointer<T>(0, tensor);
-  const int width = access_width(0, grads);
-  const long long first = static_cast<long long>(blockIdx.x - table.first_block[tensor]) * ELEMENTS_PER_BLOCK;
-#pragma unroll
-  for (int offset = 0; offset < ELEMENTS_PER_BLOCK; offset += 4 * 256) {
-    const long long start = first + offset + 4 * threadIdx.x;
-    if (start < table.counts[tensor]) body(grads + start, table.counts[tensor] - start, width);
-  }
-}
 
 template <class T, class Order, int CAPACITY>
 __global__ void __launch_bounds__(256) gradient_norm(

@@ -11,10 +11,11 @@
 //
 // States have the dtype of their parameter; halves are widened, and what is computed of them is rounded once, at its store.
 // The hyperparameters and the counters are in device memory, so that a CUDA graph uses their current values.  All blocks
-// read the counters first; the last block to finish advances them.
+// read the counters first; the last block to finish advances them.  A launch does nothing if *skip is not 0: the gradients of a
+// scaled loss were not finite.
 //
-// Versions: 1. packs of four, pointers by value: memory-bound.  2. update rules (this one).  Next: gradient scaling and
-// clipping fused in.
+// Versions: 1. packs of four, pointers by value: memory-bound.  2. update rules (this one).  Next: unscaling and clipping
+// fused in.
 
 #include "common/pack.cuh"
 #include "common/reduce.cuh"
@@ -42,7 +43,9 @@ __device__ __forceinline__ void load_counters(
 // Updates all tensors of a table whose lists are the parameters, the states of the rule, the counters and the gradients.
 template <class Rule, class T, int LISTS, int CAPACITY>
 __device__ __forceinline__ void update_tensors(
-    const TensorTable<LISTS, CAPACITY>& table, const double* hyperparameters, unsigned int* ticket, int maximize) {
+    const TensorTable<LISTS, CAPACITY>& table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  if (skip != nullptr && skip[0] != 0.0) return;  // all blocks alike
   using A = Accumulator<T>;
   constexpr int STATES = Rule::STATES;
   const int tensor = table.tensor_of_block();
@@ -388,66 +391,77 @@ struct Lion : PlainRule {
 
 template <class T, bool MOMENTUM, bool NESTEROV, int CAPACITY>
 __global__ void __launch_bounds__(256) sgd_step(
-    const __grid_constant__ TensorTable<4, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Sgd<MOMENTUM, NESTEROV>, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<4, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Sgd<MOMENTUM, NESTEROV>, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, bool AMSGRAD, bool DECOUPLED, int CAPACITY>
 __global__ void __launch_bounds__(256) adam_step(
-    const __grid_constant__ TensorTable<6, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Adam<AMSGRAD, DECOUPLED>, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<6, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Adam<AMSGRAD, DECOUPLED>, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, int CAPACITY>
 __global__ void __launch_bounds__(256) adamax_step(
-    const __grid_constant__ TensorTable<5, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Adamax, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<5, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Adamax, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, bool DECOUPLED, int CAPACITY>
 __global__ void __launch_bounds__(256) nadam_step(
-    const __grid_constant__ TensorTable<6, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Nadam<DECOUPLED>, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<6, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Nadam<DECOUPLED>, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, bool DECOUPLED, int CAPACITY>
 __global__ void __launch_bounds__(256) radam_step(
-    const __grid_constant__ TensorTable<5, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Radam<DECOUPLED>, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<5, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Radam<DECOUPLED>, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, bool MOMENTUM, bool CENTERED, int CAPACITY>
 __global__ void __launch_bounds__(256) rmsprop_step(
-    const __grid_constant__ TensorTable<6, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Rmsprop<MOMENTUM, CENTERED>, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<6, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Rmsprop<MOMENTUM, CENTERED>, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, int CAPACITY>
 __global__ void __launch_bounds__(256) adagrad_step(
-    const __grid_constant__ TensorTable<4, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Adagrad, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<4, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Adagrad, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, int CAPACITY>
 __global__ void __launch_bounds__(256) adadelta_step(
-    const __grid_constant__ TensorTable<5, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Adadelta, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<5, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Adadelta, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, int CAPACITY>
 __global__ void __launch_bounds__(256) asgd_step(
-    const __grid_constant__ TensorTable<6, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Asgd, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<6, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Asgd, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, int CAPACITY>
 __global__ void __launch_bounds__(256) rprop_step(
-    const __grid_constant__ TensorTable<5, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Rprop, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<5, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Rprop, T>(table, hyperparameters, skip, ticket, maximize);
 }
 
 template <class T, int CAPACITY>
 __global__ void __launch_bounds__(256) lion_step(
-    const __grid_constant__ TensorTable<4, CAPACITY> table, const double* hyperparameters, unsigned int* ticket, int maximize) {
-  update_tensors<Lion, T>(table, hyperparameters, ticket, maximize);
+    const __grid_constant__ TensorTable<4, CAPACITY> table, const double* hyperparameters, const double* skip,
+    unsigned int* ticket, int maximize) {
+  update_tensors<Lion, T>(table, hyperparameters, skip, ticket, maximize);
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpunet import (
         accelerator,
+        amp,
         autograd,
         backends,
         cuda,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         version,
         vision,
     )
+    from gpunet.autograd.autocast import *
     from gpunet.autograd.engine import *
     from gpunet.autograd.mode import *
     from gpunet.autograd.printing import *
@@ -105,6 +107,7 @@ if TYPE_CHECKING:
     from gpunet.ops.statistics import *
     from gpunet.ops.trigonometry import *
     from gpunet.ops.weighted import *
+    from gpunet.optim.grad_scaler import *
     from gpunet.train.checkpoint import *
 
 __version__ = "0.1.0"
@@ -113,12 +116,14 @@ __version__ = "0.1.0"
 _REEXPORTED = (
     "backend.dtypes", "backend.devices", "backend.constants", "backend.flags", "backend.formats", "backend.threads",
     "autograd.size", "autograd.tensor", "autograd.tensor_types", "autograd.mode", "autograd.printing", "autograd.engine",
+    "autograd.autocast",
     "launch.random", "launch.synchronize", "ops.creation", "ops.elementwise", "ops.activations", "ops.arithmetic",
     "ops.arrange", "ops.compare", "ops.diagonal", "ops.equality", "ops.factorize", "ops.grid", "ops.index", "ops.join",
     "ops.matmul", "ops.norm", "ops.order", "ops.products", "ops.query", "ops.random", "ops.reduce", "ops.rounding", "ops.scan",
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
-    "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "train.checkpoint",
+    "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
+    "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {
@@ -135,7 +140,7 @@ _SELECTED_NAMES = {
 _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "accelerator", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop",
+    "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop",
     "launch", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 

@@ -100,6 +100,7 @@ class _Part:
         self.call = lambda: function(*args, **kwargs)
         self.tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         where = {devices.CPU, *(devices.of(tensor.array) for tensor in self.tensors)}
+        self.autocast = mode.current.autocast
         self.marks = [default_generator.mark(device) for device in where] if repeats_draws else []
         self.boundary: list[Any] = []
         self.shapes: list[Any] = []
@@ -122,11 +123,13 @@ class _Part:
         with ExitStack() as stack:
             for mark in self.marks:
                 stack.enter_context(default_generator.repeat(mark))
-            mode.current.enabled, mode.current.recomputes = True, True
+            mode.current.enabled, mode.current.recomputes, mode.current.autocast = True, True, self.autocast
+            mode.autocasting.append(None)
             try:
                 returned = self.call()
             finally:
-                mode.current.enabled, mode.current.recomputes = creates_graph, False
+                mode.current.enabled, mode.current.recomputes, mode.current.autocast = creates_graph, False, None
+                mode.autocasting.pop()
         outputs = list(returned) if isinstance(returned, (tuple, list)) else [returned]
         if _shapes(outputs) != self.shapes:
             raise GradientError(

@@ -264,6 +264,9 @@ def run(
         return total.array if is_new else Gradient.of(total)
 
     previous_mode, mode.current.enabled = mode.current.enabled, create
+    autocast = mode.current.autocast if mode.autocasting else None
+    if autocast is not None:
+        mode.current.autocast = None  # gradients have the dtypes of the forward pass
     try:
         sent: Iterable[tuple[Any, Any]] = [(edge_to(o), _seed(o, seed)) for o, seed in zip(outputs, seeds, strict=True)]
         while True:
@@ -324,6 +327,8 @@ def run(
         requested.update((edge, materialize(gradient)) for edge, gradient in ended.items())
     finally:
         mode.current.enabled = previous_mode
+        if autocast is not None:
+            mode.current.autocast = autocast
     return [requested[edge_to(t)] for t in inputs]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy
@@ -42,11 +43,17 @@ def get_default_dtype() -> numpy.dtype[Any]:
 class _Mode(threading.local):
     enabled = True
     recomputes = False
+    autocast: dict[str, Any] | None = None
+    autocast_dtypes: Mapping[str, Any] = MappingProxyType({})
 
 
 #: Of this thread: ``current.enabled``, whether ops record the graph; ``current.recomputes``, whether a forward pass runs again
-#: for its gradient (see :mod:`gpunet.autograd.checkpoint`), so that layers must not count it twice.
+#: for its gradient (see :mod:`gpunet.autograd.checkpoint`), so that layers must not count it twice; ``current.autocast``, the
+#: kinds of devices on which ops autocast, with their half dtypes (see :mod:`gpunet.autograd.autocast`), None if there are none;
+#: ``current.autocast_dtypes``, the default of these dtypes where it was set.
 current = _Mode()
+#: Not empty while a thread may autocast.  Ops look here first, which takes less time than ``current.autocast``.
+autocasting: list[None] = []
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -58,7 +58,7 @@ class Recording:
         self.key, self.backend, self.fullgraph = key, backend, fullgraph
         #: fast path: the arrays of positional tensors of the recorded shapes and dtypes, else None
         self.match = _compile_match(args, options)
-        modes = is_grad_enabled(), get_default_dtype()
+        modes = is_grad_enabled(), mode.current.autocast, get_default_dtype()
         watch = Watch(function, (args, options))
         self.guards = watch.guards
         # one for each recording: a context cannot be entered twice, and another step may run in another thread
@@ -194,10 +194,11 @@ class Recording:
             if values is not None and id(owner_of(array)) not in used:
                 self.guards.add("{}({}, {})", (_has_values, weakref.ref(array), values), "the values of a NumPy array")
 
-    def _add_guards(self, tape: Tape, modes: tuple[bool, Any]) -> None:
-        """Add guards for grad mode and default dtype, ``modes``, and for the state on which launches rely."""
+    def _add_guards(self, tape: Tape, modes: tuple[Any, ...]) -> None:
+        """Add guards for ``modes``, grad mode, autocast mode and default dtype, and for the state on which launches rely."""
         add = self.guards.add
-        add("({}.enabled, {}()) == {}", (mode.current, get_default_dtype, modes), "grad mode or the default dtype")
+        of_modes = "({0}.enabled, {0}.autocast, {1}()) == {2}"
+        add(of_modes, (mode.current, get_default_dtype, modes), "grad mode, autocast mode or the default dtype")
         for condition in tape.guards:
             add(*condition)
         for array, values, line in tape.guarded:
@@ -329,7 +330,10 @@ def _run(function: Callable[..., Any], tape: Tape, inputs: list[Array], argument
     arrays = iter(inputs)
     args, options = tree_map(arguments, lambda _: make_tensor(next(arrays)), Tensor)
     with record(tape):
-        return function(*args, **options)
+        result = function(*args, **options)
+        for check in tape.at_end.values():
+            check()
+    return result
 
 
 def _copy_tensors(result: Any) -> Any:

@@ -30,6 +30,15 @@ def max_tensors(array: Array) -> int:
     return SMALL_TABLE
 
 
+def num_blocks(tensors: Sequence[Any]) -> int:
+    """Return the number of blocks of a launch; empty tensors have one, too, which counts the step of an optimizer."""
+    return sum([_num_blocks(tensor) for tensor in tensors])
+
+
+def _num_blocks(tensor: Any) -> int:
+    return max(1, ceil_div(tensor.size, ELEMENTS_PER_BLOCK))
+
+
 @functools.cache
 def table_dtype(lists: int, capacity: int) -> numpy.dtype[Any]:
     """Return the layout of the CUDA sources' ``TensorTable<lists, capacity>``."""
@@ -143,9 +152,7 @@ class ListKernel(Kernel):
             if tensors is not None:
                 table["pointers"][0, row, : len(tensors)] = [devices.pointer(a) for a in tensors]
         table["counts"][0, : len(counts)] = counts
-        table["first_block"][0, 1 : len(counts) + 1] = numpy.cumsum(
-            [max(1, ceil_div(c, ELEMENTS_PER_BLOCK)) for c in counts]  # empty tensors have a block, which counts the step
-        )
+        table["first_block"][0, 1 : len(counts) + 1] = numpy.cumsum([*map(_num_blocks, arrays[0])])
         table["tensors"] = len(counts)
         return table
 

@@ -87,6 +87,8 @@ class Tape:
         self.arguments: list[Any] = []
         #: NumPy arrays from outside the step whose values replays rely on: the array, its values, and the user's line
         self.guarded: list[tuple[weakref.ref[Any], Any, str]] = []
+        #: called when the step has run, by their owner: each breaks the graph if the step left a state that replays do not leave
+        self.at_end: dict[Any, Callable[[], None]] = {}
         #: leaves whose ``grad`` was set, with the previous gradient or ANY
         self.leaves: dict[Any, Any] = {}
 
@@ -187,6 +189,14 @@ def user_line() -> str:
     while frame.f_back is not None and is_library(frame.f_code.co_filename):
         frame = frame.f_back
     return line_at(frame.f_code, frame.f_lasti)
+
+
+def user_stacklevel() -> int:
+    """Return the ``stacklevel`` with which ``warnings.warn`` of the caller names the line of :func:`user_line`."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and is_library(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from gpunet.autograd import Tensor
+from gpunet.autograd.mode import current
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.nn.init import constant_
 from gpunet.nn.module import Module, Parameter, empty_parameter, launches
@@ -167,7 +168,8 @@ class Softplus(ActivationModule):
 
     @property
     def fusible(self) -> bool:
-        return self.beta == 1.0 and self.threshold >= 20.0
+        is_plain = self.beta == 1.0 and self.threshold >= 20.0
+        return is_plain and current.autocast is None  # autocasting on a GPU, it computes in float32 what a Linear gives in float16
 
     @launches(activations.activation_forward)
     def forward(self, input: Any) -> Tensor:

@@ -424,7 +424,7 @@ def gelu(input: Any, *, approximate: str = "none") -> Tensor:
     return activate(input, "gelu" if approximate == "none" else "gelu_tanh")
 
 
-@public()
+@public(autocast="cuda: float32")
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, or x where beta x > threshold."""
     beta, threshold = _as_finite("softplus", "beta", beta), as_number("softplus", "threshold", threshold)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.ops import reduce as reductions
@@ -14,6 +15,7 @@ from gpunet.ops.matmul import matmul
 __all__ = ["bilinear"]
 
 
+@casts("cuda: widest")
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
     """y[o] = x1 weight[o] x2 + bias[o].
 

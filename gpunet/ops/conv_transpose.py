@@ -12,6 +12,7 @@ from typing import Any
 from numpy import ndarray
 
 from gpunet.autograd import Tensor, fused, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.memory import empty
@@ -115,6 +116,7 @@ def _output_padding(function: str, output_size: Any, least: tuple[int, ...], str
     return tuple(n - low for n, low in zip(sizes, least))
 
 
+@casts("half")
 def transpose_convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, output_padding: Any, groups: Any, dilation: Any,
     function: str = "conv_transpose2d", output_size: Any = None,

@@ -20,6 +20,7 @@ import numpy
 from numpy import ndarray
 
 from gpunet.autograd import Gradient, Tensor, fused, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
@@ -487,6 +488,7 @@ def positive_groups(function: str, groups: Any) -> int:
     return number
 
 
+@casts("half")
 def convolve(
     x: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: Any,
     activation: str = "identity", alpha: float = 0.0, function: str = "conv2d",

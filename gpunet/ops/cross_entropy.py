@@ -10,6 +10,7 @@ import numpy
 from numpy import float64
 
 from gpunet.autograd import Tensor, fused, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating, is_integer, promote
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
@@ -297,6 +298,7 @@ def _(saved, dy, *, reduction, need):
     return loss_backward(saved, dy, reduction)
 
 
+@casts("float32")
 def cross_entropy(
     input: Any,
     target: Any,

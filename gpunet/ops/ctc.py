@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, make_tensor, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating, is_integer
 from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
@@ -24,6 +25,7 @@ from gpunet.ops.pad import pad
 __all__ = ["ctc_loss"]
 
 
+@casts("cpu: float32")
 def ctc_loss(
     log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int = 0, reduction: str = "mean",
     zero_infinity: bool = False,

@@ -16,20 +16,22 @@ from gpunet.ops.in_place import in_place
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def elementwise(names: str, operators: str = "", *, launch: Ufunc | None = None, numbers: bool = False) -> Callable[[F], F]:
+def elementwise(
+    names: str, operators: str = "", *, launch: Ufunc | None = None, numbers: bool = False, autocast: str = ""
+) -> Callable[[F], F]:
     """Decorator of a :func:`public` function that also gets in-place methods: ``add_`` beside ``add``.
 
     Args:
         names: the names of its methods, separated by spaces.
         operators: further names of the in-place method, such as ``__iadd__``.
         launch: see :func:`in_place`.
-        numbers: see :func:`public`.
+        numbers, autocast: see :func:`public`.  In-place methods do not autocast.
     """
 
     def decorate(function: F) -> F:
         changes = [f"{name}_" for name in names.split()]
         method(" ".join([*changes, operators]))(in_place(function, changes[0], launch))
-        return public(names, numbers=numbers)(function)
+        return public(names, numbers=numbers, autocast=autocast)(function)
 
     return decorate
 
@@ -41,6 +43,7 @@ def unary(
     function: str = "",
     same_dtype: bool = False,
     forward: Callable[[Tensor], Array] | None = None,
+    autocast: str = "",
 ) -> Callable[[Callable[..., Any]], Any]:
     """Decorator of the declaration of a function of one tensor; its body is only a docstring.
 
@@ -56,6 +59,7 @@ def unary(
         function: the ufunc, if NumPy names it differently.
         same_dtype: integers and booleans keep their dtype.
         forward: computes the result instead of the ufunc.
+        autocast: see :func:`public`.
     """
 
     def decorate(declaration: Callable[..., Any]) -> Any:
@@ -72,6 +76,6 @@ def unary(
         op = primitive(compute)
         op.derivatives(input=derivative)
         op.__name__, op.__wrapped__ = name, declaration  # whose signature the in-place method has
-        return functools.update_wrapper(elementwise(f"{name} {aliases}", launch=launch)(op), declaration)
+        return functools.update_wrapper(elementwise(f"{name} {aliases}", launch=launch, autocast=autocast)(op), declaration)
 
     return decorate

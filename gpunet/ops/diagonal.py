@@ -118,7 +118,7 @@ def diagflat(input: Any, offset: int = 0) -> Tensor:
     return diag_embed(_reshape(input, shape=(input.array.size,)), as_integer("diagflat", "offset", offset))
 
 
-@public("trace")
+@public("trace", autocast="cpu: float32")
 def trace(input: Any) -> Tensor:
     """The sum of the diagonal of a matrix, a 0-d tensor; of integers int64.
 

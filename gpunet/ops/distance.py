@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_boolean, is_floating, promote
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops import reduce as reductions
@@ -23,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@public()
+@public(autocast="cuda: float32")
 def normalize(input: Any, p: float = 2.0, dim: Dims = 1, eps: float = 1e-12, out: Any = None) -> Tensor:
     """input / max(norm, eps), with the p-norm along ``dim``; arguments as of :func:`norm`.
 
@@ -56,7 +57,7 @@ def common_floating(name: str, *values: Any) -> list[Tensor]:
     return [t if t.dtype == dtype else cast(t, dtype=dtype) for t in tensors]
 
 
-@public(out=False)
+@public(out=False, autocast="cuda: float32")
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle of vectors along ``dim``: x1 x2 / (max(|x1|, eps) max(|x2|, eps)).
 
@@ -88,7 +89,7 @@ def _cosine(a, b, axis, eps):
     return reductions.sum(a * b, axis)
 
 
-@public(out=False)
+@public(out=False, autocast="cuda: float32")
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """The p-norm of x1 - x2 + eps over the last dimension.
 
@@ -107,6 +108,7 @@ def _distance(a, b, p, eps, keepdim):
     return norm(a - b + eps, p, -1, keepdim)
 
 
+@casts("float32")
 def cosine_embedding_loss(
     input1: Any, input2: Any, target: Any, margin: float = 0, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
@@ -150,6 +152,7 @@ def _cosine_embedding(a, b, target, margin, reduction):
     return reduce_composed(similar + where(target == -1, clamp_min(cosine - margin, 0.0), 0.0), reduction)
 
 
+@casts("float32")
 def triplet_margin_loss(
     anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2, eps: float = 1e-6, swap: bool = False,
     size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",

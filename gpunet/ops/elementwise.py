@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import ADD, MULTIPLY, Tensor, contiguous, get_default_dtype, make_tensor, method, primitive, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.autograd.data import convert_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -146,7 +147,7 @@ def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     return sub(other, input, alpha=alpha)
 
 
-@primitive(methods="__pow__")
+@primitive
 def _pow(a, b):
     if isinstance(b, Tensor):
         dtype = result_dtype(a, b)
@@ -195,7 +196,7 @@ def _pow_exponent(g, a, b):
 _pow.derivatives(a=_pow_base, b=_pow_exponent)
 
 
-@elementwise("pow", "__ipow__", numbers=True)
+@elementwise("pow", "__ipow__", numbers=True, autocast="cuda: float32")
 def pow(input: Any, exponent: Any) -> Tensor:
     """input ** exponent, broadcast; one of them may be a number.
 
@@ -211,11 +212,19 @@ def _rsub(b, a):
 
 
 @method("__rtruediv__")
+@casts("cuda: float32")
 def _rdiv(b, a):
     return _div(a, b)
 
 
+@method("__pow__")
+@casts("cuda: float32")
+def _power(a, b):
+    return _pow(a, b)
+
+
 @method("__rpow__")
+@casts("cuda: float32")
 def _rpow(b, a):
     return _pow(a, b)
 
@@ -260,7 +269,7 @@ def _rsqrt_array(x: Tensor) -> Array:
     return root
 
 
-@unary(lambda g, out: -0.5 * (g * (out * out * out)), forward=_rsqrt_array)
+@unary(lambda g, out: -0.5 * (g * (out * out * out)), forward=_rsqrt_array, autocast="cuda: float32")
 def rsqrt(input):
     """1 / sqrt(x)."""
 
@@ -269,7 +278,7 @@ def _reciprocal_array(x: Tensor) -> Array:
     return launch_binary(ufunc("divide"), 1.0, x, x.dtype if is_floating(x.dtype) else get_default_dtype())
 
 
-@unary(lambda g, out: -(g * out * out), forward=_reciprocal_array)
+@unary(lambda g, out: -(g * out * out), forward=_reciprocal_array, autocast="cuda: float32")
 def reciprocal(input):
     """1 / x."""
 
@@ -277,32 +286,32 @@ def reciprocal(input):
 # ---- exponentials, trigonometry -------------------------------------------------------------------------------------
 
 
-@unary(lambda g, out: g * out)
+@unary(lambda g, out: g * out, autocast="cuda: float32")
 def exp(input):
     """e^x."""
 
 
-@unary(lambda g, out: g * (out + 1.0))
+@unary(lambda g, out: g * (out + 1.0), autocast="cuda: float32")
 def expm1(input):
     """e^x - 1, accurate near 0."""
 
 
-@unary(lambda g, input: g / input)
+@unary(lambda g, input: g / input, autocast="cuda: float32")
 def log(input):
     """The natural logarithm of x."""
 
 
-@unary(lambda g, input: g / (input + 1.0))
+@unary(lambda g, input: g / (input + 1.0), autocast="cuda: float32")
 def log1p(input):
     """log(1 + x), accurate near 0."""
 
 
-@unary(lambda g, input: g / (input * math.log(2.0)))
+@unary(lambda g, input: g / (input * math.log(2.0)), autocast="cuda: float32")
 def log2(input):
     """The logarithm of x to base 2."""
 
 
-@unary(lambda g, input: g / (input * math.log(10.0)))
+@unary(lambda g, input: g / (input * math.log(10.0)), autocast="cuda: float32")
 def log10(input):
     """The logarithm of x to base 10."""
 
@@ -317,17 +326,17 @@ def cos(input):
     """The cosine of x in radians."""
 
 
-@unary(lambda g, out: g * (out * out + 1.0))
+@unary(lambda g, out: g * (out * out + 1.0), autocast="cuda: float32")
 def tan(input):
     """The tangent of x in radians."""
 
 
-@unary(lambda g, input: g * input.cosh())
+@unary(lambda g, input: g * input.cosh(), autocast="cuda: float32")
 def sinh(input):
     """(e^x - e^-x) / 2."""
 
 
-@unary(lambda g, input: g * input.sinh())
+@unary(lambda g, input: g * input.sinh(), autocast="cuda: float32")
 def cosh(input):
     """(e^x + e^-x) / 2."""
 

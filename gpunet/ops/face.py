@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import numpy
 
 from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, method, wrap
+from gpunet.autograd.autocast import call_with_casts, parse_rules
+from gpunet.autograd.mode import autocasting
 from gpunet.backend.dtypes import category
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, OutOfRangeError, ShapeError
 
@@ -28,7 +30,7 @@ NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input",
 
 
 def public(
-    methods: str = "", *, out: bool = True, numbers: bool = False, names: Mapping[str, str] | None = None
+    methods: str = "", *, out: bool = True, numbers: bool = False, names: Mapping[str, str] | None = None, autocast: str = ""
 ) -> Callable[[F], F]:
     """Decorator of a function with PyTorch's parameter names.
 
@@ -42,7 +44,9 @@ def public(
         out: whether the function takes ``out=``.
         numbers: a number stays one as ``input``, as in ``pow(2, x)``.
         names: other names of parameters, as the method or another overload has them in PyTorch -> the parameter.
+        autocast: the rules in an autocast block, see :mod:`gpunet.autograd.autocast`.
     """
+    rules = parse_rules(autocast) or None
     convert = _keep_number if numbers else wrap
 
     def decorate(function: F) -> F:
@@ -67,7 +71,10 @@ def public(
                     args = (convert(options.pop("input")),)
             if flags and (options or len(args) > first_flag):
                 _check_flags(function.__name__, flags, args, options)
-            result = function(*args, **options)
+            if rules is not None and autocasting:
+                result = call_with_casts(function, rules, args, options)
+            else:
+                result = function(*args, **options)
             return result if destination is None else write_out(function.__name__, destination, result)
 
         return method(methods)(call)  # type: ignore[return-value]

@@ -157,7 +157,7 @@ def inverse_of(function: str, x: Any) -> Tensor:
     return in_accumulator(_inverse)(check_matrix(function, x, is_square=True))
 
 
-@public("inverse")
+@public("inverse", autocast="cpu: float32")
 def inverse(input: Any) -> Tensor:
     """The inverse of square matrices.
 
@@ -187,7 +187,7 @@ def _power(x: Tensor, n: int) -> Tensor:
     return clone(result) if result is x else result
 
 
-@public("matrix_power")
+@public("matrix_power", autocast="half")
 def matrix_power(input: Any, n: int) -> Tensor:
     """The n-th power of square matrices; a negative one is a power of the inverse.
 
@@ -345,7 +345,7 @@ def cholesky_of(function: str, x: Any, upper: bool) -> Tensor:
     return lower.mT if upper else lower
 
 
-@public("cholesky")
+@public("cholesky", autocast="cpu: float32")
 def cholesky(input: Any, upper: bool = False) -> Tensor:
     """The lower triangular l with l l^T = input, or the upper u with u^T u = input, of positive definite matrices.
 
@@ -360,7 +360,7 @@ def _solve_by_cholesky(b: Tensor, triangle: Tensor, upper: bool) -> Tensor:
     return _solve_triangular(lower.mT, _solve_triangular(lower, b, upper=False), upper=True)
 
 
-@public("cholesky_solve", names={"input2": "L"})
+@public("cholesky_solve", names={"input2": "L"}, autocast="cpu: float32")
 def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Tensor:  # noqa: N803
     """The x of a x = input, (..., n, k), for a given by its Cholesky factor ``L``, (..., n, n).
 
@@ -373,7 +373,7 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Tensor:  # noqa: 
     return in_accumulator(_solve_by_cholesky)(b, factor, upper)
 
 
-@public("cholesky_inverse")
+@public("cholesky_inverse", autocast="cpu: float32")
 def cholesky_inverse(input: Any, upper: bool = False) -> Tensor:
     """The inverse of positive definite matrices given by their Cholesky factors.
 
@@ -445,7 +445,7 @@ def _complete_qr(x: Tensor) -> QR:
     return QR(q, triu(_matmul(q.mT, x)))
 
 
-@public("qr")
+@public("qr", autocast="cpu: float32")
 def qr(input: Any, some: bool = True) -> QR:
     """Q with orthonormal columns and the upper triangular R with Q R = input; see :func:`gpunet.linalg.qr`.
 

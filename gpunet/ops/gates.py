@@ -26,7 +26,7 @@ from gpunet.ops.softmax import softmax
 __all__ = ["glu", "gumbel_softmax", "prelu", "rrelu", "rrelu_"]
 
 
-@public("prelu")
+@public("prelu", autocast="half")
 def prelu(input: Any, weight: Any) -> Tensor:
     """x where x > 0, weight x elsewhere (He et al. 2015).
 
@@ -113,7 +113,7 @@ def _glu(x, axis):
     return a * sigmoid(b)
 
 
-@public(out=False, names={"input": "logits"})
+@public(out=False, names={"input": "logits"}, autocast="cuda: float32")
 def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
     """Softmax of (logits + Gumbel noise) / tau: a differentiable sample of a category (Jang et al. 2017).
 

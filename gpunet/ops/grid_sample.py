@@ -12,6 +12,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, make_tensor, no_grad, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend import devices
 from gpunet.backend.dtypes import int64, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
@@ -86,6 +87,7 @@ def _taps(x: Tensor, n: int, mode: str, padding: str, align: bool) -> list[tuple
     return found
 
 
+@casts("cpu: float32, cuda: widest")
 def grid_sample(
     input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
 ) -> Tensor:

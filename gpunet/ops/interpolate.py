@@ -16,6 +16,7 @@ import numpy
 from numpy import ndarray
 
 from gpunet.autograd import Tensor, make_tensor, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import constant
@@ -119,6 +120,7 @@ def _sizes(
     return sizes, factors
 
 
+@casts("cuda: float32")
 @in_accumulator
 def _along_each(x: Tensor, mode: str, sizes: list[int], factors: list[float | None], align: bool) -> Tensor:
     """Interpolate the last dimensions, first those whose result is the smallest."""

@@ -9,8 +9,10 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
+from gpunet.launch.tape import user_stacklevel
 from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator
 from gpunet.ops.elementwise import log, raise_to, where
 from gpunet.ops.face import as_number, check_flag
@@ -21,6 +23,7 @@ __all__ = ["binary_cross_entropy", "gaussian_nll_loss", "kl_div", "poisson_nll_l
 KL_REDUCTIONS = ("batchmean", *REDUCTIONS)
 
 
+@casts("cpu: float32, cuda: refused")
 def binary_cross_entropy(
     input: Any, target: Any, weight: Any = None, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
@@ -74,6 +77,7 @@ def _check_probabilities(name: str, argument: str, x: Tensor) -> None:
             )
 
 
+@casts("float32")
 def kl_div(
     input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
     log_target: bool = False,
@@ -96,7 +100,7 @@ def kl_div(
         warnings.warn(
             "kl_div: reduction='mean' divides by the number of elements; reduction='batchmean' divides by that of rows, as the "
             "divergence is defined",
-            UserWarning, stacklevel=2,
+            UserWarning, stacklevel=user_stacklevel(),
         )  # fmt: skip
     reduction = reduction_of("kl_div", size_average, reduce, reduction, KL_REDUCTIONS)
     x, y = wrap(input), wrap(target)
@@ -114,6 +118,7 @@ def _sum_per_row(x, y, loss, rows):
     return apply_loss("kl_div", loss, x, y if y.dtype == x.dtype else cast(y, dtype=x.dtype), "sum") / rows
 
 
+@casts("float32")
 def poisson_nll_loss(
     input: Any, target: Any, log_input: bool = True, full: bool = False, size_average: bool | None = None, eps: float = 1e-8,
     reduce: bool | None = None, reduction: str = "mean",
@@ -156,6 +161,7 @@ def _log_factorial(y):
     return where(is_small, 0.0, y * log(y) - y + 0.5 * log(2.0 * math.pi * y))
 
 
+@casts("cuda: float32")
 def gaussian_nll_loss(
     input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:

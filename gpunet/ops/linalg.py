@@ -72,7 +72,7 @@ def _vector_norm_of(function: str, x: Any, p: Any, dim: Dims, keepdim: bool, dty
     return _vector_norm(x, float(p), axes, keepdim)
 
 
-@public(names={"input": "x", "a": "x"})
+@public(names={"input": "x", "a": "x"}, autocast="cuda: float32")
 def vector_norm(x: Any, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The norm of vectors: sum(|x|^ord)^(1/ord) over ``dim``, None being all elements.
 
@@ -123,7 +123,7 @@ def _matrix_norm_of(function: str, x: Any, order: Any, dim: Any, keepdim: bool, 
     return found
 
 
-@public(names=_A)
+@public(names=_A, autocast="cuda: float32")
 def matrix_norm(
     A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None  # noqa: N803
 ) -> Tensor:
@@ -140,7 +140,7 @@ def matrix_norm(
     return _matrix_norm_of("linalg.matrix_norm", A, ord, dim, keepdim, dtype)
 
 
-@public(names=_A)
+@public(names=_A, autocast="cuda: float32")
 def norm(A: Any, ord: Any = None, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:  # noqa: N803
     """:func:`vector_norm` over one dimension, :func:`matrix_norm` over two; without ``ord`` the root of the sum of squares.
 
@@ -161,7 +161,7 @@ def norm(A: Any, ord: Any = None, dim: Dims = None, keepdim: bool = False, *, dt
     return _matrix_norm_of("linalg.norm", x, ord, axes, keepdim, dtype)
 
 
-@public(names=_A)
+@public(names=_A, autocast="cpu: float32")
 def cond(A: Any, p: Any = None) -> Tensor:  # noqa: N803
     """The condition number: norm(A) * norm(inv(A)) of order ``p``; without it the ratio of the extreme singular values."""
     if p is None or p in (2, -2):
@@ -178,7 +178,7 @@ def cond(A: Any, p: Any = None) -> Tensor:  # noqa: N803
 # ---- solvers --------------------------------------------------------------------------------------------------------------------
 
 
-@public()
+@public(autocast="cpu: float32")
 def inv(A: Any) -> Tensor:  # noqa: N803
     """The inverse of square matrices.
 
@@ -193,7 +193,7 @@ def _solved(a: Tensor, b: Tensor, left: bool) -> Tensor:
     return _solve(a, b) if left else _solve(a.mT, b.mT).mT
 
 
-@public()
+@public(autocast="cpu: float32")
 def solve(A: Any, B: Any, *, left: bool = True) -> Tensor:  # noqa: N803
     """The X of A X = B, or of X A = B, for square matrices A (..., n, n).
 
@@ -261,7 +261,7 @@ class LeastSquares(NamedTuple):
     singular_values: Tensor
 
 
-@public(out=False, names={**_A, "b": "B"})
+@public(out=False, names={**_A, "b": "B"}, autocast="cpu: float32")
 def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:  # noqa: N803
     """The X (..., m, k) of least |A X - B|, of several that of least norm.
 
@@ -334,7 +334,7 @@ def _rank(values: Tensor, atol: float, rtol: float) -> Tensor:
     return _sum(values > (largest * rtol).clamp_min(atol), axes=(values.ndim - 1,), keepdim=False)
 
 
-@public(names=_A)
+@public(names=_A, autocast="cpu: float32")
 def matrix_rank(
     A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None  # noqa: N803
 ) -> Tensor:
@@ -372,7 +372,7 @@ def slogdet(A: Any) -> SignLogDet:  # noqa: N803
     return slogdet_of("linalg.slogdet", A)
 
 
-@public(names=_A)
+@public(names=_A, autocast="cpu: float32")
 def cholesky(A: Any, *, upper: bool = False) -> Tensor:  # noqa: N803
     """The lower triangular L with L L^T = A, or the upper U with U^T U = A, of positive definite matrices.
 
@@ -382,7 +382,7 @@ def cholesky(A: Any, *, upper: bool = False) -> Tensor:  # noqa: N803
     return cholesky_of("linalg.cholesky", A, upper)
 
 
-@public()
+@public(autocast="cpu: float32")
 def qr(A: Any, mode: str = "reduced") -> QR:  # noqa: N803
     """Q with orthonormal columns and the upper triangular R with Q R = A.
 
@@ -417,7 +417,7 @@ def _symmetric(function: str, x: Any, triangle: Any) -> Tensor:
     return x if triangle in "Ll" else x.mT
 
 
-@public(names=_A)
+@public(names=_A, autocast="cpu: float32")
 def eigh(A: Any, UPLO: str = "L") -> Eigen:  # noqa: N803
     """The eigenvalues (..., n), ascending, and orthonormal eigenvectors, the columns (..., n, n), of symmetric matrices.
 
@@ -433,7 +433,7 @@ def eigh(A: Any, UPLO: str = "L") -> Eigen:  # noqa: N803
     return found
 
 
-@public(names=_A)
+@public(names=_A, autocast="cpu: float32")
 def eigvalsh(A: Any, UPLO: str = "L") -> Tensor:  # noqa: N803
     """The eigenvalues (..., n) of symmetric matrices, ascending; see :func:`eigh`."""
     return _eigen(_symmetric("linalg.eigvalsh", A, UPLO)).eigenvalues
@@ -452,7 +452,7 @@ def _u_s_vh(x: Tensor, full: bool) -> SingularValues:
     return SingularValues(*svd_parts(_svd(x, full=full), x.array.shape, full))
 
 
-@public()
+@public(autocast="cpu: float32")
 def svd(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> SingularValues:  # noqa: N803
     """(U, S, Vh) with A = U diag(S) Vh, the singular values S (..., k), descending, k = min(n, m).
 
@@ -469,7 +469,7 @@ def svd(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> Sin
     return found
 
 
-@public()
+@public(autocast="cpu: float32")
 def svdvals(A: Any, *, driver: str | None = None) -> Tensor:  # noqa: N803
     """The singular values (..., k) of matrices, descending; their gradient is defined for equal ones, too."""
     if driver is not None:
@@ -480,7 +480,7 @@ def svdvals(A: Any, *, driver: str | None = None) -> Tensor:  # noqa: N803
 # ---- products -------------------------------------------------------------------------------------------------------------------
 
 
-@public(names=_A)
+@public(names=_A, autocast="half")
 def matrix_power(A: Any, n: int) -> Tensor:  # noqa: N803
     """The n-th power of square matrices; a negative one is a power of the inverse.
 
@@ -490,7 +490,7 @@ def matrix_power(A: Any, n: int) -> Tensor:  # noqa: N803
     return matrix_power_of("linalg.matrix_power", A, n)
 
 
-@public()
+@public(autocast="half")
 def multi_dot(tensors: Sequence[Any]) -> Tensor:
     """The product of two or more matrices, in the order of the fewest multiplications; the first and the last may be vectors.
 
@@ -514,7 +514,7 @@ def multi_dot(tensors: Sequence[Any]) -> Tensor:
     return _reshape(product, shape=(() if first else (rows,)) + (() if last else (columns,))) if first or last else product
 
 
-@public()
+@public(autocast="half")
 def vecdot(x: Any, y: Any, *, dim: int = -1) -> Tensor:
     """The dot products of vectors along ``dim``; the tensors broadcast.
 
@@ -529,7 +529,7 @@ def vecdot(x: Any, y: Any, *, dim: int = -1) -> Tensor:
     return in_accumulator(lambda a, b: _sum(a * b, axes=(at,), keepdim=False))(x, y)
 
 
-@public()
+@public(autocast="cuda: widest")
 def cross(input: Any, other: Any, *, dim: int = -1) -> Tensor:
     """The cross product of vectors of three elements along ``dim``; the tensors broadcast.
 

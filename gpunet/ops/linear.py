@@ -17,6 +17,7 @@ import numpy
 from numpy import ndarray
 
 from gpunet.autograd import Gradient, Tensor, fused, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
@@ -222,6 +223,7 @@ def check_linear(features: int, weight: Tensor, bias: Tensor | None) -> int:
     return shape[0]
 
 
+@casts("half")
 def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tensor:
     """Apply a chain of linear layers to x (..., in_features): one op, one launch per layer.
 
@@ -257,7 +259,7 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
     return out.reshape(*x.shape[:-1], features)
 
 
-@public()
+@public(autocast="half")
 def linear(
     input: Any, weight: Any, bias: Any = None, *, activation: str = "identity", alpha: float | None = None
 ) -> Tensor:

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.autograd import COPY, FILL, MULTIPLY, Gradient, Tensor, fused, primitive, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, is_floating, promote, uint8
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket
+from gpunet.launch.tape import user_stacklevel
 from gpunet.ops import reduce as reductions
 from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.activations import activate
@@ -367,7 +369,8 @@ def reduction_of(
             raise ArgumentError(f"{function}: {name}={value!r}; expected a bool or None, or reduction={value!r} by keyword")
     averages, reduces = size_average is not False, reduce is not False
     reduction = "none" if not reduces else "mean" if averages else "sum"
-    warnings.warn(f"{function}: size_average and reduce are deprecated; pass reduction={reduction!r}", UserWarning, stacklevel=3)
+    message = f"{function}: size_average and reduce are deprecated; pass reduction={reduction!r}"
+    warnings.warn(message, UserWarning, stacklevel=user_stacklevel())
     return reduction
 
 
@@ -398,7 +401,7 @@ def apply_loss(name: str, loss: str, x: Tensor, y: Tensor, reduction: str, delta
             warnings.warn(
                 f"{name}: input has shape {tuple(x.shape)}, target {tuple(y.shape)}; both are broadcast to {shape}, which is "
                 "nearly always a mistake: reshape one",
-                UserWarning, stacklevel=3,
+                UserWarning, stacklevel=user_stacklevel(),
             )  # fmt: skip
         x, y = (broadcast_to(v, shape=shape) for v in (x, y))
     if y.requires_grad:
@@ -424,6 +427,7 @@ def _weighted_mean(name: str, each: Tensor, weight: Any, shape: tuple[int, ...],
     return reductions.sum(each) / reductions.sum(wrap(weight)) if reduction == "mean" else reduce_composed(each, reduction)
 
 
+@casts("float32")
 def mse_loss(
     input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
     weight: Any = None,
@@ -443,6 +447,7 @@ def mse_loss(
     return _weighted_mean("mse_loss", apply_loss("mse_loss", "squared", x, y, "none"), weight, x.shape, reduction)
 
 
+@casts("float32")
 def l1_loss(
     input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
     weight: Any = None,
@@ -455,6 +460,7 @@ def l1_loss(
     return _weighted_mean("l1_loss", apply_loss("l1_loss", "absolute", x, y, "none"), weight, x.shape, reduction)
 
 
+@casts("float32")
 def huber_loss(
     input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
 ) -> Tensor:
@@ -480,6 +486,7 @@ def huber_loss(
     return reduce_composed(_weighted("huber_loss", each, weight, x.shape), reduction)
 
 
+@casts("float32")
 def smooth_l1_loss(
     input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
     beta: float = 1.0,
@@ -499,6 +506,7 @@ def smooth_l1_loss(
     return apply_loss("smooth_l1_loss", "huber", x, y, reduction, beta) / beta
 
 
+@casts("float32")
 def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", pos_weight: Any = None,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_boolean, is_floating, is_integer, uint8
 from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from gpunet.ops import reduce as reductions
@@ -28,6 +29,7 @@ __all__ = [
 _MULTI_MARGIN, _MULTILABEL = label_site("multi_margin_loss"), label_site("multilabel_margin_loss")
 
 
+@casts("float32")
 def soft_margin_loss(
     input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -51,6 +53,7 @@ def _check_broadcast(name: str, argument: str, value: Tensor, x: Tensor) -> None
         )
 
 
+@casts("float32")
 def hinge_embedding_loss(
     input: Any, target: Any, margin: float = 1.0, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
@@ -63,6 +66,7 @@ def hinge_embedding_loss(
     return apply_loss(name, "hinge_embedding", x, y, reduction, as_number(name, "margin", margin))
 
 
+@casts("float32")
 def margin_ranking_loss(
     input1: Any, input2: Any, target: Any, margin: float = 0, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
@@ -92,6 +96,7 @@ def _ranking(a, b, target, margin, reduction):
     return reduce_composed(clamp_min(margin - target * (a - b), 0.0), reduction)
 
 
+@casts("float32")
 def multi_margin_loss(
     input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean",
@@ -135,6 +140,7 @@ def _multi_margin(rows, labels, weight, p, margin, reduction):
     return reduce_composed(each if weight is None else each * picked_weights(_MULTI_MARGIN, weight, rows, labels), reduction)
 
 
+@casts("float32")
 def multilabel_margin_loss(
     input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -186,6 +192,7 @@ def _multilabel_margin(rows, target, reduction):
     return reduce_composed(reductions.sum(where(counts, hinge, 0.0), (1, 2)) / classes, reduction)
 
 
+@casts("cuda: float32")
 def multilabel_soft_margin_loss(
     input: Any, target: Any, weight: Any = None, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",

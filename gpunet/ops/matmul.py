@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, contiguous, method, primitive, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
@@ -111,16 +112,18 @@ def _product(function: str, a: Tensor, b: Tensor) -> Tensor:
 
 
 @method("__matmul__")
+@casts("half")
 def _matmul_operator(a: Any, b: Any) -> Tensor:
     return _product("matmul", wrap(a), wrap(b))
 
 
 @method("__rmatmul__")
+@casts("half")
 def _rmatmul(b: Any, a: Any) -> Tensor:
     return _product("matmul", wrap(a), wrap(b))
 
 
-@public("matmul")
+@public("matmul", autocast="half")
 def matmul(input: Any, other: Any) -> Tensor:
     """Matrix product: a 1-d operand is a row (left) or column (right) vector, and batch dimensions broadcast.
 
@@ -138,7 +141,7 @@ def _check_shapes(function: str, expected: str, fits: bool, a: Tensor, b: Tensor
         raise ShapeError(f"{function}: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected {expected}")
 
 
-@public("mm")
+@public("mm", autocast="half")
 def mm(input: Any, mat2: Any) -> Tensor:
     """The product of two matrices.
 
@@ -150,7 +153,7 @@ def mm(input: Any, mat2: Any) -> Tensor:
     return _product("mm", input, mat2)
 
 
-@public("bmm")
+@public("bmm", autocast="half")
 def bmm(input: Any, mat2: Any) -> Tensor:
     """The products of two batches of matrices, (batch, n, k) and (batch, k, m).
 
@@ -163,7 +166,7 @@ def bmm(input: Any, mat2: Any) -> Tensor:
     return _product("bmm", input, mat2)
 
 
-@public("dot")
+@public("dot", autocast="cuda: widest")
 def dot(input: Any, tensor: Any) -> Tensor:
     """The dot product of two vectors, a 0-d tensor.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating, is_integer
 from gpunet.errors import DtypeError, ShapeError
@@ -23,6 +24,7 @@ __all__ = ["nll_loss"]
 _SITE = label_site("nll_loss")
 
 
+@casts("float32")
 def nll_loss(
     input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
     reduce: bool | None = None, reduction: str = "mean",

@@ -40,7 +40,7 @@ def _logsumexp_derivative(g, x, out, axes):
 _logsumexp.derivatives(x=_logsumexp_derivative)
 
 
-@public("logsumexp")
+@public("logsumexp", autocast="cuda: float32")
 def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over ``dim``, computed without overflow; -inf of no elements."""
     dtype = input.dtype if is_floating(input.dtype) else get_default_dtype()
@@ -48,7 +48,7 @@ def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
     return converted(_logsumexp(converted(input, accumulator(dtype)), axes=axes, keepdim=keepdim), dtype)
 
 
-@public("norm")
+@public("norm", autocast="cuda: float32")
 def norm(
     input: Any, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, dtype: Any = None
 ) -> Tensor:

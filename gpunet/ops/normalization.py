@@ -25,6 +25,7 @@ import numpy
 from numpy import ndarray
 
 from gpunet.autograd import Gradient, Tensor, fused, wrap
+from gpunet.autograd.autocast import casts
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator, finfo, float32, is_floating, is_half
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
@@ -406,6 +407,7 @@ def normalized_sizes(function: str, normalized_shape: Any) -> tuple[int, ...]:
     return numbers
 
 
+@casts("cuda: float32")
 def normalize_layers(
     function: str, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float, is_centred: bool,
     activation: str = "identity", alpha: float = 0.0,
@@ -469,6 +471,7 @@ def rms_eps(input: Any, eps: float | None) -> float:
     return float(finfo(accumulator(dtype)).eps) if is_floating(dtype) else 0.0
 
 
+@casts("cuda: float32")
 def normalize_groups(
     function: str, input: Any, num_groups: int, weight: Any, bias: Any, eps: float, activation: str = "identity", alpha: float = 0.0
 ) -> Tensor:
@@ -525,7 +528,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     return normalize_groups("group_norm", input, groups, weight, bias, eps)
 
 
-@public(out=False)
+@public(out=False, autocast="float32")
 def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """x / (k + alpha average)^beta, where the average is of x^2 over ``size`` neighbouring channels (Krizhevsky et al. 2012).
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import COPY, FILL, Tensor, make_tensor, primitive
+from gpunet.autograd.autocast import casts
 from gpunet.autograd.data import convert_number
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
@@ -88,7 +89,8 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         raise ArgumentError(f"pad: mode={mode!r}; expected 'constant', 'reflect', 'replicate' or 'circular'")
     if value:
         raise ArgumentError(f"pad: value={value} with mode={mode!r}; only mode='constant' takes a value")
-    return _pad_with_elements(input, numbers, widths, mode)
+    is_cast = mode == "replicate" or (mode == "reflect" and len(numbers) < 6)
+    return (_pad_in_float32 if is_cast else _pad_with_elements)(input, numbers, widths, mode)
 
 
 def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[int, int], ...], mode: str) -> Tensor:
@@ -110,6 +112,10 @@ def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[
         else:  # without a gradient
             x = index_select(x, dim, make_tensor(constant(_indices(mode, low, high, n))))
     return x
+
+
+#: As in PyTorch, where the other modes have no rule.
+_pad_in_float32 = casts("cpu: float32")(_pad_with_elements)
 
 
 def _rows(mode: str, low: int, high: int, size: int) -> Rows:

@@ -673,7 +673,7 @@ def max_pool2d_with_indices(
     return _max_pool("max_pool2d_with_indices", input, 2, *numbers, return_indices=True)
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def max_pool3d(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
     return_indices: bool | None = False,
@@ -688,7 +688,7 @@ def max_pool3d(
     return _max_pool("max_pool3d", input, 3, *numbers, return_indices=return_indices)
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def max_pool3d_with_indices(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
     return_indices: bool | None = False,
@@ -739,7 +739,7 @@ def avg_pool2d(
     return _avg_pool("avg_pool2d", input, 2, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def avg_pool3d(
     input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
@@ -784,7 +784,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
     return _adaptive_avg("adaptive_avg_pool2d", input, 2, output_size)
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def adaptive_avg_pool3d(input: Any, output_size: Any) -> Tensor:
     """The means of as many windows of volumes as ``output_size`` says: window i of m has elements i n // m to (i + 1) n / m.
 
@@ -831,7 +831,7 @@ def adaptive_max_pool2d_with_indices(input: Any, output_size: Any, return_indice
     return _maximum(input, _adaptive("adaptive_max_pool2d_with_indices", input, 2, output_size), True)
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def adaptive_max_pool3d(input: Any, output_size: Any, return_indices: bool | None = False) -> Any:
     """The maxima of as many windows of volumes as ``output_size`` says; windows and errors of :func:`adaptive_avg_pool3d`.
 
@@ -841,7 +841,7 @@ def adaptive_max_pool3d(input: Any, output_size: Any, return_indices: bool | Non
     return _maximum(input, _adaptive("adaptive_max_pool3d", input, 3, output_size), return_indices)
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def adaptive_max_pool3d_with_indices(input: Any, output_size: Any, return_indices: bool | None = False) -> tuple[Tensor, Tensor]:
     """:func:`adaptive_max_pool3d` that returns (maxima, places); ``return_indices`` has no effect, as in PyTorch."""
     return _maximum(input, _adaptive("adaptive_max_pool3d_with_indices", input, 3, output_size), True)

@@ -183,7 +183,7 @@ def _expanded(labels: list[Any], x: Tensor) -> tuple[Tensor, list[Any]]:
     return x, full
 
 
-@public(out=False)
+@public(out=False, autocast="half")
 def einsum(*args: Any) -> Tensor:
     """The sum of products of tensors over labelled dimensions: ``einsum("ij,jk->ik", a, b)`` is a matrix product.
 
@@ -238,7 +238,7 @@ def einsum(*args: Any) -> Tensor:
 # ---- products by name -----------------------------------------------------------------------------------------------------
 
 
-@public()
+@public(autocast="cpu: half, cuda: widest")
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     """The product of two tensors, summed over pairs of dimensions.
 
@@ -304,7 +304,7 @@ def ger(input: Any, vec2: Any) -> Tensor:
     return _outer("ger", input, vec2)
 
 
-@public("mv")
+@public("mv", autocast="cuda: half")
 def mv(input: Any, vec: Any) -> Tensor:
     """The product of a matrix and a vector: (n, m), (m,) -> (n,).
 
@@ -317,7 +317,7 @@ def mv(input: Any, vec: Any) -> Tensor:
     return _product("mv", input, vec)
 
 
-@public("vdot")
+@public("vdot", autocast="cuda: widest")
 def vdot(input: Any, other: Any) -> Tensor:
     """The dot product of two vectors, a 0-d tensor.
 
@@ -386,7 +386,7 @@ def _product_of_part(
     return _product(function, left, _product_of_part(function, factors, split, middle + 1, last))
 
 
-@public()
+@public(autocast="half")
 def chain_matmul(*matrices: Any) -> Tensor:
     """The product of matrices, in the order of the fewest multiplications.
 
@@ -426,7 +426,7 @@ def _cross(a: Tensor, b: Tensor, at: int) -> Tensor:
     return _roll(a, shifts=first) * _roll(b, shifts=second) - _roll(a, shifts=second) * _roll(b, shifts=first)
 
 
-@public("cross")
+@public("cross", autocast="cuda: widest")
 def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
     """The cross product of vectors of three elements along ``dim``; the tensors broadcast.
 
@@ -480,7 +480,7 @@ def _check(function: str, fits: bool, expected: str, a: Tensor, b: Tensor) -> No
         raise ShapeError(f"{function}: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected {expected}")
 
 
-@elementwise("addmm")
+@elementwise("addmm", autocast="half")
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2).
 
@@ -495,7 +495,7 @@ def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) ->
     return _added("addmm", lambda a, b: _product("addmm", a, b), input, mat1, mat2, beta, alpha)
 
 
-@elementwise("addmv")
+@elementwise("addmv", autocast="cuda: half")
 def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat @ vec); see :func:`addmm`."""
     mat, vec = wrap(mat, "addmv"), wrap(vec, "addmv")
@@ -503,7 +503,7 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> T
     return _added("addmv", lambda a, b: _product("addmv", a, b), input, mat, vec, beta, alpha)
 
 
-@elementwise("addr")
+@elementwise("addr", autocast="cuda: half")
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2); see :func:`addmm`."""
     vec1, vec2 = wrap(vec1, "addr"), wrap(vec2, "addr")
@@ -514,7 +514,7 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> 
     return _added("addr", lambda a, b: _outer("addr", a, b), input, vec1, vec2, beta, alpha)
 
 
-@elementwise("baddbmm")
+@elementwise("baddbmm", autocast="half")
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (batch1 @ batch2), of batches of matrices; see :func:`addmm`."""
     batch1, batch2 = wrap(batch1, "baddbmm"), wrap(batch2, "baddbmm")
@@ -524,7 +524,7 @@ def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any =
     return _added("baddbmm", lambda a, b: _product("baddbmm", a, b), input, batch1, batch2, beta, alpha)
 
 
-@elementwise("addbmm")
+@elementwise("addbmm", autocast="half")
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * the sum of batch1[i] @ batch2[i]; see :func:`addmm`.  The sum is part of one matrix product."""
     batch1, batch2 = wrap(batch1, "addbmm"), wrap(batch2, "addbmm")

@@ -82,7 +82,7 @@ def _sum(x, *, axes, keepdim, dtype=None):
 _sum.derivatives(x=lambda g, x_shape, axes: broadcast_to(_reshape(g, shape=kept_shape(x_shape, axes)), shape=x_shape))
 
 
-@public("sum")
+@public("sum", autocast="cuda: float32")
 def sum(input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over ``dim`` (None: all dimensions); an integer or boolean tensor gives int64.
 
@@ -294,7 +294,7 @@ def _prod_derivative(g, x, axes):
 _prod.derivatives(x=_prod_derivative)
 
 
-@public("prod")
+@public("prod", autocast="float32")
 def prod(input: Any, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over ``dim``; an integer or boolean tensor gives int64.
 
@@ -315,7 +315,7 @@ def _cumsum(x, *, axis, reverse, dtype=None):
 _cumsum.derivatives(x=lambda g, axis, reverse: _cumsum(g, axis=axis, reverse=not reverse))
 
 
-@elementwise("cumsum")
+@elementwise("cumsum", autocast="cuda: float32")
 @promote_0d
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """The cumulative sum along ``dim``; an integer or boolean tensor gives int64.

@@ -55,7 +55,7 @@ def _cumprod_derivative(g, x, axis):
 _cumprod.derivatives(x=_cumprod_derivative)
 
 
-@elementwise("cumprod")
+@elementwise("cumprod", autocast="cuda: float32")
 @promote_0d
 def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """The cumulative product along ``dim``; an integer or boolean tensor gives int64.

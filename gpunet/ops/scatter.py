@@ -140,7 +140,7 @@ def _filled(value: Any, index: Tensor, x: Tensor) -> Tensor:
     return _expand("scatter", value, index.array.shape)
 
 
-@elementwise("scatter_add")
+@elementwise("scatter_add", autocast="cuda: widest")
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
     """A copy with elements of ``src`` added at indices along ``dim``: for dim 0, out[index[i][j]][j] += src[i][j].
 
@@ -324,7 +324,7 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) 
     return _reshape(_sum_at(x, values, place, SITES["index_add"]), shape=input.array.shape)
 
 
-@elementwise("index_copy")
+@elementwise("index_copy", autocast="cpu: widest")
 def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
     """A copy with slices of ``source`` written to those at the integers of a 1-d index; errors as for :func:`index_add`."""
     x, place, shape = _slices("index_copy", input, dim, index)
@@ -443,7 +443,7 @@ def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
     return where(chosen, _reshape(values, shape=shape), x)
 
 
-@elementwise("index_put")
+@elementwise("index_put", autocast="cuda: widest")
 def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
     """A copy with x[indices] = values, or with the values added there.
 

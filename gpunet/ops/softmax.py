@@ -69,7 +69,7 @@ def _operand(function: str, x: Tensor, dim: int | None, dtype: Any, stacklevel: 
     return x, normalize_dim(dim, x.ndim, function)
 
 
-@public("softmax")
+@public("softmax", autocast="cuda: float32")
 def softmax(input: Any, dim: int | None = None, dtype: Any = None, *, _stacklevel: int = 3) -> Tensor:
     """exp(input) / sum exp(input) along ``dim``.
 
@@ -84,7 +84,7 @@ def softmax(input: Any, dim: int | None = None, dtype: Any = None, *, _stackleve
     return _wide_softmax(x, axis=axis)
 
 
-@public("log_softmax")
+@public("log_softmax", autocast="cuda: float32")
 def log_softmax(input: Any, dim: int | None = None, dtype: Any = None, *, _stacklevel: int = 3) -> Tensor:
     """log(:func:`softmax`), computed without underflow; same arguments.
 
@@ -95,7 +95,7 @@ def log_softmax(input: Any, dim: int | None = None, dtype: Any = None, *, _stack
     return _wide_log_softmax(x, axis=axis)
 
 
-@public(out=False)
+@public(out=False, autocast="cuda: float32")
 def softmin(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
     """The :func:`softmax` of -input; same arguments."""
     x, axis = _operand("softmin", -input, dim, dtype, _stacklevel)

@@ -182,7 +182,9 @@ def polygamma(x, *, order):
 polygamma.derivatives(x=lambda g, x, order: g * polygamma(x, order=order + 1))
 
 
-@unary(lambda g, out: g * (0.5 * math.sqrt(math.pi) * exp(out * out)), forward=lambda x: _launched(ERFINV, x))
+@unary(
+    lambda g, out: g * (0.5 * math.sqrt(math.pi) * exp(out * out)), forward=lambda x: _launched(ERFINV, x), autocast="cuda: float32"
+)
 def erfinv(input):
     """The inverse of erf, for x from -1 to 1."""
 

@@ -173,7 +173,7 @@ def _u_s_v(x: Tensor, some: bool) -> SVD:
     return SVD(u, s, vh.mT)
 
 
-@public("svd")
+@public("svd", autocast="cpu: float32")
 def svd(input: Any, some: bool = True, compute_uv: bool = True) -> SVD:
     """(U, S, V) with input = U diag(S) V^T; V is transposed in :func:`gpunet.linalg.svd`.
 
@@ -245,7 +245,7 @@ def pinv_of(function: str, x: Any, atol: Any, rtol: Any) -> Tensor:
     return in_accumulator(functools.partial(_pinv, atol=low, rtol=relative))(x)
 
 
-@public("pinverse", out=False)
+@public("pinverse", out=False, autocast="cpu: float32")
 def pinverse(input: Any, rcond: float = 1e-15) -> Tensor:
     """The pseudo-inverse of matrices; singular values of at most ``rcond`` times the largest count as 0."""
     return pinv_of("pinverse", input, None, rcond)

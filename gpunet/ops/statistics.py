@@ -207,7 +207,7 @@ def _between(x: Tensor, *, at: int, q: Tensor, interpolation: str, skips_nan: bo
     return result
 
 
-@public("quantile")
+@public("quantile", autocast="cpu: float32")
 def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Tensor:
     """The quantiles along ``dim``, None being all elements; NaN where there is one.
 
@@ -222,7 +222,7 @@ def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, 
     return _quantile_of("quantile", input, q, dim, keepdim, interpolation, skips_nan=False)
 
 
-@public("nanquantile")
+@public("nanquantile", autocast="cpu: float32")
 def nanquantile(
     input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
@@ -305,7 +305,7 @@ def _observations(function: str, x: Tensor) -> Tensor:
     return _reshape(x, shape=x.array.shape if x.ndim == 2 else (1, x.array.size))
 
 
-@public("cov", out=False)
+@public("cov", out=False, autocast="half")
 def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Tensor:
     """The covariance matrix of variables, the rows of ``input``, over observations, its columns.
 
@@ -338,7 +338,7 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
     return result if result.array.size > 1 else squeeze(result)
 
 
-@public("corrcoef", out=False)
+@public("corrcoef", out=False, autocast="half")
 def corrcoef(input: Any) -> Tensor:
     """The correlation matrix of variables, the rows of ``input``, over observations, its columns; limited to [-1, 1].
 
@@ -356,7 +356,7 @@ def _correlation(x: Tensor) -> Tensor:
     return (covariance / unsqueeze(deviation, 1) / deviation).clamp(-1.0, 1.0)
 
 
-@public("dist", out=False)
+@public("dist", out=False, autocast="cuda: float32")
 def dist(input: Any, other: Any, p: float = 2) -> Tensor:
     """The p-norm of input - other, as one vector; the tensors broadcast."""
     order = as_number("dist", "p", p)

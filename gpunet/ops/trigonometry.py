@@ -18,12 +18,12 @@ __all__ = [
 ]  # fmt: skip
 
 
-@unary(lambda g, input: -(g * rsqrt(1.0 - input * input)), aliases="arccos", function="arccos")
+@unary(lambda g, input: -(g * rsqrt(1.0 - input * input)), aliases="arccos", function="arccos", autocast="cuda: float32")
 def acos(input):
     """The arccosine of x, in [0, pi]; NaN outside [-1, 1]."""
 
 
-@unary(lambda g, input: g * rsqrt(1.0 - input * input), aliases="arcsin", function="arcsin")
+@unary(lambda g, input: g * rsqrt(1.0 - input * input), aliases="arcsin", function="arcsin", autocast="cuda: float32")
 def asin(input):
     """The arcsine of x, in [-pi/2, pi/2]; NaN outside [-1, 1]."""
 
@@ -68,7 +68,7 @@ def _per_square(numerator, a, b):
 _atan2.derivatives(a=lambda g, a, b: g * _per_square(b, a, b), b=lambda g, a, b: -(g * _per_square(a, a, b)))
 
 
-@elementwise("atan2 arctan2")
+@elementwise("atan2 arctan2", autocast="cuda: widest")
 def atan2(input: Any, other: Any) -> Tensor:
     """The angle of the point (other, input) to the x axis, in [-pi, pi]."""
     return _atan2(input, other)

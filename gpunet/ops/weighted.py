@@ -32,7 +32,7 @@ def _weight(function: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
     return convert_number(value, dtype, function, "value", rounds_to_inf=True)
 
 
-@elementwise("addcmul")
+@elementwise("addcmul", autocast="cuda: widest")
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
     """input + value * tensor1 * tensor2, broadcast."""
     input, tensor1, tensor2 = operands("addcmul", [input, wrap(tensor1, "addcmul"), wrap(tensor2, "addcmul")])
@@ -43,7 +43,7 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor
     return _promoted(lambda x, a, b: x + (a * b if weight == 1 else (a * weight) * b), input, tensor1, tensor2)
 
 
-@elementwise("addcdiv")
+@elementwise("addcdiv", autocast="cuda: widest")
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
     """input + value * tensor1 / tensor2, broadcast.
 

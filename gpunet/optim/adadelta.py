@@ -17,7 +17,7 @@ __all__ = ["Adadelta"]
 
 
 @update_kernel()
-def adadelta_step(params, square_avgs, acc_deltas, steps, grads, hyperparameters, ticket, *, decays, maximize):
+def adadelta_step(params, square_avgs, acc_deltas, steps, grads, hyperparameters, skip, ticket, *, decays, maximize):
     """v = rho v + (1 - rho) g^2;  d = g sqrt(u + eps) / sqrt(v + eps);  u = rho u + (1 - rho) d^2;  p -= lr d.
 
     Source: Zeiler, "ADADELTA: An Adaptive Learning Rate Method" (2012).
@@ -86,6 +86,6 @@ class Adadelta(Optimizer):
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
         adadelta_step(
             [p.array for p in params], *self.state_lists(params, ("square_avg", "acc_delta", "step")), grads,
-            group.hyperparameters, ticket(grads[0]), decays=bool(group.last_set("weight_decay")),
+            group.hyperparameters, self._skip, ticket(grads[0]), decays=bool(group.last_set("weight_decay")),
             maximize=bool(group.last_set("maximize")),
         )  # fmt: skip

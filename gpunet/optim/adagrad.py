@@ -16,7 +16,7 @@ __all__ = ["Adagrad"]
 
 
 @update_kernel()
-def adagrad_step(params, sums, steps, grads, hyperparameters, ticket, *, decays, maximize):
+def adagrad_step(params, sums, steps, grads, hyperparameters, skip, ticket, *, decays, maximize):
     """s += g^2;  p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
 
     Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization" (2011).
@@ -91,5 +91,5 @@ class Adagrad(Optimizer):
         last_set = group.last_set
         adagrad_step(
             [p.array for p in params], *self._states(params, last_set("initial_accumulator_value")), grads, group.hyperparameters,
-            ticket(grads[0]), decays=bool(last_set("weight_decay")), maximize=bool(last_set("maximize")),
+            self._skip, ticket(grads[0]), decays=bool(last_set("weight_decay")), maximize=bool(last_set("maximize")),
         )  # fmt: skip

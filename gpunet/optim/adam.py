@@ -17,7 +17,7 @@ __all__ = ["Adam", "AdamW"]
 
 @update_kernel(optional="max_exp_avg_sqs", flags="max_exp_avg_sqs decoupled")
 def adam_step(
-    params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, ticket, *, decays, decoupled, maximize
+    params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, hyperparameters, skip, ticket, *, decays, decoupled, maximize
 ):
     """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps).
 
@@ -130,8 +130,8 @@ class Adam(Optimizer):
         exp_avgs, exp_avg_sqs, steps, max_exp_avg_sqs = self.state_lists(params, self._state_names(group))
         adam_step(
             [p.array for p in params], exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, grads, group.hyperparameters,
-            ticket(grads[0]), decays=bool(group.last_set("weight_decay")), decoupled=bool(group.last_set("decoupled_weight_decay")),
-            maximize=bool(group.last_set("maximize")),
+            self._skip, ticket(grads[0]), decays=bool(group.last_set("weight_decay")),
+            decoupled=bool(group.last_set("decoupled_weight_decay")), maximize=bool(group.last_set("maximize")),
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ __all__ = ["Adamax"]
 
 
 @update_kernel()
-def adamax_step(params, exp_avgs, exp_infs, steps, grads, hyperparameters, ticket, *, decays, maximize):
+def adamax_step(params, exp_avgs, exp_infs, steps, grads, hyperparameters, skip, ticket, *, decays, maximize):
     """m = b1 m + (1 - b1) g;  u = max(b2 u, |g| + eps);  p -= lr / (1 - b1^t) m / u.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), section 7.1; eps as in PyTorch.
@@ -85,5 +85,5 @@ class Adamax(Optimizer):
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
         adamax_step(
             [p.array for p in params], *self.state_lists(params, ("exp_avg", "exp_inf", "step")), grads, group.hyperparameters,
-            ticket(grads[0]), decays=bool(group.last_set("weight_decay")), maximize=bool(group.last_set("maximize")),
+            self._skip, ticket(grads[0]), decays=bool(group.last_set("weight_decay")), maximize=bool(group.last_set("maximize")),
         )  # fmt: skip

@@ -16,7 +16,7 @@ __all__ = ["ASGD"]
 
 
 @update_kernel(counters="steps etas mus")
-def asgd_step(params, averages, steps, etas, mus, grads, hyperparameters, ticket, *, decays, maximize):
+def asgd_step(params, averages, steps, etas, mus, grads, hyperparameters, skip, ticket, *, decays, maximize):
     """p -= lambd eta p + eta g;  a += mu (p - a);  then eta = lr / (1 + lambd lr t)^alpha and mu = 1 / max(1, t - t0).
 
     Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging" (1992); the rates are those of
@@ -94,6 +94,6 @@ class ASGD(Optimizer):
         initial = {"eta": group.learning_rate, "mu": 1.0}
         asgd_step(
             [p.array for p in params], *self.state_lists(params, ("ax", "step", "eta", "mu"), initial), grads,
-            group.hyperparameters, ticket(grads[0]), decays=bool(group.last_set("weight_decay")),
+            group.hyperparameters, self._skip, ticket(grads[0]), decays=bool(group.last_set("weight_decay")),
             maximize=bool(group.last_set("maximize")),
         )  # fmt: skip

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.launch.facts import Cost, num_bytes, num_elements
-from gpunet.launch.list_kernel import ListKernel
+from gpunet.launch.faults import RECORD_SIZE
+from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, ListKernel, num_blocks
 from gpunet.ops.cases.case import TENSORS, Samples, unaligned
 from gpunet.optim.adadelta import adadelta_step
 from gpunet.optim.adagrad import adagrad_step
@@ -23,6 +24,7 @@ from gpunet.optim.nadam import nadam_step
 from gpunet.optim.radam import radam_step
 from gpunet.optim.rmsprop import rmsprop_step
 from gpunet.optim.rprop import rprop_step
+from gpunet.optim.scaling import unscale_gradients, update_scale
 from gpunet.optim.sgd import sgd_step
 
 #: Steps before this one.  The second average of RAdam has just become reliable in the sixth step, with the beta2 below.
@@ -53,6 +55,7 @@ class Rule(NamedTuple):
     flops: float = 10.0
 
 
+_SCALING = {"growth": 2.0, "backoff": 0.5, "interval": 2, "max_skips": 4, "number": 7}
 _ADAM = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.05}
 _COUPLED_OR_NOT: Any = tuple(((), {"decoupled": decoupled}) for decoupled in (False, True))
 RULES = (
@@ -124,7 +127,7 @@ def _launch(s: Samples, rule: Rule, variant: Variant, draw: Callable[..., list[n
         numbers["dampening"] = 0.0
     options = {"decays": bool(numbers.get("weight_decay")), "maximize": maximize, **options}
     vector = numpy.array([*numbers.values()], "float64")
-    return [params, *states, *counters, grads, vector, numpy.zeros(1, "uint32")], options
+    return [params, *states, *counters, grads, vector, None, numpy.zeros(1, "uint32")], options
 
 
 def _add_facts(rule: Rule) -> None:
@@ -147,6 +150,8 @@ def _add_facts(rule: Rule) -> None:
             label = f"{len(shapes)} tensors, {variant}, maximize {maximize}"
             yield label, arrays, options
             if shapes is TENSORS[0] and variant == rule.variants[-1]:
+                for skip in (0.0, 1.0):
+                    yield f"{label}, skip {skip}", [*arrays[: kernel.lists + 1], numpy.array([skip]), arrays[-1]], options
                 yield from unaligned(label, arrays, options, 0, kernel.lists - 1, *(1 + i for i in states))
 
     @kernel.cases("representative")
@@ -209,6 +214,74 @@ def _(averages, values, weight):
 @average_step.equivalent
 def _(torch, averages, values, weight):
     return lambda: torch._foreach_lerp_(averages, values, 0.001)
+
+
+unscale_gradients.describe(is_hot=True, updates="grads found", workspace="partials")
+
+
+def _scaled(s: Samples, grads: list[numpy.ndarray], scale: float, before: float) -> list[Any]:
+    partials, ticket = s.blank(num_blocks(grads), dtype="uint32"), s.blank(1, dtype="uint32")
+    return [grads, numpy.array([before]), partials, ticket, numpy.array([scale], "float32")]
+
+
+@unscale_gradients.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
+    for shapes, bad, first in itertools.product(TENSORS, (None, numpy.inf, -numpy.inf, numpy.nan), (True, False)):
+        grads = [s.normal(*shape) for shape in shapes]
+        if bad is not None:
+            grads[1].reshape(-1)[-1:] = bad
+        arrays = _scaled(s, grads, 4.0, 0.0 if bad is None else 1.0)
+        yield f"{len(shapes)} tensors with {bad}, first {first}", arrays, {"first": first}
+        if shapes is TENSORS[0] and bad is None:
+            yield from unaligned("few tensors", arrays, {"first": first}, 0)
+    many = s.blank(256 * ELEMENTS_PER_BLOCK + 1)  # more blocks than the last block, which reads the partials, has threads
+    many[-1] = numpy.nan
+    yield "257 blocks", _scaled(s, [many], 2.0, 0.0), {"first": True}
+    yield "found before", _scaled(s, [s.normal(5)], 3.0, 1.0), {"first": False}
+    yield "found before, first", _scaled(s, [s.normal(5)], 3.0, 1.0), {"first": True}
+
+
+@unscale_gradients.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield s.layers_label, _scaled(s, s.layers(s.normal), 1024.0, 0.0), {"first": True}
+
+
+@unscale_gradients.cost
+def _(grads, found, partials, ticket, scale, *, first):
+    return Cost(2.0 * num_elements(grads), 2 * num_bytes(grads, partials) + num_bytes(found, scale))
+
+
+@unscale_gradients.equivalent
+def _(torch, grads, found, partials, ticket, scale, *, first):
+    flag = torch.zeros(1, device=grads[0].device)
+    return lambda: torch._amp_foreach_non_finite_check_and_unscale_(grads, flag, 1.0 / scale)
+
+
+update_scale.describe(updates="scale counters record")
+
+
+@update_scale.cases("edge")
+def _(s: Samples) -> Iterator[Any]:
+    largest = 3.0e38
+    for found, scale, finite, skips in itertools.product((0.0, 1.0), (8.0, largest), (0, 1), (0, 1, 3)):
+        for has_record in (True, False):
+            if not has_record and found and skips == 3:
+                continue  # raises
+            record = numpy.zeros(RECORD_SIZE, "int64") if has_record else None
+            arrays = [numpy.array([scale], "float32"), numpy.array([finite, skips]), record, numpy.array([found])]
+            yield f"found {found}, {scale:g}, {finite} finite, {skips} skipped, record {has_record}", arrays, dict(_SCALING)
+    reported = numpy.arange(1, RECORD_SIZE + 1)
+    yield "reported before", [numpy.array([8.0], "float32"), numpy.array([0, 3]), reported, numpy.ones(1)], dict(_SCALING)
+
+
+@update_scale.cases("representative", "bench")
+def _(s: Samples) -> Iterator[Any]:
+    yield "(1,)", [numpy.array([8.0], "float32"), numpy.array([1, 0]), None, numpy.zeros(1)], dict(_SCALING)
+
+
+@update_scale.cost
+def _(scale, counters, record, found, *, growth, backoff, interval, max_skips, number):
+    return Cost(2.0, 2 * num_bytes(scale, counters) + num_bytes(found))
 
 
 #: For each kind of schedule, its constants (see gpunet.optim.lr_scheduler.kernel) and steps around which it changes.

@@ -16,7 +16,7 @@ __all__ = ["Lion"]
 
 
 @update_kernel()
-def lion_step(params, exp_avgs, steps, grads, hyperparameters, ticket, *, decays, maximize):
+def lion_step(params, exp_avgs, steps, grads, hyperparameters, skip, ticket, *, decays, maximize):
     """p *= 1 - lr weight_decay;  p -= lr sign(b1 m + (1 - b1) g);  m = b2 m + (1 - b2) g.
 
     Source: Chen et al., "Symbolic Discovery of Optimization Algorithms" (2023), algorithm 2.
@@ -84,5 +84,5 @@ class Lion(Optimizer):
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
         lion_step(
             [p.array for p in params], *self.state_lists(params, ("exp_avg", "step")), grads, group.hyperparameters,
-            ticket(grads[0]), decays=bool(group.last_set("weight_decay")), maximize=bool(group.last_set("maximize")),
+            self._skip, ticket(grads[0]), decays=bool(group.last_set("weight_decay")), maximize=bool(group.last_set("maximize")),
         )  # fmt: skip

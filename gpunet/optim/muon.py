@@ -12,7 +12,7 @@ from gpunet.backend.dtypes import accumulator
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.memory import ticket
 from gpunet.ops.creation import zeros_like
-from gpunet.ops.elementwise import maximum
+from gpunet.ops.elementwise import maximum, where
 from gpunet.optim.averaging import move_averages
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.optim.sgd import sgd_step
@@ -101,7 +101,11 @@ class Muon(Optimizer):
         last_set = group.last_set
         _, momentum, eps, _ = make_tensor(group.hyperparameters)
         gradients, averages = [make_tensor(g) for g in grads], [make_tensor(m) for m in momenta]
-        move_averages(averages, gradients, 1.0 - momentum)
+        weight = 1.0 - momentum
+        if self._skip is not None:  # then the averages stay, and sgd_step changes nothing
+            skip = make_tensor(self._skip.reshape(()))
+            gradients, weight = [where(skip != 0.0, 0.0, g) for g in gradients], weight * (1.0 - skip)
+        move_averages(averages, gradients, weight)
         updates = averages
         if last_set("nesterov"):
             updates = [g.clone() for g in gradients]
@@ -118,6 +122,6 @@ class Muon(Optimizer):
             directions.append(direction.array)
         # of plain SGD, the coupled weight decay is the decoupled one
         sgd_step(
-            [p.array for p in params], None, steps, directions, group.hyperparameters, ticket(grads[0]), dampened=False,
+            [p.array for p in params], None, steps, directions, group.hyperparameters, self._skip, ticket(grads[0]), dampened=False,
             decays=bool(last_set("weight_decay")), nesterov=False, maximize=False,
         )  # fmt: skip

@@ -26,7 +26,7 @@ __all__ = ["NAdam"]
 
 @update_kernel(counters="mu_products steps", flags="decoupled")
 def nadam_step(
-    params, exp_avgs, exp_avg_sqs, steps, mu_products, grads, hyperparameters, ticket, *, decays, decoupled, maximize
+    params, exp_avgs, exp_avg_sqs, steps, mu_products, grads, hyperparameters, skip, ticket, *, decays, decoupled, maximize
 ):
     """mu(t) = b1 (1 - 0.96^(t momentum_decay) / 2);  M = M mu(t);  m, v as in Adam;  q = sqrt(v / (1 - b2^t)) + eps;
     p -= lr ((1 - mu(t)) / (1 - M) g + mu(t + 1) / (1 - M mu(t + 1)) m) / q.
@@ -120,6 +120,6 @@ class NAdam(Optimizer):
         names = "exp_avg", "exp_avg_sq", "step", "mu_product"
         nadam_step(
             [p.array for p in params], *self.state_lists(params, names, {"mu_product": 1.0}), grads, group.hyperparameters,
-            ticket(grads[0]), decays=bool(group.last_set("weight_decay")),
+            self._skip, ticket(grads[0]), decays=bool(group.last_set("weight_decay")),
             decoupled=bool(group.last_set("decoupled_weight_decay")), maximize=bool(group.last_set("maximize")),
         )  # fmt: skip

@@ -331,6 +331,10 @@ class Optimizer:
     hyperparameters: tuple[str, ...] = ("lr",)
     #: the state that is one float64 number for each parameter
     counters: tuple[str, ...] = ("step",)
+    #: during a step of a GradScaler: float64 (1,) in device memory; launches change nothing if it is not 0
+    _skip: Array | None = None
+    #: what ``_skip`` was in the last step: a schedule stays where it is if the step was skipped
+    _last_skip: Array | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Let a subclass's own ``step`` call the hooks of the optimizer, too."""
@@ -508,6 +512,7 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        self._last_skip = self._skip
         if active.tape is not None:
             self._rely_on_parameters()
         for group in self.param_groups:
@@ -546,7 +551,8 @@ class Optimizer:
         if active.tape is not None:
             unchanged = _Unchanged(group)
             values = group, unchanged, unchanged
-            rely_on([group.hyperparameters], "({}.changes == {}.changes or {}.holds())", values, unchanged.describe)
+            memory = [group.hyperparameters] if self._skip is None else [group.hyperparameters, self._skip]
+            rely_on(memory, "({}.changes == {}.changes or {}.holds())", values, unchanged.describe)
         if group.read:
             group.check_tensors()
         self.update(group, params, [p._grad.array for p in params if p._grad is not None])
@@ -626,7 +632,8 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled or copied: all but the hooks and the caches of a process."""
-        return {key: value for key, value in vars(self).items() if key not in ("_cached_lists", "regrouped", "_hooks")}
+        left_out = ("_cached_lists", "regrouped", "_hooks", "_skip", "_last_skip")
+        return {key: value for key, value in vars(self).items() if key not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _cached_lists={}, regrouped=[0], _hooks={kind: {} for kind in _HOOKS})
@@ -683,6 +690,11 @@ class Optimizer:
                 devices.assign(target, devices.move(array, p.device).reshape(target.shape))
         for hook in self._hooks["load_state_dict_post"].values():
             hook(self)
+
+    @property
+    def _skips_on_device(self) -> bool:
+        """Whether launches read ``_skip``: those of this library do, unless a subclass has its own ``step`` or ``update``."""
+        return self._has_own_state and type(self).update.__module__.startswith("gpunet.optim.")
 
     @property
     def _has_own_state(self) -> bool:

@@ -17,7 +17,7 @@ __all__ = ["RAdam"]
 
 @update_kernel(flags="decoupled")
 def radam_step(
-    params, exp_avgs, exp_avg_sqs, steps, grads, hyperparameters, ticket, *, decays, decoupled, maximize
+    params, exp_avgs, exp_avg_sqs, steps, grads, hyperparameters, skip, ticket, *, decays, decoupled, maximize
 ):
     """m, v as in Adam;  p -= lr / (1 - b1^t) m r sqrt(1 - b2^t) / (sqrt(v) + eps) if rho > 5, else p -= lr / (1 - b1^t) m.
 
@@ -105,6 +105,6 @@ class RAdam(Optimizer):
     def update(self, group: ParameterGroup, params: list[Any], grads: list[Array]) -> None:
         radam_step(
             [p.array for p in params], *self.state_lists(params, ("exp_avg", "exp_avg_sq", "step")), grads,
-            group.hyperparameters, ticket(grads[0]), decays=bool(group.last_set("weight_decay")),
+            group.hyperparameters, self._skip, ticket(grads[0]), decays=bool(group.last_set("weight_decay")),
             decoupled=bool(group.last_set("decoupled_weight_decay")), maximize=bool(group.last_set("maximize")),
         )  # fmt: skip

@@ -16,7 +16,7 @@ __all__ = ["RMSprop"]
 
 
 @update_kernel(optional="grad_avgs momenta", flags="momenta grad_avgs")
-def rmsprop_step(params, square_avgs, grad_avgs, momenta, steps, grads, hyperparameters, ticket, *, decays, maximize):
+def rmsprop_step(params, square_avgs, grad_avgs, momenta, steps, grads, hyperparameters, skip, ticket, *, decays, maximize):
     """v = a v + (1 - a) g^2;  u = g / (sqrt(v) + eps);  p -= lr u.
 
     Centered, with ``grad_avgs``: c = a c + (1 - a) g, and v - c^2 stands for v in u.  With ``momenta``: b = momentum b + u, and
@@ -97,6 +97,6 @@ class RMSprop(Optimizer):
         last_set = group.last_set
         names = "square_avg", "grad_avg" if last_set("centered") else "", "momentum_buffer" if last_set("momentum") else "", "step"
         rmsprop_step(
-            [p.array for p in params], *self.state_lists(params, names), grads, group.hyperparameters, ticket(grads[0]),
+            [p.array for p in params], *self.state_lists(params, names), grads, group.hyperparameters, self._skip, ticket(grads[0]),
             decays=bool(last_set("weight_decay")), maximize=bool(last_set("maximize")),
         )  # fmt: skip

@@ -17,7 +17,7 @@ __all__ = ["Rprop"]
 
 
 @update_kernel()
-def rprop_step(params, prevs, step_sizes, steps, grads, hyperparameters, ticket, *, decays, maximize):
+def rprop_step(params, prevs, step_sizes, steps, grads, hyperparameters, skip, ticket, *, decays, maximize):
     """s = clamp(s eta, lowest, highest), eta by the sign of g times the previous g: eta+ if they agree, eta- if the sign has
     turned, else 1;  g = 0 where it has turned;  p -= sign(g) s.
 
@@ -94,5 +94,5 @@ class Rprop(Optimizer):
         initial = {"step_size": group.learning_rate}
         rprop_step(
             [p.array for p in params], *self.state_lists(params, ("prev", "step_size", "step"), initial), grads,
-            group.hyperparameters, ticket(grads[0]), decays=False, maximize=bool(group.last_set("maximize")),
+            group.hyperparameters, self._skip, ticket(grads[0]), decays=False, maximize=bool(group.last_set("maximize")),
         )  # fmt: skip

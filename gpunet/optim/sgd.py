@@ -17,7 +17,7 @@ __all__ = ["SGD"]
 
 
 @update_kernel(optional="momenta", flags="momenta nesterov")
-def sgd_step(params, momenta, steps, grads, hyperparameters, ticket, *, dampened, decays, nesterov, maximize):
+def sgd_step(params, momenta, steps, grads, hyperparameters, skip, ticket, *, dampened, decays, nesterov, maximize):
     """g += weight_decay p;  v = momentum v + (1 - dampening) g, but v = g in the first step;  p -= lr v.
 
     With ``nesterov``, p -= lr (g + momentum v); without momentum, p -= lr g.
@@ -134,7 +134,7 @@ class SGD(Optimizer):
                     state.pop("step", None)  # restart the count: the first step with momentum sets v = g
         steps, momenta = self.state_lists(params, ("step", "momentum_buffer" if last_set("momentum") else ""))
         sgd_step(
-            [p.array for p in params], momenta, steps, grads, group.hyperparameters, ticket(grads[0]),
+            [p.array for p in params], momenta, steps, grads, group.hyperparameters, self._skip, ticket(grads[0]),
             dampened=bool(last_set("dampening")), decays=bool(last_set("weight_decay")),
             nesterov=bool(last_set("nesterov")), maximize=bool(last_set("maximize")),
         )  # fmt: skip

@@ -5,6 +5,7 @@ The CUDA kernels share the same (``update_tensors`` in optimizers.cu): a kernel 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,8 +24,9 @@ def update_kernel(*, counters: str = "steps", optional: str = "", flags: str = "
     """Decorator: make the kernel of an optimizer from its twin.
 
     The twin takes ``params``, its lists of states, its counters (arrays (1,), float64, of each tensor) and ``grads``, then the
-    vector ``hyperparameters`` and a ``ticket`` (see :func:`gpunet.launch.memory.ticket`).  The options ``decays`` (whether
-    weight_decay is not zero) and ``maximize`` (use -g) are those of all optimizers.
+    vector ``hyperparameters``, ``skip`` and a ``ticket`` (see :func:`gpunet.launch.memory.ticket`).  The launch changes nothing if
+    ``skip`` (1,), float64, is given and not 0; the twin itself ignores it.  The options ``decays`` (whether weight_decay is not
+    zero) and ``maximize`` (use -g) are those of all optimizers.
 
     Args:
         counters: names of the counters, separated by spaces.
@@ -35,8 +37,9 @@ def update_kernel(*, counters: str = "steps", optional: str = "", flags: str = "
     def decorate(twin: Callable[..., None]) -> ListKernel:
         names = [*inspect.signature(twin).parameters]
         lists = names.index("hyperparameters")
-        types = {name: "float64" for name in (*counters.split(), "hyperparameters")} | {"ticket": "uint32"}
-        made = list_kernel("optimizers.cu", outputs=lists - 1, lists=lists, types=types, optional=f"{optional} ticket")(twin)
+        types = {name: "float64" for name in (*counters.split(), "hyperparameters", "skip")} | {"ticket": "uint32"}
+        declared = list_kernel("optimizers.cu", outputs=lists - 1, lists=lists, types=types, optional=f"{optional} skip ticket")
+        made = declared(_skippable(twin, names.index("skip"), lists - 1))
 
         @made.geometry
         def _(*arrays: Any, **options: Any) -> Geometry:
@@ -47,6 +50,29 @@ def update_kernel(*, counters: str = "steps", optional: str = "", flags: str = "
         return made
 
     return decorate
+
+
+def _skippable(twin: Callable[..., None], place: int, outputs: int) -> Callable[..., None]:
+    """The twin of an optimizer, which changes nothing if the array at ``place`` is given and not 0."""
+
+    @functools.wraps(twin)
+    def call(*arrays: Any, **options: Any) -> None:
+        skip = arrays[place]
+        if skip is None:
+            twin(*arrays, **options)
+        elif type(skip) is numpy.ndarray:
+            if skip[0] == 0.0:
+                twin(*arrays, **options)
+        else:  # a trace reads no value: compute the step, and take it back
+            changed = [tensor for tensors in arrays[:outputs] if tensors is not None for tensor in tensors]
+            before = [scratch(tensor.shape, tensor.dtype) for tensor in changed]
+            for copy, tensor in zip(before, changed):
+                numpy.copyto(copy, tensor)
+            twin(*arrays, **options)
+            for copy, tensor in zip(before, changed):
+                numpy.copyto(tensor, numpy.where(skip != 0.0, copy, tensor))
+
+    return call
 
 
 def update_tensors(

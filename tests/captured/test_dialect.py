@@ -51,7 +51,7 @@ def test_most_kernels_are_traced_into_calls() -> None:
     assert {kernel.name for kernel in LIBRARY if kernel.tracing != "calls"} == {
         "add_rows", "cross_entropy_labels", "index_positions", "max_pool_backward", "max_pool_forward", "random_bernoulli",
         "random_choice", "random_exponential", "random_integers", "random_normal", "random_uniform", "recurrence_backward",
-        "recurrence_forward", "resample_rows", "scatter_rows",
+        "recurrence_forward", "resample_rows", "scatter_rows", "update_scale",
     }  # fmt: skip
 
 

@@ -59,3 +59,47 @@ def test_losses_are_those_of_pytorch(name: str, torch: Any) -> None:
     mine = losses(lambda: run_script(path))
     assert len(mine) == len(theirs) == 20 and theirs[0] != theirs[-1]
     assert mine == pytest.approx(theirs, rel=1e-8, abs=1e-8 * abs(theirs[0]))
+
+
+_MIXED = """
+import numpy
+import torch
+from torch.cuda.amp import GradScaler, autocast
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+with autocast(enabled=False), torch.cuda.amp.autocast(enabled=False):
+    idle = GradScaler(enabled=False)
+random = numpy.random.RandomState(0)
+model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
+with torch.no_grad():
+    for p in model.parameters():
+        p.copy_(torch.tensor(random.randn(*p.shape), dtype=torch.float32) * 0.3)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=8)
+x = torch.tensor(random.randn(64, 8), dtype=torch.float32)
+y = (x[:, :1] * x[:, 1:2]).tanh()
+for step in range(20):
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(device_type="cpu", dtype=torch.bfloat16):
+        output = model(x)
+        assert output.dtype is torch.bfloat16 or output.dtype == torch.bfloat16
+        loss = torch.nn.functional.mse_loss(output, y)
+    scaler.scale(loss * (float("inf") if step == 5 else 1.0)).backward()
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    scaler.step(optimizer)
+    scaler.update()
+    print(loss.item())
+print(scaler.get_scale())
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*cuda.amp.*:FutureWarning")
+def test_mixed_precision(torch: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mixed.py"
+    path.write_text(_MIXED)
+    assert read_script(path).findings == []
+    *theirs, their_scale = losses(lambda: run_with_pytorch(torch, path))
+    *mine, scale = losses(lambda: run_script(path))
+    assert scale == their_scale == 2.0**12  # halved once, doubled once
+    assert mine == pytest.approx(theirs, rel=0.02) and mine[-1] < 0.9 * mine[0]

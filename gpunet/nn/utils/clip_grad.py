@@ -19,11 +19,11 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, bump_version, ignore_fp_errors, no_grad, wrap
+from gpunet.autograd.loss_scaling import warn_of_scaled_gradients
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator
 from gpunet.errors import ArgumentError, DeviceError, GradientError, ShapeError
-from gpunet.launch.kernel import ceil_div
-from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, max_tensors
+from gpunet.launch.list_kernel import max_tensors, num_blocks
 from gpunet.launch.memory import empty, ticket
 from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
@@ -62,7 +62,7 @@ def clip_grad_norm_(
         GradientError: the norm is not finite and ``error_if_nonfinite`` is set.
         CaptureError: ``error_if_nonfinite`` is set inside a recorded step.
     """
-    grads = _gradients(parameters)
+    grads = _gradients("clip_grad_norm_", parameters)
     norm = get_total_norm(grads, norm_type, error_if_nonfinite)
     _scale(grads, max_norm, norm)
     return norm
@@ -116,8 +116,7 @@ def _norm_of_positive_order(tensors: list[Tensor], order: float) -> Tensor:
         counter = ticket(norm)
         partials = None
         if counter is not None:
-            blocks = sum(max(1, ceil_div(a.size, ELEMENTS_PER_BLOCK)) for a in arrays)
-            partials = empty((blocks,), norm.dtype, norm)
+            partials = empty((num_blocks(arrays),), norm.dtype, norm)
         gradient_norm(
             arrays, norm, partials, counter, order=order, first=number == 0, last=number == len(batches) - 1
         )
@@ -150,7 +149,7 @@ def clip_grads_with_norm_(
 
     This is the second half of :func:`clip_grad_norm_`, with the same arguments and errors.
     """
-    _scale(_gradients(parameters), max_norm, total_norm)
+    _scale(_gradients("clip_grads_with_norm_", parameters), max_norm, total_norm)
 
 
 @ignore_fp_errors
@@ -162,7 +161,7 @@ def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | Non
     """
     if not clip_value >= 0.0:
         raise ArgumentError(f"clip_value={clip_value!r}; expected zero or a positive number")
-    grads = _gradients(parameters)
+    grads = _gradients("clip_grad_value_", parameters)
     for group in _by_dtype(grads):
         for arrays in _batches(group):
             clip_by_value(arrays, limit=float(clip_value))
@@ -181,8 +180,9 @@ def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
     bump_version(*grads)
 
 
-def _gradients(parameters: Tensors) -> list[Tensor]:
-    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
+def _gradients(function: str, parameters: Tensors) -> list[Tensor]:
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    warn_of_scaled_gradients(function, parameters)
     return [p._grad for p in parameters if p._grad is not None]
 
 

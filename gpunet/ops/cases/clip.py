@@ -9,16 +9,14 @@ from typing import Any
 import numpy
 
 from gpunet.launch.facts import Cost, num_bytes, num_elements
-from gpunet.launch.kernel import ceil_div
-from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK
+from gpunet.launch.list_kernel import ELEMENTS_PER_BLOCK, num_blocks
 from gpunet.ops.cases.case import TENSORS, Samples, unaligned
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
 
 
 def _norm_arrays(s: Samples, grads: list[numpy.ndarray]) -> list[Any]:
     """The arguments of gradient_norm: grads, norm, partials, ticket."""
-    blocks = sum(max(1, ceil_div(g.size, ELEMENTS_PER_BLOCK)) for g in grads)
-    return [grads, s.accumulators.positive(1), s.accumulators.blank(blocks), s.blank(1, dtype="uint32")]
+    return [grads, s.accumulators.positive(1), s.accumulators.blank(num_blocks(grads)), s.blank(1, dtype="uint32")]
 
 
 def _two_gradients(s: Samples, *values: float) -> list[numpy.ndarray]:

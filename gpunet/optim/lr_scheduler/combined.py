@@ -11,7 +11,9 @@ from typing import Any
 from gpunet.autograd import ignore_fp_errors
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
+from gpunet.launch.memory import empty
 from gpunet.launch.shims import Ufunc
+from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import graph_break
 from gpunet.optim.lr_scheduler.python import ReduceLROnPlateau
 from gpunet.optim.lr_scheduler.scheduler import LRScheduler, warn_of_verbose, zero_counters
@@ -19,7 +21,7 @@ from gpunet.optim.optimizer import Optimizer, ParameterGroup
 
 __all__ = ["ChainedScheduler", "SequentialLR"]
 
-_ADD = Ufunc("add")
+_ADD, _SUBTRACT, _MULTIPLY = (Ufunc(name) for name in ("add", "subtract", "multiply"))
 
 
 class _Combined(LRScheduler):
@@ -115,11 +117,27 @@ class SequentialLR(_Combined):
     def step(self) -> None:  # type: ignore[override]
         """Advance the active schedule by one step."""
         self._adopt_groups()
-        for position in self._states:
-            _ADD(position, position, 1.0)
+        positions, skip = self._states, self._skip_of_step()
+        rely_on(positions)
+        if skip is None:
+            for position in positions:
+                _ADD(position, position, 1.0)
+        else:
+            positions = [self._advanced_unless(skip, position) for position in positions]
         bounds = (-1.0, *self._milestones, math.inf)
         for scheduler, (low, high) in zip(self._schedulers, itertools.pairwise(bounds)):
-            scheduler.step_within(self._states, low, high)
+            scheduler.step_within(positions, low, high)
+
+    @staticmethod
+    def _advanced_unless(skip: Array, position: Array) -> Array:
+        """Add 1 to a position unless ``skip`` is 1; return the position, or then -2, which is before all schedules."""
+        steps, returned = (empty((1,), position.dtype, position) for _ in range(2))
+        _SUBTRACT(steps, 1.0, skip)
+        _ADD(position, position, steps)
+        _ADD(returned, position, 2.0)
+        _MULTIPLY(returned, returned, steps)
+        _ADD(returned, returned, -2.0)
+        return returned
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "last_epoch": self.last_epoch, "_milestones": list(self._milestones)}

@@ -48,6 +48,7 @@ class LRScheduler:
     cycle_momentum = False
     #: whether an option has a value for each group, so that a group cannot be added later
     has_options_per_group = False
+    _is_initial = False
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1, verbose: Any = None) -> None:
         _check_optimizer(optimizer)
@@ -66,7 +67,6 @@ class LRScheduler:
         self._states = zero_counters(optimizer)
         self._constants: list[tuple[list[float], Array]] = []
         self.last_epoch = last_epoch
-        self._is_initial = False
         self._initial_step()
         self.update_constants()
 
@@ -127,9 +127,24 @@ class LRScheduler:
             self._go_to(epoch)
             return
         if self.kind:
-            self._launch()
-        else:
+            skip = self._skip_of_step()
+            if skip is None:
+                self._launch()
+            else:  # 1 if the optimizer's step was skipped, which is out of these bounds
+                self._launch([skip] * len(self.optimizer.param_groups), -1.0, 0.5)
+        elif not self._is_skipped():
             self._set_rates(self.last_epoch + 1)
+
+    def _skip_of_step(self) -> Array | None:
+        """Whether a GradScaler skipped the optimizer's last step, float64 (1,) on the device; None if no GradScaler took it."""
+        skip = None if self._is_initial else self.optimizer._last_skip
+        memory = [] if skip is None else [skip]
+        rely_on(memory, "{}._last_skip is {}", (self.optimizer, skip), "whether a GradScaler takes the steps of an optimizer")
+        return skip
+
+    def _is_skipped(self) -> bool:
+        skip = self._skip_of_step()
+        return skip is not None and bool(devices.to_host(skip)[0])
 
     def _go_to(self, epoch: int) -> None:
         """Set the step count to ``epoch``, and the learning rates to those of this step."""
