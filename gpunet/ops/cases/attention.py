@@ -42,6 +42,8 @@ _WASTE = {
     "tile of scores",
     "banks": "scores are stored transposed, four of a column at once",
 }
+#: As :class:`gpunet.launch.facts.Facts`.
+_SPILLS = {("*", "*"): "a thread keeps 64 sums of the scores and 64 of the result, of 255 registers (twice as many of float64)"}
 
 
 def _transposed(array: numpy.ndarray) -> View:
@@ -101,7 +103,7 @@ def _launches() -> Iterator[tuple[_Size, str, bool]]:
         yield size, _MASKS[index % 6], True
 
 
-attention_forward.describe(is_hot=True, waste=_WASTE)
+attention_forward.describe(is_hot=True, waste=_WASTE, spills=_SPILLS)
 
 
 @attention_forward.cases("edge")
@@ -185,7 +187,7 @@ def _backward(s: Samples, size: _Size, kind: str, is_transposed: bool = False, l
     return f"{_label(size, kind)}{text}", [*outputs, dy, lse, delta, q, k, v, mask, bias], _options(size, kind)
 
 
-attention_backward.describe(is_hot=True, waste=_WASTE)
+attention_backward.describe(is_hot=True, waste=_WASTE, spills=_SPILLS)
 
 
 @attention_backward.cases("edge")
