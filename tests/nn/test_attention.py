@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -204,7 +203,8 @@ _LAYER = nn.MultiheadAttention(E, 2)
 
 
 @pytest.mark.parametrize("error, text, call", [
-    (ArgumentError, "MultiheadAttention: embed_dim=8, num_heads=3; expected a positive multiple", lambda: nn.MultiheadAttention(8, 3)),
+    (ArgumentError, "MultiheadAttention: embed_dim=8, num_heads=3; expected a positive multiple",
+     lambda: nn.MultiheadAttention(8, 3)),
     (ArgumentError, "MultiheadAttention: dropout=2.0; expected a probability", lambda: nn.MultiheadAttention(8, 2, 2.0)),
     (ShapeError, "MultiheadAttention: query has shape (5, 3, 4); expected 8 features",
      lambda: _LAYER(_X[..., :4], _X, _X)),

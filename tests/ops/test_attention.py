@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy
@@ -21,7 +22,7 @@ class Call(NamedTuple):
     """Shapes of query, key and value, options, and the shape of a mask."""
 
     shapes: tuple[tuple[int, ...], ...]
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     mask: tuple[int, ...] | None = None
     is_boolean: bool = False
 
@@ -240,7 +241,8 @@ _Q, _K = gpunet.zeros(2, 4, 5, 3), gpunet.zeros(2, 4, 7, 3)
      lambda: attention(_Q, _K, _K, gpunet.zeros(7, 5))),
     (DtypeError, "key has dtype float64; expected that of the query, float32", lambda: attention(_Q, _K.double(), _K)),
     (DtypeError, "query has dtype int64; expected a floating dtype", lambda: attention(_Q.long(), _K, _K)),
-    (DtypeError, "attn_mask has dtype int64; expected bool, where True attends", lambda: attention(_Q, _K, _K, gpunet.ones(5, 7).long())),
+    (DtypeError, "attn_mask has dtype int64; expected bool, where True attends",
+     lambda: attention(_Q, _K, _K, gpunet.ones(5, 7).long())),
     (ArgumentError, "got attn_mask and is_causal=True", lambda: attention(_Q, _K, _K, gpunet.zeros(5, 7), is_causal=True)),
     (ArgumentError, "dropout_p=1.5; expected a probability", lambda: attention(_Q, _K, _K, dropout_p=1.5)),
 ])  # fmt: skip

@@ -30,8 +30,8 @@ def _row(name: str, *inputs: Any, **options: Any) -> None:
     keywords = {**options, "enable_gqa": True} if groups > 1 else options
 
     def expected(q: Any, k: Any, v: Any, *masks: Any) -> numpy.ndarray:
-        return formula(q, numpy.repeat(k, groups, -3) if groups > 1 else k, numpy.repeat(v, groups, -3) if groups > 1 else v, *masks,
-                       **options)
+        k, v = (numpy.repeat(x, groups, -3) if groups > 1 else x for x in (k, v))
+        return formula(q, k, v, *masks, **options)
 
     row(
         "attention", lambda *x: gpunet.nn.functional.scaled_dot_product_attention(*x, **keywords), expected, *inputs, name=name,
