@@ -25,10 +25,10 @@ from gpunet.ops.face import as_integer
 __all__ = ["Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer"]
 
 
-def _activation(layer: str, activation: Any) -> Callable[[Any], Tensor]:
+def _activation(layer: str, activation: str | Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
     """The function of a name; a function stays as it is."""
     if not isinstance(activation, str):
-        return activation  # type: ignore[no-any-return]
+        return activation
     if activation not in ("relu", "gelu"):
         raise ArgumentError(f"{layer}: activation={activation!r}; expected 'relu', 'gelu', or a function")
     return relu if activation == "relu" else gelu

@@ -5,7 +5,7 @@ of keys (Ainslie et al. 2023),
 
     s = scale q k^T + bias, -infinity where a key is hidden;  p = softmax of the rows of s;  y = p v
 
-Forward saves y and lse, the logarithm of the sum of exp(s) over each row.  With dp = dy v^T, backward computes p = exp(s - lse) again,
+Forward saves y and lse, the logarithm of the sum of exp(s) over each row.  Backward computes p = exp(s - lse) again, dp = dy v^T,
 
     ds = p (dp - delta) with delta = sum of dy y over the row;  dq = scale ds k,  dk = scale ds^T q,  dv = p^T dy
 
@@ -229,9 +229,12 @@ _EXTENTS = ("batches", "heads", "group", "queries", "keys", "depth", "columns", 
 _TENSORS = ("q", "k", "v", "y", "dq", "dk", "dv", "dy")
 #: The struct Attention of attention.cu.
 ATTENTION = numpy.dtype(
-    [*((name, "i4") for name in _EXTENTS), ("scale", "f8"), *((name, _ROWS) for name in _TENSORS), ("mask", _MATRIX), ("bias", _MATRIX)],
+    [
+        *((name, "i4") for name in _EXTENTS), ("scale", "f8"), *((name, _ROWS) for name in _TENSORS),
+        *((name, _MATRIX) for name in ("mask", "bias")),
+    ],
     metadata={"c_type": "Attention"},
-)
+)  # fmt: skip
 
 
 def _attention(q: Array, k: Array, columns: int, scale: float, is_causal: bool, /, **arrays: Array | None) -> ndarray:
@@ -365,7 +368,7 @@ def _check_operands(query: Tensor, key: Tensor, value: Tensor) -> None:
         if not is_floating(x.dtype):
             raise DtypeError(f"{_NAME}: {name} has dtype {x.dtype}; expected a floating dtype: convert it with .float()")
         if x.dtype != query.dtype:
-            raise DtypeError(f"{_NAME}: {name} has dtype {x.dtype}; expected that of the query, {query.dtype}: convert it with .to()")
+            raise DtypeError(f"{_NAME}: {name} has dtype {x.dtype}; expected that of the query, {query.dtype}")
         if x.ndim < 2:
             raise ShapeError(f"{_NAME}: {name} has shape {tuple(x.shape)}; expected (..., positions, features)")
     if query.shape[-1] != key.shape[-1]:
@@ -435,7 +438,7 @@ def checked_dropout(function: str, name: str, value: Any) -> float:
 
 @public(out=False)
 def scaled_dot_product_attention(
-    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, *,
     scale: float | None = None, enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
     """softmax(scale query key^T + mask) value, in one launch that stores no scores.

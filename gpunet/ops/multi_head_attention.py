@@ -80,7 +80,8 @@ def _merged_mask(
         mask = wrap(mask)
         if not is_boolean(mask.dtype) and mask.dtype != query.dtype:
             raise DtypeError(
-                f"{function}: {name} has dtype {mask.dtype}; expected bool ({_IGNORED}), or {query.dtype}, which is added to the scores"
+                f"{function}: {name} has dtype {mask.dtype}; expected bool ({_IGNORED}), or {query.dtype}, which is added to the "
+                "scores"
             )
         if tuple(mask.shape) not in shapes:
             raise ShapeError(f"{function}: {name} has shape {tuple(mask.shape)}; expected {' or '.join(map(str, shapes))}")
@@ -234,9 +235,10 @@ def multi_head_attention_forward(
         raise ArgumentError(f"{name}: got bias_k and bias_v with static_k or static_v; expected one pair of them")
     weight = None if use_separate_proj_weight else wrap(in_proj_weight)
     weights = [wrap(w) for w in separate] if use_separate_proj_weight else ()
-    biases = [None if b is None else wrap(b) for b in (in_proj_bias, bias_k, bias_v)]
+    bias, *bias_kv = (None if b is None else wrap(b) for b in (in_proj_bias, bias_k, bias_v))
     p = checked_dropout(name, "dropout_p", dropout_p)
     return attend(
-        name, query, key, value, heads, weight, weights, *biases, add_zero_attn, p if training else 0.0, out_weight, out_proj_bias,
-        key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal, False, (static_k, static_v),
+        name, query, key, value, heads, weight, weights, bias, bias_kv[0], bias_kv[1], add_zero_attn, p if training else 0.0,
+        out_weight, out_proj_bias, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal, False,
+        (static_k, static_v),
     )  # fmt: skip

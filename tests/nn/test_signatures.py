@@ -28,7 +28,11 @@ EXTRA = {
 #: Defaults that differ -> the reason.
 DEFAULTS = {"optim.lr_scheduler.ReduceLROnPlateau.step metrics": "a message that names the way out"}
 #: Builtins whose docstrings show another signature than they have.
-MISDOCUMENTED = {"log_sigmoid": "(input)", "gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)"}
+MISDOCUMENTED = {
+    "log_sigmoid": "(input)", "gelu": "(input, *, approximate='none')", "one_hot": "(input, num_classes=-1)",
+    "scaled_dot_product_attention":
+        "(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False)",
+}  # fmt: skip
 #: Arguments that constructors need.
 REQUIRED = {
     **{f"{kind}{dims}d": (2, 4, 3) for kind in ("Conv", "ConvTranspose") for dims in (1, 2, 3)},
@@ -40,6 +44,7 @@ REQUIRED = {
     **{f"{kind}Pool{dims}d": (2,) for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg") for dims in (1, 2, 3)},
     **{f"{kind}Pad{dims}d": (1,) for kind in ("Zero", "Reflection", "Replication", "Circular") for dims in (1, 2, 3)},
     **{f"ConstantPad{dims}d": (1, 2.5) for dims in (1, 2, 3)},
+    "MultiheadAttention": (4, 2), "TransformerEncoderLayer": (4, 2), "TransformerDecoderLayer": (4, 2),
     "Unfold": (2,), "Fold": ((4, 4), 2), "PixelShuffle": (2,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
     "RNN": (2, 3), "LSTM": (2, 3), "GRU": (2, 3), "RNNBase": ("GRU", 2, 3), "RNNCellBase": (2, 3, True, 4), "RNNCell": (2, 3),
     "LSTMCell": (2, 3), "GRUCell": (2, 3),
@@ -150,6 +155,8 @@ def test_constructors_take_the_arguments_of_torch(path: str, torch: Any) -> None
             required: Any = REQUIRED.get(short, ())
             if short == "DataParallel":
                 required = (module.nn.Linear(2, 2),)
+            elif short in ("TransformerEncoder", "TransformerDecoder"):
+                required = (getattr(module.nn, f"{short}Layer")(4, 2), 1)
             if path == "optim":
                 required = (weights,)
             elif path == "optim.lr_scheduler":

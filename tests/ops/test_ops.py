@@ -58,7 +58,7 @@ def cotangent(shape: tuple[int, ...]) -> numpy.ndarray:
 
 def directions(sample: Sample, arrays: list[numpy.ndarray]) -> list[numpy.ndarray]:
     generator = numpy.random.default_rng(11)
-    return [generator.normal(size=a.shape) if given.gradient else 0 * a for a, given in zip(arrays, sample.inputs)]
+    return [generator.normal(size=a.shape) if given.gradient else numpy.zeros_like(a) for a, given in zip(arrays, sample.inputs)]
 
 
 def run(sample: Sample, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:

@@ -44,7 +44,7 @@ class Values:
     def __init__(self, random: Random, target: Target) -> None:
         self.random, self.target = random, target
         self.setup: list[str] = []
-        self.names = iter("xyzwvustqpabcdefgh")
+        self.names = iter("xyzwvustqpabcdefghijklmno")
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         self.leaves: list[str] = []

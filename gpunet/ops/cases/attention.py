@@ -42,6 +42,8 @@ _WASTE = {
     "tile of scores",
     "banks": "scores are stored transposed, four of a column at once",
 }
+#: As :class:`gpunet.launch.facts.Facts`.
+_SPILLS = {("*", "*"): "a thread keeps 64 sums of the scores and 64 of the result, of 255 registers (twice as many of float64)"}
 
 
 def _transposed(array: numpy.ndarray) -> View:
@@ -101,7 +103,7 @@ def _launches() -> Iterator[tuple[_Size, str, bool]]:
         yield size, _MASKS[index % 6], True
 
 
-attention_forward.describe(is_hot=True, waste=_WASTE)
+attention_forward.describe(is_hot=True, waste=_WASTE, spills=_SPILLS)
 
 
 @attention_forward.cases("edge")
@@ -177,15 +179,14 @@ def _backward(s: Samples, size: _Size, kind: str, is_transposed: bool = False, l
     inputs = [None if x is None or x.dtype == bool else x.astype(wide) for x in (q, k, v, whole[1])]
     attention_forward.twin(y, lse, *inputs[:3], whole[0], inputs[3], **_options(size, kind))
     delta = (dy.astype(wide) * y).sum(3)
-    outputs = [None if name in leave_out.split() else s.blank(*size.shape(name)) for name in ("dq", "dk", "dv")]
-    if is_transposed:
-        outputs = [None if x is None else _transposed(x) for x in outputs]
-        q, k, v, dy = (_transposed(x) for x in (q, k, v, dy))
+    outputs = [s.blank(*size.shape(name)) for name in ("dq", "dk", "dv")]
+    arrays: list[Any] = [_transposed(x) if is_transposed else x for x in (*outputs, dy, q, k, v)]
+    arrays[:3] = [None if name in leave_out.split() else x for name, x in zip(("dq", "dk", "dv"), arrays)]
     text = f"{', transposed' * is_transposed}{', without ' * bool(leave_out)}{leave_out}"
-    return f"{_label(size, kind)}{text}", [*outputs, dy, lse, delta, q, k, v, mask, bias], _options(size, kind)
+    return f"{_label(size, kind)}{text}", [*arrays[:4], lse, delta, *arrays[4:], mask, bias], _options(size, kind)
 
 
-attention_backward.describe(is_hot=True, waste=_WASTE)
+attention_backward.describe(is_hot=True, waste=_WASTE, spills=_SPILLS)
 
 
 @attention_backward.cases("edge")
