@@ -246,7 +246,8 @@ def multi_head_attention_forward(
     weights = [wrap(w) for w in separate] if use_separate_proj_weight else ()
     bias, *bias_kv = (None if b is None else wrap(b) for b in (in_proj_bias, bias_k, bias_v))
     _check_parameters(name, (
-        ("out_proj_weight", out_weight, (size, size)), ("in_proj_weight", weight, (3 * size, size)), ("in_proj_bias", bias, (3 * size,)),
+        ("out_proj_weight", out_weight, (size, size)), ("in_proj_weight", weight, (3 * size, size)),
+        ("in_proj_bias", bias, (3 * size,)),
         *((f"{key}_proj_weight", w, (size, None)) for key, w in zip("qkv", weights)),
         *((f"bias_{key}", b, (1, 1, size)) for key, b in zip("kv", bias_kv)),
     ))  # fmt: skip

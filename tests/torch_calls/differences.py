@@ -776,8 +776,8 @@ DIFFERENCES = (
     ),
     Difference(
         "F.scaled_dot_product_attention F.multi_head_attention_forward", any_of(one_nan_or_inf, has_large_numbers),
-        "Keys and values that are hidden from a query may be left out of its sums; where they are infinite or nan, PyTorch gives nan, "
-        "since it multiplies them by 0. Scores may overflow in one library alone, since the scale is applied at another place.",
+        "Keys and values that are hidden from a query may be left out of its sums; where they are infinite or nan, PyTorch gives "
+        "nan, since it multiplies them by 0. Scores may overflow in one library alone: the scale is applied at another place.",
         "F.scaled_dot_product_attention",
         "x = torch.ones(1, 2); y = torch.ones(2, 2); z = torch.tensor([[1.0], [inf]]); "
         "r = torch.nn.functional.scaled_dot_product_attention(x, y, z, is_causal=True)",
