@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
-from gpunet.backend.dtypes import is_boolean
+from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.attention import checked_dropout, scaled_dot_product_attention, weights_of_attention
 from gpunet.ops.creation import zeros
@@ -38,6 +38,16 @@ def _check_features(function: str, inputs: Sequence[tuple[str, Tensor, int]]) ->
     for name, x, expected in inputs:
         if x.shape[-1] != expected:
             raise ShapeError(f"{function}: {name} has shape {tuple(x.shape)}; expected {expected} features in its last dimension")
+
+
+def _check_parameters(function: str, parameters: Sequence[tuple[str, Tensor | None, tuple[int | None, ...]]]) -> None:
+    """Check dtypes and shapes of (name, parameter, expected shape); None in a shape is any size."""
+    for name, x, expected in parameters:
+        if x is not None and (x.ndim != len(expected) or any(n not in (m, None) for n, m in zip(expected, x.shape))):
+            text = ", ".join("features" if n is None else str(n) for n in expected)
+            raise ShapeError(f"{function}: {name} has shape {tuple(x.shape)}; expected ({text})")
+        if x is not None and not is_floating(x.dtype):
+            raise DtypeError(f"{function}: {name} has dtype {x.dtype}; expected a floating dtype: convert it with .float()")
 
 
 def _projected(
@@ -219,10 +229,9 @@ def multi_head_attention_forward(
     """
     name = "multi_head_attention_forward"
     heads, size = as_integer(name, "num_heads", num_heads), as_integer(name, "embed_dim_to_check", embed_dim_to_check)
-    out_weight = wrap(out_proj_weight)
-    features = wrap(query).shape[-1]
-    if features != size:
-        raise ShapeError(f"{name}: the query has {features} features; expected embed_dim_to_check={size}")
+    out_weight, shape = wrap(out_proj_weight), tuple(wrap(query).shape)
+    if shape[-1:] != (size,):
+        raise ShapeError(f"{name}: the query has shape {shape}; expected embed_dim_to_check={size} features in its last dimension")
     if heads < 1 or size % heads:
         raise ArgumentError(f"{name}: num_heads={num_heads}; expected a divisor of the {size} features")
     separate = (q_proj_weight, k_proj_weight, v_proj_weight)
@@ -236,6 +245,12 @@ def multi_head_attention_forward(
     weight = None if use_separate_proj_weight else wrap(in_proj_weight)
     weights = [wrap(w) for w in separate] if use_separate_proj_weight else ()
     bias, *bias_kv = (None if b is None else wrap(b) for b in (in_proj_bias, bias_k, bias_v))
+    _check_parameters(name, (
+        ("out_proj_weight", out_weight, (size, size)), ("in_proj_weight", weight, (3 * size, size)),
+        ("in_proj_bias", bias, (3 * size,)),
+        *((f"{key}_proj_weight", w, (size, None)) for key, w in zip("qkv", weights)),
+        *((f"bias_{key}", b, (1, 1, size)) for key, b in zip("kv", bias_kv)),
+    ))  # fmt: skip
     p = checked_dropout(name, "dropout_p", dropout_p)
     return attend(
         name, query, key, value, heads, weight, weights, bias, bias_kv[0], bias_kv[1], add_zero_attn, p if training else 0.0,

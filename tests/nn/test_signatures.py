@@ -113,7 +113,8 @@ def differences(name: str, mine: list[Parameter], theirs: list[Parameter]) -> li
     for p, other in zip(mine, theirs, strict=True):
         if p.kind != other.kind:
             found.append(f"{name}: {p.name} is {p.kind or 'positional'}, in PyTorch {other.kind or 'positional'}")
-        if p.default != other.default and f"{name} {p.name}" not in DEFAULTS:
+        values = [getattr(q.default, "__name__", q.default) for q in (p, other)]  # functions are equal if their names are
+        if values[0] != values[1] and f"{name} {p.name}" not in DEFAULTS:
             found.append(f"{name}: {p.name}={p.default!r}, PyTorch {other.default!r}")
     return found
 

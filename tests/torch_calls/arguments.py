@@ -159,7 +159,7 @@ class Arguments(Values):
         low, high = {
             "k": (0, size + 1), "chunks": (1, 4), "diagonal": (-3, 3), "decimals": (-2, 3), "n": (0, 4), "m": (0, 4),
             "high": (1, 9), "low": (-5, 0), "steps": (0, 6), "num_classes": (-1, 7), "ignore_index": (-1, 2), "split_size": (1, 3),
-            "num_groups": (1, 2), "size": (1, 4),
+            "num_groups": (1, 2), "size": (1, 4), "num_heads": (1, 2), "embed_dim_to_check": (4, 4),
         }.get(name, (-2, 4))  # fmt: skip
         low = 0 if self.chance(0.03) else low
         value = random.randint(low, high)

@@ -769,6 +769,26 @@ DIFFERENCES = (
         "F.layer_norm", "x = torch.tensor([3e38, 0.0, 1.0]); r = torch.nn.functional.layer_norm(x, (3,))",
     ),
     Difference(
+        "F.scaled_dot_product_attention", lambda verdict: verdict.detail == "gradient: not expected",
+        "A mask that requires a gradient gets one of 0 also if there are no queries.", "F.scaled_dot_product_attention",
+        "w = torch.zeros(3, requires_grad=True); x = torch.zeros(0, 2, requires_grad=True); y = torch.ones(3, 2); "
+        "r = torch.nn.functional.scaled_dot_product_attention(x, y, y, w); r.backward(torch.zeros(0, 2))",
+    ),
+    Difference(
+        "F.scaled_dot_product_attention F.multi_head_attention_forward", any_of(one_nan_or_inf, has_large_numbers),
+        "Keys and values that are hidden from a query may be left out of its sums; where they are infinite or nan, PyTorch gives "
+        "nan, since it multiplies them by 0. Scores may overflow in one library alone: the scale is applied at another place.",
+        "F.scaled_dot_product_attention",
+        "x = torch.ones(1, 2); y = torch.ones(2, 2); z = torch.tensor([[1.0], [inf]]); "
+        "r = torch.nn.functional.scaled_dot_product_attention(x, y, z, is_causal=True)",
+    ),
+    Difference(
+        "F.multi_head_attention_forward", accepts("must have the same dtype|expected .* to have .* dtype|dtype"),
+        "Inputs are converted to the dtype of the weights, as by `F.linear`.", "F.multi_head_attention_forward",
+        "x = torch.ones(2, 4, dtype=torch.float64); w = torch.ones(12, 4); "
+        "r = torch.nn.functional.multi_head_attention_forward(x, x, x, 4, 2, w, None, None, None, False, 0.0, w[:4], None)",
+    ),
+    Difference(
         "F.group_norm F.instance_norm",
         accepts("not have a device|index 0 out of range for tensor of size|shape '.0.' is invalid|a view of a leaf Variable"),
         "The norm of no images has no elements, and its weights have gradient 0; PyTorch raises an internal error.",

@@ -15,8 +15,8 @@ EQUAL, BOTH_REFUSE, MISSING, SILENT, RAW = "equal", "both refuse", "missing", "s
 FAULTS = (SILENT, RAW)
 #: Words of messages that only the authors of the library understand.
 INTERNAL_WORDS = re.compile(
-    r"\bufunc|numpy (boolean|array)|launch of|\bshim\b|<locals>|(?<!\w)_[a-z]\w*[:(]|_forward|_backward\b|'NoneType' object|"
-    r"has no attribute|not subscriptable|unhashable|object is not iterable|an integer is required|"
+    r"\bufunc|numpy (boolean|array)|launch of|\bshim\b|<locals>|(?<!\w)_[a-z]\w*[:(]|(?<!head_attention)_forward|_backward\b|"
+    r"'NoneType' object|has no attribute|not subscriptable|unhashable|object is not iterable|an integer is required|"
     r"could not be broadcast|positional and keyword",
     re.IGNORECASE,
 )
