@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,7 +22,10 @@ def example(name: str) -> ModuleType:
 
 
 def test_every_example_is_tested() -> None:
-    tested = {"vanishing_gradients", "differential_equation", "step_by_step", "lenet"}
+    tested = {
+        "vanishing_gradients", "differential_equation", "step_by_step", "lenet", "image_classifier", "residual_gradients",
+        "segmentation", "generate_digits", "digit_detector", "image_fitting",
+    }  # fmt: skip
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -48,3 +52,46 @@ def test_lenet(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
     assert example("lenet").main() >= 0.985
     assert "held-out accuracy" in capsys.readouterr().out
+
+
+# ---- with a picture -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Iterator[str]:
+    """The path of the picture that an example writes."""
+    for package in ("matplotlib", "sklearn", "PIL"):
+        pytest.importorskip(package)
+    path = tmp_path / "picture.png"
+    yield str(path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_image_classifier(picture: str) -> None:
+    assert example("image_classifier").main(picture) >= 0.99
+
+
+def test_residual_gradients(picture: str) -> None:
+    found = example("residual_gradients").main(picture)
+    (plain, plain_losses), _, (residual, residual_losses) = found.values()
+    assert plain[0] / plain[-1] < 1e-10 and 0.1 < residual[0] / residual[-1] < 1000
+    assert min(plain_losses) > 2.2 and residual_losses[-1] < 1.6
+
+
+def test_segmentation(picture: str) -> None:
+    background, disk, square = example("segmentation").main(picture)
+    assert background > 0.97 and disk > 0.6 and square > 0.75
+
+
+def test_generate_digits(picture: str) -> None:
+    assert example("generate_digits").main(picture) < 0.19
+
+
+def test_digit_detector(picture: str) -> None:
+    overlap, right = example("digit_detector").main(picture)
+    assert overlap > 0.75 and right > 0.88
+
+
+def test_image_fitting(picture: str) -> None:
+    found = example("image_fitting").main(picture)
+    assert found["Fourier features"] > found["positions"] + 6
