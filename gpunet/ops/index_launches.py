@@ -593,7 +593,7 @@ def row_positions(index: Array, rows: int, site: Site) -> Array:
     if type(index) is numpy.ndarray:
         return index.reshape(-1)
     positions = empty((index.size,), INT64, index)
-    _launch_positions(positions, index, index.size, site, rows, 0)
+    _launch_positions(positions, index, index.size, site, rows, 0, span=index.size)
     return positions
 
 
