@@ -47,12 +47,12 @@ def main(path: str = "image_classifier.png") -> float:
 
     model = CifarResNet(8, in_channels=1, width=16)
     optimizer = gpunet.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=1e-2)
-    schedule = gpunet.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, EPOCHS * len(train) // BATCH + EPOCHS)
+    schedule = gpunet.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, EPOCHS * len(train) // BATCH + EPOCHS)
 
     @gpunet.capture(backend="numpy")
     def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
+        loss = F.cross_entropy(model(x), y, label_smoothing=0.1)
         loss.backward()
         optimizer.step()
         return loss

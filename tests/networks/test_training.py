@@ -66,3 +66,23 @@ def test_network_trains_like_pytorchs(name: str, mode: str, dtype: str, toleranc
         assert found[key].dtype == value.dtype, key
         scale = max(1.0, float(numpy.abs(value).max(initial=0)))
         numpy.testing.assert_allclose(found[key], value, rtol=tolerance, atol=tolerance * scale, err_msg=key)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_takes_the_same_step_on_every_device(name: str, device: str) -> None:
+    """A captured step, recorded and replayed, in float64: losses, gradients, parameters and buffers."""
+    if device == "cpu":
+        pytest.skip("what the others are compared with")
+    network, found = NETWORKS[name], {}
+    for where in ("cpu", device):
+        gpunet.manual_seed(0)
+        gpunet.set_default_device("cpu")  # where the weights are drawn
+        model = network.make(gpunet).to(where, gpunet.float64).train(network.is_training)
+        optimizer = gpunet.optim.SGD(model.parameters(), lr=0.01)
+        step = gpunet.capture(training_step(gpunet, network, model, optimizer))
+        losses = [step(*(gpunet.tensor(a, device=where) for a in batch)).item() for batch in batches(network, "float64")[:2]]
+        gradients = [p.grad.cpu().numpy() for p in model.parameters()]
+        found[where] = [numpy.array(losses), *gradients, *(value.cpu().numpy() for value in model.state_dict().values())]
+    for a, b in zip(*found.values()):
+        numpy.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-9)
