@@ -24,7 +24,7 @@ def example(name: str) -> ModuleType:
 def test_every_example_is_tested() -> None:
     tested = {
         "vanishing_gradients", "differential_equation", "step_by_step", "lenet", "image_classifier", "residual_gradients",
-        "segmentation", "generate_digits", "digit_detector", "image_fitting",
+        "segmentation", "generate_digits", "digit_detector", "image_fitting", "language_model", "time_series",
     }  # fmt: skip
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
@@ -52,6 +52,12 @@ def test_lenet(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
     assert example("lenet").main() >= 0.985
     assert "held-out accuracy" in capsys.readouterr().out
+
+
+def test_language_model(capsys: pytest.CaptureFixture[str]) -> None:
+    loss, text = example("language_model").main()
+    assert loss < 1.6 and text.startswith("The ") and len(text) == 96
+    assert text in capsys.readouterr().out
 
 
 # ---- with a picture -------------------------------------------------------------------------------------------------
@@ -95,3 +101,8 @@ def test_digit_detector(picture: str) -> None:
 def test_image_fitting(picture: str) -> None:
     found = example("image_fitting").main(picture)
     assert found["Fourier features"] > found["positions"] + 6
+
+
+def test_time_series(picture: str) -> None:
+    error, repeated = example("time_series").main(picture)
+    assert error < 0.7 * repeated

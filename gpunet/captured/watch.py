@@ -54,6 +54,8 @@ class Watch:
         self.tensors: dict[int, Tensor] = {}
         self.arrays: dict[int, tuple[Any, numpy.ndarray | None]] = {}
         self._state = State()
+        #: the outermost frame of a running import: a replay does not import again, so it reads nothing of what that read
+        self._import: types.FrameType | None = None
         self._functions: dict[types.CodeType, dict[int, types.FunctionType]] = {}
         self._inner: set[types.CodeType] = set()  # of functions that other functions of the step define
         self._entered: set[tuple[types.CodeType, int]] = set()
@@ -87,7 +89,12 @@ class Watch:
         return frame.f_globals is not self._namespace and _is_library_code(frame)
 
     def _on_event(self, frame: types.FrameType, event: str, value: Any) -> None:
-        if event == "call":
+        if self._import is not None:
+            if event == "return" and frame is self._import:
+                self._import = None
+        elif event == "call":
+            if frame.f_globals.get("__name__") == "importlib._bootstrap":
+                self._import = frame
             if not self._is_library_code(frame):
                 self._enter(frame)
         elif event == "return":

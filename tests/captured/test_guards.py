@@ -7,6 +7,7 @@ import functools
 import gc
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -508,3 +509,20 @@ def test_a_step_of_the_library_is_watched() -> None:
     eager = ours.make(CASES["tiny"], "forward", "eager", "cpu")
     for batch, other in zip(runner.batches[:3], eager.batches[:3]):
         assert runner.step(*batch).item() == pytest.approx(eager.step(*other).item(), rel=1e-6)
+
+
+def test_what_an_import_in_a_step_reads_is_not_guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the code of the module nor hooks of imports run in a replay."""
+    code = "for name in ('a', 'b'):\n    def read():\n        return name\n    read()\nfactor = 2.0\n"
+    (tmp_path / "imported_in_a_step.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @gpunet.capture
+    def step(x: gpunet.Tensor) -> gpunet.Tensor:
+        import imported_in_a_step  # type: ignore[import-not-found]
+
+        return x * imported_in_a_step.factor
+
+    x = gpunet.tensor(X)
+    assert step(x).tolist() == step(x).tolist() == (2.0 * x).tolist()
+    assert 1 <= len(step.recordings) <= 2  # the module is there before the second call

@@ -1,4 +1,4 @@
-"""U-Net and autoencoders: shapes, refusals, and the loss of the variational one against its formula."""
+"""GPT, U-Net and autoencoders: shapes, refusals, generated texts, and the loss of the variational one against its formula."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 import gpunet
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.models import VAE, Autoencoder, UNet, negative_elbo
+from gpunet.models import GPT, VAE, Autoencoder, UNet, negative_elbo
 from gpunet.nn import init
 
 
@@ -73,3 +73,54 @@ def test_negative_elbo_is_that_of_the_distributions(torch: Any) -> None:
     assert negative_elbo(*ours, beta=2.5).item() == pytest.approx(((pixels + 2.5 * divergence) / 4).item(), rel=1e-12)
     with pytest.raises(ShapeError):
         negative_elbo(ours[0][:, :5], *ours[1:])
+
+
+def test_generate_takes_the_most_probable_tokens() -> None:
+    """With kept keys and values as without."""
+    model = GPT(11, context=12, depth=2, num_heads=2, width=8).eval()
+    start = gpunet.randint(0, 11, (3, 4))
+    expected = start
+    for _ in range(8):
+        expected = gpunet.cat([expected, model(expected)[:, -1].argmax(1, keepdim=True)], 1)
+    assert model.generate(start, 8, temperature=0.0).tolist() == expected.tolist()
+    assert model.generate(start, 8, top_k=1).tolist() == expected.tolist()
+    assert model.generate(start, 8, top_p=1e-6).tolist() == expected.tolist()
+
+
+def test_generate_draws_from_the_distribution() -> None:
+    model = GPT(6, context=4, depth=1, num_heads=1, width=4).eval()
+    with gpunet.no_grad():
+        model.tokens.weight *= 60  # far from uniform
+    start = gpunet.tensor([[1, 2]]).expand(4000, -1)
+    logits = model(start[:1])[0, -1].detach()
+
+    def frequencies(**options: Any) -> Any:
+        return gpunet.bincount(model.generate(start, 1, **options)[:, -1], minlength=6) / 4000
+
+    order = logits.argsort(descending=True)
+    for temperature in (1.0, 3.0):
+        probabilities = (logits / temperature).softmax(0)
+        assert (frequencies(temperature=temperature) - probabilities).abs().max() < 0.04
+        for count in (2, 4):
+            kept = gpunet.zeros(6).index_fill(0, order[:count], 1.0) * probabilities
+            expected = kept / kept.sum()
+            assert (frequencies(temperature=temperature, top_k=count) - expected).abs().max() < 0.04
+            enough = float(kept.sum()) - 1e-4  # the last of them is needed
+            assert (frequencies(temperature=temperature, top_p=enough) - expected).abs().max() < 0.04
+
+
+def test_arguments_of_gpt() -> None:
+    with pytest.raises(ArgumentError, match="GPT: width=6, num_heads=4; expected a multiple of num_heads"):
+        GPT(5, width=6)
+    with pytest.raises(ArgumentError, match="GPT: depth=0; expected 1 or more"):
+        GPT(5, depth=0)
+    model, tokens = GPT(5, context=4, depth=1, num_heads=1, width=4), gpunet.zeros(1, 3, dtype=gpunet.int64)
+    with pytest.raises(ShapeError, match=r"tokens of shape \(1, 5\); expected \(n, length\) with a length up to 4"):
+        model(gpunet.zeros(1, 5, dtype=gpunet.int64))
+    with pytest.raises(ShapeError, match=r"generate: tokens of shape \(1, 3\) and max_new_tokens=2; .* up to context=4"):
+        model.generate(tokens, 2)
+    for options, shown in (({"top_k": 6}, "top_k=6; expected 1 to 5"), ({"top_p": 0.0}, "top_p=0.0; expected a number above 0"),
+                           ({"temperature": -1.0}, "temperature=-1.0")):  # fmt: skip
+        with pytest.raises(ArgumentError, match=shown):
+            model.generate(tokens, 1, **options)
+    assert model.head.weight is model.tokens.weight

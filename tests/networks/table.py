@@ -122,6 +122,52 @@ def vae_loss(m: Any, model: Any, x: Any, noise: Any) -> Any:
     return models_of(m, "gpunet.models.autoencoder").negative_elbo(logits, x, mean, log_variance)
 
 
+# ---- sequences ------------------------------------------------------------------------------------------------------
+
+
+def gpt(m: Any) -> Any:
+    """The weight of the last layer is that of the embedding."""
+    return models_of(m, "gpunet.models.gpt").GPT(13, context=8, depth=2, num_heads=2, width=8)
+
+
+def texts(random: numpy.random.Generator) -> tuple[numpy.ndarray, ...]:
+    tokens = random.integers(0, 13, (4, 9))
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def next_token(m: Any, model: Any, tokens: Any, following: Any) -> Any:
+    return m.nn.functional.cross_entropy(model(tokens).flatten(0, 1), following.flatten())
+
+
+def vit(m: Any) -> Any:
+    library = models_of(m, "gpunet.vision.models.vision_transformer")
+    return library.VisionTransformer(12, 4, 2, 2, 8, 16, num_classes=5, representation_size=6)
+
+
+def recurrent(kind: str) -> Any:
+    """Two layers that read a series in both directions, and a linear layer that predicts a number."""
+
+    def make(m: Any) -> Any:
+        nn = m.nn
+
+        class Predictor(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layers = getattr(nn, kind)(3, 5, num_layers=2, bidirectional=True, batch_first=True)
+                self.last = nn.Linear(10, 1)
+
+            def forward(self, x: Any) -> Any:
+                return self.last(self.layers(x)[0][:, -1]).squeeze(1)
+
+        return Predictor()
+
+    return make
+
+
+def series(random: numpy.random.Generator) -> tuple[numpy.ndarray, ...]:
+    return random.normal(size=(6, 7, 3)), random.normal(size=6)
+
+
 # ---- pairs, users and items, equations ------------------------------------------------------------------------------
 
 
@@ -159,8 +205,8 @@ def ratings(random: numpy.random.Generator) -> tuple[numpy.ndarray, ...]:
     return random.integers(0, 11, 20), random.integers(0, 9, 20), random.normal(size=20)
 
 
-def rating_loss(m: Any, model: Any, users: Any, items: Any, rating: Any) -> Any:
-    return m.nn.functional.mse_loss(model(users, items), rating)
+def regress(m: Any, model: Any, *inputs: Any) -> Any:
+    return m.nn.functional.mse_loss(model(*inputs[:-1]), inputs[-1])
 
 
 def pinn(m: Any) -> Any:
@@ -192,7 +238,11 @@ NETWORKS = {
     "U-Net": Network(unet, pixels, classify),
     "autoencoder": Network(autoencoder, lambda r: (r.random((4, 2, 12, 12)),), reconstruction),
     "VAE": Network(vae, lambda r: (r.random((4, 1, 8, 8)), r.normal(size=(4, 3))), vae_loss),
+    "GPT": Network(gpt, texts, next_token),
+    "ViT": Network(vit, images(4, 3, 12), classify),
+    "LSTM": Network(recurrent("LSTM"), series, regress),
+    "GRU": Network(recurrent("GRU"), series, regress),
     "siamese": Network(siamese, lambda r: (*r.normal(size=(2, 6, 1, 10, 10)), r.integers(0, 2, 6).astype(float)), contrastive),
-    "recommender": Network(recommender, ratings, rating_loss),
+    "recommender": Network(recommender, ratings, regress),
     "PINN": Network(pinn, lambda r: (r.random((20, 2)),), burgers),
 }  # fmt: skip

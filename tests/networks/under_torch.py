@@ -15,6 +15,8 @@ OF_TORCH = {
     "gpunet": "torch",
     "gpunet.autograd": "torch",
     "gpunet.nn": "torch.nn",
+    "gpunet.nn.functional": "torch.nn.functional",
+    "gpunet.ops.creation": "torch",
     "gpunet.ops.join": "torch",
     "gpunet.ops.random": "torch",
 }

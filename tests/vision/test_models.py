@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import gpunet
-from gpunet.errors import ArgumentError, MissingNameError
+from gpunet.errors import ArgumentError, MissingNameError, ShapeError
 from gpunet.interop.torch_modules import torch_names
 from gpunet.nn import init
 from gpunet.vision import models
@@ -26,6 +26,7 @@ COUNTS = {
     "vgg11": 132_863_336, "vgg11_bn": 132_868_840, "vgg13": 133_047_848, "vgg13_bn": 133_053_736,
     "vgg16": 138_357_544, "vgg16_bn": 138_365_992, "vgg19": 143_667_240, "vgg19_bn": 143_678_248,
     "resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018,
+    "vit_b_16": 86_567_656, "vit_b_32": 88_224_232, "vit_l_16": 304_326_632, "vit_l_32": 306_535_400, "vit_h_14": 632_045_800,
     "LeNet": 61_706,
 }  # fmt: skip
 FUNCTIONS = [name for name in models.__all__ if name[0].islower() and callable(getattr(models, name))]
@@ -126,6 +127,21 @@ def test_keys_of_mobilenet_v2(uninitialized: None) -> None:
     assert shapes(models.mobilenet_v2()) == expected
 
 
+def test_keys_of_vision_transformers(uninitialized: None) -> None:
+    expected: dict[str, tuple[int, ...]] = {"class_token": (1, 1, 768), "encoder.pos_embedding": (1, 197, 768)}
+    expected |= {"conv_proj.weight": (768, 3, 16, 16), "conv_proj.bias": (768,)}
+    for number in range(12):
+        path = f"encoder.layers.encoder_layer_{number}"
+        expected |= {f"{path}.self_attention.in_proj_weight": (2304, 768), f"{path}.self_attention.in_proj_bias": (2304,)}
+        for layer, shape in {
+            "self_attention.out_proj": (768, 768), "ln_1": (768,), "ln_2": (768,), "mlp.0": (3072, 768), "mlp.3": (768, 3072)
+        }.items():  # fmt: skip
+            expected |= {f"{path}.{layer}.weight": shape, f"{path}.{layer}.bias": shape[:1]}
+    for layer, shape in {"encoder.ln": (768,), "heads.head": (1000, 768)}.items():
+        expected |= {f"{layer}.weight": shape, f"{layer}.bias": shape[:1]}
+    assert shapes(models.vit_b_16()) == expected
+
+
 # ---- arguments ------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +211,15 @@ def test_arguments_of_mobilenet_v2(uninitialized: None) -> None:
         models.MobileNetV2(inverted_residual_setting=[(1, 16)])
     with pytest.raises(ArgumentError, match="InvertedResidual: stride=3; expected 1 or 2"):
         models.mobilenetv2.InvertedResidual(8, 8, 3, 6)
+
+
+def test_arguments_of_vision_transformers() -> None:
+    small = models.VisionTransformer(8, 4, 1, 2, 6, 12, num_classes=3, representation_size=5)
+    assert small(gpunet.rand(2, 3, 8, 8)).shape == (2, 3) and "heads.pre_logits.weight" in small.state_dict()
+    with pytest.raises(ShapeError, match=r"an input of shape \(2, 3, 8, 9\); expected \(n, 3, 8, 8\)"):
+        small(gpunet.rand(2, 3, 8, 9))
+    with pytest.raises(ArgumentError, match="image_size=30; expected a multiple of patch_size=16"):
+        models.vit_b_16(image_size=30)
 
 
 def test_weights_load_from_safetensors(tmp_path: Path, torch: Any) -> None:
