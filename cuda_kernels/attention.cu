@@ -57,8 +57,8 @@ struct Mask {
   const Attention& of;
 
   __device__ __forceinline__ Mask(const bool* mask, const T* bias, const Attention& of, int b, int h)
-      : mask(mask == nullptr ? nullptr : mask + b * of.mask.batch + h * of.mask.head),
-        bias(bias == nullptr ? nullptr : bias + b * of.bias.batch + h * of.bias.head),
+      : mask(mask + b * of.mask.batch + h * of.mask.head),  // the strides of an absent array are 0
+        bias(bias + b * of.bias.batch + h * of.bias.head),
         of(of) {}
 
   template <class A>

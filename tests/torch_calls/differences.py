@@ -771,8 +771,8 @@ DIFFERENCES = (
     Difference(
         "F.scaled_dot_product_attention", lambda verdict: verdict.detail == "gradient: not expected",
         "A mask that requires a gradient gets one of 0 also if there are no queries.", "F.scaled_dot_product_attention",
-        "w = torch.zeros(3, requires_grad=True); x = torch.zeros(0, 2, requires_grad=True); y = torch.ones(3, 2); "
-        "r = torch.nn.functional.scaled_dot_product_attention(x, y, y, w); r.backward(torch.zeros(0, 2))",
+        "x = torch.zeros(3, requires_grad=True); y = torch.zeros(0, 2, requires_grad=True); z = torch.ones(3, 2); "
+        "r = torch.nn.functional.scaled_dot_product_attention(y, z, z, x); r.backward(torch.zeros(0, 2))",
     ),
     Difference(
         "F.scaled_dot_product_attention F.multi_head_attention_forward", any_of(one_nan_or_inf, has_large_numbers),
