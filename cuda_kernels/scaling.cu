@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(256) unscale_gradients(
     Pack<A, 4> g = load_pack<4>(grads, valid, width);
 #pragma unroll
     for (int e = 0; e < 4; e++) {
-      if (e < valid && g.v[e] - g.v[e] != A(0)) bad = 1;  // inf - inf and NaN - NaN are NaN
+      if (g.v[e] - g.v[e] != A(0)) bad = 1;  // inf - inf and NaN - NaN are NaN; elements out of range are 0
       g.v[e] *= factor;
     }
     store_pack(grads, g, valid, width);
@@ -49,6 +49,6 @@ __global__ void __launch_bounds__(32) update_scale(
     counters[0] = finite == interval ? 0 : finite;
     counters[1] = skips;
   }
-  if (record != nullptr && is_skipped && skips % max_skips == 0)
+  if (is_skipped && skips % max_skips == 0)
     report_first(record, 0, [](long long) { return false; }, code, skips, __float_as_int(before), number);
 }

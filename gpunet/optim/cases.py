@@ -230,7 +230,7 @@ def _(s: Samples) -> Iterator[Any]:
         grads = [s.normal(*shape) for shape in shapes]
         if bad is not None:
             grads[1].reshape(-1)[-1:] = bad
-        arrays = _scaled(s, grads, 4.0, 0.0 if bad is None else 1.0)
+        arrays = _scaled(s, grads, 4.0, 0.0)
         yield f"{len(shapes)} tensors with {bad}, first {first}", arrays, {"first": first}
         if shapes is TENSORS[0] and bad is None:
             yield from unaligned("few tensors", arrays, {"first": first}, 0)

@@ -55,6 +55,7 @@ def update_scale(scale, counters, record, found, *, growth, backoff, interval, m
 
     Args:
         scale: float32 (1,).
+        record: see :func:`gpunet.launch.faults.fault_record`; None on the CPU.
         counters: the finite steps since the scale changed, and the skipped steps in a row.
         number: of the scaler in SCALERS.
     """
