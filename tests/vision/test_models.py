@@ -9,6 +9,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 import gpunet
@@ -140,6 +141,54 @@ def test_keys_of_vision_transformers(uninitialized: None) -> None:
     for layer, shape in {"encoder.ln": (768,), "heads.head": (1000, 768)}.items():
         expected |= {f"{layer}.weight": shape, f"{layer}.bias": shape[:1]}
     assert shapes(models.vit_b_16()) == expected
+
+
+# ---- blocks against the papers' formulas, in PyTorch's functions ----------------------------------------------------
+
+
+def normalized(f: Any, w: dict[str, Any], name: str, x: Any) -> Any:
+    return f.batch_norm(x, w[f"{name}.running_mean"], w[f"{name}.running_var"], w[f"{name}.weight"], w[f"{name}.bias"])
+
+
+def basic(f: Any, w: dict[str, Any], x: Any) -> Any:
+    y = f.relu(normalized(f, w, "bn1", f.conv2d(x, w["conv1.weight"], stride=2, padding=1)))
+    y = normalized(f, w, "bn2", f.conv2d(y, w["conv2.weight"], padding=1))
+    return f.relu(y + f.conv2d(x, w["downsample.weight"], stride=2))
+
+
+def bottleneck(f: Any, w: dict[str, Any], x: Any) -> Any:
+    y = f.relu(normalized(f, w, "bn1", f.conv2d(x, w["conv1.weight"])))
+    y = f.relu(normalized(f, w, "bn2", f.conv2d(y, w["conv2.weight"], padding=2, dilation=2, groups=2)))
+    return f.relu(x + normalized(f, w, "bn3", f.conv2d(y, w["conv3.weight"])))
+
+
+def inverted(f: Any, w: dict[str, Any], x: Any) -> Any:
+    y = f.relu6(normalized(f, w, "conv.0.1", f.conv2d(x, w["conv.0.0.weight"])))
+    y = f.relu6(normalized(f, w, "conv.1.1", f.conv2d(y, w["conv.1.0.weight"], padding=1, groups=24)))
+    return x + normalized(f, w, "conv.3", f.conv2d(y, w["conv.2.weight"]))
+
+
+def cifar(f: Any, w: dict[str, Any], x: Any) -> Any:
+    y = f.relu(normalized(f, w, "bn1", f.conv2d(x, w["conv1.weight"], stride=2, padding=1)))
+    y = normalized(f, w, "bn2", f.conv2d(y, w["conv2.weight"], padding=1))
+    return f.relu(y + f.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)))
+
+
+@pytest.mark.parametrize("formula, make", [
+    (basic, lambda: models.resnet.BasicBlock(8, 16, 2, gpunet.nn.Conv2d(8, 16, 1, 2, bias=False))),
+    (bottleneck, lambda: models.resnet.Bottleneck(8, 2, groups=2, base_width=64, dilation=2)),
+    (inverted, lambda: models.mobilenetv2.InvertedResidual(8, 8, 1, 3)),
+    (cifar, lambda: models.resnet_cifar.CifarBlock(8, 16, 2, gpunet.nn.BatchNorm2d, True)),
+])  # fmt: skip
+def test_blocks_compute_their_formulas(formula: Any, make: Any, torch: Any) -> None:
+    block = make().double().eval()
+    for name, value in block.state_dict().items():
+        if value.is_floating_point():
+            value.uniform_(0.5 if "var" in name else -1.0, 1.5)
+    weights = {name: torch.tensor(value.detach().numpy()) for name, value in block.state_dict().items()}
+    x = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = block(gpunet.tensor(x.numpy())).detach().numpy()
+    numpy.testing.assert_allclose(found, formula(torch.nn.functional, weights, x).numpy(), rtol=1e-9, atol=1e-9)
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ class MLPBlock(nn.Sequential):
         super().__init__(first, nn.GELU(), nn.Dropout(dropout), second, nn.Dropout(dropout))
         for layer in (first, second):
             init.xavier_uniform_(layer.weight)
+            assert layer.bias is not None
             init.normal_(layer.bias, std=1e-6)
 
 
@@ -118,13 +119,15 @@ class VisionTransformer(nn.Module):
         if representation_size is not None:
             before = nn.Linear(hidden_dim, representation_size)
             init.trunc_normal_(before.weight, std=math.sqrt(1 / hidden_dim))
+            assert before.bias is not None
             init.zeros_(before.bias)
             layers += [("pre_logits", before), ("act", nn.Tanh())]
         head = nn.Linear(hidden_dim if representation_size is None else representation_size, num_classes)
         self.heads = nn.Sequential(OrderedDict([*layers, ("head", head)]))
         init.trunc_normal_(self.conv_proj.weight, std=math.sqrt(1 / (3 * patch_size**2)))
-        for layer in (self.conv_proj, head):
-            init.zeros_(layer.bias)
+        for bias in (self.conv_proj.bias, head.bias):
+            assert bias is not None
+            init.zeros_(bias)
         init.zeros_(head.weight)
 
     def forward(self, x: Tensor) -> Tensor:
