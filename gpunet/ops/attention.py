@@ -437,7 +437,7 @@ def checked_dropout(function: str, name: str, value: Any) -> float:
     return p
 
 
-@public(out=False)
+@public(out=False, autocast="half")
 def scaled_dot_product_attention(
     query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, *,
     scale: float | None = None, enable_gqa: bool = False,

@@ -63,6 +63,7 @@ CALLS = (
     'nn.functional.pad(im, (1, 1, 1, 1), "replicate")', 'nn.functional.pad(vo, (1, 1, 1, 1, 1, 1), "replicate")',
     'nn.functional.pad(im, (1, 1, 1, 1), "circular")', "nn.functional.unfold(im, 2)",
     "nn.functional.pixel_shuffle(im.repeat(1, 2, 1, 1), 2)", "nn.functional.dropout(x, 0.5)", "nn.functional.embedding(t, w)",
+    "nn.functional.scaled_dot_product_attention(b, b, b)",
     "x.exp()", "x.abs().log()", "x.abs().log1p()", "x.abs().log2()", "x.abs().log10()", "x.expm1()", "x.exp2()",
     "x.abs().sqrt()", "x.abs().rsqrt()", "x.reciprocal()", "1.0 / x", "x ** 2", "x.abs() ** x", "2.0 ** x", "x.pow(2.0)",
     "x.sin()", "x.tan()", "x.sinh()", "x.cosh()", "x.tanh()", "x.sigmoid()", "x.clamp(-1, 1).acos()", "x.clamp(-1, 1).asin()",
@@ -98,7 +99,7 @@ ON_GPU = {
         "nn.functional.linear(x, w)", "nn.functional.conv2d(im, k2)",
         "nn.functional.conv_transpose2d(im, k2.transpose(0, 1))", "nn.functional.prelu(x, w[0, :1])",
         "linalg.multi_dot([q, q, q])", "linalg.vecdot(x, x)", "nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 2))(x)",
-        "nn.Conv2d(2, 3, 3)(im)",
+        "nn.Conv2d(2, 3, 3)(im)", "nn.functional.scaled_dot_product_attention(b, b, b)",
     ),
     "float32": (
         "x.exp()", "x.abs().log()", "x.abs().log1p()", "x.expm1()", "x ** 2", "2.0 ** x", "x.pow(2.0)", "1.0 / x",

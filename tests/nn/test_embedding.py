@@ -79,6 +79,26 @@ def test_gradient_of_frequent_rows_is_summed_in_order(device: str) -> None:
     assert to_numpy(weight.grad).tobytes() == expected.tobytes()
 
 
+OPTIONS: list[dict[str, Any]] = [
+    {"padding_idx": 4}, {"scale_grad_by_freq": True}, {"padding_idx": -1, "scale_grad_by_freq": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_gradients_by_padding_and_frequency(options: dict[str, Any], torch: Any, device: str) -> None:
+    """The first ones, and the second ones of a function of the rows: as PyTorch's, which has no second one of frequencies."""
+    table, found = numpy.random.default_rng(0).normal(size=(5, 3)), []
+    for library, place in ((gpunet, {"device": device}), (torch, {})):
+        weight = library.tensor(table, requires_grad=True, **place)
+        y = library.nn.functional.embedding(library.tensor(INDEX, **place), weight, **options)
+        (dw,) = library.autograd.grad((y**3).sum(), weight, create_graph="scale_grad_by_freq" not in options)
+        found.append([dw.tolist()])
+        if "scale_grad_by_freq" not in options:
+            (dw**2).sum().backward()
+            found[-1].append(weight.grad.tolist())
+    numpy.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+
+
 def test_empty_inputs(device: str) -> None:
     weight = gpunet.ones(4, 2, device=device).requires_grad_()
     y = F.embedding(gpunet.zeros(0, 3, dtype=gpunet.int64, device=device), weight)

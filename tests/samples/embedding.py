@@ -12,16 +12,10 @@ from tests.samples.row import row
 
 F = gpunet.nn.functional
 
-for _name, _options in (("rows", {}), ("padding", {"padding_idx": 2})):
-    row(
-        "embedding_rows", lambda w, i, k=_options: F.embedding(i, w, **k), lambda w, i: w[i], normal(7, 3), labels(7, ROWS),
-        torch=lambda torch, w, i, k=_options: torch.nn.functional.embedding(i, w, **k), name=_name, second="padding" not in _name,
-    )  # fmt: skip
-row(
-    "embedding_rows", lambda w, i: F.embedding(i.reshape(-1, 1), w, -7, scale_grad_by_freq=True), lambda w, i: w[i.reshape(-1, 1)],
-    normal(7, 3), labels(7, ROWS), name="by frequency", second=False,
-    torch=lambda torch, w, i: torch.nn.functional.embedding(i.reshape(-1, 1), w, -7, scale_grad_by_freq=True),
-)  # fmt: skip
+row("embedding_rows", lambda w, i: F.embedding(i, w), lambda w, i: w[i], normal(7, 3), labels(7, ROWS), name="rows",
+    torch=lambda torch, w, i: torch.nn.functional.embedding(i, w))  # fmt: skip
+row("embedding_rows", lambda w, i: F.embedding(i.reshape(-1, 1), w), lambda w, i: w[i.reshape(-1, 1)], normal(7, 3),
+    labels(7, ROWS, dtype="int32"), name="columns")  # fmt: skip
 
 _OFFSETS = numpy.array([0, 3, 3, 7])
 
