@@ -241,7 +241,7 @@ def test_tensors_of_a_list_launch_must_have_one_dtype_and_be_contiguous(second: 
     options = {"dampened": False, "decays": False, "nesterov": False, "maximize": False}
     with pytest.raises(LaunchError, match=message):
         sgd_step(
-            params, None, [numpy.zeros(1) for _ in params], [p.copy() for p in params], numpy.ones(1), None, **options
+            params, None, [numpy.zeros(1) for _ in params], [p.copy() for p in params], numpy.ones(1), None, None, **options
         )
     with pytest.raises(LaunchError, match=r"lists of \[2, 1, 2\] tensors; expected equal lengths from 1 to 512"):
-        sgd_step(params, None, [numpy.zeros(1)], params, numpy.ones(1), None, **options)
+        sgd_step(params, None, [numpy.zeros(1)], params, numpy.ones(1), None, None, **options)

@@ -263,12 +263,12 @@ def test_invalid_sizes_and_lists_raise() -> None:
     with pytest.raises(LaunchError, match="size 2147483648; expected at most 2147418112: split the tensor"):
         activation_forward.pack((x, x), Geometry(1, 1, (2**31,)))
     with pytest.raises(LaunchError, match=r"lists of \[1, 0, 1, 1\] tensors; expected equal lengths from 1 to 512"):
-        sgd_step.check(([x], [], [numpy.zeros(1)], [x], numpy.ones(1), None))
+        sgd_step.check(([x], [], [numpy.zeros(1)], [x], numpy.ones(1), None, None))
     with pytest.raises(
         LaunchError, match="tensor 1 of 'params' is a ndarray of float64; expected a contiguous ndarray of float32"
     ):
         sgd_step.check(
-            ([x, x.astype("float64")], None, [numpy.zeros(1)] * 2, [x, x], numpy.ones(1), numpy.zeros(1, "uint32"))
+            ([x, x.astype("float64")], None, [numpy.zeros(1)] * 2, [x, x], numpy.ones(1), None, numpy.zeros(1, "uint32"))
         )
     assert isinstance(sgd_step, Kernel)
 

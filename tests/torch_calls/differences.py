@@ -592,6 +592,16 @@ DIFFERENCES = (
         "torch.norm", "x = torch.tensor([[[1.0, 2.0]]]); r = torch.norm(x, dim=(0, 1, 2))",
     ),
     Difference(
+        "torch.isin", accepts("invalid combination of arguments"),
+        "A NumPy array may stand where PyTorch takes a number or a tensor.",
+        "torch.isin", "r = torch.isin(torch.tensor([1, 2]), np.array([1]))",
+    ),
+    Difference(
+        "Tensor.detach_", accepts("Can't detach views in-place"),
+        "A view that is outside of the graph has nothing to detach.",
+        "Tensor.detach_", "x = torch.tensor([[1.0, 2.0]]); y = x.T; r = y.detach_()",
+    ),
+    Difference(
         "torch.norm Tensor.norm", accepts("'numpy.int64' has no len|len\\(\\) of a 0-d tensor"),
         "A dimension may be an integer of NumPy, as in the other reductions.",
         "torch.norm", "x = torch.tensor([3.0, 4.0]); r = torch.norm(x, dim=np.int64(0))",

@@ -77,7 +77,11 @@ def _apply(s: Samples, shape: tuple[int, ...], name: str, is_variance: bool, has
     return label, [s.blank(*shape), z, s.normal(*shape), w, b, a.normal(channels), a.positive(channels)], options
 
 
-batch_norm_apply.describe(is_hot=True, waste=_WASTE)
+batch_norm_apply.describe(
+    is_hot=True,
+    waste=_WASTE,
+    spills={("float16, *, false>", "sm_90a"): "8 bytes; ptxas limits the registers to reach full occupancy"},
+)
 
 
 @batch_norm_apply.cases("edge")

@@ -25,6 +25,7 @@ matmul_forward.describe(
     spills={
         ("*, 128, 128, *", "*"): _SPILLS.format(registers=128, blocks="two"),
         ("*", "sm_100a sm_120"): _SPILLS.format(registers=168, blocks="six"),
+        ("*, 32, 128, false, true, true>", "sm_90a"): _SPILLS.format(registers=168, blocks="six"),
     },
     floors={
         ("float, 128, 128, *", "*"): Floor(0.84),
