@@ -4,7 +4,9 @@
 //   update_scale         smaller after gradients that were not finite, larger after `interval` steps in a row that were
 //
 // All numbers are in device memory, so that a CUDA graph uses their current values.  If the tensors do not fit into one table
-// there are several launches; the first one sets found, the others add to it.  Versions: 1. packs of four (this one): memory-bound.
+// there are several launches; the first one sets found, the others add to it.
+//
+// Versions: 1. packs of four (this one): memory-bound.
 
 #include "common/faults.cuh"
 #include "common/gradients.cuh"

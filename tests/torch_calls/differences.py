@@ -594,7 +594,7 @@ DIFFERENCES = (
     Difference(
         "torch.isin", accepts("invalid combination of arguments"),
         "A NumPy array may stand where PyTorch takes a number or a tensor.",
-        "torch.isin", "r = torch.isin(torch.tensor([1, 2]), np.array([1]))",
+        "torch.isin", "x = torch.tensor([0, 5]); r = torch.isin(elements=x, test_element=np.array([1.0]))",
     ),
     Difference(
         "Tensor.detach_", accepts("Can't detach views in-place"),

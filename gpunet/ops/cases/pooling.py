@@ -57,6 +57,7 @@ _LONG = ((30, _PLAIN[1][1]), (20, _PLAIN[5][1]))
 _DIVISORS = (Divisors(), Divisors(False), Divisors(True, 5), Divisors(False, -3))
 #: Pooling of images by halves, of any size, and a mean of each plane.
 _HALVES, _GLOBAL = windows((1, 32, 32), (1, 2, 2), (1, 2, 2)), windows((1, 16, 16), (1, 16, 16), (1, 16, 16))
+_SPILLS = {("*", "*"): "coordinates in three dimensions, used once a window; ptxas limits the registers to reach full occupancy"}
 _WASTE = {"reads writes": "each thread has one window: its elements are neighbours of those of the next threads, in the L1 cache"}
 
 
@@ -80,7 +81,7 @@ def _index(s: Samples, planes: int, of: Windows) -> numpy.ndarray:
 
 
 
-max_pool_forward.describe(waste=_WASTE)
+max_pool_forward.describe(waste=_WASTE, spills=_SPILLS)
 
 
 @max_pool_forward.cases("edge")
@@ -126,7 +127,7 @@ def _(torch, y, index, x, *, windows):
     return lambda: torch.ops.aten.max_pool3d_with_indices(x, *_of_torch(windows), windows.dilation)
 
 
-max_pool_backward.describe(waste=_WASTE)
+max_pool_backward.describe(waste=_WASTE, spills=_SPILLS)
 
 
 @max_pool_backward.cases("edge")
@@ -199,7 +200,7 @@ def _(torch, y, x, *, windows, divisors):
     return lambda: torch.ops.aten.avg_pool3d(x, *_of_torch(windows))
 
 
-avg_pool_backward.describe(waste=_WASTE)
+avg_pool_backward.describe(waste=_WASTE, spills=_SPILLS)
 
 
 @avg_pool_backward.cases("edge")

@@ -14,8 +14,6 @@ from gpunet.ops.resample import resample_rows
 #: (outer, columns, inner, rows, taps); the second one has more columns than the dense product of the twin takes.
 _SIZES = ((3, 7, 5, 4, 2), (2, 300, 1, 150, 4), (1, 5, 129, 9, 1), (4, 6, 2, 12, 3), (0, 4, 2, 3, 2), (3, 4, 1, 8, 2))
 
-resample_rows.describe(waste={"reads writes": "neighbouring threads read elements at most some elements apart, in the L1 cache"})
-
 
 def _arrays(s: Samples, outer: int, columns: int, inner: int, rows: int, taps: int) -> list[Any]:
     """Indices in ascending order; about a fifth of the weights are 0."""
