@@ -86,7 +86,7 @@ class Facts:
         is_hot: whether it takes a large part of a training step: its waste and its spills need a reason.
         updates: names of the outputs that are read, then written.
         workspace: names of the outputs that are scratch of the CUDA kernel, with no defined result.
-        waste: kinds of wasted memory accesses ("banks", "reads" or "writes", separated by spaces) -> the reason.
+        waste: kinds of wasted memory accesses ("banks", "reads", "writes", or "repeats" of reads) -> the reason.
         spills: (template arguments as a pattern, architectures or "*") -> the reason that registers spill.
         floors: the same -> what the main loop of the machine code must reach; the first that matches holds.
     """

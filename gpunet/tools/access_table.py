@@ -158,7 +158,7 @@ def render() -> str:
         f"- `{kernel.name}` ({kinds}): {reason}"
         for kernel in kernels
         for kinds, reason in kernel.waste.items()
-        if any(f.kernel is kernel and set(kinds.split()) & set(f.wasted()) for f in found)
+        if kinds == "repeats" or any(f.kernel is kernel and set(kinds.split()) & set(f.wasted()) for f in found)
     ]
     lines = [_TOP.format(title=TITLE, version=compiler()), *(f"| {' | '.join(row)} |" for row in rows)]
     if known:

@@ -11,6 +11,8 @@ from gpunet.launch.facts import Cost, num_bytes
 from gpunet.ops.cases.case import Samples, unaligned
 from gpunet.ops.resample import resample_rows
 
+resample_rows.describe(waste={"repeats": "an element is read for each result that it is part of, from the L1 cache"})
+
 #: (outer, columns, inner, rows, taps); the second one has more columns than the dense product of the twin takes.
 _SIZES = ((3, 7, 5, 4, 2), (2, 300, 1, 150, 4), (1, 5, 129, 9, 1), (4, 6, 2, 12, 3), (0, 4, 2, 3, 2), (3, 4, 1, 8, 2))
 
