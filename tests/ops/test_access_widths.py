@@ -64,7 +64,8 @@ ITEM = {"float16": 2, "float32": 4, "float64": 8}
 @pytest.mark.parametrize("dtype", ITEM)
 def test_rows_of_ten_are_moved_in_pairs(dtype: str, name: str) -> None:
     reads, writes = accesses(*launches(dtype, 70, 10, 10)[name])
-    assert set(reads) == set(writes) == {2 * ITEM[dtype]}
+    of_bias = {4 * ITEM[dtype]} if name == "forward" else set()  # one row, whose packs are aligned
+    assert set(reads) - of_bias == set(writes) == {2 * ITEM[dtype]}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,7 +84,7 @@ def test_whole_rows_are_moved_in_packs(dtype: str, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_rows_are_moved_by_element(name: str) -> None:
     reads, writes = accesses(*launches("float32", 64, 9, 9)[name])
-    assert set(reads) == set(writes) == {4}
+    assert set(reads) - ({16} if name == "forward" else set()) == set(writes) == {4}
 
 
 def test_only_the_ragged_end_is_moved_in_smaller_accesses() -> None:

@@ -51,7 +51,9 @@ def test_results_and_gradients_are_those_of_float64(sample: Sample, dtype: str, 
         out, gradients = run(sample, tensors(sample, arrays, dtype, device))
     _, exact = run(sample, tensors(sample, arrays, "float64", device))
     assert out.dtype == dtypes.as_dtype(dtype) or sample.op == "cast" or sample.name == "_prod-with zeros"  # times float32
-    assert error(out, formula(sample, arrays), dtype) <= ONE_ROUNDING
+    # a recurrence reads the input products of all steps, which another launch has rounded
+    limit = FEW_ROUNDINGS if sample.op == "recurrence" else ONE_ROUNDING
+    assert error(out, formula(sample, arrays), dtype) <= limit
     for mine, other in zip(gradients, exact):
         if mine is not None and other is not None:
             assert mine.dtype == dtypes.as_dtype(dtype) and error(mine, to_numpy(other), dtype) <= FEW_ROUNDINGS
