@@ -557,17 +557,12 @@ def as_strided(array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -
 
 #: of views of CuPy arrays that CuPy cannot make, by their ids: the arrays whose memory they have.  CuPy's own have a ``base``
 owner_of_view: dict[int, Array] = {}
-_views: dict[int, weakref.ref[Array]] = {}
 
 
 def _keep_owner(view: Array, owner: Array) -> None:
     """Remember the owner as long as the view lives."""
-    key = id(view)
-
-    def forget(_: Any) -> None:
-        del owner_of_view[key], _views[key]
-
-    owner_of_view[key], _views[key] = owner, weakref.ref(view, forget)
+    owner_of_view[id(view)] = owner
+    weakref.finalize(view, owner_of_view.pop, id(view)).atexit = False
 
 
 def is_own(array: Array) -> bool:

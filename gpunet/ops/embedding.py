@@ -15,6 +15,7 @@ from gpunet.launch.shims import Shim, Ufunc
 from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import cast
 from gpunet.ops.compare import compare
+from gpunet.ops.creation import ones, zeros
 from gpunet.ops.elementwise import clamp_min, where
 from gpunet.ops.face import as_integer, as_number, check_flag
 from gpunet.ops.index import checked_indices, from_zero, index_with, setitem
@@ -25,7 +26,7 @@ from gpunet.ops.sets import searchsorted
 
 __all__ = ["embedding", "embedding_bag"]
 
-DIVIDE = Ufunc("divide")
+DIVIDE, MAXIMUM = Ufunc("divide"), Ufunc("maximum")
 #: positions without those of a row: -1 adds nowhere
 LEAVE_OUT = Shim("leave out", lambda xp, out, positions, *, row: xp.copyto(out, xp.where(positions == row, -1, positions)))
 
@@ -36,13 +37,17 @@ def _embedding_composed(weight, index, *, rows, padding, by_frequency):
         y = where(compare("equal", index, padding).unsqueeze(-1), y.detach(), y)
     if by_frequency:
         places = index.reshape(-1)
-        counts = index_add(_zeros((rows,), weight), 0, places, _zeros((places.array.size,), weight) + 1)
+        counts = index_add(_zeros((rows,), weight), 0, places, _ones(places.array.size, weight))
         y = y.detach() + (y - y.detach()) / index_with(counts, (index,), EMBEDDING).unsqueeze(-1)
     return y
 
 
 def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    return make_tensor(constant(devices.zeros(shape, like.dtype, like.device)))
+    return zeros(shape, dtype=like.dtype, device=like.device)
+
+
+def _ones(count: int, like: Tensor) -> Tensor:
+    return ones(count, dtype=like.dtype, device=like.device)
 
 
 @fused(composed=_embedding_composed, name="embedding")
@@ -76,12 +81,9 @@ def _(saved, dy, *, rows, padding, by_frequency, need):
         FILL(counts, value=0)
         FILL(ones, value=1)
         add_at_rows(counts, ones, positions)
-        AT_LEAST_1(counts, counts)
+        MAXIMUM(counts, counts, 1)
         DIVIDE(dw, dw, counts)
     return dw, None
-
-
-AT_LEAST_1 = Shim("at least 1", lambda xp, out, x: xp.maximum(x, 1, out=out))
 
 
 def embedding(
@@ -193,7 +195,7 @@ def embedding_bag(
         return scatter_reduce(totals, 0, index_of_each, rows, "amax", include_self=False)[:bags]
     found = index_add(totals, 0, bag_of, rows)[:bags]
     if mode == "mean":
-        counts = index_add(_zeros((bags + 1,), weight), 0, bag_of, _zeros((places.array.size,), weight) + 1)
+        counts = index_add(_zeros((bags + 1,), weight), 0, bag_of, _ones(places.array.size, weight))
         found = found / clamp_min(counts[:bags], 1.0).unsqueeze(-1)
     return found
 

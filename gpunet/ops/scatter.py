@@ -229,7 +229,7 @@ def _reduced_runs(x: Tensor, src: Tensor, place: tuple[Any, ...], site: Site, re
     flat, values = _reshape(x, shape=(size,)), _reshape(src, shape=(count,))
     positions = make_tensor(flat_positions(x.array, count, place, site))
     if reduce == "prod":
-        result = _product_at(flat, values, positions)
+        result = _written_runs(flat, values, positions, _mul)
         result = result if result.dtype == x.dtype else cast(result, dtype=x.dtype)  # a product of integers is one of int64
     else:
         result = _extreme_at(flat, values, positions, name=reduce)
@@ -247,10 +247,6 @@ def _written_runs(x: Tensor, values: Tensor, positions: Tensor, combine: Any) ->
     written = _sum_at(zeros, where(is_last, totals, 0), (ascending,), site)  # one term at each place
     touched = _sum_at(cast(zeros, dtype=int64), cast(is_last, dtype=int64), (ascending,), site)
     return where(touched > 0, written, x)
-
-
-def _product_at(x: Tensor, values: Tensor, positions: Tensor) -> Tensor:
-    return _written_runs(x, values, positions, _mul)
 
 
 @primitive(name="scatter_reduce")
