@@ -172,6 +172,16 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     gpunet.synchronize(name)  # an error that a kernel reported and nobody read is this test's
 
 
+@pytest.fixture(params=["numpy", "numba"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """A backend of captured steps; "numba" only runs steps on the CPU."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+        if request.node.callspec.params.get("device", "cpu") != "cpu":
+            pytest.skip("a backend of the CPU")
+    return str(request.param)
+
+
 @pytest.fixture
 def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
     """"cuda", on which new tensors are made meanwhile, for a test of GPUs alone: a real one or the stand-in driver's."""

@@ -172,10 +172,7 @@ def test_causal_mask_of_the_transformer() -> None:
     numpy.testing.assert_array_equal(mask.numpy(), causal(3))
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_a_captured_encoder_trains_as_an_eager_one(backend: str) -> None:
-    if backend == "numba":
-        pytest.importorskip("numba")
     steps = []
     x = gpunet.randn(N, 6, E)
     first = nn.TransformerEncoder(nn.TransformerEncoderLayer(E, 2, 16, dropout=0.0, batch_first=True, activation="gelu"), 2)

@@ -293,12 +293,9 @@ def test_networks_train_as_those_of_torch(name: str, dtype: str, tolerance: floa
         assert_close([numpy.asarray(a) for a in mine], [numpy.asarray(b) for b in theirs], tolerance)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("name", KINDS)
 def test_captured_steps_take_packed_sequences(name: str, backend: str, device: str) -> None:
     """Packed inside of the step, and packed outside of it, with first states; the bits of eager or, compiled, its values."""
-    if backend == "numba":
-        pytest.importorskip("numba")
     layer = getattr(nn, name)(FEATURES, UNITS, 2, bidirectional=True, device=device, dtype="float64")
     pack = nn.utils.rnn.pack_padded_sequence
     states = [gpunet.tensor(s, device=device) for s in states_of(layer)]

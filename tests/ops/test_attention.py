@@ -202,11 +202,8 @@ def test_dropout_draws_a_mask_of_the_weights() -> None:
     assert (attention(q, k, v, dropout_p=0.5) == first).all()
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"mask": True}, {"dropout_p": 0.5}], ids=str)
 def test_captured_steps(options: dict[str, Any], backend: str) -> None:
-    if backend == "numba":
-        pytest.importorskip("numba")
     given = dict(options)
     if given.pop("mask", False):
         given["attn_mask"] = gpunet.tensor(numpy.random.default_rng(0).random((70, 70)) < 0.5)

@@ -177,12 +177,7 @@ def test_refusals_of_layers(name: str, arguments: Any, options: Any, message: st
         getattr(nn, name)(*arguments, **options)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_captured_steps_are_eager_ones(backend: str, device: str) -> None:
-    if backend == "numba":
-        pytest.importorskip("numba")
-    if device != "cpu" and backend == "numba":
-        pytest.skip("a backend of the CPU")
     gpunet.manual_seed(0)
     down, up = nn.Conv2d(2, 3, 3, stride=2, padding=1).to(device), nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1).to(device)
     line = nn.Sequential(nn.Conv1d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 8, 1)).to(device)

@@ -263,13 +263,8 @@ def training_step(net: nn.Module) -> Any:
     return step
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("functional", [False, True])
 def test_captured_steps_train_as_eager_ones(functional: bool, backend: str, device: str) -> None:
-    if backend == "numba":
-        pytest.importorskip("numba")
-    if device != "cpu" and backend == "numba":
-        pytest.skip("a backend of the CPU")
     net = network(device)
     other = copy.deepcopy(net)
     call: Any = net

@@ -199,13 +199,7 @@ def test_deprecated_functions_warn() -> None:
             assert getattr(F, function)(x, scale_factor=2, **options).shape == (1, 1, 4, 4)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_captured_steps_are_eager_ones(backend: str, device: str) -> None:
-    if backend == "numba":
-        pytest.importorskip("numba")
-    if device != "cpu" and backend == "numba":
-        pytest.skip("a backend of the CPU")
-
     def step(x: Any) -> Any:
         x = x.requires_grad_()
         y = F.interpolate(F.pixel_shuffle(F.pad(x, (1, 1, 1, 1), "reflect"), 2), scale_factor=1.5, mode="bilinear")

@@ -77,7 +77,6 @@ def test_all_rows_ignored(options: dict[str, Any], device: str, torch: Any) -> N
             numpy.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_all_rows_ignored_in_a_captured_step(backend: str) -> None:
     x = leaf(LOGITS)
 

@@ -215,13 +215,7 @@ def test_modules_are_those_of_torch(name: str, arguments: Any, options: Any, tor
 # ---- captured steps ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_captured_steps_are_eager_ones(backend: str, device: str) -> None:
-    if backend == "numba":
-        pytest.importorskip("numba")
-    if device != "cpu" and backend == "numba":
-        pytest.skip("a backend of the CPU")
-
     def step(x: Any) -> Any:
         x = x.requires_grad_()
         y = F.adaptive_avg_pool2d(F.avg_pool2d(F.relu(F.max_pool2d(x, 2)), 3, 1, 1), 3) + F.adaptive_max_pool2d(x, (3, 3))
