@@ -12,11 +12,11 @@ from gpunet.backend.dtypes import accumulator, int64, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim, Ufunc
-from gpunet.launch.tape import constant
+from gpunet.launch.tape import active, constant
 from gpunet.ops.broadcast import cast
 from gpunet.ops.compare import compare
 from gpunet.ops.creation import ones, zeros
-from gpunet.ops.elementwise import clamp_min, where
+from gpunet.ops.elementwise import clamp, clamp_min, where
 from gpunet.ops.face import as_integer, as_number, check_flag
 from gpunet.ops.index import checked_indices, from_zero, index_with, setitem
 from gpunet.ops.index_launches import EMBEDDING, EMBEDDING_BAG, add_at_rows, row_positions, take_rows
@@ -155,10 +155,10 @@ def embedding_bag(
 
     Args:
         input: integers (bags, n), or a vector with the bags one after the other.
-        offsets: for a vector, where each bag begins, the first at 0.
+        offsets: for a vector, where each bag begins: ascending integers from 0, which are checked on the CPU.
         mode: "sum", "mean" or "max".
         per_sample_weights: in the shape of ``input``, a factor of each row; for "sum" alone.
-        include_last_offset: the last of ``offsets`` is the end of the last bag.
+        include_last_offset: the last of ``offsets`` is the end of the last bag; what is behind it does not count.
         padding_idx: a row that does not count.
         weight, max_norm, norm_type, scale_grad_by_freq, sparse: as in :func:`embedding`.
 
@@ -170,6 +170,8 @@ def embedding_bag(
     name = "embedding_bag"
     if mode not in ("sum", "mean", "max"):
         raise ArgumentError(f"{name}: mode={mode!r}; expected 'sum', 'mean' or 'max'")
+    if scale_grad_by_freq and mode == "max":
+        raise ArgumentError(f"{name}: scale_grad_by_freq with mode='max'; expected mode='sum' or 'mean'")
     if per_sample_weights is not None and mode != "sum":
         raise ArgumentError(f"{name}: per_sample_weights with mode={mode!r}; expected mode='sum'")
     weight, index, padding = _table(name, EMBEDDING_BAG, input, weight, padding_idx, scale_grad_by_freq, sparse)
@@ -212,9 +214,13 @@ def _bags(index: Tensor, offsets: Any, has_end: bool) -> tuple[int, Tensor]:
         raise ArgumentError(
             f"embedding_bag: input has shape {shape}, offsets={offsets!r}; expected (bags, n), or a vector and offsets"
         )
-    starts = wrap(offsets, "embedding_bag").to(index.device)
-    if starts.ndim != 1 or (has_end and not starts.array.size):
-        raise ShapeError(f"embedding_bag: offsets has shape {tuple(starts.shape)}; expected a vector")
-    starts = starts[:-1] if has_end else starts
+    starts = checked_indices(offsets, "embedding_bag", index)
+    if starts.ndim != 1 or starts.array.size <= has_end:
+        raise ShapeError(f"embedding_bag: offsets has shape {tuple(starts.shape)}; expected a vector with a number for each bag")
+    if type(starts.array) is numpy.ndarray and active.tape is None:
+        found = starts.array.tolist()
+        if found[0] != 0 or found[-1] > shape[0] or found != sorted(found):
+            raise ArgumentError(f"embedding_bag: offsets={found}; expected ascending numbers from 0 to {shape[0]}")
+    bags = starts.shape[0] - has_end
     places = make_tensor(constant(devices.move(numpy.arange(shape[0]), index.device)))
-    return starts.shape[0], searchsorted(starts, places, right=True) - 1
+    return bags, clamp(searchsorted(starts, places, right=True) - 1, 0, bags)  # what is behind the end belongs to no bag

@@ -119,6 +119,10 @@ WRONG: list[tuple[type[GpunetError], str, Callable[[Any, Any], Any]]] = [
     (ArgumentError, "per_sample_weights with mode='mean'", lambda i, w: F.embedding_bag(i, w, per_sample_weights=w)),
     (ArgumentError, r"offsets with an input of shape \(1, 2\)", lambda i, w: F.embedding_bag(i, w, i)),
     (ArgumentError, r"input has shape \(2,\), offsets=None", lambda i, w: F.embedding_bag(i[0], w)),
+    (ArgumentError, "scale_grad_by_freq with mode='max'",
+     lambda i, w: F.embedding_bag(i, w, mode="max", scale_grad_by_freq=True)),
+    (ShapeError, r"offsets has shape \(0,\)", lambda i, w: F.embedding_bag(i[0], w, i[0, :0])),
+    (DtypeError, "index of dtype float32", lambda i, w: F.embedding_bag(i[0], w, w[0])),
     (ShapeError, r"per_sample_weights is float32 of shape \(4, 2\)",
      lambda i, w: F.embedding_bag(i, w, mode="sum", per_sample_weights=w)),
     (ShapeError, r"weight has shape \(4, 2\); expected \(3, 2\)", lambda i, w: nn.Embedding(3, 2, _weight=w)),
@@ -129,6 +133,24 @@ WRONG: list[tuple[type[GpunetError], str, Callable[[Any, Any], Any]]] = [
 def test_errors(error: type[GpunetError], match: str, call: Any, device: str) -> None:
     with pytest.raises(error, match=match):
         call(gpunet.tensor([[1, 2]], device=device), gpunet.ones(4, 2, device=device))
+
+
+@pytest.mark.parametrize("offsets", [[1, 2], [0, 9], [-1, 2], [0, 3, 2]], ids=str)
+def test_offsets_that_are_no_bags(offsets: list[int]) -> None:
+    with pytest.raises(ArgumentError, match="expected ascending numbers from 0 to 5"):
+        F.embedding_bag(gpunet.tensor([1, 2, 0, 3, 5]), gpunet.ones(6, 2), gpunet.tensor(offsets))
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean"])  # PyTorch's maximum takes what is behind the end into the last bag
+def test_end_of_the_last_bag(mode: str, device: str, torch: Any) -> None:
+    table, found = numpy.arange(12.0).reshape(6, 2), []
+    for library, place in ((gpunet, {"device": device}), (torch, {})):
+        weight = library.tensor(table, requires_grad=True, **place)
+        index, offsets = (library.tensor(a, **place) for a in ([1, 2, 0, 3, 5], [0, 2, 5]))
+        y = library.nn.functional.embedding_bag(index, weight, offsets, mode=mode, include_last_offset=True)
+        y.sum().backward()
+        found.append([y.tolist(), weight.grad.tolist()])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("bad", [-1, 4])
