@@ -7,7 +7,7 @@ of one more forward pass.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,6 +19,7 @@ from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, DtypeError, GradientError
 from gpunet.launch.random import default_generator
+from gpunet.launch.tape import user_stacklevel
 
 __all__ = ["checkpoint", "checkpoint_sequential"]
 
@@ -27,6 +28,10 @@ def checkpoint(
     function: Callable[..., Any],
     *args: Any,
     use_reentrant: bool | None = None,
+    context_fn: Any = None,
+    determinism_check: str = "default",
+    debug: bool = False,
+    early_stop: bool = True,
     preserve_rng_state: bool = True,
     **kwargs: Any,
 ) -> Any:
@@ -38,14 +43,19 @@ def checkpoint(
     Args:
         function: returns a tensor, or a tuple or list of values.
         use_reentrant: True, False or None: PyTorch's two ways to do it have the same effect here.
+        context_fn: None: contexts around the calls are not supported.
+        determinism_check, debug, early_stop: accepted as in PyTorch; the shapes of both calls are compared always.
         preserve_rng_state: draw the same random numbers at the second call; with False, dropout draws another mask.
 
     Raises:
+        ArgumentError: ``context_fn`` is passed.
         GradientError: the second call returns other shapes, or does not depend on what the first one did.
         InPlaceError: in the backward pass, an argument or a parameter was changed in place after the first call.
     """
     if not callable(function):
         raise DtypeError(f"checkpoint: function has type {type(function).__name__}; expected a function or a module")
+    if context_fn is not None:
+        raise ArgumentError("checkpoint: context_fn is not supported; enter the contexts inside the function")
     if not mode.current.enabled:
         return function(*args, **kwargs)
     part = _Part(function, args, kwargs, preserve_rng_state)
@@ -56,7 +66,8 @@ def checkpoint(
     else:
         results = tuple(outputs)
         if use_reentrant and any(isinstance(value, Tensor) and not value._requires_grad for value in args):
-            warnings.warn("checkpoint: no input or parameter requires grad, so there are no gradients", stacklevel=2)
+            message = "checkpoint: no input or parameter requires grad, so there are no gradients"
+            warnings.warn(message, stacklevel=user_stacklevel())
     return results[0] if kind is None else list(results) if kind is list else results
 
 
@@ -98,10 +109,11 @@ class _Part:
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], repeats_draws: bool) -> None:
         self.call = lambda: function(*args, **kwargs)
-        self.tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        where = {devices.CPU, *(devices.of(tensor.array) for tensor in self.tensors)}
+        self.tensors = [*_tensors_in([args, kwargs])]
         self.autocast = mode.current.autocast
-        self.marks = [default_generator.mark(device) for device in where] if repeats_draws else []
+        self.repeats_draws = repeats_draws
+        where = {devices.CPU, *default_generator.drawn_on, *(devices.of(tensor.array) for tensor in self.tensors)}
+        self.marks = {device: default_generator.mark(device) for device in where} if repeats_draws else {}
         self.boundary: list[Any] = []
         self.shapes: list[Any] = []
 
@@ -109,6 +121,9 @@ class _Part:
         """Call the function and find the boundary; return its results without a graph, and whether they are a tuple or a list."""
         start = next(Node._sequence)
         returned = self.call()
+        if self.repeats_draws:
+            for device in default_generator.drawn_on - self.marks.keys():
+                self.marks[device] = default_generator.mark_of_start(device)
         kind = type(returned) if isinstance(returned, (tuple, list)) else None
         outputs = list(returned) if isinstance(returned, (tuple, list)) else [returned]
         self.boundary = _boundary([edge for edge in map(edge_to, outputs) if edge is not None], start)
@@ -121,14 +136,15 @@ class _Part:
         """Call the function again, and return the gradients at the boundary."""
         creates_graph = mode.current.enabled
         with ExitStack() as stack:
-            for mark in self.marks:
+            for mark in self.marks.values():
                 stack.enter_context(default_generator.repeat(mark))
+            before = mode.current.recomputes, mode.current.autocast
             mode.current.enabled, mode.current.recomputes, mode.current.autocast = True, True, self.autocast
             mode.autocasting.append(None)
             try:
                 returned = self.call()
             finally:
-                mode.current.enabled, mode.current.recomputes, mode.current.autocast = creates_graph, False, None
+                mode.current.enabled, mode.current.recomputes, mode.current.autocast = creates_graph, *before
                 mode.autocasting.pop()
         outputs = list(returned) if isinstance(returned, (tuple, list)) else [returned]
         if _shapes(outputs) != self.shapes:
@@ -157,6 +173,15 @@ class _Checkpoint(Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         return None, None, *ctx.part.gradients(upstream)
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors among arguments, also in lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(item)
 
 
 def _shapes(outputs: list[Any]) -> list[Any]:

@@ -41,8 +41,13 @@ def run_script(path: str | Path, arguments: Sequence[str] = ()) -> None:
             with _main_module(script) as main:
                 # processes that it spawns import their main module by its name, and find the script by the variable
                 main.__spec__ = ModuleSpec("gpunet.interop.spawned_script", None)
+                before = os.environ.get(SCRIPT_VARIABLE)
                 os.environ[SCRIPT_VARIABLE] = str(script.resolve())
-                run_file(script, main.__dict__)
+                try:
+                    run_file(script, main.__dict__)
+                finally:
+                    del os.environ[SCRIPT_VARIABLE]
+                    os.environ.update({} if before is None else {SCRIPT_VARIABLE: before})
 
 
 def run_file(script: Path, names: dict[str, Any]) -> None:

@@ -401,6 +401,20 @@ class Generator:
         COPY_STATE(copied, state)
         return copied
 
+    @property
+    def drawn_on(self) -> set[Device]:
+        """The devices on which the generator has drawn."""
+        return set(self._states)
+
+    def mark_of_start(self, where: Device) -> Array:
+        """Return a copy of the state that a device had before the first draw on it, for :meth:`repeat`.
+
+        Raises:
+            CaptureError: called inside a recorded step, whose replays draw more numbers.
+        """
+        graph_break(f"the first random numbers on {where}, which are drawn inside of checkpoint()", "draw one before the step")
+        return devices.move(numpy.array([self._seed, 0], numpy.uint64), where)
+
     @contextmanager
     def repeat(self, mark: Array) -> Iterator[None]:
         """Draw again, inside the block, what was drawn after :meth:`mark`; then continue as if nothing had been drawn."""

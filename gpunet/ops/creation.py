@@ -104,12 +104,15 @@ def from_file(
     """
     of = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     check_layout("from_file", layout)
-    if not isinstance(size, int) or size < 0:
-        raise ArgumentError(f"from_file: size={size!r}; expected the number of elements")
+    size = as_integer("from_file", "size", size)
+    if size < 0:
+        raise ArgumentError(f"from_file: size={size}; expected the number of elements")
     if device is not None and devices.Device(device).type != "cpu":
         raise ArgumentError(f"from_file: device={device!r}; expected the CPU: move the result with .to(device)")
     path = os.fspath(filename)
     available = os.path.getsize(path) // of.itemsize if os.path.exists(path) else 0
+    if not shared and not os.path.exists(path):
+        raise ArgumentError(f"from_file: there is no file {path!r}; with shared=True it is created")
     if not shared and available < size:
         raise ArgumentError(f"from_file: {path!r} has {available} elements of {of}; expected at least {size}")
     if shared and available < size:

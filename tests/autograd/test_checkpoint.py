@@ -12,6 +12,7 @@ import gpunet
 from gpunet import nn
 from gpunet.autograd import mode
 from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError
+from gpunet.launch.random import Streams, default_generator
 from gpunet.utils.checkpoint import checkpoint, checkpoint_sequential
 
 
@@ -45,6 +46,23 @@ def test_dropout_draws_the_same_mask_again_and_the_stream_goes_on(device: str) -
         return [y.tolist(), x.grad.tolist(), gpunet.rand(3).tolist()]
 
     assert run(True) == run(False)
+
+
+def test_draws_on_devices_that_no_argument_names(device: str) -> None:
+    """Tensors inside of a list; a device on which nothing was drawn before."""
+    gpunet.manual_seed(1)
+    x = gpunet.ones(200, requires_grad=True)
+    y = checkpoint(lambda tensors: nn.functional.dropout(tensors[0]), [x])
+    y.sum().backward()
+    assert y.tolist() == x.grad.tolist()
+    streams = default_generator.exchange(Streams(5, {}))
+    try:
+        x = gpunet.ones(200, requires_grad=True, device="cpu")
+        y = checkpoint(lambda x: nn.functional.dropout(x.to(device)).to("cpu"), x)
+        y.sum().backward()
+        assert y.tolist() == x.grad.tolist()
+    finally:
+        default_generator.exchange(streams)
 
 
 def test_without_the_state_of_random_numbers_another_mask_is_drawn() -> None:
@@ -108,6 +126,34 @@ def test_changes_in_place_before_the_second_call_are_noticed(name: str) -> None:
         {"x": x, "w": w}[name].mul_(2)
     with pytest.raises(InPlaceError, match="changed in place"):
         y.sum().backward()
+
+
+def test_changes_in_place_of_a_tensor_in_a_list_are_noticed() -> None:
+    x = gpunet.ones(2, requires_grad=True)
+    h = x * 1
+    y = checkpoint(lambda tensors: tensors["h"][0] ** 2, {"h": (h,)})
+    with gpunet.no_grad():
+        h.mul_(10)
+    with pytest.raises(InPlaceError, match="changed in place"):
+        y.sum().backward()
+
+
+def test_running_statistics_behind_an_inner_checkpoint_move_once() -> None:
+    norm = nn.BatchNorm1d(3)
+
+    def part(x: Any) -> Any:
+        (g,) = gpunet.autograd.grad(checkpoint(lambda x: (x**3).sum(), x), x, create_graph=True)
+        return norm(g)
+
+    checkpoint(part, gpunet.randn(5, 3).requires_grad_()).square().sum().backward()
+    assert norm.num_batches_tracked.item() == 1
+
+
+def test_pytorchs_other_arguments() -> None:
+    x = gpunet.ones(2, requires_grad=True)
+    checkpoint(lambda x: x * 2, x, use_reentrant=False, determinism_check="none", debug=True, early_stop=False).sum().backward()
+    with pytest.raises(ArgumentError, match="context_fn is not supported"):
+        checkpoint(lambda x: x * 2, x, context_fn=lambda: None)
 
 
 def test_second_call_that_returns_other_shapes_is_an_error() -> None:
