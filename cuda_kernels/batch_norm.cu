@@ -39,12 +39,13 @@ struct Moments {
   }
 };
 
-// The running statistics and `batches`, the number of batches in them, may be null.  A negative momentum means 1 / batches: the
-// running statistics are averages of all batches.  The running variance is unbiased.
+// The running statistics and `batches`, the number of batches in them, may be null.  With `averages` the running statistics are
+// those of all batches, and their share is 1 / batches instead of the momentum.  The running variance is unbiased.
 template <class T, int CHANNELS>
 __global__ void __launch_bounds__(256) batch_norm_statistics(
     Accumulator<T>* mean, Accumulator<T>* rstd, Accumulator<T>* running_mean, Accumulator<T>* running_var, long long* batches,
-    Accumulator<T>* partials, unsigned int* tickets, const T* x, int n, int c, int s, int slices, double momentum, double eps) {
+    Accumulator<T>* partials, unsigned int* tickets, const T* x, int n, int c, int s, int slices, double momentum, bool averages,
+    double eps) {
   using A = Accumulator<T>;
   const ChannelTile<CHANNELS> tile{{n, c, s}, slices};
   const int width = access_width(s, x), channel = tile.channel();
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(256) batch_norm_statistics(
     mean[channel] = total.v[1];
     rstd[channel] = A(1) / sqrt(total.v[2] / total.v[0] + A(eps));
     if (running_mean != nullptr) {
-      const A share = momentum < 0 ? A(1) / A(batches[0] + 1) : A(momentum);
+      const A share = averages ? A(1) / A(batches[0] + 1) : A(momentum);
       running_mean[channel] = share * total.v[1] + (A(1) - share) * running_mean[channel];
       running_var[channel] = share * (total.v[2] / (total.v[0] - A(1))) + (A(1) - share) * running_var[channel];
     }

@@ -28,20 +28,18 @@ class _Pad(Module):
     """
 
     _mode = "constant"
+    _dims: int
 
     def __init__(self, padding: Any) -> None:
         super().__init__()
-        name, dims = type(self).__name__, self._dims()
+        name, dims = type(self).__name__, self._dims
         items = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * (2 * dims)
         self.padding = tuple([as_integer(name, "padding", item) for item in items])
         if len(self.padding) != 2 * dims:
             raise ArgumentError(f"{name}: padding={padding!r}; expected an integer, or {2 * dims} of them")
 
-    def _dims(self) -> int:
-        return next(int(base.__name__[-2]) for base in type(self).__mro__ if base.__name__[-2].isdigit())
-
     def forward(self, input: Any) -> Tensor:
-        input, dims = wrap(input), self._dims()
+        input, dims = wrap(input), self._dims
         if self._mode != "constant" and input.ndim not in (dims + 1, dims + 2):
             raise ShapeError(
                 f"{type(self).__name__}: the input has shape {tuple(input.shape)}; expected {dims} dimensions behind the "
@@ -92,59 +90,74 @@ class _CircularPad(_Pad):
 
 class ConstantPad1d(_ConstantPad):
     __doc__ = _ConstantPad.__doc__
+    _dims = 1
 
 
 class ConstantPad2d(_ConstantPad):
     __doc__ = _ConstantPad.__doc__
+    _dims = 2
 
 
 class ConstantPad3d(_ConstantPad):
     __doc__ = _ConstantPad.__doc__
+    _dims = 3
 
 
 class ZeroPad1d(_Pad):
     __doc__ = _Pad.__doc__
+    _dims = 1
 
 
 class ZeroPad2d(_Pad):
     __doc__ = _Pad.__doc__
+    _dims = 2
 
 
 class ZeroPad3d(_Pad):
     __doc__ = _Pad.__doc__
+    _dims = 3
 
 
 class ReflectionPad1d(_ReflectionPad):
     __doc__ = _ReflectionPad.__doc__
+    _dims = 1
 
 
 class ReflectionPad2d(_ReflectionPad):
     __doc__ = _ReflectionPad.__doc__
+    _dims = 2
 
 
 class ReflectionPad3d(_ReflectionPad):
     __doc__ = _ReflectionPad.__doc__
+    _dims = 3
 
 
 class ReplicationPad1d(_ReplicationPad):
     __doc__ = _ReplicationPad.__doc__
+    _dims = 1
 
 
 class ReplicationPad2d(_ReplicationPad):
     __doc__ = _ReplicationPad.__doc__
+    _dims = 2
 
 
 class ReplicationPad3d(_ReplicationPad):
     __doc__ = _ReplicationPad.__doc__
+    _dims = 3
 
 
 class CircularPad1d(_CircularPad):
     __doc__ = _CircularPad.__doc__
+    _dims = 1
 
 
 class CircularPad2d(_CircularPad):
     __doc__ = _CircularPad.__doc__
+    _dims = 2
 
 
 class CircularPad3d(_CircularPad):
     __doc__ = _CircularPad.__doc__
+    _dims = 3

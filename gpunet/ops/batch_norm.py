@@ -33,9 +33,10 @@ from gpunet.autograd import (
     no_grad,
     wrap,
 )
+from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator
-from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch
 from gpunet.launch.shims import Shim
@@ -173,7 +174,7 @@ def batch_norm_backward_input(dx, dy, x, w, mean, spread, sums, *, eps, is_varia
 
 @batch_norm_statistics.geometry
 def _(mean, rstd, running_mean, running_var, batches, partials, tickets, x, *, momentum, eps):
-    return channel_geometry(x, None, -1.0 if momentum is None else float(momentum), float(eps))
+    return channel_geometry(x, None, float(momentum or 0.0), numpy.bool_(momentum is None), float(eps))
 
 
 def _elementwise_geometry(x: Array, *scalars: float, template: tuple[str, ...]) -> Geometry:
@@ -308,16 +309,24 @@ def _(saved, dy, *, eps, activation, alpha, need):
 # ---- public functions -------------------------------------------------------------------------------------------------
 
 
-def _check_running(function: str, x: Tensor, running: dict[str, Any]) -> list[Tensor]:
-    """Running statistics as tensors.
+def _check_running(function: str, x: Tensor, running: dict[str, Any]) -> dict[str, Tensor]:
+    """Running statistics as tensors, by name; arrays keep their memory.
 
     Raises:
+        DeviceError: one is on another device than the input.
+        GradientError: one requires grad, and a graph is recorded.
         ShapeError: one has not a number for each channel.
         DtypeError: one has neither the dtype of the input nor its accumulator's.
     """
-    found = []
+    found = {}
     for name, value in running.items():
+        if not isinstance(value, Tensor) and not devices.is_array(value):
+            raise DtypeError(f"{function}: {name} has type {type(value).__name__}; expected a tensor, which training changes")
         tensor, expected = wrap(value), (x.array.dtype, accumulator(x.array.dtype))
+        if tensor.device != x.device:
+            raise DeviceError(f"{function}: {name} is on {tensor.device}, the input on {x.device}; move it with .to(x.device)")
+        if tensor.requires_grad and is_grad_enabled():
+            raise GradientError(f"{function}: {name} requires grad, but has no gradient; pass {name}.detach()")
         if tensor.array.shape != x.array.shape[1:2]:
             raise ShapeError(
                 f"{function}: {name} has shape {tuple(tensor.shape)}; expected {x.array.shape[1:2]} for an input of shape "
@@ -325,7 +334,7 @@ def _check_running(function: str, x: Tensor, running: dict[str, Any]) -> list[Te
             )
         if tensor.array.dtype not in expected:
             raise DtypeError(f"{function}: {name} has dtype {tensor.dtype}; expected {expected[0]}, the dtype of the input")
-        found.append(tensor)
+        found[name] = tensor
     return found
 
 
@@ -353,7 +362,7 @@ def normalize_batch(
     if not training:
         if not running:
             raise ArgumentError("batch_norm: training=False without running_mean and running_var; pass both, or training=True")
-        return rounded(_evaluated(x, w, b, *running, **options), input)
+        return rounded(_evaluated(x, w, b, *running.values(), **options), input)
     if not eps:
         raise ArgumentError("batch_norm: eps=0; expected a positive number in training, where a variance may be 0")
     if x.array.size == shape[1]:
@@ -367,9 +376,11 @@ def normalize_batch(
         return rounded(_batch_composed(x, w, b, running=None, momentum=None, **options), input)
     if not running or mode.current.recomputes:
         y = batch_normalized(x, w, b, running=(None, None, None), momentum=momentum, **options)
+        if batches is not None and not mode.current.recomputes:
+            batches.add_(1)
     else:
         counter = None if batches is None else batches.array.reshape(1)
-        with _wide(*running) as arrays:
+        with _wide(*running.values()) as arrays:
             y = batch_normalized(x, w, b, running=(*arrays, counter), momentum=momentum, **options)
         if batches is not None:
             bump_version(batches)
@@ -431,7 +442,7 @@ def normalize_instances(
             raise ArgumentError(
                 "instance_norm: use_input_stats=False without running_mean and running_var; pass both, or use_input_stats=True"
             )
-        return rounded(_evaluated(x, w, b, *running, **options), input)
+        return rounded(_evaluated(x, w, b, *running.values(), **options), input)
     if math.prod(shape[2:]) == 1:
         raise ShapeError(
             f"instance_norm: the input {shape} has one value for each channel of an image; expected more, since the variance of "
@@ -440,7 +451,7 @@ def normalize_instances(
     layout: dict[str, Any] = {"shape": as_images(shape), "sizes": shape[1:2], "groups": shape[1]}
     y = normalized_rows(x, w, b, is_centred=True, function="instance_norm", **layout, **options)
     if running and not mode.current.recomputes and x.array.size:
-        _move_averages(x.detach().reshape(*as_images(shape)), running_mean, running_var, momentum)
+        _move_averages(x.detach().reshape(*as_images(shape)), running.get("running_mean"), running.get("running_var"), momentum)
     return rounded(y, input)
 
 

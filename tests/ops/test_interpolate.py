@@ -212,3 +212,14 @@ def test_captured_steps_are_eager_ones(backend: str, device: str) -> None:
         for mine, eager in zip(*(f(gpunet.tensor(x, device=device)) for f in (captured, step))):
             numpy.testing.assert_allclose(to_numpy(mine), to_numpy(eager), rtol=1e-5, atol=1e-5)
     assert len(captured.recordings) == 1
+
+
+def test_padding_layers_may_be_subclassed_under_any_name() -> None:
+    class Block32(nn.ZeroPad2d):
+        pass
+
+    class Short(nn.ReflectionPad1d):
+        pass
+
+    assert Block32(1)(gpunet.ones(1, 2, 3, 3)).shape == (1, 2, 5, 5)
+    assert Short(2)(gpunet.ones(1, 2, 5)).shape == (1, 2, 9)

@@ -14,7 +14,7 @@ import gpunet
 from gpunet import nn
 from gpunet.backend import devices
 from gpunet.backend.dtypes import has_bfloat16
-from gpunet.errors import ArgumentError, DtypeError, GpunetError, ShapeError, StateDictError
+from gpunet.errors import ArgumentError, DeviceError, DtypeError, GpunetError, GradientError, ShapeError, StateDictError
 from gpunet.launch.tape import Tape, record
 from gpunet.utils.checkpoint import checkpoint
 from tests.captured.test_fuse import work
@@ -211,6 +211,41 @@ def test_recomputation_leaves_the_running_statistics(device: str) -> None:
             assert to_numpy(value).tobytes() == before[key].tobytes(), key
         layer(x)
         assert to_numpy(layer.running_mean).tobytes() != before["running_mean"].tobytes()
+
+
+@pytest.mark.parametrize("momentum", [-0.5, 0.0, 1.5])
+def test_any_momentum_is_pytorchs(momentum: float, device: str, torch: Any) -> None:
+    x, found = numpy.random.default_rng(0).normal(size=(6, 3)) + 2, []
+    for library, place in ((gpunet, {"device": device}), (torch, {})):
+        layer = library.nn.BatchNorm1d(3, momentum=momentum, dtype=library.float64, **place)
+        for _ in range(2):
+            layer(library.tensor(x, **place))
+        found.append([layer.running_mean.tolist(), layer.running_var.tolist()])
+    numpy.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+
+
+def test_batches_are_counted_without_running_statistics(device: str, torch: Any) -> None:
+    for library in (gpunet, torch):
+        layer = library.nn.BatchNorm1d(3)
+        layer.running_mean = layer.running_var = None
+        for _ in range(2):
+            layer(library.ones(4, 3))
+        assert layer.num_batches_tracked.item() == 2
+
+
+def test_running_statistics_that_training_cannot_change(device: str) -> None:
+    x, mean, var = gpunet.ones(4, 3, device=device), gpunet.zeros(3, device=device), gpunet.ones(3, device=device)
+    with pytest.raises(DtypeError, match="running_mean has type list; expected a tensor"):
+        F.batch_norm(x, [0.0] * 3, [1.0] * 3)
+    with pytest.raises(GradientError, match="running_mean requires grad"):
+        F.batch_norm(x, mean.requires_grad_(), var, training=True)
+    other = "cpu" if device != "cpu" else "emulated"
+    with pytest.raises(DeviceError, match=f"running_var is on {other}"):
+        F.batch_norm(x, mean.detach(), var.to(other), training=True)
+    if device == "cpu":
+        arrays = numpy.zeros(3, "float32"), numpy.ones(3, "float32")
+        F.instance_norm(gpunet.rand(4, 3, 5), *arrays)
+        assert arrays[0].any()
 
 
 def test_halves_keep_running_statistics(device: str) -> None:

@@ -44,7 +44,8 @@ batch_norm_statistics.describe(
 @batch_norm_statistics.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     presence = itertools.cycle(
-        ((0.1, True, True), (None, True, True), (0.1, True, False), (0.1, False, False), (0.0, True, True), (1.0, False, True))
+        ((0.1, True, True), (None, True, True), (0.1, True, False), (0.1, False, False), (0.0, True, True), (1.0, False, True),
+         (-0.5, True, False))
     )
     for shape, _ in itertools.product(_SHAPES, range(4)):
         yield _statistics(s, shape, *next(presence))
