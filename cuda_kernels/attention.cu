@@ -22,9 +22,6 @@
 #include "gemm/simt.cuh"
 
 constexpr int TILE = 64;
-// Where the largest score begins: finite, so that exp(-infinity - LOWEST) is 0 where all keys are hidden.
-template <class T>
-constexpr T LOWEST = T(-3.402823466e38f);
 template <class T>
 using AttentionTile = Tile<T, TILE, TILE>;
 
@@ -218,7 +215,7 @@ __global__ void __launch_bounds__(64) attention_forward(
   A result[8][8] = {}, sums[8][8], largest[8], total[8];
 #pragma unroll
   for (int i = 0; i < 8; i++) {
-    largest[i] = LOWEST<A>;
+    largest[i] = LOWEST<A>;  // finite, so that exp(-infinity - LOWEST) is 0 where all keys are hidden
     total[i] = 0;
   }
   const int end = of.is_causal ? min(of.keys, place.row + TILE) : of.keys;
@@ -249,7 +246,11 @@ __global__ void __launch_bounds__(64) attention_forward(
     held.template multiply<WHOLE>(result, shared, values, place.column, key, min(key + TILE, end));
   }
 #pragma unroll
-  for (int i = 0; i < 8; i++) total[i] = total[i] < A(1) ? A(1) : total[i];  // 0 if all keys are hidden, else at least 1
+  for (int i = 0; i < 8; i++) {
+    if (!(total[i] < A(1))) continue;  // at least 1, or NaN
+    largest[i] = A(0);  // all keys are hidden
+    total[i] = A(1);
+  }
   T* to = y + of.y.head_at(place.batch, place.head);
   store_rows(to, result, place.row, of.queries, place.column, of.columns, of.y.row, of.y.width(y),
              [&](int i) { return A(1) / total[i]; });

@@ -44,8 +44,8 @@ struct Moments {
 template <class T, int CHANNELS>
 __global__ void __launch_bounds__(256) batch_norm_statistics(
     Accumulator<T>* mean, Accumulator<T>* rstd, Accumulator<T>* running_mean, Accumulator<T>* running_var, long long* batches,
-    Accumulator<T>* partials, unsigned int* tickets, const T* x, int n, int c, int s, int slices, double momentum, bool averages,
-    double eps) {
+    Accumulator<T>* partials, unsigned int* tickets, const T* x, int n, int c, int s, int slices, double momentum,
+    bool averages, double eps) {
   using A = Accumulator<T>;
   const ChannelTile<CHANNELS> tile{{n, c, s}, slices};
   const int width = access_width(s, x), channel = tile.channel();

@@ -14,11 +14,6 @@
 #include "common/loss.cuh"
 #include "common/rows.cuh"
 
-template <class T>
-constexpr T LOWEST = T(-3.402823466e38f);
-template <>
-constexpr double LOWEST<double> = -1.7976931348623157e308;
-
 // Computes the maximum and the sum of exp(value - maximum) in one pass.  `greatest` starts at the lowest finite number, not
 // at -infinity: a masked logit of -infinity then adds 0, while -infinity - (-infinity) would be NaN.
 template <class T>

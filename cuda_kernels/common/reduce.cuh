@@ -13,6 +13,12 @@ struct Maximum {
   static __device__ T combine(T a, T b) { return a > b ? a : b; }
 };
 
+// The least finite number, where the maximum of a softmax begins.
+template <class T>
+constexpr T LOWEST = T(-3.402823466e38f);
+template <>
+constexpr double LOWEST<double> = -1.7976931348623157e308;
+
 // Returns the warp's result in every lane.  All 32 lanes must call it.
 template <class Operation, class T>
 __device__ __forceinline__ T warp_reduce(T value) {

@@ -26,7 +26,7 @@ from numpy import ndarray
 from gpunet.autograd import Gradient, Tensor, fused, is_grad_enabled, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import accumulator, is_boolean, is_floating
+from gpunet.backend.dtypes import accumulator, is_boolean, is_floating, limits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import empty, scratch
@@ -51,8 +51,6 @@ __all__ = ["scaled_dot_product_attention"]
 _CHUNK_BYTES = 1 << 20
 _MAX_CHUNKS = 32  # each is some NumPy calls of a captured step
 _QUERIES = 128  # of a chunk: with a causal mask, later keys are left out
-#: Where the largest score of a row begins: finite, so that exp(-infinity - LOWEST) is 0 where all keys are hidden.
-_LOWEST = float(numpy.float32(-3.402823466e38))
 
 
 def _slices(count: int, most: int) -> list[slice]:
@@ -156,7 +154,8 @@ def _add_product(out: ndarray, a: ndarray, b: ndarray, is_first: bool) -> None:
 
 @kernel("attention.cu", outputs=2, types={"lse": "A", "mask": "bool"}, rows="y q k v", strided="mask bias", optional="mask bias")
 def attention_forward(y, lse, q, k, v, mask, bias, *, scale, is_causal):
-    """y = softmax(scale q k^T + bias) v, lse = log of the sum of exp(scale q k^T + bias) over the keys.
+    """y = softmax(scale q k^T + bias) v, lse = log of the sum of exp(scale q k^T + bias) over the keys,
+    0 without one.
 
     q (b, h, n, d), k (b, h / group, m, d), v (b, h / group, m, e) -> y (b, h, n, e), lse (b, h, n).  mask and bias (b, h, n, m),
     broadcast by strides of 0, or None: keys are hidden where mask is False, and with ``is_causal`` those behind the query.
@@ -167,13 +166,16 @@ def attention_forward(y, lse, q, k, v, mask, bias, *, scale, is_causal):
         top = scratch((*s.shape[:3], 1, s.shape[4]), s.dtype, 3)
         numpy.maximum.reduce(s, axis=3, out=top, keepdims=True)
         if mask is not None or bias is not None:
-            numpy.maximum(top, s.dtype.type(_LOWEST), out=top)
+            numpy.maximum(top, limits(s.dtype)[0], out=top)  # finite, so that exp is 0 where all keys are hidden
         s -= top
         numpy.exp(s, out=s)
         total = scratch(top.shape, s.dtype, 4)
         numpy.add.reduce(s, axis=3, out=total, keepdims=True)
         if mask is not None or bias is not None:
-            numpy.maximum(total, s.dtype.type(1), out=total)  # 0 if all keys are hidden, else at least 1
+            has_keys = scratch(top.shape, s.dtype, 5)
+            numpy.sign(total, out=has_keys)  # the total is 0 if all keys are hidden, else at least 1
+            top *= has_keys
+            numpy.maximum(total, s.dtype.type(1), out=total)
         out = part.of_queries(results)
         numpy.matmul(s.swapaxes(3, 4), part.of_keys(v), out=out)
         out /= total.swapaxes(3, 4)

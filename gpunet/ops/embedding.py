@@ -218,7 +218,7 @@ def _bags(index: Tensor, offsets: Any, has_end: bool) -> tuple[int, Tensor]:
     if starts.ndim != 1 or starts.array.size <= has_end:
         raise ShapeError(f"embedding_bag: offsets has shape {tuple(starts.shape)}; expected a vector with a number for each bag")
     if type(starts.array) is numpy.ndarray and active.tape is None:
-        found = starts.array.tolist()
+        found = devices.to_host(starts.array).tolist()
         if found[0] != 0 or found[-1] > shape[0] or found != sorted(found):
             raise ArgumentError(f"embedding_bag: offsets={found}; expected ascending numbers from 0 to {shape[0]}")
     bags = starts.shape[0] - has_end

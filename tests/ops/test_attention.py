@@ -254,3 +254,14 @@ def test_every_option_changes_the_result() -> None:
     options: list[dict[str, Any]] = [{}, {"is_causal": True}, {"scale": 2.0}, {"attn_mask": gpunet.ones(6, 6, dtype=bool).triu()}]
     values = [attention(q, k, v, **given) for given in options]
     assert all((a - b).abs().max() > 1e-3 for a, b in itertools.combinations(values, 2))
+
+
+@pytest.mark.parametrize("lowest", [-1e300, float(numpy.finfo("float64").min)])
+def test_keys_that_a_finite_mask_lowers_equally_share_the_weight(lowest: float, device: str, torch: Any) -> None:
+    """As in PyTorch: only a mask of -infinity hides keys."""
+    arrays, found = numpy.random.default_rng(0).normal(size=(3, 1, 2, 5, 4)), []
+    for library, place in ((gpunet, {"device": device}), (torch, {})):
+        q, k, v = (library.tensor(a, **place) for a in arrays)
+        mask = library.full((5, 5), lowest, dtype=library.float64, **place)
+        found.append(library.nn.functional.scaled_dot_product_attention(q, k, v, mask).cpu().numpy())
+    numpy.testing.assert_allclose(found[0], found[1], rtol=1e-12)

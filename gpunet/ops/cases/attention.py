@@ -143,7 +143,8 @@ def _(y, lse, q, k, v, mask, bias, *, scale, is_causal):
 @attention_forward.equivalent
 def _(torch, y, lse, q, k, v, mask, bias, *, scale, is_causal):
     attention = torch.nn.functional.scaled_dot_product_attention
-    return lambda: attention(q, k, v, mask if bias is None else bias, 0.0, is_causal, scale, q.shape[1] != k.shape[1])
+    given = mask if bias is None else bias
+    return lambda: attention(q, k, v, given, is_causal=is_causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
 
 
 @attention_delta.cases("edge")

@@ -124,7 +124,7 @@ def _of_torch(of: Windows) -> tuple[Any, ...]:
 
 @max_pool_forward.equivalent
 def _(torch, y, index, x, *, windows):
-    return lambda: torch.ops.aten.max_pool3d_with_indices(x, *_of_torch(windows), windows.dilation)
+    return lambda: torch.ops.aten.max_pool3d_with_indices(x, *_of_torch(windows), windows.dilation)[0]
 
 
 max_pool_backward.describe(waste=_WASTE, spills=_SPILLS)
