@@ -1,6 +1,7 @@
 // Random numbers: Philox4x64-10, the bit stream of numpy.random.Philox.  state = (key, counter), two uint64 on the device.
 //
-// Number j of a launch is computed from word j % 4 of block counter + 1 + j / 4; one thread computes a block of four.
+// Number j of a launch is computed from word j % 4 of block counter + 1 + j / 4; one thread computes a block of four.  A flag
+// is computed from 32 bits, the low or the high half of a word: a block has eight.
 //
 //   random_uniform     out = low + (high - low) u, u in [0, 1)
 //   random_normal      out = mean + std z, z the inverse of the normal distribution function of one word
@@ -158,8 +159,13 @@ __global__ void __launch_bounds__(256)
 template <class T>
 __global__ void __launch_bounds__(256)
     random_bernoulli(bool* mask, const unsigned long long* state, long long count, double probability) {
-  const uint64 threshold = static_cast<uint64>(rint(probability * 0x1p24));
-  draw(mask, state, count, [=](uint64 word) { return (word >> 40) < threshold; });
+  const int width = access_width(0, mask);
+  for_each_flags(state, count, probability, [&](long long start, long long valid, unsigned int flags) {
+    Pack<bool, 4> pack;
+#pragma unroll
+    for (int e = 0; e < 4; e++) pack.v[e] = flags >> e & 1;
+    store_pack(mask + start, pack, valid, width);
+  });
 }
 
 // Launched with one thread.

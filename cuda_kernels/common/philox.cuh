@@ -26,3 +26,28 @@ __device__ __forceinline__ Pack<uint64, 4> philox(const uint64* state, uint64 in
   }
   return {word_0, word_1, word_2, word_3};
 }
+
+// Calls body(start, valid, flags) for every pack of four of `count` elements: bit e of `flags` is set if the number of 32 bits
+// of element start + e, a half of a word, is below `probability`.  A lane computes the flags of the eight numbers of a block;
+// neighbouring lanes receive those of neighbouring packs.
+template <class Body>
+__device__ __forceinline__ void for_each_flags(const uint64* state, long long count, double probability, Body body) {
+  const uint64 threshold = static_cast<uint64>(rint(probability * 0x1p32));
+  const int lane = threadIdx.x % 32;
+  const long long threads = blockDim.x, of_warp = blockIdx.x * threads + threadIdx.x - lane;
+  for (long long block = of_warp; 8 * block < count; block += gridDim.x * threads) {  // the first of 32 of the warp
+    const Pack<uint64, 4> words = philox(state, block + lane);
+    unsigned int flags = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      const uint64 number = i % 2 == 0 ? words.v[i / 2] & 0xFFFFFFFF : words.v[i / 2] >> 32;
+      flags |= static_cast<unsigned int>(number < threshold) << i;
+    }
+#pragma unroll
+    for (int pass = 0; pass < 2; pass++) {
+      const unsigned int of_pack = __shfl_sync(0xFFFFFFFF, flags, 16 * pass + lane / 2) >> 4 * (lane % 2);
+      const long long start = 8 * block + 128 * pass + 4 * lane;
+      if (start < count) body(start, count - start, of_pack);
+    }
+  }
+}

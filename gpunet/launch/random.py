@@ -1,8 +1,9 @@
 """Random numbers from the counter-based generator Philox4x64-10, with the same bits on CPU and GPU.
 
 The state of a generator is a buffer of two uint64 on each device, ``(key, counter)``, so a recorded step draws new
-numbers at each replay.  Number ``j`` of a launch is made from word ``j % 4`` of block ``counter + 1 + j // 4``; another
-launch then advances the counter past the used blocks.  On the CPU, the words come from NumPy's Philox.
+numbers at each replay.  Number ``j`` of a launch is made from word ``j % 4`` of block ``counter + 1 + j // 4``, or for booleans
+from 32 bits, the low or the high half of a word; another launch then advances the counter past the used blocks.  On the CPU, the
+words come from NumPy's Philox.
 
 The distributions use only operations that IEEE 754 rounds correctly (+ - * / sqrt), in the same order here and in
 ``random.cu``, without fused multiply-adds.  Therefore even normal numbers have the same bits on CPU and GPU.
@@ -36,14 +37,29 @@ __all__ = ["Generator", "manual_seed"]
 _CHUNK = 16384  # words per pass, so that the temporaries of inverse_normal() stay in the cache
 
 
+def philox_at(state: numpy.ndarray) -> numpy.random.Philox:
+    """The stream at ``state``."""
+    return numpy.random.Philox(key=int(state[0]), counter=int(state[1]))
+
+
 def _words(state: numpy.ndarray, count: int) -> numpy.ndarray:
     """Return the next ``count`` words (uint64) of the stream at ``state``."""
-    key, counter = int(state[0]), int(state[1])
-    return numpy.random.Philox(key=key, counter=counter).random_raw(count)
+    return philox_at(state).random_raw(count)
+
+
+def draw_flags(philox: numpy.random.Philox, out: numpy.ndarray, probability: float) -> None:
+    """out = u < probability, with u in [0, 1) from the next halves of words, of a multiple of eight numbers but at the end."""
+    halves = philox.random_raw(ceil_div(out.size, 2)).view(numpy.uint32)  # the low half of a word stands first
+    numpy.less(halves[: out.size], threshold_of(probability), out=out)
+
+
+def threshold_of(probability: float) -> int:
+    """The number of values of 32 bits that count as below ``probability``."""
+    return round(probability * 2**32)
 
 
 @loop_body
-def _philox_loop(key, counter, block):
+def philox_loop(key, counter, block):
     """Philox4x64-10: the four words of block ``block`` (from 0) after ``counter``."""
     multiplier_0, multiplier_1 = uint64(0xD2E7470EE14C6C93), uint64(0xCA5A826395121157)
     weyl_0, weyl_1 = uint64(0x9E3779B97F4A7C15), uint64(0xBB67AE8584CAA73B)
@@ -85,7 +101,7 @@ def _uniform_loop(out, state, count, shift, unit, low, high):
     key, counter = load(state, 0, 1), load(state, 1, 1)
     is_unit = low == 0.0 and high == 1.0
     for block in range((count + 3) // 4):
-        words = _philox_loop(key, counter, block)
+        words = philox_loop(key, counter, block)
         for j in range(4):
             if 4 * block + j < count:
                 value = like(out, float64(words[j] >> uint64(shift)) * unit)
@@ -154,7 +170,7 @@ def _integers_loop(out, state, count, low, half, odd):
     key, counter = load(state, 0, 1), load(state, 1, 1)
     width = uint64(uint64(half) * uint64(2)) + uint64(odd)
     for block in range((count + 3) // 4):
-        words = _philox_loop(key, counter, block)
+        words = philox_loop(key, counter, block)
         for j in range(4):
             if 4 * block + j < count:
                 store(out, 4 * block + j, int64(words[j] % uint64(width)) + low, 0)
@@ -163,25 +179,24 @@ def _integers_loop(out, state, count, low, half, odd):
 
 @kernel("random.cu", outputs=1, types={"mask": "bool", "state": "uint64"}, reads_values=True)
 def random_bernoulli(mask, state, *, probability):
-    """mask = u < probability, with u in [0, 1) from the top 24 bits of a word."""
-    words = _words(state, mask.size)
-    threshold = numpy.uint64(round(probability * 2**24))
-    numpy.less(words >> numpy.uint64(40), threshold, out=mask.reshape(-1))
+    """mask = u < probability, with u in [0, 1) from 32 bits, half a word."""
+    draw_flags(philox_at(state), mask.reshape(-1), probability)
 
 
 @random_bernoulli.loops
 def _(mask, state, *, probability):
-    return Loops(_bernoulli_loop, (mask, state), (mask.size, round(probability * 2**24)))
+    return Loops(_bernoulli_loop, (mask, state), (mask.size, threshold_of(probability)))
 
 
 @loop_body
 def _bernoulli_loop(mask, state, count, threshold):
     key, counter = load(state, 0, 1), load(state, 1, 1)
-    for block in range((count + 3) // 4):
-        words = _philox_loop(key, counter, block)
-        for j in range(4):
-            if 4 * block + j < count:
-                store(mask, 4 * block + j, uint8((words[j] >> uint64(40)) < uint64(threshold)), 0)
+    for block in range((count + 7) // 8):
+        words = philox_loop(key, counter, block)
+        for j in range(8):
+            if 8 * block + j < count:
+                half = (words[j // 2] >> uint64(32 * (j % 2))) & uint64(0xFFFFFFFF)
+                store(mask, 8 * block + j, uint8(half < uint64(threshold)), 0)
     return 0
 
 
@@ -218,7 +233,7 @@ def _(out, state, *, low, high):
 
 @random_bernoulli.geometry
 def _(mask, state, *, probability):
-    return _draw_geometry(mask, state, float(probability))
+    return Geometry(elementwise_grid(ceil_div(mask.size, 8)), 256, (numpy.int64(mask.size), float(probability)))
 
 
 @random_advance.geometry
@@ -366,6 +381,12 @@ class Generator:
             self.set_position(self._seed, 0, where)
         return self._states[where]
 
+    def advancing(self, where: Device) -> Array:
+        """Return the state buffer on a device, for a launch that draws from it and advances the counter itself."""
+        state = self.state(where)
+        rely_on([state])
+        return state
+
     def position(self, where: Device = devices.CPU) -> tuple[int, int]:
         """Return (key, counter) of the stream on a device, as a checkpoint stores them."""
         key, counter = devices.move(self.state(where), devices.CPU)
@@ -395,8 +416,7 @@ class Generator:
 
     def mark(self, where: Device) -> Array:
         """Return a copy of the state buffer on a device, for :meth:`repeat`; in a recorded step, replays copy it anew."""
-        state = self.state(where)
-        rely_on([state])
+        state = self.advancing(where)
         copied = empty(state.shape, state.dtype, state)
         COPY_STATE(copied, state)
         return copied
@@ -448,8 +468,7 @@ class Generator:
         Args:
             arrays: those between ``out`` and the state of the generator.
         """
-        state = self.state(devices.of(out))
-        rely_on([state])
+        state = self.advancing(devices.of(out))
         draw(out, *arrays, state, **options)
         random_advance(state, blocks=ceil_div(out.size, 4))
 

@@ -1,17 +1,20 @@
-"""Dropout.  The mask is drawn with Philox by ``random_bernoulli``."""
+"""Dropout: one launch draws the numbers and applies them; backward draws them again from the saved position of the stream."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy
+from numpy import uint64
 
 from gpunet.autograd import Tensor, fused, make_tensor
+from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError
-from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
-from gpunet.launch.memory import empty
-from gpunet.launch.random import default_generator, random_bernoulli
+from gpunet.launch.kernel import Geometry, ceil_div, elementwise_grid, kernel
+from gpunet.launch.loops import Loops, like, load, loop_body, select, store
+from gpunet.launch.memory import empty, scratch, ticket
+from gpunet.launch.random import default_generator, draw_flags, philox_at, philox_loop, random_bernoulli, threshold_of
 from gpunet.ops.face import as_number, public
 from gpunet.ops.in_place import in_place
 
@@ -28,6 +31,69 @@ def dropout_apply(y, x, mask, *, scale):
 @dropout_apply.geometry
 def _(y, x, mask, *, scale):
     return Geometry(elementwise_grid(y.size), 256, (numpy.int64(y.size), float(scale)))
+
+
+_CHUNK = 16384  # elements of a pass of the twin, so that their random words stay in the cache
+
+
+@kernel(
+    "dropout.cu", outputs=3, types={"start": "uint64", "state": "uint64", "ticket": "uint32"}, optional="start ticket",
+    reads_values=True,
+)  # fmt: skip
+def dropout_drawn(y, start, state, ticket, x, *, probability, scale, advances):
+    """y = x * scale with ``probability``, else x * 0, by the numbers of ``random_bernoulli`` at ``state``.
+
+    ``start`` becomes a copy of the state, unless it is None.  Then, if it ``advances``, the counter passes the used blocks;
+    ``ticket`` is workspace of the CUDA kernel.
+    """
+    if start is not None:
+        numpy.copyto(start, state)
+    stream, out, values, factor = philox_at(state), y.reshape(-1), x.reshape(-1), y.dtype.type(scale)
+    for first in range(0, y.size, _CHUNK):
+        part = out[first : first + _CHUNK]
+        is_kept = scratch(part.shape, numpy.bool_, 1)
+        draw_flags(stream, is_kept, probability)
+        numpy.multiply(values[first : first + _CHUNK], is_kept, out=part)
+        part *= factor
+    if advances:
+        state[1:] += numpy.uint64(ceil_div(y.size, 8))  # on an array, because a NumPy scalar would warn when it overflows
+
+
+@dropout_drawn.loops
+def _(y, start, state, ticket, x, *, probability, scale, advances):
+    arrays = (y, state, x) if start is None else (y, state, x, start)
+    numbers = (y.size, threshold_of(probability), float(scale), int(advances))
+    return Loops(_drawn_loop if start is None else _marked_loop, arrays, numbers)
+
+
+@loop_body
+def _drawn_loop(y, state, x, count, threshold, scale, advances):
+    key, counter, limit = load(state, 0, 1), load(state, 1, 1), uint64(threshold)
+    for block in range((count + 7) // 8):
+        words = philox_loop(key, counter, block)
+        for j in range(4):
+            word = words[j]
+            i = 8 * block + 2 * j
+            if i < count:
+                store(y, i, load(x, i, 2) * select(word & uint64(0xFFFFFFFF) < limit, like(y, scale), like(y, 0.0)), 0)
+            if i + 1 < count:
+                store(y, i + 1, load(x, i + 1, 2) * select(word >> uint64(32) < limit, like(y, scale), like(y, 0.0)), 0)
+    if advances:
+        store(state, 1, uint64(counter + uint64((count + 7) // 8)), 1)
+    return 0
+
+
+@loop_body
+def _marked_loop(y, state, x, start, count, threshold, scale, advances):
+    store(start, 0, load(state, 0, 1), 3)
+    store(start, 1, load(state, 1, 1), 3)
+    return _drawn_loop(y, state, x, count, threshold, scale, advances)
+
+
+@dropout_drawn.geometry
+def _(y, start, state, ticket, x, *, probability, scale, advances):
+    grid = max(1, elementwise_grid(ceil_div(y.size, 8), per_thread=1))
+    return Geometry(grid, 256, (numpy.int64(y.size), float(probability), float(scale), numpy.bool_(advances)))
 
 
 def _masked_composed(x, mask, *, scale):
@@ -50,6 +116,42 @@ def _(saved, dy, *, scale, need):
     return dx, None
 
 
+def _drop_composed(x, position, *, probability, scale):
+    mask = empty(x.shape, numpy.bool_, x.array)
+    random_bernoulli(mask, position.array, probability=probability)
+    return x * make_tensor(mask) * scale
+
+
+@fused(name="dropout", composed=_drop_composed)
+def drop(x, position=None, *, probability, scale, need):
+    """x * scale with ``probability``, else x * 0.
+
+    Args:
+        position: key and counter of the stream; by default the default generator draws, and continues behind the numbers.
+    """
+    y, options = empty(x.shape, x.dtype, x), {"probability": probability, "scale": scale}
+    if position is not None:
+        dropout_drawn(y, None, position, None, x, **options, advances=False)
+        return y, (position,)
+    start = empty((2,), numpy.uint64, x) if need[0] else None
+    dropout_drawn(y, start, default_generator.advancing(devices.of(x)), ticket(x), x, **options, advances=True)
+    return y, (start,)
+
+
+@drop.backward
+def _(saved, dy, *, probability, scale, need):
+    (position,) = saved
+    dx = empty(dy.array.shape, dy.array.dtype, position)
+    dropout_drawn(dx, None, position, None, dy.array, probability=probability, scale=scale, advances=False)
+    return [dx, None][: len(need)]
+
+
+@drop.composed_backward
+def _(saved, dy, *, probability, scale, need):
+    (position,) = saved
+    return [drop(dy, position, probability=probability, scale=scale), None][: len(need)]
+
+
 @public(out=False)
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero each element with probability ``p`` and scale the others by 1 / (1 - p); the identity if not training.
@@ -69,9 +171,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
 
 
 def _drop(x: Tensor, p: float) -> Tensor:
-    mask = empty(x.shape, numpy.bool_, x.array)
-    default_generator.fill(random_bernoulli, mask, probability=1.0 - p)
-    return masked_scale(x, make_tensor(mask), scale=0.0 if p == 1.0 else 1.0 / (1.0 - p))
+    return drop(x, probability=1.0 - p, scale=0.0 if p == 1.0 else 1.0 / (1.0 - p))
 
 
 _drop_in_place = in_place(_drop, "dropout(inplace=True)")

@@ -15,6 +15,7 @@ import gpunet
 from gpunet import nn
 from gpunet.autograd import Node
 from gpunet.errors import ArgumentError, DtypeError, InPlaceError, ShapeError, StateDictError
+from gpunet.launch.tape import Tape, record
 
 ACTIVATIONS = {
     "relu": lambda m: m.ReLU(),
@@ -266,7 +267,7 @@ def test_consecutive_linear_layers_are_one_op(device: str) -> None:
     names = ops_of(network(nn, ACTIVATIONS["gelu"])(gpunet.ones(2, 5)))
     assert names == ["linear_chain"]
     with_dropout = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 4), nn.Tanh())
-    assert ops_of(with_dropout(gpunet.ones(2, 5))) == ["linear_chain", "masked_scale", "linear_chain"]
+    assert ops_of(with_dropout(gpunet.ones(2, 5))) == ["linear_chain", "drop", "linear_chain"]
     assert ops_of(with_dropout.eval()(gpunet.ones(2, 5))) == ["linear_chain", "linear_chain"]
 
 
@@ -430,6 +431,27 @@ def test_dropout_is_reproducible_with_the_seed(device: str) -> None:
         seen.append(bits([layer(x), layer(x)]))
     assert seen[0] == seen[1] != seen[2]
     assert all(a != b for a, b in itertools.pairwise(seen[0] + seen[2]))
+
+
+def test_dropout_keeps_the_position_of_the_stream_instead_of_a_mask(device: str) -> None:
+    x = gpunet.ones(4000, requires_grad=True)
+    y = nn.functional.dropout(x, 0.5)
+    first = y.detach().tolist()
+    (position,) = y._node.saved
+    assert position.nbytes == 16
+    nn.functional.dropout(x, 0.5)  # the stream moves on; the gradients follow the position
+    (once,) = gpunet.autograd.grad(y.sum(), x, retain_graph=True)
+    (twice,) = gpunet.autograd.grad((y * y).sum(), x, create_graph=True)
+    twice.sum().backward()
+    assert once.tolist() == first and twice.tolist() == [4.0 * value for value in first]
+    assert x.grad.tolist() == [4.0 * value for value in first]
+
+
+def test_dropout_is_a_launch_forward_and_one_backward(device: str) -> None:
+    x, upstream = gpunet.ones(4000, requires_grad=True), gpunet.ones(4000)
+    with record(Tape()) as tape:
+        nn.functional.dropout(x, 0.5).backward(upstream)
+    assert [launch.kernel.name for launch in tape.launches] == ["dropout_drawn"] * 2
 
 
 def test_modules_of_pytorch_are_those_of_nn() -> None:

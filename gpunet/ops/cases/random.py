@@ -25,6 +25,11 @@ from gpunet.ops.cases.case import COUNTS, Samples, unaligned
 STATES = ((0, 0), (2**63 + 12345, 987654321), (7, 2**64 - 9), (7, 2**64 - 1))
 
 
+def first_half() -> int:
+    """The first number of 32 bits from the first of the states."""
+    return int(numpy.random.Philox(key=0, counter=0).random_raw(1)[0] & 0xFFFFFFFF)
+
+
 def _draws(dtype: Any, *options: dict[str, Any]) -> Iterator[Any]:
     choices = itertools.product((*COUNTS, 5003), STATES, options)
     for count, state, chosen in choices:
@@ -166,9 +171,8 @@ def _(torch, out, state, *, low, high):
 @random_bernoulli.cases("edge")
 def _(s: Samples) -> Iterator[Any]:
     yield from _draws("bool", {"probability": 0.0}, {"probability": 0.3}, {"probability": 1.0})
-    first = int(numpy.random.Philox(key=0, counter=0).random_raw(1)[0] >> 40)
-    for threshold in (first, first + 1):  # around the first draw: False, then True
-        options = {"probability": threshold / 2**24}
+    for threshold in (first_half(), first_half() + 1):  # around the first number: False, then True
+        options = {"probability": threshold / 2**32}
         yield f"(7,) with a threshold of {threshold}", [numpy.zeros(7, "bool"), numpy.zeros(2, "uint64")], options
 
 
