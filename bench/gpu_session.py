@@ -235,10 +235,10 @@ def compare(dry: bool, done: set[str]) -> Iterator[Row]:
 def steps(dry: bool, done: set[str]) -> Iterator[Row]:
     """gpunet bench on the GPU: eager and captured steps beside PyTorch (eager, compiled, CUDA graph) and JAX."""
     from gpunet.tools.bench import report, session
-    from gpunet.tools.bench.cases import CASES
     from gpunet.tools.bench.ceilings import floor, measure
     from gpunet.tools.bench.contestants import PEERS
     from gpunet.tools.bench.measure import Bench, Settings
+    from gpunet.tools.bench.networks import CASES
     from gpunet.tools.bench.worker import WorkerError
 
     settings = Settings(rounds=9, device="cuda:0", timeout=60.0)
@@ -259,7 +259,7 @@ def steps(dry: bool, done: set[str]) -> Iterator[Row]:
                 try:
                     moved = case.bytes(kinds[-1])
                     found = measure(settings.device, moved, size=64) if dry else bench.ceilings(moved)
-                    floors = {k: floor(case.flop(k), case.bytes(k), report.launches(case, k), found) for k in kinds}
+                    floors = {k: floor(case.flop(k), case.bytes(k), case.launches(k), found) for k in kinds}
                 except WorkerError as error:
                     found = {"error": str(error)}
                 data = report.document({}, measurements, {case.name: found})["measurements"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from gpunet.tools.bench import report
-from gpunet.tools.bench.cases import CASES
 from gpunet.tools.bench.measure import Bench, Settings
+from gpunet.tools.bench.networks import CASES
 from gpunet.tools.bench.peers import ours
 
 

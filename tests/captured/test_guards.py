@@ -16,7 +16,7 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.errors import CaptureError
-from gpunet.tools.bench.cases import CASES
+from gpunet.tools.bench.networks import CASES
 from gpunet.tools.bench.peers import ours
 from tests.captured.test_capture import Training
 from tests.ops.test_ops import to_numpy

@@ -49,7 +49,7 @@ def _(y, start, state, ticket, x, *, probability, scale, advances):
 
 @dropout_drawn.equivalent
 def _(torch, y, start, state, ticket, x, *, probability, scale, advances):
-    return lambda: torch.nn.functional.dropout(x, 1.0 - probability) and None
+    return lambda: torch.nn.functional.dropout(x, 1.0 - probability)
 
 
 @dropout_apply.cases("edge")

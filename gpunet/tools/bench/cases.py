@@ -1,4 +1,4 @@
-"""The named networks (linear layers with ReLU between them), their data, and the FLOPs and bytes of a step.
+"""Networks to measure, their data, and the FLOPs and bytes of a step; multilayer perceptrons in particular.
 
 Data and initial weights are drawn from a seed that depends on the case, so that every process draws the same ones.
 """
@@ -18,7 +18,7 @@ from gpunet.errors import ArgumentError
 
 #: The timed functions: the loss of a batch; the loss and all gradients; the whole step with SGD or Adam.
 KINDS = ("forward", "backward", "sgd", "adam")
-#: Settings of plain SGD and of Adam, the same for all contestants.
+#: Learning rates of perceptrons with plain SGD and with Adam.
 LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3}
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -41,9 +41,74 @@ class Layer(NamedTuple):
     bias: numpy.ndarray
 
 
-@dataclass(frozen=True)
 class Case:
-    """A multilayer perceptron and its batch size: regression (mean squared error) with one output, else classification."""
+    """A network, its batch size and its loss: mean squared error for regression, else cross-entropy over the last dimension.
+
+    Its model is written once for all libraries with the names of PyTorch.
+
+    Attributes:
+        name: the key in tables.
+        batch: the number of rows of a batch.
+        regression: whether the targets are numbers.
+    """
+
+    name: str
+    batch: int
+
+    @property
+    def regression(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """Those of plain SGD and of Adam, the same for all contestants."""
+        return LEARNING_RATES
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained numbers."""
+        raise NotImplementedError
+
+    def build(self, m: Any) -> Any:
+        """The module, with the library's own initial values; ``m`` is gpunet or torch."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        """Initial values of the parameters and buffers by name, as for ``load_state_dict``."""
+        raise NotImplementedError
+
+    def batches(self) -> list[Batch]:
+        """8 to 64 different batches."""
+        raise NotImplementedError
+
+    def flop(self, kind: str) -> float:
+        """FLOPs of a step, mainly those of the products; a multiply-add counts as two."""
+        raise NotImplementedError
+
+    def bytes(self, kind: str) -> float:
+        """Bytes moved if every launch reads its operands once and writes its results once."""
+        raise NotImplementedError
+
+    def launches(self, kind: str) -> int:
+        """The number of gpunet's launches."""
+        raise NotImplementedError
+
+    def loss(self, m: Any, out: Any, y: Any) -> Any:
+        """The loss of a batch; ``m`` is gpunet or torch."""
+        if self.regression:
+            return m.nn.functional.mse_loss(out, y)
+        if out.ndim > 2:
+            out, y = out.reshape(-1, out.shape[-1]), y.reshape(-1)
+        return m.nn.functional.cross_entropy(out, y)
+
+    def random(self, purpose: str) -> numpy.random.Generator:
+        """A generator whose seed depends on the case."""
+        return numpy.random.default_rng(zlib.crc32(f"{purpose} {self.name} {self.batch}".encode()))
+
+
+@dataclass(frozen=True)
+class Perceptron(Case):
+    """A multilayer perceptron with ReLU between its layers: regression with one output, else classification."""
 
     name: str
     sizes: tuple[int, ...]
@@ -57,12 +122,22 @@ class Case:
     def parameters(self) -> int:
         return sum((i + 1) * o for i, o in itertools.pairwise(self.sizes))
 
-    def _random(self, purpose: str) -> numpy.random.Generator:
+    def random(self, purpose: str) -> numpy.random.Generator:
         return numpy.random.default_rng(zlib.crc32(f"{purpose} {self.sizes} {self.batch}".encode()))
+
+    def build(self, m: Any) -> Any:
+        layers: list[Any] = []
+        for inputs, outputs in itertools.pairwise(self.sizes):
+            layers += [m.nn.Linear(inputs, outputs), m.nn.ReLU()]
+        return m.nn.Sequential(*layers[:-1])
+
+    def state(self) -> dict[str, numpy.ndarray]:
+        named = ((f"{2 * i}.{name}", a) for i, layer in enumerate(self.layers()) for name, a in layer._asdict().items())
+        return dict(named)
 
     def layers(self) -> list[Layer]:
         """Initial weights: uniform with variance 2 / fan_in (He et al. 2015), biases uniform in ± 1/√fan_in."""
-        random, found = self._random("weights"), []
+        random, found = self.random("weights"), []
         for i, o in itertools.pairwise(self.sizes):
             weight = random.uniform(-1, 1, (o, i)) * numpy.sqrt(6 / i)
             found.append(Layer(weight.astype("float32"), (random.uniform(-1, 1, o) / numpy.sqrt(i)).astype("float32")))
@@ -71,7 +146,7 @@ class Case:
     def batches(self) -> list[Batch]:
         """8 to 64 different batches: normal inputs, targets of a random linear model with noise."""
         count = min(64, max(8, _RESIDENT // (4 * self.batch * self.sizes[0])))
-        random = self._random("data")
+        random = self.random("data")
         x = random.standard_normal((count, self.batch, self.sizes[0]), numpy.float32)
         scores = x @ random.standard_normal((self.sizes[0], self.sizes[-1]), numpy.float32)
         scores /= numpy.float32(numpy.sqrt(self.sizes[0]))
@@ -102,24 +177,16 @@ class Case:
         optimizer = {"sgd": 3, "adam": 7}.get(kind, 0) * weights  # reads p, g (m, v) and writes p (m, v)
         return 4 * (forward + to_weights + to_inputs + optimizer)
 
+    def launches(self, kind: str) -> int:
+        """1 per layer, 1 for the loss, 2 per layer in backward (1 for the first), 1 optimizer step."""
+        layers = len(self.sizes) - 1
+        forward = layers + 1
+        return {"forward": forward, "backward": forward + 2 * layers - 1}.get(kind, forward + 2 * layers)
+
     def __str__(self) -> str:
         sizes = list(map(str, self.sizes))
         shown = sizes if len(sizes) < 6 else [*sizes[:2], f"... {len(sizes) - 1} layers ...", sizes[-1]]
         return f"{self.name}: {'-'.join(shown)}, batch {self.batch}"
-
-
-CASES = {
-    case.name: case
-    for case in (
-        Case("tiny", (8, 32, 32, 1), 32),
-        Case("digits", (64, 128, 10), 64),
-        Case("tabular", (64, 256, 256, 1), 256),
-        Case("mnist", (784, 512, 512, 10), 64),
-        Case("mnist-large-batch", (784, 512, 512, 10), 1024),
-        Case("deep", (64,) * 20 + (10,), 128),
-        Case("wide", (2048, 2048, 2048), 512),
-    )
-}
 
 
 def select(option: str, patterns: str, names: Iterable[str]) -> list[str]:

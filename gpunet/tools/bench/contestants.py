@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import NamedTuple
 
-from gpunet.tools.bench.cases import KINDS
+from gpunet.tools.bench.cases import KINDS, Case, Perceptron
+from gpunet.tools.bench.networks import Network
 
 
 class Variant(NamedTuple):
@@ -15,6 +16,13 @@ class Variant(NamedTuple):
     key: str  # ``variant`` of the peer's ``make``
     devices: tuple[str, ...] = ("cpu", "cuda")
     kinds: tuple[str, ...] = KINDS
+    cases: str = "all"  # or "perceptrons", or "images"
+
+    def takes(self, case: Case, kind: str) -> bool:
+        """Whether the variant measures this kind of step of this case."""
+        is_perceptron = isinstance(case, Perceptron)
+        takes_case = {"all": True, "perceptrons": is_perceptron, "images": isinstance(case, Network) and case.has_images}
+        return kind in self.kinds and takes_case[self.cases]
 
 
 class Peer(NamedTuple):
@@ -50,7 +58,7 @@ PEERS = {
             Variant("gpunet captured", "auto", ("cuda", "emulated")),
         ),
     ),
-    "numpy": Peer("by_hand", "numpy", "", (Variant("NumPy by hand", "flat", ("cpu",)),)),
+    "numpy": Peer("by_hand", "numpy", "", (Variant("NumPy by hand", "flat", ("cpu",), cases="perceptrons"),)),
     "torch": Peer(
         "pytorch",
         "torch",
@@ -59,6 +67,7 @@ PEERS = {
             Variant("torch eager", "eager", kinds=_NO_STEPS),
             Variant("torch eager", "foreach", kinds=_STEPS),
             Variant("torch eager", "fused", kinds=_STEPS),
+            Variant("torch eager", "channels_last", kinds=_STEPS, cases="images"),
             Variant("torch compile", "compile"),
             Variant("torch CUDA graph", "graph", ("cuda",)),
         ),
@@ -66,12 +75,14 @@ PEERS = {
     "jax": Peer(
         "jax_jit", "jax", "pip install jax; for a GPU: pip install 'jax[cuda13]'", (Variant("JAX jit", "jit"),)
     ),
-    "tinygrad": Peer("tiny", "tinygrad", "pip install tinygrad; it needs clang", (Variant("tinygrad", "jit"),)),
-    "thinc": Peer("thinc_model", "thinc", "pip install thinc", (Variant("Thinc", "model", ("cpu",)),)),
+    "tinygrad": Peer(
+        "tiny", "tinygrad", "pip install tinygrad; it needs clang", (Variant("tinygrad", "jit", cases="perceptrons"),)
+    ),
+    "thinc": Peer("thinc_model", "thinc", "pip install thinc", (Variant("Thinc", "model", ("cpu",), cases="perceptrons"),)),
     "sklearn": Peer(
         "scikit_learn",
         "sklearn",
         "pip install scikit-learn",
-        (Variant("scikit-learn", "partial_fit", ("cpu",), _STEPS),),
+        (Variant("scikit-learn", "partial_fit", ("cpu",), _STEPS, "perceptrons"),),
     ),
 }

@@ -17,7 +17,7 @@ from typing import Any
 
 from gpunet.tools.bench.cases import Case
 from gpunet.tools.bench.contestants import PEERS, Variant
-from gpunet.tools.bench.worker import COMPARED_STEPS, Worker, WorkerError
+from gpunet.tools.bench.worker import COMPARED_STEPS, Worker, WorkerError, case_request
 
 #: Largest relative difference of losses that passes; float32 rounding over a few steps stays far below.
 AGREEMENT = 1e-3
@@ -149,10 +149,10 @@ class Bench:
                     found["gemm"] = max(found["gemm"], rate)
         return found
 
-    def _variants(self, kind: str) -> Iterator[tuple[str, Variant]]:
+    def _variants(self, case: Case, kind: str) -> Iterator[tuple[str, Variant]]:
         for peer in self.peers:
             for variant in PEERS[peer].on(self.settings.device):
-                if kind in variant.kinds and variant.key not in self.settings.without:
+                if variant.takes(case, kind) and variant.key not in self.settings.without:
                     yield peer, variant
 
     def measure(self, case: Case, kinds: Sequence[str], progress: Write = lambda line: None) -> list[Measurement]:
@@ -160,7 +160,7 @@ class Bench:
         found = [Measurement(case, kind, []) for kind in kinds]
         numbered: dict[int, Entry] = {}
         for measurement in found:
-            for peer, variant in self._variants(measurement.kind):
+            for peer, variant in self._variants(case, measurement.kind):
                 entry = Entry(peer, variant.name, variant.key)
                 measurement.entries.append(entry)
                 progress(f"{case.name}, {measurement.kind}: {entry.name}")
@@ -177,7 +177,7 @@ class Bench:
         return found
 
     def _build(self, number: int, entry: Entry, case: Case, kind: str) -> None:
-        request = {"number": number, "case": asdict(case), "kind": kind, "variant": entry.variant}
+        request = {"number": number, "case": case_request(case), "kind": kind, "variant": entry.variant}
         try:
             worker = self._worker(entry.peer)
             self._built[number] = worker, request

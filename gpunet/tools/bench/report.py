@@ -16,13 +16,6 @@ TITLES = {"forward": "forward", "backward": "forward + backward", "sgd": "step, 
 OURS, CAPTURED, BY_HAND = "gpunet eager", "gpunet captured", "NumPy by hand"
 
 
-def launches(case: Case, kind: str) -> int:
-    """Number of gpunet's launches: 1 per layer, 1 for the loss, 2 per layer in backward (1 for the first), 1 optimizer step."""
-    layers = len(case.sizes) - 1
-    forward = layers + 1
-    return {"forward": forward, "backward": forward + 2 * layers - 1}.get(kind, forward + 2 * layers)
-
-
 # ---- terminal ---------------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +79,7 @@ def problems(measurements: list[Measurement]) -> Iterator[str]:
 
 
 def textbook(case: Case, measurements: list[Measurement], floors: dict[str, float]) -> Iterator[str]:
-    """Compare measured backward / forward ratios with the expected one from the FLOPs of the matrix products.
+    """Compare measured backward / forward ratios with the expected one from the FLOPs, which are mainly those of products.
 
     Forward has one product per layer and backward two, except that the inputs of the first layer need no gradient.
     """
@@ -133,7 +126,7 @@ def _explanation(case: Case, name: str, by_kind: dict[str, dict[str, Entry]], fl
     if abs(back - expected) <= 0.25 * expected:
         return ": as expected from the FLOPs"
     if busy < 0.4:
-        counts = launches(case, "backward") - launches(case, "forward"), launches(case, "forward")
+        counts = case.launches("backward") - case.launches("forward"), case.launches("forward")
         return (
             f": matrix products take at most {100 * busy:.0f} % of the time, the rest is overhead per launch: {counts[0]} "
             f"launches in backward, {counts[1]} in forward{', and the autograd graph' * (name == OURS)}"
@@ -159,7 +152,7 @@ def document(
     for m in measurements:
         case = {
             "name": m.case.name,
-            "sizes": list(m.case.sizes),
+            "network": str(m.case),
             "batch": m.case.batch,
             "parameters": m.case.parameters,
         }
@@ -169,7 +162,7 @@ def document(
                 "kind": m.kind,
                 "flop": m.case.flop(m.kind),
                 "bytes": m.case.bytes(m.kind),
-                "launches": launches(m.case, m.kind),
+                "launches": m.case.launches(m.kind),
                 "ceilings": ceilings.get(m.case.name, {}),
                 "entries": [entry.as_json() for entry in m.entries],
             }

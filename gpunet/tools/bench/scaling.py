@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy
 
-from gpunet.tools.bench.cases import Case
+from gpunet.tools.bench.cases import Case, Perceptron
 from gpunet.tools.bench.measure import Measurement
 from gpunet.tools.bench.report import TITLES
 
@@ -22,9 +22,9 @@ Points = list[tuple[int, float, float]]
 def cases() -> Iterator[tuple[str, int, Case]]:
     """(axis, size, case) for each batch size and depth."""
     for batch in BATCHES:
-        yield "batch, 64-128-10", batch, Case(f"batch {batch}", (64, 128, 10), batch)
+        yield "batch, 64-128-10", batch, Perceptron(f"batch {batch}", (64, 128, 10), batch)
     for depth in DEPTHS:
-        yield "layers of 64, batch 128", depth, Case(f"{depth} layers", (64,) * depth + (10,), 128)
+        yield "layers of 64, batch 128", depth, Perceptron(f"{depth} layers", (64,) * depth + (10,), 128)
 
 
 def fit(sizes: list[int], seconds: list[float]) -> tuple[float, float]:

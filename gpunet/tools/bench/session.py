@@ -16,10 +16,11 @@ from gpunet.backend.devices import Device
 from gpunet.errors import ArgumentError, MissingDependencyError
 from gpunet.tools import info
 from gpunet.tools.bench import picture, report, scaling
-from gpunet.tools.bench.cases import CASES, KINDS, Case, select
+from gpunet.tools.bench.cases import KINDS, Case, select
 from gpunet.tools.bench.ceilings import floor
 from gpunet.tools.bench.contestants import PEERS
 from gpunet.tools.bench.measure import CLOCKS, Bench, Measurement, Settings, Write, import_seconds
+from gpunet.tools.bench.networks import CASES
 from gpunet.tools.bench.worker import THREAD_VARIABLES, WorkerError
 from gpunet.train.run_folder import new_folder
 
@@ -226,7 +227,7 @@ def _measure_cases(
         of_case = bench.measure(case, choice.kinds, progress)
         for kind in choice.kinds:
             if found:
-                work = case.flop(kind), case.bytes(kind), report.launches(case, kind)
+                work = case.flop(kind), case.bytes(kind), case.launches(kind)
                 floors[case.name, kind] = floor(*work, found)
         measurements += of_case
         of_kind = {kind: floors[case.name, kind] for kind in choice.kinds if found}

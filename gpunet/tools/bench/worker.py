@@ -16,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gpunet.errors import GpunetError, MissingDependencyError
-from gpunet.tools.bench.cases import Case, Runner
+from gpunet.tools.bench.cases import Case, Perceptron, Runner
+from gpunet.tools.bench.networks import NETWORKS
 
 #: Number of first steps whose losses are compared.
 COMPARED_STEPS = 6
@@ -41,6 +43,15 @@ class WorkerError(GpunetError, RuntimeError):
     missing = False  # whether the cause is a package that is not installed
 
 
+def case_request(case: Case) -> dict[str, Any]:
+    """A case as JSON: a perceptron by its sizes, another network by its name."""
+    return asdict(case) if isinstance(case, Perceptron) else {"name": case.name}
+
+
+def _requested(request: dict[str, Any]) -> Case:
+    return Perceptron(**request | {"sizes": tuple(request["sizes"])}) if "sizes" in request else NETWORKS[request["name"]]
+
+
 # ---- in the process ---------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +66,7 @@ class _Session:
     def build(self, number: int, case: dict[str, Any], kind: str, variant: str) -> dict[str, Any]:
         """Build a contestant and run its first steps."""
         start = time.perf_counter()
-        runner = self.make(Case(**case | {"sizes": tuple(case["sizes"])}), kind, variant, self.device)
+        runner = self.make(_requested(case), kind, variant, self.device)
         batches = itertools.cycle(runner.batches)
         losses, first = [], 0.0
         for _ in range(COMPARED_STEPS):

@@ -23,13 +23,14 @@ from gpunet.ops.matmul import matmul_forward
 from gpunet.tools import kernel_cases
 from gpunet.tools.bench import ceilings, kernels, report, scaling, session
 from gpunet.tools.bench import measure as measuring
-from gpunet.tools.bench.cases import CASES, KINDS, LEARNING_RATES, Case, select
+from gpunet.tools.bench.cases import KINDS, LEARNING_RATES, Case, Perceptron, select
 from gpunet.tools.bench.contestants import PEERS
 from gpunet.tools.bench.measure import AGREEMENT, Bench, Entry, Measurement, Settings
+from gpunet.tools.bench.networks import CASES, NETWORKS, PERCEPTRONS
 from gpunet.tools.bench.peers import by_hand, ours
 from gpunet.tools.bench.worker import COMPARED_STEPS, Worker, WorkerError
 
-SMALL = (Case("classes", (7, 9, 5), 6), Case("regression", (5, 8, 8, 1), 4))
+SMALL = (Perceptron("classes", (7, 9, 5), 6), Perceptron("regression", (5, 8, 8, 1), 4))
 QUICK = Settings(rounds=2, turn=1e-4, timeout=60.0)
 
 
@@ -43,7 +44,7 @@ def first_losses(make: Any, case: Case, kind: str, variant: str, device: str = "
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
-def test_losses_by_hand_equal_gpunets(case: Case, kind: str) -> None:
+def test_losses_by_hand_equal_gpunets(case: Perceptron, kind: str) -> None:
     reference = first_losses(ours.make, case, kind, "eager")
     assert first_losses(by_hand.make, case, kind, "flat") == pytest.approx(reference, rel=1e-5)
     assert len(set(reference)) == COMPARED_STEPS  # each step has another batch
@@ -52,20 +53,40 @@ def test_losses_by_hand_equal_gpunets(case: Case, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 @pytest.mark.parametrize("peer, package", [("torch", "torch"), ("sklearn", "sklearn")])
-def test_losses_of_peers_equal_gpunets(peer: str, package: str, case: Case, kind: str) -> None:
+def test_losses_of_peers_equal_gpunets(peer: str, package: str, case: Perceptron, kind: str) -> None:
     pytest.importorskip(package)
     make = importlib.import_module(f"gpunet.tools.bench.peers.{PEERS[peer].module}").make
-    variants = [v for v in PEERS[peer].variants if kind in v.kinds and "cpu" in v.devices and v.key != "compile"]
+    variants = [v for v in PEERS[peer].on("cpu") if v.takes(case, kind) and v.key != "compile"]
     for variant in variants:
         found = first_losses(make, case, kind, variant.key)
         assert found == pytest.approx(first_losses(ours.make, case, kind, "eager"), rel=1e-4), variant.key
+
+
+@pytest.mark.parametrize("peer", ["torch", "jax"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_losses_of_networks_equal_gpunets(name: str, peer: str) -> None:
+    pytest.importorskip(peer)
+    make, network = importlib.import_module(f"gpunet.tools.bench.peers.{PEERS[peer].module}").make, NETWORKS[name]
+    expected = first_losses(ours.make, network, "adam", "eager")
+    assert len({f"{loss:.5f}" for loss in expected}) == COMPARED_STEPS
+    for variant in PEERS[peer].on("cpu"):
+        if variant.takes(network, "adam") and variant.key != "compile":
+            assert first_losses(make, network, "adam", variant.key) == pytest.approx(expected, rel=1e-4), variant.key
+
+
+def test_variants_that_are_written_for_perceptrons_or_images_take_no_others() -> None:
+    networks = NETWORKS["lenet"], NETWORKS["lstm"], SMALL[0]
+    takes = {v.key: [v.takes(case, "adam") for case in networks] for p in ("torch", "numpy") for v in PEERS[p].on("cpu")}
+    assert takes["flat"] == [False, False, True] and takes["channels_last"] == [True, False, False]
+    assert takes["fused"] == [True, True, True] and takes["eager"] == [False] * 3
 
 
 def test_gradients_by_hand_equal_gpunets() -> None:
     """The losses do not depend on the gradients of ``backward``, so the gradients are compared directly."""
     for case in SMALL:
         network = by_hand.Network(case)
-        model = ours._model(case, "cpu")
+        model = case.build(gpunet)
+        model.load_state_dict(case.state())
         x, y = case.batches()[0]
         loss_of = gpunet.nn.MSELoss() if case.regression else gpunet.nn.CrossEntropyLoss()
         loss_of(model(gpunet.tensor(x)), gpunet.tensor(y)).backward()
@@ -78,9 +99,9 @@ def test_gradients_by_hand_equal_gpunets() -> None:
 def test_comparison_detects_a_wrong_update(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A learning rate 10 % too high exceeds AGREEMENT, in every fast case."""
     for name in ("tiny", "digits", "tabular"):
-        right = first_losses(by_hand.make, CASES[name], kind, "flat")
+        right = first_losses(by_hand.make, PERCEPTRONS[name], kind, "flat")
         monkeypatch.setitem(LEARNING_RATES, kind, 1.1 * LEARNING_RATES[kind])
-        wrong = first_losses(by_hand.make, CASES[name], kind, "flat")
+        wrong = first_losses(by_hand.make, PERCEPTRONS[name], kind, "flat")
         monkeypatch.undo()
         assert max(abs(a / b - 1) for a, b in zip(wrong, right)) > AGREEMENT
 
@@ -163,8 +184,8 @@ def test_crash_of_a_contestant_does_not_affect_the_others(monkeypatch: pytest.Mo
 
 
 def test_cases_are_deterministic_and_batches_differ() -> None:
-    case = CASES["digits"]
-    first, again = case.batches(), Case("another name", case.sizes, case.batch).batches()
+    case = PERCEPTRONS["digits"]
+    first, again = case.batches(), Perceptron("another name", case.sizes, case.batch).batches()
     assert all((a.x == b.x).all() and (a.y == b.y).all() for a, b in zip(first, again))
     assert len({batch.x.tobytes() for batch in first}) == len(first) >= 8
     assert all(batch.x.std() > 0.9 and len(set(batch.y.tolist())) > 5 for batch in first)
@@ -190,12 +211,14 @@ def test_flops_and_launches_match_a_recorded_step() -> None:
                     dw, _, _, _, dy, *_ = launch.arrays
                     flop += 2.0 * dw.size * len(dy)
             assert flop == case.flop(kind)
-            assert len(tape) == report.launches(case, kind)
+            assert len(tape) == case.launches(kind)
 
 
 def test_parameter_counts_match_the_layers() -> None:
-    for case in CASES.values():
+    for case in PERCEPTRONS.values():
         assert case.parameters == sum(a.size for layer in case.layers() for a in layer)
+    for network in NETWORKS.values():
+        assert network.parameters == sum(p.numel() for p in network.build(gpunet).parameters())
 
 
 def test_selection_lists_the_names_in_its_error() -> None:
@@ -295,7 +318,7 @@ def test_scaling_excludes_torch_compile() -> None:
     written: list[str] = []
     settings = Settings(without=session._excluded_from_scaling(Settings(), ["gpunet", "torch"], written.append))
     assert written == ["torch compile is excluded: it would recompile for every network"]
-    assert "compile" not in [variant.key for _, variant in Bench(["torch"], settings)._variants("adam")]
+    assert "compile" not in [variant.key for _, variant in Bench(["torch"], settings)._variants(SMALL[0], "adam")]
 
 
 def test_scaling_fit() -> None:
@@ -368,7 +391,7 @@ def test_equivalents_compute_the_same_results(torch: Any) -> None:
     """For the equivalents that return the first destination of the launch, or gradients."""
     for launch in kernels.launches(devices.Device("cpu"), width=16):
         run_theirs = launch.in_pytorch("cpu")
-        if run_theirs is None or launch.kernel.file in ("random.cu", "optimizers.cu"):
+        if run_theirs is None or launch.kernel.file == "optimizers.cu" or "state" in launch.kernel.parameters:  # random numbers
             continue
         theirs = run_theirs()
         if theirs is None:

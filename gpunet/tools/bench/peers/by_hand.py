@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy
 
-from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runner
+from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Perceptron, Runner
 
 _PIECE = 32768
 
@@ -20,7 +20,7 @@ _PIECE = 32768
 class Network:
     """Forward, backward and update of one case."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Perceptron) -> None:
         layers = case.layers()
         self.p = numpy.concatenate([a.reshape(-1) for layer in layers for a in layer])
         self.g = numpy.zeros_like(self.p)
@@ -118,6 +118,6 @@ class Network:
         return loss
 
 
-def make(case: Case, kind: str, variant: str, device: str) -> Runner:
+def make(case: Perceptron, kind: str, variant: str, device: str) -> Runner:
     """``variant`` and ``device`` are always "flat" and "cpu"."""
     return Runner(getattr(Network(case), kind), [(x, y) for x, y in case.batches()], float)

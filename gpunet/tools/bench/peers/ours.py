@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 from typing import Any
 
 import gpunet
 from gpunet.errors import MissingDependencyError
-from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runner
+from gpunet.tools.bench.cases import BETAS, EPSILON, Case, Runner
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
     """An eager step, or ``gpunet.capture(step, backend=variant)``."""
-    model = _model(case, device)
-    loss_of = gpunet.nn.MSELoss() if case.regression else gpunet.nn.CrossEntropyLoss()
-    optimizer = _optimizer(kind, model)
+    model = case.build(gpunet).to(device)
+    model.load_state_dict(case.state())
+    optimizer = _optimizer(case, kind, model)
     zero_grad = model.zero_grad if optimizer is None else optimizer.zero_grad
 
     def forward(x: Any, y: Any) -> Any:
         with gpunet.no_grad():
-            return loss_of(model(x), y)
+            return case.loss(gpunet, model(x), y)
 
     def backward(x: Any, y: Any) -> Any:
         zero_grad()
-        loss = loss_of(model(x), y)
+        loss = case.loss(gpunet, model(x), y)
         loss.backward()
         return loss
 
@@ -42,21 +41,9 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
     return Runner(function, batches, lambda loss: float(loss.item()))
 
 
-def _model(case: Case, device: str) -> Any:
-    layers: list[Any] = []
-    for inputs, outputs in itertools.pairwise(case.sizes):
-        layers += [gpunet.nn.Linear(inputs, outputs), gpunet.nn.ReLU()]
-    model = gpunet.nn.Sequential(*layers[:-1])
-    with gpunet.no_grad():
-        for linear, values in zip(list(model)[::2], case.layers(), strict=True):
-            linear.weight.copy_(gpunet.tensor(values.weight))
-            linear.bias.copy_(gpunet.tensor(values.bias))
-    return model.to(device)
-
-
-def _optimizer(kind: str, model: Any) -> Any:
+def _optimizer(case: Case, kind: str, model: Any) -> Any:
     if kind == "sgd":
-        return gpunet.optim.SGD(model.parameters(), lr=LEARNING_RATES[kind])
+        return gpunet.optim.SGD(model.parameters(), lr=case.learning_rates[kind])
     if kind == "adam":
-        return gpunet.optim.Adam(model.parameters(), lr=LEARNING_RATES[kind], betas=BETAS, eps=EPSILON)
+        return gpunet.optim.Adam(model.parameters(), lr=case.learning_rates[kind], betas=BETAS, eps=EPSILON)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,24 +9,28 @@ from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runne
 
 
 def make(case: Case, kind: str, variant: str, device: str) -> Runner:
-    """Variants: "eager"; "foreach" and "fused", which name the optimizer's implementation; "compile"; "graph"."""
+    """Variants: "eager"; "foreach" and "fused", which name the optimizer's implementation; "channels_last", the memory format of
+    images, with the fused optimizer; "compile"; "graph".
+    """
     import torch
 
-    model = _model(torch, case).to(device)
-    loss_of = torch.nn.MSELoss() if case.regression else torch.nn.CrossEntropyLoss()
-    optimizer = _optimizer(torch, kind, variant, model)
+    layout = torch.channels_last if variant == "channels_last" else torch.contiguous_format
+    model = case.build(torch)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in case.state().items()})
+    model = model.to(device, memory_format=layout)
+    optimizer = _optimizer(torch, case, kind, variant, model)
     parameters = list(model.parameters())
 
     def forward(x: Any, y: Any) -> Any:
         with torch.inference_mode():
-            return loss_of(model(x), y)
+            return case.loss(torch, model(x), y)
 
     def backward(x: Any, y: Any) -> Any:
         if optimizer is None:
             model.zero_grad(set_to_none=True)
         else:
             optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(model(x), y)
+        loss = case.loss(torch, model(x), y)
         loss.backward()
         return loss.detach()
 
@@ -37,10 +40,12 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
         return loss
 
     def gradients(x: Any, y: Any) -> Any:
-        loss = loss_of(model(x), y)
+        loss = case.loss(torch, model(x), y)
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
-    batches = [(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)) for x, y in case.batches()]
+    batches = [[torch.from_numpy(array).to(device) for array in batch] for batch in case.batches()]
+    if variant == "channels_last":
+        batches = [[a.contiguous(memory_format=layout) if a.ndim == 4 else a for a in batch] for batch in batches]
     function = {"forward": forward, "backward": backward}.get(kind, step)
     if variant == "compile":
         function = _compiled(torch, case, forward if kind == "forward" else gradients, parameters, optimizer)
@@ -53,7 +58,7 @@ def make(case: Case, kind: str, variant: str, device: str) -> Runner:
         return float(loss.item())
 
     notes = f"{torch.get_num_threads()} threads, float32_matmul_precision {torch.get_float32_matmul_precision()}"
-    return Runner(function, batches, read, notes)
+    return Runner(function, [(x, y) for x, y in batches], read, notes)
 
 
 _compiled_case: Case | None = None
@@ -91,26 +96,15 @@ def _compiled(torch: Any, case: Case, function: Any, parameters: list[Any], opti
     return step
 
 
-def _model(torch: Any, case: Case) -> Any:
-    layers: list[Any] = []
-    for (inputs, outputs), values in zip(itertools.pairwise(case.sizes), case.layers(), strict=True):
-        linear = torch.nn.Linear(inputs, outputs)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(values.weight))
-            linear.bias.copy_(torch.from_numpy(values.bias))
-        layers += [linear, torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers[:-1])
-
-
-def _optimizer(torch: Any, kind: str, variant: str, model: Any) -> Any:
+def _optimizer(torch: Any, case: Case, kind: str, variant: str, model: Any) -> Any:
     if kind not in LEARNING_RATES:
         return None
     options: dict[str, Any] = {"foreach": True} if variant in ("foreach", "compile") else {"fused": True}
     if kind == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=LEARNING_RATES[kind], **options)
+        return torch.optim.SGD(model.parameters(), lr=case.learning_rates[kind], **options)
     if variant == "graph" or (variant == "compile" and next(model.parameters()).is_cuda):
         options["capturable"] = True  # keeps the step count on the GPU
-    return torch.optim.Adam(model.parameters(), lr=LEARNING_RATES[kind], betas=BETAS, eps=EPSILON, **options)
+    return torch.optim.Adam(model.parameters(), lr=case.learning_rates[kind], betas=BETAS, eps=EPSILON, **options)
 
 
 def _cuda_graph(torch: Any, function: Callable[[Any, Any], Any], batch: Any, model: Any, optimizer: Any) -> Any:

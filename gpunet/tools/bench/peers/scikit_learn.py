@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy
 
-from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runner
+from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Perceptron, Runner
 
 
-def make(case: Case, kind: str, variant: str, device: str) -> Runner:
+def make(case: Perceptron, kind: str, variant: str, device: str) -> Runner:
     """A step of MLPClassifier or MLPRegressor without L2.
 
     Its squared error is half the mean squared error, so the loss is doubled, and for SGD the learning rate too.

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy
 
-from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runner
+from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Perceptron, Runner
 
 
-def make(case: Case, kind: str, variant: str, device: str) -> Runner:
+def make(case: Perceptron, kind: str, variant: str, device: str) -> Runner:
     """A step of ``begin_update``, the gradient of the loss in NumPy (as is usual with Thinc) and ``finish_update``."""
     from thinc.api import SGD, Adam, Linear, Relu, Softmax, chain
 

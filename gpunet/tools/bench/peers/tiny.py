@@ -6,10 +6,10 @@ import itertools
 import os
 from typing import Any
 
-from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Case, Runner
+from gpunet.tools.bench.cases import BETAS, EPSILON, LEARNING_RATES, Perceptron, Runner
 
 
-def make(case: Case, kind: str, variant: str, device: str) -> Runner:
+def make(case: Perceptron, kind: str, variant: str, device: str) -> Runner:
     """A step as in tinygrad's examples: the loss and the updated parameters are realised together."""
     os.environ.setdefault("DEV", "CUDA" if device.startswith("cuda") else "CPU")
     from tinygrad import Context, Tensor, TinyJit, nn
