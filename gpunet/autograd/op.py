@@ -107,9 +107,9 @@ class Primitive(Op):
 
     kind = "primitive"
 
-    def __init__(self, function: Callable[..., Any], name: str, is_view: bool) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, is_view: bool, takes_scale: bool) -> None:
         super().__init__(function, name)
-        self.is_view = is_view
+        self.is_view, self.takes_scale = is_view, takes_scale
         self.rules: list[Derivative | None] = []  # by position
         self.variadic_rule: Derivative | None = None  # of each input among *args
         self.positions: dict[str, int] = {}
@@ -192,7 +192,10 @@ class Primitive(Op):
     def differentiate(
         self, node: Node, upstream: Sequence[Gradient | Array | None], create: bool
     ) -> Sequence[Gradient | Array | None]:
-        g = materialize(upstream[0])
+        received, scale = upstream[0], None
+        if self.takes_scale and not create and type(received) is Gradient and received.array is not None:
+            received, scale = received.array, received.scale
+        g = materialize(received)
         saved = node.saved
         if "out" in saved:
             out = make_tensor(saved["out"].array)
@@ -209,7 +212,7 @@ class Primitive(Op):
             gradient = match(rule.function(g, *values), edge)
             array = gradient.array
             is_new = not create and gradient is not g and devices.is_own(array) and array.flags.c_contiguous
-            gradients.append(array if is_new else Gradient.of(gradient))
+            gradients.append(array if is_new and scale is None else Gradient(array, scale, gradient if scale is None else None))
         return gradients
 
 
@@ -222,7 +225,12 @@ def match(gradient: Tensor, edge: Any) -> Tensor:
 
 
 def primitive(
-    function: Callable[..., Any] | None = None, *, name: str = "", methods: str = "", view: bool = False
+    function: Callable[..., Any] | None = None,
+    *,
+    name: str = "",
+    methods: str = "",
+    view: bool = False,
+    takes_scale: bool = False,
 ) -> Any:
     """Decorator: make an op from ``function(*tensors, **options) -> array``.
 
@@ -244,10 +252,11 @@ def primitive(
         name: the function that a user calls, for messages; by default the function's name without leading underscores.
         methods: names under which the op becomes a method of Tensor, separated by spaces.
         view: the result may share memory with the first input.
+        takes_scale: the rules only rearrange the elements of the gradient, whose pending scale travels on.
     """
     if function is None:
-        return functools.partial(primitive, name=name, methods=methods, view=view)
-    body, op = function, Primitive(function, name, view)
+        return functools.partial(primitive, name=name, methods=methods, view=view, takes_scale=takes_scale)
+    body, op = function, Primitive(function, name, view, takes_scale)
 
     @functools.wraps(function)
     @ignore_fp_errors

@@ -28,7 +28,7 @@ __all__ = [
 # ---- views ------------------------------------------------------------------------------------------------------------
 
 
-@primitive(view=True)
+@primitive(view=True, takes_scale=True)
 def alias(x):
     """An alias of x: an identity node in the graph."""
     return x.array
@@ -53,7 +53,7 @@ def reshaped_view(array: Array, shape: tuple[int, ...]) -> Array | None:
     return found if on_cpu else array.reshape(shape)
 
 
-@primitive(view=True)
+@primitive(view=True, takes_scale=True)
 def _reshape(x, *, shape):
     view = reshaped_view(x.array, shape)
     return contiguous(x.array).reshape(shape) if view is None else view
@@ -167,7 +167,7 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     return _reshape(input, shape=(*shape[:at], *new, *shape[at + 1 :]))
 
 
-@primitive(view=True)
+@primitive(view=True, takes_scale=True)
 def _permute(x, *, dims):
     return x.array.transpose(dims)
 

@@ -13,6 +13,7 @@ import gpunet
 from gpunet import nn
 from gpunet.errors import ArgumentError, DtypeError, GradientError, ShapeError
 from gpunet.launch.memory import MAX_ZEROS, as_0d_arrays, scratch, scratch_joined, zeros_like
+from gpunet.launch.tape import Tape, record
 
 
 def leaf(*data: float) -> gpunet.Tensor:
@@ -425,6 +426,20 @@ def test_hook_on_a_leaf_can_replace_the_gradient(device: str) -> None:
     (x * 5.0).sum().backward()
     assert x.grad.tolist() == [1.0]
     assert gpunet.grad((x * 5.0).sum(), x)[0].tolist() == [1.0]
+
+
+def test_the_pending_scale_travels_through_views(device: str) -> None:
+    """As in ``cross_entropy(logits.view(-1, classes), labels)``: no launch applies it before the linear layer."""
+    layer, labels = gpunet.nn.Linear(4, 5), gpunet.tensor([0, 4, 2, 1, 3, 0])
+    x = gpunet.tensor(numpy.random.default_rng(0).normal(size=(6, 4)).astype("float32"))
+    gpunet.nn.functional.cross_entropy(layer(x), labels).backward()
+    expected = layer.weight.grad.tolist()
+    layer.weight.grad = layer.bias.grad = None
+    with record(Tape()) as tape:
+        logits = layer(x.view(3, 2, 4)).permute(1, 0, 2).permute(1, 0, 2).view(-1, 5)
+        gpunet.nn.functional.cross_entropy(logits, labels).backward()
+    assert [launch.kernel.name for launch in tape.launches].count("multiply") == 0
+    assert layer.weight.grad.tolist() == expected
 
 
 def test_hook_gets_fused_gradients_with_the_pending_scale_applied(device: str) -> None:
