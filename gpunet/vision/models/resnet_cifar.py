@@ -9,7 +9,8 @@ from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
 from gpunet.nn import functional
 from gpunet.ops.face import as_integer
-from gpunet.vision.models.resnet import NormLayer, conv3x3, initialize_residual
+from gpunet.vision.models.initialization import initialize_convolutions
+from gpunet.vision.models.resnet import NormLayer, conv3x3
 
 __all__ = ["CifarResNet", "resnet20", "resnet32", "resnet44", "resnet56"]
 
@@ -82,7 +83,7 @@ class CifarResNet(nn.Module):
         self.layer1, self.layer2, self.layer3 = stages
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(channels, num_classes)
-        initialize_residual(self)
+        initialize_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, in_channels, height, width) -> logits (n, num_classes)."""
