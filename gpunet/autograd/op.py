@@ -222,8 +222,9 @@ def match(gradient: Tensor, edge: Any) -> Tensor:
 
 
 def primitive(
-    function: Callable[..., Any] | None = None, *, name: str = "", methods: str = "", view: bool = False
-) -> Any:
+    function: Callable[..., Any] | None = None, *, name: str = "", name_from: Callable[[dict[str, Any]], str] | None = None,
+    methods: str = "", view: bool = False,
+) -> Any:  # fmt: skip
     """Decorator: make an op from ``function(*tensors, **options) -> array``.
 
     Its derivatives follow, a rule for each differentiable input:
@@ -242,12 +243,14 @@ def primitive(
 
     Args:
         name: the function that a user calls, for messages; by default the function's name without leading underscores.
+        name_from: returns that name for the options of a call, if it depends on them.
         methods: names under which the op becomes a method of Tensor, separated by spaces.
         view: the result may share memory with the first input.
     """
     if function is None:
-        return functools.partial(primitive, name=name, methods=methods, view=view)
+        return functools.partial(primitive, name=name, name_from=name_from, methods=methods, view=view)
     body, op = function, Primitive(function, name, view)
+    op.name_from = name_from
 
     @functools.wraps(function)
     @ignore_fp_errors

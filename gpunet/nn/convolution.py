@@ -123,7 +123,7 @@ class _Conv(_ConvNd):
             input, padding = pad(wrap(input), self._reversed_padding_repeated_twice, self.padding_mode), 0
         return convolve(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, activation, alpha,
-            f"conv{self._dims}d",
+            self._dims,
         )  # fmt: skip
 
     @launches(conv2d_forward, run_activated)
@@ -182,7 +182,7 @@ class _ConvTranspose(_ConvNd):
         """The result; ``output_size``, its last sizes or all of them, replaces ``output_padding``."""
         return transpose_convolve(
             wrap(input), self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation,
-            f"conv_transpose{self._dims}d", output_size,
+            self._dims, output_size,
         )  # fmt: skip
 
 

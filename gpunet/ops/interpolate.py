@@ -20,12 +20,12 @@ from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import constant
-from gpunet.ops import pooling
 from gpunet.ops.broadcast import in_accumulator
 from gpunet.ops.convert import clone
 from gpunet.ops.dims import MAX_ELEMENTS
 from gpunet.ops.face import as_integer, as_number, public
 from gpunet.ops.index import index_select
+from gpunet.ops.pooling import adaptive_average
 from gpunet.ops.resample import Rows, Table, resample, rows_of
 from gpunet.ops.shape import _permute, _reshape
 from gpunet.ops.windows import check_images
@@ -122,16 +122,22 @@ def _sizes(
 
 @casts("cuda: float32")
 @in_accumulator
-def _along_each(x: Tensor, mode: str, sizes: list[int], factors: list[float | None], align: bool) -> Tensor:
-    """Interpolate the last dimensions, first those whose result is the smallest."""
+def _along_each(
+    x: Tensor, function: str, mode: str, sizes: list[int], factors: list[float | None], align: bool
+) -> Tensor:
+    """Interpolate the last dimensions on behalf of ``function``, first those whose result is the smallest."""
     dims = len(sizes)
     for d in sorted(range(dims), key=lambda d: sizes[d] / x.array.shape[d - dims]):
         table = Table(_rows, (mode, x.array.shape[d - dims], sizes[d], factors[d], align))
         if is_floating(x.dtype):
-            x = resample(x, d - dims, table)
+            x = resample(function, x, d - dims, table)
         else:
             x = index_select(x, d - dims, make_tensor(constant(rows_of(table).places[:, 0].astype(numpy.int64))))
     return x
+
+
+#: As adaptive_avg_pool3d.
+_average_volumes = casts("cpu: float32")(adaptive_average)
 
 
 @public(out=False)
@@ -182,8 +188,8 @@ def _interpolate(
     if not is_floating(input.dtype) and not mode.startswith("nearest"):
         raise DtypeError(f"{function}: mode={mode!r} of dtype {input.dtype}; expected a floating dtype: convert it with .float()")
     if mode == "area":
-        return getattr(pooling, f"adaptive_avg_pool{dims}d")(input, sizes)
-    return _along_each(input, mode=mode, sizes=sizes, factors=factors, align=bool(align_corners))
+        return (_average_volumes if dims == 3 else adaptive_average)(function, input, dims, sizes)
+    return _along_each(input, function=function, mode=mode, sizes=sizes, factors=factors, align=bool(align_corners))
 
 
 def upsample(

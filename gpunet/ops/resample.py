@@ -141,8 +141,8 @@ def _(y, x, index, weight):
     return Geometry(elementwise_grid(y.size, per_thread=1), 256, scalars)
 
 
-@primitive(name="interpolate")
-def _resample(x, *, dim, table):
+@primitive(name_from=lambda options: options["function"])
+def _resample(x, *, dim, table, function):
     shape, rows = x.array.shape, len(rows_of(table).places)
     out = empty((*shape[:dim], rows, *shape[dim + 1 :]), x.dtype, x.array)
     index, weight = (constant(a) for a in _moved(table, devices.of(x.array), accumulator(x.dtype)))
@@ -152,9 +152,13 @@ def _resample(x, *, dim, table):
     return out
 
 
-_resample.derivatives(x=lambda g, dim, table: _resample(g, dim=dim, table=table.transposed))
+_resample.derivatives(x=lambda g, dim, table, function: _resample(g, dim=dim, table=table.transposed, function=function))
 
 
-def resample(x: Tensor, dim: int, table: Table) -> Tensor:
-    """The product of a table and a floating tensor along a dimension, which has as many elements as the table columns."""
-    return _resample(x, dim=dim % x.ndim, table=table)
+def resample(function: str, x: Tensor, dim: int, table: Table) -> Tensor:
+    """The product of a table and a floating tensor along a dimension, which has as many elements as the table columns.
+
+    Args:
+        function: what the user calls, for messages.
+    """
+    return _resample(x, dim=dim % x.ndim, table=table, function=function)
