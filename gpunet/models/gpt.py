@@ -11,7 +11,7 @@ from gpunet.errors import ArgumentError, ShapeError
 from gpunet.nn import init
 from gpunet.nn.functional import gelu, scaled_dot_product_attention, softmax
 from gpunet.ops.creation import arange, ones
-from gpunet.ops.face import as_integer, as_number
+from gpunet.ops.face import as_integer, as_number, as_positive
 from gpunet.ops.join import cat
 from gpunet.ops.random import multinomial
 
@@ -79,8 +79,7 @@ class GPT(nn.Module):
         super().__init__()
         given = {"vocabulary": vocabulary, "context": context, "depth": depth, "num_heads": num_heads, "width": width}
         for key, value in given.items():
-            if as_integer("GPT", key, value) < 1:
-                raise ArgumentError(f"GPT: {key}={value}; expected 1 or more")
+            as_positive("GPT", key, value)
         if width % num_heads:
             raise ArgumentError(f"GPT: width={width}, num_heads={num_heads}; expected a multiple of num_heads")
         self.context = context

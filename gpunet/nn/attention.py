@@ -9,8 +9,7 @@ from gpunet.errors import ArgumentError
 from gpunet.nn import init
 from gpunet.nn.layers import Linear
 from gpunet.nn.module import Module, Parameter, empty_parameter
-from gpunet.ops.attention import checked_dropout
-from gpunet.ops.face import as_integer
+from gpunet.ops.face import as_integer, as_probability
 from gpunet.ops.multi_head_attention import Masks, Parameters, attend
 
 __all__ = ["MultiheadAttention"]
@@ -65,7 +64,7 @@ class MultiheadAttention(Module):
         self.kdim, self.vdim = (
             self.embed_dim if value is None else as_integer(name, key, value) for key, value in (("kdim", kdim), ("vdim", vdim))
         )
-        self.head_dim, self.dropout = self.embed_dim // self.num_heads, checked_dropout(name, "dropout", dropout)
+        self.head_dim, self.dropout = self.embed_dim // self.num_heads, as_probability(name, "dropout", dropout)
         self.batch_first, self.add_zero_attn = batch_first, add_zero_attn
         size, is_packed = self.embed_dim, self.kdim == self.vdim == self.embed_dim
         for key, of in (("q_proj_weight", size), ("k_proj_weight", self.kdim), ("v_proj_weight", self.vdim)):

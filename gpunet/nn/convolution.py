@@ -11,7 +11,7 @@ from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter, launches, run_activated
 from gpunet.ops.conv_transpose import transpose_convolve
 from gpunet.ops.convolution import conv2d_forward, convolve, paddings
-from gpunet.ops.face import as_integer
+from gpunet.ops.face import as_integer, as_positive
 from gpunet.ops.pad import pad
 from gpunet.ops.windows import per_dimension
 
@@ -35,9 +35,7 @@ class _ConvNd(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         name, dims = type(self).__name__, self._dims
-        groups = as_integer(name, "groups", groups)
-        if groups < 1:
-            raise ArgumentError(f"{name}: groups={groups}; expected 1 or more")
+        groups = as_positive(name, "groups", groups)
         channels = {"in_channels": in_channels, "out_channels": out_channels}
         for key, value in channels.items():
             channels[key] = value = as_integer(name, key, value)

@@ -12,6 +12,7 @@ from gpunet.nn.module import FusedLayer, Module, Parameter, UninitializedParamet
 from gpunet.ops import distance
 from gpunet.ops.bilinear import bilinear
 from gpunet.ops.dropout import dropout
+from gpunet.ops.face import as_probability
 from gpunet.ops.linear import linear_forward, linear_layers
 from gpunet.ops.shape import flatten, unflatten
 
@@ -222,8 +223,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not 0.0 <= p <= 1.0:
-            raise ArgumentError(f"Dropout: p={p}; expected a probability from 0 to 1")
+        as_probability("Dropout", "p", p)
         self.p, self.inplace = p, inplace
 
     def forward(self, input: Any) -> Tensor:

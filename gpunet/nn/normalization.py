@@ -21,10 +21,9 @@ from gpunet.nn.module import (
 )
 from gpunet.ops.batch_norm import batch_norm_apply, normalize_batch, normalize_instances
 from gpunet.ops.creation import ones, zeros
-from gpunet.ops.face import as_integer, as_number
+from gpunet.ops.face import as_integer, as_number, as_positive
 from gpunet.ops.normalization import (
     check_eps,
-    check_groups,
     group_norm_forward,
     local_response_norm,
     normalize_groups,
@@ -171,7 +170,7 @@ class GroupNorm(_Affine):
         bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.num_groups = check_groups("GroupNorm", num_groups)
+        self.num_groups = as_positive("GroupNorm", "num_groups", num_groups)
         self.num_channels = as_integer("GroupNorm", "num_channels", num_channels)
         if self.num_channels < 1 or self.num_channels % self.num_groups:
             raise ArgumentError(f"GroupNorm: num_channels={num_channels}; expected a positive multiple of num_groups={num_groups}")

@@ -15,7 +15,7 @@ from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter
 from gpunet.nn.utils.rnn import PackedSequence, values_on_host
 from gpunet.ops.dropout import dropout as drop
-from gpunet.ops.face import as_integer, as_number, check_flag
+from gpunet.ops.face import as_integer, as_positive, as_probability, check_flag
 from gpunet.ops.index import index_select
 from gpunet.ops.join import cat, stack, unbind
 from gpunet.ops.recurrence import CELLS, run_direction
@@ -24,13 +24,6 @@ __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "R
 
 #: PyTorch's modes -> the keys of CELLS.
 _CELLS = {key.upper(): key for key in CELLS}
-
-
-def _as_size(function: str, name: str, value: Any) -> int:
-    value = as_integer(function, name, value)
-    if value < 1:
-        raise ArgumentError(f"{function}: {name}={value}; expected 1 or more")
-    return value
 
 
 def _mode_of(function: str, nonlinearity: Any) -> str:
@@ -102,13 +95,13 @@ class RNNBase(Module):
         for flag, value in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
             check_flag(name, flag, value)
         self.mode = mode
-        self.input_size = _as_size(name, "input_size", input_size)
-        self.hidden_size = _as_size(name, "hidden_size", hidden_size)
-        self.num_layers = _as_size(name, "num_layers", num_layers)
+        self.input_size = as_positive(name, "input_size", input_size)
+        self.hidden_size = as_positive(name, "hidden_size", hidden_size)
+        self.num_layers = as_positive(name, "num_layers", num_layers)
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
-        self.dropout = as_number(name, "dropout", dropout)
-        if isinstance(dropout, bool) or not 0.0 <= self.dropout <= 1.0:
+        if isinstance(dropout, bool):
             raise ArgumentError(f"{name}: dropout={dropout}; expected a probability from 0 to 1")
+        self.dropout = as_probability(name, "dropout", dropout)
         if self.dropout and self.num_layers == 1:
             warnings.warn(
                 f"{name}: dropout={dropout} has no effect with num_layers=1: dropout is behind each layer but the last",
@@ -368,9 +361,10 @@ class RNNCellBase(Module):
         super().__init__()
         name = type(self).__name__
         check_flag(name, "bias", bias)
-        self.input_size, self.hidden_size = _as_size(name, "input_size", input_size), _as_size(name, "hidden_size", hidden_size)
+        self.input_size = as_positive(name, "input_size", input_size)
+        self.hidden_size = as_positive(name, "hidden_size", hidden_size)
         self.bias = bias
-        rows = _as_size(name, "num_chunks", num_chunks) * self.hidden_size
+        rows = as_positive(name, "num_chunks", num_chunks) * self.hidden_size
         self.weight_ih = empty_parameter((rows, self.input_size), device, dtype)
         self.weight_hh = empty_parameter((rows, self.hidden_size), device, dtype)
         for key in ("bias_ih", "bias_hh"):

@@ -26,10 +26,9 @@ from gpunet.ops.convolution import (
     forward_product,
     input_product,
     last_two,
-    positive_groups,
     weight_product,
 )
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.face import as_integer, as_positive, public
 from gpunet.ops.gemm import best_cut, workspace
 from gpunet.ops.pad import pad
 from gpunet.ops.shape import _fold, _permute, _reshape, flip
@@ -128,7 +127,7 @@ def transpose_convolve(
         output_size: sizes of the result, which replace ``output_padding``.
     """
     function = f"conv_transpose{dims}d"
-    groups = positive_groups(function, groups)
+    groups = as_positive(function, "groups", groups)
     strides, dilations, pads, extra = (
         per_dimension(function, name, value, dims, least)
         for name, value, least in (

@@ -29,7 +29,7 @@ from gpunet.launch.kernel import ceil_div, kernel
 from gpunet.launch.memory import empty, scratch
 from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.activations import absorb_activation, absorb_derivative, activation_backward, activation_forward, find
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.face import as_positive, public
 from gpunet.ops.gemm import best_cut, geometry, whole_flag, window_shape, workspace
 from gpunet.ops.matmul import matmul
 from gpunet.ops.pad import pad
@@ -481,13 +481,6 @@ def _check_channels(function: str, x: tuple[int, ...], w: tuple[int, ...], b: tu
         raise ShapeError(f"{function}: bias has shape {b}; expected {w[:1]} for weight {w}")
 
 
-def positive_groups(function: str, groups: Any) -> int:
-    number = as_integer(function, "groups", groups)
-    if number < 1:
-        raise ArgumentError(f"{function}: groups={number}; expected 1 or more")
-    return number
-
-
 @casts("half")
 def convolve(
     x: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: Any,
@@ -495,7 +488,7 @@ def convolve(
 ) -> Tensor:  # fmt: skip
     """act(x * weight + bias) in one launch: conv1d, conv2d or conv3d, for ``dims`` dimensions; arguments as of :func:`conv2d`."""
     function = f"conv{dims}d"
-    x, groups = wrap(x), positive_groups(function, groups)
+    x, groups = wrap(x), as_positive(function, "groups", groups)
     strides, dilations = (per_dimension(function, n, v, dims, 1) for n, v in (("stride", stride), ("dilation", dilation)))
     if x.array.ndim == dims + 1:
         batch = x.reshape(1, *x.shape)

@@ -8,11 +8,11 @@ import numpy
 
 from gpunet.autograd import Tensor, fused, make_tensor
 from gpunet.backend.dtypes import is_floating
-from gpunet.errors import ArgumentError, DtypeError
+from gpunet.errors import DtypeError
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
 from gpunet.launch.memory import empty
 from gpunet.launch.random import default_generator, random_bernoulli
-from gpunet.ops.face import as_number, public
+from gpunet.ops.face import as_probability, public
 from gpunet.ops.in_place import in_place
 
 __all__ = ["dropout"]
@@ -58,9 +58,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         ArgumentError: p is not in [0, 1].
         DtypeError: the tensor is not floating.
     """
-    p = as_number("dropout", "p", p)
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"dropout: p={p}; expected a probability from 0 to 1")
+    p = as_probability("dropout", "p", p)
     if not training or p == 0.0:
         return input
     if not is_floating(input.dtype):

@@ -23,7 +23,7 @@ from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import in_accumulator
 from gpunet.ops.convert import clone
 from gpunet.ops.dims import MAX_ELEMENTS
-from gpunet.ops.face import as_integer, as_number, public
+from gpunet.ops.face import as_integer, as_number, as_positive, public
 from gpunet.ops.index import index_select
 from gpunet.ops.pooling import adaptive_average
 from gpunet.ops.resample import Rows, Table, resample, rows_of
@@ -215,13 +215,6 @@ def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) ->
 # ---- channels and pixels ----------------------------------------------------------------------------------------------
 
 
-def _factor(function: str, name: str, value: Any) -> int:
-    number = as_integer(function, name, value)
-    if number < 1:
-        raise ArgumentError(f"{function}: {name}={number}; expected 1 or more")
-    return number
-
-
 def _check_dims(function: str, shape: tuple[int, ...], least: int) -> None:
     if len(shape) < least:
         raise ShapeError(f"{function}: the input has shape {shape}; expected {least} dimensions or more")
@@ -235,7 +228,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
         ShapeError: the channels are no multiple of r².
         ArgumentError: the factor is less than 1.
     """
-    r, shape = _factor("pixel_shuffle", "upscale_factor", upscale_factor), input.array.shape
+    r, shape = as_positive("pixel_shuffle", "upscale_factor", upscale_factor), input.array.shape
     _check_dims("pixel_shuffle", shape, 3)
     (*lead, channels, height, width), n = shape, len(shape) - 3
     if channels % r**2:
@@ -253,7 +246,7 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
         ShapeError: height or width is no multiple of the factor.
         ArgumentError: the factor is less than 1.
     """
-    r, shape = _factor("pixel_unshuffle", "downscale_factor", downscale_factor), input.array.shape
+    r, shape = as_positive("pixel_unshuffle", "downscale_factor", downscale_factor), input.array.shape
     _check_dims("pixel_unshuffle", shape, 3)
     (*lead, channels, height, width), n = shape, len(shape) - 3
     if height % r or width % r:
@@ -271,7 +264,7 @@ def channel_shuffle(input: Any, groups: int) -> Tensor:
         ShapeError: the channels are no multiple of ``groups``.
         ArgumentError: ``groups`` is less than 1.
     """
-    count, shape = _factor("channel_shuffle", "groups", groups), input.array.shape
+    count, shape = as_positive("channel_shuffle", "groups", groups), input.array.shape
     _check_dims("channel_shuffle", shape, 3)
     if shape[1] % count or shape[1] < count:
         raise ShapeError(f"channel_shuffle: the input {shape} has {shape[1]} channels; expected a multiple of groups={count}")

@@ -12,10 +12,10 @@ from gpunet.autograd.autocast import is_cast
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import user_stacklevel
-from gpunet.ops.attention import checked_dropout, scaled_dot_product_attention, weights_of_attention
+from gpunet.ops.attention import scaled_dot_product_attention, weights_of_attention
 from gpunet.ops.creation import zeros
 from gpunet.ops.elementwise import where
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.face import as_integer, as_probability, public
 from gpunet.ops.join import cat, chunk, split
 from gpunet.ops.linear import linear
 from gpunet.ops.matmul import matmul
@@ -280,7 +280,7 @@ def multi_head_attention_forward(
         *((f"{key}_proj_weight", w, (size, None)) for key, w in zip("qkv", weights)),
         *((f"bias_{key}", b, (1, 1, size)) for key, b in zip("kv", bias_kv)),
     ))  # fmt: skip
-    p = checked_dropout(name, "dropout_p", dropout_p)
+    p = as_probability(name, "dropout_p", dropout_p)
     return attend(
         name, query, key, value, heads, Parameters(weight, weights, bias, bias_kv[0], bias_kv[1], out_weight, out_proj_bias),
         Masks(attn_mask, key_padding_mask, is_causal), dropout_p=p if training else 0.0, add_zero_attn=add_zero_attn,

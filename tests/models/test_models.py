@@ -20,7 +20,7 @@ def test_unet_keeps_the_size() -> None:
         model(gpunet.rand(1, 2, 8, 10))
     with pytest.raises(ShapeError, match=r"UNet: an input of shape \(2, 8, 8\)"):
         model(gpunet.rand(2, 8, 8))
-    with pytest.raises(ArgumentError, match="UNet: width=4, depth=0; expected 1 or more"):
+    with pytest.raises(ArgumentError, match="UNet: depth=0; expected 1 or more"):
         UNet(1, 1, width=4, depth=0)
 
 
