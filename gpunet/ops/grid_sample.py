@@ -25,6 +25,7 @@ from gpunet.ops.elementwise import clamp, where
 from gpunet.ops.face import check_flag, sizes_of
 from gpunet.ops.index import index_select
 from gpunet.ops.reduce import sum as sum_of
+from gpunet.ops.resample import cubic_weights
 from gpunet.ops.rounding import floor
 from gpunet.ops.rounding import round as round_to_integers
 from gpunet.ops.shape import _permute, _reshape
@@ -55,18 +56,6 @@ def _inside(x: Tensor, n: int, padding: str, align: bool) -> Tensor:
     return where(x <= 0, 0.0, where(x >= n - 1, float(n - 1), x))  # without a gradient on the border, as in PyTorch
 
 
-def _cubic_weights(t: Tensor) -> list[Tensor]:
-    """The weights of the elements at -1, 0, 1 and 2 for a position t in [0, 1] (Keys 1981, a = -0.75)."""
-    a = -0.75
-    found = []
-    for offset in (-1, 0, 1, 2):
-        d = (t - offset) if offset < 1 else (offset - t)
-        inner = ((a + 2) * d - (a + 3)) * d * d + 1
-        outer = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-        found.append(inner if offset in (0, 1) else outer)
-    return found
-
-
 def _taps(x: Tensor, n: int, mode: str, padding: str, align: bool) -> list[tuple[Tensor, Tensor]]:
     """For one dimension: (positions of integers, weights) of each tap; the weight of an element outside is 0."""
     x = (x + 1) * (0.5 * (n - 1)) if align else (x + 1) * (0.5 * n) - 0.5
@@ -79,7 +68,7 @@ def _taps(x: Tensor, n: int, mode: str, padding: str, align: bool) -> list[tuple
     elif mode == "bilinear":
         pairs = [(low, 1 - (x - low)), (low + 1, x - low)]
     else:
-        pairs = [(low + offset, weight) for offset, weight in zip((-1, 0, 1, 2), _cubic_weights(x - low))]
+        pairs = [(low + offset, weight) for offset, weight in zip((-1, 0, 1, 2), cubic_weights(x - low))]
     found = []
     for place, weight in pairs:
         with no_grad():

@@ -1,7 +1,9 @@
 """Interpolation of signals, images and volumes to another size, and rearrangements of channels and pixels.
 
 An interpolation is a product by a small sparse matrix along each dimension (:mod:`gpunet.ops.resample`), whose rows have the
-weights of one, two or four elements.  Positions and weights are PyTorch's.
+weights of one, two or four elements.  Positions and weights follow PyTorch's formulas.  For the nearest element they are computed
+in float32, as PyTorch does.  For the other modes they are computed in float64 and then rounded; PyTorch computes them in the dtype
+of the input, so that in float32 its results differ by the rounding of its positions, up to 2^-24 times the size.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from gpunet.ops.dims import MAX_ELEMENTS
 from gpunet.ops.face import as_integer, as_number, as_positive, public
 from gpunet.ops.index import index_select
 from gpunet.ops.pooling import adaptive_average
-from gpunet.ops.resample import Rows, Table, resample, rows_of
+from gpunet.ops.resample import Rows, Table, cubic_weights, resample, rows_of
 from gpunet.ops.shape import _permute, _reshape
 from gpunet.ops.windows import check_images
 
@@ -59,18 +61,11 @@ def _linear(n: int, m: int, scale: float | None, align: bool) -> tuple[ndarray, 
     return numpy.stack([low, numpy.minimum(low + 1, n - 1)], 1), numpy.stack([1 - part, part], 1)
 
 
-#: The second derivative of the cubic convolution at its ends (Keys 1981).
-_CUBIC = -0.75
-
-
 def _cubic(n: int, m: int, scale: float | None, align: bool) -> tuple[ndarray, ndarray]:
-    positions, a = _positions(n, m, scale, align), _CUBIC
+    positions = _positions(n, m, scale, align)
     low = numpy.floor(positions)
-    distances = numpy.abs((positions - low)[:, None] - numpy.arange(-1, 3))
-    inner = ((a + 2) * distances - (a + 3)) * distances**2 + 1
-    outer = ((a * distances - 5 * a) * distances + 8 * a) * distances - 4 * a
     index = numpy.clip(low.astype(numpy.int64)[:, None] + numpy.arange(-1, 3), 0, n - 1)
-    return index, numpy.where(distances <= 1, inner, outer)
+    return index, numpy.stack(cubic_weights(positions - low), 1)
 
 
 _KINDS: dict[str, Callable[..., tuple[ndarray, ndarray]]] = {

@@ -36,6 +36,7 @@ from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.activations import absorb_activation, activation_backward, activation_forward, find
 from gpunet.ops.broadcast import cast, in_accumulator
 from gpunet.ops.face import as_integer, as_number, as_positive, public
+from gpunet.ops.gemm import NUM_MULTIPROCESSORS
 from gpunet.ops.pad import pad
 from gpunet.ops.shape import _unfold
 
@@ -221,8 +222,12 @@ def _(dx, dy, x, w, mean, rstd, *, groups):
     return _rows_geometry(x, groups)
 
 
-_NEIGHBOURS = 8  # images of fewer elements: neighbouring threads take neighbouring channels
-_MIN_PACKS, _ENOUGH_BLOCKS, _MAX_SLICES = 4, 264, 64
+#: Images of fewer elements are summed with neighbouring threads on neighbouring channels: the rows of an image would not fill the
+#: sectors of 32 bytes, 8 float32, that a GPU reads.
+_NEIGHBOURS = 8
+#: Packs of four elements that each thread of a slice sums at least, fewer than the 8 steps that combine the threads of a block; and
+#: slices of a channel, which the last block adds one after the other.  Both are estimates, not measurements.
+_MIN_PACKS, _MAX_SLICES = 4, 64
 
 
 def channel_tiles(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -234,7 +239,7 @@ def channel_tiles(shape: tuple[int, ...]) -> tuple[int, int, int]:
     channels = 32 if s < _NEIGHBOURS else 1
     tiles, packs = ceil_div(c, channels), ceil_div(n * s, 4)
     enough = max(1, packs * channels // (256 * _MIN_PACKS))
-    return channels, tiles, min(_MAX_SLICES, enough, ceil_div(_ENOUGH_BLOCKS, max(1, tiles)))
+    return channels, tiles, min(_MAX_SLICES, enough, ceil_div(2 * NUM_MULTIPROCESSORS, max(1, tiles)))
 
 
 def channel_workspace(x: Array, count: int) -> tuple[Any, Any]:

@@ -371,7 +371,7 @@ POOL_SHAPE = numpy.dtype(
     [("axes", _AXIS, (3,)), ("plane", DIVISOR), ("slice", DIVISOR), ("row", DIVISOR), ("divisor", "i4"), ("counts_padding", "i4")],
     metadata={"c_type": "PoolShape"},
 )
-#: Elements of a window from which on a warp computes it.
+#: Elements of a window from which on a warp computes it: two of each thread.  Estimated, not measured.
 WARP_TAPS = 64
 _NO_SUM = Divisors()  # of a maximum, which is not divided
 

@@ -28,6 +28,7 @@ from gpunet.launch.loops import LoopBody, Loops
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import constant
 from gpunet.ops.creation import zeros
+from gpunet.ops.gemm import NUM_MULTIPROCESSORS
 from gpunet.ops.join import cat, split
 from gpunet.ops.linear import apply_layer, input_gradient, weight_gradients
 from gpunet.ops.matmul import matmul
@@ -90,8 +91,8 @@ def recurrence_backward(
     CELLS[cell].backward(dgates, dhidden, dh, dc, dy, gates, inner, y, w, h0, c0, walk)
 
 
-#: The most blocks that have one sequence each: two for each multiprocessor of an H200, whatever GPU is present.
-_MAX_BLOCKS_OF_ONE = 264
+#: The most blocks that have one sequence each: two for each multiprocessor.
+_MAX_BLOCKS_OF_ONE = 2 * NUM_MULTIPROCESSORS
 _SHARED_BYTES = 48 << 10  # of a block, which every GPU has
 
 

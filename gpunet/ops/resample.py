@@ -77,6 +77,18 @@ def _moved(table: Table, device: devices.Device, dtype: numpy.dtype[Any]) -> tup
     return devices.move(rows.places, device), devices.move(rows.weights.astype(dtype), device)
 
 
+def cubic_weights(t: Any) -> list[Any]:
+    """The weights of the elements at -1, 0, 1 and 2 for positions t in [0, 1], an array or a tensor (Keys 1981, a = -0.75)."""
+    a = -0.75
+    found = []
+    for offset in (-1, 0, 1, 2):
+        d = (t - offset) if offset < 1 else (offset - t)
+        inner = ((a + 2) * d - (a + 3)) * d * d + 1
+        outer = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+        found.append(inner if offset in (0, 1) else outer)
+    return found
+
+
 def span_rows(starts: ndarray, ends: ndarray, counts: ndarray, columns: int) -> Rows:
     """The rows of sums from ``starts`` up to ``ends``, divided by ``counts``; all (rows,)."""
     taps = numpy.arange(max(1, (ends - starts).max(initial=0)))
