@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(512) recurrence_forward(
 #pragma unroll
       for (int gate = 0; gate < GATES; gate++)
 #pragma unroll
-        for (int s = 0; s < SEQUENCES; s++) sums[s][gate] = Cell::KEEPS_HIDDEN && b ? A(b[gate * width + unit]) : A(0);
+        for (int s = 0; s < SEQUENCES; s++) sums[s][gate] = b ? A(b[gate * width + unit]) : A(0);
 #pragma unroll 4
       for (int k = 0; k < width; k++) {
         const T* row = w + static_cast<long long>(k) * GATES * width + unit;
