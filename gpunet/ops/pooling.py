@@ -11,7 +11,8 @@ from gpunet.autograd import Tensor
 from gpunet.backend.dtypes import int64, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.broadcast import cast, in_accumulator
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.elementwise import where
+from gpunet.ops.face import as_integer, as_number, public
 from gpunet.ops.pooling_launches import (
     Divisors,
     Windows,
@@ -27,8 +28,8 @@ from gpunet.ops.windows import check_images, num_windows, per_dimension
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", "adaptive_max_pool3d",
-    "adaptive_max_pool3d_with_indices", "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool1d_with_indices",
-    "max_pool2d", "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices",
+    "adaptive_max_pool3d_with_indices", "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d",
+    "max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices",
 ]  # fmt: skip
 
 
@@ -282,6 +283,49 @@ def avg_pool3d(
         divisor_override: divide the sums by this number, which is not 0, instead of the number of elements.
     """
     return _avg_pool("avg_pool3d", input, 3, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def _lp_pool(
+    function: str, input: Tensor, dims: int, norm_type: Any, kernel_size: Any, stride: Any, ceil_mode: bool
+) -> Tensor:  # fmt: skip
+    p = as_number(function, "norm_type", norm_type)
+    if not p:
+        raise ArgumentError(f"{function}: norm_type=0; expected another number")
+    _checked(function, input, dims)
+    taps = math.prod(per_dimension(function, "kernel_size", kernel_size, dims, 1))
+    sums = _avg_pool(function, input**p, dims, kernel_size, stride, 0, ceil_mode, True) * taps
+    return where(sums == 0, sums.detach(), sums) ** (1.0 / p)
+
+
+@public(out=False)
+def lp_pool1d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+    """(the sum of x^p over each window of signals)^(1/p).
+
+    The gradient of a window whose sum is 0 is 0.
+
+    Args:
+        input: (batch, channels, length), or without batch; floating.
+        norm_type: p.
+        kernel_size, stride, ceil_mode: as of :func:`avg_pool1d`.  A window that ends behind the input counts as one whose
+            missing elements are the mean of the others, as in PyTorch.
+
+    Raises:
+        ShapeError, DtypeError: as of :func:`avg_pool1d`.
+        ArgumentError: a number is out of its range, or p is 0.
+    """
+    return _lp_pool("lp_pool1d", input, 1, norm_type, kernel_size, stride, ceil_mode)
+
+
+@public(out=False)
+def lp_pool2d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+    """:func:`lp_pool1d` of images (batch, channels, height, width), or without batch."""
+    return _lp_pool("lp_pool2d", input, 2, norm_type, kernel_size, stride, ceil_mode)
+
+
+@public(out=False)
+def lp_pool3d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+    """:func:`lp_pool1d` of volumes (batch, channels, depth, height, width), or without batch."""
+    return _lp_pool("lp_pool3d", input, 3, norm_type, kernel_size, stride, ceil_mode)
 
 
 @public(out=False)
