@@ -322,7 +322,7 @@ def lp_pool2d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None
     return _lp_pool("lp_pool2d", input, 2, norm_type, kernel_size, stride, ceil_mode)
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def lp_pool3d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
     """:func:`lp_pool1d` of volumes (batch, channels, depth, height, width), or without batch."""
     return _lp_pool("lp_pool3d", input, 3, norm_type, kernel_size, stride, ceil_mode)

@@ -66,7 +66,7 @@ def _max_unpool(
     return _reshape(y, shape=(*shape[:-dims], *sizes))
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def max_unpool1d(
     input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
 ) -> Tensor:
@@ -92,7 +92,7 @@ def max_unpool1d(
     return _max_unpool("max_unpool1d", input, indices, 1, kernel_size, stride, padding, output_size)
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def max_unpool2d(
     input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
 ) -> Tensor:
@@ -100,7 +100,7 @@ def max_unpool2d(
     return _max_unpool("max_unpool2d", input, indices, 2, kernel_size, stride, padding, output_size)
 
 
-@public(out=False)
+@public(out=False, autocast="cpu: float32")
 def max_unpool3d(
     input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
 ) -> Tensor:
