@@ -32,8 +32,10 @@ struct Weights {
   __device__ __forceinline__ Pack<A, 4> at(int start, int valid) const {
     if (s == 1 && of_row != nullptr) return load_pack<4>(of_row + start, valid, width);
     Pack<A, 4> pack;
+    const int channel = start / s, element = start - channel * s;  // start is a multiple of 4, and s > 1: two channels at most
 #pragma unroll
-    for (int e = 0; e < 4; e++) pack.v[e] = of_row != nullptr && e < valid ? A(of_row[(start + e) / s]) : missing;
+    for (int e = 0; e < 4; e++)
+      pack.v[e] = of_row != nullptr && e < valid ? A(of_row[channel + (element + e >= s)]) : missing;
     return pack;
   }
 };

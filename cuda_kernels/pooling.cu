@@ -46,9 +46,10 @@ struct Axis {
     return {first, min(size - 1, (at + padding) / stride) - first + 1};
   }
 
-  // The number of elements of window w, with those of the padding or without.
+  // The number of elements of window w without dilation, with those of the padding or without.
   __device__ __forceinline__ int counted(int w, bool with_padding) const {
-    return with_padding ? min(taps, extent + 2 * padding - w * stride) : window<false>(w).count;
+    const int start = w * stride - padding, end = start + taps;
+    return with_padding ? min(end, extent + padding) - start : min(end, extent) - max(start, 0);
   }
 };
 
@@ -68,9 +69,8 @@ struct PoolShape {
 
   // Where element e of the destination lies.
   __device__ __forceinline__ Place place(long long e) const {
-    const long long of_plane = plane.divisor;
-    const long long number = e >> 31 ? e / of_plane : plane.quotient(static_cast<int>(e));
-    const int within = static_cast<int>(e - number * of_plane), z = slice.quotient(within);
+    const long long number = plane.quotient(e);
+    const int within = static_cast<int>(e - number * plane.divisor), z = slice.quotient(within);
     const int rest = within - z * static_cast<int>(slice.divisor), y = row.quotient(rest);
     return {number, within, {z, y, rest - y * static_cast<int>(row.divisor)}};
   }

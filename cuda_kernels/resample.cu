@@ -8,6 +8,7 @@
 //
 // Versions: 1. an element per thread (this one).
 
+#include "common/divisor.cuh"
 #include "common/half.cuh"
 
 template <class T>
@@ -17,7 +18,7 @@ __global__ void __launch_bounds__(256) resample_rows(
   using A = Accumulator<T>;
   const long long step = static_cast<long long>(gridDim.x) * blockDim.x;
   for (long long e = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; e < count; e += step) {
-    const long long line = e / inner, outer = line / rows, first = (line - outer * rows) * taps;
+    const long long line = quotient(e, inner), outer = quotient(line, rows), first = (line - outer * rows) * taps;
     const T* from = x + outer * columns * inner + (e - line * inner);
     A sum = 0;
     for (int k = 0; k < taps; k++) {

@@ -2,7 +2,7 @@
 
     python examples/generate_digits.py
 
-It learns from the 1797 digits of scikit-learn to describe an image by six numbers that are distributed normally (Kingma and Welling
+It learns from 1500 digits of scikit-learn to describe an image by six numbers that are distributed normally (Kingma and Welling
 2014), so that six random numbers describe a new digit.  The picture has 64 of them.
 """
 

@@ -7,6 +7,7 @@ with 8 layers: batch norm and shortcuts keep the gradients of deep networks from
 picture shows the held-out digits that the network gets wrong.
 """
 
+import math
 import sys
 
 from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def main(path: str = "image_classifier.png") -> float:
 
     model = CifarResNet(8, in_channels=1, width=16)
     optimizer = gpunet.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=1e-2)
-    schedule = gpunet.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, EPOCHS * len(train) // BATCH + EPOCHS)
+    schedule = gpunet.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, EPOCHS * math.ceil(len(train) / BATCH))
 
     @gpunet.capture(backend="numpy")
     def step(x: gpunet.Tensor, y: gpunet.Tensor) -> gpunet.Tensor:

@@ -23,6 +23,23 @@ def test_module_defines_the_names_in_its_all(path: str) -> None:
     assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
+def test_modules_import_without_docstrings() -> None:
+    """With ``python -OO``.  A module may need a package that is not installed."""
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "gpunet").rglob("*.py")]
+    modules = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    try:\n"
+        "        importlib.import_module(name)\n"
+        "    except ImportError as error:\n"
+        "        if (error.name or '').startswith('gpunet'):\n"
+        "            raise\n"
+    )
+    done = subprocess.run([sys.executable, "-OO", "-c", code, *sorted(modules)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_name_is_in_two_modules() -> None:
     modules = [importlib.import_module(f"gpunet.{path}") for path in MODULES]
     counts = Counter(name for module in modules for name in module.__all__)

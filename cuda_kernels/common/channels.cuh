@@ -4,13 +4,9 @@
 // channels, or one.  The elements of a channel are divided into slices, one for each blockIdx.y.  A block leaves the results of
 // its slice in `partials`; the last block of a tile combines them in order.
 
+#include "divisor.cuh"
 #include "pack.cuh"
 #include "reduce.cuh"
-
-// a / b for 0 <= a and 0 < b; in 32 bits where they are enough, which takes a fifth of the instructions.
-__device__ __forceinline__ long long quotient(long long a, int b) {
-  return a <= 0x7fffffff ? static_cast<unsigned int>(a) / static_cast<unsigned int>(b) : a / b;
-}
 
 struct Extents {
   int n, c, s;

@@ -134,6 +134,12 @@ def _is_cast(dtype: Any) -> bool:
     return dtypes.is_floating(dtype) and dtype != _FLOAT64
 
 
+def is_cast(tensor: Tensor) -> bool:
+    """Whether an autocast block of this thread casts a tensor, so that its dtype does not have to match."""
+    enabled = current.autocast
+    return enabled is not None and devices.of(tensor.array).type in enabled and _is_cast(tensor.array.dtype)
+
+
 def _widest(arguments: Any, half: Any) -> Any:
     return functools.reduce(dtypes.promote, [a.dtype for a in _arrays(arguments) if _is_cast(a.dtype)], half)
 

@@ -228,6 +228,7 @@ def primitive(
     function: Callable[..., Any] | None = None,
     *,
     name: str = "",
+    name_from: Callable[[dict[str, Any]], str] | None = None,
     methods: str = "",
     view: bool = False,
     takes_scale: bool = False,
@@ -250,13 +251,16 @@ def primitive(
 
     Args:
         name: the function that a user calls, for messages; by default the function's name without leading underscores.
+        name_from: returns that name for the options of a call, if it depends on them.
         methods: names under which the op becomes a method of Tensor, separated by spaces.
         view: the result may share memory with the first input.
         takes_scale: the rules only rearrange the elements of the gradient, whose pending scale travels on.
     """
     if function is None:
-        return functools.partial(primitive, name=name, methods=methods, view=view, takes_scale=takes_scale)
+        options: dict[str, Any] = {"name": name, "name_from": name_from, "methods": methods, "view": view, "takes_scale": takes_scale}
+        return functools.partial(primitive, **options)
     body, op = function, Primitive(function, name, view, takes_scale)
+    op.name_from = name_from
 
     @functools.wraps(function)
     @ignore_fp_errors

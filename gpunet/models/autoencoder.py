@@ -8,7 +8,7 @@ from typing import Any
 from gpunet import nn
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
-from gpunet.ops.face import as_integer
+from gpunet.ops.face import as_positive
 from gpunet.ops.random import randn, randn_like
 
 __all__ = ["VAE", "Autoencoder", "negative_elbo"]
@@ -40,8 +40,7 @@ class Autoencoder(nn.Module):
         name = type(self).__name__
         given = {"image_size": image_size, "in_channels": in_channels, "latent": latent, "width": width, "depth": depth}
         for key, value in given.items():
-            if as_integer(name, key, value) < 1:
-                raise ArgumentError(f"{name}: {key}={value}; expected 1 or more")
+            as_positive(name, key, value)
         if image_size % (1 << depth):
             raise ArgumentError(f"{name}: image_size={image_size}; expected a multiple of {1 << depth} = 2 ** depth")
         self.latent = latent

@@ -10,8 +10,8 @@ from gpunet.autograd import Tensor, no_grad
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.nn import init
 from gpunet.nn.functional import gelu, scaled_dot_product_attention, softmax
-from gpunet.ops.creation import arange
-from gpunet.ops.face import as_integer
+from gpunet.ops.creation import arange, ones
+from gpunet.ops.face import as_integer, as_number, as_positive
 from gpunet.ops.join import cat
 from gpunet.ops.random import multinomial
 
@@ -45,8 +45,10 @@ class Block(nn.Module):
         q, k, v = parts[0], parts[1], parts[2]
         if cache is not None:
             k, v = cat([cache[0], k], 2), cat([cache[1], v], 2)
+        past = k.shape[2] - tokens
+        mask = ones(tokens, past + tokens, dtype=bool, device=x.device).tril(past) if past and tokens > 1 else None
         p = self.dropout if self.training else 0.0
-        y = scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=cache is None)
+        y = scaled_dot_product_attention(q, k, v, mask, p, is_causal=past == 0)
         x = x + self.drop(self.projection(y.transpose(1, 2).reshape(n, tokens, width)))
         return x + self.drop(self.down(gelu(self.up(self.norm2(x)), approximate="tanh"))), (k, v)
 
@@ -77,8 +79,7 @@ class GPT(nn.Module):
         super().__init__()
         given = {"vocabulary": vocabulary, "context": context, "depth": depth, "num_heads": num_heads, "width": width}
         for key, value in given.items():
-            if as_integer("GPT", key, value) < 1:
-                raise ArgumentError(f"GPT: {key}={value}; expected 1 or more")
+            as_positive("GPT", key, value)
         if width % num_heads:
             raise ArgumentError(f"GPT: width={width}, num_heads={num_heads}; expected a multiple of num_heads")
         self.context = context
@@ -136,14 +137,17 @@ class GPT(nn.Module):
 
         Raises:
             ArgumentError: an argument is out of range.
+            DtypeError: an argument is no number, or no integer.
             ShapeError: the beginning has no token, or the text would be longer than the context.
         """
         vocabulary = self.tokens.weight.shape[0]
-        if temperature < 0 or max_new_tokens < 0:
-            raise ArgumentError(f"generate: temperature={temperature}, max_new_tokens={max_new_tokens}; expected 0 or more")
-        if top_k is not None and not 1 <= top_k <= vocabulary:
+        if not as_number("generate", "temperature", temperature) >= 0.0:
+            raise ArgumentError(f"generate: temperature={temperature}; expected 0 or more")
+        if as_integer("generate", "max_new_tokens", max_new_tokens) < 0:
+            raise ArgumentError(f"generate: max_new_tokens={max_new_tokens}; expected 0 or more")
+        if top_k is not None and not 1 <= as_integer("generate", "top_k", top_k) <= vocabulary:
             raise ArgumentError(f"generate: top_k={top_k}; expected 1 to {vocabulary}, the size of the vocabulary, or None")
-        if top_p is not None and not 0.0 < top_p <= 1.0:
+        if top_p is not None and not 0.0 < as_number("generate", "top_p", top_p) <= 1.0:
             raise ArgumentError(f"generate: top_p={top_p}; expected a number above 0, up to 1, or None")
         if tokens.ndim != 2 or tokens.shape[1] < 1 or tokens.shape[1] + max_new_tokens > self.context:
             raise ShapeError(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from gpunet import nn
 from gpunet.autograd import Tensor
-from gpunet.errors import ArgumentError, ShapeError
-from gpunet.ops.face import as_integer
+from gpunet.errors import ShapeError
+from gpunet.ops.face import as_positive
 from gpunet.ops.join import cat
 
 __all__ = ["UNet"]
@@ -44,9 +44,7 @@ class UNet(nn.Module):
     def __init__(self, in_channels: int = 3, num_classes: int = 1, width: int = 64, depth: int = 4) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.width, self.depth = as_integer("UNet", "width", width), as_integer("UNet", "depth", depth)
-        if self.width < 1 or self.depth < 1:
-            raise ArgumentError(f"UNet: width={width}, depth={depth}; expected 1 or more")
+        self.width, self.depth = as_positive("UNet", "width", width), as_positive("UNet", "depth", depth)
         widths = [self.width << level for level in range(self.depth + 1)]
         self.down = nn.ModuleList(_double_convolution(*pair) for pair in zip([in_channels, *widths], widths[:-1]))
         self.bottom = _double_convolution(*widths[-2:])

@@ -9,9 +9,8 @@ from gpunet.errors import ArgumentError
 from gpunet.nn import init
 from gpunet.nn.layers import Linear
 from gpunet.nn.module import Module, Parameter, empty_parameter
-from gpunet.ops.attention import checked_dropout
-from gpunet.ops.face import as_integer
-from gpunet.ops.multi_head_attention import attend
+from gpunet.ops.face import as_integer, as_probability
+from gpunet.ops.multi_head_attention import Masks, Parameters, attend
 
 __all__ = ["MultiheadAttention"]
 
@@ -65,7 +64,7 @@ class MultiheadAttention(Module):
         self.kdim, self.vdim = (
             self.embed_dim if value is None else as_integer(name, key, value) for key, value in (("kdim", kdim), ("vdim", vdim))
         )
-        self.head_dim, self.dropout = self.embed_dim // self.num_heads, checked_dropout(name, "dropout", dropout)
+        self.head_dim, self.dropout = self.embed_dim // self.num_heads, as_probability(name, "dropout", dropout)
         self.batch_first, self.add_zero_attn = batch_first, add_zero_attn
         size, is_packed = self.embed_dim, self.kdim == self.vdim == self.embed_dim
         for key, of in (("q_proj_weight", size), ("k_proj_weight", self.kdim), ("v_proj_weight", self.vdim)):
@@ -99,8 +98,11 @@ class MultiheadAttention(Module):
         :func:`gpunet.nn.functional.scaled_dot_product_attention`.  Without ``need_weights`` the scores are not stored.
         """
         separate = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        parameters = Parameters(
+            self.in_proj_weight, separate, self.in_proj_bias, self.bias_k, self.bias_v, self.out_proj.weight, self.out_proj.bias
+        )
         return attend(
-            type(self).__name__, query, key, value, self.num_heads, self.in_proj_weight, separate, self.in_proj_bias, self.bias_k,
-            self.bias_v, self.add_zero_attn, self.dropout if self.training else 0.0, self.out_proj.weight, self.out_proj.bias,
-            key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal, self.batch_first,
+            type(self).__name__, query, key, value, self.num_heads, parameters, Masks(attn_mask, key_padding_mask, is_causal),
+            dropout_p=self.dropout if self.training else 0.0, add_zero_attn=self.add_zero_attn, need_weights=need_weights,
+            average=average_attn_weights, batch_first=self.batch_first,
         )  # fmt: skip

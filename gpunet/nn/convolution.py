@@ -11,7 +11,7 @@ from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter, launches, run_activated
 from gpunet.ops.conv_transpose import transpose_convolve
 from gpunet.ops.convolution import conv2d_forward, convolve, paddings
-from gpunet.ops.face import as_integer
+from gpunet.ops.face import as_integer, as_positive
 from gpunet.ops.pad import pad
 from gpunet.ops.windows import per_dimension
 
@@ -35,9 +35,7 @@ class _ConvNd(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         name, dims = type(self).__name__, self._dims
-        groups = as_integer(name, "groups", groups)
-        if groups < 1:
-            raise ArgumentError(f"{name}: groups={groups}; expected 1 or more")
+        groups = as_positive(name, "groups", groups)
         channels = {"in_channels": in_channels, "out_channels": out_channels}
         for key, value in channels.items():
             channels[key] = value = as_integer(name, key, value)
@@ -123,7 +121,7 @@ class _Conv(_ConvNd):
             input, padding = pad(wrap(input), self._reversed_padding_repeated_twice, self.padding_mode), 0
         return convolve(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, activation, alpha,
-            f"conv{self._dims}d",
+            self._dims,
         )  # fmt: skip
 
     @launches(conv2d_forward, run_activated)
@@ -182,7 +180,7 @@ class _ConvTranspose(_ConvNd):
         """The result; ``output_size``, its last sizes or all of them, replaces ``output_padding``."""
         return transpose_convolve(
             wrap(input), self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation,
-            f"conv_transpose{self._dims}d", output_size,
+            self._dims, output_size,
         )  # fmt: skip
 
 

@@ -26,3 +26,4 @@ from gpunet.ops.one_hot import *
 from gpunet.ops.pad import *
 from gpunet.ops.pooling import *
 from gpunet.ops.softmax import *
+from gpunet.ops.unpooling import *

@@ -8,15 +8,25 @@ from typing import Any
 from gpunet.autograd import Tensor, wrap
 from gpunet.errors import ArgumentError
 from gpunet.nn import init
-from gpunet.nn.module import FusedLayer, Module, Parameter, UninitializedParameter, empty_parameter, launches
+from gpunet.nn.module import (
+    FusedLayer,
+    Module,
+    Parameter,
+    UninitializedParameter,
+    empty_parameter,
+    launches,
+    with_arguments_of,
+)
 from gpunet.ops import distance
 from gpunet.ops.bilinear import bilinear
-from gpunet.ops.dropout import dropout
+from gpunet.ops.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
+from gpunet.ops.face import as_probability
 from gpunet.ops.linear import linear_forward, linear_layers
 from gpunet.ops.shape import flatten, unflatten
 
 __all__ = [
-    "Bilinear", "CosineSimilarity", "Dropout", "Flatten", "Identity", "LazyLinear", "Linear", "PairwiseDistance", "Unflatten"
+    "AlphaDropout", "Bilinear", "CosineSimilarity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout",
+    "Flatten", "Identity", "LazyLinear", "Linear", "PairwiseDistance", "Unflatten",
 ]  # fmt: skip
 
 
@@ -212,24 +222,69 @@ class Unflatten(Module):
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
 
-class Dropout(Module):
-    """In training mode, set each element to 0 with probability p and scale the other elements by 1 / (1 - p).
+class _Dropout(Module):
+    """Base class of the kinds of dropout.
 
     Args:
-        p: probability of a zero.
+        p: the probability with which an element, or a channel, is dropped in training.
         inplace: write the result to the input.
+
+    Raises:
+        ArgumentError: p is not in [0, 1].
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not 0.0 <= p <= 1.0:
-            raise ArgumentError(f"Dropout: p={p}; expected a probability from 0 to 1")
+        as_probability(type(self).__name__, "p", p)
         self.p, self.inplace = p, inplace
-
-    def forward(self, input: Any) -> Tensor:
-        if self.inplace:
-            return dropout(input, self.p, self.training, inplace=True)
-        return dropout(input, self.p, self.training)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"
+
+
+@with_arguments_of(_Dropout)
+class Dropout(_Dropout):
+    """In training mode, set each element to 0 with probability p and scale the other elements by 1 / (1 - p)."""
+
+    def forward(self, input: Any) -> Tensor:
+        return dropout(input, self.p, self.training, self.inplace)
+
+
+@with_arguments_of(_Dropout)
+class Dropout1d(_Dropout):
+    """In training mode, set each channel of (n, channels, length) to 0 with probability p and scale the others by 1 / (1 - p)."""
+
+    def forward(self, input: Any) -> Tensor:
+        return dropout1d(input, self.p, self.training, self.inplace)
+
+
+@with_arguments_of(_Dropout)
+class Dropout2d(_Dropout):
+    """:class:`Dropout1d` of images (n, channels, height, width)."""
+
+    def forward(self, input: Any) -> Tensor:
+        return dropout2d(input, self.p, self.training, self.inplace)
+
+
+@with_arguments_of(_Dropout)
+class Dropout3d(_Dropout):
+    """:class:`Dropout1d` of volumes (n, channels, depth, height, width)."""
+
+    def forward(self, input: Any) -> Tensor:
+        return dropout3d(input, self.p, self.training, self.inplace)
+
+
+@with_arguments_of(_Dropout)
+class AlphaDropout(_Dropout):
+    """Dropout behind SELU, which keeps mean and variance (see :func:`gpunet.nn.functional.alpha_dropout`)."""
+
+    def forward(self, input: Any) -> Tensor:
+        return alpha_dropout(input, self.p, self.training, self.inplace)
+
+
+@with_arguments_of(_Dropout)
+class FeatureAlphaDropout(_Dropout):
+    """:class:`AlphaDropout` of whole channels (n, channels, ...)."""
+
+    def forward(self, input: Any) -> Tensor:
+        return feature_alpha_dropout(input, self.p, self.training, self.inplace)

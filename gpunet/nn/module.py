@@ -121,6 +121,17 @@ def empty_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Paramete
 FusedLayer = tuple[Any, str, float]
 
 
+def with_arguments_of(base: type[Module]) -> Callable[[type[M]], type[M]]:
+    """Decorator of a class: append the docstring of its base class from "Args:" on.  ``python -OO`` has no docstrings."""
+
+    def decorate(cls: type[M]) -> type[M]:
+        if cls.__doc__ is not None and base.__doc__ is not None:
+            cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Args:{base.__doc__.partition('Args:')[2]}"
+        return cls
+
+    return decorate
+
+
 def launches(
     kernel: Kernel, together: Callable[[Any, list[FusedLayer]], Any] | None = None
 ) -> Callable[[F], F]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor, get_default_dtype, no_grad, wrap
 from gpunet.errors import ArgumentError, ShapeError
+from gpunet.launch.tape import user_stacklevel
 from gpunet.nn import init
 from gpunet.nn.module import (
     Module,
@@ -16,13 +17,13 @@ from gpunet.nn.module import (
     empty_parameter,
     launches,
     run_activated,
+    with_arguments_of,
 )
 from gpunet.ops.batch_norm import batch_norm_apply, normalize_batch, normalize_instances
 from gpunet.ops.creation import ones, zeros
-from gpunet.ops.face import as_integer, as_number
+from gpunet.ops.face import as_integer, as_number, as_positive
 from gpunet.ops.normalization import (
     check_eps,
-    check_groups,
     group_norm_forward,
     local_response_norm,
     normalize_groups,
@@ -169,7 +170,7 @@ class GroupNorm(_Affine):
         bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.num_groups = check_groups("GroupNorm", num_groups)
+        self.num_groups = as_positive("GroupNorm", "num_groups", num_groups)
         self.num_channels = as_integer("GroupNorm", "num_channels", num_channels)
         if self.num_channels < 1 or self.num_channels % self.num_groups:
             raise ArgumentError(f"GroupNorm: num_channels={num_channels}; expected a positive multiple of num_groups={num_groups}")
@@ -256,7 +257,7 @@ class _NormBase(_Affine):
             numbers = " or ".join(map(str, self.num_dims))
             raise ShapeError(f"{type(self).__name__}: the input has shape {shape}; expected {numbers} dimensions")
 
-    def _refuse_channels(self, shape: tuple[int, ...], channels: int) -> str:
+    def _channels_message(self, shape: tuple[int, ...], channels: int) -> str:
         return f"{type(self).__name__}: the input {shape} has {channels} channels; expected num_features={self.num_features}"
 
     def extra_repr(self) -> str:
@@ -273,7 +274,7 @@ class _BatchNorm(_NormBase):
         self._check_input_dim(input)
         shape = tuple(wrap(input).shape)
         if shape[1] != self.num_features and (self.weight is not None or self.running_mean is not None):
-            raise ShapeError(self._refuse_channels(shape, shape[1]))
+            raise ShapeError(self._channels_message(shape, shape[1]))
         running, batches = (self.running_mean, self.running_var), None
         uses_batch = self.training or running == (None, None)
         if self.training:
@@ -291,6 +292,7 @@ class _BatchNorm(_NormBase):
         return self._activated(input, "identity", 0.0)
 
 
+@with_arguments_of(_NormBase)
 class BatchNorm1d(_BatchNorm):
     """Normalize each channel of (n, channels) or (n, channels, length) over a batch (Ioffe and Szegedy 2015).
 
@@ -298,7 +300,6 @@ class BatchNorm1d(_BatchNorm):
     evaluation uses the running ones.  In a :class:`Sequential`, the launch includes the activation that follows.
     """
 
-    __doc__ += "\n    Args:" + _NormBase.__doc__.partition("Args:")[2]  # type: ignore[union-attr]
     num_dims = (2, 3)
 
 
@@ -330,8 +331,9 @@ class _InstanceNorm(_NormBase):
         channels = shape[0 if is_single else 1]
         if channels != self.num_features:
             if self.weight is not None or self.running_mean is not None:
-                raise ShapeError(self._refuse_channels(shape, channels))
-            warnings.warn(f"{self._refuse_channels(shape, channels)}, which has no effect", UserWarning, stacklevel=2)
+                raise ShapeError(self._channels_message(shape, channels))
+            message = f"{self._channels_message(shape, channels)}, which has no effect"
+            warnings.warn(message, UserWarning, stacklevel=user_stacklevel())
         y = normalize_instances(
             x.unsqueeze(0) if is_single else x, self.running_mean, self.running_var, self.weight, self.bias,
             self.training or not self.track_running_stats, self.momentum or 0.0, self.eps, activation, alpha,
@@ -343,13 +345,13 @@ class _InstanceNorm(_NormBase):
         return self._activated(input, "identity", 0.0)
 
 
+@with_arguments_of(_NormBase)
 class InstanceNorm1d(_InstanceNorm):
     """Normalize each channel of each sample of (n, channels, length), or of (channels, length) (Ulyanov et al. 2016).
 
     With ``track_running_stats``, evaluation uses running statistics, averages over the samples.
     """
 
-    __doc__ += "\n    Args:" + _NormBase.__doc__.partition("Args:")[2]  # type: ignore[union-attr]
     num_dims = (2, 3)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunet.autograd import Tensor
 from gpunet.nn.module import Module
-from gpunet.ops import pooling
+from gpunet.ops import pooling, unpooling
+from gpunet.ops.windows import per_dimension
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d",
-    "AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
+    "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
+    "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
 ]  # fmt: skip
 
 
@@ -205,3 +208,91 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
 
     def forward(self, input: Any) -> Any:
         return pooling.adaptive_max_pool3d(input, self.output_size, self.return_indices)
+
+
+class _LPPool(Module):
+    """(the sum of x^p over each window)^(1/p), see :func:`gpunet.nn.functional.lp_pool1d`.
+
+    Args:
+        norm_type: p.
+        kernel_size: elements of a window, an integer or one for each dimension.
+        stride: elements from one window to the next; ``kernel_size`` if None.
+        ceil_mode: also take a window that ends behind the input.
+    """
+
+    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> None:
+        super().__init__()
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode
+
+    def extra_repr(self) -> str:
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, ceil_mode={self.ceil_mode}"
+        )
+
+
+class LPPool1d(_LPPool):
+    __doc__ = _LPPool.__doc__
+
+    def forward(self, input: Any) -> Tensor:
+        return pooling.lp_pool1d(input, *self._arguments())
+
+
+class LPPool2d(_LPPool):
+    __doc__ = _LPPool.__doc__
+
+    def forward(self, input: Any) -> Tensor:
+        return pooling.lp_pool2d(input, *self._arguments())
+
+
+class LPPool3d(_LPPool):
+    __doc__ = _LPPool.__doc__
+
+    def forward(self, input: Any) -> Tensor:
+        return pooling.lp_pool3d(input, *self._arguments())
+
+
+class _MaxUnpool(Module):
+    """Write elements to the places of the maxima that max pooling found, see :func:`gpunet.nn.functional.max_unpool1d`.
+
+    Args:
+        kernel_size, stride, padding: as of the max pooling: integers, or one for each dimension.
+    """
+
+    _dims = 0
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        name, dims = type(self).__name__, self._dims
+        self.kernel_size = per_dimension(name, "kernel_size", kernel_size, dims, 1)
+        self.stride = self.kernel_size if stride is None else per_dimension(name, "stride", stride, dims, 1)
+        self.padding = per_dimension(name, "padding", padding, dims, 0)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    __doc__ = _MaxUnpool.__doc__
+    _dims = 1
+
+    def forward(self, input: Any, indices: Any, output_size: Any = None) -> Tensor:
+        return unpooling.max_unpool1d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool2d(_MaxUnpool):
+    __doc__ = _MaxUnpool.__doc__
+    _dims = 2
+
+    def forward(self, input: Any, indices: Any, output_size: Any = None) -> Tensor:
+        return unpooling.max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool3d(_MaxUnpool):
+    __doc__ = _MaxUnpool.__doc__
+    _dims = 3
+
+    def forward(self, input: Any, indices: Any, output_size: Any = None) -> Tensor:
+        return unpooling.max_unpool3d(input, indices, self.kernel_size, self.stride, self.padding, output_size)

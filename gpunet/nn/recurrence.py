@@ -8,24 +8,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
+from gpunet.autograd.autocast import is_cast
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.tape import user_stacklevel
 from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter
 from gpunet.nn.utils.rnn import PackedSequence, values_on_host
 from gpunet.ops.dropout import dropout as drop
-from gpunet.ops.face import as_integer, as_number, check_flag
+from gpunet.ops.face import as_integer, as_positive, as_probability, check_flag
 from gpunet.ops.index import index_select
 from gpunet.ops.join import cat, stack, unbind
 from gpunet.ops.recurrence import CELLS, run_direction
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]
 
-
-def _as_size(function: str, name: str, value: Any) -> int:
-    value = as_integer(function, name, value)
-    if value < 1:
-        raise ArgumentError(f"{function}: {name}={value}; expected 1 or more")
-    return value
+#: PyTorch's modes -> the keys of CELLS.
+_CELLS = {key.upper(): key for key in CELLS}
 
 
 def _mode_of(function: str, nonlinearity: Any) -> str:
@@ -41,7 +39,7 @@ def _initialize(module: Module, hidden_size: int) -> None:
 
 
 def _check_dtype(function: str, name: str, tensor: Tensor, weight: Tensor) -> None:
-    if tensor.dtype != weight.dtype:
+    if tensor.dtype != weight.dtype and not (is_cast(tensor) and is_cast(weight)):
         raise DtypeError(f"{function}: {name} has dtype {tensor.dtype}; expected that of the weights: use .to({weight.dtype})")
 
 
@@ -92,22 +90,22 @@ class RNNBase(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         name = type(self).__name__
-        if not isinstance(mode, str) or mode.lower() not in CELLS:
+        if not isinstance(mode, str) or mode not in _CELLS:
             raise ArgumentError(f"{name}: mode={mode!r}; expected 'LSTM', 'GRU', 'RNN_TANH' or 'RNN_RELU'")
         for flag, value in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
             check_flag(name, flag, value)
         self.mode = mode
-        self.input_size = _as_size(name, "input_size", input_size)
-        self.hidden_size = _as_size(name, "hidden_size", hidden_size)
-        self.num_layers = _as_size(name, "num_layers", num_layers)
+        self.input_size = as_positive(name, "input_size", input_size)
+        self.hidden_size = as_positive(name, "hidden_size", hidden_size)
+        self.num_layers = as_positive(name, "num_layers", num_layers)
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
-        self.dropout = as_number(name, "dropout", dropout)
-        if isinstance(dropout, bool) or not 0.0 <= self.dropout <= 1.0:
+        if isinstance(dropout, bool):
             raise ArgumentError(f"{name}: dropout={dropout}; expected a probability from 0 to 1")
+        self.dropout = as_probability(name, "dropout", dropout)
         if self.dropout and self.num_layers == 1:
             warnings.warn(
                 f"{name}: dropout={dropout} has no effect with num_layers=1: dropout is behind each layer but the last",
-                UserWarning, stacklevel=3,
+                UserWarning, stacklevel=user_stacklevel(),
             )  # fmt: skip
         self.proj_size = as_integer(name, "proj_size", proj_size)
         if not 0 <= self.proj_size < self.hidden_size or (self.proj_size and mode != "LSTM"):
@@ -115,7 +113,7 @@ class RNNBase(Module):
                 f"{name}: proj_size={proj_size} with hidden_size={hidden_size}; expected 0, or of an LSTM a smaller number"
             )
         self._all_weights: list[list[str]] = []
-        rows, width = CELLS[mode.lower()].gates * self.hidden_size, self._width
+        rows, width = CELLS[_CELLS[mode]].gates * self.hidden_size, self._width
         for layer in range(self.num_layers):
             features = width * self._num_directions if layer else self.input_size
             for suffix in ("", "_reverse")[: self._num_directions]:
@@ -217,7 +215,7 @@ class RNNBase(Module):
                 outputs: list[Tensor] = []
             output, *last = run_direction(
                 x, firsts[0][number], firsts[1][number], weights[0], weights[1], weights[2] if self.bias else None,
-                weights[3] if self.bias else None, weights[-1] if self.proj_size else None, cell=self.mode.lower(),
+                weights[3] if self.bias else None, weights[-1] if self.proj_size else None, cell=_CELLS[self.mode],
                 batch_sizes=batch_sizes, reverse=direction == 1,
             )  # fmt: skip
             outputs.append(output)
@@ -363,9 +361,10 @@ class RNNCellBase(Module):
         super().__init__()
         name = type(self).__name__
         check_flag(name, "bias", bias)
-        self.input_size, self.hidden_size = _as_size(name, "input_size", input_size), _as_size(name, "hidden_size", hidden_size)
+        self.input_size = as_positive(name, "input_size", input_size)
+        self.hidden_size = as_positive(name, "hidden_size", hidden_size)
         self.bias = bias
-        rows = _as_size(name, "num_chunks", num_chunks) * self.hidden_size
+        rows = as_positive(name, "num_chunks", num_chunks) * self.hidden_size
         self.weight_ih = empty_parameter((rows, self.input_size), device, dtype)
         self.weight_hh = empty_parameter((rows, self.hidden_size), device, dtype)
         for key in ("bias_ih", "bias_hh"):
@@ -422,7 +421,7 @@ class RNNCell(RNNCellBase):
 
     def forward(self, input: Any, hx: Any = None) -> Tensor:
         mode = _mode_of(type(self).__name__, self.nonlinearity)
-        return self._step(mode.lower(), input, None if hx is None else (hx,))[0]
+        return self._step(_CELLS[mode], input, None if hx is None else (hx,))[0]
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")

@@ -16,7 +16,7 @@ from gpunet.nn import init
 from gpunet.nn.attention import MultiheadAttention
 from gpunet.nn.containers import ModuleList
 from gpunet.nn.layers import Dropout, Linear
-from gpunet.nn.module import Module
+from gpunet.nn.module import Module, with_arguments_of
 from gpunet.nn.normalization import LayerNorm
 from gpunet.ops.activations import gelu, relu
 from gpunet.ops.creation import full
@@ -100,10 +100,10 @@ class _Layer(Module):
         return self._block(number, x, lambda x: self.linear2(self.dropout(self.activation(self.linear1(x)))))
 
 
+@with_arguments_of(_Layer)
 class TransformerEncoderLayer(_Layer):
     """Attention of a sequence to itself, and two linear layers, each with a residual connection and a layer norm."""
 
-    __doc__ += "\n\n    Args:" + _Layer.__doc__.partition("Args:")[2]  # type: ignore[union-attr]
     attentions = ("self_attn",)
 
     def forward(self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Tensor:
@@ -118,10 +118,10 @@ class TransformerEncoderLayer(_Layer):
         return self._feed_forward(self._attend(1, wrap(src), None, src_mask, src_key_padding_mask, is_causal))
 
 
+@with_arguments_of(_Layer)
 class TransformerDecoderLayer(_Layer):
     """Attention of a sequence to itself and to a memory, and two linear layers, each with a residual connection and a norm."""
 
-    __doc__ += "\n\n    Args:" + _Layer.__doc__.partition("Args:")[2]  # type: ignore[union-attr]
     attentions = ("self_attn", "multihead_attn")
 
     def forward(

@@ -34,7 +34,7 @@ from gpunet.ops.broadcast import broadcast_to, broadcasts_to, in_accumulator
 from gpunet.ops.creation import ones
 from gpunet.ops.dropout import dropout
 from gpunet.ops.elementwise import where
-from gpunet.ops.face import as_number, public
+from gpunet.ops.face import as_number, as_probability, public
 from gpunet.ops.gemm import whole_flag
 from gpunet.ops.matmul import matmul
 from gpunet.ops.shape import _reshape
@@ -427,18 +427,6 @@ def _checked_mask(mask: Any, query: Tensor, leading: tuple[int, ...], n: int, m:
     return mask if mask.ndim == 4 else _reshape(mask, shape=(*(1,) * (4 - mask.ndim), *mask.shape))
 
 
-def checked_dropout(function: str, name: str, value: Any) -> float:
-    """Return a probability of dropout.
-
-    Raises:
-        ArgumentError: it is not in [0, 1].
-    """
-    p = as_number(function, name, value)
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"{function}: {name}={value}; expected a probability from 0 to 1")
-    return p
-
-
 @public(out=False, autocast="half")
 def scaled_dot_product_attention(
     query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, *,
@@ -469,7 +457,7 @@ def scaled_dot_product_attention(
     """
     query, key, value = wrap(query), wrap(key), wrap(value)
     _check_operands(query, key, value)
-    p = checked_dropout(_NAME, "dropout_p", dropout_p)
+    p = as_probability(_NAME, "dropout_p", dropout_p)
     if is_causal and attn_mask is not None:
         raise ArgumentError(f"{_NAME}: got attn_mask and is_causal=True; expected one: add the causal mask to attn_mask")
     leading, of_keys = _leading(query, key, value, enable_gqa)

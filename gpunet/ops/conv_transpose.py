@@ -25,11 +25,10 @@ from gpunet.ops.convolution import (
     convolution_composed,
     forward_product,
     input_product,
-    pair,
-    positive_groups,
+    last_two,
     weight_product,
 )
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.face import as_integer, as_positive, public
 from gpunet.ops.gemm import best_cut, workspace
 from gpunet.ops.pad import pad
 from gpunet.ops.shape import _fold, _permute, _reshape, flip
@@ -48,7 +47,7 @@ def spread(x: Tensor, dim: int, step: int) -> Tensor:
     return pad(joined, (*(0, 0) * (len(shape) - dim - 1), 0, 1 - step))
 
 
-def _transposed_composed(x, w, *, window):
+def _transposed_composed(x, w, *, window, function):
     """The convolution of x, with zeros between its pixels, with the filters turned by 180 degrees."""
     (c, of_group, down, across), groups, dilation = w.array.shape, window.groups, window.dilation
     for dim in (2, 3):
@@ -58,14 +57,14 @@ def _transposed_composed(x, w, *, window):
     border = (dilation[0] * (down - 1) - window.padding[0], dilation[1] * (across - 1) - window.padding[1])
     extent = (x.array.shape[2], x.array.shape[3])
     of_filters = Window(extent, filters.array.shape, window.extent, (1, 1), border, dilation, groups)
-    return convolution_composed(x, filters, None, window=of_filters, activation="identity", alpha=0.0)
+    return convolution_composed(x, filters, None, window=of_filters, activation="identity", alpha=0.0, function=function)
 
 
 _PLAIN = {"activation": "identity", "alpha": 0.0}
 
 
-@fused(name="conv_transpose2d", composed=_transposed_composed)
-def transposed_convolution(x, w, *, window, need):
+@fused(composed=_transposed_composed, name_from=lambda options: options["function"])
+def transposed_convolution(x, w, *, window, function, need):
     """The transpose of the convolution with ``window``: x (n, c, p, q), w (c, o / groups, r, s) -> (n, o, *window.extent)."""
     y = empty((len(x), w.shape[1] * window.groups, *window.extent), x.dtype, x)
     if type(x) is ndarray:
@@ -77,7 +76,7 @@ def transposed_convolution(x, w, *, window, need):
 
 
 @transposed_convolution.backward
-def _(saved, dy, *, window, need):
+def _(saved, dy, *, window, function, need):
     x, w = saved
     g, dx, dw = dy.array, None, None
     if need[0]:
@@ -98,12 +97,13 @@ def _(saved, dy, *, window, need):
 
 
 def _output_padding(function: str, output_size: Any, least: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
-    """The output padding that gives ``output_size``.
+    """The output padding that gives ``output_size``, an integer or integers.
 
     Raises:
         ArgumentError: it has another number of sizes, or no output padding below the stride gives it.
     """
-    sizes = [as_integer(function, "output_size", n) for n in output_size]
+    items = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * len(least)
+    sizes = [as_integer(function, "output_size", n) for n in items]
     if len(sizes) == len(least) + 2:
         sizes = sizes[2:]
     if len(sizes) != len(least):
@@ -119,14 +119,15 @@ def _output_padding(function: str, output_size: Any, least: tuple[int, ...], str
 @casts("half")
 def transpose_convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, output_padding: Any, groups: Any, dilation: Any,
-    function: str = "conv_transpose2d", output_size: Any = None,
+    dims: int = 2, output_size: Any = None,
 ) -> Tensor:  # fmt: skip
-    """Transposed convolution on behalf of ``function``; arguments as of :func:`conv_transpose2d`.
+    """conv_transpose1d, conv_transpose2d or conv_transpose3d, for ``dims`` dimensions; arguments as of :func:`conv_transpose2d`.
 
     Args:
         output_size: sizes of the result, which replace ``output_padding``.
     """
-    dims, groups = int(function[-2]), positive_groups(function, groups)
+    function = f"conv_transpose{dims}d"
+    groups = as_positive(function, "groups", groups)
     strides, dilations, pads, extra = (
         per_dimension(function, name, value, dims, least)
         for name, value, least in (
@@ -135,7 +136,7 @@ def transpose_convolve(
     )  # fmt: skip
     if x.array.ndim == dims + 1:
         batch = _reshape(x, shape=(1, *x.shape))
-        return transpose_convolve(batch, weight, bias, strides, pads, extra, groups, dilations, function, output_size)[0]
+        return transpose_convolve(batch, weight, bias, strides, pads, extra, groups, dilations, dims, output_size)[0]
     shape, filters = x.array.shape, weight.array.shape
     check_tensors(function, x, weight, bias, dims)
     if filters[0] % groups:
@@ -158,34 +159,35 @@ def transpose_convolve(
     sizes = tuple(n + e for n, e in zip(least, extra))
     if min(sizes) < 1 or 0 in shape[1:]:
         raise ShapeError(f"{function}: the input {shape} gives a result of sizes {sizes}; expected 1 or more: pass less padding")
-    y = (_of_volumes if dims == 3 else _of_images)(x, weight, sizes, strides, pads, dilations, groups)
+    y = (_transpose_volumes if dims == 3 else _transpose_images)(function, x, weight, sizes, strides, pads, dilations, groups)
     return y if bias is None else y + _reshape(bias, shape=(channels, *(1,) * dims))
 
 
-def _of_images(
-    x: Tensor, w: Tensor, sizes: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...], dilations: tuple[int, ...],
-    groups: int,
+def _transpose_images(
+    function: str, x: Tensor, w: Tensor, sizes: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...],
+    dilations: tuple[int, ...], groups: int,
 ) -> Tensor:  # fmt: skip
     """The result for images, or for signals, which are images of one row."""
     (n, c, *extent), (_, of_group, *taps) = x.array.shape, w.array.shape
     if len(extent) == 1:
         x, w = _reshape(x, shape=(n, c, 1, *extent)), _reshape(w, shape=(c, of_group, 1, *taps))
-    size, numbers = pair(x.array.shape[2:]), (pair(strides), pair(pads, 0), pair(dilations))
-    window = Window(pair(sizes), w.array.shape, size, *numbers, groups)
-    y = (transposed_convolution if is_floating(w.dtype) else _transposed_composed)(x, w, window=window)
+    size, numbers = last_two(x.array.shape[2:]), (last_two(strides), last_two(pads, 0), last_two(dilations))
+    window = Window(last_two(sizes), w.array.shape, size, *numbers, groups)
+    transpose = transposed_convolution if is_floating(w.dtype) else _transposed_composed
+    y = transpose(x, w, window=window, function=function)
     return _reshape(y, shape=(n, of_group * groups, *sizes))
 
 
-def _of_volumes(
-    x: Tensor, w: Tensor, sizes: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...], dilations: tuple[int, ...],
-    groups: int,
+def _transpose_volumes(
+    function: str, x: Tensor, w: Tensor, sizes: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...],
+    dilations: tuple[int, ...], groups: int,
 ) -> Tensor:  # fmt: skip
     """The result for volumes: that of their images, with the taps along depth as channels, added along depth."""
     (n, c, depth, height, width), (_, of_group, taps, r, s) = x.array.shape, w.array.shape
     images = _reshape(_permute(x, dims=(0, 2, 1, 3, 4)), shape=(n * depth, c, height, width))
     filters = _reshape(w, shape=(c, of_group * taps, r, s))
-    of_images = _of_images(images, filters, sizes[1:], strides[1:], pads[1:], dilations[1:], groups)
-    parts = _reshape(of_images, shape=(n, depth, groups * of_group, taps, *sizes[1:]))
+    planes = _transpose_images(function, images, filters, sizes[1:], strides[1:], pads[1:], dilations[1:], groups)
+    parts = _reshape(planes, shape=(n, depth, groups * of_group, taps, *sizes[1:]))
     windows = spread(_permute(parts, dims=(0, 2, 1, 4, 5, 3)), 5, dilations[0])
     reach = dilations[0] * (taps - 1) + 1
     length = (depth - 1) * strides[0] + reach
@@ -205,7 +207,7 @@ def conv_transpose1d(
         weight: (in_channels, out_channels / groups, filter length).
     """
     numbers = (stride, padding, output_padding, groups, dilation)
-    return transpose_convolve(input, wrap(weight), None if bias is None else wrap(bias), *numbers, "conv_transpose1d")
+    return transpose_convolve(input, wrap(weight), None if bias is None else wrap(bias), *numbers, dims=1)
 
 
 @public(out=False)
@@ -249,4 +251,4 @@ def conv_transpose3d(
         weight: (in_channels, out_channels / groups, filter depth, filter height, filter width).
     """
     numbers = (stride, padding, output_padding, groups, dilation)
-    return transpose_convolve(input, wrap(weight), None if bias is None else wrap(bias), *numbers, "conv_transpose3d")
+    return transpose_convolve(input, wrap(weight), None if bias is None else wrap(bias), *numbers, dims=3)

@@ -29,7 +29,7 @@ from gpunet.launch.kernel import ceil_div, kernel
 from gpunet.launch.memory import empty, scratch
 from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.activations import absorb_activation, absorb_derivative, activation_backward, activation_forward, find
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.face import as_positive, public
 from gpunet.ops.gemm import best_cut, geometry, whole_flag, window_shape, workspace
 from gpunet.ops.matmul import matmul
 from gpunet.ops.pad import pad
@@ -355,7 +355,7 @@ conv2d_backward_input.absorbs(activation_backward)(absorb_derivative)
 # ---- the op -----------------------------------------------------------------------------------------------------------
 
 
-def convolution_composed(x, w, b, *, window, activation, alpha):
+def convolution_composed(x, w, b, *, window, activation, alpha, function):
     groups, (n, c, height, width), (o, _, down, across) = window.groups, x.shape, w.shape
     (rows, columns), dilation = window.size, window.dilation
     widths: list[int] = []
@@ -373,8 +373,8 @@ def convolution_composed(x, w, b, *, window, activation, alpha):
     return find(activation).composed(z if b is None else z + b.reshape(o, 1, 1), alpha)
 
 
-@fused(name="conv2d", composed=convolution_composed, takes_scale=True)
-def convolution(x, w, b, *, window, activation, alpha, need):
+@fused(composed=convolution_composed, name_from=lambda options: options["function"], takes_scale=True)
+def convolution(x, w, b, *, window, activation, alpha, function, need):
     """act(x * w + b): x (n, c, height, width), w (o, c / groups, r, s), b (o,) or None -> (n, o, p, q)."""
     row = find(activation)
     y = empty((len(x), len(w), *window.size), x.dtype, x)
@@ -388,7 +388,7 @@ def convolution(x, w, b, *, window, activation, alpha, need):
 
 
 @convolution.backward
-def _(saved, dy, *, window, activation, alpha, need):
+def _(saved, dy, *, window, activation, alpha, function, need):
     x, w, residual = saved
     dz, scale, shape = dy.array, dy.scale, window.filters
     if activation != "identity":
@@ -415,7 +415,7 @@ def _(saved, dy, *, window, activation, alpha, need):
 
 
 _DIMS_TEXT = {1: "length", 2: "height, width", 3: "depth, height, width"}
-_ONE = {1: "signal", 2: "image", 3: "volume"}
+_SAMPLES = {1: "signal", 2: "image", 3: "volume"}
 
 
 def paddings(
@@ -453,7 +453,7 @@ def check_tensors(function: str, x: Tensor, w: Tensor, b: Tensor | None, dims: i
         raise ShapeError(f"{function}: weight has shape {filters}; expected ({order} / groups, {names})")
     if len(shape) != dims + 2:
         raise ShapeError(
-            f"{function}: the input has shape {shape}; expected (batch, channels, {names}), or one {_ONE[dims]} without batch"
+            f"{function}: the input has shape {shape}; expected (batch, channels, {names}), or one {_SAMPLES[dims]} without batch"
         )
     if 0 in filters[1:]:
         raise ShapeError(f"{function}: weight has shape {filters}; expected filters of one element or more")
@@ -481,24 +481,18 @@ def _check_channels(function: str, x: tuple[int, ...], w: tuple[int, ...], b: tu
         raise ShapeError(f"{function}: bias has shape {b}; expected {w[:1]} for weight {w}")
 
 
-def positive_groups(function: str, groups: Any) -> int:
-    number = as_integer(function, "groups", groups)
-    if number < 1:
-        raise ArgumentError(f"{function}: groups={number}; expected 1 or more")
-    return number
-
-
 @casts("half")
 def convolve(
     x: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: Any,
-    activation: str = "identity", alpha: float = 0.0, function: str = "conv2d",
+    activation: str = "identity", alpha: float = 0.0, dims: int = 2,
 ) -> Tensor:  # fmt: skip
-    """act(x * weight + bias) in one launch, on behalf of conv1d, conv2d or conv3d; arguments as of :func:`conv2d`."""
-    x, groups, dims = wrap(x), positive_groups(function, groups), int(function[4])
+    """act(x * weight + bias) in one launch: conv1d, conv2d or conv3d, for ``dims`` dimensions; arguments as of :func:`conv2d`."""
+    function = f"conv{dims}d"
+    x, groups = wrap(x), as_positive(function, "groups", groups)
     strides, dilations = (per_dimension(function, n, v, dims, 1) for n, v in (("stride", stride), ("dilation", dilation)))
     if x.array.ndim == dims + 1:
         batch = x.reshape(1, *x.shape)
-        return convolve(batch, weight, bias, strides, padding, dilations, groups, activation, alpha, function)[0]
+        return convolve(batch, weight, bias, strides, padding, dilations, groups, activation, alpha, dims)[0]
     shape, filters = x.array.shape, weight.array.shape
     check_tensors(function, x, weight, bias, dims)
     _check_channels(function, shape, filters, None if bias is None else bias.array.shape, groups)
@@ -507,21 +501,21 @@ def convolve(
     reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, filters[2:]))
     if any(n < r for n, r in zip(padded, reach)):
         filter_text = f"filters of {filters[2:]}" + (f", dilated to {reach}," if reach != filters[2:] else "")
-        image_text = f"{_ONE[dims]}s of {shape[2:]}" + (f", padded to {padded}" if padded != shape[2:] else "")
+        image_text = f"{_SAMPLES[dims]}s of {shape[2:]}" + (f", padded to {padded}" if padded != shape[2:] else "")
         raise ShapeError(f"{function}: {filter_text} on {image_text}; expected filters that fit: pass a smaller weight, or padding")
     sizes = tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, strides))
     if dims == 3:
         x, weight = _depth_as_channels(x, weight, sizes[0], strides[0], low[0], dilations[0])
     elif dims == 1:
         x, weight = _reshape(x, shape=(*shape[:2], 1, shape[2])), _reshape(weight, shape=(*filters[:2], 1, filters[2]))
-    extent, numbers = pair(x.array.shape[2:]), (pair(sizes), pair(strides), pair(low, 0), pair(dilations))
+    extent, numbers = last_two(x.array.shape[2:]), (last_two(sizes), last_two(strides), last_two(low, 0), last_two(dilations))
     window = Window(extent, weight.array.shape, *numbers, groups)
-    function_of_images = convolution if is_floating(weight.dtype) else convolution_composed  # integers wrap around
-    y = function_of_images(x, weight, bias, window=window, activation=activation, alpha=alpha)
+    convolve_images = convolution if is_floating(weight.dtype) else convolution_composed  # integers wrap around
+    y = convolve_images(x, weight, bias, window=window, activation=activation, alpha=alpha, function=function)
     return y if dims == 2 else _restored(y, sizes)
 
 
-def pair(numbers: tuple[int, ...], fill: int = 1) -> Pair:
+def last_two(numbers: tuple[int, ...], fill: int = 1) -> Pair:
     """The last two of some numbers, of a signal with ``fill`` before its one."""
     first, last = (fill, *numbers)[-2:]
     return first, last
@@ -559,7 +553,7 @@ def conv1d(
         weight: (out_channels, in_channels / groups, filter length).
     """
     weight, bias = wrap(weight), None if bias is None else wrap(bias)
-    return convolve(input, weight, bias, stride, padding, dilation, groups, function="conv1d")
+    return convolve(input, weight, bias, stride, padding, dilation, groups, dims=1)
 
 
 @public(out=False)
@@ -602,4 +596,4 @@ def conv3d(
         weight: (out_channels, in_channels / groups, filter depth, filter height, filter width).
     """
     weight, bias = wrap(weight), None if bias is None else wrap(bias)
-    return convolve(input, weight, bias, stride, padding, dilation, groups, function="conv3d")
+    return convolve(input, weight, bias, stride, padding, dilation, groups, dims=3)

@@ -14,12 +14,13 @@ from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim, Ufunc
 from gpunet.launch.tape import active, constant
 from gpunet.ops.broadcast import cast
-from gpunet.ops.compare import compare
-from gpunet.ops.creation import ones, zeros
+from gpunet.ops.compare import compare, isnan
+from gpunet.ops.creation import arange, full, ones, zeros
 from gpunet.ops.elementwise import clamp, clamp_min, where
 from gpunet.ops.face import as_integer, as_number, check_flag
-from gpunet.ops.index import checked_indices, from_zero, index_with, setitem
+from gpunet.ops.index import checked_indices, from_zero, gather, index_select, index_with, setitem
 from gpunet.ops.index_launches import EMBEDDING, EMBEDDING_BAG, add_at_rows, row_positions, take_rows
+from gpunet.ops.join import cat
 from gpunet.ops.linalg import vector_norm
 from gpunet.ops.scatter import index_add, scatter_reduce
 from gpunet.ops.sets import searchsorted
@@ -191,15 +192,26 @@ def embedding_bag(
         rows = rows * factors.reshape(-1, 1)
     if padding is not None:  # one more bag takes the padding
         bag_of = where(compare("equal", places, padding), bags, bag_of)
-    totals = _zeros((bags + 1, weight.shape[1]), weight)
     if mode == "max":
-        index_of_each = bag_of.unsqueeze(-1).expand(rows.shape)
-        return scatter_reduce(totals, 0, index_of_each, rows, "amax", include_self=False)[:bags]
-    found = index_add(totals, 0, bag_of, rows)[:bags]
+        return _maxima(rows, bag_of, bags)
+    found = index_add(_zeros((bags + 1, weight.shape[1]), weight), 0, bag_of, rows)[:bags]
     if mode == "mean":
         counts = index_add(_zeros((bags + 1,), weight), 0, bag_of, _ones(places.array.size, weight))
         found = found / clamp_min(counts[:bags], 1.0).unsqueeze(-1)
     return found
+
+
+def _maxima(rows: Tensor, bag_of: Tensor, bags: int) -> Tensor:
+    """The maxima of each bag, 0 of an empty one; of equal elements, the first one receives the gradient, as in PyTorch."""
+    count, columns = rows.shape
+    with no_grad():
+        index, values = bag_of.unsqueeze(-1).expand(count, columns), rows.detach()
+        maxima = scatter_reduce(_zeros((bags + 1, columns), rows), 0, index, values, "amax", include_self=False)
+        is_found = compare("equal", values, index_select(maxima, 0, bag_of)) | isnan(values)
+        numbers = arange(count, device=rows.device).unsqueeze(-1)
+        first = full((bags + 1, columns), count, device=rows.device)
+        first = scatter_reduce(first, 0, index, where(is_found, numbers, count), "amin")[:bags]
+    return gather(cat([rows, _zeros((1, columns), rows)]), 0, first)
 
 
 def _bags(index: Tensor, offsets: Any, has_end: bool) -> tuple[int, Tensor]:

@@ -225,3 +225,29 @@ def as_integer(function: str, name: str, value: Any) -> int:
         with contextlib.suppress(TypeError, ShapeError):  # a tensor or an array that is no single integer
             return int(value.__index__())
     raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected an integer")
+
+
+def as_positive(function: str, name: str, value: Any) -> int:
+    """Return ``value`` as :func:`as_integer` does.
+
+    Raises:
+        DtypeError, OutOfRangeError: as of :func:`as_integer`.
+        ArgumentError: it is less than 1.
+    """
+    number = as_integer(function, name, value)
+    if number < 1:
+        raise ArgumentError(f"{function}: {name}={number}; expected 1 or more")
+    return number
+
+
+def as_probability(function: str, name: str, value: Any) -> float:
+    """Return ``value`` as :func:`as_number` does.
+
+    Raises:
+        DtypeError: it is no number.
+        ArgumentError: it is not in [0, 1].
+    """
+    number = as_number(function, name, value)
+    if not 0.0 <= number <= 1.0:
+        raise ArgumentError(f"{function}: {name}={value}; expected a probability from 0 to 1")
+    return number

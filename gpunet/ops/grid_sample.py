@@ -5,6 +5,7 @@ Pixels are gathered as rows of channels, and the weights of a position are ops o
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -14,14 +15,17 @@ import numpy
 from gpunet.autograd import Tensor, make_tensor, no_grad, wrap
 from gpunet.autograd.autocast import casts
 from gpunet.backend import devices
+from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import int64, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import cast, in_accumulator
+from gpunet.ops.creation import arange
 from gpunet.ops.elementwise import clamp, where
 from gpunet.ops.face import check_flag, sizes_of
 from gpunet.ops.index import index_select
 from gpunet.ops.reduce import sum as sum_of
+from gpunet.ops.resample import cubic_weights
 from gpunet.ops.rounding import floor
 from gpunet.ops.rounding import round as round_to_integers
 from gpunet.ops.shape import _permute, _reshape
@@ -52,18 +56,6 @@ def _inside(x: Tensor, n: int, padding: str, align: bool) -> Tensor:
     return where(x <= 0, 0.0, where(x >= n - 1, float(n - 1), x))  # without a gradient on the border, as in PyTorch
 
 
-def _cubic_weights(t: Tensor) -> list[Tensor]:
-    """The weights of the elements at -1, 0, 1 and 2 for a position t in [0, 1] (Keys 1981, a = -0.75)."""
-    a = -0.75
-    found = []
-    for offset in (-1, 0, 1, 2):
-        d = (t - offset) if offset < 1 else (offset - t)
-        inner = ((a + 2) * d - (a + 3)) * d * d + 1
-        outer = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-        found.append(inner if offset in (0, 1) else outer)
-    return found
-
-
 def _taps(x: Tensor, n: int, mode: str, padding: str, align: bool) -> list[tuple[Tensor, Tensor]]:
     """For one dimension: (positions of integers, weights) of each tap; the weight of an element outside is 0."""
     x = (x + 1) * (0.5 * (n - 1)) if align else (x + 1) * (0.5 * n) - 0.5
@@ -76,7 +68,7 @@ def _taps(x: Tensor, n: int, mode: str, padding: str, align: bool) -> list[tuple
     elif mode == "bilinear":
         pairs = [(low, 1 - (x - low)), (low + 1, x - low)]
     else:
-        pairs = [(low + offset, weight) for offset, weight in zip((-1, 0, 1, 2), _cubic_weights(x - low))]
+        pairs = [(low + offset, weight) for offset, weight in zip((-1, 0, 1, 2), cubic_weights(x - low))]
     found = []
     for place, weight in pairs:
         with no_grad():
@@ -135,17 +127,16 @@ def _sampled(x: Tensor, grid: Tensor, mode: str, padding: str, align: bool) -> T
     shape, places = x.array.shape, grid.array.shape
     (n, c, *extent), dims, count = shape, len(shape) - 2, math.prod(places[1:-1])
     rows = _reshape(_permute(x, dims=(0, *range(2, dims + 2), 1)), shape=(n * math.prod(extent), c))
-    positions = _reshape(grid, shape=(n * count, dims))
-    first = numpy.repeat(numpy.arange(n) * math.prod(extent), count)  # row of the image
-    starts = make_tensor(constant(devices.move(first, devices.of(x.array))))
-    taps = [_taps(positions[:, dims - 1 - d], extent[d], mode, padding, align) for d in range(dims)]
+    positions = _reshape(grid, shape=(n, count, dims))
+    first_rows = _reshape(arange(n, device=x.device) * math.prod(extent), shape=(n, 1))
+    taps = [_taps(positions[..., dims - 1 - d], extent[d], mode, padding, align) for d in range(dims)]
     total: Any = None
     for chosen in itertools.product(*taps):
-        index, weight = starts, None
+        index, weight = first_rows, None
         for d, (place, factor) in enumerate(chosen):
             index = index + place * math.prod(extent[d + 1 :])
             weight = factor if weight is None else weight * factor
-        part = index_select(rows, 0, index) * _reshape(weight, shape=(n * count, 1))
+        part = index_select(rows, 0, _reshape(index, shape=(n * count,))) * _reshape(weight, shape=(n * count, 1))
         total = part if total is None else total + part
     return _permute(_reshape(total, shape=(n, *places[1:-1], c)), dims=(0, dims + 1, *range(1, dims + 1)))
 
@@ -175,13 +166,19 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Ten
     wanted = (sizes[0], dims, dims + 1)
     if matrices.array.shape != wanted:
         raise ShapeError(f"affine_grid: theta has shape {matrices.array.shape}; expected {wanted} for size={sizes}")
-    lines = [numpy.linspace(-1, 1, n) if align_corners and n > 1 else (2 * numpy.arange(n) + 1) / n - 1 for n in sizes[2:]]
-    points = numpy.stack([*numpy.meshgrid(*lines, indexing="ij")[::-1], numpy.ones(sizes[2:])], -1).reshape(-1, dims + 1)
-    return _positions(matrices, points=points, shape=(sizes[0], *sizes[2:], dims))
+    return _positions(matrices, extent=sizes[2:], align=bool(align_corners))
+
+
+@functools.lru_cache(maxsize=16)
+def _centers_on(device: devices.Device, dtype: Any, extent: tuple[int, ...], align: bool) -> Array:
+    """The positions of all elements, each with a 1 behind it: (elements, 1, dims + 1)."""
+    lines = [numpy.linspace(-1, 1, n) if align and n > 1 else (2 * numpy.arange(n) + 1) / n - 1 for n in extent]
+    points = numpy.stack([*numpy.meshgrid(*lines, indexing="ij")[::-1], numpy.ones(extent)], -1)
+    return devices.move(points.reshape(-1, 1, len(extent) + 1).astype(dtype), device)
 
 
 @in_accumulator
-def _positions(matrices: Tensor, points: numpy.ndarray, shape: tuple[int, ...]) -> Tensor:
-    base = make_tensor(constant(devices.move(points[:, None].astype(matrices.dtype), devices.of(matrices.array))))
+def _positions(matrices: Tensor, extent: tuple[int, ...], align: bool) -> Tensor:
+    centers = make_tensor(constant(_centers_on(devices.of(matrices.array), matrices.dtype, extent, align)))
     n, dims, terms = matrices.array.shape
-    return _reshape(sum_of(_reshape(matrices, shape=(n, 1, dims, terms)) * base, -1), shape=shape)
+    return _reshape(sum_of(_reshape(matrices, shape=(n, 1, dims, terms)) * centers, -1), shape=(n, *extent, dims))

@@ -1,7 +1,9 @@
 """Interpolation of signals, images and volumes to another size, and rearrangements of channels and pixels.
 
 An interpolation is a product by a small sparse matrix along each dimension (:mod:`gpunet.ops.resample`), whose rows have the
-weights of one, two or four elements.  Positions and weights are PyTorch's.
+weights of one, two or four elements.  Positions and weights follow PyTorch's formulas.  For the nearest element they are computed
+in float32, as PyTorch does.  For the other modes they are computed in float64 and then rounded; PyTorch computes them in the dtype
+of the input, so that in float32 its results differ by the rounding of its positions, up to 2^-24 times the size.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import constant
-from gpunet.ops import pooling
 from gpunet.ops.broadcast import in_accumulator
 from gpunet.ops.convert import clone
 from gpunet.ops.dims import MAX_ELEMENTS
-from gpunet.ops.face import as_integer, as_number, public
+from gpunet.ops.face import as_integer, as_number, as_positive, public
 from gpunet.ops.index import index_select
-from gpunet.ops.resample import Rows, Table, resample, rows_of
+from gpunet.ops.pooling import adaptive_average
+from gpunet.ops.resample import Rows, Table, cubic_weights, resample, rows_of
 from gpunet.ops.shape import _permute, _reshape
 from gpunet.ops.windows import check_images
 
@@ -59,18 +61,11 @@ def _linear(n: int, m: int, scale: float | None, align: bool) -> tuple[ndarray, 
     return numpy.stack([low, numpy.minimum(low + 1, n - 1)], 1), numpy.stack([1 - part, part], 1)
 
 
-#: The second derivative of the cubic convolution at its ends (Keys 1981).
-_CUBIC = -0.75
-
-
 def _cubic(n: int, m: int, scale: float | None, align: bool) -> tuple[ndarray, ndarray]:
-    positions, a = _positions(n, m, scale, align), _CUBIC
+    positions = _positions(n, m, scale, align)
     low = numpy.floor(positions)
-    distances = numpy.abs((positions - low)[:, None] - numpy.arange(-1, 3))
-    inner = ((a + 2) * distances - (a + 3)) * distances**2 + 1
-    outer = ((a * distances - 5 * a) * distances + 8 * a) * distances - 4 * a
     index = numpy.clip(low.astype(numpy.int64)[:, None] + numpy.arange(-1, 3), 0, n - 1)
-    return index, numpy.where(distances <= 1, inner, outer)
+    return index, numpy.stack(cubic_weights(positions - low), 1)
 
 
 _KINDS: dict[str, Callable[..., tuple[ndarray, ndarray]]] = {
@@ -122,16 +117,22 @@ def _sizes(
 
 @casts("cuda: float32")
 @in_accumulator
-def _along_each(x: Tensor, mode: str, sizes: list[int], factors: list[float | None], align: bool) -> Tensor:
-    """Interpolate the last dimensions, first those whose result is the smallest."""
+def _along_each(
+    x: Tensor, function: str, mode: str, sizes: list[int], factors: list[float | None], align: bool
+) -> Tensor:
+    """Interpolate the last dimensions on behalf of ``function``, first those whose result is the smallest."""
     dims = len(sizes)
     for d in sorted(range(dims), key=lambda d: sizes[d] / x.array.shape[d - dims]):
         table = Table(_rows, (mode, x.array.shape[d - dims], sizes[d], factors[d], align))
         if is_floating(x.dtype):
-            x = resample(x, d - dims, table)
+            x = resample(function, x, d - dims, table)
         else:
             x = index_select(x, d - dims, make_tensor(constant(rows_of(table).places[:, 0].astype(numpy.int64))))
     return x
+
+
+#: As adaptive_avg_pool3d.
+_average_volumes = casts("cpu: float32")(adaptive_average)
 
 
 @public(out=False)
@@ -182,8 +183,8 @@ def _interpolate(
     if not is_floating(input.dtype) and not mode.startswith("nearest"):
         raise DtypeError(f"{function}: mode={mode!r} of dtype {input.dtype}; expected a floating dtype: convert it with .float()")
     if mode == "area":
-        return getattr(pooling, f"adaptive_avg_pool{dims}d")(input, sizes)
-    return _along_each(input, mode=mode, sizes=sizes, factors=factors, align=bool(align_corners))
+        return (_average_volumes if dims == 3 else adaptive_average)(function, input, dims, sizes)
+    return _along_each(input, function=function, mode=mode, sizes=sizes, factors=factors, align=bool(align_corners))
 
 
 def upsample(
@@ -209,13 +210,6 @@ def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) ->
 # ---- channels and pixels ----------------------------------------------------------------------------------------------
 
 
-def _factor(function: str, name: str, value: Any) -> int:
-    number = as_integer(function, name, value)
-    if number < 1:
-        raise ArgumentError(f"{function}: {name}={number}; expected 1 or more")
-    return number
-
-
 def _check_dims(function: str, shape: tuple[int, ...], least: int) -> None:
     if len(shape) < least:
         raise ShapeError(f"{function}: the input has shape {shape}; expected {least} dimensions or more")
@@ -229,7 +223,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
         ShapeError: the channels are no multiple of r².
         ArgumentError: the factor is less than 1.
     """
-    r, shape = _factor("pixel_shuffle", "upscale_factor", upscale_factor), input.array.shape
+    r, shape = as_positive("pixel_shuffle", "upscale_factor", upscale_factor), input.array.shape
     _check_dims("pixel_shuffle", shape, 3)
     (*lead, channels, height, width), n = shape, len(shape) - 3
     if channels % r**2:
@@ -247,7 +241,7 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Tensor:
         ShapeError: height or width is no multiple of the factor.
         ArgumentError: the factor is less than 1.
     """
-    r, shape = _factor("pixel_unshuffle", "downscale_factor", downscale_factor), input.array.shape
+    r, shape = as_positive("pixel_unshuffle", "downscale_factor", downscale_factor), input.array.shape
     _check_dims("pixel_unshuffle", shape, 3)
     (*lead, channels, height, width), n = shape, len(shape) - 3
     if height % r or width % r:
@@ -265,7 +259,7 @@ def channel_shuffle(input: Any, groups: int) -> Tensor:
         ShapeError: the channels are no multiple of ``groups``.
         ArgumentError: ``groups`` is less than 1.
     """
-    count, shape = _factor("channel_shuffle", "groups", groups), input.array.shape
+    count, shape = as_positive("channel_shuffle", "groups", groups), input.array.shape
     _check_dims("channel_shuffle", shape, 3)
     if shape[1] % count or shape[1] < count:
         raise ShapeError(f"channel_shuffle: the input {shape} has {shape[1]} channels; expected a multiple of groups={count}")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpunet.autograd import Tensor, wrap
+from gpunet.autograd.autocast import is_cast
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.ops.attention import checked_dropout, scaled_dot_product_attention, weights_of_attention
+from gpunet.launch.tape import user_stacklevel
+from gpunet.ops.attention import scaled_dot_product_attention, weights_of_attention
 from gpunet.ops.creation import zeros
 from gpunet.ops.elementwise import where
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.face import as_integer, as_probability, public
 from gpunet.ops.join import cat, chunk, split
 from gpunet.ops.linear import linear
 from gpunet.ops.matmul import matmul
@@ -22,11 +24,36 @@ from gpunet.ops.shape import _permute, _reshape
 
 __all__ = ["multi_head_attention_forward"]
 
+
+class Parameters(NamedTuple):
+    """The parameters of multi-head attention, see :func:`multi_head_attention_forward`; all but ``out_weight`` may be None.
+
+    Attributes:
+        packed: the projections of query, key and value in one matrix, or None; then ``separate`` are the three.
+    """
+
+    packed: Tensor | None
+    separate: Sequence[Any]
+    bias: Tensor | None
+    bias_k: Tensor | None
+    bias_v: Tensor | None
+    out_weight: Tensor
+    out_bias: Tensor | None
+
+
+class Masks(NamedTuple):
+    """The masks of multi-head attention, as :func:`multi_head_attention_forward` takes them."""
+
+    attn_mask: Any
+    key_padding_mask: Any
+    is_causal: bool
+
+
 _IGNORED = "True is ignored here; in scaled_dot_product_attention, True attends"
 
 
-def _check_inputs(function: str, query: Tensor, key: Tensor, value: Tensor, is_batched: bool) -> None:
-    """Check the numbers of dimensions, positions and batches."""
+def _check_inputs(function: str, query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Check the numbers of dimensions and positions."""
     text = f"{function}: query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if query.ndim not in (2, 3) or key.ndim != query.ndim or value.ndim != query.ndim:
         raise ShapeError(f"{text}; expected three dimensions each, or two without a batch")
@@ -50,13 +77,12 @@ def _check_parameters(function: str, parameters: Sequence[tuple[str, Tensor | No
             raise DtypeError(f"{function}: {name} has dtype {x.dtype}; expected a floating dtype: convert it with .float()")
 
 
-def _projected(
-    query: Tensor, key: Tensor, value: Tensor, weight: Tensor | None, separate: Sequence[Any], bias: Tensor | None
-) -> Sequence[Tensor]:
+def _projected(query: Tensor, key: Tensor, value: Tensor, parameters: Parameters) -> Sequence[Tensor]:
     """Project query, key and value; inputs that are the same tensor share one product with the packed weight."""
+    weight, bias = parameters.packed, parameters.bias
     if weight is None:
         biases = (None,) * 3 if bias is None else chunk(bias, 3)
-        return [linear(x, w, b) for x, w, b in zip((query, key, value), separate, biases)]
+        return [linear(x, w, b) for x, w, b in zip((query, key, value), parameters.separate, biases)]
     if query is key and key is value:
         return chunk(linear(query, weight, bias), 3, -1)
     size = weight.shape[0] // 3
@@ -74,21 +100,23 @@ def _with_column(mask: Tensor, count: int) -> Tensor:
 
 
 def _merged_mask(
-    function: str, attn_mask: Any, padding: Any, query: Tensor, n: int, heads: int, extent: tuple[int, int], num_more: int
+    function: str, masks: Masks, query: Tensor, dtype: Any, n: int, heads: int, extent: tuple[int, int], num_more: int
 ) -> Tensor | None:
     """The mask of :func:`scaled_dot_product_attention`, four-dimensional, from those of multi-head attention.
 
     Args:
+        dtype: of the projected query, which differs from that of the query in an autocast block.
         extent: numbers of queries and keys.
         num_more: of keys behind them, which no mask hides.
     """
     found: list[Tensor] = []
     whole, of_heads = extent, (n * heads, *extent)
-    for name, mask, shapes in (("attn_mask", attn_mask, (whole, of_heads)), ("key_padding_mask", padding, ((n, extent[1]),))):
+    shapes_of = {"attn_mask": (whole, of_heads), "key_padding_mask": ((n, extent[1]),)}
+    for (name, shapes), mask in zip(shapes_of.items(), masks):
         if mask is None:
             continue
         mask = wrap(mask)
-        if not is_boolean(mask.dtype) and mask.dtype != query.dtype:
+        if not is_boolean(mask.dtype) and mask.dtype != query.dtype and not (is_cast(mask) and is_cast(query)):
             raise DtypeError(
                 f"{function}: {name} has dtype {mask.dtype}; expected bool ({_IGNORED}), or {query.dtype}, which is added to the "
                 "scores"
@@ -99,43 +127,43 @@ def _merged_mask(
             mask = _reshape(mask, shape=(n, 1, 1, extent[1]))
         else:
             mask = _reshape(mask, shape=(1, 1, *extent) if mask.ndim == 2 else (n, heads, *extent))
-        found.append(_with_column(mask, num_more))
+        found.append(_with_column(mask if is_boolean(mask.dtype) else mask.to(dtype), num_more))
     if not found:
         return None
     if len({mask.dtype for mask in found}) == 2:
         warnings.warn(
             f"{function}: mismatched key_padding_mask and attn_mask are deprecated; use the same dtype for both", UserWarning,
-            stacklevel=4,
+            stacklevel=user_stacklevel(),
         )  # fmt: skip
-        found = [where(m, -math.inf, 0.0).to(query.dtype) if is_boolean(m.dtype) else m for m in found]
+        found = [where(m, -math.inf, 0.0).to(dtype) if is_boolean(m.dtype) else m for m in found]
     if is_boolean(found[0].dtype):
         return ~(found[0] | found[1] if len(found) == 2 else found[0])
     return found[0] + found[1] if len(found) == 2 else found[0]
 
 
 def attend(
-    function: str, query: Any, key: Any, value: Any, num_heads: int, weight: Tensor | None, separate: Sequence[Any],
-    bias: Tensor | None, bias_k: Tensor | None, bias_v: Tensor | None, add_zero_attn: bool, dropout_p: float, out_weight: Tensor,
-    out_bias: Tensor | None, padding: Any, need_weights: bool, attn_mask: Any, average: bool, is_causal: bool, batch_first: bool,
-    static: tuple[Any, Any] = (None, None),
+    function: str, query: Any, key: Any, value: Any, num_heads: int, parameters: Parameters, masks: Masks, *, dropout_p: float,
+    add_zero_attn: bool, need_weights: bool, average: bool, batch_first: bool = False, static: tuple[Any, Any] = (None, None),
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """:func:`multi_head_attention_forward` on behalf of ``function``; with ``batch_first`` of inputs (n, positions, features).
 
     Args:
-        weight: the packed weight, or None; then ``separate`` are those of query, key and value.
         dropout_p: 0 in evaluation.
+        average: whether the weights are averaged over the heads.
+        static: keys and values that are passed as heads, or None.
     """
     same = query is key, key is value
     query = wrap(query)
     key = query if same[0] else wrap(key)
     value = key if same[1] else wrap(value)
     is_batched = query.ndim == 3
-    _check_inputs(function, query, key, value, is_batched)
-    size = out_weight.shape[1]
-    inputs = [size] * 3 if weight is not None else [w.shape[1] for w in separate]
+    _check_inputs(function, query, key, value)
+    size = parameters.out_weight.shape[1]
+    inputs = [size] * 3 if parameters.packed is not None else [w.shape[1] for w in parameters.separate]
     _check_features(function, [*zip(("query", "key", "value"), (query, key, value), inputs)])
     if not is_batched:
-        padding = None if padding is None else wrap(padding).unsqueeze(0)
+        if masks.key_padding_mask is not None:
+            masks = masks._replace(key_padding_mask=wrap(masks.key_padding_mask).unsqueeze(0))
         batched = [x.unsqueeze(0 if batch_first else 1) for x in (query, key, value)]
         query, key = batched[0], batched[0] if same[0] else batched[1]
         value = key if same[1] else batched[2]
@@ -143,14 +171,15 @@ def attend(
     n, positions, num_keys, d = query.shape[of_batch], query.shape[at], key.shape[at], size // num_heads
     if key.shape[of_batch] != n:
         raise ShapeError(f"{function}: query {tuple(query.shape)} and key {tuple(key.shape)}; expected the same batch size")
-    if is_causal and attn_mask is None:
+    if masks.is_causal and masks.attn_mask is None:
         raise ArgumentError(
             f"{function}: is_causal=True without attn_mask; pass the mask, too: is_causal says that it is causal "
             "(nn.Transformer.generate_square_subsequent_mask makes it)"
         )
-    q, k, v = _projected(query, key, value, weight, separate, bias)
-    if bias_k is not None and bias_v is not None:
-        k, v = (cat([x, b.expand(*(n, 1) if batch_first else (1, n), size)], at) for x, b in ((k, bias_k), (v, bias_v)))
+    q, k, v = _projected(query, key, value, parameters)
+    if parameters.bias_k is not None and parameters.bias_v is not None:
+        more = (n, 1, size) if batch_first else (1, n, size)
+        k, v = (cat([x, b.to(x.dtype).expand(*more)], at) for x, b in ((k, parameters.bias_k), (v, parameters.bias_v)))
     order = (0, 2, 1, 3) if batch_first else (1, 2, 0, 3)
     q, k, v = (_permute(_reshape(x, shape=(*x.shape[:2], num_heads, d)), dims=order) for x in (q, k, v))
     k, v = (x if given is None else _static(function, name, given, n, num_heads, d) for name, x, given in (
@@ -158,11 +187,11 @@ def attend(
     ))  # fmt: skip
     if add_zero_attn:
         k, v = (cat([x, zeros(n, num_heads, 1, d, dtype=x.dtype, device=x.device)], 2) for x in (k, v))
-    is_causal = is_causal and padding is None and not need_weights and k.shape[2] == num_keys
+    is_causal = masks.is_causal and masks.key_padding_mask is None and not need_weights and k.shape[2] == num_keys
     mask = None
     if not is_causal:
         extent = positions, num_keys if static[0] is None else static[0].shape[1]
-        mask = _merged_mask(function, attn_mask, padding, query, n, num_heads, extent, k.shape[2] - extent[1])
+        mask = _merged_mask(function, masks, query, q.dtype, n, num_heads, extent, k.shape[2] - extent[1])
     weights = None
     if need_weights:
         weights = weights_of_attention(q, k, mask, 1.0 / math.sqrt(d), False, dropout_p)
@@ -171,7 +200,7 @@ def attend(
     else:
         y = scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal)
     y = _reshape(_permute(y, dims=(0, 2, 1, 3) if batch_first else (2, 0, 1, 3)), shape=(*query.shape[:2], size))
-    y = linear(y, out_weight, out_bias)
+    y = linear(y, parameters.out_weight, parameters.out_bias)
     if not is_batched:
         y, weights = y.squeeze(of_batch), None if weights is None else weights.squeeze(0)
     return y, weights
@@ -251,9 +280,9 @@ def multi_head_attention_forward(
         *((f"{key}_proj_weight", w, (size, None)) for key, w in zip("qkv", weights)),
         *((f"bias_{key}", b, (1, 1, size)) for key, b in zip("kv", bias_kv)),
     ))  # fmt: skip
-    p = checked_dropout(name, "dropout_p", dropout_p)
+    p = as_probability(name, "dropout_p", dropout_p)
     return attend(
-        name, query, key, value, heads, weight, weights, bias, bias_kv[0], bias_kv[1], add_zero_attn, p if training else 0.0,
-        out_weight, out_proj_bias, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal, False,
-        (static_k, static_v),
+        name, query, key, value, heads, Parameters(weight, weights, bias, bias_kv[0], bias_kv[1], out_weight, out_proj_bias),
+        Masks(attn_mask, key_padding_mask, is_causal), dropout_p=p if training else 0.0, add_zero_attn=add_zero_attn,
+        need_weights=need_weights, average=average_attn_weights, static=(static_k, static_v),
     )  # fmt: skip

@@ -35,7 +35,8 @@ from gpunet.ops import reduce as reductions
 from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.activations import absorb_activation, activation_backward, activation_forward, find
 from gpunet.ops.broadcast import cast, in_accumulator
-from gpunet.ops.face import as_integer, as_number, public
+from gpunet.ops.face import as_integer, as_number, as_positive, public
+from gpunet.ops.gemm import NUM_MULTIPROCESSORS
 from gpunet.ops.pad import pad
 from gpunet.ops.shape import _unfold
 
@@ -221,8 +222,12 @@ def _(dx, dy, x, w, mean, rstd, *, groups):
     return _rows_geometry(x, groups)
 
 
-_NEIGHBOURS = 8  # images of fewer elements: neighbouring threads take neighbouring channels
-_MIN_PACKS, _ENOUGH_BLOCKS, _MAX_SLICES = 4, 264, 64
+#: Images of fewer elements are summed with neighbouring threads on neighbouring channels: the rows of an image would not fill the
+#: sectors of 32 bytes, 8 float32, that a GPU reads.
+_NEIGHBOURS = 8
+#: Packs of four elements that each thread of a slice sums at least, fewer than the 8 steps that combine the threads of a block; and
+#: slices of a channel, which the last block adds one after the other.  Both are estimates, not measurements.
+_MIN_PACKS, _MAX_SLICES = 4, 64
 
 
 def channel_tiles(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -234,7 +239,7 @@ def channel_tiles(shape: tuple[int, ...]) -> tuple[int, int, int]:
     channels = 32 if s < _NEIGHBOURS else 1
     tiles, packs = ceil_div(c, channels), ceil_div(n * s, 4)
     enough = max(1, packs * channels // (256 * _MIN_PACKS))
-    return channels, tiles, min(_MAX_SLICES, enough, ceil_div(_ENOUGH_BLOCKS, max(1, tiles)))
+    return channels, tiles, min(_MAX_SLICES, enough, ceil_div(2 * NUM_MULTIPROCESSORS, max(1, tiles)))
 
 
 def channel_workspace(x: Array, count: int) -> tuple[Any, Any]:
@@ -494,18 +499,6 @@ def normalize_groups(
     return rounded(y, input)
 
 
-def check_groups(function: str, num_groups: Any) -> int:
-    """Return ``num_groups`` as an int.
-
-    Raises:
-        ArgumentError: it is less than 1.
-    """
-    groups = as_integer(function, "num_groups", num_groups)
-    if groups < 1:
-        raise ArgumentError(f"{function}: num_groups={groups}; expected 1 or more")
-    return groups
-
-
 @public(out=False)
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """w (x - mean) / sqrt(variance + eps) + b, with mean and variance over each group of channels of an image (Wu and He 2018).
@@ -524,7 +517,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         DtypeError: the input is not floating, or the dtypes differ.
         ArgumentError: eps is negative, or ``num_groups`` is less than 1.
     """
-    groups, eps = check_groups("group_norm", num_groups), check_eps("group_norm", eps)
+    groups, eps = as_positive("group_norm", "num_groups", num_groups), check_eps("group_norm", eps)
     return normalize_groups("group_norm", input, groups, weight, bias, eps)
 
 
@@ -541,9 +534,7 @@ def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float 
         DtypeError: it is not floating.
         ArgumentError: size is less than 1.
     """
-    size = as_integer("local_response_norm", "size", size)
-    if size < 1:
-        raise ArgumentError(f"local_response_norm: size={size}; expected 1 or more")
+    size = as_positive("local_response_norm", "size", size)
     (x,) = norm_operands("local_response_norm", input, None)
     if x.ndim < 3:
         raise ShapeError(

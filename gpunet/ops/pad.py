@@ -108,7 +108,7 @@ def _pad_with_elements(x: Tensor, numbers: tuple[int, ...], widths: tuple[tuple[
         if max(low, high) > most:
             raise ShapeError(f"pad: pad={numbers}, mode={mode!r}; dimension {dim} of size {n} takes widths up to {most}")
         if is_floating(x.dtype):
-            x = resample(x, dim, Table(_rows, (mode, low, high, n)))
+            x = resample("pad", x, dim, Table(_rows, (mode, low, high, n)))
         else:  # without a gradient
             x = index_select(x, dim, make_tensor(constant(_indices(mode, low, high, n))))
     return x

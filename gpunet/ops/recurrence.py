@@ -18,6 +18,7 @@ import numpy
 from numpy import ndarray
 
 from gpunet.autograd import COPY, Gradient, fused
+from gpunet.autograd.autocast import casts
 from gpunet.autograd.graph import ADD
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -27,6 +28,7 @@ from gpunet.launch.loops import LoopBody, Loops
 from gpunet.launch.memory import empty
 from gpunet.launch.tape import constant
 from gpunet.ops.creation import zeros
+from gpunet.ops.gemm import NUM_MULTIPROCESSORS
 from gpunet.ops.join import cat, split
 from gpunet.ops.linear import apply_layer, input_gradient, weight_gradients
 from gpunet.ops.matmul import matmul
@@ -50,7 +52,7 @@ def recurrence_forward(y, hn, cn, gates, inner, w, b, h0, c0, starts, *, cell, r
         gates: (rows, gates width), the products with the input on entry; on return the gates i f g o or r z n, of an RNN unchanged.
         inner: (rows, width): of an LSTM the cell states, of a GRU the part of n that is multiplied by r; else None.
         w: (width, gates width), w_hh^T.
-        b: (gates width,), or None.
+        b: (gates width,), of a GRU: b_hh, which is part of the product with the state; else None.
         h0, c0: (n, width), the first states; None for 0.
         starts: (steps + 1,), the first row of each step, and the number of rows; no step has more rows than the one before.
         cell: a key of CELLS.
@@ -89,8 +91,8 @@ def recurrence_backward(
     CELLS[cell].backward(dgates, dhidden, dh, dc, dy, gates, inner, y, w, h0, c0, walk)
 
 
-#: The most blocks that have one sequence each: two for each multiprocessor of an H200, whatever GPU is present.
-_MAX_BLOCKS_OF_ONE = 264
+#: The most blocks that have one sequence each: two for each multiprocessor.
+_MAX_BLOCKS_OF_ONE = 2 * NUM_MULTIPROCESSORS
 _SHARED_BYTES = 48 << 10  # of a block, which every GPU has
 
 
@@ -174,6 +176,7 @@ def recurrence_composed(x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr=None, *, cell, b
     return (cat(outputs), h, c) if row.has_cells else (cat(outputs), h)
 
 
+@casts("half")
 def run_direction(x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr=None, *, cell, batch_sizes, reverse):
     """:func:`recurrence`, or its composition: of an LSTM with projection, and of states that are too wide for a GPU's kernel (an
     LSTM of more than 2048 units in float32).
@@ -219,7 +222,7 @@ def recurrence(x, h0, c0, w_ih, w_hh, b_ih, b_hh, *, cell, batch_sizes, reverse,
     recurrence_forward(
         y, hn, cn, gates, inner, w, b_hh if row.keeps_hidden else None, h0, c0, starts, cell=cell, reverse=reverse
     )
-    saved = (x if need[3] else None, h0, c0, w_ih if need[0] else None, w_hh, starts, None if row.gates == 1 else gates, inner, y)
+    saved = (x if need[3] else None, h0, c0, w_ih if need[0] else None, w_hh, starts, gates if row.keeps_gates else None, inner, y)
     return (y, hn, cn) if row.has_cells else (y, hn), saved
 
 

@@ -63,12 +63,14 @@ class Cell(NamedTuple):
     Attributes:
         gates: numbers of a unit that a step computes from input and state, in PyTorch's order.
         struct: the struct in ``cuda_kernels/recurrence.cu``.
-        forward: (y, h, c, gates, inner, w, b, walk).
+        forward: (y, h, c, gates, inner, w, b, walk); b is None unless ``keeps_hidden``.
         backward: (dgates, dhidden, dh, dc, dy, gates, inner, y, w, h0, c0, walk).
         step: (z, h w_hh^T + b_hh, h, c) -> (h, c), in primitives.
         forward_loop, backward_loop: the loop bodies, see :mod:`gpunet.ops.recurrent_loops`.
         has_cells: it has cell states, a second state.
-        keeps_hidden: the products with input and state do not only enter as their sum, so backward needs a part of the latter.
+        keeps_gates: backward reads the gates.
+        keeps_hidden: the products with input and state do not only enter as their sum: forward adds b_hh to the latter, and
+            backward needs a part of it.
     """
 
     gates: int
@@ -79,6 +81,7 @@ class Cell(NamedTuple):
     forward_loop: LoopBody
     backward_loop: LoopBody
     has_cells: bool = False
+    keeps_gates: bool = True
     keeps_hidden: bool = False
 
 
@@ -100,8 +103,6 @@ def _lstm_forward(y, h, c, gates, cells, w, b, walk):
     scales, shifts = _gate_matrix(max(n, 1), width, dtype, 1, 0.5, 7), _gate_matrix(n, width, dtype, 0, 0.5, 8)
     halved = scratch(w.shape, dtype, 9)
     numpy.multiply(w, scales[:1], out=halved)
-    if b is not None:
-        gates += b
     for step, span in enumerate(walk):
         rows = span.stop - span.start
         a, new_c, product, scale = gates[span], cells[span], products[:rows], scales[:rows]
@@ -232,8 +233,6 @@ def _rnn(activation: str) -> Cell:
             z = product[: span.stop - span.start]
             blas.dot(states_before(y, h, walk, step, 6), w, out=z)
             z += gates[span]
-            if b is not None:
-                z += b
             ACTIVATIONS[activation].forward(y[span], z, 0.0)
         keep_last(h, y, walk)
 
@@ -249,7 +248,7 @@ def _rnn(activation: str) -> Cell:
         return find(activation).composed(z + p, 0.0), None
 
     bodies = (loops.tanh_forward, loops.tanh_backward) if activation == "tanh" else (loops.relu_forward, loops.relu_backward)
-    return Cell(1, f"Rnn<{ACTIVATIONS[activation].struct}>", forward, backward, step, *bodies)
+    return Cell(1, f"Rnn<{ACTIVATIONS[activation].struct}>", forward, backward, step, *bodies, keeps_gates=False)
 
 
 #: By PyTorch's mode in lower case.

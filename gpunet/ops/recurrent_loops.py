@@ -51,8 +51,6 @@ def lstm_forward(
         first = load(starts, step, 9)
         rows = load(starts, step + 1, 9) - first
         product(z, h, w, rows, 4 * width, width, 4 * width, width, 1, 4 * width)
-        if has_b:
-            _add_bias(z, b, rows, 4 * width)
         for row in range(rows):
             state, at = row * width, (first + row) * width
             _lstm_units(
@@ -62,13 +60,6 @@ def lstm_forward(
                 advance(z, 4 * state + 3 * width), width,
             )  # fmt: skip
     return 0
-
-
-@loop_body
-def _add_bias(z, b, rows, columns):
-    for row in range(rows):
-        for column in range(columns):
-            store(z, row * columns + column, load(z, row * columns + column, 0) + load(b, column, 1), 0)
 
 
 @loop_body
@@ -156,6 +147,13 @@ def gru_forward(
 
 
 @loop_body
+def _add_bias(z, b, rows, columns):
+    for row in range(rows):
+        for column in range(columns):
+            store(z, row * columns + column, load(z, row * columns + column, 0) + load(b, column, 1), 0)
+
+
+@loop_body
 def _gru_units(y, h, inner, r_gates, z_gates, n_gates, r_z, z_z, n_z, width):
     for u in range(width):
         hidden = load(n_z, u, 6)
@@ -221,7 +219,7 @@ def _gru_backward_units(dr, dz, dn, hidden_r, hidden_z, hidden_n, dh, dy, gates,
 def tanh_forward(
     y, h, c, gates, inner, w, b, h0, c0, starts, z, steps, n, width, is_reverse, has_b, has_h0, has_c0
 ):  # fmt: skip
-    _rnn_forward(y, h, gates, w, b, h0, starts, z, steps, n, width, is_reverse, has_b, has_h0, 1)
+    _rnn_forward(y, h, gates, w, h0, starts, z, steps, n, width, is_reverse, has_h0, 1)
     return 0
 
 
@@ -229,20 +227,18 @@ def tanh_forward(
 def relu_forward(
     y, h, c, gates, inner, w, b, h0, c0, starts, z, steps, n, width, is_reverse, has_b, has_h0, has_c0
 ):  # fmt: skip
-    _rnn_forward(y, h, gates, w, b, h0, starts, z, steps, n, width, is_reverse, has_b, has_h0, 0)
+    _rnn_forward(y, h, gates, w, h0, starts, z, steps, n, width, is_reverse, has_h0, 0)
     return 0
 
 
 @loop_body
-def _rnn_forward(y, h, gates, w, b, h0, starts, z, steps, n, width, is_reverse, has_b, has_h0, is_tanh):
+def _rnn_forward(y, h, gates, w, h0, starts, z, steps, n, width, is_reverse, has_h0, is_tanh):
     _start(h, h0, has_h0, n * width)
     for number in range(steps):
         step = steps - 1 - number if is_reverse else number
         first = load(starts, step, 9)
         rows = load(starts, step + 1, 9) - first
         product(z, h, w, rows, width, width, width, width, 1, width)
-        if has_b:
-            _add_bias(z, b, rows, width)
         _rnn_units(advance(y, first * width), h, advance(gates, first * width), z, rows * width, is_tanh)
 
 

@@ -77,6 +77,18 @@ def _moved(table: Table, device: devices.Device, dtype: numpy.dtype[Any]) -> tup
     return devices.move(rows.places, device), devices.move(rows.weights.astype(dtype), device)
 
 
+def cubic_weights(t: Any) -> list[Any]:
+    """The weights of the elements at -1, 0, 1 and 2 for positions t in [0, 1], an array or a tensor (Keys 1981, a = -0.75)."""
+    a = -0.75
+    found = []
+    for offset in (-1, 0, 1, 2):
+        d = (t - offset) if offset < 1 else (offset - t)
+        inner = ((a + 2) * d - (a + 3)) * d * d + 1
+        outer = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+        found.append(inner if offset in (0, 1) else outer)
+    return found
+
+
 def span_rows(starts: ndarray, ends: ndarray, counts: ndarray, columns: int) -> Rows:
     """The rows of sums from ``starts`` up to ``ends``, divided by ``counts``; all (rows,)."""
     taps = numpy.arange(max(1, (ends - starts).max(initial=0)))
@@ -141,8 +153,8 @@ def _(y, x, index, weight):
     return Geometry(elementwise_grid(y.size, per_thread=1), 256, scalars)
 
 
-@primitive(name="interpolate")
-def _resample(x, *, dim, table):
+@primitive(name_from=lambda options: options["function"])
+def _resample(x, *, dim, table, function):
     shape, rows = x.array.shape, len(rows_of(table).places)
     out = empty((*shape[:dim], rows, *shape[dim + 1 :]), x.dtype, x.array)
     index, weight = (constant(a) for a in _moved(table, devices.of(x.array), accumulator(x.dtype)))
@@ -152,9 +164,13 @@ def _resample(x, *, dim, table):
     return out
 
 
-_resample.derivatives(x=lambda g, dim, table: _resample(g, dim=dim, table=table.transposed))
+_resample.derivatives(x=lambda g, dim, table, function: _resample(g, dim=dim, table=table.transposed, function=function))
 
 
-def resample(x: Tensor, dim: int, table: Table) -> Tensor:
-    """The product of a table and a floating tensor along a dimension, which has as many elements as the table columns."""
-    return _resample(x, dim=dim % x.ndim, table=table)
+def resample(function: str, x: Tensor, dim: int, table: Table) -> Tensor:
+    """The product of a table and a floating tensor along a dimension, which has as many elements as the table columns.
+
+    Args:
+        function: what the user calls, for messages.
+    """
+    return _resample(x, dim=dim % x.ndim, table=table, function=function)

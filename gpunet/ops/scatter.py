@@ -47,7 +47,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _written(x: Tensor, value: Any, index: tuple[Any, ...], site: Site) -> Tensor:
+def write_at(x: Tensor, value: Any, index: tuple[Any, ...], site: Site) -> Tensor:
     """A copy of x with x[index] = value."""
     arrays, pattern = split_index(index)
     return _with_index(x, value, *arrays, pattern=pattern, site=site)
@@ -130,7 +130,7 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
             values = _filled(values, checked_indices(index, "scatter", input), input)
         return _reduced_at("scatter", input, dim, index, values, {"add": "sum", "multiply": "prod"}[reduce], True)
     x, place, values = _scatter_arguments("scatter", input, dim, index, values, takes_number=src is None)
-    return _reshape(_written(x, values, place, SITES["scatter"]), shape=input.array.shape) if place else clone(input)
+    return _reshape(write_at(x, values, place, SITES["scatter"]), shape=input.array.shape) if place else clone(input)
 
 
 def _filled(value: Any, index: Tensor, x: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ def _reduced_at(
         return clone(input)
     site = SITES[function]
     if not include_self:
-        x = _written(x, _identity(reduce, x.dtype), place, site)
+        x = write_at(x, _identity(reduce, x.dtype), place, site)
     if reduce == "sum":
         result = _sum_at(x, src, place, site)
     elif reduce == "mean":
@@ -225,7 +225,7 @@ def _reduced_runs(x: Tensor, src: Tensor, place: tuple[Any, ...], site: Site, re
     """Reduce the elements of x with those of src that are written to them: a product, a maximum or a minimum."""
     size, count = x.array.size, src.array.size
     if not count:
-        return _written(x, src, place, site)
+        return write_at(x, src, place, site)
     flat, values = _reshape(x, shape=(size,)), _reshape(src, shape=(count,))
     positions = make_tensor(flat_positions(x.array, count, place, site))
     if reduce == "prod":
@@ -325,7 +325,7 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
     """A copy with slices of ``source`` written to those at the integers of a 1-d index; errors as for :func:`index_add`."""
     x, place, shape = _slices("index_copy", input, dim, index)
     values = _slice_values("index_copy", "source", source, x, shape)
-    return _reshape(_written(x, values, place, SITES["index_copy"]), shape=input.array.shape)
+    return _reshape(write_at(x, values, place, SITES["index_copy"]), shape=input.array.shape)
 
 
 @elementwise("index_fill")
@@ -338,7 +338,7 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     """
     x, place, _ = _slices("index_fill", input, dim, index)
     nowhere = make_tensor(empty(x.array.shape, BOOL, x.array)).fill_(False)
-    chosen = _written(nowhere, True, place, SITES["index_fill"])
+    chosen = write_at(nowhere, True, place, SITES["index_fill"])
     if isinstance(value, Tensor):
         if value.ndim:
             raise ShapeError(f"index_fill: value has shape {tuple(value.shape)}; expected a number or a 0-d tensor")
@@ -380,7 +380,7 @@ def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Tensor
         raise ShapeError(f"put: index has {count} elements, source {source.array.size}; expected equally many")
     flat, values = _reshape(input, shape=(input.array.size,)), _reshape(source, shape=(count,))
     place = (_reshape(index, shape=(count,)),)
-    result = (_sum_at if accumulate else _written)(flat, values, place, SITES["put"])
+    result = (_sum_at if accumulate else write_at)(flat, values, place, SITES["put"])
     return _reshape(result, shape=input.array.shape)
 
 
@@ -463,7 +463,7 @@ def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -
     if not broadcasts_to(values.array.shape, shape):
         raise ShapeError(f"index_put: values have shape {tuple(values.shape)}; expected one that broadcasts to {shape}")
     if not accumulate:
-        return _written(input, values, place, SITES["index_put"])
+        return write_at(input, values, place, SITES["index_put"])
     return _sum_at(input, broadcast_to(values, shape=shape), place, SITES["index_put"])
 
 

@@ -17,6 +17,7 @@ from gpunet.backend import devices
 from gpunet.backend.dtypes import is_floating, limits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.creation import tensor
+from gpunet.ops.face import as_probability
 from gpunet.ops.pad import pad
 from gpunet.ops.random import rand, randint, randperm
 from gpunet.vision.images import is_pil, pillow, pixels_of, to_pil, to_tensor
@@ -59,12 +60,6 @@ def _random() -> float:
 
 def _random_integer(high: int) -> int:
     return int(randint(0, high, (1,), device="cpu").item())
-
-
-def _probability(name: str, p: Any) -> float:
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"{name}: p={p!r}; expected a probability from 0 to 1")
-    return float(p)
 
 
 def _size_of(img: Any, name: str) -> tuple[int, int]:
@@ -378,7 +373,7 @@ class RandomHorizontalFlip(_Transform):
     """Exchange left and right with probability ``p``."""
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = _probability(type(self).__name__, p)
+        self.p = as_probability(type(self).__name__, "p", p)
 
     def forward(self, img: Any) -> Any:
         if _random() >= self.p:
@@ -390,7 +385,7 @@ class RandomVerticalFlip(_Transform):
     """Exchange top and bottom with probability ``p``."""
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = _probability(type(self).__name__, p)
+        self.p = as_probability(type(self).__name__, "p", p)
 
     def forward(self, img: Any) -> Any:
         if _random() >= self.p:
@@ -402,7 +397,7 @@ class RandomApply(_Transform):
     """Apply all of the transforms with probability ``p``, or none."""
 
     def __init__(self, transforms: Sequence[Callable[..., Any]], p: float = 0.5) -> None:
-        self.transforms, self.p = transforms, _probability("RandomApply", p)
+        self.transforms, self.p = transforms, as_probability("RandomApply", "p", p)
 
     def forward(self, img: Any) -> Any:
         return img if _random() >= self.p else Compose(self.transforms)(img)

@@ -58,6 +58,9 @@ CALLS = (
     "nn.functional.adaptive_avg_pool1d(s, 2)", "nn.functional.adaptive_avg_pool2d(im, 2)",
     "nn.functional.adaptive_avg_pool3d(vo, 2)", "nn.functional.adaptive_max_pool1d(s, 2)",
     "nn.functional.adaptive_max_pool2d(im, 2)", "nn.functional.adaptive_max_pool3d(vo, 2)", "nn.functional.pad(im, (1, 1))",
+    *(f"nn.functional.max_unpool{dims}d(*nn.functional.max_pool{dims}d({x}, 2, return_indices=True), 2)"
+      for dims, x in ((1, "s"), (2, "im"), (3, "vo"))),
+    "nn.functional.lp_pool1d(s, 2, 2)", "nn.functional.lp_pool2d(im, 2, 2)", "nn.functional.lp_pool3d(vo, 2, 2)",
     'nn.functional.pad(s, (1, 1), "reflect")', 'nn.functional.pad(im, (1, 1, 1, 1), "reflect")',
     'nn.functional.pad(vo, (1, 1, 1, 1, 1, 1), "reflect")', 'nn.functional.pad(s, (1, 1), "replicate")',
     'nn.functional.pad(im, (1, 1, 1, 1), "replicate")', 'nn.functional.pad(vo, (1, 1, 1, 1, 1, 1), "replicate")',

@@ -75,6 +75,20 @@ def test_grad_fn_shows_the_name_of_the_public_function(device: str) -> None:
         assert repr(result).endswith(f"grad_fn=<{name}>)")
 
 
+@pytest.mark.parametrize("call", [
+    "conv1d(v, gpunet.ones(1, 2, 3))", "conv2d(x, gpunet.ones(1, 2, 3, 3))", "conv_transpose2d(x, gpunet.ones(2, 1, 3, 3))",
+    "max_pool2d(x, 2)", "avg_pool2d(x, 2)", "avg_pool1d(v, 2)", "adaptive_avg_pool2d(x, 2)", "adaptive_avg_pool2d(x, 4)",
+    "adaptive_max_pool1d(v, 3)", "interpolate(x, 7, mode='bilinear')", "interpolate(x, 4, mode='area')",
+    "pad(v, (1, 1), 'circular')",
+])  # fmt: skip
+def test_grad_fn_of_ops_that_several_functions_share(call: str) -> None:
+    v, x = gpunet.ones(1, 2, 6, requires_grad=True), gpunet.ones(1, 2, 6, 6, requires_grad=True)
+    node = eval(call, {"gpunet": gpunet, "v": v, "x": x, **vars(nn.functional)}).grad_fn
+    while node.public_name in ("reshape", "permute", "transpose"):
+        ((node, _),) = node.next_functions
+    assert node.public_name == call.split("(")[0]
+
+
 def test_backward_twice_through_a_shared_part_names_the_op(device: str) -> None:
     shared = leaf(2.0).exp()
     (shared * 2.0).sum().backward()

@@ -20,7 +20,7 @@ from gpunet.errors import CompileError
 from gpunet.launch import list_kernel
 from gpunet.launch.kernel import KERNELS, Geometry, Kernel
 from gpunet.launch.list_kernel import ListKernel
-from gpunet.ops import gemm, pooling
+from gpunet.ops import gemm, pooling_launches
 from gpunet.ops.linear import linear_backward_input, linear_forward
 from gpunet.ops.losses import MAX_BLOCKS
 from gpunet.tools import kernel_cases, kernel_table
@@ -185,7 +185,7 @@ def test_tensor_table_has_the_layout_of_its_dtype(
 
 @needs_nvrtc
 @pytest.mark.parametrize("file, struct, divisor", [
-    ("gemm/window.cuh", gemm.WINDOW_SHAPE, "pixels"), ("pooling.cu", pooling.POOL_SHAPE, "plane"),
+    ("gemm/window.cuh", gemm.WINDOW_SHAPE, "pixels"), ("pooling.cu", pooling_launches.POOL_SHAPE, "plane"),
 ])  # fmt: skip
 def test_structs_have_the_layout_of_their_dtypes(file: str, struct: Any, divisor: str, tmp_path: Any, monkeypatch: Any) -> None:
     name, fields = struct.metadata["c_type"], struct.fields

@@ -20,7 +20,7 @@ def test_unet_keeps_the_size() -> None:
         model(gpunet.rand(1, 2, 8, 10))
     with pytest.raises(ShapeError, match=r"UNet: an input of shape \(2, 8, 8\)"):
         model(gpunet.rand(2, 8, 8))
-    with pytest.raises(ArgumentError, match="UNet: width=4, depth=0; expected 1 or more"):
+    with pytest.raises(ArgumentError, match="UNet: depth=0; expected 1 or more"):
         UNet(1, 1, width=4, depth=0)
 
 
@@ -90,6 +90,22 @@ def test_generate_takes_the_most_probable_tokens() -> None:
     assert model.generate(start, 8, top_p=1e-6).tolist() == expected.tolist()
 
 
+def test_several_tokens_behind_a_cache_see_those_before_them() -> None:
+    """The logits of a text are those of its parts, one after the other."""
+    model = GPT(11, context=9, depth=2, num_heads=2, width=8).eval()
+    with gpunet.no_grad():
+        for parameter in model.parameters():
+            parameter *= 30  # so that each token depends on all before it
+    tokens, start, parts = gpunet.randint(0, 11, (3, 9)), 0, []
+    caches: list[Any] = [None] * len(model.blocks)
+    for size in (2, 3, 1, 3):
+        logits, caches = model._run(tokens[:, start : start + size], caches, start)
+        parts.append(logits)
+        start += size
+    difference = (gpunet.cat(parts, 1) - model(tokens)).abs().max()
+    assert difference < 1e-5 * model(tokens).abs().max()  # float32, sums in another order
+
+
 def test_generate_draws_from_the_distribution() -> None:
     model = GPT(6, context=4, depth=1, num_heads=1, width=4).eval()
     with gpunet.no_grad():
@@ -123,7 +139,13 @@ def test_arguments_of_gpt() -> None:
     with pytest.raises(ShapeError, match=r"generate: tokens of shape \(1, 3\) and max_new_tokens=2; .* up to context=4"):
         model.generate(tokens, 2)
     for options, shown in (({"top_k": 6}, "top_k=6; expected 1 to 5"), ({"top_p": 0.0}, "top_p=0.0; expected a number above 0"),
-                           ({"temperature": -1.0}, "temperature=-1.0")):  # fmt: skip
+                           ({"temperature": -1.0}, "temperature=-1.0"), ({"temperature": float("nan")}, "temperature=nan"),
+                           ({"max_new_tokens": -1}, "max_new_tokens=-1; expected 0 or more")):  # fmt: skip
         with pytest.raises(ArgumentError, match=shown):
-            model.generate(tokens, 1, **options)
+            model.generate(tokens, **{"max_new_tokens": 1, **options})
+    for options, shown in (({"max_new_tokens": 1.0}, "max_new_tokens=1.0 has type float; expected an integer"),
+                           ({"temperature": "1"}, "temperature='1' has type str"), ({"top_k": 2.0}, "top_k=2.0 has type float"),
+                           ({"top_p": "a"}, "top_p='a' has type str; expected a number")):  # fmt: skip
+        with pytest.raises(DtypeError, match=shown):
+            model.generate(tokens, **{"max_new_tokens": 1, **options})
     assert model.head.weight is model.tokens.weight

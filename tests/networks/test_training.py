@@ -12,8 +12,12 @@ import gpunet
 from tests.networks.table import NETWORKS, Network
 
 STEPS = 10
-#: In float32 the steps are small: if the libraries' weights differ by more than rounding, a ReLU near 0 has another slope.
-LEARNING_RATES = {"float64": 0.01, "float32": 1e-4}
+#: In float32 the steps are smaller: with 0.01 the weights of the ResNet leave rounding behind, and a ReLU near 0 has another slope.
+LEARNING_RATES = {"float64": 0.01, "float32": 1e-3}
+#: Differences relative to the largest element of each array.  In float64 they are 2e-13 at most, in float32 3e-5 (the ResNet).
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
+#: What rounding leaves of numbers that are 0, such as the gradient of a bias in front of a norm: up to 2e-7 in float32.
+ZEROS = {"float64": 1e-14, "float32": 1e-6}
 
 
 def training_step(m: Any, network: Network, model: Any, optimizer: Any) -> Callable[..., Any]:
@@ -54,18 +58,18 @@ def pair(torch: Any, network: Network) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("mode", ["eager", "captured"])
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-8), ("float32", 1e-4)])
-def test_network_trains_like_pytorchs(name: str, mode: str, dtype: str, tolerance: float, torch: Any) -> None:
+@pytest.mark.parametrize("dtype", LEARNING_RATES)
+def test_network_trains_like_pytorchs(name: str, mode: str, dtype: str, torch: Any) -> None:
     network = NETWORKS[name]
     ours, theirs = pair(torch, network)
     expected = trained(torch, network, theirs, dtype, lambda step: step)
     found = trained(gpunet, network, ours, dtype, gpunet.capture if mode == "captured" else lambda step: step)
     assert found.keys() == expected.keys()
-    assert abs(expected["losses"][-1] - expected["losses"][0]) > 1e-5, "of the same batch"
+    assert abs(expected["losses"][-1] - expected["losses"][0]) > 1e-4, "of the same batch"
     for key, value in expected.items():
         assert found[key].dtype == value.dtype, key
-        scale = max(1.0, float(numpy.abs(value).max(initial=0)))
-        numpy.testing.assert_allclose(found[key], value, rtol=tolerance, atol=tolerance * scale, err_msg=key)
+        most = TOLERANCES[dtype] * float(numpy.abs(value).max(initial=0)) + ZEROS[dtype]
+        numpy.testing.assert_allclose(found[key], value, rtol=0, atol=most, err_msg=key)
 
 
 @pytest.mark.exhaustive

@@ -113,10 +113,29 @@ def test_queries_whose_keys_are_all_ignored(need_weights: bool) -> None:
     assert weights is None or ((weights[0] == 0).all() and weights[1].sum().item() == pytest.approx(L, rel=1e-5))
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("padding", [False, True])
+def test_autocast(need_weights: bool, padding: bool, torch: Any) -> None:
+    """Inputs and masks of float32 and bfloat16 together, to some units in the last place of bfloat16, 2^-8."""
+    mine, other = pair(torch, lambda m, d: m.MultiheadAttention(E, 2, add_bias_kv=True, dtype=d))
+    x, mask, weights = RANDOM.normal(size=(L, N, E)), RANDOM.normal(size=(L, L)), RANDOM.normal(size=(N, L))
+    for given, of_mask in (("float32", "float32"), ("bfloat16", "float32"), ("float32", "bfloat16")):
+        found = []
+        for library, module in ((gpunet, mine.float()), (torch, other.float())):
+            query = library.tensor(x).to(getattr(library, given))
+            masks = [library.tensor(a).to(getattr(library, of_mask)) for a in (mask, weights)]
+            with library.autocast("cpu", dtype=library.bfloat16):
+                y, w = module(query, query, query, masks[1] if padding else None, need_weights, masks[0])
+            assert y.dtype == library.bfloat16 and (w is None) == (not need_weights)
+            found.append(y.detach().float().numpy())
+        numpy.testing.assert_allclose(*found, atol=3e-2)
+
+
 def test_masks_of_two_kinds_warn() -> None:
     layer, x = nn.MultiheadAttention(E, 2), gpunet.randn(L, N, E)
-    with pytest.warns(UserWarning, match="mismatched key_padding_mask and attn_mask"):
+    with pytest.warns(UserWarning, match="mismatched key_padding_mask and attn_mask") as caught:
         mixed = layer(x, x, x, gpunet.zeros(N, L, dtype=bool), attn_mask=gpunet.zeros(L, L))[0]
+    assert caught[0].filename == __file__
     numpy.testing.assert_allclose(mixed.detach().numpy(), layer(x, x, x)[0].detach().numpy(), atol=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,23 @@ def test_layer_trains_as_pytorchs(torch: Any, device: str) -> None:
         losses[-1] += layer.weight.flatten().tolist()
         assert repr(layer) == "Embedding(5, 3, padding_idx=4)"
     numpy.testing.assert_allclose(losses[0], losses[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"padding_idx": 1}])
+def test_the_first_of_equal_maxima_receives_the_gradient(options: dict[str, int], torch: Any, device: str) -> None:
+    """Of bags as rows, and one after the other with empty ones between; a NaN is the maximum."""
+    table = numpy.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [3.0, 2.0, 4.0], [0.0, 2.0, 4.0], [-1.0, -2.0, -3.0]])
+    for index, offsets in (([[0, 1, 2], [2, 1, 3], [1, 1, 1]], None), ([1, 2, 4, 3, 0, 1], [0, 2, 2, 3, 6])):
+        found = []
+        for library, place in ((gpunet, {"device": device}), (torch, {})):
+            weight = library.tensor(table, requires_grad=True, **place)
+            starts = None if offsets is None else library.tensor(offsets, **place)
+            y = library.nn.functional.embedding_bag(library.tensor(index, **place), weight, starts, mode="max", **options)
+            (y * library.arange(1.0, 1.0 + y.numel(), **place).reshape(y.shape)).sum().backward()
+            found.append([y.tolist(), weight.grad.tolist()])
+        assert found[0] == found[1]
+    y = F.embedding_bag(gpunet.tensor([[0, 1]], device=device), gpunet.tensor([[1.0], [math.nan]], device=device), mode="max")
+    assert math.isnan(y.item())
 
 
 def test_initial_values() -> None:

@@ -134,6 +134,40 @@ def test_dtypes(name: str, dtype: str, tolerance: float, device: str, torch: Any
     assert_close(found, expected, tolerance)
 
 
+@pytest.mark.parametrize("name", [*KINDS, *(f"{kind}Cell" for kind in KINDS)])
+@pytest.mark.parametrize("given", ["float32", "bfloat16"])
+def test_autocast(name: str, given: str, device: str, torch: Any) -> None:
+    """Halves between float32 parameters: as PyTorch's layers in bfloat16 on the CPU, to some units in the last place, 2^-8.
+
+    PyTorch's GRU and cells add products in bfloat16 to states in float32 on the CPU, and have halves on GPUs alone.
+    """
+    if not has_bfloat16():
+        pytest.skip("needs ml_dtypes")
+    mine, theirs = pair(torch, name, FEATURES, UNITS, device=device, dtype="float32")
+    theirs.float()
+    x, h = X.astype("float32") if "Cell" not in name else X[0].astype("float32"), numpy.full((N, UNITS), 0.5, "float32")
+    h = h if "Cell" in name else h[None]
+    found = []
+    for library, module, where in ((gpunet, mine, device), (torch, theirs, "cpu")):
+        inputs, state = (library.tensor(a).to(where) for a in (x, h))
+        inputs = inputs.to(getattr(library, given)).requires_grad_()
+        with library.autocast(where, dtype=library.bfloat16):
+            results = module(inputs, (state, state) if "LSTM" in name else state)
+        flat = [y for r in (results if isinstance(results, tuple) else (results,)) for y in (r if isinstance(r, tuple) else (r,))]
+        assert library is torch or {str(y.dtype) for y in flat} == {"bfloat16"}
+        sum((y.float() ** 2).sum() for y in flat).backward()
+        gradients = [p.grad for p in module.parameters()]
+        assert {g.dtype for g in gradients} == {library.float32} and inputs.grad.dtype == inputs.dtype
+        found.append([y.detach().cpu().float().numpy() for y in (*flat, *gradients, inputs.grad)])
+    assert_close(*found, 3e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+def test_dtypes_that_autocast_does_not_cast(dtype: str) -> None:
+    with gpunet.autocast("cpu"), pytest.raises(DtypeError, match=f"LSTM: the input has dtype {dtype}; expected that of the we"):
+        nn.LSTM(FEATURES, UNITS)(gpunet.tensor(X).to(dtype))
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("RNNCell", {}), ("RNNCell", {"nonlinearity": "relu", "bias": False}), ("LSTMCell", {}), ("LSTMCell", {"bias": False}),
@@ -191,8 +225,9 @@ def test_dropout_is_between_the_layers() -> None:
     x, y = gpunet.rand(STEPS, N, FEATURES), gpunet.rand(STEPS, N, FEATURES)
     assert layer(x)[0].tolist() == layer(y)[0].tolist()
     assert layer.eval()(x)[0].tolist() != layer(y)[0].tolist()
-    with pytest.warns(UserWarning, match="LSTM: dropout=0.5 has no effect with num_layers=1"):
+    with pytest.warns(UserWarning, match="LSTM: dropout=0.5 has no effect with num_layers=1") as caught:
         nn.LSTM(2, 3, dropout=0.5)
+    assert caught[0].filename == __file__
 
 
 def test_parameters_may_be_parametrized(torch: Any) -> None:
@@ -346,7 +381,7 @@ def test_batch_sizes_of_a_packed_argument_are_not_a_constant() -> None:
         (lambda: nn.LSTM(2, 3, 1, 1), DtypeError, "LSTM: bias=1 has type int; expected True or False"),
         (lambda: nn.LSTM(2, 3, proj_size=3), ArgumentError, "LSTM: proj_size=3 with hidden_size=3; expected 0, or"),
         (lambda: nn.RNNBase("GRU", 2, 3, proj_size=1), ArgumentError, "RNNBase: proj_size=1 with hidden_size=3"),
-        (lambda: nn.RNNBase("lstm2", 2, 3), ArgumentError, "RNNBase: mode='lstm2'; expected 'LSTM', 'GRU'"),
+        (lambda: nn.RNNBase("lstm", 2, 3), ArgumentError, "RNNBase: mode='lstm'; expected 'LSTM', 'GRU', 'RNN_TANH' or 'RNN_RELU'"),
         (lambda: nn.GRU(2, 3, dtype=gpunet.int64), DtypeError, "parameters of dtype int64; expected a floating dtype"),
         (lambda: nn.RNNCell(2, 3, nonlinearity="silu"), ArgumentError, "RNNCell: nonlinearity='silu'; expected 'tanh'"),
         (lambda: nn.LSTMCell(2, 0), ArgumentError, "LSTMCell: hidden_size=0; expected 1 or more"),

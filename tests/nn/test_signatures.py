@@ -50,7 +50,8 @@ REQUIRED = {
     "MultiheadAttention": (4, 2), "TransformerEncoderLayer": (4, 2), "TransformerDecoderLayer": (4, 2),
     "Unfold": (2,), "Fold": ((4, 4), 2), "PixelShuffle": (2,), "PixelUnshuffle": (2,), "ChannelShuffle": (2,),
     "RNN": (2, 3), "LSTM": (2, 3), "GRU": (2, 3), "RNNBase": ("GRU", 2, 3), "RNNCellBase": (2, 3, True, 4), "RNNCell": (2, 3),
-    "LSTMCell": (2, 3), "GRUCell": (2, 3),
+    "LSTMCell": (2, 3), "GRUCell": (2, 3), **{f"LPPool{dims}d": (2, 3) for dims in (1, 2, 3)},
+    **{f"MaxUnpool{dims}d": (2,) for dims in (1, 2, 3)},
 }  # fmt: skip
 
 

@@ -160,6 +160,9 @@ def test_output_size(torch: Any) -> None:
     x = gpunet.ones(2, 3, 5, 5)
     layer = nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1)
     assert layer(x, output_size=(10, 9)).shape == (2, 4, 10, 9) and layer(x, output_size=(2, 4, 9, 10)).shape == (2, 4, 9, 10)
+    assert layer(x, output_size=10).shape == (2, 4, 10, 10)
+    with pytest.raises(DtypeError, match="conv_transpose2d: output_size=9.5 has type float; expected an integer"):
+        layer(x, output_size=9.5)
     wrong = r"output_size=\(11, 9\); expected sizes from \(9, 9\) to \(10, 10\)"
     for size, message in (((11, 9), wrong), ((9,), "expected 2 sizes")):
         with pytest.raises(ArgumentError, match=f"conv_transpose2d: .*{message}"):

@@ -447,8 +447,9 @@ def test_refusals(function: Callable[[], Any], error: type[GpunetError], message
 
 
 def test_instance_norm_of_other_channels_without_weights_warns() -> None:
-    with pytest.warns(UserWarning, match="has 4 channels; expected num_features=3, which has no effect"):
+    with pytest.warns(UserWarning, match="has 4 channels; expected num_features=3, which has no effect") as caught:
         nn.InstanceNorm1d(3)(_ZEROS(2, 4, 5))
+    assert caught[0].filename == __file__
 
 
 def test_no_images(device: str, torch: Any) -> None:

@@ -13,7 +13,7 @@ import gpunet
 from gpunet import nn
 from gpunet.backend.dtypes import has_bfloat16
 from gpunet.errors import ArgumentError, DtypeError, GpunetError, ShapeError
-from gpunet.ops import pooling
+from gpunet.ops import pooling_launches
 from tests.ops.test_ops import to_numpy
 
 F = nn.functional
@@ -141,7 +141,7 @@ def test_dtypes(dtype: str, digits: float, call: Any, device: str) -> None:
 
 
 def test_chunks_do_not_change_values(torch: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(pooling, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(pooling_launches, "_CHUNK_BYTES", 1)
     for call in EVERY[:: len(EVERY) // 40]:
         compare(call, torch)
 

@@ -101,7 +101,8 @@ class Arguments(Values):
             "output_padding": (0, 0),
         }.get(name, (1, 0))  # fmt: skip
         if high < low:
-            return repr(self.random.choice((2, 3, -1))) if name == "divisor_override" else None
+            others = {"divisor_override": (2, 3, -1), "norm_type": (1, 2, 3.0, 0.5, 0)}
+            return repr(self.random.choice(others[name])) if name in others else None
         if name == "groups" or (name in ("padding", "dilation") and self.chance(0.5)):
             return repr(low)
         numbers = tuple(self.random.randint(low, high) for _ in range(dims))

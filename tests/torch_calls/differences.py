@@ -989,7 +989,25 @@ DIFFERENCES = (
         "x = torch.ones(1, 1, 4, 4); r = torch.nn.functional.adaptive_avg_pool2d(x, np.int64(2))",
     ),
     Difference(
-        "F.avg_pool3d", accepts("smaller than kernel size"),
+        "F.lp_pool*",
+        lambda verdict: verdict.detail == "gradient: value" and re.search(r"\bnan|\binf", verdict.text) is not None,
+        "The gradient of a window with nan is that of the formula; PyTorch multiplies it by sign(nan) = 0.", "F.lp_pool1d",
+        "x = torch.tensor([[[1.0, float('nan')]]], requires_grad=True); torch.nn.functional.lp_pool1d(x, 1, 2).sum().backward()",
+    ),
+    Difference(
+        "F.lp_pool*", lambda verdict: verdict.detail == "gradient: value" and "create_graph=True" in verdict.text,
+        "Second derivatives of windows of one element are 0, and rounding leaves another multiple of the last place.",
+        "F.lp_pool1d",
+        "x = torch.tensor([[[0.012, 0.7]]], requires_grad=True); r = torch.nn.functional.lp_pool1d(x, 0.5, 1); g, = torch.autograd."
+        "grad(r, [x], [torch.tensor([[[2.0, 3.0]]])], create_graph=True); g.backward(torch.tensor([[[0.5, 1.0]]]))",
+    ),
+    Difference(
+        "F.lp_pool*", accepts("iteration over a 0-d tensor"),
+        "The size of a window may be a tensor of one integer.", "F.lp_pool2d",
+        "x = torch.ones(1, 1, 4, 4); r = torch.nn.functional.lp_pool2d(x, 2, torch.tensor(2))",
+    ),
+    Difference(
+        "F.avg_pool3d F.lp_pool3d", accepts("smaller than kernel size"),
         "With `ceil_mode`, windows may be larger than the input, as in the other poolings.", "F.avg_pool3d",
         "x = torch.ones(1, 1, 2, 2, 2); r = torch.nn.functional.avg_pool3d(x, 3, ceil_mode=True)",
     ),

@@ -11,7 +11,7 @@ import numpy
 
 from gpunet.launch.facts import Cost, num_bytes
 from gpunet.ops.cases.case import Samples, unaligned
-from gpunet.ops.pooling import (
+from gpunet.ops.pooling_launches import (
     Divisors,
     Triple,
     Windows,

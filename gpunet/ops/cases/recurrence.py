@@ -59,7 +59,7 @@ class _Arrays:
         state, cells = (self.n, self.width), self.row.has_cells
         inner = cells or self.row.keeps_hidden
         # gates are from 0 to 1 as after a sigmoid; so are those from -1 to 1, for the formulas hold there, too
-        gates = s.positive(self.rows, self.gates) * s.dtype.type(0.5) if self.row.gates > 1 else None
+        gates = s.positive(self.rows, self.gates) * s.dtype.type(0.5) if self.row.keeps_gates else None
         return [
             s.blank(self.rows, self.gates), s.blank(self.rows, self.gates) if self.row.keeps_hidden else None,
             s.blank(self.rows, self.width), s.blank(*state), s.blank(*state) if cells else None,
@@ -93,10 +93,13 @@ recurrence_forward.describe(is_hot=True, updates="gates", spills=_SPILLS)
 def _(s: Samples) -> Iterator[Any]:
     for cell, sizes, reverse, (with_b, with_initial, _) in _launches():
         a = _Arrays(s, cell, sizes)
+        with_b = with_b and a.row.keeps_hidden
         label = f"{_label(cell, sizes, reverse)}{', b' * with_b}{', initial states' * with_initial}"
         yield label, a.forward(s, with_b, with_initial), a.options(cell, reverse)
     a = _Arrays(s, "lstm", _LAUNCHES[0])
-    yield from unaligned(_label("lstm", _LAUNCHES[0]), a.forward(s, True, True), a.options("lstm", False), *range(9))
+    yield from unaligned(_label("lstm", _LAUNCHES[0]), a.forward(s, False, True), a.options("lstm", False), 0, 1, 2, 3, 4, 5, 7, 8)
+    a = _Arrays(s, "gru", _LAUNCHES[0])
+    yield from unaligned(_label("gru", _LAUNCHES[0]), a.forward(s, True, True), a.options("gru", False), 6)
 
 
 @recurrence_forward.cases("representative")
@@ -116,7 +119,7 @@ def _(s: Samples) -> Iterator[Any]:
 @recurrence_forward.cost
 def _(y, hn, cn, gates, inner, w, b, h0, c0, starts, *, cell, reverse):
     operations = 2.0 * w.size * len(y) + 3 * gates.size + 2 * y.size
-    written = 0 if CELLS[cell].gates == 1 else num_bytes(gates)
+    written = num_bytes(gates) if CELLS[cell].keeps_gates else 0
     return Cost(operations, num_bytes(y, hn, cn, gates, inner, w, b, h0, c0, starts) + written)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from gpunet import nn
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
-from gpunet.nn import init
+from gpunet.vision.models.initialization import initialize_layers
 from gpunet.vision.models.pretrained import refuse_weights
 from gpunet.vision.models.resnet import NormLayer
 
@@ -105,13 +105,7 @@ class MobileNetV2(nn.Module):
                 channels = wanted
         self.features = nn.Sequential(*features, _convolution(channels, self.last_channel, 1, norm))
         self.classifier = nn.Sequential(nn.Dropout(p=dropout), nn.Linear(self.last_channel, num_classes))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                init.kaiming_normal_(module.weight, mode="fan_out")
-            elif isinstance(module, nn.Linear):
-                init.normal_(module.weight, 0, 0.01)
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
-                init.zeros_(module.bias)
+        initialize_layers(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, 3, height, width) -> logits (n, num_classes)."""

@@ -13,6 +13,7 @@ from gpunet import nn
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
 from gpunet.nn import init
+from gpunet.vision.models.initialization import initialize_convolutions
 from gpunet.vision.models.pretrained import refuse_weights
 
 __all__ = [
@@ -150,7 +151,7 @@ class ResNet(nn.Module):
         self.layer4 = self._make_layer(block, 512, layers[3], 2, dilates[2])
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(512 * block.expansion, num_classes)
-        initialize_residual(self)
+        initialize_convolutions(self)
         if zero_init_residual:
             for module in self.modules():
                 last = getattr(module, "bn3" if isinstance(module, Bottleneck) else "bn2", None)
@@ -178,13 +179,6 @@ class ResNet(nn.Module):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))
         return logits
-
-
-def initialize_residual(model: nn.Module) -> None:
-    """Initialize convolutions by He et al. 2015 (fan out); norms start at 1 and 0 as they are made."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _resnet(

@@ -8,8 +8,9 @@ from gpunet import nn
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
 from gpunet.nn import functional
-from gpunet.ops.face import as_integer
-from gpunet.vision.models.resnet import NormLayer, conv3x3, initialize_residual
+from gpunet.ops.face import as_integer, as_positive
+from gpunet.vision.models.initialization import initialize_convolutions
+from gpunet.vision.models.resnet import NormLayer, conv3x3
 
 __all__ = ["CifarResNet", "resnet20", "resnet32", "resnet44", "resnet56"]
 
@@ -64,11 +65,9 @@ class CifarResNet(nn.Module):
         shortcuts: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        depth, width = as_integer("CifarResNet", "depth", depth), as_integer("CifarResNet", "width", width)
+        depth, width = as_integer("CifarResNet", "depth", depth), as_positive("CifarResNet", "width", width)
         if depth < 8 or depth % 6 != 2:
             raise ArgumentError(f"CifarResNet: depth={depth}; expected 6 n + 2 for n blocks in each stage: 8, 14, 20, 32, ...")
-        if width < 1:
-            raise ArgumentError(f"CifarResNet: width={width}; expected 1 or more")
         norm: NormLayer = norm_layer or nn.BatchNorm2d
         self.conv1, self.bn1 = conv3x3(in_channels, width), norm(width)
         stages: list[nn.Module] = []
@@ -82,7 +81,7 @@ class CifarResNet(nn.Module):
         self.layer1, self.layer2, self.layer3 = stages
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(channels, num_classes)
-        initialize_residual(self)
+        initialize_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, in_channels, height, width) -> logits (n, num_classes)."""

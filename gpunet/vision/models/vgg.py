@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunet import nn
 from gpunet.autograd import Tensor
-from gpunet.nn import init
+from gpunet.vision.models.initialization import initialize_layers
 from gpunet.vision.models.pretrained import refuse_weights
 
 __all__ = ["VGG", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
@@ -41,13 +41,7 @@ class VGG(nn.Module):
             nn.Linear(4096, num_classes),
         )  # fmt: skip
         if init_weights:
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d):
-                    init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                elif isinstance(module, nn.Linear):
-                    init.normal_(module.weight, 0, 0.01)
-                if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
-                    init.zeros_(module.bias)
+            initialize_layers(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, 3, height, width), at least 32 x 32, -> logits (n, num_classes)."""
