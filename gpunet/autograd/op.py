@@ -257,8 +257,9 @@ def primitive(
         takes_scale: the rules only rearrange the elements of the gradient, whose pending scale travels on.
     """
     if function is None:
-        options: dict[str, Any] = {"name": name, "name_from": name_from, "methods": methods, "view": view, "takes_scale": takes_scale}
-        return functools.partial(primitive, **options)
+        return functools.partial(
+            primitive, name=name, name_from=name_from, methods=methods, view=view, takes_scale=takes_scale
+        )
     body, op = function, Primitive(function, name, view, takes_scale)
     op.name_from = name_from
 
