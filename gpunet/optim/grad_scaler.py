@@ -68,7 +68,8 @@ class GradScaler(LossScaling):
 
     Its state is in device memory, and whether a step is skipped is decided there, without waiting: in a captured step, too.
     In a skipped step the parameters, the state of the optimizer and its step count stay as they are, and so does a schedule of
-    the optimizer at its next ``step()`` if all steps since its last were skipped.  An infinite gradient of any of several accumulated backward passes skips their step.
+    the optimizer at its next ``step()`` if all steps since its last were skipped.  An infinite gradient of any of several
+    accumulated backward passes skips their step.
 
     Args:
         device: kind of device, for the warning that there is none.

@@ -347,7 +347,7 @@ class Optimizer:
     counters: tuple[str, ...] = ("step",)
     #: during a step of a GradScaler: float64 (1,) in device memory; launches change nothing if it is not 0
     _skip: Array | None = None
-    #: whether the launches of ``update`` read ``_skip``; a subclass with a ``step`` or ``update`` of its own declares it again
+    #: whether the launches of ``update`` read ``_skip``; a subclass with a ``step`` or ``update`` of its own declares it anew
     skips_on_device = False
     #: counts the steps since a GradScaler took one: a schedule stays where it is while all are skipped
     _step_counter: StepCounter | None = None
