@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Iterable
 from typing import Any
 
 from gpunet.autograd.graph import Node, edge_to
 from gpunet.autograd.tensor import Tensor
-from gpunet.launch.tape import user_stacklevel
+from gpunet.launch.tape import warn_user
 
 
 class LossScaling:
@@ -43,9 +42,8 @@ def warn_of_scaled_gradients(function: str, parameters: Iterable[Tensor]) -> Non
     """Warn if gradients of ``parameters`` are those of a scaled loss, and were not unscaled yet."""
     for scaling in _SCALINGS:
         if any(p._grad is not None and p in scaling.scaled for p in parameters):
-            warnings.warn(
+            warn_user(
                 f"{function}: the gradients are those of a loss that GradScaler.scale() multiplied; call "
                 "scaler.unscale_(optimizer) before, or the limit holds for the scaled gradients",
-                UserWarning, stacklevel=user_stacklevel(),
-            )  # fmt: skip
+            )
             return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.tape import warn_user
 from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter
 from gpunet.nn.utils.rnn import PackedSequence, values_on_host
@@ -105,10 +105,9 @@ class RNNBase(Module):
         if isinstance(dropout, bool) or not 0.0 <= self.dropout <= 1.0:
             raise ArgumentError(f"{name}: dropout={dropout}; expected a probability from 0 to 1")
         if self.dropout and self.num_layers == 1:
-            warnings.warn(
+            warn_user(
                 f"{name}: dropout={dropout} has no effect with num_layers=1: dropout is behind each layer but the last",
-                UserWarning, stacklevel=3,
-            )  # fmt: skip
+            )
         self.proj_size = as_integer(name, "proj_size", proj_size)
         if not 0 <= self.proj_size < self.hidden_size or (self.proj_size and mode != "LSTM"):
             raise ArgumentError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
+from gpunet.launch.tape import warn_user
 from gpunet.ops.attention import checked_dropout, scaled_dot_product_attention, weights_of_attention
 from gpunet.ops.creation import zeros
 from gpunet.ops.elementwise import where
@@ -103,10 +103,7 @@ def _merged_mask(
     if not found:
         return None
     if len({mask.dtype for mask in found}) == 2:
-        warnings.warn(
-            f"{function}: mismatched key_padding_mask and attn_mask are deprecated; use the same dtype for both", UserWarning,
-            stacklevel=4,
-        )  # fmt: skip
+        warn_user(f"{function}: mismatched key_padding_mask and attn_mask are deprecated; use the same dtype for both")
         found = [where(m, -math.inf, 0.0).to(query.dtype) if is_boolean(m.dtype) else m for m in found]
     if is_boolean(found[0].dtype):
         return ~(found[0] | found[1] if len(found) == 2 else found[0])

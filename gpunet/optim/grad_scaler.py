@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import warnings
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +20,7 @@ from gpunet.launch.list_kernel import max_tensors, num_blocks
 from gpunet.launch.memory import empty, ticket
 from gpunet.launch.shims import Ufunc
 from gpunet.launch.stateful import rely_on
-from gpunet.launch.tape import active, graph_break, graph_break_on_read, unrecorded
+from gpunet.launch.tape import active, graph_break, graph_break_on_read, unrecorded, warn_user
 from gpunet.optim.optimizer import Optimizer
 from gpunet.optim.scaling import SCALERS, unscale_gradients, update_scale
 from gpunet.optim.step_counter import StepCounter
@@ -99,7 +98,7 @@ class GradScaler(LossScaling):
         self._enabled = bool(enabled)
         if self._enabled and device == "cuda" and not gpus.is_available():
             message = "GradScaler('cuda') has no effect: there is no GPU; pass 'cpu' to scale on the CPU"
-            warnings.warn(message, UserWarning, stacklevel=2)
+            warn_user(message)
             self._enabled = False
         self._device = device
         self._init_scale, self._init_growth_tracker = float(init_scale), 0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,7 +23,7 @@ from gpunet.backend.dtypes import accumulator
 from gpunet.errors import ArgumentError, DeviceError, GradientError, ShapeError
 from gpunet.launch.list_kernel import max_tensors, num_blocks
 from gpunet.launch.memory import empty, ticket
-from gpunet.launch.tape import graph_break_on_read
+from gpunet.launch.tape import graph_break_on_read, warn_user
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
 from gpunet.ops.join import stack
 
@@ -75,7 +74,7 @@ def clip_grad_norm(
     foreach: bool | None = None,
 ) -> Tensor:
     """The old name of :func:`clip_grad_norm_`."""
-    warnings.warn("nn.utils.clip_grad_norm is deprecated; use nn.utils.clip_grad_norm_", FutureWarning, stacklevel=2)
+    warn_user("nn.utils.clip_grad_norm is deprecated; use nn.utils.clip_grad_norm_", FutureWarning)
     result: Tensor = clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite, foreach)
     return result
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.launch.stateful import rely_on
-from gpunet.launch.tape import active, graph_break, graph_break_on_read, unrecorded
+from gpunet.launch.tape import active, graph_break, graph_break_on_read, unrecorded, warn_user
 from gpunet.optim.lr_scheduler.kernel import NOT_RECURSIVE, rate_after, schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
 from gpunet.optim.step_counter import StepCounter
@@ -318,12 +317,12 @@ _LRScheduler = LRScheduler
 def warn_of_verbose(scheduler: LRScheduler, verbose: Any) -> None:
     if verbose not in (None, False, "deprecated"):
         message = f"{type(scheduler).__name__}: verbose has no effect, and PyTorch has removed it; print get_last_lr()"
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warn_user(message)
 
 
 def warn_of_epoch(scheduler: LRScheduler) -> None:
     message = f"{type(scheduler).__name__}: step(epoch) is deprecated; call step() without an argument"
-    warnings.warn(message, UserWarning, stacklevel=4)  # the user's line is behind step() and ignore_fp_errors
+    warn_user(message)
 
 
 def _check_optimizer(optimizer: Any) -> None:
