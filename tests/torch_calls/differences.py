@@ -1049,6 +1049,17 @@ DIFFERENCES = (
         "g, = torch.autograd.grad(r.sum(), [x], create_graph=True); g.sum().backward()",
     ),
     Difference(
+        "torch.logcumsumexp Tensor.logcumsumexp",
+        lambda verdict: verdict.detail == "gradient: value" and re.search(r"\binf|\bnan|e\+?308|e\+38", verdict.text) is not None,
+        "The gradient of an infinite sum is that of its infinite terms, and the largest number has one; PyTorch's are nan and 1.",
+        "torch.logcumsumexp",
+        "x = torch.tensor([1.0, float('inf')], requires_grad=True); r = torch.logcumsumexp(x, 0); r.sum().backward()",
+    ),
+    Difference(
+        "torch.logcumsumexp", accepts("expected scalar_type"), "`out` may have any floating dtype, as that of other functions.",
+        "torch.logcumsumexp", "o = torch.zeros(2); r = torch.logcumsumexp(torch.ones(2, dtype=torch.float64), 0, out=o)",
+    ),
+    Difference(
         "F.embedding F.embedding_bag",
         accepts("step must be nonzero|sparse|too many indices for tensor of dimension 0|is not implemented"),
         "Bags of no elements are 0; `sparse=True` excludes nothing, as gradients are dense; weighted bags have second derivatives.",
