@@ -22,7 +22,7 @@ _MODES = {
 }  # fmt: skip
 
 
-@public(out=False, autocast="cuda: float32")
+@public(out=False, autocast="float32")
 def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """The p-norm of the difference of each vector of x1 and each of x2.  x1 (..., n, d), x2 (..., m, d) -> (..., n, m).
 

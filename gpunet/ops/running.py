@@ -72,7 +72,7 @@ def cummin(input: Any, dim: int) -> ValuesIndices:
     return _running_extreme(input, "cummin", "less_equal", dim)
 
 
-@public("logcumsumexp", autocast="cuda: float32")
+@public("logcumsumexp")
 def logcumsumexp(input: Any, dim: int) -> Tensor:
     """The logarithm of the cumulative sum of e^x along ``dim``, without overflow.
 
