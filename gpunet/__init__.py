@@ -91,12 +91,14 @@ if TYPE_CHECKING:
     from gpunet.ops.matmul import *
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
+    from gpunet.ops.pair_distances import *
     from gpunet.ops.pooling import adaptive_avg_pool1d, avg_pool1d
     from gpunet.ops.products import *
     from gpunet.ops.query import *
     from gpunet.ops.random import *
     from gpunet.ops.reduce import *
     from gpunet.ops.rounding import *
+    from gpunet.ops.running import *
     from gpunet.ops.scan import *
     from gpunet.ops.scatter import *
     from gpunet.ops.sets import *
@@ -123,7 +125,7 @@ _REEXPORTED = (
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
-    "train.checkpoint",
+    "ops.pair_distances", "ops.running", "train.checkpoint",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {

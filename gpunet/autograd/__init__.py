@@ -31,6 +31,7 @@ from gpunet.autograd.graph import (
     Gradient,
     Node,
     contiguous,
+    contiguous_in_place,
     ignore_fp_errors,
     operands,
 )

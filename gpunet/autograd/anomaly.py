@@ -13,25 +13,24 @@ from gpunet.launch.tape import active, user_line
 __all__ = ["detect_anomaly", "set_detect_anomaly"]
 
 
-_MAX_LINES = 200_000
+class _NumberWithLine(int):
+    """The number of a node, with the user's line that made it."""
+
+    line: str
 
 
 class _NumbersWithLines:
-    """The numbers of new nodes, with the user's line that makes each."""
+    """The numbers of new nodes, with their lines."""
 
     def __init__(self, numbers: Iterator[int]) -> None:
         self.numbers = numbers
-        self.lines: dict[int, str] = {}
 
     def __iter__(self) -> _NumbersWithLines:
         return self
 
     def __next__(self) -> int:
-        number = next(self.numbers)
-        self.lines[number] = user_line()
-        if len(self.lines) > _MAX_LINES:  # of graphs that are gone, most likely
-            for oldest in list(self.lines)[: _MAX_LINES // 2]:
-                del self.lines[oldest]
+        number = _NumberWithLine(next(self.numbers))
+        number.line = user_line()
         return number
 
 
@@ -53,10 +52,10 @@ def _raise_at_nan(node: Node, gradients: Any) -> None:
         if gradient is not None and node.edges[position] is not None:
             tensor: Any = materialize(gradient)
             if (tensor != tensor).any():
-                line = getattr(Node._sequence, "lines", {}).get(node.sequence)
+                number = node.sequence
                 raise GradientError(
                     f"the backward of {node.public_name} returned NaN as gradient of its input {position}; forward "
-                    + (f"ran at {line}" if line else "ran before anomaly mode was enabled")
+                    + (f"ran at {number.line}" if isinstance(number, _NumberWithLine) else "ran before anomaly mode was enabled")
                 )
 
 

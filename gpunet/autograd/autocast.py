@@ -15,7 +15,6 @@ gradient of a parameter has the parameter's dtype, and no copy of a weight outli
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -26,8 +25,9 @@ from gpunet.autograd.mode import autocasting, current
 from gpunet.autograd.op import OPS
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices, dtypes, gpus
-from gpunet.errors import ArgumentError, DtypeError
+from gpunet.errors import ArgumentError, DtypeError, GradientError
 from gpunet.launch.stateful import rely_on
+from gpunet.launch.tape import warn_user
 
 __all__ = [
     "autocast", "clear_autocast_cache", "get_autocast_cpu_dtype", "get_autocast_dtype", "get_autocast_gpu_dtype",
@@ -105,7 +105,7 @@ def call_with_casts(function: Callable[..., Any], rules: Rules, args: tuple[Any,
     target = _FLOAT32 if rule == "float32" else enabled[kind] if rule == "half" else _widest((args, options), enabled[kind])
     current.autocast = None
     try:
-        args, options = _cast((args, options), target)
+        args, options = _cast((args, options), target, kind)
         return function(*args, **options)
     finally:
         current.autocast = enabled
@@ -144,16 +144,19 @@ def _widest(arguments: Any, half: Any) -> Any:
     return functools.reduce(dtypes.promote, [a.dtype for a in _arrays(arguments) if _is_cast(a.dtype)], half)
 
 
-def _cast(value: Any, dtype: Any) -> Any:
-    """Arguments with tensors cast to ``dtype``, except float64 and integers."""
+def _cast(value: Any, dtype: Any, kind: str, casts_arrays: bool = True) -> Any:
+    """Arguments with the tensors on a kind of device, and perhaps arrays, cast to ``dtype``, except float64 and integers."""
     if isinstance(value, Tensor):
         source = value.array.dtype
-        return OPS["cast"].call(value, dtype=dtype) if source != dtype and _is_cast(source) else value
+        is_cast = source != dtype and _is_cast(source) and devices.of(value.array).type == kind
+        return OPS["cast"].call(value, dtype=dtype) if is_cast else value
     if type(value) in (list, tuple):
-        return type(value)([_cast(item, dtype) for item in value])
+        return type(value)([_cast(item, dtype, kind, casts_arrays) for item in value])
     if type(value) is dict:
-        return {name: _cast(item, dtype) for name, item in value.items()}
-    return _cast(make_tensor(value), dtype) if devices.is_array(value) and _is_cast(value.dtype) else value
+        return {name: _cast(item, dtype, kind, casts_arrays) for name, item in value.items()}
+    if casts_arrays and devices.is_array(value) and _is_cast(value.dtype):
+        return _cast(make_tensor(value), dtype, kind)
+    return value
 
 
 # ---- the mode ---------------------------------------------------------------------------------------------------------
@@ -188,10 +191,10 @@ class autocast:
         self.fast_dtype = get_autocast_dtype(device_type) if dtype is None else dtypes.as_dtype(dtype)
         self._enabled = bool(enabled)
         if self._enabled and device_type == "cuda" and not gpus.is_available():
-            warnings.warn("autocast('cuda') has no effect: there is no GPU; pass 'cpu' to autocast on the CPU", stacklevel=2)
+            warn_user("autocast('cuda') has no effect: there is no GPU; pass 'cpu' to autocast on the CPU")
             self._enabled = False
         if self._enabled and not dtypes.is_half(self.fast_dtype):
-            warnings.warn(f"autocast(dtype={self.fast_dtype}) has no effect; pass float16 or bfloat16", stacklevel=2)
+            warn_user(f"autocast(dtype={self.fast_dtype}) has no effect; pass float16 or bfloat16")
             self._enabled = False
         self._previous: list[Any] = []
 
@@ -247,8 +250,9 @@ def set_autocast_enabled(device_type: str | bool, enabled: bool | None = None) -
     if not isinstance(value, bool):
         raise DtypeError(f"set_autocast_enabled: enabled={value!r}; expected True or False")
     _set(kind, get_autocast_dtype(kind) if value else None)
-    if value:
-        autocasting.append(None)  # for good: nothing tells when the last thread has switched it off
+    if value and not current.may_autocast:
+        current.may_autocast = True
+        autocasting.append(None)  # once for the thread, and for good: a block around may switch it on again at its end
 
 
 def get_autocast_dtype(device_type: str) -> numpy.dtype[Any]:
@@ -327,8 +331,8 @@ def custom_fwd(fwd: Any = None, *, device_type: str, cast_inputs: Any = None) ->
 
     Args:
         device_type: the kind of device of its tensors.
-        cast_inputs: in a block, cast floating inputs to this dtype and run ``forward`` without autocasting; None runs it in
-            the mode of the caller.
+        cast_inputs: in a block, cast floating tensors on the device to this dtype and run ``forward`` without autocasting;
+            None runs it in the mode of the caller.
     """
     _check_kind("custom_fwd", device_type)
     if fwd is None:
@@ -341,7 +345,7 @@ def custom_fwd(fwd: Any = None, *, device_type: str, cast_inputs: Any = None) ->
         if cast_inputs is None or not is_enabled:
             return fwd(ctx, *args, **options)
         with autocast(device_type, enabled=False):
-            args, options = _cast((args, options), dtypes.as_dtype(cast_inputs))
+            args, options = _cast((args, options), dtypes.as_dtype(cast_inputs), device_type, casts_arrays=False)
             return fwd(ctx, *args, **options)
 
     return call
@@ -351,6 +355,9 @@ def custom_bwd(bwd: Any = None, *, device_type: str) -> Any:
     """Decorator of ``backward`` of a :class:`gpunet.autograd.Function`: it runs in the mode of ``forward``.
 
     The mode is the one that :func:`custom_fwd`, which decorates ``forward``, has found.
+
+    Raises:
+        GradientError: when ``backward`` runs and ``forward`` is not decorated.
     """
     _check_kind("custom_bwd", device_type)
     if bwd is None:
@@ -358,7 +365,13 @@ def custom_bwd(bwd: Any = None, *, device_type: str) -> Any:
 
     @functools.wraps(bwd)
     def call(ctx: Any, *args: Any, **options: Any) -> Any:
-        kind, dtype, is_enabled = ctx._autocast
+        mode = getattr(ctx, "_autocast", None)
+        if mode is None:
+            raise GradientError(
+                f"custom_bwd decorates {bwd.__qualname__}, but custom_fwd does not decorate its forward; add "
+                f"@custom_fwd(device_type={device_type!r}) to forward"
+            )
+        kind, dtype, is_enabled = mode
         with autocast(kind, dtype, is_enabled):
             return bwd(ctx, *args, **options)
 

@@ -6,7 +6,6 @@ of one more forward pass.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -19,7 +18,7 @@ from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, DtypeError, GradientError
 from gpunet.launch.random import default_generator
-from gpunet.launch.tape import user_stacklevel
+from gpunet.launch.tape import warn_user
 
 __all__ = ["checkpoint", "checkpoint_sequential"]
 
@@ -67,7 +66,7 @@ def checkpoint(
         results = tuple(outputs)
         if use_reentrant and any(isinstance(value, Tensor) and not value._requires_grad for value in args):
             message = "checkpoint: no input or parameter requires grad, so there are no gradients"
-            warnings.warn(message, stacklevel=user_stacklevel())
+            warn_user(message)
     return results[0] if kind is None else list(results) if kind is list else results
 
 

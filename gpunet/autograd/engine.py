@@ -9,7 +9,7 @@ from typing import Any
 
 from gpunet.autograd import mode
 from gpunet.autograd.graph import ADD, COPY, FILL, Gradient, Node, edge_to, ignore_fp_errors, materialize, operands
-from gpunet.autograd.tensor import Tensor, bump_version, make_tensor, method, wrap
+from gpunet.autograd.tensor import PostAccumulateHook, Tensor, bump_version, make_tensor, method, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, GradientError, ShapeError
@@ -319,7 +319,8 @@ def run(
         for leaf in leaves:
             if leaf._hooks:
                 for hook in list(leaf._hooks.values()):
-                    leaves[leaf] = _call_hook(hook, leaves[leaf])
+                    if type(hook) is not PostAccumulateHook:
+                        leaves[leaf] = _call_hook(hook, leaves[leaf])
         if inputs is None:
             _accumulate(leaves.items(), create)
             return []
@@ -344,9 +345,11 @@ def _accumulate(gradients: Iterable[tuple[Tensor, Gradient | Array]], create: bo
 
     A leaf's first gradient is stored without a copy if it is a new array.
     """
-    tape = active.tape
+    tape, hooks = active.tape, []
     with _accumulation:
         for leaf, gradient in gradients:
+            if leaf._hooks:
+                hooks += [(leaf, hook) for hook in leaf._hooks.values() if type(hook) is PostAccumulateHook]
             before = leaf._grad
             if before is None and type(gradient) is not Gradient:
                 leaf._grad = make_tensor(gradient)
@@ -354,6 +357,8 @@ def _accumulate(gradients: Iterable[tuple[Tensor, Gradient | Array]], create: bo
                 leaf._grad = _add_to_grad(before, gradient, create)
             if tape is not None:
                 tape.record_gradient(leaf, before)
+    for leaf, hook in hooks:
+        hook.function(leaf)
 
 
 def _add_to_grad(before: Tensor | None, gradient: Gradient | Array, create: bool) -> Tensor:

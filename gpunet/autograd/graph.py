@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy
@@ -240,3 +241,21 @@ def contiguous(array: Array) -> Array:
     out = empty(array.shape, array.dtype, array)
     COPY(out, array)
     return out
+
+
+@contextmanager
+def contiguous_in_place(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Inside the block, the arrays of the tensors are C-contiguous, for launches that change them.
+
+    The strided ones are replaced by copies, which are copied back at the end.
+    """
+    strided = [(tensor, tensor.array) for tensor in tensors if not tensor.array.flags.c_contiguous]
+    try:
+        for tensor, array in strided:
+            tensor.array = contiguous(array)
+        yield
+        for tensor, array in strided:
+            COPY(array, tensor.array)
+    finally:
+        for tensor, array in strided:
+            tensor.array = array

@@ -44,13 +44,15 @@ class _Mode(threading.local):
     enabled = True
     recomputes = False
     autocast: dict[str, Any] | None = None
+    may_autocast = False
     autocast_dtypes: Mapping[str, Any] = MappingProxyType({})
 
 
 #: Of this thread: ``current.enabled``, whether ops record the graph; ``current.recomputes``, whether a forward pass runs again
 #: for its gradient (see :mod:`gpunet.autograd.checkpoint`), so that layers must not count it twice; ``current.autocast``, the
 #: kinds of devices on which ops autocast, with their half dtypes (see :mod:`gpunet.autograd.autocast`), None if there are none;
-#: ``current.autocast_dtypes``, the default of these dtypes where it was set.
+#: ``current.may_autocast``, whether the thread has ever set it outside of a block; ``current.autocast_dtypes``, the default of
+#: these dtypes where it was set.
 current = _Mode()
 #: Not empty while a thread may autocast.  Ops look here first, which takes less time than ``current.autocast``.
 autocasting: list[None] = []

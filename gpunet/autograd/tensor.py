@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy
 from numpy import ndarray
@@ -63,7 +63,7 @@ class Tensor(TensorMethods):
     )
     array: Array
     _grad: Tensor | None
-    _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
+    _hooks: dict[int, Any] | None  # functions of the gradient, and PostAccumulateHook
     _index: int
     _node: Node | None
     _requires_grad: bool
@@ -233,6 +233,20 @@ class Tensor(TensorMethods):
             hooks = self._hooks
         return RemovableHandle(hooks, hook)
 
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call ``hook(tensor)`` at the end of each backward pass that has added to the ``grad`` of this leaf.
+
+        Raises:
+            GradientError: the tensor is no leaf that requires grad.
+        """
+        if not self._requires_grad or self._node is not None:
+            raise GradientError(
+                "register_post_accumulate_grad_hook on a tensor that is no leaf that requires grad; use register_hook()"
+            )
+        if self._hooks is None:
+            self._hooks = {}
+        return RemovableHandle(self._hooks, PostAccumulateHook(hook))
+
     def retain_grad(self) -> None:
         """Make ``backward`` store the gradient in ``grad`` although this tensor is not a leaf.
 
@@ -368,6 +382,12 @@ def _unpickle(kind: type[Tensor], array: ndarray, device: str, requires_grad: bo
 
 
 _new_object = object.__new__
+class PostAccumulateHook(NamedTuple):
+    """A hook among those of a leaf that is called with the leaf, after its gradient was accumulated."""
+
+    function: Callable[[Tensor], None]
+
+
 _FIELDS = [name for name in Tensor.__slots__ if name != "__weakref__"]
 
 

@@ -6,7 +6,6 @@ import functools
 import logging
 import threading
 import types
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.recording import Recording, check_arguments
 from gpunet.errors import ArgumentError, CaptureError, GraphBreakWarning
 from gpunet.launch.random import Generator
-from gpunet.launch.tape import GraphBreak, active
+from gpunet.launch.tape import GraphBreak, active, warn_user
 
 __all__ = ["capture"]
 
@@ -148,7 +147,7 @@ class CapturedStep:
         self._eager_keys.append(key)
         if self._graph_break is None:
             self._graph_break = reason
-            warnings.warn(_describe(self.name, reason), GraphBreakWarning, stacklevel=4)
+            warn_user(_describe(self.name, reason), GraphBreakWarning)
 
 
 def _describe(name: str, reason: GraphBreak) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib._bootstrap
 import inspect
 import os
 import sys
@@ -29,6 +30,8 @@ from gpunet.captured.reads import Reads, reads_of
 from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
 
 _LIBRARIES = frozenset(("gpunet", "numpy", "cupy"))
+#: of the frames that import a module
+_IMPORT_NAMESPACE = vars(importlib._bootstrap)
 _LISTS = (list, deque, set, frozenset)
 _MAPPINGS = (type(os.environ), types.MappingProxyType, ChainMap, UserDict)  # others may load what they return
 _NOTHING = Reads(*(frozenset(),) * 6)
@@ -93,7 +96,7 @@ class Watch:
             if event == "return" and frame is self._import:
                 self._import = None
         elif event == "call":
-            if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            if frame.f_globals is _IMPORT_NAMESPACE:
                 self._import = frame
             if not self._is_library_code(frame):
                 self._enter(frame)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from gpunet.launch.random import Generator
+from gpunet.launch.tape import warn_user
 from gpunet.ops.random import randperm
 
 __all__ = [
@@ -206,7 +206,7 @@ def random_split(dataset: Any, lengths: Sequence[int | float], generator: Genera
             counts[i % len(counts)] += 1
         for number, count in enumerate(counts):
             if count == 0:
-                warnings.warn(f"random_split: part {number} of {list(lengths)} of {size} samples is empty", stacklevel=2)
+                warn_user(f"random_split: part {number} of {list(lengths)} of {size} samples is empty")
     else:
         counts = list(lengths)  # type: ignore[arg-type]
         if sum(counts) != size:

@@ -32,11 +32,16 @@ import numpy
 
 
 class LoopBody:
-    """A function that compiled steps run as loops, created by the decorator :func:`loop_body`."""
+    """A function that compiled steps run as loops, created by the decorator :func:`loop_body`.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    Attributes:
+        has_compiled_form: ``captured/compiled/jit/matmul`` has a body of the same name, which compiled steps call instead.
+    """
+
+    def __init__(self, function: Callable[..., Any], has_compiled_form: bool = False) -> None:
         self._function = function
         self.name = function.__name__
+        self.has_compiled_form = has_compiled_form
 
     def __call__(self, *arguments: Any) -> Any:
         return self._function(*arguments)
@@ -67,6 +72,11 @@ class LoopBody:
 def loop_body(function: Callable[..., Any]) -> LoopBody:
     """Decorator: make a :class:`LoopBody`."""
     return LoopBody(function)
+
+
+def compiled_loop_body(function: Callable[..., Any]) -> LoopBody:
+    """Decorator: make a :class:`LoopBody` that has a compiled form."""
+    return LoopBody(function, has_compiled_form=True)
 
 
 class Loops(NamedTuple):
@@ -144,11 +154,11 @@ def tanh(x: Any) -> Any:
     return numpy.tanh(x)
 
 
-@loop_body
+@compiled_loop_body
 def product(out, a, b, m, n, k, out_row, a_row, a_depth, b_depth):
     """out (m, n) = a (m, k) b (k, n), where the columns of out and of b are adjacent; the strides are in elements.
 
-    ``captured/compiled/jit/matmul`` has its compiled form, with tiles in registers.
+    The compiled form has tiles in registers.
     """
     for i in range(m):
         for j in range(n):

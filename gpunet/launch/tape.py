@@ -18,6 +18,7 @@ import itertools
 import linecache
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -191,12 +192,12 @@ def user_line() -> str:
     return line_at(frame.f_code, frame.f_lasti)
 
 
-def user_stacklevel() -> int:
-    """Return the ``stacklevel`` with which ``warnings.warn`` of the caller names the line of :func:`user_line`."""
-    frame, level = sys._getframe(1), 1
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of :func:`user_line`."""
+    frame, level = sys._getframe(), 1
     while frame.f_back is not None and is_library(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1
-    return level
+    warnings.warn(message, category, stacklevel=level)
 
 
 @functools.cache

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.autograd.mode import current
 from gpunet.errors import ArgumentError, ShapeError
+from gpunet.launch.tape import warn_user
 from gpunet.nn.init import constant_
 from gpunet.nn.module import Module, Parameter, empty_parameter, launches
 from gpunet.ops import activations, gates
@@ -228,7 +228,7 @@ class Hardtanh(ActivationModule):
     ) -> None:  # fmt: skip
         for key, value in (("min_value", min_value), ("max_value", max_value)):
             if value is not None:
-                warnings.warn(f"{key} is deprecated; pass {key[:7]}", FutureWarning, stacklevel=2)
+                warn_user(f"{key} is deprecated; pass {key[:7]}", FutureWarning)
         min_val, max_val = min_val if min_value is None else min_value, max_val if max_value is None else max_value
         if not min_val < max_val:
             raise ArgumentError(f"Hardtanh: min_val={min_val}, max_val={max_val}; expected min_val < max_val")

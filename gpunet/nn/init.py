@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy
@@ -15,7 +14,7 @@ from gpunet.backend.dtypes import float64, is_floating, significand_bits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.random import Generator, default_generator, random_normal, random_uniform
-from gpunet.launch.tape import graph_break_on_read
+from gpunet.launch.tape import graph_break_on_read, warn_user
 from gpunet.ops.creation import empty as new_empty
 
 __all__ = [
@@ -155,7 +154,7 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
         raise ArgumentError(f"mode {mode!r}; expected 'fan_in' or 'fan_out'")
     gain = calculate_gain(nonlinearity, a)
     if 0 in tensor.shape:
-        warnings.warn("initializing a tensor without elements is a no-op", UserWarning, stacklevel=3)
+        warn_user("initializing a tensor without elements is a no-op")
         return 0.0
     return gain / math.sqrt(_calculate_fan_in_and_fan_out(tensor)[mode.lower() == "fan_out"])
 
@@ -318,7 +317,7 @@ def _deprecated(function: Any) -> Any:
     name = function.__name__.removesuffix("_")
 
     def old(*args: Any, **kwargs: Any) -> Tensor:
-        warnings.warn(f"nn.init.{name} is deprecated; use nn.init.{name}_", FutureWarning, stacklevel=2)
+        warn_user(f"nn.init.{name} is deprecated; use nn.init.{name}_", FutureWarning)
         result: Tensor = function(*args, **kwargs)
         return result
 

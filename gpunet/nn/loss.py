@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
+from gpunet.launch.tape import warn_user
 from gpunet.nn.module import Module
 from gpunet.ops import distance, likelihood_losses, losses, margin_losses
 from gpunet.ops.cross_entropy import cross_entropy
@@ -159,7 +159,7 @@ class NLLLoss2d(NLLLoss):
     """The old name of :class:`NLLLoss`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        warnings.warn("NLLLoss2d is deprecated; use NLLLoss", FutureWarning, stacklevel=2)
+        warn_user("NLLLoss2d is deprecated; use NLLLoss", FutureWarning)
         super().__init__(*args, **kwargs)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +14,7 @@ from gpunet.backend.dtypes import as_dtype, float16, is_floating, is_numeric
 from gpunet.errors import ArgumentError, DtypeError, ShapeError, StateDictError
 from gpunet.launch.kernel import Kernel
 from gpunet.launch.stateful import PLAIN, Stateful, settings_changed
+from gpunet.launch.tape import warn_user
 from gpunet.nn.backward_hooks import BackwardHooks
 from gpunet.ops.creation import empty
 
@@ -748,7 +748,7 @@ class Module(Stateful):
             keep_vars: return the parameters themselves, instead of detached tensors.
         """
         if args:
-            warnings.warn("state_dict: pass destination, prefix and keep_vars by keyword", FutureWarning, stacklevel=2)
+            warn_user("state_dict: pass destination, prefix and keep_vars by keyword", FutureWarning)
             given: list[Any] = [destination, prefix, keep_vars]
             destination, prefix, keep_vars = [*args, *given[len(args) :]]
         state: dict[str, Any] = OrderedDict() if destination is None else destination

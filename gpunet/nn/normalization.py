@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from gpunet.autograd import Tensor, get_default_dtype, no_grad, wrap
 from gpunet.errors import ArgumentError, ShapeError
-from gpunet.launch.tape import user_stacklevel
+from gpunet.launch.tape import warn_user
 from gpunet.nn import init
 from gpunet.nn.module import (
     Module,
@@ -332,8 +331,7 @@ class _InstanceNorm(_NormBase):
         if channels != self.num_features:
             if self.weight is not None or self.running_mean is not None:
                 raise ShapeError(self._channels_message(shape, channels))
-            message = f"{self._channels_message(shape, channels)}, which has no effect"
-            warnings.warn(message, UserWarning, stacklevel=user_stacklevel())
+            warn_user(f"{self._channels_message(shape, channels)}, which has no effect")
         y = normalize_instances(
             x.unsqueeze(0) if is_single else x, self.running_mean, self.running_var, self.weight, self.bias,
             self.training or not self.track_running_stats, self.momentum or 0.0, self.eps, activation, alpha,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
 from gpunet.autograd.autocast import is_cast
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.launch.tape import user_stacklevel
+from gpunet.launch.tape import warn_user
 from gpunet.nn import init
 from gpunet.nn.module import Module, Parameter, empty_parameter
 from gpunet.nn.utils.rnn import PackedSequence, values_on_host
@@ -103,10 +102,9 @@ class RNNBase(Module):
             raise ArgumentError(f"{name}: dropout={dropout}; expected a probability from 0 to 1")
         self.dropout = as_probability(name, "dropout", dropout)
         if self.dropout and self.num_layers == 1:
-            warnings.warn(
+            warn_user(
                 f"{name}: dropout={dropout} has no effect with num_layers=1: dropout is behind each layer but the last",
-                UserWarning, stacklevel=user_stacklevel(),
-            )  # fmt: skip
+            )
         self.proj_size = as_integer(name, "proj_size", proj_size)
         if not 0 <= self.proj_size < self.hidden_size or (self.proj_size and mode != "LSTM"):
             raise ArgumentError(

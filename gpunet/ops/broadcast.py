@@ -90,16 +90,17 @@ def wrap_around(number: Any) -> Any:
 
 
 def operand_array(operand: Any, dtype: numpy.dtype[Any]) -> Any:
-    """Return an operand's array, or a number as it is.  A 0-d integer is converted to ``dtype`` if that is one of integers.
+    """Return an operand's array, or a number as it is, converted to ``dtype`` where a ufunc would compute something else.
 
-    NumPy refuses to write the result of unsigned integers and a signed 0-d array to unsigned ones.
+    NumPy refuses to write the result of unsigned integers and a signed 0-d array to unsigned ones.  Beside halves it would take
+    integers as float32 numbers, which have a wider range: as in PyTorch, 100000 is inf beside float16.
     """
     if not isinstance(operand, Tensor):
         return operand
     array = operand.array
-    if array.ndim or array.dtype == dtype or not dtypes.is_integer(dtype):
-        return array
-    return cast(operand, dtype=dtype).array
+    is_0d_integer = not array.ndim and array.dtype != dtype and dtypes.is_integer(dtype)
+    is_wide_integer = dtypes.is_half(dtype) and array.dtype.itemsize > 1 and dtypes.is_integer(array.dtype)
+    return cast(operand, dtype=dtype).array if is_0d_integer or is_wide_integer else array
 
 
 def launch_binary(function: Ufunc, a: Any, b: Any, dtype: Any = None) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy
@@ -18,6 +19,7 @@ from gpunet.ops.compare import compare, isnan
 from gpunet.ops.creation import arange, full, ones, zeros
 from gpunet.ops.elementwise import clamp, clamp_min, where
 from gpunet.ops.face import as_integer, as_number, check_flag
+from gpunet.ops.in_place import refuse_shared_memory
 from gpunet.ops.index import checked_indices, from_zero, gather, index_select, index_with, setitem
 from gpunet.ops.index_launches import EMBEDDING, EMBEDDING_BAG, add_at_rows, row_positions, take_rows
 from gpunet.ops.join import cat
@@ -107,11 +109,12 @@ def embedding(
         DtypeError: the input is not of an integer dtype, or the weight not floating.
         ShapeError: the weight is no matrix.
         OutOfRangeError: an integer is out of range; on a GPU as for x[index].
-        ArgumentError: ``padding_idx`` is out of range.
+        ArgumentError: ``padding_idx`` is out of range, or ``norm_type`` is NaN.
+        InPlaceError: ``max_norm`` is given, and elements of the weight share memory.
     """
     weight, index, padding = _table("embedding", EMBEDDING, input, weight, padding_idx, scale_grad_by_freq, sparse)
     if max_norm is not None:
-        _limit_norms(weight, index, as_number("embedding", "max_norm", max_norm), norm_type)
+        _limit_norms("embedding", weight, index, max_norm, norm_type)
     return embedding_rows(weight, index, rows=weight.shape[0], padding=padding, by_frequency=scale_grad_by_freq)
 
 
@@ -137,8 +140,12 @@ def _table(
     return weight, from_zero(index, 0, weight, site), padding_idx
 
 
-def _limit_norms(weight: Tensor, index: Tensor, max_norm: float, norm_type: float) -> None:
+def _limit_norms(function: str, weight: Tensor, index: Tensor, max_norm: Any, norm_type: Any) -> None:
     """Scale the rows at the index to a norm of at most ``max_norm``, in place; 1e-7 is PyTorch's."""
+    max_norm, norm_type = as_number(function, "max_norm", max_norm), as_number(function, "norm_type", norm_type)
+    if math.isnan(norm_type):
+        raise ArgumentError(f"{function}: norm_type=nan; expected a number, inf or -inf")
+    refuse_shared_memory(weight.array, f"{function} with max_norm, which changes the weight in place")
     with no_grad():
         places = index.reshape(-1)
         rows = index_with(weight.detach(), (places,), EMBEDDING)
@@ -179,7 +186,7 @@ def embedding_bag(
     check_flag(name, "include_last_offset", include_last_offset)
     bags, bag_of = _bags(index, offsets, include_last_offset)
     if max_norm is not None:
-        _limit_norms(weight, index, as_number(name, "max_norm", max_norm), norm_type)
+        _limit_norms(name, weight, index, max_norm, norm_type)
     places = index.reshape(-1)
     rows = embedding_rows(weight, places, rows=weight.shape[0], padding=padding, by_frequency=scale_grad_by_freq)
     if per_sample_weights is not None:

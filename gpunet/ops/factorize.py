@@ -70,7 +70,8 @@ def library_launch(name: str, function: Callable[..., None]) -> Shim:
                 raise
             raise MissingDependencyError(
                 f"{name} on a GPU needs NVIDIA's cuSOLVER and cuBLAS ({error}): install the packages nvidia-cusolver-cu12 and "
-                "nvidia-cublas-cu12, or compute it on the CPU, as in x.cpu()"
+                "nvidia-cublas-cu12, or compute it on the CPU, as in x.cpu()",
+                name="cusolver",
             ) from None
 
     return Shim(name, run, reads_values=True)

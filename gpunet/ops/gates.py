@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from gpunet.autograd import Tensor, make_tensor, wrap
@@ -11,6 +10,7 @@ from gpunet.backend.dtypes import accumulator, is_floating, significand_bits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.random import default_generator, random_uniform
+from gpunet.launch.tape import warn_user
 from gpunet.ops.activations import leaky_relu, sigmoid
 from gpunet.ops.broadcast import cast, in_accumulator
 from gpunet.ops.compare import eq
@@ -129,7 +129,7 @@ def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float =
         DtypeError: an integer tensor.
     """
     if eps != 1e-10:
-        warnings.warn("gumbel_softmax: eps is deprecated and has no effect", UserWarning, stacklevel=3)
+        warn_user("gumbel_softmax: eps is deprecated and has no effect")
     logits, tau = wrap(logits), as_number("gumbel_softmax", "tau", tau)
     if not tau > 0.0:
         raise ArgumentError(f"gumbel_softmax: tau={tau:g}; expected a positive number")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ from gpunet.autograd import Tensor, make_tensor, wrap
 from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.launch.tape import constant
+from gpunet.launch.tape import constant, warn_user
 from gpunet.ops.broadcast import in_accumulator
 from gpunet.ops.convert import clone
 from gpunet.ops.dims import MAX_ELEMENTS
@@ -191,19 +190,19 @@ def upsample(
     input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
 ) -> Tensor:
     """Deprecated: :func:`interpolate`."""
-    warnings.warn("nn.functional.upsample is deprecated: use nn.functional.interpolate", stacklevel=2)
+    warn_user("nn.functional.upsample is deprecated: use nn.functional.interpolate")
     return _interpolate("upsample", wrap(input), size, scale_factor, mode, align_corners)
 
 
 def upsample_nearest(input: Any, size: Any = None, scale_factor: Any = None) -> Tensor:
     """Deprecated: :func:`interpolate` with the nearest elements."""
-    warnings.warn("nn.functional.upsample_nearest is deprecated: use nn.functional.interpolate", stacklevel=2)
+    warn_user("nn.functional.upsample_nearest is deprecated: use nn.functional.interpolate")
     return _interpolate("upsample_nearest", wrap(input), size, scale_factor, "nearest", None)
 
 
 def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) -> Tensor:
     """Deprecated: :func:`interpolate`, bilinear with ``align_corners=True``."""
-    warnings.warn("nn.functional.upsample_bilinear is deprecated: use nn.functional.interpolate", stacklevel=2)
+    warn_user("nn.functional.upsample_bilinear is deprecated: use nn.functional.interpolate")
     return _interpolate("upsample_bilinear", wrap(input), size, scale_factor, "bilinear", True)
 
 

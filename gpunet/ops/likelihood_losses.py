@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy
@@ -12,7 +11,7 @@ from gpunet.autograd import Tensor, wrap
 from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
-from gpunet.launch.tape import user_stacklevel
+from gpunet.launch.tape import warn_user
 from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator
 from gpunet.ops.elementwise import log, raise_to, where
 from gpunet.ops.face import as_number, check_flag
@@ -97,11 +96,10 @@ def kl_div(
     """
     check_flag("kl_div", "log_target", log_target)
     if reduction == "mean" and size_average is None and reduce is None:
-        warnings.warn(
+        warn_user(
             "kl_div: reduction='mean' divides by the number of elements; reduction='batchmean' divides by that of rows, as the "
             "divergence is defined",
-            UserWarning, stacklevel=user_stacklevel(),
-        )  # fmt: skip
+        )
     reduction = reduction_of("kl_div", size_average, reduce, reduction, KL_REDUCTIONS)
     x, y = wrap(input), wrap(target)
     if not (is_floating(x.dtype) and is_floating(y.dtype)):

@@ -8,7 +8,6 @@ A loss kernel writes the reduced value, the gradient of each sample without the 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from gpunet.backend.dtypes import accumulator, is_floating, promote, uint8
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import Geometry, ceil_div, kernel
 from gpunet.launch.memory import as_0d_arrays, empty, scratch, ticket
-from gpunet.launch.tape import user_stacklevel
+from gpunet.launch.tape import warn_user
 from gpunet.ops import reduce as reductions
 from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.activations import activate
@@ -370,7 +369,7 @@ def reduction_of(
     averages, reduces = size_average is not False, reduce is not False
     reduction = "none" if not reduces else "mean" if averages else "sum"
     message = f"{function}: size_average and reduce are deprecated; pass reduction={reduction!r}"
-    warnings.warn(message, UserWarning, stacklevel=user_stacklevel())
+    warn_user(message)
     return reduction
 
 
@@ -398,11 +397,10 @@ def apply_loss(name: str, loss: str, x: Tensor, y: Tensor, reduction: str, delta
     if x.array.shape != y.array.shape:
         shape = broadcast_shape(name, x.shape, y.shape)
         if of_difference:
-            warnings.warn(
+            warn_user(
                 f"{name}: input has shape {tuple(x.shape)}, target {tuple(y.shape)}; both are broadcast to {shape}, which is "
                 "nearly always a mistake: reshape one",
-                UserWarning, stacklevel=user_stacklevel(),
-            )  # fmt: skip
+            )
         x, y = (broadcast_to(v, shape=shape) for v in (x, y))
     if y.requires_grad:
         if not of_difference:

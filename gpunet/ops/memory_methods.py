@@ -47,7 +47,8 @@ def resize_(self: Tensor, *sizes: Any, size: Any = None, memory_format: Any = No
     owner, offset = _owner_of(source)
     if count <= source.size:
         self.array = flat[:count].reshape(shape)
-    elif owner.flags.c_contiguous and offset + count * source.itemsize <= owner.nbytes:  # as after a resize to a smaller size
+    # as after a resize to a smaller size; of an empty view the place in the memory of its owner is not known
+    elif source.size and owner.flags.c_contiguous and offset + count * source.itemsize <= owner.nbytes:
         strides = [source.itemsize * math.prod(shape[dim + 1 :]) for dim in range(len(shape))]
         self.array = devices.strided_view(owner, offset, shape, tuple(strides), source.dtype)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from gpunet.autograd import Tensor, wrap
 from gpunet.autograd.autocast import is_cast
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
-from gpunet.launch.tape import user_stacklevel
+from gpunet.launch.tape import warn_user
 from gpunet.ops.attention import scaled_dot_product_attention, weights_of_attention
 from gpunet.ops.creation import zeros
 from gpunet.ops.elementwise import where
@@ -131,10 +130,7 @@ def _merged_mask(
     if not found:
         return None
     if len({mask.dtype for mask in found}) == 2:
-        warnings.warn(
-            f"{function}: mismatched key_padding_mask and attn_mask are deprecated; use the same dtype for both", UserWarning,
-            stacklevel=user_stacklevel(),
-        )  # fmt: skip
+        warn_user(f"{function}: mismatched key_padding_mask and attn_mask are deprecated; use the same dtype for both")
         found = [where(m, -math.inf, 0.0).to(dtype) if is_boolean(m.dtype) else m for m in found]
     if is_boolean(found[0].dtype):
         return ~(found[0] | found[1] if len(found) == 2 else found[0])

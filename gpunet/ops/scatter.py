@@ -242,11 +242,11 @@ def _written_runs(x: Tensor, values: Tensor, positions: Tensor, combine: Any) ->
     ascending = _index(positions, order, pattern=(ARRAY,))
     totals, is_last = _combined(_index(values, order, pattern=(ARRAY,)), ascending, combine)
     totals = combine(_index(x, ascending, pattern=(ARRAY,)), totals)
-    site = SITES["scatter_reduce"]
-    zeros = zero_gradient(x)
-    written = _sum_at(zeros, where(is_last, totals, 0), (ascending,), site)  # one term at each place
-    touched = _sum_at(cast(zeros, dtype=int64), cast(is_last, dtype=int64), (ascending,), site)
-    return where(touched > 0, written, x)
+    # the number of the total of each place, from 1, or 0: a total is read there, because adding it to 0 would lose the sign of -0.0
+    numbers = make_tensor(constant(devices.move(numpy.arange(1, positions.array.size + 1), x.device)))
+    nowhere = cast(zero_gradient(x.detach()), dtype=int64)
+    chosen = _sum_at(nowhere, where(is_last, numbers, 0), (ascending,), SITES["scatter_reduce"])
+    return where(chosen > 0, _index(totals, clamp_min(chosen - 1, 0), pattern=(ARRAY,)), x)
 
 
 @primitive(name="scatter_reduce")

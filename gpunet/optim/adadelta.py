@@ -65,6 +65,7 @@ class Adadelta(Optimizer):
     """
 
     hyperparameters = ("lr", "rho", "eps", "weight_decay")
+    skips_on_device = True
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0,

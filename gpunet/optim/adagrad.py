@@ -63,6 +63,7 @@ class Adagrad(Optimizer):
     """
 
     hyperparameters = ("lr", "lr_decay", "weight_decay", "eps")
+    skips_on_device = True
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-2, lr_decay: float = 0, weight_decay: float = 0,

@@ -93,6 +93,7 @@ class Adam(Optimizer):
     """
 
     hyperparameters = ("lr", "betas", "eps", "weight_decay")
+    skips_on_device = True
 
     def __init__(
         self,

@@ -72,6 +72,7 @@ class ASGD(Optimizer):
     """
 
     hyperparameters = ("lr", "lambd", "alpha", "t0", "weight_decay")
+    skips_on_device = True
     counters = ("step", "eta", "mu")
 
     def __init__(

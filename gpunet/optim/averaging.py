@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, bump_version, no_grad
+from gpunet.autograd import Tensor, bump_version, contiguous, contiguous_in_place, no_grad
 from gpunet.backend.dtypes import is_floating
 from gpunet.launch.kernel import Geometry
 from gpunet.launch.list_kernel import list_kernel, max_tensors
@@ -57,8 +57,9 @@ def move_averages(averages: Sequence[Tensor], values: Sequence[Tensor], weight: 
         limit = max_tensors(group[0][0].array)
         for start in range(0, len(group), limit):
             part = group[start : start + limit]
-            average_step(
-                [a.contiguous().array for a, _ in part], [b.contiguous().array for _, b in part],
-                weight.to(device).reshape(1).array,
-            )  # fmt: skip
-            bump_version(*[a for a, _ in part])
+            targets = [a for a, _ in part]
+            with contiguous_in_place(targets):
+                average_step(
+                    [a.array for a in targets], [contiguous(b.array) for _, b in part], weight.to(device).reshape(1).array
+                )
+            bump_version(*targets)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 from gpunet.autograd import autocast as modern
+from gpunet.launch.tape import warn_user
 from gpunet.optim import grad_scaler
 
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd"]
 
 
 def _warn(name: str) -> None:
-    warnings.warn(f"cuda.amp.{name} is deprecated; use amp.{name} with 'cuda'", FutureWarning, stacklevel=3)
+    warn_user(f"cuda.amp.{name} is deprecated; use amp.{name} with 'cuda'", FutureWarning)
 
 
 class autocast(modern.autocast):

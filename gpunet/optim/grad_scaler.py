@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-import warnings
 import weakref
 from collections.abc import Iterable
 from typing import Any
 
 import numpy
 
-from gpunet.autograd import FILL, Tensor, bump_version, ignore_fp_errors, make_tensor
-from gpunet.autograd.loss_scaling import LossScaling
+from gpunet.autograd import COPY, FILL, Tensor, bump_version, contiguous_in_place, ignore_fp_errors, make_tensor
+from gpunet.autograd.loss_scaling import LossScaling, leaves_of
 from gpunet.backend import devices, gpus
 from gpunet.backend.devices import Array, Device
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, StateDictError
@@ -21,9 +20,10 @@ from gpunet.launch.list_kernel import max_tensors, num_blocks
 from gpunet.launch.memory import empty, ticket
 from gpunet.launch.shims import Ufunc
 from gpunet.launch.stateful import rely_on
-from gpunet.launch.tape import active, graph_break, graph_break_on_read, unrecorded
+from gpunet.launch.tape import active, graph_break, graph_break_on_read, unrecorded, warn_user
 from gpunet.optim.optimizer import Optimizer
 from gpunet.optim.scaling import SCALERS, unscale_gradients, update_scale
+from gpunet.optim.step_counter import StepCounter
 
 __all__ = ["GradScaler"]
 
@@ -67,7 +67,8 @@ class GradScaler(LossScaling):
 
     Its state is in device memory, and whether a step is skipped is decided there, without waiting: in a captured step, too.
     In a skipped step the parameters, the state of the optimizer and its step count stay as they are, and so does a schedule of
-    the optimizer at its next ``step()``.  An infinite gradient of any of several accumulated backward passes skips their step.
+    the optimizer at its next ``step()`` if all steps since its last were skipped.  An infinite gradient of any of several
+    accumulated backward passes skips their step.
 
     Args:
         device: kind of device, for the warning that there is none.
@@ -97,7 +98,7 @@ class GradScaler(LossScaling):
         self._enabled = bool(enabled)
         if self._enabled and device == "cuda" and not gpus.is_available():
             message = "GradScaler('cuda') has no effect: there is no GPU; pass 'cpu' to scale on the CPU"
-            warnings.warn(message, UserWarning, stacklevel=2)
+            warn_user(message)
             self._enabled = False
         self._device = device
         self._init_scale, self._init_growth_tracker = float(init_scale), 0
@@ -109,7 +110,7 @@ class GradScaler(LossScaling):
         #: in device memory, from the first use on: the scale, float32 (1,), and the finite and the skipped steps in a row
         self._state: tuple[Array, Array] | None = None
         self._progress: weakref.WeakKeyDictionary[Any, _Progress] = weakref.WeakKeyDictionary()
-        self._stepped: list[_Progress] = []  # those of the last update
+        self._skipped: Array | None = None  # float64 (1,) on the device: whether a step before the last update was skipped
         self._number = next(_numbers)
         SCALERS[self._number] = self
 
@@ -129,7 +130,7 @@ class GradScaler(LossScaling):
         if isinstance(outputs, Tensor):
             scale, _ = self._state or self._start(outputs.device)
             rely_on([scale])
-            self.has_scaled = True
+            self.scaled |= leaves_of(outputs)
             return outputs * make_tensor(devices.move(scale, outputs.device).reshape(()))
         if isinstance(outputs, Iterable):
             values = map(self.scale, outputs)
@@ -187,7 +188,7 @@ class GradScaler(LossScaling):
     @ignore_fp_errors
     def _unscale(self, optimizer: Any, progress: _Progress, scale: Array) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p._grad is not None]
-        groups: dict[Any, list[Array]] = {}
+        groups: dict[Any, list[Tensor]] = {}
         for p in parameters:
             gradient = p._grad.array
             if gradient.dtype == numpy.float16:
@@ -200,23 +201,24 @@ class GradScaler(LossScaling):
                     f"GradScaler: a gradient of shape {tuple(p.shape)} is on {devices.of(gradient)}, the scaled loss was on "
                     f"{devices.of(scale)}; use one scaler for each device"
                 )
-            groups.setdefault(gradient.dtype, []).append(gradient)
+            groups.setdefault(gradient.dtype, []).append(p._grad)
         if not parameters:
             raise GradientError(
                 f"GradScaler: no parameter of this {type(optimizer).__name__} has a gradient; call "
                 "scaler.scale(loss).backward() before"
             )
         first = True
-        for arrays in groups.values():
-            limit = max_tensors(arrays[0])
-            for batch in _batches(arrays, limit):
-                counter, partials = ticket(scale), None
-                if counter is not None:
-                    partials = empty((num_blocks(batch),), numpy.uint32, scale)
-                unscale_gradients(batch, progress.found, partials, counter, scale, first=first)
+        for gradients in groups.values():
+            limit = max_tensors(gradients[0].array)
+            for batch in _batches(gradients, limit):
+                with contiguous_in_place(batch):
+                    arrays, counter, partials = [g.array for g in batch], ticket(scale), None
+                    if counter is not None:
+                        partials = empty((num_blocks(arrays),), numpy.uint32, scale)
+                    unscale_gradients(arrays, progress.found, partials, counter, scale, first=first)
                 first = False
         bump_version(*[p._grad for p in parameters])
-        self.unscaled.update(map(id, parameters))
+        self.scaled.difference_update(parameters)
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """Call ``optimizer.step(*args, **kwargs)`` on unscaled gradients; nothing changes if they are not finite.
@@ -245,11 +247,18 @@ class GradScaler(LossScaling):
         if progress.stage == _READY:
             self._unscale(optimizer, progress, scale)
         progress.stage = _STEPPED
-        if not (isinstance(optimizer, Optimizer) and optimizer._skips_on_device):
+        counter: StepCounter | None = None
+        if isinstance(optimizer, Optimizer):
+            counter = optimizer._step_counter = optimizer._step_counter or StepCounter(devices.of(scale))
+        if counter is None or not optimizer.skips_on_device:
             graph_break_on_read(f"GradScaler.step() of {type(optimizer).__name__}, which has a step of its own")
-            optimizer._last_skip = progress.found
-            return None if devices.to_host(progress.found)[0] else optimizer.step(*args, **kwargs)
-        rely_on([], "{}._skips_on_device", (optimizer,), "the step of an optimizer")
+            if not devices.to_host(progress.found)[0]:
+                return optimizer.step(**kwargs)
+            if counter is not None:
+                counter.add(1.0)
+            return None
+        rely_on([], "{}._step_counter is {}", (optimizer, counter), "how the steps of an optimizer are counted")
+        counter.add(progress.found)
         optimizer._skip = progress.found
         try:
             return optimizer.step(**kwargs)
@@ -260,7 +269,7 @@ class GradScaler(LossScaling):
     def stepped(self) -> bool:
         """Whether the steps before the last ``update()`` were taken, of all optimizers; reads the answer from the device."""
         graph_break_on_read("GradScaler.stepped")
-        return not any(devices.to_host(progress.found)[0] for progress in self._stepped)
+        return self._skipped is None or not devices.to_host(self._skipped)[0]
 
     @ignore_fp_errors
     def update(self, new_scale: Any = None) -> None:
@@ -282,26 +291,33 @@ class GradScaler(LossScaling):
             raise GradientError("GradScaler.update: no step() since the last update(); call scaler.step(optimizer) before")
         for progress in checked:
             progress.stage = _READY
-        self.has_scaled = False
-        self.unscaled.clear()
-        if new_scale is None:
-            self._stepped = checked
-            self._adapt(scale, counters, [progress.found for progress in checked])
+        self.scaled.clear()
+        if checked:
+            skipped = self._combine([progress.found for progress in checked])
+            if new_scale is None:
+                self._adapt(scale, counters, skipped)
 
-    def _adapt(self, scale: Array, counters: Array, found: list[Array]) -> None:
-        """Launch the update of the scale, given whether the gradients of each optimizer were not finite."""
-        first, *others = found
-        for other in others:
-            either = empty((1,), first.dtype, first)
-            _MAXIMUM(either, first, other)
-            first = either
+    def _combine(self, found: list[Array]) -> Array:
+        """Remember whether the gradients of any optimizer were not finite, given that of each; return it, float64 (1,)."""
+        if self._skipped is None:
+            with unrecorded():
+                self._skipped = devices.zeros((1,), numpy.float64, devices.of(found[0]))
+        skipped = self._skipped
+        rely_on([skipped])
+        COPY(skipped, found[0])
+        for other in found[1:]:
+            _MAXIMUM(skipped, skipped, other)
+        return skipped
+
+    def _adapt(self, scale: Array, counters: Array, skipped: Array) -> None:
+        """Launch the update of the scale."""
         options = growth, backoff, interval, max_skips = (
             self._growth_factor, self._backoff_factor, self._growth_interval, self.max_skips
         )  # fmt: skip
         names = "({0}._growth_factor, {0}._backoff_factor, {0}._growth_interval, {0}.max_skips) == {1}"
         rely_on([], names, (self, options), "an option of a GradScaler")
         update_scale(
-            scale, counters, fault_record(scale), first, growth=growth, backoff=backoff, interval=interval, max_skips=max_skips,
+            scale, counters, fault_record(scale), skipped, growth=growth, backoff=backoff, interval=interval, max_skips=max_skips,
             number=self._number,
         )  # fmt: skip
 
@@ -397,7 +413,7 @@ class GradScaler(LossScaling):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled or copied: options and scale, but not what was done since the last update."""
-        left_out = ("_state", "_progress", "_stepped", "_number", "has_scaled", "unscaled")
+        left_out = ("_state", "_progress", "_skipped", "_number", "scaled")
         state = {key: value for key, value in vars(self).items() if key not in left_out}
         if self._enabled:
             state |= {"_init_scale": self.get_scale(), "_init_growth_tracker": self._get_growth_tracker()}
@@ -411,5 +427,5 @@ class GradScaler(LossScaling):
         return f"GradScaler(scale={self.get_scale():g}, enabled={self._enabled})"
 
 
-def _batches(arrays: list[Array], size: int) -> list[list[Array]]:
-    return [arrays[start : start + size] for start in range(0, len(arrays), size)]
+def _batches(tensors: list[Tensor], size: int) -> list[list[Tensor]]:
+    return [tensors[start : start + size] for start in range(0, len(tensors), size)]

@@ -63,6 +63,7 @@ class Lion(Optimizer):
     """
 
     hyperparameters = ("lr", "betas", "weight_decay")
+    skips_on_device = True
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0, *,

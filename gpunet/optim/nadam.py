@@ -96,6 +96,7 @@ class NAdam(Optimizer):
     """
 
     hyperparameters = ("lr", "betas", "eps", "weight_decay", "momentum_decay")
+    skips_on_device = True
     counters = ("step", "mu_product")
 
     def __init__(

@@ -19,7 +19,15 @@ from typing import Any, TypeVar
 
 import numpy
 
-from gpunet.autograd import RemovableHandle, Tensor, bump_version, enable_grad, ignore_fp_errors, make_tensor
+from gpunet.autograd import (
+    RemovableHandle,
+    Tensor,
+    bump_version,
+    contiguous_in_place,
+    enable_grad,
+    ignore_fp_errors,
+    make_tensor,
+)
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
@@ -28,6 +36,7 @@ from gpunet.launch.list_kernel import max_tensors
 from gpunet.launch.memory import JoinedArrays
 from gpunet.launch.stateful import rely_on
 from gpunet.launch.tape import active, graph_break, graph_break_on_read
+from gpunet.optim.step_counter import StepCounter
 
 __all__ = ["Optimizer"]
 
@@ -283,10 +292,15 @@ def register_optimizer_step_post_hook(hook: Hook) -> RemovableHandle:
 
 
 def _with_hooks(step: F) -> F:
-    """Decorator of ``step``: call the hooks before and after it."""
+    """Decorator of ``step``: call the hooks before and after it, and count the step."""
 
     @functools.wraps(step)
     def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if self._skip is None:  # else GradScaler counts it
+            counter = self._step_counter
+            rely_on([], "{}._step_counter is {}", (self, counter), "whether a GradScaler takes the steps of an optimizer")
+            if counter is not None:
+                counter.add()
         tables = before_all, before, after, after_all = (
             _global_hooks["step_pre"], self._hooks["step_pre"], self._hooks["step_post"], _global_hooks["step_post"]
         )  # fmt: skip
@@ -333,14 +347,18 @@ class Optimizer:
     counters: tuple[str, ...] = ("step",)
     #: during a step of a GradScaler: float64 (1,) in device memory; launches change nothing if it is not 0
     _skip: Array | None = None
-    #: what ``_skip`` was in the last step: a schedule stays where it is if the step was skipped
-    _last_skip: Array | None = None
+    #: whether the launches of ``update`` read ``_skip``; a subclass with a ``step`` or ``update`` of its own declares it anew
+    skips_on_device = False
+    #: counts the steps since a GradScaler took one: a schedule stays where it is while all are skipped
+    _step_counter: StepCounter | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let a subclass's own ``step`` call the hooks of the optimizer, too."""
+        """Let a subclass's own ``step`` call the hooks of the optimizer, too, and skip on the host unless it declares more."""
         super().__init_subclass__(**options)
         if "step" in vars(cls):
             cls.step = _with_hooks(vars(cls)["step"])  # type: ignore[method-assign]
+        if not {"step", "update"}.isdisjoint(vars(cls)) and "skips_on_device" not in vars(cls):
+            cls.skips_on_device = False
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -512,7 +530,6 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        self._last_skip = self._skip
         if active.tape is not None:
             self._rely_on_parameters()
         for group in self.param_groups:
@@ -555,7 +572,9 @@ class Optimizer:
             rely_on(memory, "({}.changes == {}.changes or {}.holds())", values, unchanged.describe)
         if group.read:
             group.check_tensors()
-        self.update(group, params, [p._grad.array for p in params if p._grad is not None])
+        grads = [p._grad for p in params if p._grad is not None]
+        with contiguous_in_place([*params, *grads]):
+            self.update(group, params, [g.array for g in grads])
         bump_version(*params)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -632,7 +651,7 @@ class Optimizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled or copied: all but the hooks and the caches of a process."""
-        left_out = ("_cached_lists", "regrouped", "_hooks", "_skip", "_last_skip")
+        left_out = ("_cached_lists", "regrouped", "_hooks", "_skip", "_step_counter")
         return {key: value for key, value in vars(self).items() if key not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -690,11 +709,6 @@ class Optimizer:
                 devices.assign(target, devices.move(array, p.device).reshape(target.shape))
         for hook in self._hooks["load_state_dict_post"].values():
             hook(self)
-
-    @property
-    def _skips_on_device(self) -> bool:
-        """Whether launches read ``_skip``: those of this library do, unless a subclass has its own ``step`` or ``update``."""
-        return self._has_own_state and type(self).update.__module__.startswith("gpunet.optim.")
 
     @property
     def _has_own_state(self) -> bool:

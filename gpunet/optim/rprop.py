@@ -70,6 +70,7 @@ class Rprop(Optimizer):
     """
 
     hyperparameters = ("lr", "etas", "step_sizes")
+    skips_on_device = True
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-2, etas: tuple[float, float] = (0.5, 1.2),

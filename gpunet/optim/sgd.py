@@ -90,6 +90,7 @@ class SGD(Optimizer):
     """
 
     hyperparameters = ("lr", "momentum", "dampening", "weight_decay")
+    skips_on_device = True
 
     def __init__(
         self,

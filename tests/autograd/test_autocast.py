@@ -11,8 +11,8 @@ import pytest
 
 import gpunet
 from gpunet import nn
-from gpunet.autograd.mode import current
-from gpunet.errors import ArgumentError, DtypeError
+from gpunet.autograd.mode import autocasting, current
+from gpunet.errors import ArgumentError, DtypeError, GradientError
 from tests.ops.test_ops import to_numpy
 
 #: Calls on the tensors of ``names``; of a tuple the first item counts.
@@ -36,7 +36,7 @@ CALLS = (
     "nn.functional.layer_norm(x, (8,), w[0], w[0])", "nn.functional.rms_norm(x, (8,))", "nn.functional.group_norm(im, 1)",
     "nn.functional.batch_norm(im, None, None, training=True)", "nn.functional.instance_norm(im)",
     "nn.functional.local_response_norm(im, 2)", "nn.functional.local_response_norm(s, 2)", "nn.functional.normalize(x)",
-    "nn.functional.cosine_similarity(x, x)", "nn.functional.pairwise_distance(x, x)", "nn.functional.mse_loss(x, x)",
+    "nn.functional.cosine_similarity(x, x)", "nn.functional.pairwise_distance(x, x)", "cdist(x, x)", "nn.functional.mse_loss(x, x)",
     "nn.functional.l1_loss(x, x)", "nn.functional.huber_loss(x, x)", "nn.functional.smooth_l1_loss(x, x)",
     "nn.functional.cross_entropy(x, t)", "nn.functional.cross_entropy(x, x.softmax(-1))", "nn.functional.nll_loss(x, t)",
     "nn.functional.binary_cross_entropy(x.sigmoid(), (x > 0).to(x.dtype))",
@@ -112,7 +112,7 @@ ON_GPU = {
         "nn.functional.softmin(x, -1)", "nn.functional.softplus(x)", "nn.Sequential(nn.Linear(8, 3), nn.Softplus())(x)",
         "nn.functional.layer_norm(x, (8,))", "nn.LayerNorm(8)(x)", "nn.functional.group_norm(im, 1)",
         "nn.GroupNorm(1, 2)(im)", "nn.functional.rms_norm(x, (8,))", "nn.functional.cosine_similarity(x, x)",
-        "nn.functional.pairwise_distance(x, x)", "nn.functional.normalize(x)", "nn.functional.cross_entropy(x, t)",
+        "nn.functional.pairwise_distance(x, x)", "cdist(x, x)", "nn.functional.normalize(x)", "nn.functional.cross_entropy(x, t)",
         "nn.functional.nll_loss(x, t)", "nn.functional.mse_loss(x, x)", "nn.functional.kl_div(x, x, reduction='sum')",
         "nn.functional.gaussian_nll_loss(x, x, x.abs())", "nn.functional.binary_cross_entropy_with_logits(x, x.sigmoid())",
         "nn.functional.interpolate(im, scale_factor=2)", "nn.functional.interpolate(im, scale_factor=2, mode='bilinear')",
@@ -423,3 +423,57 @@ def test_a_captured_training_step_has_the_bits_of_the_eager_one() -> None:
         run = capture(step)
         results.append([run(x, y).item() for _ in range(20)])
     assert results[0] == results[1] and results[0][-1] < results[0][0]
+
+
+def test_enabling_repeatedly_counts_the_thread_once() -> None:
+    before = len(autocasting)
+    try:
+        for _ in range(5):
+            gpunet.set_autocast_enabled("cpu", True)
+            assert (gpunet.ones(2, 2) @ gpunet.ones(2, 2)).dtype == gpunet.bfloat16
+            gpunet.set_autocast_enabled("cpu", False)
+            assert (gpunet.ones(2, 2) @ gpunet.ones(2, 2)).dtype == gpunet.float32
+        with gpunet.autocast("cpu"):
+            gpunet.set_autocast_enabled("cpu", False)
+            gpunet.set_autocast_enabled("cpu", True)
+            assert gpunet.is_autocast_enabled("cpu")
+        assert len(autocasting) <= before + 1
+    finally:
+        gpunet.set_autocast_enabled("cpu", False)
+
+
+def test_custom_fwd_casts_only_tensors_on_its_device() -> None:
+    seen = []
+
+    class Function(gpunet.autograd.Function):
+        @staticmethod
+        @gpunet.amp.custom_fwd(device_type="cpu", cast_inputs=gpunet.float16)
+        def forward(ctx: Any, x: Any, *others: Any) -> Any:
+            seen.extend(value.dtype for value in (x, *others))
+            return x * 1
+
+        @staticmethod
+        @gpunet.amp.custom_bwd(device_type="cpu")
+        def backward(ctx: Any, g: Any) -> Any:
+            return g, *[None] * 4
+
+    x = gpunet.ones(2)
+    with gpunet.autocast("cpu"):
+        Function.apply(x, x.double(), x.long(), numpy.ones(2, "float32"), x.to("emulated"))
+    assert seen == [gpunet.float16, gpunet.float64, gpunet.int64, gpunet.float32, gpunet.float32]
+
+
+def test_custom_bwd_without_custom_fwd_is_an_error_in_words() -> None:
+    class Product(gpunet.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        @gpunet.amp.custom_bwd(device_type="cpu")
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 2
+
+    y = Product.apply(gpunet.ones(2, requires_grad=True))
+    with pytest.raises(GradientError, match=r"custom_bwd decorates .*Product.backward, but custom_fwd does not"):
+        y.sum().backward()

@@ -214,3 +214,15 @@ def test_errors(device: str) -> None:
     elsewhere = parameters(gpunet, gradients("float32", [(3,)]), device=other)
     with pytest.raises(DeviceError, match=f"on {gpunet.device(device)} and on {other}; clip the parameters of each device"):
         utils.clip_grad_norm_([*params, *elsewhere], 1.0)
+
+
+@pytest.mark.parametrize("clip", ["clip_grad_norm_", "clip_grad_value_"])
+def test_strided_gradients_are_clipped_in_place(clip: str, device: str, torch: Any) -> None:
+    results = []
+    for module, place in ((gpunet, {"device": device}), (torch, {})):
+        p, gradient = module.zeros(4, 3, requires_grad=True, **place), module.tensor(gradients("float32", [(3, 4)])[0], **place)
+        p.grad = gradient.T
+        getattr(module.nn.utils, clip)(p, 0.5)
+        results.append([p.grad.cpu().numpy(), gradient.cpu().numpy(), module.nn.utils.get_total_norm([gradient.T]).item()])
+    for mine, theirs in zip(*results, strict=True):
+        numpy.testing.assert_allclose(mine, theirs, **TOLERANCE["float32"])

@@ -182,3 +182,12 @@ def test_integers_out_of_range(bad: int, device: str) -> None:
 
     with pytest.raises(OutOfRangeError, match=f"embedding: index {bad} is out of bounds for dimension 0 with size 4; expected 0"):
         use()
+
+
+def test_max_norm_is_refused_in_the_words_of_the_function(device: str) -> None:
+    index, weight = gpunet.tensor(INDEX, device=device), gpunet.ones(5, 3, device=device)
+    for name in ("embedding", "embedding_bag"):
+        with pytest.raises(ArgumentError, match=f"{name}: norm_type=nan; expected a number"):
+            getattr(F, name)(index, weight, max_norm=1.0, norm_type=float("nan"))
+        with pytest.raises(InPlaceError, match=f"{name} with max_norm, which changes the weight in place: .* share memory"):
+            getattr(F, name)(index, weight[:1].expand(5, 3), max_norm=1.0)

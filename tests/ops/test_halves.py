@@ -194,3 +194,21 @@ def test_errors_say_what_to_do(device: str) -> None:
     with pytest.raises(DtypeError, match=r"convert .* with \.float\(\) first"):
         gpunet.ones(3, dtype=gpunet.int8).requires_grad_()
     assert F.linear(single, half).dtype == gpunet.float16  # cast to the dtype of the weight
+
+
+@every_half
+@pytest.mark.parametrize("integer", ["int16", "int32", "int64", "uint8", "bool"])
+def test_integers_are_rounded_to_the_half_beside_them(integer: str, dtype: str, device: str, torch: Any) -> None:
+    """As those that are infinite in float16, although the result is computed in float32."""
+    results = []
+    for module, place in ((gpunet, {"device": device}), (torch, {})):
+        limit = 1 if integer in ("bool", "uint8") else module.iinfo(getattr(module, integer)).max
+        x = module.tensor([2.0**-14, 0.5, -2.0], dtype=getattr(module, dtype), **place)
+        n = module.tensor([limit, -limit if limit > 1 else 0, limit], dtype=getattr(module, integer), **place)
+        n = n.reshape(3, 1)
+        found = [x * n, n / x, n + x, n**x]
+        if integer != "bool":
+            found += [n - x, module.fmod(n, x)]
+        results.append([value.float().cpu().numpy() for value in found])
+    for mine, theirs in zip(*results, strict=True):
+        numpy.testing.assert_allclose(mine, theirs, rtol=8e-3 if dtype == "bfloat16" else 1e-3)

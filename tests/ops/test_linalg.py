@@ -69,8 +69,9 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     launch = factorize.library_launch("inverse", without_library)
     monkeypatch.setattr(factorize, "INVERSE", launch)
-    with pytest.raises(MissingDependencyError, match=r"inverse on a GPU needs NVIDIA's cuSOLVER .*libcusolver.* x.cpu\(\)"):
+    with pytest.raises(MissingDependencyError, match=r"inverse on a GPU needs NVIDIA's cuSOLVER .*libcuso.* x.cpu\(\)") as raised:
         linalg.inv(gpunet.eye(2))
+    assert raised.value.name == "cusolver"
 
 
 def test_a_captured_step_solves_again(device: str) -> None:

@@ -87,3 +87,11 @@ def test_default_tensor_type() -> None:
     finally:
         gpunet.set_default_dtype("float32")
         gpunet.set_default_device(None)
+
+
+def test_an_empty_view_grows_in_memory_of_its_own(device: str) -> None:
+    """The place of an empty slice is not known, so nothing is written to the elements at the start of the owner."""
+    base = gpunet.arange(10, device=device)
+    base[4:4].resize_(2).fill_(-1)
+    gpunet.empty(0, device=device, dtype=base.dtype).set_(base[6:6]).resize_(3).fill_(-1)
+    assert base.tolist() == [*range(10)]

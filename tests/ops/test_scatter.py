@@ -83,3 +83,15 @@ def test_reduction_of_long_runs_in_captured_steps(reduce: str, device: str, torc
         expected = [y, *torch.autograd.grad(y.sum(), [theirs, src])]
         for a, b in zip(found, expected):
             numpy.testing.assert_allclose(a.detach().cpu().numpy(), b.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("reduce", ["amax", "amin", "prod"])
+def test_reductions_keep_the_sign_of_zero(reduce: str, include_self: bool, device: str, torch: Any) -> None:
+    results = []
+    for module, place in ((gpunet, {"device": device}), (torch, {})):
+        x, src = module.tensor([-0.0, -0.0, 1.0, -2.0], **place), module.tensor([-0.0, -0.0, 3.0, 0.0], **place)
+        index = module.tensor([0, 0, 2, 3], **place)
+        results.append(x.scatter_reduce(0, index, src, reduce, include_self=include_self).cpu().numpy())
+    numpy.testing.assert_array_equal(*results)
+    numpy.testing.assert_array_equal(*map(numpy.signbit, results))

@@ -434,3 +434,130 @@ def test_without_a_gpu_the_defaults_warn_and_do_nothing() -> None:
         assert not GradScaler().is_enabled()
     with pytest.warns(UserWarning, match=r"autocast\('cuda'\) has no effect: there is no GPU"), gpunet.autocast("cuda"):
         assert not gpunet.is_autocast_enabled("cuda")
+
+
+class OwnStep(gpunet.optim.Optimizer):
+    """An optimizer of a user, whose steps a GradScaler skips on the host."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": 0.5})
+
+    def step(self, closure: Any = None) -> Any:
+        return "stepped"
+
+
+def run_steps(pattern: str, optimizer: Any, p: Any, scaler: GradScaler, schedule: Any, backend: str = "eager") -> None:
+    """Run steps: "." with finite gradients, "x" with infinite ones, "u" without the scaler, "|" of the schedule."""
+    step = captured(scaled_step(p, optimizer, scaler), backend)
+    for action in pattern:
+        if action == "|":
+            schedule.step()
+        elif action == "u":
+            p.grad = gpunet.ones(2, device=p.device)
+            optimizer.step()
+        else:
+            step(gpunet.tensor([1.0, inf if action == "x" else 1.0], device=p.device))
+
+
+@pytest.mark.parametrize("make", [lambda p: gpunet.optim.SGD([p], lr=0.5), lambda p: OwnStep([p])], ids=["SGD", "own step"])
+@pytest.mark.parametrize("name", ["exponential", "lambda", "sequential", "chained"])
+@pytest.mark.parametrize(
+    "pattern, steps",
+    [
+        ("..x|", 1), ("x..|", 1), ("xx|", 0), ("xx|.|", 1), ("xx|x|.x|", 1), ("x|u|u|", 2), ("xu|", 1), ("x||", 1), (".||", 2),
+        (".x|x|.|", 2),
+    ],
+)  # fmt: skip
+def test_a_schedule_stays_only_if_all_steps_were_skipped(name: str, pattern: str, steps: int, make: Any, device: str) -> None:
+    p = gpunet.ones(2, device=device, requires_grad=True)
+    optimizer = make(p)
+    schedule = SCHEDULES[name](optimizer)
+    run_steps(pattern, optimizer, p, GradScaler("cpu", init_scale=4.0), schedule)
+    assert schedule.last_epoch == steps
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_recorded_steps_are_counted_for_a_schedule_of_epochs(backend: str) -> None:
+    p = gpunet.ones(2, requires_grad=True)
+    optimizer = gpunet.optim.SGD([p], lr=0.5)
+    schedule = SCHEDULES["exponential"](optimizer)
+    run_steps("...x|xx|.x|.|x|", optimizer, p, GradScaler("cpu", init_scale=4.0), schedule, backend)
+    assert schedule.last_epoch == 3
+
+
+def test_a_new_schedule_counts_only_later_steps() -> None:
+    p = gpunet.ones(2, requires_grad=True)
+    optimizer, scaler = gpunet.optim.SGD([p], lr=0.5), GradScaler("cpu", init_scale=4.0)
+    run_steps("..", optimizer, p, scaler, None)
+    for name in ("exponential", "sequential"):
+        schedule = SCHEDULES[name](optimizer)
+        run_steps("x|", optimizer, p, scaler, schedule)
+        assert schedule.last_epoch == 0
+        copied = copy.deepcopy(schedule)  # with an optimizer of its own, which no scaler has stepped
+        copied.step()
+        assert copied.last_epoch == 1
+
+
+def test_a_subclass_declares_whether_it_skips_on_the_device() -> None:
+    class Same(gpunet.optim.SGD):
+        pass
+
+    class OwnUpdate(gpunet.optim.SGD):
+        def update(self, group: Any, params: Any, grads: Any) -> None:
+            super().update(group, params, grads)
+
+    class OwnUpdateOnDevice(OwnUpdate):
+        skips_on_device = True
+
+    assert gpunet.optim.AdamW.skips_on_device and Same.skips_on_device and OwnUpdateOnDevice.skips_on_device
+    assert not OwnUpdate.skips_on_device and not gpunet.optim.LBFGS.skips_on_device
+
+
+def test_stepped_is_that_of_the_last_update() -> None:
+    p = gpunet.ones(2, requires_grad=True)
+    optimizer, scaler = gpunet.optim.SGD([p], lr=0.5), GradScaler("cpu", init_scale=4.0)
+    assert scaler.stepped
+    for g, new_scale in ((inf, None), (1.0, None), (inf, 8.0), (1.0, 8.0)):
+        before = scaler.stepped
+        optimizer.zero_grad()
+        scaler.scale((p * g).sum()).backward()
+        scaler.unscale_(optimizer)
+        assert scaler.stepped == before  # unscale_ does not change it
+        scaler.step(optimizer)
+        scaler.update(new_scale)
+        assert scaler.stepped == (g == 1.0)
+
+
+def test_strided_gradients_are_unscaled(torch: Any) -> None:
+    results = []
+    for library, scaler in ((gpunet, GradScaler("cpu", init_scale=4.0)), (torch, torch.amp.GradScaler("cpu", init_scale=4.0))):
+        p = library.ones(2, 3, requires_grad=True)
+        optimizer = library.optim.SGD([p], lr=0.5)
+        scaler.scale(p.sum()).backward()
+        gradient = library.tensor([[4.0, 8.0], [12.0, 16.0], [20.0, 24.0]])
+        p.grad = gradient.T
+        scaler.unscale_(optimizer)
+        results.append([gradient.tolist(), p.grad.tolist()])
+        scaler.step(optimizer)
+        scaler.update()
+        results[-1].append(p.tolist())
+    assert results[0] == results[1]
+
+
+def test_clipping_gradients_of_other_losses_does_not_warn() -> None:
+    """As those of the discriminator of a GAN, of which only the generator's loss is scaled."""
+    a, b = (gpunet.ones(3, requires_grad=True) for _ in range(2))
+    optimizer, scaler = gpunet.optim.SGD([a], lr=0.5), GradScaler("cpu", init_scale=8.0)
+    scaler.scale((a * 2.0).sum()).backward()
+    b.sum().backward()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nn.utils.clip_grad_norm_([b], 1.0)
+    with pytest.warns(UserWarning, match="clip_grad_norm_: the gradients are those of a loss"):
+        nn.utils.clip_grad_norm_([a, b], 1.0)
+    scaler.unscale_(optimizer)
+    del a, optimizer
+    c = gpunet.ones(3, requires_grad=True)
+    scaler.scale(c.sum()).backward()
+    with pytest.warns(UserWarning, match="clip_grad_norm_: the gradients are those of a loss"):
+        nn.utils.clip_grad_norm_(c, 1.0)

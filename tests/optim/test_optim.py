@@ -591,3 +591,19 @@ def test_state_dicts_have_the_layout_of_torch(kind: str, options: dict[str, Any]
         step(ours, mine, number)
         step(reference, theirs, number)
     assert_close(mine, theirs, "float32")
+
+
+@pytest.mark.parametrize("kind, options", VARIANTS, ids=lambda v: str(v))
+def test_strided_parameters_and_gradients(kind: str, options: dict[str, Any], device: str, torch: Any) -> None:
+    results = []
+    for module, place in ((gpunet, {"device": device}), (torch, {})):
+        values = numpy.random.default_rng(0).normal(size=(3, 4, 3))
+        start, *gradients = (module.tensor(a, **place) for a in values)
+        p = start.T.requires_grad_()
+        optimizer = getattr(module.optim, kind)([p], **options)
+        for g in gradients:
+            p.grad = g.T
+            optimizer.step()
+        results.append([start.cpu().numpy(), p.detach().cpu().numpy(), gradients[0].cpu().numpy()])
+    for mine, theirs in zip(*results, strict=True):
+        numpy.testing.assert_allclose(mine, theirs, rtol=1e-10)

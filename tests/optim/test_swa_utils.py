@@ -230,3 +230,9 @@ def test_invalid_swalr_raises() -> None:
     optimizer.add_param_group({"params": [gpunet.zeros(1, requires_grad=True)]})
     with pytest.raises(ArgumentError, match="without 'swa_lr'"):
         schedule.step()
+
+
+def test_averages_in_strided_memory_are_moved(device: str) -> None:
+    average, value = gpunet.zeros(3, 2, device=device).T, gpunet.ones(3, 2, device=device).T
+    swa_utils.get_ema_multi_avg_fn(0.75)([average], [value], 1)
+    assert average.tolist() == [[0.25] * 3] * 2

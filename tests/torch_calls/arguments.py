@@ -13,6 +13,8 @@ from tests.torch_calls.values import BACKENDS, DIM_NAMES, DTYPES, FLOATING, SHAP
 _SAMPLED: dict[str, tuple[int, ...]] = {
     "F.unfold": (2, 1, 4, 5), "F.fold": (1, 4, 4), "F.grid_sample": (1, 2, 3, 4), "F.affine_grid": (1, 2, 3),
 }  # fmt: skip
+#: Functions that read rows of a table.
+_TABLE = ("embedding", "embedding_bag")
 _RESIZE = ("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
 
 
@@ -49,6 +51,10 @@ class Arguments(Values):
             return self.random.choice(("'reduced'", "'complete'", "'r'"))
         if p.name in ("driver", "UPLO"):
             return {"driver": self.random.choice(("None", "'gelsd'", "'gels'")), "UPLO": self.random.choice(("'L'", "'U'"))}[p.name]
+        if self.target.name in _TABLE and self.chance(0.97):
+            text = self.table_argument(p.name)
+            if text is not None:
+                return text
         if self.has_windows() and self.chance(0.95):
             text = self.window_argument(p.name)
             if text is not None:
@@ -107,6 +113,32 @@ class Arguments(Values):
             return repr(low)
         numbers = tuple(self.random.randint(low, high) for _ in range(dims))
         return repr(numbers if self.chance(0.5) else numbers[0])
+
+    def table_argument(self, name: str) -> str | None:
+        """Rows of a table, and bags of them, that mostly fit; None for an argument like any other."""
+        random, rows = self.random, 4
+        if name == "input":
+            shapes = ((2, 3), (3, 1), (5,), (1,), (0,), (0, 2), (2, 0))
+            self.shape = random.choice(shapes if self.target.name == "embedding_bag" else (*shapes, (), (2, 1, 3)))
+            return self.indices(self.shape, rows, "int64" if self.chance(0.8) else "int32")
+        if name == "weight":
+            self.dtype = random.choice(FLOATING) if self.chance(0.3) else "float64"
+            return self.tensor((rows, 2), self.dtype)
+        if name == "offsets":
+            if len(self.shape) != 1:
+                return "None"
+            # PyTorch ends the process for one offset with include_last_offset
+            starts = sorted([0, *random.choices(range(self.shape[0] + 1), k=random.randint(1, 3))])
+            return f"torch.tensor({starts})"
+        if name == "per_sample_weights":
+            return self.tensor(self.shape, self.dtype) if self.words.get("mode") == "sum" and self.chance(0.6) else "None"
+        if name == "mode":
+            self.words["mode"] = random.choice(("sum", "mean", "max"))
+            return repr(self.words["mode"])
+        return {
+            "max_norm": random.choice(("None", "None", "2.0")), "padding_idx": random.choice(("None", "0", "1", "-1")),
+            "sparse": "False", "scale_grad_by_freq": repr(self.words.get("mode") != "max" and self.chance(0.3)),
+        }.get(name)  # fmt: skip
 
     def resizing_argument(self, name: str) -> str | None:
         """Sizes or factors, and modes that mostly fit; None for an argument like any other."""

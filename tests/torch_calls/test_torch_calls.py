@@ -40,6 +40,12 @@ def test_most_calls_are_valid(torch: Any, targets: list[Target]) -> None:
     assert sum(accepted) > 650  # many functions in place refuse integers, and many products other shapes than one
 
 
+@pytest.mark.parametrize("name", ["F.embedding", "F.embedding_bag"])
+def test_many_tables_and_indices_fit(name: str, torch: Any, targets: list[Target]) -> None:
+    chosen = [target for target in targets if target.full_name == name]
+    assert sum(v.kind == EQUAL for v in verdicts(torch, torch, 100, 0, targets=chosen)) > 35
+
+
 def test_pytorch_agrees_with_itself(torch: Any, targets: list[Target]) -> None:
     assert [v.text for v in verdicts(torch, torch, 3000, 7, targets=targets) if v.kind == SILENT] == []
 

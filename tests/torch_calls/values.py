@@ -49,6 +49,7 @@ class Values:
         self.dtypes: dict[str, str] = {}
         self.leaves: list[str] = []
         self.ints: dict[str, int] = {}  # integers drawn so far, by parameter
+        self.words: dict[str, str] = {}  # words drawn so far, by parameter
         self.shape: tuple[int, ...] = random.choice(SHAPES)
         self.dtype = random.choice(DTYPES) if random.random() < 0.6 else random.choice(FLOATING)
         self.is_special = random.random() < 0.15 and target.kind != "linalg" and target.name.strip("_") not in NO_SPECIAL

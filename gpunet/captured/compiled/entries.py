@@ -10,7 +10,6 @@ import functools
 from typing import Any, NamedTuple
 
 from gpunet.captured.compiled import module
-from gpunet.launch import loops
 from gpunet.launch.loops import LoopBody
 
 _HEADER = '"""A function that recorded training steps call."""\n\nfrom gpunet.captured.compiled.jit import *\n'
@@ -36,7 +35,7 @@ class Entry(NamedTuple):
         body: LoopBody = getattr(matmul, self.body) if isinstance(self.body, str) else self.body
         pointers = [f"{name} = pointer({name}, {dtype})" for name, dtype in zip(body.parameters, self.arrays)]
         kinds = ", ".join([*("int64" for _ in self.arrays), *(f"{kind}64" for kind in self.numbers)])
-        called = [getattr(matmul, helper.name) if helper is loops.product else helper for helper in body.called()]
+        called = [getattr(matmul, helper.name) if helper.has_compiled_form else helper for helper in body.called()]
         helpers = {helper.name: f"@jit_helper\n{helper.source()}" for helper in called}
         entry = f'@c_function("int64({kinds})")\n{body.source(pointers)}\n\nentry = {body.name}\n'
         return "\n\n".join((_HEADER, *helpers.values(), entry))

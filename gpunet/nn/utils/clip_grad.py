@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, bump_version, ignore_fp_errors, no_grad, wrap
+from gpunet.autograd import Tensor, bump_version, contiguous, contiguous_in_place, ignore_fp_errors, no_grad, wrap
 from gpunet.autograd.loss_scaling import warn_of_scaled_gradients
-from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import accumulator
 from gpunet.errors import ArgumentError, DeviceError, GradientError, ShapeError
 from gpunet.launch.list_kernel import max_tensors, num_blocks
 from gpunet.launch.memory import empty, ticket
-from gpunet.launch.tape import graph_break_on_read
+from gpunet.launch.tape import graph_break_on_read, warn_user
 from gpunet.ops.clip import clip_by_norm, clip_by_value, gradient_norm
 from gpunet.ops.join import stack
 
@@ -76,7 +74,7 @@ def clip_grad_norm(
     foreach: bool | None = None,
 ) -> Tensor:
     """The old name of :func:`clip_grad_norm_`."""
-    warnings.warn("nn.utils.clip_grad_norm is deprecated; use nn.utils.clip_grad_norm_", FutureWarning, stacklevel=2)
+    warn_user("nn.utils.clip_grad_norm is deprecated; use nn.utils.clip_grad_norm_", FutureWarning)
     result: Tensor = clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite, foreach)
     return result
 
@@ -112,8 +110,8 @@ def get_total_norm(
 def _norm_of_positive_order(tensors: list[Tensor], order: float) -> Tensor:
     norm = empty((1,), accumulator(tensors[0].dtype), tensors[0].array)
     batches = list(_batches(tensors))
-    for number, arrays in enumerate(batches):
-        counter = ticket(norm)
+    for number, batch in enumerate(batches):
+        arrays, counter = [contiguous(t.array) for t in batch], ticket(norm)
         partials = None
         if counter is not None:
             partials = empty((num_blocks(arrays),), norm.dtype, norm)
@@ -163,8 +161,9 @@ def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | Non
         raise ArgumentError(f"clip_value={clip_value!r}; expected zero or a positive number")
     grads = _gradients("clip_grad_value_", parameters)
     for group in _by_dtype(grads):
-        for arrays in _batches(group):
-            clip_by_value(arrays, limit=float(clip_value))
+        for batch in _batches(group):
+            with contiguous_in_place(batch):
+                clip_by_value([g.array for g in batch], limit=float(clip_value))
     bump_version(*grads)
 
 
@@ -175,8 +174,9 @@ def _scale(grads: list[Tensor], max_norm: float, norm: Tensor) -> None:
         _check_devices([*grads, norm])
     for group in _by_dtype(grads):
         array = norm.detach().to(accumulator(group[0].dtype)).array.reshape(1)
-        for arrays in _batches(group):
-            clip_by_norm(arrays, array, max_norm=float(max_norm))
+        for batch in _batches(group):
+            with contiguous_in_place(batch):
+                clip_by_norm([g.array for g in batch], array, max_norm=float(max_norm))
     bump_version(*grads)
 
 
@@ -186,11 +186,11 @@ def _gradients(function: str, parameters: Tensors) -> list[Tensor]:
     return [p._grad for p in parameters if p._grad is not None]
 
 
-def _batches(tensors: list[Tensor]) -> Iterator[list[Array]]:
-    """Split the arrays of the tensors into lists, one per launch."""
+def _batches(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Split the tensors into lists, one per launch."""
     limit = max_tensors(tensors[0].array) if tensors else 1
     for start in range(0, len(tensors), limit):
-        yield [t.array for t in tensors[start : start + limit]]
+        yield tensors[start : start + limit]
 
 
 def _by_dtype(tensors: list[Tensor]) -> list[list[Tensor]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,9 +13,10 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Array
 from gpunet.errors import ArgumentError, DtypeError, StateDictError
 from gpunet.launch.stateful import rely_on
-from gpunet.launch.tape import active, graph_break, graph_break_on_read, unrecorded
+from gpunet.launch.tape import active, graph_break, graph_break_on_read, unrecorded, warn_user
 from gpunet.optim.lr_scheduler.kernel import NOT_RECURSIVE, rate_after, schedule_step
 from gpunet.optim.optimizer import Optimizer, ParameterGroup
+from gpunet.optim.step_counter import StepCounter
 
 __all__ = ["LRScheduler"]
 
@@ -49,6 +49,8 @@ class LRScheduler:
     #: whether an option has a value for each group, so that a group cannot be added later
     has_options_per_group = False
     _is_initial = False
+    #: the counter of the optimizer, and a copy of its counts at the last step of the schedule
+    _counts: tuple[StepCounter, Array] | None = None
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1, verbose: Any = None) -> None:
         _check_optimizer(optimizer)
@@ -98,6 +100,8 @@ class LRScheduler:
     @last_epoch.setter
     def last_epoch(self, value: int) -> None:
         self._write(value, slice(0, 1))
+        counter = self.optimizer._step_counter
+        self._counts = None if counter is None else (counter, counter.copy())  # only later steps of the optimizer count
 
     def _write(self, value: float, place: slice) -> None:
         """Set a part of the counters of all groups."""
@@ -136,11 +140,17 @@ class LRScheduler:
             self._set_rates(self.last_epoch + 1)
 
     def _skip_of_step(self) -> Array | None:
-        """Whether a GradScaler skipped the optimizer's last step, float64 (1,) on the device; None if no GradScaler took it."""
-        skip = None if self._is_initial else self.optimizer._last_skip
-        memory = [] if skip is None else [skip]
-        rely_on(memory, "{}._last_skip is {}", (self.optimizer, skip), "whether a GradScaler takes the steps of an optimizer")
-        return skip
+        """Whether a GradScaler skipped all steps of the optimizer since the schedule's last, float64 (1,) on the device.
+
+        None if no GradScaler has taken a step.
+        """
+        counter = None if self._is_initial else self.optimizer._step_counter
+        rely_on([], "{}._step_counter is {}", (self.optimizer, counter), "whether a GradScaler takes the steps of an optimizer")
+        if counter is None:
+            return None
+        if self._counts is None or self._counts[0] is not counter:  # of a counter that is new since the last step
+            self._counts = counter, devices.zeros((2,), numpy.float64, devices.of(counter.counts))
+        return counter.all_skipped_since(self._counts[1])
 
     def _is_skipped(self) -> bool:
         skip = self._skip_of_step()
@@ -307,12 +317,12 @@ _LRScheduler = LRScheduler
 def warn_of_verbose(scheduler: LRScheduler, verbose: Any) -> None:
     if verbose not in (None, False, "deprecated"):
         message = f"{type(scheduler).__name__}: verbose has no effect, and PyTorch has removed it; print get_last_lr()"
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warn_user(message)
 
 
 def warn_of_epoch(scheduler: LRScheduler) -> None:
     message = f"{type(scheduler).__name__}: step(epoch) is deprecated; call step() without an argument"
-    warnings.warn(message, UserWarning, stacklevel=4)  # the user's line is behind step() and ignore_fp_errors
+    warn_user(message)
 
 
 def _check_optimizer(optimizer: Any) -> None:
