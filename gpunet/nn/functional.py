@@ -17,6 +17,7 @@ from gpunet.ops.grid_sample import *
 from gpunet.ops.interpolate import *
 from gpunet.ops.likelihood_losses import *
 from gpunet.ops.linear import *
+from gpunet.ops.linear_cross_entropy import *
 from gpunet.ops.losses import *
 from gpunet.ops.margin_losses import *
 from gpunet.ops.multi_head_attention import *

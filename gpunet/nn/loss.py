@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.errors import ArgumentError
 from gpunet.launch.tape import warn_user
+from gpunet.nn.layers import Linear
 from gpunet.nn.module import Module
 from gpunet.ops import distance, likelihood_losses, losses, margin_losses
 from gpunet.ops.cross_entropy import cross_entropy
 from gpunet.ops.ctc import ctc_loss
 from gpunet.ops.face import as_number
+from gpunet.ops.linear_cross_entropy import linear_cross_entropy
 from gpunet.ops.nll import nll_loss
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CosineEmbeddingLoss", "CrossEntropyLoss", "GaussianNLLLoss", "HingeEmbeddingLoss",
-    "HuberLoss", "KLDivLoss", "L1Loss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss",
-    "MultiMarginLoss", "NLLLoss", "NLLLoss2d", "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss", "TripletMarginLoss",
-    "TripletMarginWithDistanceLoss",
+    "HuberLoss", "KLDivLoss", "L1Loss", "LinearCrossEntropyLoss", "MSELoss", "MarginRankingLoss", "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss", "NLLLoss2d", "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss",
+    "TripletMarginLoss", "TripletMarginWithDistanceLoss",
 ]  # fmt: skip
 
 
@@ -137,6 +140,42 @@ class CrossEntropyLoss(_Loss):
         return cross_entropy(
             input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
             label_smoothing=self.label_smoothing,
+        )  # fmt: skip
+
+
+class LinearCrossEntropyLoss(_Loss):
+    """A linear layer and softmax cross-entropy of its outputs (see :func:`gpunet.nn.functional.linear_cross_entropy`).
+
+    Args:
+        in_features: of the input (n, in_features).
+        num_classes: of the logits (n, num_classes, *out_features).
+        out_features: further dimensions of the logits.
+        bias: whether the layer has a bias.
+        weight, reduction, ignore_index, label_smoothing, options: as of the function.
+    """
+
+    def __init__(
+        self, in_features: int, num_classes: int, *, out_features: tuple[int, ...] = (), bias: bool = False,
+        device: Any = None, dtype: Any = None, reduction: str = "mean", weight: Tensor | None = None,
+        ignore_index: int | None = None, label_smoothing: float = 0.0, options: None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(None, None, reduction)
+        self.in_features, self.num_classes, self.out_features, self.bias = in_features, num_classes, tuple(out_features), bias
+        rows = num_classes * math.prod(self.out_features)
+        self.linear = Linear(in_features, rows, bias=bias, device=device, dtype=dtype)
+        self.register_buffer("weight", weight)
+        self.ignore_index, self.label_smoothing, self.options = ignore_index, label_smoothing, options
+
+    def extra_repr(self) -> str:
+        names = ["in_features", "num_classes", "out_features", "bias", "reduction", "ignore_index", "label_smoothing", "options"]
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        shape, bias = (self.num_classes, *self.out_features), self.linear.bias
+        return linear_cross_entropy(
+            input, self.linear.weight.reshape(*shape, -1), target, linear_bias=None if bias is None else bias.reshape(shape),
+            weight=self.weight, reduction=self.reduction, ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing, options=self.options,
         )  # fmt: skip
 
 

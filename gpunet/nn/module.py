@@ -852,11 +852,11 @@ class Module(Stateful):
         return ""
 
     def __repr__(self) -> str:
-        lines = [f"({name}): {module!r}".replace("\n", "\n  ") for name, module in self._modules.items()]
         extra = self.extra_repr()
-        if not lines:
+        if not self._modules and "\n" not in extra:
             return f"{type(self).__name__}({extra})"
-        return f"{type(self).__name__}({extra}\n  " + "\n  ".join(lines) + "\n)"
+        lines = [*filter(None, [extra]), *(f"({name}): {module!r}" for name, module in self._modules.items())]
+        return f"{type(self).__name__}(\n  " + "\n".join(lines).replace("\n", "\n  ") + "\n)"
 
 
 def _as_tensor(value: Any, shape: tuple[int, ...]) -> Tensor:

@@ -139,15 +139,18 @@ def apply_layer(x: Array, w: Array, b: Array | None, activation: str = "identity
     return y, z
 
 
-def input_gradient(dy: Array, w: Array, saved: Any = None, activation: str = "identity", alpha: float = 0.0) -> Array:
-    """Allocate and compute (dy w) * act'(saved), in one launch.
+def input_gradient(
+    dy: Array, w: Array, saved: Any = None, activation: str = "identity", alpha: float = 0.0, out: Array | None = None
+) -> Array:
+    """Compute (dy w) * act'(saved), in one launch.
 
     Args:
         dy: (n, o), the gradient of the pre-activation.
         w: (o, i).
         saved: (n, i), the residual of the activation before the layer; None for "identity".
+        out: (n, i), the memory of the result; None allocates it.
     """
-    dx = empty((len(dy), w.shape[1]), dy.dtype, dy)
+    dx = empty((len(dy), w.shape[1]), dy.dtype, dy) if out is None else out
     if type(dy) is ndarray:
         linear_backward_input(dx, None, None, dy, w, saved, activation=activation, alpha=alpha)
     else:

@@ -38,6 +38,7 @@ MISDOCUMENTED = {
 }  # fmt: skip
 #: Arguments that constructors need.
 REQUIRED = {
+    "LinearCrossEntropyLoss": (2, 3),
     **{f"{kind}{dims}d": (2, 4, 3) for kind in ("Conv", "ConvTranspose") for dims in (1, 2, 3)},
     "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 
 import gpunet
+from gpunet.autograd import OPS
 from tests.samples.formulas import REDUCE, softmax
 from tests.samples.inputs import (
     ROWS,
@@ -70,3 +71,8 @@ _cross_entropy_rows("_log_softmax", normal(ROWS, 4), labels(4, ROWS), "weights a
 _cross_entropy_rows(
     "_log_softmax", normal(ROWS, 4), probabilities(ROWS, 4), "probabilities and weights", weight=_weight, label_smoothing=0.2
 )
+
+
+row("summed_losses", lambda x, w, b, y: OPS["summed_losses"].call(x, w, b, y, ignore_index=1, rows=2),
+    lambda x, w, b, y: _cross_entropy(x @ w.T + b, y, "sum", numpy.ones(4), 0.0, 1),
+    normal(ROWS, 3), normal(4, 3), normal(4), labels(4, ROWS, ignored=1))  # fmt: skip
