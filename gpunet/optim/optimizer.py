@@ -573,7 +573,10 @@ class Optimizer:
         if group.read:
             group.check_tensors()
         grads = [p._grad for p in params if p._grad is not None]
-        with contiguous_in_place([*params, *grads]):
+        if strided := [t for t in (*params, *grads) if not t.array.flags.c_contiguous]:
+            with contiguous_in_place(strided):
+                self.update(group, params, [g.array for g in grads])
+        else:
             self.update(group, params, [g.array for g in grads])
         bump_version(*params)
 
