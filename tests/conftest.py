@@ -210,6 +210,7 @@ def find_torch() -> ModuleType:
             pytest.fail(f"GPUNET_REQUIRE_TORCH=1, but PyTorch does not import: {error}. pip install torch==2.13.0")
         pytest.skip("PyTorch is not installed")
     torch.set_num_threads(1)  # the suite itself runs in parallel
+    torch.backends.opt_einsum.enabled = False  # else einsum depends on whether that package is installed, as for JAX
     return torch
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet.autograd import Tensor
-from gpunet.errors import ArgumentError, ShapeError
+from gpunet.autograd import Tensor, wrap
+from gpunet.backend.dtypes import is_floating
+from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops import reduce as reductions
 from gpunet.ops.broadcast import in_accumulator
 from gpunet.ops.distance import common_floating
@@ -38,6 +39,9 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = "use_mm_f
         ShapeError: an argument has fewer than two dimensions, or the vectors differ in size.
         DtypeError: the tensors are not floating.
     """
+    for name, x in (("x1", x1), ("x2", x2)):
+        if not is_floating(wrap(x).dtype):
+            raise DtypeError(f"cdist: {name} has dtype {wrap(x).dtype}; expected a floating dtype: convert it with .float()")
     p, (a, b) = as_number("cdist", "p", p), common_floating("cdist", x1, x2)
     if not p >= 0.0:
         raise ArgumentError(f"cdist: p={p}; expected zero or a positive number")

@@ -231,6 +231,8 @@ class Arguments(Values):
             shape, self.fitting = self.fitting[0], self.fitting[1:]
             self.shape = shape if is_first else self.shape
             return self.tensor(shape, self.dtype if self.chance(0.93) else self.other_dtype())
+        if function == "linear_cross_entropy" and self.chance(0.95):
+            return self.linear_loss_argument(name)
         if name in ("self", "input", "tensor", "tensors") and (is_first or name == "input"):
             return self.first_tensor(function)
         if is_first and name in ("x1", "input1", "anchor"):
@@ -294,6 +296,15 @@ class Arguments(Values):
         if name in ("positive", "negative", "input2"):
             return self.tensor(shape if self.chance(0.8) else self.broadcastable(shape), self.other_dtype())
         return None
+
+    def linear_loss_argument(self, name: str) -> str:
+        """An argument of ``linear_cross_entropy``: of two rows, three features and four classes."""
+        if name == "target":
+            return self.tensor((2,), "int64", values=tuple(map(repr, range(4))), is_plain=True)
+        if name == "input":
+            self.shape, self.dtype = (2, 3), self.random.choice(FLOATING)
+        shapes = {"input": (2, 3), "linear_weight": (4, 3)}
+        return self.tensor(shapes.get(name, (4,)), self.dtype)
 
     def first_tensor(self, function: str) -> str:
         random = self.random
