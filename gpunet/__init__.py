@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpunet import (
+        _C,
         accelerator,
         amp,
         autograd,
@@ -142,8 +143,8 @@ _SELECTED_NAMES = {
 _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop",
-    "launch", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
+    "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",
+    "interop", "launch", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 
 
