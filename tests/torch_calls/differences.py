@@ -376,6 +376,11 @@ DIFFERENCES = (
         "g, = torch.autograd.grad(r, [x], [torch.ones(1)], create_graph=True, allow_unused=True); g.backward(torch.ones(1))",
     ),
     Difference(
+        "torch.linalg.lu*", accepts("LU without pivoting is not implemented on the CPU"),
+        "Matrices are factored without exchanges of rows on the CPU, too, as PyTorch does on a GPU.",
+        "torch.linalg.lu", "x = torch.eye(2); r = torch.linalg.lu(x, pivot=False)",
+    ),
+    Difference(
         "torch.mode Tensor.mode", lambda verdict: verdict.detail == "value" and "nan" in verdict.text,
         "NaN equals no element, and comes last; PyTorch's order of numbers beside NaN is undefined.",
         "torch.mode", "x = torch.tensor([nan, 2.0]); r = torch.mode(x)",
