@@ -182,14 +182,11 @@ def check_singular(info: Tensor) -> None:
     _CHECK(info.array, info.array, fault_record(info.array))
 
 
-def unpacked(factors: Tensor, order: Tensor) -> UnpackedFactors:
-    """(P, L, U) with A = P L U."""
-    rows, columns = factors.array.shape[-2:]
-    size = min(rows, columns)
-    place = _reshape(arange(rows, device=factors.device), shape=(rows, 1))
-    permutation = cast(eq(place, _reshape(order, shape=(*order.array.shape[:-1], 1, rows))), dtype=factors.dtype)
-    lower = tril(factors[..., :, :size], -1) + eye_like(factors, rows)[:, :size]
-    return UnpackedFactors(permutation, lower, triu(factors[..., :size, :]))
+def _permutation(order: Tensor, dtype: Any) -> Tensor:
+    """The P of A = P L U, where row i of P^T A is row order[..., i] of A."""
+    rows = order.array.shape[-1]
+    place = _reshape(arange(rows, device=order.device), shape=(rows, 1))
+    return cast(eq(place, _reshape(order, shape=(*order.array.shape[:-1], 1, rows))), dtype=dtype)
 
 
 @public("lu")
@@ -199,19 +196,19 @@ def lu(input: Any, pivot: bool = True, get_infos: bool = False) -> Any:
     return (*found, info_of(found.LU)) if get_infos else tuple(found)
 
 
-def checked_pivots(function: str, factors: Any, pivots: Any, is_square: bool) -> tuple[Tensor, Tensor]:
-    """The factors and the order of rows that the pivots (..., min(n, m)) give.
+def _checked_pivots(function: str, factors: Tensor, pivots: Any) -> Any:
+    """The pivots of factors (..., n, m) as an array (..., min(n, m)).
 
     Raises:
-        ShapeError, DtypeError: they are no factors and pivots.
+        ShapeError, DtypeError: they have another shape or dtype.
     """
-    lu, given = check_matrix(function, factors, is_square, name="LU"), wrap(pivots, function)
-    expected = (*lu.array.shape[:-2], min(lu.array.shape[-2:]))
+    given = wrap(pivots, function)
+    expected = (*factors.array.shape[:-2], min(factors.array.shape[-2:]))
     if given.array.shape != expected:
-        raise ShapeError(f"{function}: pivots have shape {tuple(given.shape)}, LU {tuple(lu.shape)}; expected {expected}")
+        raise ShapeError(f"{function}: pivots have shape {tuple(given.shape)}, LU {tuple(factors.shape)}; expected {expected}")
     if given.dtype != int32:
         raise DtypeError(f"{function}: pivots of dtype {given.dtype}; expected int32, as lu_factor returns them")
-    return lu, _order(given.array, lu.array.shape[-2])
+    return given.array
 
 
 @public()
@@ -226,11 +223,16 @@ def lu_unpack(LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_piv
     Raises:
         ShapeError, DtypeError: the arguments are no factors and pivots.
     """
-    factors, order = checked_pivots("lu_unpack", LU_data, LU_pivots, is_square=False)
-    found, nothing = unpacked(factors, order), make_tensor(empty((0,), factors.dtype, factors.array))
-    return UnpackedFactors(
-        found.P if unpack_pivots else nothing, found.L if unpack_data else nothing, found.U if unpack_data else nothing
-    )
+    factors = check_matrix("lu_unpack", LU_data, name="LU_data")
+    rows, columns = factors.array.shape[-2:]
+    size = min(rows, columns)
+    permutation = lower = upper = make_tensor(empty((0,), factors.dtype, factors.array))
+    if unpack_pivots:
+        permutation = _permutation(_order(_checked_pivots("lu_unpack", factors, LU_pivots), rows), factors.dtype)
+    if unpack_data:
+        lower = tril(factors[..., :, :size], -1) + eye_like(factors, rows)[:, :size]
+        upper = triu(factors[..., :size, :])
+    return UnpackedFactors(permutation, lower, upper)
 
 
 @in_accumulator
@@ -246,7 +248,8 @@ def _lu_solved(factors: Tensor, order: Tensor, b: Tensor, left: bool, adjoint: b
 
 def lu_solved(function: str, factors: Any, pivots: Any, b: Any, left: bool = True, adjoint: bool = False) -> Tensor:
     """The X of A X = B by the factors of A, on behalf of ``function``."""
-    lu, order = checked_pivots(function, factors, pivots, is_square=True)
+    lu = check_matrix(function, factors, is_square=True, name="LU")
+    order = _order(_checked_pivots(function, lu, pivots), lu.array.shape[-1])
     b = check_matrix(function, b, name="B")
     if b.array.shape[-2 if left else -1] != lu.array.shape[-1]:
         raise ShapeError(f"{function}: LU has shape {tuple(lu.shape)}, B {tuple(b.shape)}; expected sizes that fit")
