@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpunet import (
+        _C,
         accelerator,
         amp,
         autograd,
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from gpunet.ops.index import *
     from gpunet.ops.interpolate import channel_shuffle, pixel_shuffle, pixel_unshuffle
     from gpunet.ops.join import *
+    from gpunet.ops.lu import *
     from gpunet.ops.matmul import *
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
@@ -125,7 +127,7 @@ _REEXPORTED = (
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
-    "ops.pair_distances", "ops.running", "train.checkpoint",
+    "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {
@@ -142,8 +144,8 @@ _SELECTED_NAMES = {
 _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
-    "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors", "interop",
-    "launch", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
+    "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",
+    "interop", "launch", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
 )  # fmt: skip
 
 

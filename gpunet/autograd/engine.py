@@ -310,7 +310,11 @@ def run(
                     "pass retain_graph=True to the first backward, or compute the output again"
                 )
             node.check_versions(create)
-            found = node.op.differentiate(node, gradients, create)
+            if node.packed is None:
+                found = node.op.differentiate(node, gradients, create)
+            else:
+                with node.unpacked(create):
+                    found = node.op.differentiate(node, gradients, create)
             if inspect_gradients is not None:
                 inspect_gradients(node, found)
             sent = zip(node.edges, found)

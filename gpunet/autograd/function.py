@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from gpunet.autograd import mode
 from gpunet.autograd.graph import FILL, Gradient, Node, edge_to, materialize, spec_at
 from gpunet.autograd.op import Op, match
+from gpunet.autograd.saved import pack, unpack
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_floating
@@ -58,6 +59,7 @@ class FunctionContext:
             return self._to_save
         found = []
         for tensor, index in self._saved:
+            tensor = unpack(tensor, self._node is not None)
             if index is not None and self._node is not None:
                 output = make_tensor(tensor.array)
                 output._version, output._node, output._index, output._requires_grad = tensor._version, self._node, index, True
@@ -200,6 +202,8 @@ def _connect(ctx: FunctionContext, edges: list[Any], outputs: list[Any], is_own:
     ]
     versions = [(t._version, t._version[0], None) for t, _ in saved if t is not None]
     specs = [(y.array.shape, y.array.dtype) if isinstance(y, Tensor) else ((), None) for y in outputs]
+    if mode.current.saved_hooks is not None:
+        saved, versions = [(pack(t), index) for t, index in saved], []
     ctx._saved, ctx._to_save = saved, ()
     node = Node(_FunctionOp(ctx._function, has_gradient), edges, ctx, versions, specs, {})
     for index, y in enumerate(outputs):

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy
 from numpy import ndarray
 
+from gpunet.autograd import mode
 from gpunet.autograd.data import plain_array
+from gpunet.autograd.saved import Packed, pack, save_on_cpu, saved_tensors_hooks, unpack
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -20,6 +22,8 @@ from gpunet.launch.shims import Shim, Ufunc
 
 if TYPE_CHECKING:
     from gpunet.autograd.op import Op
+
+__all__ = ["Node", "save_on_cpu", "saved_tensors_hooks"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,6 +102,7 @@ class Node:
         "op",
         "options",
         "outputs",
+        "packed",
         "saved",
         "sequence",
         "sources",
@@ -130,6 +135,8 @@ class Node:
         #: of a fused op with a composed backward, for each saved array: the edge of the input that it is, the index of
         #: the output that it is, or None
         self.sources: Sequence[Any] = ()
+        #: ``saved`` and ``inputs`` as :class:`saved_tensors_hooks` stores them, outside of :meth:`unpacked`; None without hooks
+        self.packed: tuple[Any, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<{self.public_name} backward>"
@@ -155,6 +162,33 @@ class Node:
         """Drop everything saved for backward."""
         self.saved = None
         self.edges = self.inputs = self.sources = self.versions = ()
+        self.packed = None
+
+    def pack(self) -> None:
+        """Store what is saved in the form of :class:`saved_tensors_hooks`, if this thread is in its block."""
+        if mode.current.saved_hooks is None:
+            return
+        inputs = pack(tuple(self.inputs))
+        if self.inputs:  # those among the saved arrays are packed once
+            found = {id(value.array): packed for value, packed in zip(self.inputs, inputs) if type(packed) is Packed}
+            self.packed = tuple(found[id(array)] if id(array) in found else pack(array) for array in self.saved), inputs
+        else:
+            self.packed = pack(self.saved), ()
+        self.saved = self.inputs = self.versions = ()
+
+    @contextmanager
+    def unpacked(self, create: bool) -> Iterator[None]:
+        """Inside the block, ``saved`` or, if the composed form of a fused op needs them for ``create``, ``inputs`` are restored."""
+        assert self.packed is not None
+        saved, inputs = self.packed
+        if create and inputs:
+            self.inputs = unpack(inputs, True)
+        elif type(saved) is tuple:
+            self.saved = unpack(saved, False, lambda tensor: contiguous(tensor.array))
+        else:
+            self.saved = unpack(saved, create)
+        yield
+        self.saved = self.inputs = ()
 
     def check_versions(self, create: bool) -> None:
         """Check that no tensor that backward needs was changed in place since forward.

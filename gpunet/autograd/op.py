@@ -186,7 +186,8 @@ class Primitive(Op):
                         versions.append((tensor._version, tensor._version[0], None))
         array = result.array
         if needs_gradient and is_floating(array.dtype):
-            result._node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
+            result._node = node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
+            node.pack()
             result._requires_grad = True
 
     def differentiate(
@@ -459,6 +460,7 @@ def fused(
                     versions.append((tensor._version, 0, id_of_owner(array)))
                     if len(tensors) == 1 or is_floating(array.dtype):  # integers beside the result have no gradient
                         tensor._node, tensor._index, tensor._requires_grad = node, index, True
+                node.pack()
             return (*tensors,) if type(result) is tuple else tensors[0]
 
         call.backward = op.set_backward  # type: ignore[attr-defined]

@@ -282,15 +282,94 @@ def _(p: Uniform, q: Exponential) -> Tensor:
     return where(p.low < 0.0, math.inf, divergence)
 
 
+@register_kl(Uniform, Beta)
+def _(p: Uniform, q: Beta) -> Tensor:
+    c1, c0, divergence = q.concentration1, q.concentration0, -p.entropy()
+    divergence = divergence - (c1 - 1.0) * _mean_log(p.low, p.high) - (c0 - 1.0) * _mean_log(1.0 - p.high, 1.0 - p.low)
+    return where(_exceeds_unit(p), math.inf, divergence + lgamma(c1) + lgamma(c0) - lgamma(c1 + c0))
+
+
+@register_kl(Uniform, Gamma)
+def _(p: Uniform, q: Gamma) -> Tensor:
+    c, mean_log = q.concentration, _mean_log(p.low, p.high)
+    divergence = lgamma(c) - c * q.rate.log() - (c - 1.0) * mean_log + q.rate * p.mean - p.entropy()
+    return where(p.low < 0.0, math.inf, divergence)
+
+
+@register_kl(Uniform, Gumbel)
+def _(p: Uniform, q: Gumbel) -> Tensor:
+    width, low, high = (p.high - p.low) / q.scale, (p.low - q.loc) / q.scale, (p.high - q.loc) / q.scale
+    return 0.5 * (low + high) - width.log() + ((-low).exp() - (-high).exp()) / width
+
+
+@register_kl(Uniform, ContinuousBernoulli)
+def _(p: Uniform, q: ContinuousBernoulli) -> Tensor:
+    return where(_exceeds_unit(p), math.inf, _from_continuous_bernoulli(p, q))
+
+
+def _mean_log(low: Tensor, high: Tensor) -> Tensor:
+    """The mean of log x for x uniform between two numbers from 0."""
+    return (xlogy(high, high) - xlogy(low, low)) / (high - low) - 1.0
+
+
+def _exceeds_unit(p: Uniform) -> Tensor:
+    return (p.low < 0.0) | (p.high > 1.0)
+
+
+@register_kl(Exponential, Gumbel)
+def _(p: Exponential, q: Gumbel) -> Tensor:
+    product, shift = p.rate * q.scale, q.loc / q.scale
+    return product.log() - 1.0 - shift + shift.exp() * product / (product + 1.0) + 1.0 / product
+
+
+@register_kl(Gamma, Gumbel)
+def _(p: Gamma, q: Gumbel) -> Tensor:
+    product, shift, a = p.rate * q.scale, q.loc / q.scale, p.concentration
+    return product.log() - p.entropy() - p.rate.log() + a / product - shift + shift.exp() * (1.0 + 1.0 / product) ** -a
+
+
+@register_kl(Gumbel, Normal)
+def _(p: Gumbel, q: Normal) -> Tensor:
+    ratio, distance = p.scale / q.scale, p.loc + p.scale * _EULER - q.loc
+    square = distance * distance / q.variance + ratio * ratio * (math.pi**2 / 6.0)
+    return 0.5 * square - (ratio / math.sqrt(2.0 * math.pi)).log() - (_EULER + 1.0)
+
+
+@register_kl(Beta, ContinuousBernoulli)
+def _from_continuous_bernoulli(p: Any, q: ContinuousBernoulli) -> Tensor:
+    return -p.entropy() - p.mean * q.logits - (-q.probs).log1p() - q._log_normalization()
+
+
+@register_kl(Beta, Exponential)
+@register_kl(ContinuousBernoulli, Exponential)
+def _(p: Any, q: Exponential) -> Tensor:
+    return -p.entropy() - q.rate.log() + q.rate * p.mean
+
+
+@register_kl(Beta, Gamma)
+def _(p: Beta, q: Gamma) -> Tensor:
+    c, mean_log = q.concentration, digamma(p.concentration1) - digamma(p.concentration1 + p.concentration0)
+    return -p.entropy() + lgamma(c) - c * q.rate.log() - (c - 1.0) * mean_log + q.rate * p.mean
+
+
+@register_kl(Beta, Uniform)
+@register_kl(ContinuousBernoulli, Uniform)
+def _(p: Any, q: Uniform) -> Tensor:
+    return where((q.low > 0.0) | (q.high < 1.0), math.inf, (q.high - q.low).log() - p.entropy())
+
+
 @register_kl(Beta, Normal)
-def _(p: Beta, q: Normal) -> Tensor:
+@register_kl(ContinuousBernoulli, Normal)
+def _(p: Any, q: Normal) -> Tensor:
     variance, distance = q.variance, p.mean - q.loc
     return -p.entropy() + 0.5 * (variance * (2.0 * math.pi)).log() + 0.5 * (p.variance + distance * distance) / variance
 
 
 for _p, _qs in {
-    Exponential: (Beta, Uniform), Gamma: (Beta, Uniform), Gumbel: (Beta, Exponential, Gamma, Uniform),
-    Laplace: (Beta, Exponential, Gamma, Uniform), Normal: (Beta, Exponential, Gamma, Uniform), Poisson: (Bernoulli,),
+    Exponential: (Beta, ContinuousBernoulli, Uniform), Gamma: (Beta, ContinuousBernoulli, Uniform),
+    Gumbel: (Beta, ContinuousBernoulli, Exponential, Gamma, Uniform),
+    Laplace: (Beta, ContinuousBernoulli, Exponential, Gamma, Uniform),
+    Normal: (Beta, ContinuousBernoulli, Exponential, Gamma, Uniform), Poisson: (Bernoulli, Binomial),
 }.items():  # fmt: skip
     for _q in _qs:
         register_kl(_p, _q)(_infinite)

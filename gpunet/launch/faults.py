@@ -9,7 +9,7 @@ A replay of a captured step, a CUDA graph too, leaves the record in the same mem
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -57,6 +57,27 @@ def report_first(record: numpy.ndarray, is_bad: numpy.ndarray, code: int, values
     if record[0] == 0 and is_bad.any():
         position = int(is_bad.argmax())
         record[:] = code, values[position], position, size, detail
+
+
+def report(
+    xp: Any, record: Array | None, is_bad: Array, code: int, values: Array, size: int, detail: int = 0
+) -> None:  # fmt: skip
+    """Report the first bad value from a shim: raise its error on the CPU, leave it in the record of a GPU.
+
+    Args:
+        xp: NumPy or CuPy.
+        record: see :func:`fault_record`.
+        is_bad: of the shape of ``values``.
+        code: see :func:`fault_code`; size, detail: see :class:`Fault`.
+    """
+    if record is None:
+        if is_bad.any():
+            position = int(is_bad.argmax())
+            raise _errors[code - 1](Fault(int(values.reshape(-1)[position]), position, size, detail))
+    elif values.size:
+        is_first, position = (record[0] == 0) & is_bad.any(), is_bad.argmax()
+        for place, number in enumerate((code, xp.take(values, position), position, size, detail)):
+            record[place] = xp.where(is_first, number, record[place])
 
 
 @devices.at_wait

@@ -320,6 +320,7 @@ class Custom(Op):
         saved = {name: tensor for name, tensor in by_name if name in needed}
         versions = [(tensor._version, tensor._version[0], None) for tensor in saved.values()]
         node = Node(self, edges, saved, versions, [(y.shape, y.dtype) for y in results], options)
+        node.pack()
         for index, tensor in enumerate(results):
             _attach(tensor, node, index)
 

@@ -90,8 +90,8 @@ EMBEDDING, EMBEDDING_BAG = _index_site("embedding", wraps=False), _index_site("e
 SITES = {
     name: _index_site(name, wraps=name in ("index_fill", "take", "put", "index_put"))
     for name in (
-        "index_add", "index_copy", "index_fill", "index_put", "masked_scatter", "max_unpool1d", "max_unpool2d", "max_unpool3d",
-        "put", "scatter", "scatter_add", "scatter_reduce", "take", "take_along_dim",
+        "index_add", "index_copy", "index_fill", "index_put", "index_reduce", "masked_scatter", "max_unpool1d", "max_unpool2d",
+        "max_unpool3d", "put", "scatter", "scatter_add", "scatter_reduce", "take", "take_along_dim",
     )
 }  # fmt: skip
 

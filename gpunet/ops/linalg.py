@@ -31,6 +31,16 @@ from gpunet.ops.factorize import (
     slogdet_of,
 )
 from gpunet.ops.factorize import det as _public_det
+from gpunet.ops.lu import (
+    Factors,
+    FactorsInfo,
+    UnpackedFactors,
+    check_singular,
+    factored,
+    info_of,
+    lu_solved,
+    lu_unpack,
+)
 from gpunet.ops.matmul import matmul
 from gpunet.ops.norm import _norm
 from gpunet.ops.order import _extreme
@@ -40,7 +50,8 @@ from gpunet.ops.shape import _expand, _permute, _reshape
 from gpunet.ops.spectral import _eigh, _lstsq, _svd, _svdvals, cutoff, eigen_parts, pinv_of, svd_parts
 
 __all__ = [
-    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "matmul", "matrix_norm", "matrix_power",
+    "cholesky", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "lstsq", "lu", "lu_factor",
+    "lu_factor_ex", "lu_solve", "matmul", "matrix_norm", "matrix_power",
     "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "vecdot",
     "vector_norm",
 ]  # fmt: skip
@@ -250,6 +261,61 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
     _check_dtypes("linalg.solve_triangular", a, b)
     found: Tensor = _triangular_solved(a, b, upper, left, unitriangular)
     return found
+
+
+@public(names=_A)
+def lu(A: Any, *, pivot: bool = True) -> UnpackedFactors:  # noqa: N803
+    """(P, L, U) with A = P L U: a permutation (..., n, n), L (..., n, k) with ones on its diagonal, U (..., k, m), k = min(n, m).
+
+    Args:
+        A: (..., n, m).
+        pivot: exchange rows, so that no element of L is greater than 1; else A = L U, and P is empty.
+
+    Raises:
+        LinAlgError: the gradient of a singular matrix is computed.
+    """
+    return lu_unpack(*factored("linalg.lu", A, pivot), unpack_pivots=pivot)
+
+
+@public(names=_A)
+def lu_factor(A: Any, *, pivot: bool = True) -> Factors:  # noqa: N803
+    """(LU, pivots): the factors in one matrix (..., n, m), and int32 pivots (..., k) from 1, for :func:`lu_solve`.
+
+    Raises:
+        LinAlgError: a matrix is singular; on a GPU raised when the host next reads a value or synchronizes.
+    """
+    found = factored("linalg.lu_factor", A, pivot)
+    check_singular(info_of(found.LU))
+    return found
+
+
+@public(names=_A)
+def lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = False) -> FactorsInfo:  # noqa: N803
+    """:func:`lu_factor` and info (...), int32: the place, from 1, of the first 0 on the diagonal of U, else 0.
+
+    Raises:
+        LinAlgError: a matrix is singular, and ``check_errors`` is True.
+    """
+    found = factored("linalg.lu_factor_ex", A, pivot)
+    info = info_of(found.LU)
+    if check_errors:
+        check_singular(info)
+    return FactorsInfo(*found, info)
+
+
+@public()
+def lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool = False) -> Tensor:  # noqa: N803
+    """The X of A X = B, or of X A = B, by what :func:`lu_factor` returns of A (..., n, n); batches broadcast.
+
+    Args:
+        left: A stands on the left of X.
+        adjoint: solve with the transpose of A.
+
+    Raises:
+        LinAlgError: U is singular.
+        ShapeError, DtypeError: the arguments do not fit.
+    """
+    return lu_solved("linalg.lu_solve", LU, pivots, B, left, adjoint)
 
 
 class LeastSquares(NamedTuple):

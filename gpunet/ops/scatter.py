@@ -42,8 +42,8 @@ from gpunet.ops.rounding import floor_divide
 from gpunet.ops.shape import _expand, _reshape
 
 __all__ = [
-    "index_add", "index_copy", "index_fill", "index_put", "masked_scatter", "put", "scatter", "scatter_add", "scatter_reduce",
-    "select_scatter", "slice_scatter", "take", "take_along_dim",
+    "index_add", "index_copy", "index_fill", "index_put", "index_reduce", "masked_scatter", "put", "scatter", "scatter_add",
+    "scatter_reduce", "select_scatter", "slice_scatter", "take", "take_along_dim",
 ]  # fmt: skip
 
 
@@ -173,16 +173,18 @@ def _reduced_at(
     x, place, src = _scatter_arguments(function, input, dim, index, src)
     if not place:
         return clone(input)
-    site = SITES[function]
+    return _reshape(_reduced(x, src, place, SITES[function], reduce, include_self), shape=input.array.shape)
+
+
+def _reduced(x: Tensor, src: Tensor, place: tuple[Any, ...], site: Site, reduce: str, include_self: bool) -> Tensor:
+    """x with its elements at ``place`` reduced to those of src."""
     if not include_self:
         x = write_at(x, _identity(reduce, x.dtype), place, site)
     if reduce == "sum":
-        result = _sum_at(x, src, place, site)
-    elif reduce == "mean":
-        result = _mean_at(x, src, place, site, include_self)
-    else:
-        result = _reduced_runs(x, src, place, site, reduce)
-    return _reshape(result, shape=input.array.shape)
+        return _sum_at(x, src, place, site)
+    if reduce == "mean":
+        return _mean_at(x, src, place, site, include_self)
+    return _reduced_runs(x, src, place, site, reduce)
 
 
 def _identity(reduce: str, dtype: numpy.dtype[Any]) -> Any:
@@ -318,6 +320,32 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) 
     factor = convert_number(alpha, x.dtype, "index_add", "alpha", rounds_to_inf=True)
     values = values if factor == 1 else _mul(values, factor)
     return _reshape(_sum_at(x, values, place, SITES["index_add"]), shape=input.array.shape)
+
+
+@elementwise("index_reduce")
+def index_reduce(input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True) -> Tensor:
+    """A copy with its slices at the integers of a 1-d index reduced to those of ``source``; errors as for :func:`index_add`.
+
+    Args:
+        reduce: "prod", "mean", "amax" or "amin".
+        include_self: reduce the slice of ``input``, too.
+
+    Raises:
+        ArgumentError: ``reduce`` is none of these.
+    """
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise ArgumentError(f"index_reduce: reduce={reduce!r}; expected 'prod', 'mean', 'amax' or 'amin' (index_add sums)")
+    check_flag("index_reduce", "include_self", include_self)
+    x, place, shape = _slices("index_reduce", input, dim, index)
+    if wrap(source).ndim != input.ndim:
+        raise ShapeError(
+            f"index_reduce: source has shape {tuple(wrap(source).shape)}, the tensor {tuple(input.shape)}; expected one number of "
+            "dimensions"
+        )
+    values, at = _slice_values("index_reduce", "source", source, x, shape), len(place) - 1
+    of_slices = _reshape(place[at], shape=(shape[at], *[1] * (x.ndim - 1 - at)))
+    place = gather_index(at, _expand("index_reduce", of_slices, shape), x)  # of each element
+    return _reshape(_reduced(x, values, place, SITES["index_reduce"], reduce, include_self), shape=input.array.shape)
 
 
 @elementwise("index_copy", autocast="cpu: widest")

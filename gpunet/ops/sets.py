@@ -5,6 +5,7 @@ The shapes of most results depend on values: they break the graph of a captured 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy
@@ -19,13 +20,16 @@ from gpunet.launch.tape import constant, graph_break_on_read
 from gpunet.ops.broadcast import cast, result_dtype
 from gpunet.ops.compare import BOOL
 from gpunet.ops.dims import normalize_dim
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.elementwise import clamp, where
+from gpunet.ops.face import as_integer, as_number, public
 from gpunet.ops.index import index_select
+from gpunet.ops.reduce import check_floating
 from gpunet.ops.scatter import index_add
 from gpunet.ops.shape import _reshape
 
 __all__ = [
-    "argwhere", "bincount", "bucketize", "isin", "nonzero", "repeat_interleave", "searchsorted", "unique", "unique_consecutive",
+    "argwhere", "bincount", "bucketize", "histc", "isin", "nonzero", "repeat_interleave", "searchsorted", "unique",
+    "unique_consecutive",
 ]  # fmt: skip
 
 
@@ -286,6 +290,44 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
             raise ShapeError(f"bincount: weights have shape {tuple(values.shape)}; expected {tuple(input.shape)}")
         values = values if values.dtype in dtypes.NATIVE else cast(values, dtype=dtypes.float64)
     return index_add(make_tensor(empty((size,), values.dtype, input.array)).fill_(0), 0, index, values)
+
+
+@public("histc")
+def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements are in each of ``bins`` equal intervals from ``min`` to ``max``, in the dtype of ``input``.
+
+    The last interval contains ``max``.  Elements outside, and NaN, are not counted.
+
+    Args:
+        min, max: if they are equal, they are the least and the greatest element; if these are equal, too, 1 less and 1 more.
+
+    Returns:
+        (bins,), without a graph.
+
+    Raises:
+        DtypeError: the tensor is not floating.
+        ArgumentError: ``bins`` is not positive, ``max`` is less than ``min``, or an end is not finite.
+    """
+    count, low, high = as_integer("histc", "bins", bins), as_number("histc", "min", min), as_number("histc", "max", max)
+    x = check_floating(input, "histc").detach().reshape(-1)
+    x = cast(x, dtype=dtypes.accumulator(x.dtype)) if is_half(x.dtype) else x
+    if count < 1:
+        raise ArgumentError(f"histc: bins={count}; expected 1 or more")
+    if low == high and x.array.size:
+        low, high = x.min().item(), x.max().item()
+    if low == high:
+        low, high = low - 1, high + 1
+    with numpy.errstate(over="ignore", invalid="ignore"):
+        width = float(numpy.subtract(high, low, dtype=x.dtype))
+    if not (low < high and math.isfinite(width)):
+        raise ArgumentError(
+            f"histc: the range is from {low} to {high}; expected min < max, and a finite difference: pass min= and max="
+        )
+    is_inside = (x >= low) & (x <= high)
+    place = where(is_inside, (x - low) * count / width, 0)  # rounded as PyTorch rounds it
+    counts = make_tensor(empty((count,), int64, x.array)).fill_(0)
+    counts = index_add(counts, 0, clamp(cast(place, dtype=int64), 0, count - 1), cast(is_inside, dtype=int64))
+    return cast(counts, dtype=input.dtype)
 
 
 @public("repeat_interleave", out=False)

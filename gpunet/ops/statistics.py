@@ -14,8 +14,9 @@ from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.launch.tape import active, constant
+from gpunet.ops.arrange import roll
 from gpunet.ops.broadcast import cast, in_accumulator
-from gpunet.ops.compare import compare, eq, isnan
+from gpunet.ops.compare import compare, eq, isnan, ne
 from gpunet.ops.dims import Dims, normalize_dim, reduced_dims
 from gpunet.ops.elementwise import clamp_min, where
 from gpunet.ops.face import as_integer, as_number, public
@@ -24,11 +25,12 @@ from gpunet.ops.matmul import _matmul
 from gpunet.ops.norm import norm
 from gpunet.ops.order import ValuesIndices, _argsort, _extreme, argmax
 from gpunet.ops.reduce import _sum, check_floating, converted, promote_0d
+from gpunet.ops.running import cummax
 from gpunet.ops.shape import _reshape, squeeze, unsqueeze
 
 __all__ = [
-    "aminmax", "corrcoef", "count_nonzero", "cov", "dist", "kthvalue", "median", "msort", "nanmean", "nanmedian", "nanquantile",
-    "nansum", "quantile",
+    "aminmax", "corrcoef", "count_nonzero", "cov", "dist", "kthvalue", "median", "mode", "msort", "nanmean", "nanmedian",
+    "nanquantile", "nansum", "quantile",
 ]  # fmt: skip
 
 
@@ -131,6 +133,33 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Values
         OutOfRangeError: k is 0 or larger than the dimension.
     """
     found: ValuesIndices = _kth(input, as_integer("kthvalue", "k", k), dim, keepdim)
+    return found
+
+
+@promote_0d
+def _mode_along(x: Tensor, dim: Any, keepdim: bool) -> ValuesIndices:
+    at = normalize_dim(dim, x.ndim, "mode")
+    size = x.array.shape[at]
+    if not size:
+        raise OutOfRangeError(f"mode: dimension {dim} of shape {tuple(x.shape)} is empty; expected at least one element")
+    order = _argsort(x.detach(), at, False)
+    ascending = gather(x.detach(), at, order)
+    place = make_tensor(constant(devices.move(numpy.arange(size), x.device))).reshape(-1, *[1] * (x.ndim - 1 - at))
+    is_first = ne(ascending, roll(ascending, 1, at)) | eq(place, 0)
+    lengths = place - cummax(where(is_first, place, 0), at).values  # of the runs of equal elements so far, less one
+    return _picked(x, at, gather(order, at, argmax(lengths, at, True)), keepdim)
+
+
+@public("mode")
+def mode(input: Any, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """The most frequent elements along ``dim``: (values, indices), the least of equally frequent ones, at its last place.
+
+    PyTorch leaves open which place it returns.  NaN equals no element.
+
+    Raises:
+        OutOfRangeError: the dimension is empty.
+    """
+    found: ValuesIndices = _mode_along(input, dim, keepdim)
     return found
 
 

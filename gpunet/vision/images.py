@@ -9,7 +9,7 @@ import numpy
 
 from gpunet.autograd import Tensor, get_default_dtype, make_tensor
 from gpunet.backend import devices
-from gpunet.errors import DtypeError, MissingDependencyError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, MissingDependencyError, ShapeError
 
 
 def pillow() -> Any:
@@ -58,24 +58,42 @@ def to_tensor(image: Any) -> Tensor:
     return make_tensor(array)
 
 
+#: The modes of images of bytes by their number of channels, the default first.
+_MODES_OF_BYTES = {1: ("L",), 2: ("LA",), 3: ("RGB", "YCbCr", "HSV"), 4: ("RGBA", "CMYK", "RGBX")}
+_MODES_OF_ONE_CHANNEL = {"int16": ("I;16" if sys.byteorder == "little" else "I;16B",), "int32": ("I",), "float32": ("F",)}
+
+
 def to_pil(image: Any, mode: str | None = None) -> Any:
     """A tensor (channels, height, width) or (height, width), or an array (height, width, channels), as a PIL image.
 
-    Floating numbers of a tensor from 0 to 1 become bytes.
+    Floating numbers of a tensor from 0 to 1 become bytes, unless the mode is "F".
+
+    Args:
+        mode: what the channels are, see :class:`gpunet.vision.transforms.ToPILImage`.
 
     Raises:
+        ArgumentError: no such image has the mode.
         DtypeError, ShapeError: it is no image.
     """
     if isinstance(image, Tensor):
         array = devices.to_host(image.detach().array)
         if array.ndim not in (2, 3):
             raise ShapeError(f"ToPILImage: a tensor of shape {tuple(image.shape)}; expected (channels, height, width)")
-        if image.is_floating_point():
+        if image.is_floating_point() and mode != "F":
             array = (array * 255).astype(numpy.uint8)
         array = array[:, :, None] if array.ndim == 2 else array.transpose(1, 2, 0)
     else:
         array = pixels_of(image, "ToPILImage")
-    if array.shape[2] not in (1, 2, 3, 4):
-        raise ShapeError(f"ToPILImage: an image of {array.shape[2]} channels; expected 1 to 4")
-    picture = pillow().fromarray(numpy.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
-    return picture if mode is None else picture.convert(mode)
+    height, width, channels = array.shape
+    if channels not in _MODES_OF_BYTES:
+        raise ShapeError(f"ToPILImage: an image of {channels} channels; expected 1 to 4")
+    modes = _MODES_OF_BYTES[channels] if array.dtype == numpy.uint8 else _MODES_OF_ONE_CHANNEL.get(array.dtype.name, ())
+    if not modes or (channels > 1 and array.dtype != numpy.uint8):
+        raise DtypeError(
+            f"ToPILImage: {channels} channels of dtype {array.dtype}; expected uint8, or int16, int32 or float32 of one channel"
+        )
+    if mode not in (None, *modes):
+        raise ArgumentError(
+            f"ToPILImage: mode={mode!r} of {channels} channels of {array.dtype}; expected {' or '.join(map(repr, modes))}"
+        )
+    return pillow().frombytes(mode or modes[0], (width, height), numpy.ascontiguousarray(array).tobytes())

@@ -18,6 +18,7 @@ from gpunet.backend.dtypes import is_floating, limits
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.creation import tensor
 from gpunet.ops.face import as_probability
+from gpunet.ops.interpolate import interpolate
 from gpunet.ops.pad import pad
 from gpunet.ops.random import rand, randint, randperm
 from gpunet.vision.images import is_pil, pillow, pixels_of, to_pil, to_tensor
@@ -33,11 +34,18 @@ class InterpolationMode(enum.Enum):
     """How a resized image is computed."""
 
     NEAREST = "nearest"
+    NEAREST_EXACT = "nearest-exact"
     BILINEAR = "bilinear"
     BICUBIC = "bicubic"
     BOX = "box"
     HAMMING = "hamming"
     LANCZOS = "lanczos"
+
+
+#: Pillow's numbers of the modes.
+_PILLOW_MODES = {mode: InterpolationMode(name) for mode, name in enumerate(
+    ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+)}  # fmt: skip
 
 
 class _Transform:
@@ -138,7 +146,16 @@ class PILToTensor(_Transform):
 
 
 class ToPILImage(_Transform):
-    """A tensor (channels, height, width), or an array (height, width, channels), as a PIL image."""
+    """A tensor (channels, height, width), or an array (height, width, channels), as a PIL image.
+
+    Args:
+        mode: the mode of the image, which says what the channels are; nothing is converted.  None takes "L", "LA", "RGB" or
+            "RGBA" for bytes, "I;16" for int16, "I" for int32, and "F" for an array of float32.
+
+    Raises:
+        ArgumentError: no such image has the mode.
+        DtypeError: no image has numbers of the dtype.
+    """
 
     def __init__(self, mode: str | None = None) -> None:
         self.mode = mode
@@ -208,22 +225,26 @@ class Grayscale(_Transform):
 
 
 class Resize(_Transform):
-    """Resize an image, with antialiasing as Pillow has it.
+    """Resize an image.
 
     Args:
         size: (height, width), or the length of the shorter side.
-        interpolation: an :class:`InterpolationMode`, or Pillow's number.
+        interpolation: an :class:`InterpolationMode`, or Pillow's number.  NEAREST of a tensor is :func:`interpolate`'s "nearest",
+            which differs from that of images; NEAREST_EXACT is the same for both.
         max_size: for one number, the most that the longer side may have.
-        antialias: True; tensors are resized as images are.
+        antialias: whether tensors are resized as Pillow resizes images, in float32 on the CPU, without a gradient; else by
+            :func:`interpolate`.  Images always are, and the nearest element needs none.
+
+    Raises:
+        ArgumentError: the size, the mode, or a mode without antialiasing that only Pillow has.
     """
 
     def __init__(
         self, size: Any, interpolation: Any = InterpolationMode.BILINEAR, max_size: int | None = None, antialias: bool | None = True
     ) -> None:
         _pair("Resize", size)
-        if antialias is False:
-            raise ArgumentError("Resize: antialias=False; expected True: images are resized with antialiasing, as Pillow does")
-        self.size, self.interpolation, self.max_size, self.antialias = size, interpolation, max_size, antialias
+        self.size, self.max_size, self.antialias = size, max_size, antialias
+        self.interpolation = _interpolation("Resize", interpolation)
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
         if isinstance(self.size, (tuple, list)) and len(self.size) == 2:
@@ -237,14 +258,25 @@ class Resize(_Transform):
 
     def forward(self, img: Any) -> Any:
         target = self._target(*_size_of(img, "Resize"))
-        return _resize(img, target, self.interpolation)
+        return _resize(img, target, self.interpolation, self.antialias)
 
 
-def _resize(img: Any, size: tuple[int, int], interpolation: Any) -> Any:
+def _interpolation(name: str, value: Any) -> InterpolationMode:
+    """An argument as a mode of interpolation."""
+    mode = _PILLOW_MODES.get(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(mode, InterpolationMode):
+        raise ArgumentError(f"{name}: interpolation={value!r}; expected an InterpolationMode, or Pillow's number 0 .. 5")
+    return mode
+
+
+def _resize(img: Any, size: tuple[int, int], mode: InterpolationMode, antialias: bool | None) -> Any:
     if _size_of(img, "Resize") == size:
         return img
+    is_nearest = mode in (InterpolationMode.NEAREST, InterpolationMode.NEAREST_EXACT)
+    if not is_pil(img) and (is_nearest or not antialias):
+        return _interpolated(img, size, mode)
     image = pillow()
-    kind = getattr(image, interpolation.value.upper()) if isinstance(interpolation, InterpolationMode) else interpolation
+    kind = image.NEAREST if is_nearest else getattr(image, mode.name)
     if is_pil(img):
         return img.resize(size[::-1], kind)
     array = devices.to_host(img.detach().array)
@@ -253,6 +285,22 @@ def _resize(img: Any, size: tuple[int, int], interpolation: Any) -> Any:
     if not is_floating(img.dtype):
         resized = numpy.clip(numpy.rint(resized), *limits(img.dtype))
     return tensor(resized.reshape(*array.shape[:-2], *size), dtype=img.dtype, device=img.device)
+
+
+def _interpolated(img: Tensor, size: tuple[int, int], mode: InterpolationMode) -> Tensor:
+    """A tensor (..., height, width) resized without antialiasing; integers are rounded."""
+    is_nearest = mode in (InterpolationMode.NEAREST, InterpolationMode.NEAREST_EXACT)
+    if not is_nearest and mode not in (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC):
+        raise ArgumentError(f"Resize: interpolation={mode} of a tensor without antialiasing; pass antialias=True, or BILINEAR")
+    images = img.reshape(1, -1, *img.shape[-2:])
+    if is_nearest:
+        resized = interpolate(images, size, mode=mode.value)
+    elif is_floating(img.dtype):
+        resized = interpolate(images, size, mode=mode.value, align_corners=False)
+    else:
+        resized = interpolate(images.float(), size, mode=mode.value, align_corners=False)
+        resized = resized.round().clamp(*limits(img.dtype)).to(img.dtype)
+    return resized.reshape(*img.shape[:-2], *size)
 
 
 class Pad(_Transform):
@@ -347,7 +395,7 @@ class RandomResizedCrop(_Transform):
         interpolation: Any = InterpolationMode.BILINEAR, antialias: bool | None = True,
     ) -> None:  # fmt: skip
         self.size, self.scale, self.ratio = _pair("RandomResizedCrop", size), scale, ratio
-        self.interpolation, self.antialias = interpolation, antialias
+        self.interpolation, self.antialias = _interpolation("RandomResizedCrop", interpolation), antialias
 
     def _place(self, rows: int, columns: int) -> tuple[int, int, int, int]:
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
@@ -363,7 +411,7 @@ class RandomResizedCrop(_Transform):
 
     def forward(self, img: Any) -> Any:
         place = self._place(*_size_of(img, "RandomResizedCrop"))
-        return _resize(_crop(img, *place), self.size, self.interpolation)
+        return _resize(_crop(img, *place), self.size, self.interpolation, self.antialias)
 
 
 # ---- random choices ---------------------------------------------------------------------------------------------------

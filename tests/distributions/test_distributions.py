@@ -14,6 +14,7 @@ from scipy import special, stats
 import gpunet
 from gpunet import distributions
 from gpunet.distributions import Distribution, kl_divergence, register_kl
+from gpunet.distributions.kl import _RULES as RULES
 from gpunet.errors import ArgumentError, DtypeError, GpunetError, GradientError, ShapeError
 from gpunet.launch.random import default_generator
 
@@ -218,28 +219,35 @@ OTHER: dict[str, dict[str, Any]] = {
     "Binomial": {"total_count": [7.0, 7.0, 7.0], "probs": [0.5, 0.2, 0.7]},
     "Geometric": {"probs": [0.5, 0.2, 0.7]},
 }
-MIXED = [
-    ("Bernoulli", "Poisson"), ("Exponential", "Gamma"), ("Gamma", "Exponential"), ("Exponential", "Normal"), ("Gamma", "Normal"),
-    ("Laplace", "Normal"), ("Normal", "Gumbel"), ("Normal", "Laplace"), ("Beta", "Normal"), ("Normal", "Exponential"),
-    ("Poisson", "Bernoulli"), ("Gumbel", "Gamma"),
-]  # fmt: skip
+#: For pairs with other distributions, whose support is the unit interval or the positive numbers.
+INSIDE = Case("Uniform", {"low": [0.1, 0.05, 0.3], "high": [0.9, 0.8, 0.99]}, None)
+MIXED = sorted((p.__name__, q.__name__) for p, q in RULES if p is not q and {p.__name__, q.__name__} <= OTHER.keys())
 
 
 @pytest.mark.parametrize(("p", "q"), [(name, name) for name in OTHER] + MIXED)
 def test_kl_divergence(p: str, q: str, torch: Any) -> None:
-    case = Case(q, OTHER[q], None)
-    assert_equal(*both(torch, BY_NAME[p], lambda d, library: library.distributions.kl_divergence(d, make(library, case))), p, q)
-    reverse = lambda d, library: library.distributions.kl_divergence(make(library, BY_NAME[p]), d)  # noqa: E731
-    assert_equal(*both(torch, case, reverse), p, q)
+    first, second = BY_NAME[p], Case(q, OTHER[q], None)
+    if p != q and "Uniform" in (p, q):
+        first, second = (INSIDE if name == "Uniform" else case for name, case in ((p, first), (q, second)))
+    compute: Any = lambda d, library: library.distributions.kl_divergence(d, make(library, second))  # noqa: E731
+    assert_equal(*both(torch, first, compute), p, q)
+    reverse = lambda d, library: library.distributions.kl_divergence(make(library, first), d)  # noqa: E731
+    assert_equal(*both(torch, second, reverse), p, q)
 
 
-def test_kl_divergence_of_uniform(torch: Any) -> None:
-    for name in ("Normal", "Exponential"):
-        ours, theirs = (
-            m.distributions.kl_divergence(m.distributions.Uniform(0.5, 2.0), make(m, Case(name, OTHER[name], None)))
-            for m in (gpunet, torch)
-        )
-        numpy.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6)
+def test_the_pairs_of_torch_have_a_rule(torch: Any) -> None:
+    known = {(p.__name__, q.__name__) for p, q in RULES}
+    pairs = {(p.__name__, q.__name__) for p, q in torch.distributions.kl._KL_REGISTRY}
+    assert not {pair for pair in pairs - known if all(hasattr(distributions, name) for name in pair)}
+
+
+@pytest.mark.parametrize("q", ["Beta", "Gamma", "ContinuousBernoulli"])
+def test_a_divergence_is_infinite_where_the_support_is_left(q: str) -> None:
+    p, other = distributions.Uniform(-0.5, 1.5), make(gpunet, Case(q, OTHER[q], None))
+    assert kl_divergence(p, other).tolist() == [math.inf] * 3
+    for narrow in (distributions.Beta(1.0, 2.0), distributions.ContinuousBernoulli(0.3)):
+        assert kl_divergence(narrow, distributions.Uniform(0.1, 2.0)).item() == math.inf
+        assert kl_divergence(narrow, distributions.Uniform(0.0, 0.9)).item() == math.inf
 
 
 def test_register_kl() -> None:

@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 import gpunet
-from gpunet.errors import DtypeError, OutOfRangeError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from tests.ops.test_ops import to_numpy
 
 INDEX = [[2, 0, 2], [1, 3, 3], [3, 3, 3]]
@@ -29,6 +29,23 @@ def test_scatter_reduce_is_that_of_torch(reduce: str, include_self: bool, device
         found.append([out, *gradients])
     for mine, theirs in zip(*found):
         numpy.testing.assert_allclose(to_numpy(mine), theirs.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce")  # PyTorch's API may change
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("reduce", ["prod", "mean", "amax", "amin"])
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_index_reduce_is_that_of_torch(dim: int, reduce: str, include_self: bool, device: str, torch: Any) -> None:
+    generator = numpy.random.default_rng(0)
+    x, index = generator.normal(size=(4, 3, 5)), generator.integers(0, 3, 6)
+    arrays, found = (x, numpy.moveaxis(generator.normal(size=(6, *numpy.delete(x.shape, dim))), 0, dim)), []
+    for module, options in ((gpunet, {"device": device}), (torch, {})):
+        a, v = (module.tensor(array, requires_grad=True, **options) for array in arrays)
+        out = a.index_reduce(dim, module.tensor(index, **options), v, reduce, include_self=include_self)
+        changed = module.tensor(x, **options).index_reduce_(dim, module.tensor(index, **options), v.detach(), reduce)
+        found.append([out, changed, *module.autograd.grad((out**3).sum(), [a, v])])
+    for mine, theirs in zip(*found):
+        numpy.testing.assert_allclose(to_numpy(mine), theirs.detach().numpy(), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int8", "uint8"])
@@ -56,6 +73,10 @@ def test_errors_name_the_function(device: str) -> None:
         x.scatter(1, index, x[:1, :1])
     with pytest.raises(DtypeError, match="index_add: source has dtype float64, the tensor float32"):
         x.index_add(0, index[0, :1], x[:1].double())
+    with pytest.raises(ArgumentError, match=r"index_reduce: reduce='sum'; expected 'prod', .*\(index_add sums\)"):
+        x.index_reduce(0, index[0, :1], x[:1], "sum")
+    with pytest.raises(OutOfRangeError, match="index_reduce: index 4 is out of bounds for dimension 1"):
+        x.index_reduce(1, index[0], x[:, :2], "prod").tolist()
     with pytest.raises(OutOfRangeError, match="masked_scatter: index 2 is out of bounds"):
         gpunet.zeros(4, device=device).masked_scatter(gpunet.ones(4, device=device) > 0, gpunet.ones(2, device=device)).tolist()
 

@@ -83,3 +83,37 @@ def test_errors(device: str) -> None:
 def test_a_captured_step_names_what_depends_on_values(function: Callable[[Any], Any]) -> None:
     with pytest.raises(CaptureError, match="whose shape depends on values"):
         gpunet.capture(lambda x: function(x).sum())(gpunet.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ends", [(), (-1, 1), (-0.3, 0.7), (0.5, 0.5)])
+@pytest.mark.parametrize("bins", [1, 7, 40])
+def test_histograms_are_those_of_torch(bins: int, ends: tuple[float, ...], dtype: str, device: str, torch: Any) -> None:
+    """Of numbers of one or two decimals, many of which are at the ends of intervals."""
+    x = numpy.random.default_rng(bins).normal(size=(20, 20)).round(2).astype(dtype)
+    x[:2] = x[:2].round(1)
+    found = gpunet.histc(gpunet.tensor(x, device=device), bins, *ends)
+    assert found.dtype == gpunet.tensor(x).dtype
+    assert to_numpy(found).tolist() == torch.histc(torch.tensor(x), bins, *ends).tolist()
+
+
+def test_histograms_leave_nan_out_and_count_exactly(device: str) -> None:
+    x = gpunet.tensor([1.0, numpy.nan, numpy.inf, 2.0, -0.5], device=device)
+    assert to_numpy(x.histc(2, 0, 2)).tolist() == [0.0, 2.0]
+    assert to_numpy(gpunet.zeros(0, device=device).histc(3)).tolist() == [0.0, 0.0, 0.0]
+    assert to_numpy(gpunet.ones(3000, dtype=gpunet.float16, device=device).histc(1, 0, 1)).tolist() == [3000.0]
+    with pytest.raises(ArgumentError, match="histc: the range is from nan to nan; expected min < max, and a finite difference"):
+        x.histc(2)
+    with pytest.raises(ArgumentError, match="histc: bins=0; expected 1 or more"):
+        x.histc(0)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_modes_are_those_of_torch(dim: int, device: str, torch: Any) -> None:
+    x = numpy.random.default_rng(0).integers(0, 3, (5, 4, 6))
+    for keepdim in (False, True):
+        found, expected = gpunet.tensor(x, device=device).mode(dim, keepdim), torch.tensor(x).mode(dim, keepdim)
+        assert to_numpy(found.values).tolist() == expected.values.tolist()
+        assert to_numpy(found.indices).tolist() == expected.indices.tolist()
+    with pytest.raises(OutOfRangeError, match="mode: dimension 1 of shape"):
+        gpunet.zeros(2, 0, device=device).mode(1)

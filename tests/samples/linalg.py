@@ -113,3 +113,17 @@ row("_matmul", lambda a, b, c: linalg.multi_dot([a, b, c]), lambda a, b, c: a @ 
 row("_roll", gpunet.cross, numpy.cross, normal(2, 3), normal(2, 3), torch=lambda torch, *x: torch.linalg.cross(*x), name="cross")
 row("_sum", linalg.vecdot, lambda a, b: (a * b).sum(-1), normal(2, 3), normal(3), name="vecdot",
     torch=lambda torch, *x: torch.linalg.vecdot(*x))  # fmt: skip
+
+
+def factors(x: numpy.ndarray) -> numpy.ndarray:
+    """Gaussian elimination without exchanges: U, and L below the diagonal."""
+    out = numpy.array(x)
+    for k in range(out.shape[-1]):
+        out[..., k + 1 :, k] /= out[..., k, None, k]
+        out[..., k + 1 :, k + 1 :] -= out[..., k + 1 :, k, None] * out[..., k, None, k + 1 :]
+    return out
+
+
+row(
+    "_factors_of", lambda x: linalg.lu_factor(x, pivot=False).LU, factors, matrices(2, 3, 3), name="without exchanges",
+)  # fmt: skip

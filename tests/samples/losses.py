@@ -12,6 +12,7 @@ from tests.samples.inputs import (
     ROWS,
     Input,
     away,
+    labels,
     near_zero,
     normal,
     positive,
@@ -79,4 +80,19 @@ row(
     torch=lambda torch, x, y: torch.nn.functional.binary_cross_entropy_with_logits(
         x, y, torch.tensor(_weight).to(x), pos_weight=torch.tensor(_pos_weight).to(x)
     ),
+)  # fmt: skip
+
+
+def _ctc(x: Any, y: Any) -> Any:
+    """The loss of sequences of one label, over three frames: blanks (class 0), then the label, then blanks."""
+    paths = [
+        sum(numpy.take_along_axis(x[:, t], y, 1)[:, 0] if first <= t <= last else x[:, t, 0] for t in range(3))
+        for first in range(3) for last in range(first, 3)
+    ]  # fmt: skip
+    return -numpy.logaddexp.reduce(paths)
+
+
+row(
+    "ctc_losses", lambda x, y: F.ctc_loss(x.transpose(0, 1), y + 1, (3,) * len(x), (1,) * len(x), reduction="none"),
+    lambda x, y: _ctc(x, y + 1), normal(ROWS, 3, 4), labels(3, ROWS, 1),
 )  # fmt: skip

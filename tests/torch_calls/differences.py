@@ -296,7 +296,7 @@ DIFFERENCES = (
     ),
     Difference(
         "torch.heaviside Tensor.heaviside* torch.nextafter Tensor.nextafter* torch.unique* Tensor.unique* "
-        "torch.bincount Tensor.bincount",
+        "torch.bincount Tensor.bincount torch.histc Tensor.histc",
         lambda verdict: "requires_grad" in verdict.detail or verdict.detail.startswith("gradient"),
         "Functions without a gradient do not require one; PyTorch's result requires a gradient, which it cannot compute.",
         "torch.heaviside", "x = torch.ones(2, requires_grad=True); r = torch.heaviside(x, torch.ones(2))",
@@ -365,6 +365,25 @@ DIFFERENCES = (
         "torch.scatter_reduce",
         "y, x = torch.ones(1, 1), torch.ones(1, 2, requires_grad=True); "
         "r = torch.scatter_reduce(y, 0, torch.tensor([[0]]), x, 'prod'); r.sum().backward()",
+    ),
+    Difference(
+        "torch.index_reduce Tensor.index_reduce*",
+        lambda verdict: verdict.detail == "gradient: missing" and "include_self=False" in verdict.text,
+        "An element that is left out has no second derivative; PyTorch's is 0.",
+        "torch.index_reduce",
+        "x, y, z = torch.ones(1, requires_grad=True), torch.tensor([0]), torch.ones(1, requires_grad=True); "
+        "r = torch.index_reduce(x, 0, y, z, 'prod', include_self=False); "
+        "g, = torch.autograd.grad(r, [x], [torch.ones(1)], create_graph=True, allow_unused=True); g.backward(torch.ones(1))",
+    ),
+    Difference(
+        "torch.linalg.lu*", accepts("LU without pivoting is not implemented on the CPU"),
+        "Matrices are factored without exchanges of rows on the CPU, too, as PyTorch does on a GPU.",
+        "torch.linalg.lu", "x = torch.eye(2); r = torch.linalg.lu(x, pivot=False)",
+    ),
+    Difference(
+        "torch.mode Tensor.mode", lambda verdict: verdict.detail == "value" and "nan" in verdict.text,
+        "NaN equals no element, and comes last; PyTorch's order of numbers beside NaN is undefined.",
+        "torch.mode", "x = torch.tensor([nan, 2.0]); r = torch.mode(x)",
     ),
     Difference(
         "torch.scatter Tensor.scatter*", accepts(r"got .*reduce=NoneType"),
@@ -680,7 +699,8 @@ DIFFERENCES = (
         "torch.pow", "x = torch.tensor([-inf]); r = torch.pow(x, torch.tensor(0.5))",
     ),
     Difference(
-        "torch.prod Tensor.prod torch.scatter_reduce Tensor.scatter_reduce* torch.cumprod Tensor.cumprod*",
+        "torch.prod Tensor.prod torch.scatter_reduce Tensor.scatter_reduce* torch.index_reduce Tensor.index_reduce* torch.cumprod "
+        "Tensor.cumprod*",
         all_of(
             one_nan_or_inf,
             lambda verdict: verdict.detail.startswith("gradient") and re.search("nan|inf", verdict.text) is not None,

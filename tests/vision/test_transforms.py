@@ -57,6 +57,64 @@ def test_resize(size: Any) -> None:
     assert T.Resize(5, max_size=5)(picture()).width == 5
 
 
+@pytest.mark.parametrize("size", [(4, 5), (14, 20)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_tensors_without_antialiasing_are_interpolated_as_by_torch(size: Any, dtype: str, torch: Any) -> None:
+    pixels = PIXELS.transpose(2, 0, 1).astype(dtype)
+    for mode, antialias in (("NEAREST", True), ("NEAREST_EXACT", True), ("BILINEAR", False), ("BICUBIC", None)):
+        found = T.Resize(size, T.InterpolationMode[mode], antialias=antialias)(gpunet.tensor(pixels))
+        expected = torch.nn.functional.interpolate(
+            torch.tensor(pixels.astype("float64"))[None], size, mode=T.InterpolationMode[mode].value,
+            align_corners=None if "NEAREST" in mode else False,
+        )[0].numpy()  # fmt: skip
+        expected = expected.round().clip(0, 255) if dtype == "uint8" else expected
+        assert found.dtype == gpunet.tensor(pixels).dtype
+        # 255 in float32 has an error of 2e-5, and cubics sum 16 products
+        numpy.testing.assert_allclose(found.numpy(), expected, rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-4)
+    assert T.Resize(size, 0)(gpunet.tensor(pixels)).tolist() == T.Resize(size, T.InterpolationMode.NEAREST)(
+        gpunet.tensor(pixels)
+    ).tolist()
+
+
+def test_the_nearest_pixels_of_pictures_are_those_of_nearest_exact() -> None:
+    for mode in (T.InterpolationMode.NEAREST, T.InterpolationMode.NEAREST_EXACT, 0):
+        found = T.PILToTensor()(T.Resize((4, 13), mode)(picture()))
+        assert found.tolist() == T.Resize((4, 13), T.InterpolationMode.NEAREST_EXACT)(T.PILToTensor()(picture())).tolist()
+    crop = T.RandomResizedCrop((4, 5), scale=(1.0, 1.0), ratio=(9 / 7, 9 / 7), antialias=False)
+    x = T.ToTensor()(picture())
+    numpy.testing.assert_array_equal(crop(x).numpy(), T.Resize((4, 5), antialias=False)(x).numpy())
+    for wrong in ("bilinear", 6, True):
+        with pytest.raises(ArgumentError, match=f"Resize: interpolation={wrong!r}; expected an InterpolationMode"):
+            T.Resize(4, wrong)
+    with pytest.raises(ArgumentError, match="interpolation=InterpolationMode.BOX of a tensor without antialiasing"):
+        T.Resize(4, T.InterpolationMode.BOX, antialias=False)(x)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "mode", "expected"),
+    [
+        ("uint8", 1, None, "L"), ("uint8", 2, None, "LA"), ("uint8", 3, "YCbCr", "YCbCr"), ("uint8", 3, "HSV", "HSV"),
+        ("uint8", 4, "CMYK", "CMYK"), ("uint8", 4, None, "RGBA"), ("int16", 1, None, "I;16"), ("int32", 1, "I", "I"),
+        ("float32", 1, "F", "F"),
+    ],
+)  # fmt: skip
+def test_a_mode_says_what_the_channels_are(dtype: str, channels: int, mode: str | None, expected: str) -> None:
+    pixels = (numpy.random.default_rng(0).random((5, 4, channels)) * 200).astype(dtype)
+    for given in (gpunet.tensor(pixels.transpose(2, 0, 1)), pixels):
+        found = T.ToPILImage(mode)(given)
+        assert found.mode == expected and numpy.asarray(found).reshape(pixels.shape).tolist() == pixels.tolist()
+
+
+def test_images_that_no_mode_has() -> None:
+    x = gpunet.zeros(3, 4, 5)
+    for mode, given in (("L", x), ("RGBA", x), ("RGB", x[:1])):
+        with pytest.raises(ArgumentError, match=f"ToPILImage: mode='{mode}' of . channels of uint8; expected"):
+            T.ToPILImage(mode)(given)
+    for image, mode in ((x.long(), None), (x, "F"), (x[:1].double(), "F"), (x.int(), None)):
+        with pytest.raises(DtypeError, match="ToPILImage: . channels of dtype .*; expected uint8, or int16, int32"):
+            T.ToPILImage(mode)(image)
+
+
 @pytest.mark.parametrize("name", ["CenterCrop", "RandomCrop", "Pad", "RandomHorizontalFlip", "RandomVerticalFlip", "Grayscale"])
 @pytest.mark.parametrize("seed", range(4))
 def test_pictures_and_tensors_are_changed_alike(name: str, seed: int) -> None:
