@@ -23,6 +23,7 @@ from gpunet.autograd.graph import (
     operands,
     spec_at,
 )
+from gpunet.autograd.saved import packing
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -187,7 +188,8 @@ class Primitive(Op):
         array = result.array
         if needs_gradient and is_floating(array.dtype):
             result._node = node = Node(self, edges, saved, versions, [(array.shape, array.dtype)], options)
-            node.pack()
+            if packing:
+                node.pack()
             result._requires_grad = True
 
     def differentiate(
@@ -460,7 +462,8 @@ def fused(
                     versions.append((tensor._version, 0, id_of_owner(array)))
                     if len(tensors) == 1 or is_floating(array.dtype):  # integers beside the result have no gradient
                         tensor._node, tensor._index, tensor._requires_grad = node, index, True
-                node.pack()
+                if packing:
+                    node.pack()
             return (*tensors,) if type(result) is tuple else tensors[0]
 
         call.backward = op.set_backward  # type: ignore[attr-defined]

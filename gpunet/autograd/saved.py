@@ -13,6 +13,10 @@ from gpunet.errors import ArgumentError, DtypeError, InPlaceError, ShapeError
 __all__ = ["save_on_cpu", "saved_tensors_hooks"]
 
 
+#: Not empty while a thread may be in a block of hooks.  Ops look here first, which takes less time than the mode of the thread.
+packing: list[None] = []
+
+
 class saved_tensors_hooks:
     """Context manager: ops inside the block save ``pack_hook(tensor)`` for backward, which receives ``unpack_hook`` of it.
 
@@ -40,8 +44,10 @@ class saved_tensors_hooks:
     def __enter__(self) -> None:
         self._previous.append(mode.current.saved_hooks)
         mode.current.saved_hooks = self
+        packing.append(None)
 
     def __exit__(self, *exception: object) -> None:
+        packing.pop()
         mode.current.saved_hooks = self._previous.pop()
 
 

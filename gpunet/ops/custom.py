@@ -34,6 +34,7 @@ from gpunet.autograd import (
     operands,
 )
 from gpunet.autograd.graph import edge_to, materialize, spec_at
+from gpunet.autograd.saved import packing
 from gpunet.backend import cuda_sources as sources
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
@@ -320,7 +321,8 @@ class Custom(Op):
         saved = {name: tensor for name, tensor in by_name if name in needed}
         versions = [(tensor._version, tensor._version[0], None) for tensor in saved.values()]
         node = Node(self, edges, saved, versions, [(y.shape, y.dtype) for y in results], options)
-        node.pack()
+        if packing:
+            node.pack()
         for index, tensor in enumerate(results):
             _attach(tensor, node, index)
 
