@@ -6,6 +6,7 @@ import json
 import math
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,22 @@ def test_compiled_step_multiplies_its_arguments_without_copying_them(library: st
         assert step(gpunet.from_numpy(x)).numpy().tobytes() == expected.tobytes()
     assert "dot(argument0, " in step.recordings[0].lowering.source
     assert (step.recordings[0].inputs[0] != x).any()
+
+
+@pytest.mark.skipif("onednn" not in INSTALLED, reason="oneDNN is not installed")
+@pytest.mark.parametrize("name, value, shown", [
+    ("X", "1", "GOMP_SPINCOUNT = '2000'"), ("GOMP_SPINCOUNT", "7", "GOMP_SPINCOUNT = '7'"),
+    ("OMP_WAIT_POLICY", "passive", "GOMP_SPINCOUNT = '0'"),
+])  # fmt: skip
+def test_waiting_threads_of_onednn_leave_the_cores_to_others(name: str, value: str, shown: str) -> None:
+    """As the OpenMP runtime shows it; the environment stays as it was."""
+    code = "import os; before = dict(os.environ); from gpunet.backend.blas import choice; choice.load('onednn'); "
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP_", "OMP_"))}
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE", name: value}
+    done = subprocess.run(
+        [sys.executable, "-c", code + "assert os.environ == before"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert shown in done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -127,7 +127,9 @@ def _machine_key(found: list[libraries.Library]) -> str:
         text = ""
     model = sorted({line for line in text.splitlines() if line.startswith(("model name", "flags"))})
     settings = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(("OMP_", "GOMP_", "OPENBLAS_", "MKL_", "KMP_")))
-    parts = (*model, str(len(os.sched_getaffinity(0))), numpy.__version__, *(library.distribution for library in found), *settings)
+    names = (library.distribution for library in found)
+    spins = (f"{k}={v}" for k, v in libraries.SPINS.items())
+    parts = (*model, str(len(os.sched_getaffinity(0))), numpy.__version__, *names, *settings, *spins)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
