@@ -259,7 +259,7 @@ def lu_solved(function: str, factors: Any, pivots: Any, b: Any, left: bool = Tru
     return found
 
 
-@public("lu_solve")
+@public("lu_solve", autocast="cpu: float32")
 def lu_solve(input: Any, LU_data: Any, LU_pivots: Any) -> Tensor:  # noqa: N803
     """The X of A X = ``input`` by the factors of A; :func:`linalg.lu_solve` with its arguments in another order.
 
