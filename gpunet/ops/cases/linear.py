@@ -45,8 +45,8 @@ _FLOORS = {
 _SPILLS = {
     ("float, 128, 128, false*", "sm_100a sm_120"): "8 to 16 bytes; accesses of any width take the last of the 128 registers that "
     "two blocks per multiprocessor leave",
-    ("float, 128, 128, true, *", "sm_100a"): "4 bytes around the main loop; the epilogue takes the last of the 128 registers that two "
-    "blocks per multiprocessor leave",
+    ("float, 128, 128, true, *", "sm_100a"): "4 bytes around the main loop; the epilogue takes the last of the 128 registers that "
+    "two blocks per multiprocessor leave",
 }
 
 linear_forward.describe(is_hot=True, updates="tickets", workspace="partials", floors=_FLOORS, spills=_SPILLS)
