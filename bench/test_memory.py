@@ -42,7 +42,7 @@ for _ in range(2):
 
 
 @pytest.mark.parametrize("name", ["resnet", "gpt", "vgg", "lstm"])
-def test_peak(name, benchmark):
+def test_peak(name):
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs the peak of resident memory, which Linux can reset")
     pytest.importorskip("torch")
@@ -53,5 +53,3 @@ def test_peak(name, benchmark):
         done = subprocess.run([sys.executable, "-c", SCRIPT, peer, variant, name], capture_output=True, text=True, check=True)
         found[label] = [float(peak) for peak in done.stdout.split()]
     print(f"\n{name}, MiB, first and later steps: " + ", ".join(f"{key} {a:.1f} {b:.1f}" for key, (a, b) in found.items()))
-    benchmark.extra_info |= found
-    benchmark.pedantic(lambda: None)

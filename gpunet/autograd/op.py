@@ -215,7 +215,10 @@ class Primitive(Op):
             gradient = match(rule.function(g, *values), edge)
             array = gradient.array
             is_new = not create and gradient is not g and devices.is_own(array) and array.flags.c_contiguous
-            gradients.append(array if is_new and scale is None else Gradient(array, scale, gradient if scale is None else None))
+            if scale is not None:
+                gradients.append(Gradient(array, scale))
+            else:
+                gradients.append(array if is_new else Gradient.of(gradient))
         return gradients
 
 

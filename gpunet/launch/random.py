@@ -2,7 +2,7 @@
 
 The state of a generator is a buffer of two uint64 on each device, ``(key, counter)``, so a recorded step draws new
 numbers at each replay.  Number ``j`` of a launch is made from word ``j % 4`` of block ``counter + 1 + j // 4``, or for booleans
-from 32 bits, the low or the high half of a word; another launch then advances the counter past the used blocks.  On the CPU, the
+from 32 bits, the low or the high half of a word; the counter then passes the used blocks.  On the CPU, the
 words come from NumPy's Philox.
 
 The distributions use only operations that IEEE 754 rounds correctly (+ - * / sqrt), in the same order here and in
@@ -381,8 +381,8 @@ class Generator:
             self.set_position(self._seed, 0, where)
         return self._states[where]
 
-    def advancing(self, where: Device) -> Array:
-        """Return the state buffer on a device, for a launch that draws from it and advances the counter itself."""
+    def state_for_launch(self, where: Device) -> Array:
+        """Return :meth:`state`, on which the active recording, if any, relies from now on."""
         state = self.state(where)
         rely_on([state])
         return state
@@ -416,7 +416,7 @@ class Generator:
 
     def mark(self, where: Device) -> Array:
         """Return a copy of the state buffer on a device, for :meth:`repeat`; in a recorded step, replays copy it anew."""
-        state = self.advancing(where)
+        state = self.state_for_launch(where)
         copied = empty(state.shape, state.dtype, state)
         COPY_STATE(copied, state)
         return copied
@@ -468,7 +468,7 @@ class Generator:
         Args:
             arrays: those between ``out`` and the state of the generator.
         """
-        state = self.advancing(devices.of(out))
+        state = self.state_for_launch(devices.of(out))
         draw(out, *arrays, state, **options)
         random_advance(state, blocks=ceil_div(out.size, 4))
 

@@ -139,7 +139,7 @@ def drop(x, position=None, *, probability, scale, need):
         dropout_drawn(y, None, position, None, x, **options, advances=False)
         return y, (position,)
     start = empty((2,), numpy.uint64, x) if need[0] else None
-    dropout_drawn(y, start, default_generator.advancing(devices.of(x)), ticket(x), x, **options, advances=True)
+    dropout_drawn(y, start, default_generator.state_for_launch(devices.of(x)), ticket(x), x, **options, advances=True)
     return y, (start,)
 
 

@@ -13,7 +13,7 @@ import numpy
 
 from gpunet.autograd import FILL, Gradient, Tensor, fused, wrap
 from gpunet.autograd.autocast import is_cast
-from gpunet.backend.dtypes import accumulator, is_floating, is_integer
+from gpunet.backend.dtypes import accumulator, is_floating, is_half, is_integer
 from gpunet.errors import ArgumentError, ShapeError
 from gpunet.launch.faults import fault_record
 from gpunet.launch.kernel import ceil_div
@@ -55,8 +55,7 @@ def summed_losses(x, w, b, labels, *, ignore_index, rows, need):
     dx = empty(x.shape, x.dtype, x) if need[0] else None
     dw = db = None
     losses = empty((rows,), x.dtype, x)
-    if type(labels) is numpy.ndarray:
-        check_labels(LABELS, labels, len(w), ignore_index)  # here, so that the message counts rows from the first chunk
+    check_labels(LABELS, labels, len(w), ignore_index)  # of all rows, so that the message on the CPU counts from the first
     for start in range(0, max(1, len(x)), rows):
         part, targets = x[start : start + rows], labels[start : start + rows]
         logits, _ = apply_layer(part, w, b, "identity", 0.0)
@@ -101,8 +100,8 @@ def linear_cross_entropy(
 ) -> Tensor:
     """``cross_entropy(linear(input, linear_weight, linear_bias), target, ...)``, for long rows without the memory of the logits.
 
-    More than 2^22 logits are computed in chunks of rows, if the target holds labels, the reduction is "mean" or "sum",
-    and neither class weights, label smoothing nor autocast apply.
+    More than 2^22 logits are computed in chunks of rows, if the target holds labels, the reduction is "mean" or "sum", and neither
+    class weights, label smoothing nor autocast apply.  Halves are not: they cannot hold the gradients of sums.
 
     Args:
         input: (n, in_features), or (in_features,) for one row.
@@ -134,11 +133,11 @@ def linear_cross_entropy(
     if ignore_index is not None and is_floating(labels.dtype):
         raise ArgumentError(f"linear_cross_entropy: ignore_index={ignore_index} beside probabilities; it needs integer labels")
     ignored = -100 if ignore_index is None else as_integer("linear_cross_entropy", "ignore_index", ignore_index)
-    if w.ndim == 2 and x.ndim == 2 and x.dtype == w.dtype and is_floating(x.dtype) and is_integer(labels.dtype):
-        classes = check_linear(x.shape[1], w, b)
-        rows = rows_of_chunk(len(x), classes, x.shape[1])
-        is_plain = weight is None and not label_smoothing and reduction in ("mean", "sum") and not is_cast(x)
-        if rows < len(x) and labels.shape == x.shape[:1] and is_plain:
+    is_plain = weight is None and not label_smoothing and reduction in ("mean", "sum") and not is_cast(x)
+    is_matrix = w.ndim == 2 and x.ndim == 2 and x.dtype == w.dtype and is_floating(x.dtype) and not is_half(x.dtype)
+    if is_plain and is_matrix and is_integer(labels.dtype) and labels.shape == x.shape[:1]:
+        rows = rows_of_chunk(len(x), check_linear(x.shape[1], w, b), x.shape[1])
+        if rows < len(x):
             return _in_chunks(x, w, b, labels, reduction, ignored, rows)
     logits = linear(x, w.reshape(-1, w.shape[-1]), None if b is None else b.reshape(-1))
     if w.ndim > 2:

@@ -21,6 +21,14 @@ F = nn.functional
 SHAPES = (((2, 3, 5, 6, 4), (4, 3, 3, 2, 2), 1), ((3, 4, 4, 5, 5), (6, 2, 2, 3, 1), 2), ((0, 2, 4, 4, 4), (2, 2, 2, 2, 2), 1))
 
 
+def has_elements(x: tuple[int, ...], w: tuple[int, ...], *numbers: Any) -> bool:
+    """Whether a transposed convolution with this stride, padding and dilation has a result of positive sizes."""
+    dims = len(x) - 2
+    strides, pads, dilations = (n if isinstance(n, tuple) else (n,) * dims for n in numbers)
+    along = zip(x[2:], w[2:], strides, pads, dilations, strict=True)
+    return all((n - 1) * s - 2 * p + d * (k - 1) + 1 > 0 for n, k, s, p, d in along)
+
+
 def calls() -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any]]]:
     """(function, input, weight, options); not all of them are valid."""
     for dims, (x, w, groups) in itertools.product((1, 2, 3), SHAPES):
@@ -31,8 +39,8 @@ def calls() -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...], dict[str, A
             numbers = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
             if dims != 2 and not extra:
                 yield f"conv{dims}d", x, w, numbers
-            if not x[0] and extra:  # PyTorch does not check these for an empty batch
-                continue
+            if not x[0] and (extra or not has_elements(x, w, stride, padding, dilation)):
+                continue  # PyTorch does not check these for an empty batch
             swapped = (x[1], w[0] // groups, *w[2:])
             yield f"conv_transpose{dims}d", x, swapped, {**numbers, "output_padding": extra}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy
@@ -108,7 +109,24 @@ def test_the_module_has_torchs_keys_and_loss(device: str, torch: Any) -> None:
     assert repr(mine) == repr(theirs)
 
 
-def test_chunks_keep_no_logits() -> None:
+def test_chunks_take_less_memory_than_the_logits() -> None:
+    x, w, y = gpunet.randn(4096, 8, requires_grad=True), gpunet.randn(4096, 8), gpunet.zeros(4096, dtype="int64")
+    tracemalloc.start()
+    F.linear_cross_entropy(x, w, y).backward()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4096 * 4096 * 4
+    assert x.grad is not None
+
+
+def test_halves_are_not_summed_over_chunks() -> None:
+    """The gradient of the sum of these losses is beyond the range of float16, that of their mean is not."""
+    x, w = gpunet.full((4096, 2), 64.0, dtype="float16"), gpunet.zeros(2048, 2, dtype="float16", requires_grad=True)
+    F.linear_cross_entropy(x, w, gpunet.zeros(4096, dtype="int64")).backward()
+    assert w.grad.isfinite().all() and w.grad[0, 0].item() == pytest.approx(-64.0, rel=2e-3)
+
+
+def test_rows_of_a_chunk() -> None:
     """A chunk has at least as many logits as the input has elements."""
     assert module.rows_of_chunk(8192, 50_000, 768) == 128
     assert module.rows_of_chunk(8192, 50_000, 8192) == 1408

@@ -194,6 +194,7 @@ class Network(Case):
         make: returns the module for gpunet or torch.
         draw: returns inputs and targets from a generator and the number of rows.
         title: how a table names it.
+        regression: see :class:`Case`.
     """
 
     name: str
@@ -201,10 +202,7 @@ class Network(Case):
     make: Callable[[Any], Any]
     draw: Draw
     title: str
-
-    @property
-    def regression(self) -> bool:
-        return self.draw in (_images_twice, _ratings)
+    regression: bool = False
 
     @property
     def learning_rates(self) -> dict[str, float]:
@@ -214,7 +212,7 @@ class Network(Case):
     @property
     def has_images(self) -> bool:
         """Whether the input is a batch of images (n, c, h, w)."""
-        return self.batches()[0].x.ndim == 4
+        return self.draw(self.random("shape"), 1)[0].ndim == 4
 
     @property
     def parameters(self) -> int:
@@ -295,8 +293,8 @@ NETWORKS = {
         Network("gpt", 8, gpt, _text, f"GPT, 2 blocks of {WIDTH}, {HEADS} heads, {CONTEXT} tokens"),
         Network("lstm", 32, lstm, _labeled(STEPS, UNITS), f"LSTM, {STEPS} steps, {UNITS} units"),
         Network("batch-norm", 128, batch_norm_mlp, _labeled(784), "784-256-256-10 with batch norm"),
-        Network("autoencoder", 32, autoencoder, _images_twice, "convolutional autoencoder, 28 x 28"),
-        Network("recommender", 256, recommender, _ratings, f"two embeddings of {ITEMS} x 16, 32-64-1"),
+        Network("autoencoder", 32, autoencoder, _images_twice, "convolutional autoencoder, 28 x 28", regression=True),
+        Network("recommender", 256, recommender, _ratings, f"two embeddings of {ITEMS} x 16, 32-64-1", regression=True),
         Network("residual", 64, residual_mlp, _labeled(784), "four residual blocks of 256, layer norm and GELU"),
     )
 }
