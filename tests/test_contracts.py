@@ -416,14 +416,21 @@ def test_kinds_of_dtypes_are_found(line: str) -> None:
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 
+#: What may be absent, by the modules that import it.
+OPTIONAL_PACKAGES = {
+    "gpunet.captured.compiled.": ("numba", "llvmlite"),
+    "gpunet.tools.bench.peers.jax_networks": ("jax",),
+}
+
+
 def all_modules() -> Iterator[ModuleType]:
     for found in pkgutil.walk_packages([str(PACKAGE)], "gpunet."):
         if not found.name.endswith("__main__"):
             try:
                 yield importlib.import_module(found.name)
-            except ModuleNotFoundError as error:  # compiled steps need Numba
-                is_compiled = found.name.startswith("gpunet.captured.compiled.")
-                if not is_compiled or error.name not in ("numba", "llvmlite"):
+            except ModuleNotFoundError as error:
+                optional = {name for prefix, names in OPTIONAL_PACKAGES.items() if found.name.startswith(prefix) for name in names}
+                if error.name not in optional:
                     raise
 
 
