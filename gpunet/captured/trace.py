@@ -9,6 +9,7 @@ The dialect of twins that become calls; ``tests/captured/test_dialect.py`` holds
 
 * ufuncs, their ``reduce``, ``numpy.copyto``, ``numpy.dot`` and other functions with ``out=`` write into arrays;
 * views by slices, ``reshape``, ``transpose``, ``swapaxes``, ``view``, ``squeeze`` and ``diagonal``; no single elements;
+* ``call_library()`` calls what is no function of NumPy;
 * ``scratch()`` for temporaries; other new arrays depend on shapes and options only, and are not indexed by arguments;
 * no value is read: no ``if`` on elements, no ``float(...)``, no loop over a vector.
 """
@@ -128,7 +129,7 @@ class Trace:
         _current.trace = self
         try:
             with (
-                memory.scratch_allocator(self.as_temporary, self.unchunked),
+                memory.traced_twins(self.as_temporary, self.record_library, self.unchunked),
                 halves.widened(arguments, kernel.outputs) if kernel.widens else nullcontext(arguments) as wide,
             ):
                 (call or self._call_twin)(kernel, wide, settings)
@@ -183,6 +184,12 @@ class Trace:
         target, reads = self.view_of(out), list(tree_leaves((inputs, settings)))
         self.add_call("opaque", _copying(function), (target, *inputs), settings, reads, [target])
         return out
+
+
+    def record_library(self, function: Callable[..., None], outputs: Sequence[Any], inputs: Sequence[Any], options: Any) -> None:
+        """Record a call of :func:`gpunet.launch.memory.call_library`."""
+        arguments = tree_map((*outputs, *inputs), self.view_of, ndarray)
+        self.add_call("opaque", function, arguments, options, [*tree_leaves(arguments)], [*tree_leaves(arguments[: len(outputs)])])
 
 
 def _launching(kernel: Launchable) -> Callable[..., None]:

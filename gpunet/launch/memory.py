@@ -69,6 +69,8 @@ class _Scratch(threading.local):
         #: called with each new scratch array while a twin is traced (see gpunet.captured.trace)
         self.wrap: Callable[[numpy.ndarray], numpy.ndarray] | None = None
         self.unchunked = False  # do not split vectors into chunks
+        #: called with the arguments of :func:`call_library` while a twin is traced
+        self.record: Callable[..., None] | None = None
 
 
 _scratch = _Scratch()
@@ -77,18 +79,32 @@ MAX_ZEROS = 1 << 16  # elements of the vector of zeros that zeros_like() takes i
 
 
 @contextmanager
-def scratch_allocator(wrap: Callable[[numpy.ndarray], numpy.ndarray], unchunked: bool = False) -> Iterator[None]:
-    """Inside the block, allocate each scratch array anew and return ``wrap(array)``; for this thread.
+def traced_twins(
+    wrap: Callable[[numpy.ndarray], numpy.ndarray], record: Callable[..., None], unchunked: bool = False
+) -> Iterator[None]:
+    """Inside the block, this thread traces twins instead of running them.
 
     Args:
-        wrap: takes a new array and returns the array that the twin works on.
+        wrap: takes a new scratch array and returns the array that the twin works on.
+        record: called instead of a library, with the arguments of :func:`call_library`.
         unchunked: make :func:`chunks` return whole vectors.
     """
-    _scratch.wrap, _scratch.unchunked = wrap, unchunked
+    _scratch.wrap, _scratch.record, _scratch.unchunked = wrap, record, unchunked
     try:
         yield
     finally:
-        _scratch.wrap, _scratch.unchunked = None, False
+        _scratch.wrap, _scratch.record, _scratch.unchunked = None, None, False
+
+
+def call_library(function: Callable[..., None], outputs: tuple[Any, ...], inputs: tuple[Any, ...], **options: Any) -> None:
+    """Call ``function(*outputs, *inputs, **options)``, which is no function of NumPy, on the arrays of a twin.
+
+    A traced twin records it as one call.
+    """
+    if _scratch.record is not None:
+        _scratch.record(function, outputs, inputs, options)
+    else:
+        function(*outputs, *inputs, **options)
 
 
 #: Bytes of a chunk of one vector.  The five chunks of an Adam step take 1.3 MB, about the size of an L2 cache.  With

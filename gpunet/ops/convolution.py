@@ -21,12 +21,12 @@ from numpy import ndarray
 
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.autograd.autocast import casts
-from gpunet.backend import blas
+from gpunet.backend import blas, onednn
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.kernel import ceil_div, kernel
-from gpunet.launch.memory import empty, scratch
+from gpunet.launch.memory import call_library, empty, scratch
 from gpunet.ops.activation_table import ACTIVATIONS
 from gpunet.ops.activations import absorb_activation, absorb_derivative, activation_backward, activation_forward, find
 from gpunet.ops.face import as_positive, public
@@ -261,6 +261,18 @@ def _correlate_weight(dw: ndarray, dy: ndarray, x: ndarray, window: Window) -> N
         numpy.copyto(dw, total.reshape(groups, o, down, c, across).transpose(0, 1, 3, 2, 4))
 
 
+def _by_onednn(kind: str, outputs: Any, inputs: Any, x: ndarray, y: ndarray, window: Window) -> bool:
+    """Compute a large convolution of images x with result y, or one of its gradients, by oneDNN; False if that cannot be done."""
+    arrays = (*outputs, *inputs)
+    if y.dtype != numpy.float32 or y.size * math.prod(window.filters[1:]) < blas.LEAST:
+        return False
+    geometry = onednn.Geometry(x.shape, window.filters, y.shape, window.stride, window.padding, window.dilation)
+    if not onednn.is_compiled(kind, geometry, len(arrays) == 4 and all(a is not None for a in arrays)):
+        return False
+    call_library(onednn.convolve, outputs, inputs, kind=kind, geometry=geometry, scratch=scratch)
+    return True
+
+
 # ---- kernels ----------------------------------------------------------------------------------------------------------
 
 _SPLIT = {"partials": "A", "tickets": "uint32"}
@@ -273,9 +285,10 @@ def conv2d_forward(y, z, partials, tickets, x, w, b, *, window, activation, alph
     z, the pre-activation, of the shape of y, or None.  ``cut``, ``partials`` and ``tickets`` are as in
     :func:`gpunet.ops.linear.linear_forward`.
     """
-    _correlate(y, x, _grouped(w, window.groups), window)
-    if b is not None:
-        y += b.reshape(-1, 1, 1)
+    if not _by_onednn("forward", (y,), (x, w, b), x, y, window):
+        _correlate(y, x, _grouped(w, window.groups), window)
+        if b is not None:
+            y += b.reshape(-1, 1, 1)
     if z is not None:
         numpy.copyto(z, y)
     ACTIVATIONS[activation].forward(y, y, alpha)
@@ -284,7 +297,8 @@ def conv2d_forward(y, z, partials, tickets, x, w, b, *, window, activation, alph
 @kernel("convolution.cu", outputs=3, types=_SPLIT, optional="partials tickets saved")
 def conv2d_backward_input(dx, partials, tickets, dy, w, saved, *, window, activation, alpha, cut=None):
     """dx = (w over the windows of dy) * act'(saved).  dy (n, o, p, q), w as in forward, saved and dx of the shape of x."""
-    _correlate_transposed(dx, dy, _grouped(w, window.groups), window)
+    if not _by_onednn("backward_data", (dx,), (dy, w), dx, dy, window):
+        _correlate_transposed(dx, dy, _grouped(w, window.groups), window)
     ACTIVATIONS[activation].backward(dx, dx, saved, alpha)
 
 
@@ -294,10 +308,11 @@ def conv2d_backward_weight(dw, db, partials, tickets, dy, x, scale, *, window, c
 
     dy (n, o, p, q), x as in forward, scale (1,); x may be None if dw is None.
     """
-    if dw is not None:
-        _correlate_weight(_grouped(dw, window.groups), dy, x, window)
-    if db is not None:
-        numpy.add.reduce(dy, axis=(0, 2, 3), out=db)
+    if dw is None or not _by_onednn("backward_weights", (dw, db), (dy, x), x, dy, window):
+        if dw is not None:
+            _correlate_weight(_grouped(dw, window.groups), dy, x, window)
+        if db is not None:
+            numpy.add.reduce(dy, axis=(0, 2, 3), out=db)
     if scale is not None:
         factor = scale.reshape(())
         for gradient in (dw, db):

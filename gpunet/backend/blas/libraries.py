@@ -11,14 +11,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.metadata
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy
+
+from gpunet.backend import onednn
 
 _MKL_CBWR_STRICT = 0x10000
 _ROW_MAJOR, _NO_TRANS, _TRANS = 101, 111, 112  # CBLAS_LAYOUT, CBLAS_TRANSPOSE
@@ -91,17 +91,6 @@ def _gemm_argtypes(leading: list[Any], integer: Any, number: Any) -> list[Any]:
     return [*leading, *[integer] * 3, number, *matrix, *matrix, number, *matrix]
 
 
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Inside the block, the process has further environment variables."""
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in variables:
-            del os.environ[name]
-
-
 def _load_mkl(path: Path) -> Functions:
     library, functions = ctypes.CDLL(str(path)), {}
     # without this setting the last bits depend on the alignment of the operands
@@ -113,21 +102,8 @@ def _load_mkl(path: Path) -> Functions:
     return functions
 
 
-#: How often threads of GNU OpenMP look for work before they sleep, unless the environment says it.  By default they look for
-#: milliseconds after each product, and take the cores from NumPy's: on two cores, steps of LeNet then take 2.3 times as long,
-#: those of 784-512-512-10 compiled 1.8 times.  Between 500 and 50,000 there is no difference that exceeds the noise.
-SPINS = {"GOMP_SPINCOUNT": "2000"}
-_SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-
-
 def _load_onednn(path: Path) -> Functions:
-    is_set = any(name in os.environ for name in _SPIN_VARIABLES)
-    with _environment({} if is_set else SPINS):  # OpenMP reads it once, when it is loaded
-        library = ctypes.CDLL(str(path))
-    function = library.dnnl_sgemm
-    # GNU OpenMP's threads do not survive a fork, and a child would wait for them forever.  The symbol found through oneDNN is
-    # that of the OpenMP runtime it is linked to.
-    os.register_at_fork(after_in_child=lambda: library.omp_set_num_threads(1))
+    function = onednn.load(path).dnnl_sgemm
     function.argtypes = _gemm_argtypes([ctypes.c_char] * 2, ctypes.c_int64, ctypes.c_float)
     return {numpy.dtype("float32"): Multiply(function, (), (b"N", b"T"))}
 
