@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.blas.openblas import shorten_waiting
 from gpunet.errors import LaunchError
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def load(path: Path) -> ctypes.CDLL:
     is_set = any(name in os.environ for name in _SPIN_VARIABLES)
     with _environment({} if is_set else SPINS):  # OpenMP reads it once, when it is loaded
         library = ctypes.CDLL(str(path))
+    shorten_waiting()
     # GNU OpenMP's threads do not survive a fork, and a child would wait for them forever.  The symbol found through oneDNN is
     # that of the OpenMP runtime it is linked to.
     os.register_at_fork(after_in_child=lambda: library.omp_set_num_threads(1))

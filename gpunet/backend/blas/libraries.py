@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.backend import onednn
+from gpunet.backend.blas.openblas import shorten_waiting
 
 _MKL_CBWR_STRICT = 0x10000
 _ROW_MAJOR, _NO_TRANS, _TRANS = 101, 111, 112  # CBLAS_LAYOUT, CBLAS_TRANSPOSE
@@ -93,6 +94,7 @@ def _gemm_argtypes(leading: list[Any], integer: Any, number: Any) -> list[Any]:
 
 def _load_mkl(path: Path) -> Functions:
     library, functions = ctypes.CDLL(str(path)), {}
+    shorten_waiting()
     # without this setting the last bits depend on the alignment of the operands
     library.MKL_CBWR_Set(library.MKL_CBWR_Get_Auto_Branch() | _MKL_CBWR_STRICT)
     for name, number, dtype in (("cblas_sgemm", ctypes.c_float, "float32"), ("cblas_dgemm", ctypes.c_double, "float64")):
