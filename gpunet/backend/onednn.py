@@ -15,58 +15,19 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from ctypes import byref, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend.blas.openblas import shorten_waiting
+from gpunet.backend.blas import libraries
 from gpunet.errors import LaunchError
 
 _log = logging.getLogger(__name__)
 Pair = tuple[int, int]
 
-# ---- the library ------------------------------------------------------------------------------------------------------
-
-#: How often threads of GNU OpenMP look for work before they sleep, unless the environment says it.  By default they look for
-#: milliseconds after each product, and take the cores from NumPy's: on two cores, steps of LeNet then take 2.3 times as long,
-#: those of 784-512-512-10 compiled 1.8 times.  Between 500 and 50,000 there is no difference that exceeds the noise.
-SPINS = {"GOMP_SPINCOUNT": "2000"}
-_SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Inside the block, the process has further environment variables."""
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in variables:
-            del os.environ[name]
-
-
-@functools.cache
-def load(path: Path) -> ctypes.CDLL:
-    """Load the library.
-
-    Raises:
-        OSError: it cannot be loaded.
-    """
-    is_set = any(name in os.environ for name in _SPIN_VARIABLES)
-    with _environment({} if is_set else SPINS):  # OpenMP reads it once, when it is loaded
-        library = ctypes.CDLL(str(path))
-    shorten_waiting()
-    # GNU OpenMP's threads do not survive a fork, and a child would wait for them forever.  The symbol found through oneDNN is
-    # that of the OpenMP runtime it is linked to.
-    os.register_at_fork(after_in_child=lambda: library.omp_set_num_threads(1))
-    return library
-
-
-# ---- convolutions -----------------------------------------------------------------------------------------------------
 # The numbers are those of dnnl_types.h and dnnl_common_types.h.
 
 _VERSION = 3  # whose functions and numbers these are
@@ -129,7 +90,7 @@ class _Library:
     """The functions of oneDNN that return a status, and the engine that stands for the CPU."""
 
     def __init__(self, path: Path) -> None:
-        self.functions = load(path)
+        self.functions = libraries.open_onednn(path)
         self.functions.dnnl_version.restype = ctypes.POINTER(_Version)
         self.functions.dnnl_primitive_desc_query_md.restype = c_void_p
         self.functions.dnnl_memory_desc_get_size.restype = c_size_t
@@ -137,9 +98,10 @@ class _Library:
         self.set_address.argtypes = [c_void_p, c_void_p]
         self.execute = self.functions.dnnl_primitive_execute
         self.execute.argtypes = [c_void_p, c_void_p, c_int, c_void_p]
-        version = self.functions.dnnl_version().contents
-        if version.major != _VERSION:
-            raise LaunchError(f"{path} is oneDNN {version.major}.{version.minor}; expected version {_VERSION}")
+        found = self.functions.dnnl_version().contents
+        self.version = f"{found.major}.{found.minor}"
+        if found.major != _VERSION:
+            raise LaunchError(f"{path} is oneDNN {self.version}; expected version {_VERSION}")
         self.engine = self.make("dnnl_engine_create", _CPU, c_size_t(0))
 
     def make(self, function: str, *arguments: Any) -> c_void_p:
@@ -151,11 +113,17 @@ class _Library:
         return handle
 
 
-@functools.cache
-def _library() -> _Library | None:
-    """oneDNN, if ``GPUNET_BLAS`` allows it and it is installed."""
-    from gpunet.backend.blas import libraries
+_lock = threading.Lock()
 
+
+def _library() -> _Library | None:
+    """oneDNN, if ``GPUNET_BLAS`` allows it and it is installed; the same object for all threads."""
+    with _lock:
+        return _find_library()
+
+
+@functools.cache
+def _find_library() -> _Library | None:
     if (os.environ.get("GPUNET_BLAS") or "auto") not in ("auto", "onednn"):
         return None
     path = next((library.path for library in libraries.installed() if library.name == "onednn"), None)
@@ -321,6 +289,14 @@ class _OfThread(threading.local):
 
 
 _plans = _OfThread()
+if hasattr(os, "register_at_fork"):  # a plan is for the number of threads when it was made; a child has one (open_onednn)
+    os.register_at_fork(after_in_child=lambda: _plans.plans.clear())
+
+
+def version() -> str | None:
+    """The version of oneDNN that computes large convolutions; None if NumPy does."""
+    library = _library()
+    return None if library is None else library.version
 
 
 def is_compiled(kind: str, geometry: Geometry, has_bias: bool) -> bool:

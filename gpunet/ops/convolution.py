@@ -21,7 +21,7 @@ from numpy import ndarray
 
 from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.autograd.autocast import casts
-from gpunet.backend import blas, onednn
+from gpunet.backend import blas
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
@@ -266,6 +266,8 @@ def _by_onednn(kind: str, outputs: Any, inputs: Any, x: ndarray, y: ndarray, win
     arrays = (*outputs, *inputs)
     if y.dtype != numpy.float32 or y.size * math.prod(window.filters[1:]) < blas.LEAST:
         return False
+    from gpunet.backend import onednn  # loaded at the first large convolution only
+
     geometry = onednn.Geometry(x.shape, window.filters, y.shape, window.stride, window.padding, window.dilation)
     if not onednn.is_compiled(kind, geometry, len(arrays) == 4 and all(a is not None for a in arrays)):
         return False

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gpunet
-from gpunet.backend import threads
+from gpunet.backend import onednn, threads
 from gpunet.errors import GpunetError
 
 #: Optional packages: module -> (distribution, purpose, the extra that installs it).
@@ -169,6 +169,7 @@ def blas() -> dict[str, Any]:
     except (KeyError, TypeError):
         found = {"library": None}
     found["large products"] = _large_products()
+    found["large convolutions"] = f"onednn {version}" if (version := onednn.version()) else "products of gpunet"
     try:
         import threadpoolctl
     except ImportError:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy
 
-from gpunet.backend import onednn
 from gpunet.backend.blas import libraries
 from gpunet.backend.disk_cache import cache_directory, write_whole
 from gpunet.errors import ArgumentError, MissingDependencyError
@@ -129,7 +128,7 @@ def _machine_key(found: list[libraries.Library]) -> str:
     model = sorted({line for line in text.splitlines() if line.startswith(("model name", "flags"))})
     settings = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith(("OMP_", "GOMP_", "OPENBLAS_", "MKL_", "KMP_")))
     names = (library.distribution for library in found)
-    spins = (f"{k}={v}" for k, v in onednn.SPINS.items())
+    spins = (f"{k}={v}" for k, v in libraries.SPINS.items())
     parts = (*model, str(len(os.sched_getaffinity(0))), numpy.__version__, *names, *settings, *spins)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
