@@ -13,12 +13,14 @@ import numpy
 
 from gpunet.autograd import Tensor
 from gpunet.backend import devices
+from gpunet.backend.heap import return_freed_memory
 from gpunet.captured.compiled import module as compiled
 from gpunet.captured.epoch import CapturedEpoch
 from gpunet.captured.explain import Explanation
 from gpunet.captured.ir import tree_leaves, tree_map
 from gpunet.captured.recording import Recording, check_arguments
 from gpunet.errors import ArgumentError, CaptureError, GraphBreakWarning
+from gpunet.launch.memory import release_scratch
 from gpunet.launch.random import Generator
 from gpunet.launch.tape import GraphBreak, active, warn_user
 
@@ -140,6 +142,8 @@ class CapturedStep:
             self._run_eagerly(key, recording.breaks[0])
         else:
             self._move_last(recording)
+        release_scratch()
+        return_freed_memory()  # the arrays of the recorded run are gone, and a replay has its own
         return first
 
     def _run_eagerly(self, key: Any, reason: GraphBreak) -> None:

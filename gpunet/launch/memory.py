@@ -151,6 +151,12 @@ def scratch(shape: tuple[int, ...], dtype: Any, slot: int = 0) -> numpy.ndarray:
     return view
 
 
+def release_scratch() -> None:
+    """Release the scratch memory of this thread; arrays that are in use stay valid."""
+    _scratch.buffers.clear()
+    _scratch.views.clear()
+
+
 def scratch_joined(shapes: tuple[tuple[int, ...], ...], dtype: Any, slot: int = 0) -> JoinedArrays:
     """Return consecutive scratch arrays (see :func:`scratch`) of these shapes, as views of one vector."""
     joined: JoinedArrays | None = None if _scratch.wrap is not None else _scratch.views.get((shapes, dtype, slot))

@@ -1,6 +1,8 @@
 """Products of large matrices on the CPU, computed by the fastest BLAS library on this machine.
 
     libraries   the supported libraries: how they are found, loaded and called
+    operands    how BLAS sees a matrix
+    openblas    the threads of NumPy's own library
     choice      selects a library: timed once per machine, cached on disk
     measure     the subprocess that times one library
 
@@ -16,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from gpunet.backend.blas.operands import operand
+
 if TYPE_CHECKING:
     from gpunet.backend.blas.choice import Choice
-    from gpunet.backend.blas.libraries import Operand
-
 #: Smallest number of multiplications worth handing to another library; below it the call overhead exceeds the gain.
 LEAST = 1 << 21
 
@@ -58,19 +60,8 @@ def prepared(a: numpy.ndarray, b: numpy.ndarray, out: numpy.ndarray) -> Callable
     """Return a function without arguments that computes :func:`dot` for these arrays; None if NumPy should compute it."""
     if a.size * b.shape[1] < LEAST or (multiply := chosen().functions.get(out.dtype)) is None:
         return None
-    left, right, product = map(_operand, (a, b, out))
+    left, right, product = map(operand, (a, b, out))
     if left is None or right is None or product is None or product.transposed:
         return None
     (m, n), k = out.shape, b.shape[0]
     return multiply.bind(m, n, k, left, right, product)
-
-
-def _operand(x: numpy.ndarray) -> Operand | None:
-    """Describe a matrix as a BLAS operand; None if neither its rows nor its columns are contiguous."""
-    from gpunet.backend.blas.libraries import operand
-
-    rows, columns = x.shape
-    row, column = (s // x.itemsize for s in x.strides)
-    if column == 1 and row >= columns:
-        return operand(x, row)
-    return operand(x, column, transposed=True) if row == 1 and column >= rows else None

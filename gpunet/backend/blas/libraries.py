@@ -21,23 +21,12 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpunet.backend.blas.openblas import shorten_waiting
+from gpunet.backend.blas.operands import Operand
 
 _MKL_CBWR_STRICT = 0x10000
 _ROW_MAJOR, _NO_TRANS, _TRANS = 101, 111, 112  # CBLAS_LAYOUT, CBLAS_TRANSPOSE
 
 Functions = dict["numpy.dtype[Any]", "Multiply"]
-
-
-class Operand(NamedTuple):
-    """A matrix as BLAS sees it."""
-
-    address: ctypes.c_void_p  # keeps the array alive
-    transposed: bool  # stored column-major
-    leading_dimension: int  # elements from one stored row to the next
-
-
-def operand(x: numpy.ndarray, leading_dimension: int, transposed: bool = False) -> Operand:
-    return Operand(x.ctypes.data_as(ctypes.c_void_p), transposed, leading_dimension)
 
 
 class Multiply(NamedTuple):
@@ -50,10 +39,13 @@ class Multiply(NamedTuple):
     def bind(self, m: int, n: int, k: int, a: Operand, b: Operand, out: Operand) -> functools.partial[Any]:
         """Return a call that writes a @ b into out: a (m, k), b (k, n), out (m, n)."""
         codes = self.transpose_codes
-        return functools.partial(
-            self.function, *self.leading_arguments, codes[a.transposed], codes[b.transposed], m, n, k,
-            1.0, a.address, a.leading_dimension, b.address, b.leading_dimension, 0.0, out.address, out.leading_dimension,
+        (x, a_transposed, lda), (y, b_transposed, ldb), (z, _, ldc) = a, b, out
+        call = functools.partial(
+            self.function, *self.leading_arguments, codes[a_transposed], codes[b_transposed], m, n, k,
+            1.0, x.ctypes.data, lda, y.ctypes.data, ldb, 0.0, z.ctypes.data, ldc,
         )  # fmt: skip
+        call.arrays = x, y, z  # type: ignore[attr-defined]  # which must live as long as their addresses
+        return call
 
 
 class Library(NamedTuple):

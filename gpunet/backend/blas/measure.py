@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import numpy
 
-from gpunet.backend.blas import choice, libraries
+from gpunet.backend.blas import choice
+from gpunet.backend.blas.operands import Operand
 
 #: m, n, k, and whether a and b are transposed: forward, weight gradient and input gradient of typical linear layers.
 PRODUCTS = (
@@ -36,7 +37,7 @@ def measure(name: str) -> list[float]:
         left, right = a.T if transposed[0] else a, b.T if transposed[1] else b
         run: Callable[[], object] = functools.partial(numpy.dot, left, right, out)
         if multiply := functions.get(out.dtype):
-            operands = [libraries.operand(x, x.shape[1], t) for x, t in zip((a, b, out), (*transposed, False))]
+            operands = [Operand(x, t, x.shape[1]) for x, t in zip((a, b, out), (*transposed, False))]
             run = multiply.bind(m, n, k, *operands)
         times: list[float] = []
         while sum(times) < _MIN_SECONDS or len(times) < _MIN_RUNS:
