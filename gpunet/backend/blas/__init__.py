@@ -22,6 +22,7 @@ from gpunet.backend.blas.operands import operand
 
 if TYPE_CHECKING:
     from gpunet.backend.blas.choice import Choice
+
 #: Smallest number of multiplications worth handing to another library; below it the call overhead exceeds the gain.
 LEAST = 1 << 21
 
