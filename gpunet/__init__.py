@@ -127,7 +127,7 @@ _REEXPORTED = (
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
-    "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu",
+    "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
 _SELECTED_NAMES = {

@@ -18,11 +18,14 @@ from gpunet.errors import DtypeError, MissingDependencyError
 
 __all__ = [
     "bfloat16", "bool", "double", "dtype", "finfo", "float", "float16", "float32", "float64", "half", "iinfo", "int", "int8",
-    "int16", "int32", "int64", "long", "short", "uint8",
+    "int16", "int32", "int64", "long", "short", "uint16", "uint32", "uint64", "uint8",
 ]  # fmt: skip
 
 bool = numpy.dtype("bool")
 uint8 = numpy.dtype("uint8")
+uint16 = numpy.dtype("uint16")
+uint32 = numpy.dtype("uint32")
+uint64 = numpy.dtype("uint64")
 int8 = numpy.dtype("int8")
 int16 = short = numpy.dtype("int16")
 int32 = int = numpy.dtype("int32")
@@ -151,6 +154,9 @@ def promote(a: numpy.dtype[Any], b: numpy.dtype[Any]) -> numpy.dtype[Any]:
     """Return the dtype that holds the numbers of both, as ``torch.promote_types``.
 
     A floating dtype wins over an integer one of any size; float16 with bfloat16 gives float32.
+
+    Raises:
+        DtypeError: one is uint64 and the other a signed integer.
     """
     if a == b:
         return a
@@ -158,7 +164,10 @@ def promote(a: numpy.dtype[Any], b: numpy.dtype[Any]) -> numpy.dtype[Any]:
         return float32 if a.itemsize == b.itemsize else a if a.itemsize > b.itemsize else b
     if is_floating(a) or is_floating(b):
         return a if is_floating(a) else b
-    return numpy.result_type(a, b)
+    found = numpy.result_type(a, b)
+    if is_floating(found):
+        raise DtypeError(f"no integer dtype holds the numbers of {a} and {b}: convert one of the tensors with .to()")
+    return found
 
 
 #: PyTorch's name of the type of dtypes.

@@ -3,8 +3,8 @@
 import importlib
 import pkgutil
 
-#: Families that are imported on first use: they define no methods of Tensor, and parsing CUDA signatures takes long to import.
-_LAZY = ("custom", "custom_kernel")
+#: Modules that are imported on first use: they define no methods of Tensor, and few programs need them.
+_LAZY = ("custom", "custom_kernel", "storage")
 
 for _name in sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg):
     if _name not in _LAZY:

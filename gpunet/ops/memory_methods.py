@@ -103,6 +103,22 @@ def storage_offset(self: Tensor) -> int:
     return _owner_of(self.array)[1] // self.array.itemsize if self.array.size else 0
 
 
+@method("storage")
+def storage(self: Tensor) -> Any:
+    """The memory that the tensor is a view of, as elements of its dtype: a :class:`gpunet.TypedStorage`."""
+    from gpunet.ops.storage import TypedStorage, storage_of  # rarely needed
+
+    return storage_of(self, TypedStorage)
+
+
+@method("untyped_storage")
+def untyped_storage(self: Tensor) -> Any:
+    """The memory that the tensor is a view of, as bytes: a :class:`gpunet.UntypedStorage`."""
+    from gpunet.ops.storage import UntypedStorage, storage_of
+
+    return storage_of(self, UntypedStorage)
+
+
 def _owner_of(array: Any) -> tuple[Any, int]:
     """The array that an array is a view of, and its offset in that in bytes."""
     owner = devices.owner_of(array)

@@ -237,6 +237,9 @@ def _(s: Samples) -> Iterator[Any]:
     many = s.blank(256 * ELEMENTS_PER_BLOCK + 1)  # more blocks than the last block, which reads the partials, has threads
     many[-1] = numpy.nan
     yield "257 blocks", _scaled(s, [many], 2.0, 0.0), {"first": True}
+    not_a_number = _scaled(s, [s.normal(5)], 3.0, 0.0)
+    not_a_number[-1].view("uint32")[0] = 0x7FFFFFFF  # as GPUs compute it; rounded like a number, it gives -0 as bfloat16
+    yield "not finite: the scale is no number", not_a_number, {"first": True}
     yield "found before", _scaled(s, [s.normal(5)], 3.0, 1.0), {"first": False}
     yield "found before, first", _scaled(s, [s.normal(5)], 3.0, 1.0), {"first": True}
 

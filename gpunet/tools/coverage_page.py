@@ -36,7 +36,7 @@ REASONS = {
     r"distributed|DistributedSampler|SyncBatchNorm|nccl|DataParallel|comm\b": "distributed",
     r"miopen|mkldnn|cudnn_|_foobar|xpu|mps|ipu|hpu|mtia|xla|vulkan|nvtx|jiterator|graphs?\b|CUDAGraph|MemPool": "backends",
     r"named|names\b|align_|refine_names|rename": "named",
-    r"Storage|storage\b|storage_type|from_file": "storage",
+    r"\w+Storage|storage_type|from_file": "storage",
 }
 EXPLANATIONS = {
     "sparse": "sparse tensors: layouts other than strided are not planned",
@@ -46,7 +46,7 @@ EXPLANATIONS = {
     "distributed": "several GPUs and processes: later",
     "backends": "libraries and devices that gpunet does not use",
     "named": "named dimensions, which PyTorch itself does not recommend",
-    "storage": "storages apart from tensors",
+    "storage": "a class of storages for each dtype, or in a file: `x.storage()` and `x.untyped_storage()` are there",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import gpunet
-from gpunet.errors import DtypeError, GradientError, InPlaceError, ShapeError
+from gpunet.errors import DtypeError, GradientError, InPlaceError, OutOfRangeError, ShapeError
 
 
 def test_new_tensors_have_the_dtype_and_device(device: str) -> None:
@@ -95,3 +95,43 @@ def test_an_empty_view_grows_in_memory_of_its_own(device: str) -> None:
     base[4:4].resize_(2).fill_(-1)
     gpunet.empty(0, device=device, dtype=base.dtype).set_(base[6:6]).resize_(3).fill_(-1)
     assert base.tolist() == [*range(10)]
+
+
+def test_storage_is_the_memory_behind_views(device: str) -> None:
+    x = gpunet.arange(6.0, device=device).reshape(2, 3)
+    typed, untyped = x[1].storage(), x[1].untyped_storage()
+    assert typed.tolist() == [*typed] == x.flatten().tolist() and len(typed) == typed.size() == 6
+    assert (typed.nbytes(), untyped.nbytes(), untyped.size(), typed.element_size()) == (24, 24, 24, 4)
+    assert typed.data_ptr() == untyped.data_ptr() == typed.untyped().data_ptr() == x.data_ptr() != x[1].data_ptr()
+    assert (typed.dtype, typed.device, typed.is_cuda) == (x.dtype, x.device, x.is_cuda) and untyped.dtype == gpunet.uint8
+    typed[0], typed[-2:] = 7, 8
+    assert typed[0] == 7 and x.tolist() == [[7, 1, 2], [3, 8, 8]]
+    copy = typed.clone()
+    typed.fill_(2)
+    assert copy.tolist() == [7, 1, 2, 3, 8, 8] == typed.copy_(copy).tolist() and copy[1:3].tolist() == [1, 2]
+    assert typed.cpu().tolist() == typed.tolist() and str(typed).endswith("of size 6]") and isinstance(typed, gpunet.TypedStorage)
+    with pytest.raises(OutOfRangeError, match=r"index 6 of 6 elements"):
+        typed[6]
+    with pytest.raises(DtypeError, match=r"index 1.0 has type float"):
+        typed[1.0]
+
+
+def test_a_change_of_a_storage_is_a_change_of_what_was_saved() -> None:
+    x = gpunet.ones(3, requires_grad=True)
+    y = (x * x).sum()
+    x.storage().fill_(5)
+    with pytest.raises(InPlaceError):
+        y.backward()
+
+
+@pytest.mark.parametrize("name", ["uint16", "uint32", "uint64"])
+def test_unsigned_integers(name: str, device: str) -> None:
+    dtype = getattr(gpunet, name)
+    x = gpunet.tensor([1, 2, 2**16 - 1], dtype=dtype, device=device)
+    assert x.dtype == dtype and (x + x[:1]).tolist()[:2] == [2, 3] and x.long().tolist() == [1, 2, 2**16 - 1]
+    assert x.flip(0)[0].item() == 2**16 - 1 and (x * 0.5).dtype == gpunet.float32
+    if name == "uint64":
+        with pytest.raises(DtypeError, match=r"no integer dtype holds the numbers of uint64 and int64"):
+            x + x.long()
+    else:
+        assert (x + x.long()).dtype == gpunet.int64
