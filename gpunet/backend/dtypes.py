@@ -18,7 +18,7 @@ from gpunet.errors import DtypeError, MissingDependencyError
 
 __all__ = [
     "bfloat16", "bool", "double", "dtype", "finfo", "float", "float16", "float32", "float64", "half", "iinfo", "int", "int8",
-    "int16", "int32", "int64", "long", "short", "uint16", "uint32", "uint64", "uint8",
+    "int16", "int32", "int64", "long", "short", "uint8", "uint16", "uint32", "uint64",
 ]  # fmt: skip
 
 bool = numpy.dtype("bool")

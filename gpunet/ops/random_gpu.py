@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import Device
 from gpunet.backend.gpus import current_device, device_count, is_available
+from gpunet.errors import ArgumentError
 from gpunet.launch.random import default_generator, seed_gpus
 from gpunet.ops.random import set_state_of, state_of
 
@@ -65,3 +66,29 @@ def set_rng_state_all(new_states: Iterable[Tensor]) -> None:
     """Set the states on the GPUs, from the first on."""
     for index, state in enumerate(new_states):
         set_rng_state(state, index)
+
+
+def get_device_states(*args: Any) -> tuple[list[int], list[Tensor]]:
+    """The GPUs of the tensors among ``args``, also in lists, tuples and dicts, and the states of the default generator on them."""
+    numbers = [int(tensor.device.index) for tensor in _tensors(args) if tensor.is_cuda]
+    return numbers, [get_rng_state(number) for number in numbers]
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
+
+
+def set_device_states(devices: Iterable[int], states: Iterable[Tensor], *, device_type: str | None = None) -> None:
+    """Set the states of the default generator on GPUs, as :func:`get_device_states` returned them.
+
+    Raises:
+        ArgumentError: ``device_type`` is not "cuda".
+    """
+    if device_type not in (None, "cuda"):
+        raise ArgumentError(f"set_device_states: device_type={device_type!r}; expected 'cuda'")
+    for device, state in zip(devices, states):
+        set_rng_state(state, device)

@@ -74,7 +74,8 @@ class TypedStorage:
 
     def _check(self, index: Any) -> None:
         if not isinstance(index, int):
-            raise DtypeError(f"{type(self).__name__}: index {index!r} has type {type(index).__name__}; expected an integer or a slice")
+            kind = type(index).__name__
+            raise DtypeError(f"{type(self).__name__}: index {index!r} has type {kind}; expected an integer or a slice")
         if not -len(self) <= index < len(self):
             raise OutOfRangeError(f"{type(self).__name__}: index {index} of {len(self)} elements")
 

@@ -13,7 +13,7 @@ from gpunet import nn
 from gpunet.autograd import mode
 from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError
 from gpunet.launch.random import Streams, default_generator
-from gpunet.utils.checkpoint import checkpoint, checkpoint_sequential
+from gpunet.utils.checkpoint import checkpoint, checkpoint_sequential, get_device_states, set_device_states
 
 
 def derivatives(library: Any, call: Any) -> list[Any]:
@@ -196,3 +196,14 @@ def test_wrong_arguments() -> None:
     for segments in (0, 3, 1.5, True):
         with pytest.raises(ArgumentError, match="expected 1 to 2"):
             checkpoint_sequential([abs, abs], segments, gpunet.ones(2))  # type: ignore[arg-type]
+
+
+def test_states_of_the_devices_of_tensors(device: str) -> None:
+    arguments = ([gpunet.ones(1), gpunet.ones(2, device=device)], {"x": 3})
+    numbers, states = get_device_states(*arguments)
+    assert numbers == ([0] if gpunet.device(device).type == "cuda" else [])
+    drawn = [gpunet.rand(2, device=f"cuda:{number}").tolist() for number in numbers]
+    set_device_states(numbers, states)
+    assert [gpunet.rand(2, device=f"cuda:{number}").tolist() for number in numbers] == drawn
+    with pytest.raises(ArgumentError, match=r"set_device_states: device_type='mps'; expected 'cuda'"):
+        set_device_states([], [], device_type="mps")

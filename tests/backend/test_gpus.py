@@ -95,6 +95,7 @@ def test_without_a_gpu() -> None:
 @needs_gpu
 def test_with_a_gpu() -> None:
     x = cuda.FloatTensor([1.0, 2.0])
+    assert cuda._initialized
     assert x.is_cuda and x.dtype == gpunet.float32 and isinstance(x, cuda.FloatTensor) and not isinstance(x, gpunet.FloatTensor)
     assert cuda.memory_allocated() >= 8 and cuda.mem_get_info()[1] > 0
     assert cuda.get_device_properties().total_memory > 0 and str(gpunet.version.cuda).count(".") == 1
