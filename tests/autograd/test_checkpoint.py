@@ -201,7 +201,7 @@ def test_wrong_arguments() -> None:
 def test_states_of_the_devices_of_tensors(device: str) -> None:
     arguments = ([gpunet.ones(1), gpunet.ones(2, device=device)], {"x": 3})
     numbers, states = get_device_states(*arguments)
-    assert numbers == ([0] if gpunet.device(device).type == "cuda" else [])
+    assert numbers == ([0, 0] if gpunet.device(device).type == "cuda" else [])
     drawn = [gpunet.rand(2, device=f"cuda:{number}").tolist() for number in numbers]
     set_device_states(numbers, states)
     assert [gpunet.rand(2, device=f"cuda:{number}").tolist() for number in numbers] == drawn
