@@ -33,10 +33,14 @@ _MULTI_MARGIN, _MULTILABEL = label_site("multi_margin_loss"), label_site("multil
 def soft_margin_loss(
     input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """log(1 + exp(-target input)) of scores and targets -1 and 1, of the same shape, reduced as by :func:`mse_loss`."""
+    """log(1 + exp(-target input)) of scores and targets -1 and 1, of the same shape, reduced as by :func:`mse_loss`.
+
+    The result has the dtype of the scores.
+    """
     reduction = reduction_of("soft_margin_loss", size_average, reduce, reduction)
     _check_signed("soft_margin_loss", target)
-    x, y = loss_operands("soft_margin_loss", input, target)
+    x = wrap(input)
+    x, y = loss_operands("soft_margin_loss", x, target, dtype=x.dtype)
     _check_broadcast("soft_margin_loss", "target", y, x)
     return apply_loss("soft_margin_loss", "soft_margin", x, y, reduction)
 

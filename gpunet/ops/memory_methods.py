@@ -9,7 +9,7 @@ from gpunet.autograd import COPY, Tensor, bump_version, method
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
-from gpunet.ops.face import sizes_of
+from gpunet.ops.face import check_flag, sizes_of
 
 
 @method("detach_")
@@ -19,7 +19,7 @@ def detach_(self: Tensor) -> Tensor:
     Raises:
         InPlaceError: the tensor is a view; use detach().
     """
-    if self._view_version is not None and self._node is not None:
+    if self._view_version is not None:
         raise InPlaceError("detach_ on a view; use .detach(), which returns a tensor outside of the graph")
     self._node, self._index, self._requires_grad = None, 0, False
     return self
@@ -28,6 +28,9 @@ def detach_(self: Tensor) -> Tensor:
 @method("resize_")
 def resize_(self: Tensor, *sizes: Any, size: Any = None, memory_format: Any = None) -> Tensor:
     """Give the tensor another shape: its first elements in memory stay, new ones are uninitialised.
+
+    Args:
+        memory_format: None leaves a tensor of the same shape as it is; else its elements follow each other in memory.
 
     Raises:
         GradientError: the tensor requires grad.
@@ -38,7 +41,7 @@ def resize_(self: Tensor, *sizes: Any, size: Any = None, memory_format: Any = No
         raise ShapeError(f"resize_: size={shape}; expected 0 or more in each dimension")
     if self._requires_grad:
         raise GradientError("resize_ on a tensor that requires grad; compute a new tensor with .reshape()")
-    if shape == self.array.shape:
+    if shape == self.array.shape and (memory_format is None or self.array.flags.c_contiguous):
         return self
     count, source = math.prod(shape), self.array
     if not (source.flags.c_contiguous or source.flags.f_contiguous):
@@ -69,7 +72,7 @@ def resize_as_(self: Tensor, the_template: Tensor, *, memory_format: Any = None)
     """
     if not isinstance(the_template, Tensor):
         raise DtypeError(f"resize_as_: the_template has type {type(the_template).__name__}; expected a tensor")
-    return resize_(self, *the_template.array.shape)
+    return resize_(self, *the_template.array.shape, memory_format=memory_format)
 
 
 @method("set_")
@@ -158,5 +161,10 @@ def record_stream(self: Tensor, stream: Any) -> None:
 
 @method("to_dense")
 def to_dense(self: Tensor, dtype: Any = None, *, masked_grad: bool | None = None) -> Tensor:
-    """Return the tensor, converted to ``dtype`` if that is given: all tensors are dense."""
+    """Return the tensor, converted to ``dtype`` if that is given: all tensors are dense.
+
+    Args:
+        masked_grad: no effect.
+    """
+    check_flag("to_dense", "masked_grad", masked_grad, takes_none=True)
     return self if dtype is None else self.to(dtype)
