@@ -143,7 +143,7 @@ def normal(
     tensors = [t for t in (mean, std) if isinstance(t, Tensor)]
     if not isinstance(std, Tensor):
         std = nonnegative("normal", "std", std)
-    elif std.array.size and active.tape is None and float(std.detach().min()) < 0.0:
+    elif std.array.size and active.tape is None and not float(std.detach().min()) >= 0.0:
         raise ArgumentError(f"normal: std contains {float(std.detach().min())}; expected 0 or more")
     if not tensors:
         mean, shape = float(number_of("normal", "mean", mean)), shape_of("normal", (), size)
