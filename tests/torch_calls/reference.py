@@ -37,7 +37,7 @@ def with_roundings(epsilon: float, seed: int) -> Any:
             return tuple(map(self.rounded, result)) if type(result) is tuple else self.rounded(result)
 
         def rounded(self, value: Any) -> Any:
-            if not is_tensor(value) or not value.is_floating_point():
+            if not is_tensor(value) or not value.is_floating_point() or value._is_zerotensor():
                 return value
             factors = [1.0 + epsilon * self.random.choice((-1.0, -0.5, 0.5, 1.0)) for _ in range(value.numel())]
             return value * value.new_tensor(factors).reshape(value.shape)
