@@ -71,6 +71,8 @@ def test_errors(device: str) -> None:
     x = gpunet.tensor([1, -2], device=device)
     with pytest.raises(OutOfRangeError, match="bincount: the number -2 is negative"):
         gpunet.bincount(x)
+    with pytest.raises(ShapeError, match=r"bincount: 4611686018427387905 counts; expected at most"):
+        gpunet.bincount(gpunet.tensor([2**62], device=device))
     with pytest.raises(ArgumentError, match="repeat_interleave: repeats contain -2"):
         x.repeat_interleave(x)
     with pytest.raises(ShapeError, match=r"repeat_interleave: .*expected one integer, or 2"):
