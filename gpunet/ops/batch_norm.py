@@ -453,7 +453,7 @@ def normalize_instances(
     layout: dict[str, Any] = {"shape": as_images(shape), "sizes": shape[1:2], "groups": shape[1]}
     y = normalized_rows(x, w, b, is_centred=True, function="instance_norm", **layout, **options)
     if running and not mode.current.recomputes and x.array.size:
-        _move_averages(x.detach().reshape(*as_images(shape)), *running.values(), momentum)
+        _move_averages(x.detach().reshape(*as_images(shape)), running["running_mean"], running["running_var"], momentum)
     return rounded(y, input)
 
 

@@ -119,3 +119,8 @@ def test_modes_are_those_of_torch(dim: int, device: str, torch: Any) -> None:
         assert to_numpy(found.indices).tolist() == expected.indices.tolist()
     with pytest.raises(OutOfRangeError, match="mode: dimension 1 of shape"):
         gpunet.zeros(2, 0, device=device).mode(1)
+
+
+def test_a_nan_among_weights_of_observations_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="cov: weights from nan"):
+        gpunet.cov(gpunet.ones(2), aweights=gpunet.tensor([numpy.nan, 1.0]))

@@ -119,6 +119,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "crop too far": (lambda: F.pad(x23(), (-4, 4)), ShapeError, "crops more"),
     "value without a constant": (lambda: F.pad(x23(), (1, 1), "reflect", 1.0), ArgumentError, "value=1.0"),
     "pad of integers by inf": (lambda: F.pad(integers([1]), (1, 0), value=float("inf")), DtypeError, "pad: value=inf .*int64"),
+    "pad of unsigned integers by -1": (
+        lambda: F.pad(integers([1], "uint8"), (1, 0), value=-1), DtypeError, r"pad: value=-1.0 does not fit into uint8",
+    ),
     "view_as a number": (lambda: x23().view_as(7), DtypeError, "view_as: other=7; expected a tensor"),
     "one_hot of floats": (lambda: F.one_hot(x23()), DtypeError, r"one_hot: .*float32.*\.long\(\)"),
     "one_hot of a huge label": (lambda: F.one_hot(integers([2**62])), ShapeError, r"one_hot: 1 labels of \d+ classes"),

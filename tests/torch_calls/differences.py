@@ -1092,8 +1092,9 @@ DIFFERENCES = (
     Difference(
         "F.normalize F.pairwise_distance *.cosine_similarity F.triplet_margin*",
         all_of(has_large_numbers, lambda verdict: verdict.detail.endswith("value")),
-        "The norm of numbers whose squares exceed the dtype's largest number is infinite.",
-        "F.normalize", "x = torch.tensor([1e308], dtype=torch.float64); r = torch.nn.functional.normalize(x, dim=0)",
+        "The norm of numbers whose squares exceed the dtype's largest number is infinite, in `cosine_similarity` also that of one.",
+        "F.cosine_similarity",
+        "x, y = torch.tensor([[-1.5]]), torch.tensor([[-3e38]]); r = torch.nn.functional.cosine_similarity(x, y)",
     ),
     Difference(
         "*.conv?d *.conv_transpose?d", accepts("not implemented for"),
