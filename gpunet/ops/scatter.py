@@ -522,12 +522,12 @@ def slice_scatter(
         ArgumentError: the step is not positive.
     """
     at, src = normalize_slice_dim(dim, input, "slice_scatter"), wrap(src, "slice_scatter")
-    bounds = [None if n is None else as_integer("slice_scatter", name, n) for name, n in (("start", start), ("end", end))]
+    first, last = (None if n is None else as_integer("slice_scatter", name, n) for name, n in (("start", start), ("end", end)))
     by = as_integer("slice_scatter", "step", step)
     if by < 1:
         raise ArgumentError(f"slice_scatter: step={step}; expected a positive number")
     shape = input.array.shape
-    expected = (*shape[:at], len(range(*slice(*bounds, by).indices(shape[at]))), *shape[at + 1 :])
+    expected = (*shape[:at], len(range(*slice(first, last, by).indices(shape[at]))), *shape[at + 1 :])
     if src.array.shape != expected:
         raise ShapeError(f"slice_scatter: src has shape {tuple(src.shape)}; expected {expected}")
-    return _with_index(input, src, pattern=(slice(None),) * at + (slice(*bounds, by),))
+    return _with_index(input, src, pattern=(slice(None),) * at + (slice(first, last, by),))
