@@ -48,6 +48,8 @@ def _backward(
     _backward_of([self], [gradient], inputs, retain_graph, create_graph)
 
 
+_backward.__qualname__ = "Tensor.backward"  # Python's in messages
+
 def backward(
     tensors: Tensor | Sequence[Tensor],
     grad_tensors: Any = None,

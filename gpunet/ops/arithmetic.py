@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import Tensor, make_tensor, operands, primitive, wrap
+from gpunet.autograd import Tensor, ignore_fp_errors, make_tensor, operands, primitive, wrap
 from gpunet.autograd.data import convert_number
 from gpunet.backend import devices, dtypes
 from gpunet.backend.dtypes import accumulator, is_boolean, is_floating
@@ -169,6 +169,7 @@ NEXT = Shim("nextafter", lambda xp, out, a, b: xp.nextafter(a, b, out=out), wide
 
 
 @elementwise("nextafter")
+@ignore_fp_errors
 def nextafter(input: Any, other: Any) -> Tensor:
     """The next number of the dtype after ``input`` towards ``other``; it has no gradient.
 

@@ -11,7 +11,7 @@ from gpunet.autograd import COPY, Tensor, bump_version, is_grad_enabled, method,
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.ops.convert import clone
-from gpunet.ops.dims import normalize_dim, normalize_dims
+from gpunet.ops.dims import normalize_dim, normalize_dims, normalize_slice_dim
 from gpunet.ops.face import as_integer, public, sizes_of
 from gpunet.ops.in_place import alias_of, check_in_place
 from gpunet.ops.shape import _flip, _permute, _repeat, _reshape, squeeze, swapaxes, t, transpose, unsqueeze
@@ -68,8 +68,9 @@ def swapdims(input: Any, dim0: int, dim1: int) -> Tensor:
 
 @public("ravel", out=False)
 def ravel(input: Any) -> Tensor:
-    """The elements as one dimension; a view if the strides allow it, else a copy."""
-    return _reshape(input, shape=(input.array.size,))
+    """The elements as one dimension; a view of a contiguous tensor, else a copy."""
+    x = input if input.is_contiguous() else clone(input)
+    return _reshape(x, shape=(x.array.size,))
 
 
 def _at_least(ndim: int, expanded: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Any:
@@ -121,7 +122,7 @@ def roll(input: Any, shifts: Any, dims: Any = ()) -> Tensor:
         shifts: an integer, or one for each dimension; positive towards higher indices.
 
     Raises:
-        ShapeError: there are not as many shifts as dimensions.
+        ShapeError: there are not as many shifts as dimensions, or ``dims`` of a tensor without dimensions.
     """
     steps = sizes_of("roll", (), shifts=shifts if isinstance(shifts, (tuple, list)) else (shifts,))
     along = sizes_of("roll", (), dims=dims if isinstance(dims, (tuple, list)) else (dims,))
@@ -131,9 +132,7 @@ def roll(input: Any, shifts: Any, dims: Any = ()) -> Tensor:
         raise ShapeError(f"roll: shifts={shifts!r}, dims={dims!r}; expected a shift for each dimension")
     shape, total = input.array.shape, [0] * input.ndim
     for step, dim in zip(steps, along):
-        at = normalize_dim(dim, len(shape), "roll", "dims")
-        if shape:
-            total[at] += step
+        total[normalize_slice_dim(dim, input, "roll")] += step
     return _roll(input, shifts=tuple([s % n if n else 0 for s, n in zip(total, shape)]))
 
 

@@ -436,9 +436,11 @@ def normalize_instances(
     x, w, b = norm_operands("instance_norm", input, shape[1:2], weight=weight, bias=bias)
     named = {"running_mean": running_mean, "running_var": running_var}
     running = _check_running("instance_norm", x, {name: value for name, value in named.items() if value is not None})
+    if len(running) == 1:
+        raise ArgumentError(f"instance_norm: {next(iter(running))} alone; expected both running_mean and running_var, or none")
     options: dict[str, Any] = {"eps": eps, "activation": activation, "alpha": alpha}
     if not use_input_stats:
-        if len(running) < 2:
+        if not running:
             raise ArgumentError(
                 "instance_norm: use_input_stats=False without running_mean and running_var; pass both, or use_input_stats=True"
             )
@@ -451,20 +453,19 @@ def normalize_instances(
     layout: dict[str, Any] = {"shape": as_images(shape), "sizes": shape[1:2], "groups": shape[1]}
     y = normalized_rows(x, w, b, is_centred=True, function="instance_norm", **layout, **options)
     if running and not mode.current.recomputes and x.array.size:
-        _move_averages(x.detach().reshape(*as_images(shape)), running.get("running_mean"), running.get("running_var"), momentum)
+        _move_averages(x.detach().reshape(*as_images(shape)), running["running_mean"], running["running_var"], momentum)
     return rounded(y, input)
 
 
 @ignore_fp_errors
-def _move_averages(x: Tensor, running_mean: Any, running_var: Any, momentum: float) -> None:
+def _move_averages(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> None:
     """Move running statistics towards the averages over images of their means and unbiased variances."""
     with no_grad():
         if x.dtype != accumulator(x.dtype):
             x = cast(x, dtype=accumulator(x.dtype))
         variances, means = reductions.var_mean(x, 2)
         for running, of_images in ((running_mean, means), (running_var, variances)):
-            if running is not None:
-                running.copy_(reductions.mean(of_images, 0) * momentum + running * (1.0 - momentum))
+            running.copy_(reductions.mean(of_images, 0) * momentum + running * (1.0 - momentum))
 
 
 @public(out=False)
@@ -484,7 +485,7 @@ def instance_norm(
     Raises:
         ShapeError: a parameter or statistic has not one number for each channel, or an image has one value for each channel.
         DtypeError: the input is not floating, or the dtypes differ.
-        ArgumentError: eps is negative, or there are no running statistics to use.
+        ArgumentError: eps is negative, there are no running statistics to use, or only one of them.
     """
     momentum, eps = as_number("instance_norm", "momentum", momentum), check_eps("instance_norm", eps)
     return normalize_instances(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)

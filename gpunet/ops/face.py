@@ -19,8 +19,9 @@ import numpy
 
 from gpunet.autograd import COPY, Tensor, bump_version, ignore_fp_errors, is_grad_enabled, method, wrap
 from gpunet.autograd.autocast import call_with_casts, parse_rules
+from gpunet.autograd.data import convert_number
 from gpunet.autograd.mode import autocasting
-from gpunet.backend.dtypes import category
+from gpunet.backend.dtypes import category, is_floating
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, GradientError, OutOfRangeError, ShapeError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -208,6 +209,18 @@ def as_number(function: str, name: str, value: Any) -> float:
     if isinstance(value, (int, float, numpy.number, numpy.bool_, Tensor)):
         return float(value)
     raise DtypeError(f"{function}: {name}={value!r}{_with_type(value)}; expected a number")
+
+
+def as_factor(function: str, name: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
+    """Return ``value``, a number or a 0-d tensor that tensors of ``dtype`` are multiplied by, as a number of the dtype's kind.
+
+    Raises:
+        DtypeError: it is floating, and the dtype is not; or it is no number.
+    """
+    given = value.dtype if isinstance(value, Tensor) else None
+    if not is_floating(dtype) and (is_floating(given) if given is not None else isinstance(value, (float, numpy.floating))):
+        raise DtypeError(f"{function}: {name}={value!r} for tensors of {dtype}; expected an integer")
+    return convert_number(value, dtype, function, name, rounds_to_inf=True)
 
 
 def as_integer(function: str, name: str, value: Any) -> int:

@@ -411,7 +411,11 @@ def _orthogonal(x):
 
 def _orthogonal_derivative(g, x, out):
     r = _matmul(out.mT, x)
-    inner = g - _matmul(out, _mirrored(_matmul(g.mT, out)))
+    if out.array.shape[-2] == out.array.shape[-1]:  # the same, without differences that cancel
+        product = _matmul(out.mT, g)
+        inner = _matmul(out, tril(product - product.mT, -1))
+    else:
+        inner = g - _matmul(out, _mirrored(_matmul(g.mT, out)))
     return _solve_triangular(r, inner.mT, upper=True).mT
 
 

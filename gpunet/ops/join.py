@@ -257,8 +257,11 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Tensor:
 
     Raises:
         OutOfRangeError: they are not all in the dimension.
+        ShapeError: ``start`` has dimensions.
     """
     at = normalize_slice_dim(dim, input, "narrow")
+    if isinstance(start, Tensor) and start.ndim:
+        raise ShapeError(f"narrow: start has shape {tuple(start.shape)}; expected an integer or a 0-d integer tensor")
     size, first, count = input.array.shape[at], as_integer("narrow", "start", start), as_integer("narrow", "length", length)
     begin = first + size if first < 0 else first
     if count < 0 or not 0 <= begin <= size - count:

@@ -12,7 +12,7 @@ from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from gpunet.launch.tape import warn_user
-from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator
+from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator, result_dtype
 from gpunet.ops.elementwise import log, raise_to, where
 from gpunet.ops.face import as_number, check_flag
 from gpunet.ops.losses import REDUCTIONS, apply_loss, loss_operands, reduce_composed, reduction_of
@@ -104,7 +104,7 @@ def kl_div(
     x, y = wrap(input), wrap(target)
     if not (is_floating(x.dtype) and is_floating(y.dtype)):
         raise DtypeError(f"kl_div: input of dtype {x.dtype}, target of {y.dtype}; expected floating tensors")
-    x, y = loss_operands("kl_div", x, y)
+    x, y = loss_operands("kl_div", x, y, dtype=result_dtype(x, y))
     loss = "kl_divergence_of_logs" if log_target else "kl_divergence"
     if reduction != "batchmean":
         return apply_loss("kl_div", loss, x, y, reduction)
@@ -144,7 +144,8 @@ def poisson_nll_loss(
     x = wrap(input)
     if not is_floating(x.dtype):
         raise DtypeError(f"{name}: input of dtype {x.dtype}; expected a floating tensor")
-    x, y = loss_operands(name, x, target)
+    y = wrap(target)
+    x, y = loss_operands(name, x, y, dtype=result_dtype(x, y))
     loss, delta = ("poisson_of_logs", 0.0) if log_input else ("poisson", eps)
     if not full:
         return apply_loss(name, loss, x, y, reduction, delta)

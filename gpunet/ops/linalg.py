@@ -159,9 +159,11 @@ def norm(A: Any, ord: Any = None, dim: Dims = None, keepdim: bool = False, *, dt
         dim: None means the dimensions of a vector or matrix if ``ord`` is given, else all.
 
     Raises:
-        ShapeError: ``ord`` is given for a tensor of more dimensions without ``dim``.
+        ShapeError: ``ord`` is given for a tensor of more dimensions without ``dim``, or ``dim`` is not one or two dimensions.
     """
     x = wrap(A, "linalg.norm")
+    if isinstance(dim, (tuple, list)) and len(dim) not in (1, 2):
+        raise ShapeError(f"linalg.norm: dim={dim!r}; expected one or two dimensions: linalg.vector_norm takes any number")
     if ord is None:
         return _vector_norm_of("linalg.norm", x, 2, dim, keepdim, dtype)
     if dim is None and x.ndim not in (1, 2):

@@ -184,6 +184,8 @@ def _hinge_embedding(value, dx, x, y, delta):
     numpy.logical_not(is_minus_one, out=dx, casting="unsafe")
     numpy.logical_not(is_zero, out=hinge, casting="unsafe")
     hinge *= numpy.equal(x, x, out=is_zero)  # the gradient of the hinge at NaN is 0, as in PyTorch
+    if delta != delta:
+        hinge[...] = zero
     dx -= hinge
 
 

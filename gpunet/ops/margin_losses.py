@@ -11,6 +11,7 @@ from gpunet.autograd.autocast import casts
 from gpunet.backend.dtypes import is_boolean, is_floating, is_integer, uint8
 from gpunet.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from gpunet.ops import reduce as reductions
+from gpunet.ops.activations import relu
 from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator
 from gpunet.ops.creation import arange
 from gpunet.ops.distance import common_floating
@@ -33,10 +34,14 @@ _MULTI_MARGIN, _MULTILABEL = label_site("multi_margin_loss"), label_site("multil
 def soft_margin_loss(
     input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """log(1 + exp(-target input)) of scores and targets -1 and 1, of the same shape, reduced as by :func:`mse_loss`."""
+    """log(1 + exp(-target input)) of scores and targets -1 and 1, of the same shape, reduced as by :func:`mse_loss`.
+
+    The result has the dtype of the scores.
+    """
     reduction = reduction_of("soft_margin_loss", size_average, reduce, reduction)
     _check_signed("soft_margin_loss", target)
-    x, y = loss_operands("soft_margin_loss", input, target)
+    x = wrap(input)
+    x, y = loss_operands("soft_margin_loss", x, target, dtype=x.dtype)
     _check_broadcast("soft_margin_loss", "target", y, x)
     return apply_loss("soft_margin_loss", "soft_margin", x, y, reduction)
 
@@ -134,7 +139,7 @@ def multi_margin_loss(
 def _multi_margin(rows, labels, weight, p, margin, reduction):
     classes = rows.shape[1]
     check_labels(_MULTI_MARGIN, labels.array, classes)
-    hinge = clamp_min(margin - picked(_MULTI_MARGIN, rows, labels).reshape(-1, 1) + rows, 0.0)
+    hinge = relu(margin - picked(_MULTI_MARGIN, rows, labels).reshape(-1, 1) + rows)  # its gradient at 0 is 0
     each = where(arange(classes, device=rows.device) == labels.reshape(-1, 1), 0.0, hinge if p == 1 else hinge * hinge)
     each = reductions.sum(each, 1) / classes
     return reduce_composed(each if weight is None else each * picked_weights(_MULTI_MARGIN, weight, rows, labels), reduction)
@@ -187,7 +192,7 @@ def _multilabel_margin(rows, target, reduction):
     numbers = arange(classes, device=rows.device)
     is_target = ((safe.unsqueeze(2) == numbers) & is_label.unsqueeze(2)).any(1)  # (n, classes)
     scores = gather_at(rows, 1, safe, _MULTILABEL._replace(detail=0))
-    hinge = clamp_min(1.0 - scores.unsqueeze(2) + rows.unsqueeze(1), 0.0)  # (n, labels, classes)
+    hinge = relu(1.0 - scores.unsqueeze(2) + rows.unsqueeze(1))  # (n, labels, classes)
     counts = is_label.unsqueeze(2) & ~is_target.unsqueeze(1)
     return reduce_composed(reductions.sum(where(counts, hinge, 0.0), (1, 2)) / classes, reduction)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from gpunet.autograd import COPY, Tensor, bump_version, method
 from gpunet.backend import devices
+from gpunet.backend.formats import contiguous_format, preserve_format
 from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, ShapeError
 from gpunet.launch.memory import empty
-from gpunet.ops.face import sizes_of
+from gpunet.ops.face import check_flag, sizes_of
 
 
 @method("detach_")
@@ -19,7 +20,7 @@ def detach_(self: Tensor) -> Tensor:
     Raises:
         InPlaceError: the tensor is a view; use detach().
     """
-    if self._view_version is not None and self._node is not None:
+    if self._view_version is not None:
         raise InPlaceError("detach_ on a view; use .detach(), which returns a tensor outside of the graph")
     self._node, self._index, self._requires_grad = None, 0, False
     return self
@@ -29,35 +30,45 @@ def detach_(self: Tensor) -> Tensor:
 def resize_(self: Tensor, *sizes: Any, size: Any = None, memory_format: Any = None) -> Tensor:
     """Give the tensor another shape: its first elements in memory stay, new ones are uninitialised.
 
+    Args:
+        memory_format: None leaves a tensor of the same shape as it is; with ``contiguous_format`` its elements follow each other in
+            memory.
+
     Raises:
+        ArgumentError: another memory format.
         GradientError: the tensor requires grad.
         ShapeError: a size is negative, or the tensor is a view with gaps.
     """
-    shape = sizes_of("resize_", sizes, size=size)
+    return _resized("resize_", self, sizes_of("resize_", sizes, size=size), memory_format)
+
+
+def _resized(function: str, x: Tensor, shape: tuple[int, ...], memory_format: Any) -> Tensor:
+    if memory_format not in (None, contiguous_format):
+        raise ArgumentError(f"{function}: memory_format={memory_format!r}; expected None or gpunet.contiguous_format")
     if shape and min(shape) < 0:
-        raise ShapeError(f"resize_: size={shape}; expected 0 or more in each dimension")
-    if self._requires_grad:
-        raise GradientError("resize_ on a tensor that requires grad; compute a new tensor with .reshape()")
-    if shape == self.array.shape:
-        return self
-    count, source = math.prod(shape), self.array
+        raise ShapeError(f"{function}: size={shape}; expected 0 or more in each dimension")
+    if x._requires_grad:
+        raise GradientError(f"{function} on a tensor that requires grad; compute a new tensor with .reshape()")
+    if shape == x.array.shape and (memory_format is None or x.array.flags.c_contiguous):
+        return x
+    count, source = math.prod(shape), x.array
     if not (source.flags.c_contiguous or source.flags.f_contiguous):
-        raise ShapeError("resize_ on a view with gaps between its elements; use .clone() first")
+        raise ShapeError(f"{function} on a view with gaps between its elements; use .clone() first")
     flat = (source if source.flags.c_contiguous else source.T).reshape(-1)  # in the order of memory
     owner, offset = _owner_of(source)
     if count <= source.size:
-        self.array = flat[:count].reshape(shape)
+        x.array = flat[:count].reshape(shape)
     # as after a resize to a smaller size; of an empty view the place in the memory of its owner is not known
     elif source.size and owner.flags.c_contiguous and offset + count * source.itemsize <= owner.nbytes:
         strides = [source.itemsize * math.prod(shape[dim + 1 :]) for dim in range(len(shape))]
-        self.array = devices.strided_view(owner, offset, shape, tuple(strides), source.dtype)
+        x.array = devices.strided_view(owner, offset, shape, tuple(strides), source.dtype)
     else:
         array = empty((count,), source.dtype, source)
         kept = min(count, source.size)
         COPY(array[:kept], flat[:kept])
-        self.array = array.reshape(shape)
-    bump_version(self)
-    return self
+        x.array = array.reshape(shape)
+    bump_version(x)
+    return x
 
 
 @method("resize_as_")
@@ -69,7 +80,8 @@ def resize_as_(self: Tensor, the_template: Tensor, *, memory_format: Any = None)
     """
     if not isinstance(the_template, Tensor):
         raise DtypeError(f"resize_as_: the_template has type {type(the_template).__name__}; expected a tensor")
-    return resize_(self, *the_template.array.shape)
+    is_any = memory_format is preserve_format  # of the other tensor, which is that of all tensors here
+    return _resized("resize_as_", self, the_template.array.shape, contiguous_format if is_any else memory_format)
 
 
 @method("set_")
@@ -158,5 +170,10 @@ def record_stream(self: Tensor, stream: Any) -> None:
 
 @method("to_dense")
 def to_dense(self: Tensor, dtype: Any = None, *, masked_grad: bool | None = None) -> Tensor:
-    """Return the tensor, converted to ``dtype`` if that is given: all tensors are dense."""
+    """Return the tensor, converted to ``dtype`` if that is given: all tensors are dense.
+
+    Args:
+        masked_grad: no effect.
+    """
+    check_flag("to_dense", "masked_grad", masked_grad, takes_none=True)
     return self if dtype is None else self.to(dtype)

@@ -75,6 +75,8 @@ def norm(
 
 def _norm(x: Tensor, p: float, axes: tuple[int, ...], keepdim: bool) -> Tensor:
     """The gradient is 0 where an element or the norm is 0."""
+    if p != 0 and all(x.array.shape[a] == 1 for a in axes):  # one element: no power that may overflow or vanish
+        p = 1
     if p == 2:
         return sqrt_0(_sum(x * x, axes=axes, keepdim=keepdim))
     if p == 1:

@@ -9,11 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy
-
 from gpunet.autograd import Tensor, wrap
-from gpunet.autograd.data import convert_number
-from gpunet.backend.dtypes import is_boolean, is_floating
+from gpunet.backend.dtypes import is_boolean
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.arrange import _roll
 from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator, result_dtype
@@ -22,7 +19,7 @@ from gpunet.ops.define import elementwise
 from gpunet.ops.diagonal import _diagonal
 from gpunet.ops.dims import normalize_dim, normalize_dims
 from gpunet.ops.elementwise import _add, _mul
-from gpunet.ops.face import as_integer, public
+from gpunet.ops.face import as_factor, as_integer, public
 from gpunet.ops.in_place import overwrite
 from gpunet.ops.matmul import _matmul, _product
 from gpunet.ops.reduce import _sum
@@ -442,23 +439,12 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
 # ---- products that are added to a tensor ------------------------------------------------------------------------------------
 
 
-def _factor(function: str, name: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
-    """A factor as a number of the result's kind.
-
-    Raises:
-        DtypeError: it is a float, and the result is an integer.
-    """
-    if isinstance(value, (float, numpy.floating)) and not is_floating(dtype):
-        raise DtypeError(f"{function}: {name}={value!r} for tensors of {dtype}; expected an integer")
-    return convert_number(value, dtype, function, name, rounds_to_inf=True)
-
-
 def _added(
     function: str, product_of: Callable[[Tensor, Tensor], Tensor], input: Tensor, a: Tensor, b: Tensor, beta: Any, alpha: Any
 ) -> Tensor:
     """beta * input + alpha * product_of(a, b); with beta = 0 the input does not matter, nan included, and its gradient is 0."""
     dtype = result_dtype(input, a, b)
-    beta, alpha = _factor(function, "beta", beta, dtype), _factor(function, "alpha", alpha, dtype)
+    beta, alpha = as_factor(function, "beta", beta, dtype), as_factor(function, "alpha", alpha, dtype)
 
     @in_accumulator
     def added(input: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -516,10 +502,19 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> 
 
 @elementwise("baddbmm", autocast="half")
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """beta * input + alpha * (batch1 @ batch2), of batches of matrices; see :func:`addmm`."""
+    """beta * input + alpha * (batch1 @ batch2), of batches of matrices of one dtype; see :func:`addmm`.
+
+    Raises:
+        DtypeError: the dtypes differ.
+    """
     batch1, batch2 = wrap(batch1, "baddbmm"), wrap(batch2, "baddbmm")
     fits = batch1.ndim == batch2.ndim == 3 and batch1.array.shape[0] == batch2.array.shape[0]
     _check("baddbmm", fits, "two batches of matrices of one size", batch1, batch2)
+    if not input.dtype == batch1.dtype == batch2.dtype:
+        raise DtypeError(
+            f"baddbmm: input, batch1 and batch2 of {input.dtype}, {batch1.dtype} and {batch2.dtype}; expected one dtype: convert "
+            "with .to(dtype)"
+        )
     _refuse_booleans("baddbmm", batch1, batch2)
     return _added("baddbmm", lambda a, b: _product("baddbmm", a, b), input, batch1, batch2, beta, alpha)
 

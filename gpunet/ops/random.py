@@ -25,7 +25,7 @@ from gpunet.launch.random import (
     random_uniform,
 )
 from gpunet.launch.tape import active
-from gpunet.ops.broadcast import cast
+from gpunet.ops.broadcast import broadcast_shape, cast
 from gpunet.ops.compare import compare
 from gpunet.ops.creation import allocate, count_of, creates, number_of, shape_of, takes_like
 from gpunet.ops.elementwise import where
@@ -132,16 +132,18 @@ def normal(
     """Samples of normal distributions.
 
     Args:
-        mean, std: numbers, or tensors that broadcast; of tensors the result has their shape, dtype and device.
+        mean, std: numbers, or tensors that broadcast; of tensors the result has their shape, and the dtype and device of the mean,
+            or of ``std`` if the mean is a number.
         size: of the result, if both are numbers.
 
     Raises:
         ArgumentError: std is negative; no size for numbers, or one beside a tensor.
+        DtypeError: the dtype of the result is not floating.
     """
     tensors = [t for t in (mean, std) if isinstance(t, Tensor)]
     if not isinstance(std, Tensor):
         std = nonnegative("normal", "std", std)
-    elif std.array.size and active.tape is None and float(std.detach().min()) < 0.0:
+    elif std.array.size and active.tape is None and not float(std.detach().min()) >= 0.0:
         raise ArgumentError(f"normal: std contains {float(std.detach().min())}; expected 0 or more")
     if not tensors:
         mean, shape = float(number_of("normal", "mean", mean)), shape_of("normal", (), size)
@@ -149,8 +151,10 @@ def normal(
     if size is not None:
         raise ArgumentError("normal: size beside a tensor; expected numbers as mean and std, or no size")
     mean, std = (t.detach() if isinstance(t, Tensor) else t for t in (mean, std))
-    like = (mean + std) if len(tensors) == 2 else tensors[0]
-    return normal_samples("normal", tuple(like.shape), dtype or like.dtype, device or like.device, generator) * std + mean
+    shape = broadcast_shape("normal", *(t.array.shape for t in tensors)) if len(tensors) == 2 else tensors[0].array.shape
+    samples = normal_samples("normal", shape, dtype or tensors[0].dtype, device or tensors[0].device, generator)
+    found = samples * std + mean
+    return found if found.dtype == samples.dtype else cast(found, dtype=samples.dtype)
 
 
 def nonnegative(function: str, name: str, value: Any) -> float:

@@ -80,7 +80,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
         prepend, append: tensors that stand before and behind the elements.
 
     Raises:
-        ShapeError: the tensor has no dimensions.
+        ShapeError: the tensor has no dimensions, or what stands before or behind it has other sizes along the others.
         ArgumentError: n is negative.
     """
     count = as_integer("diff", "n", n)
@@ -90,9 +90,13 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
         raise ArgumentError(f"diff: n={count}; expected 0 or more")
     at = normalize_dim(dim, input.ndim, "diff")
     parts = [wrap(x, "diff") for x in (prepend, input, append) if x is not None]
+    shape = input.array.shape
     for x in parts:
-        if x.ndim != input.ndim:
-            raise ShapeError(f"diff: prepend or append has shape {tuple(x.shape)}; expected {input.ndim} dimensions")
+        if x.ndim != input.ndim or x.array.shape != (*shape[:at], x.array.shape[at], *shape[at + 1 :]):
+            raise ShapeError(
+                f"diff: prepend or append has shape {tuple(x.shape)}; expected that of the input, {tuple(input.shape)}, but for "
+                f"dimension {at}"
+            )
     if count == 0:
         return clone(input)
     x = cat(parts, at) if len(parts) > 1 else input

@@ -20,7 +20,7 @@ from gpunet.ops.convert import clone
 from gpunet.ops.define import elementwise
 from gpunet.ops.dims import normalize_dim, normalize_slice_dim
 from gpunet.ops.elementwise import _add, _mul, clamp_min, maximum, minimum, where
-from gpunet.ops.face import as_integer, check_flag, public
+from gpunet.ops.face import as_factor, as_integer, check_flag, public
 from gpunet.ops.index import (
     ARRAY,
     _index,
@@ -315,9 +315,7 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) 
     """
     x, place, shape = _slices("index_add", input, dim, index)
     values = _slice_values("index_add", "source", source, x, shape)
-    if isinstance(alpha, (float, numpy.floating)) and not is_floating(x.dtype):
-        raise DtypeError(f"index_add: alpha={alpha!r} for tensors of {x.dtype}; expected an integer")
-    factor = convert_number(alpha, x.dtype, "index_add", "alpha", rounds_to_inf=True)
+    factor = as_factor("index_add", "alpha", alpha, x.dtype)
     values = values if factor == 1 else _mul(values, factor)
     return _reshape(_sum_at(x, values, place, SITES["index_add"]), shape=input.array.shape)
 
@@ -524,12 +522,12 @@ def slice_scatter(
         ArgumentError: the step is not positive.
     """
     at, src = normalize_slice_dim(dim, input, "slice_scatter"), wrap(src, "slice_scatter")
-    given = {"start": start, "end": end, "step": step}
-    bounds = [None if n is None else as_integer("slice_scatter", name, n) for name, n in given.items()]
-    if bounds[2] is not None and bounds[2] < 1:
+    first, last = (None if n is None else as_integer("slice_scatter", name, n) for name, n in (("start", start), ("end", end)))
+    by = as_integer("slice_scatter", "step", step)
+    if by < 1:
         raise ArgumentError(f"slice_scatter: step={step}; expected a positive number")
     shape = input.array.shape
-    expected = (*shape[:at], len(range(*slice(*bounds).indices(shape[at]))), *shape[at + 1 :])
+    expected = (*shape[:at], len(range(*slice(first, last, by).indices(shape[at]))), *shape[at + 1 :])
     if src.array.shape != expected:
         raise ShapeError(f"slice_scatter: src has shape {tuple(src.shape)}; expected {expected}")
-    return _with_index(input, src, pattern=(slice(None),) * at + (slice(*bounds),))
+    return _with_index(input, src, pattern=(slice(None),) * at + (slice(first, last, by),))

@@ -19,7 +19,7 @@ from gpunet.launch.shims import Shim
 from gpunet.launch.tape import constant, graph_break_on_read
 from gpunet.ops.broadcast import cast, result_dtype
 from gpunet.ops.compare import BOOL
-from gpunet.ops.dims import normalize_dim
+from gpunet.ops.dims import MAX_ELEMENTS, normalize_dim
 from gpunet.ops.elementwise import clamp, where
 from gpunet.ops.face import as_integer, as_number, public
 from gpunet.ops.index import index_select
@@ -264,7 +264,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
         minlength: the least number of counts.
 
     Raises:
-        ShapeError: the tensor is no vector, or the weights have another shape.
+        ShapeError: the tensor is no vector, the weights have another shape, or a number is too large to count up to it.
         DtypeError: the tensor is not of integers.
         OutOfRangeError: a number is negative.
     """
@@ -282,6 +282,8 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
         if (low := int(index.min().item())) < 0:
             raise OutOfRangeError(f"bincount: the number {low} is negative; expected numbers from 0")
         size = max(least, int(index.max().item()) + 1)
+    if size > MAX_ELEMENTS:
+        raise ShapeError(f"bincount: {size} counts; expected at most {MAX_ELEMENTS}")
     if weights is None or not input.array.size:
         values = make_tensor(empty(input.array.shape, int64, input.array)).fill_(1)
     else:

@@ -202,7 +202,7 @@ def cutoff(function: str, x: Tensor, atol: Any, rtol: Any) -> tuple[float, float
     if rtol is not None:
         return low, as_number(function, "rtol", rtol)
     eps = float(dtypes.finfo(dtypes.accumulator(x.dtype)).eps)
-    return low, max(x.array.shape[-2:]) * eps if low == 0.0 else 0.0
+    return low, max(x.array.shape[-2:]) * eps if low <= 0.0 else 0.0
 
 
 def _store_pinv(xp: Any, out: Any, x: Any, *, atol: float, rtol: float) -> None:
@@ -248,7 +248,7 @@ def pinv_of(function: str, x: Any, atol: Any, rtol: Any) -> Tensor:
 @public("pinverse", out=False, autocast="cpu: float32")
 def pinverse(input: Any, rcond: float = 1e-15) -> Tensor:
     """The pseudo-inverse of matrices; singular values of at most ``rcond`` times the largest count as 0."""
-    return pinv_of("pinverse", input, None, rcond)
+    return pinv_of("pinverse", input, None, as_number("pinverse", "rcond", rcond))
 
 
 def _store_lstsq(xp: Any, out: Any, a: Any, b: Any, *, rcond: float) -> None:

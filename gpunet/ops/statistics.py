@@ -353,7 +353,7 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
         if w is not None and w.array.shape != (count,):
             raise ShapeError(f"cov: weights have shape {tuple(w.shape)}; expected ({count},), the number of observations")
         if w is not None and active.tape is None and w.array.size and w.device.type == "cpu":
-            if float(w.min()) < 0 or float(w.max()) == 0:
+            if not float(w.min()) >= 0 or float(w.max()) == 0:  # NaN as well
                 raise ArgumentError(f"cov: weights from {float(w.min())} to {float(w.max())}; expected numbers >= 0, not all 0")
     if frequencies is not None and is_floating(frequencies.dtype):
         raise DtypeError(f"cov: fweights has dtype {frequencies.dtype}; expected integers")

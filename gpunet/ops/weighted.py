@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy
-
 from gpunet.autograd import Tensor, operands, wrap
-from gpunet.autograd.data import convert_number
 from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import DtypeError
 from gpunet.ops.broadcast import cast, in_accumulator, result_dtype
 from gpunet.ops.compare import compare
 from gpunet.ops.define import elementwise
 from gpunet.ops.elementwise import abs, where
-from gpunet.ops.face import as_number
+from gpunet.ops.face import as_factor, as_number
 
 __all__ = ["addcdiv", "addcmul", "lerp"]
 
@@ -26,12 +23,6 @@ def _promoted(formula: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return in_accumulator(formula)(*(x if x.dtype == dtype else cast(x, dtype=dtype) for x in tensors))
 
 
-def _weight(function: str, value: Any, dtype: numpy.dtype[Any]) -> Any:
-    if isinstance(value, (float, numpy.floating)) and not is_floating(dtype):
-        raise DtypeError(f"{function}: value={value!r} for tensors of {dtype}; expected an integer")
-    return convert_number(value, dtype, function, "value", rounds_to_inf=True)
-
-
 @elementwise("addcmul", autocast="cuda: widest")
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
     """input + value * tensor1 * tensor2, broadcast."""
@@ -39,7 +30,7 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor
     dtype = result_dtype(input, tensor1, tensor2)
     if is_boolean(dtype):
         raise DtypeError("addcmul of booleans; convert one with .long() or .float() first")
-    weight = _weight("addcmul", value, dtype)
+    weight = as_factor("addcmul", "value", value, dtype)
     return _promoted(lambda x, a, b: x + (a * b if weight == 1 else (a * weight) * b), input, tensor1, tensor2)
 
 
@@ -55,7 +46,7 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor
         raise DtypeError(
             f"addcdiv: a quotient of {tensor1.dtype} and {tensor2.dtype}; expected a floating tensor: convert one with .float()"
         )
-    weight = _weight("addcdiv", value, result_dtype(input, tensor1, tensor2))
+    weight = as_factor("addcdiv", "value", value, result_dtype(input, tensor1, tensor2))
     return _promoted(lambda x, a, b: x + (a / b if weight == 1 else (a * weight) / b), input, tensor1, tensor2)
 
 

@@ -432,6 +432,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "large number": (lambda: gpunet.tensor([1], dtype="uint8") + 300, DtypeError, "300"),
     "copy_ with None": (lambda: gpunet.ones(1).copy_(gpunet.ones(1), None), DtypeError, "copy_: non_blocking=None.*True or False"),
     "huge integers": (lambda: gpunet.pow(-3, 2**70), DtypeError, "pow: 1180591620717411303424 does not fit into int64"),
+    "addcmul by a fraction": (
+        lambda: gpunet.tensor(1).addcmul(gpunet.tensor(1), gpunet.tensor(1), value=gpunet.tensor(0.5)), DtypeError, "value=.*0.5",
+    ),
+    "masked gradient": (lambda: gpunet.ones(1).to_dense(masked_grad=-1), DtypeError, "to_dense: masked_grad=-1 has type int"),
     "relu_ of a list": (lambda: F.relu_([1.0]), DtypeError, r"relu_: got \[1.0\]"),
 }  # fmt: skip
 
@@ -449,3 +453,8 @@ def test_isclose_and_allclose(device: str, torch: Any) -> None:
         assert_same(lambda lib, x, y, o=options: lib.isclose(x[:, None], y + 0.01, **o), torch, values, values)
     x = gpunet.tensor([1.0, math.nan])
     assert gpunet.allclose(x, x, equal_nan=True) and not x.allclose(x)
+
+
+def test_the_next_number_towards_one_that_the_dtype_cannot_hold(device: str) -> None:
+    x = gpunet.tensor([65504.0, 1.0], dtype=gpunet.float16, device=device)
+    assert gpunet.nextafter(x, gpunet.tensor(1e308, dtype=gpunet.float64, device=device)).tolist() == [math.inf, 1.0 + 2**-10]

@@ -61,6 +61,10 @@ def test_errors_name_function_and_cause(device: str) -> None:
         linalg.eigh(ones.long())
     with pytest.raises(GradientError, match="the complete factorisation has no gradient"):
         linalg.qr(gpunet.ones(3, 2, device=device, requires_grad=True), mode="complete")
+    with pytest.raises(ShapeError, match=r"linalg.norm: dim=\(\); expected one or two dimensions"):
+        linalg.norm(ones, dim=())
+    with pytest.raises(DtypeError, match="pinverse: rcond=None"):
+        gpunet.pinverse(ones, None)
     assert issubclass(LinAlgError, RuntimeError) and issubclass(LinAlgError, ValueError)
 
 
@@ -82,3 +86,25 @@ def test_a_captured_step_solves_again(device: str) -> None:
         x = gpunet.eye(3, device=device) * scale
         assert step(x).item() == pytest.approx(6.0 / scale)
     assert devices.to_host(weight.array).sum() == 6.0
+
+
+def test_a_negative_tolerance_leaves_the_default(device: str) -> None:
+    x = gpunet.ones(3, 3, dtype=gpunet.float64, device=device)
+    numpy.testing.assert_allclose(to_numpy(linalg.pinv(x, atol=-0.5)), numpy.full((3, 3), 1 / 9))
+    assert linalg.matrix_rank(x, atol=-0.5).item() == 1
+
+
+def test_the_gradient_of_an_orthogonal_matrix_is_below_the_diagonal(device: str) -> None:
+    """Of a square Q, in the coordinates of Q and R; its other elements are exactly 0, though R is nearly singular."""
+    x = gpunet.tensor([[0.93, 0.75], [-2.625, -2.135]], dtype=gpunet.float64, device=device, requires_grad=True)
+    linalg.qr(x).Q.backward(gpunet.tensor([[3.0, -1.0], [1.0, -1.0]], dtype=gpunet.float64, device=device))
+    numpy.testing.assert_allclose(to_numpy(x.grad)[:, 0], [-1.276150, -0.452122], rtol=1e-5)
+    assert to_numpy(x.grad)[:, 1].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("p, value", [(2**40, 2.5), (-7, 2.5), (0.5, 2.5), (2, 2.0**80)])
+def test_the_norm_of_one_element_is_its_magnitude(p: float, value: float, device: str) -> None:
+    x = gpunet.tensor([-value], device=device, requires_grad=True)
+    (first,) = gpunet.autograd.grad(gpunet.norm(x, p), x, create_graph=True)
+    first.backward()
+    assert gpunet.norm(x, p).item() == value and first.tolist() == [-1.0] and x.grad.tolist() == [0.0]

@@ -393,3 +393,24 @@ def test_binary_gradient_of_a_confident_negative_is_accurate(device: str) -> Non
     x = gpunet.tensor([-20.0], requires_grad=True)
     nn.functional.binary_cross_entropy_with_logits(x, gpunet.zeros(1), reduction="sum").backward()
     assert x.grad.item() == pytest.approx(math.exp(-20.0) / (1.0 + math.exp(-20.0)), rel=1e-5)
+
+
+@pytest.mark.parametrize("name, dtypes, expected", [
+    ("kl_div", ("float32", "float16"), "float16"),  # of a 0-d input
+    ("poisson_nll_loss", ("float32", "float16"), "float16"),
+    ("soft_margin_loss", ("bfloat16", "float32"), "bfloat16"),
+])  # fmt: skip
+def test_dtype_of_the_loss(name: str, dtypes: tuple[str, str], expected: str, device: str) -> None:
+    x = gpunet.ones(3 if name == "soft_margin_loss" else (), dtype=getattr(gpunet, dtypes[0]), device=device)
+    y = gpunet.ones(3, dtype=getattr(gpunet, dtypes[1]), device=device)
+    assert getattr(F, name)(x, y, reduction="sum").dtype == getattr(gpunet, expected)
+
+
+def test_the_gradient_of_a_hinge_at_0_and_with_the_margin_nan_is_0(device: str) -> None:
+    x, y = gpunet.tensor([1.0, 2.0, 3.0], requires_grad=True), gpunet.tensor([1.0, -1.0, 0.5])
+    F.hinge_embedding_loss(x, y, math.nan, reduction="sum").backward()
+    assert x.grad.tolist() == [1.0, 0.0, 1.0]
+    for loss, target in ((F.multi_margin_loss, 0), (F.multilabel_margin_loss, [0, -1, 1])):
+        x = gpunet.tensor([1.25, 0.25, 2.375], dtype=gpunet.float64, requires_grad=True)
+        loss(x, gpunet.tensor(target), reduction="sum").backward()
+        numpy.testing.assert_allclose(x.grad.tolist(), [-1 / 3, 0.0, 1 / 3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import gpunet
-from gpunet.errors import DtypeError, GradientError, InPlaceError, OutOfRangeError, ShapeError
+from gpunet.errors import ArgumentError, DtypeError, GradientError, InPlaceError, OutOfRangeError, ShapeError
 
 
 def test_new_tensors_have_the_dtype_and_device(device: str) -> None:
@@ -26,6 +26,9 @@ def test_detach_in_place() -> None:
     assert y.detach_() is y and y.is_leaf and not y.requires_grad
     with pytest.raises(InPlaceError, match=r"detach_ on a view"):
         (x * 2)[:1].detach_()
+    with pytest.raises(InPlaceError, match=r"detach_ on a view"):
+        gpunet.ones(1).expand(2).detach_()
+    assert x[:1].detach().detach_().is_leaf
 
 
 def test_resize(device: str) -> None:
@@ -36,6 +39,13 @@ def test_resize(device: str) -> None:
     assert z.resize_(2).resize_(6).tolist() == [0, 1, 2, 3, 4, 5]
     y = gpunet.arange(6).reshape(2, 3).t()
     assert y.resize_(6).tolist() == [0, 1, 2, 3, 4, 5]  # in the order of memory, as in PyTorch
+    y = gpunet.arange(6).reshape(2, 3).t()
+    assert y.resize_(3, 2) is y and y[0].tolist() == [0, 3]
+    assert y.resize_(3, 2, memory_format=gpunet.contiguous_format).tolist() == [[0, 1], [2, 3], [4, 5]]
+    with pytest.raises(ShapeError, match="resize_as_ on a view with gaps"):
+        gpunet.arange(6)[::2].resize_as_(gpunet.zeros(3), memory_format=gpunet.preserve_format)
+    with pytest.raises(ArgumentError, match="resize_: memory_format=gpunet.channels_last; expected None or"):
+        y.resize_(3, 2, memory_format=gpunet.channels_last)
     assert x.resize_as_(gpunet.zeros(4)).shape == (4,)
     with pytest.raises(ShapeError, match=r"resize_: size=\(-1,\)"):
         x.resize_(-1)

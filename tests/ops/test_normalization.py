@@ -428,6 +428,7 @@ _ZEROS = gpunet.zeros
         (lambda: F.batch_norm(_ZEROS(2, 3), _ZEROS(3).double(), _ZEROS(3)), DtypeError, "running_mean has dtype float64"),
         (lambda: F.instance_norm(_ZEROS(2, 3)), ShapeError, "expected .* 3 dimensions or more"),
         (lambda: F.instance_norm(_ZEROS(2, 3, 1)), ShapeError, "one value for each channel of an image"),
+        (lambda: F.instance_norm(_ZEROS(2, 3, 2), running_var=_ZEROS(3)), ArgumentError, "running_var alone; expected both"),
         (lambda: F.instance_norm(_ZEROS(2, 3, 2), use_input_stats=False), ArgumentError, "use_input_stats=False without running"),
         (lambda: F.local_response_norm(_ZEROS(2, 3), 2), ShapeError, "3 dimensions or more"),
         (lambda: F.local_response_norm(_ZEROS(2, 3, 4), 0), ArgumentError, "size=0; expected 1 or more"),

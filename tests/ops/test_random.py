@@ -94,6 +94,8 @@ def test_fills_of_views_and_leaves() -> None:
         (lambda x: x.long().normal_(), DtypeError, r"normal_: dtype=int64"),
         (lambda x: x.bernoulli_(2.0), ArgumentError, r"p=2.0"),
         (lambda x: gpunet.normal(x, x - 5), ArgumentError, r"normal: std contains -4.0"),
+        (lambda x: gpunet.normal(x, x * math.nan), ArgumentError, r"normal: std contains nan"),
+        (lambda x: gpunet.normal(x.long(), x), DtypeError, r"normal: dtype=int64; expected a floating dtype"),
         (lambda x: gpunet.normal(x, 1.0, (2,)), ArgumentError, r"normal: size beside a tensor"),
     ],
 )
@@ -106,6 +108,8 @@ def test_normal_of_tensors() -> None:
     gpunet.manual_seed(0)
     x = gpunet.normal(gpunet.tensor([0.0, 100.0]), gpunet.tensor([[0.0], [1.0]]))
     assert x.shape == (2, 2) and x[0].tolist() == [0.0, 100.0] and abs(x[1, 1].item() - 100.0) < 5
+    mean = gpunet.ones(1, dtype=gpunet.float16)
+    assert gpunet.normal(mean, gpunet.ones(3)).dtype == gpunet.float16 and gpunet.normal(0.0, mean).dtype == gpunet.float16
     assert gpunet.normal(5.0, 0.0, (3,)).tolist() == [5.0] * 3
     assert gpunet.randint_like(gpunet.ones(3), 2, 3).tolist() == [2.0] * 3
 

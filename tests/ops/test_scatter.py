@@ -73,6 +73,10 @@ def test_errors_name_the_function(device: str) -> None:
         x.scatter(1, index, x[:1, :1])
     with pytest.raises(DtypeError, match="index_add: source has dtype float64, the tensor float32"):
         x.index_add(0, index[0, :1], x[:1].double())
+    with pytest.raises(DtypeError, match="index_add: alpha=.*0.5"):
+        x.long().index_add(0, index[0, :1], x[:1].long(), alpha=gpunet.tensor(0.5))
+    with pytest.raises(DtypeError, match="slice_scatter: step=None; expected an integer"):
+        x.slice_scatter(x, step=None)
     with pytest.raises(ArgumentError, match=r"index_reduce: reduce='sum'; expected 'prod', .*\(index_add sums\)"):
         x.index_reduce(0, index[0, :1], x[:1], "sum")
     with pytest.raises(OutOfRangeError, match="index_reduce: index 4 is out of bounds for dimension 1"):

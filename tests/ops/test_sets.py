@@ -71,6 +71,8 @@ def test_errors(device: str) -> None:
     x = gpunet.tensor([1, -2], device=device)
     with pytest.raises(OutOfRangeError, match="bincount: the number -2 is negative"):
         gpunet.bincount(x)
+    with pytest.raises(ShapeError, match=r"bincount: 4611686018427387905 counts; expected at most"):
+        gpunet.bincount(gpunet.tensor([2**62], device=device))
     with pytest.raises(ArgumentError, match="repeat_interleave: repeats contain -2"):
         x.repeat_interleave(x)
     with pytest.raises(ShapeError, match=r"repeat_interleave: .*expected one integer, or 2"):
@@ -117,3 +119,8 @@ def test_modes_are_those_of_torch(dim: int, device: str, torch: Any) -> None:
         assert to_numpy(found.indices).tolist() == expected.indices.tolist()
     with pytest.raises(OutOfRangeError, match="mode: dimension 1 of shape"):
         gpunet.zeros(2, 0, device=device).mode(1)
+
+
+def test_a_nan_among_weights_of_observations_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="cov: weights from nan"):
+        gpunet.cov(gpunet.ones(2), aweights=gpunet.tensor([numpy.nan, 1.0]))

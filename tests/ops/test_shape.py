@@ -119,9 +119,21 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "crop too far": (lambda: F.pad(x23(), (-4, 4)), ShapeError, "crops more"),
     "value without a constant": (lambda: F.pad(x23(), (1, 1), "reflect", 1.0), ArgumentError, "value=1.0"),
     "pad of integers by inf": (lambda: F.pad(integers([1]), (1, 0), value=float("inf")), DtypeError, "pad: value=inf .*int64"),
+    "pad of unsigned integers by -1": (
+        lambda: F.pad(integers([1], "uint8"), (1, 0), value=-1), DtypeError, r"pad: value=-1.0 does not fit into uint8",
+    ),
     "view_as a number": (lambda: x23().view_as(7), DtypeError, "view_as: other=7; expected a tensor"),
     "one_hot of floats": (lambda: F.one_hot(x23()), DtypeError, r"one_hot: .*float32.*\.long\(\)"),
     "one_hot of a huge label": (lambda: F.one_hot(integers([2**62])), ShapeError, r"one_hot: 1 labels of \d+ classes"),
+    "roll of a number": (lambda: gpunet.tensor(3.0).roll(2, 0), ShapeError, "roll: the tensor has no dimensions"),
+    "narrow from a vector": (lambda: x23().narrow(1, integers([0]), 1), ShapeError, r"narrow: start has shape \(1,\)"),
+    "diff beside another size": (lambda: x23().diff(0, prepend=x23()[:1]), ShapeError, r"diff: .*\(1, 3\); expected .*\(2, 3\)"),
+    "addr by a fraction": (
+        lambda: gpunet.addr(integers(1), integers([1]), integers([1]), alpha=gpunet.tensor(0.5)), DtypeError, "addr: alpha=.*0.5",
+    ),
+    "baddbmm of two dtypes": (
+        lambda: gpunet.baddbmm(integers(1), gpunet.ones(1, 2, 3), gpunet.ones(1, 3, 2)), DtypeError, "int64, float32 and float32",
+    ),
     "one_hot of nothing": (lambda: F.one_hot(integers([])), ArgumentError, "num_classes"),
 }
 
@@ -134,6 +146,13 @@ def test_refusal(name: str, device: str) -> None:
 
 
 # ---- views ------------------------------------------------------------------------------------------------------------
+
+def test_ravel_copies_what_is_not_contiguous(device: str) -> None:
+    x = x23().to(device)
+    assert x.ravel().zero_().tolist() == [0.0] * 6 and x.tolist() == [[0.0] * 3] * 2
+    y = gpunet.arange(6, device=device)[::2]
+    assert y.ravel().zero_().tolist() == [0, 0, 0] and y.tolist() == [0, 2, 4]
+
 
 #: What PyTorch returns as a view, of a contiguous tensor and of a transpose.
 VIEWS: dict[str, Callable[[gpunet.Tensor], Any]] = {

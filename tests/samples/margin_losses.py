@@ -53,11 +53,11 @@ def _label_lists(generator: numpy.random.Generator, shape: tuple[int, ...]) -> n
     return numpy.where(numpy.arange(shape[1]) == generator.integers(0, shape[1] + 1, (shape[0], 1)), -1, drawn)
 
 
-_rows("_clamp", "multi_margin_loss", lambda *v: _multi_margin(*v, margin=0.8), distinct(ROWS, 4, offset=0.125), labels(4, ROWS),
+_rows("activation", "multi_margin_loss", lambda *v: _multi_margin(*v, margin=0.8), distinct(ROWS, 4, offset=0.125), labels(4, ROWS),
       margin=0.8)  # fmt: skip
-_rows("_clamp", "multi_margin_loss", lambda *v: _multi_margin(*v, 2, 0.8, _weight), distinct(ROWS, 4, offset=0.125),
+_rows("activation", "multi_margin_loss", lambda *v: _multi_margin(*v, 2, 0.8, _weight), distinct(ROWS, 4, offset=0.125),
       labels(4, ROWS), p=2, margin=0.8, weight=_weight)  # fmt: skip
-_rows("_clamp", "multilabel_margin_loss", _multilabel_margin, normal(ROWS, 4), values(_label_lists, (ROWS, 4), gradient=False))
+_rows("activation", "multilabel_margin_loss", _multilabel_margin, normal(ROWS, 4), values(_label_lists, (ROWS, 4), gradient=False))
 _rows("_clamp", "margin_ranking_loss", lambda a, b, y: numpy.maximum(0.1 - y * (a - b), 0), distinct(ROWS, 4),
       distinct(ROWS, 4, offset=0.125), signs(ROWS, 4), margin=0.1)  # fmt: skip
 _bce = lambda x, y: numpy.log1p(numpy.exp(-abs(x))) + numpy.maximum(x, 0) - x * y  # noqa: E731

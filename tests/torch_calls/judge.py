@@ -146,7 +146,8 @@ def _compare_gradients(text: str, expression: str, a: Any, b: Any, torch: Any) -
 
 def _compare(text: str, expression: str, theirs: Value, ours: Value, torch: Any, outcome: Outcome | None) -> str:
     """How two values differ beyond rounding; ``outcome`` has the arguments of a result, None stands for gradients."""
-    scale = 0.0 if outcome is not None else _LARGEST_WEIGHT
+    # the weights of both backward passes multiply a second derivative
+    scale = 0.0 if outcome is not None else _LARGEST_WEIGHT ** (2 if "g.backward" in text else 1)
     found = difference(theirs, ours, scale)
     if found != "value":
         return found

@@ -121,6 +121,14 @@ def test_rounding_is_no_difference(torch: Any, judged: Judged) -> None:
     assert judged("r = torch.sum(x)", setup, sum=lambda x: torch.sum(x) + 1.0) == f"{SILENT}: value"
 
 
+def test_rounding_of_an_intermediate_result_is_no_difference(judged: Judged) -> None:
+    call, setup = "r = torch.sub(torch.exp(x), torch.exp(x))", "x = torch.tensor([10.0, 9.0], dtype=torch.float32)"
+    assert judged(call, setup, sub=lambda a, b: a - b + 1e-3) == EQUAL  # exp(10) has errors of 1e-3
+    assert judged(call, setup, sub=lambda a, b: a - b + 1.0) == f"{SILENT}: value"
+    matrix = "x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64)"
+    assert judged("r = torch.inverse(x)", matrix, inverse=lambda x: x.inverse() * (1 + 1e-12)) == f"{SILENT}: value"
+
+
 def test_errors_are_classed(judged: Judged) -> None:
     call = "r = torch.exp(x)"
     assert judged(call, exp=raising(DtypeError("exp: x has dtype int64"))).startswith(MISSING)
