@@ -23,7 +23,7 @@ UNDRAWN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["function", "functional", "linalg", "method"])
+@pytest.mark.parametrize("kind", ["function", "functional", "linalg", "special", "method"])
 def test_signatures(torch: Any, kind: str) -> None:
     wrong = []
     for target in find_targets(gpunet, torch):
