@@ -77,15 +77,14 @@ def without_gradient(function: Callable[..., Array]) -> Callable[[F], F]:
     def decorate(declaration: F) -> F:
         launch = float64_shim(declaration.__name__, function)
 
-        @ignore_fp_errors
         def call(input: Any) -> Tensor:
             return make_tensor(launched(launch, wrap(input, declaration.__name__)))
 
         def call_with_x(x: Any) -> Tensor:
             return call(x)
 
-        function_of = call_with_x if parameter_names(declaration) == ("x",) else call
-        return public()(functools.wraps(declaration)(function_of))  # type: ignore[return-value]
+        chosen = call_with_x if parameter_names(declaration) == ("x",) else call
+        return public()(ignore_fp_errors(functools.wraps(declaration)(chosen)))  # type: ignore[return-value]
 
     return decorate
 

@@ -139,8 +139,8 @@ def _polynomial(function: Callable[..., Array], *, has_many_steps: bool = False,
         name = declaration.__name__
         launch = float64_shim(name, function)
 
-        @functools.wraps(declaration)
         @ignore_fp_errors
+        @functools.wraps(declaration)
         def call(x: Any, n: Any) -> Tensor:
             a, b = as_tensors(name, x, n)
             a, b = a.detach(), b.detach()
