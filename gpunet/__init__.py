@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
     from gpunet.ops.pair_distances import *
+    from gpunet.ops.parts import *
     from gpunet.ops.pooling import adaptive_avg_pool1d, avg_pool1d
     from gpunet.ops.products import *
     from gpunet.ops.query import *
@@ -114,8 +115,10 @@ if TYPE_CHECKING:
     from gpunet.ops.special_functions import digamma, lgamma, mvlgamma, polygamma
     from gpunet.ops.spectral import *
     from gpunet.ops.statistics import *
+    from gpunet.ops.strided import *
     from gpunet.ops.trigonometry import *
     from gpunet.ops.weighted import *
+    from gpunet.ops.window_functions import *
     from gpunet.optim.grad_scaler import *
     from gpunet.train.checkpoint import *
 
@@ -133,7 +136,7 @@ _REEXPORTED = (
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
     "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage", "ops.bessel", "ops.entropy",
-    "ops.error_functions", "ops.incomplete_gamma",
+    "ops.error_functions", "ops.incomplete_gamma", "ops.parts", "ops.strided", "ops.window_functions",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.
 _SELECTED_NAMES = {

@@ -764,6 +764,40 @@ DIFFERENCES = (
         "r = torch.special.chebyshev_polynomial_t(torch.tensor([2.0]), torch.tensor([300.0]))",
     ),
     Difference(
+        "torch.range", accepts("unexpected keyword argument '(pin_memory|memory_format)'"),
+        "`range` takes the options of all functions that create tensors.",
+        "torch.range", "r = torch.range(0, 3, 1, pin_memory=False)",
+    ),
+    Difference(
+        "torch.as_strided_scatter Tensor.as_strided_scatter", lambda verdict: verdict.detail == "gradient: value",
+        "The gradient of `input` is 0 where it was replaced, and passes elsewhere; PyTorch's does the opposite.",
+        "torch.as_strided_scatter",
+        "x = torch.ones(3, requires_grad=True); r = torch.as_strided_scatter(x, torch.ones(1), (1,), (1,)); "
+        "r.backward(torch.ones(3))",
+    ),
+    Difference(
+        "torch.unravel_index", accepts("expected 'shape' to be int or sequence of ints"),
+        "The shape may be a NumPy integer.",
+        "torch.unravel_index", "r = torch.unravel_index(torch.tensor([0]), np.int64(1))",
+    ),
+    Difference(
+        "torch.histogram* Tensor.histogram", lambda verdict: verdict.detail == "value",
+        "An element that is the edge of two equal bins, up to rounding, may be counted in the other one.",
+        "torch.histogram", "r = torch.histogram(torch.tensor(0.0), 100)",
+    ),
+    Difference(
+        "torch.histogram* Tensor.histogram", lambda verdict: verdict.detail in ("requires_grad", "argument: requires_grad"),
+        "Histograms have no graph, since they have no gradient.",
+        "torch.histogram", "r = torch.histogram(torch.ones(3, requires_grad=True), 2)",
+    ),
+    Difference(
+        "torch.renorm Tensor.renorm*",
+        all_of(one_nan_or_inf, lambda verdict: re.search("nan|inf|e.?3[08]|65504", verdict.text) is not None),
+        "The gradient of slices with an infinite or NaN element is NaN, also if they are not scaled.",
+        "torch.renorm",
+        "x = torch.tensor([[nan, 1.0]], requires_grad=True); r = torch.renorm(x, 1.0, 0, inf); r.backward(torch.ones(1, 2))",
+    ),
+    Difference(
         "torch.special.zeta torch.*gamma* Tensor.igamma*", accepts("(on|with) a bool tensor is not supported"),
         "Booleans have a gradient, as integers do.",
         "torch.special.zeta",
