@@ -129,7 +129,7 @@ def adjoint(input: Any) -> Tensor:
     return transpose(input, -2, -1) if input.ndim else input
 
 
-Tensor.mH = property(adjoint, doc="A view with the last two dimensions exchanged.")  # type: ignore[attr-defined]
+Tensor.mH = property(adjoint, doc="A view with the last two dimensions exchanged.")  # type: ignore[assignment]
 
 
 def _hermitian(input: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def _hermitian(input: Tensor) -> Tensor:
     return adjoint(input)
 
 
-Tensor.H = property(_hermitian, doc="The transposed matrix.")  # type: ignore[attr-defined]
+Tensor.H = property(_hermitian, doc="The transposed matrix.")  # type: ignore[assignment]
 
 
 @method("sum_to_size")
@@ -303,7 +303,7 @@ def histogram(input: Any, bins: Any = 100, *, range: Any = None, weight: Any = N
 
 
 def histogramdd(
-    input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False
+    input: Any, bins: Any, range: Any = None, weight: Any = None, density: bool = False
 ) -> HistogramDD:
     """:func:`histogram` of points: the rows of ``input`` (..., dimensions).
 
