@@ -231,6 +231,7 @@ DIFFERENCES = (
             r'"(?!bitwise)\w+" not implemented for|does not support bool|Boolean inputs not supported|'
             "Expected a floating point or complex tensor as input|convertible without narrowing|Low precision dtypes not supported|"
             "of float, double, cfloat or cdouble types|types other than float and double|"
+            "supports floating point, complex, and integer tensors|"
             "Unsupported input type encountered for isin|must be either float or double dtype"
         ),
         "Dtypes that PyTorch's CPU kernels lack are supported.",
@@ -796,6 +797,11 @@ DIFFERENCES = (
         "The gradient of slices with an infinite or NaN element is NaN, also if they are not scaled.",
         "torch.renorm",
         "x = torch.tensor([[nan, 1.0]], requires_grad=True); r = torch.renorm(x, 1.0, 0, inf); r.backward(torch.ones(1, 2))",
+    ),
+    Difference(
+        "torch.*matrix_exp Tensor.matrix_exp", any_of(only_roundings, nearly_equal, one_nan_or_inf),
+        "Exponentials of matrices are computed by another polynomial: their errors are those of other roundings.",
+        "torch.matrix_exp", "r = torch.matrix_exp(torch.tensor([[30.0, 1.0], [2.0, -30.0]]))",
     ),
     Difference(
         "torch.special.zeta torch.*gamma* Tensor.igamma*", accepts("(on|with) a bool tensor is not supported"),
