@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from gpunet.ops.join import *
     from gpunet.ops.lu import *
     from gpunet.ops.matmul import *
-    from gpunet.ops.matrix_functions import matrix_exp
+    from gpunet.ops.matrix_exp import *
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
     from gpunet.ops.pair_distances import *
@@ -116,6 +116,7 @@ if TYPE_CHECKING:
     from gpunet.ops.special_functions import digamma, lgamma, mvlgamma, polygamma
     from gpunet.ops.spectral import *
     from gpunet.ops.statistics import *
+    from gpunet.ops.storage import *
     from gpunet.ops.strided import *
     from gpunet.ops.trigonometry import *
     from gpunet.ops.weighted import *
@@ -137,7 +138,7 @@ _REEXPORTED = (
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
     "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage", "ops.bessel", "ops.entropy",
-    "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_functions", "ops.parts", "ops.strided", "ops.window_functions",
+    "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_exp", "ops.parts", "ops.strided", "ops.window_functions",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.
 _SELECTED_NAMES = {
@@ -151,7 +152,6 @@ _SELECTED_NAMES = {
     "ops.error_functions": ("erfc", "erfinv"),
     "ops.gates": ("prelu",),
     "ops.interpolate": ("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"),
-    "ops.matrix_functions": ("matrix_exp",),
     "ops.pooling": ("adaptive_avg_pool1d", "avg_pool1d"),  # max_pool2d and its kin take other arguments there
     "ops.special_functions": ("digamma", "lgamma", "mvlgamma", "polygamma"),
 }  # fmt: skip

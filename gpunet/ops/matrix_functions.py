@@ -1,4 +1,4 @@
-"""Further functions of ``torch.linalg``: exponentials, products of reflections, equations of tensors, Vandermonde matrices."""
+"""Further functions of ``torch.linalg``: products of reflections, equations of tensors, Vandermonde matrices."""
 
 from __future__ import annotations
 
@@ -17,40 +17,13 @@ from gpunet.ops.index import tril
 from gpunet.ops.linalg import lu_factor_ex, solve
 from gpunet.ops.matmul import matmul
 
-__all__ = ["householder_product", "inv_ex", "matrix_exp", "tensorinv", "tensorsolve", "vander"]
-
-#: Degree of the Taylor polynomial, whose remainder is below rounding in float64 for matrices of norm 1/2.
-_DEGREE = 16
-
+__all__ = ["householder_product", "inv_ex", "tensorinv", "tensorsolve", "vander"]
 
 class InverseInfo(NamedTuple):
     """What :func:`inv_ex` returns."""
 
     inverse: Tensor
     info: Tensor
-
-
-@public("matrix_exp", autocast="cpu: float32")
-def matrix_exp(A: Any) -> Tensor:  # noqa: N803
-    """The exponential of square matrices: the Taylor polynomial of A / 2^s, squared s times.
-
-    The number s is that of the matrix of the largest norm in the batch, which the host reads.
-    """
-    return _exponential(check_matrix("matrix_exp", wrap(A, "matrix_exp"), is_square=True, name="A"))
-
-
-@in_accumulator
-def _exponential(x: Tensor) -> Tensor:
-    eye = eye_like(x, x.array.shape[-1])
-    norm = float(x.detach().abs().sum(-2).max()) if x.array.size else 0.0
-    squarings = max(math.ceil(math.log2(norm)) + 1, 0) if 0.0 < norm < math.inf else 0
-    scaled = x * 2.0**-squarings
-    value = scaled * (1.0 / _DEGREE) + eye
-    for k in range(_DEGREE - 1, 0, -1):
-        value = matmul(scaled, value) * (1.0 / k) + eye
-    for _ in range(squarings):
-        value = matmul(value, value)
-    return value
 
 
 @public()

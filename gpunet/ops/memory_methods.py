@@ -119,7 +119,6 @@ def untyped_storage(self: Tensor) -> Any:
     return storage_of(self, UntypedStorage)
 
 
-def _owner_of(array: Any) -> tuple[Any, int]:
 def owner_of(array: Any) -> tuple[Any, int]:
     """The array that an array is a view of, and its offset in that in bytes."""
     owner = devices.owner_of(array)
