@@ -17,7 +17,7 @@ __all__ = ["matrix_exp"]
 _DEGREE = 16
 
 
-@public("matrix_exp", autocast="cpu: float32")
+@public("matrix_exp", names=dict.fromkeys(("input", "x", "a"), "A"), autocast="cpu: float32")
 def matrix_exp(A: Any) -> Tensor:  # noqa: N803
     """The exponential of square matrices: the Taylor polynomial of A / 2^s, squared s times.
 

@@ -14,7 +14,7 @@ from gpunet.ops.elementwise import pow, where
 from gpunet.ops.face import as_integer, check_flag, public, sizes_of
 from gpunet.ops.factorize import check_matrix, eye_like, inverse_of
 from gpunet.ops.index import tril
-from gpunet.ops.linalg import lu_factor_ex, solve
+from gpunet.ops.linalg import NAMES_OF_A, lu_factor_ex, solve
 from gpunet.ops.matmul import matmul
 
 __all__ = ["householder_product", "inv_ex", "tensorinv", "tensorsolve", "vander"]
@@ -26,7 +26,7 @@ class InverseInfo(NamedTuple):
     info: Tensor
 
 
-@public()
+@public(names=NAMES_OF_A)
 def householder_product(A: Any, tau: Any) -> Tensor:  # noqa: N803
     """The first n columns of the product of k reflections I - tau_i v_i v_i^T, where v_i is column i of A below a 1.
 
@@ -60,7 +60,7 @@ def _reflected(a: Tensor, tau: Tensor) -> Tensor:
     return result
 
 
-@public()
+@public(names=NAMES_OF_A)
 def inv_ex(A: Any, *, check_errors: bool = False) -> InverseInfo:  # noqa: N803
     """The inverses, NaN of singular matrices, and info: 0, or the place from 1 of the 0 on the diagonal of U.
 
@@ -94,7 +94,7 @@ def vander(x: Any, *, N: int | None = None) -> Tensor:  # noqa: N803
     return pow(values.unsqueeze(-1), arange(count, device=values.device))
 
 
-@public()
+@public(names=NAMES_OF_A)
 def tensorinv(A: Any, ind: int = 2) -> Tensor:  # noqa: N803
     """The inverse of A as a matrix of its first ``ind`` dimensions and the others: (others, first).
 
@@ -112,7 +112,7 @@ def tensorinv(A: Any, ind: int = 2) -> Tensor:  # noqa: N803
     return inverse_of("linalg.tensorinv", a.reshape(math.prod(first), math.prod(rest))).reshape(*rest, *first)
 
 
-@public()
+@public(names={**NAMES_OF_A, "other": "B"})
 def tensorsolve(A: Any, B: Any, dims: Any = None) -> Tensor:  # noqa: N803
     """The X of tensordot(A, X, X.ndim) = B, whose shape is that of A behind the dimensions of B.
 
