@@ -732,7 +732,7 @@ DIFFERENCES = (
         "r.backward(torch.tensor([1.0], dtype=torch.float64))",
     ),
     Difference(
-        "torch.special.bessel* torch.special.airy_ai",
+        "torch.special.*bessel_[jy]? torch.special.airy_ai",
         any_of(
             only_roundings, lambda verdict: re.search(r"\d{8}", verdict.text) is not None,
             differs_where(lambda elements: (numpy.abs(elements.theirs - elements.ours) <= 1e-4) | numpy.isnan(elements.theirs)),
@@ -760,10 +760,11 @@ DIFFERENCES = (
     Difference(
         "torch.special.*_polynomial_*",
         any_of(
-            only_roundings, one_nan_or_inf, lambda verdict: re.search(r"\d{5}", verdict.text) is not None,
-            all_of(has_large_numbers, lambda verdict: verdict.detail == "value"), their_nan_or_inf,
+            only_roundings, has_large_numbers, lambda verdict: re.search(r"\d{5}", verdict.text) is not None,
+            differs_where(lambda e: ~(numpy.abs(e.theirs - e.ours) > 1e-4 * (1.0 + numpy.abs(e.ours)))),  # also of NaN
         ),
-        "Polynomials of large numbers and orders are infinite where they overflow, and nan of nan; PyTorch's may be nan or 0.",
+        "Polynomials are computed in float64: those of high orders have more digits than PyTorch's, are infinite where they "
+        "overflow, and nan of nan, where PyTorch's may be nan or 0.",
         "torch.special.chebyshev_polynomial_t",
         "r = torch.special.chebyshev_polynomial_t(torch.tensor([2.0]), torch.tensor([300.0]))",
     ),
