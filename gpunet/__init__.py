@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ops,
         optim,
         random,
+        special,
         testing,
         tools,
         train,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     )
     from gpunet.ops.arithmetic import *
     from gpunet.ops.arrange import *
+    from gpunet.ops.bessel import i0
     from gpunet.ops.compare import *
     from gpunet.ops.conv_transpose import *
     from gpunet.ops.convolution import *
@@ -81,19 +83,24 @@ if TYPE_CHECKING:
     from gpunet.ops.diagonal import *
     from gpunet.ops.distance import cosine_similarity, pairwise_distance
     from gpunet.ops.elementwise import *
+    from gpunet.ops.entropy import xlogy
     from gpunet.ops.equality import *
+    from gpunet.ops.error_functions import erfc, erfinv
     from gpunet.ops.factorize import *
     from gpunet.ops.functions_of_methods import *
     from gpunet.ops.gates import prelu
     from gpunet.ops.grid import *
+    from gpunet.ops.incomplete_gamma import *
     from gpunet.ops.index import *
     from gpunet.ops.interpolate import channel_shuffle, pixel_shuffle, pixel_unshuffle
     from gpunet.ops.join import *
     from gpunet.ops.lu import *
     from gpunet.ops.matmul import *
+    from gpunet.ops.matrix_exp import *
     from gpunet.ops.norm import *
     from gpunet.ops.order import *
     from gpunet.ops.pair_distances import *
+    from gpunet.ops.parts import *
     from gpunet.ops.pooling import adaptive_avg_pool1d, avg_pool1d
     from gpunet.ops.products import *
     from gpunet.ops.query import *
@@ -106,11 +113,14 @@ if TYPE_CHECKING:
     from gpunet.ops.sets import *
     from gpunet.ops.shape import *
     from gpunet.ops.softmax import *
-    from gpunet.ops.special_functions import *
+    from gpunet.ops.special_functions import digamma, lgamma, mvlgamma, polygamma
     from gpunet.ops.spectral import *
     from gpunet.ops.statistics import *
+    from gpunet.ops.storage import *
+    from gpunet.ops.strided import *
     from gpunet.ops.trigonometry import *
     from gpunet.ops.weighted import *
+    from gpunet.ops.window_functions import *
     from gpunet.optim.grad_scaler import *
     from gpunet.train.checkpoint import *
 
@@ -127,21 +137,26 @@ _REEXPORTED = (
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
-    "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage",
+    "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage", "ops.bessel", "ops.entropy",
+    "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_exp", "ops.parts", "ops.strided", "ops.window_functions",
 )  # fmt: skip
-#: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional.
+#: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.
 _SELECTED_NAMES = {
     "ops.activations": (
         "celu", "celu_", "hardshrink", "relu", "relu_", "selu", "selu_", "sigmoid", "tanh", "threshold",
         "threshold_",
     ),
+    "ops.bessel": ("i0",),
     "ops.distance": ("cosine_similarity", "pairwise_distance"),
+    "ops.entropy": ("xlogy",),
+    "ops.error_functions": ("erfc", "erfinv"),
     "ops.gates": ("prelu",),
     "ops.interpolate": ("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"),
     "ops.pooling": ("adaptive_avg_pool1d", "avg_pool1d"),  # max_pool2d and its kin take other arguments there
+    "ops.special_functions": ("digamma", "lgamma", "mvlgamma", "polygamma"),
 }  # fmt: skip
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
-_STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim")
+_STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",

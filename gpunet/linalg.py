@@ -2,3 +2,5 @@
 
 from gpunet.errors import LinAlgError as LinAlgError
 from gpunet.ops.linalg import *
+from gpunet.ops.matrix_exp import *
+from gpunet.ops.matrix_functions import *

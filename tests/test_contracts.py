@@ -40,7 +40,7 @@ LAYERS = (
     "data distributions",
     "models vision",
     "train",
-    "_C accelerator amp backends cuda linalg mps multiprocessing random utils",  # re-export names, like the package itself ("")
+    "_C accelerator amp backends cuda linalg mps multiprocessing random special utils",  # re-export names, as "" does
     "",
     "interop",
     "tools version",

@@ -27,6 +27,7 @@ from gpunet.launch.random import Generator
 from gpunet.ops.dims import Dims
 from gpunet.ops.factorize import QR, SignLogDet
 from gpunet.ops.order import ValuesIndices
+from gpunet.ops.parts import Histogram, Parts
 from gpunet.ops.spectral import SVD
 from gpunet.ops.statistics import MinMax
 

@@ -22,7 +22,7 @@ from gpunet.autograd import functional
 from gpunet.autograd.anomaly import detect_anomaly, set_detect_anomaly
 from gpunet.autograd.engine import backward, grad
 from gpunet.autograd.function import Function, once_differentiable
-from gpunet.autograd.gradcheck import gradcheck
+from gpunet.autograd.gradcheck import gradcheck, gradgradcheck
 from gpunet.autograd.graph import (
     ADD,
     COPY,

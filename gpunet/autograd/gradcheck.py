@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd.engine import grad
-from gpunet.autograd.mode import no_grad
+from gpunet.autograd.mode import enable_grad, no_grad
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.errors import ArgumentError, MismatchError
@@ -92,6 +92,49 @@ def gradcheck(
                 f"(step {step:g}, tolerance {allowed[worst]:.2g})"
             )
     return True
+
+
+def gradgradcheck(
+    func: Callable[..., Any],
+    inputs: Tensor | Sequence[Any],
+    grad_outputs: Tensor | Sequence[Tensor] | None = None,
+    *,
+    eps: float | None = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+    raise_exception: bool = True,
+    seed: int = 0,
+) -> bool:
+    """Compare the second derivatives of ``func`` with central differences of its gradients, see :func:`gradcheck`.
+
+    Args:
+        grad_outputs: gradients of the floating outputs, which are differentiated, too; random ones by default.
+
+    Raises:
+        MismatchError, ArgumentError: as of :func:`gradcheck`.
+    """
+    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    positions = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
+    if not positions:
+        raise ArgumentError("gradgradcheck: none of the inputs requires grad; create an input with requires_grad=True")
+    if grad_outputs is None:
+        generator = numpy.random.default_rng(seed)
+        upstream = [_like(generator.normal(size=y.shape), y).requires_grad_() for y in _floating(func(*given)) if y.requires_grad]
+    else:
+        upstream = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+
+    def gradients(*arguments: Any) -> tuple[Tensor, ...]:
+        with enable_grad():
+            leaves = list(arguments[: len(given)])
+            for i in positions:
+                leaves[i] = leaves[i] if leaves[i].requires_grad else leaves[i].detach().requires_grad_()
+            outputs = [y for y in _floating(func(*leaves)) if y.requires_grad]
+            found = grad(outputs, [leaves[i] for i in positions], arguments[len(given) :], create_graph=True, allow_unused=True)
+        return tuple([g for g in found if g is not None])
+
+    return gradcheck(
+        gradients, [*given, *upstream], eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception, seed=seed
+    )  # fmt: skip
 
 
 def _floating(result: Any) -> list[Tensor]:

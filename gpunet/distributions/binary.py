@@ -25,7 +25,8 @@ from gpunet.launch.random import default_generator
 from gpunet.ops.activations import softplus
 from gpunet.ops.creation import arange, zeros_like
 from gpunet.ops.elementwise import where
-from gpunet.ops.special_functions import draw_on_host, lgamma
+from gpunet.ops.incomplete_gamma import draw_on_host
+from gpunet.ops.special_functions import lgamma
 
 __all__ = ["Bernoulli", "Binomial", "ContinuousBernoulli", "Geometric"]
 

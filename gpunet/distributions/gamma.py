@@ -17,8 +17,9 @@ from gpunet.errors import ShapeError
 from gpunet.launch.random import default_generator
 from gpunet.ops.creation import arange
 from gpunet.ops.elementwise import where
+from gpunet.ops.incomplete_gamma import draw_on_host, reparameterized_gamma
 from gpunet.ops.join import stack
-from gpunet.ops.special_functions import digamma, draw_on_host, lgamma, reparameterized_gamma
+from gpunet.ops.special_functions import digamma, lgamma
 
 __all__ = ["Beta", "Chi2", "Dirichlet", "Gamma", "Poisson", "StudentT"]
 

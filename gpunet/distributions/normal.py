@@ -17,7 +17,7 @@ from gpunet.errors import ArgumentError, ShapeError
 from gpunet.ops.broadcast import broadcast_shape
 from gpunet.ops.creation import zeros_like
 from gpunet.ops.elementwise import erf, where
-from gpunet.ops.special_functions import erfinv
+from gpunet.ops.error_functions import erfinv
 
 __all__ = ["HalfNormal", "LogNormal", "MultivariateNormal", "Normal"]
 

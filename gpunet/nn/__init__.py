@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpunet.nn import (
     activation,
+    adaptive_softmax,
     attention,
     containers,
     convolution,
@@ -24,6 +25,7 @@ from gpunet.nn import (
     upsampling,
 )
 from gpunet.nn.activation import *
+from gpunet.nn.adaptive_softmax import *
 from gpunet.nn.attention import *
 from gpunet.nn.containers import *
 from gpunet.nn.convolution import *
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["functional", "init", "parameter", "utils"]
 __all__ += activation.__all__
+__all__ += adaptive_softmax.__all__
 __all__ += attention.__all__
 __all__ += containers.__all__
 __all__ += convolution.__all__

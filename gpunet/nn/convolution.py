@@ -6,16 +6,19 @@ import math
 from typing import Any
 
 from gpunet.autograd import Tensor, wrap
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, ShapeError
 from gpunet.nn import init
-from gpunet.nn.module import Module, Parameter, empty_parameter, launches, run_activated
+from gpunet.nn.module import Module, Parameter, UninitializedParameter, empty_parameter, launches, run_activated
 from gpunet.ops.conv_transpose import transpose_convolve
 from gpunet.ops.convolution import conv2d_forward, convolve, paddings
 from gpunet.ops.face import as_integer, as_positive
 from gpunet.ops.pad import pad
 from gpunet.ops.windows import per_dimension
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+__all__ = [
+    "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "LazyConv1d", "LazyConv2d", "LazyConv3d",
+    "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d",
+]  # fmt: skip
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -55,13 +58,16 @@ class _ConvNd(Module):
         self.padding = padding if isinstance(padding, str) else low
         #: as the argument of pad(): left, right, above, below
         self._reversed_padding_repeated_twice = [n for pair in zip(low[::-1], high[::-1]) for n in pair]
-        ends = (self.in_channels, self.out_channels) if self.transposed else (self.out_channels, self.in_channels)
-        self.weight = empty_parameter((ends[0], ends[1] // groups, *self.kernel_size), device, dtype)
+        self.weight = empty_parameter(self._weight_shape(), device, dtype)
         if bias:
             self.bias = empty_parameter((self.out_channels,), device, dtype)
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        ends = (self.in_channels, self.out_channels) if self.transposed else (self.out_channels, self.in_channels)
+        return (ends[0], ends[1] // self.groups, *self.kernel_size)
 
     def reset_parameters(self) -> None:
         """Initialize weight and bias again with random values."""
@@ -197,3 +203,111 @@ class ConvTranspose2d(_ConvTranspose):
 class ConvTranspose3d(_ConvTranspose):
     __doc__ = str(_ConvTranspose.__doc__).format(things="volumes")
     _dims = 3
+
+
+class _LazyConvNd(_ConvNd):
+    """Base class of the layers that take ``in_channels`` from their first input; their class changes then.
+
+    Until then their parameters are :class:`gpunet.nn.parameter.UninitializedParameter`.  Create an optimizer after the first call.
+    """
+
+    #: the class of the layer after the first input
+    cls_to_become: type[_ConvNd]
+
+    def _forget(self, bias: bool, device: Any, dtype: Any) -> None:
+        """Put parameters of unknown shape in the place of those of as few channels as there can be."""
+        self.in_channels = 0
+        for name in ("weight", "bias")[: 1 + bias]:
+            self.register_parameter(name, UninitializedParameter(device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Do nothing: the shape of the weight is not known."""
+
+    def _become(self, input: Any) -> None:
+        shape, name = wrap(input).shape, type(self).__name__
+        if isinstance(self.weight, UninitializedParameter):
+            if len(shape) not in (self._dims + 1, self._dims + 2):
+                expected = f"{self._dims + 1} or {self._dims + 2} dimensions"
+                raise ShapeError(f"{name}: the input has shape {tuple(shape)}; expected {expected}")
+            channels = shape[-self._dims - 1]
+            if not channels or channels % self.groups:
+                expected = f"a positive multiple of groups={self.groups}"
+                raise ShapeError(f"{name}: the input has {channels} channels; expected {expected}")
+            self.in_channels = channels
+            self.weight.materialize(self._weight_shape())
+            if isinstance(self.bias, UninitializedParameter):
+                self.bias.materialize((self.out_channels,))
+            _ConvNd.reset_parameters(self)
+        # also of a loaded state
+        self.in_channels = self.weight.shape[0] if self.transposed else self.weight.shape[1] * self.groups
+        self.__class__ = self.cls_to_become  # type: ignore[assignment]
+
+
+class _LazyConv(_LazyConvNd, _Conv):
+    def __init__(
+        self, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+        bias: bool = True, padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        windows = (kernel_size, stride, padding, dilation)
+        super().__init__(
+            as_positive(type(self).__name__, "groups", groups), out_channels, *windows, groups, False, padding_mode, device, dtype
+        )
+        self._forget(bias, device, dtype)
+
+    def _activated(self, input: Any, activation: str, alpha: float) -> Tensor:
+        self._become(input)
+        return self._activated(input, activation, alpha)
+
+    def forward(self, input: Any) -> Tensor:
+        return self._activated(input, "identity", 0.0)
+
+
+class _LazyConvTranspose(_LazyConvNd, _ConvTranspose):
+    def __init__(
+        self, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
+        bias: bool = True, dilation: int = 1, padding_mode: str = "zeros", device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        channels = as_positive(type(self).__name__, "groups", groups)
+        windows = (kernel_size, stride, padding, output_padding)
+        super().__init__(channels, out_channels, *windows, groups, False, dilation, padding_mode, device, dtype)
+        self._forget(bias, device, dtype)
+
+    def forward(self, input: Any, output_size: Any = None) -> Tensor:
+        self._become(input)
+        return self.forward(input, output_size)
+
+
+class LazyConv1d(_LazyConv):
+    """A :class:`Conv1d` that takes ``in_channels`` from its first input."""
+
+    cls_to_become, _dims = Conv1d, 1
+
+
+class LazyConv2d(_LazyConv):
+    """A :class:`Conv2d` that takes ``in_channels`` from its first input."""
+
+    cls_to_become, _dims = Conv2d, 2
+
+
+class LazyConv3d(_LazyConv):
+    """A :class:`Conv3d` that takes ``in_channels`` from its first input."""
+
+    cls_to_become, _dims = Conv3d, 3
+
+
+class LazyConvTranspose1d(_LazyConvTranspose):
+    """A :class:`ConvTranspose1d` that takes ``in_channels`` from its first input."""
+
+    cls_to_become, _dims = ConvTranspose1d, 1
+
+
+class LazyConvTranspose2d(_LazyConvTranspose):
+    """A :class:`ConvTranspose2d` that takes ``in_channels`` from its first input."""
+
+    cls_to_become, _dims = ConvTranspose2d, 2
+
+
+class LazyConvTranspose3d(_LazyConvTranspose):
+    """A :class:`ConvTranspose3d` that takes ``in_channels`` from its first input."""
+
+    cls_to_become, _dims = ConvTranspose3d, 3

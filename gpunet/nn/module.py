@@ -18,7 +18,7 @@ from gpunet.launch.tape import warn_user
 from gpunet.nn.backward_hooks import BackwardHooks
 from gpunet.ops.creation import empty
 
-__all__ = ["Module", "Parameter", "UninitializedBuffer", "UninitializedParameter"]
+__all__ = ["Buffer", "Module", "Parameter", "UninitializedBuffer", "UninitializedParameter"]
 
 M = TypeVar("M", bound="Module")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,6 +64,21 @@ class UninitializedParameter(Parameter):
 
     def __repr__(self) -> str:
         return "<UninitializedParameter>"
+
+
+class Buffer(Tensor):
+    """A tensor that becomes a buffer of the module that it is assigned to, as by :meth:`Module.register_buffer`.
+
+    Args:
+        data: the values, shared; None is an empty tensor.
+        persistent: whether the buffer is in the state_dict.
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(self, data: Any = None, *, persistent: bool = True) -> None:
+        self._initialize(wrap([] if data is None else data).array, False)
+        self.persistent = persistent
 
 
 class UninitializedBuffer(Tensor):
@@ -302,6 +317,11 @@ class Module(Stateful):
         if "_modules" not in self.__dict__:
             raise ArgumentError(f"{type(self).__name__}: call super().__init__() before assigning attributes")
         tables = (self._parameters, self._buffers, self._modules)
+        if isinstance(value, Buffer):
+            for table in tables:
+                table.pop(name, None)
+            self.register_buffer(name, value, value.persistent)
+            return
         if isinstance(value, Parameter):
             target = self._parameters
         elif isinstance(value, Module):

@@ -1,5 +1,5 @@
 """PyTorch's name of the module that has the kinds of parameters."""
 
-from gpunet.nn.module import Parameter, UninitializedBuffer, UninitializedParameter, is_lazy
+from gpunet.nn.module import Buffer, Parameter, UninitializedBuffer, UninitializedParameter, is_lazy
 
-__all__ = ["Parameter", "UninitializedBuffer", "UninitializedParameter", "is_lazy"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "is_lazy"]

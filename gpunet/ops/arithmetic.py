@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy
-
 from gpunet.autograd import Tensor, ignore_fp_errors, make_tensor, operands, primitive, wrap
-from gpunet.autograd.data import convert_number
-from gpunet.backend import devices, dtypes
-from gpunet.backend.dtypes import accumulator, is_boolean, is_floating
+from gpunet.backend import dtypes
+from gpunet.backend.dtypes import is_boolean, is_floating
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
-from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import (
     broadcast_shape,
     cast,
@@ -23,6 +19,7 @@ from gpunet.ops.broadcast import (
     launch_binary,
     launch_unary,
     result_dtype,
+    tensor_of,
     ufunc,
     zero_gradient,
 )
@@ -37,7 +34,7 @@ from gpunet.ops.trigonometry import floating_dtype
 __all__ = [
     "bitwise_left_shift", "bitwise_right_shift", "copysign", "exp2", "float_power", "fmax", "fmin", "fmod", "frac", "gcd",
     "heaviside", "isneginf", "isposinf", "isreal", "lcm", "ldexp", "logaddexp", "logaddexp2", "logit", "nan_to_num", "nextafter",
-    "positive", "signbit", "xlogy",
+    "positive", "signbit",
 ]  # fmt: skip
 
 
@@ -260,43 +257,6 @@ def logaddexp2(input: Any, other: Any) -> Tensor:
     return _logaddexp2(input, wrap(other, "logaddexp2"))
 
 
-def _times_log(a: Tensor, b: Tensor) -> Tensor:
-    is_zero = eq(a, 0) & ~isnan(b)
-    return where(is_zero, 0.0, a * log(where(is_zero, 1.0, b)))
-
-
-@primitive
-def _xlogy(a, b):
-    return _times_log(a.detach(), b.detach()).array
-
-
-_xlogy.derivatives(
-    a=lambda g, a, b: where(eq(a, 0) & (b <= 0), 0.0, g * log(where(eq(a, 0) & (b <= 0), 1.0, b))), b=lambda g, a, b: g * (a / b)
-)
-
-
-@elementwise("xlogy", numbers=True)
-def xlogy(input: Any, other: Any) -> Tensor:
-    """input * log(other); 0 where ``input`` is 0, unless ``other`` is NaN."""
-    a, b = operands("xlogy", [input, other])
-    for value in (a, b):
-        check_operand("xlogy", value)
-    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        raise DtypeError(f"xlogy of {input!r} and {other!r}; expected a tensor")
-    dtype = floating_dtype(a, b)
-    device = (a if isinstance(a, Tensor) else b).device
-    result = _xlogy(*(_tensor_of(v, accumulator(dtype), device) for v in (a, b)))
-    return result if result.dtype == dtype else cast(result, dtype=dtype)
-
-
-def _tensor_of(value: Any, dtype: Any, device: Any) -> Tensor:
-    """An operand in a dtype; a number becomes a 0-d tensor."""
-    if not isinstance(value, Tensor):
-        number = numpy.asarray(convert_number(value, dtype, "tensor", rounds_to_inf=True), dtype)
-        return make_tensor(constant(devices.move(number, device)))
-    return value if value.dtype == dtype else cast(value, dtype=dtype)
-
-
 @primitive
 def _logit(x):
     x = x.detach()
@@ -369,7 +329,7 @@ def _shift(name: str, doc: str) -> Any:
         if not dtypes.is_integer(dtype) or not (isinstance(a, Tensor) or isinstance(b, Tensor)):
             raise DtypeError(f"{name} of {input!r} and {other!r}; expected an integer tensor, and another or an integer")
         bits, device = 8 * dtype.itemsize, next(v.device for v in (a, b) if isinstance(v, Tensor))
-        a, b = (_tensor_of(v, dtype, device) for v in (a, b))
+        a, b = (tensor_of(v, dtype, device) for v in (a, b))
         is_outside = (b < 0) | (b >= bits)
         kept = where(is_outside, 0, b)
         shifted = make_tensor(launch_binary(ufunc(name.removeprefix("bitwise_")), a, kept, dtype))

@@ -190,7 +190,7 @@ def tile(input: Any, *times: Any, dims: Sequence[int] | None = None) -> Tensor:
 # ---- in place -----------------------------------------------------------------------------------------------------------
 
 
-def _view_in_place(function: Callable[..., Tensor], name: str) -> None:
+def view_in_place(function: Callable[..., Tensor], name: str) -> None:
     """Attach the method that turns a tensor into a view of itself: ``unsqueeze_`` beside ``unsqueeze``."""
 
     @functools.wraps(function)
@@ -210,4 +210,4 @@ def _view_in_place(function: Callable[..., Tensor], name: str) -> None:
 
 
 for _function in (squeeze, unsqueeze, t, transpose, swapaxes, swapdims):
-    _view_in_place(_function, f"{_function.__name__}_")
+    view_in_place(_function, f"{_function.__name__}_")

@@ -177,6 +177,15 @@ def cast(x, *, dtype):
 cast.derivatives(x=lambda g: g)
 
 
+def tensor_of(value: Any, dtype: Any, device: Any) -> Tensor:
+    """An operand in a dtype; a number becomes a 0-d tensor."""
+    if not isinstance(value, Tensor):
+        with numpy.errstate(over="ignore"):
+            number = numpy.asarray(convert_number(value, dtype, "tensor", rounds_to_inf=True), dtype)
+        return make_tensor(constant(devices.move(number, device)))
+    return value if value.dtype == dtype else cast(value, dtype=dtype)
+
+
 def in_accumulator(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator of a function of several launches: positional tensors of halves are widened, and the result is rounded once.
 

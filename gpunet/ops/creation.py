@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,8 +25,8 @@ from gpunet.ops.dims import MAX_ELEMENTS
 from gpunet.ops.face import as_integer, check_flag, sizes_of, write_out
 
 __all__ = [
-    "arange", "as_tensor", "empty", "empty_like", "eye", "from_file", "from_numpy", "full", "full_like", "linspace", "ones",
-    "ones_like", "tensor", "zeros", "zeros_like",
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_file", "from_numpy", "full", "full_like", "linspace",
+    "logspace", "ones", "ones_like", "range", "scalar_tensor", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -135,7 +136,7 @@ def allocate(shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
     return make_tensor(make(shape, dtype, _resolve_device(device)))
 
 
-def _from_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
+def from_values(values: numpy.ndarray, dtype: Any, device: Any) -> Tensor:
     """A tensor of values computed from Python numbers; a recorded step treats it as a constant."""
     array = values.astype(autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype), order="C")
     return make_tensor(constant(devices.move(array, _resolve_device(device))))
@@ -352,8 +353,8 @@ def arange(*args: Any, start: Any = None, end: Any = None, step: Any = None, dty
         low, by = int(low), int(by)
         for end_point in (low, low + by * (count - 1)) if count else ():
             convert_number(end_point, dtype, "arange")
-        return _from_values(low + by * numpy.arange(count, dtype=numpy.int64), dtype, device)
-    return _from_values(low + by * numpy.arange(count, dtype=numpy.float64), dtype, device)
+        return from_values(low + by * numpy.arange(count, dtype=numpy.int64), dtype, device)
+    return from_values(low + by * numpy.arange(count, dtype=numpy.float64), dtype, device)
 
 
 @creates
@@ -368,16 +369,63 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any
     if dtypes.is_integer(dtype):
         low, high = convert_number(low, dtype, "linspace", "start"), convert_number(high, dtype, "linspace", "end")
     with numpy.errstate(all="ignore"):
-        step, at = numpy.float64(high - low) / (count - 1) if count > 1 else 0.0, numpy.arange(count)
-        values = numpy.where(at < max(count // 2, 2 - count), low + step * at, high - step * (count - 1 - at))
-        return _from_values(values, dtype, device)
+        return from_values(_spaced(low, high, count), dtype, device)
+
+
+def _spaced(low: Any, high: Any, count: int) -> numpy.ndarray:
+    """Evenly spaced numbers, counted from the nearer end, as PyTorch computes them."""
+    step, at = numpy.float64(high - low) / (count - 1) if count > 1 else 0.0, numpy.arange(count)
+    return numpy.where(at < max(count // 2, 2 - count), low + step * at, high - step * (count - 1 - at))
+
+
+@creates
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """base^start, ..., base^end: ``steps`` powers of evenly spaced exponents, computed in float64."""
+    low, high = number_of("logspace", "start", start), number_of("logspace", "end", end)
+    count, number = count_of("logspace", "steps", steps), float(number_of("logspace", "base", base))
+    dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    if dtypes.is_integer(dtype):
+        low, high = convert_number(low, dtype, "logspace", "start"), convert_number(high, dtype, "logspace", "end")
+    with numpy.errstate(all="ignore"):
+        return from_values(numpy.power(number, _spaced(low, high, count)), dtype, device)
+
+
+@creates
+def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """start, start + step, ... up to end, which is included; :func:`arange` is what Python's range is.
+
+    Raises:
+        ArgumentError: end is missing, or the step is 0 or has the wrong sign.
+    """
+    if end is None:
+        raise ArgumentError("range: end is missing; expected range(start, end, step=1)")
+    low, high, by = number_of("range", "start", start), number_of("range", "end", end), number_of("range", "step", step)
+    warnings.warn("range is deprecated, as in PyTorch: Python's range leaves out its end; use arange", UserWarning, stacklevel=3)
+    dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    if not all(map(math.isfinite, (low, high, by))) or by == 0 or (high - low) * by < 0:
+        raise ArgumentError(f"range: start={low}, end={high}, step={by}; expected finite numbers, a step towards end")
+    if dtypes.is_integer(dtype):
+        low, high, by = int(low), int(high), int(by)
+        if not by:
+            raise ArgumentError(f"range: step={step} for {dtype}; expected a nonzero integer")
+    count = math.floor((high - low) / by) + 1
+    if count > MAX_ELEMENTS:
+        raise ShapeError(f"range: {count} elements; expected at most {MAX_ELEMENTS}")
+    return from_values(low + by * numpy.arange(count), dtype, device)
+
+
+@creates
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor without dimensions with the number ``s``, of the default dtype."""
+    dtype = autograd.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
+    return _full("scalar_tensor", (), number_of("scalar_tensor", "s", s), dtype, device)
 
 
 @creates
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on the diagonal, zeros elsewhere."""
     rows = count_of("eye", "n", n)
-    return _from_values(numpy.eye(rows, rows if m is None else count_of("eye", "m", m)), dtype, device)
+    return from_values(numpy.eye(rows, rows if m is None else count_of("eye", "m", m)), dtype, device)
 
 
 # ---- methods that create tensors like a tensor --------------------------------------------------------------------------

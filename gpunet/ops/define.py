@@ -44,6 +44,7 @@ def unary(
     same_dtype: bool = False,
     forward: Callable[[Tensor], Array] | None = None,
     autocast: str = "",
+    is_method: bool = True,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Decorator of the declaration of a function of one tensor; its body is only a docstring.
 
@@ -60,6 +61,7 @@ def unary(
         same_dtype: integers and booleans keep their dtype.
         forward: computes the result instead of the ufunc.
         autocast: see :func:`public`.
+        is_method: whether it is a method as well, with an in-place method.
     """
 
     def decorate(declaration: Callable[..., Any]) -> Any:
@@ -76,6 +78,7 @@ def unary(
         op = primitive(compute)
         op.derivatives(input=derivative)
         op.__name__, op.__wrapped__ = name, declaration  # whose signature the in-place method has
-        return functools.update_wrapper(elementwise(f"{name} {aliases}", launch=launch, autocast=autocast)(op), declaration)
+        methods = elementwise(f"{name} {aliases}", launch=launch, autocast=autocast) if is_method else public(autocast=autocast)
+        return functools.update_wrapper(methods(op), declaration)
 
     return decorate

@@ -12,7 +12,7 @@ from gpunet.backend import devices, dtypes
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import constant
 from gpunet.ops.broadcast import broadcast_shape
-from gpunet.ops.creation import _from_values, creates
+from gpunet.ops.creation import creates, from_values
 from gpunet.ops.elementwise import pow
 from gpunet.ops.face import as_integer, public
 from gpunet.ops.index import index_select
@@ -124,7 +124,7 @@ def _triangle_indices(function: str, row: Any, col: Any, offset: Any, dtype: Any
     kind = dtypes.int64 if dtype is None else dtypes.as_dtype(dtype)
     if not dtypes.is_integer(kind):
         raise DtypeError(f"{function}: dtype={kind}; expected an integer dtype")
-    return _from_values(numpy.stack(found), kind, device)
+    return from_values(numpy.stack(found), kind, device)
 
 
 @creates

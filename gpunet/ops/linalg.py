@@ -58,7 +58,7 @@ __all__ = [
 
 
 #: Other names of a first parameter that the documentation of PyTorch calls A.
-_A = dict.fromkeys(("input", "x", "a"), "A")
+NAMES_OF_A = dict.fromkeys(("input", "x", "a"), "A")
 
 
 # ---- norms --------------------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def _matrix_norm_of(function: str, x: Any, order: Any, dim: Any, keepdim: bool, 
     return found
 
 
-@public(names=_A, autocast="cuda: float32")
+@public(names=NAMES_OF_A, autocast="cuda: float32")
 def matrix_norm(
     A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None  # noqa: N803
 ) -> Tensor:
@@ -151,7 +151,7 @@ def matrix_norm(
     return _matrix_norm_of("linalg.matrix_norm", A, ord, dim, keepdim, dtype)
 
 
-@public(names=_A, autocast="cuda: float32")
+@public(names=NAMES_OF_A, autocast="cuda: float32")
 def norm(A: Any, ord: Any = None, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:  # noqa: N803
     """:func:`vector_norm` over one dimension, :func:`matrix_norm` over two; without ``ord`` the root of the sum of squares.
 
@@ -174,7 +174,7 @@ def norm(A: Any, ord: Any = None, dim: Dims = None, keepdim: bool = False, *, dt
     return _matrix_norm_of("linalg.norm", x, ord, axes, keepdim, dtype)
 
 
-@public(names=_A, autocast="cpu: float32")
+@public(names=NAMES_OF_A, autocast="cpu: float32")
 def cond(A: Any, p: Any = None) -> Tensor:  # noqa: N803
     """The condition number: norm(A) * norm(inv(A)) of order ``p``; without it the ratio of the extreme singular values."""
     if p is None or p in (2, -2):
@@ -243,7 +243,7 @@ def _triangular_solved(a: Tensor, b: Tensor, upper: bool, left: bool, unit: bool
     return _solve_triangular(a.mT, b.mT, upper=not upper, unit=unit).mT
 
 
-@public(names=_A)
+@public(names=NAMES_OF_A)
 def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:  # noqa: N803
     """The X of A X = B, or of X A = B, for triangular matrices A (..., n, n), the other triangle of which is not read.
 
@@ -265,7 +265,7 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
     return found
 
 
-@public(names=_A)
+@public(names=NAMES_OF_A)
 def lu(A: Any, *, pivot: bool = True) -> UnpackedFactors:  # noqa: N803
     """(P, L, U) with A = P L U: a permutation (..., n, n), L (..., n, k) with ones on its diagonal, U (..., k, m), k = min(n, m).
 
@@ -279,7 +279,7 @@ def lu(A: Any, *, pivot: bool = True) -> UnpackedFactors:  # noqa: N803
     return lu_unpack(*factored("linalg.lu", A, pivot), unpack_pivots=pivot)
 
 
-@public(names=_A)
+@public(names=NAMES_OF_A)
 def lu_factor(A: Any, *, pivot: bool = True) -> Factors:  # noqa: N803
     """(LU, pivots): the factors in one matrix (..., n, m), and int32 pivots (..., k) from 1, for :func:`lu_solve`.
 
@@ -291,7 +291,7 @@ def lu_factor(A: Any, *, pivot: bool = True) -> Factors:  # noqa: N803
     return found
 
 
-@public(names=_A)
+@public(names=NAMES_OF_A)
 def lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = False) -> FactorsInfo:  # noqa: N803
     """:func:`lu_factor` and info (...), int32: the place, from 1, of the first 0 on the diagonal of U, else 0.
 
@@ -329,7 +329,7 @@ class LeastSquares(NamedTuple):
     singular_values: Tensor
 
 
-@public(out=False, names={**_A, "b": "B"}, autocast="cpu: float32")
+@public(out=False, names={**NAMES_OF_A, "b": "B"}, autocast="cpu: float32")
 def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:  # noqa: N803
     """The X (..., m, k) of least |A X - B|, of several that of least norm.
 
@@ -375,7 +375,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     )
 
 
-@public(names=_A)
+@public(names=NAMES_OF_A)
 def pinv(
     A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None  # noqa: N803
 ) -> Tensor:
@@ -402,7 +402,7 @@ def _rank(values: Tensor, atol: float, rtol: float) -> Tensor:
     return _sum(values > (largest * rtol).clamp_min(atol), axes=(values.ndim - 1,), keepdim=False)
 
 
-@public(names=_A, autocast="cpu: float32")
+@public(names=NAMES_OF_A, autocast="cpu: float32")
 def matrix_rank(
     A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None  # noqa: N803
 ) -> Tensor:
@@ -440,7 +440,7 @@ def slogdet(A: Any) -> SignLogDet:  # noqa: N803
     return slogdet_of("linalg.slogdet", A)
 
 
-@public(names=_A, autocast="cpu: float32")
+@public(names=NAMES_OF_A, autocast="cpu: float32")
 def cholesky(A: Any, *, upper: bool = False) -> Tensor:  # noqa: N803
     """The lower triangular L with L L^T = A, or the upper U with U^T U = A, of positive definite matrices.
 
@@ -485,7 +485,7 @@ def _symmetric(function: str, x: Any, triangle: Any) -> Tensor:
     return x if triangle in "Ll" else x.mT
 
 
-@public(names=_A, autocast="cpu: float32")
+@public(names=NAMES_OF_A, autocast="cpu: float32")
 def eigh(A: Any, UPLO: str = "L") -> Eigen:  # noqa: N803
     """The eigenvalues (..., n), ascending, and orthonormal eigenvectors, the columns (..., n, n), of symmetric matrices.
 
@@ -501,7 +501,7 @@ def eigh(A: Any, UPLO: str = "L") -> Eigen:  # noqa: N803
     return found
 
 
-@public(names=_A, autocast="cpu: float32")
+@public(names=NAMES_OF_A, autocast="cpu: float32")
 def eigvalsh(A: Any, UPLO: str = "L") -> Tensor:  # noqa: N803
     """The eigenvalues (..., n) of symmetric matrices, ascending; see :func:`eigh`."""
     return _eigen(_symmetric("linalg.eigvalsh", A, UPLO)).eigenvalues
@@ -548,7 +548,7 @@ def svdvals(A: Any, *, driver: str | None = None) -> Tensor:  # noqa: N803
 # ---- products -------------------------------------------------------------------------------------------------------------------
 
 
-@public(names=_A, autocast="half")
+@public(names=NAMES_OF_A, autocast="half")
 def matrix_power(A: Any, n: int) -> Tensor:  # noqa: N803
     """The n-th power of square matrices; a negative one is a power of the inverse.
 

@@ -55,7 +55,7 @@ def _resized(function: str, x: Tensor, shape: tuple[int, ...], memory_format: An
     if not (source.flags.c_contiguous or source.flags.f_contiguous):
         raise ShapeError(f"{function} on a view with gaps between its elements; use .clone() first")
     flat = (source if source.flags.c_contiguous else source.T).reshape(-1)  # in the order of memory
-    owner, offset = _owner_of(source)
+    owner, offset = owner_of(source)
     if count <= source.size:
         x.array = flat[:count].reshape(shape)
     # as after a resize to a smaller size; of an empty view the place in the memory of its owner is not known
@@ -112,7 +112,7 @@ def set_(self: Tensor, source: Tensor | None = None, storage_offset: int = 0, si
 @method("storage_offset")
 def storage_offset(self: Tensor) -> int:
     """Return the number of elements before the first one in the array that the tensor is a view of."""
-    return _owner_of(self.array)[1] // self.array.itemsize if self.array.size else 0
+    return owner_of(self.array)[1] // self.array.itemsize if self.array.size else 0
 
 
 @method("storage")
@@ -131,7 +131,7 @@ def untyped_storage(self: Tensor) -> Any:
     return storage_of(self, UntypedStorage)
 
 
-def _owner_of(array: Any) -> tuple[Any, int]:
+def owner_of(array: Any) -> tuple[Any, int]:
     """The array that an array is a view of, and its offset in that in bytes."""
     owner = devices.owner_of(array)
     return owner, devices.pointer(array) - devices.pointer(owner) if array.size else 0

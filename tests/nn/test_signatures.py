@@ -40,6 +40,8 @@ MISDOCUMENTED = {
 REQUIRED = {
     "LinearCrossEntropyLoss": (2, 3),
     **{f"{kind}{dims}d": (2, 4, 3) for kind in ("Conv", "ConvTranspose") for dims in (1, 2, 3)},
+    **{f"LazyConv{kind}{dims}d": (4, 3) for kind in ("", "Transpose") for dims in (1, 2, 3)},
+    "AdaptiveLogSoftmaxWithLoss": (8, 20, [4]),
     "Linear": (2, 3), "Unflatten": (1, (1, 2)), "StepLR": (2,), "MultiStepLR": ([1],), "ExponentialLR": (0.9,),
     "CosineAnnealingLR": (5,), "CosineAnnealingWarmRestarts": (5,), "CyclicLR": (0.1, 0.2), "OneCycleLR": (0.1, 10),
     "LambdaLR": (abs,), "LazyLinear": (3,), "Bilinear": (2, 3, 4), "Threshold": (0.1, 2.0), "MultiplicativeLR": (abs,),

@@ -50,3 +50,7 @@ row(
     away(ROWS, 1, kinks=(-0.5, 0.5)), torch=SAME, name="lerp by a tensor",
 )  # fmt: skip
 row("_cumsum", lambda x: (x * 1).cumsum_(1), lambda x: x.cumsum(1), normal(ROWS, 4), torch=SAME, name="in place")
+row(
+    "_mantissa", lambda x: gpunet.frexp(x).mantissa, lambda x: numpy.frexp(x)[0], positive(ROWS, 4),
+    torch=lambda torch, x: torch.frexp(x).mantissa,
+)  # fmt: skip

@@ -57,3 +57,8 @@ for _dim, _count, _size, _step in ((1, 6, 3, 1), (0, 3, 3, 2), (1, 3, 4, 2), (1,
         lambda g, d=_dim, s=_step: sum_of_windows(g, d, s, 8),
         normal(*((_count, 2, _size) if _dim == 0 else (2, _count, _size))), name=f"dimension {_dim}, size {_size}, step {_step}",
     )  # fmt: skip
+row(
+    "_as_strided", lambda x: x.clone().reshape(-1).as_strided((3, 2, 2), (2, 1, 1), 1),
+    lambda x: numpy.array([[x.flat[i + j + 1 : i + j + 3] for j in (0, 1)] for i in (0, 2, 4)]), normal(5, 4),
+    torch=lambda torch, x: torch.as_strided(x, (3, 2, 2), (2, 1, 1), 1),
+)  # fmt: skip

@@ -169,6 +169,11 @@ their_nan_or_inf = differs_where(lambda elements: ~numpy.isfinite(elements.their
 one_nan_or_inf = differs_where(lambda elements: ~(numpy.isfinite(elements.theirs) & numpy.isfinite(elements.ours)))
 
 
+def only_roundings(verdict: Verdict) -> bool:
+    """Whether the values differ by less than what :func:`differing_elements` counts."""
+    return verdict.values is not None and not [*differing_elements(*verdict.values)]
+
+
 COMPARISONS = " ".join(
     f"torch.{name} Tensor.{name} Tensor.{name}_ Tensor.__{name}__"
     for name in ("eq", "ne", "lt", "le", "gt", "ge", "less", "less_equal", "greater", "greater_equal", "not_equal")
@@ -237,6 +242,7 @@ DIFFERENCES = (
             r'"(?!bitwise)\w+" not implemented for|does not support bool|Boolean inputs not supported|'
             "Expected a floating point or complex tensor as input|convertible without narrowing|Low precision dtypes not supported|"
             "of float, double, cfloat or cdouble types|types other than float and double|"
+            "supports floating point, complex, and integer tensors|"
             "Unsupported input type encountered for isin|must be either float or double dtype"
         ),
         "Dtypes that PyTorch's CPU kernels lack are supported.",
@@ -321,7 +327,7 @@ DIFFERENCES = (
         "torch.heaviside", "x = torch.ones(2, requires_grad=True); r = torch.heaviside(x, torch.ones(2))",
     ),
     Difference(
-        "torch.ldexp Tensor.ldexp*", any_of(
+        "torch.ldexp* Tensor.ldexp*", any_of(
             one_nan_or_inf,
             lambda verdict: verdict.detail.startswith("gradient"),
             lambda verdict: verdict.detail.endswith("value") and _SMALLEST.search(verdict.text) is not None,
@@ -347,7 +353,7 @@ DIFFERENCES = (
         "x = torch.tensor([inf], requires_grad=True); r = torch.copysign(x, torch.ones(1)); r.backward(torch.ones(1))",
     ),
     Difference(
-        "torch.sinc Tensor.sinc*", lambda verdict: "g.backward" in verdict.text and verdict.detail.startswith("gradient"),
+        "torch.*sinc Tensor.sinc*", lambda verdict: "g.backward" in verdict.text and verdict.detail.startswith("gradient"),
         "The second derivative at and near 0 is right; PyTorch's is nan at 0.",
         "torch.sinc",
         "x = torch.zeros(1, requires_grad=True); r = torch.sinc(x); g, = torch.autograd.grad(r.sum(), x, create_graph=True); "
@@ -747,14 +753,15 @@ DIFFERENCES = (
         "torch.prod", "x = torch.tensor([nan, 2.0], requires_grad=True); r = torch.prod(x); r.backward()",
     ),
     Difference(
-        "torch.lgamma Tensor.lgamma* torch.digamma Tensor.digamma*",
+        "torch.lgamma Tensor.lgamma* torch.digamma Tensor.digamma* torch.*polygamma Tensor.polygamma* torch.mvlgamma "
+        "Tensor.mvlgamma* torch.special.gammaln torch.special.psi torch.special.digamma torch.special.multigammaln",
         any_of(
             differs_where(
                 lambda elements: (numpy.abs(elements.theirs - elements.ours) <= 1e-8 * numpy.abs(elements.theirs))
                 | (numpy.isinf(elements.ours) & ~(numpy.abs(elements.theirs) <= 1e13))
                 | numpy.isneginf(elements.leaf)
             ),
-            lambda verdict: verdict.values is not None and not [*differing_elements(*verdict.values)],  # roundings around the root
+            only_roundings,  # around the root
         ),
         "Derivatives of `digamma` have all digits in float64, and are infinite at negative integers and nan at -inf; PyTorch's "
         "have nine digits.",
@@ -763,7 +770,89 @@ DIFFERENCES = (
         "r.backward(torch.tensor([1.0], dtype=torch.float64))",
     ),
     Difference(
-        "torch.erf Tensor.erf* F.gelu F.silu torch.*tanh Tensor.*tanh*",
+        "torch.special.*bessel_[jy]? torch.special.airy_ai",
+        any_of(
+            only_roundings, lambda verdict: re.search(r"\d{8}", verdict.text) is not None,
+            differs_where(lambda elements: (numpy.abs(elements.theirs - elements.ours) <= 1e-4) | numpy.isnan(elements.theirs)),
+        ),
+        "Bessel functions have all digits in float64, also of large numbers, and their limits at infinity; PyTorch's have six "
+        "to ten digits, fewer of large numbers, or are nan.",
+        "torch.special.bessel_j0", "r = torch.special.bessel_j0(torch.tensor([2.125], dtype=torch.float64))",
+    ),
+    Difference(
+        "torch.*i0* Tensor.i0* torch.special.i1 torch.special.modified_bessel* torch.special.zeta torch.*igamma* Tensor.igamma* "
+        "torch.special.gammainc* torch.special.*ndtr* torch.special.i?e torch.*polygamma Tensor.polygamma*",
+        one_nan_or_inf,
+        "The functions and their derivatives have their limits at infinity and nan of nan, where PyTorch's may be nan or a number.",
+        "torch.i0", "r = torch.i0(torch.tensor([inf]))",
+    ),
+    Difference(
+        "torch.special.ndtri torch.special.i1* torch.*gamma* Tensor.igamma*", all_of(
+            any_of(only_roundings, nearly_equal), lambda verdict: verdict.detail.startswith("gradient"),
+        ),
+        "A derivative is computed from the result, and differs by the rounding of that, which it may amplify.",
+        "torch.special.ndtri",
+        "x = torch.tensor([2.3e-308], dtype=torch.float64, requires_grad=True); r = torch.special.ndtri(x); "
+        "r.backward(torch.ones(1, dtype=torch.float64))",
+    ),
+    Difference(
+        "torch.special.*_polynomial_*",
+        any_of(
+            only_roundings, has_large_numbers, lambda verdict: re.search(r"\d{5}", verdict.text) is not None,
+            differs_where(lambda e: ~(numpy.abs(e.theirs - e.ours) > 1e-4 * (1.0 + numpy.abs(e.ours)))),  # also of NaN
+        ),
+        "Polynomials are computed in float64: those of high orders have more digits than PyTorch's, are infinite where they "
+        "overflow, and nan of nan, where PyTorch's may be nan or 0.",
+        "torch.special.chebyshev_polynomial_t",
+        "r = torch.special.chebyshev_polynomial_t(torch.tensor([2.0]), torch.tensor([300.0]))",
+    ),
+    Difference(
+        "torch.range", accepts("unexpected keyword argument '(pin_memory|memory_format)'"),
+        "`range` takes the options of all functions that create tensors.",
+        "torch.range", "r = torch.range(0, 3, 1, pin_memory=False)",
+    ),
+    Difference(
+        "torch.as_strided_scatter Tensor.as_strided_scatter", lambda verdict: verdict.detail == "gradient: value",
+        "The gradient of `input` is 0 where it was replaced, and passes elsewhere; PyTorch's does the opposite.",
+        "torch.as_strided_scatter",
+        "x = torch.ones(3, requires_grad=True); r = torch.as_strided_scatter(x, torch.ones(1), (1,), (1,)); "
+        "r.backward(torch.ones(3))",
+    ),
+    Difference(
+        "torch.unravel_index", accepts("expected 'shape' to be int or sequence of ints"),
+        "The shape may be a NumPy integer.",
+        "torch.unravel_index", "r = torch.unravel_index(torch.tensor([0]), np.int64(1))",
+    ),
+    Difference(
+        "torch.histogram* Tensor.histogram", lambda verdict: verdict.detail == "value",
+        "An element that is the edge of two equal bins, up to rounding, may be counted in the other one.",
+        "torch.histogram", "r = torch.histogram(torch.tensor(0.0), 100)",
+    ),
+    Difference(
+        "torch.histogram* Tensor.histogram", lambda verdict: verdict.detail in ("requires_grad", "argument: requires_grad"),
+        "Histograms have no graph, since they have no gradient.",
+        "torch.histogram", "r = torch.histogram(torch.ones(3, requires_grad=True), 2)",
+    ),
+    Difference(
+        "torch.renorm Tensor.renorm*",
+        all_of(one_nan_or_inf, lambda verdict: re.search("nan|inf|e.?3[08]|65504", verdict.text) is not None),
+        "The gradient of slices with an infinite or NaN element is NaN, also if they are not scaled.",
+        "torch.renorm",
+        "x = torch.tensor([[nan, 1.0]], requires_grad=True); r = torch.renorm(x, 1.0, 0, inf); r.backward(torch.ones(1, 2))",
+    ),
+    Difference(
+        "torch.*matrix_exp Tensor.matrix_exp", any_of(only_roundings, nearly_equal, one_nan_or_inf),
+        "Exponentials of matrices are computed by another polynomial: their errors are those of other roundings.",
+        "torch.matrix_exp", "r = torch.matrix_exp(torch.tensor([[30.0, 1.0], [2.0, -30.0]]))",
+    ),
+    Difference(
+        "torch.special.zeta torch.*gamma* Tensor.igamma*", accepts("(on|with) a bool tensor is not supported"),
+        "Booleans have a gradient, as integers do.",
+        "torch.special.zeta",
+        "x = torch.tensor([2.0], requires_grad=True); r = torch.special.zeta(torch.tensor([True]), x); r.backward(torch.ones(1))",
+    ),
+    Difference(
+        "torch.erf* torch.special.erf* Tensor.erf* F.gelu F.silu torch.*tanh Tensor.*tanh*",
         all_of(
             differs_in_second_derivative,
             differs_where(lambda elements: numpy.isnan(elements.theirs) & (elements.ours == 0)),
@@ -1009,7 +1098,7 @@ DIFFERENCES = (
     Difference(
         "torch.add Tensor.add* torch.sub* Tensor.sub* torch.rsub Tensor.__*truediv__ "
         "torch.var* Tensor.var* torch.std* Tensor.std* torch.norm Tensor.norm torch.*mm Tensor.*mm torch.matmul Tensor.matmul "
-        "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.logsumexp Tensor.logsumexp F.*_loss "
+        "Tensor.__*matmul__ F.linear torch.dot Tensor.dot torch.prod Tensor.prod torch.*logsumexp Tensor.logsumexp F.*_loss "
         "F.*cross_entropy* torch.sum Tensor.sum torch.mean Tensor.mean F.conv2d "
         "torch.mv Tensor.mv torch.inner Tensor.inner "
         "torch.vdot Tensor.vdot torch.*add*m* Tensor.*add*m* torch.tensordot torch.einsum torch.chain_matmul torch.*cross "
@@ -1033,7 +1122,7 @@ DIFFERENCES = (
         "Tensor.resize_", "x = torch.ones(3); y = x.view(3); r = y.resize_(4); r.zero_()",
     ),
     Difference(
-        "torch.logsumexp Tensor.logsumexp torch.prod Tensor.prod torch.max Tensor.max torch.min Tensor.min",
+        "torch.*logsumexp Tensor.logsumexp torch.prod Tensor.prod torch.max Tensor.max torch.min Tensor.min",
         accepts(r"doesn't match the broadcast shape|not (NoneType|tuple|list)|got \((Tensor, )?(\w+=)?(NoneType|tuple|list)\)"),
         "None and an empty tuple of dimensions mean all, and several dimensions work, as for the other reductions.",
         "Tensor.logsumexp", "x = torch.tensor([[1.0, 2.0]]); r = x.logsumexp(())",

@@ -110,7 +110,8 @@ class Drawing(Arguments):
     def take_receiver(self, chosen: list[tuple[Parameter, str]]) -> str:
         """What stands in front of the name: the module or the tensor, whose argument is taken out of ``chosen``."""
         if self.target.kind != "method":
-            return {"function": "torch.", "functional": "torch.nn.functional.", "linalg": "torch.linalg."}[self.target.kind]
+            is_functional = self.target.kind == "functional"
+            return "torch.nn.functional." if is_functional else self.target.full_name.removesuffix(self.target.name)
         i = next((i for i, (p, _) in enumerate(chosen) if p.name == "self"), 0)
         return f"{chosen.pop(i)[1]}."
 

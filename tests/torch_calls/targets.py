@@ -40,13 +40,13 @@ for _name, _sign in {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "
 class Target(NamedTuple):
     """Something to call."""
 
-    kind: str  # "function", "functional", "linalg", "method", "operator" or "property"
+    kind: str  # "function", "functional", "linalg", "special", "method", "operator" or "property"
     name: str
     overloads: tuple[Overload, ...]
 
     @property
     def full_name(self) -> str:
-        prefix = {"function": "torch.", "functional": "F.", "linalg": "torch.linalg."}
+        prefix = {"function": "torch.", "functional": "F.", "linalg": "torch.linalg.", "special": "torch.special."}
         return prefix.get(self.kind, "Tensor.") + self.name
 
     @property
@@ -88,10 +88,11 @@ def _find(gpunet: Any, torch: Any) -> Iterator[Target]:
     for name in dir(ours):
         if _is_function(ours, theirs, name) and (found := _overloads(name, getattr(theirs, name), "function")):
             yield Target("functional", name, found)
-    ours, theirs = gpunet.linalg, torch.linalg
-    for name in dir(ours):
-        if _is_function(ours, theirs, name) and (found := _overloads(f"linalg_{name}", getattr(theirs, name), "linalg")):
-            yield Target("linalg", name, found)
+    for room in ("linalg", "special"):
+        ours, theirs = getattr(gpunet, room), getattr(torch, room)
+        for name in dir(ours):
+            if _is_function(ours, theirs, name) and (found := _overloads(f"{room}_{name}", getattr(theirs, name), room)):
+                yield Target(room, name, found)
     for name in dir(gpunet.Tensor):
         if not hasattr(torch.Tensor, name) or (hasattr(object, name) and name not in OPERATORS):
             continue

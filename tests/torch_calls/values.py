@@ -29,7 +29,8 @@ NUMPY_NAMES = {"dim": "axis", "keepdim": "keepdims", "input": "x", "other": "x2"
 BACKENDS = ("Layout", "Device", "Generator", "MemoryFormat")
 
 #: Functions that get ordinary numbers only; PyTorch ends the process for the smallest integer divided by -1.
-NO_SPECIAL = ("fmod", "gcd", "lcm", *LAPACK)
+#: Some polynomials take it as many steps as the order.
+NO_SPECIAL = ("fmod", "gcd", "lcm", "laguerre_polynomial_l", "legendre_polynomial_p", *LAPACK)
 
 #: The dtypes that PyTorch takes, of functions that take few.
 DTYPES_OF = {

@@ -1,0 +1,160 @@
+"""Lazy convolutions, layers fused with batch normalization, functional_call, buffers and the adaptive softmax, beside PyTorch's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+import pytest
+
+import gpunet
+from gpunet import nn
+from gpunet.autograd import Function, gradgradcheck
+from gpunet.errors import ArgumentError, MismatchError, MissingNameError, OutOfRangeError, ShapeError
+from gpunet.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval, skip_init
+from gpunet.nn.utils.stateless import functional_call
+
+
+def with_state_of(theirs: Any, ours: Any) -> None:
+    ours.load_state_dict({name: gpunet.tensor(value.numpy()) for name, value in theirs.state_dict().items()})
+
+
+def assert_equal(ours: Any, theirs: Any) -> None:
+    numpy.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_lazy_convolution(dims: int, transpose: bool, torch: Any) -> None:
+    name = f"LazyConv{'Transpose' if transpose else ''}{dims}d"
+    ours, theirs = (getattr(library.nn, name)(6, 3, stride=2, padding=1, groups=2) for library in (gpunet, torch))
+    assert isinstance(ours.weight, nn.parameter.UninitializedParameter) and ours.in_channels == 0
+    x = numpy.random.default_rng(0).normal(size=(2, 4, *[7] * dims)).astype("float32")
+    assert tuple(ours(gpunet.tensor(x)).shape) == tuple(theirs(torch.tensor(x)).shape)
+    assert type(ours) is getattr(nn, name.removeprefix("Lazy")) and repr(ours) == repr(theirs)
+    with_state_of(theirs, ours)
+    assert_equal(ours(gpunet.tensor(x)), theirs(torch.tensor(x)))
+
+
+def test_lazy_convolution_draws_what_the_convolution_draws() -> None:
+    gpunet.manual_seed(3)
+    lazy = nn.LazyConv2d(4, 3)
+    lazy(gpunet.ones(1, 2, 5, 5))
+    gpunet.manual_seed(3)
+    assert gpunet.equal(lazy.weight, nn.Conv2d(2, 4, 3).weight)
+
+
+def test_lazy_convolution_of_a_loaded_state() -> None:
+    lazy, other = nn.LazyConv2d(4, 3, bias=False), nn.Conv2d(2, 4, 3, bias=False)
+    lazy.load_state_dict(other.state_dict())
+    x = gpunet.randn(1, 2, 5, 5)
+    assert gpunet.equal(lazy(x), other(x)) and lazy.in_channels == 2
+
+
+def test_lazy_convolution_refuses() -> None:
+    with pytest.raises(ShapeError, match="LazyConv2d: the input has 3 channels; expected a positive multiple of groups=2"):
+        nn.LazyConv2d(4, 3, groups=2)(gpunet.ones(1, 3, 5, 5))
+    with pytest.raises(ShapeError, match="expected 3 or 4 dimensions"):
+        nn.LazyConv2d(4, 3)(gpunet.ones(5, 5))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_fused_with_batch_norm(bias: bool, torch: Any) -> None:
+    x = gpunet.randn(5, 3, 6, 6)
+    for layer, transpose in ((nn.Conv2d(3, 4, 3, bias=bias), False), (nn.ConvTranspose2d(3, 4, 3, bias=bias), True)):
+        norm = nn.BatchNorm2d(4)
+        model = nn.Sequential(layer, norm)
+        model(x)
+        with pytest.raises(ArgumentError, match="training mode"):
+            fuse_conv_bn_eval(layer, norm)
+        nn.init.uniform_(norm.weight, 0.5, 2.0)
+        model.eval()
+        assert_equal(fuse_conv_bn_eval(layer, norm, transpose)(x), model(x))
+    model = nn.Sequential(nn.Linear(3, 4, bias=bias), nn.BatchNorm1d(4))
+    model(x[:, :, 0, 0])
+    model.eval()
+    assert_equal(fuse_linear_bn_eval(*model)(x[:, :, 0, 0]), model(x[:, :, 0, 0]))
+
+
+def test_functional_call() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    weight = gpunet.eye(3).requires_grad_()
+    own = model[0].weight
+    x = gpunet.randn(4, 3)
+    out = functional_call(model, [{"0.weight": weight}, {"0.bias": gpunet.zeros(3)}], (x,))
+    (out * x).sum().backward()
+    assert weight.grad is not None and model[0].weight is own and own.grad is None
+    assert_equal(functional_call(model[0], {"weight": weight, "bias": gpunet.zeros(3)}, x), x)
+    with pytest.raises(MissingNameError, match="'2.weight'"):
+        functional_call(model, {"2.weight": weight}, x)
+    with pytest.raises(ArgumentError, match="strict=True, but '0.bias'"):
+        functional_call(model, {"0.weight": weight}, x, strict=True)
+    with pytest.raises(ArgumentError, match="in two"):
+        functional_call(model, [{"0.weight": weight}] * 2, x)
+
+
+def test_functional_call_replaces_tied_weights() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight = model[0].weight
+    x, double = gpunet.ones(1, 3), 2.0 * gpunet.eye(3)
+    assert functional_call(model, {"0.weight": double}, x).tolist() == [[4.0] * 3]
+    with pytest.raises(ArgumentError, match="one parameter"):
+        functional_call(model, {"0.weight": double, "1.weight": gpunet.eye(3)}, x)
+
+
+def test_skip_init_draws_nothing() -> None:
+    gpunet.manual_seed(0)
+    expected = gpunet.rand(2)
+    gpunet.manual_seed(0)
+    layer = skip_init(nn.Linear, 3, 4)
+    assert gpunet.equal(gpunet.rand(2), expected) and layer.weight.shape == (4, 3)
+    with pytest.raises(ArgumentError, match="no parameter device"):
+        skip_init(nn.ReLU)
+
+
+def test_buffer() -> None:
+    module = nn.Module()
+    module.mean, module.count = nn.Buffer(gpunet.ones(2)), nn.Buffer(gpunet.zeros(1), persistent=False)
+    assert [name for name, _ in module.named_buffers()] == ["mean", "count"]
+    assert [*module.state_dict()] == ["mean"]
+
+
+def test_adaptive_softmax(torch: Any) -> None:
+    x = numpy.random.default_rng(0).normal(size=(9, 8)).astype("float32")
+    labels = numpy.array([0, 3, 11, 5, 2, 19, 7, 4, 10])
+    ours, theirs = (t.nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4, 10], 2.0, head_bias=True) for t in (gpunet, torch))
+    with_state_of(theirs, ours)
+    found = []
+    for library, module in ((gpunet, ours), (torch, theirs)):
+        rows = library.tensor(x, requires_grad=True)
+        output, loss = module(rows, library.tensor(labels))
+        loss.backward()
+        found.append([output, loss, rows.grad, module.log_prob(rows), *(p.grad for p in module.parameters())])
+    for a, b in zip(*found):
+        assert_equal(a, b)
+    assert ours.predict(gpunet.tensor(x)).tolist() == theirs.predict(torch.tensor(x)).tolist()
+    assert math.isclose(float(ours.log_prob(gpunet.tensor(x)).exp().sum()), 9.0, rel_tol=1e-5)
+    with pytest.raises(OutOfRangeError, match="expected 0 to 19"):
+        ours(gpunet.tensor(x), gpunet.tensor(labels + 1))
+    with pytest.raises(ArgumentError, match="ascending"):
+        nn.AdaptiveLogSoftmaxWithLoss(8, 20, [10, 4])
+
+
+def test_gradgradcheck() -> None:
+    x = gpunet.tensor([0.3, -1.2], dtype=gpunet.float64, requires_grad=True)
+    y = gpunet.tensor([1.5, 0.7], dtype=gpunet.float64, requires_grad=True)
+    assert gradgradcheck(lambda a, b: a.sin() * b**3, (x, y))
+
+    class Wrong(Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any) -> Any:
+            ctx.save_for_backward(a)
+            return a**3
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 3.0 * (ctx.saved_tensors[0].detach() ** 2)
+
+    with pytest.raises(MismatchError):
+        gradgradcheck(Wrong.apply, x)
