@@ -26,7 +26,7 @@ class InverseInfo(NamedTuple):
     info: Tensor
 
 
-@public(names=NAMES_OF_A)
+@public(names=NAMES_OF_A, autocast="cpu: float32")
 def householder_product(A: Any, tau: Any) -> Tensor:  # noqa: N803
     """The first n columns of the product of k reflections I - tau_i v_i v_i^T, where v_i is column i of A below a 1.
 
@@ -60,7 +60,7 @@ def _reflected(a: Tensor, tau: Tensor) -> Tensor:
     return result
 
 
-@public(names=NAMES_OF_A)
+@public(names=NAMES_OF_A, autocast="cpu: float32")
 def inv_ex(A: Any, *, check_errors: bool = False) -> InverseInfo:  # noqa: N803
     """The inverses, NaN of singular matrices, and info: 0, or the place from 1 of the 0 on the diagonal of U.
 
@@ -94,7 +94,7 @@ def vander(x: Any, *, N: int | None = None) -> Tensor:  # noqa: N803
     return pow(values.unsqueeze(-1), arange(count, device=values.device))
 
 
-@public(names=NAMES_OF_A)
+@public(names=NAMES_OF_A, autocast="cpu: float32")
 def tensorinv(A: Any, ind: int = 2) -> Tensor:  # noqa: N803
     """The inverse of A as a matrix of its first ``ind`` dimensions and the others: (others, first).
 
@@ -112,7 +112,7 @@ def tensorinv(A: Any, ind: int = 2) -> Tensor:  # noqa: N803
     return inverse_of("linalg.tensorinv", a.reshape(math.prod(first), math.prod(rest))).reshape(*rest, *first)
 
 
-@public(names={**NAMES_OF_A, "other": "B"})
+@public(names={**NAMES_OF_A, "other": "B"}, autocast="cpu: float32")
 def tensorsolve(A: Any, B: Any, dims: Any = None) -> Tensor:  # noqa: N803
     """The X of tensordot(A, X, X.ndim) = B, whose shape is that of A behind the dimensions of B.
 

@@ -76,7 +76,7 @@ def _renormed(x: Tensor, p: float, axes: tuple[int, ...], most: float) -> Tensor
     return x * where(compare("greater", norms, most), most / (norms + 1e-7), 1.0)
 
 
-@elementwise("renorm")
+@elementwise("renorm", autocast="cuda: float32")
 def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Tensor:
     """The tensor whose slices along ``dim`` are scaled so that their p-norm is at most ``maxnorm``.
 
