@@ -48,7 +48,8 @@ def _backward(
     _backward_of([self], [gradient], inputs, retain_graph, create_graph)
 
 
-_backward.__qualname__ = "Tensor.backward"  # Python's in messages
+_backward.__qualname__ = "Tensor.backward"  # the name in Python's message about an unknown keyword
+
 
 def backward(
     tensors: Tensor | Sequence[Tensor],

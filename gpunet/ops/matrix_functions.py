@@ -19,6 +19,7 @@ from gpunet.ops.matmul import matmul
 
 __all__ = ["householder_product", "inv_ex", "tensorinv", "tensorsolve", "vander"]
 
+
 class InverseInfo(NamedTuple):
     """What :func:`inv_ex` returns."""
 

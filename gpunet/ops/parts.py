@@ -252,21 +252,11 @@ def _counted(function: str, x: Tensor, edges: Sequence[numpy.ndarray], points: n
                 f"{function}: weight has shape {heavy.shape} and dtype {heavy.dtype}; expected {wanted} and {x.dtype}"
             )
         heavy = heavy.reshape(-1)
-    places, inside = [], numpy.ones(len(points), bool)
-    for column, ends in zip(points.T, edges):
-        place = numpy.searchsorted(ends, column, side="right") - 1
-        place = numpy.where(column == ends[-1], len(ends) - 2, place)
-        inside &= (place >= 0) & (place < len(ends) - 1) & ~numpy.isnan(column)
-        places.append(place)
-    shape = tuple([len(ends) - 1 for ends in edges])
-    flat = numpy.ravel_multi_index([place[inside] for place in places], shape) if math.prod(shape) else numpy.zeros(0, int)
-    hist = numpy.bincount(flat, None if heavy is None else heavy[inside], minlength=math.prod(shape)).reshape(shape)
-    if density:
-        volume: Any = 1.0
-        for ends in edges:
-            volume = numpy.multiply.outer(volume, numpy.diff(ends).astype("float64"))
-        with numpy.errstate(all="ignore"):
-            hist = hist / hist.sum() / volume
+    try:
+        with numpy.errstate(all="ignore"):  # a density of no elements is NaN
+            hist, _ = numpy.histogramdd(points, [*edges], density=bool(density), weights=heavy)
+    except ValueError as error:  # edges that are not ascending
+        raise ArgumentError(f"{function}: {error}") from None
     return make_tensor(devices.move(hist.astype(x.dtype), x.device))
 
 
@@ -302,9 +292,7 @@ def histogram(input: Any, bins: Any = 100, *, range: Any = None, weight: Any = N
     return Histogram(hist, make_tensor(devices.move(edges, x.device)))
 
 
-def histogramdd(
-    input: Any, bins: Any, range: Any = None, weight: Any = None, density: bool = False
-) -> HistogramDD:
+def histogramdd(input: Any, bins: Any, range: Any = None, weight: Any = None, density: bool = False) -> HistogramDD:
     """:func:`histogram` of points: the rows of ``input`` (..., dimensions).
 
     Args:

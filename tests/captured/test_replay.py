@@ -11,8 +11,11 @@ import pytest
 import gpunet
 from gpunet import nn
 from gpunet.backend import devices
+from gpunet.backend.heap import return_freed_memory
+from gpunet.captured import step as captured_step
 from gpunet.captured.lowering import Lowering
 from gpunet.errors import GpunetError
+from gpunet.launch import memory
 from gpunet.launch.random import default_generator
 from gpunet.launch.shims import Ufunc
 from gpunet.launch.tape import Tape, record
@@ -236,3 +239,18 @@ def test_a_numpy_scalar_keeps_its_dtype_in_a_lowered_step() -> None:
     run, _ = Lowering(tape.launches, [out]).finish([False, False])
     run()
     assert out.tobytes() == expected.tobytes()
+
+
+def test_a_recording_returns_its_memory_and_a_replay_does_not_search_for_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned = []
+    monkeypatch.setattr(captured_step, "return_freed_memory", lambda: returned.append(len(memory._scratch.buffers)))
+    step = gpunet.capture(lambda x: F.cross_entropy(x, gpunet.zeros(4, dtype="int64")), backend="numpy")
+    for _ in range(3):
+        step(gpunet.randn(4, 3))
+    assert returned == [0]  # once, and without scratch memory of the recorded run
+
+
+def test_memory_of_the_heap_can_be_returned() -> None:
+    array = numpy.ones(100)
+    return_freed_memory()
+    assert array.sum() == 100

@@ -11,6 +11,7 @@ import pytest
 import gpunet
 from gpunet.autograd import gradcheck, gradgradcheck
 from gpunet.errors import ArgumentError, LinAlgError, ShapeError
+from tests.ops.beside_torch import check_values_and_gradients
 
 CALLS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "matrix_exp": (lambda t, a: t.linalg.matrix_exp(a), ((2, 3, 3),)),
@@ -26,15 +27,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_values_and_gradients(name: str, torch: Any, device: str) -> None:
     call, shapes = CALLS[name]
-    arrays = [numpy.random.default_rng(i).normal(size=shape) for i, shape in enumerate(shapes)]
-    found = []
-    for library, options in ((gpunet, {"device": device}), (torch, {})):
-        inputs = [library.tensor(a, requires_grad=True, **options) for a in arrays]
-        result = call(library, *inputs)
-        (result * result.detach().cos()).sum().backward()
-        found.append([v.detach().cpu().numpy() for v in (result, *(x.grad for x in inputs))])
-    for ours, theirs in zip(*found):
-        numpy.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
+    check_values_and_gradients(call, shapes, torch, device, 1e-9)
 
 
 @pytest.mark.parametrize("name", ["matrix_exp", "householder_product", "vander"])

@@ -11,6 +11,7 @@ import pytest
 
 import gpunet
 from gpunet.errors import ArgumentError, OutOfRangeError, ShapeError
+from tests.ops.beside_torch import check_values_and_gradients
 
 #: Calls of a library and tensors of these shapes, whose results and gradients are PyTorch's.
 CALLS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
@@ -34,16 +35,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_values_and_gradients(name: str, torch: Any, device: str) -> None:
     call, shapes = CALLS[name]
-    arrays = [numpy.random.default_rng(i).normal(size=shape) for i, shape in enumerate(shapes)]
-    found = []
-    for library, options in ((gpunet, {"device": device}), (torch, {})):
-        inputs = [library.tensor(a, requires_grad=True, **options) for a in arrays]
-        result = call(library, *inputs)
-        weights = library.tensor(numpy.random.default_rng(9).normal(size=tuple(result.shape)), **options)
-        (result * result * weights).sum().backward()
-        found.append([v.detach().cpu().numpy() for v in (result, *(x.grad for x in inputs))])
-    for ours, theirs in zip(*found):
-        numpy.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+    check_values_and_gradients(call, shapes, torch, device, 1e-10)
 
 
 WINDOWS = ("bartlett", "blackman", "hamming", "hann", "kaiser")
@@ -82,6 +74,8 @@ def test_histograms(torch: Any) -> None:
             numpy.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
     with pytest.raises(ArgumentError, match="the range is from -inf"):
         gpunet.histogram(gpunet.tensor([-math.inf, 1.0]), 3)
+    with pytest.raises(ArgumentError, match="monotonically increasing"):
+        gpunet.histogram(gpunet.zeros(2), gpunet.tensor([1.0, 0.0]))
 
 
 def test_places() -> None:
