@@ -29,6 +29,8 @@ __all__ = ["capture"]
 _log = logging.getLogger(__name__)
 BACKENDS = ("auto", "numpy", "numba")
 _reorder_lock = threading.Lock()
+#: Bytes of a step's arena from which the memory of its recording is returned: it takes time in proportion to the whole heap.
+_LEAST_RETURNED = 1 << 22
 
 
 class CapturedStep:
@@ -142,8 +144,9 @@ class CapturedStep:
             self._run_eagerly(key, recording.breaks[0])
         else:
             self._move_last(recording)
-        release_scratch()
-        return_freed_memory()  # the arrays of the recorded run are gone, and a replay has its own
+            if recording.lowering.arena_bytes >= _LEAST_RETURNED:
+                release_scratch()
+                return_freed_memory()  # the arrays of the recorded run are gone, and a replay has its own
         return first
 
     def _run_eagerly(self, key: Any, reason: GraphBreak) -> None:

@@ -241,13 +241,14 @@ def test_a_numpy_scalar_keeps_its_dtype_in_a_lowered_step() -> None:
     assert out.tobytes() == expected.tobytes()
 
 
-def test_a_recording_returns_its_memory_and_a_replay_does_not_search_for_any(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows, times", [(4, 0), (1000, 1)])
+def test_the_recording_of_a_large_step_returns_its_memory(rows: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     returned = []
     monkeypatch.setattr(captured_step, "return_freed_memory", lambda: returned.append(len(memory._scratch.buffers)))
-    step = gpunet.capture(lambda x: F.cross_entropy(x, gpunet.zeros(4, dtype="int64")), backend="numpy")
+    step = gpunet.capture(lambda x: F.cross_entropy(x * 2, gpunet.zeros(rows, dtype="int64")), backend="numpy")
     for _ in range(3):
-        step(gpunet.randn(4, 3))
-    assert returned == [0]  # once, and without scratch memory of the recorded run
+        step(gpunet.randn(rows, 1100))
+    assert returned == [0] * times  # without the scratch memory of the recorded run
 
 
 def test_memory_of_the_heap_can_be_returned() -> None:
