@@ -13,6 +13,7 @@ from gpunet.backend.devices import Array
 from gpunet.errors import GradientError
 from gpunet.launch.memory import empty
 from gpunet.launch.random import Generator
+from gpunet.ops.broadcast import in_accumulator
 from gpunet.ops.define import elementwise
 from gpunet.ops.elementwise import exp, log
 from gpunet.ops.error_functions import erfc_array
@@ -119,6 +120,7 @@ def _incomplete(xp: Any, a: Array, x: Array, *, upper: bool) -> Array:
 INCOMPLETE_GAMMA = float64_shim("igamma", _incomplete)
 
 
+@in_accumulator
 def _density(a: Tensor, x: Tensor) -> Tensor:
     return exp((a - 1.0) * log(x) - x - lgamma(a))
 

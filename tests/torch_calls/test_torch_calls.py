@@ -37,7 +37,8 @@ def test_calls_follow_from_the_seed(targets: list[Target]) -> None:
 
 def test_most_calls_are_valid(torch: Any, targets: list[Target]) -> None:
     accepted = [v.kind in (EQUAL, SILENT) for v in verdicts(torch, torch, 1000, 0, targets=targets)]
-    assert sum(accepted) > 650  # many functions in place refuse integers, and many products other shapes than one
+    # many functions in place refuse integers, many products and equations of tensors other shapes than one
+    assert sum(accepted) > 640
 
 
 @pytest.mark.parametrize("name", ["F.embedding", "F.embedding_bag"])
@@ -60,8 +61,8 @@ SETTINGS_AND_FILES = {
 }  # fmt: skip
 
 
-#: A function whose parameters PyTorch gives no types; tests/ops/test_running.py has its calls.
-WITHOUT_TYPES = {"cdist"}
+#: Functions whose parameters PyTorch gives no types; tests/ops/test_running.py and test_strided_and_parts.py have their calls.
+WITHOUT_TYPES = {"broadcast_shapes", "cdist"}
 
 
 def test_what_is_left_out(torch: Any, targets: list[Target]) -> None:
