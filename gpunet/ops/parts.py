@@ -19,7 +19,7 @@ from gpunet.ops.arithmetic import exp2
 from gpunet.ops.broadcast import broadcast_shape, broadcasts_to, cast, in_accumulator
 from gpunet.ops.compare import compare
 from gpunet.ops.define import elementwise
-from gpunet.ops.dims import normalize_dim
+from gpunet.ops.dims import normalize_dim, normalize_slice_dim
 from gpunet.ops.elementwise import where
 from gpunet.ops.face import as_integer, as_number, check_flag, public, sizes_of
 from gpunet.ops.join import split
@@ -161,25 +161,28 @@ def sum_to_size(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
 @public("split_with_sizes", out=False)
 def split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """:func:`split` with a list of sizes."""
-    return split(input, sizes_of("split_with_sizes", (), split_sizes=split_sizes), dim)
+    at = normalize_slice_dim(dim, input, "split_with_sizes")
+    return split(input, sizes_of("split_with_sizes", (), split_sizes=split_sizes), at)
 
 
 @public("unsafe_split", out=False)
 def unsafe_split(input: Any, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
     """:func:`split`: here its views can be changed in place as others can."""
-    return split(input, as_integer("unsafe_split", "split_size", split_size), dim)
+    at = normalize_slice_dim(dim, input, "unsafe_split")
+    return split(input, as_integer("unsafe_split", "split_size", split_size), at)
 
 
 @public("unsafe_split_with_sizes", out=False)
 def unsafe_split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """:func:`split_with_sizes`: here its views can be changed in place as others can."""
-    return split(input, sizes_of("unsafe_split_with_sizes", (), split_sizes=split_sizes), dim)
+    at = normalize_slice_dim(dim, input, "unsafe_split_with_sizes")
+    return split(input, sizes_of("unsafe_split_with_sizes", (), split_sizes=split_sizes), at)
 
 
 @public("unsafe_chunk", out=False)
 def unsafe_chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """:func:`chunk`: here its views can be changed in place as others can."""
-    return tuple(input.chunk(chunks, dim))
+    return tuple(input.chunk(chunks, normalize_slice_dim(dim, input, "unsafe_chunk")))
 
 
 def unravel_index(indices: Any, shape: Any) -> tuple[Tensor, ...]:

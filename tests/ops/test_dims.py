@@ -34,6 +34,7 @@ EXAMPLES: dict[str, Callable[[Any], Any]] = {
     "tensors": lambda lib: [operand(lib), operand(lib)], "x2": lambda lib: operand(lib), "src": operand, "source": operand,
     "other": operand, "b": operand, "value": lambda lib: 2.0, "q": lambda lib: 0.5, "start": lambda lib: 0, "length": lambda lib: 1,
     "reduce": lambda lib: "sum", "shifts": lambda lib: 1, "indices_or_sections": lambda lib: 2,
+    "p": lambda lib: 2.0, "maxnorm": lambda lib: 1.0, "split_size": lambda lib: 1, "split_sizes": lambda lib: [1, 2],
     "indices": lambda lib: lib.tensor([[0, 0, 1]]),
     **{f"index_{write}.index": lambda lib: lib.tensor([0, 1]) for write in ("add", "add_", "copy", "copy_", "fill", "fill_")},
 }  # fmt: skip
