@@ -88,6 +88,9 @@ class Loops(NamedTuple):
         numbers: ints and floats.
         scratch: number of elements of a scratch array with the dtype of the first array.
         checks_input: whether the body returns 1 for an invalid input.
+        work: if not 0, the body computes independent items, its first two numbers are the first item and the end, so that
+            threads may share them; and this is the number of bytes that it moves in the cache, or of its multiplications.
+            Such a body has no scratch and checks nothing.
     """
 
     body: LoopBody
@@ -95,6 +98,7 @@ class Loops(NamedTuple):
     numbers: tuple[int | float, ...] = ()
     scratch: int = 0
     checks_input: bool = False
+    work: int = 0
 
 
 # ---- functions for bodies -------------------------------------------------------------------------------------------

@@ -23,9 +23,11 @@ from gpunet.autograd import fused, make_tensor
 from gpunet.backend.devices import Array
 from gpunet.backend.dtypes import int32
 from gpunet.launch.kernel import Geometry, elementwise_grid, kernel
+from gpunet.launch.loops import Loops
 from gpunet.launch.memory import empty, scratch
 from gpunet.ops.gemm import DIVISOR, divisor
 from gpunet.ops.index import GATHER, gather_at
+from gpunet.ops.pooling_loops import halving_loop, spread_loop
 from gpunet.ops.resample import Rows, Table, resample, span_rows
 from gpunet.ops.shape import _reshape
 
@@ -61,6 +63,12 @@ class Windows(NamedTuple):
         start, step = window * self.stride[axis] - self.padding[axis], self.dilation[axis]
         end = min(start + step * (self.taps[axis] - 1) + 1, self.extent[axis])
         return slice(start if start >= 0 else start % step, end, step)
+
+    @property
+    def are_halves(self) -> bool:
+        """Whether these are 2 x 2 windows at stride 2, all inside the plane."""
+        is_inside = all(2 * count <= extent for count, extent in zip(self.size[1:], self.extent[1:]))
+        return self[3:] == ((1, 2, 2), (1, 2, 2), (0, 0, 0), (1, 1, 1), False) and is_inside
 
     @property
     def num_taps(self) -> int:
@@ -244,6 +252,14 @@ def max_pool_forward(y, index, x, *, windows):
         _place_of_taps(index[start : start + step].reshape(len(maxima), -1), number.reshape(len(maxima), -1), windows)
 
 
+@max_pool_forward.loops
+def _(y, index, x, *, windows):
+    if index is None or not windows.are_halves:
+        return None
+    numbers = (0, x.size // max(1, math.prod(windows.extent)), *windows.size[1:], *windows.extent[1:])
+    return Loops(halving_loop, (y, index, x), numbers, work=x.nbytes)
+
+
 @kernel("pooling.cu", outputs=1, types=_TYPES, reads_values=True)
 def max_pool_backward(dx, index, dy, *, windows):
     """dx = the sum of dy over the windows whose maximum is the element; arrays as in :func:`max_pool_forward`."""
@@ -252,6 +268,13 @@ def max_pool_backward(dx, index, dy, *, windows):
     rows = places.reshape(-1, math.prod(windows.size))
     numpy.add(index.reshape(rows.shape), numpy.arange(0, len(rows) * planes, planes)[:, None], out=rows)
     numpy.add.at(dx.reshape(-1), places.reshape(-1), dy.reshape(-1))
+
+
+@max_pool_backward.loops
+def _(dx, index, dy, *, windows):
+    places = math.prod(windows.size)
+    planes = index.size // max(1, places)
+    return Loops(spread_loop, (dx, index, dy), (0, planes, places, math.prod(windows.extent)), work=2 * dx.nbytes)
 
 
 def _counts(windows: Windows, axis: int, divisors: Divisors) -> ndarray:

@@ -228,3 +228,25 @@ def test_captured_steps_are_eager_ones(backend: str, device: str) -> None:
         for mine, eager in zip(*(f(gpunet.tensor(x, device=device)) for f in (captured, step))):
             numpy.testing.assert_allclose(to_numpy(mine), to_numpy(eager), rtol=1e-5, atol=1e-5)
     assert len(captured.recordings) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"ceil_mode": True}, {"stride": 3}, {"padding": 1}], ids=str)
+def test_captured_maxima_of_pairs_are_the_eager_ones(options: dict[str, Any], dtype: str, backend: str) -> None:
+    """Of ties, NaN and infinities too; large enough for several threads."""
+    values = numpy.array([0.0, -0.0, 1.0, numpy.nan, -numpy.inf], dtype)
+    x = numpy.random.default_rng(0).choice(values, (40, 20, 23, 31), p=(0.2, 0.1, 0.1, 0.1, 0.5))
+    x[::2] = drawn((20, 20, 23, 31)).astype(dtype)
+    leaf = gpunet.tensor(x, requires_grad=True)
+    weights = gpunet.tensor(drawn(F.max_pool2d(leaf, 2, **options).shape).astype(dtype))
+
+    def step() -> Any:
+        y, places = F.max_pool2d(leaf, 2, return_indices=True, **options)
+        leaf.grad = None
+        (y * weights).sum().backward()
+        return y.detach(), places, leaf.grad
+
+    captured = gpunet.capture(step, backend=backend)
+    for _ in range(2):
+        for mine, eager in zip(captured(), step()):
+            numpy.testing.assert_array_equal(mine.numpy(), eager.numpy())

@@ -29,17 +29,24 @@ class LibraryCall(NamedTuple):
     Attributes:
         dtype: of the scratch memory.
         arguments: views and SCRATCH, which mean their addresses, then numbers.
+        work: of ``Loops``.
     """
 
     function: LoopBody | str
     dtype: numpy.dtype[Any]
     arguments: tuple[View | int | float | str, ...]
+    work: int = 0
+
+    @property
+    def num_arrays(self) -> int:
+        """How many of the arguments are addresses."""
+        return sum(isinstance(a, (View, str)) for a in self.arguments)
 
     @property
     def entry(self) -> Entry:
         """The compiled function that it calls."""
-        arrays = [a.dtype if isinstance(a, View) else self.dtype for a in self.arguments if isinstance(a, (View, str))]
-        numbers = [type(a).__name__ for a in self.arguments if isinstance(a, (int, float))]
+        arrays = [a.dtype if isinstance(a, View) else self.dtype for a in self.arguments[: self.num_arrays]]  # type: ignore[union-attr]
+        numbers = [type(a).__name__ for a in self.arguments[self.num_arrays :]]
         return Entry(self.function, tuple(TYPE_NAMES[dtype] for dtype in arrays), tuple(numbers))
 
 
@@ -207,7 +214,7 @@ def _loops(call: Call) -> list[Unit] | None:
         return None
     dtype = loops.arrays[0].dtype
     arrays = (*loops.arrays, SCRATCH) if loops.scratch else loops.arrays
-    library_call = LibraryCall(loops.body, dtype, (*arrays, *loops.numbers))
+    library_call = LibraryCall(loops.body, dtype, (*arrays, *loops.numbers), loops.work)
     return [LibraryUnit(call, [library_call], loops.scratch * dtype.itemsize, loops.checks_input)]
 
 

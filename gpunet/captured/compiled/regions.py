@@ -73,8 +73,13 @@ def _divide(work: int, extent: int, granule: int, along: Any) -> Division | None
 
 
 def divide_library_call(call: LibraryCall) -> Division | None:
-    """Cut a product along its rows or columns, a transposition along its columns; None if the call is one piece."""
+    """Cut a product along its rows or columns, a transposition along its columns, a loop body with items into fewer items.
+
+    None if the call is one piece.
+    """
     arguments: Any = call.arguments
+    if call.work:
+        return _divide(call.work, arguments[call.num_arrays + 1], 1, "items")
     if call.function == "transpose":
         rows, columns = arguments[2:4]
         return _divide(4 * rows * columns * call.dtype.itemsize, columns, 16, None)

@@ -95,6 +95,11 @@ class Writer:
         """Change the arguments of a library call to those of one chunk."""
         values: Any = call.arguments
         itemsize = call.dtype.itemsize
+        if division.along == "items":
+            first = call.num_arrays
+            arguments[first] = f"chunk * {division.step}"
+            arguments[first + 1] = f"min({division.extent}, chunk * {division.step} + {division.step})"
+            return
         if call.function == "transpose":
             strides, count = {0: values[2] * itemsize, 1: itemsize}, 3
         elif division.along == "columns":

@@ -33,7 +33,7 @@ def windows(
 
 #: (planes, windows) without dilation.  Those of 64 elements and more are computed by warps.
 _PLAIN = (
-    (3, windows((1, 6, 8), (1, 2, 2), (1, 2, 2))),
+    (3, windows((1, 6, 8), (1, 2, 2), (1, 2, 2))), (2, windows((1, 7, 9), (1, 2, 2), (1, 2, 2))),
     (2, windows((1, 7, 9), (1, 3, 3), (1, 2, 2), (0, 1, 1))),
     (2, windows((1, 5, 7), (1, 3, 2), (1, 1, 3), (0, 1, 0), ceil_mode=True)),  # the last window ends behind the padding
     (2, windows((3, 5, 4), (2, 3, 2), (1, 2, 1), (1, 1, 1))),
