@@ -25,6 +25,10 @@ def add_parser(subparsers: Any) -> None:
         help="column of the target in a CSV, by name or number (from 0; -1 is the last), or name of its array in an .npz "
         "(default: the last column; the array y)",
     )
+    data.add_argument(
+        "--ignore", action="append", default=argparse.SUPPRESS, metavar="COLUMN",
+        help="a column of a CSV to leave out, by name or number; may be repeated",
+    )  # fmt: skip
     data.add_argument("--task", default="auto", help="classification, regression, or auto: inferred from the target")
     data.add_argument("--test-size", type=float, default=0.2, help="fraction of the rows to hold out")
     network = parser.add_argument_group("network")

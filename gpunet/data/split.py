@@ -6,6 +6,7 @@ the training rows only, so that no information leaks from the held-out rows.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy
@@ -80,10 +81,10 @@ class Standardisation:
     target_scale: float = 1.0
 
     def features(self, features: numpy.ndarray) -> numpy.ndarray:
-        """Standardise features; returns a C-contiguous float32 array."""
+        """Standardise features; returns a C-contiguous float32 array, 0 where a value is missing (NaN)."""
         dtype = features.dtype if is_floating(features.dtype) else numpy.dtype("float64")
         shifted = (features - self.mean.astype(dtype)) / self.scale.astype(dtype)
-        return numpy.ascontiguousarray(shifted, numpy.float32)
+        return numpy.ascontiguousarray(numpy.where(numpy.isnan(features), 0.0, shifted), numpy.float32)
 
     def targets(self, targets: numpy.ndarray) -> numpy.ndarray:
         """Standardise targets; returns float32. Class indices are returned unchanged."""
@@ -93,12 +94,14 @@ class Standardisation:
 
 
 def standardise(train: TabularData) -> Standardisation:
-    """Compute mean and standard deviation of the training rows.
+    """Compute mean and standard deviation of the training rows, of the values that are not missing.
 
-    A constant column gets scale 1 instead of 0, and becomes 0.
+    A constant column gets scale 1 instead of 0, and becomes 0; so does one whose values are all missing in these rows.
     """
-    mean = train.features.mean(axis=0, dtype=numpy.float64)
-    scale = train.features.std(axis=0, dtype=numpy.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of means of nothing
+        mean = numpy.nan_to_num(numpy.nanmean(train.features, axis=0, dtype=numpy.float64))
+        scale = numpy.nan_to_num(numpy.nanstd(train.features, axis=0, dtype=numpy.float64))
     scale[scale <= 1e-12 * numpy.abs(mean)] = 1.0
     if train.task == "classification":
         return Standardisation(mean, scale)

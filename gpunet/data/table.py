@@ -1,160 +1,139 @@
-"""CSV files with numbers in the feature columns and numbers or text in the target column.
+"""CSV files as they are: the rows of text, and which column is the target.
 
-The first row is a header if it contains no number; otherwise the columns are named 0, 1, 2, ... The delimiter is the most
-frequent of comma, semicolon and tab in the first line.
+Lines above the first row that begin with # are comments, and below it those that do not have its number of cells.  The delimiter is
+the most frequent of comma, semicolon, tab and | in the first row, or white space if it has none of these.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import itertools
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy
-
+from gpunet.data.columns import is_missing, is_number, joined
 from gpunet.errors import DataError
 
-#: Cells that stand for a missing value, in lower case.
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file with the target column separated from the features."""
+    """The cells of a CSV file, stripped, without blank lines."""
 
-    features: numpy.ndarray  # (n, f) float64
-    feature_names: list[str]
-    targets: list[str]  # unparsed cells
-    target_name: str
+    path: Path
+    names: list[str]  # of the columns
+    rows: list[list[str]]
     lines: list[int]  # line number of each row
+    delimiter: str
+
+    def cells(self, column: int) -> list[str]:
+        """The cells of a column."""
+        return [row[column] for row in self.rows]
+
+    def find(self, wanted: str | int, role: str) -> int:
+        """The number of a column.
+
+        Args:
+            wanted: its name, or its number from 0; -1 is the last.
+            role: of the column, for error messages.
+
+        Raises:
+            DataError: there is no such column, or several of the name.
+        """
+        names, path = self.names, self.path
+        if isinstance(wanted, str) and wanted in names:
+            if names.count(wanted) > 1:
+                count = names.count(wanted)
+                raise DataError(f"{path}: {count} columns are named {wanted!r}; give the number of the {role} instead")
+            return names.index(wanted)
+        try:
+            number = int(wanted)
+        except ValueError:
+            raise DataError(f"{path}: no column {wanted!r}; the columns are {joined(names)}") from None
+        if not -len(names) <= number < len(names):
+            raise DataError(f"{path}: no column number {number}; expected 0 to {len(names) - 1}: {joined(names)}")
+        return number % len(names)
 
 
-def is_number(cell: str) -> bool:
-    """Whether a cell contains a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def read_csv(path: Path, target: str | int | None = None) -> Table:
+def read_csv(path: Path, header_has: Sequence[str] = ()) -> Table:
     """Read a CSV file.
 
-    Args:
-        path: the file.
-        target: name or number of the target column (from 0; -1 is the last); the last column if None.
+    The first row is a header if none of its cells is a number, if it has a name of ``header_has``, or if most of its cells are
+    text above columns of numbers.  Without a header, columns are named 0, 1, 2, ...
 
     Raises:
-        DataError: the file is empty, not text or ragged, the target is unknown, or a feature is not a number; the message
-            has the file, line, column and value.
+        DataError: the file is empty, not text, or ragged; the message has file and line.
     """
-    rows, lines = _read_rows(path)
+    rows, lines, delimiter = _read_rows(path)
     first = rows[0]
-    has_header = not any(is_number(cell) for cell in first) or (isinstance(target, str) and target in first)
-    names = first if has_header else [str(i) for i in range(len(first))]
+    has_header = any(name in first for name in header_has) or _is_header(first, rows[1:])
+    names = [name or str(i) for i, name in enumerate(first)] if has_header else [str(i) for i in range(len(first))]
     if has_header:
         rows, lines = rows[1:], lines[1:]
     if not rows:
         raise DataError(f"{path}: no rows below the header ({', '.join(names)})")
+    if has_header and all(len(row) == len(names) + 1 for row in rows) and _are_row_numbers([row[0] for row in rows]):
+        rows = [row[1:] for row in rows]  # as R writes them
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
-            raise DataError(
-                f"{path}, line {line}: {len(row)} cells; expected {len(names)}, as in "
-                f"{'the header' if has_header else 'the first line'} ({_joined(names)})"
-            )
-    column = _target_column(path, target, names)
-    if len(names) < 2:
-        raise DataError(f"{path}: only one column, {names[0]!r}; expected feature columns and a target column")
-    feature_columns = [index for index in range(len(names)) if index != column]
-    try:
-        features = numpy.array([[float(row[index]) for index in feature_columns] for row in rows])
-        is_valid = bool(numpy.isfinite(features).all())
-    except ValueError:
-        is_valid = False
-    if not is_valid:
-        raise _bad_cell(path, rows, lines, names, feature_columns)
-    targets = [row[column] for row in rows]
-    missing = [line for cell, line in zip(targets, lines, strict=True) if cell.lower() in MISSING]
-    if missing:
-        raise DataError(
-            f"{path}, line {missing[0]}, target column {names[column]!r}: the value is missing "
-            f"(in {len(missing)} of {len(rows)} rows); remove these rows"
-        )
-    return Table(features, [names[index] for index in feature_columns], targets, names[column], lines)
+            place = "the header" if has_header else "the first line"
+            raise DataError(f"{path}, line {line}: {len(row)} cells; expected {len(names)}, as in {place} ({joined(names)})")
+    if has_header and not first[0] and _are_row_numbers([row[0] for row in rows]):  # as pandas writes them
+        names, rows = names[1:], [row[1:] for row in rows]
+    return Table(path, names, rows, lines, delimiter)
 
 
-def _read_rows(path: Path) -> tuple[list[list[str]], list[int]]:
-    """Rows of stripped cells without blank lines, and the line number on which each row ends."""
-    rows: list[list[str]] = []
-    lines: list[int] = []
+def _is_header(first: list[str], rows: list[list[str]]) -> bool:
+    texts = [i for i, cell in enumerate(first) if not is_number(cell)]
+    if len(texts) == len(first):
+        return True
+    above_numbers = [i for i in texts if all(is_number(row[i]) or is_missing(row[i]) for row in rows if i < len(row))]
+    return bool(rows) and 2 * len(above_numbers) > len(first)
+
+
+def _are_row_numbers(cells: list[str]) -> bool:
+    start = int(cells[0]) if cells[0].isdecimal() else -1
+    return start in (0, 1) and cells == [str(i) for i in range(start, start + len(cells))]
+
+
+def _read_rows(path: Path) -> tuple[list[list[str]], list[int], str]:
+    """Rows of stripped cells without blank lines and comments, the line number on which each row ends, and the delimiter."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            start = file.readline()
-            delimiter = max(",;\t", key=start.count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter)
-            for row in reader:
-                if any(cell.strip() for cell in row):
-                    rows.append([cell.strip() for cell in row])
-                    lines.append(reader.line_num)
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}. Save it again as UTF-8 CSV") from None
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}; expected comma-separated values") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
+    every = list(io.StringIO(text, newline=""))
+    num_comments = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#") or not line.strip(), every))
+    kept = ["\n"] * num_comments + every[num_comments:]  # so that lines keep their numbers
+    delimiter = _delimiter(every[num_comments : num_comments + 2])
+    if delimiter == " ":
+        kept = [" ".join(line.split()) + "\n" for line in kept]
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    reader = csv.reader(kept, delimiter=delimiter)
+    try:
+        for row in reader:
+            is_comment = rows and row and row[0].startswith("#") and len(row) != len(rows[0])
+            if any(cell.strip() for cell in row) and not is_comment:
+                rows.append([cell.strip() for cell in row])
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        name = DELIMITERS.get(delimiter, "white space")
+        raise DataError(f"{path}, line {reader.line_num}: {error}; expected values separated by {name}") from None
     if not rows:
         raise DataError(f"{path} is empty; expected a header and rows of numbers")
-    return rows, lines
+    return rows, lines, delimiter
 
 
-def _target_column(path: Path, target: str | int | None, names: list[str]) -> int:
-    if target is None:
-        return len(names) - 1
-    if isinstance(target, str) and target in names:
-        if names.count(target) > 1:
-            raise DataError(
-                f"{path}: {names.count(target)} columns are named {target!r}; give the number of the column instead"
-            )
-        return names.index(target)
-    try:
-        number = int(target)
-    except ValueError:
-        raise DataError(f"{path}: no column {target!r}; the columns are {_joined(names)}") from None
-    if not -len(names) <= number < len(names):
-        raise DataError(f"{path}: no column number {number}; expected 0 to {len(names) - 1}: {_joined(names)}")
-    return number % len(names)
-
-
-def _bad_cell(
-    path: Path, rows: list[list[str]], lines: list[int], names: list[str], feature_columns: list[int]
-) -> DataError:
-    """The error for the first feature that is not a finite number."""
-    missing = [
-        (line, index) for row, line in zip(rows, lines, strict=True) for index in feature_columns
-        if row[index].lower() in MISSING
-    ]  # fmt: skip
-    for row, line in zip(rows, lines, strict=True):
-        for index in feature_columns:
-            cell, place = row[index], f"{path}, line {line}, column {names[index]!r}"
-            if cell.lower() in MISSING:
-                return DataError(
-                    f"{place}: the value is missing ({cell!r}; {len(missing)} in the file); expected a number: fill in the "
-                    "missing values, or remove their rows or columns"
-                )
-            if not is_number(cell):
-                num_text = sum(not is_number(other[index]) for other in rows)
-                return DataError(
-                    f"{place}: {cell!r} is not a number ({num_text} of {len(rows)} rows have text in this column); correct "
-                    "it, remove the column, or encode it as numbers (categories as one column of 0 and 1 each)"
-                )
-            if not numpy.isfinite(float(cell)):
-                return DataError(f"{place}: {cell!r} is not finite; expected a finite number")
-    raise AssertionError("every cell is a finite number")
-
-
-def _joined(names: list[str]) -> str:
-    if len(names) <= 30:
-        return ", ".join(names)
-    return ", ".join(names[:30]) + f", ... ({len(names)} in all)"
+def _delimiter(lines: list[str]) -> str:
+    """The delimiter of the first of these lines, of a file's first rows."""
+    first, *second = [re.sub(r'"[^"]*"', "x", line) for line in lines] or [""]
+    found = max(DELIMITERS, key=first.count)
+    has_columns = len(first.split()) > 1 and all(len(line.split()) == len(first.split()) for line in second)
+    return " " if found not in first and has_columns else found

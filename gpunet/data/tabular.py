@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import math
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy
 
 from gpunet.backend.dtypes import is_numeric, is_text
-from gpunet.data.table import read_csv
+from gpunet.data.columns import Column, describe, is_missing, joined
+from gpunet.data.table import Table, read_csv
 from gpunet.data.targets import Targets, classes_of_arrays, infer
 from gpunet.errors import DataError, MissingDependencyError
 
@@ -34,7 +37,10 @@ TARGET_KEYS = ("y", "Y", "target", "targets", "label", "labels")
 
 @dataclass(frozen=True)
 class TabularData:
-    """Rows of features with their targets."""
+    """Rows of features with their targets.
+
+    A missing value of a CSV file is NaN; :func:`standardise` puts the mean in its place.
+    """
 
     name: str
     task: str  # "classification" | "regression"
@@ -44,19 +50,29 @@ class TabularData:
     class_names: tuple[str, ...] = ()  # empty for regression
     notes: tuple[str, ...] = ()  # messages about inferred properties
     held_out: numpy.ndarray | None = None  # (n,) bool: the test rows of a file with its own split
+    target_name: str = "target"
+    columns: tuple[Column, ...] = ()  # how the features of a CSV file were made of its columns; else empty
 
     def __len__(self) -> int:
         return len(self.features)
 
 
-def load(source: str | Path, target: str | int | None = None, task: str = "auto") -> TabularData:
+def load(
+    source: str | Path, target: str | int | None = None, task: str = "auto", ignore: Sequence[str | int] = ()
+) -> TabularData:
     """Load a data set.
+
+    The columns of a CSV file may be numbers (also 1,234.5 and 12%, and 1234,5 between semicolons), true and false, dates, which
+    become days since 1970, and text, which becomes a column of 0 and 1 for each of up to 20 values, or else the rank of the value.
+    A column with a missing value gets another one that says where.  Rows without a target, and columns that tell rows apart and
+    nothing else, are left out.  :attr:`TabularData.notes` say all of this.
 
     Args:
         source: one of :data:`BUILT_IN`, or the path of a .csv or .npz file.
         target: the column of the target, by name or by number (from 0; -1 is the last); for an .npz file the name of its
             array. Default: the last column, or the first array named like one of :data:`TARGET_KEYS`.
         task: "classification", "regression", or "auto" to infer it from the target.
+        ignore: columns of a CSV file to leave out, by name or number.
 
     Raises:
         DataError: the data are invalid; the message has the file, line, column and value.
@@ -65,6 +81,9 @@ def load(source: str | Path, target: str | int | None = None, task: str = "auto"
     if task not in ("auto", "classification", "regression"):
         raise DataError(f"task {task!r}; expected 'auto', 'classification' or 'regression'")
     name = str(source)
+    suffix = Path(source).suffix.lower()
+    if ignore and (name in BUILT_IN or suffix == ".npz"):
+        raise DataError(f"ignore {list(ignore)}: {name} has no columns to ignore, only a CSV file has; remove it")
     if name in BUILT_IN:
         if target is not None:
             raise DataError(f"target {target!r}: the built-in data {name!r} have a fixed target; remove it")
@@ -74,11 +93,10 @@ def load(source: str | Path, target: str | int | None = None, task: str = "auto"
         raise DataError(f"no data {name!r}: expected {', '.join(BUILT_IN)} or the path of a .csv or .npz file")
     if path.is_dir():
         raise DataError(f"{path} is a folder; expected a .csv or .npz file")
-    suffix = path.suffix.lower()
     if suffix == ".npz":
         return _from_npz(path, target, task)
     if suffix in (".csv", ".tsv", ".txt", ".data"):
-        return _from_csv(path, target, task)
+        return _from_csv(path, target, task, ignore)
     raise DataError(f"{path}: unsupported file extension {suffix!r}; expected .csv or .npz")
 
 
@@ -101,11 +119,78 @@ def _built_in(name: str, task: str) -> TabularData:
     return TabularData(name, fixed_task, features, bunch.target.astype(numpy.int64), feature_names, class_names)
 
 
-def _from_csv(path: Path, target: str | int | None, task: str) -> TabularData:
-    table = read_csv(path, target)
-    targets = infer(table.targets, str(path), table.target_name, table.lines, task)
-    note = f"target: column {table.target_name!r}" + (" (the last one)" if target is None else "")
-    return _dataset(path, table.features, targets, tuple(table.feature_names), (note,))
+def _from_csv(path: Path, target: str | int | None, task: str, ignore: Sequence[str | int]) -> TabularData:
+    table = read_csv(path, [name for name in (target, *ignore) if isinstance(name, str)])
+    left_out = {table.find(column, "column to ignore") for column in ignore}
+    rest = [i for i in range(len(table.names)) if i not in left_out]
+    column = table.find(target, "target") if target is not None else rest[-1] if rest else -1
+    if column in left_out or not rest:
+        raise DataError(f"{path}: the target {table.names[column]!r} is to be ignored; expected another column")
+    if len(rest) < 2:
+        raise DataError(f"{path}: only one column, {table.names[column]!r}; expected feature columns and a target column")
+    name, notes = table.names[column], [f"target: column {table.names[column]!r}" + (" (the last one)" if target is None else "")]
+    has_target = [not is_missing(cell) for cell in table.cells(column)]
+    if not any(has_target):
+        raise DataError(f"{path}, target column {name!r}: all values are missing; choose another column")
+    if not all(has_target):
+        notes.append(f"left out: {has_target.count(False)} rows without a target")
+        table = replace(table, rows=[*compress(table.rows, has_target)], lines=[*compress(table.lines, has_target)])
+    numbers = [i for i in range(len(table.names)) if i != column]
+    columns = [
+        Column(table.names[i], "ignored", reason="as asked") if i in left_out
+        else describe(table.names[i], table.cells(i), str(path), table.lines, table.delimiter)
+        for i in numbers
+    ]  # fmt: skip
+    features = encode(table, columns, numbers)
+    if not features.shape[1]:
+        reasons = "; ".join(f"{c.name}: {c.reason}" for c in columns)
+        raise DataError(f"{path}: no column is left beside the target {name!r} ({reasons})")
+    targets = infer(table.cells(column), str(path), name, table.lines, task, table.delimiter)
+    names = tuple(found for c in columns for found in c.names)
+    made = _dataset(path, features, targets, names, (*notes, *_notes(columns)))
+    return replace(made, target_name=name, columns=tuple(columns))
+
+
+def encode(table: Table, columns: Sequence[Column], numbers: Sequence[int] | None = None) -> numpy.ndarray:
+    """The features (n, f) of the rows of a table: float64, NaN where a value is missing.
+
+    Args:
+        table: the rows.
+        columns: how to encode them.
+        numbers: where each column stands in the table; if None, where the column of its name stands.
+
+    Raises:
+        DataError: the table lacks a column, or a cell is not of the kind of its column.
+    """
+    parts = [numpy.empty((len(table.rows), 0))]
+    for i, column in enumerate(columns):
+        if column.kind != "ignored":
+            number = table.find(column.name, "column") if numbers is None else numbers[i]
+            parts.append(column.encode(table.cells(number), table.lines, str(table.path)))
+    return numpy.concatenate(parts, axis=1)
+
+
+def _notes(columns: Sequence[Column]) -> list[str]:
+    """Sentences about the columns that are not plain numbers."""
+    kinds = {
+        "flag": "as 0 and 1", "date": "as days since 1970", "category": "a column of 0 and 1 for each value",
+        "code": "text as the rank of its value",
+    }  # fmt: skip
+    notes = []
+    for kind, meaning in kinds.items():
+        found = [c for c in columns if c.kind == kind]
+        if found:
+            counts = [f"{c.name} ({len(c.categories)} values)" if c.categories else c.name for c in found]
+            notes.append(f"{meaning}: {joined(counts)}")
+    for form in ("thousands", "decimal comma", "percentage"):
+        found = [c for c in columns if c.format == form]
+        if found:
+            notes.append(f"numbers with {form}: {joined([c.name for c in found])}")
+    missing = [c.name for c in columns if c.has_missing]
+    if missing:
+        notes.append(f"missing values, the mean instead, and a column that says where: {joined(missing)}")
+    notes += [f"left out: {c.name} ({c.reason})" for c in columns if c.kind == "ignored"]
+    return notes
 
 
 def _dataset(

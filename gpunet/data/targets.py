@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
 
-from gpunet.backend.dtypes import is_boolean, is_text
-from gpunet.data.table import is_number
+from gpunet.backend.dtypes import is_boolean, is_integer, is_text
+from gpunet.data.columns import NUMBERS, is_number, number_format
 from gpunet.errors import DataError
 
 #: Integer targets with at most this many different values are inferred to be classes, if a value occurs twice.
@@ -26,7 +27,9 @@ class Targets:
     note: str  # the inferred task and the reason
 
 
-def infer(cells: Sequence[str], file: str, column: str, lines: Sequence[int], task: str = "auto") -> Targets:
+def infer(
+    cells: Sequence[str], file: str, column: str, lines: Sequence[int], task: str = "auto", delimiter: str = ","
+) -> Targets:
     """Parse the cells of a target column.
 
     Args:
@@ -34,14 +37,16 @@ def infer(cells: Sequence[str], file: str, column: str, lines: Sequence[int], ta
         file, column: names for error messages.
         lines: line number of each cell, for error messages.
         task: "classification", "regression", or "auto".
+        delimiter: of the file.
 
     Raises:
         DataError: all rows have the same class, every row has its own class, or text is mixed with numbers.
     """
     numeric = [is_number(cell) for cell in cells]
     place = f"{file}, target column {column!r}"
-    if all(numeric):
-        return classes_of_arrays(numpy.array([float(cell) for cell in cells]), file, column, task)
+    form = number_format(column, cells, file, delimiter)
+    if form:
+        return classes_of_arrays(_exact(cells, form), file, column, task)
     if task == "regression" or 2 * sum(numeric) > len(cells):  # text in a column of numbers is a typo
         row = numeric.index(False)
         raise DataError(
@@ -49,6 +54,20 @@ def infer(cells: Sequence[str], file: str, column: str, lines: Sequence[int], ta
             f"{sum(numeric)} of {len(cells)} targets are; correct it"
         )
     return _classes(numpy.array(cells), place, "the target is text")
+
+
+def _exact(cells: Sequence[str], form: str) -> numpy.ndarray:
+    """Numbers of cells: integers where all are, so that neighbours above 2^53 stay different."""
+    if all(_INTEGER.fullmatch(cell) for cell in cells):
+        integers = [int(cell) for cell in cells]
+        for dtype in (numpy.int64, numpy.uint64):
+            limits = numpy.iinfo(dtype)
+            if limits.min <= min(integers) and max(integers) <= limits.max:
+                return numpy.array(integers, dtype)
+    return numpy.array([NUMBERS[form](cell) for cell in cells])
+
+
+_INTEGER = re.compile(r"[+-]?\d+")
 
 
 def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str = "auto") -> Targets:
@@ -68,18 +87,19 @@ def classes_of_arrays(values: numpy.ndarray, file: str, column: str, task: str =
     if not finite.all():
         row = int((~finite).argmax())
         raise DataError(f"{place}: row {row} is {values[row]}; expected a finite number")
-    is_integer = bool((values == numpy.floor(values)).all())
+    has_integers = bool((values == numpy.floor(values)).all())
     num_values = len(numpy.unique(values))
-    if task == "classification" and not is_integer:
+    if task == "classification" and not has_integers:
         row = int((values != numpy.floor(values)).argmax())
         raise DataError(f"{place}: row {row} is {values[row]}; expected integers or text for classification")
     has_repeats = num_values < len(values) and num_values <= MAX_INFERRED_CLASSES
-    if task == "classification" or (task == "auto" and is_integer and has_repeats):
-        return _classes(values.astype(numpy.int64), place, f"the target has {num_values} different integers")
+    if task == "classification" or (task == "auto" and has_integers and has_repeats):
+        labels = values if is_integer(values.dtype) or numpy.abs(values).max() >= 2.0**63 else values.astype(numpy.int64)
+        return _classes(labels, place, f"the target has {num_values} different integers")
     if num_values < 2:
         raise DataError(f"{place}: every row has the value {values[0]:g}; expected different values")
     reason = "requested" if task == "regression" else (
-        f"the target has {num_values} different integers" if is_integer else "the target has fractional values"
+        f"the target has {num_values} different integers" if has_integers else "the target has fractional values"
     )  # fmt: skip
     return Targets("regression", values.astype(numpy.float64), (), f"regression: {reason}")
 

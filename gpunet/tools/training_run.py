@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import gpunet
 from gpunet import data, nn, optim
 from gpunet.backend.devices import Device
 from gpunet.data import DataLoader, Split, Standardisation, TabularData, TensorDataset
+from gpunet.data.columns import Column
 from gpunet.errors import ArgumentError
 from gpunet.launch.random import Generator
 from gpunet.train import LOSSES, OPTIMIZERS, SCHEDULES, EpochResult, RunFolder, fit, multilayer_perceptron
@@ -40,6 +41,7 @@ class Options:
 
     data: str = "digits"
     target: str | None = None
+    ignore: Sequence[str] = ()
     task: str = "auto"
     test_size: float = 0.2
     hidden: str = "128,64"
@@ -172,7 +174,7 @@ def prepare(options: Options) -> Setup:
     if weight_decay is not None and not 0.0 <= weight_decay < math.inf:
         raise ArgumentError(f"--weight-decay {weight_decay}; expected zero or a positive number")
 
-    dataset = data.load(options.data, options.target, options.task)
+    dataset = data.load(options.data, options.target, options.task, options.ignore)
     loss = choose_loss(options.loss, dataset.task, len(dataset.class_names))
     split = data.split(dataset, options.test_size, _generator(options.seed, "split"))
     outputs = len(dataset.class_names) if loss == "cross_entropy" else 1
@@ -218,8 +220,9 @@ def _tensors(setup: Setup, part: TabularData, device: Any) -> tuple[Any, Any]:
 
 
 def _config(options: Options, setup: Setup, device: Any) -> dict[str, Any]:
-    """The content of config.json; ``load_run`` reads "network", and users need "standardisation" for new inputs."""
+    """The content of config.json; ``load_run`` reads "network", and ``predict`` "columns" and "standardisation"."""
     dataset, standardisation = setup.dataset, setup.standardisation
+    columns = dataset.columns or [Column(name, "number", "plain") for name in dataset.feature_names]
     return {
         "gpunet": gpunet.__version__,
         "options": {name: value for name, value in asdict(options).items() if value is not None},
@@ -230,6 +233,8 @@ def _config(options: Options, setup: Setup, device: Any) -> dict[str, Any]:
         "optimizer": setup.optimizer,
         "learning_rate": setup.learning_rate,
         "rows": {"train": len(setup.split.train), "test": len(setup.split.test)},
+        "target": dataset.target_name,
+        "columns": [column.as_json() for column in columns],
         "features": list(dataset.feature_names),
         "classes": list(dataset.class_names),
         "standardisation": {

@@ -10,11 +10,9 @@ JSON in the metadata of the file. Files are written atomically, so a crash while
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +25,7 @@ from gpunet.backend import devices
 from gpunet.backend.devices import Device
 from gpunet.backend.dtypes import as_dtype, is_numeric
 from gpunet.errors import ArgumentError, CheckpointError, DtypeError, MissingDependencyError
+from gpunet.train.files import replacing
 
 __all__ = ["load", "save"]
 
@@ -79,21 +78,12 @@ def save(
     if hasattr(f, "write"):
         _write(f, library.save(tensors, entry))
         return
-    path, temporary = _as_path(f, "save"), None
+    path = _as_path(f, "save")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        os.close(handle)
-        library.save_file(tensors, temporary, metadata=entry)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp restricts access to the owner
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            library.save_file(tensors, temporary, metadata=entry)
     except OSError as error:
         raise CheckpointError(f"cannot write the checkpoint {path}: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
 
 def _write(file: Any, content: bytes) -> None:
@@ -308,12 +298,6 @@ def _description(header: dict[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 # ---- nested state as tensors and JSON ---------------------------------------------------------------------------------

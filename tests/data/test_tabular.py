@@ -117,12 +117,11 @@ def test_task_is_inferred_and_noted(csv: Any, values: Any, task: str, expected: 
 
 
 BAD = {
-    "text": ("a,b,y\n1,2,0\n3,high,1\n5,6,1\n", r"line 3, column 'b': 'high' is not a number \(1 of 3 rows"),
-    "missing": ("a,b,y\n1,2,0\n3,,1\n,6,1\n", r"line 3, column 'b': the value is missing \(''; 2 in the file\)"),
-    "not available": ("a,b,y\n1,NA,0\n3,4,1\n", r"line 2, column 'b': the value is missing \('NA'; 1 in the file\)"),
-    "nan": ("a,b,y\n1,2,0\n3,nan,1\n", "line 3, column 'b': the value is missing"),
+    "text": ("a,b,y\n1,2,0\n3,high,1\n5,6,1\n", r"line 3, column 'b': 'high' is not a number \(1 of 3 values are text"),
     "infinite": ("a,b,y\n1,2,0\n3,inf,1\n", "line 3, column 'b': 'inf' is not finite"),
-    "missing target": ("a,b,y\n1,2,0\n3,4,\n", "line 3, target column 'y': the value is missing"),
+    "missing targets": ("a,b,y\n1,2,\n3,4,NA\n", "target column 'y': all values are missing"),
+    "comma": ("a;y\n1,234;0\n5;1\n", "the comma in '1,234' may separate thousands or decimals"),
+    "names": ("name,y\n" + "".join(f"n{i},{i % 2}\n" for i in range(32)), r"no column is left .*name: text with 32"),
     "typo in the target": (
         "a,y\n1,2.5\n2,3.5\n3,4,\n".replace("4,\n", "4x\n"),
         "line 4, target column 'y': '4x' is not a number",
@@ -178,6 +177,93 @@ def test_not_a_data_file(csv: Any, tmp_path: Path) -> None:
     path.write_bytes("größe,y\n1,a\n2,b\n".encode("latin-1"))
     with pytest.raises(DataError, match="is not UTF-8 text"):
         load(path)
+
+
+# ---- real files -------------------------------------------------------------------------------------------------------
+
+PEOPLE = """\
+# people of a town
+# of 2020
+id,2020,Joined,member,town,income,share,note,kind
+1,3,2020-01-02,yes,Ulm,"1,234.50",12%,a b,cat
+2,4,2021-02-03,no,Bonn,999,3%,,dog
+3,,2021-03-01,yes,Ulm,"12,000",5%,c,cat
+4,6,2022-01-02,,Kiel,7,5%,d,
+# the end
+5,7,2022-12-31,no,Bonn,8,6%,e,dog
+"""
+
+
+def test_columns_of_every_kind(csv: Any) -> None:
+    data = load(csv(PEOPLE), ignore=["id"])
+    assert data.target_name == "kind" and data.class_names == ("cat", "dog")
+    assert data.feature_names == (
+        "2020", "2020 is missing", "Joined", "member", "town=Bonn", "town=Ulm", "income", "share",
+        "note=a b", "note=c", "note=e",
+    )  # fmt: skip
+    expected = [
+        [3, 0, 18263, 1, 0, 1, 1234.5, 0.12, 1, 0, 0], [4, 0, 18661, 0, 1, 0, 999, 0.03, 0, 0, 0],
+        [numpy.nan, 1, 18687, 1, 0, 1, 12000, 0.05, 0, 1, 0], [7, 0, 19357, 0, 1, 0, 8, 0.06, 0, 0, 1],
+    ]  # fmt: skip
+    numpy.testing.assert_allclose(data.features, expected)
+    assert data.notes == (
+        "target: column 'kind' (the last one)", "left out: 1 rows without a target", "as 0 and 1: member",
+        "as days since 1970: Joined",
+        "a column of 0 and 1 for each value: town (2 values), note (3 values)", "numbers with thousands: income",
+        "numbers with percentage: share", "missing values, the mean instead, and a column that says where: 2020",
+        "left out: id (as asked)", "classification into 2 classes: the target is text",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "target", "names", "row"), [
+    ("x|y|z\n1|2|a\n3|4|b\n5|6|a\n", None, ("x", "y"), [1, 2]),
+    ("x  y  z\n1 2   a\n3 4 b\n5 6 a\n", None, ("x", "y"), [1, 2]),
+    ("x;y;z\n1,5;2;a\n3;4;b\n5,25;6;a\n", None, ("x", "y"), [1.5, 2]),
+    (",x,y\n0,5,1.5\n1,6,2.5\n", None, ("x",), [5]),  # row numbers, as pandas writes them
+    ('"x","y"\n"1",5,1.5\n"2",6,2.5\n', None, ("x",), [5]),  # as R does
+    ('"a, b, c";y\n1;1.5\n2;2.5\n', None, ("a, b, c",), [1]),
+    ("id,2020,y\n1,2,3.5\n4,5,6.5\n", "y", ("id", "2020"), [1, 2]),
+    ("a,when,y\n1,01/31/2020,1.5\n2,02/01/2020,2.5\n", None, ("a", "when"), [1, 18292]),
+    ("a,when,y\n1,2020-01-31 12:00,1.5\n2,2020-02-01 00:00,2.5\n", None, ("a", "when"), [1, 18292.5]),
+], ids=str)  # fmt: skip
+def test_forms_of_files(csv: Any, text: str, target: Any, names: tuple[str, ...], row: list[float]) -> None:
+    data = load(csv(text), target)
+    assert data.feature_names == names and data.features[0].tolist() == row
+
+
+def test_many_texts_become_ranks(csv: Any) -> None:
+    rows = "".join(f"{i},t{i % 30:02},{i / 2}\n" for i in range(90))
+    data = load(csv("a,t,y\n" + rows))
+    assert data.features[:31, 1].tolist() == [*range(30), 0] and "text as the rank of its value: t (30 values)" in data.notes
+
+
+def test_integer_targets_are_exact(csv: Any, npz: Any) -> None:
+    """Neighbours above 2^53 are one number as float64, and those above 2^63 are negative as int64."""
+    rows = "".join(f"{i},{9007199254740992 + i % 3}\n" for i in range(9))
+    assert load(csv("a,y\n" + rows)).class_names == tuple(str(9007199254740992 + i) for i in range(3))
+    labels = numpy.array([2**63, 2**63 + 1] * 3, numpy.uint64)
+    assert load(npz(X=numpy.ones((6, 2)), y=labels)).class_names == ("9223372036854775808", "9223372036854775809")
+    rows = "".join(f'{i},"{i % 3 + 1},000"\n' for i in range(9))
+    assert load(csv("a,y\n" + rows)).class_names == ("1000", "2000", "3000")
+
+
+def test_columns_to_ignore(csv: Any, npz: Any) -> None:
+    assert load(csv(GOOD), ignore=["age"]).feature_names == ("height",)
+    assert load(csv(GOOD), ignore=[2]).task == "regression"  # the last one that is left is the target
+    with pytest.raises(DataError, match="no column 'weight'; the columns are age, height, kind"):
+        load(csv(GOOD), ignore=["weight"])
+    with pytest.raises(DataError, match="the target 'kind' is to be ignored"):
+        load(csv(GOOD), "kind", ignore=["kind"])
+    with pytest.raises(DataError, match="has no columns to ignore"):
+        load(npz(X=numpy.ones((3, 2)), y=[0, 1, 0]), ignore=["X"])
+
+
+def test_missing_values_become_the_mean(csv: Any) -> None:
+    parts = split(load(csv("a,b,y\n" + "".join(f"{'' if i % 3 else i},{i},{i / 2}\n" for i in range(40)))), 0.25)
+    fitted = standardise(parts.train)
+    is_missing = numpy.isnan(parts.test.features[:, 0])
+    assert is_missing.any() and (fitted.features(parts.test.features)[is_missing, 0] == 0).all()
+    numpy.testing.assert_allclose(fitted.mean[0], numpy.nanmean(parts.train.features[:, 0]))
 
 
 # ---- .npz -----------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class LibraryCall(NamedTuple):
     @property
     def entry(self) -> Entry:
         """The compiled function that it calls."""
-        arrays = [a.dtype if isinstance(a, View) else self.dtype for a in self.arguments[: self.num_arrays]]  # type: ignore[union-attr]
+        arrays = [a.dtype if isinstance(a, View) else self.dtype for a in self.arguments[: self.num_arrays]]
         numbers = [type(a).__name__ for a in self.arguments[self.num_arrays :]]
         return Entry(self.function, tuple(TYPE_NAMES[dtype] for dtype in arrays), tuple(numbers))
 

@@ -1,0 +1,245 @@
+"""Columns of a table as numbers: how each column of a file is encoded, decided once and applied to other files.
+
+    column = describe("species", ["Adelie", "Gentoo", "Adelie"])
+    column.names                        # ("species=Adelie", "species=Gentoo")
+    column.encode(["Gentoo"], [2], "birds.csv")  # [[0., 1.]]
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy
+
+from gpunet.errors import DataError
+
+__all__ = ["Column", "describe"]
+
+#: Cells that stand for a missing value, in lower case.
+MISSING = frozenset({"", "na", "n/a", "nan", "nat", "none", "null", "?"})
+#: A text with at most this many different values becomes a column of 0 and 1 for each.
+MAX_ONE_HOT = 20
+
+_FLAGS = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_DATES = ("%Y/%m/%d", "%d.%m.%Y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d%b%Y", "%b %d %Y", "%b-%d-%Y", "%b %d, %Y", "%B %d, %Y")
+_SLASHED = ("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y")
+_TIMES = ("", " %H:%M", " %H:%M:%S")
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names for a message, of many the first ones."""
+    return ", ".join(names) if len(names) <= 30 else ", ".join(names[:30]) + f", ... ({len(names)} in all)"
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell stands for a missing value."""
+    return cell.lower() in MISSING
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell contains a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # which Python takes between digits
+
+
+def _without_commas(cell: str) -> float:
+    return float(cell.replace(",", "") if _THOUSANDS.fullmatch(cell) else cell)
+
+
+def _with_decimal_comma(cell: str) -> float:
+    return float(cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell)
+
+
+def _percentage(cell: str) -> float:
+    return float(cell[:-1]) / 100 if cell.endswith("%") else float(cell)
+
+
+#: Format of a number -> how to read it.
+NUMBERS: dict[str, Callable[[str], float]] = {
+    "plain": float, "thousands": _without_commas, "decimal comma": _with_decimal_comma, "percentage": _percentage,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a file, and the numbers that it becomes.
+
+    Attributes:
+        name: of the column in the file.
+        kind: "number"; "flag", 0 or 1; "date", the days since 1970; "category", a column of 0 and 1 for each value; "code", the
+            rank of the value; or "ignored", no numbers.
+        format: of a number, a key of ``NUMBERS``; of a date, what ``strptime`` takes, or "iso".
+        categories: the values of a category or code, sorted.
+        has_missing: whether values are missing, so that a column of 0 and 1 says where.
+        reason: why the column is ignored.
+    """
+
+    name: str
+    kind: str
+    format: str = ""
+    categories: tuple[str, ...] = ()
+    has_missing: bool = False
+    reason: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the numbers of a row."""
+        if self.kind == "ignored":
+            return ()
+        if self.kind == "category":
+            return tuple(f"{self.name}={value}" for value in self.categories)
+        return (self.name, f"{self.name} is missing") if self.has_missing else (self.name,)
+
+    def encode(self, cells: Sequence[str], lines: Sequence[int], file: str) -> numpy.ndarray:
+        """The numbers (n, len(names)) of cells: float64, NaN where the value is missing.
+
+        Args:
+            cells: the column.
+            lines: the line of each cell, for error messages.
+            file: for error messages.
+
+        Raises:
+            DataError: a cell is not of the kind of the column.
+        """
+        if self.kind == "ignored":
+            return numpy.empty((len(cells), 0))
+        if self.kind == "category":
+            codes = numpy.array([self._value(cell, line, file) for cell, line in zip(cells, lines, strict=True)])
+            return codes[:, None] == numpy.arange(len(self.categories))
+        values = numpy.array([self._value(cell, line, file) for cell, line in zip(cells, lines, strict=True)])
+        return numpy.stack([values, numpy.isnan(values)], 1) if self.has_missing else values[:, None]
+
+    def _value(self, cell: str, line: int, file: str) -> float:
+        if is_missing(cell):
+            return numpy.nan
+        place = f"{file}, line {line}, column {self.name!r}"
+        if self.categories:
+            if cell not in self.categories:
+                known = joined(self.categories)
+                raise DataError(f"{place}: {cell!r} did not occur in training; expected {known}, or an empty cell")
+            return float(self.categories.index(cell))
+        try:
+            value = _READERS[self.kind](cell, self.format)
+        except (ValueError, KeyError):
+            raise DataError(f"{place}: {cell!r} is no {self.kind}, as the others of the column are") from None
+        if not numpy.isfinite(value):
+            raise DataError(f"{place}: {cell!r} is not finite; expected a finite number")
+        return value
+
+    def as_json(self) -> dict[str, Any]:
+        """The attributes that differ from their defaults, as JSON holds them."""
+        needed = ("name", "kind")
+        return {key: value for key, value in asdict(self).items() if value or key in needed}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Column:
+        """The inverse of :meth:`as_json`."""
+        return cls(**{**values, "categories": tuple(values.get("categories", ()))})
+
+
+def _days(cell: str, form: str) -> float:
+    """Days since the start of 1970."""
+    found = datetime.datetime.fromisoformat(cell) if form == "iso" else datetime.datetime.strptime(cell, form)
+    return (found.replace(tzinfo=found.tzinfo or datetime.UTC) - _EPOCH).total_seconds() / 86400
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_READERS: dict[str, Callable[[str, str], float]] = {
+    "number": lambda cell, form: NUMBERS[form](cell), "flag": lambda cell, form: _FLAGS[cell.lower()], "date": _days,
+}  # fmt: skip
+
+
+def describe(name: str, cells: Sequence[str], file: str = "", lines: Sequence[int] = (), delimiter: str = ",") -> Column:
+    """Decide how a column of a file is encoded.
+
+    A column of numbers, flags (true and false, yes and no) or dates has no other cells but missing ones.  A text of few different
+    values is a category, of many a code; where nearly every row has its own text, or all rows the same value, it is ignored.
+
+    Args:
+        name: of the column.
+        cells: of all rows.
+        file, lines: for error messages, the name of the file and the line of each cell.
+        delimiter: of the file; where it is a comma, numbers have no decimal comma that could be one between thousands.
+
+    Raises:
+        DataError: text stands among numbers, so that it seems to be an error; or a comma may separate thousands or decimals.
+    """
+    present = [cell for cell in cells if not is_missing(cell)]
+    has_missing = len(present) < len(cells)
+    if not present:
+        return Column(name, "ignored", reason="all values are missing")
+    found = number_format(name, present, file, delimiter)
+    if found:
+        return Column(name, "number", found, has_missing=has_missing)
+    values = sorted(set(present))
+    if {value.lower() for value in values} <= _FLAGS.keys():
+        return Column(name, "flag", has_missing=has_missing)
+    form = _date_format(values)
+    if form:
+        return Column(name, "date", form, has_missing=has_missing)
+    _refuse_typo(name, cells, file, lines)
+    if len(values) == 1 and not has_missing:
+        return Column(name, "ignored", reason="all rows have the same text")
+    if len(values) <= MAX_ONE_HOT:
+        return Column(name, "category", categories=tuple(values))
+    if 2 * len(values) > len(present):
+        return Column(name, "ignored", reason=f"text with {len(values)} different values in {len(cells)} rows")
+    return Column(name, "code", categories=tuple(values), has_missing=has_missing)
+
+
+def number_format(name: str, cells: Sequence[str], file: str, delimiter: str) -> str:
+    """The key of ``NUMBERS`` by which all cells are numbers; "" if there is none.  For the arguments see :func:`describe`."""
+    odd = [cell for cell in cells if not is_number(cell)]
+    if not odd:
+        return "plain"
+    if all(cell.endswith("%") and is_number(cell[:-1]) for cell in odd):
+        return "percentage"
+    has_thousands, has_decimals = (all(form.fullmatch(cell) for cell in odd) for form in (_THOUSANDS, _DECIMAL_COMMA))
+    if not (has_thousands and has_decimals):
+        return "thousands" if has_thousands else "decimal comma" if has_decimals else ""
+    if delimiter == ",":
+        return "thousands"
+    raise DataError(
+        f"{file}, column {name!r}: the comma in {odd[0]!r} may separate thousands or decimals, and no other value tells; write the "
+        "numbers without it, or with a point"
+    )
+
+
+def _date_format(values: Sequence[str]) -> str:
+    """The format of dates by which all values can be read; "" if there is none."""
+    if not any(character.isdigit() for character in values[0]):
+        return ""
+    fits = [form for form in ("iso", *(d + t for d in (*_DATES, *_SLASHED) for t in _TIMES)) if _can_read(values, form)]
+    return fits[0] if fits else ""
+
+
+def _can_read(values: Sequence[str], form: str) -> bool:
+    try:
+        for value in values:
+            _days(value, form)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_typo(name: str, cells: Sequence[str], file: str, lines: Sequence[int]) -> None:
+    """Refuse a column of numbers with a text, or with text in less than a tenth of the rows."""
+    present = [row for row, cell in enumerate(cells) if not is_missing(cell)]
+    texts = [row for row in present if not is_number(cells[row])]
+    if len(texts) > max(1, len(present) // 10) or len(texts) == len(present):
+        return
+    row = texts[0]
+    where = f"{file}, line {lines[row]}, column {name!r}" if lines else f"column {name!r}"
+    raise DataError(
+        f"{where}: {cells[row]!r} is not a number ({len(texts)} of {len(present)} values are text); correct it, leave the cell "
+        f"empty, or leave the column out (--ignore {name!r})"
+    )

@@ -1,0 +1,89 @@
+"""Predictions of a trained network for the rows of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from gpunet.autograd import no_grad
+from gpunet.data.columns import Column
+from gpunet.data.split import Standardisation
+from gpunet.data.table import Table, read_csv
+from gpunet.data.tabular import encode
+from gpunet.errors import CheckpointError
+from gpunet.ops.creation import tensor
+from gpunet.ops.join import cat
+from gpunet.ops.softmax import softmax
+from gpunet.train.run_folder import load_run
+
+__all__ = ["Predictions", "predict"]
+
+_BATCH = 8192  # rows at once
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The rows of a file and what a network predicts for each."""
+
+    table: Table
+    target_name: str
+    values: numpy.ndarray  # (n,): class names, or numbers in the unit of the targets
+    class_names: tuple[str, ...]  # empty for regression
+    probabilities: numpy.ndarray | None  # (n, classes), None for regression
+
+    def as_csv(self, with_probabilities: bool = False) -> str:
+        """The columns of the file, the prediction and, if wanted, the probability of each class, as CSV with a header."""
+        names = [*self.table.names, f"predicted {self.target_name}"]
+        columns = [self.values.tolist()]
+        if with_probabilities and self.probabilities is not None:
+            names += [f"probability of {name}" for name in self.class_names]
+            columns += [[f"{p:.6g}" for p in column] for column in self.probabilities.T]
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([*row, *added] for row, added in zip(self.table.rows, zip(*columns)))
+        return text.getvalue()
+
+
+def predict(run: str | os.PathLike[str], data: str | os.PathLike[str], device: Any = "cpu") -> Predictions:
+    """Predict the target of each row of a CSV file.
+
+    Args:
+        run: a folder that ``gpunet train`` has written.
+        data: a CSV file with the columns that the network was trained on, in any order, by the names of the header; without a
+            header, by their numbers.  It may have others, and may lack the target.
+        device: of the network.
+
+    Raises:
+        CheckpointError: the run folder is damaged.
+        DataError: the file cannot be read, lacks a column, or has a cell of another kind.
+    """
+    model, config = load_run(run, device)
+    try:
+        columns = [Column.from_json(column) for column in config["columns"]]
+        values, target_name, class_names = config["standardisation"], config["target"], tuple(config["classes"])
+        standardisation = Standardisation(numpy.array(values["mean"]), numpy.array(values["scale"]), values["target_mean"],
+                                          values["target_scale"])  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{Path(run) / 'config.json'} was not written by this version of gpunet train ({error!r})") from None
+    table = read_csv(Path(data), [column.name for column in columns])
+    features = standardisation.features(encode(table, columns))
+    with no_grad():
+        parts = [model(tensor(features[i : i + _BATCH], device=device)) for i in range(0, len(features), _BATCH)]
+        outputs = cat(parts)
+        if config["loss"] != "cross_entropy" and class_names:  # one output, of two classes
+            last = outputs.sigmoid()
+            outputs = cat([1 - last, last], 1)
+        elif class_names:
+            outputs = softmax(outputs, 1)
+    found = outputs.cpu().numpy()
+    if not class_names:
+        numbers = found[:, 0].astype(float) * standardisation.target_scale + standardisation.target_mean
+        return Predictions(table, target_name, numbers, (), None)
+    return Predictions(table, target_name, numpy.array(class_names)[found.argmax(1)], class_names, found)
