@@ -35,6 +35,7 @@ PLACES = {
     "torch.utils.data": "gpunet.utils.data",
     "torch.distributions": "gpunet.distributions",
     "torch.types": "gpunet",
+    "torchvision.ops": "gpunet.vision.ops",
     "torchvision": "gpunet.vision",
     "torch": "gpunet",
 }

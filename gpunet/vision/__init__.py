@@ -1,8 +1,8 @@
-"""Images: models, transforms, data sets from local files and grids of images, with torchvision's names."""
+"""Images: models, transforms, data sets from local files, boxes and grids of images, with torchvision's names."""
 
-from gpunet.vision import datasets, models, transforms, utils
+from gpunet.vision import datasets, models, ops, transforms, utils
 
-__all__ = ["datasets", "models", "transforms", "utils"]
+__all__ = ["datasets", "models", "ops", "transforms", "utils"]
 
 
 def __dir__() -> list[str]:
