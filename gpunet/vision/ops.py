@@ -14,8 +14,8 @@ from gpunet.autograd import Tensor, no_grad, wrap
 from gpunet.backend.dtypes import is_boolean, is_floating, is_half, is_numeric
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.tape import graph_break_on_read
-from gpunet.ops.elementwise import atan, maximum, minimum, where
 from gpunet.ops.creation import arange, tensor, zeros
+from gpunet.ops.elementwise import atan, maximum, minimum, where
 from gpunet.ops.face import as_probability
 from gpunet.ops.join import stack
 from gpunet.ops.order import amax
@@ -128,7 +128,7 @@ def _distance_iou(boxes1: Any, boxes2: Any, eps: float) -> tuple[Any, Any]:
 
 
 def complete_box_iou(boxes1: Any, boxes2: Any, eps: float = 1e-7) -> Tensor:
-    """:func:`distance_box_iou` - alpha v, where v compares the aspect ratios and alpha = v / (1 - IoU + v), a constant of gradients.
+    """:func:`distance_box_iou` - alpha v, where v compares the aspect ratios and alpha = v / (1 - IoU + v), a constant.
 
     Source: Zheng et al., Distance-IoU Loss (2020).  Arguments and errors as of :func:`distance_box_iou`.
     """
@@ -189,7 +189,7 @@ def _suppress(function: str, boxes: Any, scores: Any, groups: Any, iou_threshold
                 if of_group is not None:
                     overlap = overlap & (of_group[start:] == of_group[row])
                 alive[row + 1 :] &= ~overlap[row + 1 - start :]
-    return order[tensor(alive)].to(device)
+    return order[tensor(alive, device="cpu")].to(device)
 
 
 def remove_small_boxes(boxes: Any, min_size: float) -> Tensor:
