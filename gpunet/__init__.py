@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         errors,
         interop,
         linalg,
+        metrics,
         models,
         mps,
         multiprocessing,
@@ -160,7 +161,8 @@ _STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",
-    "interop", "launch", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version", "vision",
+    "interop", "launch", "metrics", "models", "mps", "multiprocessing", "random", "testing", "tools", "train", "utils", "version",
+    "vision",
 )  # fmt: skip
 
 

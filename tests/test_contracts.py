@@ -38,7 +38,7 @@ LAYERS = (
     "nn optim",
     "captured",
     "data distributions",
-    "models vision",
+    "metrics models vision",
     "train",
     "_C accelerator amp backends cuda linalg mps multiprocessing random special utils",  # re-export names, as "" does
     "",

@@ -2,6 +2,8 @@
 
 from gpunet.metrics.classification import *
 from gpunet.metrics.classification import __all__ as _classification_names
+from gpunet.metrics.detection import *
+from gpunet.metrics.detection import __all__ as _detection_names
 from gpunet.metrics.metric import *
 from gpunet.metrics.metric import __all__ as _metric_names
 from gpunet.metrics.ranking import *
@@ -11,7 +13,9 @@ from gpunet.metrics.regression import __all__ as _regression_names
 from gpunet.metrics.text import *
 from gpunet.metrics.text import __all__ as _text_names
 
-__all__ = [*_classification_names, *_metric_names, *_ranking_names, *_regression_names, *_text_names]
+__all__ = [
+    *_classification_names, *_detection_names, *_metric_names, *_ranking_names, *_regression_names, *_text_names,
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:
