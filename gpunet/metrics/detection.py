@@ -25,6 +25,8 @@ AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**
 RECALLS = {"coco": numpy.linspace(0, 1, 101), "voc_11": numpy.linspace(0, 1, 11), "voc_area": None}
 _DETECTED = {"boxes": "boxes", "scores": "scores", "labels": "labels"}
 _TRUE = {"boxes": "boxes", "labels": "labels", "iscrowd": "crowds", "area": "areas"}
+#: The rows that are kept, by the first word of their names.
+_GROUPS = (("detected", _DETECTED.values()), ("true", _TRUE.values()))
 
 
 class MeanAveragePrecision(Metric):
@@ -64,7 +66,7 @@ class MeanAveragePrecision(Metric):
         self, box_format: str = "xyxy", iou_thresholds: Sequence[float] | None = None, rec_thresholds: Sequence[float] | None = None,
         max_detection_thresholds: Sequence[int] | None = None, class_metrics: bool = False, *, interpolation: str = "coco",
     ) -> None:  # fmt: skip
-        rows = [f"detected_{name}" for name in ("counts", *_DETECTED.values())] + [f"true_{n}" for n in ("counts", *_TRUE.values())]
+        rows = [f"{prefix}_{name}" for prefix, names in _GROUPS for name in ("counts", *names)]
         super().__init__({}, tuple(rows))
         for name, value, allowed in (("box_format", box_format, FORMATS), ("interpolation", interpolation, tuple(RECALLS))):
             if value not in allowed:
@@ -249,7 +251,6 @@ class MeanAveragePrecision(Metric):
 
 
 _CORNERS = "boxes with x1 <= x2 and y1 <= y2; for other formats pass box_format"
-_GROUPS = (("detected", _DETECTED.values()), ("true", _TRUE.values()))
 
 
 class _Image(NamedTuple):
