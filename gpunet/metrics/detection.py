@@ -63,8 +63,9 @@ class MeanAveragePrecision(Metric):
     """
 
     def __init__(
-        self, box_format: str = "xyxy", iou_thresholds: Sequence[float] | None = None, rec_thresholds: Sequence[float] | None = None,
-        max_detection_thresholds: Sequence[int] | None = None, class_metrics: bool = False, *, interpolation: str = "coco",
+        self, box_format: str = "xyxy", iou_thresholds: Sequence[float] | None = None,
+        rec_thresholds: Sequence[float] | None = None, max_detection_thresholds: Sequence[int] | None = None,
+        class_metrics: bool = False, *, interpolation: str = "coco",
     ) -> None:  # fmt: skip
         rows = [f"{prefix}_{name}" for prefix, names in _GROUPS for name in ("counts", *names)]
         super().__init__({}, tuple(rows))

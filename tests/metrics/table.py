@@ -75,6 +75,12 @@ def multiclass(random: Random, rows: int) -> tuple[Any, ...]:
     return scores / scores.sum(1, keepdims=True), random.integers(0, CLASSES - 1, rows)
 
 
+def present(random: Random, rows: int) -> tuple[Any, ...]:
+    """Probabilities of the classes that occur."""
+    scores, target = multiclass(random, rows)
+    return scores[:, : CLASSES - 1], target
+
+
 def pixels(random: Random, rows: int) -> tuple[Any, ...]:
     """Logits (rows, classes, 2, 3), and targets with 255 for what does not count."""
     target = random.integers(0, CLASSES, (rows, 2, 3))
@@ -143,7 +149,7 @@ ROWS = [
     Row("confusion matrix", _of("ConfusionMatrix", "multiclass", **MULTICLASS), multiclass),
     Row("confusion matrices", _of("ConfusionMatrix", "multilabel", num_labels=LABELS, normalize="true"), multilabel),
     Row("AUROC", _of("AUROC", "binary"), weighted(binary), False),
-    Row("AUROC of classes", _of("AUROC", "multiclass", num_classes=4), lambda r, n: (lambda s, t: (s[:, :4], t))(*multiclass(r, n)), False),
+    Row("AUROC of classes", _of("AUROC", "multiclass", num_classes=4), present, False),
     Row("average precision", _of("AveragePrecision", "multilabel", num_labels=LABELS), weighted(multilabel), False),
     Row("calibration error", _of("CalibrationError", "multiclass", n_bins=7, norm="l2", **MULTICLASS), weighted(multiclass)),
     Row("binary calibration error", _of("CalibrationError", "binary", n_bins=8), weighted(binary)),

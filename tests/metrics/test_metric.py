@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def test_value_does_not_depend_on_batches_and_order(row: Row, device: str) -> No
     arguments = row.draw(random, COUNT)
     expected = value(row, arguments)
     cuts = [0, 1, 1, 2, 17, COUNT]  # one batch is empty
-    parts = [tuple(pick(argument, range(*span)) for argument in arguments) for span in zip(cuts, cuts[1:])]
+    parts = [tuple(pick(argument, range(*span)) for argument in arguments) for span in itertools.pairwise(cuts)]
     assert_equal(value(row, *parts), expected)
     order = random.permutation(COUNT)
     mixed = [tuple(pick(argument, order[i : i + 13]) for argument in arguments) for i in range(0, COUNT, 13)]
@@ -129,8 +130,7 @@ def test_replay_checks_labels(device: str, backend: str) -> None:
     step = gpunet.capture(lambda x, y: metric.update(x, y), backend=backend)
     step(gpunet.rand(2, 3), gpunet.tensor([0, 1]))
     with pytest.raises(LabelError, match="Accuracy: target has the label 7 at position 1; expected 0 .. 2 for 3 classes"):
-        step(gpunet.rand(2, 3), gpunet.tensor([0, 7]))
-        gpunet.synchronize()
+        (step(gpunet.rand(2, 3), gpunet.tensor([0, 7])), gpunet.synchronize())
 
 
 def test_update_has_no_graph() -> None:
@@ -143,7 +143,8 @@ def test_update_has_no_graph() -> None:
 def test_sums_are_float64_on_the_device_of_the_batch(device: str) -> None:
     metric = metrics.Accuracy("multiclass", num_classes=5)
     assert metric.device is None
-    for name, tensor in metric(*map(on_device, multiclass(numpy.random.default_rng(0), 4))) and metric.state_dict().items():
+    metric.update(*map(on_device, multiclass(numpy.random.default_rng(0), 4)))
+    for name, tensor in metric.state_dict().items():
         assert tensor.dtype == gpunet.float64 and tensor.device == metric.device == gpunet.tensor(0.0).device, name
 
 
