@@ -4,7 +4,7 @@
 
 Digits of scikit-learn lie on a canvas in random sizes and places, at most one in each cell of a grid.  As that of Redmon et al.
 (2016), the network tells for each cell whether it has a digit, where its center is, how large its box is, and which digit it is.
-The score of a box is its intersection with the true one, divided by their union (IoU).
+The figure is the mean average precision of COCO: over digits, and over how much a box has to overlap the true one to be right.
 """
 
 import sys
@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 import gpunet
 from gpunet import nn
+from gpunet.metrics import MeanAveragePrecision
 from gpunet.nn import functional as F
 
 GRID, CELL, BATCH, STEPS = 3, 16, 32, 500
@@ -52,12 +53,22 @@ def loss_of(found: gpunet.Tensor, boxes: gpunet.Tensor, classes: gpunet.Tensor) 
     return F.binary_cross_entropy_with_logits(found[:, 0], is_full) + 10 * distances.mean() + kinds
 
 
-def overlaps(a: gpunet.Tensor, b: gpunet.Tensor) -> gpunet.Tensor:
-    """The IoU of square boxes (count, 3, GRID, GRID)."""
-    low = gpunet.maximum(a[:, :2] - a[:, 2:] / 2, b[:, :2] - b[:, 2:] / 2)
-    high = gpunet.minimum(a[:, :2] + a[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2)
-    both = (high - low).clamp(min=0).prod(1)
-    return both / (a[:, 2] ** 2 + b[:, 2] ** 2 - both)
+def corners(boxes: gpunet.Tensor) -> gpunet.Tensor:
+    """Boxes (count, 3, GRID, GRID) of the cells as (count, cells, 4): x1, y1, x2, y2 in pixels."""
+    place = gpunet.arange(GRID)
+    y, x, half = boxes[:, 0] + place[:, None], boxes[:, 1] + place, boxes[:, 2].abs() / 2
+    return CELL * gpunet.stack([x - half, y - half, x + half, y + half], -1).flatten(1, 2)
+
+
+def measure(found: gpunet.Tensor, boxes: gpunet.Tensor, classes: gpunet.Tensor) -> MeanAveragePrecision:
+    """Compare the boxes of all cells, full or not, with the true ones."""
+    scores, kinds = (found[:, 4:].softmax(1) * found[:, :1].sigmoid()).flatten(2).max(1)
+    metric = MeanAveragePrecision()
+    metric.update(
+        [{"boxes": b, "scores": s, "labels": k} for b, s, k in zip(corners(found[:, 1:4]), scores, kinds)],
+        [{"boxes": b[k >= 0], "labels": k[k >= 0]} for b, k in zip(corners(boxes), classes.flatten(1))],
+    )
+    return metric
 
 
 def main(path: str = "digit_detector.png") -> tuple[float, float]:
@@ -87,23 +98,22 @@ def main(path: str = "digit_detector.png") -> tuple[float, float]:
     model.eval()
     with gpunet.no_grad():
         found = model(images)
-    is_full, kinds = found[:, 0] > 0, found[:, 4:].argmax(1)
-    iou = overlaps(found[:, 1:4], boxes)[classes >= 0].mean().item()
-    right = ((is_full == (classes >= 0)) & (~is_full | (kinds == classes))).float().mean().item()
-    print(f"new canvases: mean IoU of the boxes {iou:.3f}, cells that are read right {right:.3f}")
+    figures = measure(found, boxes, classes).compute()
+    mean, at_half = figures["map"].item(), figures["map_50"].item()
+    print(f"new canvases: mean average precision {mean:.3f}, at an IoU of 0.5 {at_half:.3f}")
 
     figure = Figure(figsize=(9, 3), layout="constrained")
     for n, axes in enumerate(figure.subplots(1, 3)):
         axes.imshow(images[n, 0].numpy(), cmap="gray")
         axes.axis("off")
-        for row, column in is_full[n].nonzero().tolist():
-            y, x, size = (CELL * number for number in found[n, 1:4, row, column].tolist())
-            corner = CELL * column + x - size / 2 - 0.5, CELL * row + y - size / 2 - 0.5
-            axes.add_patch(Rectangle(corner, size, size, fill=False, color="orange"))
-            axes.text(*corner, kinds[n, row, column].item(), color="orange", va="bottom")
+        is_full = found[n, 0].flatten() > 0
+        kinds = found[n, 4:].argmax(0).flatten()
+        for (x1, y1, x2, y2), kind in zip(corners(found[n : n + 1, 1:4])[0, is_full].tolist(), kinds[is_full].tolist()):
+            axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, color="orange"))
+            axes.text(x1 - 0.5, y1 - 0.5, kind, color="orange", va="bottom")
     figure.savefig(path, dpi=80)
     print(f"picture: {path}")
-    return iou, right
+    return mean, at_half
 
 
 if __name__ == "__main__":
