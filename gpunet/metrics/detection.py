@@ -214,7 +214,7 @@ class MeanAveragePrecision(Metric):
         is_crowd = image.crowds.astype(bool)
         outside = [(image.areas < low) | (image.areas > high) for low, high in AREAS.values()]
         left_out = is_crowd | numpy.stack(outside)[:, None]  # (areas, 1, true boxes)
-        needed = numpy.minimum(self.iou_thresholds, 1 - 1e-10)[:, None]
+        needed = numpy.array(self.iou_thresholds)[:, None]
         free = numpy.ones((len(AREAS), len(needed), len(is_crowd)), bool)
         hits, others = (numpy.zeros((len(AREAS), len(needed), len(image.scores)), bool) for _ in range(2))
         sizes, overlaps = image.sizes_and_overlaps()
@@ -222,7 +222,6 @@ class MeanAveragePrecision(Metric):
             fits = (overlap >= needed) & (free | is_crowd)
             first, hits[..., d] = _best(numpy.where(fits & ~left_out, overlap, -1.0))
             second, others[..., d] = _best(numpy.where(fits & left_out, overlap, -1.0))
-            others[..., d] &= ~hits[..., d]
             taken = numpy.where(hits[..., d], first, second)[..., None] == numpy.arange(len(is_crowd))
             free &= ~(taken & (hits | others)[..., d, None])
         far = numpy.stack([(sizes < low) | (sizes > high) for low, high in AREAS.values()])[:, None]

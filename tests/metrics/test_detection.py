@@ -119,6 +119,26 @@ def test_random_sets_have_the_figures_of_pycocotools() -> None:
         assert sum(0 < value < 1 for value in values) >= (20 if "large" not in name else 10), name
 
 
+def boxes_of_one_class(found: list[list[float]], true: list[list[float]]) -> list[Image]:
+    """One image; scores descend."""
+    labels = [numpy.zeros(len(boxes), numpy.int64) for boxes in (found, true)]
+    crowds, area = numpy.zeros(len(true), numpy.int64), numpy.full(len(true), 100.0)
+    pred = {"boxes": numpy.array(found), "scores": numpy.linspace(0.9, 0.1, len(found)), "labels": labels[0]}
+    return [(pred, {"boxes": numpy.array(true), "labels": labels[1], "iscrowd": crowds, "area": area})]
+
+
+def test_a_detection_takes_the_last_of_equal_true_boxes() -> None:
+    """The first detection overlaps both true boxes by 9/11, the second is the first true box."""
+    images = boxes_of_one_class([[1, 0, 11, 10], [0, 0, 10, 10]], [[0, 0, 10, 10], [2, 0, 12, 10]])
+    found = figures(images)
+    assert found["mar_100"] == pytest.approx((7 * 1 + 3 * 0.5) / 10)  # up to 0.8 both are found, the second at all thresholds
+    pytest.importorskip("pycocotools")
+    for name, value in coco_figures(images, (1, 10, 100)).items():
+        assert found[name] == pytest.approx(value, abs=1e-9), name
+    images = boxes_of_one_class([[0, 0, 10, 10]], [[0, 0, 10, 10]])
+    assert figures(images, iou_thresholds=[1.0])["map"] == pytest.approx(1)
+
+
 def test_order_of_images_without_ties() -> None:
     preds, target = draw_images(numpy.random.default_rng(0), 30)
     images = list(zip(preds, target))

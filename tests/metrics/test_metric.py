@@ -160,6 +160,19 @@ def test_another_device(gpu: str) -> None:
     assert metric.compute().item() == 0.5 and metric.device == gpunet.device("cpu")
 
 
+def test_loaded_sums_move_to_the_first_batch(gpu: str) -> None:
+    metric, on_cpu = metrics.MeanSquaredError(), metrics.MeanSquaredError()
+    on_cpu.update(gpunet.ones(2, device="cpu"), gpunet.zeros(2, device="cpu"))
+    metric.load_state_dict(on_cpu.state_dict())
+    step = gpunet.capture(lambda x, y: metric.update(x, y))
+    for _ in range(2):
+        step(gpunet.ones(2), gpunet.ones(2))
+    assert metric.compute().item() == pytest.approx(1 / 3) and len(step.recordings) == 1
+    metric.to("cpu")  # a replay would add to memory that the metric has left
+    with pytest.raises(DeviceError, match="preds is on cuda:0, the sums of the metric are on cpu"):
+        step(gpunet.ones(2), gpunet.ones(2))
+
+
 def test_state_of_another_metric() -> None:
     metric = metrics.Accuracy("multiclass", num_classes=3)
     state = metrics.Accuracy("multiclass", num_classes=4).state_dict()
