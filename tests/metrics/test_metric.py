@@ -163,7 +163,9 @@ def test_another_device(gpu: str) -> None:
 def test_loaded_sums_move_to_the_first_batch(gpu: str) -> None:
     metric, on_cpu = metrics.MeanSquaredError(), metrics.MeanSquaredError()
     on_cpu.update(gpunet.ones(2, device="cpu"), gpunet.zeros(2, device="cpu"))
+    gpunet.set_default_device("cpu")
     metric.load_state_dict(on_cpu.state_dict())
+    gpunet.set_default_device("cuda")
     step = gpunet.capture(lambda x, y: metric.update(x, y))
     for _ in range(2):
         step(gpunet.ones(2), gpunet.ones(2))
