@@ -24,7 +24,7 @@ def check_labels(metric: str, argument: str, labels: Any, classes: int, ignore_i
 
     Raises:
         DtypeError: they are no integers.
-        LabelError: one is outside 0 .. classes - 1.
+        LabelError: a label is outside 0 .. classes - 1.
     """
     if is_floating(labels.dtype):
         raise DtypeError(f"{metric}: {argument} has dtype {labels.dtype}; expected integer labels: convert it by .long()")
@@ -61,10 +61,10 @@ def check_numbers(
     """Check that no number is NaN or outside ``low .. high``.
 
     Args:
-        expected: what the message says of the range, and of the way out.
+        expected: description of the range and the way out, for the message.
 
     Raises:
-        ArgumentError: one is.
+        ArgumentError: a number is.
     """
     code = _code_of_numbers(metric, argument, expected)
     array = numbers.array

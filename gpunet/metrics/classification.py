@@ -23,7 +23,7 @@ AVERAGES = ("micro", "macro", "weighted", "none", None)
 
 
 class ClassRatio(ClassMetric):
-    """Base class of ratios of sums by class or label: those that are hit (predicted and target), predicted, and target.
+    """Base class of ratios of sums by class or label: of hits (predicted and target), predictions, and targets.
 
     Args:
         task, num_classes, num_labels, threshold, from_logits, ignore_index: see :class:`~gpunet.metrics.inputs.ClassMetric`.

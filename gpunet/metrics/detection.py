@@ -43,17 +43,17 @@ class MeanAveragePrecision(Metric):
     reaches the threshold.  A detection that takes none is false; it does not count if it lies in a crowd, or if its area is out of
     range.  Boxes are kept on the device; matching runs on the host, in ``compute``.
 
-    The figures are pycocotools'.  Of detections with equal scores those of earlier images count as higher: with such ties the order
-    of images matters.
+    The figures are pycocotools'.  Among detections with equal scores, detections of earlier images count as higher; with such ties
+    the order of images matters.
 
     Sources: Lin et al., Microsoft COCO (2014); Everingham et al., The PASCAL Visual Object Classes Challenge (2010).
 
     Args:
         box_format: "xyxy" (corners), "xywh" (left upper corner and size) or "cxcywh" (center and size).
         iou_thresholds: of a match; 0.5, 0.55 .. 0.95 by default.
-        rec_thresholds: the recalls at which the precision is taken; those of ``interpolation`` by default.
+        rec_thresholds: the recalls at which the precision is taken; by default ``interpolation`` selects them.
         max_detection_thresholds: so many detections of each class and image count, ascending; 1, 10, 100 by default.
-            Precisions are those of the last.
+            Precisions use the last number.
         class_metrics: also compute the figures of each class.
         interpolation: "coco": the precision at the recalls 0, 0.01 .. 1; "voc_11": at 0, 0.1 .. 1; "voc_area": the area below the
             whole curve.  At each recall it is the highest precision from there on.
@@ -292,7 +292,7 @@ class _Matches(NamedTuple):
 
 
 def _best(overlaps: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """The place of the largest overlap of true boxes, the last of equal ones, and whether there is any."""
+    """The place of the largest overlap of true boxes, the last if several are equal, and whether there is any."""
     place = overlaps.shape[-1] - 1 - overlaps[..., ::-1].argmax(-1)
     return place, numpy.take_along_axis(overlaps, place[..., None], -1)[..., 0] >= 0
 

@@ -109,10 +109,10 @@ class ClassMetric(Metric):
 
     # -- predictions
     def _probabilities(self, scores: Any) -> Any:
-        """Return probabilities; those of classes sum to 1.
+        """Return probabilities.
 
         Raises:
-            ArgumentError: one is not from 0 to 1.
+            ArgumentError: a probability is not from 0 to 1.
         """
         if self.from_logits:
             check_numbers(self._name, "preds", scores)
@@ -121,7 +121,7 @@ class ClassMetric(Metric):
         return scores
 
     def _predicted(self, preds: Any) -> Any:
-        """Return the predicted labels, int64: the class of the largest score, the first of equal ones; or 1 above the threshold."""
+        """Return the predicted labels, int64: the first class with the largest score; or 1 above the threshold."""
         if not is_floating(preds.dtype):
             return preds
         if self.task == "multiclass":
@@ -136,11 +136,11 @@ class ClassMetric(Metric):
 
 
 def weights_of(metric: Metric, sample_weight: Any, target: Any) -> Tensor:
-    """Return the weights of rows, float64 (rows,), one for each of the first dimension of the target.
+    """Return the weights of rows, float64 (rows,); the first dimension of the target counts the rows.
 
     Raises:
         ShapeError: they have another shape.
-        ArgumentError: one is negative or NaN.
+        ArgumentError: a weight is negative or NaN.
     """
     name = type(metric).__name__
     weights = wrap(sample_weight, f"{name}.update").detach()

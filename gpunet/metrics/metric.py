@@ -1,4 +1,4 @@
-"""The base class of metrics: what they add up, and where it is kept."""
+"""The base class of metrics: sums and rows of batches on a device."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Metric:
             kept.clear()
 
     def merge_state(self, other: Metric) -> None:
-        """Add the batches of another metric of the same kind, such as that of another process.
+        """Add the batches of another metric of the same kind, for example from another process.
 
         Raises:
             ShapeError: it is of another kind, or has other classes.

@@ -16,12 +16,13 @@ from gpunet.ops.face import as_positive
 from gpunet.ops.join import stack
 from gpunet.ops.reduce import cumsum
 from gpunet.ops.sets import searchsorted, unique
+from gpunet.ops.shape import flip
 
 __all__ = ["AUROC", "AveragePrecision", "CalibrationError"]
 
 
 class ClassRanking(ClassMetric):
-    """Base class of metrics of the order of scores.  Each class is compared with all others.
+    """Base class of metrics of the order of scores.  Each class is compared with all other classes.
 
     Args:
         task, num_classes, num_labels, ignore_index: see :class:`~gpunet.metrics.inputs.ClassMetric`.
@@ -100,12 +101,12 @@ class ClassRanking(ClassMetric):
         return self._area(positives, negatives, positives.sum(), negatives.sum()), positives.sum()
 
     def _area(self, positives: Any, negatives: Any, num_positives: Any, num_negatives: Any) -> Any:
-        """The value of weights of the class and of the others at each different score, ascending, and their sums; NaN for 0 / 0."""
+        """The value, from the weights at each different score, ascending, and their sums; NaN for 0 / 0."""
         raise NotImplementedError
 
 
 class AUROC(ClassRanking):
-    """The area under the ROC curve: the probability that a row of the class has a higher score than one of the others.
+    """The area under the ROC curve: the probability that a row of the class has a higher score than a row of another class.
 
     Equal scores count half.  Source: Hanley and McNeil, The meaning and use of the area under a ROC curve (1982).
     """
@@ -124,7 +125,7 @@ class AveragePrecision(ClassRanking):
     _undefined = "are negative"
 
     def _area(self, positives: Any, negatives: Any, num_positives: Any, num_negatives: Any) -> Any:
-        hits, false = (total - cumsum(part, 0) + part for part, total in ((positives, num_positives), (negatives, num_negatives)))
+        hits, false = (flip(cumsum(flip(part, 0), 0), 0) for part in (positives, negatives))  # with such scores or higher ones
         precision = hits / where(hits + false == 0, 1.0, hits + false)
         return (positives * precision).sum() / num_positives
 

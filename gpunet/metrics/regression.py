@@ -108,11 +108,11 @@ class R2Score(_Regression):
 
     Of constant targets it is 1 if all predictions are right, else 0, as in scikit-learn.
 
-    The spread around the mean is merged from that of the batches: Chan, Golub and LeVeque, Algorithms for computing the sample
+    The spread around the mean is merged from the spreads of batches: Chan, Golub and LeVeque, Algorithms for computing the sample
     variance (1983).
 
     Args:
-        num_outputs: 1 for numbers (rows,), else that of (rows, outputs).
+        num_outputs: 1 for numbers (rows,); the number of outputs for (rows, outputs).
         multioutput: "uniform_average": the mean over the outputs.  "variance_weighted": by their variances.  "raw_values": all.
     """
 

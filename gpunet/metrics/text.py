@@ -29,7 +29,7 @@ class Perplexity(Metric):
 
     Args:
         ignore_index: targets that do not count.
-        from_logits: whether predictions are logits, as those of torchmetrics are; False for probabilities.
+        from_logits: whether predictions are logits, as torchmetrics takes them; False for probabilities.
     """
 
     def __init__(self, ignore_index: int | None = None, from_logits: bool = True) -> None:
@@ -77,7 +77,7 @@ class Perplexity(Metric):
 class BLEUScore(Metric):
     """How many word sequences of translations occur in reference translations, over the whole corpus.
 
-    Words are what white space separates.  It is computed on the host.
+    White space separates words.  It is computed on the host.
 
     Source: Papineni et al., BLEU: a Method for Automatic Evaluation of Machine Translation (2002), with the reference nearest in
     length, the shorter of two; ``smooth``: Lin and Och, ORANGE (2004).
@@ -85,7 +85,7 @@ class BLEUScore(Metric):
     Args:
         n_gram: the longest sequences, in words.
         smooth: add 1 to the counts of sequences of more than one word.
-        weights: of the logarithm of the precision of each length; equal ones by default.
+        weights: of the logarithm of the precision of each length; equal by default.
     """
 
     def __init__(self, n_gram: int = 4, smooth: bool = False, weights: Sequence[float] | None = None) -> None:
@@ -106,7 +106,7 @@ class BLEUScore(Metric):
 
         Raises:
             DtypeError: a translation or reference is no text.
-            ShapeError: there is another number of lists of references, or an empty one.
+            ShapeError: there is another number of lists of references, or an empty list.
         """
         graph_break(f"{self._name}.update(), which counts words on the host,", "call it behind the step")
         self._check(preds, target)

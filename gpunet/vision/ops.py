@@ -1,6 +1,6 @@
 """Boxes: overlaps, non-maximum suppression, formats, with torchvision's names.
 
-A box is (x1, y1, x2, y2): its left upper and its right lower corner.  Overlaps have gradients; what selects boxes has none.
+A box is (x1, y1, x2, y2): its left upper and its right lower corner.  Overlaps have gradients; selections of boxes have none.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def box_area(boxes: Any) -> Tensor:
     """The areas of boxes (..., 4): (...).
 
     Raises:
-        ShapeError: the shape is another one.
+        ShapeError: another shape.
     """
     return _area(as_boxes("box_area", "boxes", boxes, None))
 
@@ -62,7 +62,7 @@ def _area(boxes: Any) -> Any:
 
 
 def intersection_and_union(boxes1: Any, boxes2: Any) -> tuple[Any, Any]:
-    """The areas, (n, m), in both and in any of a box of ``boxes1`` (n, 4) and one of ``boxes2`` (m, 4)."""
+    """The areas, (n, m), of the intersection and of the union of each box of ``boxes1`` (n, 4) with each of ``boxes2`` (m, 4)."""
     low = maximum(boxes1[:, None, :2], boxes2[:, :2])
     high = minimum(boxes1[:, None, 2:], boxes2[:, 2:])
     size = (high - low).clamp(min=0)
@@ -78,7 +78,7 @@ def box_iou(boxes1: Any, boxes2: Any) -> Tensor:
     """Intersection over union (n, m) of each box of ``boxes1`` (n, 4) with each of ``boxes2`` (m, 4).
 
     Raises:
-        ShapeError: a shape is another one.
+        ShapeError: another shape.
     """
     both, union = intersection_and_union(*_pair("box_iou", boxes1, boxes2))
     return both / union
@@ -114,7 +114,7 @@ def distance_box_iou(boxes1: Any, boxes2: Any, eps: float = 1e-7) -> Tensor:
         eps: added to the squared diagonal.
 
     Raises:
-        ShapeError: a shape is another one.
+        ShapeError: another shape.
     """
     return _distance_iou(*_pair("distance_box_iou", boxes1, boxes2), eps)[0]
 
@@ -144,9 +144,9 @@ def complete_box_iou(boxes1: Any, boxes2: Any, eps: float = 1e-7) -> Tensor:
 
 
 def nms(boxes: Any, scores: Any, iou_threshold: float) -> Tensor:
-    """Non-maximum suppression: remove each box that overlaps one with a higher score by more than ``iou_threshold``.
+    """Non-maximum suppression: remove each box that overlaps a box of a higher score by more than ``iou_threshold``.
 
-    It runs on the host.  Of equal scores the first counts as the higher one.
+    It runs on the host.  Among equal scores the first counts as the highest.
 
     Args:
         boxes: (n, 4).
@@ -157,7 +157,7 @@ def nms(boxes: Any, scores: Any, iou_threshold: float) -> Tensor:
         The indices of the boxes that are kept, int64, by descending score.
 
     Raises:
-        ShapeError: a shape is another one.
+        ShapeError: another shape.
         ArgumentError: the threshold is not in [0, 1].
     """
     return _suppress("nms", boxes, scores, None, iou_threshold)
@@ -196,7 +196,7 @@ def remove_small_boxes(boxes: Any, min_size: float) -> Tensor:
     """The indices, int64, of the boxes (n, 4) whose sides are both at least ``min_size``.
 
     Raises:
-        ShapeError: the shape is another one.
+        ShapeError: another shape.
     """
     boxes = as_boxes("remove_small_boxes", "boxes", boxes)
     is_large = ((boxes[:, 2:] - boxes[:, :2]) >= min_size).all(1)
@@ -207,7 +207,7 @@ def clip_boxes_to_image(boxes: Any, size: tuple[int, int]) -> Tensor:
     """Move the corners of boxes (..., 4) into an image of ``size`` (height, width).
 
     Raises:
-        ShapeError: the shape is another one.
+        ShapeError: another shape.
     """
     boxes = wrap(boxes, "clip_boxes_to_image")
     as_boxes("clip_boxes_to_image", "boxes", boxes, None)
@@ -228,7 +228,7 @@ def box_convert(boxes: Any, in_fmt: str, out_fmt: str) -> Tensor:
 
     Raises:
         ArgumentError: another format.
-        ShapeError: the shape is another one.
+        ShapeError: another shape.
     """
     for name, value in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
         if value not in FORMATS:
@@ -256,7 +256,7 @@ def masks_to_boxes(masks: Any) -> Tensor:
     A mask without nonzero pixels gives zeros.
 
     Raises:
-        ShapeError: the shape is another one.
+        ShapeError: another shape.
     """
     masks = wrap(masks, "masks_to_boxes")
     if masks.ndim != 3:

@@ -103,6 +103,12 @@ def test_classes_that_are_absent_are_left_out_of_the_mean() -> None:
     assert numpy.isnan(values).tolist() == [False] * 4 + [True]
 
 
+def test_a_small_weight_at_the_top() -> None:
+    """The precision of the highest score is 1/3, though its rows are 1e-12 of the sum."""
+    scores, target, weight = numpy.array([3.0, 3.0, 2.0, 1.0]), numpy.array([1, 0, 0, 0]), numpy.array([1e-13, 2e-13, 1.0, 0.7])
+    assert_equal(found(metrics.AveragePrecision("binary"), scores, target, weight), 1 / 3)
+
+
 def test_ignored_targets_are_left_out(device: str) -> None:
     scores, target, _ = drawn(binary, 0)
     target[::3] = -1
