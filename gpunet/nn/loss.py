@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpunet.autograd import Tensor
+from gpunet.backend.dtypes import is_floating
 from gpunet.errors import ArgumentError
 from gpunet.launch.tape import warn_user
 from gpunet.nn.layers import Linear
@@ -15,8 +16,10 @@ from gpunet.ops import distance, likelihood_losses, losses, margin_losses
 from gpunet.ops.cross_entropy import cross_entropy
 from gpunet.ops.ctc import ctc_loss
 from gpunet.ops.face import as_number
+from gpunet.ops.index import where
 from gpunet.ops.linear_cross_entropy import linear_cross_entropy
 from gpunet.ops.nll import nll_loss
+from gpunet.ops.parts import broadcast_shapes
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CosineEmbeddingLoss", "CrossEntropyLoss", "GaussianNLLLoss", "HingeEmbeddingLoss",
@@ -45,6 +48,49 @@ class _Loss(Module):
     def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__()
         self.reduction = losses.reduction_of(type(self).__name__, size_average, reduce, reduction, self.reductions)
+
+    def count(self, *args: Any) -> Tensor | int:
+        """Return the number by which ``reduction="mean"`` divides the sum of the losses, given the arguments of a call.
+
+        The mean over several batches is the sum of their means times their counts, divided by the sum of the counts.
+        """
+        return math.prod(broadcast_shapes(*(argument.shape for argument in args)))  # one loss for each element
+
+    def total(self, *args: Any) -> tuple[Tensor, Tensor | int]:
+        """Return the sum of the losses, whose gradients add up over batches, and :meth:`count`."""
+        count = self.count(*args)
+        return self(*args) * count, count
+
+
+class _LabelLoss(_Loss):
+    """A loss of class labels, which counts the weights of the labels that are not ignored."""
+
+    weight: Tensor | None
+    ignore_index: int | None
+
+    def count(self, input: Any, target: Any) -> Tensor | int:
+        if is_floating(target.dtype):  # class probabilities
+            return math.prod(target.shape) // (target.shape[1] if target.ndim > 1 else target.shape[0])
+        is_counted = target != (-100 if self.ignore_index is None else self.ignore_index)
+        if self.weight is None:
+            return is_counted.sum()
+        return where(is_counted, self.weight[where(is_counted, target, 0)], 0.0).sum()
+
+    def total(self, input: Any, target: Any) -> tuple[Tensor, Tensor | int]:
+        return self._reduce(input, target, "sum"), self.count(input, target)  # the mean of ignored labels alone is NaN
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return self._reduce(input, target, self.reduction)
+
+    def _reduce(self, input: Any, target: Any, reduction: str) -> Tensor:
+        raise NotImplementedError
+
+
+class _RowLoss(_Loss):
+    """A loss of rows of scores."""
+
+    def count(self, input: Any, *args: Any) -> int:
+        return math.prod(input.shape[:-1])
 
 
 class MSELoss(_Loss):
@@ -123,7 +169,7 @@ class BCEWithLogitsLoss(_Loss):
         )
 
 
-class CrossEntropyLoss(_Loss):
+class CrossEntropyLoss(_LabelLoss):
     """Softmax cross-entropy of the logits ``input`` against class labels or class probabilities ``target``."""
 
     name, task = "cross_entropy", "classification"
@@ -136,14 +182,14 @@ class CrossEntropyLoss(_Loss):
         self.register_buffer("weight", weight)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def _reduce(self, input: Any, target: Any, reduction: str) -> Tensor:
         return cross_entropy(
-            input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
+            input, target, self.weight, ignore_index=self.ignore_index, reduction=reduction,
             label_smoothing=self.label_smoothing,
         )  # fmt: skip
 
 
-class LinearCrossEntropyLoss(_Loss):
+class LinearCrossEntropyLoss(_LabelLoss):
     """A linear layer and softmax cross-entropy of its outputs (see :func:`gpunet.nn.functional.linear_cross_entropy`).
 
     Args:
@@ -170,16 +216,16 @@ class LinearCrossEntropyLoss(_Loss):
         names = ["in_features", "num_classes", "out_features", "bias", "reduction", "ignore_index", "label_smoothing", "options"]
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def _reduce(self, input: Any, target: Any, reduction: str) -> Tensor:
         shape, bias = (self.num_classes, *self.out_features), self.linear.bias
         return linear_cross_entropy(
             input, self.linear.weight.reshape(*shape, -1), target, linear_bias=None if bias is None else bias.reshape(shape),
-            weight=self.weight, reduction=self.reduction, ignore_index=self.ignore_index,
+            weight=self.weight, reduction=reduction, ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing, options=self.options,
         )  # fmt: skip
 
 
-class NLLLoss(_Loss):
+class NLLLoss(_LabelLoss):
     """Negative log-likelihood of class labels, of log-probabilities ``input`` (see :func:`gpunet.nn.functional.nll_loss`)."""
 
     def __init__(
@@ -190,8 +236,8 @@ class NLLLoss(_Loss):
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+    def _reduce(self, input: Any, target: Any, reduction: str) -> Tensor:
+        return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=reduction)
 
 
 class NLLLoss2d(NLLLoss):
@@ -218,6 +264,9 @@ class KLDivLoss(_Loss):
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return likelihood_losses.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+    def count(self, input: Any, target: Any) -> Tensor | int:
+        return int(input.shape[0]) if self.reduction == "batchmean" else super().count(input, target)
 
 
 class PoissonNLLLoss(_Loss):
@@ -280,7 +329,7 @@ class MarginRankingLoss(_Loss):
         return margin_losses.margin_ranking_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
-class MultiMarginLoss(_Loss):
+class MultiMarginLoss(_RowLoss):
     """Hinge loss of class labels (see :func:`gpunet.nn.functional.multi_margin_loss`)."""
 
     def __init__(
@@ -299,14 +348,14 @@ class MultiMarginLoss(_Loss):
         )
 
 
-class MultiLabelMarginLoss(_Loss):
+class MultiLabelMarginLoss(_RowLoss):
     """Hinge loss of several labels per row (see :func:`gpunet.nn.functional.multilabel_margin_loss`)."""
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return margin_losses.multilabel_margin_loss(input, target, reduction=self.reduction)
 
 
-class MultiLabelSoftMarginLoss(_Loss):
+class MultiLabelSoftMarginLoss(_RowLoss):
     """Binary cross-entropy of the logits of each class, averaged over the classes."""
 
     def __init__(
@@ -319,7 +368,7 @@ class MultiLabelSoftMarginLoss(_Loss):
         return margin_losses.multilabel_soft_margin_loss(input, target, self.weight, reduction=self.reduction)
 
 
-class CosineEmbeddingLoss(_Loss):
+class CosineEmbeddingLoss(_RowLoss):
     """1 - cos(input1, input2) where the target is 1, max(cos - margin, 0) where it is -1."""
 
     def __init__(
@@ -332,7 +381,7 @@ class CosineEmbeddingLoss(_Loss):
         return distance.cosine_embedding_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
-class TripletMarginLoss(_Loss):
+class TripletMarginLoss(_RowLoss):
     """max(margin + d(anchor, positive) - d(anchor, negative), 0) (see :func:`gpunet.nn.functional.triplet_margin_loss`)."""
 
     def __init__(
@@ -348,7 +397,7 @@ class TripletMarginLoss(_Loss):
         )
 
 
-class TripletMarginWithDistanceLoss(_Loss):
+class TripletMarginWithDistanceLoss(_RowLoss):
     """:class:`TripletMarginLoss` with a distance of the user, by default the pairwise distance."""
 
     def __init__(
@@ -381,3 +430,6 @@ class CTCLoss(_Loss):
 
     def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Tensor:
         return ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity)
+
+    def count(self, log_probs: Any, *args: Any) -> int:
+        return int(log_probs.shape[1]) if log_probs.ndim == 3 else 1  # sequences
