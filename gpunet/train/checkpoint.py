@@ -5,15 +5,18 @@
 
 A dict of names and tensors becomes a plain safetensors file, which PyTorch, JAX and other libraries can read. Nested
 dicts, lists and numbers (the state_dict of an optimizer, a step counter) are supported too: their structure is stored as
-JSON in the metadata of the file. Files are written atomically, so a crash while writing keeps the previous checkpoint.
+JSON in the metadata of the file. Files are written beside their place, read back and renamed, so that a crash or a full disk
+keeps the previous checkpoint. A checksum in the metadata is compared on loading.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -74,6 +77,7 @@ def save(
         description["structure"] = _describe(obj, "", tensors)
     if metadata:
         description["metadata"] = dict(metadata)
+    description["checksum"] = _checksum(description, {name: _digest(array) for name, array in tensors.items()})
     entry = {_ENTRY: json.dumps(description, sort_keys=True)}
     if hasattr(f, "write"):
         _write(f, library.save(tensors, entry))
@@ -82,8 +86,17 @@ def save(
     try:
         with replacing(path) as temporary:
             library.save_file(tensors, temporary, metadata=entry)
-    except OSError as error:
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error.strerror or error}") from None
+            _verify(Path(temporary), f"the copy of {path} that was just written")
+    except (OSError, sys.modules["safetensors"].SafetensorError) as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _verify(path: Path, name: str) -> None:
+    """Read a file that was just written, a tensor at a time, and compare its checksum."""
+    with path.open("rb") as file:
+        header = _parse_header(*_read_start(file, name, None), name)
+        digests = {key: _digest(array) for key, array in _read_arrays(file, name, header)}
+    _compare_checksum(_description(header), digests, name)
 
 
 def _write(file: Any, content: bytes) -> None:
@@ -140,13 +153,15 @@ def load(
 
 def _load(file: Any, name: str, map_location: Any) -> Any:
     header = _parse_header(*_read_start(file, name, None), name)
-    tensors = {key: _place(array, map_location) for key, array in _read_arrays(file, name, header).items()}
+    read = dict(_read_arrays(file, name, header))
     description = _description(header)
+    _compare_checksum(description, {key: _digest(array) for key, array in read.items()}, name)
+    tensors = {key: _place(read[key], map_location) for key in header if key in read}
     if "structure" not in description:
         return {key: tensors[key] for key in description.get("names", tensors) if key in tensors}
     try:
         return _rebuild(description["structure"], tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{name} is damaged: its metadata does not match its tensors ({error!r}); save it again") from None
 
 
@@ -157,9 +172,8 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def _read_arrays(file: Any, name: str, header: dict[str, Any]) -> dict[str, numpy.ndarray]:
+def _read_arrays(file: Any, name: str, header: dict[str, Any]) -> Iterator[tuple[str, numpy.ndarray]]:
     """Read the arrays behind the header, which follow each other without gaps."""
-    arrays: dict[str, numpy.ndarray] = {}
     entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
     position = 0
     for key, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
@@ -168,20 +182,53 @@ def _read_arrays(file: Any, name: str, header: dict[str, Any]) -> dict[str, nump
         dtype, (begin, end) = as_dtype(_DTYPES[entry["dtype"]]), entry["data_offsets"]
         if begin != position or end - begin != math.prod(entry["shape"]) * dtype.itemsize:
             raise CheckpointError(f"{name} is damaged: the place of {key!r} does not match its shape; copy it again")
-        array = numpy.empty(entry["shape"], dtype)
-        if array.size and _read_into(file, array.reshape(-1).view(numpy.uint8)) != array.nbytes:
+        content = _read_bytes(file, end - begin)
+        if content.size != end - begin:
             raise CheckpointError(f"{name} is truncated: the data of {key!r} is incomplete; copy it again")
-        arrays[key], position = array, end
-    return {key: arrays[key] for key in entries}
+        try:
+            yield key, content.view(dtype).reshape(entry["shape"])
+        except ValueError as error:  # more dimensions than NumPy has
+            raise CheckpointError(f"{name} is damaged: {key!r} has the shape {entry['shape']} ({error})") from None
+        position = end
 
 
-def _read_into(file: Any, target: numpy.ndarray) -> int:
-    """Read bytes until the array is full or the file ends; return their number."""
-    count = 0
-    while count < target.size and (part := file.read(min(target.size - count, 1 << 24))):
-        target[count : count + len(part)] = numpy.frombuffer(part, numpy.uint8)
-        count += len(part)
-    return count
+def _read_bytes(file: Any, count: int) -> numpy.ndarray:
+    """Read bytes until there are ``count`` or the file ends.  A part that the file lacks is not allocated."""
+    size = _bytes_left(file)
+    target = numpy.empty(count if size is None else min(count, size), numpy.uint8)
+    found = 0
+    while found < target.size and (part := file.read(min(target.size - found, 1 << 24))):
+        target[found : found + len(part)] = numpy.frombuffer(part, numpy.uint8)
+        found += len(part)
+    return target[:found]
+
+
+def _bytes_left(file: Any) -> int | None:
+    """The bytes of a file from its position on; None if it cannot tell, such as a pipe."""
+    try:
+        position = file.tell()
+        end = file.seek(0, os.SEEK_END)
+        file.seek(position)
+    except (AttributeError, OSError, ValueError):
+        return None
+    return int(end) - int(position)
+
+
+def _digest(array: numpy.ndarray) -> str:
+    content = numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8)
+    return f"{array.dtype} {[*array.shape]} {hashlib.sha256(content).hexdigest()}"  # type: ignore[arg-type]
+
+
+def _checksum(description: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """The checksum of a file, which does not depend on the order of its tensors."""
+    covered = {key: value for key, value in description.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps([covered, dict(digests)], sort_keys=True).encode()).hexdigest()
+
+
+def _compare_checksum(description: Mapping[str, Any], digests: Mapping[str, str], name: str) -> None:
+    """Raises a CheckpointError unless the checksum fits; files of other libraries have none."""
+    if "checksum" in description and description["checksum"] != _checksum(description, digests):
+        raise CheckpointError(f"{name} is damaged: its content does not match its checksum; copy it again")
 
 
 def _place(array: numpy.ndarray, map_location: Any) -> Tensor:
@@ -283,10 +330,11 @@ def _parse_header(length: int, text: bytes, name: str) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(text)
         for key, entry in header.items():
             if key != "__metadata__":
-                begin, end = entry["data_offsets"]
-                if not (0 <= begin <= end and all(n >= 0 for n in entry["shape"]) and isinstance(entry["dtype"], str)):
+                numbers = [*entry["data_offsets"], *entry["shape"]]
+                is_valid = all(type(n) is int and n >= 0 for n in numbers) and isinstance(entry["dtype"], str)
+                if not is_valid or len(entry["data_offsets"]) != 2 or numbers[0] > numbers[1]:
                     raise CheckpointError(f"{name} is damaged: its header is not valid ({key!r}: {entry}); copy it again")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{name} is damaged: its header is not valid ({error!r}); copy it again") from None
     return header
 
@@ -295,7 +343,7 @@ def _description(header: dict[str, Any]) -> dict[str, Any]:
     """Our entry in the metadata: "structure" and "metadata" as written by :func:`save`."""
     try:
         found = json.loads(header["__metadata__"][_ENTRY])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
