@@ -6,69 +6,72 @@ import argparse
 from typing import Any
 
 from gpunet.cli.names import fill_in
+from gpunet.errors import ArgumentError
+from gpunet.tools.training_options import Options, combined
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add ``train`` and its options."""
+    """Add ``train`` and its options.  Those that are not given are absent: a TOML file or the defaults have them."""
     parser = subparsers.add_parser(
         "train",
         help="train a network on data; without options, on handwritten digits",
         description="Train a multilayer perceptron, print loss and metrics of each epoch on training and held-out rows, and "
-        "write a run folder: model.safetensors, metrics.jsonl, curves.png, config.json. The same seed gives the same bits.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        "write a run folder: model.safetensors (the weights of the epoch with the lowest held-out loss), checkpoint.safetensors, "
+        "metrics.jsonl, curves.png, config.json. The same seed gives the same bits, also of a run that was killed and resumed.",
+        argument_default=argparse.SUPPRESS,
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data", default="digits", help="digits, breast-cancer, diabetes, or a .csv or .npz file")
+    data.add_argument("--data", help=_text("digits, breast-cancer, diabetes, or a .csv or .npz file", "data"))
     data.add_argument(
         "--target",
-        default=argparse.SUPPRESS,
         help="column of the target in a CSV, by name or number (from 0; -1 is the last), or name of its array in an .npz "
         "(default: the last column; the array y)",
     )
     data.add_argument(
-        "--ignore", action="append", default=argparse.SUPPRESS, metavar="COLUMN",
-        help="a column of a CSV to leave out, by name or number; may be repeated",
-    )  # fmt: skip
-    data.add_argument("--task", default="auto", help="classification, regression, or auto: inferred from the target")
-    data.add_argument("--test-size", type=float, default=0.2, help="fraction of the rows to hold out")
+        "--ignore", action="append", metavar="COLUMN", help="a column of a CSV to leave out, by name or number; may be repeated"
+    )
+    data.add_argument("--task", help=_text("classification, regression, or auto: inferred from the target", "task"))
+    data.add_argument("--test-size", type=float, help=_text("fraction of the rows to hold out", "test_size"))
     network = parser.add_argument_group("network")
-    network.add_argument("--hidden", default="128,64", help="sizes of the hidden layers; '' for none")
-    fill_in(parser, network.add_argument("--activation", default="relu", help="{}"), _activations)
-    network.add_argument(
-        "--dropout", type=float, default=0.3, help="probability of dropping a hidden output in training"
-    )
+    network.add_argument("--hidden", help=_text("sizes of the hidden layers; '' for none", "hidden"))
+    fill_in(parser, network.add_argument("--activation", help=_text("{}", "activation")), _activations)
+    network.add_argument("--dropout", type=float, help=_text("probability of dropping a hidden output in training", "dropout"))
     training = parser.add_argument_group("training")
-    losses = training.add_argument("--loss", default=argparse.SUPPRESS, help="{} (default: cross_entropy or mse)")
-    fill_in(parser, losses, _losses)
-    training.add_argument("--optimizer", default="adam", help="adam, adamw, sgd (with momentum 0.9)")
-    training.add_argument(
-        "--lr", type=float, default=argparse.SUPPRESS, help="learning rate (default: 0.003, for sgd 0.05)"
-    )
+    fill_in(parser, training.add_argument("--loss", help="{} (default: cross_entropy or mse)"), _losses)
+    training.add_argument("--optimizer", help=_text("adam, adamw, sgd (with momentum 0.9)", "optimizer"))
+    training.add_argument("--lr", type=float, help="learning rate (default: 0.003, for sgd 0.05)")
     training.add_argument(
         "--schedule",
-        default="cosine",
-        help="schedule of the learning rate: cosine (down to 0), step (times 0.1 after each third of the epochs), onecycle "
-        "(up and down, per batch), constant",
+        help=_text(
+            "schedule of the learning rate: cosine (down to 0), step (times 0.1 after each third of the epochs), onecycle "
+            "(up and down, per step), constant",
+            "schedule",
+        ),
     )
+    training.add_argument("--clip", type=float, help="clip the gradient norm to this value (default: no clipping)")
+    training.add_argument("--weight-decay", type=float, help="(default: 0, for adamw 0.01)")
+    training.add_argument("--batch-size", type=int, help=_text("rows per batch", "batch_size"))
+    training.add_argument("--accumulate", type=int, help=_text("batches per step", "accumulate"))
     training.add_argument(
-        "--clip", type=float, default=argparse.SUPPRESS, help="clip the gradient norm to this value (default: no clipping)"
+        "--precision", help=_text("float32, or bfloat16 or float16 (with loss scaling) where it is enough", "precision")
     )
-    training.add_argument("--weight-decay", type=float, default=argparse.SUPPRESS, help="(default: 0, for adamw 0.01)")
-    training.add_argument("--batch-size", type=int, default=32, help="rows per step")
-    training.add_argument("--epochs", type=int, default=30, help="passes over the training rows")
-    training.add_argument("--device", default="auto", help="auto (a GPU if CUDA is ready, else the CPU), cpu, cuda, cuda:N")
-    training.add_argument(
-        "--seed", type=int, default=0, help="seed of the split, the initial weights, the order and the dropout"
+    training.add_argument("--ema", type=float, help="decay of a moving average of the weights, such as 0.999 (default: none)")
+    training.add_argument("--epochs", type=int, help=_text("passes over the training rows", "epochs"))
+    training.add_argument("--patience", type=int, help="stop after so many epochs without a lower held-out loss (default: never)")
+    training.add_argument("--device", help=_text("auto (a GPU if CUDA is ready, else the CPU), cpu, cuda, cuda:N", "device"))
+    training.add_argument("--seed", type=int, help=_text("seed of the split, the initial weights, the order and the dropout", "seed"))
+    training.add_argument("--weights", help="start from a checkpoint, such as model.safetensors of an earlier run")
+    run = parser.add_argument_group("run")
+    run.add_argument("--out", help="the run folder, new or empty (default: runs/<date>-<data>)")
+    run.add_argument("--save-every", type=int, metavar="STEPS", help="write a checkpoint after so many steps, too (default: epochs only)")
+    run.add_argument("--config", metavar="FILE", help="a TOML file with these options, such as batch-size = 64; the command line wins")
+    run.add_argument(
+        "--resume", metavar="RUN_FOLDER", help="continue a run that was interrupted or killed, with its options; stands alone"
     )
-    training.add_argument(
-        "--weights",
-        default=argparse.SUPPRESS,
-        help="start from a checkpoint, such as model.safetensors of an earlier run",
-    )
-    training.add_argument(
-        "--out", default=argparse.SUPPRESS,
-        help="the run folder, new or empty (default: runs/<date>-<data>)",
-    )  # fmt: skip
+
+
+def _text(text: str, option: str) -> str:
+    return f"{text} (default: {getattr(Options, option)})"
 
 
 def _activations() -> str:
@@ -86,9 +89,16 @@ def _losses() -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; see :func:`gpunet.tools.training_run.run`."""
+    """Train; see :func:`gpunet.tools.training_run.run` and :func:`gpunet.tools.training_run.resume`."""
+    given = {name: value for name, value in vars(arguments).items() if name not in ("command", "run")}
+    config, folder = given.pop("config", None), given.pop("resume", None)
+    others = ["config"] * (config is not None) + [*given]
+    if folder is not None and others:
+        raise ArgumentError(
+            f"--resume {folder} with --{others[0].replace('_', '-')}; a resumed run has the options of its config.json. Start a new "
+            f"run from its weights with --weights {folder}/model.safetensors"
+        )
+    options = combined(given, config) if folder is None else None
     from gpunet.tools import training_run
 
-    options = vars(arguments)
-    names = training_run.Options.__dataclass_fields__
-    return training_run.run(training_run.Options(**{name: options[name] for name in names if name in options}))
+    return training_run.resume(folder) if options is None else training_run.run(options)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import math
 import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -22,43 +20,26 @@ from gpunet import data, nn, optim
 from gpunet.backend.devices import Device
 from gpunet.data import DataLoader, Split, Standardisation, TabularData, TensorDataset
 from gpunet.data.columns import Column
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, DataError, MissingDependencyError
 from gpunet.launch.random import Generator
-from gpunet.train import LOSSES, OPTIMIZERS, SCHEDULES, EpochResult, RunFolder, fit, multilayer_perceptron
+from gpunet.tools.training_options import Options, of_run
 from gpunet.train.checkpoint import read_header, safetensors
-from gpunet.train.network import ACTIVATIONS, choose, choose_loss
+from gpunet.train.history import History
+from gpunet.train.loggers import JSONLinesLogger
+from gpunet.train.network import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULES, choose, choose_loss, multilayer_perceptron
+from gpunet.train.run_folder import RunFolder, new_folder, read_config
+from gpunet.train.scores import scores_of
+from gpunet.train.trainer import PRECISIONS, Trainer
+
+METRICS, CURVES = "metrics.jsonl", "curves.png"
+
+EVALUATION_ROWS = 8192  # in a batch, since no residuals are kept for backward
 
 #: A matrix product with fewer multiplications than this is faster on one thread than on several.
 SMALL_GEMM = 2**24
 
 #: The exit code after Ctrl-C, as in shells.
 _INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of the command line; None selects the default of the data, the optimizer or the run folder."""
-
-    data: str = "digits"
-    target: str | None = None
-    ignore: Sequence[str] = ()
-    task: str = "auto"
-    test_size: float = 0.2
-    hidden: str = "128,64"
-    activation: str = "relu"
-    dropout: float = 0.3
-    loss: str | None = None
-    optimizer: str = "adam"
-    lr: float | None = None
-    schedule: str = "cosine"
-    clip: float | None = None
-    weight_decay: float | None = None
-    batch_size: int = 32
-    epochs: int = 30
-    device: str = "auto"
-    seed: int = 0
-    weights: str | None = None
-    out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,12 +55,13 @@ class Setup:
     learning_rate: float
     weight_decay: float | None
     schedule: str
+    precision: str
 
 
 def run(options: Options) -> int:
-    """Train, and write the run folder.
+    """Train, and write a new run folder.
 
-    Ctrl-C ends the training after the current step and keeps the model; a second Ctrl-C interrupts at once.
+    Ctrl-C ends the training after the current step and keeps its state; a second Ctrl-C interrupts at once.
 
     Returns:
         The exit code: 0, or 130 after Ctrl-C.
@@ -87,57 +69,81 @@ def run(options: Options) -> int:
     Raises:
         ArgumentError, DataError: see :func:`prepare`.
         DeviceError: the device is not available.
-        CheckpointError: the initial weights cannot be read.
+        CheckpointError: the initial weights cannot be read, or a checkpoint cannot be written.
         GpunetError: the training loss is no longer finite.
     """
     device = Device(options.device)
     setup = prepare(options)
+    parts = _make_parts(options, setup, device)
+    with RunFolder(new_folder(options.out, setup.dataset.name)) as folder:
+        folder.write_config(_config(options, setup, device))
+        return _train(options, setup, parts, folder)
+
+
+def resume(path: str) -> int:
+    """Continue the run in a folder, from its last checkpoint, with its options; see :func:`run`.
+
+    Raises:
+        CheckpointError: the folder is not one of a run, is in use by another process, or a file is damaged.
+        DataError: the data have changed.
+    """
+    config = read_config(path)
+    options = of_run(config, path)
+    device = Device(config.get("device", options.device))
+    with RunFolder(path) as folder:
+        setup = prepare(options)
+        if config.get("data") != _fingerprint(setup.dataset):
+            raise DataError(f"{path}: the data {options.data} have changed since the run began; start a new run")
+        return _train(options, setup, _make_parts(options, setup, device), folder)
+
+
+class Parts(NamedTuple):
+    """What is trained, and on which data."""
+
+    model: nn.Sequential
+    optimizer: optim.Optimizer
+    train: DataLoader
+    evaluation: dict[str, DataLoader]
+
+
+def _make_parts(options: Options, setup: Setup, device: Any) -> Parts:
     gpunet.manual_seed(options.seed)
     model = multilayer_perceptron(**setup.network, device=device)
-    loss = LOSSES[setup.loss]()
-    optimizer = _optimizer(setup, model)
     if options.weights is not None:
         model.load_state_dict(gpunet.train.load(options.weights, device))
-    parts = [_tensors(setup, part, device) for part in (setup.split.train, setup.split.test)]
-    order = _generator(options.seed, "order")
-    train = DataLoader(TensorDataset(*parts[0]), options.batch_size, shuffle=True, generator=order)
-    test = DataLoader(TensorDataset(*parts[1]), options.batch_size)
-    schedule_choice = SCHEDULES[setup.schedule]
-    schedule = schedule_choice.make(optimizer, options.epochs, len(train))
-    with RunFolder(options.out, setup.dataset.name) as folder:
-        folder.write_config(_config(options, setup, device))
-        _print_setup(setup, model, device, folder)
-        with (
-            _stop_on_interrupt() as stop,
-            _limit_blas_threads(setup, options.batch_size),
-            _progress(options.epochs, train) as progress,
-        ):
+    data_sets = [TensorDataset(*_tensors(setup, part, device)) for part in (setup.split.train, setup.split.test)]
+    train = DataLoader(data_sets[0], options.batch_size, shuffle=True, generator=_generator(options.seed, "order"))
+    evaluation = {name: DataLoader(part, EVALUATION_ROWS) for name, part in zip(("train", "val"), data_sets)}
+    return Parts(model, _optimizer(setup, model), train, evaluation)
 
-            def on_batch() -> bool:
-                progress.advance()
-                if schedule_choice.after == "batch":
-                    schedule.step()
-                return stop.is_set()
 
-            start = time.perf_counter()
-            for epoch in fit(
-                model, loss, optimizer, train, test, epochs=options.epochs, task=setup.dataset.task,
-                target_scale=setup.standardisation.target_scale, clip=options.clip, capture=True, on_batch=on_batch,
-            ):  # fmt: skip
-                progress.write(_epoch_line(epoch, options.epochs))
-                folder.add_epoch(epoch)
-                folder.save_model(model)
-                if stop.is_set():
-                    break
-                if schedule_choice.after == "epoch":
-                    schedule.step()
-            seconds = time.perf_counter() - start
-        interrupted = stop.is_set() and len(folder.epochs) < options.epochs
-        if interrupted:
-            folder.save_model(model)
-        has_curves = folder.draw_curves()
-    _print_result(folder, interrupted, has_curves, seconds)
-    return _INTERRUPTED if interrupted else 0
+def _train(options: Options, setup: Setup, parts: Parts, folder: RunFolder) -> int:
+    schedule = SCHEDULES[setup.schedule]
+    trainer = Trainer(
+        parts.model, LOSSES[setup.loss](), parts.optimizer,
+        metrics=scores_of(setup.dataset.task, setup.standardisation.target_scale), accumulate=options.accumulate, clip=options.clip,
+        precision=setup.precision, schedule=schedule.make, schedule_per=schedule.per, ema=options.ema, patience=options.patience,
+        callbacks=[JSONLinesLogger(folder.path / METRICS)], folder=folder, save_every=options.save_every, resume=True,
+        class_names=setup.dataset.class_names,
+    )  # fmt: skip
+    _print_setup(setup, parts.model, folder)
+    start = time.perf_counter()
+    with _limit_blas_threads(setup, options.batch_size):
+        history = trainer.fit(parts.train, parts.evaluation, epochs=options.epochs)
+    seconds = time.perf_counter() - start
+    _print_result(history, folder, _draw_curves(history, folder), seconds)
+    return _INTERRUPTED if history.ending == "interrupted" else 0
+
+
+def _draw_curves(history: History, folder: RunFolder) -> bool:
+    """Draw the figures over the epochs; return False if there is no epoch or no matplotlib."""
+    if not history.rows:
+        return False
+    try:
+        history.plot(folder.path / CURVES)
+    except MissingDependencyError:
+        return False
+    return True
 
 
 # ---- before training ------------------------------------------------------------------------------------------------
@@ -158,8 +164,13 @@ def prepare(options: Options) -> Setup:
     choose("task", options.task, ("auto", "classification", "regression"))
     if options.loss is not None:
         choose("loss", options.loss, LOSSES)
-    for name, value in (("epochs", options.epochs), ("batch-size", options.batch_size)):
-        if value < 1:
+    precision = choose("precision", options.precision, PRECISIONS)
+    counts = {
+        "epochs": options.epochs, "batch-size": options.batch_size, "accumulate": options.accumulate, "patience": options.patience,
+        "save-every": options.save_every,
+    }  # fmt: skip
+    for name, value in counts.items():
+        if value is not None and value < 1:
             raise ArgumentError(f"--{name} {value}; expected 1 or more")
     if not 0.0 <= options.dropout < 1.0:
         raise ArgumentError(f"--dropout {options.dropout}; expected a probability from 0 to below 1")
@@ -170,6 +181,8 @@ def prepare(options: Options) -> Setup:
         raise ArgumentError(f"--lr {learning_rate}; expected a positive number")
     if options.clip is not None and not options.clip > 0.0:
         raise ArgumentError(f"--clip {options.clip}; expected a positive number")
+    if options.ema is not None and not 0.0 <= options.ema < 1.0:
+        raise ArgumentError(f"--ema {options.ema}; expected a decay from 0 to below 1, such as 0.999")
     weight_decay = options.weight_decay
     if weight_decay is not None and not 0.0 <= weight_decay < math.inf:
         raise ArgumentError(f"--weight-decay {weight_decay}; expected zero or a positive number")
@@ -183,7 +196,7 @@ def prepare(options: Options) -> Setup:
         "activation": activation, "dropout": options.dropout,
     }  # fmt: skip
     standardisation = data.standardise(split.train)
-    return Setup(dataset, split, standardisation, network, loss, optimizer, learning_rate, weight_decay, schedule)
+    return Setup(dataset, split, standardisation, network, loss, optimizer, learning_rate, weight_decay, schedule, precision)
 
 
 def _sizes(text: str) -> list[int]:
@@ -227,6 +240,7 @@ def _config(options: Options, setup: Setup, device: Any) -> dict[str, Any]:
         "gpunet": gpunet.__version__,
         "options": {name: value for name, value in asdict(options).items() if value is not None},
         "device": str(device),
+        "data": _fingerprint(dataset),
         "task": dataset.task,
         "network": setup.network,
         "loss": setup.loss,
@@ -246,31 +260,6 @@ def _config(options: Options, setup: Setup, device: Any) -> dict[str, Any]:
     }
 
 
-# ---- while training -------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, which is checked after each step, so that no step is interrupted half-way.
-
-    A second Ctrl-C raises KeyboardInterrupt. Outside the main thread, Python cannot handle signals.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handler(signal_number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
 @contextlib.contextmanager
 def _limit_blas_threads(setup: Setup, batch_size: int) -> Iterator[None]:
     """Use one BLAS thread for small networks, where synchronisation takes longer than the product itself."""
@@ -285,49 +274,17 @@ def _limit_blas_threads(setup: Setup, batch_size: int) -> Iterator[None]:
         yield
 
 
-class _Progress:
-    """Progress of the training as plain lines, for a pipe or a log file."""
-
-    def advance(self) -> None:
-        """Count one step."""
-
-    def write(self, line: str) -> None:
-        """Print a line."""
-        print(line, flush=True)
-
-
-class _ProgressBar(_Progress):
-    """Progress of the training as lines above a progress bar."""
-
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
-
-    def advance(self) -> None:
-        self.bar.update()
-
-    def write(self, line: str) -> None:
-        self.bar.write(line, file=sys.stdout)
-
-
-@contextlib.contextmanager
-def _progress(epochs: int, train: Any) -> Iterator[_Progress]:
-    """A progress bar on a terminal if tqdm is installed, else plain lines."""
-    if not (sys.stdout.isatty() and sys.stderr.isatty()):
-        yield _Progress()
-        return
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield _Progress()
-        return
-    with tqdm(total=epochs * len(train), unit="step", leave=False, dynamic_ncols=True) as bar:
-        yield _ProgressBar(bar)
+def _fingerprint(dataset: TabularData) -> str:
+    """A hash of the rows, by which a resumed run finds that its data have changed."""
+    digest = hashlib.sha256(numpy.ascontiguousarray(dataset.features).tobytes())
+    digest.update(numpy.ascontiguousarray(dataset.targets).tobytes())
+    return digest.hexdigest()
 
 
 # ---- output ---------------------------------------------------------------------------------------------------------
 
 
-def _print_setup(setup: Setup, model: nn.Module, device: Any, folder: RunFolder) -> None:
+def _print_setup(setup: Setup, model: nn.Sequential, folder: RunFolder) -> None:
     dataset = setup.dataset
     kind = f"{len(dataset.class_names)} classes" if dataset.class_names else "regression"
     print(
@@ -337,30 +294,23 @@ def _print_setup(setup: Setup, model: nn.Module, device: Any, folder: RunFolder)
     for note in dataset.notes:
         print(f"      {note}")
     sizes = [setup.network["inputs"], *setup.network["hidden"], setup.network["outputs"]]
-    count = sum(p.array.size for p in model.parameters())
-    print(f"network: {'-'.join(map(str, sizes))}, {setup.network['activation']}, {count} parameters, on {device}")
+    parameters = [*model.parameters()]
+    count = sum(p.array.size for p in parameters)
+    print(f"network: {'-'.join(map(str, sizes))}, {setup.network['activation']}, {count} parameters, on {parameters[0].device}")
     rate = f"learning rate {setup.learning_rate:g}"
     print(f"training: {setup.loss}, {setup.optimizer}, {rate}; run folder: {folder.path}", flush=True)
 
 
-def _metrics(values: dict[str, float]) -> str:
-    return " ".join(f"{'R²' if name == 'r2' else name} {value:.4f}" for name, value in values.items())
-
-
-def _epoch_line(epoch: EpochResult, epochs: int) -> str:
-    number = f"{epoch.number:{len(str(epochs))}d}"
-    return f"epoch {number}/{epochs}  train: {_metrics(epoch.train)}  held-out: {_metrics(epoch.test)}"
-
-
-def _print_result(folder: RunFolder, interrupted: bool, has_curves: bool, seconds: float) -> None:
-    if interrupted:
-        print(
-            f"interrupted in epoch {len(folder.epochs) + 1}; the model was saved to {folder.model}. Continue from it with "
-            f"--weights {folder.model}"
-        )
-    if folder.epochs:
-        name, value = list(folder.epochs[-1].test.items())[1]
-        print(f"held-out {'R²' if name == 'r2' else name} {value:.4f} after {len(folder.epochs)} epochs, {seconds:.1f} s")
-    if folder.epochs and not has_curves:
-        print("no curves.png: matplotlib is not installed (pip install 'gpunet[train]')")
-    print(f"run folder: {os.path.relpath(folder.path)}", flush=True)
+def _print_result(history: History, folder: RunFolder, has_curves: bool, seconds: float) -> None:
+    relative = os.path.relpath(folder.path)
+    if history.ending == "interrupted":
+        print(f"interrupted in epoch {len(history) + 1}. Continue with: gpunet train --resume {relative}")
+    if (best := history.best) is not None:
+        name = next(key for key in best if key.startswith("val_") and key != "val_loss")
+        figure = f"held-out {'R²' if name == 'val_r2' else name.removeprefix('val_')} {best[name]:.4f}"
+        chosen = "" if best is history.rows[-1] else f" (of epoch {best['epoch']}, which has the lowest held-out loss)"
+        stopped = f", {len(history) - best['epoch']} without a lower loss" if history.ending == "early" else ""
+        print(f"{figure} after {len(history)} epochs{stopped}{chosen}, {seconds:.1f} s")
+        if not has_curves:
+            print("no curves.png: matplotlib is not installed (pip install 'gpunet[train]')")
+    print(f"run folder: {relative}", flush=True)

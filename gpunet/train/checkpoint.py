@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -68,6 +67,8 @@ def save(
         MissingDependencyError: safetensors is not installed.
     """
     library = safetensors()
+    from safetensors import SafetensorError
+
     tensors: dict[str, numpy.ndarray] = {}
     description: dict[str, Any] = {}
     if isinstance(obj, Mapping) and all(isinstance(k, str) and _is_plain_entry(k, v) for k, v in obj.items()):
@@ -87,7 +88,7 @@ def save(
         with replacing(path) as temporary:
             library.save_file(tensors, temporary, metadata=entry)
             _verify(Path(temporary), f"the copy of {path} that was just written")
-    except (OSError, sys.modules["safetensors"].SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write the checkpoint {path}: {getattr(error, 'strerror', None) or error}") from None
 
 

@@ -20,20 +20,9 @@ def replacing(path: Path) -> Iterator[str]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp restricts access to the owner
         os.replace(temporary, path)
-        _sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-
-
-def _sync_folder(path: Path) -> None:
-    """Let a renamed file outlast a power failure; Windows has no such call."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def remove_leftovers(folder: Path) -> None:

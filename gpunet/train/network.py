@@ -39,20 +39,19 @@ OPTIMIZERS: dict[str, OptimizerChoice] = {
 
 
 class ScheduleChoice(NamedTuple):
-    """A learning-rate schedule, built from (optimizer, epochs, batches per epoch), and when it steps."""
+    """A learning-rate schedule, made from (optimizer, number of its steps), and what it counts."""
 
-    make: Callable[[optim.Optimizer, int, int], lr_scheduler.LRScheduler]
-    after: str  # "epoch" | "batch"
+    make: Callable[[optim.Optimizer, int], lr_scheduler.LRScheduler]
+    per: str  # "epoch" | "step"
 
 
 SCHEDULES: dict[str, ScheduleChoice] = {
-    "cosine": ScheduleChoice(lambda o, epochs, _: lr_scheduler.CosineAnnealingLR(o, epochs), "epoch"),
+    "cosine": ScheduleChoice(lr_scheduler.CosineAnnealingLR, "epoch"),
     "onecycle": ScheduleChoice(
-        lambda o, epochs, batches: lr_scheduler.OneCycleLR(o, [group["lr"] for group in o.param_groups], epochs * batches),
-        "batch",
+        lambda o, length: lr_scheduler.OneCycleLR(o, [group["lr"] for group in o.param_groups], length), "step"
     ),
-    "step": ScheduleChoice(lambda o, epochs, _: lr_scheduler.StepLR(o, -(-epochs // 3)), "epoch"),
-    "constant": ScheduleChoice(lambda o, *_: lr_scheduler.ConstantLR(o, 1.0), "epoch"),
+    "step": ScheduleChoice(lambda o, length: lr_scheduler.StepLR(o, -(-length // 3)), "epoch"),
+    "constant": ScheduleChoice(lambda o, _: lr_scheduler.ConstantLR(o, 1.0), "epoch"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The folder of a training run: model.safetensors, metrics.jsonl, curves.png, config.json.
+"""The folder of a training run: config.json, checkpoint.safetensors, model.safetensors, metrics.jsonl, curves.png.
 
 A run never overwrites another. The default folder is ``runs/<date>-<data>``, followed by -2, -3, ... if it exists. A folder
 that the user gives must be new or empty.
@@ -13,70 +13,86 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from gpunet.errors import ArgumentError, CheckpointError, MissingDependencyError
+from gpunet.errors import ArgumentError, CheckpointError
 from gpunet.nn import Sequential
 from gpunet.train import checkpoint
-from gpunet.train.fit import EpochResult
+from gpunet.train.files import remove_leftovers, replacing
+from gpunet.train.lock import FolderLock
 from gpunet.train.network import multilayer_perceptron
 
 __all__ = ["RunFolder", "load_run"]
 
-MODEL, METRICS, CURVES, CONFIG = "model.safetensors", "metrics.jsonl", "curves.png", "config.json"
+MODEL, CHECKPOINT, CONFIG = "model.safetensors", "checkpoint.safetensors", "config.json"
 
 
 class RunFolder:
-    """A new run folder, as a context manager that keeps the metrics file open.
+    """A run folder that this process holds, as a context manager.
+
+        checkpoint.safetensors   all that training goes on from
+        model.safetensors        the weights to use: the best so far
+
+    Each file is replaced when its successor is complete, so that a process that is killed at any moment leaves files that can be
+    loaded.
 
     Args:
-        out: path of the folder; ``runs/<date>-<data>`` if None.
-        data: name of the data, for the default path.
+        path: the folder, which exists.
 
     Raises:
-        ArgumentError: the folder cannot be created or written to, or is not empty.
+        CheckpointError: (on entering) another process holds the folder.
     """
 
-    def __init__(self, out: str | os.PathLike[str] | None, data: str = "run") -> None:
-        self.epochs: list[EpochResult] = []
-        self.path = new_folder(out, data)
-        try:
-            self._metrics = (self.path / METRICS).open("w", encoding="utf-8")
-        except OSError as error:
-            raise _not_writable(self.path, error) from None
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = FolderLock(self.path)
 
     def __enter__(self) -> RunFolder:
+        self._lock.__enter__()
+        remove_leftovers(self.path)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._metrics.close()
+        self._lock.__exit__(*exception)
 
     @property
     def model(self) -> Path:
-        """Path of the checkpoint."""
+        """Path of the weights to use."""
         return self.path / MODEL
+
+    @property
+    def checkpoint(self) -> Path:
+        """Path of the state of the training."""
+        return self.path / CHECKPOINT
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the configuration as indented JSON."""
-        (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        with replacing(self.path / CONFIG) as temporary:
+            Path(temporary).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
-    def save_model(self, model: Sequential) -> None:
-        """Write the checkpoint, replacing an earlier one."""
-        checkpoint.save(model.state_dict(), self.model)
+    def save_model(self, weights: dict[str, Any]) -> None:
+        """Write the weights to use, replacing earlier ones."""
+        checkpoint.save(weights, self.model)
 
-    def add_epoch(self, epoch: EpochResult) -> None:
-        """Append a line of metrics and flush it to disk."""
-        self.epochs.append(epoch)
-        self._metrics.write(json.dumps(epoch.as_line()) + "\n")
-        self._metrics.flush()
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Write the state of the training, replacing an earlier one."""
+        checkpoint.save(state, self.checkpoint)
 
-    def draw_curves(self) -> bool:
-        """Draw loss and metric over the epochs; return False if there is no epoch or no matplotlib."""
-        if not self.epochs:
-            return False
-        try:
-            draw_curves(self.epochs, self.path / CURVES)
-        except MissingDependencyError:
-            return False
-        return True
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the configuration in a run folder.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    file = Path(path) / CONFIG
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} is not a run folder: cannot read {CONFIG} ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is damaged, or was not written by gpunet train ({error!r})") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file} is damaged, or was not written by gpunet train: it holds no JSON object")
+    return config
 
 
 def new_folder(out: str | os.PathLike[str] | None, data: str) -> Path:
@@ -127,37 +143,6 @@ def _not_writable(path: Path, error: OSError) -> ArgumentError:
     )
 
 
-def draw_curves(epochs: list[EpochResult], path: Path) -> None:
-    """Plot loss and the first metric over the epochs, training and held-out, as a PNG.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        raise MissingDependencyError(
-            "drawing curves needs matplotlib, which is not installed: pip install 'gpunet[train]'"
-        ) from None
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")  # without pyplot: no window, no global state
-    FigureCanvasAgg(figure)
-    numbers = [epoch.number for epoch in epochs]
-    names = list(epochs[0].train)[:2]
-    for axes, name in zip(figure.subplots(1, 2), names, strict=True):
-        for label, part in (("training", "train"), ("held-out", "test")):
-            values = [getattr(epoch, part).get(name) for epoch in epochs]
-            if None not in values:
-                axes.plot(numbers, values, label=label, marker="o" if len(epochs) == 1 else None)
-        axes.set_xlabel("epoch")
-        axes.set_title("R²" if name == "r2" else name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=120)
-
-
 def load_run(path: str | os.PathLike[str], device: Any = "cpu") -> tuple[Sequential, dict[str, Any]]:
     """Load the network of a run folder, in evaluation mode, and its configuration.
 
@@ -166,14 +151,10 @@ def load_run(path: str | os.PathLike[str], device: Any = "cpu") -> tuple[Sequent
     Raises:
         CheckpointError: a file is missing or damaged.
     """
-    folder = Path(path)
+    config = read_config(path)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        description = config["network"]
-        model = multilayer_perceptron(**description, device=device)
-    except OSError as error:
-        raise CheckpointError(f"{folder} is not a run folder: cannot read {CONFIG} ({error.strerror})") from None
+        model = multilayer_perceptron(**config["network"], device=device)
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is damaged, or was not written by gpunet train ({error!r})") from None
-    model.load_state_dict(checkpoint.load(folder / MODEL, device))
+        raise CheckpointError(f"{Path(path) / CONFIG} is damaged, or was not written by gpunet train ({error!r})") from None
+    model.load_state_dict(checkpoint.load(Path(path) / MODEL, device))
     return model.eval(), config

@@ -1,0 +1,77 @@
+"""Loss and metrics of a model over a data set, in evaluation mode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gpunet.autograd import Tensor, no_grad
+from gpunet.errors import ArgumentError
+from gpunet.nn import Module
+from gpunet.train.batches import Placement
+from gpunet.train.losses import CountedLoss
+from gpunet.train.modes import evaluating
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: Module, loss: Callable[[Any, Any], Tensor] | CountedLoss, data: Iterable[Any], metrics: Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """Compute the loss and metrics of a model over batches, in evaluation mode.
+
+    Each figure is that of all samples together, whatever the sizes of the batches.
+
+    Args:
+        model: called with the inputs of a batch.
+        loss: called with the output and the target; see :class:`Trainer`.
+        data: batches of (inputs, target).
+        metrics: objects with ``reset()``, ``update(output, target)`` and ``compute()``, by name.
+
+    Returns:
+        "loss", and the value of each metric by its name.
+    """
+    counted = loss if isinstance(loss, CountedLoss) else CountedLoss(loss)
+    place, metrics = Placement(model), metrics or {}
+    for metric in metrics.values():
+        metric.reset()
+    total: Any = 0.0
+    count: Any = 0.0
+    parts = [model, *([counted.mean] if isinstance(counted.mean, Module) else [])]
+    with evaluating(*parts), no_grad():
+        for batch in data:
+            *inputs, target = place(batch)
+            output = model(*inputs)
+            added, weight = counted.total(output, target)
+            total, count = total + added.double(), count + weight
+            for metric in metrics.values():
+                metric.update(output, target)
+    return {"loss": ratio(total, count), **values_of(metrics)}
+
+
+def ratio(total: Any, count: Any) -> float:
+    """Return total / count, NaN if nothing was counted; reads both from the device."""
+    number = as_number(count)
+    return as_number(total) / number if number else math.nan
+
+
+def values_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the value of each metric.
+
+    Raises:
+        ArgumentError: a value is not one number.
+    """
+    found = {}
+    for name, metric in metrics.items():
+        value = metric.compute()
+        try:
+            found[name] = as_number(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ArgumentError(f"fit: the metric {name!r} computes {value!r}; expected one number") from None
+    return found
+
+
+def as_number(value: Any) -> float:
+    """Return the number in a tensor of one element, or the number."""
+    return float(value.item() if isinstance(value, Tensor) else value)

@@ -1,0 +1,57 @@
+"""A loss with what its mean divides by, so that the figures and gradients of batches add up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gpunet import nn
+from gpunet.autograd import Tensor
+from gpunet.errors import ArgumentError
+from gpunet.nn import functional
+
+_MEANS = ("mean", "batchmean")
+
+#: Functions whose mean divides by the same number as that of a module.
+_MODULES: dict[Any, type[Any]] = {
+    functional.cross_entropy: nn.CrossEntropyLoss, functional.nll_loss: nn.NLLLoss, functional.mse_loss: nn.MSELoss,
+    functional.l1_loss: nn.L1Loss, functional.huber_loss: nn.HuberLoss, functional.smooth_l1_loss: nn.SmoothL1Loss,
+    functional.binary_cross_entropy: nn.BCELoss, functional.binary_cross_entropy_with_logits: nn.BCEWithLogitsLoss,
+}  # fmt: skip
+
+
+class CountedLoss:
+    """The mean, count and sum of a loss over a batch.
+
+    Args:
+        loss: a module or function of (output, target) that returns a mean.
+        count: a function of (output, target): what the mean divides by.  By default the loss's own method ``count``, or else the
+            number of rows of the target.
+
+    Raises:
+        ArgumentError: the loss returns a sum, or a loss for each element.
+    """
+
+    def __init__(self, loss: Callable[[Any, Any], Tensor], count: Callable[[Any, Any], Any] | None = None) -> None:
+        reduction = getattr(loss, "reduction", "mean")
+        if not callable(loss) or reduction not in _MEANS:
+            found = f"reduction={reduction!r}" if callable(loss) else repr(loss)
+            raise ArgumentError(
+                f"fit: the loss has {found}; expected a loss with reduction='mean', which is weighted by what it divides by"
+            )
+        self.mean = loss
+        counter = _MODULES[loss]() if loss in _MODULES else loss
+        self.count: Callable[[Any, Any], Any] = count or getattr(counter, "count", None) or _num_rows
+        self._total = getattr(loss, "total", None) if count is None else None
+
+    def total(self, output: Any, target: Any) -> tuple[Tensor, Any]:
+        """Return the sum over the batch, whose gradients add up over batches, and the count."""
+        if self._total is not None:
+            total, count = self._total(output, target)
+            return total, count
+        count = self.count(output, target)
+        return self.mean(output, target) * count, count
+
+
+def _num_rows(output: Any, target: Any) -> int:
+    return len(target[0] if isinstance(target, (list, tuple)) else target)

@@ -1,0 +1,73 @@
+"""The best epoch so far, its weights, and when to stop waiting for a better one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from gpunet.errors import ArgumentError
+
+_MODES = ("min", "max")
+
+
+class Monitor:
+    """Compare a figure of each epoch with the best one so far.
+
+    Args:
+        name: the figure, such as "val_loss".
+        mode: "min" if smaller is better, "max" if larger is.
+        patience: stop after so many epochs in a row that were not better; None never stops.
+
+    Attributes:
+        value: the best figure so far; None before there is one.  NaN is never best.
+        epoch: its epoch.
+        num_waited: epochs since.
+        weights: the weights of then, nested as the caller's ``weights()`` returned them; None unless they are kept.
+    """
+
+    def __init__(self, name: str, mode: str, patience: int | None) -> None:
+        if mode not in _MODES:
+            raise ArgumentError(f"fit: mode={mode!r}; expected 'min' or 'max'")
+        if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
+            raise ArgumentError(f"fit: patience={patience!r}; expected a number of epochs, 1 or more, or None")
+        self.name, self.mode, self.patience = name, mode, patience
+        self.value: float | None = None
+        self.epoch: int | None = None
+        self.num_waited = 0
+        self.weights: Any = None
+
+    def update(self, row: dict[str, Any], weights: Callable[[], Any] | None) -> bool:
+        """Look at the row of an epoch; return whether it is the best so far.
+
+        Args:
+            weights: returns a copy of the weights, which is kept if the epoch is the best; None keeps no weights.
+
+        Raises:
+            ArgumentError: the row has no such figure.
+        """
+        if self.name not in row:
+            raise ArgumentError(f"fit: monitor={self.name!r}; expected one of {', '.join(row)}")
+        value = float(row[self.name])
+        sign = 1.0 if self.mode == "min" else -1.0
+        is_best = not math.isnan(value) and (self.value is None or sign * value < sign * self.value)
+        if is_best:
+            self.value, self.epoch, self.num_waited = value, row["epoch"], 0
+            self.weights = None if weights is None else weights()
+        else:
+            self.num_waited += 1
+        return is_best
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether to stop."""
+        return self.patience is not None and self.num_waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best figure, its epoch and weights, and the epochs waited."""
+        return {"value": self.value, "epoch": self.epoch, "num_waited": self.num_waited, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.value, self.epoch, self.num_waited = state["value"], state["epoch"], state["num_waited"]
+        self.weights = state["weights"]

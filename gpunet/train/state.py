@@ -1,0 +1,60 @@
+"""The state of a Trainer as nested dicts: what a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gpunet.errors import CheckpointError
+from gpunet.train.randomness import random_state, set_random_state
+
+if TYPE_CHECKING:
+    from gpunet.train.trainer import Trainer
+
+_FORMAT = 1
+_COUNTS = ("epoch", "step", "_num_batches", "_seconds", "class_names")
+
+
+def state_of(trainer: Trainer) -> dict[str, Any]:
+    """Return all that training goes on from."""
+    return {
+        "format": _FORMAT,
+        "counts": {name: getattr(trainer, name) for name in _COUNTS},
+        "rows": trainer.history.rows,
+        "weights": {name: part.state_dict() for name, part in trainer._parts().items()},
+        "stateful": {name: part.state_dict() for name, part in _stateful(trainer).items()},
+        "random": random_state(),
+    }
+
+
+def load_state(trainer: Trainer, state: Any) -> None:
+    """Let a trainer go on from :func:`state_of`.
+
+    Raises:
+        CheckpointError: the state is not that of a Trainer, or of one with other options.
+        StateDictError: it does not fit the model or the optimizer.
+    """
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise CheckpointError("the checkpoint is not one of a Trainer of this version; gpunet.load reads the tensors of other files")
+    for kind, parts in (("weights", trainer._parts()), ("stateful", _stateful(trainer))):
+        if state[kind].keys() != parts.keys():
+            found, expected = (", ".join(sorted(names)) for names in (state[kind], parts))
+            raise CheckpointError(f"the checkpoint has the state of {found}; the Trainer has {expected}: pass the same options")
+        for name, part in parts.items():
+            part.load_state_dict(state[kind][name])
+    for name in _COUNTS:
+        setattr(trainer, name, state["counts"][name])
+    trainer.history.rows[:] = state["rows"]
+    trainer.history.best_epoch = state["stateful"]["monitor"]["epoch"]
+    set_random_state(state["random"])
+
+
+def _stateful(trainer: Trainer) -> dict[str, Any]:
+    """What has a state beside the weights, by its name in a checkpoint, in the order of loading."""
+    named = {
+        "optimizer": trainer.optimizer, "schedule": trainer._schedule, "scaler": trainer._scaler, "monitor": trainer._monitor,
+        "training": trainer._training, "data train": trainer._loaders["train"],
+    }  # fmt: skip
+    named |= {f"data of {name}": loader for name, loader in trainer._loaders["evaluation"].items()}
+    named |= {f"metric {name}": metric for name, metric in trainer._train_metrics.items()}
+    named |= {f"callback {number}": callback for number, callback in enumerate(trainer.callbacks)}
+    return {name: part for name, part in named.items() if hasattr(part, "load_state_dict")}

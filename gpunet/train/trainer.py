@@ -1,0 +1,445 @@
+"""The training loop: :class:`Trainer`, whose state is all that training goes on from."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpunet.autograd import Tensor
+from gpunet.backend.dtypes import as_dtype
+from gpunet.errors import ArgumentError, CheckpointError, GpunetError
+from gpunet.nn import Module
+from gpunet.optim import Optimizer
+from gpunet.optim.grad_scaler import GradScaler
+from gpunet.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from gpunet.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from gpunet.train import checkpoint
+from gpunet.train.batches import Placement
+from gpunet.train.callbacks import Callback
+from gpunet.train.evaluation import evaluate, ratio, values_of
+from gpunet.train.history import History
+from gpunet.train.interrupt import stop_on_interrupt
+from gpunet.train.losses import CountedLoss
+from gpunet.train.monitor import Monitor
+from gpunet.train.preflight import check_first_batch, check_mode
+from gpunet.train.progress import Progress
+from gpunet.train.run_folder import RunFolder
+from gpunet.train.schedule import make_schedule
+from gpunet.train.state import load_state, state_of
+from gpunet.train.step import TrainingStep
+
+__all__ = ["Trainer"]
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+class Trainer:
+    """Train a model.
+
+        trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, metrics={"accuracy": Accuracy()}, patience=5)
+        history = trainer.fit(train, validation, epochs=30)
+
+    Each figure of an epoch is a sum over its samples divided by their count (or the sum of their weights).  With ``accumulate``
+    the gradient is that of all samples of the window at once.  When training ends, by its end, by ``patience``, by Ctrl-C or by
+    an error, the model has the weights of the best epoch.  Batches are (inputs, target), or several inputs and then the target;
+    the model gets the inputs, the loss the output and the target.
+
+    Args:
+        model: the network.
+        loss: a module or function of (output, target) that returns a mean.
+        optimizer: the optimizer of the parameters.
+        metrics: objects with ``reset()``, ``update(output, target)`` and ``compute()``, by name.
+        count: a function of (output, target) that returns what the mean of the loss divides by; by default the method ``count``
+            of the loss, or else the number of rows of the target.
+        accumulate: batches for each optimizer step.
+        clip: the largest gradient norm; larger gradients are scaled down to it.
+        precision: "float32" (the dtype of the parameters), "bfloat16" or "float16" (autocast, for float16 with loss scaling).
+        schedule: a learning-rate schedule, or a function of (optimizer, length) that makes one.
+        schedule_per: "epoch" or "step": whether the schedule moves after each epoch or each optimizer step.
+        ema: decay of an exponential moving average of the weights, such as 0.999; :attr:`averaged` has it, and is evaluated.
+        monitor: the figure that says which epoch is best; by default "val_loss", or "train_loss" without validation.
+        mode: "min" if smaller figures are better, "max" if larger ones are.
+        patience: stop after so many epochs without a better figure.  NaN is never better.
+        restore_best: give the model the weights of the best epoch at the end.
+        capture: record the step, see :func:`gpunet.capture`; a step that cannot be recorded runs eagerly, and a warning names the
+            line.  True uses the backend "numpy", which has the bits of the eager step; a string names another backend.
+        callbacks: see :class:`Callback`; loggers are callbacks.
+        progress: print the figures of each epoch.
+        folder: write checkpoints there, after each epoch and at the end.
+        save_every: write a checkpoint after so many optimizer steps, too.
+        resume: continue from the checkpoint in ``folder``, if there is one.
+        class_names: kept in the checkpoint.
+
+    Attributes:
+        history: the figures, see :class:`History`.
+        epoch: complete epochs.
+        step: optimizer steps so far.
+        num_epochs, num_steps: the length of the training, None if it is unknown.
+        num_rows: samples trained on in this process.
+
+    Raises:
+        ArgumentError: an argument is out of range.
+    """
+
+    def __init__(
+        self, model: Module, loss: Callable[[Any, Any], Tensor], optimizer: Optimizer, *,
+        metrics: Mapping[str, Any] | None = None, count: Callable[[Any, Any], Any] | None = None, accumulate: int = 1,
+        clip: float | None = None, precision: str = "float32",
+        schedule: LRScheduler | Callable[[Optimizer, int], LRScheduler] | None = None, schedule_per: str | None = None,
+        ema: float | None = None, monitor: str | None = None, mode: str = "min", patience: int | None = None,
+        restore_best: bool = True, capture: bool | str = True, callbacks: Sequence[Callback] = (), progress: bool = True,
+        folder: str | os.PathLike[str] | RunFolder | None = None, save_every: int | None = None, resume: bool = False,
+        class_names: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        _check_count("accumulate", accumulate)
+        if save_every is not None:
+            _check_count("save_every", save_every)
+        if clip is not None and not clip > 0.0:
+            raise ArgumentError(f"fit: clip={clip}; expected a positive number or None")
+        if precision not in PRECISIONS:
+            raise ArgumentError(f"fit: precision={precision!r}; expected one of {', '.join(PRECISIONS)}")
+        if (resume or save_every is not None) and folder is None:
+            raise ArgumentError(f"fit: {'resume=True' if resume else f'save_every={save_every}'} without a folder; pass folder=")
+        self.model, self.loss, self.optimizer = model, CountedLoss(loss, count), optimizer
+        self.metrics, self.accumulate, self.clip = dict(metrics or {}), accumulate, clip
+        self._train_metrics = copy.deepcopy(self.metrics)
+        self._place = Placement(model)
+        self._dtype = None if precision == "float32" else as_dtype(precision)
+        kind = self._place.device.type
+        self._scaler = GradScaler("cuda" if kind == "cuda" else "cpu") if precision == "float16" else None
+        self._schedule_given, self._schedule_per = schedule, schedule_per
+        self._schedule: LRScheduler | None = None
+        self._average = None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
+        self._monitor_options = monitor, mode, patience
+        self._restores_best, self._capture = restore_best, capture
+        self.callbacks = [*callbacks, *([Progress()] if progress else [])]
+        self._folder_given, self._save_every, self._resumes = folder, save_every, resume
+        self.class_names = list(class_names)
+        self.history = History()
+        self.epoch = self.step = self.num_rows = 0
+        self.num_epochs: int | None = None
+        self.num_steps: int | None = None
+        self._num_batches = 0  # of the current epoch, so far
+        self._seconds = 0.0  # of the current epoch, so far
+        self._loaders: dict[str, Any] = {}  # "train", and those to evaluate on
+        self._training: TrainingStep | None = None
+        self._monitor: Monitor | None = None
+        self._folder: RunFolder | None = None
+
+    @property
+    def averaged(self) -> Module:
+        """The model with the moving averages of the weights, or the model itself without ``ema``."""
+        return self.model if self._average is None else self._average.module
+
+    # -- training
+    def fit(
+        self, train: Iterable[Any], validation: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None, *,
+        epochs: int | None = None, steps: int | None = None,
+    ) -> History:  # fmt: skip
+        """Train for a number of epochs or of optimizer steps.
+
+        Args:
+            train: batches, such as a DataLoader.
+            validation: batches to evaluate the model on after each epoch; several data sets by name.  The figures of one are
+                "val_loss" and so on; a data set "train" takes the place of the figures that are added up during training.
+            epochs: the number of passes over ``train``, with those of a resumed run.
+            steps: the number of optimizer steps, with those of a resumed run, instead of ``epochs``.
+
+        Returns:
+            :attr:`history`.
+
+        Raises:
+            ArgumentError, ShapeError: what is passed does not fit together; before the first step.
+            CheckpointError: a checkpoint cannot be written or read, or another process uses the folder.
+            GpunetError: the training loss is no longer finite.
+        """
+        if (epochs is None) == (steps is None):
+            raise ArgumentError(f"fit: epochs={epochs}, steps={steps}; expected one of them")
+        _check_count("epochs" if steps is None else "steps", epochs if steps is None else steps)
+        self._prepare(_loaders(train, validation), epochs, steps)
+        with self._open_folder(), stop_on_interrupt() as interrupt:
+            check_mode(self.model)
+            started: list[Callback] = []
+            try:
+                for callback in self.callbacks:
+                    started.append(callback)
+                    callback.on_start(self)
+                self.history.ending = self._run(interrupt)
+            finally:
+                self._restore_best()
+                for callback in started:
+                    callback.on_end(self)
+        return self.history
+
+    def evaluate(self, data: Iterable[Any]) -> dict[str, float]:
+        """Return the loss and the metrics over batches, in evaluation mode, of the averaged weights if there are any."""
+        return evaluate(self.averaged, self.loss, data, self.metrics)
+
+    def _prepare(self, loaders: dict[str, Any], epochs: int | None, steps: int | None) -> None:
+        """Work out the length of the training, and build what depends on it."""
+        self._loaders = loaders
+        num_batches = _length(loaders["train"])
+        if num_batches == 0:
+            raise ArgumentError("fit: the training data have no batch")
+        self.num_epochs, self.num_steps = epochs, steps
+        length = epochs
+        if num_batches is not None:
+            per_epoch = math.ceil(num_batches / self.accumulate)
+            if epochs is not None:
+                self.num_steps = epochs * per_epoch
+            elif steps is not None:
+                length = math.ceil(steps / per_epoch)
+        if self._schedule is None:
+            given = self._schedule_given, self._schedule_per
+            self._schedule = make_schedule(*given, self.optimizer, length, self.num_steps)
+        if self._monitor is None:
+            figure, mode, patience = self._monitor_options
+            self._monitor = Monitor(figure or f"{'val' if 'val' in loaders['evaluation'] else 'train'}_loss", mode, patience)
+        adds_up = "train" not in loaders["evaluation"]
+        self._training = TrainingStep(
+            self.model, self.loss, self.optimizer, device=self._place.device, accumulate=self.accumulate, clip=self.clip,
+            dtype=self._dtype, scaler=self._scaler, schedule=self._schedule if self._schedule_per == "step" else None,
+            average=self._average, keeps_sums=adds_up, keeps_output=adds_up and bool(self.metrics), capture=self._capture,
+        )  # fmt: skip
+
+    def _run(self, interrupt: threading.Event) -> str:
+        """Train until there is a reason to end; return it."""
+        self._has_checked = False
+        while not (ending := self._ending()):
+            reason = self._train_batches(interrupt)
+            if reason:
+                ending = reason
+                break
+            if self._end_epoch():
+                ending = "stopped"
+                break
+        if self._folder is not None and ending in ("stopped", "interrupted"):
+            self.save()
+            if self._monitor.weights is None:
+                self._folder.save_model(self._usable(self._weights()))
+        return ending
+
+    def _ending(self) -> str:
+        if self._monitor.is_out_of_patience:
+            return "early"
+        by_epochs = self.num_epochs is not None and self.epoch >= self.num_epochs
+        by_steps = self.num_epochs is None and self.num_steps is not None and self.step >= self.num_steps
+        return "finished" if by_epochs or by_steps else ""
+
+    def _train_batches(self, interrupt: threading.Event) -> str:
+        """Train on the rest of an epoch, or up to the last step; return why training ends within it, or ""."""
+        training, start = self._training, time.perf_counter()
+        try:
+            for batch in self._remaining_batches():
+                parts = self._place(batch)
+                if not self._has_checked:
+                    check_first_batch(self.model, self.loss.mean, parts, self._loaders["train"])
+                    self._has_checked = True
+                output, has_stepped = training.add(parts)
+                self.num_rows += len(parts[0])
+                self._num_batches += 1
+                if output is not None:
+                    for metric in self._train_metrics.values():
+                        metric.update(output, parts[-1])
+                if has_stepped and self._count_step():
+                    return "stopped"
+                if interrupt.is_set():
+                    return "interrupted"
+                if self.num_epochs is None and self.step == self.num_steps:
+                    return ""
+            self._num_batches = 0
+            return "stopped" if training.finish_window() and self._count_step() else ""
+        finally:
+            self._seconds += time.perf_counter() - start
+
+    def _remaining_batches(self) -> Iterator[Any]:
+        """The batches of an epoch, from where the last one was left."""
+        train = self._loaders["train"]
+        return iter(train) if hasattr(train, "load_state_dict") else itertools.islice(train, self._num_batches, None)
+
+    def _count_step(self) -> bool:
+        """Count an optimizer step; return whether a callback stops the training."""
+        self.step += 1
+        stops = [callback.on_step(self) for callback in self.callbacks]
+        if self._save_every is not None and self.step % self._save_every == 0:
+            self.save()
+        return any(stop is True for stop in stops)
+
+    def _end_epoch(self) -> bool:
+        """Compute the figures of an epoch, and move what moves with epochs; return whether a callback stops the training."""
+        start = time.perf_counter()
+        rate = self.optimizer.param_groups[0]["lr"]
+        figures = self._figures()
+        self._seconds += time.perf_counter() - start
+        self.epoch += 1
+        row = {"epoch": self.epoch, **figures, "lr": rate, "step": self.step, "seconds": round(self._seconds, 4)}
+        self._check_finite(row)
+        self._training.reset()
+        self._seconds = 0.0
+        for metric in self._train_metrics.values():
+            metric.reset()
+        is_best = self._monitor.update(row, self._weights if self._restores_best else None)
+        self.history.rows.append(row)
+        self.history.best_epoch = self._monitor.epoch
+        if isinstance(self._schedule, ReduceLROnPlateau):
+            self._schedule.step(row[self._monitor.name])
+        elif self._schedule is not None and self._schedule_per == "epoch":
+            self._schedule.step()
+        stops = [callback.on_epoch(self, row) for callback in self.callbacks]
+        if self._folder is not None:
+            self.save()
+            if is_best or not self._restores_best:
+                self._folder.save_model(self._usable(self._weights()))
+        return any(stop is True for stop in stops)
+
+    def _figures(self) -> dict[str, float]:
+        figures = {}
+        if "train" not in self._loaders["evaluation"]:
+            found = {"loss": ratio(*self._training.sums), **values_of(self._train_metrics)}
+            figures = {f"train_{name}": value for name, value in found.items()}
+        for part, loader in self._loaders["evaluation"].items():
+            figures |= {f"{part}_{name}": value for name, value in self.evaluate(loader).items()}
+        return figures
+
+    def _check_finite(self, row: dict[str, Any]) -> None:
+        if math.isfinite(row["train_loss"]):
+            return
+        named = ((name, p) for name, p in self.model.named_parameters() if not p.isfinite().all().item())
+        name = next((f"; its parameter {name!r} is not finite" for name, _ in named), "")
+        rates = ", ".join(f"{group['lr']:g}" for group in self.optimizer.param_groups)
+        raise GpunetError(
+            f"the training loss became {row['train_loss']} in epoch {row['epoch']}: the network diverged{name}. Try a learning rate "
+            f"below {rates}, and check the data for extreme values"
+        )
+
+    # -- weights
+    def _parts(self) -> dict[str, Module]:
+        """The modules that are trained, by their names in a checkpoint."""
+        parts = {"model": self.model, "loss": self.loss.mean, "average": self._average}
+        return {name: part for name, part in parts.items() if isinstance(part, Module)}
+
+    def _weights(self) -> dict[str, dict[str, Tensor]]:
+        """A copy of all weights."""
+        return {
+            name: {key: value.detach().clone() for key, value in part.state_dict().items()} for name, part in self._parts().items()
+        }
+
+    def _usable(self, weights: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The weights to use: those of the averages, if there are any."""
+        if "average" not in weights:
+            return weights["model"]
+        return {k.removeprefix("module."): v for k, v in weights["average"].items() if k.startswith("module.")}
+
+    def _restore_best(self) -> None:
+        if self._monitor is not None and self._monitor.weights is not None:
+            for name, part in self._parts().items():
+                part.load_state_dict(self._monitor.weights[name])
+
+    # -- checkpoints
+    @contextlib.contextmanager
+    def _open_folder(self) -> Iterator[None]:
+        """Hold the run folder, if any, and continue from its checkpoint."""
+        given = self._folder_given
+        if given is None:
+            yield
+            return
+        if isinstance(given, RunFolder):
+            manager: Any = contextlib.nullcontext(given)
+        else:
+            try:
+                Path(given).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CheckpointError(f"cannot write the run folder {given}: {error.strerror or error}") from None
+            manager = RunFolder(given)
+        with manager as folder:
+            self._folder = folder
+            try:
+                self._start_folder(folder)
+                yield
+            finally:
+                self._folder = None
+
+    def _start_folder(self, folder: RunFolder) -> None:
+        if not folder.checkpoint.exists():
+            self.save()  # of step 0, so that a process killed from now on leaves one
+            return
+        if not self._resumes:
+            raise ArgumentError(
+                f"fit: the folder {folder.path} has a checkpoint of another run; pass resume=True to continue it, or another folder"
+            )
+        self.load(folder.checkpoint)
+        if self._monitor.weights is not None:  # the process may have been killed before it was written
+            folder.save_model(self._usable(self._monitor.weights))
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Write a checkpoint, to the run folder by default.
+
+        Raises:
+            CheckpointError: the file cannot be written; an earlier one is kept.
+        """
+        if path is not None:
+            checkpoint.save(self.state_dict(), path)
+        elif self._folder is None:
+            raise ArgumentError("Trainer.save: training with a folder has not begun; pass a path")
+        else:
+            self._folder.save_checkpoint(self.state_dict())
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or no checkpoint of a Trainer.
+            StateDictError: it belongs to another model or optimizer.
+        """
+        state = checkpoint.load(path)
+        try:
+            load_state(self, state)
+        except GpunetError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise CheckpointError(f"{os.fspath(path)} is no checkpoint of a Trainer with these options ({error!r})") from None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training goes on from; tensors are those of the training, not copies.
+
+        Raises:
+            ArgumentError: training has not begun: :meth:`fit` makes a part of the state.
+        """
+        if self._training is None or self._monitor is None:
+            raise ArgumentError("Trainer.state_dict: training has not begun; call it in a callback, or after fit()")
+        return state_of(self)
+
+
+def _loaders(train: Any, validation: Any) -> dict[str, Any]:
+    """The training data, and those to evaluate on by name."""
+    evaluation = {} if validation is None else dict(validation) if isinstance(validation, Mapping) else {"val": validation}
+    for name in evaluation:
+        if not isinstance(name, str) or not name.isidentifier() or "_" in name:
+            raise ArgumentError(f"fit: a data set is named {name!r}; expected a word without underlines")
+    for name, loader in {"train": train, **evaluation}.items():
+        if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
+            raise ArgumentError(
+                f"fit: the data {name!r} are a {type(loader).__name__}; expected batches that can be iterated over in each epoch, such "
+                "as a DataLoader or a list"
+            )
+    return {"train": train, "evaluation": evaluation}
+
+
+def _length(loader: Any) -> int | None:
+    try:
+        return len(loader)
+    except TypeError:
+        return None
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"fit: {name}={value!r}; expected an integer of 1 or more")
