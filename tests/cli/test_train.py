@@ -12,7 +12,7 @@ import gpunet
 from gpunet.cli.main import main
 from tests.tools.train_command import error_message, in_temporary_folder, train  # noqa: F401  a fixture among them
 
-for _package in ("safetensors", "sklearn", "matplotlib", "tqdm"):
+for _package in ("safetensors", "sklearn", "matplotlib", "rich"):
     pytest.importorskip(_package, reason="pip install 'gpunet[train]'")
 
 

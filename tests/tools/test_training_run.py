@@ -20,12 +20,14 @@ from gpunet.data import DataLoader, TensorDataset, load, split
 from gpunet.launch.random import Generator
 from gpunet.train import evaluate, load_run
 from gpunet.train import load as load_checkpoint
+from gpunet.train.scores import Accuracy
 from tests.tools.train_command import error_message, in_temporary_folder, train  # noqa: F401  a fixture among them
 
-for _package in ("safetensors", "sklearn", "matplotlib", "tqdm"):
+for _package in ("safetensors", "sklearn", "matplotlib", "rich"):
     pytest.importorskip(_package, reason="pip install 'gpunet[train]'")
 
 QUICK = ["--epochs", "2", "--device", "cpu"]
+FILES = {".lock", "checkpoint.safetensors", "config.json", "curves.png", "metrics.jsonl", "model.safetensors"}
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -38,21 +40,19 @@ def test_default_run_learns_digits(capsys: pytest.CaptureFixture[str]) -> None:
     epochs = [line for line in lines if line.startswith("epoch ")]
     assert len(epochs) == 30
     number = r"\d+\.\d{4}"
-    pattern = rf"epoch +\d+/30  train: loss {number} accuracy {number}  held-out: loss {number} accuracy {number}"
+    figures = f"loss {number} accuracy {number}"
+    pattern = rf"epoch +\d+/30  train: {figures}  held-out: {figures}  [\d,]+ rows/s(, \d+ (s|min) left)?"
     assert all(re.fullmatch(pattern, line) for line in epochs)
-    accuracy = float(re.search(r"held-out accuracy (\S+) after 30 epochs", lines[-2])[1])
+    found = re.search(r"held-out accuracy (\S+) after 30 epochs \(of epoch (\d+), which has the lowest held-out loss\)", lines[-2])
+    accuracy, best = float(found[1]), int(found[2])
     assert accuracy >= 0.97
     folder = Path(lines[-1].removeprefix("run folder: "))
     assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d-digits", folder.as_posix())
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "config.json",
-        "curves.png",
-        "metrics.jsonl",
-        "model.safetensors",
-    ]
+    assert {p.name for p in folder.iterdir()} == FILES
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [m["epoch"] for m in metrics] == list(range(1, 31))
-    assert metrics[-1]["test_accuracy"] == pytest.approx(accuracy, abs=5e-5)
+    assert metrics[best - 1]["val_accuracy"] == pytest.approx(accuracy, abs=5e-5)
+    assert metrics[best - 1]["val_loss"] == min(m["val_loss"] for m in metrics)
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -62,11 +62,11 @@ def test_loaded_run_has_the_same_accuracy() -> None:
     parts = split(load("digits"), 0.2, Generator((0 ^ int.from_bytes(b"split", "big")) % 2**64))
     mean, scale = (gpunet.tensor(config["standardisation"][k], dtype=gpunet.float32) for k in ("mean", "scale"))
     x = (gpunet.tensor(parts.test.features) - mean) / scale
-    last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
-    measured = evaluate(
-        model, gpunet.nn.CrossEntropyLoss(), DataLoader(TensorDataset(x, gpunet.tensor(parts.test.targets)), 64)
-    )
-    assert measured["accuracy"] == last["test_accuracy"]
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    best = min(rows, key=lambda row: row["val_loss"])
+    held_out = DataLoader(TensorDataset(x, gpunet.tensor(parts.test.targets)), 64)
+    measured = evaluate(model, gpunet.nn.CrossEntropyLoss(), held_out, {"accuracy": Accuracy()})
+    assert measured["accuracy"] == best["val_accuracy"] and measured["loss"] == pytest.approx(best["val_loss"])
     assert config["classes"] == [str(i) for i in range(10)]
 
 
@@ -95,15 +95,15 @@ def test_regression(options: list[str], capsys: pytest.CaptureFixture[str]) -> N
     assert train("--data", "diabetes", "--out", "run", *options) == 0
     assert "R²" in capsys.readouterr().out
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
-    assert last["test_r2"] > 0.3
-    assert 35 < last["test_mae"] < 60  # in the unit of the target
+    assert last["val_r2"] > 0.3
+    assert 35 < last["val_mae"] < 60  # in the unit of the target
 
 
 @pytest.mark.parametrize("loss", ["bce", "cross-entropy"])
 def test_two_classes(loss: str) -> None:
     assert train("--data", "breast-cancer", "--loss", loss, "--out", "run", "--epochs", 5) == 0
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
-    assert last["test_accuracy"] > 0.9
+    assert last["val_accuracy"] > 0.9
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_two_classes(loss: str) -> None:
 def test_every_activation_learns(activation: str) -> None:
     assert train("--activation", activation, "--epochs", 3, "--out", "run") == 0  # sigmoid needs three for most seeds
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
-    assert last["test_accuracy"] > 0.8
+    assert last["val_accuracy"] > 0.8
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -124,7 +124,7 @@ def test_every_optimizer_learns(optimizer: str) -> None:
 def test_every_schedule_learns(schedule: str) -> None:
     assert train("--schedule", schedule, "--epochs", 3, "--clip", 1.0, "--out", "run") == 0
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
-    assert last["test_accuracy"] > 0.8
+    assert last["val_accuracy"] > 0.8
 
 
 def test_clipping_applies_to_each_step() -> None:
@@ -132,7 +132,7 @@ def test_clipping_applies_to_each_step() -> None:
     for clip, learns in ((1e-9, False), (1e9, True)):
         assert train("--optimizer", "sgd", "--clip", clip, "--epochs", 2, "--out", f"run{clip}") == 0
         last = json.loads(Path(f"run{clip}/metrics.jsonl").read_text().splitlines()[-1])
-        assert (last["test_accuracy"] > 0.5) == learns
+        assert (last["val_accuracy"] > 0.5) == learns
 
 
 def test_training_on_a_csv(capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,12 +167,14 @@ class Terminal(io.StringIO):
 
 
 def test_progress_bar_on_a_terminal_and_plain_lines_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    out, err = Terminal(), Terminal()
+    out, err = Terminal(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("TERM", "xterm")
     assert train("--epochs", 2) == 0
-    assert "step" in err.getvalue()
-    assert [line[:9] for line in out.getvalue().splitlines() if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    assert "\x1b[" in out.getvalue() and "90/90" in out.getvalue()
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", out.getvalue())
+    assert re.findall(r"epoch (\d)/2", text) == ["1", "2"]
     plain_out, plain_err = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", plain_out)
     monkeypatch.setattr(sys, "stderr", plain_err)
@@ -199,18 +201,13 @@ def test_interrupt_saves_a_checkpoint() -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "the model was saved to run/model.safetensors" in out
+    assert "Continue with: gpunet train --resume run" in out
     assert out.splitlines()[-1] == "run folder: run"
     assert "Traceback" not in err
     state = load_checkpoint("run/model.safetensors")
     assert state["0.weight"].shape == (128, 64)
     model, _ = load_run("run")
     assert model(gpunet.zeros(1, 64)).shape == (1, 10)
-    assert {p.name for p in Path("run").iterdir()} == {
-        "config.json",
-        "curves.png",
-        "metrics.jsonl",
-        "model.safetensors",
-    }
+    assert {p.name for p in Path("run").iterdir()} == FILES
     for line in Path("run/metrics.jsonl").read_text().splitlines():
         json.loads(line)
