@@ -17,7 +17,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Module, loss: Callable[[Any, Any], Tensor] | CountedLoss, data: Iterable[Any], metrics: Mapping[str, Any] | None = None
+    model: Module, loss: Callable[[Any, Any], Tensor], data: Iterable[Any], metrics: Mapping[str, Any] | None = None
 ) -> dict[str, float]:
     """Compute the loss and metrics of a model over batches, in evaluation mode.
 
@@ -32,8 +32,13 @@ def evaluate(
     Returns:
         "loss", and the value of each metric by its name.
     """
-    counted = loss if isinstance(loss, CountedLoss) else CountedLoss(loss)
-    place, metrics = Placement(model), metrics or {}
+    return evaluate_on(Placement(model), model, CountedLoss(loss), data, metrics or {})
+
+
+def evaluate_on(
+    place: Placement, model: Module, counted: CountedLoss, data: Iterable[Any], metrics: Mapping[str, Any]
+) -> dict[str, float]:
+    """:func:`evaluate` on batches that ``place`` moves to the device of the model."""
     for metric in metrics.values():
         metric.reset()
     total: Any = 0.0

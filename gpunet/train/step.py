@@ -50,6 +50,7 @@ class TrainingStep:
         self.num_added = 0  # batches of the window so far
         self._total, self._count, self._unit, self._window = (zeros((), dtype=float64, device=device) for _ in range(4))
         total, count, unit, window = self._total, self._count, self._unit, self._window
+        mean = loss.mean  # a name of the step, so that its tensors are guarded
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
         def forward(batch: tuple[Any, ...]) -> tuple[Any, Tensor, Any]:
@@ -58,7 +59,7 @@ class TrainingStep:
             with nullcontext() if dtype is None else autocast(device.type, dtype):
                 output = model(*inputs)
                 if accumulate == 1:
-                    return output, loss.mean(output, target), loss.count(output, target) if keeps_sums else 0
+                    return output, mean(output, target), loss.count(output, target) if keeps_sums else 0
                 return output, *loss.total(output, target)
 
         def backward(value: Tensor) -> None:

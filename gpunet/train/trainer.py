@@ -24,7 +24,7 @@ from gpunet.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gpunet.train import checkpoint
 from gpunet.train.batches import Placement
 from gpunet.train.callbacks import Callback
-from gpunet.train.evaluation import evaluate, ratio, values_of
+from gpunet.train.evaluation import evaluate_on, ratio, values_of
 from gpunet.train.history import History
 from gpunet.train.interrupt import stop_on_interrupt
 from gpunet.train.losses import CountedLoss
@@ -111,6 +111,8 @@ class Trainer:
         self.model, self.loss, self.optimizer = model, CountedLoss(loss, count), optimizer
         self.metrics, self.accumulate, self.clip = dict(metrics or {}), accumulate, clip
         self._train_metrics = copy.deepcopy(self.metrics)
+        for metric in self._train_metrics.values():
+            metric.reset()
         self._place = Placement(model)
         self._dtype = None if precision == "float32" else as_dtype(precision)
         kind = self._place.device.type
@@ -133,6 +135,7 @@ class Trainer:
         self._training: TrainingStep | None = None
         self._monitor: Monitor | None = None
         self._folder: RunFolder | None = None
+        self._loaded: tuple[str, Any] | None = None  # a checkpoint that the next fit() goes on from, and its path
 
     @property
     def averaged(self) -> Module:
@@ -181,7 +184,7 @@ class Trainer:
 
     def evaluate(self, data: Iterable[Any]) -> dict[str, float]:
         """Return the loss and the metrics over batches, in evaluation mode, of the averaged weights if there are any."""
-        return evaluate(self.averaged, self.loss, data, self.metrics)
+        return evaluate_on(self._place, self.averaged, self.loss, data, self.metrics)
 
     def _prepare(self, loaders: dict[str, Any], epochs: int | None, steps: int | None) -> None:
         """Work out the length of the training, and build what depends on it."""
@@ -349,6 +352,7 @@ class Trainer:
         """Hold the run folder, if any, and continue from its checkpoint."""
         given = self._folder_given
         if given is None:
+            self._take_state()
             yield
             return
         if isinstance(given, RunFolder):
@@ -369,6 +373,7 @@ class Trainer:
 
     def _start_folder(self, folder: RunFolder) -> None:
         if not folder.checkpoint.exists():
+            self._take_state()
             self.save()  # of step 0, so that a process killed from now on leaves one
             return
         if not self._resumes:
@@ -376,7 +381,8 @@ class Trainer:
                 f"fit: the folder {folder.path} has a checkpoint of another run; pass resume=True to continue it, or another folder"
             )
         self.load(folder.checkpoint)
-        if self._monitor.weights is not None:  # the process may have been killed before it was written
+        self._take_state()
+        if self._monitor is not None and self._monitor.weights is not None:  # of a process that was killed before it wrote them
             folder.save_model(self._usable(self._monitor.weights))
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -393,19 +399,24 @@ class Trainer:
             self._folder.save_checkpoint(self.state_dict())
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Continue from a checkpoint.
+        """Let the next :meth:`fit` go on from a checkpoint.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or no checkpoint of a Trainer.
-            StateDictError: it belongs to another model or optimizer.
+            CheckpointError: the file is missing, damaged, or no checkpoint of a Trainer; some of that is found by :meth:`fit`.
         """
-        state = checkpoint.load(path)
+        self._loaded = os.fspath(path), checkpoint.load(path)
+
+    def _take_state(self) -> None:
+        """Go on from the checkpoint that was loaded, if any."""
+        if self._loaded is None:
+            return
+        (path, state), self._loaded = self._loaded, None
         try:
             load_state(self, state)
         except GpunetError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            raise CheckpointError(f"{os.fspath(path)} is no checkpoint of a Trainer with these options ({error!r})") from None
+            raise CheckpointError(f"{path} is no checkpoint of a Trainer with these options ({error!r})") from None
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that training goes on from; tensors are those of the training, not copies.
