@@ -97,7 +97,7 @@ def _verify(path: Path, name: str) -> None:
     with path.open("rb") as file:
         header = _parse_header(*_read_start(file, name, None), name)
         digests = {key: _digest(array) for key, array in _read_arrays(file, name, header)}
-    _compare_checksum(_description(header), digests, name)
+    _compare_checksum(_description(header, name), digests, name)
 
 
 def _write(file: Any, content: bytes) -> None:
@@ -155,7 +155,7 @@ def load(
 def _load(file: Any, name: str, map_location: Any) -> Any:
     header = _parse_header(*_read_start(file, name, None), name)
     read = dict(_read_arrays(file, name, header))
-    description = _description(header)
+    description = _description(header, name)
     _compare_checksum(description, {key: _digest(array) for key, array in read.items()}, name)
     tensors = {key: _place(read[key], map_location) for key in header if key in read}
     if "structure" not in description:
@@ -251,7 +251,7 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, truncated, damaged or of another format.
     """
-    found = _description(read_header(Path(path))).get("metadata", {})
+    found = _description(read_header(Path(path)), str(path)).get("metadata", {})
     return found if isinstance(found, dict) else {}
 
 
@@ -340,13 +340,22 @@ def _parse_header(length: int, text: bytes, name: str) -> dict[str, Any]:
     return header
 
 
-def _description(header: dict[str, Any]) -> dict[str, Any]:
-    """Our entry in the metadata: "structure" and "metadata" as written by :func:`save`."""
-    try:
-        found = json.loads(header["__metadata__"][_ENTRY])
-    except (KeyError, TypeError, ValueError, RecursionError):
+def _description(header: dict[str, Any], name: str) -> dict[str, Any]:
+    """Our entry in the metadata: "structure" and "metadata" as written by :func:`save`; empty for files of other libraries.
+
+    Raises:
+        CheckpointError: the entry is not valid.
+    """
+    metadata = header.get("__metadata__")
+    if not isinstance(metadata, dict) or _ENTRY not in metadata:
         return {}
-    return found if isinstance(found, dict) else {}
+    try:
+        found = json.loads(metadata[_ENTRY])
+        if not isinstance(found["checksum"], str):
+            raise TypeError("the checksum is no string")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name} is damaged: its metadata are not valid ({error!r}); copy it again") from None
+    return dict(found)
 
 
 # ---- nested state as tensors and JSON ---------------------------------------------------------------------------------

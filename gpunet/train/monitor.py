@@ -68,6 +68,15 @@ class Monitor:
         return {"value": self.value, "epoch": self.epoch, "num_waited": self.num_waited, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            TypeError: a part has another type.
+        """
+        for name, kind in (("value", float), ("epoch", int)):
+            if not isinstance(state[name], (kind, type(None))):
+                raise TypeError(f"{name} of the best epoch is a {type(state[name]).__name__}")
+        if not isinstance(state["num_waited"], int) or not isinstance(state["weights"], (dict, type(None))):
+            raise TypeError("the epochs waited, or the best weights, have another type")
         self.value, self.epoch, self.num_waited = state["value"], state["epoch"], state["num_waited"]
         self.weights = state["weights"]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gpunet.train.trainer import Trainer
 
 _FORMAT = 1
-_COUNTS = ("epoch", "step", "_num_batches", "_seconds", "class_names")
+_COUNTS = {"epoch": int, "step": int, "_num_batches": int, "_seconds": float}
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
@@ -19,6 +19,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "counts": {name: getattr(trainer, name) for name in _COUNTS},
+        "class_names": trainer.class_names,
         "rows": trainer.history.rows,
         "weights": {name: part.state_dict() for name, part in trainer._parts().items()},
         "stateful": {name: part.state_dict() for name, part in _stateful(trainer).items()},
@@ -34,7 +35,8 @@ def load_state(trainer: Trainer, state: Any) -> None:
         StateDictError: it does not fit the model or the optimizer.
     """
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise CheckpointError("the checkpoint is not one of a Trainer of this version; gpunet.load reads the tensors of other files")
+        raise CheckpointError("the file is no checkpoint of a Trainer of this version; gpunet.load reads the tensors of other files")
+    _check(state)
     for kind, parts in (("weights", trainer._parts()), ("stateful", _stateful(trainer))):
         if state[kind].keys() != parts.keys():
             found, expected = (", ".join(sorted(names)) for names in (state[kind], parts))
@@ -43,6 +45,7 @@ def load_state(trainer: Trainer, state: Any) -> None:
             part.load_state_dict(state[kind][name])
     for name in _COUNTS:
         setattr(trainer, name, state["counts"][name])
+    trainer.class_names = state["class_names"]
     trainer.history.rows[:] = state["rows"]
     trainer.history.best_epoch = state["stateful"]["monitor"]["epoch"]
     set_random_state(state["random"])
@@ -58,3 +61,29 @@ def _stateful(trainer: Trainer) -> dict[str, Any]:
     named |= {f"metric {name}": metric for name, metric in trainer._train_metrics.items()}
     named |= {f"callback {number}": callback for number, callback in enumerate(trainer.callbacks)}
     return {name: part for name, part in named.items() if hasattr(part, "load_state_dict")}
+
+
+def _check(state: dict[str, Any]) -> None:
+    """Check what is taken as it is; the objects check their own states.
+
+    Raises:
+        TypeError, KeyError: a part has another type.
+    """
+    for name, kind in _COUNTS.items():
+        _expect(kind, name, state["counts"][name])
+        if state["counts"][name] < 0:
+            raise TypeError(f"{name} is negative")
+    for name in ("weights", "stateful", "random"):
+        _expect(dict, name, state[name])
+    for name, kind in (("rows", dict), ("class_names", str)):
+        _expect(list, name, state[name])
+        for item in state[name]:
+            _expect(kind, name, item)
+    for row in state["rows"]:
+        for name, value in row.items():
+            _expect((int, float), f"rows of {name}", value)
+
+
+def _expect(kind: Any, name: str, value: Any) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name} is a {type(value).__name__}")

@@ -158,8 +158,10 @@ class TrainingStep:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`."""
         self.num_added = state["num_added"]
+        if not isinstance(self.num_added, int) or not 0 <= self.num_added < self.accumulate:
+            raise CheckpointError(f"the checkpoint has {self.num_added} batches of a window; the Trainer has accumulate={self.accumulate}")
         for name in ("total", "count", "unit", "window"):
-            getattr(self, f"_{name}").copy_(state[name])
+            getattr(self, f"_{name}").copy_(state[name].to(self._total.device))
         if self.num_added:
             parameters = self._parameters()
             if len(parameters) != len(state["gradients"]):

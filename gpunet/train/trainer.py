@@ -415,7 +415,7 @@ class Trainer:
             load_state(self, state)
         except GpunetError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise CheckpointError(f"{path} is no checkpoint of a Trainer with these options ({error!r})") from None
 
     def state_dict(self) -> dict[str, Any]:
