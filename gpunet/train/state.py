@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gpunet.train.trainer import Trainer
 
 _FORMAT = 1
-_COUNTS = {"epoch": int, "step": int, "_num_batches": int, "_seconds": float}
+_COUNTS = {"epoch": int, "step": int, "_num_batches": int, "_seconds": float, "_is_exhausted": bool}
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
@@ -85,5 +85,5 @@ def _check(state: dict[str, Any]) -> None:
 
 
 def _expect(kind: Any, name: str, value: Any) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{name} is a {type(value).__name__}")

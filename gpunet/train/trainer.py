@@ -130,6 +130,7 @@ class Trainer:
         self.num_epochs: int | None = None
         self.num_steps: int | None = None
         self._num_batches = 0  # of the current epoch, so far
+        self._is_exhausted = False  # whether there are no more
         self._seconds = 0.0  # of the current epoch, so far
         self._loaders: dict[str, Any] = {}  # "train", and those to evaluate on
         self._training: TrainingStep | None = None
@@ -258,7 +259,7 @@ class Trainer:
                     return "interrupted"
                 if self.num_epochs is None and self.step == self.num_steps:
                     return ""
-            self._num_batches = 0
+            self._is_exhausted = True
             return "stopped" if training.finish_window() and self._count_step() else ""
         finally:
             self._seconds += time.perf_counter() - start
@@ -266,6 +267,8 @@ class Trainer:
     def _remaining_batches(self) -> Iterator[Any]:
         """The batches of an epoch, from where the last one was left."""
         train = self._loaders["train"]
+        if self._is_exhausted:  # the checkpoint was written after the last window of the epoch
+            return iter(())
         return iter(train) if hasattr(train, "load_state_dict") else itertools.islice(train, self._num_batches, None)
 
     def _count_step(self) -> bool:
@@ -287,6 +290,8 @@ class Trainer:
         self._check_finite(row)
         self._training.reset()
         self._seconds = 0.0
+        if self._is_exhausted:  # else the number of optimizer steps has ended within the epoch
+            self._is_exhausted, self._num_batches = False, 0
         for metric in self._train_metrics.values():
             metric.reset()
         is_best = self._monitor.update(row, self._weights if self._restores_best else None)
