@@ -124,6 +124,8 @@ if TYPE_CHECKING:
     from gpunet.ops.window_functions import *
     from gpunet.optim.grad_scaler import *
     from gpunet.train.checkpoint import *
+    from gpunet.train.fit import *
+    from gpunet.train.trainer import *
 
 __version__ = "0.1.0"
 
@@ -138,7 +140,8 @@ _REEXPORTED = (
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
-    "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage", "ops.bessel", "ops.entropy",
+    "ops.pair_distances", "ops.running", "train.checkpoint", "train.fit", "train.trainer", "ops.lu", "ops.storage", "ops.bessel",
+    "ops.entropy",
     "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_exp", "ops.parts", "ops.strided", "ops.window_functions",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.

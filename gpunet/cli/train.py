@@ -59,12 +59,18 @@ def add_parser(subparsers: Any) -> None:
     training.add_argument("--epochs", type=int, help=_text("passes over the training rows", "epochs"))
     training.add_argument("--patience", type=int, help="stop after so many epochs without a lower held-out loss (default: never)")
     training.add_argument("--device", help=_text("auto (a GPU if CUDA is ready, else the CPU), cpu, cuda, cuda:N", "device"))
-    training.add_argument("--seed", type=int, help=_text("seed of the split, the initial weights, the order and the dropout", "seed"))
+    training.add_argument(
+        "--seed", type=int, help=_text("seed of the split, the initial weights, the order and the dropout", "seed")
+    )
     training.add_argument("--weights", help="start from a checkpoint, such as model.safetensors of an earlier run")
     run = parser.add_argument_group("run")
     run.add_argument("--out", help="the run folder, new or empty (default: runs/<date>-<data>)")
-    run.add_argument("--save-every", type=int, metavar="STEPS", help="write a checkpoint after so many steps, too (default: epochs only)")
-    run.add_argument("--config", metavar="FILE", help="a TOML file with these options, such as batch-size = 64; the command line wins")
+    run.add_argument(
+        "--save-every", type=int, metavar="STEPS", help="write a checkpoint after so many steps, too, not only after each epoch"
+    )
+    run.add_argument(
+        "--config", metavar="FILE", help="a TOML file with these options, such as batch-size = 64; the command line wins"
+    )
     run.add_argument(
         "--resume", metavar="RUN_FOLDER", help="continue a run that was interrupted or killed, with its options; stands alone"
     )
@@ -95,8 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
     others = ["config"] * (config is not None) + [*given]
     if folder is not None and others:
         raise ArgumentError(
-            f"--resume {folder} with --{others[0].replace('_', '-')}; a resumed run has the options of its config.json. Start a new "
-            f"run from its weights with --weights {folder}/model.safetensors"
+            f"--resume {folder} with --{others[0].replace('_', '-')}; a resumed run has the options of its config.json. Start "
+            f"a new run from its weights with --weights {folder}/model.safetensors"
         )
     options = combined(given, config) if folder is None else None
     from gpunet.tools import training_run

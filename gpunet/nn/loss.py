@@ -66,7 +66,7 @@ class _LabelLoss(_Loss):
     """A loss of class labels, which counts the weights of the labels that are not ignored."""
 
     weight: Tensor | None
-    ignore_index: int | None
+    ignore_index: Any
 
     def count(self, input: Any, target: Any) -> Tensor | int:
         if is_floating(target.dtype):  # class probabilities

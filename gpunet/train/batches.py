@@ -14,7 +14,7 @@ from gpunet.nn import Module
 
 
 class Placement:
-    """Moves batches to the device of a model, and casts floating-point tensors to the dtype of its parameters; a cast warns once."""
+    """Moves batches to the device of a model, and casts floating tensors to the dtype of its parameters; a cast warns once."""
 
     def __init__(self, model: Module) -> None:
         tensors = [t for t in itertools.chain(model.parameters(), model.buffers()) if is_floating(t.dtype)]

@@ -228,7 +228,7 @@ def _checksum(description: Mapping[str, Any], digests: Mapping[str, str]) -> str
 
 def _compare_checksum(description: Mapping[str, Any], digests: Mapping[str, str], name: str) -> None:
     """Raises a CheckpointError unless the checksum fits; files of other libraries have none."""
-    if "checksum" in description and description["checksum"] != _checksum(description, digests):
+    if description and description["checksum"] != _checksum(description, digests):
         raise CheckpointError(f"{name} is damaged: its content does not match its checksum; copy it again")
 
 
@@ -351,11 +351,17 @@ def _description(header: dict[str, Any], name: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(metadata[_ENTRY])
-        if not isinstance(found["checksum"], str):
-            raise TypeError("the checksum is no string")
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{name} is damaged: its metadata are not valid ({error!r}); copy it again") from None
-    return dict(found)
+    if not isinstance(found, dict) or "checksum" not in found:
+        raise CheckpointError(f"{name} is damaged, or of an older version of gpunet: it has no checksum")
+    return found
+
+
+def check_type(name: str, value: Any, *kinds: type) -> None:
+    """Raise a CheckpointError unless a part of a state that was loaded has one of the types; True is no number."""
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise CheckpointError(f"the checkpoint has a {type(value).__name__} as {name}")
 
 
 # ---- nested state as tensors and JSON ---------------------------------------------------------------------------------

@@ -93,7 +93,9 @@ def subplots(count: int) -> tuple[Any, list[Any]]:
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError:
-        raise MissingDependencyError("drawing curves needs matplotlib, which is not installed: pip install 'gpunet[train]'") from None
+        raise MissingDependencyError(
+            "drawing curves needs matplotlib, which is not installed: pip install 'gpunet[train]'"
+        ) from None
     figure = Figure(figsize=(4.5 * count, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(1, count, squeeze=False)[0])

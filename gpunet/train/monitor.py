@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpunet.errors import ArgumentError
+from gpunet.train.checkpoint import check_type
 
 _MODES = ("min", "max")
 
@@ -15,7 +16,7 @@ class Monitor:
     """Compare a figure of each epoch with the best one so far.
 
     Args:
-        name: the figure, such as "val_loss".
+        name: the figure, such as "val_loss"; None if it is chosen later.
         mode: "min" if smaller is better, "max" if larger is.
         patience: stop after so many epochs in a row that were not better; None never stops.
 
@@ -26,7 +27,7 @@ class Monitor:
         weights: the weights of then, nested as the caller's ``weights()`` returned them; None unless they are kept.
     """
 
-    def __init__(self, name: str, mode: str, patience: int | None) -> None:
+    def __init__(self, name: str | None, mode: str, patience: int | None) -> None:
         if mode not in _MODES:
             raise ArgumentError(f"fit: mode={mode!r}; expected 'min' or 'max'")
         if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
@@ -46,9 +47,7 @@ class Monitor:
         Raises:
             ArgumentError: the row has no such figure.
         """
-        if self.name not in row:
-            raise ArgumentError(f"fit: monitor={self.name!r}; expected one of {', '.join(row)}")
-        value = float(row[self.name])
+        value = self.value_in(row)
         sign = 1.0 if self.mode == "min" else -1.0
         is_best = not math.isnan(value) and (self.value is None or sign * value < sign * self.value)
         if is_best:
@@ -57,6 +56,16 @@ class Monitor:
         else:
             self.num_waited += 1
         return is_best
+
+    def value_in(self, row: dict[str, Any]) -> float:
+        """Return the figure in the row of an epoch.
+
+        Raises:
+            ArgumentError: it has none.
+        """
+        if self.name not in row:
+            raise ArgumentError(f"fit: monitor={self.name!r}; expected one of {', '.join(row)}")
+        return float(row[self.name])
 
     @property
     def is_out_of_patience(self) -> bool:
@@ -71,12 +80,10 @@ class Monitor:
         """Continue from :meth:`state_dict`.
 
         Raises:
-            TypeError: a part has another type.
+            CheckpointError: a part has another type.
         """
-        for name, kind in (("value", float), ("epoch", int)):
-            if not isinstance(state[name], (kind, type(None))):
-                raise TypeError(f"{name} of the best epoch is a {type(state[name]).__name__}")
-        if not isinstance(state["num_waited"], int) or not isinstance(state["weights"], (dict, type(None))):
-            raise TypeError("the epochs waited, or the best weights, have another type")
+        kinds = {"value": (float, type(None)), "epoch": (int, type(None)), "num_waited": (int,), "weights": (dict, type(None))}
+        for name, allowed in kinds.items():
+            check_type(f"{name} of the best epoch", state[name], *allowed)
         self.value, self.epoch, self.num_waited = state["value"], state["epoch"], state["num_waited"]
         self.weights = state["weights"]

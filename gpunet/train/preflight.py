@@ -62,7 +62,8 @@ def _probe(model: nn.Module, inputs: list[Any]) -> tuple[Any, list[tuple[int, ..
 
 
 def _check_last_batch(shapes: list[tuple[int, ...]], loader: Any) -> None:
-    size, sampler = getattr(loader, "batch_size", None), getattr(loader, "sampler", None)
+    size: int | None = getattr(loader, "batch_size", None)
+    sampler: Any = getattr(loader, "sampler", None)
     if size is None or size == 1 or loader.drop_last or not hasattr(sampler, "__len__"):
         return
     if len(sampler) % size == 1 and any(math.prod(shape[2:]) == 1 for shape in shapes):

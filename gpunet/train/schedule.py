@@ -40,7 +40,8 @@ def make_schedule(
         return None
     if per not in ("epoch", "step"):
         raise ArgumentError(
-            f"fit: schedule_per={per!r}; expected 'epoch' or 'step': whether the schedule moves after each epoch or each optimizer step"
+            f"fit: schedule_per={per!r}; expected 'epoch' or 'step': whether the schedule moves after each epoch or each optimizer "
+            "step"
         )
     length, other = (num_epochs, num_steps) if per == "epoch" else (num_steps, num_epochs)
     if not isinstance(schedule, LRScheduler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpunet.errors import CheckpointError
+from gpunet.train.checkpoint import check_type
 from gpunet.train.randomness import random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def load_state(trainer: Trainer, state: Any) -> None:
         StateDictError: it does not fit the model or the optimizer.
     """
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise CheckpointError("the file is no checkpoint of a Trainer of this version; gpunet.load reads the tensors of other files")
+        raise CheckpointError("the file is no checkpoint of a Trainer of this version; gpunet.load reads other files")
     _check(state)
     for kind, parts in (("weights", trainer._parts()), ("stateful", _stateful(trainer))):
         if state[kind].keys() != parts.keys():
@@ -64,26 +65,17 @@ def _stateful(trainer: Trainer) -> dict[str, Any]:
 
 
 def _check(state: dict[str, Any]) -> None:
-    """Check what is taken as it is; the objects check their own states.
-
-    Raises:
-        TypeError, KeyError: a part has another type.
-    """
+    """Check what is taken as it is; the objects check their own states."""
     for name, kind in _COUNTS.items():
-        _expect(kind, name, state["counts"][name])
+        check_type(name, state["counts"][name], kind)
         if state["counts"][name] < 0:
-            raise TypeError(f"{name} is negative")
+            raise CheckpointError(f"the checkpoint has {name}={state['counts'][name]}")
     for name in ("weights", "stateful", "random"):
-        _expect(dict, name, state[name])
+        check_type(name, state[name], dict)
     for name, kind in (("rows", dict), ("class_names", str)):
-        _expect(list, name, state[name])
+        check_type(name, state[name], list)
         for item in state[name]:
-            _expect(kind, name, item)
+            check_type(f"an item of {name}", item, kind)
     for row in state["rows"]:
         for name, value in row.items():
-            _expect((int, float), f"rows of {name}", value)
-
-
-def _expect(kind: Any, name: str, value: Any) -> None:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{name} is a {type(value).__name__}")
+            check_type(f"a figure {name}", value, int, float)

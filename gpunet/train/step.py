@@ -19,6 +19,7 @@ from gpunet.optim import Optimizer
 from gpunet.optim.grad_scaler import GradScaler
 from gpunet.optim.lr_scheduler import LRScheduler
 from gpunet.optim.swa_utils import AveragedModel
+from gpunet.train.checkpoint import check_type
 from gpunet.train.losses import CountedLoss
 
 
@@ -158,8 +159,9 @@ class TrainingStep:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`."""
         self.num_added = state["num_added"]
-        if not isinstance(self.num_added, int) or not 0 <= self.num_added < self.accumulate:
-            raise CheckpointError(f"the checkpoint has {self.num_added} batches of a window; the Trainer has accumulate={self.accumulate}")
+        check_type("the batches of a window", self.num_added, int)
+        if not 0 <= self.num_added < self.accumulate:
+            raise CheckpointError(f"it has {self.num_added} batches of a window; accumulate={self.accumulate} is too small")
         for name in ("total", "count", "unit", "window"):
             getattr(self, f"_{name}").copy_(state[name].to(self._total.device))
         if self.num_added:

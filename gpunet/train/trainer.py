@@ -31,6 +31,7 @@ from gpunet.train.losses import CountedLoss
 from gpunet.train.monitor import Monitor
 from gpunet.train.preflight import check_first_batch, check_mode
 from gpunet.train.progress import Progress
+from gpunet.train.rate_finder import LearningRates, everything_kept, has_diverged, rates_between, set_rate
 from gpunet.train.run_folder import RunFolder
 from gpunet.train.schedule import make_schedule
 from gpunet.train.state import load_state, state_of
@@ -120,7 +121,7 @@ class Trainer:
         self._schedule_given, self._schedule_per = schedule, schedule_per
         self._schedule: LRScheduler | None = None
         self._average = None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))
-        self._monitor_options = monitor, mode, patience
+        self._monitor = Monitor(monitor, mode, patience)
         self._restores_best, self._capture = restore_best, capture
         self.callbacks = [*callbacks, *([Progress()] if progress else [])]
         self._folder_given, self._save_every, self._resumes = folder, save_every, resume
@@ -133,8 +134,7 @@ class Trainer:
         self._is_exhausted = False  # whether there are no more
         self._seconds = 0.0  # of the current epoch, so far
         self._loaders: dict[str, Any] = {}  # "train", and those to evaluate on
-        self._training: TrainingStep | None = None
-        self._monitor: Monitor | None = None
+        self._training: TrainingStep
         self._folder: RunFolder | None = None
         self._loaded: tuple[str, Any] | None = None  # a checkpoint that the next fit() goes on from, and its path
 
@@ -187,6 +187,33 @@ class Trainer:
         """Return the loss and the metrics over batches, in evaluation mode, of the averaged weights if there are any."""
         return evaluate_on(self._place, self.averaged, self.loss, data, self.metrics)
 
+    def find_learning_rate(
+        self, train: Iterable[Any], low: float = 1e-7, high: float = 10.0, steps: int = 100
+    ) -> LearningRates:
+        """Train with learning rates that grow from ``low`` to ``high``, until the loss explodes, and undo it all.
+
+        Weights, buffers, gradients, the states of the optimizer and the loss scaling, learning rates, random numbers and the
+        position of ``train`` are as before afterwards, also after an error.
+
+        Raises:
+            ArgumentError: the bounds are out of range, or the loss never fell.
+        """
+        rates, losses = rates_between(low, high, steps), []
+        step = self._make_step(None, None, adds_up=True)
+        before = [group["lr"] for group in self.optimizer.param_groups]
+        stateful = [part for part in (self.optimizer, self._scaler, train) if hasattr(part, "load_state_dict")]
+        with everything_kept([*self._parts().values()], stateful):
+            batches = itertools.chain.from_iterable(itertools.repeat(train))
+            for rate in rates:
+                set_rate(self.optimizer, before, rate)
+                step.reset()
+                while not step.add(self._place(next(batches)))[1]:
+                    pass
+                losses.append(ratio(*step.sums))
+                if has_diverged(losses):
+                    break
+        return LearningRates(rates[: len(losses)], losses)
+
     def _prepare(self, loaders: dict[str, Any], epochs: int | None, steps: int | None) -> None:
         """Work out the length of the training, and build what depends on it."""
         self._loaders = loaders
@@ -204,14 +231,16 @@ class Trainer:
         if self._schedule is None:
             given = self._schedule_given, self._schedule_per
             self._schedule = make_schedule(*given, self.optimizer, length, self.num_steps)
-        if self._monitor is None:
-            figure, mode, patience = self._monitor_options
-            self._monitor = Monitor(figure or f"{'val' if 'val' in loaders['evaluation'] else 'train'}_loss", mode, patience)
-        adds_up = "train" not in loaders["evaluation"]
-        self._training = TrainingStep(
+        self._monitor.name = self._monitor.name or f"{'val' if 'val' in loaders['evaluation'] else 'train'}_loss"
+        self._training = self._make_step(
+            self._schedule if self._schedule_per == "step" else None, self._average, adds_up="train" not in loaders["evaluation"]
+        )
+
+    def _make_step(self, schedule: LRScheduler | None, average: AveragedModel | None, adds_up: bool) -> TrainingStep:
+        return TrainingStep(
             self.model, self.loss, self.optimizer, device=self._place.device, accumulate=self.accumulate, clip=self.clip,
-            dtype=self._dtype, scaler=self._scaler, schedule=self._schedule if self._schedule_per == "step" else None,
-            average=self._average, keeps_sums=adds_up, keeps_output=adds_up and bool(self.metrics), capture=self._capture,
+            dtype=self._dtype, scaler=self._scaler, schedule=schedule, average=average, keeps_sums=adds_up,
+            keeps_output=adds_up and bool(self.metrics), capture=self._capture,
         )  # fmt: skip
 
     def _run(self, interrupt: threading.Event) -> str:
@@ -298,7 +327,7 @@ class Trainer:
         self.history.rows.append(row)
         self.history.best_epoch = self._monitor.epoch
         if isinstance(self._schedule, ReduceLROnPlateau):
-            self._schedule.step(row[self._monitor.name])
+            self._schedule.step(self._monitor.value_in(row))
         elif self._schedule is not None and self._schedule_per == "epoch":
             self._schedule.step()
         stops = [callback.on_epoch(self, row) for callback in self.callbacks]
@@ -324,8 +353,8 @@ class Trainer:
         name = next((f"; its parameter {name!r} is not finite" for name, _ in named), "")
         rates = ", ".join(f"{group['lr']:g}" for group in self.optimizer.param_groups)
         raise GpunetError(
-            f"the training loss became {row['train_loss']} in epoch {row['epoch']}: the network diverged{name}. Try a learning rate "
-            f"below {rates}, and check the data for extreme values"
+            f"the training loss became {row['train_loss']} in epoch {row['epoch']}: the network diverged{name}. Try a learning "
+            f"rate below {rates}, and check the data for extreme values"
         )
 
     # -- weights
@@ -347,7 +376,7 @@ class Trainer:
         return {k.removeprefix("module."): v for k, v in weights["average"].items() if k.startswith("module.")}
 
     def _restore_best(self) -> None:
-        if self._monitor is not None and self._monitor.weights is not None:
+        if self._monitor.weights is not None:
             for name, part in self._parts().items():
                 part.load_state_dict(self._monitor.weights[name])
 
@@ -387,7 +416,7 @@ class Trainer:
             )
         self.load(folder.checkpoint)
         self._take_state()
-        if self._monitor is not None and self._monitor.weights is not None:  # of a process that was killed before it wrote them
+        if self._monitor.weights is not None:  # of a process that was killed before it wrote them
             folder.save_model(self._usable(self._monitor.weights))
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -418,6 +447,8 @@ class Trainer:
         (path, state), self._loaded = self._loaded, None
         try:
             load_state(self, state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
         except GpunetError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -429,7 +460,7 @@ class Trainer:
         Raises:
             ArgumentError: training has not begun: :meth:`fit` makes a part of the state.
         """
-        if self._training is None or self._monitor is None:
+        if not self._loaders:
             raise ArgumentError("Trainer.state_dict: training has not begun; call it in a callback, or after fit()")
         return state_of(self)
 
@@ -443,8 +474,8 @@ def _loaders(train: Any, validation: Any) -> dict[str, Any]:
     for name, loader in {"train": train, **evaluation}.items():
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
             raise ArgumentError(
-                f"fit: the data {name!r} are a {type(loader).__name__}; expected batches that can be iterated over in each epoch, such "
-                "as a DataLoader or a list"
+                f"fit: the data {name!r} are a {type(loader).__name__}; expected batches that can be iterated over in each epoch, "
+                "such as a DataLoader or a list"
             )
     return {"train": train, "evaluation": evaluation}
 

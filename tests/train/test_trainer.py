@@ -196,7 +196,7 @@ def test_resuming_anywhere_gives_the_bits_of_never_having_stopped(name: str, tmp
         whole = make(name)
         whole.fit(loader(), loader(40), epochs=3)
         total = whole.step
-        for last in (1, 2, 3, total // 2, total - 1):  # 3 is the last window of an epoch with accumulate=3, which has one batch
+        for last in (1, 2, 3, total // 2, total - 1):  # with accumulate=3 the epoch ends with step 3
             folder = tmp_path / f"{last}"
             first = make(name, folder=folder, callbacks=[StopAt(last)])
             assert first.fit(loader(), loader(40), epochs=3).ending == "stopped"
@@ -382,7 +382,7 @@ def test_a_skipped_step_moves_nothing(capture: bool) -> None:
 @pytest.mark.parametrize(
     ("make_schedule", "per", "message"),
     [
-        (lambda o: lr_scheduler.OneCycleLR(o, 0.1, 21), "epoch", r"made for 21 steps, but schedule_per='epoch' makes 3; pass total_st"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 0.1, 21), "epoch", r"for 21 steps, but schedule_per='epoch' makes 3; pass total"),
         (lambda o: lr_scheduler.OneCycleLR(o, 0.1, 3), "step", r"made for 3 steps, but schedule_per='step' makes 21.*'epoch'"),
         (lambda o: lr_scheduler.CosineAnnealingLR(o, 21), "epoch", r"made for 21 steps.*or schedule_per='step'"),
         (lambda o: lr_scheduler.StepLR(o, 1), None, r"schedule_per=None; expected 'epoch' or 'step'"),
@@ -450,8 +450,8 @@ def test_a_step_that_cannot_be_captured_runs_eagerly_and_says_so_once() -> None:
         value = nn.functional.cross_entropy(output, target)
         return value if value.item() > -1.0 else value * 2.0
 
+    t = trainer(network(), loss)
     with pytest.warns(GraphBreakWarning, match=r"runs eagerly, because of .*test_trainer.py") as found:
-        t = trainer(network(), loss)
         t.fit(loader(), epochs=2)
     assert len(found) == 1 and t.step == 14
 
