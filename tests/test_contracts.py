@@ -46,7 +46,7 @@ LAYERS = (
     "tools version",
     "cli __main__",
 )
-OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "safetensors", "tqdm", "numba", "cuda")
+OPTIONAL = ("cupy", "cupyx", "torch", "sklearn", "scipy", "matplotlib", "ml_dtypes", "safetensors", "rich", "numba", "cuda")
 
 
 # ---- ops ------------------------------------------------------------------------------------------------------------

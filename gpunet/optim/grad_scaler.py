@@ -271,6 +271,18 @@ class GradScaler(LossScaling):
         graph_break_on_read("GradScaler.stepped")
         return self._skipped is None or not devices.to_host(self._skipped)[0]
 
+    @property
+    def skipped(self) -> Tensor:
+        """Whether a step before the last ``update()`` was skipped: a bool of shape () on the device, also in a captured step.
+
+        Raises:
+            GradientError: there was no update() yet.
+        """
+        if self._skipped is None:
+            raise GradientError("GradScaler.skipped: no step was taken yet; call scaler.step(optimizer) and scaler.update() before")
+        rely_on([self._skipped])
+        return make_tensor(self._skipped).reshape(()) != 0.0
+
     @ignore_fp_errors
     def update(self, new_scale: Any = None) -> None:
         """Adapt the scale to whether the steps since the last update were skipped; call it at the end of each step.

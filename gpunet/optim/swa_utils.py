@@ -117,13 +117,22 @@ class AveragedModel(Module):
         """Call the averaged model."""
         return self.module(*args, **kwargs)
 
-    @no_grad()
     def update_parameters(self, model: Module) -> None:
         """Take the present parameters of ``model`` into the averages; the first call copies them.
 
         Raises:
             CaptureError: called inside a recorded step with an ``avg_fn``, or with a ``multi_avg_fn`` other than those of this
                 module: whether the call is the first one is then read from the device.
+        """
+        self.update_unless(None, model)
+
+    @no_grad()
+    def update_unless(self, is_skipped: Tensor | None, model: Module) -> None:
+        """:meth:`update_parameters`, which changes nothing but buffers if a step was skipped.
+
+        Args:
+            is_skipped: ``GradScaler.skipped``; its value is not read on the host, except for an ``avg_fn``, or a ``multi_avg_fn``
+                other than those of this module.
         """
 
         def tensors(of: Module) -> list[Tensor]:
@@ -134,7 +143,10 @@ class AveragedModel(Module):
         if self.avg_fn is None and isinstance(self.multi_avg_fn, _MultiAverage | None):
             average = self.multi_avg_fn or get_swa_multi_avg_fn()
             assert isinstance(average, _MultiAverage)
-            move_averages(averages, values, where(self.n_averaged == 0, 1.0, average.weight(self.n_averaged)))
+            weight = where(self.n_averaged == 0, 1.0, average.weight(self.n_averaged))
+            move_averages(averages, values, weight if is_skipped is None else where(is_skipped, 0.0, weight))
+        elif is_skipped is not None and is_skipped:
+            pass
         elif self.n_averaged == 0:
             for a, v in zip(averages, values):
                 a.copy_(v)
@@ -147,7 +159,7 @@ class AveragedModel(Module):
         if not self.use_buffers:
             for mine, its in zip(self.module.buffers(), model.buffers(), strict=True):
                 mine.copy_(its.to(mine.device))
-        self.n_averaged += 1
+        self.n_averaged += 1 if is_skipped is None else (~is_skipped).long()
 
 
 @no_grad()

@@ -24,7 +24,7 @@ from gpunet.errors import GpunetError
 OPTIONAL = {
     "sklearn": ("scikit-learn", "the built-in data sets", "gpunet[train]"),
     "matplotlib": ("matplotlib", "the curves of a run", "gpunet[train]"),
-    "tqdm": ("tqdm", "progress bars", "gpunet[train]"),
+    "rich": ("rich", "progress bars", "gpunet[train]"),
     "safetensors": ("safetensors", "checkpoints", "gpunet[train]"),
     "threadpoolctl": ("threadpoolctl", "one BLAS thread for small networks", "gpunet[train]"),
     "numba": ("numba", "captured steps compiled by Numba", "gpunet[jit]"),

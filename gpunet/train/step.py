@@ -85,7 +85,7 @@ class TrainingStep:
             if schedule is not None:
                 schedule.step()
             if average is not None:
-                average.update_parameters(model)
+                average.update_unless(None if scaler is None else scaler.skipped, model)
 
         def add(is_first: bool, *batch: Any) -> Any:
             """Add the gradients of a batch to those of the window."""

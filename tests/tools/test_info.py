@@ -27,9 +27,9 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_info_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "rich", None)
     assert main(["info", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["versions"]["gpunet"] == gpunet.__version__
-    assert found["optional"]["tqdm"] == "missing (progress bars): pip install 'gpunet[train]'"
+    assert found["optional"]["rich"] == "missing (progress bars): pip install 'gpunet[train]'"
     assert found["cuda"]["state"] == gpunet.cuda_status().state

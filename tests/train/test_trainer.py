@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import signal
 import threading
@@ -377,6 +378,8 @@ def test_a_skipped_step_moves_nothing(capture: bool) -> None:
         t.fit(loader(), epochs=4)
     assert not skipped[0][0] and skipped[0][1] == 0 and skipped[-1][0]
     assert schedule.last_epoch == sum(taken for taken, *_ in skipped) < len(skipped)
+    for (_, _, averaged, weights), (taken, _, next_averaged, next_weights) in itertools.pairwise(skipped):
+        assert (next_weights != weights) == (next_averaged != averaged) == taken
 
 
 @pytest.mark.parametrize(
