@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gpunet.autograd import Tensor
+from gpunet.captured.ir import tree_map
 from gpunet.errors import CheckpointError
 from gpunet.train.checkpoint import check_type
 from gpunet.train.randomness import random_state, set_random_state
@@ -43,7 +45,8 @@ def load_state(trainer: Trainer, state: Any) -> None:
             found, expected = (", ".join(sorted(names)) for names in (state[kind], parts))
             raise CheckpointError(f"the checkpoint has the state of {found}; the Trainer has {expected}: pass the same options")
         for name, part in parts.items():
-            part.load_state_dict(state[kind][name])
+            found = state[kind][name]
+            part.load_state_dict(tree_map(found, trainer._to_device, Tensor) if name.startswith("metric ") else found)
     for name in _COUNTS:
         setattr(trainer, name, state["counts"][name])
     trainer.class_names = state["class_names"]

@@ -454,6 +454,9 @@ class Trainer:
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise CheckpointError(f"{path} is no checkpoint of a Trainer with these options ({error!r})") from None
 
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._place.device)
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that training goes on from; tensors are those of the training, not copies.
 

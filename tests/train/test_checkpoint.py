@@ -204,11 +204,13 @@ def test_failed_save_keeps_the_previous_checkpoint(path: Path, monkeypatch: pyte
     def fail(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(CheckpointError, match="No space left"):
-        save({"a": gpunet.zeros(3)}, path)
-    assert load(path)["a"].tolist() == [1.0, 1.0, 1.0]
-    assert list(path.parent.iterdir()) == [path]
+    for function in ("fsync", "replace"):
+        monkeypatch.setattr(os, function, fail)
+        with pytest.raises(CheckpointError, match="No space left"):
+            save({"a": gpunet.zeros(3)}, path)
+        monkeypatch.undo()
+        assert load(path)["a"].tolist() == [1.0, 1.0, 1.0]
+        assert list(path.parent.iterdir()) == [path]
 
 
 def test_permissions_equal_those_of_a_new_file(path: Path) -> None:

@@ -536,3 +536,45 @@ def test_training_in_a_thread() -> None:
     thread.start()
     thread.join()
     assert found == ["finished"]
+
+
+def test_each_device(device: str, tmp_path: Path) -> None:
+    """Batches are moved there; a resumed run has the bits of one that was not stopped."""
+    def run(epochs: int, **options: Any) -> Trainer:
+        gpunet.manual_seed(3)
+        model = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5), nn.Linear(4, 3)).to(device)
+        t = trainer(model, metrics={"accuracy": Accuracy()}, accumulate=2, clip=1.0, ema=0.5, **options)
+        with silent_casts():
+            t.fit(DataLoader(TensorDataset(X[:20], Y[:20]), 6, shuffle=True), loader(50), epochs=epochs)
+        return t
+
+    whole = run(2)
+    run(2, folder=tmp_path, callbacks=[StopAt(3)])
+    resumed = run(2, folder=tmp_path, resume=True)
+    assert [p.device.type for p in resumed.model.parameters()] == [gpunet.device(device).type] * 4
+    assert [value.cpu().tolist() for value in resumed.averaged.state_dict().values()] == [
+        value.cpu().tolist() for value in whole.averaged.state_dict().values()
+    ]
+
+
+def test_a_loss_with_parameters_is_trained_and_saved(tmp_path: Path) -> None:
+    def run(epochs: int, **options: Any) -> Trainer:
+        gpunet.manual_seed(3)
+        model, loss = nn.Linear(6, 5).double(), nn.LinearCrossEntropyLoss(5, 3, dtype=gpunet.float64)
+        optimizer = optim.Adam([*model.parameters(), *loss.parameters()])
+        t = trainer(model, loss, optimizer=optimizer, **options)
+        t.fit(loader(), epochs=epochs)
+        return t
+
+    run(1, folder=tmp_path)
+    whole, resumed = run(2), run(2, folder=tmp_path, resume=True)
+    assert bits(whole.loss.mean) == bits(resumed.loss.mean) and bits(whole.model) == bits(resumed.model)
+
+
+def test_predictions_of_a_saved_model(tmp_path: Path) -> None:
+    """The weights to use are those of the averages."""
+    t = trainer(network(), ema=0.5, folder=tmp_path)
+    t.fit(loader(), loader(), epochs=2)
+    model = network()
+    model.load_state_dict(load(tmp_path / "model.safetensors"))
+    assert bits(model) == bits(t.averaged) != bits(t.model)
