@@ -27,6 +27,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "weights": {name: part.state_dict() for name, part in trainer._parts().items()},
         "stateful": {name: part.state_dict() for name, part in _stateful(trainer).items()},
         "random": random_state(),
+        "skips": None if trainer._schedule is None or trainer._scaler is None else trainer._schedule.steps_between(),
     }
 
 
@@ -53,6 +54,8 @@ def load_state(trainer: Trainer, state: Any) -> None:
     trainer.history.rows[:] = state["rows"]
     trainer.history.best_epoch = state["stateful"]["monitor"]["epoch"]
     set_random_state(state["random"])
+    if trainer._schedule is not None and trainer._scaler is not None:
+        trainer._schedule.set_steps_between(state["skips"])
 
 
 def _stateful(trainer: Trainer) -> dict[str, Any]:

@@ -382,6 +382,31 @@ def test_a_skipped_step_moves_nothing(capture: bool) -> None:
         assert (next_weights != weights) == (next_averaged != averaged) == taken
 
 
+def test_a_resumed_schedule_knows_the_steps_before(tmp_path: Path) -> None:
+    """All steps behind the resume are skipped, but not all of the epoch: the schedule moves."""
+
+    class Overflow(Callback):
+        def on_step(self, trainer: Trainer) -> None:
+            if trainer.step == 5:
+                trainer._scaler._set_scale(2.0**100)
+
+    def run(**options: Any) -> Trainer:
+        model = network(dtype=gpunet.float32)
+        t = trainer(
+            model, precision="float16", schedule=lambda o, _: lr_scheduler.StepLR(o, 1), schedule_per="epoch",
+            callbacks=[Overflow(), *options.pop("more", ())], **options,
+        )  # fmt: skip
+        with silent_casts():
+            t.fit(loader(), epochs=2)
+        return t
+
+    whole = run()
+    run(folder=tmp_path, more=[StopAt(5)])
+    resumed = run(folder=tmp_path, resume=True, more=[Callback()])
+    assert resumed.history["lr"] == whole.history["lr"] == [0.01, pytest.approx(0.001)]
+    assert bits(resumed.model) == bits(whole.model)
+
+
 @pytest.mark.parametrize(
     ("make_schedule", "per", "message"),
     [

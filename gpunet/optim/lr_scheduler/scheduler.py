@@ -273,6 +273,21 @@ class LRScheduler:
         self.base_lrs.append(float(group["initial_lr"]))
 
     # -- state
+    def steps_between(self) -> list[float]:
+        """Return the steps of the optimizer since the last of the schedule, and how many of them a GradScaler skipped."""
+        counter = self.optimizer._step_counter
+        if counter is None:
+            return [0.0, 0.0]
+        is_counted = self._counts is not None and self._counts[0] is counter
+        before = devices.to_host(self._counts[1]) if is_counted and self._counts is not None else 0.0
+        return list(map(float, devices.to_host(counter.counts) - before))
+
+    def set_steps_between(self, steps: list[float]) -> None:
+        """Continue from :meth:`steps_between`, which is no part of the state_dict, as in PyTorch; call it after loading that."""
+        self.optimizer._step_counter = counter = StepCounter(_device_of(self.optimizer.param_groups[0]))
+        devices.assign(counter.counts, numpy.array(steps, numpy.float64))
+        self._counts = None
+
     def state_dict(self) -> dict[str, Any]:
         """Return the settings and the step count, with PyTorch's keys.
 
