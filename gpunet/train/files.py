@@ -25,9 +25,14 @@ def replacing(path: Path) -> Iterator[str]:
             os.unlink(temporary)
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """What processes that were killed while writing have left in a folder."""
+    return [*folder.glob(".*.partial")]
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed while writing have left in a folder."""
-    for path in folder.glob(".*.partial"):
+    """Remove :func:`leftovers`, in a folder that no other process writes to."""
+    for path in leftovers(folder):
         with contextlib.suppress(OSError):
             path.unlink()
 

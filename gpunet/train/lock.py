@@ -8,7 +8,7 @@ from typing import IO
 
 from gpunet.errors import CheckpointError
 
-_NAME = ".lock"
+LOCK = ".lock"
 
 
 class FolderLock:
@@ -19,7 +19,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / _NAME
+        self.path = folder / LOCK
 
     def __enter__(self) -> FolderLock:
         try:

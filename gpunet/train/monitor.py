@@ -16,7 +16,7 @@ class Monitor:
     """Compare a figure of each epoch with the best one so far.
 
     Args:
-        name: the figure, such as "val_loss"; None if it is chosen later.
+        name: the figure, such as "val_loss"; :meth:`choose` replaces None.
         mode: "min" if smaller is better, "max" if larger is.
         patience: stop after so many epochs in a row that were not better; None never stops.
 
@@ -32,22 +32,30 @@ class Monitor:
             raise ArgumentError(f"fit: mode={mode!r}; expected 'min' or 'max'")
         if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 1):
             raise ArgumentError(f"fit: patience={patience!r}; expected a number of epochs, 1 or more, or None")
-        self.name, self.mode, self.patience = name, mode, patience
+        self._given, self.mode, self.patience = name, mode, patience
+        self.name = name or ""
         self.value: float | None = None
         self.epoch: int | None = None
         self.num_waited = 0
         self.weights: Any = None
+
+    def choose(self, figures: list[str]) -> None:
+        """Take the figure among those of a training run; by default the loss of the data set "val", or else of the training.
+
+        Raises:
+            ArgumentError: there is no such figure.
+        """
+        self.name = self._given or ("val_loss" if "val_loss" in figures else "train_loss")
+        if self.name not in figures:
+            raise ArgumentError(f"fit: monitor={self.name!r}; expected one of {', '.join(figures)}")
 
     def update(self, row: dict[str, Any], weights: Callable[[], Any] | None) -> bool:
         """Look at the row of an epoch; return whether it is the best so far.
 
         Args:
             weights: returns a copy of the weights, which is kept if the epoch is the best; None keeps no weights.
-
-        Raises:
-            ArgumentError: the row has no such figure.
         """
-        value = self.value_in(row)
+        value = float(row[self.name])
         sign = 1.0 if self.mode == "min" else -1.0
         is_best = not math.isnan(value) and (self.value is None or sign * value < sign * self.value)
         if is_best:
@@ -56,16 +64,6 @@ class Monitor:
         else:
             self.num_waited += 1
         return is_best
-
-    def value_in(self, row: dict[str, Any]) -> float:
-        """Return the figure in the row of an epoch.
-
-        Raises:
-            ArgumentError: it has none.
-        """
-        if self.name not in row:
-            raise ArgumentError(f"fit: monitor={self.name!r}; expected one of {', '.join(row)}")
-        return float(row[self.name])
 
     @property
     def is_out_of_patience(self) -> bool:

@@ -16,8 +16,8 @@ from typing import Any
 from gpunet.errors import ArgumentError, CheckpointError
 from gpunet.nn import Sequential
 from gpunet.train import checkpoint
-from gpunet.train.files import remove_leftovers, replacing
-from gpunet.train.lock import FolderLock
+from gpunet.train.files import leftovers, remove_leftovers, replacing
+from gpunet.train.lock import LOCK, FolderLock
 from gpunet.train.network import multilayer_perceptron
 
 __all__ = ["RunFolder", "load_run"]
@@ -123,7 +123,8 @@ def _create_default(data: str) -> Path:
 def _create(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        present = sorted(entry.name for entry in path.iterdir())
+        unused = {path / LOCK, *leftovers(path)}  # of a run that was killed at its very beginning
+        present = sorted(entry.name for entry in path.iterdir() if entry not in unused)
         probe = path / f".probe-{uuid.uuid4().hex}"
         probe.touch()
         probe.unlink()

@@ -231,7 +231,8 @@ class Trainer:
         if self._schedule is None:
             given = self._schedule_given, self._schedule_per
             self._schedule = make_schedule(*given, self.optimizer, length, self.num_steps)
-        self._monitor.name = self._monitor.name or f"{'val' if 'val' in loaders['evaluation'] else 'train'}_loss"
+        parts = dict.fromkeys(("train", *loaders["evaluation"]))
+        self._monitor.choose([f"{part}_{name}" for part in parts for name in ("loss", *self.metrics)])
         self._training = self._make_step(
             self._schedule if self._schedule_per == "step" else None, self._average, adds_up="train" not in loaders["evaluation"]
         )
@@ -327,7 +328,7 @@ class Trainer:
         self.history.rows.append(row)
         self.history.best_epoch = self._monitor.epoch
         if isinstance(self._schedule, ReduceLROnPlateau):
-            self._schedule.step(self._monitor.value_in(row))
+            self._schedule.step(row[self._monitor.name])
         elif self._schedule is not None and self._schedule_per == "epoch":
             self._schedule.step()
         stops = [callback.on_epoch(self, row) for callback in self.callbacks]

@@ -491,7 +491,7 @@ def test_a_step_that_cannot_be_captured_runs_eagerly_and_says_so_once() -> None:
         ({"precision": "half"}, "precision='half'; expected one of float32, bfloat16, float16"),
         ({"save_every": 5}, "save_every=5 without a folder"), ({"mode": "best"}, "mode='best'; expected 'min' or 'max'"),
         ({"patience": 0}, "patience=0; expected a number of epochs"), ({"loss": nn.MSELoss(reduction="sum")}, "reduction='sum'"),
-        ({"monitor": "val_los"}, "monitor='val_los'; expected one of epoch, train_loss, val_loss"),
+        ({"monitor": "val_los"}, "monitor='val_los'; expected one of train_loss, val_loss"),
     ],
 )  # fmt: skip
 def test_invalid_options(options: dict[str, Any], message: str) -> None:
