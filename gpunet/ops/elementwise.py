@@ -52,7 +52,7 @@ WHERE = Shim(
 # Operators call the primitives; the public functions stand in front of them.
 
 
-@primitive(methods="__add__ __radd__")
+@primitive(methods="__add__ __radd__", takes_complex=True)
 def _add(a, b):
     return launch_binary(ADD, a, b)
 
@@ -60,7 +60,7 @@ def _add(a, b):
 _add.derivatives(a=lambda g: g, b=lambda g: g)
 
 
-@primitive(methods="__sub__")
+@primitive(methods="__sub__", takes_complex=True)
 def _sub(a, b):
     if _is_boolean(a) or _is_boolean(b):
         raise DtypeError("sub (-) of a boolean: expected numbers; use ~ or ^ for masks, or convert with .float() or .long()")
@@ -74,7 +74,7 @@ def _is_boolean(operand: Any) -> bool:
 _sub.derivatives(a=lambda g: g, b=lambda g: -g)
 
 
-@primitive(methods="__mul__ __rmul__")
+@primitive(methods="__mul__ __rmul__", takes_complex=True)
 def _mul(a, b):
     return launch_binary(MULTIPLY, a, b)
 
@@ -82,7 +82,7 @@ def _mul(a, b):
 _mul.derivatives(a=lambda g, b: g * b, b=lambda g, a: g * a)
 
 
-@primitive(methods="__truediv__")
+@primitive(methods="__truediv__", takes_complex=True)
 def _div(a, b):
     dtype = result_dtype(a, b)
     return launch_binary(ufunc("divide"), a, b, dtype if is_floating(dtype) else get_default_dtype())
@@ -91,13 +91,13 @@ def _div(a, b):
 _div.derivatives(a=lambda g, b: g / b, b=lambda g, a, b: -(g * (a / b / b)))  # b * b would overflow
 
 
-@elementwise("add", "__iadd__", launch=ADD, numbers=True)
+@elementwise("add", "__iadd__", launch=ADD, numbers=True, takes_complex=True)
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input + alpha * other, broadcast."""
     return _add(input, other if type(alpha) is int and alpha == 1 else _scaled("add", input, other, alpha))
 
 
-@elementwise("sub subtract", "__isub__", launch=ufunc("subtract"), numbers=True)
+@elementwise("sub subtract", "__isub__", launch=ufunc("subtract"), numbers=True, takes_complex=True)
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input - alpha * other, broadcast."""
     if type(alpha) is int and alpha == 1:
@@ -121,13 +121,13 @@ def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
     return cast(scaled, dtype=dtype) if isinstance(scaled, Tensor) and scaled.dtype != dtype else scaled
 
 
-@elementwise("mul multiply", "__imul__", launch=MULTIPLY, numbers=True)
+@elementwise("mul multiply", "__imul__", launch=MULTIPLY, numbers=True, takes_complex=True)
 def mul(input: Any, other: Any) -> Tensor:
     """input * other, broadcast."""
     return _mul(input, other)
 
 
-@elementwise("div divide true_divide", "__itruediv__", launch=ufunc("divide"), numbers=True)
+@elementwise("div divide true_divide", "__itruediv__", launch=ufunc("divide"), numbers=True, takes_complex=True)
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """input / other, broadcast; integers are divided in the default dtype.
 
@@ -141,13 +141,13 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     return (floor_divide if rounding_mode == "floor" else truncated_div)(input, other)
 
 
-@public("rsub", numbers=True)
+@public("rsub", numbers=True, takes_complex=True)
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
     return sub(other, input, alpha=alpha)
 
 
-@primitive
+@primitive(takes_complex=True)
 def _pow(a, b):
     if isinstance(b, Tensor):
         dtype = result_dtype(a, b)
@@ -196,7 +196,7 @@ def _pow_exponent(g, a, b):
 _pow.derivatives(a=_pow_base, b=_pow_exponent)
 
 
-@elementwise("pow", "__ipow__", numbers=True, autocast="cuda: float32")
+@elementwise("pow", "__ipow__", numbers=True, autocast="cuda: float32", takes_complex=True)
 def pow(input: Any, exponent: Any) -> Tensor:
     """input ** exponent, broadcast; one of them may be a number.
 
@@ -236,12 +236,12 @@ def _pos(x):
     return x
 
 
-@unary(lambda g: -g, aliases="negative", function="negative", same_dtype=True)
+@unary(lambda g: -g, aliases="negative", function="negative", same_dtype=True, takes_complex=True)
 def neg(input):
     """-x."""
 
 
-@unary(lambda g, input: g * sign(input), aliases="absolute", function="absolute", same_dtype=True)
+@unary(lambda g, input: g * sign(input), aliases="absolute", function="absolute", same_dtype=True, takes_complex=True)
 def abs(input):
     """|x|; the gradient at 0 is 0."""
 
@@ -253,12 +253,12 @@ def _square_array(x: Tensor) -> Array:
     return launch_binary(MULTIPLY, x, x, numpy.dtype("int64") if is_boolean(x.dtype) else x.dtype)
 
 
-@unary(lambda g, input: g * (2.0 * input), forward=_square_array)
+@unary(lambda g, input: g * (2.0 * input), forward=_square_array, takes_complex=True)
 def square(input):
     """x^2."""
 
 
-@unary(lambda g, out: g / (2.0 * out))
+@unary(lambda g, out: g / (2.0 * out), takes_complex=True)
 def sqrt(input):
     """The square root of x."""
 
@@ -269,7 +269,7 @@ def _rsqrt_array(x: Tensor) -> Array:
     return root
 
 
-@unary(lambda g, out: -0.5 * (g * (out * out * out)), forward=_rsqrt_array, autocast="cuda: float32")
+@unary(lambda g, out: -0.5 * (g * (out * out * out)), forward=_rsqrt_array, autocast="cuda: float32", takes_complex=True)
 def rsqrt(input):
     """1 / sqrt(x)."""
 
@@ -278,7 +278,7 @@ def _reciprocal_array(x: Tensor) -> Array:
     return launch_binary(ufunc("divide"), 1.0, x, x.dtype if is_floating(x.dtype) else get_default_dtype())
 
 
-@unary(lambda g, out: -(g * out * out), forward=_reciprocal_array, autocast="cuda: float32")
+@unary(lambda g, out: -(g * out * out), forward=_reciprocal_array, autocast="cuda: float32", takes_complex=True)
 def reciprocal(input):
     """1 / x."""
 
@@ -286,57 +286,57 @@ def reciprocal(input):
 # ---- exponentials, trigonometry -------------------------------------------------------------------------------------
 
 
-@unary(lambda g, out: g * out, autocast="cuda: float32")
+@unary(lambda g, out: g * out, autocast="cuda: float32", takes_complex=True)
 def exp(input):
     """e^x."""
 
 
-@unary(lambda g, out: g * (out + 1.0), autocast="cuda: float32")
+@unary(lambda g, out: g * (out + 1.0), autocast="cuda: float32", takes_complex=True)
 def expm1(input):
     """e^x - 1, accurate near 0."""
 
 
-@unary(lambda g, input: g / input, autocast="cuda: float32")
+@unary(lambda g, input: g / input, autocast="cuda: float32", takes_complex=True)
 def log(input):
     """The natural logarithm of x."""
 
 
-@unary(lambda g, input: g / (input + 1.0), autocast="cuda: float32")
+@unary(lambda g, input: g / (input + 1.0), autocast="cuda: float32", takes_complex=True)
 def log1p(input):
     """log(1 + x), accurate near 0."""
 
 
-@unary(lambda g, input: g / (input * math.log(2.0)), autocast="cuda: float32")
+@unary(lambda g, input: g / (input * math.log(2.0)), autocast="cuda: float32", takes_complex=True)
 def log2(input):
     """The logarithm of x to base 2."""
 
 
-@unary(lambda g, input: g / (input * math.log(10.0)), autocast="cuda: float32")
+@unary(lambda g, input: g / (input * math.log(10.0)), autocast="cuda: float32", takes_complex=True)
 def log10(input):
     """The logarithm of x to base 10."""
 
 
-@unary(lambda g, input: g * input.cos())
+@unary(lambda g, input: g * input.cos(), takes_complex=True)
 def sin(input):
     """The sine of x in radians."""
 
 
-@unary(lambda g, input: -(g * input.sin()))
+@unary(lambda g, input: -(g * input.sin()), takes_complex=True)
 def cos(input):
     """The cosine of x in radians."""
 
 
-@unary(lambda g, out: g * (out * out + 1.0), autocast="cuda: float32")
+@unary(lambda g, out: g * (out * out + 1.0), autocast="cuda: float32", takes_complex=True)
 def tan(input):
     """The tangent of x in radians."""
 
 
-@unary(lambda g, input: g * input.cosh(), autocast="cuda: float32")
+@unary(lambda g, input: g * input.cosh(), autocast="cuda: float32", takes_complex=True)
 def sinh(input):
     """(e^x - e^-x) / 2."""
 
 
-@unary(lambda g, input: g * input.sinh(), autocast="cuda: float32")
+@unary(lambda g, input: g * input.sinh(), autocast="cuda: float32", takes_complex=True)
 def cosh(input):
     """(e^x + e^-x) / 2."""
 
@@ -394,7 +394,7 @@ def minimum(input: Any, other: Any) -> Tensor:
     return _minimum(input, other)
 
 
-@primitive
+@primitive(takes_complex=True)
 def _where(condition, a, b):
     mask = condition.array
     shape = broadcast_shape("where", mask.shape, *(v.shape for v in (a, b) if isinstance(v, Tensor)))
@@ -415,7 +415,7 @@ def _selectable(operand: Any, dtype: numpy.dtype[Any]) -> Any:
 _where.derivatives(a=lambda g, condition: _where(condition, g, 0.0), b=lambda g, condition: _where(condition, 0.0, g))
 
 
-@public()
+@public(takes_complex=True)
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """``input`` where ``condition`` is true, else ``other``; an element that is not selected gets gradient zero.
 
@@ -453,7 +453,7 @@ _where_method.__name__ = _where_method.__qualname__ = "where"
 public("where", out=False)(_where_method)
 
 
-@elementwise("masked_fill")
+@elementwise("masked_fill", takes_complex=True)
 def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """``value``, a number or a 0-d tensor, where ``mask`` is true, else ``input``; in the dtype of ``input``.
 

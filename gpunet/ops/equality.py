@@ -16,14 +16,14 @@ from gpunet.ops.face import as_number, public
 __all__ = ["allclose", "equal", "isclose"]
 
 
-@public("equal", out=False)
+@public("equal", out=False, takes_complex=True)
 def equal(input: Any, other: Any) -> bool:
     """Whether two tensors have the same shape and equal elements."""
     input, other = operands("equal", [input, wrap(other)])
     return input.shape == other.shape and _is_all_true(eq(input, other), "equal()")
 
 
-@public("isclose", out=False)
+@public("isclose", out=False, takes_complex=True)
 def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Elementwise |input - other| <= atol + rtol * |other|, or equal; a boolean tensor.
 
@@ -34,7 +34,7 @@ def isclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equa
     return _is_close("isclose", input, other, rtol, atol, equal_nan)
 
 
-@public("allclose", out=False)
+@public("allclose", out=False, takes_complex=True)
 def allclose(input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether :func:`isclose` holds for all elements."""
     return _is_all_true(_is_close("allclose", input, other, rtol, atol, equal_nan), "allclose()")

@@ -40,7 +40,7 @@ def zero_(input: Tensor) -> Tensor:
     return fill_(input, 0)
 
 
-@public("copy_", out=False)
+@public("copy_", out=False, takes_complex=True)
 @ignore_fp_errors
 def copy_(input: Tensor, other: Any, non_blocking: bool = False) -> Tensor:
     """Copy ``other`` into the tensor, with broadcasting and conversion of dtype and device.

@@ -102,7 +102,7 @@ def assign_in_place(target: Tensor, result: Tensor, name: str) -> Tensor:
     return target
 
 
-@primitive(name="copy_")
+@primitive(name="copy_", takes_complex=True)
 def overwrite(x, source):
     """The source, of which x receives a gradient of zero."""
     return source.array if source.dtype == x.dtype else cast(source, dtype=x.dtype).array

@@ -178,7 +178,7 @@ def _joined(pattern: tuple[Any, ...], arrays: Sequence[Tensor]) -> tuple[Any, ..
     return tuple([next(remaining) if item is ARRAY else item for item in pattern])
 
 
-@primitive(name="indexing", view=True)
+@primitive(name="indexing", view=True, takes_complex=True)
 def _index(x, *arrays, pattern, site=GETITEM):
     """x[index]: a view for integers and slices, a copy for index arrays.  ``site`` is the user's function, for messages."""
     index = _joined(pattern, arrays)
@@ -196,7 +196,7 @@ def _index(x, *arrays, pattern, site=GETITEM):
     return out
 
 
-@primitive(name="indexing")
+@primitive(name="indexing", takes_complex=True)
 def _unindex(g, *arrays, pattern, shape, site=GETITEM):
     """Zeros of ``shape`` with g added at the index: the gradient of indexing."""
     index = _joined(pattern, arrays)
@@ -251,7 +251,7 @@ def _assign(array: Array, value: Any, index: tuple[Any, ...], site: Site = SETIT
             raise _index_error(error, found, site, array.shape) from None
 
 
-@primitive(name="assignment to an index")
+@primitive(name="assignment to an index", takes_complex=True)
 def _with_index(x, value, *arrays, pattern, site=SETITEM):
     """A copy of x with x[index] = value."""
     out = empty(x.shape, x.dtype, x.array)
@@ -377,7 +377,7 @@ def gather_index(dim: int, index: Tensor, x: Tensor) -> tuple[Any, ...]:
     return tuple(grid)
 
 
-@public("gather")
+@public("gather", takes_complex=True)
 def gather(input: Tensor, dim: int, index: Any, *, sparse_grad: bool = False) -> Tensor:
     """Pick one element of input per element of ``index``: for dim 0, out[i][j] = input[index[i][j]][j].
 
@@ -432,7 +432,7 @@ def checked_indices(index: Any, function: str, x: Tensor) -> Tensor:
     return _on_device_of(index, x)
 
 
-@public("index_select")
+@public("index_select", takes_complex=True)
 def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
     """The slices of input along ``dim`` at the integers of a 1-d index, from 0.
 
@@ -452,7 +452,7 @@ def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
     return index_with(input, (slice(None),) * at + (index,), INDEX_SELECT)
 
 
-@public("masked_select")
+@public("masked_select", takes_complex=True)
 def masked_select(input: Tensor, mask: Any) -> Tensor:
     """The elements where the boolean ``mask`` is true, as a 1-d tensor; input and mask broadcast.
 
@@ -478,13 +478,13 @@ def _triangle(x: Tensor, diagonal: Any, name: str) -> Tensor:
     return where(make_tensor(constant(xp.broadcast_to(keep, x.array.shape))), x, zero)
 
 
-@elementwise("tril")
+@elementwise("tril", takes_complex=True)
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two dimensions; elements above ``diagonal`` are zero."""
     return _triangle(input, diagonal, "tril")
 
 
-@elementwise("triu")
+@elementwise("triu", takes_complex=True)
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two dimensions; elements below ``diagonal`` are zero."""
     return _triangle(input, diagonal, "triu")

@@ -83,7 +83,7 @@ def _vector_norm_of(function: str, x: Any, p: Any, dim: Dims, keepdim: bool, dty
     return _vector_norm(x, float(p), axes, keepdim)
 
 
-@public(names={"input": "x", "a": "x"}, autocast="cuda: float32")
+@public(names={"input": "x", "a": "x"}, autocast="cuda: float32", takes_complex=True)
 def vector_norm(x: Any, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The norm of vectors: sum(|x|^ord)^(1/ord) over ``dim``, None being all elements.
 

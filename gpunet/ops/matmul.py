@@ -62,7 +62,7 @@ def _batched(x: Array, batch: tuple[int, ...]) -> Array:
 INTEGER_MATMUL = Shim("matmul", lambda xp, out, a, b: xp.matmul(a, b, out=out))
 
 
-@primitive
+@primitive(takes_complex=True)
 def _matmul(a, b):
     """a (..., m, k), b (..., k, n) -> (..., m, n)."""
     dtype = result_dtype(a, b)
@@ -123,7 +123,7 @@ def _rmatmul(b: Any, a: Any) -> Tensor:
     return _product("matmul", wrap(a), wrap(b))
 
 
-@public("matmul", autocast="half")
+@public("matmul", autocast="half", takes_complex=True)
 def matmul(input: Any, other: Any) -> Tensor:
     """Matrix product: a 1-d operand is a row (left) or column (right) vector, and batch dimensions broadcast.
 
@@ -141,7 +141,7 @@ def _check_shapes(function: str, expected: str, fits: bool, a: Tensor, b: Tensor
         raise ShapeError(f"{function}: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected {expected}")
 
 
-@public("mm", autocast="half")
+@public("mm", autocast="half", takes_complex=True)
 def mm(input: Any, mat2: Any) -> Tensor:
     """The product of two matrices.
 
@@ -153,7 +153,7 @@ def mm(input: Any, mat2: Any) -> Tensor:
     return _product("mm", input, mat2)
 
 
-@public("bmm", autocast="half")
+@public("bmm", autocast="half", takes_complex=True)
 def bmm(input: Any, mat2: Any) -> Tensor:
     """The products of two batches of matrices, (batch, n, k) and (batch, k, m).
 
@@ -166,7 +166,7 @@ def bmm(input: Any, mat2: Any) -> Tensor:
     return _product("bmm", input, mat2)
 
 
-@public("dot", autocast="cuda: widest")
+@public("dot", autocast="cuda: widest", takes_complex=True)
 def dot(input: Any, tensor: Any) -> Tensor:
     """The dot product of two vectors, a 0-d tensor.
 

@@ -48,7 +48,7 @@ def logsumexp(input: Any, dim: Dims, keepdim: bool = False) -> Tensor:
     return converted(_logsumexp(converted(input, accumulator(dtype)), axes=axes, keepdim=keepdim), dtype)
 
 
-@public("norm", autocast="cuda: float32")
+@public("norm", autocast="cuda: float32", takes_complex=True)
 def norm(
     input: Any, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, dtype: Any = None
 ) -> Tensor:

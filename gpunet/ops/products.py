@@ -180,7 +180,7 @@ def _expanded(labels: list[Any], x: Tensor) -> tuple[Tensor, list[Any]]:
     return x, full
 
 
-@public(out=False, autocast="half")
+@public(out=False, autocast="half", takes_complex=True)
 def einsum(*args: Any) -> Tensor:
     """The sum of products of tensors over labelled dimensions: ``einsum("ij,jk->ik", a, b)`` is a matrix product.
 
@@ -235,7 +235,7 @@ def einsum(*args: Any) -> Tensor:
 # ---- products by name -----------------------------------------------------------------------------------------------------
 
 
-@public(autocast="cpu: half, cuda: widest")
+@public(autocast="cpu: half, cuda: widest", takes_complex=True)
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     """The product of two tensors, summed over pairs of dimensions.
 
@@ -285,7 +285,7 @@ def _outer(function: str, input: Tensor, vec2: Any) -> Tensor:
     return _mul(_reshape(input, shape=(input.array.size, 1)), vec2)
 
 
-@public("outer")
+@public("outer", takes_complex=True)
 def outer(input: Any, vec2: Any) -> Tensor:
     """The products of all pairs of elements of two vectors: (n,), (m,) -> (n, m).
 
@@ -295,13 +295,13 @@ def outer(input: Any, vec2: Any) -> Tensor:
     return _outer("outer", input, vec2)
 
 
-@public("ger")
+@public("ger", takes_complex=True)
 def ger(input: Any, vec2: Any) -> Tensor:
     """:func:`outer` under another name."""
     return _outer("ger", input, vec2)
 
 
-@public("mv", autocast="cuda: half")
+@public("mv", autocast="cuda: half", takes_complex=True)
 def mv(input: Any, vec: Any) -> Tensor:
     """The product of a matrix and a vector: (n, m), (m,) -> (n,).
 
@@ -314,7 +314,7 @@ def mv(input: Any, vec: Any) -> Tensor:
     return _product("mv", input, vec)
 
 
-@public("vdot", autocast="cuda: widest")
+@public("vdot", autocast="cuda: widest", takes_complex=True)
 def vdot(input: Any, other: Any) -> Tensor:
     """The dot product of two vectors, a 0-d tensor.
 
@@ -327,7 +327,7 @@ def vdot(input: Any, other: Any) -> Tensor:
     return _product("vdot", input, other)
 
 
-@public("inner")
+@public("inner", takes_complex=True)
 def inner(input: Any, other: Any) -> Tensor:
     """The dot products along the last dimensions of two tensors: (..., k), (---, k) -> (..., ---); numbers are multiplied.
 
@@ -342,7 +342,7 @@ def inner(input: Any, other: Any) -> Tensor:
     return tensordot(input, other, [[-1], [-1]])
 
 
-@public("kron")
+@public("kron", takes_complex=True)
 def kron(input: Any, other: Any) -> Tensor:
     """The Kronecker product: blocks of ``other`` multiplied by the elements of ``input``; missing dimensions are of size 1."""
     other = wrap(other, "kron")
@@ -383,7 +383,7 @@ def _product_of_part(
     return _product(function, left, _product_of_part(function, factors, split, middle + 1, last))
 
 
-@public(autocast="half")
+@public(autocast="half", takes_complex=True)
 def chain_matmul(*matrices: Any) -> Tensor:
     """The product of matrices, in the order of the fewest multiplications.
 
@@ -466,7 +466,7 @@ def _check(function: str, fits: bool, expected: str, a: Tensor, b: Tensor) -> No
         raise ShapeError(f"{function}: shapes {tuple(a.shape)} and {tuple(b.shape)}; expected {expected}")
 
 
-@elementwise("addmm", autocast="half")
+@elementwise("addmm", autocast="half", takes_complex=True)
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2).
 
@@ -481,7 +481,7 @@ def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) ->
     return _added("addmm", lambda a, b: _product("addmm", a, b), input, mat1, mat2, beta, alpha)
 
 
-@elementwise("addmv", autocast="cuda: half")
+@elementwise("addmv", autocast="cuda: half", takes_complex=True)
 def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat @ vec); see :func:`addmm`."""
     mat, vec = wrap(mat, "addmv"), wrap(vec, "addmv")
@@ -489,7 +489,7 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> T
     return _added("addmv", lambda a, b: _product("addmv", a, b), input, mat, vec, beta, alpha)
 
 
-@elementwise("addr", autocast="cuda: half")
+@elementwise("addr", autocast="cuda: half", takes_complex=True)
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2); see :func:`addmm`."""
     vec1, vec2 = wrap(vec1, "addr"), wrap(vec2, "addr")
@@ -500,7 +500,7 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> 
     return _added("addr", lambda a, b: _outer("addr", a, b), input, vec1, vec2, beta, alpha)
 
 
-@elementwise("baddbmm", autocast="half")
+@elementwise("baddbmm", autocast="half", takes_complex=True)
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (batch1 @ batch2), of batches of matrices of one dtype; see :func:`addmm`.
 
@@ -519,7 +519,7 @@ def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any =
     return _added("baddbmm", lambda a, b: _product("baddbmm", a, b), input, batch1, batch2, beta, alpha)
 
 
-@elementwise("addbmm", autocast="half")
+@elementwise("addbmm", autocast="half", takes_complex=True)
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * the sum of batch1[i] @ batch2[i]; see :func:`addmm`.  The sum is part of one matrix product."""
     batch1, batch2 = wrap(batch1, "addbmm"), wrap(batch2, "addbmm")

@@ -34,7 +34,7 @@ def is_tensor(obj: Any) -> bool:
     return isinstance(obj, Tensor)
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def is_floating_point(input: Any) -> bool:
     """Whether the dtype of a tensor is floating."""
     return dtypes.is_floating(input.dtype)
@@ -76,7 +76,7 @@ def is_nonzero(input: Any) -> bool:
     return bool(input)
 
 
-@public(out=False)
+@public(out=False, takes_complex=True)
 def numel(input: Any) -> int:
     """The number of elements of a tensor."""
     return int(input.array.size)
