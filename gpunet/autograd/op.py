@@ -28,7 +28,7 @@ from gpunet.autograd.saved import packing
 from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import complex_in_use, is_complex, is_inexact
+from gpunet.backend.dtypes import complex_in_use, discards_imaginary, is_complex, is_inexact
 from gpunet.errors import ArgumentError, GradientError
 from gpunet.launch.contract import has_rows
 
@@ -232,7 +232,11 @@ def match(gradient: Tensor, edge: Any) -> Tensor:
     shape, dtype = spec_at(edge)
     if gradient.array.shape != shape:
         gradient = OPS["sum_to"].call(gradient, shape=shape)
-    return gradient if gradient.array.dtype == dtype else OPS["cast"].call(gradient, dtype=dtype)  # of a real input the real part
+    if gradient.array.dtype == dtype:
+        return gradient
+    if discards_imaginary(gradient.array.dtype, dtype):  # a real input beside a complex one
+        gradient = OPS["_real"].call(gradient)
+    return gradient if gradient.array.dtype == dtype else OPS["cast"].call(gradient, dtype=dtype)
 
 
 def primitive(

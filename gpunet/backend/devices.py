@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpunet.backend import cupy_functions
+from gpunet.backend import cupy_functions, dtypes
 from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
 from gpunet.errors import CaptureError, DeviceError
 
@@ -537,6 +537,18 @@ def strided_view(owner: Array, offset: int, shape: tuple[int, ...], strides: tup
     view = gpu_view_without_owner(owner, offset, shape, strides, dtype)
     _keep_owner(view, owner)
     return view
+
+
+def real_view(array: Array) -> Array:
+    """View a contiguous complex array as real numbers, the two parts side by side: (..., n) -> (..., 2 n), a number -> (2,)."""
+    return array.reshape(array.shape or (1,)).view(dtypes.to_real(array.dtype))
+
+
+def as_pairs(array: Array) -> Array:
+    """Return an array (..., 2) whose pairs lie side by side in memory, each at a multiple of its size, else a contiguous copy."""
+    size = array.itemsize
+    is_paired = array.strides[-1] == size and not any(s % (2 * size) for n, s in zip(array.shape[:-1], array.strides) if n > 1)
+    return array if is_paired and pointer(array) % (2 * size) == 0 else module(array).ascontiguousarray(array)
 
 
 def as_strided(array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:

@@ -193,6 +193,11 @@ def to_real(dtype: numpy.dtype[Any]) -> numpy.dtype[Any]:
     return _REAL_PARTS.get(dtype, dtype)
 
 
+def discards_imaginary(source: numpy.dtype[Any], target: numpy.dtype[Any]) -> builtins.bool:
+    """Return whether a conversion discards the imaginary parts of numbers."""
+    return is_complex(source) and not (is_complex(target) or is_boolean(target))
+
+
 # ---- arithmetic -------------------------------------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ def _at_least(ndim: int, expanded: Callable[[tuple[int, ...]], tuple[int, ...]])
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Tensors of fewer than {ndim} dimensions as views of {ndim}; a tuple for several, or for a list of them."
-    return public(out=False)(function)
+    return public(out=False, takes_complex=True)(function)
 
 
 atleast_1d = _at_least(1, lambda shape: (1,))

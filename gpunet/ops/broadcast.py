@@ -163,10 +163,11 @@ broadcast_to.derivatives(x=lambda g: g)
 
 @primitive(name="to", takes_complex=True)
 def cast(x, *, dtype):
-    """A copy in another dtype; of complex numbers the real parts in a real one, which are true as booleans if a part is not 0."""
+    """A copy in another dtype; a complex tensor is not cast to a real dtype, but to booleans: whether a number is not 0."""
+    if is_complex(x.array.dtype) and dtypes.discards_imaginary(x.array.dtype, dtype):
+        raise DtypeError(f"a tensor of {x.dtype} where {dtype} is expected: pass x.real, x.imag or x.abs()")
     out = empty(x.shape, dtype, x.array)
-    is_narrowed = is_complex(x.array.dtype) and not (is_complex(dtype) or dtypes.is_boolean(dtype))
-    COPY(out, x.array.real if is_narrowed else x.array)
+    COPY(out, x.array)
     return out
 
 

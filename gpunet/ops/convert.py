@@ -91,15 +91,17 @@ def to(
     if device is not None and (target := Device(device)) != x.device:
         result = _move(result, source=x.device, target=target)
     if dtype is not None and (dtype := dtypes.as_dtype(dtype)) != x.array.dtype:
-        warn_if_discarding(x.array.dtype, dtype)
-        result = cast(result, dtype=dtype)
+        result = cast(real_if_narrowed(result, dtype), dtype=dtype)
     return _clone(x) if copy and result is x else result
 
 
-def warn_if_discarding(source: numpy.dtype[Any], target: numpy.dtype[Any]) -> None:
-    """Warn if a conversion discards imaginary parts."""
-    if dtypes.is_complex(source) and not (dtypes.is_complex(target) or dtypes.is_boolean(target)):
-        warn_user("Casting complex values to real discards the imaginary part; take x.real to say so", UserWarning)
+def real_if_narrowed(x: Tensor, dtype: numpy.dtype[Any]) -> Tensor:
+    """The real part of a complex tensor that becomes one of a real dtype, with a warning; another tensor as it is."""
+    if not dtypes.discards_imaginary(x.array.dtype, dtype):
+        return x
+    warn_user("Casting complex values to real discards the imaginary part; take x.real to say so", UserWarning)
+    part: Any = x
+    return part.real
 
 
 def _targets(args: tuple[Any, ...]) -> dict[str, Any]:

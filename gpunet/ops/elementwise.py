@@ -5,6 +5,7 @@ Each launches a ufunc that NumPy and CuPy have in common.
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import Any
 
@@ -15,7 +16,7 @@ from gpunet.autograd.autocast import casts
 from gpunet.autograd.data import convert_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_boolean, is_floating
+from gpunet.backend.dtypes import is_boolean, is_complex, is_floating, is_inexact, to_real
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
@@ -34,7 +35,7 @@ from gpunet.ops.broadcast import (
 from gpunet.ops.compare import BOOL, compare, eq
 from gpunet.ops.define import elementwise, unary
 from gpunet.ops.face import public
-from gpunet.ops.rounding import check_rounding_mode, floor_divide, sign, truncated_div
+from gpunet.ops.rounding import check_rounding_mode, floor_divide, truncated_div
 from gpunet.ops.special import ERF
 
 __all__ = [
@@ -85,7 +86,7 @@ _mul.derivatives(a=lambda g, b: g * b, b=lambda g, a: g * a)
 @primitive(methods="__truediv__", takes_complex=True)
 def _div(a, b):
     dtype = result_dtype(a, b)
-    return launch_binary(ufunc("divide"), a, b, dtype if is_floating(dtype) else get_default_dtype())
+    return launch_binary(ufunc("divide"), a, b, dtype if is_inexact(dtype) else get_default_dtype())
 
 
 _div.derivatives(a=lambda g, b: g / b, b=lambda g, a, b: -(g * (a / b / b)))  # b * b would overflow
@@ -109,7 +110,7 @@ def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
     """alpha * other, in the dtype of the result; a number stays one."""
     dtype = result_dtype(input, other)
     own = result_dtype(alpha)
-    if own != dtype and (is_floating(own) > is_floating(dtype) or is_boolean(own)):
+    if own != dtype and (is_inexact(own) > is_inexact(dtype) or is_boolean(own)):
         raise DtypeError(f"{name}: alpha={alpha} for a result of {dtype}; expected a number of the result's kind")
     if not isinstance(alpha, Tensor):
         alpha = convert_number(alpha, dtype, name, "alpha", rounds_to_inf=True)
@@ -151,12 +152,13 @@ def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 def _pow(a, b):
     if isinstance(b, Tensor):
         dtype = result_dtype(a, b)
-        return launch_binary(ufunc("power"), a, b, dtype) if is_floating(dtype) else _integer_pow(a, b).array
+        return launch_binary(ufunc("power"), a, b, dtype) if is_inexact(dtype) else _integer_pow(a, b).array
     check_operand("pow", b)
-    dtype = a.array.dtype if isinstance(a, Tensor) and is_floating(a.array.dtype) else result_dtype(a, b)
+    keeps_dtype = isinstance(a, Tensor) and is_floating(a.array.dtype) and type(b) is not complex
+    dtype = a.array.dtype if keeps_dtype else result_dtype(a, b)
     if b == 2:
         return launch_binary(MULTIPLY, a, a, dtype)
-    if b < 0 and not is_floating(dtype):
+    if not is_inexact(dtype) and b < 0:
         raise DtypeError(f"pow: an integer tensor has no power {b}; convert it with .float() first")
     return launch_binary(ufunc("power"), a, b, dtype)
 
@@ -173,7 +175,7 @@ def _integer_pow(a: Any, b: Tensor) -> Tensor:
 
 def _pow_base(g, a, b):
     if isinstance(b, Tensor):
-        if not is_floating(b.dtype):  # b - 1 would wrap around, and 1.0 make it float32
+        if not is_inexact(b.dtype):  # b - 1 would wrap around, and 1.0 make it float32
             b = cast(b, dtype=g.dtype)
         # b = 0 needs where(): at a = 0, b * a ** (b - 1) would be 0 * inf = NaN
         return where(eq(b, 0), 0.0, g * (b * a ** where(eq(b, 0), 1.0, b - 1)))
@@ -184,12 +186,14 @@ def _pow_base(g, a, b):
 
 def _pow_exponent(g, a, b):
     """g * a ** b * log(a); 0 where a is 0 and b is not negative, as in PyTorch."""
+    real_exponent = b.real if is_complex(b.dtype) else b
     if not isinstance(a, Tensor):
-        gradient = g * (a**b * (math.log(a) if a > 0 else -math.inf if a == 0 else math.nan))
-        return gradient if a != 0 else where(b >= 0, 0.0, gradient)
+        log_of = cmath.log if is_complex(g.dtype) else math.log
+        gradient = g * (a**b * (-math.inf if a == 0 else math.nan if log_of is math.log and a < 0 else log_of(a)))
+        return gradient if a != 0 else where(real_exponent >= 0, 0.0, gradient)
     if a.dtype != g.dtype:  # an integer, or a 0-d tensor of less precision
         a = cast(a, dtype=g.dtype)
-    is_zero = eq(a, 0) & (b >= 0)
+    is_zero = eq(a, 0) & (real_exponent >= 0)
     return where(is_zero, 0.0, g * (a**b * log(where(is_zero, 1.0, a))))
 
 
@@ -241,9 +245,13 @@ def neg(input):
     """-x."""
 
 
-@unary(lambda g, input: g * sign(input), aliases="absolute", function="absolute", same_dtype=True, takes_complex=True)
+def _abs_array(x: Tensor) -> Array:
+    return launch_unary(ufunc("absolute"), x, to_real(x.dtype))
+
+
+@unary(lambda g, input: g * input.sgn(), aliases="absolute", forward=_abs_array, takes_complex=True)
 def abs(input):
-    """|x|; the gradient at 0 is 0."""
+    """|x|, of complex numbers the real magnitude; the gradient at 0 is 0."""
 
 
 Tensor.__neg__, Tensor.__abs__ = neg, abs  # type: ignore[method-assign]
@@ -275,7 +283,7 @@ def rsqrt(input):
 
 
 def _reciprocal_array(x: Tensor) -> Array:
-    return launch_binary(ufunc("divide"), 1.0, x, x.dtype if is_floating(x.dtype) else get_default_dtype())
+    return launch_binary(ufunc("divide"), 1.0, x, x.dtype if is_inexact(x.dtype) else get_default_dtype())
 
 
 @unary(lambda g, out: -(g * out * out), forward=_reciprocal_array, autocast="cuda: float32", takes_complex=True)
@@ -462,7 +470,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
         ShapeError: the value has dimensions.
     """
     mask = _checked_mask("masked_fill", "mask", mask)
-    if not isinstance(value, (Tensor, float, int)) and devices.is_array(value):
+    if not isinstance(value, (Tensor, float, int, complex)) and devices.is_array(value):
         value = wrap(value)
     if not isinstance(value, Tensor):
         value = convert_number(value, input.dtype, "masked_fill", "value", rounds_to_inf=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor, no_grad, operands, wrap
 from gpunet.backend import devices
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import is_inexact
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.compare import eq, isfinite, isnan
@@ -49,7 +49,7 @@ def _is_close(function: str, input: Any, other: Any, rtol: Any, atol: Any, equal
     if not (rtol >= 0 and atol >= 0):
         raise ArgumentError(f"{function}: rtol={rtol}, atol={atol}; expected tolerances of at least 0")
     close = eq(input, other)
-    if not is_floating(input.dtype):
+    if not is_inexact(input.dtype):
         input, other = input * 1.0, other * 1.0
     elif equal_nan:
         close = close | (isnan(input) & isnan(other))

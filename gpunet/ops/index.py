@@ -24,7 +24,7 @@ from gpunet.autograd import (
 from gpunet.autograd.data import array_of_data, convert_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import category, int32, int64, is_boolean, uint8
+from gpunet.backend.dtypes import category, int32, int64, is_boolean, is_complex, uint8
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.shims import Shim
@@ -320,7 +320,7 @@ def _assigned_value(value: Any, x: Tensor, shape: tuple[int, ...], has_arrays: b
         if value.ndim:
             raise DeviceError(f"{name}: the value is on {value.device}, the tensor on {x.device}; move it with .to(x.device)")
         value = value.to(x.device)
-    if has_arrays and category(value.dtype) > category(x.dtype):
+    if (has_arrays or is_complex(value.dtype)) and category(value.dtype) > category(x.dtype):
         raise DtypeError(f"{name}: the value has dtype {value.dtype}, the tensor {x.dtype}; convert it with .to(x.dtype)")
     extra = max(value.ndim - len(shape), 0)
     if value.array.shape[:extra] == (1,) * extra:  # PyTorch drops leading dimensions of one element

@@ -243,7 +243,7 @@ def _split_along(name: str, dim: int) -> Any:
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Split into views along dimension {dim}, into a number of equal sections, or at a sequence of indices."
-    return public(name, out=False, names=_NAMES)(function)
+    return public(name, out=False, names=_NAMES, takes_complex=True)(function)
 
 
 hsplit = _split_along("hsplit", 1)

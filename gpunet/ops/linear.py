@@ -20,7 +20,7 @@ from gpunet.autograd import Gradient, Tensor, fused, wrap
 from gpunet.autograd.autocast import casts
 from gpunet.backend import blas
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import is_floating
+from gpunet.backend.dtypes import is_complex, is_floating
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import kernel
 from gpunet.launch.memory import empty
@@ -262,7 +262,7 @@ def linear_layers(x: Any, layers: Sequence[tuple[Any, Any, str, float]]) -> Tens
     return out.reshape(*x.shape[:-1], features)
 
 
-@public(autocast="half")
+@public(autocast="half", takes_complex=True)
 def linear(
     input: Any, weight: Any, bias: Any = None, *, activation: str = "identity", alpha: float | None = None
 ) -> Tensor:
@@ -294,6 +294,8 @@ def linear(
         product = linear_layers(input, [(weight, None, "identity", 0.0)])
     else:
         check_linear(input.shape[-1], weight, None)
+        if is_complex(weight.dtype) and input.dtype != weight.dtype:
+            raise DtypeError(f"linear: input has dtype {input.dtype}, the weight {weight.dtype}; expected one dtype")
         product = matmul(input, weight.mT)
     if bias is not None:
         if bias.dtype != product.dtype:

@@ -18,6 +18,7 @@ from gpunet.launch.tape import graph_break_on_read
 from gpunet.ops.arithmetic import exp2
 from gpunet.ops.broadcast import broadcast_shape, broadcasts_to, cast, in_accumulator
 from gpunet.ops.compare import compare
+from gpunet.ops.complex_numbers import conj
 from gpunet.ops.define import elementwise
 from gpunet.ops.dims import normalize_dim, normalize_slice_dim
 from gpunet.ops.elementwise import where
@@ -119,17 +120,17 @@ def is_same_size(input: Any, other: Any) -> bool:
 
 @public("adjoint", out=False, takes_complex=True)
 def adjoint(input: Any) -> Tensor:
-    """A view with the last two dimensions exchanged.
+    """The last two dimensions exchanged, and complex numbers conjugated; a view of a real tensor.
 
     Raises:
         ShapeError: one dimension.
     """
     if input.ndim == 1:
         raise ShapeError("adjoint: the tensor has one dimension; expected matrices, (..., n, m)")
-    return transpose(input, -2, -1) if input.ndim else input
+    return conj(transpose(input, -2, -1) if input.ndim else input)
 
 
-Tensor.mH = property(adjoint, doc="A view with the last two dimensions exchanged.")  # type: ignore[assignment]
+Tensor.mH = property(adjoint, doc="The last two dimensions exchanged, and complex numbers conjugated.")  # type: ignore[assignment]
 
 
 def _hermitian(input: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ def _hermitian(input: Tensor) -> Tensor:
     return adjoint(input)
 
 
-Tensor.H = property(_hermitian, doc="The transposed matrix.")  # type: ignore[assignment]
+Tensor.H = property(_hermitian, doc="The transposed matrix, its complex numbers conjugated.")  # type: ignore[assignment]
 
 
 @method("sum_to_size")

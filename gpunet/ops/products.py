@@ -14,6 +14,7 @@ from gpunet.backend.dtypes import is_boolean
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.ops.arrange import _roll
 from gpunet.ops.broadcast import broadcasts_to, cast, in_accumulator, result_dtype
+from gpunet.ops.complex_numbers import conj
 from gpunet.ops.convert import clone
 from gpunet.ops.define import elementwise
 from gpunet.ops.diagonal import _diagonal
@@ -316,7 +317,7 @@ def mv(input: Any, vec: Any) -> Tensor:
 
 @public("vdot", autocast="cuda: widest", takes_complex=True)
 def vdot(input: Any, other: Any) -> Tensor:
-    """The dot product of two vectors, a 0-d tensor.
+    """The dot product of two vectors, a 0-d tensor; a complex first one is conjugated.
 
     Raises:
         ShapeError: the operands are not two vectors of equal length.
@@ -324,7 +325,7 @@ def vdot(input: Any, other: Any) -> Tensor:
     other = wrap(other, "vdot")
     if input.ndim != 1 or input.shape != other.shape:
         raise ShapeError(f"vdot: shapes {tuple(input.shape)} and {tuple(other.shape)}; expected two vectors of equal length")
-    return _product("vdot", input, other)
+    return _product("vdot", conj(input), other)
 
 
 @public("inner", takes_complex=True)

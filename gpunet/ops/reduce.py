@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import FILL, MULTIPLY, Tensor, make_tensor, primitive
-from gpunet.backend.dtypes import accumulator, as_dtype, int64, is_floating, uint8
+from gpunet.backend.dtypes import accumulator, as_dtype, int64, is_inexact, uint8
 from gpunet.errors import ArgumentError, DtypeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
@@ -50,7 +50,7 @@ def promote_0d(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_floating(x: Tensor, name: str) -> Tensor:
-    if not is_floating(x.dtype):
+    if not is_inexact(x.dtype):
         raise DtypeError(f"{name}: the tensor has dtype {x.dtype}; expected a floating dtype: convert it with .float()")
     return x
 
@@ -62,7 +62,7 @@ def converted(x: Tensor, dtype: Any) -> Tensor:
 
 def _total_dtype(x: Any, dtype: Any) -> Any:
     """The dtype of a sum or product: integers and booleans become int64, unless a dtype is asked for."""
-    return x.dtype if dtype is not None or is_floating(x.dtype) else int64
+    return x.dtype if dtype is not None or is_inexact(x.dtype) else int64
 
 
 def _reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool) -> tuple[int, ...]:
@@ -343,7 +343,7 @@ def _any_all(name: str) -> Any:
         f"Whether {name} elements over ``dim`` are nonzero: a boolean tensor, for uint8 a uint8 one, as in PyTorch.  An empty "
         "``dim`` tests each element."
     )
-    return public(name)(reduce)
+    return public(name, takes_complex=True)(reduce)
 
 
 any = _any_all("any")
