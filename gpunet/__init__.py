@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         distributions,
         emulator,
         errors,
+        fft,
         interop,
         linalg,
         models,
@@ -157,7 +158,7 @@ _SELECTED_NAMES = {
     "ops.special_functions": ("digamma", "lgamma", "mvlgamma", "polygamma"),
 }  # fmt: skip
 #: Submodules that are imported on first access, also by ``from gpunet import *``.
-_STAR_SUBMODULES = ("cuda", "linalg", "nn", "ops", "optim", "special")
+_STAR_SUBMODULES = ("cuda", "fft", "linalg", "nn", "ops", "optim", "special")
 #: Submodules that are imported on first access.
 _SUBMODULES = (
     "_C", "accelerator", "amp", "autograd", "backend", "backends", "captured", "data", "distributions", "emulator", "errors",
