@@ -117,6 +117,7 @@ if TYPE_CHECKING:
     from gpunet.ops.softmax import *
     from gpunet.ops.special_functions import digamma, lgamma, mvlgamma, polygamma
     from gpunet.ops.spectral import *
+    from gpunet.ops.spectrogram import *
     from gpunet.ops.statistics import *
     from gpunet.ops.storage import *
     from gpunet.ops.strided import *
@@ -139,7 +140,7 @@ _REEXPORTED = (
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
-    "ops.complex_numbers", "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage", "ops.bessel", "ops.entropy",
+    "ops.complex_numbers", "ops.spectrogram", "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage", "ops.bessel", "ops.entropy",
     "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_exp", "ops.parts", "ops.strided", "ops.window_functions",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.

@@ -50,8 +50,8 @@ def _dtype_of(value: Any) -> str:
 
 
 def conjugated(value: Any) -> Any:
-    """Return the conjugate of a complex tensor or number; of a tuple, of its items; another value as it is."""
-    if isinstance(value, tuple):
+    """Return the conjugate of a complex tensor or number; of a plain tuple, of its items; another value as it is."""
+    if type(value) is tuple:
         return tuple(map(conjugated, value))
     if isinstance(value, complex):
         return value.conjugate()
