@@ -140,8 +140,9 @@ _REEXPORTED = (
     "ops.scatter", "ops.sets", "ops.shape", "ops.softmax", "ops.special_functions", "ops.spectral", "ops.statistics",
     "ops.trigonometry", "ops.weighted", "ops.conv_transpose", "ops.convolution", "ops.distance", "ops.functions_of_methods",
     "ops.gates", "ops.interpolate", "ops.pooling", "ops.custom", "captured.compile", "captured.step", "optim.grad_scaler",
-    "ops.complex_numbers", "ops.spectrogram", "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage", "ops.bessel", "ops.entropy",
+    "ops.pair_distances", "ops.running", "train.checkpoint", "ops.lu", "ops.storage", "ops.bessel", "ops.entropy",
     "ops.error_functions", "ops.incomplete_gamma", "ops.matrix_exp", "ops.parts", "ops.strided", "ops.window_functions",
+    "ops.complex_numbers", "ops.spectrogram",
 )  # fmt: skip
 #: The names to re-export where not all of ``__all__`` is: torch has these at top level, the rest in nn.functional or special.
 _SELECTED_NAMES = {

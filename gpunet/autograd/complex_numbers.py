@@ -7,12 +7,13 @@ rule for real numbers, given the conjugates of what was saved.  So one rule serv
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from numpy import ndarray
 
-from gpunet.autograd.tensor import Tensor
+from gpunet.autograd.tensor import Tensor, make_tensor
 from gpunet.backend import devices
 from gpunet.backend.dtypes import is_complex
 from gpunet.errors import DtypeError
@@ -59,3 +60,25 @@ def conjugated(value: Any) -> Any:
         found: Any = value
         return found.conj()
     return value
+
+
+def as_real(x: Tensor) -> Tensor:
+    """Return a complex tensor as one of its two parts, (..., 2), in the same memory; a real one as it is."""
+    if not is_complex(x.array.dtype):
+        return x
+    result = make_tensor(devices.parts_of(x.array))
+    result._version = x._version
+    return result
+
+
+@contextmanager
+def as_real_in_place(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Inside the block, complex tensors are real ones of their two parts, (..., 2), for launches that change them."""
+    arrays = [(x, x.array) for x in tensors if is_complex(x.array.dtype)]
+    try:
+        for x, array in arrays:
+            x.array = devices.parts_of(array)
+        yield
+    finally:
+        for x, array in arrays:
+            x.array = array

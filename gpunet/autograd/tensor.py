@@ -359,8 +359,8 @@ class Tensor(TensorMethods):
         array, dtype = devices.to_host(self.array), self.array.dtype
         remarks = [] if self.device == devices.CPU else [f"device='{self.device}'"]
         default = mode.get_default_dtype()
-        unnamed = () if array.size == 0 else (numpy.int64, numpy.bool_, dtypes.to_complex(default) if dtype.kind == "c" else default)
-        if dtype != default and dtype not in unnamed:
+        usual = dtypes.to_complex(default) if dtypes.is_complex(dtype) else default
+        if dtype != default and (array.size == 0 or dtype not in (usual, numpy.int64, numpy.bool_)):
             remarks.append(f"dtype={dtype}")
         if self._node is not None:
             remarks.append(f"grad_fn=<{self._node.public_name}>")

@@ -544,6 +544,11 @@ def real_view(array: Array) -> Array:
     return array.reshape(array.shape or (1,)).view(dtypes.to_real(array.dtype))
 
 
+def parts_of(array: Array) -> Array:
+    """View a complex array of any strides as real numbers, the two parts in a new last dimension: (...) -> (..., 2)."""
+    return array[..., None].view(dtypes.to_real(array.dtype))
+
+
 def as_pairs(array: Array) -> Array:
     """Return an array (..., 2) whose pairs lie side by side in memory, each at a multiple of its size, else a contiguous copy."""
     size = array.itemsize

@@ -8,8 +8,8 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, ignore_fp_errors, make_tensor, operands
-from gpunet.backend import devices
 from gpunet.autograd.complex_numbers import refuse_complex
+from gpunet.backend import devices
 from gpunet.backend.dtypes import NATIVE, complex_in_use, is_floating, is_inexact
 from gpunet.errors import DtypeError
 from gpunet.launch.shims import Ufunc

@@ -11,7 +11,7 @@ from typing import Any
 from gpunet.autograd import Tensor, primitive, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import NATIVE, to_complex, to_real
+from gpunet.backend.dtypes import NATIVE, to_complex
 from gpunet.backend.dtypes import is_complex as holds_complex
 from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.memory import empty
@@ -115,12 +115,13 @@ def _part(name: str, part: Any) -> property:
     return property(part, lambda z, value: part(z).copy_(value), doc=f"The {name} parts, a view; see :func:`{part.__name__}`.")
 
 
-Tensor.real, Tensor.imag = _part("real", real), _part("imaginary", imag)  # type: ignore[assignment]
+Tensor.real = _part("real", real)  # type: ignore[assignment]
+Tensor.imag = _part("imaginary", imag)  # type: ignore[assignment]
 
 
 @primitive(view=True, takes_complex=True)
 def _view_as_real(z):
-    return z.array[..., None].view(to_real(z.dtype))
+    return devices.parts_of(z.array)
 
 
 @primitive(view=True)
@@ -170,7 +171,7 @@ def _conj(z):
     return launch_unary(ufunc("conjugate"), z)
 
 
-_conj.derivatives(z=lambda g: conj(g))
+_conj.derivatives(z=lambda g: _conj(g) if holds_complex(g.dtype) else g)
 
 
 @public("conj", out=False, takes_complex=True)

@@ -248,7 +248,7 @@ def _forward(function: str, x: Tensor, axes: tuple[int, ...], sizes: list[int], 
     if not axes:
         raise ShapeError(f"{function}: no dimension to transform; expected at least one")
     if is_complex(x.dtype):
-        raise DtypeError(f"{function}: the tensor has dtype {x.dtype}; expected real numbers: use {function.replace('rfft', 'fft')}()")
+        raise DtypeError(f"{function}: the tensor has dtype {x.dtype}; expected real numbers: fft() takes complex ones")
     x = _resized(function, x, axes, _own_sizes(x, axes, sizes))
     half = _real_fft(x, axis=axes[-1], norm=norm)
     return _complex_fft(half, axes=axes[:-1], inverse=False, norm=norm) if axes[1:] else half

@@ -83,7 +83,8 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
             raise ShapeError(f"pad: pad={numbers} crops more than there is of a tensor of shape {tuple(input.array.shape)}")
     if isinstance(mode, str) and mode == "constant":
         fills = value is not None and max(numbers, default=0) > 0
-        value = float(value) if fills and value is not None and not isinstance(value, complex) and value < 0 else value  # of unsigned integers -1 is refused
+        if fills and not isinstance(value, complex) and value is not None and value < 0:
+            value = float(value)  # of unsigned integers -1 is refused
         number = convert_number(value, input.dtype, "pad", "value", rounds_to_inf=True) if fills else 0
         return _pad_constant(input, widths=widths, value=number)
     if not isinstance(mode, str) or mode not in _MODES:

@@ -49,7 +49,7 @@ def _check_onesided(function: str, onesided: Any, is_any_complex: bool) -> bool:
     """Whether half of the spectrum of each frame is enough, as of real ones."""
     check_flag(function, "onesided", onesided, takes_none=True)
     if onesided and is_any_complex:
-        raise ArgumentError(f"{function}: onesided=True of complex numbers, whose spectrum has no mirror image; pass onesided=False")
+        raise ArgumentError(f"{function}: onesided=True of complex numbers; their spectrum has no mirror image: pass False")
     return not is_any_complex if onesided is None else bool(onesided)
 
 
