@@ -72,7 +72,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         ShapeError: a dimension is too small for ``pad``, or the mode does not pad a tensor of these dimensions.
     """
     numbers = sizes_of("pad", (), pad=pad)
-    if value is not None and not isinstance(value, (int, float, complex, numpy.number, numpy.bool_)):
+    if value is not None and not isinstance(value, (int, float, numpy.number, numpy.bool_)):
         raise DtypeError(f"pad: value={value!r} has type {type(value).__name__}; expected a number")
     if len(numbers) % 2 or len(numbers) > 2 * input.ndim:
         raise ArgumentError(f"pad: pad={numbers}; expected a pair of widths for each of at most {input.ndim} dimensions")
@@ -83,8 +83,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
             raise ShapeError(f"pad: pad={numbers} crops more than there is of a tensor of shape {tuple(input.array.shape)}")
     if isinstance(mode, str) and mode == "constant":
         fills = value is not None and max(numbers, default=0) > 0
-        if fills and not isinstance(value, complex) and value is not None and value < 0:
-            value = float(value)  # of unsigned integers -1 is refused
+        value = float(value) if fills and value is not None and value < 0 else value  # of unsigned integers -1 is refused
         number = convert_number(value, input.dtype, "pad", "value", rounds_to_inf=True) if fills else 0
         return _pad_constant(input, widths=widths, value=number)
     if not isinstance(mode, str) or mode not in _MODES:

@@ -25,7 +25,7 @@ import numpy
 from gpunet.autograd import Tensor, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
-from gpunet.backend.dtypes import as_dtype, is_numeric
+from gpunet.backend.dtypes import as_dtype, complex128, is_numeric
 from gpunet.errors import ArgumentError, CheckpointError, DtypeError, MissingDependencyError
 
 __all__ = ["load", "save"]
@@ -73,6 +73,9 @@ def save(
         description["names"] = list(tensors)  # the format sorts them
     else:
         description["structure"] = _describe(obj, "", tensors)
+    if pairs := [name for name, array in tensors.items() if array.dtype == complex128]:  # which the format lacks
+        description["complex"] = pairs
+        tensors |= {name: devices.parts_of(tensors[name]) for name in pairs}
     if metadata:
         description["metadata"] = dict(metadata)
     entry = {_ENTRY: json.dumps(description, sort_keys=True)}
@@ -150,8 +153,10 @@ def load(
 
 def _load(file: Any, name: str, map_location: Any) -> Any:
     header = _parse_header(*_read_start(file, name, None), name)
-    tensors = {key: _place(array, map_location) for key, array in _read_arrays(file, name, header).items()}
-    description = _description(header)
+    arrays, description = _read_arrays(file, name, header), _description(header)
+    for key in description.get("complex", ()):
+        arrays[key] = arrays[key].view(complex128)[..., 0]
+    tensors = {key: _place(array, map_location) for key, array in arrays.items()}
     if "structure" not in description:
         return {key: tensors[key] for key in description.get("names", tensors) if key in tensors}
     try:
@@ -164,6 +169,7 @@ def _load(file: Any, name: str, map_location: Any) -> Any:
 _DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
     "I64": "int64", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+    "C64": "complex64",
 }  # fmt: skip
 
 
