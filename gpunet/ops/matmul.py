@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from gpunet.autograd import COPY, Tensor, contiguous, make_tensor, method, primitive, wrap
+from gpunet.autograd import COPY, MULTIPLY, Tensor, contiguous, make_tensor, method, primitive, wrap
 from gpunet.autograd.autocast import casts
 from gpunet.backend import blas, devices
 from gpunet.backend.devices import Array, real_view
@@ -16,7 +16,7 @@ from gpunet.errors import DtypeError, ShapeError
 from gpunet.launch.kernel import kernel
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
-from gpunet.ops.broadcast import cast, result_dtype, ufunc
+from gpunet.ops.broadcast import cast, result_dtype
 from gpunet.ops.face import public
 from gpunet.ops.gemm import best_cut, geometry, whole_flag, workspace
 from gpunet.ops.shape import _reshape
@@ -93,7 +93,7 @@ def _complex_matmul(out: Array, a: Array, b: Array) -> None:
     pairs = empty((*b.shape[:-1], 2, b.shape[-1], 2), to_real(b.dtype), b)
     for row, column, part in ((0, 0, b.real), (0, 1, b.imag), (1, 1, b.real)):
         COPY(pairs[..., row, :, column], part)
-    ufunc("negative")(pairs[..., 1, :, 0], b.imag)
+    MULTIPLY(pairs[..., 1, :, 0], b.imag, -1.0)  # NumPy 2.4's negative is wrong for some strides
     real_b = pairs.reshape(*b.shape[:-2], 2 * b.shape[-2], 2 * b.shape[-1])
     product = _matmul(make_tensor(real_view(contiguous(a))), make_tensor(real_b)).array
     COPY(real_view(out), product)
