@@ -2,7 +2,7 @@
 
 Three primitives compute them: complex to complex, real to the half of a complex spectrum, and back.  Each one's adjoint is another
 one, so that they have derivatives of any order.  NumPy and CuPy compute in the precision of the input.  Where cuFFT is not
-installed, products with DFT matrices of at most 64 points do: of n points they take n times the sum of the factors of n.
+installed, and in captured steps on a GPU, products with DFT matrices do: see :func:`_by_products`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gpunet.backend.dtypes import as_dtype, is_complex, is_floating, is_half, is
 from gpunet.errors import ArgumentError, DtypeError, ShapeError
 from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
-from gpunet.launch.tape import constant
+from gpunet.launch.tape import active, constant
 from gpunet.ops.arrange import _roll
 from gpunet.ops.broadcast import cast
 from gpunet.ops.complex_numbers import _real, conj
@@ -139,11 +139,12 @@ def _leading(axis: int, count: int) -> tuple[Any, ...]:
 
 # ---- without cuFFT ----------------------------------------------------------------------------------------------------
 
-_MAX_POINTS = 64
+_MAX_POINTS = 64  # of one product
 
 
 def _has_library(array: Array) -> bool:
-    return type(array) is numpy.ndarray or isinstance(array, devices.EmulatedArray) or _has_cufft()
+    """Whether NumPy or cuFFT transforms the array.  A CUDA graph would outlive the plans of cuFFT, whose memory it uses."""
+    return isinstance(array, numpy.ndarray) or (active.tape is None and _has_cufft())
 
 
 @functools.cache
@@ -157,7 +158,10 @@ def _has_cufft() -> bool:
 
 
 def _by_products(x: Tensor, axes: Sequence[int], inverse: bool, norm: str) -> Tensor:
-    """What :func:`_complex_fft` computes, by matrix products."""
+    """What :func:`_complex_fft` computes, by matrix products.
+
+    n points are split into factors of at most 64, and take n times the sum of the factors, n^2 if n is a larger prime.
+    """
     z = cast(x, dtype=to_complex(x.dtype))
     for axis in axes:
         last, n = z.array.ndim - 1, z.array.shape[axis]
