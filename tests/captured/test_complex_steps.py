@@ -21,7 +21,7 @@ def losses(device: str, run: Any) -> list[float]:
     weight = gpunet.nn.Parameter(0.3 * gpunet.randn(3, 4, 5, dtype=gpunet.complex128, device=device))
     layer = gpunet.nn.Linear(3, 4, **options)
     optimizer = gpunet.optim.Adam([weight, *layer.parameters()], lr=0.01)
-    x, y, window = gpunet.randn(2, 16, 3, **options), gpunet.randn(2, 16, 4, **options), gpunet.hann_window(8, **options)
+    x, y, window = gpunet.randn(2, 16, 3, **options), gpunet.randn(2, 16, 4, **options), gpunet.rand(8, **options)
 
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
@@ -32,7 +32,7 @@ def losses(device: str, run: Any) -> list[float]:
         frames = gpunet.stft(out[:, :, 0], 8, window=window, return_complex=True)
         planes = gpunet.fft.fft2(out)
         loss = ((out - y) ** 2).mean() + 0.01 * planes.abs().mean() + 0.01 * (frames * frames.conj()).real.mean()
-        loss = loss + 1e-3 * (planes.exp() / (planes**2 + 1j)).imag.tanh().mean() + 1e-3 * planes.angle().mean()
+        loss = loss + 1e-3 * (planes.exp() / (planes**2 + 1j)).imag.tanh().mean() + 1e-3 * (planes + 1j).angle().mean()
         loss.backward()
         optimizer.step()
         return loss
