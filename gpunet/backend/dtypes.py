@@ -61,7 +61,7 @@ C_TYPES = {
 _NUMERIC = frozenset(numpy.dtype(name) for name in C_TYPES if name != "bfloat16")
 #: Complex dtypes by name: pairs of numbers in memory.  No kernel of ours takes them, so they have no C name.
 COMPLEX = {"complex64": complex64, "complex128": complex128}
-_REAL_PARTS: dict[numpy.dtype[Any], numpy.dtype[Any]] = {complex64: float32, complex128: float64}
+_REAL_PARTS: dict[Any, Any] = {complex64: float32, complex128: float64}
 #: Not empty once a complex dtype was asked for or met in data.  Ops look here first: without complex tensors that is all.
 complex_in_use: list[None] = []
 
@@ -190,7 +190,8 @@ def to_complex(dtype: numpy.dtype[Any]) -> numpy.dtype[Any]:
 
 def to_real(dtype: numpy.dtype[Any]) -> numpy.dtype[Any]:
     """Return the dtype of the parts of complex numbers; another dtype as it is."""
-    return _REAL_PARTS[dtype] if dtype in _REAL_PARTS else dtype
+    found: numpy.dtype[Any] = _REAL_PARTS.get(dtype, dtype)
+    return found
 
 
 def discards_imaginary(source: numpy.dtype[Any], target: numpy.dtype[Any]) -> builtins.bool:
