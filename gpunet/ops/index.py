@@ -21,10 +21,11 @@ from gpunet.autograd import (
     primitive,
     wrap,
 )
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.autograd.data import array_of_data, convert_number
 from gpunet.backend import devices
 from gpunet.backend.devices import Array
-from gpunet.backend.dtypes import category, int32, int64, is_boolean, is_complex, uint8
+from gpunet.backend.dtypes import category, complex_in_use, int32, int64, is_boolean, is_complex, uint8
 from gpunet.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from gpunet.launch.memory import empty, move_to_device
 from gpunet.launch.shims import Shim
@@ -238,6 +239,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def _assign(array: Array, value: Any, index: tuple[Any, ...], site: Site = SETITEM) -> None:
     """array[index] = value, on behalf of the function ``site``."""
+    if complex_in_use and not is_complex(array.dtype):
+        refuse_complex(site.name, (value,))
     value = value.array if isinstance(value, Tensor) else value
     if _is_view(index):
         PUT(array, value, index=index)

@@ -598,7 +598,7 @@ def vecdot(x: Any, y: Any, *, dim: int = -1) -> Tensor:
     return in_accumulator(lambda a, b: _sum(a * b, axes=(at,), keepdim=False))(conj(x), y)
 
 
-@public(autocast="cuda: widest")
+@public(autocast="cuda: widest", takes_complex=True)
 def cross(input: Any, other: Any, *, dim: int = -1) -> Tensor:
     """The cross product of vectors of three elements along ``dim``; the tensors broadcast.
 

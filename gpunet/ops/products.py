@@ -424,7 +424,7 @@ def _cross(a: Tensor, b: Tensor, at: int) -> Tensor:
     return _roll(a, shifts=first) * _roll(b, shifts=second) - _roll(a, shifts=second) * _roll(b, shifts=first)
 
 
-@public("cross", autocast="cuda: widest")
+@public("cross", autocast="cuda: widest", takes_complex=True)
 def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
     """The cross product of vectors of three elements along ``dim``; the tensors broadcast.
 

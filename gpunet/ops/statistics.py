@@ -385,7 +385,7 @@ def _correlation(x: Tensor) -> Tensor:
     return (covariance / unsqueeze(deviation, 1) / deviation).clamp(-1.0, 1.0)
 
 
-@public("dist", out=False, autocast="cuda: float32")
+@public("dist", out=False, autocast="cuda: float32", takes_complex=True)
 def dist(input: Any, other: Any, p: float = 2) -> Tensor:
     """The p-norm of input - other, as one vector; the tensors broadcast."""
     order = as_number("dist", "p", p)

@@ -60,6 +60,11 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "parts": (lambda t, x: x.split(2, 1)[1] * x.chunk(2, 1)[0].conj() + x[:, 1::2] + x.unfold(1, 2, 2)[..., 0], (M,)),
     "indexed": (lambda t, x: x[INDEX][:, [1, 0]] + x.index_select(0, t.tensor(INDEX, device=x.device))[:, :2], (M,)),
     "gathered": (lambda t, x: x.gather(0, t.tensor([INDEX, INDEX], device=x.device)), (M,)),
+    "scattered": (lambda t, x, y: _scattered(t, x, y, t.tensor([2, 0], device=x.device)), (M, (2, 4))),
+    "put": (lambda t, x: x.put(t.tensor([3, 0], device=x.device), x[0, :2] * 2) + x.take(t.tensor([5], device=x.device)), (M,)),
+    "grids": (lambda t, x, y: t.meshgrid(x, y, indexing="ij")[0] * t.cartesian_prod(x, y).reshape(3, 2, 2)[..., 1], ((3,), (2,))),
+    "differences": (lambda t, x: t.diff(x).repeat_interleave(2, 1) + t.linalg.cross(x[:, :3], x[:, 1:])[:, :1], (M,)),
+    "dist": (lambda t, x, y: t.dist(x, y) + t.dist(x, y, 1), (M, M)),
     "where": (lambda t, x, y: t.where(x.real > 0, x, y) + x.masked_fill(x.imag > 0, 2j), (M, M)),
     "diagonals": (lambda t, x: t.diag(x[0]) + t.diag_embed(x.diagonal())[0, 0] + x[:, :3].trace(), (M,)),
     "pad": (lambda t, x: t.nn.functional.pad(x, (1, 2), value=2.0) + t.nn.functional.pad(x[None], (2, 1), "reflect")[0], (M,)),
@@ -70,6 +75,14 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "complex": (lambda t, x, y: t.complex(x.real, y.imag) * t.polar(x.abs(), y.angle()), (M, M)),
     "view_as_complex": (lambda t, x: t.view_as_complex(t.view_as_real(x) * 2.0), (M,)),
 }  # fmt: skip
+
+
+def _scattered(t: Any, x: Any, y: Any, index: Any) -> Any:
+    rows = index[:, None].expand(2, 4)
+    a = x.scatter(0, rows, y) + x.scatter_add(0, rows, y) + x.scatter(1, rows[:, :2], 2j)
+    b = x.index_add(0, index, y, alpha=1j) * x.index_copy(0, index, y) * x.index_fill(0, index, 1j) + x.take_along_dim(rows[:1], 0)
+    c = x.masked_scatter(x.real > 0, y.repeat(2, 1) * 2) + x.index_put((index,), y, accumulate=True)
+    return a + b + c
 
 
 def _assigned(x: Any, y: Any) -> Any:
@@ -269,7 +282,7 @@ REFUSED = (
     "F.conv1d(X[None], X[:, None])", "F.scaled_dot_product_attention(X, X, X)", "F.embedding(gpunet.tensor([0]), X)",
     "F.linear(X, gpunet.ones(2, 2))", "gpunet.nn.Linear(2, 2)(X)", "gpunet.nn.GRU(2, 2)(X[None])",
     "gpunet.ones(2).mul_(1j)", "gpunet.ones(2, 2).add_(X)", "gpunet.ones(2).__setitem__(0, 1j)",
-    "gpunet.ones(2).__setitem__(0, X[0, 0])",
+    "gpunet.ones(2).__setitem__(0, X[0, 0])", "gpunet.select_scatter(gpunet.ones(2, 2), X[0], 0, 0)",
     "gpunet.arange(3, dtype=gpunet.complex64)", "gpunet.full((2,), 1j, dtype=gpunet.float32)",
     "gpunet.tensor([1j], dtype=gpunet.float32)",
     "gpunet.ones(2).imag", "gpunet.view_as_real(gpunet.ones(2))", "gpunet.complex(gpunet.ones(2).half(), gpunet.ones(2).half())",
