@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpunet.backend.dtypes import is_complex
 from gpunet.errors import ArgumentError
 
 __all__ = ["set_printoptions"]
@@ -135,7 +136,7 @@ def format_tensor(array: numpy.ndarray, is_floating: bool, remarks: list[str], n
     else:
         edge = options.edgeitems if array.size > options.threshold else None
         shown = array.ravel() if edge is None else _ends(array, edge).ravel()
-        numbers = _ComplexNumbers(shown, options) if array.dtype.kind == "c" else _Numbers(shown, options, is_floating)
+        numbers = _ComplexNumbers(shown, options) if is_complex(array.dtype) else _Numbers(shown, options, is_floating)
         body = _nested(array, indent, numbers, edge, options.linewidth)
     text = f"{name}({body}"
     column = len(text) - text.rfind("\n") + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import math
 import os
@@ -523,6 +524,16 @@ def stream_guard(device: Device, stream: Any) -> Iterator[None]:
                 yield
             finally:
                 previous.wait_event(stream.record())
+
+
+@functools.cache
+def has_cufft() -> bool:
+    """Return whether CuPy finds cuFFT, which a slim installation lacks."""
+    try:
+        importlib.import_module("cupy.cuda.cufft")
+    except ImportError:
+        return False
+    return True
 
 
 def pointer(array: Array) -> int:

@@ -8,7 +8,6 @@ installed, and in captured steps on a GPU, products with DFT matrices do: see :f
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -144,17 +143,7 @@ _MAX_POINTS = 64  # of one product
 
 def _has_library(array: Array) -> bool:
     """Whether NumPy or cuFFT transforms the array.  A CUDA graph would outlive the plans of cuFFT, whose memory it uses."""
-    return isinstance(array, numpy.ndarray) or (active.tape is None and _has_cufft())
-
-
-@functools.cache
-def _has_cufft() -> bool:
-    """Whether CuPy finds cuFFT, which a slim installation lacks."""
-    try:
-        importlib.import_module("cupy.cuda.cufft")
-    except ImportError:
-        return False
-    return True
+    return isinstance(array, numpy.ndarray) or (active.tape is None and devices.has_cufft())
 
 
 def _by_products(x: Tensor, axes: Sequence[int], inverse: bool, norm: str) -> Tensor:

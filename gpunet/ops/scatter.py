@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 
 from gpunet.autograd import Tensor, make_tensor, primitive, wrap
+from gpunet.autograd.complex_numbers import refuse_complex
 from gpunet.autograd.data import convert_number
 from gpunet.backend import devices
 from gpunet.backend.dtypes import int64, is_boolean, is_floating, limits
@@ -119,6 +120,8 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
     if reduce not in (None, "add", "multiply"):
         raise ArgumentError(f"scatter: reduce={reduce!r}; expected None, 'add' or 'multiply'")
     values = value if src is None else src
+    if reduce == "multiply":
+        refuse_complex("scatter with reduce='multiply'", (input,))
     if isinstance(values, Tensor) and values.ndim == 0 and src is None:
         values = values if values.dtype == input.dtype else cast(values, dtype=input.dtype)
     elif isinstance(values, Tensor) or devices.is_array(values):

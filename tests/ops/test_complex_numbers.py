@@ -80,7 +80,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
 def _scattered(t: Any, x: Any, y: Any, index: Any) -> Any:
     rows = index[:, None].expand(2, 4)
     a = x.scatter(0, rows, y) + x.scatter_add(0, rows, y) + x.scatter(1, rows[:, :2], 2j)
-    b = x.index_add(0, index, y, alpha=1j) * x.index_copy(0, index, y) * x.index_fill(0, index, 1j) + x.take_along_dim(rows[:1], 0)
+    b = x.index_add(0, index, y) * x.index_copy(0, index, y) * x.index_fill(0, index, 1j) + x.take_along_dim(rows[:1], 0)
     c = x.masked_scatter(x.real > 0, y.repeat(2, 1) * 2) + x.index_put((index,), y, accumulate=True)
     return a + b + c
 
