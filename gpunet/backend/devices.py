@@ -24,7 +24,7 @@ import numpy
 
 from gpunet.backend import cupy_functions, dtypes
 from gpunet.backend.emulated_array import EmulatedArray, emulated_numpy
-from gpunet.errors import CaptureError, DeviceError
+from gpunet.errors import CaptureError, DeviceError, DtypeError
 
 __all__ = ["cuda_status", "default_device", "device", "set_default_device"]
 
@@ -268,7 +268,13 @@ def copy(array: Array) -> Array:
 
 
 def cast(array: Array, dtype: Any) -> Array:
-    """Return a C-contiguous copy with this dtype, on the same device."""
+    """Return a C-contiguous copy with this dtype, on the same device.
+
+    Raises:
+        DtypeError: the array is complex, and the dtype is real.
+    """
+    if dtypes.discards_imaginary(array.dtype, dtype):
+        raise DtypeError(f"complex numbers for a tensor of {dtype}; expected dtype=gpunet.complex64, or the real part of the data")
     with on_device_of(array):
         return array.astype(dtype, order="C", copy=True)
 
@@ -563,6 +569,8 @@ def parts_of(array: Array) -> Array:
 def as_pairs(array: Array) -> Array:
     """Return an array (..., 2) whose pairs lie side by side in memory, each at a multiple of its size, else a contiguous copy."""
     size = array.itemsize
+    if not array.size:
+        return array.reshape(array.shape)  # with the strides of a contiguous one
     is_paired = array.strides[-1] == size and not any(s % (2 * size) for n, s in zip(array.shape[:-1], array.strides) if n > 1)
     return array if is_paired and pointer(array) % (2 * size) == 0 else module(array).ascontiguousarray(array)
 

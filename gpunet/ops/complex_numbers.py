@@ -63,7 +63,7 @@ def complex(real: Any, imag: Any) -> Tensor:
     return _complex(*_pair("complex", ("real", "imag"), real, imag))
 
 
-@public()
+@public(autocast="cuda: float32")
 def polar(abs: Any, angle: Any) -> Tensor:
     """abs * (cos(angle) + i sin(angle)), broadcast; dtypes as of :func:`complex`."""
     size, turn = _pair("polar", ("abs", "angle"), abs, angle)
@@ -143,7 +143,7 @@ def view_as_real(input: Any) -> Tensor:
     return _view_as_real(_checked("view_as_real", input))
 
 
-@public(out=False)
+@public(out=False, autocast="cuda: float32")
 def view_as_complex(input: Any) -> Tensor:
     """(..., 2) float32 or float64 -> (...) complex, a view.
 
@@ -156,7 +156,7 @@ def view_as_complex(input: Any) -> Tensor:
         raise DtypeError(f"view_as_complex: the tensor has dtype {array.dtype}; expected float32 or float64")
     if not array.ndim or array.shape[-1] != 2:
         raise ShapeError(f"view_as_complex: the tensor has shape {tuple(array.shape)}; expected (..., 2), the two parts")
-    if devices.as_pairs(array) is not array:
+    if array.size and devices.as_pairs(array) is not array:
         raise ShapeError(
             f"view_as_complex: strides of {array.strides} bytes; expected the two parts side by side: use .contiguous()"
         )

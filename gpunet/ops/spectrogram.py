@@ -53,7 +53,7 @@ def _check_onesided(function: str, onesided: Any, is_any_complex: bool) -> bool:
     return not is_any_complex if onesided is None else bool(onesided)
 
 
-@public("stft", out=False, takes_complex=True)
+@public("stft", out=False, takes_complex=True, autocast="cuda: float32")
 def stft(
     input: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None, window: Any = None,
     center: bool = True, pad_mode: str = "reflect", normalized: bool = False, onesided: bool | None = None,
