@@ -18,7 +18,6 @@ from gpunet.launch.memory import empty
 from gpunet.launch.shims import Shim
 from gpunet.ops.broadcast import broadcast_shape, launch_unary, ufunc, zero_gradient
 from gpunet.ops.compare import compare, eq, isnan
-from gpunet.ops.convert import clone
 from gpunet.ops.define import elementwise, unary
 from gpunet.ops.elementwise import WHERE, abs, cos, sin, where
 from gpunet.ops.face import public
@@ -182,8 +181,8 @@ def conj(input: Any) -> Tensor:
 
 @elementwise("conj_physical", takes_complex=True)
 def conj_physical(input: Any) -> Tensor:
-    """The complex conjugate; of a real tensor a copy."""
-    return _conj(input) if holds_complex(input.array.dtype) else clone(input)
+    """The complex conjugate, a copy; a real tensor itself."""
+    return conj(input)
 
 
 def _itself(name: str) -> Any:
