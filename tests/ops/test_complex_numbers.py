@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import re
+from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -375,3 +378,23 @@ def test_optimizers(name: str, torch: Any) -> None:
     for ours, theirs in zip(*found, strict=name != "ASGD"):
         assert ours.dtype == theirs.dtype
         numpy.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-8)  # PyTorch's NAdam and ASGD have float32 counters
+
+
+# ---- the page ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_lists_what_takes_complex_tensors() -> None:
+    """Each function that declares it, under one of its names, and no other."""
+    page = (Path(__file__).parents[2] / "docs/complex-numbers.md").read_text(encoding="utf-8")
+    table = page.partition("## What takes complex tensors")[2].partition("| creation |")[0]
+    listed = {name.rpartition(".")[2] for name in re.findall(r"`([\w.]+)`", table)}
+    listed |= {f"{name}{suffix}" for name in listed if name.endswith("fft") for suffix in "2n"}
+    names: dict[Any, set[str]] = defaultdict(set)
+    for place in (gpunet, gpunet.linalg, gpunet.nn.functional, gpunet.fft, gpunet.Tensor):
+        for name in getattr(place, "__all__", dir(place)):
+            function = getattr(place, name, None)
+            if getattr(function, "takes_complex", False):
+                names[function].add(name)
+    assert listed - set().union(*names.values()) == {"complex", "polar", "view_as_complex"}  # of real tensors
+    unlisted = [found for found in names.values() if not found & listed and not any(name.endswith("_") for name in found)]
+    assert unlisted == []
