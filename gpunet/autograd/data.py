@@ -78,7 +78,7 @@ def array_of_data(data: Any, dtype: numpy.dtype[Any] | None, function: str) -> n
     except ValueError as error:
         raise ShapeError(f"{function}: the nested lists have different lengths: {error}") from None
     if not array.size:
-        return array.astype(mode.get_default_dtype() if dtype is None else dtype)
+        return numpy.empty(array.shape, mode.get_default_dtype() if dtype is None else dtype)
     if not dtypes.is_numeric(array.dtype):
         raise unsupported(array.dtype, function)
     if dtype is not None and dtypes.is_complex(array.dtype) and not dtypes.is_complex(dtype):

@@ -56,7 +56,7 @@ def _check_onesided(function: str, onesided: Any, is_any_complex: bool) -> bool:
 @public("stft", out=False, takes_complex=True, autocast="cuda: float32")
 def stft(
     input: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None, window: Any = None,
-    center: bool = True, pad_mode: str = "reflect", normalized: bool = False, onesided: bool | None = None,
+    center: Any = True, pad_mode: str = "reflect", normalized: bool = False, onesided: bool | None = None,
     return_complex: bool | None = None, align_to_window: bool | None = None,
 ) -> Tensor:  # fmt: skip
     """The Fourier transforms of overlapping frames of a signal: (n,) or (batch, n) -> (..., frequencies, frames).
@@ -71,7 +71,7 @@ def stft(
         normalized: divide by the root of n_fft.
         onesided: n_fft // 2 + 1 frequencies; by default for real numbers.
         return_complex: required of real numbers; False returns the two parts in a last dimension.
-        align_to_window: False; frames have no other alignment without ``center``.
+        align_to_window: for ``center=False``; True is not supported for a window of fewer than n_fft points.
 
     Raises:
         DtypeError: an integer tensor, or halves.
@@ -84,9 +84,9 @@ def stft(
         raise DtypeError(f"stft: the tensor has dtype {input.dtype}; expected float32, float64 or complex numbers")
     if input.ndim not in (1, 2):
         raise ShapeError(f"stft: the tensor has shape {tuple(input.shape)}; expected a signal, (n,) or (batch, n)")
-    if align_to_window:
-        raise ArgumentError("stft: align_to_window=True is not supported; expected None or False")
     frames = _Frames("stft", input, n_fft, hop_length, win_length, window)
+    if (align_to_window is not None and center) or (align_to_window and win_length not in (None, frames.size)):
+        raise ArgumentError(f"stft: align_to_window={align_to_window}; expected None, or center=False and a window of n_fft points")
     is_any_complex = is_complex(input.dtype) or is_complex(frames.window.dtype)
     if return_complex is None and not is_any_complex:
         raise ArgumentError("stft: return_complex is missing; expected True, or False for the parts in a last dimension")
