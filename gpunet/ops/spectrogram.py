@@ -29,7 +29,7 @@ class _Frames:
 
     def __init__(self, function: str, x: Tensor, n_fft: Any, hop_length: Any, win_length: Any, window: Any) -> None:
         self.size = as_positive(function, "n_fft", n_fft)
-        self.step = as_positive(function, "hop_length", max(self.size // 4, 1) if hop_length is None else hop_length)
+        self.step = as_positive(function, "hop_length", self.size // 4 if hop_length is None else hop_length)
         length = self.size if win_length is None else as_positive(function, "win_length", win_length)
         if length > self.size:
             raise ArgumentError(f"{function}: win_length={length}, n_fft={self.size}; expected win_length <= n_fft")
