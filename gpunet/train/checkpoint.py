@@ -25,7 +25,7 @@ import numpy
 from gpunet.autograd import Tensor, wrap
 from gpunet.backend import devices
 from gpunet.backend.devices import Device
-from gpunet.backend.dtypes import as_dtype, complex128, is_numeric
+from gpunet.backend.dtypes import as_dtype, complex128, float64, is_numeric
 from gpunet.errors import ArgumentError, CheckpointError, DtypeError, MissingDependencyError
 
 __all__ = ["load", "save"]
@@ -155,6 +155,8 @@ def _load(file: Any, name: str, map_location: Any) -> Any:
     header = _parse_header(*_read_start(file, name, None), name)
     arrays, description = _read_arrays(file, name, header), _description(header)
     for key in description.get("complex", ()):
+        if key not in arrays or arrays[key].dtype != float64 or arrays[key].shape[-1:] != (2,):
+            raise CheckpointError(f"{name} is damaged: {key!r} does not hold the two parts of complex numbers; save it again")
         arrays[key] = arrays[key].view(complex128)[..., 0]
     tensors = {key: _place(array, map_location) for key, array in arrays.items()}
     if "structure" not in description:
